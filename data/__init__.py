@@ -1,0 +1,1 @@
+"""The files that the tasks ship with; `README.md` says where each comes from."""

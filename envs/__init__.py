@@ -1,0 +1,32 @@
+"""What is the task? Gymnasium environments over text: a prompt in, a completion out, rewards with reasons."""
+
+from envs.installed import require
+
+__version__ = "0.1.0"
+__spg_trainer__ = __version__
+
+require("verifiers", __version__, "envs")
+
+from envs.core import TextEnv  # noqa: E402
+from envs.errors import EnvError  # noqa: E402
+from envs.records import Problem, Prompt, Score, Scores  # noqa: E402
+from envs.registry import make, make_vec, register, resolve  # noqa: E402
+from envs.sudoku import Sudoku  # noqa: E402
+from envs.vector import TextVectorEnv  # noqa: E402
+
+register("spg/Sudoku-v0", Sudoku)
+
+__all__ = [
+    "EnvError",
+    "Problem",
+    "Prompt",
+    "Score",
+    "Scores",
+    "Sudoku",
+    "TextEnv",
+    "TextVectorEnv",
+    "make",
+    "make_vec",
+    "register",
+    "resolve",
+]

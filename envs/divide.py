@@ -1,0 +1,75 @@
+"""Train, validation and test parts of an environment that knows nothing of splits."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from envs.core import TextEnv
+from envs.errors import EnvError
+from envs.records import Problem, Score, Scores
+
+SPLITS = {"train": range(0, 8), "validation": range(8, 9), "test": range(9, 10)}
+"""Which tenths of the problems belong to which split."""
+
+
+def tenth(indices: np.ndarray) -> np.ndarray:
+    """(n,) int64 indices -> (n,) int64 in 0..9, by a fixed hash (SplitMix64, Steele et al. 2014)."""
+    x = indices.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((x ^ (x >> np.uint64(31))) % np.uint64(10)).astype(np.int64)
+
+
+class DividedEnv(TextEnv):
+    """One split of `base`: its problems whose index hashes there (80% train, 10% validation, 10% test).
+
+    Problem i here is problem `indices[i]` of `base`; everything else is asked of `base`.
+    """
+
+    def __init__(self, base: TextEnv, split: str) -> None:
+        if split not in SPLITS:
+            raise EnvError(f'{base.spec_name} has no split "{split}"; there are {", ".join(SPLITS)}.')
+        self.base, self.split = base, split
+        self.reward_weights, self._env_id, self._env_arguments = (
+            base.reward_weights,
+            base._env_id,
+            base._env_arguments,
+        )
+        self.observation_space, self.action_space = base.observation_space, base.action_space
+        part = tenth(np.arange(len(base)))
+        self.indices = np.flatnonzero((part >= SPLITS[split].start) & (part < SPLITS[split].stop))
+        if not len(self.indices):
+            raise EnvError(
+                f"{base.spec_name} has {len(base)} problems, of which none falls into {split}. "
+                "Give it more, or take `split` in its __init__ and divide them there."
+            )
+
+        self.notice = (
+            f"{base.spec_name} takes no `split`: its {len(base)} problems are divided by a hash of their "
+            f"index, 80/10/10; {split} has {len(self.indices)}."
+        )
+
+    @property
+    def _batched(self) -> bool:
+        return self.base._batched
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def problem(self, index: int) -> Problem:
+        return self.base.problem(int(self.indices[index]))
+
+    def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
+        return self.base.score(problem, completion)
+
+    def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
+        return self.base.score_batch(problems, completions)
+
+    def demonstration(self, problem: Problem) -> str:
+        return self.base.demonstration(problem)
+
+    def habits(self, problem: Problem) -> dict[str, str]:
+        return self.base.habits(problem)
+
+    def picture(self, problem: Problem, completion: str | None) -> str:
+        return self.base.picture(problem, completion)

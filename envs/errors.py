@@ -1,0 +1,15 @@
+"""What this package raises on purpose: what is wrong, the value seen, what would be right, the next step."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class EnvError(Exception):
+    """An environment that is unknown, misused, or breaks its contract; the text names it and the problem."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'Did you mean "sudoku"? ' for the closest known name (case ignored), or '' if none is close."""
+    spelled = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
+    return f'Did you mean "{spelled[close[0]]}"? ' if close else ""

@@ -1,0 +1,246 @@
+"""How an environment gets its name, and how every way of writing that name leads to the same class."""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from envs.core import TextEnv, check_class, merged_weights
+from envs.divide import DividedEnv
+from envs.errors import EnvError, nearest
+from envs.vector import TextVectorEnv
+
+_ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")
+_classes: dict[str, type[TextEnv]] = {}
+
+
+@dataclass(frozen=True)
+class Creator:
+    """Builds instances of a registered class for `gymnasium.make`."""
+
+    cls: type[TextEnv]
+    id: str
+
+    def __call__(
+        self,
+        *,
+        render_mode: str | None = None,
+        reward_weights: Mapping[str, float] | None = None,
+        **arguments: Any,
+    ) -> TextEnv:
+        """An instance; render mode and weights are set on it, so that `__init__` need not know them."""
+        if render_mode not in (None, "ansi"):
+            raise EnvError(f'{self.id}: render_mode={render_mode!r:.80}; there is only "ansi", or None.')
+        takes_split = _accepts(self.cls, "split")
+        split = None if takes_split else arguments.pop("split", None)
+        _check_arguments(self.cls, self.id, arguments)
+        env = self.cls(**arguments)
+        defaults = inspect.signature(self.cls).parameters
+        told = {k: v for k, v in arguments.items() if k not in defaults or v != defaults[k].default}
+        env._env_id, env._env_arguments = self.id, told
+        env.reward_weights = merged_weights(self.id, env.reward_weights, reward_weights)
+        if split is not None:
+            env = DividedEnv(env, split)
+        env.render_mode = render_mode
+        return env
+
+
+@dataclass(frozen=True)
+class VectorCreator:
+    """Builds the batched form for `gymnasium.make_vec`."""
+
+    create: Creator
+
+    def __call__(self, *, num_envs: int = 1, **arguments: Any) -> TextVectorEnv:
+        """The batched form of `num_envs` environments."""
+        return TextVectorEnv(self.create(**arguments), num_envs)
+
+
+def register(id: str, cls: type[TextEnv]) -> None:
+    """Makes an environment known under `id`, e.g. register("my/Countdown-v0", Countdown).
+
+    id: "namespace/Name-vN"; raise N whenever prompts, splits or scores change. Registering the same class
+    again does nothing. Raises EnvError if the id is badly formed or taken by another class, or if the class
+    lacks a method.
+    """
+    parts = _ID.fullmatch(id)
+    if parts is None or parts["space"] is None or parts["version"] is None:
+        raise EnvError(
+            f'"{id}" is not an environment id; it must read namespace/Name-vN, e.g. "my/Countdown-v0".'
+        )
+    check_class(cls, id)
+    taken = _classes.get(id)
+    if taken is not None and _origin(taken) != _origin(cls):
+        raise EnvError(
+            f'The id "{id}" is taken by {_origin(taken)}; {_origin(cls)} needs another name or version.'
+        )
+    if taken is None and id in gymnasium.registry:
+        raise EnvError(
+            f'The id "{id}" is taken by an environment of Gymnasium; choose another namespace or name.'
+        )
+    creator = Creator(cls, id)
+    gymnasium.registry.pop(id, None)
+    gymnasium.register(id, creator, order_enforce=False, vector_entry_point=VectorCreator(creator))
+    _classes[id] = cls
+
+
+def make(name: str, **arguments: Any) -> TextEnv:
+    """Opens an environment, e.g. make("sudoku", split="test", reward_weights={"cells": 0.2}).
+
+    name: all that `resolve` takes. arguments: those of the environment's constructor, and for every
+    environment `split` ("train", "validation", "test"), `reward_weights` ({component: weight}, merged over
+    the class's) and `render_mode` (None or "ansi"). Raises EnvError for an unknown name, argument or
+    component.
+    """
+    return gymnasium.make(resolve(name), disable_env_checker=True, **arguments).unwrapped
+
+
+def make_vec(name: str, num_envs: int, **arguments: Any) -> TextVectorEnv:
+    """Opens the batched form: n prompts out, n completions in, judged in one call. Arguments: see `make`."""
+    return gymnasium.make_vec(resolve(name), num_envs, **arguments)
+
+
+def resolve(name: str) -> str:
+    """The full id behind a name.
+
+    name: a full id ("spg/Sudoku-v0"), a short name in any case ("sudoku": the newest version),
+    "package.module:ID", "./file.py:ID", or an entry point of the group `spg.envs`. Raises EnvError with the
+    nearest known names.
+    """
+    where, _, id = name.rpartition(":")
+    if id.endswith(".py"):
+        raise EnvError(f'"{name}" is a file; say which environment in it: --env {name}:my/MyTask-v0.')
+    module = _import(where, name) if where else None
+    found = _find(id, module) or _find(id)
+    if found is None and not where:
+        found = _from_entry_points(id)
+    if found is not None:
+        return found
+    shorts = sorted({short_name(known) for known in _classes})
+    inside = f" in {where}" if where else ""
+    raise EnvError(
+        f'No environment "{id}"{inside}. {nearest(id, [*shorts, *_classes])}Known: {", ".join(shorts)}. '
+        "To use your own: --env my_package.my_module:my/MyTask-v0 or --env ./my_task.py:my/MyTask-v0."
+    )
+
+
+def short_name(id: str) -> str:
+    """The alias of an id: "spg/Sudoku-v0" -> "sudoku"."""
+    parts = _ID.fullmatch(id)
+    return parts["name"].lower() if parts else id
+
+
+def _find(name: str, module: str | None = None) -> str | None:
+    """The registered id that `name` means, or None. Without a namespace, "spg" comes first.
+
+    module: look only at classes written there.
+    """
+    known_ids = [id for id, cls in _classes.items() if module in (None, cls.__module__)]
+    if name in known_ids:
+        return name
+    parts = _ID.fullmatch(name)
+    if parts is None:
+        return None
+    matches: dict[str, list[tuple[int, str]]] = {}
+    for id in known_ids:
+        known = _ID.fullmatch(id)
+        assert known is not None, id  # register() let it in
+        if known["name"].lower() != parts["name"].lower() or parts["version"] not in (None, known["version"]):
+            continue
+        if parts["space"] is None or parts["space"].lower() == known["space"].lower():
+            matches.setdefault(known["space"], []).append((int(known["version"]), id))
+    if len(matches) > 1 and "spg" not in matches:
+        full = ", ".join(sorted(id for versions in matches.values() for _, id in versions))
+        raise EnvError(f'"{name}" could be any of {full}. Give the full id.')
+    versions = matches.get("spg") or next(iter(matches.values()), None)
+    return max(versions)[1] if versions else None
+
+
+def _from_entry_points(name: str) -> str | None:
+    """Loads what other distributions offer under `spg.envs`, then looks again."""
+    broken = []
+    for point in entry_points(group="spg.envs"):
+        try:
+            offered = point.load()
+        except Exception as error:
+            broken.append(f"{point.name} ({point.value}): {error}")
+            continue
+        if point.name.lower() == name.lower():
+            for id, cls in _classes.items():
+                if cls is offered:
+                    return id
+    found = _find(name)
+    if found is None and broken:
+        raise EnvError(
+            f'No environment "{name}"; entry points of spg.envs that cannot be loaded: {"; ".join(broken)}'
+        )
+    return found
+
+
+def _import(where: str, name: str) -> str:
+    """Imports a module ("a.b") or a file ("./a.py"), which registers its environments; returns its name."""
+    try:
+        if where.endswith(".py"):
+            return _import_file(Path(where))
+        return importlib.import_module(where).__name__
+    except EnvError:
+        raise
+    except Exception as error:
+        hint = "" if where.endswith(".py") else f"; for a file write ./{where.replace('.', '/')}.py:ID"
+        raise EnvError(f'"{name}": importing {where} raised {type(error).__name__}: {error}{hint}') from error
+
+
+def _import_file(path: Path) -> str:
+    if not path.is_file():
+        raise EnvError(f"There is no file {path} (looked in {Path.cwd()}); write --env PATH.py:ID.")
+    path = path.resolve()
+    # The name depends on the path, so that two files task.py in two folders do not meet.
+    module_name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if module_name in sys.modules:
+        return module_name
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None, path  # a .py file always has a loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # so that the file can import its neighbours
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module_name
+
+
+def _origin(cls: type) -> str:
+    """Where a class was written; a class defined again in the same place is the same to us (notebooks)."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _accepts(cls: type, argument: str) -> bool:
+    parameters = inspect.signature(cls).parameters
+    return argument in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _check_arguments(cls: type[TextEnv], id: str, arguments: Mapping[str, Any]) -> None:
+    """Raises EnvError for arguments that `__init__` does not take, or misses."""
+    known = [name for name in inspect.signature(cls).parameters if name not in ("args", "kwargs")]
+    for argument in arguments:
+        if not _accepts(cls, argument):
+            listed = ", ".join(dict.fromkeys([*known, "split", "reward_weights", "render_mode"]))
+            raise EnvError(
+                f'{id} takes no argument "{argument}". {nearest(argument, known)}It takes: {listed}.'
+            )
+    try:
+        inspect.signature(cls).bind(**arguments)
+    except TypeError as error:
+        raise EnvError(f"{id}: {error}; it takes: {', '.join(known)}.") from error

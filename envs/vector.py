@@ -1,0 +1,102 @@
+"""Many episodes at once: n prompts out, n completions in, all of them judged in one call."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from envs.core import TextEnv, check_index, check_length, read_options, read_problem
+from envs.errors import EnvError
+from envs.records import Problem, Prompt
+from envs.scoring import score_all
+
+
+class TextVectorEnv(VectorEnv):
+    """`num_envs` episodes of one environment side by side; what they share is `env`."""
+
+    metadata: ClassVar[dict[str, Any]] = {**TextEnv.metadata, "autoreset_mode": AutoresetMode.DISABLED}
+
+    def __init__(self, env: TextEnv, num_envs: int) -> None:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise EnvError(
+                f"{env.spec_name}: num_envs={num_envs!r:.80}; it must be a whole number, at least 1."
+            )
+        self.env, self.num_envs, self.render_mode = env, num_envs, env.render_mode
+        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
+        self.observation_space = gymnasium.spaces.Tuple([self.single_observation_space] * num_envs)
+        self.action_space = gymnasium.spaces.Tuple([self.single_action_space] * num_envs)
+        self._indices: list[int] = []
+        self._problems: list[Problem] = []
+        self._completions: Sequence[str] | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[tuple[Prompt, ...], dict[str, Any]]:
+        """Starts n episodes; returns (n prompts, {"index": (n,) int64}).
+
+        options: {"index": (n,) integers} picks the problems, repeats allowed; without it they are drawn from
+        `np_random` (see `seed`). Raises EnvError unless there are n of them, each from 0 to len(env) - 1.
+        """
+        super().reset(seed=seed)
+        index = read_options(self.env, options)
+        if index is None:
+            index = self.np_random.integers(check_length(self.env), size=self.num_envs)
+        if np.ndim(index) != 1 or len(index) != self.num_envs:
+            raise EnvError(
+                f"{self.env.spec_name}: index has shape {np.shape(index)}, but this must be "
+                f"{self.num_envs} integers, one for each environment."
+            )
+        self._indices = [check_index(self.env, i) for i in index]
+        once = {i: read_problem(self.env, i) for i in dict.fromkeys(self._indices)}
+        self._problems = [once[i] for i in self._indices]
+        self._completions = None
+        return tuple(p.prompt for p in self._problems), {"index": np.array(self._indices, np.int64)}
+
+    def step(
+        self, actions: Sequence[str]
+    ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Judges n completions; returns (n times "", rewards (n,) float64, terminated, truncated, info).
+
+        info: {"index": (n,), "rewards": {component: (n,) float64}, "correct": (n,) bool, "reason": n words,
+        "extracted": n texts or None}, and "traceback" (n texts or None) if the author's code raised for any.
+        Raises EnvError before `reset`, on a second step, for anything but n strings, or if a score is not
+        valid.
+        """
+        name, n = self.env.spec_name, self.num_envs
+        if not self._problems:
+            raise EnvError(f"{name}: step() before reset(). Call reset() first; it returns the prompts.")
+        if self._completions is not None:
+            raise EnvError(
+                f"{name}: a second step() on problems {self._indices[:4]} ...; an episode is one step. "
+                "Call reset() for the next problems."
+            )
+        if isinstance(actions, str) or len(actions) != n:
+            got = "one str" if isinstance(actions, str) else f"{len(actions)} completions"
+            raise EnvError(f"{name}: step() got {got}; it must be a sequence of {n} strings.")
+        for index, action in zip(self._indices, actions, strict=True):
+            if not isinstance(action, str):
+                raise EnvError(
+                    f"{name}, problem {index}: the action is {action!r:.80} ({type(action).__name__}), "
+                    "but it must be the completion as a str."
+                )
+        judged = score_all(self.env, self._indices, self._problems, actions, batched=self.env._batched)
+        self._completions = tuple(actions)
+        info: dict[str, Any] = {
+            "index": np.array(self._indices, np.int64),
+            "rewards": judged.rewards,
+            "correct": judged.rewards["correct"] == 1.0,
+            "reason": judged.reason,
+            "extracted": judged.extracted,
+        }
+        if any(judged.traceback):
+            info["traceback"] = judged.traceback
+        return ("",) * n, judged.total, np.ones(n, bool), np.zeros(n, bool), info
+
+    def render(self) -> tuple[str, ...] | None:
+        """The n problems and completions as texts if `render_mode="ansi"`, otherwise None."""
+        if self.render_mode != "ansi":
+            return None
+        shown = self._completions or (None,) * len(self._problems)
+        return tuple(self.env.picture(p, c) for p, c in zip(self._problems, shown, strict=True))

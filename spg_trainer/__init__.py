@@ -1,0 +1,57 @@
+"""RL for masked diffusion language models: any algorithm on any verifiable task.
+
+    from spg_trainer import Config, train, evaluate, generate, load_model
+
+Names are loaded on first use, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spg_trainer.config import Config
+    from spg_trainer.evaluate import Evaluation, evaluate
+    from spg_trainer.models import Policy, load_model
+    from spg_trainer.resolve import defaults
+    from spg_trainer.rollout import Sampling, generate
+    from spg_trainer.sft import sft
+    from spg_trainer.train import train
+
+__version__ = "0.1.0"
+__all__ = [
+    "Config",
+    "Evaluation",
+    "Policy",
+    "Sampling",
+    "defaults",
+    "evaluate",
+    "generate",
+    "load_model",
+    "sft",
+    "train",
+]
+
+_HOME = {
+    "Config": "config",
+    "Evaluation": "evaluate",
+    "Policy": "models",
+    "Sampling": "rollout",
+    "defaults": "resolve",
+    "evaluate": "evaluate",
+    "generate": "rollout",
+    "load_model": "models",
+    "sft": "sft",
+    "train": "train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value  # a submodule of the same name would otherwise hide it
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,120 @@
+"""SPG, the sandwiched policy gradient: a lower bound for good completions, an upper one for bad.
+
+Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and where paper, code and this differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.advantages import AdvantageForm, group_advantages
+from spg_trainer.algorithms.base import Algorithm, Loss
+from spg_trainer.batch import Batch
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood.bounds import elbo, eubo, mixture
+from spg_trainer.likelihood.masks import Masks
+
+
+@dataclass(frozen=True)
+class SPG(Algorithm):
+    """Raises the ELBO of completions above their group's mean reward and lowers an upper bound of the others.
+
+    loss = -sum_b A_b * bound_b * norm_b, where bound_b is the ELBO if A_b >= 0, else what `negatives` says,
+    and norm_b what `normalizer` says. Defaults are the paper's; on Sudoku it used eubo_beta 1.0.
+    Raises ConfigError for values out of range, and where the masks allow no upper bound.
+    """
+
+    negatives: Literal["zero", "elbo", "eubo", "mix"] = "mix"
+    """Bound of completions below the mean: none at all, the ELBO, the EUBO, or a mixture of both."""
+    eubo_beta: float = 1.5
+    """Exponent of the EUBO, >= 1; larger looks more at the contexts in which a token was likely."""
+    mix_weight: float = 0.5
+    """Share of the EUBO in `mix`, 0..1."""
+    advantage: AdvantageForm = "mean"
+    """What a reward is compared with: group mean, the same over the group's deviation, mean of the others."""
+    normalizer: Literal["tokens", "completions", "length"] = "completions"
+    """Divisor: all tokens of the update (SPG's code), all completions (the paper's 1/g), or each bound by
+    its own length and then all completions."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("eubo_beta", 1 <= self.eubo_beta < float("inf"), "1 or more, e.g. 1.5")
+        self.require("mix_weight", 0 <= self.mix_weight <= 1, "from 0 to 1, e.g. 0.5")
+        if self.negatives in ("eubo", "mix") and not self.strategy.has_eubo:
+            raise ConfigError(_no_upper_bound(self.negatives, self.masking, self.strategy.contexts))
+
+    def prepare(self, rewards: Tensor) -> dict[str, Tensor]:
+        """Advantages (P*G,) of rewards (P, G)."""
+        return {"advantages": group_advantages(rewards, self.advantage)}
+
+    def active(self, signal: dict[str, Tensor]) -> Tensor:
+        """(B,) bool, the completions that change the loss."""
+        advantages = signal["advantages"]
+        return advantages > 0 if self.negatives == "zero" else advantages != 0
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        """The loss of B completions. logps: (B, M, T), zero where not scored."""
+        advantages = batch.signal["advantages"].to(logps)
+        lower = elbo(logps, masks)
+        upper = eubo(logps, masks, self.eubo_beta) if self.strategy.has_eubo else None
+        bound = torch.where(advantages >= 0, lower, self.negative(lower, upper))
+        terms = -advantages * bound * self.norm(batch).to(logps)
+        return Loss(terms.sum(), self.metrics(terms, lower, upper, batch))
+
+    def negative(self, lower: Tensor, upper: Tensor | None) -> Tensor:
+        """(B,) the bound that completions below the mean take."""
+        match self.negatives:
+            case "zero":
+                return torch.zeros_like(lower)
+            case "elbo":
+                return lower
+            case "eubo":
+                return upper
+            case _:
+                return mixture(lower, upper, self.mix_weight)
+
+    def norm(self, batch: Batch) -> Tensor:
+        """(B,) what each completion's bound is multiplied by."""
+        length = batch.length.double()
+        match self.normalizer:
+            case "tokens":
+                return torch.full_like(length, 1 / batch.totals["tokens"])
+            case "completions":
+                return torch.full_like(length, 1 / batch.totals["completions"])
+            case _:
+                return 1 / (length * batch.totals["completions"])
+
+    def metrics(self, terms: Tensor, lower: Tensor, upper: Tensor | None, batch: Batch) -> dict[str, Tensor]:
+        """Sums over completions that add up over micro-batches (see `Loss.metrics`); bounds in nats per
+        token."""
+        with torch.no_grad():
+            count = batch.totals["completions"]
+            length = batch.length.to(lower)
+            positive = batch.signal["advantages"] > 0
+            result = {
+                "bound/share": lower.new_tensor(len(lower) / count),
+                "bound/elbo": (lower / length).sum() / count,
+                "loss/positive": terms[positive].sum(),
+                "loss/negative": terms[~positive].sum(),
+            }
+            if upper is not None:
+                result["bound/eubo"] = (upper / length).sum() / count
+                result["bound/gap"] = result["bound/eubo"] - result["bound/elbo"]
+            return result
+
+
+def _no_upper_bound(negatives: str, masking: str, contexts: bool) -> str:
+    cause = (
+        f"masking={masking} shows each token in one context only"
+        if not contexts
+        else "num_masks=1 has only one"
+    )
+    remedy = "negatives=elbo" if not contexts else "num_masks=2 (or negatives=elbo)"
+    return (
+        f"negatives={negatives} compares the contexts in which a token is hidden, and {cause}; "
+        f"set --algorithm-args {remedy}"
+    )

@@ -1,0 +1,232 @@
+"""Checkpoints that are whole or do not exist.
+
+A checkpoint is written aside, every file is synced, the COMPLETE marker (sizes of all files) goes last, and
+one rename puts it in place as checkpoints/step-000100. A deletion is a rename first, so that a kill at any
+moment leaves each visible checkpoint whole. The folder opens with `AutoModel` or `PeftModel` like any model.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
+
+from spg_trainer.errors import CheckpointError
+from spg_trainer.files import bury, defect, document, put, rank, sync, writing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from spg_trainer.models.load import Policy
+
+TRAINING = "training.pt"
+STATE = "state.json"
+ENVIRONMENT = "environment.json"
+_STEP = re.compile(r"step-(\d{6,})")
+_log = logging.getLogger(__name__)
+
+
+def save(
+    folder: Path,
+    step: int,
+    policy: "Policy",
+    optimizer_state: dict[str, Any],
+    *,
+    state: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    keep: int,
+    tensors: "Mapping[str, Tensor] | None" = None,
+) -> Path:
+    """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1).
+
+    state: counters, as JSON. tensors: what else is trained or averaged, by name, such as an EMA of the
+    weights. A complete checkpoint of this step is left as it is. Only rank 0 writes; all get the path.
+    Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
+    """
+    target = folder / "checkpoints" / f"step-{step:06d}"
+    if rank() or defect(target) is None:
+        return target
+
+    def write(aside: Path) -> None:
+        import torch
+
+        from spg_trainer.models.load import save_model
+
+        save_model(policy, aside)
+        training = {"optimizer": optimizer_state, "tensors": dict(tensors or {})}
+        torch.save(training, aside / TRAINING)
+        (aside / STATE).write_text(document({"step": step, **state}), encoding="utf-8")
+        (aside / ENVIRONMENT).write_text(document(environment), encoding="utf-8")
+
+    for path in (folder / "metrics.jsonl", folder / "timings.jsonl"):
+        if path.exists():
+            with writing(path):
+                sync(path)  # rows up to this step must outlive a power cut as the checkpoint does
+    put(target, write)
+    _retain(target.parent, keep)
+    return target
+
+
+def export(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
+    """Writes a trained model with its environment.json to `folder`, whole or not at all; rank 0 only.
+
+    Raises CheckpointError if the disk refuses; a model already there is untouched then.
+    """
+    if rank():
+        return
+
+    def write(aside: Path) -> None:
+        from spg_trainer.models.load import save_model
+
+        save_model(policy, aside)
+        (aside / ENVIRONMENT).write_text(document(environment), encoding="utf-8")
+
+    put(folder, write)
+
+
+def latest_complete(run: Path) -> Path | None:
+    """The newest whole checkpoint of a run folder, or None; each torn one that is passed over is logged."""
+    torn: list[str] = []
+    for path in reversed(_steps(run)):
+        problem = defect(path)
+        if problem is None:
+            _report(torn, f"resuming from {path.name}")
+            return path
+        torn.append(f"Checkpoint {path} {problem}")
+    _report(torn, "no whole checkpoint is left, starting at step 0")
+    return None
+
+
+def locate(path: Path) -> tuple[Path, Path | None]:
+    """What `--resume PATH` means: (run folder, checkpoint), for the path of either; None = start at step 0.
+
+    Raises CheckpointError if the path does not exist, or names a checkpoint that is not whole.
+    """
+    if not path.is_dir():
+        raise CheckpointError(
+            f"--resume {path}: no such folder. Give a run folder, one of its checkpoints, or auto."
+        )
+    if _STEP.fullmatch(path.name):
+        check(path)
+        return path.resolve().parent.parent, path
+    return path, latest_complete(path)
+
+
+def load(
+    folder: Path,
+    policy: "Policy",
+    optimizer: "Optimizer",
+    *,
+    tensors: "Mapping[str, Tensor] | None" = None,
+) -> dict[str, Any]:
+    """Puts weights, optimizer and `tensors` back in place, bit for bit, and returns the saved counters.
+
+    policy: of the kind that was saved, a plain model or a PEFT adapter; parameters keep their identity.
+    tensors: the same names and shapes as given to `save`; copied into.
+    Raises CheckpointError if the checkpoint is torn, or belongs to another model.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    check(folder)
+    try:
+        _load_weights(folder, policy.model)
+        training = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
+        optimizer.load_state_dict(training["optimizer"])
+        _copy(training["tensors"], tensors or {})
+        return json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise CheckpointError(
+            f"Checkpoint {folder} does not fit this run: {error}. Resume with the run's own --model and "
+            "--lora-r, or from another of its checkpoints with --resume PATH."
+        ) from error
+
+
+def check(folder: Path) -> None:
+    """Raises CheckpointError, saying what is missing, unless `folder` is a whole checkpoint."""
+    problem = defect(folder)
+    if problem is not None:
+        raise CheckpointError(
+            f"Checkpoint {folder} {problem}. Resume from another one, or give the run folder to take "
+            "the newest whole one."
+        )
+
+
+def set_aside_after(run: Path, step: int) -> list[Path]:
+    """Moves whole checkpoints later than `step` to checkpoints/superseded and deletes torn ones.
+
+    Called when a run goes on from `step`: what came later belongs to another continuation, but is not ours to
+    delete. Returns the new places.
+    """
+    moved = []
+    for path in _steps(run):
+        if int(path.name.removeprefix("step-")) <= step:
+            continue
+        if defect(path) is not None:
+            shutil.rmtree(bury(path), ignore_errors=True)
+            continue
+        shelf = path.parent / "superseded"
+        shelf.mkdir(exist_ok=True)
+        names = [path.name, *(f"{path.name}-{i}" for i in range(2, 1000))]
+        place = next(shelf / name for name in names if not (shelf / name).exists())
+        os.replace(path, place)
+        moved.append(place)
+    return moved
+
+
+def _steps(run: Path) -> list[Path]:
+    """Visible checkpoints of a run, whole or torn, oldest first."""
+    found = (run / "checkpoints").glob("step-*")
+    found = [path for path in found if _STEP.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def _report(torn: list[str], outcome: str) -> None:
+    for message in torn:
+        _log.warning("%s; %s.", message, outcome)
+
+
+def _retain(folder: Path, keep: int) -> None:
+    whole = [path for path in _steps(folder.parent) if defect(path) is None]
+    for path in whole[: -max(1, keep)]:
+        try:
+            shutil.rmtree(bury(path), ignore_errors=True)
+        except OSError as error:  # one checkpoint too many costs disk, not the run
+            _log.warning("The old checkpoint %s cannot be deleted: %s", path, error)
+
+
+def _load_weights(folder: Path, model: Any) -> None:
+    adapter = (folder / "adapter_config.json").exists()
+    if adapter != hasattr(model, "peft_config"):
+        held, wanted = ("a LoRA adapter", "a full model") if adapter else ("a full model", "a LoRA adapter")
+        raise ValueError(f"it holds {held} and this run trains {wanted}")
+    if adapter:
+        from peft import load_peft_weights, set_peft_model_state_dict
+
+        saved = load_peft_weights(str(folder), device="cpu")
+        result = set_peft_model_state_dict(model, saved)
+        if result.unexpected_keys:
+            raise ValueError(f"unknown adapter weights {result.unexpected_keys[:3]}")
+    else:
+        saved = type(model).from_pretrained(folder, dtype=model.dtype).state_dict()
+        model.load_state_dict(saved)
+
+
+def _copy(saved: "Mapping[str, Tensor]", live: "Mapping[str, Tensor]") -> None:
+    if saved.keys() != live.keys():
+        raise ValueError(
+            f"it holds the tensors {sorted(saved)[:3]} besides the model, this run {sorted(live)[:3]}"
+        )
+    import torch
+
+    with torch.no_grad():
+        for name, tensor in live.items():
+            held, wanted = tuple(saved[name].shape), tuple(tensor.shape)
+            if held != wanted:
+                raise ValueError(f"tensor {name} has shape {held}, not {wanted}")
+            tensor.copy_(saved[name])

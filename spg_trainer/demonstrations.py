@@ -1,0 +1,73 @@
+"""Draws demonstrations of mixed quality from an environment and turns them into token ids.
+
+A base model that RL can teach must *have* the right behaviour as one of several: `mix` says which share of the
+demonstrations follows which habit of the environment; `right` is always its `demonstration`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.seeding import numpy_generator
+
+
+def shares(mix: Mapping[str, object], env: Any) -> dict[str, float]:
+    """The mix as shares that sum to 1, checked against the habits of the environment's first problem.
+
+    Raises:
+        ConfigError: a habit the environment does not have, or a share that is not a number >= 0.
+    """
+    mix = mix or {"right": 1.0}
+    known = {"right", *env.habits(env.problem(0))}
+    for name, share in mix.items():
+        if name not in known:
+            raise ConfigError(
+                f"--mix {name}={share}: {type(env).__name__} has no habit {name!r}. Known: {', '.join(sorted(known))}."
+            )
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
+            raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
+    total = sum(float(share) for share in mix.values())
+    if total <= 0:
+        raise ConfigError("--mix: all shares are 0. Give one habit a share, e.g. --mix right=1.")
+    return {name: float(share) / total for name, share in mix.items()}
+
+
+def draw(env: Any, mix: Mapping[str, float], seed: int, step: int, count: int) -> tuple[list[Any], list[str]]:
+    """`count` problems of the environment with a completion each, as (problems, completions).
+
+    Row r of step s is a pure function of (seed, s, r).
+    """
+    names, edges = list(mix), np.cumsum(list(mix.values()))
+    problems, completions = [], []
+    for row in range(count):
+        rng = numpy_generator(seed, "sft", step, row)
+        problem = env.problem(int(rng.integers(len(env))))
+        name = names[min(int(np.searchsorted(edges, rng.random(), side="right")), len(names) - 1)]
+        problems.append(problem)
+        completions.append(env.demonstration(problem) if name == "right" else env.habits(problem)[name])
+    return problems, completions
+
+
+def encode_completions(policy: Any, completions: Sequence[str], length: int) -> Tensor:
+    """Token ids (B, length) int64: the text, one end token, then padding, as LLaDA's own training data ends.
+
+    Raises:
+        ConfigError: a completion that does not fit, naming the length that would.
+    """
+    end = policy.end_token_ids[-1]
+    ids = policy.tokenizer(list(completions), add_special_tokens=False)["input_ids"]
+    longest = max(len(row) for row in ids) + 1
+    if longest > length:
+        raise ConfigError(
+            f"A demonstration has {longest} tokens with its end token, more than --max-completion-length {length}. "
+            f"Use --max-completion-length {longest} or more."
+        )
+    out = torch.full((len(ids), length), policy.pad_id, dtype=torch.int64)
+    for row, tokens in enumerate(ids):
+        out[row, : len(tokens)] = torch.tensor(tokens)
+        out[row, len(tokens)] = end
+    return out

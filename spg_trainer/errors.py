@@ -1,0 +1,21 @@
+"""Every error the trainer raises on purpose: what is wrong, the value seen, what would be right, the next step."""
+
+
+class SpgError(Exception):
+    """Base of all errors raised by `spg_trainer`; the command line prints its text alone and exits with 2."""
+
+
+class ConfigError(SpgError, ValueError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class ModelError(SpgError, ValueError):
+    """A model folder, hub id or tokenizer that cannot be used."""
+
+
+class CheckpointError(SpgError, RuntimeError):
+    """A run folder or checkpoint that cannot be read, written or continued."""
+
+
+class TrainingError(SpgError, RuntimeError):
+    """A run that must stop: gradients stay non-finite, or the environment fails too often."""

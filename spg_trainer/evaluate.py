@@ -1,0 +1,159 @@
+"""How often a model solves a task: the solved rate with its Wilson interval, on problems it was not trained on."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from spg_trainer.collect import sample_and_score, sample_rows
+from spg_trainer.errors import ConfigError
+from spg_trainer.installed import envs
+from spg_trainer.rollout import Sampling
+from spg_trainer.statistics import pass_at_k, solved_rate
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one evaluation; `rows` holds every completion in the format of samples/."""
+
+    correct: float
+    """Solved rate over all completions, 0..1."""
+    n: int
+    """Completions judged."""
+    low: float
+    """Lower end of the Wilson 95% interval of `correct`; problems, not completions, are its sample size."""
+    high: float
+    """Upper end of that interval."""
+    rewards: dict[str, float]
+    """Mean of each reward component."""
+    mean_length: float
+    """Mean tokens of a completion, the end token included."""
+    clipped_ratio: float
+    """Share of completions without an end token."""
+    reasons: dict[str, int]
+    """Outcome -> completions."""
+    pass_at: dict[int, float]
+    """k -> unbiased pass@k, for every power of two up to the number of generations."""
+    settings: dict[str, Any]
+    """Environment, split, sampling: what must be equal for two figures to be comparable."""
+    rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the rows, ready for JSON."""
+        return {k: v for k, v in asdict(self).items() if k != "rows"}
+
+
+def evaluate(
+    policy: Any,
+    env: Any = "sudoku",
+    sampling: Sampling | None = None,
+    *,
+    split: str = "test",
+    num_generations: int = 1,
+    num_problems: int = 0,
+    seed: int = 0,
+    rows_per_forward: int = 64,
+    accelerator: Any = None,
+    advance: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Solves the problems of a split and counts.
+
+    Args:
+        policy: what `load_model` returns.
+        env: a name for `envs.make`, or a `TextEnv` (whose own split is then used).
+        sampling: completion length, steps, temperature; by default the preset's lengths at temperature 0.
+        num_generations: completions per problem; more than 1 needs a temperature above 0.
+        num_problems: problems from the start of the split; 0 = all.
+        rows_per_forward: completions decoded at once; memory only.
+        accelerator: shares the problems among its processes; the result is the same on each of them.
+        advance: called with the number of problems done since the last call.
+
+    Raises:
+        ConfigError: several generations at temperature 0.
+    """
+    env = envs.make(env, split=split) if isinstance(env, str) else env
+    sampling = sampling or preset_sampling(env)
+    if num_generations > 1 and sampling.temperature == 0:
+        raise ConfigError(
+            f"num_generations={num_generations} at temperature 0 gives equal completions. Set a temperature above 0."
+        )
+    count = min(num_problems or len(env), len(env))
+    world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+    rows: list[dict[str, Any]] = []
+    mine = np.arange(count)[rank::world]
+    chunk = max(1, 4 * rows_per_forward // num_generations)
+    for start in range(0, len(mine), chunk):
+        index = np.repeat(mine[start : start + chunk], num_generations)
+        generation = np.tile(np.arange(num_generations), len(index) // num_generations)
+        scored = sample_and_score(
+            policy,
+            env,
+            index,
+            generation,
+            sampling,
+            key=("eval",),
+            seed=seed,
+            rows_per_forward=rows_per_forward,
+        )
+        ends = scored.rollouts.completion_mask.sum(-1).tolist()
+        clipped = ended(policy, scored.rollouts)
+        for row, length, done in zip(sample_rows(scored, env=env, step=-1), ends, clipped, strict=True):
+            rows.append({**row, "length": length, "ended": done})
+        if advance:
+            advance(len(mine[start : start + chunk]) * world)
+    if world > 1:
+        from accelerate.utils import gather_object
+
+        rows = gather_object(rows)
+    rows.sort(key=lambda row: (row["index"], row["generation"]))
+    return count_up(rows, env, sampling, num_generations, seed)
+
+
+def ended(policy: Any, rollouts: Any) -> list[bool]:
+    """Whether each completion has an end token."""
+    found = False
+    for token in policy.end_token_ids:
+        found = found | (rollouts.completion_ids == token)
+    return (found & rollouts.completion_mask).any(-1).tolist()
+
+
+def count_up(
+    rows: list[dict[str, Any]], env: Any, sampling: Sampling, num_generations: int, seed: int
+) -> Evaluation:
+    """The figures of the rows of all processes."""
+    per_problem = [
+        [r["correct"] for r in rows[i : i + num_generations]] for i in range(0, len(rows), num_generations)
+    ]
+    rate = solved_rate([r["correct"] for r in rows])
+    if num_generations > 1:  # completions of one problem are not independent
+        mean = sum(sum(group) for group in per_problem) / len(rows)
+        from spg_trainer.statistics import wilson
+
+        rate["low"], rate["high"] = wilson(mean * len(per_problem), len(per_problem))
+    powers = [2**i for i in range(num_generations.bit_length()) if 2**i <= num_generations]
+    return Evaluation(
+        **rate,
+        rewards={name: float(np.mean([r["rewards"][name] for r in rows])) for name in rows[0]["rewards"]},
+        mean_length=float(np.mean([r["length"] for r in rows])),
+        clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
+        reasons=dict(Counter(r["reason"] for r in rows).most_common()),
+        pass_at={k: float(np.mean([pass_at_k(sum(g), len(g), k) for g in per_problem])) for k in powers},
+        settings={
+            "env": env.spec_name,
+            "split": env.split,
+            "seed": seed,
+            "num_generations": num_generations,
+            **asdict(sampling),
+        },
+        rows=rows,
+    )
+
+
+def preset_sampling(env: Any, kind: str = "tiny") -> Sampling:
+    """The completion length and steps of the environment's preset, greedy."""
+    from spg_trainer.resolve import load_preset
+
+    rollout = load_preset(env.spec_name.partition("[")[0], kind)["rollout"]
+    return Sampling(**{**rollout, "temperature": 0.0})

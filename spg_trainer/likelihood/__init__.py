@@ -1,0 +1,29 @@
+"""Likelihoods of completions under masked diffusion: masks, logps, bounds and their gradient."""
+
+from spg_trainer.likelihood.bounds import elbo, eubo, mixture
+from spg_trainer.likelihood.gradient import accumulate
+from spg_trainer.likelihood.logps import token_logps
+from spg_trainer.likelihood.masks import (
+    ActiveBlockMasks,
+    BlockMasks,
+    BlockModuloMasks,
+    Masks,
+    RandomMasks,
+    Strategy,
+    TrajectoryMasks,
+)
+
+__all__ = [
+    "ActiveBlockMasks",
+    "BlockMasks",
+    "BlockModuloMasks",
+    "Masks",
+    "RandomMasks",
+    "Strategy",
+    "TrajectoryMasks",
+    "accumulate",
+    "elbo",
+    "eubo",
+    "mixture",
+    "token_logps",
+]

@@ -1,0 +1,42 @@
+"""Lower and upper bounds on the log-likelihood of a completion, from the logps of its masked copies.
+
+logps: (B, M, T) log-probabilities at scored positions. Every bound is (B,), in nats, summed over the
+tokens of a completion and never normalised by its length; all are differentiable in logps.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from spg_trainer.likelihood.masks import Masks
+
+
+def elbo(logps: Tensor, masks: Masks) -> Tensor:
+    """The evidence lower bound: the weighted sum of logps, averaged over masks."""
+    sums = (masks.weight.to(logps.dtype) * logps).sum(-1)
+    return masks.scale.to(logps.dtype) * sums.mean(-1)
+
+
+def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:
+    """SPG's evidence upper bound without its constant: per token, the log of the power mean of p over masks.
+
+    beta: exponent, > 0 (the bound's proof asks for >= 1). A mask in which a token is not scored counts as
+    zero; tokens that no mask scores are made up for by |part| / |seen|. With one mask its gradient is that
+    of the ELBO. For beta below the number of tokens this is a penalty that weighs contexts by confidence,
+    not a certified bound. Source: SPG (arXiv 2510.09541), Corollary 1.
+    """
+    seen = masks.scored.any(1, keepdim=True)
+    log_weight = masks.weight.to(logps.dtype).log()
+    # Columns that no mask scores stay finite: all of -inf would make the gradient NaN, even behind a `where`.
+    powers = torch.where(
+        masks.scored, log_weight + beta * logps, torch.where(seen, -math.inf, 0.0).to(logps.dtype)
+    )
+    means = torch.where(seen.squeeze(1), powers.logsumexp(1) - math.log(logps.shape[1]), 0.0)
+    share = masks.part.sum(-1).to(logps.dtype) / seen.sum((-1, -2))
+    return masks.scale.to(logps.dtype) * share * means.sum(-1) / beta
+
+
+def mixture(elbo: Tensor, eubo: Tensor, mix_weight: float) -> Tensor:
+    """`mix_weight` (0..1) parts of the upper bound, the rest of the lower one (SPG, Proposition 1)."""
+    return mix_weight * eubo + (1 - mix_weight) * elbo

@@ -1,0 +1,57 @@
+"""The README.md of a model made by `sft`: what it was made from, how, what it scores, how to make it again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spg_trainer.config import SftCommand
+
+
+def model_card(
+    command: SftCommand,
+    mix: Mapping[str, float],
+    policy: Any,
+    loss: float,
+    seconds: float,
+    results: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """Markdown with the Hub's front matter."""
+    weights = sum(p.numel() for p in policy.model.parameters())
+    arguments = "".join(f" {k}={v}" for k, v in command.env_args.items())
+    shares = " ".join(f"{k}={v:g}" for k, v in mix.items())
+    lines = "\n".join(
+        f"| {split} | {r['correct']:.3f} | {r['low']:.3f} to {r['high']:.3f} | {r['n']} "
+        f"| {r['rewards'].get('format', 0):.3f} |"
+        for split, r in results.items()
+    )
+    again = f"python -m spg_trainer sft --env {command.env}"
+    again += f"{arguments and f' --env-args{arguments}'} --mix {shares} --seed {command.seed}"
+    return f"""---
+license: apache-2.0
+library_name: transformers
+tags: [masked-diffusion, llada, spg-trainer]
+---
+# A base model for `{command.env}`{arguments and f" ({arguments.strip()})"}
+
+A masked diffusion language model of {weights:,} weights in LLaDA's own format. It is a base for reinforcement
+learning: it imitates several habits, one of them right, and RL teaches it which of its habits pays. It knows no
+other task.
+
+- Start: {command.model.model}. Demonstrations: {shares} (`right` is the environment's own solution).
+- {command.steps} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens,
+  AdamW {command.learning_rate:g}, warm-up {command.warmup_steps}, cosine to 5%, seed {command.seed}.
+- Last training loss {loss:.4f} nats per token; {seconds / 60:.1f} minutes on {policy.model.device.type},
+  {_threads()} threads.
+
+| split | solved, greedy | 95% interval | problems | format met |
+|---|---|---|---|---|
+{lines}
+
+Make it again: `{again}`
+(bit-equal on the same machine with the same versions and threads).
+"""
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()

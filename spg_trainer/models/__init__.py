@@ -1,0 +1,26 @@
+"""Masked diffusion language models on stock transformers classes; importing it registers `llada`.
+
+`load_model` opens the embedded model, a folder or a Hub id; `AutoModel.from_pretrained` does too once this is
+imported.
+"""
+
+from spg_trainer.models.config import LLaDAConfig
+from spg_trainer.models.llada import LLaDAForMaskedLM, register
+from spg_trainer.models.load import Policy, head_weight, hidden_states, load_model, save_model
+from spg_trainer.models.tiny import new_tiny
+from spg_trainer.models.tokenizer import tiny_tokenizer
+
+register()
+
+__all__ = [
+    "LLaDAConfig",
+    "LLaDAForMaskedLM",
+    "Policy",
+    "head_weight",
+    "hidden_states",
+    "load_model",
+    "new_tiny",
+    "register",
+    "save_model",
+    "tiny_tokenizer",
+]

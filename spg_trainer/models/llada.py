@@ -1,0 +1,197 @@
+"""LLaDA on the Llama classes of transformers: no remote code in, the original names out.
+
+The published architecture (LLaDA, arXiv 2502.09992) is Llama without the causal mask: RMSNorm, rotary
+positions, SwiGLU, no biases. What differs is kept here: bidirectional attention, rotation in float32, an end
+token that may also be the padding, and the Hub's names for settings and tensors, which are read and written
+back unchanged.
+"""
+
+from typing import Any, ClassVar, NoReturn
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers.cache_utils import Cache
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
+    LlamaDecoderLayer,
+    LlamaForCausalLM,
+    LlamaModel,
+    LlamaPreTrainedModel,
+    LlamaRMSNorm,
+    LlamaRotaryEmbedding,
+    eager_attention_forward,
+    rotate_half,
+)
+
+from spg_trainer.errors import ModelError
+from spg_trainer.models.config import LLaDAConfig
+
+
+class LLaDARMSNorm(LlamaRMSNorm):
+    """Llama's norm, except that a float64 model is not rounded to float32 on the way."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """hidden_states (..., D) in any dtype; returns the same shape and dtype."""
+        wide = hidden_states.to(torch.promote_types(hidden_states.dtype, torch.float32))
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.variance_epsilon)
+        return self.weight * wide.to(hidden_states.dtype)
+
+
+class LLaDARotaryEmbedding(LlamaRotaryEmbedding):
+    """Cosines and sines in float32 whatever the model's dtype; the frequencies survive `model.bfloat16()`."""
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """x: gives the device; position_ids (B, S). Returns cos, sin, each (B, S, head_dim) float32."""
+        # Autocast would multiply in bfloat16, and positions above 256 have no exact bfloat16.
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            angles = position_ids[..., None].float() * self.inv_freq.to(x.device)
+        angles = torch.cat((angles, angles), dim=-1)
+        return angles.cos(), angles.sin()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "LLaDARotaryEmbedding":
+        exact = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
+        super()._apply(fn, recurse)
+        for name, before in exact.items():
+            after = self._buffers[name]
+            if after is not None and after.dtype != before.dtype:
+                self._buffers[name] = before.to(after.device)
+        return self
+
+
+class LLaDAAttention(LlamaAttention):
+    """Llama's attention over all positions, queries and keys rotated in float32 as published."""
+
+    def __init__(self, config: LLaDAConfig, layer_idx: int) -> None:
+        super().__init__(config, layer_idx)
+        # Without a mask, SDPA and flash attention fall back to this attribute when called outside the model.
+        self.is_causal = False
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """hidden_states (B, S, D), cos and sin (B, S, head_dim) to (B, S, D) and the attention weights."""
+        rows, length = hidden_states.shape[:2]
+        projected = (projection(hidden_states) for projection in (self.q_proj, self.k_proj, self.v_proj))
+        query, key, value = (x.view(rows, length, -1, self.head_dim).transpose(1, 2) for x in projected)
+        query, key = _rotate(query, *position_embeddings), _rotate(key, *position_embeddings)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.attention_dropout if self.training else 0.0
+        output, weights = attend(
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+        )
+        return self.o_proj(output.reshape(rows, length, -1)), weights
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (B, H, S, head_dim) in any dtype; cos, sin (B, S, head_dim) float32. Rounds once, at the end."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * cos.unsqueeze(1) + rotate_half(wide) * sin.unsqueeze(1)).to(x.dtype)
+
+
+class LLaDADecoderLayer(LlamaDecoderLayer):
+    """Llama's layer with LLaDA's attention and norms."""
+
+    def __init__(self, config: LLaDAConfig, layer_idx: int) -> None:
+        super().__init__(config, layer_idx)
+        self.self_attn = LLaDAAttention(config, layer_idx)
+        self.input_layernorm = LLaDARMSNorm(config.d_model, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = LLaDARMSNorm(config.d_model, eps=config.rms_norm_eps)
+
+
+class LLaDAPreTrainedModel(LlamaPreTrainedModel):
+    """What both LLaDA classes share."""
+
+    config: LLaDAConfig
+    config_class = LLaDAConfig
+    _no_split_modules: ClassVar[list[str]] = ["LLaDADecoderLayer"]
+    _can_record_outputs: ClassVar[dict[str, Any]] = {
+        "hidden_states": LLaDADecoderLayer,
+        "attentions": LLaDAAttention,
+    }
+
+
+class LLaDAModel(LLaDAPreTrainedModel, LlamaModel):
+    """The body: token ids (B, S) to hidden states (B, S, D), the last norm applied."""
+
+    def __init__(self, config: LLaDAConfig) -> None:
+        super(LlamaModel, self).__init__(config)
+        # LLaDA pads with its end token: as padding_idx its embedding would start at zero and never learn.
+        self.padding_idx = None
+        self.vocab_size = config.vocab_size
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.layers = nn.ModuleList(LLaDADecoderLayer(config, index) for index in range(config.n_layers))
+        self.norm = LLaDARMSNorm(config.d_model, eps=config.rms_norm_eps)
+        self.rotary_emb = LLaDARotaryEmbedding(config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+
+class LLaDAForMaskedLM(LLaDAPreTrainedModel, LlamaForCausalLM):
+    """Body and output head: `model(input_ids, attention_mask).logits` (B, S, V), position i for token i."""
+
+    def __init__(self, config: LLaDAConfig) -> None:
+        super(LlamaForCausalLM, self).__init__(config)
+        self.model = LLaDAModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.post_init()
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """False: the left-to-right loop makes no sense here, and no generation_config.json is written."""
+        return False
+
+    def generate(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Always raises ModelError: decoding from left to right would return nonsense without a word."""
+        raise ModelError(
+            "a masked diffusion model cannot decode from left to right; "
+            "use spg_trainer.generate(policy, prompts)"
+        )
+
+
+def _renamings() -> list[WeightRenaming]:
+    """The Hub's tensor names and ours; left to right on loading, right to left on saving."""
+    whole = {"wte": "model.embed_tokens", "ln_f": "model.norm", "ff_out": "lm_head"}
+    block = {
+        "attn_norm": "input_layernorm",
+        "ff_norm": "post_attention_layernorm",
+        "q_proj": "self_attn.q_proj",
+        "k_proj": "self_attn.k_proj",
+        "v_proj": "self_attn.v_proj",
+        "attn_out": "self_attn.o_proj",
+        "ff_proj": "mlp.gate_proj",
+        "up_proj": "mlp.up_proj",
+        "ff_out": "mlp.down_proj",
+    }
+    pairs = [(rf"^model.transformer.{old}.", rf"^{new}.") for old, new in whole.items()]
+    pairs += [
+        (rf"^model.transformer.blocks.(\d+).{old}.", rf"^model.layers.(\d+).{new}.")
+        for old, new in block.items()
+    ]
+    return [WeightRenaming(old.replace(".", r"\."), new.replace(".", r"\.")) for old, new in pairs]
+
+
+def register() -> None:
+    """Teaches `AutoConfig`, `AutoModel` and the masked and causal LM classes to open `model_type: llada`.
+
+    Called on import of `spg_trainer.models`; calling it again changes nothing, and wins back the name from
+    another package that has taken it since.
+    """
+    AutoConfig.register("llada", LLaDAConfig, exist_ok=True)
+    for auto in (AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM):
+        auto.register(LLaDAConfig, LLaDAForMaskedLM, exist_ok=True)
+    register_checkpoint_conversion_mapping("llada", _renamings(), overwrite=True)

@@ -1,0 +1,1 @@
+"""Settings shipped for each environment and kind of model (`tiny`, `llada`); every value is measured or sourced."""

@@ -1,0 +1,149 @@
+"""What a step leaves behind: metrics, timings, samples, the live line, the board, evaluations, checkpoints, summary."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+
+from spg_trainer.collect import Scored, sample_rows
+from spg_trainer.console import diagnose
+from spg_trainer.evaluate import ended, evaluate
+from spg_trainer.run import Run, make_env, versions
+
+
+def batch_numbers(run: Run, scored: Scored) -> tuple[dict[str, float], dict[str, float]]:
+    """The metrics of a rollout over all processes, and the totals its losses are divided by.
+
+    Computed from the gathered values, so that they do not depend on how the groups were shared.
+    """
+    mine = {
+        "reward": scored.rewards,
+        "correct": scored.correct.astype(float),
+        "length": scored.rollouts.completion_mask.sum(-1).numpy(force=True).astype(float),
+        "clipped": 1.0 - np.array(ended(run.policy, scored.rollouts), float),
+        **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
+    }
+    parts = gather_object([mine]) if run.accelerator.num_processes > 1 else [mine]
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in mine}
+    groups = whole["reward"].reshape(-1, run.config.batch.num_generations)
+    spread = groups.std(axis=1)
+    numbers = {
+        "reward": float(whole["reward"].mean()),
+        "reward_std": float(spread.mean()),
+        "frac_reward_zero_std": float((spread == 0).mean()),
+        "correct": float(whole["correct"].mean()),
+        **{name: float(values.mean()) for name, values in whole.items() if name.startswith("rewards/")},
+        "completions/mean_length": float(whole["length"].mean()),
+        "completions/clipped_ratio": float(whole["clipped"].mean()),
+        "num_tokens": int(whole["length"].sum()),
+    }
+    return numbers, {"completions": float(groups.size), "tokens": float(whole["length"].sum())}
+
+
+def sum_over_processes(run: Run, sums: Mapping[str, float]) -> dict[str, float]:
+    """Adds up each process's share of the metrics; a process without completions has none."""
+    if run.accelerator.num_processes == 1:
+        return dict(sums)
+    parts = gather_object([dict(sums)])
+    names = sorted({name for part in parts for name in part})
+    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
+
+
+def record(
+    run: Run,
+    scored: Scored,
+    signal: Mapping[str, torch.Tensor],
+    numbers: dict[str, Any],
+    times: dict[str, Any],
+) -> None:
+    """Writes a step's rows and shows it; samples and board when their turn has come."""
+    output, step = run.config.output, run.step
+    run.folder.metrics(numbers)
+    run.history.append(numbers)
+    run.folder.timings(times)
+    run.accelerator.log(numbers | {f"time/{k}": v for k, v in times.items() if k != "step"}, step=step)
+    if due(step, output.sample_steps, run):
+        rows = sample_rows(scored, env=run.env, step=step, advantages=signal["advantages"])
+        rows = gather_object(rows) if run.accelerator.num_processes > 1 else rows
+        run.folder.samples(step, rows)
+    run.console.step({**numbers, **times}, total=run.config.max_steps)
+    if due(step, output.board_steps, run):
+        best = int(np.argmax(scored.rewards * (1 + scored.correct)))
+        run.console.board(run.env.picture(scored.problems[best], scored.completions[best]))
+    for warning in diagnose(run.history):
+        run.console.warn(warning)
+
+
+def due(step: int, every: int, run: Run) -> bool:
+    """Whether something that happens every so many steps happens at this one; the last step counts."""
+    return every > 0 and (step % every == 0 or step == run.config.max_steps)
+
+
+def evaluate_split(run: Run, name: str, split: str) -> dict[str, Any]:
+    """Evaluates on a split, greedy unless told otherwise, and writes eval/NAME."""
+    env = make_env(run.config, split)
+    total = min(run.config.eval.eval_problems or len(env), len(env))
+    with run.console.progress(total, f"eval {name} ({split})") as advance:
+        found = evaluate(
+            run.policy,
+            env,
+            run.eval_sampling,
+            num_problems=run.config.eval.eval_problems,
+            seed=run.config.seed,
+            rows_per_forward=4 * run.config.batch.per_device_batch_size,
+            accelerator=run.accelerator,
+            advance=advance,
+        )
+    run.folder.evaluation(name, found.summary(), found.rows)
+    run.console.say(solved_line(f"{env.spec_name} {split} {name}", found.summary()))
+    return found.summary()
+
+
+def read_evaluation(run: Run, name: str) -> dict[str, Any] | None:
+    """The figures of an evaluation this run has made before; None if there are none."""
+    file = run.folder.path / "eval" / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def summarize(run: Run, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What summary.json holds."""
+    keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "settings")
+    return {
+        "env": run.env.spec_name,
+        "algorithm": run.config.algorithm,
+        "seed": run.config.seed,
+        "steps": run.step,
+        "updates": run.updates,
+        "seconds": round(run.seconds, 1),
+        "eval_before": {key: before[key] for key in keys},
+        "eval_after": {key: after[key] for key in keys},
+        "gain": after["correct"] - before["correct"],
+        "model": str(run.folder.path / "model"),
+        "base_model": run.policy.source,
+        "processes": run.accelerator.num_processes,
+        "device": str(run.accelerator.device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+
+
+def last_words(summary: Mapping[str, Any]) -> list[str]:
+    """What was gained, where everything lies, and what to type next."""
+    before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
+    return [
+        f"Solved rate on {after['n']} {after['settings']['split']} problems never trained on, greedy: "
+        f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
+        f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
+        f"Everything is in {folder}: model/, metrics.jsonl, samples/, eval/, summary.json.",
+        f"Next:  python -m spg_trainer eval --model {folder}",
+        f"       python -m spg_trainer --resume {folder} --max-steps {2 * summary['steps']}",
+    ]
+
+
+def solved_line(name: str, found: Mapping[str, Any]) -> str:
+    """`sudoku test before: solved 0.043 [0.024, 0.075] of 256`."""
+    return f"{name}: solved {found['correct']:.3f} [{found['low']:.3f}, {found['high']:.3f}] of {found['n']}"

@@ -1,0 +1,117 @@
+"""Where a setting's value comes from: defaults < preset < the model's environment.json < --config FILE < flags."""
+
+import json
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from spg_trainer.config import Config, EvalCommand, SftCommand
+from spg_trainer.errors import ConfigError
+from spg_trainer.overlay import overlay
+
+Command = TypeVar("Command", Config, EvalCommand, SftCommand)
+ENVIRONMENT_FILE = "environment.json"
+
+
+def defaults(
+    cls: type[Command],
+    *,
+    env: str | None = None,
+    model: str | None = None,
+    config: str | None = None,
+    run: str | None = None,
+) -> Command:
+    """The settings of a command before any flag is read.
+
+    Args:
+        env, model, config: environment, model and YAML file that flags name; None = not named.
+        run: a run folder to continue, whose config.yaml then stands for presets and defaults.
+    """
+    if run:
+        return overlay(cls(), read_yaml(f"{run}/config.yaml"), f"{run}/config.yaml")
+    values = read_yaml(config) if config else {}
+    model = model or (values.get("model") or {}).get("model") or cls().model.model
+    recorded = model_environment(model)
+    env = env or values.get("env") or recorded.get("env") or cls().env
+    preset = load_preset(env, preset_kind(model))
+    if recorded.get("env") == env:
+        preset["env_args"] = {**preset.get("env_args", {}), **recorded.get("env_args", {})}
+        preset["rollout"] = {**preset.get("rollout", {}), **recorded.get("rollout", {})}
+    base = overlay(cls(), for_command(cls, preset), f"preset of {env}")
+    base = overlay(base, {"env": env, "model": {"model": model}}, "flags")
+    return overlay(base, values, str(config)) if config else base
+
+
+def for_command(cls: type[Command], preset: dict[str, Any]) -> dict[str, Any]:
+    """The part of a training preset that a command has settings for."""
+    rollout, sft = preset.get("rollout", {}), preset.pop("sft", {})
+    if cls is Config:
+        return preset
+    chosen: dict[str, Any] = {"env_args": preset.get("env_args", {})}
+    if cls is EvalCommand:
+        chosen["block_length"] = rollout["block_length"]
+        chosen["max_completion_length"] = rollout["max_completion_length"]
+        chosen["tokens_per_step"] = rollout["max_completion_length"] / rollout["diffusion_steps"]
+        chosen["remasking"] = rollout.get("remasking", "low_confidence")
+        return chosen
+    return {**chosen, "max_completion_length": rollout["max_completion_length"], **sft}
+
+
+def load_preset(env: str, kind: str) -> dict[str, Any]:
+    """The settings shipped for an environment and a kind of model, `tiny` or `llada`; strangers get `default.yaml`."""
+    folder = resources.files("spg_trainer.presets")
+    name = re.sub(r"-v\d+$", "", re.split(r"[:/]", env)[-1]).lower()
+    file = folder / f"{name}.yaml"
+    text = (file if file.is_file() else folder / "default.yaml").read_text()
+    return yaml.safe_load(text)[kind]
+
+
+def model_environment(model: str) -> dict[str, Any]:
+    """What a model folder says of the environment it was made for; empty where it says nothing."""
+    for folder in (Path(model), Path(model) / "model"):
+        file = folder / ENVIRONMENT_FILE
+        if file.is_file():
+            try:
+                return json.loads(file.read_text())
+            except ValueError as error:
+                raise ConfigError(
+                    f"{file} is not valid JSON ({error}). Restore it, or remove it to use the presets."
+                ) from error
+    return {}
+
+
+def preset_kind(model: str) -> str:
+    """Which presets suit a model: `tiny` for the embedded ones and what was made from them, else `llada`."""
+    return "tiny" if model in ("tiny", "new") else model_environment(model).get("preset", "llada")
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """The settings in a YAML file."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"--config {path}: cannot be read ({error.strerror}). Give the path of a YAML file."
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--config {path}: not valid YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"--config {path}: should hold `name: value` lines, as config.yaml of a run folder does."
+        )
+    return values
+
+
+def peek(args: Sequence[str], name: str) -> str | None:
+    """The value of `--name VALUE` or `--name=VALUE` on a command line, the last one; None if absent."""
+    found = None
+    for i, word in enumerate(args):
+        if word == f"--{name}" and i + 1 < len(args):
+            found = args[i + 1]
+        elif word.startswith(f"--{name}="):
+            found = word.partition("=")[2]
+    return found

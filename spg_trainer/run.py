@@ -1,0 +1,204 @@
+"""Puts a run together from its settings: processes, model, environment, algorithm, optimizer, folder, console."""
+
+import platform
+import re
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from spg_trainer import algorithms, checkpoint
+from spg_trainer.config import Config
+from spg_trainer.console import Console
+from spg_trainer.errors import ConfigError
+from spg_trainer.guard import Guard
+from spg_trainer.installed import envs
+from spg_trainer.models import Policy, load_model
+from spg_trainer.resolve import preset_kind
+from spg_trainer.rollout import Sampling
+from spg_trainer.run_folder import CONFIG, RunFolder, find_unfinished
+from spg_trainer.settings import FREE, check, flat, plain, refuse_changes, to_yaml
+from spg_trainer.update import make_optimizer
+
+
+@dataclass
+class Run:
+    """Everything a training step needs, and the counters that a checkpoint keeps."""
+
+    config: Config
+    accelerator: Accelerator
+    policy: Any
+    env: Any
+    algorithm: algorithms.Algorithm
+    optimizer: torch.optim.Optimizer
+    folder: RunFolder
+    console: Console
+    guard: Guard = field(default_factory=Guard)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """The rows of metrics.jsonl."""
+    step: int = 0
+    """Finished steps."""
+    updates: int = 0
+    """Applied updates."""
+    seconds: float = 0.0
+    """Time spent in finished steps and evaluations, over all resumes."""
+    clean: bool = True
+    """Whether the weights are those of the last finished step."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How training completions are drawn."""
+        return Sampling(**asdict(self.config.rollout))
+
+    @property
+    def eval_sampling(self) -> Sampling:
+        """How evaluations are decoded: the same lengths, another temperature."""
+        return replace(self.sampling, temperature=self.config.eval.eval_temperature)
+
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        """The trainable parameters, in the model's order."""
+        return [p for p in self.policy.model.parameters() if p.requires_grad]
+
+    def environment(self) -> dict[str, Any]:
+        """What goes into environment.json: the task a model belongs to, the lengths it was trained at, versions."""
+        rollout = self.config.rollout
+        return {
+            "env": self.config.env,
+            "env_args": dict(self.config.env_args),
+            "preset": preset_kind(self.config.model.model),
+            "rollout": {
+                "max_completion_length": rollout.max_completion_length,
+                "block_length": rollout.block_length,
+                "diffusion_steps": rollout.diffusion_steps,
+                "remasking": rollout.remasking,
+            },
+            "base_model": self.policy.source,
+            "versions": versions(),
+        }
+
+    def save(self) -> None:
+        """Writes a checkpoint of the last finished step."""
+        state = {"updates": self.updates, "seconds": self.seconds, "skipped": self.guard.skipped}
+        optimizer = self.optimizer.state_dict() if self.accelerator.is_main_process else {}
+        checkpoint.save(
+            self.folder.path,
+            self.step,
+            self.policy,
+            optimizer,
+            state=state,
+            environment=self.environment(),
+            keep=self.config.output.keep,
+        )
+
+    def restore(self, found: Path) -> None:
+        """Puts a checkpoint's weights, optimizer and counters back."""
+        state = checkpoint.load(found, self.policy, self.optimizer)
+        self.step, self.updates, self.seconds = state["step"], state["updates"], state["seconds"]
+        self.guard.skipped = state["skipped"]
+
+
+def start(config: Config, *, quiet: bool = False) -> Run:
+    """Checks the settings, loads everything, and continues from a checkpoint where `resume` says so."""
+    device = config.model.device
+    accelerator = Accelerator(
+        cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()),
+        log_with=list(config.output.track) or None,
+    )
+    algorithm = algorithms.build(config.algorithm, config.algorithm_args)
+    check(config, algorithm, accelerator.num_processes)
+    env = make_env(config, "train")
+    console = Console(quiet=quiet or not accelerator.is_main_process)
+    path, found = find_folder(config, accelerator)
+    policy = load_policy(config, accelerator)
+    if policy.note:
+        console.warn(policy.note)
+    optimizer = make_optimizer([p for p in policy.model.parameters() if p.requires_grad], config.optimizer)
+    run = Run(config, accelerator, policy, env, algorithm, optimizer, RunFolder(path), console)
+    if found is not None:
+        run.restore(found)
+        console.say(f"Continuing {path} from step {run.step}.")
+    if (path / CONFIG).is_file():
+        run.folder.truncate_after(run.step)
+        run.history = run.folder.history()
+    else:
+        run.folder.create(to_yaml(config), run.environment())
+    if config.output.track:
+        accelerator.init_trackers("spg_trainer", config=flat(plain(asdict(config))))
+    return run
+
+
+def make_env(config: Config, split: str) -> Any:
+    """The environment of a run, in one of its splits."""
+    weights = {"reward_weights": dict(config.reward_weights)} if config.reward_weights else {}
+    return envs.make(config.env, split=split, **weights, **config.env_args)
+
+
+def load_policy(config: Config, accelerator: Accelerator) -> Policy:
+    """The model to train, on this process's device."""
+    m = config.model
+    policy = load_model(
+        m.model,
+        env=config.env,
+        dtype=m.dtype,
+        device=str(accelerator.device) if m.device == "auto" else m.device,
+        lora_r=m.lora_r,
+        lora_alpha=m.lora_alpha,
+        lora_dropout=m.lora_dropout,
+        seed=config.seed,
+        revision=m.revision,
+    )
+    if m.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable()
+    return policy
+
+
+def find_folder(config: Config, accelerator: Accelerator) -> tuple[Path, Path | None]:
+    """The run folder, and the checkpoint to continue from if there is one; the same on all processes."""
+    resume, out = config.output.resume, config.output.output_dir
+    found = None
+    if resume is None:
+        path = Path(out) if out else RunFolder.default_path(spec_label(config), config.algorithm, config.seed)
+    elif resume != "auto":
+        path, found = checkpoint.locate(Path(resume))
+    elif out:
+        path = Path(out)
+        found = checkpoint.latest_complete(path)
+    else:
+        newest = find_unfinished(Path("runs"), plain(asdict(config)), ignore=sorted(FREE))
+        if newest is None:
+            raise ConfigError(
+                "--resume auto: runs/ holds no unfinished run of these settings. Give its folder with --output-dir, "
+                "or start a new run without --resume."
+            )
+        path, found = newest, checkpoint.latest_complete(newest)
+    if resume is not None and (path / CONFIG).is_file():
+        refuse_changes(path / CONFIG, config)
+    elif resume not in (None, "auto"):
+        raise ConfigError(
+            f"--resume {resume}: {path} holds no run ({CONFIG} is missing). Give a run folder or "
+            "one of its checkpoints."
+        )
+    if accelerator.num_processes > 1:
+        path, found = broadcast_object_list([path, found])
+    return path, found
+
+
+def spec_label(config: Config) -> str:
+    """The environment's part of a run folder's name."""
+    return re.split(r"[:/]", config.env)[-1]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    found = {"python": platform.python_version()}
+    for name in ("spg-trainer", "torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

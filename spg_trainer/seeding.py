@@ -1,0 +1,26 @@
+"""Random streams that depend on what they are for, never on what ran before.
+
+Every stream is keyed by (seed, purpose, step, problem, generation, ...), so nothing has to be saved to resume a run
+and nothing changes with the number of processes, the micro-batch or the order of work.
+"""
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+def derive(seed: int, *key: int | str) -> int:
+    """A 63-bit seed for the stream named by `key`; equal keys give equal seeds on every machine."""
+    text = "/".join(str(part) for part in (seed, *key))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def generator(seed: int, *key: int | str, device: str | torch.device = "cpu") -> torch.Generator:
+    """A private torch generator for the stream named by `key`, e.g. `generator(seed, "rollout", step, problem, g)`."""
+    return torch.Generator(device=device).manual_seed(derive(seed, *key))
+
+
+def numpy_generator(seed: int, *key: int | str) -> np.random.Generator:
+    """A private NumPy generator for the stream named by `key`."""
+    return np.random.Generator(np.random.PCG64(derive(seed, *key)))

@@ -1,0 +1,181 @@
+"""Makes a base model from an environment's demonstrations: masked-denoising cross-entropy, as LLaDA is trained.
+
+Every completion of T tokens hides k of them, k uniform on 1..T, and scores those with weight 1/k: the ELBO per token
+(`docs/algorithms/spg.md`, form b). Padding behind the end token is learned like any other token.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spg_trainer.checkpoint import export
+from spg_trainer.config import SftCommand
+from spg_trainer.console import Console
+from spg_trainer.demonstrations import draw, encode_completions, shares
+from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.evaluate import Evaluation, evaluate, preset_sampling
+from spg_trainer.installed import envs
+from spg_trainer.model_card import model_card
+from spg_trainer.models import Policy, head_weight, hidden_states, load_model, new_tiny, tiny_tokenizer
+from spg_trainer.rollout import encode_prompts
+from spg_trainer.seeding import numpy_generator
+
+
+def sft(command: SftCommand, *, quiet: bool = False) -> Path:
+    """Trains a model on demonstrations and writes it with environment.json and a model card; returns its folder.
+
+    Raises:
+        ConfigError: an unknown habit, a completion length that is too small, a folder that is not empty.
+        TrainingError: the loss is not finite; nothing is written then.
+    """
+    console = Console(quiet=quiet)
+    folder = empty_folder(command)
+    env = envs.make(command.env, split="train", **command.env_args)
+    mix = shares(command.mix, env)
+    policy = open_policy(command)
+    started = time.monotonic()
+    loss = fit(policy, env, mix, command, console)
+    seconds = time.monotonic() - started
+    environment = {
+        "env": command.env,
+        "env_args": dict(command.env_args),
+        "preset": "tiny" if command.model.model == "new" else "llada",
+        "rollout": {"max_completion_length": command.max_completion_length},
+    }
+    results = {split: measure(policy, command, split, console) for split in ("test", "validation")}
+    export(folder, policy, environment)
+    card = model_card(command, mix, policy, loss, seconds, {k: v.summary() for k, v in results.items()})
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    for split, result in results.items():
+        console.say(
+            f"Solved on {split}, greedy: {result.correct:.3f} [{result.low:.3f}, {result.high:.3f}] of {result.n}."
+        )
+    console.say(
+        f"The model is in {folder}. Train it: python -m spg_trainer --env {command.env} --model {folder}"
+    )
+    return folder
+
+
+def empty_folder(command: SftCommand) -> Path:
+    """The folder to write, which must be new or empty."""
+    name = command.env.rpartition("/")[2]
+    folder = Path(command.output_dir or f"models/{name}-sft-s{command.seed}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"--output-dir {folder} is not empty. Choose a new folder, or remove it first.")
+    return folder
+
+
+def open_policy(command: SftCommand) -> Policy:
+    """The model to train: a new one of the embedded kind, or an existing one."""
+    m = command.model
+    if m.model != "new":
+        return load_model(
+            m.model,
+            dtype=m.dtype,
+            device=m.device,
+            lora_r=m.lora_r,
+            lora_alpha=m.lora_alpha,
+            lora_dropout=m.lora_dropout,
+            seed=command.seed,
+            revision=m.revision,
+        )
+    model = new_tiny(
+        hidden_size=command.hidden_size,
+        layers=command.num_layers,
+        heads=command.num_heads,
+        ffn=command.intermediate_size,
+        seed=command.seed,
+    )
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if m.device == "auto" else m.device
+    tokenizer = tiny_tokenizer()
+    ends = (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|eot_id|>"))
+    return Policy(
+        model.to(device), tokenizer, tokenizer.mask_token_id, tokenizer.pad_token_id, ends, source="new"
+    )
+
+
+def hide(batch_size: int, length: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
+    """Which completion tokens are hidden, (B, T) bool, and the weight 1/k of each row, (B,) float32."""
+    rng = numpy_generator(seed, "sft-masks", step)
+    count = rng.integers(1, length + 1, size=batch_size)
+    rank = rng.random((batch_size, length)).argsort(axis=1).argsort(axis=1)
+    hidden = torch.from_numpy(rank < count[:, None])
+    return hidden, torch.from_numpy(1.0 / count).float()
+
+
+def denoising_loss(
+    policy: Policy, prompt: tuple[Tensor, Tensor], completion_ids: Tensor, hidden: Tensor, weight: Tensor
+) -> Tensor:
+    """Sum over the rows of weight * sum over hidden tokens of -log p, a scalar in nats.
+
+    Args:
+        prompt: ids (B, L) int64, left-padded, and mask (B, L) bool.
+        completion_ids: (B, T) int64; hidden: (B, T) bool; weight: (B,) float32.
+    """
+    prompt_ids, prompt_mask = prompt
+    shown = torch.where(hidden, policy.mask_id, completion_ids)
+    mask = torch.cat([prompt_mask, torch.ones_like(hidden)], dim=1)
+    states = hidden_states(policy.model, torch.cat([prompt_ids, shown], dim=1), mask)[
+        :, prompt_ids.shape[1] :
+    ]
+    logits = torch.nn.functional.linear(states[hidden], head_weight(policy.model)).float()
+    nats = torch.nn.functional.cross_entropy(logits, completion_ids[hidden], reduction="none")
+    return (nats * weight[:, None].expand_as(hidden)[hidden]).sum()
+
+
+def learning_rate(step: int, command: SftCommand) -> float:
+    """Linear warm-up, then a cosine from the peak to 5% of it at the last step."""
+    if step < command.warmup_steps:
+        return command.learning_rate * (step + 1) / command.warmup_steps
+    done = (step - command.warmup_steps) / max(1, command.steps - command.warmup_steps)
+    return command.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def fit(policy: Policy, env: Any, mix: Mapping[str, float], command: SftCommand, console: Console) -> float:
+    """All updates; returns the mean loss per token of the last hundred, in nats."""
+    parameters = [p for p in policy.model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=command.learning_rate, betas=(0.9, 0.99), weight_decay=command.weight_decay
+    )
+    recent: list[float] = []
+    device = policy.model.device
+    policy.model.train()
+    with console.progress(command.steps, "sft") as progress:
+        for step in range(command.steps):
+            problems, texts = draw(env, mix, command.seed, step, command.batch_size)
+            prompt = encode_prompts(
+                policy, [p.prompt for p in problems], [p.completion_prefix for p in problems]
+            )
+            ids = encode_completions(policy, texts, command.max_completion_length)
+            hidden, weight = hide(len(texts), command.max_completion_length, command.seed, step)
+            total = 0.0
+            for rows in torch.arange(len(texts)).split(command.per_device_batch_size or len(texts)):
+                chosen = (t[rows].to(device) for t in (ids, hidden, weight))
+                loss = denoising_loss(policy, (prompt[0][rows], prompt[1][rows]), *chosen) / len(texts)
+                loss.backward()
+                total += float(loss.detach())
+            norm = torch.nn.utils.clip_grad_norm_(parameters, command.max_grad_norm)
+            if not torch.isfinite(norm):
+                raise TrainingError(
+                    f"The gradient of sft step {step} is not finite. Lower --learning-rate {command.learning_rate}."
+                )
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, command)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            recent = [*recent[-99:], total]
+            progress(1, f"loss {sum(recent) / len(recent):.3f}")
+    policy.model.eval()
+    return sum(recent) / max(1, len(recent))
+
+
+def measure(policy: Policy, command: SftCommand, split: str, console: Console) -> Evaluation:
+    """The greedy solved rate of what was made, at the preset's number of steps."""
+    env = envs.make(command.env, split=split, **command.env_args)
+    with console.progress(len(env), f"eval {split}") as progress:
+        return evaluate(policy, env, preset_sampling(env), advance=progress)

@@ -1,0 +1,95 @@
+"""Sends a step's figures to its run folder and to the trackers asked for with --track.
+
+The run folder is the record; a tracker is a view of it. One that fails is dropped with a message, because a
+lost connection must not cost a step.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.files import plain, rank
+from spg_trainer.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+_log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """Writes metrics.jsonl and timings.jsonl and forwards the numbers in them."""
+
+    def __init__(self, folder: RunFolder, trackers: "Sequence[GeneralTracker]" = ()) -> None:
+        self.folder = folder
+        self._trackers = list(trackers)
+
+    def log(self, metrics: Mapping[str, Any], timings: Mapping[str, Any]) -> None:
+        """Records a step. metrics: reproducible values, `step` among them. timings: seconds and rates."""
+        self.folder.metrics(metrics)
+        self.folder.timings({"step": metrics["step"], **timings})
+        numbers = {key: value for key, value in {**timings, **metrics}.items() if _is_number(value)}
+        self._each(lambda tracker: tracker.log(numbers, step=int(metrics["step"])))
+
+    def finish(self) -> None:
+        """Lets the trackers send what they still hold."""
+        self._each(lambda tracker: tracker.finish())
+
+    def _each(self, action: Any) -> None:
+        for tracker in list(self._trackers):
+            try:
+                action(tracker)
+            except Exception as error:  # a tracker's client may raise anything
+                self._trackers.remove(tracker)
+                _log.warning("Tracker %s failed and is no longer used: %s", tracker.name, error)
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raises ConfigError unless the packages of all trackers are installed; call it first of all."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"--track {missing[0]}: the package is not installed. Run `pip install 'spg-trainer[track]'`, or "
+            "leave --track out; metrics.jsonl holds the same figures."
+        )
+
+
+def open_trackers(
+    names: Sequence[str], folder: RunFolder, config: Mapping[str, Any]
+) -> "list[GeneralTracker]":
+    """Starts accelerate's trackers on rank 0, with the run's settings; TensorBoard writes to RUN/tensorboard.
+
+    names: `tensorboard`, `wandb`. config: nested. Raises ConfigError if a package is missing.
+    """
+    check_trackers(names)
+    if rank() or not names:
+        return []
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    opened = []
+    for name in dict.fromkeys(names):
+        kind = LOGGER_TYPE_TO_CLASS[name]
+        place = {"logging_dir": str(folder.path)} if kind.requires_logging_directory else {}
+        tracker = kind("tensorboard" if place else folder.path.name, **place)
+        if hasattr(tracker, "start"):  # before accelerate 1.9 the constructor starts it
+            tracker.start()
+        tracker.store_init_configuration(_flat(plain(config)))
+        opened.append(tracker)
+    return opened
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,185 @@
+"""The training loop, top to bottom: problems, rollout, rewards, advantages, masks, bounds, update, records.
+
+A step is one rollout and its `num_iterations` updates. Checkpoints are written between rollouts only, and every random
+stream is keyed by what it is for, so a resumed run goes on exactly where it was.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from spg_trainer import checkpoint
+from spg_trainer.collect import Scored, choose_problems, sample_and_score
+from spg_trainer.config import Config
+from spg_trainer.guard import all_finite
+from spg_trainer.records import (
+    batch_numbers,
+    due,
+    evaluate_split,
+    last_words,
+    read_evaluation,
+    record,
+    sum_over_processes,
+    summarize,
+)
+from spg_trainer.run import Run, start
+from spg_trainer.update import Update, draw_masks, gradient, sum_gradients, warmed_up
+
+
+def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
+    """Trains to the end of the settings and returns what summary.json holds.
+
+    Args:
+        config: every setting; `Config()` with nothing changed is the LLaDA default, `resolve.defaults(Config, env=...)`
+            the embedded model's.
+        quiet: nothing is printed.
+
+    Raises:
+        SpgError: settings, model, environment or disk that cannot work. Finished steps are saved first.
+    """
+    run = start(config, quiet=quiet)
+    began = time.monotonic() - run.seconds
+    try:
+        with run.console:
+            before = read_evaluation(run, "before") or evaluate_split(run, "before", config.eval.eval_split)
+            while run.step < config.max_steps and not out_of_time(run, began):
+                train_step(run)
+                run.seconds = time.monotonic() - began
+                between_steps(run)
+            run.save()
+            checkpoint.export(run.folder.path / "model", run.policy, run.environment())
+            after = evaluate_split(run, "after", config.eval.eval_split)
+    except BaseException:
+        if run.clean and run.step:
+            run.save()
+        raise
+    run.seconds = time.monotonic() - began
+    summary = summarize(run, before, after)
+    run.folder.summary(summary)
+    run.folder.release()
+    for line in last_words(summary):
+        run.console.say(line)
+    return summary
+
+
+def train_step(run: Run) -> None:
+    """One rollout and its updates; appends the step's row to metrics.jsonl and timings.jsonl."""
+    config, step = run.config, run.step
+    clock = [time.monotonic()]
+    scored = collect(run, step)
+    clock.append(time.monotonic())
+
+    groups = torch.from_numpy(scored.rewards).view(-1, config.batch.num_generations)  # (P, G)
+    signal = run.algorithm.prepare(groups)  # name -> (B,)
+    numbers, totals = batch_numbers(run, scored)
+    run.clean = False
+    numbers |= apply_updates(run, scored, signal, totals)
+    run.step, run.clean = step + 1, True
+    clock.append(time.monotonic())
+
+    tokens = numbers["num_tokens"]
+    times = {
+        "step": run.step,
+        "rollout": clock[1] - clock[0],
+        "update": clock[2] - clock[1],
+        "tokens_per_second": tokens / (clock[1] - clock[0]),
+    }
+    numbers = {"step": run.step, **numbers}
+    record(run, scored, signal, numbers, times)
+
+
+def collect(run: Run, step: int) -> Scored:
+    """This process's completions of a step; a group never leaves its process."""
+    batch, world, rank = run.config.batch, run.accelerator.num_processes, run.accelerator.process_index
+    problems = choose_problems(run.config.seed, step, batch.prompts_per_step, len(run.env))
+    mine = problems.reshape(world, -1)[rank]
+    return sample_and_score(
+        run.policy,
+        run.env,
+        np.repeat(mine, batch.num_generations),
+        np.tile(np.arange(batch.num_generations), len(mine)),
+        run.sampling,
+        key=("rollout", step),
+        seed=run.config.seed,
+        rows_per_forward=4 * batch.per_device_batch_size,
+    )
+
+
+def apply_updates(
+    run: Run, scored: Scored, signal: Mapping[str, torch.Tensor], totals: dict[str, float]
+) -> dict[str, Any]:
+    """`num_iterations` optimizer steps on the completions with a signal; returns their mean metrics."""
+    config = run.config
+    rows = run.algorithm.active(signal).nonzero().squeeze(-1)
+    update = Update(
+        policy=run.policy,
+        algorithm=run.algorithm,
+        rollouts=scored.rollouts.select(rows),
+        signal={name: values[rows] for name, values in signal.items()},
+        totals=totals,
+        per_device_batch_size=config.batch.per_device_batch_size,
+    )
+    if run.accelerator.reduce(torch.tensor(len(rows)), reduction="sum") == 0:
+        return {"grad_norm": 0.0, "learning_rate": warmed_up(config.optimizer, run.updates)}
+    draw_masks(
+        update,
+        config.seed,
+        run.step,
+        config.batch.num_iterations,
+        scored.index[rows],
+        scored.generation[rows],
+    )
+    found: list[dict[str, float]] = []
+    run.policy.model.train()
+    for iteration in range(config.batch.num_iterations):
+        found.append(one_update(run, update, iteration))
+    run.policy.model.eval()
+    return {name: float(np.mean([f[name] for f in found])) for name in found[-1]}
+
+
+def one_update(run: Run, update: Update, iteration: int) -> dict[str, float]:
+    """Gradient, all-reduce, finite guard, clip, optimizer step."""
+    sums = gradient(update, iteration)
+    sum_gradients(run.parameters, run.accelerator)
+    sums = sum_over_processes(run, sums)
+    ok = all_finite(p.grad for p in run.parameters)  # equal on all processes after the all-reduce
+    norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm)
+    rate = warmed_up(run.config.optimizer, run.updates)
+    if run.guard.check(ok, lambda: dump(run, update, iteration), run.folder.path):
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate
+        run.optimizer.step()
+        run.updates += 1
+    run.optimizer.zero_grad(set_to_none=True)
+    return {**sums, "grad_norm": float(norm), "learning_rate": rate}
+
+
+def dump(run: Run, update: Update, iteration: int) -> dict[str, Any]:
+    """What made a non-finite update: enough to compute it again."""
+    return {
+        "step": run.step,
+        "iteration": iteration,
+        "rollouts": update.rollouts,
+        "masks": update.masks[iteration],
+        "signal": update.signal,
+        "totals": update.totals,
+    }
+
+
+def between_steps(run: Run) -> None:
+    """Evaluation on the way and checkpoint, where their turn has come."""
+    evaluation, output = run.config.eval, run.config.output
+    if due(run.step, evaluation.eval_steps, run):
+        evaluate_split(run, f"step-{run.step:06d}", "validation")
+    if due(run.step, output.save_steps, run):
+        run.save()
+
+
+def out_of_time(run: Run, began: float) -> bool:
+    """Whether --max-minutes have passed, by the main process's clock."""
+    limit = run.config.max_minutes
+    late = torch.tensor(float(limit > 0 and time.monotonic() - began > 60 * limit))
+    return bool(run.accelerator.reduce(late.to(run.accelerator.device), reduction="sum") > 0)

@@ -1,0 +1,154 @@
+"""One optimizer step: masks, bounds, loss and gradient over this process's completions, summed over all processes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms import Algorithm, Loss
+from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.config import OptimizerConfig
+from spg_trainer.likelihood import Masks, accumulate, token_logps
+from spg_trainer.seeding import numpy_generator
+
+
+@dataclass
+class Update:
+    """The completions of a step that carry a learning signal on this process, and what every update of it needs."""
+
+    policy: Any
+    algorithm: Algorithm
+    rollouts: Rollouts
+    signal: dict[str, Tensor]
+    """Name -> (B,) float, from `Algorithm.prepare`."""
+    totals: dict[str, float]
+    """Over all processes and every completion, skipped ones included."""
+    per_device_batch_size: int
+    masks: list[Masks] = field(default_factory=list)
+    """One per iteration."""
+    old_logps: list[Tensor | None] = field(default_factory=list)
+    ref_logps: list[Tensor | None] = field(default_factory=list)
+
+
+def mask_streams(
+    seed: int, step: int, iteration: int, index: np.ndarray, generation: np.ndarray
+) -> Callable[[int, int], np.random.Generator]:
+    """The streams masks are drawn from: `streams(row, mask)`, keyed by problem and generation, not by place."""
+
+    def stream(row: int, mask: int) -> np.random.Generator:
+        return numpy_generator(seed, "masks", step, int(index[row]), int(generation[row]), iteration, mask)
+
+    return stream
+
+
+def draw_masks(
+    update: Update, seed: int, step: int, num_iterations: int, index: np.ndarray, generation: np.ndarray
+) -> None:
+    """Draws the masks of all iterations, then old and reference logps on them, before any weight changes."""
+    strategy = update.algorithm.strategy
+    for iteration in range(num_iterations):
+        update.masks.append(
+            strategy.draw(update.rollouts, mask_streams(seed, step, iteration, index, generation))
+        )
+    needs = update.algorithm
+    update.old_logps = [fixed_logps(update, m) if needs.needs_old_logps else None for m in update.masks]
+    if needs.needs_ref_logps:
+        with reference(update.policy.model):
+            update.ref_logps = [fixed_logps(update, m) for m in update.masks]
+    else:
+        update.ref_logps = [None] * num_iterations
+
+
+def fixed_logps(update: Update, masks: Masks) -> Tensor:
+    """(B, M, T) logps of the model as it stands, without a graph, a few rows at a time."""
+    parts = []
+    with torch.no_grad():
+        for rows in torch.arange(len(update.rollouts)).split(max(1, update.per_device_batch_size)):
+            chosen, some = update.rollouts.select(rows), masks.select(rows)
+            samples = [
+                token_logps(update.policy.model, chosen, some, slice(m, m + 1), update.policy.mask_id)
+                for m in range(some.scored.shape[1])
+            ]
+            parts.append(torch.cat(samples, dim=1))
+    return torch.cat(parts) if parts else torch.zeros(masks.scored.shape)
+
+
+def reference(model: Any) -> Any:
+    """A context in which `model` is the model training started from: its adapters are switched off."""
+    return model.disable_adapter()
+
+
+def micro_batches(update: Update) -> Sequence[tuple[Tensor, int]]:
+    """Rows of each micro-batch, and how many of their mask samples may have a live graph at once."""
+    limit, samples = update.per_device_batch_size, update.algorithm.strategy.num_masks
+    rows, live = (limit // samples, samples) if limit >= samples else (limit, 1)
+    return [
+        (chosen, live) for chosen in torch.arange(len(update.rollouts)).split(max(1, rows)) if len(chosen)
+    ]
+
+
+def gradient(update: Update, iteration: int) -> dict[str, float]:
+    """Adds this process's gradient of the loss to `.grad`; returns the metrics, loss included, as its share of sums."""
+    sums: dict[str, float] = {}
+    for rows, live in micro_batches(update):
+        old, ref = update.old_logps[iteration], update.ref_logps[iteration]
+        batch = Batch(
+            completion_mask=update.rollouts.completion_mask[rows],
+            signal={name: values[rows] for name, values in update.signal.items()},
+            totals=update.totals,
+            old_logps=None if old is None else old[rows],
+            ref_logps=None if ref is None else ref[rows],
+        )
+        masks = update.masks[iteration].select(rows)
+
+        def loss_fn(logps: Tensor, masks: Masks = masks, batch: Batch = batch) -> Loss:
+            return update.algorithm.loss(logps, masks, batch)
+
+        loss = accumulate(
+            update.policy.model,
+            update.rollouts.select(rows),
+            masks,
+            loss_fn,
+            live=live,
+            mask_id=update.policy.mask_id,
+        )
+        for name, value in {"loss": loss.loss, **loss.metrics}.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return sums
+
+
+def sum_gradients(parameters: Sequence[Tensor], accelerator: Any) -> None:
+    """Sums `.grad` over the processes in one all-reduce; a process without signal takes part with zeros."""
+    for p in parameters:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    if accelerator.num_processes == 1:
+        return
+    flat = accelerator.reduce(torch.cat([p.grad.reshape(-1) for p in parameters]), reduction="sum")
+    for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad.copy_(part.view_as(p))
+
+
+def make_optimizer(parameters: Sequence[Tensor], config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters."""
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        weight_decay=config.weight_decay,
+    )
+
+
+def warmed_up(config: OptimizerConfig, updates: int) -> float:
+    """The learning rate of the update after `updates` others: linear warm-up, then constant."""
+    return config.learning_rate * min(1.0, (updates + 1) / max(1, config.warmup_steps))
+
+
+def with_rows(update: Update, rows: Tensor) -> Update:
+    """The same update over some of its completions."""
+    return replace(
+        update, rollouts=update.rollouts.select(rows), signal={k: v[rows] for k, v in update.signal.items()}
+    )

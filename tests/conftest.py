@@ -1,0 +1,48 @@
+"""Marks and their default skip, and the one place that knows where outside data lies."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+MARKS = {
+    "slow": "takes minutes",
+    "gpu": "needs a CUDA device",
+    "network": "needs a model or data hub",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    for name, why in MARKS.items():
+        parser.addoption(f"--{name}", action="store_true", help=f"also run tests marked {name}: {why}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, why in MARKS.items():
+        config.addinivalue_line("markers", f"{name}: {why}; skipped unless --{name} is given")
+    config.addinivalue_line("markers", "timeout(seconds): limit of one test, if pytest-timeout is installed")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for name, why in MARKS.items():
+            if name in item.keywords and not config.getoption(f"--{name}"):
+                item.add_marker(pytest.mark.skip(reason=f"{why}; run with --{name}"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data ($SPG_SHARED_DATA, else ../shared/data beside the checkout); skips where absent."""
+    folder = Path(
+        os.environ.get("SPG_SHARED_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data"
+    )
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}; set SPG_SHARED_DATA")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_hub(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """No test reaches a hub unless it is marked `network`."""
+    if "network" not in request.keywords:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")

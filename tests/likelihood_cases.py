@@ -1,0 +1,148 @@
+"""Completions, streams and toy models that the likelihood and algorithm tests share."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spg_trainer.batch import Rollouts
+from spg_trainer.likelihood import Masks
+from spg_trainer.seeding import numpy_generator
+
+
+def make_rollouts(
+    lengths: Sequence[int],
+    size: int,
+    prompts: Sequence[int] | None = None,
+    width: int = 4,
+    seed: int = 0,
+    tokens: int = 250,
+) -> Rollouts:
+    """Completions of the given lengths in `size` tokens, after left-padded prompts of the given lengths."""
+    prompts = prompts or [width] * len(lengths)
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(width) >= width - torch.tensor(prompts)[:, None]
+    rows = len(lengths)
+    order = torch.stack([torch.randperm(size, generator=generator) for _ in range(rows)])
+    return Rollouts(
+        prompt_ids=torch.randint(tokens, (rows, width), generator=generator).masked_fill(~mask, 0),
+        prompt_mask=mask,
+        completion_ids=torch.randint(tokens, (rows, size), generator=generator),
+        completion_mask=torch.arange(size) < torch.tensor(lengths)[:, None],
+        reveal_step=order // 2,
+        reveal_logps=torch.zeros(rows, size),
+    )
+
+
+def seeded(seed: int = 0) -> Callable[[int, int], np.random.Generator]:
+    """Streams keyed by row and mask, as the trainer makes them."""
+    return lambda row, mask: numpy_generator(seed, "masks", row, mask)
+
+
+class Branching:
+    """A stand-in for a generator: takes the branches of `path`, then always the first, and notes them."""
+
+    def __init__(self, path: Sequence[int], p: float = 0.0) -> None:
+        self.path, self.p = list(path), p
+        self.taken: list[int] = []
+        self.odds: list[list[float]] = []
+
+    @property
+    def probability(self) -> float:
+        return float(np.prod([odds[choice] for choice, odds in zip(self.taken, self.odds, strict=True)]))
+
+    def branch(self, odds: list[float]) -> int:
+        depth = len(self.taken)
+        choice = self.path[depth] if depth < len(self.path) else 0
+        self.taken.append(choice)
+        self.odds.append(odds)
+        return choice
+
+    def integers(self, low: int, high: int | None = None) -> int:
+        low, high = (0, low) if high is None else (low, high)
+        return low + self.branch([1 / (high - low)] * (high - low))
+
+    def permutation(self, size: int) -> np.ndarray:
+        orders = list(itertools.permutations(range(size)))
+        return np.array(orders[self.branch([1 / len(orders)] * len(orders))], dtype=int)
+
+    def random(self, size: int) -> np.ndarray:
+        """Each entry lies below p or not."""
+        return np.array([[0.0, 1.0][self.branch([self.p, 1 - self.p])] for _ in range(size)])
+
+
+def every_draw(run: Callable[[Branching], Masks], p: float = 0.0) -> Iterator[tuple[float, Masks, list[int]]]:
+    """(probability, result, path) for every way in which the draws of `run` can fall."""
+    pending: list[list[int]] = [[]]
+    while pending:
+        path = pending.pop()
+        stream = Branching(path, p)
+        result = run(stream)
+        yield stream.probability, result, stream.taken
+        for depth in range(len(path), len(stream.taken)):
+            pending += [[*stream.taken[:depth], other] for other in range(1, len(stream.odds[depth]))]
+
+
+class ToyModel:
+    """log p(token i | hidden set): arbitrary, but the same for equal arguments."""
+
+    def __init__(self, seed: int = 0, spread: float = 1.5) -> None:
+        self.seed, self.spread = seed, spread
+
+    def __call__(self, token: int, hidden: Sequence[int]) -> float:
+        stream = numpy_generator(self.seed, "toy", token, *sorted(int(h) for h in hidden))
+        return -self.spread * float(stream.exponential())
+
+    def logps(self, masks: Masks, width: int) -> Tensor:
+        """(B, M, T) float64 at scored positions; the hidden set is that of the model's input."""
+        result = torch.zeros(masks.scored.shape, dtype=torch.float64)
+        for row, mask, token in masks.scored.nonzero().tolist():
+            hidden = masks.input_hidden[row, mask, width:].nonzero().squeeze(-1).tolist()
+            result[row, mask, token] = self(token, hidden)
+        return result
+
+
+def tiny_model(dtype: torch.dtype = torch.float64, seed: int = 0, **sizes: int) -> torch.nn.Module:
+    """A very small LLaDA with weights large enough that its predictions differ."""
+    from spg_trainer.models import new_tiny
+
+    model = new_tiny(**{"hidden_size": 16, "layers": 2, "heads": 2, "ffn": 24, "seed": seed, **sizes}).to(
+        dtype
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(8)
+    return model
+
+
+def naive_logps(model: torch.nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int) -> Tensor:
+    """(B, M, T) by the model's own forward and a softmax over all positions; zero where not scored.
+
+    Positions count real tokens: rotary angles are float32 in every model, so a shift would show at 1e-8.
+    """
+    rows = []
+    for row in range(len(rollouts)):
+        ids = torch.cat([rollouts.prompt_ids[row], rollouts.completion_ids[row]])
+        real = torch.cat([rollouts.prompt_mask[row], torch.ones_like(rollouts.completion_mask[row])])
+        places = (real.long().cumsum(0) - 1).clamp(min=0)[None]
+        samples = []
+        for hidden in masks.input_hidden[row]:
+            shown = torch.where(hidden, mask_id, ids)[None]
+            logits = model(input_ids=shown, attention_mask=real[None].long(), position_ids=places).logits[0]
+            logps = logits.log_softmax(-1)[-len(rollouts.completion_ids[row]) :]
+            samples.append(logps.gather(-1, rollouts.completion_ids[row][:, None]).squeeze(-1))
+        rows.append(torch.stack(samples) * masks.scored[row])
+    return torch.stack(rows)
+
+
+def whole_gradient(model: torch.nn.Module) -> Tensor:
+    """All gradients in one vector."""
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """Norm of the difference over the norm of `b`."""
+    return float((a - b).norm() / b.norm())

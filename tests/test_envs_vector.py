@@ -1,0 +1,175 @@
+"""The batched form says exactly what n single episodes would say."""
+
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+
+import envs
+from envs import EnvError, Problem, Scores, TextEnv
+
+
+class Adding(TextEnv):
+    """Scores in batches, and raises for one kind of completion."""
+
+    reward_weights = {"correct": 1.0, "length": 0.25}  # noqa: RUF012
+    calls = 0
+
+    def __len__(self) -> int:
+        return 30
+
+    def problem(self, index: int) -> Problem:
+        return Problem(f"{index} + 1 =", {"answer": index + 1})
+
+    def score_batch(self, problems, completions) -> Scores:
+        self.calls += 1
+        if "boom" in completions:
+            raise RuntimeError("the author's mistake")
+        correct = [c == str(p.reference["answer"]) for p, c in zip(problems, completions, strict=True)]
+        reasons = ["ok" if c else "wrong" for c in correct]
+        return Scores(
+            {"correct": np.array(correct), "length": [len(c) for c in completions]}, reasons, completions
+        )
+
+
+class Uneven(Adding):
+    """Agrees with the contract for one completion at a time only."""
+
+    def score_batch(self, problems, completions) -> Scores:
+        if len(completions) > 1:
+            raise RuntimeError("only one")
+        return super().score_batch(problems, completions)
+
+
+class Short(Adding):
+    """Loses completions on the way."""
+
+    def score_batch(self, problems, completions) -> Scores:
+        scores = super().score_batch(problems, completions)
+        return Scores(scores.rewards, scores.reason[1:], scores.extracted)
+
+
+for cls in (Adding, Uneven, Short):
+    envs.register(f"test/{cls.__name__}-v0", cls)
+
+
+def _completions(env: TextEnv, indices: list[int]) -> list[str]:
+    """Right, careless, torn and hostile answers in turn."""
+    problems = [env.problem(i) for i in indices]
+    kinds = [
+        lambda p: env.demonstration(p),
+        lambda p: env.habits(p)["careless"],
+        lambda p: env.demonstration(p)[:-3],
+        lambda p: "",
+        lambda p: f"so: {env.demonstration(p)} é 中 \x00",
+        lambda p: "<answer>" * 50,
+    ]
+    return [kinds[i % len(kinds)](p) for i, p in enumerate(problems)]
+
+
+@pytest.mark.parametrize("style", ["plain", "paper"])
+def test_the_batched_form_equals_the_single_one(style):
+    arguments = {
+        "split": "validation",
+        "prompt_style": style,
+        "reward_weights": {"cells": 0.3, "format": 0.1},
+    }
+    single = envs.make("sudoku", **arguments)
+    indices = [5, 0, 255, 5, *range(100, 132)]
+    many = envs.make_vec("sudoku", len(indices), **arguments)
+    prompts, info = many.reset(options={"index": np.array(indices)})
+    assert info["index"].tolist() == indices
+    completions = _completions(single, indices)
+    observations, rewards, terminated, truncated, info = many.step(completions)
+    assert observations == ("",) * len(indices) and terminated.all() and not truncated.any()
+    assert rewards.dtype == np.float64 and set(info) == {"index", "rewards", "correct", "reason", "extracted"}
+    assert 0 < info["correct"].sum() < len(indices)
+    for i, index in enumerate(indices):
+        assert single.reset(options={"index": index})[0] == prompts[i]
+        _, reward, _, _, one = single.step(completions[i])
+        row = {
+            "index": int(info["index"][i]),
+            "rewards": {name: float(values[i]) for name, values in info["rewards"].items()},
+            "correct": bool(info["correct"][i]),
+            "reason": info["reason"][i],
+            "extracted": info["extracted"][i],
+        }
+        assert (row, rewards[i]) == (one, reward)
+
+
+def test_one_call_scores_all():
+    many = envs.make_vec("adding", 8)
+    many.reset(options={"index": range(8)})
+    _, rewards, _, _, info = many.step([str(i + 1) for i in range(8)])
+    assert many.env.calls == 1 and info["correct"].all()
+    assert rewards.tolist() == [1.25] * 8 and info["rewards"]["length"].dtype == np.float64
+
+
+def test_an_exception_marks_only_the_completion_that_caused_it():
+    many = envs.make_vec("adding", 4)
+    many.reset(options={"index": [0, 1, 2, 3]})
+    _, rewards, _, _, info = many.step(["1", "boom", "3", "9"])
+    assert info["reason"] == ["ok", "error", "ok", "wrong"]
+    assert rewards.tolist() == [1.25, 0.0, 1.25, 0.25]
+    assert [trace is not None for trace in info["traceback"]] == [False, True, False, False]
+    assert "the author's mistake" in info["traceback"][1]
+
+
+def test_a_batch_that_cannot_be_scored_but_its_rows_can_is_an_error():
+    many = envs.make_vec("uneven", 2)
+    many.reset(options={"index": [0, 1]})
+    with pytest.raises(EnvError, match=r"score_batch raised RuntimeError.*scores each of them when alone"):
+        many.step(["1", "2"])
+    many = envs.make_vec("short", 2)
+    many.reset(options={"index": [0, 1]})
+    with pytest.raises(EnvError, match=r"got 2 completions but returned {'reason': 1}"):
+        many.step(["1", "2"])
+
+
+def test_the_vector_environment_says_that_it_never_resets_itself():
+    many = envs.make_vec("sudoku", 2)
+    assert many.metadata["autoreset_mode"] is AutoresetMode.DISABLED
+    with pytest.raises(EnvError, match=r"step\(\) before reset"):
+        many.step(["", ""])
+    many.reset(seed=1)
+    many.step(["", ""])
+    with pytest.raises(EnvError, match=r"a second step\(\)"):
+        many.step(["", ""])
+    many.reset(seed=1)
+    many.step(["", ""])
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        ("ab", "got one str"),
+        (["a"], "got 1 completions; it must be a sequence of 2 strings"),
+        (["a", None], r"sudoku, problem 8: the action is None \(NoneType\)"),
+    ],
+)
+def test_wrong_completions_are_refused(actions, message):
+    many = envs.make_vec("sudoku", 2)
+    many.reset(options={"index": [7, 8]})
+    with pytest.raises(EnvError, match=message):
+        many.step(actions)
+
+
+@pytest.mark.parametrize("index", [[1], [1, 2, 3], 5, [[1, 2]], [0, 256], [0, -1], [0.0, 1.0]])
+def test_wrong_indices_are_refused(index):
+    many = envs.make_vec("sudoku", 2, split="validation")
+    with pytest.raises(EnvError, match=r"2 integers|whole numbers"):
+        many.reset(options={"index": index})
+
+
+def test_random_problems_follow_the_seed_and_spaces_hold_what_passes():
+    many = envs.make_vec("sudoku", 5, render_mode="ansi")
+    prompts, first = many.reset(seed=4)
+    assert (
+        many.reset(seed=4)[1]["index"].tolist()
+        == first["index"].tolist()
+        != many.reset()[1]["index"].tolist()
+    )
+    assert many.observation_space.contains(prompts) and many.action_space.contains(("é",) * 5)
+    assert all(many.action_space.contains(many.action_space.sample()) for _ in range(5))
+    assert len(many.render()) == 5
+    with pytest.raises(EnvError, match="num_envs=0"):
+        envs.make_vec("sudoku", 0)

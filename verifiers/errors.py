@@ -1,0 +1,39 @@
+"""Every error this package raises on purpose: about an argument or a reference, never about a completion."""
+
+from typing import Any
+
+
+class VerifierError(Exception):
+    """Base of all errors raised by `verifiers`; its text says what is wrong and what would be right.
+
+    `argument` names the argument, `index` the position in the batch (None outside one), `value` what was
+    seen.
+    """
+
+    def __init__(
+        self, message: str, *, argument: str = "", index: int | None = None, value: Any = None
+    ) -> None:
+        super().__init__(message)
+        self.argument = argument
+        self.index = index
+        self.value = value
+
+
+class UnknownTaskError(VerifierError, LookupError):
+    """A task name that is not registered."""
+
+
+class ArgumentError(VerifierError, TypeError, ValueError):
+    """A call that cannot be understood: a wrong mode, a missing field, a string where a sequence belongs."""
+
+
+class InvalidReferenceError(VerifierError, ValueError):
+    """A reference (a puzzle, an answer key) that no completion could be judged against."""
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """`value` as it appears in an error message: its repr, shortened to `limit` characters."""
+    text = repr(value)
+    return (
+        text if len(text) <= limit else f"{text[:limit]}... ({type(value).__name__}, {len(text)} characters)"
+    )

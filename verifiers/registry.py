@@ -1,0 +1,190 @@
+"""The tasks that can be verified, and the two functions through which every one of them is reached.
+
+A task of our own is one file that ends in a `Task`, and one line in `_BUILT_IN`. Others come from `register`
+or from installed packages through the entry-point group `spg.verifiers` (its value is the path of a `Task`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+from verifiers.errors import ArgumentError, UnknownTaskError, VerifierError, shown
+from verifiers.verdicts import Verdict, Verdicts
+
+Mode = Literal["lenient", "strict"]
+MODES = ("lenient", "strict")
+ENTRY_POINTS = "spg.verifiers"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What `verify` needs to know about a task.
+
+    `verify(completion, *, mode, **reference)` must answer any Python object with a `Verdict`, and may raise
+    only `VerifierError`, about its reference. `verify_batch(completions, *, mode, **references)` gets lists
+    of one length.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    verify: Callable[..., Verdict]
+    verify_batch: Callable[..., Verdicts] | None = None
+
+
+_BUILT_IN = {
+    "sudoku": "verifiers.sudoku:TASK",
+}
+_tasks: dict[str, Task] = {}
+
+
+def register(
+    task: str,
+    *,
+    fields: Sequence[str],
+    verify: Callable[..., Verdict],
+    verify_batch: Callable[..., Verdicts] | None = None,
+) -> Task:
+    """Add a task of your own under the name `task`, with `fields` as the keyword arguments of its reference.
+
+    Without `verify_batch` a batch is judged one by one. Raises `ArgumentError` if the name is taken by
+    another task.
+    """
+    if isinstance(fields, str):
+        raise _bare_string("fields", fields)
+    entry = Task(task, tuple(fields), verify, verify_batch)
+    if task in _BUILT_IN or _tasks.get(task, entry) != entry:
+        message = f'A task "{task}" is already registered. Choose another name; known: {", ".join(tasks())}.'
+        raise ArgumentError(message, argument="task", value=task)
+    _tasks[task] = entry
+    return entry
+
+
+def tasks() -> tuple[str, ...]:
+    """The names of all tasks, those of installed packages included, sorted."""
+    return tuple(sorted({*_BUILT_IN, *_tasks, *_installed()}))
+
+
+def find(task: str) -> Task:
+    """The `Task` named `task`; raises `UnknownTaskError` with the nearest known name."""
+    found = _tasks.get(task) if isinstance(task, str) else None
+    if found is not None:
+        return found
+    path = _BUILT_IN.get(task) if isinstance(task, str) else None
+    if path is not None:
+        module, _, attribute = path.partition(":")
+        return _tasks.setdefault(task, getattr(import_module(module), attribute))
+    installed = _installed().get(task) if isinstance(task, str) else None
+    if installed is None:
+        raise _unknown(task)
+    loaded = installed.load()
+    if not isinstance(loaded, Task):
+        message = (
+            f'The entry point "{task}" of group {ENTRY_POINTS} gives {shown(loaded)}, not a verifiers.Task; '
+            f"point {installed.value!r} at a Task."
+        )
+        raise VerifierError(message, argument="task", value=loaded)
+    return _tasks.setdefault(task, loaded)
+
+
+def verify(task: str, completion: object, *, mode: Mode = "lenient", **reference: Any) -> Verdict:
+    """Judge one completion of `task`, e.g. `verify("sudoku", text, puzzle="0310200404001043")`.
+
+    Any object is accepted as a completion and gets a `Verdict`. `mode="strict"` accepts exactly the prompt's
+    format, "lenient" any accepted notation of the same value. Raises `VerifierError` for an unknown task or
+    mode, for missing or unexpected reference fields and for an invalid reference.
+    """
+    found = find(task)
+    _check(found, mode, reference)
+    return found.verify(completion, mode=mode, **reference)
+
+
+def verify_batch(
+    task: str, completions: Sequence[object], *, mode: Mode = "lenient", **references: Sequence[Any]
+) -> Verdicts:
+    """Judge N completions against N references, in order; each reference field is a sequence of N values.
+
+    Raises what `verify` raises, with the index of the first invalid reference, and for anything that is not a
+    sequence, is a bare string, or has another length than `completions`.
+    """
+    found = find(task)
+    _check(found, mode, references)
+    texts = _as_list("completions", completions)
+    columns = {name: _as_list(name, values) for name, values in references.items()}
+    for name, values in columns.items():
+        if len(values) != len(texts):
+            message = (
+                f"{name} has {len(values)} values for {len(texts)} completions; "
+                f"give one {name} for each completion, in the same order."
+            )
+            raise ArgumentError(message, argument=name, value=len(values))
+    if found.verify_batch is not None:
+        return found.verify_batch(texts, mode=mode, **columns)
+    return Verdicts.of([_verify_row(found, texts, columns, row, mode) for row in range(len(texts))])
+
+
+def _verify_row(
+    task: Task, texts: list[object], columns: dict[str, list[Any]], row: int, mode: Mode
+) -> Verdict:
+    reference = {name: values[row] for name, values in columns.items()}
+    try:
+        return task.verify(texts[row], mode=mode, **reference)
+    except VerifierError as error:
+        error.index = row
+        error.args = (f"Row {row}: {error}",)
+        raise
+
+
+def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
+    if mode not in MODES:
+        message = f'mode={shown(mode)} is not a mode; use "lenient" or "strict".'
+        raise ArgumentError(message, argument="mode", value=mode)
+    missing = [name for name in task.fields if name not in reference]
+    extra = [name for name in reference if name not in task.fields]
+    if missing or extra:
+        wrong = f"needs {missing[0]}=" if missing else f"does not take {extra[0]}="
+        call = ", ".join(f"{name}=..." for name in task.fields)
+        message = f'Task "{task.name}" {wrong}; call it with {call}.'
+        raise ArgumentError(message, argument=(missing or extra)[0], value=sorted(reference))
+
+
+def _as_list(name: str, values: object) -> list[Any]:
+    if isinstance(values, str):
+        raise _bare_string(name, values)
+    usable = hasattr(values, "__len__") and hasattr(values, "__iter__")
+    if not usable or isinstance(values, bytes | bytearray | Mapping | Set):
+        message = (
+            f"{name}={shown(values)} is a {type(values).__name__}; "
+            "give a list, a tuple or an array with one value per completion."
+        )
+        raise ArgumentError(message, argument=name, value=values)
+    try:
+        return list(values)  # type: ignore[call-overload]
+    except TypeError as error:  # an array without dimensions has __iter__ and still cannot be iterated
+        message = f"{name}={shown(values)} cannot be iterated ({error}); give a list, a tuple or an array."
+        raise ArgumentError(message, argument=name, value=values) from error
+
+
+def _bare_string(name: str, value: str) -> ArgumentError:
+    message = f"{name}={shown(value)} is one string where a sequence of strings belongs; write {name}=[...]."
+    return ArgumentError(message, argument=name, value=value)
+
+
+def _installed() -> dict[str, Any]:
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+
+
+def _unknown(task: object) -> UnknownTaskError:
+    from difflib import get_close_matches
+
+    known = tasks()
+    near = get_close_matches(str(task).lower(), known, n=1, cutoff=0.5)
+    guess = f' Did you mean "{near[0]}"?' if near else ""
+    message = (
+        f"No task {shown(task)}.{guess} Known: {', '.join(known)}. Add yours with verifiers.register(...)."
+    )
+    return UnknownTaskError(message, argument="task", value=task)

@@ -1,0 +1,175 @@
+"""What a verifier answers: one `Verdict`, or the same for many completions as arrays (`Verdicts`).
+
+This module decides the names and the integer codes of reasons and tiers. Codes are only ever added at the
+end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, overload
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class Reason(StrEnum):
+    """Why a completion got its verdict; equal to its name; `code` is its integer in `Verdicts.reason`."""
+
+    OK = "ok"
+    WRONG = "wrong"
+    NO_ANSWER = "no_answer"
+    MALFORMED = "malformed"
+    RULE_BROKEN = "rule_broken"
+    HEDGE = "hedge"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+
+    @property
+    def code(self) -> int:
+        """Position in `REASON_NAMES`."""
+        return REASON_NAMES.index(self.value)
+
+
+class Tier(StrEnum):
+    """Which tier of a verifier decided, cheapest first; `code` is its integer in `Verdicts.decided_by`."""
+
+    TEXT = "text"
+    GRAMMAR = "grammar"
+    RATIONAL = "rational"
+    TYPED = "typed"
+    PROBE = "probe"
+    CAS = "cas"
+
+    @property
+    def code(self) -> int:
+        """Position in `TIER_NAMES`."""
+        return TIER_NAMES.index(self.value)
+
+
+REASONS = tuple(Reason)
+TIERS = tuple(Tier)
+REASON_NAMES = tuple(reason.value for reason in REASONS)
+TIER_NAMES = tuple(tier.value for tier in TIERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The verdict on one completion.
+
+    `correct` is what papers report, `score` in [0, 1] is partial credit where the task has one (else 0 or 1),
+    `extracted` is the text that was judged (None if none was found), `decided_by` the tier that decided.
+    """
+
+    correct: bool
+    score: float
+    extracted: str | None
+    reason: Reason
+    decided_by: Tier
+
+
+class Verdicts(Sequence[Verdict]):
+    """The verdicts on N completions as arrays, in order; `verdicts[i]` is a `Verdict`, a slice is `Verdicts`.
+
+    Attributes:
+        correct: (N,) bool.
+        score: (N,) float64 in [0, 1].
+        reason: (N,) int8, positions in `reason_names`.
+        decided_by: (N,) int8, positions in `tier_names`.
+        spans: (N, 2) int64, where the judged text lies in the UTF-8 bytes of its completion; -1 if none.
+    """
+
+    reason_names = REASON_NAMES
+    tier_names = TIER_NAMES
+
+    def __init__(
+        self,
+        correct: npt.NDArray[np.bool_],
+        score: npt.NDArray[np.float64],
+        reason: npt.NDArray[np.int8],
+        decided_by: npt.NDArray[np.int8],
+        spans: npt.NDArray[np.int64],
+        texts: Sequence[str],
+    ) -> None:
+        """`texts`: the N completions that `spans` point into, "" for what is no text; kept by reference."""
+        self.correct, self.score, self.reason, self.decided_by = correct, score, reason, decided_by
+        self.spans, self._texts = spans, texts
+
+    @classmethod
+    def of(cls, verdicts: Sequence[Verdict]) -> Verdicts:
+        """Put single verdicts into arrays."""
+        import numpy as np
+
+        texts = [verdict.extracted or "" for verdict in verdicts]
+        spans = np.full((len(verdicts), 2), -1, np.int64)
+        for row, verdict in enumerate(verdicts):
+            if verdict.extracted is not None:
+                spans[row] = 0, len(texts[row].encode("utf-8", "surrogatepass"))
+        return cls(
+            np.array([verdict.correct for verdict in verdicts], np.bool_),
+            np.array([verdict.score for verdict in verdicts], np.float64),
+            np.array([Reason(verdict.reason).code for verdict in verdicts], np.int8),
+            np.array([Tier(verdict.decided_by).code for verdict in verdicts], np.int8),
+            spans,
+            texts,
+        )
+
+    def _cut(self, row: int) -> str | None:
+        start, end = self.spans[row].tolist()
+        if start < 0:
+            return None
+        text = self._texts[row]
+        if text.isascii():
+            return text[start:end]
+        return text.encode("utf-8", "surrogatepass")[start:end].decode("utf-8", "surrogatepass")
+
+    @property
+    def extracted(self) -> list[str | None]:
+        """The judged text of each completion, cut now; None where nothing was found."""
+        return [self._cut(row) for row in range(len(self))]
+
+    @property
+    def reasons(self) -> list[str]:
+        """The name of each completion's reason."""
+        return [REASON_NAMES[code] for code in self.reason.tolist()]
+
+    @property
+    def tiers(self) -> list[str]:
+        """The name of the tier that decided each completion."""
+        return [TIER_NAMES[code] for code in self.decided_by.tolist()]
+
+    def counts(self) -> dict[str, int]:
+        """How many completions ended in each reason; reasons that did not occur are left out."""
+        import numpy as np
+
+        numbers = np.bincount(self.reason, minlength=len(REASON_NAMES)).tolist()
+        return {name: number for name, number in zip(REASON_NAMES, numbers, strict=True) if number}
+
+    def __len__(self) -> int:
+        return len(self.correct)
+
+    @overload
+    def __getitem__(self, index: int) -> Verdict: ...
+    @overload
+    def __getitem__(self, index: slice) -> Verdicts: ...
+    def __getitem__(self, index: int | slice) -> Verdict | Verdicts:
+        if isinstance(index, slice):
+            columns = (self.correct, self.score, self.reason, self.decided_by, self.spans)
+            return Verdicts(*(column[index] for column in columns), self._texts[index])
+        row = range(len(self))[index]
+        return Verdict(
+            bool(self.correct[row]),
+            float(self.score[row]),
+            self._cut(row),
+            REASONS[self.reason[row]],
+            TIERS[self.decided_by[row]],
+        )
+
+    def __iter__(self) -> Iterator[Verdict]:
+        return (self[row] for row in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Verdicts(n={len(self)}, correct={int(self.correct.sum())}, reasons={self.counts()})"
