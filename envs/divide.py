@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from envs.core import TextEnv
+from envs.core import TextEnv, check_index
 from envs.errors import EnvError
 from envs.records import Problem, Score, Scores
 
@@ -57,7 +57,7 @@ class DividedEnv(TextEnv):
         return len(self.indices)
 
     def problem(self, index: int) -> Problem:
-        return self.base.problem(int(self.indices[index]))
+        return self.base.problem(int(self.indices[check_index(self, index)]))
 
     def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
         return self.base.score(problem, completion)

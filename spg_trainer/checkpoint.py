@@ -10,7 +10,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 TRAINING = "training.pt"
 STATE = "state.json"
 ENVIRONMENT = "environment.json"
+_SHELF = "superseded"
 _STEP = re.compile(r"step-(\d{6,})")
 _log = logging.getLogger(__name__)
 
@@ -113,7 +115,8 @@ def locate(path: Path) -> tuple[Path, Path | None]:
         )
     if _STEP.fullmatch(path.name):
         check(path)
-        return path.resolve().parent.parent, path
+        home = path.resolve().parent
+        return (home.parent if home.name == _SHELF else home).parent, path
     return path, latest_complete(path)
 
 
@@ -170,7 +173,7 @@ def set_aside_after(run: Path, step: int) -> list[Path]:
         if defect(path) is not None:
             shutil.rmtree(bury(path), ignore_errors=True)
             continue
-        shelf = path.parent / "superseded"
+        shelf = path.parent / _SHELF
         shelf.mkdir(exist_ok=True)
         names = [path.name, *(f"{path.name}-{i}" for i in range(2, 1000))]
         place = next(shelf / name for name in names if not (shelf / name).exists())
@@ -213,8 +216,22 @@ def _load_weights(folder: Path, model: Any) -> None:
         if result.unexpected_keys:
             raise ValueError(f"unknown adapter weights {result.unexpected_keys[:3]}")
     else:
-        saved = type(model).from_pretrained(folder, dtype=model.dtype).state_dict()
+        with _without_progress_bar():  # it would cut through the live line
+            saved = type(model).from_pretrained(folder, dtype=model.dtype).state_dict()
         model.load_state_dict(saved)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging as library
+
+    shown = library.is_progress_bar_enabled()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            library.enable_progress_bar()
 
 
 def _copy(saved: "Mapping[str, Tensor]", live: "Mapping[str, Tensor]") -> None:

@@ -62,15 +62,15 @@ def record(
 ) -> None:
     """Writes a step's rows and shows it; samples and board when their turn has come."""
     output, step = run.config.output, run.step
-    run.folder.metrics(numbers)
+    run.tracker.log(numbers, times)
     run.history.append(numbers)
-    run.folder.timings(times)
-    run.accelerator.log(numbers | {f"time/{k}": v for k, v in times.items() if k != "step"}, step=step)
     if due(step, output.sample_steps, run):
         rows = sample_rows(scored, env=run.env, step=step, advantages=signal["advantages"])
         rows = gather_object(rows) if run.accelerator.num_processes > 1 else rows
         run.folder.samples(step, rows)
-    run.console.step({**numbers, **times}, total=run.config.max_steps)
+    limit = 60 * run.config.max_minutes
+    left = max(0.0, limit - run.seconds) if limit else None
+    run.console.step({**numbers, **times}, total=run.config.max_steps, seconds_left=left)
     if due(step, output.board_steps, run):
         best = int(np.argmax(scored.rewards * (1 + scored.correct)))
         run.console.board(run.env.picture(scored.problems[best], scored.completions[best]))

@@ -21,7 +21,8 @@ from spg_trainer.models import Policy, load_model
 from spg_trainer.resolve import preset_kind
 from spg_trainer.rollout import Sampling
 from spg_trainer.run_folder import CONFIG, RunFolder, find_unfinished
-from spg_trainer.settings import FREE, check, flat, plain, refuse_changes, to_yaml
+from spg_trainer.settings import FREE, check, plain, refuse_changes, to_yaml
+from spg_trainer.tracking import Tracker, check_trackers, open_trackers
 from spg_trainer.update import make_optimizer
 
 
@@ -37,6 +38,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     folder: RunFolder
     console: Console
+    tracker: Tracker | None = None
     guard: Guard = field(default_factory=Guard)
     history: list[dict[str, Any]] = field(default_factory=list)
     """The rows of metrics.jsonl."""
@@ -105,18 +107,16 @@ class Run:
 def start(config: Config, *, quiet: bool = False) -> Run:
     """Checks the settings, loads everything, and continues from a checkpoint where `resume` says so."""
     device = config.model.device
-    accelerator = Accelerator(
-        cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()),
-        log_with=list(config.output.track) or None,
-    )
+    accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
     algorithm = algorithms.build(config.algorithm, config.algorithm_args)
     check(config, algorithm, accelerator.num_processes)
+    check_trackers(config.output.track)
     env = make_env(config, "train")
     console = Console(quiet=quiet or not accelerator.is_main_process)
     path, found = find_folder(config, accelerator)
     policy = load_policy(config, accelerator)
-    if policy.note:
-        console.warn(policy.note)
+    for note in filter(None, (policy.note, getattr(env, "notice", ""))):
+        console.warn(note)
     optimizer = make_optimizer([p for p in policy.model.parameters() if p.requires_grad], config.optimizer)
     run = Run(config, accelerator, policy, env, algorithm, optimizer, RunFolder(path), console)
     if found is not None:
@@ -127,8 +127,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         run.history = run.folder.history()
     else:
         run.folder.create(to_yaml(config), run.environment())
-    if config.output.track:
-        accelerator.init_trackers("spg_trainer", config=flat(plain(asdict(config))))
+    run.tracker = Tracker(run.folder, open_trackers(config.output.track, run.folder, asdict(config)))
     return run
 
 
@@ -163,6 +162,7 @@ def find_folder(config: Config, accelerator: Accelerator) -> tuple[Path, Path | 
     found = None
     if resume is None:
         path = Path(out) if out else RunFolder.default_path(spec_label(config), config.algorithm, config.seed)
+        RunFolder(path).refuse_other_run()
     elif resume != "auto":
         path, found = checkpoint.locate(Path(resume))
     elif out:

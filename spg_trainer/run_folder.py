@@ -24,14 +24,6 @@ _LOCKS: dict[Path, IO[str]] = {}
 _log = logging.getLogger(__name__)
 
 
-def default_path(env: str, algorithm: str, seed: int) -> Path:
-    """runs/ENV-ALGORITHM-sSEED-UTCTIME, not yet taken; ask on rank 0 only, because clocks differ."""
-    moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    name = re.sub(r"[^\w.\[\]=-]+", "_", f"{env}-{algorithm}-s{seed}-{moment}").strip("._")
-    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
-    return next(path for path in (Path("runs") / name for name in names) if not path.exists())
-
-
 class RunFolder:
     """Writes a run's records; on every process but rank 0 the writers do nothing.
 
@@ -41,7 +33,14 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._continued = False
-        self._history: list[dict[str, Any]] | None = None
+
+    @staticmethod
+    def default_path(env: str, algorithm: str, seed: int) -> Path:
+        """runs/ENV-ALGORITHM-sSEED-UTCTIME, not yet taken; ask on rank 0 only, because clocks differ."""
+        moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        name = re.sub(r"[^\w.\[\]=-]+", "_", f"{env}-{algorithm}-s{seed}-{moment}").strip("._")
+        names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+        return next(path for path in (Path("runs") / name for name in names) if not path.exists())
 
     def refuse_other_run(self) -> None:
         """Raises ConfigError if a new run cannot live here, because of another run or of foreign files.
@@ -91,8 +90,6 @@ class RunFolder:
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Appends a row of reproducible values (`step` among them) to metrics.jsonl; NaN becomes null."""
         self._append(METRICS, row)
-        if self._history is not None:
-            self._history.append(plain(row))
 
     def timings(self, row: Mapping[str, Any]) -> None:
         """Appends a row of seconds and rates (`step` among them) to timings.jsonl."""
@@ -118,9 +115,7 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl so far, oldest first; torn lines are left out."""
-        if self._history is None:
-            self._history = [json.loads(text) for text in _whole_lines(self.path / METRICS)]
-        return list(self._history)
+        return [json.loads(text) for text in _whole_lines(self.path / METRICS)]
 
     def truncate_after(self, step: int) -> None:
         """Readies the folder for a run that goes on from `step`: what came later will be done again.
@@ -133,7 +128,7 @@ class RunFolder:
         if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & set(_OURS):
             return
         self._lock()
-        self._continued, self._history = True, None
+        self._continued = True
         with writing(self.path):
             for path in self.path.glob(".*.tmp-*"):
                 path.unlink()

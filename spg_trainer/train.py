@@ -26,6 +26,7 @@ from spg_trainer.records import (
     summarize,
 )
 from spg_trainer.run import Run, start
+from spg_trainer.seeding import derive
 from spg_trainer.update import Update, draw_masks, gradient, sum_gradients, warmed_up
 
 
@@ -56,10 +57,12 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
         if run.clean and run.step:
             run.save()
         raise
+    finally:
+        run.tracker.finish()
+        run.folder.release()
     run.seconds = time.monotonic() - began
     summary = summarize(run, before, after)
     run.folder.summary(summary)
-    run.folder.release()
     for line in last_words(summary):
         run.console.say(line)
     return summary
@@ -77,18 +80,18 @@ def train_step(run: Run) -> None:
     numbers, totals = batch_numbers(run, scored)
     run.clean = False
     numbers |= apply_updates(run, scored, signal, totals)
-    run.step, run.clean = step + 1, True
+    run.step = step + 1
     clock.append(time.monotonic())
 
     tokens = numbers["num_tokens"]
     times = {
-        "step": run.step,
         "rollout": clock[1] - clock[0],
         "update": clock[2] - clock[1],
         "tokens_per_second": tokens / (clock[1] - clock[0]),
     }
     numbers = {"step": run.step, **numbers}
     record(run, scored, signal, numbers, times)
+    run.clean = True
 
 
 def collect(run: Run, step: int) -> Scored:
@@ -114,29 +117,26 @@ def apply_updates(
     """`num_iterations` optimizer steps on the completions with a signal; returns their mean metrics."""
     config = run.config
     rows = run.algorithm.active(signal).nonzero().squeeze(-1)
+    if run.accelerator.reduce(torch.tensor(len(rows), device=run.accelerator.device), reduction="sum") == 0:
+        return {"grad_norm": 0.0, "learning_rate": warmed_up(config.optimizer, run.updates)}
     update = Update(
         policy=run.policy,
         algorithm=run.algorithm,
         rollouts=scored.rollouts.select(rows),
-        signal={name: values[rows] for name, values in signal.items()},
+        signal={name: values[rows].to(run.policy.device) for name, values in signal.items()},
         totals=totals,
         per_device_batch_size=config.batch.per_device_batch_size,
     )
-    if run.accelerator.reduce(torch.tensor(len(rows)), reduction="sum") == 0:
-        return {"grad_norm": 0.0, "learning_rate": warmed_up(config.optimizer, run.updates)}
-    draw_masks(
-        update,
-        config.seed,
-        run.step,
-        config.batch.num_iterations,
-        scored.index[rows],
-        scored.generation[rows],
-    )
+    index, generation = scored.index[rows.numpy()], scored.generation[rows.numpy()]
+    draw_masks(update, config.seed, run.step, config.batch.num_iterations, index, generation)
     found: list[dict[str, float]] = []
-    run.policy.model.train()
-    for iteration in range(config.batch.num_iterations):
-        found.append(one_update(run, update, iteration))
-    run.policy.model.eval()
+    with torch.random.fork_rng(enabled=config.model.lora_dropout > 0):  # dropout knows the global stream only
+        if config.model.lora_dropout > 0:
+            torch.manual_seed(derive(config.seed, "dropout", run.step, run.accelerator.process_index))
+        run.policy.model.train()
+        for iteration in range(config.batch.num_iterations):
+            found.append(one_update(run, update, iteration))
+        run.policy.model.eval()
     return {name: float(np.mean([f[name] for f in found])) for name in found[-1]}
 
 

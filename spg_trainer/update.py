@@ -1,7 +1,7 @@
 """One optimizer step: masks, bounds, loss and gradient over this process's completions, summed over all processes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,8 +55,8 @@ def draw_masks(
         )
     needs = update.algorithm
     update.old_logps = [fixed_logps(update, m) if needs.needs_old_logps else None for m in update.masks]
-    if needs.needs_ref_logps:
-        with reference(update.policy.model):
+    if needs.needs_ref_logps:  # the reference is the model below its adapters (settings.check asks for them)
+        with update.policy.model.disable_adapter():
             update.ref_logps = [fixed_logps(update, m) for m in update.masks]
     else:
         update.ref_logps = [None] * num_iterations
@@ -74,11 +74,6 @@ def fixed_logps(update: Update, masks: Masks) -> Tensor:
             ]
             parts.append(torch.cat(samples, dim=1))
     return torch.cat(parts) if parts else torch.zeros(masks.scored.shape)
-
-
-def reference(model: Any) -> Any:
-    """A context in which `model` is the model training started from: its adapters are switched off."""
-    return model.disable_adapter()
 
 
 def micro_batches(update: Update) -> Sequence[tuple[Tensor, int]]:
@@ -145,10 +140,3 @@ def make_optimizer(parameters: Sequence[Tensor], config: OptimizerConfig) -> tor
 def warmed_up(config: OptimizerConfig, updates: int) -> float:
     """The learning rate of the update after `updates` others: linear warm-up, then constant."""
     return config.learning_rate * min(1.0, (updates + 1) / max(1, config.warmup_steps))
-
-
-def with_rows(update: Update, rows: Tensor) -> Update:
-    """The same update over some of its completions."""
-    return replace(
-        update, rollouts=update.rollouts.select(rows), signal={k: v[rows] for k, v in update.signal.items()}
-    )

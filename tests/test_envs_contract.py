@@ -83,6 +83,8 @@ def test_step_before_reset_and_a_second_step_are_refused():
     env = envs.make("doubling")
     with pytest.raises(EnvError, match=r"doubling: step\(\) before reset\(\)"):
         env.step("1")
+    with pytest.raises(EnvError, match=r"doubling: step\(\) before reset\(\)"):  # ours, not Gymnasium's
+        gymnasium.make("test/Doubling-v0", disable_env_checker=True).step("1")
     env.reset(options={"index": 7})
     env.step("1")
     with pytest.raises(EnvError, match=r"second step\(\) on problem 7"):

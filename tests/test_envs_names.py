@@ -199,6 +199,8 @@ def test_a_class_without_splits_is_divided_by_a_hash_of_the_index(stranger):
     assert parts["test"].step(prompts["test"][0])[4]["reason"] == "judged"
     with pytest.raises(EnvError, match="no problem 35"):
         parts["train"].reset(options={"index": 35})
+    with pytest.raises(EnvError, match="no problem -1"):
+        parts["train"].problem(-1)
     with pytest.raises(EnvError, match='no split "dev"'):
         envs.make(name, split="dev")
     shares = np.bincount(tenth(np.arange(100_000)), minlength=10) / 100_000

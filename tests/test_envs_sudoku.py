@@ -188,6 +188,7 @@ def test_careless_looks_at_rows_only():
         ("<answer>4123 2314 1432 3241</answer>", 1, 0),
         ("<answer>1</answer><answer>4123231414323241</answer>", 1, 0),
         ("</answer>4123231414323241<answer>", 0, 0),
+        ("<answer>4123231414323241</answer> or <answer>", 1, 0),
         ("<answer>4123231414323241", 1, 0),
         ("<answer>1111231414323241</answer>", 0, 1),
         ("<answer>4003000414303240</answer>", 0, 0),

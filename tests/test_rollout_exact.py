@@ -255,6 +255,16 @@ def test_the_mask_is_never_sampled(temperature, remasking):
         assert (out.reveal_step >= 0).all()
 
 
+def test_a_broken_model_neither_crashes_nor_samples_the_mask():
+    policy = replace(make_policy(torch.float32), end_token_ids=())
+    with torch.no_grad():
+        policy.model.get_output_embeddings().weight.fill_(float("nan"))
+    for temperature in (0.0, 1.0):
+        out = rollout(policy, *pad(policy, [[5, 6]]), replace(SAMPLING, temperature=temperature), streams(1))
+        assert not (out.completion_ids == policy.mask_id).any()
+        assert out.reveal_logps.isnan().all()
+
+
 def test_the_forbidden_mask_still_counts_in_the_probabilities():
     policy = replace(make_policy(torch.float64), end_token_ids=())
     with torch.no_grad():

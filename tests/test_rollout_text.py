@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import nn
 
 from spg_trainer.batch import Rollouts
@@ -87,6 +88,13 @@ def test_prompts_follow_the_chat_format_and_are_padded_on_the_left(policy):
     assert (ids[~mask] == policy.pad_id).all()
 
 
+def test_the_tokenizer_adds_nothing_of_its_own_to_the_chat_format(policy):
+    plain, _ = encode_prompts(policy, ["hello"])
+    start = [("<|system|>", policy.tokenizer.convert_tokens_to_ids("<|system|>"))]
+    policy.tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<|system|> $A", None, start)
+    assert torch.equal(encode_prompts(policy, ["hello"])[0], plain)
+
+
 def test_text_is_taken_as_it_is_without_a_chat_template(policy):
     policy.tokenizer.chat_template = None
     ids, _ = encode_prompts(policy, ["hello"])
@@ -118,6 +126,8 @@ def test_generate_answers_in_order_and_depends_only_on_the_seed(policy):
     assert generate(policy, prompts[:2], sampling, seed=3) == first[:2]
     assert generate(policy, prompts, sampling, seed=4) != first
     assert generate(policy, [], sampling) == []
+    twins = generate(policy, ["one", "one"], sampling, seed=3)
+    assert twins[0] == first[0] != twins[1]
 
 
 def test_a_prompt_too_long_for_the_model_is_an_error(policy):

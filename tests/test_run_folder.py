@@ -17,7 +17,7 @@ import yaml
 
 from spg_trainer import files
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.run_folder import RunFolder, default_path, find_unfinished
+from spg_trainer.run_folder import RunFolder, find_unfinished
 
 CONFIG = {
     "env": "sudoku",
@@ -221,13 +221,13 @@ def test_a_refused_write_names_the_path(run, monkeypatch):
 
 def test_default_path_names_the_run_and_is_free(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first = default_path("sudoku", "spg", 3)
+    first = RunFolder.default_path("sudoku", "spg", 3)
     assert re.fullmatch(r"runs/sudoku-spg-s3-\d{8}-\d{6}", first.as_posix())
     monkeypatch.setattr("time.strftime", lambda *_: "20260101-000000")
-    first = default_path("./my_task.py:my/MyTask-v0", "spg", 0)
+    first = RunFolder.default_path("./my_task.py:my/MyTask-v0", "spg", 0)
     assert first.name == "my_task.py_my_MyTask-v0-spg-s0-20260101-000000"
     first.mkdir(parents=True)
-    assert default_path("./my_task.py:my/MyTask-v0", "spg", 0).name == first.name + "-2"
+    assert RunFolder.default_path("./my_task.py:my/MyTask-v0", "spg", 0).name == first.name + "-2"
 
 
 def started(root: Path, name: str, config: dict, age: float) -> Path:

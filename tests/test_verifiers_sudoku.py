@@ -9,6 +9,7 @@ import unicodedata
 import pytest
 
 from verifiers import Reason, Tier, verify, verify_batch
+from verifiers._notation import DIGIT_ZEROS
 from verifiers.sudoku import read_grid
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
@@ -93,6 +94,15 @@ def test_reasons_tell_the_failures_apart():
         assert (verdict.reason, verdict.decided_by) == (reason, tier), answer
         assert verdict.correct is (reason == "ok")
     assert lenient(r"\boxed{4321124334122134} or \boxed{4321124334122134}").correct
+
+
+def test_every_decimal_digit_of_unicode_is_a_digit_and_nothing_else_is():
+    digits = [chr(code) for code in range(0x110000) if unicodedata.decimal(chr(code), None) == 1]
+    assert len(digits) > 60
+    assert all(lenient(digit, "0").correct for digit in digits)
+    others = [chr(code) for code in range(0x110000) if chr(code).isnumeric() and not chr(code).isdecimal()]
+    newer = {zero + value for zero in DIGIT_ZEROS for value in range(10)}  # than this interpreter's tables
+    assert not any(lenient(other, "0").correct for other in others[::7] if ord(other) not in newer)
 
 
 def test_any_solution_of_the_rules_counts():
@@ -214,15 +224,13 @@ def test_hostile_lengths_take_linear_time():
 
 
 def test_score_is_the_share_of_blanks_in_no_conflict():
+    """Blanks of the puzzle: 3, 4, 5, 9, 11, 12, 13, 14. With a 2 for the 3 in cell 14, that cell clashes with cell 12
+    (row), with the given in cell 2 (column) and with cell 11 (box); cells 3, 4, 5, 9 and 13 stand in no conflict."""
     assert lenient(SOLUTION).score == 1.0
-    assert lenient(PUZZLE).score == 0.0  # 0 of 9 blanks filled
-    # The last row becomes 2124: its first and third 2 clash, and so do the third and the 2 of its box; the other
-    # six blanks stand in no conflict, of the nine at 3, 4, 5, 8.. of the puzzle.
-    one_wrong = lenient("4321124334122124")
-    blanks = [i for i, cell in enumerate(PUZZLE) if cell == "0"]
-    clashing = {14, 12, 11}
-    assert one_wrong.score == pytest.approx(len([i for i in blanks if i not in clashing]) / len(blanks))
-    assert lenient("4320124334122134").score == pytest.approx(8 / 9)
+    assert lenient(PUZZLE).score == 0.0
+    assert lenient("4321124334122124").score == 5 / 8
+    assert lenient("4320124334122134").score == 7 / 8
+    assert lenient("4325124334122134").score == 7 / 8
     assert lenient("1321124334122134").score == 0.0
     assert lenient(SOLUTION[:15]).score == 0.0
 
@@ -251,7 +259,8 @@ def test_a_board_can_be_drawn_from_what_was_extracted():
 _SPACES = (" ", "\n", ", ", "|", "-", "\t", "\u00a0", "][", " + ", "、", "│", " & ")
 _WRAPS = (
     ("", ""), ("[", "]"), ("`", "`"), ("```\n", "\n```"), ('"', '"'), ("\\boxed{", "}"), ("$", "$"), ("\\[", "\\]"),
-    ("\\(\\texttt{", "}\\)"), ("\n", "."), ("\ufeff", ""), ("| ", " |"), ("“", "”."), ("\\begin{matrix}", "\\end{matrix}"),
+    ("\\(\\texttt{", "}\\)"), ("\n", "."), ("\ufeff", ""), ("| ", " |"), ("“", "”."),
+    ("\\begin{matrix}", "\\end{matrix}"),
 )  # fmt: skip
 _TAGS = (
     ("<answer>", "</answer>"),
@@ -304,15 +313,14 @@ def oracle(completion: str, puzzle: str) -> bool:
             numbers.append(str(digit))
     given = puzzle.split() if wide else list(puzzle)
     size = round(len(given) ** 0.5)
-    if len(numbers) != len(given) or any(g not in ("0", n) for g, n in zip(given, numbers, strict=True)):
+    if len(numbers) != len(given) or any(
+        int(g) not in (0, int(n)) for g, n in zip(given, numbers, strict=True)
+    ):
         return False
     grid = [[int(number) for number in numbers[row * size : row * size + size]] for row in range(size)]
     box, whole = round(size**0.5), set(range(1, size + 1))
-    boxes = [
-        {grid[r + i][c + j] for i in range(box) for j in range(box)}
-        for r in range(0, size, box)
-        for c in range(0, size, box)
-    ]
+    corners = [(row, column) for row in range(0, size, box) for column in range(0, size, box)]
+    boxes = [{grid[r + i][c + j] for i in range(box) for j in range(box)} for r, c in corners]
     return all(unit == whole for unit in [*map(set, grid), *map(set, zip(*grid, strict=True)), *boxes])
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Packed = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 # Worth a thread; a larger buffer is new pages from the system every time, at three times the cost.
-SLICE_CHARACTERS = 1 << 19
+SLICE_CHARACTERS = 1 << 17
 MAX_WORKERS = 8
 
 

@@ -32,7 +32,7 @@ def read_lenient(data: Bytes, start: int, end: int, size: int, cells: Cells) -> 
         code, i = decode(data, i)
         kind = classify(code)
         if 0 <= kind <= 9:
-            if pointed or width == 2:
+            if width == 2:
                 return False
             if width:
                 cells[count - 1] = cells[count - 1] * 10 + kind

@@ -56,14 +56,14 @@ def accumulate(
         with torch.no_grad():
             worker.score(part, logps)
     held = worker.copies(early, num_masks)
-    batch, hidden = worker.score(held, logps)
+    batch, hidden, normalisers = worker.score(held, logps)
 
     leaf = logps.requires_grad_()
     result = loss_fn(leaf)
     if result.loss.requires_grad:
         (coefficients,) = torch.autograd.grad(result.loss, leaf)
-        worker.backward(batch, hidden, worker.pick(coefficients, held))
-        del batch, hidden
+        worker.backward(batch, hidden, worker.pick(coefficients, held), normalisers)
+        del batch, hidden, normalisers
         for part, state in zip(replayed, random_states, strict=True):
             worker.replay(part, coefficients, state)
     metrics = {name: value.detach() for name, value in result.metrics.items()}
@@ -98,14 +98,14 @@ class _Worker:
         """(S, T) entries of (B, M, T) values for these copies."""
         return values[self.rows_and_samples(copies)]
 
-    def score(self, copies: Tensor, logps: Tensor) -> tuple[Sequences, Tensor]:
-        """Writes the copies' logps; returns what a backward pass needs."""
+    def score(self, copies: Tensor, logps: Tensor) -> tuple[Sequences, Tensor, Tensor]:
+        """Writes the copies' logps; returns what a backward pass needs: sequences, states and log-normalisers."""
         rows, samples = self.rows_and_samples(copies)
         batch = sequences(self.rollouts, self.masks, rows, samples, self.mask_id)
         hidden = scored_states(self.model, batch)
-        values, _ = head_logps(hidden, self.weight, batch.targets, self.chunk_rows)
+        values, normalisers = head_logps(hidden, self.weight, batch.targets, self.chunk_rows)
         logps[rows, samples] = logps.new_zeros(batch.scored.shape).masked_scatter_(batch.scored, values)
-        return batch, hidden
+        return batch, hidden, normalisers
 
     def replay(self, copies: Tensor, coefficients: Tensor, random_state: list[Tensor] | None) -> None:
         """Sends copies through the model once more, now with a graph, and through the head once."""
@@ -120,7 +120,9 @@ class _Worker:
             hidden = scored_states(self.model, batch)
         self.backward(batch, hidden, self.pick(coefficients, copies))
 
-    def backward(self, batch: Sequences, hidden: Tensor, coefficients: Tensor) -> None:
+    def backward(
+        self, batch: Sequences, hidden: Tensor, coefficients: Tensor, normalisers: Tensor | None = None
+    ) -> None:
         """Adds the gradient of `sum(coefficients * logps)`; coefficients: (S, T)."""
         chosen = coefficients[batch.scored]
         direct = self.weight.is_leaf and self.weight.requires_grad and self.weight.dtype in _SUMMABLE
@@ -132,7 +134,7 @@ class _Worker:
         elif self.weight.requires_grad:
             buffer = weight_gradient_buffer(self.weight)
         gradient = head_gradient(
-            hidden, self.weight, batch.targets, chosen, self.chunk_rows, weight_gradient=buffer
+            hidden, self.weight, batch.targets, chosen, self.chunk_rows, normalisers, buffer
         )
         roots = [(hidden, gradient)] if hidden.requires_grad else []
         if buffer is not None and not direct:

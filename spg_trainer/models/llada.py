@@ -47,9 +47,7 @@ class LLaDARotaryEmbedding(LlamaRotaryEmbedding):
     @torch.no_grad()
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """x: gives the device; position_ids (B, S). Returns cos, sin, each (B, S, head_dim) float32."""
-        # Autocast would multiply in bfloat16, and positions above 256 have no exact bfloat16.
-        with torch.autocast(device_type=x.device.type, enabled=False):
-            angles = position_ids[..., None].float() * self.inv_freq.to(x.device)
+        angles = position_ids[..., None].float() * self.inv_freq.to(x.device)
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos(), angles.sin()
 

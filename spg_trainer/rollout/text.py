@@ -87,10 +87,8 @@ def encode_prompts(
 def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
     """The texts of the completions, up to their first end token and without special tokens: B strings."""
     ends = set(policy.end_token_ids)
-    known = len(policy.tokenizer)
     rows = zip(rollouts.completion_ids.tolist(), rollouts.completion_mask.tolist(), strict=True)
-    # Embeddings are often padded beyond the tokenizer; such ids can be drawn, but have no text.
-    kept = [[t for t, use in zip(*row, strict=True) if use and t < known and t not in ends] for row in rows]
+    kept = [[token for token, use in zip(*row, strict=True) if use and token not in ends] for row in rows]
     decode = policy.tokenizer.decode
     return [decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False) for row in kept]
 

@@ -1,0 +1,92 @@
+"""Draws a run: `python docs/figures.py curve RUN [RUN ...] -o curve.svg`, `python docs/figures.py board RUN -o board.svg`.
+
+curve: the solved rate of the sampled completions at every step, and of each evaluation, one line a run.
+board: a completion of the first and of the last samples file, as the terminal shows them.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The rows of a JSONL file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def curve(runs: list[Path], output: Path) -> None:
+    """One line a run, a moving mean of five steps; marks where it was evaluated."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for number, run in enumerate(runs):
+        rows = read_lines(run / "metrics.jsonl")
+        solved = [row["correct"] for row in rows]
+        smooth = [
+            sum(solved[max(0, i - 4) : i + 1]) / len(solved[max(0, i - 4) : i + 1])
+            for i in range(len(solved))
+        ]
+        colour = f"C{number}"
+        steps = [row["step"] for row in rows]
+        label = run.name if len(runs) < 3 else f"{run.name}"
+        axes.plot(steps, smooth, color=colour, label=label)
+        points = {0: "before", steps[-1]: "after"} | {
+            int(f.stem[5:]): f.stem for f in (run / "eval").glob("step-*.json") if int(f.stem[5:]) < steps[-1]
+        }
+        for step, name in sorted(points.items()):
+            found = json.loads((run / "eval" / f"{name}.json").read_text())
+            low, high = found["correct"] - found["low"], found["high"] - found["correct"]
+            axes.errorbar(
+                step, found["correct"], yerr=[[low], [high]], fmt="o", color=colour, markersize=4, capsize=2
+            )
+    axes.set(xlabel="step", ylabel="solved", ylim=(-0.02, 1.02))
+    axes.set_title(
+        "lines: completions sampled in training (mean of 5 steps); dots: greedy, 95% interval", fontsize=9
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    figure.savefig(output)
+
+
+def board(run: Path, output: Path) -> None:
+    """The same problem's completion before and after training."""
+    from rich.console import Console
+    from rich.text import Text
+
+    import envs
+
+    recorded = json.loads((run / "environment.json").read_text())
+    env = envs.make(recorded["env"], split="test", **recorded["env_args"])
+    before, after = (read_lines(run / "eval" / f"{name}.jsonl") for name in ("before", "after"))
+    index = next(
+        (a["index"] for b, a in zip(before, after, strict=True) if a["correct"] and not b["correct"]), 0
+    )
+    console = Console(record=True, width=60, file=sys.stderr, force_terminal=True)
+    for name, rows in (("before", before), ("after", after)):
+        console.print(f"[b]{name} training[/b], problem {index}:")
+        console.print(Text.from_ansi(env.picture(env.problem(index), rows[index]["completion"])))
+        console.print()
+    console.save_svg(str(output), title=f"{recorded['env']}: greedy completion")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("curve", "board"))
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    if args.what == "curve":
+        curve(args.runs, args.output)
+    else:
+        board(args.runs[0], args.output)
+
+
+if __name__ == "__main__":
+    main()
