@@ -104,7 +104,7 @@ def report(title: str, results: dict[str, Result], slow: str, fast: str, note: s
 def main() -> None:
     """Parses the flags and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps-per-block", type=int, default=2, help="of 32 tokens; a real run has 16")
+    parser.add_argument("--steps-per-block", type=int, default=4, help="of 32 tokens; a real run has 16")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved repetitions; the median counts")
     parser.add_argument("--vocab", type=int, nargs="+", default=[126464, 4096], help="vocabulary sizes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")

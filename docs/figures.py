@@ -1,4 +1,4 @@
-"""Draws a run: `python docs/figures.py curve RUN [RUN ...] -o curve.svg`, `python docs/figures.py board RUN -o board.svg`.
+"""Draws runs: `python docs/figures.py curve RUN [RUN ...] -o curve.svg`, `... board RUN -o board.svg`.
 
 curve: the solved rate of the sampled completions at every step, and of each evaluation, one line a run.
 board: a completion of the first and of the last samples file, as the terminal shows them.

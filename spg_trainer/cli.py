@@ -3,11 +3,14 @@
 Errors that a user can mend end in one line and exit status 2; tracebacks are for bugs.
 """
 
+import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from contextlib import redirect_stderr
+from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -64,19 +67,65 @@ def complain(error: Exception) -> int:
 
 def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     """The settings of a command, from presets, files and flags (`resolve.py`)."""
-    base = defaults(
-        cls, env=peek(args, "env"), model=peek(args, "model"), config=peek(args, "config"), run=resumed(args)
-    )
-    description = f"{cls.__doc__} {more}".strip()
-    given = tyro.cli(
-        cls,
-        args=list(args),
-        default=base,
-        prog=prog,
-        description=description,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    check_flags(cls, args, prog)
+    named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
+    base = defaults(cls, **named, run=resumed(args))
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            given = tyro.cli(
+                cls,
+                args=list(args),
+                default=base,
+                prog=prog,
+                description=f"{cls.__doc__} {more}".strip(),
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise ConfigError(f"{first_paragraph(said.getvalue())} All flags: {prog} --help") from None
     return merge_pairs(base, given)
+
+
+def flags(settings: Any) -> dict[str, bool]:
+    """Every flag of a command, e.g. `--max-steps`, and whether it takes KEY=VALUE pairs."""
+    found: dict[str, bool] = {"--help": False}
+    for name in (f.name for f in fields(settings)):
+        value, flag = getattr(settings, name), name.replace("_", "-")
+        if is_dataclass(value):
+            found |= flags(value)
+        else:
+            found[f"--{flag}"] = isinstance(value, dict)
+            if isinstance(value, bool):
+                found[f"--no-{flag}"] = False
+    return found
+
+
+def check_flags(cls: type, args: Sequence[str], prog: str) -> None:
+    """Raises ConfigError for a flag that does not exist, and for pairs given twice, of which the last would win."""
+    known, seen = flags(cls()), set()
+    for word in args:
+        flag = word.partition("=")[0].replace("_", "-")
+        if not word.startswith("--") or flag.startswith("--tyro-"):
+            continue
+        if flag not in known:
+            near = get_close_matches(flag[2:], [name[2:] for name in known], n=1)
+            hint = f"Did you mean --{near[0]}? " if near else ""
+            raise ConfigError(f"No flag {flag}. {hint}All flags: {prog} --help")
+        if flag in seen and known[flag]:
+            raise ConfigError(f"{flag} is given twice. Put all pairs behind one {flag} KEY=VALUE KEY=VALUE.")
+        seen.add(flag)
+
+
+def first_paragraph(box: str) -> str:
+    """What tyro's framed message says first, as one line without the frame."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip(" │╭╮╰╯") for line in plain.splitlines()][1:]  # the first is its title
+    rules = [number for number, line in enumerate(lines) if not line.strip("─-")]
+    first = 1 if 0 in rules else 0
+    last = next((number for number in rules if number > first), len(lines))
+    return " ".join(lines[first:last]).removeprefix("Error parsing ").rstrip(".") + "."
 
 
 def merge_pairs(base: Any, given: Any) -> Any:
@@ -108,7 +157,15 @@ def run_train(config: Config) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     check(config, algorithm, processes)
     if config.dry_run:
-        sys.stdout.write(to_yaml(config) + "\n# " + arithmetic(config, algorithm.num_masks, processes) + "\n")
+        from spg_trainer.installed import envs
+
+        envs.resolve(config.env)
+        sys.stdout.write(
+            to_yaml(replace(config, dry_run=False))
+            + "\n# "
+            + arithmetic(config, algorithm.num_masks, processes)
+            + "\n"
+        )
         return
     quiet_libraries()
     from spg_trainer.train import train

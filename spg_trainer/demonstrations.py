@@ -26,7 +26,7 @@ def shares(mix: Mapping[str, object], env: Any) -> dict[str, float]:
     for name, share in mix.items():
         if name not in known:
             raise ConfigError(
-                f"--mix {name}={share}: {type(env).__name__} has no habit {name!r}. Known: {', '.join(sorted(known))}."
+                f"--mix {name}={share}: {env.spec_name} has no habit {name!r}. Known: {', '.join(sorted(known))}."
             )
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
             raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")

@@ -5,20 +5,21 @@ from typing import Any
 
 from spg_trainer.config import EvalCommand
 from spg_trainer.console import Console
-from spg_trainer.errors import ConfigError
 from spg_trainer.evaluate import Evaluation, evaluate
 from spg_trainer.installed import envs
 from spg_trainer.models import load_model
 from spg_trainer.rollout import Sampling
 from spg_trainer.run_folder import RunFolder
+from spg_trainer.settings import check_eval
 
 
 def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, Evaluation]:
     """Evaluates a model at every completion length of the command; returns length -> evaluation.
 
     Raises:
-        ConfigError: sizes that do not divide, or several generations at temperature 0.
+        ConfigError: numbers out of range, sizes that do not divide, several generations at temperature 0.
     """
+    check_eval(command)
     console = Console(quiet=quiet)
     samplings = [sampling(command, length) for length in command.max_completion_length]
     weights = {"reward_weights": dict(command.reward_weights)} if command.reward_weights else {}
@@ -56,8 +57,6 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
 
 def sampling(command: EvalCommand, length: int) -> Sampling:
     """How to decode completions of a length; a block is never longer than the completion."""
-    if command.tokens_per_step <= 0:
-        raise ConfigError(f"--tokens-per-step {command.tokens_per_step}: should be above 0, e.g. 2.")
     steps = max(1, round(length / command.tokens_per_step))
     block = min(command.block_length, length)
     chosen = Sampling(length, block, steps, command.temperature, command.remasking)

@@ -1,9 +1,14 @@
 """The README.md of a model made by `sft`: what it was made from, how, what it scores, how to make it again."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from spg_trainer.config import SftCommand
+from spg_trainer.resolve import defaults
+
+_ELSEWHERE = frozenset("env env_args mix seed model output_dir config device gradient_checkpointing".split())
+"""Settings that the command line names on its own, or that do not decide the weights."""
 
 
 def model_card(
@@ -23,8 +28,6 @@ def model_card(
         f"| {r['rewards'].get('format', 0):.3f} |"
         for split, r in results.items()
     )
-    again = f"python -m spg_trainer sft --env {command.env}"
-    again += f"{arguments and f' --env-args{arguments}'} --mix {shares} --seed {command.seed}"
     return f"""---
 license: apache-2.0
 library_name: transformers
@@ -46,9 +49,28 @@ other task.
 |---|---|---|---|---|
 {lines}
 
-Make it again: `{again}`
+Make it again: `{command_line(command)}`
 (bit-equal on the same machine with the same versions and threads).
 """
+
+
+def command_line(command: SftCommand) -> str:
+    """What to type to make the model again: every setting that decides the weights and is not its default."""
+    usual = defaults(SftCommand, env=command.env, model=command.model.model)
+    words = ["python -m spg_trainer sft", f"--env {command.env}"]
+    pairs = {"env-args": command.env_args, "mix": command.mix or {"right": 1}}
+    words += [
+        f"--{name} " + " ".join(f"{k}={v}" for k, v in given.items())
+        for name, given in pairs.items()
+        if given
+    ]
+    for given, default in ((command, usual), (command.model, usual.model)):
+        for name in (f.name for f in fields(given) if f.name not in _ELSEWHERE):
+            value = getattr(given, name)
+            if value != getattr(default, name):
+                words.append(f"--{name.replace('_', '-')} {value}")
+    words += [f"--model {command.model.model}"] * (command.model.model != "new")
+    return " ".join([*words, f"--seed {command.seed}"])
 
 
 def _threads() -> int:

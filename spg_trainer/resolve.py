@@ -22,18 +22,22 @@ def defaults(
     *,
     env: str | None = None,
     model: str | None = None,
+    algorithm: str | None = None,
     config: str | None = None,
     run: str | None = None,
 ) -> Command:
     """The settings of a command before any flag is read.
 
     Args:
-        env, model, config: environment, model and YAML file that flags name; None = not named.
+        env, model, algorithm, config: what flags name; None = not named. A preset's `algorithm_args` are dropped if
+            it was made for another algorithm.
         run: a run folder to continue, whose config.yaml then stands for presets and defaults.
     """
-    if run:
-        return overlay(cls(), read_yaml(f"{run}/config.yaml"), f"{run}/config.yaml")
     values = read_yaml(config) if config else {}
+    overlay(cls(), values, str(config))  # wrong keys and types are told before any of them is used
+    if run:
+        base = overlay(cls(), read_yaml(f"{run}/config.yaml"), f"{run}/config.yaml")
+        return overlay(base, values, str(config))
     model = model or (values.get("model") or {}).get("model") or cls().model.model
     recorded = model_environment(model)
     env = env or values.get("env") or recorded.get("env") or cls().env
@@ -41,9 +45,12 @@ def defaults(
     if recorded.get("env") == env:
         preset["env_args"] = {**preset.get("env_args", {}), **recorded.get("env_args", {})}
         preset["rollout"] = {**preset.get("rollout", {}), **recorded.get("rollout", {})}
+    suits = preset.get("algorithm", Config.algorithm)
+    if (algorithm or values.get("algorithm") or suits) != suits:
+        preset.pop("algorithm_args", None)
     base = overlay(cls(), for_command(cls, preset), f"preset of {env}")
     base = overlay(base, {"env": env, "model": {"model": model}}, "flags")
-    return overlay(base, values, str(config)) if config else base
+    return overlay(base, values, str(config))
 
 
 def for_command(cls: type[Command], preset: dict[str, Any]) -> dict[str, Any]:
@@ -66,8 +73,12 @@ def load_preset(env: str, kind: str) -> dict[str, Any]:
     folder = resources.files("spg_trainer.presets")
     name = re.sub(r"-v\d+$", "", re.split(r"[:/]", env)[-1]).lower()
     file = folder / f"{name}.yaml"
-    text = (file if file.is_file() else folder / "default.yaml").read_text()
-    return yaml.safe_load(text)[kind]
+    kinds = yaml.safe_load((file if file.is_file() else folder / "default.yaml").read_text())
+    if kind not in kinds:
+        raise ConfigError(
+            f"{ENVIRONMENT_FILE} of the model: preset {kind!r} should be one of {', '.join(kinds)}."
+        )
+    return kinds[kind]
 
 
 def model_environment(model: str) -> dict[str, Any]:
@@ -76,10 +87,10 @@ def model_environment(model: str) -> dict[str, Any]:
         file = folder / ENVIRONMENT_FILE
         if file.is_file():
             try:
-                return json.loads(file.read_text())
-            except ValueError as error:
+                return dict(json.loads(file.read_text()))
+            except (ValueError, TypeError) as error:
                 raise ConfigError(
-                    f"{file} is not valid JSON ({error}). Restore it, or remove it to use the presets."
+                    f"{file} is not a JSON object ({error}). Restore it, or remove it to use the presets."
                 ) from error
     return {}
 
@@ -99,6 +110,8 @@ def read_yaml(path: str) -> dict[str, Any]:
         ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"--config {path}: not valid YAML ({' '.join(str(error).split())}).") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--config {path}: not a text file. Give the path of a YAML file.") from error
     if not isinstance(values, dict):
         raise ConfigError(
             f"--config {path}: should hold `name: value` lines, as config.yaml of a run folder does."
@@ -109,7 +122,9 @@ def read_yaml(path: str) -> dict[str, Any]:
 def peek(args: Sequence[str], name: str) -> str | None:
     """The value of `--name VALUE` or `--name=VALUE` on a command line, the last one; None if absent."""
     found = None
-    for i, word in enumerate(args):
+    for i, text in enumerate(args):
+        flag, equals, value = text.partition("=")
+        word = flag.replace("_", "-") + equals + value  # tyro reads --output_dir as --output-dir
         if word == f"--{name}" and i + 1 < len(args):
             found = args[i + 1]
         elif word.startswith(f"--{name}="):

@@ -21,7 +21,7 @@ from spg_trainer.models import Policy, load_model
 from spg_trainer.resolve import preset_kind
 from spg_trainer.rollout import Sampling
 from spg_trainer.run_folder import CONFIG, RunFolder, find_unfinished
-from spg_trainer.settings import FREE, check, plain, refuse_changes, to_yaml
+from spg_trainer.settings import FREE, arithmetic, check, plain, refuse_changes, to_yaml
 from spg_trainer.tracking import Tracker, check_trackers, open_trackers
 from spg_trainer.update import make_optimizer
 
@@ -122,6 +122,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     if found is not None:
         run.restore(found)
         console.say(f"Continuing {path} from step {run.step}.")
+    console.say(f"{env.spec_name}, {config.algorithm}, model {policy.source}; run folder {path}")
+    console.say(arithmetic(config, algorithm.num_masks, accelerator.num_processes))
     if (path / CONFIG).is_file():
         run.folder.truncate_after(run.step)
         run.history = run.folder.history()

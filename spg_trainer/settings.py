@@ -1,13 +1,13 @@
 """Checks a run's settings, spells out their arithmetic, writes them as YAML, and compares two runs'."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from spg_trainer.config import Config
+from spg_trainer.config import Config, EvalCommand, ModelConfig, SftCommand
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.rollout import Sampling
 
@@ -47,35 +47,84 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
 def check_ranges(config: Config) -> None:
     """Raises ConfigError for a number outside its range."""
     b, o, e, out = config.batch, config.optimizer, config.eval, config.output
-    least_one = {
-        "prompts_per_step": b.prompts_per_step,
-        "num_iterations": b.num_iterations,
-        "per_device_batch_size": b.per_device_batch_size,
-        "keep": out.keep,
-    }
-    shares = {"adam_beta1": o.adam_beta1, "adam_beta2": o.adam_beta2, "weight_decay": o.weight_decay}
-    positive = {"learning_rate": o.learning_rate, "max_grad_norm": o.max_grad_norm}
-    not_negative = {
-        "max_steps": config.max_steps,
-        "max_minutes": config.max_minutes,
-        "warmup_steps": o.warmup_steps,
-        "lora_r": config.model.lora_r,
-        "save_steps": out.save_steps,
-        "sample_steps": out.sample_steps,
-        "board_steps": out.board_steps,
-        "eval_steps": e.eval_steps,
-        "eval_problems": e.eval_problems,
-        "eval_temperature": e.eval_temperature,
-    }
-    for values, fine, expected in (
-        (least_one, lambda v: v >= 1, "at least 1"),
-        (shares, lambda v: 0 <= v < 1, "from 0 up to, but not, 1"),
-        (positive, lambda v: 0 < v < float("inf"), "above 0"),
-        (not_negative, lambda v: 0 <= v < float("inf"), "0 or more"),
-    ):
+    at_least_1(
+        prompts_per_step=b.prompts_per_step,
+        num_iterations=b.num_iterations,
+        per_device_batch_size=b.per_device_batch_size,
+        keep=out.keep,
+    )
+    below_1(adam_beta1=o.adam_beta1, adam_beta2=o.adam_beta2, weight_decay=o.weight_decay)
+    above_0(learning_rate=o.learning_rate, max_grad_norm=o.max_grad_norm)
+    not_negative(
+        max_steps=config.max_steps,
+        max_minutes=config.max_minutes,
+        warmup_steps=o.warmup_steps,
+        save_steps=out.save_steps,
+        sample_steps=out.sample_steps,
+        board_steps=out.board_steps,
+        eval_steps=e.eval_steps,
+        eval_problems=e.eval_problems,
+        eval_temperature=e.eval_temperature,
+    )
+    check_shared(config.model, config.env_args)
+
+
+def check_eval(command: EvalCommand) -> None:
+    """Raises ConfigError for settings of `eval` that cannot work; sizes that do not divide are `Sampling`'s to find."""
+    at_least_1(num_generations=command.num_generations, rows_per_forward=command.rows_per_forward)
+    not_negative(num_problems=command.num_problems)
+    above_0(tokens_per_step=command.tokens_per_step)
+    if not command.max_completion_length:
+        raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
+    if command.num_generations > 1 and command.temperature == 0:
+        raise ConfigError(
+            f"--num-generations {command.num_generations} at --temperature 0 gives equal completions. "
+            "Set a temperature above 0, e.g. --temperature 0.9."
+        )
+    check_shared(command.model, command.env_args)
+
+
+def check_sft(command: SftCommand) -> None:
+    """Raises ConfigError for settings of `sft` that cannot work."""
+    at_least_1(
+        steps=command.steps,
+        batch_size=command.batch_size,
+        max_completion_length=command.max_completion_length,
+        hidden_size=command.hidden_size,
+        num_layers=command.num_layers,
+        num_heads=command.num_heads,
+        intermediate_size=command.intermediate_size,
+    )
+    below_1(weight_decay=command.weight_decay)
+    above_0(learning_rate=command.learning_rate, max_grad_norm=command.max_grad_norm)
+    not_negative(per_device_batch_size=command.per_device_batch_size, warmup_steps=command.warmup_steps)
+    check_shared(command.model, command.env_args)
+
+
+def check_shared(model: ModelConfig, env_args: Mapping[str, Any]) -> None:
+    """Raises ConfigError for adapters' numbers out of range, and for env_args that have flags of their own."""
+    not_negative(lora_r=model.lora_r)
+    below_1(lora_dropout=model.lora_dropout)
+    if model.lora_alpha is not None:
+        at_least_1(lora_alpha=model.lora_alpha)
+    flags = {"split": "--split (eval) or --eval-split (train)", "reward_weights": "--reward-weights"}
+    for name in flags.keys() & env_args.keys():
+        raise ConfigError(f"--env-args {name}={env_args[name]}: use {flags[name]} instead.")
+
+
+def _range(expected: str, fine: Callable[[float], bool]) -> Callable[..., None]:
+    def check_range(**values: float) -> None:
         for name, value in values.items():
             if not fine(value):
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: should be {expected}.")
+
+    return check_range
+
+
+at_least_1 = _range("at least 1", lambda v: v >= 1)
+below_1 = _range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)
+above_0 = _range("above 0", lambda v: 0 < v < float("inf"))
+not_negative = _range("0 or more", lambda v: 0 <= v < float("inf"))
 
 
 def arithmetic(config: Config, num_masks: int, num_processes: int = 1) -> str:
@@ -125,7 +174,7 @@ def refuse_changes(recorded: Path, config: Config) -> None:
     """Raises ConfigError if a run's own settings differ from `config` where they may not."""
     try:
         before = flat(yaml.safe_load(recorded.read_text()))
-    except (OSError, yaml.YAMLError, AttributeError) as error:
+    except (OSError, yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
         raise CheckpointError(
             f"{recorded} cannot be read ({error}). Start a new run with another --output-dir."
         ) from error

@@ -7,6 +7,7 @@ Every completion of T tokens hides k of them, k uniform on 1..T, and scores thos
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +19,46 @@ from spg_trainer.config import SftCommand
 from spg_trainer.console import Console
 from spg_trainer.demonstrations import draw, encode_completions, shares
 from spg_trainer.errors import ConfigError, TrainingError
-from spg_trainer.evaluate import Evaluation, evaluate, preset_sampling
+from spg_trainer.evaluate import Evaluation, evaluate
 from spg_trainer.installed import envs
 from spg_trainer.model_card import model_card
 from spg_trainer.models import Policy, head_weight, hidden_states, load_model, new_tiny, tiny_tokenizer
-from spg_trainer.rollout import encode_prompts
-from spg_trainer.seeding import numpy_generator
+from spg_trainer.resolve import load_preset, preset_kind
+from spg_trainer.rollout import Sampling, encode_prompts
+from spg_trainer.seeding import derive, numpy_generator
+from spg_trainer.settings import check_sft
 
 
 def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     """Trains a model on demonstrations and writes it with environment.json and a model card; returns its folder.
 
     Raises:
-        ConfigError: an unknown habit, a completion length that is too small, a folder that is not empty.
+        ConfigError: a number out of range, an unknown habit, a completion length that is too small, a folder that
+            is not empty.
         TrainingError: the loss is not finite; nothing is written then.
     """
+    check_sft(command)
     console = Console(quiet=quiet)
     folder = empty_folder(command)
     env = envs.make(command.env, split="train", **command.env_args)
     mix = shares(command.mix, env)
     policy = open_policy(command)
+    if policy.note:
+        console.warn(policy.note)
     started = time.monotonic()
-    loss = fit(policy, env, mix, command, console)
+    dropout = command.model.lora_dropout > 0
+    with torch.random.fork_rng(enabled=dropout):  # dropout knows the global stream only
+        if dropout:
+            torch.manual_seed(derive(command.seed, "sft-dropout"))
+        loss = fit(policy, env, mix, command, console)
     seconds = time.monotonic() - started
+    lengths = asdict(sampling(command))
+    del lengths["temperature"]  # of training; this one is the evaluation's
     environment = {
         "env": command.env,
         "env_args": dict(command.env_args),
-        "preset": "tiny" if command.model.model == "new" else "llada",
-        "rollout": {"max_completion_length": command.max_completion_length},
+        "preset": preset_kind(command.model.model),
+        "rollout": lengths,
     }
     results = {split: measure(policy, command, split, console) for split in ("test", "validation")}
     export(folder, policy, environment)
@@ -66,7 +79,7 @@ def empty_folder(command: SftCommand) -> Path:
     name = command.env.rpartition("/")[2]
     folder = Path(command.output_dir or f"models/{name}-sft-s{command.seed}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--output-dir {folder} is not empty. Choose a new folder, or remove it first.")
+        raise ConfigError(f"--output-dir {folder} is no empty folder. Choose a new one, or remove it first.")
     return folder
 
 
@@ -76,6 +89,7 @@ def open_policy(command: SftCommand) -> Policy:
     if m.model != "new":
         return load_model(
             m.model,
+            env=command.env,
             dtype=m.dtype,
             device=m.device,
             lora_r=m.lora_r,
@@ -174,8 +188,18 @@ def fit(policy: Policy, env: Any, mix: Mapping[str, float], command: SftCommand,
     return sum(recent) / max(1, len(recent))
 
 
+def sampling(command: SftCommand) -> Sampling:
+    """Greedy decoding at the command's length: the preset's tokens per step, its blocks if they divide, else one."""
+    preset = load_preset(command.env, preset_kind(command.model.model))["rollout"]
+    length, block = command.max_completion_length, preset["block_length"]
+    blocks = length // block if length % block == 0 else 1
+    tokens_per_step = preset["max_completion_length"] / preset["diffusion_steps"]
+    steps = max(1, round(length / blocks / tokens_per_step)) * blocks
+    return Sampling(length, length // blocks, steps, remasking=preset.get("remasking", "low_confidence"))
+
+
 def measure(policy: Policy, command: SftCommand, split: str, console: Console) -> Evaluation:
-    """The greedy solved rate of what was made, at the preset's number of steps."""
+    """The greedy solved rate of what was made, decoded as `sampling` says."""
     env = envs.make(command.env, split=split, **command.env_args)
     with console.progress(len(env), f"eval {split}") as progress:
-        return evaluate(policy, env, preset_sampling(env), advance=progress)
+        return evaluate(policy, env, sampling(command), advance=progress)

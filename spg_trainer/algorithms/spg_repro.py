@@ -80,9 +80,7 @@ def mean_eubo(logps: Tensor, masks: Masks, length: Tensor, beta: float) -> Tenso
     length: (B,) n. K counts the hidden tokens of each mask.
     """
     ratio = masks.scored.sum(-1).to(logps) / length[:, None]
+    powers = torch.where(masks.scored, beta * logps - ratio.log()[:, :, None], -math.inf)
     seen = masks.scored.any(1)
-    powers = beta * logps - ratio.log()[:, :, None]
-    # Positions hidden in no mask stay finite: all of -inf would make the gradient NaN, even behind a `where`.
-    powers = torch.where(masks.scored, powers, torch.where(seen, -math.inf, 0.0).to(logps.dtype)[:, None])
     means = torch.where(seen, powers.logsumexp(1) - math.log(logps.shape[1]), 0.0)
     return means.sum(-1) / (beta * seen.sum(-1))

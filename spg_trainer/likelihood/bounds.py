@@ -26,14 +26,11 @@ def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:
     of the ELBO. For beta below the number of tokens this is a penalty that weighs contexts by confidence,
     not a certified bound. Source: SPG (arXiv 2510.09541), Corollary 1.
     """
-    seen = masks.scored.any(1, keepdim=True)
-    log_weight = masks.weight.to(logps.dtype).log()
-    # Columns that no mask scores stay finite: all of -inf would make the gradient NaN, even behind a `where`.
-    powers = torch.where(
-        masks.scored, log_weight + beta * logps, torch.where(seen, -math.inf, 0.0).to(logps.dtype)
-    )
-    means = torch.where(seen.squeeze(1), powers.logsumexp(1) - math.log(logps.shape[1]), 0.0)
-    share = masks.part.sum(-1).to(logps.dtype) / seen.sum((-1, -2))
+    powers = masks.weight.to(logps.dtype).log() + beta * logps
+    powers = torch.where(masks.scored, powers, -math.inf)
+    seen = masks.scored.any(1)
+    means = torch.where(seen, powers.logsumexp(1) - math.log(logps.shape[1]), 0.0)
+    share = masks.part.sum(-1).to(logps.dtype) / seen.sum(-1)
     return masks.scale.to(logps.dtype) * share * means.sum(-1) / beta
 
 

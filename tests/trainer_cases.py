@@ -1,0 +1,298 @@
+"""A stranger's task, an untrained model, a curious algorithm and small settings that the trainer's tests share."""
+
+import functools
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import load_file
+
+import envs
+from spg_trainer.algorithms import Loss
+from spg_trainer.algorithms.registry import ALGORITHMS
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.collect import choose_problems
+from spg_trainer.config import (
+    BatchConfig,
+    Config,
+    EvalConfig,
+    ModelConfig,
+    OptimizerConfig,
+    OutputConfig,
+    RolloutConfig,
+)
+from spg_trainer.evaluate import evaluate
+from spg_trainer.models import load_model, new_tiny, tiny_tokenizer
+from spg_trainer.models.pretrained import quiet
+from spg_trainer.rollout import Sampling
+from spg_trainer.run import start
+from spg_trainer.train import train, train_step
+
+HERE = Path(__file__).resolve().parent
+ENV = "trainer_cases:test/Letters-v0"
+PROBLEMS = 8
+
+
+class Letters(envs.TextEnv):
+    """Write letters, many of them: an untrained model earns something between nothing and everything."""
+
+    reward_weights: ClassVar[dict[str, float]] = {"correct": 0.5, "letters": 1.0}
+    task = "letters"
+
+    def __init__(self, split: str = "train", dull: str = "", size: int = PROBLEMS) -> None:
+        """dull: problems whose completions all earn 0, e.g. "0,3"."""
+        self.split, self.size = split, size
+        self.dull = {int(index) for index in dull.split(",") if index}
+
+    def __len__(self) -> int:
+        return self.size
+
+    def problem(self, index: int) -> envs.Problem:
+        self.mark("problem")
+        words = "letters " * (1 + index % 3)
+        return envs.Problem(f"{self.split} {words}{index}", {"wanted": 0.3}, metadata={"index": index})
+
+    def score(self, problem: envs.Problem, completion: str) -> envs.Score:
+        self.mark("score")
+        if problem.metadata["index"] in self.dull:
+            return envs.Score({"correct": 0.0, "letters": 0.0}, "dull")
+        share = sum(c.isascii() and c.isalpha() for c in completion) / max(1, len(completion))
+        correct = float(share > problem.reference["wanted"])
+        reason = "ok" if correct else "wrong"
+        return envs.Score({"correct": correct, "letters": share}, reason, completion[:1] or None)
+
+    def mark(self, moment: str) -> None:
+        """Tells a watching test what a training process is doing."""
+        folder = os.environ.get("LETTERS_MARKS")
+        if folder and self.split == "train":
+            (Path(folder) / moment).write_text(str(time.monotonic()))
+
+
+envs.register("test/Letters-v0", Letters)
+
+
+@dataclass(frozen=True)
+class Probe(SPG):
+    """SPG with importance ratios, so that old and reference logps matter; keeps what it was shown."""
+
+    needs_old_logps: ClassVar[bool] = True
+    seen: ClassVar[list[dict[str, Any]]] = []
+
+    def loss(self, logps, masks, batch) -> Loss:
+        """The surrogate of PPO without a clip, on masked tokens."""
+        self.seen.append({"logps": logps.detach(), "masks": masks, "batch": batch})
+        ratio = (logps - batch.old_logps).exp() * masks.scored
+        terms = -batch.signal["advantages"].to(logps)[:, None, None] * ratio
+        return Loss(terms.sum() / batch.totals["completions"], {})
+
+
+@dataclass(frozen=True)
+class ReferenceProbe(Probe):
+    """The same, and asks for reference logps too."""
+
+    needs_ref_logps: ClassVar[bool] = True
+
+
+ALGORITHMS["probe"] = "trainer_cases:Probe"
+ALGORITHMS["reference_probe"] = "trainer_cases:ReferenceProbe"
+
+
+def save_tiny(folder: Path, *, end: float = 2.0, **sizes: int) -> Path:
+    """An untrained model that writes unequal lengths, letters and other things, in a folder for `--model`.
+
+    end: log-odds of either end token against any other token.
+    """
+    model = new_tiny(**{"hidden_size": 16, "layers": 1, "heads": 2, "ffn": 24, "max_length": 128, **sizes})
+    tokenizer = tiny_tokenizer()
+    with torch.no_grad():
+        for parameter in model.model.layers.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(8)  # or every hidden position would see almost the same
+        # At a hidden position the last state is near the direction of the mask's embedding.
+        mask = model.get_input_embeddings().weight[tokenizer.mask_token_id]
+        direction = mask / mask.norm() / mask.numel() ** 0.5
+        head = model.get_output_embeddings().weight
+        for token in (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|eot_id|>")):
+            head[token] += end * direction
+        for token in tokenizer.convert_tokens_to_ids([chr(c) for c in range(97, 123)]):
+            head[token] += 1.5 * direction
+    with quiet():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "environment.json").write_text(json.dumps({"env": ENV, "preset": "tiny"}))
+    return folder
+
+
+@functools.lru_cache(maxsize=None)
+def tiny_folder() -> Path:
+    """One such folder for the whole test session, and for the processes it starts."""
+    if "LETTERS_MODEL" in os.environ:
+        return Path(os.environ["LETTERS_MODEL"])
+    return save_tiny(Path(tempfile.mkdtemp(prefix="tiny-")) / "model")
+
+
+def small_config(output: Path | None, *, model: Path | None = None, **changes: Any) -> Config:
+    """4 problems x 4 generations of 10 tokens, 3 steps; `changes` by field name, whichever part holds it."""
+    config = Config(
+        env=ENV,
+        algorithm_args={"masking": "random", "p_mask_prompt": 0.1, "eubo_beta": 1.0},
+        max_steps=3,
+        model=ModelConfig(model=str(model or tiny_folder()), device="cpu"),
+        rollout=RolloutConfig(10, 5, 6, 1.0),
+        batch=BatchConfig(prompts_per_step=4, num_generations=4, per_device_batch_size=8),
+        optimizer=OptimizerConfig(learning_rate=1e-2, weight_decay=0.01, max_grad_norm=1.0),
+        eval=EvalConfig(eval_problems=4),
+        output=OutputConfig(output_dir=None if output is None else str(output), sample_steps=1, board_steps=0),
+    )
+    return change(config, **changes)
+
+
+def change(config: Config, **changes: Any) -> Config:
+    """The settings with some fields changed, wherever they are nested."""
+    for name, value in changes.items():
+        if hasattr(config, name):
+            config = replace(config, **{name: value})
+            continue
+        part = next(p for p in ("rollout", "batch", "optimizer", "eval", "output", "model") if name in vars(getattr(config, p)))
+        config = replace(config, **{part: replace(getattr(config, part), **{name: value})})
+    return config
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSONL file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    """The tensors of a saved model or adapter."""
+    (file,) = folder.glob("*.safetensors")
+    return load_file(file)
+
+
+def adam_state(checkpoint: Path) -> list[Any]:
+    """Every tensor of a checkpoint's optimizer, in order."""
+    state = torch.load(checkpoint / "training.pt", weights_only=True)["optimizer"]["state"]
+    return [value for _, entry in sorted(state.items()) for _, value in sorted(entry.items())]
+
+
+def same_weights(left: Path, right: Path) -> bool:
+    """Whether two model folders hold bit-equal tensors."""
+    a, b = weights(left), weights(right)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """The environment of a subprocess that finds the same packages and this folder."""
+    paths = [str(HERE), *(p for p in sys.path if p and p != str(HERE))]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "LETTERS_MODEL": str(tiny_folder()),
+        **more,
+    }
+
+
+def run_processes(program: str, arguments: Sequence[str], count: int = 2, timeout: float = 240) -> None:
+    """Runs a Python program in `count` processes that form a gloo group; raises with their output if one fails."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, *arguments],
+            env=child_environment(
+                RANK=str(rank),
+                LOCAL_RANK=str(rank),
+                WORLD_SIZE=str(count),
+                MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=port,
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+    try:
+        said = [process.communicate(timeout=timeout)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    failed = [text for process, text in zip(started, said, strict=True) if process.returncode]
+    if failed:
+        raise RuntimeError("\n".join(failed))
+
+
+def one_step(config: Config) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The whole gradient that the optimizer would be given in the first step, and the step's metrics.
+
+    With a large max_grad_norm it is not clipped; the weights stay as they are.
+    """
+    run = start(config, quiet=True)
+    found: list[torch.Tensor] = []
+    run.optimizer.step = lambda: found.append(torch.cat([p.grad.flatten() for p in run.parameters]))
+    train_step(run)
+    run.folder.release()
+    (gradient,) = found
+    return gradient, run.history[-1]
+
+
+NORMALIZERS = ("tokens", "completions", "length")
+DTYPES = ("float64", "float32")
+
+
+def half_dull() -> str:
+    """The second half of the first step's problems: those of the second of two processes."""
+    return ",".join(str(index) for index in choose_problems(0, 0, 4, PROBLEMS)[2:])
+
+
+def gradient_config(output: Path, dtype: str, normalizer: str, **changes: Any) -> Config:
+    """A step whose second half has no signal, with lengths and prompts that differ, unclipped."""
+    config = small_config(output, dtype=dtype, max_grad_norm=1e9, env_args={"dull": half_dull()})
+    return change(config, **{"algorithm_args": {**config.algorithm_args, "normalizer": normalizer}, **changes})
+
+
+def loop_config(output: Path, **changes: Any) -> Config:
+    """A whole run in float64 that two processes can share."""
+    return small_config(output, dtype="float64", num_iterations=2, max_steps=2, **changes)
+
+
+EVALUATION = Sampling(10, 5, 6, 1.0)
+
+
+def in_each_process(folder: str) -> None:
+    """What one of two processes does; the first leaves gradients, metrics, an evaluation and a run in `folder`."""
+    here, rank = Path(folder), int(os.environ["RANK"])
+    found: dict[str, Any] = {}
+    for dtype in DTYPES:
+        for normalizer in NORMALIZERS:
+            name = f"{dtype}-{normalizer}"
+            found[name] = one_step(gradient_config(here / name, dtype, normalizer))
+    found["probe"] = one_step(gradient_config(here / "probe", "float64", "tokens", algorithm="probe", algorithm_args={}))
+    found["active"] = [len(shown["logps"]) for shown in Probe.seen]
+    train(loop_config(here / "loop"), quiet=True)
+    run = start(small_config(here / "evaluate"), quiet=True)
+    run.folder.release()
+    policy = load_model(str(tiny_folder()), dtype="float64", device="cpu")
+    result = evaluate(policy, Letters("test", size=7), EVALUATION, num_generations=2, accelerator=run.accelerator)
+    found["evaluation"] = {**result.summary(), "rows": result.rows}
+    torch.save(found, here / f"rank-{rank}.pt")
+
+
+@functools.lru_cache(maxsize=None)
+def two_processes() -> Path:
+    """The folder that two gloo processes filled by `in_each_process`; they are run once a session."""
+    folder = Path(tempfile.mkdtemp(prefix="processes-"))
+    run_processes("import sys, trainer_cases; trainer_cases.in_each_process(sys.argv[1])", [str(folder)])
+    return folder
