@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,11 +10,15 @@ import torch
 from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.installed import envs
+from spg_trainer.models import Policy
 from spg_trainer.rollout import Sampling, decode_completions, encode_prompts, rollout
 from spg_trainer.seeding import generator, numpy_generator
 
+if TYPE_CHECKING:
+    from envs import Problem, TextEnv
+
 MAX_ERROR_SHARE = 0.05
-"""A step in which a larger share of the completions could not be scored stops the run."""
+"""A step or evaluation in which a larger share of the completions could not be scored stops the run."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Scored:
     """(B,) int64, problem of each completion."""
     generation: np.ndarray
     """(B,) int64, number of the completion in its group."""
-    problems: list[Any]
+    problems: "list[Problem]"
     completions: list[str]
     rollouts: Rollouts
     rewards: np.ndarray
@@ -41,6 +45,27 @@ class Scored:
         return len(self.completions)
 
 
+@dataclass
+class Failures:
+    """Counts the completions of a step or evaluation that its environment could not score."""
+
+    expected: int
+    """Completions to be scored in all."""
+    count: int = 0
+
+    def add(self, env: "TextEnv", index: np.ndarray, info: dict[str, Any]) -> None:
+        """Takes in what `step` returned for the problems `index`; raises TrainingError when it is too much."""
+        failed = [row for row, reason in enumerate(info["reason"]) if reason == "error"]
+        self.count += len(failed)
+        if failed and self.count > MAX_ERROR_SHARE * self.expected:
+            trace = info["traceback"][failed[0]] if "traceback" in info else None
+            raise TrainingError(
+                f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions "
+                f"(more than {MAX_ERROR_SHARE:.0%}), among them one of problem {int(index[failed[0]])}. "
+                f"Mend the environment, then go on with --resume auto.\n{trace or ''}".rstrip()
+            )
+
+
 def choose_problems(seed: int, step: int, count: int, size: int) -> np.ndarray:
     """`count` distinct problem indices below `size` for a step, (count,) int64; the same for every process."""
     if count > size:
@@ -51,8 +76,8 @@ def choose_problems(seed: int, step: int, count: int, size: int) -> np.ndarray:
 
 
 def sample_and_score(
-    policy: Any,
-    env: Any,
+    policy: Policy,
+    env: "TextEnv",
     index: np.ndarray,
     generation: np.ndarray,
     sampling: Sampling,
@@ -60,12 +85,14 @@ def sample_and_score(
     key: Sequence[int | str],
     seed: int,
     rows_per_forward: int,
+    failures: Failures | None = None,
 ) -> Scored:
     """Writes one completion per (index, generation) pair and scores all of them in one verifier call.
 
     Args:
         env: a `TextEnv`; the split is its own.
         index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation).
+        failures: counts over several calls; by default each call stands for itself.
     """
     vector = envs.TextVectorEnv(env, num_envs=len(index))
     prompts, _ = vector.reset(options={"index": index})
@@ -79,7 +106,7 @@ def sample_and_score(
     completions = decode_completions(policy, rollouts)
     completions = [p.completion_prefix + c for p, c in zip(problems, completions, strict=True)]
     _, rewards, _, _, info = vector.step(completions)
-    stop_on_errors(env, index, info)
+    (failures or Failures(len(index))).add(env, index, info)
     return Scored(
         index=index,
         generation=generation,
@@ -94,21 +121,8 @@ def sample_and_score(
     )
 
 
-def stop_on_errors(env: Any, index: np.ndarray, info: dict[str, Any]) -> None:
-    """Raises TrainingError when too many completions of a batch could not be scored."""
-    failed = [row for row, reason in enumerate(info["reason"]) if reason == "error"]
-    if len(failed) > MAX_ERROR_SHARE * len(index):
-        first = failed[0]
-        trace = info["traceback"][first] if "traceback" in info else None
-        raise TrainingError(
-            f"{type(env).__name__}.score failed on {len(failed)} of {len(index)} completions "
-            f"(more than {MAX_ERROR_SHARE:.0%}); the first is problem {int(index[first])}. "
-            f"Mend the environment, then go on with --resume auto.\n{trace or ''}".rstrip()
-        )
-
-
 def sample_rows(
-    scored: Scored, *, env: Any, step: int, advantages: torch.Tensor | None = None
+    scored: Scored, *, env: "TextEnv", step: int, advantages: torch.Tensor | None = None
 ) -> list[dict[str, Any]]:
     """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was revealed."""
     reveal = scored.rollouts.reveal_step.tolist()

@@ -5,17 +5,21 @@ demonstrations follows which habit of the environment; `right` is always its `de
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.models import Policy
 from spg_trainer.seeding import numpy_generator
 
+if TYPE_CHECKING:
+    from envs import Problem, TextEnv
 
-def shares(mix: Mapping[str, object], env: Any) -> dict[str, float]:
+
+def shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
     """The mix as shares that sum to 1, checked against the habits of the environment's first problem.
 
     Raises:
@@ -36,7 +40,9 @@ def shares(mix: Mapping[str, object], env: Any) -> dict[str, float]:
     return {name: float(share) / total for name, share in mix.items()}
 
 
-def draw(env: Any, mix: Mapping[str, float], seed: int, step: int, count: int) -> tuple[list[Any], list[str]]:
+def draw(
+    env: "TextEnv", mix: Mapping[str, float], seed: int, step: int, count: int
+) -> "tuple[list[Problem], list[str]]":
     """`count` problems of the environment with a completion each, as (problems, completions).
 
     Row r of step s is a pure function of (seed, s, r).
@@ -52,7 +58,7 @@ def draw(env: Any, mix: Mapping[str, float], seed: int, step: int, count: int) -
     return problems, completions
 
 
-def encode_completions(policy: Any, completions: Sequence[str], length: int) -> Tensor:
+def encode_completions(policy: Policy, completions: Sequence[str], length: int) -> Tensor:
     """Token ids (B, length) int64: the text, one end token, then padding, as LLaDA's own training data ends.
 
     Raises:

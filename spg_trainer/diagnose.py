@@ -84,7 +84,19 @@ def gradient_explodes(history: History) -> str | None:
     )
 
 
+def unscored(history: History) -> str | None:
+    """The environment raised on some completions of the newest step."""
+    count = sum(_last(history, "env_errors", 1))
+    if not count:
+        return None
+    return (
+        f"the environment's score raised on {count:.0f} completions of this step, which earn 0; more than 5% "
+        'stop the run. Look for the reason "error" in samples/ (--sample-steps 1 writes every step).'
+    )
+
+
 _CHECKS: tuple[Callable[[History], str | None], ...] = (
+    unscored,
     equal_rewards,
     clipped,
     format_lost,

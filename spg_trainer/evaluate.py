@@ -3,15 +3,22 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spg_trainer.collect import sample_and_score, sample_rows
+from spg_trainer.batch import Rollouts
+from spg_trainer.collect import Failures, sample_and_score, sample_rows
 from spg_trainer.errors import ConfigError
 from spg_trainer.installed import envs
+from spg_trainer.models import Policy
 from spg_trainer.rollout import Sampling
 from spg_trainer.statistics import pass_at_k, solved_rate
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from envs import TextEnv
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,8 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Any,
-    env: Any = "sudoku",
+    policy: Policy,
+    env: "str | TextEnv" = "sudoku",
     sampling: Sampling | None = None,
     *,
     split: str = "test",
@@ -55,14 +62,15 @@ def evaluate(
     num_problems: int = 0,
     seed: int = 0,
     rows_per_forward: int = 64,
-    accelerator: Any = None,
+    accelerator: "Accelerator | None" = None,
     advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Solves the problems of a split and counts.
 
     Args:
         policy: what `load_model` returns.
-        env: a name for `envs.make`, or a `TextEnv` (whose own split is then used).
+        env: a name for `envs.make`, or a `TextEnv` made before.
+        split: problems to solve; of a `TextEnv` that does not say its split, the name to record.
         sampling: completion length, steps, temperature; by default the preset's lengths at temperature 0.
         num_generations: completions per problem; more than 1 needs a temperature above 0.
         num_problems: problems from the start of the split; 0 = all.
@@ -84,6 +92,7 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     mine = np.arange(count)[rank::world]
     chunk = max(1, 4 * rows_per_forward // num_generations)
+    failures = Failures(len(mine) * num_generations)
     for start in range(0, len(mine), chunk):
         index = np.repeat(mine[start : start + chunk], num_generations)
         generation = np.tile(np.arange(num_generations), len(index) // num_generations)
@@ -96,6 +105,7 @@ def evaluate(
             key=("eval",),
             seed=seed,
             rows_per_forward=rows_per_forward,
+            failures=failures,
         )
         ends = scored.rollouts.completion_mask.sum(-1).tolist()
         clipped = ended(policy, scored.rollouts)
@@ -108,10 +118,11 @@ def evaluate(
 
         rows = gather_object(rows)
     rows.sort(key=lambda row: (row["index"], row["generation"]))
-    return count_up(rows, env, sampling, num_generations, seed)
+    split = getattr(env, "split", split)  # an author need not keep the argument
+    return count_up(rows, env, sampling, num_generations, seed, split)
 
 
-def ended(policy: Any, rollouts: Any) -> list[bool]:
+def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
     """Whether each completion has an end token."""
     found = False
     for token in policy.end_token_ids:
@@ -120,7 +131,7 @@ def ended(policy: Any, rollouts: Any) -> list[bool]:
 
 
 def count_up(
-    rows: list[dict[str, Any]], env: Any, sampling: Sampling, num_generations: int, seed: int
+    rows: list[dict[str, Any]], env: Any, sampling: Sampling, num_generations: int, seed: int, split: str
 ) -> Evaluation:
     """The figures of the rows of all processes."""
     per_problem = [
@@ -142,7 +153,7 @@ def count_up(
         pass_at={k: float(np.mean([pass_at_k(sum(g), len(g), k) for g in per_problem])) for k in powers},
         settings={
             "env": env.spec_name,
-            "split": env.split,
+            "split": split,
             "seed": seed,
             "num_generations": num_generations,
             **asdict(sampling),
@@ -151,7 +162,7 @@ def count_up(
     )
 
 
-def preset_sampling(env: Any, kind: str = "tiny") -> Sampling:
+def preset_sampling(env: "TextEnv", kind: str = "tiny") -> Sampling:
     """The completion length and steps of the environment's preset, greedy."""
     from spg_trainer.resolve import load_preset
 

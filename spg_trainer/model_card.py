@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from spg_trainer.config import SftCommand
+from spg_trainer.models import Policy
 from spg_trainer.resolve import defaults
 
 _ELSEWHERE = frozenset("env env_args mix seed model output_dir config device gradient_checkpointing".split())
@@ -14,7 +15,7 @@ _ELSEWHERE = frozenset("env env_args mix seed model output_dir config device gra
 def model_card(
     command: SftCommand,
     mix: Mapping[str, float],
-    policy: Any,
+    policy: Policy,
     loss: float,
     seconds: float,
     results: Mapping[str, Mapping[str, Any]],

@@ -24,6 +24,7 @@ def batch_numbers(run: Run, scored: Scored) -> tuple[dict[str, float], dict[str,
         "reward": scored.rewards,
         "correct": scored.correct.astype(float),
         "length": scored.rollouts.completion_mask.sum(-1).numpy(force=True).astype(float),
+        "error": np.array([reason == "error" for reason in scored.reason], float),
         "clipped": 1.0 - np.array(ended(run.policy, scored.rollouts), float),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
@@ -40,6 +41,7 @@ def batch_numbers(run: Run, scored: Scored) -> tuple[dict[str, float], dict[str,
         "completions/mean_length": float(whole["length"].mean()),
         "completions/clipped_ratio": float(whole["clipped"].mean()),
         "num_tokens": int(whole["length"].sum()),
+        "env_errors": int(whole["error"].sum()),
     }
     return numbers, {"completions": float(groups.size), "tokens": float(whole["length"].sum())}
 
@@ -60,9 +62,8 @@ def record(
     numbers: dict[str, Any],
     times: dict[str, Any],
 ) -> None:
-    """Writes a step's rows and shows it; samples and board when their turn has come."""
+    """Shows a finished step; samples and board when their turn has come."""
     output, step = run.config.output, run.step
-    run.tracker.log(numbers, times)
     run.history.append(numbers)
     if due(step, output.sample_steps, run):
         rows = sample_rows(scored, env=run.env, step=step, advantages=signal["advantages"])
@@ -92,6 +93,7 @@ def evaluate_split(run: Run, name: str, split: str) -> dict[str, Any]:
             run.policy,
             env,
             run.eval_sampling,
+            split=split,
             num_problems=run.config.eval.eval_problems,
             seed=run.config.seed,
             rows_per_forward=4 * run.config.batch.per_device_batch_size,

@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -25,6 +25,9 @@ from spg_trainer.settings import FREE, arithmetic, check, plain, refuse_changes,
 from spg_trainer.tracking import Tracker, check_trackers, open_trackers
 from spg_trainer.update import make_optimizer
 
+if TYPE_CHECKING:
+    from envs import TextEnv
+
 
 @dataclass
 class Run:
@@ -32,8 +35,8 @@ class Run:
 
     config: Config
     accelerator: Accelerator
-    policy: Any
-    env: Any
+    policy: Policy
+    env: "TextEnv"
     algorithm: algorithms.Algorithm
     optimizer: torch.optim.Optimizer
     folder: RunFolder
@@ -48,8 +51,10 @@ class Run:
     """Applied updates."""
     seconds: float = 0.0
     """Time spent in finished steps and evaluations, over all resumes."""
+    skipped: int = 0
+    """Non-finite updates in a row at the end of the last finished step."""
     clean: bool = True
-    """Whether the weights are those of the last finished step."""
+    """Whether the weights are those of the last finished step, and its row is written."""
 
     @property
     def sampling(self) -> Sampling:
@@ -85,7 +90,7 @@ class Run:
 
     def save(self) -> None:
         """Writes a checkpoint of the last finished step."""
-        state = {"updates": self.updates, "seconds": self.seconds, "skipped": self.guard.skipped}
+        state = {"updates": self.updates, "seconds": self.seconds, "skipped": self.skipped}
         optimizer = self.optimizer.state_dict() if self.accelerator.is_main_process else {}
         checkpoint.save(
             self.folder.path,
@@ -101,7 +106,11 @@ class Run:
         """Puts a checkpoint's weights, optimizer and counters back."""
         state = checkpoint.load(found, self.policy, self.optimizer)
         self.step, self.updates, self.seconds = state["step"], state["updates"], state["seconds"]
-        self.guard.skipped = state["skipped"]
+        self.guard.skipped = self.skipped = state["skipped"]
+
+    def finish_step(self) -> None:
+        """From here on the step is done: what is saved now contains it."""
+        self.clean, self.skipped = True, self.guard.skipped
 
 
 def start(config: Config, *, quiet: bool = False) -> Run:
@@ -133,7 +142,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     return run
 
 
-def make_env(config: Config, split: str) -> Any:
+def make_env(config: Config, split: str) -> "TextEnv":
     """The environment of a run, in one of its splits."""
     weights = {"reward_weights": dict(config.reward_weights)} if config.reward_weights else {}
     return envs.make(config.env, split=split, **weights, **config.env_args)

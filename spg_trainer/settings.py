@@ -173,11 +173,14 @@ def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 def refuse_changes(recorded: Path, config: Config) -> None:
     """Raises ConfigError if a run's own settings differ from `config` where they may not."""
     try:
-        before = flat(yaml.safe_load(recorded.read_text()))
-    except (OSError, yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
+        held = yaml.safe_load(recorded.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        held = " ".join(str(error).split())
+    if not isinstance(held, Mapping):
         raise CheckpointError(
-            f"{recorded} cannot be read ({error}). Start a new run with another --output-dir."
-        ) from error
+            f"{recorded} cannot be read as settings ({held}). Start a new run with another --output-dir."
+        )
+    before = flat(held)
     after = flat(plain(asdict(config)))
     changed = [k for k in sorted(before.keys() | after.keys()) if before.get(k) != after.get(k)]
     if changed:

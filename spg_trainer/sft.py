@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ from spg_trainer.resolve import load_preset, preset_kind
 from spg_trainer.rollout import Sampling, encode_prompts
 from spg_trainer.seeding import derive, numpy_generator
 from spg_trainer.settings import check_sft
+
+if TYPE_CHECKING:
+    from envs import TextEnv
 
 
 def sft(command: SftCommand, *, quiet: bool = False) -> Path:
@@ -150,7 +153,9 @@ def learning_rate(step: int, command: SftCommand) -> float:
     return command.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def fit(policy: Policy, env: Any, mix: Mapping[str, float], command: SftCommand, console: Console) -> float:
+def fit(
+    policy: Policy, env: "TextEnv", mix: Mapping[str, float], command: SftCommand, console: Console
+) -> float:
     """All updates; returns the mean loss per token of the last hundred, in nats."""
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -202,4 +207,4 @@ def measure(policy: Policy, command: SftCommand, split: str, console: Console) -
     """The greedy solved rate of what was made, decoded as `sampling` says."""
     env = envs.make(command.env, split=split, **command.env_args)
     with console.progress(len(env), f"eval {split}") as progress:
-        return evaluate(policy, env, sampling(command), advance=progress)
+        return evaluate(policy, env, sampling(command), split=split, advance=progress)

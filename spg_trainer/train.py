@@ -4,6 +4,7 @@ A step is one rollout and its `num_iterations` updates. Checkpoints are written 
 stream is keyed by what it is for, so a resumed run goes on exactly where it was.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -78,9 +79,8 @@ def train_step(run: Run) -> None:
     groups = torch.from_numpy(scored.rewards).view(-1, config.batch.num_generations)  # (P, G)
     signal = run.algorithm.prepare(groups)  # name -> (B,)
     numbers, totals = batch_numbers(run, scored)
-    run.clean = False
     numbers |= apply_updates(run, scored, signal, totals)
-    run.step = step + 1
+    run.clean, run.step = False, step + 1  # a checkpoint of this step needs its row
     clock.append(time.monotonic())
 
     tokens = numbers["num_tokens"]
@@ -90,8 +90,9 @@ def train_step(run: Run) -> None:
         "tokens_per_second": tokens / (clock[1] - clock[0]),
     }
     numbers = {"step": run.step, **numbers}
+    run.tracker.log(numbers, times)
+    run.finish_step()
     record(run, scored, signal, numbers, times)
-    run.clean = True
 
 
 def collect(run: Run, step: int) -> Scored:
@@ -123,12 +124,13 @@ def apply_updates(
         policy=run.policy,
         algorithm=run.algorithm,
         rollouts=scored.rollouts.select(rows),
+        index=scored.index[rows.numpy()],
+        generation=scored.generation[rows.numpy()],
         signal={name: values[rows].to(run.policy.device) for name, values in signal.items()},
         totals=totals,
         per_device_batch_size=config.batch.per_device_batch_size,
     )
-    index, generation = scored.index[rows.numpy()], scored.generation[rows.numpy()]
-    draw_masks(update, config.seed, run.step, config.batch.num_iterations, index, generation)
+    draw_masks(update, config.seed, run.step, config.batch.num_iterations)
     found: list[dict[str, float]] = []
     with torch.random.fork_rng(enabled=config.model.lora_dropout > 0):  # dropout knows the global stream only
         if config.model.lora_dropout > 0:
@@ -145,12 +147,14 @@ def one_update(run: Run, update: Update, iteration: int) -> dict[str, float]:
     sums = gradient(update, iteration)
     sum_gradients(run.parameters, run.accelerator)
     sums = sum_over_processes(run, sums)
-    ok = all_finite(p.grad for p in run.parameters)  # equal on all processes after the all-reduce
+    # Equal on all processes: both are sums over them.
+    ok = math.isfinite(sums["loss"]) and all_finite(p.grad for p in run.parameters)
     norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm)
     rate = warmed_up(run.config.optimizer, run.updates)
     if run.guard.check(ok, lambda: dump(run, update, iteration), run.folder.path):
         for group in run.optimizer.param_groups:
             group["lr"] = rate
+        run.clean = False
         run.optimizer.step()
         run.updates += 1
     run.optimizer.zero_grad(set_to_none=True)
@@ -162,6 +166,8 @@ def dump(run: Run, update: Update, iteration: int) -> dict[str, Any]:
     return {
         "step": run.step,
         "iteration": iteration,
+        "index": update.index,
+        "generation": update.generation,
         "rollouts": update.rollouts,
         "masks": update.masks[iteration],
         "signal": update.signal,

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from spg_trainer.algorithms import Algorithm, Loss
 from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.config import OptimizerConfig
 from spg_trainer.likelihood import Masks, accumulate, token_logps
+from spg_trainer.models import Policy
 from spg_trainer.seeding import numpy_generator
 
 
@@ -19,9 +20,13 @@ from spg_trainer.seeding import numpy_generator
 class Update:
     """The completions of a step that carry a learning signal on this process, and what every update of it needs."""
 
-    policy: Any
+    policy: Policy
     algorithm: Algorithm
     rollouts: Rollouts
+    index: np.ndarray
+    """(B,) int64, problem of each completion."""
+    generation: np.ndarray
+    """(B,) int64, number of the completion in its group."""
     signal: dict[str, Tensor]
     """Name -> (B,) float, from `Algorithm.prepare`."""
     totals: dict[str, float]
@@ -44,15 +49,12 @@ def mask_streams(
     return stream
 
 
-def draw_masks(
-    update: Update, seed: int, step: int, num_iterations: int, index: np.ndarray, generation: np.ndarray
-) -> None:
+def draw_masks(update: Update, seed: int, step: int, num_iterations: int) -> None:
     """Draws the masks of all iterations, then old and reference logps on them, before any weight changes."""
     strategy = update.algorithm.strategy
     for iteration in range(num_iterations):
-        update.masks.append(
-            strategy.draw(update.rollouts, mask_streams(seed, step, iteration, index, generation))
-        )
+        streams = mask_streams(seed, step, iteration, update.index, update.generation)
+        update.masks.append(strategy.draw(update.rollouts, streams))
     needs = update.algorithm
     update.old_logps = [fixed_logps(update, m) if needs.needs_old_logps else None for m in update.masks]
     if needs.needs_ref_logps:  # the reference is the model below its adapters (settings.check asks for them)
@@ -64,6 +66,8 @@ def draw_masks(
 
 def fixed_logps(update: Update, masks: Masks) -> Tensor:
     """(B, M, T) logps of the model as it stands, without a graph, a few rows at a time."""
+    if not len(update.rollouts):  # a process without signal
+        return torch.zeros(masks.scored.shape)
     parts = []
     with torch.no_grad():
         for rows in torch.arange(len(update.rollouts)).split(max(1, update.per_device_batch_size)):
@@ -73,7 +77,7 @@ def fixed_logps(update: Update, masks: Masks) -> Tensor:
                 for m in range(some.scored.shape[1])
             ]
             parts.append(torch.cat(samples, dim=1))
-    return torch.cat(parts) if parts else torch.zeros(masks.scored.shape)
+    return torch.cat(parts)
 
 
 def micro_batches(update: Update) -> Sequence[tuple[Tensor, int]]:
@@ -115,7 +119,7 @@ def gradient(update: Update, iteration: int) -> dict[str, float]:
     return sums
 
 
-def sum_gradients(parameters: Sequence[Tensor], accelerator: Any) -> None:
+def sum_gradients(parameters: Sequence[Tensor], accelerator: Accelerator) -> None:
     """Sums `.grad` over the processes in one all-reduce; a process without signal takes part with zeros."""
     for p in parameters:
         if p.grad is None:

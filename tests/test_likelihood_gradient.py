@@ -123,12 +123,12 @@ def count_sequences(monkeypatch, model):
 
     seen, original = {"graph": 0, "no graph": 0, "largest graph": 0}, load.hidden_states
 
-    def counted(model, input_ids, attention_mask=None):
+    def counted(model, input_ids, attention_mask=None, **keep):
         graph = torch.is_grad_enabled()
         seen["graph" if graph else "no graph"] += len(input_ids)
         if graph:
             seen["largest graph"] = max(seen["largest graph"], len(input_ids))
-        return original(model, input_ids, attention_mask)
+        return original(model, input_ids, attention_mask, **keep)
 
     monkeypatch.setattr(load, "hidden_states", counted)
     return seen

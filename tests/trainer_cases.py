@@ -1,8 +1,10 @@
 """A stranger's task, an untrained model, a curious algorithm and small settings that the trainer's tests share."""
 
+import atexit
 import functools
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -50,7 +52,7 @@ class Letters(envs.TextEnv):
 
     def __init__(self, split: str = "train", dull: str = "", size: int = PROBLEMS) -> None:
         """dull: problems whose completions all earn 0, e.g. "0,3"."""
-        self.split, self.size = split, size
+        self.part, self.size = split, size
         self.dull = {int(index) for index in dull.split(",") if index}
 
     def __len__(self) -> int:
@@ -59,7 +61,7 @@ class Letters(envs.TextEnv):
     def problem(self, index: int) -> envs.Problem:
         self.mark("problem")
         words = "letters " * (1 + index % 3)
-        return envs.Problem(f"{self.split} {words}{index}", {"wanted": 0.3}, metadata={"index": index})
+        return envs.Problem(f"{self.part} {words}{index}", {"wanted": 0.3}, metadata={"index": index})
 
     def score(self, problem: envs.Problem, completion: str) -> envs.Score:
         self.mark("score")
@@ -73,7 +75,7 @@ class Letters(envs.TextEnv):
     def mark(self, moment: str) -> None:
         """Tells a watching test what a training process is doing."""
         folder = os.environ.get("LETTERS_MARKS")
-        if folder and self.split == "train":
+        if folder and self.part == "train":
             (Path(folder) / moment).write_text(str(time.monotonic()))
 
 
@@ -132,12 +134,19 @@ def save_tiny(folder: Path, *, end: float = 2.0, **sizes: int) -> Path:
     return folder
 
 
+def session_folder(prefix: str) -> Path:
+    """A temporary folder that goes when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @functools.lru_cache(maxsize=None)
 def tiny_folder() -> Path:
     """One such folder for the whole test session, and for the processes it starts."""
     if "LETTERS_MODEL" in os.environ:
         return Path(os.environ["LETTERS_MODEL"])
-    return save_tiny(Path(tempfile.mkdtemp(prefix="tiny-")) / "model")
+    return save_tiny(session_folder("tiny-") / "model")
 
 
 def small_config(output: Path | None, *, model: Path | None = None, **changes: Any) -> Config:
@@ -290,9 +299,19 @@ def in_each_process(folder: str) -> None:
     torch.save(found, here / f"rank-{rank}.pt")
 
 
-@functools.lru_cache(maxsize=None)
 def two_processes() -> Path:
     """The folder that two gloo processes filled by `in_each_process`; they are run once a session."""
-    folder = Path(tempfile.mkdtemp(prefix="processes-"))
-    run_processes("import sys, trainer_cases; trainer_cases.in_each_process(sys.argv[1])", [str(folder)])
+    folder, failure = _two_processes()
+    if failure is not None:
+        raise failure
     return folder
+
+
+@functools.lru_cache(maxsize=None)
+def _two_processes() -> tuple[Path, Exception | None]:
+    folder = session_folder("processes-")
+    try:
+        run_processes("import sys, trainer_cases; trainer_cases.in_each_process(sys.argv[1])", [str(folder)])
+    except Exception as error:
+        return folder, error
+    return folder, None

@@ -42,8 +42,10 @@ def scored_states(model: nn.Module, batch: Sequences) -> Tensor:
     """Last hidden states at the scored positions, (n, D), in the order of `batch.targets`."""
     from spg_trainer.models.load import hidden_states
 
-    states = hidden_states(model, batch.input_ids, batch.attention_mask)
-    return states[:, -batch.scored.shape[1] :][batch.scored]
+    count, width = batch.input_ids.shape
+    completion = torch.arange(width - batch.scored.shape[1], width, device=batch.scored.device)
+    keep = completion.expand(count, -1)
+    return hidden_states(model, batch.input_ids, batch.attention_mask, keep=keep)[batch.scored]
 
 
 def token_logps(

@@ -75,13 +75,23 @@ class LLaDAAttention(LlamaAttention):
         position_embeddings: tuple[Tensor, Tensor],
         attention_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
+        keep: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """hidden_states (B, S, D), cos and sin (B, S, head_dim) to (B, S, D) and the attention weights."""
-        rows, length = hidden_states.shape[:2]
-        projected = (projection(hidden_states) for projection in (self.q_proj, self.k_proj, self.v_proj))
-        query, key, value = (x.view(rows, length, -1, self.head_dim).transpose(1, 2) for x in projected)
-        query, key = _rotate(query, *position_embeddings), _rotate(key, *position_embeddings)
+        """hidden_states (B, S, D), cos and sin (B, S, head_dim) to (B, S, D) and the attention weights.
+
+        keep: (B, n) int64, the only positions that ask; the result is (B, n, D) then.
+        """
+        asking, ask_position = hidden_states, position_embeddings
+        if keep is not None:
+            asking = _pick(hidden_states, keep)
+            ask_position = tuple(_pick(x.expand(len(keep), -1, -1), keep) for x in position_embeddings)
+            if attention_mask is not None:  # (B, 1, S, S)
+                attention_mask = _pick(attention_mask.squeeze(1), keep).unsqueeze(1)
+        rows, length = asking.shape[:2]
+        projected = (self.q_proj(asking), self.k_proj(hidden_states), self.v_proj(hidden_states))
+        query, key, value = (x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in projected)
+        query, key = _rotate(query, *ask_position), _rotate(key, *position_embeddings)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
@@ -100,14 +110,31 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (wide * cos.unsqueeze(1) + rotate_half(wide) * sin.unsqueeze(1)).to(x.dtype)
 
 
+def _pick(x: Tensor, keep: Tensor) -> Tensor:
+    """The columns `keep` (B, n) of x (B, S, D), as (B, n, D)."""
+    return x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
 class LLaDADecoderLayer(LlamaDecoderLayer):
-    """Llama's layer with LLaDA's attention and norms."""
+    """Llama's layer with LLaDA's attention and norms; the last one may compute some positions only."""
 
     def __init__(self, config: LLaDAConfig, layer_idx: int) -> None:
         super().__init__(config, layer_idx)
         self.self_attn = LLaDAAttention(config, layer_idx)
         self.input_layernorm = LLaDARMSNorm(config.d_model, eps=config.rms_norm_eps)
         self.post_attention_layernorm = LLaDARMSNorm(config.d_model, eps=config.rms_norm_eps)
+        self.is_last = layer_idx == config.n_layers - 1
+
+    def forward(self, hidden_states: Tensor, keep: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """hidden_states (B, S, D) to the same, or in the last layer to (B, n, D) at the positions keep (B, n).
+
+        No later layer looks at the other positions, so leaving them out changes nothing.
+        """
+        if keep is None or not self.is_last:
+            return super().forward(hidden_states, **kwargs)
+        attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), keep=keep, **kwargs)
+        kept = _pick(hidden_states, keep) + attended
+        return kept + self.mlp(self.post_attention_layernorm(kept))
 
 
 class LLaDAPreTrainedModel(LlamaPreTrainedModel):

@@ -87,13 +87,17 @@ def load_model(
 
 
 def hidden_states(
-    model: "PreTrainedModel | PeftModel", input_ids: Tensor, attention_mask: Tensor | None = None
+    model: "PreTrainedModel | PeftModel",
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    keep: Tensor | None = None,
 ) -> Tensor:
     """The last hidden states, final norm applied, of a bidirectional pass in which nobody sees padding.
 
     input_ids: (b, S) int64. attention_mask: (b, S) bool, false on padding; None if there is none. Positions
-    count real tokens only, so left padding changes nothing beyond rounding. Returns (b, S, D); rows of
-    padding hold garbage.
+    count real tokens only, so left padding changes nothing beyond rounding. keep: (b, n) int64, the columns
+    that are asked for, None = all; the last layer then computes no others. Returns (b, S, D) or (b, n, D);
+    rows of padding hold garbage.
     """
     causal_lm = _plain(model)
     body = getattr(causal_lm, causal_lm.base_model_prefix)
@@ -108,6 +112,7 @@ def hidden_states(
         position_ids=positions,
         use_cache=False,
         is_causal=False,
+        **({} if keep is None else {"keep": keep}),
     ).last_hidden_state
 
 

@@ -1,6 +1,6 @@
 """The sampler: plain LLaDA decoding without the work that cannot change a token up to the first end token.
 
-Left out: logits outside the hidden positions of the active block, rows whose text is already finished,
+Left out: logits and the last layer outside the hidden positions of the active block, rows whose text is already finished,
 padding common to the rows of a forward pass, and all but one of several rows that look the same to the model
 at a step. What remains is the same function of the same inputs, up to the rounding of the matrix products.
 """
@@ -112,12 +112,12 @@ class _Canvas:
         shortest, longest = torch.stack(real.sum(-1).aminmax()).tolist()
         padding = seen.shape[1] - longest
         seen, real, where = seen[:, padding:], real[:, padding:], where - padding
-        states = hidden_states(
+        return hidden_states(
             self.policy.model,
             seen.masked_fill(~real, self.policy.pad_id),
             None if shortest == longest else real,
+            keep=where,
         )
-        return states.gather(1, where.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
 
     def reveal(self, tokens: Tensor, logps: Tensor, priority: Tensor, count: int, step: int) -> None:
         """Writes the `count` best tokens of every active row, then lets finished rows go."""

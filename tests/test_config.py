@@ -1,0 +1,253 @@
+"""Where a setting comes from, what a wrong one says, and what may change when a run goes on."""
+
+import json
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spg_trainer import cli
+from spg_trainer.algorithms import build
+from spg_trainer.config import Config, EvalCommand, ModelConfig, SftCommand
+from spg_trainer.errors import ConfigError
+from spg_trainer.overlay import overlay
+from spg_trainer.pairs import parse_pairs
+from spg_trainer.resolve import defaults, load_preset, peek
+from spg_trainer.rollout import Sampling
+from spg_trainer.settings import check, check_sft, to_yaml
+
+SUDOKU = load_preset("sudoku", "tiny")
+
+
+def typed(*words: str, cls: type = Config):
+    """The settings of a command line."""
+    return cli.parse(cls, words, "python -m spg_trainer")
+
+
+@pytest.fixture
+def file(tmp_path: Path):
+    """Writes a YAML file and returns its path."""
+
+    def write(text: str) -> str:
+        (tmp_path / "settings.yaml").write_text(text)
+        return str(tmp_path / "settings.yaml")
+
+    return write
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model folder that says what it was made for."""
+    made = {
+        "env": "spg/Sudoku-v0",
+        "env_args": {"blanks": "4-11", "prompt_style": "paper"},
+        "preset": "tiny",
+        "rollout": {"max_completion_length": 40, "block_length": 10},
+    }
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "environment.json").write_text(json.dumps(made))
+    return tmp_path / "model"
+
+
+# precedence
+
+
+def test_without_a_preset_of_its_own_an_environment_gets_the_default_one() -> None:
+    assert (
+        defaults(Config, env="nobodys-task").rollout.temperature
+        == load_preset("", "tiny")["rollout"]["temperature"]
+    )
+    assert load_preset("nobodys-task", "tiny") == load_preset("another", "tiny") != SUDOKU
+    for name in ("sudoku", "Sudoku", "spg/Sudoku-v0", "spg/Sudoku-v12", "./my.py:my/Sudoku-v0"):
+        assert load_preset(name, "tiny") == SUDOKU
+
+
+def test_a_preset_lies_over_the_defaults() -> None:
+    config = defaults(Config, env="sudoku")
+    assert config.rollout.max_completion_length == SUDOKU["rollout"]["max_completion_length"] != 256
+    assert config.optimizer.adam_beta2 == Config().optimizer.adam_beta2
+    assert config.algorithm_args == SUDOKU["algorithm_args"]
+    llada = defaults(Config, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
+    assert llada.model == ModelConfig(model="GSAI-ML/LLaDA-8B-Instruct", lora_r=128)
+    assert llada.env_args == {"prompt_style": "paper"} and llada.rollout.max_completion_length == 256
+
+
+def test_a_models_environment_lies_over_the_preset(folder: Path) -> None:
+    for model in (folder, folder.parent):  # the model, and a run folder that holds it as model/
+        config = defaults(Config, model=str(model))
+        assert config.env == "spg/Sudoku-v0"
+        assert config.env_args == {"blanks": "4-11", "prompt_style": "paper"}
+        assert (config.rollout.max_completion_length, config.rollout.block_length) == (40, 10)
+        assert config.rollout.diffusion_steps == SUDOKU["rollout"]["diffusion_steps"]
+        assert config.model.lora_r == 0
+    evaluation = defaults(EvalCommand, model=str(folder))
+    assert evaluation.env_args["blanks"] == "4-11" and evaluation.max_completion_length == (40,)
+    assert evaluation.block_length == 10
+
+
+def test_a_models_environment_is_not_laid_over_another_task(folder: Path) -> None:
+    config = defaults(Config, env="nobodys-task", model=str(folder))
+    assert config.env_args == {} and config.rollout.max_completion_length != 40
+
+
+def test_a_file_lies_over_the_models_environment_and_flags_over_the_file(folder: Path, file) -> None:
+    path = file(
+        f"model: {{model: {folder}, dtype: float64}}\n"
+        "env_args: {blanks: 8, source: generated}\n"
+        "rollout: {block_length: 20, temperature: 0.5}\n"
+        "optimizer: {learning_rate: 1e-3}\n"
+        "max_steps: 5\n"
+    )
+    config = typed("--config", path, "--env-args", "blanks=9", "--max-steps=6", "--device", "cpu")
+    assert config.env_args == {"blanks": 9, "prompt_style": "paper", "source": "generated"}
+    assert config.rollout.block_length == 20 and config.rollout.max_completion_length == 40
+    assert config.rollout.temperature == 0.5 and config.optimizer.learning_rate == 1e-3
+    assert config.max_steps == 6 and config.config == path
+    assert config.model == ModelConfig(model=str(folder), dtype="float64", device="cpu")
+
+
+def test_the_file_chooses_the_preset_and_a_flag_chooses_before_it(file) -> None:
+    path = file("env: nobodys-task\nmodel: {model: some/hub-id}\n")
+    assert typed("--config", path).model.lora_r == load_preset("", "llada")["model"]["lora_r"]
+    assert typed("--config", path, "--model", "tiny").model.lora_r == 0
+    assert typed("--config", path, "--env", "sudoku").env_args == {"prompt_style": "paper"}
+    assert typed("--config", path, "--env=sudoku").env == "sudoku"
+
+
+def test_pairs_merge_by_key_through_every_layer(file) -> None:
+    path = file("algorithm_args: {num_masks: 3, eubo_beta: 2}\nreward_weights: {cells: 0.5}\n")
+    config = typed("--config", path, "--algorithm-args", "eubo_beta=4", "--reward-weights", "correct=2")
+    assert config.algorithm_args == {**SUDOKU["algorithm_args"], "num_masks": 3, "eubo_beta": 4}
+    assert config.reward_weights == {"cells": 0.5, "correct": 2}
+
+
+def test_another_algorithm_does_not_inherit_the_presets_hyper_parameters(file) -> None:
+    assert typed("--algorithm", "spg").algorithm_args == SUDOKU["algorithm_args"]
+    assert typed("--algorithm", "spg_repro").algorithm_args == {}
+    assert typed("--algorithm", "spg_repro", "--algorithm-args", "num_masks=4").algorithm_args == {
+        "num_masks": 4
+    }
+    path = file("algorithm: spg_repro\nalgorithm_args: {num_masks: 3}\n")
+    assert typed("--config", path).algorithm_args == {"num_masks": 3}
+
+
+def test_flags_are_peeked_as_they_are_typed() -> None:
+    words = ["--model", "a", "--model=b", "--output_dir", "c", "--env"]
+    assert peek(words, "model") == "b" and peek(words, "output-dir") == "c"
+    assert peek(words, "env") is None and peek(words, "config") is None
+
+
+def test_values_of_pairs_keep_the_type_they_were_typed_in() -> None:
+    read = parse_pairs(["a=1", "b=1e-3", "c=4-11", "d=true", "e=None", "f=x=y", "g=", "h=4:11"])
+    assert read == {"a": 1, "b": 1e-3, "c": "4-11", "d": True, "e": None, "f": "x=y", "g": "", "h": "4:11"}
+    assert type(read["a"]) is int
+
+
+# what a wrong setting says
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("max_step: 3", ["'max_step'", "Did you mean 'max_steps'?"]),
+        ("rollout: {blok_length: 3}", ["'rollout.blok_length'", "Did you mean 'block_length'?"]),
+        ("learning_rate: 1", ["'learning_rate'"]),
+        ("zzzz: 1", ["'zzzz'", "Known:", "max_steps"]),
+        ("max_steps: many", ["max_steps='many'", "type int"]),
+        ("max_steps: 2.5", ["max_steps=2.5", "type int"]),
+        ("max_steps: true", ["max_steps=True", "type int"]),
+        ("dry_run: 1", ["dry_run=1", "type bool"]),
+        ("optimizer: {learning_rate: fast}", ["optimizer.learning_rate='fast'", "type float"]),
+        ("optimizer: {learning_rate: true}", ["optimizer.learning_rate=True", "type float"]),
+        ("rollout: {remasking: low}", ["rollout.remasking='low'", "low_confidence, random"]),
+        ("output: {track: [wandb, mlflow]}", ["output.track='mlflow'", "tensorboard, wandb"]),
+        ("env: 5", ["env=5", "type str"]),
+        ("model: tiny", ["model", "'tiny'", "name: value"]),
+        ("rollout: 3", ["rollout", "name: value"]),
+        ("algorithm_args: 3", ["algorithm_args", "a mapping of names to values", "3"]),
+        ("env_args: [a, b]", ["env_args", "a mapping of names to values"]),
+        ("- a\n- b", ["name: value"]),
+        ("a: [", ["not valid YAML"]),
+        ("", ["name: value"]),
+    ],
+)
+def test_a_wrong_line_of_a_file_is_named_with_the_file(file, text: str, words: list[str]) -> None:
+    path = file(text)
+    with pytest.raises(ConfigError) as caught:
+        typed("--config", path)
+    assert "\n" not in str(caught.value)
+    for word in (path, *words):
+        assert word in str(caught.value)
+
+
+def test_a_file_that_is_absent_or_no_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent.yaml: cannot be read \(No such file"):
+        typed("--config", str(tmp_path / "absent.yaml"))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="binary: not a text file"):
+        typed("--config", str(tmp_path / "binary"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is not a JSON object"),
+        ("[1]", "is not a JSON object"),
+        ('{"preset": "huge"}', "'huge' should be one of"),
+    ],
+)
+def test_a_broken_environment_file_is_named(folder: Path, content: str, words: str) -> None:
+    (folder / "environment.json").write_text(content)
+    with pytest.raises(ConfigError, match=words) as caught:
+        defaults(Config, model=str(folder))
+    assert "environment.json" in str(caught.value)
+
+
+def test_numbers_written_as_yaml_1_1_text_are_read() -> None:
+    config = overlay(Config(), yaml.safe_load("optimizer: {learning_rate: 1e-3, weight_decay: 0}"), "x")
+    assert config.optimizer.learning_rate == 1e-3 and config.optimizer.weight_decay == 0.0
+    assert isinstance(config.optimizer.weight_decay, float)
+    assert overlay(Config(), {"output": {"track": "wandb"}}, "x").output.track == ("wandb",)
+    assert overlay(Config(), {"model": {"lora_alpha": None}}, "x").model.lora_alpha is None
+
+
+# presets
+
+PRESETS = sorted(p.name for p in resources.files("spg_trainer.presets").iterdir() if p.name.endswith(".yaml"))
+
+
+def test_both_presets_are_shipped() -> None:
+    assert {"default.yaml", "sudoku.yaml"} <= set(PRESETS)
+
+
+@pytest.mark.parametrize("model", ["tiny", "GSAI-ML/LLaDA-8B-Instruct"])
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_loads_for_every_command_and_can_work(name: str, model: str) -> None:
+    env = name.removesuffix(".yaml")
+    config = defaults(Config, env=env, model=model)
+    algorithm = build(config.algorithm, config.algorithm_args)
+    check(config, algorithm)
+    again = overlay(Config(), yaml.safe_load(to_yaml(config)), "yaml")
+    assert again == config
+    evaluation = defaults(EvalCommand, env=env, model=model)
+    (length,) = evaluation.max_completion_length
+    steps = length / evaluation.tokens_per_step
+    Sampling(length, evaluation.block_length, round(steps)).check()
+    assert steps == config.rollout.diffusion_steps
+    made = defaults(SftCommand, env=env, model="new" if model == "tiny" else model)
+    check_sft(made)
+    assert made.env_args == config.env_args
+    assert made.max_completion_length >= config.rollout.max_completion_length
+
+
+def test_a_reference_model_needs_adapters() -> None:
+    config = defaults(Config)
+
+    class Asks:
+        needs_ref_logps = True
+
+    with pytest.raises(ConfigError, match=r"--algorithm spg .* Set --lora-r"):
+        check(config, Asks())
+    check(replace(config, model=replace(config.model, lora_r=8)), Asks())
