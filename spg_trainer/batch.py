@@ -21,7 +21,7 @@ class Rollouts:
     reveal_step: Tensor
     """(B, T) int64, the denoising step (0, 1, ... over the whole completion) that revealed the token; -1 = never."""
     reveal_logps: Tensor
-    """(B, T) float32, un-tempered log-probability of the token at that step; 0 where never revealed."""
+    """(B, T) float32 (float64 if the model is), un-tempered log-probability at that step; 0 where never revealed."""
 
     def __len__(self) -> int:
         return self.prompt_ids.shape[0]

@@ -1,8 +1,8 @@
 """The sampler: plain LLaDA decoding without the work that cannot change a token up to the first end token.
 
-Left out: logits and the last layer outside the hidden positions of the active block, rows whose text is already finished,
-padding common to the rows of a forward pass, and all but one of several rows that look the same to the model
-at a step. What remains is the same function of the same inputs, up to the rounding of the matrix products.
+Left out: logits and the last layer outside the hidden positions of the active block, rows whose text is
+already finished, padding common to the rows of a forward pass, and all but one of several rows that look the same
+to the model at a step. What remains is the same function of the same inputs, up to the rounding of the matrix products.
 """
 
 from collections.abc import Iterator, Sequence
