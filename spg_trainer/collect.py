@@ -84,7 +84,7 @@ def sample_and_score(
     *,
     key: Sequence[int | str],
     seed: int,
-    rows_per_forward: int,
+    rows_per_forward: int | None,
     failures: Failures | None = None,
 ) -> Scored:
     """Writes one completion per (index, generation) pair and scores all of them in one verifier call.

@@ -61,7 +61,8 @@ class BatchConfig:
     num_iterations: int = 1
     """Updates per rollout; fresh masks each time."""
     per_device_batch_size: int = 8
-    """(completion, mask) sequences with a live graph at once; rollouts take four times as many rows. Memory only."""
+    """(completion, mask) sequences with a live graph at once; rollouts on a GPU take four times as many. Memory
+    only."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class EvalCommand:
     remasking: Literal["low_confidence", "random"] = "low_confidence"
     """Which hidden positions are revealed first."""
     rows_per_forward: int = 64
-    """Completions decoded at once. Memory only."""
+    """Completions decoded at once on a GPU; on a CPU, as many as stay in its cache. Memory only."""
     seed: int = 0
     """Seed of the sampling noise."""
     output_dir: str | None = None

@@ -42,7 +42,7 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
                 num_generations=command.num_generations,
                 num_problems=command.num_problems,
                 seed=command.seed,
-                rows_per_forward=command.rows_per_forward,
+                rows_per_forward=None if policy.device.type == "cpu" else command.rows_per_forward,
                 advance=advance,
             )
         console.say(line(env.spec_name, command.split, length, found[length]))

@@ -61,7 +61,7 @@ def evaluate(
     num_generations: int = 1,
     num_problems: int = 0,
     seed: int = 0,
-    rows_per_forward: int = 64,
+    rows_per_forward: int | None = None,
     accelerator: "Accelerator | None" = None,
     advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
@@ -74,7 +74,7 @@ def evaluate(
         sampling: completion length, steps, temperature; by default the preset's lengths at temperature 0.
         num_generations: completions per problem; more than 1 needs a temperature above 0.
         num_problems: problems from the start of the split; 0 = all.
-        rows_per_forward: completions decoded at once; memory only.
+        rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
         accelerator: shares the problems among its processes; the result is the same on each of them.
         advance: called with the number of problems done since the last call.
 
@@ -91,7 +91,7 @@ def evaluate(
     world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
     rows: list[dict[str, Any]] = []
     mine = np.arange(count)[rank::world]
-    chunk = max(1, 4 * rows_per_forward // num_generations)
+    chunk = max(1, 256 // num_generations)
     failures = Failures(len(mine) * num_generations)
     for start in range(0, len(mine), chunk):
         index = np.repeat(mine[start : start + chunk], num_generations)

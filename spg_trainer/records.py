@@ -96,7 +96,7 @@ def evaluate_split(run: Run, name: str, split: str) -> dict[str, Any]:
             split=split,
             num_problems=run.config.eval.eval_problems,
             seed=run.config.seed,
-            rows_per_forward=4 * run.config.batch.per_device_batch_size,
+            rows_per_forward=run.rows_per_forward,
             accelerator=run.accelerator,
             advance=advance,
         )

@@ -67,6 +67,11 @@ class Run:
         return replace(self.sampling, temperature=self.config.eval.eval_temperature)
 
     @property
+    def rows_per_forward(self) -> int | None:
+        """Completions decoded at once: four times as many as may hold a graph; on a CPU what stays in its cache."""
+        return None if self.policy.device.type == "cpu" else 4 * self.config.batch.per_device_batch_size
+
+    @property
     def parameters(self) -> list[torch.Tensor]:
         """The trainable parameters, in the model's order."""
         return [p for p in self.policy.model.parameters() if p.requires_grad]

@@ -108,7 +108,7 @@ def collect(run: Run, step: int) -> Scored:
         run.sampling,
         key=("rollout", step),
         seed=run.config.seed,
-        rows_per_forward=4 * batch.per_device_batch_size,
+        rows_per_forward=run.rows_per_forward,
     )
 
 
