@@ -161,7 +161,7 @@ def test_prompts_that_the_processes_cannot_share_name_both_ways_out(refused, mon
         ("--algorithm-args negatives=elbow", ["negatives=elbow", "Did you mean 'elbo'?"]),
         ("--algorithm-args num_masks=two", ["num_masks=two", "a whole number"]),
         ("--algorithm-args eubo_beta=0.5", ["eubo_beta=0.5", "1 or more"]),
-        ("--algorithm-args masking=trajectory", ["negatives=mix", "negatives=elbo"]),
+        ("--algorithm-args masking=trajectory negatives=mix", ["negatives=mix", "negatives=elbo"]),
         ("--algorithm-args", ["--algorithm-args: needs at least one KEY=VALUE pair"]),
         ("--algorithm-args num_masks", ["--algorithm-args: 'num_masks' is not of the form KEY=VALUE"]),
         ("--algorithm-args num_masks=2 num_masks=4", ["'num_masks' is given twice"]),

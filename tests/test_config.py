@@ -70,8 +70,12 @@ def test_a_preset_lies_over_the_defaults() -> None:
     assert config.optimizer.adam_beta2 == Config().optimizer.adam_beta2
     assert config.algorithm_args == SUDOKU["algorithm_args"]
     llada = defaults(Config, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
-    assert llada.model == ModelConfig(model="GSAI-ML/LLaDA-8B-Instruct", lora_r=128)
-    assert llada.env_args == {"prompt_style": "paper"} and llada.rollout.max_completion_length == 256
+    preset = load_preset("sudoku", "llada")
+    assert llada.model == ModelConfig(model="GSAI-ML/LLaDA-8B-Instruct", **preset["model"])
+    assert (
+        llada.env_args == {"prompt_style": "paper"}
+        and llada.rollout.temperature == preset["rollout"]["temperature"]
+    )
 
 
 def test_a_models_environment_lies_over_the_preset(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spg_trainer import cli
+from spg_trainer import Sampling, cli, evaluate, load_model
 from spg_trainer.config import EvalCommand, ModelConfig
 from spg_trainer.errors import ConfigError
 from spg_trainer.eval_command import evaluate_lengths, line
@@ -67,7 +67,13 @@ def test_the_same_command_gives_the_same_completions(command: EvalCommand) -> No
 
     first = texts()
     torch.rand(3)
-    assert texts() == first == texts(rows_per_forward=1) != texts(seed=1)
+    assert texts() == first != texts(seed=1)
+    assert texts(num_problems=2) == first[:4], "the noise is keyed by problem and generation"
+    policy = load_model(command.model.model, device="cpu")
+    one = evaluate(
+        policy, "sudoku", Sampling(12, 12, 3, 1.0), num_generations=2, num_problems=3, rows_per_forward=1
+    )
+    assert [row["completion"] for row in one.rows] == first
     assert len(first) == 6 and first[0] != first[1]
 
 

@@ -87,7 +87,7 @@ def test_a_folder_of_that_name_beside_the_script_is_told_with_its_path(tmp_path:
     (tmp_path / name / "notes.txt").write_text("mine")
     # -S: nothing but the folder and the standard library is on the path, so Python settles for the bare folder.
     line = run(tmp_path, f"{EDITABLE}\nimport spg_trainer.installed\nprint('fine')", "-S")
-    found = f'but Python found {tmp_path / name} (it is not part of spg-trainer)'
+    found = f"but Python found {tmp_path / name} (it is not part of spg-trainer)"
     assert line.startswith(f'ImportError: spg_trainer needs its own package "{name}", {found}')
     assert line.endswith(FIX)
 

@@ -1,19 +1,20 @@
-"""Base models from demonstrations: what is drawn, how it is written as tokens, the loss, what the folder holds."""
+"""Base models from demonstrations: the loss, the same weights for the same seed, what the folder holds."""
 
 import json
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
+import test_demonstrations  # noqa: F401  registers test/Count-v0
 import torch
 from transformers import AutoModel, AutoTokenizer
 
 import envs
 from spg_trainer import cli, load_model
 from spg_trainer.config import ModelConfig, SftCommand
-from spg_trainer.demonstrations import draw, encode_completions, shares
+from spg_trainer.demonstrations import encode_completions
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluate import evaluate
 from spg_trainer.model_card import command_line
@@ -21,33 +22,6 @@ from spg_trainer.models import LLaDAForMaskedLM, Policy
 from spg_trainer.rollout import encode_prompts
 from spg_trainer.sft import denoising_loss, hide, learning_rate, open_policy, sampling, sft
 
-
-class Count(envs.TextEnv):
-    """Write the number of the problem, three times over."""
-
-    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
-
-    def __init__(self, split: str = "train", offset: int = 0) -> None:
-        self.split, self.offset = split, offset
-
-    def __len__(self) -> int:
-        return 9 if self.split == "train" else 2
-
-    def problem(self, index: int) -> envs.Problem:
-        return envs.Problem(f"count {index + self.offset}", {"number": index + self.offset})
-
-    def score(self, problem: envs.Problem, completion: str) -> envs.Score:
-        right = completion == self.demonstration(problem)
-        return envs.Score({"correct": float(right), "format": float(completion.isdigit())})
-
-    def demonstration(self, problem: envs.Problem) -> str:
-        return str(problem.reference["number"]) * 3
-
-    def habits(self, problem: envs.Problem) -> dict[str, str]:
-        return {"short": str(problem.reference["number"]), "wordy": "a" * 7}
-
-
-envs.register("test/Count-v0", Count)
 SMALL = SftCommand(
     env="count",
     steps=3,
@@ -77,78 +51,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert sft(command, quiet=True) == folder
     return folder
-
-
-# what is drawn
-
-
-def test_a_row_depends_on_seed_step_and_row_only() -> None:
-    env, mix = Count(), {"right": 0.5, "short": 0.5}
-
-    def drawn(seed: int, step: int, count: int) -> list[tuple[str, str]]:
-        problems, texts = draw(env, mix, seed, step, count)
-        return [(problem.prompt, text) for problem, text in zip(problems, texts, strict=True)]
-
-    first = drawn(0, 3, 40)
-    drawn(9, 9, 5)
-    torch.rand(3)
-    assert drawn(0, 3, 40) == first
-    assert drawn(0, 3, 12) == first[:12]
-    assert drawn(0, 4, 40) != first != drawn(1, 3, 40)
-    assert len(set(first)) > 10
-
-
-def test_each_habit_gets_its_share_and_every_problem_its_turn() -> None:
-    mix = shares({"right": 1, "short": 2, "wordy": 0}, Count())
-    assert mix == {"right": 1 / 3, "short": 2 / 3, "wordy": 0}
-    problems, texts = draw(Count(), mix, 0, 0, 600)
-    lengths = Counter(len(text) for text in texts)
-    assert set(lengths) == {1, 3}
-    assert abs(lengths[3] / 600 - 1 / 3) < 0.07
-    assert {problem.reference["number"] for problem in problems} == set(range(9))
-    for problem, text in zip(problems, texts, strict=True):
-        assert text in (str(problem.reference["number"]) * 3, str(problem.reference["number"]))
-
-
-def test_without_a_mix_everything_is_right() -> None:
-    assert shares({}, Count()) == {"right": 1.0}
-
-
-@pytest.mark.parametrize(
-    ("mix", "words"),
-    [
-        ({"sort": 1}, "no habit 'sort'. Known: right, short, wordy"),
-        ({"right": -0.1}, "a share is a number >= 0"),
-        ({"right": "half"}, "a share is a number >= 0"),
-        ({"right": True}, "a share is a number >= 0"),
-        ({"right": float("inf")}, "a share is a number >= 0"),
-        ({"right": 0, "short": 0}, "all shares are 0"),
-    ],
-)
-def test_a_mix_that_cannot_be_meant_is_refused(mix: dict[str, object], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        shares(mix, Count())
-
-
-# how it is written
-
-
-def test_a_completion_ends_with_one_end_token_and_then_padding(policy: Policy) -> None:
-    ids = encode_completions(policy, ["12", "", "1234567"], 8)
-    end, pad = policy.end_token_ids[-1], policy.pad_id
-    assert ids.shape == (3, 8) and ids.dtype == torch.int64 and end != pad
-    one, two = policy.tokenizer.convert_tokens_to_ids(["1", "2"])
-    assert ids[0].tolist() == [one, two, end, pad, pad, pad, pad, pad]
-    assert ids[1].tolist() == [end] + [pad] * 7
-    assert ids[2, -1] == end and policy.tokenizer.decode(ids[2, :-1]) == "1234567"
-    assert policy.tokenizer.decode([end]) == "<|eot_id|>"
-
-
-def test_a_completion_that_is_too_long_names_the_length_that_fits(policy: Policy) -> None:
-    with pytest.raises(
-        ConfigError, match=r"9 tokens with its end token, .* Use --max-completion-length 9 or more"
-    ):
-        encode_completions(policy, ["1", "12345678"], 8)
 
 
 # the loss
@@ -333,3 +235,16 @@ def test_what_is_made_is_measured_at_its_own_length(length: int, block: int, ste
     assert (found.max_completion_length, found.block_length, found.diffusion_steps) == (length, block, steps)
     assert found.temperature == 0
     found.check()
+
+
+def test_the_scores_on_the_card_come_from_both_splits_at_that_length(tmp_path: Path, monkeypatch) -> None:
+    seen = []
+
+    def watched(policy, env, how, **more):
+        seen.append((env.split, env.offset, how, more["split"]))
+        return evaluate(policy, env, how, **more)
+
+    monkeypatch.setattr(import_module("spg_trainer.sft"), "evaluate", watched)
+    command = replace(SMALL, steps=1, env_args={"offset": 3}, output_dir=str(tmp_path / "model"))
+    sft(command, quiet=True)
+    assert seen == [(split, 3, sampling(command), split) for split in ("test", "validation")]
