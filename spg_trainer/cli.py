@@ -151,9 +151,9 @@ def resumed(args: Sequence[str]) -> str | None:
 def run_train(config: Config) -> None:
     """Trains, or with --dry-run shows the settings and ends."""
     from spg_trainer import algorithms
-    from spg_trainer.settings import arithmetic, check, to_yaml
+    from spg_trainer.settings import algorithm_args, arithmetic, check, to_yaml
 
-    algorithm = algorithms.build(config.algorithm, config.algorithm_args)
+    algorithm = algorithms.build(config.algorithm, algorithm_args(config))
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     check(config, algorithm, processes)
     if config.dry_run:

@@ -13,7 +13,7 @@ Pairs = Annotated[dict[str, object], PAIRS]
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class LoadConfig:
     """Which weights, and how they are held."""
 
     model: str = "tiny"
@@ -24,6 +24,12 @@ class ModelConfig:
     """Type of the weights; auto = bfloat16 on a GPU, float32 elsewhere."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; auto = the GPU of this process if there is one."""
+
+
+@dataclass(frozen=True)
+class ModelConfig(LoadConfig):
+    """Which weights, how they are held, and what of them is trained."""
+
     lora_r: int = 0
     """Rank of LoRA adapters on all seven linear layers of a block; 0 = train all weights."""
     lora_alpha: int | None = None
@@ -184,7 +190,7 @@ class EvalCommand:
     """Folder for result and completions (JSON, JSONL); unset = MODEL/eval for a run folder, else nothing is written."""
     config: str | None = None
     """A YAML file with these settings; flags override it."""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: LoadConfig = field(default_factory=LoadConfig)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ from spg_trainer.console import Console
 from spg_trainer.errors import ConfigError
 from spg_trainer.guard import Guard
 from spg_trainer.installed import envs
-from spg_trainer.models import Policy, load_model
+from spg_trainer.models import Policy
+from spg_trainer.policy import open_policy
 from spg_trainer.resolve import preset_kind
 from spg_trainer.rollout import Sampling
 from spg_trainer.run_folder import CONFIG, RunFolder, find_unfinished
-from spg_trainer.settings import FREE, arithmetic, check, plain, refuse_changes, to_yaml
+from spg_trainer.settings import FREE, algorithm_args, arithmetic, check, plain, refuse_changes, to_yaml
 from spg_trainer.tracking import Tracker, check_trackers, open_trackers
 from spg_trainer.update import make_optimizer
 
@@ -122,13 +123,14 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     """Checks the settings, loads everything, and continues from a checkpoint where `resume` says so."""
     device = config.model.device
     accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
-    algorithm = algorithms.build(config.algorithm, config.algorithm_args)
+    algorithm = algorithms.build(config.algorithm, algorithm_args(config))
     check(config, algorithm, accelerator.num_processes)
     check_trackers(config.output.track)
     env = make_env(config, "train")
     console = Console(quiet=quiet or not accelerator.is_main_process)
     path, found = find_folder(config, accelerator)
-    policy = load_policy(config, accelerator)
+    place = str(accelerator.device) if device == "auto" else device
+    policy = open_policy(config.model, env=config.env, seed=config.seed, device=place)
     for note in filter(None, (policy.note, getattr(env, "notice", ""))):
         console.warn(note)
     optimizer = make_optimizer([p for p in policy.model.parameters() if p.requires_grad], config.optimizer)
@@ -151,25 +153,6 @@ def make_env(config: Config, split: str) -> "TextEnv":
     """The environment of a run, in one of its splits."""
     weights = {"reward_weights": dict(config.reward_weights)} if config.reward_weights else {}
     return envs.make(config.env, split=split, **weights, **config.env_args)
-
-
-def load_policy(config: Config, accelerator: Accelerator) -> Policy:
-    """The model to train, on this process's device."""
-    m = config.model
-    policy = load_model(
-        m.model,
-        env=config.env,
-        dtype=m.dtype,
-        device=str(accelerator.device) if m.device == "auto" else m.device,
-        lora_r=m.lora_r,
-        lora_alpha=m.lora_alpha,
-        lora_dropout=m.lora_dropout,
-        seed=config.seed,
-        revision=m.revision,
-    )
-    if m.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable()
-    return policy
 
 
 def find_folder(config: Config, accelerator: Accelerator) -> tuple[Path, Path | None]:

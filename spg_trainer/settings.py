@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from spg_trainer.config import Config, EvalCommand, ModelConfig, SftCommand
+from spg_trainer.config import Config, EvalCommand, LoadConfig, ModelConfig, SftCommand
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.rollout import Sampling
 
@@ -101,12 +101,13 @@ def check_sft(command: SftCommand) -> None:
     check_shared(command.model, command.env_args)
 
 
-def check_shared(model: ModelConfig, env_args: Mapping[str, Any]) -> None:
+def check_shared(model: LoadConfig, env_args: Mapping[str, Any]) -> None:
     """Raises ConfigError for adapters' numbers out of range, and for env_args that have flags of their own."""
-    not_negative(lora_r=model.lora_r)
-    below_1(lora_dropout=model.lora_dropout)
-    if model.lora_alpha is not None:
-        at_least_1(lora_alpha=model.lora_alpha)
+    if isinstance(model, ModelConfig):
+        not_negative(lora_r=model.lora_r)
+        below_1(lora_dropout=model.lora_dropout)
+        if model.lora_alpha is not None:
+            at_least_1(lora_alpha=model.lora_alpha)
     flags = {"split": "--split (eval) or --eval-split (train)", "reward_weights": "--reward-weights"}
     for name in flags.keys() & env_args.keys():
         raise ConfigError(f"--env-args {name}={env_args[name]}: use {flags[name]} instead.")
@@ -125,6 +126,11 @@ at_least_1 = _range("at least 1", lambda v: v >= 1)
 below_1 = _range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)
 above_0 = _range("above 0", lambda v: 0 < v < float("inf"))
 not_negative = _range("0 or more", lambda v: 0 <= v < float("inf"))
+
+
+def algorithm_args(config: Config) -> dict[str, Any]:
+    """The algorithm's hyper-parameters; masks take the rollout's blocks unless told otherwise."""
+    return {"block_length": config.rollout.block_length, **config.algorithm_args}
 
 
 def arithmetic(config: Config, num_masks: int, num_processes: int = 1) -> str:

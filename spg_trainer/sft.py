@@ -22,7 +22,8 @@ from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluate import Evaluation, evaluate
 from spg_trainer.installed import envs
 from spg_trainer.model_card import model_card
-from spg_trainer.models import Policy, head_weight, hidden_states, load_model, new_tiny, tiny_tokenizer
+from spg_trainer.models import Policy, head_weight, hidden_states, new_tiny, tiny_tokenizer
+from spg_trainer.policy import open_policy
 from spg_trainer.resolve import load_preset, preset_kind
 from spg_trainer.rollout import Sampling, encode_prompts
 from spg_trainer.seeding import derive, numpy_generator
@@ -45,7 +46,7 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     folder = empty_folder(command)
     env = envs.make(command.env, split="train", **command.env_args)
     mix = shares(command.mix, env)
-    policy = open_policy(command)
+    policy = base_policy(command)
     if policy.note:
         console.warn(policy.note)
     started = time.monotonic()
@@ -63,8 +64,8 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
         "preset": preset_kind(command.model.model),
         "rollout": lengths,
     }
-    results = {split: measure(policy, command, split, console) for split in ("test", "validation")}
     export(folder, policy, environment)
+    results = {split: measure(policy, command, split, console) for split in ("test", "validation")}
     card = model_card(command, mix, policy, loss, seconds, {k: v.summary() for k, v in results.items()})
     (folder / "README.md").write_text(card, encoding="utf-8")
     for split, result in results.items():
@@ -86,21 +87,11 @@ def empty_folder(command: SftCommand) -> Path:
     return folder
 
 
-def open_policy(command: SftCommand) -> Policy:
+def base_policy(command: SftCommand) -> Policy:
     """The model to train: a new one of the embedded kind, or an existing one."""
     m = command.model
     if m.model != "new":
-        return load_model(
-            m.model,
-            env=command.env,
-            dtype=m.dtype,
-            device=m.device,
-            lora_r=m.lora_r,
-            lora_alpha=m.lora_alpha,
-            lora_dropout=m.lora_dropout,
-            seed=command.seed,
-            revision=m.revision,
-        )
+        return open_policy(m, env=command.env, seed=command.seed)
     model = new_tiny(
         hidden_size=command.hidden_size,
         layers=command.num_layers,
@@ -108,6 +99,8 @@ def open_policy(command: SftCommand) -> Policy:
         ffn=command.intermediate_size,
         seed=command.seed,
     )
+    if m.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if m.device == "auto" else m.device
     tokenizer = tiny_tokenizer()
     ends = (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|eot_id|>"))

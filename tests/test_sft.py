@@ -20,7 +20,7 @@ from spg_trainer.evaluate import evaluate
 from spg_trainer.model_card import command_line
 from spg_trainer.models import LLaDAForMaskedLM, Policy
 from spg_trainer.rollout import encode_prompts
-from spg_trainer.sft import denoising_loss, hide, learning_rate, open_policy, sampling, sft
+from spg_trainer.sft import denoising_loss, hide, learning_rate, base_policy, sampling, sft
 
 SMALL = SftCommand(
     env="count",
@@ -39,7 +39,7 @@ SMALL = SftCommand(
 
 @pytest.fixture(scope="module")
 def policy() -> Policy:
-    return open_policy(SMALL)
+    return base_policy(SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_two_runs_of_a_seed_are_bit_equal_and_another_seed_is_not(made: Path, tm
     first, again, other = weights(made), weights(tmp_path / "again"), weights(tmp_path / "other")
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
-    start = open_policy(command).model.state_dict()
+    start = base_policy(command).model.state_dict()
     assert not any(torch.equal(first[name], start[name]) for name in first if "q_proj" in name)
 
 
@@ -221,7 +221,7 @@ def test_an_existing_model_goes_on_and_keeps_its_kind(made: Path, tmp_path: Path
     )
     assert all(
         torch.equal(a, b)
-        for a, b in zip(weights(made).values(), open_policy(command).model.state_dict().values(), strict=True)
+        for a, b in zip(weights(made).values(), base_policy(command).model.state_dict().values(), strict=True)
     )
     sft(command, quiet=True)
     assert json.loads((tmp_path / "b" / "environment.json").read_text())["preset"] == "tiny"

@@ -141,7 +141,7 @@ def session_folder(prefix: str) -> Path:
     return folder
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def tiny_folder() -> Path:
     """One such folder for the whole test session, and for the processes it starts."""
     if "LETTERS_MODEL" in os.environ:
@@ -307,7 +307,7 @@ def two_processes() -> Path:
     return folder
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _two_processes() -> tuple[Path, Exception | None]:
     folder = session_folder("processes-")
     try:
