@@ -192,6 +192,19 @@ def test_one_string_is_judged_at_once_in_a_fresh_interpreter(tmp_path):
     assert heavy == "False"
 
 
+# What one file may import and no other may.
+_ALGEBRA = frozenset({"sympy", "math_verify", "latex2sympy2_extended"})
+_ITS_OWN = {
+    "__main__.py": {"pyarrow", "rich"},
+    "_cli_pool.py": {"subprocess"},
+    "_workers.py": {"subprocess"},
+    "_worker_child.py": {"ctypes"},
+    "_cas_worker.py": _ALGEBRA,
+    "_cas_compare.py": _ALGEBRA,
+    "_cas_reader.py": _ALGEBRA,
+}
+
+
 def test_the_package_runs_no_text_and_imports_nothing_heavy():
     files = sorted(Path(verifiers.__file__).parent.rglob("*.py"))
     assert len(files) > 5
@@ -206,6 +219,6 @@ def test_the_package_runs_no_text_and_imports_nothing_heavy():
                 continue
             else:
                 continue
-            tops = {name.partition(".")[0] for name in names}
+            tops = {name.partition(".")[0] for name in names} - _ITS_OWN.get(file.name, set())
             assert not tops & {"re", "pickle", "marshal", "shelve", "ctypes", "subprocess"}, (file, tops)
             assert tops <= {*sys.stdlib_module_names, "verifiers", "numpy", "numba"}, (file, tops)

@@ -6,6 +6,7 @@ because of a completion. `VerifierError` is raised for invalid references and ca
 
 from verifiers.errors import ArgumentError, InvalidReferenceError, UnknownTaskError, VerifierError
 from verifiers.registry import Task, register, tasks, verify, verify_batch
+from verifiers.reward import reward_function
 from verifiers.verdicts import Reason, Tier, Verdict, Verdicts
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "Verdicts",
     "VerifierError",
     "register",
+    "reward_function",
     "tasks",
     "verify",
     "verify_batch",

@@ -33,7 +33,10 @@ class InvalidReferenceError(VerifierError, ValueError):
 
 def shown(value: object, limit: int = 60) -> str:
     """`value` as it appears in an error message: its repr, shortened to `limit` characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no integer of more than 4,300 digits
+        return f"<{type(value).__name__} too long to print>"
     return (
         text if len(text) <= limit else f"{text[:limit]}... ({type(value).__name__}, {len(text)} characters)"
     )

@@ -2,7 +2,7 @@
 
 Reference: `puzzle`, a string of n * n cells in reading order, `0` or `.` for a blank. n = 1, 4 or 9: one
 digit per cell; n = 16, 25, 36 or 49: numbers with white space, commas or pipes between. See
-docs/verifiers.md.
+docs/verifiers/sudoku.md.
 """
 
 from __future__ import annotations

@@ -1,0 +1,149 @@
+"""Right Countdown answers by construction in every accepted notation, and answers one edit away from them."""
+
+import random
+from fractions import Fraction
+
+SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+
+
+class Writer:
+    """Right answers by construction: a random tree over random numbers, written in random notations."""
+
+    def __init__(self, rng: random.Random, strict: bool) -> None:
+        self.rng, self.strict = rng, strict
+
+    def pick(self, *choices: str) -> str:
+        return choices[0] if self.strict or self.rng.random() < 0.5 else self.rng.choice(choices)
+
+    def gap(self) -> str:
+        return self.rng.choice(["", " ", "\t" if self.strict else self.rng.choice(SPACES + "\u200b")])
+
+    def tree(self, numbers: list[int]) -> tuple:
+        if len(numbers) == 1:
+            return (numbers[0],)
+        cut = self.rng.randrange(1, len(numbers))
+        return (self.rng.choice("+-*/"), self.tree(numbers[:cut]), self.tree(numbers[cut:]))
+
+    def value(self, tree: tuple) -> Fraction:
+        if len(tree) == 1:
+            return Fraction(tree[0])
+        a, b = self.value(tree[1]), self.value(tree[2])
+        if tree[0] == "/":
+            return a / b
+        return a + b if tree[0] == "+" else a - b if tree[0] == "-" else a * b
+
+    def literal(self, value: int) -> str:
+        text = str(abs(value))
+        if not self.strict and self.rng.random() < 0.1:
+            text += "." + "0" * self.rng.randrange(1, 4)
+        if not self.strict and self.rng.random() < 0.1:
+            text = "".join(chr(0xFF10 + int(c)) if c.isdigit() else c for c in text)
+        return "-" + text if value < 0 else text
+
+    def write(self, tree: tuple, level: int = 0) -> str:
+        """`level`: 0 anything may stand here, 1 a term, 2 a factor."""
+        rng = self.rng
+        if len(tree) == 1:
+            text, own = self.literal(tree[0]), 0 if tree[0] < 0 else 3
+        elif tree[0] == "/" and not self.strict and rng.random() < 0.3:
+            name = rng.choice(["\\frac", "\\dfrac", "\\tfrac"])
+            text, own = f"{name}{{{self.write(tree[1])}}}{self.gap()}{{{self.write(tree[2])}}}", 3
+        else:
+            own = 1 if tree[0] in "+-" else 2
+            left, right = self.write(tree[1], own), self.write(tree[2], own + (tree[0] in "-/"))
+            sign = {
+                "+": self.pick("+", "＋"),
+                "-": self.pick("-", "−", "–"),
+                "*": self.pick("*", "×", "\\times ", "\\cdot ", "∗", "·"),
+                "/": self.pick("/", "÷", "\\div ", "∕"),
+            }[tree[0]]
+            text = left + self.gap() + sign + self.gap() + right
+        if not self.strict and rng.random() < 0.05:
+            negative = self.write((-tree[0],)) if len(tree) == 1 and tree[0] > 0 else None
+            if negative is not None:
+                text, own = f"-({negative})", 0
+        if own < level or (len(tree) == 3 and rng.random() < 0.1):
+            opening, closing = (
+                ("(", ")") if self.strict else rng.choice([("(", ")"), ("\\left(", "\\right)"), ("（", "）")])
+            )
+            text = f"{opening}{text}{closing}"
+        return text
+
+    def sides(self, tree: tuple, value: Fraction) -> str:
+        text = self.write(tree)
+        if self.strict:
+            return text
+        for _ in range(self.rng.choice([0, 0, 0, 1, 1, 2])):
+            other = self.rng.choice(
+                [f"{value.numerator}", f"\\frac{{{value.numerator}}}{{{value.denominator}}}", text]
+            )
+            if other == str(value.numerator) and value.denominator > 1:
+                other += f" / {value.denominator}"
+            sides = [text, other] if self.rng.random() < 0.8 else [other, text]
+            text = self.pick(" = ", "=", "＝").join(sides)
+        return text
+
+    def problem(self) -> tuple[str, str, str, list[int], Fraction]:
+        """(before, answer, after, numbers, target); the completion is the three texts in a row."""
+        rng = self.rng
+        while True:
+            most = rng.choice([12, 100, 100, 10**10, 10**25])
+            numbers = [
+                rng.randrange(0 if rng.random() < 0.1 else 1, most) for _ in range(rng.randrange(1, 7))
+            ]
+            if rng.random() < 0.15:
+                numbers[0] = -numbers[0]
+            tree = self.tree(numbers)
+            try:
+                value = self.value(tree)
+                break
+            except ZeroDivisionError:
+                continue
+        text = self.sides(tree, value)
+        if not self.strict:
+            frames = [("", "")] * 6 + [
+                ("`", "`"),
+                ("$", "$"),
+                ("\\(", "\\)"),
+                ("\\[ ", " \\]"),
+                ("```\n", "\n```"),
+                ('"', '"'),
+                ("“", "”"),
+            ]
+            opening, closing = rng.choice(frames)
+            text = opening + text + closing
+            text = (
+                rng.choice(
+                    [""] * 5 + ["The answer is ", "Answer: ", "So, the expression is:\n", "Here's one way: "]
+                )
+                + text
+            )
+        before, after = rng.choice(
+            [
+                ("<answer>", "</answer>"),
+                ("<answer>\n\\boxed{", "}\n</answer><|eot_id|>"),
+                ("why\n<answer>\n", "\n</answer>"),
+            ]
+        )
+        rng.shuffle(numbers)
+        return before, text, after, numbers, value
+
+    def edit(self, text: str) -> str:
+        """`text` with one character deleted, inserted, replaced or doubled, or two neighbours swapped."""
+        rng = self.rng
+        i = rng.randrange(len(text))
+        new = rng.choice(
+            "0123456789+-*/()=.,%^! \n\t\\{}x×÷−√²٣３\u200b`$'\"a;_:[]"
+            if rng.random() < 0.7
+            else "0123456789+-*/()"
+        )
+        way = rng.randrange(5)
+        if way == 0:
+            return text[:i] + text[i + 1 :]
+        if way == 1:
+            return text[:i] + new + text[i:]
+        if way == 2:
+            return text[:i] + new + text[i + 1 :]
+        if way == 3:
+            return text[: i + 1] + text[i] + text[i + 1 :]
+        return text[:i] + text[i + 1 : i + 2] + text[i] + text[i + 2 :]

@@ -1,0 +1,313 @@
+"""GSM8K verdicts: the table of notations, real and hostile answers, references, and the guards."""
+
+import gzip
+import json
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from verifiers import InvalidReferenceError, Reason, Tier, VerifierError, verify, verify_batch
+
+ACCEPTED = [
+    # signs
+    ("-18", "-18"), ("+18", "18"), ("\u221218", "-18"), ("\u201318", "-18"), ("- 18", "-18"),
+    ("minus 18", "-18"), ("negative 18 dollars", "-18"), ("The profit is -18", "-18"), ("0", "-0"),
+    # money and percent
+    ("$18", "18"), (r"\$18.00", "18"), (r"-\$18", "-18"), ("$-18", "-18"), ("\u20ac18", "18"),
+    ("\u00a318.50", "18.5"), ("18 USD", "18"), ("USD 18", "18"), ("18%", "18"), (r"18\%", "18"),
+    # groups of three
+    ("1,250", "1250"), ("1{,}250", "1250"), (r"1,\!250", "1250"), (r"1\,250", "1250"), ("1\u2009250", "1250"),
+    ("1\u202f250", "1250"), ("1\u00a0250", "1250"), ("1,250,000.50", "1250000.5"), ("1\u066c250", "1250"),
+    # words and units
+    ("18 eggs", "18"), ("18eggs", "18"), (r"18\text{ eggs}", "18"), (r"18\,\text{cm}", "18"),
+    ("She makes 18", "18"), ("The answer is 18.", "18"), ("Answer: 18", "18"), ("18 cm^2", "18"),
+    (r"18 \text{ cm}^2", "18"), ("18 m\u00b2", "18"), ("18\u00b0", "18"), (r"18^\circ", "18"), (r"18^{\circ}C", "18"),
+    ("18th", "18"), (r"18^{\text{th}}", "18"), ("18-hour", "18"), ("18 miles/hour", "18"), ("$18/hr", "18"),
+    ("18 eggs per day", "18"), ("18 eggs per 3 days", "18"), ("18 dollars!", "18"), ("- She makes 18", "18"),
+    ("\u7b54\u6848\u662f18", "18"), ("18\u5143", "18"),
+    # fractions and mixed numbers
+    ("1/2", "0.5"), ("1 / 2", "0.5"), ("36/2", "18"), ("36\u00f72", "18"), ("1\u20442", "1/2"),
+    (r"\frac{1}{2}", "0.5"),
+    (r"\frac12", "1/2"), (r"\dfrac{36}{2}", "18"), (r"-\frac{1}{2}", "-0.5"), (r"\frac{-1}{2}", "-0.5"),
+    ("\u00bd", "0.5"), ("2 1/2", "2.5"), (r"2\frac{1}{2}", "2.5"), (r"2 \frac{1}{2} cups", "2.5"), ("2\u00bd", "2.5"),
+    ("-2 1/2", "-2.5"),
+    # equations
+    ("x = 18", "18"), ("18 = x", "18"), ("18 = 18", "18"), (r"9 \times 2 = 18", "18"), ("x = 36/2 = 18", "18"),
+    (r"x \approx 18", "18"), ("= 18", "18"),
+    # powers of ten
+    (r"1.8 \times 10^1", "18"), (r"1.8 \times 10^{1}", "18"), ("1.8 \u00d7 10\u00b9", "18"), ("1.8e1", "18"),
+    ("1.8E+1", "18"), ("180e-1", "18"), ("1.8*10^1", "18"), (r"18 \cdot 10^{-1}", "1.8"), ("1.5 million", "1500000"),
+    ("5 hundred", "500"), ("18k", "18000"),
+    # type and frames
+    ("18.", "18"), ("18.0", "18"), ("0018", "18"), (".5", "0.5"), (r"\mathbf{18}", "18"), ("**18**", "18"),
+    ("**Answer:** 18", "18"), ("(18)", "18"), ('"18"', "18"), ("`18`", "18"), (r"\(18\)", "18"), (r"\[18\]", "18"),
+    ("$18$", "18"), ("<b>18</b>", "18"), ("\n18\n", "18"), (r"\boxed{}18", "18"), (r"\boxed{18", "18"),
+    (r"\boxed{18>", "18"), ("boxed{18}", "18"),
+    # characters
+    ("\uff11\uff18", "18"), ("\uff11\uff0c\uff12\uff15\uff10", "1250"), ("\u0661\u0668", "18"), ("1\u200b8", "18"),
+    ("18\xad", "18"),
+]  # fmt: skip
+
+REJECTED = [
+    # signs
+    ("--18", "18"), ("+-18", "-18"), ("\u00b118", "18"), (r"\pm 18", "18"), ("Total - 18", "18"),
+    ("Total - 18", "-18"),
+    ("-18", "18"), ("18", "-18"), ("minus 18", "18"), ("x-18", "18"), ("18-x", "18"), ("18+", "18"),
+    # percent and groups
+    ("50%", "0.5"), ("1,2500", "12500"), ("12,50", "1250"), ("1250,000", "1250000"), ("0,250", "250"), ("6,250", "6"),
+    ("1,250 000", "1250000"), ("1 250", "1250"), ("1'250", "1250"), ("1_250", "1250"), ("18,5", "18.5"),
+    ("1.250,00", "1250"),
+    # more than one number, and hedges
+    ("18 or 17", "18"), ("17 or 18", "18"), ("18 or so", "18"), ("17-18", "18"), ("17\u201318", "18"),
+    ("18 to 19", "18"), ("18, 19", "18"), ("18 and 19", "18"), ("18 19", "18"), ("3:00", "3"),
+    ("18 eggs, 3 days", "18"),
+    ("18 per 3 per 2", "18"), ("18 miles/2 hours", "18"), ("18 cm2", "18"), ("$18 $19", "18"),
+    # expressions
+    ("18 - 2", "18"), ("20 - 2", "18"), ("9*2", "18"), (r"9 \times 2", "18"), ("18 + 0", "18"), ("18!", "18"),
+    ("18^2", "18"), ("18\u00b2", "18"), ("5\u00b2", "52"), ("5\u00b2", "5"), ("2^18", "18"), (r"\sqrt{18}", "18"),
+    ("\u221a18", "18"), (r"18\pi", "18"), ("f(18)", "18"), ("2(9)", "2"), ("x18", "18"), ("18x^2", "18"),
+    ("18 minus 2", "18"), ("18 - x", "18"), ("9**9", "9"),
+    # fractions and mixed numbers
+    (r"\frac{2}{3}", "2"), ("2/3/4", "2"), ("1/0", "1"), (r"\frac{18}{0}", "18"), ("2 5/3", "2"), ("2 3/3", "3"),
+    ("2.5 1/2", "3"), (r"\frac{x}{2}", "2"), (r"\frac{\frac{1}{2}}{2}", "2"),
+    ("2 and a half", "2"), ("2 thirds", "2"),
+    ("1/3", "0.333333"),
+    # equations and relations
+    ("17 = 18", "18"), ("18 = 17", "18"), ("3x = 18", "18"), ("x = 18 - 2", "18"), ("x != 18", "18"),
+    (r"x \neq 18", "18"), ("x < 18", "18"), ("18 < x", "18"), (r"\geq 18", "18"), ("\u226518", "18"),
+    # powers of ten and scales
+    (r"1.8 \times 10^2", "18"), (r"1.8 \times 9^1", "18"), ("10^2", "10"), ("10\u00b2", "10"), ("1e400", "18"),
+    ("18 thousand", "18"), ("18k", "18"), ("18\u4e07", "18"), (r"18 \times 10^{99999999999}", "18"),
+    # decimals
+    ("17.9999999999999999999", "18"), ("18.5.1", "18.5"), ("18..", "18"), ("18...", "18"), ("3.33\u2026", "3.33"),
+    (r"0.\overline{3}", "0"), (r"0.\overline{3}", "1/3"),
+    # no number
+    ("eighteen", "18"), ("x", "18"), ("...", "18"), (r"\infty", "18"), ("nan", "18"), ("not 18", "18"),
+    ("more than 18", "18"), ("0x12", "18"), ("\u246e", "15"), ("18\u2082", "18"), ("18_2", "18"), ("18\u0305", "18"),
+]  # fmt: skip
+
+STRICT_ACCEPTED = [
+    ("18", "18"),
+    ("-18", "-18"),
+    ("0", "0"),
+    ("18.50", "18.5"),
+    ("0.5", "1/2"),
+    (" 18 ", "18"),
+]
+STRICT_REJECTED = [
+    "018",
+    "18.",
+    ".5",
+    "+18",
+    "1,250",
+    "$18",
+    "18%",
+    "18 eggs",
+    "36/2",
+    "x=18",
+    "1e1",
+    "18\n",
+    "\u0661\u0668",
+    "--18",
+]
+BIG = "1" + "0" * 30
+
+
+def lenient(text, answer):
+    return verify("gsm8k", f"<answer>{text}</answer>", answer=answer)
+
+
+@pytest.mark.parametrize("text, answer", ACCEPTED)
+def test_accepts(text, answer):
+    boxed = verify("gsm8k", f"so\n<answer>\n\\boxed{{{text}}}\n</answer>", answer=answer)
+    assert lenient(text, answer).correct, text
+    assert boxed.correct or text.count("{") != text.count("}"), text
+    assert lenient(text, answer).decided_by == Tier.RATIONAL
+    # the notation is read, not waved through: no other value passes
+    assert not lenient(text, "7").correct
+
+
+@pytest.mark.parametrize("text, answer", REJECTED)
+def test_rejects(text, answer):
+    verdict = lenient(text, answer)
+    assert not verdict.correct
+    assert verdict.score == 0.0
+    assert verdict.reason in (Reason.WRONG, Reason.MALFORMED, Reason.HEDGE)
+
+
+@pytest.mark.parametrize("text, answer", STRICT_ACCEPTED)
+def test_strict_accepts_its_format(text, answer):
+    assert verify(
+        "gsm8k", f"so\n<answer>\n\\boxed{{{text}}}\n</answer>", answer=answer, mode="strict"
+    ).correct
+
+
+@pytest.mark.parametrize("text", STRICT_REJECTED)
+def test_strict_rejects_other_notation(text):
+    for answer in ("18", "0.5", "1250"):
+        completion = f"<answer>\\boxed{{{text}}}</answer>"
+        assert not verify("gsm8k", completion, answer=answer, mode="strict").correct
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        "<answer>18</answer>", "\\boxed{18}", "#### 18", "<answer>\\boxed{18}", "<answer>x \\boxed{18}</answer>",
+        "<answer>\\boxed{18}.</answer>", "<answer>\\boxed{18} \\boxed{18}</answer>",
+        "<answer>\\boxed{\\boxed{18}}</answer>",
+        "<answer>\\boxed {18}</answer>", "<answer>\\boxed{17} or \\boxed{18}</answer>",
+        "<answer>\\boxed{18}</answer><answer>\\boxed{18}</answer>",
+    ],
+)  # fmt: skip
+def test_strict_wants_one_box_and_nothing_else(completion):
+    assert not verify("gsm8k", completion, answer="18", mode="strict").correct
+
+
+@pytest.mark.parametrize(
+    "completion, reason",
+    [
+        ("", "no_answer"), ("it is 18", "no_answer"), ("<answer> </answer>", "no_answer"), ("####", "no_answer"),
+        ("\\boxed{18}", "ok"), ("so <answer>18", "ok"), ("so\n#### 18\n", "ok"), ("#### 17\n#### 18", "ok"),
+        ("\\boxed{17} <answer>18</answer>", "ok"), ("<answer>17</answer><answer>18</answer>", "ok"),
+        ("<answer>18</answer><|eot_id|><answer>17</answer>", "ok"),
+        ("<answer>\\boxed{17} or \\boxed{18}</answer>", "hedge"),
+        ("<answer>18 or 17</answer>", "hedge"), ("<answer>18 = 17</answer>", "hedge"),
+        ("<answer>17</answer>", "wrong"),
+        ("<answer>18 - 2</answer>", "malformed"), ("<answer>18\x00</answer>", "malformed"),
+        ("<answer>18\ud800</answer>", "malformed"), ("<answer>" + "1" * 65_537 + "</answer>", "malformed"),
+    ],
+)  # fmt: skip
+def test_reasons(completion, reason):
+    verdict = verify("gsm8k", completion, answer="18")
+    assert verdict.reason == reason
+    assert verdict.correct is (reason == "ok")
+
+
+@pytest.mark.parametrize(
+    "completion", [None, True, 18, 18.0, b"<answer>18</answer>", ["<answer>18</answer>"], object()]
+)
+def test_what_is_no_text_is_malformed(completion):
+    verdict = verify("gsm8k", completion, answer="18")
+    assert (verdict.correct, verdict.reason, verdict.extracted) == (False, Reason.MALFORMED, None)
+    assert not verify_batch("gsm8k", [completion], answer=["18"])[0].correct
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "18",
+        " 18\n",
+        "18.00",
+        "$18",
+        "\\$18",
+        "36/2",
+        "0018",
+        18,
+        np.int64(18),
+        "She sells 2 * 9 = <<2*9=18>>18.\n#### 18",
+    ],
+)
+def test_references_in_many_forms(answer):
+    assert lenient("18", answer).correct
+    assert not lenient("19", answer).correct
+    batch = verify_batch("gsm8k", ["<answer>18</answer>"] * 300, answer=[answer] * 300)
+    assert batch.correct.all()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", " ", "abc", "eighteen", "1 2", "18 eggs", "1/0", "1,25", "x=18", "18 or 19", "\u00b13", "nan", "18\x00",
+     "\ud800", "#### ", "9" * 70_000, "1e1000001", None, True, 1.5, b"18", 10**700, [18]],
+)  # fmt: skip
+@pytest.mark.parametrize("rows", [3, 300])
+def test_an_invalid_reference_is_named(answer, rows):
+    with pytest.raises(InvalidReferenceError, match=r"^answer=") as single:
+        verify("gsm8k", "<answer>18</answer>", answer=answer)
+    assert single.value.value is answer
+    assert "#### 18" in str(single.value)
+    answers = ["18"] * rows
+    answers[rows - 2] = answer
+    with pytest.raises(VerifierError) as caught:
+        verify_batch("gsm8k", ["<answer>18</answer>"] * rows, answer=answers)
+    assert (caught.value.argument, caught.value.index) == ("answer", rows - 2)
+    assert caught.value.value is answer
+    assert f"answer[{rows - 2}]=" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, answer, correct",
+    [
+        (BIG, BIG, True), (BIG + "1", BIG, False), (f"{BIG}/1{'0' * 29}", "10", True), (f"-{BIG}", BIG, False),
+        (f"1.8{'0' * 40}", "1.8", True), (f"0.{'0' * 40}1", "0", False), (f"18{'0' * 40}e-40", "18", True),
+        (f"{BIG} = {BIG}.0", BIG, True), (f"{BIG} = {BIG}1", BIG, False), (f"1/{'3' * 25}", f"2/{'6' * 25}", True),
+        (f"1/{'3' * 25}", f"2/{'6' * 24}7", False), ("999999999999999999", "999999999999999999", True),
+        ("1000000000000000000", "1000000000000000000", True), ("9223372036854775808", "-9223372036854775808", False),
+        ("1e10000", "1e10000", True), ("1e1000000001", "1e10000", False), ("1e9999999999=1e9999999998", "18", False),
+        (f"{BIG} 1/2", f"2{'0' * 29}1/2", True),
+        (f"{BIG} 1/2", f"2{'0' * 29}3/2", False), ("0/5", "0", True), ("0e99999999999", "0", True),
+        ("999999999/1000000000", "0.999999999", True), ("999999999999999/7", "999999999999999/7", True),
+        ("999999999999999/7", "999999999999998/7", False), (f"{'9' * 17}/7", f"{'9' * 17}0/70", True),
+    ],
+)  # fmt: skip
+def test_what_overflows_is_compared_exactly(text, answer, correct):
+    assert lenient(text, answer).correct is correct
+    batch = verify_batch("gsm8k", [f"<answer>{text}</answer>"] * 300, answer=[answer] * 300)
+    assert batch.correct.tolist() == [correct] * 300
+
+
+def test_long_answers_are_judged_quickly():
+    digits = "9" * 100_000
+    answers = [
+        digits[:65_000], digits, "1/" + digits[:60_000], f"{'1' * 30_000}/{'1' * 30_000}", "1 " * 30_000, "1," * 30_000,
+        "\\frac{" * 10_000, "-" * 60_000, "<" * 60_000, "18" + ">" * 60_000, "1=" * 30_000, "/ " * 30_000, "{" * 60_000,
+        "18\u200b" * 12_000, "1 1/" * 15_000, "18^" + "{" * 60_000, "18e" + "9" * 60_000, "-a" * 30_000, "(1" * 30_000,
+        "1,234" * 12_000, "\\boxed{" * 50_000, "<answer>" * 100_000, f"18{'0' * 60_000}e-60000",
+        "18" + " " * 60_000 + "18",
+    ]  # fmt: skip
+    for text in answers:
+        start = time.process_time()
+        verdict = lenient(text, "18")
+        assert time.process_time() - start < 2.0, text[:20]
+        assert verdict.correct is (text[:2] == "18" and text[2] in ">\u200b0" and "18" not in text[2:]), text[
+            :20
+        ]
+    start = time.process_time()
+    verify_batch(
+        "gsm8k", [f"<answer>{text}</answer>" for text in answers] * 20, answer=["18"] * len(answers) * 20
+    )
+    assert time.process_time() - start < 40.0
+
+
+def test_real_completions(shared_data):
+    with gzip.open(shared_data / "llada_generations" / "gsm8k.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+    verdicts = verify_batch(
+        "gsm8k", [row["completion"] for row in rows], answer=[row["answer"] for row in rows]
+    )
+    given = np.array([row["correct"] for row in rows])
+    assert len(rows) > 2000
+    assert int((verdicts.correct != given).sum()) <= 1
+    assert not (verdicts.correct & ~given).any()
+
+
+def test_hostile_answers(shared_data):
+    rows = [json.loads(line) for line in (shared_data / "hostile_answers.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["env"] == "gsm8k"]
+    assert len(rows) > 30
+    for row in rows:
+        for mode, column in (("lenient", "correct"), ("strict", "strict")):
+            verdict = verify("gsm8k", row["completion"], answer=row["answer"], mode=mode)
+            assert verdict.correct is row[column], (row["case"], mode)
+
+
+def test_every_answer_of_the_published_test_set_is_a_reference(shared_data):
+    with gzip.open(shared_data / "gsm8k" / "test.jsonl.gz", "rt") as file:
+        solutions = [json.loads(line)["answer"] for line in file]
+    finals = [solution.rsplit("####", 1)[1].strip() for solution in solutions]
+    texts = [f"<answer>\\boxed{{{final}}}</answer>" for final in finals]
+    assert verify_batch("gsm8k", texts, answer=solutions).correct.all()
+    assert verify_batch("gsm8k", texts, answer=finals).correct.all()
+    wrong = [str(Fraction(final.replace(",", "")) + 1) for final in finals]
+    assert not verify_batch("gsm8k", texts, answer=wrong).correct.any()

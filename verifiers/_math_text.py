@@ -1,0 +1,68 @@
+r"""An answer as normalised text: what may differ without anything being read as mathematics.
+
+Two texts with one key show the same answer: `\left( 3, 4 \right)` and `(3,4)`, `\dfrac{1}{2}` and `\frac12` do not
+differ in what they say. A space between two letters or digits stays, because 1 2 is not 12.
+"""
+
+from __future__ import annotations
+
+_REPLACED = (
+    ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\,", " "), ("\\;", " "), ("\\:", " "), ("\\ ", " "),
+    ("\\quad", " "), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\displaystyle", ""), ("~", " "),
+    ("\\textbf", "\\text"), ("\\mbox", "\\text"), ("\\textrm", "\\text"), ("\\mathrm", "\\text"),
+    ("\\mathbf", "\\text"), ("$", ""),
+)  # fmt: skip
+
+
+def key(text: str) -> str:
+    """The normal form of an answer; linear in its length."""
+    if "arrow" in text:
+        return text
+    if "\\" in text or "$" in text or "~" in text:
+        for old, new in _REPLACED:
+            if old in text and not (old == "$" and "\\$" in text):
+                text = text.replace(old, new)
+    text = text.strip()
+    if text[-1:] == "." and text[-2:-1] != ".":
+        text = text[:-1].rstrip()
+    text = without_text_command(text)
+    return joined(text)
+
+
+def without_text_command(text: str) -> str:
+    r"""`\text{east}` and `(E)` as their content where that is words alone, and words in lower case."""
+    worded = False
+    if text[:6] == "\\text{" and text[-1:] == "}" and text.count("{") == 1:
+        text, worded = text[6:-1].strip(), True
+    if len(text) == 3 and text[0] == "(" and text[2] == ")" and text[1].isalpha() and text[1].isupper():
+        text = text[1]
+    if len(text) > (1 if worded else 3) and text.isascii() and text.replace(" ", "").isalpha():
+        return text.lower()
+    return text
+
+
+def joined(text: str) -> str:
+    """Without white space, but for one space between two letters or digits."""
+    words = text.split()
+    if len(words) < 2:
+        return words[0] if words else ""
+    result = [words[0]]
+    for word in words[1:]:
+        last = result[-1]
+        if is_wordlike(last[-1]) and is_wordlike(word[0]) and not follows_command(last):
+            result.append(" ")
+        elif follows_command(last) and word[0].isalpha():
+            result.append(" ")
+        result.append(word)
+    return "".join(result)
+
+
+def is_wordlike(character: str) -> bool:
+    """True for what must not be joined to another of its kind."""
+    return character.isalnum() or character == "."
+
+
+def follows_command(word: str) -> bool:
+    r"""True if a word ends in a command such as `\pi`, behind which a space says nothing."""
+    slash = word.rfind("\\")
+    return slash >= 0 and word[slash + 1 :].isalpha()

@@ -1,0 +1,106 @@
+"""Do two expressions have the same value everywhere? By evaluation at points: a proof, or UNSURE.
+
+First exactly (`_exact`), then, where roots or transcendental functions occur, with balls of many digits
+(`_balls`). YES is a proof in two classes: equal rational functions of the same unknowns, and exact constants, or
+rational functions and trigonometric ones with such coefficients, that agree to far more digits than both texts hold
+characters and all numbers on the way hold digits. NO is a proof wherever it is said.
+"""
+
+from __future__ import annotations
+
+import decimal
+from decimal import Decimal
+
+from verifiers._balls import Balls, Undecided, size
+from verifiers._elementary import context
+from verifiers._exact import Point, TooBig, Undefined, salt_of
+from verifiers._trees import Node, divides_by_variable, is_polynomial, is_provable, symbols
+
+NO, YES, UNSURE = 0, 1, 2
+FIRST_DIGITS = 50
+DIGIT_LIMIT = 2_000
+POINTS = 3
+
+
+def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
+    """(NO | YES | UNSURE, if exact rational numbers alone decided). `length`: characters of both texts.
+
+    Raises `Undefined` where the answer divides by zero.
+    """
+    salt = salt_of(repr(answer), repr(gold))
+    point = Point(salt)
+    try:
+        c, d = point.evaluate(gold)
+    except TooBig:
+        return numerically(answer, gold, length), False
+    try:
+        a, b = point.evaluate(answer)
+    except TooBig:  # not worth computing: no reference needs such a number on the way
+        return (YES if numerically(answer, gold, length) == YES else NO), False
+    plain = not (point.unknowns or point.variables or point.values)
+    if a * d == c * b:
+        if not point.unknowns and not plain and leaves_hole(answer, gold):
+            return NO, False
+        return (YES if plain or agrees_again(answer, gold, salt) else UNSURE), plain
+    if not point.unknowns:
+        return NO, plain
+    return numerically(answer, gold, length), False
+
+
+def agrees_again(answer: Node, gold: Node, salt: bytes) -> bool:
+    """A second point with unrelated values, so that no accident of the first one counts."""
+    point = Point(salt + b"again")
+    try:
+        (a, b), (c, d) = point.evaluate(answer), point.evaluate(gold)
+    except (TooBig, Undefined):
+        return False
+    return a * d == c * b
+
+
+def leaves_hole(answer: Node, gold: Node) -> bool:
+    """True if the answer divides by something that varies and the reference does not: (x^2-1)/(x-1) for x+1."""
+    return divides_by_variable(answer) and is_polynomial(gold)
+
+
+def numerically(answer: Node, gold: Node, length: int) -> int:
+    """NO if they differ at a point; YES if enough digits agree in a class where that is a proof; else UNSURE."""
+    names = sorted(symbols(answer) | symbols(gold))
+    try:
+        if not names:
+            return digits_agree(answer, gold, {}, length)
+        point = Point(salt_of(repr(answer), repr(gold)))
+        verdict = YES
+        for k in range(POINTS):
+            with decimal.localcontext(context(60)):
+                values = {name: Decimal(point.value_of((name, k))) / Decimal(1 << 59) for name in names}
+            verdict = min(verdict, digits_agree(answer, gold, values, length + 60))
+            if verdict == NO:
+                return NO
+            if verdict == UNSURE:
+                return UNSURE
+        return YES if is_provable(answer) and is_provable(gold) and not leaves_hole(answer, gold) else UNSURE
+    except (Undecided, ArithmeticError):
+        return UNSURE
+
+
+def digits_agree(answer: Node, gold: Node, values: dict[str, Decimal], length: int) -> int:
+    """NO if the balls of the two values do not meet, YES if they agree to the digits that prove it."""
+    digits = FIRST_DIGITS
+    while digits <= DIGIT_LIMIT:
+        with decimal.localcontext(context(digits)):
+            balls = Balls(digits, values)
+            b = balls.evaluate(gold)
+            a = balls.evaluate(answer)
+            difference = abs(a[0] - b[0]) + abs(a[1] - b[1])
+            bound = (a[2] + b[2]) * 2 + (size(a) + size(b)) * balls.unit
+            if difference > bound * 2:
+                return NO
+            wanted = 30 + 2 * length + 4 * balls.scale
+            scale = max(size(a), size(b))
+            enough = Decimal(10) ** -wanted
+            if bound <= scale * enough or (scale <= bound * 2 and bound <= enough):
+                return YES
+        if digits >= wanted + balls.scale + 30:
+            return UNSURE
+        digits = wanted + balls.scale + 40
+    return UNSURE

@@ -1,0 +1,276 @@
+"""Processes that can be killed: a small pool of workers that answer JSON jobs, each within a deadline.
+
+Workers are plain `subprocess` children (daemonic processes may not have multiprocessing ones), started when
+first needed. Any thread may ask; a forked child closes what it inherited and starts workers of its own. No
+signal handler is set and nothing assumes the main thread.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+from queue import Empty, LifoQueue
+from typing import Any
+
+START_SECONDS = 60.0
+QUEUE_SECONDS = 60.0
+_changing = threading.RLock()  # held while processes and pipes change hands, and across every fork
+_pools: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+class WorkerDied(Exception):
+    """The process ended before it answered; the text says how."""
+
+
+class DeadlinePassed(Exception):
+    """No answer before the deadline."""
+
+
+class WorkerUnavailable(Exception):
+    """No worker of this kind can run here; the text says what is missing."""
+
+
+class _Worker:
+    """One child process and the two pipes to it."""
+
+    def __init__(self, module: str) -> None:
+        main = str(Path(__file__).resolve().with_name("_worker_main.py"))
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", main, module, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C in a terminal is for us alone
+        )
+        self._rest = b""
+        self._jobs = 0
+        self._started = time.monotonic()
+        self.hello: dict[str, Any] | None = None
+        self._poll = select.poll()
+        self._poll.register(self._process.stdout, select.POLLIN)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until_ready(self) -> None:
+        """Read the first line, which says that this worker can answer, or why it never will."""
+        if self.hello is None:
+            self.hello = self._read(self._started + START_SECONDS)
+        if not self.hello["ready"]:
+            raise WorkerUnavailable(self.hello["detail"])
+
+    def ask(self, job: dict[str, Any], deadline: float) -> dict[str, Any]:
+        """Send a job and wait for its reply until `deadline` (on the monotonic clock)."""
+        self._jobs += 1
+        data = json.dumps({**job, "id": self._jobs}).encode() + b"\n"
+        try:
+            while data:
+                data = data[os.write(self._process.stdin.fileno(), data) :]
+        except (OSError, ValueError) as error:
+            raise WorkerDied(f"the worker was gone ({error})") from error
+        reply = self._read(deadline)
+        if reply.get("id") != self._jobs:
+            raise WorkerDied("the worker answered another question")
+        return reply
+
+    def _read(self, deadline: float) -> dict[str, Any]:
+        while b"\n" not in self._rest:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._poll.poll(left * 1000 + 1):
+                raise DeadlinePassed
+            try:
+                data = os.read(self._process.stdout.fileno(), 1 << 16)
+            except (OSError, ValueError):  # another thread closed the pool
+                data = b""
+            if not data:
+                raise WorkerDied(f"the worker ended ({self._how()})")
+            self._rest += data
+        line, self._rest = self._rest.split(b"\n", 1)
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise WorkerDied("the worker wrote something that is no reply") from error
+
+    def _how(self) -> str:
+        try:
+            code = self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return "still closing"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._close_pipes()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            return  # not even SIGKILL ends a process that waits for a disk; it is gone when that returns
+
+    def forget(self) -> None:
+        """Let go of the parent's process in a forked child: close the copies of its pipes, nothing more."""
+        self._process.returncode = 0
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            pipe.close()
+
+
+class Workers:
+    """Up to `size` processes that run `main()` of a module, shared by all threads of this process.
+
+    `soft` and `hard` are the deadlines of a job in seconds from its dispatch: at `soft` the worker itself is
+    asked to give up, at `hard` it is killed and a new one started. Waiting for a free worker, or for one to
+    start, counts towards neither. `memory` in bytes is what a worker reports as its cap, or "absent".
+    """
+
+    def __init__(self, module: str, *, size: int, soft: float = 1.0, hard: float = 3.0) -> None:
+        self.module, self.size, self.soft, self.hard = module, size, soft, hard
+        self.memory: int | str | None = None
+        self._reset()
+        _pools.add(self)
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._alive: set[_Worker] = set()
+        self._missing = ""
+        self._free: LifoQueue[_Worker | None] = LifoQueue()  # the last one used first: the rest never start
+        for _ in range(self.size):
+            self._free.put(None)
+
+    def _here(self) -> None:
+        """Start afresh if this is a forked child that the hook below did not see."""
+        if self._pid != os.getpid():
+            with _changing:
+                if self._pid != os.getpid():
+                    self.after_fork()
+
+    def after_fork(self) -> None:
+        """In a forked child: leave the parent's workers to it."""
+        for worker in self._alive:
+            worker.forget()
+        self._reset()
+
+    def _start(self) -> _Worker:
+        if not hasattr(select, "poll"):
+            raise WorkerUnavailable("workers need select.poll, which this system does not have")
+        try:
+            with _changing:
+                worker = _Worker(self.module)
+                self._alive.add(worker)
+                return worker
+        except OSError as error:
+            raise WorkerUnavailable(f"no process can be started: {error}") from error
+
+    def _end(self, worker: _Worker) -> None:
+        with _changing:
+            self._alive.discard(worker)
+            worker.kill()
+
+    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The reply to `job`, with `outcome` and `detail`; "timeout" or "error" where none came.
+
+        A worker that dies is replaced, and its job asked once more within the time that is left, because
+        what killed it may have come from outside.
+
+        Raises:
+            WorkerUnavailable: no worker can run here.
+        """
+        self._here()
+        if self._missing:
+            raise WorkerUnavailable(self._missing)
+        free = self._free
+        worker = self._take()
+        left, again, asked = self.hard, False, 0.0
+        try:
+            while True:
+                if worker not in self._alive:
+                    worker = None
+                    worker = self._start()
+                try:
+                    worker.wait_until_ready()
+                    self.memory = worker.hello["memory"]
+                    asked = time.monotonic()
+                    reply = worker.ask({**job, "soft": self.soft, "hard": self.hard}, asked + left)
+                    if reply.get("retire"):
+                        worker = self._replace(worker)
+                    return reply
+                except DeadlinePassed:
+                    worker = self._replace(worker)
+                    seconds = self.hard if asked else START_SECONDS
+                    return {"outcome": "timeout", "detail": f"killed after {seconds:g} s"}
+                except WorkerDied as error:
+                    worker = self._replace(worker)
+                    if again:
+                        return {"outcome": "error", "detail": f"{error}, twice"}
+                    left -= time.monotonic() - asked if asked else 0.0
+                    again, asked = True, 0.0
+        except BaseException as error:  # Ctrl-C too: a worker that still owes an answer is of no more use
+            if worker is not None:
+                self._end(worker)
+                worker = None
+                if isinstance(error, WorkerUnavailable):
+                    self._missing = str(error)  # it said so itself: the next one would say the same
+            raise
+        finally:
+            free.put(worker)
+
+    def _take(self) -> _Worker | None:
+        """A worker that is free, or None for one that is still to be started."""
+        try:
+            return self._free.get(timeout=QUEUE_SECONDS)
+        except Empty:  # all busy for long, or Ctrl-C hit a thread just as it took one: do not wait for ever
+            return None
+
+    def _replace(self, worker: _Worker) -> _Worker | None:
+        """Kill a worker and let the next one start right now, so that the next job waits less."""
+        self._end(worker)
+        try:
+            return self._start()
+        except WorkerUnavailable:
+            return None
+
+    def pids(self) -> list[int]:
+        """The processes that run for this process now."""
+        self._here()
+        return [worker.pid for worker in list(self._alive)]
+
+    def close(self) -> None:
+        """End all workers; the next question starts new ones."""
+        self._here()
+        with _changing:
+            for worker in list(self._alive):
+                self._end(worker)
+            self._missing = ""
+
+
+def _after_fork_in_child() -> None:
+    global _changing
+    _changing = threading.RLock()
+    for pool in list(_pools):
+        pool.after_fork()
+
+
+def _close_all() -> None:
+    for pool in list(_pools):
+        pool.close()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lambda: _changing.acquire(),
+        after_in_parent=lambda: _changing.release(),
+        after_in_child=_after_fork_in_child,
+    )
