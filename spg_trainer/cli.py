@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass, replace
@@ -191,6 +192,7 @@ def run_sft(command: SftCommand) -> None:
 
 def quiet_libraries() -> None:
     """Our own messages only: transformers draws progress bars for every file it touches."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     from transformers.utils import logging as transformers_logging
 

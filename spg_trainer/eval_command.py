@@ -8,6 +8,8 @@ from spg_trainer.console import Console
 from spg_trainer.evaluate import Evaluation, evaluate
 from spg_trainer.installed import envs
 from spg_trainer.models import load_model
+from spg_trainer.policy import ending_with
+from spg_trainer.resolve import model_environment
 from spg_trainer.rollout import Sampling
 from spg_trainer.run_folder import RunFolder
 from spg_trainer.settings import check_eval
@@ -26,6 +28,7 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
     env = envs.make(command.env, split=command.split, **weights, **command.env_args)
     m = command.model
     policy = load_model(m.model, env=command.env, dtype=m.dtype, device=m.device, revision=m.revision)
+    policy = ending_with(policy, model_environment(m.model).get("ends", "any"))
     if policy.note:
         console.warn(policy.note)
     found: dict[int, Evaluation] = {}

@@ -18,7 +18,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.guard import Guard
 from spg_trainer.installed import envs
 from spg_trainer.models import Policy
-from spg_trainer.policy import open_policy
+from spg_trainer.policy import ending_with, open_policy
 from spg_trainer.resolve import preset_kind
 from spg_trainer.rollout import Sampling
 from spg_trainer.run_folder import CONFIG, RunFolder, find_unfinished
@@ -90,6 +90,7 @@ class Run:
                 "diffusion_steps": rollout.diffusion_steps,
                 "remasking": rollout.remasking,
             },
+            "ends": self.algorithm.ends,
             "base_model": self.policy.source,
             "versions": versions(),
         }
@@ -131,6 +132,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     path, found = find_folder(config, accelerator)
     place = str(accelerator.device) if device == "auto" else device
     policy = open_policy(config.model, env=config.env, seed=config.seed, device=place)
+    policy = ending_with(policy, algorithm.ends)
     for note in filter(None, (policy.note, getattr(env, "notice", ""))):
         console.warn(note)
     optimizer = make_optimizer([p for p in policy.model.parameters() if p.requires_grad], config.optimizer)

@@ -133,16 +133,18 @@ def algorithm_args(config: Config) -> dict[str, Any]:
     return {"block_length": config.rollout.block_length, **config.algorithm_args}
 
 
+def rows_and_live(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
+    """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
+    fit = per_device_batch_size >= num_masks
+    return (per_device_batch_size // num_masks, num_masks) if fit else (per_device_batch_size, 1)
+
+
 def arithmetic(config: Config, num_masks: int, num_processes: int = 1) -> str:
     """One line that says what a step does, in numbers."""
     b, r = config.batch, config.rollout
     completions, blocks = b.prompts_per_step * b.num_generations, r.max_completion_length // r.block_length
     mine = completions // num_processes
-    rows = (
-        max(1, b.per_device_batch_size // num_masks)
-        if b.per_device_batch_size >= num_masks
-        else b.per_device_batch_size
-    )
+    rows, _ = rows_and_live(b.per_device_batch_size, num_masks)
     shared = f" ({num_processes} processes x {mine})" if num_processes > 1 else ""
     return (
         f"{b.prompts_per_step} prompts x {b.num_generations} generations = {completions} completions a step{shared}; "

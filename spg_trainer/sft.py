@@ -133,7 +133,8 @@ def denoising_loss(
     states = hidden_states(policy.model, torch.cat([prompt_ids, shown], dim=1), mask)[
         :, prompt_ids.shape[1] :
     ]
-    logits = torch.nn.functional.linear(states[hidden], head_weight(policy.model)).float()
+    logits = torch.nn.functional.linear(states[hidden], head_weight(policy.model))
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     nats = torch.nn.functional.cross_entropy(logits, completion_ids[hidden], reduction="none")
     return (nats * weight[:, None].expand_as(hidden)[hidden]).sum()
 
