@@ -140,7 +140,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     if found is not None:
         run.restore(found)
         console.say(f"Continuing {path} from step {run.step}.")
-    console.say(f"{env.spec_name}, {config.algorithm}, model {policy.source}; run folder {path}")
+    console.say(f"{env.spec_name}, {config.algorithm}, model {config.model.model}; run folder {path}")
     console.say(arithmetic(config, algorithm.num_masks, accelerator.num_processes))
     if (path / CONFIG).is_file():
         run.folder.truncate_after(run.step)
