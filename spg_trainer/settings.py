@@ -23,6 +23,7 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     """Raises ConfigError for sizes that cannot work, with the arithmetic and a value that would."""
     b = config.batch
     Sampling(**asdict(config.rollout)).check()
+    algorithm.strategy.check(config.rollout.max_completion_length)
     if algorithm.needs_ref_logps and config.model.lora_r == 0:
         raise ConfigError(
             f"--algorithm {config.algorithm} compares with a reference model, the weights below LoRA adapters. "

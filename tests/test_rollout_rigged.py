@@ -7,6 +7,7 @@ import torch
 from rollout_cases import LENGTHS, MODES, SAMPLING, make_policy, make_prompts, pad, streams
 
 from spg_trainer.rollout import rollout
+from spg_trainer.rollout.sample import log_exponential
 from spg_trainer.seeding import generator
 
 
@@ -67,6 +68,16 @@ def test_one_generator_of_each_row_is_used_and_no_global_one():
     assert torch.equal(same.completion_ids[0], same.completion_ids[1])
     other = rollout(policy, *pad(policy, prompts), sampling, streams(3))
     assert not torch.equal(other.completion_ids[0], other.completion_ids[1])
+
+
+def test_only_an_exact_zero_is_kept_from_the_logarithm(monkeypatch):
+    """Real draws are as small as 2**-31 and smaller; clipping them would change the law of rare tokens."""
+    draws = torch.tensor([0.0, 2.0**-100, 2.0**-31, 1.0])
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda self, generator: self.copy_(draws))
+    noise = log_exponential((4,), [None, None], torch.device("cpu"))
+    assert noise.shape == (2, 4) and noise.isfinite().all()
+    assert torch.allclose(noise[0, 1:], draws[1:].log())
+    assert noise[0, 0] < noise[0, 1]
 
 
 def test_large_heads_are_computed_in_pieces(monkeypatch):

@@ -91,6 +91,7 @@ class Strategy(ABC):
 
     def check(self, size: int) -> None:
         """Raises ConfigError if completions of `size` tokens cannot be masked this way; all can unless said."""
+        return
 
     def draw(self, rollouts: Rollouts, streams: Streams) -> Masks:
         """Masks M copies of every completion.
@@ -185,12 +186,12 @@ class BlockModuloMasks(BlockMasks):
         if blocks >= self.num_masks:
             return
         fitting = [n for n in range(1, size + 1) if size % n == 0 and size // n >= self.num_masks]
-        remedy = f"set --algorithm-args num_masks={blocks}"
-        if fitting:  # a step per token divides among any blocks
-            remedy = f"decode with --block-length {fitting[-1]} --diffusion-steps {size}, or {remedy}"
+        remedies = [f"--algorithm-args num_masks={blocks}"] if blocks > 1 or not fitting else []
+        if fitting:  # a step per token can be shared by any blocks
+            remedies.insert(0, f"--block-length {fitting[-1]} --diffusion-steps {size}")
         raise ConfigError(
             f"num_masks={self.num_masks}: each mask takes a block of its own, but {size} completion tokens hold "
-            f"only {blocks} of block_length={self.block_length}; {remedy}"
+            f"only {blocks} of block_length={self.block_length}; use {' or '.join(remedies)}"
         )
 
     def plan(self, length: int, reveal_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
