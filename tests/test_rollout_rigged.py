@@ -58,15 +58,17 @@ def test_ties_go_to_the_first_token_and_the_first_position():
     assert out.reveal_step[0].tolist() == sorted(out.reveal_step[0].tolist())
 
 
-def test_one_generator_of_each_row_is_used_and_no_global_one():
-    policy = make_policy(torch.float32)
+def test_one_generator_of_each_row_is_used_and_no_global_one(device):
+    policy = make_policy(torch.float32, device=device)
     prompts = [make_prompts(policy)[0]] * 3
     sampling = replace(SAMPLING, temperature=1.0)
-    before = torch.get_rng_state()
-    same = rollout(policy, *pad(policy, prompts), sampling, [generator(1, "row") for _ in prompts])
-    assert torch.equal(torch.get_rng_state(), before)
+    state = torch.cuda.get_rng_state if device == "cuda" else torch.get_rng_state
+    before = state()
+    twins = [generator(1, "row", device=device) for _ in prompts]
+    same = rollout(policy, *pad(policy, prompts), sampling, twins)
+    assert torch.equal(state(), before)
     assert torch.equal(same.completion_ids[0], same.completion_ids[1])
-    other = rollout(policy, *pad(policy, prompts), sampling, streams(3))
+    other = rollout(policy, *pad(policy, prompts), sampling, streams(3, device=device))
     assert not torch.equal(other.completion_ids[0], other.completion_ids[1])
 
 

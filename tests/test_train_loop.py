@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import json
+import time
 
 import numpy as np
 import pytest
@@ -175,7 +176,7 @@ class Clock:
     """Every look at it takes a second."""
 
     def __init__(self):
-        self.now = 0.0
+        self.now = time.monotonic()
 
     def monotonic(self):
         self.now += 1.0
