@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from envs.core import TextEnv, check_index
+from envs.core import TextEnv, check_index, read_problem
 from envs.errors import EnvError
 from envs.records import Problem, Score, Scores
 
@@ -31,8 +31,8 @@ def indices_of(base: TextEnv, tenths: range) -> np.ndarray:
             f"{base.spec_name} has {size} problems, more than the {MAX_PROBLEMS} that can be divided into splits by "
             "a hash of each. Return fewer from __len__, or take `split` in its __init__ and divide them there."
         )
-    parts = [np.arange(start, min(start + _CHUNK, size)) for start in range(0, size, _CHUNK)]
-    kept = [part[(tenth(part) >= tenths.start) & (tenth(part) < tenths.stop)] for part in parts]
+    parts = (np.arange(start, min(start + _CHUNK, size)) for start in range(0, size, _CHUNK))
+    kept = [part[np.isin(tenth(part), tenths)] for part in parts]
     return np.concatenate(kept) if kept else np.empty(0, np.int64)
 
 
@@ -74,7 +74,7 @@ class DividedEnv(TextEnv):
 
     def problem(self, index: int) -> Problem:
         """Problem `indices[index]` of the whole."""
-        return self.base.problem(int(self.indices[check_index(self, index)]))
+        return read_problem(self.base, int(self.indices[check_index(self, index)]))
 
     def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
         """As the whole environment scores it."""

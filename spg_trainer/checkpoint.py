@@ -71,9 +71,7 @@ def save(
     return target
 
 
-def export(
-    folder: Path, policy: "Policy", environment: Mapping[str, Any], *, advice: str = RESUME
-) -> None:
+def export(folder: Path, policy: "Policy", environment: Mapping[str, Any], *, advice: str = RESUME) -> None:
     """Writes a trained model with its environment.json to `folder`, whole or not at all; rank 0 only.
 
     Raises CheckpointError, with `advice` on what to do next, if the disk refuses; a model already there is untouched

@@ -15,9 +15,7 @@ from typing import Any
 from spg_trainer.errors import CheckpointError
 
 COMPLETE = "COMPLETE"
-RESUME = (
-    "Free space or fix the permissions, then continue with --resume auto; a new run can use another --output-dir."
-)
+RESUME = "Free space or fix the permissions, then continue with --resume auto; a new run can use another --output-dir."
 """What a training run should do after a refused write; other commands name their own way on."""
 
 

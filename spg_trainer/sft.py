@@ -215,6 +215,4 @@ def measure(policy: Policy, command: SftCommand, split: str, console: Console) -
     env = envs.make(command.env, split=split, **command.env_args)
     count = min(MEASURED, len(env))
     with console.progress(count, f"eval {split}") as progress:
-        return evaluate(
-            policy, env, sampling(command), split=split, num_problems=count, advance=progress
-        )
+        return evaluate(policy, env, sampling(command), split=split, num_problems=count, advance=progress)

@@ -135,6 +135,7 @@ def test_a_name_a_split_and_a_number_of_problems(policy):
         "env": "letters",
         "split": "validation",
         "seed": 0,
+        "num_problems": 3,
         "num_generations": 1,
         "max_completion_length": 10,
         "block_length": 5,

@@ -9,7 +9,6 @@ import pytest
 import torch
 from likelihood_cases import Branching, ToyModel, every_draw, make_rollouts, seeded
 
-from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import (
     ActiveBlockMasks,
@@ -19,7 +18,6 @@ from spg_trainer.likelihood import (
     TrajectoryMasks,
     elbo,
 )
-from spg_trainer.rollout import Sampling
 
 ALL = [
     RandomMasks(2, 0.15),
@@ -224,34 +222,6 @@ def test_modulo_block_draw_is_that_of_the_reference():
         assert firsts == active
 
 
-@pytest.mark.parametrize(
-    "size, block_length, num_masks, remedy",
-    [
-        (20, 20, 2, "--block-length 10 --diffusion-steps 20"),
-        (20, 10, 3, "--block-length 5 --diffusion-steps 20 or --algorithm-args num_masks=2"),
-        (7, 7, 2, "--block-length 1 --diffusion-steps 7"),
-        (2, 1, 3, "--algorithm-args num_masks=2"),
-    ],
-)
-def test_modulo_blocks_need_as_many_blocks_as_masks_and_say_what_works(size, block_length, num_masks, remedy):
-    strategy = BlockModuloMasks(num_masks, 0.0, block_length)
-    with pytest.raises(ConfigError) as caught:
-        strategy.check(size)
-    assert str(caught.value).endswith(f"use {remedy}") and f"num_masks={num_masks}" in str(caught.value)
-    with pytest.raises(ConfigError, match="num_masks"):
-        strategy.draw(make_rollouts([1, size], size), seeded())
-    words = remedy.split()
-    if words[0] == "--block-length":
-        Sampling(size, int(words[1]), int(words[3])).check()
-        BlockModuloMasks(num_masks, 0.0, int(words[1])).check(size)
-
-
-@pytest.mark.parametrize("strategy", ALL, ids=names)
-def test_completions_of_any_size_pass_where_there_are_blocks_enough(strategy):
-    for size in (5, 8, 64):
-        assert strategy.check(size) is None
-
-
 @pytest.mark.parametrize("strategy", ALL, ids=names)
 def test_what_is_shown_and_scored(strategy, device):
     rollouts = make_rollouts([8, 3, 1], 8, prompts=[4, 2, 1], device=device)
@@ -295,16 +265,6 @@ def test_draws_depend_neither_on_padding_nor_on_other_rows(strategy, device):
 def test_an_upper_bound_needs_two_masks(strategy):
     assert strategy.has_eubo
     assert not type(strategy)(1).has_eubo
-
-
-def test_a_block_of_one_token_has_one_context_and_no_upper_bound():
-    rollouts = make_rollouts([5], 6)
-    masks = ActiveBlockMasks(4, 0.0, 1).draw(rollouts, seeded())
-    assert (masks.input_hidden == masks.input_hidden[:, :1]).all() and (masks.weight.sum(-1) == 1).all()
-    assert not ActiveBlockMasks(4, 0.0, 1).has_eubo and ActiveBlockMasks(4, 0.0, 2).has_eubo
-    assert BlockMasks(2, 0.0, 1).has_eubo  # scores later blocks, too, so that tokens meet in other contexts
-    with pytest.raises(ConfigError, match="one context only"):
-        SPG(masking="block_active", block_length=1)
 
 
 def test_prompt_noise_leaves_the_completion_masks_as_they_are():
