@@ -6,6 +6,7 @@ board: a completion of the first and of the last samples file, as the terminal s
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -32,8 +33,13 @@ def curve(runs: list[Path], output: Path) -> None:
         ]
         colour = f"C{number}"
         steps = [row["step"] for row in rows]
-        label = run.name if len(runs) < 3 else f"{run.name}"
-        axes.plot(steps, smooth, color=colour, label=label)
+        summary = json.loads((run / "summary.json").read_text())
+        axes.plot(
+            steps,
+            smooth,
+            color=colour,
+            label=f"{summary['env']}, {summary['algorithm']}, seed {summary['seed']}",
+        )
         points = {0: "before", steps[-1]: "after"} | {
             int(f.stem[5:]): f.stem for f in (run / "eval").glob("step-*.json") if int(f.stem[5:]) < steps[-1]
         }
@@ -70,7 +76,8 @@ def board(run: Path, output: Path) -> None:
         console.print(f"[b]{name} training[/b], problem {index}:")
         console.print(Text.from_ansi(env.picture(env.problem(index), rows[index]["completion"])))
         console.print()
-    console.save_svg(str(output), title=f"{recorded['env']}: greedy completion")
+    svg = console.export_svg(title=f"{recorded['env']}: greedy completion")
+    output.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.S))  # no font from the network
 
 
 def main() -> None:

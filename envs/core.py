@@ -1,6 +1,7 @@
 """The environment a task author derives from: Gymnasium's words, a prompt, a completion, one step."""
 
 import inspect
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -201,8 +202,18 @@ def check_index(env: TextEnv, index: Any) -> int:
 
 
 def read_problem(env: TextEnv, index: int) -> Problem:
-    """env.problem(index); raises EnvError if that is no Problem with a text or a chat as its prompt."""
-    problem = env.problem(index)
+    """env.problem(index); raises EnvError if it raises, or is no Problem with a text or a chat as its prompt."""
+    try:
+        problem = env.problem(index)
+    except EnvError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        words = ", ".join(repr(argument) for argument in error.args)
+        raise EnvError(
+            f"problem {index} of {env._env_id or env.spec_name}: {type(error).__name__} {words:.200}\n"
+            f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
+        ) from error
     if not isinstance(problem, Problem) or not env.observation_space.contains(problem.prompt):
         raise EnvError(
             f"{env.spec_name}, problem {index}: problem() returned {problem!r:.200}; it must return "

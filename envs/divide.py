@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from envs.core import TextEnv, check_index
+from envs.core import TextEnv, check_index, read_problem
 from envs.errors import EnvError
 from envs.records import Problem, Score, Scores
 
 SPLITS = {"train": range(0, 8), "validation": range(8, 9), "test": range(9, 10)}
 """Which tenths of the problems belong to which split."""
+MAX_PROBLEMS = 10**8
+"""Largest environment that is divided; its indices take 8 bytes each."""
+_CHUNK = 1 << 20
 
 
 def tenth(indices: np.ndarray) -> np.ndarray:
@@ -18,6 +21,19 @@ def tenth(indices: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ((x ^ (x >> np.uint64(31))) % np.uint64(10)).astype(np.int64)
+
+
+def indices_of(base: TextEnv, tenths: range) -> np.ndarray:
+    """(n,) int64, the problems of `base` in the given tenths; raises EnvError if there are too many to list."""
+    size = len(base)
+    if size > MAX_PROBLEMS:
+        raise EnvError(
+            f"{base.spec_name} has {size} problems, more than the {MAX_PROBLEMS} that can be divided into splits by "
+            "a hash of each. Return fewer from __len__, or take `split` in its __init__ and divide them there."
+        )
+    parts = (np.arange(start, min(start + _CHUNK, size)) for start in range(0, size, _CHUNK))
+    kept = [part[np.isin(tenth(part), tenths)] for part in parts]
+    return np.concatenate(kept) if kept else np.empty(0, np.int64)
 
 
 class DividedEnv(TextEnv):
@@ -36,8 +52,7 @@ class DividedEnv(TextEnv):
             base._env_arguments,
         )
         self.observation_space, self.action_space = base.observation_space, base.action_space
-        part = tenth(np.arange(len(base)))
-        self.indices = np.flatnonzero((part >= SPLITS[split].start) & (part < SPLITS[split].stop))
+        self.indices = indices_of(base, SPLITS[split])
         if not len(self.indices):
             raise EnvError(
                 f"{base.spec_name} has {len(base)} problems, of which none falls into {split}. "
@@ -54,22 +69,29 @@ class DividedEnv(TextEnv):
         return self.base._batched
 
     def __len__(self) -> int:
+        """Problems of this split."""
         return len(self.indices)
 
     def problem(self, index: int) -> Problem:
-        return self.base.problem(int(self.indices[check_index(self, index)]))
+        """Problem `indices[index]` of the whole."""
+        return read_problem(self.base, int(self.indices[check_index(self, index)]))
 
     def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
+        """As the whole environment scores it."""
         return self.base.score(problem, completion)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
+        """As the whole environment scores them."""
         return self.base.score_batch(problems, completions)
 
     def demonstration(self, problem: Problem) -> str:
+        """The whole environment's demonstration."""
         return self.base.demonstration(problem)
 
     def habits(self, problem: Problem) -> dict[str, str]:
+        """The whole environment's habits."""
         return self.base.habits(problem)
 
     def picture(self, problem: Problem, completion: str | None) -> str:
+        """The whole environment's picture."""
         return self.base.picture(problem, completion)

@@ -75,9 +75,11 @@ class Sudoku(TextEnv):
             self._rows = fixed_set(split, self.blanks)
 
     def __len__(self) -> int:
+        """Problems of the split: 1,000,000, 256 and 256, or the rows of the file that was given."""
         return SPLIT_SIZES["train"] if self._rows is None else len(self._rows)
 
     def problem(self, index: int) -> Problem:
+        """Puzzle number `index`, the same for the same arguments, with its solution in the metadata."""
         if not 0 <= index < len(self):
             raise EnvError(
                 f"{self.spec_name}: no problem {index!r:.80} in {self.split}, which has {len(self)}."
@@ -89,6 +91,7 @@ class Sudoku(TextEnv):
         )
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
+        """correct, format and cells of n completions, judged by one verifier call."""
         from verifiers import verify_batch
 
         verdicts = verify_batch("sudoku", completions, puzzle=[p.reference["puzzle"] for p in problems])
@@ -100,6 +103,7 @@ class Sudoku(TextEnv):
         return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
     def demonstration(self, problem: Problem) -> str:
+        """The solution, written as the prompt asks."""
         return self._write(problem, problem.metadata["solution"])
 
     def habits(self, problem: Problem) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, fields
 
-import torch
 from torch import Tensor
 
 
@@ -50,8 +49,3 @@ class Batch:
     def length(self) -> Tensor:
         """(B,) int64, scored tokens of each completion, the end token included."""
         return self.completion_mask.sum(-1)
-
-
-def concatenate(parts: list[Rollouts]) -> Rollouts:
-    """Joins rollouts of equal L and T along the batch."""
-    return Rollouts(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Rollouts)})

@@ -17,10 +17,9 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from spg_trainer.errors import CheckpointError
-from spg_trainer.files import bury, defect, document, put, rank, sync, writing
+from spg_trainer.files import RESUME, bury, defect, document, put, rank, sync, writing
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.optim import Optimizer
 
     from spg_trainer.models.load import Policy
@@ -42,13 +41,11 @@ def save(
     state: Mapping[str, Any],
     environment: Mapping[str, Any],
     keep: int,
-    tensors: "Mapping[str, Tensor] | None" = None,
 ) -> Path:
     """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1).
 
-    state: counters, as JSON. tensors: what else is trained or averaged, by name, such as an EMA of the
-    weights. A complete checkpoint of this step is left as it is. Only rank 0 writes; all get the path.
-    Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
+    state: counters, as JSON. A complete checkpoint of this step is left as it is. Only rank 0 writes; all get the
+    path. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
     """
     target = folder / "checkpoints" / f"step-{step:06d}"
     if rank() or defect(target) is None:
@@ -60,8 +57,7 @@ def save(
         from spg_trainer.models.load import save_model
 
         save_model(policy, aside)
-        training = {"optimizer": optimizer_state, "tensors": dict(tensors or {})}
-        torch.save(training, aside / TRAINING)
+        torch.save({"optimizer": optimizer_state}, aside / TRAINING)
         (aside / STATE).write_text(document({"step": step, **state}), encoding="utf-8")
         (aside / ENVIRONMENT).write_text(document(environment), encoding="utf-8")
 
@@ -69,15 +65,17 @@ def save(
         if path.exists():
             with writing(path):
                 sync(path)  # rows up to this step must outlive a power cut as the checkpoint does
+    _sweep(target.parent)
     put(target, write)
     _retain(target.parent, keep)
     return target
 
 
-def export(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
+def export(folder: Path, policy: "Policy", environment: Mapping[str, Any], *, advice: str = RESUME) -> None:
     """Writes a trained model with its environment.json to `folder`, whole or not at all; rank 0 only.
 
-    Raises CheckpointError if the disk refuses; a model already there is untouched then.
+    Raises CheckpointError, with `advice` on what to do next, if the disk refuses; a model already there is untouched
+    then.
     """
     if rank():
         return
@@ -88,7 +86,7 @@ def export(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> No
         save_model(policy, aside)
         (aside / ENVIRONMENT).write_text(document(environment), encoding="utf-8")
 
-    put(folder, write)
+    put(folder, write, advice)
 
 
 def latest_complete(run: Path) -> Path | None:
@@ -120,17 +118,10 @@ def locate(path: Path) -> tuple[Path, Path | None]:
     return path, latest_complete(path)
 
 
-def load(
-    folder: Path,
-    policy: "Policy",
-    optimizer: "Optimizer",
-    *,
-    tensors: "Mapping[str, Tensor] | None" = None,
-) -> dict[str, Any]:
-    """Puts weights, optimizer and `tensors` back in place, bit for bit, and returns the saved counters.
+def load(folder: Path, policy: "Policy", optimizer: "Optimizer") -> dict[str, Any]:
+    """Puts weights and optimizer back in place, bit for bit, and returns the saved counters.
 
     policy: of the kind that was saved, a plain model or a PEFT adapter; parameters keep their identity.
-    tensors: the same names and shapes as given to `save`; copied into.
     Raises CheckpointError if the checkpoint is torn, or belongs to another model.
     """
     import torch
@@ -141,7 +132,6 @@ def load(
         _load_weights(folder, policy.model)
         training = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
         optimizer.load_state_dict(training["optimizer"])
-        _copy(training["tensors"], tensors or {})
         return json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
         raise CheckpointError(
@@ -194,6 +184,12 @@ def _report(torn: list[str], outcome: str) -> None:
         _log.warning("%s; %s.", message, outcome)
 
 
+def _sweep(folder: Path) -> None:
+    """Removes what an interrupted save or deletion left in a run's checkpoints/, where such names are ours."""
+    for path in [*folder.glob(".step-*.tmp"), *folder.glob(".step-*.deleted")]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _retain(folder: Path, keep: int) -> None:
     whole = [path for path in _steps(folder.parent) if defect(path) is None]
     for path in whole[: -max(1, keep)]:
@@ -232,18 +228,3 @@ def _without_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             library.enable_progress_bar()
-
-
-def _copy(saved: "Mapping[str, Tensor]", live: "Mapping[str, Tensor]") -> None:
-    if saved.keys() != live.keys():
-        raise ValueError(
-            f"it holds the tensors {sorted(saved)[:3]} besides the model, this run {sorted(live)[:3]}"
-        )
-    import torch
-
-    with torch.no_grad():
-        for name, tensor in live.items():
-            held, wanted = tuple(saved[name].shape), tuple(tensor.shape)
-            if held != wanted:
-                raise ValueError(f"tensor {name} has shape {held}, not {wanted}")
-            tensor.copy_(saved[name])

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass, replace
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "eval": (EvalCommand, run_eval),
         "sft": (SftCommand, run_sft),
     }
+    word = ""
     try:
         if args and not args[0].startswith("-"):
             word, args = args[0], args[1:]
@@ -41,14 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise ConfigError(
                     f"No command {word!r}. {hint}Known: eval, sft; without a command, {PROG} --env ENV trains."
                 )
+            if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
             cls, run = commands[word]
             run(parse(cls, args, f"{PROG} {word}"))
         else:
             run_train(parse(Config, args, PROG, OTHERS))
     except KeyboardInterrupt:
-        sys.stderr.write(
-            "\nStopped. Finished steps are saved; go on with --resume auto and the same --output-dir.\n"
+        saved = (
+            "Stopped."
+            if word
+            else "Stopped. Finished steps are saved; go on with --resume and the run folder."
         )
+        sys.stderr.write(f"\n{saved}\n")
         return 130
     except (SpgError, ImportError) as error:
         return complain(error)
@@ -144,8 +151,9 @@ def resumed(args: Sequence[str]) -> str | None:
     folder = peek(args, "output-dir") if resume == "auto" else resume
     if folder is None:
         return None
-    run = Path(folder).parent.parent if Path(folder).parent.name == "checkpoints" else Path(folder)
-    return str(run) if (run / "config.yaml").is_file() else None
+    place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one
+    runs = [p for p in (place, *list(place.parents)[:3]) if (p / "config.yaml").is_file()]
+    return str(runs[0]) if runs else None
 
 
 def run_train(config: Config) -> None:
@@ -157,9 +165,7 @@ def run_train(config: Config) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     check(config, algorithm, processes)
     if config.dry_run:
-        from spg_trainer.installed import envs
-
-        envs.resolve(config.env)
+        try_out(config)
         sys.stdout.write(
             to_yaml(replace(config, dry_run=False))
             + "\n# "
@@ -170,7 +176,19 @@ def run_train(config: Config) -> None:
     quiet_libraries()
     from spg_trainer.train import train
 
-    train(config)
+    train(replace(config, config=None))
+
+
+def try_out(config: Config) -> None:
+    """Raises if environment, rewards, model or trackers of a run cannot be had; opens no weights."""
+    from spg_trainer.installed import envs
+    from spg_trainer.models.resolve import resolve
+    from spg_trainer.tracking import check_trackers
+
+    weights = {"reward_weights": dict(config.reward_weights)} if config.reward_weights else {}
+    envs.make(config.env, split="train", **weights, **config.env_args)
+    resolve(config.model.model, config.env)
+    check_trackers(config.output.track)
 
 
 def run_eval(command: EvalCommand) -> None:
@@ -191,6 +209,7 @@ def run_sft(command: SftCommand) -> None:
 
 def quiet_libraries() -> None:
     """Our own messages only: transformers draws progress bars for every file it touches."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     from transformers.utils import logging as transformers_logging
 

@@ -142,9 +142,8 @@ def sample_rows(
             "reason": scored.reason[b],
             "extracted": scored.extracted[b],
             "reveal_step": reveal[b],
-            **scored.problems[b].reference,
         }
         if advantages is not None:
             row["advantage"] = float(advantages[b])
-        rows.append(row)
+        rows.append({**row, **scored.problems[b].reference, **row})  # no author's key replaces one of ours
     return rows

@@ -35,7 +35,7 @@ class ModelConfig(LoadConfig):
     lora_alpha: int | None = None
     """Scale of the adapters; unset = half the rank (the papers' 64 for rank 128)."""
     lora_dropout: float = 0.0
-    """Dropout in the adapters, 0..1; 0 keeps the two-pass gradient exact."""
+    """Dropout in the adapters, 0..1; above 0 the gradient depends on the micro-batch and the number of processes."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, far less memory."""
 

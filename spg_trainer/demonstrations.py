@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.installed import envs
 from spg_trainer.models import Policy
 from spg_trainer.seeding import numpy_generator
 
@@ -26,7 +27,7 @@ def shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
         ConfigError: a habit the environment does not have, or a share that is not a number >= 0.
     """
     mix = mix or {"right": 1.0}
-    known = {"right", *env.habits(env.problem(0))}
+    known = {"right", *env.habits(envs.core.read_problem(env, 0))}
     for name, share in mix.items():
         if name not in known:
             raise ConfigError(
@@ -51,7 +52,7 @@ def draw(
     problems, completions = [], []
     for row in range(count):
         rng = numpy_generator(seed, "sft", step, row)
-        problem = env.problem(int(rng.integers(len(env))))
+        problem = envs.core.read_problem(env, int(rng.integers(len(env))))
         name = names[min(int(np.searchsorted(edges, rng.random(), side="right")), len(names) - 1)]
         problems.append(problem)
         completions.append(env.demonstration(problem) if name == "right" else env.habits(problem)[name])

@@ -1,16 +1,25 @@
 """The `eval` command: one evaluation per completion length, a table, and files where they belong."""
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spg_trainer.config import EvalCommand
 from spg_trainer.console import Console
-from spg_trainer.evaluate import Evaluation, evaluate
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluate import Evaluation, evaluate, settings
 from spg_trainer.installed import envs
 from spg_trainer.models import load_model
+from spg_trainer.policy import ending_with
+from spg_trainer.resolve import model_environment
 from spg_trainer.rollout import Sampling
 from spg_trainer.run_folder import RunFolder
 from spg_trainer.settings import check_eval
+
+if TYPE_CHECKING:
+    from envs import TextEnv
+
+ADVICE = "Free space, fix the permissions, or choose another --output-dir."
 
 
 def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, Evaluation]:
@@ -26,14 +35,18 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
     env = envs.make(command.env, split=command.split, **weights, **command.env_args)
     m = command.model
     policy = load_model(m.model, env=command.env, dtype=m.dtype, device=m.device, revision=m.revision)
+    policy = ending_with(policy, model_environment(m.model).get("ends", "any"))
     if policy.note:
         console.warn(policy.note)
+    folder = output_folder(command)
+    if folder is not None:
+        for chosen in samplings:
+            refuse_other_result(folder, command, env, chosen, policy.source)
     found: dict[int, Evaluation] = {}
+    count = min(command.num_problems or len(env), len(env))
     for chosen in samplings:
         length = chosen.max_completion_length
-        with console.progress(
-            min(command.num_problems or len(env), len(env)), f"eval {length} tokens"
-        ) as advance:
+        with console.progress(count, f"eval {length} tokens") as advance:
             found[length] = evaluate(
                 policy,
                 env,
@@ -46,21 +59,50 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
                 advance=advance,
             )
         console.say(line(env.spec_name, command.split, length, found[length]))
-        folder = output_folder(command)
         if folder is not None:
-            name = f"{env.spec_name}-{command.split}-{length}"
+            content = found[length].summary() | {"model": policy.source}
             path = folder.evaluation(
-                name, found[length].summary() | {"model": policy.source}, found[length].rows
+                result_name(command, env.spec_name, length), content, found[length].rows, ADVICE
             )
             console.say(f"Written: {path}")
     return found
 
 
+def result_name(command: EvalCommand, env: str, length: int) -> str:
+    """ENV-SPLIT-LENGTH, and what is unusual: -tTEMPERATURE, -gGENERATIONS, -sSEED."""
+    unusual = f"-t{command.temperature:g}" if command.temperature else ""
+    unusual += f"-g{command.num_generations}" if command.num_generations != 1 else ""
+    unusual += f"-s{command.seed}" if command.seed else ""
+    return f"{env}-{command.split}-{length}{unusual}"
+
+
+def refuse_other_result(
+    folder: RunFolder, command: EvalCommand, env: "TextEnv", chosen: Sampling, model: str
+) -> None:
+    """Raises ConfigError if the file to be written holds a result of other settings, or of another model."""
+    path = folder.evaluation_path(result_name(command, env.spec_name, chosen.max_completion_length))
+    if not path.exists():
+        return
+    try:
+        held = dict(json.loads(path.read_text(encoding="utf-8")))
+        before = {**held["settings"], "model": held.get("model")}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} is in the way and holds no result ({error}). {ADVICE}") from error
+    count, split = min(command.num_problems or len(env), len(env)), getattr(env, "split", command.split)
+    after = settings(env, chosen, command.num_generations, count, command.seed, split) | {"model": model}
+    changed = [name for name in after if name in before and before[name] != after[name]]
+    if changed:
+        listed = "; ".join(f"{name} was {before.get(name)!r}, now {after[name]!r}" for name in changed)
+        raise ConfigError(
+            f"{path} holds another result: {listed}. Move it away, or choose another --output-dir."
+        )
+
+
 def sampling(command: EvalCommand, length: int) -> Sampling:
-    """How to decode completions of a length; a block is never longer than the completion."""
-    steps = max(1, round(length / command.tokens_per_step))
-    block = min(command.block_length, length)
-    chosen = Sampling(length, block, steps, command.temperature, command.remasking)
+    """How to decode completions of a length. Raises ConfigError for sizes that do not divide."""
+    chosen = Sampling.at_rate(
+        length, command.block_length, command.tokens_per_step, command.temperature, command.remasking
+    )
     chosen.check()
     return chosen
 

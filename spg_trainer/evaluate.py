@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spg_trainer.batch import Rollouts
-from spg_trainer.collect import Failures, sample_and_score, sample_rows
+from spg_trainer.collect import Failures, Scored, sample_and_score, sample_rows
 from spg_trainer.errors import ConfigError
 from spg_trainer.installed import envs
 from spg_trainer.models import Policy
+from spg_trainer.resolve import load_preset, model_environment, preset_kind, short_name
 from spg_trainer.rollout import Sampling
-from spg_trainer.statistics import pass_at_k, solved_rate
+from spg_trainer.statistics import pass_at_k, solved_rate, wilson
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -69,9 +70,10 @@ def evaluate(
 
     Args:
         policy: what `load_model` returns.
-        env: a name for `envs.make`, or a `TextEnv` made before.
+        env: a name for `envs.make`, opened with the arguments that suit the model, or a `TextEnv` made before.
         split: problems to solve; of a `TextEnv` that does not say its split, the name to record.
-        sampling: completion length, steps, temperature; by default the preset's lengths at temperature 0.
+        sampling: completion length, steps, temperature; by default the model's own lengths (of its
+            environment.json, else of the preset that suits it) at temperature 0.
         num_generations: completions per problem; more than 1 needs a temperature above 0.
         num_problems: problems from the start of the split; 0 = all.
         rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
@@ -79,14 +81,12 @@ def evaluate(
         advance: called with the number of problems done since the last call.
 
     Raises:
-        ConfigError: several generations at temperature 0.
+        ConfigError: a number out of range, several generations at temperature 0.
     """
-    env = envs.make(env, split=split) if isinstance(env, str) else env
-    sampling = sampling or preset_sampling(env)
-    if num_generations > 1 and sampling.temperature == 0:
-        raise ConfigError(
-            f"num_generations={num_generations} at temperature 0 gives equal completions. Set a temperature above 0."
-        )
+    name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
+    sampling = sampling or preset_sampling(policy, name)
+    check_counts(num_problems, num_generations, sampling)
+    env = envs.make(env, split=split, **preset_arguments(policy, env)) if isinstance(env, str) else env
     count = min(num_problems or len(env), len(env))
     world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
     rows: list[dict[str, Any]] = []
@@ -95,22 +95,18 @@ def evaluate(
     failures = Failures(len(mine) * num_generations)
     for start in range(0, len(mine), chunk):
         index = np.repeat(mine[start : start + chunk], num_generations)
-        generation = np.tile(np.arange(num_generations), len(index) // num_generations)
         scored = sample_and_score(
             policy,
             env,
             index,
-            generation,
+            np.tile(np.arange(num_generations), len(index) // num_generations),
             sampling,
             key=("eval",),
             seed=seed,
             rows_per_forward=rows_per_forward,
             failures=failures,
         )
-        ends = scored.rollouts.completion_mask.sum(-1).tolist()
-        clipped = ended(policy, scored.rollouts)
-        for row, length, done in zip(sample_rows(scored, env=env, step=-1), ends, clipped, strict=True):
-            rows.append({**row, "length": length, "ended": done})
+        rows += evaluation_rows(policy, env, scored)
         if advance:
             advance(len(mine[start : start + chunk]) * world)
     if world > 1:
@@ -120,6 +116,28 @@ def evaluate(
     rows.sort(key=lambda row: (row["index"], row["generation"]))
     split = getattr(env, "split", split)  # an author need not keep the argument
     return count_up(rows, env, sampling, num_generations, seed, split)
+
+
+def check_counts(num_problems: int, num_generations: int, sampling: Sampling) -> None:
+    """Raises ConfigError for numbers that no evaluation can have."""
+    if num_problems < 0:
+        raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
+    if num_generations < 1:
+        raise ConfigError(f"num_generations={num_generations}: should be at least 1.")
+    if num_generations > 1 and sampling.temperature == 0:
+        raise ConfigError(
+            f"num_generations={num_generations} at temperature 0 gives equal completions. Set a temperature above 0."
+        )
+
+
+def evaluation_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
+    """The rows of samples/, each with its `length` in tokens and whether it `ended`; no key is the author's."""
+    lengths = scored.rollouts.completion_mask.sum(-1).tolist()
+    rows = sample_rows(scored, env=env, step=-1)
+    return [
+        {**row, "length": length, "ended": done}
+        for row, length, done in zip(rows, lengths, ended(policy, scored.rollouts), strict=True)
+    ]
 
 
 def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
@@ -140,8 +158,6 @@ def count_up(
     rate = solved_rate([r["correct"] for r in rows])
     if num_generations > 1:  # completions of one problem are not independent
         mean = sum(sum(group) for group in per_problem) / len(rows)
-        from spg_trainer.statistics import wilson
-
         rate["low"], rate["high"] = wilson(mean * len(per_problem), len(per_problem))
     powers = [2**i for i in range(num_generations.bit_length()) if 2**i <= num_generations]
     return Evaluation(
@@ -151,20 +167,38 @@ def count_up(
         clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
         reasons=dict(Counter(r["reason"] for r in rows).most_common()),
         pass_at={k: float(np.mean([pass_at_k(sum(g), len(g), k) for g in per_problem])) for k in powers},
-        settings={
-            "env": env.spec_name,
-            "split": split,
-            "seed": seed,
-            "num_generations": num_generations,
-            **asdict(sampling),
-        },
+        settings=settings(env, sampling, num_generations, len(per_problem), seed, split),
         rows=rows,
     )
 
 
-def preset_sampling(env: "TextEnv", kind: str = "tiny") -> Sampling:
-    """The completion length and steps of the environment's preset, greedy."""
-    from spg_trainer.resolve import load_preset
+def settings(
+    env: "TextEnv", sampling: Sampling, num_generations: int, num_problems: int, seed: int, split: str
+) -> dict[str, Any]:
+    """What must be equal for two evaluations to be comparable."""
+    return {
+        "env": env.spec_name,
+        "split": split,
+        "seed": seed,
+        "num_problems": num_problems,
+        "num_generations": num_generations,
+        **asdict(sampling),
+    }
 
-    rollout = load_preset(env.spec_name.partition("[")[0], kind)["rollout"]
+
+def preset_sampling(policy: Policy, env: str) -> Sampling:
+    """Greedy decoding at the lengths that the model was made with for this task, else at its preset's."""
+    rollout = {**load_preset(env, preset_kind(policy.source))["rollout"], **recorded(policy, env, "rollout")}
     return Sampling(**{**rollout, "temperature": 0.0})
+
+
+def preset_arguments(policy: Policy, env: str) -> dict[str, Any]:
+    """The environment's arguments that the model was made with for this task, over those of its preset."""
+    preset = load_preset(env, preset_kind(policy.source))
+    return {**preset.get("env_args", {}), **recorded(policy, env, "env_args")}
+
+
+def recorded(policy: Policy, env: str, name: str) -> dict[str, Any]:
+    """An entry of the model's environment.json, if the model was made for this task; the command line's rule."""
+    found = model_environment(policy.source)
+    return dict(found.get(name) or {}) if short_name(str(found.get("env"))) == short_name(env) else {}

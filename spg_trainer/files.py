@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -15,6 +15,8 @@ from typing import Any
 from spg_trainer.errors import CheckpointError
 
 COMPLETE = "COMPLETE"
+RESUME = "Free space or fix the permissions, then continue with --resume auto; a new run can use another --output-dir."
+"""What a training run should do after a refused write; other commands name their own way on."""
 
 
 def rank() -> int:
@@ -26,15 +28,12 @@ def rank() -> int:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns the system's refusal (disk full, no permission) into a CheckpointError that names `path`."""
+def writing(path: Path, advice: str = RESUME) -> Iterator[None]:
+    """Turns the system's refusal (disk full, no permission) into a CheckpointError with `path` and `advice`."""
     try:
         yield
     except OSError as error:
-        raise CheckpointError(
-            f"Cannot write {path}: {error.strerror or error}. Free space or fix the permissions, then "
-            "continue with --resume auto; a new run can use another --output-dir."
-        ) from error
+        raise CheckpointError(f"Cannot write {path}: {error.strerror or error}. {advice}") from error
 
 
 def sync(path: Path) -> None:
@@ -46,10 +45,10 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str, advice: str = RESUME) -> None:
     """Writes a text file so that a reader finds the old content or the new, never a part of it."""
     aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    with writing(path):
+    with writing(path, advice):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             aside.write_text(text, encoding="utf-8")
@@ -81,6 +80,16 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def flat(tree: Mapping[str, Any], ignore: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`, without the dotted names in `ignore`; an empty mapping leaves nothing."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if name not in ignore:
+            found |= flat(value, ignore, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return found
+
+
 def line(row: Mapping[str, Any]) -> str:
     """One JSONL line; floats in their shortest exact form, so that equal values give equal bytes."""
     return json.dumps(plain(row), allow_nan=False) + "\n"
@@ -91,13 +100,17 @@ def document(content: Mapping[str, Any]) -> str:
     return json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
 
 
-def put(target: Path, write: Callable[[Path], None]) -> None:
-    """Fills a folder aside by `write`, marks it COMPLETE and renames it to `target`."""
+def put(target: Path, write: Callable[[Path], None], advice: str = RESUME) -> None:
+    """Fills a folder aside by `write`, marks it COMPLETE and renames it to `target`.
+
+    Raises CheckpointError, with `advice` on what to do next, if the disk refuses; `target` is as it was then.
+    """
     from safetensors import SafetensorError
 
+    target = target.resolve()  # `.` and `..` have no name of their own
     aside = target.with_name(f".{target.name}.tmp")
     try:
-        _sweep(target.parent)
+        shutil.rmtree(aside, ignore_errors=True)  # what an interrupted save left
         aside.mkdir(parents=True)
         write(aside)
         paths = sorted(path for path in aside.rglob("*") if path.is_file())
@@ -114,8 +127,7 @@ def put(target: Path, write: Callable[[Path], None]) -> None:
     except (OSError, RuntimeError, SafetensorError) as error:  # torch.save: a full disk is a RuntimeError
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
         raise CheckpointError(
-            f"Cannot write {target}: {reason}. What was saved before is untouched. Free space or fix the "
-            "permissions, then continue with --resume auto."
+            f"Cannot write {target}: {reason}. What was saved before is untouched. {advice}"
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -147,8 +159,14 @@ def bury(path: Path) -> Path:
     return grave
 
 
-def _sweep(folder: Path) -> None:
-    """Removes what an interrupted save or deletion left."""
-    for path in [*folder.glob(".*.tmp"), *folder.glob(".*.deleted")]:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+def rehearse(target: Path, advice: str) -> None:
+    """Does all that `put` will do to an absent or empty folder, and leaves it absent or empty again.
+
+    Raises CheckpointError, with `advice`, where `put` would: no permission, no such place, a mount point.
+    """
+    there = target.exists()
+    put(target, lambda aside: None, advice)
+    with writing(target, advice):
+        (target / COMPLETE).unlink()
+        if not there:
+            target.rmdir()

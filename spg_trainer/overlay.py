@@ -18,13 +18,16 @@ def overlay(base: T, values: Mapping[str, Any], source: str, path: str = "") -> 
         ConfigError: unknown key or value of the wrong type, naming `source` and the key.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{source}: {path or 'the file'} should hold `name: value` lines, not {values!r}.")
+        place = path.rstrip(".") or "the file"
+        raise ConfigError(f"{source}: {place} should hold `name: value` lines, not {values!r}.")
     known = {f.name for f in fields(base)}  # type: ignore[arg-type]
     hints = get_type_hints(type(base))
     changes: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            near = get_close_matches(str(key), known, n=1)
+            parts = [n for n in known if is_dataclass(getattr(base, n))]
+            nested = [f"{n}.{key}" for n in parts if hasattr(getattr(base, n), str(key))]
+            near = nested or get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(sorted(known))}."
             raise ConfigError(f"{source}: unknown setting {path + str(key)!r}.{hint}")
         current = getattr(base, key)

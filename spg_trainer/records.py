@@ -1,6 +1,7 @@
 """What a step leaves behind: metrics, timings, samples, the live line, the board, evaluations, checkpoints, summary."""
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,23 @@ from accelerate.utils import gather_object
 
 from spg_trainer.collect import Scored, sample_rows
 from spg_trainer.console import diagnose
+from spg_trainer.errors import CheckpointError, TrainingError
 from spg_trainer.evaluate import ended, evaluate
 from spg_trainer.run import Run, make_env, versions
 
 
-def batch_numbers(run: Run, scored: Scored) -> tuple[dict[str, float], dict[str, float]]:
-    """The metrics of a rollout over all processes, and the totals its losses are divided by.
+def agree(run: Run, error: Exception | None) -> None:
+    """Raises on every process if any of them has met an error; else they would wait for one another for ever."""
+    if run.accelerator.num_processes > 1:
+        problems = [text for text in gather_object([str(error) if error else None]) if text]
+        if problems and error is None:
+            raise TrainingError(problems[0])
+    if error is not None:
+        raise error
+
+
+def batch_numbers(run: Run, scored: Scored) -> tuple[np.ndarray, dict[str, float], dict[str, float]]:
+    """The rewards of all processes' groups (P, G), the metrics of the rollout, and the totals losses are divided by.
 
     Computed from the gathered values, so that they do not depend on how the groups were shared.
     """
@@ -35,7 +47,9 @@ def batch_numbers(run: Run, scored: Scored) -> tuple[dict[str, float], dict[str,
     numbers = {
         "reward": float(whole["reward"].mean()),
         "reward_std": float(spread.mean()),
-        "frac_reward_zero_std": float((spread == 0).mean()),
+        "frac_reward_zero_std": float(
+            (np.ptp(groups, axis=1) == 0).mean()
+        ),  # a deviation of 0.1s is not quite 0
         "correct": float(whole["correct"].mean()),
         **{name: float(values.mean()) for name, values in whole.items() if name.startswith("rewards/")},
         "completions/mean_length": float(whole["length"].mean()),
@@ -43,7 +57,7 @@ def batch_numbers(run: Run, scored: Scored) -> tuple[dict[str, float], dict[str,
         "num_tokens": int(whole["length"].sum()),
         "env_errors": int(whole["error"].sum()),
     }
-    return numbers, {"completions": float(groups.size), "tokens": float(whole["length"].sum())}
+    return groups, numbers, {"completions": float(groups.size), "tokens": float(whole["length"].sum())}
 
 
 def sum_over_processes(run: Run, sums: Mapping[str, float]) -> dict[str, float]:
@@ -53,6 +67,13 @@ def sum_over_processes(run: Run, sums: Mapping[str, float]) -> dict[str, float]:
     parts = gather_object([dict(sums)])
     names = sorted({name for part in parts for name in part})
     return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
+
+
+def per_scored(sums: dict[str, float]) -> dict[str, float]:
+    """The metrics with `bound/NAME` as means over the completions that were scored, not over all of them."""
+    share = sums.get("bound/share", 0.0)
+    bounds = [name for name in sums if name.startswith("bound/") and name != "bound/share"]
+    return sums | {name: sums[name] / share for name in bounds if share > 0}
 
 
 def record(
@@ -70,11 +91,10 @@ def record(
         rows = gather_object(rows) if run.accelerator.num_processes > 1 else rows
         run.folder.samples(step, rows)
     limit = 60 * run.config.max_minutes
-    left = max(0.0, limit - run.seconds) if limit else None
+    left = max(0.0, limit - (time.monotonic() - run.started)) if limit else None
     run.console.step({**numbers, **times}, total=run.config.max_steps, seconds_left=left)
     if due(step, output.board_steps, run):
-        best = int(np.argmax(scored.rewards * (1 + scored.correct)))
-        run.console.board(run.env.picture(scored.problems[best], scored.completions[best]))
+        run.console.board(run.env.picture(scored.problems[0], scored.completions[0]))  # any one: not the best
     for warning in diagnose(run.history):
         run.console.warn(warning)
 
@@ -106,9 +126,19 @@ def evaluate_split(run: Run, name: str, split: str) -> dict[str, Any]:
 
 
 def read_evaluation(run: Run, name: str) -> dict[str, Any] | None:
-    """The figures of an evaluation this run has made before; None if there are none."""
+    """The figures of an evaluation this run has made before; None if there are none.
+
+    Raises CheckpointError if a run that has already trained lost its first evaluation: it cannot be made again.
+    """
     file = run.folder.path / "eval" / f"{name}.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if file.is_file():
+        return json.loads(file.read_text(encoding="utf-8"))
+    if run.step > 0:
+        raise CheckpointError(
+            f"{file} is missing, and step {run.step} is past the point where it was made. Restore the file, or start "
+            "a new run with another --output-dir."
+        )
+    return None
 
 
 def summarize(run: Run, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,6 +149,7 @@ def summarize(run: Run, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
         "algorithm": run.config.algorithm,
         "seed": run.config.seed,
         "steps": run.step,
+        "max_steps": run.config.max_steps,
         "updates": run.updates,
         "seconds": round(run.seconds, 1),
         "eval_before": {key: before[key] for key in keys},
@@ -136,13 +167,16 @@ def summarize(run: Run, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
 def last_words(summary: Mapping[str, Any]) -> list[str]:
     """What was gained, where everything lies, and what to type next."""
     before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
+    temperature = after["settings"]["temperature"]
+    decoding = f"temperature {temperature:g}" if temperature else "greedy"
+    more = max(2 * summary["steps"], summary["max_steps"])
     return [
-        f"Solved rate on {after['n']} {after['settings']['split']} problems never trained on, greedy: "
+        f"Solved rate on {after['n']} {after['settings']['split']} problems never trained on, {decoding}: "
         f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
         f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
         f"Everything is in {folder}: model/, metrics.jsonl, samples/, eval/, summary.json.",
         f"Next:  python -m spg_trainer eval --model {folder}",
-        f"       python -m spg_trainer --resume {folder} --max-steps {2 * summary['steps']}",
+        f"       python -m spg_trainer --resume {folder} --max-steps {more}",
     ]
 
 

@@ -36,20 +36,25 @@ def defaults(
     values = read_yaml(config) if config else {}
     overlay(cls(), values, str(config))  # wrong keys and types are told before any of them is used
     if run:
-        base = overlay(cls(), read_yaml(f"{run}/config.yaml"), f"{run}/config.yaml")
-        return overlay(base, values, str(config))
+        held = read_yaml(f"{run}/config.yaml", "the run's")
+        held.get("output", {}).pop("output_dir", None)  # the folder may have moved; what is typed counts
+        return overlay(overlay(cls(), held, f"{run}/config.yaml"), values, str(config))
     model = model or (values.get("model") or {}).get("model") or cls().model.model
     recorded = model_environment(model)
     env = env or values.get("env") or recorded.get("env") or cls().env
     preset = load_preset(env, preset_kind(model))
-    if recorded.get("env") == env:
+    if short_name(str(recorded.get("env"))) == short_name(env):
         preset["env_args"] = {**preset.get("env_args", {}), **recorded.get("env_args", {})}
         preset["rollout"] = {**preset.get("rollout", {}), **recorded.get("rollout", {})}
+    if is_adapter(model):
+        preset.get("model", {}).pop("lora_r", None)  # it goes on training what it has
     suits = preset.get("algorithm", Config.algorithm)
     if (algorithm or values.get("algorithm") or suits) != suits:
         preset.pop("algorithm_args", None)
     base = overlay(cls(), for_command(cls, preset), f"preset of {env}")
     base = overlay(base, {"env": env, "model": {"model": model}}, "flags")
+    if cls is EvalCommand and recorded.get("dtype"):  # as it was trained and evaluated
+        base = overlay(base, {"model": {"dtype": recorded["dtype"]}}, ENVIRONMENT_FILE)
     return overlay(base, values, str(config))
 
 
@@ -68,11 +73,20 @@ def for_command(cls: type[Command], preset: dict[str, Any]) -> dict[str, Any]:
     return {**chosen, "max_completion_length": rollout["max_completion_length"], **sft}
 
 
+def short_name(env: str) -> str:
+    """`spg/Sudoku-v0`, `./file.py:my/Sudoku-v0` and `sudoku` are all `sudoku`."""
+    return re.sub(r"-v\d+$", "", re.split(r"[:/]", env)[-1]).lower()
+
+
+def is_adapter(model: str) -> bool:
+    """Whether a model folder, or the run folder around it, holds a LoRA adapter."""
+    return any((folder / "adapter_config.json").is_file() for folder in (Path(model), Path(model) / "model"))
+
+
 def load_preset(env: str, kind: str) -> dict[str, Any]:
     """The settings shipped for an environment and a kind of model, `tiny` or `llada`; strangers get `default.yaml`."""
     folder = resources.files("spg_trainer.presets")
-    name = re.sub(r"-v\d+$", "", re.split(r"[:/]", env)[-1]).lower()
-    file = folder / f"{name}.yaml"
+    file = folder / f"{short_name(env)}.yaml"
     kinds = yaml.safe_load((file if file.is_file() else folder / "default.yaml").read_text())
     if kind not in kinds:
         raise ConfigError(
@@ -100,21 +114,22 @@ def preset_kind(model: str) -> str:
     return "tiny" if model in ("tiny", "new") else model_environment(model).get("preset", "llada")
 
 
-def read_yaml(path: str) -> dict[str, Any]:
-    """The settings in a YAML file."""
+def read_yaml(path: str, source: str = "--config") -> dict[str, Any]:
+    """The settings in a YAML file. source: what an error calls it."""
+    remedy = "Give the path of a YAML file." if source == "--config" else "Restore it, or start a new run."
     try:
         values = yaml.safe_load(Path(path).read_text())
     except OSError as error:
-        raise ConfigError(
-            f"--config {path}: cannot be read ({error.strerror}). Give the path of a YAML file."
-        ) from error
+        raise ConfigError(f"{source} {path}: cannot be read ({error.strerror}). {remedy}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"--config {path}: not valid YAML ({' '.join(str(error).split())}).") from error
+        raise ConfigError(
+            f"{source} {path}: not valid YAML ({' '.join(str(error).split())}). {remedy}"
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--config {path}: not a text file. Give the path of a YAML file.") from error
+        raise ConfigError(f"{source} {path}: not a text file. {remedy}") from error
     if not isinstance(values, dict):
         raise ConfigError(
-            f"--config {path}: should hold `name: value` lines, as config.yaml of a run folder does."
+            f"{source} {path}: should hold `name: value` lines, as config.yaml of a run does. {remedy}"
         )
     return values
 

@@ -2,6 +2,7 @@
 
 import platform
 import re
+import time
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,11 +15,12 @@ from accelerate.utils import broadcast_object_list
 from spg_trainer import algorithms, checkpoint
 from spg_trainer.config import Config
 from spg_trainer.console import Console
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, SpgError
+from spg_trainer.files import write_whole
 from spg_trainer.guard import Guard
 from spg_trainer.installed import envs
 from spg_trainer.models import Policy
-from spg_trainer.policy import open_policy
+from spg_trainer.policy import ending_with, open_policy
 from spg_trainer.resolve import preset_kind
 from spg_trainer.rollout import Sampling
 from spg_trainer.run_folder import CONFIG, RunFolder, find_unfinished
@@ -54,6 +56,10 @@ class Run:
     """Time spent in finished steps and evaluations, over all resumes."""
     skipped: int = 0
     """Non-finite updates in a row at the end of the last finished step."""
+    started: float = field(default_factory=time.monotonic)
+    """When this process began, on the monotonic clock."""
+    stop: bool = False
+    """Whether the user asked to end after this step."""
     clean: bool = True
     """Whether the weights are those of the last finished step, and its row is written."""
 
@@ -90,6 +96,8 @@ class Run:
                 "diffusion_steps": rollout.diffusion_steps,
                 "remasking": rollout.remasking,
             },
+            "ends": self.algorithm.ends,
+            "dtype": str(self.policy.model.dtype).removeprefix("torch."),
             "base_model": self.policy.source,
             "versions": versions(),
         }
@@ -127,10 +135,15 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     check(config, algorithm, accelerator.num_processes)
     check_trackers(config.output.track)
     env = make_env(config, "train")
+    if config.batch.prompts_per_step > len(env):
+        raise ConfigError(
+            f"--prompts-per-step {config.batch.prompts_per_step}: {env.spec_name} has {len(env)} problems. Use fewer."
+        )
     console = Console(quiet=quiet or not accelerator.is_main_process)
     path, found = find_folder(config, accelerator)
     place = str(accelerator.device) if device == "auto" else device
     policy = open_policy(config.model, env=config.env, seed=config.seed, device=place)
+    policy = ending_with(policy, algorithm.ends)
     for note in filter(None, (policy.note, getattr(env, "notice", ""))):
         console.warn(note)
     optimizer = make_optimizer([p for p in policy.model.parameters() if p.requires_grad], config.optimizer)
@@ -138,15 +151,22 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     if found is not None:
         run.restore(found)
         console.say(f"Continuing {path} from step {run.step}.")
-    console.say(f"{env.spec_name}, {config.algorithm}, model {policy.source}; run folder {path}")
+    console.say(f"{env.spec_name}, {config.algorithm}, model {config.model.model}; run folder {path}")
     console.say(arithmetic(config, algorithm.num_masks, accelerator.num_processes))
     if (path / CONFIG).is_file():
         run.folder.truncate_after(run.step)
+        if accelerator.is_main_process:
+            write_whole(path / CONFIG, recorded(config))  # the next --resume starts from these settings
         run.history = run.folder.history()
     else:
-        run.folder.create(to_yaml(config), run.environment())
+        run.folder.create(recorded(config), run.environment())
     run.tracker = Tracker(run.folder, open_trackers(config.output.track, run.folder, asdict(config)))
     return run
+
+
+def recorded(config: Config) -> str:
+    """The text of config.yaml: what a new run with --config needs, so without the folder this one went on from."""
+    return to_yaml(replace(config, output=replace(config.output, resume=None)))
 
 
 def make_env(config: Config, split: str) -> "TextEnv":
@@ -156,34 +176,52 @@ def make_env(config: Config, split: str) -> "TextEnv":
 
 
 def find_folder(config: Config, accelerator: Accelerator) -> tuple[Path, Path | None]:
-    """The run folder, and the checkpoint to continue from if there is one; the same on all processes."""
+    """The run folder, and the checkpoint to continue from if there is one; the main process decides for all."""
+    if accelerator.num_processes == 1:
+        return choose_folder(config)
+    answer: list[Any] = [None, None, ""]
+    if accelerator.is_main_process:
+        try:
+            answer[:2] = choose_folder(config)
+        except SpgError as error:
+            answer[2] = str(error)
+    path, found, problem = broadcast_object_list(answer)
+    if problem:
+        raise ConfigError(problem)
+    return path, found
+
+
+def choose_folder(config: Config) -> tuple[Path, Path | None]:
+    """As `find_folder`, on one process. Raises SpgError if the folder is taken, or is no run of these settings."""
     resume, out = config.output.resume, config.output.output_dir
-    found = None
     if resume is None:
         path = Path(out) if out else RunFolder.default_path(spec_label(config), config.algorithm, config.seed)
         RunFolder(path).refuse_other_run()
-    elif resume != "auto":
-        path, found = checkpoint.locate(Path(resume))
-    elif out:
-        path = Path(out)
-        found = checkpoint.latest_complete(path)
-    else:
+        return path, None
+    if resume == "auto" and not out:
         newest = find_unfinished(Path("runs"), plain(asdict(config)), ignore=sorted(FREE))
         if newest is None:
             raise ConfigError(
                 "--resume auto: runs/ holds no unfinished run of these settings. Give its folder with --output-dir, "
                 "or start a new run without --resume."
             )
-        path, found = newest, checkpoint.latest_complete(newest)
-    if resume is not None and (path / CONFIG).is_file():
+        return newest, checkpoint.latest_complete(newest)
+    if resume == "auto":
+        path, found = Path(out), checkpoint.latest_complete(Path(out))
+    else:
+        path, found = checkpoint.locate(Path(resume))
+        if out and Path(out).resolve() != path.resolve():
+            raise ConfigError(
+                f"--resume {resume} goes on in its own folder {path}, not in --output-dir {out}. Leave out "
+                f"--output-dir, or start a new run from these weights with --model {resume}."
+            )
+    if (path / CONFIG).is_file():
         refuse_changes(path / CONFIG, config)
-    elif resume not in (None, "auto"):
+    elif resume != "auto":
         raise ConfigError(
-            f"--resume {resume}: {path} holds no run ({CONFIG} is missing). Give a run folder or "
-            "one of its checkpoints."
+            f"--resume {resume}: {path} holds no run ({CONFIG} is missing). Give a run folder or one of its "
+            "checkpoints."
         )
-    if accelerator.num_processes > 1:
-        path, found = broadcast_object_list([path, found])
     return path, found
 
 

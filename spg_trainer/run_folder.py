@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from spg_trainer.checkpoint import ENVIRONMENT, set_aside_after
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.files import document, line, plain, rank, write_whole, writing
+from spg_trainer.files import RESUME, document, flat, line, plain, rank, write_whole, writing
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -99,14 +99,19 @@ class RunFolder:
         """Writes samples/step-NNNNNN.jsonl, one completion per line."""
         return self._lines(self.path / "samples" / f"step-{step:06d}.jsonl", rows)
 
-    def evaluation(self, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
+    def evaluation(
+        self, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], advice: str = RESUME
+    ) -> Path:
         """Writes eval/NAME.jsonl (a line per completion), then eval/NAME.json; returns the latter."""
-        name = re.sub(r"[^\w.\[\]=,+-]+", "_", name)
-        self._lines(self.path / "eval" / f"{name}.jsonl", rows)
-        path = self.path / "eval" / f"{name}.json"
+        path = self.evaluation_path(name)
+        self._lines(path.with_name(f"{path.name}l"), rows, advice)
         if not rank():
-            write_whole(path, document(result))
+            write_whole(path, document(result), advice)
         return path
+
+    def evaluation_path(self, name: str) -> Path:
+        """Where the figures of the evaluation NAME are written; characters that trouble a shell become `_`."""
+        return self.path / "eval" / (re.sub(r"[^\w.\[\]=,+-]+", "_", name) + ".json")
 
     def summary(self, content: Mapping[str, Any]) -> None:
         """Writes summary.json, which marks the run as finished."""
@@ -153,9 +158,9 @@ class RunFolder:
             with writing(self.path / name), open(self.path / name, "a", encoding="utf-8") as file:
                 file.write(line(row))
 
-    def _lines(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    def _lines(self, path: Path, rows: Sequence[Mapping[str, Any]], advice: str = RESUME) -> Path:
         if not rank():
-            write_whole(path, "".join(line(row) for row in rows))
+            write_whole(path, "".join(line(row) for row in rows), advice)
         return path
 
     def _content(self) -> str:
@@ -186,12 +191,12 @@ class RunFolder:
 def find_unfinished(root: Path, config: Mapping[str, Any], ignore: Collection[str] = ()) -> Path | None:
     """The newest run folder under `root` with an equal config and no summary.json, for `--resume auto`.
 
-    config: nested, as config.yaml holds it. ignore: fields that may differ, by name or by dotted path.
+    config: nested, as config.yaml holds it. ignore: fields that may differ, by dotted path.
     Folders in which another process is writing at this moment are passed over with a message.
     """
     import yaml
 
-    wanted = _flat(plain(config), ignore)
+    wanted = flat(plain(config), ignore)
     found = []
     for file in root.glob(f"*/{CONFIG}"):
         run = file.parent
@@ -200,7 +205,7 @@ def find_unfinished(root: Path, config: Mapping[str, Any], ignore: Collection[st
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             _log.warning("%s cannot be read and is passed over: %s", file, error)
             continue
-        if (run / SUMMARY).exists() or not isinstance(held, Mapping) or _flat(plain(held), ignore) != wanted:
+        if (run / SUMMARY).exists() or not isinstance(held, Mapping) or flat(plain(held), ignore) != wanted:
             continue
         owner = _owner(run)
         if owner is None:
@@ -208,18 +213,6 @@ def find_unfinished(root: Path, config: Mapping[str, Any], ignore: Collection[st
         else:
             _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)
     return max(found)[-1] if found else None
-
-
-def _flat(tree: Mapping[str, Any], ignore: Collection[str], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if key in ignore or prefix + key in ignore:
-            continue
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, ignore, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _whole_lines(path: Path) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 
 
 def derive(seed: int, *key: int | str) -> int:
-    """A 63-bit seed for the stream named by `key`; equal keys give equal seeds on every machine."""
+    """A 63-bit seed for the stream named by `key`, equal on every machine (torch on a CPU uses 32 bits of it)."""
     text = "/".join(str(part) for part in (seed, *key))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 

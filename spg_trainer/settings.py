@@ -9,12 +9,13 @@ import yaml
 
 from spg_trainer.config import Config, EvalCommand, LoadConfig, ModelConfig, SftCommand
 from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.resolve import is_adapter
 from spg_trainer.rollout import Sampling
 
 FREE = frozenset(
-    "max_steps max_minutes config dry_run eval.eval_steps eval.eval_problems eval.eval_split output.output_dir "
+    "max_steps max_minutes config dry_run eval.eval_steps output.output_dir "
     "output.resume output.save_steps output.keep output.sample_steps output.board_steps output.track "
-    "batch.per_device_batch_size model.device".split()
+    "batch.per_device_batch_size".split()
 )
 """Settings that may change on resume: how long, what is shown and kept, and where it runs."""
 
@@ -23,6 +24,11 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     """Raises ConfigError for sizes that cannot work, with the arithmetic and a value that would."""
     b = config.batch
     Sampling(**asdict(config.rollout)).check()
+    algorithm.strategy.check(config.rollout.max_completion_length)
+    if num_processes > 1 and ":" in config.model.device:
+        raise ConfigError(
+            f"--device {config.model.device} would put {num_processes} processes on one GPU. Leave out --device."
+        )
     if algorithm.needs_ref_logps and config.model.lora_r == 0:
         raise ConfigError(
             f"--algorithm {config.algorithm} compares with a reference model, the weights below LoRA adapters. "
@@ -102,12 +108,27 @@ def check_sft(command: SftCommand) -> None:
 
 
 def check_shared(model: LoadConfig, env_args: Mapping[str, Any]) -> None:
-    """Raises ConfigError for adapters' numbers out of range, and for env_args that have flags of their own."""
+    """Raises ConfigError for adapters' numbers out of range or without effect, and for env_args that have flags."""
     if isinstance(model, ModelConfig):
         not_negative(lora_r=model.lora_r)
         below_1(lora_dropout=model.lora_dropout)
         if model.lora_alpha is not None:
             at_least_1(lora_alpha=model.lora_alpha)
+        if (
+            model.lora_r == 0
+            and not is_adapter(model.model)
+            and (model.lora_alpha is not None or model.lora_dropout)
+        ):
+            raise ConfigError(
+                "--lora-alpha and --lora-dropout do nothing without adapters. Set --lora-r, e.g. 128."
+            )
+        if model.model == "new" and (
+            model.lora_r or model.revision or model.dtype not in ("auto", "float32")
+        ):
+            raise ConfigError(
+                "--model new is a fresh float32 model: --lora-r, --revision and --dtype need an existing one "
+                "(--model PATH)."
+            )
     flags = {"split": "--split (eval) or --eval-split (train)", "reward_weights": "--reward-weights"}
     for name in flags.keys() & env_args.keys():
         raise ConfigError(f"--env-args {name}={env_args[name]}: use {flags[name]} instead.")
@@ -133,16 +154,18 @@ def algorithm_args(config: Config) -> dict[str, Any]:
     return {"block_length": config.rollout.block_length, **config.algorithm_args}
 
 
+def rows_and_live(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
+    """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
+    fit = per_device_batch_size >= num_masks
+    return (per_device_batch_size // num_masks, num_masks) if fit else (per_device_batch_size, 1)
+
+
 def arithmetic(config: Config, num_masks: int, num_processes: int = 1) -> str:
     """One line that says what a step does, in numbers."""
     b, r = config.batch, config.rollout
     completions, blocks = b.prompts_per_step * b.num_generations, r.max_completion_length // r.block_length
     mine = completions // num_processes
-    rows = (
-        max(1, b.per_device_batch_size // num_masks)
-        if b.per_device_batch_size >= num_masks
-        else b.per_device_batch_size
-    )
+    rows, _ = rows_and_live(b.per_device_batch_size, num_masks)
     shared = f" ({num_processes} processes x {mine})" if num_processes > 1 else ""
     return (
         f"{b.prompts_per_step} prompts x {b.num_generations} generations = {completions} completions a step{shared}; "

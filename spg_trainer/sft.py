@@ -20,6 +20,7 @@ from spg_trainer.console import Console
 from spg_trainer.demonstrations import draw, encode_completions, shares
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluate import Evaluation, evaluate
+from spg_trainer.files import rehearse, write_whole
 from spg_trainer.installed import envs
 from spg_trainer.model_card import model_card
 from spg_trainer.models import Policy, head_weight, hidden_states, new_tiny, tiny_tokenizer
@@ -32,6 +33,10 @@ from spg_trainer.settings import check_sft
 if TYPE_CHECKING:
     from envs import TextEnv
 
+MEASURED = 256
+"""Problems of each split that a finished model is measured on; a stranger's test split may have thousands."""
+ADVICE = "Free space, fix the permissions, or choose another --output-dir."
+
 
 def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     """Trains a model on demonstrations and writes it with environment.json and a model card; returns its folder.
@@ -39,6 +44,7 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     Raises:
         ConfigError: a number out of range, an unknown habit, a completion length that is too small, a folder that
             is not empty.
+        CheckpointError: the folder cannot be written, which is told before the training.
         TrainingError: the loss is not finite; nothing is written then.
     """
     check_sft(command)
@@ -46,6 +52,7 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     folder = empty_folder(command)
     env = envs.make(command.env, split="train", **command.env_args)
     mix = shares(command.mix, env)
+    rehearse(folder, ADVICE)
     policy = base_policy(command)
     if policy.note:
         console.warn(policy.note)
@@ -64,10 +71,10 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
         "preset": preset_kind(command.model.model),
         "rollout": lengths,
     }
-    export(folder, policy, environment)
+    export(folder, policy, environment, advice=ADVICE)
     results = {split: measure(policy, command, split, console) for split in ("test", "validation")}
     card = model_card(command, mix, policy, loss, seconds, {k: v.summary() for k, v in results.items()})
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_whole(folder / "README.md", card, ADVICE)
     for split, result in results.items():
         console.say(
             f"Solved on {split}, greedy: {result.correct:.3f} [{result.low:.3f}, {result.high:.3f}] of {result.n}."
@@ -84,6 +91,10 @@ def empty_folder(command: SftCommand) -> Path:
     folder = Path(command.output_dir or f"models/{name}-sft-s{command.seed}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"--output-dir {folder} is no empty folder. Choose a new one, or remove it first.")
+    if folder.resolve() == Path.cwd():  # it is replaced whole, and nobody should be left in the old one
+        raise ConfigError(
+            f"--output-dir {folder} is the folder you are in. Choose one within it, e.g. {folder / 'model'}."
+        )
     return folder
 
 
@@ -133,7 +144,8 @@ def denoising_loss(
     states = hidden_states(policy.model, torch.cat([prompt_ids, shown], dim=1), mask)[
         :, prompt_ids.shape[1] :
     ]
-    logits = torch.nn.functional.linear(states[hidden], head_weight(policy.model)).float()
+    logits = torch.nn.functional.linear(states[hidden], head_weight(policy.model))
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     nats = torch.nn.functional.cross_entropy(logits, completion_ids[hidden], reduction="none")
     return (nats * weight[:, None].expand_as(hidden)[hidden]).sum()
 
@@ -190,14 +202,17 @@ def sampling(command: SftCommand) -> Sampling:
     """Greedy decoding at the command's length: the preset's tokens per step, its blocks if they divide, else one."""
     preset = load_preset(command.env, preset_kind(command.model.model))["rollout"]
     length, block = command.max_completion_length, preset["block_length"]
-    blocks = length // block if length % block == 0 else 1
-    tokens_per_step = preset["max_completion_length"] / preset["diffusion_steps"]
-    steps = max(1, round(length / blocks / tokens_per_step)) * blocks
-    return Sampling(length, length // blocks, steps, remasking=preset.get("remasking", "low_confidence"))
+    return Sampling.at_rate(
+        length,
+        block if length % block == 0 else length,
+        preset["max_completion_length"] / preset["diffusion_steps"],
+        remasking=preset.get("remasking", "low_confidence"),
+    )
 
 
 def measure(policy: Policy, command: SftCommand, split: str, console: Console) -> Evaluation:
-    """The greedy solved rate of what was made, decoded as `sampling` says."""
+    """The greedy solved rate on up to 256 problems of what was made, decoded as `sampling` says."""
     env = envs.make(command.env, split=split, **command.env_args)
-    with console.progress(len(env), f"eval {split}") as progress:
-        return evaluate(policy, env, sampling(command), split=split, advance=progress)
+    count = min(MEASURED, len(env))
+    with console.progress(count, f"eval {split}") as progress:
+        return evaluate(policy, env, sampling(command), split=split, num_problems=count, advance=progress)

@@ -11,13 +11,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.files import plain, rank
+from spg_trainer.files import flat, plain, rank
 from spg_trainer.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
 _log = logging.getLogger(__name__)
+_DROPPED = "Tracker %s failed and is no longer used: %s"
 
 
 class Tracker:
@@ -44,7 +45,7 @@ class Tracker:
                 action(tracker)
             except Exception as error:  # a tracker's client may raise anything
                 self._trackers.remove(tracker)
-                _log.warning("Tracker %s failed and is no longer used: %s", tracker.name, error)
+                _log.warning(_DROPPED, tracker.name, error)
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -62,33 +63,32 @@ def open_trackers(
 ) -> "list[GeneralTracker]":
     """Starts accelerate's trackers on rank 0, with the run's settings; TensorBoard writes to RUN/tensorboard.
 
-    names: `tensorboard`, `wandb`. config: nested. Raises ConfigError if a package is missing.
+    names: `tensorboard`, `wandb`. config: nested. One that does not start, such as wandb without a login, is left out
+    with a message. Raises ConfigError if a package is missing.
     """
     check_trackers(names)
     if rank() or not names:
         return []
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+    settings = {
+        name: value if isinstance(value, bool | int | float | str) else str(value)
+        for name, value in flat(plain(config)).items()
+    }
     opened = []
     for name in dict.fromkeys(names):
         kind = LOGGER_TYPE_TO_CLASS[name]
         place = {"logging_dir": str(folder.path)} if kind.requires_logging_directory else {}
-        tracker = kind("tensorboard" if place else folder.path.name, **place)
-        if hasattr(tracker, "start"):  # before accelerate 1.9 the constructor starts it
-            tracker.start()
-        tracker.store_init_configuration(_flat(plain(config)))
-        opened.append(tracker)
-    return opened
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+        try:
+            tracker = kind("tensorboard" if place else folder.path.name, **place)
+            if hasattr(tracker, "start"):  # before accelerate 1.9 the constructor starts it
+                tracker.start()
+            tracker.store_init_configuration(settings)
+        except Exception as error:  # a tracker's client may raise anything
+            _log.warning(_DROPPED, name, error)
         else:
-            flat[prefix + key] = value if isinstance(value, bool | int | float | str) else str(value)
-    return flat
+            opened.append(tracker)
+    return opened
 
 
 def _is_number(value: Any) -> bool:

@@ -5,8 +5,11 @@ stream is keyed by what it is for, so a resumed run goes on exactly where it was
 """
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,12 +18,16 @@ import torch
 from spg_trainer import checkpoint
 from spg_trainer.collect import Scored, choose_problems, sample_and_score
 from spg_trainer.config import Config
+from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.guard import all_finite
+from spg_trainer.installed import envs
 from spg_trainer.records import (
+    agree,
     batch_numbers,
     due,
     evaluate_split,
     last_words,
+    per_scored,
     read_evaluation,
     record,
     sum_over_processes,
@@ -35,22 +42,27 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     """Trains to the end of the settings and returns what summary.json holds.
 
     Args:
-        config: every setting; `Config()` with nothing changed is the LLaDA default, `resolve.defaults(Config, env=...)`
-            the embedded model's.
+        config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the presets.
         quiet: nothing is printed.
 
     Raises:
         SpgError: settings, model, environment or disk that cannot work. Finished steps are saved first.
     """
+    if config.dry_run or config.config:
+        raise ConfigError(
+            "dry_run and config are for the command line; from Python, read a file with defaults(config=)."
+        )
     run = start(config, quiet=quiet)
-    began = time.monotonic() - run.seconds
+    began = run.started - run.seconds
     try:
-        with run.console:
+        with run.console, stopping_between_steps(run):
             before = read_evaluation(run, "before") or evaluate_split(run, "before", config.eval.eval_split)
-            while run.step < config.max_steps and not out_of_time(run, began):
+            while run.step < config.max_steps and not time_to_end(run):
                 train_step(run)
                 run.seconds = time.monotonic() - began
                 between_steps(run)
+            if run.stop:
+                raise KeyboardInterrupt
             run.save()
             checkpoint.export(run.folder.path / "model", run.policy, run.environment())
             after = evaluate_split(run, "after", config.eval.eval_split)
@@ -71,14 +83,17 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
 
 def train_step(run: Run) -> None:
     """One rollout and its updates; appends the step's row to metrics.jsonl and timings.jsonl."""
-    config, step = run.config, run.step
+    step = run.step
     clock = [time.monotonic()]
     scored = collect(run, step)
     clock.append(time.monotonic())
 
-    groups = torch.from_numpy(scored.rewards).view(-1, config.batch.num_generations)  # (P, G)
-    signal = run.algorithm.prepare(groups)  # name -> (B,)
-    numbers, totals = batch_numbers(run, scored)
+    groups, numbers, totals = batch_numbers(run, scored)  # of all processes
+    mine = slice(
+        run.accelerator.process_index * len(scored), (run.accelerator.process_index + 1) * len(scored)
+    )
+    signal = run.algorithm.prepare(torch.from_numpy(groups))  # name -> (P * G,)
+    signal = {name: values[mine] for name, values in signal.items()}  # name -> (B,)
     numbers |= apply_updates(run, scored, signal, totals)
     run.clean, run.step = False, step + 1  # a checkpoint of this step needs its row
     clock.append(time.monotonic())
@@ -100,16 +115,22 @@ def collect(run: Run, step: int) -> Scored:
     batch, world, rank = run.config.batch, run.accelerator.num_processes, run.accelerator.process_index
     problems = choose_problems(run.config.seed, step, batch.prompts_per_step, len(run.env))
     mine = problems.reshape(world, -1)[rank]
-    return sample_and_score(
-        run.policy,
-        run.env,
-        np.repeat(mine, batch.num_generations),
-        np.tile(np.arange(batch.num_generations), len(mine)),
-        run.sampling,
-        key=("rollout", step),
-        seed=run.config.seed,
-        rows_per_forward=run.rows_per_forward,
-    )
+    scored, error = None, None
+    try:
+        scored = sample_and_score(
+            run.policy,
+            run.env,
+            np.repeat(mine, batch.num_generations),
+            np.tile(np.arange(batch.num_generations), len(mine)),
+            run.sampling,
+            key=("rollout", step),
+            seed=run.config.seed,
+            rows_per_forward=run.rows_per_forward,
+        )
+    except (SpgError, envs.EnvError) as raised:
+        error = raised
+    agree(run, error)
+    return scored
 
 
 def apply_updates(
@@ -132,7 +153,10 @@ def apply_updates(
     )
     draw_masks(update, config.seed, run.step, config.batch.num_iterations)
     found: list[dict[str, float]] = []
-    with torch.random.fork_rng(enabled=config.model.lora_dropout > 0):  # dropout knows the global stream only
+    gpu = [run.policy.device] if run.policy.device.type == "cuda" else []
+    with torch.random.fork_rng(
+        gpu, enabled=config.model.lora_dropout > 0
+    ):  # dropout knows the global stream only
         if config.model.lora_dropout > 0:
             torch.manual_seed(derive(config.seed, "dropout", run.step, run.accelerator.process_index))
         run.policy.model.train()
@@ -158,7 +182,7 @@ def one_update(run: Run, update: Update, iteration: int) -> dict[str, float]:
         run.optimizer.step()
         run.updates += 1
     run.optimizer.zero_grad(set_to_none=True)
-    return {**sums, "grad_norm": float(norm), "learning_rate": rate}
+    return {**per_scored(sums), "grad_norm": float(norm), "learning_rate": rate}
 
 
 def dump(run: Run, update: Update, iteration: int) -> dict[str, Any]:
@@ -184,8 +208,32 @@ def between_steps(run: Run) -> None:
         run.save()
 
 
-def out_of_time(run: Run, began: float) -> bool:
-    """Whether --max-minutes have passed, by the main process's clock."""
+def time_to_end(run: Run) -> bool:
+    """Whether --max-minutes have passed since this process started, or a process was asked to stop."""
     limit = run.config.max_minutes
-    late = torch.tensor(float(limit > 0 and time.monotonic() - began > 60 * limit))
-    return bool(run.accelerator.reduce(late.to(run.accelerator.device), reduction="sum") > 0)
+    late = limit > 0 and time.monotonic() - run.started > 60 * limit
+    asked = torch.tensor([float(late), float(run.stop)], device=run.accelerator.device)
+    late, stop = run.accelerator.reduce(asked, reduction="sum").tolist()
+    run.stop = stop > 0  # all processes end alike
+    return late > 0 or stop > 0
+
+
+@contextmanager
+def stopping_between_steps(run: Run) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends the run after the step at work, a second one at once."""
+
+    def ask(number: int, frame: object) -> None:
+        if run.stop:
+            raise KeyboardInterrupt
+        run.stop = True
+        run.console.say("Stopping after this step, which is then saved; once more = at once.")
+
+    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+        yield
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,7 +1,7 @@
 """One optimizer step: masks, bounds, loss and gradient over this process's completions, summed over all processes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from spg_trainer.config import OptimizerConfig
 from spg_trainer.likelihood import Masks, accumulate, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.seeding import numpy_generator
+from spg_trainer.settings import rows_and_live
 
 
 @dataclass
@@ -70,8 +71,8 @@ def fixed_logps(update: Update, masks: Masks) -> Tensor:
         return torch.zeros(masks.scored.shape)
     parts = []
     with torch.no_grad():
-        for rows in torch.arange(len(update.rollouts)).split(max(1, update.per_device_batch_size)):
-            chosen, some = update.rollouts.select(rows), masks.select(rows)
+        for rows in row_numbers(update).split(update.per_device_batch_size):
+            chosen, some = without_common_padding(update.rollouts.select(rows), masks.select(rows))
             samples = [
                 token_logps(update.policy.model, chosen, some, slice(m, m + 1), update.policy.mask_id)
                 for m in range(some.scored.shape[1])
@@ -82,16 +83,28 @@ def fixed_logps(update: Update, masks: Masks) -> Tensor:
 
 def micro_batches(update: Update) -> Sequence[tuple[Tensor, int]]:
     """Rows of each micro-batch, and how many of their mask samples may have a live graph at once."""
-    limit, samples = update.per_device_batch_size, update.algorithm.strategy.num_masks
-    rows, live = (limit // samples, samples) if limit >= samples else (limit, 1)
-    return [
-        (chosen, live) for chosen in torch.arange(len(update.rollouts)).split(max(1, rows)) if len(chosen)
-    ]
+    rows, live = rows_and_live(update.per_device_batch_size, update.algorithm.strategy.num_masks)
+    return [(chosen, live) for chosen in row_numbers(update).split(rows) if len(chosen)]
+
+
+def row_numbers(update: Update) -> Tensor:
+    """(B,) int64, on the device of the rollouts, so that choosing rows copies nothing."""
+    return torch.arange(len(update.rollouts), device=update.rollouts.completion_ids.device)
+
+
+def without_common_padding(rollouts: Rollouts, masks: Masks) -> tuple[Rollouts, Masks]:
+    """The same completions without the prompt columns that are padding in all of them."""
+    width = rollouts.prompt_mask.shape[1]
+    cut = width - int(rollouts.prompt_mask.sum(-1).max())
+    if cut == 0:
+        return rollouts, masks
+    prompt = {name: getattr(rollouts, name)[:, cut:] for name in ("prompt_ids", "prompt_mask")}
+    return replace(rollouts, **prompt), replace(masks, input_hidden=masks.input_hidden[:, :, cut:])
 
 
 def gradient(update: Update, iteration: int) -> dict[str, float]:
     """Adds this process's gradient of the loss to `.grad`; returns the metrics, loss included, as its share of sums."""
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
     for rows, live in micro_batches(update):
         old, ref = update.old_logps[iteration], update.ref_logps[iteration]
         batch = Batch(
@@ -101,22 +114,19 @@ def gradient(update: Update, iteration: int) -> dict[str, float]:
             old_logps=None if old is None else old[rows],
             ref_logps=None if ref is None else ref[rows],
         )
-        masks = update.masks[iteration].select(rows)
+        rollouts, masks = without_common_padding(
+            update.rollouts.select(rows), update.masks[iteration].select(rows)
+        )
 
         def loss_fn(logps: Tensor, masks: Masks = masks, batch: Batch = batch) -> Loss:
             return update.algorithm.loss(logps, masks, batch)
 
         loss = accumulate(
-            update.policy.model,
-            update.rollouts.select(rows),
-            masks,
-            loss_fn,
-            live=live,
-            mask_id=update.policy.mask_id,
+            update.policy.model, rollouts, masks, loss_fn, live=live, mask_id=update.policy.mask_id
         )
         for name, value in {"loss": loss.loss, **loss.metrics}.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return sums
+            sums[name] = sums.get(name, 0.0) + value.double()
+    return {name: float(value) for name, value in sums.items()}
 
 
 def sum_gradients(parameters: Sequence[Tensor], accelerator: Accelerator) -> None:

@@ -46,3 +46,9 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
     """No test reaches a hub unless it is marked `network`."""
     if "network" not in request.keywords:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Runs a test on the CPU and, with --gpu, on a CUDA device."""
+    return request.param

@@ -19,6 +19,7 @@ def make_rollouts(
     width: int = 4,
     seed: int = 0,
     tokens: int = 250,
+    device: str = "cpu",
 ) -> Rollouts:
     """Completions of the given lengths in `size` tokens, after left-padded prompts of the given lengths."""
     prompts = prompts or [width] * len(lengths)
@@ -26,14 +27,15 @@ def make_rollouts(
     mask = torch.arange(width) >= width - torch.tensor(prompts)[:, None]
     rows = len(lengths)
     order = torch.stack([torch.randperm(size, generator=generator) for _ in range(rows)])
-    return Rollouts(
-        prompt_ids=torch.randint(tokens, (rows, width), generator=generator).masked_fill(~mask, 0),
-        prompt_mask=mask,
-        completion_ids=torch.randint(tokens, (rows, size), generator=generator),
-        completion_mask=torch.arange(size) < torch.tensor(lengths)[:, None],
-        reveal_step=order // 2,
-        reveal_logps=torch.zeros(rows, size),
-    )
+    columns = {
+        "prompt_ids": torch.randint(tokens, (rows, width), generator=generator).masked_fill(~mask, 0),
+        "prompt_mask": mask,
+        "completion_ids": torch.randint(tokens, (rows, size), generator=generator),
+        "completion_mask": torch.arange(size) < torch.tensor(lengths)[:, None],
+        "reveal_step": order // 2,
+        "reveal_logps": torch.zeros(rows, size),
+    }
+    return Rollouts(**{name: column.to(device) for name, column in columns.items()})
 
 
 def seeded(seed: int = 0) -> Callable[[int, int], np.random.Generator]:

@@ -75,7 +75,7 @@ def plain_sampler(
     return out
 
 
-def make_policy(dtype: torch.dtype, seed: int = 0, ends: int = 12) -> Policy:
+def make_policy(dtype: torch.dtype, seed: int = 0, ends: int = 12, device: str = "cpu") -> Policy:
     """A random model, sharpened so that contexts matter, in which several token ids end a text."""
     tokenizer = tiny_tokenizer()
     model = new_tiny(hidden_size=32, layers=2, heads=2, ffn=48, max_length=64, seed=seed)
@@ -85,7 +85,7 @@ def make_policy(dtype: torch.dtype, seed: int = 0, ends: int = 12) -> Policy:
                 parameter.mul_(6)
         model.get_output_embeddings().weight.mul_(4)
     return Policy(
-        model=model.to(dtype),
+        model=model.to(device, dtype),
         tokenizer=tokenizer,
         mask_id=tokenizer.mask_token_id,
         pad_id=tokenizer.pad_token_id,
@@ -106,8 +106,8 @@ def pad(policy: Policy, prompts: list[list[int]], extra: int = 0) -> tuple[Tenso
     return ids, mask
 
 
-def streams(rows: int, seed: int = 0) -> list[torch.Generator]:
-    return [generator(seed, "test", row) for row in range(rows)]
+def streams(rows: int, seed: int = 0, device: str = "cpu") -> list[torch.Generator]:
+    return [generator(seed, "test", row, device=device) for row in range(rows)]
 
 
 def plain_rows(policy: Policy, prompts: list[list[int]], sampling: Sampling) -> list[Plain]:

@@ -194,7 +194,8 @@ def test_defaults_are_the_paper_s():
 @pytest.mark.parametrize(
     "settings, hint",
     [
-        ({"negatives": "mix", "masking": "trajectory"}, "negatives=elbo"),
+        ({"negatives": "mix", "masking": "trajectory", "p_mask_prompt": 0.0}, "negatives=elbo"),
+        ({"p_mask_prompt": 0.15, "masking": "trajectory"}, "0 for masking=trajectory"),
         ({"negatives": "eubo", "num_masks": 1}, "num_masks=2"),
         ({"negatives": "none"}, "zero, elbo, eubo, mix"),
         ({"advantage": "median"}, "leave_one_out"),
@@ -214,7 +215,7 @@ def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
     assert hint in str(caught.value) and str(next(iter(settings.values()))) in str(caught.value)
 
 
-@pytest.mark.parametrize("settings", [{"num_masks": 1}, {"masking": "trajectory"}])
+@pytest.mark.parametrize("settings", [{"num_masks": 1}, {"masking": "trajectory", "p_mask_prompt": 0.0}])
 def test_the_lower_bound_needs_no_second_context(settings):
     for negatives in ("zero", "elbo"):
         algorithm = SPG(negatives=negatives, **settings)

@@ -10,6 +10,7 @@ import yaml
 
 from spg_trainer import cli
 from spg_trainer.algorithms import build
+from spg_trainer.algorithms.spg import SPG
 from spg_trainer.config import Config, EvalCommand, ModelConfig, SftCommand
 from spg_trainer.errors import ConfigError
 from spg_trainer.overlay import overlay
@@ -249,7 +250,7 @@ def test_every_preset_loads_for_every_command_and_can_work(name: str, model: str
 def test_a_reference_model_needs_adapters() -> None:
     config = defaults(Config)
 
-    class Asks:
+    class Asks(SPG):
         needs_ref_logps = True
 
     with pytest.raises(ConfigError, match=r"--algorithm spg .* Set --lora-r"):

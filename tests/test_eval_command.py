@@ -110,7 +110,6 @@ def test_several_completions_give_pass_at_k(command: EvalCommand, monkeypatch: p
         ({"num_generations": 0}, "--num-generations 0: should be at least 1"),
         ({"num_problems": -2}, "--num-problems -2: should be 0 or more"),
         ({"tokens_per_step": -1.0}, "--tokens-per-step -1.0: should be above 0"),
-        ({"tokens_per_step": 7}, "3 / 2 = 1.50 steps per block"),
         ({"max_completion_length": (24, 25)}, "block_length=12 does not divide max_completion_length=25"),
         ({"max_completion_length": ()}, "--max-completion-length needs at least one length"),
         ({"env_args": {"split": "test"}}, r"--env-args split=test: use --split"),

@@ -6,7 +6,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from trainer_cases import ENV, EVALUATION, Letters, save_tiny, tiny_folder, two_processes
+from process_cases import two_processes
+from trainer_cases import ENV, EVALUATION, Letters, save_tiny, tiny_folder
 
 import envs
 from spg_trainer import evaluate
@@ -50,7 +51,9 @@ def test_the_solved_rate_and_its_interval_are_those_of_a_hand_count(policy):
 def test_the_ends_of_the_scale_keep_an_honest_interval(policy, solved, rate):
     found = evaluate(policy, Rigged(solved), EVALUATION)
     assert found.correct == rate
-    assert (found.low, found.high) == ((0.0, pytest.approx(0.27753, abs=1e-5)) if rate == 0 else (pytest.approx(0.72247, abs=1e-5), 1.0))
+    assert (found.low, found.high) == (
+        (0.0, pytest.approx(0.27753, abs=1e-5)) if rate == 0 else (pytest.approx(0.72247, abs=1e-5), 1.0)
+    )
 
 
 def test_pass_at_k_is_the_mean_over_all_ways_to_pick_k(policy):
@@ -80,7 +83,9 @@ def test_lengths_and_missing_ends_are_counted(policy):
     assert all(row["length"] == 10 for row in found.rows if not row["ended"])
     for row in found.rows:
         # The end token is no part of the text; every other token of this tokenizer is one byte.
-        assert row["length"] - row["ended"] <= 10 and bool(row["completion"]) == (row["length"] > row["ended"])
+        assert row["length"] - row["ended"] <= 10 and bool(row["completion"]) == (
+            row["length"] > row["ended"]
+        )
 
 
 def test_a_greedy_policy_that_never_writes_letters_solves_nothing(tmp_path):
@@ -130,6 +135,7 @@ def test_a_name_a_split_and_a_number_of_problems(policy):
         "env": "letters",
         "split": "validation",
         "seed": 0,
+        "num_problems": 3,
         "num_generations": 1,
         "max_completion_length": 10,
         "block_length": 5,

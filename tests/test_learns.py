@@ -35,13 +35,22 @@ envs.register("test/Copy-v0", Copy)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("negatives", ["mix", "elbo"])
+@pytest.mark.parametrize("negatives", ["mix", "elbo", "zero"])
 def test_an_untrained_model_learns_to_copy(tmp_path, negatives):
-    """From a few per cent to more than nine in ten; about half a minute on one core."""
+    """From nothing to more than nine in ten; about fifteen seconds on one core."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model = save_tiny(tmp_path / "model", end=3.0, hidden_size=32, layers=2, heads=4, ffn=64)
+        model = save_tiny(
+            tmp_path / "model",
+            end=4.0,
+            letters=LETTERS,
+            letter=4.0,
+            hidden_size=32,
+            layers=2,
+            heads=4,
+            ffn=64,
+        )
         config = small_config(
             tmp_path / "run",
             env="test_learns:test/Copy-v0",
@@ -53,14 +62,14 @@ def test_an_untrained_model_learns_to_copy(tmp_path, negatives):
                 "negatives": negatives,
                 "normalizer": "length",
             },
-            max_steps=150,
+            max_steps=240,
             max_completion_length=2,
             block_length=2,
             diffusion_steps=2,
             prompts_per_step=16,
             num_generations=8,
             per_device_batch_size=256,
-            learning_rate=3e-3,
+            learning_rate=1e-3,
             warmup_steps=5,
             eval_problems=0,
             save_steps=0,
@@ -69,5 +78,5 @@ def test_an_untrained_model_learns_to_copy(tmp_path, negatives):
         summary = train(config, quiet=True)
     finally:
         torch.set_num_threads(threads)
-    assert summary["eval_before"]["correct"] < 0.5
+    assert summary["eval_before"]["correct"] < 0.2
     assert summary["eval_after"]["correct"] > 0.9

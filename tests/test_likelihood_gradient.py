@@ -20,10 +20,10 @@ MASK = 257
 LENGTHS, SIZE, PROMPTS = [9, 4, 1, 7], 9, [4, 2, 3, 1]
 
 
-def case(dtype=torch.float64, num_masks=3, strategy=RandomMasks, **settings):
-    rollouts = make_rollouts(LENGTHS, SIZE, PROMPTS)
+def case(dtype=torch.float64, num_masks=3, strategy=RandomMasks, device="cpu", **settings):
+    rollouts = make_rollouts(LENGTHS, SIZE, PROMPTS, device=device)
     masks = strategy(num_masks, 0.2, **settings).draw(rollouts, seeded())
-    return tiny_model(dtype), rollouts, masks
+    return tiny_model(dtype).to(device), rollouts, masks
 
 
 def spg_like(masks, scale=(1.0, -0.5, 0.3, -1.2)):
@@ -31,7 +31,7 @@ def spg_like(masks, scale=(1.0, -0.5, 0.3, -1.2)):
 
     def loss_fn(logps):
         lower, upper = elbo(logps, masks), eubo(logps, masks, 1.5)
-        value = (torch.tensor(scale, dtype=logps.dtype)[: len(lower)] * (lower + upper)).sum()
+        value = (logps.new_tensor(scale)[: len(lower)] * (lower + upper)).sum()
         return Loss(value, {"lower": lower.sum()})
 
     return loss_fn
@@ -82,8 +82,8 @@ STRATEGIES = [(RandomMasks, {}), (BlockMasks, {"block_length": 4}), (ActiveBlock
 
 @pytest.mark.parametrize("strategy, settings", STRATEGIES, ids=lambda v: getattr(v, "__name__", ""))
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_one_pass_two_passes_and_plain_autograd_agree(dtype, tolerance, strategy, settings):
-    model, rollouts, masks = case(dtype, 4, strategy, **settings)
+def test_one_pass_two_passes_and_plain_autograd_agree(dtype, tolerance, strategy, settings, device):
+    model, rollouts, masks = case(dtype, 4, strategy, device, **settings)
     loss_fn = spg_like(masks)
     expected = plain_gradient(model, rollouts, masks, loss_fn)
     for live in (1, 2, 3, 4, 9):
@@ -183,15 +183,15 @@ def test_a_bfloat16_model_gets_bfloat16_gradients_near_the_exact_ones():
     model, rollouts, masks = case(torch.bfloat16)
     found = two_pass_gradient(model, rollouts, masks, spg_like(masks), live=1)
     exact = two_pass_gradient(model.double(), rollouts, masks, spg_like(masks), live=3)
-    assert found.dtype == torch.bfloat16 and relative(found.double(), exact) < 0.2
+    assert found.dtype == torch.bfloat16 and relative(found.double(), exact) < 0.03
 
 
-def test_both_passes_see_the_same_dropout():
+def test_both_passes_see_the_same_dropout(device):
     """The coefficients of a copy and its backward pass must come from the same noise."""
-    model, rollouts, masks = case()
+    model, rollouts, masks = case(device=device)
     model.model.norm = torch.nn.Sequential(model.model.norm, torch.nn.Dropout(0.5))
     model.train()
-    fixed = torch.linspace(0.1, 2, SIZE, dtype=torch.float64)
+    fixed = torch.linspace(0.1, 2, SIZE, dtype=torch.float64, device=device)
 
     def loss_fn(logps):
         return Loss((logps * fixed).exp().sum(), {})
@@ -207,13 +207,14 @@ def test_both_passes_see_the_same_dropout():
         patch.setattr("spg_trainer.likelihood.gradient.scored_states", recorded)
         torch.manual_seed(0)
         two_pass_gradient(model, rollouts, masks, loss_fn, live=1)
-        after = torch.rand(1)
+        after = torch.rand(1, device=device)
         torch.manual_seed(0)
+        rows, samples = torch.arange(4, device=device), torch.zeros(4, dtype=torch.int64, device=device)
         for _ in range(3):
-            original(
-                model, logps_module.sequences(rollouts, masks, torch.arange(4), torch.zeros(4).long(), MASK)
-            )
-        assert torch.equal(torch.rand(1), after), "the second pass leaves the generators as they were"
+            original(model, logps_module.sequences(rollouts, masks, rows, samples, MASK))
+        assert torch.equal(torch.rand(1, device=device), after), (
+            "the second pass leaves the generators as they were"
+        )
     first, second, _, first_again, second_again = seen
     assert torch.equal(first, first_again) and torch.equal(second, second_again)
     assert (first == 0).any() and not torch.equal(first == 0, second[: len(first)] == 0)

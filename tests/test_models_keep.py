@@ -2,7 +2,9 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import flash_attention_mask
 
 from spg_trainer.models import hidden_states, new_tiny
 from spg_trainer.models.lora import add_lora
@@ -20,7 +22,9 @@ def inputs(padded: bool) -> tuple[Tensor, Tensor | None]:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("kind", ["plain", "lora", "checkpointed"])
-def test_kept_positions_and_their_gradients_equal_the_whole_pass(kind: str, padded: bool, attention: str) -> None:
+def test_kept_positions_and_their_gradients_equal_the_whole_pass(
+    kind: str, padded: bool, attention: str
+) -> None:
     model = new_tiny(hidden_size=32, layers=3, heads=4, ffn=48, seed=1).double()
     model.set_attn_implementation(attention)
     if kind == "lora":
@@ -41,3 +45,32 @@ def test_kept_positions_and_their_gradients_equal_the_whole_pass(kind: str, padd
         assert (a is None) == (b is None)
         if a is not None:
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def flat_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: object
+) -> tuple[Tensor, None]:
+    """Like flash attention: a mask (B, S) of keys, which counts the queries, too; or None."""
+    rows, _, length, _ = query.shape
+    if mask is not None:
+        assert mask.shape == (rows, length) == (rows, key.shape[2])
+        mask = mask[:, None, None].expand(-1, 1, length, -1)
+    groups = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
+    output = nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=options["scaling"])
+    return output.transpose(1, 2), None
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_with_flat_masks_computes_the_whole_last_layer(padded: bool) -> None:
+    AttentionInterface.register("flat", flat_attention)
+    AttentionMaskInterface.register("flat", flash_attention_mask)
+    model = new_tiny(hidden_size=32, layers=2, heads=4, ffn=48, seed=1).double()
+    ids, mask = inputs(padded)
+    expected = hidden_states(model, ids, mask, keep=KEEP)
+    model.set_attn_implementation("flat")
+    seen = []
+    model.model.layers[-1].mlp.register_forward_hook(lambda *call: seen.append(call[2].shape[1]))
+    found = hidden_states(model, ids, mask, keep=KEEP)
+    assert seen == [12 if padded else 3], "without a mask, the other positions are still left out"
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

@@ -148,6 +148,16 @@ def test_end_tokens_are_every_end_of_config_and_tokenizer(folder: Path) -> None:
     assert load_model(str(folder)).end_token_ids == (10, 256, 257)
 
 
+def test_a_model_without_any_end_token_is_refused(folder: Path) -> None:
+    edit(folder / "config.json", eos_token_id=None)
+    edit(folder / "tokenizer_config.json", eos_token=None)
+    assert load_model(str(folder)).end_token_ids == (257,)  # that of the turn is enough
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        text = (folder / file).read_text()
+        (folder / file).write_text(text.replace("<|eot_id|>", "<|other|>"))
+    refused(folder, str(folder), "no end token", "eos_token_id", "config.json", "tokenizer_config.json")
+
+
 # options
 
 

@@ -7,6 +7,7 @@ import torch
 from rollout_cases import LENGTHS, MODES, SAMPLING, make_policy, make_prompts, pad, streams
 
 from spg_trainer.rollout import rollout
+from spg_trainer.rollout.sample import log_exponential
 from spg_trainer.seeding import generator
 
 
@@ -57,16 +58,28 @@ def test_ties_go_to_the_first_token_and_the_first_position():
     assert out.reveal_step[0].tolist() == sorted(out.reveal_step[0].tolist())
 
 
-def test_one_generator_of_each_row_is_used_and_no_global_one():
-    policy = make_policy(torch.float32)
+def test_one_generator_of_each_row_is_used_and_no_global_one(device):
+    policy = make_policy(torch.float32, device=device)
     prompts = [make_prompts(policy)[0]] * 3
     sampling = replace(SAMPLING, temperature=1.0)
-    before = torch.get_rng_state()
-    same = rollout(policy, *pad(policy, prompts), sampling, [generator(1, "row") for _ in prompts])
-    assert torch.equal(torch.get_rng_state(), before)
+    state = torch.cuda.get_rng_state if device == "cuda" else torch.get_rng_state
+    before = state()
+    twins = [generator(1, "row", device=device) for _ in prompts]
+    same = rollout(policy, *pad(policy, prompts), sampling, twins)
+    assert torch.equal(state(), before)
     assert torch.equal(same.completion_ids[0], same.completion_ids[1])
-    other = rollout(policy, *pad(policy, prompts), sampling, streams(3))
+    other = rollout(policy, *pad(policy, prompts), sampling, streams(3, device=device))
     assert not torch.equal(other.completion_ids[0], other.completion_ids[1])
+
+
+def test_only_an_exact_zero_is_kept_from_the_logarithm(monkeypatch):
+    """Real draws are as small as 2**-31 and smaller; clipping them would change the law of rare tokens."""
+    draws = torch.tensor([0.0, 2.0**-100, 2.0**-31, 1.0])
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda self, generator: self.copy_(draws))
+    noise = log_exponential((4,), [None, None], torch.device("cpu"))
+    assert noise.shape == (2, 4) and noise.isfinite().all()
+    assert torch.allclose(noise[0, 1:], draws[1:].log())
+    assert noise[0, 0] < noise[0, 1]
 
 
 def test_large_heads_are_computed_in_pieces(monkeypatch):

@@ -20,7 +20,7 @@ from spg_trainer.evaluate import evaluate
 from spg_trainer.model_card import command_line
 from spg_trainer.models import LLaDAForMaskedLM, Policy
 from spg_trainer.rollout import encode_prompts
-from spg_trainer.sft import denoising_loss, hide, learning_rate, base_policy, sampling, sft
+from spg_trainer.sft import base_policy, denoising_loss, hide, learning_rate, sampling, sft
 
 SMALL = SftCommand(
     env="count",

@@ -6,19 +6,16 @@ import numpy as np
 import pytest
 import torch
 from likelihood_cases import naive_logps, relative
-from trainer_cases import (
+from process_cases import (
     DTYPES,
     NORMALIZERS,
-    change,
     gradient_config,
     half_dull,
     loop_config,
     one_step,
-    rows,
-    small_config,
     two_processes,
-    weights,
 )
+from trainer_cases import change, rows, small_config, weights
 
 from spg_trainer.batch import Batch
 from spg_trainer.run import start
@@ -101,7 +98,7 @@ def test_the_case_is_what_it_says(place):
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
 def test_the_gradient_is_that_of_plain_autograd_over_every_completion(place, whole, normalizer):
-    """Nothing skipped, nothing cut: whole softmax, all rows at once, masks from the streams of problem and generation."""
+    """Nothing skipped, nothing cut: whole softmax, all rows at once, masks keyed by problem and generation."""
     run = start(gradient_config(place(), "float64", normalizer), quiet=True)
     scored = collect(run, 0)
     run.folder.release()

@@ -5,12 +5,10 @@ import functools
 import json
 import os
 import shutil
-import socket
-import subprocess
+import string
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +20,6 @@ import envs
 from spg_trainer.algorithms import Loss
 from spg_trainer.algorithms.registry import ALGORITHMS
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.collect import choose_problems
 from spg_trainer.config import (
     BatchConfig,
     Config,
@@ -32,12 +29,10 @@ from spg_trainer.config import (
     OutputConfig,
     RolloutConfig,
 )
-from spg_trainer.evaluate import evaluate
-from spg_trainer.models import load_model, new_tiny, tiny_tokenizer
+from spg_trainer.models import new_tiny, tiny_tokenizer
 from spg_trainer.models.pretrained import quiet
 from spg_trainer.rollout import Sampling
-from spg_trainer.run import start
-from spg_trainer.train import train, train_step
+from spg_trainer.train import train
 
 HERE = Path(__file__).resolve().parent
 ENV = "trainer_cases:test/Letters-v0"
@@ -108,10 +103,17 @@ ALGORITHMS["probe"] = "trainer_cases:Probe"
 ALGORITHMS["reference_probe"] = "trainer_cases:ReferenceProbe"
 
 
-def save_tiny(folder: Path, *, end: float = 2.0, **sizes: int) -> Path:
+def save_tiny(
+    folder: Path,
+    *,
+    end: float = 2.0,
+    letters: str = string.ascii_lowercase,
+    letter: float = 1.5,
+    **sizes: int,
+) -> Path:
     """An untrained model that writes unequal lengths, letters and other things, in a folder for `--model`.
 
-    end: log-odds of either end token against any other token.
+    end, letter: log-odds of each end token, and of each of `letters`, against any other token.
     """
     model = new_tiny(**{"hidden_size": 16, "layers": 1, "heads": 2, "ffn": 24, "max_length": 128, **sizes})
     tokenizer = tiny_tokenizer()
@@ -125,8 +127,8 @@ def save_tiny(folder: Path, *, end: float = 2.0, **sizes: int) -> Path:
         head = model.get_output_embeddings().weight
         for token in (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|eot_id|>")):
             head[token] += end * direction
-        for token in tokenizer.convert_tokens_to_ids([chr(c) for c in range(97, 123)]):
-            head[token] += 1.5 * direction
+        for token in tokenizer.convert_tokens_to_ids(list(letters)):
+            head[token] += letter * direction
     with quiet():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -160,7 +162,9 @@ def small_config(output: Path | None, *, model: Path | None = None, **changes: A
         batch=BatchConfig(prompts_per_step=4, num_generations=4, per_device_batch_size=8),
         optimizer=OptimizerConfig(learning_rate=1e-2, weight_decay=0.01, max_grad_norm=1.0),
         eval=EvalConfig(eval_problems=4),
-        output=OutputConfig(output_dir=None if output is None else str(output), sample_steps=1, board_steps=0),
+        output=OutputConfig(
+            output_dir=None if output is None else str(output), sample_steps=1, board_steps=0
+        ),
     )
     return change(config, **changes)
 
@@ -171,7 +175,11 @@ def change(config: Config, **changes: Any) -> Config:
         if hasattr(config, name):
             config = replace(config, **{name: value})
             continue
-        part = next(p for p in ("rollout", "batch", "optimizer", "eval", "output", "model") if name in vars(getattr(config, p)))
+        part = next(
+            p
+            for p in ("rollout", "batch", "optimizer", "eval", "output", "model")
+            if name in vars(getattr(config, p))
+        )
         config = replace(config, **{part: replace(getattr(config, part), **{name: value})})
     return config
 
@@ -199,6 +207,51 @@ def same_weights(left: Path, right: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def step(folder: Path, number: int) -> Path:
+    """A run's checkpoint."""
+    return folder / "checkpoints" / f"step-{number:06d}"
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """The steps of a run's checkpoints."""
+    return sorted(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))
+
+
+def steps_of(folder: Path) -> list[int]:
+    """The steps of a run's rows."""
+    return [row["step"] for row in rows(folder / "metrics.jsonl")]
+
+
+EVALUATION = Sampling(10, 5, 6, 1.0)
+"""How the small settings decode, with noise."""
+LORA = {"lora_r": 2, "lora_alpha": 4}
+
+
+@functools.cache
+def finished_run() -> tuple[Path, dict[str, Any]]:
+    """A run of three steps that kept all its checkpoints, and its summary; made once a session, read only."""
+    folder = session_folder("finished-") / "run"
+    return folder, train(small_config(folder, save_steps=1, keep=9, eval_steps=2), quiet=True)
+
+
+def assert_equal_runs(folder: Path, expected: Path) -> None:
+    """Metrics, samples and evaluations byte for byte; weights and Adam's state bit for bit; timings complete."""
+    for name in ("metrics.jsonl", "samples", "eval"):
+        places = [expected / name] if (expected / name).is_file() else sorted((expected / name).iterdir())
+        assert places
+        for place in places:
+            assert (folder / place.relative_to(expected)).read_bytes() == place.read_bytes(), place.name
+    assert same_weights(folder / "model", expected / "model")
+    last = len(rows(expected / "metrics.jsonl"))
+    states = [adam_state(step(place, last)) for place in (folder, expected)]
+    assert states[0] and all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+    assert same_weights(step(folder, last), step(expected, last))
+    assert [row["step"] for row in rows(folder / "timings.jsonl")] == list(range(1, last + 1))
+    summaries = [json.loads((place / "summary.json").read_text()) for place in (folder, expected)]
+    for key in ("steps", "updates", "eval_before", "eval_after", "gain", "seed", "versions"):
+        assert summaries[0][key] == summaries[1][key], key
+
+
 def child_environment(**more: str) -> dict[str, str]:
     """The environment of a subprocess that finds the same packages and this folder."""
     paths = [str(HERE), *(p for p in sys.path if p and p != str(HERE))]
@@ -210,108 +263,3 @@ def child_environment(**more: str) -> dict[str, str]:
         "LETTERS_MODEL": str(tiny_folder()),
         **more,
     }
-
-
-def run_processes(program: str, arguments: Sequence[str], count: int = 2, timeout: float = 240) -> None:
-    """Runs a Python program in `count` processes that form a gloo group; raises with their output if one fails."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, *arguments],
-            env=child_environment(
-                RANK=str(rank),
-                LOCAL_RANK=str(rank),
-                WORLD_SIZE=str(count),
-                MASTER_ADDR="127.0.0.1",
-                MASTER_PORT=port,
-            ),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    try:
-        said = [process.communicate(timeout=timeout)[0] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    failed = [text for process, text in zip(started, said, strict=True) if process.returncode]
-    if failed:
-        raise RuntimeError("\n".join(failed))
-
-
-def one_step(config: Config) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The whole gradient that the optimizer would be given in the first step, and the step's metrics.
-
-    With a large max_grad_norm it is not clipped; the weights stay as they are.
-    """
-    run = start(config, quiet=True)
-    found: list[torch.Tensor] = []
-    run.optimizer.step = lambda: found.append(torch.cat([p.grad.flatten() for p in run.parameters]))
-    train_step(run)
-    run.folder.release()
-    (gradient,) = found
-    return gradient, run.history[-1]
-
-
-NORMALIZERS = ("tokens", "completions", "length")
-DTYPES = ("float64", "float32")
-
-
-def half_dull() -> str:
-    """The second half of the first step's problems: those of the second of two processes."""
-    return ",".join(str(index) for index in choose_problems(0, 0, 4, PROBLEMS)[2:])
-
-
-def gradient_config(output: Path, dtype: str, normalizer: str, **changes: Any) -> Config:
-    """A step whose second half has no signal, with lengths and prompts that differ, unclipped."""
-    config = small_config(output, dtype=dtype, max_grad_norm=1e9, env_args={"dull": half_dull()})
-    return change(config, **{"algorithm_args": {**config.algorithm_args, "normalizer": normalizer}, **changes})
-
-
-def loop_config(output: Path, **changes: Any) -> Config:
-    """A whole run in float64 that two processes can share."""
-    return small_config(output, dtype="float64", num_iterations=2, max_steps=2, **changes)
-
-
-EVALUATION = Sampling(10, 5, 6, 1.0)
-
-
-def in_each_process(folder: str) -> None:
-    """What one of two processes does; the first leaves gradients, metrics, an evaluation and a run in `folder`."""
-    here, rank = Path(folder), int(os.environ["RANK"])
-    found: dict[str, Any] = {}
-    for dtype in DTYPES:
-        for normalizer in NORMALIZERS:
-            name = f"{dtype}-{normalizer}"
-            found[name] = one_step(gradient_config(here / name, dtype, normalizer))
-    found["probe"] = one_step(gradient_config(here / "probe", "float64", "tokens", algorithm="probe", algorithm_args={}))
-    found["active"] = [len(shown["logps"]) for shown in Probe.seen]
-    train(loop_config(here / "loop"), quiet=True)
-    run = start(small_config(here / "evaluate"), quiet=True)
-    run.folder.release()
-    policy = load_model(str(tiny_folder()), dtype="float64", device="cpu")
-    result = evaluate(policy, Letters("test", size=7), EVALUATION, num_generations=2, accelerator=run.accelerator)
-    found["evaluation"] = {**result.summary(), "rows": result.rows}
-    torch.save(found, here / f"rank-{rank}.pt")
-
-
-def two_processes() -> Path:
-    """The folder that two gloo processes filled by `in_each_process`; they are run once a session."""
-    folder, failure = _two_processes()
-    if failure is not None:
-        raise failure
-    return folder
-
-
-@functools.cache
-def _two_processes() -> tuple[Path, Exception | None]:
-    folder = session_folder("processes-")
-    try:
-        run_processes("import sys, trainer_cases; trainer_cases.in_each_process(sys.argv[1])", [str(folder)])
-    except Exception as error:
-        return folder, error
-    return folder, None

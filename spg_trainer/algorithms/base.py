@@ -43,6 +43,8 @@ class Algorithm(ABC):
     block_length: int = 32
     """Tokens of a block for `block` and `block_active`, >= 1; usually that of the rollout."""
 
+    ends: ClassVar[Literal["any", "eos"]] = "any"
+    """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
     needs_old_logps: ClassVar[bool] = False
     needs_ref_logps: ClassVar[bool] = False
 
@@ -52,6 +54,9 @@ class Algorithm(ABC):
             if words and str in map(type, words) and value not in words:
                 raise ConfigError(f"{name}={value!r}: expected one of {', '.join(words)}")
         self.require("num_masks", self.num_masks >= 1, "1 or more, e.g. 2")
+        if self.masking == "trajectory":
+            exact = self.p_mask_prompt == 0
+            self.require("p_mask_prompt", exact, "0 for masking=trajectory, which shows what the sampler saw")
         self.require("p_mask_prompt", 0 <= self.p_mask_prompt < 1, "from 0 up to, but not, 1, e.g. 0.15")
         self.require("block_length", self.block_length >= 1, "1 or more, e.g. 32")
 

@@ -98,8 +98,8 @@ class SPG(Algorithm):
             result = {
                 "bound/share": lower.new_tensor(len(lower) / count),
                 "bound/elbo": (lower / length).sum() / count,
-                "loss/positive": terms[positive].sum(),
-                "loss/negative": terms[~positive].sum(),
+                "loss/positive": (terms * positive).sum(),
+                "loss/negative": (terms * ~positive).sum(),
             }
             if upper is not None:
                 result["bound/eubo"] = (upper / length).sum() / count

@@ -14,6 +14,8 @@ Taken over from the code (what the paper says in brackets):
    drawn].
 5. Only A > 0 takes the ELBO [A >= 0]; A = 0 contributes nothing either way.
 6. The sum is divided by the number of tokens [by the number of completions].
+7. Only the tokenizer's eos ends a completion (LLaDA: endoftext), in rollout, masks and text; the end-of-turn
+   token is a token like any other.
 
 Deliberately not reproduced:
 
@@ -23,6 +25,10 @@ Deliberately not reproduced:
   reseeding of every global generator in each loss call: masks are fresh and come from private streams.
 - Probabilities from a second softmax in bfloat16, whose powers underflow to zero and drop the token: here
   in log space.
+- Rollouts in train mode with dropout, with noise drawn in bfloat16: here in evaluation mode and float32.
+- A silent floor where steps do not divide by blocks, and prompts cut on the left at 200 or 1500 tokens: here
+  errors, and nothing is cut.
+- LoRA dropout 0.05 (here 0 unless asked for) and NF4-quantised base weights.
 - Reward quirks, which belong to the environments.
 """
 
@@ -30,7 +36,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -49,6 +55,8 @@ class SPGRepro(SPG):
     """`block` draws blocks as the code does (its `block_random`)."""
     advantage: Literal["mean"] = "mean"
     normalizer: Literal["tokens"] = "tokens"
+
+    ends: ClassVar[Literal["any", "eos"]] = "eos"
 
     @property
     def strategy(self) -> Strategy:

@@ -116,7 +116,7 @@ class _Worker:
             copies = copies[needed]
         rows, samples = self.rows_and_samples(copies)
         batch = sequences(self.rollouts, self.masks, rows, samples, self.mask_id)
-        with _replayed(random_state):
+        with _replayed(self.model, random_state):
             hidden = scored_states(self.model, batch)
         self.backward(batch, hidden, self.pick(coefficients, copies))
 
@@ -148,23 +148,30 @@ _SUMMABLE = (torch.float32, torch.float64)
 
 
 def _random_state(model: nn.Module) -> list[Tensor] | None:
-    """The global generators' states (CPU, then CUDA) where dropout acts; None where a pass draws nothing."""
+    """The global generators' states (CPU, then the model's GPU) where dropout acts; None where nothing is drawn."""
     for module in model.modules():
         rate = module.p if isinstance(module, nn.Dropout) else getattr(module, "attention_dropout", 0.0)
         if module.training and rate:
-            cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
-            return [torch.get_rng_state(), *cuda]
+            device = _cuda_device(model)
+            return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device else [])]
     return None
 
 
+def _cuda_device(model: nn.Module) -> torch.device | None:
+    """The GPU that the model draws from; None on a CPU."""
+    device = next(model.parameters()).device
+    return device if device.type == "cuda" else None
+
+
 @contextmanager
-def _replayed(state: list[Tensor] | None) -> Iterator[None]:
+def _replayed(model: nn.Module, state: list[Tensor] | None) -> Iterator[None]:
     """Runs the block under an earlier state of the global generators, then puts them back."""
     if state is None:
         yield
         return
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if len(state) > 1 else []):
+    device = _cuda_device(model)
+    with torch.random.fork_rng(devices=[device] if device else []):
         torch.set_rng_state(state[0])
-        if len(state) > 1:
-            torch.cuda.set_rng_state(state[1])
+        if device:
+            torch.cuda.set_rng_state(state[1], device)
         yield

@@ -75,16 +75,23 @@ class Strategy(ABC):
     num_masks: int = 2
     p_mask_prompt: float = 0.0
 
-    contexts: ClassVar[bool] = True
-    """Whether different masks show the same token in different contexts."""
     unbiased: ClassVar[bool] = True
     target: ClassVar[str] = ""
     """The quantity that the ELBO equals in the mean over all masks, with a clean prompt."""
 
     @property
+    def contexts(self) -> bool:
+        """Whether different masks show the same token in different contexts."""
+        return True
+
+    @property
     def has_eubo(self) -> bool:
         """Whether an upper bound can be formed: it compares at least two contexts of one token."""
         return self.contexts and self.num_masks > 1
+
+    def check(self, size: int) -> None:
+        """Raises ConfigError if completions of `size` tokens cannot be masked this way; all can unless said."""
+        return
 
     def draw(self, rollouts: Rollouts, streams: Streams) -> Masks:
         """Masks M copies of every completion.
@@ -96,6 +103,7 @@ class Strategy(ABC):
         lengths = rollouts.completion_mask.sum(-1).tolist()
         reveal_step = rollouts.reveal_step.cpu().numpy()
         (rows, width), size = prompt.shape, reveal_step.shape[1]
+        self.check(size)
         hidden = np.zeros((rows, self.num_masks, width + size), dtype=bool)
         scored = np.zeros((rows, self.num_masks, size), dtype=bool)
         weight = np.zeros((rows, self.num_masks, size))
@@ -169,17 +177,25 @@ class BlockModuloMasks(BlockMasks):
     """`block` with the block draw of SPG's code: a permutation of all T/block_length blocks, modulo those
     in use.
 
-    The draw is not uniform where a completion ends early, and masks may share a block. Raises ConfigError
-    where there are fewer blocks than masks.
+    The draw is not uniform where a completion ends early, and masks may share a block.
     """
+
+    def check(self, size: int) -> None:
+        """Raises ConfigError where `size` completion tokens hold fewer blocks than there are masks."""
+        blocks = _blocks(size, self.block_length)
+        if blocks >= self.num_masks:
+            return
+        fitting = [n for n in range(1, size + 1) if size % n == 0 and size // n >= self.num_masks]
+        remedies = [f"--algorithm-args num_masks={blocks}"] if blocks > 1 or not fitting else []
+        if fitting:  # a step per token can be shared by any blocks
+            remedies.insert(0, f"--block-length {fitting[-1]} --diffusion-steps {size}")
+        raise ConfigError(
+            f"num_masks={self.num_masks}: each mask takes a block of its own, but {size} completion tokens hold "
+            f"only {blocks} of block_length={self.block_length}; use {' or '.join(remedies)}"
+        )
 
     def plan(self, length: int, reveal_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
         blocks = _blocks(len(reveal_step), self.block_length)
-        if blocks < self.num_masks:
-            raise ConfigError(
-                f"num_masks={self.num_masks} needs as many blocks, but {len(reveal_step)} completion tokens "
-                f"hold only {blocks} of block_length={self.block_length}; lower one by --algorithm-args"
-            )
         order = shared().permutation(blocks)[: self.num_masks] % _blocks(length, self.block_length)
         return Plan(length, order, slice(0, length), 1.0, reveal_step)
 
@@ -194,12 +210,17 @@ class ActiveBlockMasks(Strategy):
 
     All M masks of a completion share the block, so that they see its tokens in different contexts; a token
     weighs n_b/k inside the block, and the bounds are scaled by the number of blocks. block_length: tokens,
-    >= 1.
+    >= 1; with 1 a token is always hidden alone, and there is no upper bound.
     """
 
     block_length: int = 32
 
     target: ClassVar[str] = "the block ELBO of semi-autoregressive decoding"
+
+    @property
+    def contexts(self) -> bool:
+        """Whether different masks show the same token in different contexts."""
+        return self.block_length > 1
 
     def plan(self, length: int, reveal_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
         blocks = _blocks(length, self.block_length)
@@ -223,8 +244,12 @@ class TrajectoryMasks(Strategy):
     as the sampler saw them, too, and never scored.
     """
 
-    contexts: ClassVar[bool] = False
     target: ClassVar[str] = "the log-probability of the path that the sampler took"
+
+    @property
+    def contexts(self) -> bool:
+        """False: a token is only ever shown as it was when the sampler revealed it."""
+        return False
 
     def plan(self, length: int, reveal_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
         revealed = reveal_step[:length]

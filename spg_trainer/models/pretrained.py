@@ -106,7 +106,7 @@ class Pretrained:
 def token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast, name: str) -> dict[str, Any]:
     """mask_id, pad_id and end_token_ids, from the model's config first and its tokenizer second.
 
-    Raises ModelError if there is no mask token, or if it cannot be one.
+    Raises ModelError if there is no mask token, if it cannot be one, or if no token ends a text.
     """
     size = config.vocab_size
     mask = config.mask_token_id
@@ -125,6 +125,12 @@ def token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast, name: str
     for value in (config.eos_token_id, tokenizer.eos_token_id, tokenizer.get_vocab().get(TURN_END)):
         found = value if isinstance(value, list) else [value]
         ends += [token for token in found if token is not None and token not in ends]
+    if not ends:
+        raise ModelError(
+            f"model {name!r} has no end token: neither eos_token_id in its config.json nor eos_token in its "
+            f"tokenizer_config.json is set, and its tokenizer has no {TURN_END}; add eos_token_id, or every "
+            "completion would run to its full length"
+        )
     if mask in ends:
         raise ModelError(f"model {name!r}: token {mask} is both mask and end token; correct its config.json")
     choices = (tokenizer.pad_token_id, config.pad_token_id, *ends, 0)

@@ -18,8 +18,9 @@ from spg_trainer.rollout.schedule import Sampling
 _MAX_LOGITS = 2**26
 """Logits alive at once (256 MB in float32); whole rows only, because a row's noise is one draw."""
 
-_MIN_EXPONENTIAL = 2.0**-26
-"""Below the smallest value that torch draws; a draw of 0 would make its token infinitely likely."""
+_MIN_EXPONENTIAL = torch.finfo(torch.float32).tiny
+"""Guards against an exact 0 only, whose infinite logarithm would turn the forbidden mask's score into NaN. Real
+draws go down to 2**-24 on CUDA and below 2**-30 on a CPU; a larger bound would change what rare tokens score."""
 
 
 def sample_tokens(

@@ -25,6 +25,24 @@ class Sampling:
     temperature: float = 0.0
     remasking: Remasking = "low_confidence"
 
+    @classmethod
+    def at_rate(
+        cls,
+        max_completion_length: int,
+        block_length: int,
+        tokens_per_step: float,
+        temperature: float = 0.0,
+        remasking: Remasking = "low_confidence",
+    ) -> "Sampling":
+        """Blocks no longer than the completion, and the steps that reveal about so many tokens each.
+
+        The steps are rounded to a multiple of the number of blocks, so that every block has as many.
+        """
+        block = min(block_length, max_completion_length)
+        blocks = max(1, max_completion_length // block) if block > 0 else 1  # `check` tells of block 0
+        steps = max(1, round(max_completion_length / blocks / tokens_per_step)) * blocks
+        return cls(max_completion_length, block, steps, temperature, remasking)
+
     @property
     def num_blocks(self) -> int:
         """Blocks of a completion."""
