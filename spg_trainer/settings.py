@@ -192,7 +192,7 @@ def refuse_changes(recorded: Path, config: Config) -> None:
         raise CheckpointError(
             f"{recorded} cannot be read as settings ({held}). Start a new run with another --output-dir."
         )
-    before = flat(held)
+    before = flat(held, FREE)
     after = flat(plain(asdict(config)), FREE)
     changed = [k for k in sorted(before.keys() | after.keys()) if before.get(k) != after.get(k)]
     if changed:
