@@ -177,6 +177,10 @@ def run_train(config: Config) -> None:
     from spg_trainer.train import train
 
     train(replace(config, config=None))
+    if processes > 1:
+        from accelerate import PartialState
+
+        PartialState().destroy_process_group()  # or a thread of gloo may abort the process as it ends
 
 
 def try_out(config: Config) -> None:

@@ -8,6 +8,7 @@ from spg_trainer.config import EvalCommand
 from spg_trainer.console import Console
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluate import Evaluation, evaluate, settings
+from spg_trainer.files import probe
 from spg_trainer.installed import envs
 from spg_trainer.models import load_model
 from spg_trainer.policy import ending_with
@@ -26,22 +27,25 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
     """Evaluates a model at every completion length of the command; returns length -> evaluation.
 
     Raises:
-        ConfigError: numbers out of range, sizes that do not divide, several generations at temperature 0.
+        ConfigError: numbers out of range, sizes that do not divide, several generations at temperature 0, a file of
+            another result in the way.
+        CheckpointError: the results cannot be written, which is told before the model is opened.
     """
     check_eval(command)
     console = Console(quiet=quiet)
     samplings = [sampling(command, length) for length in command.max_completion_length]
     weights = {"reward_weights": dict(command.reward_weights)} if command.reward_weights else {}
     env = envs.make(command.env, split=command.split, **weights, **command.env_args)
+    folder = output_folder(command)
+    if folder is not None:
+        probe(folder.path / "eval", ADVICE)
     m = command.model
     policy = load_model(m.model, env=command.env, dtype=m.dtype, device=m.device, revision=m.revision)
     policy = ending_with(policy, model_environment(m.model).get("ends", "any"))
     if policy.note:
         console.warn(policy.note)
-    folder = output_folder(command)
-    if folder is not None:
-        for chosen in samplings:
-            refuse_other_result(folder, command, env, chosen, policy.source)
+    for chosen in samplings if folder else ():
+        refuse_other_result(folder, command, env, chosen, policy.source)
     found: dict[int, Evaluation] = {}
     count = min(command.num_problems or len(env), len(env))
     for chosen in samplings:

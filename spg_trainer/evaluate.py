@@ -109,13 +109,17 @@ def evaluate(
         rows += evaluation_rows(policy, env, scored)
         if advance:
             advance(len(mine[start : start + chunk]) * world)
-    if world > 1:
+    split = getattr(env, "split", split)  # an author need not keep the argument
+    return count_up(gathered(rows, world), env, sampling, num_generations, seed, split)
+
+
+def gathered(rows: list[dict[str, Any]], num_processes: int) -> list[dict[str, Any]]:
+    """The rows of all processes, in the order of problems and generations."""
+    if num_processes > 1:
         from accelerate.utils import gather_object
 
         rows = gather_object(rows)
-    rows.sort(key=lambda row: (row["index"], row["generation"]))
-    split = getattr(env, "split", split)  # an author need not keep the argument
-    return count_up(rows, env, sampling, num_generations, seed, split)
+    return sorted(rows, key=lambda row: (row["index"], row["generation"]))
 
 
 def check_counts(num_problems: int, num_generations: int, sampling: Sampling) -> None:

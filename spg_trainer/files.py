@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -157,6 +158,13 @@ def bury(path: Path) -> Path:
     if path.exists():
         os.replace(path, grave)
     return grave
+
+
+def probe(folder: Path, advice: str) -> None:
+    """Makes a folder, if it is not there, and writes into it; raises CheckpointError with `advice` if it cannot."""
+    with writing(folder, advice):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def rehearse(target: Path, advice: str) -> None:

@@ -9,6 +9,7 @@ import yaml
 
 from spg_trainer.config import Config, EvalCommand, LoadConfig, ModelConfig, SftCommand
 from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.files import flat, plain
 from spg_trainer.resolve import is_adapter
 from spg_trainer.rollout import Sampling
 
@@ -181,24 +182,6 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(plain(asdict(config)), sort_keys=False, allow_unicode=True)
 
 
-def plain(value: Any) -> Any:
-    """Tuples as lists, so that YAML needs no tags."""
-    if isinstance(value, Mapping):
-        return {k: plain(v) for k, v in value.items()}
-    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}`; settings that may change on resume are left out."""
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{path}{key}"
-        if name in FREE:
-            continue
-        out.update(flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
-    return out
-
-
 def refuse_changes(recorded: Path, config: Config) -> None:
     """Raises ConfigError if a run's own settings differ from `config` where they may not."""
     try:
@@ -209,8 +192,8 @@ def refuse_changes(recorded: Path, config: Config) -> None:
         raise CheckpointError(
             f"{recorded} cannot be read as settings ({held}). Start a new run with another --output-dir."
         )
-    before = flat(held)
-    after = flat(plain(asdict(config)))
+    before = flat(held, FREE)
+    after = flat(plain(asdict(config)), FREE)
     changed = [k for k in sorted(before.keys() | after.keys()) if before.get(k) != after.get(k)]
     if changed:
         listed = "; ".join(f"{k} was {before.get(k)!r}, now {after.get(k)!r}" for k in changed)

@@ -1,6 +1,7 @@
 """The gradient of one step, and what two gloo processes make of the same settings."""
 
 import functools
+import itertools
 import os
 import socket
 import subprocess
@@ -26,14 +27,15 @@ from trainer_cases import (
 
 from spg_trainer.collect import choose_problems
 from spg_trainer.config import Config
+from spg_trainer.errors import TrainingError
 from spg_trainer.evaluate import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.run import start
 from spg_trainer.train import train, train_step
 
 
-def run_processes(program: str, arguments: Sequence[str], count: int = 2, timeout: float = 240) -> None:
-    """Runs a Python program in `count` processes that form a gloo group; raises with what they said if one fails."""
+def run_processes(program: str, arguments: Sequence[str], count: int = 2, timeout: float = 240) -> list[str]:
+    """Runs a Python program in `count` processes that form a gloo group; what each said, raised if one fails."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -58,13 +60,14 @@ def run_processes(program: str, arguments: Sequence[str], count: int = 2, timeou
     for process in started:
         process.kill()
         process.wait()
+    said = []
+    for output in outputs:
+        output.seek(0)
+        said.append(output.read())
     if any(process.returncode for process in started):
-        said = []
-        for output in outputs:
-            output.seek(0)
-            said.append(output.read())
         codes = [process.returncode for process in started]
         raise RuntimeError(f"exit codes {codes}\n" + "\n---\n".join(said))
+    return said
 
 
 def one_step(config: Config) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -103,6 +106,25 @@ def loop_config(output: Path, **changes: Any) -> Config:
     return small_config(output, dtype="float64", num_iterations=2, max_steps=2, **changes)
 
 
+def failing(folder: Path, rank: int) -> str:
+    """What this process says when the task of the second one fails in step 2, after one finished step."""
+    count, original = itertools.count(), Letters.score
+
+    def broken(self: Letters, problem: Any, completion: str) -> Any:
+        if rank == 1 and self.part == "train" and next(count) >= 8:
+            raise ValueError("no such letter")
+        return original(self, problem, completion)
+
+    Letters.score = broken
+    try:
+        train(small_config(folder, save_steps=0), quiet=True)
+    except TrainingError as error:
+        return str(error)
+    finally:
+        Letters.score = original
+    return ""
+
+
 def in_each_process(folder: str) -> None:
     """What one of two processes does; the first leaves gradients, metrics, an evaluation and a run in `folder`."""
     here, rank = Path(folder), int(os.environ["RANK"])
@@ -116,6 +138,7 @@ def in_each_process(folder: str) -> None:
     )
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
     train(loop_config(here / "loop"), quiet=True)
+    found["failure"] = failing(here / "failing", rank)
     run = start(small_config(here / "evaluate"), quiet=True)
     run.folder.release()
     policy = load_model(str(tiny_folder()), dtype="float64", device="cpu")

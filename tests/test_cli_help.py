@@ -44,7 +44,7 @@ LINES = [
     "",
     "--model some/where --seed 7 --lora-r 8 --learning-rate 1e-5",
     "--env-args blanks=4-11 --algorithm-args num_masks=3 negatives=elbo --reward-weights cells=0.25 correct=1",
-    "--algorithm spg_repro --max-minutes 2.5 --eval-steps=5 --no-gradient-checkpointing --block-length 10 --output-dir out",
+    "--algorithm spg_repro --max-minutes 2.5 --eval-steps=5 --block-length 10 --output-dir out",
 ]
 
 

@@ -52,6 +52,17 @@ def policy() -> Policy:
 # what is drawn
 
 
+def test_a_problem_that_raises_is_named() -> None:
+    class Torn(Count):
+        def problem(self, index: int) -> envs.Problem:
+            raise KeyError(f"row {index}")
+
+    with pytest.raises(envs.EnvError, match="problem 0 of Torn: KeyError 'row 0'"):
+        shares({}, Torn())
+    with pytest.raises(envs.EnvError, match=r"problem \d of Torn: KeyError"):
+        draw(Torn(), {"right": 1.0}, 0, 0, 1)
+
+
 def test_a_row_depends_on_seed_step_and_row_only() -> None:
     env, mix = Count(), {"right": 0.5, "short": 0.5}
 

@@ -232,3 +232,26 @@ def test_importing_envs_brings_no_torch():
     code = "import sys, envs; envs.make('sudoku'); print({'torch', 'numba', 'datasets'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+class Torn(Doubling):
+    """Some of its problems are not there."""
+
+    def problem(self, index: int) -> Problem:
+        rows = {"row 0": 0}
+        return Problem(str(rows[f"row {index}"]), {"answer": 0})
+
+
+envs.register("my/Torn-v0", Torn)
+
+
+@pytest.mark.parametrize("split", [None, "train"])
+def test_a_problem_that_raises_is_named_with_its_line(split):
+    env = envs.make("torn", **({"split": split} if split else {}))
+    number = 3 if split is None else int(env.indices[3])
+    wanted = rf"problem {number} of my/Torn-v0: KeyError 'row {number}'"
+    wanted += r"\n.*test_envs_contract.py:\d+, in problem: .*rows\["
+    with pytest.raises(EnvError, match=wanted):
+        env.reset(options={"index": 3})
+    with pytest.raises(EnvError, match=wanted):
+        envs.TextVectorEnv(env, 1).reset(options={"index": [3]})

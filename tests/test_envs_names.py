@@ -218,6 +218,23 @@ def test_a_split_without_problems_is_told():
         envs.make("tiny", split="validation" if splits != ["validation"] else "test")
 
 
+def test_more_problems_than_can_be_divided_are_told_and_not_listed():
+    vast = _new_class("Vast")
+    vast.__len__ = lambda self: 10**12
+    envs.register("test/Vast-v0", vast)
+    assert len(envs.make("vast")) == 10**12
+    with pytest.raises(EnvError, match=r"vast has 1000000000000 problems, more than the 100000000 .*`split`"):
+        envs.make("vast", split="train")
+
+
+def test_the_division_does_not_depend_on_how_it_is_cut(monkeypatch):
+    base = _new_class("Cut")()
+    type(base).__len__ = lambda self: 1000
+    whole = DividedEnv(base, "validation").indices
+    monkeypatch.setattr("envs.divide._CHUNK", 7)
+    assert np.array_equal(DividedEnv(base, "validation").indices, whole) and 60 < len(whole) < 140
+
+
 def _opens(name: str, split: str) -> bool:
     try:
         return len(envs.make(name, split=split)) > 0

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import envs
 from spg_trainer import Sampling, cli, evaluate, load_model
 from spg_trainer.config import EvalCommand, ModelConfig
-from spg_trainer.errors import ConfigError
-from spg_trainer.eval_command import evaluate_lengths, line
+from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.eval_command import evaluate_lengths, line, result_name, sampling
 from spg_trainer.models import Policy, new_tiny, save_model, tiny_tokenizer
 
 
@@ -71,7 +72,12 @@ def test_the_same_command_gives_the_same_completions(command: EvalCommand) -> No
     assert texts(num_problems=2) == first[:4], "the noise is keyed by problem and generation"
     policy = load_model(command.model.model, device="cpu")
     one = evaluate(
-        policy, "sudoku", Sampling(12, 12, 3, 1.0), num_generations=2, num_problems=3, rows_per_forward=1
+        policy,
+        envs.make("sudoku", split="test"),
+        Sampling(12, 12, 3, 1.0),
+        num_generations=2,
+        num_problems=3,
+        rows_per_forward=1,
     )
     assert [row["completion"] for row in one.rows] == first
     assert len(first) == 6 and first[0] != first[1]
@@ -194,6 +200,59 @@ def test_arguments_of_the_environment_are_part_of_a_results_name(
     }
     row = result.rows[0]
     assert row["reward"] == row["rewards"]["correct"] + row["rewards"]["cells"]
+
+
+def test_unusual_settings_are_part_of_a_results_name(command: EvalCommand) -> None:
+    def name(**changes: object) -> str:
+        return result_name(replace(command, **changes), "sudoku", 8)
+
+    assert name() == "sudoku-test-8"
+    assert name(temperature=0.9) == "sudoku-test-8-t0.9"
+    assert name(temperature=1.0, num_generations=4, seed=3) == "sudoku-test-8-t1-g4-s3"
+
+
+def test_a_result_of_other_settings_or_another_model_is_not_overwritten(
+    command: EvalCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = replace(command, max_completion_length=(8,), output_dir="results")
+    evaluate_lengths(once, quiet=True)
+    file = tmp_path / "results" / "eval" / "sudoku-test-8.json"
+    before = file.read_text()
+    evaluate_lengths(once, quiet=True)  # the same again may be written again
+    assert file.read_text() == before
+    module = import_module("spg_trainer.eval_command")
+    monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("told only after the work"))
+    with pytest.raises(
+        ConfigError, match=r"sudoku-test-8.json holds another result: diffusion_steps was 2, now 4"
+    ):
+        evaluate_lengths(replace(once, tokens_per_step=2), quiet=True)
+    with pytest.raises(ConfigError, match="num_problems was 3, now 2"):
+        evaluate_lengths(replace(once, num_problems=2), quiet=True)
+    file.write_text(before.replace(command.model.model, "GSAI-ML/LLaDA-8B-Base"))
+    with pytest.raises(ConfigError, match="model was 'GSAI-ML/LLaDA-8B-Base', now"):
+        evaluate_lengths(once, quiet=True)
+    file.write_text("{")
+    with pytest.raises(ConfigError, match="is in the way and holds no result"):
+        evaluate_lengths(once, quiet=True)
+
+
+def test_steps_are_a_multiple_of_the_blocks(command: EvalCommand) -> None:
+    for rate, steps in ((7, 4), (3, 8), (5, 4), (100, 2), (1, 24)):
+        found = sampling(replace(command, tokens_per_step=rate), 24)
+        assert (found.diffusion_steps, found.num_blocks) == (steps, 2), rate
+    with pytest.raises(ConfigError, match="block_length=0 must be"):
+        sampling(replace(command, block_length=0), 24)
+
+
+def test_a_folder_that_cannot_be_written_is_told_first_and_not_with_resume(
+    command: EvalCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = import_module("spg_trainer.eval_command")
+    monkeypatch.setattr(module, "load_model", lambda *_, **__: pytest.fail("told only after the work"))
+    (tmp_path / "results").write_text("a file where a folder should be")
+    with pytest.raises(CheckpointError, match="choose another --output-dir") as caught:
+        evaluate_lengths(replace(command, output_dir="results"), quiet=True)
+    assert "--resume" not in str(caught.value)
 
 
 def test_the_command_line_shows_a_line_per_length(command, model: Path, capsys, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 """Evaluation counts what happened: hand counts, pass@k, and the same result however the work is cut up."""
 
 import json
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +13,7 @@ from trainer_cases import ENV, EVALUATION, Letters, save_tiny, tiny_folder
 import envs
 from spg_trainer import evaluate
 from spg_trainer.errors import ConfigError
+from spg_trainer.evaluate import preset_sampling
 from spg_trainer.models import load_model
 from spg_trainer.rollout import Sampling
 from spg_trainer.statistics import wilson
@@ -165,3 +167,67 @@ def test_completions_start_with_their_prefix_and_are_judged_with_it(policy):
 
     found = evaluate(policy, Prefixed("test"), EVALUATION)
     assert all(row["completion"].startswith("abc ") and row["extracted"] == "a" for row in found.rows)
+
+
+class Boastful(Letters):
+    """Puts the trainer's own words into the reference."""
+
+    def problem(self, index):
+        own = {"correct": 1, "length": 99, "ended": True, "rewards": {}, "index": 7, "puzzle": "12"}
+        return envs.Problem(f"say {index}", own, metadata={"index": index})
+
+    def score(self, problem, completion):
+        return envs.Score({"correct": 0.0, "letters": 0.5}, "wrong")
+
+
+def test_an_authors_reference_changes_no_figure(policy):
+    found = evaluate(policy, Boastful("test", size=6), EVALUATION)
+    assert found.correct == 0 and found.rewards == {"correct": 0.0, "letters": 0.5}
+    assert [row["index"] for row in found.rows] == list(range(6))
+    assert all(row["correct"] is False and row["length"] <= 10 for row in found.rows)
+    assert all(row["puzzle"] == "12" for row in found.rows), "what is not ours is kept"
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"num_problems": -1}, "num_problems=-1: should be 0"),
+        ({"num_generations": 0}, "num_generations=0: should be at least 1"),
+    ],
+)
+def test_counts_out_of_range_are_refused(policy, counts, words):
+    with pytest.raises(ConfigError, match=words):
+        evaluate(policy, ENV, EVALUATION, **counts)
+
+
+def made_for(policy, folder, **said):
+    """The same model, as if it came from a folder that says this of itself."""
+    folder.mkdir()
+    (folder / "environment.json").write_text(json.dumps(said))
+    return replace(policy, source=str(folder))
+
+
+def test_without_lengths_those_of_the_models_own_kind_are_taken(policy, tmp_path):
+    def lengths(task, **said):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        chosen = preset_sampling(made_for(policy, folder, **said), task)
+        return chosen.max_completion_length, chosen.diffusion_steps, chosen.temperature
+
+    own = {"max_completion_length": 8, "block_length": 4, "diffusion_steps": 4}
+    assert lengths("sudoku", preset="tiny") == (20, 20, 0)
+    assert lengths("sudoku", preset="llada") == (256, 128, 0), "no model of 8B is measured at 20 tokens"
+    assert lengths("sudoku", preset="llada", env="spg/Sudoku-v0", rollout=own) == (8, 4, 0)
+    assert lengths("letters", preset="tiny", env="sudoku", rollout=own) == (64, 32, 0), (
+        "those of another task"
+    )
+
+
+def test_an_environment_by_name_gets_the_arguments_that_suit_the_model(policy, tmp_path):
+    few = made_for(policy, tmp_path / "b", preset="tiny", env="sudoku", env_args={"blanks": 2})
+    found = evaluate(few, "sudoku", EVALUATION, num_problems=1)
+    assert found.rows[0]["puzzle"].count("0") == 2 and found.settings["env"] == "sudoku[blanks=2]"
+    large = made_for(policy, tmp_path / "a", preset="llada", env="sudoku", env_args={"blanks": 2})
+    with pytest.raises(
+        ConfigError, match=r"prompt 0 has 1\d\d\d tokens"
+    ):  # the paper's prompt; this model is tiny
+        evaluate(large, "sudoku", EVALUATION, num_problems=1)

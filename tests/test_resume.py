@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+import yaml
 from trainer_cases import (
     assert_equal_runs,
     rows,
@@ -100,6 +101,7 @@ def test_a_finished_run_resumed_does_nothing_more(half):
 def test_memory_and_logging_may_change_on_resume(half, whole):
     """The gradient is another in its last bits then, so the runs are near, not equal."""
     train(settings(half, resume="auto", per_device_batch_size=3, sample_steps=0, keep=1), quiet=True)
+    assert yaml.safe_load((half / "config.yaml").read_text())["max_steps"] == 6
     found, expected = rows(half / "metrics.jsonl"), rows(whole / "metrics.jsonl")
     assert found[:3] == expected[:3] and len(found) == 6
     assert found[3]["grad_norm"] == pytest.approx(expected[3]["grad_norm"], rel=1e-3)

@@ -1,26 +1,28 @@
 """Base models from demonstrations: the loss, the same weights for the same seed, what the folder holds."""
 
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-import test_demonstrations  # noqa: F401  registers test/Count-v0
+import test_demonstrations
 import torch
 from transformers import AutoModel, AutoTokenizer
 
 import envs
 from spg_trainer import cli, load_model
 from spg_trainer.config import ModelConfig, SftCommand
+from spg_trainer.console import Console
 from spg_trainer.demonstrations import encode_completions
-from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluate import evaluate
 from spg_trainer.model_card import command_line
 from spg_trainer.models import LLaDAForMaskedLM, Policy
 from spg_trainer.rollout import encode_prompts
-from spg_trainer.sft import base_policy, denoising_loss, hide, learning_rate, sampling, sft
+from spg_trainer.sft import base_policy, denoising_loss, hide, learning_rate, measure, sampling, sft
 
 SMALL = SftCommand(
     env="count",
@@ -206,6 +208,47 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path)
     (tmp_path / "empty").mkdir()
     sft(replace(SMALL, steps=1, output_dir=str(tmp_path / "empty")), quiet=True)
     assert (tmp_path / "empty" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("place", ["notes.txt/model", "."])
+def test_a_folder_that_cannot_be_written_is_told_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if place != ".":
+        (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.setattr(import_module("spg_trainer.sft"), "fit", lambda *_: pytest.fail("trained first"))
+    words = r"Not a directory|is the folder you are in"
+    with pytest.raises((CheckpointError, ConfigError), match=words) as caught:
+        sft(replace(SMALL, output_dir=place), quiet=True)
+    assert "--output-dir" in str(caught.value) and "--resume" not in str(caught.value)
+
+
+def test_a_full_disk_at_the_end_does_not_speak_of_resuming(tmp_path: Path, monkeypatch) -> None:
+    def full(*_) -> None:
+        raise OSError(28, "No space left on device")
+
+    def fit(*_) -> float:
+        monkeypatch.setattr(os, "replace", full)
+        return 0.0
+
+    monkeypatch.setattr(import_module("spg_trainer.sft"), "fit", fit)
+    with pytest.raises(CheckpointError, match="No space left on device") as caught:
+        sft(replace(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
+    assert "--resume" not in str(caught.value)
+
+
+def test_at_most_256_problems_of_a_split_are_measured(policy: Policy, monkeypatch) -> None:
+    seen = {}
+
+    def watched(policy, env, how, *, num_problems, **more):
+        seen[len(env)] = num_problems
+
+    monkeypatch.setattr(import_module("spg_trainer.sft"), "evaluate", watched)
+    for size in (30, 10_000):
+        monkeypatch.setattr(test_demonstrations.Count, "__len__", lambda self, size=size: size)
+        measure(policy, SMALL, "test", Console(quiet=True))
+    assert seen == {30: 30, 10_000: 256}
 
 
 def test_the_default_folder_names_task_and_seed(tmp_path: Path, monkeypatch) -> None:

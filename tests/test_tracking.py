@@ -59,3 +59,31 @@ def test_tensorboard_writes_into_the_run_folder(tmp_path):
     tracker.log({"step": 1, "reward": 0.5}, {})
     tracker.finish()
     assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_a_tracker_that_does_not_start_is_left_out_with_a_message(tmp_path, monkeypatch, caplog):
+    from accelerate import tracking
+
+    class Login:
+        requires_logging_directory = False
+
+        def __init__(self, run_name):
+            self.name = "json"
+
+        def start(self):
+            raise PermissionError("api_key not configured")
+
+    class Fine(Login):
+        def start(self):
+            self.started = True
+
+        def store_init_configuration(self, values):
+            self.values = values
+
+    # Names of packages that are installed everywhere.
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "json", Login)
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "csv", Fine)
+    config = {"seed": 0, "batch": {"keep": None, "names": ["a"]}}
+    (opened,) = open_trackers(["json", "csv"], RunFolder(tmp_path), config)
+    assert opened.started and opened.values == {"seed": 0, "batch.keep": "None", "batch.names": "['a']"}
+    assert caplog.text.count("Tracker json failed and is no longer used: api_key not configured") == 1

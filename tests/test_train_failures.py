@@ -2,8 +2,13 @@
 
 import importlib
 import itertools
+import os
+import signal
+from pathlib import Path
 
 import pytest
+import torch
+from process_cases import two_processes
 from trainer_cases import (
     EVALUATION,
     Letters,
@@ -52,6 +57,15 @@ def test_a_task_that_fails_too_often_stops_with_its_traceback_and_keeps_finished
     monkeypatch.undo()
     train(small_config(folder, save_steps=0, resume="auto"), quiet=True)
     assert steps_of(folder) == [1, 2, 3]
+
+
+def test_a_task_that_fails_in_one_of_two_processes_stops_both_and_both_say_why():
+    for rank in (0, 1):
+        said = torch.load(two_processes() / f"rank-{rank}.pt")["failure"]
+        assert "letters failed on 1 of 8 completions" in said or "failed on 8 of 8" in said
+        assert "ValueError: no such letter" in said
+    folder = two_processes() / "failing"
+    assert steps_of(folder) == [1] and saved_steps(folder) == [1]
 
 
 def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, capsys):
@@ -124,6 +138,38 @@ def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(
     train(small_config(tmp_path / "whole", **settings), quiet=True)
     assert (folder / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
     assert same_weights(folder / "model", tmp_path / "whole" / "model")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_the_run_after_the_step_and_saves_it(tmp_path, monkeypatch, number):
+    original, folder = loop.gradient, tmp_path / "run"
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+
+    def signalled(update, iteration):
+        if not Path(folder / "metrics.jsonl").exists():
+            os.kill(os.getpid(), number)
+        return original(update, iteration)
+
+    monkeypatch.setattr(loop, "gradient", signalled)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config(folder, save_steps=0), quiet=True)
+    assert steps_of(folder) == [1] and saved_steps(folder) == [1]
+    assert not (folder / "summary.json").exists()
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path, monkeypatch):
+    original, folder = loop.gradient, tmp_path / "run"
+
+    def signalled(update, iteration):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(update, iteration)
+
+    monkeypatch.setattr(loop, "gradient", signalled)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config(folder, save_steps=0), quiet=True)
+    assert not (folder / "metrics.jsonl").exists()
 
 
 def snapshot(folder):

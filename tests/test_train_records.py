@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from process_cases import run_processes
 from trainer_cases import (
     ENV,
     EVALUATION,
@@ -28,6 +29,7 @@ from spg_trainer.config import EvalCommand
 from spg_trainer.eval_command import evaluate_lengths
 from spg_trainer.evaluate import evaluate
 from spg_trainer.models import load_model
+from spg_trainer.settings import to_yaml
 from spg_trainer.train import train
 
 
@@ -141,6 +143,18 @@ def test_the_eval_command_reads_a_run_folder_and_agrees_with_its_evaluation(fini
         row["completion"] for row in rows(folder / "eval" / "after.jsonl")
     ]
     assert (folder / "eval" / "letters-test-10.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_command_line_in_two_processes_leaves_one_folder_and_says_it_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "settings.yaml"
+    file.write_text(to_yaml(small_config(None)))
+    program = "import sys; from spg_trainer.cli import main; sys.exit(main(sys.argv[1:]))"
+    said = run_processes(program, ["--config", str(file)])
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert json.loads((folder / "summary.json").read_text())["processes"] == 2
+    assert "Solved rate on 4 test problems" in said[0] and said[1].strip() == ""
 
 
 # Adapters.
