@@ -28,6 +28,7 @@ _NAMED = 2  # LOOSE: the sign is a word
 
 
 def keys_of(words: str) -> tuple[int, ...]:
+    """The key of each word of a line, as the compiled code looks them up."""
     return tuple(word_key(word) for word in words.split())
 
 
