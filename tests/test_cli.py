@@ -139,7 +139,6 @@ def test_a_value_that_cannot_work_names_its_flag(refused, line: str, words: list
             "eval --max-completion-length 32 60 --block-length 16",
             ["block_length=16 does not divide max_completion_length=60"],
         ),
-        ("eval --max-completion-length 64 --block-length 16 --tokens-per-step 5", ["13 / 4 = 3.25"]),
     ],
 )
 def test_sizes_that_do_not_divide_are_spelled_out(refused, line: str, words: list[str]) -> None:
