@@ -110,6 +110,15 @@ def test_the_result_does_not_depend_on_how_many_rows_go_at_once(dtype, generatio
     assert found[0].rows == found[1].rows == found[2].rows and len(found[0].rows) == 9 * generations
 
 
+def test_a_completion_depends_on_its_problem_and_generation_only(policy):
+    """Not on the chunk it was scored in: with two generations, 140 problems take two chunks."""
+    one, two = (
+        evaluate(policy, Letters("test", size=140), EVALUATION, num_generations=count).rows
+        for count in (1, 2)
+    )
+    assert [row["completion"] for row in one] == [row["completion"] for row in two if row["generation"] == 0]
+
+
 def test_two_processes_find_what_one_finds(policy):
     """Seven problems of two generations do not divide evenly; both processes get the whole result."""
     expected = evaluate(policy, Letters("test", size=7), EVALUATION, num_generations=2)

@@ -151,6 +151,7 @@ def test_three_in_a_row_stop_the_run_with_the_batch_and_keep_the_finished_steps(
     # The same stop again, rather than three more tries: the count is part of the run.
     with pytest.raises(TrainingError, match="3 times in a row"):
         train(small_config(folder, max_steps=9, save_steps=0, resume="auto"), quiet=True)
+    assert steps_of(folder) == [1, 2, 3]
 
 
 # Length of a run.
