@@ -229,6 +229,8 @@ class SftCommand:
     """Feed-forward width of a new model."""
     seed: int = 0
     """Seed of the weights and of every draw."""
+    save_dtype: Literal["auto", "bfloat16"] = "auto"
+    """Type of the weights on disk; auto = as trained. bfloat16 halves the file; what is measured is what is saved."""
     output_dir: str | None = None
     """Folder of the model; unset = models/ENV-sft-sSEED."""
     config: str | None = None

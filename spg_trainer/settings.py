@@ -105,6 +105,10 @@ def check_sft(command: SftCommand) -> None:
     below_1(weight_decay=command.weight_decay)
     above_0(learning_rate=command.learning_rate, max_grad_norm=command.max_grad_norm)
     not_negative(per_device_batch_size=command.per_device_batch_size, warmup_steps=command.warmup_steps)
+    if command.save_dtype != "auto" and (command.model.lora_r or is_adapter(command.model.model)):
+        raise ConfigError(
+            f"--save-dtype {command.save_dtype} is for whole models, and adapters are small. Use --save-dtype auto."
+        )
     check_shared(command.model, command.env_args)
 
 

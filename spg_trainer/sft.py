@@ -71,7 +71,13 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
         "preset": preset_kind(command.model.model),
         "rollout": lengths,
     }
-    export(folder, policy, environment, advice=ADVICE)
+    if command.save_dtype == "auto":
+        export(folder, policy, environment, advice=ADVICE)
+    else:
+        trained = policy.model.dtype
+        policy.model.bfloat16()
+        export(folder, policy, environment, advice=ADVICE)
+        policy.model.to(trained)  # rounded by now: what is measured is what was saved
     results = {split: measure(policy, command, split, console) for split in ("test", "validation")}
     card = model_card(command, mix, policy, loss, seconds, {k: v.summary() for k, v in results.items()})
     write_whole(folder / "README.md", card, ADVICE)

@@ -150,6 +150,22 @@ def test_the_folder_opens_like_any_model(made: Path) -> None:
     assert found.n == 2 and f"| test | {found.correct:.3f} |" in (made / "README.md").read_text()
 
 
+def test_bfloat16_on_disk_is_half_as_large_and_what_was_measured(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "half"
+    command = replace(
+        SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}, seed=5, save_dtype="bfloat16"
+    )
+    sft(replace(command, output_dir=str(folder)), quiet=True)
+    full, half = weights(made), weights(folder)
+    assert all(half[name].dtype == torch.float32 for name in half), "opened as float32 on a CPU"
+    assert all(torch.equal(half[name], full[name].bfloat16().float()) for name in full)
+    sizes = [(f / "model.safetensors").stat().st_size for f in (made, folder)]
+    assert sizes[1] < 0.7 * sizes[0]
+    assert "--save-dtype bfloat16" in (folder / "README.md").read_text()
+    with pytest.raises(ConfigError, match="--save-dtype bfloat16 is for whole models"):
+        sft(replace(command, model=ModelConfig(model="tiny", lora_r=4)), quiet=True)
+
+
 def test_the_folder_says_what_it_is_for(made: Path) -> None:
     said = json.loads((made / "environment.json").read_text())
     lengths = {
