@@ -27,7 +27,12 @@ def shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
         ConfigError: a habit the environment does not have, or a share that is not a number >= 0.
     """
     mix = mix or {"right": 1.0}
-    known = {"right", *env.habits(envs.core.read_problem(env, 0))}
+    habits = env.habits(envs.core.read_problem(env, 0))
+    if "right" in habits:
+        raise ConfigError(
+            f"{env.spec_name} has a habit named 'right', which always means its demonstration. Rename the habit."
+        )
+    known = {"right", *habits}
     for name, share in mix.items():
         if name not in known:
             raise ConfigError(
@@ -39,6 +44,15 @@ def shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
     if total <= 0:
         raise ConfigError("--mix: all shares are 0. Give one habit a share, e.g. --mix right=1.")
     return {name: float(share) / total for name, share in mix.items()}
+
+
+def suggestion(env: "TextEnv") -> str:
+    """The end of a line that tells how to make a base model for `env`: which --mix its habits allow, if any."""
+    habits = env.habits(envs.core.read_problem(env, 0))
+    if not habits:
+        return ""
+    each = 0.6 / len(habits)
+    return "; add --mix right=0.4 " + " ".join(f"{name}={each:.2g}" for name in habits) + " for its habits"
 
 
 def draw(

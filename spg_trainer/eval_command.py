@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.config import EvalCommand
 from spg_trainer.console import Console
+from spg_trainer.demonstrations import suggestion
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluate import Evaluation, evaluate, settings
 from spg_trainer.files import probe
@@ -43,7 +44,7 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
     policy = load_model(m.model, env=command.env, dtype=m.dtype, device=m.device, revision=m.revision)
     policy = ending_with(policy, model_environment(m.model).get("ends", "any"))
     if policy.note:
-        console.warn(policy.note)
+        console.warn(policy.note + suggestion(env))
     for chosen in samplings if folder else ():
         refuse_other_result(folder, command, env, chosen, policy.source)
     found: dict[int, Evaluation] = {}

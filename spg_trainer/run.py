@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list
 from spg_trainer import algorithms, checkpoint
 from spg_trainer.config import Config
 from spg_trainer.console import Console
+from spg_trainer.demonstrations import suggestion
 from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.files import write_whole
 from spg_trainer.guard import Guard
@@ -144,8 +145,10 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     place = str(accelerator.device) if device == "auto" else device
     policy = open_policy(config.model, env=config.env, seed=config.seed, device=place)
     policy = ending_with(policy, algorithm.ends)
-    for note in filter(None, (policy.note, getattr(env, "notice", ""))):
-        console.warn(note)
+    if policy.note:
+        console.warn(policy.note + suggestion(env))
+    if env.notice:
+        console.warn(env.notice)
     optimizer = make_optimizer([p for p in policy.model.parameters() if p.requires_grad], config.optimizer)
     run = Run(config, accelerator, policy, env, algorithm, optimizer, RunFolder(path), console)
     if found is not None:

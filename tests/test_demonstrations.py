@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import envs
-from spg_trainer.demonstrations import draw, encode_completions, shares
+from spg_trainer.demonstrations import draw, encode_completions, shares, suggestion
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
 
@@ -47,6 +47,28 @@ def policy() -> Policy:
     ends = (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|eot_id|>"))
     model = new_tiny(hidden_size=16, layers=1, heads=2, ffn=24)
     return Policy(model, tokenizer, tokenizer.mask_token_id, tokenizer.pad_token_id, ends, "")
+
+
+# the mix
+
+
+def test_the_note_on_a_base_model_names_the_habits() -> None:
+    assert suggestion(Count()) == "; add --mix right=0.4 short=0.3 wordy=0.3 for its habits"
+
+    class Plain(Count):
+        def habits(self, problem: envs.Problem) -> dict[str, str]:
+            return {}
+
+    assert suggestion(Plain()) == ""
+
+
+def test_a_habit_may_not_be_called_right() -> None:
+    class Twice(Count):
+        def habits(self, problem: envs.Problem) -> dict[str, str]:
+            return {"right": "1"}
+
+    with pytest.raises(ConfigError, match="Twice has a habit named 'right'"):
+        shares({"right": 1}, Twice())
 
 
 # what is drawn
