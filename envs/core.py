@@ -38,6 +38,8 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
     notice: str = ""
     """What a run should say about this environment before it starts; "" for nothing."""
+    origin: Mapping[str, str] = {}
+    """Where its data really came from, e.g. {"openai/gsm8k": "the commit"}; a run writes it down."""
     _env_id: str | None = None
     _env_arguments: Mapping[str, Any] = {}
     _episode: "_Episode | None" = None

@@ -52,6 +52,7 @@ class DividedEnv(TextEnv):
             base._env_arguments,
         )
         self.observation_space, self.action_space = base.observation_space, base.action_space
+        self.origin = base.origin
         self.indices = indices_of(base, SPLITS[split])
         if not len(self.indices):
             raise EnvError(

@@ -90,6 +90,7 @@ class Run:
         return {
             "env": self.config.env,
             "env_args": dict(self.config.env_args),
+            "origin": dict(self.env.origin),
             "preset": preset_kind(self.config.model.model),
             "rollout": {
                 "max_completion_length": rollout.max_completion_length,
