@@ -182,6 +182,7 @@ def settings(
     """What must be equal for two evaluations to be comparable."""
     return {
         "env": env.spec_name,
+        **({"origin": dict(env.origin)} if env.origin else {}),
         "split": split,
         "seed": seed,
         "num_problems": num_problems,

@@ -171,7 +171,8 @@ def last_words(summary: Mapping[str, Any]) -> list[str]:
     decoding = f"temperature {temperature:g}" if temperature else "greedy"
     more = max(2 * summary["steps"], summary["max_steps"])
     return [
-        f"Solved rate on {after['n']} {after['settings']['split']} problems never trained on, {decoding}: "
+        f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on, "
+        f"{decoding}: "
         f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
         f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
         f"Everything is in {folder}: model/, metrics.jsonl, samples/, eval/, summary.json.",

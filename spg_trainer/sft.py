@@ -83,7 +83,8 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     write_whole(folder / "README.md", card, ADVICE)
     for split, result in results.items():
         console.say(
-            f"Solved on {split}, greedy: {result.correct:.3f} [{result.low:.3f}, {result.high:.3f}] of {result.n}."
+            f"{env.spec_name}, solved on {split}, greedy: {result.correct:.3f} "
+            f"[{result.low:.3f}, {result.high:.3f}] of {result.n}."
         )
     console.say(
         f"The model is in {folder}. Train it: python -m spg_trainer --env {command.env} --model {folder}"

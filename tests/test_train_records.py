@@ -100,7 +100,7 @@ def test_the_last_lines_say_what_was_gained_and_what_to_type(tmp_path, capsys):
     board = Letters("train").problem(rows(folder / "samples" / "step-000001.jsonl")[0]["index"]).prompt
     assert "train letters" in said and board
     last = said.strip().splitlines()[-4:]
-    assert "Solved rate on 4 test problems" in last[0] and "after 1 steps" in last[0]
+    assert "letters: solved rate on 4 test problems" in last[0] and "after 1 steps" in last[0]
     assert str(folder) in last[1] and f"--model {folder}" in last[2] and f"--resume {folder}" in last[3]
 
 
@@ -154,7 +154,7 @@ def test_the_command_line_in_two_processes_leaves_one_folder_and_says_it_once(tm
     said = run_processes(program, ["--config", str(file)])
     (folder,) = (tmp_path / "runs").iterdir()
     assert json.loads((folder / "summary.json").read_text())["processes"] == 2
-    assert "Solved rate on 4 test problems" in said[0] and said[1].strip() == ""
+    assert "letters: solved rate on 4 test problems" in said[0] and said[1].strip() == ""
 
 
 # Adapters.
