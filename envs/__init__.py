@@ -7,7 +7,10 @@ __spg_trainer__ = __version__
 
 require("verifiers", __version__, "envs")
 
+from envs import small  # noqa: E402
+from envs.answers import judge, read_answer  # noqa: E402
 from envs.core import TextEnv  # noqa: E402
+from envs.divide import draw_for, split_of  # noqa: E402
 from envs.errors import EnvError  # noqa: E402
 from envs.records import Problem, Prompt, Score, Scores  # noqa: E402
 from envs.registry import make, make_vec, register, resolve  # noqa: E402
@@ -15,6 +18,8 @@ from envs.sudoku import Sudoku  # noqa: E402
 from envs.vector import TextVectorEnv  # noqa: E402
 
 register("spg/Sudoku-v0", Sudoku)
+for _name, _cls in small.TASKS.items():
+    register(f"spg/{_name}-v0", _cls)
 
 __all__ = [
     "EnvError",
@@ -25,8 +30,12 @@ __all__ = [
     "Sudoku",
     "TextEnv",
     "TextVectorEnv",
+    "draw_for",
+    "judge",
     "make",
     "make_vec",
+    "read_answer",
     "register",
     "resolve",
+    "split_of",
 ]

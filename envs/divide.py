@@ -1,11 +1,14 @@
-"""Train, validation and test parts of an environment that knows nothing of splits."""
+"""Train, validation and test: for authors who draw problems, and for environments that know nothing of splits."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from envs.core import TextEnv, check_index, read_problem
-from envs.errors import EnvError
+from envs.errors import EnvError, nearest
 from envs.records import Problem, Score, Scores
 
 SPLITS = {"train": range(0, 8), "validation": range(8, 9), "test": range(9, 10)}
@@ -13,6 +16,42 @@ SPLITS = {"train": range(0, 8), "validation": range(8, 9), "test": range(9, 10)}
 MAX_PROBLEMS = 10**8
 """Largest environment that is divided; its indices take 8 bytes each."""
 _CHUNK = 1 << 20
+_DRAWS = 2000
+_DOMAIN = 20_260_701
+Drawn = TypeVar("Drawn")
+
+
+def split_of(value: Any) -> str:
+    """The split ("train", "validation" or "test") that a problem belongs to, by a hash of its content (80/10/10).
+
+    value: what makes the problem, of strings, numbers, lists, tuples, dicts and numpy arrays.
+    """
+    text = json.dumps(value, sort_keys=True, default=lambda array: array.tolist())
+    part = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) % 10
+    return next(name for name, tenths in SPLITS.items() if part in tenths)
+
+
+def draw_for(split: str, index: int, generate: Callable[[np.random.Generator], Drawn]) -> Drawn:
+    """Problem number `index` of a split, drawn by `generate`; no two splits ever share a problem.
+
+    generate: makes a random problem from a generator, of the types that `split_of` takes. It is called until what
+    it makes belongs to `split`: once or twice for "train", about ten times for the others. The same split, index
+    and generate give the same problem in every process. Raises EnvError for an unknown split, and if 2,000
+    draws make nothing for it (then there are too few different problems).
+    """
+    if split not in SPLITS:
+        raise EnvError(
+            f'There is no split "{split}". {nearest(str(split), SPLITS)}Known: {", ".join(SPLITS)}.'
+        )
+    rng = np.random.default_rng([_DOMAIN, index])
+    for _ in range(_DRAWS):
+        drawn = generate(rng)
+        if split_of(drawn) == split:
+            return drawn
+    raise EnvError(
+        f"Of {_DRAWS} problems drawn for {split} {index} none belongs to {split}, e.g. {drawn!r:.80}. "
+        "Let the generator make more different problems."
+    )
 
 
 def tenth(indices: np.ndarray) -> np.ndarray:
