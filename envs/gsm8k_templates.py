@@ -1,0 +1,181 @@
+"""The wording of the generated GSM8K problems: short stories of level 1, full sentences of levels 2 and 3."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NAMES = ("Ann", "Ben", "Cam", "Dan", "Eva", "Fay", "Gus", "Ida", "Jon", "Kim")
+NAMES += ("Leo", "Mia", "Ned", "Oli", "Pam", "Ray", "Sue", "Tom", "Una", "Zoe")
+THINGS = ("pens", "cups", "nuts", "eggs", "pins", "coins", "cards", "books", "keys", "figs", "balls", "hats")
+
+
+@dataclass(frozen=True)
+class Story:
+    """A level 1 problem: something is counted, two things happen to it, how much is it then?"""
+
+    text: str
+    """With {a}, the first number, {e} and {f}, the events, and maybe {name} and {things}."""
+    more: tuple[str, ...]
+    """Events that add; # is the number."""
+    less: tuple[str, ...]
+    """Events that take away."""
+
+
+STORIES = (
+    Story(
+        "{name} has {a} {things}, {e}, {f}. Now?",
+        ("buys #", "finds #", "gets #"),
+        ("loses #", "sells #", "gives #"),
+    ),
+    Story("{a} {things}; {name} {e}, {f}. Left?", ("adds #", "brings #"), ("takes #", "uses #")),
+    Story("Bus: {a}. {e}, {f}. Riders?", ("# get on", "# board"), ("# get off", "# leave")),
+    Story("{name}: floor {a}, {e}, {f}. Floor?", ("up #",), ("down #",)),
+    Story("It is {a} C; {e}, {f}. Now?", ("rises #", "climbs #"), ("falls #", "drops #")),
+    Story("Score {a}: {name} {e}, {f}. Score?", ("wins #", "gains #"), ("loses #", "drops #")),
+    Story("Pond: {a} ducks. {e}, {f}. Now?", ("# land", "# come"), ("# fly", "# go")),
+    Story("Jar: {a} {things}. {e}, {f}. Left?", ("# put in", "# added"), ("# taken", "# lost")),
+    Story("Shop: {a} {things}. {e}, {f}. Left?", ("# come", "# made"), ("# sold", "# sent")),
+    Story("{name} is {a} km out, {e}, {f}. Far?", ("on #",), ("back #",)),
+    Story("{a} in line: {e}, {f}. How many?", ("# join", "# come"), ("# leave", "# go")),
+    Story("Tank {a} L: {e}, {f}. Litres?", ("fill #", "add #"), ("drain #", "use #")),
+)
+"""Level 1. No prompt is longer than 40 characters."""
+
+SIGNS = ("++", "+-", "+-", "+-", "-+", "-+", "-+", "--", "--", "--")
+"""What the two events of a story do, one ticket each; only the first is right for who adds everything."""
+
+
+@dataclass(frozen=True)
+class Tale:
+    """A problem of level 2 or 3, in full sentences."""
+
+    text: str
+    """With {name}, {other} and {things}, and one letter for each number; x is a number that plays no part."""
+    steps: tuple[str, ...]
+    """ "a * b", "r1 - c": two numbers and what is done with them; r1 is what the first step gave."""
+    numbers: dict[str, Sequence[int]]
+    """What each letter may be; only choices with whole results above zero are used."""
+
+
+_FEW, _SOME, _MANY = range(2, 10), range(10, 31), range(40, 121)
+
+TALES = {
+    2: (
+        Tale(
+            "{name} buys {a} boxes with {b} {things} in each box and gives {c} {things} to {other}. "
+            "How many {things} does {name} have left?",
+            ("a * b", "r1 - c"),
+            {"a": _FEW, "b": _FEW, "c": range(2, 31)},
+        ),
+        Tale(
+            "There are {a} rows of {b} chairs in a hall, and {c} more chairs are brought in. "
+            "How many chairs are there now?",
+            ("a * b", "r1 + c"),
+            {"a": _FEW, "b": _SOME, "c": _FEW},
+        ),
+        Tale(
+            "{name} reads {a} pages a day for {b} days. The book has {c} pages. "
+            "How many pages does {name} still have to read?",
+            ("a * b", "c - r1"),
+            {"a": range(5, 16), "b": _FEW, "c": _MANY},
+        ),
+        Tale(
+            "A lamp costs {a} coins and a book costs {b} coins. {name} buys {c} lamps and {d} books. "
+            "How many coins does {name} pay?",
+            ("a * c", "b * d", "r1 + r2"),
+            {"a": range(10, 21), "b": _FEW, "c": _FEW, "d": _FEW},
+        ),
+        Tale(
+            "{name} has {a} {things}. {other} has {b} times as many. "
+            "How many {things} do they have together?",
+            ("a * b", "a + r1"),
+            {"a": range(3, 31), "b": range(2, 6)},
+        ),
+        Tale(
+            "{name} earns {a} coins an hour and works {b} hours. Lunch costs {c} coins and the bus {d} coins. "
+            "How many coins does {name} take home?",
+            ("a * b", "r1 - c", "r2 - d"),
+            {"a": range(8, 21), "b": _FEW, "c": _FEW, "d": _FEW},
+        ),
+        Tale(
+            "A farmer packs {a} eggs into boxes of {b} and sells {c} of the boxes. "
+            "How many boxes of eggs are left?",
+            ("a / b", "r1 - c"),
+            {"a": _MANY, "b": range(3, 13), "c": _FEW},
+        ),
+        Tale(
+            "{a} friends share {b} {things} equally, and then each of them finds {c} more. "
+            "How many {things} does each of them have?",
+            ("b / a", "r1 + c"),
+            {"a": _FEW, "b": range(20, 101), "c": _FEW},
+        ),
+        Tale(
+            "A baker makes {a} trays of {b} rolls in the morning and {c} rolls in the afternoon. "
+            "{d} rolls are sold. How many rolls are left?",
+            ("a * b", "r1 + c", "r2 - d"),
+            {"a": _FEW, "b": range(6, 13), "c": _SOME, "d": range(10, 61)},
+        ),
+        Tale(
+            "{name} has {a} {things}. {other} has {b} {things} and finds {c} more. "
+            "How many {things} do they have together?",
+            ("a + b", "r1 + c"),
+            {"a": range(5, 61), "b": range(5, 41), "c": _FEW},
+        ),
+    ),
+    3: (
+        Tale(
+            "{name} has {a} {things}, and {other} has {x} stamps. {name} gives half of the {things} away, "
+            "buys {b} packs of {c} {things} and then loses {d}. How many {things} does {name} have now?",
+            ("a / 2", "b * c", "r1 + r2", "r3 - d"),
+            {"a": range(20, 101), "x": _SOME, "b": _FEW, "c": _FEW, "d": _FEW},
+        ),
+        Tale(
+            "A coat with {x} buttons costs {a} coins. In a sale it is {p}% cheaper, and {name} has a voucher "
+            "worth {b} coins. How many coins does {name} pay?",
+            ("a * p", "r1 / 100", "a - r2", "r3 - b"),
+            {"x": _FEW, "a": _MANY, "p": (5, 10, 20, 25, 30, 40, 50), "b": _FEW},
+        ),
+        Tale(
+            "A tank that is {x} years old holds {a} litres of water. A quarter of the water is used on Monday, "
+            "and a third of the rest on Tuesday. How many litres are left?",
+            ("a / 4", "a - r1", "r2 / 3", "r2 - r3"),
+            {"x": _FEW, "a": range(40, 1001)},
+        ),
+        Tale(
+            "{name} works {a} hours a day for {b} days and earns {c} coins an hour. The way to work is {x} km. "
+            "A tenth of the money goes to {other}. How many coins does {name} keep?",
+            ("a * b", "r1 * c", "r2 / 10", "r2 - r3"),
+            {"a": _FEW, "b": _FEW, "c": range(5, 21), "x": _SOME},
+        ),
+        Tale(
+            "A school has {x} teachers and {a} classes of {b} children. {p}% of the children come on foot. "
+            "How many children do not come on foot?",
+            ("a * b", "r1 * p", "r2 / 100", "r1 - r3"),
+            {"x": _SOME, "a": range(4, 13), "b": range(15, 31), "p": (10, 20, 25, 30, 40, 60, 75)},
+        ),
+        Tale(
+            "{name} bakes {a} trays of {b} rolls and {other} bakes {c} trays of {d} rolls in an oven that is {x} "
+            "years old. They put all the rolls into bags of {e}. How many bags do they fill?",
+            ("a * b", "c * d", "r1 + r2", "r3 / e"),
+            {"a": _FEW, "b": range(6, 13), "c": _FEW, "d": range(6, 13), "x": _SOME, "e": range(3, 9)},
+        ),
+        Tale(
+            "There are {a} {things} and {x} jars on a shelf. Two fifths of the {things} are red and {b} of them "
+            "are blue. How many {things} are neither red nor blue?",
+            ("a / 5", "r1 * 2", "a - r2", "r3 - b"),
+            {"a": range(20, 301), "x": _FEW, "b": _SOME},
+        ),
+        Tale(
+            "{name} collects {a} {things} on Monday, {b} on Tuesday, {c} on Wednesday, {d} on Thursday and {e} on "
+            "Friday. How many {things} does {name} collect?",
+            ("a + b", "r1 + c", "r2 + d", "r3 + e"),
+            {letter: range(3, 31) for letter in "abcde"},
+        ),
+        Tale(
+            "A ticket costs {x} coins. A train drives {a} km in the first hour, twice as far in the second hour "
+            "and half as far as in the first hour in the third. How many km does it drive?",
+            ("a * 2", "a / 2", "a + r1", "r3 + r2"),
+            {"x": _SOME, "a": range(20, 161)},
+        ),
+    ),
+}
+"""Levels 2 and 3. In each level one tale is right for who adds everything."""
