@@ -1,6 +1,7 @@
 """A Sudoku board for the terminal, readable with colours and without."""
 
 import os
+from math import isqrt
 
 from envs.records import Problem
 
@@ -17,10 +18,10 @@ _LEGEND = {"right": "right", "wrong": "wrong", "broken": "overwrites the given"}
 
 
 def draw(problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
-    """The board of a 4x4 Sudoku problem, with what the completion wrote into it.
+    """The board of a Sudoku problem, with what the completion wrote into it.
 
     A given stands bare, a right cell in brackets, a wrong one after an x, an overwritten given after an !, a
-    blank as a dot. A completion from which no 16 digits can be read leaves the board empty and says why below
+    blank as a dot. A completion from which no n*n digits can be read leaves the board empty and says why below
     it. color: None = coloured unless the environment variable NO_COLOR is set.
     """
     colored = "NO_COLOR" not in os.environ if color is None else color
@@ -30,11 +31,14 @@ def draw(problem: Problem, completion: str | None, *, color: bool | None = None)
         solution = grid  # a puzzle with several solutions: the one found is as right as the stored one
     kinds = [_kind(*cell) for cell in zip(puzzle, solution, grid or puzzle, strict=True)]
     cells = [_paint(kind, digit, colored) for kind, digit in zip(kinds, grid or puzzle, strict=True)]
+    size = isqrt(len(puzzle))
+    box = isqrt(size)
+    rule = "+".join(["-" * (3 * box)] * box)  # a cell is three characters wide
     lines = []
-    for row in range(4):
-        one = cells[4 * row : 4 * row + 4]
-        lines.append("".join(one[:2]) + "|" + "".join(one[2:]))
-    lines.insert(2, "------+------")
+    for row in range(size):
+        one = cells[size * row : size * row + size]
+        lines += [rule] if row and row % box == 0 else []
+        lines.append("|".join("".join(one[i : i + box]) for i in range(0, size, box)))
     explained = [
         _paint(kind, "n", colored).replace("n ", "n") + f" {text}"
         for kind, text in _LEGEND.items()
@@ -43,18 +47,18 @@ def draw(problem: Problem, completion: str | None, *, color: bool | None = None)
     if explained:
         lines.append("  ".join(explained))
     if note and grid is None:
-        lines.append(f"no grid of 16 digits in the answer ({note})")
+        lines.append(f"no grid of {len(puzzle)} digits in the answer ({note})")
     return "\n".join(lines)
 
 
 def _read(puzzle: str, completion: str) -> tuple[str | None, str]:
-    """(the 16 digits that the verifier judged, or None; the verifier's reason)."""
+    """(the n*n digits that the verifier judged, or None; the verifier's reason)."""
     from verifiers import verify
 
     verdict = verify("sudoku", completion, puzzle=puzzle)
     # The verifier allows spaces, bars and other marks between the digits.
     found = [str(int(c)) for c in verdict.extracted or "" if c.isdecimal()]
-    return "".join(found) if len(found) == 16 else None, str(verdict.reason)
+    return "".join(found) if len(found) == len(puzzle) else None, str(verdict.reason)
 
 
 def _kind(given: str, right: str, shown: str) -> str:

@@ -10,6 +10,8 @@ from itertools import permutations, product
 
 import numpy as np
 
+from envs.errors import EnvError
+
 TEST_RANKS = (
     5, 9, 12, 13, 25, 27, 30, 31, 32, 33, 35, 43, 47, 48, 55, 56, 57, 67, 71, 74, 75, 80,
     82, 86, 89, 91, 94, 99, 101, 102, 104, 105, 107, 110, 111, 114, 116, 118, 121, 131, 132, 133,
@@ -29,6 +31,7 @@ SPLIT_SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
 _STREAMS = {"train": 0, "validation": 1, "test": 4}
 _DOMAIN = 4_040_404  # keeps these streams apart from those of any other task
 _ALL_CELLS = (1 << 16) - 1
+_MAX_TRIES = 10_000  # of 20 grids with one blank, 320 puzzles, the last of 256 takes some 20
 
 
 @cache
@@ -44,15 +47,28 @@ def grids() -> tuple[str, ...]:
 
 
 @cache
-def split_ranks() -> dict[str, tuple[int, ...]]:
-    """The ranks of each split: test 88, validation every tenth of the 200 others, train the remaining 180."""
+def split_ranks(excluded: frozenset[str] = frozenset()) -> dict[str, tuple[int, ...]]:
+    """The ranks of each split: test 88, validation every tenth of the 200 others, train the remaining 180.
+
+    excluded: grids that train and validation go without.
+    """
     others = [rank for rank in range(288) if rank not in set(TEST_RANKS)]
-    held_back = others[::10]
-    return {
-        "train": tuple(rank for rank in others if rank not in set(held_back)),
-        "validation": tuple(held_back),
-        "test": TEST_RANKS,
-    }
+    ranks = {"train": [], "validation": [], "test": list(TEST_RANKS)}
+    for place, rank in enumerate(others):
+        if grids()[rank] not in excluded:
+            ranks["train" if place % 10 else "validation"].append(rank)
+    return {split: tuple(left) for split, left in ranks.items()}
+
+
+def ranks_left(split: str, excluded: frozenset[str]) -> tuple[int, ...]:
+    """The ranks of one split without the excluded grids; raises EnvError if there is none."""
+    ranks = split_ranks(excluded)[split]
+    if not ranks:
+        raise EnvError(
+            f"sudoku: every grid of {split} solves a puzzle of the file, so no problem is left for {split}. "
+            "Give a file with fewer different solutions, or --env-args source=generated."
+        )
+    return ranks
 
 
 @cache
@@ -93,32 +109,40 @@ def blank_table(blanks: tuple[int, int] | None) -> list[int]:
     return list(range(blanks[0], blanks[1] + 1))
 
 
-def train_puzzle(index: int, table: list[int]) -> tuple[str, str]:
+def train_puzzle(index: int, table: list[int], excluded: frozenset[str] = frozenset()) -> tuple[str, str]:
     """(puzzle, solution) number `index` of the training stream: grid and number of blanks drawn freely."""
     rng = np.random.default_rng([_DOMAIN, _STREAMS["train"], index])
-    ranks = split_ranks()["train"]
+    ranks = ranks_left("train", excluded)
     rank = ranks[int(rng.integers(len(ranks)))]
     blanks = table[int(rng.integers(len(table)))]
     return cut(rng, rank, blanks), grids()[rank]
 
 
 @cache
-def fixed_set(split: str, blanks: tuple[int, int] | None = None) -> tuple[tuple[str, str], ...]:
+def fixed_set(
+    split: str, blanks: tuple[int, int] | None = None, excluded: frozenset[str] = frozenset()
+) -> tuple[tuple[str, str], ...]:
     """The 256 different (puzzle, solution) pairs of `validation` or `test`, in their fixed order.
 
     Every ticket of the table is used equally often, give or take one, and so is every grid, unless a puzzle
     would repeat; the papers' table gives 82 puzzles of 7 blanks, 83 of 8, 76 of 9, 12 of 11 and 3 of 12.
+    Raises EnvError if the grids that `excluded` leaves have too few such puzzles.
     """
     rng = np.random.default_rng([_DOMAIN, _STREAMS[split]])
     size = SPLIT_SIZES[split]
-    ranks, table = split_ranks()[split], blank_table(blanks)
+    ranks, table = ranks_left(split, excluded), blank_table(blanks)
     tickets = rng.permutation([table[i % len(table)] for i in range(size)]).tolist()
     order = rng.permutation([ranks[i % len(ranks)] for i in range(size)]).tolist()
     puzzles: dict[str, str] = {}
     for rank, number in zip(order, tickets, strict=True):
+        tries = 0
         while (puzzle := cut(rng, rank, number)) in puzzles:
-            rank = ranks[
-                int(rng.integers(len(ranks)))
-            ]  # another grid: this one may have no other such puzzle
+            if (tries := tries + 1) > _MAX_TRIES:
+                raise EnvError(
+                    f"sudoku: the file leaves {len(ranks)} grids to {split}, too few for {size} different "
+                    f"puzzles of {number} blanks. Ask for more blanks, or give a file with fewer solutions."
+                )
+            # Another grid: this one may have no other such puzzle.
+            rank = ranks[int(rng.integers(len(ranks)))]
         puzzles[puzzle] = grids()[rank]
     return tuple(puzzles.items())
