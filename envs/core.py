@@ -11,7 +11,7 @@ import numpy as np
 
 from envs.errors import EnvError, nearest
 from envs.records import Problem, Prompt, Score, Scores
-from envs.scoring import as_score, score_all
+from envs.scoring import as_score, as_single, score_all
 from envs.spaces import PromptText, Unicode
 
 
@@ -60,9 +60,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         """What `completion` earns, component by component. Write this or `score_batch`."""
         if not self._batched:
             raise EnvError(f"{type(self).__name__} cannot judge: write score(self, problem, completion).")
-        scores = self.score_batch([problem], [completion])
-        rewards = {name: float(np.asarray(values)[0]) for name, values in scores.rewards.items()}
-        return Score(rewards, scores.reason[0], scores.extracted[0])
+        return as_single(self.score_batch([problem], [completion]))
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         """What n completions earn, each for its own problem. Override it where a batch is faster."""
@@ -234,19 +232,19 @@ def merged_weights(
         )
     if changes is not None and not isinstance(changes, Mapping):
         raise EnvError(f"{name}: reward_weights={changes!r:.80} is not a dict such as {dict(weights)}.")
-    merged = {component: float(weight) for component, weight in weights.items()}
-    for component, weight in (changes or {}).items():
-        if component not in merged:
+    for component in changes or {}:
+        if component not in weights:
             raise EnvError(
-                f'{name}: no reward component "{component}". {nearest(str(component), merged)}'
-                f"Known: {', '.join(merged)}."
+                f'{name}: no reward component "{component}". {nearest(str(component), weights)}'
+                f"Known: {', '.join(weights)}."
             )
+    merged = {**weights, **(changes or {})}
+    for component, weight in merged.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not np.isfinite(weight):
             raise EnvError(
                 f"{name}: the weight of {component} is {weight!r:.80}; it must be a finite number."
             )
-        merged[component] = float(weight)
-    return merged
+    return {component: float(weight) for component, weight in merged.items()}
 
 
 def check_class(cls: Any, id: str) -> None:

@@ -43,15 +43,19 @@ class TextVectorEnv(VectorEnv):
         index = read_options(self.env, options)
         if index is None:
             index = self.np_random.integers(check_length(self.env), size=self.num_envs)
-        if np.ndim(index) != 1 or len(index) != self.num_envs:
+        try:
+            shape = np.shape(index)
+        except ValueError:  # rows of different lengths
+            shape = None
+        if shape != (self.num_envs,):
             raise EnvError(
-                f"{self.env.spec_name}: index has shape {np.shape(index)}, but this must be "
+                f"{self.env.spec_name}: index is {index!r:.80} of shape {shape}, but this must be "
                 f"{self.num_envs} integers, one for each environment."
             )
-        self._indices = [check_index(self.env, i) for i in index]
-        once = {i: read_problem(self.env, i) for i in dict.fromkeys(self._indices)}
-        self._problems = [once[i] for i in self._indices]
-        self._completions = None
+        indices = [check_index(self.env, i) for i in index]
+        once = {i: read_problem(self.env, i) for i in dict.fromkeys(indices)}
+        # Set last: after a reset that failed, a step must not judge a mixture of old and new.
+        self._indices, self._problems, self._completions = indices, [once[i] for i in indices], None
         return tuple(p.prompt for p in self._problems), {"index": np.array(self._indices, np.int64)}
 
     def step(
@@ -72,8 +76,9 @@ class TextVectorEnv(VectorEnv):
                 f"{name}: a second step() on problems {self._indices[:4]} ...; an episode is one step. "
                 "Call reset() for the next problems."
             )
-        if isinstance(actions, str) or len(actions) != n:
-            got = "one str" if isinstance(actions, str) else f"{len(actions)} completions"
+        if isinstance(actions, str) or not isinstance(actions, Sequence | np.ndarray) or len(actions) != n:
+            got = "one str" if isinstance(actions, str) else f"{actions!r:.80}"
+            got = f"{len(actions)} completions" if isinstance(actions, list | tuple) else got
             raise EnvError(f"{name}: step() got {got}; it must be a sequence of {n} strings.")
         for index, action in zip(self._indices, actions, strict=True):
             if not isinstance(action, str):

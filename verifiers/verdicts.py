@@ -117,19 +117,10 @@ class Verdicts(Sequence[Verdict]):
             texts,
         )
 
-    def _cut(self, row: int) -> str | None:
-        start, end = self.spans[row].tolist()
-        if start < 0:
-            return None
-        text = self._texts[row]
-        if text.isascii():
-            return text[start:end]
-        return text.encode("utf-8", "surrogatepass")[start:end].decode("utf-8", "surrogatepass")
-
     @property
     def extracted(self) -> list[str | None]:
         """The judged text of each completion, cut now; None where nothing was found."""
-        return [self._cut(row) for row in range(len(self))]
+        return [_cut(text, *span) for text, span in zip(self._texts, self.spans.tolist(), strict=True)]
 
     @property
     def reasons(self) -> list[str]:
@@ -163,7 +154,7 @@ class Verdicts(Sequence[Verdict]):
         return Verdict(
             bool(self.correct[row]),
             float(self.score[row]),
-            self._cut(row),
+            _cut(self._texts[row], *self.spans[row].tolist()),
             REASONS[self.reason[row]],
             TIERS[self.decided_by[row]],
         )
@@ -173,3 +164,12 @@ class Verdicts(Sequence[Verdict]):
 
     def __repr__(self) -> str:
         return f"Verdicts(n={len(self)}, correct={int(self.correct.sum())}, reasons={self.counts()})"
+
+
+def _cut(text: str, start: int, end: int) -> str | None:
+    """The bytes `start` to `end` of a text in UTF-8; None for no span."""
+    if start < 0:
+        return None
+    if text.isascii():
+        return text[start:end]
+    return text.encode("utf-8", "surrogatepass")[start:end].decode("utf-8", "surrogatepass")
