@@ -32,6 +32,8 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
     reward_weights: Mapping[str, float] = {}
     """{component: weight}; the reward is the weighted sum, weight 0 measures only; "correct" is a must."""
+    reward_ranges: Mapping[str, tuple[float, float]] = {}
+    """{component: (lowest, highest)} where that is not 0 to 1; `python -m envs check` looks at it."""
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
     observation_space = PromptText()
     action_space = Unicode()

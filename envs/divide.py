@@ -90,6 +90,7 @@ class DividedEnv(TextEnv):
             base._env_id,
             base._env_arguments,
         )
+        self.reward_ranges = base.reward_ranges
         self.observation_space, self.action_space = base.observation_space, base.action_space
         self.origin = base.origin
         self.indices = indices_of(base, SPLITS[split])

@@ -139,6 +139,17 @@ def short_name(id: str) -> str:
     return parts["name"].lower() if parts else id
 
 
+def known() -> dict[str, type[TextEnv]]:
+    """{id: class} of all environments registered so far, in the order of their registration."""
+    return dict(_classes)
+
+
+def default_of(id: str, argument: str) -> Any:
+    """The default of a constructor's argument; None if the class does not take it."""
+    parameter = inspect.signature(_classes[id]).parameters.get(argument)
+    return None if parameter is None else parameter.default
+
+
 def _find(name: str, module: str | None = None) -> str | None:
     """The registered id that `name` means, or None. Without a namespace, "spg" comes first.
 

@@ -49,7 +49,8 @@ class Edits(TextEnv):
     def _draw(self, rng: np.random.Generator) -> tuple[str, list[str]]:
         word = "".join(rng.choice(list("abcd"), 4 + 2 * self.level))
         pairs = [rng.choice(list("abcd"), 2, replace=False) for _ in range(self.level)]
-        return word, [f"{old}>{new}" if rng.random() < 0.5 else f"-{old}" for old, new in pairs]
+        edits = [f"{old}>{new}" if rng.random() < 0.5 else f"-{old}" for old, new in pairs]
+        return (word, edits) if edited(word, edits, most=-1) else self._draw(rng)  # something is left
 
 
 def edited(word: str, edits: list[str], most: int) -> str:
