@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import verifiers
-from verifiers import countdown, verify, verify_batch
+from verifiers import _compile, countdown, verify, verify_batch
 from verifiers._countdown_reference import columns
 
 _PIECES = st.sampled_from(
@@ -79,7 +79,7 @@ _TARGETS = st.just(22) | st.fractions(max_denominator=8) | _BIG
 def by_kernel(texts, numbers, targets, mode):
     """What the compiled kernel says, the rows it hands on judged by the plain path as in a batch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(countdown, "_PLAIN_ROWS", 0)
+        patch.setattr(_compile, "PLAIN_ROWS", 0)
         return list(verify_batch("countdown", texts, mode=mode, numbers=numbers, target=targets))
 
 

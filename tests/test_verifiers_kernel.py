@@ -106,7 +106,7 @@ def test_slices_in_threads_give_the_same_in_order(monkeypatch):
     whole = list(verify_batch("sudoku", texts, puzzle=puzzles))
     monkeypatch.setattr(_batch, "SLICE_CHARACTERS", 500)
     monkeypatch.setattr(_batch, "_cpus", lambda: 4)
-    assert len(list(_batch.slices(texts))) > 30
+    assert len(list(_batch.packed_slices(texts))) > 30
     assert list(verify_batch("sudoku", texts, puzzle=puzzles)) == whole
     assert {verdict.reason.value for verdict in whole} == {"ok", "rule_broken", "no_answer"}
     puzzles[650] = "9" * 16
@@ -178,6 +178,19 @@ def test_a_large_batch_works_without_numba_and_one_string_without_numpy(tmp_path
         print(verifiers.verify("sudoku", "<answer>{SOLUTION}</answer>", puzzle="{PUZZLE}").correct)
     """
     assert fresh(code, tmp_path).split() == ["True"]
+
+
+@pytest.mark.parametrize("lines", [2000, 12_000])
+def test_the_command_compiles_nothing_for_a_file_that_is_judged_before_that_would_be_done(tmp_path, lines):
+    line = f'{{"completion": "<answer>{SOLUTION}</answer>", "puzzle": "{PUZZLE}"}}\n'
+    (tmp_path / "samples.jsonl").write_text(line * lines)
+    code = """
+        from verifiers.__main__ import main
+        assert main(["sudoku", "samples.jsonl", "--output", "verdicts.jsonl"]) == 0
+        print("numba" in sys.modules)
+    """
+    assert fresh(code, tmp_path, "numpy numba llvmlite").split() == [str(lines > 10_000)]
+    assert (tmp_path / "verdicts.jsonl").read_text().count('"correct": true') == lines
 
 
 def test_one_string_is_judged_at_once_in_a_fresh_interpreter(tmp_path):

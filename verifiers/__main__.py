@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING
 
-from verifiers._cli_judge import REPORTED, Job, Judged, Tally
+from verifiers import _compile
+from verifiers._cli_judge import PATIENCE, REPORTED, Job, Judged, Tally
 from verifiers._cli_read import CommandError, Source
 from verifiers._cli_report import Comparison, summary, told, wilson
 from verifiers.errors import UnknownTaskError
@@ -40,6 +41,7 @@ Show = Callable[[Tally, int, int], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     args = _parser().parse_intermixed_args(arguments)
+    _compile.be_patient(PATIENCE)
     try:
         return _run(args)
     except (CommandError, UnknownTaskError) as error:
@@ -53,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        _compile.be_patient(0)
 
 
 def _parser() -> argparse.ArgumentParser:

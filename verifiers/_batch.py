@@ -33,46 +33,57 @@ def as_texts(completions: list[object]) -> tuple[list[str], list[int]]:
     return [text or "" for text in texts], [row for row, text in enumerate(texts) if text is None]
 
 
-def pack(texts: Sequence[str]) -> Packed:
-    """UTF-8 bytes of all texts in one read-only buffer (uint8), and where each begins: (N + 1,) int64."""
+def pack(texts: Sequence[str], starts: npt.NDArray[np.int64] | None = None) -> Packed:
+    """UTF-8 bytes of all texts in one read-only buffer (uint8), and where each begins: (N + 1,) int64.
+
+    `starts`: where each would begin if every character were one byte, if that is known already.
+    """
     import numpy as np
 
     joined = "".join(texts)
-    parts: Sequence[str | bytes] = texts
     if joined.isascii():
         raw = joined.encode()
+        starts = _starts(texts) if starts is None else starts
     else:
         parts = [text.encode("utf-8", "surrogatepass") for text in texts]
-        raw = b"".join(parts)  # type: ignore[arg-type]
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=offsets[1:])
-    return np.frombuffer(raw or b"\0", np.uint8), offsets
+        raw = b"".join(parts)
+        starts = _starts(parts)
+    return np.frombuffer(raw or b"\0", np.uint8), starts
 
 
-def slices(texts: Sequence[str]) -> Iterator[slice]:
-    """Cut N texts into slices of about SLICE_CHARACTERS characters, one text at least."""
+def _starts(parts: Sequence[str] | Sequence[bytes]) -> npt.NDArray[np.int64]:
     import numpy as np
 
-    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
-    start, done = 0, 0
-    while start < len(texts):
-        stop = max(start + 1, int(np.searchsorted(ends, done + SLICE_CHARACTERS, side="right")))
-        yield slice(start, stop)
-        start, done = stop, int(ends[stop - 1])
+    starts = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=starts[1:])
+    return starts
 
 
-def for_each_slice(
-    texts: Sequence[str], prepare: Callable[[slice], tuple], work: Callable[..., object]
-) -> None:
-    """Call `work(*prepare(rows))` for each slice: `prepare` here, one after the other, `work` in threads."""
-    parts = list(slices(texts))
-    workers = min(len(parts), MAX_WORKERS, _cpus())
+def packed_slices(texts: Sequence[str]) -> Iterator[tuple[slice, Packed]]:
+    """N texts in slices that end where SLICE_CHARACTERS more characters have been reached: (rows, those packed)."""
+    import numpy as np
+
+    starts = _starts(texts)
+    cuts = starts.searchsorted(np.arange(SLICE_CHARACTERS, starts[-1], SLICE_CHARACTERS))
+    start = 0
+    for stop in (*np.unique(cuts).tolist(), len(texts)):
+        if start < stop:
+            rows = slice(start, stop)
+            yield rows, pack(texts[rows], starts[start : stop + 1] - starts[start])
+        start = stop
+
+
+def for_each_slice(texts: Sequence[str], rest: Callable[[slice], tuple], work: Callable[..., object]) -> None:
+    """Call `work(data, starts, *rest(rows))` for each packed slice: packed here, one after the other, judged
+    in threads."""
+    slices = packed_slices(texts)
+    workers = min(1 + sum(map(len, texts)) // SLICE_CHARACTERS, MAX_WORKERS, _cpus())
     if workers < 2:
-        for rows in parts:
-            work(*prepare(rows))
+        for rows, packed in slices:
+            work(*packed, *rest(rows))
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="verifiers") as pool:
-        for future in [pool.submit(work, *prepare(rows)) for rows in parts]:
+        for future in [pool.submit(work, *packed, *rest(rows)) for rows, packed in slices]:
             future.result()
 
 

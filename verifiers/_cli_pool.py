@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
 
-from verifiers._cli_judge import Job, Judged, Tally, judge_block, lost_block
+from verifiers._cli_judge import PATIENCE, Job, Judged, Tally, judge_block, lost_block
 from verifiers._cli_read import Block
 
 _AHEAD = 2  # blocks under way for each worker
@@ -150,8 +150,9 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> None:
 
 
 def _main() -> None:
-    from verifiers import _batch
+    from verifiers import _batch, _compile
 
+    _compile.be_patient(PATIENCE)
     _batch.MAX_WORKERS = 1  # the cores are shared out between processes already
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else writes to standard output must not tear an answer

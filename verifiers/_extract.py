@@ -190,8 +190,18 @@ def is_joined_by_or(data: Bytes, start: int, end: int) -> bool:
     return seen
 
 
+def says_or(data: Bytes, start: int, end: int) -> bool:
+    """True if "or" stands in data[start:end], maybe inside a word."""
+    for i in range(start, end - 1):
+        if data[i] | 32 == 111 and data[i + 1] | 32 == 114:
+            return True
+    return False
+
+
 def is_hedged(data: Bytes, start: int, box: int, content_start: int, content_end: int) -> bool:
     """True if the box at `box` follows "other box or"."""
+    if not says_or(data, max(start, box - _GAP_LIMIT), box):
+        return False  # which spares most texts the search for another box
     _, other_start, other_end = last_box(data, start, box)
     if other_start < 0 or not is_joined_by_or(data, other_end + 1, box):
         return False
@@ -262,6 +272,7 @@ COMPILED = (
     last_box,
     closing_brace,
     is_joined_by_or,
+    says_or,
     is_hedged,
     last_line,
     locate,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-PLAIN_ROWS, PLAIN_CHARACTERS = 256, 1 << 20  # the plain path ends such a batch before numba is imported
+_PLAIN_CHARACTERS = 1 << 20
 _SIGNATURE = (
     "void(Array(uint8, 1, 'C', readonly=True), int64[::1], boolean, int8[::1], boolean[::1], int64[:, ::1])"
 )
@@ -29,7 +29,7 @@ def locate_all(
     found, boxed = np.empty(n, np.int8), np.empty(n, np.bool_)
     spans = np.empty((n, 2), np.int64)
     kernel = None
-    if n > PLAIN_ROWS or sum(map(len, texts)) > PLAIN_CHARACTERS:
+    if _compile.is_worthwhile(texts, _PLAIN_CHARACTERS):
         kernel = _kernel()
     if kernel is None:
         for row, text in enumerate(texts):
@@ -37,10 +37,10 @@ def locate_all(
             found[row], spans[row, 0], spans[row, 1], boxed[row] = locate(data, 0, len(data), lenient)
         return found, boxed, spans
 
-    def prepare(rows: slice) -> tuple:
-        return (*_batch.pack(texts[rows]), lenient, found[rows], boxed[rows], spans[rows])
+    def rest(rows: slice) -> tuple:
+        return lenient, found[rows], boxed[rows], spans[rows]
 
-    _batch.for_each_slice(texts, prepare, kernel)
+    _batch.for_each_slice(texts, rest, kernel)
     return found, boxed, spans
 
 

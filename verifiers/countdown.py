@@ -39,10 +39,10 @@ _OK, _WRONG, _NO_ANSWER = Reason.OK.code, Reason.WRONG.code, Reason.NO_ANSWER.co
 _MALFORMED, _RULE_BROKEN, _HEDGE = Reason.MALFORMED.code, Reason.RULE_BROKEN.code, Reason.HEDGE.code
 _TEXT, _GRAMMAR, _RATIONAL = Tier.TEXT.code, Tier.GRAMMAR.code, Tier.RATIONAL.code
 _UNDECIDED = -1  # in place of a reason: to be judged again without a limit on integers
-_PLAIN_ROWS, _PLAIN_CHARACTERS = 256, 1 << 18  # the plain path ends such a batch before numba is imported
+_PLAIN_CHARACTERS = 1 << 18
 _SIGNATURE = (
     "void(Array(uint8, 1, 'C', readonly=True), int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], "
-    "boolean, int8[::1], int8[::1], int64[:, ::1])"
+    "boolean, int8[::1], int8[::1], int64[:, ::1], int64[::1])"
 )
 _OPEN, _CLOSE, _BOX = tuple(b"<answer>"), tuple(b"</answer>"), tuple(b"\\boxed")
 
@@ -138,7 +138,7 @@ def _verify_batch(
     n, lenient = len(texts), mode == "lenient"
     reason, tier, spans = np.empty(n, np.int8), np.empty(n, np.int8), np.empty((n, 2), np.int64)
     kernel = None
-    if n > _PLAIN_ROWS or sum(map(len, texts)) > _PLAIN_CHARACTERS:
+    if _compile.is_worthwhile(texts, _PLAIN_CHARACTERS):
         kernel = _kernel()
     if kernel is None:
         references = [read_reference(numbers[row], target[row], row) for row in range(n)]
@@ -146,14 +146,14 @@ def _verify_batch(
     else:
         given, references = columns(numbers, target)
 
-        def prepare(rows: slice) -> tuple:
+        def rest(rows: slice) -> tuple:
             values, starts, tops, bottoms = given
             reach = slice(rows.start, rows.stop + 1)
             out = (reason[rows], tier[rows], spans[rows])
-            reference = (values, starts[reach], tops[rows], bottoms[rows])
-            return (*_batch.pack(texts[rows]), *reference, lenient, *out)
+            room = np.zeros(3 * (MAX_DEPTH + 1) + MAX_NUMBERS + STATE_SIZE, np.int64)
+            return values, starts[reach], tops[rows], bottoms[rows], lenient, *out, room
 
-        _batch.for_each_slice(texts, prepare, kernel)
+        _batch.for_each_slice(texts, rest, kernel)
         undecided = np.flatnonzero(reason == _UNDECIDED).tolist()
     room = _room()
     for row in undecided:
@@ -167,14 +167,16 @@ def _verify_batch(
 
 def _make_kernel(mark: int) -> Callable[..., None]:
     """The loop over rows, to be compiled; it closes over `mark` for the sake of numba's cache."""
-    import numpy as np
+    depth = MAX_DEPTH + 1
+    behind = 3 * depth + MAX_NUMBERS
 
-    def judge_rows(data, starts, numbers, firsts, target_tops, target_bottoms, lenient, reason, tier, spans):  # type: ignore[no-untyped-def]
+    def judge_rows(  # type: ignore[no-untyped-def]
+        data, starts, numbers, firsts, target_tops, target_bottoms, lenient, reason, tier, spans, memory
+    ):
         if mark < 0:
             return
-        tops, bottoms = np.zeros(MAX_DEPTH + 1, np.int64), np.zeros(MAX_DEPTH + 1, np.int64)
-        operators, used = np.zeros(MAX_DEPTH + 1, np.int64), np.zeros(MAX_NUMBERS, np.int64)
-        room = (tops, bottoms, operators, used, np.zeros(STATE_SIZE, np.int64))
+        tops, bottoms, operators = memory[:depth], memory[depth : 2 * depth], memory[2 * depth : 3 * depth]
+        room = (tops, bottoms, operators, memory[3 * depth : behind], memory[behind:])
         for row in range(len(reason)):
             start, end, first, last = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
             if first == last:  # the reference does not fit 64 bits

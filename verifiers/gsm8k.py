@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from verifiers.verdicts import Verdicts
 
 _OK, _MALFORMED, _TEXT = Reason.OK.code, Reason.MALFORMED.code, Tier.TEXT.code
-_PLAIN_ROWS, _PLAIN_CHARACTERS = 256, 1 << 20  # the plain path ends such a batch before numba is imported
+_PLAIN_CHARACTERS = 1 << 20
 _SIGNATURE = (
     "void(Array(uint8, 1, 'C', readonly=True), int64[::1], Array(uint8, 1, 'C', readonly=True), int64[::1], "
-    "boolean, int8[::1], int8[::1], int64[:, ::1])"
+    "boolean, int8[::1], int8[::1], int64[:, ::1], int64[::1])"
 )
 
 
@@ -96,7 +96,7 @@ def _verify_batch(completions: list[object], *, mode: str, answer: list[object])
     n = len(texts)
     reason, tier, spans = np.empty(n, np.int8), np.empty(n, np.int8), np.empty((n, 2), np.int64)
     kernel = None
-    if n > _PLAIN_ROWS or sum(map(len, texts)) > _PLAIN_CHARACTERS:
+    if _compile.is_worthwhile(texts, _PLAIN_CHARACTERS):
         kernel = _kernel()
     if kernel is None:
         lists = scratch()
@@ -118,10 +118,13 @@ def _run(kernel: Callable, texts: list[str], answers: list[object], lenient: boo
     if set(map(type, answers)) != {str}:
         golds = [_as_gold(answer, row) for row, answer in enumerate(answers)]
 
-    def prepare(rows: slice) -> tuple:
-        return (*_batch.pack(texts[rows]), *_batch.pack(golds[rows]), lenient, *(c[rows] for c in out))  # type: ignore[arg-type]
+    raw, firsts = _batch.pack(golds)  # type: ignore[arg-type]
 
-    _batch.for_each_slice(texts, prepare, kernel)
+    def rest(rows: slice) -> tuple:
+        room = np.zeros(4 * FIELDS + STATE, np.int64)
+        return raw, firsts[rows.start : rows.stop + 1], lenient, *(column[rows] for column in out), room
+
+    _batch.for_each_slice(texts, rest, kernel)
     left = np.flatnonzero(out[0] < 0)
     if len(left):
         lists = scratch()
@@ -132,14 +135,13 @@ def _run(kernel: Callable, texts: list[str], answers: list[object], lenient: boo
 
 def _make_kernel(mark: int) -> Callable[..., None]:
     """The loop over rows, to be compiled; it closes over `mark` for the sake of numba's cache."""
-    import numpy as np
 
-    def judge_rows(data, starts, golds, firsts, lenient, reason, tier, spans):  # type: ignore[no-untyped-def]
+    def judge_rows(data, starts, golds, firsts, lenient, reason, tier, spans, room):  # type: ignore[no-untyped-def]
         if mark < 0:
             return
-        gold, first = np.zeros(FIELDS, np.int64), np.zeros(FIELDS, np.int64)
-        number, spare = np.zeros(FIELDS, np.int64), np.zeros(FIELDS, np.int64)
-        state = np.zeros(STATE, np.int64)
+        gold, first = room[:FIELDS], room[FIELDS : 2 * FIELDS]
+        number, spare = room[2 * FIELDS : 3 * FIELDS], room[3 * FIELDS : 4 * FIELDS]
+        state = room[4 * FIELDS :]
         for row in range(len(reason)):
             start, end, low, high = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
             reason[row], tier[row], low, high = judge_answer(

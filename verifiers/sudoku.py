@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 _OK, _WRONG, _NO_ANSWER = Reason.OK.code, Reason.WRONG.code, Reason.NO_ANSWER.code
 _MALFORMED, _RULE_BROKEN, _HEDGE = Reason.MALFORMED.code, Reason.RULE_BROKEN.code, Reason.HEDGE.code
 _TEXT, _GRAMMAR = Tier.TEXT.code, Tier.GRAMMAR.code
-_PLAIN_ROWS, _PLAIN_CHARACTERS = 256, 1 << 20  # the plain path ends such a batch before numba is imported
+_PLAIN_CHARACTERS = 1 << 20
 _SIGNATURE = (
     "void(Array(uint8, 1, 'C', readonly=True), int64[::1], Array(uint8, 1, 'C', readonly=True), int64[::1], "
-    "boolean, int8[::1], int8[::1], int8[::1], float64[::1], int64[:, ::1])"
+    "boolean, int8[::1], int8[::1], int8[::1], float64[::1], int64[:, ::1], int64[::1])"
 )
 _WRONG_PUZZLE = {
     _grid.NOT_A_SIZE: "does not have n * n cells; a puzzle has 1, 16 or 81 digits, or 256, 625, 1296 or 2401 "
@@ -149,7 +149,7 @@ def _verify_batch(completions: list[object], *, mode: str, puzzle: list[object])
     reason, tier = np.empty(n, np.int8), np.empty(n, np.int8)
     score, spans = np.empty(n, np.float64), np.empty((n, 2), np.int64)
     kernel = None
-    if n > _PLAIN_ROWS or sum(map(len, texts)) > _PLAIN_CHARACTERS:
+    if _compile.is_worthwhile(texts, _PLAIN_CHARACTERS):
         kernel = _kernel()
     if kernel is None:
         scratch = _scratch()
@@ -171,11 +171,14 @@ def _run(kernel: Callable, texts: list[str], puzzles: list[object], lenient: boo
         raise _not_text(puzzles[row], row)
     sizes = np.empty(len(texts), np.int8)
 
-    def prepare(rows: slice) -> tuple:
-        columns = (sizes, *out)
-        return (*_batch.pack(texts[rows]), *_batch.pack(puzzles[rows]), lenient, *(c[rows] for c in columns))  # type: ignore[arg-type]
+    raw, firsts = _batch.pack(puzzles)  # type: ignore[arg-type]
 
-    _batch.for_each_slice(texts, prepare, kernel)
+    def rest(rows: slice) -> tuple:
+        columns = (column[rows] for column in (sizes, *out))
+        room = np.zeros(2 * MAX_CELLS + 6 * MAX_SIZE, np.int64)
+        return raw, firsts[rows.start : rows.stop + 1], lenient, *columns, room
+
+    _batch.for_each_slice(texts, rest, kernel)
     invalid = np.flatnonzero(sizes < 0)
     if len(invalid):
         row = int(invalid[0])
@@ -184,13 +187,12 @@ def _run(kernel: Callable, texts: list[str], puzzles: list[object], lenient: boo
 
 def _make_kernel(mark: int) -> Callable[..., None]:
     """The loop over rows, to be compiled; it closes over `mark` for the sake of numba's cache."""
-    import numpy as np
 
-    def judge_rows(data, starts, puzzles, firsts, lenient, sizes, reason, tier, score, spans):  # type: ignore[no-untyped-def]
+    def judge_rows(data, starts, puzzles, firsts, lenient, sizes, reason, tier, score, spans, room):  # type: ignore[no-untyped-def]
         if mark < 0:
             return
-        cells, puzzle = np.zeros(MAX_CELLS, np.int64), np.zeros(MAX_CELLS, np.int64)
-        masks = np.zeros(6 * MAX_SIZE, np.int64)
+        cells, puzzle = room[:MAX_CELLS], room[MAX_CELLS : 2 * MAX_CELLS]
+        masks = room[2 * MAX_CELLS :]
         for row in range(len(reason)):
             start, end, first, last = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
             sizes[row], reason[row], tier[row], score[row], low, high = judge_answer(
