@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 
 from envs import registry
-from envs.checking_tools import content, demonstration, digests, junk, spread, wilson
+from envs.checking_tools import content, demonstration, digests, junk, prompt_text, spread, wilson
 from envs.core import TextEnv, read_problem
 from envs.divide import SPLITS
 from envs.errors import EnvError
@@ -223,17 +223,22 @@ def _junk(work: _Work) -> str:
 
 
 def _others(work: _Work) -> str:
-    """The demonstration of the next problem is seldom right: the check looks at the problem."""
-    env, indices = work.train, spread(len(work.train), work.count)
+    """The answer to another problem, or the prompt itself, is not always right: the check looks at the problem."""
+    env, indices, told = work.train, spread(len(work.train), work.count), []
     problems = [read_problem(env, index) for index in indices]
-    texts = [demonstration(env, problem) for problem in problems]
-    if None in texts or len(texts) < 2:
-        return "no demonstrations to swap"
-    solved = int(work.judge(env, indices, problems, texts[1:] + texts[:1]).rewards["correct"].sum())
-    if solved == len(indices):
-        raise EnvError("the demonstration of another problem is always right; score must look at its problem")
-    work.figures["other answers"] = solved / len(indices)
-    return f"another problem's demonstration is right in {solved / len(indices):.1%} of {len(indices):,}"
+    shifted = [demonstration(env, problem) for problem in problems[1:] + problems[:1]]
+    tries = {
+        "its own prompt as the answer": [f"<answer>{prompt_text(problem)}</answer>" for problem in problems]
+    }
+    if None not in shifted and len(problems) > 1:
+        tries = {"another problem's demonstration": shifted, **tries}
+    for kind, texts in tries.items():
+        solved = int(work.judge(env, indices, problems, texts).rewards["correct"].sum())
+        if solved == len(indices):
+            raise EnvError(f"{kind} is always right; score must look at its problem and at the answer")
+        told.append(f"{kind} is right in {solved / len(indices):.1%}")
+        work.figures[kind] = solved / len(indices)
+    return f"{', '.join(told)} of {len(indices):,}"
 
 
 def _components(work: _Work) -> str:

@@ -58,18 +58,20 @@ def demonstration(env: TextEnv, problem: Problem) -> str | None:
         raise
 
 
+def prompt_text(problem: Problem) -> str:
+    """What the model reads, without the roles of a chat."""
+    prompt = problem.prompt
+    return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+
+
 def junk(problem: Problem, right: str | None, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
     """(what it is, completion): texts that solve no problem, some of them long, broken or hostile."""
-    prompt = problem.prompt
-    if not isinstance(prompt, str):
-        prompt = "\n".join(message["content"] for message in prompt)
     noise = "".join(map(chr, rng.integers(0, 0x3000, 200)))
     yield "nothing", ""
     yield "white space", " \n\t "
     yield "random bytes", rng.bytes(300).decode("latin-1")
     yield "random text", f"<answer>{noise}</answer>"
-    yield "the prompt", prompt
-    yield "the prompt as the answer", f"<answer>{prompt}</answer>"
+    yield "the prompt", prompt_text(problem)
     yield "an empty answer", "<answer></answer>"
     yield "end tokens", "<|eot_id|><|endoftext|>"
     yield "NUL", "<answer>\0</answer>"

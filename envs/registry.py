@@ -113,12 +113,16 @@ def resolve(name: str) -> str:
     """The full id behind a name.
 
     name: a full id ("spg/Sudoku-v0"), a short name in any case ("sudoku": the newest version),
-    "package.module:ID", "./file.py:ID", or an entry point of the group `spg.envs`. Raises EnvError with the
-    nearest known names.
+    "package.module:ID", "./file.py:ID", an entry point of the group `spg.envs`, or "reasoning_gym:NAME". Raises
+    EnvError with the nearest known names.
     """
     where, _, id = name.rpartition(":")
     if id.endswith(".py"):
         raise EnvError(f'"{name}" is a file; say which environment in it: --env {name}:my/MyTask-v0.')
+    if where == "reasoning_gym":
+        from envs.reasoning_gym import environment_id
+
+        return environment_id(id)
     module = _import(where, name) if where else None
     found = _find(id, module) or _find(id)
     if found is None and not where:
@@ -127,6 +131,11 @@ def resolve(name: str) -> str:
         return found
     shorts = sorted({short_name(known) for known in _classes})
     inside = f" in {where}" if where else ""
+    if module is not None and not any(cls.__module__ == module for cls in _classes.values()):
+        raise EnvError(
+            f'"{name}": {where} registers no environment. End it with envs.register("{id}", YourClass), where '
+            "YourClass is derived from envs.TextEnv."
+        )
     raise EnvError(
         f'No environment "{id}"{inside}. {nearest(id, [*shorts, *_classes])}Known: {", ".join(shorts)}. '
         "To use your own: --env my_package.my_module:my/MyTask-v0 or --env ./my_task.py:my/MyTask-v0."

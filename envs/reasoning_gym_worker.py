@@ -1,0 +1,37 @@
+"""The inside of the process in which reasoning-gym's scorers see an answer; it is killed when one takes too long."""
+
+import base64
+import json
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+_MEMORY = 4 << 30
+_opened: dict[str, Any] = {}
+
+
+def main() -> None:
+    """Answers jobs until standard input ends."""
+    from verifiers._worker_child import serve
+
+    serve(prepare, _MEMORY)
+
+
+def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Imports the package; returns the function that answers a job."""
+    import reasoning_gym
+
+    def answer(job: dict[str, Any]) -> dict[str, Any]:
+        """{"value": the dataset's score} for {"dataset", "settings", "entry", "answer"}."""
+        key = json.dumps([job["dataset"], job["settings"]], sort_keys=True)
+        if key not in _opened:
+            _opened[key] = reasoning_gym.create_dataset(job["dataset"], **job["settings"])
+        entry = pickle.loads(
+            base64.b64decode(job["entry"])
+        )  # made by the environment that asks, not by a model
+        right = entry["answer"]
+        # White space round the answer is cut off before it comes here; a right answer may end in some.
+        text = right if isinstance(right, str) and job["answer"] == right.strip() else job["answer"]
+        return {"outcome": "", "value": float(_opened[key].score_answer(text, entry))}
+
+    return answer
