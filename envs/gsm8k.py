@@ -103,6 +103,7 @@ class GSM8K(TextEnv):
             "gold": row.gold,
             "right": (row.lines, row.answer),
             "hasty": (row.hasty, row.hasty_answer),
+            "revision": self.revision,
         }
         return Problem(prompt, {"answer": row.answer}, metadata=metadata)
 

@@ -72,20 +72,15 @@ def _draw_from(rng: np.random.Generator, level: int, split: str) -> WordProblem:
 
 
 def _story(rng: np.random.Generator, story: Story, signs: str) -> WordProblem | None:
-    """A level 1 problem; None if something would fall below zero."""
-    a, b, c = (int(rng.integers(2, high + 1)) for high in (20, 9, 9))
+    """A level 1 problem; None if a result has other than two digits."""
+    a, b, c = (int(rng.integers(low, high + 1)) for low, high in ((11, 30), (2, 9), (2, 9)))
     first = a + b if signs[0] == "+" else a - b
     second = first + c if signs[1] == "+" else first - c
-    if min(first, second) < 0:
+    if min(first, second) < 10:
         return None
-    events = [_pick(rng, story.more if sign == "+" else story.less) for sign in signs]
-    text = story.text.format(
-        a=a,
-        e=events[0].replace("#", str(b)),
-        f=events[1].replace("#", str(c)),
-        name=_pick(rng, NAMES),
-        things=_pick(rng, THINGS),
-    )
+    does, then = (_pick(rng, story.more if sign == "+" else story.less) for sign in signs)
+    opening, unit = story.opening.format(name=_pick(rng, NAMES)), _pick(rng, story.units)
+    text = f"{opening} {a} {unit}, {does} {b}, {then} {c}. {unit.title()}?"
     steps = (f"{a}{signs[0]}{b}={first}", f"{first}{signs[1]}{c}={second}")
     return WordProblem(text, steps, added([a, b, c]))
 

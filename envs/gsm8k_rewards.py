@@ -85,9 +85,9 @@ def xml_count(text: str) -> float:
     """
     count = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
     if text.count("\n<answer>\n") == 1:
-        count += 0.125 - 0.001 * len(text.rpartition("\n<answer>\n")[2])
+        count += 0.125 - 0.001 * len(text.split("\n<answer>\n")[-1])
     if text.count("\n</answer>") == 1:
-        count += 0.125 - 0.001 * (len(text.rpartition("\n</answer>")[2]) - 1)
+        count += 0.125 - 0.001 * (len(text.split("\n</answer>")[-1]) - 1)
     return count
 
 

@@ -10,33 +10,43 @@ THINGS = ("pens", "cups", "nuts", "eggs", "pins", "coins", "cards", "books", "ke
 
 @dataclass(frozen=True)
 class Story:
-    """A level 1 problem: something is counted, two things happen to it, how much is it then?"""
+    """A level 1 problem: something is counted, two things happen to it, how much is it then?
 
-    text: str
-    """With {a}, the first number, {e} and {f}, the events, and maybe {name} and {things}."""
+    The text is OPENING a UNIT, VERB b, VERB c. UNIT? with units of four letters and verbs of five, so that
+    every number stands equally far from the end: a small model finds it by its place.
+    """
+
+    opening: str
+    """Maybe with {name}."""
+    units: tuple[str, ...]
     more: tuple[str, ...]
-    """Events that add; # is the number."""
+    """What adds."""
     less: tuple[str, ...]
-    """Events that take away."""
+    """What takes away."""
 
 
 STORIES = (
     Story(
-        "{name} has {a} {things}, {e}, {f}. Now?",
-        ("buys #", "finds #", "gets #"),
-        ("loses #", "sells #", "gives #"),
+        "{name} has",
+        ("pens", "cups", "nuts", "eggs", "pins", "keys", "figs", "hats"),
+        ("finds", "gains", "makes"),
+        ("loses", "sells", "gives", "drops"),
     ),
-    Story("{a} {things}; {name} {e}, {f}. Left?", ("adds #", "brings #"), ("takes #", "uses #")),
-    Story("Bus: {a}. {e}, {f}. Riders?", ("# get on", "# board"), ("# get off", "# leave")),
-    Story("{name}: floor {a}, {e}, {f}. Floor?", ("up #",), ("down #",)),
-    Story("It is {a} C; {e}, {f}. Now?", ("rises #", "climbs #"), ("falls #", "drops #")),
-    Story("Score {a}: {name} {e}, {f}. Score?", ("wins #", "gains #"), ("loses #", "drops #")),
-    Story("Pond: {a} ducks. {e}, {f}. Now?", ("# land", "# come"), ("# fly", "# go")),
-    Story("Jar: {a} {things}. {e}, {f}. Left?", ("# put in", "# added"), ("# taken", "# lost")),
-    Story("Shop: {a} {things}. {e}, {f}. Left?", ("# come", "# made"), ("# sold", "# sent")),
-    Story("{name} is {a} km out, {e}, {f}. Far?", ("on #",), ("back #",)),
-    Story("{a} in line: {e}, {f}. How many?", ("# join", "# come"), ("# leave", "# go")),
-    Story("Tank {a} L: {e}, {f}. Litres?", ("fill #", "add #"), ("drain #", "use #")),
+    Story("{name}:", ("runs", "wins", "hits"), ("gains", "earns"), ("loses", "drops")),
+    Story("{name} has", ("euro", "cent"), ("earns", "saves", "gains"), ("loses", "gives", "lends")),
+    Story(
+        "Shop:", ("caps", "pens", "cups", "hats"), ("makes", "gains", "finds"), ("sells", "sends", "loses")
+    ),
+    Story("Bus:", ("kids", "fans", "boys"), ("gains", "loads"), ("drops", "loses")),
+    Story("Kite:", ("feet",), ("rises", "soars", "gains"), ("falls", "sinks", "drops")),
+    Story("Pond:", ("fish", "eels"), ("gains", "rears"), ("loses", "sends")),
+    Story("Tank:", ("cups", "pots"), ("fills", "gains"), ("leaks", "loses", "sheds")),
+    Story("Farm:", ("cows", "hens", "pigs"), ("rears", "gains"), ("sells", "loses", "lends")),
+    Story("Club:", ("fans", "kids"), ("gains", "finds"), ("loses", "sends")),
+    Story("Tree:", ("figs", "nuts", "pods"), ("grows", "bears"), ("drops", "sheds", "loses")),
+    Story("Snow:", ("feet",), ("gains", "grows", "rises"), ("melts", "loses", "sinks")),
+    Story("Cook:", ("eggs", "figs", "nuts"), ("finds", "picks"), ("fries", "burns", "drops")),
+    Story("Ship:", ("tons",), ("loads", "gains"), ("dumps", "loses", "sheds")),
 )
 """Level 1. No prompt is longer than 40 characters."""
 

@@ -1,0 +1,128 @@
+"""GSM8K's format checks and the rewards of the papers, against their published patterns."""
+
+import re
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import envs
+from envs.gsm8k_rewards import PAPER_WEIGHTS, has_format, paper_parts, soft_format, strict_format, xml_count
+
+STRICT = re.compile(r"^<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n$")
+SOFT = re.compile(r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>")
+PIECES = (
+    *("<reasoning>", "</reasoning>", "<answer>", "</answer>", "\n", " ", "12", "a", "\r", "\u2028", "\x1c"),
+    *("<reasoning>\n", "\n</reasoning>\n", "\n<answer>\n", "\n</answer>", "</reasoning>\n<answer>\n"),
+)
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+GOOD = "<reasoning>\nso\n</reasoning>\n<answer>\n18\n</answer>\n"
+
+
+@settings(max_examples=400, deadline=None)
+@given(TEXTS)
+@example(GOOD)
+@example(GOOD + "\n")
+@example(GOOD + "\n\n")
+@example("<reasoning>\n\n</reasoning>\n<answer>\n\n</answer>\n")
+@example("<reasoning></reasoning><answer>b</reasoning><answer>c</answer>")
+@example("<reasoning>a</reasoning> x</reasoning> \n <answer>c\n</answer>")
+@example("<reasoning>a</reasoning> x</reasoning> \n <answer>c</answer>")
+def test_both_formats_equal_the_published_patterns(text):
+    assert strict_format(text) == (STRICT.match(text) is not None)
+    assert soft_format(text) == (SOFT.match(text) is not None)
+
+
+def published_count(text: str) -> float:
+    """12.5% a tag, less a thousandth a character, as the published function splits it."""
+    count = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
+    if text.count("\n<answer>\n") == 1:
+        count += 0.125 - len(text.split("\n<answer>\n")[-1]) * 0.001
+    if text.count("\n</answer>") == 1:
+        count += 0.125 - (len(text.split("\n</answer>")[-1]) - 1) * 0.001
+    return count
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXTS)
+def test_the_tag_count_and_the_answer_equal_the_published_ones(text):
+    assert xml_count(text) == pytest.approx(published_count(text), abs=1e-12) and xml_count(text) <= 0.5
+    answer = text.split("<answer>")[-1].split("</answer>")[0].strip()
+    parts = paper_parts(text, "12")
+    assert parts["exact"] == (answer == "12") and parts["integer"] == answer.isdigit()
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "parts"),
+    [
+        (GOOD, "18", (1, 1, 1, 0, 0.5 - 0.013)),
+        ("<reasoning>so</reasoning> <answer>18</answer>", "18", (1, 1, 0, 1, 0)),
+        ("<reasoning>\nso\nthen\n</reasoning>\n<answer>\n18\n</answer>", "18", (1, 1, 0, 0, 0.5 - 0.011)),
+        ("<answer>1,250</answer>", "1,250", (1, 0, 0, 0, 0)),
+        ("<answer>1250</answer>", "1,250", (0, 1, 0, 0, 0)),
+        ("<answer>-3</answer>", "-3", (1, 0, 0, 0, 0)),
+        ("<answer>18.0</answer>", "18", (0, 0, 0, 0, 0)),
+        ("18", "18", (1, 1, 0, 0, 0)),
+        ("", "18", (0, 0, 0, 0, 0)),
+    ],
+)
+def test_the_papers_parts_by_hand(text, gold, parts):
+    names = ("exact", "integer", "strict_format", "soft_format", "xml_count")
+    assert paper_parts(text, gold) == pytest.approx(dict(zip(names, parts, strict=True)), abs=1e-9)
+
+
+def test_the_preset_pays_the_papers_sum_and_keeps_correct_as_a_measure():
+    env = envs.make("gsm8k", source="generated", prompt_style="paper", reward_preset="paper")
+    assert dict(env.reward_weights) == PAPER_WEIGHTS and env.reward_weights["correct"] == 0
+    env.reset(options={"index": 0})
+    answer = env.problem(0).reference["answer"]
+    _, reward, _, _, info = env.step(f"<reasoning>\nso\n</reasoning>\n<answer>\n{answer}\n</answer>\n")
+    assert reward == pytest.approx(2 + 0.5 + 0.5 + 0.487) and info["correct"]
+    own = envs.make("gsm8k", source="generated", reward_preset="paper", reward_weights={"exact": 1})
+    assert own.reward_weights["exact"] == 1 and own.reward_weights["integer"] == 0.5
+
+
+BAITS = (
+    "<reasoning>" * 40_000,
+    "<reasoning>" + "</reasoning><answer>" * 40_000,
+    "<reasoning>" + "</reasoning> " * 40_000,
+    "<reasoning></reasoning>" + " \n" * 200_000,
+    "\n<answer>\n" * 60_000,
+    "<answer>" * 90_000,
+    "9" * 500_000,
+)
+
+
+@pytest.mark.parametrize("bait", BAITS, ids=range(len(BAITS)))
+def test_long_texts_take_linear_time(bait):
+    begun = time.process_time()
+    paper_parts(bait, "18")
+    has_format(bait)
+    assert time.process_time() - begun < 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "met"),
+    [
+        ("12-5=7 7+3=10<answer>10</answer>", True),
+        ("<answer> -12.50\n</answer> done", True),
+        ("<answer>1</answer><|eot_id|><answer>2</answer>", True),
+        ("<answer>1</answer><|endoftext|><answer>2", True),
+        ("<answer>1</answer><answer>2</answer>", False),
+        ("<answer>1</answer> or <answer>", False),
+        ("</answer>1<answer>", False),
+        ("<answer>1", False),
+        ("<answer>1,250</answer>", False),
+        ("<answer>--1</answer>", False),
+        ("<answer>1.</answer>", False),
+        ("<answer>.5</answer>", False),
+        ("<answer>\u0661</answer>", False),
+        ("<answer>\u00b2</answer>", False),
+        ("<answer></answer>", False),
+        ("<answer>10 pens</answer>", False),
+        ("", False),
+    ],
+)
+def test_the_format_is_one_closed_block_with_one_plain_number(text, met):
+    assert has_format(text) is met
