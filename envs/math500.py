@@ -1,0 +1,162 @@
+"""MATH, competition problems with LaTeX answers: the published sets, a copy of them, or our own generator."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from envs import math500_board
+from envs.choices import check_choice
+from envs.core import TextEnv, check_index
+from envs.errors import EnvError
+from envs.math500_item import Item
+from envs.math500_problems import LEVELS, SPLIT_SIZES, fixed_set, train_item
+from envs.math500_rewards import PAPER_WEIGHTS, equivalent, has_format, tag_reward
+from envs.math500_rows import published
+from envs.records import Problem, Scores
+
+_INSTRUCTION = r"""
+Respond in this format:
+<reasoning>
+...
+</reasoning>
+<answer>
+...
+</answer>
+
+
+You are an expert in mathematics and get one problem. Solve it step by step. Wrap the final answer in a \boxed{}."""
+
+
+class MATH500(TextEnv):
+    """Competition mathematics (`spg/MATH500-v0`), after MATH (arXiv:2103.03874), evaluated on MATH-500.
+
+    Prompt: the problem (plain), or the format to answer in, the request for \\boxed{} and the problem (paper: the
+    training prompt of d1, arXiv:2504.12216, and SPG, arXiv:2510.09541). Action: a text with the answer, LaTeX,
+    in <answer>...</answer> or in \\boxed{...}.
+
+    Rewards:
+        correct (0 or 1): the same mathematical object as the gold answer, by `verifiers.verify("math500")`,
+            lenient.
+        format (0 or 1): exactly one closed <answer> block that is not empty; where the demonstration boxes its
+            answer (all but level 1 in plain style) also a closed \\boxed{...} in it.
+        with reward_preset="paper" also equivalent (0 or 1) and tags (0.25 or 0.75): `envs.math500_rewards`.
+
+    Splits: source="generated": 1,000,000 train, 256 validation, 256 test problems, none in two of them.
+    Otherwise test is MATH-500, and validation the twentieth of the train set that a hash picks.
+    """
+
+    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
+
+    def __init__(
+        self,
+        split: str = "train",
+        source: str = "hub",
+        prompt_style: str | None = None,
+        level: int = 1,
+        reward_preset: str = "default",
+        revision: str | None = None,
+        test_revision: str | None = None,
+    ) -> None:
+        """Opens one split; raises EnvError for an unknown value and for data that cannot be had or used.
+
+        split: "train", "validation" or "test".
+        source: "hub" (train and validation from ankner/math-500, test from HuggingFaceH4/MATH-500), "generated"
+            (our own problems, no data needed), or the path of a folder or file with the columns problem and
+            solution, or problem and answer.
+        prompt_style: "plain" or "paper"; None = plain for generated problems, paper for all others.
+        level: of generated problems: 1 (two small steps, at most 30 characters), 2 (fractions, quadratics, areas)
+            or 3 (pairs, intervals, roots, residues, probabilities).
+        reward_preset: "default", or "paper" for the rewards of d1 and SPG.
+        revision, test_revision: branch, tag or commit of ankner/math-500 and of HuggingFaceH4/MATH-500; None =
+            their main branch.
+        """
+        check_choice("math500", "split", split, list(SPLIT_SIZES))
+        check_choice("math500", "prompt_style", prompt_style, ["plain", "paper", None])
+        check_choice("math500", "level", level, LEVELS)
+        check_choice("math500", "reward_preset", reward_preset, ["default", "paper"])
+        self.split, self.source, self.level = split, str(source), level
+        self._generated = self.source == "generated"
+        if level != 1 and not self._generated:
+            raise EnvError(f"math500: level={level} is for source=generated; {self.source} has no levels.")
+        revisions = {"revision": revision, "test_revision": test_revision}
+        for name, value in revisions.items():
+            if value is not None and self.source != "hub":
+                raise EnvError(f"math500: {name}={value} is for source=hub, not for {self.source}.")
+        self.prompt_style = prompt_style or ("plain" if self._generated else "paper")
+        self._paper_rewards = reward_preset == "paper"
+        if self._paper_rewards:
+            self.reward_weights = PAPER_WEIGHTS
+        self._rows: Sequence[Item] | None = None
+        if not self._generated:
+            self._rows, self.revisions = published(self.source, split, revision, test_revision)
+            if self.revisions:
+                self.notice = f"math500: {', '.join(f'{k} at {v}' for k, v in self.revisions.items())}."
+
+    def __len__(self) -> int:
+        """Problems of the split: 1,000,000, 256 and 256 generated ones, or the rows of the set."""
+        return SPLIT_SIZES[self.split] if self._rows is None else len(self._rows)
+
+    def problem(self, index: int) -> Problem:
+        """Problem number `index`, the same for the same arguments, with its solution in the metadata."""
+        i = check_index(self, index)
+        if self._rows is not None:
+            item = self._rows[i]
+        elif self.split == "train":
+            item = train_item(self.level, i)
+        else:
+            item = fixed_set(self.level, self.split)[i]
+        plain = self.prompt_style == "plain"
+        prompt = item.problem if plain else f"{_INSTRUCTION}\n\n{item.problem}"
+        metadata = {
+            "problem": item.problem,
+            "subject": item.subject,
+            "right": (item.work, item.answer),
+            "slip": (item.slip_work, item.slip),
+        }
+        return Problem(prompt, {"answer": item.answer}, metadata=metadata)
+
+    def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
+        """All components of n completions; `correct` by one verifier call."""
+        from verifiers import verify_batch
+
+        answers = [problem.reference["answer"] for problem in problems]
+        verdicts = verify_batch("math500", completions, answer=answers)
+        boxed = self._boxes_answers
+        rewards = {
+            "correct": np.asarray(verdicts.correct, np.float64),
+            "format": np.array([has_format(text, boxed=boxed) for text in completions], np.float64),
+        }
+        if self._paper_rewards:
+            pairs = zip(completions, answers, strict=True)
+            rewards["equivalent"] = np.array([equivalent(*pair) for pair in pairs], np.float64)
+            rewards["tags"] = np.array([tag_reward(text) for text in completions])
+        return Scores(rewards, verdicts.reasons, verdicts.extracted)
+
+    def demonstration(self, problem: Problem) -> str:
+        """The worked solution and the answer, written as the prompt asks."""
+        return self._write(*problem.metadata["right"])
+
+    def habits(self, problem: Problem) -> dict[str, str]:
+        """One habit of generated problems, "slip": the usual mistake of its template; none of published ones."""
+        return {"slip": self._write(*problem.metadata["slip"])} if self._generated else {}
+
+    def picture(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+        """The problem, the completion with the part that was judged, the gold answer and the verdict.
+
+        color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.
+        """
+        return math500_board.draw(problem, completion, color=color)
+
+    @property
+    def _boxes_answers(self) -> bool:
+        """A tiny model of level 1 is spared the eight tokens of a box; the tags alone mark its answer."""
+        return not (self._generated and self.level == 1 and self.prompt_style == "plain")
+
+    def _write(self, work: str, answer: str) -> str:
+        if not self._boxes_answers:
+            return f"{work}<answer>{answer}</answer>"
+        boxed = f"\\boxed{{{answer}}}"
+        if self.prompt_style == "plain":
+            return f"{work}<answer>{boxed}</answer>"
+        return f"<reasoning>\n{work}\n</reasoning>\n<answer>\n{boxed}\n</answer>\n"
