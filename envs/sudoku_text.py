@@ -1,6 +1,8 @@
 """Sudoku in words: the paper-style prompt, worked completions, the careless habit, and marks on a text."""
 
+from itertools import compress
 from math import isqrt
+from operator import eq
 
 PAPER_EXAMPLES = {
     4: (
@@ -53,7 +55,7 @@ def careless(puzzle: str) -> str:
 
 def has_format(completion: str, size: int = 4) -> bool:
     """Whether the text before the first end token holds one closed <answer> block of n*n digits 1 to n."""
-    text = completion
+    text = completion[completion.find("<") :]  # all tags are behind it; finding one byte is quick
     if "<|" in text:
         for end in _ENDS:
             text = text.partition(end)[0]
@@ -73,9 +75,9 @@ def paper_cells(completion: str, puzzle: str, solution: str) -> float:
     block, start = "", completion.find(_OPEN)
     while start >= 0 and (end := completion.find(_CLOSE, start)) >= 0:
         block, start = completion[start + len(_OPEN) : end], completion.find(_OPEN, end)
-    shown = "".join(filter(str.isdigit, block)).ljust(len(puzzle), "0")
-    blanks = [i for i, given in enumerate(puzzle) if given == "0"]
-    return sum(shown[i] == solution[i] for i in blanks) / len(blanks) if blanks else 0.0
+    digits = block if block.isdigit() else "".join(filter(str.isdigit, block))
+    right = map(eq, digits.ljust(len(puzzle), "0"), solution)
+    return sum(compress(right, map("0".__eq__, puzzle))) / max(1, puzzle.count("0"))
 
 
 def worked(puzzle: str, grid: str) -> str:

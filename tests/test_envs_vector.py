@@ -5,7 +5,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 import envs
-from envs import EnvError, Problem, Scores, TextEnv
+from envs import EnvError, Problem, Scores, TextEnv, TextVectorEnv
 
 
 class Adding(TextEnv):
@@ -142,6 +142,8 @@ def test_the_vector_environment_says_that_it_never_resets_itself():
     ("actions", "message"),
     [
         ("ab", "got one str"),
+        (None, r"got None; it must be a sequence of 2 strings"),
+        (iter(["a", "b"]), r"got <list_iterator .*; it must be a sequence of 2 strings"),
         (["a"], "got 1 completions; it must be a sequence of 2 strings"),
         (["a", None], r"sudoku, problem 8: the action is None \(NoneType\)"),
     ],
@@ -153,11 +155,31 @@ def test_wrong_completions_are_refused(actions, message):
         many.step(actions)
 
 
-@pytest.mark.parametrize("index", [[1], [1, 2, 3], 5, [[1, 2]], [0, 256], [0, -1], [0.0, 1.0]])
+@pytest.mark.parametrize(
+    "index", [[1], [1, 2, 3], 5, [[1, 2]], [1, [2]], "12", [0, 256], [0, -1], [0.0, 1.0]]
+)
 def test_wrong_indices_are_refused(index):
     many = envs.make_vec("sudoku", 2, split="validation")
     with pytest.raises(EnvError, match=r"2 integers|whole numbers"):
         many.reset(options={"index": index})
+
+
+class Gappy(Adding):
+    """One of its problems is not there."""
+
+    def problem(self, index: int) -> Problem:
+        if index == 5:
+            raise KeyError("row 5")
+        return super().problem(index)
+
+
+def test_a_reset_that_fails_leaves_the_episodes_before_it():
+    many = TextVectorEnv(Gappy(), 2)
+    many.reset(options={"index": [1, 2]})
+    with pytest.raises(EnvError, match="problem 5 of Gappy: KeyError"):
+        many.reset(options={"index": [4, 5]})
+    info = many.step(["2", "3"])[4]
+    assert info["index"].tolist() == [1, 2] and info["correct"].all()
 
 
 def test_random_problems_follow_the_seed_and_spaces_hold_what_passes():
