@@ -40,6 +40,8 @@ class Scored:
     """(B,) bool."""
     reason: list[str]
     extracted: list[str | None]
+    traceback: list[str | None]
+    """Where the author's `score` raised; None where it did not."""
 
     def __len__(self) -> int:
         return len(self.completions)
@@ -118,6 +120,7 @@ def sample_and_score(
         correct=info["correct"],
         reason=list(info["reason"]),
         extracted=list(info["extracted"]),
+        traceback=list(info.get("traceback", [None] * len(index))),
     )
 
 
@@ -143,6 +146,8 @@ def sample_rows(
             "extracted": scored.extracted[b],
             "reveal_step": reveal[b],
         }
+        if scored.traceback[b] is not None:
+            row["traceback"] = scored.traceback[b]
         if advantages is not None:
             row["advantage"] = float(advantages[b])
         rows.append({**row, **scored.problems[b].reference, **row})  # no author's key replaces one of ours

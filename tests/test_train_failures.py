@@ -76,6 +76,7 @@ def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, cap
     assert [row["env_errors"] for row in rows(folder / "metrics.jsonl")] == [0, 1, 0]
     found = rows(folder / "samples" / "step-000002.jsonl")
     assert [i for i, sample in enumerate(found) if sample["reason"] == "error"] == [6]
+    assert [i for i, sample in enumerate(found) if "ValueError" in sample.get("traceback", "")] == [6]
     assert found[6]["reward"] == 0 and not found[6]["correct"]
     assert "score raised on 1 completions" in capsys.readouterr().out
 
