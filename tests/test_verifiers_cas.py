@@ -201,7 +201,7 @@ def test_order_is_kept_and_identical_pairs_are_judged_once(monkeypatch: pytest.M
     class Counting:
         size = 2
 
-        def ask(self, job: dict) -> dict:
+        def ask(self, job: dict, patient: bool) -> dict:
             asked.append((job["answer"], job["gold"]))
             return {"outcome": "equal" if job["answer"] == job["gold"] else "different", "detail": ""}
 
@@ -221,7 +221,7 @@ def test_a_failure_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     class Recovering:
         size = 1
 
-        def ask(self, job: dict) -> dict:
+        def ask(self, job: dict, patient: bool) -> dict:
             return {"outcome": next(replies), "detail": ""}
 
     monkeypatch.setattr(_cas, "workers", Recovering())

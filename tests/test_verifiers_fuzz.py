@@ -17,7 +17,7 @@ import verifiers
 from verifiers import registry, verify, verify_batch
 from verifiers.verdicts import REASONS, TIERS
 
-HARD_SECONDS = 6.0  # twice the hard deadline of a worker: a busy machine takes its time to start one
+HARD_SECONDS = 3.0 + 0.5  # the hard deadline, and what a busy system may keep a process from running
 MODES = ("lenient", "strict")
 
 # Valid references of each task, and right answers to the first of them, from which the slow run starts.
@@ -71,6 +71,12 @@ PIECES = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _started() -> None:
+    """A worker that is ready: one that is not yet may end a verdict as a timeout on a busy machine."""
+    verify_batch("math500", [r"<answer>\sum_{k=1}^{n} k</answer>"], answer=[r"\frac{n(n+1)}{2}"])
+
+
 class Awkward(str):
     """A string whose every hook lies."""
 
@@ -93,7 +99,7 @@ def check(task: str, completion: object, reference: dict) -> None:
     for mode in MODES:
         start = time.monotonic()
         verdict = verify(task, completion, mode=mode, **reference)
-        assert time.monotonic() - start < 10 * HARD_SECONDS  # a test machine may be busy
+        assert time.monotonic() - start < HARD_SECONDS
         assert verdict.reason in REASONS and verdict.decided_by in TIERS
         assert type(verdict.correct) is bool and verdict.correct == (verdict.reason == "ok")
         assert 0 <= verdict.score <= 1 and (verdict.score == 1 or not verdict.correct)
@@ -268,12 +274,14 @@ def test_a_share_of_a_million_generated_answers(task, capsys, record_property):
             reasons[verdict.reason] += 1
         columns = {name: [value] * len(texts) for name, value in reference.items()}
         batch = verify_batch(task, texts, mode=mode, **columns)
-        assert [(v.correct, v.reason) for v in batch] == [(v.correct, v.reason) for v in alone]
+        for one, other in zip(alone, batch, strict=True):
+            assert (one.correct, one.reason) == (other.correct, other.reason) or one.reason == "timeout"
         done += len(texts)
     counts = ", ".join(f"{reason} {number:,}" for reason, number in reasons.items() if number)
     said = f"{task}: {done:,} answers, longest verdict {longest * 1e3:.1f} ms for {which[:80]!r}; {counts}"
     record_property("longest", said)
     with capsys.disabled():
         print(f"\n{said}")
-    assert longest < HARD_SECONDS and reasons["ok"] > count / 100 and reasons["error"] == 0
+    assert longest < HARD_SECONDS and reasons["ok"] > count / 100
+    assert reasons["error"] == 0 and reasons["timeout"] < count / 10_000
     assert verifiers.verify(task, f"<answer>{RIGHT[task][0]}</answer>", **reference).reason in REASONS

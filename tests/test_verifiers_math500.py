@@ -32,7 +32,7 @@ def no_cas(monkeypatch: pytest.MonkeyPatch) -> list:
     """Nobody asks the computer algebra system; the pairs that would have been asked."""
     asked = []
 
-    def ask(pairs):
+    def ask(pairs, patient=True):
         asked.extend(pairs)
         return [(Reason.ERROR, Tier.CAS)] * len(pairs)
 

@@ -1,10 +1,17 @@
-"""A worker for tests, which does what its job asks it to: answer, hang, swell, die."""
+"""A worker for tests, which does what its job asks it to: answer, hang, swell, die; and how tests look at it."""
 
 import os
 import sys
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from verifiers._worker_child import Unavailable, serve
+
+if TYPE_CHECKING:
+    from verifiers._workers import Workers
+
+SLOW = 60.0  # seconds that a loaded machine may take for what should be immediate
 
 
 def answer(job: dict) -> dict:
@@ -39,10 +46,41 @@ def answer(job: dict) -> dict:
 
 
 def prepare() -> object:
-    if os.environ.get("WORKER_CASES") == "unavailable":
+    case, _, seconds = os.environ.get("WORKER_CASES", "").partition(" ")
+    if case == "unavailable":
         raise Unavailable("nothing here; run: pip install something")
+    if case == "late":
+        time.sleep(float(seconds))
     return answer
 
 
 def main() -> None:
     serve(prepare, 1 << 30)
+
+
+def is_there(pid: int) -> bool:
+    """True while the process lives; one that only waits to be collected is dead."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state not in "ZX"
+    except OSError:
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return not Path("/proc/self/stat").exists()
+
+
+def ends(pid: int, seconds: float = SLOW) -> bool:
+    """True if the process is gone before so many seconds have passed."""
+    until = time.monotonic() + seconds
+    while is_there(pid):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def say(pool: "Workers", text: object) -> dict:
+    return pool.ask({"do": "echo", "say": text}, patient=True)

@@ -51,14 +51,19 @@ _told: set[str] = set()  # what has been logged once
 def equal(answer: str, gold: str) -> Outcome:
     """Is the LaTeX text `answer` the same answer as `gold`? Never raises, whatever the texts are.
 
-    "error" says in `detail` what is missing or wrong: sympy or math-verify (logged once, too), a gold answer
-    that cannot be read, a worker that died twice.
+    Comes back within the hard deadline of the workers, unless other threads keep all of them busy. "error"
+    says in `detail` what is missing or wrong: sympy or math-verify (logged once, too), a gold answer that
+    cannot be read, a worker that died twice.
     """
-    return equal_many([(answer, gold)])[0]
+    pair = answer, gold
+    return _known.get(pair) or _remember({pair: _judge(pair, patient=False)})[pair]
 
 
 def equal_many(pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
-    """`equal` for many (answer, gold), in order; identical pairs are judged once, also across calls."""
+    """`equal` for many (answer, gold), in order; identical pairs are judged once, also across calls.
+
+    Waits for a worker to start, however long that takes on a busy machine: the deadline is one of each pair.
+    """
     pairs = [(answer, gold) for answer, gold in pairs]
     todo = [pair for pair in dict.fromkeys(pairs) if pair not in _known]
     if len(todo) > 1 and workers.size > 1:
@@ -67,13 +72,18 @@ def equal_many(pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
     else:
         fresh = {pair: _judge(pair) for pair in todo}
     outcomes = [fresh[pair] if pair in fresh else _known.get(pair) or _judge(pair) for pair in pairs]
-    if len(_known) > MEMORY_LIMIT:
-        _known.clear()
-    _known.update({pair: outcome for pair, outcome in fresh.items() if outcome in ("equal", "different")})
+    _remember(fresh)
     return outcomes
 
 
-def _judge(pair: tuple[str, str]) -> Outcome:
+def _remember(fresh: dict[tuple[str, str], Outcome]) -> dict[tuple[str, str], Outcome]:
+    if len(_known) > MEMORY_LIMIT:
+        _known.clear()
+    _known.update({pair: outcome for pair, outcome in fresh.items() if outcome in ("equal", "different")})
+    return fresh
+
+
+def _judge(pair: tuple[str, str], patient: bool = True) -> Outcome:
     answer, gold = pair
     why = refusal(answer)
     if why:
@@ -87,7 +97,7 @@ def _judge(pair: tuple[str, str]) -> Outcome:
     if (is_word(answer) or is_word(gold)) and answer.strip() != gold.strip():
         return Outcome("different", "a word is not a product of its letters")
     try:
-        reply = workers.ask({"answer": answer, "gold": gold})
+        reply = workers.ask({"answer": answer, "gold": gold}, patient)
     except WorkerUnavailable as error:
         if str(error) not in _told:
             _told.add(str(error))

@@ -143,15 +143,14 @@ def _judge(
     stop: int,
 ) -> None:
     """Fill out[start:stop]. A batch with an invalid reference raises: then its halves are judged apart."""
-    if stop - start == 1:
-        out[start] = _judge_one(
-            job, completions[start], {name: column[start] for name, column in references.items()}
-        )
-        return
+    parts = {name: column[start:stop] for name, column in references.items()}
     try:
-        parts = {name: column[start:stop] for name, column in references.items()}
         verdicts = verify_batch(job.task, completions[start:stop], mode=job.mode, **parts)
     except Exception:
+        if stop - start == 1:
+            reference = {name: column[0] for name, column in parts.items()}
+            out[start] = _judge_one(job, completions[start], reference)
+            return
         middle = (start + stop) // 2
         _judge(job, completions, references, out, start, middle)
         _judge(job, completions, references, out, middle, stop)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import select
 import subprocess
@@ -21,6 +22,7 @@ from queue import Empty, LifoQueue
 from typing import Any
 
 START_SECONDS = 60.0
+_KILL = 0.9  # of the hard deadline: what is left is for ending a worker and starting the next
 QUEUE_SECONDS = 60.0
 _changing = threading.RLock()  # held while processes and pipes change hands, and across every fork
 _pools: weakref.WeakSet[Workers] = weakref.WeakSet()
@@ -32,6 +34,10 @@ class WorkerDied(Exception):
 
 class DeadlinePassed(Exception):
     """No answer before the deadline."""
+
+
+class NotReady(Exception):
+    """The worker was still starting at the deadline of the question; it goes on starting."""
 
 
 class WorkerUnavailable(Exception):
@@ -62,10 +68,16 @@ class _Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, deadline: float) -> None:
         """Read the first line, which says that this worker can answer, or why it never will."""
         if self.hello is None:
-            self.hello = self._read(self._started + START_SECONDS)
+            limit = self._started + START_SECONDS
+            try:
+                self.hello = self._read(min(limit, deadline))
+            except DeadlinePassed:
+                if deadline < limit:
+                    raise NotReady from None
+                raise
         if not self.hello["ready"]:
             raise WorkerUnavailable(self.hello["detail"])
 
@@ -113,9 +125,9 @@ class _Worker:
         self._process.kill()
         self._close_pipes()
         try:
-            self._process.wait(5)
+            self._process.wait(0.2)
         except subprocess.TimeoutExpired:
-            return  # not even SIGKILL ends a process that waits for a disk; it is gone when that returns
+            return  # it waits for a disk or frees much memory; `subprocess` collects it later
 
     def forget(self) -> None:
         """Let go of the parent's process in a forked child: close the copies of its pipes, nothing more."""
@@ -130,9 +142,9 @@ class _Worker:
 class Workers:
     """Up to `size` processes that run `main()` of a module, shared by all threads of this process.
 
-    `soft` and `hard` are the deadlines of a job in seconds from its dispatch: at `soft` the worker itself is
-    asked to give up, at `hard` it is killed and a new one started. Waiting for a free worker, or for one to
-    start, counts towards neither. `memory` in bytes is what a worker reports as its cap, or "absent".
+    `soft` and `hard` are the deadlines of a job in seconds: at `soft` (of processor time) the worker itself is
+    asked to give up; the reply comes within `hard`, for which a busy worker is killed shortly before and a new
+    one started. `memory` in bytes is what a worker reports as its cap, or "absent".
     """
 
     def __init__(self, module: str, *, size: int, soft: float = 1.0, hard: float = 3.0) -> None:
@@ -178,11 +190,14 @@ class Workers:
             self._alive.discard(worker)
             worker.kill()
 
-    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, job: dict[str, Any], patient: bool = False) -> dict[str, Any]:
         """The reply to `job`, with `outcome` and `detail`; "timeout" or "error" where none came.
 
-        A worker that dies is replaced, and its job asked once more within the time that is left, because
-        what killed it may have come from outside.
+        The hard deadline runs from the moment a worker is free for this job, the start of a process included;
+        one that is still starting by then goes on for the next question. For a `patient` caller it runs only
+        while a worker that is ready works on the job, so that a busy machine decides no verdict. A worker that
+        dies is replaced, and its job asked once more within the time that is left, because what killed it may
+        have come from outside.
 
         Raises:
             WorkerUnavailable: no worker can run here.
@@ -192,20 +207,24 @@ class Workers:
             raise WorkerUnavailable(self._missing)
         free = self._free
         worker = self._take()
-        left, again, asked = self.hard, False, 0.0
+        left, again, asked = _KILL * self.hard, False, 0.0
+        end = math.inf if patient else time.monotonic() + left
         try:
             while True:
                 if worker not in self._alive:
                     worker = None
                     worker = self._start()
                 try:
-                    worker.wait_until_ready()
+                    worker.wait_until_ready(end)
                     self.memory = worker.hello["memory"]
                     asked = time.monotonic()
-                    reply = worker.ask({**job, "soft": self.soft, "hard": self.hard}, asked + left)
+                    due = min(asked + left, end)
+                    reply = worker.ask({**job, "soft": self.soft, "hard": due - asked}, due)
                     if reply.get("retire"):
                         worker = self._replace(worker)
                     return reply
+                except NotReady:
+                    return {"outcome": "timeout", "detail": f"no worker was ready within {self.hard:g} s"}
                 except DeadlinePassed:
                     worker = self._replace(worker)
                     seconds = self.hard if asked else START_SECONDS

@@ -158,10 +158,11 @@ def leading_choice(answer: str) -> str:
     return "" if others or "or" in rest.replace("}", " ").split() else letter[0]
 
 
-def ask(pairs: Sequence[tuple[str, str]]) -> list[tuple[Reason, Tier]]:
+def ask(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tuple[Reason, Tier]]:
     """What the computer algebra system says about (answer, reference) pairs, asked once for each.
 
-    What keeps it from answering (a package that is missing, say) is logged once for each call.
+    One pair may be asked impatiently: within the hard deadline, the start of a worker included. What keeps it
+    from answering (a package that is missing, say) is logged once for each call.
     """
     try:
         from verifiers import _cas
@@ -169,7 +170,7 @@ def ask(pairs: Sequence[tuple[str, str]]) -> list[tuple[Reason, Tier]]:
         _log(str(error))
         return [(Reason.ERROR, Tier.CAS)] * len(pairs)
     names = {"equal": Reason.OK, "different": Reason.WRONG, "timeout": Reason.TIMEOUT}
-    found = [_cas.equal(*pairs[0])] if len(pairs) == 1 else _cas.equal_many(list(pairs))
+    found = _cas.equal_many(pairs) if patient else [_cas.equal(*pairs[0])]
     problems = [outcome.detail for outcome in found if str(outcome) == "error"]
     if problems:
         _log(problems[0])
@@ -228,7 +229,7 @@ def _verify(completion: object, *, mode: str, answer: object) -> Verdict:
     extracted = cut(text, low, high) if low >= 0 else None
     if reason == Reason.OK and extracted is not None:
         outcome = judge(extracted, gold, lenient)
-        reason, tier = outcome if outcome is not None else ask([(extracted, gold.text)])[0]
+        reason, tier = outcome if outcome is not None else ask([(extracted, gold.text)], patient=False)[0]
     return Verdict(reason == Reason.OK, float(reason == Reason.OK), extracted, reason, tier)
 
 

@@ -1,0 +1,59 @@
+"""What the package never calls or imports, read from its source."""
+
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+FORBIDDEN = {"eval", "exec", "parse_expr", "compile", "__import__", "pickle", "signal", "marshal", "shelve"}
+SYMPY = {"sympy", "math_verify", "latex2sympy2_extended"}
+IN_THE_WORKER = {"_cas_worker.py", "_cas_compare.py", "_cas_reader.py"}
+
+
+def used(tree: ast.AST) -> set[str]:
+    """Names that are imported or called, `shell` if that keyword is passed."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {part for alias in node.names for part in alias.name.split(".")}
+            found |= set((getattr(node, "module", "") or "").split("."))
+        elif isinstance(node, ast.Call):
+            found.add(ast.unparse(node.func))
+            found |= {keyword.arg for keyword in node.keywords if keyword.arg == "shell"}
+        elif isinstance(node, ast.Name) and node.id in ("eval", "exec"):
+            found.add(node.id)
+    return found
+
+
+def files() -> list[Path]:
+    return sorted(Path(find_spec("verifiers").origin).parent.rglob("*.py"))
+
+
+def test_the_package_neither_calls_nor_imports_what_runs_text() -> None:
+    found = {
+        path.name: sorted(used(ast.parse(path.read_text())) & (FORBIDDEN | {"shell"})) for path in files()
+    }
+    assert not {name: names for name, names in found.items() if names}
+
+
+def test_sympy_is_imported_in_the_worker_only_and_the_workers_files_by_itself_only() -> None:
+    for path in files():
+        names = used(ast.parse(path.read_text()))
+        if path.name not in IN_THE_WORKER:
+            assert not names & (SYMPY | {name.removesuffix(".py") for name in IN_THE_WORKER}), path.name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "eval('1')",
+        "import pickle",
+        "from sympy import parse_expr",
+        "f(x, shell=True)",
+        "x = exec",
+        "import a.pickle",
+    ],
+)
+def test_each_of_them_would_be_seen(text: str) -> None:
+    assert used(ast.parse(text)) & (FORBIDDEN | {"shell"})
