@@ -28,9 +28,9 @@ for _name, _cls in small.TASKS.items():
     register(f"spg/{_name}-v0", _cls)
 
 __all__ = [
-    "Countdown",
     "GSM8K",
     "MATH500",
+    "Countdown",
     "EnvError",
     "Problem",
     "Prompt",

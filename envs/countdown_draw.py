@@ -1,0 +1,116 @@
+"""Countdown problems by level, and which split owns which of them.
+
+A problem is known by its sorted numbers and its target; a hash of these says which split owns it, whatever the level,
+so that no two splits share a problem. Problems are drawn with private streams of `numpy.random.default_rng`.
+"""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+Numbers = tuple[int, ...]
+Key = tuple[Numbers, int]
+"""Sorted numbers and target."""
+
+
+class Level(NamedTuple):
+    """What problems of a level are drawn from."""
+
+    count: int
+    low: int
+    high: int
+    operators: str
+
+
+LEVELS = {
+    1: Level(3, 10, 40, "+-"),
+    2: Level(3, 1, 99, "+-*/"),
+    3: Level(4, 1, 99, "+-*/"),
+    4: Level(5, 1, 99, "+-*/"),
+    5: Level(6, 1, 99, "+-*/"),
+}
+MAX_TARGET = 100
+"""Largest target from level 2 on, as in the papers' problems."""
+
+SPLIT_SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
+_MAX_PRODUCT = 1_000  # larger values hardly ever lead back to a target of at most 100
+_STREAMS = {"train": 0, "validation": 1, "test": 2}
+_DOMAIN = 24_242_424  # keeps these streams apart from those of any other task
+
+
+def key(numbers: Sequence[int], target: int) -> Key:
+    """What makes two problems the same: the numbers in any order, and the target."""
+    return tuple(sorted(numbers)), target
+
+
+def owner(problem: Key) -> str:
+    """The split that owns a problem: by a hash, eight parts in ten train, one validation, one test."""
+    numbers, target = problem
+    text = f"{','.join(map(str, numbers))}={target}"
+    part = int.from_bytes(hashlib.blake2b(text.encode("ascii"), digest_size=8).digest(), "big") % 10
+    return "train" if part < 8 else "validation" if part == 8 else "test"
+
+
+def train_problem(index: int, level: int, excluded: Collection[Key] = ()) -> tuple[Numbers, int]:
+    """(numbers, target) number `index` of the training stream of a level, none of `excluded`."""
+    rng = np.random.default_rng([_DOMAIN, _STREAMS["train"], level, index])
+    return _draw_owned(rng, "train", level, excluded)
+
+
+@lru_cache(maxsize=32)
+def fixed_set(
+    split: str, level: int, excluded: frozenset[Key] = frozenset()
+) -> tuple[tuple[Numbers, int], ...]:
+    """The 256 different problems of `validation` or `test` at a level, in their order, none of `excluded`."""
+    rng = np.random.default_rng([_DOMAIN, _STREAMS[split], level])
+    problems: dict[Key, tuple[Numbers, int]] = {}
+    while len(problems) < SPLIT_SIZES[split]:
+        numbers, target = _draw_owned(rng, split, level, excluded)
+        problems.setdefault(key(numbers, target), (numbers, target))
+    return tuple(problems.values())
+
+
+def _draw_owned(
+    rng: np.random.Generator, split: str, level: int, excluded: Collection[Key]
+) -> tuple[Numbers, int]:
+    draw = _draw_signs if LEVELS[level].operators == "+-" else _draw_tree
+    while True:
+        numbers, target = draw(rng, LEVELS[level])
+        problem = key(numbers, target)
+        if owner(problem) == split and problem not in excluded:
+            return numbers, target
+
+
+def _draw_signs(rng: np.random.Generator, level: Level) -> tuple[Numbers, int]:
+    """Numbers and a sign for each, not all minus; the target is the absolute sum, never 0."""
+    while True:
+        numbers = tuple(rng.integers(level.low, level.high + 1, level.count).tolist())
+        signs = int(rng.integers((1 << level.count) - 1))  # bit i set: number i is subtracted
+        target = abs(sum(-n if signs >> i & 1 else n for i, n in enumerate(numbers)))
+        if target:
+            return numbers, target
+
+
+def _draw_tree(rng: np.random.Generator, level: Level) -> tuple[Numbers, int]:
+    """Numbers combined pair by pair with random operators to whole numbers; the target is the result, 1 to 100."""
+    while True:
+        numbers = tuple(rng.integers(level.low, level.high + 1, level.count).tolist())
+        pool = list(numbers)
+        while len(pool) > 1:
+            first, second, operator = rng.random(3)
+            a = pool.pop(int(first * len(pool)))
+            b = pool.pop(int(second * len(pool)))
+            high, low = max(a, b), min(a, b)
+            possible = [high + low]
+            if high > low:
+                possible.append(high - low)
+            if high * low <= _MAX_PRODUCT:
+                possible.append(high * low)
+            if high % low == 0:
+                possible.append(high // low)
+            pool.append(possible[int(operator * len(possible))])
+        if pool[0] <= MAX_TARGET:
+            return numbers, pool[0]
