@@ -180,7 +180,7 @@ def test_a_large_batch_works_without_numba_and_one_string_without_numpy(tmp_path
     assert fresh(code, tmp_path).split() == ["True"]
 
 
-@pytest.mark.parametrize("lines", [2000, 12_000])
+@pytest.mark.parametrize("lines", [2000, 4000])
 def test_the_command_compiles_nothing_for_a_file_that_is_judged_before_that_would_be_done(tmp_path, lines):
     line = f'{{"completion": "<answer>{SOLUTION}</answer>", "puzzle": "{PUZZLE}"}}\n'
     (tmp_path / "samples.jsonl").write_text(line * lines)
@@ -189,7 +189,7 @@ def test_the_command_compiles_nothing_for_a_file_that_is_judged_before_that_woul
         assert main(["sudoku", "samples.jsonl", "--output", "verdicts.jsonl"]) == 0
         print("numba" in sys.modules)
     """
-    assert fresh(code, tmp_path, "numpy numba llvmlite").split() == [str(lines > 10_000)]
+    assert fresh(code, tmp_path, "numpy numba llvmlite").split() == [str(lines > 2500)]
     assert (tmp_path / "verdicts.jsonl").read_text().count('"correct": true') == lines
 
 

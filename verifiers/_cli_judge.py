@@ -12,7 +12,7 @@ from verifiers.errors import VerifierError
 from verifiers.registry import Mode, verify, verify_batch
 from verifiers.reward import unwrap
 
-PATIENCE = 10_000  # lines judged in half a second by the plain path; a first compilation takes twenty
+PATIENCE = 2500  # lines that the plain path judges while numba is imported, and a first compilation takes much longer
 REPORTED = 100  # problems that are spelled out on standard error; the output names all of them
 
 
