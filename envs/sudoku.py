@@ -118,16 +118,16 @@ class Sudoku(TextEnv):
         """The components of n completions, judged by one verifier call."""
         from verifiers import verify_batch
 
-        verdicts = verify_batch("sudoku", completions, puzzle=[p.reference["puzzle"] for p in problems])
+        puzzles = [p.reference["puzzle"] for p in problems]
+        verdicts = verify_batch("sudoku", completions, puzzle=puzzles)
         rewards = {
             "correct": np.asarray(verdicts.correct, np.float64),
             "format": np.array([has_format(c, self.size) for c in completions], np.float64),
             "cells": np.asarray(verdicts.score, np.float64),
         }
         if "paper_cells" in self.reward_weights:
-            rows = zip(completions, problems, strict=True)
-            shares = [paper_cells(c, p.reference["puzzle"], p.metadata["solution"]) for c, p in rows]
-            rewards["paper_cells"] = np.array(shares, np.float64)
+            solutions = [p.metadata["solution"] for p in problems]
+            rewards["paper_cells"] = paper_cells(completions, puzzles, solutions)
         return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
     def demonstration(self, problem: Problem) -> str:

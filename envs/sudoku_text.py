@@ -1,8 +1,9 @@
 """Sudoku in words: the paper-style prompt, worked completions, the careless habit, and marks on a text."""
 
-from itertools import compress
+from collections.abc import Sequence
 from math import isqrt
-from operator import eq
+
+import numpy as np
 
 PAPER_EXAMPLES = {
     4: (
@@ -66,18 +67,30 @@ def has_format(completion: str, size: int = 4) -> bool:
     return len(grid) == size * size and not grid.strip("123456789"[:size])
 
 
-def paper_cells(completion: str, puzzle: str, solution: str) -> float:
-    """The reward of d1 and SPG: the share of the blanks that equal the stored solution.
+def paper_cells(completions: Sequence[str], puzzles: Sequence[str], solutions: Sequence[str]) -> np.ndarray:
+    """The reward of d1 and SPG for n completions, (n,) float64: the share of the blanks that equal the solution.
 
-    Read are the digits of the last closed <answer> block, zeros added or cut to n*n of them; nothing asks
-    whether the givens are kept. A puzzle without blanks earns 0.
+    puzzles, solutions: n each, all of one size. Read are the digits of the last closed <answer> block, zeros
+    added or cut to the cells of the board; nothing asks whether the givens are kept. A puzzle without blanks
+    earns 0.
     """
+    cells = len(puzzles[0]) if puzzles else 0
+    shown = [_last_digits(completion)[:cells].ljust(cells, "0") for completion in completions]
+    answers, givens, grids = (
+        # Digits of other scripts, which isdigit lets pass, become marks that equal no cell.
+        np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8).reshape(len(texts), cells)
+        for texts in (shown, puzzles, solutions)
+    )
+    blank = givens == ord("0")
+    return (blank & (answers == grids)).sum(axis=1) / np.maximum(1, blank.sum(axis=1))
+
+
+def _last_digits(completion: str) -> str:
+    """The digits of the last closed <answer> block, "" without one."""
     block, start = "", completion.find(_OPEN)
     while start >= 0 and (end := completion.find(_CLOSE, start)) >= 0:
         block, start = completion[start + len(_OPEN) : end], completion.find(_OPEN, end)
-    digits = block if block.isdigit() else "".join(filter(str.isdigit, block))
-    right = map(eq, digits.ljust(len(puzzle), "0"), solution)
-    return sum(compress(right, map("0".__eq__, puzzle))) / max(1, puzzle.count("0"))
+    return block if block.isdigit() else "".join(filter(str.isdigit, block))
 
 
 def worked(puzzle: str, grid: str) -> str:
