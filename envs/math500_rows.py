@@ -89,8 +89,8 @@ def read_row(row: Row) -> Item:
 def _text(row: Row, column: str) -> str:
     """A column's text; "" where there is none."""
     value = row.values.get(column)
-    if value is None or isinstance(value, int | float):
-        return "" if value is None else str(value)
-    if not isinstance(value, str):
-        raise EnvError(f"math500: {row.where} has the {column} {value!r:.80}; it must be a text.")
-    return value
+    if value is None:
+        return ""
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    raise EnvError(f"math500: {row.where} has the {column} {value!r:.80}; it must be a text.")

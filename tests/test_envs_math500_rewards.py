@@ -1,0 +1,148 @@
+"""MATH500's format check and the rewards of the papers."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import envs
+from envs.math500_rewards import PAPER_WEIGHTS, equivalent, has_format, last_box, normalised, tag_reward
+
+
+@pytest.mark.parametrize(
+    ("text", "alone", "boxed"),
+    [
+        (r"2+2=4<answer>4</answer>", True, False),
+        (r"so <answer>\boxed{4}</answer> done", True, True),
+        (r"<answer>\boxed{\frac{1}{2}}</answer>", True, True),
+        (r"<answer>\boxed{4</answer>}", True, False),
+        (r"<answer>\boxed{ }</answer>", True, False),
+        (r"\boxed{4}<answer>4</answer>", True, False),
+        (r"\boxed{4}", False, False),
+        (r"<answer> </answer>", False, False),
+        (r"<answer>4", False, False),
+        (r"</answer>4<answer>", False, False),
+        (r"<answer>4</answer><answer>5</answer>", False, False),
+        (r"<answer>4</answer><|eot_id|><answer>5</answer>", True, False),
+        (r"<|endoftext|><answer>\boxed{4}</answer>", False, False),
+    ],
+)
+def test_format(text, alone, boxed):
+    assert (has_format(text, boxed=False), has_format(text, boxed=True)) == (alone, boxed)
+
+
+def test_which_format_a_prompt_asks_for():
+    box, bare = r"<answer>\boxed{4}</answer>", "<answer>4</answer>"
+    for arguments, met in (({}, [1, 1]), ({"level": 2}, [1, 0]), ({"prompt_style": "paper"}, [1, 0])):
+        env = envs.make("math500", source="generated", **arguments)
+        scores = env.score_batch([env.problem(0)] * 2, [box, bare])
+        assert scores.rewards["format"].tolist() == met
+
+
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        (r"\boxed{1} and \boxed{2}", "2"),
+        (r"\boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
+        (r"\fbox{7}", "7"),
+        (r"so $x = \boxed 3$ it is", "3"),
+        (r"\boxed{1} then \boxed{2", None),
+        (r"\boxed{}", ""),
+        (r"\boxed", None),
+        ("4", None),
+    ],
+)
+def test_the_last_box(text, box):
+    assert last_box(text) == box
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (r"\dfrac12", r"\frac{1}{2}"),
+        (r"\tfrac{1}{2}", r"\frac{1}{2}"),
+        ("1/2", r"\frac{1}{2}"),
+        ("-3/4", r"\frac{-3}{4}"),
+        ("0.5", r"\frac{1}{2}"),
+        (".5", r"\frac{1}{2}"),
+        (r"\frac1{72}", r"\frac{1}{72}"),
+        (r"\left( 3, \frac{\pi}{2} \right)", r"(3,\frac{\pi}{2})"),
+        (r"90^\circ", "90"),
+        (r"50\%", "50"),
+        (r"\$18.90", "18.90"),
+        (r"15\text{ cm}", "15"),
+        ("x = 5", "5"),
+        (r"2\sqrt3", r"2\sqrt{3}"),
+        (r"10,\!080", "10,080"),
+        ("a\nb", "ab"),
+        (r"{.5}", r"{0.5}"),
+    ],
+)
+def test_texts_that_the_papers_take_for_equal(one, other):
+    assert normalised(one) == normalised(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(("2.0", "2"), ("10,080", "10080"), ("(1,2)", "(2,1)"), ("1/02", r"\frac{1}{2}"), ("xyz=5", "5")),
+        *(
+            (r"\frac{2}{4}", r"\frac{1}{2}"),
+            ("+1/2", r"\frac{1}{2}"),
+            ("a=b=5", "5"),
+            (r"\frac1", r"\frac{1}"),
+        ),
+    ],
+)
+def test_texts_that_the_papers_take_for_different(one, other):
+    assert normalised(one) != normalised(other)
+
+
+def test_equivalence_looks_at_the_last_box_of_the_whole_text():
+    assert equivalent(r"\boxed{3}<answer>\boxed{1/2}</answer>", r"\frac{1}{2}")
+    assert equivalent(r"<answer>4</answer> \boxed{5}", "5")
+    assert not equivalent(r"<answer>4</answer>", "4") and equivalent("4", "4")
+    assert not equivalent(r"\boxed{4} \boxed{5}", "4")
+    # Two units, or a root of nothing, cannot be normalised: then the texts themselves are compared.
+    assert equivalent(r"\boxed{1\text{ a}2\text{ b}}", r"1\text{ a}2\text{ b}")
+    assert not equivalent(r"\boxed{\sqrt}", "4") and equivalent(r"\boxed{\sqrt}", r"\sqrt")
+
+
+def test_the_preset_pays_what_the_papers_code_pays():
+    env = envs.make("math500", source="generated", prompt_style="paper", reward_preset="paper")
+    assert dict(env.reward_weights) == PAPER_WEIGHTS and env.reward_weights["correct"] == 0
+    gold = env.problem(0).reference["answer"]
+    for text, paid in (
+        (f"<answer>\\boxed{{{gold}}}</answer>", 2.75),
+        (f"\\boxed{{{gold}}}", 2.25),
+        (f"<answer>{gold}</answer>", 0.75),
+        ("<answer>", 0.75),
+        ("", 0.25),
+    ):
+        env.reset(options={"index": 0})
+        _, reward, _, _, info = env.step(text)
+        assert (reward, tag_reward(text)) == (paid, info["rewards"]["tags"])
+    own = envs.make("math500", source="generated", reward_preset="paper", reward_weights={"equivalent": 1})
+    assert own.reward_weights["equivalent"] == 1 and own.reward_weights["tags"] == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(r"\fracsqtbox{} /=.0123456789%$-", max_size=40))
+def test_no_text_breaks_the_comparison_and_each_equals_itself(text):
+    completion = f"\\boxed{{{text}}}"
+    box = last_box(completion)
+    assert equivalent(completion, completion if box is None else box)
+    assert tag_reward(text) == 0.25 and has_format(text, boxed=True) is False
+
+
+BAITS = (r"\boxed{" * 40_000, r"\frac" * 60_000, r"\sqrt" * 60_000, "<answer>" * 60_000, "{" * 300_000)
+
+
+@pytest.mark.parametrize("bait", BAITS, ids=range(len(BAITS)))
+def test_long_texts_take_linear_time(bait):
+    begun = time.process_time()
+    equivalent(bait, "4")
+    equivalent(f"\\boxed{{{bait}", "4")
+    has_format(f"<answer>{bait}</answer>", boxed=True)
+    assert time.process_time() - begun < 0.5
