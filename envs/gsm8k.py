@@ -11,7 +11,7 @@ from envs.core import TextEnv, check_index
 from envs.errors import EnvError
 from envs.gsm8k_problems import LEVELS, SPLIT_SIZES, WordProblem, fixed_set, result, train_problem
 from envs.gsm8k_rewards import PAPER_WEIGHTS, has_format, paper_parts
-from envs.gsm8k_rows import Worked, worked_rows
+from envs.gsm8k_rows import HUB, Worked, worked_rows
 from envs.records import Problem, Scores
 
 _INSTRUCTION = """
@@ -42,6 +42,7 @@ class GSM8K(TextEnv):
     """
 
     reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
+    reward_ranges: ClassVar[dict[str, tuple[float, float]]] = {"xml_count": (-float("inf"), 0.5)}
 
     def __init__(
         self,
@@ -77,12 +78,13 @@ class GSM8K(TextEnv):
         self._paper_rewards = reward_preset == "paper"
         if self._paper_rewards:
             self.reward_weights = PAPER_WEIGHTS
-        self.revision: str | None = None
         self._rows: Sequence[Worked] | None = None
+        commit = None
         if not generated:
-            self._rows, self.revision = worked_rows(self.source, split, revision)
-        if self.revision:
-            self.notice = f"gsm8k: openai/gsm8k at revision {self.revision}."
+            self._rows, commit = worked_rows(self.source, split, revision)
+        if commit:
+            self.origin = {HUB["train"].repo: commit}
+            self.notice = f"gsm8k: {HUB['train'].repo} at revision {commit}."
 
     def __len__(self) -> int:
         """Problems of the split: 1,000,000, 256 and 256 generated ones, or the rows of the set."""
@@ -103,7 +105,6 @@ class GSM8K(TextEnv):
             "gold": row.gold,
             "right": (row.lines, row.answer),
             "hasty": (row.hasty, row.hasty_answer),
-            "revision": self.revision,
         }
         return Problem(prompt, {"answer": row.answer}, metadata=metadata)
 

@@ -1,5 +1,7 @@
 """Format checks of GSM8K completions, and the five rewards of d1 and SPG, by plain scans in linear time."""
 
+from envs.answers import until_end
+
 PAPER_WEIGHTS = {
     "correct": 0.0,
     "format": 0.0,
@@ -17,9 +19,7 @@ def has_format(completion: str) -> bool:
 
     A plain number has ASCII digits, maybe a minus before and a fraction behind a point: -12.5.
     """
-    text = completion
-    for end in ("<|eot_id|>", "<|endoftext|>"):
-        text = text.partition(end)[0]
+    text = until_end(completion)
     if text.count("<answer>") != 1 or text.count("</answer>") != 1:
         return False
     body, closed, _ = text.partition("<answer>")[2].partition("</answer>")

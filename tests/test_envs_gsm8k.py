@@ -227,4 +227,14 @@ def test_the_picture_shows_question_answer_gold_and_verdict(monkeypatch):
     assert "\x1b" not in env.picture(problem, env.demonstration(problem))
 
 
-PINNED = {}
+PINNED = {
+    ("train", 1): "a47ba6021c472c1c",
+    ("validation", 1): "659076de826248c4",
+    ("test", 1): "34026ed987c45739",
+    ("train", 2): "b7884d91b15baf6d",
+    ("validation", 2): "2722ddf064e8f37d",
+    ("test", 2): "efbe650fd498ddce",
+    ("train", 3): "aaee8b4f273b8085",
+    ("validation", 3): "95a73af603795c9a",
+    ("test", 3): "678ee6fb4374941e",
+}

@@ -113,8 +113,10 @@ def test_the_hubs_commit_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     known = gsm8k.worked_rows(source, "test", None)[0]
     monkeypatch.setattr(gsm8k, "worked_rows", lambda *asked: (known, "c0ffee"))
     env = envs.make("gsm8k", split="test", revision="v1")
-    assert env.revision == "c0ffee" and env.notice == "gsm8k: openai/gsm8k at revision c0ffee."
-    assert env.spec_name == "gsm8k[revision=v1]" and env.problem(0).metadata["revision"] == "c0ffee"
+    assert (
+        env.origin == {"openai/gsm8k": "c0ffee"} and env.notice == "gsm8k: openai/gsm8k at revision c0ffee."
+    )
+    assert env.spec_name == "gsm8k[revision=v1]" and not envs.make("gsm8k", source="generated").origin
 
 
 def test_the_published_sets_are_these() -> None:
