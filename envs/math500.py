@@ -16,7 +16,7 @@ from envs.math500_rows import published
 from envs.records import Problem, Scores
 
 _INSTRUCTION = r"""
-Respond in this format:
+Answer in this format:
 <reasoning>
 ...
 </reasoning>
@@ -89,9 +89,10 @@ class MATH500(TextEnv):
             self.reward_weights = PAPER_WEIGHTS
         self._rows: Sequence[Item] | None = None
         if not self._generated:
-            self._rows, self.revisions = published(self.source, split, revision, test_revision)
-            if self.revisions:
-                self.notice = f"math500: {', '.join(f'{k} at {v}' for k, v in self.revisions.items())}."
+            self._rows, self.origin = published(self.source, split, revision, test_revision)
+        if self.origin:
+            commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
+            self.notice = f"math500: {', '.join(commits)}."
 
     def __len__(self) -> int:
         """Problems of the split: 1,000,000, 256 and 256 generated ones, or the rows of the set."""
