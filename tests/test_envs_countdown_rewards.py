@@ -36,6 +36,7 @@ def rewards(completion: str, problem: Problem = PROBLEM, **arguments) -> dict[st
         ("<answer>12**7**5</answer>", 0, 0, 0),
         ("<answer></answer>", 0, 0, 0),
         ("<answer>1</answer><answer>12+7+5</answer>", 1, 0, 1),
+        ("<answer>12+7+5</answer></answer>", 1, 0, 1),
         ("<answer>12+7+5", 1, 0, 1),
         ("</answer><answer>12+7+5", 1, 0, 1),
         ("<answer>12+7+5</answer><|eot_id|><answer>", 1, 1, 1),
