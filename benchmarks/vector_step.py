@@ -4,7 +4,7 @@ The per-item loop is the environment's own `score` for each completion and the w
 Where the package reasoning-gym is installed, its Sudoku (mini_sudoku, sudoku) makes and judges as many answers
 in the same run. Everything alternates on one core; the median of the rounds counts (processor time).
 
-    python benchmarks/vector_step.py [--num-envs 512] [--rounds 100] [--problems 300]
+    python benchmarks/vector_step.py [--num-envs 512] [--rounds 100] [--problems 100]
 """
 
 from __future__ import annotations
