@@ -11,7 +11,7 @@ from envs.core import TextEnv, check_index
 from envs.errors import EnvError
 from envs.math500_item import Item
 from envs.math500_problems import LEVELS, SPLIT_SIZES, fixed_set, train_item
-from envs.math500_rewards import PAPER_WEIGHTS, equivalent, has_format, tag_reward
+from envs.math500_rewards import PAPER_WEIGHTS, equivalent, has_format, is_finished, tag_reward
 from envs.math500_rows import published
 from envs.records import Problem, Scores
 
@@ -37,7 +37,7 @@ class MATH500(TextEnv):
 
     Rewards:
         correct (0 or 1): the same mathematical object as the gold answer, by `verifiers.verify("math500")`,
-            lenient.
+            lenient; of generated problems also finished: `8-(3-2)` is no answer to what it is.
         format (0 or 1): exactly one closed <answer> block that is not empty; where the demonstration boxes its
             answer (all but level 1 in plain style) also a closed \\boxed{...} in it.
         with reward_preset="paper" also equivalent (0 or 1) and tags (0.25 or 0.75): `envs.math500_rewards`.
@@ -123,16 +123,20 @@ class MATH500(TextEnv):
 
         answers = [problem.reference["answer"] for problem in problems]
         verdicts = verify_batch("math500", completions, answer=answers)
-        boxed = self._boxes_answers
+        boxed, correct, reasons = self._boxes_answers, verdicts.correct.copy(), list(verdicts.reasons)
+        extracted = list(verdicts.extracted)
+        for i in np.flatnonzero(correct) if self._generated else ():
+            if not is_finished(extracted[i] or "", answers[i], problems[i].metadata["problem"]):
+                correct[i], reasons[i] = False, "rule_broken"
         rewards = {
-            "correct": np.asarray(verdicts.correct, np.float64),
+            "correct": np.asarray(correct, np.float64),
             "format": np.array([has_format(text, boxed=boxed) for text in completions], np.float64),
         }
         if self._paper_rewards:
             pairs = zip(completions, answers, strict=True)
             rewards["equivalent"] = np.array([equivalent(*pair) for pair in pairs], np.float64)
             rewards["tags"] = np.array([tag_reward(text) for text in completions])
-        return Scores(rewards, verdicts.reasons, verdicts.extracted)
+        return Scores(rewards, reasons, extracted)
 
     def demonstration(self, problem: Problem) -> str:
         """The worked solution and the answer, written as the prompt asks."""

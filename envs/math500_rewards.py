@@ -9,6 +9,7 @@ from envs.answers import read_answer, until_end
 PAPER_WEIGHTS = {"correct": 0.0, "format": 0.0, "equivalent": 2.0, "tags": 1.0}
 """The weights of `reward_preset="paper"`; each component is documented at its function below."""
 
+_UNBRACKETED = str.maketrans("", "", " (){}[]")
 _DROPPED = ("\\left", "\\right", "^{\\circ}", "^\\circ", "\\$")
 
 
@@ -22,6 +23,21 @@ def has_format(completion: str, *, boxed: bool) -> bool:
         return False
     answer = read_answer(text)
     return bool(answer and (last_box(answer) or "").strip()) if boxed else bool(answer)
+
+
+def is_finished(answer: str, gold: str, problem: str) -> bool:
+    r"""Whether an answer that the verifier accepts is the result, and not the task once more.
+
+    Leniently `8-(3-2)` is 7, and so copying the problem would solve it. Finished is what has the gold answer's
+    text, or is accepted in strict mode as well (a number is written as one) and does not stand in the problem.
+    """
+    from verifiers import verify
+
+    if answer.replace(" ", "") == gold.replace(" ", ""):
+        return True
+    if answer.translate(_UNBRACKETED) in problem.translate(_UNBRACKETED):
+        return False
+    return verify("math500", f"<answer>\\boxed{{{answer}}}</answer>", mode="strict", answer=gold).correct
 
 
 def equivalent(completion: str, gold: str) -> bool:

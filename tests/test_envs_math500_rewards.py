@@ -1,5 +1,6 @@
 """MATH500's format check and the rewards of the papers."""
 
+import re
 import time
 
 import pytest
@@ -7,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs.math500_rewards import PAPER_WEIGHTS, equivalent, has_format, last_box, normalised, tag_reward
+from envs.math500_rewards import (
+    PAPER_WEIGHTS,
+    equivalent,
+    has_format,
+    is_finished,
+    last_box,
+    normalised,
+    tag_reward,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +47,42 @@ def test_which_format_a_prompt_asks_for():
         env = envs.make("math500", source="generated", **arguments)
         scores = env.score_batch([env.problem(0)] * 2, [box, bare])
         assert scores.rewards["format"].tolist() == met
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_copying_the_task_does_not_solve_it(level):
+    env = envs.make("math500", source="generated", level=level)
+    problems = [env.problem(i) for i in range(400)]
+    formulas = [re.findall(r"\$([^$]*)\$", p.prompt) for p in problems]
+    for chosen in (0, -1):
+        copies = [found[chosen] if found else "" for found in formulas]
+        rows = [i for i in range(400) if not re.fullmatch(r"-?\d+(\\%)?", copies[i])]
+        for shape in (
+            "<answer>{}</answer>",
+            "<answer>\\boxed{{{}}}</answer>",
+            "<answer>\\boxed{{({}) }}</answer>",
+        ):
+            scores = env.score_batch([problems[i] for i in rows], [shape.format(copies[i]) for i in rows])
+            solved = [problems[i].prompt for i in rows if scores.rewards["correct"][rows.index(i)]]
+            assert solved == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "problem", "finished"),
+    [
+        ("7", "7", "Evaluate $8-(3-2)$.", True),
+        ("7.0", "7", "Evaluate $8-(3-2)$.", True),
+        ("x=7", "7", "Solve $2x=14$.", True),
+        ("8 - (3-2)", "7", "Evaluate $8-(3-2)$.", False),
+        ("9-2", "7", "Evaluate $8-(3-2)$.", False),
+        ("14/2", "7", "Evaluate $8-(3-2)$.", True),
+        ("1/2", r"\frac{1}{2}", "Compute $0.25+0.25$.", True),
+        (r"\sqrt{200}", r"10\sqrt{2}", r"Simplify $\sqrt{200}$.", False),
+        ("5", "5", "What is the greatest common divisor of $5$ and $10$?", True),
+    ],
+)
+def test_an_answer_is_finished(answer, gold, problem, finished):
+    assert is_finished(answer, gold, problem) is finished
 
 
 @pytest.mark.parametrize(
