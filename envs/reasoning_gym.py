@@ -11,7 +11,7 @@ import json
 import math
 import pickle
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -72,11 +72,13 @@ OWN: dict[str, Callable[[str, Mapping[str, Any]], float]] = {
     "string_insertion": _is_text,
     "spiral_matrix": _is_text,
     "binary_matrix": _is_text,
+    "game_of_life_halting": _is_text,
     "n_queens": _is_listed,
     "countdown": _reaches,
     "puzzle24": _reaches,
 }
-"""Datasets whose own scorer would run the answer as code, and the check that takes its place."""
+"""Datasets whose own scorer would run the answer as code, and the check that takes its place; the scorer of
+game_of_life_halting accepts any text at all."""
 
 
 class ReasoningGym(TextEnv):
@@ -103,8 +105,7 @@ class ReasoningGym(TextEnv):
             raise EnvError(f'{self.dataset}: there is no split "{split}"; there are {", ".join(SPLITS)}.')
         self.split, self.size = split, size
         self.settings = {"seed": seed, "size": size, **config}
-        self._items = open_dataset(self.dataset, self.settings)
-        self._made: dict[int, dict[str, Any]] = {}  # some take a second to make
+        self._items, self._made = open_dataset(self.dataset, json.dumps(self.settings, sort_keys=True))
 
     def __len__(self) -> int:
         """`size` problems to train on, 256 in each other split; where few questions differ, some repeat."""
@@ -166,24 +167,39 @@ class ReasoningGym(TextEnv):
     def _value(self, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
         if self.dataset in OWN:
             value, reason = OWN[self.dataset](answer, entry), ""
+        elif _compares_text(self._items):
+            value, reason = self._items.score_answer(answer, {"answer": entry["answer"].strip()}), ""
         else:
-            job = {"dataset": self.dataset, "settings": self.settings, "answer": answer}
+            settings = {name: value for name, value in self.settings.items() if name != "size"}
+            job = {"dataset": self.dataset, "settings": settings, "answer": answer}
             job["entry"] = base64.b64encode(pickle.dumps(entry)).decode()
             reply = _workers().ask(job)
-            value = reply.get("value", 0.0)
-            reason = {"error": "malformed"}.get(reply["outcome"], reply["outcome"])
+            value, reason = reply.get("value", 0.0), reply["outcome"]
+            if reason == "error":  # of the worker, not of the answer
+                raise EnvError(f"{self.spec_name}: its scorer cannot be asked: {reply['detail']}")
         value = min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
         return value, reason or ("ok" if value >= 1 else "wrong")
 
 
-def open_dataset(name: str, settings: Mapping[str, Any]) -> Any:
-    """The dataset of reasoning-gym; raises EnvError if it does not take the settings."""
+@lru_cache(maxsize=8)
+def open_dataset(name: str, settings: str) -> tuple[Any, dict[int, dict[str, Any]]]:
+    """(the dataset, a store for the items made so far), shared by the splits: some take a second to make an item.
+
+    settings: its configuration as a JSON object. Raises EnvError if the dataset does not take it.
+    """
     from reasoning_gym import create_dataset
 
     try:
-        return create_dataset(name, **settings)
+        return create_dataset(name, **json.loads(settings)), {}
     except Exception as error:  # asserts, ValueError and TypeError of its configuration
-        raise EnvError(f"reasoning_gym:{name} cannot be opened with {dict(settings)}: {error}") from error
+        raise EnvError(f"reasoning_gym:{name} cannot be opened with {settings}: {error}") from error
+
+
+def _compares_text(items: Any) -> bool:
+    """Whether the dataset has the package's plain scorer: the text, or a share for text that contains it."""
+    from reasoning_gym.dataset import ProceduralDataset
+
+    return type(items).score_answer is ProceduralDataset.score_answer
 
 
 def environment_id(name: str) -> str:
@@ -212,7 +228,7 @@ def _class_of(name: str) -> type[ReasoningGym]:
 @cache
 def _datasets() -> tuple[str, ...]:
     try:
-        from reasoning_gym.factory import DATASETS
+        import reasoning_gym
     except ModuleNotFoundError as error:
         if error.name != "reasoning_gym":
             raise
@@ -221,11 +237,11 @@ def _datasets() -> tuple[str, ...]:
         raise EnvError(
             f"reasoning-gym {found} is installed, but the scorers were read in {VERSION}: {INSTALL}"
         )
-    return tuple(sorted(DATASETS))
+    return tuple(sorted(reasoning_gym.factory.DATASETS))
 
 
 @cache
 def _workers() -> Any:
     from verifiers._workers import Workers
 
-    return Workers("envs.reasoning_gym_worker", size=1)
+    return Workers("envs.reasoning_gym_worker", size=1, soft=2.5, hard=8.0)  # the first job opens the dataset

@@ -22,7 +22,7 @@ def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
     import reasoning_gym
 
     def answer(job: dict[str, Any]) -> dict[str, Any]:
-        """{"value": the dataset's score} for {"dataset", "settings", "entry", "answer"}."""
+        """{"outcome", "value"}: the dataset's score, or "malformed", for {"dataset", "settings", "entry", "answer"}."""
         key = json.dumps([job["dataset"], job["settings"]], sort_keys=True)
         if key not in _opened:
             _opened[key] = reasoning_gym.create_dataset(job["dataset"], **job["settings"])
@@ -32,6 +32,11 @@ def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
         right = entry["answer"]
         # White space round the answer is cut off before it comes here; a right answer may end in some.
         text = right if isinstance(right, str) and job["answer"] == right.strip() else job["answer"]
-        return {"outcome": "", "value": float(_opened[key].score_answer(text, entry))}
+        try:
+            return {"outcome": "", "value": float(_opened[key].score_answer(text, entry))}
+        except MemoryError:
+            return {"outcome": "malformed", "retire": True}
+        except Exception:  # many of them raise on an answer of another form than they expect
+            return {"outcome": "malformed"}
 
     return answer

@@ -198,6 +198,11 @@ def _from_entry_points(name: str) -> str | None:
             for id, cls in _classes.items():
                 if cls is offered:
                     return id
+            if inspect.isclass(offered):
+                raise EnvError(
+                    f'The entry point "{point.name}" of spg.envs offers {point.value}, which its module does not '
+                    f'register. End the module with envs.register("my/{offered.__name__}-v0", {offered.__name__}).'
+                )
     found = _find(name)
     if found is None and broken:
         raise EnvError(

@@ -108,7 +108,7 @@ def test_an_entry_point_is_found_by_name_and_by_id(stranger, tmp_path, monkeypat
     [
         ("./missing.py:my/X-v0", "There is no file missing.py"),
         ("no_such_module_at_all:my/X-v0", "importing no_such_module_at_all raised ModuleNotFoundError"),
-        ("json:my/X-v0", 'No environment "my/X-v0" in json'),
+        ("json:my/X-v0", "json registers no environment"),
         ("./task.py", "say which environment in it"),
         ("", 'No environment ""'),
     ],

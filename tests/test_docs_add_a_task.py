@@ -1,0 +1,65 @@
+"""docs/add_a_task.md works as it is written: its own commands, one after the other, with fewer steps."""
+
+import json
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+FEWER = {
+    "--steps": "2",
+    "--batch-size": "8",
+    "--max-steps": "1",
+    "--num-problems": "8",
+}
+
+
+def commands(text: str) -> list[list[str]]:
+    """The command lines of the bash blocks, as words."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.S | re.M)
+    return [shlex.split(line) for block in blocks for line in block.splitlines()]
+
+
+def shortened(words: list[str]) -> list[str]:
+    """The same command with small numbers."""
+    pairs = zip(["", *words], words, strict=False)
+    return [FEWER.get(before, word) for before, word in pairs]
+
+
+@pytest.fixture
+def page() -> str:
+    if not DOCS.is_dir():
+        pytest.skip("no docs beside the tests")
+    return (DOCS / "add_a_task.md").read_text()
+
+
+def test_its_commands_run_in_order(page: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    lines = commands(page)
+    words = [" ".join(line[2:4]) for line in lines]
+    assert [word.split()[0] for word in words] == ["envs"] * 3 + ["spg_trainer"] * 3
+    for line in lines:
+        assert line[:2] == ["python", "-m"]
+        short = shortened(line[3:])
+        if line[2] == "spg_trainer" and line[3].startswith("--"):
+            short += ["--eval-problems", "8"]
+        assert import_module(f"{line[2]}.__main__").main(short) == 0, line
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary and Path("base/environment.json").is_file()
+    assert "mytask" in capsys.readouterr().out
+
+
+def test_the_lines_it_counts_and_the_pages_it_names_are_there(page: str) -> None:
+    from envs.template import TEMPLATE
+
+    assert f"a whole task of {len(TEMPLATE.splitlines())} lines" in page
+    for link in re.findall(r"\]\(([^)#:]+)\)", page):
+        assert (DOCS / link).is_file(), link
+    from envs.checking import _CHECKS
+
+    for name in _CHECKS:
+        assert f"| {name} |" in page

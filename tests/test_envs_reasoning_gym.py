@@ -1,0 +1,158 @@
+"""reasoning-gym's datasets as environments: none of its scorers runs an answer as code or for ever."""
+
+import ast
+import inspect
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import envs
+from envs import reasoning_gym as adapter
+from envs.checking import check
+from envs.errors import EnvError
+
+needed = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason=f"needs {adapter.INSTALL}")
+
+READS_CODE = {"eval", "exec", "parse_expr", "sympify", "compile", "__import__", "loads_code", "parse_latex"}
+TRUSTED = {
+    "basic_arithmetic": "evaluates the expression it has just made",
+    "bitwise_arithmetic": "evaluates the expression it has just made",
+    "gsm_symbolic": "evaluates fractions of its own templates",
+    "number_sorting": "evaluates its own answer",
+    "propositional_logic": "has a parser of that name, which runs nothing",
+    "bf": "has a compiler of that name for the program it has just made",
+}
+"""Datasets whose modules contain such a call, but not on a model's answer (read in version 0.1.25)."""
+
+
+def make(name: str, **arguments: object) -> adapter.ReasoningGym:
+    return envs.make(f"reasoning_gym:{name}", **arguments)
+
+
+def answered(env: envs.TextEnv, text: str, index: int = 0) -> envs.Score:
+    return env.score(env.problem(index), f"<answer>{text}</answer>")
+
+
+def test_without_the_package_one_line_says_how_to_get_it(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    adapter._datasets.cache_clear()
+    with pytest.raises(
+        EnvError, match=r'needs the package reasoning-gym: pip install "reasoning-gym==0\.1\.25"$'
+    ):
+        envs.make("reasoning_gym:leg_counting")
+    adapter._datasets.cache_clear()
+
+
+@needed
+def test_another_version_is_refused(monkeypatch) -> None:
+    adapter._datasets.cache_clear()
+    monkeypatch.setattr(adapter, "version", lambda name: "0.2.0")
+    with pytest.raises(
+        EnvError, match=r"reasoning-gym 0\.2\.0 is installed, but the scorers were read in 0\.1\.25"
+    ):
+        envs.make("reasoning_gym:leg_counting")
+    adapter._datasets.cache_clear()
+
+
+@needed
+@pytest.mark.parametrize("name", ["leg_counting", "chain_sum"])
+def test_datasets_pass_the_check(name: str) -> None:
+    found = check(f"reasoning_gym:{name}", 8)
+    assert found.ok, [finding for finding in found.findings if not finding.ok]
+    assert found.env == f"reasoning_gym:{name}" and found.figures["demonstrations"] == 24
+
+
+@needed
+def test_names_arguments_and_splits() -> None:
+    env = make("leg_counting", split="test", max_animals=4)
+    assert env.spec_name == "reasoning_gym:leg_counting[max_animals=4]"
+    assert env.problem(0).prompt.endswith("Put the final answer inside <answer> and </answer>.")
+    assert len(env) == 256 and len(make("leg_counting", size=70)) == 70
+    assert make("leg_counting", seed=1).problem(0).prompt != make("leg_counting").problem(0).prompt
+    texts = {
+        split: {make("coin_flip", split=split, size=300).problem(i).prompt for i in range(250)}
+        for split in ("train", "validation", "test")
+    }
+    assert not texts["train"] & texts["validation"] and not texts["train"] & texts["test"]
+    assert not texts["validation"] & texts["test"] and min(map(len, texts.values())) > 5
+    for name, message in {
+        "leg_countin": 'has no dataset "leg_countin". Did you mean "leg_counting"',
+        "codeio": "reasoning_gym:codeio is refused: it runs programs",
+        "simple_integration": "is refused: its scorer gives the answer to sympy's parse_expr",
+        "list_functions": "is refused: the same seed and index give another problem",
+    }.items():
+        with pytest.raises(EnvError, match=message):
+            make(name)
+    with pytest.raises(EnvError, match=r"cannot be opened with .*max_animal"):
+        make("leg_counting", max_animal=4)
+    with pytest.raises(EnvError, match='there is no split "dev"'):
+        make("leg_counting", split="dev")
+
+
+@needed
+def test_partial_credit_is_shown_and_not_counted_as_correct() -> None:
+    env = make("chain_sum")
+    right = env.problem(0).reference["answer"]
+    assert answered(env, right).rewards == {"correct": 1.0, "format": 1.0, "score": 1.0}
+    near = answered(env, f"about {right}")
+    assert near.rewards["correct"] == 0.0 and 0 < near.rewards["score"] < 1 and near.reason == "wrong"
+    assert env.score(env.problem(0), right).reason == "no_answer"
+    assert answered(env, "1" * 20_001).reason == "malformed"
+
+
+@needed
+@pytest.mark.parametrize("name", sorted(adapter.OWN))
+def test_an_answer_is_never_run_as_code(name: str, tmp_path: Path) -> None:
+    env, trace = make(name), tmp_path / "ran"
+    problem = env.problem(0)
+    assert env.score(problem, env.demonstration(problem)).rewards["correct"] == 1.0
+    for code in (f"open({str(trace)!r}, 'w')", f"__import__('os').system('touch {trace}')", "9**9**9**9"):
+        assert answered(env, code).rewards == {"correct": 0.0, "format": 1.0, "score": 0.0}
+    assert not trace.exists()
+
+
+@needed
+def test_their_scorers_cannot_hang_or_eat_the_memory(monkeypatch) -> None:
+    hostile = {
+        "coin_flip": "1e99999999",
+        "propositional_logic": "∧".join(f"x{i}" for i in range(60)),
+        "rubiks_cube": "R99999999999",
+    }
+    for name, text in hostile.items():
+        env = make(name)
+        answered(env, "warm")  # opens the dataset in the worker
+        start = time.monotonic()
+        score = answered(env, text)
+        assert score.rewards["correct"] == 0.0 and time.monotonic() - start < 30
+        assert score.reason in ("timeout", "malformed", "wrong"), name
+
+
+def code_readers() -> dict[str, set[str]]:
+    """Dataset -> the calls in its module that can run text as code."""
+    from reasoning_gym.factory import DATASETS
+
+    found: dict[str, set[str]] = {}
+    for name, (cls, _) in DATASETS.items():
+        folder = Path(inspect.getfile(cls))
+        files = [folder, *folder.parent.glob("generators_*.py")] if name == "gsm_symbolic" else [folder]
+        for file in files:
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call):
+                    called = ast.unparse(node.func).rpartition(".")[2]
+                    if called in READS_CODE and not ast.unparse(node.func).startswith("re."):
+                        found.setdefault(name, set()).add(called)
+    return found
+
+
+@needed
+def test_every_dataset_that_could_run_text_as_code_is_known() -> None:
+    known = set(adapter.REFUSED) | set(adapter.OWN) | set(TRUSTED)
+    found = code_readers()
+    assert set(found) - known == set(), found
+    assert {"countdown", "puzzle24", "n_queens", "string_insertion", "simple_integration"} <= set(found)
+    assert len(adapter._datasets()) > 100 and set(adapter.REFUSED) | set(adapter.OWN) <= set(
+        adapter._datasets()
+    )

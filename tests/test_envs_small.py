@@ -1,0 +1,203 @@
+"""The six small tasks: their checks against brute force, near misses, splits, and any text as an action."""
+
+import inspect
+from itertools import permutations, product
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import envs
+from envs.answers import judge, read_answer
+from envs.divide import SPLITS, draw_for, split_of
+from envs.errors import EnvError
+from envs.small import arithmetic, coloring, edits, queens, satisfiability
+
+TASKS = sorted(envs.small.TASKS)
+LEVELS = (1, 2, 3)
+
+
+def correct(env: envs.TextEnv, problem: envs.Problem, answer: str) -> bool:
+    return env.score(problem, f"<answer>{answer}</answer>").rewards["correct"] == 1.0
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", TASKS)
+def test_short_prompts_right_demonstrations_and_splits_that_share_nothing(name: str, level: int) -> None:
+    prompts: dict[str, set[str]] = {}
+    for split in SPLITS:
+        env = envs.make(name, split=split, level=level)
+        assert len(env) == (100_000 if split == "train" else 256)
+        problems = [env.problem(i) for i in range(60)]
+        for problem in problems:
+            right = env.demonstration(problem)
+            assert problem.prompt.isascii() and len(problem.prompt) <= 60 and len(right) <= 60
+            assert env.score(problem, right).rewards == {"correct": 1.0, "format": 1.0}
+            for wrong in env.habits(problem).values():
+                assert env.score(problem, wrong).rewards["format"] == 1.0
+        prompts[split] = {problem.prompt for problem in problems}
+        assert len(prompts[split]) > 30
+    assert not prompts["train"] & prompts["test"] and not prompts["validation"] & prompts["test"]
+    assert not prompts["train"] & prompts["validation"]
+    with pytest.raises(EnvError, match=f'{name.lower()}: level="4" is unknown'):
+        envs.make(name, level=4)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_is_one_file_of_at_most_80_lines(name: str) -> None:
+    lines = Path(inspect.getfile(envs.small.TASKS[name])).read_text().splitlines()
+    assert len(lines) <= 80
+
+
+def test_arithmetic_is_exact_and_its_habit_forgets_the_products() -> None:
+    assert arithmetic.value("7+2*3") == 13 and arithmetic.from_left("7+2*3") == 27
+    assert arithmetic.value("1-2*3*4-5") == -28 and arithmetic.from_left("1-2*3*4-5") == -17
+    env = envs.make("arithmetic", level=3)
+    for index in range(40):
+        problem = env.problem(index)
+        line = problem.reference["line"]
+        truth = env.demonstration(problem)[8:-9]
+        assert truth == str(eval(line, {}))  # our own digits and signs
+        assert not correct(env, problem, line) and not correct(env, problem, f"{int(truth) + 1}")
+        assert not correct(env, problem, f"{truth}.0") and correct(env, problem, f" {truth}\n")
+
+
+def test_sorting_wants_every_number_once() -> None:
+    env = envs.make("sorting")
+    problem = envs.Problem("", {"numbers": [31, 4, 159, 4]})
+    assert correct(env, problem, "4 4 31 159") and correct(env, problem, "4  4\n31 159")
+    for wrong in ("4 31 159", "4 4 159 31", "4 4 31 159 159", "04 4 31 159", "4,4,31,159", ""):
+        assert not correct(env, problem, wrong)
+    assert env.habits(problem) == {"alphabetical": "<answer>159 31 4 4</answer>"}
+
+
+def test_edits_work_in_order_everywhere() -> None:
+    assert edits.edited("cabbac", ["a>b", "-c"], most=-1) == "bbbb"
+    assert edits.edited("cabbac", ["a>b", "-c"], most=1) == "bbbac"
+    assert edits.edited("abc", ["a>b", "b>c"], most=-1) == "ccc"
+    env = envs.make("edits", level=3)
+    assert all(env.demonstration(env.problem(i)) != "<answer></answer>" for i in range(300))
+    problem = envs.Problem("", {"word": "abab", "edits": ["-b"]})
+    assert (
+        correct(env, problem, "aa") and not correct(env, problem, "aab") and not correct(env, problem, "a a")
+    )
+
+
+def test_any_proper_coloring_counts_and_no_other() -> None:
+    env = envs.make("coloring")
+    for index in range(5):
+        problem = env.problem(index)
+        held = problem.reference
+        for colors in map("".join, product("123", repeat=6)):
+            proper = all(colors[int(a)] != colors[int(b)] for a, b in held["edges"])
+            assert correct(env, problem, colors) == proper
+        assert env.demonstration(problem) == f"<answer>{coloring.first_coloring(**held)}</answer>"
+        assert not correct(env, problem, "12345") and not correct(env, problem, "1231234")
+
+
+def test_queens_are_the_92_known_boards_with_the_givens_kept() -> None:
+    brute = [
+        "".join(map(str, p))
+        for p in permutations(range(1, 9))
+        if len({c + r for r, c in enumerate(p)}) == 8 == len({c - r for r, c in enumerate(p)})
+    ]
+    assert list(queens.solutions()) == brute and len(brute) == 92
+    env = envs.make("queens", level=3)
+    problem = envs.Problem("", {"board": "1???????"})
+    assert [board for board in brute if correct(env, problem, board)] == [b for b in brute if b[0] == "1"]
+    assert not correct(env, problem, "1???????") and not correct(env, problem, "12345678")
+
+
+def test_satisfiability_agrees_with_a_truth_table() -> None:
+    env = envs.make("satisfiability")
+    assert satisfiability.holds("0010", ["aBc"]) and not satisfiability.holds("0100", ["aBc"])
+    for index in range(10):
+        problem = env.problem(index)
+        for bits in map("".join, product("01", repeat=4)):
+            values = dict(zip("abcd", map(int, bits), strict=True))
+            clauses = problem.reference["clauses"]
+            true = all(any(values[c] if c.islower() else not values[c.lower()] for c in cl) for cl in clauses)
+            assert correct(env, problem, bits) == true
+        assert not correct(env, problem, "01") and not correct(env, problem, "２０１１")
+
+
+@settings(max_examples=60, deadline=2000)
+@given(text=st.text(max_size=80), wrapped=st.booleans(), index=st.integers(0, 255))
+def test_any_text_is_an_action(text: str, wrapped: bool, index: int) -> None:
+    for name in TASKS:
+        env = envs.make(name, split="test")
+        env.reset(options={"index": index})
+        info = env.step(f"<answer>{text}</answer>" if wrapped else text)[4]
+        assert info["reason"] in ("ok", "wrong", "no_answer") and "traceback" not in info
+
+
+# what authors build on
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer", "whole"),
+    [
+        ("<answer> 4 </answer>", "4", 1),
+        ("<answer>1</answer><answer>2</answer>", "2", 0),
+        ("<answer>1</answer> so </answer>", "1", 0),
+        ("<answer>1<answer>2</answer>", "2", 0),
+        ("<answer>1</answer><answer>2", "1", 0),
+        ("<answer>1", None, 0),
+        ("1</answer>", None, 0),
+        ("</answer><answer>", None, 0),
+        ("", None, 0),
+        ("<answer></answer>", "", 1),
+        ("<answer>1</answer><|eot_id|><answer>2</answer>", "1", 1),
+        ("<|endoftext|><answer>2</answer>", None, 0),
+    ],
+)
+def test_the_answer_is_the_last_closed_block_before_the_end(completion, answer, whole) -> None:
+    from verifiers import verify
+
+    assert read_answer(completion) == answer
+    score = judge(completion, lambda text: True)
+    assert score.rewards == {"correct": float(answer is not None), "format": float(whole)}
+    assert score.reason == ("no_answer" if answer is None else "ok") and score.extracted == answer
+    if answer:  # the verifiers read the same block
+        assert verify("gsm8k", completion, answer=answer, mode="lenient").extracted == answer
+
+
+def test_a_huge_answer_is_malformed_and_not_shown_to_the_author() -> None:
+    score = judge(f"<answer>{'1' * 65_537}</answer>", lambda text: pytest.fail("it was asked"))
+    assert score.reason == "malformed" and score.rewards["correct"] == 0
+
+
+def test_problems_are_drawn_for_their_split_only() -> None:
+    made = {
+        split: {draw_for(split, i, lambda rng: int(rng.integers(3000))) for i in range(2000)}
+        for split in SPLITS
+    }
+    assert all(split_of(value) == split for split, values in made.items() for value in values)
+    shares = [sum(split_of(i) == split for i in range(10_000)) / 10_000 for split in SPLITS]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
+    assert [split_of(i) for i in range(12)] == PINNED
+    assert split_of([1, "a"]) == split_of((1, "a")) and split_of({"a": 1, "b": 2}) == split_of(
+        {"b": 2, "a": 1}
+    )
+    with pytest.raises(EnvError, match=r'There is no split "tset"\. Did you mean "test"'):
+        draw_for("tset", 0, lambda rng: 1)
+    lost = next(split for split in SPLITS if split != split_of(1))
+    with pytest.raises(EnvError, match=f"Of 2000 problems drawn for {lost} 5 none belongs to {lost}, e.g. 1"):
+        draw_for(lost, 5, lambda rng: 1)
+
+
+PINNED = [
+    "test",
+    "train",
+    "train",
+    "train",
+    "train",
+    "train",
+    "train",
+    "train",
+    "validation",
+    "train",
+    "train",
+    "validation",
+]  # the division of a released task never changes
