@@ -9,6 +9,7 @@ require("verifiers", __version__, "envs")
 
 from envs import small  # noqa: E402
 from envs.answers import judge, read_answer  # noqa: E402
+from envs.checking import check  # noqa: E402
 from envs.core import TextEnv  # noqa: E402
 from envs.countdown import Countdown  # noqa: E402
 from envs.divide import draw_for, split_of  # noqa: E402
@@ -39,6 +40,7 @@ __all__ = [
     "Sudoku",
     "TextEnv",
     "TextVectorEnv",
+    "check",
     "draw_for",
     "judge",
     "make",

@@ -22,7 +22,6 @@ TRUSTED = {
     "bitwise_arithmetic": "evaluates the expression it has just made",
     "gsm_symbolic": "evaluates fractions of its own templates",
     "number_sorting": "evaluates its own answer",
-    "propositional_logic": "has a parser of that name, which runs nothing",
     "bf": "has a compiler of that name for the program it has just made",
 }
 """Datasets whose modules contain such a call, but not on a model's answer (read in version 0.1.25)."""
@@ -115,10 +114,9 @@ def test_an_answer_is_never_run_as_code(name: str, tmp_path: Path) -> None:
 
 
 @needed
-def test_their_scorers_cannot_hang_or_eat_the_memory(monkeypatch) -> None:
+def test_their_scorers_cannot_hang_or_eat_the_memory() -> None:
     hostile = {
         "coin_flip": "1e99999999",
-        "propositional_logic": "∧".join(f"x{i}" for i in range(60)),
         "rubiks_cube": "R99999999999",
     }
     for name, text in hostile.items():
