@@ -46,7 +46,7 @@ def test_its_commands_run_in_order(page: str, tmp_path: Path, monkeypatch, capsy
         assert line[:2] == ["python", "-m"]
         short = shortened(line[3:])
         if line[2] == "spg_trainer" and line[3].startswith("--"):
-            short += ["--eval-problems", "8"]
+            short += ["--eval-problems", "8", "--prompts-per-step", "2"]
         assert import_module(f"{line[2]}.__main__").main(short) == 0, line
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary and Path("base/environment.json").is_file()

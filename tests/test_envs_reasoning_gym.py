@@ -114,7 +114,7 @@ def test_an_answer_is_never_run_as_code(name: str, tmp_path: Path) -> None:
 
 
 @needed
-def test_their_scorers_cannot_hang_or_eat_the_memory() -> None:
+def test_their_scorers_cannot_hang_or_eat_the_memory(monkeypatch) -> None:
     hostile = {
         "coin_flip": "1e99999999",
         "rubiks_cube": "R99999999999",
@@ -122,10 +122,25 @@ def test_their_scorers_cannot_hang_or_eat_the_memory() -> None:
     for name, text in hostile.items():
         env = make(name)
         answered(env, "warm")  # opens the dataset in the worker
+        monkeypatch.setattr(adapter._workers(), "soft", 0.5)
+        monkeypatch.setattr(adapter._workers(), "hard", 2.0)
         start = time.monotonic()
         score = answered(env, text)
+        monkeypatch.undo()
         assert score.rewards["correct"] == 0.0 and time.monotonic() - start < 30
         assert score.reason in ("timeout", "malformed", "wrong"), name
+
+
+@needed
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_every_dataset_passes_the_check() -> None:
+    wrong = {}
+    for name in sorted(set(adapter._datasets()) - set(adapter.REFUSED)):
+        found = check(f"reasoning_gym:{name}", 4, size=200)
+        if not found.ok:
+            wrong[name] = [finding for finding in found.findings if not finding.ok]
+    assert not wrong
 
 
 def code_readers() -> dict[str, set[str]]:
