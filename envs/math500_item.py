@@ -1,5 +1,6 @@
 """One generated competition-style problem: its text, its answer, and what a common slip makes of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
@@ -31,7 +32,7 @@ def pick(rng: np.random.Generator, low: int, high: int) -> int:
     return int(rng.integers(low, high + 1))
 
 
-def choose(rng: np.random.Generator, options: list[T] | tuple[T, ...]) -> T:
+def choose(rng: np.random.Generator, options: Sequence[T]) -> T:
     """One of the options, each equally likely."""
     return options[int(rng.integers(len(options)))]
 

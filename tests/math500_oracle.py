@@ -21,7 +21,7 @@ def zeros(b: str, c: str) -> list[int]:
 
 
 def linear(a: str, b: str, c: str) -> str:
-    return next(str(x) for x in range(-200, 200) if int(a) * x + int(b) == int(c))
+    return next(str(x) for x in range(-99, 100) if x + int(a) == int(b) * int(c))
 
 
 def pair(a, b, c, d, e, f) -> str:
@@ -51,15 +51,15 @@ def quotient(first: str, second: str) -> Fraction:
 
 ORACLE = {
     1: [
-        (rf"Evaluate \${N}-\({N}-{N}\)\$\.", whole(lambda a, b, c: a - (b - c))),
-        (rf"Evaluate \${N}\+{N}\({N}\)\$\.", whole(lambda a, b, c: a + b * c)),
-        (rf"Solve \${N}x([+-]\d+)={N}\$\.", linear),
-        (rf"Find \${N}\(x\+{N}\)\$ if \$x={N}\$\.", whole(lambda a, b, x: a * (x + b))),
-        (rf"Find \${N}\+{N}x\$ if \$x={S}\$\.", whole(lambda a, b, x: a + b * x)),
-        (rf"Evaluate \$\|{N}-{N}\|\+{N}\$\.", whole(lambda a, b, c: abs(a - b) + c)),
-        (rf"Perimeter of a {N} by {N} field\?", whole(lambda a, b: a + b + a + b)),
-        (rf"Count integers from {N} to {N}\.", whole(lambda a, b: len(range(a, b + 1)))),
-        (rf"Units digit of \${N}\\cdot{N}\$\?", whole(lambda a, b: str(a * b)[-1])),
+        (rf"\w+ \${N}-\({N}-{N}\)\$\.", whole(lambda a, b, c: a - (b - c))),
+        (rf"\w+ \${N}\+{N}\({N}\)\$\.", whole(lambda a, b, c: a + b * c)),
+        (rf"Solve \$\w([+-]\d)={N}\({N}\)\$\.", linear),
+        (rf"Find \${N}\(\w\+{N}\)\$ if \$\w={N}\$\.", whole(lambda a, b, x: a * (x + b))),
+        (rf"Find \${N}([+-]\d)\w\$ if \$\w={S}\$\.", whole(lambda a, b, x: a + b * x)),
+        (rf"\w+ \$\|{N}-{N}\|\+{N}\$\.", whole(lambda a, b, c: abs(a - b) + c)),
+        (rf"Perimeter: {N} by {N} \w+\?", whole(lambda a, b: a + b + a + b)),
+        (rf"Count \w+ {N} to {N}\.", whole(lambda a, b: len(range(a, b + 1)))),
+        (rf"Last digit of \${N}\({N}\)\$\?", whole(lambda a, b: str(a * b)[-1])),
     ],
     2: [
         (
