@@ -23,8 +23,11 @@ class Expressions(Commands):
             raise Malformed("too deep")
         terms = []
         while True:
+            plus = self.is_sign("+")
             sign = self.sign()
             term = self.term()
+            if plus and term[0] in ("seq", "set"):
+                raise Malformed("sign before brackets")
             terms.append(term if sign is None else signed(sign, term))
             if not self.starts_sign():
                 break
@@ -129,7 +132,7 @@ class Expressions(Commands):
                 self.value == "U" and self.peek()[0] == SIGN and self.peek()[1] in "(["
             )
         if self.kind == SIGN:
-            return self.value in ("(", "[", "{", "\\{", "\\$") or (self.value == "|" and not self.bars)
+            return self.value in ("(", "[", "{", "\\{") or (self.value == "|" and not self.bars)
         if self.kind == COMMAND:
             name = self.value
             return not (

@@ -10,7 +10,9 @@ from verifiers._latex import Expressions
 from verifiers._latex_atoms import RELATIONS
 from verifiers._latex_tokens import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, tokenize
 from verifiers._trees import Node
-from verifiers._units import CHANGING, JOINING, KNOWN_WORDS, UNIT_LETTERS, canonical_unit
+from verifiers._units import CHANGING, GENERIC, JOINING, KNOWN_WORDS, UNIT_LETTERS, UNITS, canonical_unit
+
+_OPENING = ("(", "[", "{", "\\{")
 
 
 class Parser(Expressions):
@@ -67,7 +69,12 @@ class Parser(Expressions):
             return ("text", tuple(word.lower() for word in words))
         if any(word.lower() in CHANGING for word in words):
             raise Malformed("words")
-        self.take(":")
+        if words:
+            if any(len(word) == 1 and word not in "aAI" for word in words):
+                raise Malformed("a letter before the value")
+            if self.kind == SIGN and self.value in _OPENING and not self.spaced:
+                raise Malformed("a word as a function")
+            self.take(":")
         parts = [self.sum()]
         while self.is_command("cup") or (
             self.kind == LETTERS and self.value == "U" and parts[-1][0] == "seq"
@@ -96,6 +103,8 @@ class Parser(Expressions):
     def with_unit(self, node: Node) -> Node:
         """The node with the unit that follows it, from words, a per cent or degree sign, or a currency."""
         node, unit = lift_unit(node)
+        if self.kind == WORD and node[0] == "text" and not self.says_is() and not self.is_separator():
+            raise Malformed("words behind words")
         words = [unit or self.unit] if unit or self.unit else []
         while (
             self.kind == WORD
@@ -109,9 +118,14 @@ class Parser(Expressions):
                 raise Malformed("words")
             words.append(self.value)
             self.next()
-            if words[-1] == "/" and self.kind == LETTERS and self.value in UNIT_LETTERS:
-                continue
-            if self.take("^"):
+            if words[-1] == "/":
+                if self.kind == WORD or (self.kind == LETTERS and self.value in UNIT_LETTERS):
+                    continue
+                raise Malformed("unit")
+            if self.is_sign("^"):
+                if words[-1].lower() not in UNITS and words[-1].lower() not in GENERIC:
+                    raise Malformed("the power of a word")
+                self.next()
                 braces = self.take("{")
                 if self.kind != NUMBER or len(self.value) > 1:
                     raise Malformed("unit")
@@ -144,12 +158,12 @@ def lift_unit(node: Node) -> tuple[Node, str]:
     if kind == "*":
         lifted = [lift_unit(factor) for factor in node[1]]
         units = [unit for _, unit in lifted if unit]
-        if len(units) == 1:
+        if units == ["degree"]:
             return ("*", tuple(inner for inner, _ in lifted)), units[0]
     if kind == "+":
         lifted = [lift_unit(term) for term in node[1]]
-        if len({unit for _, unit in lifted}) == 1:
-            return ("+", tuple(inner for inner, _ in lifted)), lifted[0][1]
+        if {unit for _, unit in lifted} == {"degree"}:
+            return ("+", tuple(inner for inner, _ in lifted)), "degree"
     return node, ""
 
 

@@ -24,8 +24,10 @@ class Commands(Atoms):
         name = self.value
         if name == "frac":
             self.next()
-            above = self.digit_argument()
-            return ("/", above, self.digit_argument())
+            above, below = self.digit_argument(), self.digit_argument()
+            if below[0] in ("deg", "pct"):
+                raise Malformed("a unit in a denominator")
+            return ("/", above, below)
         if name == "sqrt":
             return self.root()
         if name in CONSTANTS:

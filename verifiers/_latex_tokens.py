@@ -108,9 +108,10 @@ class Lexer:
         if end == start and self.text[start] != ".":
             raise Malformed("digit")  # of another alphabet
         if 1 <= end - start <= 3 and value[0] != "0":
+            thin = self.text[end : end + 1] == "\\"
             while True:
                 group = self.group(end)
-                if group < 0:
+                if group < 0 or (self.text[end] == "\\") != thin:
                     break
                 value, end = value + self.text[group : group + 3], group + 3
         if self.text[end : end + 1] == "." and self.digits(end + 1) > end + 1:
@@ -168,6 +169,8 @@ class Lexer:
             raise Malformed("letter")
         if run == "boxed" and text[end : end + 1] == "{":
             return  # the backslash was forgotten
+        if run in ("left", "right") and text[end : end + 1] in tuple("([|)]"):
+            return  # here too
         if in_text or lower in self.known_words:
             self.add(WORD, run)
         elif run in FUNCTIONS:
@@ -205,6 +208,8 @@ class Lexer:
         elif name in ("begin", "end"):
             self.environment(name)
         else:
+            if not name.isalpha() and name not in ALIASES and name not in "|'":
+                raise Malformed(f"\\{name}")
             name = ALIASES.get(name, name)
             if name in ("\\{", "["):
                 self.depth += 1

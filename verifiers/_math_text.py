@@ -10,7 +10,7 @@ _REPLACED = (
     ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\,", " "), ("\\;", " "), ("\\:", " "), ("\\ ", " "),
     ("\\quad", " "), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\displaystyle", ""), ("~", " "),
     ("\\textbf", "\\text"), ("\\mbox", "\\text"), ("\\textrm", "\\text"), ("\\mathrm", "\\text"),
-    ("\\mathbf", "\\text"), ("$", ""),
+    ("\\mathbf", "\\text"), ("$", " "),
 )  # fmt: skip
 
 

@@ -72,6 +72,8 @@ def as_interval(node: Node) -> Node | None:
     if any(operator not in ("<", "<=") for operator in operators):
         return None
     kinds = ["(" if operator == "<" else "[" for operator in operators]
+    if any(side[0] == "*" and is_name(side) for side in sides):
+        return None  # x t is a product
     if len(sides) == 3 and is_name(sides[1]):
         return ("seq", kinds[0], ")" if kinds[1] == "(" else "]", (sides[0], sides[2]))
     if len(sides) != 2:

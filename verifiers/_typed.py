@@ -24,7 +24,7 @@ from verifiers._relations import (
     union_of,
 )
 from verifiers._trees import EXPRESSIONS, Node, keeps_form, substituted, symbols
-from verifiers._units import conflict
+from verifiers._units import conflict, is_known
 from verifiers.verdicts import Tier
 
 ITEM_LIMIT = 40  # of a list whose order is free
@@ -119,6 +119,8 @@ class Comparison:
 
     def element(self, answer: Node, gold: Node) -> int:
         """Elements of containers: infinite ends of intervals compare by their sign."""
+        if answer[0] == "unit" and answer[2] == "percent" and gold[0] != "unit":
+            return NO
         ends = infinity_sign(answer), infinity_sign(gold)
         if ends != (0, 0):
             return YES if ends[0] == ends[1] else NO
@@ -187,7 +189,7 @@ class Comparison:
     def value_of_chain(self, answer: Node, gold: Node) -> Node | None:
         """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
         operators, sides = answer[1], answer[2]
-        if operators == ("in",) and is_name(sides[0]):
+        if operators == ("in",) and is_name(sides[0]) and sides[0][0] != "*":
             return sides[1]
         if operators[-1] == "approx" and len(sides) > 1 and not is_name(sides[-2]) and not self.strict:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
@@ -209,6 +211,8 @@ class Comparison:
             names = [side for side in answer[2] if is_name(side)]
             interval = as_interval(answer) if names == [gold[2][0]] else None
             return NO if interval is None else self.same(interval, gold[2][1])
+        if any(side[0] == "unit" and is_name(side[1]) and is_known(side[2]) for side in answer[2]):
+            return NO  # a name has no unit
         a, g = normal_relation(answer), normal_relation(gold)
         if a[1] != g[1]:
             return NO
