@@ -73,7 +73,7 @@ def _draw_from(rng: np.random.Generator, level: int, split: str) -> WordProblem:
 
 def _story(rng: np.random.Generator, story: Story, signs: str) -> WordProblem | None:
     """A level 1 problem; None if a result has other than two digits."""
-    a, b, c = (int(rng.integers(low, high + 1)) for low, high in ((15, 24), (2, 9), (2, 9)))
+    a, b, c = (int(rng.integers(low, high + 1)) for low, high in ((12, 30), (2, 5), (2, 5)))
     first = a + b if signs[0] == "+" else a - b
     second = first + c if signs[1] == "+" else first - c
     if min(first, second) < 10:

@@ -228,9 +228,9 @@ def test_the_picture_shows_question_answer_gold_and_verdict(monkeypatch):
 
 
 PINNED = {
-    ("train", 1): "a47ba6021c472c1c",
-    ("validation", 1): "659076de826248c4",
-    ("test", 1): "34026ed987c45739",
+    ("train", 1): "0eb55ed71dbd2d20",
+    ("validation", 1): "fdd4f310557c8bfe",
+    ("test", 1): "56a8365b13de79d7",
     ("train", 2): "b7884d91b15baf6d",
     ("validation", 2): "2722ddf064e8f37d",
     ("test", 2): "efbe650fd498ddce",
