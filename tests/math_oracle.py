@@ -7,7 +7,8 @@ from itertools import chain, permutations
 from typing import Any
 
 import mpmath
-from math_oracle_reader import Reader, Unreadable, cleaned, is_near
+from math_oracle_reader import Reader, Unreadable
+from math_oracle_text import cleaned, is_near
 
 _UNITS = {
     "degree": "degree degrees", "percent": "percent", "dollar": "dollar dollars", "cent": "cent cents",
@@ -54,7 +55,7 @@ def same_words(answer: str, wanted: str) -> bool:
     """Words in any case; one letter is a choice with or without its brackets."""
     text = re.sub(r"\\(text|mbox|textbf|mathrm)(?![a-z])|[{}~$]", "", cleaned(answer)).strip(" .,:%").lower()
     wanted = wanted.strip().lower()
-    inner = re.fullmatch(r"\(\s*(\w)\s*\)(?:\s+\w+)?|(\w)", text)
+    inner = re.fullmatch(r"\(\s*(\w)\s*\)(?:\s.*)?|(\w)", text)
     return text == wanted or (inner is not None and wanted == f"({inner[1] or inner[2]})")
 
 
@@ -96,7 +97,7 @@ def equal(a: Any, b: Any) -> bool:
     return True
 
 
-def is_name(node: Any, letters: str = "abcdfghjklmnopqrstuvwxyz") -> bool:
+def is_name(node: Any, letters: str = "abcdfghjklmnopqrstuvwxyzABCDFGHKLMNPQRSTVWXYZ") -> bool:
     """True for one letter alone."""
     if not callable(node):
         return node[0] == "text"
@@ -156,7 +157,9 @@ def same_unit(unit: str, wanted: str) -> bool:
     if not wanted:
         return unit.isalpha() and unit not in _SCALES
     spellings = [word for word, name in _UNIT_OF.items() if name == _UNIT_OF[wanted]]
-    return known == _UNIT_OF[wanted] if known else any(is_near(unit, word) for word in spellings)
+    if known:
+        return known == _UNIT_OF[wanted]
+    return any(is_near(unit, word) or (len(unit) > 3 and word.startswith(unit)) for word in spellings)
 
 
 def value_of(a: Any, b: Any) -> Any:

@@ -1,70 +1,17 @@
-r"""Reads an answer for `math_oracle`: a value becomes a function of a point, anything else a tuple.
-
-What is forgiven is what a careful reader would not hold against an answer, and nothing else: spacing, `\left` and
-`\right` without a partner, dollar signs and `\[` around mathematics, a lost backslash before `frac`, `dfrac`,
-`tfrac`, `sqrt`, `pi`, `infty`, `left` and `right`, a comment sign at the end, a doubled sign, leading zeros, a final
-point, and one slip in "The answer is".
-"""
+"""Reads an answer for `math_oracle`: a value becomes a function of a point, anything else a tuple."""
 
 import re
 from collections.abc import Callable
 from typing import Any
 
 import mpmath
+from math_oracle_text import ALIASES, BARE, TEXT, TOKEN, cleaned, is_near
 
 Value = Callable[[dict[str, Any]], Any]
 
 
 class Unreadable(Exception):
     """No answer, or none that this grader knows."""
-
-
-_CHARACTERS = {
-    "−": "-", "π": r"\pi ", "°": r"^\circ ", "∞": r"\infty ", "≤": r"\le ", "∪": r"\cup ", "±": r"\pm ",
-    "√": r"\sqrt ", "==": "=", "²": "^{2}",
-}  # fmt: skip
-_BARE = frozenset("frac dfrac tfrac sqrt pi infty cup".split())
-_BRACKET = r"(?=\s*(?:\\[{}.]|[()\[\].]))"
-_NOTHING = re.compile(
-    rf"\\\\|(?<![A-Za-z\\])(?:left|right){_BRACKET}|\\(?:left|right)(?![A-Za-z])|\\[()\[\]!]"
-)
-_SPACE = re.compile(r"\\\\|\\[;:> ]|~|\\quad|(?<!\\)\$")
-_ALIASES = {r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\leq": r"\le", r"\cdot": "*", r"\times": "*"}
-_TEXT = r"\\(?:text|mbox|mathrm|textbf)(?:\s*\{[^{}]*\}|\s+[A-Za-z]+)"
-_TOKEN = re.compile(
-    rf"{_TEXT}|\\(?:begin|end)\{{\s*\w+\s*\}}|\\[A-Za-z]+|\\.|[A-Za-z]+|\d+(?:\.\d+)?(?:e[+-]?\d+)?|\.\d+|\S",
-    re.DOTALL,
-)
-_GROUPS = re.compile(r"(?<![\d.])([1-9]\d{0,2})(,|\{,\}|,\\!|\\,)(\d{3}(?:\2\d{3})*)(?!\d)")
-
-
-def cleaned(text: str) -> str:
-    """The text without what changes nothing."""
-    for old, new in _CHARACTERS.items():
-        text = text.replace(old, new)
-    text = re.sub(r"(?<!\\)%\s*$", "", text)
-    text = re.sub(r"\\text\{([^{}]*\b(?:and|or)\b[^{}]*)\}", r" \1 ", text)
-    text = re.sub(r"\\&", " and ", re.sub(r"=\s*in\b", r"\\in ", text))
-    text = re.sub(r"^[a-z](?=\\text\{The)", "", text)
-    for pattern, new in ((_NOTHING, ""), (_SPACE, " ")):
-        text = pattern.sub(lambda match, new=new: match[0] if match[0] == "\\\\" else new, text)
-    grouped = not re.search(r"[(\[]|\\\{|\\begin", text)  # in brackets a comma parts elements
-    text = _GROUPS.sub(
-        lambda m: m[0] if m[2] == "," and not grouped else m[1] + re.sub(r"\D", "", m[3]), text
-    )
-    text = re.sub(r"(?<=sqrt)\s+(\d+)", r"{\1}", text)
-    return text.replace("\\,", " ").strip().removesuffix(".")
-
-
-def is_near(word: str, right: str) -> bool:
-    """True if the words are one slip apart: a letter more, less, another, or two that changed places."""
-    word = word.lower()
-    if word == right or len(right) < 4:
-        return word == right
-    pairs = zip(word, right, strict=False)
-    start = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(word), len(right)))
-    a, b = word[start:], right[start:]
-    return a[1:] == b or a == b[1:] or a[1:] == b[1:] or (a[:2] == b[:2][::-1] and a[2:] == b[2:])
 
 
 def combined(a: Any, b: Any, work: Callable[[Any, Any], Any]) -> Any:
@@ -81,11 +28,11 @@ class Reader:
 
     def __init__(self, text: str, letters: set[str]) -> None:
         text = cleaned(text)
-        self.letters, self.at, self.signs, self.dollar = letters, 0, 0, False
-        found = list(_TOKEN.finditer(text))
-        texts = ["\\" + match[0] if match[0] in _BARE else match[0] for match in found]
+        self.letters, self.at, self.signs, self.mark = letters, 0, 0, ""
+        found = list(TOKEN.finditer(text))
+        texts = ["\\" + match[0] if match[0] in BARE else match[0] for match in found]
         texts = [re.sub(r"\s", "", text) if text[:4] in ("\\beg", "\\end") else text for text in texts]
-        self.tokens = [_ALIASES.get(text, text) for text in texts]
+        self.tokens = [ALIASES.get(text, text) for text in texts]
         self.spaced = [text[match.start() - 1 : match.start()] == " " for match in found] + [False]
 
     def now(self, offset: int = 0) -> str:
@@ -104,7 +51,7 @@ class Reader:
     def word(self) -> str | None:
         """The raw text of a word or a `text` command that stands here."""
         token = self.now()
-        if re.match(_TEXT, token):
+        if re.match(TEXT, token):
             return re.sub(r"^\\[a-z]+\s*", "", token).strip("{}")
         return token if token.isalpha() and len(token) > 1 and not set(token) <= self.letters else None
 
@@ -147,8 +94,8 @@ class Reader:
         while self.take(r"\cup"):
             parts.append(self.sum())
         node = parts[0] if len(parts) == 1 else ("union", parts)
-        unit = "dollars" * self.dollar + self.unit()
-        self.dollar = False
+        unit = self.mark + self.unit()
+        self.mark = ""
         return ("unit", node, unit) if unit else node
 
     def unit(self) -> str:
@@ -223,24 +170,31 @@ class Reader:
         token = self.now()
         if not token or self.word() is not None:
             return False
-        return (
-            token.isalpha() or token in ("(", "{", r"\frac", r"\sqrt", r"\pi") or token.startswith("\\begin")
-        )
+        return token.isalpha() or token in ("(", "{", r"\frac", r"\sqrt", r"\pi") or token[:4] == "\\beg"
 
     def power(self) -> Any:
         base = self.primary()
-        while (self.now() == "^" and r"\circ" not in (self.now(1), self.now(2))) or (
-            self.now() == "!" or (self.now() == "%" and self.now(1) not in ("", ",", "=", ";"))
-        ):
-            if mark := self.take("!", "%"):
-                base = combined(base, base, lambda a, _, m=mark: mpmath.factorial(a) if m == "!" else a / 100)
-                continue
-            self.at += 1
-            sign = self.sign()
-            exponent = self.argument(whole=True)
-            exponent = combined(sign, exponent, lambda a, b: a * b) if sign else exponent
-            base = combined(base, exponent, lambda a, b: mpmath.mpmathify(a) ** b)
-        return base
+        while True:
+            if self.now() == "^" and r"\circ" in (self.now(1), self.now(2)):
+                if not re.match(r"\^ \{? ?\\circ \}? ?[*/]", " ".join(self.tokens[self.at : self.at + 5])):
+                    return base  # degrees behind all of it
+                self.mark, self.at = "degrees", self.at + (4 if self.now(1) == "{" else 2)
+            elif self.take("^"):
+                sign = self.sign()
+                exponent = self.argument(whole=True)
+                exponent = combined(sign, exponent, lambda a, b: a * b) if sign else exponent
+                base = combined(base, exponent, lambda a, b: mpmath.mpmathify(a) ** b)
+            elif self.take("!"):
+                base = combined(base, base, lambda a, _: mpmath.factorial(a))
+            elif (
+                self.now() == "%"
+                and self.now(1) not in ("", ",", "=", ";")
+                and self.tokens[self.at + 1 :] != [")"]
+            ):
+                self.at += 1
+                base = combined(base, base, lambda a, _: a / 100)
+            else:
+                return base
 
     def argument(self, whole: bool = False) -> Any:
         """What a command takes: a group, a letter, or a digit, as TeX reads it (an exponent: a whole number)."""
@@ -268,7 +222,7 @@ class Reader:
             name = token[0]
             return {"i": lambda p: mpmath.mpc(0, 1), "e": lambda p: mpmath.e}.get(name, lambda p: p[name])
         if token == r"\$":
-            self.dollar = True
+            self.mark = "dollars"
             return self.primary()
         if token == "{":
             value = self.sum()

@@ -114,42 +114,6 @@ def test_ten_thousand_by_construction() -> None:
     by_construction(10_000, 2)
 
 
-def edited(rng: random.Random, text: str) -> str:
-    """The text with one digit changed into another."""
-    places = [place for place, character in enumerate(text) if "0" <= character <= "9"]
-    if not places:
-        return text
-    place = rng.choice(places)
-    digit = rng.choice([digit for digit in "123456789" if digit != text[place]])
-    return text[:place] + digit + text[place + 1 :]
-
-
-def edits_against_oracle(count: int, seed: int) -> None:
-    """What we accept one digit away must be right to an independent grader as well."""
-    math_verify = pytest.importorskip("math_verify")
-    config = [math_verify.LatexExtractionConfig()]
-    rng = random.Random(seed)
-    plain = [name for name in CASES if name not in ("words", "line", "named", "base", "with_unit", "money")]
-    pairs = []
-    for row in range(count):
-        gold, right, _ = CASES[plain[row % len(plain)]](rng)
-        pairs.append((edited(rng, right), gold, right))
-    verdicts = verify_batch("math500", [boxed(pair[0]) for pair in pairs], answer=[pair[1] for pair in pairs])
-    for (answer, gold, right), verdict in zip(pairs, verdicts, strict=True):
-        if verdict.correct and answer != right:
-            parsed = [math_verify.parse(f"${text}$", config, parsing_timeout=None) for text in (gold, answer)]
-            assert math_verify.verify(*parsed, timeout_seconds=None), (answer, gold)
-
-
-def test_one_digit_away() -> None:
-    edits_against_oracle(600, 3)
-
-
-@pytest.mark.slow
-def test_ten_thousand_one_digit_away() -> None:
-    edits_against_oracle(10_000, 4)
-
-
 STRICT = [  # (answer, reference, right in strict mode)
     ("1/2", "\\frac{1}{2}", True),
     ("1\\frac{1}{2}", "\\frac{3}{2}", False),

@@ -26,7 +26,7 @@ class Expressions(Commands):
             plus = self.is_sign("+")
             sign = self.sign()
             term = self.term()
-            if plus and term[0] in ("seq", "set"):
+            if plus and term[0] in ("seq", "set", "text"):
                 raise Malformed("sign before brackets")
             terms.append(term if sign is None else signed(sign, term))
             if not self.starts_sign():
@@ -78,23 +78,26 @@ class Expressions(Commands):
             elif self.starts_factor():
                 self.check_neighbours(factors)
                 called = factors[-1][0] == "sym" and self.is_sign("(")
+                literal = self.tokens[self.at - 1][0] == NUMBER
                 factor = self.power()
                 factors.append(("paren", factor) if called and factor[0] == "num" else factor)
-                self.join_mixed(factors)
+                if literal:
+                    self.join_mixed(factors)
             else:
                 break
         return factors[0] if len(factors) == 1 else ("*", tuple(factors))
 
     def join_mixed(self, factors: list[Node]) -> None:
-        r"""Make a whole number and a proper fraction, the only factors so far, one number; no `2\frac{3}{2}`."""
+        r"""Make a whole number and the proper fraction behind it one number; no `2\frac{3}{2}`."""
         mark = factors[-1][0] if factors[-1][0] in ("deg", "pct") else ""
-        whole, part = factors[0], factors[-1][1] if mark else factors[-1]
-        if len(factors) == 2 and whole[0] == "num" and _is_quotient(part):
+        whole, part = factors[-2], factors[-1][1] if mark else factors[-1]
+        if whole[0] == "num" and _is_quotient(part):
             if whole[2] != 1 or not 0 < part[1][1] < part[2][1]:
                 raise Malformed("neither a mixed number nor clearly a product")
             self.mixed = True
-            node: Node = ("num", whole[1] * part[2][1] + part[1][1], part[2][1])
-            factors[:] = [(mark, node) if mark else node]
+            top = part[1][1] if whole[1] >= 0 else -part[1][1]
+            node: Node = ("num", whole[1] * part[2][1] + top, part[2][1])
+            factors[-2:] = [(mark, node) if mark else node]
 
     def mixed_number(self, factors: list[Node]) -> Node:
         """The fraction of a mixed number written as `1 1/2`; two numbers side by side are nothing else."""

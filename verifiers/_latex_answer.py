@@ -103,7 +103,8 @@ class Parser(Expressions):
     def with_unit(self, node: Node) -> Node:
         """The node with the unit that follows it, from words, a per cent or degree sign, or a currency."""
         node, unit = lift_unit(node)
-        if self.kind == WORD and node[0] == "text" and not self.says_is() and not self.is_separator():
+        behind = self.kind == WORD and not self.says_is() and not self.is_separator()
+        if node[0] == "text" and (unit or behind):
             raise Malformed("words behind words")
         words = [unit or self.unit] if unit or self.unit else []
         while (
@@ -114,7 +115,12 @@ class Parser(Expressions):
         ):
             if self.says_is() or (self.kind == WORD and self.value.lower() in JOINING):
                 break
-            if self.value.lower() in CHANGING:
+            if self.value.lower() in CHANGING or (
+                self.kind == WORD
+                and len(self.value) == 1
+                and self.value.islower()
+                and self.value not in UNITS
+            ):
                 raise Malformed("words")
             words.append(self.value)
             self.next()

@@ -25,7 +25,7 @@ class Commands(Atoms):
         if name == "frac":
             self.next()
             above, below = self.digit_argument(), self.digit_argument()
-            if below[0] in ("deg", "pct"):
+            if any(part[0] in ("deg", "pct") for part in (below, *(below[1] if below[0] == "*" else ()))):
                 raise Malformed("a unit in a denominator")
             return ("/", above, below)
         if name == "sqrt":

@@ -16,7 +16,7 @@ _REPLACED = (
 
 def key(text: str) -> str:
     """The normal form of an answer; linear in its length."""
-    if "arrow" in text:
+    if "arrow" in text or "\\~" in text:
         return text
     if "\\" in text or "$" in text or "~" in text:
         for old, new in _REPLACED:
@@ -42,14 +42,15 @@ def without_text_command(text: str) -> str:
 
 
 def joined(text: str) -> str:
-    """Without white space, but for one space between two letters or digits."""
+    """Without white space, but for one space between two letters, digits or commas outside brackets."""
     words = text.split()
     if len(words) < 2:
         return words[0] if words else ""
     result = [words[0]]
+    bare = "(" not in text and "[" not in text  # 10, 080 is not 10,080
     for word in words[1:]:
         last = result[-1]
-        if is_wordlike(last[-1]) and is_wordlike(word[0]) and not follows_command(last):
+        if is_wordlike(last[-1], bare) and is_wordlike(word[0], bare) and not follows_command(last):
             result.append(" ")
         elif follows_command(last) and word[0].isalpha():
             result.append(" ")
@@ -57,9 +58,9 @@ def joined(text: str) -> str:
     return "".join(result)
 
 
-def is_wordlike(character: str) -> bool:
-    """True for what must not be joined to another of its kind."""
-    return character.isalnum() or character == "."
+def is_wordlike(character: str, bare: bool) -> bool:
+    """True for what must not be joined to another of its kind; `bare`: outside all brackets a comma, too."""
+    return character.isalnum() or character == "." or (bare and character == ",")
 
 
 def follows_command(word: str) -> bool:
