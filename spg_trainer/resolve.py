@@ -1,7 +1,6 @@
 """Where a setting's value comes from: defaults < preset < the model's environment.json < --config FILE < flags."""
 
 import json
-import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 from spg_trainer.config import Config, EvalCommand, SftCommand
 from spg_trainer.errors import ConfigError
 from spg_trainer.overlay import overlay
+from spg_trainer.tasks import own_task, short_name
 
 Command = TypeVar("Command", Config, EvalCommand, SftCommand)
 ENVIRONMENT_FILE = "environment.json"
@@ -73,11 +73,6 @@ def for_command(cls: type[Command], preset: dict[str, Any]) -> dict[str, Any]:
     return {**chosen, "max_completion_length": rollout["max_completion_length"], **sft}
 
 
-def short_name(env: str) -> str:
-    """`spg/Sudoku-v0`, `./file.py:my/Sudoku-v0` and `sudoku` are all `sudoku`."""
-    return re.sub(r"-v\d+$", "", re.split(r"[:/]", env)[-1]).lower()
-
-
 def is_adapter(model: str) -> bool:
     """Whether a model folder, or the run folder around it, holds a LoRA adapter."""
     return any((folder / "adapter_config.json").is_file() for folder in (Path(model), Path(model) / "model"))
@@ -86,7 +81,7 @@ def is_adapter(model: str) -> bool:
 def load_preset(env: str, kind: str) -> dict[str, Any]:
     """The settings shipped for an environment and a kind of model, `tiny` or `llada`; strangers get `default.yaml`."""
     folder = resources.files("spg_trainer.presets")
-    file = folder / f"{short_name(env)}.yaml"
+    file = folder / f"{own_task(env)}.yaml"
     kinds = yaml.safe_load((file if file.is_file() else folder / "default.yaml").read_text())
     if kind not in kinds:
         raise ConfigError(

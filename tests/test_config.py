@@ -61,8 +61,10 @@ def test_without_a_preset_of_its_own_an_environment_gets_the_default_one() -> No
         == load_preset("", "tiny")["rollout"]["temperature"]
     )
     assert load_preset("nobodys-task", "tiny") == load_preset("another", "tiny") != SUDOKU
-    for name in ("sudoku", "Sudoku", "spg/Sudoku-v0", "spg/Sudoku-v12", "./my.py:my/Sudoku-v0"):
+    for name in ("sudoku", "Sudoku", "spg/Sudoku-v0", "spg/Sudoku-v12", "envs:spg/Sudoku-v0"):
         assert load_preset(name, "tiny") == SUDOKU
+    for name in ("./my.py:my/Sudoku-v0", "my/Sudoku-v0", "reasoning_gym:sudoku"):
+        assert load_preset(name, "tiny") != SUDOKU, "of the same name, but another task"
 
 
 def test_a_preset_lies_over_the_defaults() -> None:

@@ -206,10 +206,12 @@ def test_tiny_is_the_model_of_the_environment_or_says_what_to_do(
     monkeypatch.setattr(
         importlib.resources, "files", lambda name: models.parent if name == "spg_data" else plain(name)
     )
-    for env in ("countdown", "spg/Countdown-v0", "./my_task.py:my/Countdown-v3", "envs.countdown:Countdown"):
+    for env in ("countdown", "spg/Countdown-v0", "envs:spg/Countdown-v3", "envs.countdown:Countdown"):
         policy = load_model("tiny", env=env)
         assert (Path(policy.source).name, policy.note) == ("tiny-countdown", "")
     assert Path(load_model("tiny").source).name == "tiny-sudoku"
+    for env in ("reasoning_gym:countdown", "./my_task.py:my/Countdown-v0", "my/Countdown-v0"):
+        assert "knows nothing of this task" in load_model("tiny", env=env).note, "of the same name, but another task"
     policy = load_model("tiny", env="./maze.py:my/Maze-v0")
     assert Path(policy.source).name == "tiny-sudoku"
     assert "knows nothing of this task" in policy.note and "\n" not in policy.note

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from spg_trainer.errors import ModelError
+from spg_trainer.tasks import own_task
 
 FALLBACK = "sudoku"
 
@@ -51,8 +52,7 @@ def resolve(name: str, env: str | None = None) -> Source:
 
 
 def _tiny(env: str | None) -> Source:
-    alias = _alias(env) if env else FALLBACK
-    folder = packaged(f"tiny-{alias}")
+    folder = packaged(f"tiny-{own_task(env) if env else FALLBACK}")
     if folder is not None:
         return Source(base=str(folder))
     folder = packaged(f"tiny-{FALLBACK}")
@@ -78,12 +78,6 @@ def packaged(name: str) -> Path | None:
             "run `pip install -e .` in the checkout (or install the wheel) first, or pass --model PATH"
         ) from error
     return folder if folder.joinpath("config.json").is_file() else None
-
-
-def _alias(env: str) -> str:
-    """`spg/Sudoku-v0`, `./file.py:my/Sudoku-v0` and `sudoku` are all `sudoku`."""
-    last = re.split(r"[:/\\]", env.strip())[-1]
-    return re.sub(r"-v\d+$", "", last).lower()
 
 
 def _open_folder(folder: Path) -> Source:
