@@ -276,11 +276,7 @@ class Reader:
             self.at += 1
             self.need("]")
         value = self.argument()
-        return lambda p: (
-            mpmath.root(value(p), degree)
-            if mpmath.im(value(p)) == 0
-            else value(p) ** (mpmath.mpf(1) / degree)
-        )
+        return lambda p: mpmath.mpc(value(p)) ** (mpmath.mpf(1) / degree)
 
     def container(self, token: str) -> Any:
         if token in ("(", "["):

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from math_cases import CASES
-from math_pairs import ACCEPTED, REJECTED
+from math_near_misses import REJECTED
+from math_pairs import ACCEPTED
 
 import verifiers.math500
 from verifiers import InvalidReferenceError, Reason, Tier, verify, verify_batch
