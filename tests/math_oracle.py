@@ -159,7 +159,7 @@ def same_unit(unit: str, wanted: str) -> bool:
     spellings = [word for word, name in _UNIT_OF.items() if name == _UNIT_OF[wanted]]
     if known:
         return known == _UNIT_OF[wanted]
-    return any(is_near(unit, word) or (len(unit) > 3 and word.startswith(unit)) for word in spellings)
+    return (len(unit) > 2 and unit.isalpha()) or any(is_near(unit, word) for word in spellings)
 
 
 def value_of(a: Any, b: Any) -> Any:

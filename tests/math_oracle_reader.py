@@ -105,8 +105,12 @@ class Reader:
             if word is not None and not self.joins():
                 raw += word
                 self.at += 1
-                while re.fullmatch("[A-Za-z]", self.now()) and not self.spaced[self.at]:
+                while re.fullmatch("[A-Za-z]", self.now()) and (
+                    not self.spaced[self.at] or self.now() == "s"
+                ):
                     raw += self.take(self.now())
+                if self.now() == "/" and self.now(1).isalpha():
+                    raw += self.take("/") + self.take(self.now(1))
                 if self.take("^"):
                     raw += "^" + str(self.exponent_digits())
             elif self.now() == "^" and r"\circ" in (self.now(1), self.now(2)):
@@ -123,8 +127,7 @@ class Reader:
     def exponent_digits(self) -> str:
         braces, digits = self.take("{"), self.now()
         self.at += 1
-        self.need("}") if braces else None
-        return digits
+        return digits if not braces or self.need("}") else ""
 
     def sign(self) -> Value | None:
         """The signs here as a factor; None where there is none."""
@@ -160,8 +163,6 @@ class Reader:
                     value, right, (lambda a, b: a * b) if operator == "*" else lambda a, b: a / b
                 )
             elif self.starts_factor():
-                if self.now() == "{" and self.tokens[self.at - 1][-1:].isdigit() and self.now(2) == "}":
-                    raise Unreadable("digits in braces")
                 value = combined(value, self.power(), lambda a, b: a * b)
             else:
                 return value
@@ -186,13 +187,10 @@ class Reader:
                 base = combined(base, exponent, lambda a, b: mpmath.mpmathify(a) ** b)
             elif self.take("!"):
                 base = combined(base, base, lambda a, _: mpmath.factorial(a))
-            elif (
-                self.now() == "%"
-                and self.now(1) not in ("", ",", "=", ";")
-                and self.tokens[self.at + 1 :] != [")"]
+            elif self.now() == "%" and not re.match(
+                r"[,=;A-Za-z]|$|\)$", "".join(self.tokens[self.at + 1 :])
             ):
-                self.at += 1
-                base = combined(base, base, lambda a, _: a / 100)
+                base = combined(base, base, lambda a, _: a / 100) if self.take("%") else base
             else:
                 return base
 
@@ -258,11 +256,13 @@ class Reader:
                 raise Unreadable("two numbers side by side")
             self.at += 3
             return lambda p: value + mpmath.mpf(int(following)) / int(below)
-        if following == r"\frac":
+        if following in (r"\frac", "{"):
             start = self.at
             part = self.primary()
-            inside = "".join(self.tokens[start + 1 : self.at])
-            if not re.fullmatch(r"[\d{}+]*", inside):
+            inside = "".join(self.tokens[start : self.at])
+            if re.fullmatch(r"\{\d+\}", inside):
+                raise Unreadable("digits in braces")
+            if not re.fullmatch(r"\\frac[\d{}+]*|\{\d+\\over\d+\}", inside):
                 return lambda p: value * part(p)
             if not (digits.isdigit() and 0 < part({}) < 1):
                 raise Unreadable("no mixed number")

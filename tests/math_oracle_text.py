@@ -31,10 +31,13 @@ def cleaned(text: str) -> str:
     """The text without what changes nothing."""
     for old, new in _CHARACTERS.items():
         text = text.replace(old, new)
-    text = re.sub(r"(?<!\\)%\s*$", "", text)
-    text = re.sub(r"\\text\{([^{}]*\b(?:and|or)\b[^{}]*)\}", r" \1 ", text)
+    text = re.sub(r"(?<!\\)%\s*$", "", re.sub(r"=\s*=", "=", text))
+    text = re.sub(r"\{= (?=units)", "{", re.sub(r",\\! +(?=\d{3})", r",\\!", text))
+    text = re.sub(r"\^\}(?=\d)", "}^", re.sub(r"\\(and|or)\b", r"\1", text))
+    text = re.sub(r"(?<=[a-z])\s*'(?=\s*[<\\])", "", text)
+    text = re.sub(r"\\text\{([^{}]*\b(?:and|or)(?![a-z])[^{}]*)\}", r" \1 ", text)
     text = re.sub(r"\s[a-z] (?=(and|or)\b)", " ", text)
-    text = re.sub(r"\\(text|mbox)\s*$", "", text.replace("\\_", "_").replace("{%", "{"))
+    text = re.sub(r"\\(text|mbox)\s*(?=%|\^|$)", "", text.replace("\\_", "_").replace("{%", "{"))
     text = re.sub(r"\\&", " and ", re.sub(r"=\s*in\b", r"\\in ", text))
     text = re.sub(r"^[a-z](?=\\text\{The)", "", text)
     for pattern, new in ((_NOTHING, ""), (_SPACE, " ")):

@@ -70,7 +70,7 @@ class Parser(Expressions):
         if any(word.lower() in CHANGING for word in words):
             raise Malformed("words")
         if words:
-            if any(len(word) == 1 and word not in "aAI" for word in words):
+            if any(len(word) == 1 and (word not in "aAI" or len(words) == 1) for word in words):
                 raise Malformed("a letter before the value")
             if self.kind == SIGN and self.value in _OPENING and not self.spaced:
                 raise Malformed("a word as a function")
@@ -115,11 +115,15 @@ class Parser(Expressions):
         ):
             if self.says_is() or (self.kind == WORD and self.value.lower() in JOINING):
                 break
-            if self.value.lower() in CHANGING or (
-                self.kind == WORD
-                and len(self.value) == 1
-                and self.value.islower()
-                and self.value not in UNITS
+            if (
+                (self.is_sign("%") and words)
+                or self.value.lower() in CHANGING
+                or (
+                    self.kind == WORD
+                    and len(self.value) == 1
+                    and self.value.islower()
+                    and self.value not in UNITS
+                )
             ):
                 raise Malformed("words")
             words.append(self.value)
@@ -164,7 +168,7 @@ def lift_unit(node: Node) -> tuple[Node, str]:
     if kind == "*":
         lifted = [lift_unit(factor) for factor in node[1]]
         units = [unit for _, unit in lifted if unit]
-        if units == ["degree"]:
+        if units == ["degree"] and lifted[-1][1]:
             return ("*", tuple(inner for inner, _ in lifted)), units[0]
     if kind == "+":
         lifted = [lift_unit(term) for term in node[1]]

@@ -57,7 +57,7 @@ class Atoms(Cursor):
         node = self.sum()
         if self.is_command("over"):
             self.next()
-            node = ("/", node, self.sum())
+            node = quotient(node, self.sum())
         self.expect("}")
         return node
 
@@ -209,6 +209,13 @@ class Atoms(Cursor):
                     raise Malformed("subscript")
             else:
                 return name
+
+
+def quotient(above: Node, below: Node) -> Node:
+    """Numerator over denominator, of which the latter has no unit of its own."""
+    if any(part[0] in ("deg", "pct") for part in (below, *(below[1] if below[0] == "*" else ()))):
+        raise Malformed("a unit in a denominator")
+    return ("/", above, below)
 
 
 def number(digits: str) -> Node:

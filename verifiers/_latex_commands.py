@@ -2,7 +2,7 @@ r"""Reads the commands of an expression: fractions, roots, functions, matrices (
 
 from __future__ import annotations
 
-from verifiers._latex_atoms import CONSTANTS, GREEK, Atoms
+from verifiers._latex_atoms import CONSTANTS, GREEK, Atoms, quotient
 from verifiers._latex_tokens import COMMAND, NUMBER, Malformed, Unsupported
 from verifiers._trees import MINUS_ONE, Node
 
@@ -24,10 +24,8 @@ class Commands(Atoms):
         name = self.value
         if name == "frac":
             self.next()
-            above, below = self.digit_argument(), self.digit_argument()
-            if any(part[0] in ("deg", "pct") for part in (below, *(below[1] if below[0] == "*" else ()))):
-                raise Malformed("a unit in a denominator")
-            return ("/", above, below)
+            above = self.digit_argument()
+            return quotient(above, self.digit_argument())
         if name == "sqrt":
             return self.root()
         if name in CONSTANTS:

@@ -75,7 +75,7 @@ class Lexer:
                     self.spaced = True
             elif c == "$":
                 self.at += 1
-            elif c in SINGLE:
+            elif c in SINGLE and not (in_text and c == ";"):
                 self.at += 1
                 self.depth += (c in "([") - (c in ")]")
                 self.add(SIGN, c)

@@ -7,7 +7,7 @@ differ in what they say. A space between two letters or digits stays, because 1 
 from __future__ import annotations
 
 _REPLACED = (
-    ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\,", " "), ("\\;", " "), ("\\:", " "), ("\\ ", " "),
+    ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\;", " "), ("\\:", " "), ("\\ ", " "),
     ("\\quad", " "), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\displaystyle", ""), ("~", " "),
     ("\\textbf", "\\text"), ("\\mbox", "\\text"), ("\\textrm", "\\text"), ("\\mathrm", "\\text"),
     ("\\mathbf", "\\text"), ("$", " "),
@@ -19,6 +19,7 @@ def key(text: str) -> str:
     if "arrow" in text or "\\~" in text:
         return text
     if "\\" in text or "$" in text or "~" in text:
+        text = without_thin_spaces(text)
         for old, new in _REPLACED:
             if old in text and not (old == "$" and "\\$" in text):
                 text = text.replace(old, new)
@@ -27,6 +28,16 @@ def key(text: str) -> str:
         text = text[:-1].rstrip()
     text = without_text_command(text)
     return joined(text)
+
+
+def without_thin_spaces(text: str) -> str:
+    r"""Without `\,`: nothing in its place before a group of three digits, else a space."""
+    parts = text.split("\\,")
+    result = parts[0]
+    for part in parts[1:]:
+        group = len(part) > 2 and part[:3].isdigit() and not part[3:4].isdigit() and result[-1:].isdigit()
+        result += part if group and not result[-4:].isdigit() else " " + part
+    return result
 
 
 def without_text_command(text: str) -> str:

@@ -97,9 +97,7 @@ def infinity_sign(node: Node) -> int:
     """1 or -1 for an infinite expression of a sign and an infinity, else 0."""
     if node == ("const", "inf"):
         return 1
-    if node[0] == "*" and len(node[1]) == 2 and node[1][0][0] == "num" and node[1][1] == ("const", "inf"):
-        return 1 if node[1][0][1] > 0 else -1
-    return 0
+    return -1 if node == ("*", (MINUS_ONE, ("const", "inf"))) else 0
 
 
 def is_infinite(node: Node) -> bool:
