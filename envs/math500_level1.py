@@ -1,164 +1,186 @@
-"""Level 1 of the generated problems: two steps within the tables of one-digit numbers, at most 24 characters.
+r"""Level 1 of the generated problems: one rule each, one-digit numbers, no arithmetic, at most 26 characters.
 
-Right and slip are each at most two steps that the working spells out, and nearly every step takes two digits from 1
-to 9, so that every token of a completion needs one small fact out of some three hundred: this is what a model of a
-million weights learns in minutes. In each template a number always has the same place. A completion has at most
-15 characters and two tags.
+Right and slip differ in the rule alone: a sign, an order, a factor. In each template every number has the same place.
+So a model of a million weights learns in minutes to do both without a mistake, and what is left to learn is which rule
+is the right one. A completion has at most 14 characters and two tags; answers need no more than +, - and ().
 """
 
 import numpy as np
 
 from envs.math500_item import Item, choose, pick
 
-SMALL_PRODUCTS = tuple((p, q) for p in range(2, 10) for q in range(1, 10) if p * q < 10)
-"""The 14 pairs with a product of one digit, the first factor not 1."""
-VERBS = ("Evaluate", "Compute", "Find")
-LETTERS = "xyztnk"
-PLACES = ("room", "yard", "park", "lawn", "hall", "farm")
-THINGS = ("integers", "pages", "seats", "days", "rooms")
+LETTERS = "abckmnpt"
+WARES = ("hats", "ties", "caps", "bags", "pens", "mugs", "keys", "toys")
+
+
+def _digit(rng: np.random.Generator) -> int:
+    return pick(rng, 2, 9)
+
+
+def _sign(rng: np.random.Generator) -> str:
+    return choose(rng, "+-")
+
+
+def _two(rng: np.random.Generator, options: str | tuple[str, ...]) -> tuple[str, str]:
+    first, second = rng.permutation(len(options))[:2].tolist()
+    return options[first], options[second]
+
+
+def _other(sign: str) -> str:
+    return "-" if sign == "+" else "+"
+
+
+def _number(sign: str, digit: int) -> str:
+    """With its sign only where that is a minus."""
+    return f"-{digit}" if sign == "-" else str(digit)
+
+
+def roots(rng: np.random.Generator) -> Item:
+    """A product that is zero. Slip: the roots get the signs that they have in the factors."""
+    a, b = (int(digit) for digit in _two(rng, "23456789"))
+    s, t = _sign(rng), _sign(rng)
+    x, y, u, v = _number(_other(s), a), _number(_other(t), b), _number(s, a), _number(t, b)
+    return Item(
+        "Algebra",
+        f"Solve $(x{s}{a})(x{t}{b})=0$.",
+        f"x={x} x={y}",
+        f"{x},{y}",
+        f"x={u} x={v}",
+        f"{u},{v}",
+    )
 
 
 def brackets(rng: np.random.Generator) -> Item:
-    """a-(b-c) with a > b. Slip: the minus before the bracket reaches its first number only."""
-    b, c = pick(rng, 1, 8), pick(rng, 1, 9)
-    a = pick(rng, b + 1, 9)
-    inner, left = b - c, a - b
-    outer = f"{a}-{inner}" if inner >= 0 else f"{a}+{-inner}"
+    """Minus a bracket. Slip: the minus reaches the first term of the bracket only."""
+    (p, q), a, s = _two(rng, LETTERS), _digit(rng), _sign(rng)
     return Item(
         "Prealgebra",
-        f"{choose(rng, VERBS)} ${a}-({b}-{c})$.",
-        f"{b}-{c}={inner} {outer}={a - inner}",
-        str(a - inner),
-        f"{a}-{b}={left} {left}-{c}={left - c}",
-        str(left - c),
+        f"Simplify ${p}-({a}{s}{q})$.",
+        f"-{a}{_other(s)}{q}",
+        f"{p}-{a}{_other(s)}{q}",
+        f"-{a}{s}{q}",
+        f"{p}-{a}{s}{q}",
     )
 
 
-def order(rng: np.random.Generator) -> Item:
-    """a+b(c). Slip: from left to right, the sum first."""
-    c, b = choose(rng, SMALL_PRODUCTS)
-    a = pick(rng, 1, 9 - b)
+def expand(rng: np.random.Generator) -> Item:
+    """A factor times a sum. Slip: only the first term is multiplied."""
+    (p, q), a, s = _two(rng, LETTERS), _digit(rng), _sign(rng)
+    return Item(
+        "Algebra",
+        f"Expand ${a}({p}{s}{q})$.",
+        f"{a}*{p} {a}*{q}",
+        f"{a}{p}{s}{a}{q}",
+        f"{a}*{p} 1*{q}",
+        f"{a}{p}{s}{q}",
+    )
+
+
+def slope(rng: np.random.Generator) -> Item:
+    """The slope of a line. Slip: the first number of the equation."""
+    a, b, s = _digit(rng), _digit(rng), _sign(rng)
+    return Item(
+        "Algebra",
+        f"Slope of $y={a}{s}{b}x$?",
+        f"{s}{b}x",
+        _number(s, b),
+        f"y={a}",
+        str(a),
+    )
+
+
+def reciprocal(rng: np.random.Generator) -> Item:
+    """A fraction to the power of -1. Slip: a minus before the fraction."""
+    (p, _), a, b = _two(rng, LETTERS), _digit(rng), _digit(rng)
+    top, bottom = choose(rng, ((str(a), str(b)), (p, str(b)), (str(a), p)))
     return Item(
         "Prealgebra",
-        f"{choose(rng, VERBS)} ${a}+{b}({c})$.",
-        f"{b}*{c}={b * c} {a}+{b * c}={a + b * c}",
-        str(a + b * c),
-        f"{a}+{b}={a + b} {a + b}*{c}={(a + b) * c}",
-        str((a + b) * c),
+        f"Find $({top}/{bottom})^{{-1}}$.",
+        f"1/({top}/{bottom})",
+        f"{bottom}/{top}",
+        f"-({top}/{bottom})",
+        f"-{top}/{bottom}",
     )
 
 
-def solve(rng: np.random.Generator) -> Item:
-    """x+a=b(c) or x-a=b(c). Slip: a changes sides and keeps its sign."""
-    b, c = choose(rng, SMALL_PRODUCTS)
-    a, product = pick(rng, 1, 9), b * c
-    sign, other = choose(rng, ("+-", "-+"))
-    more, less = product + a, product - a
-    right, wrong = (less, more) if sign == "+" else (more, less)
-    return Item(
-        "Algebra",
-        f"Solve ${choose(rng, LETTERS)}{sign}{a}={b}({c})$.",
-        f"{b}*{c}={product} {product}{other}{a}={right}",
-        str(right),
-        f"{b}*{c}={product} {product}{sign}{a}={wrong}",
-        str(wrong),
-    )
-
-
-def distribute(rng: np.random.Generator) -> Item:
-    """a(x+b) at a value of x. Slip: only the first term is multiplied."""
-    a, x = choose(rng, SMALL_PRODUCTS)
-    b, letter = pick(rng, 1, 9 - x), choose(rng, LETTERS)
-    return Item(
-        "Algebra",
-        f"Find ${a}({letter}+{b})$ if ${letter}={x}$.",
-        f"{x}+{b}={x + b} {a}*{x + b}={a * (x + b)}",
-        str(a * (x + b)),
-        f"{a}*{x}={a * x} {a * x}+{b}={a * x + b}",
-        str(a * x + b),
-    )
-
-
-def negative(rng: np.random.Generator) -> Item:
-    """a+bx or a-bx at a negative x. Slip: the sign of x is lost."""
-    b, x = choose(rng, SMALL_PRODUCTS)
-    a, product = pick(rng, 1, 9), b * x
-    sign, other = choose(rng, ("+-", "-+"))
-    letter = choose(rng, LETTERS)
-    more, less = a + product, a - product
-    right, wrong = (less, more) if sign == "+" else (more, less)
-    return Item(
-        "Algebra",
-        f"Find ${a}{sign}{b}{letter}$ if ${letter}=-{x}$.",
-        f"{b}*{x}={product} {a}{other}{product}={right}",
-        str(right),
-        f"{b}*{x}={product} {a}{sign}{product}={wrong}",
-        str(wrong),
-    )
-
-
-def absolute(rng: np.random.Generator) -> Item:
-    """|a-b|+c with a < b. Slip: the bars are read as plain brackets."""
-    b, c = pick(rng, 2, 9), pick(rng, 1, 9)
-    a = pick(rng, 1, b - 1)
-    less = b - a
+def vertex(rng: np.random.Generator) -> Item:
+    """The vertex of a parabola. Slip: its first coordinate gets the sign that it has in the bracket."""
+    a, b, s, t = _digit(rng), _digit(rng), _sign(rng), _sign(rng)
+    x, u, y = _number(_other(s), a), _number(s, a), _number(t, b)
     return Item(
         "Intermediate Algebra",
-        f"{choose(rng, VERBS)} $|{a}-{b}|+{c}$.",
-        f"{a}-{b}=-{less} {less}+{c}={less + c}",
-        str(less + c),
-        f"{a}-{b}=-{less} {c}-{less}={c - less}",
-        str(c - less),
+        f"Vertex of $(x{s}{a})^2{t}{b}$?",
+        f"x={x}",
+        f"({x},{y})",
+        f"x={u}",
+        f"({u},{y})",
     )
 
 
-def perimeter(rng: np.random.Generator) -> Item:
-    """Around a rectangle. Slip: only two of its four sides."""
-    a, b = pick(rng, 1, 9), pick(rng, 1, 9)
+def mirror(rng: np.random.Generator) -> Item:
+    """A point mirrored in the line y=x. Slip: in the y-axis."""
+    a, b, s, t = _digit(rng), _digit(rng), _sign(rng), _sign(rng)
+    x, y, u = _number(s, a), _number(t, b), _number(_other(s), a)
     return Item(
         "Geometry",
-        f"Perimeter: {a} by {b} {choose(rng, PLACES)}?",
-        f"{a}+{b}={a + b} 2*{a + b}={2 * (a + b)}",
-        str(2 * (a + b)),
-        f"{a}+{b}={a + b}",
-        str(a + b),
+        f"Mirror $({x},{y})$ in $y=x$.",
+        f"x={y}",
+        f"({y},{x})",
+        f"x={u}",
+        f"({u},{y})",
     )
 
 
-def integers(rng: np.random.Generator) -> Item:
-    """How many integers from a to b. Slip: one end is not counted."""
-    a, b = pick(rng, 1, 9), pick(rng, 11, 19)
-    return Item(
-        "Counting & Probability",
-        f"Count {choose(rng, THINGS)} {a} to {b}.",
-        f"{b}-{a}={b - a} {b - a}+1={b - a + 1}",
-        str(b - a + 1),
-        f"{b}-{a}={b - a}",
-        str(b - a),
-    )
-
-
-def last_digit(rng: np.random.Generator) -> Item:
-    """The last digit of a product. Slip: the last digits are added."""
-    tens, p, q = pick(rng, 1, 9), pick(rng, 2, 9), pick(rng, 2, 9)
+def residue(rng: np.random.Generator) -> Item:
+    """A number modulo 10. Slip: the quotient."""
+    a, b, c = pick(rng, 1, 9), pick(rng, 0, 9), pick(rng, 0, 9)
+    work = f"10*{a}{b}+{c}"
     return Item(
         "Number Theory",
-        f"Last digit of ${tens}{p}({q})$?",
-        f"{p}*{q}={p * q}",
-        str(p * q % 10),
-        f"{p}+{q}={p + q}",
-        str((p + q) % 10),
+        rf"Find ${a}{b}{c}\bmod 10$.",
+        work,
+        str(c),
+        work,
+        f"{a}{b}",
+    )
+
+
+def outfits(rng: np.random.Generator) -> Item:
+    """In how many ways one of each kind can be chosen. Slip: the numbers are added."""
+    (p, _), a, (one, other) = _two(rng, LETTERS), _digit(rng), _two(rng, WARES)
+    return Item(
+        "Counting & Probability",
+        f"Pairs: {a} {one}, {p} {other}?",
+        f"{a}*{p}",
+        f"{a}{p}",
+        f"{a}+{p}",
+        f"{a}+{p}",
+    )
+
+
+def conjugate(rng: np.random.Generator) -> Item:
+    """The conjugate of a complex number. Slip: the real part changes its sign."""
+    a, b, s, t = _digit(rng), _digit(rng), _sign(rng), _sign(rng)
+    x, u = _number(s, a), _number(_other(s), a)
+    return Item(
+        "Precalculus",
+        f"Conjugate of ${x}{t}{b}i$?",
+        f"{_other(t)}{b}i",
+        f"{x}{_other(t)}{b}i",
+        u,
+        f"{u}{t}{b}i",
     )
 
 
 TEMPLATES = (
+    roots,
     brackets,
-    order,
-    solve,
-    distribute,
-    negative,
-    absolute,
-    perimeter,
-    integers,
-    last_digit,
+    expand,
+    slope,
+    reciprocal,
+    vertex,
+    mirror,
+    residue,
+    outfits,
+    conjugate,
 )

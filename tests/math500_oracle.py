@@ -20,8 +20,8 @@ def zeros(b: str, c: str) -> list[int]:
     return [x for x in range(-40, 41) if x * x + b * x + c == 0]
 
 
-def linear(a: str, b: str, c: str) -> str:
-    return next(str(x) for x in range(-99, 100) if x + int(a) == int(b) * int(c))
+def factors(a: str, b: str) -> str:
+    return ",".join(str(x) for x in range(-20, 21) if (x + int(a)) * (x + int(b)) == 0)
 
 
 def pair(a, b, c, d, e, f) -> str:
@@ -29,8 +29,8 @@ def pair(a, b, c, d, e, f) -> str:
     return next(f"({x},{y})" for x, y in every if a * x + b * y == c and d * x - e * y == f)
 
 
-def lowest(b: str, c: str) -> str:
-    values = {x: x * x + number(b) * x + number(c) for x in range(-40, 41)}
+def lowest(b: str | int, c: str | int) -> str:
+    values = {x: x * x + number(str(b)) * x + number(str(c)) for x in range(-40, 41)}
     x = min(values, key=values.get)
     return f"({x},{values[x]})"
 
@@ -51,15 +51,16 @@ def quotient(first: str, second: str) -> Fraction:
 
 ORACLE = {
     1: [
-        (rf"\w+ \${N}-\({N}-{N}\)\$\.", whole(lambda a, b, c: a - (b - c))),
-        (rf"\w+ \${N}\+{N}\({N}\)\$\.", whole(lambda a, b, c: a + b * c)),
-        (rf"Solve \$\w([+-]\d)={N}\({N}\)\$\.", linear),
-        (rf"Find \${N}\(\w\+{N}\)\$ if \$\w={N}\$\.", whole(lambda a, b, x: a * (x + b))),
-        (rf"Find \${N}([+-]\d)\w\$ if \$\w={S}\$\.", whole(lambda a, b, x: a + b * x)),
-        (rf"\w+ \$\|{N}-{N}\|\+{N}\$\.", whole(lambda a, b, c: abs(a - b) + c)),
-        (rf"Perimeter: {N} by {N} \w+\?", whole(lambda a, b: a + b + a + b)),
-        (rf"Count \w+ {N} to {N}\.", whole(lambda a, b: len(range(a, b + 1)))),
-        (rf"Last digit of \${N}\({N}\)\$\?", whole(lambda a, b: str(a * b)[-1])),
+        (r"Solve \$\(x([+-]\d)\)\(x([+-]\d)\)=0\$\.", factors),
+        (r"Simplify \$(\w-\(\d[+-]\w\))\$\.", str),
+        (r"Expand \$(\d\(\w[+-]\w\))\$\.", str),
+        (r"Slope of \$y=(\d)([+-]\d)x\$\?", lambda a, b: str(int(a) + int(b) - int(a))),
+        (r"Find \$\((\w)/(\w)\)\^{-1}\$\.", lambda a, b: rf"\frac{{{b}}}{{{a}}}"),
+        (r"Vertex of \$\(x([+-]\d)\)\^2([+-]\d)\$\?", lambda a, b: lowest(2 * int(a), int(a) ** 2 + int(b))),
+        (rf"Mirror \$\({S},{S}\)\$ in \$y=x\$\.", lambda x, y: f"({y},{x})"),
+        (rf"Find \${N}\\bmod 10\$\.", whole(lambda n: next(d for d in range(10) if (n - d) % 10 == 0))),
+        (r"Pairs: (\d) \w+, (\w) \w+\?", lambda a, p: "+".join([p] * int(a))),
+        (rf"Conjugate of \${S}{TERM}i\$\?", lambda a, b: f"{a}{-number(b):+d}i"),
     ],
     2: [
         (

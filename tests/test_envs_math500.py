@@ -54,39 +54,27 @@ def test_all_templates_together_cover_the_subjects_of_the_published_set():
     assert set.union(*found.values()) == SUBJECTS and all(len(subjects) >= 5 for subjects in found.values())
 
 
-STEP = re.compile(r"(-?\d+)([-+*/])(\d+)=(-?\d+)")
-
-
-def test_the_working_of_level_1_is_true_and_short():
+def test_level_1_needs_no_arithmetic_and_little_room():
     for split in SPLITS:
         env = generated(split)
         for i in range(256):
             problem = env.problem(i)
-            assert len(problem.prompt) <= 24 and problem.prompt.isascii()
+            assert len(problem.prompt) <= 26 and problem.prompt.isascii()
             for work, value in (problem.metadata["right"], problem.metadata["slip"]):
-                steps = [STEP.fullmatch(step).groups() for step in work.split(" ")]
-                assert len(steps) in (1, 2)
-                for a, sign, b, result in steps:
-                    a, b = int(a), int(b)
-                    if sign == "/":
-                        assert int(result) * b == a
-                    else:
-                        assert int(result) == {"+": a + b, "-": a - b, "*": a * b}[sign]
-                assert int(value) == int(steps[-1][3]) or problem.prompt.startswith("Last")
-                assert len(work) + len(value) + 3 <= 20  # with both tags and an end token
+                assert set(work + value) <= set(problem.prompt + "+-*/()=,x01")
+                assert len(work) + len(value) + 3 <= 18  # with both tags and an end token
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_no_two_splits_share_a_problem_in_whatever_letters(level):
-    texts, bare = {}, {}
+def test_no_two_splits_share_a_problem(level):
+    texts = {}
     for split in SPLITS:
         env = generated(split, level=level)
         texts[split] = [env.problem(i).prompt for i in range(min(len(env), 1000))]
         assert {split_of(text) for text in texts[split]} == {split}
-        bare[split] = {re.sub("[A-Za-z]", "", text) for text in texts[split]}
         assert len(env) == (1_000_000 if split == "train" else len(set(texts[split])) == 256 and 256)
     for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        assert not set(texts[a]) & set(texts[b]) and not bare[a] & bare[b]
+        assert not set(texts[a]) & set(texts[b])
 
 
 @pytest.mark.parametrize("arguments", [{}, {"level": 2}, {"level": 3}, {"prompt_style": "paper"}])
@@ -215,7 +203,7 @@ def test_the_picture_shows_problem_answer_gold_and_verdict(monkeypatch):
         "answer    I say\ufffd[2J",
         "          <answer>997</answer>",
         f"gold      {gold}",
-        "verdict   wrong (wrong, rational)",
+        "verdict   wrong (wrong, typed)",
     ]
     assert env.picture(problem, "none", color=False).endswith("verdict   wrong (no_answer, text)")
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -226,13 +214,13 @@ def test_the_picture_shows_problem_answer_gold_and_verdict(monkeypatch):
 
 
 PINNED = {
-    (1, "train"): "e2cdccbd2c96547d",
-    (1, "validation"): "4bc71a49f2f3142d",
-    (1, "test"): "5fe61ec9328024b9",
-    (2, "train"): "10d41b15a3472c3d",
-    (2, "validation"): "4f08aa9a4cebef82",
-    (2, "test"): "ed3ecb9f0670c8d3",
-    (3, "train"): "8c00c3d02bbbbfda",
-    (3, "validation"): "ee1c954d6858d8f6",
-    (3, "test"): "677fcd775755707c",
+    (1, "train"): "d75a6e14f9cbc791",
+    (1, "validation"): "ad3f6555e5aaac44",
+    (1, "test"): "2bbba2e4958bbf59",
+    (2, "train"): "5f027c36f277f57a",
+    (2, "validation"): "a946d3841bfc7926",
+    (2, "test"): "80374e37f71de9a9",
+    (3, "train"): "5852861fa0be1e1b",
+    (3, "validation"): "ae449eaff3e81196",
+    (3, "test"): "398203023a2ad0f9",
 }
