@@ -23,14 +23,19 @@ def read_lenient(data: Bytes, start: int, end: int, size: int, cells: Cells) -> 
     pointed = False
     i = start
     while i < end:
-        if data[i] == 92:
+        byte = data[i] + 0
+        if byte == 92:
             i = skip_tex(data, i, end)
             if i < 0:
                 return False
             width = 0
             continue
-        code, i = decode(data, i)
-        kind = classify(code)
+        if 48 <= byte <= 57:
+            kind = byte - 48
+            i += 1
+        else:
+            code, i = decode(data, i)
+            kind = classify(code)
         if 0 <= kind <= 9:
             if width == 2:
                 return False
@@ -98,10 +103,13 @@ def puzzle_size(digits: int, numbers: int) -> int:
 def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -> int:
     """Fill `cells` (0 = blank) from a puzzle and return its n, or what is wrong with it (a negative code)."""
     digits = numbers = 0
-    previous = 0
+    previous = most = 0
     for i in range(start, end):
         byte = data[i] + 0
         if 48 <= byte <= 57 or byte == 46:
+            if digits < MAX_CELLS:
+                cells[digits] = max(0, byte - 48)
+                most = max(most, byte - 48)
             digits += 1
             if byte == 46 or not 48 <= previous <= 57:
                 numbers += 1
@@ -111,13 +119,22 @@ def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -
     size = puzzle_size(digits, numbers)
     if size < 0:
         return size
-    count = width = 0
+    if size > 9:
+        most = read_numbers(data, start, end, cells)
+    if most > size:
+        return BAD_DIGIT
+    return CLASH if fill_masks(cells, size, masks) else size
+
+
+def read_numbers(data: Bytes, start: int, end: int, cells: Cells) -> int:
+    """Fill `cells` from the numbers of a puzzle that has been counted; the greatest, or one too great."""
+    count = width = most = 0
     for i in range(start, end):
         byte = data[i] + 0
         digit = byte - 48 if 48 <= byte <= 57 else 0
-        if 48 <= byte <= 57 and width and size > 9:
+        if 48 <= byte <= 57 and width:
             if width == 2:
-                return BAD_DIGIT
+                return MAX_CELLS
             cells[count - 1] = cells[count - 1] * 10 + digit
             width += 1
         elif 48 <= byte <= 57 or byte == 46:
@@ -127,9 +144,8 @@ def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -
         else:
             width = 0
     for i in range(count):
-        if cells[i] > size:
-            return BAD_DIGIT
-    return CLASH if fill_masks(cells, size, masks) else size
+        most = max(most, cells[i])
+    return most
 
 
 def box_side(size: int) -> int:
@@ -150,7 +166,8 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
         masks[unit] = 0
     again = 3 * size
     box = box_side(size)
-    twice = i = 0
+    i = 0
+    twice = False
     for row in range(size):
         block = 2 * size + row // box * box
         for stack in range(box):
@@ -165,14 +182,15 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
                         masks[column] & bit,
                         masks[block + stack] & bit,
                     )
-                    masks[again + row] |= in_row
-                    masks[again + column] |= in_column
-                    masks[again + block + stack] |= in_box
-                    twice |= in_row | in_column | in_box
+                    if in_row | in_column | in_box:
+                        twice = True
+                        masks[again + row] |= in_row
+                        masks[again + column] |= in_column
+                        masks[again + block + stack] |= in_box
                     masks[row] |= bit
                     masks[column] |= bit
                     masks[block + stack] |= bit
-    return twice != 0
+    return twice
 
 
 def judge(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, float]:
@@ -184,7 +202,11 @@ def judge(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
     for i in range(size * size):
         if puzzle[i] and puzzle[i] != cells[i]:
             return GIVEN_CHANGED, 0.0
-    fill_masks(cells, size, masks)
+    complete = not fill_masks(cells, size, masks)
+    for i in range(size * size):
+        complete = complete and 1 <= cells[i] <= size
+    if complete:
+        return SOLVED, 1.0
     again = 3 * size
     box = box_side(size)
     blanks = right = i = 0
@@ -200,8 +222,6 @@ def judge(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
                     clash = masks[again + row] | masks[column] | masks[block + stack]
                     if 1 <= value <= size and not clash & (1 << value):
                         right += 1
-    if right == blanks:
-        return SOLVED, 1.0
     return WRONG, right / blanks
 
 
@@ -210,6 +230,7 @@ COMPILED = (
     read_strict,
     puzzle_size,
     read_puzzle,
+    read_numbers,
     box_side,
     fill_masks,
     judge,
