@@ -209,5 +209,15 @@ x = \sqrt{2} \approx 1.41 ## \sqrt2
 A = 5\pi \text{ cm}^2 ## 5\pi
 1, 2, and 3 ## 1,2,3
 2\sqrt{x} ## \sqrt{4x}
+2 \cdot 3\frac{1}{2} ## 7
+-2 \cdot 3\frac12 ## -7
+(2)\frac{1}{2} ## 1
+4\,798 ## 4798
+2\,272\,657 ## 2,272,657
+50\% \text{ of the total} ## 50\%
+20^\circ\text{C} ## 20
+2 \cdot 30^\circ ## 60
+left(2,3right) ## (2,3)
+\text{A total of } 5 ## 5
 """.strip().splitlines()
 ]

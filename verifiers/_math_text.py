@@ -6,6 +6,8 @@ differ in what they say. A space between two letters or digits stays, because 1 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 _REPLACED = (
     ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\;", " "), ("\\:", " "), ("\\ ", " "),
     ("\\quad", " "), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\displaystyle", ""), ("~", " "),
@@ -34,9 +36,10 @@ def without_thin_spaces(text: str) -> str:
     r"""Without `\,`: nothing in its place before a group of three digits, else a space."""
     parts = text.split("\\,")
     result = parts[0]
-    for part in parts[1:]:
-        group = len(part) > 2 and part[:3].isdigit() and not part[3:4].isdigit() and result[-1:].isdigit()
-        result += part if group and not result[-4:].isdigit() else " " + part
+    for before, part in pairwise(parts):
+        group = len(part) > 2 and part[:3].isdigit() and not part[3:4].isdigit()
+        digits = len(before[-4:]) - len(before[-4:].rstrip("0123456789"))
+        result += part if group and 1 <= digits <= 3 else " " + part
     return result
 
 
