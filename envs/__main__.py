@@ -109,6 +109,8 @@ def pairs(words: Sequence[str]) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         if not equals or not name:
             raise EnvError(f'--env-args: "{word}" should be KEY=VALUE, e.g. level=2.')
+        if name in ("split", "render_mode"):
+            raise EnvError(f"--env-args {word}: {name} is no argument here; `show` takes --split.")
         try:
             found[name] = json.loads(text)
         except ValueError:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from envs import registry
 from envs.core import TextEnv, check_index, read_problem
-from envs.divide import SPLITS
+from envs.divide import SPLITS, DividedEnv
 from envs.errors import EnvError
 from envs.records import Problem
 from envs.scoring import score_all
@@ -85,7 +85,7 @@ def completions(env: TextEnv, problem: Problem) -> dict[str, str]:
 
 
 def _shown(env: TextEnv, index: int, problem: Problem, habit: str, completion: str) -> str:
-    drawn = type(env).picture is not TextEnv.picture
+    drawn = type(env.base if isinstance(env, DividedEnv) else env).picture is not TextEnv.picture
     text = env.picture(problem, completion) if drawn else problem.completion_prefix + completion
     judged = score_all(env, [index], [problem], [completion], batched=False)
     parts = ", ".join(f"{component} {values[0]:g}" for component, values in judged.rewards.items())

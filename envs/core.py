@@ -105,7 +105,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             else type(self).__name__
         )
         told = [
-            str(value).replace("\\", "/").rpartition("/")[2] if name == "source" else f"{name}={value}"
+            _source_name(str(value)) if name == "source" else f"{name}={value}"
             for name, value in self._env_arguments.items()
             if name not in ("split", "reward_weights")
         ]
@@ -174,6 +174,12 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             raise EnvError(f"{self.spec_name}: render() before reset(). Call reset() first.")
         shown = self.picture(self._episode.problem, self._episode.completion)
         return f"{shown}\n{self._episode.result}" if self._episode.result else shown
+
+
+def _source_name(source: str) -> str:
+    """`generated`, `hub`, or the last part of a path, which is told from those two: a folder `./hub` stays `./hub`."""
+    last = source.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return f"./{last}" if last != source and last in ("generated", "hub") else last
 
 
 def read_options(env: TextEnv, options: Mapping[str, Any] | None) -> Any:

@@ -8,7 +8,7 @@ from envs import countdown_board, countdown_data
 from envs.choices import check_choice
 from envs.core import TextEnv
 from envs.countdown_draw import LEVELS, SPLIT_SIZES, Numbers, fixed_set, key, train_problem
-from envs.countdown_score import has_block, has_format, share_used
+from envs.countdown_score import has_format, paper, share_used
 from envs.countdown_solve import Tree, added, solve, solve_signs, worked, written
 from envs.errors import EnvError
 from envs.records import Problem, Scores
@@ -130,8 +130,7 @@ class Countdown(TextEnv):
             "numbers_used": np.array(used, np.float64),
         }
         if "paper" in self.reward_weights:
-            blocks = np.array([has_block(completion) for completion in completions], bool)
-            rewards["paper"] = np.where(blocks, np.where(correct == 1.0, 1.0, 0.1), 0.0)
+            rewards["paper"] = np.array(paper(completions, correct), np.float64)
         return Scores(rewards, reasons, answers)
 
     def demonstration(self, problem: Problem) -> str:

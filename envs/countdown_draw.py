@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from envs.errors import EnvError
+
 Numbers = tuple[int, ...]
 Key = tuple[Numbers, int]
 """Sorted numbers and target."""
@@ -38,6 +40,8 @@ MAX_TARGET = 100
 SPLIT_SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
 _MAX_PRODUCT = 1_000  # larger values hardly ever lead back to a target of at most 100
 _STREAMS = {"train": 0, "validation": 1, "test": 2}
+_MAX_DRAWS = 200_000
+"""Draws without a problem of the split after which there is none; a tenth of all problems is a split's."""
 _DOMAIN = 24_242_424  # keeps these streams apart from those of any other task
 
 
@@ -66,22 +70,28 @@ def fixed_set(
 ) -> tuple[tuple[Numbers, int], ...]:
     """The 256 different problems of `validation` or `test` at a level, in their order, none of `excluded`."""
     rng = np.random.default_rng([_DOMAIN, _STREAMS[split], level])
-    problems: dict[Key, tuple[Numbers, int]] = {}
-    while len(problems) < SPLIT_SIZES[split]:
-        numbers, target = _draw_owned(rng, split, level, excluded)
-        problems.setdefault(key(numbers, target), (numbers, target))
-    return tuple(problems.values())
+    problems: list[tuple[Numbers, int]] = []
+    taken = set(excluded)
+    for _ in range(SPLIT_SIZES[split]):
+        numbers, target = _draw_owned(rng, split, level, taken)
+        taken.add(key(numbers, target))
+        problems.append((numbers, target))
+    return tuple(problems)
 
 
 def _draw_owned(
     rng: np.random.Generator, split: str, level: int, excluded: Collection[Key]
 ) -> tuple[Numbers, int]:
     draw = _draw_signs if LEVELS[level].operators == "+-" else _draw_tree
-    while True:
+    for _ in range(_MAX_DRAWS):
         numbers, target = draw(rng, LEVELS[level])
         problem = key(numbers, target)
         if owner(problem) == split and problem not in excluded:
             return numbers, target
+    raise EnvError(
+        f"countdown: {_MAX_DRAWS} draws at level {level} found no further problem of {split} outside the "
+        f"{len(excluded)} that are taken. Choose another level, or give a shorter file."
+    )
 
 
 def _draw_signs(rng: np.random.Generator, level: Level) -> tuple[Numbers, int]:

@@ -4,16 +4,26 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-_END = re.compile(r"<\|eot_id\|>|<\|endoftext\|>")
+from envs.answers import read_answer, until_end
+
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 _ALLOWED = frozenset("0123456789+-*/() ")
+_PAPER = frozenset("0123456789+-*/().")
 
 
-def has_block(completion: str) -> bool:
-    """Whether there is a closed <answer> block before the first end token."""
-    text = _END.split(completion, maxsplit=1)[0]
-    start = text.find("<answer>")
-    return start >= 0 and text.find("</answer>", start) >= 0
+def paper(completions: Sequence[str], correct: Sequence[float]) -> list[float]:
+    """The reward of d1 and SPG: 0 without a closed <answer> block, 1.0 if its text is a right expression, else 0.1.
+
+    correct: the verifier's verdicts. As in the papers' code the text may hold digits, + - * / ( ) . and white space
+    only; what it is worth is the verifier's exact arithmetic, where they call eval, and so // and ** earn 0.1.
+    """
+    return [_paper(read_answer(text), right == 1.0) for text, right in zip(completions, correct, strict=True)]
+
+
+def _paper(answer: str | None, right: bool) -> float:
+    if answer is None:
+        return 0.0
+    return 1.0 if right and all(c in _PAPER or c.isspace() for c in answer) else 0.1
 
 
 def has_format(completion: str) -> bool:
@@ -21,7 +31,7 @@ def has_format(completion: str) -> bool:
 
     White space around the expression is allowed. Whether it reads as an expression is the verifier's to say.
     """
-    text = _END.split(completion, maxsplit=1)[0]
+    text = until_end(completion)
     if text.count("<answer>") != 1 or text.count("</answer>") != 1:
         return False
     answer, closed, _ = text.partition("<answer>")[2].partition("</answer>")

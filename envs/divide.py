@@ -26,9 +26,18 @@ def split_of(value: Any) -> str:
 
     value: what makes the problem, of strings, numbers, lists, tuples, dicts and numpy arrays.
     """
-    text = json.dumps(value, sort_keys=True, default=lambda array: array.tolist())
+    text = json.dumps(value, sort_keys=True, default=_as_list)
     part = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) % 10
     return next(name for name, tenths in SPLITS.items() if part in tenths)
+
+
+def _as_list(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise EnvError(
+        f"A problem holds {value!r:.80} ({type(value).__name__}), which has no fixed text to divide by. Make it of "
+        "strings, numbers, lists, tuples, dicts and numpy arrays."
+    )
 
 
 def draw_for(split: str, index: int, generate: Callable[[np.random.Generator], Drawn]) -> Drawn:
@@ -100,7 +109,7 @@ class DividedEnv(TextEnv):
                 "Give it more, or take `split` in its __init__ and divide them there."
             )
 
-        self.notice = (
+        self.notice = (f"{base.notice} " if base.notice else "") + (
             f"{base.spec_name} takes no `split`: its {len(base)} problems are divided by a hash of their "
             f"index, 80/10/10; {split} has {len(self.indices)}."
         )

@@ -46,10 +46,23 @@ def worked_rows(source: str, split: str, revision: str | None) -> tuple[tuple[Wo
     )
     worked = [read_row(row) for row in rows]
     if split != "test":
-        worked = [row for row in worked if held_back(row.question) == (split == "validation")]
+        tests, _ = load_rows(
+            "gsm8k", source, "test", hub=HUB["test"], columns=("question", "answer"), revision=revision
+        )
+        held_out = {_key(str(row.values["question"])) for row in tests}
+        worked = [
+            row
+            for row in worked
+            if _key(row.question) not in held_out and held_back(row.question) == (split == "validation")
+        ]
     if not worked:
         raise EnvError(f"gsm8k: source={source} leaves no problem for {split}; it has {len(rows)} rows.")
     return tuple(worked), commit
+
+
+def _key(question: str) -> str:
+    """A question with every run of white space as one space."""
+    return " ".join(question.split())
 
 
 def held_back(question: str) -> bool:

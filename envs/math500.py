@@ -65,8 +65,8 @@ class MATH500(TextEnv):
             (our own problems, no data needed), or the path of a folder or file with the columns problem and
             solution, or problem and answer.
         prompt_style: "plain" or "paper"; None = plain for generated problems, paper for all others.
-        level: of generated problems: 1 (one rule, no arithmetic, at most 26 characters), 2 (fractions, quadratics, areas)
-            or 3 (pairs, intervals, roots, residues, probabilities).
+        level: of generated problems: 1 (one rule, no arithmetic, at most 26 characters), 2 (fractions, quadratics,
+            areas) or 3 (pairs, intervals, roots, residues, probabilities).
         reward_preset: "default", or "paper" for the rewards of d1 and SPG.
         revision, test_revision: branch, tag or commit of ankner/math-500 and of HuggingFaceH4/MATH-500; None =
             their main branch.

@@ -40,7 +40,7 @@ class Creator:
         """An instance; render mode and weights are set on it, so that `__init__` need not know them."""
         if render_mode not in (None, "ansi"):
             raise EnvError(f'{self.id}: render_mode={render_mode!r:.80}; there is only "ansi", or None.')
-        takes_split = _accepts(self.cls, "split")
+        takes_split = "split" in inspect.signature(self.cls).parameters
         split = None if takes_split else arguments.pop("split", None)
         _check_arguments(self.cls, self.id, arguments)
         env = self.cls(**arguments)
@@ -125,6 +125,8 @@ def resolve(name: str) -> str:
         return environment_id(id)
     module = _import(where, name) if where else None
     found = _find(id, module) or _find(id)
+    if module is not None and module.partition(".")[0] != "envs" and str(found).startswith("spg/"):
+        found = _find(id, module)  # ./my_task.py:sudoku must not open ours
     if found is None and not where:
         found = _from_entry_points(id)
     if found is not None:

@@ -144,7 +144,18 @@ def _split_files(task: str, folder: Path, split: str, hub: HubSet) -> list[Path]
             f"{task}: source={folder} has several {split} splits, {choices[0][0]} and {choices[1][0]}; leave one, "
             "or name the file itself."
         )
+    _check_parts(task, choices[0])
     return choices[0]
+
+
+def _check_parts(task: str, parts: list[Path]) -> None:
+    """Raises EnvError if a numbered part is missing, as after a download that was broken off."""
+    whole = re.fullmatch(r".*-\d+-of-(\d+)\.parquet", parts[0].name)
+    if whole is not None and len(parts) != int(whole[1]):
+        raise EnvError(
+            f"{task}: {parts[0].parent} holds {len(parts)} of the {int(whole[1])} parts of {parts[0].name}; "
+            "download the set again."
+        )
 
 
 def _read(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:

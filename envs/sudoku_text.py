@@ -5,6 +5,8 @@ from math import isqrt
 
 import numpy as np
 
+from envs.answers import until_end
+
 PAPER_EXAMPLES = {
     4: (
         ("3400200403020243", "3421213443121243"),
@@ -75,7 +77,7 @@ def paper_cells(completions: Sequence[str], puzzles: Sequence[str], solutions: S
     earns 0.
     """
     cells = len(puzzles[0]) if puzzles else 0
-    shown = [_last_digits(completion)[:cells].ljust(cells, "0") for completion in completions]
+    shown = [_last_digits(until_end(completion))[:cells].ljust(cells, "0") for completion in completions]
     answers, givens, grids = (
         # Digits of other scripts, which isdigit lets pass, become marks that equal no cell.
         np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8).reshape(len(texts), cells)

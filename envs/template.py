@@ -62,6 +62,8 @@ def write_task(file: str) -> str:
     """
     path = Path(file)
     name = "".join(word[:1].upper() + word[1:] for word in path.stem.replace("-", "_").split("_"))
+    if path.stem in ("envs", "verifiers", "spg_trainer"):
+        raise EnvError(f"{file} would hide our package {path.stem}; choose another name, e.g. my_task.py.")
     if path.suffix != ".py" or not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
         raise EnvError(
             f'"{file}" gives the task no name; call the file like my_task.py, for the task my/MyTask-v0.'

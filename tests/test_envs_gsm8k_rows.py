@@ -75,18 +75,20 @@ def test_a_bad_row_is_named(tmp_path: Path, question: object, answer: object, me
 
 
 def test_validation_is_held_back_from_the_train_set(tmp_path: Path) -> None:
-    source = str(folder(tmp_path, rows(400), rows(3)))
+    both = rows(403)
+    source = str(folder(tmp_path, both, both[400:]))  # the train file holds the test questions too
     held = {
         split: envs.make("gsm8k", source=source, split=split) for split in ("train", "validation", "test")
     }
     asked = {s: {e.problem(i).metadata["question"] for i in range(len(e))} for s, e in held.items()}
     assert not asked["train"] & asked["validation"] and len(asked["train"] | asked["validation"]) == 400
+    assert not asked["test"] & (asked["train"] | asked["validation"])
     assert 8 <= len(asked["validation"]) <= 35 and len(asked["test"]) == 3
     assert held_back(" a question of no set 15\n") == held_back("a question of no set 15")
     assert held["test"].spec_name == f"gsm8k[{tmp_path.name}]"
     with pytest.raises(EnvError, match="leaves no problem for validation; it has 1 rows"):
         (tmp_path / "one").mkdir()
-        envs.make("gsm8k", source=str(folder(tmp_path / "one", rows(1), rows(1))), split="validation")
+        envs.make("gsm8k", source=str(folder(tmp_path / "one", rows(1), rows(2)[1:])), split="validation")
 
 
 def test_demonstrations_are_written_as_the_prompt_asks(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def slow_format(completion: str, size: int) -> bool:
 
 def slow_paper(completion: str, puzzle: str, solution: str) -> float:
     """The published steps: last match of the pattern, its digits, padded or cut, compared at the blanks."""
+    completion = re.split(r"<\|eot_id\|>|<\|endoftext\|>", completion)[0]  # the trainer cuts there, so do we
     matches = re.findall(r"<answer>(.*?)</answer>", completion, re.DOTALL)
     digits = "".join(c for c in matches[-1].strip() if c.isdigit()) if matches else ""
     digits = (digits + "0" * len(puzzle))[: len(puzzle)]

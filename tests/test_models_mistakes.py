@@ -211,7 +211,9 @@ def test_tiny_is_the_model_of_the_environment_or_says_what_to_do(
         assert (Path(policy.source).name, policy.note) == ("tiny-countdown", "")
     assert Path(load_model("tiny").source).name == "tiny-sudoku"
     for env in ("reasoning_gym:countdown", "./my_task.py:my/Countdown-v0", "my/Countdown-v0"):
-        assert "knows nothing of this task" in load_model("tiny", env=env).note, "of the same name, but another task"
+        assert "knows nothing of this task" in load_model("tiny", env=env).note, (
+            "of the same name, but another task"
+        )
     policy = load_model("tiny", env="./maze.py:my/Maze-v0")
     assert Path(policy.source).name == "tiny-sudoku"
     assert "knows nothing of this task" in policy.note and "\n" not in policy.note
