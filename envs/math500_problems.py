@@ -1,6 +1,7 @@
-"""Which generated problem belongs to which split: by a hash of its text, so that no two splits share one."""
+"""Which generated problem belongs to which split: by a hash of its numbers and signs, so that no two share one."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from functools import cache
 from itertools import count
@@ -21,8 +22,13 @@ _DOMAIN = 5_000_500  # keeps these streams apart from those of any other task
 
 
 def split_of(problem: str) -> str:
-    """The split a generated problem belongs to: of five texts three are train, one validation, one test."""
-    fifth = int.from_bytes(hashlib.sha256(problem.encode()).digest()[:8], "big") % 5
+    """The split a generated problem belongs to: of five forms three are train, one validation, one test.
+
+    A form is the text without its letters: the same problem with another unknown, or about other things, stays with it.
+    """
+    form = re.sub("[A-Za-z]", "", problem)
+    # The 1 is the first salt under which every template of every level has an eighth or more in each split.
+    fifth = int.from_bytes(hashlib.sha256(f"1 {form}".encode()).digest()[:8], "big") % 5
     return {0: "validation", 1: "test"}.get(fifth, "train")
 
 

@@ -73,8 +73,10 @@ def test_no_two_splits_share_a_problem(level):
         texts[split] = [env.problem(i).prompt for i in range(min(len(env), 1000))]
         assert {split_of(text) for text in texts[split]} == {split}
         assert len(env) == (1_000_000 if split == "train" else len(set(texts[split])) == 256 and 256)
+    # The same problem with another unknown, or about other things, is the same problem.
+    forms = {split: {re.sub("[A-Za-z]", "", text) for text in found} for split, found in texts.items()}
     for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        assert not set(texts[a]) & set(texts[b])
+        assert not forms[a] & forms[b]
 
 
 @pytest.mark.parametrize("arguments", [{}, {"level": 2}, {"level": 3}, {"prompt_style": "paper"}])
@@ -214,13 +216,13 @@ def test_the_picture_shows_problem_answer_gold_and_verdict(monkeypatch):
 
 
 PINNED = {
-    (1, "train"): "d75a6e14f9cbc791",
-    (1, "validation"): "ad3f6555e5aaac44",
-    (1, "test"): "2bbba2e4958bbf59",
-    (2, "train"): "5f027c36f277f57a",
-    (2, "validation"): "a946d3841bfc7926",
-    (2, "test"): "80374e37f71de9a9",
-    (3, "train"): "5852861fa0be1e1b",
-    (3, "validation"): "ae449eaff3e81196",
-    (3, "test"): "398203023a2ad0f9",
+    (1, "train"): "3776c4a5636a1cb9",
+    (1, "validation"): "094a35de68735496",
+    (1, "test"): "01a2ca9c86ae93af",
+    (2, "train"): "afa204abc5086807",
+    (2, "validation"): "1aed4ba9cd31b780",
+    (2, "test"): "f10a6bed3e515a62",
+    (3, "train"): "7ec335295ff2fb1f",
+    (3, "validation"): "f64109b65871aeaf",
+    (3, "test"): "bcd376b3f8ade082",
 }
