@@ -32,7 +32,7 @@ def test_python_blocks_run(readme: str, tmp_path: Path, monkeypatch: pytest.Monk
 def test_every_flag_and_file_it_names_exists(readme: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "@@" not in readme
     known = {"num"}  # accelerate's --num_processes
-    known |= {"workers"}  # of python -m verifiers
+    known |= {"workers", "all"}  # of python -m verifiers, python -m envs check
     for command in ([], ["eval"], ["sft"]):
         with pytest.raises(SystemExit):
             main([*command, "--help"])
