@@ -1,6 +1,7 @@
 """Marks and their default skip, and the one place that knows where outside data lies."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, why in MARKS.items():
         config.addinivalue_line("markers", f"{name}: {why}; skipped unless --{name} is given")
     config.addinivalue_line("markers", "timeout(seconds): limit of one test, if pytest-timeout is installed")
+    # A shell that starts pytest in the background lets it ignore Ctrl-C, and so would every command a test starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
