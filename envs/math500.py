@@ -151,7 +151,8 @@ class MATH500(TextEnv):
 
         color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.
         """
-        return math500_board.draw(problem, completion, color=color)
+        score = None if completion is None else self.score(problem, completion)
+        return math500_board.draw(problem, completion, score, color=color)
 
     @property
     def _boxes_answers(self) -> bool:

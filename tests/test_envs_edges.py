@@ -117,3 +117,17 @@ def test_a_new_task_may_not_hide_a_package(tmp_path: Path) -> None:
     with pytest.raises(envs.EnvError, match="would hide our package envs"):
         write_task(str(tmp_path / "envs.py"))
     assert not (tmp_path / "envs.py").exists()
+
+
+def test_the_picture_of_a_copied_task_says_what_its_score_says() -> None:
+    env = envs.make("math500", source="generated", level=2)
+    copied = (env.problem(i) for i in range(400))
+    for problem in copied:
+        text = f"<answer>{problem.prompt.partition('$')[2].partition('$')[0]}</answer>"
+        score = env.score(problem, text)
+        if score.reason == "rule_broken":
+            assert score.rewards["correct"] == 0 and "wrong (rule_broken" in env.picture(
+                problem, text, color=False
+            )
+            return
+    pytest.fail("no copy of a task was refused")
