@@ -1,0 +1,168 @@
+"""The gradient of one step, and what two gloo processes make of the same settings."""
+
+import functools
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tests.common.trainer_cases import (
+    EVALUATION,
+    PROBLEMS,
+    Letters,
+    Probe,
+    change,
+    child_environment,
+    session_folder,
+    small_config,
+    tiny_folder,
+)
+
+from spg_trainer.collect import choose_problems
+from spg_trainer.config import Config
+from spg_trainer.errors import TrainingError
+from spg_trainer.evaluate import evaluate
+from spg_trainer.models import load_model
+from spg_trainer.run import start
+from spg_trainer.train import train, train_step
+
+
+def run_processes(program: str, arguments: Sequence[str], count: int = 2, timeout: float = 240) -> list[str]:
+    """Runs a Python program in `count` processes that form a gloo group; what each said, raised if one fails."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started, outputs = [], [tempfile.TemporaryFile("w+") for _ in range(count)]
+    for rank, output in enumerate(outputs):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", program, *arguments],
+                env=child_environment(
+                    MASTER_ADDR="127.0.0.1", **{name: str(value) for name, value in place.items()}
+                ),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        )
+    end = time.monotonic() + timeout
+    while any(process.poll() is None for process in started) and time.monotonic() < end:
+        if any(process.poll() for process in started):
+            end = min(end, time.monotonic() + 5)  # the others wait for the one that failed
+        time.sleep(0.05)
+    for process in started:
+        process.kill()
+        process.wait()
+    said = []
+    for output in outputs:
+        output.seek(0)
+        said.append(output.read())
+    if any(process.returncode for process in started):
+        codes = [process.returncode for process in started]
+        raise RuntimeError(f"exit codes {codes}\n" + "\n---\n".join(said))
+    return said
+
+
+def one_step(config: Config) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The whole gradient that the optimizer would be given in the first step, and the step's metrics.
+
+    With a large max_grad_norm it is not clipped; the weights stay as they are.
+    """
+    run = start(config, quiet=True)
+    found: list[torch.Tensor] = []
+    run.optimizer.step = lambda: found.append(torch.cat([p.grad.flatten() for p in run.parameters]))
+    train_step(run)
+    run.folder.release()
+    (gradient,) = found
+    return gradient, run.history[-1]
+
+
+NORMALIZERS = ("tokens", "completions", "length")
+DTYPES = ("float64", "float32")
+
+
+def half_dull() -> str:
+    """The second half of the first step's problems: those of the second of two processes."""
+    return ",".join(str(index) for index in choose_problems(0, 0, 4, PROBLEMS)[2:])
+
+
+def gradient_config(output: Path, dtype: str, normalizer: str, **changes: Any) -> Config:
+    """A step whose second half has no signal, with lengths and prompts that differ, unclipped."""
+    config = small_config(output, dtype=dtype, max_grad_norm=1e9, env_args={"dull": half_dull()})
+    return change(
+        config, **{"algorithm_args": {**config.algorithm_args, "normalizer": normalizer}, **changes}
+    )
+
+
+def loop_config(output: Path, **changes: Any) -> Config:
+    """A whole run in float64 that two processes can share."""
+    return small_config(output, dtype="float64", num_iterations=2, max_steps=2, **changes)
+
+
+def failing(folder: Path, rank: int) -> str:
+    """What this process says when the task of the second one fails in step 2, after one finished step."""
+    count, original = itertools.count(), Letters.score
+
+    def broken(self: Letters, problem: Any, completion: str) -> Any:
+        if rank == 1 and self.part == "train" and next(count) >= 8:
+            raise ValueError("no such letter")
+        return original(self, problem, completion)
+
+    Letters.score = broken
+    try:
+        train(small_config(folder, save_steps=0), quiet=True)
+    except TrainingError as error:
+        return str(error)
+    finally:
+        Letters.score = original
+    return ""
+
+
+def in_each_process(folder: str) -> None:
+    """What one of two processes does; the first leaves gradients, metrics, an evaluation and a run in `folder`."""
+    here, rank = Path(folder), int(os.environ["RANK"])
+    found: dict[str, Any] = {}
+    for dtype in DTYPES:
+        for normalizer in NORMALIZERS:
+            name = f"{dtype}-{normalizer}"
+            found[name] = one_step(gradient_config(here / name, dtype, normalizer))
+    found["probe"] = one_step(
+        gradient_config(here / "probe", "float64", "tokens", algorithm="probe", algorithm_args={})
+    )
+    found["active"] = [len(shown["logps"]) for shown in Probe.seen]
+    train(loop_config(here / "loop"), quiet=True)
+    found["failure"] = failing(here / "failing", rank)
+    run = start(small_config(here / "evaluate"), quiet=True)
+    run.folder.release()
+    policy = load_model(str(tiny_folder()), dtype="float64", device="cpu")
+    result = evaluate(
+        policy, Letters("test", size=7), EVALUATION, num_generations=2, accelerator=run.accelerator
+    )
+    found["evaluation"] = {**result.summary(), "rows": result.rows}
+    torch.save(found, here / f"rank-{rank}.pt")
+    torch.distributed.destroy_process_group()  # or a thread of gloo may abort the process as it ends
+
+
+def two_processes() -> Path:
+    """The folder that two gloo processes filled by `in_each_process`; they are run once a session."""
+    folder, failure = _two_processes()
+    if failure is not None:
+        raise failure
+    return folder
+
+
+@functools.cache
+def _two_processes() -> tuple[Path, Exception | None]:
+    folder = session_folder("processes-")
+    try:
+        run_processes("import sys; from tests.common import process_cases; process_cases.in_each_process(sys.argv[1])", [str(folder)])
+    except Exception as error:
+        return folder, error
+    return folder, None

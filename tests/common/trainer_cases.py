@@ -1,0 +1,265 @@
+"""A stranger's task, an untrained model, a curious algorithm and small settings that the trainer's tests share."""
+
+import atexit
+import functools
+import json
+import os
+import shutil
+import string
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import load_file
+
+import envs
+from spg_trainer.algorithms import Loss
+from spg_trainer.algorithms.registry import ALGORITHMS
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.config import (
+    BatchConfig,
+    Config,
+    EvalConfig,
+    ModelConfig,
+    OptimizerConfig,
+    OutputConfig,
+    RolloutConfig,
+)
+from spg_trainer.models import new_tiny, tiny_tokenizer
+from spg_trainer.models.pretrained import quiet
+from spg_trainer.rollout import Sampling
+from spg_trainer.train import train
+
+HERE = Path(__file__).resolve().parents[2]
+ENV = "tests.common.trainer_cases:test/Letters-v0"
+PROBLEMS = 8
+
+
+class Letters(envs.TextEnv):
+    """Write letters, many of them: an untrained model earns something between nothing and everything."""
+
+    reward_weights: ClassVar[dict[str, float]] = {"correct": 0.5, "letters": 1.0}
+    task = "letters"
+
+    def __init__(self, split: str = "train", dull: str = "", size: int = PROBLEMS) -> None:
+        """dull: problems whose completions all earn 0, e.g. "0,3"."""
+        self.part, self.size = split, size
+        self.dull = {int(index) for index in dull.split(",") if index}
+
+    def __len__(self) -> int:
+        return self.size
+
+    def problem(self, index: int) -> envs.Problem:
+        self.mark("problem")
+        words = "letters " * (1 + index % 3)
+        return envs.Problem(f"{self.part} {words}{index}", {"wanted": 0.3}, metadata={"index": index})
+
+    def score(self, problem: envs.Problem, completion: str) -> envs.Score:
+        self.mark("score")
+        if problem.metadata["index"] in self.dull:
+            return envs.Score({"correct": 0.0, "letters": 0.0}, "dull")
+        share = sum(c.isascii() and c.isalpha() for c in completion) / max(1, len(completion))
+        correct = float(share > problem.reference["wanted"])
+        reason = "ok" if correct else "wrong"
+        return envs.Score({"correct": correct, "letters": share}, reason, completion[:1] or None)
+
+    def mark(self, moment: str) -> None:
+        """Tells a watching test what a training process is doing."""
+        folder = os.environ.get("LETTERS_MARKS")
+        if folder and self.part == "train":
+            (Path(folder) / moment).write_text(str(time.monotonic()))
+
+
+envs.register("test/Letters-v0", Letters)
+
+
+@dataclass(frozen=True)
+class Probe(SPG):
+    """SPG with importance ratios, so that old and reference logps matter; keeps what it was shown."""
+
+    needs_old_logps: ClassVar[bool] = True
+    seen: ClassVar[list[dict[str, Any]]] = []
+
+    def loss(self, logps, masks, batch) -> Loss:
+        """The surrogate of PPO without a clip, on masked tokens."""
+        self.seen.append({"logps": logps.detach(), "masks": masks, "batch": batch})
+        ratio = (logps - batch.old_logps).exp() * masks.scored
+        terms = -batch.signal["advantages"].to(logps)[:, None, None] * ratio
+        return Loss(terms.sum() / batch.totals["completions"], {})
+
+
+@dataclass(frozen=True)
+class ReferenceProbe(Probe):
+    """The same, and asks for reference logps too."""
+
+    needs_ref_logps: ClassVar[bool] = True
+
+
+ALGORITHMS["probe"] = "tests.common.trainer_cases:Probe"
+ALGORITHMS["reference_probe"] = "tests.common.trainer_cases:ReferenceProbe"
+
+
+def save_tiny(
+    folder: Path,
+    *,
+    end: float = 2.0,
+    letters: str = string.ascii_lowercase,
+    letter: float = 1.5,
+    **sizes: int,
+) -> Path:
+    """An untrained model that writes unequal lengths, letters and other things, in a folder for `--model`.
+
+    end, letter: log-odds of each end token, and of each of `letters`, against any other token.
+    """
+    model = new_tiny(**{"hidden_size": 16, "layers": 1, "heads": 2, "ffn": 24, "max_length": 128, **sizes})
+    tokenizer = tiny_tokenizer()
+    with torch.no_grad():
+        for parameter in model.model.layers.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(8)  # or every hidden position would see almost the same
+        # At a hidden position the last state is near the direction of the mask's embedding.
+        mask = model.get_input_embeddings().weight[tokenizer.mask_token_id]
+        direction = mask / mask.norm() / mask.numel() ** 0.5
+        head = model.get_output_embeddings().weight
+        for token in (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|eot_id|>")):
+            head[token] += end * direction
+        for token in tokenizer.convert_tokens_to_ids(list(letters)):
+            head[token] += letter * direction
+    with quiet():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "environment.json").write_text(json.dumps({"env": ENV, "preset": "tiny"}))
+    return folder
+
+
+def session_folder(prefix: str) -> Path:
+    """A temporary folder that goes when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def tiny_folder() -> Path:
+    """One such folder for the whole test session, and for the processes it starts."""
+    if "LETTERS_MODEL" in os.environ:
+        return Path(os.environ["LETTERS_MODEL"])
+    return save_tiny(session_folder("tiny-") / "model")
+
+
+def small_config(output: Path | None, *, model: Path | None = None, **changes: Any) -> Config:
+    """4 problems x 4 generations of 10 tokens, 3 steps; `changes` by field name, whichever part holds it."""
+    config = Config(
+        env=ENV,
+        algorithm_args={"masking": "random", "p_mask_prompt": 0.1, "eubo_beta": 1.0},
+        max_steps=3,
+        model=ModelConfig(model=str(model or tiny_folder()), device="cpu"),
+        rollout=RolloutConfig(10, 5, 6, 1.0),
+        batch=BatchConfig(prompts_per_step=4, num_generations=4, per_device_batch_size=8),
+        optimizer=OptimizerConfig(learning_rate=1e-2, weight_decay=0.01, max_grad_norm=1.0),
+        eval=EvalConfig(eval_problems=4),
+        output=OutputConfig(
+            output_dir=None if output is None else str(output), sample_steps=1, board_steps=0
+        ),
+    )
+    return change(config, **changes)
+
+
+def change(config: Config, **changes: Any) -> Config:
+    """The settings with some fields changed, wherever they are nested."""
+    for name, value in changes.items():
+        if hasattr(config, name):
+            config = replace(config, **{name: value})
+            continue
+        part = next(
+            p
+            for p in ("rollout", "batch", "optimizer", "eval", "output", "model")
+            if name in vars(getattr(config, p))
+        )
+        config = replace(config, **{part: replace(getattr(config, part), **{name: value})})
+    return config
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSONL file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    """The tensors of a saved model or adapter."""
+    (file,) = folder.glob("*.safetensors")
+    return load_file(file)
+
+
+def adam_state(checkpoint: Path) -> list[Any]:
+    """Every tensor of a checkpoint's optimizer, in order."""
+    state = torch.load(checkpoint / "training.pt", weights_only=True)["optimizer"]["state"]
+    return [value for _, entry in sorted(state.items()) for _, value in sorted(entry.items())]
+
+
+def same_weights(left: Path, right: Path) -> bool:
+    """Whether two model folders hold bit-equal tensors."""
+    a, b = weights(left), weights(right)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def step(folder: Path, number: int) -> Path:
+    """A run's checkpoint."""
+    return folder / "checkpoints" / f"step-{number:06d}"
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """The steps of a run's checkpoints."""
+    return sorted(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))
+
+
+def steps_of(folder: Path) -> list[int]:
+    """The steps of a run's rows."""
+    return [row["step"] for row in rows(folder / "metrics.jsonl")]
+
+
+EVALUATION = Sampling(10, 5, 6, 1.0)
+"""How the small settings decode, with noise."""
+LORA = {"lora_r": 2, "lora_alpha": 4}
+
+
+@functools.cache
+def finished_run() -> tuple[Path, dict[str, Any]]:
+    """A run of three steps that kept all its checkpoints, and its summary; made once a session, read only."""
+    folder = session_folder("finished-") / "run"
+    return folder, train(small_config(folder, save_steps=1, keep=9, eval_steps=2), quiet=True)
+
+
+def assert_equal_runs(folder: Path, expected: Path) -> None:
+    """Metrics, samples and evaluations byte for byte; weights and Adam's state bit for bit; timings complete."""
+    for name in ("metrics.jsonl", "samples", "eval"):
+        places = [expected / name] if (expected / name).is_file() else sorted((expected / name).iterdir())
+        assert places
+        for place in places:
+            assert (folder / place.relative_to(expected)).read_bytes() == place.read_bytes(), place.name
+    assert same_weights(folder / "model", expected / "model")
+    last = len(rows(expected / "metrics.jsonl"))
+    states = [adam_state(step(place, last)) for place in (folder, expected)]
+    assert states[0] and all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+    assert same_weights(step(folder, last), step(expected, last))
+    assert [row["step"] for row in rows(folder / "timings.jsonl")] == list(range(1, last + 1))
+    summaries = [json.loads((place / "summary.json").read_text()) for place in (folder, expected)]
+    for key in ("steps", "updates", "eval_before", "eval_after", "gain", "seed", "versions"):
+        assert summaries[0][key] == summaries[1][key], key
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """The environment of a subprocess that finds the same packages and this folder."""
+    paths = [str(HERE), *(p for p in sys.path if p and p != str(HERE))]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "LETTERS_MODEL": str(tiny_folder()),
+        **more,
+    }

@@ -1,0 +1,225 @@
+"""SPG: hand-computed numbers, the published formulas through a real model, advantages and settings."""
+
+import itertools
+import math
+from functools import partial
+
+import pytest
+import torch
+from tests.common.likelihood_cases import make_rollouts, naive_logps, relative, seeded, tiny_model, whole_gradient
+
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.batch import Batch
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import Masks, accumulate
+
+MASK = 257
+LENGTHS, SIZE = [9, 4, 1, 7], 9
+ADVANTAGES = [0.75, -0.25, 0.4, -0.9]
+
+
+def make_batch(lengths=LENGTHS, size=SIZE, advantages=ADVANTAGES, completions=8, tokens=50):
+    mask = torch.arange(size) < torch.tensor(lengths)[:, None]
+    signal = {"advantages": torch.tensor(advantages, dtype=torch.float64)}
+    return Batch(mask, signal, {"completions": float(completions), "tokens": float(tokens)})
+
+
+def test_a_three_token_completion_by_hand():
+    """Two completions of three tokens, two masks each; the first is good (A = 1/2), the second bad (A = -1/2).
+
+    Masks of both: the first hides tokens 0 and 1, each weighing 3/2; the second hides token 1, weighing 3.
+    logps of both: -1, -2 under the first mask, -1/2 under the second.
+
+        elbo = 1/2 (3/2 (-1 - 2) + 3 (-1/2)) = -3
+        eubo (beta 1): token 0: log(1/2 3/2 e^-1) = -1.2877; token 1: log(1/2 (3/2 e^-2 + 3 e^-1/2)) = 0.0112;
+             token 2 is never hidden: 3/2 (-1.2877 + 0.0112) = -1.9147
+        mix (1/2) = -2.4573
+        loss = -(1/2 (-3) - 1/2 mix) / 2 = (3 - 2.4573) / 4 = 0.1357
+    """
+    scored = torch.tensor([[[True, True, False], [False, True, False]]] * 2)
+    weight = torch.tensor([[[1.5, 1.5, 0.0], [0.0, 3.0, 0.0]]] * 2, dtype=torch.float64)
+    masks = Masks(scored, scored, weight, torch.ones(2), torch.ones(2, 3, dtype=torch.bool))
+    logps = torch.tensor([[[-1.0, -2.0, 0.0], [0.0, -0.5, 0.0]]] * 2, dtype=torch.float64)
+    batch = make_batch([3, 3], 3, [0.5, -0.5], completions=2, tokens=6)
+    eubo = 1.5 * (math.log(0.75) - 1 + math.log(0.75 * math.exp(-2) + 1.5 * math.exp(-0.5)))
+    expected = {
+        "zero": 0.5 * 3 / 2,
+        "elbo": 0.0,
+        "eubo": (3 + eubo) / 4,
+        "mix": (3 + (eubo - 3) / 2) / 4,
+    }
+    assert expected["mix"] == pytest.approx(0.1357, abs=1e-4)
+    for negatives, value in expected.items():
+        algorithm = SPG(negatives=negatives, eubo_beta=1.0, masking="random", p_mask_prompt=0.0)
+        loss = algorithm.loss(logps, masks, batch)
+        assert float(loss.loss) == pytest.approx(value, abs=1e-12), negatives
+        assert float(loss.metrics["bound/elbo"]) == pytest.approx(-1.0)
+        assert float(loss.metrics["bound/gap"]) == pytest.approx(eubo / 3 + 1)
+
+
+def published(algorithm, logps, masks, batch):
+    """The objective as the paper writes it, in probabilities: sums over tokens, one completion at a time."""
+    beta, mix, total = algorithm.eubo_beta, algorithm.mix_weight, 0.0
+    for b, advantage in enumerate(batch.signal["advantages"].tolist()):
+        length = int(batch.completion_mask[b].sum())
+        blocks = 1
+        part = range(length)
+        if algorithm.masking == "block_active":
+            size = algorithm.block_length
+            blocks = math.ceil(length / size)
+            start = int(masks.scored[b].any(0).nonzero()[0]) // size * size
+            part = range(start, min(start + size, length))
+        count = masks.scored[b].sum(-1)
+        samples = range(masks.scored.shape[1])
+        ratio = [len(part) / int(count[m]) for m in samples]
+        elbo = (
+            blocks * sum(ratio[m] * (logps[b, m] * masks.scored[b, m]).sum() for m in samples) / len(samples)
+        )
+        eubo, seen = 0.0, 0
+        for i in part:
+            hidden = [m for m in samples if masks.scored[b, m, i]]
+            if hidden:
+                seen += 1
+                power = sum(ratio[m] * logps[b, m, i].exp() ** beta for m in hidden) / len(samples)
+                eubo = eubo + power.log() / beta
+        eubo = blocks * len(part) / seen * eubo
+        negative = {"zero": 0 * elbo, "elbo": elbo, "eubo": eubo, "mix": mix * eubo + (1 - mix) * elbo}
+        bound = elbo if advantage >= 0 else negative[algorithm.negatives]
+        divisor = {
+            "tokens": batch.totals["tokens"],
+            "completions": batch.totals["completions"],
+            "length": length * batch.totals["completions"],
+        }[algorithm.normalizer]
+        total = total - advantage * bound / divisor
+    return total
+
+
+FORMS = list(itertools.product(("zero", "elbo", "eubo", "mix"), ("random", "block", "block_active")))
+
+
+@pytest.mark.parametrize("negatives, masking", FORMS)
+def test_every_form_has_the_gradient_of_the_published_formula(negatives, masking):
+    model, rollouts = tiny_model(), make_rollouts(LENGTHS, SIZE, [4, 2, 3, 1])
+    for normalizer, num_masks in (("tokens", 2), ("completions", 3), ("length", 4)):
+        algorithm = SPG(
+            masking, num_masks, 0.15, 4, negatives=negatives, normalizer=normalizer, mix_weight=0.3
+        )
+        masks, batch = algorithm.strategy.draw(rollouts, seeded(num_masks)), make_batch()
+        model.zero_grad(set_to_none=True)
+        direct = published(algorithm, naive_logps(model, rollouts, masks, MASK), masks, batch)
+        direct.backward()
+        expected = whole_gradient(model)
+        for live in (1, num_masks):
+            model.zero_grad(set_to_none=True)
+            loss_fn = partial(algorithm.loss, masks=masks, batch=batch)
+            found = accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, live=live)
+            assert float(found.loss) == pytest.approx(float(direct.detach()), rel=1e-10)
+            assert relative(whole_gradient(model), expected) < 1e-8
+
+
+def test_the_sampler_s_own_states_weigh_each_step_by_the_number_of_steps():
+    model, rollouts = tiny_model(), make_rollouts(LENGTHS, SIZE)
+    algorithm = SPG("trajectory", 2, 0.0, negatives="elbo")
+    masks, batch = algorithm.strategy.draw(rollouts, seeded()), make_batch()
+    logps = naive_logps(model, rollouts, masks, MASK).detach()
+    expected = 0.0
+    for b, advantage in enumerate(ADVANTAGES):
+        steps = len(set(rollouts.reveal_step[b, : LENGTHS[b]].tolist()))
+        expected -= advantage * steps * logps[b].sum() / 2 / 8
+    assert float(algorithm.loss(logps, masks, batch).loss) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_losses_and_metrics_of_micro_batches_add_up():
+    model, rollouts = tiny_model(), make_rollouts(LENGTHS, SIZE)
+    algorithm, batch = SPG(block_length=4), make_batch()
+    masks = algorithm.strategy.draw(rollouts, seeded())
+    logps = naive_logps(model, rollouts, masks, MASK).detach()
+    whole = algorithm.loss(logps, masks, batch)
+    total = dict.fromkeys(["loss", *whole.metrics], 0.0)
+    for rows in torch.arange(4).split(3):
+        signal = {"advantages": batch.signal["advantages"][rows]}
+        some = Batch(batch.completion_mask[rows], signal, batch.totals)
+        part = algorithm.loss(logps[rows], masks.select(rows), some)
+        for name, value in {"loss": part.loss, **part.metrics}.items():
+            total[name] += float(value)
+    assert total == pytest.approx(
+        {"loss": float(whole.loss), **{k: float(v) for k, v in whole.metrics.items()}}
+    )
+    assert total["bound/share"] == 0.5, "4 of the 8 completions of the update"
+    assert total["loss/positive"] + total["loss/negative"] == pytest.approx(total["loss"])
+    assert all(not value.requires_grad for value in whole.metrics.values())
+
+
+@pytest.mark.parametrize(
+    "form, expected",
+    [
+        ("mean", [0.75, -0.25, -0.25, -0.25]),
+        ("mean_std", [0.75 / 0.5001, *[-0.25 / 0.5001] * 3]),
+        ("leave_one_out", [1.0, *[-1 / 3] * 3]),
+    ],
+)
+def test_advantages(form, expected):
+    rewards = torch.tensor([[1.0, 0, 0, 0], [0.1] * 4], dtype=torch.float64)
+    found = SPG(advantage=form).prepare(rewards)["advantages"]
+    assert found.tolist() == pytest.approx([*expected, 0, 0, 0, 0], abs=1e-12)
+    assert (found[4:] == 0).all()
+
+
+@pytest.mark.parametrize("form", ["mean", "mean_std", "leave_one_out"])
+@pytest.mark.parametrize("size", [3, 6, 7, 11])
+def test_groups_of_equal_rewards_have_advantages_of_exactly_zero(form, size):
+    rewards = torch.tensor([[0.1], [1 / 3], [0.7], [-2.3]], dtype=torch.float64).expand(4, size)
+    signal = SPG(advantage=form).prepare(rewards)
+    assert (signal["advantages"] == 0).all() and not SPG().active(signal).any()
+
+
+def test_completions_that_change_nothing_are_not_active():
+    signal = {"advantages": torch.tensor([0.5, 0.0, -0.5])}
+    assert SPG().active(signal).tolist() == [True, False, True]
+    assert SPG(negatives="zero").active(signal).tolist() == [True, False, False]
+
+
+def test_a_group_of_one_is_refused():
+    with pytest.raises(ConfigError, match="--num-generations 2"):
+        SPG().prepare(torch.ones(3, 1))
+
+
+def test_defaults_are_the_paper_s():
+    spg = SPG()
+    assert (spg.negatives, spg.eubo_beta, spg.mix_weight, spg.advantage) == ("mix", 1.5, 0.5, "mean")
+    assert (spg.masking, spg.num_masks, spg.p_mask_prompt, spg.block_length) == ("block", 2, 0.15, 32)
+    assert spg.normalizer == "completions"
+
+
+@pytest.mark.parametrize(
+    "settings, hint",
+    [
+        ({"negatives": "mix", "masking": "trajectory", "p_mask_prompt": 0.0}, "negatives=elbo"),
+        ({"p_mask_prompt": 0.15, "masking": "trajectory"}, "0 for masking=trajectory"),
+        ({"negatives": "eubo", "num_masks": 1}, "num_masks=2"),
+        ({"negatives": "none"}, "zero, elbo, eubo, mix"),
+        ({"advantage": "median"}, "leave_one_out"),
+        ({"normalizer": "sum"}, "completions"),
+        ({"masking": "blocks"}, "block_active"),
+        ({"eubo_beta": 0.5}, "1 or more"),
+        ({"eubo_beta": math.nan}, "1 or more"),
+        ({"mix_weight": 1.5}, "from 0 to 1"),
+        ({"num_masks": 0}, "1 or more"),
+        ({"p_mask_prompt": 1.0}, "0.15"),
+        ({"block_length": 0}, "32"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
+    with pytest.raises(ConfigError) as caught:
+        SPG(**settings)
+    assert hint in str(caught.value) and str(next(iter(settings.values()))) in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"num_masks": 1}, {"masking": "trajectory", "p_mask_prompt": 0.0}])
+def test_the_lower_bound_needs_no_second_context(settings):
+    for negatives in ("zero", "elbo"):
+        algorithm = SPG(negatives=negatives, **settings)
+        rollouts, batch = make_rollouts(LENGTHS, SIZE), make_batch()
+        masks = algorithm.strategy.draw(rollouts, seeded())
+        loss = algorithm.loss(-1.0 * masks.scored, masks, batch)
+        assert loss.loss.isfinite() and "bound/eubo" not in loss.metrics

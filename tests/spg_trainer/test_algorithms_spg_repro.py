@@ -1,0 +1,126 @@
+"""SPG's reference code, written down again step by step from its description, against `spg_repro`."""
+
+import math
+
+import pytest
+import torch
+from tests.common.likelihood_cases import make_rollouts, naive_logps, relative, seeded, tiny_model, whole_gradient
+
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.algorithms.spg_repro import SPGRepro
+from spg_trainer.batch import Batch
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import BlockModuloMasks, accumulate
+
+MASK = 257
+LENGTHS, SIZE = [12, 5, 1, 9], 12
+ADVANTAGES = torch.tensor([0.75, -0.25, 0.0, -0.9], dtype=torch.float64)
+
+
+def case(negatives="mix", num_masks=2, masking="block", beta=1.5):
+    algorithm = SPGRepro(masking, num_masks, 0.15, 4, negatives=negatives, eubo_beta=beta, mix_weight=0.3)
+    rollouts = make_rollouts(LENGTHS, SIZE, [4, 2, 3, 1])
+    masks = algorithm.strategy.draw(rollouts, seeded(7))
+    totals = {"completions": 4.0, "tokens": float(sum(LENGTHS))}
+    return algorithm, rollouts, masks, Batch(rollouts.completion_mask, {"advantages": ADVANTAGES}, totals)
+
+
+def as_the_code_does(logps, rollouts, masks, beta, omega, mode):
+    """Token by token, in probabilities, from what the model was shown; divided by the tokens at hand."""
+    width, total = rollouts.prompt_ids.shape[1], 0.0
+    for b in range(len(rollouts)):
+        n, samples = int(rollouts.completion_mask[b].sum()), masks.input_hidden.shape[1]
+        shown = masks.input_hidden[b, :, width:] & rollouts.completion_mask[b]
+        hidden = [shown[s].nonzero().squeeze(-1).tolist() for s in range(samples)]
+        elbo_bar = (
+            sum(sum(logps[b, s, i] for i in hidden[s]) / len(hidden[s]) for s in range(samples)) / samples
+        )
+        y = {}
+        for s in range(samples):
+            t_hat = len(hidden[s]) / n
+            for i in hidden[s]:
+                y[i] = y.get(i, 0.0) + logps[b, s, i].exp() ** beta / t_hat / samples
+        eubo_bar = sum(value.log() for value in y.values()) / len(y) / beta
+        mix_bar = omega * eubo_bar + (1 - omega) * elbo_bar
+        negative = {"elbo": elbo_bar, "eubo": eubo_bar, "mix": mix_bar, "zero": 0.0 * elbo_bar}[mode]
+        advantage = float(ADVANTAGES[b])
+        total = total - advantage * (elbo_bar if advantage > 0 else negative) * n
+    return total / float(rollouts.completion_mask.sum())
+
+
+def as_vectors(logps, scored, advantages, n, beta, omega, mode):
+    """The same in log space and over whole tensors."""
+    count = scored.sum(-1).clamp_min(1)
+    elbo = ((logps * scored).sum(-1) / count).mean(1)
+    powers = beta * logps - (count / n[:, None]).log()[..., None]
+    y = torch.where(scored, powers, -torch.inf).logsumexp(1) - math.log(logps.shape[1])
+    seen = scored.any(1)
+    eubo = torch.where(seen, y, 0).sum(-1) / (beta * seen.sum(-1).clamp_min(1))
+    negative = {"elbo": elbo, "eubo": eubo, "mix": omega * eubo + (1 - omega) * elbo, "zero": 0 * elbo}[mode]
+    bound = torch.where(advantages > 0, elbo, negative)
+    return -(advantages * bound * n).sum() / n.sum()
+
+
+@pytest.mark.parametrize("masking", ["block", "random"])
+@pytest.mark.parametrize("negatives", ["zero", "elbo", "eubo", "mix"])
+@pytest.mark.parametrize("num_masks", [2, 3])
+def test_loss_and_gradient_are_those_of_the_reference(negatives, masking, num_masks):
+    algorithm, rollouts, masks, batch = case(negatives, num_masks, masking)
+    model = tiny_model()
+    logps = naive_logps(model, rollouts, masks, MASK)
+    direct = as_the_code_does(logps, rollouts, masks, 1.5, 0.3, negatives)
+    direct.backward()
+    expected = whole_gradient(model)
+    model.zero_grad(set_to_none=True)
+    found = accumulate(
+        model, rollouts, masks, lambda x: algorithm.loss(x, masks, batch), mask_id=MASK, live=1
+    )
+    assert float(found.loss) == pytest.approx(float(direct.detach()), rel=1e-12)
+    assert relative(whole_gradient(model), expected) < 1e-8
+    n = batch.length.double()
+    vectors = as_vectors(logps.detach(), masks.scored, ADVANTAGES, n, 1.5, 0.3, negatives)
+    assert float(vectors) == pytest.approx(float(direct.detach()), rel=1e-12)
+
+
+def test_it_is_spg_with_block_masks_and_tokens_but_for_the_draw_of_blocks():
+    """3.4.1 and 3.4.3: means times length over all tokens are the sums that `normalizer=tokens` divides."""
+    algorithm, _, masks, batch = case()
+    same = SPG("block", 2, 0.15, 4, eubo_beta=1.5, mix_weight=0.3, normalizer="tokens")
+    logps = -3 * torch.rand(masks.scored.shape, dtype=torch.float64) * masks.scored
+    assert float(algorithm.loss(logps, masks, batch).loss) == pytest.approx(
+        float(same.loss(logps, masks, batch).loss), rel=1e-12
+    )
+    assert isinstance(algorithm.strategy, BlockModuloMasks)
+
+
+def test_the_divisor_is_that_of_the_whole_update_not_of_the_micro_batch():
+    algorithm, _, masks, batch = case()
+    logps = -1.0 * masks.scored
+    whole = algorithm.loss(logps, masks, batch).loss
+    parts = [
+        algorithm.loss(
+            logps[rows],
+            masks.select(rows),
+            Batch(batch.completion_mask[rows], {"advantages": ADVANTAGES[rows]}, batch.totals),
+        ).loss
+        for rows in torch.arange(4).split(1)
+    ]
+    assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-6)
+
+
+def test_improbable_tokens_are_kept_where_the_reference_loses_them():
+    """Its powers underflow and the token counts as not hidden; here loss and gradient stay finite and count it."""
+    algorithm, _, masks, batch = case("eubo")
+    logps = (-200.0 * masks.scored).requires_grad_()
+    loss = algorithm.loss(logps, masks, batch).loss
+    (gradient,) = torch.autograd.grad(loss, logps)
+    assert loss.isfinite() and gradient.isfinite().all()
+    assert torch.equal(gradient[1] != 0, masks.scored[1])
+
+
+def test_forms_that_the_reference_lacks_are_refused():
+    for settings in ({"masking": "trajectory"}, {"masking": "block_active"}, {"normalizer": "length"}):
+        with pytest.raises(ConfigError, match="expected one of"):
+            SPGRepro(**settings)
+    with pytest.raises(ConfigError, match="num_masks=2"):
+        SPGRepro(num_masks=1)

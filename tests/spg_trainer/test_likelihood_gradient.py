@@ -1,0 +1,220 @@
+"""logps of a real model, and the constant-memory gradient against plain autograd."""
+
+import pytest
+import torch
+from tests.common.likelihood_cases import make_rollouts, naive_logps, relative, seeded, tiny_model, whole_gradient
+
+import spg_trainer.likelihood.logps as logps_module
+from spg_trainer.algorithms import Loss
+from spg_trainer.likelihood import (
+    ActiveBlockMasks,
+    BlockMasks,
+    RandomMasks,
+    accumulate,
+    elbo,
+    eubo,
+    token_logps,
+)
+
+MASK = 257
+LENGTHS, SIZE, PROMPTS = [9, 4, 1, 7], 9, [4, 2, 3, 1]
+
+
+def case(dtype=torch.float64, num_masks=3, strategy=RandomMasks, device="cpu", **settings):
+    rollouts = make_rollouts(LENGTHS, SIZE, PROMPTS, device=device)
+    masks = strategy(num_masks, 0.2, **settings).draw(rollouts, seeded())
+    return tiny_model(dtype).to(device), rollouts, masks
+
+
+def spg_like(masks, scale=(1.0, -0.5, 0.3, -1.2)):
+    """A loss that couples the masks of a completion, as EUBO does."""
+
+    def loss_fn(logps):
+        lower, upper = elbo(logps, masks), eubo(logps, masks, 1.5)
+        value = (logps.new_tensor(scale)[: len(lower)] * (lower + upper)).sum()
+        return Loss(value, {"lower": lower.sum()})
+
+    return loss_fn
+
+
+def plain_gradient(model, rollouts, masks, loss_fn):
+    model.zero_grad(set_to_none=True)
+    loss_fn(naive_logps(model, rollouts, masks, MASK)).loss.backward()
+    return whole_gradient(model)
+
+
+def two_pass_gradient(model, rollouts, masks, loss_fn, live, chunk_rows=None):
+    model.zero_grad(set_to_none=True)
+    accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, live=live, chunk_rows=chunk_rows)
+    return whole_gradient(model)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_logps_are_those_of_the_whole_softmax_at_scored_positions_only(dtype, tolerance):
+    model, rollouts, masks = case(dtype)
+    expected = naive_logps(model, rollouts, masks, MASK).detach()
+    found = token_logps(model, rollouts, masks, slice(None), MASK, 5)
+    assert found.dtype == dtype and found.shape == masks.scored.shape
+    assert torch.allclose(found, expected, atol=tolerance)
+    assert (found[~masks.scored] == 0).all() and (found[masks.scored] < 0).all()
+    assert torch.allclose(
+        token_logps(model, rollouts, masks, slice(1, 2), MASK), expected[:, 1:2], atol=tolerance
+    )
+
+
+def test_logps_of_a_bfloat16_model_are_float32():
+    model, rollouts, masks = case(torch.bfloat16)
+    found = token_logps(model, rollouts, masks, slice(None), MASK)
+    assert found.dtype == torch.float32 and found.isfinite().all()
+
+
+def test_logps_are_differentiable_as_they_stand():
+    model, rollouts, masks = case()
+    loss_fn = spg_like(masks)
+    expected = plain_gradient(model, rollouts, masks, loss_fn)
+    model.zero_grad(set_to_none=True)
+    loss_fn(token_logps(model, rollouts, masks, slice(None), MASK, 7)).loss.backward()
+    assert relative(whole_gradient(model), expected) < 1e-12
+
+
+STRATEGIES = [(RandomMasks, {}), (BlockMasks, {"block_length": 4}), (ActiveBlockMasks, {"block_length": 4})]
+
+
+@pytest.mark.parametrize("strategy, settings", STRATEGIES, ids=lambda v: getattr(v, "__name__", ""))
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_one_pass_two_passes_and_plain_autograd_agree(dtype, tolerance, strategy, settings, device):
+    model, rollouts, masks = case(dtype, 4, strategy, device, **settings)
+    loss_fn = spg_like(masks)
+    expected = plain_gradient(model, rollouts, masks, loss_fn)
+    for live in (1, 2, 3, 4, 9):
+        found = two_pass_gradient(model, rollouts, masks, loss_fn, live, chunk_rows=6)
+        assert relative(found, expected) < tolerance, live
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_micro_batches_add_up_to_the_whole(dtype, tolerance):
+    model, rollouts, masks = case(dtype)
+    scale = (1.0, -0.5, 0.3, -1.2)
+    whole = two_pass_gradient(model, rollouts, masks, spg_like(masks), live=3)
+    for size in (1, 2, 3):
+        model.zero_grad(set_to_none=True)
+        loss = lower = 0.0
+        for rows in torch.arange(4).split(size):
+            some = masks.select(rows)
+            loss_fn = spg_like(some, scale[int(rows[0]) :])
+            result = accumulate(model, rollouts.select(rows), some, loss_fn, mask_id=MASK, live=1)
+            loss, lower = loss + float(result.loss), lower + float(result.metrics["lower"])
+        assert relative(whole_gradient(model), whole) < tolerance
+        once = spg_like(masks)(naive_logps(model, rollouts, masks, MASK).detach())
+        assert [loss, lower] == pytest.approx([float(once.loss), float(once.metrics["lower"])], rel=1e-5)
+
+
+def test_gradients_add_to_what_is_there_and_results_carry_no_graph():
+    model, rollouts, masks = case()
+    once = two_pass_gradient(model, rollouts, masks, spg_like(masks), live=1)
+    result = accumulate(model, rollouts, masks, spg_like(masks), mask_id=MASK, live=1)
+    assert relative(whole_gradient(model), 2 * once) < 1e-12
+    assert not result.loss.requires_grad and not result.metrics["lower"].requires_grad
+
+
+def count_sequences(monkeypatch, model):
+    """How many sequences go through the model, with and without a graph."""
+    import spg_trainer.models.load as load
+
+    seen, original = {"graph": 0, "no graph": 0, "largest graph": 0}, load.hidden_states
+
+    def counted(model, input_ids, attention_mask=None, **keep):
+        graph = torch.is_grad_enabled()
+        seen["graph" if graph else "no graph"] += len(input_ids)
+        if graph:
+            seen["largest graph"] = max(seen["largest graph"], len(input_ids))
+        return original(model, input_ids, attention_mask, **keep)
+
+    monkeypatch.setattr(load, "hidden_states", counted)
+    return seen
+
+
+@pytest.mark.parametrize("live, graph, no_graph", [(3, 12, 0), (1, 12, 8), (2, 12, 4)])
+def test_early_masks_go_through_the_model_twice_and_the_last_once(monkeypatch, live, graph, no_graph):
+    model, rollouts, masks = case()
+    seen = count_sequences(monkeypatch, model)
+    two_pass_gradient(model, rollouts, masks, spg_like(masks), live)
+    assert seen == {"graph": graph, "no graph": no_graph, "largest graph": min(live, 3) * 4}
+
+
+def test_completions_without_a_coefficient_are_not_sent_through_again(monkeypatch):
+    model, rollouts, masks = case()
+    loss_fn = spg_like(masks, (1.0, 0.0, 0.0, -1.0))
+    expected = plain_gradient(model, rollouts, masks, loss_fn)
+    seen = count_sequences(monkeypatch, model)
+    assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, live=1), expected) < 1e-12
+    assert seen["graph"] == 4 + 2 * 2
+
+
+def test_a_loss_that_ignores_the_logps_leaves_no_gradient():
+    model, rollouts, masks = case()
+    result = accumulate(
+        model, rollouts, masks, lambda logps: Loss(torch.tensor(2.0), {}), mask_id=MASK, live=1
+    )
+    assert float(result.loss) == 2.0 and all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("frozen", ["head", "body"])
+def test_frozen_parts_get_no_gradient_and_the_rest_the_same(frozen):
+    model, rollouts, masks = case()
+    loss_fn = spg_like(masks)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(("lm_head" in name) == (frozen == "body"))
+    expected = plain_gradient(model, rollouts, masks, loss_fn)
+    for live in (1, 3):
+        assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, live), expected) < 1e-12
+    assert (model.get_output_embeddings().weight.grad is None) == (frozen == "head")
+
+
+def test_a_head_tied_to_the_embeddings_gets_both_gradients():
+    model, rollouts, masks = case()
+    model.get_output_embeddings().weight = model.get_input_embeddings().weight
+    loss_fn = spg_like(masks)
+    expected = plain_gradient(model, rollouts, masks, loss_fn)
+    assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, live=1), expected) < 1e-12
+
+
+def test_a_bfloat16_model_gets_bfloat16_gradients_near_the_exact_ones():
+    model, rollouts, masks = case(torch.bfloat16)
+    found = two_pass_gradient(model, rollouts, masks, spg_like(masks), live=1)
+    exact = two_pass_gradient(model.double(), rollouts, masks, spg_like(masks), live=3)
+    assert found.dtype == torch.bfloat16 and relative(found.double(), exact) < 0.03
+
+
+def test_both_passes_see_the_same_dropout(device):
+    """The coefficients of a copy and its backward pass must come from the same noise."""
+    model, rollouts, masks = case(device=device)
+    model.model.norm = torch.nn.Sequential(model.model.norm, torch.nn.Dropout(0.5))
+    model.train()
+    fixed = torch.linspace(0.1, 2, SIZE, dtype=torch.float64, device=device)
+
+    def loss_fn(logps):
+        return Loss((logps * fixed).exp().sum(), {})
+
+    seen, original = [], logps_module.scored_states
+
+    def recorded(model, batch):
+        states = original(model, batch)
+        seen.append(states.detach().clone())
+        return states
+
+    with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spg_trainer.likelihood.gradient.scored_states", recorded)
+        torch.manual_seed(0)
+        two_pass_gradient(model, rollouts, masks, loss_fn, live=1)
+        after = torch.rand(1, device=device)
+        torch.manual_seed(0)
+        rows, samples = torch.arange(4, device=device), torch.zeros(4, dtype=torch.int64, device=device)
+        for _ in range(3):
+            original(model, logps_module.sequences(rollouts, masks, rows, samples, MASK))
+        assert torch.equal(torch.rand(1, device=device), after), (
+            "the second pass leaves the generators as they were"
+        )
+    first, second, _, first_again, second_again = seen
+    assert torch.equal(first, first_again) and torch.equal(second, second_again)
+    assert (first == 0).any() and not torch.equal(first == 0, second[: len(first)] == 0)

@@ -1,0 +1,63 @@
+"""What masking strategies refuse, with a remedy that works, and where there is no upper bound."""
+
+import pytest
+from tests.common.likelihood_cases import make_rollouts, seeded
+
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import (
+    ActiveBlockMasks,
+    BlockMasks,
+    BlockModuloMasks,
+    RandomMasks,
+    TrajectoryMasks,
+)
+from spg_trainer.rollout import Sampling
+
+
+@pytest.mark.parametrize(
+    "size, block_length, num_masks, remedy",
+    [
+        (20, 20, 2, "--block-length 10 --diffusion-steps 20"),
+        (20, 10, 3, "--block-length 5 --diffusion-steps 20 or --algorithm-args num_masks=2"),
+        (7, 7, 2, "--block-length 1 --diffusion-steps 7"),
+        (2, 1, 3, "--algorithm-args num_masks=2"),
+    ],
+)
+def test_modulo_blocks_need_as_many_blocks_as_masks_and_say_what_works(size, block_length, num_masks, remedy):
+    strategy = BlockModuloMasks(num_masks, 0.0, block_length)
+    with pytest.raises(ConfigError) as caught:
+        strategy.check(size)
+    assert str(caught.value).endswith(f"use {remedy}") and f"num_masks={num_masks}" in str(caught.value)
+    with pytest.raises(ConfigError, match="num_masks"):
+        strategy.draw(make_rollouts([1, size], size), seeded())
+    words = remedy.split()
+    if words[0] == "--block-length":
+        Sampling(size, int(words[1]), int(words[3])).check()
+        BlockModuloMasks(num_masks, 0.0, int(words[1])).check(size)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        RandomMasks(9),
+        BlockMasks(9, 0.0, 4),
+        BlockModuloMasks(2, 0.0, 4),
+        ActiveBlockMasks(9),
+        TrajectoryMasks(9),
+    ],
+    ids=lambda strategy: type(strategy).__name__,
+)
+def test_completions_of_any_size_pass_where_there_are_blocks_enough(strategy):
+    for size in (5, 8, 64):
+        assert strategy.check(size) is None
+
+
+def test_a_block_of_one_token_has_one_context_and_no_upper_bound():
+    rollouts = make_rollouts([5], 6)
+    masks = ActiveBlockMasks(4, 0.0, 1).draw(rollouts, seeded())
+    assert (masks.input_hidden == masks.input_hidden[:, :1]).all() and (masks.weight.sum(-1) == 1).all()
+    assert not ActiveBlockMasks(4, 0.0, 1).has_eubo and ActiveBlockMasks(4, 0.0, 2).has_eubo
+    assert BlockMasks(2, 0.0, 1).has_eubo  # scores later blocks, too, so that tokens meet in other contexts
+    with pytest.raises(ConfigError, match="one context only"):
+        SPG(masking="block_active", block_length=1)

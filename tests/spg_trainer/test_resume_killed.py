@@ -1,0 +1,140 @@
+"""`kill -9` at any moment, then `--resume auto`: real processes, and the end is that of an undisturbed run."""
+
+import logging
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.common.trainer_cases import assert_equal_runs, child_environment, rows, save_tiny, small_config
+
+from spg_trainer import checkpoint, files
+from spg_trainer.settings import to_yaml
+
+STEPS = 8
+
+
+class Victim:
+    """A training process, watched through its run folder and the marks its task leaves."""
+
+    def __init__(self, config_file, folder, marks):
+        shutil.rmtree(marks, ignore_errors=True)
+        marks.mkdir()
+        self.folder, self.marks, self.born = folder, marks, time.monotonic()
+        command = ["--config", str(config_file), "--output-dir", str(folder), "--resume", "auto"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "spg_trainer", *command],
+            env=child_environment(LETTERS_MARKS=str(marks)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def wait_for(self, happened, limit=200):
+        """Until `happened()`; what the process said is the error if it ends before."""
+        end = time.monotonic() + limit
+        while not happened():
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < end, "nothing happened"
+            time.sleep(0.001)
+
+    def training_with(self, count):
+        """Whether at least `count` rows are written, and the process has begun to train (and cut the old ones)."""
+        return (self.marks / "problem").exists() and self.lines() >= count
+
+    def lines(self):
+        file = self.folder / "metrics.jsonl"
+        return file.read_bytes().count(b"\n") if file.exists() else 0
+
+    def marked(self, name):
+        """When the task was last asked for this."""
+        file = self.marks / name
+        return file.stat().st_mtime_ns if file.exists() else 0
+
+    def kill(self, delay):
+        time.sleep(delay)
+        assert self.process.poll() is None, self.process.communicate()[0]
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+        assert self.process.returncode == -signal.SIGKILL
+
+
+def kill_in_start(victim, rng, times):
+    victim.kill(rng.uniform(0.1, 0.9) * times["start"])
+
+
+def kill_in_rollout(victim, rng, times):
+    victim.wait_for(lambda: victim.training_with(1))
+    before = victim.marked("problem")
+    victim.wait_for(lambda: victim.marked("problem") > before)
+    victim.kill(rng.uniform(0.1, 0.9) * times["rollout"])
+
+
+def kill_in_update(victim, rng, times):
+    victim.wait_for(lambda: victim.training_with(3))
+    before = victim.marked("score")
+    victim.wait_for(lambda: victim.marked("score") > before)
+    victim.kill(rng.uniform(0.1, 0.9) * times["update"])
+
+
+def kill_in_save(victim, rng, times):
+    aside = victim.folder / "checkpoints"
+    victim.wait_for(lambda: victim.training_with(5) and any(aside.glob(".step-*.tmp")))
+    victim.kill(rng.uniform(0, 0.01))
+
+
+def kill_at_the_end(victim, rng, times):
+    victim.wait_for(lambda: victim.training_with(STEPS))
+    victim.kill(rng.uniform(0, 0.2))
+
+
+KILLS = (kill_in_start, kill_in_rollout, kill_in_update, kill_in_save, kill_at_the_end)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_killed_five_times_ends_like_one_never_interrupted(tmp_path):
+    model = save_tiny(tmp_path / "model", hidden_size=64, layers=2, heads=4, ffn=128)
+    config = small_config(
+        None,
+        model=model,
+        max_completion_length=32,
+        block_length=16,
+        diffusion_steps=32,
+        max_steps=STEPS,
+        num_iterations=2,
+        save_steps=2,
+        num_generations=8,
+        per_device_batch_size=4,
+        learning_rate=1e-3,
+    )
+    file = tmp_path / "settings.yaml"
+    file.write_text(to_yaml(config))
+
+    whole = Victim(file, tmp_path / "whole", tmp_path / "marks")
+    whole.wait_for(lambda: whole.marked("problem"))
+    times = {"start": time.monotonic() - whole.born}
+    said = whole.process.communicate(timeout=300)[0]
+    assert whole.process.returncode == 0, said
+    timings = rows(tmp_path / "whole" / "timings.jsonl")
+    for name in ("rollout", "update"):
+        times[name] = min(row[name] for row in timings)
+
+    rng, folder, seen = random.Random(2026), tmp_path / "run", []
+    for kill in KILLS:
+        victim = Victim(file, folder, tmp_path / "marks")
+        kill(victim, rng, times)
+        assert not (folder / "summary.json").exists()
+        for place in (folder / "checkpoints").glob("step-*"):
+            assert files.defect(place) is None, place
+        newest = checkpoint.latest_complete(folder) if folder.exists() else None
+        seen.append((kill.__name__, victim.lines(), newest and newest.name))
+    last = Victim(file, folder, tmp_path / "marks")
+    said = last.process.communicate(timeout=300)[0]
+    assert last.process.returncode == 0, said
+    assert "Continuing" in said, seen
+    assert_equal_runs(folder, tmp_path / "whole")
+    logging.getLogger(__name__).info("killed at %s with %s", seen, times)

@@ -1,0 +1,163 @@
+"""The gradient of an update depends neither on the micro-batch, nor on the passes, nor on the processes."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from tests.common.likelihood_cases import naive_logps, relative
+from tests.common.process_cases import (
+    DTYPES,
+    NORMALIZERS,
+    gradient_config,
+    half_dull,
+    loop_config,
+    one_step,
+    two_processes,
+)
+from tests.common.trainer_cases import change, rows, small_config, weights
+
+from spg_trainer.batch import Batch
+from spg_trainer.run import start
+from spg_trainer.seeding import numpy_generator
+from spg_trainer.train import collect, train
+
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
+PLACES = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """New run folders."""
+    root = tmp_path_factory.mktemp("runs")
+    return lambda: root / str(next(PLACES))
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """(dtype, normalizer) -> gradient and metrics of one process in one pass over everything, half of it dull."""
+    return {
+        key: one_step(gradient_config(place(), *key, per_device_batch_size=16))
+        for key in itertools.product(DTYPES, NORMALIZERS)
+    }
+
+
+def assert_equal_metrics(found, expected, dtype):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=10 * TOLERANCE[dtype], abs=TOLERANCE[dtype]), name
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 2, 4, 6])
+def test_micro_batches_and_passes_give_the_gradient_of_the_whole(place, whole, size, dtype, normalizer):
+    """8 completions of 2 masks: one at a time in two passes and in one, two at a time, three and the rest."""
+    found, metrics = one_step(gradient_config(place(), dtype, normalizer, per_device_batch_size=size))
+    expected, metrics_of_whole = whole[dtype, normalizer]
+    assert found.dtype == getattr(torch, dtype) and float(found.norm()) > 1e-3
+    assert relative(found, expected) < TOLERANCE[dtype]
+    assert_equal_metrics(metrics, metrics_of_whole, dtype)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_two_passes_take_several_completions_at_once(place, size):
+    """Four masks do not fit below 4, so the limit counts completions, each with one live mask."""
+    settings = {"num_masks": 4, "masking": "block_active", "block_length": 4}
+    results = [
+        one_step(
+            gradient_config(place(), "float64", "length", algorithm_args=settings, per_device_batch_size=n)
+        )
+        for n in (64, size)
+    ]
+    assert relative(results[1][0], results[0][0]) < 1e-10
+    assert_equal_metrics(results[1][1], results[0][1], "float64")
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two_processes_give_the_gradient_of_one(whole, dtype, normalizer):
+    """The second has no signal at all, and its completions and prompts have other lengths."""
+    expected, metrics_of_one = whole[dtype, normalizer]
+    for rank in (0, 1):
+        found, metrics = torch.load(two_processes() / f"rank-{rank}.pt")[f"{dtype}-{normalizer}"]
+        assert relative(found, expected) < TOLERANCE[dtype], rank
+        assert_equal_metrics(metrics, metrics_of_one, dtype)
+
+
+def test_the_case_is_what_it_says(place):
+    run = start(gradient_config(place(), "float64", "tokens"), quiet=True)
+    scored = collect(run, 0)
+    run.folder.release()
+    lengths = scored.rollouts.completion_mask.sum(-1)
+    assert len(set(lengths[8:].tolist())) > 2 and len(set(lengths[:8].tolist())) > 2
+    assert len(set(scored.rollouts.prompt_mask.sum(-1).tolist())) > 1
+    assert (scored.rewards[8:] == 0).all() and (scored.rewards[:8].reshape(2, 4).std(1) > 0).all()
+    assert set(scored.index[8:].tolist()) == {int(i) for i in half_dull().split(",")}
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+def test_the_gradient_is_that_of_plain_autograd_over_every_completion(place, whole, normalizer):
+    """Nothing skipped, nothing cut: whole softmax, all rows at once, masks keyed by problem and generation."""
+    run = start(gradient_config(place(), "float64", normalizer), quiet=True)
+    scored = collect(run, 0)
+    run.folder.release()
+
+    def streams(row, mask):
+        key = (0, int(scored.index[row]), int(scored.generation[row]), 0, mask)
+        return numpy_generator(0, "masks", *key)
+
+    masks = run.algorithm.strategy.draw(scored.rollouts, streams)
+    groups = torch.from_numpy(scored.rewards).view(4, 4)
+    totals = {"completions": 16.0, "tokens": float(scored.rollouts.completion_mask.sum())}
+    batch = Batch(scored.rollouts.completion_mask, run.algorithm.prepare(groups), totals)
+    logps = naive_logps(run.policy.model, scored.rollouts, masks, run.policy.mask_id)
+    loss = run.algorithm.loss(logps, masks, batch)
+    loss.loss.backward()
+    expected = torch.cat([p.grad.flatten() for p in run.parameters])
+    found, metrics = whole["float64", normalizer]
+    assert relative(found, expected) < 1e-10
+    assert metrics["loss"] == pytest.approx(loss.loss.item(), rel=1e-10)
+    assert metrics["grad_norm"] == pytest.approx(float(expected.norm()), rel=1e-10)
+
+
+def test_skipped_groups_count_in_the_totals(place):
+    """Making half of the groups dull takes their share of the gradient away and rescales nothing."""
+    config = gradient_config(place(), "float64", "tokens")
+    dull, _ = one_step(config)
+    first = half_dull()
+    second = ",".join(str(i) for i in range(8) if str(i) not in first.split(","))
+    rest, _ = one_step(change(config, env_args={"dull": second}, output_dir=str(place())))
+    both, _ = one_step(change(config, env_args={}, output_dir=str(place())))
+    assert relative(dull + rest, both) < 1e-10
+
+
+def test_a_process_without_signal_takes_part_when_old_logps_are_asked_for(place):
+    config = small_config(
+        place(),
+        dtype="float64",
+        max_grad_norm=1e9,
+        env_args={"dull": half_dull()},
+        algorithm="probe",
+        algorithm_args={},
+    )
+    expected, _ = one_step(config)
+    found = torch.load(two_processes() / "rank-1.pt")
+    assert found["active"] == []
+    assert relative(found["probe"][0], expected) < 1e-10
+
+
+def test_a_whole_run_of_two_processes_is_that_of_one(place):
+    """Float64, two updates a step; the folder is written once, by the first process."""
+    folder, alone = two_processes() / "loop", place()
+    train(loop_config(alone), quiet=True)
+    for found, expected in zip(rows(folder / "metrics.jsonl"), rows(alone / "metrics.jsonl"), strict=True):
+        assert_equal_metrics(found, expected, "float64")
+    for name, tensor in weights(alone / "model").items():
+        assert torch.allclose(weights(folder / "model")[name], tensor, rtol=1e-8, atol=1e-10), name
+    assert np.array_equal(
+        [row["completion"] for row in rows(folder / "samples" / "step-000002.jsonl")],
+        [row["completion"] for row in rows(alone / "samples" / "step-000002.jsonl")],
+    )
+    names = {path.relative_to(folder) for path in folder.rglob("*")}
+    assert names == {path.relative_to(alone) for path in alone.rglob("*")}

@@ -1,0 +1,203 @@
+"""What a run leaves behind: samples, a summary, models that open, adapters."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tests.common.process_cases import run_processes
+from tests.common.trainer_cases import (
+    ENV,
+    EVALUATION,
+    LORA,
+    PROBLEMS,
+    Letters,
+    adam_state,
+    finished_run,
+    rows,
+    same_weights,
+    saved_steps,
+    small_config,
+    step,
+    tiny_folder,
+    weights,
+)
+
+from spg_trainer import checkpoint
+from spg_trainer.cli import parse
+from spg_trainer.config import EvalCommand
+from spg_trainer.eval_command import evaluate_lengths
+from spg_trainer.evaluate import evaluate
+from spg_trainer.models import load_model
+from spg_trainer.settings import to_yaml
+from spg_trainer.train import train
+
+
+@pytest.fixture(scope="module")
+def finished():
+    """A run of three steps that kept all its checkpoints, and its summary; read only."""
+    return finished_run()
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    """The same with LoRA adapters and dropout."""
+    folder = tmp_path_factory.mktemp("adapted") / "run"
+    train(small_config(folder, **LORA, lora_dropout=0.3, save_steps=2), quiet=True)
+    return folder
+
+
+def test_samples_hold_what_was_asked_written_and_earned(finished):
+    found = rows(finished[0] / "samples" / "step-000002.jsonl")
+    assert len(found) == 16
+    env = Letters("train")
+    for sample in found:
+        assert set(sample) == {
+            *("step", "env", "task", "index", "generation", "prompt", "completion", "rewards", "reward"),
+            *("advantage", "correct", "reason", "extracted", "reveal_step", "wanted"),
+        }
+        problem = env.problem(sample["index"])
+        score = env.score(problem, sample["completion"])
+        assert sample["prompt"] == problem.prompt and sample["wanted"] == 0.3
+        assert sample["rewards"] == score.rewards and sample["reason"] == score.reason
+        assert sample["reward"] == pytest.approx(0.5 * score.rewards["correct"] + score.rewards["letters"])
+        assert sample["correct"] is (score.rewards["correct"] == 1) and sample["extracted"] == score.extracted
+        assert (sample["step"], sample["env"], sample["task"]) == (2, "letters", "letters")
+        assert len(sample["reveal_step"]) == 10 and max(sample["reveal_step"]) < 6
+    groups = np.array([sample["reward"] for sample in found]).reshape(4, 4)
+    advantages = np.array([sample["advantage"] for sample in found]).reshape(4, 4)
+    assert np.allclose(advantages, groups - groups.mean(1, keepdims=True))
+    assert [sample["generation"] for sample in found] == [0, 1, 2, 3] * 4
+    row = rows(finished[0] / "metrics.jsonl")[1]
+    assert row["reward"] == pytest.approx(groups.mean()) and row["reward_std"] == pytest.approx(
+        groups.std(1).mean()
+    )
+    assert row["correct"] == np.mean([sample["correct"] for sample in found])
+
+
+def test_the_summary_says_how_it_went(finished):
+    folder, summary = finished
+    assert summary == json.loads((folder / "summary.json").read_text())
+    for moment in ("before", "after"):
+        result = summary[f"eval_{moment}"]
+        assert 0 <= result["low"] <= result["correct"] <= result["high"] <= 1 and result["n"] == 4
+        assert result["settings"]["split"] == "test" and result["settings"]["temperature"] == 0
+        assert len(rows(folder / "eval" / f"{moment}.jsonl")) == 4
+    assert (summary["steps"], summary["updates"], summary["seed"], summary["env"]) == (3, 3, 0, "letters")
+    assert summary["gain"] == summary["eval_after"]["correct"] - summary["eval_before"]["correct"]
+    assert 0 < summary["seconds"] < 300
+    assert {"python", "torch", "transformers", "spg-trainer", "numpy"} <= summary["versions"].keys()
+    on_the_way = json.loads((folder / "eval" / "step-000002.json").read_text())
+    assert on_the_way["settings"]["split"] == "validation" and on_the_way["n"] == 4
+    timings = rows(folder / "timings.jsonl")
+    assert [row["step"] for row in timings] == [1, 2, 3] and all(row["rollout"] > 0 for row in timings)
+
+
+def test_the_last_lines_say_what_was_gained_and_what_to_type(tmp_path, capsys):
+    folder = tmp_path / "run"
+    train(small_config(folder, max_steps=1, board_steps=1))
+    said = capsys.readouterr().out
+    board = Letters("train").problem(rows(folder / "samples" / "step-000001.jsonl")[0]["index"]).prompt
+    assert "train letters" in said and board
+    last = said.strip().splitlines()[-4:]
+    assert "letters: solved rate on 4 test problems" in last[0] and "after 1 steps" in last[0]
+    assert str(folder) in last[1] and f"--model {folder}" in last[2] and f"--resume {folder}" in last[3]
+
+
+def assert_opens(folder, expected_rows):
+    """As Auto classes read it, as `load_model` reads it: the same logits, and it can be evaluated."""
+    from transformers import AutoModel, AutoModelForMaskedLM
+
+    ids = torch.arange(40, 60)[None]
+    policy = load_model(str(folder), device="cpu")
+    with torch.no_grad():
+        expected = policy.model(input_ids=ids).logits
+        for auto in (AutoModel, AutoModelForMaskedLM):
+            assert torch.equal(auto.from_pretrained(folder).eval()(input_ids=ids).logits, expected)
+    assert evaluate(policy, ENV, EVALUATION).n == expected_rows
+
+
+def test_every_checkpoint_and_the_model_open_as_models(finished):
+    folder, _ = finished
+    assert saved_steps(folder) == [1, 2, 3]
+    for place in (step(folder, 1), step(folder, 3), folder / "model"):
+        assert_opens(place, PROBLEMS)
+        recorded = json.loads((place / "environment.json").read_text())
+        assert recorded["env"] == ENV and recorded["preset"] == "tiny"
+        assert recorded["rollout"]["max_completion_length"] == 10
+    assert same_weights(step(folder, 3), folder / "model") and not same_weights(
+        step(folder, 1), folder / "model"
+    )
+
+
+def test_the_eval_command_reads_a_run_folder_and_agrees_with_its_evaluation(finished):
+    folder, summary = finished
+    command = parse(EvalCommand, ["--model", str(folder), "--device", "cpu", "--num-problems", "4"], "eval")
+    assert command.env == ENV and command.max_completion_length == (10,)
+    found = evaluate_lengths(command, quiet=True)[10]
+    assert (
+        found.settings == summary["eval_after"]["settings"]
+        and found.correct == summary["eval_after"]["correct"]
+    )
+    assert [row["completion"] for row in found.rows] == [
+        row["completion"] for row in rows(folder / "eval" / "after.jsonl")
+    ]
+    assert (folder / "eval" / "letters-test-10.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_command_line_in_two_processes_leaves_one_folder_and_says_it_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "settings.yaml"
+    file.write_text(to_yaml(small_config(None)))
+    program = "import sys; from spg_trainer.cli import main; sys.exit(main(sys.argv[1:]))"
+    said = run_processes(program, ["--config", str(file)])
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert json.loads((folder / "summary.json").read_text())["processes"] == 2
+    assert "letters: solved rate on 4 test problems" in said[0] and said[1].strip() == ""
+
+
+# Adapters.
+
+
+def test_a_lora_run_trains_its_adapters_only(adapted):
+    from peft import PeftModel
+    from transformers import AutoModelForMaskedLM
+
+    base = AutoModelForMaskedLM.from_pretrained(tiny_folder())
+    ids = torch.arange(40, 60)[None]
+    with torch.no_grad():
+        before = base.eval()(input_ids=ids).logits
+        for place in (step(adapted, 2), step(adapted, 3), adapted / "model"):
+            opened = PeftModel.from_pretrained(
+                AutoModelForMaskedLM.from_pretrained(tiny_folder()), place
+            ).eval()
+            policy = load_model(str(place), device="cpu")
+            assert torch.equal(opened(input_ids=ids).logits, policy.model(input_ids=ids).logits)
+            assert not torch.equal(opened(input_ids=ids).logits, before)
+            with opened.disable_adapter():
+                assert torch.equal(opened(input_ids=ids).logits, before)
+            assert all(".lora_" in name for name in weights(place))
+    names = weights(adapted / "model")
+    assert len(adam_state(step(adapted, 3))) == 3 * len(names)
+    assert evaluate(load_model(str(adapted), device="cpu"), ENV, EVALUATION).n == PROBLEMS
+
+
+def test_dropout_is_drawn_from_the_seed(tmp_path, adapted):
+    torch.manual_seed(77)
+    train(small_config(tmp_path / "again", **LORA, lora_dropout=0.3), quiet=True)
+    train(small_config(tmp_path / "none", **LORA), quiet=True)
+    metrics = [
+        (folder / "metrics.jsonl").read_bytes() for folder in (adapted, tmp_path / "again", tmp_path / "none")
+    ]
+    assert metrics[0] == metrics[1] != metrics[2]
+    assert same_weights(adapted / "model", tmp_path / "again" / "model")
+    first = [json.loads(text.splitlines()[0]) for text in (metrics[0], metrics[2])]
+    assert first[0]["reward"] == first[1]["reward"], "completions are sampled without dropout"
+    assert first[0]["grad_norm"] != first[1]["grad_norm"]
+
+
+def test_a_run_can_go_on_from_the_adapter_of_another(tmp_path, adapted):
+    train(small_config(tmp_path / "run", max_steps=1, model=adapted / "model"), quiet=True)
+    assert not same_weights(adapted / "model", tmp_path / "run" / "model")
+    assert checkpoint.latest_complete(tmp_path / "run") == step(tmp_path / "run", 1)

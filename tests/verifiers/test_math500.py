@@ -1,0 +1,290 @@
+"""MATH verdicts: notations and their near misses, modes, real and hostile completions, answers by construction."""
+
+import builtins
+import gzip
+import json
+import random
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.common.math_cases import CASES
+from tests.common.math_near_misses import REJECTED
+from tests.common.math_pairs import ACCEPTED
+
+import verifiers.math500
+from verifiers import InvalidReferenceError, Reason, Tier, verify, verify_batch
+
+
+def boxed(answer: str) -> str:
+    return f"so\n</reasoning>\n<answer>\n\\boxed{{{answer}}}\n</answer><|eot_id|>"
+
+
+def judged(answer: str, gold: str, mode: str = "lenient"):
+    return verify("math500", boxed(answer), answer=gold, mode=mode)
+
+
+@pytest.fixture
+def no_cas(monkeypatch: pytest.MonkeyPatch) -> list:
+    """Nobody asks the computer algebra system; the pairs that would have been asked."""
+    asked = []
+
+    def ask(pairs, patient=True):
+        asked.extend(pairs)
+        return [(Reason.ERROR, Tier.CAS)] * len(pairs)
+
+    monkeypatch.setattr(verifiers.math500, "ask", ask)
+    return asked
+
+
+@pytest.mark.parametrize(("answer", "gold"), [pair for pair in ACCEPTED if pair[0] != "2\\sqrt{x}"])
+def test_accepted(answer: str, gold: str, no_cas: list) -> None:
+    verdict = judged(answer, gold)
+    assert verdict.correct and verdict.score == 1.0 and verdict.reason == "ok", verdict
+    assert not no_cas
+
+
+@pytest.mark.parametrize(("answer", "gold"), REJECTED)
+def test_rejected(answer: str, gold: str, no_cas: list) -> None:
+    verdict = judged(answer, gold)
+    assert not verdict.correct and verdict.score == 0.0, verdict
+
+
+def test_real_completions(shared_data) -> None:
+    with gzip.open(shared_data / "llada_generations" / "math500.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    verdicts = verify_batch(
+        "math500", [row["completion"] for row in rows], answer=[row["answer"] for row in rows]
+    )
+    wrong = [
+        (row["answer"], verdict)
+        for row, verdict in zip(rows, verdicts, strict=True)
+        if verdict.correct != row["correct"]
+    ]
+    assert len(wrong) <= 2, wrong
+
+
+def test_every_reference_of_the_data_set(shared_data) -> None:
+    with gzip.open(shared_data / "math500" / "test.jsonl.gz", "rt", encoding="utf-8") as file:
+        golds = [json.loads(line)["answer"] for line in file]
+    for mode in ("lenient", "strict"):
+        verdicts = verify_batch("math500", [boxed(gold) for gold in golds], answer=golds, mode=mode)
+        assert verdicts.correct.all()
+    shifted = [gold + "1" if gold[-1].isdigit() else f"{gold}+1" for gold in golds]
+    assert not verify_batch("math500", [boxed(text) for text in shifted], answer=golds).correct.any()
+
+
+@pytest.mark.parametrize("mode", ["lenient", "strict"])
+def test_hostile_answers(shared_data, mode: str) -> None:
+    with open(shared_data / "hostile_answers.jsonl", encoding="utf-8") as file:
+        rows = [row for row in map(json.loads, file) if row["env"] == "math500"]
+    assert rows
+    for row in rows:
+        verdict = verify("math500", row["completion"], answer=row["answer"], mode=mode)
+        if not row.get("either"):
+            assert verdict.correct == row["correct" if mode == "lenient" else "strict"], (
+                row["case"],
+                verdict,
+            )
+
+
+def by_construction(count: int, seed: int) -> None:
+    rng = random.Random(seed)
+    completions, golds, wanted = [], [], []
+    for row in range(count):
+        case = list(CASES.values())[row % len(CASES)]
+        gold, right, wrong = case(rng)
+        completions += [boxed(right), boxed(rng.choice(wrong))]
+        golds += [gold, gold]
+        wanted += [True, False]
+    verdicts = verify_batch("math500", completions, answer=golds)
+    failures = [row for row in range(len(wanted)) if verdicts[row].correct != wanted[row]]
+    assert not failures, [(golds[row], verdicts[row], wanted[row]) for row in failures[:5]]
+
+
+def test_by_construction(no_cas: list) -> None:
+    by_construction(900, 1)
+
+
+@pytest.mark.slow
+def test_ten_thousand_by_construction() -> None:
+    by_construction(10_000, 2)
+
+
+STRICT = [  # (answer, reference, right in strict mode)
+    ("1/2", "\\frac{1}{2}", True),
+    ("1\\frac{1}{2}", "\\frac{3}{2}", False),
+    ("1\\frac{1}{2}", "1 \\frac12", True),
+    ("\\sqrt{2^{16}}", "256", False),
+    ("2^{1/2}", "\\sqrt{2}", True),
+    ("2x - y + 1 = 0", "y = 2x+1", False),
+    ("y = 1 + 2x", "y = 2x+1", True),
+    ("3, \\frac{\\pi}{2}", "\\left( 3, \\frac{\\pi}{2} \\right)", False),
+    ("2516", "2516_8", False),
+    ("\\text{The answer is } 5", "5", False),
+    ("\\int_0^1 2x dx", "1", False),
+    ("1 \\text{ and } 2", "1,2", True),
+    ("x > 2", "(2,\\infty)", False),
+]
+
+
+@pytest.mark.parametrize(("answer", "gold", "right"), STRICT)
+def test_strict_takes_the_plain_form_only(answer: str, gold: str, right: bool) -> None:
+    assert judged(answer, gold, "strict").correct == right
+
+
+@pytest.mark.parametrize(
+    ("completion", "lenient", "strict", "reason"),
+    [
+        ("<answer>\\boxed{5}</answer>", True, True, Reason.OK),
+        ("<answer>5</answer>", True, False, Reason.MALFORMED),
+        ("<answer>so \\boxed{5}</answer>", True, False, Reason.MALFORMED),
+        ("<answer>\\boxed{4} \\boxed{5}</answer>", True, False, Reason.HEDGE),
+        ("<answer>\\boxed{5} \\boxed{5}</answer>", True, False, Reason.MALFORMED),
+        ("<answer>\\boxed{4} or \\boxed{5}</answer>", False, False, Reason.HEDGE),
+        ("\\boxed{5}", True, False, Reason.NO_ANSWER),
+        ("the answer is 5", False, False, Reason.NO_ANSWER),
+        ("so\n#### 5", True, False, Reason.NO_ANSWER),
+        ("<answer>\\boxed{5\0}</answer>", False, False, Reason.MALFORMED),
+    ],
+)
+def test_extraction(completion: str, lenient: bool, strict: bool, reason: Reason) -> None:
+    assert verify("math500", completion, answer="5").correct == lenient
+    verdict = verify("math500", completion, answer="5", mode="strict")
+    assert (verdict.correct, verdict.reason) == (strict, reason)
+
+
+TIERS = [
+    ("(3, 4)", "(3,4)", Tier.TEXT),
+    ("0.5", "\\frac12", Tier.RATIONAL),
+    ("(0.5, 4)", "(\\frac12,4)", Tier.TYPED),
+    ("\\sqrt{8}", "2\\sqrt{2}", Tier.PROBE),
+    ("\\frac{", "5", Tier.GRAMMAR),
+]
+
+
+@pytest.mark.parametrize(("answer", "gold", "tier"), TIERS)
+def test_the_cheapest_tier_decides(answer: str, gold: str, tier: Tier) -> None:
+    text = f"<answer>{answer}</answer>"
+    assert verify("math500", text, answer=gold).decided_by == tier
+
+
+@pytest.mark.parametrize(
+    "gold", [5, None, "", "  ", "\\frac{1}", "5)", "{5", "1 2", "\\frac{0}{0}", "x" * 5000, "<>", "5\ud800"]
+)
+def test_invalid_references_are_refused(gold: object) -> None:
+    with pytest.raises(InvalidReferenceError, match=r"answer=") as caught:
+        verify("math500", "<answer>5</answer>", answer=gold)
+    assert caught.value.argument == "answer" and caught.value.index is None
+    with pytest.raises(InvalidReferenceError, match=r"answer\[1\]") as caught:
+        verify_batch("math500", ["", ""], answer=["5", gold])
+    assert caught.value.index == 1
+
+
+@pytest.mark.parametrize("completion", [None, 5, 5.0, b"5", ["5"], {"content": "5"}, float("nan"), object()])
+def test_any_object_gets_a_verdict(completion: object) -> None:
+    verdict = verify("math500", completion, answer="5")
+    assert (verdict.correct, verdict.extracted, verdict.reason) == (False, None, Reason.MALFORMED)
+    assert verify_batch("math500", [completion], answer=["5"])[0] == verdict
+
+
+BOMBS = [
+    "{" * 30_000, "(" * 60_000, "-" * 60_000, "\\frac" * 10_000, "9" * 60_000, "x^" * 2000 + "2", "1," * 1500 + "1",
+    "\\sqrt{" * 500 + "2" + "}" * 500, "+".join(["x"] * 700), "9!" * 300, "(x+1)^{9999}", "(9^{9999})^{9999}",
+    "9^{9^{9^{9}}}", "e^{e^{e^{e^{9}}}}", "1000!!", "\\tan\\frac{\\pi}{2}", "\\pm" * 50 + "1", "1e999",
+    "\\text{" * 400 + "a" + "}" * 400, "\\sqrt{2}" * 300, "+".join(f"\\sqrt{{{n}}}" for n in range(2, 200)),
+    "\\frac{1}{\\sqrt{2}-\\sqrt{2}}", "\\cos" * 200 + "1", "|" * 3000, "\\{" * 2000, "\\boxed{" * 9000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("gold", ["5", "x", "\\sqrt{2}", "(1,2)", "\\{1, x\\}"])
+def test_bombs_are_answered_at_once(gold: str, no_cas: list) -> None:
+    for bomb in BOMBS:
+        start = time.perf_counter()
+        assert not verify("math500", f"<answer>{bomb}</answer>", answer=gold).correct
+        assert time.perf_counter() - start < 2, bomb[:40]
+
+
+PIECES = (
+    "\\frac \\sqrt { } ( ) [ ] ^ _ 1 2 99 x y i e \\pi + - * / ! \\infty \\pm \\{ \\} , ; = < \\le \\cup \\text{ & "
+    "\\\\ \\begin{pmatrix} \\end{pmatrix} \\sin \\log \\ln | \\binom \\left \\right . % ^\\circ 0 \\in $ cm \\$ \\over "
+    "\\overline units or and \\arcsin \\lfloor \\rfloor ' \\mathbf _{ \\sqrt[3] 10^ \\exp \\boxed{ ² ½ ٣ \0 \ud800 ~ \\"
+).split(" ")
+GOLDS = [
+    "5",
+    "\\frac12",
+    "x^2+1",
+    "(1,2)",
+    "\\sqrt{2}",
+    "x=5",
+    "\\{1,2\\}",
+    "(0,\\infty)",
+    "2516_8",
+    "\\text{(C)}",
+    "\\cot x",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=40) | st.lists(st.text(max_size=5)), st.sampled_from(GOLDS))
+def test_total_on_generated_answers(pieces: list[str], gold: str) -> None:
+    text = "<answer>" + "".join(pieces) + "</answer>"
+    for mode in ("lenient", "strict"):
+        verdict = verify("math500", text, answer=gold, mode=mode)
+        assert isinstance(verdict.correct, bool) and verdict.correct == (verdict.reason == "ok")
+        assert verify_batch("math500", [text], answer=[gold], mode=mode)[0] == verdict
+
+
+def test_kernel_path_equals_plain_path(no_cas: list) -> None:
+    rng = random.Random(5)
+    rows = []
+    for _ in range(400):
+        text = "".join(
+            rng.choices(("<answer>", "</answer>", "\\boxed{", "}", "5", " or ", "é", "\n#### "), k=9)
+        )
+        rows.append(text)
+    for mode in ("lenient", "strict"):
+        many = verify_batch("math500", rows, answer=["5"] * len(rows), mode=mode)
+        assert list(many) == [verify("math500", text, answer="5", mode=mode) for text in rows]
+
+
+def test_identical_pairs_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = verifiers.math500.judge
+    monkeypatch.setattr(
+        verifiers.math500, "judge", lambda *arguments: calls.append(1) or original(*arguments)
+    )
+    verdicts = verify_batch("math500", [boxed("\\sqrt{8}")] * 50, answer=["2\\sqrt{2}"] * 50)
+    assert verdicts.correct.all() and len(calls) == 1
+
+
+def test_without_the_computer_algebra_system_the_verdict_says_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def blocked(name, *arguments, **keywords):
+        if name == "verifiers._cas" or (name == "verifiers" and "_cas" in (arguments[2] or ())):
+            raise ImportError(name)
+        return original(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", blocked)
+    verdict = judged("\\int_0^1 2x dx", "1")
+    assert (verdict.correct, verdict.reason, verdict.decided_by) == (False, Reason.ERROR, Tier.CAS)
+    assert judged("\\sqrt{4}", "2").correct
+
+
+def test_one_string_needs_neither_numpy_nor_numba_nor_sympy() -> None:
+    code = (
+        "import sys\nfrom verifiers import verify\n"
+        "assert verify('math500', '<answer>2^{10}</answer>', answer='1024').correct\n"
+        "assert not {'numpy', 'numba', 'sympy', 'mpmath', 'math_verify'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_order_of_tiers_is_kept() -> None:
+    order = [Tier.TEXT, Tier.GRAMMAR, Tier.RATIONAL, Tier.TYPED, Tier.PROBE, Tier.CAS]
+    assert all(a.code < b.code for a, b in pairwise(order))

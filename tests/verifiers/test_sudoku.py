@@ -1,0 +1,272 @@
+"""Sudoku verdicts: accepted notations and their near misses, modes, scores, real and hostile completions."""
+
+import gzip
+import json
+import random
+import time
+import unicodedata
+
+import pytest
+from tests.common.sudoku_answers import blanked, solved_grid
+
+from verifiers import Reason, Tier, verify, verify_batch
+from verifiers._notation import DIGIT_ZEROS
+from verifiers.sudoku import read_grid
+
+PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
+ROWS = ("4321", "1243", "3412", "2134")
+
+
+def lenient(answer: str, puzzle: str = PUZZLE):
+    return verify("sudoku", f"so\n<answer>\n{answer}\n</answer>", puzzle=puzzle)
+
+
+ACCEPTED = [  # (notation, near miss)
+    ("4321124334122134", "432112433412213"),
+    ("4321\n1243\n3412\n2134", "4321\n1243\n3412\n213"),
+    ("4 3 2 1 1 2 4 3 3 4 1 2 2 1 3 4", "4 3 2 1 1 2 4 3 3 4 1 2 2 1 3 / 4"),
+    ("|4|3|2|1|\n|1|2|4|3|\n|3|4|1|2|\n|2|1|3|4|", "|4|3|2|1|\n|1|2|4|3|\n|3|4|1|2|\n|2|1|3|4|1|"),
+    (
+        "+--+--+\n|43|21|\n|12|43|\n+--+--+\n|34|12|\n|21|34|\n+--+--+",
+        "+==+==+\n|43|21|\n|12|43|34|12|21|34|",
+    ),
+    ("┌──┬──┐\n│43│21│\n│12│43│\n├──┼──┤\n│34│12│\n│21│34│\n└──┴──┘", "43█21│12│43│34│12│21│34"),
+    ("[[4,3,2,1],[1,2,4,3],[3,4,1,2],[2,1,3,4]]", "[[4,3,2,1],[1,2,4,3],[3,4,1,2],[2,1,3,x]]"),
+    ("4321-1243-3412-2134", "4321*1243*3412*2134"),
+    ("4321−1243–3412—2134", "4321÷1243÷3412÷2134"),
+    ("```\n4321\n1243\n3412\n2134\n```", "```text\n4321\n1243\n3412\n2134\n```"),
+    ('"4321124334122134"', '"4321124334122134" and "4321124334122134"'),
+    ("“4321124334122134”", "“4321124334122134”!"),
+    ("4321124334122134.", "4321.124334122134"),
+    ("'4321124334122134'.", "4321124334122134.."),
+    ("4321\u00a01243\u20093412\u30002134", "4321\u00b71243\u00b73412\u00b72134"),
+    ("4321\u200b12433412\ufeff2134", "4321\x0012433412\x002134"),
+    ("４３２１１２４３３４１２２１３４", "⁴³²¹¹²⁴³³⁴¹²²¹³⁴"),
+    ("٤٣٢١١٢٤٣٣٤١٢٢١٣٤", "④③②①①②④③③④①②②①③④"),
+    (r"\boxed{4321124334122134}", r"\boxed{432112433412213}4"),
+    (r"$\boxed{\text{4321 1243 3412 2134}}$", r"$\boxed{\frac{4321}{1243} 3412 2134}$"),
+    (
+        r"\[\begin{bmatrix}4&3&2&1\\1&2&4&3\\3&4&1&2\\2&1&3&4\end{bmatrix}\]",
+        r"\begin{cases}4321124334122134\end{cases}",
+    ),
+    (
+        r"\begin{array}{|c|c|c|c|}\hline 4&3&2&1\\\hline 1&2&4&3\\\hline 3&4&1&2\\2&1&3&4\\\hline\end{array}",
+        r"\begin{array}{4321}124334122134\end{array}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("accepted", "near_miss"), ACCEPTED)
+def test_every_accepted_notation_has_a_near_miss_that_is_refused(accepted, near_miss):
+    assert lenient(accepted).correct, accepted
+    assert not lenient(near_miss).correct, near_miss
+    strict = verify("sudoku", f"<answer>{accepted}</answer>", mode="strict", puzzle=PUZZLE)
+    assert strict.correct is (accepted == SOLUTION)
+
+
+def test_reasons_tell_the_failures_apart():
+    cases = {
+        SOLUTION: ("ok", "grammar"),
+        "4321124334122124": ("wrong", "grammar"),
+        "1321124334122134": ("rule_broken", "grammar"),
+        PUZZLE: ("wrong", "grammar"),
+        "9991129994922139": ("rule_broken", "grammar"),
+        "43211243341221344": ("malformed", "grammar"),
+        "ABCDABCDABCDABCD": ("malformed", "grammar"),
+        "   ": ("no_answer", "text"),
+        r"\boxed{4321124334122134} or \boxed{4321124334122143}": ("hedge", "text"),
+    }
+    for answer, (reason, tier) in cases.items():
+        verdict = lenient(answer)
+        assert (verdict.reason, verdict.decided_by) == (reason, tier), answer
+        assert verdict.correct is (reason == "ok")
+    assert lenient(r"\boxed{4321124334122134} or \boxed{4321124334122134}").correct
+
+
+def test_every_decimal_digit_of_unicode_is_a_digit_and_nothing_else_is():
+    digits = [chr(code) for code in range(0x110000) if unicodedata.decimal(chr(code), None) == 1]
+    assert len(digits) > 60
+    assert all(lenient(digit, "0").correct for digit in digits)
+    others = [chr(code) for code in range(0x110000) if chr(code).isnumeric() and not chr(code).isdecimal()]
+    newer = {zero + value for zero in DIGIT_ZEROS for value in range(10)}  # than this interpreter's tables
+    assert not any(lenient(other, "0").correct for other in others[::7] if ord(other) not in newer)
+
+
+def test_any_solution_of_the_rules_counts():
+    empty = "0" * 16
+    assert lenient("1234341221434321", empty).correct
+    latin_square = lenient("1234234134124123", empty)
+    assert not latin_square.correct and latin_square.reason is Reason.WRONG
+
+
+@pytest.mark.parametrize("box", [1, 2, 3, 4, 5, 6, 7])
+def test_every_size_is_judged_by_the_same_rules(box):
+    rng = random.Random(box)
+    cells = solved_grid(rng, box)
+    puzzle = blanked(rng, [0, *cells[1:]])
+    separator = "" if box < 4 else " "
+    text = separator.join(map(str, cells))
+    for mode in ("lenient", "strict"):
+        assert verify("sudoku", f"<answer>{text}</answer>", mode=mode, puzzle=puzzle).correct
+    assert lenient(text.replace(" ", " | "), puzzle.replace(" ", ", ")).correct
+    cells[0] = cells[0] % (box * box) + 1
+    wrong = lenient(separator.join(map(str, cells)), puzzle)
+    assert wrong.correct is (box == 1)
+    if box > 3:
+        assert lenient(text.replace(" ", "", 1), puzzle).reason == "malformed"
+        assert (
+            verify(
+                "sudoku", f"<answer>{text.replace(' ', '  ', 1)}</answer>", mode="strict", puzzle=puzzle
+            ).score
+            == 0
+        )
+
+
+def test_extraction_follows_the_rule_in_order():
+    def judged(text, mode="lenient"):
+        return verify("sudoku", text, mode=mode, puzzle=PUZZLE).extracted
+
+    assert judged("<answer>1</answer><answer> 2 </answer>") == "2"
+    assert judged("<answer>1</answer><answer>2") == "1"
+    assert judged("<answer>1<answer>2</answer>3</answer>") == "2"
+    assert judged("</answer><answer>1</answer>") == "1"
+    assert judged(r"<answer>1 \boxed{2} \boxed{} \boxed{3</answer>") == "2"
+    assert judged(r"<answer>\boxed{1 \boxed{2}} 3</answer>") == "2"
+    assert judged(r"<answer>\boxed {1\}{2}} 3</answer>") == r"1\}{2}"
+    assert judged(r"\boxed{1} <answer> 2 #### 3") == "1"
+    assert judged("#### 3 <answer> 2") == "2"
+    assert judged("#### 1\n##### 3 \n4") == "3"
+    assert judged(SOLUTION) is None
+    assert judged("<answer>1<|eot_id|></answer>") == "1"
+    assert judged("<answer>1</answer><|endoftext|><answer>2</answer>") == "1"
+    assert judged("<answer>1", "strict") is None
+    assert judged(r"\boxed{1}", "strict") is None
+    assert verify("sudoku", f"<answer>1</answer><answer>{SOLUTION}</answer>", puzzle=PUZZLE).correct
+    twice = verify("sudoku", f"<answer>1</answer><answer>{SOLUTION}</answer>", mode="strict", puzzle=PUZZLE)
+    assert twice.reason == "malformed"
+
+
+def test_the_guard_refuses_nul_surrogates_and_over_long_answers():
+    for bad in ("\x00", "\ud800", " " * 70_000):
+        verdict = lenient(SOLUTION + bad + " ")
+        assert (verdict.reason, verdict.decided_by, verdict.score) == ("malformed", Tier.TEXT, 0.0)
+        assert verify("sudoku", f"{bad}<answer>{SOLUTION}</answer>{bad}", puzzle=PUZZLE).correct
+    assert lenient(SOLUTION + " " * 60_000).correct
+
+
+def test_any_object_is_a_completion():
+    class Hostile(str):
+        def __len__(self):
+            raise RuntimeError
+
+        encode = __str__ = __hash__ = __eq__ = isascii = __len__
+
+    class Liar:
+        @property
+        def __class__(self):
+            raise RuntimeError
+
+    right = f"<answer>{SOLUTION}</answer>"
+    others = [
+        None,
+        18,
+        18.0,
+        True,
+        [right],
+        {"content": right},
+        right.encode(),
+        object(),
+        Liar(),
+        float("nan"),
+    ]
+    for other in others:
+        verdict = verify("sudoku", other, puzzle=PUZZLE)
+        assert (verdict.correct, verdict.reason, verdict.extracted) == (False, "malformed", None)
+    verdicts = verify_batch("sudoku", [*others, Hostile(right), right], puzzle=[PUZZLE] * 12)
+    assert verdicts.correct.tolist() == [False] * 10 + [True] * 2
+    assert verdicts.extracted[-2:] == [SOLUTION] * 2
+
+
+def test_hostile_lengths_take_linear_time():
+    parts = (
+        "<answer>",
+        "\\boxed{",
+        "\\boxed{1}",
+        "\\boxed{ ",
+        "</answer>",
+        "####",
+        "1",
+        "}",
+        "{",
+        "\\",
+        "or",
+    )
+    texts = [part * (400_000 // len(part)) for part in parts]
+    texts += ["\\boxed{" * 40_000 + "1" + "}" * 40_000, "\\boxed{1} or " * 40_000]
+    for text in texts:
+        for whole in (text, f"<answer>{text}", f"<answer>{text}</answer>"):
+            start = time.process_time()
+            assert not verify("sudoku", whole, puzzle=PUZZLE).correct
+            assert time.process_time() - start < 2.0, text[:20]
+
+
+def test_score_is_the_share_of_blanks_in_no_conflict():
+    """Blanks of the puzzle: 3, 4, 5, 9, 11, 12, 13, 14. With a 2 for the 3 in cell 14, that cell clashes with cell 12
+    (row), with the given in cell 2 (column) and with cell 11 (box); cells 3, 4, 5, 9 and 13 stand in no conflict."""
+    assert lenient(SOLUTION).score == 1.0
+    assert lenient(PUZZLE).score == 0.0
+    assert lenient("4321124334122124").score == 5 / 8
+    assert lenient("4320124334122134").score == 7 / 8
+    assert lenient("4325124334122134").score == 7 / 8
+    assert lenient("1321124334122134").score == 0.0
+    assert lenient(SOLUTION[:15]).score == 0.0
+
+
+def test_score_is_one_exactly_for_solved_grids():
+    rng = random.Random(0)
+    for _ in range(300):
+        puzzle = blanked(rng, solved_grid(rng, 2))
+        answer = "".join(cell if cell != "0" else rng.choice("1234") for cell in puzzle)
+        verdict = lenient(answer, puzzle)
+        assert 0.0 <= verdict.score <= 1.0
+        assert (verdict.score == 1.0) is verdict.correct
+
+
+def test_a_board_can_be_drawn_from_what_was_extracted():
+    assert read_grid(lenient("|4|3|2|1|1|2|4|3|3|4|1|2|2|1|3|9|").extracted, 4) == [
+        *map(int, SOLUTION[:15]),
+        9,
+    ]
+    assert read_grid("432", 4) is None
+    assert read_grid(None, 4) is None
+
+
+def test_real_completions_get_the_recorded_verdicts(shared_data):
+    with gzip.open(shared_data / "llada_generations" / "sudoku.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+    completions, puzzles = [row["completion"] for row in rows], [row["puzzle"] for row in rows]
+    verdicts = verify_batch("sudoku", completions, puzzle=puzzles)
+    assert len(rows) == 512
+    assert verdicts.correct.tolist() == [row["correct"] for row in rows]
+    strict = verify_batch("sudoku", completions, mode="strict", puzzle=puzzles)
+    assert strict.correct.tolist() == [row.get("strict", row["correct"]) for row in rows]
+
+
+def test_hostile_answers_get_the_recorded_verdicts(shared_data):
+    lines = (shared_data / "hostile_answers.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["env"] == "sudoku"]
+    assert len(rows) > 30
+    for row in rows:
+        for mode, column in (("lenient", "correct"), ("strict", "strict")):
+            verdict = verify("sudoku", row["completion"], mode=mode, puzzle=row["puzzle"])
+            assert verdict.correct is row[column], (mode, row["case"])
+
+
+@pytest.mark.parametrize("name", ["test", "ambiguous"])
+def test_stored_solutions_solve_their_puzzles(shared_data, name):
+    rows = [json.loads(line) for line in (shared_data / "sudoku" / f"{name}.jsonl").read_text().splitlines()]
+    answers = [f"<answer>{row['solution']}</answer>" for row in rows]
+    puzzles = [row["puzzle"] for row in rows]
+    assert verify_batch("sudoku", answers, mode="strict", puzzle=puzzles).correct.all()
+    echoed = verify_batch("sudoku", [f"<answer>{puzzle}</answer>" for puzzle in puzzles], puzzle=puzzles)
+    assert not echoed.correct.any() and not echoed.score.any()
