@@ -7,6 +7,7 @@ from itertools import chain, permutations
 from typing import Any
 
 import mpmath
+
 from tests.common.math_oracle_reader import Reader, Unreadable
 from tests.common.math_oracle_text import cleaned, is_near
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import mpmath
+
 from tests.common.math_oracle_text import ALIASES, BARE, TEXT, TOKEN, cleaned, is_near
 
 Value = Callable[[dict[str, Any]], Any]

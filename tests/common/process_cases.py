@@ -13,6 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from spg_trainer.collect import choose_problems
+from spg_trainer.config import Config
+from spg_trainer.errors import TrainingError
+from spg_trainer.evaluate import evaluate
+from spg_trainer.models import load_model
+from spg_trainer.run import start
+from spg_trainer.train import train, train_step
 from tests.common.trainer_cases import (
     EVALUATION,
     PROBLEMS,
@@ -24,14 +32,6 @@ from tests.common.trainer_cases import (
     small_config,
     tiny_folder,
 )
-
-from spg_trainer.collect import choose_problems
-from spg_trainer.config import Config
-from spg_trainer.errors import TrainingError
-from spg_trainer.evaluate import evaluate
-from spg_trainer.models import load_model
-from spg_trainer.run import start
-from spg_trainer.train import train, train_step
 
 
 def run_processes(program: str, arguments: Sequence[str], count: int = 2, timeout: float = 240) -> list[str]:
@@ -162,7 +162,10 @@ def two_processes() -> Path:
 def _two_processes() -> tuple[Path, Exception | None]:
     folder = session_folder("processes-")
     try:
-        run_processes("import sys; from tests.common import process_cases; process_cases.in_each_process(sys.argv[1])", [str(folder)])
+        run_processes(
+            "import sys; from tests.common import process_cases; process_cases.in_each_process(sys.argv[1])",
+            [str(folder)],
+        )
     except Exception as error:
         return folder, error
     return folder, None

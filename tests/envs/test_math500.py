@@ -13,12 +13,12 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.common.math500_oracle import ORACLE, answer
 
 import envs
 from envs import EnvError
 from envs.math500_item import frac, root, term
 from envs.math500_problems import LEVELS, split_of
+from tests.common.math500_oracle import ORACLE, answer
 from verifiers import verify_batch
 
 SPLITS = ("train", "validation", "test")

@@ -6,12 +6,19 @@ from functools import partial
 
 import pytest
 import torch
-from tests.common.likelihood_cases import make_rollouts, naive_logps, relative, seeded, tiny_model, whole_gradient
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks, accumulate
+from tests.common.likelihood_cases import (
+    make_rollouts,
+    naive_logps,
+    relative,
+    seeded,
+    tiny_model,
+    whole_gradient,
+)
 
 MASK = 257
 LENGTHS, SIZE = [9, 4, 1, 7], 9

@@ -4,13 +4,20 @@ import math
 
 import pytest
 import torch
-from tests.common.likelihood_cases import make_rollouts, naive_logps, relative, seeded, tiny_model, whole_gradient
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.spg_repro import SPGRepro
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import BlockModuloMasks, accumulate
+from tests.common.likelihood_cases import (
+    make_rollouts,
+    naive_logps,
+    relative,
+    seeded,
+    tiny_model,
+    whole_gradient,
+)
 
 MASK = 257
 LENGTHS, SIZE = [12, 5, 1, 9], 12

@@ -7,8 +7,6 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from tests.common.process_cases import two_processes
-from tests.common.trainer_cases import ENV, EVALUATION, Letters, save_tiny, tiny_folder
 
 import envs
 from spg_trainer import evaluate
@@ -17,6 +15,8 @@ from spg_trainer.evaluate import preset_sampling
 from spg_trainer.models import load_model
 from spg_trainer.rollout import Sampling
 from spg_trainer.statistics import wilson
+from tests.common.process_cases import two_processes
+from tests.common.trainer_cases import ENV, EVALUATION, Letters, save_tiny, tiny_folder
 
 
 @pytest.fixture(scope="module")

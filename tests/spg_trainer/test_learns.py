@@ -4,10 +4,10 @@ from typing import ClassVar
 
 import pytest
 import torch
-from tests.common.trainer_cases import save_tiny, small_config
 
 import envs
 from spg_trainer.train import train
+from tests.common.trainer_cases import save_tiny, small_config
 
 LETTERS = "abcd"
 

@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_rollouts, seeded
 
 from spg_trainer.likelihood import ActiveBlockMasks, BlockMasks, Masks, RandomMasks, elbo, eubo, mixture
+from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_rollouts, seeded
 
 WIDTH = 4
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.common.likelihood_cases import make_rollouts, naive_logps, relative, seeded, tiny_model, whole_gradient
 
 import spg_trainer.likelihood.logps as logps_module
 from spg_trainer.algorithms import Loss
@@ -14,6 +13,14 @@ from spg_trainer.likelihood import (
     elbo,
     eubo,
     token_logps,
+)
+from tests.common.likelihood_cases import (
+    make_rollouts,
+    naive_logps,
+    relative,
+    seeded,
+    tiny_model,
+    whole_gradient,
 )
 
 MASK = 257

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.common.likelihood_cases import make_rollouts, naive_logps, relative, seeded, whole_gradient
 from torch import Tensor, nn
 
 from spg_trainer.algorithms.spg import SPG
@@ -10,6 +9,7 @@ from spg_trainer.batch import Batch
 from spg_trainer.likelihood import accumulate, token_logps
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM
 from spg_trainer.models.lora import add_lora
+from tests.common.likelihood_cases import make_rollouts, naive_logps, relative, seeded, whole_gradient
 
 MASK, SIZE = 257, 9
 ROLLOUTS = make_rollouts([9, 4, 1, 7], SIZE, [4, 2, 3, 1])

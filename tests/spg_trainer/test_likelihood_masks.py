@@ -7,7 +7,6 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
-from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_rollouts, seeded
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import (
@@ -18,6 +17,7 @@ from spg_trainer.likelihood import (
     TrajectoryMasks,
     elbo,
 )
+from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_rollouts, seeded
 
 ALL = [
     RandomMasks(2, 0.15),

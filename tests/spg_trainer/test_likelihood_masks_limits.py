@@ -1,7 +1,6 @@
 """What masking strategies refuse, with a remedy that works, and where there is no upper bound."""
 
 import pytest
-from tests.common.likelihood_cases import make_rollouts, seeded
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
@@ -13,6 +12,7 @@ from spg_trainer.likelihood import (
     TrajectoryMasks,
 )
 from spg_trainer.rollout import Sampling
+from tests.common.likelihood_cases import make_rollouts, seeded
 
 
 @pytest.mark.parametrize(

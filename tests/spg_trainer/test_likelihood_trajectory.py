@@ -4,13 +4,13 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from tests.common.likelihood_cases import seeded
-from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 
 from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood import Masks, TrajectoryMasks, elbo, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.rollout import Sampling, rollout
+from tests.common.likelihood_cases import seeded
+from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 
 MODES = [(t, r) for t in (0.0, 1.0) for r in ("low_confidence", "random")]
 

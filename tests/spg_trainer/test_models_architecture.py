@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.spg_trainer.test_models_format import hub_folder, some_ids
 from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
 from spg_trainer.models import hidden_states
+from tests.spg_trainer.test_models_format import hub_folder, some_ids
 
 
 def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.spg_trainer.test_models_format import some_ids
 from transformers import AutoModel, AutoTokenizer
 
 from spg_trainer.errors import ModelError
@@ -19,6 +18,7 @@ from spg_trainer.models import (
     save_model,
     tiny_tokenizer,
 )
+from tests.spg_trainer.test_models_format import some_ids
 
 TARGETS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.spg_trainer.test_models_format import hub_folder
 from transformers import BertConfig
 
 from spg_trainer.errors import ModelError
 from spg_trainer.models import Policy, head_weight, load_model, new_tiny, save_model, tiny_tokenizer
+from tests.spg_trainer.test_models_format import hub_folder
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from tests.spg_trainer.test_models_architecture import reference_logits, rotary
-from tests.spg_trainer.test_models_format import HUB_CONFIG, hub_folder, hub_weights, some_ids
 from torch import Tensor
 from transformers import AutoModel, DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from spg_trainer.errors import ModelError
 from spg_trainer.models import Policy, hidden_states, load_model, new_tiny, save_model, tiny_tokenizer
 from spg_trainer.models.llada import LLaDAForMaskedLM
+from tests.spg_trainer.test_models_architecture import reference_logits, rotary
+from tests.spg_trainer.test_models_format import HUB_CONFIG, hub_folder, hub_weights, some_ids
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

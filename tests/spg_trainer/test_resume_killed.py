@@ -9,10 +9,10 @@ import sys
 import time
 
 import pytest
-from tests.common.trainer_cases import assert_equal_runs, child_environment, rows, save_tiny, small_config
 
 from spg_trainer import checkpoint, files
 from spg_trainer.settings import to_yaml
+from tests.common.trainer_cases import assert_equal_runs, child_environment, rows, save_tiny, small_config
 
 STEPS = 8
 

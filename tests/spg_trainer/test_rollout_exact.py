@@ -6,9 +6,19 @@ from functools import cache
 
 import pytest
 import torch
-from tests.common.rollout_cases import LENGTHS, MODES, SAMPLING, Plain, make_policy, make_prompts, pad, plain_rows, streams
 
 from spg_trainer.rollout import Sampling, rollout
+from tests.common.rollout_cases import (
+    LENGTHS,
+    MODES,
+    SAMPLING,
+    Plain,
+    make_policy,
+    make_prompts,
+    pad,
+    plain_rows,
+    streams,
+)
 
 CLOSE = 1e-5
 

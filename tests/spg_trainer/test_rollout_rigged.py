@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.common.rollout_cases import LENGTHS, MODES, SAMPLING, make_policy, make_prompts, pad, streams
 
 from spg_trainer.rollout import rollout
 from spg_trainer.rollout.sample import log_exponential
 from spg_trainer.seeding import generator
+from tests.common.rollout_cases import LENGTHS, MODES, SAMPLING, make_policy, make_prompts, pad, streams
 
 
 @pytest.mark.parametrize(("temperature", "remasking"), MODES)

@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-import test_demonstrations
 import torch
 from transformers import AutoModel, AutoTokenizer
 
@@ -23,6 +22,7 @@ from spg_trainer.model_card import command_line
 from spg_trainer.models import LLaDAForMaskedLM, Policy
 from spg_trainer.rollout import encode_prompts
 from spg_trainer.sft import base_policy, denoising_loss, hide, learning_rate, measure, sampling, sft
+from tests.spg_trainer import test_demonstrations
 
 SMALL = SftCommand(
     env="count",

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.evaluate import evaluate
+from spg_trainer.models import load_model
+from spg_trainer.train import train
 from tests.common.process_cases import two_processes
 from tests.common.trainer_cases import (
     EVALUATION,
@@ -20,11 +25,6 @@ from tests.common.trainer_cases import (
     steps_of,
     tiny_folder,
 )
-
-from spg_trainer.errors import ConfigError, TrainingError
-from spg_trainer.evaluate import evaluate
-from spg_trainer.models import load_model
-from spg_trainer.train import train
 
 loop = importlib.import_module("spg_trainer.train")  # the package's own `train` is the function
 

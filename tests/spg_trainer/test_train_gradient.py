@@ -5,6 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+
+from spg_trainer.batch import Batch
+from spg_trainer.run import start
+from spg_trainer.seeding import numpy_generator
+from spg_trainer.train import collect, train
 from tests.common.likelihood_cases import naive_logps, relative
 from tests.common.process_cases import (
     DTYPES,
@@ -16,11 +21,6 @@ from tests.common.process_cases import (
     two_processes,
 )
 from tests.common.trainer_cases import change, rows, small_config, weights
-
-from spg_trainer.batch import Batch
-from spg_trainer.run import start
-from spg_trainer.seeding import numpy_generator
-from spg_trainer.train import collect, train
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 PLACES = itertools.count()

@@ -4,6 +4,11 @@ import itertools
 
 import pytest
 import torch
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import load_model
+from spg_trainer.run import start
+from spg_trainer.train import collect, train
 from tests.common.likelihood_cases import naive_logps
 from tests.common.trainer_cases import (
     LORA,
@@ -11,11 +16,6 @@ from tests.common.trainer_cases import (
     small_config,
     tiny_folder,
 )
-
-from spg_trainer.errors import ConfigError
-from spg_trainer.models import load_model
-from spg_trainer.run import start
-from spg_trainer.train import collect, train
 
 
 @pytest.fixture

@@ -8,6 +8,11 @@ import time
 import numpy as np
 import pytest
 import torch
+
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.collect import choose_problems
+from spg_trainer.errors import TrainingError
+from spg_trainer.train import train
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
     LORA,
@@ -23,11 +28,6 @@ from tests.common.trainer_cases import (
     tiny_folder,
     weights,
 )
-
-from spg_trainer.algorithms.spg import SPG
-from spg_trainer.collect import choose_problems
-from spg_trainer.errors import TrainingError
-from spg_trainer.train import train
 
 loop = importlib.import_module("spg_trainer.train")  # the package's own `train` is the function
 

@@ -5,6 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
+
+from spg_trainer import checkpoint
+from spg_trainer.cli import parse
+from spg_trainer.config import EvalCommand
+from spg_trainer.eval_command import evaluate_lengths
+from spg_trainer.evaluate import evaluate
+from spg_trainer.models import load_model
+from spg_trainer.settings import to_yaml
+from spg_trainer.train import train
 from tests.common.process_cases import run_processes
 from tests.common.trainer_cases import (
     ENV,
@@ -22,15 +31,6 @@ from tests.common.trainer_cases import (
     tiny_folder,
     weights,
 )
-
-from spg_trainer import checkpoint
-from spg_trainer.cli import parse
-from spg_trainer.config import EvalCommand
-from spg_trainer.eval_command import evaluate_lengths
-from spg_trainer.evaluate import evaluate
-from spg_trainer.models import load_model
-from spg_trainer.settings import to_yaml
-from spg_trainer.train import train
 
 
 @pytest.fixture(scope="module")

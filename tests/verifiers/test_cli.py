@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, WRONG, call, sample, write
 
 import verifiers
+from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, WRONG, call, sample, write
 from verifiers import _cli_read
 
 KEYS = ["line", "correct", "score", "extracted", "reason", "decided_by"]

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.common.command_cases import RIGHT, SOLUTION, call, environment, outside, sample, write
 
+from tests.common.command_cases import RIGHT, SOLUTION, call, environment, outside, sample, write
 from verifiers import _cli_judge, _cli_pool, _cli_read
 
 

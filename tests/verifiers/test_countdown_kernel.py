@@ -5,12 +5,12 @@ import time
 
 import numpy as np
 import pytest
-from tests.common.countdown_oracle import oracle
-from tests.common.countdown_writer import Writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import verifiers
+from tests.common.countdown_oracle import oracle
+from tests.common.countdown_writer import Writer
 from verifiers import _compile, countdown, verify, verify_batch
 from verifiers._countdown_reference import columns
 

@@ -3,11 +3,11 @@
 import random
 
 import numpy as np
-from tests.common.gsm8k_oracle import PLACES, answer, edit, oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import verifiers
+from tests.common.gsm8k_oracle import PLACES, answer, edit, oracle
 from verifiers import gsm8k, verify, verify_batch
 
 COUNT = 10_000

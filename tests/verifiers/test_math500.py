@@ -12,11 +12,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import verifiers.math500
 from tests.common.math_cases import CASES
 from tests.common.math_near_misses import REJECTED
 from tests.common.math_pairs import ACCEPTED
-
-import verifiers.math500
 from verifiers import InvalidReferenceError, Reason, Tier, verify, verify_batch
 
 

@@ -7,9 +7,9 @@ nothing: a space, a lost backslash.
 import random
 
 import pytest
+
 from tests.common.math_cases import CASES
 from tests.common.math_oracle import is_right
-
 from verifiers import verify_batch
 
 ALPHABET = (

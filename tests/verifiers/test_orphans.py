@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.common.worker_cases import SLOW, ends, say
 
+from tests.common.worker_cases import SLOW, ends, say
 from verifiers._workers import Workers
 
 

@@ -7,8 +7,8 @@ import time
 import unicodedata
 
 import pytest
-from tests.common.sudoku_answers import blanked, solved_grid
 
+from tests.common.sudoku_answers import blanked, solved_grid
 from verifiers import Reason, Tier, verify, verify_batch
 from verifiers._notation import DIGIT_ZEROS
 from verifiers.sudoku import read_grid

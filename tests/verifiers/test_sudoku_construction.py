@@ -4,7 +4,6 @@ import random
 import unicodedata
 
 from tests.common.sudoku_answers import blanked, solved_grid
-
 from verifiers import verify_batch
 
 _SPACES = (" ", "\n", ", ", "|", "-", "\t", "\u00a0", "][", " + ", "、", "│", " & ")

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.common.worker_cases import SLOW, ends, say
 
+from tests.common.worker_cases import SLOW, ends, say
 from verifiers import _worker_child, _workers
 from verifiers._workers import Workers, WorkerUnavailable
 
