@@ -24,9 +24,14 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(os.environ.get("SPG_SHARED_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-FIELDS = {"gsm8k": ["answer"], "math500": ["answer"], "countdown": ["numbers", "target"], "sudoku": ["puzzle"]}
+FIELDS = {
+    "gsm8k": ["answer"],
+    "math500": ["answer"],
+    "countdown": ["numbers", "target"],
+    "sudoku": ["puzzle"],
+}
 DEFAULT_RUNS = ["sudoku", "countdown", "gsm8k", "math500"]
-REPLACED = ["", " ", "0", "1", "-", ",", ".", "\\", "{", "}", "/", "x", "%", "(", "=", "\n", "½", "3", "**", "_"]
+REPLACED = [*"01-,.\\{}/x%(=\n½3_ ", "", "**"]
 
 Case = tuple[str, str, dict[str, Any]]  # task, completion, reference
 
@@ -85,7 +90,8 @@ def generated_cases() -> Iterator[Case]:
         yield task, edited(completion, stream), reference
         short = f"<answer>\n\\boxed{{{edited(str(reference['answer']), stream)}}}\n</answer>"
         yield task, short, reference
-        yield stream.choice(real["math500"])[:1] + (edited(completion, stream), {"answer": reference["answer"]})
+        task, completion, reference = stream.choice(real["math500"])
+        yield task, edited(completion, stream), reference
         task, completion, reference = stream.choice(golds)
         yield task, edited(completion, stream), reference
         task, completion, reference = stream.choice(real["countdown"])
@@ -261,14 +267,14 @@ def time_training(folder: Path, python: str) -> dict[str, float]:
 
 def time_commands(python: str) -> dict[str, float]:
     """Wall seconds of whole processes."""
-    verdict = "import verifiers; verifiers.verify('sudoku', '<answer>3142423113242413</answer>', puzzle='0042420013040403')"
+    verify = "import verifiers; verifiers.verify"
     commands = {
         "--help of training, s": ["-m", "spg_trainer", "--help"],
         "--help of eval, s": ["-m", "spg_trainer", "eval", "--help"],
         "--help of the verifiers, s": ["-m", "verifiers", "--help"],
         "--help of the environments, s": ["-m", "envs", "--help"],
-        "cold sudoku verdict, s": ["-c", verdict],
-        "cold math500 verdict, s": ["-c", r"import verifiers; verifiers.verify('math500', '\\boxed{1/2}', answer='0.5')"],
+        "cold sudoku verdict, s": ["-c", verify + "('sudoku', '3142423113242413', puzzle='0042420013040403')"],
+        "cold math500 verdict, s": ["-c", verify + r"('math500', '\boxed{1/2}', answer='0.5')"],
     }  # fmt: skip
     seconds = {}
     for name, command in commands.items():
@@ -305,7 +311,9 @@ def call_probe(python: str, part: str, *arguments: str) -> str:
     """What this file prints when another interpreter runs one part of it."""
     command = [python, __file__, "--probe", part, *arguments]
     environment = {**os.environ, "SPG_SHARED_DATA": str(DATA), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=tempfile.gettempdir())
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, env=environment, cwd=tempfile.gettempdir()
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
     return done.stdout
@@ -351,8 +359,9 @@ def compare_lines(old: str, new: str, part: str, count: int, folder: Path) -> bo
     running = [
         subprocess.Popen(
             [python, __file__, "--probe", part, "--count", str(count), "--path", str(path)],
-            env=environment, cwd=tempfile.gettempdir(),
-        )  # fmt: skip
+            env=environment,
+            cwd=tempfile.gettempdir(),
+        )
         for python, path in zip((old, new), paths, strict=True)
     ]
     if any([process.wait() for process in running]):
@@ -377,12 +386,16 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("old", nargs="?")
     parser.add_argument("new", nargs="?")
     parts = ["verdicts", "golds", "generated", "problems", "runs", "speed"]
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--count", type=int, default=None, help="generated answers (1,000,000), problems (1,000)")
+    parser.add_argument(
+        "--count", type=int, default=None, help="generated answers (1,000,000), problems (1,000)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of the speed comparison")
     parser.add_argument("--probe", help=argparse.SUPPRESS)
     parser.add_argument("--path", help=argparse.SUPPRESS)
