@@ -208,10 +208,10 @@ def compare_runs(old: str, new: str, folder: Path) -> list[tuple[str, str, str]]
         for label, python in (("old", old), ("new", new)):
             spg(
                 python, "--env", env, "--algorithm", algorithm, "--max-steps", "10", "--eval-problems", "16",
-                "--checkpoint-steps", "5", "--sample-steps", "5",
+                "--save-steps", "5", "--sample-steps", "5",
                 "--output-dir", str(folder / f"{label}-{env}-{algorithm}"),
             )  # fmt: skip
-        for file in ("metrics.jsonl", "samples/step-10.jsonl", "checkpoints/step-10/model.safetensors"):
+        for file in ("metrics.jsonl", "samples/step-000010.jsonl", "model/model.safetensors"):
             at = [folder / f"{label}-{env}-{algorithm}" / file for label in ("old", "new")]
             if at[0].exists() or at[1].exists():
                 found = [digest(path) if path.exists() else "absent" for path in at]
@@ -257,12 +257,10 @@ def time_verifiers() -> dict[str, float]:
 
 
 def time_training(folder: Path, python: str) -> dict[str, float]:
-    """Rollout and update of ten steps of the Sudoku run: steps a second, from timings.jsonl, first two left out."""
-    spg(python, "--env", "sudoku", "--max-steps", "10", "--eval-problems", "16", "--output-dir", str(folder))
+    """Seconds of ten steps of the Sudoku run after two of warm-up, from timings.jsonl."""
+    spg(python, "--env", "sudoku", "--max-steps", "12", "--eval-problems", "16", "--output-dir", str(folder))
     rows = [json.loads(line) for line in (folder / "timings.jsonl").read_text().splitlines()][2:]
-    names = [name for name in rows[0] if name.endswith(("seconds", "/s", "_s")) or "second" in name]
-    medians = {name: statistics.median(row[name] for row in rows if name in row) for name in names}
-    return {f"training {name}": value for name, value in medians.items() if value}
+    return {f"ten steps, {name}, s": sum(row[name] for row in rows) for name in ("rollout", "update")}
 
 
 def time_commands(python: str) -> dict[str, float]:
