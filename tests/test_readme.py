@@ -1,4 +1,4 @@
-"""What the README shows works: its Python blocks run, its commands exist."""
+"""What the README and the page on runs show works: Python blocks run, flags and links exist."""
 
 import re
 from pathlib import Path
@@ -8,35 +8,36 @@ import pytest
 from spg_trainer.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+PAGES = ("README.md", "docs/runs.md")
 
 
-@pytest.fixture
-def readme() -> str:
-    if not README.is_file():
-        pytest.skip("no README beside the tests")
-    return README.read_text()
+@pytest.fixture(params=PAGES)
+def page(request: pytest.FixtureRequest) -> Path:
+    path = ROOT / request.param
+    if not path.is_file():
+        pytest.skip("no pages beside the tests")
+    return path
 
 
-def test_python_blocks_run(readme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
-    assert len(blocks) >= 3
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.S)
+    assert blocks
     for block in blocks:
         block = block.replace(
             "summary = train(config, quiet=True)", "assert config.rollout.temperature == 1.0"
         )
-        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+        exec(compile(block, page.name, "exec"), {"__name__": "readme"})
 
 
-def test_every_flag_and_file_it_names_exists(readme: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "@@" not in readme
+def test_every_flag_and_link_exists(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = page.read_text()
     known = {"num"}  # accelerate's --num_processes
     known |= {"workers", "all"}  # of python -m verifiers, python -m envs check
     for command in ([], ["eval"], ["sft"]):
         with pytest.raises(SystemExit):
             main([*command, "--help"])
         known |= set(re.findall(r"--([a-z][a-z-]+)", capsys.readouterr().out))
-    assert set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", readme)) - known == set()
-    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
-        assert (ROOT / link).exists(), link
+    assert set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text)) - known == set()
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / link).exists(), link
