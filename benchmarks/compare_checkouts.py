@@ -204,12 +204,18 @@ def compare_runs(old: str, new: str, folder: Path) -> list[tuple[str, str, str]]
     """(what, old, new): digests of ten steps' metrics and samples of the default runs and spg_repro; then resume."""
     rows = []
     settings = [(env, "spg") for env in DEFAULT_RUNS] + [("sudoku", "spg_repro")]
+    two_blocks = [
+        "--block-length",
+        "10",
+        "--diffusion-steps",
+        "20",
+    ]  # spg_repro: a block of its own for each mask
     for env, algorithm in settings:
         for label, python in (("old", old), ("new", new)):
             spg(
                 python, "--env", env, "--algorithm", algorithm, "--max-steps", "10", "--eval-problems", "16",
                 "--save-steps", "5", "--sample-steps", "5",
-                "--output-dir", str(folder / f"{label}-{env}-{algorithm}"),
+                "--output-dir", str(folder / f"{label}-{env}-{algorithm}"), *(two_blocks * (algorithm != "spg")),
             )  # fmt: skip
         for file in ("metrics.jsonl", "samples/step-000010.jsonl", "model/model.safetensors"):
             at = [folder / f"{label}-{env}-{algorithm}" / file for label in ("old", "new")]
