@@ -81,7 +81,7 @@ def edited(text: str, stream: random.Random) -> str:
 def generated_cases() -> Iterator[Case]:
     """Without end: real completions and written answers after random edits, four tasks in turn."""
     stream = random.Random(20)
-    real = {task: [c for c in real_cases() if c[0] == task] for task in FIELDS}
+    real = {task: [c for c in real_cases() if c[0] == task and isinstance(c[1], str)] for task in FIELDS}
     golds = [c for c in islice(gold_cases(), 0, None, 3)]
     numbers = [reference_of("countdown", row) for row in read(DATA / "countdown/test.jsonl")]
     grids = read(DATA / "sudoku/test.jsonl")
