@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.common.worker_cases import SLOW, ends, say
+from verifiers import worker
+from verifiers import workers as pools
 from verifiers.workers import Workers, WorkerUnavailable
 
 
@@ -89,7 +91,7 @@ def test_the_memory_cap_is_reported_and_absent_where_the_system_has_none(
     say(pool, "warm")
     assert pool.memory == "absent" or 0 < pool.memory <= 1 << 30
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert _worker_child.limit_memory(1 << 30) == "absent"
+    assert worker.limit_memory(1 << 30) == "absent"
 
 
 def test_a_worker_killed_from_outside_between_questions_is_replaced(pool: Workers) -> None:
@@ -133,7 +135,7 @@ def test_ctrl_c_during_a_question_leaves_a_pool_that_still_answers(pool: Workers
 def test_a_worker_that_was_never_given_back_is_not_waited_for_for_ever(
     pool: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_workers, "QUEUE_SECONDS", 0.1)
+    monkeypatch.setattr(pools, "QUEUE_SECONDS", 0.1)
     for _ in range(pool.size):
         pool._take()
     assert say(pool, "new")["detail"] == "new"

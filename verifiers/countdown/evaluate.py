@@ -1,7 +1,7 @@
 """Evaluating an expression by Dijkstra's shunting-yard over exact rationals, and counting the numbers it uses.
 
 Plain Python that numba also compiles as it stands. Compiled, a value is a pair of 64-bit integers that is
-never reduced; what does not fit is not guessed: the outcome is NEEDS_EXACT, and the same function then runs
+never reduced; what does not fit is not guessed: the outcome is UNDECIDED, and the same function then runs
 as Python with `exact`, on integers without a limit. Time is linear in the answer, memory fixed.
 """
 
@@ -26,6 +26,7 @@ from verifiers.countdown.tokens import (
     read_literal,
 )
 from verifiers.extract import Bytes
+from verifiers.verdicts import MALFORMED, OK, RULE_BROKEN, WRONG
 
 Integers = list[int]  # or, where compiled, an array of int64
 # All numbers, where those of this problem begin and end, numerator and denominator of the target.
@@ -39,7 +40,7 @@ MAX_DEPTH = 256  # operators and brackets that wait for their right side
 LIMIT = 1 << 62
 _HALF_LIMIT = 1 << 31
 
-MALFORMED, NOT_GIVEN, WRONG, RIGHT, NEEDS_EXACT = range(5)  # what can be said of an answer
+UNDECIDED = -1  # in place of a reason: to be judged again without a limit on integers
 _TOO_BIG, _UNDEFINED = 1, 2  # faults of a value: bits
 _FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces on the stack of operators
 
@@ -171,10 +172,10 @@ def end_side(given: Given, memory: Memory, exact: bool) -> None:
 def outcome(state: Integers) -> int:
     """What the notes in `state` make of a well-formed answer."""
     if not (state[_FOUND] or state[_MAYBE]):
-        return NOT_GIVEN
+        return RULE_BROKEN
     if state[_MAYBE] or state[_FAULT] & _TOO_BIG:
-        return NEEDS_EXACT
-    return WRONG if state[_FAULT] or state[_UNEQUAL] else RIGHT
+        return UNDECIDED
+    return WRONG if state[_FAULT] or state[_UNEQUAL] else OK
 
 
 def push(operator: int, memory: Memory) -> bool:
@@ -228,7 +229,7 @@ def begin_operand(data: Bytes, kind: int, i: int, end: int, lenient: bool, memor
 def evaluate_expression(
     data: Bytes, i: int, end: int, lenient: bool, exact: bool, given: Given, memory: Memory
 ) -> int:
-    """MALFORMED, NOT_GIVEN, WRONG, RIGHT or NEEDS_EXACT (never with `exact`) for the expression data[i:end]."""
+    """MALFORMED, RULE_BROKEN, WRONG, OK or UNDECIDED (never with `exact`) for the expression data[i:end]."""
     _, first, last, _, _ = given
     _, _, _, used, state = memory
     for j in range(STATE_SIZE):

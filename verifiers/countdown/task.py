@@ -14,27 +14,20 @@ from functools import cache
 from verifiers import batch, characters
 from verifiers.countdown import evaluate, tokens
 from verifiers.countdown.evaluate import (
-    MALFORMED,
     MAX_DEPTH,
     MAX_NUMBERS,
-    NEEDS_EXACT,
-    NOT_GIVEN,
-    RIGHT,
     STATE_SIZE,
+    UNDECIDED,
     Given,
     Memory,
     evaluate_expression,
 )
 from verifiers.countdown.reference import Reference, read_reference, reference_columns
 from verifiers.countdown.tokens import skip_words, unwrap
-from verifiers.extract import FOUND, HEDGE, NO_ANSWER, Bytes, is_alone, locate
+from verifiers.extract import FOUND, Bytes, is_alone, locate
 from verifiers.registry import Task
-from verifiers.verdicts import Reason, Tier, Verdict, Verdicts
+from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, RULE_BROKEN, TEXT, Verdict, Verdicts
 
-_OK, _WRONG, _NO_ANSWER = Reason.OK.code, Reason.WRONG.code, Reason.NO_ANSWER.code
-_MALFORMED, _RULE_BROKEN, _HEDGE = Reason.MALFORMED.code, Reason.RULE_BROKEN.code, Reason.HEDGE.code
-_TEXT, _GRAMMAR, _RATIONAL = Tier.TEXT.code, Tier.GRAMMAR.code, Tier.RATIONAL.code
-_UNDECIDED = -1  # in place of a reason: to be judged again without a limit on integers
 _COMPILE_ABOVE = 1 << 18  # characters
 _REFERENCE = "int64[::1], int64[::1], int64[::1], int64[::1]"
 _SIGNATURE = f"void({batch.TEXTS}, {_REFERENCE}, boolean, {batch.COLUMNS}, int64[::1])"
@@ -43,17 +36,13 @@ _SIGNATURE = f"void({batch.TEXTS}, {_REFERENCE}, boolean, {batch.COLUMNS}, int64
 def judge_completion(
     data: Bytes, start: int, end: int, lenient: bool, exact: bool, given: Given, memory: Memory
 ) -> tuple[int, int, int, int]:
-    """(reason or _UNDECIDED, tier, span start, span end) for the completion data[start:end].
+    """(reason or UNDECIDED, tier, span start, span end) for the completion data[start:end].
 
     Compiled by numba as it stands.
     """
     status, low, high, boxed = locate(data, start, end, lenient)
-    if status == NO_ANSWER:
-        return _NO_ANSWER, _TEXT, low, high
-    if status == HEDGE:
-        return _HEDGE, _TEXT, low, high
     if status != FOUND:
-        return _MALFORMED, _TEXT, low, high
+        return status, TEXT, low, high
     begin, finish = low, high
     if lenient:
         begin, finish = unwrap(data, low, high)
@@ -63,15 +52,10 @@ def judge_completion(
     elif boxed and not is_alone(data, start, end, low, high, False):
         begin = -1
     if begin < 0:
-        return _MALFORMED, _GRAMMAR, low, high
-    outcome = evaluate_expression(data, begin, finish, lenient, exact, given, memory)
-    if outcome == RIGHT:
-        return _OK, _RATIONAL, low, high
-    if outcome == MALFORMED:
-        return _MALFORMED, _GRAMMAR, low, high
-    if outcome == NOT_GIVEN:
-        return _RULE_BROKEN, _GRAMMAR, low, high
-    return (_UNDECIDED if outcome == NEEDS_EXACT else _WRONG), _RATIONAL, low, high
+        return MALFORMED, GRAMMAR, low, high
+    reason = evaluate_expression(data, begin, finish, lenient, exact, given, memory)
+    tier = GRAMMAR if reason == MALFORMED or reason == RULE_BROKEN else RATIONAL
+    return reason, tier, low, high
 
 
 def _memory() -> Memory:
@@ -84,10 +68,10 @@ def _judge(data: bytes, reference: Reference, lenient: bool, memory: Memory) -> 
     numbers, numerator, denominator = reference
     given = (numbers, 0, len(numbers), numerator, denominator)
     judged = judge_completion(data, 0, len(data), lenient, False, given, memory)
-    if judged[0] == _UNDECIDED:
+    if judged[0] == UNDECIDED:
         judged = judge_completion(data, 0, len(data), lenient, True, given, memory)
     reason, tier, low, high = judged
-    return reason, tier, float(reason == _OK), low, high
+    return reason, tier, float(reason == OK), low, high
 
 
 def _verify(completion: object, *, mode: str, numbers: object, target: object) -> Verdict:
@@ -115,7 +99,7 @@ def _verify_batch(
 
         batch.for_each_slice(texts, rest, kernel)
         reason, tier, score, spans = columns
-        for row in np.flatnonzero(reason == _UNDECIDED).tolist():
+        for row in np.flatnonzero(reason == UNDECIDED).tolist():
             judged = judge_row(texts[row].encode("utf-8", "surrogatepass"), row)
             reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = judged
 
@@ -136,13 +120,13 @@ def _make_kernel(checksum: int) -> Callable[..., None]:
         for row in range(len(reason)):
             start, end, first, last = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
             if first == last:  # the reference does not fit 64 bits
-                reason[row] = _UNDECIDED
+                reason[row] = UNDECIDED
                 continue
             given = (numbers, first, last, numerators[row], denominators[row])
             reason[row], tier[row], low, high = judge_completion(
                 data, start, end, lenient, False, given, memory
             )
-            score[row] = reason[row] == _OK
+            score[row] = reason[row] == OK
             shift = start if low >= 0 else 0
             spans[row, 0], spans[row, 1] = low - shift, high - shift
 
