@@ -11,7 +11,7 @@ import pytest
 
 import verifiers
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, WRONG, call, sample, write
-from verifiers import _cli_read
+from verifiers.command import lines as reading
 
 KEYS = ["line", "correct", "score", "extracted", "reason", "decided_by"]
 
@@ -86,8 +86,8 @@ def test_a_bad_line_is_named_counted_and_passed_over(run, tmp_path, line, words)
 
 
 def test_bytes_that_are_no_text_and_endless_lines(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(_cli_read, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(_cli_read, "LINE_LIMIT", 5000)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(reading, "LINE_LIMIT", 5000)
     path = tmp_path / "a.jsonl"
     lines = [b"\xef\xbb\xbf" + sample().encode(), b"\xff\xfe{", b"x" * 50_000, sample(WRONG).encode() + b"\r"]
     path.write_bytes(b"\n".join(lines))  # no line end behind the last
