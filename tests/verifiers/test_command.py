@@ -181,20 +181,12 @@ def test_reads_the_samples_of_a_run_several_files_at_once(run, tmp_path):
     names = []
     for step in (1, 2):
         row = {
-            "step": step,
-            "env": "sudoku",
-            "task": "sudoku",
-            "index": 3,
-            "generation": 0,
+            "step": step, "env": "sudoku", "task": "sudoku", "index": 3, "generation": 0,
             "prompt": f"sudoku {PUZZLE}",
-        }
+        }  # fmt: skip
         row |= {
-            "completion": RIGHT,
-            "rewards": {"correct": 1.0},
-            "reward": 1.0,
-            "correct": True,
-            "reason": "ok",
-        }
+            "completion": RIGHT, "rewards": {"correct": 1.0}, "reward": 1.0, "correct": True, "reason": "ok",
+        }  # fmt: skip
         row |= {"extracted": SOLUTION, "reveal_step": [0, 1, -1], "puzzle": PUZZLE, "advantage": 0.5}
         names.append(write(tmp_path / f"step-{step}.jsonl", json.dumps(row), "x"))
     status, rows, said = run("sudoku", *names)
