@@ -1,4 +1,4 @@
-"""Countdown: every accepted notation with a near miss that is refused, the rules, the references, hostile lengths."""
+"""Countdown: every accepted notation with a near miss that is refused, the rules, the references."""
 
 from decimal import Decimal
 from fractions import Fraction
@@ -56,9 +56,8 @@ NOTATIONS = [
 @pytest.mark.parametrize(("accepted", "refused"), NOTATIONS)
 def test_every_notation_has_a_near_miss(accepted, refused):
     verdict = judge(accepted)
-    assert (verdict.correct, verdict.score, verdict.reason, verdict.decided_by) == (
-        True, 1.0, "ok", "rational",
-    )  # fmt: skip
+    assert verdict.correct and verdict.score == 1.0
+    assert (verdict.reason, verdict.decided_by) == ("ok", "rational")
     assert judge(f"\\boxed{{{accepted}}}").correct
     for answer in refused:
         verdict = judge(answer)
@@ -94,7 +93,7 @@ def test_fractions_and_other_targets(accepted, refused, numbers, target):
     ("answer", "right"),
     [
         *(("3*5+7", True), (" 3\t*\t5+7 ", True), ("((3*5))+7", True), ("\\boxed{3*5+7}", True)),
-        *(("\\boxed{3 * 5 + 7 }", True), ("\\boxed {3*5+7}\n", True), ("3*5\n+7", False), ("3*5- -7", False)),
+        *(("\\boxed{ 3 * 5 + 7 }", True), ("\\boxed {3*5+7}\n", True), ("3*5\n+7", False), ("3*5- -7", False)),
         *(("3.0*5+7", False), ("3*5+7=22", False), ("3×5+7", False), ("`3*5+7`", False), ("$3*5+7$", False)),
         *(("{3*5+7}", False), ("３*5+7", False), ("3\u00a0*5+7", False), ("Answer: 3*5+7", False)),
         *(("it is \\boxed{3*5+7}", False), ("\\boxed{3*5+7}.", False), ("\\boxed{3*5+7} \\boxed{3*5+7}", False)),
