@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from verifiers.errors import ArgumentError, shown
-from verifiers.registry import MODES, Mode, find, verify_batch
+from verifiers.errors import ArgumentError
+from verifiers.registry import Mode, check_mode, find, verify_batch
 
 
 def reward_function(
@@ -23,9 +23,7 @@ def reward_function(
     `ArgumentError` here, and what `verify_batch` raises when it is called.
     """
     fields = find(task).fields
-    if mode not in MODES:
-        message = f'mode={shown(mode)} is not a mode; use "lenient" or "strict".'
-        raise ArgumentError(message, argument="mode", value=mode)
+    check_mode(mode)
     for field in columns:
         if field not in fields:
             message = f'Task "{task}" has no reference field {field}; it has {", ".join(fields)}.'
@@ -60,15 +58,15 @@ def unwrap(completion: object) -> object:
     """The text of a completion given as chat messages: the last one of role "assistant", else the last one.
 
     The content may be text or a list of parts of which those with a text count. Anything else comes back as
-    it is; `verify` says what it is worth.
+    it is; `verify` judges it.
     """
     if type(completion) not in (list, tuple) or not completion:
         return completion
     if not all(type(message) is dict and "content" in message for message in completion):  # type: ignore[attr-defined]
         return completion
     messages: list[dict] = list(completion)  # type: ignore[call-overload]
-    said = [message for message in messages if _is(message.get("role"), "assistant")] or messages
-    content = said[-1]["content"]
+    answers = [message for message in messages if _is(message.get("role"), "assistant")] or messages
+    content = answers[-1]["content"]
     if type(content) not in (list, tuple):
         return content
     texts = [part.get("text") for part in content if type(part) is dict]
