@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from envs import countdown_board, countdown_data
-from envs.choices import check_choice
-from envs.core import TextEnv
+from envs.core import Problem, Scores, TextEnv
 from envs.countdown_draw import LEVELS, SPLIT_SIZES, Numbers, fixed_set, key, train_problem
 from envs.countdown_score import has_format, paper, share_used
 from envs.countdown_solve import Tree, added, solve, solve_signs, worked, written
-from envs.errors import EnvError
-from envs.records import Problem, Scores
+from envs.errors import EnvError, check_choice
 
 PRESETS = {
     "default": {"correct": 1.0, "format": 0.0, "numbers_used": 0.0},
@@ -149,7 +147,7 @@ class Countdown(TextEnv):
         """One habit, "adder": the numbers are simply added, whatever the target."""
         return {"adder": self._write(added(problem.reference["numbers"]))}
 
-    def picture(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
         """Numbers, target, the expression with its value, and which numbers it used.
 
         color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.

@@ -5,8 +5,8 @@ import os
 from collections import Counter
 from fractions import Fraction
 
+from envs.core import Problem
 from envs.countdown_score import read_numbers
-from envs.records import Problem
 
 _RESET = "\x1b[0m"
 _COLORS = {"given": "\x1b[1m", "right": "\x1b[32m", "wrong": "\x1b[31m", "missing": "\x1b[2m"}

@@ -6,13 +6,11 @@ from typing import ClassVar
 import numpy as np
 
 from envs import gsm8k_board
-from envs.choices import check_choice
-from envs.core import TextEnv, check_index
-from envs.errors import EnvError
+from envs.core import Problem, Scores, TextEnv, check_index
+from envs.errors import EnvError, check_choice
 from envs.gsm8k_problems import LEVELS, SPLIT_SIZES, WordProblem, fixed_set, result, train_problem
 from envs.gsm8k_rewards import PAPER_WEIGHTS, has_format, paper_parts
 from envs.gsm8k_rows import HUB, Worked, worked_rows
-from envs.records import Problem, Scores
 
 _INSTRUCTION = """
 Answer in this format:
@@ -131,7 +129,7 @@ class GSM8K(TextEnv):
         """One habit, "hasty": adds all numbers as they come; in the published set: stops one step early."""
         return {"hasty": self._write(*problem.metadata["hasty"])}
 
-    def picture(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
         """The question, the completion with the part that was judged, the gold answer and the verdict.
 
         color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.

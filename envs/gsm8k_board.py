@@ -3,7 +3,7 @@
 import os
 import textwrap
 
-from envs.records import Problem
+from envs.core import Problem
 
 _RESET = "\x1b[0m"
 _COLORS = {"head": "\x1b[2m", "question": "\x1b[1m", "right": "\x1b[32m", "wrong": "\x1b[31m"}

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from envs.datasets import HubDataset, Row, load_rows
 from envs.errors import EnvError
-from envs.sources import HubSet, Row, load_rows
 
 HUB = {
-    "train": HubSet("openai/gsm8k", "main", "train", 7473),
-    "test": HubSet("openai/gsm8k", "main", "test", 1319),
+    "train": HubDataset("openai/gsm8k", "main", "train", 7473),
+    "test": HubDataset("openai/gsm8k", "main", "test", 1319),
 }
 _NUMBER = re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?")
 _MARK = re.compile(r"<<[^<>]*>>")  # the set's calculator marks: <<48/2=24>>
@@ -36,7 +36,7 @@ class Worked:
 def worked_rows(source: str, split: str, revision: str | None) -> tuple[tuple[Worked, ...], str | None]:
     """The problems of a split, in the order of the set, and the hub's commit they are of.
 
-    source: "hub" or a path, as `envs.sources.load_rows` takes it. validation is the twentieth of the train set
+    source: "hub" or a path, as `envs.datasets.load_rows` takes it. validation is the twentieth of the train set
     that a hash of the question picks; train is the rest. Raises EnvError for a set that cannot be had and for
     a row that cannot be used, naming file and line.
     """

@@ -6,14 +6,12 @@ from typing import ClassVar
 import numpy as np
 
 from envs import math500_board
-from envs.choices import check_choice
-from envs.core import TextEnv, check_index
-from envs.errors import EnvError
+from envs.core import Problem, Scores, TextEnv, check_index
+from envs.errors import EnvError, check_choice
 from envs.math500_item import Item
 from envs.math500_problems import LEVELS, SPLIT_SIZES, fixed_set, train_item
 from envs.math500_rewards import PAPER_WEIGHTS, equivalent, has_format, is_finished, tag_reward
 from envs.math500_rows import published
-from envs.records import Problem, Scores
 
 _INSTRUCTION = r"""
 Answer in this format:
@@ -146,7 +144,7 @@ class MATH500(TextEnv):
         """One habit of generated problems, "slip": the usual mistake of its template; none of published ones."""
         return {"slip": self._write(*problem.metadata["slip"])} if self._generated else {}
 
-    def picture(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
         """The problem, the completion with the part that was judged, the gold answer and the verdict.
 
         color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.

@@ -2,7 +2,7 @@
 
 import os
 
-from envs.records import Problem, Score
+from envs.core import Problem, Score
 
 _RESET = "\x1b[0m"
 _COLORS = {"head": "\x1b[2m", "problem": "\x1b[1m", "right": "\x1b[32m", "wrong": "\x1b[31m"}

@@ -7,13 +7,13 @@ The gold answer of a row is its column `answer` where there is one that is not e
 import hashlib
 from functools import cache
 
+from envs.datasets import HubDataset, Row, load_rows
 from envs.errors import EnvError
 from envs.math500_item import Item
 from envs.math500_rewards import last_box
-from envs.sources import HubSet, Row, load_rows
 
-TRAIN = HubSet("ankner/math-500", None, "train", 12_000)
-TEST = HubSet("HuggingFaceH4/MATH-500", None, "test", 500)
+TRAIN = HubDataset("ankner/math-500", None, "train", 12_000)
+TEST = HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
 
 
 @cache
@@ -22,13 +22,13 @@ def published(
 ) -> tuple[tuple[Item, ...], dict[str, str]]:
     """The problems of a split, in the order of the set, and the hub's commits, {data set: commit}.
 
-    source: "hub" or a path, as `envs.sources.load_rows` takes it. validation is the twentieth of the train set
+    source: "hub" or a path, as `envs.datasets.load_rows` takes it. validation is the twentieth of the train set
     that a hash of the problem picks; train is the rest; a problem that is also in test is in neither. Raises
     EnvError for a set that cannot be had and for a row that cannot be used, naming file and line.
     """
     commits: dict[str, str] = {}
 
-    def load(part: str, hub: HubSet, at: str | None) -> list[Row]:
+    def load(part: str, hub: HubDataset, at: str | None) -> list[Row]:
         rows, commit = load_rows("math500", source, part, hub=hub, columns=("problem",), revision=at)
         if commit:
             commits[hub.repo] = commit
