@@ -201,8 +201,9 @@ def _compares_text(items: Any) -> bool:
     return type(items).score_answer is ProceduralDataset.score_answer
 
 
-def environment_id(name: str) -> str:
-    """Registers the dataset `name` as an environment, if it is not yet; returns its id.
+@cache
+def class_of(name: str) -> type[ReasoningGym]:
+    """The environment class of a dataset.
 
     Raises EnvError if the package is missing or of another version, and for a dataset that does not exist or is
     refused.
@@ -212,15 +213,6 @@ def environment_id(name: str) -> str:
         raise EnvError(f'reasoning-gym has no dataset "{name}". {nearest(name, known)}It has {len(known)}.')
     if name in REFUSED:
         raise EnvError(f"reasoning_gym:{name} is refused: {REFUSED[name]}.")
-    from envs.registry import register
-
-    id = f"reasoning_gym/{name}-v0"
-    register(id, _class_of(name))
-    return id
-
-
-@cache
-def _class_of(name: str) -> type[ReasoningGym]:
     return type(name, (ReasoningGym,), {"dataset": name, "__doc__": f"The dataset {name} of reasoning-gym."})
 
 
