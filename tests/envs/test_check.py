@@ -8,7 +8,7 @@ import envs
 from envs import checking, registry
 from envs._cli_show import offline
 from envs.checking import check
-from envs.checking_tools import junk, spread, wilson
+from envs.checking import junk, spread, wilson
 
 OURS = [id for id in registry.known() if id.startswith("spg/")]
 FEW = 16
