@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 import gymnasium
@@ -19,14 +18,13 @@ from envs.core import Problem, ScoredBatch, TextEnv, read_problem, score_all
 from envs.errors import EnvError
 from envs.registry import make, make_vec, resolve
 from envs.splits import SPLITS
+from verifiers.statistics import wilson_interval
 
 SLOWEST = 2.0
 """Seconds of processor time within which any completion must be scored."""
 _FEW = 16
 """Problems for the more costly checks: made again in a fresh process, scored with junk, one by one."""
-_CHILD = (
-    "import json, sys; from envs.checking import digests; json.dump(digests(*json.loads(sys.argv[1])), sys.stdout)"
-)
+_CHILD = "import json, sys; from envs.checking import digests; json.dump(digests(*json.loads(sys.argv[1])), sys.stdout)"
 
 
 @dataclass(frozen=True)
@@ -190,7 +188,7 @@ def _habits(subject: _Subject) -> str:
     rates = subject.figures["habits"] = {}
     for name, tries in rows.items():
         solved, n = subject.solved(*map(list, zip(*tries, strict=True))), len(tries)
-        rates[name] = {"solved": solved / n, "interval": wilson(solved, n), "n": n}
+        rates[name] = {"solved": solved / n, "interval": wilson_interval(solved, n), "n": n}
     texts = [
         f"{name} solves {rate['solved']:.1%} [{rate['interval'][0]:.1%}, {rate['interval'][1]:.1%}] of {rate['n']:,}"
         for name, rate in rates.items()
@@ -229,7 +227,10 @@ def _swapped(subject: _Subject) -> str:
         rate = subject.figures[kind] = subject.solved(indices, problems, texts) / len(indices)
         if rate == 1:
             raise EnvError(f"{kind} is always right; score must look at its problem and at the answer")
-    return ", ".join(f"{kind} is right in {subject.figures[kind]:.1%}" for kind in tries) + f" of {len(indices):,}"
+    return (
+        ", ".join(f"{kind} is right in {subject.figures[kind]:.1%}" for kind in tries)
+        + f" of {len(indices):,}"
+    )
 
 
 def _components(subject: _Subject) -> str:
@@ -343,13 +344,3 @@ def junk(problem: Problem, right: str | None, rng: np.random.Generator) -> Itera
     yield "20,000 brackets", f"<answer>{'(' * 20_000}</answer>"
     if right is not None:
         yield "an answer behind the end", f"<|endoftext|>{right}"
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a rate (Wilson 1927); (0, 1) for n = 0."""
-    if n == 0:
-        return 0.0, 1.0
-    z, rate = 1.959964, successes / n
-    centre, width = rate + z * z / (2 * n), z * sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    low = 0.0 if successes == 0 else (centre - width) / (1 + z * z / n)
-    return low, 1.0 if successes == n else (centre + width) / (1 + z * z / n)

@@ -19,8 +19,9 @@ import numpy as np
 
 from envs.answers import judge, read_answer
 from envs.core import Problem, Score, TextEnv
-from envs.errors import EnvError, check_choice, nearest
+from envs.errors import EnvError, check_choice
 from envs.splits import SPLITS, split_of
+from verifiers.errors import did_you_mean
 
 VERSION = "0.1.25"
 INSTALL = f'pip install "reasoning-gym=={VERSION}"'
@@ -210,7 +211,9 @@ def class_of(name: str) -> type[ReasoningGym]:
     """
     known = _datasets()
     if name not in known:
-        raise EnvError(f'reasoning-gym has no dataset "{name}". {nearest(name, known)}It has {len(known)}.')
+        raise EnvError(
+            f'reasoning-gym has no dataset "{name}". {did_you_mean(name, known)}It has {len(known)}.'
+        )
     if name in REFUSED:
         raise EnvError(f"reasoning_gym:{name} is refused: {REFUSED[name]}.")
     return type(name, (ReasoningGym,), {"dataset": name, "__doc__": f"The dataset {name} of reasoning-gym."})

@@ -17,9 +17,10 @@ import gymnasium
 import numpy as np
 
 from envs.core import TextEnv
-from envs.errors import EnvError, nearest
+from envs.errors import EnvError
 from envs.splits import DividedEnv
 from envs.vector import TextVectorEnv
+from verifiers.errors import did_you_mean
 
 _ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")
 _classes: dict[str, type[TextEnv]] = {}
@@ -143,7 +144,7 @@ def resolve(name: str) -> str:
             "YourClass is derived from envs.TextEnv."
         )
     raise EnvError(
-        f'No environment "{id}"{inside}. {nearest(id, [*shorts, *_classes])}Known: {", ".join(shorts)}. '
+        f'No environment "{id}"{inside}. {did_you_mean(id, [*shorts, *_classes])}Known: {", ".join(shorts)}. '
         "To use your own: --env my_package.my_module:my/MyTask-v0 or --env ./my_task.py:my/MyTask-v0."
     )
 
@@ -159,10 +160,10 @@ def known() -> dict[str, type[TextEnv]]:
     return dict(_classes)
 
 
-def default_of(id: str, argument: str) -> Any:
-    """The default of a constructor's argument; None if the class does not take it."""
-    parameter = inspect.signature(_classes[id]).parameters.get(argument)
-    return None if parameter is None else parameter.default
+def offline_arguments(id: str) -> dict[str, str]:
+    """{"source": "generated"} for an environment that would otherwise ask a hub for its problems, else {}."""
+    source = inspect.signature(_classes[id]).parameters.get("source")
+    return {"source": "generated"} if source is not None and source.default == "hub" else {}
 
 
 def _find(name: str, module: str | None = None) -> str | None:
@@ -266,7 +267,7 @@ def _check_arguments(cls: type[TextEnv], id: str, arguments: Mapping[str, Any]) 
         if argument not in parameters and not takes_any:
             listed = ", ".join(dict.fromkeys([*known, "split", "reward_weights", "render_mode"]))
             raise EnvError(
-                f'{id} takes no argument "{argument}". {nearest(argument, known)}It takes: {listed}.'
+                f'{id} takes no argument "{argument}". {did_you_mean(argument, known)}It takes: {listed}.'
             )
     try:
         inspect.signature(cls).bind(**arguments)
@@ -287,7 +288,7 @@ def _merged_weights(
     for component in changes or {}:
         if component not in weights:
             raise EnvError(
-                f'{name}: no reward component "{component}". {nearest(str(component), weights)}'
+                f'{name}: no reward component "{component}". {did_you_mean(component, weights)}'
                 f"Known: {', '.join(weights)}."
             )
     merged = {**weights, **(changes or {})}
