@@ -43,19 +43,23 @@ def shown(value: object, limit: int = 60) -> str:
     )
 
 
-def invalid_reference(
-    argument: str, value: object, problem: str, index: int | None, advice: str = ""
-) -> InvalidReferenceError:
-    """The error about a reference that `problem` completes: "answer[3]='x' is not one number"; None: no batch."""
+def invalid_reference(argument: str, value: object, problem: str, index: int | None) -> InvalidReferenceError:
+    """The error "answer[3]='x' PROBLEM."; `index` is the row of a batch, None outside one."""
     where = argument if index is None else f"{argument}[{index}]"
-    message = f"{where}={shown(value)} {problem}{advice}."
+    message = f"{where}={shown(value)} {problem}."
     return InvalidReferenceError(message, argument=argument, index=index, value=value)
 
 
-def did_you_mean(name: object, known: Iterable[str], shown_as: str = '"{}"', cutoff: float = 0.5) -> str:
-    """'Did you mean "sudoku"? ' for the known name closest to `name` (case ignored), or "" if none is close."""
+def nearest(name: object, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """The known name closest to `name`, case ignored; None if none is close."""
     from difflib import get_close_matches
 
     spelled = {other.lower(): other for other in known}
     close = get_close_matches(str(name).lower(), spelled, n=1, cutoff=cutoff)
-    return f"Did you mean {shown_as.format(spelled[close[0]])}? " if close else ""
+    return spelled[close[0]] if close else None
+
+
+def did_you_mean(name: object, known: Iterable[str], shown_as: str = '"{}"') -> str:
+    """'Did you mean "sudoku"? ' for the nearest known name, or "" if none is close."""
+    near = nearest(name, known)
+    return "" if near is None else f"Did you mean {shown_as.format(near)}? "

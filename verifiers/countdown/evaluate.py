@@ -5,7 +5,7 @@ never reduced; what does not fit is not guessed: the outcome is NEEDS_EXACT, and
 as Python with `exact`, on integers without a limit. Time is linear in the answer, memory fixed.
 """
 
-from verifiers._expression import (
+from verifiers.countdown.tokens import (
     BIG,
     BROKEN,
     CLOSE,
@@ -25,13 +25,13 @@ from verifiers._expression import (
     next_token,
     read_literal,
 )
-from verifiers._extract import Bytes
+from verifiers.extract import Bytes
 
 Integers = list[int]  # or, where compiled, an array of int64
 # All numbers, where those of this problem begin and end, numerator and denominator of the target.
 Given = tuple[Integers, int, int, int, int]
 # Numerators, denominators and operators (MAX_DEPTH + 1 each), on which side a number was used, the state.
-Room = tuple[Integers, Integers, Integers, Integers, Integers]
+Memory = tuple[Integers, Integers, Integers, Integers, Integers]
 
 MAX_NUMBERS = 256  # given ones
 MAX_LITERALS = 1_024  # of one answer
@@ -45,7 +45,7 @@ _FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces on the stack of operator
 
 # Places in `state`.
 _VALUES, _OPERATORS, _FAULT, _TOTAL, _SIDE, _FOUND, _MAYBE, _UNEQUAL = range(8)
-_COUNT, _STRANGE, _UNREAD = 8, 9, 10  # of the side that is being read
+_COUNT, _UNKNOWN, _UNREAD = 8, 9, 10  # of the side that is being read
 STATE_SIZE = 11
 
 
@@ -98,9 +98,9 @@ def precedence(operator: int) -> int:
     return 1 if operator == PLUS or operator == MINUS else 0
 
 
-def unwind(level: int, room: Room, exact: bool) -> None:
+def unwind(level: int, memory: Memory, exact: bool) -> None:
     """Apply every operator on the stack that binds at least as tightly as `level`."""
-    tops, bottoms, operators, _, state = room
+    tops, bottoms, operators, _, state = memory
     while state[_OPERATORS] > 0:
         operator = operators[state[_OPERATORS] - 1]
         if precedence(operator) < level:
@@ -114,7 +114,7 @@ def unwind(level: int, room: Room, exact: bool) -> None:
             state[_VALUES] -= 1
 
 
-def take(value: int, given: Given, used: Integers, side: int) -> bool:
+def use_number(value: int, given: Given, used: Integers, side: int) -> bool:
     """Mark a given number equal to `value` as used on this side; False if there is none left."""
     numbers, first, last, _, _ = given
     for j in range(first, last):
@@ -124,13 +124,15 @@ def take(value: int, given: Given, used: Integers, side: int) -> bool:
     return False
 
 
-def put_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool, given: Given, room: Room) -> int:
+def push_literal(
+    data: Bytes, i: int, end: int, lenient: bool, exact: bool, given: Given, memory: Memory
+) -> int:
     """Read the literal at i as the next value and look for it among the given numbers.
 
     Returns the position behind it, or -1 if it is malformed. Behind a minus sign of its own it is looked for
     as a negative number first, and in lenient mode then as a positive one under a unary minus.
     """
-    tops, bottoms, operators, used, state = room
+    tops, bottoms, operators, used, state = memory
     kind, top, bottom, i = read_literal(data, i, end, lenient, exact)
     if state[_TOTAL] == MAX_LITERALS or kind == BROKEN:
         return -1
@@ -142,27 +144,27 @@ def put_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool, given
         state[_FAULT] |= _TOO_BIG
         state[_UNREAD] = 1
     elif kind == DECIMAL:
-        state[_STRANGE] = 1
-    elif not state[_STRANGE]:
+        state[_UNKNOWN] = 1
+    elif not state[_UNKNOWN]:
         signed = state[_OPERATORS] > 0 and operators[state[_OPERATORS] - 1] == NEGATE
-        known = take(-top if signed else top, given, used, state[_SIDE])
-        if not known and not (signed and lenient and take(top, given, used, state[_SIDE])):
-            state[_STRANGE] = 1
+        known = use_number(-top if signed else top, given, used, state[_SIDE])
+        if not known and not (signed and lenient and use_number(top, given, used, state[_SIDE])):
+            state[_UNKNOWN] = 1
     return i
 
 
-def end_side(given: Given, room: Room, exact: bool) -> None:
+def end_side(given: Given, memory: Memory, exact: bool) -> None:
     """Compare a finished side with the target, note whether it uses all numbers, and begin the next."""
     _, first, last, target_top, target_bottom = given
-    tops, bottoms, _, _, state = room
+    tops, bottoms, _, _, state = memory
     left, fault = product(tops[0], target_bottom, exact)
     right, more = product(bottoms[0], target_top, exact)
     state[_FAULT] |= fault | more
     if left != right:
         state[_UNEQUAL] = 1
-    if state[_COUNT] == last - first and not state[_STRANGE]:
+    if state[_COUNT] == last - first and not state[_UNKNOWN]:
         state[_MAYBE if state[_UNREAD] else _FOUND] = 1
-    state[_VALUES] = state[_COUNT] = state[_STRANGE] = state[_UNREAD] = 0
+    state[_VALUES] = state[_COUNT] = state[_UNKNOWN] = state[_UNREAD] = 0
     state[_SIDE] += 1
 
 
@@ -175,9 +177,9 @@ def outcome(state: Integers) -> int:
     return WRONG if state[_FAULT] or state[_UNEQUAL] else RIGHT
 
 
-def push(operator: int, room: Room) -> bool:
+def push(operator: int, memory: Memory) -> bool:
     """Put an operator or an open bracket on its stack; False if that is full."""
-    _, _, operators, _, state = room
+    _, _, operators, _, state = memory
     last = state[_OPERATORS]
     if last == MAX_DEPTH:
         return False
@@ -186,10 +188,10 @@ def push(operator: int, room: Room) -> bool:
     return True
 
 
-def close(kind: int, room: Room, exact: bool) -> int:
+def close_bracket(kind: int, memory: Memory, exact: bool) -> int:
     """Close a bracket or brace: 1 if an operator follows, 0 if a denominator must, -1 if it was not open."""
-    tops, bottoms, operators, _, state = room
-    unwind(1, room, exact)
+    tops, bottoms, operators, _, state = memory
+    unwind(1, memory, exact)
     last = state[_OPERATORS] - 1
     if last < 0:
         return -1
@@ -208,27 +210,27 @@ def close(kind: int, room: Room, exact: bool) -> int:
     return 1
 
 
-def begin(data: Bytes, kind: int, i: int, end: int, lenient: bool, room: Room) -> int:
+def begin_operand(data: Bytes, kind: int, i: int, end: int, lenient: bool, memory: Memory) -> int:
     """Push what may stand before an operand: a bracket, a fraction, a minus sign; position behind it, or -1.
 
     In strict mode a minus sign there belongs to a literal that follows at once.
     """
     if kind == OPEN:
-        return i if push(OPEN, room) else -1
+        return i if push(OPEN, memory) else -1
     if kind == FRACTION:
         kind, i = next_token(data, i, end, lenient)
-        return i if kind == LEFT_BRACE and push(_FRACTION_TOP, room) else -1
+        return i if kind == LEFT_BRACE and push(_FRACTION_TOP, memory) else -1
     if kind != MINUS or not (lenient or (i < end and 48 <= data[i] <= 57)):
         return -1
-    return i if push(NEGATE, room) else -1
+    return i if push(NEGATE, memory) else -1
 
 
-def judge_expression(
-    data: Bytes, i: int, end: int, lenient: bool, exact: bool, given: Given, room: Room
+def evaluate_expression(
+    data: Bytes, i: int, end: int, lenient: bool, exact: bool, given: Given, memory: Memory
 ) -> int:
     """MALFORMED, NOT_GIVEN, WRONG, RIGHT or NEEDS_EXACT (never with `exact`) for the expression data[i:end]."""
     _, first, last, _, _ = given
-    _, _, _, used, state = room
+    _, _, _, used, state = memory
     for j in range(STATE_SIZE):
         state[j] = 0
     for j in range(last - first):
@@ -238,46 +240,30 @@ def judge_expression(
     while i >= 0:
         kind, i = next_token(data, i, end, lenient)
         if operand and kind == LITERAL:
-            i = put_literal(data, i, end, lenient, exact, given, room)
+            i = push_literal(data, i, end, lenient, exact, given, memory)
             operand = False
         elif operand:
-            i = begin(data, kind, i, end, lenient, room)
+            i = begin_operand(data, kind, i, end, lenient, memory)
         elif PLUS <= kind <= DIVIDE:
-            unwind(precedence(kind), room, exact)
+            unwind(precedence(kind), memory, exact)
             operand = True
-            if not push(kind, room):
+            if not push(kind, memory):
                 return MALFORMED
         elif kind == CLOSE or kind == RIGHT_BRACE:
-            closed = close(kind, room, exact)
+            closed = close_bracket(kind, memory, exact)
             if closed == 0:
                 kind, i = next_token(data, i, end, lenient)
                 operand = True
             if closed < 0 or (closed == 0 and kind != LEFT_BRACE):
                 return MALFORMED
         elif kind == END or kind == EQUALS:
-            unwind(1, room, exact)
+            unwind(1, memory, exact)
             if state[_OPERATORS] > 0:
                 return MALFORMED
-            end_side(given, room, exact)
+            end_side(given, memory, exact)
             operand = True
             if kind == END:
                 return outcome(state)
         else:
             return MALFORMED
     return MALFORMED
-
-
-COMPILED = (
-    product,
-    combine,
-    precedence,
-    unwind,
-    take,
-    put_literal,
-    end_side,
-    outcome,
-    push,
-    close,
-    begin,
-    judge_expression,
-)

@@ -1,11 +1,22 @@
-r"""What each character of a worded answer stands for: one explicit map, and the TeX escapes.
+r"""The symbols of a worded answer: characters, words and TeX commands, each with what it stands for.
 
-There is no Unicode normalisation: a superscript is a power and a circled digit is no digit. Plain Python over
-UTF-8 bytes that numba also compiles as it stands.
+Plain Python over UTF-8 bytes that numba also compiles as it stands.
 """
 
-from verifiers._extract import Bytes
-from verifiers._notation import DIGIT_ZEROS, decode
+from verifiers.characters import (
+    DIVISION_SIGNS,
+    FULLWIDTH,
+    IDEOGRAPHIC_STOP,
+    MINUS_SIGNS,
+    SPACES,
+    THIN_SPACES,
+    TIMES_SIGNS,
+    ZERO_WIDTH,
+    decimal_digit,
+    decode,
+    is_one_of,
+)
+from verifiers.extract import Bytes
 
 # What `symbol` answers beyond ASCII codes. Letters are gathered into words, `\name` into commands.
 NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK, ELLIPSIS = 1, 2, 3, 4, 5, 6, 7
@@ -13,12 +24,7 @@ TIMES, DEGREE, VULGAR, POWER, RELATION, APPROX, PLUS_MINUS = 8, 14, 15, 16, 17, 
 SPACE, STAR, PLUS, COMMA, MINUS, POINT, SLASH, EQUALS, CARET, LEFT, RIGHT = tuple(b" *+,-./=^{}")
 OVER_LONG = 1 << 60  # the key of a word of more than 12 letters, and of letters beyond ASCII
 
-_MINUSES = (0x2010, 0x2011, 0x2012, 0x2013, 0x2212, 0xFE63)
-_SLASHES = (0xF7, 0x2044, 0x2215)
-_TIMES = (0xB7, 0xD7, 0x2217, 0x2219, 0x22C5, 0x2715, 0x2716)
-_THINS = (0xA0, 0x2006, 0x2007, 0x2008, 0x2009, 0x200A, 0x202F)
-_SPACES = (0x85, 0x1680, 0x2028, 0x2029, 0x205F, 0x3000)
-_INVISIBLE = (0xAD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0x2066, 0x2067, 0x2068, 0x2069, 0xFEFF)
+_INVISIBLE = (*ZERO_WIDTH, 0x200E, 0x200F, 0x2066, 0x2067, 0x2068, 0x2069)
 _APPROX = (0x223C, 0x2243, 0x2245, 0x2248, 0x2261)
 _RELATIONS = (0x2260, 0x2264, 0x2265, 0x226A, 0x226B, 0x2A7D, 0x2A7E)
 _MARKS = (0xAB, 0xBB, 0xA1, 0xBF, 0x2022, 0x2030, 0x2192, 0x21D2, 0x2234, 0x2713, 0x2714)
@@ -37,34 +43,26 @@ VULGAR_BOTTOMS = tuple(row[2] for row in _VULGAR)
 SUPERSCRIPTS = (0x2070, 0xB9, 0xB2, 0xB3, 0x2074, 0x2075, 0x2076, 0x2077, 0x2078, 0x2079)
 
 
-def is_one(codes: tuple[int, ...], code: int) -> bool:
-    """True if `code` is one of `codes`; a loop, because numba unrolls `in` and compiles it for long."""
-    for other in codes:
-        if other == code:
-            return True
-    return False
-
-
 def map_wide(code: int) -> int:
     """What a character beyond ASCII stands for: an ASCII code, or one of the kinds above."""
-    for zero in DIGIT_ZEROS:
-        if zero <= code < zero + 10:
-            return 48 + code - zero
+    digit = decimal_digit(code)
+    if digit >= 0:
+        return 48 + digit
     if 0xFF01 <= code <= 0xFF5E:
-        return code - 0xFEE0
-    if is_one(_MINUSES, code):
+        return code - FULLWIDTH
+    if is_one_of(code, MINUS_SIGNS):
         return MINUS
-    if is_one(_SLASHES, code):
+    if is_one_of(code, DIVISION_SIGNS):
         return SLASH
-    if is_one(_TIMES, code):
+    if is_one_of(code, TIMES_SIGNS):
         return TIMES
-    if is_one(_THINS, code):
+    if is_one_of(code, THIN_SPACES):
         return THIN
-    if is_one(_SPACES, code) or 0x2000 <= code <= 0x2005:
+    if is_one_of(code, SPACES):
         return SPACE
-    if is_one(_INVISIBLE, code) or 0x202A <= code <= 0x202E or 0xFE00 <= code <= 0xFE0F:
+    if is_one_of(code, _INVISIBLE) or 0x202A <= code <= 0x202E or 0xFE00 <= code <= 0xFE0F:
         return NOTHING
-    if code == 0x66B or code == 0x3002:
+    if code == 0x66B or code == IDEOGRAPHIC_STOP:
         return POINT
     if code == 0x66C:
         return COMMA
@@ -74,11 +72,11 @@ def map_wide(code: int) -> int:
         return DEGREE
     if code in VULGAR_CODES:
         return VULGAR
-    if is_one(SUPERSCRIPTS, code) or code == 0x207B:
+    if is_one_of(code, SUPERSCRIPTS) or code == 0x207B:
         return POWER
-    if is_one(_APPROX, code):
+    if is_one_of(code, _APPROX):
         return APPROX
-    if is_one(_RELATIONS, code):
+    if is_one_of(code, _RELATIONS):
         return RELATION
     if code == 0xB1 or code == 0x2213:
         return PLUS_MINUS
@@ -87,13 +85,13 @@ def map_wide(code: int) -> int:
 
 def map_rest(code: int) -> int:
     """MARK for signs that say nothing about a value, WORD for letters, FOREIGN for what may change it."""
-    if is_one(_MARKS, code) or is_one(_MONEY, code) or 0xA2 <= code <= 0xA5 or 0x20A0 <= code <= 0x20CF:
+    if is_one_of(code, _MARKS) or is_one_of(code, _MONEY) or 0xA2 <= code <= 0xA5 or 0x20A0 <= code <= 0x20CF:
         return MARK
     if 0x2012 <= code <= 0x2027 or 0x2032 <= code <= 0x203A or 0xFFE0 <= code <= 0xFFE6:
         return MARK
     if 0x3001 <= code <= 0x3020 and code != 0x3007:
         return MARK
-    if 0x2776 <= code <= 0x2793 or 0x1F100 <= code <= 0x1F10C or is_one(_NUMERALS, code):
+    if 0x2776 <= code <= 0x2793 or 0x1F100 <= code <= 0x1F10C or is_one_of(code, _NUMERALS):
         return FOREIGN
     if 0x2600 <= code <= 0x27BF or 0x1F300 <= code <= 0x1FAFF:
         return MARK
@@ -168,6 +166,3 @@ def skip_spaces(data: Bytes, i: int, end: int) -> int:
             break
         i = after
     return i
-
-
-COMPILED = (decode, is_one, map_wide, map_rest, read_letters, symbol, escape, skip_spaces)

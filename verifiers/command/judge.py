@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, NamedTuple
 
-from verifiers._cli_read import Block, LineError, is_summary, lines_of, read_line
+from verifiers.command.lines import Block, LineError, is_summary, lines_of, read_line
 from verifiers.errors import VerifierError
 from verifiers.registry import Mode, verify, verify_batch
 from verifiers.reward import unwrap
 
-PATIENCE = 2500  # lines that the plain path judges while numba is imported, and a first compilation takes much longer
+ROWS_BEFORE_COMPILING = (
+    2500  # are judged without numba while it is imported; a first compilation takes much longer
+)
 REPORTED = 100  # problems that are spelled out on standard error; the output names all of them
 
 
@@ -26,7 +28,7 @@ class Job:
     """Name of the completion's field."""
     references: dict[str, str]
     """Reference field of the task -> its name in the file."""
-    keep: bool = False
+    accept_verdicts: bool = False
     """Take a line that holds `correct` and no completion as the verdict that it is."""
 
 
@@ -49,13 +51,9 @@ class Tally:
         return cls(**{**facts, "reasons": Counter(facts["reasons"]), "tiers": Counter(facts["tiers"])})
 
     def add(self, other: Tally) -> None:
-        """Take in the counts of another block."""
-        self.judged += other.judged
-        self.correct += other.correct
-        self.invalid += other.invalid
-        self.score += other.score
-        self.reasons.update(other.reasons)
-        self.tiers.update(other.tiers)
+        """Add the counts of another block."""
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)
 
 
 class Judged(NamedTuple):
@@ -84,8 +82,8 @@ def judge_block(job: Job, block: Block) -> Judged:
     for line in lines_of(block):
         try:
             row = read_line(line)
-            if job.keep and job.completion not in row:
-                outcomes.append(None if is_summary(row) else kept(row))
+            if job.accept_verdicts and job.completion not in row:
+                outcomes.append(None if is_summary(row) else recorded_verdict(row))
                 continue
             values = [_get(row, name, "answer") for name in job.references.values()]
             completion = unwrap(_get(row, job.completion, "completion"))
@@ -102,15 +100,15 @@ def judge_block(job: Job, block: Block) -> Judged:
         _judge(job, completions, references, judged, 0, len(rows))
     for row, outcome in zip(rows, judged, strict=True):
         outcomes[row] = outcome
-    return _written(block, outcomes)
+    return _report_lines(block, outcomes)
 
 
-def lost_block(block: Block, why: str) -> Judged:
+def unjudged_block(block: Block, why: str) -> Judged:
     """The block without a verdict on any of its lines."""
-    return _written(block, [why] * len(lines_of(block)))
+    return _report_lines(block, [why] * len(lines_of(block)))
 
 
-def kept(row: dict[str, Any]) -> Outcome:
+def recorded_verdict(row: dict[str, Any]) -> Outcome:
     """The verdict that a line of a verdict file holds; raises LineError where it holds none."""
     correct = row.get("correct")
     if correct is None and "correct" in row:
@@ -169,7 +167,7 @@ def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outco
     return verdict.correct, verdict.score, verdict.extracted, str(verdict.reason), str(verdict.decided_by)
 
 
-def _written(block: Block, outcomes: list[Outcome]) -> Judged:
+def _report_lines(block: Block, outcomes: list[Outcome]) -> Judged:
     tally, marks, problems, lines = Tally(), [], [], []
     before = f'{{"file": {_quoted(block.label)}, "line": ' if block.label else '{"line": '
     for number, outcome in enumerate(outcomes, block.first):

@@ -5,24 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
-from verifiers._cli_judge import Job, Judged, Outcome, Tally, kept
-from verifiers._cli_read import LineError, Source, is_summary, lines_of, read_line
-
-_Z = 1.959964  # of 95 %
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a rate (Wilson 1927), given independent lines; (0, 1) for n = 0."""
-    if n == 0:
-        return 0.0, 1.0
-    rate, z2 = successes / n, _Z * _Z
-    centre, spread = rate + z2 / (2 * n), _Z * sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
-    low = 0.0 if successes == 0 else (centre - spread) / (1 + z2 / n)
-    high = 1.0 if successes == n else (centre + spread) / (1 + z2 / n)
-    return low, high
+from verifiers.command.judge import Job, Judged, Outcome, Tally, recorded_verdict
+from verifiers.command.lines import LineError, Source, is_summary, lines_of, read_line
+from verifiers.statistics import wilson_interval
 
 
 def summary(job: Job, tally: Tally, seconds: float, comparison: Comparison | None) -> dict[str, Any]:
@@ -34,7 +21,7 @@ def summary(job: Job, tally: Tally, seconds: float, comparison: Comparison | Non
         "n": n,
         "correct": tally.correct,
         "accuracy": tally.correct / n if n else None,
-        "interval": list(wilson(tally.correct, n)) if n else None,
+        "interval": list(wilson_interval(tally.correct, n)) if n else None,
         "mean_score": tally.score / n if n else None,
         "reasons": dict(tally.reasons.most_common()),
         "tiers": dict(tally.tiers.most_common()),
@@ -47,7 +34,7 @@ def summary(job: Job, tally: Tally, seconds: float, comparison: Comparison | Non
     return facts
 
 
-def told(facts: dict[str, Any]) -> str:
+def summary_text(facts: dict[str, Any]) -> str:
     """The summary for people."""
     n, (low, high) = facts["n"], facts["interval"] or (0.0, 1.0)
     rate = (
@@ -103,7 +90,7 @@ class Comparison:
 
     def disagreements(self, judged: Judged) -> bytes:
         """Our lines on which the other file says otherwise, each with the other verdict, as JSON lines."""
-        found = []
+        different = []
         for line, ours in zip(judged.output.splitlines(), judged.marks, strict=True):
             theirs, outcome = next(self._rows, ("", None))
             if not theirs:
@@ -115,8 +102,8 @@ class Comparison:
             self.here += (ours, theirs) == ("1", "0")
             self.there += (ours, theirs) == ("0", "1")
             self.unjudged += "-" in (ours, theirs)
-            found.append(json.dumps({**json.loads(line), "other": _shown(outcome)}) + "\n")
-        return "".join(found).encode()
+            different.append(json.dumps({**json.loads(line), "other": _shown(outcome)}) + "\n")
+        return "".join(different).encode()
 
     def rest(self) -> str:
         """Count the lines that only the other file has; says so if the files are not of one length."""
@@ -135,7 +122,7 @@ def _verdict_rows(source: Source) -> Iterator[tuple[str, Outcome]]:
                 row = read_line(line)
                 if is_summary(row):
                     continue
-                outcome = kept(row)
+                outcome = recorded_verdict(row)
             except LineError as error:
                 outcome = str(error)
             if isinstance(outcome, tuple):

@@ -9,17 +9,20 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from verifiers.errors import VerifierError
+from verifiers.errors import VerifierError, nearest
 
 BLOCK_BYTES = 1 << 20
 LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _decode = json.JSONDecoder().decode
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+
+
+_PARQUET_ROWS = 1024
 
 
 class CommandError(VerifierError):
@@ -49,15 +52,15 @@ class Source:
         failure: why the file could not be read to its end, "" if it could.
     """
 
-    def __init__(self, path: str, *, label: str = "", parquet: Callable[[str], Iterator[bytes]]) -> None:
-        """`path` "-" is standard input; `parquet` gives such a file as blocks of JSON lines.
+    def __init__(self, path: str, columns: set[str], *, label: str = "") -> None:
+        """`path` "-" is standard input; only `columns` of a parquet file are read.
 
         Raises CommandError where there is no such file.
         """
         self.path, self.label, self.size, self.position, self.failure = path, label, 0, 0, ""
-        self._parquet = parquet
+        self._columns = columns
         if path != "-":
-            state = _state(path)
+            state = _stat(path)
             self.size = state.st_size if stat.S_ISREG(state.st_mode) else 0
 
     def blocks(self) -> Iterator[Block]:
@@ -81,7 +84,7 @@ class Source:
             if self.path == "-":
                 raise OSError("parquet cannot be read from standard input, give the file")
             self.size = 0
-            return self._parquet(self.path)
+            return _parquet_lines(self.path, self._columns)
         if magic[:2] == _GZIP:
             return _whole_lines(io.BufferedReader(gzip.GzipFile(fileobj=stream, mode="rb"), BLOCK_BYTES))  # type: ignore[arg-type]
         return _whole_lines(stream)
@@ -102,11 +105,32 @@ def _whole_lines(stream: IO[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _state(path: str) -> os.stat_result:
+def _parquet_lines(path: str, wanted: set[str]) -> Iterator[bytes]:
+    """A parquet file as blocks of JSON lines that hold the wanted columns."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise CommandError(f"{path} is parquet, which needs pyarrow: pip install pyarrow.") from error
+    try:
+        with pyarrow.parquet.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
+            columns = [name for name in file.schema_arrow.names if name in wanted]
+            for rows in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns, use_threads=False):
+                samples = rows.to_pylist() if columns else [{}] * rows.num_rows
+                yield "".join(json.dumps(row, default=_as_json) + "\n" for row in samples).encode()
+    except pyarrow.ArrowException as error:
+        raise OSError(f"not readable as parquet: {error}") from error
+
+
+def _as_json(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _stat(path: str) -> os.stat_result:
     try:
         state = os.stat(path)
     except (OSError, ValueError) as error:
-        raise CommandError(f"No file {path}.{_nearest(path)}") from error
+        raise CommandError(f"No file {path}. {_advice(path)}") from error
     if stat.S_ISDIR(state.st_mode):
         raise CommandError(f"{path} is a folder; give its files, such as {Path(path) / '*.jsonl'}.")
     if not os.access(path, os.R_OK):
@@ -114,16 +138,12 @@ def _state(path: str) -> os.stat_result:
     return state
 
 
-def _nearest(path: str) -> str:
-    from difflib import get_close_matches
-
+def _advice(path: str) -> str:
     folder = Path(path).parent
     if not folder.is_dir():
-        return f" There is no folder {folder} either."
-    near = get_close_matches(Path(path).name, sorted(os.listdir(folder)), n=1, cutoff=0.5)
-    return (
-        f" Did you mean {folder / near[0]}?" if near else " Give a .jsonl, .jsonl.gz or .parquet file, or -."
-    )
+        return f"There is no folder {folder} either."
+    near = nearest(Path(path).name, sorted(os.listdir(folder)))
+    return f"Did you mean {folder / near}?" if near else "Give a .jsonl, .jsonl.gz or .parquet file, or -."
 
 
 def lines_of(block: Block) -> list[bytes]:

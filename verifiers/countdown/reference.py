@@ -7,9 +7,10 @@ from itertools import chain
 from operator import index
 from typing import TYPE_CHECKING, Any
 
-from verifiers._expression import MAX_DIGITS
-from verifiers._yard import LIMIT, MAX_NUMBERS
-from verifiers.errors import InvalidReferenceError, shown
+from verifiers.batch import starts_of
+from verifiers.countdown.evaluate import LIMIT, MAX_NUMBERS
+from verifiers.countdown.tokens import MAX_DIGITS
+from verifiers.errors import invalid_reference, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,23 +24,16 @@ _TARGET_CHARACTERS = frozenset("0123456789+-./ ")
 _A_TARGET = 'give a rational number such as 22, Fraction(21, 2), 10.5 or "21/2"'
 
 
-def _invalid(argument: str, value: object, problem: str, row: int | None) -> InvalidReferenceError:
-    where = argument if row is None else f"{argument}[{row}]"
-    return InvalidReferenceError(
-        f"{where}={shown(value)} {problem}.", argument=argument, index=row, value=value
-    )
-
-
 def _read_numbers(numbers: Any, row: int | None) -> list[int]:
     """The given numbers as a list of exact integers; raises for anything else."""
     sized = hasattr(numbers, "__len__") and hasattr(numbers, "__getitem__")
     if not sized or isinstance(numbers, str | bytes | bytearray | dict) or getattr(numbers, "shape", 1) == ():
         problem = f"is a {type(numbers).__name__}; give a list of integers such as [3, 5, 7]"
-        raise _invalid("numbers", numbers, problem, row)
+        raise invalid_reference("numbers", numbers, problem, row)
     values = list(numbers)
     if not 1 <= len(values) <= MAX_NUMBERS:
         problem = f"holds {len(values)} numbers; give 1 to {MAX_NUMBERS} integers such as [3, 5, 7]"
-        raise _invalid("numbers", numbers, problem, row)
+        raise invalid_reference("numbers", numbers, problem, row)
     exact = []
     for place, value in enumerate(values):
         kind = type(value).__name__
@@ -47,10 +41,10 @@ def _read_numbers(numbers: Any, row: int | None) -> list[int]:
             exact.append(index(value if kind not in ("bool", "bool_") else kind))  # type: ignore[arg-type]
         except TypeError as error:
             problem = f"holds {shown(value)} at place {place}, a {kind}; give integers such as [3, 5, 7]"
-            raise _invalid("numbers", numbers, problem, row) from error
+            raise invalid_reference("numbers", numbers, problem, row) from error
     if any(abs(value) >= 10**MAX_DIGITS for value in exact):
         problem = f"holds a number of more than {MAX_DIGITS} digits; give smaller ones"
-        raise _invalid("numbers", numbers, problem, row)
+        raise invalid_reference("numbers", numbers, problem, row)
     return exact
 
 
@@ -78,13 +72,15 @@ def _read_target(target: Any, row: int | None) -> tuple[int, int]:
         elif kind not in ("bool", "bool_"):
             value = Fraction(index(target))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
-        raise _invalid(
+        raise invalid_reference(
             "target", target, f"is a {kind} that is no rational number; {_A_TARGET}", row
         ) from error
     if value is None:
-        raise _invalid("target", target, f"is a {kind} that is no rational number; {_A_TARGET}", row)
+        raise invalid_reference("target", target, f"is a {kind} that is no rational number; {_A_TARGET}", row)
     if max(abs(value.numerator), value.denominator) >= 10**MAX_DIGITS:
-        raise _invalid("target", target, f"has more than {MAX_DIGITS} digits; give a smaller one", row)
+        raise invalid_reference(
+            "target", target, f"has more than {MAX_DIGITS} digits; give a smaller one", row
+        )
     return value.numerator, value.denominator
 
 
@@ -96,43 +92,35 @@ def read_reference(numbers: object, target: object, row: int | None) -> Referenc
     return (_read_numbers(numbers, row), *_read_target(target, row))
 
 
-def columns(
+def reference_columns(
     numbers: Sequence[Any], targets: Sequence[Any]
-) -> tuple[tuple[Column, Column, Column, Column], list[Reference]]:
-    """The references of N rows as arrays for the kernel, and as Python integers where that took a second look.
+) -> tuple[Column, Column, Column, Column]:
+    """The references of N rows as arrays for the kernel; raises `InvalidReferenceError` for the first invalid one.
 
-    The arrays: all numbers, where those of a row begin (N + 1,), numerators and denominators of the targets
-    (N,). A row that does not fit 64 bits has no numbers there. The list is empty if every row is plain ints.
+    All numbers, where those of a row begin (N + 1,), numerators and denominators of the targets (N,). A row that
+    does not fit 64 bits has no numbers there.
     """
     import numpy as np
 
     plain = set(map(type, numbers)) <= {list, tuple} and set(map(type, targets)) <= {int}
     if plain and set(map(type, chain.from_iterable(numbers))) <= {int}:
-        sizes = np.fromiter(map(len, numbers), np.int64, len(numbers))
+        starts = starts_of(numbers)
         try:
-            values = np.fromiter(chain.from_iterable(numbers), np.int64, int(sizes.sum()))
-            tops = np.fromiter(targets, np.int64, len(targets))
+            values = np.fromiter(chain.from_iterable(numbers), np.int64, int(starts[-1]))
+            numerators = np.fromiter(targets, np.int64, len(targets))
         except OverflowError:
-            plain = False
+            pass
         else:
-            fits = all(((-LIMIT <= column) & (column <= LIMIT)).all() for column in (values, tops))
-            if fits and 1 <= sizes.min(initial=1) and sizes.max(initial=1) <= MAX_NUMBERS:
-                return (values, _starts(sizes), tops, np.ones(len(tops), np.int64)), []
+            fit = all(((-LIMIT <= column) & (column <= LIMIT)).all() for column in (values, numerators))
+            sizes = np.diff(starts)
+            if fit and 1 <= sizes.min(initial=1) and sizes.max(initial=1) <= MAX_NUMBERS:
+                return values, starts, numerators, np.ones(len(numerators), np.int64)
     references = [read_reference(*pair, row) for row, pair in enumerate(zip(numbers, targets, strict=True))]
-    small = [_fits(reference) for reference in references]
-    sizes = np.array([len(r[0]) if fits else 0 for r, fits in zip(references, small, strict=True)], np.int64)
-    kept = [r if fits else ((), 0, 1) for r, fits in zip(references, small, strict=True)]
-    values = np.fromiter(chain.from_iterable(r[0] for r in kept), np.int64, int(sizes.sum()))
-    tops, bottoms = (np.array([r[place] for r in kept], np.int64) for place in (1, 2))
-    return (values, _starts(sizes), tops, bottoms), references
-
-
-def _starts(sizes: Column) -> Column:
-    import numpy as np
-
-    starts = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(sizes, out=starts[1:])
-    return starts
+    references = [reference if _fits(reference) else ([], 0, 1) for reference in references]
+    starts = starts_of([reference[0] for reference in references])
+    values = np.fromiter(chain.from_iterable(r[0] for r in references), np.int64, int(starts[-1]))
+    numerators, denominators = (np.array([r[place] for r in references], np.int64) for place in (1, 2))
+    return values, starts, numerators, denominators
 
 
 def _fits(reference: Reference) -> bool:

@@ -5,8 +5,19 @@ explicit character map, some TeX, `=` between sides, and a wrapper or words in f
 known is BAD; nothing is skipped because it was not understood.
 """
 
-from verifiers._extract import Bytes, is_space, matches, strip, word_key
-from verifiers._notation import NOTHING, classify, decode, read_word
+from verifiers.characters import (
+    DIVISION_SIGNS,
+    FULLWIDTH,
+    MINUS_SIGNS,
+    PLUS_SIGNS,
+    TIMES_SIGNS,
+    ZERO_WIDTH,
+    decimal_digit,
+    decode,
+    is_wide_space,
+    read_word,
+)
+from verifiers.extract import Bytes, is_space, matches, strip, word_key, word_keys
 
 END, BAD, BLANK, LITERAL, OPEN, CLOSE, EQUALS, FRACTION, LEFT_BRACE, RIGHT_BRACE = range(10)
 PLUS, MINUS, TIMES, DIVIDE, NEGATE = 11, 12, 13, 14, 15
@@ -15,30 +26,22 @@ MAX_DIGITS = 4_000  # of one literal; Python reads at most 4,300
 SAFE_DIGITS = 18  # a literal of so many digits fits 64 bits with room for a carry
 INTEGER, DECIMAL, BIG, BROKEN = 0, 1, 2, 3  # what `read_literal` can say of a literal
 
-# Characters beyond ASCII that are read as an operator or a bracket.
-_PLUS_SIGNS = (0xFE62, 0xFF0B)
-_MINUS_SIGNS = (0x2010, 0x2011, 0x2012, 0x2013, 0x2212, 0xFE63, 0xFF0D)
-_TIMES_SIGNS = (0xB7, 0xD7, 0x2217, 0x2219, 0x22C5, 0x2715, 0x2716, 0x2A2F, 0xFF0A)
-_DIVISION_SIGNS = (0xF7, 0x2044, 0x2215, 0xFF0F)
-_SPACES = (0x85, 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
-_OPENING, _CLOSING, _EQUALITY, _POINT, _COLON = 0xFF08, 0xFF09, 0xFF1D, 0xFF0E, 0xFF1A
+_MORE_TIMES_SIGNS = (0x2A2F, 0xFF0A)
+_OPENING, _CLOSING, _EQUALITY, _POINT, _COLON = (FULLWIDTH + code for code in b"()=.:")
 
-_TEX_TIMES = (word_key("times"), word_key("cdot"), word_key("ast"))
+_TEX_TIMES = word_keys("times cdot ast")
 _TEX_DIVIDE = word_key("div")
-_TEX_FRACTION = (word_key("frac"), word_key("dfrac"), word_key("tfrac"), word_key("cfrac"))
-_TEX_SPACES = (word_key("quad"), word_key("qquad"), word_key("thinspace"))
+_TEX_FRACTION = word_keys("frac dfrac tfrac cfrac")
+_TEX_SPACES = word_keys("quad qquad thinspace")
 _TEX_LEFT, _TEX_RIGHT = word_key("left"), word_key("right")
 _TEX_SIGNS = tuple(b",;:! \n")
 
 # Words that change the value of the expression behind them, or deny it: then it is not the answer.
-_CHANGING = tuple(
-    word_key(word)
-    for word in (
-        "abs absolute arent cannot cant ceil cos cube cubed decreased divided doesnt dont double exp except "
-        "excluding factorial floor half impossible increased inverse isnt ln log max min minus multiplied nearly "
-        "negated negation negative neither never no none nor not opposite over percent plus quarter reciprocal "
-        "root round sin sqrt square squared subtract tan thrice times triple twice unlike wasnt without wont wrong"
-    ).split()
+_CHANGING = word_keys(
+    "abs absolute arent cannot cant ceil cos cube cubed decreased divided doesnt dont double exp except "
+    "excluding factorial floor half impossible increased inverse isnt ln log max min minus multiplied nearly "
+    "negated negation negative neither never no none nor not opposite over percent plus quarter reciprocal "
+    "root round sin sqrt square squared subtract tan thrice times triple twice unlike wasnt without wont wrong"
 )
 _LONGEST_KEY = 12  # letters
 _QUOTE = (0xE2, 0x80)  # the first two bytes of a curly quote
@@ -99,13 +102,13 @@ def ascii_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]
 
 def wide_token(code: int) -> int:
     """The kind of token of a character beyond ASCII; BLANK for spaces and zero-width characters."""
-    if code in _MINUS_SIGNS:
+    if code in MINUS_SIGNS:
         return MINUS
-    if code in _TIMES_SIGNS:
+    if code in TIMES_SIGNS or code in _MORE_TIMES_SIGNS:
         return TIMES
-    if code in _DIVISION_SIGNS:
+    if code in DIVISION_SIGNS:
         return DIVIDE
-    if code in _PLUS_SIGNS:
+    if code in PLUS_SIGNS:
         return PLUS
     if code == _OPENING:
         return OPEN
@@ -113,17 +116,9 @@ def wide_token(code: int) -> int:
         return CLOSE
     if code == _EQUALITY:
         return EQUALS
-    if is_wide_space(code):
+    if is_wide_space(code) or code in ZERO_WIDTH:
         return BLANK
-    kind = classify(code)
-    if 0 <= kind <= 9:
-        return LITERAL
-    return BLANK if kind == NOTHING else BAD
-
-
-def is_wide_space(code: int) -> bool:
-    """True for white space beyond ASCII."""
-    return code in _SPACES or 0x2000 <= code <= 0x200A
+    return LITERAL if decimal_digit(code) >= 0 else BAD
 
 
 def tex_token(data: Bytes, i: int, end: int) -> tuple[int, int]:
@@ -162,30 +157,28 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
     pointed = False
     while i < end:
         code, after = decode(data, i)
-        kind = code - 48
+        digit = code - 48 if 48 <= code <= 57 else -1
         if code >= 128 and lenient:
-            kind = classify(code)
-        elif not 0 <= kind <= 9:
-            kind = -1
+            digit = decimal_digit(code)
         point = code == 46 or code == _POINT
-        if 0 <= kind <= 9:
+        if digit >= 0:
             if digits == 0:
-                first = kind
+                first = digit
             digits += 1
             if digits > MAX_DIGITS or (digits == 2 and first == 0 and not pointed):
                 return BROKEN, 0, 1, i
             if pointed:
                 decimals += 1
-                rest |= kind
+                rest |= digit
             if exact or digits <= SAFE_DIGITS:
-                numerator = numerator * 10 + kind
+                numerator = numerator * 10 + digit
                 if pointed:
                     scale *= 10
                 else:
                     whole = numerator
         elif point and lenient and not pointed:
             pointed = True
-        elif not (lenient and kind == NOTHING):
+        elif not (lenient and code in ZERO_WIDTH):
             break
         i = after
     if pointed and decimals == 0:
@@ -274,17 +267,3 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
     if signed == MINUS and not colon and (behind >= end or is_space(data[behind])):
         return -1
     return i
-
-
-COMPILED = (
-    next_token,
-    ascii_token,
-    wide_token,
-    is_wide_space,
-    tex_token,
-    read_literal,
-    frame_size,
-    unwrap,
-    is_letter,
-    skip_words,
-)

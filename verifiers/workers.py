@@ -1,8 +1,11 @@
-"""Processes that can be killed: a small pool of workers that answer JSON jobs, each within a deadline.
+"""Processes that can be killed: a small pool of workers that answer jobs, each within a deadline.
 
-Workers are plain `subprocess` children (daemonic processes may not have multiprocessing ones), started when
-first needed. Any thread may ask; a forked child closes what it inherited and starts workers of its own. No
-signal handler is set and nothing assumes the main thread.
+Workers are plain `subprocess` children, started when first needed; what runs inside them is `verifiers.worker`. Any
+thread may ask; a forked child closes what it inherited and starts workers of its own. No signal handler is set and
+nothing assumes the main thread.
+
+Our own pool, because those over `multiprocessing` (pebble 5.2 was measured) start none from a daemonic process, run
+a script without a `__main__` guard again, and leave a busy child running when the parent is killed.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ import weakref
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any
+
+from verifiers.worker import write_message
 
 START_SECONDS = 60.0
 _KILL = 0.9  # of the hard deadline: what is left is for ending a worker and starting the next
@@ -47,29 +52,26 @@ class WorkerUnavailable(Exception):
 class _Worker:
     """One child process and the two pipes to it."""
 
-    def __init__(self, module: str) -> None:
-        main = str(Path(__file__).resolve().with_name("_worker_main.py"))
+    def __init__(self, module: str, quiet: bool) -> None:
+        script = str(Path(__file__).resolve().with_name("worker.py"))
         self._process = subprocess.Popen(
-            [sys.executable, "-P", main, module, json.dumps(sys.path)],
+            [sys.executable, "-P", script, module, json.dumps(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL if quiet else None,
             bufsize=0,
             start_new_session=True,  # Ctrl-C in a terminal is for us alone
         )
-        self._rest = b""
+        self.pid = self._process.pid
+        self._received = bytearray()
         self._jobs = 0
         self._started = time.monotonic()
         self.hello: dict[str, Any] | None = None
         self._poll = select.poll()
         self._poll.register(self._process.stdout, select.POLLIN)
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def wait_until_ready(self, deadline: float) -> None:
-        """Read the first line, which says that this worker can answer, or why it never will."""
+        """Read the first message, which says that this worker can answer, or why it never will."""
         if self.hello is None:
             limit = self._started + START_SECONDS
             try:
@@ -84,10 +86,8 @@ class _Worker:
     def ask(self, job: dict[str, Any], deadline: float) -> dict[str, Any]:
         """Send a job and wait for its reply until `deadline` (on the monotonic clock)."""
         self._jobs += 1
-        data = json.dumps({**job, "id": self._jobs}).encode() + b"\n"
         try:
-            while data:
-                data = data[os.write(self._process.stdin.fileno(), data) :]
+            write_message(self._process.stdin.fileno(), {**job, "id": self._jobs})
         except (OSError, ValueError) as error:
             raise WorkerDied(f"the worker was gone ({error})") from error
         reply = self._read(deadline)
@@ -96,22 +96,32 @@ class _Worker:
         return reply
 
     def _read(self, deadline: float) -> dict[str, Any]:
-        while b"\n" not in self._rest:
-            left = deadline - time.monotonic()
-            if left <= 0 or not self._poll.poll(left * 1000 + 1):
-                raise DeadlinePassed
-            try:
-                data = os.read(self._process.stdout.fileno(), 1 << 16)
-            except (OSError, ValueError):  # another thread closed the pool
-                data = b""
-            if not data:
-                raise WorkerDied(f"the worker ended ({self._how()})")
-            self._rest += data
-        line, self._rest = self._rest.split(b"\n", 1)
+        while (end := self._received.find(b"\n")) < 0:
+            self._receive(deadline)
         try:
-            return json.loads(line)
+            reply = json.loads(self._received[:end])
         except ValueError as error:
             raise WorkerDied("the worker wrote something that is no reply") from error
+        del self._received[: end + 1]
+        if "payload" in reply:
+            size = reply["payload"]
+            while len(self._received) < size:
+                self._receive(deadline)
+            reply["payload"] = bytes(self._received[:size])
+            del self._received[:size]
+        return reply
+
+    def _receive(self, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0 or not self._poll.poll(None if left == math.inf else left * 1000 + 1):
+            raise DeadlinePassed
+        try:
+            data = os.read(self._process.stdout.fileno(), 1 << 20)
+        except (OSError, ValueError):  # another thread closed the pool
+            data = b""
+        if not data:
+            raise WorkerDied(f"the worker ended ({self._how()})")
+        self._received += data
 
     def _how(self) -> str:
         try:
@@ -121,7 +131,6 @@ class _Worker:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def kill(self) -> None:
-        """End the process, whatever it does."""
         self._process.kill()
         self._close_pipes()
         try:
@@ -142,44 +151,44 @@ class _Worker:
 class Workers:
     """Up to `size` processes that run `main()` of a module, shared by all threads of this process.
 
-    `soft` and `hard` are the deadlines of a job in seconds: at `soft` (of processor time) the worker itself is
-    asked to give up; the reply comes within `hard`, for which a busy worker is killed shortly before and a new
-    one started. `memory` in bytes is what a worker reports as its cap, or "absent".
+    `soft` and `hard` are the deadlines of a job in seconds, None for no deadline: at `soft` (of processor time) the
+    worker itself is asked to give up; the reply comes within `hard`, for which a busy worker is killed shortly
+    before and a new one started. `quiet` discards what workers write to standard error. `memory` is what a worker
+    reports as its cap in bytes, or "absent".
     """
 
-    def __init__(self, module: str, *, size: int, soft: float = 1.0, hard: float = 3.0) -> None:
-        self.module, self.size, self.soft, self.hard = module, size, soft, hard
+    def __init__(
+        self,
+        module: str,
+        *,
+        size: int,
+        soft: float | None = 1.0,
+        hard: float | None = 3.0,
+        quiet: bool = True,
+    ) -> None:
+        self.module, self.size, self.soft, self.hard, self.quiet = module, size, soft, hard, quiet
         self.memory: int | str | None = None
-        self._reset()
+        self.reset()
         _pools.add(self)
 
-    def _reset(self) -> None:
-        self._pid = os.getpid()
+    def reset(self) -> None:
+        """Begin without workers; in a forked child those of the parent are left to it."""
+        for worker in getattr(self, "_alive", ()):
+            worker.forget()
         self._alive: set[_Worker] = set()
-        self._missing = ""
+        self._unavailable = ""
         self._free: LifoQueue[_Worker | None] = LifoQueue()  # the last one used first: the rest never start
         for _ in range(self.size):
             self._free.put(None)
-
-    def _here(self) -> None:
-        """Start afresh if this is a forked child that the hook below did not see."""
-        if self._pid != os.getpid():
-            with _changing:
-                if self._pid != os.getpid():
-                    self.after_fork()
-
-    def after_fork(self) -> None:
-        """In a forked child: leave the parent's workers to it."""
-        for worker in self._alive:
-            worker.forget()
-        self._reset()
 
     def _start(self) -> _Worker:
         if not hasattr(select, "poll"):
             raise WorkerUnavailable("workers need select.poll, which this system does not have")
         try:
             with _changing:
-                worker = _Worker(self.module)
+                if self._unavailable:
+                    raise WorkerUnavailable(self._unavailable)
+                worker = _Worker(self.module, self.quiet)
                 self._alive.add(worker)
                 return worker
         except OSError as error:
@@ -193,21 +202,21 @@ class Workers:
     def ask(self, job: dict[str, Any], patient: bool = False) -> dict[str, Any]:
         """The reply to `job`, with `outcome` and `detail`; "timeout" or "error" where none came.
 
-        The hard deadline runs from the moment a worker is free for this job, the start of a process included;
-        one that is still starting by then goes on for the next question. For a `patient` caller it runs only
-        while a worker that is ready works on the job, so that a busy machine decides no verdict. A worker that
-        dies is replaced, and its job asked once more within the time that is left, because what killed it may
-        have come from outside.
+        A job and its reply are JSON, but for `payload`, which is bytes. The hard deadline runs from the moment a
+        worker is free for this job, the start of a process included; one that is still starting by then goes on
+        for the next question. For a `patient` caller it runs only while a worker that is ready works on the job,
+        so that a busy machine decides no verdict. A worker that dies is replaced, and its job asked once more
+        within the time that is left, because what killed it may have come from outside.
 
         Raises:
             WorkerUnavailable: no worker can run here.
         """
-        self._here()
-        if self._missing:
-            raise WorkerUnavailable(self._missing)
+        if self._unavailable:
+            raise WorkerUnavailable(self._unavailable)
         free = self._free
         worker = self._take()
-        left, again, asked = _KILL * self.hard, False, 0.0
+        left = math.inf if self.hard is None else _KILL * self.hard
+        again, asked = False, 0.0
         end = math.inf if patient else time.monotonic() + left
         try:
             while True:
@@ -219,7 +228,8 @@ class Workers:
                     self.memory = worker.hello["memory"]
                     asked = time.monotonic()
                     due = min(asked + left, end)
-                    reply = worker.ask({**job, "soft": self.soft, "hard": due - asked}, due)
+                    hard = None if due == math.inf else due - asked
+                    reply = worker.ask({**job, "soft": self.soft, "hard": hard}, due)
                     if reply.get("retire"):
                         worker = self._replace(worker)
                     return reply
@@ -240,7 +250,7 @@ class Workers:
                 self._end(worker)
                 worker = None
                 if isinstance(error, WorkerUnavailable):
-                    self._missing = str(error)  # it said so itself: the next one would say the same
+                    self._unavailable = str(error)  # it said so itself: the next one would say the same
             raise
         finally:
             free.put(worker)
@@ -262,23 +272,21 @@ class Workers:
 
     def pids(self) -> list[int]:
         """The processes that run for this process now."""
-        self._here()
         return [worker.pid for worker in list(self._alive)]
 
-    def close(self) -> None:
-        """End all workers; the next question starts new ones."""
-        self._here()
+    def close(self, for_good: bool = False) -> None:
+        """End all workers; the next question starts new ones, or is refused where it is `for_good`."""
         with _changing:
+            self._unavailable = "the pool was closed" if for_good else ""
             for worker in list(self._alive):
                 self._end(worker)
-            self._missing = ""
 
 
 def _after_fork_in_child() -> None:
     global _changing
     _changing = threading.RLock()
     for pool in list(_pools):
-        pool.after_fork()
+        pool.reset()
 
 
 def _close_all() -> None:

@@ -5,7 +5,7 @@ box that is not empty, (2) else the block's text; (3) in lenient mode, without s
 the completion, else the text after an unclosed `<answer>`, else the line after the last `####`.
 
 Every function here is plain Python over UTF-8 bytes and is also compiled by numba as it stands, so one answer
-and a million follow the same lines. `find_byte` alone has two forms. Every scan is linear in its input.
+and a million run the same code. `find_byte` alone has two forms. Every scan is linear in its input.
 """
 
 Bytes = bytes  # or, where compiled, a read-only array of uint8
@@ -32,8 +32,13 @@ def word_key(word: str) -> int:
     return key
 
 
+def word_keys(words: str) -> tuple[int, ...]:
+    """The key of each word of a line."""
+    return tuple(word_key(word) for word in words.split())
+
+
 _OR = word_key("or")
-_GAP_WORDS = tuple(word_key(word) for word in ("text", "textbf", "mathrm", "mbox", "quad", "qquad"))
+_GAP_WORDS = word_keys("text textbf mathrm mbox quad qquad")
 
 
 def find_byte(data: Bytes, byte: int, start: int, end: int) -> int:
@@ -61,12 +66,10 @@ def find_byte_in_array(data, byte, start, end):  # type: ignore[no-untyped-def]
 
 
 def is_space(byte: int) -> bool:
-    """True for ASCII white space."""
     return byte == 32 or 9 <= byte <= 13
 
 
 def matches(data: Bytes, start: int, end: int, pattern: tuple[int, ...]) -> bool:
-    """True if data[start:end] begins with `pattern`."""
     if start + len(pattern) > end:
         return False
     for offset in range(len(pattern)):
@@ -104,7 +107,7 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, bo
     return end, block_start, block_end, unclosed, opened == 1 and closed == 1
 
 
-def is_poisoned(data: Bytes, start: int, end: int) -> bool:
+def is_not_text(data: Bytes, start: int, end: int) -> bool:
     """True if the bytes hold NUL or a lone surrogate (encoded as ED A0..BF)."""
     if find_byte(data, 0, start, end) < end:
         return True
@@ -117,7 +120,6 @@ def is_poisoned(data: Bytes, start: int, end: int) -> bool:
 
 
 def is_escaped(data: Bytes, start: int, position: int) -> bool:
-    """True if an odd number of backslashes stands right before `position`."""
     i = position
     while i > start and data[i - 1] == _BACKSLASH:
         i -= 1
@@ -191,7 +193,7 @@ def is_joined_by_or(data: Bytes, start: int, end: int) -> bool:
 
 
 def says_or(data: Bytes, start: int, end: int) -> bool:
-    """True if "or" stands in data[start:end], maybe inside a word."""
+    # also inside a word
     for i in range(start, end - 1):
         if data[i] | 32 == 111 and data[i + 1] | 32 == 114:
             return True
@@ -215,20 +217,43 @@ def is_hedged(data: Bytes, start: int, box: int, content_start: int, content_end
 
 def last_line(data: Bytes, start: int, end: int) -> tuple[int, int]:
     """(start, end) of the rest of the line behind the last `####`, or -1s."""
-    found = -1
+    last = -1
     i = find_byte(data, _HASH, start, end)
     while i < end:
         if matches(data, i, end, _HASHES):
-            found = i + len(_HASHES)
+            last = i + len(_HASHES)
         i = find_byte(data, _HASH, i + 1, end)
-    if found < 0:
+    if last < 0:
         return -1, -1
-    return found, find_byte(data, _NEWLINE, found, end)
+    return last, find_byte(data, _NEWLINE, last, end)
+
+
+def is_alone(data: Bytes, start: int, end: int, low: int, high: int, exact: bool) -> bool:
+    r"""True if the box around data[low:high] is all that its `<answer>` block holds.
+
+    `exact`: written `\boxed{`, with nothing but spaces beside its content.
+    """
+    while low > start and (data[low - 1] == 32 or (not exact and is_space(data[low - 1]))):
+        low -= 1
+    low -= 1
+    while not exact and low > start and is_space(data[low - 1]):
+        low -= 1
+    low -= len(_BOX)
+    if low < start or not matches(data, low, end, _BOX):
+        return False
+    while low > start and is_space(data[low - 1]):
+        low -= 1
+    low -= len(_OPEN)
+    if low < start or not matches(data, low, end, _OPEN):
+        return False
+    while high < end and (data[high] == 32 or (not exact and is_space(data[high]))):
+        high += 1
+    high, _ = strip(data, high + 1, end)
+    return matches(data, high, end, _CLOSE)
 
 
 def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool]:
-    """(FOUND | NO_ANSWER | MALFORMED | HEDGE, start, end, if it is from a box) of the answer in
-    data[start:end].
+    """(FOUND | NO_ANSWER | MALFORMED | HEDGE, start, end, if it is from a box) of the answer in data[start:end].
 
     The span is stripped of white space and -1, -1 where there is none. In strict mode the completion must
     hold exactly one `<answer>` and one `</answer>`.
@@ -239,7 +264,7 @@ def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, 
         if not (lenient or single):
             return MALFORMED, -1, -1, False
         scope, low, high = block_start, block_start, block_end
-        if high - low > ANSWER_LIMIT or is_poisoned(data, low, high):
+        if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
             return MALFORMED, -1, -1, False
         box, inner_start, inner_end = last_box(data, low, high)
     elif not lenient:
@@ -253,27 +278,10 @@ def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, 
         boxed, low, high = True, inner_start, inner_end
     if low < 0:
         return NO_ANSWER, -1, -1, False
-    if high - low > ANSWER_LIMIT or is_poisoned(data, low, high):
+    if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
         return MALFORMED, -1, -1, boxed
     hedged = boxed and is_hedged(data, scope, box, inner_start, inner_end)
     low, high = strip(data, low, high)
     if low == high:
         return NO_ANSWER, -1, -1, boxed
     return (HEDGE if hedged else FOUND), low, high, boxed
-
-
-COMPILED = (
-    is_space,
-    matches,
-    strip,
-    read_tags,
-    is_poisoned,
-    is_escaped,
-    last_box,
-    closing_brace,
-    is_joined_by_or,
-    says_or,
-    is_hedged,
-    last_line,
-    locate,
-)

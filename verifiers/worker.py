@@ -1,5 +1,6 @@
-"""The inside of a worker process: jobs come in as JSON lines on standard input, replies leave as JSON lines.
+"""The inside of a worker process: `python worker.py MODULE PATHS` imports MODULE and calls its `main`, which serves.
 
+Jobs come in on standard input and replies leave on standard output, each as one line of JSON that bytes may follow.
 A worker ends by itself when its standard input ends, also in the middle of a job, so it outlives neither the
 interpreter that started it nor a kill -9 of that one. Where code holds the interpreter so that nothing else
 runs (a huge power in C), the processor-time limit of the system ends it. No signal handler is set.
@@ -8,12 +9,15 @@ runs (a huge power in C), the processor-time limit of the system ends it. No sig
 from __future__ import annotations
 
 import ctypes
+import importlib
+import importlib.util
 import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from queue import SimpleQueue
 
 ABSENT = "absent"  # what is said where the system has no such limit
@@ -28,8 +32,19 @@ class Unavailable(Exception):
     """This worker can never answer; the text says what is missing and how to get it."""
 
 
-def limit_memory(size: int) -> int | str:
+def write_message(stream: int, message: dict) -> None:
+    """Write a message to a file descriptor: a line of JSON, in which `payload` is the number of bytes behind it."""
+    payload = message.get("payload", b"")
+    header = {**message, "payload": len(payload)} if "payload" in message else message
+    data = memoryview(json.dumps(header).encode() + b"\n" + payload)
+    while data:
+        data = data[os.write(stream, data) :]
+
+
+def limit_memory(size: int | None) -> int | str | None:
     """Cap the address space of this process at `size` bytes; what holds now, or "absent"."""
+    if size is None:
+        return None
     try:
         import resource
 
@@ -41,17 +56,18 @@ def limit_memory(size: int) -> int | str:
         return ABSENT
 
 
-def limit_processor(seconds: float) -> None:
-    """Let the system end this process after so many more seconds of processor time, where it can."""
+def limit_processor(seconds: float | None) -> None:
+    """Let the system end this process after so many more seconds of processor time, where it can; None: no limit."""
     try:
         import resource
 
         used = resource.getrusage(resource.RUSAGE_SELF)
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-        limit = int(used.ru_utime + used.ru_stime + seconds) + 1
-        resource.setrlimit(
-            resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard)
-        )
+        limit = hard
+        if seconds is not None:
+            limit = int(used.ru_utime + used.ru_stime + seconds) + 1
+            limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
     except (ImportError, AttributeError, ValueError, OSError):
         return
 
@@ -103,23 +119,25 @@ class SoftTimer:
             self._wake.clear()
 
 
-def _read_jobs(stream: int, jobs: SimpleQueue[bytes]) -> None:
-    """Queue every line of the file descriptor `stream`; end the process with it."""
-    rest = b""
-    while True:
-        data = os.read(stream, 1 << 16)
-        if not data:
-            os._exit(0)
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            jobs.put(line)
+def _read_jobs(source: int, jobs: SimpleQueue[dict]) -> None:
+    """Queue every job that comes from a file descriptor; end the process where they end."""
+    try:
+        stream = os.fdopen(source, "rb")
+        while line := stream.readline():
+            job = json.loads(line)
+            if "payload" in job:
+                job["payload"] = stream.read(job["payload"])
+            jobs.put(job)
+    finally:
+        os._exit(0)
 
 
 def _reply(timer: SoftTimer, answer: Callable[[dict], dict], job: dict) -> dict:
     """The answer to one job; whatever goes wrong is an answer too."""
     try:
         try:
-            timer.start(job["soft"], job["hard"])
+            if job["soft"] is not None:
+                timer.start(job["soft"], job["hard"])
             return answer(job)
         finally:
             timer.stop()
@@ -133,42 +151,54 @@ def _reply(timer: SoftTimer, answer: Callable[[dict], dict], job: dict) -> dict:
         return {"outcome": "error", "detail": f"{type(error).__name__}: {str(error)[:200]}"}
 
 
-def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int) -> None:
+def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> None:
     """Answer jobs until standard input ends.
 
-    Args:
-        prepare: Does the imports, then returns the function that answers a job; raises `Unavailable`.
-        memory: Bytes of address space this process may have.
+    `prepare` does the imports, then returns the function that answers a job; it raises `Unavailable`. `memory`: bytes
+    of address space this process may have, None for no limit.
     """
-    replies = os.dup(1)
+    replies, source = os.dup(1), os.dup(0)
     silence = os.open(os.devnull, os.O_RDWR)
     os.dup2(silence, 1)  # what a library prints must not look like a reply
-    source = os.dup(0)
     os.dup2(silence, 0)
-    jobs: SimpleQueue[bytes] = SimpleQueue()
+    jobs: SimpleQueue[dict] = SimpleQueue()
     threading.Thread(target=_read_jobs, args=(source, jobs), daemon=True).start()
     limit_processor(START_SECONDS)
-
-    def send(reply: dict) -> None:
-        data = json.dumps(reply).encode() + b"\n"
-        while data:
-            data = data[os.write(replies, data) :]
-
-    held = limit_memory(memory)
+    limit = limit_memory(memory)
     try:
         answer = prepare()
     except Unavailable as error:
-        send({"ready": False, "detail": str(error)})
+        write_message(replies, {"ready": False, "detail": str(error)})
         return
-    send({"ready": True, "memory": held})
+    write_message(replies, {"ready": True, "memory": limit})
     timer = SoftTimer()
     while True:
-        job = json.loads(jobs.get())
+        job = jobs.get()
         limit_processor(job["hard"])
         reply = _reply(timer, answer, job)
         try:
-            send({**reply, "id": job["id"]})
+            write_message(replies, {**reply, "id": job["id"]})
         except OSError:  # nobody listens any more
             sys.exit(0)
         if reply.get("retire"):
             sys.exit(0)
+
+
+def _start(module: str, paths: list[str]) -> None:
+    """Run `main` of `module`, which may be beside this package or anywhere the starting process imports from.
+
+    This package is loaded from the folder of this file, whatever else is named `verifiers` on the path.
+    """
+    folder = Path(__file__).resolve().parent
+    spec = importlib.util.spec_from_file_location(
+        "verifiers", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["verifiers"] = package
+    sys.path.extend(path for path in paths if path and path not in sys.path)
+    spec.loader.exec_module(package)
+    importlib.import_module(module).main()
+
+
+if __name__ == "__main__":
+    _start(sys.argv[1], json.loads(sys.argv[2]))
