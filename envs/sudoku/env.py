@@ -1,24 +1,55 @@
-"""Sudoku, 4x4 and 9x9: puzzles with one solution, on solution grids that no two splits share."""
+"""The Sudoku environment, and what its prompts and completions look like."""
 
 import re
 from collections.abc import Sequence
+from math import isqrt
 from typing import ClassVar
 
 import numpy as np
 
-from envs import sudoku_board, sudoku_data, sudoku_grids, sudoku_nine
-from envs.core import Problem, Scores, TextEnv
+from envs.core import Problem, Scores, TextEnv, check_index
 from envs.errors import EnvError, check_choice
-from envs.sudoku_text import careless, has_format, paper_cells, paper_prompt, worked
+from envs.splits import SPLIT_SIZES
+from envs.sudoku.dataset import read_puzzles, test_puzzles
+from envs.sudoku.generator import (
+    LEVELS,
+    MAX_BLANKS,
+    blank_table,
+    draw_9x9,
+    fixed_set,
+    renamed,
+    split_ranks,
+    train_puzzle,
+)
+from envs.sudoku.render import render
+from envs.sudoku.rewards import has_format, paper_cells
 
-LEVELS: dict[int, dict[int, tuple[int, int] | None]] = {
-    4: {1: None, 2: (9, 10), 3: (11, 11), 4: (12, 12)},
-    9: {1: sudoku_data.TEST_BLANKS_9, 2: (20, 32), 3: (36, 46), 4: (49, 54)},
+PAPER_EXAMPLES = {
+    4: (
+        ("3400200403020243", "3421213443121243"),
+        ("0234001023400020", "1234341223414123"),
+        ("0032000002133004", "1432234142133124"),
+    ),
+    9: (
+        (
+            "596087040000000067307056890604012905000749002912800004701000400003628079209471308",
+            "596187243128934567347256891674312985835749612912865734781593426453628179269471358",
+        ),
+    ),
 }
-"""{size: {level: fewest and most blanks}}; None = the papers' mix of 7 to 12."""
+"""By size, what the paper-style prompt solves first (4x4: 7, 8 and 9 blanks; 9x9: 36), on grids of train."""
 
-_MAX_BLANKS = {4: sudoku_grids.MAX_BLANKS, 9: sudoku_nine.MAX_BLANKS}
-_PLAIN_PROBLEMS = 50  # 9x9: so many cost less in plain Python than numba needs to start
+_RULES = """\
+You are given a {n}x{n} Sudoku as {cells} digits: {rows} rows of {rows}, from top to bottom, where 0 is an empty cell.
+Replace every 0 by a digit from 1 to {n} and change nothing else, so that each row, each column and each \
+of the {boxes} holds {digits} exactly once.
+First think inside <reasoning> and </reasoning>. Then write the finished grid, again as {cells} digits without \
+spaces, inside <answer> and </answer>."""
+_WORDS = {
+    4: {"rows": "four", "boxes": "four 2x2 corner boxes", "digits": "1, 2, 3 and 4"},
+    9: {"rows": "nine", "boxes": "nine 3x3 boxes", "digits": "each digit from 1 to 9"},
+}
+_MIN_COMPILED = 50  # 9x9: so many problems cost less in plain Python than numba needs to start
 
 
 class Sudoku(TextEnv):
@@ -60,57 +91,51 @@ class Sudoku(TextEnv):
         level: 1 to 4, easy to hard, see LEVELS; 4x4 at level 1 is the papers' mix of blanks.
         reward_preset: "default" pays `correct`; "paper" pays `paper_cells`, as d1 and SPG do.
         """
-        check_choice("sudoku", "split", split, sudoku_grids.SPLIT_SIZES)
+        check_choice("sudoku", "split", split, SPLIT_SIZES)
         check_choice("sudoku", "prompt_style", prompt_style, ["plain", "paper"])
         check_choice("sudoku", "size", size, LEVELS)
         check_choice("sudoku", "level", level, LEVELS[size])
         check_choice("sudoku", "reward_preset", reward_preset, ["default", "paper"])
         self.split, self.source, self.prompt_style = split, str(source), prompt_style
         self.size, self.level = size, level
-        self.blanks = LEVELS[size][level] if blanks is None else _read_blanks(blanks, _MAX_BLANKS[size])
+        self.blanks = LEVELS[size][level] if blanks is None else _read_blanks(blanks, MAX_BLANKS[size])
         if reward_preset == "paper":
             self.reward_weights = {"paper_cells": 1.0, "correct": 0.0, "format": 0.0, "cells": 0.0}
-        # Read for every split, so that a wrong path is told at once and not after the training.
-        brought = None if self.source == "generated" else sudoku_data.read_puzzles(self.source, size)
-        grids = (grid for _, grid in brought or ())
-        self._excluded = frozenset(grids if size == 4 else map(sudoku_nine.renamed, grids))
-        self._asked = 0
-        self._rows = brought if split == "test" and brought is not None else self._fixed_rows()
-        if split == "train" and size == 4:
-            self._table = sudoku_grids.blank_table(self.blanks)
-            sudoku_grids.ranks_left(split, self._excluded)  # raises where the file leaves nothing
-
-    def _fixed_rows(self) -> Sequence[tuple[str, str]] | None:
-        """The problems of the split as a list, or None where each is drawn when it is asked for."""
-        if self.split == "test" and self.blanks == LEVELS[self.size][1]:
-            return sudoku_data.test_puzzles(self.size)
-        if self.split == "train" or self.size == 9:
-            return None
-        return sudoku_grids.fixed_set(self.split, self.blanks, self._excluded)
+        # Read for every split, so that a wrong path is an error at once and not after the training.
+        rows = () if self.source == "generated" else read_puzzles(self.source, size)
+        self._excluded = frozenset(grid if size == 4 else renamed(grid) for _, grid in rows)
+        self._rows: Sequence[tuple[str, str]] | None = (
+            None  # None: each problem is drawn when it is asked for
+        )
+        self._num_drawn = 0
+        if split == "test" and rows:
+            self._rows = rows
+        elif split == "test" and self.blanks == LEVELS[size][1]:
+            self._rows = test_puzzles(size)
+        elif split != "train" and size == 4:
+            self._rows = fixed_set(split, self.blanks, self._excluded)
+        elif size == 4:
+            self._table = blank_table(self.blanks)
+            split_ranks(split, self._excluded)  # raises where the file leaves nothing
 
     def __len__(self) -> int:
         """Problems of the split: 1,000,000, 256 and 256, or the rows of the file that was given."""
-        return sudoku_grids.SPLIT_SIZES[self.split] if self._rows is None else len(self._rows)
+        return SPLIT_SIZES[self.split] if self._rows is None else len(self._rows)
 
     def problem(self, index: int) -> Problem:
         """Puzzle number `index`, the same for the same arguments, with its solution in the metadata."""
-        if not 0 <= index < len(self):
-            raise EnvError(
-                f"{self.spec_name}: no problem {index!r:.80} in {self.split}, which has {len(self)}."
-            )
+        index = check_index(self, index)
         puzzle, solution = self._draw(index) if self._rows is None else self._rows[index]
         prompt = f"sudoku {puzzle}" if self.prompt_style == "plain" else paper_prompt(puzzle)
-        return Problem(
-            prompt, {"puzzle": puzzle}, metadata={"solution": solution, "blanks": puzzle.count("0")}
-        )
+        metadata = {"solution": solution, "blanks": puzzle.count("0")}
+        return Problem(prompt, {"puzzle": puzzle}, metadata=metadata)
 
     def _draw(self, index: int) -> tuple[str, str]:
         if self.size == 4:
-            return sudoku_grids.train_puzzle(index, self._table, self._excluded)
-        assert self.blanks is not None  # every level of 9x9 has a range
-        self._asked += 1
-        compiled = self._asked > _PLAIN_PROBLEMS  # quicker; the problems are the same
-        return sudoku_nine.draw(self.split, index, self.blanks, self._excluded, compiled=compiled)
+            return train_puzzle(index, self._table, self._excluded)
+        self._num_drawn += 1
+        compiled = self._num_drawn > _MIN_COMPILED  # quicker; the problems are the same
+        return draw_9x9(self.split, index, self.blanks, self._excluded, compiled=compiled)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         """The components of n completions, judged by one verifier call."""
@@ -141,7 +166,7 @@ class Sudoku(TextEnv):
 
         color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.
         """
-        return sudoku_board.draw(problem, completion, color=color)
+        return render(problem, completion, color=color)
 
     def _write(self, problem: Problem, grid: str) -> str:
         if self.prompt_style == "plain":
@@ -159,3 +184,42 @@ def _read_blanks(blanks: str | int, most: int) -> tuple[int, int]:
             f"{most} (with more, few or no puzzles of this size have a single solution)."
         )
     return low, high
+
+
+def _rows_of(grid: str) -> list[str]:
+    size = isqrt(len(grid))
+    return [grid[i : i + size] for i in range(0, len(grid), size)]
+
+
+def _missing_digits(row: str) -> list[str]:
+    return sorted(set("123456789"[: len(row)]) - set(row))
+
+
+def careless(puzzle: str) -> str:
+    """The grid of a solver that looks at rows only: left to right, the smallest digit the row still lacks."""
+    grid = ""
+    for row in _rows_of(puzzle):
+        missing = iter(_missing_digits(row))
+        grid += "".join(digit if digit != "0" else next(missing) for digit in row)
+    return grid
+
+
+def worked(puzzle: str, grid: str) -> str:
+    """The completion that the paper-style prompt asks for: row by row, then the grid."""
+    lines = []
+    for number, (row, full) in enumerate(zip(_rows_of(puzzle), _rows_of(grid), strict=True), 1):
+        missing = " ".join(_missing_digits(row)) or "nothing"
+        lines.append(f"Row {number}: {row} lacks {missing}, so it becomes {full}.")
+    body = "\n".join(lines)
+    return f"<reasoning>\n{body}\n</reasoning>\n<answer>\n{grid}\n</answer>"
+
+
+def paper_prompt(puzzle: str) -> str:
+    """One user message: the rules, the tags, solved puzzles, and the puzzle."""
+    size = isqrt(len(puzzle))
+    rules = _RULES.format(n=size, cells=size * size, **_WORDS[size])
+    examples = "\n\n".join(
+        f"Example {i}\nPuzzle: {example}\n{worked(example, grid)}"
+        for i, (example, grid) in enumerate(PAPER_EXAMPLES[size], 1)
+    )
+    return f"{rules}\n\n{examples}\n\nNow solve this one.\nPuzzle: {puzzle}"

@@ -147,9 +147,6 @@ def dig(
     return blanks
 
 
-COMPILED = (set_givens, choose_blank, next_digit, count_solutions, dig)
-
-
 def solve(puzzle: str, limit: int = 1) -> tuple[int, str]:
     """(number of solutions up to `limit`, the first of them or ""); -1 where the search was given up.
 
@@ -157,10 +154,10 @@ def solve(puzzle: str, limit: int = 1) -> tuple[int, str]:
     steps, where a puzzle with one solution takes some hundred, a very hard one some thousand.
     """
     cells = [int(digit) for digit in puzzle]
-    count, found = _count(cells, limit, _PLAIN_BUDGET, [0] * len(cells), compiled=False)
+    count, first = _count(cells, limit, _PLAIN_BUDGET, [0] * len(cells), compiled=False)
     if count < 0:
-        count, found = _count(cells, limit, _BUDGET, [0] * len(cells), compiled=True)
-    return count, _text(found) if count > 0 else ""
+        count, first = _count(cells, limit, _BUDGET, [0] * len(cells), compiled=True)
+    return count, _text(first) if count > 0 else ""
 
 
 def random_grid(rng: np.random.Generator, size: int, *, compiled: bool) -> str:
@@ -171,39 +168,33 @@ def random_grid(rng: np.random.Generator, size: int, *, compiled: bool) -> str:
 
 def random_puzzle(rng: np.random.Generator, grid: str, blanks: int, *, compiled: bool) -> str:
     """`grid` with cells blanked out in random order while one solution remains; at most `blanks` of them."""
-    order = rng.permutation(len(grid)).tolist()
-    size = isqrt(len(grid))
-    cells, starts = [int(digit) for digit in grid], [0] * len(grid)
-    kernel, made = _tools("dig", compiled)
-    cells = made(cells)
-    kernel(
-        cells, _units(size, made), size, blanks, made(order), made(starts), made(starts), _work(size, made)
-    )
+    function, ints = _implementation("dig", compiled)
+    size, zeros = isqrt(len(grid)), ints([0] * len(grid))
+    order = ints(rng.permutation(len(grid)).tolist())
+    cells = ints([int(digit) for digit in grid])
+    function(cells, _units(size, ints), size, blanks, order, zeros, zeros, _workspace(size, ints))
     return _text(cells)
 
 
 def _count(cells: Ints, limit: int, budget: int, starts: Ints, *, compiled: bool) -> tuple[int, Ints]:
-    size = isqrt(len(cells))
-    kernel, made = _tools("count_solutions", compiled)
-    found = made([0] * len(cells))
-    units, work = _units(size, made), _work(size, made)
-    return kernel(made(cells), units, size, limit, budget, made(starts), found, work), found
+    function, ints = _implementation("count_solutions", compiled)
+    size, first = isqrt(len(cells)), ints([0] * len(cells))
+    units, work = _units(size, ints), _workspace(size, ints)
+    return function(ints(cells), units, size, limit, budget, ints(starts), first, work), first
 
 
-def _tools(name: str, compiled: bool) -> tuple[Callable[..., int], Callable[[Ints], Ints]]:
-    """(the function of that name, what makes a list into what it takes)."""
+def _implementation(name: str, compiled: bool) -> tuple[Callable[..., int], Callable[[Ints], Ints]]:
+    """(the function of that name, plain or compiled; what makes a list into what it takes)."""
     kernels = _kernels() if compiled else None
-    if kernels is None:
-        return globals()[name], list
-    return kernels[name], _array
+    return (globals()[name], list) if kernels is None else (kernels[name], _array)
 
 
 def _array(values: Ints) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-def _work(size: int, made: Callable[[Ints], Ints]) -> Ints:
-    return made([0] * (3 * size + 2 * size * size))
+def _workspace(size: int, ints: Callable[[Ints], Ints]) -> Ints:
+    return ints([0] * (3 * size + 2 * size * size))
 
 
 def _text(cells: Ints) -> str:
@@ -211,29 +202,27 @@ def _text(cells: Ints) -> str:
 
 
 @cache
-def _units(size: int, made: Callable[[Ints], Ints]) -> Ints:
+def _units(size: int, ints: Callable[[Ints], Ints]) -> Ints:
     """For each cell the numbers of its row (0 to n - 1), its column (from n on) and its box (from 2n on)."""
     box = isqrt(size)
     cells = ((cell // size, cell % size) for cell in range(size * size))
-    return made([u for r, c in cells for u in (r, size + c, 2 * size + r // box * box + c // box)])
+    return ints([u for r, c in cells for u in (r, size + c, 2 * size + r // box * box + c // box)])
 
 
-def _make_count(mark: int) -> Callable[..., int]:
-    """`count_solutions` as it is compiled; it closes over `mark` for the sake of numba's cache."""
+def _make_count(checksum: int) -> Callable[..., int]:
+    """`count_solutions` as it is compiled; see `verifiers.batch.compile_loop` for the checksum."""
 
     def count(cells, units, size, limit, budget, starts, found, work):  # type: ignore[no-untyped-def]
-        if mark < 0:
+        if checksum < 0:
             return 0
         return count_solutions(cells, units, size, limit, budget, starts, found, work)
 
     return count
 
 
-def _make_dig(mark: int) -> Callable[..., int]:
-    """`dig` as it is compiled, see `_make_count`."""
-
+def _make_dig(checksum: int) -> Callable[..., int]:
     def dig_out(cells, units, size, wanted, order, starts, found, work):  # type: ignore[no-untyped-def]
-        if mark < 0:
+        if checksum < 0:
             return 0
         return dig(cells, units, size, wanted, order, starts, found, work)
 
@@ -245,8 +234,7 @@ def _kernels() -> dict[str, Callable[..., int]] | None:
     """The compiled functions by name, or None where numba cannot be imported."""
     from verifiers.batch import compile_loop
 
-    here = sys.modules[__name__]
-    ints = f"{_INTS}, {_INTS}, int64, int64"
+    here, ints = sys.modules[__name__], f"{_INTS}, {_INTS}, int64, int64"
     count = compile_loop(_make_count, f"int64({ints}, int64, {_INTS}, {_INTS}, {_INTS})", here)
     if count is None:
         return None
