@@ -12,9 +12,9 @@ from gymnasium.utils.env_checker import check_env
 
 import envs
 from envs import EnvError
-from envs.countdown_data import read_problems
-from envs.countdown_data import test_file as committed_again
-from envs.countdown_draw import LEVELS, fixed_set, key, owner
+from envs.countdown.dataset import read_problems
+from envs.countdown.dataset import test_file as committed_again
+from envs.countdown.generator import LEVELS, fixed_set, key, owner
 
 SPLITS = ("train", "validation", "test")
 SHA256 = "038b0cb0a5f8b6a2b6da1460ddf77aa494dc82857fcf93392a1d749a1c8810c5"

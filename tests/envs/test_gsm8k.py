@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import envs
 from envs import EnvError
-from envs.gsm8k_problems import LEVELS, split_of
-from envs.gsm8k_templates import STORIES, TALES
+from envs.gsm8k.generator import LEVELS, split_of
+from envs.gsm8k.templates import STORIES, TALES
 
 SPLITS = ("train", "validation", "test")
 

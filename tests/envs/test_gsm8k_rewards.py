@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs.gsm8k_rewards import PAPER_WEIGHTS, has_format, paper_parts, soft_format, strict_format, xml_count
+from envs.gsm8k.rewards import PAPER_WEIGHTS, has_format, paper_parts, soft_format, strict_format, xml_count
 
 STRICT = re.compile(r"^<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n$")
 SOFT = re.compile(r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>")

@@ -8,7 +8,7 @@ import pytest
 
 import envs
 from envs import EnvError
-from envs.gsm8k_rows import HUB, held_back, read_row
+from envs.gsm8k.dataset import HUB, held_back, read_row
 from envs.sources import HubSet, Row
 
 SOLUTION = "Ann buys 3*4=<<3*4=12>>12 pens.\nShe has 12+1,000=<<12+1000=1012>>1,012 pens.\n#### 1,012"

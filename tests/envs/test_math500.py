@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import envs
 from envs import EnvError
-from envs.math500_item import frac, root, term
-from envs.math500_problems import LEVELS, split_of
+from envs.math500.item import frac, root, term
+from envs.math500.generator import LEVELS, split_of
 from tests.common.math500_oracle import ORACLE, answer
 from verifiers import verify_batch
 

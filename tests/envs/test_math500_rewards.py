@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs.math500_rewards import (
+from envs.math500.rewards import (
     PAPER_WEIGHTS,
     equivalent,
     has_format,

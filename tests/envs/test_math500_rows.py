@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import envs
-from envs import EnvError, math500_rows
-from envs.math500_rows import TEST, TRAIN, held_back, read_row
+from envs import EnvError, math500.dataset
+from envs.math500.dataset import TEST, TRAIN, held_back, read_row
 from envs.sources import HubSet, Row
 
 SOLUTION = r"Twice three is six, so $x = \boxed{\frac{6}{1}}$."
@@ -85,7 +85,7 @@ def test_validation_is_held_back_and_test_problems_are_taken_out(tmp_path):
     assert held["test"].spec_name == f"math500[{tmp_path.name}]"
     folder(tmp_path, rows(1), rows(1))
     with pytest.raises(EnvError, match="leaves no problem for train; it has 1 rows"):
-        math500_rows.published.cache_clear()
+        math500.dataset.published.cache_clear()
         envs.make("math500", source=source)
 
 
@@ -125,7 +125,7 @@ def test_each_set_has_its_own_revision_and_the_commits_are_recorded(monkeypatch)
         names = [f"{i}: A problem of train?" for i in range(9)] if split == "train" else ["A test?"]
         return [Row("x", {**columns, "problem": name}) for name in names], f"commit-{split}"
 
-    monkeypatch.setattr(math500_rows, "load_rows", load_rows)
+    monkeypatch.setattr(math500.dataset, "load_rows", load_rows)
     arguments = {"revision": "v1", "test_revision": "v2"}
     env = envs.make("math500", **arguments)
     assert asked == [
@@ -136,7 +136,7 @@ def test_each_set_has_its_own_revision_and_the_commits_are_recorded(monkeypatch)
     assert "HuggingFaceH4/MATH-500 at revision commit-test" in env.notice
     assert envs.make("math500", split="test", **arguments).origin == {"HuggingFaceH4/MATH-500": "commit-test"}
     assert not envs.make("math500", source="generated").origin
-    math500_rows.published.cache_clear()
+    math500.dataset.published.cache_clear()
 
 
 def test_the_real_set(shared_data):
@@ -149,7 +149,7 @@ def test_the_real_set(shared_data):
         **{"correct": {1.0}, "format": {1.0}, "equivalent": {1.0}, "tags": {0.75}},
     }
     # The last box of a solution, from which ankner/math-500 has its answers, is the column of MATH-500.
-    from envs.math500_rewards import last_box
+    from envs.math500.rewards import last_box
 
     lines = [p.metadata["right"][0] for p in problems]
     boxes = [last_box(work) for work in lines]
