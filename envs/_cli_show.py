@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from envs import registry
-from envs.core import TextEnv, check_index, read_problem
-from envs.divide import SPLITS, DividedEnv
+from envs.core import Problem, TextEnv, check_index, read_problem, score_all
 from envs.errors import EnvError
-from envs.records import Problem
-from envs.scoring import score_all
+from envs.splits import SPLITS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +67,9 @@ def show(
     chosen = range(min(count, len(env))) if indices is None else indices
     for index in chosen:
         problem = read_problem(env, check_index(env, index))
-        sys.stdout.write(f"== {env.spec_name}, {split}, problem {index} ==\n{env.picture(problem, None)}\n")
+        sys.stdout.write(
+            f"== {env.spec_name}, {split}, problem {index} ==\n{env.render_text(problem, None)}\n"
+        )
         for habit, completion in completions(env, problem).items():
             sys.stdout.write(_shown(env, index, problem, habit, completion))
         sys.stdout.write("\n")
@@ -85,9 +85,9 @@ def completions(env: TextEnv, problem: Problem) -> dict[str, str]:
 
 
 def _shown(env: TextEnv, index: int, problem: Problem, habit: str, completion: str) -> str:
-    drawn = type(env.base if isinstance(env, DividedEnv) else env).picture is not TextEnv.picture
-    text = env.picture(problem, completion) if drawn else problem.completion_prefix + completion
-    judged = score_all(env, [index], [problem], [completion], batched=False)
+    drawn = env.render_text.__func__ is not TextEnv.render_text
+    text = env.render_text(problem, completion) if drawn else problem.completion_prefix + completion
+    judged = score_all(env, [index], [problem], [completion], one_by_one=True)
     parts = ", ".join(f"{component} {values[0]:g}" for component, values in judged.rewards.items())
     read = "" if judged.extracted[0] is None else f", read as {judged.extracted[0]!r:.80}"
     head = f"-- {habit}: reward {judged.total[0]:g} ({parts}), {judged.reason[0] or 'no reason given'}{read}"

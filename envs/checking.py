@@ -15,11 +15,9 @@ import numpy as np
 
 from envs import registry
 from envs.checking_tools import content, demonstration, digests, junk, prompt_text, spread, wilson
-from envs.core import TextEnv, read_problem
-from envs.divide import SPLITS
+from envs.core import Problem, ScoredBatch, TextEnv, read_problem, score_all
 from envs.errors import EnvError
-from envs.records import Problem
-from envs.scoring import Judged, score_all
+from envs.splits import SPLITS
 
 SLOWEST = 2.0
 """Seconds of processor time within which any completion must be judged."""
@@ -74,9 +72,9 @@ class _Work:
 
     def judge(
         self, env: TextEnv, indices: Sequence[int], problems: list[Problem], texts: list[str]
-    ) -> Judged:
+    ) -> ScoredBatch:
         """The scores; notes the range of each component, and raises EnvError for what `score` raised."""
-        judged = score_all(env, indices, problems, texts, batched=env._batched)
+        judged = score_all(env, indices, problems, texts)
         for index, text, trace in zip(indices, texts, judged.traceback, strict=True):
             if trace is not None:
                 raise EnvError(f"score raised on problem {index}, for {text!r:.60}: {trace.splitlines()[-1]}")

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from envs import registry
-from envs.core import TextEnv, read_problem
-from envs.divide import SPLITS
+from envs.core import Problem, TextEnv, read_problem
 from envs.errors import EnvError
-from envs.records import Problem
+from envs.splits import SPLITS
 
 _Z = 1.959964
 

@@ -1,18 +1,60 @@
-"""The environment a task author derives from: Gymnasium's words, a prompt, a completion, one step."""
+"""What an environment is: problems, scores, and the class that a task author derives from."""
 
 import inspect
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 
 from envs.errors import EnvError, nearest
-from envs.records import Problem, Prompt, Score, Scores
-from envs.scoring import as_score, as_single, score_all
 from envs.spaces import PromptText, Unicode
+
+Prompt = str | list[dict[str, str]]
+"""A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One task: what the model is shown, and what its answer is judged by."""
+
+    prompt: Prompt
+    """What the model reads."""
+    reference: dict[str, Any]
+    """The keyword fields that `verifiers.verify` takes for this task, e.g. {"puzzle": "0310..."}."""
+    completion_prefix: str = ""
+    """Text with which every completion begins, written for the model."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """Whatever else is worth knowing: a solution, a level; never shown to the model."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The verdict on one completion, component by component."""
+
+    rewards: dict[str, float]
+    """One finite number for each name in the environment's `reward_weights`; "correct" is 0 or 1."""
+    reason: str = ""
+    """The outcome in a word: "ok", "wrong", "no_answer", ..."""
+    extracted: str | None = None
+    """The part of the completion that was scored."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The verdicts on n completions at once."""
+
+    rewards: dict[str, np.ndarray]
+    """{component: (n,) float}, one for each name in `reward_weights`."""
+    reason: Sequence[str]
+    """n words, as in `Score.reason`."""
+    extracted: Sequence[str | None]
+    """n texts, as in `Score.extracted`."""
+
+    def __len__(self) -> int:
+        return len(self.reason)
 
 
 @dataclass
@@ -60,13 +102,13 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
     def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
         """What `completion` earns, component by component. Write this or `score_batch`."""
-        if not self._batched:
+        if not _has_batch_form(self):
             raise EnvError(f"{type(self).__name__} cannot judge: write score(self, problem, completion).")
-        return as_single(self.score_batch([problem], [completion]))
+        return _first_score(self.score_batch([problem], [completion]))
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         """What n completions earn, each for its own problem. Override it where a batch is faster."""
-        rows = [as_score(self.score(p, c)) for p, c in zip(problems, completions, strict=True)]
+        rows = [_as_score(self.score(p, c)) for p, c in zip(problems, completions, strict=True)]
         names = rows[0].rewards if rows else self.reward_weights
         rewards = {name: np.array([row.rewards[name] for row in rows], np.float64) for name in names}
         return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows])
@@ -82,7 +124,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         """Named plausible completions of other quality, {"careless": "..."}; none by default."""
         return {}
 
-    def picture(self, problem: Problem, completion: str | None) -> str:
+    def render_text(self, problem: Problem, completion: str | None) -> str:
         """The problem and, if there is one, its completion, as text for a terminal, maybe in colours."""
         prompt = problem.prompt
         if not isinstance(prompt, str):
@@ -90,11 +132,6 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         return prompt if completion is None else f"{prompt}\n{problem.completion_prefix}{completion}"
 
     # What Gymnasium and the trainer call.
-
-    @property
-    def _batched(self) -> bool:
-        """Whether the author wrote `score_batch`."""
-        return type(self).score_batch is not TextEnv.score_batch
 
     @property
     def spec_name(self) -> str:
@@ -150,20 +187,20 @@ class TextEnv(gymnasium.Env[Prompt, str]):
                 f"{self.spec_name}, problem {episode.index}: the action is {action!r:.80} "
                 f"({type(action).__name__}), but it must be the completion as a str."
             )
-        judged = score_all(self, [episode.index], [episode.problem], [action], batched=False)
-        rewards = {name: float(values[0]) for name, values in judged.rewards.items()}
+        scored = score_all(self, [episode.index], [episode.problem], [action], one_by_one=True)
+        rewards = {name: float(values[0]) for name, values in scored.rewards.items()}
         info = {
             "index": episode.index,
             "rewards": rewards,
             "correct": rewards["correct"] == 1.0,
-            "reason": judged.reason[0],
-            "extracted": judged.extracted[0],
+            "reason": scored.reason[0],
+            "extracted": scored.extracted[0],
         }
-        if judged.traceback[0] is not None:
-            info["traceback"] = judged.traceback[0]
-        reward = float(judged.total[0])
+        if scored.traceback[0] is not None:
+            info["traceback"] = scored.traceback[0]
+        reward = float(scored.total[0])
         episode.completion = action
-        episode.result = f"reward {reward:g}, {judged.reason[0] or 'no reason given'}"
+        episode.result = f"reward {reward:g}, {scored.reason[0] or 'no reason given'}"
         return "", reward, True, False, info
 
     def render(self) -> str | None:
@@ -172,7 +209,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             return None
         if self._episode is None:
             raise EnvError(f"{self.spec_name}: render() before reset(). Call reset() first.")
-        shown = self.picture(self._episode.problem, self._episode.completion)
+        shown = self.render_text(self._episode.problem, self._episode.completion)
         return f"{shown}\n{self._episode.result}" if self._episode.result else shown
 
 
@@ -265,3 +302,179 @@ def check_class(cls: Any, id: str) -> None:
     if missing:
         raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")
     merged_weights(id, cls.reward_weights, None)
+
+
+class ContractError(EnvError):
+    """A score that is none: raised on, where other exceptions of an author's `score` are counted."""
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """The checked scores of n completions."""
+
+    total: np.ndarray
+    """(n,) float64, the weighted sum of the components."""
+    rewards: dict[str, np.ndarray]
+    """{component: (n,) float64}, in the order of `reward_weights`."""
+    reason: list[str]
+    extracted: list[str | None]
+    traceback: list[str | None]
+    """Where the author's `score` raised; None where it did not."""
+
+
+def score_all(
+    env: TextEnv,
+    indices: Sequence[int],
+    problems: Sequence[Problem],
+    completions: Sequence[str],
+    *,
+    one_by_one: bool = False,
+) -> ScoredBatch:
+    """Scores n completions, with one `score_batch` call where the author wrote it, unless `one_by_one`.
+
+    An exception in the author's code marks only the completions that cause it, with reason "error" and all
+    rewards 0. Raises EnvError, naming environment and problem, for scores that break the contract: a
+    component that is missing, unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a
+    reason or extracted part that is no text.
+    """
+    traces: list[str | None] = [None] * len(problems)
+    failure: Exception | None = None
+    batched = _has_batch_form(env) and not one_by_one
+    if batched:
+        try:
+            scores = env.score_batch(problems, completions)
+        except Exception as error:
+            failure = error
+    if failure is not None or not batched:
+        # A batch that raises does not say for which completion: scoring each alone does.
+        scores = _score_one_by_one(env, indices, problems, completions, traces)
+    if failure is not None and not any(traces):
+        raise EnvError(
+            f"{env.spec_name}: score_batch raised {failure!r:.200} for {len(problems)} completions, but "
+            "scores each of them when alone. Both must agree; try score_batch on a list of several."
+        ) from failure
+    try:
+        _check_lengths(scores, len(indices))
+    except ContractError as error:
+        raise _broken(env, indices[0] if len(indices) else -1, str(error)) from error
+    if len(indices):
+        _check_names(env, indices[0], scores.rewards)
+    _check_texts(env, indices, "reason", scores.reason, {str})
+    _check_texts(env, indices, "extracted", scores.extracted, {str, type(None)})
+    rewards = {name: _numbers(env, indices, name, scores.rewards[name]) for name in env.reward_weights}
+    total = np.zeros(len(problems))
+    for name, weight in env.reward_weights.items():
+        total += weight * rewards[name]
+    return ScoredBatch(total, rewards, [str(r) for r in scores.reason], list(scores.extracted), traces)
+
+
+def _has_batch_form(env: TextEnv) -> bool:
+    """Whether the author wrote `score_batch`."""
+    return getattr(env.score_batch, "__func__", None) is not TextEnv.score_batch
+
+
+def _score_one_by_one(
+    env: TextEnv,
+    indices: Sequence[int],
+    problems: Sequence[Problem],
+    completions: Sequence[str],
+    traces: list[str | None],
+) -> Scores:
+    rows = []
+    for i, (problem, completion) in enumerate(zip(problems, completions, strict=True)):
+        try:
+            score = _as_score(env.score(problem, completion))
+        except ContractError as error:
+            raise _broken(env, indices[i], str(error)) from error
+        except Exception:
+            traces[i] = traceback.format_exc()
+            score = Score(dict.fromkeys(env.reward_weights, 0.0), "error")
+        if not isinstance(score, Score) or not isinstance(score.rewards, Mapping):
+            text = f"score returned {score!r:.80}; it must return envs.Score or a dict {{component: number}} with "
+            raise _broken(env, indices[i], f"{text}{', '.join(env.reward_weights)}.")
+        _check_names(env, indices[i], score.rewards)
+        rows.append(score)
+    rewards = {name: [row.rewards[name] for row in rows] for name in env.reward_weights}
+    return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows])
+
+
+def _as_score(value: Any) -> Score:
+    """What `score` returned, as a Score: a plain dict of rewards is allowed."""
+    return Score(dict(value)) if isinstance(value, Mapping) else value
+
+
+def _first_score(scores: Any) -> Score:
+    """What `score_batch` returned for one completion, as a Score."""
+    _check_lengths(scores, 1)
+    first = {name: values[0] for name, values in scores.rewards.items()}
+    rewards = {
+        name: value.item() if isinstance(value, np.generic) else value for name, value in first.items()
+    }
+    return Score(rewards, scores.reason[0], scores.extracted[0])
+
+
+def _check_lengths(scores: Any, n: int) -> None:
+    """Raises ContractError unless `scores` is a Scores of n entries in every column."""
+    if not isinstance(scores, Scores) or not isinstance(scores.rewards, Mapping):
+        raise ContractError(f"score_batch returned {scores!r:.80}; it must return envs.Scores.")
+    columns = {**scores.rewards, "reason": scores.reason, "extracted": scores.extracted}
+    wrong = {name: length for name, values in columns.items() if (length := _length(values)) != n}
+    if wrong:
+        raise ContractError(f"score_batch got {n} completions but returned {wrong} entries.")
+
+
+def _length(values: Any) -> int | None:
+    """len(values), or None for what is no sequence of entries."""
+    try:
+        return None if isinstance(values, str) else len(values)
+    except TypeError:
+        return None
+
+
+def _check_names(env: TextEnv, index: int, rewards: Mapping[str, Any]) -> None:
+    missing = [name for name in env.reward_weights if name not in rewards]
+    unknown = [name for name in rewards if name not in env.reward_weights]
+    if missing or unknown:
+        parts = [f"misses {', '.join(map(repr, missing))}"] if missing else []
+        parts += [f"has the unknown {', '.join(map(repr, unknown))}"] if unknown else []
+        names = ", ".join(env.reward_weights)
+        raise _broken(env, index, f"the score {' and '.join(parts)}; its components must be {names}.")
+
+
+def _check_texts(
+    env: TextEnv, indices: Sequence[int], name: str, values: Sequence[Any], types: set[type]
+) -> None:
+    if set(map(type, values)) <= types:  # the quick way for long batches
+        return
+    for i, value in enumerate(values):
+        if not isinstance(value, tuple(types)):
+            wanted = "a str or None" if type(None) in types else "a str"
+            raise _broken(env, indices[i], f"{name} is {value!r:.80}; it must be {wanted}.")
+
+
+def _numbers(env: TextEnv, indices: Sequence[int], name: str, values: Any) -> np.ndarray:
+    """`values` as (n,) float64, every one finite; "correct" 0 or 1."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.ndim == 1:
+        numbers = values.astype(np.float64)
+    else:
+        numbers = np.array([_number(value) for value in values], np.float64)
+    valid = ((numbers == 0) | (numbers == 1)) if name == "correct" else np.isfinite(numbers)
+    if not valid.all():
+        i = int(np.argmin(valid))
+        wanted = "0 or 1" if name == "correct" else "a finite number"
+        raise _broken(env, indices[i], f'the component "{name}" is {values[i]!r:.80}; it must be {wanted}.')
+    return numbers
+
+
+def _number(value: Any) -> float:
+    """`value` as a float, nan if it is no number."""
+    if not isinstance(value, int | float | np.integer | np.floating | np.bool_):
+        return float("nan")
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond the range of floats
+        return float("inf")
+
+
+def _broken(env: TextEnv, index: int, text: str) -> ContractError:
+    return ContractError(f"{env.spec_name}, problem {index}: {text}")

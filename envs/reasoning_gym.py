@@ -18,10 +18,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from envs.answers import judge, read_answer
-from envs.core import TextEnv
-from envs.divide import SPLITS, split_of
-from envs.errors import EnvError, nearest
-from envs.records import Problem, Score
+from envs.core import Problem, Score, TextEnv
+from envs.errors import EnvError, check_choice, nearest
+from envs.splits import SPLITS, split_of
 
 VERSION = "0.1.25"
 INSTALL = f'pip install "reasoning-gym=={VERSION}"'
@@ -102,8 +101,7 @@ class ReasoningGym(TextEnv):
         seed, size: of the dataset; its items are drawn from for all splits. config: its other settings, e.g.
         max_animals=5 of leg_counting.
         """
-        if split not in SPLITS:
-            raise EnvError(f'{self.dataset}: there is no split "{split}"; there are {", ".join(SPLITS)}.')
+        check_choice(self.dataset, "split", split, SPLITS)
         self.split, self.size = split, size
         self.settings = {"seed": seed, "size": size, **config}
         self._items, self._made = open_dataset(self.dataset, json.dumps(self.settings, sort_keys=True))

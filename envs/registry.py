@@ -15,8 +15,8 @@ from typing import Any
 import gymnasium
 
 from envs.core import TextEnv, check_class, merged_weights
-from envs.divide import DividedEnv
 from envs.errors import EnvError, nearest
+from envs.splits import DividedEnv
 from envs.vector import TextVectorEnv
 
 _ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")

@@ -7,10 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from envs import sudoku_board, sudoku_data, sudoku_grids, sudoku_nine
-from envs.choices import check_choice
-from envs.core import TextEnv
-from envs.errors import EnvError
-from envs.records import Problem, Scores
+from envs.core import Problem, Scores, TextEnv
+from envs.errors import EnvError, check_choice
 from envs.sudoku_text import careless, has_format, paper_cells, paper_prompt, worked
 
 LEVELS: dict[int, dict[int, tuple[int, int] | None]] = {
@@ -138,7 +136,7 @@ class Sudoku(TextEnv):
         """One habit, "careless": each blank gets the smallest digit that its row still lacks."""
         return {"careless": self._write(problem, careless(problem.reference["puzzle"]))}
 
-    def picture(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
         """The board with givens, right cells, wrong cells and overwritten givens, each with its mark.
 
         color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.

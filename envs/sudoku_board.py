@@ -3,7 +3,7 @@
 import os
 from math import isqrt
 
-from envs.records import Problem
+from envs.core import Problem
 
 _RESET = "\x1b[0m"
 _COLORS = {

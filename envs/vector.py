@@ -7,10 +7,17 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from envs.core import TextEnv, check_index, check_length, read_options, read_problem
+from envs.core import (
+    Problem,
+    Prompt,
+    TextEnv,
+    check_index,
+    check_length,
+    read_options,
+    read_problem,
+    score_all,
+)
 from envs.errors import EnvError
-from envs.records import Problem, Prompt
-from envs.scoring import score_all
 
 
 class TextVectorEnv(VectorEnv):
@@ -86,7 +93,7 @@ class TextVectorEnv(VectorEnv):
                     f"{name}, problem {index}: the action is {action!r:.80} ({type(action).__name__}), "
                     "but it must be the completion as a str."
                 )
-        judged = score_all(self.env, self._indices, self._problems, actions, batched=self.env._batched)
+        judged = score_all(self.env, self._indices, self._problems, actions)
         self._completions = tuple(actions)
         info: dict[str, Any] = {
             "index": np.array(self._indices, np.int64),
@@ -104,4 +111,4 @@ class TextVectorEnv(VectorEnv):
         if self.render_mode != "ansi":
             return None
         shown = self._completions or (None,) * len(self._problems)
-        return tuple(self.env.picture(p, c) for p, c in zip(self._problems, shown, strict=True))
+        return tuple(self.env.render_text(p, c) for p, c in zip(self._problems, shown, strict=True))

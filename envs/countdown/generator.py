@@ -76,9 +76,7 @@ def fixed_set(
     return tuple(problems)
 
 
-def _draw(
-    rng: np.random.Generator, split: str, level: int, excluded: Collection[Key]
-) -> tuple[Numbers, int]:
+def _draw(rng: np.random.Generator, split: str, level: int, excluded: Collection[Key]) -> tuple[Numbers, int]:
     draw = _draw_signs if LEVELS[level].operators == "+-" else _draw_tree
     for _ in range(_MAX_DRAWS):
         numbers, target = draw(rng, LEVELS[level])

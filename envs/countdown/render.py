@@ -11,7 +11,12 @@ from envs.countdown.rewards import read_numbers
 from envs.terminal import painter
 
 _MAX_LENGTH = 200  # characters of an answer; what is longer is cut, and not computed
-_OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+_OPERATIONS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 
 
 def render(problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
@@ -34,7 +39,9 @@ def render(problem: Problem, completion: str | None, *, color: bool | None = Non
     shown = ascii(answer[:_MAX_LENGTH])[1:-1] + ("..." if len(answer) > _MAX_LENGTH else "")
     equals = f" = {value}" if value is not None else ""
     style, word = ("green", "right") if verdict.correct else ("red", f"wrong: {verdict.reason}")
-    return "\n".join([head, paint(style, f"{shown}{equals}   ({word})"), _mark_numbers(paint, numbers, answer)])
+    return "\n".join(
+        [head, paint(style, f"{shown}{equals}   ({word})"), _mark_numbers(paint, numbers, answer)]
+    )
 
 
 def compute(expression: str) -> Fraction | None:

@@ -8,8 +8,8 @@ from functools import cache
 
 from envs.datasets import HubDataset, Row, load_split
 from envs.errors import EnvError
-from envs.math500.templates import MathProblem
 from envs.math500.rewards import last_box
+from envs.math500.templates import MathProblem
 
 TRAIN = HubDataset("ankner/math-500", None, "train", 12_000)
 TEST = HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)

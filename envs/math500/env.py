@@ -8,9 +8,9 @@ from envs.core import Problem, Scores, TextEnv, check_index
 from envs.errors import EnvError, check_choice
 from envs.math500.dataset import load_problems
 from envs.math500.generator import LEVELS, fixed_set, train_problem
-from envs.math500.templates import MathProblem
 from envs.math500.render import render
 from envs.math500.rewards import REWARD_PRESETS, equivalent, has_format, is_finished, tag_reward
+from envs.math500.templates import MathProblem
 from envs.splits import SPLIT_SIZES
 
 _INSTRUCTION = r"""
@@ -108,7 +108,11 @@ class MATH500(TextEnv):
 
         answers = [problem.reference["answer"] for problem in problems]
         verdicts = verify_batch("math500", completions, answer=answers)
-        correct, reasons, extracted = verdicts.correct.copy(), list(verdicts.reasons), list(verdicts.extracted)
+        correct, reasons, extracted = (
+            verdicts.correct.copy(),
+            list(verdicts.reasons),
+            list(verdicts.extracted),
+        )
         for i in np.flatnonzero(correct) if self._generated else ():
             if not is_finished(extracted[i] or "", answers[i], problems[i].metadata["problem"]):
                 correct[i], reasons[i] = False, "rule_broken"

@@ -32,7 +32,8 @@ def fixed_set(level: int, split: str) -> tuple[MathProblem, ...]:
     """The 256 different problems of `validation` or `test` in their fixed order, the templates in turn."""
     rng = np.random.default_rng([_SEED, level, STREAMS[split]])
     return distinct(
-        lambda turn: _draw(rng, level, split, turn % len(TEMPLATES[level])), key=lambda problem: problem.problem
+        lambda turn: _draw(rng, level, split, turn % len(TEMPLATES[level])),
+        key=lambda problem: problem.problem,
     )
 
 

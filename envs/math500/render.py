@@ -4,7 +4,9 @@ from envs.core import Problem, Score
 from envs.terminal import highlight_last, labelled, painter, printable
 
 
-def render(problem: Problem, completion: str | None, score: Score | None, *, color: bool | None = None) -> str:
+def render(
+    problem: Problem, completion: str | None, score: Score | None, *, color: bool | None = None
+) -> str:
     """The problem, the completion with the part that was judged in green or red, the gold answer and the verdict.
 
     score: what the environment gave the completion, which may refuse what the verifier alone would accept.

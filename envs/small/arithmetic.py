@@ -6,10 +6,9 @@ from typing import ClassVar
 import numpy as np
 
 from envs.answers import judge
-from envs.choices import check_choice
-from envs.core import TextEnv
-from envs.divide import draw_for
-from envs.records import Problem, Score
+from envs.core import Problem, Score, TextEnv
+from envs.errors import check_choice
+from envs.splits import draw_for
 
 
 class Arithmetic(TextEnv):

@@ -81,7 +81,7 @@ def test_show_draws_a_board_without_colours_into_a_file_and_takes_a_seed(capsys)
         ("check sudoku --all", "check wants the ID"),
         ("show sudoku --index 1000000", "sudoku: no problem 1000000; indices are whole numbers, 0 to 999999"),
         ("show sudoku --split dev", '"dev"'),
-        ("show sorting --split dev", 'There is no split "dev"'),
+        ("show sorting --split dev", 'split="dev" is unknown'),
         ("show sudoku --env-args blanks", '--env-args: "blanks" should be KEY=VALUE'),
         ("show sudoku --env-args blnks=4", 'takes no argument "blnks". Did you mean "blanks"?'),
         ("new task.txt", '"task.txt" gives the task no name'),

@@ -220,7 +220,7 @@ def test_a_problem_that_raises_is_named_with_its_line(split):
     env = envs.make("torn", **({"split": split} if split else {}))
     number = 3 if split is None else int(env.indices[3])
     wanted = rf"problem {number} of my/Torn-v0: KeyError 'row {number}'"
-    wanted += r"\n.*test_envs_contract.py:\d+, in problem: .*rows\["
+    wanted += r"\n.*test_contract.py:\d+, in problem: .*rows\["
     with pytest.raises(EnvError, match=wanted):
         env.reset(options={"index": 3})
     with pytest.raises(EnvError, match=wanted):

@@ -114,7 +114,7 @@ def test_opening_and_showing_compiles_nothing():
         "import sys, envs\n"
         "for split in ('train', 'validation', 'test'):\n"
         "    e = envs.make('countdown', split=split); p = e.problem(0)\n"
-        "    e.score(p, e.demonstration(p)); e.picture(p, e.habits(p)['adder'])\n"
+        "    e.score(p, e.demonstration(p)); e.render_text(p, e.habits(p)['adder'])\n"
         "assert 'numba' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -102,19 +102,19 @@ def test_the_vector_form_scores_as_the_single_one_and_in_one_call(monkeypatch):
 
 def test_the_picture_shows_value_used_and_missing_numbers(monkeypatch):
     env = envs.make("countdown")
-    assert env.picture(PROBLEM, None, color=False) == "numbers 7 12 5   target 24"
-    lines = env.picture(PROBLEM, "<answer>12*7/5-8</answer>", color=False).splitlines()
+    assert env.render_text(PROBLEM, None, color=False) == "numbers 7 12 5   target 24"
+    lines = env.render_text(PROBLEM, "<answer>12*7/5-8</answer>", color=False).splitlines()
     assert lines[1] == "12*7/5-8 = 44/5   (wrong: rule_broken)"
     assert lines[2] == "(7) (12) (5) x8   (n) used  .n missing  xn not given"
-    lines = env.picture(PROBLEM, "<answer>12+5+5</answer>", color=False).splitlines()
+    lines = env.render_text(PROBLEM, "<answer>12+5+5</answer>", color=False).splitlines()
     assert lines[1].startswith("12+5+5 = 22 ") and lines[2].startswith(".7 (12) (5) x5 ")
-    assert "(right)" in env.picture(PROBLEM, "<answer>12+7+5</answer>", color=False)
-    assert "no expression in the answer (no_answer)" in env.picture(PROBLEM, "well", color=False)
+    assert "(right)" in env.render_text(PROBLEM, "<answer>12+7+5</answer>", color=False)
+    assert "no expression in the answer (no_answer)" in env.render_text(PROBLEM, "well", color=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[32m" in env.picture(PROBLEM, "<answer>12+7+5</answer>")
+    assert "\x1b[32m" in env.render_text(PROBLEM, "<answer>12+7+5</answer>")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in env.picture(PROBLEM, "<answer>12+7+5</answer>")
-    assert "\x1b" not in env.picture(PROBLEM, "<answer>\x1b[2J+1</answer>")
+    assert "\x1b" not in env.render_text(PROBLEM, "<answer>12+7+5</answer>")
+    assert "\x1b" not in env.render_text(PROBLEM, "<answer>\x1b[2J+1</answer>")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from envs import countdown.solver
+from envs.countdown import solver
 from envs.countdown.generator import train_problem
 from envs.countdown.solver import added, compiled, fits, solve, solve_signs, value, worked, written
 
@@ -82,17 +82,17 @@ def test_plain_and_compiled_say_the_same(monkeypatch):
     problems = [train_problem(i, level) for level in (2, 3, 4, 5) for i in range(25)]
     problems += [((1, 1, 1, 1), 100), ((2, 3, 5), 97), ((7, 7, 7, 7), 4)]
     for numbers, target in problems:
-        plain = countdown.solver._run(countdown.solver.search, numbers, target, 3_000)
-        assert plain == countdown.solver._run(kernel, numbers, target, 3_000)
+        plain = solver._run(solver.search, numbers, target, 3_000)
+        assert plain == solver._run(kernel, numbers, target, 3_000)
     hard = [problem for problem in problems if len(problem[0]) == 5][:5]
     fast = [solve(*problem) for problem in hard]
-    monkeypatch.setattr(countdown.solver, "compiled", lambda: None)
+    monkeypatch.setattr(solver, "compiled", lambda: None)
     assert [solve(*problem) for problem in hard] == fast
 
 
 def test_numbers_too_large_for_64_bits_are_solved_in_plain_python(monkeypatch):
-    monkeypatch.setattr(countdown.solver, "PLAIN_STEPS", 0)
-    monkeypatch.setattr(countdown.solver, "compiled", lambda: pytest.fail("64 bits are too few here"))
+    monkeypatch.setattr(solver, "PLAIN_STEPS", 0)
+    monkeypatch.setattr(solver, "compiled", lambda: pytest.fail("64 bits are too few here"))
     numbers = [10**7, 10**7 + 1, 10**7 + 3]
     assert fits([99] * 6, 100) and not fits(numbers, 10**14)
     assert value(solve(numbers, 10**7 * (2 * 10**7 + 4))) == 10**7 * (2 * 10**7 + 4)
@@ -111,7 +111,7 @@ def test_without_a_cache_folder_the_search_is_compiled_all_the_same(monkeypatch)
     monkeypatch.setattr(numba, "njit", njit)
     compiled.cache_clear()
     try:
-        assert compiled() is not None and compiled().py_func is countdown.solver.search
+        assert compiled() is not None and compiled().py_func is solver.search
     finally:
         compiled.cache_clear()
 

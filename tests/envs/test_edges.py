@@ -6,20 +6,20 @@ from typing import ClassVar
 import pytest
 
 import envs
-from envs import countdown.generator
 from envs.__main__ import pairs
+from envs.countdown import generator
 from envs.countdown.generator import key
-from envs.sources import HubSet, load_rows
+from envs.datasets import HubDataset, load_rows
 from envs.template import write_task
 
 
 def test_a_file_that_leaves_countdown_too_little_is_told_and_does_not_hang(monkeypatch) -> None:
-    monkeypatch.setattr(countdown.generator, "_MAX_DRAWS", 2_000)
-    first = frozenset(key(*problem) for problem in countdown.generator.fixed_set("validation", 1))
+    monkeypatch.setattr(generator, "_MAX_DRAWS", 2_000)
+    first = frozenset(key(*problem) for problem in generator.fixed_set("validation", 1))
     with pytest.raises(
         envs.EnvError, match="found no further problem of validation outside the 256 that are taken"
     ):
-        countdown.generator.fixed_set("validation", 1, first)
+        generator.fixed_set("validation", 1, first)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,9 @@ def test_arguments_that_have_a_flag_are_refused() -> None:
 def test_a_part_of_a_set_that_is_missing_is_told(tmp_path: Path) -> None:
     (tmp_path / "train-00000-of-00002.parquet").write_bytes(b"")
     with pytest.raises(envs.EnvError, match="holds 1 of the 2 parts"):
-        load_rows("gsm8k", str(tmp_path), "train", hub=HubSet("a/b", None, "train", 1), columns=("question",))
+        load_rows(
+            "gsm8k", str(tmp_path), "train", hub=HubDataset("a/b", None, "train", 1), columns=("question",)
+        )
 
 
 def test_content_without_a_fixed_text_is_named() -> None:
@@ -126,7 +128,7 @@ def test_the_picture_of_a_copied_task_says_what_its_score_says() -> None:
         text = f"<answer>{problem.prompt.partition('$')[2].partition('$')[0]}</answer>"
         score = env.score(problem, text)
         if score.reason == "rule_broken":
-            assert score.rewards["correct"] == 0 and "wrong (rule_broken" in env.picture(
+            assert score.rewards["correct"] == 0 and "wrong (rule_broken" in env.render_text(
                 problem, text, color=False
             )
             return

@@ -202,29 +202,29 @@ def test_lone_surrogates_and_long_texts_are_actions_too():
         env.reset(options={"index": 1})
         info = env.step(action)[4]
         assert not info["correct"] and "traceback" not in info
-        assert isinstance(env.picture(env.problem(1), action), str)
+        assert isinstance(env.render_text(env.problem(1), action), str)
 
 
 def test_the_picture_shows_question_answer_gold_and_verdict(monkeypatch):
     env = generated("test")
     problem = env.problem(0)
     gold = problem.reference["answer"]
-    assert env.picture(problem, None, color=False).splitlines() == [
+    assert env.render_text(problem, None, color=False).splitlines() == [
         f"question  {problem.prompt}",
         f"gold      {gold}",
     ]
-    assert env.picture(problem, "I say\x1b[2J\n<answer>7</answer>", color=False).splitlines()[1:] == [
+    assert env.render_text(problem, "I say\x1b[2J\n<answer>7</answer>", color=False).splitlines()[1:] == [
         "answer    I say\ufffd[2J",
         "          <answer>7</answer>",
         f"gold      {gold}",
         "verdict   wrong",
     ]
-    assert env.picture(problem, "none", color=False).endswith("verdict   wrong (no_answer)")
+    assert env.render_text(problem, "none", color=False).endswith("verdict   wrong (no_answer)")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    right = env.picture(problem, env.demonstration(problem))
+    right = env.render_text(problem, env.demonstration(problem))
     assert f"\x1b[32m{gold}\x1b[0m</answer>" in right and right.endswith("\x1b[32mright\x1b[0m")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in env.picture(problem, env.demonstration(problem))
+    assert "\x1b" not in env.render_text(problem, env.demonstration(problem))
 
 
 PINNED = {

@@ -8,8 +8,8 @@ import pytest
 
 import envs
 from envs import EnvError
-from envs.gsm8k.dataset import HUB, held_back, read_row
-from envs.sources import HubSet, Row
+from envs.datasets import HubDataset, Row
+from envs.gsm8k.dataset import read_row
 
 SOLUTION = "Ann buys 3*4=<<3*4=12>>12 pens.\nShe has 12+1,000=<<12+1000=1012>>1,012 pens.\n#### 1,012"
 
@@ -123,8 +123,8 @@ def test_the_hubs_commit_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_published_sets_are_these() -> None:
     assert HUB == {
-        "train": HubSet("openai/gsm8k", "main", "train", 7473),
-        "test": HubSet("openai/gsm8k", "main", "test", 1319),
+        "train": HubDataset("openai/gsm8k", "main", "train", 7473),
+        "test": HubDataset("openai/gsm8k", "main", "test", 1319),
     }
     with pytest.raises(EnvError, match=r"source=generated"):
         envs.make("gsm8k")  # there is no hub in tests

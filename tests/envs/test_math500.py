@@ -10,13 +10,13 @@ from fractions import Fraction
 
 import gymnasium
 import pytest
+from envs.math500.item import frac, root, term
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
 from envs import EnvError
-from envs.math500.item import frac, root, term
 from envs.math500.generator import LEVELS, split_of
 from tests.common.math500_oracle import ORACLE, answer
 from verifiers import verify_batch
@@ -191,7 +191,7 @@ def test_lone_surrogates_and_long_texts_are_actions_too():
         env.reset(options={"index": 1})
         info = env.step(action)[4]
         assert not info["correct"] and "traceback" not in info
-        assert isinstance(env.picture(env.problem(1), action), str)
+        assert isinstance(env.render_text(env.problem(1), action), str)
 
 
 def test_the_picture_shows_problem_answer_gold_and_verdict(monkeypatch):
@@ -199,20 +199,20 @@ def test_the_picture_shows_problem_answer_gold_and_verdict(monkeypatch):
     problem = env.problem(0)
     gold = problem.reference["answer"]
     head = [f"subject   {problem.metadata['subject']}", f"problem   {problem.prompt}"]
-    assert env.picture(problem, None, color=False).splitlines() == [*head, f"gold      {gold}"]
-    assert env.picture(problem, "I say\x1b[2J\n<answer>997</answer>", color=False).splitlines() == [
+    assert env.render_text(problem, None, color=False).splitlines() == [*head, f"gold      {gold}"]
+    assert env.render_text(problem, "I say\x1b[2J\n<answer>997</answer>", color=False).splitlines() == [
         *head,
         "answer    I say\ufffd[2J",
         "          <answer>997</answer>",
         f"gold      {gold}",
         "verdict   wrong (wrong, typed)",
     ]
-    assert env.picture(problem, "none", color=False).endswith("verdict   wrong (no_answer, text)")
+    assert env.render_text(problem, "none", color=False).endswith("verdict   wrong (no_answer, text)")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    right = env.picture(problem, env.demonstration(problem))
+    right = env.render_text(problem, env.demonstration(problem))
     assert f"\x1b[32m{gold}\x1b[0m</answer>" in right and right.endswith("\x1b[32mright (ok, text)\x1b[0m")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in env.picture(problem, env.demonstration(problem))
+    assert "\x1b" not in env.render_text(problem, env.demonstration(problem))
 
 
 PINNED = {

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import envs
-from envs import EnvError, math500.dataset
-from envs.math500.dataset import TEST, TRAIN, held_back, read_row
-from envs.sources import HubSet, Row
+from envs import EnvError
+from envs.datasets import HubDataset, Row
+from envs.math500.dataset import TEST, TRAIN, read_row
 
 SOLUTION = r"Twice three is six, so $x = \boxed{\frac{6}{1}}$."
 
@@ -110,8 +110,8 @@ def test_demonstrations_are_written_as_the_prompt_asks(tmp_path):
 
 
 def test_the_published_sets_are_these(monkeypatch):
-    assert TRAIN == HubSet("ankner/math-500", None, "train", 12_000)
-    assert TEST == HubSet("HuggingFaceH4/MATH-500", None, "test", 500)
+    assert TRAIN == HubDataset("ankner/math-500", None, "train", 12_000)
+    assert TEST == HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
     with pytest.raises(EnvError, match="source=generated"):
         envs.make("math500")  # there is no hub in tests
 

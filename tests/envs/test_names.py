@@ -6,7 +6,7 @@ import pytest
 
 import envs
 from envs import EnvError, Problem, TextEnv
-from envs.divide import DividedEnv, tenth
+from envs.splits import DividedEnv, tenth
 
 TASK = '''
 """A stranger's task."""
@@ -201,7 +201,7 @@ def test_a_class_without_splits_is_divided_by_a_hash_of_the_index(stranger):
         parts["train"].reset(options={"index": 35})
     with pytest.raises(EnvError, match="no problem -1"):
         parts["train"].problem(-1)
-    with pytest.raises(EnvError, match='no split "dev"'):
+    with pytest.raises(EnvError, match='split="dev" is unknown'):
         envs.make(name, split="dev")
     shares = np.bincount(tenth(np.arange(100_000)), minlength=10) / 100_000
     assert np.abs(shares - 0.1).max() < 0.005
@@ -231,7 +231,7 @@ def test_the_division_does_not_depend_on_how_it_is_cut(monkeypatch):
     base = _new_class("Cut")()
     type(base).__len__ = lambda self: 1000
     whole = DividedEnv(base, "validation").indices
-    monkeypatch.setattr("envs.divide._CHUNK", 7)
+    monkeypatch.setattr("envs.splits._CHUNK", 7)
     assert np.array_equal(DividedEnv(base, "validation").indices, whole) and 60 < len(whole) < 140
 
 

@@ -87,7 +87,7 @@ def test_names_arguments_and_splits() -> None:
             make(name)
     with pytest.raises(EnvError, match=r"cannot be opened with .*max_animal"):
         make("leg_counting", max_animal=4)
-    with pytest.raises(EnvError, match='there is no split "dev"'):
+    with pytest.raises(EnvError, match='split="dev" is unknown'):
         make("leg_counting", split="dev")
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import envs
 from envs.answers import judge, read_answer
-from envs.divide import SPLITS, draw_for, split_of
 from envs.errors import EnvError
 from envs.small import arithmetic, coloring, edits, queens, satisfiability
+from envs.splits import SPLITS, draw_for, split_of
 
 TASKS = sorted(envs.small.TASKS)
 LEVELS = (1, 2, 3)
@@ -202,7 +202,7 @@ def test_problems_are_drawn_for_their_split_only() -> None:
     assert split_of([1, "a"]) == split_of((1, "a")) and split_of({"a": 1, "b": 2}) == split_of(
         {"b": 2, "a": 1}
     )
-    with pytest.raises(EnvError, match=r'There is no split "tset"\. Did you mean "test"'):
+    with pytest.raises(EnvError, match=r'split="tset" is unknown\. Did you mean "test"'):
         draw_for("tset", 0, lambda rng: 1)
     lost = next(split for split in SPLITS if split != split_of(1))
     with pytest.raises(EnvError, match=f"Of 2000 problems drawn for {lost} 5 none belongs to {lost}, e.g. 1"):

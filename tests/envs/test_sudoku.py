@@ -240,20 +240,20 @@ def test_lone_surrogates_and_long_texts_are_actions_too():
     env = envs.make("sudoku")
     for action in ("\ud800", "<answer>\ud800</answer>", "<answer>" * 20_000, "1" * 200_000):
         env.reset(options={"index": 1})
-        assert env.step(action)[1] == 0.0 and isinstance(env.picture(env.problem(1), action), str)
+        assert env.step(action)[1] == 0.0 and isinstance(env.render_text(env.problem(1), action), str)
 
 
 def test_the_board_is_readable_without_colours(known, monkeypatch):
     env = envs.make("sudoku", split="test", source=known)
     problem = env.problem(0)
-    assert env.picture(problem, None, color=False).splitlines() == [
+    assert env.render_text(problem, None, color=False).splitlines() == [
         " 4  . | .  3 ",
         " .  . | .  4 ",
         "------+------",
         " 1  4 | 3  . ",
         " 3  2 | 4  . ",
     ]
-    drawn = env.picture(problem, "<answer>4122 2314 3432 3241</answer>", color=False)
+    drawn = env.render_text(problem, "<answer>4122 2314 3432 3241</answer>", color=False)
     assert drawn.splitlines() == [
         " 4 (1)|(2)!2 ",
         "(2)(3)|(1) 4 ",
@@ -262,13 +262,13 @@ def test_the_board_is_readable_without_colours(known, monkeypatch):
         " 3  2 | 4 (1)",
         "(n) right  !n overwrites the given",
     ]
-    assert "x1 " in env.picture(problem, "<answer>4113231414323241</answer>", color=False)
-    assert "no_answer" in env.picture(problem, "I give up", color=False)
+    assert "x1 " in env.render_text(problem, "<answer>4113231414323241</answer>", color=False)
+    assert "no_answer" in env.render_text(problem, "I give up", color=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    colored = env.picture(problem, env.demonstration(problem))
+    colored = env.render_text(problem, env.demonstration(problem))
     assert "\x1b[32m(1)\x1b[0m" in colored
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in env.picture(problem, env.demonstration(problem))
+    assert "\x1b" not in env.render_text(problem, env.demonstration(problem))
 
 
 PINNED = {"train": "fd77dd08c23d6537", "validation": "6af6ec66c3afcdcb", "test": "c68944dfff2ae2b7"}

@@ -162,13 +162,13 @@ def test_prompts():
 def test_the_board_has_nine_rows_and_boxes():
     env = envs.make("sudoku", size=9, split="test")
     problem = env.problem(0)
-    lines = env.picture(problem, None, color=False).splitlines()
+    lines = env.render_text(problem, None, color=False).splitlines()
     assert len(lines) == 11 and lines[3] == lines[7] == "+".join(["-" * 9] * 3)
     shown = "".join(c for c in "".join(lines) if c.isdigit() or c == ".")
     assert shown == problem.reference["puzzle"].replace("0", ".")
-    done = env.picture(problem, env.demonstration(problem), color=False)
+    done = env.render_text(problem, env.demonstration(problem), color=False)
     assert done.count("(") == problem.metadata["blanks"] + 1 and "(n) right" in done
-    assert "no grid of 81 digits" in env.picture(problem, "<answer>12</answer>", color=False)
+    assert "no grid of 81 digits" in env.render_text(problem, "<answer>12</answer>", color=False)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_a_file_without_solutions_and_with_ambiguous_puzzles(tmp_path):
     assert len(env) == 2 and env.problem(0).metadata["solution"] == "1234341221434321"
     env.reset(options={"index": 0})
     assert env.step("<answer>4123231414323241</answer>")[1] == 1.0
-    assert "x" not in env.picture(env.problem(0), "<answer>4123231414323241</answer>", color=False)
+    assert "x" not in env.render_text(env.problem(0), "<answer>4123231414323241</answer>", color=False)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,23 @@
-"""Rows of published data sets: from the Hugging Face hub, or from a folder or file that a person brings."""
+"""Rows of data sets: from the Hugging Face hub, from a folder or file of the user, or from `spg_data`."""
 
 import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from envs.errors import EnvError
+from envs.splits import PUBLISHED
 
 FORMATS = (".jsonl", ".jsonl.gz", ".parquet")
 
 
 @dataclass(frozen=True)
-class HubSet:
+class HubDataset:
     """One split of a data set on the hub."""
 
     repo: str
@@ -24,7 +26,7 @@ class HubSet:
     """The configuration, "main", or None where there is only one."""
     split: str
     """The split's name on the hub, "train" or "test"."""
-    count: int
+    num_rows: int
     """How many rows it has; another number is an error."""
 
 
@@ -37,12 +39,63 @@ class Row(NamedTuple):
     """Its columns; at least those that were asked for."""
 
 
+def normalized(text: str) -> str:
+    """A text with every run of white space as one space."""
+    return " ".join(text.split())
+
+
+def load_split(
+    task: str,
+    source: str,
+    split: str,
+    *,
+    train: HubDataset,
+    test: HubDataset,
+    columns: Sequence[str],
+    revision: str | None = None,
+    test_revision: str | None = None,
+    hashed: Callable[[str], str] = normalized,
+) -> tuple[list[Row], dict[str, str]]:
+    """The rows of a split of a published data set, in its order, and {repository: commit} of what the hub gave.
+
+    test is the published test set; validation is the twentieth of the train set that a hash of the first column
+    picks; train is the rest. A problem that is also in test, white space aside, is in neither.
+
+    task, source: see `load_rows`. columns: the first is the problem's text. hashed: what of the text is hashed.
+    Raises EnvError for a set that cannot be had, that leaves no problem, or where a problem is no text.
+    """
+    commits: dict[str, str] = {}
+
+    def load(part: str, hub: HubDataset, at: str | None) -> list[Row]:
+        rows, commit = load_rows(task, source, part, hub=hub, columns=columns, revision=at)
+        for where, values in rows:
+            text = values[columns[0]]
+            if not isinstance(text, str) or not text.strip():
+                raise EnvError(f"{task}: {where} has the {columns[0]} {text!r:.80}; it must be a text.")
+        if commit:
+            commits[hub.repo] = commit
+        return rows
+
+    if split == "test":
+        return load("test", test, test_revision), commits
+    rows = load("train", train, revision)
+    test_texts = {normalized(row.values[columns[0]]) for row in load("test", test, test_revision)}
+    chosen = [
+        row
+        for row in rows
+        if normalized(text := row.values[columns[0]]) not in test_texts and PUBLISHED(hashed(text)) == split
+    ]
+    if not chosen:
+        raise EnvError(f"{task}: source={source} leaves no problem for {split}; it has {len(rows)} rows.")
+    return chosen, commits
+
+
 def load_rows(
     task: str,
     source: str,
     split: str,
     *,
-    hub: HubSet,
+    hub: HubDataset,
     columns: Sequence[str],
     revision: str | None = None,
 ) -> tuple[list[Row], str | None]:
@@ -66,23 +119,52 @@ def load_rows(
     path = Path(source)
     if path.is_dir():
         files = _split_files(task, path, split, hub)
-    elif path.is_file() and split == "test":
-        files = [path]
-    elif path.is_file():
+    elif not path.is_file():
+        raise EnvError(f"{task}: source={source} is no file or folder here. {_advice(hub)}")
+    elif split != "test":
         raise EnvError(
             f"{task}: source={source} is one file and serves as the test split only; for the {split} split give "
             f"a folder that holds {split}.jsonl, or --env-args source=generated."
         )
+    elif not path.name.endswith(FORMATS):
+        raise EnvError(f"{task}: {path} must end in {', '.join(FORMATS)}.")
     else:
-        raise EnvError(f"{task}: source={source} is no file or folder here. {way_out(task, hub)}")
+        files = [path]
     rows = [row for file in files for row in _read(task, file, columns)]
     if not rows:
         raise EnvError(f"{task}: {files[0]} holds no rows; each must have {', '.join(columns)}.")
     return rows, None
 
 
-def way_out(task: str, hub: HubSet) -> str:
-    """What to do where a set cannot be had: two commands that work."""
+def read_jsonl(task: str, path: str, columns: Sequence[str], *, example: str) -> list[Row]:
+    """The rows of one .jsonl file; raises EnvError, naming the line, for one that lacks a column, and for no rows.
+
+    example: a line as it should be.
+    """
+    rows = list(_read(task, Path(path), columns))
+    if not rows:
+        raise EnvError(f"{task}: source={path} holds no problem; each line must be like {example}.")
+    return rows
+
+
+def read_packaged(task: str, file: str) -> list[dict[str, Any]]:
+    """The rows of a .jsonl file that is installed with this package, e.g. "sudoku/test.jsonl"."""
+    try:
+        text = resources.files("spg_data").joinpath(file).read_text(encoding="ascii")
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise EnvError(
+            f"{task}: the test problems of spg-trainer are not installed ({error}). A bare checkout must be "
+            "installed first: pip install -e ."
+        ) from error
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The rows as lines of JSON."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _advice(hub: HubDataset) -> str:
     folder = hub.repo.rpartition("/")[2]
     return (
         "Use problems that need no data (--env-args source=generated), or, on a machine with a network, "
@@ -92,7 +174,7 @@ def way_out(task: str, hub: HubSet) -> str:
 
 
 def _from_hub(
-    task: str, hub: HubSet, columns: Sequence[str], revision: str | None
+    task: str, hub: HubDataset, columns: Sequence[str], revision: str | None
 ) -> tuple[list[Row], str | None]:
     import datasets
 
@@ -111,11 +193,11 @@ def _from_hub(
     except Exception as error:  # whatever a download, a cache and a file format can raise
         raise EnvError(
             f"{task}: {name} cannot be had from the Hugging Face hub ({type(error).__name__}: "
-            f"{' '.join(str(error).split()):.300}). {way_out(task, hub)}"
+            f"{' '.join(str(error).split()):.300}). {_advice(hub)}"
         ) from error
-    if len(table) != hub.count:
+    if len(table) != hub.num_rows:
         raise EnvError(
-            f"{task}: {name} has {len(table):,} rows, but the published set has {hub.count:,}. Pass a commit that "
+            f"{task}: {name} has {len(table):,} rows, but the published set has {hub.num_rows:,}. Pass a commit that "
             "has them (--env-args revision=COMMIT)."
         )
     if missing := [column for column in columns if column not in table.column_names]:
@@ -127,7 +209,7 @@ def _from_hub(
     return rows, commit
 
 
-def _split_files(task: str, folder: Path, split: str, hub: HubSet) -> list[Path]:
+def _split_files(task: str, folder: Path, split: str, hub: HubDataset) -> list[Path]:
     """The one file of a split, or its numbered parts as the hub writes them."""
     places = [folder, *(folder / name for name in (hub.config, "data") if name)]
     found = [place / f"{split}{ending}" for place in places for ending in FORMATS]
@@ -159,10 +241,9 @@ def _check_parts(task: str, parts: list[Path]) -> None:
 
 
 def _read(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
-    if not file.name.endswith(FORMATS):
-        raise EnvError(f"{task}: {file} must end in {', '.join(FORMATS)}.")
+    read = _parquet if file.suffix == ".parquet" else _jsonl
     try:
-        yield from _parquet(task, file, columns) if file.suffix == ".parquet" else _jsonl(task, file, columns)
+        yield from read(task, file, columns)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise EnvError(
             f"{task}: {file} cannot be read ({error}). Check the file, or use --env-args source=generated."
@@ -178,12 +259,12 @@ def _jsonl(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
             where = f"{file.name}, line {number}"
             try:
                 values = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise EnvError(f"{task}: {where} is not JSON ({error}).") from error
             if not isinstance(values, dict) or any(column not in values for column in columns):
                 raise EnvError(
-                    f"{task}: {where} is {line.strip()!r:.80}; it must be an object with the keys "
-                    f"{', '.join(columns)}."
+                    f"{task}: {where} is {line.strip()!r:.80}; it must be an object with the "
+                    f"key{'s' if len(columns) > 1 else ''} {', '.join(columns)}."
                 )
             yield Row(where, values)
 

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from envs import EnvError
-from envs.sources import HubSet, Row, load_rows
+from envs.datasets import HubDataset, Row, load_rows
 
 COLUMNS = ("question", "answer")
 ROWS = [{"question": f"What is {i}?", "answer": f"It is {i}.\n#### {i}"} for i in range(5)]
@@ -50,7 +50,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def load(source: object, split: str = "train", **changes) -> tuple[list[Row], str | None]:
-    hub = HubSet(**{"repo": "openai/gsm8k", "config": "main", "split": split, "count": 5, **changes})
+    hub = HubDataset(**{"repo": "openai/gsm8k", "config": "main", "split": split, "num_rows": 5, **changes})
     return load_rows("gsm8k", str(source), split, hub=hub, columns=COLUMNS)
 
 
@@ -58,7 +58,7 @@ def test_the_hub_function_reads_the_hubs_layout(repo: Path) -> None:
     rows, commit = load("hub", repo=str(repo))
     assert [row.values for row in rows] == ROWS and commit is None
     assert rows[2].where.endswith("gsm8k (main, train), row 3")
-    assert len(load("hub", "test", repo=str(repo), count=2)[0]) == 2
+    assert len(load("hub", "test", repo=str(repo), num_rows=2)[0]) == 2
 
 
 def test_the_hubs_commit_is_told(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,18 +73,18 @@ def test_the_hubs_commit_is_told(repo: Path, monkeypatch: pytest.MonkeyPatch) ->
         return built
 
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)
-    hub = HubSet("openai/gsm8k", "main", "train", 5)
+    hub = HubDataset("openai/gsm8k", "main", "train", 5)
     found = load_rows("gsm8k", "hub", "train", hub=hub, columns=COLUMNS, revision="v1")
     assert found[1] == "c0ffee00" * 5 and asked == {"revision": "v1"}
 
 
 def test_another_number_of_rows_is_refused(repo: Path) -> None:
     with pytest.raises(EnvError, match=r"has 5 rows, but the published set has 7,473.*revision=COMMIT"):
-        load("hub", repo=str(repo), count=7473)
+        load("hub", repo=str(repo), num_rows=7473)
 
 
 def test_missing_columns_of_the_hub_are_named(repo: Path) -> None:
-    hub = HubSet(str(repo), "main", "train", 5)
+    hub = HubDataset(str(repo), "main", "train", 5)
     with pytest.raises(EnvError, match="has the columns question, answer, but lacks problem"):
         load_rows("math500", "hub", "train", hub=hub, columns=("problem",))
 
