@@ -87,7 +87,6 @@ class Countdown(TextEnv):
         return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
 
     def problem(self, index: int) -> Problem:
-        """Problem number `index`, the same for the same arguments."""
         i = check_index(self, index)
         if self._problems is None:
             numbers, target = train_problem(i, self.level, self._excluded)
@@ -100,7 +99,6 @@ class Countdown(TextEnv):
         return Problem(prompt, {"numbers": list(numbers), "target": target})
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
-        """All components of n completions, judged by one verifier call."""
         from verifiers import verify_batch
 
         numbers = [problem.reference["numbers"] for problem in problems]
@@ -141,10 +139,7 @@ class Countdown(TextEnv):
         return {"adder": self._write(sum_tree(problem.reference["numbers"]))}
 
     def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
-        """Numbers, target, the expression with its value, and which numbers it used.
-
-        color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.
-        """
+        """Numbers, target, the expression with its value, and which numbers it used."""
         return render(problem, completion, color=color)
 
     def _write(self, tree: Tree) -> str:

@@ -88,7 +88,6 @@ class GSM8K(TextEnv):
         return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
 
     def problem(self, index: int) -> Problem:
-        """Problem number `index`, the same for the same arguments, with its solution in the metadata."""
         i = check_index(self, index)
         item = train_problem(self.level, i) if self._problems is None else self._problems[i]
         prompt = item.question if self.prompt_style == "plain" else f"{_INSTRUCTION}\n\n{item.question}"
@@ -96,7 +95,6 @@ class GSM8K(TextEnv):
         return Problem(prompt, {"answer": item.right[1]}, metadata=metadata)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
-        """All components of n completions; `correct` by one verifier call."""
         from verifiers import verify_batch
 
         verdicts = verify_batch("gsm8k", completions, answer=[p.reference["answer"] for p in problems])
@@ -112,7 +110,6 @@ class GSM8K(TextEnv):
         return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
     def demonstration(self, problem: Problem) -> str:
-        """The worked solution and the answer, written as the prompt asks."""
         return self._write(problem.metadata["right"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
@@ -120,10 +117,7 @@ class GSM8K(TextEnv):
         return {"hasty": self._write(problem.metadata["hasty"])}
 
     def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
-        """The question, the completion with the part that was judged, the gold answer and the verdict.
-
-        color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.
-        """
+        """The question, the completion with the part that was judged, the gold answer and the verdict."""
         return render(problem, completion, color=color)
 
     def _write(self, solution: Solution) -> str:

@@ -8,19 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from envs.gsm8k.templates import (
-    LINE_TEMPLATES,
-    NAMES,
-    SENTENCE_TEMPLATES,
-    SIGNS,
-    THINGS,
-    LineTemplate,
-    SentenceTemplate,
-)
+from envs.gsm8k.templates import NAMES, SIGNS, TEMPLATES, THINGS, LineTemplate, SentenceTemplate
 from envs.splits import GSM8K as SPLIT_RULE
 from envs.splits import STREAMS, distinct
 
-LEVELS = (1, 2, 3)
+LEVELS = tuple(TEMPLATES)
 _SEED = 8_000_008  # keeps these streams apart from those of any other task
 T = TypeVar("T")
 Solution = tuple[tuple[str, ...], str]
@@ -57,8 +49,8 @@ def fixed_set(level: int, split: str) -> tuple[WordProblem, ...]:
 
 def _draw(rng: np.random.Generator, level: int, split: str) -> WordProblem:
     """The template first, then numbers until they suit it and the split, so that no template is favoured."""
-    sentences = _pick(rng, SENTENCE_TEMPLATES[level]) if level > 1 else None
-    line, signs = _pick(rng, LINE_TEMPLATES), _pick(rng, SIGNS)
+    sentences = _pick(rng, TEMPLATES[level]) if level > 1 else None
+    line, signs = _pick(rng, TEMPLATES[1]), _pick(rng, SIGNS)
     while True:
         problem = _fill_line(rng, line, signs) if sentences is None else _fill_sentences(rng, sentences)
         if problem is not None and split_of(problem.right[0]) == split:
@@ -72,8 +64,10 @@ def _fill_line(rng: np.random.Generator, template: LineTemplate, signs: str) -> 
     second = first + c if signs[1] == "+" else first - c
     if min(first, second) < 10:
         return None
-    verb, next_verb = (_pick(rng, template.more if sign == "+" else template.less) for sign in signs)
-    opening, unit = template.opening.format(name=_pick(rng, NAMES)), _pick(rng, template.units)
+    verb, next_verb = (
+        _pick(rng, (template.more if sign == "+" else template.less).split()) for sign in signs
+    )
+    opening, unit = template.opening.format(name=_pick(rng, NAMES)), _pick(rng, template.units.split())
     text = f"{opening} {a} {unit}, {verb} {b}, {next_verb} {c}. {unit.title()}?"
     return _word_problem(text, [f"{a}{signs[0]}{b}={first}", f"{first}{signs[1]}{c}={second}"], [a, b, c])
 

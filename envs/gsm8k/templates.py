@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NAMES = ("Ann", "Ben", "Cam", "Dan", "Eva", "Fay", "Gus", "Ida", "Jon", "Kim")
-NAMES += ("Leo", "Mia", "Ned", "Oli", "Pam", "Ray", "Sue", "Tom", "Una", "Zoe")
-THINGS = ("pens", "cups", "nuts", "eggs", "pins", "coins", "cards", "books", "keys", "figs", "balls", "hats")
+NAMES = "Ann Ben Cam Dan Eva Fay Gus Ida Jon Kim Leo Mia Ned Oli Pam Ray Sue Tom Una Zoe".split()
+THINGS = "pens cups nuts eggs pins coins cards books keys figs balls hats".split()
 
 
 @dataclass(frozen=True)
@@ -18,37 +17,13 @@ class LineTemplate:
 
     opening: str
     """Maybe with {name}."""
-    units: tuple[str, ...]
-    more: tuple[str, ...]
-    """What adds."""
-    less: tuple[str, ...]
-    """What takes away."""
+    units: str
+    """Words, separated by spaces, as the two below."""
+    more: str
+    """Verbs that add."""
+    less: str
+    """Verbs that take away."""
 
-
-LINE_TEMPLATES = (
-    LineTemplate(
-        "{name} has",
-        ("pens", "cups", "nuts", "eggs", "pins", "keys", "figs", "hats"),
-        ("finds", "gains", "makes"),
-        ("loses", "sells", "gives", "drops"),
-    ),
-    LineTemplate("{name}:", ("runs", "wins", "hits"), ("gains", "earns"), ("loses", "drops")),
-    LineTemplate("{name} has", ("euro", "cent"), ("earns", "saves", "gains"), ("loses", "gives", "lends")),
-    LineTemplate(
-        "Shop:", ("caps", "pens", "cups", "hats"), ("makes", "gains", "finds"), ("sells", "sends", "loses")
-    ),
-    LineTemplate("Bus:", ("kids", "fans", "boys"), ("gains", "loads"), ("drops", "loses")),
-    LineTemplate("Kite:", ("feet",), ("rises", "soars", "gains"), ("falls", "sinks", "drops")),
-    LineTemplate("Pond:", ("fish", "eels"), ("gains", "rears"), ("loses", "sends")),
-    LineTemplate("Tank:", ("cups", "pots"), ("fills", "gains"), ("leaks", "loses", "sheds")),
-    LineTemplate("Farm:", ("cows", "hens", "pigs"), ("rears", "gains"), ("sells", "loses", "lends")),
-    LineTemplate("Club:", ("fans", "kids"), ("gains", "finds"), ("loses", "sends")),
-    LineTemplate("Tree:", ("figs", "nuts", "pods"), ("grows", "bears"), ("drops", "sheds", "loses")),
-    LineTemplate("Snow:", ("feet",), ("gains", "grows", "rises"), ("melts", "loses", "sinks")),
-    LineTemplate("Cook:", ("eggs", "figs", "nuts"), ("finds", "picks"), ("fries", "burns", "drops")),
-    LineTemplate("Ship:", ("tons",), ("loads", "gains"), ("dumps", "loses", "sheds")),
-)
-"""Level 1. No prompt is longer than 40 characters."""
 
 SIGNS = ("++", "+-", "+-", "+-", "-+", "-+", "-+", "--", "--", "--")
 """What the two events of a line do, one ticket each; only the first is right for who adds everything."""
@@ -68,7 +43,28 @@ class SentenceTemplate:
 
 _FEW, _SOME, _MANY = range(2, 10), range(10, 31), range(40, 121)
 
-SENTENCE_TEMPLATES = {
+TEMPLATES: dict[int, tuple[LineTemplate, ...] | tuple[SentenceTemplate, ...]] = {
+    1: (  # no prompt is longer than 40 characters
+        LineTemplate(
+            "{name} has",
+            "pens cups nuts eggs pins keys figs hats",
+            "finds gains makes",
+            "loses sells gives drops",
+        ),
+        LineTemplate("{name}:", "runs wins hits", "gains earns", "loses drops"),
+        LineTemplate("{name} has", "euro cent", "earns saves gains", "loses gives lends"),
+        LineTemplate("Shop:", "caps pens cups hats", "makes gains finds", "sells sends loses"),
+        LineTemplate("Bus:", "kids fans boys", "gains loads", "drops loses"),
+        LineTemplate("Kite:", "feet", "rises soars gains", "falls sinks drops"),
+        LineTemplate("Pond:", "fish eels", "gains rears", "loses sends"),
+        LineTemplate("Tank:", "cups pots", "fills gains", "leaks loses sheds"),
+        LineTemplate("Farm:", "cows hens pigs", "rears gains", "sells loses lends"),
+        LineTemplate("Club:", "fans kids", "gains finds", "loses sends"),
+        LineTemplate("Tree:", "figs nuts pods", "grows bears", "drops sheds loses"),
+        LineTemplate("Snow:", "feet", "gains grows rises", "melts loses sinks"),
+        LineTemplate("Cook:", "eggs figs nuts", "finds picks", "fries burns drops"),
+        LineTemplate("Ship:", "tons", "loads gains", "dumps loses sheds"),
+    ),
     2: (
         SentenceTemplate(
             "{name} buys {a} boxes with {b} {things} in each box and gives {c} {things} to {other}. "
@@ -188,4 +184,4 @@ SENTENCE_TEMPLATES = {
         ),
     ),
 }
-"""Levels 2 and 3. At each level one template is right for who adds everything."""
+"""By level; at levels 2 and 3 one template each is right for who adds everything."""

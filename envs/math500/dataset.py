@@ -53,7 +53,7 @@ def read_row(row: Row) -> MathProblem:
     except VerifierError as error:
         raise EnvError(f"math500: {row.where} cannot be verified: {error}") from error
     subject = _text(row, "subject") or _text(row, "type")
-    return MathProblem(row.values["problem"], right=(solution.strip(), gold), subject=subject)
+    return MathProblem(subject, row.values["problem"], (solution.strip(), gold))
 
 
 def _text(row: Row, column: str) -> str:

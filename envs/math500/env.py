@@ -95,7 +95,6 @@ class MATH500(TextEnv):
         return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
 
     def problem(self, index: int) -> Problem:
-        """Problem number `index`, the same for the same arguments, with its solution in the metadata."""
         i = check_index(self, index)
         item = train_problem(self.level, i) if self._problems is None else self._problems[i]
         prompt = item.problem if self.prompt_style == "plain" else f"{_INSTRUCTION}\n\n{item.problem}"
@@ -103,7 +102,6 @@ class MATH500(TextEnv):
         return Problem(prompt, {"answer": item.right[1]}, metadata=metadata)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
-        """All components of n completions; `correct` by one verifier call."""
         from verifiers import verify_batch
 
         answers = [problem.reference["answer"] for problem in problems]
@@ -128,7 +126,6 @@ class MATH500(TextEnv):
         return Scores(rewards, reasons, extracted)
 
     def demonstration(self, problem: Problem) -> str:
-        """The worked solution and the answer, written as the prompt asks."""
         return self._write(*problem.metadata["right"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
@@ -136,10 +133,7 @@ class MATH500(TextEnv):
         return {"slip": self._write(*problem.metadata["slip"])} if self._generated else {}
 
     def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
-        """The problem, the completion with the part that was judged, the gold answer and the verdict.
-
-        color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.
-        """
+        """The problem, the completion with the part that was judged, the gold answer and the verdict."""
         score = None if completion is None else self.score(problem, completion)
         return render(problem, completion, score, color=color)
 

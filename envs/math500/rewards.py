@@ -4,6 +4,8 @@ The papers compare answers as texts, after the normalisation of the MATH data se
 arXiv:2103.03874): spacing commands, units and signs are dropped, `\frac12` and `1/2` become `\frac{1}{2}`.
 """
 
+import re
+
 from envs.answers import only_answer
 
 REWARD_PRESETS = {
@@ -13,6 +15,7 @@ REWARD_PRESETS = {
 """The weights by `reward_preset`; each component is documented at its function below."""
 
 _UNBRACKETED = str.maketrans("", "", " (){}[]")
+_QUOTIENT = re.compile(r"(0|-?[1-9][0-9]*)/(0|-?[1-9][0-9]*)")
 _DROPPED = ("\\left", "\\right", "^{\\circ}", "^\\circ", "\\$")
 
 
@@ -124,12 +127,5 @@ def _arguments(text: str) -> str:
 
 def _quotient(text: str) -> str:
     r"""1/2 -> \frac{1}{2}, for whole numbers without leading zeros or a plus sign."""
-    top, slash, bottom = text.partition("/")
-    if slash and all(_is_whole(number) for number in (top, bottom)):
-        return f"\\frac{{{top}}}{{{bottom}}}"
-    return text
-
-
-def _is_whole(text: str) -> bool:
-    digits = text.removeprefix("-")
-    return digits.isascii() and digits.isdigit() and (digits[0] != "0" or text == "0")
+    match = _QUOTIENT.fullmatch(text)
+    return f"\\frac{{{match[1]}}}{{{match[2]}}}" if match else text

@@ -7,7 +7,7 @@ has at most 14 characters and two tags; answers need no more than +, - and ().
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from math import comb, gcd, isqrt, lcm, perm
 from typing import TypeVar
@@ -19,28 +19,32 @@ LETTERS = "abckmnpt"
 WARES = ("hats", "ties", "caps", "bags", "pens", "mugs", "keys", "toys")
 
 
+Solution = tuple[str, str]
+"""(one line of working, the exact answer)."""
+Draft = tuple[str, Solution, Solution]
+"""(problem, right, slip): what a template draws; see MathProblem."""
+
+
 @dataclass(frozen=True)
 class MathProblem:
     """A problem, its solution and, of generated problems, a wrong one; all of it short LaTeX or ASCII."""
 
-    problem: str
-    right: tuple[str, str]
-    """(one line of working, the exact answer)."""
-    slip: tuple[str, str] = ("", "")
-    """The same by one fixed wrong rule."""
-    subject: str = ""
+    subject: str
     """One of the seven subjects of MATH."""
+    problem: str
+    right: Solution
+    slip: Solution = ("", "")
+    """The solution by one fixed wrong rule."""
 
 
-Template = Callable[[np.random.Generator], MathProblem]
-TEMPLATES: dict[int, list[Template]] = {1: [], 2: [], 3: []}
+TEMPLATES: dict[int, list[Callable[[np.random.Generator], MathProblem]]] = {1: [], 2: [], 3: []}
 
 
-def template(level: int, subject: str) -> Callable[[Template], Template]:
+def template(level: int, subject: str) -> Callable:
     """Adds a function to the templates of a level, at the end: their order is part of every problem's number."""
 
-    def add(draw: Template) -> Template:
-        TEMPLATES[level].append(lambda rng: replace(draw(rng), subject=subject))
+    def add(draw: Callable[[np.random.Generator], Draft]) -> Callable[[np.random.Generator], Draft]:
+        TEMPLATES[level].append(lambda rng: MathProblem(subject, *draw(rng)))
         return draw
 
     return add
@@ -106,152 +110,124 @@ def _number(sign: str, digit: int) -> str:
 
 
 @template(1, "Algebra")
-def zero_product(rng: np.random.Generator) -> MathProblem:
+def zero_product(rng: np.random.Generator) -> Draft:
     """A product that is zero. Slip: the roots get the signs that they have in the factors."""
     a, b = (int(digit) for digit in _two(rng, "23456789"))
     s, t = _sign(rng), _sign(rng)
     x, y, u, v = _number(_other(s), a), _number(_other(t), b), _number(s, a), _number(t, b)
-    return MathProblem(
-        f"Solve $(x{s}{a})(x{t}{b})=0$.",
-        right=(f"x={x} x={y}", f"{x},{y}"),
-        slip=(f"x={u} x={v}", f"{u},{v}"),
-    )
+    return f"Solve $(x{s}{a})(x{t}{b})=0$.", (f"x={x} x={y}", f"{x},{y}"), (f"x={u} x={v}", f"{u},{v}")
 
 
 @template(1, "Prealgebra")
-def brackets(rng: np.random.Generator) -> MathProblem:
+def brackets(rng: np.random.Generator) -> Draft:
     """Minus a bracket. Slip: the minus reaches the first term of the bracket only."""
     (p, q), a, s = _two(rng, LETTERS), _digit(rng), _sign(rng)
-    return MathProblem(
+    return (
         f"Simplify ${p}-({a}{s}{q})$.",
-        right=(f"-{a}{_other(s)}{q}", f"{p}-{a}{_other(s)}{q}"),
-        slip=(f"-{a}{s}{q}", f"{p}-{a}{s}{q}"),
+        (f"-{a}{_other(s)}{q}", f"{p}-{a}{_other(s)}{q}"),
+        (f"-{a}{s}{q}", f"{p}-{a}{s}{q}"),
     )
 
 
 @template(1, "Algebra")
-def expand(rng: np.random.Generator) -> MathProblem:
+def expand(rng: np.random.Generator) -> Draft:
     """A factor times a sum. Slip: only the first term is multiplied."""
     (p, q), a, s = _two(rng, LETTERS), _digit(rng), _sign(rng)
-    return MathProblem(
+    return (
         f"Expand ${a}({p}{s}{q})$.",
-        right=(f"{a}*{p} {a}*{q}", f"{a}{p}{s}{a}{q}"),
-        slip=(f"{a}*{p} 1*{q}", f"{a}{p}{s}{q}"),
+        (f"{a}*{p} {a}*{q}", f"{a}{p}{s}{a}{q}"),
+        (f"{a}*{p} 1*{q}", f"{a}{p}{s}{q}"),
     )
 
 
 @template(1, "Algebra")
-def slope_of_line(rng: np.random.Generator) -> MathProblem:
+def slope_of_line(rng: np.random.Generator) -> Draft:
     """The slope of a line. Slip: the first number of the equation."""
     a, b, s = _digit(rng), _digit(rng), _sign(rng)
-    return MathProblem(
-        f"Slope of $y={a}{s}{b}x$?",
-        right=(f"{s}{b}x", _number(s, b)),
-        slip=(f"y={a}", str(a)),
-    )
+    return f"Slope of $y={a}{s}{b}x$?", (f"{s}{b}x", _number(s, b)), (f"y={a}", str(a))
 
 
 @template(1, "Prealgebra")
-def reciprocal(rng: np.random.Generator) -> MathProblem:
+def reciprocal(rng: np.random.Generator) -> Draft:
     """A fraction to the power of -1. Slip: a minus before the fraction."""
     (p, _), a, b = _two(rng, LETTERS), _digit(rng), _digit(rng)
     top, bottom = choose(rng, ((str(a), str(b)), (p, str(b)), (str(a), p)))
-    return MathProblem(
+    return (
         f"Find $({top}/{bottom})^{{-1}}$.",
-        right=(f"1/({top}/{bottom})", f"{bottom}/{top}"),
-        slip=(f"-({top}/{bottom})", f"-{top}/{bottom}"),
+        (f"1/({top}/{bottom})", f"{bottom}/{top}"),
+        (f"-({top}/{bottom})", f"-{top}/{bottom}"),
     )
 
 
 @template(1, "Intermediate Algebra")
-def vertex_of_square(rng: np.random.Generator) -> MathProblem:
+def vertex_of_square(rng: np.random.Generator) -> Draft:
     """The vertex of a parabola. Slip: its first coordinate gets the sign that it has in the bracket."""
     a, b, s, t = _digit(rng), _digit(rng), _sign(rng), _sign(rng)
     x, u, y = _number(_other(s), a), _number(s, a), _number(t, b)
-    return MathProblem(
-        f"Vertex of $(x{s}{a})^2{t}{b}$?",
-        right=(f"x={x}", f"({x},{y})"),
-        slip=(f"x={u}", f"({u},{y})"),
-    )
+    return f"Vertex of $(x{s}{a})^2{t}{b}$?", (f"x={x}", f"({x},{y})"), (f"x={u}", f"({u},{y})")
 
 
 @template(1, "Geometry")
-def mirror(rng: np.random.Generator) -> MathProblem:
+def mirror(rng: np.random.Generator) -> Draft:
     """A point mirrored in the line y=x. Slip: in the y-axis."""
     a, b, s, t = _digit(rng), _digit(rng), _sign(rng), _sign(rng)
     x, y, u = _number(s, a), _number(t, b), _number(_other(s), a)
-    return MathProblem(
-        f"Mirror $({x},{y})$ in $y=x$.",
-        right=(f"x={y}", f"({y},{x})"),
-        slip=(f"x={u}", f"({u},{y})"),
-    )
+    return f"Mirror $({x},{y})$ in $y=x$.", (f"x={y}", f"({y},{x})"), (f"x={u}", f"({u},{y})")
 
 
 @template(1, "Number Theory")
-def last_digit(rng: np.random.Generator) -> MathProblem:
+def last_digit(rng: np.random.Generator) -> Draft:
     """A number modulo 10. Slip: the quotient."""
     a, b, c = pick(rng, 1, 9), pick(rng, 0, 9), pick(rng, 0, 9)
     work = f"10*{a}{b}+{c}"
-    return MathProblem(
-        rf"Find ${a}{b}{c}\bmod 10$.",
-        right=(work, str(c)),
-        slip=(work, f"{a}{b}"),
-    )
+    return rf"Find ${a}{b}{c}\bmod 10$.", (work, str(c)), (work, f"{a}{b}")
 
 
 @template(1, "Counting & Probability")
-def outfits(rng: np.random.Generator) -> MathProblem:
+def outfits(rng: np.random.Generator) -> Draft:
     """In how many ways one of each kind can be chosen. Slip: the numbers are added."""
     (p, _), a, (one, other) = _two(rng, LETTERS), _digit(rng), _two(rng, WARES)
-    return MathProblem(
-        f"Pairs: {a} {one}, {p} {other}?",
-        right=(f"{a}*{p}", f"{a}{p}"),
-        slip=(f"{a}+{p}", f"{a}+{p}"),
-    )
+    return f"Pairs: {a} {one}, {p} {other}?", (f"{a}*{p}", f"{a}{p}"), (f"{a}+{p}", f"{a}+{p}")
 
 
 @template(1, "Precalculus")
-def conjugate(rng: np.random.Generator) -> MathProblem:
+def conjugate(rng: np.random.Generator) -> Draft:
     """The conjugate of a complex number. Slip: the real part changes its sign."""
     a, b, s, t = _digit(rng), _digit(rng), _sign(rng), _sign(rng)
     x, u = _number(s, a), _number(_other(s), a)
-    return MathProblem(
-        f"Conjugate of ${x}{t}{b}i$?",
-        right=(f"{_other(t)}{b}i", f"{x}{_other(t)}{b}i"),
-        slip=(u, f"{u}{t}{b}i"),
-    )
+    return f"Conjugate of ${x}{t}{b}i$?", (f"{_other(t)}{b}i", f"{x}{_other(t)}{b}i"), (u, f"{u}{t}{b}i")
 
 
 # Level 2: fractions, quadratics, divisors, areas, sequences, choices
 
 
 @template(2, "Prealgebra")
-def fractions(rng: np.random.Generator) -> MathProblem:
+def fractions(rng: np.random.Generator) -> Draft:
     """a/b+c/d. Slip: tops and bottoms are added."""
     a, b, c, d = pick(rng, 1, 9), pick(rng, 2, 9), pick(rng, 1, 9), pick(rng, 2, 9)
     bottom = lcm(b, d)
     total = Fraction(a, b) + Fraction(c, d)
-    return MathProblem(
+    return (
         rf"Compute $\frac{{{a}}}{{{b}}}+\frac{{{c}}}{{{d}}}$.",
-        right=(rf"Over {bottom}: ${a * bottom // b}+{c * bottom // d}={total * bottom}$ parts.", frac(total)),
-        slip=(rf"${a}+{c}={a + c}$ over ${b}+{d}={b + d}$.", frac(Fraction(a + c, b + d))),
+        (rf"Over {bottom}: ${a * bottom // b}+{c * bottom // d}={total * bottom}$ parts.", frac(total)),
+        (rf"${a}+{c}={a + c}$ over ${b}+{d}={b + d}$.", frac(Fraction(a + c, b + d))),
     )
 
 
 @template(2, "Prealgebra")
-def discount(rng: np.random.Generator) -> MathProblem:
+def discount(rng: np.random.Generator) -> Draft:
     """The price before a discount. Slip: the discount is added to the lower price."""
     percent, hundreds = choose(rng, (5, 10, 15, 20, 25, 30, 40, 50, 60)), pick(rng, 1, 60)
     before = 20 * hundreds
     after = before * (100 - percent) // 100
     wrong = Fraction(after * (100 + percent), 100)
-    return MathProblem(
+    return (
         rf"After a discount of ${percent}\%$ a coat costs ${after}$ dollars. How many dollars did it cost before?",
-        right=(
+        (
             rf"${after}$ is ${100 - percent}\%$ of the price, so it was $\frac{{{after}\cdot100}}{{{100 - percent}}}$.",
             str(before),
         ),
-        slip=(
+        (
             rf"${percent}\%$ more than ${after}$ is $\frac{{{after}\cdot{100 + percent}}}{{100}}$.",
             frac(wrong),
         ),
@@ -259,120 +235,116 @@ def discount(rng: np.random.Generator) -> MathProblem:
 
 
 @template(2, "Algebra")
-def larger_root(rng: np.random.Generator) -> MathProblem:
+def larger_root(rng: np.random.Generator) -> Draft:
     """The larger root of a quadratic. Slip: the roots get the signs of the factors."""
     p, q = pick(rng, -12, 12), pick(rng, -12, 12)
     factors = f"(x{term(-p, '') or '-0'})(x{term(-q, '') or '-0'})"
-    return MathProblem(
+    return (
         f"What is the larger root of $x^2{term(-p - q, 'x')}{term(p * q, '')}=0$?",
-        right=(f"${factors}=0$, so $x={p}$ or $x={q}$.", str(max(p, q))),
-        slip=(f"${factors}=0$, so $x={-p}$ or $x={-q}$.", str(max(-p, -q))),
+        (f"${factors}=0$, so $x={p}$ or $x={q}$.", str(max(p, q))),
+        (f"${factors}=0$, so $x={-p}$ or $x={-q}$.", str(max(-p, -q))),
     )
 
 
 @template(2, "Algebra")
-def slope_through_points(rng: np.random.Generator) -> MathProblem:
+def slope_through_points(rng: np.random.Generator) -> Draft:
     """The slope through two points. Slip: run over rise."""
     x, y, dx = pick(rng, -9, 9), pick(rng, -9, 9), pick(rng, 1, 9)
     dy = choose(rng, [-7, -5, -4, -3, 2, 3, 6, 8])
-    return MathProblem(
+    return (
         f"What is the slope of the line through $({x},{y})$ and $({x + dx},{y + dy})$?",
-        right=(f"The rise is ${dy}$ and the run is ${dx}$: rise over run.", frac(Fraction(dy, dx))),
-        slip=(f"The run is ${dx}$ and the rise is ${dy}$: run over rise.", frac(Fraction(dx, dy))),
+        (f"The rise is ${dy}$ and the run is ${dx}$: rise over run.", frac(Fraction(dy, dx))),
+        (f"The run is ${dx}$ and the rise is ${dy}$: run over rise.", frac(Fraction(dx, dy))),
     )
 
 
 @template(2, "Algebra")
-def composition(rng: np.random.Generator) -> MathProblem:
+def composition(rng: np.random.Generator) -> Draft:
     """f(g(x)) at a number. Slip: g(f(x))."""
     a, b, c, x = pick(rng, 2, 6), pick(rng, -9, 9), pick(rng, -9, 9), pick(rng, -5, 5)
     inner, first = x * x + c, a * x + b
-    return MathProblem(
+    return (
         f"Let $f(x)={a}x{term(b, '')}$ and $g(x)=x^2{term(c, '')}$. Find $f(g({x}))$.",
-        right=(f"$g({x})={inner}$, then $f({inner})={a * inner + b}$.", str(a * inner + b)),
-        slip=(f"$f({x})={first}$, then $g({first})={first * first + c}$.", str(first * first + c)),
+        (f"$g({x})={inner}$, then $f({inner})={a * inner + b}$.", str(a * inner + b)),
+        (f"$f({x})={first}$, then $g({first})={first * first + c}$.", str(first * first + c)),
     )
 
 
 @template(2, "Number Theory")
-def divisor(rng: np.random.Generator) -> MathProblem:
+def divisor(rng: np.random.Generator) -> Draft:
     """The greatest common divisor. Slip: the least common multiple."""
     g, a, b = pick(rng, 2, 15), pick(rng, 2, 12), pick(rng, 2, 12)
     m, n = g * a, g * b
-    return MathProblem(
+    return (
         f"What is the greatest common divisor of ${m}$ and ${n}$?",
-        right=(f"The largest number that divides both ${m}$ and ${n}$.", str(gcd(m, n))),
-        slip=(f"The smallest number that both ${m}$ and ${n}$ divide.", str(lcm(m, n))),
+        (f"The largest number that divides both ${m}$ and ${n}$.", str(gcd(m, n))),
+        (f"The smallest number that both ${m}$ and ${n}$ divide.", str(lcm(m, n))),
     )
 
 
 @template(2, "Number Theory")
-def remainder(rng: np.random.Generator) -> MathProblem:
+def remainder(rng: np.random.Generator) -> Draft:
     """A remainder. Slip: the quotient."""
     n, m = pick(rng, 50, 999), pick(rng, 3, 13)
     work = rf"${n}={n // m}\cdot{m}+{n % m}$."
-    return MathProblem(
-        f"What is the remainder when ${n}$ is divided by ${m}$?",
-        right=(work, str(n % m)),
-        slip=(work, str(n // m)),
-    )
+    return f"What is the remainder when ${n}$ is divided by ${m}$?", (work, str(n % m)), (work, str(n // m))
 
 
 @template(2, "Geometry")
-def triangle(rng: np.random.Generator) -> MathProblem:
+def triangle(rng: np.random.Generator) -> Draft:
     """The area of a triangle. Slip: without the half."""
     base, height = pick(rng, 2, 40), pick(rng, 2, 40)
-    return MathProblem(
+    return (
         f"A triangle has base ${base}$ and height ${height}$. What is its area?",
-        right=(rf"Half of ${base}\cdot{height}={base * height}$.", frac(Fraction(base * height, 2))),
-        slip=(rf"${base}\cdot{height}={base * height}$.", str(base * height)),
+        (rf"Half of ${base}\cdot{height}={base * height}$.", frac(Fraction(base * height, 2))),
+        (rf"${base}\cdot{height}={base * height}$.", str(base * height)),
     )
 
 
 @template(2, "Geometry")
-def sector(rng: np.random.Generator) -> MathProblem:
+def sector(rng: np.random.Generator) -> Draft:
     """The area of a sector. Slip: its arc."""
     r, angle = pick(rng, 2, 20), choose(rng, (30, 36, 40, 45, 60, 72, 90, 120, 135, 150, 240, 270))
     part = Fraction(angle, 360)
-    return MathProblem(
+    return (
         rf"What is the area of a sector of ${angle}^\circ$ of a circle of radius ${r}$?",
-        right=(rf"${frac(part)}$ of the circle's area ${r * r}\pi$.", frac(part * r * r, r"\pi")),
-        slip=(rf"${frac(part)}$ of the circle's length ${2 * r}\pi$.", frac(part * 2 * r, r"\pi")),
+        (rf"${frac(part)}$ of the circle's area ${r * r}\pi$.", frac(part * r * r, r"\pi")),
+        (rf"${frac(part)}$ of the circle's length ${2 * r}\pi$.", frac(part * 2 * r, r"\pi")),
     )
 
 
 @template(2, "Counting & Probability")
-def committee(rng: np.random.Generator) -> MathProblem:
+def committee(rng: np.random.Generator) -> Draft:
     """A choice without order. Slip: the order is counted."""
     n, k = pick(rng, 5, 30), pick(rng, 2, 4)
     what = ("committee", "team", "group", "jury", "crew")[pick(rng, 0, 4)]
-    return MathProblem(
+    return (
         f"In how many ways can a {what} of ${k}$ be chosen from ${n}$ people?",
-        right=(rf"The order does not matter: $\binom{{{n}}}{{{k}}}$.", str(comb(n, k))),
-        slip=(rf"${k}$ choices one after another, from ${n}$ down.", str(perm(n, k))),
+        (rf"The order does not matter: $\binom{{{n}}}{{{k}}}$.", str(comb(n, k))),
+        (rf"${k}$ choices one after another, from ${n}$ down.", str(perm(n, k))),
     )
 
 
 @template(2, "Intermediate Algebra")
-def sequence(rng: np.random.Generator) -> MathProblem:
+def sequence(rng: np.random.Generator) -> Draft:
     """A term of an arithmetic sequence. Slip: one step too many."""
     a, d, n = pick(rng, -20, 40), choose(rng, [-7, -5, -3, -2, 2, 3, 4, 6, 9]), pick(rng, 8, 40)
-    return MathProblem(
+    return (
         rf"What is term number ${n}$ of the arithmetic sequence ${a},{a + d},{a + 2 * d},\dots$?",
-        right=(rf"${a}$ and ${n - 1}$ steps of ${d}$.", str(a + (n - 1) * d)),
-        slip=(rf"${a}$ and ${n}$ steps of ${d}$.", str(a + n * d)),
+        (rf"${a}$ and ${n - 1}$ steps of ${d}$.", str(a + (n - 1) * d)),
+        (rf"${a}$ and ${n}$ steps of ${d}$.", str(a + n * d)),
     )
 
 
 @template(2, "Prealgebra")
-def powers(rng: np.random.Generator) -> MathProblem:
+def powers(rng: np.random.Generator) -> Draft:
     """A product of powers. Slip: the exponents are multiplied."""
     a, b, c = pick(rng, 2, 12), pick(rng, 2, 12), pick(rng, 2, 9)
     letter = "xyzntw"[pick(rng, 0, 5)]
-    return MathProblem(
+    return (
         rf"Simplify ${c}{letter}^{{{a}}}\cdot {letter}^{{{b}}}$.",
-        right=(rf"The exponents add: ${a}+{b}={a + b}$.", rf"{c}{letter}^{{{a + b}}}"),
-        slip=(rf"The exponents multiply: ${a}\cdot{b}={a * b}$.", rf"{c}{letter}^{{{a * b}}}"),
+        (rf"The exponents add: ${a}+{b}={a + b}$.", rf"{c}{letter}^{{{a + b}}}"),
+        (rf"The exponents multiply: ${a}\cdot{b}={a * b}$.", rf"{c}{letter}^{{{a * b}}}"),
     )
 
 
@@ -380,165 +352,167 @@ def powers(rng: np.random.Generator) -> MathProblem:
 
 
 @template(3, "Algebra")
-def system(rng: np.random.Generator) -> MathProblem:
+def system(rng: np.random.Generator) -> Draft:
     """Two linear equations. Slip: y before x."""
     x, y, a, b = pick(rng, -9, 9), pick(rng, -9, 9), pick(rng, 1, 6), pick(rng, 1, 6)
     text = f"${a}x+{b}y={a * x + b * y}$ and ${a}x-{b}y={a * x - b * y}$"
     sums = f"Sum and difference give ${2 * a}x={2 * a * x}$ and ${2 * b}y={2 * b * y}$"
-    return MathProblem(
+    return (
         f"Find the pair $(x,y)$ with {text}.",
-        right=(f"{sums}, so $x={x}$, $y={y}$.", f"({x},{y})"),
-        slip=(f"{sums}, so $y={y}$, $x={x}$.", f"({y},{x})"),
+        (f"{sums}, so $x={x}$, $y={y}$.", f"({x},{y})"),
+        (f"{sums}, so $y={y}$, $x={x}$.", f"({y},{x})"),
     )
 
 
 @template(3, "Algebra")
-def inequality(rng: np.random.Generator) -> MathProblem:
+def inequality(rng: np.random.Generator) -> Draft:
     """An inequality with a negative factor, as an interval. Slip: its sign is not turned."""
     a, b, edge = pick(rng, 2, 9), pick(rng, 1, 30), pick(rng, -9, 9)
     c = b - a * edge
     divided = rf"$-{a}x<{c - b}$, so "
-    return MathProblem(
+    return (
         rf"Solve ${b}-{a}x<{c}$. Write the solution as an interval.",
-        right=(f"{divided}$x>{edge}$.", rf"({edge},\infty)"),
-        slip=(f"{divided}$x<{edge}$.", rf"(-\infty,{edge})"),
+        (f"{divided}$x>{edge}$.", rf"({edge},\infty)"),
+        (f"{divided}$x<{edge}$.", rf"(-\infty,{edge})"),
     )
 
 
 @template(3, "Intermediate Algebra")
-def radical(rng: np.random.Generator) -> MathProblem:
+def radical(rng: np.random.Generator) -> Draft:
     """Simplify a root. Slip: what stays inside and what comes out change places."""
     outside, inside = pick(rng, 2, 15), choose(rng, (2, 3, 5, 6, 7, 10, 11, 13, 14, 15, 17, 19, 21))
     n = outside * outside * inside
     work = rf"${n}={outside}^2\cdot{inside}$."
-    return MathProblem(
+    return (
         rf"Simplify $\sqrt{{{n}}}$.",
-        right=(work, rf"{outside}\sqrt{{{inside}}}"),
-        slip=(work, rf"{inside}\sqrt{{{outside}}}"),
+        (work, rf"{outside}\sqrt{{{inside}}}"),
+        (work, rf"{inside}\sqrt{{{outside}}}"),
     )
 
 
 @template(3, "Number Theory")
-def power_residue(rng: np.random.Generator) -> MathProblem:
+def power_residue(rng: np.random.Generator) -> Draft:
     """A power modulo m. Slip: multiplied instead of raised."""
     a, n, m = pick(rng, 2, 12), pick(rng, 3, 30), pick(rng, 5, 23)
-    return MathProblem(
+    return (
         f"What is the remainder when ${a}^{{{n}}}$ is divided by ${m}$?",
-        right=(rf"Squares and products modulo ${m}$: ${a}^{{{n}}}\equiv{pow(a, n, m)}$.", str(pow(a, n, m))),
-        slip=(rf"${a}\cdot{n}={a * n}\equiv{a * n % m}$ modulo ${m}$.", str(a * n % m)),
+        (rf"Squares and products modulo ${m}$: ${a}^{{{n}}}\equiv{pow(a, n, m)}$.", str(pow(a, n, m))),
+        (rf"${a}\cdot{n}={a * n}\equiv{a * n % m}$ modulo ${m}$.", str(a * n % m)),
     )
 
 
 @template(3, "Number Theory")
-def base(rng: np.random.Generator) -> MathProblem:
+def base(rng: np.random.Generator) -> Draft:
     """A number in another base. Slip: the remainders are read from the first to the last."""
     n, b = pick(rng, 50, 999), pick(rng, 3, 9)
     digits, rest = "", n
     while rest:
         digits, rest = digits + str(rest % b), rest // b
     work = f"The remainders by ${b}$ are {', '.join(digits)}"
-    return MathProblem(
+    return (
         f"Write ${n}$ in base ${b}$.",
-        right=(f"{work}; from the last to the first.", f"{digits[::-1]}_{{{b}}}"),
-        slip=(f"{work}; from the first to the last.", f"{digits}_{{{b}}}"),
+        (f"{work}; from the last to the first.", f"{digits[::-1]}_{{{b}}}"),
+        (f"{work}; from the first to the last.", f"{digits}_{{{b}}}"),
     )
 
 
 @template(3, "Counting & Probability")
-def balls(rng: np.random.Generator) -> MathProblem:
+def balls(rng: np.random.Generator) -> Draft:
     """Two balls without putting back. Slip: as if the first were put back."""
     red, blue = pick(rng, 2, 20), pick(rng, 2, 20)
     n = red + blue
-    return MathProblem(
-        f"A bag holds ${red}$ red and ${blue}$ blue balls. Two are drawn at once. What is the probability that "
-        "both are red?",
-        right=(
+    return (
+        (
+            f"A bag holds ${red}$ red and ${blue}$ blue balls. Two are drawn at once. What is the probability that "
+            "both are red?"
+        ),
+        (
             rf"$\frac{{{red}}}{{{n}}}\cdot\frac{{{red - 1}}}{{{n - 1}}}$.",
             frac(Fraction(red * (red - 1), n * (n - 1))),
         ),
-        slip=(rf"$\frac{{{red}}}{{{n}}}\cdot\frac{{{red}}}{{{n}}}$.", frac(Fraction(red * red, n * n))),
+        (rf"$\frac{{{red}}}{{{n}}}\cdot\frac{{{red}}}{{{n}}}$.", frac(Fraction(red * red, n * n))),
     )
 
 
 @template(3, "Counting & Probability")
-def dice(rng: np.random.Generator) -> MathProblem:
+def dice(rng: np.random.Generator) -> Draft:
     """At least one success in k tries. Slip: the chances are added."""
     sides, k = pick(rng, 4, 60), pick(rng, 2, 4)
     one = Fraction(1, sides)
-    return MathProblem(
+    return (
         f"A fair die with ${sides}$ sides is rolled ${k}$ times. What is the probability of at least one $1$?",
-        right=(rf"$1-\left({frac(1 - one)}\right)^{k}$.", frac(1 - (1 - one) ** k)),
-        slip=(rf"${k}\cdot{frac(one)}$.", frac(k * one)),
+        (rf"$1-\left({frac(1 - one)}\right)^{k}$.", frac(1 - (1 - one) ** k)),
+        (rf"${k}\cdot{frac(one)}$.", frac(k * one)),
     )
 
 
 @template(3, "Precalculus")
-def complex_product(rng: np.random.Generator) -> MathProblem:
+def complex_product(rng: np.random.Generator) -> Draft:
     """A product of complex numbers. Slip: i^2 is taken as 1."""
     a, b, c, d = pick(rng, 1, 9), pick(rng, 1, 9), pick(rng, 1, 9), pick(rng, -9, -1)
     middle = a * d + b * c
     terms = f"${a * c}{term(a * d, 'i')}{term(b * c, 'i')}{term(b * d, 'i^2')}$"
-    return MathProblem(
+    return (
         f"Write $({a}{term(b, 'i')})({c}{term(d, 'i')})$ in the form $a+bi$.",
-        right=(f"{terms} with $i^2=-1$.", f"{a * c - b * d}{term(middle, 'i')}"),
-        slip=(f"{terms} with $i^2=1$.", f"{a * c + b * d}{term(middle, 'i')}"),
+        (f"{terms} with $i^2=-1$.", f"{a * c - b * d}{term(middle, 'i')}"),
+        (f"{terms} with $i^2=1$.", f"{a * c + b * d}{term(middle, 'i')}"),
     )
 
 
 @template(3, "Geometry")
-def distance(rng: np.random.Generator) -> MathProblem:
+def distance(rng: np.random.Generator) -> Draft:
     """The distance of two points. Slip: the legs are added."""
     x, y, dx, dy = pick(rng, -9, 9), pick(rng, -9, 9), pick(rng, 1, 12), pick(rng, 1, 12)
-    return MathProblem(
+    return (
         f"What is the distance between $({x},{y})$ and $({x + dx},{y + dy})$?",
-        right=(rf"$\sqrt{{{dx}^2+{dy}^2}}=\sqrt{{{dx * dx + dy * dy}}}$.", root(dx * dx + dy * dy)),
-        slip=(f"${dx}+{dy}={dx + dy}$.", str(dx + dy)),
+        (rf"$\sqrt{{{dx}^2+{dy}^2}}=\sqrt{{{dx * dx + dy * dy}}}$.", root(dx * dx + dy * dy)),
+        (f"${dx}+{dy}={dx + dy}$.", str(dx + dy)),
     )
 
 
 @template(3, "Intermediate Algebra")
-def both_roots(rng: np.random.Generator) -> MathProblem:
+def both_roots(rng: np.random.Generator) -> Draft:
     """Both roots of a quadratic. Slip: the roots get the signs of the factors."""
     p = pick(rng, 1, 15)
     q = p + pick(rng, 1, 15)
     factors = f"$(x-{p})(x-{q})=0$"
-    return MathProblem(
+    return (
         f"Find all roots of $x^2-{p + q}x+{p * q}$, separated by commas.",
-        right=(f"{factors}, so $x={p}$ or $x={q}$.", f"{p},{q}"),
-        slip=(f"{factors}, so $x=-{q}$ or $x=-{p}$.", f"-{q},-{p}"),
+        (f"{factors}, so $x={p}$ or $x={q}$.", f"{p},{q}"),
+        (f"{factors}, so $x=-{q}$ or $x=-{p}$.", f"-{q},-{p}"),
     )
 
 
 @template(3, "Intermediate Algebra")
-def series(rng: np.random.Generator) -> MathProblem:
+def series(rng: np.random.Generator) -> Draft:
     """An infinite geometric series. Slip: the ratio's sign in the denominator."""
     a, top = pick(rng, 1, 20), pick(rng, 1, 7)
     ratio = Fraction(top, top + pick(rng, 1, 6))
-    return MathProblem(
+    return (
         rf"Find the sum of the infinite geometric series ${a}+{frac(a * ratio)}+{frac(a * ratio**2)}+\cdots$.",
-        right=(rf"${a}$ divided by $1-{frac(ratio)}$.", frac(a / (1 - ratio))),
-        slip=(rf"${a}$ divided by $1+{frac(ratio)}$.", frac(a / (1 + ratio))),
+        (rf"${a}$ divided by $1-{frac(ratio)}$.", frac(a / (1 - ratio))),
+        (rf"${a}$ divided by $1+{frac(ratio)}$.", frac(a / (1 + ratio))),
     )
 
 
 @template(3, "Precalculus")
-def determinant(rng: np.random.Generator) -> MathProblem:
+def determinant(rng: np.random.Generator) -> Draft:
     """A 2x2 determinant. Slip: the second product is added."""
     a, b, c, d = (pick(rng, -9, 9) for _ in range(4))
-    return MathProblem(
+    return (
         rf"Compute $\begin{{vmatrix}} {a} & {b} \\ {c} & {d} \end{{vmatrix}}$.",
-        right=(rf"$({a})({d})-({b})({c})$.", str(a * d - b * c)),
-        slip=(rf"$({a})({d})+({b})({c})$.", str(a * d + b * c)),
+        (rf"$({a})({d})-({b})({c})$.", str(a * d - b * c)),
+        (rf"$({a})({d})+({b})({c})$.", str(a * d + b * c)),
     )
 
 
 @template(3, "Intermediate Algebra")
-def vertex_of_quadratic(rng: np.random.Generator) -> MathProblem:
+def vertex_of_quadratic(rng: np.random.Generator) -> Draft:
     """The vertex of a parabola. Slip: the first coordinate with the other sign."""
     h, k = pick(rng, -12, 12), pick(rng, -12, 12)
     square = f"$y=(x{term(-h, '')})^2{term(k, '')}$"
-    return MathProblem(
+    return (
         f"What is the vertex of the parabola $y=x^2{term(-2 * h, 'x')}{term(h * h + k, '')}$? Answer as a pair.",
-        right=(f"{square}.", f"({h},{k})"),
-        slip=(f"{square}.", f"({-h},{k})"),
+        (f"{square}.", f"({h},{k})"),
+        (f"{square}.", f"({-h},{k})"),
     )
