@@ -24,7 +24,7 @@ def _check_verifiers() -> None:
 
 _check_verifiers()
 
-from envs import small  # noqa: E402
+from envs import reasoning_gym, small  # noqa: E402
 from envs.answers import judge, read_answer  # noqa: E402
 from envs.checking import check  # noqa: E402
 from envs.core import Problem, Prompt, Score, Scores, TextEnv  # noqa: E402
@@ -32,7 +32,7 @@ from envs.countdown import Countdown  # noqa: E402
 from envs.errors import EnvError  # noqa: E402
 from envs.gsm8k import GSM8K  # noqa: E402
 from envs.math500 import MATH500  # noqa: E402
-from envs.registry import make, make_vec, register, resolve  # noqa: E402
+from envs.registry import make, make_vec, register, register_family, resolve  # noqa: E402
 from envs.splits import draw_for, split_of  # noqa: E402
 from envs.sudoku import Sudoku  # noqa: E402
 from envs.vector import TextVectorEnv  # noqa: E402
@@ -41,6 +41,7 @@ register("spg/Countdown-v0", Countdown)
 register("spg/GSM8K-v0", GSM8K)
 register("spg/MATH500-v0", MATH500)
 register("spg/Sudoku-v0", Sudoku)
+register_family("reasoning_gym", reasoning_gym.class_of)
 for _name, _cls in small.TASKS.items():
     register(f"spg/{_name}-v0", _cls)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from envs.core import Score
 
-_OPEN, _CLOSE = "<answer>", "</answer>"
+OPEN, CLOSE = "<answer>", "</answer>"
 _END_TOKENS = ("<|eot_id|>", "<|endoftext|>")
 _MAX_LENGTH = 65_536
 
@@ -23,11 +23,11 @@ def read_answer(completion: str) -> str | None:
     Time is linear in the length of the completion, whatever it holds.
     """
     text = until_end(completion)
-    before, close, _ = text.rpartition(_CLOSE)
-    start = before.rfind(_OPEN) if close else -1
+    before, close, _ = text.rpartition(CLOSE)
+    start = before.rfind(OPEN) if close else -1
     if start < 0:
         return None
-    return text[start + len(_OPEN) : text.find(_CLOSE, start)].strip()
+    return text[start + len(OPEN) : text.find(CLOSE, start)].strip()
 
 
 def only_answer(completion: str) -> str | None:
@@ -38,9 +38,9 @@ def only_answer(completion: str) -> str | None:
     text = until_end(
         completion[completion.find("<") :]
     )  # all tags are behind it; finding one character is quick
-    if text.count(_OPEN) != 1 or text.count(_CLOSE) != 1:
+    if text.count(OPEN) != 1 or text.count(CLOSE) != 1:
         return None
-    start, end = text.find(_OPEN) + len(_OPEN), text.find(_CLOSE)
+    start, end = text.find(OPEN) + len(OPEN), text.find(CLOSE)
     return text[start:end].strip() if start <= end else None
 
 

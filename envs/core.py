@@ -1,6 +1,5 @@
 """What an environment is: problems, scores, and the class that a task author derives from."""
 
-import inspect
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
-from envs.errors import EnvError, nearest
+from envs.errors import EnvError
 from envs.spaces import PromptText, Unicode
 
 Prompt = str | list[dict[str, str]]
@@ -92,9 +91,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
     def __len__(self) -> int:
         """How many problems this split has."""
-        raise EnvError(
-            f"{type(self).__name__} does not say how many problems it has: write __len__(self) -> int."
-        )
+        raise EnvError(f"{type(self).__name__} has no length: write __len__(self) -> int.")
 
     def problem(self, index: int) -> Problem:
         """Problem number `index` (0 <= index < len(self)), a pure function of arguments and index."""
@@ -103,7 +100,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
         """What `completion` earns, component by component. Write this or `score_batch`."""
         if not _has_batch_form(self):
-            raise EnvError(f"{type(self).__name__} cannot judge: write score(self, problem, completion).")
+            raise EnvError(f"{type(self).__name__} cannot score: write score(self, problem, completion).")
         return _first_score(self.score_batch([problem], [completion]))
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
@@ -136,17 +133,15 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     @property
     def spec_name(self) -> str:
         """The name under which results are shown: the short name and the arguments that shape the task."""
-        base = (
-            self._env_id.rpartition("/")[2].rpartition("-v")[0].lower()
-            if self._env_id
-            else type(self).__name__
-        )
-        told = [
+        base = type(self).__name__
+        if self._env_id:
+            base = self._env_id.rpartition("/")[2].rpartition("-v")[0].lower()
+        arguments = [
             _source_name(str(value)) if name == "source" else f"{name}={value}"
             for name, value in self._env_arguments.items()
-            if name not in ("split", "reward_weights")
+            if name != "split"
         ]
-        return f"{base}[{','.join(told)}]" if told else base
+        return f"{base}[{','.join(arguments)}]" if arguments else base
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -157,15 +152,12 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         `seed`). Raises EnvError for an index outside 0 .. len(self) - 1.
         """
         super().reset(seed=seed)
-        index = read_options(self, options)
-        if index is None:
-            index = self.np_random.integers(check_length(self))
-        index = check_index(self, index)
+        index = check_index(self, choose_index(self, self.np_random, options))
         self._episode = _Episode(index, read_problem(self, index))
         return self._episode.problem.prompt, {"index": index}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Judges the completion and ends the episode; returns ("", reward, True, False, info).
+        """Scores the completion and ends the episode; returns ("", reward, True, False, info).
 
         info: {"index", "rewards": {component: float}, "correct": bool, "reason": str, "extracted": str |
         None}. If the author's `score` raises, all rewards are 0, the reason is "error" and info["traceback"]
@@ -173,21 +165,9 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         score is not valid.
         """
         episode = self._episode
-        if episode is None:
-            raise EnvError(
-                f"{self.spec_name}: step() before reset(). Call reset() first; it returns the prompt."
-            )
-        if episode.completion is not None:
-            raise EnvError(
-                f"{self.spec_name}: a second step() on problem {episode.index}; an episode is one step. "
-                "Call reset() for the next problem."
-            )
-        if not isinstance(action, str):
-            raise EnvError(
-                f"{self.spec_name}, problem {episode.index}: the action is {action!r:.80} "
-                f"({type(action).__name__}), but it must be the completion as a str."
-            )
-        scored = score_all(self, [episode.index], [episode.problem], [action], one_by_one=True)
+        indices = [] if episode is None else [episode.index]
+        check_step(self, indices, [action], ended=bool(indices) and episode.completion is not None)
+        scored = score_all(self, indices, [episode.problem], [action], one_by_one=True)
         rewards = {name: float(values[0]) for name, values in scored.rewards.items()}
         info = {
             "index": episode.index,
@@ -214,26 +194,43 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
 
 def _source_name(source: str) -> str:
-    """`generated`, `hub`, or the last part of a path, which is told from those two: a folder `./hub` stays `./hub`."""
+    """`generated`, `hub`, or the last part of a path; a folder `./hub` stays `./hub`."""
     last = source.replace("\\", "/").rstrip("/").rpartition("/")[2]
     return f"./{last}" if last != source and last in ("generated", "hub") else last
 
 
-def read_options(env: TextEnv, options: Mapping[str, Any] | None) -> Any:
-    """options["index"], or None; raises EnvError for options that do not exist."""
+def choose_index(
+    env: TextEnv, rng: np.random.Generator, options: Mapping[str, Any] | None, size: int | None = None
+) -> Any:
+    """What `options` of `reset` give as "index", unchecked, or a random index, of shape (size,) if that is given."""
     for name in options or {}:
         if name != "index":
             raise EnvError(f'{env.spec_name}: reset() knows no option "{name}"; the only one is "index".')
-    return (options or {}).get("index")
-
-
-def check_length(env: TextEnv) -> int:
-    """len(env), at least 1; raises EnvError if there is no problem to draw."""
+    index = (options or {}).get("index")
+    if index is not None:
+        return index
     if (length := len(env)) < 1:
         raise EnvError(
             f"{env.spec_name} has no problems (its length is {length}); __len__ must be at least 1."
         )
-    return length
+    return rng.integers(length, size=size)
+
+
+def check_step(env: TextEnv, indices: Sequence[int], actions: Sequence[Any], *, ended: bool) -> None:
+    """Raises EnvError unless the problems `indices` wait for completions and `actions` are strings."""
+    if not indices:
+        raise EnvError(f"{env.spec_name}: step() before reset(). Call reset() first; it returns the prompt.")
+    if ended:
+        raise EnvError(
+            f"{env.spec_name}: a second step() on problem {', '.join(map(str, indices[:4]))}; an episode is one "
+            "step. Call reset() for the next problem."
+        )
+    for index, action in zip(indices, actions, strict=True):
+        if not isinstance(action, str):
+            raise EnvError(
+                f"{env.spec_name}, problem {index}: the action is {action!r:.80} ({type(action).__name__}), "
+                "but it must be the completion as a str."
+            )
 
 
 def check_index(env: TextEnv, index: Any) -> int:
@@ -265,43 +262,6 @@ def read_problem(env: TextEnv, index: int) -> Problem:
             'envs.Problem with a str or a list of {"role", "content"} as its prompt.'
         )
     return problem
-
-
-def merged_weights(
-    name: str, weights: Mapping[str, float], changes: Mapping[str, float] | None
-) -> dict[str, float]:
-    """`weights` with `changes` laid over them; raises EnvError for an unknown component or a bad weight."""
-    if "correct" not in weights:
-        raise EnvError(
-            f'{name}: reward_weights has {sorted(weights)}, but a component "correct" is required.'
-        )
-    if changes is not None and not isinstance(changes, Mapping):
-        raise EnvError(f"{name}: reward_weights={changes!r:.80} is not a dict such as {dict(weights)}.")
-    for component in changes or {}:
-        if component not in weights:
-            raise EnvError(
-                f'{name}: no reward component "{component}". {nearest(str(component), weights)}'
-                f"Known: {', '.join(weights)}."
-            )
-    merged = {**weights, **(changes or {})}
-    for component, weight in merged.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not np.isfinite(weight):
-            raise EnvError(
-                f"{name}: the weight of {component} is {weight!r:.80}; it must be a finite number."
-            )
-    return {component: float(weight) for component, weight in merged.items()}
-
-
-def check_class(cls: Any, id: str) -> None:
-    """Raises EnvError unless `cls` is a TextEnv class that has all an environment needs."""
-    if not (inspect.isclass(cls) and issubclass(cls, TextEnv)):
-        raise EnvError(f"{id}: {cls!r:.80} is not a class derived from envs.TextEnv.")
-    missing = [name for name in ("__len__", "problem") if getattr(cls, name) is getattr(TextEnv, name)]
-    if cls.score is TextEnv.score and cls.score_batch is TextEnv.score_batch:
-        missing.append("score")
-    if missing:
-        raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")
-    merged_weights(id, cls.reward_weights, None)
 
 
 class ContractError(EnvError):
@@ -356,9 +316,8 @@ def score_all(
     try:
         _check_lengths(scores, len(indices))
     except ContractError as error:
-        raise _broken(env, indices[0] if len(indices) else -1, str(error)) from error
-    if len(indices):
-        _check_names(env, indices[0], scores.rewards)
+        raise _broken(env, indices[0], str(error)) from error
+    _check_names(env, indices[0], scores.rewards)
     _check_texts(env, indices, "reason", scores.reason, {str})
     _check_texts(env, indices, "extracted", scores.extracted, {str, type(None)})
     rewards = {name: _numbers(env, indices, name, scores.rewards[name]) for name in env.reward_weights}

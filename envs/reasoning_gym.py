@@ -19,8 +19,9 @@ import numpy as np
 
 from envs.answers import judge, read_answer
 from envs.core import Problem, Score, TextEnv
-from envs.errors import EnvError, check_choice, nearest
+from envs.errors import EnvError, check_choice
 from envs.splits import SPLITS, split_of
+from verifiers.errors import did_you_mean
 
 VERSION = "0.1.25"
 INSTALL = f'pip install "reasoning-gym=={VERSION}"'
@@ -201,26 +202,20 @@ def _compares_text(items: Any) -> bool:
     return type(items).score_answer is ProceduralDataset.score_answer
 
 
-def environment_id(name: str) -> str:
-    """Registers the dataset `name` as an environment, if it is not yet; returns its id.
+@cache
+def class_of(name: str) -> type[ReasoningGym]:
+    """The environment class of a dataset.
 
     Raises EnvError if the package is missing or of another version, and for a dataset that does not exist or is
     refused.
     """
     known = _datasets()
     if name not in known:
-        raise EnvError(f'reasoning-gym has no dataset "{name}". {nearest(name, known)}It has {len(known)}.')
+        raise EnvError(
+            f'reasoning-gym has no dataset "{name}". {did_you_mean(name, known)}It has {len(known)}.'
+        )
     if name in REFUSED:
         raise EnvError(f"reasoning_gym:{name} is refused: {REFUSED[name]}.")
-    from envs.registry import register
-
-    id = f"reasoning_gym/{name}-v0"
-    register(id, _class_of(name))
-    return id
-
-
-@cache
-def _class_of(name: str) -> type[ReasoningGym]:
     return type(name, (ReasoningGym,), {"dataset": name, "__doc__": f"The dataset {name} of reasoning-gym."})
 
 
@@ -241,7 +236,7 @@ def _datasets() -> tuple[str, ...]:
 
 @cache
 def _workers() -> Any:
-    from verifiers._workers import Workers
+    from verifiers.workers import Workers
 
     # Processor time stops a scorer; the clock is generous, because the first job opens the dataset on a busy machine.
     return Workers("envs.reasoning_gym_worker", size=1, soft=2.5, hard=30.0)

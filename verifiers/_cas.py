@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from verifiers._workers import Workers, WorkerUnavailable
+from verifiers.workers import Workers, WorkerUnavailable
 
 LENGTH_LIMIT = 1000  # characters
 DEPTH_LIMIT = 24

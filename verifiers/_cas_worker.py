@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
-from verifiers._worker_child import Unavailable, serve
+from verifiers.worker import Unavailable, serve
 
 MEMORY = 1 << 30  # bytes
 _LITERALS = frozenset("Integer Float Rational".split())

@@ -10,9 +10,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from verifiers import _batch, _math_text
+from verifiers import _math_text, batch
 from verifiers._exact import Undefined
-from verifiers._extract import FOUND, HEDGE, NO_ANSWER, last_box, locate, strip
 from verifiers._latex_answer import Parser
 from verifiers._latex_tokens import LETTERS, TEXT_LIMIT, Malformed, Unsupported, tokenize
 from verifiers._probe import NO, YES
@@ -20,6 +19,7 @@ from verifiers._trees import Node
 from verifiers._typed import Comparison
 from verifiers._units import KNOWN_WORDS
 from verifiers.errors import InvalidReferenceError, shown
+from verifiers.extract import FOUND, HEDGE, NO_ANSWER, last_box, locate, strip
 from verifiers.registry import Task
 from verifiers.verdicts import Reason, Tier, Verdict
 
@@ -92,7 +92,7 @@ def self_check(reference: Reference) -> None:
 
 def reference_of(answer: object, index: int | None) -> Reference:
     """The parsed reference; raises `InvalidReferenceError`."""
-    text = _batch.as_text(answer)
+    text = batch.as_text(answer)
     if text is None:
         problem = f"is a {type(answer).__name__}; an answer is a string such as '\\\\frac{{3}}{{56}}'"
     else:
@@ -219,7 +219,7 @@ def strict_format(data: bytes, low: int, high: int, boxed: bool) -> Reason:
 
 def _verify(completion: object, *, mode: str, answer: object) -> Verdict:
     gold = reference_of(answer, None)
-    text = _batch.as_text(completion)
+    text = batch.as_text(completion)
     if text is None:
         return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
     lenient = mode == "lenient"
@@ -236,10 +236,10 @@ def _verify(completion: object, *, mode: str, answer: object) -> Verdict:
 def _verify_batch(completions: list[object], *, mode: str, answer: list[object]) -> Verdicts:
     import numpy as np
 
-    from verifiers._locate import locate_all
+    from verifiers.batch import locate_all
     from verifiers.verdicts import Verdicts
 
-    texts, strangers = _batch.as_texts(completions)
+    texts, strangers = batch.as_texts(completions)
     golds = [reference_of(text, row) for row, text in enumerate(answer)]
     lenient = mode == "lenient"
     found, boxed, spans = locate_all(texts, lenient)

@@ -151,7 +151,7 @@ def test_a_taken_id_is_refused_to_another_class():
     envs.register("test/Taken-v0", _new_class("First"))  # the same class, defined again as in a notebook
     with pytest.raises(EnvError, match=r'"test/Taken-v0" is taken by .*First.*Second needs another name'):
         envs.register("test/Taken-v0", _new_class("Second"))
-    with pytest.raises(EnvError, match=r'"spg/Sudoku-v0" is taken by envs\.sudoku\.Sudoku'):
+    with pytest.raises(EnvError, match=r'"spg/Sudoku-v0" is taken by envs\.sudoku\.env\.Sudoku'):
         envs.register("spg/Sudoku-v0", _new_class("Sudoku"))
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import envs
 from envs import EnvError
-from envs.sudoku_data import test_file as committed_again
-from envs.sudoku_data import test_puzzles as committed_puzzles
-from envs.sudoku_grids import PAPER_BLANKS, TEST_RANKS, fixed_set, grids, split_ranks
+from envs.sudoku.dataset import test_file as committed_again
+from envs.sudoku.dataset import test_puzzles as committed_puzzles
+from envs.sudoku.generator import PAPER_BLANKS, TEST_RANKS, fixed_set, grids, split_ranks
 
 SPLITS = ("train", "validation", "test")
 
@@ -46,7 +46,7 @@ def test_there_are_288_grids_and_each_is_legal():
 
 
 def test_splits_never_share_a_solution_grid():
-    ranks = split_ranks()
+    ranks = {split: split_ranks(split) for split in ("train", "validation", "test")}
     assert {split: len(ranks[split]) for split in SPLITS} == {"train": 180, "validation": 20, "test": 88}
     assert sorted(ranks["train"] + ranks["validation"] + ranks["test"]) == list(range(288))
     for arguments in ({}, {"blanks": "4-11"}, {"prompt_style": "paper"}):
@@ -81,7 +81,7 @@ def test_blanks_come_in_the_papers_proportions():
     for split in ("validation", "test"):
         assert Counter(puzzle.count("0") for puzzle, _ in fixed_set(split)) == PAPER_BLANKS
         uses = Counter(grid for _, grid in fixed_set(split)).values()
-        assert max(uses) - min(uses) <= 2 and len(uses) == len(split_ranks()[split])
+        assert max(uses) - min(uses) <= 2 and len(uses) == len(split_ranks(split))
     env = envs.make("sudoku")
     drawn = Counter(env.problem(i).metadata["blanks"] for i in range(8000))
     for number, count in PAPER_BLANKS.items():
@@ -146,7 +146,7 @@ def test_paper_prompts_show_the_tags_and_three_solved_examples():
     for part in ("<reasoning>", "</reasoning>", "<answer>", "</answer>", "2x2", "row", "column"):
         assert part in problem.prompt
     assert problem.prompt.endswith(f"Puzzle: {problem.reference['puzzle']}")
-    train = {grids()[rank] for rank in split_ranks()["train"]}
+    train = {grids()[rank] for rank in split_ranks("train")}
     examples = problem.prompt.split("Example ")[1:]
     assert len(examples) == 3
     for example in examples:

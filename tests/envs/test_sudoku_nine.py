@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import envs
-from envs import EnvError, sudoku_solver
-from envs.sudoku import LEVELS
-from envs.sudoku_data import test_file as committed_again
-from envs.sudoku_nine import draw, renamed, split_of
+from envs import EnvError
+from envs.splits import SUDOKU_9X9
+from envs.sudoku import solver
+from envs.sudoku.dataset import test_file as committed_again
+from envs.sudoku.generator import LEVELS, draw_9x9, renamed
 
 HARD_SOLVED = "812753649943682175675491283154237896369845721287169534521974368438526917796318452"
 SPLITS = ("train", "validation", "test")
@@ -59,7 +60,7 @@ def test_every_puzzle_has_one_solution_and_the_blanks_of_its_level(split, level)
         assert low <= puzzle.count("0") == problem.metadata["blanks"] <= high
         assert all(sorted(unit) == list("123456789") for unit in boxes(solution))
         assert all(given in ("0", cell) for given, cell in zip(puzzle, solution, strict=True))
-        assert not others_fit(puzzle, solution) and sudoku_solver.solve(puzzle, 2) == (1, solution)
+        assert not others_fit(puzzle, solution) and solver.solve(puzzle, 2) == (1, solution)
     assert len(env) == (1_000_000 if split == "train" else 256)
 
 
@@ -67,9 +68,9 @@ def test_a_second_solution_is_seen():
     swapped = "123456789456789123789123456231674895875912364694538217317265948542897631968341572"
     assert all(sorted(unit) == list("123456789") for unit in boxes(swapped))
     puzzle = "".join("0" if cell in "12" else cell for cell in swapped)  # 1 and 2 may change places
-    assert others_fit(puzzle, swapped) and sudoku_solver.solve(puzzle, 2)[0] == 2
-    assert sudoku_solver.solve("11" + "0" * 79) == (0, "")
-    assert sudoku_solver.solve(HARD, 2) == (1, HARD_SOLVED)
+    assert others_fit(puzzle, swapped) and solver.solve(puzzle, 2)[0] == 2
+    assert solver.solve("11" + "0" * 79) == (0, "")
+    assert solver.solve(HARD, 2) == (1, HARD_SOLVED)
 
 
 def test_splits_never_share_a_grid_even_with_other_names_for_the_digits():
@@ -77,19 +78,19 @@ def test_splits_never_share_a_grid_even_with_other_names_for_the_digits():
     for split in SPLITS:
         env = envs.make("sudoku", split=split, size=9)
         grids = [env.problem(i).metadata["solution"] for i in range(300 if split == "train" else 256)]
-        assert {split_of(grid) for grid in grids} == {split}
+        assert {SUDOKU_9X9(renamed(grid)) for grid in grids} == {split}
         seen[split] = set(map(renamed, grids))
         assert len(seen[split]) == len(grids)
     assert not seen["train"] & seen["validation"] and not seen["test"] & (seen["train"] | seen["validation"])
     other = grids[0].translate(str.maketrans("123456789", "987654321"))
-    assert renamed(other) == renamed(grids[0]) and split_of(other) == split_of(grids[0])
+    assert renamed(other) == renamed(grids[0]) and SUDOKU_9X9(renamed(other)) == split
 
 
 def test_all_splits_get_their_share_of_the_grids():
     rng = np.random.default_rng(0)
-    found = [split_of(sudoku_solver.random_grid(rng, 9, compiled=True)) for _ in range(1000)]
+    found = [SUDOKU_9X9(renamed(solver.random_grid(rng, 9, compiled=True))) for _ in range(1000)]
     assert [round(found.count(split) / 1000, 1) for split in SPLITS] == [0.8, 0.1, 0.1]
-    corner = [sudoku_solver.random_grid(rng, 9, compiled=True)[0] for _ in range(900)]
+    corner = [solver.random_grid(rng, 9, compiled=True)[0] for _ in range(900)]
     assert all(60 < corner.count(digit) < 140 for digit in "123456789")
 
 
@@ -97,15 +98,13 @@ def test_plain_and_compiled_make_the_same_problems():
     for level, blanks in LEVELS[9].items():
         for split in ("train", "validation"):
             index = 1000 + level
-            plain = draw(split, index, blanks, frozenset(), compiled=False)
-            assert plain == draw(split, index, blanks, frozenset(), compiled=True)
+            plain = draw_9x9(split, index, blanks, frozenset(), compiled=False)
+            assert plain == draw_9x9(split, index, blanks, frozenset(), compiled=True)
     for puzzle in (HARD, "0" * 81, "11" + "0" * 79):
         cells, starts = [int(cell) for cell in puzzle], list(range(9)) * 9
-        plain, compiled = (
-            sudoku_solver._count(cells, 3, 100_000, starts, compiled=way) for way in (False, True)
-        )
+        plain, compiled = (solver._count(cells, 3, 100_000, starts, compiled=way) for way in (False, True))
         assert plain[0] == compiled[0] and list(plain[1]) == list(compiled[1])
-    assert sudoku_solver._count([int(c) for c in HARD], 2, 10, [0] * 81, compiled=True)[0] == -1
+    assert solver._count([int(c) for c in HARD], 2, 10, [0] * 81, compiled=True)[0] == -1
 
 
 def test_problems_do_not_depend_on_what_was_asked_before_or_on_the_process():
@@ -156,7 +155,7 @@ def test_prompts():
     assert prompt.endswith(f"Now solve this one.\nPuzzle: {puzzle}")
     example = prompt.partition("Puzzle: ")[2]
     solution = example.partition("<answer>\n")[2][:81]
-    assert sudoku_solver.solve(example[:81], 2) == (1, solution) and split_of(solution) == "train"
+    assert solver.solve(example[:81], 2) == (1, solution) and SUDOKU_9X9(renamed(solution)) == "train"
 
 
 def test_the_board_has_nine_rows_and_boxes():

@@ -6,8 +6,7 @@ import pytest
 
 import envs
 from envs import EnvError
-from envs.sudoku_grids import fixed_set, grids, solutions, split_ranks
-from envs.sudoku_nine import renamed
+from envs.sudoku.generator import fixed_set, grids, renamed, solutions, split_ranks
 
 GOOD = {"puzzle": "4003000414303240", "solution": "4123231414323241"}
 
@@ -42,8 +41,8 @@ def test_a_file_without_solutions_and_with_ambiguous_puzzles(tmp_path):
     ("row", "message"),
     [
         ("{", "line 2 is not JSON"),
-        ("[1, 2]", 'an object with the key "puzzle"'),
-        ({"solution": GOOD["solution"]}, 'an object with the key "puzzle"'),
+        ("[1, 2]", "an object with the key puzzle"),
+        ({"solution": GOOD["solution"]}, "an object with the key puzzle"),
         ({"puzzle": "40030004"}, "the puzzle '40030004'; it must be 16 digits"),
         ({"puzzle": 4003000414303240}, "must be 16 digits"),
         ({"puzzle": "5003000414303240"}, "16 digits from 0 to 4"),
@@ -62,7 +61,7 @@ def test_a_bad_line_is_named_by_its_number(tmp_path, row, message):
 def test_a_file_that_is_missing_empty_or_no_text(tmp_path):
     with pytest.raises(EnvError, match=r"cannot be read.*--env-args source=generated"):
         envs.make("sudoku", source=str(tmp_path / "none.jsonl"))
-    with pytest.raises(EnvError, match="holds no puzzle; each line must be like"):
+    with pytest.raises(EnvError, match="holds no problem; each line must be like"):
         envs.make("sudoku", source=write(tmp_path / "empty.jsonl", ""))
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(EnvError, match="cannot be read"):
@@ -84,7 +83,7 @@ def test_the_papers_file_changes_no_training_problem(shared_data):
 
 @pytest.mark.parametrize("blanks", [None, "4-11"])
 def test_a_files_solutions_are_absent_from_training_and_validation(tmp_path, blanks):
-    ranks = split_ranks()
+    ranks = {split: split_ranks(split) for split in ("train", "validation", "test")}
     held = [grids()[rank] for rank in (*ranks["train"][:90], *ranks["validation"][:10], *ranks["test"][:5])]
     rows = [{"puzzle": grid[:3] + "0" + grid[4:], "solution": grid} for grid in held]
     path = write(tmp_path / "known.jsonl", *rows)
@@ -97,7 +96,7 @@ def test_a_files_solutions_are_absent_from_training_and_validation(tmp_path, bla
 
 
 def test_a_file_that_leaves_no_grid_is_told_at_once(tmp_path):
-    ranks = split_ranks()
+    ranks = {split: split_ranks(split) for split in ("train", "validation", "test")}
     whole = [{"puzzle": grid} for grid in grids()]
     path = write(tmp_path / "all.jsonl", *whole)
     for split in ("train", "validation"):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs.sudoku_text import has_format, paper_cells
+from envs.sudoku.rewards import has_format, paper_cells
 
 PUZZLE, SOLUTION = "4003000414303240", "4123231414323241"
 PIECES = [

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from verifiers import _cas
-from verifiers._workers import Workers
+from verifiers.workers import Workers
 
 pytest.importorskip("sympy")
 pytest.importorskip("math_verify")

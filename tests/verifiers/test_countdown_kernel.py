@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from verifiers._countdown_reference import columns
 
 import verifiers
 from tests.common.countdown_oracle import oracle
 from tests.common.countdown_writer import Writer
 from verifiers import _compile, countdown, verify, verify_batch
-from verifiers._countdown_reference import columns
 
 _PIECES = st.sampled_from(
     [

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from verifiers import _cas, verify, verify_batch
-from verifiers._workers import Workers
+from verifiers.workers import Workers
 
 TOLERANCE = 0.5  # seconds that a busy system may keep a process from running
 ALGEBRA = r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"  # what only a computer algebra system can tell

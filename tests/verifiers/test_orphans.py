@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.common.worker_cases import SLOW, ends, say
-from verifiers._workers import Workers
+from verifiers.workers import Workers
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_daemonic_process_may_ask(method: str) -> None:
 PARENT = """
 import sys, threading, time
 sys.path[:0] = {path!r}
-from verifiers._workers import Workers
+from verifiers.workers import Workers
 pool = Workers("tests.common.worker_cases", size=1, soft=0.3, hard={hard})
 pool.ask({{"do": "echo"}}, patient=True)
 print(*pool.pids(), flush=True)

@@ -7,10 +7,10 @@ import time
 import unicodedata
 
 import pytest
+from verifiers._notation import DIGIT_ZEROS
 
 from tests.common.sudoku_answers import blanked, solved_grid
 from verifiers import Reason, Tier, verify, verify_batch
-from verifiers._notation import DIGIT_ZEROS
 from verifiers.sudoku import read_grid
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.common.worker_cases import SLOW, ends, say
-from verifiers import _worker_child, _workers
-from verifiers._workers import Workers, WorkerUnavailable
+from verifiers.workers import Workers, WorkerUnavailable
 
 
 @pytest.fixture
