@@ -8,7 +8,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, reduce
 from itertools import combinations, product
 
 Tree = int | tuple[str, "Tree", "Tree"]
@@ -70,22 +70,22 @@ def search(tops, bottoms, choices, count, target, limit):  # type: ignore[no-unt
         steps += 1
         choices[depth] = choice + 1
         pair = choice // 6
-        operator = choice % 6
+        kind = choice % 6
         i = 0
         while pair >= size - 1 - i:
             pair -= size - 1 - i
             i += 1
         j = i + 1 + pair
         a, b, c, d = tops[here + i], bottoms[here + i], tops[here + j], bottoms[here + j]
-        if operator == 0:
+        if kind == 0:
             top, bottom = a * d + c * b, b * d
-        elif operator == 1:
+        elif kind == 1:
             top, bottom = a * d - c * b, b * d
-        elif operator == 2:
+        elif kind == 2:
             top, bottom = c * b - a * d, b * d
-        elif operator == 3:
+        elif kind == 3:
             top, bottom = a * c, b * d
-        elif operator == 4:
+        elif kind == 4:
             top, bottom = a * d, b * c
         else:
             top, bottom = c * b, d * a
@@ -133,10 +133,7 @@ def solve_signs(numbers: Sequence[int], target: int) -> Tree | None:
 
 def sum_tree(numbers: Sequence[int]) -> Tree:
     """The numbers simply added in their order."""
-    tree: Tree = numbers[0]
-    for n in numbers[1:]:
-        tree = ("+", tree, n)
-    return tree
+    return reduce(lambda tree, number: ("+", tree, number), numbers)
 
 
 def value(tree: Tree) -> Fraction:

@@ -7,8 +7,10 @@ from envs.datasets import HubDataset, Row, load_split
 from envs.errors import EnvError
 from envs.gsm8k.generator import Solution, WordProblem
 
-TRAIN = HubDataset("openai/gsm8k", "main", "train", 7473)
-TEST = HubDataset("openai/gsm8k", "main", "test", 1319)
+HUB = {
+    "train": HubDataset("openai/gsm8k", "main", "train", 7473),
+    "test": HubDataset("openai/gsm8k", "main", "test", 1319),
+}
 _NUMBER = re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?")
 _CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")  # as in 48/2=<<48/2=24>>24
 
@@ -22,17 +24,8 @@ def load_problems(
     source: "hub" or a path, as `envs.datasets.load_rows` takes it. Raises EnvError for a set that cannot be had and
     for a row that cannot be used, naming file and line.
     """
-    rows, commits = load_split(
-        "gsm8k",
-        source,
-        split,
-        train=TRAIN,
-        test=TEST,
-        columns=("question", "answer"),
-        revision=revision,
-        test_revision=revision,
-        hashed=str.strip,
-    )
+    columns, revisions = ("question", "answer"), {"revision": revision, "test_revision": revision}
+    rows, commits = load_split("gsm8k", source, split, **HUB, columns=columns, hashed=str.strip, **revisions)
     return tuple(map(read_row, rows)), commits
 
 

@@ -11,8 +11,10 @@ from envs.errors import EnvError
 from envs.math500.rewards import last_box
 from envs.math500.templates import MathProblem
 
-TRAIN = HubDataset("ankner/math-500", None, "train", 12_000)
-TEST = HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
+HUB = {
+    "train": HubDataset("ankner/math-500", None, "train", 12_000),
+    "test": HubDataset("HuggingFaceH4/MATH-500", None, "test", 500),
+}
 
 
 @cache
@@ -25,14 +27,7 @@ def load_problems(
     for a row that cannot be used, naming file and line.
     """
     rows, commits = load_split(
-        "math500",
-        source,
-        split,
-        train=TRAIN,
-        test=TEST,
-        columns=("problem",),
-        revision=revision,
-        test_revision=test_revision,
+        "math500", source, split, **HUB, columns=("problem",), revision=revision, test_revision=test_revision
     )
     return tuple(map(read_row, rows)), commits
 

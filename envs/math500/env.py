@@ -106,11 +106,8 @@ class MATH500(TextEnv):
 
         answers = [problem.reference["answer"] for problem in problems]
         verdicts = verify_batch("math500", completions, answer=answers)
-        correct, reasons, extracted = (
-            verdicts.correct.copy(),
-            list(verdicts.reasons),
-            list(verdicts.extracted),
-        )
+        correct, reasons = verdicts.correct.copy(), list(verdicts.reasons)
+        extracted = list(verdicts.extracted)
         for i in np.flatnonzero(correct) if self._generated else ():
             if not is_finished(extracted[i] or "", answers[i], problems[i].metadata["problem"]):
                 correct[i], reasons[i] = False, "rule_broken"

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 T = TypeVar("T")
+OPPOSITE = {"+": "-", "-": "+"}
 LETTERS = "abckmnpt"
 WARES = ("hats", "ties", "caps", "bags", "pens", "mugs", "keys", "toys")
 
@@ -87,24 +88,12 @@ def term(factor: int, letter: str) -> str:
 # Level 1
 
 
-def _digit(rng: np.random.Generator) -> int:
-    return pick(rng, 2, 9)
-
-
-def _sign(rng: np.random.Generator) -> str:
-    return choose(rng, "+-")
-
-
 def _two(rng: np.random.Generator, options: str | tuple[str, ...]) -> tuple[str, str]:
     first, second = rng.permutation(len(options))[:2].tolist()
     return options[first], options[second]
 
 
-def _other(sign: str) -> str:
-    return "-" if sign == "+" else "+"
-
-
-def _number(sign: str, digit: int) -> str:
+def _signed(sign: str, digit: int) -> str:
     """With its sign only where that is a minus."""
     return f"-{digit}" if sign == "-" else str(digit)
 
@@ -113,65 +102,62 @@ def _number(sign: str, digit: int) -> str:
 def zero_product(rng: np.random.Generator) -> Draft:
     """A product that is zero. Slip: the roots get the signs that they have in the factors."""
     a, b = (int(digit) for digit in _two(rng, "23456789"))
-    s, t = _sign(rng), _sign(rng)
-    x, y, u, v = _number(_other(s), a), _number(_other(t), b), _number(s, a), _number(t, b)
+    s, t = choose(rng, "+-"), choose(rng, "+-")
+    x, y, u, v = _signed(OPPOSITE[s], a), _signed(OPPOSITE[t], b), _signed(s, a), _signed(t, b)
     return f"Solve $(x{s}{a})(x{t}{b})=0$.", (f"x={x} x={y}", f"{x},{y}"), (f"x={u} x={v}", f"{u},{v}")
 
 
 @template(1, "Prealgebra")
 def brackets(rng: np.random.Generator) -> Draft:
     """Minus a bracket. Slip: the minus reaches the first term of the bracket only."""
-    (p, q), a, s = _two(rng, LETTERS), _digit(rng), _sign(rng)
-    return (
-        f"Simplify ${p}-({a}{s}{q})$.",
-        (f"-{a}{_other(s)}{q}", f"{p}-{a}{_other(s)}{q}"),
-        (f"-{a}{s}{q}", f"{p}-{a}{s}{q}"),
-    )
+    (p, q), a, s = _two(rng, LETTERS), pick(rng, 2, 9), choose(rng, "+-")
+    problem = f"Simplify ${p}-({a}{s}{q})$."
+    right = (f"-{a}{OPPOSITE[s]}{q}", f"{p}-{a}{OPPOSITE[s]}{q}")
+    slip = (f"-{a}{s}{q}", f"{p}-{a}{s}{q}")
+    return problem, right, slip
 
 
 @template(1, "Algebra")
 def expand(rng: np.random.Generator) -> Draft:
     """A factor times a sum. Slip: only the first term is multiplied."""
-    (p, q), a, s = _two(rng, LETTERS), _digit(rng), _sign(rng)
-    return (
-        f"Expand ${a}({p}{s}{q})$.",
-        (f"{a}*{p} {a}*{q}", f"{a}{p}{s}{a}{q}"),
-        (f"{a}*{p} 1*{q}", f"{a}{p}{s}{q}"),
-    )
+    (p, q), a, s = _two(rng, LETTERS), pick(rng, 2, 9), choose(rng, "+-")
+    problem = f"Expand ${a}({p}{s}{q})$."
+    right = (f"{a}*{p} {a}*{q}", f"{a}{p}{s}{a}{q}")
+    slip = (f"{a}*{p} 1*{q}", f"{a}{p}{s}{q}")
+    return problem, right, slip
 
 
 @template(1, "Algebra")
 def slope_of_line(rng: np.random.Generator) -> Draft:
     """The slope of a line. Slip: the first number of the equation."""
-    a, b, s = _digit(rng), _digit(rng), _sign(rng)
-    return f"Slope of $y={a}{s}{b}x$?", (f"{s}{b}x", _number(s, b)), (f"y={a}", str(a))
+    a, b, s = pick(rng, 2, 9), pick(rng, 2, 9), choose(rng, "+-")
+    return f"Slope of $y={a}{s}{b}x$?", (f"{s}{b}x", _signed(s, b)), (f"y={a}", str(a))
 
 
 @template(1, "Prealgebra")
 def reciprocal(rng: np.random.Generator) -> Draft:
     """A fraction to the power of -1. Slip: a minus before the fraction."""
-    (p, _), a, b = _two(rng, LETTERS), _digit(rng), _digit(rng)
+    (p, _), a, b = _two(rng, LETTERS), pick(rng, 2, 9), pick(rng, 2, 9)
     top, bottom = choose(rng, ((str(a), str(b)), (p, str(b)), (str(a), p)))
-    return (
-        f"Find $({top}/{bottom})^{{-1}}$.",
-        (f"1/({top}/{bottom})", f"{bottom}/{top}"),
-        (f"-({top}/{bottom})", f"-{top}/{bottom}"),
-    )
+    problem = f"Find $({top}/{bottom})^{{-1}}$."
+    right = (f"1/({top}/{bottom})", f"{bottom}/{top}")
+    slip = (f"-({top}/{bottom})", f"-{top}/{bottom}")
+    return problem, right, slip
 
 
 @template(1, "Intermediate Algebra")
 def vertex_of_square(rng: np.random.Generator) -> Draft:
     """The vertex of a parabola. Slip: its first coordinate gets the sign that it has in the bracket."""
-    a, b, s, t = _digit(rng), _digit(rng), _sign(rng), _sign(rng)
-    x, u, y = _number(_other(s), a), _number(s, a), _number(t, b)
+    a, b, s, t = pick(rng, 2, 9), pick(rng, 2, 9), choose(rng, "+-"), choose(rng, "+-")
+    x, u, y = _signed(OPPOSITE[s], a), _signed(s, a), _signed(t, b)
     return f"Vertex of $(x{s}{a})^2{t}{b}$?", (f"x={x}", f"({x},{y})"), (f"x={u}", f"({u},{y})")
 
 
 @template(1, "Geometry")
 def mirror(rng: np.random.Generator) -> Draft:
     """A point mirrored in the line y=x. Slip: in the y-axis."""
-    a, b, s, t = _digit(rng), _digit(rng), _sign(rng), _sign(rng)
-    x, y, u = _number(s, a), _number(t, b), _number(_other(s), a)
+    a, b, s, t = pick(rng, 2, 9), pick(rng, 2, 9), choose(rng, "+-"), choose(rng, "+-")
+    x, y, u = _signed(s, a), _signed(t, b), _signed(OPPOSITE[s], a)
     return f"Mirror $({x},{y})$ in $y=x$.", (f"x={y}", f"({y},{x})"), (f"x={u}", f"({u},{y})")
 
 
@@ -186,16 +172,16 @@ def last_digit(rng: np.random.Generator) -> Draft:
 @template(1, "Counting & Probability")
 def outfits(rng: np.random.Generator) -> Draft:
     """In how many ways one of each kind can be chosen. Slip: the numbers are added."""
-    (p, _), a, (one, other) = _two(rng, LETTERS), _digit(rng), _two(rng, WARES)
+    (p, _), a, (one, other) = _two(rng, LETTERS), pick(rng, 2, 9), _two(rng, WARES)
     return f"Pairs: {a} {one}, {p} {other}?", (f"{a}*{p}", f"{a}{p}"), (f"{a}+{p}", f"{a}+{p}")
 
 
 @template(1, "Precalculus")
 def conjugate(rng: np.random.Generator) -> Draft:
     """The conjugate of a complex number. Slip: the real part changes its sign."""
-    a, b, s, t = _digit(rng), _digit(rng), _sign(rng), _sign(rng)
-    x, u = _number(s, a), _number(_other(s), a)
-    return f"Conjugate of ${x}{t}{b}i$?", (f"{_other(t)}{b}i", f"{x}{_other(t)}{b}i"), (u, f"{u}{t}{b}i")
+    a, b, s, t = pick(rng, 2, 9), pick(rng, 2, 9), choose(rng, "+-"), choose(rng, "+-")
+    x, u = _signed(s, a), _signed(OPPOSITE[s], a)
+    return f"Conjugate of ${x}{t}{b}i$?", (f"{OPPOSITE[t]}{b}i", f"{x}{OPPOSITE[t]}{b}i"), (u, f"{u}{t}{b}i")
 
 
 # Level 2: fractions, quadratics, divisors, areas, sequences, choices
@@ -207,11 +193,10 @@ def fractions(rng: np.random.Generator) -> Draft:
     a, b, c, d = pick(rng, 1, 9), pick(rng, 2, 9), pick(rng, 1, 9), pick(rng, 2, 9)
     bottom = lcm(b, d)
     total = Fraction(a, b) + Fraction(c, d)
-    return (
-        rf"Compute $\frac{{{a}}}{{{b}}}+\frac{{{c}}}{{{d}}}$.",
-        (rf"Over {bottom}: ${a * bottom // b}+{c * bottom // d}={total * bottom}$ parts.", frac(total)),
-        (rf"${a}+{c}={a + c}$ over ${b}+{d}={b + d}$.", frac(Fraction(a + c, b + d))),
-    )
+    problem = rf"Compute $\frac{{{a}}}{{{b}}}+\frac{{{c}}}{{{d}}}$."
+    right = (rf"Over {bottom}: ${a * bottom // b}+{c * bottom // d}={total * bottom}$ parts.", frac(total))
+    slip = (rf"${a}+{c}={a + c}$ over ${b}+{d}={b + d}$.", frac(Fraction(a + c, b + d)))
+    return problem, right, slip
 
 
 @template(2, "Prealgebra")
@@ -221,17 +206,16 @@ def discount(rng: np.random.Generator) -> Draft:
     before = 20 * hundreds
     after = before * (100 - percent) // 100
     wrong = Fraction(after * (100 + percent), 100)
-    return (
-        rf"After a discount of ${percent}\%$ a coat costs ${after}$ dollars. How many dollars did it cost before?",
-        (
-            rf"${after}$ is ${100 - percent}\%$ of the price, so it was $\frac{{{after}\cdot100}}{{{100 - percent}}}$.",
-            str(before),
-        ),
-        (
-            rf"${percent}\%$ more than ${after}$ is $\frac{{{after}\cdot{100 + percent}}}{{100}}$.",
-            frac(wrong),
-        ),
+    problem = rf"After a discount of ${percent}\%$ a coat costs ${after}$ dollars. How many dollars did it cost before?"
+    right = (
+        rf"${after}$ is ${100 - percent}\%$ of the price, so it was $\frac{{{after}\cdot100}}{{{100 - percent}}}$.",
+        str(before),
     )
+    slip = (
+        rf"${percent}\%$ more than ${after}$ is $\frac{{{after}\cdot{100 + percent}}}{{100}}$.",
+        frac(wrong),
+    )
+    return problem, right, slip
 
 
 @template(2, "Algebra")
@@ -239,11 +223,10 @@ def larger_root(rng: np.random.Generator) -> Draft:
     """The larger root of a quadratic. Slip: the roots get the signs of the factors."""
     p, q = pick(rng, -12, 12), pick(rng, -12, 12)
     factors = f"(x{term(-p, '') or '-0'})(x{term(-q, '') or '-0'})"
-    return (
-        f"What is the larger root of $x^2{term(-p - q, 'x')}{term(p * q, '')}=0$?",
-        (f"${factors}=0$, so $x={p}$ or $x={q}$.", str(max(p, q))),
-        (f"${factors}=0$, so $x={-p}$ or $x={-q}$.", str(max(-p, -q))),
-    )
+    problem = f"What is the larger root of $x^2{term(-p - q, 'x')}{term(p * q, '')}=0$?"
+    right = (f"${factors}=0$, so $x={p}$ or $x={q}$.", str(max(p, q)))
+    slip = (f"${factors}=0$, so $x={-p}$ or $x={-q}$.", str(max(-p, -q)))
+    return problem, right, slip
 
 
 @template(2, "Algebra")
@@ -251,11 +234,10 @@ def slope_through_points(rng: np.random.Generator) -> Draft:
     """The slope through two points. Slip: run over rise."""
     x, y, dx = pick(rng, -9, 9), pick(rng, -9, 9), pick(rng, 1, 9)
     dy = choose(rng, [-7, -5, -4, -3, 2, 3, 6, 8])
-    return (
-        f"What is the slope of the line through $({x},{y})$ and $({x + dx},{y + dy})$?",
-        (f"The rise is ${dy}$ and the run is ${dx}$: rise over run.", frac(Fraction(dy, dx))),
-        (f"The run is ${dx}$ and the rise is ${dy}$: run over rise.", frac(Fraction(dx, dy))),
-    )
+    problem = f"What is the slope of the line through $({x},{y})$ and $({x + dx},{y + dy})$?"
+    right = (f"The rise is ${dy}$ and the run is ${dx}$: rise over run.", frac(Fraction(dy, dx)))
+    slip = (f"The run is ${dx}$ and the rise is ${dy}$: run over rise.", frac(Fraction(dx, dy)))
+    return problem, right, slip
 
 
 @template(2, "Algebra")
@@ -263,11 +245,10 @@ def composition(rng: np.random.Generator) -> Draft:
     """f(g(x)) at a number. Slip: g(f(x))."""
     a, b, c, x = pick(rng, 2, 6), pick(rng, -9, 9), pick(rng, -9, 9), pick(rng, -5, 5)
     inner, first = x * x + c, a * x + b
-    return (
-        f"Let $f(x)={a}x{term(b, '')}$ and $g(x)=x^2{term(c, '')}$. Find $f(g({x}))$.",
-        (f"$g({x})={inner}$, then $f({inner})={a * inner + b}$.", str(a * inner + b)),
-        (f"$f({x})={first}$, then $g({first})={first * first + c}$.", str(first * first + c)),
-    )
+    problem = f"Let $f(x)={a}x{term(b, '')}$ and $g(x)=x^2{term(c, '')}$. Find $f(g({x}))$."
+    right = (f"$g({x})={inner}$, then $f({inner})={a * inner + b}$.", str(a * inner + b))
+    slip = (f"$f({x})={first}$, then $g({first})={first * first + c}$.", str(first * first + c))
+    return problem, right, slip
 
 
 @template(2, "Number Theory")
@@ -275,11 +256,10 @@ def divisor(rng: np.random.Generator) -> Draft:
     """The greatest common divisor. Slip: the least common multiple."""
     g, a, b = pick(rng, 2, 15), pick(rng, 2, 12), pick(rng, 2, 12)
     m, n = g * a, g * b
-    return (
-        f"What is the greatest common divisor of ${m}$ and ${n}$?",
-        (f"The largest number that divides both ${m}$ and ${n}$.", str(gcd(m, n))),
-        (f"The smallest number that both ${m}$ and ${n}$ divide.", str(lcm(m, n))),
-    )
+    problem = f"What is the greatest common divisor of ${m}$ and ${n}$?"
+    right = (f"The largest number that divides both ${m}$ and ${n}$.", str(gcd(m, n)))
+    slip = (f"The smallest number that both ${m}$ and ${n}$ divide.", str(lcm(m, n)))
+    return problem, right, slip
 
 
 @template(2, "Number Theory")
@@ -294,11 +274,10 @@ def remainder(rng: np.random.Generator) -> Draft:
 def triangle(rng: np.random.Generator) -> Draft:
     """The area of a triangle. Slip: without the half."""
     base, height = pick(rng, 2, 40), pick(rng, 2, 40)
-    return (
-        f"A triangle has base ${base}$ and height ${height}$. What is its area?",
-        (rf"Half of ${base}\cdot{height}={base * height}$.", frac(Fraction(base * height, 2))),
-        (rf"${base}\cdot{height}={base * height}$.", str(base * height)),
-    )
+    problem = f"A triangle has base ${base}$ and height ${height}$. What is its area?"
+    right = (rf"Half of ${base}\cdot{height}={base * height}$.", frac(Fraction(base * height, 2)))
+    slip = (rf"${base}\cdot{height}={base * height}$.", str(base * height))
+    return problem, right, slip
 
 
 @template(2, "Geometry")
@@ -306,11 +285,10 @@ def sector(rng: np.random.Generator) -> Draft:
     """The area of a sector. Slip: its arc."""
     r, angle = pick(rng, 2, 20), choose(rng, (30, 36, 40, 45, 60, 72, 90, 120, 135, 150, 240, 270))
     part = Fraction(angle, 360)
-    return (
-        rf"What is the area of a sector of ${angle}^\circ$ of a circle of radius ${r}$?",
-        (rf"${frac(part)}$ of the circle's area ${r * r}\pi$.", frac(part * r * r, r"\pi")),
-        (rf"${frac(part)}$ of the circle's length ${2 * r}\pi$.", frac(part * 2 * r, r"\pi")),
-    )
+    problem = rf"What is the area of a sector of ${angle}^\circ$ of a circle of radius ${r}$?"
+    right = (rf"${frac(part)}$ of the circle's area ${r * r}\pi$.", frac(part * r * r, r"\pi"))
+    slip = (rf"${frac(part)}$ of the circle's length ${2 * r}\pi$.", frac(part * 2 * r, r"\pi"))
+    return problem, right, slip
 
 
 @template(2, "Counting & Probability")
@@ -318,22 +296,20 @@ def committee(rng: np.random.Generator) -> Draft:
     """A choice without order. Slip: the order is counted."""
     n, k = pick(rng, 5, 30), pick(rng, 2, 4)
     what = ("committee", "team", "group", "jury", "crew")[pick(rng, 0, 4)]
-    return (
-        f"In how many ways can a {what} of ${k}$ be chosen from ${n}$ people?",
-        (rf"The order does not matter: $\binom{{{n}}}{{{k}}}$.", str(comb(n, k))),
-        (rf"${k}$ choices one after another, from ${n}$ down.", str(perm(n, k))),
-    )
+    problem = f"In how many ways can a {what} of ${k}$ be chosen from ${n}$ people?"
+    right = (rf"The order does not matter: $\binom{{{n}}}{{{k}}}$.", str(comb(n, k)))
+    slip = (rf"${k}$ choices one after another, from ${n}$ down.", str(perm(n, k)))
+    return problem, right, slip
 
 
 @template(2, "Intermediate Algebra")
 def sequence(rng: np.random.Generator) -> Draft:
     """A term of an arithmetic sequence. Slip: one step too many."""
     a, d, n = pick(rng, -20, 40), choose(rng, [-7, -5, -3, -2, 2, 3, 4, 6, 9]), pick(rng, 8, 40)
-    return (
-        rf"What is term number ${n}$ of the arithmetic sequence ${a},{a + d},{a + 2 * d},\dots$?",
-        (rf"${a}$ and ${n - 1}$ steps of ${d}$.", str(a + (n - 1) * d)),
-        (rf"${a}$ and ${n}$ steps of ${d}$.", str(a + n * d)),
-    )
+    problem = rf"What is term number ${n}$ of the arithmetic sequence ${a},{a + d},{a + 2 * d},\dots$?"
+    right = (rf"${a}$ and ${n - 1}$ steps of ${d}$.", str(a + (n - 1) * d))
+    slip = (rf"${a}$ and ${n}$ steps of ${d}$.", str(a + n * d))
+    return problem, right, slip
 
 
 @template(2, "Prealgebra")
@@ -341,11 +317,10 @@ def powers(rng: np.random.Generator) -> Draft:
     """A product of powers. Slip: the exponents are multiplied."""
     a, b, c = pick(rng, 2, 12), pick(rng, 2, 12), pick(rng, 2, 9)
     letter = "xyzntw"[pick(rng, 0, 5)]
-    return (
-        rf"Simplify ${c}{letter}^{{{a}}}\cdot {letter}^{{{b}}}$.",
-        (rf"The exponents add: ${a}+{b}={a + b}$.", rf"{c}{letter}^{{{a + b}}}"),
-        (rf"The exponents multiply: ${a}\cdot{b}={a * b}$.", rf"{c}{letter}^{{{a * b}}}"),
-    )
+    problem = rf"Simplify ${c}{letter}^{{{a}}}\cdot {letter}^{{{b}}}$."
+    right = (rf"The exponents add: ${a}+{b}={a + b}$.", rf"{c}{letter}^{{{a + b}}}")
+    slip = (rf"The exponents multiply: ${a}\cdot{b}={a * b}$.", rf"{c}{letter}^{{{a * b}}}")
+    return problem, right, slip
 
 
 # Level 3: pairs, intervals, roots, residues, probabilities, complex numbers, bases
@@ -357,11 +332,10 @@ def system(rng: np.random.Generator) -> Draft:
     x, y, a, b = pick(rng, -9, 9), pick(rng, -9, 9), pick(rng, 1, 6), pick(rng, 1, 6)
     text = f"${a}x+{b}y={a * x + b * y}$ and ${a}x-{b}y={a * x - b * y}$"
     sums = f"Sum and difference give ${2 * a}x={2 * a * x}$ and ${2 * b}y={2 * b * y}$"
-    return (
-        f"Find the pair $(x,y)$ with {text}.",
-        (f"{sums}, so $x={x}$, $y={y}$.", f"({x},{y})"),
-        (f"{sums}, so $y={y}$, $x={x}$.", f"({y},{x})"),
-    )
+    problem = f"Find the pair $(x,y)$ with {text}."
+    right = (f"{sums}, so $x={x}$, $y={y}$.", f"({x},{y})")
+    slip = (f"{sums}, so $y={y}$, $x={x}$.", f"({y},{x})")
+    return problem, right, slip
 
 
 @template(3, "Algebra")
@@ -370,11 +344,10 @@ def inequality(rng: np.random.Generator) -> Draft:
     a, b, edge = pick(rng, 2, 9), pick(rng, 1, 30), pick(rng, -9, 9)
     c = b - a * edge
     divided = rf"$-{a}x<{c - b}$, so "
-    return (
-        rf"Solve ${b}-{a}x<{c}$. Write the solution as an interval.",
-        (f"{divided}$x>{edge}$.", rf"({edge},\infty)"),
-        (f"{divided}$x<{edge}$.", rf"(-\infty,{edge})"),
-    )
+    problem = rf"Solve ${b}-{a}x<{c}$. Write the solution as an interval."
+    right = (f"{divided}$x>{edge}$.", rf"({edge},\infty)")
+    slip = (f"{divided}$x<{edge}$.", rf"(-\infty,{edge})")
+    return problem, right, slip
 
 
 @template(3, "Intermediate Algebra")
@@ -383,22 +356,20 @@ def radical(rng: np.random.Generator) -> Draft:
     outside, inside = pick(rng, 2, 15), choose(rng, (2, 3, 5, 6, 7, 10, 11, 13, 14, 15, 17, 19, 21))
     n = outside * outside * inside
     work = rf"${n}={outside}^2\cdot{inside}$."
-    return (
-        rf"Simplify $\sqrt{{{n}}}$.",
-        (work, rf"{outside}\sqrt{{{inside}}}"),
-        (work, rf"{inside}\sqrt{{{outside}}}"),
-    )
+    problem = rf"Simplify $\sqrt{{{n}}}$."
+    right = (work, rf"{outside}\sqrt{{{inside}}}")
+    slip = (work, rf"{inside}\sqrt{{{outside}}}")
+    return problem, right, slip
 
 
 @template(3, "Number Theory")
 def power_residue(rng: np.random.Generator) -> Draft:
     """A power modulo m. Slip: multiplied instead of raised."""
     a, n, m = pick(rng, 2, 12), pick(rng, 3, 30), pick(rng, 5, 23)
-    return (
-        f"What is the remainder when ${a}^{{{n}}}$ is divided by ${m}$?",
-        (rf"Squares and products modulo ${m}$: ${a}^{{{n}}}\equiv{pow(a, n, m)}$.", str(pow(a, n, m))),
-        (rf"${a}\cdot{n}={a * n}\equiv{a * n % m}$ modulo ${m}$.", str(a * n % m)),
-    )
+    problem = f"What is the remainder when ${a}^{{{n}}}$ is divided by ${m}$?"
+    right = (rf"Squares and products modulo ${m}$: ${a}^{{{n}}}\equiv{pow(a, n, m)}$.", str(pow(a, n, m)))
+    slip = (rf"${a}\cdot{n}={a * n}\equiv{a * n % m}$ modulo ${m}$.", str(a * n % m))
+    return problem, right, slip
 
 
 @template(3, "Number Theory")
@@ -409,11 +380,10 @@ def base(rng: np.random.Generator) -> Draft:
     while rest:
         digits, rest = digits + str(rest % b), rest // b
     work = f"The remainders by ${b}$ are {', '.join(digits)}"
-    return (
-        f"Write ${n}$ in base ${b}$.",
-        (f"{work}; from the last to the first.", f"{digits[::-1]}_{{{b}}}"),
-        (f"{work}; from the first to the last.", f"{digits}_{{{b}}}"),
-    )
+    problem = f"Write ${n}$ in base ${b}$."
+    right = (f"{work}; from the last to the first.", f"{digits[::-1]}_{{{b}}}")
+    slip = (f"{work}; from the first to the last.", f"{digits}_{{{b}}}")
+    return problem, right, slip
 
 
 @template(3, "Counting & Probability")
@@ -421,17 +391,16 @@ def balls(rng: np.random.Generator) -> Draft:
     """Two balls without putting back. Slip: as if the first were put back."""
     red, blue = pick(rng, 2, 20), pick(rng, 2, 20)
     n = red + blue
-    return (
-        (
-            f"A bag holds ${red}$ red and ${blue}$ blue balls. Two are drawn at once. What is the probability that "
-            "both are red?"
-        ),
-        (
-            rf"$\frac{{{red}}}{{{n}}}\cdot\frac{{{red - 1}}}{{{n - 1}}}$.",
-            frac(Fraction(red * (red - 1), n * (n - 1))),
-        ),
-        (rf"$\frac{{{red}}}{{{n}}}\cdot\frac{{{red}}}{{{n}}}$.", frac(Fraction(red * red, n * n))),
+    problem = (
+        f"A bag holds ${red}$ red and ${blue}$ blue balls. Two are drawn at once. What is the probability that "
+        "both are red?"
     )
+    right = (
+        rf"$\frac{{{red}}}{{{n}}}\cdot\frac{{{red - 1}}}{{{n - 1}}}$.",
+        frac(Fraction(red * (red - 1), n * (n - 1))),
+    )
+    slip = (rf"$\frac{{{red}}}{{{n}}}\cdot\frac{{{red}}}{{{n}}}$.", frac(Fraction(red * red, n * n)))
+    return problem, right, slip
 
 
 @template(3, "Counting & Probability")
@@ -439,11 +408,12 @@ def dice(rng: np.random.Generator) -> Draft:
     """At least one success in k tries. Slip: the chances are added."""
     sides, k = pick(rng, 4, 60), pick(rng, 2, 4)
     one = Fraction(1, sides)
-    return (
-        f"A fair die with ${sides}$ sides is rolled ${k}$ times. What is the probability of at least one $1$?",
-        (rf"$1-\left({frac(1 - one)}\right)^{k}$.", frac(1 - (1 - one) ** k)),
-        (rf"${k}\cdot{frac(one)}$.", frac(k * one)),
+    problem = (
+        f"A fair die with ${sides}$ sides is rolled ${k}$ times. What is the probability of at least one $1$?"
     )
+    right = (rf"$1-\left({frac(1 - one)}\right)^{k}$.", frac(1 - (1 - one) ** k))
+    slip = (rf"${k}\cdot{frac(one)}$.", frac(k * one))
+    return problem, right, slip
 
 
 @template(3, "Precalculus")
@@ -452,22 +422,20 @@ def complex_product(rng: np.random.Generator) -> Draft:
     a, b, c, d = pick(rng, 1, 9), pick(rng, 1, 9), pick(rng, 1, 9), pick(rng, -9, -1)
     middle = a * d + b * c
     terms = f"${a * c}{term(a * d, 'i')}{term(b * c, 'i')}{term(b * d, 'i^2')}$"
-    return (
-        f"Write $({a}{term(b, 'i')})({c}{term(d, 'i')})$ in the form $a+bi$.",
-        (f"{terms} with $i^2=-1$.", f"{a * c - b * d}{term(middle, 'i')}"),
-        (f"{terms} with $i^2=1$.", f"{a * c + b * d}{term(middle, 'i')}"),
-    )
+    problem = f"Write $({a}{term(b, 'i')})({c}{term(d, 'i')})$ in the form $a+bi$."
+    right = (f"{terms} with $i^2=-1$.", f"{a * c - b * d}{term(middle, 'i')}")
+    slip = (f"{terms} with $i^2=1$.", f"{a * c + b * d}{term(middle, 'i')}")
+    return problem, right, slip
 
 
 @template(3, "Geometry")
 def distance(rng: np.random.Generator) -> Draft:
     """The distance of two points. Slip: the legs are added."""
     x, y, dx, dy = pick(rng, -9, 9), pick(rng, -9, 9), pick(rng, 1, 12), pick(rng, 1, 12)
-    return (
-        f"What is the distance between $({x},{y})$ and $({x + dx},{y + dy})$?",
-        (rf"$\sqrt{{{dx}^2+{dy}^2}}=\sqrt{{{dx * dx + dy * dy}}}$.", root(dx * dx + dy * dy)),
-        (f"${dx}+{dy}={dx + dy}$.", str(dx + dy)),
-    )
+    problem = f"What is the distance between $({x},{y})$ and $({x + dx},{y + dy})$?"
+    right = (rf"$\sqrt{{{dx}^2+{dy}^2}}=\sqrt{{{dx * dx + dy * dy}}}$.", root(dx * dx + dy * dy))
+    slip = (f"${dx}+{dy}={dx + dy}$.", str(dx + dy))
+    return problem, right, slip
 
 
 @template(3, "Intermediate Algebra")
@@ -476,11 +444,10 @@ def both_roots(rng: np.random.Generator) -> Draft:
     p = pick(rng, 1, 15)
     q = p + pick(rng, 1, 15)
     factors = f"$(x-{p})(x-{q})=0$"
-    return (
-        f"Find all roots of $x^2-{p + q}x+{p * q}$, separated by commas.",
-        (f"{factors}, so $x={p}$ or $x={q}$.", f"{p},{q}"),
-        (f"{factors}, so $x=-{q}$ or $x=-{p}$.", f"-{q},-{p}"),
-    )
+    problem = f"Find all roots of $x^2-{p + q}x+{p * q}$, separated by commas."
+    right = (f"{factors}, so $x={p}$ or $x={q}$.", f"{p},{q}")
+    slip = (f"{factors}, so $x=-{q}$ or $x=-{p}$.", f"-{q},-{p}")
+    return problem, right, slip
 
 
 @template(3, "Intermediate Algebra")
@@ -488,22 +455,22 @@ def series(rng: np.random.Generator) -> Draft:
     """An infinite geometric series. Slip: the ratio's sign in the denominator."""
     a, top = pick(rng, 1, 20), pick(rng, 1, 7)
     ratio = Fraction(top, top + pick(rng, 1, 6))
-    return (
-        rf"Find the sum of the infinite geometric series ${a}+{frac(a * ratio)}+{frac(a * ratio**2)}+\cdots$.",
-        (rf"${a}$ divided by $1-{frac(ratio)}$.", frac(a / (1 - ratio))),
-        (rf"${a}$ divided by $1+{frac(ratio)}$.", frac(a / (1 + ratio))),
+    problem = (
+        rf"Find the sum of the infinite geometric series ${a}+{frac(a * ratio)}+{frac(a * ratio**2)}+\cdots$."
     )
+    right = (rf"${a}$ divided by $1-{frac(ratio)}$.", frac(a / (1 - ratio)))
+    slip = (rf"${a}$ divided by $1+{frac(ratio)}$.", frac(a / (1 + ratio)))
+    return problem, right, slip
 
 
 @template(3, "Precalculus")
 def determinant(rng: np.random.Generator) -> Draft:
     """A 2x2 determinant. Slip: the second product is added."""
     a, b, c, d = (pick(rng, -9, 9) for _ in range(4))
-    return (
-        rf"Compute $\begin{{vmatrix}} {a} & {b} \\ {c} & {d} \end{{vmatrix}}$.",
-        (rf"$({a})({d})-({b})({c})$.", str(a * d - b * c)),
-        (rf"$({a})({d})+({b})({c})$.", str(a * d + b * c)),
-    )
+    problem = rf"Compute $\begin{{vmatrix}} {a} & {b} \\ {c} & {d} \end{{vmatrix}}$."
+    right = (rf"$({a})({d})-({b})({c})$.", str(a * d - b * c))
+    slip = (rf"$({a})({d})+({b})({c})$.", str(a * d + b * c))
+    return problem, right, slip
 
 
 @template(3, "Intermediate Algebra")
@@ -511,8 +478,7 @@ def vertex_of_quadratic(rng: np.random.Generator) -> Draft:
     """The vertex of a parabola. Slip: the first coordinate with the other sign."""
     h, k = pick(rng, -12, 12), pick(rng, -12, 12)
     square = f"$y=(x{term(-h, '')})^2{term(k, '')}$"
-    return (
-        f"What is the vertex of the parabola $y=x^2{term(-2 * h, 'x')}{term(h * h + k, '')}$? Answer as a pair.",
-        (f"{square}.", f"({h},{k})"),
-        (f"{square}.", f"({-h},{k})"),
-    )
+    problem = f"What is the vertex of the parabola $y=x^2{term(-2 * h, 'x')}{term(h * h + k, '')}$? Answer as a pair."
+    right = (f"{square}.", f"({h},{k})")
+    slip = (f"{square}.", f"({-h},{k})")
+    return problem, right, slip

@@ -8,7 +8,7 @@ import envs
 from envs import EnvError
 from envs.datasets import HubDataset, Row
 from envs.gsm8k import env as gsm8k_env
-from envs.gsm8k.dataset import TEST, TRAIN, load_problems, read_row
+from envs.gsm8k.dataset import HUB, load_problems, read_row
 from tests.common.env_cases import make_splits, write_dataset
 
 SOLUTION = "Ann buys 3*4=<<3*4=12>>12 pens.\nShe has 12+1,000=<<12+1000=1012>>1,012 pens.\n#### 1,012"
@@ -101,8 +101,8 @@ def test_demonstrations_are_written_as_the_prompt_asks(tmp_path):
 
 
 def test_the_hubs_set_is_this_and_its_commit_is_recorded(tmp_path, monkeypatch):
-    assert TRAIN == HubDataset("openai/gsm8k", "main", "train", 7473)
-    assert TEST == HubDataset("openai/gsm8k", "main", "test", 1319)
+    assert HUB["train"] == HubDataset("openai/gsm8k", "main", "train", 7473)
+    assert HUB["test"] == HubDataset("openai/gsm8k", "main", "test", 1319)
     problems, _ = load_problems(write_dataset(tmp_path, rows(40), rows(2)), "test", None)
     monkeypatch.setattr(gsm8k_env, "load_problems", lambda *asked: (problems, {"openai/gsm8k": "c0ffee"}))
     env = envs.make("gsm8k", split="test", revision="v1")

@@ -7,7 +7,7 @@ import pytest
 import envs
 from envs import EnvError, datasets
 from envs.datasets import HubDataset, Row
-from envs.math500.dataset import TEST, TRAIN, load_problems, read_row
+from envs.math500.dataset import HUB, load_problems, read_row
 from envs.math500.rewards import last_box
 from tests.common.env_cases import make_splits, write_dataset
 
@@ -93,8 +93,8 @@ def test_demonstrations_are_written_as_the_prompt_asks(tmp_path):
 
 
 def test_each_set_has_its_own_revision_and_commit(monkeypatch):
-    assert TRAIN == HubDataset("ankner/math-500", None, "train", 12_000)
-    assert TEST == HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
+    assert HUB["train"] == HubDataset("ankner/math-500", None, "train", 12_000)
+    assert HUB["test"] == HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
     asked = []
 
     def load_rows(task, source, split, *, hub, columns, revision):
