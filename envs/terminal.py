@@ -32,3 +32,9 @@ def printable(text: str) -> str:
 def labelled(paint: Callable[[str, str], str], label: str, text: str) -> str:
     """A dim label and, in a column of its own, a text of one or several lines."""
     return paint("dim", label.ljust(LABEL_WIDTH)) + text.replace("\n", "\n" + " " * LABEL_WIDTH)
+
+
+def highlight_last(paint: Callable[[str, str], str], style: str, text: str, part: str) -> str:
+    """The text with the last occurrence of a part of it painted; as it is where `part` is empty or not in it."""
+    before, match, after = text.rpartition(part) if part else ("", "", text)
+    return before + (paint(style, match) if match else "") + after

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import envs
 from envs import Problem
-from envs.countdown_board import compute
-from envs.countdown_score import share_used
+from envs.countdown.render import compute
+from envs.countdown.rewards import share_used
 
 PROBLEM = Problem("", {"numbers": [7, 12, 5], "target": 24})
 TWICE = Problem("", {"numbers": [7, 7, 5], "target": 19})

@@ -6,20 +6,20 @@ from typing import ClassVar
 import pytest
 
 import envs
-from envs import countdown_draw
 from envs.__main__ import pairs
-from envs.countdown_draw import key
+from envs.countdown import generator
+from envs.countdown.generator import key
 from envs.datasets import HubDataset, load_rows
 from envs.template import write_task
 
 
 def test_a_file_that_leaves_countdown_too_little_is_told_and_does_not_hang(monkeypatch) -> None:
-    monkeypatch.setattr(countdown_draw, "_MAX_DRAWS", 2_000)
-    first = frozenset(key(*problem) for problem in countdown_draw.fixed_set("validation", 1))
+    monkeypatch.setattr(generator, "_MAX_DRAWS", 2_000)
+    first = frozenset(key(*problem) for problem in generator.fixed_set("validation", 1))
     with pytest.raises(
         envs.EnvError, match="found no further problem of validation outside the 256 that are taken"
     ):
-        countdown_draw.fixed_set("validation", 1, first)
+        generator.fixed_set("validation", 1, first)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs.math500_rewards import (
-    PAPER_WEIGHTS,
+from envs.math500.rewards import (
+    REWARD_PRESETS,
     equivalent,
     has_format,
     is_finished,
     last_box,
-    normalised,
+    normalized,
     tag_reward,
 )
 
@@ -59,14 +59,10 @@ def test_copying_the_task_does_not_solve_it(level):
         # What only the computer algebra system reads is left out for its time; a number may be right by chance.
         skipped = re.compile(r"-?\d+(\\%)?|\((-?\d),\2\)|.*(vmatrix|bmod).*")
         rows = [i for i in range(200) if not skipped.fullmatch(copies[i])]
-        for shape in (
-            "<answer>{}</answer>",
-            "<answer>\\boxed{{{}}}</answer>",
-            "<answer>\\boxed{{({}) }}</answer>",
-        ):
-            scores = env.score_batch([problems[i] for i in rows], [shape.format(copies[i]) for i in rows])
-            solved = [problems[i].prompt for i in rows if scores.rewards["correct"][rows.index(i)]]
-            assert solved == []
+        for shape in ("{}", "\\boxed{{{}}}", "\\boxed{{({}) }}"):
+            texts = [f"<answer>{shape.format(copies[i])}</answer>" for i in rows]
+            correct = env.score_batch([problems[i] for i in rows], texts).rewards["correct"]
+            assert [text for text, right in zip(texts, correct, strict=True) if right] == []
 
 
 @pytest.mark.parametrize(
@@ -90,14 +86,9 @@ def test_an_answer_is_finished(answer, gold, problem, finished):
 @pytest.mark.parametrize(
     ("text", "box"),
     [
-        (r"\boxed{1} and \boxed{2}", "2"),
-        (r"\boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
-        (r"\fbox{7}", "7"),
-        (r"so $x = \boxed 3$ it is", "3"),
-        (r"\boxed{1} then \boxed{2", None),
-        (r"\boxed{}", ""),
-        (r"\boxed", None),
-        ("4", None),
+        *((r"\boxed{1} and \boxed{2}", "2"), (r"\boxed{\frac{1}{2}}.", r"\frac{1}{2}"), (r"\fbox{7}", "7")),
+        *((r"so $x = \boxed 3$ it is", "3"), (r"\boxed{1} then \boxed{2", None), (r"\boxed{}", "")),
+        *((r"\boxed", None), ("4", None)),
     ],
 )
 def test_the_last_box(text, box):
@@ -107,27 +98,26 @@ def test_the_last_box(text, box):
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (r"\dfrac12", r"\frac{1}{2}"),
-        (r"\tfrac{1}{2}", r"\frac{1}{2}"),
-        ("1/2", r"\frac{1}{2}"),
-        ("-3/4", r"\frac{-3}{4}"),
-        ("0.5", r"\frac{1}{2}"),
-        (".5", r"\frac{1}{2}"),
-        (r"\frac1{72}", r"\frac{1}{72}"),
+        *((r"\dfrac12", r"\frac{1}{2}"), (r"\tfrac{1}{2}", r"\frac{1}{2}"), (r"\frac1{72}", r"\frac{1}{72}")),
+        *(
+            ("1/2", r"\frac{1}{2}"),
+            ("-3/4", r"\frac{-3}{4}"),
+            ("0.5", r"\frac{1}{2}"),
+            (".5", r"\frac{1}{2}"),
+        ),
         (r"\left( 3, \frac{\pi}{2} \right)", r"(3,\frac{\pi}{2})"),
-        (r"90^\circ", "90"),
-        (r"50\%", "50"),
-        (r"\$18.90", "18.90"),
-        (r"15\text{ cm}", "15"),
-        ("x = 5", "5"),
-        (r"2\sqrt3", r"2\sqrt{3}"),
-        (r"10,\!080", "10,080"),
-        ("a\nb", "ab"),
-        (r"{.5}", r"{0.5}"),
+        *(
+            (r"90^\circ", "90"),
+            (r"50\%", "50"),
+            (r"\$18.90", "18.90"),
+            (r"15\text{ cm}", "15"),
+            ("x = 5", "5"),
+        ),
+        *((r"2\sqrt3", r"2\sqrt{3}"), (r"10,\!080", "10,080"), ("a\nb", "ab"), (r"{.5}", r"{0.5}")),
     ],
 )
 def test_texts_that_the_papers_take_for_equal(one, other):
-    assert normalised(one) == normalised(other)
+    assert normalized(one) == normalized(other)
 
 
 @pytest.mark.parametrize(
@@ -138,12 +128,13 @@ def test_texts_that_the_papers_take_for_equal(one, other):
             (r"\frac{2}{4}", r"\frac{1}{2}"),
             ("+1/2", r"\frac{1}{2}"),
             ("a=b=5", "5"),
-            (r"\frac1", r"\frac{1}"),
+            ("-0/2", r"\frac{-0}{2}"),
         ),
+        *((r"\frac1", r"\frac{1}"), ("1/2/3", r"\frac{1}{2/3}"), ("\u0661/2", "\\frac{\u0661}{2}")),
     ],
 )
 def test_texts_that_the_papers_take_for_different(one, other):
-    assert normalised(one) != normalised(other)
+    assert normalized(one) != normalized(other)
 
 
 def test_equivalence_looks_at_the_last_box_of_the_whole_text():
@@ -158,7 +149,7 @@ def test_equivalence_looks_at_the_last_box_of_the_whole_text():
 
 def test_the_preset_pays_what_the_papers_code_pays():
     env = envs.make("math500", source="generated", prompt_style="paper", reward_preset="paper")
-    assert dict(env.reward_weights) == PAPER_WEIGHTS and env.reward_weights["correct"] == 0
+    assert dict(env.reward_weights) == REWARD_PRESETS["paper"] and env.reward_weights["correct"] == 0
     gold = env.problem(0).reference["answer"]
     for text, paid in (
         (f"<answer>\\boxed{{{gold}}}</answer>", 2.75),
@@ -188,8 +179,8 @@ BAITS = (r"\boxed{" * 40_000, r"\frac" * 60_000, r"\sqrt" * 60_000, "<answer>" *
 
 @pytest.mark.parametrize("bait", BAITS, ids=range(len(BAITS)))
 def test_long_texts_take_linear_time(bait):
-    begun = time.process_time()
+    start = time.process_time()
     equivalent(bait, "4")
     equivalent(f"\\boxed{{{bait}", "4")
     has_format(f"<answer>{bait}</answer>", boxed=True)
-    assert time.process_time() - begun < 0.5
+    assert time.process_time() - start < 0.5

@@ -1,17 +1,17 @@
 """MATH, competition problems with LaTeX answers: the published sets, a copy of them, or our own generator."""
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from envs import math500_board
 from envs.core import Problem, Scores, TextEnv, check_index
 from envs.errors import EnvError, check_choice
-from envs.math500_item import Item
-from envs.math500_problems import LEVELS, SPLIT_SIZES, fixed_set, train_item
-from envs.math500_rewards import PAPER_WEIGHTS, equivalent, has_format, is_finished, tag_reward
-from envs.math500_rows import published
+from envs.math500.dataset import load_problems
+from envs.math500.generator import LEVELS, fixed_set, train_problem
+from envs.math500.render import render
+from envs.math500.rewards import REWARD_PRESETS, equivalent, has_format, is_finished, tag_reward
+from envs.math500.templates import MathProblem
+from envs.splits import SPLIT_SIZES
 
 _INSTRUCTION = r"""
 Answer in this format:
@@ -38,13 +38,13 @@ class MATH500(TextEnv):
             lenient; of generated problems also finished: `8-(3-2)` is no answer to what it is.
         format (0 or 1): exactly one closed <answer> block that is not empty; where the demonstration boxes its
             answer (all but level 1 in plain style) also a closed \\boxed{...} in it.
-        with reward_preset="paper" also equivalent (0 or 1) and tags (0.25 or 0.75): `envs.math500_rewards`.
+        with reward_preset="paper" also equivalent (0 or 1) and tags (0.25 or 0.75): `envs.math500.rewards`.
 
     Splits: source="generated": 1,000,000 train, 256 validation, 256 test problems, none in two of them.
     Otherwise test is MATH-500, and validation the twentieth of the train set that a hash picks.
     """
 
-    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
+    reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 
     def __init__(
         self,
@@ -69,75 +69,60 @@ class MATH500(TextEnv):
         revision, test_revision: branch, tag or commit of ankner/math-500 and of HuggingFaceH4/MATH-500; None =
             their main branch.
         """
-        check_choice("math500", "split", split, list(SPLIT_SIZES))
+        check_choice("math500", "split", split, SPLIT_SIZES)
         check_choice("math500", "prompt_style", prompt_style, ["plain", "paper", None])
         check_choice("math500", "level", level, LEVELS)
-        check_choice("math500", "reward_preset", reward_preset, ["default", "paper"])
+        check_choice("math500", "reward_preset", reward_preset, REWARD_PRESETS)
         self.split, self.source, self.level = split, str(source), level
         self._generated = self.source == "generated"
         if level != 1 and not self._generated:
             raise EnvError(f"math500: level={level} is for source=generated; {self.source} has no levels.")
-        revisions = {"revision": revision, "test_revision": test_revision}
-        for name, value in revisions.items():
+        for name, value in (("revision", revision), ("test_revision", test_revision)):
             if value is not None and self.source != "hub":
                 raise EnvError(f"math500: {name}={value} is for source=hub, not for {self.source}.")
         self.prompt_style = prompt_style or ("plain" if self._generated else "paper")
-        self._paper_rewards = reward_preset == "paper"
-        if self._paper_rewards:
-            self.reward_weights = PAPER_WEIGHTS
-        self._rows: Sequence[Item] | None = None
+        self.reward_weights = REWARD_PRESETS[reward_preset]
+        self._problems: Sequence[MathProblem] | None = None  # None: the training stream, drawn when asked for
         if not self._generated:
-            self._rows, self.origin = published(self.source, split, revision, test_revision)
+            self._problems, self.origin = load_problems(self.source, split, revision, test_revision)
+        elif split != "train":
+            self._problems = fixed_set(level, split)
         if self.origin:
             commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
             self.notice = f"math500: {', '.join(commits)}."
 
     def __len__(self) -> int:
-        """Problems of the split: 1,000,000, 256 and 256 generated ones, or the rows of the set."""
-        return SPLIT_SIZES[self.split] if self._rows is None else len(self._rows)
+        return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
 
     def problem(self, index: int) -> Problem:
-        """Problem number `index`, the same for the same arguments, with its solution in the metadata."""
         i = check_index(self, index)
-        if self._rows is not None:
-            item = self._rows[i]
-        elif self.split == "train":
-            item = train_item(self.level, i)
-        else:
-            item = fixed_set(self.level, self.split)[i]
-        plain = self.prompt_style == "plain"
-        prompt = item.problem if plain else f"{_INSTRUCTION}\n\n{item.problem}"
-        metadata = {
-            "problem": item.problem,
-            "subject": item.subject,
-            "right": (item.work, item.answer),
-            "slip": (item.slip_work, item.slip),
-        }
-        return Problem(prompt, {"answer": item.answer}, metadata=metadata)
+        item = train_problem(self.level, i) if self._problems is None else self._problems[i]
+        prompt = item.problem if self.prompt_style == "plain" else f"{_INSTRUCTION}\n\n{item.problem}"
+        metadata = {"problem": item.problem, "subject": item.subject, "right": item.right, "slip": item.slip}
+        return Problem(prompt, {"answer": item.right[1]}, metadata=metadata)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
-        """All components of n completions; `correct` by one verifier call."""
         from verifiers import verify_batch
 
         answers = [problem.reference["answer"] for problem in problems]
         verdicts = verify_batch("math500", completions, answer=answers)
-        boxed, correct, reasons = self._boxes_answers, verdicts.correct.copy(), list(verdicts.reasons)
+        correct, reasons = verdicts.correct.copy(), list(verdicts.reasons)
         extracted = list(verdicts.extracted)
         for i in np.flatnonzero(correct) if self._generated else ():
             if not is_finished(extracted[i] or "", answers[i], problems[i].metadata["problem"]):
                 correct[i], reasons[i] = False, "rule_broken"
+        boxed = self._boxes_answers
         rewards = {
             "correct": np.asarray(correct, np.float64),
             "format": np.array([has_format(text, boxed=boxed) for text in completions], np.float64),
         }
-        if self._paper_rewards:
+        if "equivalent" in self.reward_weights:
             pairs = zip(completions, answers, strict=True)
             rewards["equivalent"] = np.array([equivalent(*pair) for pair in pairs], np.float64)
-            rewards["tags"] = np.array([tag_reward(text) for text in completions])
+            rewards["tags"] = np.array([tag_reward(text) for text in completions], np.float64)
         return Scores(rewards, reasons, extracted)
 
     def demonstration(self, problem: Problem) -> str:
-        """The worked solution and the answer, written as the prompt asks."""
         return self._write(*problem.metadata["right"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
@@ -145,12 +130,9 @@ class MATH500(TextEnv):
         return {"slip": self._write(*problem.metadata["slip"])} if self._generated else {}
 
     def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
-        """The problem, the completion with the part that was judged, the gold answer and the verdict.
-
-        color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.
-        """
+        """The problem, the completion with the part that was judged, the gold answer and the verdict."""
         score = None if completion is None else self.score(problem, completion)
-        return math500_board.draw(problem, completion, score, color=color)
+        return render(problem, completion, score, color=color)
 
     @property
     def _boxes_answers(self) -> bool:

@@ -1,17 +1,16 @@
-"""Format checks of GSM8K completions, and the five rewards of d1 and SPG, by plain scans in linear time."""
+"""The format check of GSM8K completions, and the five rewards of d1 and SPG, by plain scans in linear time."""
 
-from envs.answers import until_end
+import re
 
-PAPER_WEIGHTS = {
-    "correct": 0.0,
-    "format": 0.0,
-    "exact": 2.0,
-    "integer": 0.5,
-    "strict_format": 0.5,
-    "soft_format": 0.5,
-    "xml_count": 1.0,
+from envs.answers import only_answer
+
+_PAPERS = {"exact": 2.0, "integer": 0.5, "strict_format": 0.5, "soft_format": 0.5, "xml_count": 1.0}
+REWARD_PRESETS = {
+    "default": {"correct": 1.0, "format": 0.0},
+    "paper": {"correct": 0.0, "format": 0.0, **_PAPERS},
 }
-"""The weights of `reward_preset="paper"`; each component is documented at its function below."""
+"""The weights by `reward_preset`; each component is documented at its function below."""
+_PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 def has_format(completion: str) -> bool:
@@ -19,16 +18,10 @@ def has_format(completion: str) -> bool:
 
     A plain number has ASCII digits, maybe a minus before and a fraction behind a point: -12.5.
     """
-    text = until_end(completion)
-    if text.count("<answer>") != 1 or text.count("</answer>") != 1:
-        return False
-    body, closed, _ = text.partition("<answer>")[2].partition("</answer>")
-    whole, point, fraction = body.strip().removeprefix("-").partition(".")
-    digits = [whole, fraction] if point else [whole]
-    return closed != "" and all(part.isascii() and part.isdigit() for part in digits)
+    return _PLAIN_NUMBER.fullmatch(only_answer(completion) or "") is not None
 
 
-def paper_parts(completion: str, gold: str) -> dict[str, float]:
+def paper_rewards(completion: str, gold: str) -> dict[str, float]:
     """The five components of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541), as their code computes them.
 
     gold: the answer as the data set writes it, commas included. Returns exact, integer, strict_format and

@@ -4,18 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from envs import countdown_board, countdown_data
-from envs.core import Problem, Scores, TextEnv
-from envs.countdown_draw import LEVELS, SPLIT_SIZES, Numbers, fixed_set, key, train_problem
-from envs.countdown_score import has_format, paper, share_used
-from envs.countdown_solve import Tree, added, solve, solve_signs, worked, written
+from envs.core import Problem, Scores, TextEnv, check_index
+from envs.countdown.dataset import read_problems, test_problems
+from envs.countdown.generator import LEVELS, Numbers, fixed_set, key, train_problem
+from envs.countdown.render import render
+from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, share_used
+from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
 from envs.errors import EnvError, check_choice
-
-PRESETS = {
-    "default": {"correct": 1.0, "format": 0.0, "numbers_used": 0.0},
-    "paper": {"correct": 0.0, "format": 0.0, "numbers_used": 0.0, "paper": 1.0},
-}
-"""The reward's weights by preset."""
+from envs.splits import SPLIT_SIZES
 
 _PAPER_PROMPT = """\
 Work out the task below. Write your reasoning first and your answer after it, in this form:
@@ -51,7 +47,7 @@ class Countdown(TextEnv):
     split owns a problem.
     """
 
-    reward_weights: Mapping[str, float] = PRESETS["default"]
+    reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 
     def __init__(
         self,
@@ -73,62 +69,57 @@ class Countdown(TextEnv):
         check_choice("countdown", "split", split, SPLIT_SIZES)
         check_choice("countdown", "prompt_style", prompt_style, ["plain", "paper"])
         check_choice("countdown", "level", level, LEVELS)
-        check_choice("countdown", "reward_preset", reward_preset, PRESETS)
+        check_choice("countdown", "reward_preset", reward_preset, REWARD_PRESETS)
         self.split, self.source, self.prompt_style, self.level = split, str(source), prompt_style, level
-        self.reward_weights = PRESETS[reward_preset]
-        self._rows: Sequence[tuple[Numbers, int]] | None = None
-        # Read for every split: its problems are kept out of the others, and a wrong path is told at once.
-        brought = () if self.source == "generated" else countdown_data.read_problems(self.source)
-        self._excluded = frozenset(key(*problem) for problem in brought)
-        if split == "test" and brought:
-            self._rows = brought
+        self.reward_weights = REWARD_PRESETS[reward_preset]
+        # Read for every split: its problems are kept out of the others, and a wrong path is an error at once.
+        own_test = () if self.source == "generated" else read_problems(self.source)
+        self._excluded = frozenset(key(*problem) for problem in own_test)
+        self._problems: Sequence[tuple[Numbers, int]] | None = None  # None: the training stream
+        if split == "test" and own_test:
+            self._problems = own_test
         elif split == "test" and level == 1:
-            self._rows = countdown_data.test_problems()
+            self._problems = test_problems()
         elif split != "train":
-            self._rows = fixed_set(split, level, self._excluded)
+            self._problems = fixed_set(split, level, self._excluded)
 
     def __len__(self) -> int:
-        """Problems of the split: 1,000,000, 256 and 256, or the rows of the file that was given."""
-        return SPLIT_SIZES["train"] if self._rows is None else len(self._rows)
+        return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
 
     def problem(self, index: int) -> Problem:
-        """Problem number `index`, the same for the same arguments."""
-        if not 0 <= index < len(self):
-            raise EnvError(
-                f"{self.spec_name}: no problem {index!r:.80} in {self.split}, which has {len(self)}."
-            )
-        if self._rows is None:
-            numbers, target = train_problem(index, self.level, self._excluded)
+        i = check_index(self, index)
+        if self._problems is None:
+            numbers, target = train_problem(i, self.level, self._excluded)
         else:
-            numbers, target = self._rows[index]
-        return Problem(self._prompt(numbers, target), {"numbers": list(numbers), "target": target})
+            numbers, target = self._problems[i]
+        if self.prompt_style == "plain":
+            prompt = f"countdown {' '.join(map(str, numbers))} = {target}"
+        else:
+            prompt = _PAPER_PROMPT.format(target=target, numbers=list(numbers))
+        return Problem(prompt, {"numbers": list(numbers), "target": target})
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
-        """All components of n completions, judged by one verifier call."""
         from verifiers import verify_batch
 
         numbers = [problem.reference["numbers"] for problem in problems]
         targets = [problem.reference["target"] for problem in problems]
         verdicts = verify_batch("countdown", completions, numbers=numbers, target=targets)
-        correct, reasons, answers = (
-            np.asarray(verdicts.correct, np.float64),
-            verdicts.reasons,
-            verdicts.extracted,
-        )
-        # The verifier has seen each number used once where the value is all that was judged.
+        reasons, answers = verdicts.reasons, verdicts.extracted
         readable = [reason in ("ok", "wrong", "rule_broken") for reason in reasons]
+        # The verifier has seen each number used once where the value is all that was judged.
         used = [
-            share_used(numbers[row], answers[row] or "") if reason == "rule_broken" else float(readable[row])
+            share_used(numbers[row], answers[row] or "") if reason == "rule_broken" else readable[row]
             for row, reason in enumerate(reasons)
         ]
         form = [read and has_format(text) for read, text in zip(readable, completions, strict=True)]
         rewards = {
-            "correct": correct,
+            "correct": np.asarray(verdicts.correct, np.float64),
             "format": np.array(form, np.float64),
             "numbers_used": np.array(used, np.float64),
         }
         if "paper" in self.reward_weights:
-            rewards["paper"] = np.array(paper(completions, correct), np.float64)
+            paid = [paper_reward(*row) for row in zip(completions, verdicts.correct, strict=True)]
+            rewards["paper"] = np.array(paid, np.float64)
         return Scores(rewards, reasons, answers)
 
     def demonstration(self, problem: Problem) -> str:
@@ -145,22 +136,14 @@ class Countdown(TextEnv):
 
     def habits(self, problem: Problem) -> dict[str, str]:
         """One habit, "adder": the numbers are simply added, whatever the target."""
-        return {"adder": self._write(added(problem.reference["numbers"]))}
+        return {"adder": self._write(sum_tree(problem.reference["numbers"]))}
 
     def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
-        """Numbers, target, the expression with its value, and which numbers it used.
-
-        color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.
-        """
-        return countdown_board.draw(problem, completion, color=color)
-
-    def _prompt(self, numbers: Numbers, target: int) -> str:
-        if self.prompt_style == "plain":
-            return f"countdown {' '.join(map(str, numbers))} = {target}"
-        return _PAPER_PROMPT.format(target=target, numbers=list(numbers))
+        """Numbers, target, the expression with its value, and which numbers it used."""
+        return render(problem, completion, color=color)
 
     def _write(self, tree: Tree) -> str:
         if self.prompt_style == "plain":
-            return f"<answer>{written(tree)}</answer>"
-        steps = "\n".join(worked(tree))
-        return f"<reasoning>\n{steps}\n</reasoning>\n<answer>\n{written(tree)}\n</answer>"
+            return f"<answer>{format_expression(tree)}</answer>"
+        steps = "\n".join(format_steps(tree))
+        return f"<reasoning>\n{steps}\n</reasoning>\n<answer>\n{format_expression(tree)}\n</answer>"

@@ -1,29 +1,30 @@
-"""What of a Countdown completion can be measured beside right and wrong: its format, and the numbers it uses."""
+"""What a Countdown completion earns beside right and wrong: its format, the numbers it uses, the papers' reward."""
 
 import re
 from collections import Counter
 from collections.abc import Sequence
 
-from envs.answers import read_answer, until_end
+from envs.answers import only_answer, read_answer
 
+REWARD_PRESETS = {
+    "default": {"correct": 1.0, "format": 0.0, "numbers_used": 0.0},
+    "paper": {"correct": 0.0, "format": 0.0, "numbers_used": 0.0, "paper": 1.0},
+}
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 _ALLOWED = frozenset("0123456789+-*/() ")
-_PAPER = frozenset("0123456789+-*/().")
+_ALLOWED_IN_PAPERS = frozenset("0123456789+-*/().")
 
 
-def paper(completions: Sequence[str], correct: Sequence[float]) -> list[float]:
+def paper_reward(completion: str, correct: bool) -> float:
     """The reward of d1 and SPG: 0 without a closed <answer> block, 1.0 if its text is a right expression, else 0.1.
 
-    correct: the verifier's verdicts. As in the papers' code the text may hold digits, + - * / ( ) . and white space
+    correct: the verifier's verdict. As in the papers' code the text may hold digits, + - * / ( ) . and white space
     only; what it is worth is the verifier's exact arithmetic, where they call eval, and so // and ** earn 0.1.
     """
-    return [_paper(read_answer(text), right == 1.0) for text, right in zip(completions, correct, strict=True)]
-
-
-def _paper(answer: str | None, right: bool) -> float:
+    answer = read_answer(completion)
     if answer is None:
         return 0.0
-    return 1.0 if right and all(c in _PAPER or c.isspace() for c in answer) else 0.1
+    return 1.0 if correct and _ALLOWED_IN_PAPERS.issuperset("".join(answer.split())) else 0.1
 
 
 def has_format(completion: str) -> bool:
@@ -31,11 +32,8 @@ def has_format(completion: str) -> bool:
 
     White space around the expression is allowed. Whether it reads as an expression is the verifier's to say.
     """
-    text = until_end(completion)
-    if text.count("<answer>") != 1 or text.count("</answer>") != 1:
-        return False
-    answer, closed, _ = text.partition("<answer>")[2].partition("</answer>")
-    return closed != "" and _ALLOWED.issuperset(answer.strip())
+    answer = only_answer(completion)
+    return answer is not None and _ALLOWED.issuperset(answer)
 
 
 def share_used(numbers: Sequence[int], answer: str) -> float:
@@ -43,10 +41,10 @@ def share_used(numbers: Sequence[int], answer: str) -> float:
 
     A value given m times may occur up to m times, each counting one; if it occurs more often, none of them counts.
     """
-    given, written = Counter(map(str, numbers)), Counter(read_numbers(answer))
-    if not written.keys() <= given.keys():
+    given, used = Counter(map(str, numbers)), Counter(read_numbers(answer))
+    if not used.keys() <= given.keys():
         return 0.0
-    return sum(count for number, count in written.items() if count <= given[number]) / len(numbers)
+    return sum(count for number, count in used.items() if count <= given[number]) / len(numbers)
 
 
 def read_numbers(text: str) -> list[str]:

@@ -4,12 +4,18 @@ The papers compare answers as texts, after the normalisation of the MATH data se
 arXiv:2103.03874): spacing commands, units and signs are dropped, `\frac12` and `1/2` become `\frac{1}{2}`.
 """
 
-from envs.answers import read_answer, until_end
+import re
 
-PAPER_WEIGHTS = {"correct": 0.0, "format": 0.0, "equivalent": 2.0, "tags": 1.0}
-"""The weights of `reward_preset="paper"`; each component is documented at its function below."""
+from envs.answers import only_answer
+
+REWARD_PRESETS = {
+    "default": {"correct": 1.0, "format": 0.0},
+    "paper": {"correct": 0.0, "format": 0.0, "equivalent": 2.0, "tags": 1.0},
+}
+"""The weights by `reward_preset`; each component is documented at its function below."""
 
 _UNBRACKETED = str.maketrans("", "", " (){}[]")
+_QUOTIENT = re.compile(r"(0|-?[1-9][0-9]*)/(0|-?[1-9][0-9]*)")
 _DROPPED = ("\\left", "\\right", "^{\\circ}", "^\\circ", "\\$")
 
 
@@ -18,11 +24,8 @@ def has_format(completion: str, *, boxed: bool) -> bool:
 
     boxed: it must also hold a closed \boxed{...} that is not empty.
     """
-    text = until_end(completion)
-    if text.count("<answer>") != 1 or text.count("</answer>") != 1:
-        return False
-    answer = read_answer(text)
-    return bool(answer and (last_box(answer) or "").strip()) if boxed else bool(answer)
+    answer = only_answer(completion)
+    return bool(answer and (not boxed or (last_box(answer) or "").strip()))
 
 
 def is_finished(answer: str, gold: str, problem: str) -> bool:
@@ -49,7 +52,7 @@ def equivalent(completion: str, gold: str) -> bool:
     box = last_box(completion)
     answer = completion if box is None else box
     try:
-        return normalised(answer) == normalised(gold)
+        return normalized(answer) == normalized(gold)
     except ValueError:
         return answer == gold
 
@@ -79,7 +82,7 @@ def last_box(text: str) -> str | None:
     return None
 
 
-def normalised(answer: str) -> str:
+def normalized(answer: str) -> str:
     """The text that answers are compared by; raises ValueError for one that the normalisation cannot take."""
     text = answer.replace("\n", "").replace("\\!", "").replace("\\\\", "\\")
     text = text.replace("tfrac", "frac").replace("dfrac", "frac")
@@ -124,12 +127,5 @@ def _arguments(text: str) -> str:
 
 def _quotient(text: str) -> str:
     r"""1/2 -> \frac{1}{2}, for whole numbers without leading zeros or a plus sign."""
-    top, slash, bottom = text.partition("/")
-    if slash and all(_is_whole(number) for number in (top, bottom)):
-        return f"\\frac{{{top}}}{{{bottom}}}"
-    return text
-
-
-def _is_whole(text: str) -> bool:
-    digits = text.removeprefix("-")
-    return digits.isascii() and digits.isdigit() and (digits[0] != "0" or text == "0")
+    match = _QUOTIENT.fullmatch(text)
+    return f"\\frac{{{match[1]}}}{{{match[2]}}}" if match else text

@@ -5,12 +5,14 @@ the same numbers in the same order with the same target always get the same tree
 """
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import cache
-from itertools import product
+from functools import cache, reduce
+from itertools import combinations, product
 
 Tree = int | tuple[str, "Tree", "Tree"]
+OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 PLAIN_STEPS = 5_000
 """Combinations tried in plain Python (a few milliseconds) before numba is imported and compiles the search."""
@@ -26,11 +28,11 @@ def solve(numbers: Sequence[int], target: int) -> Tree | None:
     Values are exact fractions. Most problems are decided within PLAIN_STEPS; what is not is left to the same
     function compiled by numba, or to plain Python without a limit where numba is missing or 64 bits are too few.
     """
-    choices, said = _run(search, numbers, target, PLAIN_STEPS)
-    if said == _UNDECIDED:
+    outcome, choices = _run(search, numbers, target, PLAIN_STEPS)
+    if outcome == _UNDECIDED:
         kernel = compiled() if fits(numbers, target) else None
-        choices, said = _run(kernel or search, numbers, target, -1)
-    return _tree(numbers, choices) if said == _FOUND else None
+        outcome, choices = _run(kernel or search, numbers, target, -1)
+    return _tree(numbers, choices) if outcome == _FOUND else None
 
 
 def fits(numbers: Sequence[int], target: int) -> bool:
@@ -68,22 +70,22 @@ def search(tops, bottoms, choices, count, target, limit):  # type: ignore[no-unt
         steps += 1
         choices[depth] = choice + 1
         pair = choice // 6
-        operator = choice % 6
+        kind = choice % 6
         i = 0
         while pair >= size - 1 - i:
             pair -= size - 1 - i
             i += 1
         j = i + 1 + pair
         a, b, c, d = tops[here + i], bottoms[here + i], tops[here + j], bottoms[here + j]
-        if operator == 0:
+        if kind == 0:
             top, bottom = a * d + c * b, b * d
-        elif operator == 1:
+        elif kind == 1:
             top, bottom = a * d - c * b, b * d
-        elif operator == 2:
+        elif kind == 2:
             top, bottom = c * b - a * d, b * d
-        elif operator == 3:
+        elif kind == 3:
             top, bottom = a * c, b * d
-        elif operator == 4:
+        elif kind == 4:
             top, bottom = a * d, b * c
         else:
             top, bottom = c * b, d * a
@@ -129,74 +131,65 @@ def solve_signs(numbers: Sequence[int], target: int) -> Tree | None:
     return None
 
 
-def added(numbers: Sequence[int]) -> Tree:
+def sum_tree(numbers: Sequence[int]) -> Tree:
     """The numbers simply added in their order."""
-    tree: Tree = numbers[0]
-    for n in numbers[1:]:
-        tree = ("+", tree, n)
-    return tree
+    return reduce(lambda tree, number: ("+", tree, number), numbers)
 
 
 def value(tree: Tree) -> Fraction:
     """The exact value of a tree; raises ZeroDivisionError if it divides by zero."""
     if isinstance(tree, int):
         return Fraction(tree)
-    operator, left, right = tree[0], value(tree[1]), value(tree[2])
-    if operator == "+":
-        return left + right
-    if operator == "-":
-        return left - right
-    return left * right if operator == "*" else left / right
+    symbol, left, right = tree
+    return OPERATIONS[symbol](value(left), value(right))
 
 
-def written(tree: Tree) -> str:
+def format_expression(tree: Tree) -> str:
     """The tree as an expression of digits, + - * / and as few brackets as keep its meaning."""
     if isinstance(tree, int):
         return str(tree)
-    operator, left, right = tree
-    before, after = written(left), written(right)
-    if operator in "*/" and _operator(left) in ("+", "-"):
-        before = f"({before})"
-    brackets = {"+": (), "-": ("+", "-"), "*": ("+", "-"), "/": ("+", "-", "*", "/")}[operator]
-    return f"{before}{operator}({after})" if _operator(right) in brackets else before + operator + after
+    symbol, left, right = tree
+    bracketed = {"+": "", "-": "+-", "*": "+-", "/": "+-*/"}[symbol]
+    return _operand(left, "+-" if symbol in "*/" else "") + symbol + _operand(right, bracketed)
 
 
-def worked(tree: Tree) -> list[str]:
+def _operand(tree: Tree, bracketed: str) -> str:
+    """bracketed: the operators that need brackets here."""
+    text = format_expression(tree)
+    return f"({text})" if not isinstance(tree, int) and tree[0] in bracketed else text
+
+
+def format_steps(tree: Tree) -> list[str]:
     """The steps of the computation, each like "12 + 7 = 19", in the order in which they can be taken."""
     if isinstance(tree, int):
         return []
-    operator, left, right = tree
-    step = f"{value(left)} {operator} {value(right)} = {value(tree)}"
-    return [*worked(left), *worked(right), step]
-
-
-def _operator(tree: Tree) -> str:
-    return "" if isinstance(tree, int) else tree[0]
+    symbol, left, right = tree
+    step = f"{value(left)} {symbol} {value(right)} = {value(tree)}"
+    return [*format_steps(left), *format_steps(right), step]
 
 
 def _run(
     function: Callable[..., int], numbers: Sequence[int], target: int, limit: int
-) -> tuple[list[int], int]:
-    """(the choices taken per depth, what `function` says)."""
+) -> tuple[int, list[int]]:
+    """(what `function` returns, the choice taken at each depth)."""
     count = len(numbers)
     places = _STRIDE * count
-    tops = [*numbers, *[0] * (places - count)]
-    room: tuple = (tops, [1] * places, [0] * (count + 1))
+    columns: list = [[*numbers, *[0] * (places - count)], [1] * places, [0] * (count + 1)]
     if function is not search:  # compiled: it takes arrays
         import numpy as np
 
-        room = tuple(np.array(column, np.int64) for column in room)
-    said = function(*room, count, target, limit)
-    return [int(choice) - 1 for choice in room[2][: count - 1]], int(said)
+        columns = [np.array(column, np.int64) for column in columns]
+    outcome = int(function(*columns, count, target, limit))
+    return outcome, [int(choice) - 1 for choice in columns[2][: count - 1]]
 
 
 def _tree(numbers: Sequence[int], choices: Sequence[int]) -> Tree:
     """The tree that a run of choices builds."""
     trees: list[Tree] = list(numbers)
     for choice in choices:
-        pair, operator = divmod(choice, 6)
-        i, j = [(i, j) for i in range(len(trees)) for j in range(i + 1, len(trees))][pair]
-        a, b = (trees[j], trees[i]) if operator in (2, 5) else (trees[i], trees[j])
-        trees[i] = ("+--*//"[operator], a, b)
+        pair, kind = divmod(choice, 6)
+        i, j = list(combinations(range(len(trees)), 2))[pair]
+        a, b = (trees[j], trees[i]) if kind in (2, 5) else (trees[i], trees[j])
+        trees[i] = ("+--*//"[kind], a, b)
         del trees[j]
     return trees[0]

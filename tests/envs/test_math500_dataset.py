@@ -1,23 +1,17 @@
 """The published MATH sets, or a copy of them: gold answers, splits, prompts, what a bad row says."""
 
-import json
 import re
-from pathlib import Path
 
 import pytest
 
 import envs
-from envs import EnvError, math500_rows
+from envs import EnvError, datasets
 from envs.datasets import HubDataset, Row
-from envs.math500_rows import TEST, TRAIN, held_back, read_row
+from envs.math500.dataset import HUB, load_problems, read_row
+from envs.math500.rewards import last_box
+from tests.common.env_cases import make_splits, write_dataset
 
 SOLUTION = r"Twice three is six, so $x = \boxed{\frac{6}{1}}$."
-
-
-def folder(path: Path, train: list[dict], test: list[dict]) -> Path:
-    for name, rows in (("train", train), ("test", test)):
-        (path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def rows(count: int, **columns) -> list[dict]:
@@ -37,11 +31,9 @@ def rows(count: int, **columns) -> list[dict]:
     ],
 )
 def test_the_gold_answer_is_the_column_or_the_last_box(columns, gold):
-    item = read_row(Row("x, line 1", {"problem": "What?", "type": "Algebra", **columns}))
-    assert (item.answer, item.subject) == (gold, "Algebra")
-    assert (
-        read_row(Row("x", {"problem": "What?", "answer": "1", "subject": "Geometry"})).subject == "Geometry"
-    )
+    for subject in ("type", "subject"):
+        problem = read_row(Row("x, line 1", {"problem": "What?", subject: "Algebra", **columns}))
+        assert (problem.right[1], problem.subject) == (gold, "Algebra")
 
 
 @pytest.mark.parametrize(
@@ -59,38 +51,29 @@ def test_the_gold_answer_is_the_column_or_the_last_box(columns, gold):
     ],
 )
 def test_a_bad_row_is_named(tmp_path, row, message):
-    source = folder(tmp_path, [*rows(1), row], [{"problem": "A test?", "answer": "1"}])
+    source = write_dataset(tmp_path, [*rows(1), row], [{"problem": "A test?", "answer": "1"}])
     with pytest.raises(EnvError, match=re.escape(message)):
-        for split in ("train", "validation"):  # the row's hash decides which of them reads it
-            envs.make("math500", source=str(source), split=split)
+        make_splits("math500", source=source)
 
 
 def test_validation_is_held_back_and_test_problems_are_taken_out(tmp_path):
-    train = rows(400)
     # The same problem with other spacing, as one copy of the sets has it.
     test = [{"problem": f"Find $x$  if\n$x={i}$.", "answer": "6"} for i in range(0, 400, 4)]
-    source = str(folder(tmp_path, train, test))
-    held = {s: envs.make("math500", source=source, split=s) for s in ("train", "validation", "test")}
+    splits = make_splits("math500", source=write_dataset(tmp_path, rows(400), test))
     asked = {
-        s: {" ".join(e.problem(i).metadata["problem"].split()) for i in range(len(e))}
-        for s, e in held.items()
+        split: {" ".join(env.problem(i).metadata["problem"].split()) for i in range(len(env))}
+        for split, env in splits.items()
     }
-    assert {split: len(texts) for split, texts in asked.items()} == {
-        split: len(e) for split, e in held.items()
-    }
-    assert len(asked["test"]) == 100 and len(asked["train"] | asked["validation"]) == 300
-    assert not (asked["train"] | asked["validation"]) & asked["test"]
-    assert not asked["train"] & asked["validation"] and 6 <= len(asked["validation"]) <= 25
-    assert all(held_back(text) for text in asked["validation"])
-    assert held["test"].spec_name == f"math500[{tmp_path.name}]"
-    folder(tmp_path, rows(1), rows(1))
+    assert [len(texts) for texts in asked.values()] == [len(env) for env in splits.values()]
+    assert len(set.union(*asked.values())) == 400 == sum(map(len, asked.values()))
+    assert len(asked["test"]) == 100 and 6 <= len(asked["validation"]) <= 25
+    assert splits["test"].spec_name == f"math500[{tmp_path.name}]"
     with pytest.raises(EnvError, match="leaves no problem for train; it has 1 rows"):
-        math500_rows.published.cache_clear()
-        envs.make("math500", source=source)
+        envs.make("math500", source=write_dataset(tmp_path / "one", rows(1), rows(1)))
 
 
 def test_demonstrations_are_written_as_the_prompt_asks(tmp_path):
-    source = str(folder(tmp_path, rows(1), [{"problem": "What is $2\\cdot3$?", "solution": SOLUTION}]))
+    source = write_dataset(tmp_path, rows(1), [{"problem": "What is $2\\cdot3$?", "solution": SOLUTION}])
     env = envs.make("math500", source=source, split="test")
     problem = env.problem(0)
     assert env.prompt_style == "paper" and problem.prompt == (
@@ -109,23 +92,17 @@ def test_demonstrations_are_written_as_the_prompt_asks(tmp_path):
     assert plain.demonstration(problem) == f"{SOLUTION}<answer>\\boxed{{\\frac{{6}}{{1}}}}</answer>"
 
 
-def test_the_published_sets_are_these(monkeypatch):
-    assert TRAIN == HubDataset("ankner/math-500", None, "train", 12_000)
-    assert TEST == HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
-    with pytest.raises(EnvError, match="source=generated"):
-        envs.make("math500")  # there is no hub in tests
-
-
-def test_each_set_has_its_own_revision_and_the_commits_are_recorded(monkeypatch):
+def test_each_set_has_its_own_revision_and_commit(monkeypatch):
+    assert HUB["train"] == HubDataset("ankner/math-500", None, "train", 12_000)
+    assert HUB["test"] == HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
     asked = []
 
     def load_rows(task, source, split, *, hub, columns, revision):
         asked.append((source, split, hub.repo, columns, revision))
-        columns = {"problem": f"A problem of {split}?", "answer": "1"}
-        names = [f"{i}: A problem of train?" for i in range(9)] if split == "train" else ["A test?"]
-        return [Row("x", {**columns, "problem": name}) for name in names], f"commit-{split}"
+        problems = [f"{i}: A problem of {split}?" for i in range(9)]
+        return [Row("x", {"problem": problem, "answer": "1"}) for problem in problems], f"commit-{split}"
 
-    monkeypatch.setattr(math500_rows, "load_rows", load_rows)
+    monkeypatch.setattr(datasets, "load_rows", load_rows)
     arguments = {"revision": "v1", "test_revision": "v2"}
     env = envs.make("math500", **arguments)
     assert asked == [
@@ -136,24 +113,19 @@ def test_each_set_has_its_own_revision_and_the_commits_are_recorded(monkeypatch)
     assert "HuggingFaceH4/MATH-500 at revision commit-test" in env.notice
     assert envs.make("math500", split="test", **arguments).origin == {"HuggingFaceH4/MATH-500": "commit-test"}
     assert not envs.make("math500", source="generated").origin
-    math500_rows.published.cache_clear()
+    load_problems.cache_clear()
 
 
 def test_the_real_set(shared_data):
     source = str(shared_data / "math500" / "test.jsonl.gz")
     env = envs.make("math500", source=source, split="test", reward_preset="paper")
     problems = [env.problem(i) for i in range(len(env))]
-    assert len(problems) == 500 and len({p.prompt for p in problems}) == 500
+    assert len(problems) == 500 == len({p.prompt for p in problems})
     scores = env.score_batch(problems, [env.demonstration(p) for p in problems])
-    assert {name: set(values.tolist()) for name, values in scores.rewards.items()} == {
-        **{"correct": {1.0}, "format": {1.0}, "equivalent": {1.0}, "tags": {0.75}},
-    }
+    found = {name: set(values.tolist()) for name, values in scores.rewards.items()}
+    assert found == {"correct": {1.0}, "format": {1.0}, "equivalent": {1.0}, "tags": {0.75}}
     # The last box of a solution, from which ankner/math-500 has its answers, is the column of MATH-500.
-    from envs.math500_rewards import last_box
-
-    lines = [p.metadata["right"][0] for p in problems]
-    boxes = [last_box(work) for work in lines]
-    assert sum(box == p.reference["answer"] for box, p in zip(boxes, problems, strict=True)) >= 490
+    assert sum(last_box(p.metadata["right"][0]) == p.reference["answer"] for p in problems) >= 490
     with pytest.raises(EnvError, match="one file and serves as the test split only"):
         envs.make("math500", source=source)
     generated = envs.make("math500", source="generated", level=3)

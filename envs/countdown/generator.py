@@ -1,10 +1,9 @@
-"""Countdown problems by level, and which split owns which of them.
+"""Countdown problems by level, drawn from private streams, and which split owns which of them.
 
 A problem is known by its sorted numbers and its target; a hash of these says which split owns it, whatever the level,
-so that no two splits share a problem. Problems are drawn with private streams of `numpy.random.default_rng`.
+so that no two splits share a problem.
 """
 
-import hashlib
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -12,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from envs.errors import EnvError
+from envs.splits import COUNTDOWN as SPLIT_RULE
+from envs.splits import SPLIT_SIZES, STREAMS
 
 Numbers = tuple[int, ...]
 Key = tuple[Numbers, int]
@@ -37,12 +38,10 @@ LEVELS = {
 MAX_TARGET = 100
 """Largest target from level 2 on, as in the papers' problems."""
 
-SPLIT_SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
 _MAX_PRODUCT = 1_000  # larger values hardly ever lead back to a target of at most 100
-_STREAMS = {"train": 0, "validation": 1, "test": 2}
 _MAX_DRAWS = 200_000
 """Draws without a problem of the split after which there is none; a tenth of all problems is a split's."""
-_DOMAIN = 24_242_424  # keeps these streams apart from those of any other task
+_SEED = 24_242_424  # keeps these streams apart from those of any other task
 
 
 def key(numbers: Sequence[int], target: int) -> Key:
@@ -50,18 +49,16 @@ def key(numbers: Sequence[int], target: int) -> Key:
     return tuple(sorted(numbers)), target
 
 
-def owner(problem: Key) -> str:
-    """The split that owns a problem: by a hash, eight parts in ten train, one validation, one test."""
+def split_of(problem: Key) -> str:
+    """The split that owns a problem: eight parts in ten train, one validation, one test."""
     numbers, target = problem
-    text = f"{','.join(map(str, numbers))}={target}"
-    part = int.from_bytes(hashlib.blake2b(text.encode("ascii"), digest_size=8).digest(), "big") % 10
-    return "train" if part < 8 else "validation" if part == 8 else "test"
+    return SPLIT_RULE(f"{','.join(map(str, numbers))}={target}")
 
 
 def train_problem(index: int, level: int, excluded: Collection[Key] = ()) -> tuple[Numbers, int]:
     """(numbers, target) number `index` of the training stream of a level, none of `excluded`."""
-    rng = np.random.default_rng([_DOMAIN, _STREAMS["train"], level, index])
-    return _draw_owned(rng, "train", level, excluded)
+    rng = np.random.default_rng([_SEED, STREAMS["train"], level, index])
+    return _draw(rng, "train", level, excluded)
 
 
 @lru_cache(maxsize=32)
@@ -69,24 +66,22 @@ def fixed_set(
     split: str, level: int, excluded: frozenset[Key] = frozenset()
 ) -> tuple[tuple[Numbers, int], ...]:
     """The 256 different problems of `validation` or `test` at a level, in their order, none of `excluded`."""
-    rng = np.random.default_rng([_DOMAIN, _STREAMS[split], level])
+    rng = np.random.default_rng([_SEED, STREAMS[split], level])
     problems: list[tuple[Numbers, int]] = []
     taken = set(excluded)
     for _ in range(SPLIT_SIZES[split]):
-        numbers, target = _draw_owned(rng, split, level, taken)
+        numbers, target = _draw(rng, split, level, taken)
         taken.add(key(numbers, target))
         problems.append((numbers, target))
     return tuple(problems)
 
 
-def _draw_owned(
-    rng: np.random.Generator, split: str, level: int, excluded: Collection[Key]
-) -> tuple[Numbers, int]:
+def _draw(rng: np.random.Generator, split: str, level: int, excluded: Collection[Key]) -> tuple[Numbers, int]:
     draw = _draw_signs if LEVELS[level].operators == "+-" else _draw_tree
     for _ in range(_MAX_DRAWS):
         numbers, target = draw(rng, LEVELS[level])
         problem = key(numbers, target)
-        if owner(problem) == split and problem not in excluded:
+        if split_of(problem) == split and problem not in excluded:
             return numbers, target
     raise EnvError(
         f"countdown: {_MAX_DRAWS} draws at level {level} found no further problem of {split} outside the "
