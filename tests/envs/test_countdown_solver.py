@@ -73,7 +73,9 @@ def test_the_solver_finds_a_solution_exactly_where_brute_force_does(count, probl
                 unsolved += 1
                 continue
             solved += 1
-            assert sorted(leaves(tree)) == sorted(numbers) and value(tree) == target == read(format_expression(tree))
+            assert sorted(leaves(tree)) == sorted(numbers) and value(tree) == target == read(
+                format_expression(tree)
+            )
     assert solved > 30 and unsolved > 10
 
 
