@@ -29,23 +29,20 @@ _CHILD = "import json, sys; from envs.checking import digests; json.dump(digests
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check."""
+    """The outcome of one check; figure: what was measured, or what is wrong."""
 
     name: str
     ok: bool
     figure: str
-    """What was measured, or what is wrong."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The findings about one environment."""
+    """The findings about one environment; figures: sizes of the splits, solved rates, ranges of the components."""
 
     env: str
-    """Its `spec_name`."""
     findings: list[Finding]
     figures: dict[str, Any]
-    """For machines: sizes of the splits, solved rates, ranges of the components."""
     seconds: float
 
     @property

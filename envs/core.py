@@ -265,7 +265,7 @@ def read_problem(env: TextEnv, index: int) -> Problem:
 
 
 class ContractError(EnvError):
-    """A score that is none: raised on, where other exceptions of an author's `score` are counted."""
+    """An invalid score: raised on, where other exceptions of an author's `score` are counted."""
 
 
 @dataclass(frozen=True)
@@ -424,13 +424,13 @@ def _numbers(env: TextEnv, indices: Sequence[int], name: str, values: Any) -> np
 
 
 def _number(value: Any) -> float:
-    """`value` as a float, nan if it is no number."""
-    if not isinstance(value, int | float | np.integer | np.floating | np.bool_):
-        return float("nan")
+    """`value` as a float, nan if it is no number or an int beyond the range of floats."""
     try:
-        return float(value)
-    except OverflowError:  # an int beyond the range of floats
-        return float("inf")
+        return (
+            float(value) if isinstance(value, int | float | np.integer | np.floating | np.bool_) else np.nan
+        )
+    except OverflowError:
+        return np.nan
 
 
 def _broken(env: TextEnv, index: int, text: str) -> ContractError:

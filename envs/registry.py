@@ -7,7 +7,6 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -27,42 +26,33 @@ _classes: dict[str, type[TextEnv]] = {}
 _families: dict[str, Callable[[str], type[TextEnv]]] = {}
 
 
-@dataclass(frozen=True)
-class Creator:
-    """Builds instances of a registered class for `gymnasium.make`."""
-
-    cls: type[TextEnv]
-    id: str
-
-    def __call__(
-        self,
-        *,
-        render_mode: str | None = None,
-        reward_weights: Mapping[str, float] | None = None,
-        **arguments: Any,
-    ) -> TextEnv:
-        """An instance; render mode and weights are set on it, so that `__init__` need not know them."""
-        if render_mode not in (None, "ansi"):
-            raise EnvError(f'{self.id}: render_mode={render_mode!r:.80}; there is only "ansi", or None.')
-        parameters = inspect.signature(self.cls).parameters
-        split = None if "split" in parameters else arguments.pop("split", None)
-        _check_arguments(self.cls, self.id, arguments)
-        env = self.cls(**arguments)
-        env._env_id = self.id
-        env._env_arguments = {
-            name: value
-            for name, value in arguments.items()
-            if name not in parameters or value != parameters[name].default
-        }
-        env.reward_weights = _merged_weights(self.id, env.reward_weights, reward_weights)
-        if split is not None:
-            env = DividedEnv(env, split)
-        env.render_mode = render_mode
-        return env
+def _create(
+    cls: type[TextEnv],
+    id: str,
+    *,
+    render_mode: str | None = None,
+    reward_weights: Mapping[str, float] | None = None,
+    **arguments: Any,
+) -> TextEnv:
+    """An instance; render mode and weights are set on it, so that `__init__` need not know them."""
+    if render_mode not in (None, "ansi"):
+        raise EnvError(f'{id}: render_mode={render_mode!r:.80}; there is only "ansi", or None.')
+    parameters = inspect.signature(cls).parameters
+    split = None if "split" in parameters else arguments.pop("split", None)
+    _check_arguments(cls, id, arguments)
+    env = cls(**arguments)
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    env._env_id = id
+    env._env_arguments = {k: v for k, v in arguments.items() if k not in defaults or v != defaults[k]}
+    env.reward_weights = _merged_weights(id, env.reward_weights, reward_weights)
+    if split is not None:
+        env = DividedEnv(env, split)
+    env.render_mode = render_mode
+    return env
 
 
-def _create_vector(create: Creator, *, num_envs: int = 1, **arguments: Any) -> TextVectorEnv:
-    return TextVectorEnv(create(**arguments), num_envs)
+def _create_vector(cls: type[TextEnv], id: str, *, num_envs: int = 1, **arguments: Any) -> TextVectorEnv:
+    return TextVectorEnv(_create(cls, id, **arguments), num_envs)
 
 
 def register(id: str, cls: type[TextEnv]) -> None:
@@ -87,9 +77,9 @@ def register(id: str, cls: type[TextEnv]) -> None:
         raise EnvError(
             f'The id "{id}" is taken by an environment of Gymnasium; choose another namespace or name.'
         )
-    create = Creator(cls, id)
     gymnasium.registry.pop(id, None)
-    gymnasium.register(id, create, order_enforce=False, vector_entry_point=partial(_create_vector, create))
+    vector = partial(_create_vector, cls, id)
+    gymnasium.register(id, partial(_create, cls, id), order_enforce=False, vector_entry_point=vector)
     _classes[id] = cls
 
 
@@ -129,13 +119,15 @@ def resolve(name: str) -> str:
         register(id, cls)
         return id
     module = _import(where, name) if where else None
-    found = _find(id, module) or _find(id)
-    if module is not None and module.partition(".")[0] != "envs" and str(found).startswith("spg/"):
-        found = _find(id, module)  # ./my_task.py:sudoku must not open ours
-    if found is None and not where:
-        found = _from_entry_points(id)
-    if found is not None:
-        return found
+    match = _find(id, module)
+    if match is None and module is not None:
+        match = _find(id)
+        if module.partition(".")[0] != "envs" and str(match).startswith("spg/"):
+            match = None  # ./my_task.py:sudoku must not open ours
+    if match is None and not where:
+        match = _from_entry_points(id)
+    if match is not None:
+        return match
     shorts = sorted({short_name(known) for known in _classes})
     inside = f" in {where}" if where else ""
     if module is not None and not any(cls.__module__ == module for cls in _classes.values()):
@@ -171,25 +163,24 @@ def _find(name: str, module: str | None = None) -> str | None:
 
     module: look only at classes written there.
     """
-    known_ids = [id for id, cls in _classes.items() if module in (None, cls.__module__)]
-    if name in known_ids:
+    parsed = {id: _ID.fullmatch(id) for id, cls in _classes.items() if module in (None, cls.__module__)}
+    if name in parsed:
         return name
     parts = _ID.fullmatch(name)
     if parts is None:
         return None
-    matches: dict[str, list[tuple[int, str]]] = {}
-    for id in known_ids:
-        known = _ID.fullmatch(id)
-        assert known is not None, id  # register() let it in
-        if known["name"].lower() != parts["name"].lower() or parts["version"] not in (None, known["version"]):
-            continue
-        if parts["space"] is None or parts["space"].lower() == known["space"].lower():
-            matches.setdefault(known["space"], []).append((int(known["version"]), id))
-    if len(matches) > 1 and "spg" not in matches:
-        full = ", ".join(sorted(id for versions in matches.values() for _, id in versions))
+    matches = [
+        (known["space"], int(known["version"]), id)
+        for id, known in parsed.items()
+        if known["name"].lower() == parts["name"].lower()
+        and parts["version"] in (None, known["version"])
+        and (parts["space"] is None or parts["space"].lower() == known["space"].lower())
+    ]
+    ours = [match for match in matches if match[0] == "spg"]
+    if not ours and len({space for space, _, _ in matches}) > 1:
+        full = ", ".join(sorted(id for _, _, id in matches))
         raise EnvError(f'"{name}" could be any of {full}. Give the full id.')
-    versions = matches.get("spg") or next(iter(matches.values()), None)
-    return max(versions)[1] if versions else None
+    return max(ours or matches)[2] if matches else None
 
 
 def _from_entry_points(name: str) -> str | None:
@@ -210,20 +201,18 @@ def _from_entry_points(name: str) -> str | None:
                     f'The entry point "{point.name}" of spg.envs offers {point.value}, which its module does not '
                     f'register. End the module with envs.register("my/{offered.__name__}-v0", {offered.__name__}).'
                 )
-    found = _find(name)
-    if found is None and broken:
+    match = _find(name)
+    if match is None and broken:
         raise EnvError(
             f'No environment "{name}"; entry points of spg.envs that cannot be loaded: {"; ".join(broken)}'
         )
-    return found
+    return match
 
 
 def _import(where: str, name: str) -> str:
     """Imports a module ("a.b") or a file ("./a.py"), which registers its environments; returns its name."""
     try:
-        if where.endswith(".py"):
-            return _import_file(Path(where))
-        return importlib.import_module(where).__name__
+        return _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where).__name__
     except EnvError:
         raise
     except Exception as error:
