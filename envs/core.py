@@ -270,16 +270,17 @@ class ContractError(EnvError):
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """The checked scores of n completions."""
+    """The checked scores of n completions.
+
+    total: (n,) float64, the weighted sum of the components. rewards: {component: (n,) float64}, in the order of
+    `reward_weights`. traceback: where the author's `score` raised, None where it did not.
+    """
 
     total: np.ndarray
-    """(n,) float64, the weighted sum of the components."""
     rewards: dict[str, np.ndarray]
-    """{component: (n,) float64}, in the order of `reward_weights`."""
     reason: list[str]
     extracted: list[str | None]
     traceback: list[str | None]
-    """Where the author's `score` raised; None where it did not."""
 
 
 def score_all(

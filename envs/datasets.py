@@ -18,25 +18,23 @@ FORMATS = (".jsonl", ".jsonl.gz", ".parquet")
 
 @dataclass(frozen=True)
 class HubDataset:
-    """One split of a data set on the hub."""
+    """One split of a data set on the hub, e.g. HubDataset("openai/gsm8k", "main", "train", 7473).
+
+    repo: its name, or a local folder of the same layout. config: None where there is only one. num_rows: as published;
+    another number is an error.
+    """
 
     repo: str
-    """"openai/gsm8k"; a local folder of the same layout works too."""
     config: str | None
-    """The configuration, "main", or None where there is only one."""
     split: str
-    """The split's name on the hub, "train" or "test"."""
     num_rows: int
-    """How many rows it has; another number is an error."""
 
 
 class Row(NamedTuple):
-    """One row of a data set, and where it stands."""
+    """One row, with at least the columns that were asked for; where: "train.jsonl.gz, line 3", for messages."""
 
     where: str
-    """ "train.jsonl.gz, line 3", for messages."""
     values: dict[str, Any]
-    """Its columns; at least those that were asked for."""
 
 
 def normalized(text: str) -> str:
@@ -130,7 +128,7 @@ def load_rows(
 
 
 def read_jsonl(task: str, path: str, columns: Sequence[str], *, example: str) -> list[Row]:
-    """The rows of one .jsonl file; raises EnvError, naming the line, for one that lacks a column, and for no rows.
+    """The rows of one .jsonl file; raises EnvError for a line without its columns, and for no rows.
 
     example: a line as it should be.
     """

@@ -33,10 +33,12 @@ Drawn = TypeVar("Drawn")
 
 @dataclass(frozen=True)
 class SplitRule:
-    """Assigns a text to a split by its hash, modulo `parts`: one part is validation, one test, the rest train."""
+    """Assigns a text to a split by its hash, modulo `parts`: one part is validation, one test, the rest train.
+
+    digest: 8 bytes, read as a big-endian number.
+    """
 
     digest: Callable[[bytes], bytes]
-    """8 bytes, read as a big-endian number."""
     parts: int
     validation: int
     test: int | None

@@ -42,10 +42,7 @@ REFUSED = {
     "word_ladder": _VARIES,
 }
 """Datasets that are not opened, and why."""
-_EXAMPLES = {
-    "graph_color": "possible_answer",
-    "rubiks_cube": "example_correct_answer",
-}
+_EXAMPLES = {"graph_color": "possible_answer", "rubiks_cube": "example_correct_answer"}
 """Where a dataset without a single answer keeps an example of one, in its metadata."""
 _MAX_DRAWS = 500
 _SEED = 20_260_703

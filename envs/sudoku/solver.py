@@ -22,8 +22,8 @@ _INTS = "int64[::1]"
 def set_givens(cells: Ints, units: Ints, size: int, work: Ints) -> int:
     """Fill the masks and the list of blanks in `work`; the number of blanks, or -1 if two givens clash.
 
-    units: for each cell the numbers of its row, column and box. work: 3n masks of used digits, n*n blank
-    cells, n*n masks of digits left to try.
+    units: for each cell its row, column and box. work: 3n masks of used digits, n*n blank cells, n*n masks of digits
+    left to try.
     """
     for unit in range(3 * size):
         work[unit] = 0
