@@ -1,5 +1,6 @@
 """Every environment of the package passes its check, and each way of breaking the contract is found."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,7 +103,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("id", OURS)
-def test_every_environment_passes(id: str) -> None:
+def test_every_environment_passes(id: str):
     found = check(id, FEW, **offline_arguments(id))
     assert found.ok, [finding for finding in found.findings if not finding.ok]
     assert found.figures["demonstrations"] == 3 * FEW and found.figures["habits"]
@@ -118,7 +119,7 @@ TEXTS = st.text(max_size=60) | st.text("0123456789+-*/() =^{}\\frac.,e∧x", max
 @given(
     text=TEXTS, form=st.sampled_from(["{}", "<answer>{}</answer>", "<answer>{}", "\\boxed{{{}}}</answer>"])
 )
-def test_any_text_is_an_action_of_every_environment(id: str, text: str, form: str) -> None:
+def test_any_text_is_an_action_of_every_environment(id: str, text: str, form: str):
     env = envs.make(id, split="test", **offline_arguments(id))
     env.reset(options={"index": len(text)})
     info = env.step(form.format(text))[4]
@@ -126,7 +127,7 @@ def test_any_text_is_an_action_of_every_environment(id: str, text: str, form: st
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_each_breach_is_found_and_named(name: str, tmp_path, monkeypatch) -> None:
+def test_each_breach_is_found_and_named(name: str, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(checking, "SLOWEST", 0.05 if name == "Slow" else checking.SLOWEST)
     changed, title, message = BROKEN[name]
@@ -147,24 +148,25 @@ def test_each_breach_is_found_and_named(name: str, tmp_path, monkeypatch) -> Non
         assert set(wrong) == {title}  # and nothing else is blamed
 
 
-def test_an_environment_without_demonstrations_and_splits_can_be_checked(tmp_path, monkeypatch) -> None:
+def test_an_environment_without_demonstrations_and_splits_can_be_checked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     bare = "del Task.demonstration, Task.habits, Task.__init__\nTask.split = 'train'"
     (tmp_path / "bare.py").write_text(SOUND.format(changed=bare, name="Bare"))
     found = check("./bare.py:check/Bare-v0", 40)
-    told = {finding.name: finding for finding in found.findings}
-    assert found.ok and told["habits"].figure == "none given"
-    assert told["demonstrations"].figure.startswith("none for problem 0 of train")
+    findings = {finding.name: finding for finding in found.findings}
+    assert found.ok and findings["habits"].figure == "none given"
+    assert findings["demonstrations"].figure.startswith("none for problem 0 of train")
 
 
-def test_one_that_cannot_be_opened_is_an_error() -> None:
+def test_one_that_cannot_be_opened_is_an_error():
     with pytest.raises(envs.EnvError, match='No environment "nothing_here"'):
         check("nothing_here")
 
 
-def test_the_tools() -> None:
+def test_indices_are_spread_evenly():
     assert spread(5, 10) == [0, 1, 2, 3, 4] and spread(100, 3) == [0, 49, 99] and spread(1, 7) == [0]
-    import numpy as np
 
+
+def test_junk_is_of_different_kinds():
     kinds = [kind for kind, _ in junk(envs.Problem("p", {}), None, np.random.default_rng(0))]
     assert len(kinds) == len(set(kinds)) and "an answer behind the end" not in kinds

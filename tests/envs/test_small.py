@@ -24,7 +24,7 @@ def correct(env: envs.TextEnv, problem: envs.Problem, answer: str) -> bool:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", TASKS)
-def test_short_prompts_right_demonstrations_and_splits_that_share_nothing(name: str, level: int) -> None:
+def test_short_prompts_right_demonstrations_and_splits_that_share_nothing(name: str, level: int):
     prompts: dict[str, set[str]] = {}
     for split in SPLITS:
         env = envs.make(name, split=split, level=level)
@@ -56,7 +56,7 @@ RELEASED = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_released_problem_never_changes(name: str) -> None:
+def test_a_released_problem_never_changes(name: str):
     found = []
     for split in SPLITS:
         env = envs.make(name.lower(), split=split)
@@ -66,12 +66,12 @@ def test_a_released_problem_never_changes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_each_is_one_file_of_at_most_80_lines(name: str) -> None:
+def test_each_is_one_file_of_at_most_80_lines(name: str):
     lines = Path(inspect.getfile(type(envs.make(name)))).read_text().splitlines()
     assert len(lines) <= 80
 
 
-def test_arithmetic_is_exact_and_its_habit_forgets_the_products() -> None:
+def test_arithmetic_is_exact_and_its_habit_forgets_the_products():
     assert arithmetic.value("7+2*3") == 13 and arithmetic.from_left("7+2*3") == 27
     assert arithmetic.value("1-2*3*4-5") == -28 and arithmetic.from_left("1-2*3*4-5") == -17
     env = envs.make("arithmetic", level=3)
@@ -84,7 +84,7 @@ def test_arithmetic_is_exact_and_its_habit_forgets_the_products() -> None:
         assert not correct(env, problem, f"{truth}.0") and correct(env, problem, f" {truth}\n")
 
 
-def test_sorting_wants_every_number_once() -> None:
+def test_sorting_wants_every_number_once():
     env = envs.make("sorting")
     problem = envs.Problem("", {"numbers": [31, 4, 159, 4]})
     assert correct(env, problem, "4 4 31 159") and correct(env, problem, "4  4\n31 159")
@@ -93,7 +93,7 @@ def test_sorting_wants_every_number_once() -> None:
     assert env.habits(problem) == {"alphabetical": "<answer>159 31 4 4</answer>"}
 
 
-def test_edits_work_in_order_everywhere() -> None:
+def test_edits_work_in_order_everywhere():
     assert edits.edited("cabbac", ["a>b", "-c"], most=-1) == "bbbb"
     assert edits.edited("cabbac", ["a>b", "-c"], most=1) == "bbbac"
     assert edits.edited("abc", ["a>b", "b>c"], most=-1) == "ccc"
@@ -105,7 +105,7 @@ def test_edits_work_in_order_everywhere() -> None:
     )
 
 
-def test_any_proper_coloring_counts_and_no_other() -> None:
+def test_any_proper_coloring_counts_and_no_other():
     env = envs.make("coloring")
     for index in range(5):
         problem = env.problem(index)
@@ -117,7 +117,7 @@ def test_any_proper_coloring_counts_and_no_other() -> None:
         assert not correct(env, problem, "12345") and not correct(env, problem, "1231234")
 
 
-def test_queens_are_the_92_known_boards_with_the_givens_kept() -> None:
+def test_queens_are_the_92_known_boards_with_the_givens_kept():
     brute = [
         "".join(map(str, p))
         for p in permutations(range(1, 9))
@@ -130,7 +130,7 @@ def test_queens_are_the_92_known_boards_with_the_givens_kept() -> None:
     assert not correct(env, problem, "1???????") and not correct(env, problem, "12345678")
 
 
-def test_satisfiability_agrees_with_a_truth_table() -> None:
+def test_satisfiability_agrees_with_a_truth_table():
     env = envs.make("satisfiability")
     assert satisfiability.holds("0010", ["aBc"]) and not satisfiability.holds("0100", ["aBc"])
     for index in range(10):
@@ -145,7 +145,7 @@ def test_satisfiability_agrees_with_a_truth_table() -> None:
 
 @settings(max_examples=60, deadline=2000)
 @given(text=st.text(max_size=80), wrapped=st.booleans(), index=st.integers(0, 255))
-def test_any_text_is_an_action(text: str, wrapped: bool, index: int) -> None:
+def test_any_text_is_an_action(text: str, wrapped: bool, index: int):
     for name in TASKS:
         env = envs.make(name, split="test")
         env.reset(options={"index": index})
