@@ -128,15 +128,14 @@ def test_an_action_that_is_no_string_is_refused(action):
         env.step(action)
 
 
-@pytest.mark.parametrize("index", [-1, 50, 1.0, True, "3", np.float64(2)])
-def test_an_index_outside_the_problems_is_refused(index):
-    with pytest.raises(EnvError, match=r"doubling: no problem .* 0 to 49"):
-        envs.make("doubling").reset(options={"index": index})
-
-
-def test_an_unknown_option_is_refused():
-    with pytest.raises(EnvError, match='no option "indx"'):
-        envs.make("doubling").reset(options={"indx": 3})
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"index": index}, "no problem .* 0 to 49") for index in (-1, 50, 1.0, True, "3", np.float64(2))]
+    + [({"indx": 3}, 'no option "indx"')],
+)
+def test_a_wrong_index_or_option_is_refused(options, message):
+    with pytest.raises(EnvError, match=f"doubling: .*{message}"):
+        envs.make("doubling").reset(options=options)
 
 
 def test_an_exception_in_score_becomes_data_with_its_traceback():
@@ -170,13 +169,6 @@ def test_wrong_reward_weights_are_refused(weights, message):
         envs.make("doubling", reward_weights=weights)
 
 
-@pytest.mark.parametrize("weight", [float("nan"), "1", None, True])
-def test_a_class_with_a_weight_that_is_no_number_is_refused(weight):
-    cls = type("Weighty", (Returning,), {"reward_weights": {"correct": 1.0, "short": weight}})
-    with pytest.raises(EnvError, match=r"test/Weighty-v0: the weight of short is .* finite number"):
-        envs.register("test/Weighty-v0", cls)
-
-
 @pytest.mark.parametrize("value", [Problem(17, {}), {"prompt": "?"}])
 def test_a_problem_that_is_none_is_refused(value):
     cls = type("Promptless", (Doubling,), {"problem": lambda self, index: value})
@@ -196,14 +188,26 @@ def test_chats_are_prompts_too():
     check_env(env, skip_render_check=True)
 
 
-def test_what_an_author_left_out_is_named():
+def test_demonstrations_and_habits_are_optional():
     with pytest.raises(EnvError, match="doubling has no demonstrations"):
         envs.make("doubling").demonstration(Problem("", {}))
     assert envs.make("doubling").habits(Problem("", {})) == {}
-    with pytest.raises(EnvError, match="lacks score"):
-        envs.register("test/Silent-v0", type("Silent", (Doubling,), {"score": TextEnv.score}))
-    with pytest.raises(EnvError, match='"correct" is required'):
-        envs.register("test/Unpaid-v0", type("Unpaid", (Doubling,), {"reward_weights": {"short": 1.0}}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"score": TextEnv.score}, "lacks score"),
+        ({"reward_weights": {"short": 1.0}}, '"correct" is required'),
+        *(
+            ({"reward_weights": {"correct": 1.0, "short": weight}}, "the weight of short is .* finite number")
+            for weight in (float("nan"), "1", None, True)
+        ),
+    ],
+)
+def test_a_class_that_lacks_something_is_not_registered(changes, message):
+    with pytest.raises(EnvError, match=f"test/Lacking-v0: .*{message}"):
+        envs.register("test/Lacking-v0", type("Lacking", (Doubling,), changes))
 
 
 def test_environments_survive_pickling():

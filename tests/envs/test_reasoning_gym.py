@@ -13,6 +13,7 @@ import envs
 from envs.checking import check
 from envs.errors import EnvError
 from envs.reasoning_gym import env as adapter
+from envs.splits import SPLITS
 
 needed = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason=f"needs {adapter.INSTALL}")
 
@@ -71,12 +72,8 @@ def test_names_arguments_and_splits():
     assert env.problem(0).prompt.endswith("Put the final answer inside <answer> and </answer>.")
     assert len(env) == 256 and len(make("leg_counting", size=70)) == 70
     assert make("leg_counting", seed=1).problem(0).prompt != make("leg_counting").problem(0).prompt
-    texts = {
-        split: {make("coin_flip", split=split, size=300).problem(i).prompt for i in range(250)}
-        for split in ("train", "validation", "test")
-    }
-    assert not texts["train"] & texts["validation"] and not texts["train"] & texts["test"]
-    assert not texts["validation"] & texts["test"] and min(map(len, texts.values())) > 5
+    texts = [{make("coin_flip", split=s, size=300).problem(i).prompt for i in range(250)} for s in SPLITS]
+    assert len(set().union(*texts)) == sum(map(len, texts)) and min(map(len, texts)) > 5
     for name, message in {
         "leg_countin": 'has no dataset "leg_countin". Did you mean "leg_counting"',
         "codeio": "reasoning_gym:codeio is refused: it runs programs",
