@@ -24,7 +24,8 @@ def _check_verifiers() -> None:
 
 _check_verifiers()
 
-from envs import reasoning_gym, small  # noqa: E402
+from importlib import import_module  # noqa: E402
+
 from envs.answers import judge, read_answer  # noqa: E402
 from envs.checking import check  # noqa: E402
 from envs.core import Problem, Prompt, Score, Scores, TextEnv  # noqa: E402
@@ -32,18 +33,30 @@ from envs.countdown import Countdown  # noqa: E402
 from envs.errors import EnvError  # noqa: E402
 from envs.gsm8k import GSM8K  # noqa: E402
 from envs.math500 import MATH500  # noqa: E402
+from envs.reasoning_gym import class_of  # noqa: E402
 from envs.registry import make, make_vec, register, register_family, resolve  # noqa: E402
 from envs.splits import draw_for, split_of  # noqa: E402
 from envs.sudoku import Sudoku  # noqa: E402
 from envs.vector import TextVectorEnv  # noqa: E402
 
-register("spg/Countdown-v0", Countdown)
-register("spg/GSM8K-v0", GSM8K)
-register("spg/MATH500-v0", MATH500)
-register("spg/Sudoku-v0", Sudoku)
-register_family("reasoning_gym", reasoning_gym.class_of)
-for _name, _cls in small.TASKS.items():
-    register(f"spg/{_name}-v0", _cls)
+ENVIRONMENTS = {
+    "spg/Countdown-v0": "envs.countdown:Countdown",
+    "spg/GSM8K-v0": "envs.gsm8k:GSM8K",
+    "spg/MATH500-v0": "envs.math500:MATH500",
+    "spg/Sudoku-v0": "envs.sudoku:Sudoku",
+    "spg/Arithmetic-v0": "envs.small.arithmetic:Arithmetic",
+    "spg/Sorting-v0": "envs.small.sorting:Sorting",
+    "spg/Edits-v0": "envs.small.edits:Edits",
+    "spg/Coloring-v0": "envs.small.coloring:Coloring",
+    "spg/Queens-v0": "envs.small.queens:Queens",
+    "spg/Satisfiability-v0": "envs.small.satisfiability:Satisfiability",
+}
+"""{Gymnasium id: where its class is}: a new environment of this package is its file and a line here."""
+
+for _id, _place in ENVIRONMENTS.items():
+    _module, _, _class = _place.partition(":")
+    register(_id, getattr(import_module(_module), _class))
+register_family("reasoning_gym", class_of)
 
 __all__ = [
     "GSM8K",

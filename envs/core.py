@@ -391,13 +391,11 @@ def _length(values: Any) -> int | None:
 
 
 def _check_names(env: TextEnv, index: int, rewards: Mapping[str, Any]) -> None:
-    missing = [name for name in env.reward_weights if name not in rewards]
-    unknown = [name for name in rewards if name not in env.reward_weights]
-    if missing or unknown:
-        parts = [f"misses {', '.join(map(repr, missing))}"] if missing else []
-        parts += [f"has the unknown {', '.join(map(repr, unknown))}"] if unknown else []
+    wrong = [f"misses {name!r}" for name in env.reward_weights if name not in rewards]
+    wrong += [f"has the unknown {name!r}" for name in rewards if name not in env.reward_weights]
+    if wrong:
         names = ", ".join(env.reward_weights)
-        raise _broken(env, index, f"the score {' and '.join(parts)}; its components must be {names}.")
+        raise _broken(env, index, f"the score {' and '.join(wrong)}; its components must be {names}.")
 
 
 def _check_texts(

@@ -99,20 +99,13 @@ def load_rows(
     columns: Sequence[str],
     revision: str | None = None,
 ) -> tuple[list[Row], str | None]:
-    """All rows of one split, in their order, and the hub's commit they are of (None for a path).
+    """All rows of the "train" or "test" split, in their order, and the hub's commit they are of (None for a path).
 
-    Args:
-        task: the environment's name, with which every message begins.
-        source: "hub"; or a folder, with the files as on the hub (`main/train-00000-of-00001.parquet`, ...) or
-            as train/test.jsonl, .jsonl.gz or .parquet; or one such file, which is the test split.
-        split: "train" or "test".
-        hub: where the split lies on the hub; its configuration also names a subfolder of a downloaded copy.
-        columns: the columns that every row must have.
-        revision: branch, tag or commit on the hub; None = its main branch.
-
-    Raises:
-        EnvError: the set cannot be had (with what would work), its rows are not as many as published, a line
-            is no JSON object, a column is missing. Values are not looked at.
+    source: "hub"; or a folder, with the files as on the hub (`main/train-00000-of-00001.parquet`, ...) or as
+    train/test.jsonl, .jsonl.gz or .parquet; or one such file, which is the test split. hub: its configuration also
+    names a subfolder of a downloaded copy. columns: what every row must have; values are not looked at. revision:
+    branch, tag or commit on the hub. Raises EnvError for a set that cannot be had (with what would work), that has
+    another number of rows than published, or a row without its columns.
     """
     if source == "hub":
         return _from_hub(task, hub, columns, revision)
@@ -200,10 +193,7 @@ def _from_hub(
             f"{task}: {name} has {len(table):,} rows, but the published set has {hub.num_rows:,}. Pass a commit that "
             "has them (--env-args revision=COMMIT)."
         )
-    if missing := [column for column in columns if column not in table.column_names]:
-        raise EnvError(
-            f"{task}: {name} has the columns {', '.join(table.column_names)}, but lacks {', '.join(missing)}."
-        )
+    _check_columns(task, name, table.column_names, columns)
     rows = [Row(f"{name}, row {i}", values) for i, values in enumerate(table, 1)]
     commit = builder.hash if re.fullmatch("[0-9a-f]{40}", str(builder.hash)) else revision
     return rows, commit
@@ -212,32 +202,28 @@ def _from_hub(
 def _split_files(task: str, folder: Path, split: str, hub: HubDataset) -> list[Path]:
     """The one file of a split, or its numbered parts as the hub writes them."""
     places = [folder, *(folder / name for name in (hub.config, "data") if name)]
-    found = [place / f"{split}{ending}" for place in places for ending in FORMATS]
-    choices = [[file] for file in found if file.is_file()]
+    files = (place / f"{split}{ending}" for place in places for ending in FORMATS)
+    choices = [[file] for file in files if file.is_file()]
     choices += [parts for place in places if (parts := sorted(place.glob(f"{split}-*-of-*.parquet")))]
     if not choices:
-        held = ", ".join(sorted(file.name for file in folder.iterdir())[:8]) or "nothing"
+        names = ", ".join(sorted(file.name for file in folder.iterdir())[:8]) or "nothing"
         raise EnvError(
             f"{task}: source={folder} has no {split} split; it needs {split}.jsonl, {split}.jsonl.gz or "
-            f"{split}.parquet, or a folder as on the hub. It holds {held}."
+            f"{split}.parquet, or a folder as on the hub. It holds {names}."
         )
     if len(choices) > 1:
         raise EnvError(
             f"{task}: source={folder} has several {split} splits, {choices[0][0]} and {choices[1][0]}; leave one, "
             "or name the file itself."
         )
-    _check_parts(task, choices[0])
-    return choices[0]
-
-
-def _check_parts(task: str, parts: list[Path]) -> None:
-    """Raises EnvError if a numbered part is missing, as after a download that was broken off."""
+    parts = choices[0]
     whole = re.fullmatch(r".*-\d+-of-(\d+)\.parquet", parts[0].name)
-    if whole is not None and len(parts) != int(whole[1]):
+    if whole is not None and len(parts) != int(whole[1]):  # as after a download that was broken off
         raise EnvError(
             f"{task}: {parts[0].parent} holds {len(parts)} of the {int(whole[1])} parts of {parts[0].name}; "
             "download the set again."
         )
+    return parts
 
 
 def _read(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -277,9 +263,13 @@ def _parquet(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
         table = pyarrow.parquet.read_table(file)
     except pyarrow.ArrowInvalid as error:
         raise EnvError(f"{task}: {file} is no parquet file ({error}).") from error
-    if missing := [column for column in columns if column not in table.column_names]:
-        raise EnvError(
-            f"{task}: {file} has the columns {', '.join(table.column_names)}, but lacks {', '.join(missing)}."
-        )
+    _check_columns(task, str(file), table.column_names, columns)
     for number, values in enumerate(table.to_pylist(), 1):
         yield Row(f"{file.name}, row {number}", values)
+
+
+def _check_columns(task: str, where: str, present: Sequence[str], columns: Sequence[str]) -> None:
+    if missing := [column for column in columns if column not in present]:
+        raise EnvError(
+            f"{task}: {where} has the columns {', '.join(present)}, but lacks {', '.join(missing)}."
+        )

@@ -1,4 +1,4 @@
-"""`reasoning_gym:NAME`: the datasets of the reasoning-gym package (an optional extra) as environments.
+"""One environment class for each dataset of reasoning-gym.
 
 Its scorers were read in version 0.1.25, and that version is what is opened: some run a model's answer as code, some
 can be made to run for hours. The former never see an answer here; the others work in a process that is killed.
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.answers import judge, read_answer
+from envs.answers import only_answer, read_answer
 from envs.core import Problem, Score, TextEnv
 from envs.errors import EnvError, check_choice
 from envs.splits import SPLITS, split_of
@@ -47,13 +47,13 @@ _EXAMPLES = {
     "rubiks_cube": "example_correct_answer",
 }
 """Where a dataset without a single answer keeps an example of one, in its metadata."""
-_DRAWS = 500
-_DOMAIN = 20_260_703
-_LONGEST = 20_000
+_MAX_DRAWS = 500
+_SEED = 20_260_703
+_MAX_LENGTH = 20_000
 """Characters of an answer; a longer one is malformed."""
 
 
-def _is_text(answer: str, entry: Mapping[str, Any]) -> float:
+def _equals(answer: str, entry: Mapping[str, Any]) -> float:
     return float(answer == entry["answer"].strip())
 
 
@@ -61,22 +61,22 @@ def _is_listed(answer: str, entry: Mapping[str, Any]) -> float:
     return float(answer in entry["metadata"]["valid_answers"])
 
 
-def _reaches(answer: str, entry: Mapping[str, Any]) -> float:
+def _reaches_target(answer: str, entry: Mapping[str, Any]) -> float:
     from verifiers import verify
 
-    held = entry["metadata"]
-    wrapped = f"<answer>{answer}</answer>"
-    return verify("countdown", wrapped, numbers=held["numbers"], target=held.get("target", 24)).score
+    metadata = entry["metadata"]
+    target = metadata.get("target", 24)
+    return verify("countdown", f"<answer>{answer}</answer>", numbers=metadata["numbers"], target=target).score
 
 
 OWN: dict[str, Callable[[str, Mapping[str, Any]], float]] = {
-    "string_insertion": _is_text,
-    "spiral_matrix": _is_text,
-    "binary_matrix": _is_text,
-    "game_of_life_halting": _is_text,
+    "string_insertion": _equals,
+    "spiral_matrix": _equals,
+    "binary_matrix": _equals,
+    "game_of_life_halting": _equals,
     "n_queens": _is_listed,
-    "countdown": _reaches,
-    "puzzle24": _reaches,
+    "countdown": _reaches_target,
+    "puzzle24": _reaches_target,
 }
 """Datasets whose own scorer would run the answer as code, and the check that takes its place; the scorer of
 game_of_life_halting accepts any text at all."""
@@ -118,17 +118,16 @@ class ReasoningGym(TextEnv):
 
     def problem(self, index: int) -> Problem:
         """An item whose question hashes to this split, drawn at random with the index as the seed."""
-        rng = np.random.default_rng([_DOMAIN, index])
-        for _ in range(_DRAWS):
+        rng = np.random.default_rng([_SEED, index])
+        for _ in range(_MAX_DRAWS):
             entry = self._item(int(rng.integers(self.size)))
             question, answer = entry["question"], entry["answer"]
             if split_of(question) == self.split:
-                return Problem(
-                    question + ASK, {"question": question, "answer": answer}, metadata={"entry": entry}
-                )
+                reference = {"question": question, "answer": answer}
+                return Problem(question + ASK, reference, metadata={"entry": entry})
         raise EnvError(
-            f"{self.spec_name}: of {_DRAWS} questions none belongs to {self.split}, too few differ. Give it a larger "
-            "size, or settings with more variety."
+            f"{self.spec_name}: of {_MAX_DRAWS} questions none belongs to {self.split}, too few differ. Give it a "
+            "larger size, or settings with more variety."
         )
 
     def score(self, problem: Problem, completion: str) -> Score:
@@ -136,13 +135,15 @@ class ReasoningGym(TextEnv):
 
         Reasons beside "ok" and "wrong": "no_answer", "malformed" (too long, or their scorer raised), "timeout".
         """
-        entry, answer = problem.metadata["entry"], read_answer(completion)
-        if answer is None or len(answer) > _LONGEST:
-            value, reason = 0.0, "no_answer" if answer is None else "malformed"
+        answer, value = read_answer(completion), 0.0
+        if answer is None:
+            reason = "no_answer"
+        elif len(answer) > _MAX_LENGTH:
+            reason = "malformed"
         else:
-            value, reason = self._value(answer, entry)
-        form = judge(completion, lambda _: value >= 1).rewards
-        return Score({**form, "correct": float(value >= 1), "score": value}, reason, answer)
+            value, reason = self._value(answer, problem.metadata["entry"])
+        form = float(only_answer(completion) is not None)
+        return Score({"correct": float(value >= 1), "format": form, "score": value}, reason, answer)
 
     def demonstration(self, problem: Problem) -> str:
         """The dataset's answer, or its example of one."""
@@ -156,19 +157,19 @@ class ReasoningGym(TextEnv):
 
     def _item(self, index: int) -> dict[str, Any]:
         if index not in self._made:
-            state = np.random.get_state()
-            with contextlib.redirect_stdout(
-                io.StringIO()
-            ):  # some print dots, some seed numpy's global generator
+            state = np.random.get_state()  # some seed numpy's global generator, some print dots
+            with contextlib.redirect_stdout(io.StringIO()):
                 self._made[index] = self._items[index]
             np.random.set_state(state)
         return self._made[index]
 
     def _value(self, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
+        """(score from 0 to 1, reason)."""
+        reason = ""
         if self.dataset in OWN:
-            value, reason = OWN[self.dataset](answer, entry), ""
+            value = OWN[self.dataset](answer, entry)
         elif _compares_text(self._items):
-            value, reason = self._items.score_answer(answer, {"answer": entry["answer"].strip()}), ""
+            value = self._items.score_answer(answer, {"answer": entry["answer"].strip()})
         else:
             settings = {name: value for name, value in self.settings.items() if name != "size"}
             job = {"dataset": self.dataset, "settings": settings, "answer": answer}
@@ -239,4 +240,4 @@ def _workers() -> Any:
     from verifiers.workers import Workers
 
     # Processor time stops a scorer; the clock is generous, because the first job opens the dataset on a busy machine.
-    return Workers("envs.reasoning_gym_worker", size=1, soft=2.5, hard=30.0)
+    return Workers("envs.reasoning_gym.worker", size=1, soft=2.5, hard=30.0)
