@@ -94,14 +94,14 @@ def test_plain_prompts_are_short_and_the_paper_prompt_asks_for_tags():
 
 
 def test_fixed_sets_leave_out_what_is_excluded(monkeypatch):
-    first = [key(*problem) for problem in fixed_set("validation", 1)]
-    others = fixed_set("validation", 1, frozenset(first[:20]))
+    first = [key(*problem) for problem in fixed_set(1, "validation")]
+    others = fixed_set(1, "validation", frozenset(first[:20]))
     assert len(others) == 256 and not {key(*problem) for problem in others} & set(first[:20])
     monkeypatch.setattr(generator, "_MAX_DRAWS", 2_000)
     with pytest.raises(
         EnvError, match="found no further problem of validation outside the 256 that are taken"
     ):
-        fixed_set.__wrapped__("validation", 1, frozenset(first))
+        fixed_set.__wrapped__(1, "validation", frozenset(first))
 
 
 def test_source_replaces_the_test_and_is_kept_out_of_train_and_validation(tmp_path):

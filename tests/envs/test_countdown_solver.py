@@ -79,7 +79,7 @@ def test_the_solver_passes_through_fractions(numbers, target):
 def test_plain_and_compiled_say_the_same(monkeypatch):
     kernel = compiled()
     assert kernel is not None
-    problems = [train_problem(i, level) for level in (2, 3, 4, 5) for i in range(25)]
+    problems = [train_problem(level, i) for level in (2, 3, 4, 5) for i in range(25)]
     problems += [((1, 1, 1, 1), 100), ((2, 3, 5), 97), ((7, 7, 7, 7), 4)]
     for numbers, target in problems:
         plain = solver._run(solver.search, numbers, target, 3_000)
