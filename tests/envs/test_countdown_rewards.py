@@ -56,17 +56,35 @@ def test_numbers_given_twice_may_be_used_twice():
 @pytest.mark.parametrize(
     ("paid", "completions"),
     [
-        (0, ["12+7+5", "<answer>12+7+5", "</answer>12+7+5<answer>", "<|endoftext|><answer>12+7+5</answer>"]),
-        (1, [f"so <answer>{text}</answer>" for text in ("12+7+5", " 12 + 7 + 5\n", "12\u2003+7+5")]),
-        (0.1, [f"<answer>{text}</answer>" for text in ("", "24", "12-7+5", "12+7", "nothing", "9**9**9")]),
-        (0.1, [f"<answer>{text}</answer>" for text in ("12**1+7+5", "$12+7+5$", "the answer is 12+7+5")]),
-        (0.1, [f"<answer>{text}</answer>" for text in ("24=12+7+5", "12+7+5 = 24", "12+7+5\N{MINUS SIGN}0")]),
+        (
+            0,
+            [
+                "38-30+15",
+                "<answer>38-30+15",
+                "</answer>38-30+15<answer>",
+                "<|eot_id|><answer>38-30+15</answer>",
+            ],
+        ),
+        (1, [f"so <answer>{text}</answer>" for text in ("38-30+15", " 38 - 30 + 15\n", "38\u2003-30+15")]),
+        (0.1, [f"<answer>{text}</answer>" for text in ("", "23", "38-30-15", "38-30", "nothing", "9**9**9")]),
+        (
+            0.1,
+            [f"<answer>{text}</answer>" for text in ("38**1-30+15", "the answer is 38-30+15", "$38-30+15$")],
+        ),
+        (
+            0.1,
+            [
+                f"<answer>{text}</answer>"
+                for text in ("23=38-30+15", "38-30+15 = 23", "38\N{MINUS SIGN}30+15")
+            ],
+        ),
     ],
 )
 def test_the_papers_reward_reads_plain_expressions_only(paid, completions):
     env = envs.make("countdown", reward_preset="paper")
     assert env.reward_weights == {"correct": 0, "format": 0, "numbers_used": 0, "paper": 1}
-    scores = env.score_batch([PROBLEM] * len(completions), completions)
+    problem = Problem("", {"numbers": [38, 30, 15], "target": 23})
+    scores = env.score_batch([problem] * len(completions), completions)
     assert scores.rewards["paper"].tolist() == [paid] * len(completions)
     assert "paper" not in rewards(completions[0])
 

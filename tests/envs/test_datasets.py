@@ -1,4 +1,4 @@
-"""Rows of published sets: from a folder laid out as on the hub, from plain files, and what is said where none is."""
+"""Rows of published sets: from a folder laid out as on the hub, from plain files, and the errors where none is."""
 
 import gzip
 import json
@@ -26,7 +26,7 @@ configs:
 """
 
 
-def write(file: Path, rows: list[dict]) -> None:
+def write(file: Path, rows: list[dict]):
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".parquet":
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
@@ -54,14 +54,14 @@ def load(source: object, split: str = "train", **changes) -> tuple[list[Row], st
     return load_rows("gsm8k", str(source), split, hub=hub, columns=COLUMNS)
 
 
-def test_the_hub_function_reads_the_hubs_layout(repo: Path) -> None:
+def test_the_hub_function_reads_the_hubs_layout(repo: Path):
     rows, commit = load("hub", repo=str(repo))
     assert [row.values for row in rows] == ROWS and commit is None
     assert rows[2].where.endswith("gsm8k (main, train), row 3")
     assert len(load("hub", "test", repo=str(repo), num_rows=2)[0]) == 2
 
 
-def test_the_hubs_commit_is_told(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hubs_commit_is_returned(repo: Path, monkeypatch: pytest.MonkeyPatch):
     import datasets
 
     real, asked = datasets.load_dataset_builder, {}
@@ -74,23 +74,23 @@ def test_the_hubs_commit_is_told(repo: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)
     hub = HubDataset("openai/gsm8k", "main", "train", 5)
-    found = load_rows("gsm8k", "hub", "train", hub=hub, columns=COLUMNS, revision="v1")
-    assert found[1] == "c0ffee00" * 5 and asked == {"revision": "v1"}
+    _, commit = load_rows("gsm8k", "hub", "train", hub=hub, columns=COLUMNS, revision="v1")
+    assert commit == "c0ffee00" * 5 and asked == {"revision": "v1"}
 
 
-def test_another_number_of_rows_is_refused(repo: Path) -> None:
+def test_another_number_of_rows_is_refused(repo: Path):
     with pytest.raises(EnvError, match=r"has 5 rows, but the published set has 7,473.*revision=COMMIT"):
         load("hub", repo=str(repo), num_rows=7473)
 
 
-def test_missing_columns_of_the_hub_are_named(repo: Path) -> None:
+def test_missing_columns_of_the_hub_are_named(repo: Path):
     hub = HubDataset(str(repo), "main", "train", 5)
     with pytest.raises(EnvError, match="has the columns question, answer, but lacks problem"):
         load_rows("math500", "hub", "train", hub=hub, columns=("problem",))
 
 
-def test_without_a_network_the_error_says_what_would_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+def test_without_a_network_the_error_says_what_would_work(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object):
         raise OSError("the network is blocked")
 
     import datasets
@@ -105,16 +105,14 @@ def test_without_a_network_the_error_says_what_would_work(monkeypatch: pytest.Mo
     assert "hf download openai/gsm8k --repo-type dataset --local-dir gsm8k" in text
 
 
-def test_a_folder_of_the_hubs_name_is_not_taken_for_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_of_the_hubs_name_is_not_taken_for_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "openai" / "gsm8k").mkdir(parents=True)
     with pytest.raises(EnvError, match="the folder openai/gsm8k lies here"):
         load("hub")
 
 
-def test_a_downloaded_copy_is_a_path(repo: Path) -> None:
+def test_a_downloaded_copy_is_a_path(repo: Path):
     rows, commit = load(repo)
     assert [row.values for row in rows] == ROWS and commit is None
     assert rows[1].where == "train-00000-of-00001.parquet, row 2"
@@ -122,7 +120,7 @@ def test_a_downloaded_copy_is_a_path(repo: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train.jsonl", "train.jsonl.gz", "train.parquet", "data/train.jsonl"])
-def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+def test_every_format_gives_the_same_rows(tmp_path: Path, name: str):
     write(tmp_path / name, ROWS)
     rows, _ = load(tmp_path)
     assert [row.values for row in rows] == ROWS
@@ -130,13 +128,15 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     assert rows[4].where == f"{Path(name).name}, {unit} 5"
 
 
-def test_parts_are_read_in_their_order(tmp_path: Path) -> None:
+def test_parts_are_read_in_their_order_and_must_be_complete(tmp_path: Path):
     write(tmp_path / "data" / "train-00001-of-00002.parquet", ROWS[3:])
+    with pytest.raises(EnvError, match="holds 1 of the 2 parts"):
+        load(tmp_path)
     write(tmp_path / "data" / "train-00000-of-00002.parquet", ROWS[:3])
     assert [row.values for row in load(tmp_path)[0]] == ROWS
 
 
-def test_one_file_is_the_test_split(tmp_path: Path) -> None:
+def test_one_file_is_the_test_split(tmp_path: Path):
     file = tmp_path / "mine.jsonl"
     write(file, ROWS[:3])
     assert len(load(file, "test")[0]) == 3
@@ -144,7 +144,7 @@ def test_one_file_is_the_test_split(tmp_path: Path) -> None:
         load(file, "train")
 
 
-def test_two_files_of_a_split_are_a_question(tmp_path: Path) -> None:
+def test_two_files_of_a_split_are_a_question(tmp_path: Path):
     write(tmp_path / "train.jsonl", ROWS)
     write(tmp_path / "train.parquet", ROWS)
     with pytest.raises(EnvError, match=r"several train splits, .*train.jsonl and .*train.parquet"):
@@ -165,19 +165,19 @@ def test_two_files_of_a_split_are_a_question(tmp_path: Path) -> None:
         ("train.csv", b"question,answer", r"has no train split; it needs train.jsonl.* It holds train.csv"),
     ],
 )
-def test_a_bad_file_is_named(tmp_path: Path, name: str, text: bytes, message: str) -> None:
+def test_a_bad_file_is_named(tmp_path: Path, name: str, text: bytes, message: str):
     (tmp_path / name).write_bytes(text)
     with pytest.raises(EnvError, match=message):
         load(tmp_path)
 
 
-def test_a_parquet_file_without_a_column_is_named(tmp_path: Path) -> None:
+def test_a_parquet_file_without_a_column_is_named(tmp_path: Path):
     write(tmp_path / "train.parquet", [{"question": "a"}])
     with pytest.raises(EnvError, match="has the columns question, but lacks answer"):
         load(tmp_path)
 
 
-def test_a_wrong_path_and_a_wrong_ending_are_named(tmp_path: Path) -> None:
+def test_a_wrong_path_and_a_wrong_ending_are_named(tmp_path: Path):
     with pytest.raises(EnvError, match=r"source=nowhere is no file or folder here.*source=generated"):
         load("nowhere")
     (tmp_path / "mine.csv").write_text("question,answer")

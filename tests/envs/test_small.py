@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs.answers import judge, read_answer
 from envs.errors import EnvError
 from envs.small import arithmetic, coloring, edits, queens, satisfiability
-from envs.splits import SPLITS, draw_for, split_of
+from envs.splits import SPLITS
 
 TASKS = sorted(place.partition(":")[2] for place in envs.ENVIRONMENTS.values() if "small" in place)
 LEVELS = (1, 2, 3)
@@ -152,74 +151,3 @@ def test_any_text_is_an_action(text: str, wrapped: bool, index: int) -> None:
         env.reset(options={"index": index})
         info = env.step(f"<answer>{text}</answer>" if wrapped else text)[4]
         assert info["reason"] in ("ok", "wrong", "no_answer") and "traceback" not in info
-
-
-# what authors build on
-
-
-@pytest.mark.parametrize(
-    ("completion", "answer", "whole"),
-    [
-        ("<answer> 4 </answer>", "4", 1),
-        ("<answer>1</answer><answer>2</answer>", "2", 0),
-        ("<answer>1</answer> so </answer>", "1", 0),
-        ("<answer>1<answer>2</answer>", "2", 0),
-        ("<answer>1</answer><answer>2", "1", 0),
-        ("<answer>1", None, 0),
-        ("1</answer>", None, 0),
-        ("</answer><answer>", None, 0),
-        ("", None, 0),
-        ("<answer></answer>", "", 1),
-        ("<answer>1</answer><|eot_id|><answer>2</answer>", "1", 1),
-        ("<|endoftext|><answer>2</answer>", None, 0),
-    ],
-)
-def test_the_answer_is_the_last_closed_block_before_the_end(completion, answer, whole) -> None:
-    from verifiers import verify
-
-    assert read_answer(completion) == answer
-    score = judge(completion, lambda text: True)
-    assert score.rewards == {"correct": float(answer is not None), "format": float(whole)}
-    assert score.reason == ("no_answer" if answer is None else "ok") and score.extracted == answer
-    if answer:  # the verifiers read the same block
-        assert verify("gsm8k", completion, answer=answer, mode="lenient").extracted == answer
-
-
-def test_a_huge_answer_is_malformed_and_not_shown_to_the_author() -> None:
-    score = judge(f"<answer>{'1' * 65_537}</answer>", lambda text: pytest.fail("it was asked"))
-    assert score.reason == "malformed" and score.rewards["correct"] == 0
-
-
-def test_problems_are_drawn_for_their_split_only() -> None:
-    made = {
-        split: {draw_for(split, i, lambda rng: int(rng.integers(3000))) for i in range(2000)}
-        for split in SPLITS
-    }
-    assert all(split_of(value) == split for split, values in made.items() for value in values)
-    shares = [sum(split_of(i) == split for i in range(10_000)) / 10_000 for split in SPLITS]
-    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
-    assert [split_of(i) for i in range(12)] == PINNED
-    assert split_of([1, "a"]) == split_of((1, "a")) and split_of({"a": 1, "b": 2}) == split_of(
-        {"b": 2, "a": 1}
-    )
-    with pytest.raises(EnvError, match=r'split="tset" is unknown\. Did you mean "test"'):
-        draw_for("tset", 0, lambda rng: 1)
-    lost = next(split for split in SPLITS if split != split_of(1))
-    with pytest.raises(EnvError, match=f"Of 2000 problems drawn for {lost} 5 none belongs to {lost}, e.g. 1"):
-        draw_for(lost, 5, lambda rng: 1)
-
-
-PINNED = [
-    "test",
-    "train",
-    "train",
-    "train",
-    "train",
-    "train",
-    "train",
-    "train",
-    "validation",
-    "train",
-    "train",
-    "validation",
-]  # the division of a released task never changes

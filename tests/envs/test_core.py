@@ -1,4 +1,4 @@
-"""The environment contract: one episode is reset, one step, and every misuse says what to do."""
+"""The environment contract: one episode is reset, one step; misuse and invalid scores are named."""
 
 import json
 import pickle
@@ -12,11 +12,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import envs
-from envs import EnvError, Problem, TextEnv
+from envs import EnvError, Problem, Score, Scores, TextEnv
 
 
 class Doubling(TextEnv):
-    """A class as a stranger writes it: no super().__init__(), no split, no render_mode."""
+    """A class as an author outside writes it: no super().__init__(), no split, no render_mode."""
 
     reward_weights = {"correct": 1.0, "short": 0.5}  # noqa: RUF012
 
@@ -35,7 +35,37 @@ class Doubling(TextEnv):
         return {"correct": completion == str(problem.reference["answer"]), "short": 1 / (1 + len(completion))}
 
 
-envs.register("test/Doubling-v0", Doubling)
+class Returning(Doubling):
+    """Returns a given value from `score`."""
+
+    value: object = None
+
+    def score(self, problem: Problem, completion: str) -> object:
+        return self.value
+
+
+class Batching(Doubling):
+    """Returns a given value from `score_batch`, or raises it."""
+
+    value: object = None
+    score = TextEnv.score
+
+    def score_batch(self, problems, completions) -> object:
+        if isinstance(self.value, Exception):
+            raise self.value
+        return self.value
+
+
+class Torn(Doubling):
+    """Some of its problems are not there."""
+
+    def problem(self, index: int) -> Problem:
+        rows = {"row 0": 0}
+        return Problem(str(rows[f"row {index}"]), {"answer": 0})
+
+
+for _cls in (Doubling, Returning, Batching, Torn):
+    envs.register(f"test/{_cls.__name__}-v0", _cls)
 
 
 def test_an_episode_is_a_prompt_a_completion_and_a_reward_with_reasons():
@@ -54,12 +84,11 @@ def test_an_episode_is_a_prompt_a_completion_and_a_reward_with_reasons():
     ("name", "arguments"),
     [("envs:spg/Sudoku-v0", {}), ("envs:spg/Sudoku-v0", {"size": 9}), ("test/Doubling-v0", {})],
 )
-@pytest.mark.parametrize("direct", [True, False])
-def test_gymnasium_checks_pass_without_a_warning(name, arguments, direct):
+def test_gymnasium_checks_pass_without_a_warning(name, arguments):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        shown = gymnasium.make(name, render_mode="ansi", **arguments).unwrapped
-        check_env(envs.make(name, **arguments) if direct else shown)
+        check_env(envs.make(name, **arguments))
+        check_env(gymnasium.make(name, render_mode="ansi", **arguments).unwrapped)
         passive = gymnasium.make(name, render_mode="ansi", **arguments)  # Gymnasium's own checker stays on
         passive.reset(seed=3)
         passive.step("x")
@@ -75,10 +104,12 @@ def test_reset_draws_the_problem_from_the_seed():
 
 def test_step_before_reset_and_a_second_step_are_refused():
     env = envs.make("doubling")
-    with pytest.raises(EnvError, match=r"doubling: step\(\) before reset\(\)"):
-        env.step("1")
-    with pytest.raises(EnvError, match=r"doubling: step\(\) before reset\(\)"):  # ours, not Gymnasium's
-        gymnasium.make("test/Doubling-v0", disable_env_checker=True).step("1")
+    for unused in (
+        env,
+        gymnasium.make("test/Doubling-v0", disable_env_checker=True),
+    ):  # ours, not Gymnasium's
+        with pytest.raises(EnvError, match=r"doubling: step\(\) before reset\(\)"):
+            unused.step("1")
     env.reset(options={"index": 7})
     env.step("1")
     with pytest.raises(EnvError, match=r"second step\(\) on problem 7"):
@@ -139,14 +170,18 @@ def test_wrong_reward_weights_are_refused(weights, message):
         envs.make("doubling", reward_weights=weights)
 
 
-def test_a_problem_that_is_none_is_refused():
-    class Promptless(Doubling):
-        def problem(self, index: int) -> Problem:
-            return Problem(17, {}) if index else {"prompt": "?"}
+@pytest.mark.parametrize("weight", [float("nan"), "1", None, True])
+def test_a_class_with_a_weight_that_is_no_number_is_refused(weight):
+    cls = type("Weighty", (Returning,), {"reward_weights": {"correct": 1.0, "short": weight}})
+    with pytest.raises(EnvError, match=r"test/Weighty-v0: the weight of short is .* finite number"):
+        envs.register("test/Weighty-v0", cls)
 
-    for index in (0, 1):
-        with pytest.raises(EnvError, match=f"Promptless, problem {index}: problem\\(\\) returned"):
-            Promptless().reset(options={"index": index})
+
+@pytest.mark.parametrize("value", [Problem(17, {}), {"prompt": "?"}])
+def test_a_problem_that_is_none_is_refused(value):
+    cls = type("Promptless", (Doubling,), {"problem": lambda self, index: value})
+    with pytest.raises(EnvError, match=r"Promptless, problem 1: problem\(\) returned"):
+        cls().reset(options={"index": 1})
 
 
 def test_chats_are_prompts_too():
@@ -172,10 +207,8 @@ def test_what_an_author_left_out_is_named():
 
 
 def test_environments_survive_pickling():
-    for env in (
-        envs.make("sudoku", split="test", reward_weights={"cells": 0.5}),
-        envs.make("doubling", size=9),
-    ):
+    weighted = envs.make("sudoku", split="test", reward_weights={"cells": 0.5})
+    for env in (weighted, envs.make("doubling", size=9), envs.make("doubling", split="train")):
         env.reset(options={"index": 4})
         copy = pickle.loads(pickle.dumps(env))
         assert copy.spec_name == env.spec_name and copy.reward_weights == env.reward_weights
@@ -192,9 +225,8 @@ def test_problems_are_the_same_in_another_process():
     for split in ("train", "validation"):
         env = envs.make("sudoku", split=split)
         here = [env.problem(i).prompt for i in range(20)]
-        there = subprocess.run(
-            [sys.executable, "-c", code, split], capture_output=True, text=True, check=True
-        )
+        line = [sys.executable, "-c", code, split]
+        there = subprocess.run(line, capture_output=True, text=True, check=True)
         assert json.loads(there.stdout)[::-1] == here
 
 
@@ -204,24 +236,81 @@ def test_importing_envs_brings_no_torch():
     assert done.stdout.strip() == "set()"
 
 
-class Torn(Doubling):
-    """Some of its problems are not there."""
-
-    def problem(self, index: int) -> Problem:
-        rows = {"row 0": 0}
-        return Problem(str(rows[f"row {index}"]), {"answer": 0})
-
-
-envs.register("my/Torn-v0", Torn)
-
-
-@pytest.mark.parametrize("split", [None, "train"])
-def test_a_problem_that_raises_is_named_with_its_line(split):
-    env = envs.make("torn", **({"split": split} if split else {}))
-    number = 3 if split is None else int(env.indices[3])
-    wanted = rf"problem {number} of my/Torn-v0: KeyError 'row {number}'"
-    wanted += r"\n.*test_contract.py:\d+, in problem: .*rows\["
+@pytest.mark.parametrize("arguments", [{}, {"split": "train"}])
+def test_a_problem_that_raises_is_named_with_its_line(arguments):
+    env = envs.make("torn", **arguments)
+    number = int(env.indices[3]) if arguments else 3
+    wanted = rf"problem {number} of test/Torn-v0: KeyError 'row {number}'"
+    wanted += r"\n.*test_core.py:\d+, in problem: .*rows\["
     with pytest.raises(EnvError, match=wanted):
         env.reset(options={"index": 3})
     with pytest.raises(EnvError, match=wanted):
         envs.TextVectorEnv(env, 1).reset(options={"index": [3]})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"correct": 1.0}, "misses 'short'"),
+        ({"correct": 1.0, "short": 0.0, "long": 1.0}, "unknown 'long'"),
+        ({"correct": float("nan"), "short": 0.0}, '"correct" is nan; it must be 0 or 1'),
+        ({"correct": 0.5, "short": 0.0}, '"correct" is 0.5; it must be 0 or 1'),
+        ({"correct": 1.0, "short": float("nan")}, '"short" is nan; it must be a finite number'),
+        ({"correct": 1.0, "short": float("inf")}, '"short" is inf'),
+        ({"correct": 1.0, "short": "1"}, "\"short\" is '1'"),
+        ({"correct": 1.0, "short": None}, '"short" is None'),
+        ({"correct": 1.0, "short": 10**400}, '"short" is 1000'),
+        ({"correct": 1.0, "short": [1.0, 2.0]}, r'"short" is \[1.0, 2.0\]'),
+        ({"correct": 1.0, "short": 1j}, '"short" is 1j'),
+        (Score({"correct": 1.0, "short": 0.0}, reason=None), "reason is None; it must be a str"),
+        (Score({"correct": 1.0, "short": 0.0}, extracted=3), "extracted is 3; it must be a str or None"),
+        (None, "score returned None"),
+        (0.5, "score returned 0.5"),
+        (Score(None), "score returned Score"),
+    ],
+)
+def test_a_score_that_breaks_the_contract_names_environment_and_problem(value, message):
+    env = envs.make("returning")
+    env.value = value
+    env.reset(options={"index": 13})
+    with pytest.raises(EnvError, match=f"returning, problem 13: .*{message}"):
+        env.step("x")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "score_batch returned None; it must return envs.Scores"),
+        ({"correct": [1.0], "short": [1.0]}, r"score_batch returned .*; it must return envs.Scores"),
+        (Scores(None, ["ok"], [None]), "must return envs.Scores"),
+        (Scores({"correct": 1.0, "short": [0.0]}, ["ok"], [None]), r"returned {'correct': None} entries"),
+        (Scores({"correct": [1.0], "short": [0.0]}, "o", [None]), r"returned {'reason': None} entries"),
+        (Scores({"correct": [1.0], "short": []}, ["ok"], [None]), r"returned {'short': 0} entries"),
+        (Scores({"correct": [1.0], "short": [np.nan]}, ["ok"], [None]), '"short" is nan'),
+        (Scores({"correct": [1.0], "short": ["1"]}, ["ok"], [None]), "\"short\" is '1'"),
+        (Scores({"correct": [1.0]}, ["ok"], [None]), "misses 'short'"),
+        (Scores({"correct": [1.0], "short": [0.0]}, [3], [None]), "reason is 3; it must be a str"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [{}, {"split": "train"}])
+@pytest.mark.parametrize("vector", [False, True])
+def test_a_batch_that_breaks_the_contract_is_named_in_both_forms(value, message, arguments, vector):
+    env = envs.make("batching", **arguments)
+    getattr(env, "base", env).value = value
+    opened = envs.TextVectorEnv(env, 1) if vector else env
+    opened.reset(options={"index": [13] if vector else 13})
+    with pytest.raises(EnvError, match=f"batching, problem 13: .*{message}"):
+        opened.step(["x"] if vector else "x")
+
+
+@pytest.mark.parametrize("error", [EnvError("mine"), KeyError("gone"), RecursionError("deep")])
+def test_an_exception_of_a_batch_is_counted_in_both_forms(error):
+    env = envs.make("batching")
+    env.value = error
+    env.reset(options={"index": 1})
+    info = env.step("x")[4]
+    assert info["reason"] == "error" and type(error).__name__ in info["traceback"]
+    many = envs.TextVectorEnv(env, 2)
+    many.reset(options={"index": [1, 2]})
+    info = many.step(["x", "y"])[4]
+    assert info["reason"] == ["error"] * 2 and type(error).__name__ in info["traceback"][1]

@@ -1,4 +1,4 @@
-"""Sudoku's marks on a text: quick forms equal slow ones, any string is judged, released scores stay."""
+"""Sudoku's rewards: quick forms equal slow ones, any string is scored, released scores stay."""
 
 import hashlib
 import re
@@ -55,7 +55,7 @@ def slow_paper(completion: str, puzzle: str, solution: str) -> float:
 
 @settings(max_examples=500, deadline=None)
 @given(TEXTS)
-def test_quick_marks_equal_slow_ones(text):
+def test_quick_rewards_equal_slow_ones(text):
     for size in (1, 2, 4, 9):
         assert has_format(text, size) == slow_format(text, size)
     texts = [text, SOLUTION, f"<answer>{text}"]
@@ -175,12 +175,6 @@ def test_released_problems_demonstrations_and_scores_never_change(style, split):
     assert (digest(lines), digest(written), digest(scores)) == RELEASED[style, split]
 
 
-def test_other_released_problems_never_change():
-    for (blanks, split), pinned in RELEASED_BLANKS.items():
-        env = envs.make("sudoku", split=split, blanks=blanks)
-        assert digest([env.problem(i).prompt for i in range(256)]) == pinned
-
-
 RELEASED = {
     ("plain", "train"): ("bf1ca19b7db51bb0", "61f5ef2502514a39", "892cf0f0519aca4c"),
     ("plain", "validation"): ("f120bd5de61e5c57", "659583d025500e17", "0bd26cb405fec2c8"),
@@ -188,15 +182,4 @@ RELEASED = {
     ("paper", "train"): ("89f68badcdd3624b", "b1355e491e4a16dd", "a762af86f6ae7d09"),
     ("paper", "validation"): ("306b12936da7817a", "5ef1c04659bf38bb", "c39bdb78e9cb7ed0"),
     ("paper", "test"): ("c7278e998940903c", "1822779ee2a1df92", "89b859fd2bb60701"),
-}
-RELEASED_BLANKS = {
-    ("4-11", "train"): "501653f8c104372d",
-    ("4-11", "validation"): "7456dae0bbb11eaa",
-    ("4-11", "test"): "b232ad497202a39a",
-    (12, "train"): "a51cbae8af26ed5f",
-    (12, "validation"): "8af7482ea0086860",
-    (12, "test"): "0c9d3582d19a5fa1",
-    (1, "train"): "3f20a5f87be5ae3a",
-    (1, "validation"): "9e7f924181cfbe5a",
-    (1, "test"): "cf11044082f68d6b",
 }
