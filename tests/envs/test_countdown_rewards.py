@@ -53,40 +53,22 @@ def test_numbers_given_twice_may_be_used_twice():
     assert share_used([3, 5], "3.5") == share_used([3, 5], "3,5") == share_used([3], "9" * 9999) == 0
 
 
-@pytest.mark.parametrize(
-    ("paid", "completions"),
-    [
-        (
-            0,
-            [
-                "38-30+15",
-                "<answer>38-30+15",
-                "</answer>38-30+15<answer>",
-                "<|eot_id|><answer>38-30+15</answer>",
-            ],
-        ),
-        (1, [f"so <answer>{text}</answer>" for text in ("38-30+15", " 38 - 30 + 15\n", "38\u2003-30+15")]),
-        (0.1, [f"<answer>{text}</answer>" for text in ("", "23", "38-30-15", "38-30", "nothing", "9**9**9")]),
-        (
-            0.1,
-            [f"<answer>{text}</answer>" for text in ("38**1-30+15", "the answer is 38-30+15", "$38-30+15$")],
-        ),
-        (
-            0.1,
-            [
-                f"<answer>{text}</answer>"
-                for text in ("23=38-30+15", "38-30+15 = 23", "38\N{MINUS SIGN}30+15")
-            ],
-        ),
-    ],
-)
-def test_the_papers_reward_reads_plain_expressions_only(paid, completions):
+def test_the_papers_reward_reads_plain_expressions_only():
     env = envs.make("countdown", reward_preset="paper")
     assert env.reward_weights == {"correct": 0, "format": 0, "numbers_used": 0, "paper": 1}
     problem = Problem("", {"numbers": [38, 30, 15], "target": 23})
-    scores = env.score_batch([problem] * len(completions), completions)
-    assert scores.rewards["paper"].tolist() == [paid] * len(completions)
-    assert "paper" not in rewards(completions[0])
+    right = ("38-30+15", " 38 - 30 + 15\n", "38\u2003-30+15")
+    wrong = ("", "23", "38-30-15", "38-30", "nothing", "9**9**9", "38**1-30+15", "the answer is 38-30+15")
+    not_plain = ("$38-30+15$", "23=38-30+15", "38-30+15 = 23", "38\N{MINUS SIGN}30+15")
+    no_block = ("38-30+15", "<answer>38-30+15", "</answer>38-30+15<answer>")
+    for paid, completions in (
+        (1, [f"so <answer>{text}</answer>" for text in right]),
+        (0.1, [f"<answer>{text}</answer>" for text in wrong + not_plain]),
+        (0, [*no_block, "<|endoftext|><answer>38-30+15</answer>"]),
+    ):
+        scores = env.score_batch([problem] * len(completions), completions)
+        assert scores.rewards["paper"].tolist() == [paid] * len(completions)
+    assert "paper" not in rewards("<answer>12+7+5</answer>")
 
 
 def test_the_vector_form_scores_as_the_single_one_and_in_one_call(monkeypatch):
