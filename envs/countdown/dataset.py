@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from envs.countdown.generator import Numbers, fixed_set
+from envs.countdown.generator import Puzzle, fixed_set
 from envs.countdown.solver import solve
 from envs.datasets import Row, read_jsonl, read_packaged, to_jsonl
 from envs.errors import EnvError
@@ -13,7 +13,7 @@ _EXAMPLE = '{"numbers": [30, 100, 93], "target": 23}'
 
 
 @cache
-def test_problems() -> tuple[tuple[Numbers, int], ...]:
+def test_problems() -> tuple[Puzzle, ...]:
     """The 256 committed (numbers, target) of level 1, in order; raises EnvError if they are not installed."""
     rows = read_packaged("countdown", "countdown/test.jsonl")
     return tuple((tuple(row["numbers"]), row["target"]) for row in rows)
@@ -21,11 +21,11 @@ def test_problems() -> tuple[tuple[Numbers, int], ...]:
 
 def test_file() -> str:
     """The text of the committed test file, made anew; a pure function without arguments."""
-    return to_jsonl({"numbers": list(numbers), "target": target} for numbers, target in fixed_set("test", 1))
+    return to_jsonl({"numbers": list(numbers), "target": target} for numbers, target in fixed_set(1, "test"))
 
 
 @cache
-def read_problems(path: str) -> tuple[tuple[Numbers, int], ...]:
+def read_problems(path: str) -> tuple[Puzzle, ...]:
     """The (numbers, target) of a .jsonl file, one {"numbers": [30, 100, 93], "target": 23} a line.
 
     Empty lines are skipped, other keys ignored. Raises EnvError naming the line if one is no JSON object, has no 2
@@ -35,7 +35,7 @@ def read_problems(path: str) -> tuple[tuple[Numbers, int], ...]:
     return tuple(map(read_row, rows))
 
 
-def read_row(row: Row) -> tuple[Numbers, int]:
+def read_row(row: Row) -> Puzzle:
     """(numbers, target) of one row; raises EnvError, naming its line, for values that make no solvable problem."""
     numbers, target = row.values["numbers"], row.values["target"]
     if not (isinstance(numbers, list) and 2 <= len(numbers) <= MAX_NUMBERS and all(map(_is_value, numbers))):

@@ -6,7 +6,7 @@ import numpy as np
 
 from envs.core import Problem, Scores, TextEnv, check_index
 from envs.countdown.dataset import read_problems, test_problems
-from envs.countdown.generator import LEVELS, Numbers, fixed_set, key, train_problem
+from envs.countdown.generator import LEVELS, Puzzle, fixed_set, key, train_problem
 from envs.countdown.render import render
 from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
@@ -75,13 +75,13 @@ class Countdown(TextEnv):
         # Read for every split: its problems are kept out of the others, and a wrong path is an error at once.
         own_test = () if self.source == "generated" else read_problems(self.source)
         self._excluded = frozenset(key(*problem) for problem in own_test)
-        self._problems: Sequence[tuple[Numbers, int]] | None = None  # None: the training stream
+        self._problems: Sequence[Puzzle] | None = None  # None: the training stream
         if split == "test" and own_test:
             self._problems = own_test
         elif split == "test" and level == 1:
             self._problems = test_problems()
         elif split != "train":
-            self._problems = fixed_set(split, level, self._excluded)
+            self._problems = fixed_set(level, split, self._excluded)
 
     def __len__(self) -> int:
         return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
@@ -89,7 +89,7 @@ class Countdown(TextEnv):
     def problem(self, index: int) -> Problem:
         i = check_index(self, index)
         if self._problems is None:
-            numbers, target = train_problem(i, self.level, self._excluded)
+            numbers, target = train_problem(self.level, i, self._excluded)
         else:
             numbers, target = self._problems[i]
         if self.prompt_style == "plain":

@@ -14,9 +14,8 @@ from envs.errors import EnvError
 from envs.splits import COUNTDOWN as SPLIT_RULE
 from envs.splits import SPLIT_SIZES, STREAMS
 
-Numbers = tuple[int, ...]
-Key = tuple[Numbers, int]
-"""Sorted numbers and target."""
+Puzzle = tuple[tuple[int, ...], int]
+"""Numbers and target."""
 
 
 class Level(NamedTuple):
@@ -44,39 +43,36 @@ _MAX_DRAWS = 200_000
 _SEED = 24_242_424  # keeps these streams apart from those of any other task
 
 
-def key(numbers: Sequence[int], target: int) -> Key:
+def key(numbers: Sequence[int], target: int) -> Puzzle:
     """What makes two problems the same: the numbers in any order, and the target."""
     return tuple(sorted(numbers)), target
 
 
-def split_of(problem: Key) -> str:
-    """The split that owns a problem: eight parts in ten train, one validation, one test."""
+def split_of(problem: Puzzle) -> str:
+    """The split that owns a problem, given as its key: eight parts in ten train, one validation, one test."""
     numbers, target = problem
     return SPLIT_RULE(f"{','.join(map(str, numbers))}={target}")
 
 
-def train_problem(index: int, level: int, excluded: Collection[Key] = ()) -> tuple[Numbers, int]:
+def train_problem(level: int, index: int, excluded: Collection[Puzzle] = ()) -> Puzzle:
     """(numbers, target) number `index` of the training stream of a level, none of `excluded`."""
     rng = np.random.default_rng([_SEED, STREAMS["train"], level, index])
     return _draw(rng, "train", level, excluded)
 
 
 @lru_cache(maxsize=32)
-def fixed_set(
-    split: str, level: int, excluded: frozenset[Key] = frozenset()
-) -> tuple[tuple[Numbers, int], ...]:
+def fixed_set(level: int, split: str, excluded: frozenset[Puzzle] = frozenset()) -> tuple[Puzzle, ...]:
     """The 256 different problems of `validation` or `test` at a level, in their order, none of `excluded`."""
     rng = np.random.default_rng([_SEED, STREAMS[split], level])
-    problems: list[tuple[Numbers, int]] = []
+    puzzles: list[Puzzle] = []
     taken = set(excluded)
     for _ in range(SPLIT_SIZES[split]):
-        numbers, target = _draw(rng, split, level, taken)
-        taken.add(key(numbers, target))
-        problems.append((numbers, target))
-    return tuple(problems)
+        puzzles.append(_draw(rng, split, level, taken))
+        taken.add(key(*puzzles[-1]))
+    return tuple(puzzles)
 
 
-def _draw(rng: np.random.Generator, split: str, level: int, excluded: Collection[Key]) -> tuple[Numbers, int]:
+def _draw(rng: np.random.Generator, split: str, level: int, excluded: Collection[Puzzle]) -> Puzzle:
     draw = _draw_signs if LEVELS[level].operators == "+-" else _draw_tree
     for _ in range(_MAX_DRAWS):
         numbers, target = draw(rng, LEVELS[level])
@@ -89,7 +85,7 @@ def _draw(rng: np.random.Generator, split: str, level: int, excluded: Collection
     )
 
 
-def _draw_signs(rng: np.random.Generator, level: Level) -> tuple[Numbers, int]:
+def _draw_signs(rng: np.random.Generator, level: Level) -> Puzzle:
     """Numbers and a sign for each, not all minus; the target is the absolute sum, never 0."""
     while True:
         numbers = tuple(rng.integers(level.low, level.high + 1, level.count).tolist())
@@ -99,7 +95,7 @@ def _draw_signs(rng: np.random.Generator, level: Level) -> tuple[Numbers, int]:
             return numbers, target
 
 
-def _draw_tree(rng: np.random.Generator, level: Level) -> tuple[Numbers, int]:
+def _draw_tree(rng: np.random.Generator, level: Level) -> Puzzle:
     """Numbers combined pair by pair with random operators to whole numbers; the target is the result, 1 to 100."""
     while True:
         numbers = tuple(rng.integers(level.low, level.high + 1, level.count).tolist())

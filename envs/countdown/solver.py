@@ -18,7 +18,7 @@ PLAIN_STEPS = 5_000
 """Combinations tried in plain Python (a few milliseconds) before numba is imported and compiles the search."""
 
 _STRIDE = 8  # places per depth in the flat arrays: six numbers at most, rounded up
-_FOUND, _NONE, _UNDECIDED = 1, 0, -1
+_FOUND, _UNDECIDED = 1, -1
 _SIGNATURE = "int64(int64[::1], int64[::1], int64[::1], int64, int64, int64)"
 
 
@@ -168,9 +168,7 @@ def format_steps(tree: Tree) -> list[str]:
     return [*format_steps(left), *format_steps(right), step]
 
 
-def _run(
-    function: Callable[..., int], numbers: Sequence[int], target: int, limit: int
-) -> tuple[int, list[int]]:
+def _run(function: Callable, numbers: Sequence[int], target: int, limit: int) -> tuple[int, list[int]]:
     """(what `function` returns, the choice taken at each depth)."""
     count = len(numbers)
     places = _STRIDE * count

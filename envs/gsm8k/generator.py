@@ -64,11 +64,9 @@ def _fill_line(rng: np.random.Generator, template: LineTemplate, signs: str) -> 
     second = first + c if signs[1] == "+" else first - c
     if min(first, second) < 10:
         return None
-    verb, next_verb = (
-        _pick(rng, (template.more if sign == "+" else template.less).split()) for sign in signs
-    )
+    verbs = [_pick(rng, (template.more if sign == "+" else template.less).split()) for sign in signs]
     opening, unit = template.opening.format(name=_pick(rng, NAMES)), _pick(rng, template.units.split())
-    text = f"{opening} {a} {unit}, {verb} {b}, {next_verb} {c}. {unit.title()}?"
+    text = f"{opening} {a} {unit}, {verbs[0]} {b}, {verbs[1]} {c}. {unit.title()}?"
     return _word_problem(text, [f"{a}{signs[0]}{b}={first}", f"{first}{signs[1]}{c}={second}"], [a, b, c])
 
 

@@ -12,17 +12,14 @@ class LineTemplate:
     """A level 1 problem: something is counted, two things happen to it, how much is it then?
 
     The text is OPENING a UNIT, VERB b, VERB c. UNIT? with units of four letters and verbs of five, so that
-    every number stands equally far from the end: a small model finds it by its place.
+    every number stands equally far from the end: a small model finds it by its place. An opening may hold {name};
+    units, verbs that add (more) and verbs that take away (less) are words separated by spaces.
     """
 
     opening: str
-    """Maybe with {name}."""
     units: str
-    """Words, separated by spaces, as the two below."""
     more: str
-    """Verbs that add."""
     less: str
-    """Verbs that take away."""
 
 
 SIGNS = ("++", "+-", "+-", "+-", "-+", "-+", "-+", "--", "--", "--")

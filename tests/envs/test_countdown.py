@@ -25,17 +25,6 @@ def keys(env, count: int = 2000) -> set:
     return {key(p["numbers"], p["target"]) for p in problems}
 
 
-def test_every_split_holds_only_problems_the_hash_gives_it():
-    everywhere = {split: set() for split in SPLITS}
-    for level in LEVELS:
-        for split, env in make_splits("countdown", level=level).items():
-            found = keys(env)
-            assert {split_of(problem) for problem in found} == {split}
-            assert split == "train" or len(env) == len(found) == 256
-            everywhere[split] |= found
-    assert len(set.union(*everywhere.values())) == sum(map(len, everywhere.values()))
-
-
 def test_the_hash_divides_80_10_10_and_ignores_the_order():
     splits = [split_of(key((a, b, 40), 10)) for a in range(1, 100) for b in range(a, 100)]
     shares = [splits.count(split) / len(splits) for split in SPLITS]
@@ -44,17 +33,14 @@ def test_the_hash_divides_80_10_10_and_ignores_the_order():
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_level_keeps_its_ranges_and_its_demonstrations_score_one(level):
+def test_a_level_keeps_its_ranges_and_operations(level):
     env = envs.make("countdown", level=level)
     problems = [env.problem(i) for i in range(1000 if level < 4 else 100)]
     for problem in problems:
         numbers, target = problem.reference["numbers"], problem.reference["target"]
         assert len(numbers) == LEVELS[level].count and target >= 1 and (level == 1 or target <= 100)
         assert LEVELS[level].low <= min(numbers) and max(numbers) <= LEVELS[level].high
-    demonstrations = [env.demonstration(problem) for problem in problems]
-    scores = env.score_batch(problems, demonstrations)
-    assert all(scores.rewards[name].all() for name in ("correct", "format", "numbers_used"))
-    used = set("".join(text[8:-9] for text in demonstrations)) & set("+-*/")
+    used = set("".join(env.demonstration(problem)[8:-9] for problem in problems)) & set("+-*/")
     assert used == set("+-" if level == 1 else "+-*/") or level > 3
 
 
@@ -108,14 +94,14 @@ def test_plain_prompts_are_short_and_the_paper_prompt_asks_for_tags():
 
 
 def test_fixed_sets_leave_out_what_is_excluded(monkeypatch):
-    first = [key(*problem) for problem in fixed_set("validation", 1)]
-    others = fixed_set("validation", 1, frozenset(first[:20]))
+    first = [key(*problem) for problem in fixed_set(1, "validation")]
+    others = fixed_set(1, "validation", frozenset(first[:20]))
     assert len(others) == 256 and not {key(*problem) for problem in others} & set(first[:20])
     monkeypatch.setattr(generator, "_MAX_DRAWS", 2_000)
     with pytest.raises(
         EnvError, match="found no further problem of validation outside the 256 that are taken"
     ):
-        fixed_set.__wrapped__("validation", 1, frozenset(first))
+        fixed_set.__wrapped__(1, "validation", frozenset(first))
 
 
 def test_source_replaces_the_test_and_is_kept_out_of_train_and_validation(tmp_path):

@@ -1,4 +1,4 @@
-"""GSM8K's generated problems: exact answers, separate splits, templates, demonstrations, rendering."""
+"""GSM8K's generated problems: exact answers, templates, demonstrations."""
 
 import re
 from collections import Counter
@@ -7,10 +7,9 @@ from fractions import Fraction
 import pytest
 
 import envs
-from envs.gsm8k.generator import LEVELS, split_of
+from envs.gsm8k.generator import LEVELS
 from envs.gsm8k.templates import TEMPLATES
-
-SPLITS = ("train", "validation", "test")
+from tests.common.env_cases import SPLITS
 
 
 def generated(split: str = "train", **arguments):
@@ -36,20 +35,6 @@ def test_every_step_is_exact_and_the_last_is_the_answer(level, split):
         assert len(problem.metadata["right"][0]) in {1: (2,), 2: (2, 3), 3: (4,)}[level]
         numbers = map(int, re.findall(r"\d+", problem.metadata["question"]))
         assert problem.metadata["hasty"][1] == str(sum(numbers))  # the fixed wrong rule
-
-
-@pytest.mark.parametrize("level", LEVELS)
-def test_no_two_splits_share_a_calculation_or_a_text(level):
-    steps, texts = {}, {}
-    for split in SPLITS:
-        env = generated(split, level=level)
-        problems = [env.problem(i) for i in range(min(len(env), 600))]
-        steps[split] = {p.metadata["right"][0] for p in problems}
-        texts[split] = {p.prompt for p in problems}
-        assert {split_of(calculation) for calculation in steps[split]} == {split}
-        assert len(env) == (1_000_000 if split == "train" else len(texts[split]) == 256 and 256)
-    for sets in (steps, texts):
-        assert len(set.union(*sets.values())) == sum(map(len, sets.values()))
 
 
 def pattern(template) -> re.Pattern:
@@ -84,18 +69,6 @@ def test_level_1_prompts_are_short_with_numbers_in_fixed_places():
     assert not more & less
 
 
-@pytest.mark.parametrize("arguments", [{}, {"level": 2}, {"level": 3}, {"prompt_style": "paper"}])
-def test_demonstrations_score_one_and_the_hasty_solve_few(arguments):
-    for split, count in (("train", 256 if arguments else 1000), ("validation", 256), ("test", 256)):
-        env = generated(split, **arguments)
-        problems = [env.problem(i) for i in range(count)]
-        right = env.score_batch(problems, [env.demonstration(p) for p in problems])
-        assert right.rewards["correct"].all() and right.rewards["format"].all()
-        hasty = env.score_batch(problems, [env.habits(p)["hasty"] for p in problems])
-        assert 0.05 <= hasty.rewards["correct"].mean() <= 0.2 and hasty.rewards["format"].all()
-        assert set(hasty.reason) == {"ok", "wrong"}
-
-
 def test_demonstrations_are_written_as_the_prompt_asks():
     env, paper = generated("test"), generated("test", prompt_style="paper")
     problem = env.problem(0)
@@ -108,24 +81,3 @@ def test_demonstrations_are_written_as_the_prompt_asks():
     assert paper.demonstration(problem) == (
         f"<reasoning>\n{steps[0]}\n{steps[1]}\n</reasoning>\n<answer>\n{answer}\n</answer>\n"
     )
-
-
-def test_rendering_shows_question_answer_gold_and_verdict(monkeypatch):
-    env = generated("test")
-    problem = env.problem(0)
-    question, gold = f"question  {problem.prompt}", f"gold      {problem.reference['answer']}"
-    assert env.render_text(problem, None, color=False) == f"{question}\n{gold}"
-    assert env.render_text(problem, "I say\x1b[2J\n<answer>7</answer>", color=False).splitlines() == [
-        question,
-        "answer    I say\ufffd[2J",
-        "          <answer>7</answer>",
-        gold,
-        "verdict   wrong",
-    ]
-    assert env.render_text(problem, "none", color=False).endswith("verdict   wrong (no_answer)")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    right = env.render_text(problem, env.demonstration(problem))
-    assert f"\x1b[32m{problem.reference['answer']}\x1b[0m</answer>" in right
-    assert right.endswith("\x1b[32mright\x1b[0m")
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in env.render_text(problem, env.demonstration(problem))

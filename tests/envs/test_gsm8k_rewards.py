@@ -41,20 +41,15 @@ def test_both_formats_equal_the_published_patterns(text):
     assert soft_format(text) == (SOFT.match(text) is not None)
 
 
-def published_count(text: str) -> float:
-    """12.5% a tag, less a thousandth a character, as the published function splits it."""
-    count = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
+@settings(max_examples=200, deadline=None)
+@given(TEXTS)
+def test_the_tag_count_and_the_answer_equal_the_published_ones(text):
+    count = 0.125 * sum(text.count(tag) == 1 for tag in ("<reasoning>\n", "\n</reasoning>\n"))
     if text.count("\n<answer>\n") == 1:
         count += 0.125 - len(text.split("\n<answer>\n")[-1]) * 0.001
     if text.count("\n</answer>") == 1:
         count += 0.125 - (len(text.split("\n</answer>")[-1]) - 1) * 0.001
-    return count
-
-
-@settings(max_examples=200, deadline=None)
-@given(TEXTS)
-def test_the_tag_count_and_the_answer_equal_the_published_ones(text):
-    assert xml_count(text) == pytest.approx(published_count(text), abs=1e-12) and xml_count(text) <= 0.5
+    assert xml_count(text) == pytest.approx(count, abs=1e-12) and xml_count(text) <= 0.5
     answer = text.split("<answer>")[-1].split("</answer>")[0].strip()
     rewards = paper_rewards(text, "12")
     assert rewards["exact"] == (answer == "12") and rewards["integer"] == answer.isdigit()

@@ -1,18 +1,17 @@
-"""MATH500's generated problems: exact answers, separate splits, templates, the slip, rendering."""
+"""MATH500's generated problems: exact answers, templates, demonstrations."""
 
-import re
 from collections import Counter
 from fractions import Fraction
 
 import pytest
 
 import envs
-from envs.math500.generator import LEVELS, split_of
+from envs.math500.generator import LEVELS
 from envs.math500.templates import TEMPLATES, frac, root, term
+from tests.common.env_cases import SPLITS
 from tests.common.math500_oracle import ORACLE, answer
 from verifiers import verify_batch
 
-SPLITS = ("train", "validation", "test")
 SUBJECTS = {
     *("Prealgebra", "Algebra", "Intermediate Algebra", "Precalculus"),
     *("Geometry", "Number Theory", "Counting & Probability"),
@@ -54,30 +53,6 @@ def test_level_1_needs_no_arithmetic_and_little_room(split):
             assert len(work) + len(value) + 3 <= 18  # with both tags and an end token
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_no_two_splits_share_a_problem(level):
-    forms = {}
-    for split in SPLITS:
-        env = generated(split, level=level)
-        texts = [env.problem(i).prompt for i in range(min(len(env), 1000))]
-        assert {split_of(text) for text in texts} == {split}
-        assert len(env) == (1_000_000 if split == "train" else len(set(texts)) == 256 and 256)
-        # The same problem with another unknown, or about other things, is the same problem.
-        forms[split] = {re.sub("[A-Za-z]", "", text) for text in texts}
-    assert len(set.union(*forms.values())) == sum(map(len, forms.values()))
-
-
-@pytest.mark.parametrize("arguments", [{}, {"level": 2}, {"level": 3}, {"prompt_style": "paper"}])
-def test_demonstrations_score_one_and_slips_nothing(arguments):
-    for split, count in (("train", 200 if arguments else 1000), ("validation", 256), ("test", 256)):
-        env = generated(split, **arguments)
-        problems = [env.problem(i) for i in range(count)]
-        right = env.score_batch(problems, [env.demonstration(p) for p in problems])
-        assert right.rewards["correct"].all() and right.rewards["format"].all()
-        slips = env.score_batch(problems, [env.habits(p)["slip"] for p in problems])
-        assert not slips.rewards["correct"].any() and slips.rewards["format"].all()
-
-
 def test_demonstrations_are_written_as_the_prompt_asks():
     env, paper, hard = generated("test"), generated("test", prompt_style="paper"), generated("test", level=2)
     problem = env.problem(0)
@@ -96,25 +71,3 @@ def test_numbers_are_written_as_in_the_published_set():
     assert [frac(n, r"\pi") for n in (-1, 0, 1, 3)] == [r"-\pi", "0", r"\pi", r"3\pi"]
     assert [root(n) for n in (0, 1, 5, 12, 49)] == ["0", "1", r"\sqrt{5}", r"2\sqrt{3}", "7"]
     assert [term(n, "x") for n in (-2, -1, 0, 1, 3)] == ["-2x", "-x", "", "+x", "+3x"] and term(1, "") == "+1"
-
-
-def test_rendering_shows_problem_answer_gold_and_verdict(monkeypatch):
-    env = generated("test")
-    problem = env.problem(0)
-    head = [f"subject   {problem.metadata['subject']}", f"problem   {problem.prompt}"]
-    gold = f"gold      {problem.reference['answer']}"
-    assert env.render_text(problem, None, color=False).splitlines() == [*head, gold]
-    assert env.render_text(problem, "I say\x1b[2J\n<answer>997</answer>", color=False).splitlines() == [
-        *head,
-        "answer    I say\ufffd[2J",
-        "          <answer>997</answer>",
-        gold,
-        "verdict   wrong (wrong, typed)",
-    ]
-    assert env.render_text(problem, "none", color=False).endswith("verdict   wrong (no_answer, text)")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    right = env.render_text(problem, env.demonstration(problem))
-    assert f"\x1b[32m{problem.reference['answer']}\x1b[0m</answer>" in right
-    assert right.endswith("\x1b[32mright (ok, text)\x1b[0m")
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in env.render_text(problem, env.demonstration(problem))

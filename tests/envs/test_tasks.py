@@ -1,4 +1,4 @@
-"""What holds for GSM8K, MATH500 and Countdown alike: pinned problems, arguments, actions, Gymnasium's checks."""
+"""What holds for GSM8K, MATH500 and Countdown alike: splits, pinned problems, demonstrations, arguments, actions."""
 
 import hashlib
 import re
@@ -13,9 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs import EnvError
+from envs import EnvError, Problem
+from envs.countdown.generator import key
+from envs.countdown.generator import split_of as countdown_split
+from envs.gsm8k.generator import split_of as gsm8k_split
+from envs.math500.generator import split_of as math500_split
+from tests.common.env_cases import SPLITS, make_splits
 
-SPLITS = ("train", "validation", "test")
 # Hashes by task, split and level; docs/environments shows those of GSM8K and MATH500.
 PINNED = {
     "gsm8k": {
@@ -34,6 +38,56 @@ PINNED = {
         "test": ["4c3e2117b047", "c10821b83151", "cc2b308dd097", "1a0b6ad18351", "4b032158a98b"],
     },
 }
+LEVELS = [(task, level + 1) for task in PINNED for level in range(len(PINNED[task]["train"]))]
+
+
+def identity(task: str, problem: Problem) -> tuple[object, str]:
+    """(what makes two problems the same, the split that owns it)."""
+    if task == "gsm8k":
+        steps = problem.metadata["right"][0]
+        return steps, gsm8k_split(steps)
+    if task == "math500":  # whatever the unknown is called, and whatever it is about
+        return re.sub("[A-Za-z]", "", problem.prompt), math500_split(problem.prompt)
+    numbers = key(**problem.reference)
+    return numbers, countdown_split(numbers)
+
+
+@pytest.mark.parametrize(("task", "level"), LEVELS)
+def test_no_two_splits_share_a_problem(task, level):
+    owners = {}
+    for split, env in make_splits(task, source="generated", level=level).items():
+        problems = [env.problem(i) for i in range(min(len(env), 1000))]
+        if split == "train":
+            assert len(env) == 1_000_000
+        else:
+            assert len(env) == len({problem.prompt for problem in problems}) == 256
+        for problem in problems:
+            same, owner = identity(task, problem)
+            assert (
+                owner == split == owners.setdefault(same, split) == owners.setdefault(problem.prompt, split)
+            )
+
+
+HABITS = {"gsm8k": ("hasty", 0.05, 0.2), "math500": ("slip", 0, 0), "countdown": ("adder", 0, 0.2)}
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments"),
+    [
+        *((task, {"level": level}) for task, level in LEVELS),
+        *((task, {"prompt_style": "paper"}) for task in PINNED),
+    ],
+)
+def test_demonstrations_score_one_and_habits_solve_few(task, arguments):
+    habit, low, high = HABITS[task]
+    count = 1000 if arguments.get("level", 4) < 4 else 256
+    for env in make_splits(task, source="generated", **arguments).values():
+        problems = [env.problem(i) for i in range(min(len(env), count))]
+        right = env.score_batch(problems, [env.demonstration(p) for p in problems])
+        assert all(component.all() for component in right.rewards.values())
+        wrong = env.score_batch(problems, [env.habits(p)[habit] for p in problems])
+        assert low <= wrong.rewards["correct"].mean() <= high and wrong.rewards["format"].all()
+        assert set(wrong.reason) <= {"ok", "wrong"}
 
 
 def digest(task: str, split: str, level: int) -> str:
@@ -69,24 +123,13 @@ def test_another_process_draws_the_same_problems():
     assert other.strip() == here["digest"]
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("GSM8K", {"source": "generated"}),
-        (
-            "GSM8K",
-            {"source": "generated", "level": 3, "prompt_style": "paper", "reward_preset": "paper"},
-        ),
-        ("MATH500", {"source": "generated"}),
-        (
-            "MATH500",
-            {"source": "generated", "level": 3, "prompt_style": "paper", "reward_preset": "paper"},
-        ),
-        ("Countdown", {}),
-        ("Countdown", {"level": 2}),
-    ],
-)
+PAPER = {"level": 3, "prompt_style": "paper", "reward_preset": "paper"}
+
+
+@pytest.mark.parametrize("name", ["GSM8K", "MATH500", "Countdown"])
+@pytest.mark.parametrize("arguments", [{}, PAPER])
 def test_gymnasium_accepts_them_without_a_warning(name, arguments):
+    arguments = arguments if name == "Countdown" else {"source": "generated", **arguments}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         env = gymnasium.make(f"envs:spg/{name}-v0", render_mode="ansi", **arguments).unwrapped
@@ -120,11 +163,7 @@ def test_unknown_values_are_named(task, arguments, message):
 @pytest.mark.parametrize(
     ("task", "arguments", "message"),
     [
-        (
-            "gsm8k",
-            {"source": "generated", "revision": "v1"},
-            "revision=v1 is for source=hub, not for generated",
-        ),
+        ("gsm8k", {"source": "generated", "revision": "v1"}, "revision=v1 is for source=hub, not for gen"),
         ("gsm8k", {"level": 2}, "level=2 is for source=generated; hub has no levels"),
         ("math500", {"source": "generated", "revision": "v1"}, "revision=v1 is for source=hub, not for gen"),
         ("math500", {"source": "generated", "test_revision": "v1"}, "test_revision=v1 is for source=hub"),
@@ -178,3 +217,36 @@ def check_action(task: str, preset: str, action: str) -> dict:
     assert all(value <= 1 and (value >= 0 or name == "xml_count") for name, value in info["rewards"].items())
     assert isinstance(env.render(), str)
     return info
+
+
+@pytest.mark.parametrize(
+    ("task", "head", "verdicts"),
+    [
+        ("gsm8k", ["question  {question}"], ["wrong", "wrong (no_answer)", "right"]),
+        (
+            "math500",
+            ["subject   {subject}", "problem   {problem}"],
+            ["wrong (wrong, typed)", "wrong (no_answer, text)", "right (ok, text)"],
+        ),
+    ],
+)
+def test_rendering_shows_question_answer_gold_and_verdict(task, head, verdicts, monkeypatch):
+    env = envs.make(task, source="generated", split="test")
+    problem = env.problem(0)
+    gold = problem.reference["answer"]
+    wrong, unread, right = verdicts
+    head = [line.format(**problem.metadata) for line in head]
+    assert env.render_text(problem, None, color=False).splitlines() == [*head, f"gold      {gold}"]
+    assert env.render_text(problem, "I say\x1b[2J\n<answer>997</answer>", color=False).splitlines() == [
+        *head,
+        "answer    I say\ufffd[2J",
+        "          <answer>997</answer>",
+        f"gold      {gold}",
+        f"verdict   {wrong}",
+    ]
+    assert env.render_text(problem, "none", color=False).endswith(f"verdict   {unread}")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    shown = env.render_text(problem, env.demonstration(problem))
+    assert f"\x1b[32m{gold}\x1b[0m</answer>" in shown and shown.endswith(f"\x1b[32m{right}\x1b[0m")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in env.render_text(problem, env.demonstration(problem))
