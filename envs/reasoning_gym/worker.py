@@ -6,8 +6,9 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from envs.reasoning_gym.env import open_dataset
+
 _MEMORY = 4 << 30
-_opened: dict[str, Any] = {}
 
 
 def main() -> None:
@@ -19,21 +20,19 @@ def main() -> None:
 
 def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Imports the package; returns the function that answers a job."""
-    import reasoning_gym
+    import reasoning_gym  # noqa: F401
 
     def answer(job: dict[str, Any]) -> dict[str, Any]:
         """{"outcome", "value"}: the dataset's score, or "malformed", for {"dataset", "settings", "entry", "answer"}."""
-        key = json.dumps([job["dataset"], job["settings"]], sort_keys=True)
-        if key not in _opened:
-            _opened[key] = reasoning_gym.create_dataset(job["dataset"], **job["settings"])
+        dataset, _ = open_dataset(job["dataset"], json.dumps(job["settings"], sort_keys=True))
         entry = pickle.loads(
             base64.b64decode(job["entry"])
-        )  # made by the environment that asks, not by a model
+        )  # from the environment that asks, not from a model
         right = entry["answer"]
         # White space round the answer is cut off before it comes here; a right answer may end in some.
         text = right if isinstance(right, str) and job["answer"] == right.strip() else job["answer"]
         try:
-            return {"outcome": "", "value": float(_opened[key].score_answer(text, entry))}
+            return {"outcome": "", "value": float(dataset.score_answer(text, entry))}
         except MemoryError:
             return {"outcome": "malformed", "retire": True}
         except Exception:  # many of them raise on an answer of another form than they expect

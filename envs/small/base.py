@@ -12,7 +12,7 @@ from envs.splits import SPLITS, draw_for
 
 
 class SmallEnv(TextEnv):
-    """A task of which only the five functions at the end are its own.
+    """What all small tasks do alike; a task writes the five methods at the end.
 
     split: "train" (100,000 problems), "validation" or "test" (256 each). level: 1, 2 or 3.
     """
