@@ -171,7 +171,7 @@ def _scored(env: TextEnv, index: int, problem: Problem, name: str, completion: s
     rewards = ", ".join(f"{component} {values[0]:g}" for component, values in scored.rewards.items())
     read = "" if scored.extracted[0] is None else f", read as {scored.extracted[0]!r:.80}"
     head = f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read}"
-    if env.render_text.__func__ is TextEnv.render_text:
+    if getattr(env.render_text, "__func__", None) is TextEnv.render_text:
         return f"{head}\n{problem.completion_prefix}{completion}\n"
     return f"{head}\n{completion}\n{env.render_text(problem, completion)}\n"
 

@@ -15,28 +15,6 @@ from envs import EnvError, Problem, TextEnv
 from envs.__main__ import main
 from envs.template import write_task
 
-ECHO = """
-import envs
-import {helper}
-
-class Echo(envs.TextEnv):
-    reward_weights = {{"correct": 1.0}}
-
-    def __init__(self, word="hello"):
-        self.word = word
-
-    def __len__(self):
-        return 40
-
-    def problem(self, index):
-        return envs.Problem(f"{{self.word}} {{index}}", {{"index": index}})
-
-    def score(self, problem, completion):
-        return envs.Score({{"correct": float({helper}.same(problem.prompt, completion))}}, "scored", completion)
-
-envs.register("{space}/Echo-v0", Echo)
-"""
-
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -44,13 +22,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
-
-
-def write_echo(folder: Path, space: str) -> str:
-    """A task file and a neighbour that it imports, under names that no other test uses."""
-    (folder / f"helper_{space}.py").write_text("def same(a, b):\n    return a == b\n")
-    (folder / f"task_{space}.py").write_text(ECHO.format(helper=f"helper_{space}", space=space))
-    return f"./task_{space}.py:{space}/Echo-v0"
 
 
 def write_distribution(folder: Path, *points: str) -> None:
@@ -101,12 +72,19 @@ def test_a_far_name_answers_with_what_there_is():
 
 
 def test_a_file_with_a_neighbour_runs(folder):
-    name = write_echo(folder, "alpha")
-    env = envs.make(name, word="ahoy")
-    assert env.reset(options={"index": 3})[0] == "ahoy 3"
-    assert env.step("ahoy 3")[4]["correct"] and env.spec_name == "echo[word=ahoy]"
-    assert type(envs.make(name)) is type(env)  # the file is not imported twice
-    assert envs.make_vec(name, 3).reset(options={"index": [0, 0, 9]})[0] == ("hello 0", "hello 0", "hello 9")
+    (folder / "neighbour_of_parrot.py").write_text("loaded = []\n")
+    write_task("parrot_zero.py")
+    (folder / "parrot_zero.py").write_text(
+        "import neighbour_of_parrot\nneighbour_of_parrot.loaded.append(1)\n"
+        + Path("parrot_zero.py").read_text()
+    )
+    name = "./parrot_zero.py:my/ParrotZero-v0"
+    env = envs.make(name, split="test")
+    prompt = env.reset(options={"index": 3})[0]
+    assert env.step(env.demonstration(env.problem(3)))[4]["correct"] and env.spec_name == "parrotzero"
+    assert envs.make_vec(name, 3, split="test").reset(options={"index": [3, 3, 9]})[0][:2] == (prompt, prompt)
+    assert type(envs.make(name)) is type(env)
+    assert sys.modules["neighbour_of_parrot"].loaded == [1]  # the file is not imported twice
 
 
 def test_a_module_and_an_entry_point_reach_the_same_task(folder):
@@ -120,8 +98,9 @@ def test_a_module_and_an_entry_point_reach_the_same_task(folder):
     assert len(env) == 256 and env.score(env.problem(3), env.demonstration(env.problem(3))).reason == "ok"
     with pytest.raises(EnvError, match=r"entry points of spg.envs that cannot be loaded: broken"):
         envs.resolve("zzz")
-    write_echo(folder, "beta")
-    assert envs.resolve("task_beta:echo") == "beta/Echo-v0"  # whoever else has an Echo
+    text = (folder / "author" / "parrot_one.py").read_text().replace("my/ParrotOne", "other/ParrotOne")
+    (folder / "parrot_other.py").write_text(text)
+    assert envs.resolve("parrot_other:parrotone") == "other/ParrotOne-v0"  # whoever else has a ParrotOne
 
 
 def test_the_same_names_work_in_a_fresh_process_and_in_the_trainer(folder, capsys):
