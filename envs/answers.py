@@ -22,12 +22,7 @@ def read_answer(completion: str) -> str | None:
 
     Time is linear in the length of the completion, whatever it holds.
     """
-    text = until_end(completion)
-    before, close, _ = text.rpartition(CLOSE)
-    start = before.rfind(OPEN) if close else -1
-    if start < 0:
-        return None
-    return text[start + len(OPEN) : text.find(CLOSE, start)].strip()
+    return _last_block(until_end(completion))
 
 
 def only_answer(completion: str) -> str | None:
@@ -35,9 +30,9 @@ def only_answer(completion: str) -> str | None:
 
     This is the format check of every task; what the block must hold is the task's to say.
     """
-    text = until_end(
-        completion[completion.find("<") :]
-    )  # all tags are behind it; finding one character is quick
+    text = completion[completion.find("<") :]  # all tags are behind it; finding one character is quick
+    if "<|" in text:
+        text = until_end(text)
     if text.count(OPEN) != 1 or text.count(CLOSE) != 1:
         return None
     start, end = text.find(OPEN) + len(OPEN), text.find(CLOSE)
@@ -51,9 +46,21 @@ def judge(completion: str, is_right: Callable[[str], bool]) -> Score:
     format is 1 if there is exactly one <answer> block and it is closed. Reasons: "ok", "wrong", "no_answer",
     "malformed" (a longer answer).
     """
-    answer = read_answer(completion)
-    rewards = {"correct": 0.0, "format": float(only_answer(completion) is not None)}
+    text = until_end(completion)
+    answer = only_answer(text)
+    rewards = {"correct": 0.0, "format": float(answer is not None)}
+    if answer is None:
+        answer = _last_block(text)
     if answer is None or len(answer) > _MAX_LENGTH:
         return Score(rewards, "no_answer" if answer is None else "malformed")
     right = bool(is_right(answer))
-    return Score(rewards | {"correct": float(right)}, "ok" if right else "wrong", answer)
+    rewards["correct"] = float(right)
+    return Score(rewards, "ok" if right else "wrong", answer)
+
+
+def _last_block(text: str) -> str | None:
+    before, close, _ = text.rpartition(CLOSE)
+    start = before.rfind(OPEN) if close else -1
+    if start < 0:
+        return None
+    return text[start + len(OPEN) : text.find(CLOSE, start)].strip()

@@ -22,7 +22,7 @@ class Sorting(SmallEnv):
         return Problem(f"sort {' '.join(map(str, numbers))}", {"numbers": numbers})
 
     def is_right(self, answer: str, numbers: list[int]) -> bool:
-        return answer.split() == self.solution(numbers).split()
+        return answer.split() == list(map(str, sorted(numbers)))
 
     def solution(self, numbers: list[int]) -> str:
         return " ".join(map(str, sorted(numbers)))
