@@ -206,7 +206,8 @@ def compile_loop(make: Callable[[int], Callable], signature: str, *modules: Modu
             _registered.add(extract.find_byte)
         for module in (extract, *modules):
             for function in vars(module).values():
-                if isfunction(function) and function not in _registered:
+                ours = isfunction(function) and function.__module__ == module.__name__
+                if ours and function not in _registered:
                     register_jitable(function)
                     _registered.add(function)
         function = make(source_checksum(extract, *modules))

@@ -8,11 +8,13 @@ Every function here is plain Python over UTF-8 bytes and is also compiled by num
 and a million run the same code. `find_byte` alone has two forms. Every scan is linear in its input.
 """
 
+from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
+
 Bytes = bytes  # or, where compiled, a read-only array of uint8
 
 ANSWER_LIMIT = 65_536  # bytes; a longer answer span is refused unread
 
-FOUND, NO_ANSWER, MALFORMED, HEDGE = 0, 1, 2, 3
+FOUND = OK  # of a completion in which there is an answer, instead of the reason why there is none
 
 _OPEN = tuple(b"<answer>")
 _CLOSE = tuple(b"</answer>")
@@ -216,7 +218,7 @@ def is_hedged(data: Bytes, start: int, box: int, content_start: int, content_end
 
 
 def last_line(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of the rest of the line behind the last `####`, or -1s."""
+    """(start, end) of the rest of the line after the last `####`, or -1s."""
     last = -1
     i = find_byte(data, _HASH, start, end)
     while i < end:

@@ -25,16 +25,15 @@ from verifiers.characters import (
     read_word,
 )
 from verifiers.errors import InvalidReferenceError, invalid_reference
-from verifiers.extract import HEDGE, MALFORMED, NO_ANSWER, Bytes, locate, word_key, word_keys
+from verifiers.extract import FOUND, Bytes, locate, word_key, word_keys
 from verifiers.registry import Task
-from verifiers.verdicts import Reason, Tier, Verdict, Verdicts
+from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG, Verdict, Verdicts
 
 Cells = list[int]  # or, where compiled, an array of int64
 
 MAX_SIZE = 49
 MAX_CELLS = MAX_SIZE * MAX_SIZE
 NOT_A_SIZE, BAD_CHARACTER, BAD_DIGIT, CLASH = -1, -2, -3, -4  # what can be wrong with a puzzle
-SOLVED, NOT_SOLVED, GIVEN_CHANGED = 0, 1, 2  # what can be said of a grid
 FOREIGN, SEPARATOR, NOTHING, POINT = -1, 10, 11, 12  # classes of characters; 0..9 is a digit
 
 _TEX_WORDS = word_keys(
@@ -52,9 +51,6 @@ _WIDE_SEPARATORS = (
 )  # fmt: skip
 _ASCII_SEPARATORS = tuple(b" \t\n\v\f\r|+-,[]`\"'${}&~")
 
-_OK, _WRONG, _NO_ANSWER = Reason.OK.code, Reason.WRONG.code, Reason.NO_ANSWER.code
-_MALFORMED, _RULE_BROKEN, _HEDGE = Reason.MALFORMED.code, Reason.RULE_BROKEN.code, Reason.HEDGE.code
-_TEXT, _GRAMMAR = Tier.TEXT.code, Tier.GRAMMAR.code
 _SIGNATURE = f"void({batch.TEXTS}, {batch.TEXTS}, boolean, int8[::1], {batch.COLUMNS}, int64[::1])"
 _WRONG_PUZZLE = {
     NOT_A_SIZE: "does not have n * n cells; a puzzle has 1, 16 or 81 digits, or 256, 625, 1296 or 2401 "
@@ -90,7 +86,7 @@ def classify(code: int) -> int:
 
 
 def skip_tex(data: Bytes, i: int, end: int) -> int:
-    """Position behind the TeX wrapper whose backslash stands at i, or -1 if a grid may not wear it."""
+    """Position after the TeX wrapper whose backslash stands at i, or -1 if it is none that may stand around a grid."""
     i += 1
     if i >= end:
         return -1
@@ -295,19 +291,19 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
 
 
 def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, float]:
-    """(SOLVED | NOT_SOLVED | GIVEN_CHANGED, score) of a grid of n x n digits.
+    """(OK | WRONG | RULE_BROKEN, score) of a grid of n x n digits.
 
     The score of a grid that keeps the givens is the fraction of the puzzle's blank cells that hold a digit
     1..n which no other cell of their row, column and box holds; it is 1 exactly if the grid is solved.
     """
     for i in range(size * size):
         if puzzle[i] and puzzle[i] != cells[i]:
-            return GIVEN_CHANGED, 0.0
+            return RULE_BROKEN, 0.0
     complete = not fill_masks(cells, size, masks)
     for i in range(size * size):
         complete = complete and 1 <= cells[i] <= size
     if complete:
-        return SOLVED, 1.0
+        return OK, 1.0
     again = 3 * size
     box = box_side(size)
     blanks = right = i = 0
@@ -323,7 +319,7 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
                     clash = masks[again + row] | masks[column] | masks[block + stack]
                     if 1 <= value <= size and not clash & (1 << value):
                         right += 1
-    return NOT_SOLVED, right / blanks
+    return WRONG, right / blanks
 
 
 def judge_completion(
@@ -344,26 +340,18 @@ def judge_completion(
     """
     size = read_puzzle(puzzles, first, last, puzzle, masks)
     if size < 0:
-        return size, _MALFORMED, _TEXT, 0.0, -1, -1
+        return size, MALFORMED, TEXT, 0.0, -1, -1
     status, low, high, boxed = locate(data, start, end, lenient)
-    if status == NO_ANSWER:
-        return size, _NO_ANSWER, _TEXT, 0.0, low, high
-    if status == MALFORMED:
-        return size, _MALFORMED, _TEXT, 0.0, low, high
-    if status == HEDGE:
-        return size, _HEDGE, _TEXT, 0.0, low, high
+    if status != FOUND:
+        return size, status, TEXT, 0.0, low, high
     if lenient:
         readable = read_lenient(data, low, high, size, cells)
     else:
         readable = not boxed and read_strict(data, low, high, size, cells)
     if not readable:
-        return size, _MALFORMED, _GRAMMAR, 0.0, low, high
-    outcome, score = grade(puzzle, cells, size, masks)
-    if outcome == SOLVED:
-        return size, _OK, _GRAMMAR, 1.0, low, high
-    if outcome == GIVEN_CHANGED:
-        return size, _RULE_BROKEN, _GRAMMAR, 0.0, low, high
-    return size, _WRONG, _GRAMMAR, score, low, high
+        return size, MALFORMED, GRAMMAR, 0.0, low, high
+    reason, score = grade(puzzle, cells, size, masks)
+    return size, reason, GRAMMAR, score, low, high
 
 
 def _scratch() -> tuple[list[int], list[int], list[int]]:
@@ -428,8 +416,8 @@ def _judge_compiled(
 
     def rest(rows: slice) -> tuple:
         out = (column[rows] for column in (sizes, *columns))
-        room = np.zeros(2 * MAX_CELLS + 6 * MAX_SIZE, np.int64)
-        return packed, starts[rows.start : rows.stop + 1], lenient, *out, room
+        scratch = np.zeros(2 * MAX_CELLS + 6 * MAX_SIZE, np.int64)
+        return packed, starts[rows.start : rows.stop + 1], lenient, *out, scratch
 
     batch.for_each_slice(texts, rest, kernel)
     for row in np.flatnonzero(sizes < 0)[:1].tolist():
@@ -437,11 +425,11 @@ def _judge_compiled(
 
 
 def _make_kernel(checksum: int) -> Callable[..., None]:
-    def judge_rows(data, starts, puzzles, firsts, lenient, sizes, reason, tier, score, spans, room):  # type: ignore[no-untyped-def]
+    def judge_rows(data, starts, puzzles, firsts, lenient, sizes, reason, tier, score, spans, scratch):  # type: ignore[no-untyped-def]
         if checksum < 0:
             return
-        cells, puzzle = room[:MAX_CELLS], room[MAX_CELLS : 2 * MAX_CELLS]
-        masks = room[2 * MAX_CELLS :]
+        cells, puzzle = scratch[:MAX_CELLS], scratch[MAX_CELLS : 2 * MAX_CELLS]
+        masks = scratch[2 * MAX_CELLS :]
         for row in range(len(reason)):
             start, end, first, last = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
             sizes[row], reason[row], tier[row], score[row], low, high = judge_completion(

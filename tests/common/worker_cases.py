@@ -40,8 +40,8 @@ def answer(job: dict) -> dict:
             os.write(1, b"more noise\n")
         case "stumble":
             raise KeyError("a bug")
-        case "sink":
-            return answer(job)
+        case "return":
+            return {"payload": job["payload"]}
     return {"outcome": "equal", "detail": str(job.get("say", ""))}
 
 

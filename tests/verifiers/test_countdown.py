@@ -1,7 +1,5 @@
-"""Countdown: every accepted notation with a near miss that is refused, the rules, the references, real data."""
+"""Countdown: every accepted notation with a near miss that is refused, the rules, the references."""
 
-import gzip
-import json
 from decimal import Decimal
 from fractions import Fraction
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 
 from verifiers import verify, verify_batch
+from verifiers.countdown.task import reference_columns
 from verifiers.errors import ArgumentError, InvalidReferenceError
 
 NUMBERS, TARGET = [3, 5, 7], 22
@@ -57,12 +56,8 @@ NOTATIONS = [
 @pytest.mark.parametrize(("accepted", "refused"), NOTATIONS)
 def test_every_notation_has_a_near_miss(accepted, refused):
     verdict = judge(accepted)
-    assert (verdict.correct, verdict.score, verdict.reason, verdict.decided_by) == (
-        True,
-        1.0,
-        "ok",
-        "rational",
-    )
+    assert verdict.correct and verdict.score == 1.0
+    assert (verdict.reason, verdict.decided_by) == ("ok", "rational")
     assert judge(f"\\boxed{{{accepted}}}").correct
     for answer in refused:
         verdict = judge(answer)
@@ -98,22 +93,13 @@ def test_fractions_and_other_targets(accepted, refused, numbers, target):
     ("answer", "right"),
     [
         *(("3*5+7", True), (" 3\t*\t5+7 ", True), ("((3*5))+7", True), ("\\boxed{3*5+7}", True)),
-        *(
-            ("\\boxed{ 3 * 5 + 7 }", True),
-            ("\\boxed {3*5+7}\n", True),
-            ("3*5\n+7", False),
-            ("3*5- -7", False),
-        ),
+        *(("\\boxed{ 3 * 5 + 7 }", True), ("\\boxed {3*5+7}\n", True), ("3*5\n+7", False), ("3*5- -7", False)),
         *(("3.0*5+7", False), ("3*5+7=22", False), ("3×5+7", False), ("`3*5+7`", False), ("$3*5+7$", False)),
         *(("{3*5+7}", False), ("３*5+7", False), ("3\u00a0*5+7", False), ("Answer: 3*5+7", False)),
-        *(
-            ("it is \\boxed{3*5+7}", False),
-            ("\\boxed{3*5+7}.", False),
-            ("\\boxed{3*5+7} \\boxed{3*5+7}", False),
-        ),
+        *(("it is \\boxed{3*5+7}", False), ("\\boxed{3*5+7}.", False), ("\\boxed{3*5+7} \\boxed{3*5+7}", False)),
         *(("$\\boxed{3*5+7}$", False), ("\\fbox{3*5+7}", False), ("3*5+7\u200b", False), ("--3*5+7", False)),
     ],
-)
+)  # fmt: skip
 def test_strict_takes_the_prompts_format_only(answer, right):
     assert judge(answer, "strict").correct is right
 
@@ -208,53 +194,6 @@ def test_a_float_target_is_the_decimal_that_it_prints_as():
     assert not judge("1/3", numbers=[1, 3], target=1 / 3).correct
 
 
-@pytest.mark.parametrize(
-    ("argument", "value", "words"),
-    [
-        ("numbers", [], "holds 0 numbers; give 1 to 256"),
-        ("numbers", [1] * 257, "holds 257 numbers"),
-        ("numbers", "3,5,7", "is a str; give a list of integers"),
-        ("numbers", {3, 5, 7}, "is a set"),
-        ("numbers", {3: 5}, "is a dict"),
-        ("numbers", 3, "is a int"),
-        ("numbers", None, "is a NoneType"),
-        ("numbers", np.array(3), "is a ndarray"),
-        ("numbers", [3, "5", 7], "holds '5' at place 1, a str; give integers"),
-        ("numbers", [3, 5.0, 7], "holds 5.0 at place 1, a float"),
-        ("numbers", [True, 5, 7], "holds True at place 0, a bool"),
-        ("numbers", [[3, 5, 7]], "place 0, a list"),
-        ("numbers", [10**4000], "more than 4000 digits"),
-        ("numbers", [1, 10**5000, "x"], "place 2, a str"),
-        ("target", None, "is a NoneType that is no rational number; give a rational number such as 22"),
-        ("target", float("nan"), "is a float"),
-        ("target", float("inf"), "is a float"),
-        ("target", Decimal("NaN"), "is a Decimal"),
-        ("target", Decimal("1e999999999"), "is a Decimal"),
-        ("target", True, "is a bool"),
-        ("target", "1/0", "is a str"),
-        ("target", "twenty", "is a str"),
-        ("target", "1e9999999999", "is a str"),
-        ("target", "", "is a str"),
-        ("target", [22], "is a list"),
-        ("target", 2 + 0j, "is a complex"),
-        ("target", 10**4000, "more than 4000 digits"),
-    ],
-)
-def test_an_invalid_reference_is_named_with_its_place(argument, value, words):
-    reference = {"numbers": NUMBERS, "target": TARGET, argument: value}
-    for completion in ("<answer>3*5+7</answer>", None):
-        with pytest.raises(InvalidReferenceError, match=words) as caught:
-            verify("countdown", completion, **reference)
-        assert (caught.value.argument, caught.value.index) == (argument, None)
-        assert caught.value.value is value
-    for count in (3, 400):  # the plain path and the compiled one
-        columns = {"numbers": [NUMBERS] * count, "target": [TARGET] * count}
-        columns[argument][count - 2] = value
-        with pytest.raises(InvalidReferenceError, match=rf"{argument}\[{count - 2}\].*{words}") as caught:
-            verify_batch("countdown", ["<answer>3*5+7</answer>"] * count, **columns)
-        assert (caught.value.argument, caught.value.index) == (argument, count - 2)
-
-
 def test_numbers_of_one_problem_are_not_numbers_of_a_batch():
     with pytest.raises(InvalidReferenceError, match=r"numbers\[0\]=3 is a int; give a list"):
         verify_batch("countdown", ["a", "b", "c"], numbers=[3, 5, 7], target=[22] * 3)
@@ -262,21 +201,29 @@ def test_numbers_of_one_problem_are_not_numbers_of_a_batch():
         verify_batch("countdown", ["a"], numbers=[[3]], target=22)
 
 
-def test_real_completions_and_hostile_answers(shared_data):
-    with gzip.open(shared_data / "llada_generations" / "countdown.jsonl.gz", "rt") as lines:
-        rows = [json.loads(line) for line in lines]
-    columns = {"numbers": [row["numbers"] for row in rows], "target": [row["target"] for row in rows]}
-    verdicts = verify_batch("countdown", [row["completion"] for row in rows], **columns)
-    differing = [
-        row for row, verdict in zip(rows, verdicts, strict=True) if verdict.correct is not row["correct"]
-    ]
-    assert len(rows) >= 512 and len(differing) == 0
-    hostile = [json.loads(line) for line in (shared_data / "hostile_answers.jsonl").open()]
-    hostile = [row for row in hostile if row["env"] == "countdown"]
-    assert len(hostile) >= 47
-    for row in hostile:
-        for mode, column in (("lenient", "correct"), ("strict", "strict")):
-            verdict = verify(
-                "countdown", row["completion"], mode=mode, numbers=row["numbers"], target=row["target"]
-            )
-            assert verdict.correct is row[column] or row.get("either"), (row, verdict)
+def test_depth_is_bounded_and_said_so():
+    for depth, right in ((250, True), (300, False)):
+        answer = "<answer>" + "(" * depth + "3*5+7" + ")" * depth + "</answer>"
+        verdict = verify("countdown", answer, numbers=[3, 5, 7], target=22)
+        assert (verdict.correct, verdict.reason == "malformed") == (right, not right)
+
+
+def test_many_and_huge_numbers_are_exact():
+    numbers = [10**3_998 + i for i in range(15)]
+    answer = "+".join(map(str, numbers))
+    assert verify("countdown", f"<answer>{answer}</answer>", numbers=numbers, target=sum(numbers)).correct
+    assert not verify(
+        "countdown", f"<answer>{answer}</answer>", numbers=numbers, target=sum(numbers) + 1
+    ).correct
+    many = list(range(1, 257))
+    text = "<answer>" + "+".join(map(str, many)) + "</answer>"
+    verdicts = verify_batch("countdown", [text] * 300, numbers=[many] * 300, target=[sum(many)] * 300)
+    assert verdicts.correct.all()
+
+
+def test_references_as_columns_hold_what_was_given():
+    for numbers, targets, expected in [
+        ([[1, 2], (3,), [4, 5]], [1, 2, 3], ([1, 2, 3, 4, 5], [0, 2, 3, 5], [1, 2, 3], [1, 1, 1])),
+        ([[1, 2], [2**70], [4]], [1, 2, "1/3"], ([1, 2, 4], [0, 2, 2, 3], [1, 0, 1], [1, 1, 3])),
+    ]:
+        assert tuple(column.tolist() for column in reference_columns(numbers, targets)) == expected

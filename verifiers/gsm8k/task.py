@@ -15,8 +15,6 @@ from verifiers.errors import InvalidReferenceError, invalid_reference
 from verifiers.extract import (
     ANSWER_LIMIT,
     FOUND,
-    MALFORMED,
-    NO_ANSWER,
     Bytes,
     is_alone,
     last_line,
@@ -25,7 +23,6 @@ from verifiers.extract import (
 )
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
-from verifiers.gsm8k import symbols
 from verifiers.gsm8k.answer import (
     HEDGED,
     NUMBERS,
@@ -39,11 +36,8 @@ from verifiers.gsm8k.answer import (
 )
 from verifiers.gsm8k.number import FIELDS, SCALE, Fields, equal, equal_exactly, is_zero_below
 from verifiers.registry import Task
-from verifiers.verdicts import Reason, Tier, Verdict, Verdicts
+from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, WRONG, Verdict, Verdicts
 
-_OK, _WRONG, _NO_ANSWER = Reason.OK.code, Reason.WRONG.code, Reason.NO_ANSWER.code
-_MALFORMED, _HEDGE = Reason.MALFORMED.code, Reason.HEDGE.code
-_TEXT, _GRAMMAR, _RATIONAL = Tier.TEXT.code, Tier.GRAMMAR.code, Tier.RATIONAL.code
 _SIGNATURE = f"void({batch.TEXTS}, {batch.TEXTS}, boolean, {batch.COLUMNS}, int64[::1])"
 UNDECIDED, BAD_GOLD = -1, -2  # instead of a reason: too large for 64 bits; no number to compare with
 _GOLD_POWER = 10**6  # powers of ten in an answer saturate far above
@@ -102,13 +96,13 @@ def compare(
     while more:
         low, more = read_side(data, low, high, number, spare, state)
         if state[REFUSED]:
-            return _MALFORMED, _GRAMMAR
+            return MALFORMED, GRAMMAR
         if state[HEDGED]:
-            return _HEDGE, _GRAMMAR
+            return HEDGE, GRAMMAR
         if not is_number(state):
             continue
         if is_zero_below(number):
-            return _MALFORMED, _GRAMMAR
+            return MALFORMED, GRAMMAR
         if not found:
             found = True
             for k in range(FIELDS):
@@ -116,13 +110,13 @@ def compare(
             continue
         same = equal(first, number)
         if same != 1:
-            return UNDECIDED if same < 0 else _HEDGE, _RATIONAL
+            return UNDECIDED if same < 0 else HEDGE, RATIONAL
     if not found:
-        return _MALFORMED, _GRAMMAR
+        return MALFORMED, GRAMMAR
     same = equal(first, gold)
     if same < 0:
-        return UNDECIDED, _RATIONAL
-    return _OK if same else _WRONG, _RATIONAL
+        return UNDECIDED, RATIONAL
+    return OK if same else WRONG, RATIONAL
 
 
 def judge_completion(
@@ -144,21 +138,17 @@ def judge_completion(
     Compiled by numba as it stands. `state` holds STATE integers, the other scratch FIELDS.
     """
     if not read_gold(golds, gold_start, gold_end, gold, spare, state):
-        return BAD_GOLD, _TEXT, -1, -1
+        return BAD_GOLD, TEXT, -1, -1
     status, low, high, boxed = locate(data, start, end, lenient)
-    if status == NO_ANSWER:
-        return _NO_ANSWER, _TEXT, low, high
-    if status == MALFORMED:
-        return _MALFORMED, _TEXT, low, high
     if status != FOUND:
-        return _HEDGE, _TEXT, low, high
+        return status, TEXT, low, high
     if not lenient:
         strict = boxed and is_strict_number(data, low, high) and is_alone(data, start, end, low, high, True)
         if not strict:
-            return _MALFORMED, _GRAMMAR, low, high
+            return MALFORMED, GRAMMAR, low, high
     if read_plain(data, low, high, number):
         same = equal(number, gold)
-        reason, tier = UNDECIDED if same < 0 else (_OK if same else _WRONG), _RATIONAL
+        reason, tier = UNDECIDED if same < 0 else (OK if same else WRONG), RATIONAL
     else:
         reason, tier = compare(data, low, high, gold, first, number, spare, state)
     return reason, tier, low, high
@@ -166,28 +156,28 @@ def judge_completion(
 
 def compare_exactly(data: bytes, low: int, high: int, raw: bytes) -> int:
     """The reason `compare` could not give: the same sides, in integers of any size."""
-    gold, first, number, spare, state = scratch()
+    gold, first, number, spare, state = _scratch()
     read_gold(raw, 0, len(raw), gold, spare, state)
     found, more = False, True
     while more:
         low, more = read_side(data, low, high, number, spare, state)
         if state[REFUSED]:
-            return _MALFORMED
+            return MALFORMED
         if state[HEDGED]:
-            return _HEDGE
+            return HEDGE
         if not is_number(state):
             continue
         if is_zero_below(number):
-            return _MALFORMED
+            return MALFORMED
         if found and not equal_exactly(data, first, data, number):
-            return _HEDGE
+            return HEDGE
         if not found:
             found, first = True, list(number)
-    return _OK if equal_exactly(data, first, raw, gold) else _WRONG
+    return OK if equal_exactly(data, first, raw, gold) else WRONG
 
 
-def scratch() -> tuple[list[int], ...]:
-    """The five lists that `judge_answer` writes to."""
+def _scratch() -> tuple[list[int], ...]:
+    """The five lists that `judge_completion` writes to."""
     return [0] * FIELDS, [0] * FIELDS, [0] * FIELDS, [0] * FIELDS, [0] * STATE
 
 
@@ -218,17 +208,19 @@ def _judge(data: bytes, answer: object, lenient: bool, index: int | None, lists:
         raise _invalid(answer, "is not one number", index)
     if reason == UNDECIDED:
         reason = compare_exactly(data, low, high, gold)
-    return reason, tier, float(reason == _OK), low, high
+    return reason, tier, float(reason == OK), low, high
 
 
 def _verify(completion: object, *, mode: str, answer: object) -> Verdict:
-    return batch.verify_one(completion, lambda data: _judge(data, answer, mode == "lenient", None, scratch()))
+    return batch.verify_one(
+        completion, lambda data: _judge(data, answer, mode == "lenient", None, _scratch())
+    )
 
 
 def _verify_batch(completions: list[object], *, mode: str, answer: list[object]) -> Verdicts:
     import numpy as np
 
-    lenient, lists = mode == "lenient", scratch()
+    lenient, lists = mode == "lenient", _scratch()
 
     def judge_row(data: bytes, row: int) -> batch.Judged:
         return _judge(data, answer[row], lenient, row, lists)
@@ -240,8 +232,8 @@ def _verify_batch(completions: list[object], *, mode: str, answer: list[object])
         packed, starts = batch.pack(golds)  # type: ignore[arg-type]
 
         def rest(rows: slice) -> tuple:
-            memory = np.zeros(4 * FIELDS + STATE, np.int64)
-            return packed, starts[rows.start : rows.stop + 1], lenient, *(c[rows] for c in columns), memory
+            scratch = np.zeros(4 * FIELDS + STATE, np.int64)
+            return packed, starts[rows.start : rows.stop + 1], lenient, *(c[rows] for c in columns), scratch
 
         batch.for_each_slice(texts, rest, kernel)
         reason, _, score, _ = columns
@@ -252,18 +244,18 @@ def _verify_batch(completions: list[object], *, mode: str, answer: list[object])
 
 
 def _make_kernel(checksum: int) -> Callable[..., None]:
-    def judge_rows(data, starts, golds, firsts, lenient, reason, tier, score, spans, memory):  # type: ignore[no-untyped-def]
+    def judge_rows(data, starts, golds, firsts, lenient, reason, tier, score, spans, scratch):  # type: ignore[no-untyped-def]
         if checksum < 0:
             return
-        gold, first = memory[:FIELDS], memory[FIELDS : 2 * FIELDS]
-        number, spare = memory[2 * FIELDS : 3 * FIELDS], memory[3 * FIELDS : 4 * FIELDS]
-        state = memory[4 * FIELDS :]
+        gold, first = scratch[:FIELDS], scratch[FIELDS : 2 * FIELDS]
+        number, spare = scratch[2 * FIELDS : 3 * FIELDS], scratch[3 * FIELDS : 4 * FIELDS]
+        state = scratch[4 * FIELDS :]
         for row in range(len(reason)):
             start, end, low, high = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
             reason[row], tier[row], low, high = judge_completion(
                 data, start, end, golds, low, high, lenient, gold, first, number, spare, state
             )
-            score[row] = reason[row] == _OK
+            score[row] = reason[row] == OK
             shift = start if low >= 0 else 0
             spans[row, 0], spans[row, 1] = low - shift, high - shift
 
@@ -272,7 +264,7 @@ def _make_kernel(checksum: int) -> Callable[..., None]:
 
 @cache
 def _kernel() -> Callable[..., None] | None:
-    parts = (characters, symbols, numbers, answers, sys.modules[__name__])
+    parts = (characters, numbers, answers, sys.modules[__name__])
     return batch.compile_loop(_make_kernel, _SIGNATURE, *parts)
 
 

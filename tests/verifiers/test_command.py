@@ -11,7 +11,7 @@ import pytest
 
 import verifiers
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, WRONG, call, sample, write
-from verifiers import _cli_read
+from verifiers.command import lines as reading
 
 KEYS = ["line", "correct", "score", "extracted", "reason", "decided_by"]
 
@@ -86,8 +86,8 @@ def test_a_bad_line_is_named_counted_and_passed_over(run, tmp_path, line, words)
 
 
 def test_bytes_that_are_no_text_and_endless_lines(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(_cli_read, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(_cli_read, "LINE_LIMIT", 5000)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(reading, "LINE_LIMIT", 5000)
     path = tmp_path / "a.jsonl"
     lines = [b"\xef\xbb\xbf" + sample().encode(), b"\xff\xfe{", b"x" * 50_000, sample(WRONG).encode() + b"\r"]
     path.write_bytes(b"\n".join(lines))  # no line end behind the last
@@ -181,20 +181,12 @@ def test_reads_the_samples_of_a_run_several_files_at_once(run, tmp_path):
     names = []
     for step in (1, 2):
         row = {
-            "step": step,
-            "env": "sudoku",
-            "task": "sudoku",
-            "index": 3,
-            "generation": 0,
+            "step": step, "env": "sudoku", "task": "sudoku", "index": 3, "generation": 0,
             "prompt": f"sudoku {PUZZLE}",
-        }
+        }  # fmt: skip
         row |= {
-            "completion": RIGHT,
-            "rewards": {"correct": 1.0},
-            "reward": 1.0,
-            "correct": True,
-            "reason": "ok",
-        }
+            "completion": RIGHT, "rewards": {"correct": 1.0}, "reward": 1.0, "correct": True, "reason": "ok",
+        }  # fmt: skip
         row |= {"extracted": SOLUTION, "reveal_step": [0, 1, -1], "puzzle": PUZZLE, "advantage": 0.5}
         names.append(write(tmp_path / f"step-{step}.jsonl", json.dumps(row), "x"))
     status, rows, said = run("sudoku", *names)

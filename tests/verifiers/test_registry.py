@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import verifiers
+from tests.common.command_cases import call, install_acting_task, outside, write
 from verifiers import Reason, Task, Tier, Verdict, VerifierError, registry, verify, verify_batch
 from verifiers.errors import ArgumentError, InvalidReferenceError, UnknownTaskError
 
@@ -42,32 +43,6 @@ def test_unknown_tasks_get_the_nearest_name():
 def test_a_wrong_call_names_the_argument(reference, words):
     with pytest.raises(ArgumentError, match=words):
         verify("sudoku", RIGHT, **reference)
-
-
-@pytest.mark.parametrize(
-    ("puzzle", "words"),
-    [
-        ("432000433010000", "does not have n \\* n cells"),
-        ("", "does not have n \\* n cells"),
-        (PUZZLE.replace("4", "5"), "greater than n"),
-        (PUZZLE.replace("0", "x"), "no cell"),
-        ("44" + "0" * 14, "twice"),
-        ("1" + "0" * 80 + "\ud800", "no cell"),
-        (4320004330100004, "is a int"),
-        (None, "is a NoneType"),
-        (" ".join(["17"] + ["0"] * 255), "greater than n"),
-        (" ".join(["016"] + ["0"] * 255), "greater than n"),
-    ],
-)
-def test_an_invalid_puzzle_is_named_with_its_place(puzzle, words):
-    with pytest.raises(InvalidReferenceError, match=words) as caught:
-        verify("sudoku", RIGHT, puzzle=puzzle)
-    assert (caught.value.argument, caught.value.index, caught.value.value) == ("puzzle", None, puzzle)
-    for count in (3, 400):  # the plain path and the compiled one
-        puzzles = [PUZZLE] * (count - 1) + [puzzle]
-        with pytest.raises(InvalidReferenceError, match=rf"puzzle\[{count - 1}\].*{words}") as caught:
-            verify_batch("sudoku", [RIGHT] * count, puzzle=puzzles)
-        assert caught.value.index == count - 1
 
 
 def test_puzzles_may_be_laid_out_in_rows():
@@ -171,6 +146,23 @@ def test_entry_points_add_tasks(own_registry, monkeypatch):
     assert verify("parity", "0", answer=2).correct
     with pytest.raises(VerifierError, match=r"not a verifiers\.Task"):
         verify("broken", "0")
+
+
+def test_a_task_of_the_package_is_its_module_and_one_line(own_registry, monkeypatch, tmp_path, capfd):
+    monkeypatch.setitem(registry._BUILT_IN, "parity", f"{__name__}:PARITY")
+    assert "parity" in verifiers.tasks()
+    assert verify("parity", "0", answer=2).correct
+    assert verifiers.reward_function("parity")(["1", "1"], answer=[2, 3]) == [0.0, 1.0]
+    path = write(tmp_path / "a.jsonl", '{"completion": "1", "answer": 3}')
+    status, rows, _ = call(capfd, "parity", path)
+    assert status == 0 and rows[0]["correct"]
+
+
+def test_an_installed_package_adds_a_task(tmp_path):
+    install_acting_task(tmp_path)
+    path = write(tmp_path / "a.jsonl", '{"completion": "anything", "mark": ""}')
+    done = outside("acting", path, folder=tmp_path)
+    assert done.returncode == 0 and b'"correct": true' in done.stdout
 
 
 def test_both_versions_are_declared():

@@ -1,18 +1,29 @@
-"""`python -m verifiers` as a process: workers, memory, terminals, and how it ends."""
+"""`python -m verifiers` as a process: workers, memory, terminals, closed streams, and how it ends."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.common.command_cases import RIGHT, SOLUTION, call, environment, outside, sample, write
-from verifiers import _cli_judge, _cli_pool, _cli_read
+from tests.common.command_cases import (
+    RIGHT,
+    SOLUTION,
+    call,
+    environment,
+    install_acting_task,
+    outside,
+    sample,
+    write,
+)
+from tests.common.worker_cases import SLOW, ends
+from verifiers.command import judge, lines, pool
 
 
 @pytest.fixture
@@ -22,7 +33,7 @@ def run(capfd):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_order_is_kept_over_blocks_and_workers(run, tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(_cli_read, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 2000)
     completions = [RIGHT if i % 3 else f"{i} <answer>{i}</answer>" for i in range(200)]
     path = write(tmp_path / "a.jsonl", *[sample(text) for text in completions], "broken")
     status, rows, said = run("sudoku", path, "--workers", workers)
@@ -32,38 +43,16 @@ def test_order_is_kept_over_blocks_and_workers(run, tmp_path, monkeypatch, worke
     assert "line 201 is not valid JSON" in said and "200 judged, 133 right" in said
 
 
-def test_a_worker_that_dies_costs_nothing(run, tmp_path, monkeypatch):
-    judge, killed = _cli_pool._Child.judge, []
-
-    def kill_once(self, block):
-        if not killed:
-            killed.append(block.first)
-            self._process.kill()
-        return judge(self, block)
-
-    monkeypatch.setattr(_cli_read, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(_cli_pool._Child, "judge", kill_once)
-    status, rows, _ = run("sudoku", write(tmp_path / "a.jsonl", *[sample()] * 60), "--workers", 2)
-    assert status == 0 and len(killed) == 1
-    assert [(row["line"], row["correct"]) for row in rows] == [(line, True) for line in range(1, 61)]
-
-
-def test_a_block_that_kills_every_worker_costs_that_block_only(run, tmp_path, monkeypatch):
-    judge = _cli_pool._Child.judge
-
-    def kill(self, block):
-        if block.first == 1:
-            self._process.kill()
-        return judge(self, block)
-
-    monkeypatch.setattr(_cli_read, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(_cli_pool._Child, "judge", kill)
-    status, rows, said = run("sudoku", write(tmp_path / "a.jsonl", *[sample()] * 60), "--workers", 2)
-    assert status == 0
-    correct = [row["correct"] for row in rows]
-    lost = correct.count(None)
-    assert 0 < lost < 30 and correct == [None] * lost + [True] * (60 - lost)
-    assert f"line {lost} was not judged: its worker process died twice" in said
+@pytest.mark.parametrize(("action", "verdicts"), [("die once", [True, True]), ("die", [None, True])])
+def test_a_worker_that_dies_costs_its_block_at_most(tmp_path, action, verdicts):
+    install_acting_task(tmp_path)
+    acts = [{"completion": action, "mark": str(tmp_path / "mark")}]
+    acts += [{"completion": "x" * lines.BLOCK_BYTES, "mark": ""}]  # in a block of its own
+    path = write(tmp_path / "a.jsonl", *map(json.dumps, acts))
+    done = outside("acting", path, "--workers", 2, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["correct"] for line in done.stdout.splitlines()] == verdicts
+    assert (b"line 1 was not judged: its worker process died twice" in done.stderr) is (None in verdicts)
 
 
 def test_only_a_few_blocks_are_under_way():
@@ -72,12 +61,11 @@ def test_only_a_few_blocks_are_under_way():
     def blocks():
         for number in range(1, 41):
             given.append(number)
-            yield _cli_read.Block("", number, sample().encode())
+            yield lines.Block("", number, sample().encode())
 
-    job = _cli_judge.Job("sudoku", "lenient", "completion", {"puzzle": "puzzle"})
-    with _cli_pool.Pool(job, 2) as pool:
-        for taken, judged in enumerate(pool.map(blocks()), 1):
-            assert judged.marks == "1" and len(given) < taken + 2 * 2 + 1
+    job = judge.Job("sudoku", "lenient", "completion", {"puzzle": "puzzle"})
+    for taken, judged in enumerate(pool.judge_blocks(job, blocks(), 2), 1):
+        assert judged.marks == "1" and len(given) < taken + 2 * 2 + 1
     assert given == list(range(1, 41))
 
 
@@ -97,8 +85,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 
 
 def test_in_a_fresh_interpreter(tmp_path):
-    text = (sample() + "\n").encode()
-    done = outside("sudoku", "-", stdin=text * 3)
+    done = outside("sudoku", "-", input=(sample() + "\n").encode() * 3)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 3 and b"3 judged" in done.stderr
     assert outside("sudoku", tmp_path / "none.jsonl").returncode == 2
     assert outside("nothing", "-").returncode == 2
@@ -112,6 +99,28 @@ def test_a_reader_that_stops_early_is_no_mistake(tmp_path):
         process.stdout.close()
         said = process.stderr.read()
     assert process.returncode == 0 and b"Traceback" not in said and b"Exception" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (">&-", 1, "stopped: standard output is closed; give --output FILE"),
+        ("--output v.jsonl --json >&-", 1, "stopped: standard output is closed"),
+        ("--output v.jsonl >&-", 0, "1 judged, 1 right"),
+        ("--output v.jsonl --workers 2 >&- <&-", 0, "1 judged, 1 right"),
+        ("--output v.jsonl 2>&-", 0, ""),
+        ("--output v.jsonl <&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_a_closed_stream_is_named_or_not_needed(tmp_path, arguments, status, said):
+    write(tmp_path / "a.jsonl", sample())
+    line = f"{sys.executable} -m verifiers sudoku a.jsonl {arguments}"
+    done = subprocess.run(
+        line, shell=True, capture_output=True, cwd=tmp_path, env=environment(), text=True, timeout=60
+    )
+    assert done.returncode == status and said in done.stderr and "Traceback" not in done.stderr
+    if not status:
+        assert json.loads((tmp_path / "v.jsonl").read_text())["correct"]
 
 
 def test_what_is_not_needed_is_not_imported(tmp_path):
@@ -159,28 +168,46 @@ def test_progress_shows_on_a_terminal_only(tmp_path):
     assert b"\x1b[" not in outside("sudoku", path).stderr
 
 
+@pytest.mark.parametrize("action", ["sleep", "spin", "idle"])
 @pytest.mark.parametrize("way", ["kill", "interrupt"])
-def test_no_worker_outlives_the_command(way):
-    line = [sys.executable, "-m", "verifiers", "sudoku", "-", "--workers", "2"]
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_no_worker_outlives_the_command(tmp_path, way, action):
+    install_acting_task(tmp_path)
+    line = [sys.executable, "-m", "verifiers", "acting", "-", "--workers", "2"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(line, env=environment(), start_new_session=True, **pipes) as process:
-        table = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        if not table.exists():
-            process.kill()
-            pytest.skip("needs /proc")
-        workers = wait_for(lambda: len(found := table.read_text().split()) == 2 and found)
+    with subprocess.Popen(line, env=environment(tmp_path), start_new_session=True, **pipes) as process:
+        padding = " " * lines.BLOCK_BYTES
+        act = json.dumps({"completion": action, "mark": "", "padding": padding}).encode() + b"\n"
+        feeder = threading.Thread(target=feed, args=(process.stdin, act * 3))
+        feeder.start()
+        workers = wait_for(lambda: len(found := children(process.pid)) == 2 and found)
+        time.sleep(0.5)  # until they are at it
         if way == "kill":
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process in the foreground
+        assert all(ends(pid, 1.0 + 0.5) for pid in workers), "within a second on a machine that is not busy"
         assert process.wait(60) == (-signal.SIGKILL if way == "kill" else 130)
         assert process.stderr.read() == b""
-    wait_for(lambda: not any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers))
+        feeder.join(SLOW)
+
+
+def feed(stream, data):
+    try:
+        stream.write(data)
+        stream.flush()
+    except OSError:  # the command has ended
+        pass
+
+
+def children(pid):
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for table in tasks for child in table.read_text().split()]
 
 
 def wait_for(condition):
     """What `condition` returns as soon as it is true; fails after a minute."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + SLOW
     while time.monotonic() < end:
         if value := condition():
             return value
