@@ -1,5 +1,7 @@
 """What is the task? Gymnasium environments over text: a prompt in, a completion out, rewards with reasons."""
 
+from importlib import import_module
+
 __version__ = __spg_trainer__ = "0.1.0"
 
 
@@ -23,8 +25,6 @@ def _check_verifiers() -> None:
 
 
 _check_verifiers()
-
-from importlib import import_module  # noqa: E402
 
 from envs.answers import judge, read_answer  # noqa: E402
 from envs.checking import check  # noqa: E402
