@@ -22,8 +22,8 @@ import numpy as np
 
 import envs
 from envs import registry
-from envs._cli_show import offline
 from envs.errors import EnvError
+from envs.registry import offline_arguments
 
 LIKE = {
     "countdown": ("countdown", {"min_numbers": 3, "max_numbers": 3}),
@@ -73,7 +73,7 @@ def peer(name: str, count: int) -> tuple[Callable[[], object], Callable[[], obje
 
 def measure(id: str, count: int, rounds: int) -> str:
     """One row of the table."""
-    arguments = offline(id)
+    arguments = offline_arguments(id)
     env, many = registry.make(id, **arguments), registry.make_vec(id, count, **arguments)
     rng = np.random.default_rng(0)
     indices = [rng.integers(len(env), size=count) for _ in range(rounds + 1)]

@@ -19,8 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import envs
-from envs import sudoku_nine
-from envs.sudoku import LEVELS
+from envs.sudoku.generator import LEVELS, draw_9x9
 
 _WORDS = (
     "we fill the first row, then the column, then the box, so that each digit from 1 to 4 is there once. "
@@ -125,7 +124,7 @@ def generation(n: int) -> list[str]:
             works: list[Callable[[], object]] = []
             for compiled in (False, True) if size == 9 else (False,):
                 env = envs.make("sudoku", size=size, level=level)
-                draw = lambda i, c=compiled, b=blanks: sudoku_nine.draw("train", i, b, none, compiled=c)  # noqa: E731
+                draw = lambda i, c=compiled, b=blanks: draw_9x9("train", i, b, none, compiled=c)  # noqa: E731
                 one = draw if size == 9 else env.problem
                 works.append(lambda one=one: [one(i) for i in range(n)])
             theirs = reasoning_gym_maker(size, blanks or (7, 12), min(n, 20))

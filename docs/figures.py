@@ -74,7 +74,7 @@ def board(run: Path, output: Path) -> None:
     console = Console(record=True, width=60, file=sys.stderr, force_terminal=True)
     for name, rows in (("before", before), ("after", after)):
         console.print(f"[b]{name} training[/b], problem {index}:")
-        console.print(Text.from_ansi(env.picture(env.problem(index), rows[index]["completion"])))
+        console.print(Text.from_ansi(env.render_text(env.problem(index), rows[index]["completion"])))
         console.print()
     svg = console.export_svg(title=f"{recorded['env']}: greedy completion")
     output.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.S))  # no font from the network

@@ -1,32 +1,62 @@
 """What is the task? Gymnasium environments over text: a prompt in, a completion out, rewards with reasons."""
 
-from envs.installed import require
+from importlib import import_module
 
-__version__ = "0.1.0"
-__spg_trainer__ = __version__
+__version__ = __spg_trainer__ = "0.1.0"
 
-require("verifiers", __version__, "envs")
 
-from envs import small  # noqa: E402
+def _check_verifiers() -> None:
+    """Raises ImportError unless `verifiers` is ours: another project ships a package of the same name."""
+    fix = f'pip install --force-reinstall --no-deps "spg-trainer=={__version__}"'
+    try:
+        import verifiers
+    except ModuleNotFoundError as error:
+        if error.name != "verifiers":
+            raise
+        raise ImportError(f'envs needs the package "verifiers", which Python does not find: {fix}') from None
+    version = getattr(verifiers, "__spg_trainer__", None)
+    if version != __version__:
+        where = verifiers.__file__ or ", ".join(verifiers.__path__)
+        why = "not part of spg-trainer" if version is None else f"of spg-trainer {version}, not {__version__}"
+        raise ImportError(
+            f'envs needs its own package "verifiers", but Python found {where} (it is {why}). If that is a folder of '
+            f"yours, rename it or start elsewhere; if another distribution installed it: {fix}"
+        )
+
+
+_check_verifiers()
+
 from envs.answers import judge, read_answer  # noqa: E402
 from envs.checking import check  # noqa: E402
-from envs.core import TextEnv  # noqa: E402
+from envs.core import Problem, Prompt, Score, Scores, TextEnv  # noqa: E402
 from envs.countdown import Countdown  # noqa: E402
-from envs.divide import draw_for, split_of  # noqa: E402
 from envs.errors import EnvError  # noqa: E402
 from envs.gsm8k import GSM8K  # noqa: E402
 from envs.math500 import MATH500  # noqa: E402
-from envs.records import Problem, Prompt, Score, Scores  # noqa: E402
-from envs.registry import make, make_vec, register, resolve  # noqa: E402
+from envs.reasoning_gym import class_of  # noqa: E402
+from envs.registry import make, make_vec, register, register_family, resolve  # noqa: E402
+from envs.splits import draw_for, split_of  # noqa: E402
 from envs.sudoku import Sudoku  # noqa: E402
 from envs.vector import TextVectorEnv  # noqa: E402
 
-register("spg/Countdown-v0", Countdown)
-register("spg/GSM8K-v0", GSM8K)
-register("spg/MATH500-v0", MATH500)
-register("spg/Sudoku-v0", Sudoku)
-for _name, _cls in small.TASKS.items():
-    register(f"spg/{_name}-v0", _cls)
+ENVIRONMENTS = {
+    "spg/Countdown-v0": "envs.countdown:Countdown",
+    "spg/GSM8K-v0": "envs.gsm8k:GSM8K",
+    "spg/MATH500-v0": "envs.math500:MATH500",
+    "spg/Sudoku-v0": "envs.sudoku:Sudoku",
+    "spg/Arithmetic-v0": "envs.small.arithmetic:Arithmetic",
+    "spg/Sorting-v0": "envs.small.sorting:Sorting",
+    "spg/Edits-v0": "envs.small.edits:Edits",
+    "spg/Coloring-v0": "envs.small.coloring:Coloring",
+    "spg/Queens-v0": "envs.small.queens:Queens",
+    "spg/Satisfiability-v0": "envs.small.satisfiability:Satisfiability",
+}
+"""{Gymnasium id: where its class is}: a new environment of this package is its file and a line here."""
+
+for _id, _place in ENVIRONMENTS.items():
+    _module, _, _class = _place.partition(":")
+    register(_id, getattr(import_module(_module), _class))
+register_family("reasoning_gym", class_of)
 
 __all__ = [
     "GSM8K",

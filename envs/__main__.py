@@ -5,16 +5,22 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from envs.errors import EnvError, nearest
+import numpy as np
 
-COMMANDS = {
-    "list": "the environments there are, with their splits and sizes",
-    "show": "a few problems, with the demonstration, the other habits and what each earns",
-    "check": "whether an environment keeps its contract, with figures",
-    "new": "write a working starting file for a task of your own",
-}
+from envs.checking import Report, check
+from envs.core import Problem, TextEnv, check_index, read_problem, score_all
+from envs.errors import EnvError
+from envs.registry import known, make, offline_arguments, resolve, short_name
+from envs.splits import SPLITS
+from envs.template import write_task
+from verifiers.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
 _EPILOG = """\
 ID is a name from `list` (sudoku, spg/Sudoku-v0), a file (./my_task.py:my/MyTask-v0), a module
 (my_package.my_module:my/MyTask-v0), or reasoning_gym:NAME.
@@ -34,14 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-        return _complain(f'No command "{args[0]}". {nearest(args[0], COMMANDS)}Known: {", ".join(COMMANDS)}.')
+        hint = did_you_mean(args[0], COMMANDS)
+        return _fail(f'No command "{args[0]}". {hint}Known: {", ".join(COMMANDS)}.')
     options = _parser().parse_args(args)
     if not sys.stdout.isatty():
-        os.environ.setdefault("NO_COLOR", "1")  # boards are drawn without colours into a file
+        os.environ.setdefault("NO_COLOR", "1")  # no colours in a file
     try:
-        return {"list": _list, "show": _show, "check": _check, "new": _new}[options.command](options)
+        return COMMANDS[options.command][1](options)
     except (EnvError, ImportError) as error:
-        return _complain(str(error))
+        return _fail(str(error))
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -49,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _complain(text: str) -> int:
+def _fail(text: str) -> int:
     sys.stderr.write(f"error: {text}\n")
     return 2
 
@@ -63,35 +70,25 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    parts = {
-        name: commands.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
-        for name, text in COMMANDS.items()
-    }
-    show, check = parts["show"], parts["check"]
+    parsers = {}
+    for name, (text, _) in COMMANDS.items():
+        description = f"{text[0].upper()}{text[1:]}."
+        parsers[name] = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
+    show, checks, new = parsers["show"], parsers["check"], parsers["new"]
     show.add_argument("id", metavar="ID", help="an environment; see `python -m envs list`")
     show.add_argument("-n", metavar="N", type=_positive, default=3, help="how many problems (3)")
     show.add_argument("--split", default="train", help="train (default), validation or test")
     show.add_argument("--index", metavar="I", type=int, nargs="+", help="these problems")
     show.add_argument("--seed", metavar="S", type=int, help="problems drawn at random with this seed")
-    check.add_argument("ids", metavar="ID", nargs="*", help="environments; see `python -m envs list`")
-    check.add_argument("--all", action="store_true", help="every environment of this package")
-    check.add_argument(
-        "-n", metavar="N", type=_positive, default=1000, help="problems of each split to try (1000)"
-    )
-    check.add_argument("--json", action="store_true", help="one line of JSON for each environment")
-    for part in (show, check):
-        part.add_argument(
-            "--env-args",
-            metavar="KEY=VALUE",
-            nargs="+",
-            default=[],
-            help="arguments of the environment, e.g. level=2 source=generated",
-        )
-    parts["new"].add_argument(
-        "file", metavar="FILE.py", help="the file to write, e.g. my_task.py; it must not exist"
-    )
+    checks.add_argument("ids", metavar="ID", nargs="*", help="environments; see `python -m envs list`")
+    checks.add_argument("--all", action="store_true", help="every environment of this package")
+    text = "problems of each split to try (1000)"
+    checks.add_argument("-n", metavar="N", type=_positive, default=1000, help=text)
+    checks.add_argument("--json", action="store_true", help="one line of JSON for each environment")
+    text = "arguments of the environment, e.g. level=2 source=generated"
+    for command in (show, checks):
+        command.add_argument("--env-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
+    new.add_argument("file", metavar="FILE.py", help="the file to write, e.g. my_task.py; it must not exist")
     return parser
 
 
@@ -104,7 +101,7 @@ def _positive(text: str) -> int:
 
 def pairs(words: Sequence[str]) -> dict[str, Any]:
     """["level=2", "source=generated"] -> {"level": 2, "source": "generated"}; raises EnvError for other forms."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
@@ -112,37 +109,107 @@ def pairs(words: Sequence[str]) -> dict[str, Any]:
         if name in ("split", "render_mode"):
             raise EnvError(f"--env-args {word}: {name} is no argument here; `show` takes --split.")
         try:
-            found[name] = json.loads(text)
+            values[name] = json.loads(text)
         except ValueError:
-            found[name] = text
-    return found
+            values[name] = text
+    return values
+
+
+def _console() -> "Console":
+    """Where tables go: as wide as the terminal, or wide enough to be read in a file."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 140
+    return console
 
 
 def _list(options: argparse.Namespace) -> int:
-    from envs._cli_show import listing
+    """Prints a table of the registered environments; opens nothing that needs a network."""
+    from rich.table import Table
 
-    listing()
+    table = Table(box=None, header_style="bold")
+    for column in ("--env", "id", "train / validation / test"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("what it is")
+    for id, cls in known().items():
+        offline = offline_arguments(id)
+        sizes = " / ".join(f"{len(make(id, split=split, **offline)):,}" for split in SPLITS)
+        before, _, behind = (cls.__doc__ or "").strip().partition("\n\n")[0].partition("(`")
+        summary = f"{before.strip()}{behind.partition('`)')[2]}"
+        table.add_row(short_name(id) + ("*" if offline else ""), id, sizes, summary)
+    table.add_row("reasoning_gym:NAME", "", "", "a dataset of the reasoning-gym package (an optional extra)")
+    console = _console()
+    console.print(table)
+    console.print("* with --env-args source=generated; its default source is a hub.")
     return 0
 
 
 def _show(options: argparse.Namespace) -> int:
-    from envs._cli_show import show
-
-    show(options.id, options.split, options.n, options.index, options.seed, pairs(options.env_args))
+    """Prints problems as a person reads them, and what the demonstration and each habit earn."""
+    env = make(options.id, split=options.split, **pairs(options.env_args))
+    indices = options.index
+    if indices is None and options.seed is not None:
+        indices = np.random.default_rng(options.seed).integers(len(env), size=options.n).tolist()
+    for index in range(min(options.n, len(env))) if indices is None else indices:
+        problem = read_problem(env, check_index(env, index))
+        title = f"== {env.spec_name}, {options.split}, problem {index} =="
+        sys.stdout.write(f"{title}\n{env.render_text(problem, None)}\n")
+        try:
+            completions = {"right": env.demonstration(problem)}
+        except EnvError:  # none was given
+            completions = {}
+        for name, completion in {**completions, **env.habits(problem)}.items():
+            sys.stdout.write(_scored(env, index, problem, name, completion))
+        sys.stdout.write("\n")
     return 0
 
 
-def _check(options: argparse.Namespace) -> int:
-    from envs._cli_check import report
+def _scored(env: TextEnv, index: int, problem: Problem, name: str, completion: str) -> str:
+    scored = score_all(env, [index], [problem], [completion], one_by_one=True)
+    rewards = ", ".join(f"{component} {values[0]:g}" for component, values in scored.rewards.items())
+    read = "" if scored.extracted[0] is None else f", read as {scored.extracted[0]!r:.80}"
+    head = f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read}"
+    if getattr(env.render_text, "__func__", None) is TextEnv.render_text:
+        return f"{head}\n{problem.completion_prefix}{completion}\n"
+    return f"{head}\n{completion}\n{env.render_text(problem, completion)}\n"
 
+
+def _check(options: argparse.Namespace) -> int:
+    """Checks environments; one that would ask a hub with source=generated, unless --env-args name a source."""
     if bool(options.ids) == options.all:
         raise EnvError("check wants the ID of one environment or several, or --all; see python -m envs list.")
-    return report(options.ids, options.n, options.json, pairs(options.env_args))
+    arguments, ok = pairs(options.env_args), True
+    for name in options.ids or [id for id in known() if id.startswith("spg/")]:
+        report = check(name, options.n, **{**offline_arguments(resolve(name)), **arguments})
+        ok &= report.ok
+        if options.json:
+            sys.stdout.write(json.dumps({"ok": report.ok, **asdict(report)}) + "\n")
+            sys.stdout.flush()
+        else:
+            _print_report(report)
+    return 0 if ok else 1
+
+
+def _print_report(report: Report) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    sizes = ", ".join(f"{number:,} {split}" for split, number in report.figures["problems"].items())
+    title = Text(f"{report.env}: {sizes} ({report.seconds:.1f} s)")
+    table = Table(box=None, show_header=False, title=title, title_justify="left")
+    for finding in report.findings:
+        mark = Text("ok", "green") if finding.ok else Text("FAILS", "red")
+        table.add_row(mark, finding.name, Text(finding.figure))
+    console = _console()
+    console.print(table)
+    if not report.ok:
+        wrong = sum(not finding.ok for finding in report.findings)
+        console.print(f"{report.env}: {wrong} of {len(report.findings)} checks fail")
 
 
 def _new(options: argparse.Namespace) -> int:
-    from envs.template import write_task
-
     id = write_task(options.file)
     name = f"{options.file if os.path.isabs(options.file) else os.path.join('.', options.file)}:{id}"
     sys.stdout.write(
@@ -153,6 +220,13 @@ def _new(options: argparse.Namespace) -> int:
     )
     return 0
 
+
+COMMANDS = {
+    "list": ("the environments there are, with their splits and sizes", _list),
+    "show": ("a few problems, with the demonstration, the other habits and what each earns", _show),
+    "check": ("whether an environment keeps its contract, with figures", _check),
+    "new": ("write a working starting file for a task of your own", _new),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,17 +2,18 @@
 
 from collections.abc import Callable
 
-from envs.records import Score
+from envs.core import Score
 
-_OPEN, _CLOSE = "<answer>", "</answer>"
-_ENDS = ("<|eot_id|>", "<|endoftext|>")
-_LIMIT = 65_536
+OPEN, CLOSE = "<answer>", "</answer>"
+_END_TOKENS = ("<|eot_id|>", "<|endoftext|>")
+_MAX_LENGTH = 65_536
 
 
 def until_end(completion: str) -> str:
-    """The completion up to its first end-of-text token; what follows was never meant to be read."""
-    for mark in _ENDS:
-        completion = completion.partition(mark)[0]
+    """The completion up to its first end token; what follows was never meant to be read."""
+    if "<|" in completion:
+        for token in _END_TOKENS:
+            completion = completion.partition(token)[0]
     return completion
 
 
@@ -21,12 +22,21 @@ def read_answer(completion: str) -> str | None:
 
     Time is linear in the length of the completion, whatever it holds.
     """
-    text = until_end(completion)
-    before = text.rpartition(_CLOSE)
-    start = before[0].rfind(_OPEN) if before[1] else -1
-    if start < 0:
+    return _last_block(until_end(completion))
+
+
+def only_answer(completion: str) -> str | None:
+    """The text of the <answer> block, without space around it; None unless there is exactly one and it is closed.
+
+    This is the format check of every task; what the block must hold is the task's to say.
+    """
+    text = completion[completion.find("<") :]  # all tags are behind it; finding one character is quick
+    if "<|" in text:
+        text = until_end(text)
+    if text.count(OPEN) != 1 or text.count(CLOSE) != 1:
         return None
-    return text[start + len(_OPEN) : text.find(_CLOSE, start)].strip()
+    start, end = text.find(OPEN) + len(OPEN), text.find(CLOSE)
+    return text[start:end].strip() if start <= end else None
 
 
 def judge(completion: str, is_right: Callable[[str], bool]) -> Score:
@@ -37,10 +47,20 @@ def judge(completion: str, is_right: Callable[[str], bool]) -> Score:
     "malformed" (a longer answer).
     """
     text = until_end(completion)
-    answer = read_answer(text)
-    whole = answer is not None and text.count(_OPEN) == 1 and text.count(_CLOSE) == 1
-    if answer is None or len(answer) > _LIMIT:
-        reason = "no_answer" if answer is None else "malformed"
-        return Score({"correct": 0.0, "format": float(whole)}, reason)
+    answer = only_answer(text)
+    rewards = {"correct": 0.0, "format": float(answer is not None)}
+    if answer is None:
+        answer = _last_block(text)
+    if answer is None or len(answer) > _MAX_LENGTH:
+        return Score(rewards, "no_answer" if answer is None else "malformed")
     right = bool(is_right(answer))
-    return Score({"correct": float(right), "format": float(whole)}, "ok" if right else "wrong", answer)
+    rewards["correct"] = float(right)
+    return Score(rewards, "ok" if right else "wrong", answer)
+
+
+def _last_block(text: str) -> str | None:
+    before, close, _ = text.rpartition(CLOSE)
+    start = before.rfind(OPEN) if close else -1
+    if start < 0:
+        return None
+    return text[start + len(OPEN) : text.find(CLOSE, start)].strip()

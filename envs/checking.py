@@ -1,90 +1,86 @@
 """Does an environment keep its contract? Figures for its author, and for every change to this package."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from envs import registry
-from envs.checking_tools import content, demonstration, digests, junk, prompt_text, spread, wilson
-from envs.core import TextEnv, read_problem
-from envs.divide import SPLITS
+from envs.core import Problem, ScoredBatch, TextEnv, read_problem, score_all
 from envs.errors import EnvError
-from envs.records import Problem
-from envs.scoring import Judged, score_all
+from envs.registry import make, make_vec, resolve
+from envs.splits import SPLITS
+from verifiers.statistics import wilson_interval
 
 SLOWEST = 2.0
-"""Seconds of processor time within which any completion must be judged."""
+"""Seconds of processor time within which any completion must be scored."""
 _FEW = 16
-"""Problems that are tried in more costly ways: made again in a fresh process, judged with junk, one by one."""
-_CHILD = (
-    "import json, sys; from envs.checking_tools import digests; "
-    "json.dump(digests(*json.loads(sys.argv[1])), sys.stdout)"
-)
+"""Problems for the more costly checks: made again in a fresh process, scored with junk, one by one."""
+_CHILD = "import json, sys; from envs.checking import digests; json.dump(digests(*json.loads(sys.argv[1])), sys.stdout)"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check."""
+    """The outcome of one check; figure: what was measured, or what is wrong."""
 
     name: str
     ok: bool
     figure: str
-    """What was measured, or what is wrong."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that was found out about one environment."""
+    """The findings about one environment; figures: sizes of the splits, solved rates, ranges of the components."""
 
     env: str
-    """Its `spec_name`."""
     findings: list[Finding]
     figures: dict[str, Any]
-    """For machines: sizes of the splits, solved rates, ranges of the components."""
     seconds: float
 
     @property
     def ok(self) -> bool:
-        """Whether every check passed."""
         return all(finding.ok for finding in self.findings)
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Subject:
     """What the checks look at, and where they leave their figures."""
 
     name: str
     arguments: dict[str, Any]
-    parts: dict[str, TextEnv]
+    splits: dict[str, TextEnv]
     count: int
     figures: dict[str, Any]
 
     @property
     def train(self) -> TextEnv:
-        return self.parts["train"]
+        return self.splits["train"]
 
-    def judge(
+    def score(
         self, env: TextEnv, indices: Sequence[int], problems: list[Problem], texts: list[str]
-    ) -> Judged:
+    ) -> ScoredBatch:
         """The scores; notes the range of each component, and raises EnvError for what `score` raised."""
-        judged = score_all(env, indices, problems, texts, batched=env._batched)
-        for index, text, trace in zip(indices, texts, judged.traceback, strict=True):
+        scored = score_all(env, indices, problems, texts)
+        for index, text, trace in zip(indices, texts, scored.traceback, strict=True):
             if trace is not None:
                 raise EnvError(f"score raised on problem {index}, for {text!r:.60}: {trace.splitlines()[-1]}")
         ranges = self.figures["components"]
-        for name, values in judged.rewards.items():
+        for name, values in scored.rewards.items():
             low, high = ranges.get(name, (np.inf, -np.inf))
             ranges[name] = (min(low, float(values.min())), max(high, float(values.max())))
-        return judged
+        return scored
+
+    def solved(self, indices: Sequence[int], problems: list[Problem], texts: list[str]) -> int:
+        """How many of the texts solve their problem of the train split."""
+        return int(self.score(self.train, indices, problems, texts).rewards["correct"].sum())
 
 
 def check(name: str, problems: int = 1000, **arguments: Any) -> Report:
@@ -93,44 +89,42 @@ def check(name: str, problems: int = 1000, **arguments: Any) -> Report:
     name, arguments: as for `make`, without `split`. Raises EnvError if it cannot be opened at all.
     """
     start = time.monotonic()
-    parts = {split: registry.make(name, split=split, **arguments) for split in SPLITS}
-    sizes = {split: len(env) for split, env in parts.items()}
-    work = _Work(name, arguments, parts, problems, {"problems": sizes, "components": {}})
+    splits = {split: make(name, split=split, **arguments) for split in SPLITS}
+    sizes = {split: len(env) for split, env in splits.items()}
+    subject = _Subject(name, arguments, splits, problems, {"problems": sizes, "components": {}})
     findings = []
     for title, run in _CHECKS.items():
         try:
-            findings.append(Finding(title, True, run(work)))
+            findings.append(Finding(title, True, run(subject)))
         except EnvError as error:
             findings.append(Finding(title, False, str(error)))
         except Exception as error:  # what an author's code or Gymnasium raises is a finding too
             findings.append(Finding(title, False, f"{type(error).__name__}: {error}"))
-    return Report(work.train.spec_name, findings, work.figures, time.monotonic() - start)
+    return Report(subject.train.spec_name, findings, subject.figures, time.monotonic() - start)
 
 
-def _gymnasium(work: _Work) -> str:
+def _gymnasium(subject: _Subject) -> str:
     """Gymnasium's own checker passes and has nothing to say."""
     from gymnasium.utils.env_checker import check_env
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        id = registry.resolve(work.name)
+        id = resolve(subject.name)
         check_env(
-            gymnasium.make(id, render_mode="ansi", disable_env_checker=True, **work.arguments).unwrapped
+            gymnasium.make(id, render_mode="ansi", disable_env_checker=True, **subject.arguments).unwrapped
         )
     if caught:
         raise EnvError(f"check_env warns: {caught[0].message}")
     return "check_env without a warning"
 
 
-def _pure(work: _Work) -> str:
+def _purity(subject: _Subject) -> str:
     """A problem depends on the arguments and on its index, and on nothing else."""
-    count = min(_FEW, work.count)
-    first = digests(work.name, work.arguments, count)
-    backwards = digests(work.name, work.arguments, count, backwards=True)
-    job = json.dumps([work.name, work.arguments, count])
+    job = [subject.name, subject.arguments, min(_FEW, subject.count)]
+    first, backwards = digests(*job), digests(*job, backwards=True)
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, job],
+        [sys.executable, "-c", _CHILD, json.dumps(job)],
         capture_output=True,
         text=True,
         check=False,
@@ -147,105 +141,100 @@ def _pure(work: _Work) -> str:
     return f"{len(first)} problems are the same in another order and in a fresh process"
 
 
-def _splits(work: _Work) -> str:
+def _splits(subject: _Subject) -> str:
     """No problem is in two splits."""
     seen: dict[str, str] = {}
-    different = dict.fromkeys(SPLITS, 0)
-    for split, env in work.parts.items():
-        for index in spread(len(env), work.count):
+    for split, env in subject.splits.items():
+        for index in spread(len(env), subject.count):
             problem = read_problem(env, index)
-            other = seen.setdefault(content(problem), split)
+            other = seen.setdefault(_content(problem), split)
             if other != split:
                 raise EnvError(f"problem {index} of {split} is in {other} too: {problem.prompt!r:.80}")
-        different[split] = sum(held == split for held in seen.values())
-    return (
-        ", ".join(f"{number:,} of {split}" for split, number in different.items()) + " differ, none is in two"
-    )
+    different = (f"{sum(owner == split for owner in seen.values()):,} of {split}" for split in SPLITS)
+    return f"{', '.join(different)} differ, none is in two"
 
 
-def _demonstrations(work: _Work) -> str:
+def _demonstrations(subject: _Subject) -> str:
     """Every demonstration is right."""
     solved = 0
-    for split, env in work.parts.items():
-        indices = spread(len(env), work.count)
+    for split, env in subject.splits.items():
+        indices = spread(len(env), subject.count)
         problems = [read_problem(env, index) for index in indices]
-        texts = [demonstration(env, problem) for problem in problems]
+        texts = [_demonstration(env, problem) for problem in problems]
         if None in texts:
             return f"none for problem {indices[texts.index(None)]} of {split}: sft has nothing to learn from"
-        right = work.judge(env, indices, problems, texts).rewards["correct"] == 1
+        right = subject.score(env, indices, problems, texts).rewards["correct"] == 1
         if not right.all():
             wrong = int(np.argmin(right))
             raise EnvError(f"problem {indices[wrong]} of {split} is not solved by {texts[wrong]!r:.80}")
         solved += len(indices)
-    work.figures["demonstrations"] = solved
+    subject.figures["demonstrations"] = solved
     return f"all {solved:,} solve their problem"
 
 
-def _habits(work: _Work) -> str:
+def _habits(subject: _Subject) -> str:
     """How often each habit is right, with its interval."""
-    env, indices = work.train, spread(len(work.train), work.count)
-    told: dict[str, list[tuple[int, Problem, str]]] = {}
-    for index in indices:
+    env = subject.train
+    rows: dict[str, list[tuple[int, Problem, str]]] = {}
+    for index in spread(len(env), subject.count):
         problem = read_problem(env, index)
         for name, text in env.habits(problem).items():
-            told.setdefault(name, []).append((index, problem, text))
-    if "right" in told:
+            rows.setdefault(name, []).append((index, problem, text))
+    if "right" in rows:
         raise EnvError('a habit is called "right", which is the name of the demonstration; call it otherwise')
-    figures = {}
-    for name, rows in told.items():
-        where, problems, texts = map(list, zip(*rows, strict=True))
-        solved = int(work.judge(env, where, problems, texts).rewards["correct"].sum())
-        figures[name] = {"solved": solved / len(rows), "interval": wilson(solved, len(rows)), "n": len(rows)}
-    work.figures["habits"] = figures
-    return ", ".join(_rate(name, **figure) for name, figure in figures.items()) or "none given"
+    rates = subject.figures["habits"] = {}
+    for name, tries in rows.items():
+        solved, n = subject.solved(*map(list, zip(*tries, strict=True))), len(tries)
+        rates[name] = {"solved": solved / n, "interval": wilson_interval(solved, n), "n": n}
+    texts = [
+        f"{name} solves {rate['solved']:.1%} [{rate['interval'][0]:.1%}, {rate['interval'][1]:.1%}] of {rate['n']:,}"
+        for name, rate in rates.items()
+    ]
+    return ", ".join(texts) or "none given"
 
 
-def _rate(name: str, solved: float, interval: tuple[float, float], n: int) -> str:
-    return f"{name} solves {solved:.1%} [{interval[0]:.1%}, {interval[1]:.1%}] of {n:,}"
-
-
-def _junk(work: _Work) -> str:
+def _junk(subject: _Subject) -> str:
     """What is no answer is not right, raises nothing and takes no time."""
-    env, tried, slowest = work.train, 0, 0.0
+    env, tried, slowest = subject.train, 0, 0.0
     rng = np.random.default_rng(0)
     for index in spread(len(env), _FEW):
         problem = read_problem(env, index)
-        for kind, text in junk(problem, demonstration(env, problem), rng):
+        for kind, text in junk(problem, _demonstration(env, problem), rng):
             start = time.process_time()
-            judged = work.judge(env, [index], [problem], [text])
+            solved = subject.solved([index], [problem], [text])
             seconds = time.process_time() - start
-            if judged.rewards["correct"][0]:
+            if solved:
                 raise EnvError(f"problem {index} counts as solved by {kind}: {text!r:.60}")
             if seconds > SLOWEST:
-                raise EnvError(f"problem {index}: {kind} took {seconds:.1f} s to judge, {text!r:.60}")
+                raise EnvError(f"problem {index}: {kind} took {seconds:.1f} s to score, {text!r:.60}")
             tried, slowest = tried + 1, max(slowest, seconds)
     return f"none of {tried:,} is right, raises or takes long (at most {slowest * 1000:.0f} ms)"
 
 
-def _others(work: _Work) -> str:
-    """The answer to another problem, or the prompt itself, is not always right: the check looks at the problem."""
-    env, indices, told = work.train, spread(len(work.train), work.count), []
+def _swapped(subject: _Subject) -> str:
+    """The answer to another problem, or the prompt itself, is not always right: the score looks at the problem."""
+    env, indices = subject.train, spread(len(subject.train), subject.count)
     problems = [read_problem(env, index) for index in indices]
-    shifted = [demonstration(env, problem) for problem in problems[1:] + problems[:1]]
-    tries = {
-        "its own prompt as the answer": [f"<answer>{prompt_text(problem)}</answer>" for problem in problems]
-    }
+    shifted = [_demonstration(env, problem) for problem in problems[1:] + problems[:1]]
+    tries = {}
     if None not in shifted and len(problems) > 1:
-        tries = {"another problem's demonstration": shifted, **tries}
+        tries["another problem's demonstration"] = shifted
+    tries["its own prompt as the answer"] = [f"<answer>{_prompt_text(p)}</answer>" for p in problems]
     for kind, texts in tries.items():
-        solved = int(work.judge(env, indices, problems, texts).rewards["correct"].sum())
-        if solved == len(indices):
+        rate = subject.figures[kind] = subject.solved(indices, problems, texts) / len(indices)
+        if rate == 1:
             raise EnvError(f"{kind} is always right; score must look at its problem and at the answer")
-        told.append(f"{kind} is right in {solved / len(indices):.1%}")
-        work.figures[kind] = solved / len(indices)
-    return f"{', '.join(told)} of {len(indices):,}"
+    return (
+        ", ".join(f"{kind} is right in {subject.figures[kind]:.1%}" for kind in tries)
+        + f" of {len(indices):,}"
+    )
 
 
-def _components(work: _Work) -> str:
+def _components(subject: _Subject) -> str:
     """Each component stayed within its range."""
-    seen = work.figures["components"]
+    seen = subject.figures["components"]
     for name, (low, high) in seen.items():
-        lowest, highest = work.train.reward_ranges.get(name, (0.0, 1.0))
+        lowest, highest = subject.train.reward_ranges.get(name, (0.0, 1.0))
         if low < lowest or high > highest:
             raise EnvError(
                 f"{name} went from {low:g} to {high:g}, outside {lowest:g} to {highest:g}; if that is meant, "
@@ -254,18 +243,17 @@ def _components(work: _Work) -> str:
     return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in seen.items())
 
 
-def _vector(work: _Work) -> str:
+def _vector_form(subject: _Subject) -> str:
     """Many at once get what each gets alone."""
-    env, rng = registry.make(work.name, split="train", **work.arguments), np.random.default_rng(1)
+    env, rng = make(subject.name, split="train", **subject.arguments), np.random.default_rng(1)
     rows: list[tuple[int, str]] = []
     for index in spread(len(env), _FEW):
         problem = read_problem(env, index)
-        right = demonstration(env, problem)
+        right = _demonstration(env, problem)
         texts = [*env.habits(problem).values(), *([right] if right is not None else [])]
-        rows += [(index, text) for text in texts] + [(index, text) for _, text in junk(problem, right, rng)][
-            :8
-        ]
-    many = registry.make_vec(work.name, len(rows), split="train", **work.arguments)
+        texts += [text for _, text in junk(problem, right, rng)][:8]
+        rows += [(index, text) for text in texts]
+    many = make_vec(subject.name, len(rows), split="train", **subject.arguments)
     many.reset(options={"index": [index for index, _ in rows]})
     _, totals, _, _, infos = many.step([text for _, text in rows])
     for row, (index, text) in enumerate(rows):
@@ -280,12 +268,76 @@ def _vector(work: _Work) -> str:
 
 _CHECKS = {
     "gymnasium": _gymnasium,
-    "purity": _pure,
+    "purity": _purity,
     "splits": _splits,
     "demonstrations": _demonstrations,
     "habits": _habits,
     "junk": _junk,
-    "swapped": _others,
+    "swapped": _swapped,
     "components": _components,
-    "vector form": _vector,
+    "vector form": _vector_form,
 }
+
+
+def spread(length: int, count: int) -> list[int]:
+    """Up to `count` indices from 0 to length - 1, evenly spread."""
+    return np.unique(np.linspace(0, length - 1, min(length, count)).astype(np.int64)).tolist()
+
+
+def digests(name: str, arguments: Mapping[str, Any], count: int, backwards: bool = False) -> dict[str, str]:
+    """{"train 17": hash of that problem} for `count` problems of each split, asked for in either order."""
+    hashes = {}
+    for split in SPLITS:
+        env = make(name, split=split, **arguments)
+        indices = spread(len(env), count)
+        for index in reversed(indices) if backwards else indices:
+            text = _content(read_problem(env, index)).encode("utf-8", "surrogatepass")
+            hashes[f"{split} {index}"] = hashlib.sha256(text).hexdigest()[:16]
+    return hashes
+
+
+def _content(problem: Problem) -> str:
+    """What two equal problems have in common: prompt, prefix and reference, as text."""
+    parts = [problem.prompt, problem.completion_prefix, problem.reference]
+    return json.dumps(parts, sort_keys=True, default=_as_json)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
+
+
+def _demonstration(env: TextEnv, problem: Problem) -> str | None:
+    """The author's demonstration; None if there is none."""
+    try:
+        return env.demonstration(problem)
+    except EnvError as error:
+        if "no demonstration" in str(error):
+            return None
+        raise
+
+
+def _prompt_text(problem: Problem) -> str:
+    """What the model reads, without the roles of a chat."""
+    prompt = problem.prompt
+    return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+
+
+def junk(problem: Problem, right: str | None, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
+    """(what it is, completion): texts that solve no problem, some of them long, broken or hostile."""
+    noise = "".join(map(chr, rng.integers(0, 0x3000, 200)))
+    yield "nothing", ""
+    yield "white space", " \n\t "
+    yield "random bytes", rng.bytes(300).decode("latin-1")
+    yield "random text", f"<answer>{noise}</answer>"
+    yield "the prompt", _prompt_text(problem)
+    yield "an empty answer", "<answer></answer>"
+    yield "end tokens", "<|eot_id|><|endoftext|>"
+    yield "NUL", "<answer>\0</answer>"
+    yield "a lone surrogate", "<answer>\ud800</answer>"
+    yield "200,000 digits", f"<answer>{'9' * 200_000}</answer>"
+    yield "20,000 open tags", "<answer>" * 20_000
+    yield "20,000 brackets", f"<answer>{'(' * 20_000}</answer>"
+    if right is not None:
+        yield "an answer behind the end", f"<|endoftext|>{right}"

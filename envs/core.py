@@ -1,18 +1,59 @@
-"""The environment a task author derives from: Gymnasium's words, a prompt, a completion, one step."""
+"""What an environment is: problems, scores, and the class that a task author derives from."""
 
-import inspect
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 
-from envs.errors import EnvError, nearest
-from envs.records import Problem, Prompt, Score, Scores
-from envs.scoring import as_score, as_single, score_all
+from envs.errors import EnvError
 from envs.spaces import PromptText, Unicode
+
+Prompt = str | list[dict[str, str]]
+"""A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One task: what the model is shown, and what its answer is judged by."""
+
+    prompt: Prompt
+    """What the model reads."""
+    reference: dict[str, Any]
+    """The keyword fields that `verifiers.verify` takes for this task, e.g. {"puzzle": "0310..."}."""
+    completion_prefix: str = ""
+    """Text with which every completion begins, written for the model."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """Whatever else is worth knowing: a solution, a level; never shown to the model."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The verdict on one completion, component by component."""
+
+    rewards: dict[str, float]
+    """One finite number for each name in the environment's `reward_weights`; "correct" is 0 or 1."""
+    reason: str = ""
+    """The outcome in a word: "ok", "wrong", "no_answer", ..."""
+    extracted: str | None = None
+    """The part of the completion that was scored."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The verdicts on n completions at once."""
+
+    rewards: dict[str, np.ndarray]
+    """{component: (n,) float}, one for each name in `reward_weights`."""
+    reason: Sequence[str]
+    """n words, as in `Score.reason`."""
+    extracted: Sequence[str | None]
+    """n texts, as in `Score.extracted`."""
+
+    def __len__(self) -> int:
+        return len(self.reason)
 
 
 @dataclass
@@ -50,9 +91,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
     def __len__(self) -> int:
         """How many problems this split has."""
-        raise EnvError(
-            f"{type(self).__name__} does not say how many problems it has: write __len__(self) -> int."
-        )
+        raise EnvError(f"{type(self).__name__} has no length: write __len__(self) -> int.")
 
     def problem(self, index: int) -> Problem:
         """Problem number `index` (0 <= index < len(self)), a pure function of arguments and index."""
@@ -60,13 +99,13 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
     def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
         """What `completion` earns, component by component. Write this or `score_batch`."""
-        if not self._batched:
-            raise EnvError(f"{type(self).__name__} cannot judge: write score(self, problem, completion).")
-        return as_single(self.score_batch([problem], [completion]))
+        if not _has_batch_form(self):
+            raise EnvError(f"{type(self).__name__} cannot score: write score(self, problem, completion).")
+        return _first_score(self.score_batch([problem], [completion]))
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         """What n completions earn, each for its own problem. Override it where a batch is faster."""
-        rows = [as_score(self.score(p, c)) for p, c in zip(problems, completions, strict=True)]
+        rows = [_as_score(self.score(p, c)) for p, c in zip(problems, completions, strict=True)]
         names = rows[0].rewards if rows else self.reward_weights
         rewards = {name: np.array([row.rewards[name] for row in rows], np.float64) for name in names}
         return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows])
@@ -82,7 +121,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         """Named plausible completions of other quality, {"careless": "..."}; none by default."""
         return {}
 
-    def picture(self, problem: Problem, completion: str | None) -> str:
+    def render_text(self, problem: Problem, completion: str | None) -> str:
         """The problem and, if there is one, its completion, as text for a terminal, maybe in colours."""
         prompt = problem.prompt
         if not isinstance(prompt, str):
@@ -92,24 +131,17 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     # What Gymnasium and the trainer call.
 
     @property
-    def _batched(self) -> bool:
-        """Whether the author wrote `score_batch`."""
-        return type(self).score_batch is not TextEnv.score_batch
-
-    @property
     def spec_name(self) -> str:
         """The name under which results are shown: the short name and the arguments that shape the task."""
-        base = (
-            self._env_id.rpartition("/")[2].rpartition("-v")[0].lower()
-            if self._env_id
-            else type(self).__name__
-        )
-        told = [
+        base = type(self).__name__
+        if self._env_id:
+            base = self._env_id.rpartition("/")[2].rpartition("-v")[0].lower()
+        arguments = [
             _source_name(str(value)) if name == "source" else f"{name}={value}"
             for name, value in self._env_arguments.items()
-            if name not in ("split", "reward_weights")
+            if name != "split"
         ]
-        return f"{base}[{','.join(told)}]" if told else base
+        return f"{base}[{','.join(arguments)}]" if arguments else base
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -120,15 +152,12 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         `seed`). Raises EnvError for an index outside 0 .. len(self) - 1.
         """
         super().reset(seed=seed)
-        index = read_options(self, options)
-        if index is None:
-            index = self.np_random.integers(check_length(self))
-        index = check_index(self, index)
+        index = check_index(self, choose_index(self, self.np_random, options))
         self._episode = _Episode(index, read_problem(self, index))
         return self._episode.problem.prompt, {"index": index}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Judges the completion and ends the episode; returns ("", reward, True, False, info).
+        """Scores the completion and ends the episode; returns ("", reward, True, False, info).
 
         info: {"index", "rewards": {component: float}, "correct": bool, "reason": str, "extracted": str |
         None}. If the author's `score` raises, all rewards are 0, the reason is "error" and info["traceback"]
@@ -136,34 +165,22 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         score is not valid.
         """
         episode = self._episode
-        if episode is None:
-            raise EnvError(
-                f"{self.spec_name}: step() before reset(). Call reset() first; it returns the prompt."
-            )
-        if episode.completion is not None:
-            raise EnvError(
-                f"{self.spec_name}: a second step() on problem {episode.index}; an episode is one step. "
-                "Call reset() for the next problem."
-            )
-        if not isinstance(action, str):
-            raise EnvError(
-                f"{self.spec_name}, problem {episode.index}: the action is {action!r:.80} "
-                f"({type(action).__name__}), but it must be the completion as a str."
-            )
-        judged = score_all(self, [episode.index], [episode.problem], [action], batched=False)
-        rewards = {name: float(values[0]) for name, values in judged.rewards.items()}
+        indices = [] if episode is None else [episode.index]
+        check_step(self, indices, [action], ended=bool(indices) and episode.completion is not None)
+        scored = score_all(self, indices, [episode.problem], [action], one_by_one=True)
+        rewards = {name: float(values[0]) for name, values in scored.rewards.items()}
         info = {
             "index": episode.index,
             "rewards": rewards,
             "correct": rewards["correct"] == 1.0,
-            "reason": judged.reason[0],
-            "extracted": judged.extracted[0],
+            "reason": scored.reason[0],
+            "extracted": scored.extracted[0],
         }
-        if judged.traceback[0] is not None:
-            info["traceback"] = judged.traceback[0]
-        reward = float(judged.total[0])
+        if scored.traceback[0] is not None:
+            info["traceback"] = scored.traceback[0]
+        reward = float(scored.total[0])
         episode.completion = action
-        episode.result = f"reward {reward:g}, {judged.reason[0] or 'no reason given'}"
+        episode.result = f"reward {reward:g}, {scored.reason[0] or 'no reason given'}"
         return "", reward, True, False, info
 
     def render(self) -> str | None:
@@ -172,31 +189,48 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             return None
         if self._episode is None:
             raise EnvError(f"{self.spec_name}: render() before reset(). Call reset() first.")
-        shown = self.picture(self._episode.problem, self._episode.completion)
+        shown = self.render_text(self._episode.problem, self._episode.completion)
         return f"{shown}\n{self._episode.result}" if self._episode.result else shown
 
 
 def _source_name(source: str) -> str:
-    """`generated`, `hub`, or the last part of a path, which is told from those two: a folder `./hub` stays `./hub`."""
+    """`generated`, `hub`, or the last part of a path; a folder `./hub` stays `./hub`."""
     last = source.replace("\\", "/").rstrip("/").rpartition("/")[2]
     return f"./{last}" if last != source and last in ("generated", "hub") else last
 
 
-def read_options(env: TextEnv, options: Mapping[str, Any] | None) -> Any:
-    """options["index"], or None; raises EnvError for options that do not exist."""
+def choose_index(
+    env: TextEnv, rng: np.random.Generator, options: Mapping[str, Any] | None, size: int | None = None
+) -> Any:
+    """What `options` of `reset` give as "index", unchecked, or a random index, of shape (size,) if that is given."""
     for name in options or {}:
         if name != "index":
             raise EnvError(f'{env.spec_name}: reset() knows no option "{name}"; the only one is "index".')
-    return (options or {}).get("index")
-
-
-def check_length(env: TextEnv) -> int:
-    """len(env), at least 1; raises EnvError if there is no problem to draw."""
+    index = (options or {}).get("index")
+    if index is not None:
+        return index
     if (length := len(env)) < 1:
         raise EnvError(
             f"{env.spec_name} has no problems (its length is {length}); __len__ must be at least 1."
         )
-    return length
+    return rng.integers(length, size=size)
+
+
+def check_step(env: TextEnv, indices: Sequence[int], actions: Sequence[Any], *, ended: bool) -> None:
+    """Raises EnvError unless the problems `indices` wait for completions and `actions` are strings."""
+    if not indices:
+        raise EnvError(f"{env.spec_name}: step() before reset(). Call reset() first; it returns the prompt.")
+    if ended:
+        raise EnvError(
+            f"{env.spec_name}: a second step() on problem {', '.join(map(str, indices[:4]))}; an episode is one "
+            "step. Call reset() for the next problem."
+        )
+    for index, action in zip(indices, actions, strict=True):
+        if not isinstance(action, str):
+            raise EnvError(
+                f"{env.spec_name}, problem {index}: the action is {action!r:.80} ({type(action).__name__}), "
+                "but it must be the completion as a str."
+            )
 
 
 def check_index(env: TextEnv, index: Any) -> int:
@@ -230,38 +264,175 @@ def read_problem(env: TextEnv, index: int) -> Problem:
     return problem
 
 
-def merged_weights(
-    name: str, weights: Mapping[str, float], changes: Mapping[str, float] | None
-) -> dict[str, float]:
-    """`weights` with `changes` laid over them; raises EnvError for an unknown component or a bad weight."""
-    if "correct" not in weights:
+class ContractError(EnvError):
+    """An invalid score: raised on, where other exceptions of an author's `score` are counted."""
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """The checked scores of n completions.
+
+    total: (n,) float64, the weighted sum of the components. rewards: {component: (n,) float64}, in the order of
+    `reward_weights`. traceback: where the author's `score` raised, None where it did not.
+    """
+
+    total: np.ndarray
+    rewards: dict[str, np.ndarray]
+    reason: list[str]
+    extracted: list[str | None]
+    traceback: list[str | None]
+
+
+def score_all(
+    env: TextEnv,
+    indices: Sequence[int],
+    problems: Sequence[Problem],
+    completions: Sequence[str],
+    *,
+    one_by_one: bool = False,
+) -> ScoredBatch:
+    """Scores n completions, with one `score_batch` call where the author wrote it, unless `one_by_one`.
+
+    An exception in the author's code marks only the completions that cause it, with reason "error" and all
+    rewards 0. Raises EnvError, naming environment and problem, for scores that break the contract: a
+    component that is missing, unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a
+    reason or extracted part that is no text.
+    """
+    traces: list[str | None] = [None] * len(problems)
+    failure: Exception | None = None
+    batched = _has_batch_form(env) and not one_by_one
+    if batched:
+        try:
+            scores = env.score_batch(problems, completions)
+        except Exception as error:
+            failure = error
+    if failure is not None or not batched:
+        # A batch that raises does not say for which completion: scoring each alone does.
+        scores = _score_one_by_one(env, indices, problems, completions, traces)
+    if failure is not None and not any(traces):
         raise EnvError(
-            f'{name}: reward_weights has {sorted(weights)}, but a component "correct" is required.'
+            f"{env.spec_name}: score_batch raised {failure!r:.200} for {len(problems)} completions, but "
+            "scores each of them when alone. Both must agree; try score_batch on a list of several."
+        ) from failure
+    try:
+        _check_lengths(scores, len(indices))
+    except ContractError as error:
+        raise _broken(env, indices[0], str(error)) from error
+    _check_names(env, indices[0], scores.rewards)
+    _check_texts(env, indices, "reason", scores.reason, {str})
+    _check_texts(env, indices, "extracted", scores.extracted, {str, type(None)})
+    rewards = {name: _numbers(env, indices, name, scores.rewards[name]) for name in env.reward_weights}
+    total = np.zeros(len(problems))
+    for name, weight in env.reward_weights.items():
+        total += weight * rewards[name]
+    return ScoredBatch(total, rewards, [str(r) for r in scores.reason], list(scores.extracted), traces)
+
+
+def _has_batch_form(env: TextEnv) -> bool:
+    """Whether the author wrote `score_batch`."""
+    return getattr(env.score_batch, "__func__", None) is not TextEnv.score_batch
+
+
+def _score_one_by_one(
+    env: TextEnv,
+    indices: Sequence[int],
+    problems: Sequence[Problem],
+    completions: Sequence[str],
+    traces: list[str | None],
+) -> Scores:
+    rows = []
+    for i, (problem, completion) in enumerate(zip(problems, completions, strict=True)):
+        try:
+            score = _as_score(env.score(problem, completion))
+        except ContractError as error:
+            raise _broken(env, indices[i], str(error)) from error
+        except Exception:
+            traces[i] = traceback.format_exc()
+            score = Score(dict.fromkeys(env.reward_weights, 0.0), "error")
+        if not isinstance(score, Score) or not isinstance(score.rewards, Mapping):
+            text = f"score returned {score!r:.80}; it must return envs.Score or a dict {{component: number}} with "
+            raise _broken(env, indices[i], f"{text}{', '.join(env.reward_weights)}.")
+        _check_names(env, indices[i], score.rewards)
+        rows.append(score)
+    rewards = {name: [row.rewards[name] for row in rows] for name in env.reward_weights}
+    return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows])
+
+
+def _as_score(value: Any) -> Score:
+    """What `score` returned, as a Score: a plain dict of rewards is allowed."""
+    return Score(dict(value)) if isinstance(value, Mapping) else value
+
+
+def _first_score(scores: Any) -> Score:
+    """What `score_batch` returned for one completion, as a Score."""
+    _check_lengths(scores, 1)
+    first = {name: values[0] for name, values in scores.rewards.items()}
+    rewards = {
+        name: value.item() if isinstance(value, np.generic) else value for name, value in first.items()
+    }
+    return Score(rewards, scores.reason[0], scores.extracted[0])
+
+
+def _check_lengths(scores: Any, n: int) -> None:
+    """Raises ContractError unless `scores` is a Scores of n entries in every column."""
+    if not isinstance(scores, Scores) or not isinstance(scores.rewards, Mapping):
+        raise ContractError(f"score_batch returned {scores!r:.80}; it must return envs.Scores.")
+    columns = {**scores.rewards, "reason": scores.reason, "extracted": scores.extracted}
+    wrong = {name: length for name, values in columns.items() if (length := _length(values)) != n}
+    if wrong:
+        raise ContractError(f"score_batch got {n} completions but returned {wrong} entries.")
+
+
+def _length(values: Any) -> int | None:
+    """len(values), or None for what is no sequence of entries."""
+    try:
+        return None if isinstance(values, str) else len(values)
+    except TypeError:
+        return None
+
+
+def _check_names(env: TextEnv, index: int, rewards: Mapping[str, Any]) -> None:
+    wrong = [f"misses {name!r}" for name in env.reward_weights if name not in rewards]
+    wrong += [f"has the unknown {name!r}" for name in rewards if name not in env.reward_weights]
+    if wrong:
+        names = ", ".join(env.reward_weights)
+        raise _broken(env, index, f"the score {' and '.join(wrong)}; its components must be {names}.")
+
+
+def _check_texts(
+    env: TextEnv, indices: Sequence[int], name: str, values: Sequence[Any], types: set[type]
+) -> None:
+    if set(map(type, values)) <= types:  # the quick way for long batches
+        return
+    for i, value in enumerate(values):
+        if not isinstance(value, tuple(types)):
+            wanted = "a str or None" if type(None) in types else "a str"
+            raise _broken(env, indices[i], f"{name} is {value!r:.80}; it must be {wanted}.")
+
+
+def _numbers(env: TextEnv, indices: Sequence[int], name: str, values: Any) -> np.ndarray:
+    """`values` as (n,) float64, every one finite; "correct" 0 or 1."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.ndim == 1:
+        numbers = values.astype(np.float64)
+    else:
+        numbers = np.array([_number(value) for value in values], np.float64)
+    valid = ((numbers == 0) | (numbers == 1)) if name == "correct" else np.isfinite(numbers)
+    if not valid.all():
+        i = int(np.argmin(valid))
+        wanted = "0 or 1" if name == "correct" else "a finite number"
+        raise _broken(env, indices[i], f'the component "{name}" is {values[i]!r:.80}; it must be {wanted}.')
+    return numbers
+
+
+def _number(value: Any) -> float:
+    """`value` as a float, nan if it is no number or an int beyond the range of floats."""
+    try:
+        return (
+            float(value) if isinstance(value, int | float | np.integer | np.floating | np.bool_) else np.nan
         )
-    if changes is not None and not isinstance(changes, Mapping):
-        raise EnvError(f"{name}: reward_weights={changes!r:.80} is not a dict such as {dict(weights)}.")
-    for component in changes or {}:
-        if component not in weights:
-            raise EnvError(
-                f'{name}: no reward component "{component}". {nearest(str(component), weights)}'
-                f"Known: {', '.join(weights)}."
-            )
-    merged = {**weights, **(changes or {})}
-    for component, weight in merged.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not np.isfinite(weight):
-            raise EnvError(
-                f"{name}: the weight of {component} is {weight!r:.80}; it must be a finite number."
-            )
-    return {component: float(weight) for component, weight in merged.items()}
+    except OverflowError:
+        return np.nan
 
 
-def check_class(cls: Any, id: str) -> None:
-    """Raises EnvError unless `cls` is a TextEnv class that has all an environment needs."""
-    if not (inspect.isclass(cls) and issubclass(cls, TextEnv)):
-        raise EnvError(f"{id}: {cls!r:.80} is not a class derived from envs.TextEnv.")
-    missing = [name for name in ("__len__", "problem") if getattr(cls, name) is getattr(TextEnv, name)]
-    if cls.score is TextEnv.score and cls.score_batch is TextEnv.score_batch:
-        missing.append("score")
-    if missing:
-        raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")
-    merged_weights(id, cls.reward_weights, None)
+def _broken(env: TextEnv, index: int, text: str) -> ContractError:
+    return ContractError(f"{env.spec_name}, problem {index}: {text}")

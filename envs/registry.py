@@ -6,63 +6,53 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 
-from envs.core import TextEnv, check_class, merged_weights
-from envs.divide import DividedEnv
-from envs.errors import EnvError, nearest
+from envs.core import TextEnv
+from envs.errors import EnvError
+from envs.splits import DividedEnv
 from envs.vector import TextVectorEnv
+from verifiers.errors import did_you_mean
 
 _ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")
 _classes: dict[str, type[TextEnv]] = {}
+_families: dict[str, Callable[[str], type[TextEnv]]] = {}
 
 
-@dataclass(frozen=True)
-class Creator:
-    """Builds instances of a registered class for `gymnasium.make`."""
-
-    cls: type[TextEnv]
-    id: str
-
-    def __call__(
-        self,
-        *,
-        render_mode: str | None = None,
-        reward_weights: Mapping[str, float] | None = None,
-        **arguments: Any,
-    ) -> TextEnv:
-        """An instance; render mode and weights are set on it, so that `__init__` need not know them."""
-        if render_mode not in (None, "ansi"):
-            raise EnvError(f'{self.id}: render_mode={render_mode!r:.80}; there is only "ansi", or None.')
-        takes_split = "split" in inspect.signature(self.cls).parameters
-        split = None if takes_split else arguments.pop("split", None)
-        _check_arguments(self.cls, self.id, arguments)
-        env = self.cls(**arguments)
-        defaults = inspect.signature(self.cls).parameters
-        told = {k: v for k, v in arguments.items() if k not in defaults or v != defaults[k].default}
-        env._env_id, env._env_arguments = self.id, told
-        env.reward_weights = merged_weights(self.id, env.reward_weights, reward_weights)
-        if split is not None:
-            env = DividedEnv(env, split)
-        env.render_mode = render_mode
-        return env
+def _create(
+    cls: type[TextEnv],
+    id: str,
+    *,
+    render_mode: str | None = None,
+    reward_weights: Mapping[str, float] | None = None,
+    **arguments: Any,
+) -> TextEnv:
+    """An instance; render mode and weights are set on it, so that `__init__` need not know them."""
+    if render_mode not in (None, "ansi"):
+        raise EnvError(f'{id}: render_mode={render_mode!r:.80}; there is only "ansi", or None.')
+    parameters = inspect.signature(cls).parameters
+    split = None if "split" in parameters else arguments.pop("split", None)
+    _check_arguments(cls, id, arguments)
+    env = cls(**arguments)
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    env._env_id = id
+    env._env_arguments = {k: v for k, v in arguments.items() if k not in defaults or v != defaults[k]}
+    env.reward_weights = _merged_weights(id, env.reward_weights, reward_weights)
+    if split is not None:
+        env = DividedEnv(env, split)
+    env.render_mode = render_mode
+    return env
 
 
-@dataclass(frozen=True)
-class VectorCreator:
-    """Builds the batched form for `gymnasium.make_vec`."""
-
-    create: Creator
-
-    def __call__(self, *, num_envs: int = 1, **arguments: Any) -> TextVectorEnv:
-        """The batched form of `num_envs` environments."""
-        return TextVectorEnv(self.create(**arguments), num_envs)
+def _create_vector(cls: type[TextEnv], id: str, *, num_envs: int = 1, **arguments: Any) -> TextVectorEnv:
+    return TextVectorEnv(_create(cls, id, **arguments), num_envs)
 
 
 def register(id: str, cls: type[TextEnv]) -> None:
@@ -77,20 +67,25 @@ def register(id: str, cls: type[TextEnv]) -> None:
         raise EnvError(
             f'"{id}" is not an environment id; it must read namespace/Name-vN, e.g. "my/Countdown-v0".'
         )
-    check_class(cls, id)
+    _check_class(cls, id)
     taken = _classes.get(id)
-    if taken is not None and _origin(taken) != _origin(cls):
+    if taken is not None and _qualified_name(taken) != _qualified_name(cls):
         raise EnvError(
-            f'The id "{id}" is taken by {_origin(taken)}; {_origin(cls)} needs another name or version.'
+            f'The id "{id}" is taken by {_qualified_name(taken)}; {_qualified_name(cls)} needs another name or version.'
         )
     if taken is None and id in gymnasium.registry:
         raise EnvError(
             f'The id "{id}" is taken by an environment of Gymnasium; choose another namespace or name.'
         )
-    creator = Creator(cls, id)
     gymnasium.registry.pop(id, None)
-    gymnasium.register(id, creator, order_enforce=False, vector_entry_point=VectorCreator(creator))
+    vector = partial(_create_vector, cls, id)
+    gymnasium.register(id, partial(_create, cls, id), order_enforce=False, vector_entry_point=vector)
     _classes[id] = cls
+
+
+def register_family(family: str, class_of: Callable[[str], type[TextEnv]]) -> None:
+    """Makes "family:NAME" a name of environments for every NAME that `class_of` knows; see `envs.reasoning_gym`."""
+    _families[family] = class_of
 
 
 def make(name: str, **arguments: Any) -> TextEnv:
@@ -119,18 +114,20 @@ def resolve(name: str) -> str:
     where, _, id = name.rpartition(":")
     if id.endswith(".py"):
         raise EnvError(f'"{name}" is a file; say which environment in it: --env {name}:my/MyTask-v0.')
-    if where == "reasoning_gym":
-        from envs.reasoning_gym import environment_id
-
-        return environment_id(id)
+    if where in _families:
+        cls, id = _families[where](id), f"{where}/{id}-v0"
+        register(id, cls)
+        return id
     module = _import(where, name) if where else None
-    found = _find(id, module) or _find(id)
-    if module is not None and module.partition(".")[0] != "envs" and str(found).startswith("spg/"):
-        found = _find(id, module)  # ./my_task.py:sudoku must not open ours
-    if found is None and not where:
-        found = _from_entry_points(id)
-    if found is not None:
-        return found
+    match = _find(id, module)
+    if match is None and module is not None:
+        match = _find(id)
+        if module.partition(".")[0] != "envs" and str(match).startswith("spg/"):
+            match = None  # ./my_task.py:sudoku must not open ours
+    if match is None and not where:
+        match = _from_entry_points(id)
+    if match is not None:
+        return match
     shorts = sorted({short_name(known) for known in _classes})
     inside = f" in {where}" if where else ""
     if module is not None and not any(cls.__module__ == module for cls in _classes.values()):
@@ -139,7 +136,7 @@ def resolve(name: str) -> str:
             "YourClass is derived from envs.TextEnv."
         )
     raise EnvError(
-        f'No environment "{id}"{inside}. {nearest(id, [*shorts, *_classes])}Known: {", ".join(shorts)}. '
+        f'No environment "{id}"{inside}. {did_you_mean(id, [*shorts, *_classes])}Known: {", ".join(shorts)}. '
         "To use your own: --env my_package.my_module:my/MyTask-v0 or --env ./my_task.py:my/MyTask-v0."
     )
 
@@ -155,10 +152,10 @@ def known() -> dict[str, type[TextEnv]]:
     return dict(_classes)
 
 
-def default_of(id: str, argument: str) -> Any:
-    """The default of a constructor's argument; None if the class does not take it."""
-    parameter = inspect.signature(_classes[id]).parameters.get(argument)
-    return None if parameter is None else parameter.default
+def offline_arguments(id: str) -> dict[str, str]:
+    """{"source": "generated"} for an environment that would otherwise ask a hub for its problems, else {}."""
+    source = inspect.signature(_classes[id]).parameters.get("source")
+    return {"source": "generated"} if source is not None and source.default == "hub" else {}
 
 
 def _find(name: str, module: str | None = None) -> str | None:
@@ -166,25 +163,24 @@ def _find(name: str, module: str | None = None) -> str | None:
 
     module: look only at classes written there.
     """
-    known_ids = [id for id, cls in _classes.items() if module in (None, cls.__module__)]
-    if name in known_ids:
+    parsed = {id: _ID.fullmatch(id) for id, cls in _classes.items() if module in (None, cls.__module__)}
+    if name in parsed:
         return name
     parts = _ID.fullmatch(name)
     if parts is None:
         return None
-    matches: dict[str, list[tuple[int, str]]] = {}
-    for id in known_ids:
-        known = _ID.fullmatch(id)
-        assert known is not None, id  # register() let it in
-        if known["name"].lower() != parts["name"].lower() or parts["version"] not in (None, known["version"]):
-            continue
-        if parts["space"] is None or parts["space"].lower() == known["space"].lower():
-            matches.setdefault(known["space"], []).append((int(known["version"]), id))
-    if len(matches) > 1 and "spg" not in matches:
-        full = ", ".join(sorted(id for versions in matches.values() for _, id in versions))
+    matches = [
+        (known["space"], int(known["version"]), id)
+        for id, known in parsed.items()
+        if known["name"].lower() == parts["name"].lower()
+        and parts["version"] in (None, known["version"])
+        and (parts["space"] is None or parts["space"].lower() == known["space"].lower())
+    ]
+    ours = [match for match in matches if match[0] == "spg"]
+    if not ours and len({space for space, _, _ in matches}) > 1:
+        full = ", ".join(sorted(id for _, _, id in matches))
         raise EnvError(f'"{name}" could be any of {full}. Give the full id.')
-    versions = matches.get("spg") or next(iter(matches.values()), None)
-    return max(versions)[1] if versions else None
+    return max(ours or matches)[2] if matches else None
 
 
 def _from_entry_points(name: str) -> str | None:
@@ -205,20 +201,18 @@ def _from_entry_points(name: str) -> str | None:
                     f'The entry point "{point.name}" of spg.envs offers {point.value}, which its module does not '
                     f'register. End the module with envs.register("my/{offered.__name__}-v0", {offered.__name__}).'
                 )
-    found = _find(name)
-    if found is None and broken:
+    match = _find(name)
+    if match is None and broken:
         raise EnvError(
             f'No environment "{name}"; entry points of spg.envs that cannot be loaded: {"; ".join(broken)}'
         )
-    return found
+    return match
 
 
 def _import(where: str, name: str) -> str:
     """Imports a module ("a.b") or a file ("./a.py"), which registers its environments; returns its name."""
     try:
-        if where.endswith(".py"):
-            return _import_file(Path(where))
-        return importlib.import_module(where).__name__
+        return _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where).__name__
     except EnvError:
         raise
     except Exception as error:
@@ -248,26 +242,60 @@ def _import_file(path: Path) -> str:
     return module_name
 
 
-def _origin(cls: type) -> str:
-    """Where a class was written; a class defined again in the same place is the same to us (notebooks)."""
+def _qualified_name(cls: type) -> str:
+    """A class defined again in the same place, as in a notebook, is the same to us."""
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _accepts(cls: type, argument: str) -> bool:
-    parameters = inspect.signature(cls).parameters
-    return argument in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _check_arguments(cls: type[TextEnv], id: str, arguments: Mapping[str, Any]) -> None:
     """Raises EnvError for arguments that `__init__` does not take, or misses."""
-    known = [name for name in inspect.signature(cls).parameters if name not in ("args", "kwargs")]
+    parameters = inspect.signature(cls).parameters
+    known = [name for name in parameters if name not in ("args", "kwargs")]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for argument in arguments:
-        if not _accepts(cls, argument):
+        if argument not in parameters and not takes_any:
             listed = ", ".join(dict.fromkeys([*known, "split", "reward_weights", "render_mode"]))
             raise EnvError(
-                f'{id} takes no argument "{argument}". {nearest(argument, known)}It takes: {listed}.'
+                f'{id} takes no argument "{argument}". {did_you_mean(argument, known)}It takes: {listed}.'
             )
     try:
         inspect.signature(cls).bind(**arguments)
     except TypeError as error:
         raise EnvError(f"{id}: {error}; it takes: {', '.join(known)}.") from error
+
+
+def _merged_weights(
+    name: str, weights: Mapping[str, float], changes: Mapping[str, float] | None
+) -> dict[str, float]:
+    """`weights` with `changes` laid over them; raises EnvError for an unknown component or a bad weight."""
+    if "correct" not in weights:
+        raise EnvError(
+            f'{name}: reward_weights has {sorted(weights)}, but a component "correct" is required.'
+        )
+    if changes is not None and not isinstance(changes, Mapping):
+        raise EnvError(f"{name}: reward_weights={changes!r:.80} is not a dict such as {dict(weights)}.")
+    for component in changes or {}:
+        if component not in weights:
+            raise EnvError(
+                f'{name}: no reward component "{component}". {did_you_mean(component, weights)}'
+                f"Known: {', '.join(weights)}."
+            )
+    merged = {**weights, **(changes or {})}
+    for component, weight in merged.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not np.isfinite(weight):
+            raise EnvError(
+                f"{name}: the weight of {component} is {weight!r:.80}; it must be a finite number."
+            )
+    return {component: float(weight) for component, weight in merged.items()}
+
+
+def _check_class(cls: Any, id: str) -> None:
+    """Raises EnvError unless `cls` is a TextEnv class that has all an environment needs."""
+    if not (inspect.isclass(cls) and issubclass(cls, TextEnv)):
+        raise EnvError(f"{id}: {cls!r:.80} is not a class derived from envs.TextEnv.")
+    missing = [name for name in ("__len__", "problem") if getattr(cls, name) is getattr(TextEnv, name)]
+    if cls.score is TextEnv.score and cls.score_batch is TextEnv.score_batch:
+        missing.append("score")
+    if missing:
+        raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")
+    _merged_weights(id, cls.reward_weights, None)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import gymnasium
-import numpy as np
 
 _SAMPLES = "abcdefghijklmnopqrstuvwxyz 0123456789<>/\\{}=+-é±中"
 
@@ -11,24 +10,17 @@ _SAMPLES = "abcdefghijklmnopqrstuvwxyz 0123456789<>/\\{}=+-é±中"
 class Unicode(gymnasium.Space[str]):
     """Every string. (`gymnasium.spaces.Text` knows only a fixed set of characters.)"""
 
-    def __init__(self, seed: int | np.random.Generator | None = None) -> None:
-        super().__init__(shape=None, dtype=None, seed=seed)
+    is_np_flattenable = False
 
-    def sample(self, mask: Any = None, probability: Any = None) -> str:
-        """A short random text. mask, probability: of no use here, only None is taken."""
+    def sample(self, mask: None = None, probability: None = None) -> str:
+        """A short random text; there are no masks or probabilities of texts."""
         if mask is not None or probability is not None:
             raise ValueError("The Unicode space has no masks or probabilities; leave both at None.")
         picks = self.np_random.integers(len(_SAMPLES), size=int(self.np_random.integers(40)))
         return "".join(_SAMPLES[i] for i in picks)
 
     def contains(self, x: Any) -> bool:
-        """True for any string."""
         return isinstance(x, str)
-
-    @property
-    def is_np_flattenable(self) -> bool:
-        """False: texts have no fixed length."""
-        return False
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self)
@@ -44,14 +36,8 @@ class PromptText(Unicode):
     """Every string, and every chat: a list of {"role": str, "content": str}."""
 
     def contains(self, x: Any) -> bool:
-        """True for any string and any list of messages."""
         return isinstance(x, str) or (isinstance(x, list) and all(map(_is_message, x)))
 
 
 def _is_message(x: Any) -> bool:
-    return (
-        isinstance(x, dict)
-        and {"role", "content"} <= x.keys()
-        and isinstance(x["role"], str)
-        and isinstance(x["content"], str)
-    )
+    return isinstance(x, dict) and all(isinstance(x.get(key), str) for key in ("role", "content"))

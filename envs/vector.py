@@ -1,4 +1,4 @@
-"""Many episodes at once: n prompts out, n completions in, all of them judged in one call."""
+"""Many episodes at once: n prompts out, n completions in, all of them scored in one call."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -7,10 +7,8 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from envs.core import TextEnv, check_index, check_length, read_options, read_problem
+from envs.core import Problem, Prompt, TextEnv, check_index, check_step, choose_index, read_problem, score_all
 from envs.errors import EnvError
-from envs.records import Problem, Prompt
-from envs.scoring import score_all
 
 
 class TextVectorEnv(VectorEnv):
@@ -40,9 +38,7 @@ class TextVectorEnv(VectorEnv):
         `np_random` (see `seed`). Raises EnvError unless there are n of them, each from 0 to len(env) - 1.
         """
         super().reset(seed=seed)
-        index = read_options(self.env, options)
-        if index is None:
-            index = self.np_random.integers(check_length(self.env), size=self.num_envs)
+        index = choose_index(self.env, self.np_random, options, self.num_envs)
         try:
             shape = np.shape(index)
         except ValueError:  # rows of different lengths
@@ -61,47 +57,35 @@ class TextVectorEnv(VectorEnv):
     def step(
         self, actions: Sequence[str]
     ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Judges n completions; returns (n times "", rewards (n,) float64, terminated, truncated, info).
+        """Scores n completions; returns (n times "", rewards (n,) float64, terminated, truncated, info).
 
         info: {"index": (n,), "rewards": {component: (n,) float64}, "correct": (n,) bool, "reason": n words,
         "extracted": n texts or None}, and "traceback" (n texts or None) if the author's code raised for any.
         Raises EnvError before `reset`, on a second step, for anything but n strings, or if a score is not
         valid.
         """
-        name, n = self.env.spec_name, self.num_envs
-        if not self._problems:
-            raise EnvError(f"{name}: step() before reset(). Call reset() first; it returns the prompts.")
-        if self._completions is not None:
-            raise EnvError(
-                f"{name}: a second step() on problems {self._indices[:4]} ...; an episode is one step. "
-                "Call reset() for the next problems."
-            )
+        n = self.num_envs
         if isinstance(actions, str) or not isinstance(actions, Sequence | np.ndarray) or len(actions) != n:
-            got = "one str" if isinstance(actions, str) else f"{actions!r:.80}"
-            got = f"{len(actions)} completions" if isinstance(actions, list | tuple) else got
-            raise EnvError(f"{name}: step() got {got}; it must be a sequence of {n} strings.")
-        for index, action in zip(self._indices, actions, strict=True):
-            if not isinstance(action, str):
-                raise EnvError(
-                    f"{name}, problem {index}: the action is {action!r:.80} ({type(action).__name__}), "
-                    "but it must be the completion as a str."
-                )
-        judged = score_all(self.env, self._indices, self._problems, actions, batched=self.env._batched)
+            given = "one str" if isinstance(actions, str) else f"{actions!r:.80}"
+            given = f"{len(actions)} completions" if isinstance(actions, list | tuple) else given
+            raise EnvError(f"{self.env.spec_name}: step() got {given}; it must be a sequence of {n} strings.")
+        check_step(self.env, self._indices, actions, ended=self._completions is not None)
+        scored = score_all(self.env, self._indices, self._problems, actions)
         self._completions = tuple(actions)
         info: dict[str, Any] = {
             "index": np.array(self._indices, np.int64),
-            "rewards": judged.rewards,
-            "correct": judged.rewards["correct"] == 1.0,
-            "reason": judged.reason,
-            "extracted": judged.extracted,
+            "rewards": scored.rewards,
+            "correct": scored.rewards["correct"] == 1.0,
+            "reason": scored.reason,
+            "extracted": scored.extracted,
         }
-        if any(judged.traceback):
-            info["traceback"] = judged.traceback
-        return ("",) * n, judged.total, np.ones(n, bool), np.zeros(n, bool), info
+        if any(scored.traceback):
+            info["traceback"] = scored.traceback
+        return ("",) * n, scored.total, np.ones(n, bool), np.zeros(n, bool), info
 
     def render(self) -> tuple[str, ...] | None:
         """The n problems and completions as texts if `render_mode="ansi"`, otherwise None."""
         if self.render_mode != "ansi":
             return None
         shown = self._completions or (None,) * len(self._problems)
-        return tuple(self.env.picture(p, c) for p, c in zip(self._problems, shown, strict=True))
+        return tuple(self.env.render_text(p, c) for p, c in zip(self._problems, shown, strict=True))

@@ -94,7 +94,9 @@ def record(
     left = max(0.0, limit - (time.monotonic() - run.started)) if limit else None
     run.console.step({**numbers, **times}, total=run.config.max_steps, seconds_left=left)
     if due(step, output.board_steps, run):
-        run.console.board(run.env.picture(scored.problems[0], scored.completions[0]))  # any one: not the best
+        run.console.board(
+            run.env.render_text(scored.problems[0], scored.completions[0])
+        )  # any one: not the best
     for warning in diagnose(run.history):
         run.console.warn(warning)
 

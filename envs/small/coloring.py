@@ -1,65 +1,46 @@
 """Give the nodes of a graph colours so that no edge joins two of the same."""
 
 from itertools import combinations
-from typing import ClassVar
 
 import numpy as np
 
-from envs.answers import judge
-from envs.choices import check_choice
-from envs.core import TextEnv
-from envs.divide import draw_for
-from envs.records import Problem, Score
+from envs.core import Problem
+from envs.small.base import SmallEnv
 
 
-class Coloring(TextEnv):
+class Coloring(SmallEnv):
     """Three colours for a graph (`spg/Coloring-v0`) of 6, 7 or 8 nodes, which has at least one solution.
 
-    Prompt: "color 6: 01 02 14 23 25 34 35", the number of nodes and the edges. Answer: a digit 1 to 3 for each node.
+    Prompt: "color 6: 01 02 14 23 25 34 35", the number of nodes and the edges. Answer: a digit 1 to 3 for each node;
+    any solution counts. level: 6 nodes and 7 edges, 7 and 11, or 8 and 15. Habit "forgetful": a node minds only the
+    first of its edges to an earlier node.
     """
 
-    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
+    habit = "forgetful"
 
-    def __init__(self, split: str = "train", level: int = 1) -> None:
-        """Opens one split. level: 1, 2 or 3: 6 nodes and 7 edges, 7 and 11, or 8 and 15."""
-        check_choice("coloring", "level", level, [1, 2, 3])
-        self.split, self.level = split, level
+    def draw(self, rng: np.random.Generator) -> list[str]:
+        """Edges that all join nodes of different colours of one random colouring."""
+        nodes, most = 5 + self.level, 3 + 4 * self.level
+        colors = rng.permutation(np.arange(nodes) % 3)
+        pairs = [f"{a}{b}" for a, b in combinations(range(nodes), 2) if colors[a] != colors[b]]
+        return sorted(rng.choice(pairs, most, replace=False).tolist())
 
-    def __len__(self) -> int:
-        """100,000 problems to train on, 256 in each other split."""
-        return 100_000 if self.split == "train" else 256
-
-    def problem(self, index: int) -> Problem:
-        """A graph whose edges all join nodes of different colours of a hidden colouring."""
+    def as_problem(self, edges: list[str]) -> Problem:
         nodes = 5 + self.level
-        edges = draw_for(self.split, index, self._edges)
         return Problem(f"color {nodes}: {' '.join(edges)}", {"nodes": nodes, "edges": edges})
 
-    def score(self, problem: Problem, completion: str) -> Score:
-        """correct: one digit from 1 to 3 a node, and two different ones at every edge; any solution counts."""
-        nodes, edges = problem.reference["nodes"], problem.reference["edges"]
-        return judge(
-            completion,
-            lambda colors: len(colors) == nodes and set(colors) <= set("123") and fits(colors, edges),
-        )
+    def is_right(self, answer: str, nodes: int, edges: list[str]) -> bool:
+        return len(answer) == nodes and set(answer) <= set("123") and fits(answer, edges)
 
-    def demonstration(self, problem: Problem) -> str:
-        """The smallest solution, read as a number."""
-        return f"<answer>{first_coloring(**problem.reference)}</answer>"
+    def solution(self, nodes: int, edges: list[str]) -> str:
+        return first_coloring(nodes, edges)
 
-    def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "forgetful": a node minds only the first of its edges to an earlier node."""
+    def mistake(self, nodes: int, edges: list[str]) -> str:
         colors = ""
-        for node in range(problem.reference["nodes"]):
-            near = [int(edge[0]) for edge in problem.reference["edges"] if edge[1] == str(node)]
+        for node in range(nodes):
+            near = [int(edge[0]) for edge in edges if edge[1] == str(node)]
             colors += "2" if near and colors[near[0]] == "1" else "1"
-        return {"forgetful": f"<answer>{colors}</answer>"}
-
-    def _edges(self, rng: np.random.Generator) -> list[str]:
-        nodes, most = 5 + self.level, 3 + 4 * self.level
-        hidden = rng.permutation(np.arange(nodes) % 3)
-        pairs = [f"{a}{b}" for a, b in combinations(range(nodes), 2) if hidden[a] != hidden[b]]
-        return sorted(rng.choice(pairs, most, replace=False).tolist())
+        return colors
 
 
 def fits(colors: str, edges: list[str]) -> bool:
@@ -68,7 +49,7 @@ def fits(colors: str, edges: list[str]) -> bool:
 
 
 def first_coloring(nodes: int, edges: list[str], colors: str = "") -> str:
-    """The smallest colouring that begins with `colors`, or "" if none does."""
+    """The smallest colouring, read as a number, that begins with `colors`, or "" if none does."""
     if not fits(colors, edges) or len(colors) == nodes:
         return colors if fits(colors, edges) else ""
     return next(filter(None, (first_coloring(nodes, edges, colors + color) for color in "123")), "")

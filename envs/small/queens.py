@@ -1,63 +1,44 @@
 """Complete a board of eight queens that do not attack each other."""
 
 from functools import cache
-from typing import ClassVar
 
 import numpy as np
 
-from envs.answers import judge
-from envs.choices import check_choice
-from envs.core import TextEnv
-from envs.divide import draw_for
-from envs.records import Problem, Score
+from envs.core import Problem
+from envs.small.base import SmallEnv
 
 _SIZE = 8
 
 
-class Queens(TextEnv):
+class Queens(SmallEnv):
     """Eight queens on a chess board (`spg/Queens-v0`), some of them given.
 
-    Prompt: "queens 4?7?????", the column 1 to 8 of each row's queen, ? = to be found. Answer: the 8 columns.
+    Prompt: "queens 4?7?????", the column 1 to 8 of each row's queen, ? = to be found. Answer: the 8 columns; any
+    solution counts. level: 3, 4 or 5 queens are to be found; there are some thousand boards, so train repeats some.
+    Habit "rooks": the free columns in ascending order, diagonals ignored.
     """
 
-    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
+    habit = "rooks"
 
-    def __init__(self, split: str = "train", level: int = 1) -> None:
-        """Opens one split. level: 1, 2 or 3: 3, 4 or 5 queens are to be found."""
-        check_choice("queens", "level", level, [1, 2, 3])
-        self.split, self.level = split, level
-
-    def __len__(self) -> int:
-        """100,000 problems to train on (with repeats, there are some thousands), 256 in each other split."""
-        return 100_000 if self.split == "train" else 256
-
-    def problem(self, index: int) -> Problem:
-        """One of the 92 solutions with some rows hidden."""
-        board = draw_for(self.split, index, self._board)
-        return Problem(f"queens {board}", {"board": board})
-
-    def score(self, problem: Problem, completion: str) -> Score:
-        """correct: 8 columns that keep the given ones and share no column or diagonal; any solution counts."""
-        return judge(
-            completion, lambda answer: answer in solutions() and keeps(problem.reference["board"], answer)
-        )
-
-    def demonstration(self, problem: Problem) -> str:
-        """The smallest solution, read as a number."""
-        found = next(full for full in solutions() if keeps(problem.reference["board"], full))
-        return f"<answer>{found}</answer>"
-
-    def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "rooks": the free columns in ascending order, diagonals ignored."""
-        board = problem.reference["board"]
-        free = iter(column for column in "12345678" if column not in board)
-        return {"rooks": f"<answer>{''.join(next(free) if c == '?' else c for c in board)}</answer>"}
-
-    def _board(self, rng: np.random.Generator) -> str:
+    def draw(self, rng: np.random.Generator) -> str:
+        """One of the 92 solutions without some of its rows."""
         board = list(solutions()[rng.integers(len(solutions()))])
         for row in rng.choice(_SIZE, 2 + self.level, replace=False):
             board[row] = "?"
         return "".join(board)
+
+    def as_problem(self, board: str) -> Problem:
+        return Problem(f"queens {board}", {"board": board})
+
+    def is_right(self, answer: str, board: str) -> bool:
+        return answer in solutions() and keeps(board, answer)
+
+    def solution(self, board: str) -> str:
+        return next(full for full in solutions() if keeps(board, full))
+
+    def mistake(self, board: str) -> str:
+        free = iter(column for column in "12345678" if column not in board)
+        return "".join(next(free) if column == "?" else column for column in board)
 
 
 def keeps(board: str, full: str) -> bool:

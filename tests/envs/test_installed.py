@@ -8,27 +8,27 @@ import pytest
 
 import envs
 import verifiers
-from envs.installed import require
 
 ROOTS = [str(Path(package.__file__).parents[1]) for package in (envs, verifiers)]
+FIX = f'pip install --force-reinstall --no-deps "spg-trainer=={envs.__spg_trainer__}"'
 
 
-def run(folder: Path) -> str:
+def run(folder: Path, *, flag: str = "-B") -> str:
     """The last line that `python script.py` in `folder` writes, where script.py imports envs."""
     script = folder / "script.py"
     script.write_text(
         "import os, sys\nsys.path += os.environ['ROOTS'].split(os.pathsep)\nimport envs\nprint('fine')\n"
     )
-    paths = {"ROOTS": ":".join(dict.fromkeys(ROOTS)), "PYTHONPATH": str(folder / "site")}
+    roots = ROOTS if flag == "-B" else [str(folder / "only_envs")]
+    paths = {"ROOTS": ":".join(dict.fromkeys(roots)), "PYTHONPATH": str(folder / "site")}
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, env=paths, cwd=folder
+        [sys.executable, flag, str(script)], capture_output=True, text=True, env=paths, cwd=folder
     )
     return (done.stdout + done.stderr).strip().splitlines()[-1]
 
 
 def test_our_own_verifiers_is_accepted(tmp_path):
     assert run(tmp_path) == "fine"
-    require("verifiers", envs.__spg_trainer__, "envs")
 
 
 @pytest.mark.parametrize(
@@ -40,29 +40,29 @@ def test_our_own_verifiers_is_accepted(tmp_path):
         ("site/verifiers/__init__.py", "__version__ = '9.9'", "it is not part of spg-trainer"),
     ],
 )
-def test_another_package_in_front_is_told_in_one_line(tmp_path, place, content, why):
+def test_another_package_in_front_is_named_in_one_line(tmp_path, place, content, why):
     found = tmp_path / place
     found.parent.mkdir(parents=True, exist_ok=True)
     found.write_text(content)
     line = run(tmp_path)
     assert line.startswith('ImportError: envs needs its own package "verifiers", but Python found ')
-    assert str(found) in line and why in line
-    assert 'pip install --force-reinstall --no-deps "spg-trainer==' in line
+    assert str(found) in line and why in line and FIX in line
 
 
-def test_a_namespace_folder_is_told_with_its_path(tmp_path, monkeypatch):
-    (tmp_path / "folder_without_init").mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(
-        ImportError, match=r"but Python found .*folder_without_init .it is not part of spg-trainer"
-    ):
-        require("folder_without_init", "0.1.0", "envs")
-
-
-def test_a_missing_package_is_told_and_a_broken_one_keeps_its_own_error(tmp_path, monkeypatch):
-    with pytest.raises(ImportError, match='needs the package "package_that_is_nowhere"'):
-        require("package_that_is_nowhere", "0.1.0", "envs")
-    (tmp_path / "package_with_a_gap.py").write_text("import dependency_that_is_nowhere")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ModuleNotFoundError, match="dependency_that_is_nowhere"):
-        require("package_with_a_gap", "0.1.0", "envs")
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        (None, f'ImportError: envs needs the package "verifiers", which Python does not find: {FIX}'),
+        ("verifiers/", "verifiers (it is not part of spg-trainer). If that is a folder of yours"),
+        ("verifiers.py", "ModuleNotFoundError: No module named 'dependency_that_is_nowhere'"),
+    ],
+    ids=["missing", "namespace folder", "broken"],
+)
+def test_verifiers_that_cannot_be_imported_are_named(tmp_path, place, line):
+    (tmp_path / "only_envs").mkdir()
+    (tmp_path / "only_envs" / "envs").symlink_to(Path(envs.__file__).parent)
+    if place == "verifiers/":
+        (tmp_path / "verifiers").mkdir()
+    elif place:
+        (tmp_path / place).write_text("import dependency_that_is_nowhere")
+    assert line in run(tmp_path, flag="-S")  # without site-packages

@@ -8,37 +8,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs.math500_rewards import (
-    PAPER_WEIGHTS,
-    equivalent,
-    has_format,
-    is_finished,
-    last_box,
-    normalised,
-    tag_reward,
-)
+from envs.math500.rewards import equivalent, has_format, is_finished, last_box, normalized
 
 
 @pytest.mark.parametrize(
-    ("text", "alone", "boxed"),
+    ("bare", "boxed", "texts"),
     [
-        (r"2+2=4<answer>4</answer>", True, False),
-        (r"so <answer>\boxed{4}</answer> done", True, True),
-        (r"<answer>\boxed{\frac{1}{2}}</answer>", True, True),
-        (r"<answer>\boxed{4</answer>}", True, False),
-        (r"<answer>\boxed{ }</answer>", True, False),
-        (r"\boxed{4}<answer>4</answer>", True, False),
-        (r"\boxed{4}", False, False),
-        (r"<answer> </answer>", False, False),
-        (r"<answer>4", False, False),
-        (r"</answer>4<answer>", False, False),
-        (r"<answer>4</answer><answer>5</answer>", False, False),
-        (r"<answer>4</answer><|eot_id|><answer>5</answer>", True, False),
-        (r"<|endoftext|><answer>\boxed{4}</answer>", False, False),
+        (True, True, [r"so <answer>\boxed{4}</answer> done", r"<answer>\boxed{\frac{1}{2}}</answer>"]),
+        (
+            True,
+            False,
+            ["2+2=4<answer>4</answer>", r"<answer>\boxed{4</answer>}", r"<answer>\boxed{ }</answer>"],
+        ),
+        (True, False, [r"\boxed{4}<answer>4</answer>", "<answer>4</answer><|eot_id|><answer>5</answer>"]),
+        (False, False, [r"\boxed{4}", "<answer> </answer>", "<answer>4", "</answer>4<answer>"]),
+        (False, False, ["<answer>4</answer><answer>5</answer>", r"<|endoftext|><answer>\boxed{4}</answer>"]),
     ],
 )
-def test_format(text, alone, boxed):
-    assert (has_format(text, boxed=False), has_format(text, boxed=True)) == (alone, boxed)
+def test_the_format_is_one_closed_block_that_holds_something(bare, boxed, texts):
+    for text in texts:
+        assert (has_format(text, boxed=False), has_format(text, boxed=True)) == (bare, boxed), text
 
 
 def test_which_format_a_prompt_asks_for():
@@ -59,14 +48,20 @@ def test_copying_the_task_does_not_solve_it(level):
         # What only the computer algebra system reads is left out for its time; a number may be right by chance.
         skipped = re.compile(r"-?\d+(\\%)?|\((-?\d),\2\)|.*(vmatrix|bmod).*")
         rows = [i for i in range(200) if not skipped.fullmatch(copies[i])]
-        for shape in (
-            "<answer>{}</answer>",
-            "<answer>\\boxed{{{}}}</answer>",
-            "<answer>\\boxed{{({}) }}</answer>",
-        ):
-            scores = env.score_batch([problems[i] for i in rows], [shape.format(copies[i]) for i in rows])
-            solved = [problems[i].prompt for i in rows if scores.rewards["correct"][rows.index(i)]]
-            assert solved == []
+        for shape in ("{}", "\\boxed{{{}}}", "\\boxed{{({}) }}"):
+            texts = [f"<answer>{shape.format(copies[i])}</answer>" for i in rows]
+            correct = env.score_batch([problems[i] for i in rows], texts).rewards["correct"]
+            assert [text for text, right in zip(texts, correct, strict=True) if right] == []
+
+
+def test_rendering_a_copied_task_says_what_its_score_says():
+    env = envs.make("math500", source="generated", level=2)
+    problems = [env.problem(i) for i in range(400)]
+    texts = [f"<answer>{problem.prompt.split('$')[1]}</answer>" for problem in problems]
+    scores = env.score_batch(problems, texts)
+    row = scores.reason.index("rule_broken")
+    assert scores.rewards["correct"][row] == 0
+    assert "wrong (rule_broken" in env.render_text(problems[row], texts[row], color=False)
 
 
 @pytest.mark.parametrize(
@@ -90,60 +85,36 @@ def test_an_answer_is_finished(answer, gold, problem, finished):
 @pytest.mark.parametrize(
     ("text", "box"),
     [
-        (r"\boxed{1} and \boxed{2}", "2"),
-        (r"\boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
-        (r"\fbox{7}", "7"),
-        (r"so $x = \boxed 3$ it is", "3"),
-        (r"\boxed{1} then \boxed{2", None),
-        (r"\boxed{}", ""),
-        (r"\boxed", None),
-        ("4", None),
+        *((r"\boxed{1} and \boxed{2}", "2"), (r"\boxed{\frac{1}{2}}.", r"\frac{1}{2}"), (r"\fbox{7}", "7")),
+        *((r"so $x = \boxed 3$ it is", "3"), (r"\boxed{1} then \boxed{2", None), (r"\boxed{}", "")),
+        *((r"\boxed", None), ("4", None)),
     ],
 )
 def test_the_last_box(text, box):
     assert last_box(text) == box
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (r"\dfrac12", r"\frac{1}{2}"),
-        (r"\tfrac{1}{2}", r"\frac{1}{2}"),
-        ("1/2", r"\frac{1}{2}"),
-        ("-3/4", r"\frac{-3}{4}"),
-        ("0.5", r"\frac{1}{2}"),
-        (".5", r"\frac{1}{2}"),
-        (r"\frac1{72}", r"\frac{1}{72}"),
-        (r"\left( 3, \frac{\pi}{2} \right)", r"(3,\frac{\pi}{2})"),
-        (r"90^\circ", "90"),
-        (r"50\%", "50"),
-        (r"\$18.90", "18.90"),
-        (r"15\text{ cm}", "15"),
-        ("x = 5", "5"),
-        (r"2\sqrt3", r"2\sqrt{3}"),
-        (r"10,\!080", "10,080"),
-        ("a\nb", "ab"),
-        (r"{.5}", r"{0.5}"),
-    ],
-)
-def test_texts_that_the_papers_take_for_equal(one, other):
-    assert normalised(one) == normalised(other)
+def test_texts_that_the_papers_take_for_equal():
+    half, root = r"\frac{1}{2}", r"2\sqrt{3}"
+    for gold, texts in (
+        (half, (r"\dfrac12", r"\tfrac{1}{2}", "1/2", "0.5", ".5")),
+        (root, (r"2\sqrt3", r"2 \sqrt{3}")),
+        (r"\frac{1}{72}", (r"\frac1{72}",)),
+        (r"\frac{-3}{4}", ("-3/4",)),
+        (r"(3,\frac{\pi}{2})", (r"\left( 3, \frac{\pi}{2} \right)",)),
+        ("90", (r"90^\circ", r"90\%", r"\$90", r"90\text{ cm}", "x = 90", "9\n0", r"9\!0")),
+        ("{0.5}", ("{.5}",)),
+    ):
+        assert [text for text in texts if normalized(text) != normalized(gold)] == []
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        *(("2.0", "2"), ("10,080", "10080"), ("(1,2)", "(2,1)"), ("1/02", r"\frac{1}{2}"), ("xyz=5", "5")),
-        *(
-            (r"\frac{2}{4}", r"\frac{1}{2}"),
-            ("+1/2", r"\frac{1}{2}"),
-            ("a=b=5", "5"),
-            (r"\frac1", r"\frac{1}"),
-        ),
-    ],
-)
-def test_texts_that_the_papers_take_for_different(one, other):
-    assert normalised(one) != normalised(other)
+def test_texts_that_the_papers_take_for_different():
+    for one, other in (
+        *(("2.0", "2"), ("10,080", "10080"), ("(1,2)", "(2,1)"), ("xyz=5", "5"), ("a=b=5", "5")),
+        *((text, r"\frac{1}{2}") for text in ("1/02", r"\frac{2}{4}", "+1/2", "1/2/3")),
+        *((r"\frac1", r"\frac{1}"), ("-0/2", r"\frac{-0}{2}"), ("\u0661/2", "\\frac{\u0661}{2}")),
+    ):
+        assert normalized(one) != normalized(other)
 
 
 def test_equivalence_looks_at_the_last_box_of_the_whole_text():
@@ -158,7 +129,7 @@ def test_equivalence_looks_at_the_last_box_of_the_whole_text():
 
 def test_the_preset_pays_what_the_papers_code_pays():
     env = envs.make("math500", source="generated", prompt_style="paper", reward_preset="paper")
-    assert dict(env.reward_weights) == PAPER_WEIGHTS and env.reward_weights["correct"] == 0
+    assert env.reward_weights == {"correct": 0, "format": 0, "equivalent": 2, "tags": 1}
     gold = env.problem(0).reference["answer"]
     for text, paid in (
         (f"<answer>\\boxed{{{gold}}}</answer>", 2.75),
@@ -169,7 +140,7 @@ def test_the_preset_pays_what_the_papers_code_pays():
     ):
         env.reset(options={"index": 0})
         _, reward, _, _, info = env.step(text)
-        assert (reward, tag_reward(text)) == (paid, info["rewards"]["tags"])
+        assert (reward, info["rewards"]["tags"]) == (paid, 0.75 if "<answer>" in text else 0.25)
     own = envs.make("math500", source="generated", reward_preset="paper", reward_weights={"equivalent": 1})
     assert own.reward_weights["equivalent"] == 1 and own.reward_weights["tags"] == 1
 
@@ -180,7 +151,7 @@ def test_no_text_breaks_the_comparison_and_each_equals_itself(text):
     completion = f"\\boxed{{{text}}}"
     box = last_box(completion)
     assert equivalent(completion, completion if box is None else box)
-    assert tag_reward(text) == 0.25 and has_format(text, boxed=True) is False
+    assert not has_format(text, boxed=True)
 
 
 BAITS = (r"\boxed{" * 40_000, r"\frac" * 60_000, r"\sqrt" * 60_000, "<answer>" * 60_000, "{" * 300_000)
@@ -188,8 +159,8 @@ BAITS = (r"\boxed{" * 40_000, r"\frac" * 60_000, r"\sqrt" * 60_000, "<answer>" *
 
 @pytest.mark.parametrize("bait", BAITS, ids=range(len(BAITS)))
 def test_long_texts_take_linear_time(bait):
-    begun = time.process_time()
+    start = time.process_time()
     equivalent(bait, "4")
     equivalent(f"\\boxed{{{bait}", "4")
     has_format(f"<answer>{bait}</answer>", boxed=True)
-    assert time.process_time() - begun < 0.5
+    assert time.process_time() - start < 0.5

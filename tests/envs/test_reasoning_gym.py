@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import envs
-from envs import reasoning_gym as adapter
 from envs.checking import check
 from envs.errors import EnvError
+from envs.reasoning_gym import env as adapter
+from envs.splits import SPLITS
 
 needed = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason=f"needs {adapter.INSTALL}")
 
@@ -35,7 +36,7 @@ def answered(env: envs.TextEnv, text: str, index: int = 0) -> envs.Score:
     return env.score(env.problem(index), f"<answer>{text}</answer>")
 
 
-def test_without_the_package_one_line_says_how_to_get_it(monkeypatch) -> None:
+def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     adapter._datasets.cache_clear()
     with pytest.raises(
@@ -46,7 +47,7 @@ def test_without_the_package_one_line_says_how_to_get_it(monkeypatch) -> None:
 
 
 @needed
-def test_another_version_is_refused(monkeypatch) -> None:
+def test_another_version_is_refused(monkeypatch):
     adapter._datasets.cache_clear()
     monkeypatch.setattr(adapter, "version", lambda name: "0.2.0")
     with pytest.raises(
@@ -58,25 +59,21 @@ def test_another_version_is_refused(monkeypatch) -> None:
 
 @needed
 @pytest.mark.parametrize("name", ["leg_counting", "chain_sum"])
-def test_datasets_pass_the_check(name: str) -> None:
+def test_datasets_pass_the_check(name: str):
     found = check(f"reasoning_gym:{name}", 8)
     assert found.ok, [finding for finding in found.findings if not finding.ok]
     assert found.env == f"reasoning_gym:{name}" and found.figures["demonstrations"] == 24
 
 
 @needed
-def test_names_arguments_and_splits() -> None:
+def test_names_arguments_and_splits():
     env = make("leg_counting", split="test", max_animals=4)
     assert env.spec_name == "reasoning_gym:leg_counting[max_animals=4]"
     assert env.problem(0).prompt.endswith("Put the final answer inside <answer> and </answer>.")
     assert len(env) == 256 and len(make("leg_counting", size=70)) == 70
     assert make("leg_counting", seed=1).problem(0).prompt != make("leg_counting").problem(0).prompt
-    texts = {
-        split: {make("coin_flip", split=split, size=300).problem(i).prompt for i in range(250)}
-        for split in ("train", "validation", "test")
-    }
-    assert not texts["train"] & texts["validation"] and not texts["train"] & texts["test"]
-    assert not texts["validation"] & texts["test"] and min(map(len, texts.values())) > 5
+    texts = [{make("coin_flip", split=s, size=300).problem(i).prompt for i in range(250)} for s in SPLITS]
+    assert len(set().union(*texts)) == sum(map(len, texts)) and min(map(len, texts)) > 5
     for name, message in {
         "leg_countin": 'has no dataset "leg_countin". Did you mean "leg_counting"',
         "codeio": "reasoning_gym:codeio is refused: it runs programs",
@@ -87,12 +84,12 @@ def test_names_arguments_and_splits() -> None:
             make(name)
     with pytest.raises(EnvError, match=r"cannot be opened with .*max_animal"):
         make("leg_counting", max_animal=4)
-    with pytest.raises(EnvError, match='there is no split "dev"'):
+    with pytest.raises(EnvError, match='split="dev" is unknown'):
         make("leg_counting", split="dev")
 
 
 @needed
-def test_partial_credit_is_shown_and_not_counted_as_correct() -> None:
+def test_partial_credit_is_shown_and_not_counted_as_correct():
     env = make("chain_sum")
     right = env.problem(0).reference["answer"]
     assert answered(env, right).rewards == {"correct": 1.0, "format": 1.0, "score": 1.0}
@@ -104,7 +101,7 @@ def test_partial_credit_is_shown_and_not_counted_as_correct() -> None:
 
 @needed
 @pytest.mark.parametrize("name", sorted(adapter.OWN))
-def test_an_answer_is_never_run_as_code(name: str, tmp_path: Path) -> None:
+def test_an_answer_is_never_run_as_code(name: str, tmp_path: Path):
     env, trace = make(name), tmp_path / "ran"
     problem = env.problem(0)
     assert env.score(problem, env.demonstration(problem)).rewards["correct"] == 1.0
@@ -114,12 +111,8 @@ def test_an_answer_is_never_run_as_code(name: str, tmp_path: Path) -> None:
 
 
 @needed
-def test_their_scorers_cannot_hang_or_eat_the_memory(monkeypatch) -> None:
-    hostile = {
-        "coin_flip": "1e99999999",
-        "rubiks_cube": "R99999999999",
-    }
-    for name, text in hostile.items():
+def test_their_scorers_cannot_hang_or_eat_the_memory(monkeypatch):
+    for name, text in {"coin_flip": "1e99999999", "rubiks_cube": "R99999999999"}.items():
         env = make(name)
         answered(env, "warm")  # opens the dataset in the worker
         monkeypatch.setattr(adapter._workers(), "soft", 0.5)
@@ -134,7 +127,7 @@ def test_their_scorers_cannot_hang_or_eat_the_memory(monkeypatch) -> None:
 @needed
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_every_dataset_passes_the_check() -> None:
+def test_every_dataset_passes_the_check():
     wrong = {}
     for name in sorted(set(adapter._datasets()) - set(adapter.REFUSED)):
         found = check(f"reasoning_gym:{name}", 4, size=200)
@@ -161,7 +154,7 @@ def code_readers() -> dict[str, set[str]]:
 
 
 @needed
-def test_every_dataset_that_could_run_text_as_code_is_known() -> None:
+def test_every_dataset_that_could_run_text_as_code_is_known():
     known = set(adapter.REFUSED) | set(adapter.OWN) | set(TRUSTED)
     found = code_readers()
     assert set(found) - known == set(), found

@@ -1,21 +1,18 @@
 """The six small tasks: their checks against brute force, near misses, splits, and any text as an action."""
 
 import hashlib
-import inspect
 from itertools import permutations, product
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs.answers import judge, read_answer
-from envs.divide import SPLITS, draw_for, split_of
 from envs.errors import EnvError
 from envs.small import arithmetic, coloring, edits, queens, satisfiability
+from envs.splits import SPLITS
 
-TASKS = sorted(envs.small.TASKS)
+TASKS = sorted(place.partition(":")[2] for place in envs.ENVIRONMENTS.values() if "small" in place)
 LEVELS = (1, 2, 3)
 
 
@@ -25,7 +22,7 @@ def correct(env: envs.TextEnv, problem: envs.Problem, answer: str) -> bool:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", TASKS)
-def test_short_prompts_right_demonstrations_and_splits_that_share_nothing(name: str, level: int) -> None:
+def test_short_prompts_right_demonstrations_and_splits_that_share_nothing(name: str, level: int):
     prompts: dict[str, set[str]] = {}
     for split in SPLITS:
         env = envs.make(name, split=split, level=level)
@@ -57,7 +54,7 @@ RELEASED = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_released_problem_never_changes(name: str) -> None:
+def test_a_released_problem_never_changes(name: str):
     found = []
     for split in SPLITS:
         env = envs.make(name.lower(), split=split)
@@ -66,13 +63,7 @@ def test_a_released_problem_never_changes(name: str) -> None:
     assert tuple(found) == RELEASED[name.lower()]
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_each_is_one_file_of_at_most_80_lines(name: str) -> None:
-    lines = Path(inspect.getfile(envs.small.TASKS[name])).read_text().splitlines()
-    assert len(lines) <= 80
-
-
-def test_arithmetic_is_exact_and_its_habit_forgets_the_products() -> None:
+def test_arithmetic_is_exact_and_its_habit_forgets_the_products():
     assert arithmetic.value("7+2*3") == 13 and arithmetic.from_left("7+2*3") == 27
     assert arithmetic.value("1-2*3*4-5") == -28 and arithmetic.from_left("1-2*3*4-5") == -17
     env = envs.make("arithmetic", level=3)
@@ -85,7 +76,7 @@ def test_arithmetic_is_exact_and_its_habit_forgets_the_products() -> None:
         assert not correct(env, problem, f"{truth}.0") and correct(env, problem, f" {truth}\n")
 
 
-def test_sorting_wants_every_number_once() -> None:
+def test_sorting_wants_every_number_once():
     env = envs.make("sorting")
     problem = envs.Problem("", {"numbers": [31, 4, 159, 4]})
     assert correct(env, problem, "4 4 31 159") and correct(env, problem, "4  4\n31 159")
@@ -94,7 +85,7 @@ def test_sorting_wants_every_number_once() -> None:
     assert env.habits(problem) == {"alphabetical": "<answer>159 31 4 4</answer>"}
 
 
-def test_edits_work_in_order_everywhere() -> None:
+def test_edits_work_in_order_everywhere():
     assert edits.edited("cabbac", ["a>b", "-c"], most=-1) == "bbbb"
     assert edits.edited("cabbac", ["a>b", "-c"], most=1) == "bbbac"
     assert edits.edited("abc", ["a>b", "b>c"], most=-1) == "ccc"
@@ -106,7 +97,7 @@ def test_edits_work_in_order_everywhere() -> None:
     )
 
 
-def test_any_proper_coloring_counts_and_no_other() -> None:
+def test_any_proper_coloring_counts_and_no_other():
     env = envs.make("coloring")
     for index in range(5):
         problem = env.problem(index)
@@ -118,7 +109,7 @@ def test_any_proper_coloring_counts_and_no_other() -> None:
         assert not correct(env, problem, "12345") and not correct(env, problem, "1231234")
 
 
-def test_queens_are_the_92_known_boards_with_the_givens_kept() -> None:
+def test_queens_are_the_92_known_boards_with_the_givens_kept():
     brute = [
         "".join(map(str, p))
         for p in permutations(range(1, 9))
@@ -131,7 +122,7 @@ def test_queens_are_the_92_known_boards_with_the_givens_kept() -> None:
     assert not correct(env, problem, "1???????") and not correct(env, problem, "12345678")
 
 
-def test_satisfiability_agrees_with_a_truth_table() -> None:
+def test_satisfiability_agrees_with_a_truth_table():
     env = envs.make("satisfiability")
     assert satisfiability.holds("0010", ["aBc"]) and not satisfiability.holds("0100", ["aBc"])
     for index in range(10):
@@ -146,80 +137,9 @@ def test_satisfiability_agrees_with_a_truth_table() -> None:
 
 @settings(max_examples=60, deadline=2000)
 @given(text=st.text(max_size=80), wrapped=st.booleans(), index=st.integers(0, 255))
-def test_any_text_is_an_action(text: str, wrapped: bool, index: int) -> None:
+def test_any_text_is_an_action(text: str, wrapped: bool, index: int):
     for name in TASKS:
         env = envs.make(name, split="test")
         env.reset(options={"index": index})
         info = env.step(f"<answer>{text}</answer>" if wrapped else text)[4]
         assert info["reason"] in ("ok", "wrong", "no_answer") and "traceback" not in info
-
-
-# what authors build on
-
-
-@pytest.mark.parametrize(
-    ("completion", "answer", "whole"),
-    [
-        ("<answer> 4 </answer>", "4", 1),
-        ("<answer>1</answer><answer>2</answer>", "2", 0),
-        ("<answer>1</answer> so </answer>", "1", 0),
-        ("<answer>1<answer>2</answer>", "2", 0),
-        ("<answer>1</answer><answer>2", "1", 0),
-        ("<answer>1", None, 0),
-        ("1</answer>", None, 0),
-        ("</answer><answer>", None, 0),
-        ("", None, 0),
-        ("<answer></answer>", "", 1),
-        ("<answer>1</answer><|eot_id|><answer>2</answer>", "1", 1),
-        ("<|endoftext|><answer>2</answer>", None, 0),
-    ],
-)
-def test_the_answer_is_the_last_closed_block_before_the_end(completion, answer, whole) -> None:
-    from verifiers import verify
-
-    assert read_answer(completion) == answer
-    score = judge(completion, lambda text: True)
-    assert score.rewards == {"correct": float(answer is not None), "format": float(whole)}
-    assert score.reason == ("no_answer" if answer is None else "ok") and score.extracted == answer
-    if answer:  # the verifiers read the same block
-        assert verify("gsm8k", completion, answer=answer, mode="lenient").extracted == answer
-
-
-def test_a_huge_answer_is_malformed_and_not_shown_to_the_author() -> None:
-    score = judge(f"<answer>{'1' * 65_537}</answer>", lambda text: pytest.fail("it was asked"))
-    assert score.reason == "malformed" and score.rewards["correct"] == 0
-
-
-def test_problems_are_drawn_for_their_split_only() -> None:
-    made = {
-        split: {draw_for(split, i, lambda rng: int(rng.integers(3000))) for i in range(2000)}
-        for split in SPLITS
-    }
-    assert all(split_of(value) == split for split, values in made.items() for value in values)
-    shares = [sum(split_of(i) == split for i in range(10_000)) / 10_000 for split in SPLITS]
-    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
-    assert [split_of(i) for i in range(12)] == PINNED
-    assert split_of([1, "a"]) == split_of((1, "a")) and split_of({"a": 1, "b": 2}) == split_of(
-        {"b": 2, "a": 1}
-    )
-    with pytest.raises(EnvError, match=r'There is no split "tset"\. Did you mean "test"'):
-        draw_for("tset", 0, lambda rng: 1)
-    lost = next(split for split in SPLITS if split != split_of(1))
-    with pytest.raises(EnvError, match=f"Of 2000 problems drawn for {lost} 5 none belongs to {lost}, e.g. 1"):
-        draw_for(lost, 5, lambda rng: 1)
-
-
-PINNED = [
-    "test",
-    "train",
-    "train",
-    "train",
-    "train",
-    "train",
-    "train",
-    "train",
-    "validation",
-    "train",
-    "train",
-    "validation",
-]  # the division of a released task never changes

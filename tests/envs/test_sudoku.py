@@ -1,187 +1,74 @@
-"""Sudoku's puzzles, splits, prompts and pictures."""
-
-import hashlib
-import json
-import time
-from collections import Counter
-from importlib import resources
+"""Sudoku's prompts, rewards, arguments and rendering."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import envs
 from envs import EnvError
-from envs.sudoku_data import test_file as committed_again
-from envs.sudoku_data import test_puzzles as committed_puzzles
-from envs.sudoku_grids import PAPER_BLANKS, TEST_RANKS, fixed_set, grids, split_ranks
-
-SPLITS = ("train", "validation", "test")
-
-
-def count_solutions(puzzle: str) -> int:
-    """By trying: every digit in the first blank that no cell of its row, column or box holds."""
-    cell = puzzle.find("0")
-    if cell < 0:
-        return 1
-    row, column = divmod(cell, 4)
-    seen = {
-        puzzle[i]
-        for i in range(16)
-        if i // 4 == row or i % 4 == column or (i // 8, i % 4 // 2) == (row // 2, column // 2)
-    }
-    return sum(count_solutions(puzzle[:cell] + d + puzzle[cell + 1 :]) for d in "1234" if d not in seen)
-
-
-def solved(split: str, **arguments) -> set[str]:
-    """The solution grids of the first 5,000 problems."""
-    env = envs.make("sudoku", split=split, **arguments)
-    return {env.problem(i).metadata["solution"] for i in range(min(len(env), 5000))}
-
-
-def test_there_are_288_grids_and_each_is_legal():
-    assert len(set(grids())) == 288 and list(grids()) == sorted(grids())
-    assert all(count_solutions(grid) == 1 and count_solutions("0" + grid[1:]) == 1 for grid in grids())
-    assert count_solutions("0" * 16) == 288
-
-
-def test_splits_never_share_a_solution_grid():
-    ranks = split_ranks()
-    assert {split: len(ranks[split]) for split in SPLITS} == {"train": 180, "validation": 20, "test": 88}
-    assert sorted(ranks["train"] + ranks["validation"] + ranks["test"]) == list(range(288))
-    for arguments in ({}, {"blanks": "4-11"}, {"prompt_style": "paper"}):
-        for split in SPLITS:
-            assert solved(split, **arguments) == {grids()[rank] for rank in ranks[split]}
-
-
-def test_the_papers_grids_are_exactly_the_test_grids(shared_data):
-    rows = [json.loads(line) for line in (shared_data / "sudoku/test.jsonl").read_text().splitlines()]
-    assert {grids().index(row["solution"]) for row in rows} == set(TEST_RANKS)
-    assert not {row["solution"] for row in rows} & (solved("train") | solved("validation"))
-    assert not {row["puzzle"] for row in rows} & {puzzle for puzzle, _ in committed_puzzles()}
-    assert Counter(row["puzzle"].count("0") for row in rows) == PAPER_BLANKS
-
-
-@pytest.mark.parametrize("blanks", [None, "4-11", 12])
-@pytest.mark.parametrize("split", SPLITS)
-def test_every_puzzle_has_one_solution_and_the_blanks_asked_for(split, blanks):
-    env = envs.make("sudoku", split=split, blanks=blanks)
-    allowed = {None: set(PAPER_BLANKS), "4-11": set(range(4, 12)), 12: {12}}[blanks]
-    problems = [env.problem(i) for i in range(256)]
-    for problem in problems:
-        puzzle, solution = problem.reference["puzzle"], problem.metadata["solution"]
-        assert count_solutions(puzzle) == 1 and puzzle.count("0") == problem.metadata["blanks"] in allowed
-        assert all(p in ("0", s) for p, s in zip(puzzle, solution, strict=True)) and solution in grids()
-    if split != "train":
-        assert len(env) == 256 == len({problem.reference["puzzle"] for problem in problems})
-    assert {problem.metadata["blanks"] for problem in problems} == allowed
-
-
-def test_blanks_come_in_the_papers_proportions():
-    for split in ("validation", "test"):
-        assert Counter(puzzle.count("0") for puzzle, _ in fixed_set(split)) == PAPER_BLANKS
-        uses = Counter(grid for _, grid in fixed_set(split)).values()
-        assert max(uses) - min(uses) <= 2 and len(uses) == len(split_ranks()[split])
-    env = envs.make("sudoku")
-    drawn = Counter(env.problem(i).metadata["blanks"] for i in range(8000))
-    for number, count in PAPER_BLANKS.items():
-        expected = 8000 * count / 256
-        assert abs(drawn[number] - expected) < 5 * expected**0.5
-
-
-def test_the_committed_test_file_is_what_its_function_makes():
-    text = resources.files("spg_data").joinpath("sudoku/test.jsonl").read_bytes()
-    assert text == committed_again().encode("ascii")
-    assert (
-        hashlib.sha256(text).hexdigest() == "5a015b519f29fed7377cc5bda2628fead679a4ddc6facc36ee9b421788b26011"
-    )
-
-
-def test_a_released_puzzle_never_changes():
-    digests = {}
-    for split in SPLITS:
-        env = envs.make("sudoku", split=split)
-        text = "\n".join(env.problem(i).prompt for i in range(200))
-        digests[split] = hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert digests == PINNED
-
-
-def test_a_problem_does_not_depend_on_what_was_asked_before():
-    env, other = envs.make("sudoku"), envs.make("sudoku", prompt_style="paper")
-    backwards = [env.problem(i) for i in reversed(range(50))][::-1]
-    assert backwards == [env.problem(i) for i in range(50)]
-    assert [p.reference for p in backwards] == [other.problem(i).reference for i in range(50)]
-    assert env.problem(len(env) - 1).prompt.startswith("sudoku ")
-    for index in (len(env), -1):
-        with pytest.raises(EnvError, match="sudoku: no problem"):
-            env.problem(index)
-
-
-def test_problems_are_cheap():
-    env = envs.make("sudoku")
-    env.problem(0)
-    times = []
-    for start in range(1000, 6000, 1000):
-        begun = time.process_time()
-        for i in range(start, start + 200):
-            env.problem(i)
-        times.append((time.process_time() - begun) / 200)
-    assert sorted(times)[2] < 150e-6
-
-
-def test_plain_prompts_are_short_and_ascii():
-    env = envs.make("sudoku")
-    for i in range(200):
-        prompt = env.problem(i).prompt
-        assert (
-            prompt == f"sudoku {env.problem(i).reference['puzzle']}"
-            and len(prompt) == 23
-            and prompt.isascii()
-        )
-
-
-def test_paper_prompts_show_the_tags_and_three_solved_examples():
-    env = envs.make("sudoku", prompt_style="paper")
-    problem = env.problem(3)
-    for part in ("<reasoning>", "</reasoning>", "<answer>", "</answer>", "2x2", "row", "column"):
-        assert part in problem.prompt
-    assert problem.prompt.endswith(f"Puzzle: {problem.reference['puzzle']}")
-    train = {grids()[rank] for rank in split_ranks()["train"]}
-    examples = problem.prompt.split("Example ")[1:]
-    assert len(examples) == 3
-    for example in examples:
-        puzzle = example.partition("Puzzle: ")[2][:16]
-        completion = example.partition("\n")[2].partition("\n")[2]
-        assert completion.partition("<answer>\n")[2][:16] in train and count_solutions(puzzle) == 1
-        from verifiers import verify
-
-        assert verify("sudoku", completion.partition("Now solve")[0], puzzle=puzzle).correct
-
-
-@pytest.mark.parametrize("style", ["plain", "paper"])
-def test_demonstrations_score_one_and_careless_solves_few(style):
-    many = envs.make_vec("sudoku", 1000, prompt_style=style)
-    many.reset(options={"index": range(1000)})
-    problems = [many.env.problem(i) for i in range(1000)]
-    _, rewards, _, _, info = many.step([many.env.demonstration(p) for p in problems])
-    assert rewards.tolist() == [1.0] * 1000
-    assert all(values.tolist() == [1.0] * 1000 for values in info["rewards"].values())
-    many.reset(options={"index": range(1000)})
-    _, rewards, _, _, info = many.step([many.env.habits(p)["careless"] for p in problems])
-    assert 0.02 <= rewards.mean() <= 0.06 and info["rewards"]["format"].all()
-    assert set(info["reason"]) == {"ok", "wrong"}
+from envs.splits import SUDOKU_9X9
+from envs.sudoku import solver
+from envs.sudoku.env import paper_prompt
+from envs.sudoku.generator import LEVELS, grids, renamed, split_ranks
+from verifiers import verify
 
 
 @pytest.fixture
 def known(tmp_path):
-    """The path of a file that holds one puzzle."""
+    """An environment of one puzzle, and the arguments that open it."""
     file = tmp_path / "known.jsonl"
     file.write_text('{"puzzle": "4003000414303240"}\n')
-    return str(file)
+    return {"split": "test", "source": str(file)}
+
+
+@pytest.mark.parametrize("size", [4, 9])
+def test_plain_prompts_are_short_and_ascii(size):
+    env = envs.make("sudoku", size=size)
+    for i in range(40):
+        prompt = env.problem(i).prompt
+        assert prompt == f"sudoku {env.problem(i).reference['puzzle']}" and prompt.isascii()
+        assert len(prompt) == 7 + size * size
+
+
+@pytest.mark.parametrize(("size", "count", "words"), [(4, 3, "2x2 corner"), (9, 1, "nine 3x3 boxes")])
+def test_paper_prompts_show_the_tags_and_solved_examples_of_train(size, count, words):
+    problem = envs.make("sudoku", size=size, prompt_style="paper").problem(3)
+    for part in ("<reasoning>", "</reasoning>", "<answer>", "</answer>", "row", "column", words):
+        assert part in problem.prompt
+    puzzle = problem.reference["puzzle"]
+    assert problem.prompt.endswith(
+        f"Now solve this one.\nPuzzle: {puzzle}"
+    ) and problem.prompt == paper_prompt(puzzle)
+    train = {grids()[rank] for rank in split_ranks("train")}
+    examples = problem.prompt.split("Example ")[1:]
+    assert len(examples) == count
+    for example in examples:
+        puzzle = example.partition("Puzzle: ")[2][: size * size]
+        completion = example.partition("\n")[2].partition("\n")[2].partition("Now solve")[0]
+        solution = completion.partition("<answer>\n")[2][: size * size]
+        assert solver.solve(puzzle, 2) == (1, solution)
+        assert solution in train if size == 4 else SUDOKU_9X9(renamed(solution)) == "train"
+        assert verify("sudoku", completion, puzzle=puzzle).correct
+
+
+@pytest.mark.parametrize("style", ["plain", "paper"])
+@pytest.mark.parametrize(
+    ("arguments", "count", "least", "most"),
+    [({}, 1000, 0.02, 0.06), ({"split": "test", "size": 9}, 256, 0.02, 0.12)],
+)
+def test_demonstrations_score_one_and_careless_solves_few(style, arguments, count, least, most):
+    many = envs.make_vec("sudoku", count, prompt_style=style, **arguments)
+    many.reset(options={"index": range(count)})
+    problems = [many.env.problem(i) for i in range(count)]
+    _, rewards, _, _, info = many.step([many.env.demonstration(p) for p in problems])
+    assert rewards.tolist() == [1.0] * count
+    assert all(values.tolist() == [1.0] * count for values in info["rewards"].values())
+    many.reset(options={"index": range(count)})
+    _, rewards, _, _, info = many.step([many.env.habits(p)["careless"] for p in problems])
+    assert least <= rewards.mean() <= most and info["rewards"]["format"].all()
+    assert set(info["reason"]) == {"ok", "wrong"}
 
 
 def test_careless_looks_at_rows_only(known):
-    env = envs.make("sudoku", split="test", source=known)
+    env = envs.make("sudoku", **known)
     problem = env.problem(0)
     assert problem.prompt == "sudoku 4003000414303240"
     assert env.habits(problem) == {"careless": "<answer>4123123414323241</answer>"}
@@ -204,57 +91,38 @@ def test_careless_looks_at_rows_only(known):
         ("", 0, 0),
     ],
 )
-def test_correct_and_format_are_judged_apart(known, completion, correct, form):
-    env = envs.make("sudoku", split="test", source=known)
-    env.reset(options={"index": 0})
-    rewards = env.step(completion)[4]["rewards"]
+def test_correct_and_format_are_scored_apart(known, completion, correct, form):
+    env = envs.make("sudoku", **known)
+    rewards = env.score(env.problem(0), completion).rewards
     assert (rewards["correct"], rewards["format"]) == (correct, form)
 
 
 def test_cells_pay_for_part_of_a_grid_and_not_for_overwritten_givens(known):
-    env = envs.make("sudoku", split="test", source=known, reward_weights={"correct": 1, "cells": 0.2})
-    env.reset(options={"index": 0})
-    assert env.step("<answer>4123231414323241</answer>")[1] == pytest.approx(1.2)
-    env.reset(options={"index": 0})
-    partly = env.step("<answer>4123231414323242</answer>")
-    assert 0 < partly[1] < 0.2 and partly[4]["rewards"]["cells"] == pytest.approx(partly[1] / 0.2)
-    env.reset(options={"index": 0})
-    assert env.step("<answer>1123231414323241</answer>")[1] == 0
+    env = envs.make("sudoku", **known, reward_weights={"correct": 1, "cells": 0.2})
 
+    def reward(grid: str) -> float:
+        env.reset(options={"index": 0})
+        _, reward, _, _, info = env.step(f"<answer>{grid}</answer>")
+        assert reward == pytest.approx(info["rewards"]["correct"] + 0.2 * info["rewards"]["cells"])
+        return reward
 
-@settings(max_examples=300, deadline=None)
-@given(
-    st.one_of(
-        st.text(), st.text("01234<answer>/ \n|", max_size=60), st.binary().map(lambda b: b.decode("latin-1"))
-    )
-)
-def test_any_string_is_an_action(action):
-    env = envs.make("sudoku", split="test", render_mode="ansi")
-    env.reset(options={"index": 1})
-    _, reward, _, _, info = env.step(action)
-    assert reward in (0.0, 1.0) and "traceback" not in info and "error" not in info["reason"]
-    assert isinstance(env.render(), str)
-
-
-def test_lone_surrogates_and_long_texts_are_actions_too():
-    env = envs.make("sudoku")
-    for action in ("\ud800", "<answer>\ud800</answer>", "<answer>" * 20_000, "1" * 200_000):
-        env.reset(options={"index": 1})
-        assert env.step(action)[1] == 0.0 and isinstance(env.picture(env.problem(1), action), str)
+    assert reward("4123231414323241") == pytest.approx(1.2)
+    assert 0 < reward("4123231414323242") < 0.2
+    assert reward("1123231414323241") == 0
 
 
 def test_the_board_is_readable_without_colours(known, monkeypatch):
-    env = envs.make("sudoku", split="test", source=known)
+    env = envs.make("sudoku", **known)
     problem = env.problem(0)
-    assert env.picture(problem, None, color=False).splitlines() == [
+    assert env.render_text(problem, None, color=False).splitlines() == [
         " 4  . | .  3 ",
         " .  . | .  4 ",
         "------+------",
         " 1  4 | 3  . ",
         " 3  2 | 4  . ",
     ]
-    drawn = env.picture(problem, "<answer>4122 2314 3432 3241</answer>", color=False)
-    assert drawn.splitlines() == [
+    rendered = env.render_text(problem, "<answer>4122 2314 3432 3241</answer>", color=False)
+    assert rendered.splitlines() == [
         " 4 (1)|(2)!2 ",
         "(2)(3)|(1) 4 ",
         "------+------",
@@ -262,13 +130,66 @@ def test_the_board_is_readable_without_colours(known, monkeypatch):
         " 3  2 | 4 (1)",
         "(n) right  !n overwrites the given",
     ]
-    assert "x1 " in env.picture(problem, "<answer>4113231414323241</answer>", color=False)
-    assert "no_answer" in env.picture(problem, "I give up", color=False)
+    assert "x1 " in env.render_text(problem, "<answer>4113231414323241</answer>", color=False)
+    assert "no_answer" in env.render_text(problem, "I give up", color=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    colored = env.picture(problem, env.demonstration(problem))
-    assert "\x1b[32m(1)\x1b[0m" in colored
+    assert "\x1b[32m(1)\x1b[0m" in env.render_text(problem, env.demonstration(problem))
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in env.picture(problem, env.demonstration(problem))
+    assert "\x1b" not in env.render_text(problem, env.demonstration(problem))
 
 
-PINNED = {"train": "fd77dd08c23d6537", "validation": "6af6ec66c3afcdcb", "test": "c68944dfff2ae2b7"}
+def test_the_9x9_board_has_nine_rows_and_boxes():
+    env = envs.make("sudoku", size=9, split="test")
+    problem = env.problem(0)
+    lines = env.render_text(problem, None, color=False).splitlines()
+    assert len(lines) == 11 and lines[3] == lines[7] == "+".join(["-" * 9] * 3)
+    cells = "".join(c for c in "".join(lines) if c.isdigit() or c == ".")
+    assert cells == problem.reference["puzzle"].replace("0", ".")
+    done = env.render_text(problem, env.demonstration(problem), color=False)
+    assert done.count("(") == problem.metadata["blanks"] + 1 and "(n) right" in done
+    assert "no grid of 81 digits" in env.render_text(problem, "<answer>12</answer>", color=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "tets"}, r'split="tets" is unknown\. Did you mean "test"'),
+        ({"prompt_style": "papers"}, 'Did you mean "paper"'),
+        ({"size": 5}, 'size="5" is unknown.*Known: 4, 9'),
+        ({"size": True}, 'size="True" is unknown'),
+        ({"level": 5}, 'level="5" is unknown.*Known: 1, 2, 3, 4'),
+        ({"size": 9, "blanks": 55}, "within 1 to 54"),
+        ({"reward_preset": "papers"}, 'reward_preset="papers" is unknown. Did you mean "paper"'),
+        *(
+            ({"blanks": blanks}, r'is not a number or a range such as "4-11"')
+            for blanks in ["x", 0, "0-3", "13", "9-8", "4-13", 2.5, "", "-4", True]
+        ),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(EnvError, match=message):
+        envs.make("sudoku", **arguments)
+
+
+def test_levels_and_blanks():
+    assert envs.make("sudoku", level=1).problem(5) == envs.make("sudoku").problem(5)
+    for size, levels in LEVELS.items():
+        for level, blanks in levels.items():
+            env = envs.make("sudoku", size=size, level=level)
+            low, high = blanks or (7, 12)
+            assert all(low <= env.problem(i).metadata["blanks"] <= high for i in range(8))
+    assert envs.make("sudoku", size=9, level=4, blanks=7).problem(0).metadata["blanks"] == 7
+    by_blanks = envs.make("sudoku", blanks="4-11")
+    assert envs.make("sudoku", level=3, blanks="4-11").problem(0) == by_blanks.problem(0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"split": "test", "prompt_style": "plain", "source": "generated"}, "sudoku"),
+        ({"prompt_style": "paper", "blanks": 8}, "sudoku[prompt_style=paper,blanks=8]"),
+        ({"size": 9, "level": 2}, "sudoku[size=9,level=2]"),
+    ],
+)
+def test_the_shown_name_has_the_arguments_and_not_the_split(arguments, name):
+    assert envs.make("sudoku", **arguments).spec_name == name

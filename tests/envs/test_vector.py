@@ -48,37 +48,42 @@ class Short(Adding):
         return Scores(scores.rewards, scores.reason[1:], scores.extracted)
 
 
+class Gappy(Adding):
+    """One of its problems is not there."""
+
+    def problem(self, index: int) -> Problem:
+        if index == 5:
+            raise KeyError("row 5")
+        return super().problem(index)
+
+
 for cls in (Adding, Uneven, Short):
     envs.register(f"test/{cls.__name__}-v0", cls)
 
 
-def _completions(env: TextEnv, indices: list[int]) -> list[str]:
+def completions_of(env: TextEnv, indices: list[int]) -> list[str]:
     """Right, careless, torn and hostile answers in turn."""
-    problems = [env.problem(i) for i in indices]
-    kinds = [
-        lambda p: env.demonstration(p),
-        lambda p: env.habits(p)["careless"],
-        lambda p: env.demonstration(p)[:-3],
-        lambda p: "",
-        lambda p: f"so: {env.demonstration(p)} é 中 \x00",
-        lambda p: "<answer>" * 50,
-    ]
-    return [kinds[i % len(kinds)](p) for i, p in enumerate(problems)]
+    texts = []
+    for i, index in enumerate(indices):
+        problem = env.problem(index)
+        right, careless = env.demonstration(problem), env.habits(problem)["careless"]
+        texts.append([right, careless, right[:-3], "", f"so: {right} é 中 \x00", "<answer>" * 50][i % 6])
+    return texts
 
 
 @pytest.mark.parametrize("style", ["plain", "paper"])
 def test_the_batched_form_equals_the_single_one(style):
     arguments = {
         "split": "validation",
-        "prompt_style": style,
         "reward_weights": {"cells": 0.3, "format": 0.1},
+        "prompt_style": style,
     }
     single = envs.make("sudoku", **arguments)
     indices = [5, 0, 255, 5, *range(100, 132)]
     many = envs.make_vec("sudoku", len(indices), **arguments)
     prompts, info = many.reset(options={"index": np.array(indices)})
     assert info["index"].tolist() == indices
-    completions = _completions(single, indices)
+    completions = completions_of(single, indices)
     observations, rewards, terminated, truncated, info = many.step(completions)
     assert observations == ("",) * len(indices) and terminated.all() and not truncated.any()
     assert rewards.dtype == np.float64 and set(info) == {"index", "rewards", "correct", "reason", "extracted"}
@@ -86,13 +91,8 @@ def test_the_batched_form_equals_the_single_one(style):
     for i, index in enumerate(indices):
         assert single.reset(options={"index": index})[0] == prompts[i]
         _, reward, _, _, one = single.step(completions[i])
-        row = {
-            "index": int(info["index"][i]),
-            "rewards": {name: float(values[i]) for name, values in info["rewards"].items()},
-            "correct": bool(info["correct"][i]),
-            "reason": info["reason"][i],
-            "extracted": info["extracted"][i],
-        }
+        row = {name: info[name][i] for name in ("index", "correct", "reason", "extracted")}
+        row["rewards"] = {name: values[i] for name, values in info["rewards"].items()}
         assert (row, rewards[i]) == (one, reward)
 
 
@@ -115,14 +115,14 @@ def test_an_exception_marks_only_the_completion_that_caused_it():
 
 
 def test_a_batch_that_cannot_be_scored_but_its_rows_can_is_an_error():
-    many = envs.make_vec("uneven", 2)
-    many.reset(options={"index": [0, 1]})
-    with pytest.raises(EnvError, match=r"score_batch raised RuntimeError.*scores each of them when alone"):
-        many.step(["1", "2"])
-    many = envs.make_vec("short", 2)
-    many.reset(options={"index": [0, 1]})
-    with pytest.raises(EnvError, match=r"got 2 completions but returned {'reason': 1}"):
-        many.step(["1", "2"])
+    for name, message in {
+        "uneven": r"score_batch raised RuntimeError.*scores each of them when alone",
+        "short": r"got 2 completions but returned {'reason': 1}",
+    }.items():
+        many = envs.make_vec(name, 2)
+        many.reset(options={"index": [0, 1]})
+        with pytest.raises(EnvError, match=message):
+            many.step(["1", "2"])
 
 
 def test_the_vector_environment_says_that_it_never_resets_itself():
@@ -164,15 +164,6 @@ def test_wrong_indices_are_refused(index):
         many.reset(options={"index": index})
 
 
-class Gappy(Adding):
-    """One of its problems is not there."""
-
-    def problem(self, index: int) -> Problem:
-        if index == 5:
-            raise KeyError("row 5")
-        return super().problem(index)
-
-
 def test_a_reset_that_fails_leaves_the_episodes_before_it():
     many = TextVectorEnv(Gappy(), 2)
     many.reset(options={"index": [1, 2]})
@@ -185,11 +176,8 @@ def test_a_reset_that_fails_leaves_the_episodes_before_it():
 def test_random_problems_follow_the_seed_and_spaces_hold_what_passes():
     many = envs.make_vec("sudoku", 5, render_mode="ansi")
     prompts, first = many.reset(seed=4)
-    assert (
-        many.reset(seed=4)[1]["index"].tolist()
-        == first["index"].tolist()
-        != many.reset()[1]["index"].tolist()
-    )
+    again, other = many.reset(seed=4)[1], many.reset()[1]
+    assert again["index"].tolist() == first["index"].tolist() != other["index"].tolist()
     assert many.observation_space.contains(prompts) and many.action_space.contains(("é",) * 5)
     assert all(many.action_space.contains(many.action_space.sample()) for _ in range(5))
     assert len(many.render()) == 5

@@ -121,7 +121,7 @@ def interrupt(monkeypatch, where, name, call, error=KeyboardInterrupt):
         (loop, "collect", 3, [2]),
         (loop, "gradient", 5, [2]),
         (loop, "gradient", 6, []),  # one of the two updates of step 3 is in the weights
-        (Letters, "picture", 3, [3]),
+        (Letters, "render_text", 3, [3]),
     ],
 )
 def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(

@@ -1,0 +1,149 @@
+"""Countdown: combine the given numbers, each once, so that they make the target."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from envs.core import Problem, Scores, TextEnv, check_index
+from envs.countdown.dataset import read_problems, test_problems
+from envs.countdown.generator import LEVELS, Puzzle, fixed_set, key, train_problem
+from envs.countdown.render import render
+from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, share_used
+from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
+from envs.errors import EnvError, check_choice
+from envs.splits import SPLIT_SIZES
+
+_PAPER_PROMPT = """\
+Work out the task below. Write your reasoning first and your answer after it, in this form:
+<reasoning>
+...
+</reasoning>
+<answer>
+...
+</answer>
+
+Make {target} from the numbers {numbers}: write an arithmetic expression whose value is exactly {target}. \
+Use every number of the list, each exactly once, and no other number. The operations are +, -, * and /, and \
+brackets are allowed. Inside <answer> and </answer> give only the expression, without an equals sign and without \
+the target. With the numbers [3, 5, 9] and the target 30, for instance, this would be right:
+<answer>
+(9-3)*5
+</answer>"""
+
+
+class Countdown(TextEnv):
+    """Countdown (`spg/Countdown-v0`), the task of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541).
+
+    Prompt: "countdown 36 18 15 = 3" (plain), or one user message with the rules and the tags (paper). Action: a text
+    with an expression in <answer>...</answer>.
+
+    Rewards:
+        correct (0 or 1): each number used once, value the target, by `verifiers.verify("countdown")`.
+        format (0 or 1): exactly one closed <answer> block, and in it an expression of digits, + - * / ( ) and spaces.
+        numbers_used (0 to 1): the share of the given numbers that a readable expression uses exactly once.
+        paper (0, 0.1 or 1; with reward_preset="paper" only): the reward of d1's and SPG's code, computed exactly.
+
+    Splits: 1,000,000 train, 256 validation and 256 test problems; a hash of sorted numbers and target says which
+    split owns a problem.
+    """
+
+    reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
+
+    def __init__(
+        self,
+        split: str = "train",
+        source: str = "generated",
+        prompt_style: str = "plain",
+        level: int = 1,
+        reward_preset: str = "default",
+    ) -> None:
+        """Opens one split; raises EnvError for an unknown value and for a file that cannot be used.
+
+        split: "train", "validation" or "test".
+        source: "generated", or the path of a .jsonl file of {"numbers", "target"} rows that takes the place of the
+            test problems; none of its problems, in whatever order of the numbers, is in train or validation then.
+        prompt_style: "plain" (22 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
+        level: 1 = three numbers, + and - suffice; 2 = three, 3 = four, 4 = five, 5 = six numbers with + - * /.
+        reward_preset: "default" (solved or not) or "paper" (component `paper` alone is paid).
+        """
+        check_choice("countdown", "split", split, SPLIT_SIZES)
+        check_choice("countdown", "prompt_style", prompt_style, ["plain", "paper"])
+        check_choice("countdown", "level", level, LEVELS)
+        check_choice("countdown", "reward_preset", reward_preset, REWARD_PRESETS)
+        self.split, self.source, self.prompt_style, self.level = split, str(source), prompt_style, level
+        self.reward_weights = REWARD_PRESETS[reward_preset]
+        # Read for every split: its problems are kept out of the others, and a wrong path is an error at once.
+        own_test = () if self.source == "generated" else read_problems(self.source)
+        self._excluded = frozenset(key(*problem) for problem in own_test)
+        self._problems: Sequence[Puzzle] | None = None  # None: the training stream
+        if split == "test" and own_test:
+            self._problems = own_test
+        elif split == "test" and level == 1:
+            self._problems = test_problems()
+        elif split != "train":
+            self._problems = fixed_set(level, split, self._excluded)
+
+    def __len__(self) -> int:
+        return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
+
+    def problem(self, index: int) -> Problem:
+        i = check_index(self, index)
+        if self._problems is None:
+            numbers, target = train_problem(self.level, i, self._excluded)
+        else:
+            numbers, target = self._problems[i]
+        if self.prompt_style == "plain":
+            prompt = f"countdown {' '.join(map(str, numbers))} = {target}"
+        else:
+            prompt = _PAPER_PROMPT.format(target=target, numbers=list(numbers))
+        return Problem(prompt, {"numbers": list(numbers), "target": target})
+
+    def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
+        from verifiers import verify_batch
+
+        numbers = [problem.reference["numbers"] for problem in problems]
+        targets = [problem.reference["target"] for problem in problems]
+        verdicts = verify_batch("countdown", completions, numbers=numbers, target=targets)
+        reasons, answers = verdicts.reasons, verdicts.extracted
+        readable = [reason in ("ok", "wrong", "rule_broken") for reason in reasons]
+        # The verifier has seen each number used once where the value is all that was judged.
+        used = [
+            share_used(numbers[row], answers[row] or "") if reason == "rule_broken" else readable[row]
+            for row, reason in enumerate(reasons)
+        ]
+        form = [read and has_format(text) for read, text in zip(readable, completions, strict=True)]
+        rewards = {
+            "correct": np.asarray(verdicts.correct, np.float64),
+            "format": np.array(form, np.float64),
+            "numbers_used": np.array(used, np.float64),
+        }
+        if "paper" in self.reward_weights:
+            paid = [paper_reward(*row) for row in zip(completions, verdicts.correct, strict=True)]
+            rewards["paper"] = np.array(paid, np.float64)
+        return Scores(rewards, reasons, answers)
+
+    def demonstration(self, problem: Problem) -> str:
+        """A solution: at level 1 of + and - alone where that is possible, otherwise the solver's first.
+
+        Raises EnvError if the problem has no solution; none of this environment's lacks one.
+        """
+        numbers, target = problem.reference["numbers"], problem.reference["target"]
+        tree = solve_signs(numbers, target) if self.level == 1 else None
+        tree = solve(numbers, target) if tree is None else tree
+        if tree is None:
+            raise EnvError(f"{self.spec_name}: {numbers} cannot make {target}.")
+        return self._write(tree)
+
+    def habits(self, problem: Problem) -> dict[str, str]:
+        """One habit, "adder": the numbers are simply added, whatever the target."""
+        return {"adder": self._write(sum_tree(problem.reference["numbers"]))}
+
+    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+        """Numbers, target, the expression with its value, and which numbers it used."""
+        return render(problem, completion, color=color)
+
+    def _write(self, tree: Tree) -> str:
+        if self.prompt_style == "plain":
+            return f"<answer>{format_expression(tree)}</answer>"
+        steps = "\n".join(format_steps(tree))
+        return f"<reasoning>\n{steps}\n</reasoning>\n<answer>\n{format_expression(tree)}\n</answer>"

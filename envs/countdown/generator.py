@@ -1,0 +1,117 @@
+"""Countdown problems by level, drawn from private streams, and which split owns which of them.
+
+A problem is known by its sorted numbers and its target; a hash of these says which split owns it, whatever the level,
+so that no two splits share a problem.
+"""
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from envs.errors import EnvError
+from envs.splits import COUNTDOWN as SPLIT_RULE
+from envs.splits import SPLIT_SIZES, STREAMS
+
+Puzzle = tuple[tuple[int, ...], int]
+"""Numbers and target."""
+
+
+class Level(NamedTuple):
+    """What problems of a level are drawn from."""
+
+    count: int
+    low: int
+    high: int
+    operators: str
+
+
+LEVELS = {
+    1: Level(3, 10, 40, "+-"),
+    2: Level(3, 1, 99, "+-*/"),
+    3: Level(4, 1, 99, "+-*/"),
+    4: Level(5, 1, 99, "+-*/"),
+    5: Level(6, 1, 99, "+-*/"),
+}
+MAX_TARGET = 100
+"""Largest target from level 2 on, as in the papers' problems."""
+
+_MAX_PRODUCT = 1_000  # larger values hardly ever lead back to a target of at most 100
+_MAX_DRAWS = 200_000
+"""Draws without a problem of the split after which there is none; a tenth of all problems is a split's."""
+_SEED = 24_242_424  # keeps these streams apart from those of any other task
+
+
+def key(numbers: Sequence[int], target: int) -> Puzzle:
+    """What makes two problems the same: the numbers in any order, and the target."""
+    return tuple(sorted(numbers)), target
+
+
+def split_of(problem: Puzzle) -> str:
+    """The split that owns a problem, given as its key: eight parts in ten train, one validation, one test."""
+    numbers, target = problem
+    return SPLIT_RULE(f"{','.join(map(str, numbers))}={target}")
+
+
+def train_problem(level: int, index: int, excluded: Collection[Puzzle] = ()) -> Puzzle:
+    """(numbers, target) number `index` of the training stream of a level, none of `excluded`."""
+    rng = np.random.default_rng([_SEED, STREAMS["train"], level, index])
+    return _draw(rng, "train", level, excluded)
+
+
+@lru_cache(maxsize=32)
+def fixed_set(level: int, split: str, excluded: frozenset[Puzzle] = frozenset()) -> tuple[Puzzle, ...]:
+    """The 256 different problems of `validation` or `test` at a level, in their order, none of `excluded`."""
+    rng = np.random.default_rng([_SEED, STREAMS[split], level])
+    puzzles: list[Puzzle] = []
+    taken = set(excluded)
+    for _ in range(SPLIT_SIZES[split]):
+        puzzles.append(_draw(rng, split, level, taken))
+        taken.add(key(*puzzles[-1]))
+    return tuple(puzzles)
+
+
+def _draw(rng: np.random.Generator, split: str, level: int, excluded: Collection[Puzzle]) -> Puzzle:
+    draw = _draw_signs if LEVELS[level].operators == "+-" else _draw_tree
+    for _ in range(_MAX_DRAWS):
+        numbers, target = draw(rng, LEVELS[level])
+        problem = key(numbers, target)
+        if split_of(problem) == split and problem not in excluded:
+            return numbers, target
+    raise EnvError(
+        f"countdown: {_MAX_DRAWS} draws at level {level} found no further problem of {split} outside the "
+        f"{len(excluded)} that are taken. Choose another level, or give a shorter file."
+    )
+
+
+def _draw_signs(rng: np.random.Generator, level: Level) -> Puzzle:
+    """Numbers and a sign for each, not all minus; the target is the absolute sum, never 0."""
+    while True:
+        numbers = tuple(rng.integers(level.low, level.high + 1, level.count).tolist())
+        signs = int(rng.integers((1 << level.count) - 1))  # bit i set: number i is subtracted
+        target = abs(sum(-n if signs >> i & 1 else n for i, n in enumerate(numbers)))
+        if target:
+            return numbers, target
+
+
+def _draw_tree(rng: np.random.Generator, level: Level) -> Puzzle:
+    """Numbers combined pair by pair with random operators to whole numbers; the target is the result, 1 to 100."""
+    while True:
+        numbers = tuple(rng.integers(level.low, level.high + 1, level.count).tolist())
+        pool = list(numbers)
+        while len(pool) > 1:
+            first, second, operator = rng.random(3)
+            a = pool.pop(int(first * len(pool)))
+            b = pool.pop(int(second * len(pool)))
+            high, low = max(a, b), min(a, b)
+            possible = [high + low]
+            if high > low:
+                possible.append(high - low)
+            if high * low <= _MAX_PRODUCT:
+                possible.append(high * low)
+            if high % low == 0:
+                possible.append(high // low)
+            pool.append(possible[int(operator * len(possible))])
+        if pool[0] <= MAX_TARGET:
+            return numbers, pool[0]

@@ -1,0 +1,273 @@
+"""Rows of data sets: from the Hugging Face hub, from a folder or file of the user, or from `spg_data`."""
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from envs.errors import EnvError
+from envs.splits import PUBLISHED
+
+FORMATS = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """One split of a data set on the hub, e.g. HubDataset("openai/gsm8k", "main", "train", 7473).
+
+    repo: its name, or a local folder of the same layout. config: None where there is only one. num_rows: as published;
+    another number is an error.
+    """
+
+    repo: str
+    config: str | None
+    split: str
+    num_rows: int
+
+
+class Row(NamedTuple):
+    """One row, with at least the columns that were asked for; where: "train.jsonl.gz, line 3", for messages."""
+
+    where: str
+    values: dict[str, Any]
+
+
+def normalized(text: str) -> str:
+    """A text with every run of white space as one space."""
+    return " ".join(text.split())
+
+
+def load_split(
+    task: str,
+    source: str,
+    split: str,
+    *,
+    train: HubDataset,
+    test: HubDataset,
+    columns: Sequence[str],
+    revision: str | None = None,
+    test_revision: str | None = None,
+    hashed: Callable[[str], str] = normalized,
+) -> tuple[list[Row], dict[str, str]]:
+    """The rows of a split of a published data set, in its order, and {repository: commit} of what the hub gave.
+
+    test is the published test set; validation is the twentieth of the train set that a hash of the first column
+    picks; train is the rest. A problem that is also in test, white space aside, is in neither.
+
+    task, source: see `load_rows`. columns: the first is the problem's text. hashed: what of the text is hashed.
+    Raises EnvError for a set that cannot be had, that leaves no problem, or where a problem is no text.
+    """
+    commits: dict[str, str] = {}
+
+    def load(part: str, hub: HubDataset, at: str | None) -> list[Row]:
+        rows, commit = load_rows(task, source, part, hub=hub, columns=columns, revision=at)
+        for where, values in rows:
+            text = values[columns[0]]
+            if not isinstance(text, str) or not text.strip():
+                raise EnvError(f"{task}: {where} has the {columns[0]} {text!r:.80}; it must be a text.")
+        if commit:
+            commits[hub.repo] = commit
+        return rows
+
+    if split == "test":
+        return load("test", test, test_revision), commits
+    rows = load("train", train, revision)
+    test_texts = {normalized(row.values[columns[0]]) for row in load("test", test, test_revision)}
+    chosen = [
+        row
+        for row in rows
+        if normalized(text := row.values[columns[0]]) not in test_texts and PUBLISHED(hashed(text)) == split
+    ]
+    if not chosen:
+        raise EnvError(f"{task}: source={source} leaves no problem for {split}; it has {len(rows)} rows.")
+    return chosen, commits
+
+
+def load_rows(
+    task: str,
+    source: str,
+    split: str,
+    *,
+    hub: HubDataset,
+    columns: Sequence[str],
+    revision: str | None = None,
+) -> tuple[list[Row], str | None]:
+    """All rows of the "train" or "test" split, in their order, and the hub's commit they are of (None for a path).
+
+    source: "hub"; or a folder, with the files as on the hub (`main/train-00000-of-00001.parquet`, ...) or as
+    train/test.jsonl, .jsonl.gz or .parquet; or one such file, which is the test split. hub: its configuration also
+    names a subfolder of a downloaded copy. columns: what every row must have; values are not looked at. revision:
+    branch, tag or commit on the hub. Raises EnvError for a set that cannot be had (with what would work), that has
+    another number of rows than published, or a row without its columns.
+    """
+    if source == "hub":
+        return _from_hub(task, hub, columns, revision)
+    path = Path(source)
+    if path.is_dir():
+        files = _split_files(task, path, split, hub)
+    elif not path.is_file():
+        raise EnvError(f"{task}: source={source} is no file or folder here. {_advice(hub)}")
+    elif split != "test":
+        raise EnvError(
+            f"{task}: source={source} is one file and serves as the test split only; for the {split} split give "
+            f"a folder that holds {split}.jsonl, or --env-args source=generated."
+        )
+    elif not path.name.endswith(FORMATS):
+        raise EnvError(f"{task}: {path} must end in {', '.join(FORMATS)}.")
+    else:
+        files = [path]
+    rows = [row for file in files for row in _read(task, file, columns)]
+    if not rows:
+        raise EnvError(f"{task}: {files[0]} holds no rows; each must have {', '.join(columns)}.")
+    return rows, None
+
+
+def read_jsonl(task: str, path: str, columns: Sequence[str], *, example: str) -> list[Row]:
+    """The rows of one .jsonl file; raises EnvError for a line without its columns, and for no rows.
+
+    example: a line as it should be.
+    """
+    rows = list(_read(task, Path(path), columns))
+    if not rows:
+        raise EnvError(f"{task}: source={path} holds no problem; each line must be like {example}.")
+    return rows
+
+
+def read_packaged(task: str, file: str) -> list[dict[str, Any]]:
+    """The rows of a .jsonl file that is installed with this package, e.g. "sudoku/test.jsonl"."""
+    try:
+        text = resources.files("spg_data").joinpath(file).read_text(encoding="ascii")
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise EnvError(
+            f"{task}: the test problems of spg-trainer are not installed ({error}). A bare checkout must be "
+            "installed first: pip install -e ."
+        ) from error
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The rows as lines of JSON."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _advice(hub: HubDataset) -> str:
+    folder = hub.repo.rpartition("/")[2]
+    return (
+        "Use problems that need no data (--env-args source=generated), or, on a machine with a network, "
+        f"`hf download {hub.repo} --repo-type dataset --local-dir {folder}`, bring the folder here and pass "
+        f"--env-args source={folder}."
+    )
+
+
+def _from_hub(
+    task: str, hub: HubDataset, columns: Sequence[str], revision: str | None
+) -> tuple[list[Row], str | None]:
+    import datasets
+
+    at = f" at revision {revision}" if revision else ""
+    name = f"{hub.repo} ({hub.config + ', ' if hub.config else ''}{hub.split}){at}"
+    if not Path(hub.repo).is_absolute() and Path(hub.repo).exists():
+        raise EnvError(
+            f"{task}: the folder {hub.repo} lies here and `datasets` would read it in place of the hub's. Pass "
+            f"--env-args source={hub.repo} if you mean it, or work in another folder."
+        )
+    try:
+        builder = datasets.load_dataset_builder(hub.repo, hub.config, revision=revision)
+        # Their own count is not checked: the published one below says it in words.
+        builder.download_and_prepare(verification_mode="no_checks")
+        table = builder.as_dataset(split=hub.split)
+    except Exception as error:  # whatever a download, a cache and a file format can raise
+        raise EnvError(
+            f"{task}: {name} cannot be had from the Hugging Face hub ({type(error).__name__}: "
+            f"{' '.join(str(error).split()):.300}). {_advice(hub)}"
+        ) from error
+    if len(table) != hub.num_rows:
+        raise EnvError(
+            f"{task}: {name} has {len(table):,} rows, but the published set has {hub.num_rows:,}. Pass a commit that "
+            "has them (--env-args revision=COMMIT)."
+        )
+    _check_columns(task, name, table.column_names, columns)
+    rows = [Row(f"{name}, row {i}", values) for i, values in enumerate(table, 1)]
+    commit = builder.hash if re.fullmatch("[0-9a-f]{40}", str(builder.hash)) else revision
+    return rows, commit
+
+
+def _split_files(task: str, folder: Path, split: str, hub: HubDataset) -> list[Path]:
+    """The one file of a split, or its numbered parts as the hub writes them."""
+    places = [folder, *(folder / name for name in (hub.config, "data") if name)]
+    files = (place / f"{split}{ending}" for place in places for ending in FORMATS)
+    choices = [[file] for file in files if file.is_file()]
+    choices += [parts for place in places if (parts := sorted(place.glob(f"{split}-*-of-*.parquet")))]
+    if not choices:
+        names = ", ".join(sorted(file.name for file in folder.iterdir())[:8]) or "nothing"
+        raise EnvError(
+            f"{task}: source={folder} has no {split} split; it needs {split}.jsonl, {split}.jsonl.gz or "
+            f"{split}.parquet, or a folder as on the hub. It holds {names}."
+        )
+    if len(choices) > 1:
+        raise EnvError(
+            f"{task}: source={folder} has several {split} splits, {choices[0][0]} and {choices[1][0]}; leave one, "
+            "or name the file itself."
+        )
+    parts = choices[0]
+    whole = re.fullmatch(r".*-\d+-of-(\d+)\.parquet", parts[0].name)
+    if whole is not None and len(parts) != int(whole[1]):  # as after a download that was broken off
+        raise EnvError(
+            f"{task}: {parts[0].parent} holds {len(parts)} of the {int(whole[1])} parts of {parts[0].name}; "
+            "download the set again."
+        )
+    return parts
+
+
+def _read(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    read = _parquet if file.suffix == ".parquet" else _jsonl
+    try:
+        yield from read(task, file, columns)
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise EnvError(
+            f"{task}: {file} cannot be read ({error}). Check the file, or use --env-args source=generated."
+        ) from error
+
+
+def _jsonl(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    opened = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{file.name}, line {number}"
+            try:
+                values = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise EnvError(f"{task}: {where} is not JSON ({error}).") from error
+            if not isinstance(values, dict) or any(column not in values for column in columns):
+                raise EnvError(
+                    f"{task}: {where} is {line.strip()!r:.80}; it must be an object with the "
+                    f"key{'s' if len(columns) > 1 else ''} {', '.join(columns)}."
+                )
+            yield Row(where, values)
+
+
+def _parquet(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(file)
+    except pyarrow.ArrowInvalid as error:
+        raise EnvError(f"{task}: {file} is no parquet file ({error}).") from error
+    _check_columns(task, str(file), table.column_names, columns)
+    for number, values in enumerate(table.to_pylist(), 1):
+        yield Row(f"{file.name}, row {number}", values)
+
+
+def _check_columns(task: str, where: str, present: Sequence[str], columns: Sequence[str]) -> None:
+    if missing := [column for column in columns if column not in present]:
+        raise EnvError(
+            f"{task}: {where} has the columns {', '.join(present)}, but lacks {', '.join(missing)}."
+        )

@@ -1,0 +1,89 @@
+"""The format check of GSM8K completions, and the five rewards of d1 and SPG, by plain scans in linear time."""
+
+import re
+
+from envs.answers import only_answer
+
+_PAPERS = {"exact": 2.0, "integer": 0.5, "strict_format": 0.5, "soft_format": 0.5, "xml_count": 1.0}
+REWARD_PRESETS = {
+    "default": {"correct": 1.0, "format": 0.0},
+    "paper": {"correct": 0.0, "format": 0.0, **_PAPERS},
+}
+"""The weights by `reward_preset`; each component is documented at its function below."""
+_PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+
+def has_format(completion: str) -> bool:
+    """Whether the text before the first end token holds one closed <answer> block with one plain number in it.
+
+    A plain number has ASCII digits, maybe a minus before and a fraction behind a point: -12.5.
+    """
+    return _PLAIN_NUMBER.fullmatch(only_answer(completion) or "") is not None
+
+
+def paper_rewards(completion: str, gold: str) -> dict[str, float]:
+    """The five components of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541), as their code computes them.
+
+    gold: the answer as the data set writes it, commas included. Returns exact, integer, strict_format and
+    soft_format, each 0 or 1, and xml_count, at most 0.5 and without a lower bound.
+    """
+    answer = completion.rpartition("<answer>")[2].partition("</answer>")[0].strip()
+    return {
+        "exact": float(answer == gold),
+        "integer": float(answer.isdigit()),
+        "strict_format": float(strict_format(completion)),
+        "soft_format": float(soft_format(completion)),
+        "xml_count": xml_count(completion),
+    }
+
+
+def strict_format(text: str) -> bool:
+    r"""Whether `^<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n$` matches, where . is no line end.
+
+    So one line of reasoning, one line of answer, and a line end behind the last tag.
+    """
+    lines = text.split("\n", 8)
+    tags = [*lines[:1], *lines[2:4], *lines[5:]]
+    wanted = ["<reasoning>", "</reasoning>", "<answer>", "</answer>", ""]
+    return tags in (wanted, [*wanted, ""])  # $ also matches before one more line end
+
+
+def soft_format(text: str) -> bool:
+    r"""Whether the text begins with `<reasoning>.*?</reasoning>\s*<answer>.*?</answer>`, . being no line end."""
+    if not text.startswith("<reasoning>"):
+        return False
+    first_end = _line_end(text, 0)
+    last_close = text.rfind("</answer>", 0, first_end)
+    tag = text.find("</reasoning>", len("<reasoning>"), first_end)
+    while tag >= 0:
+        start = tag + len("</reasoning>")
+        while start < len(text) and text[start].isspace():
+            start += 1
+        if text.startswith("<answer>", start):
+            body = start + len("<answer>")
+            # Only the last tag of the first line can be followed by a line end: other lines are searched once.
+            if start > first_end:
+                return text.find("</answer>", body, _line_end(text, body)) >= 0
+            if last_close >= body:
+                return True
+        tag = text.find("</reasoning>", start, first_end)
+    return False
+
+
+def xml_count(text: str) -> float:
+    """An eighth for each of four tags that stands once, with its line ends, less 0.001 a character behind them.
+
+    The characters are those after the line of <answer> (the answer counts, as in SPG's code; d1 counts from
+    the line of </answer>) and those after </answer> but one.
+    """
+    count = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
+    if text.count("\n<answer>\n") == 1:
+        count += 0.125 - 0.001 * len(text.split("\n<answer>\n")[-1])
+    if text.count("\n</answer>") == 1:
+        count += 0.125 - 0.001 * (len(text.split("\n</answer>")[-1]) - 1)
+    return count
+
+
+def _line_end(text: str, start: int) -> int:
+    end = text.find("\n", start)
+    return len(text) if end < 0 else end

@@ -1,0 +1,61 @@
+r"""The rows of the published MATH sets (columns problem, and solution or answer), checked.
+
+The gold answer of a row is its column `answer` where there is one that is not empty (MATH-500), else what the last
+\boxed{...} of its solution holds (ankner/math-500), as in the code of d1 and SPG.
+"""
+
+from functools import cache
+
+from envs.datasets import HubDataset, Row, load_split
+from envs.errors import EnvError
+from envs.math500.rewards import last_box
+from envs.math500.templates import MathProblem
+
+HUB = {
+    "train": HubDataset("ankner/math-500", None, "train", 12_000),
+    "test": HubDataset("HuggingFaceH4/MATH-500", None, "test", 500),
+}
+
+
+@cache
+def load_problems(
+    source: str, split: str, revision: str | None = None, test_revision: str | None = None
+) -> tuple[tuple[MathProblem, ...], dict[str, str]]:
+    """The problems of a split, in the order of the set, and the hub's commits, {data set: commit}.
+
+    source: "hub" or a path, as `envs.datasets.load_rows` takes it. Raises EnvError for a set that cannot be had and
+    for a row that cannot be used, naming file and line.
+    """
+    rows, commits = load_split(
+        "math500", source, split, **HUB, columns=("problem",), revision=revision, test_revision=test_revision
+    )
+    return tuple(map(read_row, rows)), commits
+
+
+def read_row(row: Row) -> MathProblem:
+    """One row as a problem without a slip; raises EnvError, naming file and line, if its answer cannot be read."""
+    from verifiers import VerifierError, verify
+
+    solution, answer = _text(row, "solution"), _text(row, "answer")
+    gold = answer.strip() or (last_box(solution) or "").strip()
+    if not gold:
+        raise EnvError(
+            f"math500: {row.where} has neither an answer nor a solution with \\boxed{{...}}, but answer="
+            f"{answer!r:.80} and solution={solution!r:.80}."
+        )
+    try:
+        verify("math500", "", answer=gold)
+    except VerifierError as error:
+        raise EnvError(f"math500: {row.where} cannot be verified: {error}") from error
+    subject = _text(row, "subject") or _text(row, "type")
+    return MathProblem(subject, row.values["problem"], (solution.strip(), gold))
+
+
+def _text(row: Row, column: str) -> str:
+    """A column's text; "" where there is none."""
+    value = row.values.get(column)
+    if value is None:
+        return ""
+    if type(value) in (str, int):
+        return str(value)
+    raise EnvError(f"math500: {row.where} has the {column} {value!r:.80}; it must be a text.")

@@ -1,0 +1,240 @@
+"""One environment class for each dataset of reasoning-gym.
+
+Its scorers were read in version 0.1.25, and that version is what is opened: some run a model's answer as code, some
+can be made to run for hours. The former never see an answer here; the others work in a process that is killed.
+"""
+
+import base64
+import contextlib
+import io
+import json
+import math
+import pickle
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import numpy as np
+
+from envs.answers import only_answer, read_answer
+from envs.core import Problem, Score, TextEnv
+from envs.errors import EnvError, check_choice
+from envs.splits import SPLITS, split_of
+from verifiers.errors import did_you_mean
+
+VERSION = "0.1.25"
+INSTALL = f'pip install "reasoning-gym=={VERSION}"'
+ASK = "\nPut the final answer inside <answer> and </answer>."
+_PARSES = "its scorer gives the answer to sympy's parse_expr, which runs it as Python"
+_VARIES = "the same seed and index give another problem in another process"
+REFUSED = {
+    "simple_integration": _PARSES,
+    "intermediate_integration": _PARSES,
+    "polynomial_multiplication": _PARSES,
+    "codeio": "it runs programs of its data file to make a problem, and not all of them give the same twice",
+    "composite": "it is a mixture of other datasets; open those",
+    "isomorphic_strings": _VARIES,
+    "knight_swap": _VARIES,
+    "list_functions": _VARIES,
+    "propositional_logic": "its scorer takes any text as right where the premises contradict each other",
+    "ransom_note": _VARIES,
+    "word_ladder": _VARIES,
+}
+"""Datasets that are not opened, and why."""
+_EXAMPLES = {"graph_color": "possible_answer", "rubiks_cube": "example_correct_answer"}
+"""Where a dataset without a single answer keeps an example of one, in its metadata."""
+_MAX_DRAWS = 500
+_SEED = 20_260_703
+_MAX_LENGTH = 20_000
+"""Characters of an answer; a longer one is malformed."""
+
+
+def _equals(answer: str, entry: Mapping[str, Any]) -> float:
+    return float(answer == entry["answer"].strip())
+
+
+def _is_listed(answer: str, entry: Mapping[str, Any]) -> float:
+    return float(answer in entry["metadata"]["valid_answers"])
+
+
+def _reaches_target(answer: str, entry: Mapping[str, Any]) -> float:
+    from verifiers import verify
+
+    metadata = entry["metadata"]
+    target = metadata.get("target", 24)
+    return verify("countdown", f"<answer>{answer}</answer>", numbers=metadata["numbers"], target=target).score
+
+
+OWN: dict[str, Callable[[str, Mapping[str, Any]], float]] = {
+    "string_insertion": _equals,
+    "spiral_matrix": _equals,
+    "binary_matrix": _equals,
+    "game_of_life_halting": _equals,
+    "n_queens": _is_listed,
+    "countdown": _reaches_target,
+    "puzzle24": _reaches_target,
+}
+"""Datasets whose own scorer would run the answer as code, and the check that takes its place; the scorer of
+game_of_life_halting accepts any text at all."""
+
+
+class ReasoningGym(TextEnv):
+    """A dataset of reasoning-gym; `dataset` says which.
+
+    Prompt: the dataset's question, and a line that asks for an <answer> block.
+
+    Rewards:
+        correct (0 or 1): the dataset's scorer gives the answer full marks.
+        format (0 or 1): exactly one <answer> block, closed.
+        score (0 to 1): what the scorer gives, partial credit included.
+    """
+
+    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0, "score": 0.0}
+    dataset: ClassVar[str] = ""
+
+    def __init__(self, split: str = "train", seed: int = 0, size: int = 10_000, **config: Any) -> None:
+        """Opens one split; raises EnvError for settings that the dataset does not take.
+
+        seed, size: of the dataset; its items are drawn from for all splits. config: its other settings, e.g.
+        max_animals=5 of leg_counting.
+        """
+        check_choice(self.dataset, "split", split, SPLITS)
+        self.split, self.size = split, size
+        self.settings = {"seed": seed, "size": size, **config}
+        self._items, self._made = open_dataset(self.dataset, json.dumps(self.settings, sort_keys=True))
+
+    def __len__(self) -> int:
+        """`size` problems to train on, 256 in each other split; where few questions differ, some repeat."""
+        return self.size if self.split == "train" else 256
+
+    @property
+    def spec_name(self) -> str:
+        """With the package in front: it has a countdown and a sudoku too."""
+        return f"reasoning_gym:{super().spec_name}"
+
+    def problem(self, index: int) -> Problem:
+        """An item whose question hashes to this split, drawn at random with the index as the seed."""
+        rng = np.random.default_rng([_SEED, index])
+        for _ in range(_MAX_DRAWS):
+            entry = self._item(int(rng.integers(self.size)))
+            question, answer = entry["question"], entry["answer"]
+            if split_of(question) == self.split:
+                reference = {"question": question, "answer": answer}
+                return Problem(question + ASK, reference, metadata={"entry": entry})
+        raise EnvError(
+            f"{self.spec_name}: of {_MAX_DRAWS} questions none belongs to {self.split}, too few differ. Give it a "
+            "larger size, or settings with more variety."
+        )
+
+    def score(self, problem: Problem, completion: str) -> Score:
+        """The dataset's score of the answer, in a process of its own, or our check where theirs is not safe.
+
+        Reasons beside "ok" and "wrong": "no_answer", "malformed" (too long, or their scorer raised), "timeout".
+        """
+        answer, value = read_answer(completion), 0.0
+        if answer is None:
+            reason = "no_answer"
+        elif len(answer) > _MAX_LENGTH:
+            reason = "malformed"
+        else:
+            value, reason = self._value(answer, problem.metadata["entry"])
+        form = float(only_answer(completion) is not None)
+        return Score({"correct": float(value >= 1), "format": form, "score": value}, reason, answer)
+
+    def demonstration(self, problem: Problem) -> str:
+        """The dataset's answer, or its example of one."""
+        entry = problem.metadata["entry"]
+        answer = entry["answer"]
+        if answer is None and self.dataset in _EXAMPLES:
+            answer = entry["metadata"][_EXAMPLES[self.dataset]]
+        if answer is None:
+            return super().demonstration(problem)
+        return f"<answer>{answer if isinstance(answer, str) else json.dumps(answer)}</answer>"
+
+    def _item(self, index: int) -> dict[str, Any]:
+        if index not in self._made:
+            state = np.random.get_state()  # some seed numpy's global generator, some print dots
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._made[index] = self._items[index]
+            np.random.set_state(state)
+        return self._made[index]
+
+    def _value(self, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
+        """(score from 0 to 1, reason)."""
+        reason = ""
+        if self.dataset in OWN:
+            value = OWN[self.dataset](answer, entry)
+        elif _compares_text(self._items):
+            value = self._items.score_answer(answer, {"answer": entry["answer"].strip()})
+        else:
+            settings = {name: value for name, value in self.settings.items() if name != "size"}
+            job = {"dataset": self.dataset, "settings": settings, "answer": answer}
+            job["entry"] = base64.b64encode(pickle.dumps(entry)).decode()
+            reply = _workers().ask(job)
+            value, reason = reply.get("value", 0.0), reply["outcome"]
+            if reason == "error":  # of the worker, not of the answer
+                raise EnvError(f"{self.spec_name}: its scorer cannot be asked: {reply['detail']}")
+        value = min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
+        return value, reason or ("ok" if value >= 1 else "wrong")
+
+
+@lru_cache(maxsize=8)
+def open_dataset(name: str, settings: str) -> tuple[Any, dict[int, dict[str, Any]]]:
+    """(the dataset, a store for the items made so far), shared by the splits: some take a second to make an item.
+
+    settings: its configuration as a JSON object. Raises EnvError if the dataset does not take it.
+    """
+    from reasoning_gym import create_dataset
+
+    try:
+        return create_dataset(name, **json.loads(settings)), {}
+    except Exception as error:  # asserts, ValueError and TypeError of its configuration
+        raise EnvError(f"reasoning_gym:{name} cannot be opened with {settings}: {error}") from error
+
+
+def _compares_text(items: Any) -> bool:
+    """Whether the dataset has the package's plain scorer: the text, or a share for text that contains it."""
+    from reasoning_gym.dataset import ProceduralDataset
+
+    return type(items).score_answer is ProceduralDataset.score_answer
+
+
+@cache
+def class_of(name: str) -> type[ReasoningGym]:
+    """The environment class of a dataset.
+
+    Raises EnvError if the package is missing or of another version, and for a dataset that does not exist or is
+    refused.
+    """
+    known = _datasets()
+    if name not in known:
+        raise EnvError(
+            f'reasoning-gym has no dataset "{name}". {did_you_mean(name, known)}It has {len(known)}.'
+        )
+    if name in REFUSED:
+        raise EnvError(f"reasoning_gym:{name} is refused: {REFUSED[name]}.")
+    return type(name, (ReasoningGym,), {"dataset": name, "__doc__": f"The dataset {name} of reasoning-gym."})
+
+
+@cache
+def _datasets() -> tuple[str, ...]:
+    try:
+        import reasoning_gym
+    except ModuleNotFoundError as error:
+        if error.name != "reasoning_gym":
+            raise
+        raise EnvError(f"reasoning_gym:NAME needs the package reasoning-gym: {INSTALL}") from None
+    if (found := version("reasoning-gym")) != VERSION:
+        raise EnvError(
+            f"reasoning-gym {found} is installed, but the scorers were read in {VERSION}: {INSTALL}"
+        )
+    return tuple(sorted(reasoning_gym.factory.DATASETS))
+
+
+@cache
+def _workers() -> Any:
+    from verifiers.workers import Workers
+
+    # Processor time stops a scorer; the clock is generous, because the first job opens the dataset on a busy machine.
+    return Workers("envs.reasoning_gym.worker", size=1, soft=2.5, hard=30.0)

@@ -1,0 +1,178 @@
+"""Which problems are for training, validation and test: every split rule of this package.
+
+A task draws its problems with a private generator, `default_rng([number of the task, STREAMS[split], ...])`, until
+one belongs to the split; a `SplitRule` says which does. The rules of released environments never change.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count as count_up
+from typing import Any, TypeVar
+
+import numpy as np
+
+from envs.core import Problem, TextEnv, check_index, read_problem
+from envs.errors import EnvError, check_choice
+
+SPLITS = ("train", "validation", "test")
+SPLIT_SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
+"""How many problems the generated splits have."""
+STREAMS = {"train": 0, "validation": 1, "test": 2}
+"""What a task adds to its seed, so that the splits draw from separate streams."""
+MAX_PROBLEMS = 10**8
+"""Largest environment that is divided by index; its indices take 8 bytes each."""
+
+_TENTHS = ("train",) * 8 + ("validation", "test")
+_MAX_DRAWS = 2000
+_SEED = 20_260_701
+_CHUNK = 1 << 20
+Drawn = TypeVar("Drawn")
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """Assigns a text to a split by its hash, modulo `parts`: one part is validation, one test, the rest train.
+
+    digest: 8 bytes, read as a big-endian number.
+    """
+
+    digest: Callable[[bytes], bytes]
+    parts: int
+    validation: int
+    test: int | None
+    salt: str = ""
+
+    def __call__(self, text: str) -> str:
+        part = int.from_bytes(self.digest((self.salt + text).encode()), "big") % self.parts
+        return "validation" if part == self.validation else "test" if part == self.test else "train"
+
+
+def _blake2b(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=8).digest()
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:8]
+
+
+DEFAULT = SplitRule(_blake2b, parts=10, validation=8, test=9)
+"""Of `split_of`, and so of `draw_for` and the small tasks."""
+COUNTDOWN = DEFAULT
+"""Of the sorted numbers and the target."""
+SUDOKU_9X9 = DEFAULT
+"""Of the solved grid with its digits renamed; 4x4 divides its 288 grids by a list, in `envs.sudoku.generator`."""
+GSM8K = SplitRule(_sha256, parts=10, validation=0, test=1)
+"""Of the steps of a generated problem."""
+MATH500 = SplitRule(_sha256, parts=5, validation=0, test=1, salt="1 ")
+"""Of a generated problem without its letters. The salt is the first under which every template of every level has an
+eighth or more of its problems in each split."""
+PUBLISHED = SplitRule(_sha256, parts=20, validation=0, test=None)
+"""Of a problem of a published train set; the published test set is the test split."""
+
+
+def split_of(value: Any) -> str:
+    """The split ("train", "validation" or "test") that a problem belongs to, by a hash of its content (80/10/10).
+
+    value: what makes the problem, of strings, numbers, lists, tuples, dicts and numpy arrays.
+    """
+    return DEFAULT(json.dumps(value, sort_keys=True, default=_as_list))
+
+
+def _as_list(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise EnvError(
+        f"A problem holds {value!r:.80} ({type(value).__name__}), which has no fixed text to divide by. Make it of "
+        "strings, numbers, lists, tuples, dicts and numpy arrays."
+    )
+
+
+def draw_for(split: str, index: int, generate: Callable[[np.random.Generator], Drawn]) -> Drawn:
+    """Problem number `index` of a split, drawn by `generate`; no two splits ever share a problem.
+
+    generate: makes a random problem from a generator, of the types that `split_of` takes. It is called until what
+    it makes belongs to `split`: once or twice for "train", about ten times for the others. The same split, index
+    and generate give the same problem in every process. Raises EnvError for an unknown split, and if 2,000
+    draws make nothing for it (then there are too few different problems).
+    """
+    check_choice("draw_for", "split", split, SPLITS)
+    rng = np.random.default_rng([_SEED, index])
+    for _ in range(_MAX_DRAWS):
+        drawn = generate(rng)
+        if split_of(drawn) == split:
+            return drawn
+    raise EnvError(
+        f"Of {_MAX_DRAWS} problems drawn for {split} {index} none belongs to {split}, e.g. {drawn!r:.80}. "
+        "Let the generator make more different problems."
+    )
+
+
+def distinct(
+    draw: Callable[[int], Drawn], key: Callable[[Drawn], Any], count: int = 256
+) -> tuple[Drawn, ...]:
+    """The first `count` of draw(0), draw(1), ... whose keys differ, in their order: a fixed evaluation set."""
+    first: dict[Any, Drawn] = {}
+    for turn in count_up():
+        if len(first) == count:
+            break
+        drawn = draw(turn)
+        first.setdefault(key(drawn), drawn)
+    return tuple(first.values())
+
+
+def tenth(indices: np.ndarray) -> np.ndarray:
+    """(n,) int64 indices -> (n,) int64 in 0..9, by a fixed hash (SplitMix64, Steele et al. 2014)."""
+    x = indices.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((x ^ (x >> np.uint64(31))) % np.uint64(10)).astype(np.int64)
+
+
+def indices_of(base: TextEnv, split: str) -> np.ndarray:
+    """(n,) int64, the problems of `base` whose index hashes to `split`; raises EnvError if there are too many."""
+    size = len(base)
+    if size > MAX_PROBLEMS:
+        raise EnvError(
+            f"{base.spec_name} has {size} problems, more than the {MAX_PROBLEMS} that can be divided into splits by "
+            "a hash of each. Return fewer from __len__, or take `split` in its __init__ and divide them there."
+        )
+    tenths = [number for number, name in enumerate(_TENTHS) if name == split]
+    parts = (np.arange(start, min(start + _CHUNK, size)) for start in range(0, size, _CHUNK))
+    kept = [part[np.isin(tenth(part), tenths)] for part in parts]
+    return np.concatenate(kept) if kept else np.empty(0, np.int64)
+
+
+class DividedEnv(TextEnv):
+    """One split of `base`: its problems whose index hashes there (80% train, 10% validation, 10% test).
+
+    Problem i here is problem `indices[i]` of `base`; everything else is asked of `base`.
+    """
+
+    _SHARED = (
+        *("reward_weights", "reward_ranges", "observation_space", "action_space", "origin"),
+        *("_env_id", "_env_arguments", "score", "score_batch", "demonstration", "habits", "render_text"),
+    )
+
+    def __init__(self, base: TextEnv, split: str) -> None:
+        check_choice(base.spec_name, "split", split, SPLITS)
+        self.base, self.split = base, split
+        for name in self._SHARED:
+            setattr(self, name, getattr(base, name))
+        self.indices = indices_of(base, split)
+        if not len(self.indices):
+            raise EnvError(
+                f"{base.spec_name} has {len(base)} problems, of which none falls into {split}. "
+                "Give it more, or take `split` in its __init__ and divide them there."
+            )
+        self.notice = (f"{base.notice} " if base.notice else "") + (
+            f"{base.spec_name} takes no `split`: its {len(base)} problems are divided by a hash of their "
+            f"index, 80/10/10; {split} has {len(self.indices)}."
+        )
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def problem(self, index: int) -> Problem:
+        return read_problem(self.base, int(self.indices[check_index(self, index)]))

@@ -1,0 +1,225 @@
+"""The Sudoku environment, and what its prompts and completions look like."""
+
+import re
+from collections.abc import Sequence
+from math import isqrt
+from typing import ClassVar
+
+import numpy as np
+
+from envs.core import Problem, Scores, TextEnv, check_index
+from envs.errors import EnvError, check_choice
+from envs.splits import SPLIT_SIZES
+from envs.sudoku.dataset import read_puzzles, test_puzzles
+from envs.sudoku.generator import (
+    LEVELS,
+    MAX_BLANKS,
+    blank_table,
+    draw_9x9,
+    fixed_set,
+    renamed,
+    split_ranks,
+    train_puzzle,
+)
+from envs.sudoku.render import render
+from envs.sudoku.rewards import has_format, paper_cells
+
+PAPER_EXAMPLES = {
+    4: (
+        ("3400200403020243", "3421213443121243"),
+        ("0234001023400020", "1234341223414123"),
+        ("0032000002133004", "1432234142133124"),
+    ),
+    9: (
+        (
+            "596087040000000067307056890604012905000749002912800004701000400003628079209471308",
+            "596187243128934567347256891674312985835749612912865734781593426453628179269471358",
+        ),
+    ),
+}
+"""By size, what the paper-style prompt solves first (4x4: 7, 8 and 9 blanks; 9x9: 36), on grids of train."""
+
+_RULES = """\
+You are given a {n}x{n} Sudoku as {cells} digits: {rows} rows of {rows}, from top to bottom, where 0 is an empty cell.
+Replace every 0 by a digit from 1 to {n} and change nothing else, so that each row, each column and each \
+of the {boxes} holds {digits} exactly once.
+First think inside <reasoning> and </reasoning>. Then write the finished grid, again as {cells} digits without \
+spaces, inside <answer> and </answer>."""
+_WORDS = {
+    4: {"rows": "four", "boxes": "four 2x2 corner boxes", "digits": "1, 2, 3 and 4"},
+    9: {"rows": "nine", "boxes": "nine 3x3 boxes", "digits": "each digit from 1 to 9"},
+}
+_MIN_COMPILED = 50  # 9x9: so many problems cost less in plain Python than numba needs to start
+
+
+class Sudoku(TextEnv):
+    """4x4 and 9x9 Sudoku (`spg/Sudoku-v0`), at 4x4 the task of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541).
+
+    Prompt: "sudoku " and the cells (plain), or instructions and worked examples (paper). Action: a text with
+    the solved grid in <answer>...</answer>.
+
+    Rewards:
+        correct (0 or 1): the grid is complete, legal and keeps every given, by `verifiers.verify("sudoku")`.
+        format (0 or 1): exactly one closed <answer> block, and in it n*n digits from 1 to n and nothing else.
+        cells (0 to 1): the verifier's partial credit: the share of blanks whose digit clashes with no other.
+        paper_cells (0 to 1; reward_preset="paper" only): the share of blanks that equal the stored solution.
+
+    Splits: 1,000,000 train, 256 validation and 256 test problems. 4x4: on 180, 20 and 88 of the 288 grids; the
+    88 are those of the papers' test file. 9x9: a hash of the grid, its digits renamed, names its split.
+    """
+
+    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0, "cells": 0.0}
+
+    def __init__(
+        self,
+        split: str = "train",
+        source: str = "generated",
+        prompt_style: str = "plain",
+        blanks: str | int | None = None,
+        size: int = 4,
+        level: int = 1,
+        reward_preset: str = "default",
+    ) -> None:
+        """Opens one split; raises EnvError for an unknown value and for a file that cannot be used.
+
+        split: "train", "validation" or "test".
+        source: "generated", or the path of a .jsonl file of {"puzzle", "solution"} rows that takes the place
+            of the test problems; train and validation are generated without the solution grids of the file.
+        prompt_style: "plain" (short, for tiny models) or "paper" (for instruction-tuned ones).
+        blanks: how many cells are empty: "4-11" or 8, from 1 to 12 (9x9: to 54); None = by the level.
+        size: 4 or 9, the side of the board.
+        level: 1 to 4, easy to hard, see LEVELS; 4x4 at level 1 is the papers' mix of blanks.
+        reward_preset: "default" pays `correct`; "paper" pays `paper_cells`, as d1 and SPG do.
+        """
+        check_choice("sudoku", "split", split, SPLIT_SIZES)
+        check_choice("sudoku", "prompt_style", prompt_style, ["plain", "paper"])
+        check_choice("sudoku", "size", size, LEVELS)
+        check_choice("sudoku", "level", level, LEVELS[size])
+        check_choice("sudoku", "reward_preset", reward_preset, ["default", "paper"])
+        self.split, self.source, self.prompt_style = split, str(source), prompt_style
+        self.size, self.level = size, level
+        self.blanks = LEVELS[size][level] if blanks is None else _read_blanks(blanks, MAX_BLANKS[size])
+        if reward_preset == "paper":
+            self.reward_weights = {"paper_cells": 1.0, "correct": 0.0, "format": 0.0, "cells": 0.0}
+        # Read for every split, so that a wrong path is an error at once and not after the training.
+        rows = () if self.source == "generated" else read_puzzles(self.source, size)
+        self._excluded = frozenset(grid if size == 4 else renamed(grid) for _, grid in rows)
+        self._rows: Sequence[tuple[str, str]] | None = (
+            None  # None: each problem is drawn when it is asked for
+        )
+        self._num_drawn = 0
+        if split == "test" and rows:
+            self._rows = rows
+        elif split == "test" and self.blanks == LEVELS[size][1]:
+            self._rows = test_puzzles(size)
+        elif split != "train" and size == 4:
+            self._rows = fixed_set(split, self.blanks, self._excluded)
+        elif size == 4:
+            self._table = blank_table(self.blanks)
+            split_ranks(split, self._excluded)  # raises where the file leaves nothing
+
+    def __len__(self) -> int:
+        """Problems of the split: 1,000,000, 256 and 256, or the rows of the file that was given."""
+        return SPLIT_SIZES[self.split] if self._rows is None else len(self._rows)
+
+    def problem(self, index: int) -> Problem:
+        """Puzzle number `index`, the same for the same arguments, with its solution in the metadata."""
+        index = check_index(self, index)
+        puzzle, solution = self._draw(index) if self._rows is None else self._rows[index]
+        prompt = f"sudoku {puzzle}" if self.prompt_style == "plain" else paper_prompt(puzzle)
+        metadata = {"solution": solution, "blanks": puzzle.count("0")}
+        return Problem(prompt, {"puzzle": puzzle}, metadata=metadata)
+
+    def _draw(self, index: int) -> tuple[str, str]:
+        if self.size == 4:
+            return train_puzzle(index, self._table, self._excluded)
+        self._num_drawn += 1
+        compiled = self._num_drawn > _MIN_COMPILED  # quicker; the problems are the same
+        return draw_9x9(self.split, index, self.blanks, self._excluded, compiled=compiled)
+
+    def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
+        """The components of n completions, judged by one verifier call."""
+        from verifiers import verify_batch
+
+        puzzles = [p.reference["puzzle"] for p in problems]
+        verdicts = verify_batch("sudoku", completions, puzzle=puzzles)
+        rewards = {
+            "correct": np.asarray(verdicts.correct, np.float64),
+            "format": np.array([has_format(c, self.size) for c in completions], np.float64),
+            "cells": np.asarray(verdicts.score, np.float64),
+        }
+        if "paper_cells" in self.reward_weights:
+            solutions = [p.metadata["solution"] for p in problems]
+            rewards["paper_cells"] = paper_cells(completions, puzzles, solutions)
+        return Scores(rewards, verdicts.reasons, verdicts.extracted)
+
+    def demonstration(self, problem: Problem) -> str:
+        """The solution, written as the prompt asks."""
+        return self._write(problem, problem.metadata["solution"])
+
+    def habits(self, problem: Problem) -> dict[str, str]:
+        """One habit, "careless": each blank gets the smallest digit that its row still lacks."""
+        return {"careless": self._write(problem, careless(problem.reference["puzzle"]))}
+
+    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+        """The board with givens, right cells, wrong cells and overwritten givens, each with its mark.
+
+        color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.
+        """
+        return render(problem, completion, color=color)
+
+    def _write(self, problem: Problem, grid: str) -> str:
+        if self.prompt_style == "plain":
+            return f"<answer>{grid}</answer>"
+        return worked(problem.reference["puzzle"], grid)
+
+
+def _read_blanks(blanks: str | int, most: int) -> tuple[int, int]:
+    """ "4-11" -> (4, 11), 8 -> (8, 8)."""
+    parts = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", str(blanks))
+    low, high = (int(parts[1]), int(parts[2] or parts[1])) if parts else (0, 0)
+    if not 1 <= low <= high <= most:
+        raise EnvError(
+            f'sudoku: blanks={blanks!r:.80} is not a number or a range such as "4-11" within 1 to '
+            f"{most} (with more, few or no puzzles of this size have a single solution)."
+        )
+    return low, high
+
+
+def _rows_of(grid: str) -> list[str]:
+    size = isqrt(len(grid))
+    return [grid[i : i + size] for i in range(0, len(grid), size)]
+
+
+def _missing_digits(row: str) -> list[str]:
+    return sorted(set("123456789"[: len(row)]) - set(row))
+
+
+def careless(puzzle: str) -> str:
+    """The grid of a solver that looks at rows only: left to right, the smallest digit the row still lacks."""
+    grid = ""
+    for row in _rows_of(puzzle):
+        missing = iter(_missing_digits(row))
+        grid += "".join(digit if digit != "0" else next(missing) for digit in row)
+    return grid
+
+
+def worked(puzzle: str, grid: str) -> str:
+    """The completion that the paper-style prompt asks for: row by row, then the grid."""
+    lines = []
+    for number, (row, full) in enumerate(zip(_rows_of(puzzle), _rows_of(grid), strict=True), 1):
+        missing = " ".join(_missing_digits(row)) or "nothing"
+        lines.append(f"Row {number}: {row} lacks {missing}, so it becomes {full}.")
+    body = "\n".join(lines)
+    return f"<reasoning>\n{body}\n</reasoning>\n<answer>\n{grid}\n</answer>"
+
+
+def paper_prompt(puzzle: str) -> str:
+    """One user message: the rules, the tags, solved puzzles, and the puzzle."""
+    size = isqrt(len(puzzle))
+    rules = _RULES.format(n=size, cells=size * size, **_WORDS[size])
+    examples = "\n\n".join(
+        f"Example {i}\nPuzzle: {example}\n{worked(example, grid)}"
+        for i, (example, grid) in enumerate(PAPER_EXAMPLES[size], 1)
+    )
+    return f"{rules}\n\n{examples}\n\nNow solve this one.\nPuzzle: {puzzle}"

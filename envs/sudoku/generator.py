@@ -1,0 +1,180 @@
+"""Sudoku puzzles with exactly one solution, cut out of solved grids, and which split owns which grid.
+
+Splits share no grid, so a model cannot have seen the answer to an evaluation puzzle. 4x4: each of the 288 grids is
+known by its rank, its place among all when written as 16 digits and sorted, and lists of ranks divide them. 9x9:
+grids that differ in the names of the digits only count as one, and a hash of the renamed grid names its split.
+Puzzles are drawn with private streams of `numpy.random.default_rng`, keyed by split and index.
+"""
+
+from functools import cache
+from itertools import permutations, product
+
+import numpy as np
+
+from envs.errors import EnvError
+from envs.splits import SPLIT_SIZES, STREAMS, SUDOKU_9X9
+from envs.sudoku.solver import random_grid, random_puzzle
+
+TEST_RANKS = (
+    5, 9, 12, 13, 25, 27, 30, 31, 32, 33, 35, 43, 47, 48, 55, 56, 57, 67, 71, 74, 75, 80,
+    82, 86, 89, 91, 94, 99, 101, 102, 104, 105, 107, 110, 111, 114, 116, 118, 121, 131, 132, 133,
+    134, 135, 137, 138, 146, 149, 151, 152, 153, 156, 157, 163, 164, 166, 167, 174, 183, 186, 188, 190,
+    192, 195, 197, 200, 203, 205, 214, 216, 217, 219, 220, 221, 222, 224, 229, 234, 236, 238, 243, 245,
+    253, 256, 265, 273, 274, 276,
+)  # fmt: skip
+"""Ranks of the 88 4x4 grids that solve the 256 test puzzles of SPG (arXiv:2510.09541)."""
+
+PAPER_BLANKS = {7: 82, 8: 83, 9: 76, 11: 12, 12: 3}
+"""How many of the papers' 256 test puzzles have how many blanks."""
+TEST_BLANKS_9X9 = (8, 16)
+
+LEVELS: dict[int, dict[int, tuple[int, int] | None]] = {
+    4: {1: None, 2: (9, 10), 3: (11, 11), 4: (12, 12)},
+    9: {1: TEST_BLANKS_9X9, 2: (20, 32), 3: (36, 46), 4: (49, 54)},
+}
+"""{size: {level: fewest and most blanks}}; None = the papers' mix of 7 to 12."""
+
+MAX_BLANKS = {4: 12, 9: 54}
+"""No 4x4 puzzle with fewer than four givens has a single solution; every grid has one with four. 9x9: with 54 blanks
+nearly every order of digging still leaves one solution; from 57 on few do."""
+
+_SEED_4X4, _SEED_9X9 = 4_040_404, 9_090_909
+_STREAMS_4X4 = STREAMS | {"test": 4}
+_ALL_CELLS = (1 << 16) - 1
+_MAX_TRIES = 10_000  # of 20 grids with one blank, 320 puzzles, the last of 256 takes some 20
+
+
+@cache
+def grids() -> tuple[str, ...]:
+    """All 288 solved 4x4 grids as 16 digits, row by row, sorted."""
+    rows = list(permutations("1234"))
+    pairs = [(a, b) for a, b in product(rows, rows) if set(a[:2]) == set(b[2:]) and set(a[2:]) == set(b[:2])]
+    solved = [
+        "".join(a + b + c + d)
+        for (a, b), (c, d) in product(pairs, pairs)
+        if all(len({a[k], b[k], c[k], d[k]}) == 4 for k in range(4))
+    ]
+    return tuple(sorted(solved))
+
+
+@cache
+def split_ranks(split: str, excluded: frozenset[str] = frozenset()) -> tuple[int, ...]:
+    """The ranks of a split: test 88, validation every tenth of the 200 others, train the remaining 180.
+
+    excluded: grids that train and validation go without. Raises EnvError if they leave none.
+    """
+    if split == "test":
+        return TEST_RANKS
+    others = [rank for rank in range(288) if rank not in set(TEST_RANKS)]
+    ranks = tuple(
+        rank
+        for place, rank in enumerate(others)
+        if (place % 10 == 0) == (split == "validation") and grids()[rank] not in excluded
+    )
+    if not ranks:
+        raise EnvError(
+            f"sudoku: every grid of {split} solves a puzzle of the file, so no problem is left for {split}. "
+            "Give a file with fewer different solutions, or --env-args source=generated."
+        )
+    return ranks
+
+
+@cache
+def _differences() -> np.ndarray:
+    """(288, 288) uint16: bit c of [g, h] is set where grids g and h differ in cell c."""
+    digits = np.array([list(grid) for grid in grids()])
+    return ((digits[:, None] != digits[None]) << np.arange(16)).sum(-1).astype(np.uint16)
+
+
+def solutions(puzzle: str) -> list[str]:
+    """Every grid that solves a 4x4 `puzzle`, sorted. puzzle: 16 digits, row by row, 0 = blank."""
+    return [grid for grid in grids() if all(g in ("0", c) for g, c in zip(puzzle, grid, strict=True))]
+
+
+def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
+    """Grid number `rank` with `blanks` random cells blanked, drawn until exactly one solution is left."""
+    differences = _differences()[rank]
+    while True:
+        blanked = rng.permutation(16)[:blanks].tolist()
+        given = _ALL_CELLS
+        for cell in blanked:
+            given ^= 1 << cell
+        # A grid agrees with all givens exactly when no cell where it differs is given; itself always does.
+        if np.count_nonzero(differences & np.uint16(given)) == len(differences) - 1:
+            cells = list(grids()[rank])
+            for cell in blanked:
+                cells[cell] = "0"
+            return "".join(cells)
+
+
+def blank_table(blanks: tuple[int, int] | None) -> list[int]:
+    """Numbers of blanks: drawing an entry uniformly draws the number of blanks of a 4x4 puzzle.
+
+    blanks: (low, high), each number in between equally likely; None = the papers' proportions, 256 entries.
+    """
+    if blanks is None:
+        return [number for number, count in PAPER_BLANKS.items() for _ in range(count)]
+    return list(range(blanks[0], blanks[1] + 1))
+
+
+def train_puzzle(index: int, table: list[int], excluded: frozenset[str] = frozenset()) -> tuple[str, str]:
+    """4x4 (puzzle, solution) number `index` of the training stream: grid and number of blanks drawn freely."""
+    rng = np.random.default_rng([_SEED_4X4, _STREAMS_4X4["train"], index])
+    ranks = split_ranks("train", excluded)
+    rank = ranks[int(rng.integers(len(ranks)))]
+    blanks = table[int(rng.integers(len(table)))]
+    return _cut(rng, rank, blanks), grids()[rank]
+
+
+@cache
+def fixed_set(
+    split: str, blanks: tuple[int, int] | None = None, excluded: frozenset[str] = frozenset()
+) -> tuple[tuple[str, str], ...]:
+    """The 256 different 4x4 (puzzle, solution) pairs of `validation` or `test`, in their fixed order.
+
+    Every entry of the table of blanks is used equally often, give or take one, and so is every grid, unless a
+    puzzle would repeat; the papers' table gives 82 puzzles of 7 blanks, 83 of 8, 76 of 9, 12 of 11 and 3 of 12.
+    Raises EnvError if the grids that `excluded` leaves have too few such puzzles.
+    """
+    rng = np.random.default_rng([_SEED_4X4, _STREAMS_4X4[split]])
+    size = SPLIT_SIZES[split]
+    ranks, table = split_ranks(split, excluded), blank_table(blanks)
+    numbers = rng.permutation([table[i % len(table)] for i in range(size)]).tolist()
+    order = rng.permutation([ranks[i % len(ranks)] for i in range(size)]).tolist()
+    puzzles: dict[str, str] = {}
+    for rank, number in zip(order, numbers, strict=True):
+        tries = 0
+        while (puzzle := _cut(rng, rank, number)) in puzzles:
+            if (tries := tries + 1) > _MAX_TRIES:
+                raise EnvError(
+                    f"sudoku: the file leaves {len(ranks)} grids to {split}, too few for {size} different "
+                    f"puzzles of {number} blanks. Ask for more blanks, or give a file with fewer solutions."
+                )
+            # Another grid: this one may have no other such puzzle.
+            rank = ranks[int(rng.integers(len(ranks)))]
+        puzzles[puzzle] = grids()[rank]
+    return tuple(puzzles.items())
+
+
+def renamed(grid: str) -> str:
+    """A 9x9 grid with its digits renamed in order of appearance, so that the first row reads 123456789."""
+    return grid.translate(str.maketrans(grid[:9], "123456789"))
+
+
+def draw_9x9(
+    split: str, index: int, blanks: tuple[int, int], excluded: frozenset[str], *, compiled: bool
+) -> tuple[str, str]:
+    """9x9 (puzzle, solution) number `index` of a split's stream, equal whether compiled or not.
+
+    blanks: (low, high), each number in between equally likely. excluded: grids, as `renamed` gives them, that
+    are passed over.
+    """
+    rng = np.random.default_rng([_SEED_9X9, STREAMS[split], index])
+    wanted = int(rng.integers(blanks[0], blanks[1] + 1))
+    while True:
+        grid = random_grid(rng, 9, compiled=compiled)
+        if SUDOKU_9X9(renamed(grid)) != split or renamed(grid) in excluded:
+            continue
+        puzzle = random_puzzle(rng, grid, wanted, compiled=compiled)
+        if puzzle.count("0") == wanted:  # otherwise one solution needs more givens in this order
+            return puzzle, grid

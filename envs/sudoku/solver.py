@@ -1,0 +1,242 @@
+"""Counting the solutions of a Sudoku and making one, as plain Python that numba also compiles as it stands.
+
+Cells hold 0 (blank) to n in reading order; rows, columns and boxes are bit masks (bit d - 1 = digit d). The
+search always continues in the blank with the fewest digits left, the first such one. Plain and compiled give
+equal results; compiling takes seconds once (the machine code is kept on disk), so it is left to the caller.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from math import isqrt
+
+import numpy as np
+
+Ints = list[int]  # or, where compiled, an array of int64
+
+NO_LIMIT = 1 << 62
+_PLAIN_BUDGET, _BUDGET = 2_000, 5_000_000  # digits placed: some 20 ms in plain Python, some 1 s compiled
+_INTS = "int64[::1]"
+
+
+def set_givens(cells: Ints, units: Ints, size: int, work: Ints) -> int:
+    """Fill the masks and the list of blanks in `work`; the number of blanks, or -1 if two givens clash.
+
+    units: for each cell its row, column and box. work: 3n masks of used digits, n*n blank cells, n*n masks of digits
+    left to try.
+    """
+    for unit in range(3 * size):
+        work[unit] = 0
+    blanks = 0
+    for cell in range(size * size):
+        if cells[cell] == 0:
+            work[3 * size + blanks] = cell
+            blanks += 1
+            continue
+        row, column, box = units[3 * cell], units[3 * cell + 1], units[3 * cell + 2]
+        bit = 1 << (cells[cell] - 1)
+        if (work[row] | work[column] | work[box]) & bit:
+            return -1
+        work[row] |= bit
+        work[column] |= bit
+        work[box] |= bit
+    return blanks
+
+
+def choose_blank(units: Ints, size: int, depth: int, blanks: int, work: Ints) -> None:
+    """Bring the blank with the fewest digits left to place `depth` of the list, and note its digits."""
+    first = 3 * size
+    best, place, chosen = size + 1, depth, 0
+    for i in range(depth, blanks):
+        cell = work[first + i]
+        used = work[units[3 * cell]] | work[units[3 * cell + 1]] | work[units[3 * cell + 2]]
+        left = rest = ((1 << size) - 1) & ~used
+        number = 0
+        while rest and number < best:
+            rest &= rest - 1
+            number += 1
+        if number < best:
+            best, place, chosen = number, i, left
+            if best < 2:
+                break
+    work[first + depth], work[first + place] = work[first + place], work[first + depth]
+    work[first + size * size + depth] = chosen
+
+
+def next_digit(left: int, start: int) -> int:
+    """The bit of the smallest digit in `left` above `start`, else of the smallest one."""
+    above = left >> start << start
+    if above:
+        left = above
+    return left & -left
+
+
+def count_solutions(
+    cells: Ints, units: Ints, size: int, limit: int, budget: int, starts: Ints, found: Ints, work: Ints
+) -> int:
+    """Solutions of `cells` up to `limit`, or -1 once `budget` digits were placed in vain.
+
+    The first solution goes to `found`; `cells` is left as it was. starts: for each cell the digit (0 to n - 1)
+    above which the search begins there; all 0 for ascending order.
+    """
+    blanks = set_givens(cells, units, size, work)
+    if blanks < 0:
+        return 0
+    first, digits = 3 * size, 3 * size + size * size
+    count = depth = 0
+    choose_blank(units, size, 0, blanks, work)
+    while depth >= 0:
+        if depth == blanks:
+            count += 1
+            if count == 1:
+                for cell in range(size * size):
+                    found[cell] = cells[cell]
+            if count == limit:
+                break
+            depth -= 1
+            continue
+        cell = work[first + depth]
+        row, column, box = units[3 * cell], units[3 * cell + 1], units[3 * cell + 2]
+        if cells[cell]:  # back from below: the digit here led to nothing more
+            bit = 1 << (cells[cell] - 1)
+            work[row] ^= bit
+            work[column] ^= bit
+            work[box] ^= bit
+            cells[cell] = 0
+        if work[digits + depth] == 0:
+            depth -= 1
+            continue
+        if budget == 0:
+            count = -1
+            break
+        budget -= 1
+        bit = next_digit(work[digits + depth], starts[cell])
+        work[digits + depth] ^= bit
+        work[row] |= bit
+        work[column] |= bit
+        work[box] |= bit
+        while bit:
+            bit >>= 1
+            cells[cell] += 1
+        depth += 1
+        if depth < blanks:
+            choose_blank(units, size, depth, blanks, work)
+    for i in range(blanks):
+        cells[work[first + i]] = 0
+    return count
+
+
+def dig(
+    cells: Ints, units: Ints, size: int, wanted: int, order: Ints, starts: Ints, found: Ints, work: Ints
+) -> int:
+    """Blank out cells of a grid in `order` while one solution remains, up to `wanted`; how many it were."""
+    blanks = 0
+    for cell in order:
+        if blanks == wanted:
+            break
+        digit, others = cells[cell], 0
+        # One solution is known; a second one would have another digit here.
+        for other in range(1, size + 1):
+            if other != digit and others == 0:
+                cells[cell] = other
+                others = count_solutions(cells, units, size, 1, NO_LIMIT, starts, found, work)
+        cells[cell] = digit
+        if others == 0:
+            cells[cell] = 0
+            blanks += 1
+    return blanks
+
+
+def solve(puzzle: str, limit: int = 1) -> tuple[int, str]:
+    """(number of solutions up to `limit`, the first of them or ""); -1 where the search was given up.
+
+    puzzle: n*n digits, n = 4 or 9, 0 = blank. Compiled only if the search is long; given up after 5,000,000
+    steps, where a puzzle with one solution takes some hundred, a very hard one some thousand.
+    """
+    cells = [int(digit) for digit in puzzle]
+    count, first = _count(cells, limit, _PLAIN_BUDGET, [0] * len(cells), compiled=False)
+    if count < 0:
+        count, first = _count(cells, limit, _BUDGET, [0] * len(cells), compiled=True)
+    return count, _text(first) if count > 0 else ""
+
+
+def random_grid(rng: np.random.Generator, size: int, *, compiled: bool) -> str:
+    """A solved grid as n*n digits: the first that a search with random beginnings finds on the empty board."""
+    starts = rng.integers(size, size=size * size).tolist()
+    return _text(_count([0] * (size * size), 1, NO_LIMIT, starts, compiled=compiled)[1])
+
+
+def random_puzzle(rng: np.random.Generator, grid: str, blanks: int, *, compiled: bool) -> str:
+    """`grid` with cells blanked out in random order while one solution remains; at most `blanks` of them."""
+    function, ints = _implementation("dig", compiled)
+    size, zeros = isqrt(len(grid)), ints([0] * len(grid))
+    order = ints(rng.permutation(len(grid)).tolist())
+    cells = ints([int(digit) for digit in grid])
+    function(cells, _units(size, ints), size, blanks, order, zeros, zeros, _workspace(size, ints))
+    return _text(cells)
+
+
+def _count(cells: Ints, limit: int, budget: int, starts: Ints, *, compiled: bool) -> tuple[int, Ints]:
+    function, ints = _implementation("count_solutions", compiled)
+    size, first = isqrt(len(cells)), ints([0] * len(cells))
+    units, work = _units(size, ints), _workspace(size, ints)
+    return function(ints(cells), units, size, limit, budget, ints(starts), first, work), first
+
+
+def _implementation(name: str, compiled: bool) -> tuple[Callable[..., int], Callable[[Ints], Ints]]:
+    """(the function of that name, plain or compiled; what makes a list into what it takes)."""
+    kernels = _kernels() if compiled else None
+    return (globals()[name], list) if kernels is None else (kernels[name], _array)
+
+
+def _array(values: Ints) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def _workspace(size: int, ints: Callable[[Ints], Ints]) -> Ints:
+    return ints([0] * (3 * size + 2 * size * size))
+
+
+def _text(cells: Ints) -> str:
+    return bytes([48 + int(digit) for digit in cells]).decode("ascii")
+
+
+@cache
+def _units(size: int, ints: Callable[[Ints], Ints]) -> Ints:
+    """For each cell the numbers of its row (0 to n - 1), its column (from n on) and its box (from 2n on)."""
+    box = isqrt(size)
+    cells = ((cell // size, cell % size) for cell in range(size * size))
+    return ints([u for r, c in cells for u in (r, size + c, 2 * size + r // box * box + c // box)])
+
+
+def _make_count(checksum: int) -> Callable[..., int]:
+    """`count_solutions` as it is compiled; see `verifiers.batch.compile_loop` for the checksum."""
+
+    def count(cells, units, size, limit, budget, starts, found, work):  # type: ignore[no-untyped-def]
+        if checksum < 0:
+            return 0
+        return count_solutions(cells, units, size, limit, budget, starts, found, work)
+
+    return count
+
+
+def _make_dig(checksum: int) -> Callable[..., int]:
+    def dig_out(cells, units, size, wanted, order, starts, found, work):  # type: ignore[no-untyped-def]
+        if checksum < 0:
+            return 0
+        return dig(cells, units, size, wanted, order, starts, found, work)
+
+    return dig_out
+
+
+@cache
+def _kernels() -> dict[str, Callable[..., int]] | None:
+    """The compiled functions by name, or None where numba cannot be imported."""
+    from verifiers.batch import compile_loop
+
+    here, ints = sys.modules[__name__], f"{_INTS}, {_INTS}, int64, int64"
+    count = compile_loop(_make_count, f"int64({ints}, int64, {_INTS}, {_INTS}, {_INTS})", here)
+    if count is None:
+        return None
+    digging = compile_loop(_make_dig, f"int64({ints}, {_INTS}, {_INTS}, {_INTS}, {_INTS})", here)
+    return {"count_solutions": count, "dig": digging}

@@ -1,0 +1,172 @@
+"""Every environment of the package passes its check, and each way of breaking the contract is found."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import envs
+from envs import checking, registry
+from envs.checking import check, junk, spread
+from envs.registry import offline_arguments
+
+OURS = [id for id in registry.known() if id.startswith("spg/")]
+FEW = 16
+
+SOUND = '''
+import envs
+
+class Task(envs.TextEnv):
+    """A sum."""
+    reward_weights = {{"correct": 1.0, "format": 0.0}}
+    def __init__(self, split="train"):
+        self.split = split
+    def __len__(self):
+        return 40
+    def problem(self, index):
+        a, b = envs.draw_for(self.split, index, lambda rng: rng.integers(1, 999, 2).tolist())
+        return envs.Problem(f"{{a}}+{{b}}", {{"sum": a + b}})
+    def score(self, problem, completion):
+        return envs.judge(completion, lambda answer: answer == str(problem.reference["sum"]))
+    def demonstration(self, problem):
+        return f"<answer>{{problem.reference['sum']}}</answer>"
+    def habits(self, problem):
+        return {{"short": f"<answer>{{problem.reference['sum'] - 1}}</answer>"}}
+
+{changed}
+envs.register("check/{name}-v0", Task)
+'''
+
+BROKEN = {
+    "Sound": ("", "", ""),
+    "Impure": (
+        "import os\nTask.problem = lambda self, i: envs.Problem(f'{i} {os.getpid()}', {'sum': i})",
+        "purity",
+        "is another one in a fresh process",
+    ),
+    "Ordered": (
+        "made = []\ndef problem(self, i):\n    made.append(i)\n    return "
+        "envs.Problem(f'{i} {len(made)}', {'sum': i})\nTask.problem = problem",
+        "purity",
+        "is another one in another order",
+    ),
+    "Leaky": (
+        "Task.problem = lambda self, i: envs.Problem(f'{i}+1', {'sum': i + 1})",
+        "splits",
+        "of validation is in train too",
+    ),
+    "Unsolved": (
+        "Task.demonstration = lambda self, problem: '<answer>0</answer>'",
+        "demonstrations",
+        "problem 0 of train is not solved by '<answer>0</answer>'",
+    ),
+    "Named": ("Task.habits = lambda self, problem: {'right': ''}", "habits", 'a habit is called "right"'),
+    "Generous": (
+        "Task.score = lambda self, problem, text: {'correct': float('9' in text or problem.reference['sum'] > 0), "
+        "'format': 0.0}",
+        "junk",
+        "counts as solved by nothing: ''",
+    ),
+    "Raising": (
+        "Task.score = lambda self, problem, text: envs.judge(text, lambda a: int(a) == problem.reference['sum'])",
+        "junk",
+        "score raised on problem 0, for .*: ValueError",
+    ),
+    "Slow": (
+        "import time\nold = Task.score\ndef score(self, problem, text):\n    end = time.process_time() + 0.06\n"
+        "    while len(text) > 100_000 and time.process_time() < end: pass\n    return old(self, problem, text)\n"
+        "Task.score = score",
+        "junk",
+        "200,000 digits took .* s to score",
+    ),
+    "Ranged": (
+        "old = Task.score\ndef score(self, problem, text):\n    was = old(self, problem, text)\n"
+        "    return {'correct': was.rewards['correct'], 'format': 2 * was.rewards['format']}\nTask.score = score",
+        "components",
+        "format went from 0 to 2, outside 0 to 1",
+    ),
+    "Missing": (
+        "Task.score = lambda self, problem, text: {'correct': 0.0}",
+        "demonstrations",
+        "the score misses 'format'",
+    ),
+    "Split": (
+        "import numpy as np\ndef score_batch(self, problems, texts):\n"
+        "    rows = [self.score(p, t) for p, t in zip(problems, texts)]\n"
+        "    names = {k: np.array([r.rewards[k] for r in rows]) for k in self.reward_weights}\n"
+        "    return envs.Scores(names, ['batch'] * len(rows), [r.extracted for r in rows])\n"
+        "Task.score_batch = score_batch",
+        "vector form",
+        "score and score_batch do not agree",
+    ),
+}
+
+
+@pytest.mark.parametrize("id", OURS)
+def test_every_environment_passes(id: str):
+    found = check(id, FEW, **offline_arguments(id))
+    assert found.ok, [finding for finding in found.findings if not finding.ok]
+    assert found.figures["demonstrations"] == 3 * FEW and found.figures["habits"]
+    assert all(rate["n"] == FEW and rate["solved"] < 1 for rate in found.figures["habits"].values())
+    assert {"correct", "format"} <= set(found.figures["components"])
+
+
+TEXTS = st.text(max_size=60) | st.text("0123456789+-*/() =^{}\\frac.,e∧x", max_size=40)
+
+
+@pytest.mark.parametrize("id", OURS)
+@settings(max_examples=30, deadline=None)
+@given(
+    text=TEXTS, form=st.sampled_from(["{}", "<answer>{}</answer>", "<answer>{}", "\\boxed{{{}}}</answer>"])
+)
+def test_any_text_is_an_action_of_every_environment(id: str, text: str, form: str):
+    env = envs.make(id, split="test", **offline_arguments(id))
+    env.reset(options={"index": len(text)})
+    info = env.step(form.format(text))[4]
+    assert "traceback" not in info and info["reason"] and set(info["rewards"]) == set(env.reward_weights)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_each_breach_is_found_and_named(name: str, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checking, "SLOWEST", 0.05 if name == "Slow" else checking.SLOWEST)
+    changed, title, message = BROKEN[name]
+    if title not in ("", "purity"):  # which starts a process
+        kept = {step: run for step, run in checking._CHECKS.items() if step != "purity"}
+        monkeypatch.setattr(checking, "_CHECKS", kept)
+    (tmp_path / "task.py").write_text(SOUND.format(changed=changed, name=name))
+    found = check(f"./task.py:check/{name}-v0", 40)
+    wrong = {finding.name: finding.figure for finding in found.findings if not finding.ok}
+    if name == "Sound":
+        assert wrong == {}
+        assert found.figures["habits"]["short"]["solved"] == 0
+        return
+    assert title in wrong, found.findings
+    with pytest.raises(envs.EnvError, match=message):
+        raise envs.EnvError(wrong[title])
+    if title in ("splits", "components", "habits", "vector form"):
+        assert set(wrong) == {title}  # and nothing else is blamed
+
+
+def test_an_environment_without_demonstrations_and_splits_can_be_checked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bare = "del Task.demonstration, Task.habits, Task.__init__\nTask.split = 'train'"
+    (tmp_path / "bare.py").write_text(SOUND.format(changed=bare, name="Bare"))
+    found = check("./bare.py:check/Bare-v0", 40)
+    findings = {finding.name: finding for finding in found.findings}
+    assert found.ok and findings["habits"].figure == "none given"
+    assert findings["demonstrations"].figure.startswith("none for problem 0 of train")
+
+
+def test_one_that_cannot_be_opened_is_an_error():
+    with pytest.raises(envs.EnvError, match='No environment "nothing_here"'):
+        check("nothing_here")
+
+
+def test_indices_are_spread_evenly():
+    assert spread(5, 10) == [0, 1, 2, 3, 4] and spread(100, 3) == [0, 49, 99] and spread(1, 7) == [0]
+
+
+def test_junk_is_of_different_kinds():
+    kinds = [kind for kind, _ in junk(envs.Problem("p", {}), None, np.random.default_rng(0))]
+    assert len(kinds) == len(set(kinds)) and "an answer behind the end" not in kinds

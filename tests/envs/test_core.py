@@ -1,0 +1,305 @@
+"""The environment contract: one episode is reset, one step; misuse and invalid scores are named."""
+
+import pickle
+import subprocess
+import sys
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import envs
+from envs import EnvError, Problem, Score, Scores, TextEnv
+
+
+class Doubling(TextEnv):
+    """A class as an author outside writes it: no super().__init__(), no split, no render_mode."""
+
+    reward_weights = {"correct": 1.0, "short": 0.5}  # noqa: RUF012
+
+    def __init__(self, size: int = 50) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def problem(self, index: int) -> Problem:
+        return Problem(f"2 * {index} = ?", {"answer": 2 * index})
+
+    def score(self, problem: Problem, completion: str) -> dict[str, float]:
+        if completion == "boom":
+            raise ZeroDivisionError("the author's mistake")
+        return {"correct": completion == str(problem.reference["answer"]), "short": 1 / (1 + len(completion))}
+
+
+class Returning(Doubling):
+    """Returns a given value from `score`."""
+
+    value: object = None
+
+    def score(self, problem: Problem, completion: str) -> object:
+        return self.value
+
+
+class Batching(Doubling):
+    """Returns a given value from `score_batch`, or raises it."""
+
+    value: object = None
+    score = TextEnv.score
+
+    def score_batch(self, problems, completions) -> object:
+        if isinstance(self.value, Exception):
+            raise self.value
+        return self.value
+
+
+class Torn(Doubling):
+    """Some of its problems are not there."""
+
+    def problem(self, index: int) -> Problem:
+        rows = {"row 0": 0}
+        return Problem(str(rows[f"row {index}"]), {"answer": 0})
+
+
+for _cls in (Doubling, Returning, Batching, Torn):
+    envs.register(f"test/{_cls.__name__}-v0", _cls)
+
+
+def test_an_episode_is_a_prompt_a_completion_and_a_reward_with_reasons():
+    env = envs.make("doubling")
+    prompt, info = env.reset(options={"index": 21})
+    assert (prompt, info) == ("2 * 21 = ?", {"index": 21})
+    observation, reward, terminated, truncated, info = env.step("42")
+    assert (observation, terminated, truncated) == ("", True, False)
+    assert reward == pytest.approx(1 + 0.5 / 3)
+    assert set(info) == {"index", "rewards", "correct", "reason", "extracted"}
+    assert info["correct"] is True and info["rewards"] == {"correct": 1.0, "short": 1 / 3}
+    assert all(type(value) is float for value in info["rewards"].values())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("envs:spg/Sudoku-v0", {}), ("envs:spg/Sudoku-v0", {"size": 9}), ("test/Doubling-v0", {})],
+)
+def test_gymnasium_checks_pass_without_a_warning(name, arguments):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(envs.make(name, **arguments))
+        check_env(gymnasium.make(name, render_mode="ansi", **arguments).unwrapped)
+        passive = gymnasium.make(name, render_mode="ansi", **arguments)  # Gymnasium's own checker stays on
+        passive.reset(seed=3)
+        passive.step("x")
+        assert "reward 0" in passive.render()
+
+
+def test_reset_draws_the_problem_from_the_seed():
+    env = envs.make("sudoku")
+    drawn = [env.reset(seed=seed)[1]["index"] for seed in (1, 2, 1)]
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert env.reset()[1]["index"] != drawn[2]
+
+
+def test_step_before_reset_and_a_second_step_are_refused():
+    env = envs.make("doubling")
+    for unused in (
+        env,
+        gymnasium.make("test/Doubling-v0", disable_env_checker=True),
+    ):  # ours, not Gymnasium's
+        with pytest.raises(EnvError, match=r"doubling: step\(\) before reset\(\)"):
+            unused.step("1")
+    env.reset(options={"index": 7})
+    env.step("1")
+    with pytest.raises(EnvError, match=r"second step\(\) on problem 7"):
+        env.step("1")
+    with pytest.raises(EnvError, match="render"):
+        envs.make("doubling", render_mode="ansi").render()
+
+
+@pytest.mark.parametrize("action", [None, 3, b"14", ["14"]])
+def test_an_action_that_is_no_string_is_refused(action):
+    env = envs.make("doubling")
+    env.reset(options={"index": 7})
+    with pytest.raises(
+        EnvError, match=r"doubling, problem 7: the action is .* must be the completion as a str"
+    ):
+        env.step(action)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"index": index}, "no problem .* 0 to 49") for index in (-1, 50, 1.0, True, "3", np.float64(2))]
+    + [({"indx": 3}, 'no option "indx"')],
+)
+def test_a_wrong_index_or_option_is_refused(options, message):
+    with pytest.raises(EnvError, match=f"doubling: .*{message}"):
+        envs.make("doubling").reset(options=options)
+
+
+def test_an_exception_in_score_becomes_data_with_its_traceback():
+    env = envs.make("doubling")
+    env.reset(options={"index": 1})
+    _, reward, terminated, _, info = env.step("boom")
+    assert (reward, terminated, info["reason"], info["correct"]) == (0.0, True, "error", False)
+    assert info["rewards"] == {"correct": 0.0, "short": 0.0}
+    assert "ZeroDivisionError: the author's mistake" in info["traceback"]
+
+
+def test_reward_weights_are_merged_over_the_class():
+    env = envs.make("doubling", reward_weights={"short": 2})
+    assert env.reward_weights == {"correct": 1.0, "short": 2.0}
+    assert Doubling.reward_weights == {"correct": 1.0, "short": 0.5}
+    env.reset(options={"index": 2})
+    assert env.step("4")[1] == pytest.approx(1 + 2 / 2)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"shrt": 1.0}, 'no reward component "shrt". Did you mean "short"'),
+        ({"short": "much"}, "the weight of short is 'much'"),
+        ({"short": float("inf")}, "finite"),
+        ([1.0], "is not a dict"),
+    ],
+)
+def test_wrong_reward_weights_are_refused(weights, message):
+    with pytest.raises(EnvError, match=message):
+        envs.make("doubling", reward_weights=weights)
+
+
+@pytest.mark.parametrize("value", [Problem(17, {}), {"prompt": "?"}])
+def test_a_problem_that_is_none_is_refused(value):
+    cls = type("Promptless", (Doubling,), {"problem": lambda self, index: value})
+    with pytest.raises(EnvError, match=r"Promptless, problem 1: problem\(\) returned"):
+        cls().reset(options={"index": 1})
+
+
+def test_chats_are_prompts_too():
+    class Chat(Doubling):
+        def problem(self, index: int) -> Problem:
+            return Problem([{"role": "user", "content": f"{index}?"}], {"answer": 0})
+
+    env = Chat()
+    assert env.reset(options={"index": 3})[0] == [{"role": "user", "content": "3?"}]
+    env.render_mode = "ansi"
+    assert env.render() == "user: 3?"
+    check_env(env, skip_render_check=True)
+
+
+def test_demonstrations_and_habits_are_optional():
+    with pytest.raises(EnvError, match="doubling has no demonstrations"):
+        envs.make("doubling").demonstration(Problem("", {}))
+    assert envs.make("doubling").habits(Problem("", {})) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"score": TextEnv.score}, "lacks score"),
+        ({"reward_weights": {"short": 1.0}}, '"correct" is required'),
+        *(
+            ({"reward_weights": {"correct": 1.0, "short": weight}}, "the weight of short is .* finite number")
+            for weight in (float("nan"), "1", None, True)
+        ),
+    ],
+)
+def test_a_class_that_lacks_something_is_not_registered(changes, message):
+    with pytest.raises(EnvError, match=f"test/Lacking-v0: .*{message}"):
+        envs.register("test/Lacking-v0", type("Lacking", (Doubling,), changes))
+
+
+def test_environments_survive_pickling():
+    weighted = envs.make("sudoku", split="test", reward_weights={"cells": 0.5})
+    for env in (weighted, envs.make("doubling", size=9), envs.make("doubling", split="train")):
+        env.reset(options={"index": 4})
+        copy = pickle.loads(pickle.dumps(env))
+        assert copy.spec_name == env.spec_name and copy.reward_weights == env.reward_weights
+        assert copy.problem(8) == env.problem(8)
+        assert copy.step("<answer>1</answer>")[1:] == env.step("<answer>1</answer>")[1:]
+
+
+def test_importing_envs_brings_no_torch():
+    code = "import sys, envs; envs.make('sudoku'); print({'torch', 'numba', 'datasets'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("arguments", [{}, {"split": "train"}])
+def test_a_problem_that_raises_is_named_with_its_line(arguments):
+    env = envs.make("torn", **arguments)
+    number = int(env.indices[3]) if arguments else 3
+    wanted = rf"problem {number} of test/Torn-v0: KeyError 'row {number}'"
+    wanted += r"\n.*test_core.py:\d+, in problem: .*rows\["
+    with pytest.raises(EnvError, match=wanted):
+        env.reset(options={"index": 3})
+    with pytest.raises(EnvError, match=wanted):
+        envs.TextVectorEnv(env, 1).reset(options={"index": [3]})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"correct": 1.0}, "misses 'short'"),
+        ({"correct": 1.0, "short": 0.0, "long": 1.0}, "unknown 'long'"),
+        ({"correct": float("nan"), "short": 0.0}, '"correct" is nan; it must be 0 or 1'),
+        ({"correct": 0.5, "short": 0.0}, '"correct" is 0.5; it must be 0 or 1'),
+        ({"correct": 1.0, "short": float("nan")}, '"short" is nan; it must be a finite number'),
+        ({"correct": 1.0, "short": float("inf")}, '"short" is inf'),
+        ({"correct": 1.0, "short": "1"}, "\"short\" is '1'"),
+        ({"correct": 1.0, "short": None}, '"short" is None'),
+        ({"correct": 1.0, "short": 10**400}, '"short" is 1000'),
+        ({"correct": 1.0, "short": [1.0, 2.0]}, r'"short" is \[1.0, 2.0\]'),
+        ({"correct": 1.0, "short": 1j}, '"short" is 1j'),
+        (Score({"correct": 1.0, "short": 0.0}, reason=None), "reason is None; it must be a str"),
+        (Score({"correct": 1.0, "short": 0.0}, extracted=3), "extracted is 3; it must be a str or None"),
+        (None, "score returned None"),
+        (0.5, "score returned 0.5"),
+        (Score(None), "score returned Score"),
+    ],
+)
+def test_a_score_that_breaks_the_contract_names_environment_and_problem(value, message):
+    env = envs.make("returning")
+    env.value = value
+    env.reset(options={"index": 13})
+    with pytest.raises(EnvError, match=f"returning, problem 13: .*{message}"):
+        env.step("x")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "score_batch returned None; it must return envs.Scores"),
+        ({"correct": [1.0], "short": [1.0]}, r"score_batch returned .*; it must return envs.Scores"),
+        (Scores(None, ["ok"], [None]), "must return envs.Scores"),
+        (Scores({"correct": 1.0, "short": [0.0]}, ["ok"], [None]), r"returned {'correct': None} entries"),
+        (Scores({"correct": [1.0], "short": [0.0]}, "o", [None]), r"returned {'reason': None} entries"),
+        (Scores({"correct": [1.0], "short": []}, ["ok"], [None]), r"returned {'short': 0} entries"),
+        (Scores({"correct": [1.0], "short": [np.nan]}, ["ok"], [None]), '"short" is nan'),
+        (Scores({"correct": [1.0], "short": ["1"]}, ["ok"], [None]), "\"short\" is '1'"),
+        (Scores({"correct": [1.0]}, ["ok"], [None]), "misses 'short'"),
+        (Scores({"correct": [1.0], "short": [0.0]}, [3], [None]), "reason is 3; it must be a str"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [{}, {"split": "train"}])
+@pytest.mark.parametrize("vector", [False, True])
+def test_a_batch_that_breaks_the_contract_is_named_in_both_forms(value, message, arguments, vector):
+    env = envs.make("batching", **arguments)
+    getattr(env, "base", env).value = value
+    opened = envs.TextVectorEnv(env, 1) if vector else env
+    opened.reset(options={"index": [13] if vector else 13})
+    with pytest.raises(EnvError, match=f"batching, problem 13: .*{message}"):
+        opened.step(["x"] if vector else "x")
+
+
+@pytest.mark.parametrize("error", [EnvError("mine"), KeyError("gone"), RecursionError("deep")])
+def test_an_exception_of_a_batch_is_counted_in_both_forms(error):
+    env = envs.make("batching")
+    env.value = error
+    env.reset(options={"index": 1})
+    info = env.step("x")[4]
+    assert info["reason"] == "error" and type(error).__name__ in info["traceback"]
+    many = envs.TextVectorEnv(env, 2)
+    many.reset(options={"index": [1, 2]})
+    info = many.step(["x", "y"])[4]
+    assert info["reason"] == ["error"] * 2 and type(error).__name__ in info["traceback"][1]

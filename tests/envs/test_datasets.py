@@ -1,0 +1,179 @@
+"""Rows of published sets: from a folder laid out as on the hub, from plain files, and the errors where none is."""
+
+import gzip
+import json
+import socket
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from envs import EnvError
+from envs.datasets import HubDataset, Row, load_rows
+
+COLUMNS = ("question", "answer")
+ROWS = [{"question": f"What is {i}?", "answer": f"It is {i}.\n#### {i}"} for i in range(5)]
+CARD = """---
+configs:
+- config_name: main
+  data_files:
+  - split: train
+    path: main/train-*
+  - split: test
+    path: main/test-*
+---
+"""
+
+
+def write(file: Path, rows: list[dict]):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+        return
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    file.write_bytes(gzip.compress(text.encode()) if file.suffix == ".gz" else text.encode())
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as `hf download openai/gsm8k` writes it, and a cache of our own for what reads it."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "copy" / "gsm8k"
+    write(folder / "main" / "train-00000-of-00001.parquet", ROWS)
+    write(folder / "main" / "test-00000-of-00001.parquet", ROWS[:2])
+    write(folder / "socratic" / "train-00000-of-00001.parquet", ROWS[:1])
+    (folder / "README.md").write_text(CARD)
+    return folder
+
+
+def load(source: object, split: str = "train", **changes) -> tuple[list[Row], str | None]:
+    hub = HubDataset(**{"repo": "openai/gsm8k", "config": "main", "split": split, "num_rows": 5, **changes})
+    return load_rows("gsm8k", str(source), split, hub=hub, columns=COLUMNS)
+
+
+def test_the_hub_function_reads_the_hubs_layout(repo: Path):
+    rows, commit = load("hub", repo=str(repo))
+    assert [row.values for row in rows] == ROWS and commit is None
+    assert rows[2].where.endswith("gsm8k (main, train), row 3")
+    assert len(load("hub", "test", repo=str(repo), num_rows=2)[0]) == 2
+
+
+def test_the_hubs_commit_is_returned(repo: Path, monkeypatch: pytest.MonkeyPatch):
+    import datasets
+
+    real, asked = datasets.load_dataset_builder, {}
+
+    def builder(path: str, config: str, revision: str | None):
+        asked["revision"] = revision
+        built = real(str(repo), config)
+        built.hash = "c0ffee00" * 5  # of a set on the hub this is the commit
+        return built
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", builder)
+    hub = HubDataset("openai/gsm8k", "main", "train", 5)
+    _, commit = load_rows("gsm8k", "hub", "train", hub=hub, columns=COLUMNS, revision="v1")
+    assert commit == "c0ffee00" * 5 and asked == {"revision": "v1"}
+
+
+def test_another_number_of_rows_is_refused(repo: Path):
+    with pytest.raises(EnvError, match=r"has 5 rows, but the published set has 7,473.*revision=COMMIT"):
+        load("hub", repo=str(repo), num_rows=7473)
+
+
+def test_missing_columns_of_the_hub_and_of_a_parquet_file_are_named(repo: Path):
+    hub = HubDataset(str(repo), "main", "train", 5)
+    for source in ("hub", str(repo)):
+        with pytest.raises(EnvError, match="has the columns question, answer, but lacks problem"):
+            load_rows("math500", source, "train", hub=hub, columns=("problem",))
+
+
+def test_without_a_network_the_error_says_what_would_work(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object):
+        raise OSError("the network is blocked")
+
+    import datasets
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(EnvError) as caught:
+        load("hub")
+    text = str(caught.value)
+    assert text.startswith("gsm8k: openai/gsm8k (main, train) cannot be had from the Hugging Face hub (")
+    assert "--env-args source=generated" in text and "--env-args source=gsm8k" in text
+    assert "hf download openai/gsm8k --repo-type dataset --local-dir gsm8k" in text
+
+
+def test_a_folder_of_the_hubs_name_is_not_taken_for_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "openai" / "gsm8k").mkdir(parents=True)
+    with pytest.raises(EnvError, match="the folder openai/gsm8k lies here"):
+        load("hub")
+
+
+def test_a_downloaded_copy_is_a_path(repo: Path):
+    rows, commit = load(repo)
+    assert [row.values for row in rows] == ROWS and commit is None
+    assert rows[1].where == "train-00000-of-00001.parquet, row 2"
+    assert len(load(repo, "test")[0]) == 2
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.jsonl.gz", "train.parquet", "data/train.jsonl"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, name: str):
+    write(tmp_path / name, ROWS)
+    rows, _ = load(tmp_path)
+    assert [row.values for row in rows] == ROWS
+    unit = "row" if name.endswith("parquet") else "line"
+    assert rows[4].where == f"{Path(name).name}, {unit} 5"
+
+
+def test_parts_are_read_in_their_order_and_must_be_complete(tmp_path: Path):
+    write(tmp_path / "data" / "train-00001-of-00002.parquet", ROWS[3:])
+    with pytest.raises(EnvError, match="holds 1 of the 2 parts"):
+        load(tmp_path)
+    write(tmp_path / "data" / "train-00000-of-00002.parquet", ROWS[:3])
+    assert [row.values for row in load(tmp_path)[0]] == ROWS
+
+
+def test_one_file_is_the_test_split(tmp_path: Path):
+    write(tmp_path / "mine.jsonl", ROWS[:3])
+    assert len(load(tmp_path / "mine.jsonl", "test")[0]) == 3
+    with pytest.raises(EnvError, match=r"is one file and serves as the test split only.*train.jsonl"):
+        load(tmp_path / "mine.jsonl", "train")
+
+
+def test_two_files_of_a_split_are_a_question(tmp_path: Path):
+    write(tmp_path / "train.jsonl", ROWS)
+    write(tmp_path / "train.parquet", ROWS)
+    with pytest.raises(EnvError, match=r"several train splits, .*train.jsonl and .*train.parquet"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("train.jsonl", b'{"question": "a", "answer": "1"}\n\n{oops\n', "train.jsonl, line 3 is not JSON"),
+        ("train.jsonl", b'{"question": "a"}\n', r"line 1 is .* with the keys question, answer"),
+        ("train.jsonl", b"[1]\n", "line 1 is '\\[1\\]'; it must be an object"),
+        ("train.jsonl", b"\n", "holds no rows; each must have question, answer"),
+        ("train.jsonl", b'{"question": "\xff"}\n', "cannot be read"),
+        ("train.jsonl.gz", b"no gzip", "cannot be read"),
+        ("train.jsonl.gz", gzip.compress(b'{"question": "a", "answer": "1"}\n' * 99)[:-12], "cannot be read"),
+        ("train.parquet", b"no parquet", "is no parquet file"),
+        ("train.csv", b"question,answer", r"has no train split; it needs train.jsonl.* It holds train.csv"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, name: str, text: bytes, message: str):
+    (tmp_path / name).write_bytes(text)
+    with pytest.raises(EnvError, match=message):
+        load(tmp_path)
+
+
+def test_a_wrong_path_and_a_wrong_ending_are_named(tmp_path: Path):
+    with pytest.raises(EnvError, match=r"source=nowhere is no file or folder here.*source=generated"):
+        load("nowhere")
+    (tmp_path / "mine.csv").write_text("question,answer")
+    with pytest.raises(EnvError, match=r"mine.csv must end in .jsonl, .jsonl.gz, .parquet"):
+        load(tmp_path / "mine.csv", "test")

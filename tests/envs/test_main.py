@@ -1,0 +1,145 @@
+"""`python -m envs`: help at once, a list that needs no network, problems as a person reads them, a starting file."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import envs
+from envs.__main__ import main, pairs
+from envs.checking import check
+from envs.errors import EnvError
+
+HELP = """
+import sys
+from envs.__main__ import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code
+heavy = {"torch", "transformers", "numba", "sympy", "datasets", "rich", "reasoning_gym", "pandas", "pyarrow"}
+found = sorted(heavy & sys.modules.keys())
+sys.exit(f"imported for help: {found}" if found else 0)
+"""
+
+
+def run(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    status = main(line.split())
+    return status, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("command", ["", "list", "show", "check", "new"])
+def test_help_imports_nothing_heavy(tmp_path: Path, command: str):
+    line = [sys.executable, "-c", HELP, *command.split(), "--help"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: python -m envs{command and ' ' + command}" in done.stdout
+
+
+def test_list_names_every_environment_with_its_sizes(capsys):
+    status, out, err = run("list", capsys)
+    assert (status, err) == (0, "")
+    lines = {line.split()[1]: line for line in out.splitlines() if "spg/" in line}
+    assert set(lines) >= set(envs.ENVIRONMENTS)
+    assert (
+        "100,000 / 256 / 256" in lines["spg/Sorting-v0"] and "Sort whole numbers" in lines["spg/Sorting-v0"]
+    )
+    assert lines["spg/GSM8K-v0"].split()[0] == "gsm8k*" and "* with --env-args source=generated" in out
+
+
+def test_show_prints_problem_demonstration_habits_and_their_scores(capsys):
+    status, out, err = run("show sorting --split test --index 5 0 --env-args level=2", capsys)
+    assert (status, err) == (0, "")
+    env = envs.make("sorting", split="test", level=2)
+    first, second = out.split("== sorting[level=2], test, problem ")[1:]
+    assert first.startswith("5 ==") and second.startswith("0 ==")
+    problem = env.problem(5)
+    wrong = env.habits(problem)["alphabetical"]
+    assert problem.prompt in first and env.demonstration(problem) in first and wrong in first
+    assert "-- right: reward 1 (correct 1, format 1), ok, read as" in first
+    paid = env.score(problem, wrong)
+    assert f"-- alphabetical: reward {paid.rewards['correct']:g} (" in first and f"), {paid.reason}" in first
+
+
+def test_show_has_no_colours_in_a_file_and_takes_a_seed(capsys):
+    one, two = (run("show sudoku -n 2 --seed 7", capsys)[1] for _ in range(2))
+    assert one == two and one.count("== sudoku, train, problem ") == 2
+    assert "------+------" in one and "\x1b" not in one
+    assert run("show sudoku -n 2 --seed 8", capsys)[1] != one
+    assert "problem 0 ==" in run("show sudoku -n 1", capsys)[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("lst", 'No command "lst". Did you mean "list"?'),
+        ("show sodoku", 'No environment "sodoku". Did you mean "sudoku"?'),
+        ("check sudku", 'No environment "sudku". Did you mean "sudoku"?'),
+        ("check", "check wants the ID of one environment or several, or --all"),
+        ("check sudoku --all", "check wants the ID"),
+        ("show sudoku --index 1000000", "sudoku: no problem 1000000; indices are whole numbers, 0 to 999999"),
+        ("show sudoku --split dev", '"dev"'),
+        ("show sorting --split dev", 'split="dev" is unknown'),
+        ("show sudoku --env-args blanks", '--env-args: "blanks" should be KEY=VALUE'),
+        ("show sudoku --env-args blnks=4", 'takes no argument "blnks". Did you mean "blanks"?'),
+        ("new task.txt", '"task.txt" gives the task no name'),
+        ("new 1st.py", '"1st.py" gives the task no name'),
+        ("new no/such/folder.py", "cannot be written: No such file or directory"),
+        ("new envs.py", "would hide our package envs"),
+        ("show sudoku --env-args level=2 split=test", "--env-args split=test: split is no argument here"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_status_2(line, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(line, capsys)
+    assert (status, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1
+    assert message in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_flags_are_refused_by_the_parser(capsys):
+    for line in ("show", "check sudoku -n 0", "show sudoku --splitt test", "new"):
+        with pytest.raises(SystemExit) as end:
+            main(line.split())
+        assert end.value.code == 2
+    assert "is not a number of problems" in capsys.readouterr().err
+
+
+def test_pairs_are_read_as_what_they_look_like():
+    read = pairs(["level=2", "source=generated", "blanks=4-11", "x=1.5", "y=true", "z=a=b", "w="])
+    values = {"level": 2, "source": "generated", "blanks": "4-11"}
+    assert read == {**values, "x": 1.5, "y": True, "z": "a=b", "w": ""}
+    with pytest.raises(EnvError, match="KEY=VALUE"):
+        pairs(["=2"])
+
+
+def test_new_writes_a_task_that_passes_the_check(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run("new largest_digit.py", capsys)
+    assert status == 0 and "check ./largest_digit.py:my/LargestDigit-v0" in out
+    text = Path("largest_digit.py").read_text()
+    assert len(text.splitlines()) <= 60 and text.count("# ") >= 8
+    found = check("./largest_digit.py:my/LargestDigit-v0", 100)
+    assert found.ok and found.env == "largestdigit", found.findings
+    assert 0 < found.figures["habits"]["first"]["solved"] < 0.5
+    status, _, err = run("new largest_digit.py", capsys)
+    assert status == 2 and "exists and is left as it is" in err
+    assert Path("largest_digit.py").read_text() == text
+
+
+def test_check_prints_figures_and_its_status_is_the_result(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("new half_broken.py", capsys)
+    file = Path("half_broken.py")
+    file.write_text(file.read_text().replace("answer == truth", "True"))
+    status, out, _ = run("check ./half_broken.py:my/HalfBroken-v0 -n 20 --json", capsys)
+    report = json.loads(out)
+    assert status == 1 and report["ok"] is False and report["env"] == "halfbroken"
+    assert report["figures"]["problems"] == {"train": 100_000, "validation": 256, "test": 256}
+    wrong = {finding["name"] for finding in report["findings"] if not finding["ok"]}
+    assert wrong == {"junk", "swapped"}
+    status, out, _ = run("check sorting ./half_broken.py:my/HalfBroken-v0 -n 20", capsys)
+    assert status == 1 and out.count("FAILS") == 2 and "halfbroken: 2 of 9 checks fail" in out
+    assert "alphabetical solves " in out and "sorting: 100,000 train, 256 validation, 256 test" in out

@@ -1,0 +1,247 @@
+"""Every way of naming an environment leads to the same class; every wrong way is one line that says what is right."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import gymnasium
+import pytest
+
+import envs
+from envs import EnvError, Problem, TextEnv
+from envs.__main__ import main
+from envs.template import write_task
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder that modules can be imported from."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def write_distribution(folder: Path, *points: str) -> None:
+    """What pip leaves of an installed package with entry points."""
+    info = folder / "an_author-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: an-author\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("\n".join(["[spg.envs]", *points, ""]))
+
+
+def new_class(name: str, length: int = 10) -> type[TextEnv]:
+    body = {
+        "__module__": __name__,
+        "reward_weights": {"correct": 1.0},
+        "__len__": lambda self: length,
+        "problem": lambda self, index: Problem(f"{name} {index}", {}),
+        "score": lambda self, problem, completion: {"correct": 0.0},
+    }
+    return type(name, (TextEnv,), body)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sudoku", "Sudoku", "spg/Sudoku-v0", "spg/sudoku", "Sudoku-v0", "envs:spg/Sudoku-v0", "envs:sudoku"],
+)
+def test_all_names_of_sudoku(name):
+    assert envs.resolve(name) == "spg/Sudoku-v0"
+    assert type(envs.make(name)) is envs.Sudoku
+
+
+def test_gymnasium_reaches_the_same_class():
+    assert type(gymnasium.make("envs:spg/Sudoku-v0").unwrapped) is envs.Sudoku
+    vector = gymnasium.make_vec("envs:spg/Sudoku-v0", num_envs=2)
+    assert type(vector) is envs.TextVectorEnv and type(vector.env) is envs.Sudoku
+
+
+@pytest.mark.parametrize("name", ["sodoku", "Sudoku-v1", "spg/Sudok-v0", "sudoko"])
+def test_an_unknown_name_answers_with_the_nearest(name):
+    with pytest.raises(EnvError, match=r'No environment ".*"\. Did you mean "(sudoku|spg/Sudoku-v0)"'):
+        envs.make(name)
+
+
+def test_a_far_name_answers_with_what_there_is():
+    with pytest.raises(EnvError, match=r'No environment "qqqqqq"\. Known: .*sudoku.*To use your own: --env'):
+        envs.make("qqqqqq")
+    with pytest.raises(EnvError, match="No environment"):
+        envs.make("CartPole-v1")
+
+
+def test_a_file_with_a_neighbour_runs(folder):
+    (folder / "neighbour_of_parrot.py").write_text("loaded = []\n")
+    write_task("parrot_zero.py")
+    (folder / "parrot_zero.py").write_text(
+        "import neighbour_of_parrot\nneighbour_of_parrot.loaded.append(1)\n"
+        + Path("parrot_zero.py").read_text()
+    )
+    name = "./parrot_zero.py:my/ParrotZero-v0"
+    env = envs.make(name, split="test")
+    prompt = env.reset(options={"index": 3})[0]
+    assert env.step(env.demonstration(env.problem(3)))[4]["correct"] and env.spec_name == "parrotzero"
+    assert envs.make_vec(name, 3, split="test").reset(options={"index": [3, 3, 9]})[0][:2] == (prompt, prompt)
+    assert type(envs.make(name)) is type(env)
+    assert sys.modules["neighbour_of_parrot"].loaded == [1]  # the file is not imported twice
+
+
+def test_a_module_and_an_entry_point_reach_the_same_task(folder):
+    (folder / "author").mkdir()
+    (folder / "author" / "__init__.py").write_text("")
+    write_task(str(folder / "author" / "parrot_one.py"))
+    write_distribution(folder, "polly = author.parrot_one:ParrotOne", "broken = nothing_here")
+    names = ("polly", "author.parrot_one:my/ParrotOne-v0", "author.parrot_one:parrotone", "my/ParrotOne-v0")
+    assert {envs.resolve(name) for name in names} == {"my/ParrotOne-v0"}
+    env = envs.make("polly", split="test")
+    assert len(env) == 256 and env.score(env.problem(3), env.demonstration(env.problem(3))).reason == "ok"
+    with pytest.raises(EnvError, match=r"entry points of spg.envs that cannot be loaded: broken"):
+        envs.resolve("zzz")
+    text = (folder / "author" / "parrot_one.py").read_text().replace("my/ParrotOne", "other/ParrotOne")
+    (folder / "parrot_other.py").write_text(text)
+    assert envs.resolve("parrot_other:parrotone") == "other/ParrotOne-v0"  # whoever else has a ParrotOne
+
+
+def test_the_same_names_work_in_a_fresh_process_and_in_the_trainer(folder, capsys):
+    from spg_trainer.cli import main as trainer
+
+    write_task("parrot_four.py")
+    write_task("parrot_five.py")
+    write_distribution(folder, "polly4 = parrot_four:ParrotFour")
+    line = [sys.executable, "-m", "envs", "show", "polly4", "-n", "1"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=folder, timeout=60)
+    assert done.returncode == 0 and "== parrotfour, train, problem 0 ==" in done.stdout, done.stderr
+    for name in ("./parrot_five.py:my/ParrotFive-v0", "parrot_four:my/ParrotFour-v0", "polly4"):
+        assert trainer(["--env", name, "--dry-run"]) == 0
+        assert f"env: {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./nowhere.py:my/X-v0", "There is no file nowhere.py"),
+        ("no_such_package.mod:my/X-v0", "importing no_such_package.mod raised ModuleNotFoundError"),
+        ("json:my/X-v0", "json registers no environment"),
+        (
+            "./silent.py:my/Silent-v0",
+            r'silent.py registers no environment. End it with envs.register\("my/Sil',
+        ),
+        ("silent:my/Silent-v0", "silent registers no environment"),
+        ("./empty.py:sudoku", "empty.py registers no environment"),  # and does not open ours
+        ("./parrot_three.py:my/ParotThree-v0", r'in ./parrot_three.py. Did you mean "my/ParrotThree-v0"'),
+        ("./parrot_three.py", "is a file; say which environment in it"),
+        ("./wrong.py:my/Wrong-v0", "importing ./wrong.py raised ZeroDivisionError: division by zero"),
+        ("./torn.py:my/Torn-v0", r"importing \./torn\.py raised SyntaxError"),
+        ("./lacking.py:my/Lacking-v0", "my/Lacking-v0: Lacking lacks problem, score"),
+        ("./badid.py:Bad", '"Bad" is not an environment id; it must read namespace/Name-vN'),
+        (
+            "quiet",
+            'The entry point "quiet" of spg.envs offers silent:Silent, which its module does not register',
+        ),
+        ("gone", "entry points of spg.envs that cannot be loaded: gone"),
+        ("", 'No environment ""'),
+    ],
+)
+def test_each_mistake_is_one_line(folder, name, message, capsys):
+    base = "import envs\nclass {0}(envs.TextEnv):\n    reward_weights = {{'correct': 1.0}}\n"
+    files = {
+        "empty.py": "import envs\n",
+        "silent.py": base.format("Silent"),
+        "wrong.py": "1 / 0\n",
+        "torn.py": "import envs\nthis is no python\n",
+        "lacking.py": base.format("Lacking")
+        + "    def __len__(self): return 1\nenvs.register('my/Lacking-v0', Lacking)\n",
+        "badid.py": base.format("Bad") + "envs.register('Bad', Bad)\n",
+    }
+    for file, text in files.items():
+        (folder / file).write_text(text)
+    write_task("parrot_three.py")
+    write_distribution(folder, "quiet = silent:Silent", "gone = not_there:Gone")
+    sys.modules.pop("silent", None)
+    for _ in range(2):  # a failed import leaves nothing behind
+        with pytest.raises(EnvError, match=message):
+            envs.make(name)
+    assert main(["check", name]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_taken_id_is_refused_to_another_class():
+    for _ in range(2):  # the same class, defined again as in a notebook
+        envs.register("test/Taken-v0", new_class("First"))
+    with pytest.raises(EnvError, match=r'"test/Taken-v0" is taken by .*First.*Second needs another name'):
+        envs.register("test/Taken-v0", new_class("Second"))
+    with pytest.raises(EnvError, match=r'"spg/Sudoku-v0" is taken by envs\.sudoku\.env\.Sudoku'):
+        envs.register("spg/Sudoku-v0", new_class("Sudoku"))
+
+
+@pytest.mark.parametrize("id", ["Taken", "test/Taken", "Taken-v0", "a b/C-v0", "test/Taken-v"])
+def test_a_badly_formed_id_is_refused(id):
+    with pytest.raises(EnvError, match="is not an environment id"):
+        envs.register(id, new_class("Formless"))
+    with pytest.raises(EnvError, match="not a class derived from"):
+        envs.register("test/NoClass-v0", dict)
+
+
+def test_a_short_name_means_the_newest_version_and_never_one_of_two_authors():
+    for version in (2, 10, 9):
+        envs.register(f"test/Aged-v{version}", new_class(f"Aged{version}"))
+    assert envs.resolve("aged") == "test/Aged-v10" and envs.resolve("aged-v2") == "test/Aged-v2"
+    envs.register("other/Aged-v1", new_class("OtherAged"))
+    with pytest.raises(EnvError, match=r"could be any of other/Aged-v1, test/Aged-v10"):
+        envs.resolve("aged")
+    envs.register("other/Sudoku-v7", new_class("OtherSudoku"))
+    assert envs.resolve("sudoku") == "spg/Sudoku-v0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"splt": "test"}, r'takes no argument "splt"\. Did you mean "split"'),
+        ({"render_mode": "human"}, 'there is only "ansi"'),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(EnvError, match=message):
+        envs.make("sudoku", **arguments)
+
+
+def test_a_folder_called_generated_is_not_shown_as_the_generator(folder):
+    for name in ("generated", "mine"):
+        (folder / name).mkdir()
+        (folder / name / "test.jsonl").write_text('{"question": "2+3?", "answer": "5"}\n')
+    for source, shown in {"generated": "generated", "./generated": "./generated", "mine/": "mine"}.items():
+        assert envs.make("gsm8k", source=source, split="test").spec_name == f"gsm8k[{shown}]"
+
+
+class Loose(new_class("Loose", 100)):
+    """Takes any argument, and none called split."""
+
+    notice: ClassVar[str] = "Mind the gap."
+
+    def __init__(self, **other: object) -> None:
+        self.other = other
+
+
+def test_a_class_without_split_is_divided_whatever_else_it_takes():
+    envs.register("edges/Loose-v0", Loose)
+    splits = {split: envs.make("edges/Loose-v0", split=split) for split in ("train", "validation", "test")}
+    prompts = [{env.problem(i).prompt for i in range(len(env))} for env in splits.values()]
+    assert sum(map(len, prompts)) == len(set().union(*prompts)) == 100
+    assert splits["test"].notice.startswith("Mind the gap. ") and "80/10/10" in splits["test"].notice
+
+
+def test_a_new_environment_of_the_package_is_its_file_and_one_line(folder):
+    for package in ("envs", "verifiers"):
+        original = Path(sys.modules[package].__file__).parent
+        shutil.copytree(original, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    write_task("copy_first.py")
+    text = (folder / "copy_first.py").read_text().partition("envs.register(")[0]
+    (folder / "envs" / "small" / "copy_first.py").write_text(text)
+    init = folder / "envs" / "__init__.py"
+    line = '    "spg/CopyFirst-v0": "envs.small.copy_first:CopyFirst",\n'
+    init.write_text(init.read_text().replace("ENVIRONMENTS = {\n", f"ENVIRONMENTS = {{\n{line}"))
+    command = [sys.executable, "-m", "envs", "check", "copyfirst", "-n", "8"]
+    clean = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=clean, timeout=120)
+    assert done.returncode == 0 and "copyfirst: 100,000 train" in done.stdout, done.stdout + done.stderr

@@ -1,0 +1,97 @@
+"""Which problem belongs to which split: by content, by index, and never otherwise than released."""
+
+import numpy as np
+import pytest
+
+import envs
+from envs import EnvError, Problem, TextEnv
+from envs.splits import SPLITS, DividedEnv, distinct, draw_for, split_of, tenth
+
+BY_CONTENT = ["test", *["train"] * 7, "validation", "train", "train", "validation"]
+BY_INDEX = [5, 5, 0, 3, 8, 8, 2, 7, 2, 8, 6, 3]
+
+
+class Numbered(TextEnv):
+    """As many problems as it is told."""
+
+    reward_weights = {"correct": 1.0}  # noqa: RUF012
+
+    def __init__(self, size: int = 40) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def problem(self, index: int) -> Problem:
+        return Problem(f"p{index}", {})
+
+    def score(self, problem: Problem, completion: str) -> envs.Score:
+        return envs.Score({"correct": 0.0}, "scored")
+
+
+envs.register("test/Numbered-v0", Numbered)
+
+
+def test_problems_are_drawn_for_their_split_only():
+    drawn = {
+        split: {draw_for(split, i, lambda rng: int(rng.integers(3000))) for i in range(2000)}
+        for split in SPLITS
+    }
+    assert all(split_of(value) == split for split, values in drawn.items() for value in values)
+    shares = [sum(split_of(i) == split for i in range(10_000)) / 10_000 for split in SPLITS]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
+    assert [split_of(i) for i in range(12)] == BY_CONTENT
+    assert split_of([1, "a"]) == split_of((1, "a"))
+    assert split_of({"a": 1, "b": 2}) == split_of({"b": 2, "a": 1})
+
+
+def test_what_cannot_be_drawn_is_named():
+    with pytest.raises(EnvError, match=r'split="tset" is unknown\. Did you mean "test"'):
+        draw_for("tset", 0, lambda rng: 1)
+    lost = next(split for split in SPLITS if split != split_of(1))
+    with pytest.raises(EnvError, match=f"Of 2000 problems drawn for {lost} 5 none belongs to {lost}, e.g. 1"):
+        draw_for(lost, 5, lambda rng: 1)
+    with pytest.raises(EnvError, match=r"A problem holds \{1\} \(set\)"):
+        draw_for("train", 0, lambda rng: {"numbers": {1}})
+
+
+def test_a_fixed_set_holds_the_first_of_each_key():
+    assert distinct(lambda turn: turn // 2 % 5, lambda value: value % 4, count=3) == (0, 1, 2)
+
+
+def test_a_class_without_splits_is_divided_by_a_hash_of_the_index():
+    whole = envs.make("numbered")
+    parts = {split: envs.make("numbered", split=split) for split in SPLITS}
+    prompts = {split: [env.problem(i).prompt for i in range(len(env))] for split, env in parts.items()}
+    together = [prompt for part in prompts.values() for prompt in part]
+    assert sorted(together) == sorted(whole.problem(i).prompt for i in range(40)) and not whole.notice
+    assert "takes no `split`" in parts["train"].notice and isinstance(parts["test"], DividedEnv)
+    parts["test"].reset(options={"index": 0})
+    assert parts["test"].step(prompts["test"][0])[4]["reason"] == "scored"
+    with pytest.raises(EnvError, match="no problem 35"):
+        parts["train"].reset(options={"index": 35})
+    with pytest.raises(EnvError, match="no problem -1"):
+        parts["train"].problem(-1)
+    with pytest.raises(EnvError, match='split="dev" is unknown'):
+        envs.make("numbered", split="dev")
+    shares = np.bincount(tenth(np.arange(100_000)), minlength=10) / 100_000
+    assert np.abs(shares - 0.1).max() < 0.005
+    assert tenth(np.arange(12)).tolist() == BY_INDEX
+
+
+def test_a_split_without_problems_is_named():
+    assert len(envs.make("numbered", size=1, split="train")) == 1  # index 0 is in tenth 5
+    with pytest.raises(EnvError, match="has 1 problems, of which none falls into"):
+        envs.make("numbered", size=1, split="test")
+
+
+def test_more_problems_than_can_be_divided_are_refused_and_not_listed():
+    assert len(envs.make("numbered", size=10**12)) == 10**12
+    with pytest.raises(EnvError, match=r"has 1000000000000 problems, more than the 100000000 .*`split`"):
+        envs.make("numbered", size=10**12, split="train")
+
+
+def test_the_division_does_not_depend_on_how_it_is_cut(monkeypatch):
+    whole = DividedEnv(Numbered(1000), "validation").indices
+    monkeypatch.setattr("envs.splits._CHUNK", 7)
+    assert np.array_equal(DividedEnv(Numbered(1000), "validation").indices, whole) and 60 < len(whole) < 140
