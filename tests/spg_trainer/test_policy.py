@@ -11,8 +11,8 @@ from spg_trainer import Config, algorithms, defaults, load_model
 from spg_trainer.config import ModelConfig, SftCommand
 from spg_trainer.errors import ConfigError
 from spg_trainer.policy import ending_with, open_policy
-from spg_trainer.resolve import ENVIRONMENT_FILE
 from spg_trainer.run import start
+from spg_trainer.settings import ENVIRONMENT_FILE
 
 
 def test_all_weights_are_never_trained_in_bfloat16() -> None:
