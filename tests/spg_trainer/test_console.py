@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from spg_trainer import meters
-from spg_trainer.console import Console, clean, diagnose
+from spg_trainer import console as module
+from spg_trainer.console import Console, clean
+from spg_trainer.diagnostics import diagnose
 
 ROW = {"step": 3, "reward": 0.25, "correct": 0.5, "tokens_per_second": 1234.5}
 
@@ -32,7 +33,7 @@ def terminal(monkeypatch):
 def clock(monkeypatch):
     """A clock that only moves when told."""
     now = [100.0]
-    monkeypatch.setattr(meters.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -42,7 +43,7 @@ def test_plain_lines_carry_every_figure_and_no_escape_codes(clock):
         for step in range(1, 5):
             clock[0] += 30
             console.step({**ROW, "step": step}, total=4)
-        console.board("\x1b[1;32m1\x1b[0m 2\n3 4\x1b[2J")
+        console.say("\x1b[1;32m1\x1b[0m 2\n3 4\x1b[2J")
         console.warn("raise --temperature")
     lines = out.getvalue().splitlines()
     assert lines[0] == "step 1/4  reward 0.25  solved 0.50  1,234 tokens/s"
@@ -82,7 +83,7 @@ def test_nothing_heavy_is_imported_off_a_terminal(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     console = Console(file=io.StringIO())
     console.step(ROW, total=9)
-    console.board("x")
+    console.say("x")
     console.close()
     assert "rich" not in sys.modules
 
@@ -90,7 +91,7 @@ def test_nothing_heavy_is_imported_off_a_terminal(monkeypatch):
 def test_the_live_line_is_redrawn_and_what_is_printed_stays_above(terminal):
     with Console(file=terminal) as console:
         console.step(ROW, total=9)
-        console.board("\x1b[32mgrid\x1b[0m")
+        console.say("\x1b[32mgrid\x1b[0m")
         console.step({**ROW, "step": 4, "correct": 1.0}, total=9)
     text = terminal.getvalue()
     for part in ("step 3/9", "reward", "0.25", "1,234", "▅█", "\x1b[?25l"):
@@ -143,7 +144,7 @@ HOSTILE = "\x1b[31mred\x1b[0m\x1b[2J\x1b]0;title\x07\x1bc\x9b2J\x00\x07\r\b[bold
 def test_only_colours_of_a_text_reach_the_terminal(terminal):
     assert clean(HOSTILE, colours=False) == "redc2J[bold]x[/bold]\ty"
     with Console(file=terminal) as console:
-        console.board(HOSTILE)
+        console.say(HOSTILE)
     text = terminal.getvalue()
     assert "\x1b[31mred\x1b[0m" in text and "[bold]x[/bold]" in text
     for part in ("\x1b[2J", "\x1b]0", "\x1bc", "\x9b", "\x00", "\x07"):

@@ -21,7 +21,15 @@ from spg_trainer.evaluation import evaluate
 from spg_trainer.model_card import command_line
 from spg_trainer.models import LLaDAForMaskedLM, Policy
 from spg_trainer.rollout import encode_prompts
-from spg_trainer.supervised import base_policy, denoising_loss, hide, learning_rate, measure, sampling, sft
+from spg_trainer.supervised import (
+    base_policy,
+    denoising_loss,
+    draw_masked,
+    eval_sampling,
+    evaluate_split,
+    learning_rate,
+    sft,
+)
 from tests.spg_trainer import test_demonstrations
 
 SMALL = SftCommand(
@@ -59,19 +67,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_hidden_counts_are_uniform_and_places_depend_on_the_step_only() -> None:
-    hidden, weight = hide(4000, 4, 0, 0)
+    hidden, weight = draw_masked(4000, 4, 0, 0)
     assert torch.equal(weight, 1 / hidden.sum(1).float())
     counts = Counter(hidden.sum(1).tolist())
     assert set(counts) == {1, 2, 3, 4} and all(abs(n / 4000 - 0.25) < 0.04 for n in counts.values())
     assert (hidden[hidden.sum(1) == 1].float().mean(0) - 0.25).abs().max() < 0.06
-    assert torch.equal(hide(4000, 4, 0, 0)[0], hidden)
-    assert not torch.equal(hide(4000, 4, 0, 1)[0], hidden) and not torch.equal(hide(4000, 4, 1, 0)[0], hidden)
+    assert torch.equal(draw_masked(4000, 4, 0, 0)[0], hidden)
+    assert not torch.equal(draw_masked(4000, 4, 0, 1)[0], hidden) and not torch.equal(
+        draw_masked(4000, 4, 1, 0)[0], hidden
+    )
 
 
 def test_the_loss_of_a_row_is_the_mean_of_its_hidden_tokens(policy: Policy) -> None:
     prompt = encode_prompts(policy, ["count 3", "count 12, a longer one"])
     ids = encode_completions(policy, ["333", "12"], 8)
-    hidden, weight = hide(2, 8, 1, 0)
+    hidden, weight = draw_masked(2, 8, 1, 0)
     expected = 0.0
     with torch.no_grad():
         for row in range(2):
@@ -146,7 +156,7 @@ def test_the_folder_opens_like_any_model(made: Path) -> None:
     assert AutoTokenizer.from_pretrained(made).mask_token == "<|mdm_mask|>"
     opened = load_model(str(made), device="cpu")
     assert isinstance(opened.model, LLaDAForMaskedLM)
-    found = evaluate(opened, envs.make("count", split="test", offset=1), sampling(SMALL))
+    found = evaluate(opened, envs.make("count", split="test", offset=1), eval_sampling(SMALL))
     assert found.n == 2 and f"| test | {found.correct:.3f} |" in (made / "README.md").read_text()
 
 
@@ -265,7 +275,7 @@ def test_at_most_256_problems_of_a_split_are_measured(policy: Policy, monkeypatc
     monkeypatch.setattr(import_module("spg_trainer.supervised"), "evaluate", watched)
     for size in (30, 10_000):
         monkeypatch.setattr(test_demonstrations.Count, "__len__", lambda self, size=size: size)
-        measure(policy, SMALL, "test", Console(quiet=True))
+        evaluate_split(policy, SMALL, "test", Console(quiet=True))
     assert seen == {30: 30, 10_000: 256}
 
 
@@ -292,7 +302,7 @@ def test_an_existing_model_goes_on_and_keeps_its_kind(made: Path, tmp_path: Path
     ("length", "block", "steps"), [(8, 8, 4), (32, 32, 16), (40, 40, 20), (64, 32, 32), (33, 33, 16)]
 )
 def test_what_is_made_is_measured_at_its_own_length(length: int, block: int, steps: int) -> None:
-    found = sampling(replace(SMALL, env="nobodys-task", max_completion_length=length))
+    found = eval_sampling(replace(SMALL, env="nobodys-task", max_completion_length=length))
     assert (found.max_completion_length, found.block_length, found.diffusion_steps) == (length, block, steps)
     assert found.temperature == 0
     found.check()
@@ -308,4 +318,4 @@ def test_the_scores_on_the_card_come_from_both_splits_at_that_length(tmp_path: P
     monkeypatch.setattr(import_module("spg_trainer.supervised"), "evaluate", watched)
     command = replace(SMALL, steps=1, env_args={"offset": 3}, output_dir=str(tmp_path / "model"))
     sft(command, quiet=True)
-    assert seen == [(split, 3, sampling(command), split) for split in ("test", "validation")]
+    assert seen == [(split, 3, eval_sampling(command), split) for split in ("test", "validation")]
