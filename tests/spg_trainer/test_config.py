@@ -11,9 +11,17 @@ import yaml
 from spg_trainer import cli
 from spg_trainer.algorithms import build
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.config import Config, EvalCommand, ModelConfig, Sampling, SftCommand, check, check_sft
+from spg_trainer.config import (
+    Config,
+    EvalCommand,
+    ModelConfig,
+    Sampling,
+    SftCommand,
+    check,
+    check_sft,
+    parse_pairs,
+)
 from spg_trainer.errors import ConfigError
-from spg_trainer.pairs import parse_pairs
 from spg_trainer.presets import load_preset
 from spg_trainer.settings import defaults, overlay, to_yaml
 

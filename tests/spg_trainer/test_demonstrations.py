@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import envs
-from spg_trainer.demonstrations import draw_demonstrations, encode_completions, mix_shares, suggestion
 from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation import mix_hint
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
+from spg_trainer.supervised import draw_demonstrations, encode_completions, mix_shares
 
 
 class Count(envs.TextEnv):
@@ -53,13 +54,13 @@ def policy() -> Policy:
 
 
 def test_the_note_on_a_base_model_names_the_habits() -> None:
-    assert suggestion(Count()) == "; add --mix right=0.4 short=0.3 wordy=0.3 for its habits"
+    assert mix_hint(Count()) == "; add --mix right=0.4 short=0.3 wordy=0.3 for its habits"
 
     class Plain(Count):
         def habits(self, problem: envs.Problem) -> dict[str, str]:
             return {}
 
-    assert suggestion(Plain()) == ""
+    assert mix_hint(Plain()) == ""
 
 
 def test_a_habit_may_not_be_called_right() -> None:

@@ -15,7 +15,6 @@ import envs
 from spg_trainer import cli, load_model
 from spg_trainer.config import ModelConfig, SftCommand
 from spg_trainer.console import Console
-from spg_trainer.demonstrations import encode_completions
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation import evaluate
 from spg_trainer.model_card import command_line
@@ -25,6 +24,7 @@ from spg_trainer.supervised import (
     base_policy,
     denoising_loss,
     draw_masked,
+    encode_completions,
     eval_sampling,
     evaluate_split,
     learning_rate,
