@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.config import check, parse_pairs
+from spg_trainer.config import Config, check, parse_pairs
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings import defaults
 
