@@ -24,7 +24,7 @@ from spg_trainer.guard import Guard
 from spg_trainer.models import Policy
 from spg_trainer.policy import ending_with, open_policy
 from spg_trainer.run_folder import RunFolder, find_unfinished
-from spg_trainer.settings import CONFIG, preset_kind, recorded_yaml, refuse_changes
+from spg_trainer.settings import CONFIG, preset_kind, refuse_changes, to_yaml
 from spg_trainer.tracking import Trackers, check_trackers, open_trackers
 from spg_trainer.update import make_optimizer
 
@@ -225,12 +225,14 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         console.say(f"Continuing {path} from step {run.step}.")
     console.say(f"{env.spec_name}, {config.algorithm}, model {config.model.model}; run folder {path}")
     console.say(arithmetic(config, algorithm.num_masks, accelerator.num_processes))
+    # What a new run with --config needs, and the next --resume: without the folder this one went on from.
+    settings = to_yaml(replace(config, output=replace(config.output, resume=None)))
     if (path / CONFIG).is_file():
         run.folder.truncate_after(run.step)
-        run.folder.config(recorded_yaml(config))  # the next --resume starts from these settings
+        run.folder.config(settings)
         run.history = run.folder.history()
     else:
-        run.folder.create(recorded_yaml(config), run.environment())
+        run.folder.create(settings, run.environment())
     run.trackers = Trackers(open_trackers(config.output.track, path, config))
     return run
 

@@ -124,11 +124,6 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(to_json(asdict(config)), sort_keys=False, allow_unicode=True)
 
 
-def recorded_yaml(config: Config) -> str:
-    """The text of config.yaml: what a new run with --config needs, so without the folder this one went on from."""
-    return to_yaml(replace(config, output=replace(config.output, resume=None)))
-
-
 def read_yaml(path: str | Path, source: str = "--config") -> dict[str, Any]:
     """The settings in a YAML file, by their present names. source: what an error calls it."""
     remedy = "Give the path of a YAML file." if source == "--config" else "Restore it, or start a new run."
