@@ -4,7 +4,7 @@ import json
 import platform
 import re
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from spg_trainer.guard import Guard
 from spg_trainer.models import Policy
 from spg_trainer.policy import ending_with, open_policy
 from spg_trainer.run_folder import RunFolder, find_unfinished
-from spg_trainer.settings import CONFIG, preset_kind, refuse_changes, to_yaml
+from spg_trainer.settings import CONFIG, refuse_changes, task_record, to_yaml
 from spg_trainer.tracking import Trackers, check_trackers, open_trackers
 from spg_trainer.update import make_optimizer
 
@@ -79,14 +79,8 @@ class Run:
 
     def environment(self) -> dict[str, Any]:
         """What goes into environment.json: the task a model belongs to, the lengths it was trained at, versions."""
-        lengths = asdict(self.config.rollout)
-        del lengths["temperature"]
         return {
-            "env": self.config.env,
-            "env_args": dict(self.config.env_args),
-            "origin": dict(self.env.origin),
-            "preset": preset_kind(self.config.model.model),
-            "rollout": lengths,
+            **task_record(self.config, self.config.rollout, origin=dict(self.env.origin)),
             "ends": self.algorithm.ends,
             "dtype": str(self.policy.model.dtype).removeprefix("torch."),
             "base_model": self.policy.source,
@@ -141,15 +135,14 @@ class Run:
         """Evaluates on a split, greedy unless told otherwise, writes eval/NAME and returns the figures."""
         settings = self.config.eval
         env = make_env(self.config, split)
-        with self.console.progress(
-            min(settings.eval_problems or len(env), len(env)), f"eval {name} ({split})"
-        ) as advance:
+        count = min(settings.eval_problems or len(env), len(env))
+        with self.console.progress(count, f"eval {name} ({split})") as advance:
             result = evaluate(
                 self.policy,
                 env,
                 replace(self.config.rollout, temperature=settings.eval_temperature),
                 split=split,
-                num_problems=settings.eval_problems,
+                num_problems=count,
                 seed=self.config.seed,
                 rows_per_forward=self.rows_per_forward,
                 accelerator=self.accelerator,
