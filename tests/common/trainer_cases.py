@@ -1,4 +1,4 @@
-"""A task, an untrained model, an algorithm that keeps what it was given and small settings, shared by the trainer's tests."""
+"""A task, an untrained model, an algorithm that keeps what it was given and small settings for the trainer's tests."""
 
 import atexit
 import functools
