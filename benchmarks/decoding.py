@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from spg_trainer.batch import Rollouts
+from spg_trainer.config import Sampling
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy, tiny_tokenizer
-from spg_trainer.rollout import Sampling, rollout
+from spg_trainer.rollout import rollout
 
 ROWS, PROMPT, COMPLETION, BLOCK = 4, 64, 128, 32
 BARS = {126464: 2.5, 4096: 0.95}

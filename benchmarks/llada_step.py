@@ -21,10 +21,11 @@ from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.config import Sampling
 from spg_trainer.likelihood import accumulate
 from spg_trainer.models import LLaDAConfig, Policy, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
-from spg_trainer.rollout import Sampling, rollout
+from spg_trainer.rollout import rollout
 from spg_trainer.seeding import generator, numpy_generator
 
 HEAD_DIM, BLOCK, NUM_MASKS = 128, 32, 2

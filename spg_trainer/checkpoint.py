@@ -1,8 +1,6 @@
-"""Checkpoints that are whole or do not exist.
+"""Checkpoints: checkpoints/step-000100 of a run is whole (`files.write_folder`) or does not exist.
 
-A checkpoint is written aside, every file is synced, the COMPLETE marker (sizes of all files) goes last, and
-one rename puts it in place as checkpoints/step-000100. A deletion is a rename first, so that a kill at any
-moment leaves each visible checkpoint whole. The folder opens with `AutoModel` or `PeftModel` like any model.
+The folder opens with `AutoModel` or `PeftModel` like any model.
 """
 
 import json
@@ -10,24 +8,22 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
+from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError
-from spg_trainer.files import RESUME, bury, defect, document, put, rank, sync, writing
+from spg_trainer.files import RESUME, delete_folder, incomplete, json_document, sync, write_folder, writing
+from spg_trainer.settings import ENVIRONMENT
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from spg_trainer.models.load import Policy
 
-TRAINING = "training.pt"
-STATE = "state.json"
-ENVIRONMENT = "environment.json"
-_SHELF = "superseded"
+_SUPERSEDED = "superseded"
 _STEP = re.compile(r"step-(\d{6,})")
 _log = logging.getLogger(__name__)
 
@@ -48,58 +44,55 @@ def save(
     path. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
     """
     target = folder / "checkpoints" / f"step-{step:06d}"
-    if rank() or defect(target) is None:
+    if rank() or incomplete(target) is None:
         return target
 
     def write(aside: Path) -> None:
         import torch
 
-        from spg_trainer.models.load import save_model
-
-        save_model(policy, aside)
-        torch.save({"optimizer": optimizer_state}, aside / TRAINING)
-        (aside / STATE).write_text(document({"step": step, **state}), encoding="utf-8")
-        (aside / ENVIRONMENT).write_text(document(environment), encoding="utf-8")
+        _write_model(aside, policy, environment)
+        torch.save({"optimizer": optimizer_state}, aside / "training.pt")
+        (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
     for path in (folder / "metrics.jsonl", folder / "timings.jsonl"):
         if path.exists():
             with writing(path):
                 sync(path)  # rows up to this step must outlive a power cut as the checkpoint does
-    _sweep(target.parent)
-    put(target, write)
-    _retain(target.parent, keep)
+    for path in [*target.parent.glob(".step-*.tmp"), *target.parent.glob(".step-*.deleted")]:
+        shutil.rmtree(path, ignore_errors=True)  # what an interrupted save or deletion left
+    write_folder(target, write)
+    whole = [path for path in _checkpoints(folder) if incomplete(path) is None]
+    for path in whole[: -max(1, keep)]:
+        try:
+            delete_folder(path)
+        except OSError as error:  # one checkpoint too many costs disk, not the run
+            _log.warning("The old checkpoint %s cannot be deleted: %s", path, error)
     return target
 
 
 def export(folder: Path, policy: "Policy", environment: Mapping[str, Any], *, advice: str = RESUME) -> None:
-    """Writes a trained model with its environment.json to `folder`, whole or not at all; rank 0 only.
+    """Writes a trained model with its environment.json to `folder`, as `write_folder` does; rank 0 only."""
+    if rank() == 0:
+        write_folder(folder, lambda aside: _write_model(aside, policy, environment), advice)
 
-    Raises CheckpointError, with `advice` on what to do next, if the disk refuses; a model already there is untouched
-    then.
-    """
-    if rank():
-        return
 
-    def write(aside: Path) -> None:
-        from spg_trainer.models.load import save_model
+def _write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
+    from spg_trainer.models.load import save_model
 
-        save_model(policy, aside)
-        (aside / ENVIRONMENT).write_text(document(environment), encoding="utf-8")
-
-    put(folder, write, advice)
+    save_model(policy, folder)
+    (folder / ENVIRONMENT).write_text(json_document(environment), encoding="utf-8")
 
 
 def latest_complete(run: Path) -> Path | None:
     """The newest whole checkpoint of a run folder, or None; each torn one that is passed over is logged."""
-    torn: list[str] = []
-    for path in reversed(_steps(run)):
-        problem = defect(path)
-        if problem is None:
-            _report(torn, f"resuming from {path.name}")
-            return path
-        torn.append(f"Checkpoint {path} {problem}")
-    _report(torn, "no whole checkpoint is left, starting at step 0")
-    return None
+    problems = {path: incomplete(path) for path in reversed(_checkpoints(run))}
+    newest = next((path for path, problem in problems.items() if problem is None), None)
+    outcome = f"resuming from {newest.name}" if newest else "no whole checkpoint is left, starting at step 0"
+    for path, problem in problems.items():
+        if path == newest:
+            break
+        _log.warning("Checkpoint %s %s; %s.", path, problem, outcome)
+    return newest
 
 
 def locate(path: Path) -> tuple[Path, Path | None]:
@@ -114,15 +107,14 @@ def locate(path: Path) -> tuple[Path, Path | None]:
     if _STEP.fullmatch(path.name):
         check(path)
         home = path.resolve().parent
-        return (home.parent if home.name == _SHELF else home).parent, path
+        return (home.parent if home.name == _SUPERSEDED else home).parent, path
     return path, latest_complete(path)
 
 
 def load(folder: Path, policy: "Policy", optimizer: "Optimizer") -> dict[str, Any]:
     """Puts weights and optimizer back in place, bit for bit, and returns the saved counters.
 
-    policy: of the kind that was saved, a plain model or a PEFT adapter; parameters keep their identity.
-    Raises CheckpointError if the checkpoint is torn, or belongs to another model.
+    Parameters keep their identity. Raises CheckpointError if the checkpoint is torn, or of another kind of model.
     """
     import torch
     from safetensors import SafetensorError
@@ -130,9 +122,9 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer") -> dict[str, An
     check(folder)
     try:
         _load_weights(folder, policy.model)
-        training = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
+        training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
         optimizer.load_state_dict(training["optimizer"])
-        return json.loads((folder / STATE).read_text(encoding="utf-8"))
+        return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
         raise CheckpointError(
             f"Checkpoint {folder} does not fit this run: {error}. Resume with the run's own --model and "
@@ -142,7 +134,7 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer") -> dict[str, An
 
 def check(folder: Path) -> None:
     """Raises CheckpointError, saying what is missing, unless `folder` is a whole checkpoint."""
-    problem = defect(folder)
+    problem = incomplete(folder)
     if problem is not None:
         raise CheckpointError(
             f"Checkpoint {folder} {problem}. Resume from another one, or give the run folder to take "
@@ -153,78 +145,49 @@ def check(folder: Path) -> None:
 def set_aside_after(run: Path, step: int) -> list[Path]:
     """Moves whole checkpoints later than `step` to checkpoints/superseded and deletes torn ones.
 
-    Called when a run goes on from `step`: what came later belongs to another continuation, but is not ours to
+    Called when a run continues from `step`: what came later belongs to another continuation, but is not ours to
     delete. Returns the new places.
     """
     moved = []
-    for path in _steps(run):
-        if int(path.name.removeprefix("step-")) <= step:
+    for path in _checkpoints(run):
+        if _step(path) <= step:
             continue
-        if defect(path) is not None:
-            shutil.rmtree(bury(path), ignore_errors=True)
+        if incomplete(path) is not None:
+            delete_folder(path)
             continue
-        shelf = path.parent / _SHELF
-        shelf.mkdir(exist_ok=True)
+        superseded = path.parent / _SUPERSEDED
+        superseded.mkdir(exist_ok=True)
         names = [path.name, *(f"{path.name}-{i}" for i in range(2, 1000))]
-        place = next(shelf / name for name in names if not (shelf / name).exists())
+        place = next(superseded / name for name in names if not (superseded / name).exists())
         os.replace(path, place)
         moved.append(place)
     return moved
 
 
-def _steps(run: Path) -> list[Path]:
+def _checkpoints(run: Path) -> list[Path]:
     """Visible checkpoints of a run, whole or torn, oldest first."""
-    found = (run / "checkpoints").glob("step-*")
-    found = [path for path in found if _STEP.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    folders = (run / "checkpoints").glob("step-*")
+    return sorted((path for path in folders if _STEP.fullmatch(path.name) and path.is_dir()), key=_step)
 
 
-def _report(torn: list[str], outcome: str) -> None:
-    for message in torn:
-        _log.warning("%s; %s.", message, outcome)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what an interrupted save or deletion left in a run's checkpoints/, where such names are ours."""
-    for path in [*folder.glob(".step-*.tmp"), *folder.glob(".step-*.deleted")]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _retain(folder: Path, keep: int) -> None:
-    whole = [path for path in _steps(folder.parent) if defect(path) is None]
-    for path in whole[: -max(1, keep)]:
-        try:
-            shutil.rmtree(bury(path), ignore_errors=True)
-        except OSError as error:  # one checkpoint too many costs disk, not the run
-            _log.warning("The old checkpoint %s cannot be deleted: %s", path, error)
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _load_weights(folder: Path, model: Any) -> None:
     adapter = (folder / "adapter_config.json").exists()
     if adapter != hasattr(model, "peft_config"):
-        held, wanted = ("a LoRA adapter", "a full model") if adapter else ("a full model", "a LoRA adapter")
-        raise ValueError(f"it holds {held} and this run trains {wanted}")
+        kinds = ("a full model", "a LoRA adapter")
+        raise ValueError(f"it holds {kinds[adapter]} and this run trains {kinds[not adapter]}")
     if adapter:
         from peft import load_peft_weights, set_peft_model_state_dict
 
-        saved = load_peft_weights(str(folder), device="cpu")
-        result = set_peft_model_state_dict(model, saved)
+        result = set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
         if result.unexpected_keys:
             raise ValueError(f"unknown adapter weights {result.unexpected_keys[:3]}")
     else:
-        with _without_progress_bar():  # it would cut through the live line
+        from spg_trainer.models.pretrained import quiet
+
+        with quiet():  # a progress bar would cut through the live line
             saved = type(model).from_pretrained(folder, dtype=model.dtype).state_dict()
         model.load_state_dict(saved)
-
-
-@contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    from transformers.utils import logging as library
-
-    shown = library.is_progress_bar_enabled()
-    library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            library.enable_progress_bar()

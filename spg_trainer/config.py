@@ -1,20 +1,77 @@
-"""Every setting of a run, with its default, its unit and its meaning; the docstrings are the text of `--help`.
+"""Every setting of a command: its default, unit and meaning (the docstrings are the text of `--help`), and its range.
 
-Precedence: these defaults < the environment's preset < the model folder's environment.json < --config FILE < flags
-(`resolve.py`). Imports nothing heavy: `--help` answers at once.
+Where a value comes from is in `settings.py`. Imports nothing heavy: `--help` answers at once.
 """
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from spg_trainer.pairs import PAIRS
+from tyro.constructors import PrimitiveConstructorSpec
 
-Pairs = Annotated[dict[str, object], PAIRS]
+from spg_trainer.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a number may have; `check_ranges` reads it from a field's annotation."""
+
+    expected: str
+    holds: Callable[[float], bool]
+
+
+AT_LEAST_1 = Range("at least 1", lambda v: v >= 1)
+NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
+
+Count = Annotated[int, AT_LEAST_1]
+CountOrZero = Annotated[int, NOT_NEGATIVE]
+NotNegative = Annotated[float, NOT_NEGATIVE]
+Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
+Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
+Remasking = Literal["low_confidence", "random"]
+
+
+def parse_pairs(words: list[str]) -> dict[str, object]:
+    """`["a=1", "b=x"]` -> `{"a": 1, "b": "x"}`. Raises ValueError on a word without `=`, a repeated key, or no pair."""
+    pairs: dict[str, object] = {}
+    if not words:
+        raise ValueError("needs at least one KEY=VALUE pair")
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{word!r} is not of the form KEY=VALUE")
+        if key in pairs:
+            raise ValueError(f"{key!r} is given twice")
+        pairs[key] = _scalar(value)
+    return pairs
+
+
+def _scalar(text: str) -> object:
+    """YAML's int and float by Python's own rules (YAML 1.1 reads 1e-3 as text and 4:11 as a number), else text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+_PAIRS = PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="KEY=VALUE [KEY=VALUE ...]",
+    instance_from_str=parse_pairs,
+    is_instance=lambda value: isinstance(value, dict),
+    str_from_instance=lambda value: [f"{k}={v}" for k, v in value.items()],
+)
+Pairs = Annotated[dict[str, object], _PAIRS]
+"""`KEY=VALUE ...` flags, the same for every command."""
 
 
 @dataclass(frozen=True)
 class LoadConfig:
-    """Which weights, and how they are held."""
+    """Which weights, their type and device."""
 
     model: str = "tiny"
     """`tiny` (the embedded model), a folder, a run folder, or a hub id such as GSAI-ML/LLaDA-8B-Instruct."""
@@ -25,23 +82,29 @@ class LoadConfig:
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; auto = the GPU of this process if there is one."""
 
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the model's folder, or the run folder around it, holds a LoRA adapter."""
+        folder = Path(self.model)
+        return any((place / "adapter_config.json").is_file() for place in (folder, folder / "model"))
+
 
 @dataclass(frozen=True)
 class ModelConfig(LoadConfig):
-    """Which weights, how they are held, and what of them is trained."""
+    """Which weights, their type and device, and what of them is trained."""
 
-    lora_r: int = 0
+    lora_r: CountOrZero = 0
     """Rank of LoRA adapters on all seven linear layers of a block; 0 = train all weights."""
-    lora_alpha: int | None = None
+    lora_alpha: Count | None = None
     """Scale of the adapters; unset = half the rank (the papers' 64 for rank 128)."""
-    lora_dropout: float = 0.0
+    lora_dropout: Below1 = 0.0
     """Dropout in the adapters, 0..1; above 0 the gradient depends on the micro-batch and the number of processes."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, far less memory."""
 
 
 @dataclass(frozen=True)
-class RolloutConfig:
+class Sampling:
     """How completions are sampled; `eval` uses the same lengths and steps with its own temperature."""
 
     max_completion_length: int = 256
@@ -50,23 +113,91 @@ class RolloutConfig:
     """Tokens of a block; blocks are decoded left to right. Divides the completion length."""
     diffusion_steps: int = 128
     """Denoising steps for a whole completion; a multiple of the number of blocks."""
-    temperature: float = 0.9
+    temperature: float = 0.0
     """Sampling temperature; 0 = greedy."""
-    remasking: Literal["low_confidence", "random"] = "low_confidence"
-    """Which hidden positions are revealed first: the most confident ones, or any."""
+    remasking: Remasking = "low_confidence"
+    """Which masked positions are unmasked first: the most confident ones, or any."""
+
+    @classmethod
+    def at_rate(
+        cls,
+        max_completion_length: int,
+        block_length: int,
+        tokens_per_step: float,
+        temperature: float = 0.0,
+        remasking: Remasking = "low_confidence",
+    ) -> "Sampling":
+        """Blocks no longer than the completion, and steps that unmask about so many tokens each, as many in any block.
+
+        Raises ConfigError as `check` does.
+        """
+        block = min(block_length, max_completion_length)
+        blocks = max(1, max_completion_length // block) if block > 0 else 1  # `check` tells of block 0
+        steps = max(1, round(max_completion_length / blocks / tokens_per_step)) * blocks
+        sampling = cls(max_completion_length, block, steps, temperature, remasking)
+        sampling.check()
+        return sampling
+
+    @property
+    def num_blocks(self) -> int:
+        return self.max_completion_length // self.block_length
+
+    @property
+    def steps_per_block(self) -> int:
+        return self.diffusion_steps // self.num_blocks
+
+    @property
+    def tokens_per_step(self) -> float:
+        return self.max_completion_length / self.diffusion_steps
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether decoding is random at all; if not, no generators are needed."""
+        return self.temperature > 0 or self.remasking == "random"
+
+    def check(self) -> None:
+        """Raises ConfigError for numbers out of range, and for lengths and steps that do not divide."""
+        for name in ("max_completion_length", "block_length", "diffusion_steps"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name}={value!r} must be a whole number of at least 1.")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or a finite number above.")
+        if self.remasking not in get_args(Remasking):
+            known = ", ".join(get_args(Remasking))
+            raise ConfigError(f"remasking={self.remasking!r} is unknown. Use one of: {known}.")
+        length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
+        if length % block:
+            raise ConfigError(
+                f"block_length={block} does not divide max_completion_length={length}: {length} / {block} = "
+                f"{length / block:.2f} blocks. Use block_length={_nearest_divisor(length, block)} or "
+                f"max_completion_length={_round_up(length, block)}."
+            )
+        blocks = length // block
+        if steps % blocks:
+            raise ConfigError(
+                f"diffusion_steps={steps} cannot be shared by {blocks} blocks ({length} tokens / {block} per "
+                f"block): {steps} / {blocks} = {steps / blocks:.2f} steps per block. "
+                f"Use diffusion_steps={min(_round_up(steps, blocks), length)}."
+            )
+        if steps > length:
+            raise ConfigError(
+                f"diffusion_steps={steps} over {blocks} blocks is {steps // blocks} steps per block, but a "
+                f"block has only {block} tokens to unmask. Use diffusion_steps={length} or fewer."
+            )
 
 
 @dataclass(frozen=True)
 class BatchConfig:
     """The first three change the maths, the last one memory only."""
 
-    prompts_per_step: int = 16
+    prompts_per_step: Count = 16
     """Problems per rollout, over all processes."""
     num_generations: int = 6
     """Completions per problem (the group, G), at least 2."""
-    num_iterations: int = 1
+    num_iterations: Count = 1
     """Updates per rollout; fresh masks each time."""
-    per_device_batch_size: int = 8
+    per_device_batch_size: Count = 8
     """(completion, mask) sequences with a live graph at once; rollouts on a GPU take four times as many. Memory
     only."""
 
@@ -75,17 +206,17 @@ class BatchConfig:
 class OptimizerConfig:
     """AdamW with linear warm-up and then a constant rate."""
 
-    learning_rate: float = 3e-6
+    learning_rate: Positive = 3e-6
     """Rate after the warm-up."""
-    warmup_steps: int = 0
+    warmup_steps: CountOrZero = 0
     """Updates over which the rate rises linearly from 0."""
-    adam_beta1: float = 0.9
+    adam_beta1: Below1 = 0.9
     """AdamW's first decay."""
-    adam_beta2: float = 0.99
+    adam_beta2: Below1 = 0.99
     """AdamW's second decay."""
-    weight_decay: float = 0.1
+    weight_decay: Below1 = 0.1
     """AdamW's decoupled weight decay."""
-    max_grad_norm: float = 0.2
+    max_grad_norm: Positive = 0.2
     """The gradient's norm is clipped to this."""
 
 
@@ -93,11 +224,11 @@ class OptimizerConfig:
 class EvalConfig:
     """Greedy evaluation before and after training, and on the way."""
 
-    eval_steps: int = 0
+    eval_steps: CountOrZero = 0
     """Every so many steps, evaluate on validation problems; 0 = never."""
-    eval_problems: int = 0
+    eval_problems: CountOrZero = 0
     """Problems per evaluation; 0 = the whole split."""
-    eval_temperature: float = 0.0
+    eval_temperature: NotNegative = 0.0
     """Sampling temperature of evaluations."""
     eval_split: Literal["test", "validation"] = "test"
     """Split of the evaluations before and after training."""
@@ -110,16 +241,16 @@ class OutputConfig:
     output_dir: str | None = None
     """Run folder; unset = runs/ENV-ALGORITHM-sSEED-UTCTIME."""
     resume: str | None = None
-    """`auto` = go on from the newest complete checkpoint (of --output-dir, or of the newest unfinished run with equal
+    """`auto` = continue from the newest complete checkpoint (of --output-dir, or of the newest unfinished run of
     settings); or the path of a run folder or checkpoint."""
-    save_steps: int = 10
+    save_steps: CountOrZero = 10
     """A checkpoint every so many steps; 0 = only at the end."""
-    keep: int = 2
+    keep: Count = 2
     """Complete checkpoints kept, the newest ones."""
-    sample_steps: int = 10
+    sample_steps: CountOrZero = 10
     """Completions are written to samples/ every so many steps; 0 = never."""
-    board_steps: int = 10
-    """A completion is shown as a picture every so many steps; 0 = never."""
+    render_steps: CountOrZero = 10
+    """A completion is rendered by its environment every so many steps; 0 = never."""
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Trackers besides the run folder (pip install 'spg-trainer[track]')."""
 
@@ -138,9 +269,9 @@ class Config:
     """RL algorithm: spg, spg_repro."""
     algorithm_args: Pairs = field(default_factory=dict)
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`."""
-    max_steps: int = 100
+    max_steps: CountOrZero = 100
     """Steps in all; a step is one rollout and its num_iterations updates."""
-    max_minutes: float = 0.0
+    max_minutes: NotNegative = 0.0
     """Stop after the step in which so many minutes have passed, evaluate and save; 0 = no limit."""
     seed: int = 0
     """Seed of every random stream."""
@@ -149,11 +280,16 @@ class Config:
     dry_run: bool = False
     """Print the resolved settings and the batch arithmetic, then end."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    rollout: Sampling = field(default_factory=lambda: Sampling(temperature=0.9))
     batch: BatchConfig = field(default_factory=BatchConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+
+    @property
+    def hyper_parameters(self) -> dict[str, Any]:
+        """The algorithm's; masks take the rollout's blocks unless set."""
+        return {"block_length": self.rollout.block_length, **self.algorithm_args}
 
 
 @dataclass(frozen=True)
@@ -168,21 +304,21 @@ class EvalCommand:
     """Weights of the reward components."""
     split: Literal["test", "validation", "train"] = "test"
     """Problems to solve."""
-    num_problems: int = 0
+    num_problems: CountOrZero = 0
     """Problems taken from the start of the split; 0 = all."""
-    num_generations: int = 1
+    num_generations: Count = 1
     """Completions per problem; more than 1 also gives pass@k and needs --temperature above 0."""
     max_completion_length: tuple[int, ...] = (256,)
     """One or several completion lengths, each evaluated."""
     block_length: int = 32
     """Tokens of a block."""
-    tokens_per_step: float = 2.0
-    """Tokens revealed per denoising step, so that diffusion steps = completion length / this."""
+    tokens_per_step: Positive = 2.0
+    """Tokens unmasked per denoising step, so that diffusion steps = completion length / this."""
     temperature: float = 0.0
     """Sampling temperature; 0 = greedy."""
-    remasking: Literal["low_confidence", "random"] = "low_confidence"
-    """Which hidden positions are revealed first."""
-    rows_per_forward: int = 64
+    remasking: Remasking = "low_confidence"
+    """Which masked positions are unmasked first."""
+    rows_per_forward: Count = 64
     """Completions decoded at once on a GPU; on a CPU, as many as stay in its cache. Memory only."""
     seed: int = 0
     """Seed of the sampling noise."""
@@ -203,29 +339,29 @@ class SftCommand:
     """Arguments of the environment, e.g. `blanks=4-11`."""
     mix: Pairs = field(default_factory=dict)
     """Share of each habit, e.g. `right=0.4 careless=0.6`, divided by their sum; unset = all right."""
-    steps: int = 3000
+    steps: Count = 3000
     """Updates."""
-    batch_size: int = 192
+    batch_size: Count = 192
     """Demonstrations per update."""
-    per_device_batch_size: int = 0
+    per_device_batch_size: CountOrZero = 0
     """Demonstrations with a live graph at once; 0 = all of an update. Memory only."""
-    learning_rate: float = 2e-3
+    learning_rate: Positive = 2e-3
     """Peak rate of AdamW; linear warm-up, then a cosine down to 5% of it."""
-    warmup_steps: int = 50
+    warmup_steps: CountOrZero = 50
     """Updates of warm-up."""
-    weight_decay: float = 0.01
+    weight_decay: Below1 = 0.01
     """AdamW's decoupled weight decay."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Positive = 1.0
     """The gradient's norm is clipped to this."""
-    max_completion_length: int = 20
+    max_completion_length: Count = 20
     """Tokens of a completion (T); shorter demonstrations are filled with padding, which is learned too."""
-    hidden_size: int = 128
+    hidden_size: Count = 128
     """Width of a new model (--model new)."""
-    num_layers: int = 4
+    num_layers: Count = 4
     """Layers of a new model."""
-    num_heads: int = 4
+    num_heads: Count = 4
     """Attention heads of a new model."""
-    intermediate_size: int = 344
+    intermediate_size: Count = 344
     """Feed-forward width of a new model."""
     seed: int = 0
     """Seed of the weights and of every draw."""
@@ -236,3 +372,118 @@ class SftCommand:
     config: str | None = None
     """A YAML file with these settings; flags override it."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
+
+
+def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
+    """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
+    fit = per_device_batch_size >= num_masks
+    return (per_device_batch_size // num_masks, num_masks) if fit else (per_device_batch_size, 1)
+
+
+def arithmetic(config: Config, num_masks: int, num_processes: int = 1) -> str:
+    """One line that says what a step does, in numbers."""
+    b, r = config.batch, config.rollout
+    completions, blocks = b.prompts_per_step * b.num_generations, r.num_blocks
+    rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
+    shared = f" ({num_processes} processes x {completions // num_processes})" if num_processes > 1 else ""
+    return (
+        f"{b.prompts_per_step} prompts x {b.num_generations} generations = {completions} completions a step{shared}; "
+        f"{r.max_completion_length} tokens in {blocks} block{'s' * (blocks > 1)} of {r.block_length}, "
+        f"{r.diffusion_steps} denoising steps; {b.num_iterations} update{'s' * (b.num_iterations > 1)} a step, "
+        f"{num_masks} mask{'s' * (num_masks > 1)} a completion, micro-batches of up to {rows} completions; "
+        f"{config.max_steps} steps."
+    )
+
+
+def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
+    """Raises ConfigError for settings that cannot work, with the arithmetic and a value that would."""
+    b = config.batch
+    config.rollout.check()
+    algorithm.strategy.check(config.rollout.max_completion_length)
+    if num_processes > 1 and ":" in config.model.device:
+        raise ConfigError(
+            f"--device {config.model.device} would put {num_processes} processes on one GPU. Leave out --device."
+        )
+    if algorithm.needs_ref_logps and config.model.lora_r == 0:
+        raise ConfigError(
+            f"--algorithm {config.algorithm} compares with a reference model, the weights below LoRA adapters. "
+            "Set --lora-r, e.g. 128."
+        )
+    if b.num_generations < 2:
+        raise ConfigError(
+            f"--num-generations {b.num_generations}: a completion is judged against the others of its group, "
+            "so at least 2. Try 8."
+        )
+    check_common(config)
+    if b.prompts_per_step % num_processes:
+        below = b.prompts_per_step - b.prompts_per_step % num_processes
+        fits = [str(n) for n in range(1, b.prompts_per_step + 1) if b.prompts_per_step % n == 0]
+        raise ConfigError(
+            f"--prompts-per-step {b.prompts_per_step} cannot be shared by {num_processes} processes (groups never "
+            f"split across GPUs). Use {f'{below} or ' if below else ''}{below + num_processes}, or launch "
+            f"{', '.join(fits)} processes."
+        )
+
+
+def check_eval(command: EvalCommand) -> None:
+    """Raises ConfigError for settings of `eval` that cannot work; sizes that do not divide are `Sampling`'s to find."""
+    check_common(command)
+    if not command.max_completion_length:
+        raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
+    if command.num_generations > 1 and command.temperature == 0:
+        raise ConfigError(
+            f"--num-generations {command.num_generations} at --temperature 0 gives equal completions. "
+            "Set a temperature above 0, e.g. --temperature 0.9."
+        )
+
+
+def check_sft(command: SftCommand) -> None:
+    """Raises ConfigError for settings of `sft` that cannot work."""
+    check_common(command)
+    if command.save_dtype != "auto" and (command.model.lora_r or command.model.is_adapter):
+        raise ConfigError(
+            f"--save-dtype {command.save_dtype} is for whole models, and adapters are small. Use --save-dtype auto."
+        )
+
+
+def check_common(command: Config | EvalCommand | SftCommand) -> None:
+    """Raises ConfigError for what is wrong in every command: ranges, adapters, arguments that have flags."""
+    check_ranges(command)
+    model, flags = command.model, {"split": "--split (eval) or --eval-split (train)"}
+    flags["reward_weights"] = "--reward-weights"
+    for name in flags.keys() & command.env_args.keys():
+        raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {flags[name]} instead.")
+    if not isinstance(model, ModelConfig):
+        return
+    if model.lora_r == 0 and not model.is_adapter and (model.lora_alpha is not None or model.lora_dropout):
+        raise ConfigError(
+            "--lora-alpha and --lora-dropout do nothing without adapters. Set --lora-r, e.g. 128."
+        )
+    if model.model == "new" and (model.lora_r or model.revision or model.dtype not in ("auto", "float32")):
+        raise ConfigError(
+            "--model new is a fresh float32 model: --lora-r, --revision and --dtype need an existing one "
+            "(--model PATH)."
+        )
+
+
+def check_ranges(settings: Any) -> None:
+    """Raises ConfigError for a number outside the `Range` of its annotation, nested settings included."""
+    hints = get_type_hints(type(settings), include_extras=True)
+    for name in (f.name for f in fields(settings)):
+        value, kinds = getattr(settings, name), [hints[name], *get_args(hints[name])]
+        if is_dataclass(value):
+            check_ranges(value)
+        for allowed in (
+            m for kind in kinds for m in getattr(kind, "__metadata__", ()) if isinstance(m, Range)
+        ):
+            if value is not None and not allowed.holds(value):
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: should be {allowed.expected}.")
+
+
+def _nearest_divisor(length: int, block: int) -> int:
+    divisors = (d for d in range(1, length + 1) if length % d == 0)
+    return min(divisors, key=lambda d: (abs(d - block), -d))
+
+
+def _round_up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit

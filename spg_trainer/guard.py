@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spg_trainer.distributed import rank
 from spg_trainer.errors import TrainingError
-from spg_trainer.files import rank
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,16 +5,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from spg_trainer.algorithms import Algorithm, Loss
 from spg_trainer.batch import Batch, Rollouts
-from spg_trainer.config import OptimizerConfig
+from spg_trainer.config import OptimizerConfig, micro_batch_size
 from spg_trainer.likelihood import Masks, accumulate, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.settings import rows_and_live
 
 
 @dataclass
@@ -83,7 +81,7 @@ def fixed_logps(update: Update, masks: Masks) -> Tensor:
 
 def micro_batches(update: Update) -> Sequence[tuple[Tensor, int]]:
     """Rows of each micro-batch, and how many of their mask samples may have a live graph at once."""
-    rows, live = rows_and_live(update.per_device_batch_size, update.algorithm.strategy.num_masks)
+    rows, live = micro_batch_size(update.per_device_batch_size, update.algorithm.strategy.num_masks)
     return [(chosen, live) for chosen in row_numbers(update).split(rows) if len(chosen)]
 
 
@@ -127,18 +125,6 @@ def gradient(update: Update, iteration: int) -> dict[str, float]:
         for name, value in {"loss": loss.loss, **loss.metrics}.items():
             sums[name] = sums.get(name, 0.0) + value.double()
     return {name: float(value) for name, value in sums.items()}
-
-
-def sum_gradients(parameters: Sequence[Tensor], accelerator: Accelerator) -> None:
-    """Sums `.grad` over the processes in one all-reduce; a process without signal takes part with zeros."""
-    for p in parameters:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-    if accelerator.num_processes == 1:
-        return
-    flat = accelerator.reduce(torch.cat([p.grad.reshape(-1) for p in parameters]), reduction="sum")
-    for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.grad.copy_(part.view_as(p))
 
 
 def make_optimizer(parameters: Sequence[Tensor], config: OptimizerConfig) -> torch.optim.AdamW:

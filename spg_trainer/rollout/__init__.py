@@ -1,7 +1,7 @@
 """Semi-autoregressive block denoising, as LLaDA decodes, computed only where it matters.
 
-`Sampling` says how to decode, `generate` turns prompts into texts, `rollout` is its tensor form. The names
-are loaded on first use, so that importing `Sampling` for a help text does not import torch.
+`generate` turns prompts into texts, `rollout` is its tensor form. The names
+are loaded on first use, so that importing one does not import all of torch.
 """
 
 from importlib import import_module
@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spg_trainer.rollout.denoise import rollout
-    from spg_trainer.rollout.schedule import Sampling, reveal_counts
+    from spg_trainer.rollout.schedule import reveal_counts
     from spg_trainer.rollout.text import decode_completions, encode_prompts, generate
 
-__all__ = ["Sampling", "decode_completions", "encode_prompts", "generate", "reveal_counts", "rollout"]
+__all__ = ["decode_completions", "encode_prompts", "generate", "reveal_counts", "rollout"]
 
 _HOME = {
-    "Sampling": "schedule",
     "reveal_counts": "schedule",
     "rollout": "denoise",
     "decode_completions": "text",

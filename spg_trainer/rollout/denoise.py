@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.batch import Rollouts
+from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.load import Policy, head_weight, hidden_states
 from spg_trainer.rollout.sample import earliest_first, sample_tokens
-from spg_trainer.rollout.schedule import Sampling, reveal_counts
+from spg_trainer.rollout.schedule import reveal_counts
 
 _POSITIONS_PER_THREAD = 1024
 """Forward passes of so many positions stay in a CPU's cache: 1.3 to 1.6 times faster than larger ones."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from spg_trainer.rollout.schedule import Sampling
+from spg_trainer.config import Sampling
 
 _MAX_LOGITS = 2**26
 """Logits alive at once (256 MB in float32); whole rows only, because a row's noise is one draw."""

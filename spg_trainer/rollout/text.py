@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from spg_trainer.batch import Rollouts
+from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.load import Policy
 from spg_trainer.rollout.denoise import rollout
-from spg_trainer.rollout.schedule import Sampling
 from spg_trainer.seeding import generator
 
 Prompt = str | list[dict[str, str]]

@@ -3,6 +3,7 @@
 import pytest
 
 from spg_trainer.algorithms.spg import SPG
+from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import (
     ActiveBlockMasks,
@@ -11,7 +12,6 @@ from spg_trainer.likelihood import (
     RandomMasks,
     TrajectoryMasks,
 )
-from spg_trainer.rollout import Sampling
 from tests.common.likelihood_cases import make_rollouts, seeded
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from spg_trainer.batch import Rollouts
+from spg_trainer.config import Sampling
 from spg_trainer.likelihood import Masks, TrajectoryMasks, elbo, token_logps
 from spg_trainer.models import Policy
-from spg_trainer.rollout import Sampling, rollout
+from spg_trainer.rollout import rollout
 from tests.common.likelihood_cases import seeded
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 

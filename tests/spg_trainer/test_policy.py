@@ -11,8 +11,8 @@ from spg_trainer import Config, algorithms, defaults, load_model
 from spg_trainer.config import ModelConfig, SftCommand
 from spg_trainer.errors import ConfigError
 from spg_trainer.policy import ending_with, open_policy
-from spg_trainer.resolve import ENVIRONMENT_FILE
 from spg_trainer.run import start
+from spg_trainer.settings import ENVIRONMENT
 
 
 def test_all_weights_are_never_trained_in_bfloat16() -> None:
@@ -40,7 +40,7 @@ def test_the_reproduction_ends_completions_with_eos_only(tmp_path: Path) -> None
     run = start(config, quiet=True)
     assert run.policy.end_token_ids == (policy.tokenizer.eos_token_id,)
     run.folder.release()
-    assert json.loads((tmp_path / "run" / ENVIRONMENT_FILE).read_text())["ends"] == "eos"
+    assert json.loads((tmp_path / "run" / ENVIRONMENT).read_text())["ends"] == "eos"
 
 
 def test_sft_of_a_large_model_trains_adapters_at_a_rate_it_can_stand() -> None:

@@ -8,13 +8,8 @@ import torch
 import yaml
 
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.train import train
-from tests.common.trainer_cases import (
-    assert_equal_runs,
-    rows,
-    small_config,
-    step,
-)
+from spg_trainer.training import train
+from tests.common.trainer_cases import assert_equal_runs, rows, small_config, step
 
 SETTINGS = {"max_steps": 6, "num_iterations": 2, "save_steps": 1, "keep": 9, "warmup_steps": 8}
 
@@ -74,7 +69,7 @@ def test_rows_after_the_checkpoint_are_cut(half, whole):
     assert_equal_runs(half, whole)
 
 
-def test_a_run_without_a_checkpoint_is_begun_anew_and_a_new_folder_too(tmp_path, half, whole):
+def test_a_run_without_a_checkpoint_starts_anew(tmp_path, half, whole):
     shutil.rmtree(half / "checkpoints")
     train(settings(half, resume="auto"), quiet=True)
     assert_equal_runs(half, whole)

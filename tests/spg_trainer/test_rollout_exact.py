@@ -7,7 +7,8 @@ from functools import cache
 import pytest
 import torch
 
-from spg_trainer.rollout import Sampling, rollout
+from spg_trainer.config import Sampling
+from spg_trainer.rollout import rollout
 from tests.common.rollout_cases import (
     LENGTHS,
     MODES,

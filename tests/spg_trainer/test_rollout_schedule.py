@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError
-from spg_trainer.rollout import Sampling, reveal_counts
+from spg_trainer.rollout import reveal_counts
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,5 @@ def test_what_the_errors_propose_works():
 
 
 def test_sampling_is_had_without_torch():
-    code = (
-        "import sys; from spg_trainer.rollout import Sampling; Sampling(); sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys; from spg_trainer.config import Sampling; Sampling(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

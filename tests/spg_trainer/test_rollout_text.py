@@ -8,9 +8,10 @@ from tokenizers.processors import TemplateProcessing
 from torch import nn
 
 from spg_trainer.batch import Rollouts
+from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
-from spg_trainer.rollout import Sampling, decode_completions, encode_prompts, generate, rollout
+from spg_trainer.rollout import decode_completions, encode_prompts, generate, rollout
 from spg_trainer.seeding import generator
 
 SAMPLING = Sampling(max_completion_length=16, block_length=8, diffusion_steps=8)

@@ -9,7 +9,7 @@ import torch
 from spg_trainer.batch import Batch
 from spg_trainer.run import start
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.train import collect, train
+from spg_trainer.training import collect, train
 from tests.common.likelihood_cases import naive_logps, relative
 from tests.common.process_cases import (
     DTYPES,

@@ -8,7 +8,7 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
 from spg_trainer.run import start
-from spg_trainer.train import collect, train
+from spg_trainer.training import collect, train
 from tests.common.likelihood_cases import naive_logps
 from tests.common.trainer_cases import (
     LORA,

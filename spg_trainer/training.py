@@ -18,24 +18,16 @@ import torch
 from spg_trainer import checkpoint
 from spg_trainer.collect import Scored, choose_problems, sample_and_score
 from spg_trainer.config import Config
+from spg_trainer.console import closing_lines
+from spg_trainer.distributed import raise_on_all, sum_gradients, sum_metrics, sum_tensor
 from spg_trainer.errors import ConfigError, SpgError
+from spg_trainer.evaluation import ended
 from spg_trainer.guard import all_finite
-from spg_trainer.installed import envs
-from spg_trainer.records import (
-    agree,
-    batch_numbers,
-    due,
-    evaluate_split,
-    last_words,
-    per_scored,
-    read_evaluation,
-    record,
-    sum_over_processes,
-    summarize,
-)
+from spg_trainer.metrics import per_scored, rollout_metrics
+from spg_trainer.packages import envs
 from spg_trainer.run import Run, start
 from spg_trainer.seeding import derive
-from spg_trainer.update import Update, draw_masks, gradient, sum_gradients, warmed_up
+from spg_trainer.update import Update, draw_masks, gradient, warmed_up
 
 
 def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
@@ -56,7 +48,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     began = run.started - run.seconds
     try:
         with run.console, stopping_between_steps(run):
-            before = read_evaluation(run, "before") or evaluate_split(run, "before", config.eval.eval_split)
+            before = run.evaluate_before()
             while run.step < config.max_steps and not time_to_end(run):
                 train_step(run)
                 run.seconds = time.monotonic() - began
@@ -65,18 +57,18 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
                 raise KeyboardInterrupt
             run.save()
             checkpoint.export(run.folder.path / "model", run.policy, run.environment())
-            after = evaluate_split(run, "after", config.eval.eval_split)
+            after = run.evaluate("after", config.eval.eval_split)
     except BaseException:
         if run.clean and run.step:
             run.save()
         raise
     finally:
-        run.tracker.finish()
+        run.trackers.finish()
         run.folder.release()
     run.seconds = time.monotonic() - began
-    summary = summarize(run, before, after)
+    summary = run.summary(before, after)
     run.folder.summary(summary)
-    for line in last_words(summary):
+    for line in closing_lines(summary):
         run.console.say(line)
     return summary
 
@@ -88,7 +80,9 @@ def train_step(run: Run) -> None:
     scored = collect(run, step)
     clock.append(time.monotonic())
 
-    groups, numbers, totals = batch_numbers(run, scored)  # of all processes
+    groups, numbers, totals = rollout_metrics(
+        scored, ended(run.policy, scored.rollouts), run.config.batch.num_generations
+    )  # of all processes
     mine = slice(
         run.accelerator.process_index * len(scored), (run.accelerator.process_index + 1) * len(scored)
     )
@@ -104,10 +98,7 @@ def train_step(run: Run) -> None:
         "update": clock[2] - clock[1],
         "tokens_per_second": tokens / (clock[1] - clock[0]),
     }
-    numbers = {"step": run.step, **numbers}
-    run.tracker.log(numbers, times)
-    run.finish_step()
-    record(run, scored, signal, numbers, times)
+    run.record_step(scored, signal["advantages"], numbers, times)
 
 
 def collect(run: Run, step: int) -> Scored:
@@ -122,14 +113,14 @@ def collect(run: Run, step: int) -> Scored:
             run.env,
             np.repeat(mine, batch.num_generations),
             np.tile(np.arange(batch.num_generations), len(mine)),
-            run.sampling,
+            run.config.rollout,
             key=("rollout", step),
             seed=run.config.seed,
             rows_per_forward=run.rows_per_forward,
         )
     except (SpgError, envs.EnvError) as raised:
         error = raised
-    agree(run, error)
+    raise_on_all(error)
     return scored
 
 
@@ -139,7 +130,7 @@ def apply_updates(
     """`num_iterations` optimizer steps on the completions with a signal; returns their mean metrics."""
     config = run.config
     rows = run.algorithm.active(signal).nonzero().squeeze(-1)
-    if run.accelerator.reduce(torch.tensor(len(rows), device=run.accelerator.device), reduction="sum") == 0:
+    if sum_tensor(torch.tensor(len(rows), device=run.accelerator.device)) == 0:
         return {"grad_norm": 0.0, "learning_rate": warmed_up(config.optimizer, run.updates)}
     update = Update(
         policy=run.policy,
@@ -169,8 +160,8 @@ def apply_updates(
 def one_update(run: Run, update: Update, iteration: int) -> dict[str, float]:
     """Gradient, all-reduce, finite guard, clip, optimizer step."""
     sums = gradient(update, iteration)
-    sum_gradients(run.parameters, run.accelerator)
-    sums = sum_over_processes(run, sums)
+    sum_gradients(run.parameters)
+    sums = sum_metrics(sums)
     # Equal on all processes: both are sums over them.
     ok = math.isfinite(sums["loss"]) and all_finite(p.grad for p in run.parameters)
     norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm)
@@ -202,9 +193,9 @@ def dump(run: Run, update: Update, iteration: int) -> dict[str, Any]:
 def between_steps(run: Run) -> None:
     """Evaluation on the way and checkpoint, where their turn has come."""
     evaluation, output = run.config.eval, run.config.output
-    if due(run.step, evaluation.eval_steps, run):
-        evaluate_split(run, f"step-{run.step:06d}", "validation")
-    if due(run.step, output.save_steps, run):
+    if run.due(evaluation.eval_steps):
+        run.evaluate(f"step-{run.step:06d}", "validation")
+    if run.due(output.save_steps):
         run.save()
 
 
@@ -213,7 +204,7 @@ def time_to_end(run: Run) -> bool:
     limit = run.config.max_minutes
     late = limit > 0 and time.monotonic() - run.started > 60 * limit
     asked = torch.tensor([float(late), float(run.stop)], device=run.accelerator.device)
-    late, stop = run.accelerator.reduce(asked, reduction="sum").tolist()
+    late, stop = sum_tensor(asked).tolist()
     run.stop = stop > 0  # all processes end alike
     return late > 0 or stop > 0
 
