@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from spg_trainer.batch import Rollouts
+from spg_trainer.config import Sampling
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy, tiny_tokenizer
-from spg_trainer.rollout import Sampling, rollout
+from spg_trainer.sampler import sample_completions
 
 ROWS, PROMPT, COMPLETION, BLOCK = 4, 64, 128, 32
 BARS = {126464: 2.5, 4096: 0.95}
@@ -123,7 +124,7 @@ def main() -> None:
         mask = torch.ones_like(prompt_ids, dtype=torch.bool)
 
         def exact(policy: Policy, prompt_ids: Tensor = prompt_ids, mask: Tensor = mask) -> Rollouts:
-            return rollout(policy, prompt_ids, mask, sampling, None)
+            return sample_completions(policy, prompt_ids, mask, sampling, None)
 
         ended = replace(policy, end_token_ids=stand_in_ends(exact(policy).completion_ids))
         results = measure(

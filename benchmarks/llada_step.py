@@ -21,10 +21,11 @@ from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.config import Sampling
 from spg_trainer.likelihood import accumulate
 from spg_trainer.models import LLaDAConfig, Policy, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
-from spg_trainer.rollout import Sampling, rollout
+from spg_trainer.sampler import sample_completions
 from spg_trainer.seeding import generator, numpy_generator
 
 HEAD_DIM, BLOCK, NUM_MASKS = 128, 32, 2
@@ -73,7 +74,7 @@ def write(policy: Policy, given: argparse.Namespace, number: int) -> Rollouts:
     block = min(BLOCK, given.completion_length)
     sampling = Sampling(given.completion_length, block, given.diffusion_steps, given.temperature)
     noise = [generator(0, "rollout", number, row, device=policy.device) for row in range(given.batch)]
-    return rollout(policy, ids.masked_fill(~real, policy.pad_id), real, sampling, noise)
+    return sample_completions(policy, ids.masked_fill(~real, policy.pad_id), real, sampling, noise)
 
 
 def update(
@@ -85,7 +86,7 @@ def update(
 ) -> float:
     """One optimizer step on completions that are good and bad in turns. Returns the gradient's norm."""
     algorithm = SPG(num_masks=NUM_MASKS, block_length=min(BLOCK, given.completion_length))
-    masks = algorithm.strategy.draw(
+    masks = algorithm.make_masking().draw(
         rollouts, lambda row, mask: numpy_generator(0, "masks", number, row, mask)
     )
     device = rollouts.completion_ids.device
@@ -94,14 +95,14 @@ def update(
     size, live = max(1, given.per_device_batch_size // NUM_MASKS), min(given.per_device_batch_size, NUM_MASKS)
     for rows in torch.arange(given.batch, device=device).split(size):
         chosen, some = rollouts.select(rows), masks.select(rows)
-        batch = Batch(chosen.completion_mask, {"advantages": advantages[rows]}, totals)
+        batch = Batch(chosen.completion_mask, advantages[rows], totals)
         accumulate(
             policy.model,
             chosen,
             some,
             lambda logps, some=some, batch=batch: algorithm.loss(logps, some, batch),
             mask_id=policy.mask_id,
-            live=live,
+            masks_at_once=live,
         )
     trained = [weight for group in optimizer.param_groups for weight in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(trained, 0.2)

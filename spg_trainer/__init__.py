@@ -11,13 +11,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spg_trainer.config import Config
+    from spg_trainer.config import Config, Sampling
     from spg_trainer.evaluate import Evaluation, evaluate
     from spg_trainer.models import Policy, load_model
     from spg_trainer.resolve import defaults
-    from spg_trainer.rollout import Sampling, generate
     from spg_trainer.sft import sft
-    from spg_trainer.train import train
+    from spg_trainer.text import generate
+    from spg_trainer.training import train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -37,13 +37,13 @@ _HOME = {
     "Config": "config",
     "Evaluation": "evaluate",
     "Policy": "models",
-    "Sampling": "rollout",
+    "Sampling": "config",
     "defaults": "resolve",
     "evaluate": "evaluate",
-    "generate": "rollout",
+    "generate": "text",
     "load_model": "models",
     "sft": "sft",
-    "train": "train",
+    "train": "training",
 }
 
 

@@ -174,7 +174,7 @@ def run_train(config: Config) -> None:
         )
         return
     quiet_libraries()
-    from spg_trainer.train import train
+    from spg_trainer.training import train
 
     train(replace(config, config=None))
     if processes > 1:
@@ -186,12 +186,12 @@ def run_train(config: Config) -> None:
 def try_out(config: Config) -> None:
     """Raises if environment, rewards, model or trackers of a run cannot be had; opens no weights."""
     from spg_trainer.installed import envs
-    from spg_trainer.models.resolve import resolve
+    from spg_trainer.models.source import resolve_model
     from spg_trainer.tracking import check_trackers
 
     weights = {"reward_weights": dict(config.reward_weights)} if config.reward_weights else {}
     envs.make(config.env, split="train", **weights, **config.env_args)
-    resolve(config.model.model, config.env)
+    resolve_model(config.model.model, config.env)
     check_trackers(config.output.track)
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spg_trainer.config import EvalCommand
+from spg_trainer.config import EvalCommand, Sampling
 from spg_trainer.console import Console
 from spg_trainer.demonstrations import suggestion
 from spg_trainer.errors import ConfigError
@@ -12,9 +12,7 @@ from spg_trainer.evaluate import Evaluation, evaluate, settings
 from spg_trainer.files import probe
 from spg_trainer.installed import envs
 from spg_trainer.models import load_model
-from spg_trainer.policy import ending_with
 from spg_trainer.resolve import model_environment
-from spg_trainer.rollout import Sampling
 from spg_trainer.run_folder import RunFolder
 from spg_trainer.settings import check_eval
 
@@ -42,7 +40,7 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
         probe(folder.path / "eval", ADVICE)
     m = command.model
     policy = load_model(m.model, env=command.env, dtype=m.dtype, device=m.device, revision=m.revision)
-    policy = ending_with(policy, model_environment(m.model).get("ends", "any"))
+    policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
     if policy.note:
         console.warn(policy.note + suggestion(env))
     for chosen in samplings if folder else ():

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spg_trainer.batch import Rollouts
-from spg_trainer.collect import Failures, Scored, sample_and_score, sample_rows
+from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError
 from spg_trainer.installed import envs
 from spg_trainer.models import Policy
 from spg_trainer.resolve import load_preset, model_environment, preset_kind
-from spg_trainer.rollout import Sampling
+from spg_trainer.rollouts import Failures, Scored, sample_and_score, sample_rows
 from spg_trainer.statistics import pass_at_k, solved_rate, wilson
 from spg_trainer.tasks import short_name
 

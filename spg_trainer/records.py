@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 
-from spg_trainer.collect import Scored, sample_rows
 from spg_trainer.console import diagnose
 from spg_trainer.errors import CheckpointError, TrainingError
 from spg_trainer.evaluate import ended, evaluate
+from spg_trainer.rollouts import Scored, sample_rows
 from spg_trainer.run import Run, make_env, versions
 
 
@@ -79,7 +79,7 @@ def per_scored(sums: dict[str, float]) -> dict[str, float]:
 def record(
     run: Run,
     scored: Scored,
-    signal: Mapping[str, torch.Tensor],
+    advantages: torch.Tensor,
     numbers: dict[str, Any],
     times: dict[str, Any],
 ) -> None:
@@ -87,7 +87,7 @@ def record(
     output, step = run.config.output, run.step
     run.history.append(numbers)
     if due(step, output.sample_steps, run):
-        rows = sample_rows(scored, env=run.env, step=step, advantages=signal["advantages"])
+        rows = sample_rows(scored, env=run.env, step=step, advantages=advantages)
         rows = gather_object(rows) if run.accelerator.num_processes > 1 else rows
         run.folder.samples(step, rows)
     limit = 60 * run.config.max_minutes

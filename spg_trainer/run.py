@@ -13,21 +13,18 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from spg_trainer import algorithms, checkpoint
-from spg_trainer.config import Config
+from spg_trainer.config import Config, Sampling
 from spg_trainer.console import Console
 from spg_trainer.demonstrations import suggestion
 from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.files import write_whole
-from spg_trainer.guard import Guard
 from spg_trainer.installed import envs
-from spg_trainer.models import Policy
-from spg_trainer.policy import ending_with, open_policy
+from spg_trainer.models import Policy, open_policy
+from spg_trainer.optimizer import Guard, make_adamw
 from spg_trainer.resolve import preset_kind
-from spg_trainer.rollout import Sampling
 from spg_trainer.run_folder import CONFIG, RunFolder, find_unfinished
 from spg_trainer.settings import FREE, algorithm_args, arithmetic, check, plain, refuse_changes, to_yaml
 from spg_trainer.tracking import Tracker, check_trackers, open_trackers
-from spg_trainer.update import make_optimizer
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -98,7 +95,7 @@ class Run:
                 "diffusion_steps": rollout.diffusion_steps,
                 "remasking": rollout.remasking,
             },
-            "ends": self.algorithm.ends,
+            "ends": self.algorithm.end_tokens,
             "dtype": str(self.policy.model.dtype).removeprefix("torch."),
             "base_model": self.policy.source,
             "versions": versions(),
@@ -145,12 +142,14 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     path, found = find_folder(config, accelerator)
     place = str(accelerator.device) if device == "auto" else device
     policy = open_policy(config.model, env=config.env, seed=config.seed, device=place)
-    policy = ending_with(policy, algorithm.ends)
+    policy = policy.ending_with(algorithm.end_tokens)
     if policy.note:
         console.warn(policy.note + suggestion(env))
     if env.notice:
         console.warn(env.notice)
-    optimizer = make_optimizer([p for p in policy.model.parameters() if p.requires_grad], config.optimizer)
+    o = config.optimizer
+    trainable = [p for p in policy.model.parameters() if p.requires_grad]
+    optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, (o.adam_beta1, o.adam_beta2))
     run = Run(config, accelerator, policy, env, algorithm, optimizer, RunFolder(path), console)
     if found is not None:
         run.restore(found)

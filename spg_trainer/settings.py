@@ -7,11 +7,10 @@ from typing import Any
 
 import yaml
 
-from spg_trainer.config import Config, EvalCommand, LoadConfig, ModelConfig, SftCommand
+from spg_trainer.config import Config, EvalCommand, LoadConfig, ModelConfig, Sampling, SftCommand
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.files import flat, plain
 from spg_trainer.resolve import is_adapter
-from spg_trainer.rollout import Sampling
 
 FREE = frozenset(
     "max_steps max_minutes config dry_run eval.eval_steps output.output_dir "
@@ -25,7 +24,7 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     """Raises ConfigError for sizes that cannot work, with the arithmetic and a value that would."""
     b = config.batch
     Sampling(**asdict(config.rollout)).check()
-    algorithm.strategy.check(config.rollout.max_completion_length)
+    algorithm.make_masking().check(config.rollout.max_completion_length)
     if num_processes > 1 and ":" in config.model.device:
         raise ConfigError(
             f"--device {config.model.device} would put {num_processes} processes on one GPU. Leave out --device."

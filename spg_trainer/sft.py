@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.checkpoint import export
-from spg_trainer.config import SftCommand
+from spg_trainer.config import Sampling, SftCommand
 from spg_trainer.console import Console
 from spg_trainer.demonstrations import draw, encode_completions, shares
 from spg_trainer.errors import ConfigError, TrainingError
@@ -23,12 +23,11 @@ from spg_trainer.evaluate import Evaluation, evaluate
 from spg_trainer.files import rehearse, write_whole
 from spg_trainer.installed import envs
 from spg_trainer.model_card import model_card
-from spg_trainer.models import Policy, head_weight, hidden_states, new_tiny, tiny_tokenizer
-from spg_trainer.policy import open_policy
+from spg_trainer.models import Policy, head_weight, hidden_states, new_tiny, open_policy, tiny_tokenizer
 from spg_trainer.resolve import load_preset, preset_kind
-from spg_trainer.rollout import Sampling, encode_prompts
 from spg_trainer.seeding import derive, numpy_generator
 from spg_trainer.settings import check_sft
+from spg_trainer.text import encode_prompts
 
 if TYPE_CHECKING:
     from envs import TextEnv

@@ -5,9 +5,9 @@ Taken over from the code (what the paper says in brackets):
 1. The block of each mask comes from a permutation of all blocks of the completion window, modulo the
    blocks in use [one block, uniformly]: not uniform for short completions, and two masks may get the same
    block.
-2. Every hidden token up to the end is scored, later blocks and noised earlier ones included [the block-wise
+2. Every masked token up to the end is scored, later blocks and noised earlier ones included [the block-wise
    likelihood]; `spg` with masking=block does the same and says that it is biased.
-3. The ELBO is a mean over hidden tokens and the EUBO a mean over the positions hidden at least once, each
+3. The ELBO is a mean over masked tokens and the EUBO a mean over the positions masked at least once, each
    then multiplied by the length n [sums over tokens]; in the mixture the two therefore weigh tokens
    differently.
 4. The masking ratio is the empirical K/n of each copy, later blocks and noise included [the t that was
@@ -35,6 +35,7 @@ Deliberately not reproduced:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -44,33 +45,28 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Loss
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch
-from spg_trainer.likelihood.masks import BlockModuloMasks, Masks, Strategy
+from spg_trainer.likelihood.masks import BlockModuloMasking, Masking, Masks, RandomMasking
 
 
 @dataclass(frozen=True)
 class SPGRepro(SPG):
     """SPG with the semantics of its reference code; the differences are numbered at the top of the module."""
 
-    masking: Literal["random", "block"] = "block"
-    """`block` draws blocks as the code does (its `block_random`)."""
     advantage: Literal["mean"] = "mean"
     normalizer: Literal["tokens"] = "tokens"
 
-    ends: ClassVar[Literal["any", "eos"]] = "eos"
+    end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
 
-    @property
-    def strategy(self) -> Strategy:
-        """The masking strategy, with the code's draw of blocks."""
-        if self.masking == "random":
-            return super().strategy
-        return BlockModuloMasks(self.num_masks, self.p_mask_prompt, self.block_length)
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        """`block` draws blocks as the code does (its `block_random`)."""
+        return {"random": RandomMasking, "block": BlockModuloMasking}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        """The loss of B completions. logps: (B, M, T), zero where not scored."""
-        advantages = batch.signal["advantages"].to(logps)
+        advantages = batch.advantages.to(logps)
         length = batch.length.to(logps)
         lower, upper = length * mean_elbo(logps, masks), None
-        if self.strategy.has_eubo:
+        if self.make_masking().has_eubo:
             upper = length * mean_eubo(logps, masks, length, self.eubo_beta)
         bound = torch.where(advantages > 0, lower, self.negative(lower, upper))
         terms = -advantages * bound / batch.totals["tokens"]
@@ -78,14 +74,14 @@ class SPGRepro(SPG):
 
 
 def mean_elbo(logps: Tensor, masks: Masks) -> Tensor:
-    """(B,) mean logp over the hidden tokens of each mask, then over masks."""
+    """(B,) mean logp over the masked tokens of each mask, then over masks."""
     return ((logps * masks.scored).sum(-1) / masks.scored.sum(-1)).mean(-1)
 
 
 def mean_eubo(logps: Tensor, masks: Masks, length: Tensor, beta: float) -> Tensor:
-    """(B,) mean over positions hidden at least once of log(mean_m p^beta / t_hat) / beta, with t_hat = K/n.
+    """(B,) mean over positions masked at least once of log(mean_m p^beta / t_hat) / beta, with t_hat = K/n.
 
-    length: (B,) n. K counts the hidden tokens of each mask.
+    length: (B,) n. K counts the masked tokens of each mask.
     """
     ratio = masks.scored.sum(-1).to(logps) / length[:, None]
     powers = torch.where(masks.scored, beta * logps - ratio.log()[:, :, None], -math.inf)

@@ -32,8 +32,8 @@ def make_rollouts(
         "prompt_mask": mask,
         "completion_ids": torch.randint(tokens, (rows, size), generator=generator),
         "completion_mask": torch.arange(size) < torch.tensor(lengths)[:, None],
-        "reveal_step": order // 2,
-        "reveal_logps": torch.zeros(rows, size),
+        "unmask_step": order // 2,
+        "unmask_logps": torch.zeros(rows, size),
     }
     return Rollouts(**{name: column.to(device) for name, column in columns.items()})
 
@@ -101,7 +101,7 @@ class ToyModel:
         """(B, M, T) float64 at scored positions; the hidden set is that of the model's input."""
         result = torch.zeros(masks.scored.shape, dtype=torch.float64)
         for row, mask, token in masks.scored.nonzero().tolist():
-            hidden = masks.input_hidden[row, mask, width:].nonzero().squeeze(-1).tolist()
+            hidden = masks.masked[row, mask, width:].nonzero().squeeze(-1).tolist()
             result[row, mask, token] = self(token, hidden)
         return result
 
@@ -131,7 +131,7 @@ def naive_logps(model: torch.nn.Module, rollouts: Rollouts, masks: Masks, mask_i
         real = torch.cat([rollouts.prompt_mask[row], torch.ones_like(rollouts.completion_mask[row])])
         places = (real.long().cumsum(0) - 1).clamp(min=0)[None]
         samples = []
-        for hidden in masks.input_hidden[row]:
+        for hidden in masks.masked[row]:
             shown = torch.where(hidden, mask_id, ids)[None]
             logits = model(input_ids=shown, attention_mask=real[None].long(), position_ids=places).logits[0]
             logps = logits.log_softmax(-1)[-len(rollouts.completion_ids[row]) :]

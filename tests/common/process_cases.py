@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from spg_trainer.collect import choose_problems
 from spg_trainer.config import Config
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluate import evaluate
 from spg_trainer.models import load_model
+from spg_trainer.rollouts import choose_problems
 from spg_trainer.run import start
-from spg_trainer.train import train, train_step
+from spg_trainer.training import train, train_step
 from tests.common.trainer_cases import (
     EVALUATION,
     PROBLEMS,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from spg_trainer.config import Sampling
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
-from spg_trainer.rollout import Sampling
 from spg_trainer.seeding import generator
 
 LENGTHS = (9, 3, 14, 1, 9, 6)

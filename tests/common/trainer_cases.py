@@ -28,11 +28,11 @@ from spg_trainer.config import (
     OptimizerConfig,
     OutputConfig,
     RolloutConfig,
+    Sampling,
 )
 from spg_trainer.models import new_tiny, tiny_tokenizer
-from spg_trainer.models.pretrained import quiet
-from spg_trainer.rollout import Sampling
-from spg_trainer.train import train
+from spg_trainer.models.load import no_progress_bars
+from spg_trainer.training import train
 
 HERE = Path(__file__).resolve().parents[2]
 ENV = "tests.common.trainer_cases:test/Letters-v0"
@@ -88,7 +88,7 @@ class Probe(SPG):
         """The surrogate of PPO without a clip, on masked tokens."""
         self.seen.append({"logps": logps.detach(), "masks": masks, "batch": batch})
         ratio = (logps - batch.old_logps).exp() * masks.scored
-        terms = -batch.signal["advantages"].to(logps)[:, None, None] * ratio
+        terms = -batch.advantages.to(logps)[:, None, None] * ratio
         return Loss(terms.sum() / batch.totals["completions"], {})
 
 
@@ -129,7 +129,7 @@ def save_tiny(
             head[token] += end * direction
         for token in tokenizer.convert_tokens_to_ids(list(letters)):
             head[token] += letter * direction
-    with quiet():
+    with no_progress_bars():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "environment.json").write_text(json.dumps({"env": ENV, "preset": "tiny"}))

@@ -9,7 +9,8 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.spg_repro import SPGRepro
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood import BlockModuloMasks, accumulate
+from spg_trainer.likelihood import accumulate
+from spg_trainer.likelihood.masks import BlockModuloMasking
 from tests.common.likelihood_cases import (
     make_rollouts,
     naive_logps,
@@ -27,17 +28,17 @@ ADVANTAGES = torch.tensor([0.75, -0.25, 0.0, -0.9], dtype=torch.float64)
 def case(negatives="mix", num_masks=2, masking="block", beta=1.5):
     algorithm = SPGRepro(masking, num_masks, 0.15, 4, negatives=negatives, eubo_beta=beta, mix_weight=0.3)
     rollouts = make_rollouts(LENGTHS, SIZE, [4, 2, 3, 1])
-    masks = algorithm.strategy.draw(rollouts, seeded(7))
+    masks = algorithm.make_masking().draw(rollouts, seeded(7))
     totals = {"completions": 4.0, "tokens": float(sum(LENGTHS))}
-    return algorithm, rollouts, masks, Batch(rollouts.completion_mask, {"advantages": ADVANTAGES}, totals)
+    return algorithm, rollouts, masks, Batch(rollouts.completion_mask, ADVANTAGES, totals)
 
 
 def as_the_code_does(logps, rollouts, masks, beta, omega, mode):
     """Token by token, in probabilities, from what the model was shown; divided by the tokens at hand."""
     width, total = rollouts.prompt_ids.shape[1], 0.0
     for b in range(len(rollouts)):
-        n, samples = int(rollouts.completion_mask[b].sum()), masks.input_hidden.shape[1]
-        shown = masks.input_hidden[b, :, width:] & rollouts.completion_mask[b]
+        n, samples = int(rollouts.completion_mask[b].sum()), masks.masked.shape[1]
+        shown = masks.masked[b, :, width:] & rollouts.completion_mask[b]
         hidden = [shown[s].nonzero().squeeze(-1).tolist() for s in range(samples)]
         elbo_bar = (
             sum(sum(logps[b, s, i] for i in hidden[s]) / len(hidden[s]) for s in range(samples)) / samples
@@ -80,7 +81,7 @@ def test_loss_and_gradient_are_those_of_the_reference(negatives, masking, num_ma
     expected = whole_gradient(model)
     model.zero_grad(set_to_none=True)
     found = accumulate(
-        model, rollouts, masks, lambda x: algorithm.loss(x, masks, batch), mask_id=MASK, live=1
+        model, rollouts, masks, lambda x: algorithm.loss(x, masks, batch), mask_id=MASK, masks_at_once=1
     )
     assert float(found.loss) == pytest.approx(float(direct.detach()), rel=1e-12)
     assert relative(whole_gradient(model), expected) < 1e-8
@@ -97,7 +98,7 @@ def test_it_is_spg_with_block_masks_and_tokens_but_for_the_draw_of_blocks():
     assert float(algorithm.loss(logps, masks, batch).loss) == pytest.approx(
         float(same.loss(logps, masks, batch).loss), rel=1e-12
     )
-    assert isinstance(algorithm.strategy, BlockModuloMasks)
+    assert isinstance(algorithm.make_masking(), BlockModuloMasking)
 
 
 def test_the_divisor_is_that_of_the_whole_update_not_of_the_micro_batch():
@@ -108,7 +109,7 @@ def test_the_divisor_is_that_of_the_whole_update_not_of_the_micro_batch():
         algorithm.loss(
             logps[rows],
             masks.select(rows),
-            Batch(batch.completion_mask[rows], {"advantages": ADVANTAGES[rows]}, batch.totals),
+            Batch(batch.completion_mask[rows], ADVANTAGES[rows], batch.totals),
         ).loss
         for rows in torch.arange(4).split(1)
     ]

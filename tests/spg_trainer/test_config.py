@@ -11,12 +11,11 @@ import yaml
 from spg_trainer import cli
 from spg_trainer.algorithms import build
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.config import Config, EvalCommand, ModelConfig, SftCommand
+from spg_trainer.config import Config, EvalCommand, ModelConfig, Sampling, SftCommand
 from spg_trainer.errors import ConfigError
 from spg_trainer.overlay import overlay
 from spg_trainer.pairs import parse_pairs
 from spg_trainer.resolve import defaults, load_preset, peek
-from spg_trainer.rollout import Sampling
 from spg_trainer.settings import check, check_sft, to_yaml
 
 SUDOKU = load_preset("sudoku", "tiny")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spg_trainer.errors import TrainingError
-from spg_trainer.guard import Guard, all_finite
+from spg_trainer.optimizer import Guard, all_finite
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -44,7 +44,7 @@ def test_the_run_stops_with_a_dump_that_opens_safely(tmp_path):
     content = {
         "step": 7,
         "rollouts": Record(ids, np.array([0.5, 1.0])),
-        "signal": {"advantages": torch.tensor([1.0, float("nan")], requires_grad=True)},
+        "advantages": torch.tensor([1.0, float("nan")], requires_grad=True),
         "totals": {"tokens": np.float64(6)},
         "prompts": ("a", "b"),
     }
@@ -57,7 +57,7 @@ def test_the_run_stops_with_a_dump_that_opens_safely(tmp_path):
     opened = torch.load(file, weights_only=True)
     assert torch.equal(opened["rollouts"]["completion_ids"], ids)
     assert opened["rollouts"]["weight"] == [0.5, 1.0]
-    assert opened["signal"]["advantages"].isnan().tolist() == [False, True]
+    assert opened["advantages"].isnan().tolist() == [False, True]
     assert opened["totals"] == {"tokens": 6.0} and opened["prompts"] == ["a", "b"]
 
 

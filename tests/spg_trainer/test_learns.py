@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import envs
-from spg_trainer.train import train
+from spg_trainer.training import train
 from tests.common.trainer_cases import save_tiny, small_config
 
 LETTERS = "abcd"

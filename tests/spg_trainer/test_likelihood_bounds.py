@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from spg_trainer.likelihood import ActiveBlockMasks, BlockMasks, Masks, RandomMasks, elbo, eubo, mixture
+from spg_trainer.likelihood import Masks, elbo, eubo, mixture
+from spg_trainer.likelihood.masks import ActiveBlockMasking, BlockMasking, RandomMasking
 from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_rollouts, seeded
 
 WIDTH = 4
@@ -47,7 +48,7 @@ def all_draws_as_masks(strategy_type, rollouts, shared=(), **settings):
 @pytest.mark.parametrize("beta", [1.0, 1.5, 2.0, 4.0])
 def test_eubo_of_random_masks_at_large_m_is_the_enumerated_one(beta):
     model, n, size = ToyModel(4), 4, 5
-    masks = all_draws_as_masks(RandomMasks, make_rollouts([n], size))
+    masks = all_draws_as_masks(RandomMasking, make_rollouts([n], size))
     logps = model.logps(masks, WIDTH)
     expected = exact_eubo(model, range(n), range(n, size), beta)
     assert float(eubo(logps, masks, beta)) == pytest.approx(expected, abs=1e-12)
@@ -59,7 +60,7 @@ def test_eubo_of_active_blocks_at_large_m_is_the_enumerated_one(beta):
     model, n, size = ToyModel(5), 5, 6
     rollouts = make_rollouts([n], size)
     blocks = [
-        all_draws_as_masks(ActiveBlockMasks, rollouts, shared=[block], block_length=3) for block in range(2)
+        all_draws_as_masks(ActiveBlockMasking, rollouts, shared=[block], block_length=3) for block in range(2)
     ]
     found = sum(float(eubo(model.logps(m, WIDTH), m, beta)) for m in blocks) / 2
     expected = exact_eubo(model, range(3), range(3, size), beta)
@@ -75,10 +76,10 @@ def gradients(logps, masks, beta):
 
 
 @pytest.mark.parametrize("num_masks", [1, 2, 3, 7])
-@pytest.mark.parametrize("strategy", [RandomMasks, BlockMasks], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("strategy", [RandomMasking, BlockMasking], ids=lambda s: s.__name__)
 def test_gradient_mass_of_both_bounds_is_the_length(strategy, num_masks):
     lengths = [9, 4, 1]
-    settings = {} if strategy is RandomMasks else {"block_length": 4}
+    settings = {} if strategy is RandomMasking else {"block_length": 4}
     masks = strategy(num_masks, 0.2, **settings).draw(make_rollouts(lengths, 9), seeded(1))
     logps = torch.randn(masks.scored.shape, dtype=torch.float64) * masks.scored - 2.0 * masks.scored
     for gradient in gradients(logps, masks, 1.5):
@@ -94,14 +95,14 @@ def test_gradient_mass_of_active_blocks_is_the_length_in_the_mean_over_blocks(nu
         def streams(row, mask, block=block):
             return Branching([block]) if mask == -1 else seeded(2)(row, mask)
 
-        masks = ActiveBlockMasks(num_masks, block_length=3).draw(rollouts, streams)
+        masks = ActiveBlockMasking(num_masks, block_length=3).draw(rollouts, streams)
         logps = -torch.rand(masks.scored.shape, dtype=torch.float64) * masks.scored
         mass += torch.stack([g.sum() for g in gradients(logps, masks, 2.0)]) / 3
     assert mass.tolist() == pytest.approx([n, n], abs=1e-12)
 
 
 def test_with_one_mask_the_two_bounds_have_one_gradient_whatever_beta():
-    masks = RandomMasks(1).draw(make_rollouts([7, 5], 7), seeded())
+    masks = RandomMasking(1).draw(make_rollouts([7, 5], 7), seeded())
     logps = -torch.rand(masks.scored.shape, dtype=torch.float64) * 5 * masks.scored
     for beta in (0.5, 1.0, 1.5, 3.0):
         lower, upper = gradients(logps, masks, beta)
@@ -144,7 +145,7 @@ def test_a_three_token_case_by_hand():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_improbable_tokens_keep_bounds_and_gradients_finite(dtype):
-    masks = RandomMasks(3).draw(make_rollouts([6, 1], 8), seeded(3))
+    masks = RandomMasking(3).draw(make_rollouts([6, 1], 8), seeded(3))
     logps = (-200.0 * masks.scored).to(dtype)
     logps[0, 0] = logps[0, 0].clamp(min=-1e-4)
     for beta in (1.0, 2.0, 8.0):
@@ -155,7 +156,7 @@ def test_improbable_tokens_keep_bounds_and_gradients_finite(dtype):
 
 
 def test_bounds_have_the_derivatives_of_finite_differences():
-    masks = ActiveBlockMasks(3, block_length=4).draw(make_rollouts([6, 4], 7), seeded(4))
+    masks = ActiveBlockMasking(3, block_length=4).draw(make_rollouts([6, 4], 7), seeded(4))
     logps = (-torch.rand(masks.scored.shape, dtype=torch.float64) * 3 * masks.scored).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: eubo(x * masks.scored, masks, 1.5), logps)
     assert torch.autograd.gradcheck(lambda x: elbo(x, masks), logps)

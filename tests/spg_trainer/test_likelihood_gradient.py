@@ -5,15 +5,8 @@ import torch
 
 import spg_trainer.likelihood.logps as logps_module
 from spg_trainer.algorithms import Loss
-from spg_trainer.likelihood import (
-    ActiveBlockMasks,
-    BlockMasks,
-    RandomMasks,
-    accumulate,
-    elbo,
-    eubo,
-    token_logps,
-)
+from spg_trainer.likelihood import accumulate, elbo, eubo, token_logps
+from spg_trainer.likelihood.masks import ActiveBlockMasking, BlockMasking, RandomMasking
 from tests.common.likelihood_cases import (
     make_rollouts,
     naive_logps,
@@ -27,7 +20,7 @@ MASK = 257
 LENGTHS, SIZE, PROMPTS = [9, 4, 1, 7], 9, [4, 2, 3, 1]
 
 
-def case(dtype=torch.float64, num_masks=3, strategy=RandomMasks, device="cpu", **settings):
+def case(dtype=torch.float64, num_masks=3, strategy=RandomMasking, device="cpu", **settings):
     rollouts = make_rollouts(LENGTHS, SIZE, PROMPTS, device=device)
     masks = strategy(num_masks, 0.2, **settings).draw(rollouts, seeded())
     return tiny_model(dtype).to(device), rollouts, masks
@@ -50,9 +43,11 @@ def plain_gradient(model, rollouts, masks, loss_fn):
     return whole_gradient(model)
 
 
-def two_pass_gradient(model, rollouts, masks, loss_fn, live, chunk_rows=None):
+def two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once, chunk_rows=None):
     model.zero_grad(set_to_none=True)
-    accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, live=live, chunk_rows=chunk_rows)
+    accumulate(
+        model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, chunk_rows=chunk_rows
+    )
     return whole_gradient(model)
 
 
@@ -84,7 +79,11 @@ def test_logps_are_differentiable_as_they_stand():
     assert relative(whole_gradient(model), expected) < 1e-12
 
 
-STRATEGIES = [(RandomMasks, {}), (BlockMasks, {"block_length": 4}), (ActiveBlockMasks, {"block_length": 4})]
+STRATEGIES = [
+    (RandomMasking, {}),
+    (BlockMasking, {"block_length": 4}),
+    (ActiveBlockMasking, {"block_length": 4}),
+]
 
 
 @pytest.mark.parametrize("strategy, settings", STRATEGIES, ids=lambda v: getattr(v, "__name__", ""))
@@ -93,23 +92,23 @@ def test_one_pass_two_passes_and_plain_autograd_agree(dtype, tolerance, strategy
     model, rollouts, masks = case(dtype, 4, strategy, device, **settings)
     loss_fn = spg_like(masks)
     expected = plain_gradient(model, rollouts, masks, loss_fn)
-    for live in (1, 2, 3, 4, 9):
-        found = two_pass_gradient(model, rollouts, masks, loss_fn, live, chunk_rows=6)
-        assert relative(found, expected) < tolerance, live
+    for masks_at_once in (1, 2, 3, 4, 9):
+        found = two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once, chunk_rows=6)
+        assert relative(found, expected) < tolerance, masks_at_once
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_micro_batches_add_up_to_the_whole(dtype, tolerance):
     model, rollouts, masks = case(dtype)
     scale = (1.0, -0.5, 0.3, -1.2)
-    whole = two_pass_gradient(model, rollouts, masks, spg_like(masks), live=3)
+    whole = two_pass_gradient(model, rollouts, masks, spg_like(masks), masks_at_once=3)
     for size in (1, 2, 3):
         model.zero_grad(set_to_none=True)
         loss = lower = 0.0
         for rows in torch.arange(4).split(size):
             some = masks.select(rows)
             loss_fn = spg_like(some, scale[int(rows[0]) :])
-            result = accumulate(model, rollouts.select(rows), some, loss_fn, mask_id=MASK, live=1)
+            result = accumulate(model, rollouts.select(rows), some, loss_fn, mask_id=MASK, masks_at_once=1)
             loss, lower = loss + float(result.loss), lower + float(result.metrics["lower"])
         assert relative(whole_gradient(model), whole) < tolerance
         once = spg_like(masks)(naive_logps(model, rollouts, masks, MASK).detach())
@@ -118,8 +117,8 @@ def test_micro_batches_add_up_to_the_whole(dtype, tolerance):
 
 def test_gradients_add_to_what_is_there_and_results_carry_no_graph():
     model, rollouts, masks = case()
-    once = two_pass_gradient(model, rollouts, masks, spg_like(masks), live=1)
-    result = accumulate(model, rollouts, masks, spg_like(masks), mask_id=MASK, live=1)
+    once = two_pass_gradient(model, rollouts, masks, spg_like(masks), masks_at_once=1)
+    result = accumulate(model, rollouts, masks, spg_like(masks), mask_id=MASK, masks_at_once=1)
     assert relative(whole_gradient(model), 2 * once) < 1e-12
     assert not result.loss.requires_grad and not result.metrics["lower"].requires_grad
 
@@ -141,12 +140,14 @@ def count_sequences(monkeypatch, model):
     return seen
 
 
-@pytest.mark.parametrize("live, graph, no_graph", [(3, 12, 0), (1, 12, 8), (2, 12, 4)])
-def test_early_masks_go_through_the_model_twice_and_the_last_once(monkeypatch, live, graph, no_graph):
+@pytest.mark.parametrize("masks_at_once, graph, no_graph", [(3, 12, 0), (1, 12, 8), (2, 12, 4)])
+def test_early_masks_go_through_the_model_twice_and_the_last_once(
+    monkeypatch, masks_at_once, graph, no_graph
+):
     model, rollouts, masks = case()
     seen = count_sequences(monkeypatch, model)
-    two_pass_gradient(model, rollouts, masks, spg_like(masks), live)
-    assert seen == {"graph": graph, "no graph": no_graph, "largest graph": min(live, 3) * 4}
+    two_pass_gradient(model, rollouts, masks, spg_like(masks), masks_at_once)
+    assert seen == {"graph": graph, "no graph": no_graph, "largest graph": min(masks_at_once, 3) * 4}
 
 
 def test_completions_without_a_coefficient_are_not_sent_through_again(monkeypatch):
@@ -154,14 +155,14 @@ def test_completions_without_a_coefficient_are_not_sent_through_again(monkeypatc
     loss_fn = spg_like(masks, (1.0, 0.0, 0.0, -1.0))
     expected = plain_gradient(model, rollouts, masks, loss_fn)
     seen = count_sequences(monkeypatch, model)
-    assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, live=1), expected) < 1e-12
+    assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once=1), expected) < 1e-12
     assert seen["graph"] == 4 + 2 * 2
 
 
 def test_a_loss_that_ignores_the_logps_leaves_no_gradient():
     model, rollouts, masks = case()
     result = accumulate(
-        model, rollouts, masks, lambda logps: Loss(torch.tensor(2.0), {}), mask_id=MASK, live=1
+        model, rollouts, masks, lambda logps: Loss(torch.tensor(2.0), {}), mask_id=MASK, masks_at_once=1
     )
     assert float(result.loss) == 2.0 and all(p.grad is None for p in model.parameters())
 
@@ -173,8 +174,8 @@ def test_frozen_parts_get_no_gradient_and_the_rest_the_same(frozen):
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(("lm_head" in name) == (frozen == "body"))
     expected = plain_gradient(model, rollouts, masks, loss_fn)
-    for live in (1, 3):
-        assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, live), expected) < 1e-12
+    for masks_at_once in (1, 3):
+        assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once), expected) < 1e-12
     assert (model.get_output_embeddings().weight.grad is None) == (frozen == "head")
 
 
@@ -183,13 +184,13 @@ def test_a_head_tied_to_the_embeddings_gets_both_gradients():
     model.get_output_embeddings().weight = model.get_input_embeddings().weight
     loss_fn = spg_like(masks)
     expected = plain_gradient(model, rollouts, masks, loss_fn)
-    assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, live=1), expected) < 1e-12
+    assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once=1), expected) < 1e-12
 
 
 def test_a_bfloat16_model_gets_bfloat16_gradients_near_the_exact_ones():
     model, rollouts, masks = case(torch.bfloat16)
-    found = two_pass_gradient(model, rollouts, masks, spg_like(masks), live=1)
-    exact = two_pass_gradient(model.double(), rollouts, masks, spg_like(masks), live=3)
+    found = two_pass_gradient(model, rollouts, masks, spg_like(masks), masks_at_once=1)
+    exact = two_pass_gradient(model.double(), rollouts, masks, spg_like(masks), masks_at_once=3)
     assert found.dtype == torch.bfloat16 and relative(found.double(), exact) < 0.03
 
 
@@ -213,7 +214,7 @@ def test_both_passes_see_the_same_dropout(device):
     with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("spg_trainer.likelihood.gradient.scored_states", recorded)
         torch.manual_seed(0)
-        two_pass_gradient(model, rollouts, masks, loss_fn, live=1)
+        two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once=1)
         after = torch.rand(1, device=device)
         torch.manual_seed(0)
         rows, samples = torch.arange(4, device=device), torch.zeros(4, dtype=torch.int64, device=device)

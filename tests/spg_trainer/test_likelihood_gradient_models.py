@@ -15,7 +15,7 @@ MASK, SIZE = 257, 9
 ROLLOUTS = make_rollouts([9, 4, 1, 7], SIZE, [4, 2, 3, 1])
 BATCH = Batch(
     ROLLOUTS.completion_mask,
-    {"advantages": torch.tensor([0.75, -0.25, 0.4, -0.9], dtype=torch.float64)},
+    torch.tensor([0.75, -0.25, 0.4, -0.9], dtype=torch.float64),
     {"completions": 8.0, "tokens": 50.0},
 )
 
@@ -59,8 +59,8 @@ def trained(model: nn.Module) -> list[Tensor]:
     return [weight for weight in model.parameters() if weight.requires_grad]
 
 
-def two_pass(model: nn.Module, algorithm: SPG, live: int) -> Tensor:
-    masks = algorithm.strategy.draw(ROLLOUTS, seeded())
+def two_pass(model: nn.Module, algorithm: SPG, masks_at_once: int) -> Tensor:
+    masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     model.zero_grad(set_to_none=True)
     accumulate(
         model,
@@ -68,7 +68,7 @@ def two_pass(model: nn.Module, algorithm: SPG, live: int) -> Tensor:
         masks,
         lambda logps: algorithm.loss(logps, masks, BATCH),
         mask_id=MASK,
-        live=live,
+        masks_at_once=masks_at_once,
         chunk_rows=5,
     )
     return whole_gradient(model)
@@ -81,26 +81,28 @@ FORMS = ["gqa", "gqa tied", "checkpointed", "lora", "lora checkpointed", "lora g
 @pytest.mark.parametrize("form", FORMS)
 def test_the_gradient_is_that_of_plain_autograd_whatever_the_form_of_the_model(form, masking):
     plain, algorithm = make_model(form.replace("checkpointed", "")), spg(masking)
-    masks = algorithm.strategy.draw(ROLLOUTS, seeded())
+    masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     algorithm.loss(naive_logps(plain, ROLLOUTS, masks, MASK), masks, BATCH).loss.backward()
     expected = whole_gradient(plain)
     assert all(weight.grad is not None and weight.grad.any() for weight in trained(plain))
     model = make_model(form)
     if "tied" in form:
         assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    for live in (1, 2, 3):
-        assert relative(two_pass(model, algorithm, live), expected) < 1e-10, live
+    for masks_at_once in (1, 2, 3):
+        assert relative(two_pass(model, algorithm, masks_at_once), expected) < 1e-10, masks_at_once
 
 
 @pytest.mark.parametrize("form", ["lora", "lora checkpointed"])
 def test_with_dropout_the_gradient_is_that_of_one_graph_with_the_same_noise(form):
     model, algorithm = make_model(form, dropout=0.3), spg()
-    masks = algorithm.strategy.draw(ROLLOUTS, seeded())
+    masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     with torch.random.fork_rng():
         torch.manual_seed(0)
         parts = [token_logps(model, ROLLOUTS, masks, slice(m, m + 1), MASK) for m in range(3)]
         algorithm.loss(torch.cat(parts, 1), masks, BATCH).loss.backward()
         expected = whole_gradient(model)
         torch.manual_seed(0)
-        assert relative(two_pass(model, algorithm, live=1), expected) < 1e-10
-        assert relative(two_pass(model, algorithm, live=1), expected) > 0.01, "other noise, other gradient"
+        assert relative(two_pass(model, algorithm, masks_at_once=1), expected) < 1e-10
+        assert relative(two_pass(model, algorithm, masks_at_once=1), expected) > 0.01, (
+            "other noise, other gradient"
+        )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spg_trainer.likelihood.head import (
+from spg_trainer.likelihood.logps import (
     TargetLogps,
     default_chunk_rows,
     head_gradient,
@@ -57,7 +57,7 @@ def test_the_fused_gradient_needs_no_forward_before_it(keep):
 
 
 def test_a_frozen_head_gets_no_gradient_and_no_buffer(monkeypatch):
-    import spg_trainer.likelihood.head as head
+    import spg_trainer.likelihood.logps as head
 
     monkeypatch.setattr(head, "weight_gradient_buffer", lambda weight: pytest.fail("work for a frozen head"))
     hidden, weight, targets = case()

@@ -3,15 +3,15 @@
 import pytest
 
 from spg_trainer.algorithms.spg import SPG
+from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood import (
-    ActiveBlockMasks,
-    BlockMasks,
-    BlockModuloMasks,
-    RandomMasks,
-    TrajectoryMasks,
+from spg_trainer.likelihood.masks import (
+    ActiveBlockMasking,
+    BlockMasking,
+    BlockModuloMasking,
+    RandomMasking,
+    TrajectoryMasking,
 )
-from spg_trainer.rollout import Sampling
 from tests.common.likelihood_cases import make_rollouts, seeded
 
 
@@ -25,7 +25,7 @@ from tests.common.likelihood_cases import make_rollouts, seeded
     ],
 )
 def test_modulo_blocks_need_as_many_blocks_as_masks_and_say_what_works(size, block_length, num_masks, remedy):
-    strategy = BlockModuloMasks(num_masks, 0.0, block_length)
+    strategy = BlockModuloMasking(num_masks, 0.0, block_length)
     with pytest.raises(ConfigError) as caught:
         strategy.check(size)
     assert str(caught.value).endswith(f"use {remedy}") and f"num_masks={num_masks}" in str(caught.value)
@@ -34,17 +34,17 @@ def test_modulo_blocks_need_as_many_blocks_as_masks_and_say_what_works(size, blo
     words = remedy.split()
     if words[0] == "--block-length":
         Sampling(size, int(words[1]), int(words[3])).check()
-        BlockModuloMasks(num_masks, 0.0, int(words[1])).check(size)
+        BlockModuloMasking(num_masks, 0.0, int(words[1])).check(size)
 
 
 @pytest.mark.parametrize(
     "strategy",
     [
-        RandomMasks(9),
-        BlockMasks(9, 0.0, 4),
-        BlockModuloMasks(2, 0.0, 4),
-        ActiveBlockMasks(9),
-        TrajectoryMasks(9),
+        RandomMasking(9),
+        BlockMasking(9, 0.0, 4),
+        BlockModuloMasking(2, 0.0, 4),
+        ActiveBlockMasking(9),
+        TrajectoryMasking(9),
     ],
     ids=lambda strategy: type(strategy).__name__,
 )
@@ -55,9 +55,9 @@ def test_completions_of_any_size_pass_where_there_are_blocks_enough(strategy):
 
 def test_a_block_of_one_token_has_one_context_and_no_upper_bound():
     rollouts = make_rollouts([5], 6)
-    masks = ActiveBlockMasks(4, 0.0, 1).draw(rollouts, seeded())
-    assert (masks.input_hidden == masks.input_hidden[:, :1]).all() and (masks.weight.sum(-1) == 1).all()
-    assert not ActiveBlockMasks(4, 0.0, 1).has_eubo and ActiveBlockMasks(4, 0.0, 2).has_eubo
-    assert BlockMasks(2, 0.0, 1).has_eubo  # scores later blocks, too, so that tokens meet in other contexts
+    masks = ActiveBlockMasking(4, 0.0, 1).draw(rollouts, seeded())
+    assert (masks.masked == masks.masked[:, :1]).all() and (masks.weight.sum(-1) == 1).all()
+    assert not ActiveBlockMasking(4, 0.0, 1).has_eubo and ActiveBlockMasking(4, 0.0, 2).has_eubo
+    assert BlockMasking(2, 0.0, 1).has_eubo  # scores later blocks, too, so that tokens meet in other contexts
     with pytest.raises(ConfigError, match="one context only"):
         SPG(masking="block_active", block_length=1)

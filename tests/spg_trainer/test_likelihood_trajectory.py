@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from spg_trainer.batch import Rollouts
-from spg_trainer.likelihood import Masks, TrajectoryMasks, elbo, token_logps
+from spg_trainer.config import Sampling
+from spg_trainer.likelihood import Masks, elbo, token_logps
+from spg_trainer.likelihood.masks import TrajectoryMasking
 from spg_trainer.models import Policy
-from spg_trainer.rollout import Sampling, rollout
+from spg_trainer.sampler import sample_completions
 from tests.common.likelihood_cases import seeded
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 
@@ -20,10 +22,10 @@ def sampled(sampling: Sampling) -> tuple[Policy, Rollouts]:
     policy = replace(make_policy(torch.float64), end_token_ids=())
     prompts = make_prompts(policy)
     ids, mask = pad(policy, prompts, extra=2)
-    endless = rollout(policy, ids, mask, sampling, streams(len(prompts)))
+    endless = sample_completions(policy, ids, mask, sampling, streams(len(prompts)))
     ends = {int(endless.completion_ids[0, 0]), int(endless.completion_ids[1, 10])}
     policy = replace(policy, end_token_ids=tuple(ends))
-    return policy, rollout(policy, ids, mask, sampling, streams(len(prompts)))
+    return policy, sample_completions(policy, ids, mask, sampling, streams(len(prompts)))
 
 
 def every_step(masks: Masks, row: int) -> Masks:
@@ -31,10 +33,7 @@ def every_step(masks: Masks, row: int) -> Masks:
     steps = int(masks.weight[row].max())
     parts = {f.name: getattr(masks, f.name)[row : row + 1] for f in fields(Masks)}
     return Masks(
-        **{
-            name: x[:, :steps] if name in ("input_hidden", "scored", "weight") else x
-            for name, x in parts.items()
-        }
+        **{name: x[:, :steps] if name in ("masked", "scored", "weight") else x for name, x in parts.items()}
     )
 
 
@@ -44,14 +43,14 @@ def test_the_elbo_over_all_steps_is_what_the_sampler_said_of_its_path(temperatur
     policy, out = sampled(sampling)
     lengths = out.completion_mask.sum(-1)
     assert lengths.min() == 1 and lengths.max() > 8, "one text ends at once, one goes over several blocks"
-    masks = TrajectoryMasks(sampling.diffusion_steps).draw(out, seeded())
+    masks = TrajectoryMasking(sampling.diffusion_steps).draw(out, seeded())
     with torch.no_grad():
         logps = token_logps(policy.model, out, masks, slice(None), policy.mask_id)
-    expected = out.reveal_logps * out.completion_mask
+    expected = out.unmask_logps * out.completion_mask
     for row in range(len(out)):
         whole = every_step(masks, row)
         steps = whole.scored.shape[1]
-        assert steps == len(out.reveal_step[row, : lengths[row]].unique())
+        assert steps == len(out.unmask_step[row, : lengths[row]].unique())
         bound = float(elbo(logps[row : row + 1, :steps], whole))
         assert bound == pytest.approx(float(expected[row].sum()), abs=1e-10)
         assert torch.allclose(logps[row, :steps].sum(0), expected[row], rtol=0, atol=1e-10)

@@ -10,7 +10,7 @@ import torch
 from spg_trainer import Config, algorithms, defaults, load_model
 from spg_trainer.config import ModelConfig, SftCommand
 from spg_trainer.errors import ConfigError
-from spg_trainer.policy import ending_with, open_policy
+from spg_trainer.models import open_policy
 from spg_trainer.resolve import ENVIRONMENT_FILE
 from spg_trainer.run import start
 
@@ -28,8 +28,8 @@ def test_all_weights_are_never_trained_in_bfloat16() -> None:
 def test_the_reproduction_ends_completions_with_eos_only(tmp_path: Path) -> None:
     policy = load_model("tiny")
     assert len(policy.end_token_ids) == 2
-    assert ending_with(policy, algorithms.get("spg").ends).end_token_ids == policy.end_token_ids
-    assert ending_with(policy, "eos").end_token_ids == (policy.tokenizer.eos_token_id,)
+    assert policy.ending_with(algorithms.get("spg").end_tokens).end_token_ids == policy.end_token_ids
+    assert policy.ending_with("eos").end_token_ids == (policy.tokenizer.eos_token_id,)
     config = defaults(Config, env="sudoku", algorithm="spg_repro")
     config = replace(
         config,

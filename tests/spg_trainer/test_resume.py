@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.train import train
+from spg_trainer.training import train
 from tests.common.trainer_cases import (
     assert_equal_runs,
     rows,

@@ -7,7 +7,8 @@ from functools import cache
 import pytest
 import torch
 
-from spg_trainer.rollout import Sampling, rollout
+from spg_trainer.config import Sampling
+from spg_trainer.sampler import sample_completions
 from tests.common.rollout_cases import (
     LENGTHS,
     MODES,
@@ -41,14 +42,16 @@ def test_float64_tokens_equal_the_plain_sampler(temperature, remasking, order, e
     expected = plain_in_float64(sampling)
     noises = streams(len(prompts))
     ids, mask = pad(policy, [prompts[i] for i in order], extra)
-    out = rollout(policy, ids, mask, sampling, [noises[i] for i in order], rows_per_forward=rows_per_forward)
-    assert out.reveal_logps.dtype == torch.float64
+    out = sample_completions(
+        policy, ids, mask, sampling, [noises[i] for i in order], rows_per_forward=rows_per_forward
+    )
+    assert out.unmask_logps.dtype == torch.float64
     for row, i in enumerate(order):
         end = expected[i].end(policy.end_token_ids)
         assert out.completion_mask[row].tolist() == [place < end for place in range(24)]
         assert out.completion_ids[row, :end].tolist() == expected[i].tokens[:end]
-        assert out.reveal_step[row, :end].tolist() == expected[i].steps[:end]
-        assert out.reveal_logps[row, :end].tolist() == pytest.approx(expected[i].logps[:end], abs=1e-10)
+        assert out.unmask_step[row, :end].tolist() == expected[i].steps[:end]
+        assert out.unmask_logps[row, :end].tolist() == pytest.approx(expected[i].logps[:end], abs=1e-10)
 
 
 def test_float32_tokens_differ_only_at_close_calls():
@@ -58,11 +61,11 @@ def test_float32_tokens_differ_only_at_close_calls():
         prompts = make_prompts(policy)
         for temperature, remasking in MODES:
             sampling = replace(SAMPLING, temperature=temperature, remasking=remasking)
-            out = rollout(policy, *pad(policy, prompts), sampling, streams(len(prompts)))
-            assert out.reveal_logps.dtype == torch.float32
+            out = sample_completions(policy, *pad(policy, prompts), sampling, streams(len(prompts)))
+            assert out.unmask_logps.dtype == torch.float32
             for row, expected in enumerate(plain_rows(policy, prompts, sampling)):
                 end = expected.end(policy.end_token_ids)
-                ours = list(zip(out.completion_ids[row].tolist(), out.reveal_step[row].tolist(), strict=True))
+                ours = list(zip(out.completion_ids[row].tolist(), out.unmask_step[row].tolist(), strict=True))
                 theirs = list(zip(expected.tokens, expected.steps, strict=True))
                 wrong = [i for i in range(end) if ours[i] != theirs[i]]
                 if not wrong:
@@ -78,22 +81,24 @@ def test_tokens_do_not_depend_on_the_batch(device):
     policy = make_policy(torch.float64, device=device)
     prompts = make_prompts(policy)
     sampling = replace(SAMPLING, temperature=1.0)
-    together = rollout(policy, *pad(policy, prompts), sampling, streams(len(prompts), device=device))
+    together = sample_completions(
+        policy, *pad(policy, prompts), sampling, streams(len(prompts), device=device)
+    )
     for row, prompt in enumerate(prompts):
         noise = streams(len(prompts), device=device)[row : row + 1]
-        alone = rollout(policy, *pad(policy, [prompt], extra=row), sampling, noise)
+        alone = sample_completions(policy, *pad(policy, [prompt], extra=row), sampling, noise)
         shown = together.completion_mask[row]
         assert torch.equal(alone.completion_mask[0], shown)
         assert torch.equal(alone.completion_ids[0], together.completion_ids[row])
-        assert torch.equal(alone.reveal_step[0], together.reveal_step[row])
+        assert torch.equal(alone.unmask_step[0], together.unmask_step[row])
 
 
 def test_padding_matters_to_this_model():
     """Guards the tests above: with the padding shown to the model as text, tokens change."""
     policy = make_policy(torch.float64)
     ids, mask = pad(policy, make_prompts(policy))
-    right = rollout(policy, ids, mask, SAMPLING, None)
-    wrong = rollout(policy, ids, torch.ones_like(mask), SAMPLING, None)
+    right = sample_completions(policy, ids, mask, SAMPLING, None)
+    wrong = sample_completions(policy, ids, torch.ones_like(mask), SAMPLING, None)
     assert not torch.equal(right.completion_ids, wrong.completion_ids)
 
 
@@ -102,9 +107,9 @@ def test_every_step_reveals_what_the_schedule_says(temperature, device):
     policy = replace(make_policy(torch.float32, device=device), end_token_ids=())
     ids, mask = (x.to(device) for x in pad(policy, make_prompts(policy)))
     noise = streams(len(ids), device=device)
-    out = rollout(policy, ids, mask, replace(SAMPLING, temperature=temperature), noise)
+    out = sample_completions(policy, ids, mask, replace(SAMPLING, temperature=temperature), noise)
     per_block = [2, 2, 2, 1, 1]  # 8 tokens in 5 steps, the remainder first
-    for row in out.reveal_step:
+    for row in out.unmask_step:
         assert torch.bincount(row, minlength=15).tolist() == per_block * 3
         assert row.view(3, 8).div(5, rounding_mode="floor").tolist() == [[b] * 8 for b in range(3)]
     assert not (out.completion_ids == policy.mask_id).any()
@@ -121,12 +126,12 @@ def test_finished_rows_leave_at_once_and_equal_rows_are_computed_once():
     rows_seen: list[int] = []
     embedding = policy.model.get_input_embeddings()
     handle = embedding.register_forward_hook(lambda *call: rows_seen.append(len(call[2])))
-    out = rollout(policy, *pad(policy, prompts), sampling, streams(len(prompts)))
+    out = sample_completions(policy, *pad(policy, prompts), sampling, streams(len(prompts)))
     handle.remove()
     last = [row.done_at(policy.end_token_ids) for row in expected]
     assert min(last) < sampling.diffusion_steps - 1, "no row ends early: this test would show nothing"
     assert any((done + 1) % 5 for done in last), "no row ends inside a block"
-    assert out.reveal_step.amax(-1).tolist() == last
+    assert out.unmask_step.amax(-1).tolist() == last
     states = Counter()
     for prompt, row in zip(prompts, expected, strict=True):
         for step in range(row.done_at(policy.end_token_ids) + 1):
@@ -139,10 +144,10 @@ def test_finished_rows_leave_at_once_and_equal_rows_are_computed_once():
 
 def test_what_was_not_revealed_is_marked():
     policy = make_policy(torch.float32)
-    out = rollout(policy, *pad(policy, make_prompts(policy)), SAMPLING, None)
+    out = sample_completions(policy, *pad(policy, make_prompts(policy)), SAMPLING, None)
     hidden = out.completion_ids == policy.mask_id
     assert hidden.any()
     assert not (hidden & out.completion_mask).any()
-    assert torch.equal(hidden, out.reveal_step == -1)
-    assert (out.reveal_logps[hidden] == 0).all()
-    assert (out.reveal_logps[~hidden] < 0).all()
+    assert torch.equal(hidden, out.unmask_step == -1)
+    assert (out.unmask_logps[hidden] == 0).all()
+    assert (out.unmask_logps[~hidden] < 0).all()

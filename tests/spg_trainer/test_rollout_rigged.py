@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spg_trainer.rollout import rollout
-from spg_trainer.rollout.sample import log_exponential
+from spg_trainer.sampler import log_exponential, sample_completions
 from spg_trainer.seeding import generator
 from tests.common.rollout_cases import LENGTHS, MODES, SAMPLING, make_policy, make_prompts, pad, streams
 
@@ -25,9 +24,9 @@ def test_the_mask_is_never_sampled(temperature, remasking):
         with torch.no_grad():
             head.weight[policy.mask_id, 0] = sign
         sampling = replace(SAMPLING, temperature=temperature, remasking=remasking)
-        out = rollout(policy, *pad(policy, make_prompts(policy)), sampling, streams(len(LENGTHS)))
+        out = sample_completions(policy, *pad(policy, make_prompts(policy)), sampling, streams(len(LENGTHS)))
         assert not (out.completion_ids == policy.mask_id).any()
-        assert (out.reveal_step >= 0).all()
+        assert (out.unmask_step >= 0).all()
 
 
 def test_a_broken_model_neither_crashes_nor_samples_the_mask():
@@ -35,27 +34,29 @@ def test_a_broken_model_neither_crashes_nor_samples_the_mask():
     with torch.no_grad():
         policy.model.get_output_embeddings().weight.fill_(float("nan"))
     for temperature in (0.0, 1.0):
-        out = rollout(policy, *pad(policy, [[5, 6]]), replace(SAMPLING, temperature=temperature), streams(1))
+        out = sample_completions(
+            policy, *pad(policy, [[5, 6]]), replace(SAMPLING, temperature=temperature), streams(1)
+        )
         assert not (out.completion_ids == policy.mask_id).any()
-        assert out.reveal_logps.isnan().all()
+        assert out.unmask_logps.isnan().all()
 
 
 def test_the_forbidden_mask_still_counts_in_the_probabilities():
     policy = replace(make_policy(torch.float64), end_token_ids=())
     with torch.no_grad():
         policy.model.get_output_embeddings().weight.zero_()
-    out = rollout(policy, *pad(policy, [[5, 6]]), SAMPLING, None)
+    out = sample_completions(policy, *pad(policy, [[5, 6]]), SAMPLING, None)
     vocabulary = policy.model.config.vocab_size
-    assert torch.allclose(out.reveal_logps, -torch.tensor(float(vocabulary), dtype=torch.float64).log())
+    assert torch.allclose(out.unmask_logps, -torch.tensor(float(vocabulary), dtype=torch.float64).log())
 
 
 def test_ties_go_to_the_first_token_and_the_first_position():
     policy = replace(make_policy(torch.float32), end_token_ids=())
     with torch.no_grad():
         policy.model.get_output_embeddings().weight.zero_()
-    out = rollout(policy, *pad(policy, [[5, 6]]), SAMPLING, None)
+    out = sample_completions(policy, *pad(policy, [[5, 6]]), SAMPLING, None)
     assert (out.completion_ids == 0).all()
-    assert out.reveal_step[0].tolist() == sorted(out.reveal_step[0].tolist())
+    assert out.unmask_step[0].tolist() == sorted(out.unmask_step[0].tolist())
 
 
 def test_one_generator_of_each_row_is_used_and_no_global_one(device):
@@ -65,10 +66,10 @@ def test_one_generator_of_each_row_is_used_and_no_global_one(device):
     state = torch.cuda.get_rng_state if device == "cuda" else torch.get_rng_state
     before = state()
     twins = [generator(1, "row", device=device) for _ in prompts]
-    same = rollout(policy, *pad(policy, prompts), sampling, twins)
+    same = sample_completions(policy, *pad(policy, prompts), sampling, twins)
     assert torch.equal(state(), before)
     assert torch.equal(same.completion_ids[0], same.completion_ids[1])
-    other = rollout(policy, *pad(policy, prompts), sampling, streams(3, device=device))
+    other = sample_completions(policy, *pad(policy, prompts), sampling, streams(3, device=device))
     assert not torch.equal(other.completion_ids[0], other.completion_ids[1])
 
 
@@ -86,8 +87,8 @@ def test_large_heads_are_computed_in_pieces(monkeypatch):
     policy = make_policy(torch.float64)
     prompts = make_prompts(policy)
     sampling = replace(SAMPLING, temperature=1.0, remasking="random")
-    whole = rollout(policy, *pad(policy, prompts), sampling, streams(len(prompts)))
-    monkeypatch.setattr("spg_trainer.rollout.sample._MAX_LOGITS", 2 * 8 * 266)
-    pieces = rollout(policy, *pad(policy, prompts), sampling, streams(len(prompts)))
+    whole = sample_completions(policy, *pad(policy, prompts), sampling, streams(len(prompts)))
+    monkeypatch.setattr("spg_trainer.sampler._MAX_LOGITS", 2 * 8 * 266)
+    pieces = sample_completions(policy, *pad(policy, prompts), sampling, streams(len(prompts)))
     assert torch.equal(whole.completion_ids, pieces.completion_ids)
-    assert torch.equal(whole.reveal_step, pieces.reveal_step)
+    assert torch.equal(whole.unmask_step, pieces.unmask_step)

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError
-from spg_trainer.rollout import Sampling, reveal_counts
+from spg_trainer.sampler import unmask_counts
 
 
 @pytest.mark.parametrize(
@@ -14,7 +15,7 @@ from spg_trainer.rollout import Sampling, reveal_counts
     [(8, 5, [2, 2, 2, 1, 1]), (8, 4, [2, 2, 2, 2]), (32, 32, [1] * 32), (7, 2, [4, 3]), (5, 1, [5])],
 )
 def test_the_remainder_goes_to_the_first_steps(hidden, steps, counts):
-    assert reveal_counts(hidden, steps) == counts
+    assert unmask_counts(hidden, steps) == counts
 
 
 def test_defaults_are_valid_and_greedy():
@@ -63,7 +64,5 @@ def test_what_the_errors_propose_works():
 
 
 def test_sampling_is_had_without_torch():
-    code = (
-        "import sys; from spg_trainer.rollout import Sampling; Sampling(); sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys; from spg_trainer.config import Sampling; Sampling(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

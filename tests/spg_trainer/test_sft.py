@@ -20,8 +20,8 @@ from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluate import evaluate
 from spg_trainer.model_card import command_line
 from spg_trainer.models import LLaDAForMaskedLM, Policy
-from spg_trainer.rollout import encode_prompts
 from spg_trainer.sft import base_policy, denoising_loss, hide, learning_rate, measure, sampling, sft
+from spg_trainer.text import encode_prompts
 from tests.spg_trainer import test_demonstrations
 
 SMALL = SftCommand(

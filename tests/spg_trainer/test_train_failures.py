@@ -12,7 +12,7 @@ import torch
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluate import evaluate
 from spg_trainer.models import load_model
-from spg_trainer.train import train
+from spg_trainer.training import train
 from tests.common.process_cases import two_processes
 from tests.common.trainer_cases import (
     EVALUATION,
@@ -26,7 +26,7 @@ from tests.common.trainer_cases import (
     tiny_folder,
 )
 
-loop = importlib.import_module("spg_trainer.train")  # the package's own `train` is the function
+loop = importlib.import_module("spg_trainer.training")  # the package's own `train` is the function
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def break_score(monkeypatch, when, text="no such letter"):
 def test_a_task_that_fails_too_often_stops_with_its_traceback_and_keeps_finished_steps(tmp_path, monkeypatch):
     break_score(monkeypatch, lambda number: number in (33, 40))
     folder = tmp_path / "run"
-    with pytest.raises(TrainingError, match=r"letters failed on 2 of 16 completions.*Mend") as caught:
+    with pytest.raises(TrainingError, match=r"letters failed on 2 of 16 completions.*Fix") as caught:
         train(small_config(folder, save_steps=0), quiet=True)
     assert "Traceback" in str(caught.value) and "ValueError: no such letter" in str(caught.value)
     assert steps_of(folder) == [1, 2] and saved_steps(folder) == [2]

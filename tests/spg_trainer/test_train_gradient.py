@@ -9,7 +9,7 @@ import torch
 from spg_trainer.batch import Batch
 from spg_trainer.run import start
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.train import collect, train
+from spg_trainer.training import collect, train
 from tests.common.likelihood_cases import naive_logps, relative
 from tests.common.process_cases import (
     DTYPES,
@@ -77,7 +77,7 @@ def test_two_passes_take_several_completions_at_once(place, size):
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_two_processes_give_the_gradient_of_one(whole, dtype, normalizer):
-    """The second has no signal at all, and its completions and prompts have other lengths."""
+    """The second has nothing that changes the loss, and its completions and prompts have other lengths."""
     expected, metrics_of_one = whole[dtype, normalizer]
     for rank in (0, 1):
         found, metrics = torch.load(two_processes() / f"rank-{rank}.pt")[f"{dtype}-{normalizer}"]
@@ -107,10 +107,10 @@ def test_the_gradient_is_that_of_plain_autograd_over_every_completion(place, who
         key = (0, int(scored.index[row]), int(scored.generation[row]), 0, mask)
         return numpy_generator(0, "masks", *key)
 
-    masks = run.algorithm.strategy.draw(scored.rollouts, streams)
+    masks = run.algorithm.make_masking().draw(scored.rollouts, streams)
     groups = torch.from_numpy(scored.rewards).view(4, 4)
     totals = {"completions": 16.0, "tokens": float(scored.rollouts.completion_mask.sum())}
-    batch = Batch(scored.rollouts.completion_mask, run.algorithm.prepare(groups), totals)
+    batch = Batch(scored.rollouts.completion_mask, run.algorithm.compute_advantages(groups), totals)
     logps = naive_logps(run.policy.model, scored.rollouts, masks, run.policy.mask_id)
     loss = run.algorithm.loss(logps, masks, batch)
     loss.loss.backward()
@@ -132,7 +132,7 @@ def test_skipped_groups_count_in_the_totals(place):
     assert relative(dull + rest, both) < 1e-10
 
 
-def test_a_process_without_signal_takes_part_when_old_logps_are_asked_for(place):
+def test_a_process_without_active_completions_takes_part_when_old_logps_are_asked_for(place):
     config = small_config(
         place(),
         dtype="float64",

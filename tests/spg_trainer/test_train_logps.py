@@ -8,7 +8,7 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
 from spg_trainer.run import start
-from spg_trainer.train import collect, train
+from spg_trainer.training import collect, train
 from tests.common.likelihood_cases import naive_logps
 from tests.common.trainer_cases import (
     LORA,
@@ -27,12 +27,12 @@ def seen():
 
 
 def active_rollouts(config):
-    """The first step's completions with a signal, and the model that wrote them."""
+    """The first step's completions that change the loss, and the model that wrote them."""
     run = start(config, quiet=True)
     scored = collect(run, 0)
     run.folder.release()
-    signal = run.algorithm.prepare(torch.from_numpy(scored.rewards).view(4, 4))
-    return run.policy, scored.rollouts.select(run.algorithm.active(signal))
+    advantages = run.algorithm.compute_advantages(torch.from_numpy(scored.rewards).view(4, 4))
+    return run.policy, scored.rollouts.select(run.algorithm.active(advantages))
 
 
 def probing(folder, **changes):
@@ -61,7 +61,7 @@ def test_every_iteration_and_every_step_has_masks_of_its_own(tmp_path, seen):
     assert len(drawn) == 6
     for one, other in itertools.combinations(drawn, 2):
         assert one != other
-    noise = [shown["masks"].input_hidden[:, :, :-10].any().item() for shown in seen]
+    noise = [shown["masks"].masked[:, :, :-10].any().item() for shown in seen]
     assert all(noise), "p_mask_prompt of the paper"
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.collect import choose_problems
 from spg_trainer.errors import TrainingError
-from spg_trainer.train import train
+from spg_trainer.rollouts import choose_problems
+from spg_trainer.training import train
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
     LORA,
@@ -29,7 +29,7 @@ from tests.common.trainer_cases import (
     weights,
 )
 
-loop = importlib.import_module("spg_trainer.train")  # the package's own `train` is the function
+loop = importlib.import_module("spg_trainer.training")  # the package's own `train` is the function
 
 
 @pytest.fixture(scope="module")

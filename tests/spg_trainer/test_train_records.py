@@ -13,7 +13,7 @@ from spg_trainer.eval_command import evaluate_lengths
 from spg_trainer.evaluate import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.settings import to_yaml
-from spg_trainer.train import train
+from spg_trainer.training import train
 from tests.common.process_cases import run_processes
 from tests.common.trainer_cases import (
     ENV,
