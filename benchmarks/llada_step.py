@@ -95,7 +95,7 @@ def update(
     size, live = max(1, given.per_device_batch_size // NUM_MASKS), min(given.per_device_batch_size, NUM_MASKS)
     for rows in torch.arange(given.batch, device=device).split(size):
         chosen, some = rollouts.select(rows), masks.select(rows)
-        batch = Batch(chosen.completion_mask, advantages[rows], totals)
+        batch = Batch(chosen.completion_mask, {"advantages": advantages[rows]}, totals)
         accumulate(
             policy.model,
             chosen,

@@ -5,66 +5,42 @@
 Names are loaded on first use, so that importing the package costs nothing.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spg_trainer.config import Config, Sampling
-    from spg_trainer.evaluate import Evaluation, evaluate
+    from spg_trainer.evaluation import Evaluation, evaluate
     from spg_trainer.models import Policy, load_model
-    from spg_trainer.resolve import defaults
-    from spg_trainer.sft import sft
+    from spg_trainer.settings import defaults
+    from spg_trainer.supervised import sft
     from spg_trainer.text import generate
     from spg_trainer.training import train
 
 __version__ = "0.1.0"
-__all__ = [
-    "Config",
-    "Evaluation",
-    "Policy",
-    "Sampling",
-    "defaults",
-    "evaluate",
-    "generate",
-    "load_model",
-    "sft",
-    "train",
-]
-
-_HOME = {
+__all__ = ["Config", "Evaluation", "Policy", "Sampling", "defaults", "evaluate", "generate", "load_model"]
+__all__ += ["sft", "train"]
+_MODULES = {
     "Config": "config",
-    "Evaluation": "evaluate",
+    "Evaluation": "evaluation",
     "Policy": "models",
     "Sampling": "config",
-    "defaults": "resolve",
-    "evaluate": "evaluate",
+    "defaults": "settings",
+    "evaluate": "evaluation",
     "generate": "text",
     "load_model": "models",
-    "sft": "sft",
+    "sft": "supervised",
     "train": "training",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
-
-
-class _Package(ModuleType):
-    """Keeps `train`, `evaluate` and `sft` the functions: importing the modules of these names would hide them."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+    return sorted({*globals(), *__all__})

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or do not exist.
 
-A checkpoint is written aside, every file is synced, the COMPLETE marker (sizes of all files) goes last, and
-one rename puts it in place as checkpoints/step-000100. A deletion is a rename first, so that a kill at any
-moment leaves each visible checkpoint whole. The folder opens with `AutoModel` or `PeftModel` like any model.
+A checkpoint is written aside, every file is synced, the COMPLETE marker goes last, and one rename puts it in place as
+checkpoints/step-000100. A deletion is a rename first, so that a kill at any moment leaves each visible checkpoint
+whole. The folder opens with `AutoModel` or `PeftModel` like any model.
 """
 
 import json
@@ -10,14 +10,15 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
+from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError
-from spg_trainer.files import RESUME, bury, defect, document, put, rank, sync, writing
+from spg_trainer.files import RESUME, delete_folder, incomplete, json_document, sync, write_folder, writing
+from spg_trainer.settings import ENVIRONMENT
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
 TRAINING = "training.pt"
 STATE = "state.json"
-ENVIRONMENT = "environment.json"
-_SHELF = "superseded"
+_SUPERSEDED = "superseded"
 _STEP = re.compile(r"step-(\d{6,})")
 _log = logging.getLogger(__name__)
 
@@ -48,26 +48,29 @@ def save(
     path. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
     """
     target = folder / "checkpoints" / f"step-{step:06d}"
-    if rank() or defect(target) is None:
+    if rank() or incomplete(target) is None:
         return target
 
     def write(aside: Path) -> None:
         import torch
 
-        from spg_trainer.models.load import save_model
-
-        save_model(policy, aside)
+        _write_model(aside, policy, environment)
         torch.save({"optimizer": optimizer_state}, aside / TRAINING)
-        (aside / STATE).write_text(document({"step": step, **state}), encoding="utf-8")
-        (aside / ENVIRONMENT).write_text(document(environment), encoding="utf-8")
+        (aside / STATE).write_text(json_document({"step": step, **state}), encoding="utf-8")
 
     for path in (folder / "metrics.jsonl", folder / "timings.jsonl"):
         if path.exists():
             with writing(path):
                 sync(path)  # rows up to this step must outlive a power cut as the checkpoint does
-    _sweep(target.parent)
-    put(target, write)
-    _retain(target.parent, keep)
+    for path in [*target.parent.glob(".step-*.tmp"), *target.parent.glob(".step-*.deleted")]:
+        shutil.rmtree(path, ignore_errors=True)  # what an interrupted save or deletion left
+    write_folder(target, write)
+    whole = [path for path in _checkpoints(folder) if incomplete(path) is None]
+    for path in whole[: -max(1, keep)]:
+        try:
+            delete_folder(path)
+        except OSError as error:  # one checkpoint too many costs disk, not the run
+            _log.warning("The old checkpoint %s cannot be deleted: %s", path, error)
     return target
 
 
@@ -77,29 +80,30 @@ def export(folder: Path, policy: "Policy", environment: Mapping[str, Any], *, ad
     Raises CheckpointError, with `advice` on what to do next, if the disk refuses; a model already there is untouched
     then.
     """
-    if rank():
-        return
+    if rank() == 0:
+        write_folder(folder, lambda aside: _write_model(aside, policy, environment), advice)
 
-    def write(aside: Path) -> None:
-        from spg_trainer.models.load import save_model
 
-        save_model(policy, aside)
-        (aside / ENVIRONMENT).write_text(document(environment), encoding="utf-8")
+def _write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
+    from spg_trainer.models.load import save_model
 
-    put(folder, write, advice)
+    save_model(policy, folder)
+    (folder / ENVIRONMENT).write_text(json_document(environment), encoding="utf-8")
 
 
 def latest_complete(run: Path) -> Path | None:
     """The newest whole checkpoint of a run folder, or None; each torn one that is passed over is logged."""
     torn: list[str] = []
-    for path in reversed(_steps(run)):
-        problem = defect(path)
+    newest, outcome = None, "no whole checkpoint is left, starting at step 0"
+    for path in reversed(_checkpoints(run)):
+        problem = incomplete(path)
         if problem is None:
-            _report(torn, f"resuming from {path.name}")
-            return path
+            newest, outcome = path, f"resuming from {path.name}"
+            break
         torn.append(f"Checkpoint {path} {problem}")
-    _report(torn, "no whole checkpoint is left, starting at step 0")
-    return None
+    for message in torn:
+        _log.warning("%s; %s.", message, outcome)
+    return newest
 
 
 def locate(path: Path) -> tuple[Path, Path | None]:
@@ -114,7 +118,7 @@ def locate(path: Path) -> tuple[Path, Path | None]:
     if _STEP.fullmatch(path.name):
         check(path)
         home = path.resolve().parent
-        return (home.parent if home.name == _SHELF else home).parent, path
+        return (home.parent if home.name == _SUPERSEDED else home).parent, path
     return path, latest_complete(path)
 
 
@@ -142,7 +146,7 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer") -> dict[str, An
 
 def check(folder: Path) -> None:
     """Raises CheckpointError, saying what is missing, unless `folder` is a whole checkpoint."""
-    problem = defect(folder)
+    problem = incomplete(folder)
     if problem is not None:
         raise CheckpointError(
             f"Checkpoint {folder} {problem}. Resume from another one, or give the run folder to take "
@@ -157,13 +161,13 @@ def set_aside_after(run: Path, step: int) -> list[Path]:
     delete. Returns the new places.
     """
     moved = []
-    for path in _steps(run):
-        if int(path.name.removeprefix("step-")) <= step:
+    for path in _checkpoints(run):
+        if _step(path) <= step:
             continue
-        if defect(path) is not None:
-            shutil.rmtree(bury(path), ignore_errors=True)
+        if incomplete(path) is not None:
+            delete_folder(path)
             continue
-        shelf = path.parent / _SHELF
+        shelf = path.parent / _SUPERSEDED
         shelf.mkdir(exist_ok=True)
         names = [path.name, *(f"{path.name}-{i}" for i in range(2, 1000))]
         place = next(shelf / name for name in names if not (shelf / name).exists())
@@ -172,59 +176,30 @@ def set_aside_after(run: Path, step: int) -> list[Path]:
     return moved
 
 
-def _steps(run: Path) -> list[Path]:
+def _checkpoints(run: Path) -> list[Path]:
     """Visible checkpoints of a run, whole or torn, oldest first."""
-    found = (run / "checkpoints").glob("step-*")
-    found = [path for path in found if _STEP.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    folders = (run / "checkpoints").glob("step-*")
+    return sorted((path for path in folders if _STEP.fullmatch(path.name) and path.is_dir()), key=_step)
 
 
-def _report(torn: list[str], outcome: str) -> None:
-    for message in torn:
-        _log.warning("%s; %s.", message, outcome)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what an interrupted save or deletion left in a run's checkpoints/, where such names are ours."""
-    for path in [*folder.glob(".step-*.tmp"), *folder.glob(".step-*.deleted")]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _retain(folder: Path, keep: int) -> None:
-    whole = [path for path in _steps(folder.parent) if defect(path) is None]
-    for path in whole[: -max(1, keep)]:
-        try:
-            shutil.rmtree(bury(path), ignore_errors=True)
-        except OSError as error:  # one checkpoint too many costs disk, not the run
-            _log.warning("The old checkpoint %s cannot be deleted: %s", path, error)
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _load_weights(folder: Path, model: Any) -> None:
     adapter = (folder / "adapter_config.json").exists()
     if adapter != hasattr(model, "peft_config"):
-        held, wanted = ("a LoRA adapter", "a full model") if adapter else ("a full model", "a LoRA adapter")
-        raise ValueError(f"it holds {held} and this run trains {wanted}")
+        kinds = ("a full model", "a LoRA adapter")
+        raise ValueError(f"it holds {kinds[adapter]} and this run trains {kinds[not adapter]}")
     if adapter:
         from peft import load_peft_weights, set_peft_model_state_dict
 
-        saved = load_peft_weights(str(folder), device="cpu")
-        result = set_peft_model_state_dict(model, saved)
+        result = set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
         if result.unexpected_keys:
             raise ValueError(f"unknown adapter weights {result.unexpected_keys[:3]}")
     else:
-        with _without_progress_bar():  # it would cut through the live line
+        from spg_trainer.models.load import no_progress_bars
+
+        with no_progress_bars():  # a progress bar would cut through the live line
             saved = type(model).from_pretrained(folder, dtype=model.dtype).state_dict()
         model.load_state_dict(saved)
-
-
-@contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    from transformers.utils import logging as library
-
-    shown = library.is_progress_bar_enabled()
-    library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            library.enable_progress_bar()

@@ -12,15 +12,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from spg_trainer.config import Config, EvalCommand, SftCommand
-from spg_trainer.errors import ConfigError, SpgError
-from spg_trainer.resolve import defaults, peek
+from spg_trainer import packages
+from spg_trainer.config import Config, EvalCommand, SftCommand, arithmetic, check
+from spg_trainer.errors import ConfigError, SpgError, did_you_mean
+from spg_trainer.settings import CONFIG, defaults, to_yaml
 
 PROG = "python -m spg_trainer"
 OTHERS = "Other commands: eval (measure a model), sft (make a base model from demonstrations); each has its own --help."
@@ -38,10 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args and not args[0].startswith("-"):
             word, args = args[0], args[1:]
             if word not in commands:
-                near = get_close_matches(word, commands, n=1)
-                hint = f"Did you mean {near[0]!r}? " if near else ""
                 raise ConfigError(
-                    f"No command {word!r}. {hint}Known: eval, sft; without a command, {PROG} --env ENV trains."
+                    f"No command {word!r}. {did_you_mean(word, commands)}Known: eval, sft; without a command, "
+                    f"{PROG} --env ENV trains."
                 )
             if int(os.environ.get("WORLD_SIZE", "1")) > 1:
                 raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
@@ -50,36 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             run_train(parse(Config, args, PROG, OTHERS))
     except KeyboardInterrupt:
-        saved = (
-            "Stopped."
-            if word
-            else "Stopped. Finished steps are saved; go on with --resume and the run folder."
-        )
-        sys.stderr.write(f"\n{saved}\n")
+        more = "" if word else " Finished steps are saved; go on with --resume and the run folder."
+        sys.stderr.write(f"\nStopped.{more}\n")
         return 130
-    except (SpgError, ImportError) as error:
-        return complain(error)
-    except Exception as error:
-        if any(base.__name__ in ("EnvError", "VerifierError") for base in type(error).__mro__):
-            return complain(error)  # raised on purpose by packages that may not be importable here
-        raise
+    except (SpgError, ImportError, *packages.errors()) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     return 0
 
 
-def complain(error: Exception) -> int:
-    """One message on stderr, and the exit status of a mistake."""
-    sys.stderr.write(f"error: {error}\n")
-    return 2
-
-
 def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
-    """The settings of a command, from presets, files and flags (`resolve.py`)."""
+    """The settings of a command, from presets, files and flags (`settings.py`)."""
     check_flags(cls, args, prog)
     named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
     base = defaults(cls, **named, run=resumed(args))
-    said = io.StringIO()
+    messages = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(messages):
             given = tyro.cli(
                 cls,
                 args=list(args),
@@ -91,22 +77,43 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     except SystemExit as end:
         if not end.code:
             raise
-        raise ConfigError(f"{first_paragraph(said.getvalue())} All flags: {prog} --help") from None
-    return merge_pairs(base, given)
+        raise ConfigError(f"{first_paragraph(messages.getvalue())} All flags: {prog} --help") from None
+    pairs = {f.name for f in fields(given) if isinstance(getattr(given, f.name), dict)}
+    return replace(given, **{name: {**getattr(base, name), **getattr(given, name)} for name in pairs})
+
+
+def peek(args: Sequence[str], name: str) -> str | None:
+    """The value of `--name VALUE` or `--name=VALUE` on a command line, the last one; None if absent."""
+    last = None
+    for i, text in enumerate(args):
+        flag, equals, value = text.partition("=")
+        if flag.replace("_", "-") == f"--{name}":  # tyro reads --output_dir as --output-dir
+            last = value if equals else args[i + 1] if i + 1 < len(args) else last
+    return last
+
+
+def resumed(args: Sequence[str]) -> str | None:
+    """The run folder whose own settings a command line continues from; None if it starts afresh."""
+    resume = peek(args, "resume")
+    folder = peek(args, "output-dir") if resume == "auto" else resume
+    if folder is None:
+        return None
+    place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one
+    return next((str(p) for p in (place, *list(place.parents)[:3]) if (p / CONFIG).is_file()), None)
 
 
 def flags(settings: Any) -> dict[str, bool]:
     """Every flag of a command, e.g. `--max-steps`, and whether it takes KEY=VALUE pairs."""
-    found: dict[str, bool] = {"--help": False}
+    known: dict[str, bool] = {"--help": False}
     for name in (f.name for f in fields(settings)):
         value, flag = getattr(settings, name), name.replace("_", "-")
         if is_dataclass(value):
-            found |= flags(value)
+            known |= flags(value)
         else:
-            found[f"--{flag}"] = isinstance(value, dict)
+            known[f"--{flag}"] = isinstance(value, dict)
             if isinstance(value, bool):
-                found[f"--no-{flag}"] = False
-    return found
+                known[f"--no-{flag}"] = False
+    return known
 
 
 def check_flags(cls: type, args: Sequence[str], prog: str) -> None:
@@ -117,8 +124,7 @@ def check_flags(cls: type, args: Sequence[str], prog: str) -> None:
         if not word.startswith("--") or flag.startswith("--tyro-"):
             continue
         if flag not in known:
-            near = get_close_matches(flag[2:], [name[2:] for name in known], n=1)
-            hint = f"Did you mean --{near[0]}? " if near else ""
+            hint = did_you_mean(flag[2:], [name[2:] for name in known], shown_as="--{}")
             raise ConfigError(f"No flag {flag}. {hint}All flags: {prog} --help")
         if flag in seen and known[flag]:
             raise ConfigError(f"{flag} is given twice. Put all pairs behind one {flag} KEY=VALUE KEY=VALUE.")
@@ -135,33 +141,11 @@ def first_paragraph(box: str) -> str:
     return " ".join(lines[first:last]).removeprefix("Error parsing ").rstrip(".") + "."
 
 
-def merge_pairs(base: Any, given: Any) -> Any:
-    """`given` with its KEY=VALUE settings laid over those of `base`, key by key."""
-    merged = {
-        f.name: {**getattr(base, f.name), **getattr(given, f.name)}
-        for f in fields(given)
-        if isinstance(getattr(given, f.name), dict)
-    }
-    return replace(given, **merged)
-
-
-def resumed(args: Sequence[str]) -> str | None:
-    """The run folder whose own settings a command line continues from; None if it starts afresh."""
-    resume = peek(args, "resume")
-    folder = peek(args, "output-dir") if resume == "auto" else resume
-    if folder is None:
-        return None
-    place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one
-    runs = [p for p in (place, *list(place.parents)[:3]) if (p / "config.yaml").is_file()]
-    return str(runs[0]) if runs else None
-
-
 def run_train(config: Config) -> None:
     """Trains, or with --dry-run shows the settings and ends."""
     from spg_trainer import algorithms
-    from spg_trainer.settings import algorithm_args, arithmetic, check, to_yaml
 
-    algorithm = algorithms.build(config.algorithm, algorithm_args(config))
+    algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     check(config, algorithm, processes)
     if config.dry_run:
@@ -185,20 +169,21 @@ def run_train(config: Config) -> None:
 
 def try_out(config: Config) -> None:
     """Raises if environment, rewards, model or trackers of a run cannot be had; opens no weights."""
-    from spg_trainer.installed import envs
+    from spg_trainer.evaluation import make_env
     from spg_trainer.models.source import resolve_model
+    from spg_trainer.sampler import get_decoder
     from spg_trainer.tracking import check_trackers
 
-    weights = {"reward_weights": dict(config.reward_weights)} if config.reward_weights else {}
-    envs.make(config.env, split="train", **weights, **config.env_args)
+    make_env(config, "train")
     resolve_model(config.model.model, config.env)
+    get_decoder(config.rollout.remasking)
     check_trackers(config.output.track)
 
 
 def run_eval(command: EvalCommand) -> None:
     """Evaluates at each completion length and shows a table."""
     quiet_libraries()
-    from spg_trainer.eval_command import evaluate_lengths
+    from spg_trainer.evaluation import evaluate_lengths
 
     evaluate_lengths(command)
 
@@ -206,7 +191,7 @@ def run_eval(command: EvalCommand) -> None:
 def run_sft(command: SftCommand) -> None:
     """Makes a base model."""
     quiet_libraries()
-    from spg_trainer.sft import sft
+    from spg_trainer.supervised import sft
 
     sft(command)
 

@@ -1,16 +1,34 @@
-"""Every setting of a run, with its default, its unit and its meaning; the docstrings are the text of `--help`.
+"""Every setting of a command: its default, unit and meaning (the docstrings are the text of `--help`), and its range.
 
-Precedence: these defaults < the environment's preset < the model folder's environment.json < --config FILE < flags
-(`resolve.py`). Imports nothing heavy: `--help` answers at once.
+Where a value comes from is in `settings.py`. Imports nothing heavy: `--help` answers at once.
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.pairs import PAIRS
 
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a number may have; `check_ranges` reads it from a field's annotation."""
+
+    expected: str
+    holds: Callable[[float], bool]
+
+
+AT_LEAST_1 = Range("at least 1", lambda v: v >= 1)
+NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
+
+Count = Annotated[int, AT_LEAST_1]
+CountOrZero = Annotated[int, NOT_NEGATIVE]
+NotNegative = Annotated[float, NOT_NEGATIVE]
+Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
+Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
 Pairs = Annotated[dict[str, object], PAIRS]
 
 
@@ -27,23 +45,30 @@ class LoadConfig:
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; auto = the GPU of this process if there is one."""
 
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the model's folder, or the run folder around it, holds a LoRA adapter."""
+        return any(
+            (f / "adapter_config.json").is_file() for f in (Path(self.model), Path(self.model) / "model")
+        )
+
 
 @dataclass(frozen=True)
 class ModelConfig(LoadConfig):
     """Which weights, how they are held, and what of them is trained."""
 
-    lora_r: int = 0
+    lora_r: CountOrZero = 0
     """Rank of LoRA adapters on all seven linear layers of a block; 0 = train all weights."""
-    lora_alpha: int | None = None
+    lora_alpha: Count | None = None
     """Scale of the adapters; unset = half the rank (the papers' 64 for rank 128)."""
-    lora_dropout: float = 0.0
+    lora_dropout: Below1 = 0.0
     """Dropout in the adapters, 0..1; above 0 the gradient depends on the micro-batch and the number of processes."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, far less memory."""
 
 
 @dataclass(frozen=True)
-class RolloutConfig:
+class Sampling:
     """How completions are sampled; `eval` uses the same lengths and steps with its own temperature."""
 
     max_completion_length: int = 256
@@ -52,220 +77,21 @@ class RolloutConfig:
     """Tokens of a block; blocks are decoded left to right. Divides the completion length."""
     diffusion_steps: int = 128
     """Denoising steps for a whole completion; a multiple of the number of blocks."""
-    temperature: float = 0.9
-    """Sampling temperature; 0 = greedy."""
-    remasking: Literal["low_confidence", "random"] = "low_confidence"
-    """Which hidden positions are revealed first: the most confident ones, or any."""
-
-
-@dataclass(frozen=True)
-class BatchConfig:
-    """The first three change the maths, the last one memory only."""
-
-    prompts_per_step: int = 16
-    """Problems per rollout, over all processes."""
-    num_generations: int = 6
-    """Completions per problem (the group, G), at least 2."""
-    num_iterations: int = 1
-    """Updates per rollout; fresh masks each time."""
-    per_device_batch_size: int = 8
-    """(completion, mask) sequences with a live graph at once; rollouts on a GPU take four times as many. Memory
-    only."""
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW with linear warm-up and then a constant rate."""
-
-    learning_rate: float = 3e-6
-    """Rate after the warm-up."""
-    warmup_steps: int = 0
-    """Updates over which the rate rises linearly from 0."""
-    adam_beta1: float = 0.9
-    """AdamW's first decay."""
-    adam_beta2: float = 0.99
-    """AdamW's second decay."""
-    weight_decay: float = 0.1
-    """AdamW's decoupled weight decay."""
-    max_grad_norm: float = 0.2
-    """The gradient's norm is clipped to this."""
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """Greedy evaluation before and after training, and on the way."""
-
-    eval_steps: int = 0
-    """Every so many steps, evaluate on validation problems; 0 = never."""
-    eval_problems: int = 0
-    """Problems per evaluation; 0 = the whole split."""
-    eval_temperature: float = 0.0
-    """Sampling temperature of evaluations."""
-    eval_split: Literal["test", "validation"] = "test"
-    """Split of the evaluations before and after training."""
-
-
-@dataclass(frozen=True)
-class OutputConfig:
-    """Where a run lives and what it keeps."""
-
-    output_dir: str | None = None
-    """Run folder; unset = runs/ENV-ALGORITHM-sSEED-UTCTIME."""
-    resume: str | None = None
-    """`auto` = go on from the newest complete checkpoint (of --output-dir, or of the newest unfinished run with equal
-    settings); or the path of a run folder or checkpoint."""
-    save_steps: int = 10
-    """A checkpoint every so many steps; 0 = only at the end."""
-    keep: int = 2
-    """Complete checkpoints kept, the newest ones."""
-    sample_steps: int = 10
-    """Completions are written to samples/ every so many steps; 0 = never."""
-    board_steps: int = 10
-    """A completion is shown as a picture every so many steps; 0 = never."""
-    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    """Trackers besides the run folder (pip install 'spg-trainer[track]')."""
-
-
-@dataclass(frozen=True)
-class Config:
-    """Train a masked diffusion language model by RL on a verifiable task."""
-
-    env: str = "sudoku"
-    """Task: a name, `my_package.my_module:my/MyTask-v0`, or `./my_task.py:my/MyTask-v0`."""
-    env_args: Pairs = field(default_factory=dict)
-    """Arguments of the environment, e.g. `prompt_style=paper`."""
-    reward_weights: Pairs = field(default_factory=dict)
-    """Weights of the reward components, e.g. `correct=1 cells=0.2`."""
-    algorithm: str = "spg"
-    """RL algorithm: spg, spg_repro."""
-    algorithm_args: Pairs = field(default_factory=dict)
-    """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`."""
-    max_steps: int = 100
-    """Steps in all; a step is one rollout and its num_iterations updates."""
-    max_minutes: float = 0.0
-    """Stop after the step in which so many minutes have passed, evaluate and save; 0 = no limit."""
-    seed: int = 0
-    """Seed of every random stream."""
-    config: str | None = None
-    """A YAML file nested as config.yaml of a run folder; flags override it."""
-    dry_run: bool = False
-    """Print the resolved settings and the batch arithmetic, then end."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-    output: OutputConfig = field(default_factory=OutputConfig)
-
-
-@dataclass(frozen=True)
-class EvalCommand:
-    """Measure a model's solved rate on a task."""
-
-    env: str = "sudoku"
-    """Task; unset with a run folder as --model = the run's own."""
-    env_args: Pairs = field(default_factory=dict)
-    """Arguments of the environment, e.g. `source=papers.jsonl`."""
-    reward_weights: Pairs = field(default_factory=dict)
-    """Weights of the reward components."""
-    split: Literal["test", "validation", "train"] = "test"
-    """Problems to solve."""
-    num_problems: int = 0
-    """Problems taken from the start of the split; 0 = all."""
-    num_generations: int = 1
-    """Completions per problem; more than 1 also gives pass@k and needs --temperature above 0."""
-    max_completion_length: tuple[int, ...] = (256,)
-    """One or several completion lengths, each evaluated."""
-    block_length: int = 32
-    """Tokens of a block."""
-    tokens_per_step: float = 2.0
-    """Tokens revealed per denoising step, so that diffusion steps = completion length / this."""
     temperature: float = 0.0
     """Sampling temperature; 0 = greedy."""
-    remasking: Literal["low_confidence", "random"] = "low_confidence"
-    """Which hidden positions are revealed first."""
-    rows_per_forward: int = 64
-    """Completions decoded at once on a GPU; on a CPU, as many as stay in its cache. Memory only."""
-    seed: int = 0
-    """Seed of the sampling noise."""
-    output_dir: str | None = None
-    """Folder for result and completions (JSON, JSONL); unset = MODEL/eval for a run folder, else nothing is written."""
-    config: str | None = None
-    """A YAML file with these settings; flags override it."""
-    model: LoadConfig = field(default_factory=LoadConfig)
-
-
-@dataclass(frozen=True)
-class SftCommand:
-    """Make a base model from an environment's demonstrations and habits (supervised, masked denoising)."""
-
-    env: str = "sudoku"
-    """Task whose `demonstration` (named `right`) and `habits` are learned."""
-    env_args: Pairs = field(default_factory=dict)
-    """Arguments of the environment, e.g. `blanks=4-11`."""
-    mix: Pairs = field(default_factory=dict)
-    """Share of each habit, e.g. `right=0.4 careless=0.6`, divided by their sum; unset = all right."""
-    steps: int = 3000
-    """Updates."""
-    batch_size: int = 192
-    """Demonstrations per update."""
-    per_device_batch_size: int = 0
-    """Demonstrations with a live graph at once; 0 = all of an update. Memory only."""
-    learning_rate: float = 2e-3
-    """Peak rate of AdamW; linear warm-up, then a cosine down to 5% of it."""
-    warmup_steps: int = 50
-    """Updates of warm-up."""
-    weight_decay: float = 0.01
-    """AdamW's decoupled weight decay."""
-    max_grad_norm: float = 1.0
-    """The gradient's norm is clipped to this."""
-    max_completion_length: int = 20
-    """Tokens of a completion (T); shorter demonstrations are filled with padding, which is learned too."""
-    hidden_size: int = 128
-    """Width of a new model (--model new)."""
-    num_layers: int = 4
-    """Layers of a new model."""
-    num_heads: int = 4
-    """Attention heads of a new model."""
-    intermediate_size: int = 344
-    """Feed-forward width of a new model."""
-    seed: int = 0
-    """Seed of the weights and of every draw."""
-    save_dtype: Literal["auto", "bfloat16"] = "auto"
-    """Type of the weights on disk; auto = as trained. bfloat16 halves the file; what is measured is what is saved."""
-    output_dir: str | None = None
-    """Folder of the model; unset = models/ENV-sft-sSEED."""
-    config: str | None = None
-    """A YAML file with these settings; flags override it."""
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How completions are decoded; the defaults are LLaDA's.
-
-    A completion is `max_completion_length` hidden tokens, cut into blocks of `block_length` that are denoised
-    from left to right. `diffusion_steps` counts model calls over all blocks. `temperature` scales the Gumbel
-    noise on the logits (0 = greedy). `remasking` says which of the sampled tokens stay: those the model is
-    surest of, or random ones.
-    """
-
-    max_completion_length: int = 256
-    block_length: int = 32
-    diffusion_steps: int = 128
-    temperature: float = 0.0
     remasking: str = "low_confidence"
+    """Which masked positions are unmasked first: low_confidence = the most confident ones, random = any."""
 
     @classmethod
     def at_rate(
         cls,
         max_completion_length: int,
         block_length: int,
-        tokens_per_step: float,
+        tokens_per_step: Positive,
         temperature: float = 0.0,
         remasking: str = "low_confidence",
     ) -> "Sampling":
-        """Blocks no longer than the completion, and the steps that reveal about so many tokens each.
+        """Blocks no longer than the completion, and the steps that unmask about so many tokens each.
 
         The steps are rounded to a multiple of the number of blocks, so that every block has as many.
         """
@@ -285,9 +111,14 @@ class Sampling:
         return self.diffusion_steps // self.num_blocks
 
     @property
+    def tokens_per_step(self) -> float:
+        """Tokens that a denoising step unmasks, on average."""
+        return self.max_completion_length / self.diffusion_steps
+
+    @property
     def draws_noise(self) -> bool:
         """Whether decoding is random at all; if not, no generators are needed."""
-        return self.temperature > 0 or self.remasking == "random"
+        return self.temperature > 0 or self.remasking != "low_confidence"
 
     def check(self) -> None:
         """Makes sure that these numbers can decode.
@@ -301,9 +132,6 @@ class Sampling:
                 raise ConfigError(f"{name}={value!r} must be a whole number of at least 1.")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or a finite number above.")
-        if self.remasking not in ("low_confidence", "random"):
-            known = ", ".join(("low_confidence", "random"))
-            raise ConfigError(f"remasking={self.remasking!r} is unknown. Use one of: {known}.")
         self._check_division()
 
     def _check_division(self) -> None:
@@ -324,8 +152,306 @@ class Sampling:
         if steps > length:
             raise ConfigError(
                 f"diffusion_steps={steps} over {blocks} blocks is {steps // blocks} steps per block, but a "
-                f"block has only {block} tokens to reveal. Use diffusion_steps={length} or fewer."
+                f"block has only {block} tokens to unmask. Use diffusion_steps={length} or fewer."
             )
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """The first three change the maths, the last one memory only."""
+
+    prompts_per_step: Count = 16
+    """Problems per rollout, over all processes."""
+    num_generations: int = 6
+    """Completions per problem (the group, G), at least 2."""
+    num_iterations: Count = 1
+    """Updates per rollout; fresh masks each time."""
+    per_device_batch_size: Count = 8
+    """(completion, mask) sequences with a live graph at once; rollouts on a GPU take four times as many. Memory
+    only."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and then a constant rate."""
+
+    learning_rate: Positive = 3e-6
+    """Rate after the warm-up."""
+    warmup_steps: CountOrZero = 0
+    """Updates over which the rate rises linearly from 0."""
+    adam_beta1: Below1 = 0.9
+    """AdamW's first decay."""
+    adam_beta2: Below1 = 0.99
+    """AdamW's second decay."""
+    weight_decay: Below1 = 0.1
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: Positive = 0.2
+    """The gradient's norm is clipped to this."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Greedy evaluation before and after training, and on the way."""
+
+    eval_steps: CountOrZero = 0
+    """Every so many steps, evaluate on validation problems; 0 = never."""
+    eval_problems: CountOrZero = 0
+    """Problems per evaluation; 0 = the whole split."""
+    eval_temperature: NotNegative = 0.0
+    """Sampling temperature of evaluations."""
+    eval_split: Literal["test", "validation"] = "test"
+    """Split of the evaluations before and after training."""
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Where a run lives and what it keeps."""
+
+    output_dir: str | None = None
+    """Run folder; unset = runs/ENV-ALGORITHM-sSEED-UTCTIME."""
+    resume: str | None = None
+    """`auto` = go on from the newest complete checkpoint (of --output-dir, or of the newest unfinished run with equal
+    settings); or the path of a run folder or checkpoint."""
+    save_steps: CountOrZero = 10
+    """A checkpoint every so many steps; 0 = only at the end."""
+    keep: Count = 2
+    """Complete checkpoints kept, the newest ones."""
+    sample_steps: CountOrZero = 10
+    """Completions are written to samples/ every so many steps; 0 = never."""
+    render_steps: CountOrZero = 10
+    """A completion is rendered by its environment every so many steps; 0 = never."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Trackers besides the run folder (pip install 'spg-trainer[track]')."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train a masked diffusion language model by RL on a verifiable task."""
+
+    env: str = "sudoku"
+    """Task: a name, `my_package.my_module:my/MyTask-v0`, or `./my_task.py:my/MyTask-v0`."""
+    env_args: Pairs = field(default_factory=dict)
+    """Arguments of the environment, e.g. `prompt_style=paper`."""
+    reward_weights: Pairs = field(default_factory=dict)
+    """Weights of the reward components, e.g. `correct=1 cells=0.2`."""
+    algorithm: str = "spg"
+    """RL algorithm: spg, spg_repro."""
+    algorithm_args: Pairs = field(default_factory=dict)
+    """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`."""
+    max_steps: CountOrZero = 100
+    """Steps in all; a step is one rollout and its num_iterations updates."""
+    max_minutes: NotNegative = 0.0
+    """Stop after the step in which so many minutes have passed, evaluate and save; 0 = no limit."""
+    seed: int = 0
+    """Seed of every random stream."""
+    config: str | None = None
+    """A YAML file nested as config.yaml of a run folder; flags override it."""
+    dry_run: bool = False
+    """Print the resolved settings and the batch arithmetic, then end."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    rollout: Sampling = field(default_factory=lambda: Sampling(temperature=0.9))
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+    @property
+    def hyper_parameters(self) -> dict[str, Any]:
+        """The algorithm's; masks take the rollout's blocks unless told otherwise."""
+        return {"block_length": self.rollout.block_length, **self.algorithm_args}
+
+
+@dataclass(frozen=True)
+class EvalCommand:
+    """Measure a model's solved rate on a task."""
+
+    env: str = "sudoku"
+    """Task; unset with a run folder as --model = the run's own."""
+    env_args: Pairs = field(default_factory=dict)
+    """Arguments of the environment, e.g. `source=papers.jsonl`."""
+    reward_weights: Pairs = field(default_factory=dict)
+    """Weights of the reward components."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Problems to solve."""
+    num_problems: CountOrZero = 0
+    """Problems taken from the start of the split; 0 = all."""
+    num_generations: Count = 1
+    """Completions per problem; more than 1 also gives pass@k and needs --temperature above 0."""
+    max_completion_length: tuple[int, ...] = (256,)
+    """One or several completion lengths, each evaluated."""
+    block_length: int = 32
+    """Tokens of a block."""
+    tokens_per_step: Positive = 2.0
+    """Tokens unmasked per denoising step, so that diffusion steps = completion length / this."""
+    temperature: float = 0.0
+    """Sampling temperature; 0 = greedy."""
+    remasking: str = "low_confidence"
+    """Which masked positions are unmasked first."""
+    rows_per_forward: Count = 64
+    """Completions decoded at once on a GPU; on a CPU, as many as stay in its cache. Memory only."""
+    seed: int = 0
+    """Seed of the sampling noise."""
+    output_dir: str | None = None
+    """Folder for result and completions (JSON, JSONL); unset = MODEL/eval for a run folder, else nothing is written."""
+    config: str | None = None
+    """A YAML file with these settings; flags override it."""
+    model: LoadConfig = field(default_factory=LoadConfig)
+
+
+@dataclass(frozen=True)
+class SftCommand:
+    """Make a base model from an environment's demonstrations and habits (supervised, masked denoising)."""
+
+    env: str = "sudoku"
+    """Task whose `demonstration` (named `right`) and `habits` are learned."""
+    env_args: Pairs = field(default_factory=dict)
+    """Arguments of the environment, e.g. `blanks=4-11`."""
+    mix: Pairs = field(default_factory=dict)
+    """Share of each habit, e.g. `right=0.4 careless=0.6`, divided by their sum; unset = all right."""
+    steps: Count = 3000
+    """Updates."""
+    batch_size: Count = 192
+    """Demonstrations per update."""
+    per_device_batch_size: CountOrZero = 0
+    """Demonstrations with a live graph at once; 0 = all of an update. Memory only."""
+    learning_rate: Positive = 2e-3
+    """Peak rate of AdamW; linear warm-up, then a cosine down to 5% of it."""
+    warmup_steps: CountOrZero = 50
+    """Updates of warm-up."""
+    weight_decay: Below1 = 0.01
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: Positive = 1.0
+    """The gradient's norm is clipped to this."""
+    max_completion_length: Count = 20
+    """Tokens of a completion (T); shorter demonstrations are filled with padding, which is learned too."""
+    hidden_size: Count = 128
+    """Width of a new model (--model new)."""
+    num_layers: Count = 4
+    """Layers of a new model."""
+    num_heads: Count = 4
+    """Attention heads of a new model."""
+    intermediate_size: Count = 344
+    """Feed-forward width of a new model."""
+    seed: int = 0
+    """Seed of the weights and of every draw."""
+    save_dtype: Literal["auto", "bfloat16"] = "auto"
+    """Type of the weights on disk; auto = as trained. bfloat16 halves the file; what is measured is what is saved."""
+    output_dir: str | None = None
+    """Folder of the model; unset = models/ENV-sft-sSEED."""
+    config: str | None = None
+    """A YAML file with these settings; flags override it."""
+    model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
+
+
+def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
+    """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
+    fit = per_device_batch_size >= num_masks
+    return (per_device_batch_size // num_masks, num_masks) if fit else (per_device_batch_size, 1)
+
+
+def arithmetic(config: Config, num_masks: int, num_processes: int = 1) -> str:
+    """One line that says what a step does, in numbers."""
+    b, r = config.batch, config.rollout
+    completions, blocks = b.prompts_per_step * b.num_generations, r.num_blocks
+    rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
+    shared = f" ({num_processes} processes x {completions // num_processes})" if num_processes > 1 else ""
+    return (
+        f"{b.prompts_per_step} prompts x {b.num_generations} generations = {completions} completions a step{shared}; "
+        f"{r.max_completion_length} tokens in {blocks} block{'s' * (blocks > 1)} of {r.block_length}, "
+        f"{r.diffusion_steps} denoising steps; {b.num_iterations} update{'s' * (b.num_iterations > 1)} a step, "
+        f"{num_masks} mask{'s' * (num_masks > 1)} a completion, micro-batches of up to {rows} completions; "
+        f"{config.max_steps} steps."
+    )
+
+
+def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
+    """Raises ConfigError for settings that cannot work, with the arithmetic and a value that would."""
+    b = config.batch
+    config.rollout.check()
+    algorithm.make_masking().check(config.rollout.max_completion_length)
+    if num_processes > 1 and ":" in config.model.device:
+        raise ConfigError(
+            f"--device {config.model.device} would put {num_processes} processes on one GPU. Leave out --device."
+        )
+    if algorithm.needs_ref_logps and config.model.lora_r == 0:
+        raise ConfigError(
+            f"--algorithm {config.algorithm} compares with a reference model, the weights below LoRA adapters. "
+            "Set --lora-r, e.g. 128."
+        )
+    if b.num_generations < 2:
+        raise ConfigError(
+            f"--num-generations {b.num_generations}: a completion is judged against the others of its group, "
+            "so at least 2. Try 8."
+        )
+    check_ranges(config)
+    check_model(config.model)
+    check_env_args(config)
+    if b.prompts_per_step % num_processes:
+        below = b.prompts_per_step - b.prompts_per_step % num_processes
+        fits = [str(n) for n in range(1, b.prompts_per_step + 1) if b.prompts_per_step % n == 0]
+        raise ConfigError(
+            f"--prompts-per-step {b.prompts_per_step} cannot be shared by {num_processes} processes (groups never "
+            f"split across GPUs). Use {f'{below} or ' if below else ''}{below + num_processes}, or launch "
+            f"{', '.join(fits)} processes."
+        )
+
+
+def check_eval(command: EvalCommand) -> None:
+    """Raises ConfigError for settings of `eval` that cannot work; sizes that do not divide are `Sampling`'s to find."""
+    check_ranges(command)
+    if not command.max_completion_length:
+        raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
+    if command.num_generations > 1 and command.temperature == 0:
+        raise ConfigError(
+            f"--num-generations {command.num_generations} at --temperature 0 gives equal completions. "
+            "Set a temperature above 0, e.g. --temperature 0.9."
+        )
+    check_env_args(command)
+
+
+def check_sft(command: SftCommand) -> None:
+    """Raises ConfigError for settings of `sft` that cannot work."""
+    check_ranges(command)
+    if command.save_dtype != "auto" and (command.model.lora_r or command.model.is_adapter):
+        raise ConfigError(
+            f"--save-dtype {command.save_dtype} is for whole models, and adapters are small. Use --save-dtype auto."
+        )
+    check_model(command.model)
+    check_env_args(command)
+
+
+def check_model(model: ModelConfig) -> None:
+    """Raises ConfigError for settings that the model named would not heed."""
+    if model.lora_r == 0 and not model.is_adapter and (model.lora_alpha is not None or model.lora_dropout):
+        raise ConfigError(
+            "--lora-alpha and --lora-dropout do nothing without adapters. Set --lora-r, e.g. 128."
+        )
+    if model.model == "new" and (model.lora_r or model.revision or model.dtype not in ("auto", "float32")):
+        raise ConfigError(
+            "--model new is a fresh float32 model: --lora-r, --revision and --dtype need an existing one "
+            "(--model PATH)."
+        )
+
+
+def check_env_args(command: Config | EvalCommand | SftCommand) -> None:
+    """Raises ConfigError for an argument of the environment that has a flag of its own."""
+    flags = {"split": "--split (eval) or --eval-split (train)", "reward_weights": "--reward-weights"}
+    for name in flags.keys() & command.env_args.keys():
+        raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {flags[name]} instead.")
+
+
+def check_ranges(settings: Any) -> None:
+    """Raises ConfigError for a number outside the `Range` of its annotation, nested settings included."""
+    hints = get_type_hints(type(settings), include_extras=True)
+    for name in (f.name for f in fields(settings)):
+        value, kinds = getattr(settings, name), [hints[name], *get_args(hints[name])]
+        if is_dataclass(value):
+            check_ranges(value)
+        for allowed in (
+            m for kind in kinds for m in getattr(kind, "__metadata__", ()) if isinstance(m, Range)
+        ):
+            if value is not None and not allowed.holds(value):
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: should be {allowed.expected}.")
 
 
 def _nearest_divisor(length: int, block: int) -> int:

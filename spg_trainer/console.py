@@ -7,20 +7,27 @@ Of escape codes in a text only colours reach the terminal, since completions may
 import os
 import re
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
-from spg_trainer.diagnose import diagnose
-from spg_trainer.files import rank
-from spg_trainer.meters import Parts, Progress, Steps, plain_text
+from rich.console import Console as RichConsole
+from rich.progress import Progress, ProgressColumn, Task, TaskID
+from rich.text import Text
 
-__all__ = ["Console", "clean", "diagnose"]
+from spg_trainer.distributed import rank
 
-_CODES = re.compile(
+Parts = list[tuple[str, str]]
+"""Pieces of a line with their rich styles."""
+
+_CONTROL = re.compile(
     r"(\x1b\[[0-9;:]*m)"  # colours
     r"|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 class Console:
@@ -42,11 +49,23 @@ class Console:
         self._quiet = quiet or rank() > 0
         self._every_seconds = every_seconds
         self._every_steps = every_steps
-        self._lines: list[Callable[[], Parts]] = []
-        self._terminal: Any = None
-        self._live: Any = None
-        self._steps: Steps | None = None
         self._on_terminal = not self._quiet and _is_terminal(self._file)
+        self._terminal = RichConsole(
+            file=self._file, force_terminal=self._on_terminal, highlight=False, emoji=False
+        )
+        own = self._file is sys.stdout
+        self._progress = Progress(
+            _Line(),
+            console=self._terminal,
+            refresh_per_second=2,
+            transient=True,
+            redirect_stdout=own,
+            redirect_stderr=own,
+            get_time=lambda: time.monotonic(),
+            disable=not self._on_terminal,
+        )
+        self._training: TaskID | None = None
+        self._solved: deque[float] = deque(maxlen=24)
 
     def __enter__(self) -> "Console":
         return self
@@ -62,112 +81,105 @@ class Console:
         """
         if self._quiet:
             return
-        steps = self._steps or Steps()
-        steps.add(metrics, total, seconds_left)
-        if self._steps is None:
-            self._steps = steps
-            self._push(steps.curve)
-        if steps.done >= total:
-            self._steps = None
-            self._pop(steps.curve)
-            self._print(plain_text(steps.parts()))
-        elif self._on_terminal:
-            self._refresh()
-        elif steps.due(self._every_steps, self._every_seconds):
-            self._print(plain_text(steps.parts()))
+        done = int(metrics["step"])
+        solved = _number(metrics.get("correct"))
+        if solved is not None:
+            self._solved.append(solved)
+        if self._training is None:
+            self._training = self._start("step", total, first=done)
+        task = self._update(self._training, done, _figures(metrics), seconds_left, _curve(self._solved))
+        if done >= total:
+            self._end(self._training)
+            self._training = None
+            self._print(_plain(task))
+        elif not self._on_terminal and self._due(task, self._every_steps):
+            self._print(_plain(task))
 
     @contextmanager
     def progress(self, total: int, what: str) -> Iterator[Callable[..., None]]:
         """Shows how far the task `what` of `total` items is; yields `advance(done=1, text="")`."""
-        meter = Progress(total, what)
-        self._push(meter.parts)
+        number, completed = self._start(what, total, shown=(0, time.monotonic())), 0
 
         def advance(done: int = 1, text: str = "") -> None:
-            meter.add(done, text)
-            if self._on_terminal:
-                self._refresh()
-            elif meter.due(self._every_seconds):
-                self._print(plain_text(meter.parts()))
+            nonlocal completed
+            completed = min(completed + done, total)
+            task = self._update(number, completed, [(f"  {text}", "cyan")] if text else [])
+            if not self._on_terminal and self._due(task):
+                self._print(_plain(task))
 
         try:
             yield advance
         finally:
-            self._pop(meter.parts)
+            self._end(number)
 
     def say(self, text: str) -> None:
-        """Prints a line, or several, above the live line."""
+        """Prints a line, or several, above the live line; colours included where the terminal has them."""
         self._print(text)
 
     def warn(self, text: str) -> None:
         """Prints a warning."""
         self._print(f"\x1b[1;33mwarning:\x1b[0m {text}")
 
-    def board(self, text: str) -> None:
-        """Prints an environment's picture, colours included where the terminal has them."""
-        self._print(text)
-
     def close(self) -> None:
         """Removes the live line and gives the terminal back; safe to call twice."""
-        self._lines.clear()
-        self._steps = None
-        live, self._live = self._live, None
-        if live is not None:
-            self._guarded(live.stop)
+        for number in self._progress.task_ids:
+            self._progress.remove_task(number)
+        self._training = None
+        self._guarded(self._progress.stop)
 
-    def _push(self, line: Callable[[], Parts]) -> None:
-        self._lines.append(line)
-        if not self._on_terminal:
-            return
-        if self._live is None:
-            from rich.live import Live
+    def _start(self, what: str, total: int, first: int = 0, shown: tuple[int, float] | None = None) -> TaskID:
+        """Gives the live line to a new task."""
+        for number in self._progress.task_ids:
+            self._progress.update(number, visible=False)
+        fields = {"first": first, "shown": shown, "figures": [], "curve": "", "end": None}
+        number = self._progress.add_task(what, total=total, completed=first, **fields)
+        self._guarded(self._progress.start)
+        return number
 
-            own = self._file is sys.stdout
-            self._live = Live(
-                get_renderable=self._render,
-                console=self._rich(),
-                refresh_per_second=2,
-                transient=True,
-                redirect_stdout=own,
-                redirect_stderr=own,
-            )
-            self._guarded(self._live.start)
-        self._refresh()
+    def _update(
+        self,
+        number: TaskID,
+        completed: float,
+        figures: Parts,
+        seconds_left: float | None = None,
+        curve: str = "",
+    ) -> Task:
+        task = next(task for task in self._progress.tasks if task.id == number)
+        now = time.monotonic()
+        ends = [] if seconds_left is None else [now + seconds_left]
+        if completed > task.fields["first"]:
+            pace = task.elapsed / (completed - task.fields["first"])
+            ends.append(now + pace * (task.total - completed))
+        fields = {"figures": figures, "curve": curve, "end": min(ends, default=None)}
+        self._progress.update(number, completed=completed, **fields)
+        self._guarded(self._progress.refresh)
+        return task
 
-    def _pop(self, line: Callable[[], Parts]) -> None:
-        if line in self._lines:
-            self._lines.remove(line)
-        if self._live is not None and not self._lines:
-            live, self._live = self._live, None
-            self._guarded(live.stop)
-        self._refresh()
+    def _end(self, number: TaskID) -> None:
+        """Gives the live line back to the task before; without one, it goes."""
+        if number in self._progress.task_ids:
+            self._progress.remove_task(number)
+        if self._progress.task_ids:
+            self._progress.update(self._progress.task_ids[-1], visible=True)
+        else:
+            self._guarded(self._progress.stop)
 
-    def _render(self) -> Any:
-        from rich.text import Text
-
-        parts = self._lines[-1]() if self._lines else []
-        return Text.assemble(*parts, no_wrap=True, overflow="ellipsis", end="")
-
-    def _refresh(self) -> None:
-        if self._live is not None:
-            self._guarded(self._live.refresh)
+    def _due(self, task: Task, steps: float = float("inf")) -> bool:
+        """Whether a plain line should be printed now: the first, then by steps or seconds."""
+        now, shown = time.monotonic(), task.fields["shown"]
+        if shown and task.completed - shown[0] < steps and now - shown[1] < self._every_seconds:
+            return False
+        task.fields["shown"] = (task.completed, now)
+        return True
 
     def _print(self, text: str) -> None:
         if self._quiet:
             return
         if self._on_terminal:
-            from rich.text import Text
-
             shown = Text.from_ansi(clean(text, colours=True))
-            self._guarded(lambda: self._rich().print(shown, soft_wrap=True))
+            self._guarded(lambda: self._terminal.print(shown, soft_wrap=True))
         else:
             self._guarded(lambda: _write(self._file, clean(text, colours=False) + "\n"))
-
-    def _rich(self) -> Any:
-        if self._terminal is None:
-            from rich.console import Console as RichConsole
-
-            self._terminal = RichConsole(file=self._file, force_terminal=True, highlight=False, emoji=False)
-        return self._terminal
 
     def _guarded(self, action: Callable[[], Any]) -> None:
         try:
@@ -175,12 +187,73 @@ class Console:
         except (OSError, ValueError) as error:  # nobody is watching any more: the run goes on
             if isinstance(error, ValueError) and not self._file.closed:
                 raise
-            self._quiet, self._on_terminal, self._live = True, False, None
+            self._quiet, self._on_terminal, self._progress.disable = True, False, True
+
+
+class _Line(ProgressColumn):
+    """The whole live line of a task."""
+
+    def render(self, task: Task) -> Text:
+        return Text.assemble(*_parts(task), (task.fields["curve"], "green"))
+
+
+def _parts(task: Task) -> Parts:
+    """`step 3/9  reward 0.25  1:00 left`: where the task is, how it does, how long it will take."""
+    parts = [(f"{task.description} {task.completed:.0f}/{task.total:.0f}", "bold"), *task.fields["figures"]]
+    end = task.fields["end"]
+    if end is not None and task.completed < task.total:
+        minutes, seconds = divmod(int(max(0.0, end - time.monotonic())), 60)
+        hours, minutes = divmod(minutes, 60)
+        clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+        parts += [(f"  {clock}", ""), (" left", "dim")]
+    return parts
+
+
+def _plain(task: Task) -> str:
+    return "".join(text for text, _ in _parts(task))
+
+
+def _figures(metrics: Mapping[str, Any]) -> Parts:
+    parts: Parts = []
+    for name, key, style in (("reward", "reward", "cyan"), ("solved", "correct", "green")):
+        value = _number(metrics.get(key))
+        if value is not None:
+            parts += [(f"  {name} ", "dim"), (f"{value:.2f}", style)]
+    tokens = _number(metrics.get("tokens_per_second"))
+    if tokens is not None:
+        parts += [(f"  {tokens:,.0f}", ""), (" tokens/s", "dim")]
+    return parts
+
+
+def _curve(rates: deque[float]) -> str:
+    """The solved rates of the last steps as small bars from 0 to 1."""
+    return "  " + "".join(_BARS[round(7 * min(1.0, max(0.0, rate)))] for rate in rates)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and value == value else None
+
+
+def closing_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What was gained, where everything lies, and what to type next, from the content of summary.json."""
+    before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
+    temperature = after["settings"]["temperature"]
+    decoding = f"temperature {temperature:g}" if temperature else "greedy"
+    more = max(2 * summary["steps"], summary["max_steps"])
+    return [
+        f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on, "
+        f"{decoding}: "
+        f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
+        f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
+        f"Everything is in {folder}: model/, metrics.jsonl, samples/, eval/, summary.json.",
+        f"Next:  python -m spg_trainer eval --model {folder}",
+        f"       python -m spg_trainer --resume {folder} --max-steps {more}",
+    ]
 
 
 def clean(text: str, *, colours: bool) -> str:
     """`text` without control characters but newline and tab; of escape codes, colours stay if wanted."""
-    return _CODES.sub(lambda found: (found[1] or "") if colours else "", text)
+    return _CONTROL.sub(lambda match: (match[1] or "") if colours else "", text)
 
 
 def _is_terminal(file: TextIO) -> bool:

@@ -1,4 +1,4 @@
-"""Draws demonstrations of mixed quality from an environment and turns them into token ids.
+"""Demonstrations of mixed quality, drawn from an environment and written as token ids.
 
 A base model that RL can teach must *have* the right behaviour as one of several: `mix` says which share of the
 demonstrations follows which habit of the environment; `right` is always its `demonstration`.
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.installed import envs
 from spg_trainer.models import Policy
+from spg_trainer.packages import envs
 from spg_trainer.seeding import numpy_generator
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
 
 
-def shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
+def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
     """The mix as shares that sum to 1, checked against the habits of the environment's first problem.
 
     Raises:
@@ -55,7 +55,7 @@ def suggestion(env: "TextEnv") -> str:
     return "; add --mix right=0.4 " + " ".join(f"{name}={each:.2g}" for name in habits) + " for its habits"
 
 
-def draw(
+def draw_demonstrations(
     env: "TextEnv", mix: Mapping[str, float], seed: int, step: int, count: int
 ) -> "tuple[list[Problem], list[str]]":
     """`count` problems of the environment with a completion each, as (problems, completions).

@@ -1,5 +1,7 @@
 """Every error the trainer raises on purpose: what is wrong, the value seen, what would be right, the next step."""
 
+from collections.abc import Iterable
+
 
 class SpgError(Exception):
     """Base of all errors raised by `spg_trainer`; the command line prints its text alone and exits with 2."""
@@ -19,3 +21,10 @@ class CheckpointError(SpgError, RuntimeError):
 
 class TrainingError(SpgError, RuntimeError):
     """A run that must stop: gradients stay non-finite, or the environment fails too often."""
+
+
+def did_you_mean(word: object, known: Iterable[str], shown_as: str = "'{}'") -> str:
+    """`Did you mean 'sudoku'? ` for the known name nearest to `word`; empty if none is near."""
+    from spg_trainer.packages import verifiers
+
+    return verifiers.errors.did_you_mean(word, known, shown_as)

@@ -6,7 +6,7 @@ from typing import Any
 
 from spg_trainer.config import SftCommand
 from spg_trainer.models import Policy
-from spg_trainer.resolve import defaults
+from spg_trainer.settings import defaults
 
 _ELSEWHERE = frozenset("env env_args mix seed model output_dir config device gradient_checkpointing".split())
 """Settings that the command line names on its own, or that do not decide the weights."""

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spg_trainer.distributed import rank
 from spg_trainer.errors import TrainingError
-from spg_trainer.files import rank
 
 
 def make_adamw(

@@ -10,8 +10,8 @@ import torch
 from spg_trainer.batch import Rollouts
 from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError, TrainingError
-from spg_trainer.installed import envs
 from spg_trainer.models import Policy
+from spg_trainer.packages import envs
 from spg_trainer.sampler import sample_completions
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.text import decode_completions, encode_prompts

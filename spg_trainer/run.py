@@ -1,5 +1,6 @@
-"""Puts a run together from its settings: processes, model, environment, algorithm, optimizer, folder, console."""
+"""A run: put together from its settings (`start`), with the counters, files and lines that each step leaves behind."""
 
+import json
 import platform
 import re
 import time
@@ -10,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from spg_trainer import algorithms, checkpoint
-from spg_trainer.config import Config, Sampling
+from spg_trainer.config import Config, arithmetic, check
 from spg_trainer.console import Console
 from spg_trainer.demonstrations import suggestion
-from spg_trainer.errors import ConfigError, SpgError
-from spg_trainer.files import write_whole
-from spg_trainer.installed import envs
+from spg_trainer.diagnostics import diagnose
+from spg_trainer.distributed import decide_on_main, gather
+from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.evaluation import evaluate, make_env
 from spg_trainer.models import Policy, open_policy
 from spg_trainer.optimizer import Guard, make_adamw
-from spg_trainer.resolve import preset_kind
-from spg_trainer.run_folder import CONFIG, RunFolder, find_unfinished
-from spg_trainer.settings import FREE, algorithm_args, arithmetic, check, plain, refuse_changes, to_yaml
+from spg_trainer.rollouts import Scored, sample_rows
+from spg_trainer.run_folder import RunFolder, find_unfinished
+from spg_trainer.sampler import get_decoder
+from spg_trainer.settings import CONFIG, preset_kind, recorded_yaml, refuse_changes
 from spg_trainer.tracking import Tracker, check_trackers, open_trackers
 
 if TYPE_CHECKING:
@@ -62,16 +64,6 @@ class Run:
     """Whether the weights are those of the last finished step, and its row is written."""
 
     @property
-    def sampling(self) -> Sampling:
-        """How training completions are drawn."""
-        return Sampling(**asdict(self.config.rollout))
-
-    @property
-    def eval_sampling(self) -> Sampling:
-        """How evaluations are decoded: the same lengths, another temperature."""
-        return replace(self.sampling, temperature=self.config.eval.eval_temperature)
-
-    @property
     def rows_per_forward(self) -> int | None:
         """Completions decoded at once: four times as many as may hold a graph; on a CPU what stays in its cache."""
         return None if self.policy.device.type == "cpu" else 4 * self.config.batch.per_device_batch_size
@@ -81,20 +73,20 @@ class Run:
         """The trainable parameters, in the model's order."""
         return [p for p in self.policy.model.parameters() if p.requires_grad]
 
+    def due(self, every: int) -> bool:
+        """Whether something that happens every so many steps happens at this one; the last step counts."""
+        return every > 0 and (self.step % every == 0 or self.step == self.config.max_steps)
+
     def environment(self) -> dict[str, Any]:
         """What goes into environment.json: the task a model belongs to, the lengths it was trained at, versions."""
-        rollout = self.config.rollout
+        lengths = asdict(self.config.rollout)
+        del lengths["temperature"]
         return {
             "env": self.config.env,
             "env_args": dict(self.config.env_args),
             "origin": dict(self.env.origin),
             "preset": preset_kind(self.config.model.model),
-            "rollout": {
-                "max_completion_length": rollout.max_completion_length,
-                "block_length": rollout.block_length,
-                "diffusion_steps": rollout.diffusion_steps,
-                "remasking": rollout.remasking,
-            },
+            "rollout": lengths,
             "ends": self.algorithm.end_tokens,
             "dtype": str(self.policy.model.dtype).removeprefix("torch."),
             "base_model": self.policy.source,
@@ -103,43 +95,121 @@ class Run:
 
     def save(self) -> None:
         """Writes a checkpoint of the last finished step."""
-        state = {"updates": self.updates, "seconds": self.seconds, "skipped": self.skipped}
-        optimizer = self.optimizer.state_dict() if self.accelerator.is_main_process else {}
         checkpoint.save(
             self.folder.path,
             self.step,
             self.policy,
-            optimizer,
-            state=state,
+            self.optimizer.state_dict() if self.accelerator.is_main_process else {},
+            state={"updates": self.updates, "seconds": self.seconds, "skipped": self.skipped},
             environment=self.environment(),
             keep=self.config.output.keep,
         )
 
-    def restore(self, found: Path) -> None:
+    def restore(self, path: Path) -> None:
         """Puts a checkpoint's weights, optimizer and counters back."""
-        state = checkpoint.load(found, self.policy, self.optimizer)
+        state = checkpoint.load(path, self.policy, self.optimizer)
         self.step, self.updates, self.seconds = state["step"], state["updates"], state["seconds"]
         self.guard.skipped = self.skipped = state["skipped"]
 
-    def finish_step(self) -> None:
-        """From here on the step is done: what is saved now contains it."""
+    def record_step(
+        self, scored: Scored, advantages: torch.Tensor, metrics: dict[str, Any], timings: dict[str, Any]
+    ) -> None:
+        """Writes and shows a finished step; from here on what is saved contains it.
+
+        metrics, timings: rows for metrics.jsonl and timings.jsonl; `step` is added. advantages: (B,).
+        """
+        output, metrics = self.config.output, {"step": self.step, **metrics}
+        self.tracker.log(metrics, timings)
         self.clean, self.skipped = True, self.guard.skipped
+        self.history.append(metrics)
+        if self.due(output.sample_steps):
+            rows = sample_rows(scored, env=self.env, step=self.step, advantages=advantages)
+            self.folder.samples(self.step, gather(rows))
+        limit = 60 * self.config.max_minutes
+        left = max(0.0, limit - (time.monotonic() - self.started)) if limit else None
+        self.console.step({**metrics, **timings}, total=self.config.max_steps, seconds_left=left)
+        if self.due(output.render_steps):
+            self.console.say(
+                self.env.picture(scored.problems[0], scored.completions[0])
+            )  # any one: not the best
+        for warning in diagnose(self.history):
+            self.console.warn(warning)
+
+    def evaluate(self, name: str, split: str) -> dict[str, Any]:
+        """Evaluates on a split, greedy unless told otherwise, writes eval/NAME and returns the figures."""
+        settings = self.config.eval
+        env = make_env(self.config, split)
+        with self.console.progress(
+            min(settings.eval_problems or len(env), len(env)), f"eval {name} ({split})"
+        ) as advance:
+            result = evaluate(
+                self.policy,
+                env,
+                replace(self.config.rollout, temperature=settings.eval_temperature),
+                split=split,
+                num_problems=settings.eval_problems,
+                seed=self.config.seed,
+                rows_per_forward=self.rows_per_forward,
+                accelerator=self.accelerator,
+                advance=advance,
+            )
+        self.folder.evaluation(name, result.summary(), result.rows)
+        self.console.say(f"{env.spec_name} {split} {name}: {result.solved}")
+        return result.summary()
+
+    def evaluate_before(self) -> dict[str, Any]:
+        """The evaluation of the base model, read again where this run has made it.
+
+        Raises CheckpointError if a run that has already trained lost it: it cannot be made again.
+        """
+        file = self.folder.evaluation_path("before")
+        if file.is_file():
+            return json.loads(file.read_text(encoding="utf-8"))
+        if self.step > 0:
+            raise CheckpointError(
+                f"{file} is missing, and step {self.step} is past the point where it was made. Restore the file, or "
+                "start a new run with another --output-dir."
+            )
+        return self.evaluate("before", self.config.eval.eval_split)
+
+    def summary(self, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+        """What summary.json holds."""
+        keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "settings")
+        return {
+            "env": self.env.spec_name,
+            "algorithm": self.config.algorithm,
+            "seed": self.config.seed,
+            "steps": self.step,
+            "max_steps": self.config.max_steps,
+            "updates": self.updates,
+            "seconds": round(self.seconds, 1),
+            "eval_before": {key: before[key] for key in keys},
+            "eval_after": {key: after[key] for key in keys},
+            "gain": after["correct"] - before["correct"],
+            "model": str(self.folder.path / "model"),
+            "base_model": self.policy.source,
+            "processes": self.accelerator.num_processes,
+            "device": str(self.accelerator.device),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+        }
 
 
 def start(config: Config, *, quiet: bool = False) -> Run:
     """Checks the settings, loads everything, and continues from a checkpoint where `resume` says so."""
     device = config.model.device
     accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
-    algorithm = algorithms.build(config.algorithm, algorithm_args(config))
+    algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
     check(config, algorithm, accelerator.num_processes)
+    get_decoder(config.rollout.remasking)
     check_trackers(config.output.track)
     env = make_env(config, "train")
     if config.batch.prompts_per_step > len(env):
         raise ConfigError(
             f"--prompts-per-step {config.batch.prompts_per_step}: {env.spec_name} has {len(env)} problems. Use fewer."
         )
-    console = Console(quiet=quiet or not accelerator.is_main_process)
-    path, found = find_folder(config, accelerator)
+    console = Console(quiet=quiet)
+    path, newest = decide_on_main(lambda: choose_folder(config))
     place = str(accelerator.device) if device == "auto" else device
     policy = open_policy(config.model, env=config.env, seed=config.seed, device=place)
     policy = policy.ending_with(algorithm.end_tokens)
@@ -151,58 +221,34 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     trainable = [p for p in policy.model.parameters() if p.requires_grad]
     optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, (o.adam_beta1, o.adam_beta2))
     run = Run(config, accelerator, policy, env, algorithm, optimizer, RunFolder(path), console)
-    if found is not None:
-        run.restore(found)
+    if newest is not None:
+        run.restore(newest)
         console.say(f"Continuing {path} from step {run.step}.")
     console.say(f"{env.spec_name}, {config.algorithm}, model {config.model.model}; run folder {path}")
     console.say(arithmetic(config, algorithm.num_masks, accelerator.num_processes))
     if (path / CONFIG).is_file():
         run.folder.truncate_after(run.step)
-        if accelerator.is_main_process:
-            write_whole(path / CONFIG, recorded(config))  # the next --resume starts from these settings
+        run.folder.config(recorded_yaml(config))  # the next --resume starts from these settings
         run.history = run.folder.history()
     else:
-        run.folder.create(recorded(config), run.environment())
-    run.tracker = Tracker(run.folder, open_trackers(config.output.track, run.folder, asdict(config)))
+        run.folder.create(recorded_yaml(config), run.environment())
+    run.tracker = Tracker(run.folder, open_trackers(config.output.track, run.folder, config))
     return run
 
 
-def recorded(config: Config) -> str:
-    """The text of config.yaml: what a new run with --config needs, so without the folder this one went on from."""
-    return to_yaml(replace(config, output=replace(config.output, resume=None)))
-
-
-def make_env(config: Config, split: str) -> "TextEnv":
-    """The environment of a run, in one of its splits."""
-    weights = {"reward_weights": dict(config.reward_weights)} if config.reward_weights else {}
-    return envs.make(config.env, split=split, **weights, **config.env_args)
-
-
-def find_folder(config: Config, accelerator: Accelerator) -> tuple[Path, Path | None]:
-    """The run folder, and the checkpoint to continue from if there is one; the main process decides for all."""
-    if accelerator.num_processes == 1:
-        return choose_folder(config)
-    answer: list[Any] = [None, None, ""]
-    if accelerator.is_main_process:
-        try:
-            answer[:2] = choose_folder(config)
-        except SpgError as error:
-            answer[2] = str(error)
-    path, found, problem = broadcast_object_list(answer)
-    if problem:
-        raise ConfigError(problem)
-    return path, found
-
-
 def choose_folder(config: Config) -> tuple[Path, Path | None]:
-    """As `find_folder`, on one process. Raises SpgError if the folder is taken, or is no run of these settings."""
+    """The run folder, and the checkpoint to continue from if there is one.
+
+    Raises SpgError if the folder is taken, or is no run of these settings.
+    """
     resume, out = config.output.resume, config.output.output_dir
     if resume is None:
-        path = Path(out) if out else RunFolder.default_path(spec_label(config), config.algorithm, config.seed)
+        env = re.split(r"[:/]", config.env)[-1]
+        path = Path(out) if out else RunFolder.default_path(env, config.algorithm, config.seed)
         RunFolder(path).refuse_other_run()
         return path, None
     if resume == "auto" and not out:
-        newest = find_unfinished(Path("runs"), plain(asdict(config)), ignore=sorted(FREE))
+        newest = find_unfinished(Path("runs"), config)
         if newest is None:
             raise ConfigError(
                 "--resume auto: runs/ holds no unfinished run of these settings. Give its folder with --output-dir, "
@@ -210,9 +256,9 @@ def choose_folder(config: Config) -> tuple[Path, Path | None]:
             )
         return newest, checkpoint.latest_complete(newest)
     if resume == "auto":
-        path, found = Path(out), checkpoint.latest_complete(Path(out))
+        path, newest = Path(out), checkpoint.latest_complete(Path(out))
     else:
-        path, found = checkpoint.locate(Path(resume))
+        path, newest = checkpoint.locate(Path(resume))
         if out and Path(out).resolve() != path.resolve():
             raise ConfigError(
                 f"--resume {resume} goes on in its own folder {path}, not in --output-dir {out}. Leave out "
@@ -225,20 +271,15 @@ def choose_folder(config: Config) -> tuple[Path, Path | None]:
             f"--resume {resume}: {path} holds no run ({CONFIG} is missing). Give a run folder or one of its "
             "checkpoints."
         )
-    return path, found
-
-
-def spec_label(config: Config) -> str:
-    """The environment's part of a run folder's name."""
-    return re.split(r"[:/]", config.env)[-1]
+    return path, newest
 
 
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
-    found = {"python": platform.python_version()}
+    known = {"python": platform.python_version()}
     for name in ("spg-trainer", "torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium"):
         try:
-            found[name] = version(name)
+            known[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            known[name] = "not installed"
+    return known

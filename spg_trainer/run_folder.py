@@ -6,21 +6,27 @@ import logging
 import os
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
-from spg_trainer.checkpoint import ENVIRONMENT, set_aside_after
+from spg_trainer.checkpoint import set_aside_after
+from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.files import RESUME, document, flat, line, plain, rank, write_whole, writing
+from spg_trainer.files import RESUME, json_document, json_line, write_text, writing
+from spg_trainer.settings import CONFIG, ENVIRONMENT, identity, read_yaml
 
-CONFIG = "config.yaml"
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+    from spg_trainer.config import Config
+
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
-_OURS = (CONFIG, METRICS, TIMINGS, SUMMARY, ENVIRONMENT, "samples", "eval", "checkpoints", "model")
+_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, ENVIRONMENT, "samples", "eval", "checkpoints", "model"}
 _STEP = re.compile(r"step-(\d+)")
-_LOCKS: dict[Path, IO[str]] = {}
+_LOCKS: "dict[Path, FileLock]" = {}
 _log = logging.getLogger(__name__)
 
 
@@ -52,9 +58,12 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--output-dir {self.path} is a file. Choose a folder that is new or empty.")
         names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
-        if names & set(_OURS):
+        if names & _OURS:
+            rows = self.history()
+            steps = rows[-1].get("step", len(rows)) if rows else 0
+            end = "finished" if (self.path / SUMMARY).exists() else "unfinished"
             raise ConfigError(
-                f"--output-dir {self.path} already holds a run ({self._content()}). "
+                f"--output-dir {self.path} already holds a run ({steps} steps, {end}). "
                 "Continue it with --resume auto (and a larger --max-steps if it is finished), "
                 "or choose another --output-dir."
             )
@@ -81,11 +90,15 @@ class RunFolder:
             self._lock()
             if not self._continued:
                 self.refuse_other_run()  # two runs may have passed the first look together
-            write_whole(self.path / ENVIRONMENT, document(environment))
-            write_whole(self.path / CONFIG, config_yaml)
+            write_text(self.path / ENVIRONMENT, json_document(environment))
+            write_text(self.path / CONFIG, config_yaml)
         except (OSError, CheckpointError) as error:
             text = f"--output-dir {self.path} cannot be used: {error}. Choose another folder."
             raise ConfigError(text) from error
+
+    def config(self, config_yaml: str) -> None:
+        """Writes config.yaml."""
+        self._write(CONFIG, config_yaml)
 
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Appends a row of reproducible values (`step` among them) to metrics.jsonl; NaN becomes null."""
@@ -97,17 +110,15 @@ class RunFolder:
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Writes samples/step-NNNNNN.jsonl, one completion per line."""
-        return self._lines(self.path / "samples" / f"step-{step:06d}.jsonl", rows)
+        return self._write(f"samples/step-{step:06d}.jsonl", "".join(map(json_line, rows)))
 
     def evaluation(
         self, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], advice: str = RESUME
     ) -> Path:
         """Writes eval/NAME.jsonl (a line per completion), then eval/NAME.json; returns the latter."""
-        path = self.evaluation_path(name)
-        self._lines(path.with_name(f"{path.name}l"), rows, advice)
-        if not rank():
-            write_whole(path, document(result), advice)
-        return path
+        file = self.evaluation_path(name).relative_to(self.path)
+        self._write(f"{file}l", "".join(map(json_line, rows)), advice)
+        return self._write(file, json_document(result), advice)
 
     def evaluation_path(self, name: str) -> Path:
         """Where the figures of the evaluation NAME are written; characters that trouble a shell become `_`."""
@@ -115,8 +126,7 @@ class RunFolder:
 
     def summary(self, content: Mapping[str, Any]) -> None:
         """Writes summary.json, which marks the run as finished."""
-        if not rank():
-            write_whole(self.path / SUMMARY, document(content))
+        self._write(SUMMARY, json_document(content))
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl so far, oldest first; torn lines are left out."""
@@ -130,18 +140,20 @@ class RunFolder:
         out. A folder that is absent or holds no run is left as it is.
         Raises ConfigError if another process is writing here.
         """
-        if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & set(_OURS):
+        if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & _OURS:
             return
         self._lock()
         self._continued = True
         with writing(self.path):
             for path in self.path.glob(".*.tmp-*"):
                 path.unlink()
-            for name in (METRICS, TIMINGS):
-                _cut(self.path / name, step)
+            for file in (self.path / METRICS, self.path / TIMINGS):
+                if file.exists():
+                    rows = [text for text in _whole_lines(file) if json.loads(text).get("step", 0) <= step]
+                    write_text(file, "".join(text + "\n" for text in rows))
             for path in [*self.path.glob("samples/*"), *self.path.glob("eval/*")]:
-                found = _STEP.search(path.name)
-                if path.name.startswith(".") or (found and int(found[1]) > step):
+                match = _STEP.search(path.name)
+                if path.name.startswith(".") or (match and int(match[1]) > step):
                     path.unlink()
             (self.path / SUMMARY).unlink(missing_ok=True)
             for path in set_aside_after(self.path, step):
@@ -149,70 +161,60 @@ class RunFolder:
 
     def release(self) -> None:
         """Lets other processes write here again; the end of the process does so too."""
-        handle = _LOCKS.pop(self.path.resolve(), None)
-        if handle is not None:
-            handle.close()
+        lock = _LOCKS.pop(self.path.resolve(), None)
+        if lock is not None:
+            lock.release()
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
-        if not rank():
+        if rank() == 0:
             with writing(self.path / name), open(self.path / name, "a", encoding="utf-8") as file:
-                file.write(line(row))
+                file.write(json_line(row))
 
-    def _lines(self, path: Path, rows: Sequence[Mapping[str, Any]], advice: str = RESUME) -> Path:
-        if not rank():
-            write_whole(path, "".join(line(row) for row in rows), advice)
-        return path
-
-    def _content(self) -> str:
-        rows = self.history()
-        end = "finished" if (self.path / SUMMARY).exists() else "unfinished"
-        return f"{rows[-1].get('step', len(rows)) if rows else 0} steps, {end}"
+    def _write(self, name: str | Path, text: str, advice: str = RESUME) -> Path:
+        if rank() == 0:
+            write_text(self.path / name, text, advice)
+        return self.path / name
 
     def _lock(self) -> None:
         """Takes the folder for this process until it ends or releases it, however it ends."""
-        key = self.path.resolve()
-        if key in _LOCKS:
+        run = self.path.resolve()
+        if run in _LOCKS:
             return
-        handle = open(key / ".lock", "a+", encoding="utf-8")
-        owner = _flock(handle)
+        lock, owner = _try_lock(run)
         if owner is not None:
-            handle.close()
             raise ConfigError(
                 f"{self.path} is being written by another process ({owner}). "
                 "Wait for it or stop it, or choose another --output-dir."
             )
-        handle.seek(0)
-        handle.truncate()
-        handle.write(f"pid {os.getpid()}")
-        handle.flush()
-        _LOCKS[key] = handle
+        (run / ".lock").write_text(f"pid {os.getpid()}", encoding="utf-8")
+        _LOCKS[run] = lock
 
 
-def find_unfinished(root: Path, config: Mapping[str, Any], ignore: Collection[str] = ()) -> Path | None:
-    """The newest run folder under `root` with an equal config and no summary.json, for `--resume auto`.
+def find_unfinished(root: Path, config: "Config | Mapping[str, Any]") -> Path | None:
+    """The newest run folder under `root` with equal settings and no summary.json, for `--resume auto`.
 
-    config: nested, as config.yaml holds it. ignore: fields that may differ, by dotted path.
-    Folders in which another process is writing at this moment are passed over with a message.
+    Settings that may change on resume may differ. Folders in which another process is writing at this moment are
+    passed over with a message.
     """
-    import yaml
-
-    wanted = flat(plain(config), ignore)
-    found = []
+    wanted = identity(config)
+    runs = []
     for file in root.glob(f"*/{CONFIG}"):
         run = file.parent
         try:
-            held = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            _log.warning("%s cannot be read and is passed over: %s", file, error)
+            if (run / SUMMARY).exists() or identity(read_yaml(file, "the run's")) != wanted:
+                continue
+        except ConfigError as error:
+            _log.warning("%s is passed over: %s", run, error)
             continue
-        if (run / SUMMARY).exists() or not isinstance(held, Mapping) or flat(plain(held), ignore) != wanted:
-            continue
-        owner = _owner(run)
+        owner = None
+        if run.resolve() not in _LOCKS and (run / ".lock").exists():
+            lock, owner = _try_lock(run)
+            lock.release()
         if owner is None:
-            found.append((file.stat().st_mtime_ns, run.name, run))
+            runs.append((file.stat().st_mtime_ns, run.name, run))
         else:
             _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)
-    return max(found)[-1] if found else None
+    return max(runs)[-1] if runs else None
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -229,33 +231,15 @@ def _whole_lines(path: Path) -> list[str]:
     return whole
 
 
-def _cut(path: Path, step: int) -> None:
-    if path.exists():
-        kept = [text for text in _whole_lines(path) if json.loads(text).get("step", 0) <= step]
-        write_whole(path, "".join(text + "\n" for text in kept))
+def _try_lock(run: Path) -> "tuple[FileLock, str | None]":
+    """The lock of a run folder, and who holds it if that is another process; where nothing can be locked, nobody."""
+    from filelock import FileLock, Timeout
 
-
-def _flock(handle: IO[str]) -> str | None:
-    """Locks an open file, or says who holds it; file systems and platforms without locks grant it."""
+    lock = FileLock(run / ".lock", blocking=False, fallback_to_soft=False)
     try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        handle.seek(0)
-        return handle.read() or "unknown pid"
-    except (ImportError, OSError):
+        lock.acquire()
+    except Timeout:
+        return lock, (run / ".lock").read_text(encoding="utf-8") or "unknown pid"
+    except (OSError, NotImplementedError):  # a file system or platform without locks
         pass
-    return None
-
-
-def _owner(run: Path) -> str | None:
-    """The other process that writes to a run folder now; None if there is none."""
-    lock = run / ".lock"
-    if run.resolve() in _LOCKS or not lock.exists():
-        return None
-    try:
-        with open(lock, encoding="utf-8") as handle:
-            return _flock(handle)
-    except OSError:
-        return None
+    return lock, None

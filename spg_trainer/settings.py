@@ -1,207 +1,253 @@
-"""Checks a run's settings, spells out their arithmetic, writes them as YAML, and compares two runs'."""
+"""Where a setting's value comes from, how it is written down, and what may change when a run goes on.
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+Defaults (`config.py`) < the environment's preset < the model's environment.json < --config FILE < flags (`cli.py`).
+
+YAML is laid over the dataclasses by hand (`overlay`): pydantic's TypeAdapter needs as many lines for merging by key and
+for naming the file and the nearest key, and tyro takes a flat command line, not a nested file, 30 ms for each layer.
+"""
+
+import json
+import types
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from spg_trainer.config import Config, EvalCommand, LoadConfig, ModelConfig, Sampling, SftCommand
-from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.files import flat, plain
-from spg_trainer.resolve import is_adapter
+from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand
+from spg_trainer.errors import CheckpointError, ConfigError, did_you_mean
+from spg_trainer.files import to_json
+from spg_trainer.presets import load_preset, task_name
 
-FREE = frozenset(
+Command = TypeVar("Command", Config, EvalCommand, SftCommand)
+T = TypeVar("T")
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+RENAMED = {"output.board_steps": "output.render_steps"}
+"""Settings by the names that older run folders know them by."""
+MAY_CHANGE = frozenset(
     "max_steps max_minutes config dry_run eval.eval_steps output.output_dir "
-    "output.resume output.save_steps output.keep output.sample_steps output.board_steps output.track "
+    "output.resume output.save_steps output.keep output.sample_steps output.render_steps output.track "
     "batch.per_device_batch_size".split()
 )
 """Settings that may change on resume: how long, what is shown and kept, and where it runs."""
 
 
-def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
-    """Raises ConfigError for sizes that cannot work, with the arithmetic and a value that would."""
-    b = config.batch
-    Sampling(**asdict(config.rollout)).check()
-    algorithm.make_masking().check(config.rollout.max_completion_length)
-    if num_processes > 1 and ":" in config.model.device:
-        raise ConfigError(
-            f"--device {config.model.device} would put {num_processes} processes on one GPU. Leave out --device."
-        )
-    if algorithm.needs_ref_logps and config.model.lora_r == 0:
-        raise ConfigError(
-            f"--algorithm {config.algorithm} compares with a reference model, the weights below LoRA adapters. "
-            "Set --lora-r, e.g. 128."
-        )
-    if b.num_generations < 2:
-        raise ConfigError(
-            f"--num-generations {b.num_generations}: a completion is judged against the others of its group, "
-            "so at least 2. Try 8."
-        )
-    check_ranges(config)
-    if b.prompts_per_step % num_processes:
-        below = b.prompts_per_step - b.prompts_per_step % num_processes
-        fits = [str(n) for n in range(1, b.prompts_per_step + 1) if b.prompts_per_step % n == 0]
-        raise ConfigError(
-            f"--prompts-per-step {b.prompts_per_step} cannot be shared by {num_processes} processes (groups never "
-            f"split across GPUs). Use {f'{below} or ' if below else ''}{below + num_processes}, or launch "
-            f"{', '.join(fits)} processes."
-        )
+def defaults(
+    cls: type[Command],
+    *,
+    env: str | None = None,
+    model: str | None = None,
+    algorithm: str | None = None,
+    config: str | None = None,
+    run: str | None = None,
+) -> Command:
+    """The settings of a command before any flag is read.
+
+    Args:
+        env, model, algorithm, config: what flags name; None = not named. A preset's `algorithm_args` are dropped if
+            it was made for another algorithm.
+        run: a run folder to continue, whose config.yaml then stands for presets and defaults.
+    """
+    values = read_yaml(config) if config else {}
+    overlay(cls(), values, str(config))  # wrong keys and types are told before any of them is used
+    if run:
+        recorded = read_yaml(f"{run}/{CONFIG}", "the run's")
+        recorded.get("output", {}).pop("output_dir", None)  # the folder may have moved; what is typed counts
+        return overlay(overlay(cls(), recorded, f"{run}/{CONFIG}"), values, str(config))
+    model = model or (values.get("model") or {}).get("model") or cls().model.model
+    recorded = model_environment(model)
+    env = env or values.get("env") or recorded.get("env") or cls().env
+    preset = task_preset(env, model)
+    suits = preset.get("algorithm", Config.algorithm)
+    if (algorithm or values.get("algorithm") or suits) != suits:
+        preset.pop("algorithm_args", None)
+    base = overlay(cls(), {"env": env, "model": {"model": model}}, "flags")
+    if base.model.is_adapter:
+        preset.get("model", {}).pop("lora_r", None)  # it goes on training what it has
+    base = overlay(base, command_preset(cls, preset), f"preset of {env}")
+    if cls is EvalCommand and recorded.get("dtype"):  # as it was trained and evaluated
+        base = overlay(base, {"model": {"dtype": recorded["dtype"]}}, ENVIRONMENT)
+    return overlay(base, values, str(config))
 
 
-def check_ranges(config: Config) -> None:
-    """Raises ConfigError for a number outside its range."""
-    b, o, e, out = config.batch, config.optimizer, config.eval, config.output
-    at_least_1(
-        prompts_per_step=b.prompts_per_step,
-        num_iterations=b.num_iterations,
-        per_device_batch_size=b.per_device_batch_size,
-        keep=out.keep,
-    )
-    below_1(adam_beta1=o.adam_beta1, adam_beta2=o.adam_beta2, weight_decay=o.weight_decay)
-    above_0(learning_rate=o.learning_rate, max_grad_norm=o.max_grad_norm)
-    not_negative(
-        max_steps=config.max_steps,
-        max_minutes=config.max_minutes,
-        warmup_steps=o.warmup_steps,
-        save_steps=out.save_steps,
-        sample_steps=out.sample_steps,
-        board_steps=out.board_steps,
-        eval_steps=e.eval_steps,
-        eval_problems=e.eval_problems,
-        eval_temperature=e.eval_temperature,
-    )
-    check_shared(config.model, config.env_args)
+def command_preset(cls: type[Command], preset: dict[str, Any]) -> dict[str, Any]:
+    """The part of a training preset that a command has settings for."""
+    sft = preset.pop("sft", {})
+    if cls is Config:
+        return preset
+    sampling = preset_sampling(preset)
+    chosen = {"env_args": preset.get("env_args", {}), "max_completion_length": sampling.max_completion_length}
+    if cls is SftCommand:
+        return {**chosen, **sft}
+    names = ("block_length", "tokens_per_step", "remasking")
+    return {**chosen, **{name: getattr(sampling, name) for name in names}}
 
 
-def check_eval(command: EvalCommand) -> None:
-    """Raises ConfigError for settings of `eval` that cannot work; sizes that do not divide are `Sampling`'s to find."""
-    at_least_1(num_generations=command.num_generations, rows_per_forward=command.rows_per_forward)
-    not_negative(num_problems=command.num_problems)
-    above_0(tokens_per_step=command.tokens_per_step)
-    if not command.max_completion_length:
-        raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
-    if command.num_generations > 1 and command.temperature == 0:
-        raise ConfigError(
-            f"--num-generations {command.num_generations} at --temperature 0 gives equal completions. "
-            "Set a temperature above 0, e.g. --temperature 0.9."
-        )
-    check_shared(command.model, command.env_args)
+def task_preset(env: str, model: str) -> dict[str, Any]:
+    """The preset for a task, under what the model's environment.json says if the model was made for that task."""
+    preset, recorded = load_preset(env, preset_kind(model)), model_environment(model)
+    if task_name(str(recorded.get("env"))) == task_name(env):
+        for part in ("env_args", "rollout"):
+            preset[part] = {**preset.get(part, {}), **(recorded.get(part) or {})}
+    return preset
 
 
-def check_sft(command: SftCommand) -> None:
-    """Raises ConfigError for settings of `sft` that cannot work."""
-    at_least_1(
-        steps=command.steps,
-        batch_size=command.batch_size,
-        max_completion_length=command.max_completion_length,
-        hidden_size=command.hidden_size,
-        num_layers=command.num_layers,
-        num_heads=command.num_heads,
-        intermediate_size=command.intermediate_size,
-    )
-    below_1(weight_decay=command.weight_decay)
-    above_0(learning_rate=command.learning_rate, max_grad_norm=command.max_grad_norm)
-    not_negative(per_device_batch_size=command.per_device_batch_size, warmup_steps=command.warmup_steps)
-    if command.save_dtype != "auto" and (command.model.lora_r or is_adapter(command.model.model)):
-        raise ConfigError(
-            f"--save-dtype {command.save_dtype} is for whole models, and adapters are small. Use --save-dtype auto."
-        )
-    check_shared(command.model, command.env_args)
+def preset_sampling(preset: Mapping[str, Any]) -> Sampling:
+    """Greedy decoding at a preset's lengths."""
+    return Sampling(**{**preset["rollout"], "temperature": 0.0})
 
 
-def check_shared(model: LoadConfig, env_args: Mapping[str, Any]) -> None:
-    """Raises ConfigError for adapters' numbers out of range or without effect, and for env_args that have flags."""
-    if isinstance(model, ModelConfig):
-        not_negative(lora_r=model.lora_r)
-        below_1(lora_dropout=model.lora_dropout)
-        if model.lora_alpha is not None:
-            at_least_1(lora_alpha=model.lora_alpha)
-        if (
-            model.lora_r == 0
-            and not is_adapter(model.model)
-            and (model.lora_alpha is not None or model.lora_dropout)
-        ):
-            raise ConfigError(
-                "--lora-alpha and --lora-dropout do nothing without adapters. Set --lora-r, e.g. 128."
-            )
-        if model.model == "new" and (
-            model.lora_r or model.revision or model.dtype not in ("auto", "float32")
-        ):
-            raise ConfigError(
-                "--model new is a fresh float32 model: --lora-r, --revision and --dtype need an existing one "
-                "(--model PATH)."
-            )
-    flags = {"split": "--split (eval) or --eval-split (train)", "reward_weights": "--reward-weights"}
-    for name in flags.keys() & env_args.keys():
-        raise ConfigError(f"--env-args {name}={env_args[name]}: use {flags[name]} instead.")
+def model_environment(model: str) -> dict[str, Any]:
+    """What a model folder says of the environment it was made for; empty where it says nothing."""
+    for folder in (Path(model), Path(model) / "model"):
+        file = folder / ENVIRONMENT
+        if file.is_file():
+            try:
+                return dict(json.loads(file.read_text()))
+            except (ValueError, TypeError) as error:
+                raise ConfigError(
+                    f"{file} is not a JSON object ({error}). Restore it, or remove it to use the presets."
+                ) from error
+    return {}
 
 
-def _range(expected: str, fine: Callable[[float], bool]) -> Callable[..., None]:
-    def check_range(**values: float) -> None:
-        for name, value in values.items():
-            if not fine(value):
-                raise ConfigError(f"--{name.replace('_', '-')} {value}: should be {expected}.")
-
-    return check_range
-
-
-at_least_1 = _range("at least 1", lambda v: v >= 1)
-below_1 = _range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)
-above_0 = _range("above 0", lambda v: 0 < v < float("inf"))
-not_negative = _range("0 or more", lambda v: 0 <= v < float("inf"))
-
-
-def algorithm_args(config: Config) -> dict[str, Any]:
-    """The algorithm's hyper-parameters; masks take the rollout's blocks unless told otherwise."""
-    return {"block_length": config.rollout.block_length, **config.algorithm_args}
-
-
-def rows_and_live(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
-    """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
-    fit = per_device_batch_size >= num_masks
-    return (per_device_batch_size // num_masks, num_masks) if fit else (per_device_batch_size, 1)
-
-
-def arithmetic(config: Config, num_masks: int, num_processes: int = 1) -> str:
-    """One line that says what a step does, in numbers."""
-    b, r = config.batch, config.rollout
-    completions, blocks = b.prompts_per_step * b.num_generations, r.max_completion_length // r.block_length
-    mine = completions // num_processes
-    rows, _ = rows_and_live(b.per_device_batch_size, num_masks)
-    shared = f" ({num_processes} processes x {mine})" if num_processes > 1 else ""
-    return (
-        f"{b.prompts_per_step} prompts x {b.num_generations} generations = {completions} completions a step{shared}; "
-        f"{r.max_completion_length} tokens in {blocks} block{'s' * (blocks > 1)} of {r.block_length}, "
-        f"{r.diffusion_steps} denoising steps; {b.num_iterations} update{'s' * (b.num_iterations > 1)} a step, "
-        f"{num_masks} mask{'s' * (num_masks > 1)} a completion, micro-batches of up to {rows} completions; "
-        f"{config.max_steps} steps."
-    )
+def preset_kind(model: str) -> str:
+    """Which presets suit a model: `tiny` for the embedded ones and what was made from them, else `llada`."""
+    return "tiny" if model in ("tiny", "new") else model_environment(model).get("preset", "llada")
 
 
 def to_yaml(config: Any) -> str:
     """The settings, nested as the dataclasses are; what `--config` reads."""
-    return yaml.safe_dump(plain(asdict(config)), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(to_json(asdict(config)), sort_keys=False, allow_unicode=True)
 
 
-def refuse_changes(recorded: Path, config: Config) -> None:
-    """Raises ConfigError if a run's own settings differ from `config` where they may not."""
+def recorded_yaml(config: Config) -> str:
+    """The text of config.yaml: what a new run with --config needs, so without the folder this one went on from."""
+    return to_yaml(replace(config, output=replace(config.output, resume=None)))
+
+
+def read_yaml(path: str | Path, source: str = "--config") -> dict[str, Any]:
+    """The settings in a YAML file, by their present names. source: what an error calls it."""
+    remedy = "Give the path of a YAML file." if source == "--config" else "Restore it, or start a new run."
     try:
-        held = yaml.safe_load(recorded.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        held = " ".join(str(error).split())
-    if not isinstance(held, Mapping):
-        raise CheckpointError(
-            f"{recorded} cannot be read as settings ({held}). Start a new run with another --output-dir."
-        )
-    before = flat(held, FREE)
-    after = flat(plain(asdict(config)), FREE)
-    changed = [k for k in sorted(before.keys() | after.keys()) if before.get(k) != after.get(k)]
-    if changed:
-        listed = "; ".join(f"{k} was {before.get(k)!r}, now {after.get(k)!r}" for k in changed)
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{source} {path}: cannot be read ({error.strerror}). {remedy}") from error
+    except yaml.YAMLError as error:
         raise ConfigError(
-            f"{recorded.parent} is a run of other settings: {listed}. Resume it with its own (only --max-steps, "
+            f"{source} {path}: not valid YAML ({' '.join(str(error).split())}). {remedy}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{source} {path}: not a text file. {remedy}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{source} {path}: should hold `name: value` lines, as {CONFIG} of a run does. {remedy}"
+        )
+    for old, new in RENAMED.items():
+        part, _, name = old.partition(".")
+        nested = values.get(part)
+        if isinstance(nested, dict) and name in nested:
+            nested[new.rpartition(".")[2]] = nested.pop(name)
+    return values
+
+
+def flatten(tree: Mapping[str, Any], ignore: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`, without the dotted names in `ignore`; an empty mapping leaves nothing."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if name not in ignore:
+            leaves |= flatten(value, ignore, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return leaves
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """`seed was 3, now 4; ...` for all that differs, or nothing."""
+    names = sorted(before.keys() | after.keys())
+    return "; ".join(
+        f"{name} was {before.get(name)!r}, now {after.get(name)!r}"
+        for name in names
+        if before.get(name) != after.get(name)
+    )
+
+
+def identity(config: Config | Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run the run it is: its settings by dotted name, without those that may change on resume."""
+    return flatten(to_json(config), MAY_CHANGE)
+
+
+def refuse_changes(file: Path, config: Config) -> None:
+    """Raises if the settings in a run's config.yaml differ from `config` where they may not."""
+    try:
+        before = identity(read_yaml(file, "the run's"))
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{file} cannot be read as settings ({error}). Start a new run with another --output-dir."
+        ) from error
+    changed = differences(before, identity(config))
+    if changed:
+        raise ConfigError(
+            f"{file.parent} is a run of other settings: {changed}. Resume it with its own (only --max-steps, "
             "--max-minutes, what is logged or kept, and --per-device-batch-size may change), or start a new run "
             "with another --output-dir."
         )
+
+
+def overlay(base: T, values: Mapping[str, Any], source: str, path: str = "") -> T:
+    """A copy of the dataclass `base` with nested `values` laid over it; dictionaries are merged key by key.
+
+    Raises:
+        ConfigError: unknown key or value of the wrong type, naming `source` and the key.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{source}: {path.rstrip('.')} should hold `name: value` lines, not {values!r}.")
+    hints = get_type_hints(type(base))
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(f"{source}: unknown setting {path + str(key)!r}. {_nearest_setting(base, key)}")
+        current = getattr(base, key)
+        if is_dataclass(current):
+            changes[key] = overlay(current, value, source, f"{path}{key}.")
+        elif not isinstance(current, dict):
+            changes[key] = _convert(value, hints[key], f"{source}: {path}{key}")
+        elif isinstance(value, Mapping):
+            changes[key] = {**current, **{str(name): item for name, item in value.items()}}
+        else:
+            raise ConfigError(f"{source}: {path}{key} should be a mapping of names to values, not {value!r}.")
+    return replace(base, **changes)  # type: ignore[type-var]
+
+
+def _nearest_setting(base: Any, key: str) -> str:
+    known = {f.name: getattr(base, f.name) for f in fields(base)}
+    for part, nested in known.items():
+        if is_dataclass(nested) and hasattr(nested, str(key)):
+            return f"Did you mean {f'{part}.{key}'!r}?"
+    return did_you_mean(key, known).rstrip() or f"Known: {', '.join(sorted(known))}."
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the annotated type: bool, int, float, str, Literal, optional or tuple."""
+    origin, options = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in options:
+            return None
+        return _convert(value, next(o for o in options if o is not type(None)), where)
+    if origin is Literal:
+        if value in options:
+            return value
+        raise ConfigError(f"{where}={value!r}: should be one of {', '.join(map(str, options))}.")
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(item, options[0], where) for item in items)
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:  # YAML 1.1 reads 1e-3 as text
+            return float(value)
+        except ValueError:
+            pass
+    if type(value) is hint:
+        return value
+    raise ConfigError(f"{where}={value!r}: should be of type {getattr(hint, '__name__', hint)}.")

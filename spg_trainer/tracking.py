@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError
-from spg_trainer.files import flat, plain, rank
+from spg_trainer.files import to_json
 from spg_trainer.run_folder import RunFolder
+from spg_trainer.settings import flatten
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -58,13 +60,11 @@ def check_trackers(names: Sequence[str]) -> None:
         )
 
 
-def open_trackers(
-    names: Sequence[str], folder: RunFolder, config: Mapping[str, Any]
-) -> "list[GeneralTracker]":
+def open_trackers(names: Sequence[str], folder: RunFolder, config: Any) -> "list[GeneralTracker]":
     """Starts accelerate's trackers on rank 0, with the run's settings; TensorBoard writes to RUN/tensorboard.
 
-    names: `tensorboard`, `wandb`. config: nested. One that does not start, such as wandb without a login, is left out
-    with a message. Raises ConfigError if a package is missing.
+    names: `tensorboard`, `wandb`. config: the run's settings. One that does not start, such as wandb without a
+    login, is left out with a message. Raises ConfigError if a package is missing.
     """
     check_trackers(names)
     if rank() or not names:
@@ -73,7 +73,7 @@ def open_trackers(
 
     settings = {
         name: value if isinstance(value, bool | int | float | str) else str(value)
-        for name, value in flat(plain(config)).items()
+        for name, value in flatten(to_json(config)).items()
     }
     opened = []
     for name in dict.fromkeys(names):

@@ -17,25 +17,17 @@ import torch
 
 from spg_trainer import checkpoint
 from spg_trainer.config import Config
+from spg_trainer.console import closing_lines
+from spg_trainer.distributed import raise_on_all, sum_gradients, sum_metrics, sum_tensor
 from spg_trainer.errors import ConfigError, SpgError
-from spg_trainer.installed import envs
+from spg_trainer.evaluation import ended
+from spg_trainer.metrics import per_scored, rollout_metrics
 from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
-from spg_trainer.records import (
-    agree,
-    batch_numbers,
-    due,
-    evaluate_split,
-    last_words,
-    per_scored,
-    read_evaluation,
-    record,
-    sum_over_processes,
-    summarize,
-)
+from spg_trainer.packages import envs
 from spg_trainer.rollouts import Scored, choose_problems, sample_and_score
 from spg_trainer.run import Run, start
 from spg_trainer.seeding import derive
-from spg_trainer.update import Update, draw_masks, gradient, sum_gradients
+from spg_trainer.update import Update, draw_masks, gradient
 
 
 def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
@@ -56,7 +48,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     began = run.started - run.seconds
     try:
         with run.console, stopping_between_steps(run):
-            before = read_evaluation(run, "before") or evaluate_split(run, "before", config.eval.eval_split)
+            before = run.evaluate_before()
             while run.step < config.max_steps and not time_to_end(run):
                 train_step(run)
                 run.seconds = time.monotonic() - began
@@ -65,7 +57,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
                 raise KeyboardInterrupt
             run.save()
             checkpoint.export(run.folder.path / "model", run.policy, run.environment())
-            after = evaluate_split(run, "after", config.eval.eval_split)
+            after = run.evaluate("after", config.eval.eval_split)
     except BaseException:
         if run.clean and run.step:
             run.save()
@@ -74,38 +66,33 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
         run.tracker.finish()
         run.folder.release()
     run.seconds = time.monotonic() - began
-    summary = summarize(run, before, after)
+    summary = run.summary(before, after)
     run.folder.summary(summary)
-    for line in last_words(summary):
+    for line in closing_lines(summary):
         run.console.say(line)
     return summary
 
 
 def train_step(run: Run) -> None:
     """One rollout and its updates; appends the step's row to metrics.jsonl and timings.jsonl."""
-    step = run.step
-    clock = [time.monotonic()]
-    scored = collect(run, step)
-    clock.append(time.monotonic())
-
-    groups, numbers, totals = batch_numbers(run, scored)  # of all processes
+    started = time.monotonic()
+    scored = collect(run, run.step)
+    sampled = time.monotonic()
+    has_end = ended(run.policy, scored.rollouts)
+    groups, metrics, totals = rollout_metrics(
+        scored, has_end, run.config.batch.num_generations
+    )  # of all processes
     advantages = run.algorithm.compute_advantages(torch.from_numpy(groups))  # (P * G,)
     first = run.accelerator.process_index * len(scored)
     advantages = advantages[first : first + len(scored)]  # (B,) of this process
-    numbers |= apply_updates(run, scored, advantages, totals)
-    run.clean, run.step = False, step + 1  # a checkpoint of this step needs its row
-    clock.append(time.monotonic())
-
-    tokens = numbers["num_tokens"]
-    times = {
-        "rollout": clock[1] - clock[0],
-        "update": clock[2] - clock[1],
-        "tokens_per_second": tokens / (clock[1] - clock[0]),
+    metrics |= apply_updates(run, scored, advantages, totals)
+    run.clean, run.step = False, run.step + 1  # a checkpoint of this step needs its row
+    timings = {
+        "rollout": sampled - started,
+        "update": time.monotonic() - sampled,
+        "tokens_per_second": metrics["num_tokens"] / (sampled - started),
     }
-    numbers = {"step": run.step, **numbers}
-    run.tracker.log(numbers, times)
-    run.finish_step()
-    record(run, scored, advantages, numbers, times)
+    run.record_step(scored, advantages, metrics, timings)
 
 
 def collect(run: Run, step: int) -> Scored:
@@ -120,14 +107,14 @@ def collect(run: Run, step: int) -> Scored:
             run.env,
             np.repeat(mine, batch.num_generations),
             np.tile(np.arange(batch.num_generations), len(mine)),
-            run.sampling,
+            run.config.rollout,
             key=("rollout", step),
             seed=run.config.seed,
             rows_per_forward=run.rows_per_forward,
         )
     except (SpgError, envs.EnvError) as raised:
         error = raised
-    agree(run, error)
+    raise_on_all(error)
     return scored
 
 
@@ -137,7 +124,7 @@ def apply_updates(
     """`num_iterations` optimizer steps on the completions that change the loss; returns their mean metrics."""
     config = run.config
     rows = run.algorithm.active(advantages).nonzero().squeeze(-1)
-    if run.accelerator.reduce(torch.tensor(len(rows), device=run.accelerator.device), reduction="sum") == 0:
+    if sum_tensor(torch.tensor(len(rows), device=run.accelerator.device)) == 0:
         return {"grad_norm": 0.0, "learning_rate": learning_rate(run)}
     update = Update(
         policy=run.policy,
@@ -164,8 +151,8 @@ def apply_updates(
 def one_update(run: Run, update: Update, iteration: int) -> dict[str, float]:
     """Gradient, all-reduce, finite guard, clip, optimizer step."""
     sums = gradient(update, iteration)
-    sum_gradients(run.parameters, run.accelerator)
-    sums = sum_over_processes(run, sums)
+    sum_gradients(run.parameters)
+    sums = sum_metrics(sums)
     # Equal on all processes: both are sums over them.
     ok = math.isfinite(sums["loss"]) and all_finite(p.grad for p in run.parameters)
     norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm)
@@ -200,9 +187,9 @@ def dump(run: Run, update: Update, iteration: int) -> dict[str, Any]:
 def between_steps(run: Run) -> None:
     """Evaluation on the way and checkpoint, where their turn has come."""
     evaluation, output = run.config.eval, run.config.output
-    if due(run.step, evaluation.eval_steps, run):
-        evaluate_split(run, f"step-{run.step:06d}", "validation")
-    if due(run.step, output.save_steps, run):
+    if run.due(evaluation.eval_steps):
+        run.evaluate(f"step-{run.step:06d}", "validation")
+    if run.due(output.save_steps):
         run.save()
 
 
@@ -211,7 +198,7 @@ def time_to_end(run: Run) -> bool:
     limit = run.config.max_minutes
     late = limit > 0 and time.monotonic() - run.started > 60 * limit
     asked = torch.tensor([float(late), float(run.stop)], device=run.accelerator.device)
-    late, stop = run.accelerator.reduce(asked, reduction="sum").tolist()
+    late, stop = sum_tensor(asked).tolist()
     run.stop = stop > 0  # all processes end alike
     return late > 0 or stop > 0
 

@@ -1,19 +1,18 @@
 """The gradient of one update: masks, logps and loss over this process's completions, a micro-batch at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from spg_trainer.algorithms import Algorithm, Loss
 from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.config import micro_batch_size
 from spg_trainer.likelihood import Masks, accumulate, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.settings import rows_and_live
 
 
 @dataclass
@@ -97,7 +96,7 @@ def gradient(update: Update, iteration: int) -> dict[str, float]:
     """Adds this process's gradient of the loss to `.grad`; returns the metrics, loss included, as its share of sums."""
     sums: dict[str, Tensor] = {}
     old, ref = update.old_logps[iteration], update.ref_logps[iteration]
-    size, masks_at_once = rows_and_live(update.per_device_batch_size, update.algorithm.num_masks)
+    size, masks_at_once = micro_batch_size(update.per_device_batch_size, update.algorithm.num_masks)
     for rows in update.micro_batches(size):
         batch = Batch(
             completion_mask=update.rollouts.completion_mask[rows],
@@ -120,15 +119,3 @@ def gradient(update: Update, iteration: int) -> dict[str, float]:
         for name, value in {"loss": loss.loss, **loss.metrics}.items():
             sums[name] = sums.get(name, 0.0) + value.double()
     return {name: float(value) for name, value in sums.items()}
-
-
-def sum_gradients(parameters: Sequence[Tensor], accelerator: Accelerator) -> None:
-    """Sums `.grad` over the processes in one all-reduce; a process without signal takes part with zeros."""
-    for p in parameters:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-    if accelerator.num_processes == 1:
-        return
-    flat = accelerator.reduce(torch.cat([p.grad.reshape(-1) for p in parameters]), reduction="sum")
-    for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.grad.copy_(part.view_as(p))

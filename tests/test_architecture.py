@@ -83,7 +83,7 @@ def test_dependencies_point_one_way(package: str, forbidden: set[str]) -> None:
 def test_the_trainer_takes_the_environments_through_its_check() -> None:
     for module, tree in sources("spg_trainer").items():
         direct = [name for name in imports(at_run_time(tree)) if is_within(name, {"envs", "verifiers"})]
-        assert not direct, f"{module} imports {direct}; it should take envs from spg_trainer.installed"
+        assert not direct, f"{module} imports {direct}; it should take envs from spg_trainer.packages"
 
 
 def test_algorithms_know_torch_and_their_siblings_only() -> None:
@@ -96,7 +96,7 @@ def test_algorithms_know_torch_and_their_siblings_only() -> None:
 
 
 def test_the_likelihood_knows_no_environment_tokenizer_or_accelerate() -> None:
-    forbidden = {"transformers", "tokenizers", "accelerate", "gymnasium", "spg_trainer.installed"}
+    forbidden = {"transformers", "tokenizers", "accelerate", "gymnasium", "spg_trainer.packages"}
     for module, tree in sources("spg_trainer").items():
         if is_within(module, {"spg_trainer.algorithms", "spg_trainer.likelihood"}):
             wrong = [name for name in imports(tree) if is_within(name, forbidden)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import spg_trainer
-from spg_trainer import installed
+from spg_trainer import packages
 
 OURS = ("spg_trainer", "verifiers", "envs")
 ROOTS = [str(Path(find_spec(name).origin).parents[1]) for name in OURS]
@@ -40,10 +40,8 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_our_own_packages_are_accepted(tmp_path: Path) -> None:
-    assert run(tmp_path, "from spg_trainer.installed import envs\nprint(envs.__spg_trainer__)") == VERSION
-    assert (
-        installed.VERSION == VERSION == installed.verifiers.__spg_trainer__ == installed.envs.__spg_trainer__
-    )
+    assert run(tmp_path, "from spg_trainer.packages import envs\nprint(envs.__spg_trainer__)") == VERSION
+    assert packages.VERSION == VERSION == packages.verifiers.__spg_trainer__ == packages.envs.__spg_trainer__
 
 
 @pytest.mark.parametrize("name", ["verifiers", "envs"])
@@ -58,7 +56,7 @@ def test_our_own_packages_are_accepted(tmp_path: Path) -> None:
 )
 def test_another_package_in_front_is_told_in_one_line(tmp_path, name, place, content, why) -> None:
     found = write(tmp_path / place.format(name), content)
-    line = run(tmp_path, "import spg_trainer.installed\nprint('fine')")
+    line = run(tmp_path, "import spg_trainer.packages\nprint('fine')")
     assert line.startswith(
         f'ImportError: spg_trainer needs its own package "{name}", but Python found {found} ({why})'
     )
@@ -86,7 +84,7 @@ def test_a_folder_of_that_name_beside_the_script_is_told_with_its_path(tmp_path:
     (tmp_path / name).mkdir()
     (tmp_path / name / "notes.txt").write_text("mine")
     # -S: nothing but the folder and the standard library is on the path, so Python settles for the bare folder.
-    line = run(tmp_path, f"{EDITABLE}\nimport spg_trainer.installed\nprint('fine')", "-S")
+    line = run(tmp_path, f"{EDITABLE}\nimport spg_trainer.packages\nprint('fine')", "-S")
     found = f"but Python found {tmp_path / name} (it is not part of spg-trainer)"
     assert line.startswith(f'ImportError: spg_trainer needs its own package "{name}", {found}')
     assert line.endswith(FIX)
@@ -94,7 +92,7 @@ def test_a_folder_of_that_name_beside_the_script_is_told_with_its_path(tmp_path:
 
 def test_the_python_surface_checks_before_anything_heavy_is_used(tmp_path: Path) -> None:
     found = write(tmp_path / "envs" / "__init__.py", "")
-    text = "import spg_trainer\nprint(spg_trainer.__version__)\nfrom spg_trainer.installed import envs"
+    text = "import spg_trainer\nprint(spg_trainer.__version__)\nfrom spg_trainer.packages import envs"
     assert f"but Python found {found}" in run(tmp_path, text)
 
 
@@ -102,10 +100,10 @@ def test_the_command_line_ends_with_that_line_and_status_2(monkeypatch, capsys) 
     from spg_trainer import cli
 
     def shadowed(command: object) -> None:
-        sys.modules.pop("spg_trainer.installed")
-        from spg_trainer.installed import envs  # noqa: F401
+        sys.modules.pop("spg_trainer.packages")
+        from spg_trainer.packages import envs  # noqa: F401
 
-    monkeypatch.setitem(sys.modules, "spg_trainer.installed", installed)
+    monkeypatch.setitem(sys.modules, "spg_trainer.packages", packages)
     monkeypatch.setitem(sys.modules, "verifiers", type(sys)("verifiers"))
     monkeypatch.setattr(cli, "run_eval", shadowed)
     assert cli.main(["eval"]) == 2
@@ -116,7 +114,7 @@ def test_the_command_line_ends_with_that_line_and_status_2(monkeypatch, capsys) 
 
 def test_a_missing_package_is_told_and_a_broken_one_keeps_its_own_error(tmp_path, monkeypatch) -> None:
     with pytest.raises(ImportError) as caught:
-        installed.ours("package_that_is_nowhere")
+        packages.own_package("package_that_is_nowhere")
     assert (
         str(caught.value)
         == f'spg_trainer needs the package "package_that_is_nowhere", which Python does not find: {FIX}'
@@ -124,4 +122,4 @@ def test_a_missing_package_is_told_and_a_broken_one_keeps_its_own_error(tmp_path
     write(tmp_path / "package_with_a_gap.py", "import dependency_that_is_nowhere")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="dependency_that_is_nowhere"):
-        installed.ours("package_with_a_gap")
+        packages.own_package("package_with_a_gap")

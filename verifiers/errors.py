@@ -1,5 +1,6 @@
 """Every error this package raises on purpose: about an argument or a reference, never about a completion."""
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -40,3 +41,21 @@ def shown(value: object, limit: int = 60) -> str:
     return (
         text if len(text) <= limit else f"{text[:limit]}... ({type(value).__name__}, {len(text)} characters)"
     )
+
+
+def invalid_reference(
+    argument: str, value: object, problem: str, index: int | None, advice: str = ""
+) -> InvalidReferenceError:
+    """The error about a reference that `problem` completes: "answer[3]='x' is not one number"; None: no batch."""
+    where = argument if index is None else f"{argument}[{index}]"
+    message = f"{where}={shown(value)} {problem}{advice}."
+    return InvalidReferenceError(message, argument=argument, index=index, value=value)
+
+
+def did_you_mean(name: object, known: Iterable[str], shown_as: str = '"{}"', cutoff: float = 0.5) -> str:
+    """'Did you mean "sudoku"? ' for the known name closest to `name` (case ignored), or "" if none is close."""
+    from difflib import get_close_matches
+
+    spelled = {other.lower(): other for other in known}
+    close = get_close_matches(str(name).lower(), spelled, n=1, cutoff=cutoff)
+    return f"Did you mean {shown_as.format(spelled[close[0]])}? " if close else ""

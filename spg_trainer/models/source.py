@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from spg_trainer.errors import ModelError
-from spg_trainer.tasks import own_task
+from spg_trainer.presets import own_task
 
 FALLBACK = "sudoku"
 

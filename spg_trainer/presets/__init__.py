@@ -1,1 +1,37 @@
-"""Settings shipped for each environment and kind of model (`tiny`, `llada`); every value is measured or sourced."""
+"""The settings shipped for each task of this package, for `tiny` models and for `llada`; imports nothing heavy."""
+
+import re
+from importlib import resources
+from typing import Any
+
+from spg_trainer.errors import ConfigError
+
+
+def load_preset(env: str, kind: str) -> dict[str, Any]:
+    """The preset of an environment and a kind of model, `tiny` or `llada`; other people's tasks get `default.yaml`."""
+    import yaml
+
+    folder = resources.files(__name__)
+    file = folder / f"{own_task(env)}.yaml"
+    kinds = yaml.safe_load((file if file.is_file() else folder / "default.yaml").read_text())
+    if kind not in kinds:
+        raise ConfigError(
+            f"environment.json of the model: preset {kind!r} should be one of {', '.join(kinds)}."
+        )
+    return kinds[kind]
+
+
+def task_name(env: str) -> str:
+    """`spg/Sudoku-v0`, `./file.py:my/Sudoku-v0` and `sudoku` are all `sudoku`."""
+    return re.sub(r"-v\d+$", "", re.split(r"[:/]", env)[-1]).lower()
+
+
+def own_task(env: str) -> str | None:
+    """`spg/Sudoku-v0`, `envs:spg/Sudoku-v0` and `sudoku` are all `sudoku`; a task of other people is None.
+
+    Theirs may be called Sudoku too (`./my_task.py:my/Sudoku-v0`, `reasoning_gym:sudoku`) and be quite another task.
+    """
+    where, _, last = env.strip().rpartition(":")
+    namespace = last.rpartition("/")[0]
+    ours = where.partition(".")[0] in ("", "envs") and namespace in ("", "spg")
+    return task_name(last) if ours else None

@@ -16,7 +16,7 @@ import torch
 
 from spg_trainer.config import Config
 from spg_trainer.errors import TrainingError
-from spg_trainer.evaluate import evaluate
+from spg_trainer.evaluation import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.rollouts import choose_problems
 from spg_trainer.run import start
@@ -94,7 +94,7 @@ def half_dull() -> str:
 
 
 def gradient_config(output: Path, dtype: str, normalizer: str, **changes: Any) -> Config:
-    """A step whose second half has no signal, with lengths and prompts that differ, unclipped."""
+    """A step whose second half changes no weights, with lengths and prompts that differ, unclipped."""
     config = small_config(output, dtype=dtype, max_grad_norm=1e9, env_args={"dull": half_dull()})
     return change(
         config, **{"algorithm_args": {**config.algorithm_args, "normalizer": normalizer}, **changes}

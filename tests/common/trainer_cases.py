@@ -27,7 +27,6 @@ from spg_trainer.config import (
     ModelConfig,
     OptimizerConfig,
     OutputConfig,
-    RolloutConfig,
     Sampling,
 )
 from spg_trainer.models import new_tiny, tiny_tokenizer
@@ -158,12 +157,12 @@ def small_config(output: Path | None, *, model: Path | None = None, **changes: A
         algorithm_args={"masking": "random", "p_mask_prompt": 0.1, "eubo_beta": 1.0},
         max_steps=3,
         model=ModelConfig(model=str(model or tiny_folder()), device="cpu"),
-        rollout=RolloutConfig(10, 5, 6, 1.0),
+        rollout=Sampling(10, 5, 6, 1.0),
         batch=BatchConfig(prompts_per_step=4, num_generations=4, per_device_batch_size=8),
         optimizer=OptimizerConfig(learning_rate=1e-2, weight_decay=0.01, max_grad_norm=1.0),
         eval=EvalConfig(eval_problems=4),
         output=OutputConfig(
-            output_dir=None if output is None else str(output), sample_steps=1, board_steps=0
+            output_dir=None if output is None else str(output), sample_steps=1, render_steps=0
         ),
     )
     return change(config, **changes)

@@ -13,8 +13,7 @@ import yaml
 from spg_trainer import cli
 from spg_trainer.algorithms import build
 from spg_trainer.config import Config, EvalCommand, SftCommand
-from spg_trainer.resolve import defaults
-from spg_trainer.settings import algorithm_args, arithmetic
+from spg_trainer.settings import algorithm_args, arithmetic, defaults
 
 COMMANDS = {"": Config, "eval": EvalCommand, "sft": SftCommand}
 

@@ -13,10 +13,8 @@ from spg_trainer.algorithms import build
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.config import Config, EvalCommand, ModelConfig, Sampling, SftCommand
 from spg_trainer.errors import ConfigError
-from spg_trainer.overlay import overlay
 from spg_trainer.pairs import parse_pairs
-from spg_trainer.resolve import defaults, load_preset, peek
-from spg_trainer.settings import check, check_sft, to_yaml
+from spg_trainer.settings import check, check_sft, defaults, load_preset, overlay, peek, to_yaml
 
 SUDOKU = load_preset("sudoku", "tiny")
 

@@ -9,9 +9,7 @@ import yaml
 from spg_trainer import cli
 from spg_trainer.config import Config
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.overlay import overlay
-from spg_trainer.resolve import defaults
-from spg_trainer.settings import FREE, plain, refuse_changes, to_yaml
+from spg_trainer.settings import FREE, defaults, overlay, plain, refuse_changes, to_yaml
 
 
 def typed(*words: str) -> Config:

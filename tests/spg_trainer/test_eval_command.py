@@ -13,7 +13,7 @@ import envs
 from spg_trainer import Sampling, cli, evaluate, load_model
 from spg_trainer.config import EvalCommand, ModelConfig
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.eval_command import evaluate_lengths, line, result_name, sampling
+from spg_trainer.evaluation import evaluate_lengths, line, result_name, sampling
 from spg_trainer.models import Policy, new_tiny, save_model, tiny_tokenizer
 
 
@@ -84,7 +84,7 @@ def test_the_same_command_gives_the_same_completions(command: EvalCommand) -> No
 
 
 def test_several_completions_give_pass_at_k(command: EvalCommand, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = import_module("spg_trainer.evaluate")  # the package shows the function of that name
+    module = import_module("spg_trainer.evaluation")  # the package shows the function of that name
     solved = {(0, 0), (0, 1), (0, 2), (2, 3)}
     sample = module.sample_and_score
 
@@ -220,7 +220,7 @@ def test_a_result_of_other_settings_or_another_model_is_not_overwritten(
     before = file.read_text()
     evaluate_lengths(once, quiet=True)  # the same again may be written again
     assert file.read_text() == before
-    module = import_module("spg_trainer.eval_command")
+    module = import_module("spg_trainer.evaluation")
     monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("told only after the work"))
     with pytest.raises(
         ConfigError, match=r"sudoku-test-8.json holds another result: diffusion_steps was 2, now 4"
@@ -247,7 +247,7 @@ def test_steps_are_a_multiple_of_the_blocks(command: EvalCommand) -> None:
 def test_a_folder_that_cannot_be_written_is_told_first_and_not_with_resume(
     command: EvalCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = import_module("spg_trainer.eval_command")
+    module = import_module("spg_trainer.evaluation")
     monkeypatch.setattr(module, "load_model", lambda *_, **__: pytest.fail("told only after the work"))
     (tmp_path / "results").write_text("a file where a folder should be")
     with pytest.raises(CheckpointError, match="choose another --output-dir") as caught:

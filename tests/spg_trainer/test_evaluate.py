@@ -12,9 +12,8 @@ import envs
 from spg_trainer import evaluate
 from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluate import preset_sampling
+from spg_trainer.evaluation import preset_sampling, wilson
 from spg_trainer.models import load_model
-from spg_trainer.statistics import wilson
 from tests.common.process_cases import two_processes
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, save_tiny, tiny_folder
 

@@ -4,9 +4,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from spg_trainer.settings import ENVIRONMENT
+
 from spg_trainer import Config, algorithms, defaults
 from spg_trainer.config import SftCommand
-from spg_trainer.resolve import ENVIRONMENT_FILE
 from spg_trainer.run import start
 
 
@@ -22,7 +23,7 @@ def test_the_reproduction_ends_completions_with_eos_only(tmp_path: Path) -> None
     run = start(config, quiet=True)
     assert run.policy.end_token_ids == (run.policy.tokenizer.eos_token_id,)
     run.folder.release()
-    assert json.loads((tmp_path / "run" / ENVIRONMENT_FILE).read_text())["ends"] == "eos"
+    assert json.loads((tmp_path / "run" / ENVIRONMENT).read_text())["ends"] == "eos"
 
 
 def test_sft_of_a_large_model_trains_adapters_at_a_rate_it_can_stand() -> None:

@@ -47,7 +47,6 @@ def test_defaults_are_valid_and_greedy():
         (dict(diffusion_steps=12.5), ["diffusion_steps=12.5", "whole number"]),
         (dict(temperature=-0.1), ["temperature=-0.1", "0 (greedy)"]),
         (dict(temperature=float("nan")), ["temperature=nan"]),
-        (dict(remasking="entropy"), ["remasking='entropy'", "low_confidence, random"]),
     ],
 )
 def test_settings_that_cannot_decode_are_explained(settings, words):

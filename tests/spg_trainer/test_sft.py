@@ -17,10 +17,10 @@ from spg_trainer.config import ModelConfig, SftCommand
 from spg_trainer.console import Console
 from spg_trainer.demonstrations import encode_completions
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
-from spg_trainer.evaluate import evaluate
+from spg_trainer.evaluation import evaluate
 from spg_trainer.model_card import command_line
 from spg_trainer.models import LLaDAForMaskedLM, Policy
-from spg_trainer.sft import base_policy, denoising_loss, hide, learning_rate, measure, sampling, sft
+from spg_trainer.supervised import base_policy, denoising_loss, hide, learning_rate, measure, sampling, sft
 from spg_trainer.text import encode_prompts
 from tests.spg_trainer import test_demonstrations
 
@@ -233,7 +233,9 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_training(
     monkeypatch.chdir(tmp_path)
     if place != ".":
         (tmp_path / "notes.txt").write_text("mine")
-    monkeypatch.setattr(import_module("spg_trainer.sft"), "fit", lambda *_: pytest.fail("trained first"))
+    monkeypatch.setattr(
+        import_module("spg_trainer.supervised"), "fit", lambda *_: pytest.fail("trained first")
+    )
     words = r"Not a directory|is the folder you are in"
     with pytest.raises((CheckpointError, ConfigError), match=words) as caught:
         sft(replace(SMALL, output_dir=place), quiet=True)
@@ -248,7 +250,7 @@ def test_a_full_disk_at_the_end_does_not_speak_of_resuming(tmp_path: Path, monke
         monkeypatch.setattr(os, "replace", full)
         return 0.0
 
-    monkeypatch.setattr(import_module("spg_trainer.sft"), "fit", fit)
+    monkeypatch.setattr(import_module("spg_trainer.supervised"), "fit", fit)
     with pytest.raises(CheckpointError, match="No space left on device") as caught:
         sft(replace(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
     assert "--resume" not in str(caught.value)
@@ -260,7 +262,7 @@ def test_at_most_256_problems_of_a_split_are_measured(policy: Policy, monkeypatc
     def watched(policy, env, how, *, num_problems, **more):
         seen[len(env)] = num_problems
 
-    monkeypatch.setattr(import_module("spg_trainer.sft"), "evaluate", watched)
+    monkeypatch.setattr(import_module("spg_trainer.supervised"), "evaluate", watched)
     for size in (30, 10_000):
         monkeypatch.setattr(test_demonstrations.Count, "__len__", lambda self, size=size: size)
         measure(policy, SMALL, "test", Console(quiet=True))
@@ -303,7 +305,7 @@ def test_the_scores_on_the_card_come_from_both_splits_at_that_length(tmp_path: P
         seen.append((env.split, env.offset, how, more["split"]))
         return evaluate(policy, env, how, **more)
 
-    monkeypatch.setattr(import_module("spg_trainer.sft"), "evaluate", watched)
+    monkeypatch.setattr(import_module("spg_trainer.supervised"), "evaluate", watched)
     command = replace(SMALL, steps=1, env_args={"offset": 3}, output_dir=str(tmp_path / "model"))
     sft(command, quiet=True)
     assert seen == [(split, 3, sampling(command), split) for split in ("test", "validation")]

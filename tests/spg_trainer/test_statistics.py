@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.statistics import pass_at_k, solved_rate, wilson
+from spg_trainer.evaluation import pass_at_k, solved_rate, wilson
 
 
 @pytest.mark.parametrize(

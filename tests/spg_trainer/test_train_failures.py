@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spg_trainer.errors import ConfigError, TrainingError
-from spg_trainer.evaluate import evaluate
+from spg_trainer.evaluation import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.training import train
 from tests.common.process_cases import two_processes
@@ -128,7 +128,7 @@ def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(
     tmp_path, monkeypatch, where, name, call, saved
 ):
     """No checkpoint ever holds weights of a half step, and the run that goes on is the one never interrupted."""
-    settings = {"num_iterations": 2, "save_steps": 0, "board_steps": 1, "max_steps": 4}
+    settings = {"num_iterations": 2, "save_steps": 0, "render_steps": 1, "max_steps": 4}
     interrupt(monkeypatch, where, name, call)
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):

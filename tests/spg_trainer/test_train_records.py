@@ -9,8 +9,7 @@ import torch
 from spg_trainer import checkpoint
 from spg_trainer.cli import parse
 from spg_trainer.config import EvalCommand
-from spg_trainer.eval_command import evaluate_lengths
-from spg_trainer.evaluate import evaluate
+from spg_trainer.evaluation import evaluate, evaluate_lengths
 from spg_trainer.models import load_model
 from spg_trainer.settings import to_yaml
 from spg_trainer.training import train
@@ -95,7 +94,7 @@ def test_the_summary_says_how_it_went(finished):
 
 def test_the_last_lines_say_what_was_gained_and_what_to_type(tmp_path, capsys):
     folder = tmp_path / "run"
-    train(small_config(folder, max_steps=1, board_steps=1))
+    train(small_config(folder, max_steps=1, render_steps=1))
     said = capsys.readouterr().out
     board = Letters("train").problem(rows(folder / "samples" / "step-000001.jsonl")[0]["index"]).prompt
     assert "train letters" in said and board

@@ -1,10 +1,9 @@
-"""Makes a base model from an environment's demonstrations: masked-denoising cross-entropy, as LLaDA is trained.
+"""The `sft` command: a base model from demonstrations, by masked-denoising cross-entropy as LLaDA is trained.
 
-Every completion of T tokens hides k of them, k uniform on 1..T, and scores those with weight 1/k: the ELBO per token
+In every completion of T tokens k are masked, k uniform on 1..T, and scored with weight 1/k: the ELBO per token
 (`docs/algorithms/spg.md`, form b). Padding behind the end token is learned like any other token.
 """
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,26 +14,24 @@ import torch
 from torch import Tensor
 
 from spg_trainer.checkpoint import export
-from spg_trainer.config import Sampling, SftCommand
+from spg_trainer.config import Sampling, SftCommand, check_sft
 from spg_trainer.console import Console
-from spg_trainer.demonstrations import draw, encode_completions, shares
+from spg_trainer.demonstrations import draw_demonstrations, encode_completions, mix_shares
 from spg_trainer.errors import ConfigError, TrainingError
-from spg_trainer.evaluate import Evaluation, evaluate
-from spg_trainer.files import rehearse, write_whole
-from spg_trainer.installed import envs
+from spg_trainer.evaluation import Evaluation, evaluate, make_env
+from spg_trainer.files import CHOOSE_ANOTHER, check_replaceable, write_text
 from spg_trainer.model_card import model_card
 from spg_trainer.models import Policy, head_weight, hidden_states, new_tiny, open_policy, tiny_tokenizer
-from spg_trainer.resolve import load_preset, preset_kind
+from spg_trainer.optimizer import apply_gradients, make_adamw, warmup_cosine
 from spg_trainer.seeding import derive, numpy_generator
-from spg_trainer.settings import check_sft
+from spg_trainer.settings import load_preset, preset_kind, preset_sampling
 from spg_trainer.text import encode_prompts
 
 if TYPE_CHECKING:
     from envs import TextEnv
 
-MEASURED = 256
-"""Problems of each split that a finished model is measured on; a stranger's test split may have thousands."""
-ADVICE = "Free space, fix the permissions, or choose another --output-dir."
+EVAL_PROBLEMS = 256
+"""Problems of each split that a finished model is evaluated on; some test splits have thousands."""
 
 
 def sft(command: SftCommand, *, quiet: bool = False) -> Path:
@@ -49,9 +46,9 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     check_sft(command)
     console = Console(quiet=quiet)
     folder = empty_folder(command)
-    env = envs.make(command.env, split="train", **command.env_args)
-    mix = shares(command.mix, env)
-    rehearse(folder, ADVICE)
+    env = make_env(command, "train")
+    mix = mix_shares(command.mix, env)
+    check_replaceable(folder, CHOOSE_ANOTHER)
     policy = base_policy(command)
     if policy.note:
         console.warn(policy.note)
@@ -62,7 +59,7 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
             torch.manual_seed(derive(command.seed, "sft-dropout"))
         loss = fit(policy, env, mix, command, console)
     seconds = time.monotonic() - started
-    lengths = asdict(sampling(command))
+    lengths = asdict(eval_sampling(command))
     del lengths["temperature"]  # of training; this one is the evaluation's
     environment = {
         "env": command.env,
@@ -70,16 +67,14 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
         "preset": preset_kind(command.model.model),
         "rollout": lengths,
     }
-    if command.save_dtype == "auto":
-        export(folder, policy, environment, advice=ADVICE)
-    else:
-        trained = policy.model.dtype
+    trained = policy.model.dtype
+    if command.save_dtype == "bfloat16":
         policy.model.bfloat16()
-        export(folder, policy, environment, advice=ADVICE)
-        policy.model.to(trained)  # rounded by now: what is measured is what was saved
-    results = {split: measure(policy, command, split, console) for split in ("test", "validation")}
+    export(folder, policy, environment, advice=CHOOSE_ANOTHER)
+    policy.model.to(trained)  # rounded by now if asked for: what is evaluated is what was saved
+    results = {split: evaluate_split(policy, command, split, console) for split in ("test", "validation")}
     card = model_card(command, mix, policy, loss, seconds, {k: v.summary() for k, v in results.items()})
-    write_whole(folder / "README.md", card, ADVICE)
+    write_text(folder / "README.md", card, CHOOSE_ANOTHER)
     for split, result in results.items():
         console.say(
             f"{env.spec_name}, solved on {split}, greedy: {result.correct:.3f} "
@@ -126,42 +121,33 @@ def base_policy(command: SftCommand) -> Policy:
     )
 
 
-def hide(batch_size: int, length: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Which completion tokens are hidden, (B, T) bool, and the weight 1/k of each row, (B,) float32."""
+def draw_masked(batch_size: int, length: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
+    """Which completion tokens are masked, (B, T) bool, and the weight 1/k of each row, (B,) float32."""
     rng = numpy_generator(seed, "sft-masks", step)
     count = rng.integers(1, length + 1, size=batch_size)
     rank = rng.random((batch_size, length)).argsort(axis=1).argsort(axis=1)
-    hidden = torch.from_numpy(rank < count[:, None])
-    return hidden, torch.from_numpy(1.0 / count).float()
+    masked = torch.from_numpy(rank < count[:, None])
+    return masked, torch.from_numpy(1.0 / count).float()
 
 
 def denoising_loss(
-    policy: Policy, prompt: tuple[Tensor, Tensor], completion_ids: Tensor, hidden: Tensor, weight: Tensor
+    policy: Policy, prompt: tuple[Tensor, Tensor], completion_ids: Tensor, masked: Tensor, weight: Tensor
 ) -> Tensor:
-    """Sum over the rows of weight * sum over hidden tokens of -log p, a scalar in nats.
+    """Sum over the rows of weight * sum over masked tokens of -log p, a scalar in nats.
 
     Args:
         prompt: ids (B, L) int64, left-padded, and mask (B, L) bool.
-        completion_ids: (B, T) int64; hidden: (B, T) bool; weight: (B,) float32.
+        completion_ids: (B, T) int64; masked: (B, T) bool; weight: (B,) float32.
     """
     prompt_ids, prompt_mask = prompt
-    shown = torch.where(hidden, policy.mask_id, completion_ids)
-    mask = torch.cat([prompt_mask, torch.ones_like(hidden)], dim=1)
-    states = hidden_states(policy.model, torch.cat([prompt_ids, shown], dim=1), mask)[
-        :, prompt_ids.shape[1] :
-    ]
-    logits = torch.nn.functional.linear(states[hidden], head_weight(policy.model))
+    length = prompt_ids.shape[1]
+    input_ids = torch.cat([prompt_ids, torch.where(masked, policy.mask_id, completion_ids)], dim=1)
+    attention = torch.cat([prompt_mask, torch.ones_like(masked)], dim=1)
+    states = hidden_states(policy.model, input_ids, attention)[:, length:]
+    logits = torch.nn.functional.linear(states[masked], head_weight(policy.model))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    nats = torch.nn.functional.cross_entropy(logits, completion_ids[hidden], reduction="none")
-    return (nats * weight[:, None].expand_as(hidden)[hidden]).sum()
-
-
-def learning_rate(step: int, command: SftCommand) -> float:
-    """Linear warm-up, then a cosine from the peak to 5% of it at the last step."""
-    if step < command.warmup_steps:
-        return command.learning_rate * (step + 1) / command.warmup_steps
-    done = (step - command.warmup_steps) / max(1, command.steps - command.warmup_steps)
-    return command.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+    nats = torch.nn.functional.cross_entropy(logits, completion_ids[masked], reduction="none")
+    return (nats * weight[:, None].expand_as(masked)[masked]).sum()
 
 
 def fit(
@@ -169,24 +155,22 @@ def fit(
 ) -> float:
     """All updates; returns the mean loss per token of the last hundred, in nats."""
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=command.learning_rate, betas=(0.9, 0.99), weight_decay=command.weight_decay
-    )
+    optimizer = make_adamw(parameters, command.learning_rate, command.weight_decay)
     recent: list[float] = []
     device = policy.model.device
     policy.model.train()
     with console.progress(command.steps, "sft") as progress:
         for step in range(command.steps):
-            problems, texts = draw(env, mix, command.seed, step, command.batch_size)
+            problems, texts = draw_demonstrations(env, mix, command.seed, step, command.batch_size)
             prompt = encode_prompts(
                 policy, [p.prompt for p in problems], [p.completion_prefix for p in problems]
             )
             ids = encode_completions(policy, texts, command.max_completion_length)
-            hidden, weight = hide(len(texts), command.max_completion_length, command.seed, step)
+            masked, weight = draw_masked(len(texts), command.max_completion_length, command.seed, step)
             total = 0.0
             for rows in torch.arange(len(texts)).split(command.per_device_batch_size or len(texts)):
-                chosen = (t[rows].to(device) for t in (ids, hidden, weight))
-                loss = denoising_loss(policy, (prompt[0][rows], prompt[1][rows]), *chosen) / len(texts)
+                micro_batch = (t[rows].to(device) for t in (ids, masked, weight))
+                loss = denoising_loss(policy, (prompt[0][rows], prompt[1][rows]), *micro_batch) / len(texts)
                 loss.backward()
                 total += float(loss.detach())
             norm = torch.nn.utils.clip_grad_norm_(parameters, command.max_grad_norm)
@@ -194,9 +178,8 @@ def fit(
                 raise TrainingError(
                     f"The gradient of sft step {step} is not finite. Lower --learning-rate {command.learning_rate}."
                 )
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, command)
-            optimizer.step()
+            peak, warmup = command.learning_rate, command.warmup_steps
+            apply_gradients(optimizer, warmup_cosine(peak, warmup, command.steps, step))
             optimizer.zero_grad(set_to_none=True)
             recent = [*recent[-99:], total]
             progress(1, f"loss {sum(recent) / len(recent):.3f}")
@@ -204,21 +187,17 @@ def fit(
     return sum(recent) / max(1, len(recent))
 
 
-def sampling(command: SftCommand) -> Sampling:
+def eval_sampling(command: SftCommand) -> Sampling:
     """Greedy decoding at the command's length: the preset's tokens per step, its blocks if they divide, else one."""
-    preset = load_preset(command.env, preset_kind(command.model.model))["rollout"]
-    length, block = command.max_completion_length, preset["block_length"]
-    return Sampling.at_rate(
-        length,
-        block if length % block == 0 else length,
-        preset["max_completion_length"] / preset["diffusion_steps"],
-        remasking=preset.get("remasking", "low_confidence"),
-    )
+    preset = preset_sampling(load_preset(command.env, preset_kind(command.model.model)))
+    length, block = command.max_completion_length, preset.block_length
+    block = block if length % block == 0 else length
+    return Sampling.at_rate(length, block, preset.tokens_per_step, remasking=preset.remasking)
 
 
-def measure(policy: Policy, command: SftCommand, split: str, console: Console) -> Evaluation:
-    """The greedy solved rate on up to 256 problems of what was made, decoded as `sampling` says."""
-    env = envs.make(command.env, split=split, **command.env_args)
-    count = min(MEASURED, len(env))
-    with console.progress(count, f"eval {split}") as progress:
-        return evaluate(policy, env, sampling(command), split=split, num_problems=count, advance=progress)
+def evaluate_split(policy: Policy, command: SftCommand, split: str, console: Console) -> Evaluation:
+    """The greedy solved rate of what was made, on up to 256 problems."""
+    env = make_env(command, split)
+    count = min(EVAL_PROBLEMS, len(env))
+    with console.progress(count, f"eval {split}") as advance:
+        return evaluate(policy, env, eval_sampling(command), split=split, num_problems=count, advance=advance)

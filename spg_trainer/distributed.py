@@ -1,0 +1,99 @@
+"""What the processes of a run share: their number, sums, errors and decisions. Each works alone where there is one.
+
+Imports torch and accelerate only where there are several processes, so that `rank` costs a command nothing.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from spg_trainer.errors import ConfigError, SpgError, TrainingError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """This process's number among those of the run, 0 when it is alone; only rank 0 writes and prints."""
+    distributed = _group()
+    return distributed.get_rank() if distributed else int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """The number of processes that have joined this run; a launcher's count before they have is WORLD_SIZE."""
+    distributed = _group()
+    return distributed.get_world_size() if distributed else 1
+
+
+def gather(items: list[T]) -> list[T]:
+    """The items of all processes in the order of ranks, on every process."""
+    if world_size() == 1:
+        return items
+    from accelerate.utils import gather_object
+
+    return gather_object(items)
+
+
+def sum_tensor(tensor: "Tensor") -> "Tensor":
+    """`tensor`, overwritten by its sum over the processes. It lies on the device of the process group."""
+    if world_size() > 1:
+        _group().all_reduce(tensor)
+    return tensor
+
+
+def sum_gradients(parameters: "Sequence[Tensor]") -> None:
+    """Sums `.grad` over the processes in one all-reduce; a process without completions takes part with zeros."""
+    import torch
+
+    for p in parameters:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    if world_size() == 1:
+        return
+    total = sum_tensor(torch.cat([p.grad.reshape(-1) for p in parameters]))
+    for p, part in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
+        p.grad.copy_(part.view_as(p))
+
+
+def sum_metrics(sums: Mapping[str, float]) -> dict[str, float]:
+    """Adds up the metrics of all processes by name; one that a process lacks counts as 0 there."""
+    parts = gather([dict(sums)])
+    names = sorted({name for part in parts for name in part}) if len(parts) > 1 else parts[0]
+    return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
+
+
+def raise_on_all(error: Exception | None) -> None:
+    """Raises on every process if any of them has met an error; else they would wait for one another for ever."""
+    messages = [text for text in gather([str(error) if error else None]) if text]
+    if error is not None:
+        raise error
+    if messages:
+        raise TrainingError(messages[0])
+
+
+def decide_on_main(decide: Callable[[], T]) -> T:
+    """What `decide` returns on the main process, on all of them; an SpgError there is raised on each."""
+    if world_size() == 1:
+        return decide()
+    from accelerate.utils import broadcast_object_list
+
+    answer: list = [None, ""]
+    if rank() == 0:
+        try:
+            answer[0] = decide()
+        except SpgError as error:
+            answer[1] = str(error)
+    value, problem = broadcast_object_list(answer)
+    if problem:
+        raise ConfigError(problem)
+    return value
+
+
+def _group():
+    """torch.distributed where a process group has been made, else None."""
+    distributed = sys.modules.get("torch.distributed")
+    ready = distributed is not None and distributed.is_available() and distributed.is_initialized()
+    return distributed if ready else None

@@ -1,0 +1,316 @@
+"""How often a model solves a task: the solved rate with its interval, on problems it was not trained on.
+
+`evaluate` is one evaluation of an open model; `evaluate_lengths` is the `eval` command, one for each completion length.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from math import comb
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spg_trainer.batch import Rollouts
+from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand, check_eval
+from spg_trainer.console import Console
+from spg_trainer.demonstrations import suggestion
+from spg_trainer.distributed import gather
+from spg_trainer.errors import ConfigError
+from spg_trainer.files import CHOOSE_ANOTHER, check_writable
+from spg_trainer.models import Policy, load_model
+from spg_trainer.packages import envs, verifiers
+from spg_trainer.rollouts import Failures, Scored, sample_and_score, sample_rows
+from spg_trainer.run_folder import RunFolder
+from spg_trainer.sampler import get_decoder
+from spg_trainer.settings import CONFIG, differences, model_environment, preset_sampling, task_preset
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from envs import TextEnv
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one evaluation; `rows` holds every completion in the format of samples/."""
+
+    correct: float
+    """Solved rate over all completions, 0..1."""
+    n: int
+    """Completions judged."""
+    low: float
+    """Lower end of the Wilson 95% interval of `correct`; problems, not completions, are its sample size."""
+    high: float
+    """Upper end of that interval."""
+    rewards: dict[str, float]
+    """Mean of each reward component."""
+    mean_length: float
+    """Mean tokens of a completion, the end token included."""
+    clipped_ratio: float
+    """Share of completions without an end token."""
+    reasons: dict[str, int]
+    """Outcome -> completions."""
+    pass_at: dict[int, float]
+    """k -> unbiased pass@k, for every power of two up to the number of generations."""
+    settings: dict[str, Any]
+    """Environment, split, sampling: what must be equal for two figures to be comparable."""
+    rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the rows, ready for JSON."""
+        return {k: v for k, v in asdict(self).items() if k != "rows"}
+
+    @property
+    def solved(self) -> str:
+        """`solved 0.043 [0.024, 0.075] of 256`."""
+        return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.n}"
+
+
+def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv":
+    """The environment of a command, in one of its splits."""
+    weights = dict(getattr(command, "reward_weights", {}))
+    return envs.make(
+        command.env, split=split, **({"reward_weights": weights} if weights else {}), **command.env_args
+    )
+
+
+def evaluate(
+    policy: Policy,
+    env: "str | TextEnv" = "sudoku",
+    sampling: Sampling | None = None,
+    *,
+    split: str = "test",
+    num_generations: int = 1,
+    num_problems: int = 0,
+    seed: int = 0,
+    rows_per_forward: int | None = None,
+    accelerator: "Accelerator | None" = None,
+    advance: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Solves the problems of a split and counts.
+
+    Args:
+        policy: what `load_model` returns.
+        env: a name for `envs.make`, opened with the arguments that suit the model, or a `TextEnv` made before.
+        split: problems to solve; of a `TextEnv` that does not say its split, the name to record.
+        sampling: completion length, steps, temperature; by default the model's own lengths (of its
+            environment.json, else of the preset that suits it) at temperature 0.
+        num_generations: completions per problem; more than 1 needs a temperature above 0.
+        num_problems: problems from the start of the split; 0 = all.
+        rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
+        accelerator: shares the problems among its processes; the result is the same on each of them.
+        advance: called with the number of problems done since the last call.
+
+    Raises:
+        ConfigError: a number out of range, several generations at temperature 0.
+    """
+    name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
+    preset = task_preset(name, policy.source)
+    sampling = sampling or preset_sampling(preset)
+    check_counts(num_problems, num_generations, sampling)
+    if isinstance(env, str):
+        env = envs.make(env, split=split, **preset.get("env_args", {}))
+    count = min(num_problems or len(env), len(env))
+    world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+    rows: list[dict[str, Any]] = []
+    mine = np.arange(count)[rank::world]
+    chunk = max(1, 256 // num_generations)
+    failures = Failures(len(mine) * num_generations)
+    for start in range(0, len(mine), chunk):
+        index = np.repeat(mine[start : start + chunk], num_generations)
+        scored = sample_and_score(
+            policy,
+            env,
+            index,
+            np.tile(np.arange(num_generations), len(index) // num_generations),
+            sampling,
+            key=("eval",),
+            seed=seed,
+            rows_per_forward=rows_per_forward,
+            failures=failures,
+        )
+        rows += evaluation_rows(policy, env, scored)
+        if advance:
+            advance(len(mine[start : start + chunk]) * world)
+    rows = sorted(gather(rows) if world > 1 else rows, key=lambda row: (row["index"], row["generation"]))
+    settings = evaluation_settings(env, sampling, num_generations, count, seed, split)
+    return summarize(rows, num_generations, settings)
+
+
+def check_counts(num_problems: int, num_generations: int, sampling: Sampling) -> None:
+    """Raises ConfigError for numbers that no evaluation can have."""
+    if num_problems < 0:
+        raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
+    if num_generations < 1:
+        raise ConfigError(f"num_generations={num_generations}: should be at least 1.")
+    if num_generations > 1 and sampling.temperature == 0:
+        raise ConfigError(
+            f"num_generations={num_generations} at temperature 0 gives equal completions. Set a temperature above 0."
+        )
+
+
+def evaluation_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
+    """The rows of samples/, each with its `length` in tokens and whether it `ended`; no key is the author's."""
+    lengths = scored.rollouts.completion_mask.sum(-1).tolist()
+    rows = sample_rows(scored, env=env, step=-1)
+    return [
+        {**row, "length": length, "ended": done}
+        for row, length, done in zip(rows, lengths, ended(policy, scored.rollouts), strict=True)
+    ]
+
+
+def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
+    """Whether each completion has an end token."""
+    is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
+    return (is_end & rollouts.completion_mask.numpy(force=True)).any(-1).tolist()
+
+
+def summarize(rows: list[dict[str, Any]], num_generations: int, settings: dict[str, Any]) -> Evaluation:
+    """The figures of the rows of all processes, which are in the order of problems and generations."""
+    correct = np.array([row["correct"] for row in rows], dtype=float)
+    solved = correct.reshape(-1, num_generations).sum(axis=1)  # of each problem
+    rate = float(correct.mean())
+    # Completions of one problem are not independent: problems are the sample of the interval.
+    successes = float(correct.sum()) if num_generations == 1 else rate * len(solved)
+    low, high = verifiers.statistics.wilson_interval(successes, len(solved))
+    powers = [2**i for i in range(num_generations.bit_length()) if 2**i <= num_generations]
+    return Evaluation(
+        correct=rate,
+        n=len(rows),
+        low=low,
+        high=high,
+        rewards={name: float(np.mean([r["rewards"][name] for r in rows])) for name in rows[0]["rewards"]},
+        mean_length=float(np.mean([r["length"] for r in rows])),
+        clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
+        reasons=dict(Counter(r["reason"] for r in rows).most_common()),
+        pass_at={k: float(np.mean([pass_at_k(int(c), num_generations, k) for c in solved])) for k in powers},
+        settings=settings,
+        rows=rows,
+    )
+
+
+def pass_at_k(num_correct: int, n: int, k: int) -> float:
+    """The chance that one of `k` completions is right, estimated without bias from `num_correct` of `n`.
+
+    1 <= k <= n and 0 <= num_correct <= n. Source: Chen et al. (2021), equation 1.
+    """
+    return 1.0 - comb(n - num_correct, k) / comb(n, k)
+
+
+def evaluation_settings(
+    env: "TextEnv", sampling: Sampling, num_generations: int, num_problems: int, seed: int, split: str
+) -> dict[str, Any]:
+    """What must be equal for two evaluations to be comparable."""
+    return {
+        "env": env.spec_name,
+        **({"origin": dict(env.origin)} if env.origin else {}),
+        "split": getattr(env, "split", split),  # an author need not keep the argument
+        "seed": seed,
+        "num_problems": num_problems,
+        "num_generations": num_generations,
+        **asdict(sampling),
+    }
+
+
+def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, Evaluation]:
+    """Evaluates a model at every completion length of the command; returns length -> evaluation.
+
+    Raises:
+        ConfigError: numbers out of range, sizes that do not divide, several generations at temperature 0, a file of
+            another result in the way.
+        CheckpointError: the results cannot be written, which is told before the model is opened.
+    """
+    check_eval(command)
+    get_decoder(command.remasking)
+    console = Console(quiet=quiet)
+    samplings = [length_sampling(command, length) for length in command.max_completion_length]
+    env = make_env(command, command.split)
+    folder = output_folder(command)
+    if folder is not None:
+        check_writable(folder.path / "eval", CHOOSE_ANOTHER)
+    m = command.model
+    policy = load_model(m.model, env=command.env, dtype=m.dtype, device=m.device, revision=m.revision)
+    policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
+    if policy.note:
+        console.warn(policy.note + suggestion(env))
+    count = min(command.num_problems or len(env), len(env))
+    names = [result_name(command, env.spec_name, s.max_completion_length) for s in samplings]
+    for name, sampling in zip(names, samplings, strict=True) if folder else ():
+        settings = evaluation_settings(
+            env, sampling, command.num_generations, count, command.seed, command.split
+        )
+        refuse_other_result(folder.evaluation_path(name), settings | {"model": policy.source})
+    results: dict[int, Evaluation] = {}
+    for name, sampling in zip(names, samplings, strict=True):
+        length = sampling.max_completion_length
+        with console.progress(count, f"eval {length} tokens") as advance:
+            result = results[length] = evaluate(
+                policy,
+                env,
+                sampling,
+                split=command.split,
+                num_generations=command.num_generations,
+                num_problems=command.num_problems,
+                seed=command.seed,
+                rows_per_forward=None if policy.device.type == "cpu" else command.rows_per_forward,
+                advance=advance,
+            )
+        console.say(f"{env.spec_name} {command.split}, {length} tokens: {figures(result)}")
+        if folder is not None:
+            content = result.summary() | {"model": policy.source}
+            path = folder.evaluation(name, content, result.rows, CHOOSE_ANOTHER)
+            console.say(f"Written: {path}")
+    return results
+
+
+def result_name(command: EvalCommand, env: str, length: int) -> str:
+    """ENV-SPLIT-LENGTH, and what is unusual: -tTEMPERATURE, -gGENERATIONS, -sSEED."""
+    unusual = f"-t{command.temperature:g}" if command.temperature else ""
+    unusual += f"-g{command.num_generations}" if command.num_generations != 1 else ""
+    unusual += f"-s{command.seed}" if command.seed else ""
+    return f"{env}-{command.split}-{length}{unusual}"
+
+
+def refuse_other_result(path: Path, settings: dict[str, Any]) -> None:
+    """Raises ConfigError if the file to be written holds a result of other settings, or of another model."""
+    if not path.exists():
+        return
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        before = {**content["settings"], "model": content.get("model")}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} is in the way and holds no result ({error}). {CHOOSE_ANOTHER}") from error
+    common = before.keys() & settings.keys()
+    changed = differences({name: before[name] for name in common}, {name: settings[name] for name in common})
+    if changed:
+        raise ConfigError(
+            f"{path} holds another result: {changed}. Move it away, or choose another --output-dir."
+        )
+
+
+def length_sampling(command: EvalCommand, length: int) -> Sampling:
+    """How to decode completions of a length. Raises ConfigError for sizes that do not divide."""
+    sampling = Sampling.at_rate(
+        length, command.block_length, command.tokens_per_step, command.temperature, command.remasking
+    )
+    sampling.check()
+    return sampling
+
+
+def output_folder(command: EvalCommand) -> RunFolder | None:
+    """Where results go: --output-dir, else the run folder that --model names, else nowhere."""
+    if command.output_dir:
+        return RunFolder(command.output_dir)
+    model = Path(command.model.model)
+    return RunFolder(model) if (model / CONFIG).is_file() else None
+
+
+def figures(result: Evaluation) -> str:
+    """The figures of one evaluation in one line."""
+    more = {f"pass@{k}": f"{v:.3f}" for k, v in result.pass_at.items() if k > 1}
+    more |= {name: f"{value:.3f}" for name, value in result.rewards.items() if name != "correct"}
+    more |= {"mean length": f"{result.mean_length:.1f}", "no end": f"{result.clipped_ratio:.3f}"}
+    return f"{result.solved}; " + ", ".join(f"{name} {value}" for name, value in more.items())

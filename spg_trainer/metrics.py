@@ -1,0 +1,50 @@
+"""The figures of a step that metrics.jsonl holds, computed from what all processes have gathered."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spg_trainer.distributed import gather
+
+if TYPE_CHECKING:
+    from spg_trainer.rollouts import Scored
+
+
+def rollout_metrics(
+    scored: "Scored", ended: list[bool], num_generations: int
+) -> tuple[np.ndarray, dict[str, float], dict[str, float]]:
+    """The rewards of all processes' groups (P, G), the metrics of the rollout, and the totals losses are divided by.
+
+    They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
+    """
+    mine = {
+        "reward": scored.rewards,
+        "correct": scored.correct.astype(float),
+        "length": scored.rollouts.completion_mask.sum(-1).numpy(force=True).astype(float),
+        "error": np.array([reason == "error" for reason in scored.reason], float),
+        "clipped": 1.0 - np.array(ended, float),
+        **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
+    }
+    parts = gather([mine])
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in mine}
+    groups = whole["reward"].reshape(-1, num_generations)
+    constant = np.ptp(groups, axis=1) == 0  # the standard deviation of 0.1s is not quite 0
+    metrics = {
+        "reward": float(whole["reward"].mean()),
+        "reward_std": float(groups.std(axis=1).mean()),
+        "frac_reward_zero_std": float(constant.mean()),
+        "correct": float(whole["correct"].mean()),
+        **{name: float(values.mean()) for name, values in whole.items() if name.startswith("rewards/")},
+        "completions/mean_length": float(whole["length"].mean()),
+        "completions/clipped_ratio": float(whole["clipped"].mean()),
+        "num_tokens": int(whole["length"].sum()),
+        "env_errors": int(whole["error"].sum()),
+    }
+    return groups, metrics, {"completions": float(groups.size), "tokens": float(whole["length"].sum())}
+
+
+def per_scored(sums: dict[str, float]) -> dict[str, float]:
+    """The metrics with `bound/NAME` as means over the completions that were scored, not over all of them."""
+    share = sums.get("bound/share", 0.0)
+    bounds = [name for name in sums if name.startswith("bound/") and name != "bound/share"]
+    return sums | {name: sums[name] / share for name in bounds if share > 0}

@@ -1,0 +1,50 @@
+"""The packages `verifiers` and `envs`, after making sure that Python found ours; the trainer takes them from here only.
+
+Another project ships a package named `verifiers`, and a folder `envs/` beside a script would hide ours.
+"""
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+VERSION = "0.1.0"
+
+
+def own_package(name: str) -> ModuleType:
+    """The package `name` of this distribution. Raises ImportError, in one line, if Python finds another or none."""
+    fix = f'pip install --force-reinstall --no-deps "spg-trainer=={VERSION}"'
+    try:
+        package = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise ImportError(
+            f'spg_trainer needs the package "{name}", which Python does not find: {fix}'
+        ) from None
+    version = getattr(package, "__spg_trainer__", None)
+    if version != VERSION:
+        where = getattr(package, "__file__", None) or ", ".join(getattr(package, "__path__", ["?"]))
+        why = f"it is of spg-trainer {version}, not {VERSION}" if version else "it is not part of spg-trainer"
+        raise ImportError(
+            f'spg_trainer needs its own package "{name}", but Python found {where} ({why}). If that is a folder of '
+            f"yours, rename it or start elsewhere; if another distribution installed it: {fix}"
+        )
+    return package
+
+
+def __getattr__(name: str) -> Any:
+    """`verifiers` or `envs`, loaded on first use: it costs 0.4 s, and a refused flag needs only the first."""
+    if name not in ("verifiers", "envs"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    loaded = {"verifiers": own_package("verifiers")}  # first: envs imports it
+    import_module("verifiers.statistics")
+    if name == "envs":
+        loaded["envs"] = own_package("envs")
+    globals().update(loaded)
+    return loaded[name]
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """The base errors of the packages that have been loaded."""
+    known = (("verifiers", "VerifierError"), ("envs", "EnvError"))
+    return tuple(getattr(globals()[package], error) for package, error in known if package in globals())
