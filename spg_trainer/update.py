@@ -68,17 +68,12 @@ def draw_masks(update: Update, seed: int, step: int, num_iterations: int) -> Non
             update.ref_logps = [fixed_logps(update, masks) for masks in update.masks]
 
 
-@torch.no_grad()
 def fixed_logps(update: Update, masks: Masks) -> Tensor:
     """(B, M, T) logps of the model as it stands, without a graph, a few rows at a time."""
     policy, parts = update.policy, [torch.zeros(0, *masks.scored.shape[1:], device=masks.scored.device)]
     for rows in update.micro_batches(update.per_device_batch_size):
-        rollouts, chosen = without_common_padding(update.rollouts.select(rows), masks.select(rows))
-        samples = [
-            token_logps(policy.model, rollouts, chosen, slice(m, m + 1), policy.mask_id)
-            for m in range(chosen.scored.shape[1])
-        ]
-        parts.append(torch.cat(samples, dim=1))
+        chosen = without_common_padding(update.rollouts.select(rows), masks.select(rows))
+        parts.append(token_logps(policy.model, *chosen, policy.mask_id))
     return torch.cat(parts)
 
 

@@ -1,19 +1,18 @@
-"""Per-token log-probabilities of completions under a model, at scored positions only, a few logits at a time.
+"""Log-probabilities of the scored tokens of masked completions, a few rows of logits at a time.
 
-A sequence is one masked copy of one completion, named by its row and its mask. Axes: S sequences, B
-completions, M masks, L prompt tokens, T completion tokens; n scored positions, D hidden size, V vocabulary.
+Axes: B completions, M masks, L prompt tokens, T completion tokens; S masked copies of completions, n scored
+positions, D hidden size, V vocabulary.
 
-The logits of at most `chunk_rows` positions exist at once; the gradients have closed forms, so the backward pass
+The logits of at most `chunk_rows` positions exist at once; the gradient has a closed form, so that a backward pass
 recomputes logits instead of keeping them. Whatever the model's dtype, probabilities are float32, or float64 when
 the model is.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
 
 from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood.masks import Masks
@@ -22,91 +21,82 @@ CHUNK_LOGITS = 2**25
 """Logits alive at once by default: 128 MB in float32."""
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """Some masked copies of some completions, ready for the model."""
+@torch.no_grad()
+def token_logps(
+    model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, chunk_rows: int | None = None
+) -> Tensor:
+    """Log-probabilities (B, M, T) of the scored tokens, zero where nothing is scored; one mask at a time, no graph.
 
-    input_ids: Tensor
-    """(S, L+T) int64, with the mask id wherever the copy is masked."""
-    attention_mask: Tensor
-    """(S, L+T) bool, false on prompt padding."""
+    mask_id: the model's [MASK] token. chunk_rows: positions whose logits exist at once (None: as many as make
+    128 MB).
+    """
+    scorer = Scorer(model, rollouts, masks, mask_id, chunk_rows)
+    logps = scorer.empty_logps()
+    for mask in range(masks.scored.shape[1]):
+        scorer.score(scorer.copies(mask, mask + 1), logps)
+    return logps
+
+
+class Forward(NamedTuple):
+    """Some masked copies after a pass through the model's body."""
+
     scored: Tensor
     """(S, T) bool, the positions whose log-probability is asked for."""
     targets: Tensor
     """(n,) int64, the tokens at the scored positions, in the order of `scored`."""
+    states: Tensor
+    """(n, D) the last hidden states there."""
 
 
-def sequences(rollouts: Rollouts, masks: Masks, rows: Tensor, samples: Tensor, mask_id: int) -> Sequences:
-    """The masked copies `samples` of the completions `rows`; both (S,) int64."""
-    ids = torch.cat([rollouts.prompt_ids[rows], rollouts.completion_ids[rows]], dim=1)
-    attention = torch.ones_like(ids, dtype=torch.bool)
-    attention[:, : rollouts.prompt_mask.shape[1]] = rollouts.prompt_mask[rows]
-    scored = masks.scored[rows, samples]
-    masked_ids = ids.masked_fill(masks.masked[rows, samples], mask_id)
-    return Sequences(masked_ids, attention, scored, rollouts.completion_ids[rows][scored])
+class Scorer:
+    """One model and the masked copies it scores, numbered mask by mask: row + B * mask."""
 
+    def __init__(
+        self, model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, chunk_rows: int | None
+    ) -> None:
+        from spg_trainer.models.load import head_weight
 
-def scored_states(model: nn.Module, batch: Sequences) -> Tensor:
-    """Last hidden states at the scored positions, (n, D), in the order of `batch.targets`."""
-    from spg_trainer.models.load import hidden_states
+        self.model, self.rollouts, self.masks, self.mask_id = model, rollouts, masks, mask_id
+        self.weight = head_weight(model)
+        self.chunk_rows = chunk_rows or default_chunk_rows(self.weight.shape[0])
 
-    count, width = batch.input_ids.shape
-    completion = torch.arange(width - batch.scored.shape[1], width, device=batch.scored.device)
-    keep = completion.expand(count, -1)
-    return hidden_states(model, batch.input_ids, batch.attention_mask, keep=keep)[batch.scored]
+    def empty_logps(self) -> Tensor:
+        """Zeros (B, M, T)."""
+        scored = self.masks.scored
+        return torch.zeros(scored.shape, dtype=result_dtype(self.weight), device=scored.device)
 
+    def copies(self, start: int, stop: int) -> Tensor:
+        """The copies of masks start..stop-1."""
+        count = len(self.rollouts)
+        return torch.arange(start * count, stop * count, device=self.masks.scored.device)
 
-def token_logps(
-    model: nn.Module,
-    rollouts: Rollouts,
-    masks: Masks,
-    samples: slice,
-    mask_id: int,
-    chunk_rows: int | None = None,
-) -> Tensor:
-    """Log-probabilities (B, m, T) of the scored tokens in the masks `samples`; zero where nothing is scored.
+    def index(self, copies: Tensor) -> tuple[Tensor, Tensor]:
+        """Row and mask of each copy."""
+        return copies % len(self.rollouts), copies // len(self.rollouts)
 
-    Differentiable; float32, or float64 when the model is. mask_id: the model's [MASK] token. chunk_rows:
-    positions whose logits exist at once (None: as many as make 128 MB). For old and reference logps call
-    it under `no_grad`.
-    """
-    from spg_trainer.models.load import head_weight
+    def forward(self, copies: Tensor) -> Forward:
+        """Sends copies (S,) through the model's body."""
+        from spg_trainer.models.load import hidden_states
 
-    weight = head_weight(model)
-    chosen = torch.arange(masks.scored.shape[1], device=masks.scored.device)[samples]
-    count = len(rollouts)
-    rows = torch.arange(count, device=chosen.device).repeat_interleave(len(chosen))
-    batch = sequences(rollouts, masks, rows, chosen.repeat(count), mask_id)
-    chunk_rows = chunk_rows or default_chunk_rows(weight.shape[0])
-    values = TargetLogps.apply(scored_states(model, batch), weight, batch.targets, chunk_rows)
-    logps = torch.zeros(batch.scored.shape, dtype=values.dtype, device=values.device)
-    return logps.masked_scatter(batch.scored, values).view(count, len(chosen), -1)
+        rows, samples = self.index(copies)
+        rollouts, scored = self.rollouts, self.masks.scored[rows, samples]
+        completion_ids = rollouts.completion_ids[rows]
+        ids = torch.cat([rollouts.prompt_ids[rows], completion_ids], dim=1)
+        attention = torch.ones_like(ids, dtype=torch.bool)
+        width = rollouts.prompt_mask.shape[1]
+        attention[:, :width] = rollouts.prompt_mask[rows]
+        ids = ids.masked_fill(self.masks.masked[rows, samples], self.mask_id)
+        keep = torch.arange(width, ids.shape[1], device=ids.device).expand(len(copies), -1)
+        states = hidden_states(self.model, ids, attention, keep=keep)[scored]
+        return Forward(scored, completion_ids[scored], states)
 
-
-class TargetLogps(torch.autograd.Function):
-    """`head_logps` with a graph: keeps hidden states and log-normalisers, recomputes the logits."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx, hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int
-    ) -> Tensor:
-        logps, normalisers = head_logps(hidden_states, weight, targets, chunk_rows)
-        ctx.save_for_backward(hidden_states, weight, targets, normalisers)
-        ctx.chunk_rows = chunk_rows
-        return logps
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        states, weight, targets, normalisers = ctx.saved_tensors
-        buffer = weight_gradient_buffer(weight) if ctx.needs_input_grad[1] else None
-        gradient = head_gradient(states, weight, targets, upstream, ctx.chunk_rows, normalisers, buffer)
-        return gradient, None if buffer is None else buffer.to(weight.dtype), None, None
-
-
-def default_chunk_rows(vocabulary: int) -> int:
-    """How many positions are scored at once unless the caller says otherwise."""
-    return max(16, CHUNK_LOGITS // vocabulary)
+    def score(self, copies: Tensor, logps: Tensor) -> tuple[Forward, Tensor]:
+        """Writes the copies' logps; returns what a backward pass needs, with the log-normalisers (n,)."""
+        out = self.forward(copies)
+        values, normalisers = head_logps(out.states, self.weight, out.targets, self.chunk_rows)
+        scattered = logps.new_zeros(out.scored.shape).masked_scatter_(out.scored, values)
+        logps[self.index(copies)] = scattered
+        return out, normalisers
 
 
 @torch.no_grad()
@@ -165,9 +155,9 @@ def head_gradient(
     return result
 
 
-def weight_gradient_buffer(weight: Tensor) -> Tensor:
-    """Zeros (V, D) to sum the weight's gradient in: float32, or float64 when the weight is."""
-    return torch.zeros_like(weight, dtype=result_dtype(weight))
+def default_chunk_rows(vocabulary: int) -> int:
+    """How many positions are scored at once unless the caller says otherwise."""
+    return max(16, CHUNK_LOGITS // vocabulary)
 
 
 def result_dtype(weight: Tensor) -> torch.dtype:

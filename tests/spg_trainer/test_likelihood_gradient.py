@@ -1,12 +1,17 @@
-"""logps of a real model, and the constant-memory gradient against plain autograd."""
+"""The constant-memory gradient against plain autograd."""
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-import spg_trainer.likelihood.logps as logps_module
 from spg_trainer.algorithms import Loss
-from spg_trainer.likelihood import accumulate, elbo, eubo, token_logps
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.batch import Batch
+from spg_trainer.likelihood import accumulate, elbo, eubo
+from spg_trainer.likelihood.logps import Scorer
 from spg_trainer.likelihood.masks import ActiveBlockMasking, BlockMasking, RandomMasking
+from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM
+from spg_trainer.models.lora import add_lora
 from tests.common.likelihood_cases import (
     make_rollouts,
     naive_logps,
@@ -20,9 +25,9 @@ MASK = 257
 LENGTHS, SIZE, PROMPTS = [9, 4, 1, 7], 9, [4, 2, 3, 1]
 
 
-def case(dtype=torch.float64, num_masks=3, strategy=RandomMasking, device="cpu", **settings):
+def case(dtype=torch.float64, num_masks=3, masking=RandomMasking, device="cpu", **settings):
     rollouts = make_rollouts(LENGTHS, SIZE, PROMPTS, device=device)
-    masks = strategy(num_masks, 0.2, **settings).draw(rollouts, seeded())
+    masks = masking(num_masks, 0.2, **settings).draw(rollouts, seeded())
     return tiny_model(dtype).to(device), rollouts, masks
 
 
@@ -51,45 +56,17 @@ def two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once, chunk_rows
     return whole_gradient(model)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_logps_are_those_of_the_whole_softmax_at_scored_positions_only(dtype, tolerance):
-    model, rollouts, masks = case(dtype)
-    expected = naive_logps(model, rollouts, masks, MASK).detach()
-    found = token_logps(model, rollouts, masks, slice(None), MASK, 5)
-    assert found.dtype == dtype and found.shape == masks.scored.shape
-    assert torch.allclose(found, expected, atol=tolerance)
-    assert (found[~masks.scored] == 0).all() and (found[masks.scored] < 0).all()
-    assert torch.allclose(
-        token_logps(model, rollouts, masks, slice(1, 2), MASK), expected[:, 1:2], atol=tolerance
-    )
-
-
-def test_logps_of_a_bfloat16_model_are_float32():
-    model, rollouts, masks = case(torch.bfloat16)
-    found = token_logps(model, rollouts, masks, slice(None), MASK)
-    assert found.dtype == torch.float32 and found.isfinite().all()
-
-
-def test_logps_are_differentiable_as_they_stand():
-    model, rollouts, masks = case()
-    loss_fn = spg_like(masks)
-    expected = plain_gradient(model, rollouts, masks, loss_fn)
-    model.zero_grad(set_to_none=True)
-    loss_fn(token_logps(model, rollouts, masks, slice(None), MASK, 7)).loss.backward()
-    assert relative(whole_gradient(model), expected) < 1e-12
-
-
-STRATEGIES = [
+MASKINGS = [
     (RandomMasking, {}),
     (BlockMasking, {"block_length": 4}),
     (ActiveBlockMasking, {"block_length": 4}),
 ]
 
 
-@pytest.mark.parametrize("strategy, settings", STRATEGIES, ids=lambda v: getattr(v, "__name__", ""))
+@pytest.mark.parametrize("masking, settings", MASKINGS, ids=lambda v: getattr(v, "__name__", ""))
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-def test_one_pass_two_passes_and_plain_autograd_agree(dtype, tolerance, strategy, settings, device):
-    model, rollouts, masks = case(dtype, 4, strategy, device, **settings)
+def test_one_pass_two_passes_and_plain_autograd_agree(dtype, tolerance, masking, settings, device):
+    model, rollouts, masks = case(dtype, 4, masking, device, **settings)
     loss_fn = spg_like(masks)
     expected = plain_gradient(model, rollouts, masks, loss_fn)
     for masks_at_once in (1, 2, 3, 4, 9):
@@ -179,14 +156,6 @@ def test_frozen_parts_get_no_gradient_and_the_rest_the_same(frozen):
     assert (model.get_output_embeddings().weight.grad is None) == (frozen == "head")
 
 
-def test_a_head_tied_to_the_embeddings_gets_both_gradients():
-    model, rollouts, masks = case()
-    model.get_output_embeddings().weight = model.get_input_embeddings().weight
-    loss_fn = spg_like(masks)
-    expected = plain_gradient(model, rollouts, masks, loss_fn)
-    assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once=1), expected) < 1e-12
-
-
 def test_a_bfloat16_model_gets_bfloat16_gradients_near_the_exact_ones():
     model, rollouts, masks = case(torch.bfloat16)
     found = two_pass_gradient(model, rollouts, masks, spg_like(masks), masks_at_once=1)
@@ -204,25 +173,116 @@ def test_both_passes_see_the_same_dropout(device):
     def loss_fn(logps):
         return Loss((logps * fixed).exp().sum(), {})
 
-    seen, original = [], logps_module.scored_states
+    seen, original = [], Scorer.forward
 
-    def recorded(model, batch):
-        states = original(model, batch)
-        seen.append(states.detach().clone())
-        return states
+    def recorded(self, copies):
+        out = original(self, copies)
+        seen.append(out.states.detach().clone())
+        return out
 
     with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spg_trainer.likelihood.gradient.scored_states", recorded)
+        patch.setattr(Scorer, "forward", recorded)
         torch.manual_seed(0)
         two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once=1)
         after = torch.rand(1, device=device)
         torch.manual_seed(0)
-        rows, samples = torch.arange(4, device=device), torch.zeros(4, dtype=torch.int64, device=device)
+        scorer = Scorer(model, rollouts, masks, MASK, None)
         for _ in range(3):
-            original(model, logps_module.sequences(rollouts, masks, rows, samples, MASK))
-        assert torch.equal(torch.rand(1, device=device), after), (
-            "the second pass leaves the generators as they were"
-        )
+            original(scorer, scorer.copies(0, 1))
+        again = torch.rand(1, device=device)
+        assert torch.equal(again, after), "the second pass leaves the generators as they were"
     first, second, _, first_again, second_again = seen
     assert torch.equal(first, first_again) and torch.equal(second, second_again)
     assert (first == 0).any() and not torch.equal(first == 0, second[: len(first)] == 0)
+
+
+# Other forms of the model: adapters, checkpointing, shared keys, tied head, dropout.
+
+ROLLOUTS = make_rollouts(LENGTHS, SIZE, PROMPTS)
+ADVANTAGES = torch.tensor([0.75, -0.25, 0.4, -0.9], dtype=torch.float64)
+BATCH = Batch(ROLLOUTS.completion_mask, ADVANTAGES, {"completions": 8.0, "tokens": 50.0})
+
+
+def spg(masking: str = "random") -> SPG:
+    return SPG(masking=masking, num_masks=3, p_mask_prompt=0.15, block_length=4)
+
+
+def make_model(form: str, dropout: float = 0.0) -> nn.Module:
+    """A small float64 model in training mode; `form` holds any of gqa, tied, lora, checkpointed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = LLaDAConfig(
+            d_model=32,
+            n_layers=2,
+            n_heads=4,
+            n_kv_heads=2 if "gqa" in form else 4,
+            mlp_hidden_size=48,
+            max_sequence_length=64,
+            vocab_size=266,
+            weight_tying="tied" in form,
+            mask_token_id=MASK,
+        )
+        model = LLaDAForMaskedLM(config).double()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.mul_(6)
+    if "lora" in form:
+        model = add_lora(model, r=4, alpha=None, dropout=dropout, seed=0, base="x")
+        stream = torch.Generator().manual_seed(1)
+        with torch.no_grad():  # fresh adapters change nothing, so half of their gradients would be zero
+            for weight in trained(model):
+                weight.add_(0.1 * torch.randn(weight.shape, generator=stream, dtype=weight.dtype))
+    if "checkpointed" in form:
+        model.gradient_checkpointing_enable()
+    return model.train()
+
+
+def trained(model: nn.Module) -> list[Tensor]:
+    return [weight for weight in model.parameters() if weight.requires_grad]
+
+
+def two_pass(model: nn.Module, algorithm: SPG, masks_at_once: int) -> Tensor:
+    masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
+    return two_pass_gradient(
+        model, ROLLOUTS, masks, lambda logps: algorithm.loss(logps, masks, BATCH), masks_at_once, 5
+    )
+
+
+FORMS = ["gqa", "gqa tied", "checkpointed", "lora", "lora checkpointed", "lora gqa tied checkpointed"]
+
+
+@pytest.mark.parametrize("masking", ["random", "block_active"])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_gradient_is_that_of_plain_autograd_whatever_the_form_of_the_model(form, masking):
+    plain, algorithm = make_model(form.replace("checkpointed", "")), spg(masking)
+    masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
+    algorithm.loss(naive_logps(plain, ROLLOUTS, masks, MASK), masks, BATCH).loss.backward()
+    expected = whole_gradient(plain)
+    assert all(weight.grad is not None and weight.grad.any() for weight in trained(plain))
+    model = make_model(form)
+    if "tied" in form:
+        assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    for masks_at_once in (1, 2, 3):
+        assert relative(two_pass(model, algorithm, masks_at_once), expected) < 1e-10, masks_at_once
+
+
+@pytest.mark.parametrize("form", ["lora", "lora checkpointed"])
+def test_with_dropout_the_gradient_is_that_of_one_graph_with_the_same_noise(form):
+    model, algorithm = make_model(form, dropout=0.3), spg()
+    masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        scorer, parts = Scorer(model, ROLLOUTS, masks, MASK, None), []
+        for mask in range(3):
+            out = scorer.forward(scorer.copies(mask, mask + 1))
+            logits = (out.states @ scorer.weight.T).log_softmax(-1)
+            values = logits.gather(-1, out.targets[:, None]).squeeze(-1)
+            parts.append(values.new_zeros(out.scored.shape).masked_scatter(out.scored, values)[:, None])
+        algorithm.loss(torch.cat(parts, 1), masks, BATCH).loss.backward()
+        expected = whole_gradient(model)
+        torch.manual_seed(0)
+        assert relative(two_pass(model, algorithm, masks_at_once=1), expected) < 1e-10
+        assert relative(two_pass(model, algorithm, masks_at_once=1), expected) > 0.01, (
+            "other noise, other gradient"
+        )

@@ -44,8 +44,7 @@ def test_the_elbo_over_all_steps_is_what_the_sampler_said_of_its_path(temperatur
     lengths = out.completion_mask.sum(-1)
     assert lengths.min() == 1 and lengths.max() > 8, "one text ends at once, one goes over several blocks"
     masks = TrajectoryMasking(sampling.diffusion_steps).draw(out, seeded())
-    with torch.no_grad():
-        logps = token_logps(policy.model, out, masks, slice(None), policy.mask_id)
+    logps = token_logps(policy.model, out, masks, policy.mask_id)
     expected = out.unmask_logps * out.completion_mask
     for row in range(len(out)):
         whole = every_step(masks, row)

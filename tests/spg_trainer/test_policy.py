@@ -4,11 +4,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from spg_trainer.settings import ENVIRONMENT
-
 from spg_trainer import Config, algorithms, defaults
 from spg_trainer.config import SftCommand
 from spg_trainer.run import start
+from spg_trainer.settings import ENVIRONMENT
 
 
 def test_the_reproduction_ends_completions_with_eos_only(tmp_path: Path) -> None:
