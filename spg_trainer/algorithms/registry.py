@@ -68,23 +68,19 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
 
 def _import(where: str, name: str) -> ModuleType:
     """A module by its name ("a.b") or its file ("./a.py")."""
+    path = Path(where)
+    if path.suffix == ".py" and not path.is_file():
+        raise ConfigError(f"--algorithm {name}: there is no file {path} (looked in {Path.cwd()}).")
     try:
-        return _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-    except ConfigError:
-        raise
+        return _import_file(path.resolve()) if path.suffix == ".py" else importlib.import_module(where)
     except Exception as error:
-        hint = "" if where.endswith(".py") else f"; for a file write ./{where.replace('.', '/')}.py:MyClass"
+        hint = "" if path.suffix == ".py" else f"; for a file write ./{where.replace('.', '/')}.py:MyClass"
         raise ConfigError(
             f"--algorithm {name}: importing {where} raised {type(error).__name__}: {error}{hint}"
         ) from error
 
 
 def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ConfigError(
-            f"--algorithm: there is no file {path} (looked in {Path.cwd()}); write PATH.py:MyClass."
-        )
-    path = path.resolve()
     # The name depends on the path, so that two files of one name in two folders do not meet.
     name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:

@@ -23,6 +23,7 @@ from spg_trainer.run import start
 from spg_trainer.training import train, train_step
 from tests.common.trainer_cases import (
     EVALUATION,
+    PROBE,
     PROBLEMS,
     Letters,
     Probe,
@@ -134,7 +135,7 @@ def in_each_process(folder: str) -> None:
             name = f"{dtype}-{normalizer}"
             found[name] = one_step(gradient_config(here / name, dtype, normalizer))
     found["probe"] = one_step(
-        gradient_config(here / "probe", "float64", "tokens", algorithm="probe", algorithm_args={})
+        gradient_config(here / "probe", "float64", "tokens", algorithm=PROBE, algorithm_args={})
     )
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
     train(loop_config(here / "loop"), quiet=True)

@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 
 import envs
 from spg_trainer.algorithms import Loss
-from spg_trainer.algorithms.registry import ALGORITHMS
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.config import (
     BatchConfig,
@@ -98,8 +97,8 @@ class ReferenceProbe(Probe):
     needs_ref_logps: ClassVar[bool] = True
 
 
-ALGORITHMS["probe"] = "tests.common.trainer_cases:Probe"
-ALGORITHMS["reference_probe"] = "tests.common.trainer_cases:ReferenceProbe"
+PROBE = "tests.common.trainer_cases:Probe"
+REFERENCE_PROBE = "tests.common.trainer_cases:ReferenceProbe"
 
 
 def save_tiny(

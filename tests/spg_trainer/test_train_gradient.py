@@ -20,7 +20,7 @@ from tests.common.process_cases import (
     one_step,
     two_processes,
 )
-from tests.common.trainer_cases import change, rows, small_config, weights
+from tests.common.trainer_cases import PROBE, change, rows, small_config, weights
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 PLACES = itertools.count()
@@ -138,7 +138,7 @@ def test_a_process_without_active_completions_takes_part_when_old_logps_are_aske
         dtype="float64",
         max_grad_norm=1e9,
         env_args={"dull": half_dull()},
-        algorithm="probe",
+        algorithm=PROBE,
         algorithm_args={},
     )
     expected, _ = one_step(config)

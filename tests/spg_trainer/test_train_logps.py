@@ -12,6 +12,8 @@ from spg_trainer.training import collect, train
 from tests.common.likelihood_cases import naive_logps
 from tests.common.trainer_cases import (
     LORA,
+    PROBE,
+    REFERENCE_PROBE,
     Probe,
     small_config,
     tiny_folder,
@@ -37,7 +39,7 @@ def active_rollouts(config):
 
 def probing(folder, **changes):
     """All completions in one micro-batch, three updates a step, in float64."""
-    settings = {"algorithm": "probe", "algorithm_args": {}, "dtype": "float64", "per_device_batch_size": 64}
+    settings = {"algorithm": PROBE, "algorithm_args": {}, "dtype": "float64", "per_device_batch_size": 64}
     return small_config(folder, **{**settings, "num_iterations": 3, "max_steps": 1, **changes})
 
 
@@ -66,13 +68,13 @@ def test_every_iteration_and_every_step_has_masks_of_its_own(tmp_path, seen):
 
 
 def test_reference_logps_are_those_below_the_adapters(tmp_path, seen):
-    config = probing(tmp_path / "run", algorithm="reference_probe", num_iterations=2, max_steps=2, **LORA)
+    config = probing(tmp_path / "run", algorithm=REFERENCE_PROBE, num_iterations=2, max_steps=2, **LORA)
     train(config, quiet=True)
     assert len(seen) == 4
     for shown in seen[:2]:
         assert torch.allclose(shown["batch"].ref_logps, shown["batch"].old_logps, atol=1e-10)
     base = load_model(str(tiny_folder()), dtype="float64", device="cpu")
-    _, rollouts = active_rollouts(probing(tmp_path / "fresh", algorithm="reference_probe", **LORA))
+    _, rollouts = active_rollouts(probing(tmp_path / "fresh", algorithm=REFERENCE_PROBE, **LORA))
     with torch.no_grad():
         expected = naive_logps(base.model, rollouts, seen[1]["masks"], base.mask_id)
     assert torch.allclose(seen[1]["batch"].ref_logps, expected, atol=1e-10)
@@ -83,5 +85,5 @@ def test_reference_logps_are_those_below_the_adapters(tmp_path, seen):
 
 def test_a_reference_without_adapters_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="--lora-r"):
-        train(probing(tmp_path / "run", algorithm="reference_probe"), quiet=True)
+        train(probing(tmp_path / "run", algorithm=REFERENCE_PROBE), quiet=True)
     assert not (tmp_path / "run").exists()
