@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -29,10 +29,7 @@ OTHERS = "Other commands: eval (measure a model), sft (make a base model from de
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status: 0 done, 2 a mistake that the message explains, 130 stopped."""
     args = list(sys.argv[1:] if argv is None else argv)
-    commands: dict[str, tuple[type, Callable[[Any], None]]] = {
-        "eval": (EvalCommand, run_eval),
-        "sft": (SftCommand, run_sft),
-    }
+    commands = {"eval": (EvalCommand, run_eval), "sft": (SftCommand, run_sft)}
     word = ""
     try:
         if args and not args[0].startswith("-"):
@@ -150,12 +147,8 @@ def run_train(config: Config) -> None:
     check(config, algorithm, processes)
     if config.dry_run:
         try_out(config)
-        sys.stdout.write(
-            to_yaml(replace(config, dry_run=False))
-            + "\n# "
-            + arithmetic(config, algorithm.num_masks, processes)
-            + "\n"
-        )
+        numbers = arithmetic(config, algorithm.num_masks, processes)
+        sys.stdout.write(f"{to_yaml(replace(config, dry_run=False))}\n# {numbers}\n")
         return
     quiet_libraries()
     from spg_trainer.training import train
@@ -181,7 +174,6 @@ def try_out(config: Config) -> None:
 
 
 def run_eval(command: EvalCommand) -> None:
-    """Evaluates at each completion length and shows a table."""
     quiet_libraries()
     from spg_trainer.evaluation import evaluate_lengths
 
@@ -189,7 +181,6 @@ def run_eval(command: EvalCommand) -> None:
 
 
 def run_sft(command: SftCommand) -> None:
-    """Makes a base model."""
     quiet_libraries()
     from spg_trainer.supervised import sft
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+from tyro.constructors import PrimitiveConstructorSpec
+
 from spg_trainer.errors import ConfigError
-from spg_trainer.pairs import PAIRS
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,42 @@ CountOrZero = Annotated[int, NOT_NEGATIVE]
 NotNegative = Annotated[float, NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
 Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
-Pairs = Annotated[dict[str, object], PAIRS]
+
+
+def parse_pairs(words: list[str]) -> dict[str, object]:
+    """`["a=1", "b=x"]` -> `{"a": 1, "b": "x"}`. Raises ValueError on a word without `=`, a repeated key, or no pair."""
+    pairs: dict[str, object] = {}
+    if not words:
+        raise ValueError("needs at least one KEY=VALUE pair")
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{word!r} is not of the form KEY=VALUE")
+        if key in pairs:
+            raise ValueError(f"{key!r} is given twice")
+        pairs[key] = _scalar(value)
+    return pairs
+
+
+def _scalar(text: str) -> object:
+    """YAML's int and float by Python's own rules (YAML 1.1 reads 1e-3 as text and 4:11 as a number), else text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+_PAIRS = PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="KEY=VALUE [KEY=VALUE ...]",
+    instance_from_str=parse_pairs,
+    is_instance=lambda value: isinstance(value, dict),
+    str_from_instance=lambda value: [f"{k}={v}" for k, v in value.items()],
+)
+Pairs = Annotated[dict[str, object], _PAIRS]
+"""`KEY=VALUE ...` flags, the same for every command."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +84,8 @@ class LoadConfig:
     @property
     def is_adapter(self) -> bool:
         """Whether the model's folder, or the run folder around it, holds a LoRA adapter."""
-        return any(
-            (f / "adapter_config.json").is_file() for f in (Path(self.model), Path(self.model) / "model")
-        )
+        folder = Path(self.model)
+        return any((place / "adapter_config.json").is_file() for place in (folder, folder / "model"))
 
 
 @dataclass(frozen=True)
@@ -87,7 +122,7 @@ class Sampling:
         cls,
         max_completion_length: int,
         block_length: int,
-        tokens_per_step: Positive,
+        tokens_per_step: float,
         temperature: float = 0.0,
         remasking: str = "low_confidence",
     ) -> "Sampling":
@@ -102,17 +137,14 @@ class Sampling:
 
     @property
     def num_blocks(self) -> int:
-        """Blocks of a completion."""
         return self.max_completion_length // self.block_length
 
     @property
     def steps_per_block(self) -> int:
-        """Denoising steps spent on each block."""
         return self.diffusion_steps // self.num_blocks
 
     @property
     def tokens_per_step(self) -> float:
-        """Tokens that a denoising step unmasks, on average."""
         return self.max_completion_length / self.diffusion_steps
 
     @property
@@ -121,20 +153,13 @@ class Sampling:
         return self.temperature > 0 or self.remasking != "low_confidence"
 
     def check(self) -> None:
-        """Makes sure that these numbers can decode.
-
-        Raises:
-            ConfigError: a number out of range, or lengths and steps that do not divide, with the arithmetic.
-        """
+        """Raises ConfigError for numbers out of range, and for lengths and steps that do not divide."""
         for name in ("max_completion_length", "block_length", "diffusion_steps"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name}={value!r} must be a whole number of at least 1.")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or a finite number above.")
-        self._check_division()
-
-    def _check_division(self) -> None:
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
             raise ConfigError(
@@ -383,9 +408,7 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
             f"--num-generations {b.num_generations}: a completion is judged against the others of its group, "
             "so at least 2. Try 8."
         )
-    check_ranges(config)
-    check_model(config.model)
-    check_env_args(config)
+    check_common(config)
     if b.prompts_per_step % num_processes:
         below = b.prompts_per_step - b.prompts_per_step % num_processes
         fits = [str(n) for n in range(1, b.prompts_per_step + 1) if b.prompts_per_step % n == 0]
@@ -398,7 +421,7 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
 
 def check_eval(command: EvalCommand) -> None:
     """Raises ConfigError for settings of `eval` that cannot work; sizes that do not divide are `Sampling`'s to find."""
-    check_ranges(command)
+    check_common(command)
     if not command.max_completion_length:
         raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
     if command.num_generations > 1 and command.temperature == 0:
@@ -406,22 +429,26 @@ def check_eval(command: EvalCommand) -> None:
             f"--num-generations {command.num_generations} at --temperature 0 gives equal completions. "
             "Set a temperature above 0, e.g. --temperature 0.9."
         )
-    check_env_args(command)
 
 
 def check_sft(command: SftCommand) -> None:
     """Raises ConfigError for settings of `sft` that cannot work."""
-    check_ranges(command)
+    check_common(command)
     if command.save_dtype != "auto" and (command.model.lora_r or command.model.is_adapter):
         raise ConfigError(
             f"--save-dtype {command.save_dtype} is for whole models, and adapters are small. Use --save-dtype auto."
         )
-    check_model(command.model)
-    check_env_args(command)
 
 
-def check_model(model: ModelConfig) -> None:
-    """Raises ConfigError for settings that the model named would not heed."""
+def check_common(command: Config | EvalCommand | SftCommand) -> None:
+    """Raises ConfigError for what is wrong in every command: ranges, adapters, arguments that have flags."""
+    check_ranges(command)
+    model, flags = command.model, {"split": "--split (eval) or --eval-split (train)"}
+    flags["reward_weights"] = "--reward-weights"
+    for name in flags.keys() & command.env_args.keys():
+        raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {flags[name]} instead.")
+    if not isinstance(model, ModelConfig):
+        return
     if model.lora_r == 0 and not model.is_adapter and (model.lora_alpha is not None or model.lora_dropout):
         raise ConfigError(
             "--lora-alpha and --lora-dropout do nothing without adapters. Set --lora-r, e.g. 128."
@@ -431,13 +458,6 @@ def check_model(model: ModelConfig) -> None:
             "--model new is a fresh float32 model: --lora-r, --revision and --dtype need an existing one "
             "(--model PATH)."
         )
-
-
-def check_env_args(command: Config | EvalCommand | SftCommand) -> None:
-    """Raises ConfigError for an argument of the environment that has a flag of its own."""
-    flags = {"split": "--split (eval) or --eval-split (train)", "reward_weights": "--reward-weights"}
-    for name in flags.keys() & command.env_args.keys():
-        raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {flags[name]} instead.")
 
 
 def check_ranges(settings: Any) -> None:

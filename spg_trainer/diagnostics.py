@@ -1,13 +1,13 @@
 """Says in words what looks wrong with a run, and which flag to change."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
 History = Sequence[Mapping[str, Any]]
 
-QUIET_STEPS = 10
-"""A warning is said again only if it did not hold in any of so many steps before."""
+REPEAT_AFTER = 10
+"""A warning is repeated only if it did not hold in any of so many steps before."""
 
 
 def diagnose(history: History) -> list[str]:
@@ -16,13 +16,13 @@ def diagnose(history: History) -> list[str]:
     history: rows of metrics.jsonl, oldest first; from the start of the run, so that a fall from the best can
     be seen. Values that are missing or null are passed over. Returns sentences that name the flags to change.
     """
-    found = []
+    warnings = []
     for check in _CHECKS:
         text = check(history)
-        before = (history[:-back] for back in range(1, min(QUIET_STEPS, len(history)) + 1))
+        before = (history[:-back] for back in range(1, min(REPEAT_AFTER, len(history)) + 1))
         if text and not any(check(rows) for rows in before):
-            found.append(text)
-    return found
+            warnings.append(text)
+    return warnings
 
 
 def equal_rewards(history: History) -> str | None:
@@ -95,18 +95,12 @@ def unscored(history: History) -> str | None:
     )
 
 
-_CHECKS: tuple[Callable[[History], str | None], ...] = (
-    unscored,
-    equal_rewards,
-    clipped,
-    format_lost,
-    gradient_explodes,
-)
+_CHECKS = (unscored, equal_rewards, clipped, format_lost, gradient_explodes)
 
 
 def _values(history: History, key: str) -> list[float]:
-    found = (row.get(key) for row in history)
-    return [float(value) for value in found if isinstance(value, int | float) and value == value]
+    values = (row.get(key) for row in history)
+    return [float(value) for value in values if isinstance(value, int | float) and value == value]
 
 
 def _last(history: History, key: str, count: int) -> list[float]:

@@ -16,7 +16,6 @@ import numpy as np
 from spg_trainer.batch import Rollouts
 from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand, check_eval
 from spg_trainer.console import Console
-from spg_trainer.demonstrations import suggestion
 from spg_trainer.distributed import gather
 from spg_trainer.errors import ConfigError
 from spg_trainer.files import CHOOSE_ANOTHER, check_writable
@@ -75,6 +74,15 @@ def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv
     return envs.make(
         command.env, split=split, **({"reward_weights": weights} if weights else {}), **command.env_args
     )
+
+
+def mix_hint(env: "TextEnv") -> str:
+    """The end of a line that tells how to make a base model for `env`: which --mix its habits allow, if any."""
+    habits = env.habits(envs.core.read_problem(env, 0))
+    if not habits:
+        return ""
+    each = 0.6 / len(habits)
+    return "; add --mix right=0.4 " + " ".join(f"{name}={each:.2g}" for name in habits) + " for its habits"
 
 
 def evaluate(
@@ -235,7 +243,7 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
     policy = load_model(m.model, env=command.env, dtype=m.dtype, device=m.device, revision=m.revision)
     policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
     if policy.note:
-        console.warn(policy.note + suggestion(env))
+        console.warn(policy.note + mix_hint(env))
     count = min(command.num_problems or len(env), len(env))
     names = [result_name(command, env.spec_name, s.max_completion_length) for s in samplings]
     for name, sampling in zip(names, samplings, strict=True) if folder else ():

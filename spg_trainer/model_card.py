@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import torch
+
 from spg_trainer.config import SftCommand
 from spg_trainer.models import Policy
 from spg_trainer.settings import defaults
@@ -44,7 +46,7 @@ other task.
 - {command.steps} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens,
   AdamW {command.learning_rate:g}, warm-up {command.warmup_steps}, cosine to 5%, seed {command.seed}.
 - Last training loss {loss:.4f} nats per token; {seconds / 60:.1f} minutes on {policy.model.device.type},
-  {_threads()} threads.
+  {torch.get_num_threads()} threads.
 
 | split | solved, greedy | 95% interval | problems | format met |
 |---|---|---|---|---|
@@ -72,9 +74,3 @@ def command_line(command: SftCommand) -> str:
                 words.append(f"--{name.replace('_', '-')} {value}")
     words += [f"--model {command.model.model}"] * (command.model.model != "new")
     return " ".join([*words, f"--seed {command.seed}"])
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()

@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
     if name not in ("verifiers", "envs"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     loaded = {"verifiers": own_package("verifiers")}  # first: envs imports it
-    import_module("verifiers.statistics")
+    import_module(".statistics", "verifiers")
     if name == "envs":
         loaded["envs"] = own_package("envs")
     globals().update(loaded)

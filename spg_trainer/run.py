@@ -15,18 +15,17 @@ from accelerate import Accelerator
 from spg_trainer import algorithms, checkpoint
 from spg_trainer.config import Config, arithmetic, check
 from spg_trainer.console import Console
-from spg_trainer.demonstrations import suggestion
 from spg_trainer.diagnostics import diagnose
 from spg_trainer.distributed import decide_on_main, gather
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.evaluation import evaluate, make_env
+from spg_trainer.evaluation import evaluate, make_env, mix_hint
 from spg_trainer.models import Policy, open_policy
 from spg_trainer.optimizer import Guard, make_adamw
 from spg_trainer.rollouts import Scored, sample_rows
 from spg_trainer.run_folder import RunFolder, find_unfinished
 from spg_trainer.sampler import get_decoder
 from spg_trainer.settings import CONFIG, preset_kind, recorded_yaml, refuse_changes
-from spg_trainer.tracking import Tracker, check_trackers, open_trackers
+from spg_trainer.tracking import Trackers, check_trackers, open_trackers
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -44,7 +43,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     folder: RunFolder
     console: Console
-    tracker: Tracker | None = None
+    trackers: Trackers = field(default_factory=Trackers)
     guard: Guard = field(default_factory=Guard)
     history: list[dict[str, Any]] = field(default_factory=list)
     """The rows of metrics.jsonl."""
@@ -119,7 +118,9 @@ class Run:
         metrics, timings: rows for metrics.jsonl and timings.jsonl; `step` is added. advantages: (B,).
         """
         output, metrics = self.config.output, {"step": self.step, **metrics}
-        self.tracker.log(metrics, timings)
+        self.folder.metrics(metrics)
+        self.folder.timings({"step": self.step, **timings})
+        self.trackers.log({**timings, **metrics}, self.step)
         self.clean, self.skipped = True, self.guard.skipped
         self.history.append(metrics)
         if self.due(output.sample_steps):
@@ -214,7 +215,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     policy = open_policy(config.model, env=config.env, seed=config.seed, device=place)
     policy = policy.ending_with(algorithm.end_tokens)
     if policy.note:
-        console.warn(policy.note + suggestion(env))
+        console.warn(policy.note + mix_hint(env))
     if env.notice:
         console.warn(env.notice)
     o = config.optimizer
@@ -232,7 +233,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         run.history = run.folder.history()
     else:
         run.folder.create(recorded_yaml(config), run.environment())
-    run.tracker = Tracker(run.folder, open_trackers(config.output.track, run.folder, config))
+    run.trackers = Trackers(open_trackers(config.output.track, path, config))
     return run
 
 

@@ -81,7 +81,7 @@ def sample_completions(
 def get_decoder(remasking: str) -> Decoder:
     """The decoder of a name. Raises ConfigError that lists the known ones."""
     if remasking not in DECODERS:
-        raise ConfigError(f"remasking={remasking!r} is unknown. Use one of: {', '.join(DECODERS)}.")
+        raise ConfigError(f"--remasking {remasking!r} is unknown. Use one of: {', '.join(DECODERS)}.")
     return DECODERS[remasking]
 
 

@@ -1,34 +1,38 @@
 """The `sft` command: a base model from demonstrations, by masked-denoising cross-entropy as LLaDA is trained.
 
+A base model that RL can teach must *have* the right behaviour as one of several: `mix` says which share of the
+demonstrations follows which habit of the environment; `right` is always its `demonstration`.
+
 In every completion of T tokens k are masked, k uniform on 1..T, and scored with weight 1/k: the ELBO per token
 (`docs/algorithms/spg.md`, form b). Padding behind the end token is learned like any other token.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from spg_trainer.checkpoint import export
 from spg_trainer.config import Sampling, SftCommand, check_sft
 from spg_trainer.console import Console
-from spg_trainer.demonstrations import draw_demonstrations, encode_completions, mix_shares
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation import Evaluation, evaluate, make_env
 from spg_trainer.files import CHOOSE_ANOTHER, check_replaceable, write_text
 from spg_trainer.model_card import model_card
 from spg_trainer.models import Policy, head_weight, hidden_states, new_tiny, open_policy, tiny_tokenizer
 from spg_trainer.optimizer import apply_gradients, make_adamw, warmup_cosine
+from spg_trainer.packages import envs
 from spg_trainer.seeding import derive, numpy_generator
 from spg_trainer.settings import load_preset, preset_kind, preset_sampling
 from spg_trainer.text import encode_prompts
 
 if TYPE_CHECKING:
-    from envs import TextEnv
+    from envs import Problem, TextEnv
 
 EVAL_PROBLEMS = 256
 """Problems of each split that a finished model is evaluated on; some test splits have thousands."""
@@ -119,6 +123,71 @@ def base_policy(command: SftCommand) -> Policy:
     return Policy(
         model.to(device), tokenizer, tokenizer.mask_token_id, tokenizer.pad_token_id, ends, source="new"
     )
+
+
+def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
+    """The mix as shares that sum to 1, checked against the habits of the environment's first problem.
+
+    Raises:
+        ConfigError: a habit the environment does not have, or a share that is not a number >= 0.
+    """
+    mix = mix or {"right": 1.0}
+    habits = env.habits(envs.core.read_problem(env, 0))
+    if "right" in habits:
+        raise ConfigError(
+            f"{env.spec_name} has a habit named 'right', which always means its demonstration. Rename the habit."
+        )
+    known = {"right", *habits}
+    for name, share in mix.items():
+        if name not in known:
+            raise ConfigError(
+                f"--mix {name}={share}: {env.spec_name} has no habit {name!r}. Known: {', '.join(sorted(known))}."
+            )
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
+            raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
+    total = sum(float(share) for share in mix.values())
+    if total <= 0:
+        raise ConfigError("--mix: all shares are 0. Give one habit a share, e.g. --mix right=1.")
+    return {name: float(share) / total for name, share in mix.items()}
+
+
+def draw_demonstrations(
+    env: "TextEnv", mix: Mapping[str, float], seed: int, step: int, count: int
+) -> "tuple[list[Problem], list[str]]":
+    """`count` problems of the environment with a completion each, as (problems, completions).
+
+    Row r of step s is a pure function of (seed, s, r).
+    """
+    names, edges = list(mix), np.cumsum(list(mix.values()))
+    problems, completions = [], []
+    for row in range(count):
+        rng = numpy_generator(seed, "sft", step, row)
+        problem = envs.core.read_problem(env, int(rng.integers(len(env))))
+        name = names[min(int(np.searchsorted(edges, rng.random(), side="right")), len(names) - 1)]
+        problems.append(problem)
+        completions.append(env.demonstration(problem) if name == "right" else env.habits(problem)[name])
+    return problems, completions
+
+
+def encode_completions(policy: Policy, completions: Sequence[str], length: int) -> Tensor:
+    """Token ids (B, length) int64: the text, one end token, then padding, as LLaDA's own training data ends.
+
+    Raises:
+        ConfigError: a completion that does not fit, naming the length that would.
+    """
+    end = policy.end_token_ids[-1]
+    ids = policy.tokenizer(list(completions), add_special_tokens=False)["input_ids"]
+    longest = max(len(row) for row in ids) + 1
+    if longest > length:
+        raise ConfigError(
+            f"A demonstration has {longest} tokens with its end token, more than --max-completion-length {length}. "
+            f"Use --max-completion-length {longest} or more."
+        )
+    out = torch.full((len(ids), length), policy.pad_id, dtype=torch.int64)
+    for row, tokens in enumerate(ids):
+        out[row, : len(tokens)] = torch.tensor(tokens)
+        out[row, len(tokens)] = end
+    return out
 
 
 def draw_masked(batch_size: int, length: int, seed: int, step: int) -> tuple[Tensor, Tensor]:

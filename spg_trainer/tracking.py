@@ -1,4 +1,4 @@
-"""Sends a step's figures to its run folder and to the trackers asked for with --track.
+"""Sends a step's figures to the trackers asked for with --track.
 
 The run folder is the record; a tracker is a view of it. One that fails is dropped with a message, because a
 lost connection must not cost a step.
@@ -6,14 +6,14 @@ lost connection must not cost a step.
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError
 from spg_trainer.files import to_json
-from spg_trainer.run_folder import RunFolder
 from spg_trainer.settings import flatten
 
 if TYPE_CHECKING:
@@ -23,25 +23,22 @@ _log = logging.getLogger(__name__)
 _DROPPED = "Tracker %s failed and is no longer used: %s"
 
 
-class Tracker:
-    """Writes metrics.jsonl and timings.jsonl and forwards the numbers in them."""
+class Trackers:
+    """The trackers of a run that still work."""
 
-    def __init__(self, folder: RunFolder, trackers: "Sequence[GeneralTracker]" = ()) -> None:
-        self.folder = folder
+    def __init__(self, trackers: "Sequence[GeneralTracker]" = ()) -> None:
         self._trackers = list(trackers)
 
-    def log(self, metrics: Mapping[str, Any], timings: Mapping[str, Any]) -> None:
-        """Records a step. metrics: reproducible values, `step` among them. timings: seconds and rates."""
-        self.folder.metrics(metrics)
-        self.folder.timings({"step": metrics["step"], **timings})
-        numbers = {key: value for key, value in {**timings, **metrics}.items() if _is_number(value)}
-        self._each(lambda tracker: tracker.log(numbers, step=int(metrics["step"])))
+    def log(self, values: Mapping[str, Any], step: int) -> None:
+        """Forwards the numbers of a step."""
+        numbers = {key: value for key, value in values.items() if _is_number(value)}
+        self._each(lambda tracker: tracker.log(numbers, step=step))
 
     def finish(self) -> None:
-        """Lets the trackers send what they still hold."""
+        """Lets the trackers send what they have not sent yet."""
         self._each(lambda tracker: tracker.finish())
 
-    def _each(self, action: Any) -> None:
+    def _each(self, action: "Callable[[GeneralTracker], None]") -> None:
         for tracker in list(self._trackers):
             try:
                 action(tracker)
@@ -60,7 +57,7 @@ def check_trackers(names: Sequence[str]) -> None:
         )
 
 
-def open_trackers(names: Sequence[str], folder: RunFolder, config: Any) -> "list[GeneralTracker]":
+def open_trackers(names: Sequence[str], folder: Path, config: Any) -> "list[GeneralTracker]":
     """Starts accelerate's trackers on rank 0, with the run's settings; TensorBoard writes to RUN/tensorboard.
 
     names: `tensorboard`, `wandb`. config: the run's settings. One that does not start, such as wandb without a
@@ -78,9 +75,9 @@ def open_trackers(names: Sequence[str], folder: RunFolder, config: Any) -> "list
     opened = []
     for name in dict.fromkeys(names):
         kind = LOGGER_TYPE_TO_CLASS[name]
-        place = {"logging_dir": str(folder.path)} if kind.requires_logging_directory else {}
+        place = {"logging_dir": str(folder)} if kind.requires_logging_directory else {}
         try:
-            tracker = kind("tensorboard" if place else folder.path.name, **place)
+            tracker = kind("tensorboard" if place else folder.name, **place)
             if hasattr(tracker, "start"):  # before accelerate 1.9 the constructor starts it
                 tracker.start()
             tracker.store_init_configuration(settings)

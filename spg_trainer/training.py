@@ -63,7 +63,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
             run.save()
         raise
     finally:
-        run.tracker.finish()
+        run.trackers.finish()
         run.folder.release()
     run.seconds = time.monotonic() - began
     summary = run.summary(before, after)

@@ -56,7 +56,7 @@ def test_our_own_packages_are_accepted(tmp_path: Path) -> None:
 )
 def test_another_package_in_front_is_told_in_one_line(tmp_path, name, place, content, why) -> None:
     found = write(tmp_path / place.format(name), content)
-    line = run(tmp_path, "import spg_trainer.packages\nprint('fine')")
+    line = run(tmp_path, "from spg_trainer.packages import envs\nprint('fine')")
     assert line.startswith(
         f'ImportError: spg_trainer needs its own package "{name}", but Python found {found} ({why})'
     )
@@ -84,7 +84,7 @@ def test_a_folder_of_that_name_beside_the_script_is_told_with_its_path(tmp_path:
     (tmp_path / name).mkdir()
     (tmp_path / name / "notes.txt").write_text("mine")
     # -S: nothing but the folder and the standard library is on the path, so Python settles for the bare folder.
-    line = run(tmp_path, f"{EDITABLE}\nimport spg_trainer.packages\nprint('fine')", "-S")
+    line = run(tmp_path, f"{EDITABLE}\nfrom spg_trainer.packages import envs\nprint('fine')", "-S")
     found = f"but Python found {tmp_path / name} (it is not part of spg-trainer)"
     assert line.startswith(f'ImportError: spg_trainer needs its own package "{name}", {found}')
     assert line.endswith(FIX)

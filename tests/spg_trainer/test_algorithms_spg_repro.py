@@ -1,16 +1,21 @@
 """SPG's reference code, written down again step by step from its description, against `spg_repro`."""
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from spg_trainer import Config, defaults
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.spg_repro import SPGRepro
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood.masks import BlockModuloMasking
+from spg_trainer.run import start
+from spg_trainer.settings import ENVIRONMENT
 from tests.common.likelihood_cases import (
     make_rollouts,
     naive_logps,
@@ -132,3 +137,18 @@ def test_forms_that_the_reference_lacks_are_refused():
             SPGRepro(**settings)
     with pytest.raises(ConfigError, match="num_masks=2"):
         SPGRepro(num_masks=1)
+
+
+def test_the_reproduction_ends_completions_with_eos_only(tmp_path):
+    assert SPG.end_tokens == "any"
+    config = defaults(Config, env="sudoku", algorithm="spg_repro")
+    config = replace(
+        config,
+        algorithm="spg_repro",
+        rollout=replace(config.rollout, block_length=10),
+        output=replace(config.output, output_dir=str(tmp_path / "run")),
+    )
+    run = start(config, quiet=True)
+    assert run.policy.end_token_ids == (run.policy.tokenizer.eos_token_id,)
+    run.folder.release()
+    assert json.loads((tmp_path / "run" / ENVIRONMENT).read_text())["ends"] == "eos"

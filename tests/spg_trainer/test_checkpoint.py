@@ -190,9 +190,9 @@ def test_a_torn_checkpoint_counts_neither_for_resume_nor_for_retention(tmp_path,
 )
 def test_damage_is_told_apart(tmp_path, fake_model, damage, words):
     folder = save(tmp_path, 10, fake_model)
-    assert files.defect(folder) is None
+    assert files.incomplete(folder) is None
     damage(folder)
-    assert words in files.defect(folder)
+    assert words in files.incomplete(folder)
     with pytest.raises(CheckpointError, match=words):
         checkpoint.check(folder)
 
@@ -253,7 +253,7 @@ def test_a_kill_at_any_file_operation_leaves_a_complete_checkpoint(tmp_path, fak
         found = checkpoint.latest_complete(run)
         assert found is not None and found.name in ("step-000010", "step-000020"), limit
         visible = [path for path in (run / "checkpoints").iterdir() if not path.name.startswith(".")]
-        assert all(files.defect(path) is None for path in visible), limit
+        assert all(files.incomplete(path) is None for path in visible), limit
         save(run, 20, fake_model, keep=1)
         save(run, 30, fake_model, keep=1)
         assert names(run) == ["step-000030"], limit
@@ -367,7 +367,7 @@ def test_going_on_from_an_older_step_sets_later_checkpoints_aside(tmp_path, fake
     assert names(tmp_path) == ["step-000010", "superseded"]
     save(tmp_path, 20, fake_model, keep=1)
     assert checkpoint.set_aside_after(tmp_path, 10) == [shelf / "step-000020-2"]
-    assert files.defect(shelf / "step-000020") is None
+    assert files.incomplete(shelf / "step-000020") is None
 
 
 def test_resume_takes_a_run_or_a_checkpoint(tmp_path, fake_model):

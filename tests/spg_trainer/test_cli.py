@@ -133,7 +133,7 @@ def test_a_value_that_cannot_work_names_its_flag(refused, line: str, words: list
         ),
         (
             "--max-completion-length 64 --block-length 16 --diffusion-steps 128",
-            ["only 16 tokens to reveal", "Use diffusion_steps=64 or fewer"],
+            ["only 16 tokens to unmask", "Use diffusion_steps=64 or fewer"],
         ),
         (
             "eval --max-completion-length 32 60 --block-length 16",

@@ -12,8 +12,8 @@ import yaml
 
 from spg_trainer import cli
 from spg_trainer.algorithms import build
-from spg_trainer.config import Config, EvalCommand, SftCommand
-from spg_trainer.settings import algorithm_args, arithmetic, defaults
+from spg_trainer.config import Config, EvalCommand, SftCommand, arithmetic
+from spg_trainer.settings import defaults
 
 COMMANDS = {"": Config, "eval": EvalCommand, "sft": SftCommand}
 
@@ -54,7 +54,7 @@ def test_what_a_dry_run_prints_reads_back_to_the_same_settings(here, capsys, lin
     config = cli.parse(Config, shlex.split(line), "")
     again = cli.parse(Config, ["--config", "again.yaml"], "")
     assert again == replace(config, config="again.yaml")
-    assert numbers == arithmetic(config, build(config.algorithm, algorithm_args(config)).num_masks)
+    assert numbers == arithmetic(config, build(config.algorithm, config.hyper_parameters).num_masks)
     assert not (here / "out").exists() and not (here / "runs").exists()
 
 

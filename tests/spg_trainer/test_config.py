@@ -11,10 +11,19 @@ import yaml
 from spg_trainer import cli
 from spg_trainer.algorithms import build
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.config import Config, EvalCommand, ModelConfig, Sampling, SftCommand
+from spg_trainer.config import (
+    Config,
+    EvalCommand,
+    ModelConfig,
+    Sampling,
+    SftCommand,
+    check,
+    check_sft,
+    parse_pairs,
+)
 from spg_trainer.errors import ConfigError
-from spg_trainer.pairs import parse_pairs
-from spg_trainer.settings import check, check_sft, defaults, load_preset, overlay, peek, to_yaml
+from spg_trainer.presets import load_preset
+from spg_trainer.settings import defaults, overlay, to_yaml
 
 SUDOKU = load_preset("sudoku", "tiny")
 
@@ -139,8 +148,8 @@ def test_another_algorithm_does_not_inherit_the_presets_hyper_parameters(file) -
 
 def test_flags_are_peeked_as_they_are_typed() -> None:
     words = ["--model", "a", "--model=b", "--output_dir", "c", "--env"]
-    assert peek(words, "model") == "b" and peek(words, "output-dir") == "c"
-    assert peek(words, "env") is None and peek(words, "config") is None
+    assert cli.peek(words, "model") == "b" and cli.peek(words, "output-dir") == "c"
+    assert cli.peek(words, "env") is None and cli.peek(words, "config") is None
 
 
 def test_values_of_pairs_keep_the_type_they_were_typed_in() -> None:
@@ -165,7 +174,6 @@ def test_values_of_pairs_keep_the_type_they_were_typed_in() -> None:
         ("dry_run: 1", ["dry_run=1", "type bool"]),
         ("optimizer: {learning_rate: fast}", ["optimizer.learning_rate='fast'", "type float"]),
         ("optimizer: {learning_rate: true}", ["optimizer.learning_rate=True", "type float"]),
-        ("rollout: {remasking: low}", ["rollout.remasking='low'", "low_confidence, random"]),
         ("output: {track: [wandb, mlflow]}", ["output.track='mlflow'", "tensorboard, wandb"]),
         ("env: 5", ["env=5", "type str"]),
         ("model: tiny", ["model", "'tiny'", "name: value"]),

@@ -9,7 +9,8 @@ import yaml
 from spg_trainer import cli
 from spg_trainer.config import Config
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.settings import FREE, defaults, overlay, plain, refuse_changes, to_yaml
+from spg_trainer.files import to_json
+from spg_trainer.settings import MAY_CHANGE, defaults, overlay, refuse_changes, to_yaml
 
 
 def typed(*words: str) -> Config:
@@ -85,13 +86,13 @@ def at(values: dict, name: str, new: object = None) -> object:
     return values[last]
 
 
-@pytest.mark.parametrize("name", sorted(FREE))
+@pytest.mark.parametrize("name", sorted(MAY_CHANGE))
 def test_what_is_shown_kept_or_how_long_may_change(run: Path, name: str) -> None:
     values = yaml.safe_load((run / "config.yaml").read_text())
     old = at(values, name)
     at(values, name, "validation" if name == "eval.eval_split" else OTHER[type(old)])
     config = overlay(Config(), values, "test")
-    assert at(plain(yaml.safe_load(to_yaml(config))), name) != old
+    assert at(to_json(yaml.safe_load(to_yaml(config))), name) != old
     refuse_changes(run / "config.yaml", config)
 
 
@@ -104,8 +105,8 @@ def test_only_what_does_not_change_the_weights_is_free() -> None:
         "rollout.temperature",
         "optimizer.learning_rate",
     ):
-        assert name not in FREE
-    assert {"max_steps", "max_minutes", "batch.per_device_batch_size"} <= FREE
+        assert name not in MAY_CHANGE
+    assert {"max_steps", "max_minutes", "batch.per_device_batch_size"} <= MAY_CHANGE
 
 
 @pytest.mark.parametrize("content", [b"a: [", b"just text", b"", b"\xff\xfe\x00"])

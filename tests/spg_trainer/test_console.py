@@ -2,12 +2,11 @@
 
 import io
 import re
-import sys
 
 import pytest
 
-from spg_trainer import meters
-from spg_trainer.console import Console, clean, diagnose
+from spg_trainer import console as module
+from spg_trainer.console import Console, clean
 
 ROW = {"step": 3, "reward": 0.25, "correct": 0.5, "tokens_per_second": 1234.5}
 
@@ -32,7 +31,7 @@ def terminal(monkeypatch):
 def clock(monkeypatch):
     """A clock that only moves when told."""
     now = [100.0]
-    monkeypatch.setattr(meters.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -42,7 +41,7 @@ def test_plain_lines_carry_every_figure_and_no_escape_codes(clock):
         for step in range(1, 5):
             clock[0] += 30
             console.step({**ROW, "step": step}, total=4)
-        console.board("\x1b[1;32m1\x1b[0m 2\n3 4\x1b[2J")
+        console.say("\x1b[1;32m1\x1b[0m 2\n3 4\x1b[2J")
         console.warn("raise --temperature")
     lines = out.getvalue().splitlines()
     assert lines[0] == "step 1/4  reward 0.25  solved 0.50  1,234 tokens/s"
@@ -77,20 +76,10 @@ def test_missing_figures_are_left_out(clock):
     assert out.getvalue() == "step 1/9\n"
 
 
-def test_nothing_heavy_is_imported_off_a_terminal(monkeypatch):
-    for name in [name for name in sys.modules if name.split(".")[0] == "rich"]:
-        monkeypatch.delitem(sys.modules, name)
-    console = Console(file=io.StringIO())
-    console.step(ROW, total=9)
-    console.board("x")
-    console.close()
-    assert "rich" not in sys.modules
-
-
 def test_the_live_line_is_redrawn_and_what_is_printed_stays_above(terminal):
     with Console(file=terminal) as console:
         console.step(ROW, total=9)
-        console.board("\x1b[32mgrid\x1b[0m")
+        console.say("\x1b[32mgrid\x1b[0m")
         console.step({**ROW, "step": 4, "correct": 1.0}, total=9)
     text = terminal.getvalue()
     for part in ("step 3/9", "reward", "0.25", "1,234", "▅█", "\x1b[?25l"):
@@ -143,7 +132,7 @@ HOSTILE = "\x1b[31mred\x1b[0m\x1b[2J\x1b]0;title\x07\x1bc\x9b2J\x00\x07\r\b[bold
 def test_only_colours_of_a_text_reach_the_terminal(terminal):
     assert clean(HOSTILE, colours=False) == "redc2J[bold]x[/bold]\ty"
     with Console(file=terminal) as console:
-        console.board(HOSTILE)
+        console.say(HOSTILE)
     text = terminal.getvalue()
     assert "\x1b[31mred\x1b[0m" in text and "[bold]x[/bold]" in text
     for part in ("\x1b[2J", "\x1b]0", "\x1bc", "\x9b", "\x00", "\x07"):
@@ -184,60 +173,3 @@ def test_quiet_other_ranks_and_dumb_terminals(terminal, monkeypatch, how):
         console.say("text")
     expected = "step 3/9  reward 0.25  solved 0.50  1,234 tokens/s\ntext\n" if how == "dumb" else ""
     assert terminal.getvalue() == expected
-
-
-GOOD = {
-    "frac_reward_zero_std": 0.3,
-    "correct": 0.4,
-    "completions/clipped_ratio": 0.0,
-    "rewards/format/mean": 0.9,
-    "grad_norm": 1.0,
-}
-
-
-def history(*parts: tuple[int, dict]) -> list[dict]:
-    """Rows: each part is so many steps with these values instead of the good ones."""
-    rows = [{**GOOD, **values} for count, values in parts for _ in range(count)]
-    return [{"step": step, **row} for step, row in enumerate(rows, 1)]
-
-
-@pytest.mark.parametrize(
-    ("bad", "steps", "flags"),
-    [
-        ({"frac_reward_zero_std": 1.0}, 3, ["--temperature", "--num-generations", "sft"]),
-        ({"frac_reward_zero_std": 1.0, "correct": 1.0}, 3, ["--max-steps", "--env-args"]),
-        ({"completions/clipped_ratio": 0.6}, 3, ["--max-completion-length", "60%"]),
-        ({"rewards/format/mean": 0.2}, 1, ["--learning-rate", "negatives=zero", "0.67", "0.90"]),
-        ({"grad_norm": 50.0}, 2, ["--learning-rate", "--max-grad-norm", "50"]),
-    ],
-)
-def test_each_trouble_is_told_once_with_its_flags(bad, steps, flags):
-    told = [diagnose(history((8, {}), (count, bad))) for count in range(9)]
-    assert [len(texts) for texts in told] == [int(count == steps) for count in range(9)]
-    assert all(flag in told[steps][0] for flag in flags)
-
-
-def test_a_format_never_met_is_told_after_five_steps():
-    told = [diagnose(history((count, {"rewards/format/mean": 0.0}))) for count in range(8)]
-    assert [len(texts) for texts in told] == [0, 0, 0, 0, 0, 1, 0, 0]
-    assert "sft" in told[5][0]
-
-
-def test_a_good_run_is_left_in_peace():
-    for count in range(40):
-        assert diagnose(history((count, {}))) == []
-    assert diagnose(history((8, {}), (1, {"grad_norm": 500.0}))) == []
-    assert diagnose(history((8, {"grad_norm": 0.01}), (3, {"grad_norm": 0.05}))) == []
-
-
-def test_a_trouble_that_comes_back_late_is_told_again_but_flapping_is_not():
-    bad = {"completions/clipped_ratio": 0.9}
-    assert diagnose(history((3, bad), (1, {}), (3, bad))) == []
-    assert len(diagnose(history((3, bad), (12, {}), (3, bad)))) == 1
-
-
-def test_rows_without_the_figures_say_nothing():
-    assert diagnose([]) == []
-    assert (
-        diagnose([{"step": step, "grad_norm": None, "rewards/format/mean": None} for step in range(30)]) == []
-    )

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import envs
-from spg_trainer.demonstrations import draw, encode_completions, shares, suggestion
 from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation import mix_hint
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
+from spg_trainer.supervised import draw_demonstrations, encode_completions, mix_shares
 
 
 class Count(envs.TextEnv):
@@ -53,13 +54,13 @@ def policy() -> Policy:
 
 
 def test_the_note_on_a_base_model_names_the_habits() -> None:
-    assert suggestion(Count()) == "; add --mix right=0.4 short=0.3 wordy=0.3 for its habits"
+    assert mix_hint(Count()) == "; add --mix right=0.4 short=0.3 wordy=0.3 for its habits"
 
     class Plain(Count):
         def habits(self, problem: envs.Problem) -> dict[str, str]:
             return {}
 
-    assert suggestion(Plain()) == ""
+    assert mix_hint(Plain()) == ""
 
 
 def test_a_habit_may_not_be_called_right() -> None:
@@ -68,7 +69,7 @@ def test_a_habit_may_not_be_called_right() -> None:
             return {"right": "1"}
 
     with pytest.raises(ConfigError, match="Twice has a habit named 'right'"):
-        shares({"right": 1}, Twice())
+        mix_shares({"right": 1}, Twice())
 
 
 # what is drawn
@@ -80,16 +81,16 @@ def test_a_problem_that_raises_is_named() -> None:
             raise KeyError(f"row {index}")
 
     with pytest.raises(envs.EnvError, match="problem 0 of Torn: KeyError 'row 0'"):
-        shares({}, Torn())
+        mix_shares({}, Torn())
     with pytest.raises(envs.EnvError, match=r"problem \d of Torn: KeyError"):
-        draw(Torn(), {"right": 1.0}, 0, 0, 1)
+        draw_demonstrations(Torn(), {"right": 1.0}, 0, 0, 1)
 
 
 def test_a_row_depends_on_seed_step_and_row_only() -> None:
     env, mix = Count(), {"right": 0.5, "short": 0.5}
 
     def drawn(seed: int, step: int, count: int) -> list[tuple[str, str]]:
-        problems, texts = draw(env, mix, seed, step, count)
+        problems, texts = draw_demonstrations(env, mix, seed, step, count)
         return [(problem.prompt, text) for problem, text in zip(problems, texts, strict=True)]
 
     first = drawn(0, 3, 40)
@@ -102,9 +103,9 @@ def test_a_row_depends_on_seed_step_and_row_only() -> None:
 
 
 def test_each_habit_gets_its_share_and_every_problem_its_turn() -> None:
-    mix = shares({"right": 1, "short": 2, "wordy": 0}, Count())
+    mix = mix_shares({"right": 1, "short": 2, "wordy": 0}, Count())
     assert mix == {"right": 1 / 3, "short": 2 / 3, "wordy": 0}
-    problems, texts = draw(Count(), mix, 0, 0, 600)
+    problems, texts = draw_demonstrations(Count(), mix, 0, 0, 600)
     lengths = Counter(len(text) for text in texts)
     assert set(lengths) == {1, 3}
     assert abs(lengths[3] / 600 - 1 / 3) < 0.07
@@ -114,7 +115,7 @@ def test_each_habit_gets_its_share_and_every_problem_its_turn() -> None:
 
 
 def test_without_a_mix_everything_is_right() -> None:
-    assert shares({}, Count()) == {"right": 1.0}
+    assert mix_shares({}, Count()) == {"right": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_without_a_mix_everything_is_right() -> None:
 )
 def test_a_mix_that_cannot_be_meant_is_refused(mix: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        shares(mix, Count())
+        mix_shares(mix, Count())
 
 
 # how it is written

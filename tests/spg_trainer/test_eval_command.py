@@ -13,7 +13,7 @@ import envs
 from spg_trainer import Sampling, cli, evaluate, load_model
 from spg_trainer.config import EvalCommand, ModelConfig
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.evaluation import evaluate_lengths, line, result_name, sampling
+from spg_trainer.evaluation import evaluate_lengths, figures, length_sampling, result_name
 from spg_trainer.models import Policy, new_tiny, save_model, tiny_tokenizer
 
 
@@ -105,7 +105,7 @@ def test_several_completions_give_pass_at_k(command: EvalCommand, monkeypatch: p
     assert result.low < 4 / 15 < result.high and result.high - result.low > 0.5, (
         "3 problems, not 15, are the sample"
     )
-    shown = line("sudoku", "test", 12, result)
+    shown = figures(result)
     assert "solved 0.267" in shown and f"pass@4 {expected[4]:.3f}" in shown and "pass@1" not in shown
 
 
@@ -238,10 +238,10 @@ def test_a_result_of_other_settings_or_another_model_is_not_overwritten(
 
 def test_steps_are_a_multiple_of_the_blocks(command: EvalCommand) -> None:
     for rate, steps in ((7, 4), (3, 8), (5, 4), (100, 2), (1, 24)):
-        found = sampling(replace(command, tokens_per_step=rate), 24)
+        found = length_sampling(replace(command, tokens_per_step=rate), 24)
         assert (found.diffusion_steps, found.num_blocks) == (steps, 2), rate
     with pytest.raises(ConfigError, match="block_length=0 must be"):
-        sampling(replace(command, block_length=0), 24)
+        length_sampling(replace(command, block_length=0), 24)
 
 
 def test_a_folder_that_cannot_be_written_is_told_first_and_not_with_resume(

@@ -12,8 +12,9 @@ import envs
 from spg_trainer import evaluate
 from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation import preset_sampling, wilson
 from spg_trainer.models import load_model
+from spg_trainer.packages import verifiers
+from spg_trainer.settings import preset_sampling, task_preset
 from tests.common.process_cases import two_processes
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, save_tiny, tiny_folder
 
@@ -69,7 +70,7 @@ def test_pass_at_k_is_the_mean_over_all_ways_to_pick_k(policy):
         ]
         assert value == pytest.approx(np.mean(hits)), k
     # Completions of one problem are not independent: the interval counts 5 problems, not 20 completions.
-    assert (found.low, found.high) == wilson(2.5, 5)
+    assert (found.low, found.high) == verifiers.statistics.wilson_interval(2.5, 5)
     assert [row["generation"] for row in found.rows] == [0, 1, 2, 3] * 5
     texts = [row["completion"] for row in found.rows[:4]]
     assert len(set(texts)) > 1, "every generation has noise of its own"
@@ -218,7 +219,7 @@ def made_for(policy, folder, **said):
 def test_without_lengths_those_of_the_models_own_kind_are_taken(policy, tmp_path):
     def lengths(task, **said):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        chosen = preset_sampling(made_for(policy, folder, **said), task)
+        chosen = preset_sampling(task_preset(task, made_for(policy, folder, **said).source))
         return chosen.max_completion_length, chosen.diffusion_steps, chosen.temperature
 
     own = {"max_completion_length": 8, "block_length": 4, "diffusion_steps": 4}

@@ -7,6 +7,7 @@ import pytest
 
 from spg_trainer import files
 from spg_trainer.errors import CheckpointError
+from spg_trainer.settings import flatten
 
 
 def one_file(folder: Path) -> None:
@@ -18,7 +19,7 @@ def test_a_put_leaves_what_lies_beside_it(tmp_path):
     for path in [*strangers, tmp_path / ".model.tmp", tmp_path / ".model.deleted"]:
         path.mkdir()
         (path / "file").write_text("text")
-    files.put(tmp_path / "model", one_file)
+    files.write_folder(tmp_path / "model", one_file)
     assert sorted(tmp_path.iterdir()) == [*strangers, tmp_path / "model"]
     assert all((path / "file").read_text() == "text" for path in strangers)
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["COMPLETE", "weights"]
@@ -27,8 +28,8 @@ def test_a_put_leaves_what_lies_beside_it(tmp_path):
 def test_a_caller_names_its_own_way_on_after_a_refused_write(tmp_path):
     (tmp_path / "file").write_text("")
     for write in (
-        lambda path: files.put(path, one_file, "Choose another one."),
-        lambda path: files.write_whole(path, "text", "Choose another one."),
+        lambda path: files.write_folder(path, one_file, "Choose another one."),
+        lambda path: files.write_text(path, "text", "Choose another one."),
     ):
         with pytest.raises(CheckpointError, match=r"Cannot write .*model: .*Choose another one\.$") as caught:
             write(tmp_path / "file" / "model")
@@ -36,10 +37,10 @@ def test_a_caller_names_its_own_way_on_after_a_refused_write(tmp_path):
 
 
 def test_a_rehearsal_finds_what_a_put_would_and_leaves_no_trace(tmp_path, monkeypatch):
-    files.rehearse(tmp_path / "new", "Advice.")
+    files.check_replaceable(tmp_path / "new", "Advice.")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "empty").mkdir()
-    files.rehearse(tmp_path / "empty", "Advice.")
+    files.check_replaceable(tmp_path / "empty", "Advice.")
     assert [list(path.iterdir()) for path in tmp_path.iterdir()] == [[]]
 
     def busy(source, target):
@@ -47,22 +48,22 @@ def test_a_rehearsal_finds_what_a_put_would_and_leaves_no_trace(tmp_path, monkey
 
     monkeypatch.setattr(os, "replace", busy)
     with pytest.raises(CheckpointError, match=r"empty: Device or resource busy.* Advice\."):
-        files.rehearse(tmp_path / "empty", "Advice.")
+        files.check_replaceable(tmp_path / "empty", "Advice.")
     assert [list(path.iterdir()) for path in tmp_path.iterdir()] == [[]]
 
 
 def test_a_folder_may_be_named_by_dots(tmp_path, monkeypatch):
     (tmp_path / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "b")
-    files.put(Path("../../c/."), one_file)
-    files.put(Path("../../d/e/.."), one_file)
+    files.write_folder(Path("../../c/."), one_file)
+    files.write_folder(Path("../../d/e/.."), one_file)
     assert (tmp_path / "c" / "COMPLETE").is_file() and (tmp_path / "d" / "COMPLETE").is_file()
     monkeypatch.chdir(tmp_path)
-    files.put(Path("a/b/.."), one_file)
+    files.write_folder(Path("a/b/.."), one_file)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["COMPLETE", "weights"]
 
 
 def test_nested_settings_become_dotted_names():
     tree = {"a": 1, "b": {"a": 2, "c": {"d": (3,)}}, "e": {}}
-    assert files.flat(tree) == {"a": 1, "b.a": 2, "b.c.d": (3,)}
-    assert files.flat(tree, ignore={"a", "b.c"}) == {"b.a": 2}, "a name alone is that of the top level"
+    assert flatten(tree) == {"a": 1, "b.a": 2, "b.c.d": (3,)}
+    assert flatten(tree, ignore={"a", "b.c"}) == {"b.a": 2}, "a name alone is that of the top level"

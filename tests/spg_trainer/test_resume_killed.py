@@ -129,7 +129,7 @@ def test_a_run_killed_five_times_ends_like_one_never_interrupted(tmp_path):
         kill(victim, rng, times)
         assert not (folder / "summary.json").exists()
         for place in (folder / "checkpoints").glob("step-*"):
-            assert files.defect(place) is None, place
+            assert files.incomplete(place) is None, place
         newest = checkpoint.latest_complete(folder) if folder.exists() else None
         seen.append((kill.__name__, victim.lines(), newest and newest.name))
     last = Victim(file, folder, tmp_path / "marks")

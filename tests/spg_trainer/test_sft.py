@@ -12,15 +12,22 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 import envs
-from spg_trainer import cli, load_model
+from spg_trainer import cli, defaults, load_model
 from spg_trainer.config import ModelConfig, SftCommand
 from spg_trainer.console import Console
-from spg_trainer.demonstrations import encode_completions
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation import evaluate
 from spg_trainer.model_card import command_line
 from spg_trainer.models import LLaDAForMaskedLM, Policy
-from spg_trainer.supervised import base_policy, denoising_loss, hide, learning_rate, measure, sampling, sft
+from spg_trainer.supervised import (
+    base_policy,
+    denoising_loss,
+    draw_masked,
+    encode_completions,
+    eval_sampling,
+    evaluate_split,
+    sft,
+)
 from spg_trainer.text import encode_prompts
 from tests.spg_trainer import test_demonstrations
 
@@ -59,19 +66,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_hidden_counts_are_uniform_and_places_depend_on_the_step_only() -> None:
-    hidden, weight = hide(4000, 4, 0, 0)
+    hidden, weight = draw_masked(4000, 4, 0, 0)
     assert torch.equal(weight, 1 / hidden.sum(1).float())
     counts = Counter(hidden.sum(1).tolist())
     assert set(counts) == {1, 2, 3, 4} and all(abs(n / 4000 - 0.25) < 0.04 for n in counts.values())
     assert (hidden[hidden.sum(1) == 1].float().mean(0) - 0.25).abs().max() < 0.06
-    assert torch.equal(hide(4000, 4, 0, 0)[0], hidden)
-    assert not torch.equal(hide(4000, 4, 0, 1)[0], hidden) and not torch.equal(hide(4000, 4, 1, 0)[0], hidden)
+    assert torch.equal(draw_masked(4000, 4, 0, 0)[0], hidden)
+    assert not torch.equal(draw_masked(4000, 4, 0, 1)[0], hidden) and not torch.equal(
+        draw_masked(4000, 4, 1, 0)[0], hidden
+    )
 
 
 def test_the_loss_of_a_row_is_the_mean_of_its_hidden_tokens(policy: Policy) -> None:
     prompt = encode_prompts(policy, ["count 3", "count 12, a longer one"])
     ids = encode_completions(policy, ["333", "12"], 8)
-    hidden, weight = hide(2, 8, 1, 0)
+    hidden, weight = draw_masked(2, 8, 1, 0)
     expected = 0.0
     with torch.no_grad():
         for row in range(2):
@@ -83,14 +92,6 @@ def test_the_loss_of_a_row_is_the_mean_of_its_hidden_tokens(policy: Policy) -> N
         found = denoising_loss(policy, prompt, ids, hidden, weight)
     assert float(found) == pytest.approx(expected, abs=1e-5)
     assert hidden[:, 4:].any(), "padding behind the end is learned too"
-
-
-def test_the_rate_warms_up_and_falls_to_a_twentieth() -> None:
-    command = replace(SMALL, steps=1000, warmup_steps=10, learning_rate=1.0)
-    assert [learning_rate(step, command) for step in (0, 4, 9)] == [0.1, 0.5, 1.0]
-    assert learning_rate(10, command) == 1.0
-    assert learning_rate(505, command) == pytest.approx(0.525)
-    assert learning_rate(999, command) == pytest.approx(0.05, abs=1e-4)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -146,7 +147,7 @@ def test_the_folder_opens_like_any_model(made: Path) -> None:
     assert AutoTokenizer.from_pretrained(made).mask_token == "<|mdm_mask|>"
     opened = load_model(str(made), device="cpu")
     assert isinstance(opened.model, LLaDAForMaskedLM)
-    found = evaluate(opened, envs.make("count", split="test", offset=1), sampling(SMALL))
+    found = evaluate(opened, envs.make("count", split="test", offset=1), eval_sampling(SMALL))
     assert found.n == 2 and f"| test | {found.correct:.3f} |" in (made / "README.md").read_text()
 
 
@@ -265,7 +266,7 @@ def test_at_most_256_problems_of_a_split_are_measured(policy: Policy, monkeypatc
     monkeypatch.setattr(import_module("spg_trainer.supervised"), "evaluate", watched)
     for size in (30, 10_000):
         monkeypatch.setattr(test_demonstrations.Count, "__len__", lambda self, size=size: size)
-        measure(policy, SMALL, "test", Console(quiet=True))
+        evaluate_split(policy, SMALL, "test", Console(quiet=True))
     assert seen == {30: 30, 10_000: 256}
 
 
@@ -292,7 +293,7 @@ def test_an_existing_model_goes_on_and_keeps_its_kind(made: Path, tmp_path: Path
     ("length", "block", "steps"), [(8, 8, 4), (32, 32, 16), (40, 40, 20), (64, 32, 32), (33, 33, 16)]
 )
 def test_what_is_made_is_measured_at_its_own_length(length: int, block: int, steps: int) -> None:
-    found = sampling(replace(SMALL, env="nobodys-task", max_completion_length=length))
+    found = eval_sampling(replace(SMALL, env="nobodys-task", max_completion_length=length))
     assert (found.max_completion_length, found.block_length, found.diffusion_steps) == (length, block, steps)
     assert found.temperature == 0
     found.check()
@@ -308,4 +309,10 @@ def test_the_scores_on_the_card_come_from_both_splits_at_that_length(tmp_path: P
     monkeypatch.setattr(import_module("spg_trainer.supervised"), "evaluate", watched)
     command = replace(SMALL, steps=1, env_args={"offset": 3}, output_dir=str(tmp_path / "model"))
     sft(command, quiet=True)
-    assert seen == [(split, 3, sampling(command), split) for split in ("test", "validation")]
+    assert seen == [(split, 3, eval_sampling(command), split) for split in ("test", "validation")]
+
+
+def test_sft_of_a_large_model_trains_adapters_at_a_rate_it_can_stand() -> None:
+    command = defaults(SftCommand, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
+    assert command.model.lora_r == 128 and command.model.model == "GSAI-ML/LLaDA-8B-Instruct"
+    assert command.learning_rate <= 1e-4 and 0 < command.per_device_batch_size <= 8

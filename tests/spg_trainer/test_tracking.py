@@ -1,13 +1,11 @@
 """Trackers: the run folder is the record, and a broken tracker costs nothing but itself."""
 
-import json
 import math
 
 import pytest
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.run_folder import RunFolder
-from spg_trainer.tracking import Tracker, check_trackers, open_trackers
+from spg_trainer.tracking import Trackers, check_trackers, open_trackers
 
 
 class Fake:
@@ -23,22 +21,19 @@ class Fake:
         self.finished = True
 
 
-def test_numbers_go_to_every_tracker_and_rows_to_the_folder(tmp_path):
+def test_numbers_go_to_every_tracker():
     fake = Fake("fake")
-    tracker = Tracker(RunFolder(tmp_path), [fake])
-    tracker.log({"step": 3, "reward": 0.5, "kl": math.nan, "note": "x"}, {"time/rollout": 1.5})
-    tracker.finish()
+    trackers = Trackers([fake])
+    trackers.log({"time/rollout": 1.5, "step": 3, "reward": 0.5, "kl": math.nan, "note": "x"}, 3)
+    trackers.finish()
     assert fake.logged == [(3, {"time/rollout": 1.5, "step": 3, "reward": 0.5})] and fake.finished
-    metrics = json.loads((tmp_path / "metrics.jsonl").read_text())
-    assert metrics == {"step": 3, "reward": 0.5, "kl": None, "note": "x"}
-    assert json.loads((tmp_path / "timings.jsonl").read_text()) == {"step": 3, "time/rollout": 1.5}
 
 
-def test_a_broken_tracker_is_dropped_with_a_message(tmp_path, caplog):
+def test_a_broken_tracker_is_dropped_with_a_message(caplog):
     good, bad = Fake("good"), Fake("bad", broken=True)
-    tracker = Tracker(RunFolder(tmp_path), [bad, good])
+    trackers = Trackers([bad, good])
     for step in (1, 2):
-        tracker.log({"step": step}, {})
+        trackers.log({}, step)
     assert [step for step, _ in good.logged] == [1, 2]
     assert caplog.text.count("Tracker bad failed and is no longer used: no route") == 1
 
@@ -47,17 +42,14 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path):
     with pytest.raises(ConfigError, match=r"--track absent_tracker: .*pip install 'spg-trainer\[track\]'"):
         check_trackers(["absent_tracker"])
     with pytest.raises(ConfigError):
-        open_trackers(["absent_tracker"], RunFolder(tmp_path), {})
+        open_trackers(["absent_tracker"], tmp_path, {})
 
 
 def test_tensorboard_writes_into_the_run_folder(tmp_path):
     pytest.importorskip("tensorboard")
-    opened = open_trackers(
-        ["tensorboard"], RunFolder(tmp_path), {"seed": 0, "batch": {"keep": None, "lr": 1e-3}}
-    )
-    tracker = Tracker(RunFolder(tmp_path), opened)
-    tracker.log({"step": 1, "reward": 0.5}, {})
-    tracker.finish()
+    trackers = Trackers(open_trackers(["tensorboard"], tmp_path, {"batch": {"keep": None, "lr": 1e-3}}))
+    trackers.log({"step": 1, "reward": 0.5}, 1)
+    trackers.finish()
     assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
 
 
@@ -84,6 +76,6 @@ def test_a_tracker_that_does_not_start_is_left_out_with_a_message(tmp_path, monk
     monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "json", Login)
     monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "csv", Fine)
     config = {"seed": 0, "batch": {"keep": None, "names": ["a"]}}
-    (opened,) = open_trackers(["json", "csv"], RunFolder(tmp_path), config)
+    (opened,) = open_trackers(["json", "csv"], tmp_path, config)
     assert opened.started and opened.values == {"seed": 0, "batch.keep": "None", "batch.names": "['a']"}
     assert caplog.text.count("Tracker json failed and is no longer used: api_key not configured") == 1
