@@ -9,12 +9,7 @@ import yaml
 
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.training import train
-from tests.common.trainer_cases import (
-    assert_equal_runs,
-    rows,
-    small_config,
-    step,
-)
+from tests.common.trainer_cases import assert_equal_runs, rows, small_config, step
 
 SETTINGS = {"max_steps": 6, "num_iterations": 2, "save_steps": 1, "keep": 9, "warmup_steps": 8}
 

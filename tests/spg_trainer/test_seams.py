@@ -142,7 +142,9 @@ def all_at_once(policy, prompt_ids, prompt_mask, sampling, generators, rows_per_
 def test_a_remasking_rule_or_decoder_is_a_function_and_a_line(tmp_path, monkeypatch, decoder, steps):
     for command in (Config, EvalCommand):
         assert "mine" in str(parse(command, ["--remasking", "mine"], "test"))
-    with pytest.raises(ConfigError, match=r"--remasking 'mine' is unknown. Use one of: low_confidence, random"):
+    with pytest.raises(
+        ConfigError, match=r"--remasking 'mine' is unknown. Use one of: low_confidence, random"
+    ):
         train(outside(tmp_path / "run", remasking="mine"), quiet=True)
     assert not (tmp_path / "run").exists()
     monkeypatch.setitem(DECODERS, "mine", decoder)

@@ -1,0 +1,377 @@
+"""Evaluation counts what happened, the same however the work is cut up, and the `eval` command leaves it in files."""
+
+import json
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import envs
+from spg_trainer import Sampling, cli, evaluate, evaluation, load_model
+from spg_trainer.config import EvalCommand, ModelConfig
+from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.evaluation import evaluate_lengths, figures, length_sampling, pass_at_k, result_name
+from spg_trainer.packages import verifiers
+from spg_trainer.settings import preset_sampling, task_preset
+from tests.common.process_cases import two_processes
+from tests.common.trainer_cases import ENV, EVALUATION, Letters, save_tiny, tiny_folder
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return load_model(str(tiny_folder()), dtype="float64", device="cpu")
+
+
+class Rigged(Letters):
+    """Counts a completion as right by the problem and by how often that problem was answered before."""
+
+    def __init__(self, solved, size=10):
+        super().__init__("test", size=size)
+        self.solved, self.asked = solved, {}
+
+    def score(self, problem, completion):
+        index = problem.metadata["index"]
+        turn = self.asked[index] = self.asked.get(index, -1) + 1
+        right = float(turn < self.solved.get(index, 0))
+        return envs.Score({"correct": right, "letters": 0.5}, "ok" if right else "wrong", completion)
+
+
+# Wilson's intervals of 3, 0 and 10 of 10, from the formula with z = 1.96.
+@pytest.mark.parametrize(
+    ("solved", "low", "high"), [((0, 3, 9), 0.10779, 0.60322), ((), 0, 0.27753), (range(10), 0.72247, 1)]
+)
+def test_the_solved_rate_and_its_interval_equal_a_hand_count(policy, solved, low, high):
+    result = evaluate(policy, Rigged({index: 1 for index in solved}), EVALUATION)
+    rate = len(solved) / 10
+    assert (result.correct, result.n, result.pass_at) == (rate, 10, {1: rate})
+    assert (result.low, result.high) == pytest.approx((low, high), abs=1e-5)
+    assert result.rewards == {"correct": rate, "letters": 0.5}
+    assert result.reasons.get("ok", 0) == len(solved) and sum(result.reasons.values()) == 10
+    assert [row["correct"] for row in result.rows] == [i in solved for i in range(10)]
+    assert "rows" not in result.summary() and json.dumps(result.summary())
+
+
+def test_pass_at_k_is_the_mean_over_all_ways_to_pick_k(policy):
+    solved = {0: 4, 1: 1, 2: 2, 3: 0, 4: 3}
+    result = evaluate(policy, Rigged(solved, size=5), EVALUATION, num_generations=4)
+    assert (result.n, result.correct) == (20, 0.5)
+    assert set(result.pass_at) == {1, 2, 4}
+    for k, value in result.pass_at.items():
+        picks = [combinations([j < count for j in range(4)], k) for count in solved.values()]
+        assert value == pytest.approx(np.mean([np.mean([any(pick) for pick in some]) for some in picks])), k
+    # Completions of one problem are not independent: the interval counts 5 problems, not 20 completions.
+    assert (result.low, result.high) == verifiers.statistics.wilson_interval(2.5, 5)
+    assert [row["generation"] for row in result.rows] == [0, 1, 2, 3] * 5
+    assert len({row["completion"] for row in result.rows[:4]}) > 1, "every generation has noise of its own"
+    shown = figures(result)
+    assert "solved 0.500" in shown and f"pass@4 {result.pass_at[4]:.3f}" in shown and "pass@1" not in shown
+
+
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer():
+    for k in range(1, 7):
+        subsets = list(combinations([True, True, False, False, False, False], k))
+        assert pass_at_k(2, 6, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+    assert pass_at_k(0, 6, 3) == 0.0
+
+
+def test_lengths_and_missing_ends_are_counted(policy):
+    result = evaluate(policy, Letters("test", size=30), EVALUATION)
+    lengths = [row["length"] for row in result.rows]
+    assert result.mean_length == pytest.approx(np.mean(lengths)) and len(set(lengths)) > 2
+    assert 0 < result.clipped_ratio < 1
+    assert result.clipped_ratio == pytest.approx(np.mean([not row["ended"] for row in result.rows]))
+    assert all(row["length"] == 10 for row in result.rows if not row["ended"])
+    for row in result.rows:  # the end token is no part of the text; every other token is one byte
+        assert bool(row["completion"]) == (row["length"] > row["ended"])
+
+
+def test_a_greedy_policy_that_ends_at_once_solves_nothing(tmp_path):
+    policy = load_model(str(save_tiny(tmp_path / "model", end=9.0)), device="cpu")
+    result = evaluate(policy, Letters("test"), Sampling(10, 5, 6))
+    assert [row["completion"] for row in result.rows] == [""] * 8
+    assert (result.correct, result.mean_length, result.clipped_ratio) == (0.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("generations", [1, 3])
+def test_the_result_does_not_depend_on_rows_per_forward(dtype, generations):
+    policy, env = load_model(str(tiny_folder()), dtype=dtype, device="cpu"), Letters("test", size=9)
+    results = [
+        evaluate(policy, env, EVALUATION, num_generations=generations, rows_per_forward=n) for n in (1, 2, 64)
+    ]
+    assert results[0] == results[1] == results[2] and len(results[0].rows) == 9 * generations
+
+
+def test_a_completion_does_not_depend_on_its_chunk(policy):
+    """With two generations, 140 problems take two chunks."""
+    done, rows = [], []
+    for count in (1, 2):
+        env = Letters("test", size=140)
+        rows.append(evaluate(policy, env, EVALUATION, num_generations=count, advance=done.append).rows)
+    first = [row["completion"] for row in rows[1] if row["generation"] == 0]
+    assert [row["completion"] for row in rows[0]] == first
+    assert done == [140, 128, 12], "progress adds up to the problems"
+
+
+def test_two_processes_find_what_one_finds(policy):
+    """Seven problems of two generations do not divide evenly; both processes get the whole result."""
+    expected = evaluate(policy, Letters("test", size=7), EVALUATION, num_generations=2)
+    for rank in (0, 1):
+        result = torch.load(two_processes() / f"rank-{rank}.pt")["evaluation"]
+        assert result.pop("rows") == expected.rows and result == expected.summary()
+
+
+def test_the_seed_decides_the_completions_alone(policy):
+    def texts(seed):
+        torch.manual_seed(3 + len(calls))
+        calls.append(seed)
+        return [row["completion"] for row in evaluate(policy, ENV, EVALUATION, seed=seed).rows]
+
+    calls = []
+    assert texts(0) == texts(0) != texts(1)
+
+
+def test_an_environment_by_name_split_and_number_of_problems(policy):
+    result = evaluate(policy, ENV, EVALUATION, split="validation", num_problems=3)
+    assert result.n == 3 and [row["index"] for row in result.rows] == [0, 1, 2]
+    assert all(row["prompt"].startswith("validation ") for row in result.rows)
+    counts = {"seed": 0, "num_problems": 3, "num_generations": 1}
+    lengths = {"max_completion_length": 10, "block_length": 5, "diffusion_steps": 6}
+    sampled = {**lengths, "temperature": 1.0, "remasking": "low_confidence"}
+    assert result.settings == {"env": "letters", "split": "validation", **counts, **sampled}
+    assert evaluate(policy, ENV, EVALUATION, num_problems=99).n == 8
+
+
+def test_completions_start_with_their_prefix_and_are_judged_with_it(policy):
+    class Prefixed(Letters):
+        def problem(self, index):
+            plain = super().problem(index)
+            return envs.Problem(plain.prompt, plain.reference, "abc ", plain.metadata)
+
+    result = evaluate(policy, Prefixed("test"), EVALUATION)
+    assert all(row["completion"].startswith("abc ") and row["extracted"] == "a" for row in result.rows)
+
+
+class Boastful(Letters):
+    """Puts the trainer's own words into the reference."""
+
+    def problem(self, index):
+        own = {"correct": 1, "length": 99, "ended": True, "rewards": {}, "index": 7, "puzzle": "12"}
+        return envs.Problem(f"say {index}", own, metadata={"index": index})
+
+    def score(self, problem, completion):
+        return envs.Score({"correct": 0.0, "letters": 0.5}, "wrong")
+
+
+def test_an_authors_reference_changes_no_figure(policy):
+    result = evaluate(policy, Boastful("test", size=6), EVALUATION)
+    assert result.correct == 0 and result.rewards == {"correct": 0.0, "letters": 0.5}
+    assert [row["index"] for row in result.rows] == list(range(6))
+    assert all(row["correct"] is False and row["length"] <= 10 for row in result.rows)
+    assert all(row["puzzle"] == "12" for row in result.rows), "what is not ours is kept"
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"num_problems": -1}, "num_problems=-1: should be 0"),
+        ({"num_generations": 0}, "num_generations=0: should be at least 1"),
+        (
+            {"num_generations": 3, "sampling": Sampling(10, 5, 6)},
+            r"num_generations=3 at temperature 0.*temperature above 0",
+        ),
+    ],
+)
+def test_counts_that_no_evaluation_can_have_are_refused(policy, counts, words):
+    with pytest.raises(ConfigError, match=words):
+        evaluate(policy, ENV, **{"sampling": EVALUATION, **counts})
+
+
+def made_for(policy, folder, **environment):
+    """The same model, as if it came from a folder with this environment.json."""
+    folder.mkdir()
+    (folder / "environment.json").write_text(json.dumps(environment))
+    return replace(policy, source=str(folder))
+
+
+OWN = {"max_completion_length": 8, "block_length": 4, "diffusion_steps": 4}
+
+
+@pytest.mark.parametrize(
+    ("task", "environment", "lengths"),
+    [
+        ("sudoku", {"preset": "tiny"}, (20, 20, 0)),
+        ("sudoku", {"preset": "llada"}, (256, 128, 0)),  # no model of 8B is measured at 20 tokens
+        ("sudoku", {"preset": "llada", "env": "spg/Sudoku-v0", "rollout": OWN}, (8, 4, 0)),
+        (
+            "letters",
+            {"preset": "tiny", "env": "sudoku", "rollout": OWN},
+            (64, 32, 0),
+        ),  # those of another task
+    ],
+)
+def test_without_lengths_those_of_the_models_kind_are_taken(policy, tmp_path, task, environment, lengths):
+    source = made_for(policy, tmp_path / "model", **environment).source
+    chosen = preset_sampling(task_preset(task, source))
+    assert (chosen.max_completion_length, chosen.diffusion_steps, chosen.temperature) == lengths
+
+
+def test_an_environment_by_name_gets_the_models_own_arguments(policy, tmp_path):
+    few = made_for(policy, tmp_path / "b", preset="tiny", env="sudoku", env_args={"blanks": 2})
+    result = evaluate(few, "sudoku", EVALUATION, num_problems=1)
+    assert result.rows[0]["puzzle"].count("0") == 2 and result.settings["env"] == "sudoku[blanks=2]"
+    large = made_for(policy, tmp_path / "a", preset="llada", env="sudoku", env_args={"blanks": 2})
+    with pytest.raises(
+        ConfigError, match=r"prompt 0 has 1\d\d\d tokens"
+    ):  # the paper's prompt; this model is tiny
+        evaluate(large, "sudoku", EVALUATION, num_problems=1)
+
+
+# The command.
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvalCommand:
+    """Three puzzles, two lengths."""
+    monkeypatch.chdir(tmp_path)
+    model = ModelConfig(model=str(tiny_folder()), device="cpu")
+    return EvalCommand("sudoku", {}, {}, "test", 3, 1, (8, 24), 12, 4, model=model)
+
+
+def test_every_length_is_evaluated_with_its_own_steps(command):
+    results = evaluate_lengths(command, quiet=True)
+    assert list(results) == [8, 24]
+    for length, steps, block in ((8, 2, 8), (24, 6, 12)):
+        settings, rows = results[length].settings, results[length].rows
+        sizes = [settings[name] for name in ("max_completion_length", "diffusion_steps", "block_length")]
+        assert sizes == [length, steps, block]
+        assert settings["split"] == "test" and settings["temperature"] == 0
+        assert [row["index"] for row in rows] == [0, 1, 2]
+        assert all(len(row["reveal_step"]) == length and row["length"] <= length for row in rows)
+
+
+def test_the_command_samples_as_the_function_does(command):
+    def texts(**changes: object) -> list[str]:
+        sampled = replace(command, max_completion_length=(12,), temperature=1.0, num_generations=2, **changes)
+        return [row["completion"] for row in evaluate_lengths(sampled, quiet=True)[12].rows]
+
+    first = texts()
+    assert texts() == first != texts(seed=1)
+    assert texts(num_problems=2) == first[:4], "the noise is keyed by problem and generation"
+    env, sampling = envs.make("sudoku", split="test"), Sampling(12, 12, 3, 1.0)
+    policy = load_model(command.model.model, device="cpu")
+    one = evaluate(policy, env, sampling, num_generations=2, num_problems=3, rows_per_forward=1)
+    assert [row["completion"] for row in one.rows] == first and first[0] != first[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_generations": 4}, r"--num-generations 4 at --temperature 0 .* e.g. --temperature 0.9"),
+        ({"max_completion_length": (24, 25)}, "block_length=12 does not divide max_completion_length=25"),
+        ({"max_completion_length": ()}, "--max-completion-length needs at least one length"),
+        ({"env_args": {"split": "test"}}, r"--env-args split=test: use --split"),
+        ({"block_length": 0}, "block_length=0 must be"),
+        ({"output_dir": "file"}, "choose another --output-dir"),
+    ],
+)
+def test_what_cannot_work_is_told_before_the_model_is_opened(command, tmp_path, changes, words):
+    (tmp_path / "file").write_text("a file where a folder should be")
+    with pytest.raises((ConfigError, CheckpointError), match=words) as caught:
+        evaluate_lengths(replace(command, model=ModelConfig(model="./nowhere"), **changes), quiet=True)
+    assert "--resume" not in str(caught.value)
+
+
+def test_without_a_place_for_them_no_files_are_written(command, tmp_path):
+    before = sorted(tiny_folder().rglob("*"))
+    evaluate_lengths(command, quiet=True)
+    assert list(tmp_path.iterdir()) == [] and sorted(tiny_folder().rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["output_dir", "run"])
+def test_results_go_where_output_dir_says_or_into_the_run(command, tmp_path, place):
+    folder = tmp_path / "results"
+    if place == "run":
+        folder.mkdir()
+        (folder / "config.yaml").write_text("env: sudoku\n")
+        (folder / "model").symlink_to(tiny_folder())
+        command = replace(command, model=ModelConfig(model=str(folder), device="cpu"))
+    else:
+        command = replace(command, output_dir="results")
+    evaluate_lengths(command, quiet=True)
+    names = [f"sudoku-test-{length}.{kind}" for length in (24, 8) for kind in ("json", "jsonl")]
+    assert sorted(path.name for path in (folder / "eval").iterdir()) == names
+    for length in (8, 24):
+        content = json.loads((folder / "eval" / f"sudoku-test-{length}.json").read_text())
+        assert {"correct", "n", "low", "high", "rewards", "pass_at", "reasons"} <= content.keys()
+        assert content["n"] == 3 and content["settings"]["max_completion_length"] == length
+        assert "rows" not in content and (place == "run" or content["model"] == str(tiny_folder()))
+        lines = (folder / "eval" / f"sudoku-test-{length}.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert [row["index"] for row in rows] == [0, 1, 2]
+        assert {"task", "prompt", "completion", "rewards", "correct", "reason", "puzzle"} <= rows[0].keys()
+
+
+def test_environment_arguments_are_part_of_a_results_name(command, tmp_path):
+    changes = {"env_args": {"blanks": "4-5"}, "reward_weights": {"cells": 1.0}, "max_completion_length": (8,)}
+    other = replace(command, split="validation", output_dir="results", **changes)
+    result = evaluate_lengths(other, quiet=True)[8]
+    assert result.settings["split"] == "validation" and "4-5" in result.settings["env"]
+    stem = f"{result.settings['env']}-validation-8"
+    assert {p.name for p in (tmp_path / "results" / "eval").iterdir()} == {f"{stem}.json", f"{stem}.jsonl"}
+    row = result.rows[0]
+    assert row["reward"] == row["rewards"]["correct"] + row["rewards"]["cells"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "sudoku-test-8"),
+        ({"temperature": 0.9}, "sudoku-test-8-t0.9"),
+        ({"temperature": 1.0, "num_generations": 4, "seed": 3}, "sudoku-test-8-t1-g4-s3"),
+    ],
+)
+def test_unusual_settings_are_part_of_a_results_name(command, changes, name):
+    assert result_name(replace(command, **changes), "sudoku", 8) == name
+
+
+def test_another_result_is_not_overwritten(command, tmp_path, monkeypatch):
+    once = replace(command, max_completion_length=(8,), output_dir="results")
+    evaluate_lengths(once, quiet=True)
+    file = tmp_path / "results" / "eval" / "sudoku-test-8.json"
+    before = file.read_text()
+    evaluate_lengths(once, quiet=True)  # the same again may be written again
+    assert file.read_text() == before
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("told only after the work"))
+
+    def refused(words: str, **changes: object) -> None:
+        with pytest.raises(ConfigError, match=words):
+            evaluate_lengths(replace(once, **changes), quiet=True)
+
+    refused(r"sudoku-test-8.json holds another result: diffusion_steps was 2, now 4", tokens_per_step=2)
+    refused("num_problems was 3, now 2", num_problems=2)
+    file.write_text(before.replace(command.model.model, "GSAI-ML/LLaDA-8B-Base"))
+    refused("model was 'GSAI-ML/LLaDA-8B-Base', now")
+    file.write_text("{")
+    refused("is in the way and holds no result")
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(7, 4), (3, 8), (5, 4), (100, 2), (1, 24)])
+def test_steps_are_a_multiple_of_the_blocks(command, rate, steps):
+    chosen = length_sampling(replace(command, tokens_per_step=rate), 24)
+    assert (chosen.diffusion_steps, chosen.num_blocks) == (steps, 2)
+
+
+def test_the_command_line_shows_a_line_per_length(command, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
+    words = "eval --env sudoku --env-args prompt_style=plain --num-problems=2 --max-completion-length 8 24"
+    words += f" --block-length 8 --device cpu --output-dir out --model {tiny_folder()}"
+    assert cli.main(words.split()) == 0
+    out = capsys.readouterr().out
+    for length in (8, 24):
+        assert f"sudoku test, {length} tokens: solved 0.000 [0.000, 0.658] of 2;" in out
+        assert f"Written: out/eval/sudoku-test-{length}.json" in out
+    assert "format 0.000" in out and "no end " in out

@@ -1,0 +1,386 @@
+"""Base models from demonstrations: what is drawn, the loss, equal weights for equal seeds, what the folder holds."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+import envs
+from spg_trainer import cli, defaults, load_model, supervised
+from spg_trainer.config import ModelConfig, SftCommand
+from spg_trainer.console import Console
+from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
+from spg_trainer.evaluation import evaluate, mix_hint
+from spg_trainer.model_card import command_line
+from spg_trainer.models import LLaDAForMaskedLM, Policy
+from spg_trainer.supervised import (
+    base_policy,
+    denoising_loss,
+    draw_demonstrations,
+    draw_masked,
+    encode_completions,
+    eval_sampling,
+    evaluate_split,
+    mix_shares,
+    sft,
+)
+from spg_trainer.text import encode_prompts
+
+
+class Count(envs.TextEnv):
+    """Write the number of the problem, three times over."""
+
+    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
+
+    def __init__(self, split: str = "train", offset: int = 0) -> None:
+        self.split, self.offset = split, offset
+
+    def __len__(self) -> int:
+        return 9 if self.split == "train" else 2
+
+    def problem(self, index: int) -> envs.Problem:
+        return envs.Problem(f"count {index + self.offset}", {"number": index + self.offset})
+
+    def score(self, problem: envs.Problem, completion: str) -> envs.Score:
+        right = completion == self.demonstration(problem)
+        return envs.Score({"correct": float(right), "format": float(completion.isdigit())})
+
+    def demonstration(self, problem: envs.Problem) -> str:
+        return str(problem.reference["number"]) * 3
+
+    def habits(self, problem: envs.Problem) -> dict[str, str]:
+        return {"short": str(problem.reference["number"]), "wordy": "a" * 7}
+
+
+envs.register("test/Count-v0", Count)
+
+SMALL = SftCommand(
+    env="count",
+    steps=3,
+    batch_size=4,
+    max_completion_length=8,
+    warmup_steps=1,
+    learning_rate=1e-2,
+    hidden_size=16,
+    num_layers=1,
+    num_heads=2,
+    intermediate_size=24,
+    model=ModelConfig(model="new", device="cpu"),
+)
+TWO_HABITS = replace(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}, seed=5)
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return base_policy(SMALL)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model made from two habits of the task."""
+    folder = tmp_path_factory.mktemp("sft") / "models" / "count"
+    assert sft(replace(TWO_HABITS, output_dir=str(folder)), quiet=True) == folder
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(str(folder), device="cpu").model.state_dict()
+
+
+def equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+# What is drawn.
+
+
+def test_the_note_on_a_base_model_names_the_habits(monkeypatch) -> None:
+    assert mix_hint(Count()) == "; add --mix right=0.4 short=0.3 wordy=0.3 for its habits"
+    monkeypatch.setattr(Count, "habits", lambda *_: {})
+    assert mix_hint(Count()) == ""
+
+
+def test_a_habit_may_not_be_called_right(monkeypatch) -> None:
+    monkeypatch.setattr(Count, "habits", lambda *_: {"right": "1"})
+    with pytest.raises(ConfigError, match="count has a habit named 'right'"):
+        mix_shares({"right": 1}, envs.make("count"))
+
+
+def test_a_problem_that_raises_is_named() -> None:
+    class Torn(Count):
+        def problem(self, index: int) -> envs.Problem:
+            raise KeyError(f"row {index}")
+
+    with pytest.raises(envs.EnvError, match="problem 0 of Torn: KeyError 'row 0'"):
+        mix_shares({}, Torn())
+    with pytest.raises(envs.EnvError, match=r"problem \d of Torn: KeyError"):
+        draw_demonstrations(Torn(), {"right": 1.0}, 0, 0, 1)
+
+
+def test_a_demonstration_depends_on_seed_step_and_row_only() -> None:
+    def drawn(seed: int, step: int, count: int) -> list[tuple[str, str]]:
+        problems, texts = draw_demonstrations(Count(), {"right": 0.5, "short": 0.5}, seed, step, count)
+        return [(problem.prompt, text) for problem, text in zip(problems, texts, strict=True)]
+
+    first = drawn(0, 3, 40)
+    drawn(9, 9, 5)
+    torch.rand(3)
+    assert drawn(0, 3, 40) == first and drawn(0, 3, 12) == first[:12]
+    assert drawn(0, 4, 40) != first != drawn(1, 3, 40) and len(set(first)) > 10
+
+
+def test_each_habit_gets_its_share_and_every_problem_its_turn() -> None:
+    assert mix_shares({}, Count()) == {"right": 1.0}
+    mix = mix_shares({"right": 1, "short": 2, "wordy": 0}, Count())
+    assert mix == {"right": 1 / 3, "short": 2 / 3, "wordy": 0}
+    problems, texts = draw_demonstrations(Count(), mix, 0, 0, 600)
+    lengths = Counter(len(text) for text in texts)
+    assert set(lengths) == {1, 3} and abs(lengths[3] / 600 - 1 / 3) < 0.07
+    assert {problem.reference["number"] for problem in problems} == set(range(9))
+    for problem, text in zip(problems, texts, strict=True):
+        number = str(problem.reference["number"])
+        assert text in (number, number * 3)
+
+
+@pytest.mark.parametrize(
+    ("mix", "words"),
+    [
+        ({"sort": 1}, "no habit 'sort'. Known: right, short, wordy"),
+        *(({"right": share}, "a share is a number >= 0") for share in (-0.1, "half", True, float("inf"))),
+        ({"right": 0, "short": 0}, "all shares are 0"),
+    ],
+)
+def test_a_mix_that_cannot_be_meant_is_refused(mix: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        mix_shares(mix, Count())
+
+
+def test_a_completion_ends_with_one_end_token_and_then_padding(policy: Policy) -> None:
+    ids = encode_completions(policy, ["12", "", "1234567"], 8)
+    end, pad = policy.end_token_ids[-1], policy.pad_id
+    assert ids.shape == (3, 8) and ids.dtype == torch.int64 and end != pad
+    one, two = policy.tokenizer.convert_tokens_to_ids(["1", "2"])
+    assert ids[0].tolist() == [one, two, end, pad, pad, pad, pad, pad]
+    assert ids[1].tolist() == [end] + [pad] * 7
+    assert ids[2, -1] == end and policy.tokenizer.decode(ids[2, :-1]) == "1234567"
+    assert policy.tokenizer.decode([end]) == "<|eot_id|>"
+    with pytest.raises(ConfigError, match=r"9 tokens with its end token, .* Use --max-completion-length 9"):
+        encode_completions(policy, ["1", "12345678"], 8)
+
+
+# The loss.
+
+
+def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
+    masked, weight = draw_masked(4000, 4, 0, 0)
+    assert torch.equal(weight, 1 / masked.sum(1).float())
+    counts = Counter(masked.sum(1).tolist())
+    assert set(counts) == {1, 2, 3, 4} and all(abs(n / 4000 - 0.25) < 0.04 for n in counts.values())
+    assert (masked[masked.sum(1) == 1].float().mean(0) - 0.25).abs().max() < 0.06
+    assert torch.equal(draw_masked(4000, 4, 0, 0)[0], masked)
+    for seed, step in ((0, 1), (1, 0)):
+        assert not torch.equal(draw_masked(4000, 4, seed, step)[0], masked)
+
+
+def test_the_loss_of_a_row_is_the_mean_of_its_masked_tokens(policy: Policy) -> None:
+    prompt = encode_prompts(policy, ["count 3", "count 12, a longer one"])
+    ids = encode_completions(policy, ["333", "12"], 8)
+    masked, weight = draw_masked(2, 8, 1, 0)
+    expected = 0.0
+    with torch.no_grad():
+        for row in range(2):
+            real = prompt[0][row][prompt[1][row]]  # alone, and so without padding
+            shown = torch.where(masked[row], policy.mask_id, ids[row])
+            logits = policy.model(input_ids=torch.cat([real, shown])[None]).logits[0, len(real) :]
+            nats = -torch.log_softmax(logits.double(), -1)[torch.arange(8), ids[row]]
+            expected += float(nats[masked[row]].mean())
+        loss = denoising_loss(policy, prompt, ids, masked, weight)
+    assert float(loss) == pytest.approx(expected, abs=1e-5)
+    assert masked[:, 4:].any(), "padding behind the end is learned too"
+
+
+def test_two_runs_of_a_seed_are_bit_equal_and_another_is_not(made: Path, tmp_path: Path) -> None:
+    torch.manual_seed(123)  # the global stream decides nothing
+    state = torch.get_rng_state()
+    sft(replace(TWO_HABITS, output_dir=str(tmp_path / "again")), quiet=True)
+    assert torch.equal(torch.get_rng_state(), state)
+    sft(replace(TWO_HABITS, seed=6, output_dir=str(tmp_path / "other")), quiet=True)
+    first = weights(made)
+    assert equal(first, weights(tmp_path / "again")) and not equal(first, weights(tmp_path / "other"))
+    start = base_policy(TWO_HABITS).model.state_dict()
+    assert not any(torch.equal(first[name], start[name]) for name in first if "q_proj" in name)
+
+
+def test_the_micro_batch_changes_memory_only(made: Path, tmp_path: Path) -> None:
+    command = replace(TWO_HABITS, per_device_batch_size=3, output_dir=str(tmp_path / "parts"))
+    first, parts = weights(made), weights(sft(command, quiet=True))
+    for name in first:
+        torch.testing.assert_close(first[name], parts[name], rtol=0, atol=2e-3)
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    def last_loss(steps: int) -> float:
+        command = replace(SMALL, steps=steps, batch_size=8, output_dir=str(tmp_path / str(steps)))
+        card = (sft(command, quiet=True) / "README.md").read_text()
+        return float(card.partition("Last training loss ")[2].split()[0])
+
+    assert last_loss(60) < last_loss(3) - 0.5
+
+
+def test_a_loss_that_is_not_finite_writes_nothing(tmp_path: Path) -> None:
+    command = replace(SMALL, learning_rate=1e30, output_dir=str(tmp_path / "model"))
+    with pytest.raises(TrainingError, match=r"sft step \d is not finite. Lower --learning-rate 1e\+30"):
+        sft(command, quiet=True)
+    assert not (tmp_path / "model").exists()
+
+
+# The folder.
+
+
+def test_the_folder_opens_like_any_model(made: Path) -> None:
+    model = AutoModel.from_pretrained(made)
+    assert model.config.model_type == "llada" and model.config.hidden_size == 16
+    assert AutoTokenizer.from_pretrained(made).mask_token == "<|mdm_mask|>"
+    opened = load_model(str(made), device="cpu")
+    assert isinstance(opened.model, LLaDAForMaskedLM)
+    result = evaluate(opened, envs.make("count", split="test", offset=1), eval_sampling(SMALL))
+    assert result.n == 2 and f"| test | {result.correct:.3f} |" in (made / "README.md").read_text()
+
+
+def test_bfloat16_on_disk_is_half_as_large(made: Path, tmp_path: Path) -> None:
+    command = replace(TWO_HABITS, save_dtype="bfloat16", output_dir=str(tmp_path / "half"))
+    folder = sft(command, quiet=True)
+    full, half = weights(made), weights(folder)
+    assert all(half[name].dtype == torch.float32 for name in half), "opened as float32 on a CPU"
+    assert equal(half, {name: value.bfloat16().float() for name, value in full.items()})
+    sizes = [(place / "model.safetensors").stat().st_size for place in (made, folder)]
+    assert sizes[1] < 0.7 * sizes[0]
+    assert "--save-dtype bfloat16" in (folder / "README.md").read_text()
+    with pytest.raises(ConfigError, match="--save-dtype bfloat16 is for whole models"):
+        sft(replace(command, model=ModelConfig(model="tiny", lora_r=4)), quiet=True)
+
+
+def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> None:
+    lengths = {"max_completion_length": 8, "block_length": 8, "diffusion_steps": 4}
+    rollout = {**lengths, "remasking": "low_confidence"}
+    expected = {"env": "count", "env_args": {"offset": 1}, "preset": "tiny", "rollout": rollout}
+    assert json.loads((made / "environment.json").read_text()) == expected
+    assert cli.main(["--model", str(made), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "env: count" in shown and "offset: 1" in shown
+    assert "8 tokens in 1 block of 8, 4 denoising steps" in shown
+
+
+def test_the_card_tells_how_it_was_made_and_what_it_scores(made: Path) -> None:
+    card = (made / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    parts = ("# A base model for `count` (offset=1)", "right=0.25 short=0.75", "3 updates of 4", "seed 5")
+    for words in (*parts, "| test | 0.000 |", "| validation | 0.000 |"):
+        assert words in card
+
+
+def test_the_cards_command_makes_the_same_model(made: Path) -> None:
+    card = (made / "README.md").read_text()
+    line = card.partition("Make it again: `python -m spg_trainer sft ")[2].partition("`")[0]
+    read = cli.parse(SftCommand, line.split(), "")
+    assert replace(read, model=TWO_HABITS.model) == TWO_HABITS
+    assert "--env-args offset=1" in line and "output" not in line
+    again = command_line(replace(TWO_HABITS, mix={}, model=ModelConfig(model="tiny", lora_r=4)))
+    assert "--mix right=1" in again and "--lora-r 4 --model tiny --seed 5" in again
+
+
+def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for place in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(ConfigError, match=rf"--output-dir {place} is no empty folder"):
+            sft(replace(SMALL, output_dir=str(place)), quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "empty").mkdir()
+    sft(replace(SMALL, steps=1, output_dir=str(tmp_path / "empty")), quiet=True)
+    assert (tmp_path / "empty" / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("place", "words"), [("notes.txt/model", "Not a directory"), (".", "is the folder you are in")]
+)
+def test_an_unusable_folder_is_told_before_the_training(tmp_path, monkeypatch, place, words) -> None:
+    monkeypatch.chdir(tmp_path)
+    if place != ".":
+        (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.setattr(supervised, "fit", lambda *_: pytest.fail("trained first"))
+    with pytest.raises((CheckpointError, ConfigError), match=words) as caught:
+        sft(replace(SMALL, output_dir=place), quiet=True)
+    assert "--output-dir" in str(caught.value) and "--resume" not in str(caught.value)
+
+
+def test_a_full_disk_at_the_end_does_not_speak_of_resuming(tmp_path: Path, monkeypatch) -> None:
+    def full(*_) -> None:
+        raise OSError(28, "No space left on device")
+
+    def fit(*_) -> float:
+        monkeypatch.setattr(os, "replace", full)
+        return 0.0
+
+    monkeypatch.setattr(supervised, "fit", fit)
+    with pytest.raises(CheckpointError, match="No space left on device") as caught:
+        sft(replace(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
+    assert "--resume" not in str(caught.value)
+
+
+def test_at_most_256_problems_of_a_split_are_evaluated(policy: Policy, monkeypatch) -> None:
+    seen = {}
+    watched = lambda policy, env, sampling, *, num_problems, **_: seen.update({len(env): num_problems})  # noqa: E731
+    monkeypatch.setattr(supervised, "evaluate", watched)
+    for size in (30, 10_000):
+        monkeypatch.setattr(Count, "__len__", lambda self, size=size: size)
+        evaluate_split(policy, SMALL, "test", Console(quiet=True))
+    assert seen == {30: 30, 10_000: 256}
+
+
+def test_the_default_folder_names_task_and_seed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = sft(replace(SMALL, env="test/Count-v0", steps=1, seed=2), quiet=True)
+    assert str(folder) == "models/Count-v0-sft-s2"
+
+
+def test_an_existing_model_goes_on_and_keeps_its_kind(made: Path, tmp_path: Path) -> None:
+    model = ModelConfig(model=str(made), device="cpu")
+    command = replace(SMALL, steps=1, model=model, output_dir=str(tmp_path / "b"))
+    assert equal(weights(made), base_policy(command).model.state_dict())
+    sft(command, quiet=True)
+    assert json.loads((tmp_path / "b" / "environment.json").read_text())["preset"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("length", "block", "steps"), [(8, 8, 4), (32, 32, 16), (40, 40, 20), (64, 32, 32), (33, 33, 16)]
+)
+def test_what_is_made_is_evaluated_at_its_own_length(length: int, block: int, steps: int) -> None:
+    sampling = eval_sampling(replace(SMALL, env="nobodys-task", max_completion_length=length))
+    sampling.check()
+    sizes = (sampling.max_completion_length, sampling.block_length, sampling.diffusion_steps)
+    assert sizes == (length, block, steps) and sampling.temperature == 0
+
+
+def test_the_cards_scores_come_from_both_splits_at_that_length(tmp_path: Path, monkeypatch) -> None:
+    seen = []
+
+    def watched(policy, env, sampling, **more):
+        seen.append((env.split, env.offset, sampling, more["split"]))
+        return evaluate(policy, env, sampling, **more)
+
+    monkeypatch.setattr(supervised, "evaluate", watched)
+    command = replace(SMALL, steps=1, env_args={"offset": 3}, output_dir=str(tmp_path / "model"))
+    sft(command, quiet=True)
+    assert seen == [(split, 3, eval_sampling(command), split) for split in ("test", "validation")]
+
+
+def test_sft_of_a_large_model_trains_adapters_at_a_rate_it_can_stand():
+    command = defaults(SftCommand, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
+    assert command.model.lora_r == 128 and command.model.model == "GSAI-ML/LLaDA-8B-Instruct"
+    assert command.learning_rate <= 1e-4 and 0 < command.per_device_batch_size <= 8
