@@ -1,8 +1,6 @@
-"""Checkpoints that are whole or do not exist.
+"""Checkpoints: checkpoints/step-000100 of a run is whole (`files.write_folder`) or does not exist.
 
-A checkpoint is written aside, every file is synced, the COMPLETE marker goes last, and one rename puts it in place as
-checkpoints/step-000100. A deletion is a rename first, so that a kill at any moment leaves each visible checkpoint
-whole. The folder opens with `AutoModel` or `PeftModel` like any model.
+The folder opens with `AutoModel` or `PeftModel` like any model.
 """
 
 import json
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
 
     from spg_trainer.models.load import Policy
 
-TRAINING = "training.pt"
-STATE = "state.json"
 _SUPERSEDED = "superseded"
 _STEP = re.compile(r"step-(\d{6,})")
 _log = logging.getLogger(__name__)
@@ -55,8 +51,8 @@ def save(
         import torch
 
         _write_model(aside, policy, environment)
-        torch.save({"optimizer": optimizer_state}, aside / TRAINING)
-        (aside / STATE).write_text(json_document({"step": step, **state}), encoding="utf-8")
+        torch.save({"optimizer": optimizer_state}, aside / "training.pt")
+        (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
     for path in (folder / "metrics.jsonl", folder / "timings.jsonl"):
         if path.exists():
@@ -75,11 +71,7 @@ def save(
 
 
 def export(folder: Path, policy: "Policy", environment: Mapping[str, Any], *, advice: str = RESUME) -> None:
-    """Writes a trained model with its environment.json to `folder`, whole or not at all; rank 0 only.
-
-    Raises CheckpointError, with `advice` on what to do next, if the disk refuses; a model already there is untouched
-    then.
-    """
+    """Writes a trained model with its environment.json to `folder`, as `write_folder` does; rank 0 only."""
     if rank() == 0:
         write_folder(folder, lambda aside: _write_model(aside, policy, environment), advice)
 
@@ -93,16 +85,13 @@ def _write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any])
 
 def latest_complete(run: Path) -> Path | None:
     """The newest whole checkpoint of a run folder, or None; each torn one that is passed over is logged."""
-    torn: list[str] = []
-    newest, outcome = None, "no whole checkpoint is left, starting at step 0"
-    for path in reversed(_checkpoints(run)):
-        problem = incomplete(path)
-        if problem is None:
-            newest, outcome = path, f"resuming from {path.name}"
+    problems = {path: incomplete(path) for path in reversed(_checkpoints(run))}
+    newest = next((path for path, problem in problems.items() if problem is None), None)
+    outcome = f"resuming from {newest.name}" if newest else "no whole checkpoint is left, starting at step 0"
+    for path, problem in problems.items():
+        if path == newest:
             break
-        torn.append(f"Checkpoint {path} {problem}")
-    for message in torn:
-        _log.warning("%s; %s.", message, outcome)
+        _log.warning("Checkpoint %s %s; %s.", path, problem, outcome)
     return newest
 
 
@@ -125,8 +114,7 @@ def locate(path: Path) -> tuple[Path, Path | None]:
 def load(folder: Path, policy: "Policy", optimizer: "Optimizer") -> dict[str, Any]:
     """Puts weights and optimizer back in place, bit for bit, and returns the saved counters.
 
-    policy: of the kind that was saved, a plain model or a PEFT adapter; parameters keep their identity.
-    Raises CheckpointError if the checkpoint is torn, or belongs to another model.
+    Parameters keep their identity. Raises CheckpointError if the checkpoint is torn, or of another kind of model.
     """
     import torch
     from safetensors import SafetensorError
@@ -134,9 +122,9 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer") -> dict[str, An
     check(folder)
     try:
         _load_weights(folder, policy.model)
-        training = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
+        training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
         optimizer.load_state_dict(training["optimizer"])
-        return json.loads((folder / STATE).read_text(encoding="utf-8"))
+        return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
         raise CheckpointError(
             f"Checkpoint {folder} does not fit this run: {error}. Resume with the run's own --model and "

@@ -126,14 +126,16 @@ class Sampling:
         temperature: float = 0.0,
         remasking: str = "low_confidence",
     ) -> "Sampling":
-        """Blocks no longer than the completion, and the steps that unmask about so many tokens each.
+        """Blocks no longer than the completion, and steps that unmask about so many tokens each, as many in any block.
 
-        The steps are rounded to a multiple of the number of blocks, so that every block has as many.
+        Raises ConfigError as `check` does.
         """
         block = min(block_length, max_completion_length)
         blocks = max(1, max_completion_length // block) if block > 0 else 1  # `check` tells of block 0
         steps = max(1, round(max_completion_length / blocks / tokens_per_step)) * blocks
-        return cls(max_completion_length, block, steps, temperature, remasking)
+        sampling = cls(max_completion_length, block, steps, temperature, remasking)
+        sampling.check()
+        return sampling
 
     @property
     def num_blocks(self) -> int:

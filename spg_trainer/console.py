@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
+from rich.markup import escape
 from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
 from spg_trainer.distributed import rank
-
-Parts = list[tuple[str, str]]
-"""Pieces of a line with their rich styles."""
 
 _CONTROL = re.compile(
     r"(\x1b\[[0-9;:]*m)"  # colours
@@ -55,7 +53,7 @@ class Console:
         )
         own = self._file is sys.stdout
         self._progress = Progress(
-            _Line(),
+            _LiveLine(),
             console=self._terminal,
             refresh_per_second=2,
             transient=True,
@@ -91,9 +89,9 @@ class Console:
         if done >= total:
             self._end(self._training)
             self._training = None
-            self._print(_plain(task))
+            self._print(_line(task).plain)
         elif not self._on_terminal and self._due(task, self._every_steps):
-            self._print(_plain(task))
+            self._print(_line(task).plain)
 
     @contextmanager
     def progress(self, total: int, what: str) -> Iterator[Callable[..., None]]:
@@ -103,9 +101,9 @@ class Console:
         def advance(done: int = 1, text: str = "") -> None:
             nonlocal completed
             completed = min(completed + done, total)
-            task = self._update(number, completed, [(f"  {text}", "cyan")] if text else [])
+            task = self._update(number, completed, f"  [cyan]{escape(text)}[/]" if text else "")
             if not self._on_terminal and self._due(task):
-                self._print(_plain(task))
+                self._print(_line(task).plain)
 
         try:
             yield advance
@@ -131,7 +129,7 @@ class Console:
         """Gives the live line to a new task."""
         for number in self._progress.task_ids:
             self._progress.update(number, visible=False)
-        fields = {"first": first, "shown": shown, "figures": [], "curve": "", "end": None}
+        fields = {"first": first, "shown": shown, "figures": "", "curve": "", "end": None}
         number = self._progress.add_task(what, total=total, completed=first, **fields)
         self._guarded(self._progress.start)
         return number
@@ -140,7 +138,7 @@ class Console:
         self,
         number: TaskID,
         completed: float,
-        figures: Parts,
+        figures: str,
         seconds_left: float | None = None,
         curve: str = "",
     ) -> Task:
@@ -190,39 +188,34 @@ class Console:
             self._quiet, self._on_terminal, self._progress.disable = True, False, True
 
 
-class _Line(ProgressColumn):
-    """The whole live line of a task."""
-
+class _LiveLine(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text.assemble(*_parts(task), (task.fields["curve"], "green"))
+        return _line(task).append(task.fields["curve"], "green")
 
 
-def _parts(task: Task) -> Parts:
+def _line(task: Task) -> Text:
     """`step 3/9  reward 0.25  1:00 left`: where the task is, how it does, how long it will take."""
-    parts = [(f"{task.description} {task.completed:.0f}/{task.total:.0f}", "bold"), *task.fields["figures"]]
+    line = (
+        f"[bold]{escape(task.description)} {task.completed:.0f}/{task.total:.0f}[/]{task.fields['figures']}"
+    )
     end = task.fields["end"]
     if end is not None and task.completed < task.total:
         minutes, seconds = divmod(int(max(0.0, end - time.monotonic())), 60)
         hours, minutes = divmod(minutes, 60)
         clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-        parts += [(f"  {clock}", ""), (" left", "dim")]
-    return parts
+        line += f"  {clock}[dim] left[/]"
+    return Text.from_markup(line, emoji=False)
 
 
-def _plain(task: Task) -> str:
-    return "".join(text for text, _ in _parts(task))
-
-
-def _figures(metrics: Mapping[str, Any]) -> Parts:
-    parts: Parts = []
-    for name, key, style in (("reward", "reward", "cyan"), ("solved", "correct", "green")):
-        value = _number(metrics.get(key))
-        if value is not None:
-            parts += [(f"  {name} ", "dim"), (f"{value:.2f}", style)]
-    tokens = _number(metrics.get("tokens_per_second"))
-    if tokens is not None:
-        parts += [(f"  {tokens:,.0f}", ""), (" tokens/s", "dim")]
-    return parts
+def _figures(metrics: Mapping[str, Any]) -> str:
+    """The figures of a step that are there, in rich's markup."""
+    formats = {
+        "reward": "  [dim]reward[/] [cyan]{:.2f}[/]",
+        "correct": "  [dim]solved[/] [green]{:.2f}[/]",
+        "tokens_per_second": "  {:,.0f}[dim] tokens/s[/]",
+    }
+    values = {key: _number(metrics.get(key)) for key in formats}
+    return "".join(formats[key].format(value) for key, value in values.items() if value is not None)
 
 
 def _curve(rates: deque[float]) -> str:

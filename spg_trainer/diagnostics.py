@@ -27,10 +27,10 @@ def diagnose(history: History) -> list[str]:
 
 def equal_rewards(history: History) -> str | None:
     """No group has two different rewards, for three steps: nothing is learned."""
-    shares = _last(history, "frac_reward_zero_std", 3)
+    shares = _values(history[-3:], "frac_reward_zero_std")
     if len(shares) < 3 or min(shares) < 0.99:
         return None
-    solved = _last(history, "correct", 3)
+    solved = _values(history[-3:], "correct")
     if solved and min(solved) > 0.99:
         return (
             "every completion is right, so there is nothing left to learn here. Stop with a smaller "
@@ -45,7 +45,7 @@ def equal_rewards(history: History) -> str | None:
 
 def clipped(history: History) -> str | None:
     """More than half of the completions reach the length limit, for three steps."""
-    shares = _last(history, "completions/clipped_ratio", 3)
+    shares = _values(history[-3:], "completions/clipped_ratio")
     if len(shares) < 3 or min(shares) <= 0.5:
         return None
     return (
@@ -86,7 +86,7 @@ def gradient_explodes(history: History) -> str | None:
 
 def unscored(history: History) -> str | None:
     """The environment raised on some completions of the newest step."""
-    count = sum(_last(history, "env_errors", 1))
+    count = sum(_values(history[-1:], "env_errors"))
     if not count:
         return None
     return (
@@ -101,8 +101,3 @@ _CHECKS = (unscored, equal_rewards, clipped, format_lost, gradient_explodes)
 def _values(history: History, key: str) -> list[float]:
     values = (row.get(key) for row in history)
     return [float(value) for value in values if isinstance(value, int | float) and value == value]
-
-
-def _last(history: History, key: str, count: int) -> list[float]:
-    """The values of the last `count` rows; fewer where some lack it."""
-    return _values(history[-count:], key)

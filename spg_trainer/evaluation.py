@@ -21,7 +21,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.files import CHOOSE_ANOTHER, check_writable
 from spg_trainer.models import Policy, load_model
 from spg_trainer.packages import envs, verifiers
-from spg_trainer.rollouts import Failures, Scored, sample_and_score, sample_rows
+from spg_trainer.rollouts import Failures, sample_and_score, sample_rows
 from spg_trainer.run_folder import RunFolder
 from spg_trainer.sampler import get_decoder
 from spg_trainer.settings import CONFIG, differences, model_environment, preset_sampling, task_preset
@@ -118,7 +118,14 @@ def evaluate(
     name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
     preset = task_preset(name, policy.source)
     sampling = sampling or preset_sampling(preset)
-    check_counts(num_problems, num_generations, sampling)
+    if num_problems < 0:
+        raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
+    if num_generations < 1:
+        raise ConfigError(f"num_generations={num_generations}: should be at least 1.")
+    if num_generations > 1 and sampling.temperature == 0:
+        raise ConfigError(
+            f"num_generations={num_generations} at temperature 0 gives equal completions. Set a temperature above 0."
+        )
     if isinstance(env, str):
         env = envs.make(env, split=split, **preset.get("env_args", {}))
     count = min(num_problems or len(env), len(env))
@@ -140,34 +147,18 @@ def evaluate(
             rows_per_forward=rows_per_forward,
             failures=failures,
         )
-        rows += evaluation_rows(policy, env, scored)
+        lengths = scored.rollouts.completion_mask.sum(-1).tolist()
+        found = zip(
+            sample_rows(scored, env=env, step=-1), lengths, ended(policy, scored.rollouts), strict=True
+        )
+        rows += [
+            {**row, "length": length, "ended": end} for row, length, end in found
+        ]  # no key is the author's
         if advance:
             advance(len(mine[start : start + chunk]) * world)
     rows = sorted(gather(rows) if world > 1 else rows, key=lambda row: (row["index"], row["generation"]))
     settings = evaluation_settings(env, sampling, num_generations, count, seed, split)
     return summarize(rows, num_generations, settings)
-
-
-def check_counts(num_problems: int, num_generations: int, sampling: Sampling) -> None:
-    """Raises ConfigError for numbers that no evaluation can have."""
-    if num_problems < 0:
-        raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
-    if num_generations < 1:
-        raise ConfigError(f"num_generations={num_generations}: should be at least 1.")
-    if num_generations > 1 and sampling.temperature == 0:
-        raise ConfigError(
-            f"num_generations={num_generations} at temperature 0 gives equal completions. Set a temperature above 0."
-        )
-
-
-def evaluation_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
-    """The rows of samples/, each with its `length` in tokens and whether it `ended`; no key is the author's."""
-    lengths = scored.rollouts.completion_mask.sum(-1).tolist()
-    rows = sample_rows(scored, env=env, step=-1)
-    return [
-        {**row, "length": length, "ended": done}
-        for row, length, done in zip(rows, lengths, ended(policy, scored.rollouts), strict=True)
-    ]
 
 
 def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
@@ -234,9 +225,12 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
     check_eval(command)
     get_decoder(command.remasking)
     console = Console(quiet=quiet)
-    samplings = [length_sampling(command, length) for length in command.max_completion_length]
+    shape = (command.block_length, command.tokens_per_step, command.temperature, command.remasking)
+    samplings = [Sampling.at_rate(length, *shape) for length in command.max_completion_length]
     env = make_env(command, command.split)
-    folder = output_folder(command)
+    of_run = (Path(command.model.model) / CONFIG).is_file()
+    place = command.output_dir or (command.model.model if of_run else None)
+    folder = RunFolder(place) if place else None
     if folder is not None:
         check_writable(folder.path / "eval", CHOOSE_ANOTHER)
     m = command.model
@@ -297,23 +291,6 @@ def refuse_other_result(path: Path, settings: dict[str, Any]) -> None:
         raise ConfigError(
             f"{path} holds another result: {changed}. Move it away, or choose another --output-dir."
         )
-
-
-def length_sampling(command: EvalCommand, length: int) -> Sampling:
-    """How to decode completions of a length. Raises ConfigError for sizes that do not divide."""
-    sampling = Sampling.at_rate(
-        length, command.block_length, command.tokens_per_step, command.temperature, command.remasking
-    )
-    sampling.check()
-    return sampling
-
-
-def output_folder(command: EvalCommand) -> RunFolder | None:
-    """Where results go: --output-dir, else the run folder that --model names, else nowhere."""
-    if command.output_dir:
-        return RunFolder(command.output_dir)
-    model = Path(command.model.model)
-    return RunFolder(model) if (model / CONFIG).is_file() else None
 
 
 def figures(result: Evaluation) -> str:

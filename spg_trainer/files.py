@@ -57,6 +57,7 @@ def write_text(path: Path, text: str, advice: str = RESUME) -> None:
 def write_folder(target: Path, write: Callable[[Path], None], advice: str = RESUME) -> None:
     """Fills a folder aside by `write`, marks it COMPLETE (the sizes of all files) and renames it to `target`.
 
+    Every file is synced first and the old folder is renamed away, so that a kill at any moment leaves a whole one.
     Raises CheckpointError, with `advice` on what to do next, if the disk refuses; `target` is as it was then.
     """
     from safetensors import SafetensorError
@@ -124,10 +125,7 @@ def check_writable(folder: Path, advice: str) -> None:
 
 
 def check_replaceable(target: Path, advice: str) -> None:
-    """Does all that `write_folder` will do to an absent or empty folder, and leaves it absent or empty again.
-
-    Raises CheckpointError, with `advice`, where `write_folder` would: no permission, no such place, a mount point.
-    """
+    """Does all that `write_folder` will do to an absent or empty folder, and leaves it so; raises where that would."""
     existed = target.exists()
     write_folder(target, lambda aside: None, advice)
     with writing(target, advice):

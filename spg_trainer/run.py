@@ -4,7 +4,7 @@ import json
 import platform
 import re
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from spg_trainer.optimizer import Guard, make_adamw
 from spg_trainer.rollouts import Scored, sample_rows
 from spg_trainer.run_folder import RunFolder, find_unfinished
 from spg_trainer.sampler import get_decoder
-from spg_trainer.settings import CONFIG, preset_kind, recorded_yaml, refuse_changes
+from spg_trainer.settings import CONFIG, refuse_changes, task_record, to_yaml
 from spg_trainer.tracking import Trackers, check_trackers, open_trackers
 
 if TYPE_CHECKING:
@@ -78,14 +78,8 @@ class Run:
 
     def environment(self) -> dict[str, Any]:
         """What goes into environment.json: the task a model belongs to, the lengths it was trained at, versions."""
-        lengths = asdict(self.config.rollout)
-        del lengths["temperature"]
         return {
-            "env": self.config.env,
-            "env_args": dict(self.config.env_args),
-            "origin": dict(self.env.origin),
-            "preset": preset_kind(self.config.model.model),
-            "rollout": lengths,
+            **task_record(self.config, self.config.rollout, origin=dict(self.env.origin)),
             "ends": self.algorithm.end_tokens,
             "dtype": str(self.policy.model.dtype).removeprefix("torch."),
             "base_model": self.policy.source,
@@ -140,15 +134,14 @@ class Run:
         """Evaluates on a split, greedy unless told otherwise, writes eval/NAME and returns the figures."""
         settings = self.config.eval
         env = make_env(self.config, split)
-        with self.console.progress(
-            min(settings.eval_problems or len(env), len(env)), f"eval {name} ({split})"
-        ) as advance:
+        count = min(settings.eval_problems or len(env), len(env))
+        with self.console.progress(count, f"eval {name} ({split})") as advance:
             result = evaluate(
                 self.policy,
                 env,
                 replace(self.config.rollout, temperature=settings.eval_temperature),
                 split=split,
-                num_problems=settings.eval_problems,
+                num_problems=count,
                 seed=self.config.seed,
                 rows_per_forward=self.rows_per_forward,
                 accelerator=self.accelerator,
@@ -227,12 +220,14 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         console.say(f"Continuing {path} from step {run.step}.")
     console.say(f"{env.spec_name}, {config.algorithm}, model {config.model.model}; run folder {path}")
     console.say(arithmetic(config, algorithm.num_masks, accelerator.num_processes))
+    # What a new run with --config needs, and the next --resume: without the folder this one went on from.
+    settings = to_yaml(replace(config, output=replace(config.output, resume=None)))
     if (path / CONFIG).is_file():
         run.folder.truncate_after(run.step)
-        run.folder.config(recorded_yaml(config))  # the next --resume starts from these settings
+        run.folder.config(settings)
         run.history = run.folder.history()
     else:
-        run.folder.create(recorded_yaml(config), run.environment())
+        run.folder.create(settings, run.environment())
     run.trackers = Trackers(open_trackers(config.output.track, path, config))
     return run
 

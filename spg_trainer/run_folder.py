@@ -31,10 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """Writes a run's records; on every process but rank 0 the writers do nothing.
-
-    Raises CheckpointError from any writer if the disk refuses.
-    """
+    """Writes a run's files, on rank 0 only; every writer raises CheckpointError if the disk refuses."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -49,10 +46,7 @@ class RunFolder:
         return next(path for path in (Path("runs") / name for name in names) if not path.exists())
 
     def refuse_other_run(self) -> None:
-        """Raises ConfigError if a new run cannot live here, because of another run or of foreign files.
-
-        An absent folder is fine, and so is one with nothing but logs and hidden files.
-        """
+        """Raises ConfigError if the folder holds another run, or anything but logs and hidden files."""
         if rank():
             return
         if self.path.exists() and not self.path.is_dir():
@@ -76,9 +70,8 @@ class RunFolder:
             )
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
-        """Starts a run here: writes config.yaml and environment.json and keeps other processes out.
+        """Starts a run here, or anew after `truncate_after`, and keeps other processes out.
 
-        After `truncate_after` on a folder that holds a run, that run is started anew.
         Raises ConfigError as `refuse_other_run` does, or if the folder cannot be made.
         """
         if rank():
@@ -97,7 +90,6 @@ class RunFolder:
             raise ConfigError(text) from error
 
     def config(self, config_yaml: str) -> None:
-        """Writes config.yaml."""
         self._write(CONFIG, config_yaml)
 
     def metrics(self, row: Mapping[str, Any]) -> None:
@@ -191,10 +183,9 @@ class RunFolder:
 
 
 def find_unfinished(root: Path, config: "Config | Mapping[str, Any]") -> Path | None:
-    """The newest run folder under `root` with equal settings and no summary.json, for `--resume auto`.
+    """The newest unfinished run under `root` that `config` may continue, for `--resume auto`.
 
-    Settings that may change on resume may differ. Folders in which another process is writing at this moment are
-    passed over with a message.
+    Those in which another process is writing at this moment are passed over with a message.
     """
     wanted = identity(config)
     runs = []

@@ -114,6 +114,13 @@ def model_environment(model: str) -> dict[str, Any]:
     return {}
 
 
+def task_record(command: Config | SftCommand, sampling: Sampling, **more: Any) -> dict[str, Any]:
+    """What environment.json of a model says of the task it was made for; its temperature is not part of it."""
+    lengths = {name: value for name, value in asdict(sampling).items() if name != "temperature"}
+    made = {"preset": preset_kind(command.model.model), "rollout": lengths}
+    return {"env": command.env, "env_args": dict(command.env_args), **more, **made}
+
+
 def preset_kind(model: str) -> str:
     """Which presets suit a model: `tiny` for the embedded ones and what was made from them, else `llada`."""
     return "tiny" if model in ("tiny", "new") else model_environment(model).get("preset", "llada")
@@ -122,11 +129,6 @@ def preset_kind(model: str) -> str:
 def to_yaml(config: Any) -> str:
     """The settings, nested as the dataclasses are; what `--config` reads."""
     return yaml.safe_dump(to_json(asdict(config)), sort_keys=False, allow_unicode=True)
-
-
-def recorded_yaml(config: Config) -> str:
-    """The text of config.yaml: what a new run with --config needs, so without the folder this one went on from."""
-    return to_yaml(replace(config, output=replace(config.output, resume=None)))
 
 
 def read_yaml(path: str | Path, source: str = "--config") -> dict[str, Any]:

@@ -9,7 +9,6 @@ In every completion of T tokens k are masked, k uniform on 1..T, and scored with
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ from spg_trainer.models import Policy, head_weight, hidden_states, new_tiny, ope
 from spg_trainer.optimizer import apply_gradients, make_adamw, warmup_cosine
 from spg_trainer.packages import envs
 from spg_trainer.seeding import derive, numpy_generator
-from spg_trainer.settings import load_preset, preset_kind, preset_sampling
+from spg_trainer.settings import load_preset, preset_kind, preset_sampling, task_record
 from spg_trainer.text import encode_prompts
 
 if TYPE_CHECKING:
@@ -63,14 +62,7 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
             torch.manual_seed(derive(command.seed, "sft-dropout"))
         loss = fit(policy, env, mix, command, console)
     seconds = time.monotonic() - started
-    lengths = asdict(eval_sampling(command))
-    del lengths["temperature"]  # of training; this one is the evaluation's
-    environment = {
-        "env": command.env,
-        "env_args": dict(command.env_args),
-        "preset": preset_kind(command.model.model),
-        "rollout": lengths,
-    }
+    environment = task_record(command, eval_sampling(command))
     trained = policy.model.dtype
     if command.save_dtype == "bfloat16":
         policy.model.bfloat16()
@@ -126,11 +118,7 @@ def base_policy(command: SftCommand) -> Policy:
 
 
 def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
-    """The mix as shares that sum to 1, checked against the habits of the environment's first problem.
-
-    Raises:
-        ConfigError: a habit the environment does not have, or a share that is not a number >= 0.
-    """
+    """The mix as shares that sum to 1; ConfigError for habits and shares that the environment cannot have."""
     mix = mix or {"right": 1.0}
     habits = env.habits(envs.core.read_problem(env, 0))
     if "right" in habits:
@@ -154,10 +142,7 @@ def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
 def draw_demonstrations(
     env: "TextEnv", mix: Mapping[str, float], seed: int, step: int, count: int
 ) -> "tuple[list[Problem], list[str]]":
-    """`count` problems of the environment with a completion each, as (problems, completions).
-
-    Row r of step s is a pure function of (seed, s, r).
-    """
+    """`count` problems of the environment and a completion of each; row r is a pure function of (seed, step, r)."""
     names, edges = list(mix), np.cumsum(list(mix.values()))
     problems, completions = [], []
     for row in range(count):
@@ -170,11 +155,7 @@ def draw_demonstrations(
 
 
 def encode_completions(policy: Policy, completions: Sequence[str], length: int) -> Tensor:
-    """Token ids (B, length) int64: the text, one end token, then padding, as LLaDA's own training data ends.
-
-    Raises:
-        ConfigError: a completion that does not fit, naming the length that would.
-    """
+    """Token ids (B, length) int64: the text, one end token, then padding, as LLaDA's own training data ends."""
     end = policy.end_token_ids[-1]
     ids = policy.tokenizer(list(completions), add_special_tokens=False)["input_ids"]
     longest = max(len(row) for row in ids) + 1

@@ -31,7 +31,11 @@ class Trackers:
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Forwards the numbers of a step."""
-        numbers = {key: value for key, value in values.items() if _is_number(value)}
+        numbers = {
+            key: value
+            for key, value in values.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
         self._each(lambda tracker: tracker.log(numbers, step=step))
 
     def finish(self) -> None:
@@ -86,7 +90,3 @@ def open_trackers(names: Sequence[str], folder: Path, config: Any) -> "list[Gene
         else:
             opened.append(tracker)
     return opened
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

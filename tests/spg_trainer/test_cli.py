@@ -1,24 +1,30 @@
-"""Mistakes on the command line: exit status 2 and one line that names what to change."""
+"""The command line: mistakes end in one line that names what to change, help comes at once, settings read back."""
 
 import json
+import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from spg_trainer import cli
-from spg_trainer.models import Policy, new_tiny, save_model, tiny_tokenizer
+from spg_trainer.algorithms import build
+from spg_trainer.config import Config, EvalCommand, SftCommand, arithmetic
+from spg_trainer.settings import defaults
+from tests.common.trainer_cases import save_tiny
+
+COMMANDS = {"": Config, "eval": EvalCommand, "sft": SftCommand}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model that counts as one of the embedded kind."""
-    folder = tmp_path_factory.mktemp("models") / "small"
-    tokenizer = tiny_tokenizer()
-    ends = (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|eot_id|>"))
-    network = new_tiny(hidden_size=16, layers=1, heads=2, ffn=24)
-    save_model(Policy(network, tokenizer, tokenizer.mask_token_id, tokenizer.pad_token_id, ends, ""), folder)
+    """An untrained model of Sudoku."""
+    folder = save_tiny(tmp_path_factory.mktemp("models") / "small")
     (folder / "environment.json").write_text(json.dumps({"env": "sudoku", "preset": "tiny"}))
     return folder
 
@@ -49,9 +55,6 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
     return type_it
 
 
-# names, with the nearest known one
-
-
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -79,9 +82,6 @@ def test_an_unknown_model_path_answers_with_the_nearest(refused, model: Path, co
     wrong = model.with_name("smal")
     refused(f"{command}--model {wrong}", "no such folder", f"did you mean {model}?")
     refused(f"{command}--model ./nowhere", "no such folder", "--model takes `tiny`, a folder, or a Hub id")
-
-
-# values
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,6 @@ def test_prompts_that_the_processes_cannot_share_name_both_ways_out(refused, mon
     refused("--prompts-per-step 6 --dry-run", "6 cannot be shared by 4 processes", "4 or 8", "1, 2, 3, 6")
 
 
-# KEY=VALUE pairs
-
-
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -179,9 +176,6 @@ def test_prompts_that_the_processes_cannot_share_name_both_ways_out(refused, mon
 )
 def test_pairs_that_cannot_be_meant_are_explained(refused, line: str, words: list[str]) -> None:
     refused(line, *words)
-
-
-# folders and models
 
 
 def test_a_folder_that_holds_a_run_is_refused_before_anything_is_loaded(
@@ -221,18 +215,128 @@ def test_a_model_without_a_mask_token_is_refused(refused, model: Path, here: Pat
 def test_frames_of_any_width_become_one_line(refused, monkeypatch, width: str) -> None:
     monkeypatch.setenv("COLUMNS", width)
     line = refused("--algorithm-args num_masks=2 num_masks=4")
-    assert (
-        line
-        == "error: --algorithm-args: 'num_masks' is given twice. All flags: python -m spg_trainer --help\n"
-    )
-    box = "\n".join(
-        [
-            "╭─ Value error ──────╮",
-            "│ Error parsing --a: │",
-            "│ wrong \x1b[1mvalue\x1b[0m        │",
-            "│ ────────────────── │",
-            "│ more               │",
-            "╰────────────────────╯",
-        ]
+    message = "--algorithm-args: 'num_masks' is given twice. All flags: python -m spg_trainer --help"
+    assert line == f"error: {message}\n"
+    box = (
+        "╭─ Value error ──────╮\n"
+        "│ Error parsing --a: │\n"
+        "│ wrong \x1b[1mvalue\x1b[0m        │\n"
+        "│ ────────────────── │\n"
+        "│ more               │\n"
     )
     assert cli.first_paragraph(box) == "--a: wrong value."
+
+
+def dry(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """The settings and the line of arithmetic that --dry-run prints."""
+    assert cli.main(shlex.split(f"{line} --dry-run")) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    *settings, numbers = out.rstrip("\n").split("\n")
+    assert numbers.startswith("# ")
+    return "\n".join(settings), numbers.removeprefix("# ")
+
+
+LINES = [
+    "",
+    "--model some/where --seed 7 --lora-r 8 --learning-rate 1e-5",
+    "--env-args blanks=4-11 --algorithm-args num_masks=3 negatives=elbo --reward-weights cells=0.25 correct=1",
+    "--algorithm spg_repro --max-minutes 2.5 --eval-steps=5 --block-length 10 --output-dir out",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_what_a_dry_run_prints_reads_back_to_the_same_settings(here, capsys, line: str) -> None:
+    settings, numbers = dry(line, capsys)
+    (here / "again.yaml").write_text(settings)
+    config = cli.parse(Config, shlex.split(line), "")
+    again = cli.parse(Config, ["--config", "again.yaml"], "")
+    assert again == replace(config, config="again.yaml")
+    assert numbers == arithmetic(config, build(config.algorithm, config.hyper_parameters).num_masks)
+    assert not (here / "out").exists() and not (here / "runs").exists()
+
+
+def test_the_arithmetic_of_a_step_is_spelled_out(here, capsys) -> None:
+    _, numbers = dry(
+        "--prompts-per-step 6 --num-generations 4 --max-completion-length 64 --block-length 16 --diffusion-steps 32 "
+        "--num-iterations 2 --algorithm-args num_masks=3 --per-device-batch-size 10 --max-steps 9",
+        capsys,
+    )
+    assert numbers == (
+        "6 prompts x 4 generations = 24 completions a step; 64 tokens in 4 blocks of 16, 32 denoising steps; "
+        "2 updates a step, 3 masks a completion, micro-batches of up to 3 completions; 9 steps."
+    )
+
+
+def test_pairs_merge_over_the_preset_key_by_key(here, capsys) -> None:
+    preset = defaults(Config).algorithm_args
+    settings = yaml.safe_load(dry("--algorithm-args num_masks=5 --max-steps=9", capsys)[0])
+    assert settings["algorithm_args"] == {**preset, "num_masks": 5}
+    assert settings["max_steps"] == 9 and settings["dry_run"] is False
+
+
+def leaves(settings: object) -> list[str]:
+    """The name of every setting, however deeply it is nested."""
+    values = ((f.name, getattr(settings, f.name)) for f in fields(settings))
+    return [n for name, value in values for n in (leaves(value) if is_dataclass(value) else [name])]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_flag_names_are_unique_and_all_in_the_help(capsys, command: str) -> None:
+    names = leaves(COMMANDS[command]())
+    assert len(names) == len(set(names))
+    with pytest.raises(SystemExit) as end:
+        cli.main([*command.split(), "--help"])
+    assert not end.value.code
+    text = capsys.readouterr().out
+    shown = set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", re.sub(r"`[^`]*`", "", text)))
+    assert {name.replace("_", "-") for name in names} <= shown
+    assert "default: " in text
+    if command == "":
+        assert "Other commands: eval" in text and "sft" in text and "model options" in text
+
+
+HELP = """
+import sys
+from spg_trainer.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code
+heavy = {"torch", "transformers", "numba", "sympy", "datasets", "gymnasium", "accelerate", "peft", "pandas"}
+found = sorted(heavy & sys.modules.keys())
+sys.exit(f"imported for help: {found}" if found else 0)
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_heavy(tmp_path: Path, command: str) -> None:
+    line = [sys.executable, "-c", HELP, *command.split(), "--help"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: python -m spg_trainer{command and ' ' + command} [-h]" in done.stdout
+
+
+def test_a_mistake_typed_in_a_shell_ends_with_status_2(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "spg_trainer", "--num-generation", "1"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: No flag --num-generation.") and done.stderr.count("\n") == 1
+
+
+def test_a_stop_by_hand_says_how_to_go_on(here, capsys, monkeypatch) -> None:
+    def stop(config: Config) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_train", stop)
+    assert cli.main([]) == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback(here, monkeypatch) -> None:
+    def fail(config: Config) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(cli, "run_train", fail)
+    with pytest.raises(KeyError, match="a bug"):
+        cli.main([])

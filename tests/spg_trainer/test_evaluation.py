@@ -13,7 +13,7 @@ import envs
 from spg_trainer import Sampling, cli, evaluate, evaluation, load_model
 from spg_trainer.config import EvalCommand, ModelConfig
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.evaluation import evaluate_lengths, figures, length_sampling, pass_at_k, result_name
+from spg_trainer.evaluation import evaluate_lengths, figures, pass_at_k, result_name
 from spg_trainer.packages import verifiers
 from spg_trainer.settings import preset_sampling, task_preset
 from tests.common.process_cases import two_processes
@@ -360,9 +360,9 @@ def test_another_result_is_not_overwritten(command, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("rate", "steps"), [(7, 4), (3, 8), (5, 4), (100, 2), (1, 24)])
-def test_steps_are_a_multiple_of_the_blocks(command, rate, steps):
-    chosen = length_sampling(replace(command, tokens_per_step=rate), 24)
-    assert (chosen.diffusion_steps, chosen.num_blocks) == (steps, 2)
+def test_steps_are_a_multiple_of_the_blocks(rate, steps):
+    sampling = Sampling.at_rate(24, 12, rate)
+    assert (sampling.diffusion_steps, sampling.num_blocks) == (steps, 2)
 
 
 def test_the_command_line_shows_a_line_per_length(command, capsys, monkeypatch):

@@ -7,7 +7,6 @@ import pytest
 
 from spg_trainer import files
 from spg_trainer.errors import CheckpointError
-from spg_trainer.settings import flatten
 
 
 def one_file(folder: Path) -> None:
@@ -61,9 +60,3 @@ def test_a_folder_may_be_named_by_dots(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files.write_folder(Path("a/b/.."), one_file)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["COMPLETE", "weights"]
-
-
-def test_nested_settings_become_dotted_names():
-    tree = {"a": 1, "b": {"a": 2, "c": {"d": (3,)}}, "e": {}}
-    assert flatten(tree) == {"a": 1, "b.a": 2, "b.c.d": (3,)}
-    assert flatten(tree, ignore={"a", "b.c"}) == {"b.a": 2}, "a name alone is that of the top level"

@@ -47,10 +47,10 @@ def adapted(tmp_path_factory):
 
 
 def test_samples_hold_what_was_asked_written_and_earned(finished):
-    found = rows(finished[0] / "samples" / "step-000002.jsonl")
-    assert len(found) == 16
+    samples = rows(finished[0] / "samples" / "step-000002.jsonl")
+    assert len(samples) == 16
     env = Letters("train")
-    for sample in found:
+    for sample in samples:
         assert set(sample) == {
             *("step", "env", "task", "index", "generation", "prompt", "completion", "rewards", "reward"),
             *("advantage", "correct", "reason", "extracted", "reveal_step", "wanted"),
@@ -63,15 +63,14 @@ def test_samples_hold_what_was_asked_written_and_earned(finished):
         assert sample["correct"] is (score.rewards["correct"] == 1) and sample["extracted"] == score.extracted
         assert (sample["step"], sample["env"], sample["task"]) == (2, "letters", "letters")
         assert len(sample["reveal_step"]) == 10 and max(sample["reveal_step"]) < 6
-    groups = np.array([sample["reward"] for sample in found]).reshape(4, 4)
-    advantages = np.array([sample["advantage"] for sample in found]).reshape(4, 4)
+    groups = np.array([sample["reward"] for sample in samples]).reshape(4, 4)
+    advantages = np.array([sample["advantage"] for sample in samples]).reshape(4, 4)
     assert np.allclose(advantages, groups - groups.mean(1, keepdims=True))
-    assert [sample["generation"] for sample in found] == [0, 1, 2, 3] * 4
+    assert [sample["generation"] for sample in samples] == [0, 1, 2, 3] * 4
     row = rows(finished[0] / "metrics.jsonl")[1]
-    assert row["reward"] == pytest.approx(groups.mean()) and row["reward_std"] == pytest.approx(
-        groups.std(1).mean()
-    )
-    assert row["correct"] == np.mean([sample["correct"] for sample in found])
+    means = (groups.mean(), groups.std(1).mean())
+    assert (row["reward"], row["reward_std"]) == pytest.approx(means)
+    assert row["correct"] == np.mean([sample["correct"] for sample in samples])
 
 
 def test_the_summary_says_how_it_went(finished):
@@ -124,23 +123,19 @@ def test_every_checkpoint_and_the_model_open_as_models(finished):
         recorded = json.loads((place / "environment.json").read_text())
         assert recorded["env"] == ENV and recorded["preset"] == "tiny"
         assert recorded["rollout"]["max_completion_length"] == 10
-    assert same_weights(step(folder, 3), folder / "model") and not same_weights(
-        step(folder, 1), folder / "model"
-    )
+    assert same_weights(step(folder, 3), folder / "model")
+    assert not same_weights(step(folder, 1), folder / "model")
 
 
 def test_the_eval_command_reads_a_run_folder_and_agrees_with_its_evaluation(finished):
     folder, summary = finished
     command = parse(EvalCommand, ["--model", str(folder), "--device", "cpu", "--num-problems", "4"], "eval")
     assert command.env == ENV and command.max_completion_length == (10,)
-    found = evaluate_lengths(command, quiet=True)[10]
-    assert (
-        found.settings == summary["eval_after"]["settings"]
-        and found.correct == summary["eval_after"]["correct"]
-    )
-    assert [row["completion"] for row in found.rows] == [
-        row["completion"] for row in rows(folder / "eval" / "after.jsonl")
-    ]
+    result = evaluate_lengths(command, quiet=True)[10]
+    after = summary["eval_after"]
+    assert (result.settings, result.correct) == (after["settings"], after["correct"])
+    expected = rows(folder / "eval" / "after.jsonl")
+    assert [row["completion"] for row in result.rows] == [row["completion"] for row in expected]
     assert (folder / "eval" / "letters-test-10.json").is_file()
 
 
@@ -168,9 +163,8 @@ def test_a_lora_run_trains_its_adapters_only(adapted):
     with torch.no_grad():
         before = base.eval()(input_ids=ids).logits
         for place in (step(adapted, 2), step(adapted, 3), adapted / "model"):
-            opened = PeftModel.from_pretrained(
-                AutoModelForMaskedLM.from_pretrained(tiny_folder()), place
-            ).eval()
+            fresh = AutoModelForMaskedLM.from_pretrained(tiny_folder())
+            opened = PeftModel.from_pretrained(fresh, place).eval()
             policy = load_model(str(place), device="cpu")
             assert torch.equal(opened(input_ids=ids).logits, policy.model(input_ids=ids).logits)
             assert not torch.equal(opened(input_ids=ids).logits, before)
@@ -184,13 +178,12 @@ def test_a_lora_run_trains_its_adapters_only(adapted):
 
 def test_dropout_is_drawn_from_the_seed(tmp_path, adapted):
     torch.manual_seed(77)
-    train(small_config(tmp_path / "again", **LORA, lora_dropout=0.3), quiet=True)
-    train(small_config(tmp_path / "none", **LORA), quiet=True)
-    metrics = [
-        (folder / "metrics.jsonl").read_bytes() for folder in (adapted, tmp_path / "again", tmp_path / "none")
-    ]
+    again, none = tmp_path / "again", tmp_path / "none"
+    train(small_config(again, **LORA, lora_dropout=0.3), quiet=True)
+    train(small_config(none, **LORA), quiet=True)
+    metrics = [(folder / "metrics.jsonl").read_bytes() for folder in (adapted, again, none)]
     assert metrics[0] == metrics[1] != metrics[2]
-    assert same_weights(adapted / "model", tmp_path / "again" / "model")
+    assert same_weights(adapted / "model", again / "model")
     first = [json.loads(text.splitlines()[0]) for text in (metrics[0], metrics[2])]
     assert first[0]["reward"] == first[1]["reward"], "completions are sampled without dropout"
     assert first[0]["grad_norm"] != first[1]["grad_norm"]
