@@ -1,7 +1,7 @@
 """Seconds and memory of one SPG training step against the all-positions form of SPG's public code.
 
 Both forms compute the same loss and gradient (forward and backward, mixture, block masks) on the same completions.
-The baseline scores every position of every masked copy and keeps the logits; ours scores hidden completion tokens
+The baseline scores every position of every masked copy and keeps the logits; ours scores masked completion tokens
 only, a few rows of logits at a time, with at most one mask's graph alive. Run from a checkout or an installed wheel:
 
     python benchmarks/training_step.py [--rounds 5] [--vocabulary 126464] [--frozen-head] [--threads 1]
@@ -97,16 +97,21 @@ def baseline_step(model: LLaDAForMaskedLM, rollouts: Rollouts, masks: Masks, bat
 
 
 def our_step(
-    model: LLaDAForMaskedLM, algorithm: SPGRepro, rollouts: Rollouts, masks: Masks, batch: Batch, live: int
+    model: LLaDAForMaskedLM,
+    algorithm: SPGRepro,
+    rollouts: Rollouts,
+    masks: Masks,
+    batch: Batch,
+    masks_at_once: int,
 ) -> float:
-    """The trainer's own path, with the graphs of `live` masks alive at once."""
+    """The trainer's own path, with the graphs of `masks_at_once` masks alive."""
     found = accumulate(
         model,
         rollouts,
         masks,
         lambda logps: algorithm.loss(logps, masks, batch),
         mask_id=model.config.mask_token_id,
-        masks_at_once=live,
+        masks_at_once=masks_at_once,
     )
     return found.loss.item()
 
@@ -119,8 +124,8 @@ def make_step(
     algorithm, rollouts, masks, batch = make_case(vocabulary, num_masks)
     if form == "baseline":
         return model, lambda: baseline_step(model, rollouts, masks, batch)
-    live = num_masks if form == "one_pass" else 1
-    return model, lambda: our_step(model, algorithm, rollouts, masks, batch, live)
+    masks_at_once = num_masks if form == "one_pass" else 1
+    return model, lambda: our_step(model, algorithm, rollouts, masks, batch, masks_at_once)
 
 
 def gradients(model: torch.nn.Module) -> Tensor:

@@ -118,8 +118,8 @@ def save_tiny(
     with torch.no_grad():
         for parameter in model.model.layers.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(8)  # or every hidden position would see almost the same
-        # At a hidden position the last state is near the direction of the mask's embedding.
+                parameter.mul_(8)  # or every masked position would see almost the same
+        # At a masked position the last state is near the direction of the mask's embedding.
         mask = model.get_input_embeddings().weight[tokenizer.mask_token_id]
         direction = mask / mask.norm() / mask.numel() ** 0.5
         head = model.get_output_embeddings().weight

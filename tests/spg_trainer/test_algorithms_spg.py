@@ -39,7 +39,7 @@ def test_a_three_token_completion_by_hand():
 
         elbo = 1/2 (3/2 (-1 - 2) + 3 (-1/2)) = -3
         eubo (beta 1): token 0: log(1/2 3/2 e^-1) = -1.2877; token 1: log(1/2 (3/2 e^-2 + 3 e^-1/2)) = 0.0112;
-             token 2 is never hidden: 3/2 (-1.2877 + 0.0112) = -1.9147
+             token 2 is never masked: 3/2 (-1.2877 + 0.0112) = -1.9147
         mix (1/2) = -2.4573
         loss = -(1/2 (-3) - 1/2 mix) / 2 = (3 - 2.4573) / 4 = 0.1357
     """
@@ -84,10 +84,10 @@ def published(algorithm, logps, masks, batch):
         )
         eubo, seen = 0.0, 0
         for i in part:
-            hidden = [m for m in samples if masks.scored[b, m, i]]
-            if hidden:
+            masked = [m for m in samples if masks.scored[b, m, i]]
+            if masked:
                 seen += 1
-                power = sum(ratio[m] * logps[b, m, i].exp() ** beta for m in hidden) / len(samples)
+                power = sum(ratio[m] * logps[b, m, i].exp() ** beta for m in masked) / len(samples)
                 eubo = eubo + power.log() / beta
         eubo = blocks * len(part) / seen * eubo
         negative = {"zero": 0 * elbo, "elbo": elbo, "eubo": eubo, "mix": mix * eubo + (1 - mix) * elbo}
@@ -177,17 +177,14 @@ def test_groups_of_equal_rewards_have_advantages_of_exactly_zero(form, size):
     rewards = torch.tensor([[0.1], [1 / 3], [0.7], [-2.3]], dtype=torch.float64).expand(4, size)
     advantages = SPG(advantage=form).compute_advantages(rewards)
     assert (advantages == 0).all() and not SPG().active(advantages).any()
+    with pytest.raises(ConfigError, match="--num-generations 2"):
+        SPG(advantage=form).compute_advantages(rewards[:, :1])
 
 
 def test_completions_that_change_nothing_are_not_active():
     advantages = torch.tensor([0.5, 0.0, -0.5])
     assert SPG().active(advantages).tolist() == [True, False, True]
     assert SPG(negatives="zero").active(advantages).tolist() == [True, False, False]
-
-
-def test_a_group_of_one_is_refused():
-    with pytest.raises(ConfigError, match="--num-generations 2"):
-        SPG().compute_advantages(torch.ones(3, 1))
 
 
 def test_defaults_are_the_paper_s():

@@ -18,7 +18,7 @@ def subsets(tokens):
 
 
 def exact_eubo(model, tokens, later, beta):
-    """(1/beta) sum_i log E[w p^beta] over subsets of `tokens`, k uniform on 1..n; w = n/k where hidden."""
+    """(1/beta) sum_i log E[w p^beta] over subsets of `tokens`, k uniform on 1..n; w = n/k where masked."""
     n, result = len(tokens), 0.0
     for i in tokens:
         mean = sum(

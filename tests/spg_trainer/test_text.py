@@ -27,9 +27,9 @@ def policy() -> Policy:
 
 
 def written(policy: Policy, *texts: str) -> Rollouts:
-    """Completions as a sampler could have left them; `~` stands for a position that was never revealed."""
-    hidden = policy.tokenizer.mask_token
-    rows = [policy.tokenizer(x.replace("~", hidden), add_special_tokens=False)["input_ids"] for x in texts]
+    """Completions as a sampler could have left them; `~` stands for a position that was never unmasked."""
+    masked = policy.tokenizer.mask_token
+    rows = [policy.tokenizer(x.replace("~", masked), add_special_tokens=False)["input_ids"] for x in texts]
     width = max(map(len, rows))
     ids = torch.tensor([row + [policy.mask_id] * (width - len(row)) for row in rows])
     is_end = torch.isin(ids, torch.tensor(policy.end_token_ids))
@@ -63,10 +63,8 @@ def test_unicode_and_spacing_survive(policy, text):
 
 def test_half_a_character_is_shown_as_such(policy):
     whole = written(policy, "🙂")
-    cut = replace(
-        whole, completion_ids=whole.completion_ids[:, :2], completion_mask=whole.completion_mask[:, :2]
-    )
-    assert "\ufffd" in decode_completions(policy, cut)[0]
+    half = {name: getattr(whole, name)[:, :2] for name in ("completion_ids", "completion_mask")}
+    assert "\ufffd" in decode_completions(policy, replace(whole, **half))[0]
 
 
 def test_ids_beyond_the_tokenizer_have_no_text(policy):
