@@ -145,7 +145,7 @@ def check(folder: Path) -> None:
 def set_aside_after(run: Path, step: int) -> list[Path]:
     """Moves whole checkpoints later than `step` to checkpoints/superseded and deletes torn ones.
 
-    Called when a run goes on from `step`: what came later belongs to another continuation, but is not ours to
+    Called when a run continues from `step`: what came later belongs to another continuation, but is not ours to
     delete. Returns the new places.
     """
     moved = []
@@ -155,10 +155,10 @@ def set_aside_after(run: Path, step: int) -> list[Path]:
         if incomplete(path) is not None:
             delete_folder(path)
             continue
-        shelf = path.parent / _SUPERSEDED
-        shelf.mkdir(exist_ok=True)
+        superseded = path.parent / _SUPERSEDED
+        superseded.mkdir(exist_ok=True)
         names = [path.name, *(f"{path.name}-{i}" for i in range(2, 1000))]
-        place = next(shelf / name for name in names if not (shelf / name).exists())
+        place = next(superseded / name for name in names if not (superseded / name).exists())
         os.replace(path, place)
         moved.append(place)
     return moved

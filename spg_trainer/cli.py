@@ -1,6 +1,6 @@
 """The command line: `python -m spg_trainer [eval | sft] --env ENV ...`; without a word it trains.
 
-Errors that a user can mend end in one line and exit status 2; tracebacks are for bugs.
+A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
 
 import io
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             run_train(parse(Config, args, PROG, OTHERS))
     except KeyboardInterrupt:
-        more = "" if word else " Finished steps are saved; go on with --resume and the run folder."
+        more = "" if word else " Finished steps are saved; continue with --resume and the run folder."
         sys.stderr.write(f"\nStopped.{more}\n")
         return 130
     except (SpgError, ImportError, *packages.errors()) as error:
@@ -130,8 +130,8 @@ def check_flags(cls: type, args: Sequence[str], prog: str) -> None:
 
 def first_paragraph(box: str) -> str:
     """What tyro's framed message says first, as one line without the frame."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip(" │╭╮╰╯") for line in plain.splitlines()][1:]  # the first is its title
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip(" │╭╮╰╯") for line in text.splitlines()][1:]  # the first is its title
     rules = [number for number, line in enumerate(lines) if not line.strip("─-")]
     first = 1 if 0 in rules else 0
     last = next((number for number in rules if number > first), len(lines))

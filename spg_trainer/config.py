@@ -70,7 +70,7 @@ Pairs = Annotated[dict[str, object], _PAIRS]
 
 @dataclass(frozen=True)
 class LoadConfig:
-    """Which weights, and how they are held."""
+    """Which weights, their type and device."""
 
     model: str = "tiny"
     """`tiny` (the embedded model), a folder, a run folder, or a hub id such as GSAI-ML/LLaDA-8B-Instruct."""
@@ -90,7 +90,7 @@ class LoadConfig:
 
 @dataclass(frozen=True)
 class ModelConfig(LoadConfig):
-    """Which weights, how they are held, and what of them is trained."""
+    """Which weights, their type and device, and what of them is trained."""
 
     lora_r: CountOrZero = 0
     """Rank of LoRA adapters on all seven linear layers of a block; 0 = train all weights."""
@@ -237,7 +237,7 @@ class OutputConfig:
     output_dir: str | None = None
     """Run folder; unset = runs/ENV-ALGORITHM-sSEED-UTCTIME."""
     resume: str | None = None
-    """`auto` = go on from the newest complete checkpoint (of --output-dir, or of the newest unfinished run with equal
+    """`auto` = continue from the newest complete checkpoint (of --output-dir, or of the newest unfinished run of
     settings); or the path of a run folder or checkpoint."""
     save_steps: CountOrZero = 10
     """A checkpoint every so many steps; 0 = only at the end."""
@@ -284,7 +284,7 @@ class Config:
 
     @property
     def hyper_parameters(self) -> dict[str, Any]:
-        """The algorithm's; masks take the rollout's blocks unless told otherwise."""
+        """The algorithm's; masks take the rollout's blocks unless set."""
         return {"block_length": self.rollout.block_length, **self.algorithm_args}
 
 

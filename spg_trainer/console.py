@@ -182,7 +182,7 @@ class Console:
     def _guarded(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except (OSError, ValueError) as error:  # nobody is watching any more: the run goes on
+        except (OSError, ValueError) as error:  # nobody is watching any more, and the run continues
             if isinstance(error, ValueError) and not self._file.closed:
                 raise
             self._quiet, self._on_terminal, self._progress.disable = True, False, True

@@ -148,12 +148,10 @@ def evaluate(
             failures=failures,
         )
         lengths = scored.rollouts.completion_mask.sum(-1).tolist()
-        found = zip(
+        written = zip(
             sample_rows(scored, env=env, step=-1), lengths, ended(policy, scored.rollouts), strict=True
         )
-        rows += [
-            {**row, "length": length, "ended": end} for row, length, end in found
-        ]  # no key is the author's
+        rows += [{**row, "length": length, "ended": end} for row, length, end in written]
         if advance:
             advance(len(mine[start : start + chunk]) * world)
     rows = sorted(gather(rows) if world > 1 else rows, key=lambda row: (row["index"], row["generation"]))
@@ -220,7 +218,7 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
     Raises:
         ConfigError: numbers out of range, sizes that do not divide, several generations at temperature 0, a file of
             another result in the way.
-        CheckpointError: the results cannot be written, which is told before the model is opened.
+        CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
     check_eval(command)
     get_decoder(command.remasking)

@@ -131,7 +131,7 @@ class Run:
             self.console.warn(warning)
 
     def evaluate(self, name: str, split: str) -> dict[str, Any]:
-        """Evaluates on a split, greedy unless told otherwise, writes eval/NAME and returns the figures."""
+        """Evaluates on a split, at --eval-temperature, writes eval/NAME and returns the figures."""
         settings = self.config.eval
         env = make_env(self.config, split)
         count = min(settings.eval_problems or len(env), len(env))
@@ -257,7 +257,7 @@ def choose_folder(config: Config) -> tuple[Path, Path | None]:
         path, newest = checkpoint.locate(Path(resume))
         if out and Path(out).resolve() != path.resolve():
             raise ConfigError(
-                f"--resume {resume} goes on in its own folder {path}, not in --output-dir {out}. Leave out "
+                f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}. Leave out "
                 f"--output-dir, or start a new run from these weights with --model {resume}."
             )
     if (path / CONFIG).is_file():

@@ -125,7 +125,7 @@ class RunFolder:
         return [json.loads(text) for text in _whole_lines(self.path / METRICS)]
 
     def truncate_after(self, step: int) -> None:
-        """Readies the folder for a run that goes on from `step`: what came later will be done again.
+        """Readies the folder for a run that continues from `step`: what came later will be done again.
 
         Cuts later rows and torn lines of metrics.jsonl and timings.jsonl, removes summary.json and later
         samples and evaluations, moves later checkpoints to checkpoints/superseded, and keeps other processes
@@ -149,7 +149,9 @@ class RunFolder:
                     path.unlink()
             (self.path / SUMMARY).unlink(missing_ok=True)
             for path in set_aside_after(self.path, step):
-                _log.warning("A later checkpoint was moved to %s: the run goes on from step %d.", path, step)
+                _log.warning(
+                    "A later checkpoint was moved to %s: the run continues from step %d.", path, step
+                )
 
     def release(self) -> None:
         """Lets other processes write here again; the end of the process does so too."""

@@ -43,7 +43,7 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     Raises:
         ConfigError: a number out of range, an unknown habit, a completion length that is too small, a folder that
             is not empty.
-        CheckpointError: the folder cannot be written, which is told before the training.
+        CheckpointError: the folder cannot be written, which is checked before the training.
         TrainingError: the loss is not finite; nothing is written then.
     """
     check_sft(command)

@@ -10,12 +10,10 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from spg_trainer import cli
 from spg_trainer.algorithms import build
 from spg_trainer.config import Config, EvalCommand, SftCommand, arithmetic
-from spg_trainer.settings import defaults
 from tests.common.trainer_cases import save_tiny
 
 COMMANDS = {"": Config, "eval": EvalCommand, "sft": SftCommand}
@@ -94,6 +92,10 @@ def test_an_unknown_model_path_answers_with_the_nearest(refused, model: Path, co
         ("--max-grad-norm nan", ["--max-grad-norm nan: should be above 0"]),
         ("--adam-beta2 1", ["--adam-beta2 1.0: should be from 0 up to, but not, 1"]),
         ("--temperature nan", ["temperature=nan"]),
+        (
+            "--block-length 24 --max-completion-length 64",
+            ["block_length=24 does not divide", "64 / 24 = 2.67"],
+        ),
         ("--lora-r 8 --lora-dropout 1", ["--lora-dropout 1.0"]),
         ("--lora-r 8 --lora-alpha 0", ["--lora-alpha 0: should be at least 1"]),
         ("--max-steps many", ["--max-steps", "'many'", "--help"]),
@@ -117,31 +119,6 @@ def test_an_unknown_model_path_answers_with_the_nearest(refused, model: Path, co
     ],
 )
 def test_a_value_that_cannot_work_names_its_flag(refused, line: str, words: list[str]) -> None:
-    refused(line, *words)
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        (
-            "--max-completion-length 64 --block-length 24",
-            ["block_length=24 does not divide max_completion_length=64", "64 / 24 = 2.67", "block_length=32"],
-        ),
-        (
-            "--max-completion-length 64 --block-length 16 --diffusion-steps 30",
-            ["30 / 4 = 7.50 steps per block", "Use diffusion_steps=32"],
-        ),
-        (
-            "--max-completion-length 64 --block-length 16 --diffusion-steps 128",
-            ["only 16 tokens to unmask", "Use diffusion_steps=64 or fewer"],
-        ),
-        (
-            "eval --max-completion-length 32 60 --block-length 16",
-            ["block_length=16 does not divide max_completion_length=60"],
-        ),
-    ],
-)
-def test_sizes_that_do_not_divide_are_spelled_out(refused, line: str, words: list[str]) -> None:
     refused(line, *words)
 
 
@@ -176,39 +153,6 @@ def test_prompts_that_the_processes_cannot_share_name_both_ways_out(refused, mon
 )
 def test_pairs_that_cannot_be_meant_are_explained(refused, line: str, words: list[str]) -> None:
     refused(line, *words)
-
-
-def test_a_folder_that_holds_a_run_is_refused_before_anything_is_loaded(
-    refused, model: Path, here: Path
-) -> None:
-    run = here / "runs" / "a"
-    run.mkdir(parents=True)
-    (run / "config.yaml").write_text("env: sudoku\n")
-    (run / "metrics.jsonl").write_text('{"step": 3}\n')
-    line = f"--model {model} --output-dir {run}"
-    refused(
-        line, str(run), "already holds a run (3 steps, unfinished)", "--resume auto", "another --output-dir"
-    )
-    assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "metrics.jsonl"]
-
-
-def test_resuming_what_is_not_there_is_refused(refused, model: Path, here: Path) -> None:
-    (here / "empty").mkdir()
-    refused(f"--model {model} --resume {here / 'empty'}", str(here / "empty"))
-    refused(f"--model {model} --resume auto", "no unfinished run", "--output-dir", "without --resume")
-
-
-def test_a_model_without_a_mask_token_is_refused(refused, model: Path, here: Path) -> None:
-    folder = here / "maskless"
-    folder.mkdir()
-    for path in model.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    for name in ("config.json", "tokenizer_config.json"):
-        settings = json.loads((folder / name).read_text())
-        settings.pop("mask_token_id", settings.pop("mask_token", None))
-        (folder / name).write_text(json.dumps(settings))
-    refused(f"eval --model {folder}", "mask", str(folder))
-    refused(f"--model {folder}", "mask", str(folder))
 
 
 @pytest.mark.parametrize("width", ["40", "200"])
@@ -266,13 +210,6 @@ def test_the_arithmetic_of_a_step_is_spelled_out(here, capsys) -> None:
         "6 prompts x 4 generations = 24 completions a step; 64 tokens in 4 blocks of 16, 32 denoising steps; "
         "2 updates a step, 3 masks a completion, micro-batches of up to 3 completions; 9 steps."
     )
-
-
-def test_pairs_merge_over_the_preset_key_by_key(here, capsys) -> None:
-    preset = defaults(Config).algorithm_args
-    settings = yaml.safe_load(dry("--algorithm-args num_masks=5 --max-steps=9", capsys)[0])
-    assert settings["algorithm_args"] == {**preset, "num_masks": 5}
-    assert settings["max_steps"] == 9 and settings["dry_run"] is False
 
 
 def leaves(settings: object) -> list[str]:

@@ -62,61 +62,41 @@ class Victim:
         assert self.process.returncode == -signal.SIGKILL
 
 
-def kill_in_start(victim, rng, times):
-    victim.kill(rng.uniform(0.1, 0.9) * times["start"])
+def next_mark(victim, count, name):
+    """Waits for the next time that the task is asked for `name` after `count` steps."""
+    victim.wait_for(lambda: victim.training_with(count))
+    before = victim.marked(name)
+    victim.wait_for(lambda: victim.marked(name) > before)
 
 
-def kill_in_rollout(victim, rng, times):
-    victim.wait_for(lambda: victim.training_with(1))
-    before = victim.marked("problem")
-    victim.wait_for(lambda: victim.marked("problem") > before)
-    victim.kill(rng.uniform(0.1, 0.9) * times["rollout"])
-
-
-def kill_in_update(victim, rng, times):
-    victim.wait_for(lambda: victim.training_with(3))
-    before = victim.marked("score")
-    victim.wait_for(lambda: victim.marked("score") > before)
-    victim.kill(rng.uniform(0.1, 0.9) * times["update"])
-
-
-def kill_in_save(victim, rng, times):
+def saving(victim):
     aside = victim.folder / "checkpoints"
-    victim.wait_for(lambda: victim.training_with(5) and any(aside.glob(".step-*.tmp")))
-    victim.kill(rng.uniform(0, 0.01))
+    return victim.training_with(5) and any(aside.glob(".step-*.tmp"))
 
 
-def kill_at_the_end(victim, rng, times):
-    victim.wait_for(lambda: victim.training_with(STEPS))
-    victim.kill(rng.uniform(0, 0.2))
-
-
-KILLS = (kill_in_start, kill_in_rollout, kill_in_update, kill_in_save, kill_at_the_end)
+KILLS = {  # in which phase -> what to wait for, and the part of the phase's seconds after which to kill
+    "start": (lambda victim: None, (0.1, 0.9)),
+    "rollout": (lambda victim: next_mark(victim, 1, "problem"), (0.1, 0.9)),
+    "update": (lambda victim: next_mark(victim, 3, "score"), (0.1, 0.9)),
+    "save": (lambda victim: victim.wait_for(lambda: saving(victim)), (0, 1)),
+    "end": (lambda victim: victim.wait_for(lambda: victim.training_with(STEPS)), (0, 1)),
+}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_run_killed_five_times_ends_like_one_never_interrupted(tmp_path):
     model = save_tiny(tmp_path / "model", hidden_size=64, layers=2, heads=4, ffn=128)
-    config = small_config(
-        None,
-        model=model,
-        max_completion_length=32,
-        block_length=16,
-        diffusion_steps=32,
-        max_steps=STEPS,
-        num_iterations=2,
-        save_steps=2,
-        num_generations=8,
-        per_device_batch_size=4,
-        learning_rate=1e-3,
-    )
+    lengths = {"max_completion_length": 32, "block_length": 16, "diffusion_steps": 32}
+    steps = {"max_steps": STEPS, "num_iterations": 2, "save_steps": 2, "learning_rate": 1e-3}
+    batch = {"num_generations": 8, "per_device_batch_size": 4}
+    config = small_config(None, model=model, **lengths, **steps, **batch)
     file = tmp_path / "settings.yaml"
     file.write_text(to_yaml(config))
 
     whole = Victim(file, tmp_path / "whole", tmp_path / "marks")
     whole.wait_for(lambda: whole.marked("problem"))
-    times = {"start": time.monotonic() - whole.born}
+    times = {"start": time.monotonic() - whole.born, "save": 0.01, "end": 0.2}
     said = whole.process.communicate(timeout=300)[0]
     assert whole.process.returncode == 0, said
     timings = rows(tmp_path / "whole" / "timings.jsonl")
@@ -124,14 +104,15 @@ def test_a_run_killed_five_times_ends_like_one_never_interrupted(tmp_path):
         times[name] = min(row[name] for row in timings)
 
     rng, folder, seen = random.Random(2026), tmp_path / "run", []
-    for kill in KILLS:
+    for phase, (wait, part) in KILLS.items():
         victim = Victim(file, folder, tmp_path / "marks")
-        kill(victim, rng, times)
+        wait(victim)
+        victim.kill(rng.uniform(*part) * times[phase])
         assert not (folder / "summary.json").exists()
         for place in (folder / "checkpoints").glob("step-*"):
             assert files.incomplete(place) is None, place
         newest = checkpoint.latest_complete(folder) if folder.exists() else None
-        seen.append((kill.__name__, victim.lines(), newest and newest.name))
+        seen.append((phase, victim.lines(), newest and newest.name))
     last = Victim(file, folder, tmp_path / "marks")
     said = last.process.communicate(timeout=300)[0]
     assert last.process.returncode == 0, said
