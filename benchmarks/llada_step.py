@@ -21,7 +21,7 @@ from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch, Rollouts
-from spg_trainer.config import Sampling
+from spg_trainer.config import Sampling, micro_batch_size
 from spg_trainer.likelihood import accumulate
 from spg_trainer.models import LLaDAConfig, Policy, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
@@ -92,10 +92,7 @@ def update(
     device = rollouts.completion_ids.device
     advantages = torch.tensor([(-1.0) ** row for row in range(given.batch)], device=device)
     totals = {"completions": float(given.batch), "tokens": float(rollouts.completion_mask.sum())}
-    size, masks_at_once = (
-        max(1, given.per_device_batch_size // NUM_MASKS),
-        min(given.per_device_batch_size, NUM_MASKS),
-    )
+    size, masks_at_once = micro_batch_size(given.per_device_batch_size, NUM_MASKS)
     for rows in torch.arange(given.batch, device=device).split(size):
         chosen, some = rollouts.select(rows), masks.select(rows)
         batch = Batch(chosen.completion_mask, {"advantages": advantages[rows]}, totals)

@@ -262,7 +262,7 @@ class Config:
     reward_weights: Pairs = field(default_factory=dict)
     """Weights of the reward components, e.g. `correct=1 cells=0.2`."""
     algorithm: str = "spg"
-    """RL algorithm: spg, spg_repro."""
+    """RL algorithm: spg, spg_repro, `./my_algorithm.py:MyClass` or `my_package.my_module:MyClass`."""
     algorithm_args: Pairs = field(default_factory=dict)
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`."""
     max_steps: CountOrZero = 100
