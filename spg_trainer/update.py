@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms import Algorithm, Loss
+from spg_trainer.algorithms import Algorithm
 from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.config import micro_batch_size
 from spg_trainer.likelihood import Masks, accumulate, token_logps
@@ -89,9 +90,9 @@ def without_common_padding(rollouts: Rollouts, masks: Masks) -> tuple[Rollouts, 
 
 def gradient(update: Update, iteration: int) -> dict[str, float]:
     """Adds this process's gradient of the loss to `.grad`; returns the metrics, loss included, as its share of sums."""
-    sums: dict[str, Tensor] = {}
+    policy, algorithm, sums = update.policy, update.algorithm, {}
     old, ref = update.old_logps[iteration], update.ref_logps[iteration]
-    size, masks_at_once = micro_batch_size(update.per_device_batch_size, update.algorithm.num_masks)
+    size, masks_at_once = micro_batch_size(update.per_device_batch_size, algorithm.num_masks)
     for rows in update.micro_batches(size):
         batch = Batch(
             completion_mask=update.rollouts.completion_mask[rows],
@@ -103,11 +104,7 @@ def gradient(update: Update, iteration: int) -> dict[str, float]:
         rollouts, masks = without_common_padding(
             update.rollouts.select(rows), update.masks[iteration].select(rows)
         )
-
-        def loss_fn(logps: Tensor, masks: Masks = masks, batch: Batch = batch) -> Loss:
-            return update.algorithm.loss(logps, masks, batch)
-
-        policy = update.policy
+        loss_fn = partial(algorithm.loss, masks=masks, batch=batch)
         loss = accumulate(
             policy.model, rollouts, masks, loss_fn, masks_at_once=masks_at_once, mask_id=policy.mask_id
         )

@@ -246,12 +246,8 @@ class _Stored:
 
     def config(self) -> LLaDAConfig:
         """The model's settings. Raises ModelError if they are missing or of another family."""
-        try:
+        with self.readable():
             config = AutoConfig.from_pretrained(self.source.base, **self.options)
-        except ModelError as error:
-            raise ModelError(f"model {self.source.base!r}: {error}") from error
-        except Exception as error:
-            raise self.unreadable(error) from error
         if not isinstance(config, LLaDAConfig):
             raise ModelError(
                 f"model {self.source.base!r} has model_type {config.model_type!r}; only masked diffusion "
@@ -280,13 +276,10 @@ class _Stored:
         """The model with its weights. Raises ModelError unless the stored tensors are exactly the model's."""
         extra: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
         size = sum(file.stat().st_size for file in Path(self.source.base).glob("*.safetensors"))
-        try:
-            with no_progress_bars(self.source.is_local and size < _SMALL):
-                model, report = AutoModelForMaskedLM.from_pretrained(
-                    self.source.base, dtype=dtype, output_loading_info=True, **self.options, **extra
-                )
-        except Exception as error:
-            raise self.unreadable(error) from error
+        with self.readable(), no_progress_bars(self.source.is_local and size < _SMALL):
+            model, report = AutoModelForMaskedLM.from_pretrained(
+                self.source.base, dtype=dtype, output_loading_info=True, **self.options, **extra
+            )
         for kind in ("missing_keys", "unexpected_keys"):
             names = sorted(report[kind])
             if names:
@@ -296,19 +289,26 @@ class _Stored:
                 )
         return model
 
-    def unreadable(self, error: Exception) -> ModelError:
+    @contextmanager
+    def readable(self) -> Iterator[None]:
+        """Turns what transformers raises into a ModelError that names the source and the next step."""
         base = self.source.base
-        if self.source.is_local:
-            return ModelError(
-                f"model folder {base} cannot be opened: {first_line(error)}. It needs config.json and "
-                "model.safetensors as save_pretrained writes them; download or save the model again"
-            )
-        why = f"the Hub does not answer ({self.offline})" if self.offline else first_line(error)
-        return ModelError(
-            f"model {base!r} is no folder here, not in the local cache, and cannot be fetched from the Hub: "
-            f"{why}. Check the id and the network, or download its folder elsewhere and pass it with "
-            "--model PATH"
-        )
+        try:
+            yield
+        except ModelError as error:
+            raise ModelError(f"model {base!r}: {error}") from error
+        except Exception as error:
+            if self.source.is_local:
+                raise ModelError(
+                    f"model folder {base} cannot be opened: {first_line(error)}. It needs config.json and "
+                    "model.safetensors as save_pretrained writes them; download or save the model again"
+                ) from error
+            why = f"the Hub does not answer ({self.offline})" if self.offline else first_line(error)
+            raise ModelError(
+                f"model {base!r} is no folder here, not in the local cache, and cannot be fetched from the Hub: "
+                f"{why}. Check the id and the network, or download its folder elsewhere and pass it with "
+                "--model PATH"
+            ) from error
 
 
 def _why_offline() -> str:
