@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from spg_trainer.algorithms.base import Algorithm
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, did_you_mean
 
 ALGORITHMS = {
     "spg": "spg_trainer.algorithms.spg:SPG",
@@ -134,5 +133,4 @@ def _number(value: object) -> float | None:
 def _known(word: str, words: Iterable[str]) -> str:
     """`Did you mean 'x'? Known: x, y, z.`"""
     words = list(words)
-    near = difflib.get_close_matches(str(word), words, n=1, cutoff=0.5)
-    return (f"Did you mean {near[0]!r}? " if near else "") + f"Known: {', '.join(words)}."
+    return f"{did_you_mean(word, words)}Known: {', '.join(words)}."
