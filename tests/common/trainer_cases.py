@@ -1,4 +1,4 @@
-"""A stranger's task, an untrained model, a curious algorithm and small settings that the trainer's tests share."""
+"""A task, an untrained model, an algorithm that keeps what it was given and small settings for the trainer's tests."""
 
 import atexit
 import functools

@@ -48,7 +48,7 @@ def test_a_good_run_is_left_in_peace():
     assert diagnose(history((8, {"grad_norm": 0.01}), (3, {"grad_norm": 0.05}))) == []
 
 
-def test_a_trouble_that_comes_back_late_is_told_again_but_flapping_is_not():
+def test_trouble_that_comes_back_late_is_reported_again_but_flapping_is_not():
     bad = {"completions/clipped_ratio": 0.9}
     assert diagnose(history((3, bad), (1, {}), (3, bad))) == []
     assert len(diagnose(history((3, bad), (12, {}), (3, bad)))) == 1

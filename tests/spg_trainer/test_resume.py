@@ -69,7 +69,7 @@ def test_rows_after_the_checkpoint_are_cut(half, whole):
     assert_equal_runs(half, whole)
 
 
-def test_a_run_without_a_checkpoint_is_begun_anew_and_a_new_folder_too(tmp_path, half, whole):
+def test_a_run_without_a_checkpoint_starts_anew(tmp_path, half, whole):
     shutil.rmtree(half / "checkpoints")
     train(settings(half, resume="auto"), quiet=True)
     assert_equal_runs(half, whole)

@@ -140,7 +140,7 @@ def test_the_eval_command_reads_a_run_folder_and_agrees_with_its_evaluation(fini
 
 
 @pytest.mark.slow
-def test_the_command_line_in_two_processes_leaves_one_folder_and_says_it_once(tmp_path, monkeypatch):
+def test_two_processes_leave_one_folder_and_print_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "settings.yaml"
     file.write_text(to_yaml(small_config(None)))

@@ -162,7 +162,7 @@ def test_resume_cuts_later_rows_torn_lines_and_later_files(run):
     assert not list(run.path.glob(".*.tmp-*"))
 
 
-def test_a_torn_line_alone_is_cut_so_that_the_next_row_starts_on_its_own_line(run):
+def test_a_torn_line_is_cut_before_the_next_row(run):
     run.metrics({"step": 1})
     with open(run.path / "metrics.jsonl", "ab") as file:
         file.write(b'{"step": 2')
