@@ -30,7 +30,7 @@ class Source:
         return Path(self.base).is_dir()
 
 
-def resolve(name: str, env: str | None = None) -> Source:
+def resolve_model(name: str, env: str | None = None) -> Source:
     """Finds the model that `name` stands for; `env` picks the embedded model of that environment for `tiny`.
 
     Raises ModelError that names the nearest thing there is.
@@ -49,6 +49,11 @@ def resolve(name: str, env: str | None = None) -> Source:
     if _looks_local(name):
         raise ModelError(f"model {name!r}: there is no such folder{_nearest(folder)}")
     return Source(base=name)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error, without its full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _tiny(env: str | None) -> Source:
@@ -87,21 +92,15 @@ def _open_folder(folder: Path) -> Source:
         return Source(base=str(folder))
     if (folder / "model").is_dir():
         return _open_folder(folder / "model")
-    steps = sorted(folder.glob("checkpoints/step-*/COMPLETE"), key=lambda mark: _step(mark.parent))
-    if steps:
-        raise ModelError(
-            f"run folder {folder} has no finished model; use its newest checkpoint: {steps[-1].parent}"
-        )
-    held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    checkpoints = [mark.parent for mark in folder.glob("checkpoints/step-*/COMPLETE")]
+    if checkpoints:
+        newest = max(checkpoints, key=lambda path: (len(path.name), path.name))  # step-3 < step-20
+        raise ModelError(f"run folder {folder} has no finished model; use its newest checkpoint: {newest}")
+    content = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     raise ModelError(
-        f"model folder {folder} has no config.json, adapter_config.json or model/ (it holds: {held}); "
+        f"model folder {folder} has no config.json, adapter_config.json or model/ (it holds: {content}); "
         "pass a folder written by save_pretrained, by a run, or downloaded from the Hub"
     )
-
-
-def _step(folder: Path) -> int:
-    digits = folder.name.removeprefix("step-")
-    return int(digits) if digits.isdigit() else -1
 
 
 def _base_of(folder: Path) -> str:
@@ -140,8 +139,7 @@ def _nearest(folder: Path) -> str:
     parent = folder.parent
     while not parent.is_dir():
         folder, parent = parent, parent.parent
-    names = [path.name for path in parent.iterdir() if path.is_dir()]
-    known = {**{str(name): str(parent / name) for name in names}, "tiny": "tiny"}
+    known = {path.name: str(path) for path in parent.iterdir() if path.is_dir()} | {"tiny": "tiny"}
     close = difflib.get_close_matches(folder.name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {known[close[0]]}?" if close else ""
     return f"{hint} (--model takes `tiny`, a folder, or a Hub id such as GSAI-ML/LLaDA-8B-Instruct)"

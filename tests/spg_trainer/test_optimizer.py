@@ -1,4 +1,4 @@
-"""The finite guard: what counts as finite, when a run stops, and what it leaves behind."""
+"""Learning rates, and the finite guard: what counts as finite, when a run stops, and what it leaves behind."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spg_trainer.errors import TrainingError
-from spg_trainer.guard import Guard, all_finite
+from spg_trainer.optimizer import Guard, all_finite, linear_warmup, warmup_cosine
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -44,7 +44,7 @@ def test_the_run_stops_with_a_dump_that_opens_safely(tmp_path):
     content = {
         "step": 7,
         "rollouts": Record(ids, np.array([0.5, 1.0])),
-        "signal": {"advantages": torch.tensor([1.0, float("nan")], requires_grad=True)},
+        "advantages": torch.tensor([1.0, float("nan")], requires_grad=True),
         "totals": {"tokens": np.float64(6)},
         "prompts": ("a", "b"),
     }
@@ -57,7 +57,7 @@ def test_the_run_stops_with_a_dump_that_opens_safely(tmp_path):
     opened = torch.load(file, weights_only=True)
     assert torch.equal(opened["rollouts"]["completion_ids"], ids)
     assert opened["rollouts"]["weight"] == [0.5, 1.0]
-    assert opened["signal"]["advantages"].isnan().tolist() == [False, True]
+    assert opened["advantages"].isnan().tolist() == [False, True]
     assert opened["totals"] == {"tokens": 6.0} and opened["prompts"] == ["a", "b"]
 
 
@@ -72,3 +72,11 @@ def test_a_dump_that_cannot_be_written_does_not_hide_the_reason(tmp_path):
     blocked.write_text("")
     with pytest.raises(TrainingError, match=r"NaN or infinite.*could not be written.*--learning-rate"):
         Guard(limit=1).check(False, lambda: {"step": 1}, blocked)
+
+
+def test_rates_warm_up_and_then_stay_or_fall_to_a_twentieth():
+    assert [linear_warmup(1.0, 10, step) for step in (0, 4, 9, 10, 500)] == [0.1, 0.5, 1.0, 1.0, 1.0]
+    assert linear_warmup(1.0, 0, 0) == 1.0
+    assert [warmup_cosine(1.0, 10, 1000, step) for step in (0, 4, 9, 10)] == [0.1, 0.5, 1.0, 1.0]
+    assert warmup_cosine(1.0, 10, 1000, 505) == pytest.approx(0.525)
+    assert warmup_cosine(1.0, 10, 1000, 999) == pytest.approx(0.05, abs=1e-4)

@@ -9,7 +9,7 @@ from spg_trainer.batch import Rollouts
 from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.load import Policy
-from spg_trainer.rollout.denoise import rollout
+from spg_trainer.sampler import sample_completions
 from spg_trainer.seeding import generator
 
 Prompt = str | list[dict[str, str]]
@@ -48,8 +48,10 @@ def generate(
     streams = None
     if sampling.draws_noise:
         streams = [generator(seed, "generate", index, device=device) for index in range(len(prompts))]
-    written = rollout(policy, prompt_ids, prompt_mask, sampling, streams, rows_per_forward=rows_per_forward)
-    return decode_completions(policy, written)
+    rollouts = sample_completions(
+        policy, prompt_ids, prompt_mask, sampling, streams, rows_per_forward=rows_per_forward
+    )
+    return decode_completions(policy, rollouts)
 
 
 def encode_prompts(
@@ -86,11 +88,12 @@ def encode_prompts(
 
 def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
     """The texts of the completions, up to their first end token and without special tokens: B strings."""
-    ends = set(policy.end_token_ids)
-    rows = zip(rollouts.completion_ids.tolist(), rollouts.completion_mask.tolist(), strict=True)
-    kept = [[token for token, use in zip(*row, strict=True) if use and token not in ends] for row in rows]
-    decode = policy.tokenizer.decode
-    return [decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False) for row in kept]
+    texts = []
+    for ids, mask in zip(rollouts.completion_ids.cpu(), rollouts.completion_mask.cpu(), strict=True):
+        tokens = [token for token in ids[mask].tolist() if token not in policy.end_token_ids]
+        decode = policy.tokenizer.decode
+        texts.append(decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    return texts
 
 
 def _chat_text(policy: Policy, index: int, prompt: Prompt) -> str:

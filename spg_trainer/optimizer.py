@@ -1,29 +1,58 @@
-"""Non-finite gradients never reach the weights; a run that keeps making them stops with its evidence."""
+"""The optimizer: how it is built, its learning rate, and the guard that keeps non-finite gradients from the weights."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import TrainingError
 
-if TYPE_CHECKING:
-    from torch import Tensor
+
+def make_adamw(
+    parameters: Sequence[Tensor],
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.99),
+) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters."""
+    return torch.optim.AdamW(parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay)
 
 
-def all_finite(tensors: "Iterable[Tensor | None]") -> bool:
+def linear_warmup(peak: float, warmup_steps: int, step: int) -> float:
+    """The learning rate of the update after `step` others: linear warm-up, then constant."""
+    return peak * min(1.0, (step + 1) / max(1, warmup_steps))
+
+
+def warmup_cosine(peak: float, warmup_steps: int, steps: int, step: int) -> float:
+    """Linear warm-up, then a cosine from the peak to 5% of it at the last of `steps`."""
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def apply_gradients(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """One optimizer step at a learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()
+
+
+def all_finite(tensors: Iterable[Tensor | None]) -> bool:
     """True if no value of any tensor is NaN or infinite; None (a parameter without gradient) is finite.
 
     tensors: any shapes, dtypes and devices; one synchronisation per device.
     """
-    import torch
-
     checks: dict[torch.device, list[Tensor]] = {}
     for tensor in tensors:
         if tensor is not None:
             checks.setdefault(tensor.device, []).append(tensor.detach().isfinite().all())
-    return all(bool(torch.stack(found).all()) for found in checks.values())
+    return all(bool(torch.stack(results).all()) for results in checks.values())
 
 
 @dataclass
@@ -60,10 +89,8 @@ class Guard:
 
 
 def _write(content: Mapping[str, Any], folder: Path) -> str:
-    import torch
-
     suffix = f"-rank-{rank()}" if rank() else ""
-    path = folder / f"nonfinite-step-{content.get('step', 'unknown')}{suffix}.pt"
+    path = folder / f"nonfinite-step-{content['step']}{suffix}.pt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(_loadable(content), path)
@@ -74,18 +101,12 @@ def _write(content: Mapping[str, Any], folder: Path) -> str:
 
 def _loadable(value: Any) -> Any:
     """`value` in types that `torch.load(weights_only=True)` accepts; tensors on the CPU without a graph."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         return value.detach().cpu().clone()
-    if value is None or type(value) in (bool, int, float, str):
-        return value
+    if is_dataclass(value):
+        value = vars(value)
     if isinstance(value, Mapping):
-        return {str(key): _loadable(item) for key, item in value.items()}
+        return {key: _loadable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_loadable(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _loadable(getattr(value, field.name)) for field in fields(value)}
-    if hasattr(value, "tolist"):
-        return _loadable(value.tolist())
-    return str(value)
+    return value.tolist() if hasattr(value, "tolist") else value

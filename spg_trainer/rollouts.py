@@ -1,4 +1,4 @@
-"""One rollout: problems -> prompts -> completions -> rewards, for this process's share of the groups."""
+"""Problems to scored completions: prompts, sampling, and one call of the environment for all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.models import Policy
 from spg_trainer.packages import envs
-from spg_trainer.rollout import decode_completions, encode_prompts, rollout
+from spg_trainer.sampler import sample_completions
 from spg_trainer.seeding import generator, numpy_generator
+from spg_trainer.text import decode_completions, encode_prompts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -56,16 +57,16 @@ class Failures:
     """Completions to be scored in all."""
     count: int = 0
 
-    def add(self, env: "TextEnv", index: np.ndarray, info: dict[str, Any]) -> None:
-        """Takes in what `step` returned for the problems `index`; raises TrainingError when it is too much."""
-        failed = [row for row, reason in enumerate(info["reason"]) if reason == "error"]
+    def add(self, env: "TextEnv", scored: Scored) -> None:
+        """Counts the failures among more completions; raises TrainingError when there are too many."""
+        failed = [row for row, reason in enumerate(scored.reason) if reason == "error"]
         self.count += len(failed)
         if failed and self.count > MAX_ERROR_SHARE * self.expected:
-            trace = info["traceback"][failed[0]] if "traceback" in info else None
             raise TrainingError(
                 f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions "
-                f"(more than {MAX_ERROR_SHARE:.0%}), among them one of problem {int(index[failed[0]])}. "
-                f"Mend the environment, then go on with --resume auto.\n{trace or ''}".rstrip()
+                f"(more than {MAX_ERROR_SHARE:.0%}), among them one of problem {int(scored.index[failed[0]])}. "
+                "Fix the environment, then go on with --resume auto.\n"
+                f"{scored.traceback[failed[0]] or ''}".rstrip()
             )
 
 
@@ -105,12 +106,13 @@ def sample_and_score(
     if sampling.draws_noise:
         keys = zip(index.tolist(), generation.tolist(), strict=True)
         streams = [generator(seed, *key, i, g, device=prompt_ids.device) for i, g in keys]
-    rollouts = rollout(policy, prompt_ids, prompt_mask, sampling, streams, rows_per_forward=rows_per_forward)
+    rollouts = sample_completions(
+        policy, prompt_ids, prompt_mask, sampling, streams, rows_per_forward=rows_per_forward
+    )
     completions = decode_completions(policy, rollouts)
     completions = [p.completion_prefix + c for p, c in zip(problems, completions, strict=True)]
     _, rewards, _, _, info = vector.step(completions)
-    (failures or Failures(len(index))).add(env, index, info)
-    return Scored(
+    scored = Scored(
         index=index,
         generation=generation,
         problems=problems,
@@ -123,13 +125,15 @@ def sample_and_score(
         extracted=list(info["extracted"]),
         traceback=list(info.get("traceback", [None] * len(index))),
     )
+    (failures or Failures(len(index))).add(env, scored)
+    return scored
 
 
 def sample_rows(
     scored: Scored, *, env: "TextEnv", step: int, advantages: torch.Tensor | None = None
 ) -> list[dict[str, Any]]:
-    """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was revealed."""
-    reveal = scored.rollouts.reveal_step.tolist()
+    """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked."""
+    unmask_step = scored.rollouts.unmask_step.tolist()
     rows = []
     for b in range(len(scored)):
         row = {
@@ -145,7 +149,7 @@ def sample_rows(
             "correct": bool(scored.correct[b]),
             "reason": scored.reason[b],
             "extracted": scored.extracted[b],
-            "reveal_step": reveal[b],
+            "reveal_step": unmask_step[b],
         }
         if scored.traceback[b] is not None:
             row["traceback"] = scored.traceback[b]

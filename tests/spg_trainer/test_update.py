@@ -1,4 +1,4 @@
-"""The gradient of an update depends neither on the micro-batch, nor on the passes, nor on the processes."""
+"""The gradient depends on neither micro-batch, passes nor processes; masks and logps are those of their update."""
 
 import itertools
 
@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from spg_trainer.batch import Batch
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import load_model
 from spg_trainer.run import start
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.training import collect, train
@@ -20,7 +22,17 @@ from tests.common.process_cases import (
     one_step,
     two_processes,
 )
-from tests.common.trainer_cases import change, rows, small_config, weights
+from tests.common.trainer_cases import (
+    LORA,
+    PROBE,
+    REFERENCE_PROBE,
+    Probe,
+    change,
+    rows,
+    small_config,
+    tiny_folder,
+    weights,
+)
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 PLACES = itertools.count()
@@ -77,7 +89,7 @@ def test_two_passes_take_several_completions_at_once(place, size):
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_two_processes_give_the_gradient_of_one(whole, dtype, normalizer):
-    """The second has no signal at all, and its completions and prompts have other lengths."""
+    """The second has nothing that changes the loss, and its completions and prompts have other lengths."""
     expected, metrics_of_one = whole[dtype, normalizer]
     for rank in (0, 1):
         found, metrics = torch.load(two_processes() / f"rank-{rank}.pt")[f"{dtype}-{normalizer}"]
@@ -107,10 +119,10 @@ def test_the_gradient_is_that_of_plain_autograd_over_every_completion(place, who
         key = (0, int(scored.index[row]), int(scored.generation[row]), 0, mask)
         return numpy_generator(0, "masks", *key)
 
-    masks = run.algorithm.strategy.draw(scored.rollouts, streams)
+    masks = run.algorithm.make_masking().draw(scored.rollouts, streams)
     groups = torch.from_numpy(scored.rewards).view(4, 4)
     totals = {"completions": 16.0, "tokens": float(scored.rollouts.completion_mask.sum())}
-    batch = Batch(scored.rollouts.completion_mask, run.algorithm.prepare(groups), totals)
+    batch = Batch(scored.rollouts.completion_mask, run.algorithm.compute_advantages(groups), totals)
     logps = naive_logps(run.policy.model, scored.rollouts, masks, run.policy.mask_id)
     loss = run.algorithm.loss(logps, masks, batch)
     loss.loss.backward()
@@ -132,13 +144,13 @@ def test_skipped_groups_count_in_the_totals(place):
     assert relative(dull + rest, both) < 1e-10
 
 
-def test_a_process_without_signal_takes_part_when_old_logps_are_asked_for(place):
+def test_a_process_without_active_completions_takes_part_when_old_logps_are_asked_for(place):
     config = small_config(
         place(),
         dtype="float64",
         max_grad_norm=1e9,
         env_args={"dull": half_dull()},
-        algorithm="probe",
+        algorithm=PROBE,
         algorithm_args={},
     )
     expected, _ = one_step(config)
@@ -161,3 +173,75 @@ def test_a_whole_run_of_two_processes_is_that_of_one(place):
     )
     names = {path.relative_to(folder) for path in folder.rglob("*")}
     assert names == {path.relative_to(alone) for path in alone.rglob("*")}
+
+
+# The masks of an update, and old and reference logps on them.
+
+
+@pytest.fixture
+def seen():
+    """What the probing algorithm was shown, call by call."""
+    Probe.seen.clear()
+    yield Probe.seen
+    Probe.seen.clear()
+
+
+def active_rollouts(config):
+    """The first step's completions that change the loss, and the model that wrote them."""
+    run = start(config, quiet=True)
+    scored = collect(run, 0)
+    run.folder.release()
+    advantages = run.algorithm.compute_advantages(torch.from_numpy(scored.rewards).view(4, 4))
+    return run.policy, scored.rollouts.select(run.algorithm.active(advantages))
+
+
+def probing(folder, **changes):
+    """All completions in one micro-batch, three updates a step, in float64."""
+    settings = {"algorithm": PROBE, "algorithm_args": {}, "dtype": "float64", "per_device_batch_size": 64}
+    return small_config(folder, **{**settings, "num_iterations": 3, "max_steps": 1, **changes})
+
+
+def test_old_logps_are_those_of_the_sampling_model_on_each_iterations_own_masks(tmp_path, seen):
+    train(probing(tmp_path / "run"), quiet=True)
+    assert len(seen) == 3
+    policy, rollouts = active_rollouts(probing(tmp_path / "fresh"))
+    for iteration, shown in enumerate(seen):
+        with torch.no_grad():
+            expected = naive_logps(policy.model, rollouts, shown["masks"], policy.mask_id)
+        old = shown["batch"].old_logps
+        assert torch.allclose(old, expected, atol=1e-10) and (old[~shown["masks"].scored] == 0).all()
+        moved = float((shown["logps"] - old).abs().max())
+        assert moved < 1e-10 if iteration == 0 else moved > 1e-3
+        assert shown["batch"].ref_logps is None
+
+
+def test_every_iteration_and_every_step_has_masks_of_its_own(tmp_path, seen):
+    train(probing(tmp_path / "run", max_steps=2), quiet=True)
+    drawn = [shown["masks"].scored.flatten(1).int().tolist() for shown in seen]
+    assert len(drawn) == 6
+    for one, other in itertools.combinations(drawn, 2):
+        assert one != other
+    noise = [shown["masks"].masked[:, :, :-10].any().item() for shown in seen]
+    assert all(noise), "p_mask_prompt of the paper"
+
+
+def test_reference_logps_are_those_below_the_adapters(tmp_path, seen):
+    config = probing(tmp_path / "run", algorithm=REFERENCE_PROBE, num_iterations=2, max_steps=2, **LORA)
+    train(config, quiet=True)
+    assert len(seen) == 4
+    for shown in seen[:2]:
+        assert torch.allclose(shown["batch"].ref_logps, shown["batch"].old_logps, atol=1e-10)
+    base = load_model(str(tiny_folder()), dtype="float64", device="cpu")
+    _, rollouts = active_rollouts(probing(tmp_path / "fresh", algorithm=REFERENCE_PROBE, **LORA))
+    with torch.no_grad():
+        expected = naive_logps(base.model, rollouts, seen[1]["masks"], base.mask_id)
+    assert torch.allclose(seen[1]["batch"].ref_logps, expected, atol=1e-10)
+    later = seen[2]["batch"]
+    assert float((later.ref_logps - later.old_logps).abs().max()) > 1e-4
+    assert torch.allclose(later.old_logps, seen[2]["logps"], atol=1e-10)
+
+
+def test_a_reference_without_adapters_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="--lora-r"):
+        train(probing(tmp_path / "run", algorithm=REFERENCE_PROBE), quiet=True)
+    assert not (tmp_path / "run").exists()

@@ -11,8 +11,9 @@ from spg_trainer.batch import Rollouts
 from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
-from spg_trainer.rollout import decode_completions, encode_prompts, generate, rollout
+from spg_trainer.sampler import sample_completions
 from spg_trainer.seeding import generator
+from spg_trainer.text import decode_completions, encode_prompts, generate
 
 SAMPLING = Sampling(max_completion_length=16, block_length=8, diffusion_steps=8)
 
@@ -26,9 +27,9 @@ def policy() -> Policy:
 
 
 def written(policy: Policy, *texts: str) -> Rollouts:
-    """Completions as a sampler could have left them; `~` stands for a position that was never revealed."""
-    hidden = policy.tokenizer.mask_token
-    rows = [policy.tokenizer(x.replace("~", hidden), add_special_tokens=False)["input_ids"] for x in texts]
+    """Completions as a sampler could have left them; `~` stands for a position that was never unmasked."""
+    masked = policy.tokenizer.mask_token
+    rows = [policy.tokenizer(x.replace("~", masked), add_special_tokens=False)["input_ids"] for x in texts]
     width = max(map(len, rows))
     ids = torch.tensor([row + [policy.mask_id] * (width - len(row)) for row in rows])
     is_end = torch.isin(ids, torch.tensor(policy.end_token_ids))
@@ -62,10 +63,8 @@ def test_unicode_and_spacing_survive(policy, text):
 
 def test_half_a_character_is_shown_as_such(policy):
     whole = written(policy, "🙂")
-    cut = replace(
-        whole, completion_ids=whole.completion_ids[:, :2], completion_mask=whole.completion_mask[:, :2]
-    )
-    assert "\ufffd" in decode_completions(policy, cut)[0]
+    half = {name: getattr(whole, name)[:, :2] for name in ("completion_ids", "completion_mask")}
+    assert "\ufffd" in decode_completions(policy, replace(whole, **half))[0]
 
 
 def test_ids_beyond_the_tokenizer_have_no_text(policy):
@@ -144,7 +143,7 @@ def test_padding_does_not_count_as_length(policy):
     ids = torch.full((1, 60), policy.pad_id)
     mask = torch.zeros(1, 60, dtype=torch.bool)
     ids[0, -2:], mask[0, -2:] = 5, True
-    assert rollout(policy, ids, mask, SAMPLING, None).completion_ids.shape == (1, 16)
+    assert sample_completions(policy, ids, mask, SAMPLING, None).completion_ids.shape == (1, 16)
 
 
 @pytest.mark.parametrize("change", [{"temperature": 0.5}, {"remasking": "random"}])
@@ -152,19 +151,19 @@ def test_missing_generators_are_named(policy, change):
     ids, mask = encode_prompts(policy, ["a", "b"])
     sampling = replace(SAMPLING, **change)
     with pytest.raises(ConfigError, match="2 generators, got None"):
-        rollout(policy, ids, mask, sampling, None)
+        sample_completions(policy, ids, mask, sampling, None)
     with pytest.raises(ConfigError, match="2 generators, got 1"):
-        rollout(policy, ids, mask, sampling, [generator(0, "a")])
+        sample_completions(policy, ids, mask, sampling, [generator(0, "a")])
 
 
 def test_wrong_shapes_of_work_are_named(policy):
     ids, mask = encode_prompts(policy, ["a", "bcd"])
     with pytest.raises(ConfigError, match="rows_per_forward=0"):
-        rollout(policy, ids, mask, SAMPLING, None, rows_per_forward=0)
+        sample_completions(policy, ids, mask, SAMPLING, None, rows_per_forward=0)
     with pytest.raises(ConfigError, match="Pad on the left"):
-        rollout(policy, ids.flip(1), mask.flip(1), SAMPLING, None)
+        sample_completions(policy, ids.flip(1), mask.flip(1), SAMPLING, None)
     with pytest.raises(ConfigError, match="does not divide"):
-        rollout(policy, ids, mask, replace(SAMPLING, block_length=5), None)
+        sample_completions(policy, ids, mask, replace(SAMPLING, block_length=5), None)
 
 
 def test_no_dropout_no_graph_and_every_mode_restored(policy):
@@ -178,7 +177,7 @@ def test_no_dropout_no_graph_and_every_mode_restored(policy):
     assert generate(policy, ["hello"], SAMPLING) == clean
     assert {name: module.training for name, module in policy.model.named_modules()} == before
     ids, mask = encode_prompts(policy, ["hello"])
-    assert not rollout(policy, ids, mask, SAMPLING, None).reveal_logps.requires_grad
+    assert not sample_completions(policy, ids, mask, SAMPLING, None).unmask_logps.requires_grad
     assert torch.is_grad_enabled()
 
 
