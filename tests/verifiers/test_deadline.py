@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from verifiers import _cas, verify, verify_batch
+from verifiers import verify, verify_batch
 from verifiers._workers import Workers
+from verifiers.math500 import cas
 
 TOLERANCE = 0.5  # seconds that a busy system may keep a process from running
 ALGEBRA = r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"  # what only a computer algebra system can tell
@@ -72,9 +73,9 @@ def test_a_worker_that_dies_as_it_is_asked_costs_no_more_than_the_deadline(
 def cold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
     """The computer algebra system as a new process finds it: nothing started, nothing remembered."""
     pytest.importorskip("math_verify")
-    workers = Workers("verifiers._cas_worker", size=1)
-    monkeypatch.setattr(_cas, "workers", workers)
-    monkeypatch.setattr(_cas, "_known", {})
+    workers = Workers("verifiers.math500.cas_worker", size=1)
+    monkeypatch.setattr(cas, "workers", workers)
+    monkeypatch.setattr(cas, "_known", {})
     yield workers
     workers.close()
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifiers._probe import NO, UNSURE, YES, compare
-from verifiers._relations import (
+from verifiers.math500.probe import NO, UNSURE, YES, compare
+from verifiers.math500.relations import (
     as_interval,
     difference,
     expanded,
     infinity_sign,
-    is_infinite,
     is_name,
     named_value,
     normal_relation,
@@ -23,8 +22,8 @@ from verifiers._relations import (
     symbols_of,
     union_of,
 )
-from verifiers._trees import EXPRESSIONS, Node, keeps_form, substituted, symbols
-from verifiers._units import conflict, is_known
+from verifiers.math500.tree import EXPRESSIONS, Node, keeps_form, substituted, symbols
+from verifiers.math500.units import conflict, is_known
 from verifiers.verdicts import Tier
 
 ITEM_LIMIT = 40  # of a list whose order is free
@@ -62,9 +61,10 @@ class Comparison:
         if gold[0] == "unit" or answer[0] == "unit":
             return self.same_quantity(answer, gold)
         if gold[0] in EXPRESSIONS and answer[0] in EXPRESSIONS:
-            if is_infinite(answer) or is_infinite(gold):
+            signs = infinity_sign(answer), infinity_sign(gold)
+            if signs != (0, 0):
                 self.plain = False
-                return YES if infinity_sign(answer) == infinity_sign(gold) else NO
+                return YES if signs[0] == signs[1] else NO
             if self.strict and not keeps_form(answer, gold):
                 return NO
             verdict, plain = compare(answer, gold, self.length)
@@ -75,35 +75,31 @@ class Comparison:
         return self.same_container(answer, gold)
 
     def same_container(self, answer: Node, gold: Node) -> int:
-        kind = gold[0]
-        if kind == "base" or answer[0] == "base":
+        kinds = kind, answer_kind = gold[0], answer[0]
+        if "base" in kinds:
             return self.same_base(answer, gold)
-        if kind == "list" or (kind == "set" and answer[0] in ("set", "list")):
-            if kind == "set" and answer[0] == "list" and self.strict:
+        if kind in ("list", "set") and answer_kind in ("list", "set"):
+            if self.strict and (kind, answer_kind) == ("set", "list"):
                 return NO
-            if answer[0] in ("list", "set"):
-                return self.any_order(answer[1], gold[1])
-            return NO
+            return self.any_order(answer[1], gold[1])
         if kind == "seq":
-            if answer[0] == "seq":
-                same_brackets = answer[1:3] == gold[1:3]
-                return self.in_order(answer[3], gold[3]) if same_brackets else NO
-            tuple_like = gold[1:3] == ("(", ")")
-            if answer[0] == "list" and tuple_like and not self.strict:
+            if answer_kind == "seq":
+                return self.in_order(answer[3], gold[3]) if answer[1:3] == gold[1:3] else NO
+            if answer_kind == "list" and gold[1:3] == ("(", ")") and not self.strict:
                 return self.in_order(answer[1], gold[3])
-            return NO
-        if kind == "union":
-            return self.any_order(answer[1], gold[1]) if answer[0] == "union" else NO
-        if kind == "mat":
-            if answer[0] != "mat" or [len(row) for row in answer[1]] != [len(row) for row in gold[1]]:
-                return NO
-            return self.in_order(sum(answer[1], ()), sum(gold[1], ()))
-        if kind == "text":
-            return YES if answer[0] == "text" and answer[1] == gold[1] else NO
-        if kind == "set" and len(gold[1]) == 1 and not self.strict and answer[0] in EXPRESSIONS:
-            return self.same(answer, gold[1][0])
-        if answer[0] == "set" and len(answer[1]) == 1 and not self.strict:
-            return self.same(answer[1][0], gold)
+        elif kind == "union" == answer_kind:
+            return self.any_order(answer[1], gold[1])
+        elif kind == "mat" == answer_kind:
+            if [len(row) for row in answer[1]] == [len(row) for row in gold[1]]:
+                return self.in_order(sum(answer[1], ()), sum(gold[1], ()))
+        elif kind == "text" == answer_kind:
+            return YES if answer[1] == gold[1] else NO
+        elif kind == "set" and answer_kind in EXPRESSIONS:
+            if len(gold[1]) == 1 and not self.strict:
+                return self.same(answer, gold[1][0])
+        elif kind in EXPRESSIONS and answer_kind == "set":
+            if len(answer[1]) == 1 and not self.strict:
+                return self.same(answer[1][0], gold)
         return NO
 
     def in_order(self, answer: Sequence[Node], gold: Sequence[Node]) -> int:
@@ -133,39 +129,29 @@ class Comparison:
             return NO
         if len(gold) > ITEM_LIMIT:
             return self.in_order(answer, gold)
-        left = list(answer)
         verdict = YES
         for g in gold:
-            found = -1
             unsure = False
-            for k, a in enumerate(left):
+            for k, a in enumerate(answer):
                 one = self.element(a, g)
                 if one == YES:
-                    found = k
+                    del answer[k]
                     break
                 unsure |= one == UNSURE
-            if found < 0:
+            else:
                 if not unsure:
                     return NO
                 verdict = UNSURE
-            else:
-                left.pop(found)
         return verdict
 
     def same_quantity(self, answer: Node, gold: Node) -> int:
-        unit = answer[2] if answer[0] == "unit" else ""
-        gold_unit = gold[2] if gold[0] == "unit" else ""
-        if conflict(unit, gold_unit):
-            return NO
-        return self.same(answer[1] if answer[0] == "unit" else answer, gold[1] if gold[0] == "unit" else gold)
+        (a, unit), (g, gold_unit) = (node[1:] if node[0] == "unit" else (node, "") for node in (answer, gold))
+        return NO if conflict(unit, gold_unit) else self.same(a, g)
 
     def same_base(self, answer: Node, gold: Node) -> int:
         """Numbers with a base: the same digits in the same base; the answer may leave the base out."""
-        if gold[0] != "base":
-            # the reference has no base, so it is decimal
-            if answer[2] != "10":
-                return NO
-            return self.same(("num", int(answer[1]), 1), gold)
+        if gold[0] != "base":  # then it is decimal
+            return self.same(("num", int(answer[1]), 1), gold) if answer[2] == "10" else NO
         if answer[0] == "base":
             return YES if answer[1:] == gold[1:] else NO
         if self.strict or answer[0] != "num" or answer[2] != 1:
@@ -178,9 +164,7 @@ class Comparison:
             return self.same_relations(answer, gold)
         if gold[0] == "rel":
             value = named_value(gold)
-            if value is None:
-                return NO
-            if self.strict and symbols_of(value):
+            if value is None or (self.strict and symbols_of(value)):
                 return NO
             return self.same(answer, value)
         value = self.value_of_chain(answer, gold)
@@ -195,16 +179,9 @@ class Comparison:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
         if any(operator != "=" for operator in operators):
             return as_interval(answer) if gold[0] in ("seq", "union") and not self.strict else None
-        values = [side for side in sides if not is_name(side)]
-        if not values:
-            values = [sides[-1]]
-        if len(values) > 1 and (self.strict or any(symbols_of(value) for value in values[:-1])):
-            if not all(self.same(value, values[-1]) == YES for value in values[:-1]):
-                return None
-        for value in values[:-1]:
-            if self.same(value, values[-1]) != YES:
-                return None
-        return values[-1]
+        values = [side for side in sides if not is_name(side)] or [sides[-1]]
+        agree = all(self.same(value, values[-1]) == YES for value in values[:-1])
+        return values[-1] if agree else None
 
     def same_relations(self, answer: Node, gold: Node) -> int:
         if gold[1] == ("in",) and answer[1] != ("in",) and not self.strict:
@@ -224,24 +201,18 @@ class Comparison:
         value = named_value(gold)
         if value is not None and not symbols_of(value):
             return NO  # 2x = 10 is not solved
-        if self.strict or len(a[2]) != 2 or len(g[2]) != 2 or a[1] not in (("=",), ("<",), ("<=",)):
+        if self.strict or a[1] != ("=",) or not all(side[0] in EXPRESSIONS for side in (*a[2], *g[2])):
             return NO
-        if not all(side[0] in EXPRESSIONS for side in (*a[2], *g[2])):
-            return NO
-        return self.proportional(difference(a), difference(g), a[1][0])
+        return self.proportional(difference(a), difference(g))
 
-    def proportional(self, a: Node, g: Node, operator: str) -> int:
-        """YES if a = c * g for a constant c (positive for an inequality): the same line or half-plane."""
+    def proportional(self, a: Node, g: Node) -> int:
+        """YES if a = c * g for a constant c: the same line."""
         names = symbols(g)
         if symbols(a) != names or not names:
             return NO
         point = {name: ("num", 1009 + 89 * k * k + 7 * k, 113) for k, name in enumerate(sorted(names))}
         here_a, here_g = substituted(a, point), substituted(g, point)
-        if operator != "=":
-            return NO
         verdict, _ = compare(("*", (a, here_g)), ("*", (g, here_a)), self.length)
-        zero, _ = compare(here_g, ("num", 0, 1), self.length)
-        other, _ = compare(here_a, ("num", 0, 1), self.length)
-        if zero != NO or other != NO:
-            return NO
-        return verdict
+        zero = ("num", 0, 1)
+        nonzero = all(compare(here, zero, self.length)[0] == NO for here in (here_g, here_a))
+        return verdict if nonzero else NO

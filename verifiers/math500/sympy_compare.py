@@ -13,16 +13,14 @@ import sympy
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
-from verifiers._cas_reader import PERCENT, Unreadable, is_real, read
+from verifiers.math500.sympy_reader import PERCENT, Unreadable, is_real, read
 
 DIGITS = 50
 SIZE_LIMIT = 20_000  # decimal digits of any exact number on the way
 FACTORIAL_LIMIT = 2_000
 _POINTS = ((3, 7), (11, 5), (-2, 9), (-13, 4), (1, 6), (17, 3))
-_FLIPPED = {
-    sympy.GreaterThan: sympy.LessThan,
-    sympy.StrictGreaterThan: sympy.StrictLessThan,
-}
+_FLIPPED = {sympy.GreaterThan: sympy.LessThan, sympy.StrictGreaterThan: sympy.StrictLessThan}
+_COLLECTIONS = sympy.Set | sympy.Tuple
 
 
 class TooLarge(Exception):
@@ -38,8 +36,9 @@ def judge(answer: str, gold: str) -> tuple[str, str]:
         return "error", f"the gold answer cannot be read: {error}"
     try:
         found = read(answer, real)
-        check_size(expected)
-        check_size(found)
+        for side in (expected, found):
+            for entry in side.flat() if isinstance(side, sympy.MatrixBase) else [side]:
+                digits(entry)  # before anything is computed that has too many
         explicit = "\\{" in answer or "\\lbrace" in answer
         return ("equal", "") if same(expected, found, explicit) else ("different", "")
     except (Unreadable, TooLarge) as error:
@@ -47,7 +46,10 @@ def judge(answer: str, gold: str) -> tuple[str, str]:
 
 
 def digits(expr: sympy.Basic) -> float:
-    """An upper bound of log10 |value| (and of 1/|value|) of the numbers in `expr`, letters counting as 1."""
+    """An upper bound of log10 |value| (and of 1/|value|) of the numbers in `expr`, letters counting as 1.
+
+    Raises `TooLarge` above SIZE_LIMIT.
+    """
     if isinstance(expr, sympy.Rational):
         return math.log10(max(abs(expr.p), expr.q, 1))
     parts = [digits(part) for part in expr.args if isinstance(part, sympy.Basic)]
@@ -55,28 +57,17 @@ def digits(expr: sympy.Basic) -> float:
     if isinstance(expr, sympy.Pow | sympy.exp):
         exponent = parts[-1]
         base = parts[0] if isinstance(expr, sympy.Pow) else 0.0
-        largest = _power_of_ten(exponent) * max(base, 0.5) if exponent or base else 0.0
+        largest = 10.0 ** min(exponent, 300.0) * max(base, 0.5) if exponent or base else 0.0
     elif isinstance(expr, sympy.Add | sympy.Mul | sympy.MatMul | sympy.MatAdd):
         largest = sum(parts) + len(parts)
     elif isinstance(expr, sympy.factorial | sympy.gamma):
-        n = _power_of_ten(largest)
+        n = 10.0 ** min(largest, 300.0)
         if n > FACTORIAL_LIMIT:
             raise TooLarge("a factorial of a large number")
         largest = n * math.log10(n + 1)
     if largest > SIZE_LIMIT:
         raise TooLarge("a number of too many digits")
     return largest
-
-
-def _power_of_ten(exponent: float) -> float:
-    return 10.0 ** min(exponent, 300.0)
-
-
-def check_size(found: object) -> None:
-    """Raise `TooLarge` before anything is computed that has too many digits."""
-    entries = found.flat() if isinstance(found, sympy.MatrixBase) else [found]
-    for entry in entries:
-        digits(entry)
 
 
 def same(gold: object, answer: object, explicit: bool = False) -> bool:
@@ -92,7 +83,7 @@ def same(gold: object, answer: object, explicit: bool = False) -> bool:
         answer = _as_set(answer)
     elif isinstance(answer, sympy.Set) and isinstance(gold, Relational | sympy.And):
         gold = _as_set(gold)
-    if isinstance(gold, sympy.Set | sympy.Tuple) or isinstance(answer, sympy.Set | sympy.Tuple):
+    if isinstance(gold, _COLLECTIONS) or isinstance(answer, _COLLECTIONS):
         return _same_collection(gold, answer, explicit)
     if isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr):
         return same_value(gold, answer)
@@ -110,8 +101,7 @@ def _unwrapped(gold: object, answer: object) -> tuple[object, object]:
     elif _is_assignment(answer) and not isinstance(gold, Relational | sympy.And):
         answer = answer.rhs
     elif _is_assignment(gold) and _is_assignment(answer) and gold.lhs == answer.lhs:
-        collections = sympy.Set | sympy.Tuple
-        if isinstance(gold.rhs, collections) or isinstance(answer.rhs, collections):
+        if isinstance(gold.rhs, _COLLECTIONS) or isinstance(answer.rhs, _COLLECTIONS):
             return gold.rhs, answer.rhs
     return gold, answer
 
@@ -161,12 +151,11 @@ def _same_collection(gold: object, answer: object, explicit: bool) -> bool:
             other = _elements(answer)  # a tuple without its brackets
         if other is not None:
             return _same_sequence(ordered, other)
-    if isinstance(gold, sympy.FiniteSet) and isinstance(answer, sympy.FiniteSet):
-        return _same_multiset(_elements(gold), _elements(answer))
-    if isinstance(gold, sympy.FiniteSet) and isinstance(answer, sympy.Expr):
-        return _same_multiset(_elements(gold), [answer])
-    if isinstance(answer, sympy.FiniteSet) and isinstance(gold, sympy.Expr):
-        return _same_multiset([gold], _elements(answer))
+    finite = sympy.FiniteSet | sympy.Expr
+    if isinstance(gold, finite) and isinstance(answer, finite):
+        return _same_multiset(
+            *([side] if isinstance(side, sympy.Expr) else _elements(side) for side in (gold, answer))
+        )
     if not (isinstance(gold, sympy.Set) and isinstance(answer, sympy.Set)):
         return False
     gold, answer = gold.doit(), answer.doit()

@@ -1,20 +1,21 @@
 """Do two expressions have the same value everywhere? By evaluation at points: a proof, or UNSURE.
 
-First exactly (`_exact`), then, where roots or transcendental functions occur, with balls of many digits
-(`_balls`). YES is a proof in two classes: equal rational functions of the same unknowns, and exact constants, or
+First exactly (`exact`), then, where roots or transcendental functions occur, with intervals of many digits
+(`intervals`). YES is a proof in two classes: equal rational functions of the same unknowns, and exact constants, or
 rational functions and trigonometric ones with such coefficients, that agree to far more digits than both texts hold
-characters and all numbers on the way hold digits. NO is a proof wherever it is said.
+characters and all numbers on the way hold digits. NO is a proof wherever it is said. Without python-flint the second
+step says UNSURE.
 """
 
 from __future__ import annotations
 
-import decimal
-from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from verifiers._balls import Balls, Undecided, size
-from verifiers._elementary import context
-from verifiers._exact import Point, TooBig, Undefined, salt_of
-from verifiers._trees import Node, divides_by_variable, is_polynomial, is_provable, symbols
+from verifiers.math500.exact import Point, TooBig, Undefined, salt_of
+from verifiers.math500.tree import Node, divides_by_variable, is_polynomial, is_provable, symbols
+
+if TYPE_CHECKING:
+    from flint import fmpq
 
 NO, YES, UNSURE = 0, 1, 2
 FIRST_DIGITS = 50
@@ -64,43 +65,45 @@ def leaves_hole(answer: Node, gold: Node) -> bool:
 
 def numerically(answer: Node, gold: Node, length: int) -> int:
     """NO if they differ at a point; YES if enough digits agree in a class where that is a proof; else UNSURE."""
-    names = sorted(symbols(answer) | symbols(gold))
     try:
-        if not names:
-            return digits_agree(answer, gold, {}, length)
-        point = Point(salt_of(repr(answer), repr(gold)))
-        verdict = YES
-        for k in range(POINTS):
-            with decimal.localcontext(context(60)):
-                values = {name: Decimal(point.value_of((name, k))) / Decimal(1 << 59) for name in names}
-            verdict = min(verdict, digits_agree(answer, gold, values, length + 60))
-            if verdict == NO:
-                return NO
-            if verdict == UNSURE:
-                return UNSURE
-        return YES if is_provable(answer) and is_provable(gold) and not leaves_hole(answer, gold) else UNSURE
-    except (Undecided, ArithmeticError):
+        from flint import fmpq
+    except ImportError:
         return UNSURE
+    names = sorted(symbols(answer) | symbols(gold))
+    if not names:
+        return digits_agree(answer, gold, {}, length)
+    point = Point(salt_of(repr(answer), repr(gold)))
+    for k in range(POINTS):
+        values = {name: fmpq(point.value_of((name, k)), 1 << 59) for name in names}
+        verdict = digits_agree(answer, gold, values, length + 60)
+        if verdict != YES:
+            return verdict
+    return YES if is_provable(answer) and is_provable(gold) and not leaves_hole(answer, gold) else UNSURE
 
 
-def digits_agree(answer: Node, gold: Node, values: dict[str, Decimal], length: int) -> int:
-    """NO if the balls of the two values do not meet, YES if they agree to the digits that prove it."""
+def digits_agree(answer: Node, gold: Node, values: dict[str, fmpq], length: int) -> int:
+    """NO if the intervals of the two values do not meet, YES if they agree to the digits that prove it."""
+    from flint import fmpq
+
+    from verifiers.math500.intervals import Evaluation, Undecided, precision
+
     digits = FIRST_DIGITS
     while digits <= DIGIT_LIMIT:
-        with decimal.localcontext(context(digits)):
-            balls = Balls(digits, values)
-            b = balls.evaluate(gold)
-            a = balls.evaluate(answer)
-            difference = abs(a[0] - b[0]) + abs(a[1] - b[1])
-            bound = (a[2] + b[2]) * 2 + (size(a) + size(b)) * balls.unit
-            if difference > bound * 2:
+        evaluation = Evaluation(values)
+        with precision(digits):
+            try:
+                b = evaluation.evaluate(gold)
+                a = evaluation.evaluate(answer)
+            except Undecided:
+                return UNSURE
+            difference = a - b
+            if not difference.contains(0):
                 return NO
-            wanted = 30 + 2 * length + 4 * balls.scale
-            scale = max(size(a), size(b))
-            enough = Decimal(10) ** -wanted
-            if bound <= scale * enough or (scale <= bound * 2 and bound <= enough):
+            wanted = 30 + 2 * length + 4 * evaluation.scale
+            size = 1 if a.contains(0) and b.contains(0) else abs(a) + abs(b)
+            if abs(difference) <= size * fmpq(1, 10**wanted):
                 return YES
-        if digits >= wanted + balls.scale + 30:
+        if digits >= wanted + evaluation.scale + 30:
             return UNSURE
-        digits = wanted + balls.scale + 40
+        digits = wanted + evaluation.scale + 40
     return UNSURE

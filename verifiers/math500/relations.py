@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifiers._latex_tokens import Malformed, Unsupported
-from verifiers._trees import (
+from verifiers.math500.lexer import Malformed, Unsupported
+from verifiers.math500.tree import (
     EXPRESSIONS,
+    INFINITY,
     MINUS_ONE,
+    TRIGONOMETRIC,
     Node,
     holds_container,
     parts,
@@ -15,9 +17,10 @@ from verifiers._trees import (
     symbols,
     with_sign,
 )
-from verifiers._units import is_known
+from verifiers.math500.units import is_known
 
-_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "="}
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
 
 
 def is_name(node: Node) -> bool:
@@ -27,25 +30,19 @@ def is_name(node: Node) -> bool:
         return True
     if kind == "words" or (kind == "unit" and not is_known(node[2])):
         return is_name(node[1])
-    if kind == "*" and node[1][0][0] == "sym" and all(part[0] == "paren" for part in node[1][1:]):
-        return True  # f(2)
     if kind == "*":
-        return all(part[0] in ("sym", "seq") or is_name(part) for part in node[1]) and len(node[1]) <= 4
+        if node[1][0][0] == "sym" and all(part[0] == "paren" for part in node[1][1:]):
+            return True  # f(2)
+        return all(part[0] == "seq" or is_name(part) for part in node[1]) and len(node[1]) <= 4
     if kind == "seq":
-        return all(is_name(part) for part in node[3])
-    return (
-        kind == "fn" and node[1] in ("sin", "cos", "tan", "cot", "sec", "csc", "ln") and is_name(node[2][0])
-    )
+        return all(map(is_name, node[3]))
+    return kind == "fn" and node[1] in TRIGONOMETRIC | {"ln"} and is_name(node[2][0])
 
 
 def named_value(gold: Node) -> Node | None:
     """The value of a reference such as x = 5, x in [2, 7] or y = 2x + 3, which may stand without its name."""
     operators, sides = gold[1], gold[2]
-    if len(sides) != 2:
-        return None
-    if operators in (("=",), ("in",)) and is_name(sides[0]):
-        return sides[1]
-    return None
+    return sides[1] if operators in (("=",), ("in",)) and is_name(sides[0]) else None
 
 
 def symbols_of(node: Node) -> frozenset[str]:
@@ -71,17 +68,17 @@ def as_interval(node: Node) -> Node | None:
     operators, sides = node[1], node[2]
     if any(operator not in ("<", "<=") for operator in operators):
         return None
-    kinds = ["(" if operator == "<" else "[" for operator in operators]
+    opening = "(" if operators[0] == "<" else "["
+    closing = ")" if operators[-1] == "<" else "]"
     if any(side[0] == "*" and is_name(side) for side in sides):
         return None  # x t is a product
     if len(sides) == 3 and is_name(sides[1]):
-        return ("seq", kinds[0], ")" if kinds[1] == "(" else "]", (sides[0], sides[2]))
+        return ("seq", opening, closing, (sides[0], sides[2]))
     if len(sides) != 2:
         return None
-    infinity: Node = ("const", "inf")
     if is_name(sides[0]):
-        return ("seq", "(", ")" if kinds[0] == "(" else "]", (("*", (MINUS_ONE, infinity)), sides[1]))
-    return ("seq", kinds[0], ")", (sides[0], infinity)) if is_name(sides[1]) else None
+        return ("seq", "(", closing, (NEGATIVE_INFINITY, sides[1]))
+    return ("seq", opening, ")", (sides[0], INFINITY)) if is_name(sides[1]) else None
 
 
 def union_of(node: Node) -> Node | None:
@@ -95,43 +92,35 @@ def union_of(node: Node) -> Node | None:
 
 def infinity_sign(node: Node) -> int:
     """1 or -1 for an infinite expression of a sign and an infinity, else 0."""
-    if node == ("const", "inf"):
-        return 1
-    return -1 if node == ("*", (MINUS_ONE, ("const", "inf"))) else 0
-
-
-def is_infinite(node: Node) -> bool:
-    """True if the expression is an infinity with or without a sign."""
-    return infinity_sign(node) != 0
+    return 1 if node == INFINITY else -1 if node == NEGATIVE_INFINITY else 0
 
 
 def spread(node: Node) -> Node:
     """An expression with a plus-minus sign as the list of both values."""
     if node[0] in ("unit", "words"):
         inner = spread(node[1])
-        return inner if inner is not node[1] else node
+        return node if inner is node[1] else inner
     if node[0] == "rel" and node[1] == ("=",):
-        right = spread(node[2][1])
-        if right is not node[2][1]:
-            return ("list", tuple(("rel", node[1], (node[2][0], item)) for item in right[1]))
-        return node
+        left, right = node[2]
+        values = spread(right)
+        return (
+            node if values is right else ("list", tuple(("rel", ("=",), (left, item)) for item in values[1]))
+        )
     if node[0] not in EXPRESSIONS and node[0] != "pm":
         return node
     found = signs(node)
-    if not found:
-        return node
     if found.count(1) > 1:
         raise Unsupported("two plus-minus signs")
-    return ("list", (with_sign(node, 1), with_sign(node, -1)))
+    return ("list", (with_sign(node, 1), with_sign(node, -1))) if found else node
 
 
 def expanded(items: Sequence[Node]) -> list[Node]:
     """The elements with every plus-minus sign as two elements."""
-    found: list[Node] = []
+    elements: list[Node] = []
     for item in items:
         item = spread(simplified(item))
-        found.extend(item[1]) if item[0] == "list" else found.append(item)
-    return found
+        elements.extend(item[1] if item[0] == "list" else (item,))
+    return elements
 
 
 def simplified(node: Node) -> Node:
