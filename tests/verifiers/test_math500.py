@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.common.math500_cases import CASES
 from tests.common.math500_pairs import ACCEPTED, REJECTED, pairs
-from tests.common.math_cases import CASES
 from verifiers import InvalidReferenceError, Reason, Tier, verify, verify_batch
 from verifiers.math500 import task
 
@@ -89,20 +89,17 @@ def test_hostile_answers(shared_data, mode: str) -> None:
 
 
 def by_construction(count: int, seed: int) -> None:
-    rng = random.Random(seed)
-    completions, golds, wanted = [], [], []
+    rng, cases = random.Random(seed), list(CASES.values())
+    rows = []
     for row in range(count):
-        case = list(CASES.values())[row % len(CASES)]
-        gold, right, wrong = case(rng)
-        completions += [boxed(right), boxed(rng.choice(wrong))]
-        golds += [gold, gold]
-        wanted += [True, False]
-    verdicts = verify_batch("math500", completions, answer=golds)
-    failures = [row for row in range(len(wanted)) if verdicts[row].correct != wanted[row]]
-    assert not failures, [(golds[row], verdicts[row], wanted[row]) for row in failures[:5]]
+        gold, right, wrong = cases[row % len(cases)](rng)
+        rows += [(right, gold, True), (rng.choice(wrong), gold, False)]
+    verdicts = verify_batch("math500", [boxed(row[0]) for row in rows], answer=[row[1] for row in rows])
+    failures = [pair for pair in zip(rows, verdicts, strict=True) if pair[0][2] != pair[1].correct]
+    assert not failures, failures[:5]
 
 
-def test_by_construction(no_cas: list) -> None:
+def test_by_construction_without_computer_algebra(no_cas: list) -> None:
     by_construction(900, 1)
 
 
@@ -112,21 +109,13 @@ def test_ten_thousand_by_construction() -> None:
 
 
 STRICTLY_RIGHT = pairs(r"""
-\frac{1}{2} <- 1/2
-1 \frac12 <- 1\frac{1}{2}
-\sqrt{2} <- 2^{1/2}
-y = 2x+1 <- y = 1 + 2x
+\frac{1}{2} <- 1/2 || 1 \frac12 <- 1\frac{1}{2} || \sqrt{2} <- 2^{1/2} || y = 2x+1 <- y = 1 + 2x
 1,2 <- 1 \text{ and } 2
 """)
 STRICTLY_WRONG = pairs(r"""
-\frac{3}{2} <- 1\frac{1}{2}
-256 <- \sqrt{2^{16}}
-y = 2x+1 <- 2x - y + 1 = 0
-\left( 3, \frac{\pi}{2} \right) <- 3, \frac{\pi}{2}
-2516_8 <- 2516
-5 <- \text{The answer is } 5
-1 <- \int_0^1 2x dx
-(2,\infty) <- x > 2
+\frac{3}{2} <- 1\frac{1}{2} || 256 <- \sqrt{2^{16}} || y = 2x+1 <- 2x - y + 1 = 0
+\left( 3, \frac{\pi}{2} \right) <- 3, \frac{\pi}{2} || 2516_8 <- 2516 || 5 <- \text{The answer is } 5
+1 <- \int_0^1 2x dx || (2,\infty) <- x > 2
 """)
 
 
@@ -212,9 +201,7 @@ PIECES = (
     "\\\\ \\begin{pmatrix} \\end{pmatrix} \\sin \\log \\ln | \\binom \\left \\right . % ^\\circ 0 \\in $ cm \\$ \\over "
     "\\overline units or and \\arcsin \\lfloor \\rfloor ' \\mathbf _{ \\sqrt[3] 10^ \\exp \\boxed{ ² ½ ٣ \0 \ud800 ~ \\"
 ).split(" ")
-GOLDS = ("5 \\frac12 x^2+1 (1,2) \\sqrt{2} x=5 \\{1,2\\} (0,\\infty) 2516_8 \\text{(C)} \\cot{x}").split(
-    " "
-)
+GOLDS = ("5 \\frac12 x^2+1 (1,2) \\sqrt{2} x=5 \\{1,2\\} (0,\\infty) 2516_8 \\text{(C)} \\cot{x}").split(" ")
 
 
 @settings(max_examples=300, deadline=None)

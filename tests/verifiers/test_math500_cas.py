@@ -55,79 +55,28 @@ def replace(monkeypatch: pytest.MonkeyPatch):
 
 
 EQUAL = pairs(r"""
-\sqrt{2} <- 2^{1/2}
-256 <- \sqrt{2^{16}}
-\frac{1}{\sqrt{3}} <- \frac{\sqrt{3}}{3}
-\sqrt{2}+\sqrt{3} <- \sqrt{5+2\sqrt{6}}
-\sqrt[3]{32} <- 2\sqrt[3]{4}
-1 <- \int_0^1 2x dx ;; \sin^2 x+\cos^2 x
-3 <- \log_2 8
-\frac{\pi}{4} <- \tan^{-1} 1
-\frac{1}{2} <- \cos 60^\circ
-x^2+2x+1 <- (x+1)^2
-x+1 <- \frac{x^2-1}{x-1}
-\sqrt{x^2} <- |x|
--2+7i <- 7i-2
--1 <- i^2 ;; e^{i\pi}
-6 <- 2(3) ;; 3!
-12 <- 2\binom{4}{2}
-2.5 <- 2\frac{1}{2}
-10080 <- 10,080
-\frac{1}{4} <- 0.25
-2^{-99} <- \frac{1}{2^{99}}
-50 <- 50\%
-\infty <- \infty
-1,2 <- 2,1
-2,1,2 <- 1,2,2
-1+\sqrt{2}, 1-\sqrt{2} <- 1 \pm \sqrt{2}
-\frac{3+\sqrt{5}}{2},\frac{3-\sqrt{5}}{2} <- \frac{3 \pm \sqrt{5}}{2}
-(0,1)\cup(3,5) <- (3,5)\cup(0,1)
+\sqrt{2} <- 2^{1/2} || 256 <- \sqrt{2^{16}} || \frac{1}{\sqrt{3}} <- \frac{\sqrt{3}}{3}
+\sqrt{2}+\sqrt{3} <- \sqrt{5+2\sqrt{6}} || \sqrt[3]{32} <- 2\sqrt[3]{4} || 1 <- \int_0^1 2x dx ;; \sin^2 x+\cos^2 x
+3 <- \log_2 8 || \frac{\pi}{4} <- \tan^{-1} 1 || \frac{1}{2} <- \cos 60^\circ || x^2+2x+1 <- (x+1)^2
+x+1 <- \frac{x^2-1}{x-1} || \sqrt{x^2} <- |x| || -2+7i <- 7i-2 || -1 <- i^2 ;; e^{i\pi} || 6 <- 2(3) ;; 3!
+12 <- 2\binom{4}{2} || 2.5 <- 2\frac{1}{2} || 10080 <- 10,080 || \frac{1}{4} <- 0.25 || 2^{-99} <- \frac{1}{2^{99}}
+50 <- 50\% || \infty <- \infty || 1,2 <- 2,1 || 2,1,2 <- 1,2,2 || 1+\sqrt{2}, 1-\sqrt{2} <- 1 \pm \sqrt{2}
+\frac{3+\sqrt{5}}{2},\frac{3-\sqrt{5}}{2} <- \frac{3 \pm \sqrt{5}}{2} || (0,1)\cup(3,5) <- (3,5)\cup(0,1)
 \left( 3, \frac{\pi}{2} \right) <- 3, \frac{\pi}{2}
-\begin{pmatrix} 1 & 2 \\ 3 & \sqrt{16} \end{pmatrix} <- \begin{bmatrix}1&2\\3&4\end{bmatrix}
-5 <- x=5
--1,3 <- x = 3, -1
-y = 2x+1 <- 2x - y + 1 = 0
-x<2 <- 2x<4
-(2,\infty) <- x>2
-(1,2] <- 1<x\le 2
-2516_8 <- 2516_{8} ;; 2516
-10_2 <- (10)_{2}
-e^{-x^{2}} <- e^{-x^2}
+\begin{pmatrix} 1 & 2 \\ 3 & \sqrt{16} \end{pmatrix} <- \begin{bmatrix}1&2\\3&4\end{bmatrix} || 5 <- x=5
+-1,3 <- x = 3, -1 || y = 2x+1 <- 2x - y + 1 = 0 || x<2 <- 2x<4 || (2,\infty) <- x>2 || (1,2] <- 1<x\le 2
+2516_8 <- 2516_{8} ;; 2516 || 10_2 <- (10)_{2} || e^{-x^{2}} <- e^{-x^2}
 """)
 DIFFERENT = pairs(r"""
-5 <- \infty ;; 5t ;; 2(3) ;; 2 3
-\infty <- -\infty
-\frac{1}{2^{98}} <- \frac{1}{2^{99}}
-1 <- 1+10^{-99} ;; 1.0000001
-\pi <- \pi+10^{-99} ;; 3.141593 ;; \frac{21053343141}{6701487259}
-\sqrt{2}+10^{-61}x <- \sqrt{2}+10^{-60}x
-\frac{1}{3} <- 0.3333333333333333 ;; 0.33
-\sqrt{2} <- \frac{6625109}{4684659} ;; 1.4142135623730951
-2516_8 <- 2516_9
-2 <- 10_2 ;; 2c
-1010 <- 1010_2
-1,2 <- 1,2,2 ;; 1,2,\ldots
-1,2,2 <- 1,2
-0.5 <- 50\%
-2x <- x+X
-40 <- 4{10}
-8 <- 2\binom{4}{2}
-x=5 <- y=5
-y=2x+1 <- y=2x
-x<-2 <- -x<2
-x \le 2 <- x<2
-(2,5) <- [2,5]
-(1,2) <- (2,1) ;; (1,2,3)
-\left( 3, \frac{\pi}{2} \right) <- \{3, \frac{\pi}{2}\}
-x^2+2x+1 <- y^2+2y+1
-Evelyn <- Evenly
-\text{Evelyn} <- Evenly
-0 <- \frac{0}{0}
-\frac{2}{0} <- \frac{1}{0}
-\pm 2 <- 2
-x <- \sqrt{x^2}
-3.14 <- 3.14 \approx \pi
-\frac{1}{2} <- \frac{1}{2} @
+5 <- \infty ;; 5t ;; 2(3) ;; 2 3 || \infty <- -\infty || \frac{1}{2^{98}} <- \frac{1}{2^{99}}
+1 <- 1+10^{-99} ;; 1.0000001 || \pi <- \pi+10^{-99} ;; 3.141593 ;; \frac{21053343141}{6701487259}
+\sqrt{2}+10^{-61}x <- \sqrt{2}+10^{-60}x || \frac{1}{3} <- 0.3333333333333333 ;; 0.33
+\sqrt{2} <- \frac{6625109}{4684659} ;; 1.4142135623730951 || 2516_8 <- 2516_9 || 2 <- 10_2 ;; 2c || 1010 <- 1010_2
+1,2 <- 1,2,2 ;; 1,2,\ldots || 1,2,2 <- 1,2 || 0.5 <- 50\% || 2x <- x+X || 40 <- 4{10} || 8 <- 2\binom{4}{2}
+x=5 <- y=5 || y=2x+1 <- y=2x || x<-2 <- -x<2 || x \le 2 <- x<2 || (2,5) <- [2,5] || (1,2) <- (2,1) ;; (1,2,3)
+\left( 3, \frac{\pi}{2} \right) <- \{3, \frac{\pi}{2}\} || x^2+2x+1 <- y^2+2y+1 || Evelyn <- Evenly
+\text{Evelyn} <- Evenly || 0 <- \frac{0}{0} || \frac{2}{0} <- \frac{1}{0} || \pm 2 <- 2 || x <- \sqrt{x^2}
+3.14 <- 3.14 \approx \pi || \frac{1}{2} <- \frac{1}{2} @
 """)
 
 
@@ -209,14 +158,9 @@ def test_64_threads_at_once_each_get_their_own_verdict(monkeypatch: pytest.Monke
 
 
 LATE_IMPORTS = pairs(r"""
-\sqrt{2}+10^{-61}x <- \sqrt{2}+10^{-60}x
-1+10^{-80} <- \int_0^\infty e^{-x} dx ;; \lim_{x \to 0} \frac{\sin x}{x}
-\frac{n(n+1)}{2} <- \sum_{k=1}^{n} k
-2 <- \gcd(4,6)
--2 <- \det\begin{pmatrix}1&2\\3&4\end{pmatrix}
-26 <- \lfloor 2.5 \rfloor + \Gamma(5)
-[1,2] <- x \in [1,2] \cap \mathbb{R}
-(-2,2) <- x^2 < 4
+\sqrt{2}+10^{-61}x <- \sqrt{2}+10^{-60}x || 1+10^{-80} <- \int_0^\infty e^{-x} dx ;; \lim_{x \to 0} \frac{\sin x}{x}
+\frac{n(n+1)}{2} <- \sum_{k=1}^{n} k || 2 <- \gcd(4,6) || -2 <- \det\begin{pmatrix}1&2\\3&4\end{pmatrix}
+26 <- \lfloor 2.5 \rfloor + \Gamma(5) || [1,2] <- x \in [1,2] \cap \mathbb{R} || (-2,2) <- x^2 < 4
 """)
 
 

@@ -104,5 +104,4 @@ def _missing(package: str, error: ImportError) -> str:
 
 
 def main() -> None:
-    """Answer questions until standard input ends."""
     serve(prepare, MEMORY)

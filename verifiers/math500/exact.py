@@ -151,7 +151,6 @@ class Point:
 
 
 def reduced(n: int, d: int) -> Quotient:
-    """The fraction in lowest terms."""
     if d == 1:
         return n, 1
     divisor = gcd(n, d)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 
 import sympy
+from math_verify.grader import should_treat_as_complex
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
-from verifiers.math500.sympy_reader import PERCENT, Unreadable, is_real, read
+from verifiers.math500.sympy_reader import PERCENT, Unreadable, read
 
 DIGITS = 50
 SIZE_LIMIT = 20_000  # decimal digits of any exact number on the way
@@ -29,7 +30,7 @@ class TooLarge(Exception):
 
 def judge(answer: str, gold: str) -> tuple[str, str]:
     """("equal" | "different" | "error", why) for two LaTeX texts; "error" if the gold cannot be read."""
-    real = is_real(gold, answer)
+    real = not any(map(should_treat_as_complex, (gold, answer)))
     try:
         expected = read(gold, real)
     except Unreadable as error:

@@ -14,7 +14,6 @@ import sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from latex2sympy2_extended.sets import FiniteSet
-from math_verify.grader import should_treat_as_complex
 
 NUMBER_LIMIT = 1000  # characters of one number
 PERCENT = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
@@ -46,7 +45,6 @@ class Reader(_Latex2Sympy):
         super().__init__(is_real=real, convert_degrees=degrees, config=_CONVERSION)
 
     def parse_number(self, text: str) -> sympy.Rational:
-        """A number token, exactly."""
         return number(text)
 
     def convert_postfix_list(self, arr: list, i: int = 0) -> object:
@@ -68,11 +66,6 @@ class Reader(_Latex2Sympy):
         if getattr(first, "is_Matrix", False) or getattr(rest, "is_Matrix", False):
             return self.mat_mul_flat(first, rest)
         return self.mul_flat(first, rest)
-
-
-def is_real(*texts: str) -> bool:
-    """False if one of the texts seems to speak of complex numbers, as math-verify guesses it."""
-    return not any(should_treat_as_complex(text) for text in texts)
 
 
 def read(text: str, real: bool) -> object:

@@ -12,7 +12,6 @@ TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
 
 
 def parts(node: Node) -> tuple[Node, ...]:
-    """The subexpressions of an expression."""
     kind = node[0]
     if kind in ("+", "*"):
         return node[1]
@@ -24,7 +23,6 @@ def parts(node: Node) -> tuple[Node, ...]:
 
 
 def with_parts(node: Node, change: Callable[[Node], Node]) -> Node:
-    """The expression with each of its subexpressions changed."""
     kind = node[0]
     if kind in ("+", "*"):
         return (kind, tuple(map(change, node[1])))
@@ -34,7 +32,6 @@ def with_parts(node: Node, change: Callable[[Node], Node]) -> Node:
 
 
 def substituted(node: Node, values: dict[str, Node]) -> Node:
-    """The expression with some of its variables replaced."""
     if node[0] == "sym":
         return values.get(node[1], node)
     return with_parts(node, lambda part: substituted(part, values))
@@ -55,7 +52,6 @@ def with_sign(node: Node, sign: int) -> Node:
 
 
 def symbols(node: Node) -> frozenset[str]:
-    """The variables of an expression."""
     if node[0] == "sym":
         return frozenset((node[1],))
     return frozenset().union(*map(symbols, parts(node)))

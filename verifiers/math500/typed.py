@@ -8,25 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from verifiers.math500.lexer import Malformed, Unsupported
 from verifiers.math500.probe import NO, UNSURE, YES, compare
-from verifiers.math500.relations import (
-    as_interval,
-    difference,
-    expanded,
-    infinity_sign,
-    is_name,
-    named_value,
-    normal_relation,
-    simplified,
-    spread,
-    symbols_of,
-    union_of,
+from verifiers.math500.tree import (
+    EXPRESSIONS,
+    INFINITY,
+    MINUS_ONE,
+    TRIGONOMETRIC,
+    Node,
+    holds_container,
+    keeps_form,
+    parts,
+    signs,
+    substituted,
+    symbols,
+    with_sign,
 )
-from verifiers.math500.tree import EXPRESSIONS, Node, keeps_form, substituted, symbols
 from verifiers.math500.units import conflict, is_known
 from verifiers.verdicts import Tier
 
 ITEM_LIMIT = 40  # of a list whose order is free
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
 
 
 class Comparison:
@@ -40,7 +43,6 @@ class Comparison:
 
     @property
     def tier(self) -> Tier:
-        """Which tier the verdict came from."""
         if self.structured:
             return Tier.TYPED
         return Tier.RATIONAL if self.plain else Tier.PROBE
@@ -61,10 +63,10 @@ class Comparison:
         if gold[0] == "unit" or answer[0] == "unit":
             return self.same_quantity(answer, gold)
         if gold[0] in EXPRESSIONS and answer[0] in EXPRESSIONS:
-            signs = infinity_sign(answer), infinity_sign(gold)
-            if signs != (0, 0):
+            ends = infinity_sign(answer), infinity_sign(gold)
+            if ends != (0, 0):
                 self.plain = False
-                return YES if signs[0] == signs[1] else NO
+                return YES if ends[0] == ends[1] else NO
             if self.strict and not keeps_form(answer, gold):
                 return NO
             verdict, plain = compare(answer, gold, self.length)
@@ -164,7 +166,7 @@ class Comparison:
             return self.same_relations(answer, gold)
         if gold[0] == "rel":
             value = named_value(gold)
-            if value is None or (self.strict and symbols_of(value)):
+            if value is None or (self.strict and symbols(value)):
                 return NO
             return self.same(answer, value)
         value = self.value_of_chain(answer, gold)
@@ -199,11 +201,12 @@ class Comparison:
             if a[1] == ("=",) and self.in_order(a[2][::-1], g[2]) == YES:
                 return YES
         value = named_value(gold)
-        if value is not None and not symbols_of(value):
+        if value is not None and not symbols(value):
             return NO  # 2x = 10 is not solved
         if self.strict or a[1] != ("=",) or not all(side[0] in EXPRESSIONS for side in (*a[2], *g[2])):
             return NO
-        return self.proportional(difference(a), difference(g))
+        a, g = (("+", (left, ("*", (MINUS_ONE, right)))) for left, right in (a[2], g[2]))
+        return self.proportional(a, g)
 
     def proportional(self, a: Node, g: Node) -> int:
         """YES if a = c * g for a constant c: the same line."""
@@ -216,3 +219,114 @@ class Comparison:
         zero = ("num", 0, 1)
         nonzero = all(compare(here, zero, self.length)[0] == NO for here in (here_g, here_a))
         return verdict if nonzero else NO
+
+
+# What equations, inequalities and plus-minus signs stand for.
+
+
+def is_name(node: Node) -> bool:
+    """True for what a value may be called: x, f(x), AB, P(A), a word, an angle; no sums, no numbers."""
+    kind = node[0]
+    if kind in ("sym", "text"):
+        return True
+    if kind == "words" or (kind == "unit" and not is_known(node[2])):
+        return is_name(node[1])
+    if kind == "*":
+        if node[1][0][0] == "sym" and all(part[0] == "paren" for part in node[1][1:]):
+            return True  # f(2)
+        return all(part[0] == "seq" or is_name(part) for part in node[1]) and len(node[1]) <= 4
+    if kind == "seq":
+        return all(map(is_name, node[3]))
+    return kind == "fn" and node[1] in TRIGONOMETRIC | {"ln"} and is_name(node[2][0])
+
+
+def named_value(gold: Node) -> Node | None:
+    """The value of a reference such as x = 5, x in [2, 7] or y = 2x + 3, which may stand without its name."""
+    operators, sides = gold[1], gold[2]
+    return sides[1] if operators in (("=",), ("in",)) and is_name(sides[0]) else None
+
+
+def normal_relation(node: Node) -> Node:
+    """With `<` instead of `>`, so that direction does not matter."""
+    if any(operator in (">", ">=") for operator in node[1]):
+        return ("rel", tuple(_FLIPPED.get(operator, operator) for operator in node[1][::-1]), node[2][::-1])
+    return node
+
+
+def as_interval(node: Node) -> Node | None:
+    """An inequality of one variable as an interval: 2 < x <= 5 is (2, 5]."""
+    node = normal_relation(node)
+    operators, sides = node[1], node[2]
+    if any(operator not in ("<", "<=") for operator in operators):
+        return None
+    opening = "(" if operators[0] == "<" else "["
+    closing = ")" if operators[-1] == "<" else "]"
+    if any(side[0] == "*" and is_name(side) for side in sides):
+        return None  # x t is a product
+    if len(sides) == 3 and is_name(sides[1]):
+        return ("seq", opening, closing, (sides[0], sides[2]))
+    if len(sides) != 2:
+        return None
+    if is_name(sides[0]):
+        return ("seq", "(", closing, (NEGATIVE_INFINITY, sides[1]))
+    return ("seq", opening, ")", (sides[0], INFINITY)) if is_name(sides[1]) else None
+
+
+def union_of(node: Node) -> Node | None:
+    """Inequalities of one variable joined by "or" as a union of intervals."""
+    if not all(item[0] == "rel" for item in node[1]):
+        return None
+    names = {side for item in node[1] for side in item[2] if is_name(side)}
+    intervals = [as_interval(item) for item in node[1]]
+    return ("union", tuple(intervals)) if len(names) == 1 and None not in intervals else None
+
+
+def infinity_sign(node: Node) -> int:
+    """1 or -1 for an infinite expression of a sign and an infinity, else 0."""
+    return 1 if node == INFINITY else -1 if node == NEGATIVE_INFINITY else 0
+
+
+def spread(node: Node) -> Node:
+    """An expression with a plus-minus sign as the list of both values."""
+    if node[0] in ("unit", "words"):
+        inner = spread(node[1])
+        return node if inner is node[1] else inner
+    if node[0] == "rel" and node[1] == ("=",):
+        left, right = node[2]
+        values = spread(right)
+        return (
+            node if values is right else ("list", tuple(("rel", ("=",), (left, item)) for item in values[1]))
+        )
+    if node[0] not in EXPRESSIONS and node[0] != "pm":
+        return node
+    found = signs(node)
+    if found.count(1) > 1:
+        raise Unsupported("two plus-minus signs")
+    return ("list", (with_sign(node, 1), with_sign(node, -1))) if found else node
+
+
+def expanded(items: Sequence[Node]) -> list[Node]:
+    """The elements with every plus-minus sign as two elements."""
+    elements: list[Node] = []
+    for item in items:
+        item = spread(simplified(item))
+        elements.extend(item[1] if item[0] == "list" else (item,))
+    return elements
+
+
+def simplified(node: Node) -> Node:
+    """A scalar times a matrix as one matrix, a sign before a base number refused; else the node itself."""
+    kind = node[0]
+    if kind == "paren" and node[1][0] not in EXPRESSIONS:
+        return simplified(node[1])
+    if kind == "*" and any(holds_container(part) for part in node[1]):
+        matrices = [part for part in node[1] if part[0] == "mat"]
+        scalars = tuple(part for part in node[1] if part[0] != "mat")
+        if len(matrices) == 1 and not any(holds_container(part) for part in scalars):
+            rows = matrices[0][1]
+            return ("mat", tuple(tuple(("*", (*scalars, cell)) for cell in row) for row in rows))
+        if not is_name(node):
+            raise Malformed("product of brackets")
+    elif kind in ("+", "/", "^", "fn") and any(holds_container(part) for part in parts(node)):
+        raise Malformed("brackets in an expression")
+    return node
