@@ -18,13 +18,9 @@ def fraction_text(rng: random.Random, value: Fraction) -> str:
     sign = "-" if value < 0 else ""
     k = rng.choice((1, 1, 2, 3, 7))
     forms = [
-        f"{sign}\\frac{{{n * k}}}{{{d * k}}}",
-        f"{sign}\\dfrac{{{n}}}{{{d}}}",
-        f"\\frac{{{sign}{n}}}{{{d}}}",
-        f"{sign}{n}/{d}",
-        f"{sign}{{{n} \\over {d}}}",
-        f"{sign}\\tfrac {{{n}}} {{{d}}}",
-    ]
+        f"{sign}\\frac{{{n * k}}}{{{d * k}}}", f"{sign}\\dfrac{{{n}}}{{{d}}}", f"\\frac{{{sign}{n}}}{{{d}}}",
+        f"{sign}{n}/{d}", f"{sign}{{{n} \\over {d}}}", f"{sign}\\tfrac {{{n}}} {{{d}}}",
+    ]  # fmt: skip
     if n < 10 and d < 10:
         forms += [f"{sign}\\frac{n}{d}", f"{sign}\\frac {n} {d}"]
     if d == 1:
@@ -85,7 +81,7 @@ def with_unit(rng: random.Random) -> Case:
         ("^\\circ", ["", "^{\\circ}", "°", " degrees", "\\text{ degrees}"]),
         ("\\%", ["", "\\%", "%", " percent", "\\text{ percent}"]),
         ("\\text{ cents}", ["", " cents", "\\text{ cents}"]),
-    ]
+    ]  # fmt: skip
     unit, forms = rng.choice(names)
     answer = fraction_text(rng, value).rstrip(".")
     wrong = [fraction_text(rng, other(rng, value)).rstrip(".") + rng.choice(forms)]
@@ -114,22 +110,16 @@ def surd(rng: random.Random) -> Case:
     top = f"{a}\\sqrt{{{b}}}" if a > 1 else f"\\sqrt{{{b}}}"
     gold = f"\\frac{{{top}}}{{{c}}}" if c > 1 else top
     forms = [
-        gold,
-        f"\\sqrt{{{a * a * b}}}" + (f"/{c}" if c > 1 else ""),
-        f"\\frac{{{a * b}}}{{{c}\\sqrt{{{b}}}}}",
+        gold, f"\\sqrt{{{a * a * b}}}" + (f"/{c}" if c > 1 else ""), f"\\frac{{{a * b}}}{{{c}\\sqrt{{{b}}}}}",
         f"\\frac{{{a}}}{{{c}}}\\cdot{{{b}}}^{{1/2}}",
         f"{a} \\times \\sqrt{b if b < 10 else '{' + str(b) + '}'} / {c}",
         f"\\sqrt{{\\frac{{{a * a * b}}}{{{c * c}}}}}",
-    ]
+    ]  # fmt: skip
     value = a * b**0.5 / c
     wrong = [
-        f"\\frac{{{a}\\sqrt{{{b + 1}}}}}{{{c}}}",
-        f"\\frac{{{a + 1}\\sqrt{{{b}}}}}{{{c}}}",
-        f"-{gold}",
-        f"{value:.6f}",
-        f"{value:.15f}",
-        f"\\sqrt[3]{{{a * a * b}}}",
-    ]
+        f"\\frac{{{a}\\sqrt{{{b + 1}}}}}{{{c}}}", f"\\frac{{{a + 1}\\sqrt{{{b}}}}}{{{c}}}", f"-{gold}",
+        f"{value:.6f}", f"{value:.15f}", f"\\sqrt[3]{{{a * a * b}}}",
+    ]  # fmt: skip
     return gold, rng.choice(forms), wrong
 
 
@@ -153,12 +143,10 @@ def polynomial(rng: random.Random) -> Case:
     gold = "+".join(terms).replace("+-", " - ")
     shuffled = rng.sample(terms, len(terms))
     forms = [
-        "+".join(shuffled).replace("+-", "-"),
-        f"({letter}+{r})({letter}+{s})".replace("+-", "-"),
-        f"{letter}({letter} + {b}) + {c}".replace("+ -", "- "),
-        gold.replace("^2", "²"),
+        "+".join(shuffled).replace("+-", "-"), f"({letter}+{r})({letter}+{s})".replace("+-", "-"),
+        f"{letter}({letter} + {b}) + {c}".replace("+ -", "- "), gold.replace("^2", "²"),
         gold.replace(f"{letter}^2", f"{letter} \\cdot {letter}"),
-    ]
+    ]  # fmt: skip
     another = "y" if letter != "y" else "z"
     wrong = [gold.replace(letter, another), gold.replace("^2", "^3"), gold + " + 1", f"{gold} + {letter}"]
     return gold, rng.choice(forms), wrong
@@ -168,11 +156,9 @@ def line(rng: random.Random) -> Case:
     m, c, k = rng.randint(2, 9), rng.randint(1, 9), rng.choice((2, 3, -1))
     gold = f"y = {m}x + {c}"
     forms = [
-        f"y={m}x+{c}",
-        f"{m}x - y + {c} = 0",
-        f"y - {m}x = {c}",
+        f"y={m}x+{c}", f"{m}x - y + {c} = 0", f"y - {m}x = {c}",
         f"{k}y = {k * m}x + {k * c}".replace("+ -", "- "),
-    ]
+    ]  # fmt: skip
     forms += [f"{m}x+{c}", f"y = {c} + {m}x"]
     wrong = [f"y = {m}x - {c}", f"y = {m + 1}x + {c}", f"x = {m}y + {c}", f"y = {m}x", f"z = {m}x + {c}"]
     return gold, rng.choice(forms), wrong
@@ -182,15 +168,13 @@ def named(rng: random.Random) -> Case:
     value = rational(rng)
     gold = f"x={fraction_text(rng, value)}"
     forms = [
-        fraction_text(rng, value),
-        f"x = {fraction_text(rng, value)}",
+        fraction_text(rng, value), f"x = {fraction_text(rng, value)}",
         f"\\text{{The answer is }} {ungrouped(rng, value)}",
-    ]
+    ]  # fmt: skip
     wrong = [
-        f"y={fraction_text(rng, value)}",
-        f"x={fraction_text(rng, other(rng, value))}",
+        f"y={fraction_text(rng, value)}", f"x={fraction_text(rng, other(rng, value))}",
         f"x < {ungrouped(rng, value)}",
-    ]
+    ]  # fmt: skip
     return gold, rng.choice(forms), wrong
 
 
@@ -201,21 +185,15 @@ def base(rng: random.Random) -> Case:
     if int(digits, b) != int(digits):
         wrong.append(str(int(digits, b)))
     return (
-        f"{digits}_{b}",
-        rng.choice((f"{digits}_{{{b}}}", digits, f"{digits}_{b}", f"{digits}_ {b}")),
-        wrong,
-    )
+        f"{digits}_{b}", rng.choice((f"{digits}_{{{b}}}", digits, f"{digits}_{b}", f"{digits}_ {b}")), wrong,
+    )  # fmt: skip
 
 
 def complex_number(rng: random.Random) -> Case:
     a, b = rng.randint(-9, 9) or 4, rng.randint(2, 9)
-    forms = [f"{a} + {b}i", f"{b}i{a:+d}", f"{a}+{b} i", f"{a} + i{b}" if False else f"{a} + {b}\\cdot i"]
-    forms.append(f"-i({-b}{a:+d}i)" if False else f"i({b} {-a:+d}i)")
-    return (
-        f"{a}+{b}i",
-        rng.choice(forms),
-        [f"{a} - {b}i", f"{b}+{a}i" if a != b else "i", f"{a + b}", f"{a} + {b}"],
-    )
+    forms = [f"{a} + {b}i", f"{b}i{a:+d}", f"{a}+{b} i", f"{a} + {b}\\cdot i", f"i({b} {-a:+d}i)"]
+    swapped = f"{b}+{a}i" if a != b else "i"
+    return f"{a}+{b}i", rng.choice(forms), [f"{a} - {b}i", swapped, f"{a + b}", f"{a} + {b}"]
 
 
 def words(rng: random.Random) -> Case:
@@ -225,31 +203,24 @@ def words(rng: random.Random) -> Case:
     forms = [f"\\text{{{word}}}", word, f"\\mbox{{{word}}}", f"\\textbf{{{word}}}", f"\\text{{ {word} }}"]
     forms.append(word.strip("()") if word == "(C)" else word.upper())
     return (
-        f"\\text{{{word}}}",
-        rng.choice(forms),
-        [f"\\text{{{wrong}}}", wrong, "5", f"\\text{{{word}{wrong}}}"],
-    )
+        f"\\text{{{word}}}", rng.choice(forms), [f"\\text{{{wrong}}}", wrong, "5", f"\\text{{{word}{wrong}}}"],
+    )  # fmt: skip
 
 
 def power(rng: random.Random) -> Case:
     n, e = rng.randint(2, 6), rng.randint(2, 6)
     value = n**e
     forms = [
-        f"{n}^{e}",
-        f"{n}^{{{e}}}",
-        f"\\sqrt{{{value * value}}}",
-        f"{n} \\times {n ** (e - 1)}",
-        f"{value}.00",
-    ]
+        f"{n}^{e}", f"{n}^{{{e}}}", f"\\sqrt{{{value * value}}}", f"{n} \\times {n ** (e - 1)}", f"{value}.00",
+    ]  # fmt: skip
     forms += [
         f"{n} \\cdot {n ** (e - 1)} = {value}",
         f"{value / 10 ** (len(str(value)) - 1)} \\times 10^{{{len(str(value)) - 1}}}",
     ]
     return (
-        str(value),
-        rng.choice(forms),
+        str(value), rng.choice(forms),
         [f"{n}^{{{e + 1}}}", f"\\sqrt{{{value}}}", f"{n}{e}" if n * 10 + e != value else "x"],
-    )
+    )  # fmt: skip
 
 
 def point(rng: random.Random) -> Case:
@@ -262,11 +233,8 @@ def point(rng: random.Random) -> Case:
     changed = values.copy()
     changed[0] = other(rng, values[0])
     wrong = [
-        f"({text(changed)})",
-        f"({text([*values, values[0]])})",
-        f"[{text(values)}]",
-        f"({text(values[:-1])})",
-    ]
+        f"({text(changed)})", f"({text([*values, values[0]])})", f"[{text(values)}]", f"({text(values[:-1])})",
+    ]  # fmt: skip
     if values != values[::-1]:
         wrong.append(f"({text(values[::-1])})")
     bare = rng.random() < 0.2
@@ -281,17 +249,13 @@ def interval(rng: random.Random) -> Case:
     less = {"(": "<", "[": rng.choice(("\\le", "\\leq", "≤")), ")": "<", "]": rng.choice(("\\le", "\\leq"))}
     forms = [
         f"\\left{left}{ungrouped(rng, low)}, {ungrouped(rng, high)}\\right{right}",
-        f"x \\in {left}{a}, {b}{right}",
-        f"{a} {less[left]} x {less[right]} {b}",
-    ]
+        f"x \\in {left}{a}, {b}{right}", f"{a} {less[left]} x {less[right]} {b}",
+    ]  # fmt: skip
     flipped = {"(": "[", "[": "(", ")": "]", "]": ")"}
     wrong = [
-        f"{flipped[left]}{a},{b}{right}",
-        f"{left}{a},{b}{flipped[right]}",
-        f"{left}{a},{ungrouped(rng, high + 1)}{right}",
-        f"{left}{a},\\infty)",
-        f"{a} {less[left]} x",
-    ]
+        f"{flipped[left]}{a},{b}{right}", f"{left}{a},{b}{flipped[right]}",
+        f"{left}{a},{ungrouped(rng, high + 1)}{right}", f"{left}{a},\\infty)", f"{a} {less[left]} x",
+    ]  # fmt: skip
     return gold, rng.choice(forms), wrong
 
 
@@ -299,10 +263,9 @@ def union(rng: random.Random) -> Case:
     a, b, c = sorted(rng.sample(range(-30, 30), 3))
     gold = f"(-\\infty, {a}) \\cup ({b}, {c}]"
     forms = [
-        f"({b},{c}]\\cup(-\\infty,{a})",
-        f"(-∞,{a})∪({b},{c}]",
+        f"({b},{c}]\\cup(-\\infty,{a})", f"(-∞,{a})∪({b},{c}]",
         f"\\left(-\\infty,{a}\\right)\\cup\\left({b},{c}\\right]",
-    ]
+    ]  # fmt: skip
     forms += [f"x < {a} \\text{{ or }} {b} < x \\le {c}"]
     wrong = [f"(-\\infty, {a}] \\cup ({b}, {c}]", f"(-\\infty, {a})", f"(\\infty, {a}) \\cup ({b}, {c}]"]
     return gold, rng.choice(forms), [*wrong, f"(-\\infty, {a}) \\cap ({b}, {c}]"]
@@ -317,12 +280,9 @@ def numbers(rng: random.Random) -> Case:
     inside = ", ".join(ungrouped(rng, value) for value in mixed)
     words = [ungrouped(rng, value) for value in mixed]
     forms = [
-        inside,
-        f"\\{{{inside}\\}}",
-        f"\\left\\{{ {inside} \\right\\}}",
-        inside.replace(", ", ","),
+        inside, f"\\{{{inside}\\}}", f"\\left\\{{ {inside} \\right\\}}", inside.replace(", ", ","),
         " and ".join(words),
-    ]
+    ]  # fmt: skip
     forms.append(", ".join(words[:-1]) + "\\text{ and }" + words[-1])
     again = ", ".join(ungrouped(rng, value) for value in [*values, values[0]])
     less = ", ".join(ungrouped(rng, value) for value in values[1:])
@@ -357,10 +317,9 @@ def matrix(rng: random.Random) -> Case:
     half = [[cell * 2 for cell in row] for row in cells]
     forms = [text(cells, "pmatrix"), text(cells, "bmatrix"), "\\frac{1}{2}" + text(half, "pmatrix")]
     wrong = [
-        text(changed, "pmatrix"),
-        text(half, "pmatrix") if any(map(any, cells)) else "0",
+        text(changed, "pmatrix"), text(half, "pmatrix") if any(map(any, cells)) else "0",
         text(cells[1:], "pmatrix"),
-    ]
+    ]  # fmt: skip
     if turned != cells:
         wrong.append(text(turned, "pmatrix"))
     return text(cells, "pmatrix"), rng.choice(forms), wrong
