@@ -243,7 +243,7 @@ def _datasets() -> tuple[str, ...]:
 
 @cache
 def _workers() -> Any:
-    from verifiers._workers import Workers
+    from verifiers.workers import Workers
 
     # Processor time stops a scorer; the clock is generous, because the first job opens the dataset on a busy machine.
     return Workers("envs.reasoning_gym_worker", size=1, soft=2.5, hard=30.0)

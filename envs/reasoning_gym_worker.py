@@ -12,7 +12,7 @@ _opened: dict[str, Any] = {}
 
 def main() -> None:
     """Answers jobs until standard input ends."""
-    from verifiers._worker_child import serve
+    from verifiers.worker import serve
 
     serve(prepare, _MEMORY)
 

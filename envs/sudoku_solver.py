@@ -243,15 +243,12 @@ def _make_dig(mark: int) -> Callable[..., int]:
 @cache
 def _kernels() -> dict[str, Callable[..., int]] | None:
     """The compiled functions by name, or None where numba cannot be imported."""
-    from verifiers import _compile
+    from verifiers.batch import compile_loop
 
-    if not _compile.numba_is_there():
-        return None
-    mark = _compile.stamp(sys.modules[__name__])
+    here = sys.modules[__name__]
     ints = f"{_INTS}, {_INTS}, int64, int64"
-    count = f"int64({ints}, int64, {_INTS}, {_INTS}, {_INTS})"
-    digging = f"int64({ints}, {_INTS}, {_INTS}, {_INTS}, {_INTS})"
-    return {
-        "count_solutions": _compile.compile_rows(_make_count, count, COMPILED, mark),
-        "dig": _compile.compile_rows(_make_dig, digging, COMPILED, mark),
-    }
+    count = compile_loop(_make_count, f"int64({ints}, int64, {_INTS}, {_INTS}, {_INTS})", here)
+    if count is None:
+        return None
+    digging = compile_loop(_make_dig, f"int64({ints}, {_INTS}, {_INTS}, {_INTS}, {_INTS})", here)
+    return {"count_solutions": count, "dig": digging}

@@ -9,19 +9,18 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-from verifiers import _compile
-from verifiers._cli_judge import PATIENCE, REPORTED, Job, Judged, Tally
-from verifiers._cli_read import CommandError, Source
-from verifiers._cli_report import Comparison, summary, told, wilson
+from verifiers import batch
+from verifiers.command.judge import REPORTED, ROWS_BEFORE_COMPILING, Job, Judged, Tally
+from verifiers.command.lines import CommandError, Source
+from verifiers.command.pool import judge_blocks
+from verifiers.command.report import Comparison, summary, summary_text
 from verifiers.errors import UnknownTaskError
-from verifiers.registry import MODES, find, tasks
+from verifiers.registry import MODES, Task, find, tasks
+from verifiers.statistics import wilson_interval
 
-if TYPE_CHECKING:
-    from verifiers.registry import Task
-
-_PARQUET_ROWS = 1024
+_VERDICT_COLUMNS = {"line", "correct", "score", "extracted", "reason", "decided_by", "error"}
 _EPILOG = """\
 examples:
   python -m verifiers sudoku runs/my-run/samples/step-000100.jsonl > verdicts.jsonl
@@ -41,8 +40,9 @@ Show = Callable[[Tally, int, int], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     args = _parser().parse_intermixed_args(arguments)
-    _compile.be_patient(PATIENCE)
+    batch.delay_compilation(ROWS_BEFORE_COMPILING)
     try:
+        _reopen_closed_streams()
         return _run(args)
     except (CommandError, UnknownTaskError) as error:
         sys.stderr.write(f"{error}\n")
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     finally:
-        _compile.be_patient(0)
+        batch.delay_compilation(0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -107,33 +107,45 @@ def _positive(text: str) -> int:
     return value
 
 
-def _run(args: argparse.Namespace) -> int:
-    from verifiers._cli_pool import Pool
+def _reopen_closed_streams() -> None:
+    """Give what the caller closed (`2>&-`) to nobody, so that no file or pipe of ours takes its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
 
+
+def _run(args: argparse.Namespace) -> int:
     task = find(args.task)
+    references = _references(task, args.answer_field)
+    columns = {args.completion_field, *references.values(), *(_VERDICT_COLUMNS if args.compare else ())}
     several = len(args.files) > 1
-    sources = [
-        Source(path, label=path if several else "", parquet=_parquet(args, task)) for path in args.files
-    ]
+    sources = [Source(path, columns, label=path if several else "") for path in args.files]
     if args.compare and several:
         raise CommandError("--compare compares one FILE with one other; give one FILE.")
-    comparison = Comparison(Source(args.compare, parquet=_parquet(args, task))) if args.compare else None
-    job = Job(
-        task.name, args.mode, args.completion_field, _references(task, args.answer_field), bool(comparison)
-    )
+    if sys.stdout is None and (args.json or args.compare or args.output is None):
+        raise OSError("standard output is closed; give --output FILE, without --json and --compare.")
+    comparison = Comparison(Source(args.compare, columns)) if args.compare else None
+    job = Job(task.name, args.mode, args.completion_field, references, accept_verdicts=bool(comparison))
     tally, reported, start = Tally(), 0, time.monotonic()
+    blocks = (block for source in sources for block in source.blocks())
     with (
-        _output(args) as (verdicts, found),
+        _output(args) as (verdicts, differences),
         _progress(args, start) as (say, show),
-        Pool(job, args.workers) as pool,
+        contextlib.closing(judge_blocks(job, blocks, args.workers)) as results,
     ):
-        for judged in pool.map(block for source in sources for block in source.blocks()):
+        for judged in results:
             if verdicts is not None:
                 verdicts.write(judged.output)
             if comparison is not None:
-                found.write(comparison.disagreements(judged))
+                differences.write(comparison.disagreements(judged))
             tally.add(judged.tally)
-            reported += _report(judged, say, REPORTED - reported)
+            reported += _report_problems(judged, say, REPORTED - reported)
             show(tally, sum(source.position for source in sources), sum(source.size for source in sources))
     seconds = time.monotonic() - start
     if tally.invalid > reported:
@@ -141,12 +153,11 @@ def _run(args: argparse.Namespace) -> int:
     if comparison is not None:
         sys.stderr.write(comparison.rest())
     facts = summary(job, tally, seconds, comparison)
-    sys.stdout.flush()
     if args.json:
         sys.stdout.write(json.dumps(facts) + "\n")
         sys.stdout.flush()
     else:
-        sys.stderr.write(told(facts))
+        sys.stderr.write(summary_text(facts))
     broken = [source for source in (*sources, *([comparison.other] if comparison else [])) if source.failure]
     for source in broken:
         sys.stderr.write(f"{source.path}: {source.failure}\n")
@@ -170,7 +181,7 @@ def _references(task: Task, given: list[str]) -> dict[str, str]:
     return names
 
 
-def _report(judged: Judged, say: Say, most: int) -> int:
+def _report_problems(judged: Judged, say: Say, most: int) -> int:
     """Says which lines have no verdict; returns how many it named."""
     problems = judged.problems[: max(most, 0)]
     for number, problem in problems:
@@ -179,13 +190,20 @@ def _report(judged: Judged, say: Say, most: int) -> int:
 
 
 @contextlib.contextmanager
-def _output(args: argparse.Namespace) -> Iterator[tuple[IO[bytes] | None, IO[bytes]]]:
+def _output(args: argparse.Namespace) -> Iterator[tuple[IO[bytes] | None, IO[bytes] | None]]:
     """(where the verdicts go, where disagreements go)."""
-    standard = sys.stdout.buffer
-    if args.output is None:
-        yield (None if args.compare else standard), standard
-        standard.flush()
-        return
+    standard = sys.stdout.buffer if sys.stdout else None
+    with contextlib.ExitStack() as stack:
+        verdicts = None if args.compare else standard
+        if args.output is not None:
+            verdicts = stack.enter_context(_open_output(args))
+        yield verdicts, standard
+        if standard:
+            standard.flush()
+
+
+@contextlib.contextmanager
+def _open_output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
     for path in (*args.files, *([args.compare] if args.compare else [])):
         if os.path.exists(args.output) and os.path.exists(path) and os.path.samefile(path, args.output):
             raise CommandError(f"--output {args.output} is a file that is to be read; give another name.")
@@ -193,76 +211,39 @@ def _output(args: argparse.Namespace) -> Iterator[tuple[IO[bytes] | None, IO[byt
         stream: IO[bytes] = open(args.output, "wb")
     except OSError as error:
         raise CommandError(f"--output {args.output} cannot be written: {error.strerror}.") from error
-    with stream, contextlib.ExitStack() as stack:
-        if args.output.endswith(".gz"):
-            import gzip
+    with stream:
+        if not args.output.endswith(".gz"):
+            yield stream
+            return
+        import gzip
 
-            stream = stack.enter_context(gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=4))  # type: ignore[assignment]
-        yield stream, standard
-        standard.flush()
-
-
-def _parquet(args: argparse.Namespace, task: Task) -> Callable[[str], Iterator[bytes]]:
-    """A reader of parquet files that gives the columns of interest as blocks of JSON lines."""
-    wanted = {args.completion_field, *_references(task, args.answer_field).values()}
-    if args.compare:
-        wanted |= {"line", "correct", "score", "extracted", "reason", "decided_by", "error"}
-
-    def read(path: str) -> Iterator[bytes]:
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise CommandError(f"{path} is parquet, which needs pyarrow: pip install pyarrow.") from error
-        try:
-            with pyarrow.parquet.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
-                columns = [name for name in file.schema_arrow.names if name in wanted]
-                for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns, use_threads=False):
-                    rows = batch.to_pylist() if columns else [{}] * batch.num_rows
-                    yield "".join(json.dumps(row, default=_plain) + "\n" for row in rows).encode()
-        except pyarrow.ArrowException as error:
-            raise OSError(f"not readable as parquet: {error}") from error
-
-    return read
-
-
-def _plain(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        with gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=4) as compressed:
+            yield compressed  # type: ignore[misc]
 
 
 @contextlib.contextmanager
 def _progress(args: argparse.Namespace, start: float) -> Iterator[tuple[Say, Show]]:
     """(says a line on standard error, shows where we are); the latter only where a person can see it."""
-
-    def say(text: str) -> None:
-        sys.stderr.write(text + "\n")
-
-    def show(tally: Tally, position: int, size: int) -> None:
+    if not sys.stderr.isatty() or (args.output is None and not args.compare and sys.stdout.isatty()):
+        yield (lambda text: sys.stderr.write(text + "\n")), (lambda tally, position, size: None)
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    if not sys.stderr.isatty() or (sys.stdout.isatty() and args.output is None and not args.compare):
-        yield say, show
-        return
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-    except ImportError:
-        yield say, show
-        return
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24))
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("reading", total=None)
 
-        def update(tally: Tally, position: int, size: int) -> None:
+        def show(tally: Tally, position: int, size: int) -> None:
             progress.update(bar, description=_state(tally, start), completed=position, total=size or None)
 
-        yield (lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)), update
+        yield (lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)), show
 
 
 def _state(tally: Tally, start: float) -> str:
     lines = tally.judged + tally.invalid
-    low, high = wilson(tally.correct, tally.judged)
+    low, high = wilson_interval(tally.correct, tally.judged)
     rate = f"{tally.correct / tally.judged:.1%} [{low:.1%}, {high:.1%}]" if tally.judged else "-"
     return f"{lines:,} lines  {lines / max(time.monotonic() - start, 1e-9):,.0f}/s  right {rate}"
 

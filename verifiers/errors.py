@@ -1,5 +1,6 @@
 """Every error this package raises on purpose: about an argument or a reference, never about a completion."""
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -40,3 +41,25 @@ def shown(value: object, limit: int = 60) -> str:
     return (
         text if len(text) <= limit else f"{text[:limit]}... ({type(value).__name__}, {len(text)} characters)"
     )
+
+
+def invalid_reference(argument: str, value: object, problem: str, index: int | None) -> InvalidReferenceError:
+    """The error "answer[3]='x' PROBLEM."; `index` is the row of a batch, None outside one."""
+    where = argument if index is None else f"{argument}[{index}]"
+    message = f"{where}={shown(value)} {problem}."
+    return InvalidReferenceError(message, argument=argument, index=index, value=value)
+
+
+def nearest(name: object, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """The known name closest to `name`, case ignored; None if none is close."""
+    from difflib import get_close_matches
+
+    spelled = {other.lower(): other for other in known}
+    close = get_close_matches(str(name).lower(), spelled, n=1, cutoff=cutoff)
+    return spelled[close[0]] if close else None
+
+
+def did_you_mean(name: object, known: Iterable[str], shown_as: str = '"{}"') -> str:
+    """'Did you mean "sudoku"? ' for the nearest known name, or "" if none is close."""
+    near = nearest(name, known)
+    return "" if near is None else f"Did you mean {shown_as.format(near)}? "

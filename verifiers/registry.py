@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-from verifiers.errors import ArgumentError, UnknownTaskError, VerifierError, shown
+from verifiers.errors import ArgumentError, UnknownTaskError, VerifierError, did_you_mean, shown
 from verifiers.verdicts import Verdict, Verdicts
 
 Mode = Literal["lenient", "strict"]
@@ -35,8 +35,8 @@ class Task:
 
 
 _BUILT_IN = {
-    "gsm8k": "verifiers.gsm8k:TASK",
-    "countdown": "verifiers.countdown:TASK",
+    "gsm8k": "verifiers.gsm8k.task:TASK",
+    "countdown": "verifiers.countdown.task:TASK",
     "math500": "verifiers.math500.task:TASK",
     "sudoku": "verifiers.sudoku:TASK",
 }
@@ -72,21 +72,21 @@ def tasks() -> tuple[str, ...]:
 
 def find(task: str) -> Task:
     """The `Task` named `task`; raises `UnknownTaskError` with the nearest known name."""
-    found = _tasks.get(task) if isinstance(task, str) else None
-    if found is not None:
-        return found
-    path = _BUILT_IN.get(task) if isinstance(task, str) else None
-    if path is not None:
-        module, _, attribute = path.partition(":")
-        return _tasks.setdefault(task, getattr(import_module(module), attribute))
-    installed = _installed().get(task) if isinstance(task, str) else None
-    if installed is None:
+    if not isinstance(task, str):
         raise _unknown(task)
-    loaded = installed.load()
+    if task in _tasks:
+        return _tasks[task]
+    if task in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[task].partition(":")
+        return _tasks.setdefault(task, getattr(import_module(module), attribute))
+    entry = _installed().get(task)
+    if entry is None:
+        raise _unknown(task)
+    loaded = entry.load()
     if not isinstance(loaded, Task):
         message = (
             f'The entry point "{task}" of group {ENTRY_POINTS} gives {shown(loaded)}, not a verifiers.Task; '
-            f"point {installed.value!r} at a Task."
+            f"point {entry.value!r} at a Task."
         )
         raise VerifierError(message, argument="task", value=loaded)
     return _tasks.setdefault(task, loaded)
@@ -99,9 +99,9 @@ def verify(task: str, completion: object, *, mode: Mode = "lenient", **reference
     format, "lenient" any accepted notation of the same value. Raises `VerifierError` for an unknown task or
     mode, for missing or unexpected reference fields and for an invalid reference.
     """
-    found = find(task)
-    _check(found, mode, reference)
-    return found.verify(completion, mode=mode, **reference)
+    entry = find(task)
+    _check(entry, mode, reference)
+    return entry.verify(completion, mode=mode, **reference)
 
 
 def verify_batch(
@@ -112,8 +112,8 @@ def verify_batch(
     Raises what `verify` raises, with the index of the first invalid reference, and for anything that is not a
     sequence, is a bare string, or has another length than `completions`.
     """
-    found = find(task)
-    _check(found, mode, references)
+    entry = find(task)
+    _check(entry, mode, references)
     texts = _as_list("completions", completions)
     columns = {name: _as_list(name, values) for name, values in references.items()}
     for name, values in columns.items():
@@ -123,9 +123,9 @@ def verify_batch(
                 f"give one {name} for each completion, in the same order."
             )
             raise ArgumentError(message, argument=name, value=len(values))
-    if found.verify_batch is not None:
-        return found.verify_batch(texts, mode=mode, **columns)
-    return Verdicts.of([_verify_row(found, texts, columns, row, mode) for row in range(len(texts))])
+    if entry.verify_batch is not None:
+        return entry.verify_batch(texts, mode=mode, **columns)
+    return Verdicts.of([_verify_row(entry, texts, columns, row, mode) for row in range(len(texts))])
 
 
 def _verify_row(
@@ -140,10 +140,15 @@ def _verify_row(
         raise
 
 
-def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
+def check_mode(mode: object) -> None:
+    """Raise `ArgumentError` for what is no mode."""
     if mode not in MODES:
         message = f'mode={shown(mode)} is not a mode; use "lenient" or "strict".'
         raise ArgumentError(message, argument="mode", value=mode)
+
+
+def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
+    check_mode(mode)
     missing = [name for name in task.fields if name not in reference]
     extra = [name for name in reference if name not in task.fields]
     if missing or extra:
@@ -182,12 +187,9 @@ def _installed() -> dict[str, Any]:
 
 
 def _unknown(task: object) -> UnknownTaskError:
-    from difflib import get_close_matches
-
     known = tasks()
-    near = get_close_matches(str(task).lower(), known, n=1, cutoff=0.5)
-    guess = f' Did you mean "{near[0]}"?' if near else ""
+    guess = did_you_mean(task, known)
     message = (
-        f"No task {shown(task)}.{guess} Known: {', '.join(known)}. Add yours with verifiers.register(...)."
+        f"No task {shown(task)}. {guess}Known: {', '.join(known)}. Add yours with verifiers.register(...)."
     )
     return UnknownTaskError(message, argument="task", value=task)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from verifiers.errors import ArgumentError, shown
-from verifiers.registry import MODES, Mode, find, verify_batch
+from verifiers.errors import ArgumentError
+from verifiers.registry import Mode, check_mode, find, verify_batch
 
 
 def reward_function(
@@ -23,9 +23,7 @@ def reward_function(
     `ArgumentError` here, and what `verify_batch` raises when it is called.
     """
     fields = find(task).fields
-    if mode not in MODES:
-        message = f'mode={shown(mode)} is not a mode; use "lenient" or "strict".'
-        raise ArgumentError(message, argument="mode", value=mode)
+    check_mode(mode)
     for field in columns:
         if field not in fields:
             message = f'Task "{task}" has no reference field {field}; it has {", ".join(fields)}.'

@@ -3,55 +3,326 @@
 Reference: `puzzle`, a string of n * n cells in reading order, `0` or `.` for a blank. n = 1, 4 or 9: one
 digit per cell; n = 16, 25, 36 or 49: numbers with white space, commas or pipes between. See
 docs/verifiers/sudoku.md.
+
+The functions without an underscore are plain Python that numba also compiles as it stands. Up to n = 9 every digit
+of an answer is a cell; from n = 16 on a cell is a number, a run of digits that anything but a zero-width character
+ends. Rows, columns and boxes are bit masks (bit v = digit v), so n stays below 64.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
 
-from verifiers import _batch, _compile, _extract, _grid, _notation
-from verifiers._extract import HEDGE, MALFORMED, NO_ANSWER, locate
-from verifiers._grid import (
-    GIVEN_CHANGED,
-    MAX_CELLS,
-    MAX_SIZE,
-    SOLVED,
-    judge,
-    read_lenient,
-    read_puzzle,
-    read_strict,
+from verifiers import batch, characters
+from verifiers.characters import (
+    IDEOGRAPHIC_STOP,
+    ZERO_WIDTH,
+    decimal_digit,
+    decode,
+    is_wide_space,
+    read_word,
 )
-from verifiers.errors import InvalidReferenceError, shown
+from verifiers.errors import InvalidReferenceError, invalid_reference
+from verifiers.extract import FOUND, Bytes, locate, word_key, word_keys
 from verifiers.registry import Task
-from verifiers.verdicts import REASONS, TIERS, Reason, Tier, Verdict
+from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG, Verdict, Verdicts
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+Cells = list[int]  # or, where compiled, an array of int64
 
-    from verifiers._extract import Bytes
-    from verifiers._grid import Cells
-    from verifiers.verdicts import Verdicts
+MAX_SIZE = 49
+MAX_CELLS = MAX_SIZE * MAX_SIZE
+NOT_A_SIZE, BAD_CHARACTER, BAD_DIGIT, CLASH = -1, -2, -3, -4  # what can be wrong with a puzzle
+FOREIGN, SEPARATOR, NOTHING, POINT = -1, 10, 11, 12  # classes of characters; 0..9 is a digit
 
-_OK, _WRONG, _NO_ANSWER = Reason.OK.code, Reason.WRONG.code, Reason.NO_ANSWER.code
-_MALFORMED, _RULE_BROKEN, _HEDGE = Reason.MALFORMED.code, Reason.RULE_BROKEN.code, Reason.HEDGE.code
-_TEXT, _GRAMMAR = Tier.TEXT.code, Tier.GRAMMAR.code
-_PLAIN_CHARACTERS = 1 << 20
-_SIGNATURE = (
-    "void(Array(uint8, 1, 'C', readonly=True), int64[::1], Array(uint8, 1, 'C', readonly=True), int64[::1], "
-    "boolean, int8[::1], int8[::1], int8[::1], float64[::1], int64[:, ::1], int64[::1])"
+_TEX_WORDS = word_keys(
+    "boxed fbox mbox text textbf textrm textsf texttt mathbf mathrm mathsf mathtt "
+    "left right quad qquad hline begin end"
 )
+_TEX_BEGIN, _TEX_END = word_key("begin"), word_key("end")
+_TEX_TABLES = word_keys("array tabular")
+_TEX_FRAMES = word_keys("matrix pmatrix bmatrix vmatrix smallmatrix aligned gathered")
+_TEX_SIGNS = tuple(b"\\,;:! ()[]\n")
+
+# Separators beyond ASCII other than spaces: line ends, dashes, quotes, fullwidth forms of the ASCII ones.
+_WIDE_SEPARATORS = (
+    0xAB, 0xBB, 0x2212, 0x3001, 0xFF02, 0xFF07, 0xFF0B, 0xFF0C, 0xFF0D, 0xFF3B, 0xFF3D, 0xFF40, 0xFF5C,
+)  # fmt: skip
+_ASCII_SEPARATORS = tuple(b" \t\n\v\f\r|+-,[]`\"'${}&~")
+
+_SIGNATURE = f"void({batch.TEXTS}, {batch.TEXTS}, boolean, int8[::1], {batch.COLUMNS}, int64[::1])"
 _WRONG_PUZZLE = {
-    _grid.NOT_A_SIZE: "does not have n * n cells; a puzzle has 1, 16 or 81 digits, or 256, 625, 1296 or 2401 "
+    NOT_A_SIZE: "does not have n * n cells; a puzzle has 1, 16 or 81 digits, or 256, 625, 1296 or 2401 "
     "numbers with spaces between, 0 or . for a blank",
-    _grid.BAD_CHARACTER: "holds a character that is no cell; use digits, 0 or . for a blank, and spaces, "
+    BAD_CHARACTER: "holds a character that is no cell; use digits, 0 or . for a blank, and spaces, "
     "commas or pipes between cells",
-    _grid.BAD_DIGIT: "holds a cell greater than n; an n x n puzzle has cells 1 to n, 0 or . for a blank",
-    _grid.CLASH: "holds a digit twice in a row, column or box, so nothing can solve it; check its givens",
+    BAD_DIGIT: "holds a cell greater than n; an n x n puzzle has cells 1 to n, 0 or . for a blank",
+    CLASH: "holds a digit twice in a row, column or box, so nothing can solve it; check its givens",
 }
 
 
-def judge_answer(
+def classify(code: int) -> int:
+    """The class of a character in a lenient answer: its digit, or SEPARATOR, NOTHING, POINT, FOREIGN."""
+    if code < 0x80:
+        if 48 <= code <= 57:
+            return code - 48
+        if code == 46:
+            return POINT
+        return SEPARATOR if code in _ASCII_SEPARATORS else FOREIGN
+    if code == IDEOGRAPHIC_STOP or code == 0xFF0E:
+        return POINT
+    if code in ZERO_WIDTH:
+        return NOTHING
+    if (
+        code in _WIDE_SEPARATORS
+        or is_wide_space(code)
+        or 0x2010 <= code <= 0x201F
+        or 0x2500 <= code <= 0x257F
+    ):
+        return SEPARATOR
+    digit = decimal_digit(code)
+    return digit if digit >= 0 else FOREIGN
+
+
+def skip_tex(data: Bytes, i: int, end: int) -> int:
+    """Position behind the TeX wrapper whose backslash stands at i, or -1 if a grid may not wear it."""
+    i += 1
+    if i >= end:
+        return -1
+    key, after = read_word(data, i, end)
+    if key == 0:
+        return i + 1 if data[i] in _TEX_SIGNS else -1
+    if key not in _TEX_WORDS or (after < end and 65 <= data[after] <= 90):
+        return -1
+    if key != _TEX_BEGIN and key != _TEX_END:
+        return after
+    if after >= end or data[after] != 123:
+        return -1
+    name, after = read_word(data, after + 1, end)
+    if after >= end or data[after] != 125 or not (name in _TEX_TABLES or name in _TEX_FRAMES):
+        return -1
+    after += 1
+    if key == _TEX_BEGIN and name in _TEX_TABLES and after < end and data[after] == 123:
+        after += 1
+        while after < end and (data[after] in (99, 108, 114, 124, 32)):  # c, l, r, |, space
+            after += 1
+        if after >= end or data[after] != 125:
+            return -1
+        after += 1
+    return after
+
+
+def read_lenient(data: Bytes, start: int, end: int, size: int, cells: Cells) -> bool:
+    """Fill `cells` from an answer in any accepted notation; True if it holds exactly size * size cells."""
+    wanted = size * size
+    count = width = 0  # width: digits of the number being read, 0 between numbers
+    pointed = False
+    i = start
+    while i < end:
+        byte = data[i] + 0
+        if byte == 92:
+            i = skip_tex(data, i, end)
+            if i < 0:
+                return False
+            width = 0
+            continue
+        if 48 <= byte <= 57:
+            kind = byte - 48
+            i += 1
+        else:
+            code, i = decode(data, i)
+            kind = classify(code)
+        if 0 <= kind <= 9:
+            if width == 2:
+                return False
+            if width:
+                cells[count - 1] = cells[count - 1] * 10 + kind
+            elif count == wanted:
+                return False
+            else:
+                cells[count] = kind
+                count += 1
+            width += 1
+        elif kind == POINT:
+            if pointed or count < wanted:
+                return False
+            pointed = True
+        elif kind == FOREIGN:
+            return False
+        if kind != NOTHING and (size < 10 or kind > 9):
+            width = 0
+    return count == wanted
+
+
+def read_strict(data: Bytes, start: int, end: int, size: int, cells: Cells) -> bool:
+    """Fill `cells` from one line of digits (n > 9: numbers, one space between); True if it is one."""
+    wanted = size * size
+    if size < 10:
+        if end - start != wanted:
+            return False
+        for offset in range(wanted):
+            digit = data[start + offset] - 48
+            if not 0 <= digit <= 9:
+                return False
+            cells[offset] = digit
+        return True
+    count = width = 0
+    for i in range(start, end):
+        digit = data[i] - 48
+        if 0 <= digit <= 9:
+            if width == 2 or (width == 0 and count == wanted):
+                return False
+            if width:
+                cells[count - 1] = cells[count - 1] * 10 + digit
+            else:
+                cells[count] = digit
+                count += 1
+            width += 1
+        elif data[i] == 32 and width:
+            width = 0
+        else:
+            return False
+    return count == wanted
+
+
+def puzzle_size(digits: int, numbers: int) -> int:
+    """n for a puzzle of so many digits in so many runs, or NOT_A_SIZE."""
+    for size in (1, 4, 9):
+        if digits == size * size:
+            return size
+    for size in (16, 25, 36, 49):
+        if numbers == size * size:
+            return size
+    return NOT_A_SIZE
+
+
+def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -> int:
+    """Fill `cells` (0 = blank) from a puzzle and return its n, or what is wrong with it (a negative code)."""
+    digits = numbers = 0
+    previous = most = 0
+    for i in range(start, end):
+        byte = data[i] + 0
+        if 48 <= byte <= 57 or byte == 46:
+            if digits < MAX_CELLS:
+                cells[digits] = max(0, byte - 48)
+                most = max(most, byte - 48)
+            digits += 1
+            if byte == 46 or not 48 <= previous <= 57:
+                numbers += 1
+        elif byte not in (9, 10, 13, 32, 44, 124):
+            return BAD_CHARACTER
+        previous = byte
+    size = puzzle_size(digits, numbers)
+    if size < 0:
+        return size
+    if size > 9:
+        most = read_numbers(data, start, end, cells)
+    if most > size:
+        return BAD_DIGIT
+    return CLASH if fill_masks(cells, size, masks) else size
+
+
+def read_numbers(data: Bytes, start: int, end: int, cells: Cells) -> int:
+    """Fill `cells` from the numbers of a puzzle that has been counted; the greatest, or one too great."""
+    count = width = most = 0
+    for i in range(start, end):
+        byte = data[i] + 0
+        digit = byte - 48 if 48 <= byte <= 57 else 0
+        if 48 <= byte <= 57 and width:
+            if width == 2:
+                return MAX_CELLS
+            cells[count - 1] = cells[count - 1] * 10 + digit
+            width += 1
+        elif 48 <= byte <= 57 or byte == 46:
+            cells[count] = digit
+            count += 1
+            width = 0 if byte == 46 else 1
+        else:
+            width = 0
+    for i in range(count):
+        most = max(most, cells[i])
+    return most
+
+
+def box_side(size: int) -> int:
+    """The square root of n."""
+    box = 1
+    while box * box < size:
+        box += 1
+    return box
+
+
+def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
+    """Mark every digit of a grid in its row, column and box; True if a unit holds one twice.
+
+    `masks` has 6 * size integers: the digits seen by each row, column and box, then those seen twice.
+    Blanks and digits beyond n are left out.
+    """
+    for unit in range(6 * size):
+        masks[unit] = 0
+    again = 3 * size
+    box = box_side(size)
+    i = 0
+    twice = False
+    for row in range(size):
+        block = 2 * size + row // box * box
+        for stack in range(box):
+            first = size + stack * box
+            for column in range(first, first + box):
+                value = cells[i]
+                i += 1
+                if 1 <= value <= size:
+                    bit = 1 << value
+                    in_row, in_column, in_box = (
+                        masks[row] & bit,
+                        masks[column] & bit,
+                        masks[block + stack] & bit,
+                    )
+                    if in_row | in_column | in_box:
+                        twice = True
+                        masks[again + row] |= in_row
+                        masks[again + column] |= in_column
+                        masks[again + block + stack] |= in_box
+                    masks[row] |= bit
+                    masks[column] |= bit
+                    masks[block + stack] |= bit
+    return twice
+
+
+def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, float]:
+    """(OK | WRONG | RULE_BROKEN, score) of a grid of n x n digits.
+
+    The score of a grid that keeps the givens is the fraction of the puzzle's blank cells that hold a digit
+    1..n which no other cell of their row, column and box holds; it is 1 exactly if the grid is solved.
+    """
+    for i in range(size * size):
+        if puzzle[i] and puzzle[i] != cells[i]:
+            return RULE_BROKEN, 0.0
+    complete = not fill_masks(cells, size, masks)
+    for i in range(size * size):
+        complete = complete and 1 <= cells[i] <= size
+    if complete:
+        return OK, 1.0
+    again = 3 * size
+    box = box_side(size)
+    blanks = right = i = 0
+    for row in range(size):
+        block = again + 2 * size + row // box * box
+        for stack in range(box):
+            first = again + size + stack * box
+            for column in range(first, first + box):
+                value, given = cells[i], puzzle[i]
+                i += 1
+                if given == 0:
+                    blanks += 1
+                    clash = masks[again + row] | masks[column] | masks[block + stack]
+                    if 1 <= value <= size and not clash & (1 << value):
+                        right += 1
+    return WRONG, right / blanks
+
+
+def judge_completion(
     data: Bytes,
     start: int,
     end: int,
@@ -69,53 +340,38 @@ def judge_answer(
     """
     size = read_puzzle(puzzles, first, last, puzzle, masks)
     if size < 0:
-        return size, _MALFORMED, _TEXT, 0.0, -1, -1
-    found, low, high, boxed = locate(data, start, end, lenient)
-    if found == NO_ANSWER:
-        return size, _NO_ANSWER, _TEXT, 0.0, low, high
-    if found == MALFORMED:
-        return size, _MALFORMED, _TEXT, 0.0, low, high
-    if found == HEDGE:
-        return size, _HEDGE, _TEXT, 0.0, low, high
+        return size, MALFORMED, TEXT, 0.0, -1, -1
+    status, low, high, boxed = locate(data, start, end, lenient)
+    if status != FOUND:
+        return size, status, TEXT, 0.0, low, high
     if lenient:
         readable = read_lenient(data, low, high, size, cells)
     else:
         readable = not boxed and read_strict(data, low, high, size, cells)
     if not readable:
-        return size, _MALFORMED, _GRAMMAR, 0.0, low, high
-    outcome, score = judge(puzzle, cells, size, masks)
-    if outcome == SOLVED:
-        return size, _OK, _GRAMMAR, 1.0, low, high
-    if outcome == GIVEN_CHANGED:
-        return size, _RULE_BROKEN, _GRAMMAR, 0.0, low, high
-    return size, _WRONG, _GRAMMAR, score, low, high
+        return size, MALFORMED, GRAMMAR, 0.0, low, high
+    reason, score = grade(puzzle, cells, size, masks)
+    return size, reason, GRAMMAR, score, low, high
 
 
 def _scratch() -> tuple[list[int], list[int], list[int]]:
     return [0] * MAX_CELLS, [0] * MAX_CELLS, [0] * (6 * MAX_SIZE)
 
 
-def _judge_plain(text: str, puzzle: object, lenient: bool, index: int | None, scratch: tuple) -> tuple:
-    """(reason, tier, score, span start, span end) without numba; raises for an invalid puzzle."""
+def _judge(data: bytes, puzzle: object, lenient: bool, index: int | None, scratch: tuple) -> batch.Judged:
+    """One completion without numba; raises for an invalid puzzle."""
     if not isinstance(puzzle, str):
-        raise _not_text(puzzle, index)
-    data, raw = text.encode("utf-8", "surrogatepass"), puzzle.encode("utf-8", "surrogatepass")
-    size, *verdict = judge_answer(data, 0, len(data), raw, 0, len(raw), lenient, *scratch)
+        raise _not_a_string(puzzle, index)
+    raw = puzzle.encode("utf-8", "surrogatepass")
+    size, *judged = judge_completion(data, 0, len(data), raw, 0, len(raw), lenient, *scratch)
     if size < 0:
-        raise _invalid(puzzle, _WRONG_PUZZLE[size], index)
-    return tuple(verdict)
+        raise invalid_reference("puzzle", puzzle, _WRONG_PUZZLE[size], index)
+    return tuple(judged)
 
 
-def _invalid(puzzle: object, problem: str, index: int | None) -> InvalidReferenceError:
-    where = "puzzle" if index is None else f"puzzle[{index}]"
-    return InvalidReferenceError(
-        f"{where}={shown(puzzle)} {problem}.", argument="puzzle", index=index, value=puzzle
-    )
-
-
-def _not_text(puzzle: object, index: int | None) -> InvalidReferenceError:
+def _not_a_string(puzzle: object, index: int | None) -> InvalidReferenceError:
     problem = f"is a {type(puzzle).__name__}; a puzzle is a string such as '0310200404001043'"
-    return _invalid(puzzle, problem, index)
+    return invalid_reference("puzzle", puzzle, problem, index)
 
 
 def read_grid(extracted: str | None, size: int) -> list[int] | None:
@@ -129,73 +385,54 @@ def read_grid(extracted: str | None, size: int) -> list[int] | None:
 
 
 def _verify(completion: object, *, mode: str, puzzle: object) -> Verdict:
-    text = _batch.as_text(completion)
-    reason, tier, score, start, end = _judge_plain(text or "", puzzle, mode == "lenient", None, _scratch())
-    if text is None:
-        return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
-    extracted = None
-    if start >= 0:
-        extracted = text.encode("utf-8", "surrogatepass")[start:end].decode("utf-8", "surrogatepass")
-    return Verdict(reason == _OK, score, extracted, REASONS[reason], TIERS[tier])
+    return batch.verify_one(
+        completion, lambda data: _judge(data, puzzle, mode == "lenient", None, _scratch())
+    )
 
 
 def _verify_batch(completions: list[object], *, mode: str, puzzle: list[object]) -> Verdicts:
-    import numpy as np
+    lenient, scratch = mode == "lenient", _scratch()
 
-    from verifiers.verdicts import Verdicts
+    def judge_row(data: bytes, row: int) -> batch.Judged:
+        return _judge(data, puzzle[row], lenient, row, scratch)
 
-    texts, strangers = _batch.as_texts(completions)
-    n = len(texts)
-    reason, tier = np.empty(n, np.int8), np.empty(n, np.int8)
-    score, spans = np.empty(n, np.float64), np.empty((n, 2), np.int64)
-    kernel = None
-    if _compile.is_worthwhile(texts, _PLAIN_CHARACTERS):
-        kernel = _kernel()
-    if kernel is None:
-        scratch = _scratch()
-        for row in range(n):
-            verdict = _judge_plain(texts[row], puzzle[row], mode == "lenient", row, scratch)
-            reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = verdict
-    else:
-        _run(kernel, texts, puzzle, mode == "lenient", (reason, tier, score, spans))
-    reason[strangers], tier[strangers] = _MALFORMED, _TEXT
-    return Verdicts(reason == _OK, score, reason, tier, spans, texts)
+    def judge_all(kernel: Callable, texts: list[str], columns: batch.Columns) -> None:
+        _judge_compiled(kernel, texts, puzzle, lenient, columns)
+
+    return batch.verify_many(completions, judge_row, judge_all, _kernel)
 
 
-def _run(kernel: Callable, texts: list[str], puzzles: list[object], lenient: bool, out: tuple) -> None:
-    """Fill the columns `out` through the compiled kernel; raises for the first invalid puzzle."""
+def _judge_compiled(
+    kernel: Callable, texts: list[str], puzzles: list[object], lenient: bool, columns: batch.Columns
+) -> None:
+    """Fill the columns through the compiled kernel; raises for the first invalid puzzle."""
     import numpy as np
 
     if not all(issubclass(kind, str) for kind in set(map(type, puzzles))):
-        row = next(row for row, puzzle in enumerate(puzzles) if not issubclass(type(puzzle), str))
-        raise _not_text(puzzles[row], row)
+        row = next(row for row, puzzle in enumerate(puzzles) if not isinstance(puzzle, str))
+        raise _not_a_string(puzzles[row], row)
     sizes = np.empty(len(texts), np.int8)
-
-    raw, firsts = _batch.pack(puzzles)  # type: ignore[arg-type]
+    packed, starts = batch.pack(puzzles)  # type: ignore[arg-type]
 
     def rest(rows: slice) -> tuple:
-        columns = (column[rows] for column in (sizes, *out))
+        out = (column[rows] for column in (sizes, *columns))
         room = np.zeros(2 * MAX_CELLS + 6 * MAX_SIZE, np.int64)
-        return raw, firsts[rows.start : rows.stop + 1], lenient, *columns, room
+        return packed, starts[rows.start : rows.stop + 1], lenient, *out, room
 
-    _batch.for_each_slice(texts, rest, kernel)
-    invalid = np.flatnonzero(sizes < 0)
-    if len(invalid):
-        row = int(invalid[0])
-        raise _invalid(puzzles[row], _WRONG_PUZZLE[int(sizes[row])], row)
+    batch.for_each_slice(texts, rest, kernel)
+    for row in np.flatnonzero(sizes < 0)[:1].tolist():
+        raise invalid_reference("puzzle", puzzles[row], _WRONG_PUZZLE[int(sizes[row])], row)
 
 
-def _make_kernel(mark: int) -> Callable[..., None]:
-    """The loop over rows, to be compiled; it closes over `mark` for the sake of numba's cache."""
-
+def _make_kernel(checksum: int) -> Callable[..., None]:
     def judge_rows(data, starts, puzzles, firsts, lenient, sizes, reason, tier, score, spans, room):  # type: ignore[no-untyped-def]
-        if mark < 0:
+        if checksum < 0:
             return
         cells, puzzle = room[:MAX_CELLS], room[MAX_CELLS : 2 * MAX_CELLS]
         masks = room[2 * MAX_CELLS :]
         for row in range(len(reason)):
             start, end, first, last = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
-            sizes[row], reason[row], tier[row], score[row], low, high = judge_answer(
+            sizes[row], reason[row], tier[row], score[row], low, high = judge_completion(
                 data, start, end, puzzles, first, last, lenient, cells, puzzle, masks
             )
             shift = start if low >= 0 else 0
@@ -206,15 +443,7 @@ def _make_kernel(mark: int) -> Callable[..., None]:
 
 @cache
 def _kernel() -> Callable[..., None] | None:
-    """The compiled row loop, or None where numba cannot be imported."""
-    if not _compile.numba_is_there():
-        return None
-    import sys
-
-    mark = _compile.stamp(_extract, _notation, _grid, sys.modules[__name__])
-    return _compile.compile_rows(
-        _make_kernel, _SIGNATURE, (*_notation.COMPILED, *_grid.COMPILED, judge_answer), mark
-    )
+    return batch.compile_loop(_make_kernel, _SIGNATURE, characters, sys.modules[__name__])
 
 
 TASK = Task("sudoku", ("puzzle",), _verify, _verify_batch)

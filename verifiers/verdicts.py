@@ -54,6 +54,9 @@ REASONS = tuple(Reason)
 TIERS = tuple(Tier)
 REASON_NAMES = tuple(reason.value for reason in REASONS)
 TIER_NAMES = tuple(tier.value for tier in TIERS)
+# The same as integer codes, for compiled code.
+OK, WRONG, NO_ANSWER, MALFORMED, RULE_BROKEN, HEDGE, TIMEOUT, ERROR = range(len(REASONS))
+TEXT, GRAMMAR, RATIONAL, TYPED, PROBE, CAS = range(len(TIERS))
 
 
 @dataclass(frozen=True, slots=True)

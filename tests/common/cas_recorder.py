@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from verifiers._worker_child import serve
 from verifiers.math500 import cas_worker
+from verifiers.worker import serve
 
 evaluated: list[str] = []
 

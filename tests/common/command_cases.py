@@ -1,4 +1,4 @@
-"""Samples, and two ways to call `python -m verifiers`: in this process and in a fresh interpreter."""
+"""Samples, two ways to call `python -m verifiers`, and a task from an installed package that misbehaves on demand."""
 
 import json
 import os
@@ -11,6 +11,23 @@ from verifiers import __main__ as command
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 RIGHT, WRONG = f"<answer>{SOLUTION}</answer>", f"<answer>{SOLUTION[::-1]}</answer>"
+ACTING = """
+import os, time
+from verifiers import Reason, Task, Tier, Verdict
+
+def verify(completion, *, mode, mark):
+    if completion == "sleep":
+        time.sleep(600)
+    if completion == "spin":
+        while True:
+            pass
+    if completion == "die" or (completion == "die once" and not os.path.exists(mark)):
+        open(mark, "w").close()
+        os._exit(7)
+    return Verdict(True, 1.0, None, Reason.OK, Tier.TEXT)
+
+TASK = Task("acting", ("mark",), verify)
+"""
 
 
 def sample(completion=RIGHT, **fields):
@@ -29,12 +46,22 @@ def call(capfd, *arguments):
     return status, [json.loads(line) for line in out.splitlines()], err
 
 
-def environment() -> dict[str, str]:
-    """Of a process that finds the same package."""
-    return {**os.environ, "PYTHONPATH": str(Path(verifiers.__file__).parents[1])}
+def install_acting_task(folder: Path) -> None:
+    """Make a folder hold an installed package with the task "acting", whose completions are what it does."""
+    (folder / "acting_task.py").write_text(ACTING)
+    (folder / "acting_task-1.dist-info").mkdir()
+    entry_points = "[spg.verifiers]\nacting = acting_task:TASK\n"
+    (folder / "acting_task-1.dist-info" / "entry_points.txt").write_text(entry_points)
 
 
-def outside(*arguments, stdin=b""):
-    """Run the command in a fresh interpreter."""
+def environment(*folders: Path) -> dict[str, str]:
+    """Of a process that finds the same package, and what is installed in `folders`."""
+    paths = [Path(verifiers.__file__).parents[1], *folders]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+
+
+def outside(*arguments, folder=None, **options):
+    """Run the command in a fresh interpreter, with what is installed in `folder`."""
     line = [sys.executable, "-m", "verifiers", *map(str, arguments)]
-    return subprocess.run(line, input=stdin, capture_output=True, env=environment(), timeout=120)
+    env = environment(*([folder] if folder else []))
+    return subprocess.run(line, env=env, timeout=120, **{"capture_output": True, **options})

@@ -1,7 +1,11 @@
 """Right Countdown answers by construction in every accepted notation, and answers one edit away from them."""
 
 import random
+from collections.abc import Iterator
 from fractions import Fraction
+
+from tests.common.constructed import Case
+from tests.common.countdown_oracle import oracle
 
 SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
@@ -102,14 +106,9 @@ class Writer:
         text = self.sides(tree, value)
         if not self.strict:
             frames = [("", "")] * 6 + [
-                ("`", "`"),
-                ("$", "$"),
-                ("\\(", "\\)"),
-                ("\\[ ", " \\]"),
-                ("```\n", "\n```"),
-                ('"', '"'),
+                ("`", "`"), ("$", "$"), ("\\(", "\\)"), ("\\[ ", " \\]"), ("```\n", "\n```"), ('"', '"'),
                 ("“", "”"),
-            ]
+            ]  # fmt: skip
             opening, closing = rng.choice(frames)
             text = opening + text + closing
             text = (
@@ -147,3 +146,17 @@ class Writer:
         if way == 3:
             return text[: i + 1] + text[i] + text[i + 1 :]
         return text[:i] + text[i + 1 : i + 2] + text[i] + text[i + 2 :]
+
+
+def cases(seed: int, strict: bool) -> Iterator[Case]:
+    """Right answers, and what one edit makes of them."""
+    writer = Writer(random.Random(seed), strict)
+    while True:
+        before, text, after, numbers, target = writer.problem()
+        reference = {"numbers": numbers, "target": target}
+        yield Case(
+            before + text + after,
+            before + writer.edit(text) + after,
+            reference,
+            lambda text, given=(numbers, target): oracle(text, *given, strict),
+        )

@@ -7,82 +7,34 @@ is wrong.
 import random
 import re
 import unicodedata
+from collections.abc import Iterator
 from fractions import Fraction
+
+from tests.common.constructed import Case
 
 _SUPER = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _FROM_SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _GLYPHS = {
-    Fraction(1, 2): "½",
-    Fraction(1, 4): "¼",
-    Fraction(3, 4): "¾",
-    Fraction(1, 3): "⅓",
-    Fraction(2, 3): "⅔",
-}
+    Fraction(1, 2): "½", Fraction(1, 4): "¼", Fraction(3, 4): "¾", Fraction(1, 3): "⅓", Fraction(2, 3): "⅔",
+}  # fmt: skip
 _UNITS = [
-    "",
-    "",
-    "",
-    " eggs",
-    "eggs",
-    r"\text{ eggs}",
-    r" \text{ cm}",
-    "%",
-    r"\%",
-    " USD",
-    " cm^2",
-    " m²",
-    "°",
-    r"^\circ",
-    r"^{\circ}",
-    " per day",
-    " eggs per 3 days",
-    " miles/hour",
-    "/day",
-    "-hour",
-    ".",
-    " dollars!",
-    r"\,\text{kg}",
-    " )",
-    r"\ \text{cm}^{2}",
-]
+    "", "", "", " eggs", "eggs", r"\text{ eggs}", r" \text{ cm}", "%", r"\%", " USD", " cm^2", " m²", "°",
+    r"^\circ", r"^{\circ}", " per day", " eggs per 3 days", " miles/hour", "/day", "-hour", ".", " dollars!",
+    r"\,\text{kg}", " )", r"\ \text{cm}^{2}",
+]  # fmt: skip
 _MONEY = ["", "", "", "$", r"\$", "€", "£"]
 _WORDS = [
-    "",
-    "",
-    "",
-    "She makes ",
-    "The answer is: ",
-    "Answer: ",
-    "x = ",
-    "= ",
-    r"9 \times 2 = ",
-    r"x \approx ",
+    "", "", "", "She makes ", "The answer is: ", "Answer: ", "x = ", "= ", r"9 \times 2 = ", r"x \approx ",
     "about ",
-]
+]  # fmt: skip
 _FRAMES = [
-    "{}",
-    "{}",
-    " {} ",
-    "\n{}\n",
-    "**{}**",
-    r"\mathbf{{{}}}",
-    r"\text{{{}}}",
-    "({})",
-    r"\({}\)",
-    r"\[ {} \]",
-    "`{}`",
-    '"{}"',
-    "${}$",
-    "<b>{}</b>",
-    r"\left( {} \right)",
-]
+    "{}", "{}", " {} ", "\n{}\n", "**{}**", r"\mathbf{{{}}}", r"\text{{{}}}", "({})", r"\({}\)", r"\[ {} \]",
+    "`{}`", '"{}"', "${}$", "<b>{}</b>", r"\left( {} \right)",
+]  # fmt: skip
 PLACES = [
-    "<answer>{}</answer>",
-    "so\n<answer>\n\\boxed{{{}}}\n</answer>",
-    "it is \\boxed{{{}}}",
-    "<answer>{}",
+    "<answer>{}</answer>", "so\n<answer>\n\\boxed{{{}}}\n</answer>", "it is \\boxed{{{}}}", "<answer>{}",
     "<answer>\\boxed{{17}} \\boxed{{{}}}</answer><|eot_id|>18",
-]
+]  # fmt: skip
 
 
 def in_groups(digits: str, mark: str) -> str:
@@ -95,14 +47,11 @@ def render(rng: random.Random) -> tuple[str, Fraction]:
     digits = str(
         rng.choice(
             [
-                rng.randrange(10),
-                rng.randrange(100),
-                rng.randrange(10**4),
-                rng.randrange(10**9),
+                rng.randrange(10), rng.randrange(100), rng.randrange(10**4), rng.randrange(10**9),
                 rng.randrange(10**25),
             ]
         )
-    )
+    )  # fmt: skip
     value, text = Fraction(digits), digits
     kind = rng.randrange(10)
     if kind <= 1:
@@ -129,14 +78,10 @@ def render(rng: random.Random) -> tuple[str, Fraction]:
         raised = str(power).translate(_SUPER)
         form = rng.choice(
             [
-                r"{} \times 10^{{{}}}",
-                r"{}\times10^{}",
-                "{} × 10" + raised,
-                "{}e{}",
-                "{} * 10^{}",
+                r"{} \times 10^{{{}}}", r"{}\times10^{}", "{} × 10" + raised, "{}e{}", "{} * 10^{}",
                 r"{} \cdot 10^{{{}}}",
             ]
-        )
+        )  # fmt: skip
         text, value = form.format(digits, power), value * Fraction(10) ** power
     elif kind == 7:
         word, power = rng.choice([("hundred", 2), ("thousand", 3), ("million", 6), ("billion", 9)])
@@ -198,7 +143,7 @@ def number(text: str) -> Fraction | None:
     parts = {sign: part for part, sign in _GLYPHS.items()}
     if re.fullmatch(lit, text):
         return literal(text)
-    if match := re.fullmatch(rf"({lit}){gap}[/÷⁄∕]{gap}([-+]?{lit})", text):
+    if match := re.fullmatch(rf"({lit}){gap}[/÷⁄∕]{gap}([-+]?{gap}{lit})", text):
         return quotient(literal(match[1]), signed(match[2]))
     if match := re.fullmatch(frac, text):
         return quotient(signed(match[1] or match[2]), signed(match[3] or match[4]))
@@ -241,7 +186,7 @@ def readings(side: str) -> set[Fraction]:
         before = side[: match.start()]
         if re.search(r"\d|[½¼¾⅓⅔]", before):
             break
-        minus = re.search(r"(?:-|\bminus\b|\bnegative\b)(?:[\s$€£{}(\\]|\\,)*$", before, re.I)
+        minus = re.search(r"(?:-|\bminus\b|\bnegative\b)(?:[\s$€£{}(\\]|\\[,.])*$", before, re.I)
         for end in range(len(side), match.start(), -1):
             rest = side[end:]
             rest = re.sub(
@@ -277,3 +222,17 @@ def edit(rng: random.Random, text: str) -> str:
     character = rng.choice("0123456789012345678901234567890123456789.,-+/ =*^x%$e{}\\²½")
     kind = rng.randrange(3)
     return text[:place] + ("" if kind == 0 else character) + text[place + (kind != 1) :]
+
+
+def cases(seed: int, strict: bool) -> Iterator[Case]:
+    """Right answers, and what one edit makes of them."""
+    rng = random.Random(seed)
+    while True:
+        text, value = answer(rng)
+        changed = edit(rng, text)
+        right, edited = rng.choice(PLACES).format(text), f"<answer>{changed}</answer>"
+        texts = {right: text, edited: changed}
+        reference = {"answer": f"{value.numerator}/{value.denominator}"}
+        yield Case(
+            right, edited, reference, lambda text, texts=texts, value=value: oracle(texts[text], value)
+        )

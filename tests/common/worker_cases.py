@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from verifiers._worker_child import Unavailable, serve
+from verifiers.worker import Unavailable, serve
 
 if TYPE_CHECKING:
-    from verifiers._workers import Workers
+    from verifiers.workers import Workers
 
 SLOW = 60.0  # seconds that a loaded machine may take for what should be immediate
 
@@ -40,8 +40,8 @@ def answer(job: dict) -> dict:
             os.write(1, b"more noise\n")
         case "stumble":
             raise KeyError("a bug")
-        case "sink":
-            return answer(job)
+        case "return":
+            return {"payload": job["payload"]}
     return {"outcome": "equal", "detail": str(job.get("say", ""))}
 
 

@@ -1,14 +1,14 @@
-"""Countdown: every accepted notation with a near miss that is refused, the rules, the references, real data."""
+"""Countdown: every accepted notation with a near miss that is refused, the rules, the references, hostile lengths."""
 
-import gzip
-import json
+import time
 from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from verifiers import verify, verify_batch
+from verifiers import batch, verify, verify_batch
+from verifiers.countdown.reference import reference_columns
 from verifiers.errors import ArgumentError, InvalidReferenceError
 
 NUMBERS, TARGET = [3, 5, 7], 22
@@ -58,11 +58,8 @@ NOTATIONS = [
 def test_every_notation_has_a_near_miss(accepted, refused):
     verdict = judge(accepted)
     assert (verdict.correct, verdict.score, verdict.reason, verdict.decided_by) == (
-        True,
-        1.0,
-        "ok",
-        "rational",
-    )
+        True, 1.0, "ok", "rational",
+    )  # fmt: skip
     assert judge(f"\\boxed{{{accepted}}}").correct
     for answer in refused:
         verdict = judge(answer)
@@ -98,22 +95,13 @@ def test_fractions_and_other_targets(accepted, refused, numbers, target):
     ("answer", "right"),
     [
         *(("3*5+7", True), (" 3\t*\t5+7 ", True), ("((3*5))+7", True), ("\\boxed{3*5+7}", True)),
-        *(
-            ("\\boxed{ 3 * 5 + 7 }", True),
-            ("\\boxed {3*5+7}\n", True),
-            ("3*5\n+7", False),
-            ("3*5- -7", False),
-        ),
+        *(("\\boxed{3 * 5 + 7 }", True), ("\\boxed {3*5+7}\n", True), ("3*5\n+7", False), ("3*5- -7", False)),
         *(("3.0*5+7", False), ("3*5+7=22", False), ("3×5+7", False), ("`3*5+7`", False), ("$3*5+7$", False)),
         *(("{3*5+7}", False), ("３*5+7", False), ("3\u00a0*5+7", False), ("Answer: 3*5+7", False)),
-        *(
-            ("it is \\boxed{3*5+7}", False),
-            ("\\boxed{3*5+7}.", False),
-            ("\\boxed{3*5+7} \\boxed{3*5+7}", False),
-        ),
+        *(("it is \\boxed{3*5+7}", False), ("\\boxed{3*5+7}.", False), ("\\boxed{3*5+7} \\boxed{3*5+7}", False)),
         *(("$\\boxed{3*5+7}$", False), ("\\fbox{3*5+7}", False), ("3*5+7\u200b", False), ("--3*5+7", False)),
     ],
-)
+)  # fmt: skip
 def test_strict_takes_the_prompts_format_only(answer, right):
     assert judge(answer, "strict").correct is right
 
@@ -262,21 +250,66 @@ def test_numbers_of_one_problem_are_not_numbers_of_a_batch():
         verify_batch("countdown", ["a"], numbers=[[3]], target=22)
 
 
-def test_real_completions_and_hostile_answers(shared_data):
-    with gzip.open(shared_data / "llada_generations" / "countdown.jsonl.gz", "rt") as lines:
-        rows = [json.loads(line) for line in lines]
-    columns = {"numbers": [row["numbers"] for row in rows], "target": [row["target"] for row in rows]}
-    verdicts = verify_batch("countdown", [row["completion"] for row in rows], **columns)
-    differing = [
-        row for row, verdict in zip(rows, verdicts, strict=True) if verdict.correct is not row["correct"]
-    ]
-    assert len(rows) >= 512 and len(differing) == 0
-    hostile = [json.loads(line) for line in (shared_data / "hostile_answers.jsonl").open()]
-    hostile = [row for row in hostile if row["env"] == "countdown"]
-    assert len(hostile) >= 47
-    for row in hostile:
-        for mode, column in (("lenient", "correct"), ("strict", "strict")):
-            verdict = verify(
-                "countdown", row["completion"], mode=mode, numbers=row["numbers"], target=row["target"]
-            )
-            assert verdict.correct is row[column] or row.get("either"), (row, verdict)
+LONG = [
+    "(" * 60_000 + "3*5+7", "-" * 60_000 + "3*5+7", "((" * 200 + "3*5+7" + "))" * 200, "\\frac{" * 9_000,
+    "\\frac{1}{" * 200 + "1" + "}" * 200, "9" * 65_000, "3*5+7=" + "9" * 4_001,
+    "3*5+7=" + "*".join(["9" * 3_900] * 16), "3*5+7=" + "/".join(["9" * 60] * 1_020),
+    "3*5+7=" + "+".join(["1/7"] * 500), "+".join(["1"] * 30_000), "**".join(["9"] * 20_000), "`" * 60_000,
+    "“" * 10_000 + "”" * 10_000, "the " * 16_000, "3*5+7" + "\u200b" * 20_000, "\\left" * 12_000,
+    "\\left" + " " * 60_000, "=".join(["22"] * 20_000), "3*5+7" + " " * 70_000, "<answer>" * 10_000,
+    "\\boxed{" * 9_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["lenient", "strict"])
+def test_no_answer_takes_long(mode, monkeypatch):
+    texts = [f"<answer>{text}</answer>" for text in LONG]
+    plain = []
+    for text in texts:
+        start = time.process_time()
+        plain.append(verify("countdown", text, mode=mode, numbers=[3, 5, 7], target=22))
+        assert time.process_time() - start < 1.5, text[:40]
+    monkeypatch.setattr(batch, "MIN_COMPILED_ROWS", 0)
+    reference = {"numbers": [[3, 5, 7]] * len(texts), "target": [22] * len(texts)}
+    assert list(verify_batch("countdown", texts, mode=mode, **reference)) == plain
+    assert [verdict.correct for verdict in plain].count(True) == (mode == "lenient") * 1
+
+
+def test_depth_is_bounded_and_said_so():
+    for depth, right in ((250, True), (300, False)):
+        answer = "<answer>" + "(" * depth + "3*5+7" + ")" * depth + "</answer>"
+        verdict = verify("countdown", answer, numbers=[3, 5, 7], target=22)
+        assert (verdict.correct, verdict.reason == "malformed") == (right, not right)
+
+
+def test_many_and_huge_numbers_are_exact():
+    numbers = [10**3_998 + i for i in range(15)]
+    answer = "+".join(map(str, numbers))
+    assert verify("countdown", f"<answer>{answer}</answer>", numbers=numbers, target=sum(numbers)).correct
+    assert not verify(
+        "countdown", f"<answer>{answer}</answer>", numbers=numbers, target=sum(numbers) + 1
+    ).correct
+    many = list(range(1, 257))
+    text = "<answer>" + "+".join(map(str, many)) + "</answer>"
+    verdicts = verify_batch("countdown", [text] * 300, numbers=[many] * 300, target=[sum(many)] * 300)
+    assert verdicts.correct.all()
+
+
+@pytest.mark.parametrize(
+    "completion", [None, 18.0, b"<answer>3*5+7</answer>", ["3*5+7"], {"answer": "3*5+7"}, float("nan")]
+)
+def test_any_object_gets_a_verdict(completion):
+    verdict = verify("countdown", completion, numbers=[3, 5, 7], target=22)
+    assert (verdict.correct, verdict.score, verdict.extracted, verdict.reason) == (
+        False, 0.0, None, "malformed",
+    )  # fmt: skip
+    many = verify_batch("countdown", [completion] * 300, numbers=[[3, 5, 7]] * 300, target=[22] * 300)
+    assert list(many) == [verdict] * 300
+
+
+def test_references_as_columns_hold_what_was_given():
+    for numbers, targets, expected in [
+        ([[1, 2], (3,), [4, 5]], [1, 2, 3], ([1, 2, 3, 4, 5], [0, 2, 3, 5], [1, 2, 3], [1, 1, 1])),
+        ([[1, 2], [2**70], [4]], [1, 2, "1/3"], ([1, 2, 4], [0, 2, 2, 3], [1, 0, 1], [1, 1, 3])),
+    ]:
+        assert tuple(column.tolist() for column in reference_columns(numbers, targets)) == expected

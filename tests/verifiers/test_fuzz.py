@@ -14,61 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import verifiers
-from verifiers import registry, verify, verify_batch
+from tests.common.soup import MODES, PIECES, REFERENCES, RIGHT, built_in, soup
+from verifiers import verify, verify_batch
 from verifiers.verdicts import REASONS, TIERS
 
 HARD_SECONDS = 3.0 + 0.5  # the hard deadline, and what a busy system may keep a process from running
-MODES = ("lenient", "strict")
-
-# Valid references of each task, and right answers to the first of them, from which the slow run starts.
-REFERENCES = {
-    "sudoku": [
-        {"puzzle": "4320004330100004"},
-        {"puzzle": "0" * 81},
-        {"puzzle": " ".join(["0"] * 256)},
-    ],
-    "gsm8k": [{"answer": "1250"}, {"answer": "-3/4"}, {"answer": "0.5"}],
-    "countdown": [
-        {"numbers": [25, 5, 3, 2], "target": 42},
-        {"numbers": [1], "target": 1},
-        {"numbers": [99, 3, 7], "target": 336},
-    ],
-    "math500": [
-        {"answer": "\\frac{3}{4}"},
-        {"answer": "(2, 3]"},
-        {"answer": "16\\sqrt{3}"},
-        {"answer": "x^2 + 2x + 1"},
-        {"answer": "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}"},
-    ],
-}
-RIGHT = {
-    "sudoku": ["4321124334122134", "4321\n1243\n3412\n2134", "[[4,3,2,1],[1,2,4,3],[3,4,1,2],[2,1,3,4]]"],
-    "gsm8k": ["1250", "1,250", "\\$1250.00", "x = 1250", "2500/2", "1.25 \\times 10^3", "1250 apples"],
-    "countdown": [
-        "25*2-5-3",
-        "25 \\times 2 - (5 + 3)",
-        "-(5 + 3) + 2.0 * 25",
-        "25*2-5-3 = 42",
-        "(25 - 5/2) * 2 - 3",
-    ],
-    "math500": [
-        "\\frac{3}{4}",
-        "0.75",
-        "3/4",
-        "\\dfrac34",
-        "75\\%",
-        "1 - \\frac{1}{4}",
-        "\\frac{\\sqrt{9}}{4}",
-    ],
-}
-PIECES = (
-    *("<answer>", "</answer>", "\\boxed{", "\\boxed", "{", "}", "####", "<|eot_id|>", "<|endoftext|>", "<", "\\"),
-    *("\\frac{", "\\sqrt{", "\\text{", "^{", "_{", "\\left(", "\\right)", "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\"),
-    *("(", ")", "[", "]", "|", ",", ".", ";", "=", "+", "-", "*", "/", "**", "//", "%", "^", "!", "&", "$", "~", "#"),
-    *("\u2212", "\u00d7", "\u00f7", "\u00a0", "\u200b", "\u0664", "\uff15", "\u00b2", "\u2463", "\U0001d7ce", "\u2500"),
-    *("\x00", "\ud800", "\udfff", "\n", "\t", " ", " or ", "per", "and", "\\pi", "\\infty", "\\cup", "\\sin", "i", "x"),
-    *("9^{9^{9^{9}}}", "9**9**9", "1e400", "0.1", "1/0", "0/0", "\\binom{9}{3}", "99!", "10^{-9999}", "1" * 40, "__"),
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,12 +37,6 @@ class Awkward(str):
     __hash__ = str.__hash__
 
 
-def built_in() -> list[str]:
-    """The names of our own tasks; a new one needs a line in REFERENCES and in RIGHT."""
-    assert set(registry._BUILT_IN) <= set(REFERENCES), "give the new task references to be fuzzed with"
-    return sorted(registry._BUILT_IN)
-
-
 def check(task: str, completion: object, reference: dict) -> None:
     """One completion, alone in both modes: a verdict that makes sense, within the deadline."""
     verdicts = []
@@ -108,21 +52,6 @@ def check(task: str, completion: object, reference: dict) -> None:
         json.dumps(verdict.extracted)
         verdicts.append(verdict)
     assert verdicts[0].correct or not verdicts[1].correct, "right in strict mode, wrong in lenient mode"
-
-
-def soup() -> st.SearchStrategy[str]:
-    piece = (
-        st.sampled_from(PIECES)
-        | st.text(max_size=4)
-        | st.characters(codec=None)
-        | st.sampled_from(string.digits)
-    )
-    body = st.lists(piece, max_size=15).map("".join)
-    return (
-        body
-        | body.map("<answer>{}</answer>".format)
-        | body.map(lambda text: f"<answer>\\boxed{{{text}}}</answer>")
-    )
 
 
 STRANGE = (
@@ -174,19 +103,13 @@ def giants() -> list[str]:
         piece * 9000 + "1" + "}" * 9000 for piece in ("{", "\\frac{", "\\sqrt{", "1^{", "\\boxed{", "\\text{")
     ]
     bodies += [
-        "(" * 30_000 + "1" + ")" * 30_000,
-        "-" * 60_001 + "1",
-        "1," * 30_000,
-        "1/" * 30_000 + "1",
+        "(" * 30_000 + "1" + ")" * 30_000, "-" * 60_001 + "1", "1," * 30_000, "1/" * 30_000 + "1",
         "1+" * 30_000 + "1",
-    ]
+    ]  # fmt: skip
     bodies += [
-        "1" * 300_000,
-        "0." + "3" * 60_000,
-        "1e" + "9" * 60_000,
-        "1" * 30_000 + "/" + "3" * 30_000,
+        "1" * 300_000, "0." + "3" * 60_000, "1e" + "9" * 60_000, "1" * 30_000 + "/" + "3" * 30_000,
         "\u0664" * 30_000,
-    ]
+    ]  # fmt: skip
     bodies += [
         "9^" * 20_000 + "9",
         "9!" * 20_000,
@@ -243,12 +166,9 @@ def generated(rng: random.Random, task: str) -> str:
     )
     answer = mutated(rng, answer)
     frames = (
-        "<answer>{}</answer>",
-        "so\n<answer>\n\\boxed{{{}}}\n</answer><|eot_id|>",
-        "\\boxed{{{}}}",
-        "#### {}",
+        "<answer>{}</answer>", "so\n<answer>\n\\boxed{{{}}}\n</answer><|eot_id|>", "\\boxed{{{}}}", "#### {}",
         "{}",
-    )
+    )  # fmt: skip
     text = rng.choice(frames).format(answer)
     return mutated(rng, text) if rng.random() < 0.2 else text
 

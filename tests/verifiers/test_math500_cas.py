@@ -13,8 +13,8 @@ import pytest
 
 from tests.common.math500_pairs import pairs
 from verifiers import verify_batch
-from verifiers._workers import Workers
 from verifiers.math500 import cas
+from verifiers.workers import Workers
 
 pytest.importorskip("sympy")
 pytest.importorskip("math_verify")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from verifiers._workers import Workers
 from verifiers.math500.cas_limits import refusal
+from verifiers.workers import Workers
 
 pytest.importorskip("sympy")
 pytest.importorskip("math_verify")

@@ -60,15 +60,8 @@ def test_chat_messages_are_unwrapped():
     ]
     hostile = {"role": np.zeros(2), "content": [{"text": 3}, {"type": "image"}, None]}
     completions = [
-        said,
-        [hostile],
-        corrected,
-        [{"role": "assistant", "content": None}],
-        [],
-        [3],
-        None,
-        [{"role": "x"}],
-    ]
+        said, [hostile], corrected, [{"role": "assistant", "content": None}], [], [3], None, [{"role": "x"}],
+    ]  # fmt: skip
     rewards = reward_function("sudoku")(completions=completions, puzzle=[PUZZLE] * len(completions))
     assert rewards == [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     assert unwrap("text") == "text" and unwrap([3, "x"]) == [3, "x"]

@@ -1,11 +1,19 @@
 """What the package never calls or imports, read from its source."""
 
 import ast
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+# What one file may import and no other may.
+ITS_OWN = {
+    "lines.py": {"pyarrow"},
+    "__main__.py": {"rich"},
+    "workers.py": {"subprocess"},
+    "worker.py": {"ctypes"},
+}
 FORBIDDEN = {"eval", "exec", "parse_expr", "compile", "__import__", "pickle", "signal", "marshal", "shelve"}
 SYMPY = {"sympy", "math_verify", "latex2sympy2_extended"}
 IN_THE_WORKER = {"cas_worker.py", "sympy_compare.py", "sympy_reader.py"}
@@ -47,13 +55,20 @@ def test_sympy_is_imported_in_the_worker_only_and_the_workers_files_by_itself_on
 @pytest.mark.parametrize(
     "text",
     [
-        "eval('1')",
-        "import pickle",
-        "from sympy import parse_expr",
-        "f(x, shell=True)",
-        "x = exec",
+        "eval('1')", "import pickle", "from sympy import parse_expr", "f(x, shell=True)", "x = exec",
         "import a.pickle",
     ],
-)
+)  # fmt: skip
 def test_each_of_them_would_be_seen(text: str) -> None:
     assert used(ast.parse(text)) & (FORBIDDEN | {"shell"})
+
+
+def test_nothing_heavy_is_imported_and_no_regular_expression() -> None:
+    for path in files():
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+        tops = {name.partition(".")[0] for name in names} - ITS_OWN.get(path.name, set())
+        tops -= SYMPY if path.name in IN_THE_WORKER else set()
+        assert not tops & {"re", "ctypes", "subprocess"}, (path, tops)
+        assert tops <= {*sys.stdlib_module_names, "verifiers", "numpy", "numba"}, (path, tops)

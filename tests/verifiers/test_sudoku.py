@@ -1,7 +1,5 @@
-"""Sudoku verdicts: accepted notations and their near misses, modes, scores, real and hostile completions."""
+"""Sudoku verdicts: accepted notations and their near misses, modes, scores."""
 
-import gzip
-import json
 import random
 import time
 import unicodedata
@@ -10,7 +8,7 @@ import pytest
 
 from tests.common.sudoku_answers import blanked, solved_grid
 from verifiers import Reason, Tier, verify, verify_batch
-from verifiers._notation import DIGIT_ZEROS
+from verifiers.characters import DIGIT_ZEROS
 from verifiers.sudoku import read_grid
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
@@ -168,17 +166,8 @@ def test_any_object_is_a_completion():
 
     right = f"<answer>{SOLUTION}</answer>"
     others = [
-        None,
-        18,
-        18.0,
-        True,
-        [right],
-        {"content": right},
-        right.encode(),
-        object(),
-        Liar(),
-        float("nan"),
-    ]
+        None, 18, 18.0, True, [right], {"content": right}, right.encode(), object(), Liar(), float("nan"),
+    ]  # fmt: skip
     for other in others:
         verdict = verify("sudoku", other, puzzle=PUZZLE)
         assert (verdict.correct, verdict.reason, verdict.extracted) == (False, "malformed", None)
@@ -189,18 +178,8 @@ def test_any_object_is_a_completion():
 
 def test_hostile_lengths_take_linear_time():
     parts = (
-        "<answer>",
-        "\\boxed{",
-        "\\boxed{1}",
-        "\\boxed{ ",
-        "</answer>",
-        "####",
-        "1",
-        "}",
-        "{",
-        "\\",
-        "or",
-    )
+        "<answer>", "\\boxed{", "\\boxed{1}", "\\boxed{ ", "</answer>", "####", "1", "}", "{", "\\", "or",
+    )  # fmt: skip
     texts = [part * (400_000 // len(part)) for part in parts]
     texts += ["\\boxed{" * 40_000 + "1" + "}" * 40_000, "\\boxed{1} or " * 40_000]
     for text in texts:
@@ -239,34 +218,3 @@ def test_a_board_can_be_drawn_from_what_was_extracted():
     ]
     assert read_grid("432", 4) is None
     assert read_grid(None, 4) is None
-
-
-def test_real_completions_get_the_recorded_verdicts(shared_data):
-    with gzip.open(shared_data / "llada_generations" / "sudoku.jsonl.gz", "rt") as file:
-        rows = [json.loads(line) for line in file]
-    completions, puzzles = [row["completion"] for row in rows], [row["puzzle"] for row in rows]
-    verdicts = verify_batch("sudoku", completions, puzzle=puzzles)
-    assert len(rows) == 512
-    assert verdicts.correct.tolist() == [row["correct"] for row in rows]
-    strict = verify_batch("sudoku", completions, mode="strict", puzzle=puzzles)
-    assert strict.correct.tolist() == [row.get("strict", row["correct"]) for row in rows]
-
-
-def test_hostile_answers_get_the_recorded_verdicts(shared_data):
-    lines = (shared_data / "hostile_answers.jsonl").read_text().splitlines()
-    rows = [row for row in map(json.loads, lines) if row["env"] == "sudoku"]
-    assert len(rows) > 30
-    for row in rows:
-        for mode, column in (("lenient", "correct"), ("strict", "strict")):
-            verdict = verify("sudoku", row["completion"], mode=mode, puzzle=row["puzzle"])
-            assert verdict.correct is row[column], (mode, row["case"])
-
-
-@pytest.mark.parametrize("name", ["test", "ambiguous"])
-def test_stored_solutions_solve_their_puzzles(shared_data, name):
-    rows = [json.loads(line) for line in (shared_data / "sudoku" / f"{name}.jsonl").read_text().splitlines()]
-    answers = [f"<answer>{row['solution']}</answer>" for row in rows]
-    puzzles = [row["puzzle"] for row in rows]
-    assert verify_batch("sudoku", answers, mode="strict", puzzle=puzzles).correct.all()
-    echoed = verify_batch("sudoku", [f"<answer>{puzzle}</answer>" for puzzle in puzzles], puzzle=puzzles)
-    assert not echoed.correct.any() and not echoed.score.any()

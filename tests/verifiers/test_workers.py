@@ -1,19 +1,23 @@
-"""The process wall: workers that die, hang, swell or are killed, asked by threads and forks; none is left."""
+"""The pool of workers: what dies, hangs, swells or is killed; deadlines; threads, forks and daemons; no orphans."""
 
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.common.worker_cases import SLOW, ends, say
-from verifiers import _worker_child, _workers
-from verifiers._workers import Workers, WorkerUnavailable
+from verifiers import verify, verify_batch, worker
+from verifiers import workers as pools
+from verifiers.math500 import cas
+from verifiers.workers import Workers, WorkerUnavailable
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def pool() -> Iterator[Workers]:
     workers.close()
 
 
-def test_nothing_starts_before_the_first_question_and_one_worker_is_enough_for_one_thread(
+def test_one_worker_starts_with_the_first_question(
     pool: Workers,
 ) -> None:
     assert pool.pids() == []
@@ -44,7 +48,7 @@ def test_nothing_starts_before_the_first_question_and_one_worker_is_enough_for_o
         ({"do": "shout", "say": "clean"}, "equal", "clean"),
     ],
 )
-def test_whatever_a_worker_does_there_is_an_answer_and_the_next_question_gets_its_own(
+def test_every_question_gets_its_own_answer_whatever_the_worker_does(
     pool: Workers, job: dict, outcome: str, detail: str
 ) -> None:
     say(pool, "warm")
@@ -55,7 +59,7 @@ def test_whatever_a_worker_does_there_is_an_answer_and_the_next_question_gets_it
     assert say(pool, "next")["detail"] == "next"
 
 
-def test_a_worker_that_gives_up_at_its_soft_deadline_lives_on_and_one_that_is_killed_does_not(
+def test_a_worker_survives_its_soft_deadline_and_not_the_hard_one(
     pool: Workers,
 ) -> None:
     say(pool, "warm")
@@ -84,13 +88,13 @@ def test_a_worker_out_of_memory_says_so_and_is_replaced(pool: Workers) -> None:
     assert ends(pid)
 
 
-def test_the_memory_cap_is_reported_and_absent_where_the_system_has_none(
+def test_the_memory_cap_is_reported_where_there_is_one(
     pool: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say(pool, "warm")
     assert pool.memory == "absent" or 0 < pool.memory <= 1 << 30
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert _worker_child.limit_memory(1 << 30) == "absent"
+    assert worker.limit_memory(1 << 30) == "absent"
 
 
 def test_a_worker_killed_from_outside_between_questions_is_replaced(pool: Workers) -> None:
@@ -111,7 +115,7 @@ def test_a_worker_killed_in_the_middle_of_a_question_is_asked_again(pool: Worker
     assert pid not in pool.pids()
 
 
-def test_64_threads_at_once_each_get_their_own_answer_while_some_workers_fail(pool: Workers) -> None:
+def test_64_threads_get_their_own_answers_while_some_workers_die(pool: Workers) -> None:
     def ask(i: int) -> str:
         if i % 16 == 5:
             return pool.ask({"do": "die"}, patient=True)["outcome"]
@@ -131,16 +135,14 @@ def test_ctrl_c_during_a_question_leaves_a_pool_that_still_answers(pool: Workers
     assert say(pool, "next")["detail"] == "next"
 
 
-def test_a_worker_that_was_never_given_back_is_not_waited_for_for_ever(
-    pool: Workers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_workers, "QUEUE_SECONDS", 0.1)
+def test_a_lost_worker_is_not_waited_for_forever(pool: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "QUEUE_SECONDS", 0.1)
     for _ in range(pool.size):
         pool._take()
     assert say(pool, "new")["detail"] == "new"
 
 
-def test_what_can_never_answer_says_why_at_once_and_is_not_started_again(
+def test_an_unavailable_worker_says_why_and_is_not_started_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WORKER_CASES", "unavailable")
@@ -155,7 +157,7 @@ def test_what_can_never_answer_says_why_at_once_and_is_not_started_again(
     pool.close()
 
 
-def test_a_closed_pool_starts_again_and_no_signal_handler_or_thread_is_left(pool: Workers) -> None:
+def test_a_closed_pool_starts_again_and_leaves_no_trace(pool: Workers) -> None:
     handlers = [signal.getsignal(number) for number in sorted(signal.valid_signals())]
     say(pool, "warm")
     assert threading.active_count() == len(threading.enumerate())
@@ -166,3 +168,229 @@ def test_a_closed_pool_starts_again_and_no_signal_handler_or_thread_is_left(pool
     assert say(pool, "again")["detail"] == "again"
     assert set(threading.enumerate()) <= before
     assert [signal.getsignal(number) for number in sorted(signal.valid_signals())] == handlers
+
+
+def test_bytes_go_there_and_back_beside_a_job_without_a_deadline() -> None:
+    workers = Workers("tests.common.worker_cases", size=1, soft=None, hard=None)
+    for payload in (b"", b"\n" * 3_000_000):
+        assert workers.ask({"do": "return", "payload": payload})["payload"] == payload
+    workers.close(for_good=True)
+    with pytest.raises(WorkerUnavailable, match="closed"):
+        say(workers, "again")
+
+
+def in_a_fork(work: Callable[[], str]) -> str:
+    """The result of `work` in a forked child."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write, work().encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        result = pipe.read()
+    os.waitpid(pid, 0)
+    return result
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_in_the_middle_of_questions_has_workers_of_its_own(pool: Workers) -> None:
+    say(pool, "warm")
+    stop = threading.Event()
+    heard: list[bool] = []
+
+    def keep_asking(name: int) -> None:
+        count = 0
+        while not stop.is_set():
+            count += 1
+            heard.append(say(pool, f"{name}.{count}")["detail"] == f"{name}.{count}")
+
+    threads = [threading.Thread(target=keep_asking, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+
+    def child() -> str:
+        answers = [say(pool, f"child {i}")["detail"] for i in range(5)]
+        return f"{answers == [f'child {i}' for i in range(5)]} {' '.join(map(str, pool.pids()))}"
+
+    results = [in_a_fork(child) for _ in range(3)]
+    stop.set()
+    for thread in threads:
+        thread.join(SLOW)
+    assert heard and all(heard)
+    for result in results:
+        right, *pids = result.split()
+        assert right == "True" and pids and not set(map(int, pids)) & set(pool.pids())
+        assert all(ends(int(pid)) for pid in pids), "the workers of a fork end with it"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_fork_holds_no_pipe_of_its_parent(pool: Workers) -> None:
+    say(pool, "warm")
+    (worker,) = pool._alive
+    numbers = [worker._process.stdin.fileno(), worker._process.stdout.fileno()]
+    assert all(os.path.exists(f"/proc/self/fd/{n}") for n in numbers)
+    pipes = {os.readlink(f"/proc/self/fd/{n}") for n in numbers}
+
+    def child() -> str:
+        links = []
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                links.append(os.readlink(f"/proc/self/fd/{name}"))
+            except OSError:
+                continue
+        return str(bool(pipes & set(links)))
+
+    assert in_a_fork(child) == "False"
+    assert say(pool, "parent")["detail"] == "parent"
+
+
+def _ask_in_a_daemon(results: "multiprocessing.Queue[str]") -> None:
+    workers = Workers("tests.common.worker_cases", size=1)
+    results.put(say(workers, "from a daemon")["detail"])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_daemonic_process_may_ask(method: str) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    context = multiprocessing.get_context(method)
+    results = context.Queue()
+    process = context.Process(target=_ask_in_a_daemon, args=(results,), daemon=True)
+    process.start()
+    assert results.get(timeout=SLOW) == "from a daemon"
+    process.join(SLOW)
+
+
+PARENT = """
+import sys, threading, time
+sys.path[:0] = {path!r}
+from verifiers.workers import Workers
+pool = Workers("tests.common.worker_cases", size=1, soft=0.3, hard={hard})
+pool.ask({{"do": "echo"}}, patient=True)
+print(*pool.pids(), flush=True)
+threading.Thread(target=pool.ask, args=({job!r},), daemon=True).start()
+time.sleep(0.3)
+print("asked", flush=True)
+{then}
+"""
+
+
+def parent(job: dict, then: str = "time.sleep(600)", hard: float = 600.0) -> tuple[subprocess.Popen, int]:
+    """A Python process whose one worker is busy with `job`, and the worker's pid."""
+    text = PARENT.format(path=[p for p in sys.path if p], job=job, then=then, hard=hard)
+    process = subprocess.Popen(
+        [sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    pid = int(process.stdout.readline())
+    assert process.stdout.readline() == "asked\n"
+    return process, pid
+
+
+@pytest.mark.parametrize(
+    "job", [{"do": "echo"}, {"do": "sleep"}, {"do": "hang in Python"}], ids=["idle", "asleep", "busy"]
+)
+@pytest.mark.parametrize("end", ["kill -9", "Ctrl-C", "exit"])
+def test_no_worker_survives_its_parent(job: dict, end: str) -> None:
+    process, pid = parent(job, then="sys.exit(0)" if end == "exit" else "time.sleep(600)")
+    if end == "kill -9":
+        process.kill()
+    elif end == "Ctrl-C":
+        os.killpg(process.pid, signal.SIGINT)  # what a terminal does: everything in the foreground
+    process.communicate(timeout=SLOW)
+    assert ends(pid)
+
+
+def test_a_worker_that_hangs_in_c_ends_soon_after_a_kill_of_its_parent() -> None:
+    process, pid = parent({"do": "hang in C"}, hard=0.6)
+    process.kill()
+    process.communicate(timeout=SLOW)
+    assert ends(pid)
+
+
+TOLERANCE = 0.5  # seconds that a busy system may keep a process from running
+ALGEBRA = r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"  # what only a computer algebra system can tell
+
+
+@pytest.fixture
+def busy() -> Iterator[None]:
+    """Twice as many processes as there are cores, each of which never rests."""
+    code = "while True: pass"
+    count = 2 * (os.cpu_count() or 1)
+    processes = [subprocess.Popen([sys.executable, "-S", "-c", code]) for _ in range(count)]
+    yield
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def timed(pool: Workers, job: dict, **options: bool) -> tuple[float, dict]:
+    start = time.monotonic()
+    reply = pool.ask(job, **options)
+    return time.monotonic() - start, reply
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Workers]:
+    """One worker that takes some seconds to start."""
+    monkeypatch.setenv("WORKER_CASES", f"late {request.param}")
+    workers = Workers("tests.common.worker_cases", size=1, soft=0.2, hard=1.0)
+    yield workers
+    workers.close()
+
+
+@pytest.mark.parametrize("late", [1.5], indirect=True)
+def test_the_start_of_a_worker_counts_towards_the_deadline(late: Workers) -> None:
+    seconds, reply = timed(late, {"do": "echo"})
+    assert reply == {"outcome": "timeout", "detail": "no worker was ready within 1 s"} and seconds < 1.0
+    pids = late.pids()
+    _, reply = timed(late, {"do": "echo", "say": "next"}, patient=True)
+    assert reply["detail"] == "next" and late.pids() == pids and len(pids) == 1
+
+
+@pytest.mark.parametrize("late", [1.2], indirect=True)
+def test_a_patient_question_gets_its_whole_time(late: Workers) -> None:
+    seconds, reply = timed(late, {"do": "echo", "after": 0.5, "say": "there"}, patient=True)
+    assert reply["detail"] == "there" and seconds > 1.7
+    seconds, reply = timed(late, {"do": "sleep"})
+    assert reply["detail"] == "killed after 1 s" and 0.85 < seconds < 1.0 + TOLERANCE
+
+
+@pytest.mark.parametrize("late", [0.7], indirect=True)
+def test_a_dying_worker_costs_no_more_than_the_deadline(late: Workers) -> None:
+    seconds, reply = timed(late, {"do": "die"})  # and the next one starts as late
+    assert reply["outcome"] == "timeout" and seconds < 1.0 + TOLERANCE
+
+
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    """The computer algebra system as a new process finds it: nothing started, nothing remembered."""
+    pytest.importorskip("math_verify")
+    workers = Workers("verifiers.math500.cas_worker", size=1)
+    monkeypatch.setattr(cas, "workers", workers)
+    monkeypatch.setattr(cas, "_known", {})
+    yield workers
+    workers.close()
+
+
+def test_a_cold_verdict_takes_three_seconds_at_most_on_a_busy_machine(
+    cold: Workers, busy: None, record_property
+) -> None:
+    answer, gold = ALGEBRA
+    start = time.monotonic()
+    verdict = verify("math500", f"<answer>\\boxed{{{answer}}}</answer>", answer=gold)
+    seconds = time.monotonic() - start
+    record_property("cold", f"{seconds:.2f} s, {verdict.reason}")
+    assert verdict.reason in ("ok", "timeout") and verdict.decided_by == "cas"
+    assert seconds < 3.0 + TOLERANCE
+    assert len(cold.pids()) == 1
+
+
+def test_a_batch_is_judged_the_same_on_a_busy_machine(cold: Workers, busy: None) -> None:
+    answer, gold = ALGEBRA
+    verdicts = verify_batch("math500", [f"<answer>\\boxed{{{answer}}}</answer>"], answer=[gold])
+    assert verdicts.reasons == ["ok"] and verdicts.tiers == ["cas"]

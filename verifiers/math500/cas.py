@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from verifiers._workers import Workers, WorkerUnavailable
 from verifiers.math500.cas_limits import is_word, refusal, without_bases
+from verifiers.workers import Workers, WorkerUnavailable
 
 MAX_WORKERS = 4
 MEMORY_LIMIT = 65_536  # verdicts remembered

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from verifiers._worker_child import Unavailable, serve
+from verifiers.worker import Unavailable, serve
 
 MEMORY = 1 << 30  # bytes
 _LITERALS = frozenset("Integer Float Rational".split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from verifiers import _batch
+from verifiers import batch
 from verifiers.errors import InvalidReferenceError, shown
 from verifiers.math500 import text
 from verifiers.math500.exact import Undefined
@@ -67,7 +67,7 @@ def _parsed(answer: str) -> Reference | str:
 
 def reference_of(answer: object, index: int | None) -> Reference:
     """The parsed reference; raises `InvalidReferenceError`."""
-    exact = _batch.as_text(answer)
+    exact = batch.as_text(answer)
     if exact is None:
         parsed = f"is a {type(answer).__name__}; an answer is a string such as '\\\\frac{{3}}{{56}}'"
     else:

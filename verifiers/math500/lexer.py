@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from unicodedata import decimal
 
+from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
 from verifiers.math500.units import KNOWN_WORDS
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
@@ -21,12 +22,13 @@ DIGIT_LIMIT = 1000  # of one number
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 CHARACTERS = {
-    **{chr(0xFF01 + i): chr(0x21 + i) for i in range(94)},
-    **dict.fromkeys("\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", r"\,"),
-    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
+    **{code: chr(code - FULLWIDTH) for code in range(0xFF01, 0xFF5F)},
+    **dict.fromkeys((*THIN_SPACES, 0x2002, 0x2003, 0x2004, 0x2005, 0x205F, 0x3000), r"\,"),
+    **dict.fromkeys(ZERO_WIDTH, ""),
+    **dict.fromkeys(DIVISION_SIGNS, "/"),
     **dict.fromkeys("\u2212\u2010\u2011\u2013", "-"),
     **dict.fromkeys("×∙⋅·", r"\times "),
-    "÷": "/", "∕": "/", "⁄": "/", "°": r"^\circ ", "√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ",
+    "°": r"^\circ ", "√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ",
     "∩": r"\cap ", "∈": r"\in ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ",
     "∓": r"\mp ", "∅": r"\emptyset ", "∠": r"\angle ", "′": "'", "’": "'", "…": r"\dots ", "θ": r"\theta ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "φ": r"\phi ", "ω": r"\omega ",

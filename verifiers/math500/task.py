@@ -6,8 +6,8 @@ import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from verifiers import _batch
-from verifiers._extract import HEDGE, MALFORMED, NO_ANSWER, last_box, locate, strip
+from verifiers import batch
+from verifiers.extract import HEDGE, MALFORMED, NO_ANSWER, last_box, locate, strip
 from verifiers.math500.judge import Outcome, judge, reference_of
 from verifiers.registry import Task
 from verifiers.verdicts import Reason, Tier, Verdict
@@ -63,7 +63,7 @@ def cut(text: str, low: int, high: int) -> str:
 
 def _verify(completion: object, *, mode: str, answer: object) -> Verdict:
     gold = reference_of(answer, None)
-    text = _batch.as_text(completion)
+    text = batch.as_text(completion)
     if text is None:
         return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
     lenient, data = mode == "lenient", encoded(text)
@@ -79,10 +79,10 @@ def _verify(completion: object, *, mode: str, answer: object) -> Verdict:
 def _verify_batch(completions: list[object], *, mode: str, answer: list[object]) -> Verdicts:
     import numpy as np
 
-    from verifiers._locate import locate_all
+    from verifiers.batch import locate_all
     from verifiers.verdicts import Verdicts
 
-    texts, no_texts = _batch.as_texts(completions)
+    texts, no_texts = batch.as_texts(completions)
     golds = [reference_of(text, row) for row, text in enumerate(answer)]
     lenient = mode == "lenient"
     found, boxed, spans = locate_all(texts, lenient)

@@ -1,0 +1,93 @@
+"""Texts made of the pieces that answers are made of, valid references, and right answers, for each built-in task."""
+
+import string
+
+from hypothesis import strategies as st
+
+from verifiers import registry
+
+MODES = ("lenient", "strict")
+# Valid references of each task, and right answers to the first of them.
+REFERENCES = {
+    "sudoku": [{"puzzle": "4320004330100004"}, {"puzzle": "0" * 81}, {"puzzle": " ".join(["0"] * 256)}],
+    "gsm8k": [
+        {"answer": answer}
+        for answer in ("1250", "-3/4", "0.5", "18", "9" * 20, "1" + "0" * 25, "0", "1e3", "a\n#### 18")
+    ],
+    "countdown": [
+        {"numbers": [25, 5, 3, 2], "target": 42},
+        {"numbers": [1], "target": 1},
+        {"numbers": [99, 3, 7], "target": 336},
+    ],
+    "math500": [
+        {"answer": answer}
+        for answer in (
+            "\\frac{3}{4}", "(2, 3]", "16\\sqrt{3}", "x^2 + 2x + 1",
+            "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}",
+        )
+    ],
+}  # fmt: skip
+RIGHT = {
+    "sudoku": ["4321124334122134", "4321\n1243\n3412\n2134", "[[4,3,2,1],[1,2,4,3],[3,4,1,2],[2,1,3,4]]"],
+    "gsm8k": ["1250", "1,250", "\\$1250.00", "x = 1250", "2500/2", "1.25 \\times 10^3", "1250 apples"],
+    "countdown": [
+        "25*2-5-3", "25 \\times 2 - (5 + 3)", "-(5 + 3) + 2.0 * 25", "25*2-5-3 = 42", "(25 - 5/2) * 2 - 3",
+    ],
+    "math500": [
+        "\\frac{3}{4}", "0.75", "3/4", "\\dfrac34", "75\\%", "1 - \\frac{1}{4}", "\\frac{\\sqrt{9}}{4}",
+    ],
+}  # fmt: skip
+PIECES = (
+    *("<answer>", "</answer>", "\\boxed{", "\\boxed", "{", "}", "####", "<|eot_id|>", "<|endoftext|>", "<", "\\"),
+    *("\\frac{", "\\sqrt{", "\\text{", "^{", "_{", "\\left(", "\\right)", "\\begin{pmatrix}", "\\end{pmatrix}", "\\\\"),
+    *("(", ")", "[", "]", "|", ",", ".", ";", "=", "+", "-", "*", "/", "**", "//", "%", "^", "!", "&", "$", "~", "#"),
+    *("\u2212", "\u00d7", "\u00f7", "\u00a0", "\u200b", "\u0664", "\uff15", "\u00b2", "\u2463", "\U0001d7ce", "\u2500"),
+    *("\x00", "\ud800", "\udfff", "\n", "\t", " ", " or ", "per", "and", "\\pi", "\\infty", "\\cup", "\\sin", "i", "x"),
+    *("9^{9^{9^{9}}}", "9**9**9", "1e400", "0.1", "1/0", "0/0", "\\binom{9}{3}", "99!", "10^{-9999}", "1" * 40, "__"),
+)  # fmt: skip
+# More of what each reader knows.
+OWN_PIECES = {
+    "gsm8k": (
+        *("18", "0", "9" * 20, "1,250", ".5", "1.", "...", "−", "\\$", "1/2", " 1/2", "\\frac", "\\frac{1}{2}", "{18}"),
+        *("½", "^2", "^{2}", "^\\circ", "\\times 10^", "×10", "e", "e5", "E-3", "10", " = ", "≈", "\\approx", ">"),
+        *("!=", "\\,", "\\!", "\u2009", " per ", " minus ", "eggs", " million", "k", "th", "not ", "\\pm", "\\neq", "\\circ"),
+        *("\\quad", "\\dots", "\\sqrt", "±", "≠", "…", "\N{REPLACEMENT CHARACTER}", "€", "①", "é", "万"),
+    ),
+    "countdown": (
+        *(
+            "3", "5", "7", "22", "0", "-3", "3.0", "4611686018427387904", "9" * 19, "9" * 18, "1.5", "3*5+7",
+            "(3)",
+        ),
+        *(
+            "\\frac{", "}{", "\\times", "\\left", "\\,", "The answer is ", "Answer: ", "not ", "`", "“", "”",
+            "é",
+        ),
+        *("\\frac{3}{5}", "1/3037000501", "\U0001d7d1"),
+    ),
+    "sudoku": (
+        *(
+            "1", "12 ", "\\text{ or }", " " * 70, "x" * 70, "\\begin{array}{cc}", "\\hline", "\\end{array}",
+            "\\frac",
+        ),
+        "534678912672195348198342567859761423426853791713924856961537284287419635345286179",
+    ),
+}  # fmt: skip
+
+
+def built_in() -> list[str]:
+    """The names of our own tasks; a new one needs a line in REFERENCES and in RIGHT."""
+    assert set(registry._BUILT_IN) <= set(REFERENCES), "give the new task references to be fuzzed with"
+    return sorted(registry._BUILT_IN)
+
+
+def soup(task: str = "") -> st.SearchStrategy[str]:
+    """Texts of a few pieces, bare, in a block, or in a box."""
+    piece = (
+        st.sampled_from((*PIECES, *RIGHT.get(task, ()), *OWN_PIECES.get(task, ())))
+        | st.text(max_size=4)
+        | st.characters(codec=None)
+        | st.sampled_from(string.digits)
+    )
+    body = st.lists(piece, max_size=15).map("".join)
+    block = body.map("<answer>{}</answer>".format)
+    return body | block | body.map(lambda text: f"<answer>\\boxed{{{text}}}</answer>")

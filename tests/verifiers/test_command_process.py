@@ -1,0 +1,215 @@
+"""`python -m verifiers` as a process: workers, memory, terminals, closed streams, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.common.command_cases import (
+    RIGHT,
+    SOLUTION,
+    call,
+    environment,
+    install_acting_task,
+    outside,
+    sample,
+    write,
+)
+from tests.common.worker_cases import SLOW, ends
+from verifiers.command import judge, lines, pool
+
+
+@pytest.fixture
+def run(capfd):
+    return partial(call, capfd)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_order_is_kept_over_blocks_and_workers(run, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 2000)
+    completions = [RIGHT if i % 3 else f"{i} <answer>{i}</answer>" for i in range(200)]
+    path = write(tmp_path / "a.jsonl", *[sample(text) for text in completions], "broken")
+    status, rows, said = run("sudoku", path, "--workers", workers)
+    assert status == 0
+    assert [row["line"] for row in rows] == list(range(1, 202))
+    assert [row["extracted"] for row in rows] == [SOLUTION if i % 3 else str(i) for i in range(200)] + [None]
+    assert "line 201 is not valid JSON" in said and "200 judged, 133 right" in said
+
+
+@pytest.mark.parametrize(("action", "verdicts"), [("die once", [True, True]), ("die", [None, True])])
+def test_a_worker_that_dies_costs_its_block_at_most(tmp_path, action, verdicts):
+    install_acting_task(tmp_path)
+    acts = [{"completion": action, "mark": str(tmp_path / "mark")}]
+    acts += [{"completion": "x" * lines.BLOCK_BYTES, "mark": ""}]  # in a block of its own
+    path = write(tmp_path / "a.jsonl", *map(json.dumps, acts))
+    done = outside("acting", path, "--workers", 2, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["correct"] for line in done.stdout.splitlines()] == verdicts
+    assert (b"line 1 was not judged: its worker process died twice" in done.stderr) is (None in verdicts)
+
+
+def test_only_a_few_blocks_are_under_way():
+    given = []
+
+    def blocks():
+        for number in range(1, 41):
+            given.append(number)
+            yield lines.Block("", number, sample().encode())
+
+    job = judge.Job("sudoku", "lenient", "completion", {"puzzle": "puzzle"})
+    for taken, judged in enumerate(pool.judge_blocks(job, blocks(), 2), 1):
+        assert judged.marks == "1" and len(given) < taken + 2 * 2 + 1
+    assert given == list(range(1, 41))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the peak memory of a process")
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    code = (
+        "import sys\nfrom verifiers.__main__ import main\nassert main(sys.argv[1:]) == 0\n"
+        "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
+    )
+    peaks = []
+    for count in (4000, 40_000):
+        path = write(tmp_path / "a.jsonl", *[sample("x" * 600 + RIGHT)] * count)
+        line = [sys.executable, "-c", code, "sudoku", path, "--output", str(tmp_path / "v.jsonl")]
+        done = subprocess.run(line, capture_output=True, env=environment(), timeout=240, check=True)
+        peaks.append(int(done.stdout))
+    assert peaks[1] <= 1.2 * peaks[0]
+
+
+def test_in_a_fresh_interpreter(tmp_path):
+    done = outside("sudoku", "-", input=(sample() + "\n").encode() * 3)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 3 and b"3 judged" in done.stderr
+    assert outside("sudoku", tmp_path / "none.jsonl").returncode == 2
+    assert outside("nothing", "-").returncode == 2
+
+
+def test_a_reader_that_stops_early_is_no_mistake(tmp_path):
+    path = write(tmp_path / "a.jsonl", *[sample()] * 20_000)
+    line = [sys.executable, "-m", "verifiers", "sudoku", path]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+        assert json.loads(process.stdout.readline())["correct"]
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 0 and b"Traceback" not in said and b"Exception" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (">&-", 1, "stopped: standard output is closed; give --output FILE"),
+        ("--output v.jsonl --json >&-", 1, "stopped: standard output is closed"),
+        ("--output v.jsonl >&-", 0, "1 judged, 1 right"),
+        ("--output v.jsonl --workers 2 >&- <&-", 0, "1 judged, 1 right"),
+        ("--output v.jsonl 2>&-", 0, ""),
+        ("--output v.jsonl <&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_a_closed_stream_is_named_or_not_needed(tmp_path, arguments, status, said):
+    write(tmp_path / "a.jsonl", sample())
+    line = f"{sys.executable} -m verifiers sudoku a.jsonl {arguments}"
+    done = subprocess.run(
+        line, shell=True, capture_output=True, cwd=tmp_path, env=environment(), text=True, timeout=60
+    )
+    assert done.returncode == status and said in done.stderr and "Traceback" not in done.stderr
+    if not status:
+        assert json.loads((tmp_path / "v.jsonl").read_text())["correct"]
+
+
+def test_what_is_not_needed_is_not_imported(tmp_path):
+    code = (
+        "import sys\nfrom verifiers.__main__ import main\nmain(sys.argv[1:])\n"
+        "print(sorted({'rich', 'pyarrow', 'sympy'} & set(sys.modules)))"
+    )
+    line = [sys.executable, "-c", code, "sudoku", write(tmp_path / "a.jsonl", sample()), "--json"]
+    done = subprocess.run(line, capture_output=True, env=environment(), timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == b"[]"
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = (
+        "import sys, time\nstart = time.process_time()\nfrom verifiers.__main__ import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'numba', 'rich', 'pyarrow', 'sympy'} & set(sys.modules)\n"
+        "print('\\n', time.process_time(), sorted(heavy))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=60
+    )
+    assert "--completion-field" in done.stdout and "sudoku" in done.stdout
+    seconds, heavy = done.stdout.split("\n")[-2].split(maxsplit=1)
+    assert float(seconds) < 0.5 and heavy == "[]"
+
+
+def test_progress_shows_on_a_terminal_only(tmp_path):
+    pty = pytest.importorskip("pty")
+    path = write(tmp_path / "a.jsonl", *[sample()] * 2000, "x")
+    reader, writer = pty.openpty()
+    env = {**environment(), "TERM": "xterm", "COLUMNS": "100"}
+    line = [sys.executable, "-m", "verifiers", "sudoku", path, "--output", str(tmp_path / "v.jsonl")]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=writer, env=env) as process:
+        os.close(writer)
+        seen = b""
+        try:
+            while piece := os.read(reader, 65536):
+                seen += piece
+        except OSError:  # the other end is closed
+            pass
+    assert process.returncode == 0
+    assert b"lines/s" in seen and b"right 100.0%" in seen and b"\x1b[" in seen
+    assert b"line 2001 is not valid JSON" in seen
+    assert b"\x1b[" not in outside("sudoku", path).stderr
+
+
+@pytest.mark.parametrize("action", ["sleep", "spin", "idle"])
+@pytest.mark.parametrize("way", ["kill", "interrupt"])
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_no_worker_outlives_the_command(tmp_path, way, action):
+    install_acting_task(tmp_path)
+    line = [sys.executable, "-m", "verifiers", "acting", "-", "--workers", "2"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(line, env=environment(tmp_path), start_new_session=True, **pipes) as process:
+        padding = " " * lines.BLOCK_BYTES
+        act = json.dumps({"completion": action, "mark": "", "padding": padding}).encode() + b"\n"
+        feeder = threading.Thread(target=feed, args=(process.stdin, act * 3))
+        feeder.start()
+        workers = wait_for(lambda: len(found := children(process.pid)) == 2 and found)
+        time.sleep(0.5)  # until they are at it
+        if way == "kill":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process in the foreground
+        assert all(ends(pid, 1.0 + 0.5) for pid in workers), "within a second on a machine that is not busy"
+        assert process.wait(60) == (-signal.SIGKILL if way == "kill" else 130)
+        assert process.stderr.read() == b""
+        feeder.join(SLOW)
+
+
+def feed(stream, data):
+    try:
+        stream.write(data)
+        stream.flush()
+    except OSError:  # the command has ended
+        pass
+
+
+def children(pid):
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for table in tasks for child in table.read_text().split()]
+
+
+def wait_for(condition):
+    """What `condition` returns as soon as it is true; fails after a minute."""
+    end = time.monotonic() + SLOW
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within a minute")

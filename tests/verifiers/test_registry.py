@@ -1,0 +1,190 @@
+"""The calls themselves: registry, errors, and what `Verdicts` offers."""
+
+import pickle
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+
+import verifiers
+from tests.common.command_cases import call, install_acting_task, outside, write
+from verifiers import Reason, Task, Tier, Verdict, VerifierError, registry, verify, verify_batch
+from verifiers.errors import ArgumentError, InvalidReferenceError, UnknownTaskError
+
+PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
+RIGHT = f"<answer>{SOLUTION}</answer>"
+
+
+@pytest.fixture
+def own_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_tasks", {})
+
+
+def test_unknown_tasks_get_the_nearest_name():
+    with pytest.raises(
+        UnknownTaskError, match=r"No task 'sodoku'. Did you mean \"sudoku\"\? Known: .*sudoku"
+    ):
+        verify("sodoku", RIGHT, puzzle=PUZZLE)
+    with pytest.raises(VerifierError, match="No task 3"):
+        verify_batch(3, [RIGHT], puzzle=[PUZZLE])
+    with pytest.raises(VerifierError, match="No task"):
+        verify([], RIGHT, puzzle=PUZZLE)
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ({}, "needs puzzle="),
+        ({"puzzel": PUZZLE}, "needs puzzle="),
+        ({"puzzle": PUZZLE, "answer": "1"}, "does not take answer="),
+        ({"puzzle": PUZZLE, "mode": "loose"}, "'loose' is not a mode"),
+    ],
+)
+def test_a_wrong_call_names_the_argument(reference, words):
+    with pytest.raises(ArgumentError, match=words):
+        verify("sudoku", RIGHT, **reference)
+
+
+@pytest.mark.parametrize(
+    ("puzzle", "words"),
+    [
+        ("432000433010000", "does not have n \\* n cells"), ("", "does not have n \\* n cells"),
+        (PUZZLE.replace("4", "5"), "greater than n"), (PUZZLE.replace("0", "x"), "no cell"),
+        ("44" + "0" * 14, "twice"), ("1" + "0" * 80 + "\ud800", "no cell"), (4320004330100004, "is a int"),
+        (None, "is a NoneType"), (" ".join(["17"] + ["0"] * 255), "greater than n"),
+        (" ".join(["016"] + ["0"] * 255), "greater than n"),
+    ],
+)  # fmt: skip
+def test_an_invalid_puzzle_is_named_with_its_place(puzzle, words):
+    with pytest.raises(InvalidReferenceError, match=words) as caught:
+        verify("sudoku", RIGHT, puzzle=puzzle)
+    assert (caught.value.argument, caught.value.index, caught.value.value) == ("puzzle", None, puzzle)
+    for count in (3, 400):  # the plain path and the compiled one
+        puzzles = [PUZZLE] * (count - 1) + [puzzle]
+        with pytest.raises(InvalidReferenceError, match=rf"puzzle\[{count - 1}\].*{words}") as caught:
+            verify_batch("sudoku", [RIGHT] * count, puzzle=puzzles)
+        assert caught.value.index == count - 1
+
+
+def test_puzzles_may_be_laid_out_in_rows():
+    for puzzle in ("4320\n0043\n3010\n0004", "4 3 2 . | . . 4 3 | 3 . 1 . | . . . 4", "432.,..43,3.1.,...4"):
+        assert verify("sudoku", RIGHT, puzzle=puzzle).correct
+
+
+@pytest.mark.parametrize(
+    ("completions", "puzzles", "words"),
+    [
+        (RIGHT, [PUZZLE], "completions='<answer>.*one string where a sequence"),
+        ([RIGHT], PUZZLE, "puzzle='4320004330100004' is one string"),
+        ([RIGHT], [PUZZLE] * 2, "puzzle has 2 values for 1 completions"),
+        (None, [PUZZLE], "completions=None is a NoneType"),
+        (RIGHT.encode(), [PUZZLE], "is a bytes"),
+        ({RIGHT}, [PUZZLE], "is a set"),
+        ({0: RIGHT}, [PUZZLE], "is a dict"),
+        (np.array(RIGHT), [PUZZLE], "cannot be iterated"),
+    ],
+)
+def test_a_batch_needs_sequences_of_one_length(completions, puzzles, words):
+    with pytest.raises(ArgumentError, match=words):
+        verify_batch("sudoku", completions, puzzle=puzzles)
+
+
+def test_errors_survive_pickling():
+    with pytest.raises(InvalidReferenceError) as caught:
+        verify_batch("sudoku", [RIGHT], puzzle=["1"[:0]])
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.index, copy.argument, copy.value) == (str(caught.value), 0, "puzzle", "")
+    assert isinstance(copy, ValueError) and isinstance(copy, VerifierError)
+
+
+def test_verdicts_are_arrays_and_a_sequence():
+    texts = [RIGHT, "none", f"<answer>é{SOLUTION}</answer>", f"é<answer>{SOLUTION[::-1]}</answer>"]
+    verdicts = verify_batch("sudoku", np.array(texts), puzzle=(PUZZLE,) * 4)
+    assert (verdicts.correct.dtype, verdicts.score.dtype) == (np.bool_, np.float64)
+    assert verdicts.correct.tolist() == [True, False, False, False]
+    assert verdicts.reasons == ["ok", "no_answer", "malformed", "rule_broken"]
+    assert [verdicts.reason_names[code] for code in verdicts.reason] == verdicts.reasons
+    assert [verdicts.tier_names[code] for code in verdicts.decided_by] == verdicts.tiers
+    assert verdicts.tiers == ["grammar", "text", "grammar", "grammar"]
+    assert verdicts.extracted == [SOLUTION, None, f"é{SOLUTION}", SOLUTION[::-1]]
+    assert verdicts.counts() == {"ok": 1, "no_answer": 1, "malformed": 1, "rule_broken": 1}
+    assert len(verdicts) == 4 and list(verdicts) == [verdicts[i] for i in range(4)]
+    assert verdicts[-1] == verdicts[3] == verify("sudoku", texts[3], puzzle=PUZZLE)
+    assert verdicts[0] == Verdict(True, 1.0, SOLUTION, Reason.OK, Tier.GRAMMAR)
+    assert list(verdicts[1:3]) == [verdicts[1], verdicts[2]]
+    with pytest.raises(IndexError):
+        verdicts[4]
+    assert list(verifiers.Verdicts.of(list(verdicts))) == list(verdicts)
+
+
+def test_an_empty_batch_is_fine():
+    verdicts = verify_batch("sudoku", [], puzzle=[])
+    assert len(verdicts) == 0 and list(verdicts) == [] and verdicts.counts() == {}
+
+
+def test_codes_are_positions_in_the_names():
+    assert [Reason(name).code for name in verifiers.Verdicts.reason_names] == list(range(len(Reason)))
+    assert [Tier(name).code for name in verifiers.Verdicts.tier_names] == list(range(len(Tier)))
+
+
+def judge_parity(completion, *, mode, answer):
+    if not isinstance(answer, int):
+        raise InvalidReferenceError(f"answer={answer!r} is no integer.", argument="answer", value=answer)
+    right = completion == str(answer % 2)
+    return Verdict(
+        right, float(right), completion if isinstance(completion, str) else None, Reason.OK, Tier.TEXT
+    )
+
+
+def test_a_registered_task_is_reached_like_ours(own_registry):
+    verifiers.register("parity", fields=["answer"], verify=judge_parity)
+    assert "parity" in verifiers.tasks() and "sudoku" in verifiers.tasks()
+    assert verify("parity", "1", answer=3).correct
+    verdicts = verify_batch("parity", ["1", None, "0"], answer=[3, 3, 3])
+    assert verdicts.correct.tolist() == [True, False, False]
+    assert verdicts.extracted == ["1", None, "0"]
+    with pytest.raises(InvalidReferenceError, match="Row 1: answer='x'") as caught:
+        verify_batch("parity", ["1", "1"], answer=[3, "x"])
+    assert caught.value.index == 1
+    verifiers.register("parity", fields=("answer",), verify=judge_parity)  # the same again is no conflict
+    for name in ("parity", "sudoku"):
+        with pytest.raises(ArgumentError, match=f'"{name}" is already registered'):
+            verifiers.register(name, fields=("other",), verify=judge_parity)
+    with pytest.raises(ArgumentError, match=r"fields='answer' is one string"):
+        verifiers.register("other", fields="answer", verify=judge_parity)
+
+
+PARITY = Task("parity", ("answer",), judge_parity)
+
+
+def test_entry_points_add_tasks(own_registry, monkeypatch):
+    entries = {
+        "parity": EntryPoint("parity", f"{__name__}:PARITY", registry.ENTRY_POINTS),
+        "broken": EntryPoint("broken", f"{__name__}:SOLUTION", registry.ENTRY_POINTS),
+    }
+    monkeypatch.setattr(registry, "_installed", lambda: entries)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: globals()[self.attr])
+    assert verify("parity", "0", answer=2).correct
+    with pytest.raises(VerifierError, match=r"not a verifiers\.Task"):
+        verify("broken", "0")
+
+
+def test_a_task_of_the_package_is_its_module_and_one_line(own_registry, monkeypatch, tmp_path, capfd):
+    monkeypatch.setitem(registry._BUILT_IN, "parity", f"{__name__}:PARITY")
+    assert "parity" in verifiers.tasks()
+    assert verify("parity", "0", answer=2).correct
+    assert verifiers.reward_function("parity")(["1", "1"], answer=[2, 3]) == [0.0, 1.0]
+    path = write(tmp_path / "a.jsonl", '{"completion": "1", "answer": 3}')
+    status, rows, _ = call(capfd, "parity", path)
+    assert status == 0 and rows[0]["correct"]
+
+
+def test_an_installed_package_adds_a_task(tmp_path):
+    install_acting_task(tmp_path)
+    path = write(tmp_path / "a.jsonl", '{"completion": "anything", "mark": ""}')
+    done = outside("acting", path, folder=tmp_path)
+    assert done.returncode == 0 and b'"correct": true' in done.stdout
+
+
+def test_both_versions_are_declared():
+    assert verifiers.__spg_trainer__ == verifiers.__version__

@@ -1,0 +1,72 @@
+"""What a character beyond ASCII stands for: one explicit map, from which every verifier of text reads its own part.
+
+There is no Unicode normalisation: a superscript is a power and a circled digit is no digit. Plain Python over
+UTF-8 bytes that numba also compiles as it stands.
+"""
+
+from verifiers.extract import Bytes
+
+# The zero of every run of ten Unicode decimal digits (category Nd) beyond ASCII, Unicode 16.
+DIGIT_ZEROS = (
+    0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xDE6, 0xE50,
+    0xED0, 0xF20, 0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80, 0x1A90, 0x1B50, 0x1BB0, 0x1C40,
+    0x1C50, 0xA620, 0xA8D0, 0xA900, 0xA9D0, 0xA9F0, 0xAA50, 0xABF0, 0xFF10, 0x104A0, 0x10D30, 0x10D40,
+    0x11066, 0x110F0, 0x11136, 0x111D0, 0x112F0, 0x11450, 0x114D0, 0x11650, 0x116C0, 0x116D0, 0x116DA,
+    0x11730, 0x118E0, 0x11950, 0x11BF0, 0x11C50, 0x11D50, 0x11DA0, 0x11F50, 0x16130, 0x16A60, 0x16AC0,
+    0x16B50, 0x16D70, 0x1CCF0, 0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6, 0x1E140, 0x1E2F0, 0x1E4F0,
+    0x1E5F1, 0x1E950, 0x1FBF0,
+)  # fmt: skip
+
+# Where two tasks read a sign differently, the narrower table is shared and the task adds its own.
+PLUS_SIGNS = (0xFE62, 0xFF0B)
+MINUS_SIGNS = (0x2010, 0x2011, 0x2012, 0x2013, 0x2212, 0xFE63, 0xFF0D)
+TIMES_SIGNS = (0xB7, 0xD7, 0x2217, 0x2219, 0x22C5, 0x2715, 0x2716)
+DIVISION_SIGNS = (0xF7, 0x2044, 0x2215, 0xFF0F)
+THIN_SPACES = (0xA0, 0x2006, 0x2007, 0x2008, 0x2009, 0x200A, 0x202F)
+SPACES = (0x85, 0x1680, 0x2000, 0x2001, 0x2002, 0x2003, 0x2004, 0x2005, 0x2028, 0x2029, 0x205F, 0x3000)
+ZERO_WIDTH = (0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)
+FULLWIDTH = 0xFEE0  # from a fullwidth form 0xFF01 to 0xFF5E to its ASCII character
+IDEOGRAPHIC_STOP = 0x3002
+
+
+def decode(data: Bytes, i: int) -> tuple[int, int]:
+    """(code point, position of the next) at the start of a well-formed UTF-8 character."""
+    byte = data[i] + 0
+    if byte < 0x80:
+        return byte, i + 1
+    if byte < 0xE0:
+        return (byte & 31) << 6 | (data[i + 1] & 63), i + 2
+    if byte < 0xF0:
+        return (byte & 15) << 12 | (data[i + 1] & 63) << 6 | (data[i + 2] & 63), i + 3
+    high = (byte & 7) << 18 | (data[i + 1] & 63) << 12
+    return high | (data[i + 2] & 63) << 6 | (data[i + 3] & 63), i + 4
+
+
+def decimal_digit(code: int) -> int:
+    """The value of a decimal digit of any script beyond ASCII, or -1."""
+    for zero in DIGIT_ZEROS:
+        if zero <= code < zero + 10:
+            return code - zero
+    return -1
+
+
+def is_one_of(code: int, codes: tuple[int, ...]) -> bool:
+    """True if `code` is one of `codes`; a loop, because numba unrolls `in` and compiles it for long."""
+    for other in codes:
+        if other == code:
+            return True
+    return False
+
+
+def is_wide_space(code: int) -> bool:
+    """True for white space beyond ASCII."""
+    return is_one_of(code, SPACES) or is_one_of(code, THIN_SPACES)
+
+
+def read_word(data: Bytes, i: int, end: int) -> tuple[int, int]:
+    """(key of the lower-case word that starts at i, position behind it); over-long words share a key."""
+    key = 0
+    while i < end and 97 <= data[i] <= 122:
+        key = key * 32 + data[i] - 96 if key < 1 << 55 else 1 << 60
+        i += 1
+    return key, i

@@ -1,0 +1,1 @@
+"""The verifier of Countdown: arithmetic expressions, exactly."""

@@ -1,0 +1,289 @@
+"""Which part of a completion is its answer: the rule shared by every task.
+
+(1) The last closed `<answer>` block of what precedes the first end-of-text token; inside it the last balanced
+box that is not empty, (2) else the block's text; (3) in lenient mode, without such a block: the last box of
+the completion, else the text after an unclosed `<answer>`, else the line after the last `####`.
+
+Every function here is plain Python over UTF-8 bytes and is also compiled by numba as it stands, so one answer
+and a million run the same code. `find_byte` alone has two forms. Every scan is linear in its input.
+"""
+
+from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
+
+Bytes = bytes  # or, where compiled, a read-only array of uint8
+
+ANSWER_LIMIT = 65_536  # bytes; a longer answer span is refused unread
+
+FOUND = OK  # of a completion in which there is an answer, instead of the reason why there is none
+
+_OPEN = tuple(b"<answer>")
+_CLOSE = tuple(b"</answer>")
+_END_OF_TURN = tuple(b"<|eot_id|>")
+_END_OF_TEXT = tuple(b"<|endoftext|>")
+_BOX = tuple(b"\\boxed")
+_HASHES = tuple(b"####")
+_NEWLINE, _HASH, _LESS, _BACKSLASH, _LEFT_BRACE, _RIGHT_BRACE = 10, 35, 60, 92, 123, 125
+_GAP_LIMIT = 64  # bytes between two boxes that can still be read as "one or the other"
+
+
+def word_key(word: str) -> int:
+    """A lower-case word of at most 12 letters as one integer, because numba has no quick set of strings."""
+    key = 0
+    for letter in word.encode():
+        key = key * 32 + letter - 96
+    return key
+
+
+def word_keys(words: str) -> tuple[int, ...]:
+    """The key of each word of a line."""
+    return tuple(word_key(word) for word in words.split())
+
+
+_OR = word_key("or")
+_GAP_WORDS = word_keys("text textbf mathrm mbox quad qquad")
+
+
+def find_byte(data: Bytes, byte: int, start: int, end: int) -> int:
+    """Position of the first `byte` in data[start:end], or `end`."""
+    position = data.find(byte, start, end)
+    return position if position >= 0 else end
+
+
+def find_byte_in_array(data, byte, start, end):  # type: ignore[no-untyped-def]
+    """`find_byte` where compiled (numba asks for no annotations): 64 bytes at a time, without a branch."""
+    wanted = byte & 255
+    position = start
+    while position + 64 <= end:
+        hit = False
+        for other in data[position : position + 64]:
+            hit |= other == wanted
+        if hit:
+            break
+        position += 64
+    while position < end:
+        if data[position] == wanted:
+            return position
+        position += 1
+    return end
+
+
+def is_space(byte: int) -> bool:
+    return byte == 32 or 9 <= byte <= 13
+
+
+def matches(data: Bytes, start: int, end: int, pattern: tuple[int, ...]) -> bool:
+    if start + len(pattern) > end:
+        return False
+    for offset in range(len(pattern)):
+        if data[start + offset] != pattern[offset]:
+            return False
+    return True
+
+
+def strip(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """data[start:end] without ASCII white space around it, as (start, end)."""
+    while start < end and is_space(data[start]):
+        start += 1
+    while end > start and is_space(data[end - 1]):
+        end -= 1
+    return start, end
+
+
+def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, bool]:
+    """(cut, block start, block end, unclosed start, if there is exactly one pair of tags); -1: none."""
+    block_start = block_end = unclosed = -1
+    opened = closed = 0
+    i = find_byte(data, _LESS, start, end)
+    while i < end:
+        if matches(data, i, end, _OPEN):
+            opened += 1
+            unclosed = i + len(_OPEN)
+        elif matches(data, i, end, _CLOSE):
+            closed += 1
+            if unclosed >= 0:
+                block_start, block_end, unclosed = unclosed, i, -1
+        elif matches(data, i, end, _END_OF_TURN) or matches(data, i, end, _END_OF_TEXT):
+            end = i
+            break
+        i = find_byte(data, _LESS, i + 1, end)
+    return end, block_start, block_end, unclosed, opened == 1 and closed == 1
+
+
+def is_not_text(data: Bytes, start: int, end: int) -> bool:
+    """True if the bytes hold NUL or a lone surrogate (encoded as ED A0..BF)."""
+    if find_byte(data, 0, start, end) < end:
+        return True
+    i = find_byte(data, 0xED, start, end)
+    while i < end:
+        if i + 1 < end and data[i + 1] >= 0xA0:
+            return True
+        i = find_byte(data, 0xED, i + 1, end)
+    return False
+
+
+def is_escaped(data: Bytes, start: int, position: int) -> bool:
+    i = position
+    while i > start and data[i - 1] == _BACKSLASH:
+        i -= 1
+    return (position - i) % 2 == 1
+
+
+def last_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
+    r"""(box start, content start, content end) of the last balanced `\boxed{}` with something in it, or -1s.
+
+    Read from the right: `level` counts braces so that a left brace has its partner exactly if `level` has
+    already been as low as it is there.
+    """
+    if find_byte(data, _BACKSLASH, start, end) == end:
+        return -1, -1, -1
+    level = lowest = 0
+    for position in range(end - 1, start - 1, -1):
+        byte = data[position]
+        if (byte != _LEFT_BRACE and byte != _RIGHT_BRACE) or is_escaped(data, start, position):
+            continue
+        level += 1 if byte == _RIGHT_BRACE else -1
+        if byte == _LEFT_BRACE and lowest <= level:
+            box = position
+            while box > start and is_space(data[box - 1]):
+                box -= 1
+            box -= len(_BOX)
+            if box >= start and matches(data, box, end, _BOX):
+                inside = position + 1
+                while is_space(data[inside]):
+                    inside += 1
+                if data[inside] != _RIGHT_BRACE:
+                    return box, position + 1, closing_brace(data, position, end)
+        lowest = min(lowest, level)
+    return -1, -1, -1
+
+
+def closing_brace(data: Bytes, position: int, end: int) -> int:
+    """Where the brace opened at `position` closes; only called where it does."""
+    depth = 1
+    i = position + 1
+    while i < end:
+        byte = data[i]
+        if byte == _BACKSLASH:
+            i += 1  # whatever follows is escaped
+        elif byte == _LEFT_BRACE:
+            depth += 1
+        elif byte == _RIGHT_BRACE:
+            depth -= 1
+            if depth == 0:
+                return i
+        i += 1
+    return end
+
+
+def is_joined_by_or(data: Bytes, start: int, end: int) -> bool:
+    """True if the text between two boxes says "or" and no other word."""
+    if end - start > _GAP_LIMIT:
+        return False
+    seen = False
+    key = 0
+    for i in range(start, end + 1):
+        byte = data[i] | 32 if i < end else 32
+        if 97 <= byte <= 122:
+            key = key * 32 + byte - 96 if key < 1 << 55 else 1 << 60
+        elif key:
+            if key == _OR:
+                seen = True
+            elif key not in _GAP_WORDS:
+                return False
+            key = 0
+    return seen
+
+
+def says_or(data: Bytes, start: int, end: int) -> bool:
+    # also inside a word
+    for i in range(start, end - 1):
+        if data[i] | 32 == 111 and data[i + 1] | 32 == 114:
+            return True
+    return False
+
+
+def is_hedged(data: Bytes, start: int, box: int, content_start: int, content_end: int) -> bool:
+    """True if the box at `box` follows "other box or"."""
+    if not says_or(data, max(start, box - _GAP_LIMIT), box):
+        return False  # which spares most texts the search for another box
+    _, other_start, other_end = last_box(data, start, box)
+    if other_start < 0 or not is_joined_by_or(data, other_end + 1, box):
+        return False
+    if other_end - other_start != content_end - content_start:
+        return True
+    for offset in range(content_end - content_start):
+        if data[other_start + offset] != data[content_start + offset]:
+            return True
+    return False
+
+
+def last_line(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """(start, end) of the rest of the line behind the last `####`, or -1s."""
+    last = -1
+    i = find_byte(data, _HASH, start, end)
+    while i < end:
+        if matches(data, i, end, _HASHES):
+            last = i + len(_HASHES)
+        i = find_byte(data, _HASH, i + 1, end)
+    if last < 0:
+        return -1, -1
+    return last, find_byte(data, _NEWLINE, last, end)
+
+
+def is_alone(data: Bytes, start: int, end: int, low: int, high: int, exact: bool) -> bool:
+    r"""True if the box around data[low:high] is all that its `<answer>` block holds.
+
+    `exact`: written `\boxed{`, with nothing but spaces beside its content.
+    """
+    while low > start and (data[low - 1] == 32 or (not exact and is_space(data[low - 1]))):
+        low -= 1
+    low -= 1
+    while not exact and low > start and is_space(data[low - 1]):
+        low -= 1
+    low -= len(_BOX)
+    if low < start or not matches(data, low, end, _BOX):
+        return False
+    while low > start and is_space(data[low - 1]):
+        low -= 1
+    low -= len(_OPEN)
+    if low < start or not matches(data, low, end, _OPEN):
+        return False
+    while high < end and (data[high] == 32 or (not exact and is_space(data[high]))):
+        high += 1
+    high, _ = strip(data, high + 1, end)
+    return matches(data, high, end, _CLOSE)
+
+
+def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool]:
+    """(FOUND | NO_ANSWER | MALFORMED | HEDGE, start, end, if it is from a box) of the answer in data[start:end].
+
+    The span is stripped of white space and -1, -1 where there is none. In strict mode the completion must
+    hold exactly one `<answer>` and one `</answer>`.
+    """
+    cut, block_start, block_end, unclosed, single = read_tags(data, start, end)
+    boxed = False
+    if block_start >= 0:
+        if not (lenient or single):
+            return MALFORMED, -1, -1, False
+        scope, low, high = block_start, block_start, block_end
+        if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
+            return MALFORMED, -1, -1, False
+        box, inner_start, inner_end = last_box(data, low, high)
+    elif not lenient:
+        return NO_ANSWER, -1, -1, False
+    else:
+        scope, low, high = start, unclosed, cut
+        box, inner_start, inner_end = last_box(data, start, cut)
+        if box < 0 and unclosed < 0:
+            low, high = last_line(data, start, cut)
+    if box >= 0:
+        boxed, low, high = True, inner_start, inner_end
+    if low < 0:
+        return NO_ANSWER, -1, -1, False
+    if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
+        return MALFORMED, -1, -1, boxed
+    hedged = boxed and is_hedged(data, scope, box, inner_start, inner_end)
+    low, high = strip(data, low, high)
+    if low == high:
+        return NO_ANSWER, -1, -1, boxed
+    return (HEDGE if hedged else FOUND), low, high, boxed

@@ -1,0 +1,1 @@
+"""The verifier of GSM8K: numbers as people write them."""

@@ -1,0 +1,368 @@
+r"""The one number of an answer among its words, signs, currency, units and TeX: `x = \$1,250 \text{ a day}`.
+
+An answer is cut at `=`; each side is a number, words, or something else (an expression, several numbers). A side
+is described by a few integers (`state`): what has been seen, what stands right before, and what rules it out.
+Plain Python over UTF-8 bytes that numba also compiles as it stands; one pass.
+"""
+
+from verifiers.characters import is_one_of
+from verifiers.extract import Bytes, word_key, word_keys
+from verifiers.gsm8k.number import (
+    LITERAL,
+    NO_NUMBER,
+    SCALE,
+    SHAPE,
+    SIGN,
+    WHOLE,
+    Fields,
+    is_digit,
+    read_exponent,
+    read_number,
+    starts_number,
+)
+from verifiers.gsm8k.symbols import (
+    APPROX,
+    CARET,
+    COMMAND,
+    DEGREE,
+    ELLIPSIS,
+    EQUALS,
+    FOREIGN,
+    LEFT,
+    MARK,
+    MINUS,
+    NOTHING,
+    PLUS,
+    PLUS_MINUS,
+    POINT,
+    POWER,
+    RELATION,
+    RIGHT,
+    SLASH,
+    SPACE,
+    STAR,
+    THIN,
+    TIMES,
+    WORD,
+    skip_spaces,
+    symbol,
+)
+
+# What has been seen of a side so far.
+NUMBERS, PREVIOUS, GAP, SIGNED, LOOSE, WORDS, UNIT, KEY, OPAQUE, REFUSED, HEDGED = range(11)
+STATE = 11
+AT_START, AT_NUMBER, AT_WORD, AT_MARK = 0, 1, 2, 3  # PREVIOUS: what stands before, spaces apart (GAP)
+_NAMED = 2  # LOOSE: the sign is a word
+
+
+_OR, _PER, _K = word_key("or"), word_key("per"), word_key("k")
+_NEGATIVE = word_keys("minus negative")
+_SPOILERS = word_keys(
+    "not never than plus times half halves third thirds fourths fifths sixths sevenths eighths ninths tenths"
+)
+_HUNDRED = word_keys("hundred hundreds")
+_THOUSAND = word_keys("thousand thousands")
+_MILLION = word_keys("million millions")
+_BILLION = word_keys("billion billions")
+_TRILLION = word_keys("trillion trillions")
+WRAPPERS = word_keys(
+    "boxed fbox mbox text textbf textrm textsf texttt textit textnormal mathbf mathrm mathsf mathtt mathit "
+    "boldsymbol bm bf rm displaystyle underline left right big bigl bigr emph"
+)
+_SPACES = word_keys("quad qquad space enspace thinspace hspace newline")
+_SIGNS = word_keys(
+    "circ degree degrees percent dollar dollars pounds euro textdollar textdegree textcent cent cents therefore "
+    "implies rightarrow to colon checkmark"
+)
+APPROXES = word_keys("approx simeq sim cong equiv doteq")
+_RELATIONS = word_keys("ne neq lt gt le ge leq geq ll gg leqslant geqslant")
+_HEDGES = word_keys("pm mp lor vee")
+_DOTS = word_keys("dots ldots cdots")
+
+
+def scale_of(key: int, glued: bool) -> int:
+    """The power of ten a word stands for behind a number, or 0."""
+    if key == _K and glued:
+        return 3
+    if is_one_of(key, _HUNDRED):
+        return 2
+    if is_one_of(key, _THOUSAND):
+        return 3
+    if is_one_of(key, _MILLION):
+        return 6
+    if is_one_of(key, _BILLION):
+        return 9
+    return 12 if is_one_of(key, _TRILLION) else 0
+
+
+def take_number(data: Bytes, i: int, end: int, number: Fields, spare: Fields, state: Fields) -> int:
+    """Read the number at i, the first into `number`; position behind it."""
+    if state[PREVIOUS] == AT_WORD and state[GAP] == 0:
+        state[OPAQUE] = 1  # x18, 0x12, CO2
+    if state[NUMBERS] == 0:
+        i = read_number(data, i, end, number)
+        if number[SHAPE] == NO_NUMBER or (state[LOOSE] == 1 and state[WORDS]):
+            state[OPAQUE] = 1  # "total - 18": a dash or a minus
+        if state[SIGNED] < 0:
+            number[SIGN] = -number[SIGN]
+    else:
+        i = read_number(data, i, end, spare)
+        in_unit = state[NUMBERS] == 1 and state[PREVIOUS] == AT_WORD and state[KEY] == _PER
+        if not in_unit or spare[SHAPE] == NO_NUMBER:
+            state[OPAQUE] = 1
+    state[NUMBERS] += 1
+    state[PREVIOUS], state[GAP], state[SIGNED], state[LOOSE] = AT_NUMBER, 0, 0, 0
+    return i
+
+
+def take_word(key: int, number: Fields, state: Fields) -> None:
+    """Note a word: most say nothing about the value."""
+    glued = state[GAP] == 0
+    if key == _OR:
+        state[HEDGED] = 1
+    elif is_one_of(key, _SPOILERS):
+        state[OPAQUE] = 1
+    elif is_one_of(key, _NEGATIVE):
+        if state[NUMBERS] or state[SIGNED]:
+            state[OPAQUE] = 1
+        state[SIGNED], state[LOOSE], state[GAP], state[PREVIOUS] = -1, _NAMED, 0, AT_MARK
+        return
+    elif state[PREVIOUS] == AT_NUMBER and scale_of(key, glued):
+        if state[NUMBERS] == 1:
+            number[SCALE] += scale_of(key, glued)
+        state[GAP] = 0
+        return
+    if state[SIGNED]:
+        if state[LOOSE] != 1 or state[SIGNED] > 0 or state[WORDS]:
+            state[OPAQUE] = 1  # -x; "- She makes 18" is a bullet
+        state[SIGNED] = state[LOOSE] = 0
+    state[PREVIOUS], state[KEY], state[GAP] = AT_WORD, key, 0
+    state[UNIT if state[NUMBERS] else WORDS] = 1
+
+
+def is_long_word(data: Bytes, i: int, end: int) -> bool:
+    """True if a word of two letters or more stands at i."""
+    if i >= end:
+        return False
+    kind, _, key = symbol(data, i, end)
+    return kind == WORD and key > 26
+
+
+def take_sign(data: Bytes, kind: int, after: int, end: int, state: Fields) -> None:
+    """Note a plus or a minus: a sign, a hyphen, a dash, or an operator."""
+    glued_word = state[PREVIOUS] == AT_WORD and state[GAP] == 0
+    if state[NUMBERS]:
+        hyphen = (state[PREVIOUS] == AT_NUMBER or state[PREVIOUS] == AT_WORD) and state[GAP] == 0
+        dash = state[PREVIOUS] == AT_WORD and state[GAP] == 1
+        if kind == PLUS or not (dash or (hyphen and is_long_word(data, after, end))):
+            state[OPAQUE] = 1
+    elif state[SIGNED] or (glued_word and (kind == PLUS or not is_long_word(data, after, end))):
+        state[OPAQUE] = 1
+    elif not glued_word:
+        state[SIGNED] = 1 if kind == PLUS else -1
+        state[LOOSE] = 0
+    state[PREVIOUS], state[GAP] = AT_MARK, 0
+
+
+def take_command(key: int, state: Fields) -> None:
+    """Note a TeX command that begins no number and compares nothing."""
+    if is_one_of(key, WRAPPERS):
+        return
+    if is_one_of(key, _SPACES):
+        take_gap(state)
+    elif is_one_of(key, _SIGNS):
+        take_mark(MARK, state)
+        state[UNIT] |= 1 if state[NUMBERS] else 0
+    elif is_one_of(key, _DOTS):
+        take_mark(ELLIPSIS, state)
+    elif is_one_of(key, _RELATIONS):
+        state[REFUSED] = 1
+    elif is_one_of(key, _HEDGES):
+        state[HEDGED] = 1
+    else:
+        state[OPAQUE] = 1
+        state[PREVIOUS], state[GAP] = AT_MARK, 0
+
+
+def take_gap(state: Fields) -> None:
+    """Note white space."""
+    state[GAP] = 1
+    if state[SIGNED] and state[LOOSE] != _NAMED:
+        state[LOOSE] = 1
+
+
+def take_mark(kind: int, state: Fields) -> None:
+    """Note punctuation and other signs, those that change the value among them."""
+    at_number = state[PREVIOUS] == AT_NUMBER
+    if kind == RELATION:
+        state[REFUSED] = 1
+    elif kind == PLUS_MINUS:
+        state[HEDGED] = 1
+    elif kind == FOREIGN or kind == TIMES or kind == 95 or (kind == 33 and at_number and state[GAP] == 0):
+        state[OPAQUE] = 1  # an unknown sign, an operator, a subscript, a factorial
+    elif kind == ELLIPSIS and at_number:
+        state[OPAQUE] = 1  # 3.33...
+    elif kind == POWER and not (state[UNIT] and state[PREVIOUS] == AT_WORD and state[GAP] == 0):
+        state[OPAQUE] = 1
+    elif kind == POWER:
+        state[KEY] = 0
+        return
+    elif kind == DEGREE and state[NUMBERS]:
+        state[UNIT] = 1
+    if state[SIGNED] and kind != 36 and kind != 40 and kind != MARK:
+        state[OPAQUE] = 1
+    closes = kind == 41 or kind == 93
+    state[PREVIOUS], state[GAP] = AT_WORD if closes and state[NUMBERS] == 0 and state[WORDS] else AT_MARK, 0
+
+
+_VARIABLES = word_keys("x y z n")
+_ORDINALS = word_keys("th st nd rd o circ degree degrees")
+_OPENERS = tuple(b" \t\n\r([{$~>")
+_CLOSERS = tuple(b" \t\n\r)]}$:;,.!?\"'`~<")
+
+
+def take_caret(data: Bytes, i: int, end: int, state: Fields) -> int:
+    """Read what is raised: `18^{th}`, `18^\\circ`, `18 cm^2`; any other power is opaque."""
+    if state[PREVIOUS] == AT_NUMBER and state[GAP] == 0:
+        while i < end:
+            kind, after, key = symbol(data, i, end)
+            if kind != LEFT and kind != SPACE and not (kind == COMMAND and is_one_of(key, WRAPPERS)):
+                if kind == DEGREE or ((kind == WORD or kind == COMMAND) and is_one_of(key, _ORDINALS)):
+                    state[UNIT] = 1
+                    return after
+                break
+            i = after
+    elif state[UNIT] and not is_one_of(state[KEY], _VARIABLES):
+        power, behind = read_exponent(data, i, end, True)
+        if behind >= 0 and 1 <= abs(power) <= 3:
+            state[KEY] = 0
+            return behind
+    state[OPAQUE] = 1
+    return i
+
+
+def take_star(data: Bytes, i: int, end: int, state: Fields) -> int:
+    """Read the run of stars at i: bold type if exactly one side of it is open, else an operator."""
+    before = state[PREVIOUS] == AT_START or state[GAP] == 1 or data[i - 1] in _OPENERS
+    while i < end and data[i] == STAR:
+        i += 1
+    behind = i >= end or data[i] in _CLOSERS
+    either = i < end and (data[i] == 36 or data[i] == 92)  # `$` and a backslash open and close
+    if (before == behind and not either) or state[SIGNED]:
+        state[OPAQUE] = 1
+    return i
+
+
+def take_less(data: Bytes, i: int, end: int, state: Fields) -> int:
+    """Read a tag such as `<b>` or what is left of one (`</answer`); any other `<` compares."""
+    closing = i < end and data[i] == SLASH
+    if closing:
+        i += 1
+    kind, after, _ = symbol(data, i, end) if i < end else (0, i, 0)
+    if kind != WORD:
+        state[REFUSED] = 1
+        return i
+    if after < end and data[after] == 62:
+        return after + 1
+    if not closing:
+        state[REFUSED] = 1
+    return after
+
+
+def take_greater(data: Bytes, i: int, end: int, state: Fields) -> int:
+    r"""Read a `>` that only closing signs follow (`\boxed{36>`); any other compares."""
+    while i < end and (data[i] in _CLOSERS or data[i] == 62):
+        i += 1
+    if i < end or state[NUMBERS] == 0:
+        state[REFUSED] = 1
+    return i
+
+
+def take_punctuation(data: Bytes, i: int, kind: int, after: int, end: int, state: Fields) -> int:
+    """Note an ASCII sign at i that may mean more than itself; position behind it."""
+    following = data[after] + 0 if after < end else 0
+    if kind == LEFT or kind == RIGHT:
+        if kind == LEFT and state[PREVIOUS] == AT_WORD:
+            state[PREVIOUS] = AT_MARK
+        return after
+    if kind == CARET:
+        return take_caret(data, after, end, state)
+    if kind == STAR:
+        return take_star(data, i, end, state)
+    if kind == 60:
+        return take_less(data, after, end, state)
+    if kind == 62:
+        return take_greater(data, after, end, state)
+    if kind == 33 and following == EQUALS:
+        state[REFUSED] = 1
+    elif kind == POINT and following == POINT and state[PREVIOUS] == AT_NUMBER:
+        kind = ELLIPSIS
+    elif kind == 40 and state[PREVIOUS] == AT_WORD and state[GAP] == 0 and state[NUMBERS] == 0:
+        if is_digit(data, after, end) or following == MINUS:
+            state[OPAQUE] = 1  # f(18)
+    elif kind == SLASH:
+        start = skip_spaces(data, after, end)
+        unit, _, _ = symbol(data, start, end) if start < end else (0, 0, 0)
+        if unit != WORD and unit != COMMAND and unit != LEFT:
+            state[OPAQUE] = 1
+    take_mark(kind, state)
+    return after
+
+
+def read_side(
+    data: Bytes, i: int, end: int, number: Fields, spare: Fields, state: Fields
+) -> tuple[int, bool]:
+    """Read up to the next `=` into `number` and `state`; (position behind it, if there was one)."""
+    for k in range(STATE):
+        state[k] = 0
+    while i < end:
+        kind, after, key = symbol(data, i, end)
+        if starts_number(data, kind, after, end, key):
+            after = take_number(data, i, end, number, spare, state)
+        elif kind == SPACE or kind == THIN:
+            take_gap(state)
+        elif kind == WORD:
+            take_word(key, number, state)
+        elif kind == EQUALS or kind == APPROX or (kind == COMMAND and is_one_of(key, APPROXES)):
+            return after, True
+        elif kind == COMMAND:
+            take_command(key, state)
+        elif kind == PLUS or kind == MINUS:
+            take_sign(data, kind, after, end, state)
+        elif 32 < kind < 128:
+            after = take_punctuation(data, i, kind, after, end, state)
+        elif kind != NOTHING:
+            take_mark(kind, state)
+        i = after
+    return i, False
+
+
+def is_number(state: Fields) -> bool:
+    """True if the side that was read last is one number."""
+    return state[NUMBERS] > 0 and state[OPAQUE] == 0
+
+
+def read_plain(data: Bytes, start: int, end: int, number: Fields) -> bool:
+    """Read `-12.50`, ASCII and at most 17 digits, into `number`; False if it is anything else."""
+    i = start
+    number[SIGN], number[SHAPE], number[SCALE] = 1, LITERAL, 0
+    if i < end and data[i] == MINUS:
+        number[SIGN] = -1
+        i += 1
+    if not 0 < end - i <= 18:
+        return False
+    mantissa = 0
+    digits = 0
+    point = end - 1
+    while i < end:
+        digit = data[i] - 48
+        if 0 <= digit <= 9:
+            mantissa = mantissa * 10 + digit
+            digits += 1
+        elif data[i] == POINT and digits and point == end - 1 and i < end - 1:
+            point = i
+        else:
+            return False
+        i += 1
+    number[WHOLE], number[WHOLE + 1] = mantissa, point + 1 - end
+    return digits < 18

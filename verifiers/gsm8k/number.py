@@ -1,0 +1,398 @@
+"""One number as people write it (digits, groups, points, fractions, mixed, powers of ten), and two compared.
+
+Everything but `equal_exactly` is plain Python over UTF-8 bytes that numba also compiles as it stands. Mantissas
+stay below LIMIT; a longer one is OVERFLOW, and `equal_exactly` reads it again in Python integers of any size.
+"""
+
+from verifiers.characters import is_one_of
+from verifiers.extract import Bytes, word_key, word_keys
+from verifiers.gsm8k.symbols import (
+    CARET,
+    COMMA,
+    COMMAND,
+    LEFT,
+    MINUS,
+    NOTHING,
+    PLUS,
+    POINT,
+    POWER,
+    RIGHT,
+    SLASH,
+    SPACE,
+    STAR,
+    SUPERSCRIPTS,
+    THIN,
+    TIMES,
+    VULGAR,
+    VULGAR_BOTTOMS,
+    VULGAR_CODES,
+    VULGAR_TOPS,
+    WORD,
+    skip_spaces,
+    symbol,
+)
+
+Fields = list[int]  # or, where compiled, an array of int64
+
+LIMIT = 10**18
+OVERFLOW = -1  # a mantissa that has to be read again
+
+# The fields of a number: four for each literal, and where it lies for whoever needs it exactly.
+SIGN, SHAPE, SCALE = 0, 1, 2
+WHOLE, TOP, BOTTOM = 3, 7, 11  # first of: mantissa, exponent, start, end
+FIELDS = 15
+LITERAL, FRACTION, MIXED, NO_NUMBER = 0, 1, 2, 3
+
+_FRACTIONS = word_keys("frac dfrac tfrac cfrac sfrac nicefrac")
+_X, _E, _TIMES_WORD, _CDOT = word_key("x"), word_key("e"), word_key("times"), word_key("cdot")
+_CHUNK = 512  # digits per call of int(), which is quadratic and refuses more than a limit of 640 or above
+
+
+def is_digit(data: Bytes, i: int, end: int) -> bool:
+    """True if a digit of any script stands at i."""
+    if i >= end:
+        return False
+    byte = data[i] + 0
+    return 48 <= byte <= 57 if byte < 0x80 else 48 <= symbol(data, i, end)[0] <= 57
+
+
+def separator(data: Bytes, i: int, end: int) -> tuple[int, int]:
+    r"""(COMMA, THIN or 0, position behind it) of the thousands separator at i: `,` `{,}` `,\!` `\,` thin."""
+    kind, after, _ = symbol(data, i, end)
+    if kind == LEFT and after + 1 < end and data[after] == COMMA and data[after + 1] == RIGHT:
+        return COMMA, after + 2
+    if kind == COMMA:
+        if after + 1 < end and data[after] == 92 and data[after + 1] == 33:
+            after += 2
+        return COMMA, after
+    return (THIN, after) if kind == THIN else (0, i)
+
+
+def is_group(data: Bytes, i: int, end: int) -> tuple[bool, int]:
+    """(if exactly three digits stand at i, position behind them)."""
+    count = 0
+    while i < end and count < 4:
+        kind, after, _ = symbol(data, i, end)
+        if not 48 <= kind <= 57:
+            if kind != NOTHING:
+                break
+        else:
+            count += 1
+        i = after
+    return count == 3, i
+
+
+def read_literal(data: Bytes, i: int, end: int, fields: Fields, slot: int) -> int:
+    """Read the digits that start at i, with thousands groups and a decimal point, into four fields.
+
+    Returns the position behind them. The mantissa is OVERFLOW from 10^18 on.
+    """
+    start = last = i
+    mantissa = exponent = digits = 0
+    groups = 0  # the separator in use, once there is one
+    pointed = leading_zero = False
+    while i < end:
+        kind, after, _ = symbol(data, i, end)
+        if 48 <= kind <= 57:
+            if digits == 0 and kind == 48:
+                leading_zero = True
+            digits += 1
+            if pointed:
+                exponent -= 1
+            if mantissa >= 0:
+                mantissa = mantissa * 10 + kind - 48 if mantissa < LIMIT // 10 else OVERFLOW
+            i = last = after
+            continue
+        if kind == NOTHING:
+            i = after
+            continue
+        if kind == POINT and not pointed and is_digit(data, after, end):
+            pointed = True
+            i = after
+            continue
+        mark, after = separator(data, i, end)
+        if mark == 0 or pointed or leading_zero or (groups == 0 and digits > 3):
+            break
+        if groups != 0 and groups != mark:
+            break
+        grouped, _ = is_group(data, after, end)
+        if not grouped:
+            break
+        groups = mark
+        i = after
+    fields[slot], fields[slot + 1], fields[slot + 2], fields[slot + 3] = mantissa, exponent, start, last
+    return last
+
+
+def set_vulgar(code: int, fields: Fields) -> None:
+    """Fill the numerator and the denominator from a character such as one half."""
+    for k in range(len(VULGAR_CODES)):
+        if VULGAR_CODES[k] == code:
+            fields[TOP], fields[BOTTOM] = VULGAR_TOPS[k], VULGAR_BOTTOMS[k]
+    fields[TOP + 1] = fields[BOTTOM + 1] = 0
+
+
+def read_signed(data: Bytes, i: int, end: int, fields: Fields, slot: int) -> int:
+    """Read a literal with a sign, which goes into the sign of the number; position behind it, or -1."""
+    if i >= end:
+        return -1
+    kind, after, _ = symbol(data, i, end)
+    if kind == MINUS or kind == PLUS:
+        i = skip_spaces(data, after, end)
+        if kind == MINUS:
+            fields[SIGN] = -fields[SIGN]
+        if i >= end:
+            return -1
+        kind, after, _ = symbol(data, i, end)
+    if is_digit(data, i, end) or (kind == POINT and is_digit(data, after, end)):
+        return read_literal(data, i, end, fields, slot)
+    return -1
+
+
+def read_argument(data: Bytes, i: int, end: int, fields: Fields, slot: int) -> int:
+    r"""Read `{number}`, or one digit, as an argument of `\frac`; position behind it, or -1."""
+    i = skip_spaces(data, i, end)
+    if i >= end:
+        return -1
+    if data[i] != LEFT:
+        if not is_digit(data, i, end):
+            return -1
+        _, after, _ = symbol(data, i, end)
+        return read_literal(data, i, after, fields, slot)
+    i = read_signed(data, skip_spaces(data, i + 1, end), end, fields, slot)
+    if i < 0:
+        return -1
+    i = skip_spaces(data, i, end)
+    return i + 1 if i < end and data[i] == RIGHT else -1
+
+
+def read_frac(data: Bytes, i: int, end: int, fields: Fields) -> int:
+    r"""Read both arguments of a `\frac`; position behind them, or -1."""
+    i = read_argument(data, i, end, fields, TOP)
+    return read_argument(data, i, end, fields, BOTTOM) if i >= 0 else -1
+
+
+def starts_number(data: Bytes, kind: int, after: int, end: int, key: int) -> bool:
+    """True if the symbol (kind, key), with `after` behind it, begins a number."""
+    if 48 <= kind <= 57 or kind == VULGAR:
+        return True
+    if kind == POINT:
+        return is_digit(data, after, end)
+    return kind == COMMAND and is_one_of(key, _FRACTIONS)
+
+
+def read_number(data: Bytes, i: int, end: int, fields: Fields) -> int:
+    """Read the number that begins at i into `fields`; position behind what was read.
+
+    The shape is NO_NUMBER if it only began like one.
+    """
+    fields[SIGN], fields[SHAPE], fields[SCALE] = 1, LITERAL, 0
+    kind, after, key = symbol(data, i, end)
+    if kind == VULGAR:
+        set_vulgar(key, fields)
+        fields[SHAPE] = FRACTION
+        return after
+    if kind == COMMAND:
+        behind = read_frac(data, after, end, fields)
+        fields[SHAPE] = FRACTION if behind >= 0 else NO_NUMBER
+        return behind if behind >= 0 else after
+    i = read_literal(data, i, end, fields, WHOLE)
+    scale, behind = read_power_of_ten(data, i, end)
+    if behind >= 0:
+        fields[SCALE] = scale
+        return behind
+    start = skip_spaces(data, i, end)
+    if start >= end:
+        return i
+    kind, after, key = symbol(data, start, end)
+    if kind == SLASH:
+        behind = read_signed(data, skip_spaces(data, after, end), end, fields, BOTTOM)
+        if behind < 0:
+            fields[SIGN] = 1
+            return i
+        for k in range(4):
+            fields[TOP + k] = fields[WHOLE + k]
+        fields[SHAPE] = FRACTION
+        return behind
+    return read_mixed(data, i, start, end, fields)
+
+
+def read_mixed(data: Bytes, i: int, start: int, end: int, fields: Fields) -> int:
+    """Read the fraction at `start` behind a whole number that ends at i; position behind the number."""
+    if fields[WHOLE + 1] != 0:
+        return i
+    kind, after, key = symbol(data, start, end)
+    behind = -1
+    if kind == VULGAR:
+        set_vulgar(key, fields)
+        behind = after
+    elif kind == COMMAND and is_one_of(key, _FRACTIONS):
+        behind = read_frac(data, after, end, fields)
+    elif 48 <= kind <= 57 and start > i:
+        slash = read_literal(data, start, end, fields, TOP)
+        if slash < end:
+            kind, after, _ = symbol(data, slash, end)
+            if kind == SLASH and is_digit(data, after, end):
+                behind = read_literal(data, after, end, fields, BOTTOM)
+    if behind < 0:
+        fields[SIGN] = 1
+        return i
+    proper = 0 <= fields[TOP] < fields[BOTTOM] and fields[TOP + 1] == 0 and fields[BOTTOM + 1] == 0
+    fields[SHAPE] = MIXED if proper and fields[SIGN] == 1 else NO_NUMBER
+    return behind
+
+
+def read_power_of_ten(data: Bytes, i: int, end: int) -> tuple[int, int]:
+    r"""(exponent, position behind) of `\times 10^{3}` or `e3` at i; the position is -1 if there is none."""
+    after_spaces = skip_spaces(data, i, end)
+    if after_spaces >= end:
+        return 0, -1
+    kind, after, key = symbol(data, after_spaces, end)
+    if kind == WORD and key == _E and after_spaces == i:
+        return read_exponent(data, after, end, False)
+    times = kind == TIMES or kind == STAR or (kind == WORD and key == _X)
+    if not times and not (kind == COMMAND and (key == _TIMES_WORD or key == _CDOT)):
+        return 0, -1
+    i = skip_spaces(data, after, end)
+    for digit in (49, 48):
+        if i >= end:
+            return 0, -1
+        kind, i, _ = symbol(data, i, end)
+        if kind != digit:
+            return 0, -1
+    i = skip_spaces(data, i, end)
+    if i >= end:
+        return 0, -1
+    kind, after, _ = symbol(data, i, end)
+    if kind == CARET:
+        return read_exponent(data, after, end, True)
+    return read_superscript(data, i, end) if kind == POWER else (0, -1)
+
+
+def read_exponent(data: Bytes, i: int, end: int, braces: bool) -> tuple[int, int]:
+    """(value, position behind) of `3`, `-3` or, where allowed, `{3}`; saturates at 10^9."""
+    braced = braces and i < end and data[i] == LEFT
+    i = i + 1 if braced else i
+    sign, value, digits, signs = 1, 0, 0, 0
+    while i < end:
+        kind, after, _ = symbol(data, i, end)
+        if 48 <= kind <= 57:
+            digits += 1
+            value = min(value * 10 + kind - 48, 10**9)
+        elif (kind == MINUS or kind == PLUS) and digits == 0 and signs == 0:
+            sign, signs = -1 if kind == MINUS else 1, 1
+        elif not (braced and kind == SPACE):
+            break
+        i = after
+    if digits == 0 or (braced and (i >= end or data[i] != RIGHT)):
+        return 0, -1
+    return sign * value, i + 1 if braced else i
+
+
+def read_superscript(data: Bytes, i: int, end: int) -> tuple[int, int]:
+    """(value, position behind) of raised digits such as those of 10 to the 3; saturates at 10^9."""
+    sign, value, digits = 1, 0, 0
+    while i < end:
+        kind, after, code = symbol(data, i, end)
+        if kind != POWER:
+            break
+        if code == 0x207B:
+            if digits or sign < 0:
+                return 0, -1
+            sign = -1
+        else:
+            digits += 1
+            for digit in range(10):
+                if SUPERSCRIPTS[digit] == code:
+                    value = min(value * 10 + digit, 10**9)
+        i = after
+    return sign * value, i if digits else -1
+
+
+def magnitude(fields: Fields) -> tuple[int, int, int]:
+    """(numerator, denominator, power of ten) of a number without its sign; OVERFLOW where too large."""
+    if fields[SHAPE] == LITERAL:
+        return fields[WHOLE], 1, fields[WHOLE + 1] + fields[SCALE]
+    top, bottom = fields[TOP], fields[BOTTOM]
+    if fields[SHAPE] == FRACTION:
+        return top, bottom, fields[TOP + 1] - fields[BOTTOM + 1] + fields[SCALE]
+    whole = fields[WHOLE]
+    if whole < 0 or whole >= LIMIT // bottom - 1:
+        return OVERFLOW, 1, 0
+    return whole * bottom + top, bottom, fields[SCALE]
+
+
+def strip_zeros(value: int, power: int) -> tuple[int, int]:
+    """The same value * 10^power with as many zeros as possible in the power; value > 0."""
+    while value % 10 == 0:
+        value //= 10
+        power += 1
+    return value, power
+
+
+def equal(first: Fields, second: Fields) -> int:
+    """1 if two numbers are the same rational, 0 if not, OVERFLOW if 64 bits cannot tell."""
+    a, b, power = magnitude(first)
+    c, d, other = magnitude(second)
+    if a < 0 or b < 0 or c < 0 or d < 0:
+        return OVERFLOW
+    if a == 0 or c == 0:
+        return 1 if a == c else 0
+    if first[SIGN] != second[SIGN]:
+        return 0
+    if b != d:
+        if a > LIMIT // d or c > LIMIT // b:
+            return OVERFLOW
+        a, c = a * d, c * b
+    a, power = strip_zeros(a, power)
+    c, other = strip_zeros(c, other)
+    return 1 if a == c and power == other else 0
+
+
+def is_zero_below(fields: Fields) -> bool:
+    """True if a number has a denominator and that is zero."""
+    return fields[SHAPE] != LITERAL and fields[BOTTOM] == 0
+
+
+def equal_exactly(first_data: Bytes, first: Fields, second_data: Bytes, second: Fields) -> bool:
+    """True if two numbers are the same rational, whatever their size; the data are what they were read from."""
+    a, b, power = _magnitude(first_data, first)
+    c, d, other = _magnitude(second_data, second)
+    if a == 0 or c == 0:
+        return a == c
+    if first[SIGN] != second[SIGN]:
+        return False
+    left, right, power = a * d, c * b, power - other
+    if power < 0:
+        left, right, power = right, left, -power
+    # 10^power > 2^(3 * power), so the left side would be the larger one, and is not worked out.
+    return 3 * power <= right.bit_length() and left * 10**power == right
+
+
+def _magnitude(data: Bytes, fields: Fields) -> tuple[int, int, int]:
+    if fields[SHAPE] == LITERAL:
+        return _mantissa(data, fields, WHOLE), 1, fields[WHOLE + 1] + fields[SCALE]
+    top, bottom = _mantissa(data, fields, TOP), _mantissa(data, fields, BOTTOM)
+    if fields[SHAPE] == FRACTION:
+        return top, bottom, fields[TOP + 1] - fields[BOTTOM + 1] + fields[SCALE]
+    return _mantissa(data, fields, WHOLE) * bottom + top, bottom, fields[SCALE]
+
+
+def _mantissa(data: Bytes, fields: Fields, slot: int) -> int:
+    """The digits of a literal as one integer, joined by halves so that the cost stays below quadratic."""
+    if fields[slot] != OVERFLOW:
+        return fields[slot]
+    digits = []
+    i = fields[slot + 2]
+    while i < fields[slot + 3]:
+        kind, i, _ = symbol(data, i, fields[slot + 3])
+        if 48 <= kind <= 57:
+            digits.append(chr(kind))
+    return _join("".join(digits))
+
+
+def _join(digits: str) -> int:
+    if len(digits) <= _CHUNK:
+        return int(digits)
+    half = len(digits) // 2
+    return _join(digits[:-half]) * 10**half + _join(digits[-half:])
