@@ -212,9 +212,10 @@ _ITS_OWN = {
     "_cli_pool.py": {"subprocess"},
     "_workers.py": {"subprocess"},
     "_worker_child.py": {"ctypes"},
-    "_cas_worker.py": _ALGEBRA,
-    "_cas_compare.py": _ALGEBRA,
-    "_cas_reader.py": _ALGEBRA,
+    "cas_worker.py": _ALGEBRA,
+    "sympy_compare.py": _ALGEBRA,
+    "sympy_reader.py": _ALGEBRA,
+    "intervals.py": {"flint"},
 }
 
 
