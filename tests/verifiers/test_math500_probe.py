@@ -81,7 +81,7 @@ def test_what_agrees_without_a_proof_is_passed_on(answer: str, gold: str) -> Non
 
 
 def test_without_python_flint_roots_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "flint", None)
+    monkeypatch.setitem(sys.modules, "verifiers.math500.intervals", None)  # what imports it
     assert verdict(r"\sqrt{8}", r"2\sqrt2") == UNSURE
     assert verdict("2(x+1)", "2x+2") == YES
 

@@ -13,6 +13,7 @@ ITS_OWN = {
     "__main__.py": {"rich"},
     "workers.py": {"subprocess"},
     "worker.py": {"ctypes"},
+    "intervals.py": {"flint"},
 }
 FORBIDDEN = {"eval", "exec", "parse_expr", "compile", "__import__", "pickle", "signal", "marshal", "shelve"}
 SYMPY = {"sympy", "math_verify", "latex2sympy2_extended"}

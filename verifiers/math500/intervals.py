@@ -22,6 +22,8 @@ BITS_PER_DIGIT = 3.3219281
 ARGUMENT_LIMIT = 10**6  # of sine, cosine, the exponential
 DEGREE_LIMIT = 999  # of a root
 SCALE_LIMIT = 10**7
+FIRST_DIGITS = 50
+DIGIT_LIMIT = 2_000
 _precision = threading.Lock()  # python-flint has one precision for all threads
 
 
@@ -45,17 +47,43 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+def agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool | None:
+    """False if the intervals of the two values do not meet, True if they agree to the digits that prove it, or None.
+
+    `values`: of the variables, in units of 2^-59. `length`: characters of both texts.
+    """
+    digits = FIRST_DIGITS
+    while digits <= DIGIT_LIMIT:
+        with precision(digits):
+            evaluation = Evaluation(values)
+            try:
+                b = evaluation.evaluate(gold)
+                a = evaluation.evaluate(answer)
+            except Undecided:
+                return None
+            if not (a - b).contains(0):
+                return False
+            wanted = 30 + 2 * length + 4 * evaluation.scale
+            size = 1 if a.contains(0) and b.contains(0) else abs(a) + abs(b)
+            if abs(a - b) <= size * fmpq(1, 10**wanted):
+                return True
+        if digits >= wanted + evaluation.scale + 30:
+            return None
+        digits = wanted + evaluation.scale + 40
+    return None
+
+
 class Evaluation:
     """Evaluates trees at one point; use inside `precision(digits)`."""
 
-    def __init__(self, values: dict[str, fmpq]) -> None:
-        self.values = values
+    def __init__(self, values: dict[str, int]) -> None:
+        self.values = {name: arb(fmpq(value, 1 << 59)) for name, value in values.items()}
         self.scale = 0  # largest decimal exponent, in size, of anything met that is not zero
 
     def evaluate(self, node: Node) -> Interval:
         kind = node[0]
         if kind == "sym":
-            return arb(self.values[node[1]])
+            return self.values[node[1]]
         value = self.function(node[1], node[2]) if kind == "fn" else self.arithmetic(kind, node)
         if not value.is_finite():
             raise Undecided

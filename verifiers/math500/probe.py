@@ -9,17 +9,10 @@ step says UNSURE.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from verifiers.math500.exact import Point, TooBig, Undefined, salt_of
 from verifiers.math500.tree import Node, divides_by_variable, is_polynomial, is_provable, symbols
 
-if TYPE_CHECKING:
-    from flint import fmpq
-
 NO, YES, UNSURE = 0, 1, 2
-FIRST_DIGITS = 50
-DIGIT_LIMIT = 2_000
 POINTS = 3
 
 
@@ -66,44 +59,15 @@ def leaves_hole(answer: Node, gold: Node) -> bool:
 def numerically(answer: Node, gold: Node, length: int) -> int:
     """NO if they differ at a point; YES if enough digits agree in a class where that is a proof; else UNSURE."""
     try:
-        from flint import fmpq
-    except ImportError:
+        from verifiers.math500.intervals import agree
+    except ImportError:  # python-flint is missing
         return UNSURE
     names = sorted(symbols(answer) | symbols(gold))
-    if not names:
-        return digits_agree(answer, gold, {}, length)
     point = Point(salt_of(repr(answer), repr(gold)))
-    for k in range(POINTS):
-        values = {name: fmpq(point.value_of((name, k)), 1 << 59) for name in names}
-        verdict = digits_agree(answer, gold, values, length + 60)
-        if verdict != YES:
-            return verdict
-    return YES if is_provable(answer) and is_provable(gold) and not leaves_hole(answer, gold) else UNSURE
-
-
-def digits_agree(answer: Node, gold: Node, values: dict[str, fmpq], length: int) -> int:
-    """NO if the intervals of the two values do not meet, YES if they agree to the digits that prove it."""
-    from flint import fmpq
-
-    from verifiers.math500.intervals import Evaluation, Undecided, precision
-
-    digits = FIRST_DIGITS
-    while digits <= DIGIT_LIMIT:
-        evaluation = Evaluation(values)
-        with precision(digits):
-            try:
-                b = evaluation.evaluate(gold)
-                a = evaluation.evaluate(answer)
-            except Undecided:
-                return UNSURE
-            difference = a - b
-            if not difference.contains(0):
-                return NO
-            wanted = 30 + 2 * length + 4 * evaluation.scale
-            size = 1 if a.contains(0) and b.contains(0) else abs(a) + abs(b)
-            if abs(difference) <= size * fmpq(1, 10**wanted):
-                return YES
-        if digits >= wanted + evaluation.scale + 30:
-            return UNSURE
-        digits = wanted + evaluation.scale + 40
-    return UNSURE
+    for k in range(POINTS if names else 1):
+        values = {name: point.value_of((name, k)) for name in names}
+        equal = agree(answer, gold, values, length + 60 if names else length)
+        if not equal:
+            return UNSURE if equal is None else NO
+    proved = not names or (is_provable(answer) and is_provable(gold) and not leaves_hole(answer, gold))
+    return YES if proved else UNSURE
