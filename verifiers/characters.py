@@ -64,7 +64,7 @@ def is_wide_space(code: int) -> bool:
 
 
 def read_word(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    """(key of the lower-case word that starts at i, position behind it); over-long words share a key."""
+    """(key of the lower-case word that starts at i, position after it); over-long words share a key."""
     key = 0
     while i < end and 97 <= data[i] <= 122:
         key = key * 32 + data[i] - 96 if key < 1 << 55 else 1 << 60

@@ -218,7 +218,7 @@ def is_hedged(data: Bytes, start: int, box: int, content_start: int, content_end
 
 
 def last_line(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of the rest of the line behind the last `####`, or -1s."""
+    """(start, end) of the rest of the line after the last `####`, or -1s."""
     last = -1
     i = find_byte(data, _HASH, start, end)
     while i < end:

@@ -86,7 +86,7 @@ def classify(code: int) -> int:
 
 
 def skip_tex(data: Bytes, i: int, end: int) -> int:
-    """Position behind the TeX wrapper whose backslash stands at i, or -1 if a grid may not wear it."""
+    """Position after the TeX wrapper whose backslash stands at i, or -1 if a grid may not wear it."""
     i += 1
     if i >= end:
         return -1

@@ -33,7 +33,7 @@ class Unavailable(Exception):
 
 
 def write_message(stream: int, message: dict) -> None:
-    """Write a message to a file descriptor: a line of JSON, in which `payload` is the number of bytes behind it."""
+    """Write a message to a file descriptor: a line of JSON, in which `payload` is the number of bytes after it."""
     payload = message.get("payload", b"")
     header = {**message, "payload": len(payload)} if "payload" in message else message
     data = memoryview(json.dumps(header).encode() + b"\n" + payload)

@@ -50,8 +50,8 @@ OWN_PIECES = {
     "gsm8k": (
         *("18", "0", "9" * 20, "1,250", ".5", "1.", "...", "−", "\\$", "1/2", " 1/2", "\\frac", "\\frac{1}{2}", "{18}"),
         *("½", "^2", "^{2}", "^\\circ", "\\times 10^", "×10", "e", "e5", "E-3", "10", " = ", "≈", "\\approx", ">"),
-        *("!=", "\\,", "\\!", "\u2009", " per ", " minus ", "eggs", " million", "k", "th", "not ", "\\pm", "\\neq", "\\circ"),
-        *("\\quad", "\\dots", "\\sqrt", "±", "≠", "…", "\N{REPLACEMENT CHARACTER}", "€", "①", "é", "万"),
+        *("!=", "\\,", "\\!", "\u2009", " per ", " minus ", "eggs", " million", "k", "th", "not ", "\\pm", "\\neq"),
+        *("\\circ", "\\quad", "\\dots", "\\sqrt", "±", "≠", "…", "\N{REPLACEMENT CHARACTER}", "€", "①", "é", "万"),
     ),
     "countdown": (
         *(

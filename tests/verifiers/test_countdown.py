@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from verifiers import batch, verify, verify_batch
-from verifiers.countdown.reference import reference_columns
+from verifiers.countdown.task import reference_columns
 from verifiers.errors import ArgumentError, InvalidReferenceError
 
 NUMBERS, TARGET = [3, 5, 7], 22

@@ -39,14 +39,14 @@ def files() -> list[Path]:
     return sorted(Path(find_spec("verifiers").origin).parent.rglob("*.py"))
 
 
-def test_the_package_neither_calls_nor_imports_what_runs_text() -> None:
+def test_the_package_neither_calls_nor_imports_what_runs_text():
     found = {
         path.name: sorted(used(ast.parse(path.read_text())) & (FORBIDDEN | {"shell"})) for path in files()
     }
     assert not {name: names for name, names in found.items() if names}
 
 
-def test_sympy_is_imported_in_the_worker_only_and_the_workers_files_by_itself_only() -> None:
+def test_sympy_is_imported_in_the_worker_only_and_the_workers_files_by_itself_only():
     for path in files():
         names = used(ast.parse(path.read_text()))
         if path.name not in IN_THE_WORKER:
@@ -60,11 +60,11 @@ def test_sympy_is_imported_in_the_worker_only_and_the_workers_files_by_itself_on
         "import a.pickle",
     ],
 )  # fmt: skip
-def test_each_of_them_would_be_seen(text: str) -> None:
+def test_each_of_them_would_be_seen(text):
     assert used(ast.parse(text)) & (FORBIDDEN | {"shell"})
 
 
-def test_nothing_heavy_is_imported_and_no_regular_expression() -> None:
+def test_nothing_heavy_is_imported_and_no_regular_expression():
     for path in files():
         nodes = list(ast.walk(ast.parse(path.read_text())))
         names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]

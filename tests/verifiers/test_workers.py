@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,15 +21,13 @@ from verifiers.workers import Workers, WorkerUnavailable
 
 
 @pytest.fixture
-def pool() -> Iterator[Workers]:
+def pool():
     workers = Workers("tests.common.worker_cases", size=2, soft=0.2, hard=1.5)
     yield workers
     workers.close()
 
 
-def test_one_worker_starts_with_the_first_question(
-    pool: Workers,
-) -> None:
+def test_one_worker_starts_with_the_first_question(pool):
     assert pool.pids() == []
     assert say(pool, "a")["detail"] == "a"
     first = pool.pids()
@@ -48,9 +46,7 @@ def test_one_worker_starts_with_the_first_question(
         ({"do": "shout", "say": "clean"}, "equal", "clean"),
     ],
 )
-def test_every_question_gets_its_own_answer_whatever_the_worker_does(
-    pool: Workers, job: dict, outcome: str, detail: str
-) -> None:
+def test_every_question_gets_its_own_answer_whatever_the_worker_does(pool, job, outcome, detail):
     say(pool, "warm")
     start = time.monotonic()
     reply = pool.ask(job, patient=True)
@@ -59,9 +55,7 @@ def test_every_question_gets_its_own_answer_whatever_the_worker_does(
     assert say(pool, "next")["detail"] == "next"
 
 
-def test_a_worker_survives_its_soft_deadline_and_not_the_hard_one(
-    pool: Workers,
-) -> None:
+def test_a_worker_survives_its_soft_deadline_and_not_the_hard_one(pool):
     say(pool, "warm")
     (pid,) = pool.pids()
     pool.ask({"do": "hang in Python"})
@@ -70,14 +64,14 @@ def test_a_worker_survives_its_soft_deadline_and_not_the_hard_one(
     assert pid not in pool.pids() and ends(pid)
 
 
-def test_the_hard_deadline_holds(pool: Workers) -> None:
+def test_the_hard_deadline_holds(pool):
     say(pool, "warm")
     start = time.monotonic()
     pool.ask({"do": "sleep"})
     assert 1.3 < time.monotonic() - start < 1.5 + 0.5
 
 
-def test_a_worker_out_of_memory_says_so_and_is_replaced(pool: Workers) -> None:
+def test_a_worker_out_of_memory_says_so_and_is_replaced(pool):
     say(pool, "warm")
     if pool.memory == "absent":
         pytest.skip("no RLIMIT_AS here")
@@ -88,16 +82,14 @@ def test_a_worker_out_of_memory_says_so_and_is_replaced(pool: Workers) -> None:
     assert ends(pid)
 
 
-def test_the_memory_cap_is_reported_where_there_is_one(
-    pool: Workers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_memory_cap_is_reported_where_there_is_one(pool, monkeypatch):
     say(pool, "warm")
     assert pool.memory == "absent" or 0 < pool.memory <= 1 << 30
     monkeypatch.setitem(sys.modules, "resource", None)
     assert worker.limit_memory(1 << 30) == "absent"
 
 
-def test_a_worker_killed_from_outside_between_questions_is_replaced(pool: Workers) -> None:
+def test_a_worker_killed_from_outside_between_questions_is_replaced(pool):
     say(pool, "warm")
     (pid,) = pool.pids()
     os.kill(pid, signal.SIGKILL)
@@ -105,7 +97,7 @@ def test_a_worker_killed_from_outside_between_questions_is_replaced(pool: Worker
     assert say(pool, "next")["detail"] == "next"
 
 
-def test_a_worker_killed_in_the_middle_of_a_question_is_asked_again(pool: Workers, tmp_path: Path) -> None:
+def test_a_worker_killed_in_the_middle_of_a_question_is_asked_again(pool, tmp_path):
     job = {"do": "die once", "mark": str(tmp_path / "mark"), "say": "yes"}
     assert pool.ask(job, patient=True)["detail"] == "yes"
     (pid,) = pool.pids()
@@ -115,7 +107,7 @@ def test_a_worker_killed_in_the_middle_of_a_question_is_asked_again(pool: Worker
     assert pid not in pool.pids()
 
 
-def test_64_threads_get_their_own_answers_while_some_workers_die(pool: Workers) -> None:
+def test_64_threads_get_their_own_answers_while_some_workers_die(pool):
     def ask(i: int) -> str:
         if i % 16 == 5:
             return pool.ask({"do": "die"}, patient=True)["outcome"]
@@ -127,7 +119,7 @@ def test_64_threads_get_their_own_answers_while_some_workers_die(pool: Workers) 
     assert len(pool.pids()) <= 2
 
 
-def test_ctrl_c_during_a_question_leaves_a_pool_that_still_answers(pool: Workers) -> None:
+def test_ctrl_c_during_a_question_leaves_a_pool_that_still_answers(pool):
     say(pool, "warm")
     threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,)).start()
     with pytest.raises(KeyboardInterrupt):
@@ -135,16 +127,14 @@ def test_ctrl_c_during_a_question_leaves_a_pool_that_still_answers(pool: Workers
     assert say(pool, "next")["detail"] == "next"
 
 
-def test_a_lost_worker_is_not_waited_for_forever(pool: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_worker_is_not_waited_for_forever(pool, monkeypatch):
     monkeypatch.setattr(pools, "QUEUE_SECONDS", 0.1)
     for _ in range(pool.size):
         pool._take()
     assert say(pool, "new")["detail"] == "new"
 
 
-def test_an_unavailable_worker_says_why_and_is_not_started_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_unavailable_worker_says_why_and_is_not_started_again(monkeypatch):
     monkeypatch.setenv("WORKER_CASES", "unavailable")
     pool = Workers("tests.common.worker_cases", size=1)
     for _ in range(2):
@@ -157,7 +147,7 @@ def test_an_unavailable_worker_says_why_and_is_not_started_again(
     pool.close()
 
 
-def test_a_closed_pool_starts_again_and_leaves_no_trace(pool: Workers) -> None:
+def test_a_closed_pool_starts_again_and_leaves_no_trace(pool):
     handlers = [signal.getsignal(number) for number in sorted(signal.valid_signals())]
     say(pool, "warm")
     assert threading.active_count() == len(threading.enumerate())
@@ -170,7 +160,7 @@ def test_a_closed_pool_starts_again_and_leaves_no_trace(pool: Workers) -> None:
     assert [signal.getsignal(number) for number in sorted(signal.valid_signals())] == handlers
 
 
-def test_bytes_go_there_and_back_beside_a_job_without_a_deadline() -> None:
+def test_bytes_go_there_and_back_beside_a_job_without_a_deadline():
     workers = Workers("tests.common.worker_cases", size=1, soft=None, hard=None)
     for payload in (b"", b"\n" * 3_000_000):
         assert workers.ask({"do": "return", "payload": payload})["payload"] == payload
@@ -197,7 +187,7 @@ def in_a_fork(work: Callable[[], str]) -> str:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_fork_in_the_middle_of_questions_has_workers_of_its_own(pool: Workers) -> None:
+def test_a_fork_in_the_middle_of_questions_has_workers_of_its_own(pool):
     say(pool, "warm")
     stop = threading.Event()
     heard: list[bool] = []
@@ -228,7 +218,7 @@ def test_a_fork_in_the_middle_of_questions_has_workers_of_its_own(pool: Workers)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_a_fork_holds_no_pipe_of_its_parent(pool: Workers) -> None:
+def test_a_fork_holds_no_pipe_of_its_parent(pool):
     say(pool, "warm")
     (worker,) = pool._alive
     numbers = [worker._process.stdin.fileno(), worker._process.stdout.fileno()]
@@ -248,14 +238,14 @@ def test_a_fork_holds_no_pipe_of_its_parent(pool: Workers) -> None:
     assert say(pool, "parent")["detail"] == "parent"
 
 
-def _ask_in_a_daemon(results: "multiprocessing.Queue[str]") -> None:
+def _ask_in_a_daemon(results):
     workers = Workers("tests.common.worker_cases", size=1)
     results.put(say(workers, "from a daemon")["detail"])
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_daemonic_process_may_ask(method: str) -> None:
+def test_a_daemonic_process_may_ask(method):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} here")
     context = multiprocessing.get_context(method)
@@ -295,7 +285,7 @@ def parent(job: dict, then: str = "time.sleep(600)", hard: float = 600.0) -> tup
     "job", [{"do": "echo"}, {"do": "sleep"}, {"do": "hang in Python"}], ids=["idle", "asleep", "busy"]
 )
 @pytest.mark.parametrize("end", ["kill -9", "Ctrl-C", "exit"])
-def test_no_worker_survives_its_parent(job: dict, end: str) -> None:
+def test_no_worker_survives_its_parent(job, end):
     process, pid = parent(job, then="sys.exit(0)" if end == "exit" else "time.sleep(600)")
     if end == "kill -9":
         process.kill()
@@ -305,7 +295,7 @@ def test_no_worker_survives_its_parent(job: dict, end: str) -> None:
     assert ends(pid)
 
 
-def test_a_worker_that_hangs_in_c_ends_soon_after_a_kill_of_its_parent() -> None:
+def test_a_worker_that_hangs_in_c_ends_soon_after_a_kill_of_its_parent():
     process, pid = parent({"do": "hang in C"}, hard=0.6)
     process.kill()
     process.communicate(timeout=SLOW)
@@ -317,7 +307,7 @@ ALGEBRA = r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"  # what only a computer algeb
 
 
 @pytest.fixture
-def busy() -> Iterator[None]:
+def busy():
     """Twice as many processes as there are cores, each of which never rests."""
     code = "while True: pass"
     count = 2 * (os.cpu_count() or 1)
@@ -335,7 +325,7 @@ def timed(pool: Workers, job: dict, **options: bool) -> tuple[float, dict]:
 
 
 @pytest.fixture
-def late(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Workers]:
+def late(monkeypatch, request):
     """One worker that takes some seconds to start."""
     monkeypatch.setenv("WORKER_CASES", f"late {request.param}")
     workers = Workers("tests.common.worker_cases", size=1, soft=0.2, hard=1.0)
@@ -344,7 +334,7 @@ def late(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Ite
 
 
 @pytest.mark.parametrize("late", [1.5], indirect=True)
-def test_the_start_of_a_worker_counts_towards_the_deadline(late: Workers) -> None:
+def test_the_start_of_a_worker_counts_towards_the_deadline(late):
     seconds, reply = timed(late, {"do": "echo"})
     assert reply == {"outcome": "timeout", "detail": "no worker was ready within 1 s"} and seconds < 1.0
     pids = late.pids()
@@ -353,7 +343,7 @@ def test_the_start_of_a_worker_counts_towards_the_deadline(late: Workers) -> Non
 
 
 @pytest.mark.parametrize("late", [1.2], indirect=True)
-def test_a_patient_question_gets_its_whole_time(late: Workers) -> None:
+def test_a_patient_question_gets_its_whole_time(late):
     seconds, reply = timed(late, {"do": "echo", "after": 0.5, "say": "there"}, patient=True)
     assert reply["detail"] == "there" and seconds > 1.7
     seconds, reply = timed(late, {"do": "sleep"})
@@ -361,13 +351,13 @@ def test_a_patient_question_gets_its_whole_time(late: Workers) -> None:
 
 
 @pytest.mark.parametrize("late", [0.7], indirect=True)
-def test_a_dying_worker_costs_no_more_than_the_deadline(late: Workers) -> None:
+def test_a_dying_worker_costs_no_more_than_the_deadline(late):
     seconds, reply = timed(late, {"do": "die"})  # and the next one starts as late
     assert reply["outcome"] == "timeout" and seconds < 1.0 + TOLERANCE
 
 
 @pytest.fixture
-def cold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+def cold(monkeypatch):
     """The computer algebra system as a new process finds it: nothing started, nothing remembered."""
     pytest.importorskip("math_verify")
     workers = Workers("verifiers.math500.cas_worker", size=1)
@@ -377,9 +367,7 @@ def cold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
     workers.close()
 
 
-def test_a_cold_verdict_takes_three_seconds_at_most_on_a_busy_machine(
-    cold: Workers, busy: None, record_property
-) -> None:
+def test_a_cold_verdict_takes_three_seconds_at_most_on_a_busy_machine(cold, busy, record_property):
     answer, gold = ALGEBRA
     start = time.monotonic()
     verdict = verify("math500", f"<answer>\\boxed{{{answer}}}</answer>", answer=gold)
@@ -390,7 +378,7 @@ def test_a_cold_verdict_takes_three_seconds_at_most_on_a_busy_machine(
     assert len(cold.pids()) == 1
 
 
-def test_a_batch_is_judged_the_same_on_a_busy_machine(cold: Workers, busy: None) -> None:
+def test_a_batch_is_judged_the_same_on_a_busy_machine(cold, busy):
     answer, gold = ALGEBRA
     verdicts = verify_batch("math500", [f"<answer>\\boxed{{{answer}}}</answer>"], answer=[gold])
     assert verdicts.reasons == ["ok"] and verdicts.tiers == ["cas"]

@@ -180,5 +180,5 @@ _KINDS = {list: "a list", str: "a string", bool: "true or false", type(None): "n
 
 
 def is_summary(row: dict[str, Any]) -> bool:
-    """True for the line that `--json` writes behind the verdicts."""
+    """True for the line that `--json` writes after the verdicts."""
     return "line" not in row and "accuracy" in row and "reasons" in row

@@ -8,29 +8,149 @@ docs/verifiers/countdown.md.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import chain
+from operator import index
+from typing import TYPE_CHECKING, Any
 
 from verifiers import batch, characters
-from verifiers.countdown import evaluate, tokens
-from verifiers.countdown.evaluate import (
+from verifiers.countdown import expression
+from verifiers.countdown.expression import (
+    LIMIT,
     MAX_DEPTH,
+    MAX_DIGITS,
     MAX_NUMBERS,
     STATE_SIZE,
     UNDECIDED,
     Given,
     Memory,
     evaluate_expression,
+    skip_words,
+    unwrap,
 )
-from verifiers.countdown.reference import Reference, read_reference, reference_columns
-from verifiers.countdown.tokens import skip_words, unwrap
+from verifiers.errors import invalid_reference, shown
 from verifiers.extract import FOUND, Bytes, is_alone, locate
 from verifiers.registry import Task
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, RULE_BROKEN, TEXT, Verdict, Verdicts
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Column = npt.NDArray[np.int64]
+
+Reference = tuple[list[int], int, int]
+
+_TARGET_CHARACTERS = frozenset("0123456789+-./ ")
+_A_TARGET = 'give a rational number such as 22, Fraction(21, 2), 10.5 or "21/2"'
 _COMPILE_ABOVE = 1 << 18  # characters
 _REFERENCE = "int64[::1], int64[::1], int64[::1], int64[::1]"
 _SIGNATURE = f"void({batch.TEXTS}, {_REFERENCE}, boolean, {batch.COLUMNS}, int64[::1])"
+
+
+def _read_numbers(numbers: Any, row: int | None) -> list[int]:
+    """The given numbers as a list of exact integers; raises for anything else."""
+    sized = hasattr(numbers, "__len__") and hasattr(numbers, "__getitem__")
+    if not sized or isinstance(numbers, str | bytes | bytearray | dict) or getattr(numbers, "shape", 1) == ():
+        problem = f"is a {type(numbers).__name__}; give a list of integers such as [3, 5, 7]"
+        raise invalid_reference("numbers", numbers, problem, row)
+    values = list(numbers)
+    if not 1 <= len(values) <= MAX_NUMBERS:
+        problem = f"holds {len(values)} numbers; give 1 to {MAX_NUMBERS} integers such as [3, 5, 7]"
+        raise invalid_reference("numbers", numbers, problem, row)
+    exact = []
+    for place, value in enumerate(values):
+        kind = type(value).__name__
+        try:
+            exact.append(index(value if kind not in ("bool", "bool_") else kind))  # type: ignore[arg-type]
+        except TypeError as error:
+            problem = f"holds {shown(value)} at place {place}, a {kind}; give integers such as [3, 5, 7]"
+            raise invalid_reference("numbers", numbers, problem, row) from error
+    if any(abs(value) >= 10**MAX_DIGITS for value in exact):
+        problem = f"holds a number of more than {MAX_DIGITS} digits; give smaller ones"
+        raise invalid_reference("numbers", numbers, problem, row)
+    return exact
+
+
+def _read_target(target: Any, row: int | None) -> tuple[int, int]:
+    """(numerator, denominator) of the target; raises for what is no rational number."""
+    if type(target) is int and -LIMIT <= target <= LIMIT:
+        return target, 1
+    from decimal import Decimal  # only now: slow to import, and most targets are small integers
+    from fractions import Fraction
+    from numbers import Rational
+
+    kind = type(target).__name__
+    value: Fraction | None = None
+    try:
+        if isinstance(target, Rational) and kind != "bool":
+            value = Fraction(int(target.numerator), int(target.denominator))
+        elif isinstance(target, Decimal) and target.is_finite() and abs(target.adjusted()) < MAX_DIGITS:
+            value = Fraction(target)
+        elif (
+            isinstance(target, str) and len(target) < 2 * MAX_DIGITS and _TARGET_CHARACTERS.issuperset(target)
+        ):
+            value = Fraction(target)
+        elif isinstance(target, float) or hasattr(target, "is_integer"):
+            value = Fraction(str(target))  # 0.1 is one tenth here, not the double that is next to it
+        elif kind not in ("bool", "bool_"):
+            value = Fraction(index(target))
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        raise invalid_reference(
+            "target", target, f"is a {kind} that is no rational number; {_A_TARGET}", row
+        ) from error
+    if value is None:
+        raise invalid_reference("target", target, f"is a {kind} that is no rational number; {_A_TARGET}", row)
+    if max(abs(value.numerator), value.denominator) >= 10**MAX_DIGITS:
+        raise invalid_reference(
+            "target", target, f"has more than {MAX_DIGITS} digits; give a smaller one", row
+        )
+    return value.numerator, value.denominator
+
+
+def read_reference(numbers: object, target: object, row: int | None) -> Reference:
+    """(given numbers, numerator and denominator of the target); raises `InvalidReferenceError`.
+
+    `row` is the place in the batch that an error names, None outside one.
+    """
+    return (_read_numbers(numbers, row), *_read_target(target, row))
+
+
+def reference_columns(
+    numbers: Sequence[Any], targets: Sequence[Any]
+) -> tuple[Column, Column, Column, Column]:
+    """The references of N rows as arrays for the kernel; raises `InvalidReferenceError` for the first invalid one.
+
+    All numbers, where those of a row begin (N + 1,), numerators and denominators of the targets (N,). A row that
+    does not fit 64 bits has no numbers there.
+    """
+    import numpy as np
+
+    plain = set(map(type, numbers)) <= {list, tuple} and set(map(type, targets)) <= {int}
+    if plain and set(map(type, chain.from_iterable(numbers))) <= {int}:
+        starts = batch.starts_of(numbers)
+        try:
+            values = np.fromiter(chain.from_iterable(numbers), np.int64, int(starts[-1]))
+            numerators = np.fromiter(targets, np.int64, len(targets))
+        except OverflowError:
+            pass
+        else:
+            fit = all(((-LIMIT <= column) & (column <= LIMIT)).all() for column in (values, numerators))
+            sizes = np.diff(starts)
+            if fit and 1 <= sizes.min(initial=1) and sizes.max(initial=1) <= MAX_NUMBERS:
+                return values, starts, numerators, np.ones(len(numerators), np.int64)
+    references = [read_reference(*pair, row) for row, pair in enumerate(zip(numbers, targets, strict=True))]
+    references = [reference if _fits(reference) else ([], 0, 1) for reference in references]
+    starts = batch.starts_of([reference[0] for reference in references])
+    values = np.fromiter(chain.from_iterable(r[0] for r in references), np.int64, int(starts[-1]))
+    numerators, denominators = (np.array([r[place] for r in references], np.int64) for place in (1, 2))
+    return values, starts, numerators, denominators
+
+
+def _fits(reference: Reference) -> bool:
+    numbers, top, bottom = reference
+    return all(-LIMIT <= value <= LIMIT for value in (*numbers, top, bottom))
 
 
 def judge_completion(
@@ -135,7 +255,7 @@ def _make_kernel(checksum: int) -> Callable[..., None]:
 
 @cache
 def _kernel() -> Callable[..., None] | None:
-    return batch.compile_loop(_make_kernel, _SIGNATURE, characters, tokens, evaluate, sys.modules[__name__])
+    return batch.compile_loop(_make_kernel, _SIGNATURE, characters, expression, sys.modules[__name__])
 
 
 TASK = Task("countdown", ("numbers", "target"), _verify, _verify_batch)

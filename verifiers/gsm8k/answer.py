@@ -8,19 +8,6 @@ Plain Python over UTF-8 bytes that numba also compiles as it stands; one pass.
 from verifiers.characters import is_one_of
 from verifiers.extract import Bytes, word_key, word_keys
 from verifiers.gsm8k.number import (
-    LITERAL,
-    NO_NUMBER,
-    SCALE,
-    SHAPE,
-    SIGN,
-    WHOLE,
-    Fields,
-    is_digit,
-    read_exponent,
-    read_number,
-    starts_number,
-)
-from verifiers.gsm8k.symbols import (
     APPROX,
     CARET,
     COMMAND,
@@ -29,8 +16,10 @@ from verifiers.gsm8k.symbols import (
     EQUALS,
     FOREIGN,
     LEFT,
+    LITERAL,
     MARK,
     MINUS,
+    NO_NUMBER,
     NOTHING,
     PLUS,
     PLUS_MINUS,
@@ -38,13 +27,22 @@ from verifiers.gsm8k.symbols import (
     POWER,
     RELATION,
     RIGHT,
+    SCALE,
+    SHAPE,
+    SIGN,
     SLASH,
     SPACE,
     STAR,
     THIN,
     TIMES,
+    WHOLE,
     WORD,
+    Fields,
+    is_digit,
+    read_exponent,
+    read_number,
     skip_spaces,
+    starts_number,
     symbol,
 )
 
@@ -54,17 +52,15 @@ STATE = 11
 AT_START, AT_NUMBER, AT_WORD, AT_MARK = 0, 1, 2, 3  # PREVIOUS: what stands before, spaces apart (GAP)
 _NAMED = 2  # LOOSE: the sign is a word
 
-
 _OR, _PER, _K = word_key("or"), word_key("per"), word_key("k")
 _NEGATIVE = word_keys("minus negative")
 _SPOILERS = word_keys(
     "not never than plus times half halves third thirds fourths fifths sixths sevenths eighths ninths tenths"
 )
-_HUNDRED = word_keys("hundred hundreds")
-_THOUSAND = word_keys("thousand thousands")
-_MILLION = word_keys("million millions")
-_BILLION = word_keys("billion billions")
-_TRILLION = word_keys("trillion trillions")
+_SCALES = word_keys(
+    "hundred hundreds thousand thousands million millions billion billions trillion trillions"
+)
+_POWERS = (2, 2, 3, 3, 6, 6, 9, 9, 12, 12)  # of ten, for each of _SCALES
 WRAPPERS = word_keys(
     "boxed fbox mbox text textbf textrm textsf texttt textit textnormal mathbf mathrm mathsf mathtt mathit "
     "boldsymbol bm bf rm displaystyle underline left right big bigl bigr emph"
@@ -81,22 +77,17 @@ _DOTS = word_keys("dots ldots cdots")
 
 
 def scale_of(key: int, glued: bool) -> int:
-    """The power of ten a word stands for behind a number, or 0."""
+    """The power of ten a word stands for after a number, or 0."""
     if key == _K and glued:
         return 3
-    if is_one_of(key, _HUNDRED):
-        return 2
-    if is_one_of(key, _THOUSAND):
-        return 3
-    if is_one_of(key, _MILLION):
-        return 6
-    if is_one_of(key, _BILLION):
-        return 9
-    return 12 if is_one_of(key, _TRILLION) else 0
+    for k in range(len(_SCALES)):
+        if _SCALES[k] == key:
+            return _POWERS[k]
+    return 0
 
 
-def take_number(data: Bytes, i: int, end: int, number: Fields, spare: Fields, state: Fields) -> int:
-    """Read the number at i, the first into `number`; position behind it."""
+def note_number(data: Bytes, i: int, end: int, number: Fields, spare: Fields, state: Fields) -> int:
+    """Read the number at i, the first into `number`; position after it."""
     if state[PREVIOUS] == AT_WORD and state[GAP] == 0:
         state[OPAQUE] = 1  # x18, 0x12, CO2
     if state[NUMBERS] == 0:
@@ -115,7 +106,7 @@ def take_number(data: Bytes, i: int, end: int, number: Fields, spare: Fields, st
     return i
 
 
-def take_word(key: int, number: Fields, state: Fields) -> None:
+def note_word(key: int, number: Fields, state: Fields) -> None:
     """Note a word: most say nothing about the value."""
     glued = state[GAP] == 0
     if key == _OR:
@@ -148,7 +139,7 @@ def is_long_word(data: Bytes, i: int, end: int) -> bool:
     return kind == WORD and key > 26
 
 
-def take_sign(data: Bytes, kind: int, after: int, end: int, state: Fields) -> None:
+def note_sign(data: Bytes, kind: int, after: int, end: int, state: Fields) -> None:
     """Note a plus or a minus: a sign, a hyphen, a dash, or an operator."""
     glued_word = state[PREVIOUS] == AT_WORD and state[GAP] == 0
     if state[NUMBERS]:
@@ -164,17 +155,17 @@ def take_sign(data: Bytes, kind: int, after: int, end: int, state: Fields) -> No
     state[PREVIOUS], state[GAP] = AT_MARK, 0
 
 
-def take_command(key: int, state: Fields) -> None:
+def note_command(key: int, state: Fields) -> None:
     """Note a TeX command that begins no number and compares nothing."""
     if is_one_of(key, WRAPPERS):
         return
     if is_one_of(key, _SPACES):
-        take_gap(state)
+        note_gap(state)
     elif is_one_of(key, _SIGNS):
-        take_mark(MARK, state)
+        note_mark(MARK, state)
         state[UNIT] |= 1 if state[NUMBERS] else 0
     elif is_one_of(key, _DOTS):
-        take_mark(ELLIPSIS, state)
+        note_mark(ELLIPSIS, state)
     elif is_one_of(key, _RELATIONS):
         state[REFUSED] = 1
     elif is_one_of(key, _HEDGES):
@@ -184,14 +175,13 @@ def take_command(key: int, state: Fields) -> None:
         state[PREVIOUS], state[GAP] = AT_MARK, 0
 
 
-def take_gap(state: Fields) -> None:
-    """Note white space."""
+def note_gap(state: Fields) -> None:
     state[GAP] = 1
     if state[SIGNED] and state[LOOSE] != _NAMED:
         state[LOOSE] = 1
 
 
-def take_mark(kind: int, state: Fields) -> None:
+def note_mark(kind: int, state: Fields) -> None:
     """Note punctuation and other signs, those that change the value among them."""
     at_number = state[PREVIOUS] == AT_NUMBER
     if kind == RELATION:
@@ -221,7 +211,7 @@ _OPENERS = tuple(b" \t\n\r([{$~>")
 _CLOSERS = tuple(b" \t\n\r)]}$:;,.!?\"'`~<")
 
 
-def take_caret(data: Bytes, i: int, end: int, state: Fields) -> int:
+def note_caret(data: Bytes, i: int, end: int, state: Fields) -> int:
     """Read what is raised: `18^{th}`, `18^\\circ`, `18 cm^2`; any other power is opaque."""
     if state[PREVIOUS] == AT_NUMBER and state[GAP] == 0:
         while i < end:
@@ -241,7 +231,7 @@ def take_caret(data: Bytes, i: int, end: int, state: Fields) -> int:
     return i
 
 
-def take_star(data: Bytes, i: int, end: int, state: Fields) -> int:
+def note_star(data: Bytes, i: int, end: int, state: Fields) -> int:
     """Read the run of stars at i: bold type if exactly one side of it is open, else an operator."""
     before = state[PREVIOUS] == AT_START or state[GAP] == 1 or data[i - 1] in _OPENERS
     while i < end and data[i] == STAR:
@@ -253,7 +243,7 @@ def take_star(data: Bytes, i: int, end: int, state: Fields) -> int:
     return i
 
 
-def take_less(data: Bytes, i: int, end: int, state: Fields) -> int:
+def note_less(data: Bytes, i: int, end: int, state: Fields) -> int:
     """Read a tag such as `<b>` or what is left of one (`</answer`); any other `<` compares."""
     closing = i < end and data[i] == SLASH
     if closing:
@@ -269,7 +259,7 @@ def take_less(data: Bytes, i: int, end: int, state: Fields) -> int:
     return after
 
 
-def take_greater(data: Bytes, i: int, end: int, state: Fields) -> int:
+def note_greater(data: Bytes, i: int, end: int, state: Fields) -> int:
     r"""Read a `>` that only closing signs follow (`\boxed{36>`); any other compares."""
     while i < end and (data[i] in _CLOSERS or data[i] == 62):
         i += 1
@@ -278,21 +268,21 @@ def take_greater(data: Bytes, i: int, end: int, state: Fields) -> int:
     return i
 
 
-def take_punctuation(data: Bytes, i: int, kind: int, after: int, end: int, state: Fields) -> int:
-    """Note an ASCII sign at i that may mean more than itself; position behind it."""
+def note_punctuation(data: Bytes, i: int, kind: int, after: int, end: int, state: Fields) -> int:
+    """Note an ASCII sign at i that may mean more than itself; position after it."""
     following = data[after] + 0 if after < end else 0
     if kind == LEFT or kind == RIGHT:
         if kind == LEFT and state[PREVIOUS] == AT_WORD:
             state[PREVIOUS] = AT_MARK
         return after
     if kind == CARET:
-        return take_caret(data, after, end, state)
+        return note_caret(data, after, end, state)
     if kind == STAR:
-        return take_star(data, i, end, state)
+        return note_star(data, i, end, state)
     if kind == 60:
-        return take_less(data, after, end, state)
+        return note_less(data, after, end, state)
     if kind == 62:
-        return take_greater(data, after, end, state)
+        return note_greater(data, after, end, state)
     if kind == 33 and following == EQUALS:
         state[REFUSED] = 1
     elif kind == POINT and following == POINT and state[PREVIOUS] == AT_NUMBER:
@@ -305,34 +295,34 @@ def take_punctuation(data: Bytes, i: int, kind: int, after: int, end: int, state
         unit, _, _ = symbol(data, start, end) if start < end else (0, 0, 0)
         if unit != WORD and unit != COMMAND and unit != LEFT:
             state[OPAQUE] = 1
-    take_mark(kind, state)
+    note_mark(kind, state)
     return after
 
 
 def read_side(
     data: Bytes, i: int, end: int, number: Fields, spare: Fields, state: Fields
 ) -> tuple[int, bool]:
-    """Read up to the next `=` into `number` and `state`; (position behind it, if there was one)."""
+    """Read up to the next `=` into `number` and `state`; (position after it, if there was one)."""
     for k in range(STATE):
         state[k] = 0
     while i < end:
         kind, after, key = symbol(data, i, end)
         if starts_number(data, kind, after, end, key):
-            after = take_number(data, i, end, number, spare, state)
+            after = note_number(data, i, end, number, spare, state)
         elif kind == SPACE or kind == THIN:
-            take_gap(state)
+            note_gap(state)
         elif kind == WORD:
-            take_word(key, number, state)
+            note_word(key, number, state)
         elif kind == EQUALS or kind == APPROX or (kind == COMMAND and is_one_of(key, APPROXES)):
             return after, True
         elif kind == COMMAND:
-            take_command(key, state)
+            note_command(key, state)
         elif kind == PLUS or kind == MINUS:
-            take_sign(data, kind, after, end, state)
+            note_sign(data, kind, after, end, state)
         elif 32 < kind < 128:
-            after = take_punctuation(data, i, kind, after, end, state)
+            after = note_punctuation(data, i, kind, after, end, state)
         elif kind != NOTHING:
-            take_mark(kind, state)
+            note_mark(kind, state)
         i = after
     return i, False
 

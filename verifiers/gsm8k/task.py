@@ -23,7 +23,6 @@ from verifiers.extract import (
 )
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
-from verifiers.gsm8k import symbols
 from verifiers.gsm8k.answer import (
     HEDGED,
     NUMBERS,
@@ -178,7 +177,7 @@ def compare_exactly(data: bytes, low: int, high: int, raw: bytes) -> int:
 
 
 def scratch() -> tuple[list[int], ...]:
-    """The five lists that `judge_answer` writes to."""
+    """The five lists that `judge_completion` writes to."""
     return [0] * FIELDS, [0] * FIELDS, [0] * FIELDS, [0] * FIELDS, [0] * STATE
 
 
@@ -263,7 +262,7 @@ def _make_kernel(checksum: int) -> Callable[..., None]:
 
 @cache
 def _kernel() -> Callable[..., None] | None:
-    parts = (characters, symbols, numbers, answers, sys.modules[__name__])
+    parts = (characters, numbers, answers, sys.modules[__name__])
     return batch.compile_loop(_make_kernel, _SIGNATURE, *parts)
 
 

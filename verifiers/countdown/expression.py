@@ -1,0 +1,516 @@
+"""Arithmetic expressions: read token by token, evaluated exactly, and the numbers they use counted.
+
+Tokens. Strict: ASCII digits, `+ - * / ( )`, spaces and tabs. Lenient: also the operators, digits and spaces of the
+map of characters, some TeX, `=` between sides, and a wrapper or words in front. What stands for nothing known is
+BAD; nothing is skipped because it was not understood.
+
+Values. Dijkstra's shunting-yard over exact rationals, in time linear in the answer and fixed memory. This is plain
+Python that numba also compiles as it stands. Compiled, a value is a pair of 64-bit integers that is never reduced;
+what does not fit is not guessed: the outcome is UNDECIDED, and the same function then runs as Python with `exact`, on
+integers without a limit.
+"""
+
+from verifiers.characters import (
+    DIVISION_SIGNS,
+    FULLWIDTH,
+    MINUS_SIGNS,
+    PLUS_SIGNS,
+    TIMES_SIGNS,
+    ZERO_WIDTH,
+    decimal_digit,
+    decode,
+    is_wide_space,
+    read_word,
+)
+from verifiers.extract import Bytes, is_space, matches, strip, word_key, word_keys
+from verifiers.verdicts import MALFORMED, OK, RULE_BROKEN, WRONG
+
+END, BAD, BLANK, LITERAL, OPEN, CLOSE, EQUALS, FRACTION, LEFT_BRACE, RIGHT_BRACE = range(10)
+PLUS, MINUS, TIMES, DIVIDE, NEGATE = 11, 12, 13, 14, 15
+
+MAX_DIGITS = 4_000  # of one literal; Python reads at most 4,300
+SAFE_DIGITS = 18  # a literal of so many digits fits 64 bits with room for a carry
+INTEGER, DECIMAL, BIG, BROKEN = 0, 1, 2, 3  # what `read_literal` can say of a literal
+
+_MORE_TIMES_SIGNS = (0x2A2F, 0xFF0A)
+_OPENING, _CLOSING, _EQUALITY, _POINT, _COLON = (FULLWIDTH + code for code in b"()=.:")
+
+_TEX_TIMES = word_keys("times cdot ast")
+_TEX_DIVIDE = word_key("div")
+_TEX_FRACTION = word_keys("frac dfrac tfrac cfrac")
+_TEX_SPACES = word_keys("quad qquad thinspace")
+_TEX_LEFT, _TEX_RIGHT = word_key("left"), word_key("right")
+_TEX_SIGNS = tuple(b",;:! \n")
+
+# Words that change the value of the expression after them, or deny it: then it is not the answer.
+_CHANGING = word_keys(
+    "abs absolute arent cannot cant ceil cos cube cubed decreased divided doesnt dont double exp except "
+    "excluding factorial floor half impossible increased inverse isnt ln log max min minus multiplied nearly "
+    "negated negation negative neither never no none nor not opposite over percent plus quarter reciprocal "
+    "root round sin sqrt square squared subtract tan thrice times triple twice unlike wasnt without wont wrong"
+)
+_LONGEST_KEY = 12  # letters
+_QUOTE = (0xE2, 0x80)  # the first two bytes of a curly quote
+
+Integers = list[int]  # or, where compiled, an array of int64
+# All numbers, where those of this problem begin and end, numerator and denominator of the target.
+Given = tuple[Integers, int, int, int, int]
+# Numerators, denominators and operators (MAX_DEPTH + 1 each), on which side a number was used, the state.
+Memory = tuple[Integers, Integers, Integers, Integers, Integers]
+
+MAX_NUMBERS = 256  # given ones
+MAX_LITERALS = 1_024  # of one answer
+MAX_DEPTH = 256  # operators and brackets that wait for their right side
+LIMIT = 1 << 62
+_HALF_LIMIT = 1 << 31
+
+UNDECIDED = -1  # in place of a reason: to be judged again without a limit on integers
+_TOO_BIG, _UNDEFINED = 1, 2  # faults of a value: bits
+_FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces on the stack of operators
+
+# Places in `state`.
+_VALUES, _OPERATORS, _FAULT, _TOTAL, _SIDE, _FOUND, _MAYBE, _UNEQUAL = range(8)
+_COUNT, _UNKNOWN, _UNREAD = 8, 9, 10  # of the side that is being read
+STATE_SIZE = 11
+
+
+def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
+    """(kind of the next token, position after it; for a LITERAL: where it begins); spaces are skipped."""
+    while i < end:
+        byte = data[i] + 0
+        if byte < 128:
+            kind, after = ascii_token(data, i, end, lenient)
+        elif lenient:
+            code, after = decode(data, i)
+            kind = wide_token(code)
+        else:
+            return BAD, i
+        if kind == LITERAL:
+            return LITERAL, i
+        i = after
+        if kind != BLANK:
+            return kind, i
+    return END, end
+
+
+def ascii_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
+    """(kind of token, position after it) at an ASCII character."""
+    byte = data[i] + 0
+    kind = BAD
+    if 48 <= byte <= 57:
+        kind = LITERAL
+    elif byte == 32 or byte == 9:
+        kind = BLANK
+    elif byte == 43:
+        kind = PLUS
+    elif byte == 45:
+        kind = MINUS
+    elif byte == 42:
+        kind = TIMES
+    elif byte == 47:
+        kind = DIVIDE
+    elif byte == 40:
+        kind = OPEN
+    elif byte == 41:
+        kind = CLOSE
+    elif lenient:
+        if byte == 92:
+            return tex_token(data, i, end)
+        if byte == 61:
+            kind = EQUALS
+        elif byte == 123:
+            kind = LEFT_BRACE
+        elif byte == 125:
+            kind = RIGHT_BRACE
+        elif is_space(byte):
+            kind = BLANK
+    return kind, i + 1
+
+
+def wide_token(code: int) -> int:
+    """The kind of token of a character beyond ASCII; BLANK for spaces and zero-width characters."""
+    if code in MINUS_SIGNS:
+        return MINUS
+    if code in TIMES_SIGNS or code in _MORE_TIMES_SIGNS:
+        return TIMES
+    if code in DIVISION_SIGNS:
+        return DIVIDE
+    if code in PLUS_SIGNS:
+        return PLUS
+    if code == _OPENING:
+        return OPEN
+    if code == _CLOSING:
+        return CLOSE
+    if code == _EQUALITY:
+        return EQUALS
+    if is_wide_space(code) or code in ZERO_WIDTH:
+        return BLANK
+    return LITERAL if decimal_digit(code) >= 0 else BAD
+
+
+def tex_token(data: Bytes, i: int, end: int) -> tuple[int, int]:
+    """(kind of token, position after it) at a backslash."""
+    key, after = read_word(data, i + 1, end)
+    if key == 0:
+        known = after < end and data[after] in _TEX_SIGNS
+        return (BLANK if known else BAD), after + 1
+    if after < end and 65 <= data[after] <= 90:
+        return BAD, after
+    if key in _TEX_TIMES:
+        return TIMES, after
+    if key == _TEX_DIVIDE:
+        return DIVIDE, after
+    if key in _TEX_FRACTION:
+        return FRACTION, after
+    if key in _TEX_SPACES:
+        return BLANK, after
+    if key == _TEX_LEFT or key == _TEX_RIGHT:
+        while after < end and is_space(data[after]):
+            after += 1
+        wanted = 40 if key == _TEX_LEFT else 41
+        if after < end and data[after] == wanted:
+            return BLANK, after
+    return BAD, after
+
+
+def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> tuple[int, int, int, int]:
+    """(what it is, numerator, denominator, position after it) of the literal that begins at i.
+
+    Without `exact` one of more than SAFE_DIGITS digits is BIG and has no value. Leading zeros, a point
+    without digits on both sides, and more than MAX_DIGITS digits are BROKEN. `3.0` is an INTEGER.
+    """
+    numerator, scale = 0, 1
+    whole = first = digits = decimals = rest = 0
+    pointed = False
+    while i < end:
+        code, after = decode(data, i)
+        digit = code - 48 if 48 <= code <= 57 else -1
+        if code >= 128 and lenient:
+            digit = decimal_digit(code)
+        point = code == 46 or code == _POINT
+        if digit >= 0:
+            if digits == 0:
+                first = digit
+            digits += 1
+            if digits > MAX_DIGITS or (digits == 2 and first == 0 and not pointed):
+                return BROKEN, 0, 1, i
+            if pointed:
+                decimals += 1
+                rest |= digit
+            if exact or digits <= SAFE_DIGITS:
+                numerator = numerator * 10 + digit
+                if pointed:
+                    scale *= 10
+                else:
+                    whole = numerator
+        elif point and lenient and not pointed:
+            pointed = True
+        elif not (lenient and code in ZERO_WIDTH):
+            break
+        i = after
+    if pointed and decimals == 0:
+        return BROKEN, 0, 1, i
+    if not exact and digits > SAFE_DIGITS:
+        return BIG, 0, 1, i
+    if rest == 0:
+        return INTEGER, whole, 1, i
+    return DECIMAL, numerator, scale, i
+
+
+def frame_size(data: Bytes, start: int, end: int) -> int:
+    """Bytes of the opening quote, backtick, brace or TeX delimiter that the end of data[start:end] closes, or 0."""
+    length = end - start
+    if length < 2:
+        return 0
+    first, last = data[start] + 0, data[end - 1] + 0
+    if first == 96 or first == 36 or first == 34 or first == 39:  # ` $ " '
+        return 1 if last == first else 0
+    if first == 123:
+        return 1 if last == 125 else 0
+    if first == 92 and length >= 4 and data[end - 2] == 92:
+        second = data[start + 1] + 0
+        return 2 if (second == 40 and last == 41) or (second == 91 and last == 93) else 0
+    quoted = first == 0xE2 and length >= 6 and matches(data, start, end, _QUOTE)
+    if quoted and matches(data, end - 3, end, _QUOTE):
+        third = data[start + 2] + 0
+        return 3 if (third == 0x98 or third == 0x9C) and last == third + 1 else 0
+    return 0
+
+
+def unwrap(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """data[start:end] without the pairs of quotes, backticks and TeX delimiters that surround all of it."""
+    start, end = strip(data, start, end)
+    size = frame_size(data, start, end)
+    while size > 0:
+        start, end = strip(data, start + size, end - size)
+        size = frame_size(data, start, end)
+    return start, end
+
+
+def is_letter(code: int) -> bool:
+    """True for a Latin letter."""
+    if code < 128:
+        return 97 <= (code | 32) <= 122
+    return 0xC0 <= code <= 0x24F and code != 0xD7 and code != 0xF7
+
+
+def skip_words(data: Bytes, start: int, end: int) -> int:
+    """Where the expression after leading words begins; `start` if there are none, -1 if words forbid it.
+
+    The last word ends in white space or a colon and has two letters at least (`x - 3` is no answer), no word
+    changes or denies what follows, and a minus sign behind words without a colon stands at its operand.
+    """
+    key = letters = words = last = 0
+    gap = colon = False
+    i = after = start
+    while i < end:
+        code, after = decode(data, i)
+        if is_letter(code):
+            letters += 1
+            key = key * 32 + (code | 32) - 96 if code < 128 and letters <= _LONGEST_KEY else 1 << 60
+            gap = colon = False
+        elif not letters or (code != 39 and code != 0x2019):
+            if letters:
+                if key in _CHANGING:
+                    return -1
+                words, last = words + 1, letters
+            key = letters = 0
+            if code < 128 and is_space(code):
+                gap = True
+            elif code == 58 or code == _COLON:
+                gap = colon = True
+            elif code == 44 or code == 46 or code == 33:
+                gap = False
+            elif is_wide_space(code):
+                gap = True
+            else:
+                break
+        i = after
+    if words == 0:
+        return start
+    if i >= end or not gap or not (colon or last > 1):
+        return -1
+    signed, behind = next_token(data, i, end, True)
+    if signed == MINUS and not colon and (behind >= end or is_space(data[behind])):
+        return -1
+    return i
+
+
+def product(a: int, b: int, exact: bool) -> tuple[int, int]:
+    """(a * b, 0), or (0, _TOO_BIG) if it is beyond LIMIT and not `exact`."""
+    if exact or (-_HALF_LIMIT < a < _HALF_LIMIT and -_HALF_LIMIT < b < _HALF_LIMIT):
+        return a * b, 0
+    if a == 0 or b == 0:
+        return 0, 0
+    if abs(a) > LIMIT // abs(b):
+        return 0, _TOO_BIG
+    return a * b, 0
+
+
+def combine(operator: int, tops: Integers, bottoms: Integers, right: int, exact: bool) -> int:
+    """Replace the value at `right` - 1 by itself `operator` the value at `right`; returns the fault."""
+    a, b, c, d = tops[right - 1], bottoms[right - 1], tops[right], bottoms[right]
+    fault = more = 0
+    if operator == PLUS or operator == MINUS:
+        if b != d:
+            a, fault = product(a, d, exact)
+            c, more = product(c, b, exact)
+            fault |= more
+            b, more = product(b, d, exact)
+            fault |= more
+        a = a + c if operator == PLUS else a - c
+        if not (exact or -LIMIT <= a <= LIMIT):
+            fault |= _TOO_BIG
+    else:
+        if operator == DIVIDE:
+            if c == 0:
+                tops[right - 1], bottoms[right - 1] = 0, 1
+                return _UNDEFINED
+            c, d = d, c
+        a, fault = product(a, c, exact)
+        b, more = product(b, d, exact)
+        fault |= more
+    if fault:
+        a, b = 0, 1
+    tops[right - 1], bottoms[right - 1] = a, b
+    return fault
+
+
+def precedence(operator: int) -> int:
+    """How tightly an operator on the stack binds; 0 for an open bracket."""
+    if operator == NEGATE:
+        return 3
+    if operator == TIMES or operator == DIVIDE:
+        return 2
+    return 1 if operator == PLUS or operator == MINUS else 0
+
+
+def unwind(level: int, memory: Memory, exact: bool) -> None:
+    """Apply every operator on the stack that binds at least as tightly as `level`."""
+    tops, bottoms, operators, _, state = memory
+    while state[_OPERATORS] > 0:
+        operator = operators[state[_OPERATORS] - 1]
+        if precedence(operator) < level:
+            return
+        state[_OPERATORS] -= 1
+        top = state[_VALUES] - 1
+        if operator == NEGATE:
+            tops[top] = -tops[top]
+        else:
+            state[_FAULT] |= combine(operator, tops, bottoms, top, exact)
+            state[_VALUES] -= 1
+
+
+def use_number(value: int, given: Given, used: Integers, side: int) -> bool:
+    """Mark a given number equal to `value` as used on this side; False if there is none left."""
+    numbers, first, last, _, _ = given
+    for j in range(first, last):
+        if numbers[j] == value and used[j - first] != side:
+            used[j - first] = side
+            return True
+    return False
+
+
+def push_literal(
+    data: Bytes, i: int, end: int, lenient: bool, exact: bool, given: Given, memory: Memory
+) -> int:
+    """Read the literal at i as the next value and look for it among the given numbers.
+
+    Returns the position after it, or -1 if it is malformed. Behind a minus sign of its own it is looked for
+    as a negative number first, and in lenient mode then as a positive one under a unary minus.
+    """
+    tops, bottoms, operators, used, state = memory
+    kind, top, bottom, i = read_literal(data, i, end, lenient, exact)
+    if state[_TOTAL] == MAX_LITERALS or kind == BROKEN:
+        return -1
+    tops[state[_VALUES]], bottoms[state[_VALUES]] = top, bottom
+    state[_VALUES] += 1
+    state[_TOTAL] += 1
+    state[_COUNT] += 1
+    if kind == BIG:
+        state[_FAULT] |= _TOO_BIG
+        state[_UNREAD] = 1
+    elif kind == DECIMAL:
+        state[_UNKNOWN] = 1
+    elif not state[_UNKNOWN]:
+        signed = state[_OPERATORS] > 0 and operators[state[_OPERATORS] - 1] == NEGATE
+        known = use_number(-top if signed else top, given, used, state[_SIDE])
+        if not known and not (signed and lenient and use_number(top, given, used, state[_SIDE])):
+            state[_UNKNOWN] = 1
+    return i
+
+
+def end_side(given: Given, memory: Memory, exact: bool) -> None:
+    """Compare a finished side with the target, note whether it uses all numbers, and begin the next."""
+    _, first, last, target_top, target_bottom = given
+    tops, bottoms, _, _, state = memory
+    left, fault = product(tops[0], target_bottom, exact)
+    right, more = product(bottoms[0], target_top, exact)
+    state[_FAULT] |= fault | more
+    if left != right:
+        state[_UNEQUAL] = 1
+    if state[_COUNT] == last - first and not state[_UNKNOWN]:
+        state[_MAYBE if state[_UNREAD] else _FOUND] = 1
+    state[_VALUES] = state[_COUNT] = state[_UNKNOWN] = state[_UNREAD] = 0
+    state[_SIDE] += 1
+
+
+def outcome(state: Integers) -> int:
+    """What the notes in `state` make of a well-formed answer."""
+    if not (state[_FOUND] or state[_MAYBE]):
+        return RULE_BROKEN
+    if state[_MAYBE] or state[_FAULT] & _TOO_BIG:
+        return UNDECIDED
+    return WRONG if state[_FAULT] or state[_UNEQUAL] else OK
+
+
+def push(operator: int, memory: Memory) -> bool:
+    """Put an operator or an open bracket on its stack; False if that is full."""
+    _, _, operators, _, state = memory
+    last = state[_OPERATORS]
+    if last == MAX_DEPTH:
+        return False
+    operators[last] = operator
+    state[_OPERATORS] = last + 1
+    return True
+
+
+def close_bracket(kind: int, memory: Memory, exact: bool) -> int:
+    """Close a bracket or brace: 1 if an operator follows, 0 if a denominator must, -1 if it was not open."""
+    tops, bottoms, operators, _, state = memory
+    unwind(1, memory, exact)
+    last = state[_OPERATORS] - 1
+    if last < 0:
+        return -1
+    opened = operators[last]
+    if kind == CLOSE:
+        state[_OPERATORS] = last
+        return 1 if opened == OPEN else -1
+    if opened == _FRACTION_TOP:
+        operators[last] = _FRACTION_BOTTOM
+        return 0
+    if opened != _FRACTION_BOTTOM:
+        return -1
+    state[_OPERATORS] = last
+    state[_VALUES] -= 1
+    state[_FAULT] |= combine(DIVIDE, tops, bottoms, state[_VALUES], exact)
+    return 1
+
+
+def begin_operand(data: Bytes, kind: int, i: int, end: int, lenient: bool, memory: Memory) -> int:
+    """Push what may stand before an operand: a bracket, a fraction, a minus sign; position after it, or -1.
+
+    In strict mode a minus sign there belongs to a literal that follows at once.
+    """
+    if kind == OPEN:
+        return i if push(OPEN, memory) else -1
+    if kind == FRACTION:
+        kind, i = next_token(data, i, end, lenient)
+        return i if kind == LEFT_BRACE and push(_FRACTION_TOP, memory) else -1
+    if kind != MINUS or not (lenient or (i < end and 48 <= data[i] <= 57)):
+        return -1
+    return i if push(NEGATE, memory) else -1
+
+
+def evaluate_expression(
+    data: Bytes, i: int, end: int, lenient: bool, exact: bool, given: Given, memory: Memory
+) -> int:
+    """MALFORMED, RULE_BROKEN, WRONG, OK or UNDECIDED (never with `exact`) for the expression data[i:end]."""
+    _, first, last, _, _ = given
+    _, _, _, used, state = memory
+    for j in range(STATE_SIZE):
+        state[j] = 0
+    for j in range(last - first):
+        used[j] = 0
+    state[_SIDE] = 1
+    operand = True  # one is wanted now
+    while i >= 0:
+        kind, i = next_token(data, i, end, lenient)
+        if operand and kind == LITERAL:
+            i = push_literal(data, i, end, lenient, exact, given, memory)
+            operand = False
+        elif operand:
+            i = begin_operand(data, kind, i, end, lenient, memory)
+        elif PLUS <= kind <= DIVIDE:
+            unwind(precedence(kind), memory, exact)
+            operand = True
+            if not push(kind, memory):
+                return MALFORMED
+        elif kind == CLOSE or kind == RIGHT_BRACE:
+            closed = close_bracket(kind, memory, exact)
+            if closed == 0:
+                kind, i = next_token(data, i, end, lenient)
+                operand = True
+            if closed < 0 or (closed == 0 and kind != LEFT_BRACE):
+                return MALFORMED
+        elif kind == END or kind == EQUALS:
+            unwind(1, memory, exact)
+            if state[_OPERATORS] > 0:
+                return MALFORMED
+            end_side(given, memory, exact)
+            operand = True
+            if kind == END:
+                return outcome(state)
+        else:
+            return MALFORMED
+    return MALFORMED
