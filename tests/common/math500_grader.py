@@ -43,28 +43,25 @@ _CLOSE = mpmath.mpf(10) ** -40
 Value = Callable[[dict[str, Any]], Any]
 
 
-def points() -> list[dict[str, Any]]:
-    """Three random points, each with a value for every letter."""
-    found = []
-    for seed in range(3):
-        rng = random.Random(seed)
-        letters = map(chr, range(65, 123))
-        found.append(
-            {a: mpmath.mpf(rng.randrange(10**9, 10**10)) / rng.randrange(10**9, 10**10) for a in letters}
-        )
-    return found
+LETTERS = [*map(chr, range(65, 91)), *map(chr, range(97, 123))]
+_RANDOM = random.Random(0)
+POINTS = [
+    {a: mpmath.mpf(_RANDOM.randrange(10**9, 10**10)) / _RANDOM.randrange(10**9, 10**10) for a in LETTERS}
+    for _ in range(3)
+]
 
 
-POINTS = points()
+def kind_of(node: Any) -> str:
+    return "value" if callable(node) else node[0]
 
 
 def is_right(answer: str, gold: str) -> bool:
-    """True if this grader takes `answer` for `gold`, a reference of `math_cases`."""
+    """True if this grader takes `answer` for `gold`, a reference of `math500_cases`."""
     with mpmath.workdps(60):
         letters = set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+(\{[^{}\d]*\})?", "", gold))) | {"i"}
         reference, reader = Reader(gold, letters), Reader(answer, letters)
         wanted = reference.whole()
-        if not callable(wanted) and wanted[0] == "text":
+        if kind_of(wanted) == "text":
             return same_words(answer, wanted[1])
         try:
             found = reader.whole()
@@ -86,29 +83,23 @@ def spread(node: Any, signs: int) -> Any:
     """A node with plus-minus signs as the list of both."""
     if signs == 0:
         return node
-    if signs > 1 and not (not callable(node) and node[0] in ("list", "set")):
+    if signs > 1 and kind_of(node) not in ("list", "set"):
         raise Unreadable("two signs")
-    if not callable(node) and node[0] == "rel":
+    if kind_of(node) == "rel":
         if node[1] != ["="]:
             raise Unreadable("relation")
         node = node[2][1]
-    node = node[1] if not callable(node) and node[0] == "unit" else node
-    items = [node] if callable(node) else node[1] if node[0] in ("list", "set") else []
-    if not items:
+    node = node[1] if kind_of(node) == "unit" else node
+    if kind_of(node) not in ("value", "list", "set"):
         raise Unreadable("signs")
-    return ("list", [at_sign(item, sign) for item in items for sign in ((1, -1) if has_sign(item) else (1,))])
-
-
-def has_sign(item: Any) -> bool:
-    try:
-        item(POINTS[0])
-    except KeyError:
-        return True
-    return False
-
-
-def at_sign(item: Any, sign: int) -> Any:
-    return lambda p: item({**p, "±": sign})
+    values = []
+    for item in [node] if callable(node) else node[1]:
+        try:
+            item(POINTS[0])
+            values.append(item)
+        except KeyError:
+            values += [lambda p, item=item, sign=sign: item({**p, "±": sign}) for sign in (1, -1)]
+    return ("list", values)
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -120,23 +111,22 @@ def equal(a: Any, b: Any) -> bool:
     return True
 
 
-def is_name(node: Any, letters: str = "abcdfghjklmnopqrstuvwxyzABCDFGHKLMNPQRSTVWXYZ") -> bool:
-    """True for one letter alone."""
+def is_name(node: Any) -> bool:
+    """True for a word, or one letter alone that is no constant."""
     if not callable(node):
         return node[0] == "text"
-    return any(equal(node, lambda p, name=name: p[name]) for name in letters)
+    return any(equal(node, lambda p, name=name: p[name]) for name in LETTERS if name not in "eiEIJOU")
 
 
 def same(a: Any, b: Any) -> bool:
     """`a` an answer, `b` a reference, of any kind."""
-    kind = "value" if callable(b) else b[0]
-    if kind == "unit" or (not callable(a) and a[0] == "unit"):
-        unit, wanted = (node[2] if not callable(node) and node[0] == "unit" else "" for node in (a, b))
-        bare = [node[1] if not callable(node) and node[0] == "unit" else node for node in (a, b)]
-        return same_unit(unit, wanted) and same(*bare)
+    kind = kind_of(b)
+    if "unit" in (kind, kind_of(a)):
+        (a, unit), (b, wanted) = (node[1:] if kind_of(node) == "unit" else (node, "") for node in (a, b))
+        return same_unit(unit, wanted) and same(a, b)
     if kind == "rel":
         return same_equation(a, b)
-    if not callable(a) and a[0] == "rel":
+    if kind_of(a) == "rel":
         value = value_of(a, b)
         return value is not None and same(value, b)
     if kind == "value":
@@ -191,23 +181,24 @@ def value_of(a: Any, b: Any) -> Any:
     if operators == [r"\in"]:
         return sides[1] if is_name(sides[0]) else None
     if any(operator != "=" for operator in operators):
-        return as_interval(a) if not callable(b) and b[0] == "seq" else None
+        return as_interval(a) if kind_of(b) == "seq" else None
     values = [side for side in sides if not is_name(side)]
     return values[-1] if values and all(same(value, values[-1]) for value in values[:-1]) else None
 
 
 def as_interval(node: Any) -> Any:
     """0 < x <= 1 as an interval."""
-    if callable(node) or node[0] != "rel" or not set(node[1]) <= {"<", r"\le"}:
+    if kind_of(node) != "rel" or not set(node[1]) <= {"<", r"\le"}:
         raise Unreadable("no interval")
-    ends = ["(" if operator == "<" else "[" for operator in node[1]]
-    right = [")" if operator == "<" else "]" for operator in node[1]]
-    if len(node[2]) == 3 and is_name(node[2][1]):
-        return ("seq", ends[0], right[1], [node[2][0], node[2][2]])
-    if len(node[2]) == 2 and is_name(node[2][0]):
-        return ("seq", "(", right[0], [("inf", -1), node[2][1]])
-    if len(node[2]) == 2 and is_name(node[2][1]):
-        return ("seq", ends[0], ")", [node[2][0], ("inf", 1)])
+    opening = "(" if node[1][0] == "<" else "["
+    closing = ")" if node[1][-1] == "<" else "]"
+    sides = node[2]
+    if len(sides) == 3 and is_name(sides[1]):
+        return ("seq", opening, closing, [sides[0], sides[2]])
+    if len(sides) == 2 and is_name(sides[0]):
+        return ("seq", "(", closing, [("inf", -1), sides[1]])
+    if len(sides) == 2 and is_name(sides[1]):
+        return ("seq", opening, ")", [sides[0], ("inf", 1)])
     raise Unreadable("no interval")
 
 
@@ -217,7 +208,7 @@ def same_equation(a: Any, b: Any) -> bool:
     if callable(a):
         return equal(a, value)
     if a[0] != "rel" or set(a[1]) != {"="}:
-        return a[0] == "unit" and False
+        return False
     sides = a[2]
     if equal(value, lambda p: value(POINTS[0])):  # a number: the name must be there as it is
         rest = [side for side in sides if not (callable(side) and equal(side, name))]

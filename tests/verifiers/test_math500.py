@@ -172,13 +172,6 @@ def test_invalid_references_are_refused(gold: object) -> None:
     assert caught.value.index == 1
 
 
-@pytest.mark.parametrize("completion", [None, 5, 5.0, b"5", ["5"], {"content": "5"}, float("nan"), object()])
-def test_any_object_gets_a_verdict(completion: object) -> None:
-    verdict = verify("math500", completion, answer="5")
-    assert (verdict.correct, verdict.extracted, verdict.reason) == (False, None, Reason.MALFORMED)
-    assert verify_batch("math500", [completion], answer=["5"])[0] == verdict
-
-
 BOMBS = [
     "{" * 30_000, "(" * 60_000, "-" * 60_000, "\\frac" * 10_000, "9" * 60_000, "x^" * 2000 + "2", "1," * 1500 + "1",
     "\\sqrt{" * 500 + "2" + "}" * 500, "+".join(["x"] * 700), "9!" * 300, "(x+1)^{9999}", "(9^{9999})^{9999}",
@@ -214,14 +207,9 @@ def test_total_on_generated_answers(pieces: list[str], gold: str) -> None:
         assert verify_batch("math500", [text], answer=[gold], mode=mode)[0] == verdict
 
 
-def test_kernel_path_equals_plain_path(no_cas: list) -> None:
-    rng = random.Random(5)
-    rows = []
-    for _ in range(400):
-        text = "".join(
-            rng.choices(("<answer>", "</answer>", "\\boxed{", "}", "5", " or ", "é", "\n#### "), k=9)
-        )
-        rows.append(text)
+def test_many_are_judged_as_one_by_one(no_cas: list) -> None:
+    rng, pieces = random.Random(5), ("<answer>", "</answer>", "\\boxed{", "}", "5", " or ", "é", "\n#### ")
+    rows = ["".join(rng.choices(pieces, k=9)) for _ in range(400)]
     for mode in ("lenient", "strict"):
         many = verify_batch("math500", rows, answer=["5"] * len(rows), mode=mode)
         assert list(many) == [verify("math500", text, answer="5", mode=mode) for text in rows]

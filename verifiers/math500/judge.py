@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from verifiers import batch
 from verifiers.errors import InvalidReferenceError, shown
-from verifiers.math500 import text
+from verifiers.math500 import normal_text
 from verifiers.math500.exact import Undefined
 from verifiers.math500.lexer import LETTERS, TEXT_LIMIT, Malformed, Unsupported, tokenize
 from verifiers.math500.parser import Parser
@@ -29,8 +29,8 @@ class Reference:
 
     def __init__(self, answer: str) -> None:
         self.text = answer
-        self.is_whole = is_plain_whole(answer)
-        self.key = text.key(answer)
+        self.is_integer = is_short_integer(answer)
+        self.key = normal_text.key(answer)
         tokens = tokenize(answer, None)
         self.variables = frozenset(value for kind, value, _ in tokens if kind == LETTERS)
         parser = Parser(tokens, None)
@@ -45,7 +45,7 @@ class Reference:
             pass
 
 
-def is_plain_whole(answer: str) -> bool:
+def is_short_integer(answer: str) -> bool:
     """True for at most 18 ASCII digits, with or without a minus before them."""
     digits = answer.removeprefix("-")
     return len(digits) <= 18 and digits.isdigit() and digits.isascii()
@@ -84,11 +84,11 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
     """(reason, tier) of an extracted answer; None if a computer algebra system has to be asked. Never raises."""
     if answer == gold.text:
         return Reason.OK, Tier.TEXT
-    if gold.is_whole and is_plain_whole(answer):
+    if gold.is_integer and is_short_integer(answer):
         return (Reason.OK if int(answer) == int(gold.text) else Reason.WRONG), Tier.RATIONAL
     if len(answer) > TEXT_LIMIT:
         return Reason.MALFORMED, Tier.TEXT
-    if text.key(answer) == gold.key:
+    if normal_text.key(answer) == gold.key:
         return Reason.OK, Tier.TEXT
     if lenient and len(gold.key) == 1 and gold.key in CHOICES and leading_choice(answer) == gold.key:
         return Reason.OK, Tier.TYPED

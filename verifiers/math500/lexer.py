@@ -83,7 +83,7 @@ class Lexer:
     def __init__(self, text: str, variables: frozenset[str] | None) -> None:
         if len(text) > TEXT_LIMIT:
             raise Malformed("too long")
-        self.text = text if text.isascii() else spelt(text)
+        self.text = text if text.isascii() else to_latex(text)
         self.variables = variables
         letters = text.replace(" ", "").replace("-", "")
         self.prose = variables is None and letters.isascii() and letters.isalpha()
@@ -274,7 +274,7 @@ class Lexer:
         return name
 
 
-def spelt(text: str) -> str:
+def to_latex(text: str) -> str:
     """The text with every known character beyond ASCII as its LaTeX form, and runs of superscripts as powers."""
     parts: list[str] = []
     mode = ""

@@ -120,7 +120,7 @@ class Parser:
     def relation(self) -> Node:
         sides = [self.side()]
         operators: list[str] = []
-        while (self.kind in (SIGN, COMMAND) and self.value in RELATIONS) or self.says_is():
+        while (self.kind in (SIGN, COMMAND) and self.value in RELATIONS) or self.is_equals_word():
             operator = RELATIONS.get(self.value, "=")
             self.advance()
             if self.accept("=") and operator != "=":
@@ -129,7 +129,7 @@ class Parser:
             sides.append(self.side())
         return ("rel", tuple(operators), tuple(sides)) if operators else sides[0]
 
-    def says_is(self) -> bool:
+    def is_equals_word(self) -> bool:
         """True at the word "is" behind a value: x is 5."""
         return self.kind == WORD and self.value.lower() in ("is", "equals")
 
@@ -173,12 +173,12 @@ class Parser:
     def with_unit(self, node: Node) -> Node:
         """The node with the unit that follows it, from words, a per cent or degree sign, or a currency."""
         node, unit = lift_unit(node)
-        follows = self.kind == WORD and not self.says_is() and not self.is_separator()
+        follows = self.kind == WORD and not self.is_equals_word() and not self.is_separator()
         if node[0] == "text" and (unit or follows):
             raise Malformed("words behind words")
         words = [unit or self.currency] if unit or self.currency else []
         while (
-            (self.kind == WORD and not self.says_is() and self.value.lower() not in JOINING)
+            (self.kind == WORD and not self.is_equals_word() and self.value.lower() not in JOINING)
             or self.is_unit_letter(words)
             or (words and self.value == "/")
             or self.value == "%"
@@ -312,7 +312,7 @@ class Parser:
         factors.pop()
         self.mixed = True
         node = ("num", whole[1] * int(bottom) + int(top), int(bottom))
-        return ("deg", node) if self.takes_degree() else node
+        return ("deg", node) if self.accept_degree() else node
 
     def starts_factor(self) -> bool:
         if self.kind == LETTERS:
@@ -327,7 +327,7 @@ class Parser:
         """A primary with what stands behind it: powers, factorials, degree and per cent signs."""
         node = self.primary()
         while True:
-            if self.takes_degree():
+            if self.accept_degree():
                 node = ("deg", node)
             elif self.accept("^"):
                 node = ("^", node, self.exponent())
@@ -338,8 +338,8 @@ class Parser:
             else:
                 return node
 
-    def takes_degree(self) -> bool:
-        """True behind a degree sign in any of its forms, which is then read."""
+    def accept_degree(self) -> bool:
+        """True if a degree sign stood here, in any of its forms; it is read."""
         if self.is_command("deg"):
             self.advance()
             return True

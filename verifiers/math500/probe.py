@@ -31,13 +31,13 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
         a, b = point.evaluate(answer)
     except TooBig:  # not worth computing: no reference needs such a number on the way
         return (YES if numerically(answer, gold, length) == YES else NO), False
-    plain = not (point.unknowns or point.variables or point.values)
+    rational = not (point.unknowns or point.variables or point.values)
     if a * d == c * b:
-        if not point.unknowns and not plain and leaves_hole(answer, gold):
+        if not point.unknowns and not rational and leaves_hole(answer, gold):
             return NO, False
-        return (YES if plain or agrees_again(answer, gold, salt) else UNSURE), plain
+        return (YES if rational or agrees_again(answer, gold, salt) else UNSURE), rational
     if not point.unknowns:
-        return NO, plain
+        return NO, rational
     return numerically(answer, gold, length), False
 
 

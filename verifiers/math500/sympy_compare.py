@@ -36,12 +36,12 @@ def judge(answer: str, gold: str) -> tuple[str, str]:
     except Unreadable as error:
         return "error", f"the gold answer cannot be read: {error}"
     try:
-        found = read(answer, real)
-        for side in (expected, found):
+        given = read(answer, real)
+        for side in (expected, given):
             for entry in side.flat() if isinstance(side, sympy.MatrixBase) else [side]:
                 digits(entry)  # before anything is computed that has too many
         explicit = "\\{" in answer or "\\lbrace" in answer
-        return ("equal", "") if same(expected, found, explicit) else ("different", "")
+        return ("equal", "") if same(expected, given, explicit) else ("different", "")
     except (Unreadable, TooLarge) as error:
         return "different", f"the answer cannot be judged: {error}"
 
@@ -91,8 +91,8 @@ def same(gold: object, answer: object, explicit: bool = False) -> bool:
     return type(gold) is type(answer) and gold == answer
 
 
-def _is_assignment(found: object) -> bool:
-    return isinstance(found, sympy.Eq) and isinstance(found.lhs, sympy.Symbol | AppliedUndef)
+def _is_assignment(value: object) -> bool:
+    return isinstance(value, sympy.Eq) and isinstance(value.lhs, sympy.Symbol | AppliedUndef)
 
 
 def _unwrapped(gold: object, answer: object) -> tuple[object, object]:
@@ -107,9 +107,9 @@ def _unwrapped(gold: object, answer: object) -> tuple[object, object]:
     return gold, answer
 
 
-def _elements(found: sympy.Basic) -> list:
+def _elements(value: sympy.Basic) -> list:
     """The elements as written, repeated ones included."""
-    return list(getattr(found, "_unsorted_args", found.args))
+    return list(getattr(value, "_unsorted_args", value.args))
 
 
 def _as_set(relation: sympy.Basic) -> sympy.Basic:
@@ -133,12 +133,12 @@ def _same_sequence(gold: list, answer: list) -> bool:
     return len(gold) == len(answer) and all(same(a, b) for a, b in zip(gold, answer, strict=True))
 
 
-def _sequence(found: object) -> list | None:
+def _sequence(value: object) -> list | None:
     """The entries of an ordered tuple; an open interval reads the same."""
-    if isinstance(found, sympy.Tuple):
-        return list(found.args)
-    if isinstance(found, sympy.Interval) and found.left_open and found.right_open:
-        return [found.start, found.end]
+    if isinstance(value, sympy.Tuple):
+        return list(value.args)
+    if isinstance(value, sympy.Interval) and value.left_open and value.right_open:
+        return [value.start, value.end]
     return None
 
 
@@ -181,7 +181,7 @@ def _same_relation(gold: Relational, answer: Relational) -> bool:
             return gold == answer
         kind = _FLIPPED.get(type(relation), type(relation))
         difference = right - left if kind is not type(relation) else left - right
-        sides.append((kind, _plain(difference)))
+        sides.append((kind, _evaluated(difference)))
     (kind, d), (other, e) = sides
     if kind is not other or d.free_symbols != e.free_symbols:
         return False
@@ -201,7 +201,7 @@ def _same_relation(gold: Relational, answer: Relational) -> bool:
     return False
 
 
-def _plain(expr: sympy.Expr) -> sympy.Expr:
+def _evaluated(expr: sympy.Expr) -> sympy.Expr:
     """`expr` evaluated, and 50% as 50."""
     return expr.xreplace({PERCENT: sympy.S.One}).doit()
 
@@ -215,14 +215,10 @@ def _point(symbols: set, k: int) -> dict:
     }
 
 
-def _imaginary(expr: sympy.Expr) -> sympy.Expr:
-    """`i` as the imaginary unit, however it was written."""
-    return expr.xreplace({s: sympy.I for s in expr.free_symbols if s.name == "i"})
-
-
 def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     """Are two expressions equal wherever both are defined?"""
-    a, b = (_plain(_imaginary(expr)) for expr in (gold, answer))
+    imaginary = {s: sympy.I for s in gold.free_symbols | answer.free_symbols if s.name == "i"}
+    a, b = (_evaluated(expr.xreplace(imaginary)) for expr in (gold, answer))
     if a.has(sympy.nan, sympy.zoo) or b.has(sympy.nan, sympy.zoo):
         return False
     if a == b:
@@ -234,30 +230,29 @@ def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     symbols = a.free_symbols | b.free_symbols
     agreed = 0
     for k in range(4 if symbols else 1):
-        point = _point(symbols, k)
-        relation = _compare_numbers(a, b, point)
-        if relation == "different":
+        same_number = _compare_numbers(a, b, _point(symbols, k))
+        if same_number is False:
             return False
-        agreed += relation == "same"
-    if agreed >= (2 if symbols else 1) and _is_tame(a) and _is_tame(b):
+        agreed += same_number is True
+    if agreed >= (2 if symbols else 1) and _has_short_numbers(a) and _has_short_numbers(b):
         return True
     return _is_zero(a - b)
 
 
-def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> str:
-    """Same, different or unknown: by 50 digits relative to the larger one, at one point."""
+def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
+    """Do 50 digits relative to the larger one agree at one point? None if that cannot be told."""
     try:
         one, two = (expr.subs(point).evalf(DIGITS + 10) for expr in (a, b))
     except (ValueError, TypeError, ArithmeticError, NotImplementedError, AttributeError):
-        return "unknown"
+        return None
     if not (_is_number(one) and _is_number(two)):
-        return "unknown"
+        return None
     size = max(abs(one), abs(two))
     if size == 0:
-        return "same"
+        return True
     if not (_is_precise(one) or _is_precise(two)):
-        return "unknown"
-    return "same" if abs(one - two) <= size * sympy.Rational(1, 10**DIGITS) else "different"
+        return None
+    return bool(abs(one - two) <= size * sympy.Rational(1, 10**DIGITS))
 
 
 def _is_number(value: sympy.Basic) -> bool:
@@ -283,7 +278,7 @@ def _is_zero(difference: sympy.Expr) -> bool:
     return False
 
 
-def _is_tame(expr: sympy.Expr) -> bool:
+def _has_short_numbers(expr: sympy.Expr) -> bool:
     """True if no number in it is so long that a difference could hide behind 50 digits."""
     return all(max(abs(r.p), r.q) < 10**12 for r in expr.atoms(sympy.Rational)) and all(
         not (power.exp.is_Rational and abs(power.exp) > 12) for power in expr.atoms(sympy.Pow)

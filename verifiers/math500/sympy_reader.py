@@ -93,14 +93,14 @@ def _read(text: str, real: bool) -> object:
         groups = text.lstrip("-").split(",")
         if len(groups) > 1 and all(map(str.isdecimal, groups)) and _are_thousands(groups):
             return number(text)
-        found = Reader(real or None, degrees).parse(text)
+        parsed = Reader(real or None, degrees).parse(text)
     except (MemoryError, RecursionError):
         raise
     except Exception as error:  # the reader raises bare Exceptions, and what its helpers stumble over
         raise Unreadable(str(error)[:100]) from error
-    if not isinstance(found, sympy.Basic | sympy.MatrixBase):
-        raise Unreadable(f"a {type(found).__name__}")
-    return found
+    if not isinstance(parsed, sympy.Basic | sympy.MatrixBase):
+        raise Unreadable(f"a {type(parsed).__name__}")
+    return parsed
 
 
 def _are_thousands(groups: list[str]) -> bool:
@@ -111,6 +111,6 @@ def check_reader() -> None:
     """See that this version of math-verify reads as the code above needs it; raises `Unreadable` if not."""
     cases = {"2(3)": sympy.Integer(6), "2\\frac{1}{2}": sympy.Rational(5, 2), "0.25": sympy.Rational(1, 4)}
     for text, value in cases.items():
-        found = read(text, True)
-        if not isinstance(found, sympy.Expr) or found.doit() != value:
-            raise Unreadable(f"{text} is read as {found}")
+        parsed = read(text, True)
+        if not isinstance(parsed, sympy.Expr) or parsed.doit() != value:
+            raise Unreadable(f"{text} is read as {parsed}")

@@ -67,9 +67,9 @@ def _verify(completion: object, *, mode: str, answer: object) -> Verdict:
     if text is None:
         return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
     lenient, data = mode == "lenient", encoded(text)
-    found, low, high, boxed = locate(data, 0, len(data), lenient)
+    status, low, high, boxed = locate(data, 0, len(data), lenient)
     extracted = cut(text, low, high) if low >= 0 else None
-    reason = _NOT_FOUND.get(found) or (Reason.OK if lenient else format_of(data, low, high, boxed))
+    reason = _NOT_FOUND.get(status) or (Reason.OK if lenient else format_of(data, low, high, boxed))
     tier = Tier.TEXT
     if reason == Reason.OK:
         reason, tier = judge(extracted, gold, lenient) or ask_cas([(extracted, gold.text)], patient=False)[0]
@@ -85,13 +85,13 @@ def _verify_batch(completions: list[object], *, mode: str, answer: list[object])
     texts, no_texts = batch.as_texts(completions)
     golds = [reference_of(text, row) for row, text in enumerate(answer)]
     lenient = mode == "lenient"
-    found, boxed, spans = locate_all(texts, lenient)
+    statuses, boxed, spans = locate_all(texts, lenient)
     judge_once = lru_cache(CACHE_LIMIT)(judge)
     outcomes: list[Outcome] = []
     undecided: dict[tuple[str, str], list[int]] = {}
-    columns = zip(texts, golds, found.tolist(), boxed.tolist(), spans.tolist(), strict=True)
-    for row, (text, gold, code, from_box, (low, high)) in enumerate(columns):
-        reason = _NOT_FOUND.get(code)
+    columns = zip(texts, golds, statuses.tolist(), boxed.tolist(), spans.tolist(), strict=True)
+    for row, (text, gold, status, from_box, (low, high)) in enumerate(columns):
+        reason = _NOT_FOUND.get(status)
         if reason is None and not lenient:
             reason = format_of(encoded(text), low, high, from_box)
         if reason and reason != Reason.OK:

@@ -33,19 +33,19 @@ NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
 
 
 class Comparison:
-    """One answer against one reference; `plain` stays True while only exact rational numbers decided."""
+    """One answer against one reference; `rational` stays True while only exact rational numbers decided."""
 
     def __init__(self, length: int, strict: bool) -> None:
         self.length = length
         self.strict = strict
-        self.plain = True
+        self.rational = True
         self.structured = False
 
     @property
     def tier(self) -> Tier:
         if self.structured:
             return Tier.TYPED
-        return Tier.RATIONAL if self.plain else Tier.PROBE
+        return Tier.RATIONAL if self.rational else Tier.PROBE
 
     def same(self, answer: Node, gold: Node) -> int:
         """NO, YES or UNSURE for two trees of any kind."""
@@ -65,14 +65,14 @@ class Comparison:
         if gold[0] in EXPRESSIONS and answer[0] in EXPRESSIONS:
             ends = infinity_sign(answer), infinity_sign(gold)
             if ends != (0, 0):
-                self.plain = False
+                self.rational = False
                 return YES if ends[0] == ends[1] else NO
             if self.strict and not keeps_form(answer, gold):
                 return NO
-            verdict, plain = compare(answer, gold, self.length)
-            self.plain = self.plain and plain
+            verdict, rational = compare(answer, gold, self.length)
+            self.rational = self.rational and rational
             return verdict
-        self.plain = False
+        self.rational = False
         self.structured = True
         return self.same_container(answer, gold)
 
@@ -299,10 +299,10 @@ def spread(node: Node) -> Node:
         )
     if node[0] not in EXPRESSIONS and node[0] != "pm":
         return node
-    found = signs(node)
-    if found.count(1) > 1:
+    pluses = signs(node)
+    if pluses.count(1) > 1:
         raise Unsupported("two plus-minus signs")
-    return ("list", (with_sign(node, 1), with_sign(node, -1))) if found else node
+    return ("list", (with_sign(node, 1), with_sign(node, -1))) if pluses else node
 
 
 def expanded(items: Sequence[Node]) -> list[Node]:
