@@ -33,8 +33,8 @@ One JSON line goes out for each line that came in, in order: line, correct, scor
 decided_by. A line that cannot be judged has "correct": null and an "error", and is counted apart.
 Exit status: 0 when it ran, 1 when a file broke off, 2 when a task, a file or a flag is unknown.
 """
-Say = Callable[[str], None]
-Show = Callable[[Tally, int, int], None]
+Log = Callable[[str], None]
+Update = Callable[[Tally, int, int], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,7 +108,7 @@ def _positive(text: str) -> int:
 
 
 def _reopen_closed_streams() -> None:
-    """Give what the caller closed (`2>&-`) to nobody, so that no file or pipe of ours takes its number."""
+    """Open /dev/null for each stream that the caller closed (`2>&-`), so that no file of ours takes its number."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -136,7 +136,7 @@ def _run(args: argparse.Namespace) -> int:
     blocks = (block for source in sources for block in source.blocks())
     with (
         _output(args) as (verdicts, differences),
-        _progress(args, start) as (say, show),
+        _progress(args, start) as (log, update),
         contextlib.closing(judge_blocks(job, blocks, args.workers)) as results,
     ):
         for judged in results:
@@ -145,8 +145,8 @@ def _run(args: argparse.Namespace) -> int:
             if comparison is not None:
                 differences.write(comparison.disagreements(judged))
             tally.add(judged.tally)
-            reported += _report_problems(judged, say, REPORTED - reported)
-            show(tally, sum(source.position for source in sources), sum(source.size for source in sources))
+            reported += _report_problems(judged, log, REPORTED - reported)
+            update(tally, sum(source.position for source in sources), sum(source.size for source in sources))
     seconds = time.monotonic() - start
     if tally.invalid > reported:
         sys.stderr.write(f"... and {tally.invalid - reported:,} more lines without a verdict.\n")
@@ -181,11 +181,11 @@ def _references(task: Task, given: list[str]) -> dict[str, str]:
     return names
 
 
-def _report_problems(judged: Judged, say: Say, most: int) -> int:
-    """Says which lines have no verdict; returns how many it named."""
+def _report_problems(judged: Judged, log: Log, most: int) -> int:
+    """Log which lines have no verdict, `most` at most; returns how many it named."""
     problems = judged.problems[: max(most, 0)]
     for number, problem in problems:
-        say(f"{judged.label}{', ' if judged.label else ''}line {number} {problem}")
+        log(f"{judged.label}{', ' if judged.label else ''}line {number} {problem}")
     return len(problems)
 
 
@@ -222,8 +222,8 @@ def _open_output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def _progress(args: argparse.Namespace, start: float) -> Iterator[tuple[Say, Show]]:
-    """(says a line on standard error, shows where we are); the latter only where a person can see it."""
+def _progress(args: argparse.Namespace, start: float) -> Iterator[tuple[Log, Update]]:
+    """(writes a line to standard error, updates the progress bar); the bar shows on a terminal only."""
     if not sys.stderr.isatty() or (args.output is None and not args.compare and sys.stdout.isatty()):
         yield (lambda text: sys.stderr.write(text + "\n")), (lambda tally, position, size: None)
         return
@@ -235,10 +235,10 @@ def _progress(args: argparse.Namespace, start: float) -> Iterator[tuple[Say, Sho
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("reading", total=None)
 
-        def show(tally: Tally, position: int, size: int) -> None:
+        def update(tally: Tally, position: int, size: int) -> None:
             progress.update(bar, description=_state(tally, start), completed=position, total=size or None)
 
-        yield (lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)), show
+        yield (lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)), update
 
 
 def _state(tally: Tally, start: float) -> str:

@@ -58,15 +58,15 @@ def unwrap(completion: object) -> object:
     """The text of a completion given as chat messages: the last one of role "assistant", else the last one.
 
     The content may be text or a list of parts of which those with a text count. Anything else comes back as
-    it is; `verify` says what it is worth.
+    it is; `verify` judges it.
     """
     if type(completion) not in (list, tuple) or not completion:
         return completion
     if not all(type(message) is dict and "content" in message for message in completion):  # type: ignore[attr-defined]
         return completion
     messages: list[dict] = list(completion)  # type: ignore[call-overload]
-    said = [message for message in messages if _is(message.get("role"), "assistant")] or messages
-    content = said[-1]["content"]
+    answers = [message for message in messages if _is(message.get("role"), "assistant")] or messages
+    content = answers[-1]["content"]
     if type(content) not in (list, tuple):
         return content
     texts = [part.get("text") for part in content if type(part) is dict]

@@ -86,7 +86,7 @@ def classify(code: int) -> int:
 
 
 def skip_tex(data: Bytes, i: int, end: int) -> int:
-    """Position after the TeX wrapper whose backslash stands at i, or -1 if a grid may not wear it."""
+    """Position after the TeX wrapper whose backslash stands at i, or -1 if it is none that may stand around a grid."""
     i += 1
     if i >= end:
         return -1
@@ -416,8 +416,8 @@ def _judge_compiled(
 
     def rest(rows: slice) -> tuple:
         out = (column[rows] for column in (sizes, *columns))
-        room = np.zeros(2 * MAX_CELLS + 6 * MAX_SIZE, np.int64)
-        return packed, starts[rows.start : rows.stop + 1], lenient, *out, room
+        scratch = np.zeros(2 * MAX_CELLS + 6 * MAX_SIZE, np.int64)
+        return packed, starts[rows.start : rows.stop + 1], lenient, *out, scratch
 
     batch.for_each_slice(texts, rest, kernel)
     for row in np.flatnonzero(sizes < 0)[:1].tolist():
@@ -425,11 +425,11 @@ def _judge_compiled(
 
 
 def _make_kernel(checksum: int) -> Callable[..., None]:
-    def judge_rows(data, starts, puzzles, firsts, lenient, sizes, reason, tier, score, spans, room):  # type: ignore[no-untyped-def]
+    def judge_rows(data, starts, puzzles, firsts, lenient, sizes, reason, tier, score, spans, scratch):  # type: ignore[no-untyped-def]
         if checksum < 0:
             return
-        cells, puzzle = room[:MAX_CELLS], room[MAX_CELLS : 2 * MAX_CELLS]
-        masks = room[2 * MAX_CELLS :]
+        cells, puzzle = scratch[:MAX_CELLS], scratch[MAX_CELLS : 2 * MAX_CELLS]
+        masks = scratch[2 * MAX_CELLS :]
         for row in range(len(reason)):
             start, end, first, last = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
             sizes[row], reason[row], tier[row], score[row], low, high = judge_completion(

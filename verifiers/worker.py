@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 
-ABSENT = "absent"  # what is said where the system has no such limit
+ABSENT = "absent"  # where the system has no such limit
 START_SECONDS = 120
 
 

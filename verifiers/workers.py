@@ -71,7 +71,7 @@ class _Worker:
         self._poll.register(self._process.stdout, select.POLLIN)
 
     def wait_until_ready(self, deadline: float) -> None:
-        """Read the first message, which says that this worker can answer, or why it never will."""
+        """Read the first message: the worker is ready, or it never will be and why."""
         if self.hello is None:
             limit = self._started + START_SECONDS
             try:
@@ -250,7 +250,7 @@ class Workers:
                 self._end(worker)
                 worker = None
                 if isinstance(error, WorkerUnavailable):
-                    self._unavailable = str(error)  # it said so itself: the next one would say the same
+                    self._unavailable = str(error)  # the next one would end the same way
             raise
         finally:
             free.put(worker)

@@ -9,10 +9,15 @@ from verifiers import registry
 MODES = ("lenient", "strict")
 # Valid references of each task, and right answers to the first of them.
 REFERENCES = {
-    "sudoku": [{"puzzle": "4320004330100004"}, {"puzzle": "0" * 81}, {"puzzle": " ".join(["0"] * 256)}],
+    "sudoku": [
+        {"puzzle": "4320004330100004"}, {"puzzle": "0" * 81}, {"puzzle": " ".join(["0"] * 256)},
+        {"puzzle": "530070000600195000098000060800060003400803001700020006060000280000419005000080079"},
+    ],
     "gsm8k": [
         {"answer": answer}
-        for answer in ("1250", "-3/4", "0.5", "18", "9" * 20, "1" + "0" * 25, "0", "1e3", "a\n#### 18")
+        for answer in (
+            "1250", "-3/4", "0.5", "18", "9" * 20, "1" + "0" * 25, "0", "1e3", "a\n#### 18", "-18", "1/2", "36/2",
+        )
     ],
     "countdown": [
         {"numbers": [25, 5, 3, 2], "target": 42},
@@ -86,7 +91,8 @@ def soup(task: str = "") -> st.SearchStrategy[str]:
         st.sampled_from((*PIECES, *RIGHT.get(task, ()), *OWN_PIECES.get(task, ())))
         | st.text(max_size=4)
         | st.characters(codec=None)
-        | st.sampled_from(string.digits)
+        | st.sampled_from(string.digits + "٣١𝟖")
+        | st.text("0123456789.,/-= ", max_size=6)
     )
     body = st.lists(piece, max_size=15).map("".join)
     block = body.map("<answer>{}</answer>".format)

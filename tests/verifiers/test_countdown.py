@@ -1,13 +1,12 @@
-"""Countdown: every accepted notation with a near miss that is refused, the rules, the references, hostile lengths."""
+"""Countdown: every accepted notation with a near miss that is refused, the rules, the references."""
 
-import time
 from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from verifiers import batch, verify, verify_batch
+from verifiers import verify, verify_batch
 from verifiers.countdown.task import reference_columns
 from verifiers.errors import ArgumentError, InvalidReferenceError
 
@@ -57,9 +56,8 @@ NOTATIONS = [
 @pytest.mark.parametrize(("accepted", "refused"), NOTATIONS)
 def test_every_notation_has_a_near_miss(accepted, refused):
     verdict = judge(accepted)
-    assert (verdict.correct, verdict.score, verdict.reason, verdict.decided_by) == (
-        True, 1.0, "ok", "rational",
-    )  # fmt: skip
+    assert verdict.correct and verdict.score == 1.0
+    assert (verdict.reason, verdict.decided_by) == ("ok", "rational")
     assert judge(f"\\boxed{{{accepted}}}").correct
     for answer in refused:
         verdict = judge(answer)
@@ -95,7 +93,7 @@ def test_fractions_and_other_targets(accepted, refused, numbers, target):
     ("answer", "right"),
     [
         *(("3*5+7", True), (" 3\t*\t5+7 ", True), ("((3*5))+7", True), ("\\boxed{3*5+7}", True)),
-        *(("\\boxed{3 * 5 + 7 }", True), ("\\boxed {3*5+7}\n", True), ("3*5\n+7", False), ("3*5- -7", False)),
+        *(("\\boxed{ 3 * 5 + 7 }", True), ("\\boxed {3*5+7}\n", True), ("3*5\n+7", False), ("3*5- -7", False)),
         *(("3.0*5+7", False), ("3*5+7=22", False), ("3×5+7", False), ("`3*5+7`", False), ("$3*5+7$", False)),
         *(("{3*5+7}", False), ("３*5+7", False), ("3\u00a0*5+7", False), ("Answer: 3*5+7", False)),
         *(("it is \\boxed{3*5+7}", False), ("\\boxed{3*5+7}.", False), ("\\boxed{3*5+7} \\boxed{3*5+7}", False)),
@@ -196,83 +194,11 @@ def test_a_float_target_is_the_decimal_that_it_prints_as():
     assert not judge("1/3", numbers=[1, 3], target=1 / 3).correct
 
 
-@pytest.mark.parametrize(
-    ("argument", "value", "words"),
-    [
-        ("numbers", [], "holds 0 numbers; give 1 to 256"),
-        ("numbers", [1] * 257, "holds 257 numbers"),
-        ("numbers", "3,5,7", "is a str; give a list of integers"),
-        ("numbers", {3, 5, 7}, "is a set"),
-        ("numbers", {3: 5}, "is a dict"),
-        ("numbers", 3, "is a int"),
-        ("numbers", None, "is a NoneType"),
-        ("numbers", np.array(3), "is a ndarray"),
-        ("numbers", [3, "5", 7], "holds '5' at place 1, a str; give integers"),
-        ("numbers", [3, 5.0, 7], "holds 5.0 at place 1, a float"),
-        ("numbers", [True, 5, 7], "holds True at place 0, a bool"),
-        ("numbers", [[3, 5, 7]], "place 0, a list"),
-        ("numbers", [10**4000], "more than 4000 digits"),
-        ("numbers", [1, 10**5000, "x"], "place 2, a str"),
-        ("target", None, "is a NoneType that is no rational number; give a rational number such as 22"),
-        ("target", float("nan"), "is a float"),
-        ("target", float("inf"), "is a float"),
-        ("target", Decimal("NaN"), "is a Decimal"),
-        ("target", Decimal("1e999999999"), "is a Decimal"),
-        ("target", True, "is a bool"),
-        ("target", "1/0", "is a str"),
-        ("target", "twenty", "is a str"),
-        ("target", "1e9999999999", "is a str"),
-        ("target", "", "is a str"),
-        ("target", [22], "is a list"),
-        ("target", 2 + 0j, "is a complex"),
-        ("target", 10**4000, "more than 4000 digits"),
-    ],
-)
-def test_an_invalid_reference_is_named_with_its_place(argument, value, words):
-    reference = {"numbers": NUMBERS, "target": TARGET, argument: value}
-    for completion in ("<answer>3*5+7</answer>", None):
-        with pytest.raises(InvalidReferenceError, match=words) as caught:
-            verify("countdown", completion, **reference)
-        assert (caught.value.argument, caught.value.index) == (argument, None)
-        assert caught.value.value is value
-    for count in (3, 400):  # the plain path and the compiled one
-        columns = {"numbers": [NUMBERS] * count, "target": [TARGET] * count}
-        columns[argument][count - 2] = value
-        with pytest.raises(InvalidReferenceError, match=rf"{argument}\[{count - 2}\].*{words}") as caught:
-            verify_batch("countdown", ["<answer>3*5+7</answer>"] * count, **columns)
-        assert (caught.value.argument, caught.value.index) == (argument, count - 2)
-
-
 def test_numbers_of_one_problem_are_not_numbers_of_a_batch():
     with pytest.raises(InvalidReferenceError, match=r"numbers\[0\]=3 is a int; give a list"):
         verify_batch("countdown", ["a", "b", "c"], numbers=[3, 5, 7], target=[22] * 3)
     with pytest.raises(ArgumentError, match="target=22 is a int"):
         verify_batch("countdown", ["a"], numbers=[[3]], target=22)
-
-
-LONG = [
-    "(" * 60_000 + "3*5+7", "-" * 60_000 + "3*5+7", "((" * 200 + "3*5+7" + "))" * 200, "\\frac{" * 9_000,
-    "\\frac{1}{" * 200 + "1" + "}" * 200, "9" * 65_000, "3*5+7=" + "9" * 4_001,
-    "3*5+7=" + "*".join(["9" * 3_900] * 16), "3*5+7=" + "/".join(["9" * 60] * 1_020),
-    "3*5+7=" + "+".join(["1/7"] * 500), "+".join(["1"] * 30_000), "**".join(["9"] * 20_000), "`" * 60_000,
-    "“" * 10_000 + "”" * 10_000, "the " * 16_000, "3*5+7" + "\u200b" * 20_000, "\\left" * 12_000,
-    "\\left" + " " * 60_000, "=".join(["22"] * 20_000), "3*5+7" + " " * 70_000, "<answer>" * 10_000,
-    "\\boxed{" * 9_000,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("mode", ["lenient", "strict"])
-def test_no_answer_takes_long(mode, monkeypatch):
-    texts = [f"<answer>{text}</answer>" for text in LONG]
-    plain = []
-    for text in texts:
-        start = time.process_time()
-        plain.append(verify("countdown", text, mode=mode, numbers=[3, 5, 7], target=22))
-        assert time.process_time() - start < 1.5, text[:40]
-    monkeypatch.setattr(batch, "MIN_COMPILED_ROWS", 0)
-    reference = {"numbers": [[3, 5, 7]] * len(texts), "target": [22] * len(texts)}
-    assert list(verify_batch("countdown", texts, mode=mode, **reference)) == plain
-    assert [verdict.correct for verdict in plain].count(True) == (mode == "lenient") * 1
 
 
 def test_depth_is_bounded_and_said_so():
@@ -293,18 +219,6 @@ def test_many_and_huge_numbers_are_exact():
     text = "<answer>" + "+".join(map(str, many)) + "</answer>"
     verdicts = verify_batch("countdown", [text] * 300, numbers=[many] * 300, target=[sum(many)] * 300)
     assert verdicts.correct.all()
-
-
-@pytest.mark.parametrize(
-    "completion", [None, 18.0, b"<answer>3*5+7</answer>", ["3*5+7"], {"answer": "3*5+7"}, float("nan")]
-)
-def test_any_object_gets_a_verdict(completion):
-    verdict = verify("countdown", completion, numbers=[3, 5, 7], target=22)
-    assert (verdict.correct, verdict.score, verdict.extracted, verdict.reason) == (
-        False, 0.0, None, "malformed",
-    )  # fmt: skip
-    many = verify_batch("countdown", [completion] * 300, numbers=[[3, 5, 7]] * 300, target=[22] * 300)
-    assert list(many) == [verdict] * 300
 
 
 def test_references_as_columns_hold_what_was_given():

@@ -1,11 +1,9 @@
 """GSM8K verdicts: the table of notations, references, and the guards."""
 
-import time
-
 import numpy as np
 import pytest
 
-from verifiers import InvalidReferenceError, Reason, Tier, VerifierError, verify, verify_batch
+from verifiers import Reason, Tier, verify, verify_batch
 
 ACCEPTED = [
     # signs
@@ -166,15 +164,6 @@ def test_reasons(completion, reason):
 
 
 @pytest.mark.parametrize(
-    "completion", [None, True, 18, 18.0, b"<answer>18</answer>", ["<answer>18</answer>"], object()]
-)
-def test_what_is_no_text_is_malformed(completion):
-    verdict = verify("gsm8k", completion, answer="18")
-    assert (verdict.correct, verdict.reason, verdict.extracted) == (False, Reason.MALFORMED, None)
-    assert not verify_batch("gsm8k", [completion], answer=["18"])[0].correct
-
-
-@pytest.mark.parametrize(
     "answer",
     [
         "18", " 18\n", "18.00", "$18", "\\$18", "36/2", "0018", 18, np.int64(18),
@@ -186,26 +175,6 @@ def test_references_in_many_forms(answer):
     assert not lenient("19", answer).correct
     batch = verify_batch("gsm8k", ["<answer>18</answer>"] * 300, answer=[answer] * 300)
     assert batch.correct.all()
-
-
-@pytest.mark.parametrize(
-    "answer",
-    ["", " ", "abc", "eighteen", "1 2", "18 eggs", "1/0", "1,25", "x=18", "18 or 19", "\u00b13", "nan", "18\x00",
-     "\ud800", "#### ", "9" * 70_000, "1e1000001", None, True, 1.5, b"18", 10**700, [18]],
-)  # fmt: skip
-@pytest.mark.parametrize("rows", [3, 300])
-def test_an_invalid_reference_is_named(answer, rows):
-    with pytest.raises(InvalidReferenceError, match=r"^answer=") as single:
-        verify("gsm8k", "<answer>18</answer>", answer=answer)
-    assert single.value.value is answer
-    assert "#### 18" in str(single.value)
-    answers = ["18"] * rows
-    answers[rows - 2] = answer
-    with pytest.raises(VerifierError) as caught:
-        verify_batch("gsm8k", ["<answer>18</answer>"] * rows, answer=answers)
-    assert (caught.value.argument, caught.value.index) == ("answer", rows - 2)
-    assert caught.value.value is answer
-    assert f"answer[{rows - 2}]=" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -227,26 +196,3 @@ def test_what_overflows_is_compared_exactly(text, answer, correct):
     assert lenient(text, answer).correct is correct
     batch = verify_batch("gsm8k", [f"<answer>{text}</answer>"] * 300, answer=[answer] * 300)
     assert batch.correct.tolist() == [correct] * 300
-
-
-def test_long_answers_are_judged_quickly():
-    digits = "9" * 100_000
-    answers = [
-        digits[:65_000], digits, "1/" + digits[:60_000], f"{'1' * 30_000}/{'1' * 30_000}", "1 " * 30_000, "1," * 30_000,
-        "\\frac{" * 10_000, "-" * 60_000, "<" * 60_000, "18" + ">" * 60_000, "1=" * 30_000, "/ " * 30_000, "{" * 60_000,
-        "18\u200b" * 12_000, "1 1/" * 15_000, "18^" + "{" * 60_000, "18e" + "9" * 60_000, "-a" * 30_000, "(1" * 30_000,
-        "1,234" * 12_000, "\\boxed{" * 50_000, "<answer>" * 100_000, f"18{'0' * 60_000}e-60000",
-        "18" + " " * 60_000 + "18",
-    ]  # fmt: skip
-    for text in answers:
-        start = time.process_time()
-        verdict = lenient(text, "18")
-        assert time.process_time() - start < 2.0, text[:20]
-        assert verdict.correct is (text[:2] == "18" and text[2] in ">\u200b0" and "18" not in text[2:]), text[
-            :20
-        ]
-    start = time.process_time()
-    verify_batch(
-        "gsm8k", [f"<answer>{text}</answer>" for text in answers] * 20, answer=["18"] * len(answers) * 20
-    )
-    assert time.process_time() - start < 40.0

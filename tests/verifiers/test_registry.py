@@ -45,27 +45,6 @@ def test_a_wrong_call_names_the_argument(reference, words):
         verify("sudoku", RIGHT, **reference)
 
 
-@pytest.mark.parametrize(
-    ("puzzle", "words"),
-    [
-        ("432000433010000", "does not have n \\* n cells"), ("", "does not have n \\* n cells"),
-        (PUZZLE.replace("4", "5"), "greater than n"), (PUZZLE.replace("0", "x"), "no cell"),
-        ("44" + "0" * 14, "twice"), ("1" + "0" * 80 + "\ud800", "no cell"), (4320004330100004, "is a int"),
-        (None, "is a NoneType"), (" ".join(["17"] + ["0"] * 255), "greater than n"),
-        (" ".join(["016"] + ["0"] * 255), "greater than n"),
-    ],
-)  # fmt: skip
-def test_an_invalid_puzzle_is_named_with_its_place(puzzle, words):
-    with pytest.raises(InvalidReferenceError, match=words) as caught:
-        verify("sudoku", RIGHT, puzzle=puzzle)
-    assert (caught.value.argument, caught.value.index, caught.value.value) == ("puzzle", None, puzzle)
-    for count in (3, 400):  # the plain path and the compiled one
-        puzzles = [PUZZLE] * (count - 1) + [puzzle]
-        with pytest.raises(InvalidReferenceError, match=rf"puzzle\[{count - 1}\].*{words}") as caught:
-            verify_batch("sudoku", [RIGHT] * count, puzzle=puzzles)
-        assert caught.value.index == count - 1
-
-
 def test_puzzles_may_be_laid_out_in_rows():
     for puzzle in ("4320\n0043\n3010\n0004", "4 3 2 . | . . 4 3 | 3 . 1 . | . . . 4", "432.,..43,3.1.,...4"):
         assert verify("sudoku", RIGHT, puzzle=puzzle).correct

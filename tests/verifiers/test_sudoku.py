@@ -1,13 +1,12 @@
 """Sudoku verdicts: accepted notations and their near misses, modes, scores."""
 
 import random
-import time
 import unicodedata
 
 import pytest
 
 from tests.common.sudoku_answers import blanked, solved_grid
-from verifiers import Reason, Tier, verify, verify_batch
+from verifiers import Reason, Tier, verify
 from verifiers.characters import DIGIT_ZEROS
 from verifiers.sudoku import read_grid
 
@@ -150,43 +149,6 @@ def test_the_guard_refuses_nul_surrogates_and_over_long_answers():
         assert (verdict.reason, verdict.decided_by, verdict.score) == ("malformed", Tier.TEXT, 0.0)
         assert verify("sudoku", f"{bad}<answer>{SOLUTION}</answer>{bad}", puzzle=PUZZLE).correct
     assert lenient(SOLUTION + " " * 60_000).correct
-
-
-def test_any_object_is_a_completion():
-    class Hostile(str):
-        def __len__(self):
-            raise RuntimeError
-
-        encode = __str__ = __hash__ = __eq__ = isascii = __len__
-
-    class Liar:
-        @property
-        def __class__(self):
-            raise RuntimeError
-
-    right = f"<answer>{SOLUTION}</answer>"
-    others = [
-        None, 18, 18.0, True, [right], {"content": right}, right.encode(), object(), Liar(), float("nan"),
-    ]  # fmt: skip
-    for other in others:
-        verdict = verify("sudoku", other, puzzle=PUZZLE)
-        assert (verdict.correct, verdict.reason, verdict.extracted) == (False, "malformed", None)
-    verdicts = verify_batch("sudoku", [*others, Hostile(right), right], puzzle=[PUZZLE] * 12)
-    assert verdicts.correct.tolist() == [False] * 10 + [True] * 2
-    assert verdicts.extracted[-2:] == [SOLUTION] * 2
-
-
-def test_hostile_lengths_take_linear_time():
-    parts = (
-        "<answer>", "\\boxed{", "\\boxed{1}", "\\boxed{ ", "</answer>", "####", "1", "}", "{", "\\", "or",
-    )  # fmt: skip
-    texts = [part * (400_000 // len(part)) for part in parts]
-    texts += ["\\boxed{" * 40_000 + "1" + "}" * 40_000, "\\boxed{1} or " * 40_000]
-    for text in texts:
-        for whole in (text, f"<answer>{text}", f"<answer>{text}</answer>"):
-            start = time.process_time()
-            assert not verify("sudoku", whole, puzzle=PUZZLE).correct
-            assert time.process_time() - start < 2.0, text[:20]
 
 
 def test_score_is_the_share_of_blanks_in_no_conflict():

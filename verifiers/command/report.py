@@ -1,4 +1,4 @@
-"""What the command says at its end, and where two verdict files disagree."""
+"""The summary of a run, and the lines on which two verdict files disagree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from verifiers.statistics import wilson_interval
 
 
 def summary(job: Job, tally: Tally, seconds: float, comparison: Comparison | None) -> dict[str, Any]:
-    """Everything that is said at the end, for machines."""
+    """The facts of a run, as they are written with --json."""
     n, lines = tally.judged, tally.judged + tally.invalid
     facts: dict[str, Any] = {
         "task": job.task,
@@ -89,7 +89,7 @@ class Comparison:
         }
 
     def disagreements(self, judged: Judged) -> bytes:
-        """Our lines on which the other file says otherwise, each with the other verdict, as JSON lines."""
+        """Our lines that the other file judges otherwise, each with the other verdict, as JSON lines."""
         different = []
         for line, ours in zip(judged.output.splitlines(), judged.marks, strict=True):
             theirs, outcome = next(self._rows, ("", None))
@@ -106,7 +106,7 @@ class Comparison:
         return "".join(different).encode()
 
     def rest(self) -> str:
-        """Count the lines that only the other file has; says so if the files are not of one length."""
+        """Count the lines that only the other file has; the sentence about them, or ""."""
         more = sum(1 for _ in self._rows)
         self.missing += more
         if not self.missing:

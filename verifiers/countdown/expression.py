@@ -30,7 +30,7 @@ PLUS, MINUS, TIMES, DIVIDE, NEGATE = 11, 12, 13, 14, 15
 
 MAX_DIGITS = 4_000  # of one literal; Python reads at most 4,300
 SAFE_DIGITS = 18  # a literal of so many digits fits 64 bits with room for a carry
-INTEGER, DECIMAL, BIG, BROKEN = 0, 1, 2, 3  # what `read_literal` can say of a literal
+INTEGER, DECIMAL, BIG, BROKEN = 0, 1, 2, 3  # kinds of literals
 
 _MORE_TIMES_SIGNS = (0x2A2F, 0xFF0A)
 _OPENING, _CLOSING, _EQUALITY, _POINT, _COLON = (FULLWIDTH + code for code in b"()=.:")

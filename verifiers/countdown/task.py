@@ -127,8 +127,8 @@ def reference_columns(
     """
     import numpy as np
 
-    plain = set(map(type, numbers)) <= {list, tuple} and set(map(type, targets)) <= {int}
-    if plain and set(map(type, chain.from_iterable(numbers))) <= {int}:
+    only_integers = set(map(type, numbers)) <= {list, tuple} and set(map(type, targets)) <= {int}
+    if only_integers and set(map(type, chain.from_iterable(numbers))) <= {int}:
         starts = batch.starts_of(numbers)
         try:
             values = np.fromiter(chain.from_iterable(numbers), np.int64, int(starts[-1]))
@@ -214,8 +214,8 @@ def _verify_batch(
 
         def rest(rows: slice) -> tuple:
             reference = starts[rows.start : rows.stop + 1], numerators[rows], denominators[rows]
-            room = np.zeros(3 * (MAX_DEPTH + 1) + MAX_NUMBERS + STATE_SIZE, np.int64)
-            return values, *reference, lenient, *(column[rows] for column in columns), room
+            scratch = np.zeros(3 * (MAX_DEPTH + 1) + MAX_NUMBERS + STATE_SIZE, np.int64)
+            return values, *reference, lenient, *(column[rows] for column in columns), scratch
 
         batch.for_each_slice(texts, rest, kernel)
         reason, tier, score, spans = columns
@@ -231,12 +231,12 @@ def _make_kernel(checksum: int) -> Callable[..., None]:
     behind = 3 * depth + MAX_NUMBERS
 
     def judge_rows(  # type: ignore[no-untyped-def]
-        data, starts, numbers, firsts, numerators, denominators, lenient, reason, tier, score, spans, room
+        data, starts, numbers, firsts, numerators, denominators, lenient, reason, tier, score, spans, scratch
     ):
         if checksum < 0:
             return
-        tops, bottoms, operators = room[:depth], room[depth : 2 * depth], room[2 * depth : 3 * depth]
-        memory = (tops, bottoms, operators, room[3 * depth : behind], room[behind:])
+        tops, bottoms, operators = scratch[:depth], scratch[depth : 2 * depth], scratch[2 * depth : 3 * depth]
+        memory = (tops, bottoms, operators, scratch[3 * depth : behind], scratch[behind:])
         for row in range(len(reason)):
             start, end, first, last = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
             if first == last:  # the reference does not fit 64 bits

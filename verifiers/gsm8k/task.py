@@ -156,7 +156,7 @@ def judge_completion(
 
 def compare_exactly(data: bytes, low: int, high: int, raw: bytes) -> int:
     """The reason `compare` could not give: the same sides, in integers of any size."""
-    gold, first, number, spare, state = scratch()
+    gold, first, number, spare, state = _scratch()
     read_gold(raw, 0, len(raw), gold, spare, state)
     found, more = False, True
     while more:
@@ -176,7 +176,7 @@ def compare_exactly(data: bytes, low: int, high: int, raw: bytes) -> int:
     return OK if equal_exactly(data, first, raw, gold) else WRONG
 
 
-def scratch() -> tuple[list[int], ...]:
+def _scratch() -> tuple[list[int], ...]:
     """The five lists that `judge_completion` writes to."""
     return [0] * FIELDS, [0] * FIELDS, [0] * FIELDS, [0] * FIELDS, [0] * STATE
 
@@ -212,13 +212,15 @@ def _judge(data: bytes, answer: object, lenient: bool, index: int | None, lists:
 
 
 def _verify(completion: object, *, mode: str, answer: object) -> Verdict:
-    return batch.verify_one(completion, lambda data: _judge(data, answer, mode == "lenient", None, scratch()))
+    return batch.verify_one(
+        completion, lambda data: _judge(data, answer, mode == "lenient", None, _scratch())
+    )
 
 
 def _verify_batch(completions: list[object], *, mode: str, answer: list[object]) -> Verdicts:
     import numpy as np
 
-    lenient, lists = mode == "lenient", scratch()
+    lenient, lists = mode == "lenient", _scratch()
 
     def judge_row(data: bytes, row: int) -> batch.Judged:
         return _judge(data, answer[row], lenient, row, lists)
@@ -230,8 +232,8 @@ def _verify_batch(completions: list[object], *, mode: str, answer: list[object])
         packed, starts = batch.pack(golds)  # type: ignore[arg-type]
 
         def rest(rows: slice) -> tuple:
-            memory = np.zeros(4 * FIELDS + STATE, np.int64)
-            return packed, starts[rows.start : rows.stop + 1], lenient, *(c[rows] for c in columns), memory
+            scratch = np.zeros(4 * FIELDS + STATE, np.int64)
+            return packed, starts[rows.start : rows.stop + 1], lenient, *(c[rows] for c in columns), scratch
 
         batch.for_each_slice(texts, rest, kernel)
         reason, _, score, _ = columns
@@ -242,12 +244,12 @@ def _verify_batch(completions: list[object], *, mode: str, answer: list[object])
 
 
 def _make_kernel(checksum: int) -> Callable[..., None]:
-    def judge_rows(data, starts, golds, firsts, lenient, reason, tier, score, spans, memory):  # type: ignore[no-untyped-def]
+    def judge_rows(data, starts, golds, firsts, lenient, reason, tier, score, spans, scratch):  # type: ignore[no-untyped-def]
         if checksum < 0:
             return
-        gold, first = memory[:FIELDS], memory[FIELDS : 2 * FIELDS]
-        number, spare = memory[2 * FIELDS : 3 * FIELDS], memory[3 * FIELDS : 4 * FIELDS]
-        state = memory[4 * FIELDS :]
+        gold, first = scratch[:FIELDS], scratch[FIELDS : 2 * FIELDS]
+        number, spare = scratch[2 * FIELDS : 3 * FIELDS], scratch[3 * FIELDS : 4 * FIELDS]
+        state = scratch[4 * FIELDS :]
         for row in range(len(reason)):
             start, end, low, high = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
             reason[row], tier[row], low, high = judge_completion(
