@@ -65,7 +65,7 @@ def agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool
                 return False
             wanted = 30 + 2 * length + 4 * evaluation.scale
             size = 1 if a.contains(0) and b.contains(0) else abs(a) + abs(b)
-            if abs(a - b) <= size * fmpq(1, 10**wanted):
+            if abs(a - b) <= size * arb(10) ** -wanted:
                 return True
         if digits >= wanted + evaluation.scale + 30:
             return None
