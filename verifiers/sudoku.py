@@ -30,6 +30,7 @@ from verifiers.registry import Task
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG, Verdict, Verdicts
 
 Cells = list[int]  # or, where compiled, an array of int64
+Scratch = tuple[Cells, Cells, Cells]  # cells of the answer and of the puzzle, 6 n masks
 
 MAX_SIZE = 49
 MAX_CELLS = MAX_SIZE * MAX_SIZE
@@ -323,21 +324,10 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
 
 
 def judge_completion(
-    data: Bytes,
-    start: int,
-    end: int,
-    puzzles: Bytes,
-    first: int,
-    last: int,
-    lenient: bool,
-    cells: Cells,
-    puzzle: Cells,
-    masks: Cells,
+    data: Bytes, start: int, end: int, puzzles: Bytes, first: int, last: int, lenient: bool, scratch: Scratch
 ) -> tuple[int, int, int, float, int, int]:
-    """(n or what is wrong with the puzzle, reason, tier, score, span start, span end) for data[start:end].
-
-    Compiled by numba as it stands. `cells` and `puzzle` hold MAX_CELLS integers, `masks` 6 * MAX_SIZE.
-    """
+    """(n or what is wrong with the puzzle, reason, tier, score, span start, span end) for data[start:end]."""
+    cells, puzzle, masks = scratch
     size = read_puzzle(puzzles, first, last, puzzle, masks)
     if size < 0:
         return size, MALFORMED, TEXT, 0.0, -1, -1
@@ -354,16 +344,16 @@ def judge_completion(
     return size, reason, GRAMMAR, score, low, high
 
 
-def _scratch() -> tuple[list[int], list[int], list[int]]:
+def _scratch() -> Scratch:
     return [0] * MAX_CELLS, [0] * MAX_CELLS, [0] * (6 * MAX_SIZE)
 
 
-def _judge(data: bytes, puzzle: object, lenient: bool, index: int | None, scratch: tuple) -> batch.Judged:
+def _judge(data: bytes, puzzle: object, lenient: bool, index: int | None, scratch: Scratch) -> batch.Judged:
     """One completion without numba; raises for an invalid puzzle."""
     if not isinstance(puzzle, str):
         raise _not_a_string(puzzle, index)
     raw = puzzle.encode("utf-8", "surrogatepass")
-    size, *judged = judge_completion(data, 0, len(data), raw, 0, len(raw), lenient, *scratch)
+    size, *judged = judge_completion(data, 0, len(data), raw, 0, len(raw), lenient, scratch)
     if size < 0:
         raise invalid_reference("puzzle", puzzle, _WRONG_PUZZLE[size], index)
     return tuple(judged)
@@ -416,8 +406,8 @@ def _judge_compiled(
 
     def rest(rows: slice) -> tuple:
         out = (column[rows] for column in (sizes, *columns))
-        scratch = np.zeros(2 * MAX_CELLS + 6 * MAX_SIZE, np.int64)
-        return packed, starts[rows.start : rows.stop + 1], lenient, *out, scratch
+        memory = np.zeros(2 * MAX_CELLS + 6 * MAX_SIZE, np.int64)
+        return packed, starts[rows.start : rows.stop + 1], lenient, *out, memory
 
     batch.for_each_slice(texts, rest, kernel)
     for row in np.flatnonzero(sizes < 0)[:1].tolist():
@@ -425,15 +415,15 @@ def _judge_compiled(
 
 
 def _make_kernel(checksum: int) -> Callable[..., None]:
-    def judge_rows(data, starts, puzzles, firsts, lenient, sizes, reason, tier, score, spans, scratch):  # type: ignore[no-untyped-def]
+    def judge_rows(data, starts, puzzles, firsts, lenient, sizes, reason, tier, score, spans, memory):  # type: ignore[no-untyped-def]
         if checksum < 0:
             return
-        cells, puzzle = scratch[:MAX_CELLS], scratch[MAX_CELLS : 2 * MAX_CELLS]
-        masks = scratch[2 * MAX_CELLS :]
+        cells, puzzle, masks = memory[:MAX_CELLS], memory[MAX_CELLS : 2 * MAX_CELLS], memory[2 * MAX_CELLS :]
+        scratch = (cells, puzzle, masks)
         for row in range(len(reason)):
             start, end, first, last = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
             sizes[row], reason[row], tier[row], score[row], low, high = judge_completion(
-                data, start, end, puzzles, first, last, lenient, cells, puzzle, masks
+                data, start, end, puzzles, first, last, lenient, scratch
             )
             shift = start if low >= 0 else 0
             spans[row, 0], spans[row, 1] = low - shift, high - shift

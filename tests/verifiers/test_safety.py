@@ -46,7 +46,7 @@ def test_the_package_neither_calls_nor_imports_what_runs_text():
     assert not {name: names for name, names in found.items() if names}
 
 
-def test_sympy_is_imported_in_the_worker_only_and_the_workers_files_by_itself_only():
+def test_sympy_is_imported_in_the_cas_worker_only():
     for path in files():
         names = used(ast.parse(path.read_text()))
         if path.name not in IN_THE_WORKER:

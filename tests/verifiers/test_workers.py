@@ -295,7 +295,7 @@ def test_no_worker_survives_its_parent(job, end):
     assert ends(pid)
 
 
-def test_a_worker_that_hangs_in_c_ends_soon_after_a_kill_of_its_parent():
+def test_a_worker_hanging_in_c_ends_soon_after_its_parent():
     process, pid = parent({"do": "hang in C"}, hard=0.6)
     process.kill()
     process.communicate(timeout=SLOW)

@@ -39,6 +39,8 @@ from verifiers.registry import Task
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, WRONG, Verdict, Verdicts
 
 _SIGNATURE = f"void({batch.TEXTS}, {batch.TEXTS}, boolean, {batch.COLUMNS}, int64[::1])"
+# The gold, the first number of an answer, another one, a spare one, and the state of the side that is being read.
+Scratch = tuple[Fields, Fields, Fields, Fields, Fields]
 UNDECIDED, BAD_GOLD = -1, -2  # instead of a reason: too large for 64 bits; no number to compare with
 _GOLD_POWER = 10**6  # powers of ten in an answer saturate far above
 
@@ -80,18 +82,10 @@ def is_strict_number(data: Bytes, start: int, end: int) -> bool:
     return True
 
 
-def compare(
-    data: Bytes,
-    low: int,
-    high: int,
-    gold: Fields,
-    first: Fields,
-    number: Fields,
-    spare: Fields,
-    state: Fields,
-) -> tuple[int, int]:
+def compare(data: Bytes, low: int, high: int, scratch: Scratch) -> tuple[int, int]:
     """(reason or UNDECIDED, tier) of the answer in data[low:high], read with all notations."""
-    found = False
+    gold, first, number, spare, state = scratch
+    has_number = False
     more = True
     while more:
         low, more = read_side(data, low, high, number, spare, state)
@@ -103,15 +97,15 @@ def compare(
             continue
         if is_zero_below(number):
             return MALFORMED, GRAMMAR
-        if not found:
-            found = True
+        if not has_number:
+            has_number = True
             for k in range(FIELDS):
                 first[k] = number[k]
             continue
         same = equal(first, number)
         if same != 1:
             return UNDECIDED if same < 0 else HEDGE, RATIONAL
-    if not found:
+    if not has_number:
         return MALFORMED, GRAMMAR
     same = equal(first, gold)
     if same < 0:
@@ -120,24 +114,14 @@ def compare(
 
 
 def judge_completion(
-    data: Bytes,
-    start: int,
-    end: int,
-    golds: Bytes,
-    gold_start: int,
-    gold_end: int,
-    lenient: bool,
-    gold: Fields,
-    first: Fields,
-    number: Fields,
-    spare: Fields,
-    state: Fields,
+    data: Bytes, start: int, end: int, golds: Bytes, first: int, last: int, lenient: bool, scratch: Scratch
 ) -> tuple[int, int, int, int]:
-    """(reason, UNDECIDED or BAD_GOLD; tier, span start, span end) for data[start:end].
+    """(reason, UNDECIDED or BAD_GOLD; tier, span start, span end) for data[start:end] and golds[first:last].
 
-    Compiled by numba as it stands. `state` holds STATE integers, the other scratch FIELDS.
+    Compiled by numba as it stands.
     """
-    if not read_gold(golds, gold_start, gold_end, gold, spare, state):
+    gold, _, number, spare, state = scratch
+    if not read_gold(golds, first, last, gold, spare, state):
         return BAD_GOLD, TEXT, -1, -1
     status, low, high, boxed = locate(data, start, end, lenient)
     if status != FOUND:
@@ -150,7 +134,7 @@ def judge_completion(
         same = equal(number, gold)
         reason, tier = UNDECIDED if same < 0 else (OK if same else WRONG), RATIONAL
     else:
-        reason, tier = compare(data, low, high, gold, first, number, spare, state)
+        reason, tier = compare(data, low, high, scratch)
     return reason, tier, low, high
 
 
@@ -158,7 +142,7 @@ def compare_exactly(data: bytes, low: int, high: int, raw: bytes) -> int:
     """The reason `compare` could not give: the same sides, in integers of any size."""
     gold, first, number, spare, state = _scratch()
     read_gold(raw, 0, len(raw), gold, spare, state)
-    found, more = False, True
+    has_number, more = False, True
     while more:
         low, more = read_side(data, low, high, number, spare, state)
         if state[REFUSED]:
@@ -169,15 +153,14 @@ def compare_exactly(data: bytes, low: int, high: int, raw: bytes) -> int:
             continue
         if is_zero_below(number):
             return MALFORMED
-        if found and not equal_exactly(data, first, data, number):
+        if has_number and not equal_exactly(data, first, data, number):
             return HEDGE
-        if not found:
-            found, first = True, list(number)
+        if not has_number:
+            has_number, first = True, list(number)
     return OK if equal_exactly(data, first, raw, gold) else WRONG
 
 
-def _scratch() -> tuple[list[int], ...]:
-    """The five lists that `judge_completion` writes to."""
+def _scratch() -> Scratch:
     return [0] * FIELDS, [0] * FIELDS, [0] * FIELDS, [0] * FIELDS, [0] * STATE
 
 
@@ -200,10 +183,10 @@ def _invalid(answer: object, problem: str, index: int | None) -> InvalidReferenc
     return invalid_reference("answer", answer, problem + advice, index)
 
 
-def _judge(data: bytes, answer: object, lenient: bool, index: int | None, lists: tuple) -> batch.Judged:
+def _judge(data: bytes, answer: object, lenient: bool, index: int | None, scratch: Scratch) -> batch.Judged:
     """One completion without numba; raises for an invalid answer."""
     gold = _gold_text(answer, index).encode("utf-8", "surrogatepass")
-    reason, tier, low, high = judge_completion(data, 0, len(data), gold, 0, len(gold), lenient, *lists)
+    reason, tier, low, high = judge_completion(data, 0, len(data), gold, 0, len(gold), lenient, scratch)
     if reason == BAD_GOLD:
         raise _invalid(answer, "is not one number", index)
     if reason == UNDECIDED:
@@ -220,10 +203,10 @@ def _verify(completion: object, *, mode: str, answer: object) -> Verdict:
 def _verify_batch(completions: list[object], *, mode: str, answer: list[object]) -> Verdicts:
     import numpy as np
 
-    lenient, lists = mode == "lenient", _scratch()
+    lenient, scratch = mode == "lenient", _scratch()
 
     def judge_row(data: bytes, row: int) -> batch.Judged:
-        return _judge(data, answer[row], lenient, row, lists)
+        return _judge(data, answer[row], lenient, row, scratch)
 
     def judge_all(kernel: Callable, texts: list[str], columns: batch.Columns) -> None:
         golds = answer
@@ -232,8 +215,8 @@ def _verify_batch(completions: list[object], *, mode: str, answer: list[object])
         packed, starts = batch.pack(golds)  # type: ignore[arg-type]
 
         def rest(rows: slice) -> tuple:
-            scratch = np.zeros(4 * FIELDS + STATE, np.int64)
-            return packed, starts[rows.start : rows.stop + 1], lenient, *(c[rows] for c in columns), scratch
+            memory = np.zeros(4 * FIELDS + STATE, np.int64)
+            return packed, starts[rows.start : rows.stop + 1], lenient, *(c[rows] for c in columns), memory
 
         batch.for_each_slice(texts, rest, kernel)
         reason, _, score, _ = columns
@@ -244,16 +227,16 @@ def _verify_batch(completions: list[object], *, mode: str, answer: list[object])
 
 
 def _make_kernel(checksum: int) -> Callable[..., None]:
-    def judge_rows(data, starts, golds, firsts, lenient, reason, tier, score, spans, scratch):  # type: ignore[no-untyped-def]
+    def judge_rows(data, starts, golds, firsts, lenient, reason, tier, score, spans, memory):  # type: ignore[no-untyped-def]
         if checksum < 0:
             return
-        gold, first = scratch[:FIELDS], scratch[FIELDS : 2 * FIELDS]
-        number, spare = scratch[2 * FIELDS : 3 * FIELDS], scratch[3 * FIELDS : 4 * FIELDS]
-        state = scratch[4 * FIELDS :]
+        gold, first = memory[:FIELDS], memory[FIELDS : 2 * FIELDS]
+        number, spare = memory[2 * FIELDS : 3 * FIELDS], memory[3 * FIELDS : 4 * FIELDS]
+        scratch = (gold, first, number, spare, memory[4 * FIELDS :])
         for row in range(len(reason)):
             start, end, low, high = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
             reason[row], tier[row], low, high = judge_completion(
-                data, start, end, golds, low, high, lenient, gold, first, number, spare, state
+                data, start, end, golds, low, high, lenient, scratch
             )
             score[row] = reason[row] == OK
             shift = start if low >= 0 else 0
