@@ -10,19 +10,18 @@ from __future__ import annotations
 import math
 
 import sympy
+from math_verify.grader import should_treat_as_complex
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
-from verifiers._cas_reader import PERCENT, Unreadable, is_real, read
+from verifiers.math500.sympy_reader import PERCENT, Unreadable, read
 
 DIGITS = 50
 SIZE_LIMIT = 20_000  # decimal digits of any exact number on the way
 FACTORIAL_LIMIT = 2_000
 _POINTS = ((3, 7), (11, 5), (-2, 9), (-13, 4), (1, 6), (17, 3))
-_FLIPPED = {
-    sympy.GreaterThan: sympy.LessThan,
-    sympy.StrictGreaterThan: sympy.StrictLessThan,
-}
+_FLIPPED = {sympy.GreaterThan: sympy.LessThan, sympy.StrictGreaterThan: sympy.StrictLessThan}
+_COLLECTIONS = sympy.Set | sympy.Tuple
 
 
 class TooLarge(Exception):
@@ -31,23 +30,27 @@ class TooLarge(Exception):
 
 def judge(answer: str, gold: str) -> tuple[str, str]:
     """("equal" | "different" | "error", why) for two LaTeX texts; "error" if the gold cannot be read."""
-    real = is_real(gold, answer)
+    real = not any(map(should_treat_as_complex, (gold, answer)))
     try:
         expected = read(gold, real)
     except Unreadable as error:
         return "error", f"the gold answer cannot be read: {error}"
     try:
-        found = read(answer, real)
-        check_size(expected)
-        check_size(found)
+        given = read(answer, real)
+        for side in (expected, given):
+            for entry in side.flat() if isinstance(side, sympy.MatrixBase) else [side]:
+                digits(entry)  # before anything is computed that has too many
         explicit = "\\{" in answer or "\\lbrace" in answer
-        return ("equal", "") if same(expected, found, explicit) else ("different", "")
+        return ("equal", "") if same(expected, given, explicit) else ("different", "")
     except (Unreadable, TooLarge) as error:
         return "different", f"the answer cannot be judged: {error}"
 
 
 def digits(expr: sympy.Basic) -> float:
-    """An upper bound of log10 |value| (and of 1/|value|) of the numbers in `expr`, letters counting as 1."""
+    """An upper bound of log10 |value| (and of 1/|value|) of the numbers in `expr`, letters counting as 1.
+
+    Raises `TooLarge` above SIZE_LIMIT.
+    """
     if isinstance(expr, sympy.Rational):
         return math.log10(max(abs(expr.p), expr.q, 1))
     parts = [digits(part) for part in expr.args if isinstance(part, sympy.Basic)]
@@ -55,28 +58,17 @@ def digits(expr: sympy.Basic) -> float:
     if isinstance(expr, sympy.Pow | sympy.exp):
         exponent = parts[-1]
         base = parts[0] if isinstance(expr, sympy.Pow) else 0.0
-        largest = _power_of_ten(exponent) * max(base, 0.5) if exponent or base else 0.0
+        largest = 10.0 ** min(exponent, 300.0) * max(base, 0.5) if exponent or base else 0.0
     elif isinstance(expr, sympy.Add | sympy.Mul | sympy.MatMul | sympy.MatAdd):
         largest = sum(parts) + len(parts)
     elif isinstance(expr, sympy.factorial | sympy.gamma):
-        n = _power_of_ten(largest)
+        n = 10.0 ** min(largest, 300.0)
         if n > FACTORIAL_LIMIT:
             raise TooLarge("a factorial of a large number")
         largest = n * math.log10(n + 1)
     if largest > SIZE_LIMIT:
         raise TooLarge("a number of too many digits")
     return largest
-
-
-def _power_of_ten(exponent: float) -> float:
-    return 10.0 ** min(exponent, 300.0)
-
-
-def check_size(found: object) -> None:
-    """Raise `TooLarge` before anything is computed that has too many digits."""
-    entries = found.flat() if isinstance(found, sympy.MatrixBase) else [found]
-    for entry in entries:
-        digits(entry)
 
 
 def same(gold: object, answer: object, explicit: bool = False) -> bool:
@@ -92,15 +84,15 @@ def same(gold: object, answer: object, explicit: bool = False) -> bool:
         answer = _as_set(answer)
     elif isinstance(answer, sympy.Set) and isinstance(gold, Relational | sympy.And):
         gold = _as_set(gold)
-    if isinstance(gold, sympy.Set | sympy.Tuple) or isinstance(answer, sympy.Set | sympy.Tuple):
+    if isinstance(gold, _COLLECTIONS) or isinstance(answer, _COLLECTIONS):
         return _same_collection(gold, answer, explicit)
     if isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr):
         return same_value(gold, answer)
     return type(gold) is type(answer) and gold == answer
 
 
-def _is_assignment(found: object) -> bool:
-    return isinstance(found, sympy.Eq) and isinstance(found.lhs, sympy.Symbol | AppliedUndef)
+def _is_assignment(value: object) -> bool:
+    return isinstance(value, sympy.Eq) and isinstance(value.lhs, sympy.Symbol | AppliedUndef)
 
 
 def _unwrapped(gold: object, answer: object) -> tuple[object, object]:
@@ -110,15 +102,14 @@ def _unwrapped(gold: object, answer: object) -> tuple[object, object]:
     elif _is_assignment(answer) and not isinstance(gold, Relational | sympy.And):
         answer = answer.rhs
     elif _is_assignment(gold) and _is_assignment(answer) and gold.lhs == answer.lhs:
-        collections = sympy.Set | sympy.Tuple
-        if isinstance(gold.rhs, collections) or isinstance(answer.rhs, collections):
+        if isinstance(gold.rhs, _COLLECTIONS) or isinstance(answer.rhs, _COLLECTIONS):
             return gold.rhs, answer.rhs
     return gold, answer
 
 
-def _elements(found: sympy.Basic) -> list:
+def _elements(value: sympy.Basic) -> list:
     """The elements as written, repeated ones included."""
-    return list(getattr(found, "_unsorted_args", found.args))
+    return list(getattr(value, "_unsorted_args", value.args))
 
 
 def _as_set(relation: sympy.Basic) -> sympy.Basic:
@@ -142,12 +133,12 @@ def _same_sequence(gold: list, answer: list) -> bool:
     return len(gold) == len(answer) and all(same(a, b) for a, b in zip(gold, answer, strict=True))
 
 
-def _sequence(found: object) -> list | None:
+def _sequence(value: object) -> list | None:
     """The entries of an ordered tuple; an open interval reads the same."""
-    if isinstance(found, sympy.Tuple):
-        return list(found.args)
-    if isinstance(found, sympy.Interval) and found.left_open and found.right_open:
-        return [found.start, found.end]
+    if isinstance(value, sympy.Tuple):
+        return list(value.args)
+    if isinstance(value, sympy.Interval) and value.left_open and value.right_open:
+        return [value.start, value.end]
     return None
 
 
@@ -161,12 +152,11 @@ def _same_collection(gold: object, answer: object, explicit: bool) -> bool:
             other = _elements(answer)  # a tuple without its brackets
         if other is not None:
             return _same_sequence(ordered, other)
-    if isinstance(gold, sympy.FiniteSet) and isinstance(answer, sympy.FiniteSet):
-        return _same_multiset(_elements(gold), _elements(answer))
-    if isinstance(gold, sympy.FiniteSet) and isinstance(answer, sympy.Expr):
-        return _same_multiset(_elements(gold), [answer])
-    if isinstance(answer, sympy.FiniteSet) and isinstance(gold, sympy.Expr):
-        return _same_multiset([gold], _elements(answer))
+    finite = sympy.FiniteSet | sympy.Expr
+    if isinstance(gold, finite) and isinstance(answer, finite):
+        return _same_multiset(
+            *([side] if isinstance(side, sympy.Expr) else _elements(side) for side in (gold, answer))
+        )
     if not (isinstance(gold, sympy.Set) and isinstance(answer, sympy.Set)):
         return False
     gold, answer = gold.doit(), answer.doit()
@@ -191,7 +181,7 @@ def _same_relation(gold: Relational, answer: Relational) -> bool:
             return gold == answer
         kind = _FLIPPED.get(type(relation), type(relation))
         difference = right - left if kind is not type(relation) else left - right
-        sides.append((kind, _plain(difference)))
+        sides.append((kind, _evaluated(difference)))
     (kind, d), (other, e) = sides
     if kind is not other or d.free_symbols != e.free_symbols:
         return False
@@ -211,7 +201,7 @@ def _same_relation(gold: Relational, answer: Relational) -> bool:
     return False
 
 
-def _plain(expr: sympy.Expr) -> sympy.Expr:
+def _evaluated(expr: sympy.Expr) -> sympy.Expr:
     """`expr` evaluated, and 50% as 50."""
     return expr.xreplace({PERCENT: sympy.S.One}).doit()
 
@@ -225,14 +215,10 @@ def _point(symbols: set, k: int) -> dict:
     }
 
 
-def _imaginary(expr: sympy.Expr) -> sympy.Expr:
-    """`i` as the imaginary unit, however it was written."""
-    return expr.xreplace({s: sympy.I for s in expr.free_symbols if s.name == "i"})
-
-
 def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     """Are two expressions equal wherever both are defined?"""
-    a, b = (_plain(_imaginary(expr)) for expr in (gold, answer))
+    imaginary = {s: sympy.I for s in gold.free_symbols | answer.free_symbols if s.name == "i"}
+    a, b = (_evaluated(expr.xreplace(imaginary)) for expr in (gold, answer))
     if a.has(sympy.nan, sympy.zoo) or b.has(sympy.nan, sympy.zoo):
         return False
     if a == b:
@@ -244,30 +230,29 @@ def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     symbols = a.free_symbols | b.free_symbols
     agreed = 0
     for k in range(4 if symbols else 1):
-        point = _point(symbols, k)
-        relation = _compare_numbers(a, b, point)
-        if relation == "different":
+        same_number = _compare_numbers(a, b, _point(symbols, k))
+        if same_number is False:
             return False
-        agreed += relation == "same"
-    if agreed >= (2 if symbols else 1) and _is_tame(a) and _is_tame(b):
+        agreed += same_number is True
+    if agreed >= (2 if symbols else 1) and _has_short_numbers(a) and _has_short_numbers(b):
         return True
     return _is_zero(a - b)
 
 
-def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> str:
-    """Same, different or unknown: by 50 digits relative to the larger one, at one point."""
+def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
+    """Do 50 digits relative to the larger one agree at one point? None if that cannot be told."""
     try:
         one, two = (expr.subs(point).evalf(DIGITS + 10) for expr in (a, b))
     except (ValueError, TypeError, ArithmeticError, NotImplementedError, AttributeError):
-        return "unknown"
+        return None
     if not (_is_number(one) and _is_number(two)):
-        return "unknown"
+        return None
     size = max(abs(one), abs(two))
     if size == 0:
-        return "same"
+        return True
     if not (_is_precise(one) or _is_precise(two)):
-        return "unknown"
-    return "same" if abs(one - two) <= size * sympy.Rational(1, 10**DIGITS) else "different"
+        return None
+    return bool(abs(one - two) <= size * sympy.Rational(1, 10**DIGITS))
 
 
 def _is_number(value: sympy.Basic) -> bool:
@@ -293,7 +278,7 @@ def _is_zero(difference: sympy.Expr) -> bool:
     return False
 
 
-def _is_tame(expr: sympy.Expr) -> bool:
+def _has_short_numbers(expr: sympy.Expr) -> bool:
     """True if no number in it is so long that a difference could hide behind 50 digits."""
     return all(max(abs(r.p), r.q) < 10**12 for r in expr.atoms(sympy.Rational)) and all(
         not (power.exp.is_Rational and abs(power.exp) > 12) for power in expr.atoms(sympy.Pow)

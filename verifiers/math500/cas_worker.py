@@ -1,4 +1,4 @@
-"""The worker of the last tier: are these two LaTeX texts equal? Runs in a process of its own.
+"""The process of the last tier: are these two LaTeX texts equal?
 
 sympy evaluates text as Python code in one place. Here that place takes numeric literals alone, whoever calls
 it, and no code that runs in this process may start a program or open a connection.
@@ -7,7 +7,6 @@ it, and no code that runs in this process may start a program or open a connecti
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Callable
 
 from verifiers.worker import Unavailable, serve
@@ -24,7 +23,6 @@ _WARM_UP = (
     ("(1,2]", r"[0,\infty)"),
     ("2x - y = 0", r"\left(\frac{1}{x}\right)^2"),
 )
-evaluated: deque[str] = deque(maxlen=100_000)
 
 
 class NotALiteral(Exception):
@@ -53,7 +51,6 @@ def guard_evaluation() -> None:
     original = sympy_parser.eval_expr
 
     def evaluate_literal(code: str, local_dict: dict, global_dict: dict) -> object:
-        evaluated.append(code)
         if not is_numeric_literal(code):
             raise NotALiteral(code[:100])
         return original(code, local_dict, global_dict)
@@ -80,25 +77,23 @@ def prepare() -> Callable[[dict], dict]:
     try:
         import sympy.physics.units  # names its units by evaluating text, and simplify imports it
 
-        from verifiers import _cas_compare, _cas_reader
+        from verifiers.math500 import sympy_compare, sympy_reader
 
-        _cas_reader.check_reader()
+        sympy_reader.check_reader()
         for answer, gold in _WARM_UP:  # both packages load and learn their parts on first use
-            _cas_compare.judge(answer, gold)
+            sympy_compare.judge(answer, gold)
         sympy.simplify(sympy.sin(sympy.Symbol("x")) ** 2)
         guard_evaluation()
     except ImportError as error:
         raise Unavailable(_missing("math-verify", error)) from error
-    except _cas_reader.Unreadable as error:
+    except sympy_reader.Unreadable as error:
         raise Unavailable(
             f"this version of math-verify cannot be used ({error}); run: pip install 'math-verify==0.9.0'"
         ) from error
     guard_system()
 
     def answer(job: dict) -> dict:
-        if job.get("what") == "evaluated":
-            return {"outcome": "equal", "detail": "", "evaluated": list(evaluated)}
-        outcome, detail = _cas_compare.judge(job["answer"], job["gold"])
+        outcome, detail = sympy_compare.judge(job["answer"], job["gold"])
         return {"outcome": outcome, "detail": detail}
 
     return answer
@@ -109,5 +104,4 @@ def _missing(package: str, error: ImportError) -> str:
 
 
 def main() -> None:
-    """Answer questions until standard input ends."""
     serve(prepare, MEMORY)

@@ -11,12 +11,11 @@ from __future__ import annotations
 from hashlib import blake2b
 from math import comb, factorial, gcd, isqrt
 
-from verifiers._trees import Node
+from verifiers.math500.tree import Node
 
 BIT_LIMIT = 20_000  # of a numerator or denominator
 EXPONENT_LIMIT = 9_999
 FACTORIAL_LIMIT = 1_000
-PREFIX = 1 << 61
 
 Quotient = tuple[int, int]
 
@@ -42,15 +41,17 @@ class Point:
         """The integer of an unknown, odd and below 2^61."""
         value = self.values.get(key)
         if value is None:
-            digest = blake2b(repr(key).encode(), digest_size=8, key=self.salt).digest()
+            try:
+                text = repr(key)
+            except ValueError:  # Python prints no integer of more than 4,300 digits
+                raise TooBig from None
+            digest = blake2b(text.encode(), digest_size=8, key=self.salt).digest()
             value = self.values[key] = (int.from_bytes(digest, "big") >> 3) | 1
         return value
 
     def unknown(self, *key: object) -> Quotient:
         self.unknowns = True
         return self.value_of(key), 1
-
-    # ---- one rule for each kind of node ----
 
     def evaluate(self, node: Node) -> Quotient:
         """Value of a tree as (numerator, denominator > 0), not reduced."""
@@ -65,13 +66,13 @@ class Point:
             for factor in node[1]:
                 a, b = self.evaluate(factor)
                 n, d = n * a, d * b
-            return _bounded(n, d)
+            return bounded(n, d)
         if kind == "+":
             n, d = self.evaluate(node[1][0])
             for term in node[1][1:]:
                 a, b = self.evaluate(term)
                 n, d = (n + a, d) if b == d else (n * b + a * d, d * b)
-            return _bounded(n, d)
+            return bounded(n, d)
         if kind == "/":
             a, b = self.evaluate(node[1])
             return self.divide(a, b, *self.evaluate(node[2]))
@@ -81,24 +82,22 @@ class Point:
             return self.constant(node[1])
         if kind == "fn":
             return self.function(node)
-        if kind in ("deg", "pct"):
-            n, d = self.evaluate(node[1])
-            return (n, d * 100) if kind == "pct" else (n * self.value_of("pi"), d * 180)
+        if kind not in ("deg", "pct", "paren"):
+            raise Undefined(kind)
+        n, d = self.evaluate(node[1])
         if kind == "paren":
-            return self.evaluate(node[1])
-        raise Undefined(kind)
+            return n, d
+        return (n, d * 100) if kind == "pct" else (n * self.value_of("pi"), d * 180)
 
     def constant(self, name: str) -> Quotient:
         if name == "inf":
             raise Undefined("infinity")
-        if name != "pi":
-            return self.unknown(name)
-        return self.value_of("pi"), 1
+        return (self.value_of("pi"), 1) if name == "pi" else self.unknown(name)
 
     def divide(self, a: int, b: int, c: int, d: int) -> Quotient:
         if c == 0:
             raise Undefined("division by zero")
-        return _bounded(a * d, b * c) if c > 0 else _bounded(-a * d, -b * c)
+        return bounded(a * d, b * c) if c > 0 else bounded(-a * d, -b * c)
 
     def power(self, node: Node) -> Quotient:
         n, d = self.evaluate(node[1])
@@ -120,11 +119,7 @@ class Point:
 
     def root(self, n: int, d: int, degree: int) -> Quotient:
         n, d = reduced(n, d)
-        if degree == 2 and n >= 0:
-            above, below = isqrt(n), isqrt(d)
-            if above * above == n and below * below == d and not self.variables:
-                return above, below
-        elif not self.variables and 2 < degree < 100 and (n >= 0 or degree % 2):
+        if not self.variables and 1 < degree < 100 and (n >= 0 or degree % 2):
             above, below = integer_root(abs(n), degree), integer_root(d, degree)
             if above**degree == abs(n) and below**degree == d:
                 return (above if n >= 0 else -above), below
@@ -146,12 +141,8 @@ class Point:
             return factorial(n), 1
         elif name == "binom" and whole and 0 <= values[1][0] and 0 <= n <= FACTORIAL_LIMIT:
             return comb(n, values[1][0]), 1
-        elif (
-            name in ("abs", "floor", "ceil") and not self.variables and not self.unknowns and not self.values
-        ):
-            if name == "abs":
-                return abs(n), d
-            return (n // d if name == "floor" else -(-n // d)), 1
+        elif name in ("abs", "floor", "ceil") and not self.values:
+            return (abs(n), d) if name == "abs" else (n // d if name == "floor" else -(-n // d), 1)
         elif name == "lg":
             return self.unknown("log", *values, (10, 1))
         elif name == "exp":
@@ -160,7 +151,6 @@ class Point:
 
 
 def reduced(n: int, d: int) -> Quotient:
-    """The fraction in lowest terms."""
     if d == 1:
         return n, 1
     divisor = gcd(n, d)
@@ -169,6 +159,8 @@ def reduced(n: int, d: int) -> Quotient:
 
 def integer_root(n: int, degree: int) -> int:
     """The largest r with r^degree <= n, by bisection on bits."""
+    if degree == 2:
+        return isqrt(n)
     low, high = 0, 1 << (n.bit_length() // degree + 1)
     while low < high:
         middle = (low + high + 1) // 2
@@ -179,7 +171,7 @@ def integer_root(n: int, degree: int) -> int:
     return low
 
 
-def _bounded(n: int, d: int) -> Quotient:
+def bounded(n: int, d: int) -> Quotient:
     if n.bit_length() > BIT_LIMIT or d.bit_length() > BIT_LIMIT:
         n, d = reduced(n, d)
         if n.bit_length() > BIT_LIMIT or d.bit_length() > BIT_LIMIT:

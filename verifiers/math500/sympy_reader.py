@@ -14,7 +14,6 @@ import sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from latex2sympy2_extended.sets import FiniteSet
-from math_verify.grader import should_treat_as_complex
 
 NUMBER_LIMIT = 1000  # characters of one number
 PERCENT = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
@@ -46,7 +45,6 @@ class Reader(_Latex2Sympy):
         super().__init__(is_real=real, convert_degrees=degrees, config=_CONVERSION)
 
     def parse_number(self, text: str) -> sympy.Rational:
-        """A number token, exactly."""
         return number(text)
 
     def convert_postfix_list(self, arr: list, i: int = 0) -> object:
@@ -68,11 +66,6 @@ class Reader(_Latex2Sympy):
         if getattr(first, "is_Matrix", False) or getattr(rest, "is_Matrix", False):
             return self.mat_mul_flat(first, rest)
         return self.mul_flat(first, rest)
-
-
-def is_real(*texts: str) -> bool:
-    """False if one of the texts seems to speak of complex numbers, as math-verify guesses it."""
-    return not any(should_treat_as_complex(text) for text in texts)
 
 
 def read(text: str, real: bool) -> object:
@@ -100,14 +93,14 @@ def _read(text: str, real: bool) -> object:
         groups = text.lstrip("-").split(",")
         if len(groups) > 1 and all(map(str.isdecimal, groups)) and _are_thousands(groups):
             return number(text)
-        found = Reader(real or None, degrees).parse(text)
+        parsed = Reader(real or None, degrees).parse(text)
     except (MemoryError, RecursionError):
         raise
     except Exception as error:  # the reader raises bare Exceptions, and what its helpers stumble over
         raise Unreadable(str(error)[:100]) from error
-    if not isinstance(found, sympy.Basic | sympy.MatrixBase):
-        raise Unreadable(f"a {type(found).__name__}")
-    return found
+    if not isinstance(parsed, sympy.Basic | sympy.MatrixBase):
+        raise Unreadable(f"a {type(parsed).__name__}")
+    return parsed
 
 
 def _are_thousands(groups: list[str]) -> bool:
@@ -118,6 +111,6 @@ def check_reader() -> None:
     """See that this version of math-verify reads as the code above needs it; raises `Unreadable` if not."""
     cases = {"2(3)": sympy.Integer(6), "2\\frac{1}{2}": sympy.Rational(5, 2), "0.25": sympy.Rational(1, 4)}
     for text, value in cases.items():
-        found = read(text, True)
-        if not isinstance(found, sympy.Expr) or found.doit() != value:
-            raise Unreadable(f"{text} is read as {found}")
+        parsed = read(text, True)
+        if not isinstance(parsed, sympy.Expr) or parsed.doit() != value:
+            raise Unreadable(f"{text} is read as {parsed}")

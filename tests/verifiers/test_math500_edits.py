@@ -1,15 +1,14 @@
-"""MATH answers one edit away from right ones, judged by a slow grader that knows nothing of the verifier.
+"""MATH answers one edit away from right ones: what graders that know nothing of the verifier call wrong is refused.
 
-Whatever that grader calls wrong must be refused. Both may agree that an edit changes
-nothing: a space, a lost backslash.
+Both may agree that an edit changes nothing: a space, a lost backslash.
 """
 
 import random
 
 import pytest
 
-from tests.common.math_cases import CASES
-from tests.common.math_oracle import is_right
+from tests.common.math500_cases import CASES
+from tests.common.math500_grader import is_right
 from verifiers import verify_batch
 
 ALPHABET = (
@@ -25,18 +24,17 @@ def boxed(answer: str) -> str:
 def edited(rng: random.Random, text: str) -> str:
     """Another text, one piece put in, taken out, replaced, or swapped with its neighbour."""
     while True:
-        kind, place = rng.randrange(4), rng.randrange(len(text))
+        place, piece = rng.randrange(len(text)), rng.choice(ALPHABET)
         head, tail = text[:place], text[place:]
-        if kind == 0:
-            found = head + rng.choice(ALPHABET) + tail
-        elif kind == 1:
-            found = head + tail[1:]
-        elif kind == 2:
-            found = head + rng.choice(ALPHABET) + tail[1:]
-        else:
-            found = head + tail[:2][::-1] + tail[2:]
-        if found != text and found.strip():
-            return found
+        forms = (
+            head + piece + tail,
+            head + tail[1:],
+            head + piece + tail[1:],
+            head + tail[:2][::-1] + tail[2:],
+        )
+        other = rng.choice(forms)
+        if other != text and other.strip():
+            return other
 
 
 def edits(count: int, seed: int) -> tuple[int, list[tuple]]:
@@ -60,51 +58,38 @@ def edits(count: int, seed: int) -> tuple[int, list[tuple]]:
     return wrong, accepted
 
 
-def test_one_edit_away() -> None:
-    wrong, accepted = edits(1500, 5)
-    assert not accepted
-    assert wrong > 1200, "the grader must call most edits wrong"
+LONG = (pytest.mark.slow, pytest.mark.timeout(1800))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_ten_thousand_that_are_one_edit_away() -> None:
-    wrong, accepted = edits(11_800, 6)
+@pytest.mark.parametrize(
+    ("count", "seed", "least"), [(1500, 5, 1200), pytest.param(11_800, 6, 10_000, marks=LONG)]
+)
+def test_one_edit_away(count: int, seed: int, least: int) -> None:
+    wrong, accepted = edits(count, seed)
     assert not accepted
-    assert wrong >= 10_000
+    assert wrong >= least, "the grader must call most edits wrong"
 
 
 def digit_changed(rng: random.Random, text: str) -> str:
-    """The text with one digit changed into another."""
     places = [place for place, character in enumerate(text) if "0" <= character <= "9"]
     if not places:
         return text
     place = rng.choice(places)
-    digit = rng.choice([digit for digit in "123456789" if digit != text[place]])
-    return text[:place] + digit + text[place + 1 :]
+    return text[:place] + rng.choice("123456789".replace(text[place], "")) + text[place + 1 :]
 
 
-def against_math_verify(count: int, seed: int) -> None:
-    """What we accept one digit away must be right to an independent grader as well."""
+@pytest.mark.parametrize(("count", "seed"), [(600, 3), pytest.param(10_000, 4, marks=pytest.mark.slow)])
+def test_what_is_accepted_one_digit_away_is_right_to_math_verify_too(count: int, seed: int) -> None:
     math_verify = pytest.importorskip("math_verify")
     config = [math_verify.LatexExtractionConfig()]
     rng = random.Random(seed)
     plain = [name for name in CASES if name not in ("words", "line", "named", "base", "with_unit", "money")]
-    pairs = []
+    rows = []
     for row in range(count):
         gold, right, _ = CASES[plain[row % len(plain)]](rng)
-        pairs.append((digit_changed(rng, right), gold, right))
-    verdicts = verify_batch("math500", [boxed(pair[0]) for pair in pairs], answer=[pair[1] for pair in pairs])
-    for (answer, gold, right), verdict in zip(pairs, verdicts, strict=True):
+        rows.append((digit_changed(rng, right), gold, right))
+    verdicts = verify_batch("math500", [boxed(row[0]) for row in rows], answer=[row[1] for row in rows])
+    for (answer, gold, right), verdict in zip(rows, verdicts, strict=True):
         if verdict.correct and answer != right:
             parsed = [math_verify.parse(f"${text}$", config, parsing_timeout=None) for text in (gold, answer)]
             assert math_verify.verify(*parsed, timeout_seconds=None), (answer, gold)
-
-
-def test_one_digit_away() -> None:
-    against_math_verify(600, 3)
-
-
-@pytest.mark.slow
-def test_ten_thousand_one_digit_away() -> None:
-    against_math_verify(10_000, 4)

@@ -1,4 +1,4 @@
-"""Words of answers: units and their spellings, and the words that change a value so that they may not be skipped."""
+"""Words of answers: units and their spellings, and the words that change a value and so may not be skipped."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ _SPELLINGS = {
     "radian": "rad radian radians",
 }
 UNITS = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-_CANONICAL = frozenset(_SPELLINGS)
 GENERIC = frozenset({"unit", "units", "sq", "square", "squared", "cubic", "cubed", "total", "each", "of"})
 UNIT_LETTERS = frozenset("m s h g l L".split())
 
@@ -69,11 +68,9 @@ def canonical_unit(words: list[str]) -> str:
 
 def conflict(answer: str, gold: str) -> bool:
     """True if both units are known and say different things."""
-    if not answer or not gold or answer == gold:
-        return False
-    return is_known(answer) and is_known(gold)
+    return bool(answer and gold and answer != gold and is_known(answer) and is_known(gold))
 
 
 def is_known(unit: str) -> bool:
     """True if every part of a unit is in the table."""
-    return all(part.partition("^")[0] in _CANONICAL for part in unit.split())
+    return all(part.partition("^")[0] in _SPELLINGS for part in unit.split())

@@ -1,14 +1,259 @@
-"""Reads an answer for `math_oracle`: a value becomes a function of a point, anything else a tuple."""
+r"""A slow grader for the answers of `math500_cases`, written apart from the verifier.
 
+What is read becomes a function of a point (a value) or a tuple (anything else); values are compared at random points
+with 60 digits, all else kind by kind. Forgiven is what a careful reader would not hold against an answer, and nothing
+else: spacing, `\left` and `\right` without a partner, dollar signs and `\[` around mathematics, a lost backslash
+before `frac`, `dfrac`, `tfrac`, `sqrt`, `pi`, `infty`, `cup`, `in`, `left` and `right`, a comment sign at the end,
+leading zeros, a final point, a letter run into "and" or "or", and one slip in "The answer is".
+"""
+
+import random
 import re
 from collections.abc import Callable
+from itertools import chain, permutations
 from typing import Any
 
 import mpmath
 
-from tests.common.math_oracle_text import ALIASES, BARE, TEXT, TOKEN, cleaned, is_near
-
+_CHARACTERS = {
+    "−": "-", "π": r"\pi ", "°": r"^\circ ", "∞": r"\infty ", "≤": r"\le ", "∪": r"\cup ", "±": r"\pm ",
+    "√": r"\sqrt ", "==": "=", "²": "^{2}",
+}  # fmt: skip
+BARE = frozenset("frac dfrac tfrac sqrt pi infty cup".split())
+_BRACKET = r"(?=\s*(?:\\[{}.]|[()\[\].]))"
+_NOTHING = re.compile(
+    rf"\\\\|(?<![A-Za-z\\])(?:left|right){_BRACKET}|\\(?:left|right)(?![A-Za-z])\.?|\\[()\[\]!]"
+)
+_SPACE = re.compile(r"\\\\|\\[;:> ]|~|\\quad|(?<!\\)\$")
+ALIASES = {r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\leq": r"\le", r"\cdot": "*", r"\times": "*"}
+TEXT = r"\\(?:text|mbox|mathrm|textbf)(?:\s*\{[^{}]*\}|\s+[A-Za-z]+)"
+TOKEN = re.compile(
+    rf"{TEXT}|\\(?:begin|end)\{{\s*\w+\s*\}}|\\[A-Za-z]+|\\.|[A-Za-z]+|\d+(?:\.\d+)?(?:e[+-]?\d+)?|\.\d+|\S",
+    re.DOTALL,
+)
+_GROUPS = re.compile(r"(?<![\d.])([1-9]\d{0,2})(,|\{,\}|,\\!|\\,)(\d{3}(?:\2\d{3})*)(?!\d)")
+_UNITS = {
+    "degree": "degree degrees", "percent": "percent", "dollar": "dollar dollars", "cent": "cent cents",
+    "cm2": "cm^2 squarecentimeter squarecentimeters", "cm": "cm centimeters", "m": "m meters", "m2": "m^2",
+    "cm3": "cm^3",
+}  # fmt: skip
+_UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
+_SCALES = ("dozen", "hundred", "thousand", "million", "billion", "half", "not", "less", "more", "or")
+_CLOSE = mpmath.mpf(10) ** -40
 Value = Callable[[dict[str, Any]], Any]
+
+
+LETTERS = [*map(chr, range(65, 91)), *map(chr, range(97, 123))]
+_RANDOM = random.Random(0)
+POINTS = [
+    {a: mpmath.mpf(_RANDOM.randrange(10**9, 10**10)) / _RANDOM.randrange(10**9, 10**10) for a in LETTERS}
+    for _ in range(3)
+]
+
+
+def kind_of(node: Any) -> str:
+    return "value" if callable(node) else node[0]
+
+
+def is_right(answer: str, gold: str) -> bool:
+    """True if this grader takes `answer` for `gold`, a reference of `math500_cases`."""
+    with mpmath.workdps(60):
+        letters = set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+(\{[^{}\d]*\})?", "", gold))) | {"i"}
+        reference, reader = Reader(gold, letters), Reader(answer, letters)
+        wanted = reference.whole()
+        if kind_of(wanted) == "text":
+            return same_words(answer, wanted[1])
+        try:
+            found = reader.whole()
+            wanted, found = spread(wanted, reference.signs), spread(found, reader.signs)
+            return same(found, wanted)
+        except (Unreadable, ZeroDivisionError, ValueError, OverflowError, RecursionError, TypeError):
+            return False
+
+
+def same_words(answer: str, wanted: str) -> bool:
+    """Words in any case; one letter is a choice with or without its brackets."""
+    text = re.sub(r"\\(text|mbox|textbf|mathrm)(?![a-z])|[{}~$]", "", cleaned(answer)).strip(" .,:%").lower()
+    wanted = wanted.strip().lower()
+    inner = re.fullmatch(r"\(\s*(\w)\s*\)(?:\s.*)?|(\w)", text)
+    return text == wanted or (inner is not None and wanted == f"({inner[1] or inner[2]})")
+
+
+def spread(node: Any, signs: int) -> Any:
+    """A node with plus-minus signs as the list of both."""
+    if signs == 0:
+        return node
+    if signs > 1 and kind_of(node) not in ("list", "set"):
+        raise Unreadable("two signs")
+    if kind_of(node) == "rel":
+        if node[1] != ["="]:
+            raise Unreadable("relation")
+        node = node[2][1]
+    node = node[1] if kind_of(node) == "unit" else node
+    if kind_of(node) not in ("value", "list", "set"):
+        raise Unreadable("signs")
+    values = []
+    for item in [node] if callable(node) else node[1]:
+        try:
+            item(POINTS[0])
+            values.append(item)
+        except KeyError:
+            values += [lambda p, item=item, sign=sign: item({**p, "±": sign}) for sign in (1, -1)]
+    return ("list", values)
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Two values, at every point."""
+    for point in POINTS:
+        x, y = a(point), b(point)
+        if not (mpmath.isfinite(x) and mpmath.isfinite(y)) or abs(x - y) > _CLOSE * (1 + abs(y)):
+            return False
+    return True
+
+
+def is_name(node: Any) -> bool:
+    """True for a word, or one letter alone that is no constant."""
+    if not callable(node):
+        return node[0] == "text"
+    return any(equal(node, lambda p, name=name: p[name]) for name in LETTERS if name not in "eiEIJOU")
+
+
+def same(a: Any, b: Any) -> bool:
+    """`a` an answer, `b` a reference, of any kind."""
+    kind = kind_of(b)
+    if "unit" in (kind, kind_of(a)):
+        (a, unit), (b, wanted) = (node[1:] if kind_of(node) == "unit" else (node, "") for node in (a, b))
+        return same_unit(unit, wanted) and same(a, b)
+    if kind == "rel":
+        return same_equation(a, b)
+    if kind_of(a) == "rel":
+        value = value_of(a, b)
+        return value is not None and same(value, b)
+    if kind == "value":
+        return callable(a) and equal(a, b)
+    if kind == "inf":
+        return a == b
+    if kind == "base":
+        return a == b if not callable(a) else equal(a, lambda p: mpmath.mpf(b[1]))
+    if callable(a):
+        return False
+    if kind == "seq":
+        if a[0] == "list" and b[1:3] == ("(", ")"):
+            return in_order(a[1], b[3])
+        return a[0] == "seq" and a[1:3] == b[1:3] and in_order(a[3], b[3])
+    if kind == "union":
+        if a[0] == "list":
+            a = ("union", [as_interval(item) for item in a[1]])
+        return a[0] == "union" and any_order(a[1], b[1])
+    if kind in ("list", "set"):
+        return a[0] in ("list", "set") and any_order(a[1], b[1])
+    return (
+        a[0] == "mat"
+        and [*map(len, a[1])] == [*map(len, b[1])]
+        and in_order([*chain(*a[1])], [*chain(*b[1])])
+    )
+
+
+def in_order(a: list, b: list) -> bool:
+    return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def any_order(a: list, b: list) -> bool:
+    return len(a) == len(b) and any(in_order(list(order), b) for order in permutations(a))
+
+
+def same_unit(unit: str, wanted: str) -> bool:
+    """Nothing contradicts: no unit, the same one, the same one with a slip; words where none is wanted."""
+    if not unit or unit == wanted:
+        return True
+    known = _UNIT_OF.get(unit.replace("{", "").replace("}", ""))
+    if not wanted:
+        return unit.isalpha() and unit not in _SCALES
+    spellings = [word for word, name in _UNIT_OF.items() if name == _UNIT_OF[wanted]]
+    if known:
+        return known == _UNIT_OF[wanted]
+    return (len(unit) > 2 and unit.isalpha()) or any(is_near(unit, word) for word in spellings)
+
+
+def value_of(a: Any, b: Any) -> Any:
+    """The value of x = 5, 2 * 3 = 6, x in (0, 1), 0 < x < 1; None where there is none."""
+    operators, sides = a[1], a[2]
+    if operators == [r"\in"]:
+        return sides[1] if is_name(sides[0]) else None
+    if any(operator != "=" for operator in operators):
+        return as_interval(a) if kind_of(b) == "seq" else None
+    values = [side for side in sides if not is_name(side)]
+    return values[-1] if values and all(same(value, values[-1]) for value in values[:-1]) else None
+
+
+def as_interval(node: Any) -> Any:
+    """0 < x <= 1 as an interval."""
+    if kind_of(node) != "rel" or not set(node[1]) <= {"<", r"\le"}:
+        raise Unreadable("no interval")
+    opening = "(" if node[1][0] == "<" else "["
+    closing = ")" if node[1][-1] == "<" else "]"
+    sides = node[2]
+    if len(sides) == 3 and is_name(sides[1]):
+        return ("seq", opening, closing, [sides[0], sides[2]])
+    if len(sides) == 2 and is_name(sides[0]):
+        return ("seq", "(", closing, [("inf", -1), sides[1]])
+    if len(sides) == 2 and is_name(sides[1]):
+        return ("seq", opening, ")", [sides[0], ("inf", 1)])
+    raise Unreadable("no interval")
+
+
+def same_equation(a: Any, b: Any) -> bool:
+    """The reference is x = 5 or y = 2x + 3: its right side, the same name and value, or the same line."""
+    name, value = b[2]
+    if callable(a):
+        return equal(a, value)
+    if a[0] != "rel" or set(a[1]) != {"="}:
+        return False
+    sides = a[2]
+    if equal(value, lambda p: value(POINTS[0])):  # a number: the name must be there as it is
+        rest = [side for side in sides if not (callable(side) and equal(side, name))]
+        return 0 < len(rest) and all(callable(side) and equal(side, value) for side in rest)
+    if len(sides) != 2 or not all(map(callable, sides)):
+        return False
+    ratios = [(sides[0](p) - sides[1](p)) / (name(p) - value(p)) for p in POINTS]
+    return abs(ratios[0]) > _CLOSE and all(
+        abs(ratio - ratios[0]) < _CLOSE * abs(ratios[0]) for ratio in ratios
+    )
+
+
+def cleaned(text: str) -> str:
+    """The text without what changes nothing."""
+    for old, new in _CHARACTERS.items():
+        text = text.replace(old, new)
+    text = re.sub(r"(?<!\\)%\s*$", "", re.sub(r"=\s*=", "=", text))
+    text = re.sub(r"\{= (?=units)", "{", re.sub(r",\\! +(?=\d{3})", r",\\!", text))
+    text = re.sub(r"\^\}(?=\d)", "}^", re.sub(r"\\(and|or)\b", r"\1", text))
+    text = re.sub(r"(?<=[a-z])\s*'(?=\s*[<\\])", "", text)
+    text = re.sub(r"\\text\{([^{}]*\b(?:and|or)(?![a-z])[^{}]*)\}", r" \1 ", text)
+    text = re.sub(r"\s[a-z] (?=(and|or)\b)", " ", text)
+    text = re.sub(r"\\(text|mbox)\s*(?=%|\^|$)", "", text.replace("\\_", "_").replace("{%", "{"))
+    text = re.sub(r"\\&", " and ", re.sub(r"=\s*in\b", r"\\in ", text))
+    text = re.sub(r"^[a-z](?=\\text\{The)", "", text)
+    for pattern, new in ((_NOTHING, ""), (_SPACE, " ")):
+        text = pattern.sub(lambda match, new=new: match[0] if match[0] == "\\\\" else new, text)
+    text = re.sub(r"(?<=\d) ,(?=\d{3}(?!\d))", ",", text)
+    grouped = not re.search(r"[(\[]|\\\{|\\begin", text)  # in brackets a comma parts elements
+    text = _GROUPS.sub(
+        lambda m: m[0] if m[2] == "," and not grouped else m[1] + re.sub(r"\D", "", m[3]), text
+    )
+    text = re.sub(r"(?<=sqrt)\s+(\d+)", r"{\1}", text)
+    return text.replace("\\,", " ").strip().removesuffix(".")
+
+
+def is_near(word: str, right: str) -> bool:
+    """True if the words are one slip apart: a letter more, less, another, or two that changed places."""
+    word = word.lower()
+    if word == right or len(right) < 4:
+        return word == right
+    pairs = zip(word, right, strict=False)
+    start = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(word), len(right)))
+    a, b = word[start:], right[start:]
+    return a[1:] == b or a == b[1:] or a[1:] == b[1:] or (a[:2] == b[:2][::-1] and a[2:] == b[2:])
 
 
 class Unreadable(Exception):
