@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from verifiers.math500.cas_limits import refusal
+from verifiers.math500.cas import refusal
 from verifiers.workers import Workers
 
 pytest.importorskip("sympy")

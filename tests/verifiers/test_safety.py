@@ -17,7 +17,7 @@ ITS_OWN = {
 }
 FORBIDDEN = {"eval", "exec", "parse_expr", "compile", "__import__", "pickle", "signal", "marshal", "shelve"}
 SYMPY = {"sympy", "math_verify", "latex2sympy2_extended"}
-IN_THE_WORKER = {"cas_worker.py", "sympy_compare.py", "sympy_reader.py"}
+IN_THE_WORKER = {"cas_worker.py", "sympy_compare.py"}
 
 
 def used(tree: ast.AST) -> set[str]:

@@ -77,16 +77,16 @@ def prepare() -> Callable[[dict], dict]:
     try:
         import sympy.physics.units  # names its units by evaluating text, and simplify imports it
 
-        from verifiers.math500 import sympy_compare, sympy_reader
+        from verifiers.math500 import sympy_compare
 
-        sympy_reader.check_reader()
+        sympy_compare.check_reader()
         for answer, gold in _WARM_UP:  # both packages load and learn their parts on first use
             sympy_compare.judge(answer, gold)
         sympy.simplify(sympy.sin(sympy.Symbol("x")) ** 2)
         guard_evaluation()
     except ImportError as error:
         raise Unavailable(_missing("math-verify", error)) from error
-    except sympy_reader.Unreadable as error:
+    except sympy_compare.Unreadable as error:
         raise Unavailable(
             f"this version of math-verify cannot be used ({error}); run: pip install 'math-verify==0.9.0'"
         ) from error

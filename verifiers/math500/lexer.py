@@ -69,16 +69,8 @@ class Unsupported(Exception):
     """Mathematics that only a computer algebra system can judge."""
 
 
-def tokenize(text: str, variables: frozenset[str] | None) -> list[Token]:
-    """The tokens of an answer, without a final point; raises `Malformed` for what no notation has.
-
-    `variables` are the letters that the reference uses, None for a reference itself.
-    """
-    return Lexer(text, variables).run()
-
-
 class Lexer:
-    """Splits one answer; what it reads is at `position`."""
+    """Splits one answer; what it reads is at `position`. Raises `Malformed` for what no notation has."""
 
     def __init__(self, text: str, variables: frozenset[str] | None) -> None:
         if len(text) > TEXT_LIMIT:

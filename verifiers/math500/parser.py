@@ -15,10 +15,10 @@ from verifiers.math500.lexer import (
     NUMBER,
     SIGN,
     WORD,
+    Lexer,
     Malformed,
     Token,
     Unsupported,
-    tokenize,
 )
 from verifiers.math500.tree import INFINITY, MINUS_ONE, Node
 from verifiers.math500.units import CHANGING, GENERIC, JOINING, UNIT_LETTERS, UNITS, canonical_unit
@@ -50,23 +50,15 @@ CLOSING = {"(": ")", "[": "]"}
 ENDS_SIDE = frozenset([*")]}&", "\\}", "\\\\"])
 
 
-def parse(text: str, variables: frozenset[str] | None = None) -> Node:
-    """The tree of an answer; raises `Malformed` or `Unsupported`.
-
-    `variables` are the letters of the reference, by which a run of letters is a product of them or a word; None
-    where the text is the reference.
-    """
-    return Parser(tokenize(text, variables), variables).answer()
-
-
 class Parser:
-    """Recursive descent over the tokens of one answer; `depth` bounds how far it nests.
+    """Recursive descent over the tokens of one answer; `depth` bounds how far it nests. Raises `Malformed`, `Unsupported`.
 
-    The value of a SIGN alone tells it from any other token, that of a COMMAND or a WORD does not.
+    `variables` are the letters that the reference uses, None for a reference itself: a run of them is a product. The
+    value of a SIGN alone tells it from any other token, that of a COMMAND or a WORD does not.
     """
 
-    def __init__(self, tokens: list[Token], variables: frozenset[str] | None) -> None:
-        self.tokens = [*tokens, END, END, END]
+    def __init__(self, text: str, variables: frozenset[str] | None) -> None:
+        self.tokens = [*Lexer(text, variables).run(), END, END, END]
         self.variables = variables
         self.position = 0
         self.depth = 0
