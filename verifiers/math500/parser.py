@@ -51,17 +51,18 @@ ENDS_SIDE = frozenset([*")]}&", "\\}", "\\\\"])
 
 
 class Parser:
-    """Recursive descent over the tokens of one answer; `depth` bounds how far it nests. Raises `Malformed`, `Unsupported`.
+    """Recursive descent over the tokens of one answer; raises `Malformed` or `Unsupported`.
 
-    `variables` are the letters that the reference uses, None for a reference itself: a run of them is a product. The
-    value of a SIGN alone tells it from any other token, that of a COMMAND or a WORD does not.
+    `variables` are the letters of the reference, by which a run of letters is a product of them or a word; None where
+    the text is the reference. The value of a SIGN alone tells it from any other token, that of a COMMAND or a WORD
+    does not.
     """
 
     def __init__(self, text: str, variables: frozenset[str] | None) -> None:
         self.tokens = [*Lexer(text, variables).run(), END, END, END]
         self.variables = variables
         self.position = 0
-        self.depth = 0
+        self.depth = 0  # of nesting
         self.open_bars = 0
         self.mixed = False  # if a mixed number was read
         self.currency = ""  # unit of the side being read, from a currency sign before it
@@ -83,9 +84,20 @@ class Parser:
             return True
         return False
 
+    def accept_command(self, name: str) -> bool:
+        if self.is_command(name):
+            self.advance()
+            return True
+        return False
+
     def expect(self, sign: str) -> None:
         if not self.accept(sign):
             raise Malformed(f"{sign} expected")
+
+    def enter(self) -> None:
+        self.depth += 1
+        if self.depth > DEPTH_LIMIT:
+            raise Malformed("too deep")
 
     # ---- lists, relations, words and units ----
 
@@ -112,7 +124,7 @@ class Parser:
     def relation(self) -> Node:
         sides = [self.side()]
         operators: list[str] = []
-        while (self.kind in (SIGN, COMMAND) and self.value in RELATIONS) or self.is_equals_word():
+        while self.is_relation() or self.is_equals_word():
             operator = RELATIONS.get(self.value, "=")
             self.advance()
             if self.accept("=") and operator != "=":
@@ -121,8 +133,10 @@ class Parser:
             sides.append(self.side())
         return ("rel", tuple(operators), tuple(sides)) if operators else sides[0]
 
+    def is_relation(self) -> bool:
+        return self.kind in (SIGN, COMMAND) and self.value in RELATIONS
+
     def is_equals_word(self) -> bool:
-        """True at the word "is" behind a value: x is 5."""
         return self.kind == WORD and self.value.lower() in ("is", "equals")
 
     def side(self) -> Node:
@@ -137,19 +151,18 @@ class Parser:
                 raise Malformed("empty")
             self.currency = outer
             return ("text", tuple(word.lower() for word in words))
-        if any(word.lower() in CHANGING for word in words):
-            raise Malformed("words")
         if words:
+            if any(word.lower() in CHANGING for word in words):
+                raise Malformed("words")
             if any(len(word) == 1 and (word not in "aAI" or len(words) == 1) for word in words):
                 raise Malformed("a letter before the value")
             if self.value in ("(", "[", "{", "\\{") and not self.spaced:
                 raise Malformed("a word as a function")
             self.accept(":")
         parts = [self.sum()]
-        while self.is_command("cup") or (
-            self.kind == LETTERS and self.value == "U" and parts[-1][0] == "seq"
+        while self.accept_command("cup") or (
+            self.kind == LETTERS and parts[-1][0] == "seq" and self.accept("U")
         ):
-            self.advance()
             parts.append(self.sum())
         node = self.with_unit(parts[0] if len(parts) == 1 else ("union", tuple(parts)))
         self.currency = outer
@@ -158,9 +171,7 @@ class Parser:
     def ends_side(self) -> bool:
         if self.kind == COMMAND:
             return self.value in RELATIONS or self.value.startswith("end ")
-        if self.kind == SIGN and self.value in RELATIONS:
-            return True
-        return self.kind == "end" or self.is_separator() or self.value in ENDS_SIDE
+        return self.kind == "end" or self.is_separator() or self.is_relation() or self.value in ENDS_SIDE
 
     def with_unit(self, node: Node) -> Node:
         """The node with the unit that follows it, from words, a per cent or degree sign, or a currency."""
@@ -171,7 +182,7 @@ class Parser:
         words = [unit or self.currency] if unit or self.currency else []
         while (
             (self.kind == WORD and not self.is_equals_word() and self.value.lower() not in JOINING)
-            or self.is_unit_letter(words)
+            or self.is_unit_letter(behind_slash=words[-1:] == ["/"])
             or (words and self.value == "/")
             or self.value == "%"
         ):
@@ -185,10 +196,9 @@ class Parser:
                 if self.kind == WORD or (self.kind == LETTERS and self.value in UNIT_LETTERS):
                     continue
                 raise Malformed("unit")
-            if self.value == "^":
+            if self.accept("^"):
                 if word.lower() not in UNITS and word.lower() not in GENERIC:
                     raise Malformed("the power of a word")
-                self.advance()
                 braces = self.accept("{")
                 if self.kind != NUMBER or len(self.value) > 1:
                     raise Malformed("unit")
@@ -198,10 +208,10 @@ class Parser:
                     self.expect("}")
         return ("unit", node, canonical_unit(words)) if words else node
 
-    def is_unit_letter(self, before: list[str] | None = None) -> bool:
+    def is_unit_letter(self, behind_slash: bool = False) -> bool:
         return (
             self.kind == LETTERS
-            and (self.spaced or (before is not None and before[-1:] == ["/"]))
+            and (self.spaced or behind_slash)
             and self.variables is not None
             and self.value in UNIT_LETTERS
             and self.value not in self.variables
@@ -210,9 +220,7 @@ class Parser:
     # ---- sums, products and powers ----
 
     def sum(self) -> Node:
-        self.depth += 1
-        if self.depth > DEPTH_LIMIT:
-            raise Malformed("too deep")
+        self.enter()
         terms = []
         while not terms or self.starts_sign():
             plus = self.value == "+"
@@ -229,21 +237,15 @@ class Parser:
 
     def sign(self) -> Node | None:
         """The signs before a term: None for plus, else a factor."""
-        factor: Node | None = None
-        count = 0
+        factors: list[Node] = []
+        start = self.position
         while self.starts_sign():
-            count += 1
-            if count > 4:
-                raise Malformed("signs")
             if self.value != "+":
-                step = MINUS_ONE if self.value == "-" else ("pm", 1 if self.value == "pm" else -1)
-                factor = (
-                    step
-                    if factor is None
-                    else ("*", (MINUS_ONE, factor) if step is MINUS_ONE else (factor, step))
-                )
+                factors.append(MINUS_ONE if self.value == "-" else ("pm", 1 if self.value == "pm" else -1))
             self.advance()
-        return None if factor == ("*", (MINUS_ONE, MINUS_ONE)) else factor
+        if self.position - start > 4:
+            raise Malformed("signs")
+        return None if factors in ([], [MINUS_ONE, MINUS_ONE]) else product(factors)
 
     def term(self) -> Node:
         factors = [self.power()]
@@ -259,7 +261,8 @@ class Parser:
                     right = signed(sign, right)
                 factors = [("/", product(factors), right)] if operator == "/" else [*factors, right]
             elif self.kind == NUMBER:
-                factors.append(self.mixed_number(factors))
+                factors.append(self.fraction_behind(factors))
+                self.join_mixed(factors)
             elif self.starts_factor():
                 if self.value == "{" and self.peek()[0] == NUMBER and self.peek(2)[1] == "}":
                     raise Malformed("digits in braces")  # 4{10} is no product
@@ -284,26 +287,15 @@ class Parser:
             node: Node = ("num", whole[1] * part[2][1] + top, part[2][1])
             factors[-2:] = [(mark, node) if mark else node]
 
-    def mixed_number(self, factors: list[Node]) -> Node:
+    def fraction_behind(self, factors: list[Node]) -> Node:
         """The fraction of a mixed number written as `1 1/2`; two numbers side by side are nothing else."""
-        whole, top, bottom = factors[-1], self.value, self.peek(2)[1]
-        if not (
-            len(factors) == 1
-            and whole[0] == "num"
-            and whole[2] == 1
-            and self.spaced
-            and self.peek()[1] == "/"
-            and self.peek(2)[0] == NUMBER
-            and top.isdigit()
-            and bottom.isdigit()
-            and 0 < int(top) < int(bottom)
-        ):
+        top, (_, slash, _), (kind, bottom, _) = self.value, self.peek(), self.peek(2)
+        fraction = self.spaced and slash == "/" and kind == NUMBER and top.isdigit() and bottom.isdigit()
+        if not fraction or len(factors) > 1 or factors[0][0] != "num":
             raise Malformed("two numbers side by side")
         for _ in range(3):
             self.advance()
-        factors.pop()
-        self.mixed = True
-        node = ("num", whole[1] * int(bottom) + int(top), int(bottom))
+        node = ("/", number(top), number(bottom))
         return ("deg", node) if self.accept_degree() else node
 
     def starts_factor(self) -> bool:
@@ -332,8 +324,7 @@ class Parser:
 
     def accept_degree(self) -> bool:
         """True if a degree sign stood here, in any of its forms; it is read."""
-        if self.is_command("deg"):
-            self.advance()
+        if self.accept_command("deg"):
             return True
         if self.value != "^":
             return False
@@ -358,8 +349,7 @@ class Parser:
         r"""`{...}`: an expression, or a quotient written with \over."""
         self.expect("{")
         node = self.sum()
-        if self.is_command("over"):
-            self.advance()
+        if self.accept_command("over"):
             node = quotient(node, self.sum())
         self.expect("}")
         return node
@@ -374,9 +364,7 @@ class Parser:
             return node
         if self.kind == LETTERS:
             return self.symbol()
-        if self.value == "(" or (
-            self.kind == COMMAND and (self.value in CONSTANTS or self.value in GREEK or self.value == "frac")
-        ):
+        if self.value == "(" or (self.kind == COMMAND and self.value in {"frac"} | CONSTANTS.keys() | GREEK):
             return self.primary()
         raise Malformed("argument")
 
@@ -394,9 +382,7 @@ class Parser:
         return first, self.digit_argument()
 
     def primary(self) -> Node:
-        self.depth += 1
-        if self.depth > DEPTH_LIMIT:
-            raise Malformed("too deep")
+        self.enter()
         if self.kind == NUMBER:
             node = self.literal()
         elif self.kind == LETTERS:
@@ -431,26 +417,24 @@ class Parser:
         items = self.items()
         self.open_bars = bars
         closing = self.value
-        if closing not in (")", "]"):
+        if not (self.accept(")") or self.accept("]")):
             raise Malformed("bracket")
-        self.advance()
         if len(items) > 1:
             return ("seq", opening, closing, tuple(items))
         if closing != CLOSING[opening]:
             raise Malformed("brackets")
-        kind = items[0][0]
-        if kind == "unit" and items[0][2] in ("degree", "percent"):
-            return ("deg" if items[0][2] == "degree" else "pct", items[0][1])
-        if kind in ("rel", "list", "words"):
+        (node,) = items
+        if node[0] == "unit" and node[2] in ("degree", "percent"):
+            return ("deg" if node[2] == "degree" else "pct", node[1])
+        if node[0] in ("rel", "list", "words"):
             raise Malformed("relation in brackets")
-        return ("paren", items[0]) if opening == "[" and kind == "num" else items[0]
+        return ("paren", node) if opening == "[" and node[0] == "num" else node
 
     def literal(self) -> Node:
         r"""A number, a repeating decimal such as `0.1\overline{6}`, or digits with their base as in `2516_8`."""
         digits = self.value
         self.advance()
-        if self.is_command("overline") and "." in digits:
-            self.advance()
+        if "." in digits and self.accept_command("overline"):
             self.expect("{")
             repeated = self.digits("overline")
             self.expect("}")
@@ -523,9 +507,8 @@ class Parser:
             return ("sym", self.subscripted("\\" + name))
         if name in ("lfloor", "lceil"):
             node = self.sum()
-            if not self.is_command("r" + name[1:]):
+            if not self.accept_command("r" + name[1:]):
                 raise Malformed("floor")
-            self.advance()
             return ("fn", name[1:], (node,))
         raise Malformed(f"\\{name}")
 
@@ -574,8 +557,8 @@ class Parser:
         rows: list[tuple[Node, ...]] = []
         self.advance()
         while True:
-            while self.is_command("hline"):
-                self.advance()
+            while self.accept_command("hline"):
+                pass
             if self.is_command(f"end {kind}"):
                 break
             row = [self.sum()]
@@ -584,9 +567,8 @@ class Parser:
             rows.append(tuple(row))
             if not self.accept("\\\\"):
                 break
-        if not self.is_command(f"end {kind}") or len({len(row) for row in rows}) != 1:
+        if not self.accept_command(f"end {kind}") or len(set(map(len, rows))) != 1:
             raise Malformed("matrix")
-        self.advance()
         return ("mat", tuple(rows))
 
 
