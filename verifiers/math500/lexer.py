@@ -7,6 +7,8 @@ There is no Unicode normalisation: one explicit map turns characters into LaTeX,
 
 from __future__ import annotations
 
+from decimal import Decimal
+from itertools import groupby
 from unicodedata import decimal
 
 from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
@@ -21,7 +23,8 @@ DIGIT_LIMIT = 1000  # of one number
 
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
-CHARACTERS = {
+SMALL = SUPERSCRIPTS | SUBSCRIPTS
+TABLE = str.maketrans({
     **{code: chr(code - FULLWIDTH) for code in range(0xFF01, 0xFF5F)},
     **dict.fromkeys((*THIN_SPACES, 0x2002, 0x2003, 0x2004, 0x2005, 0x205F, 0x3000), r"\,"),
     **dict.fromkeys(ZERO_WIDTH, ""),
@@ -34,8 +37,7 @@ CHARACTERS = {
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "φ": r"\phi ", "ω": r"\omega ",
     "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
     "。": ".", "、": ",", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
-}  # fmt: skip
-TABLE = str.maketrans(CHARACTERS)
+})  # fmt: skip
 
 SPACES = frozenset({",", ";", ":", " ", "quad", "qquad", "enspace", "thinspace", ">", "\n", "space", "hfill"})
 DROPPED = frozenset(
@@ -51,7 +53,7 @@ ALIASES = {
     "degree": "deg", "degrees": "deg", "dbinom": "binom", "tbinom": "binom", "colon": ":", "lbrack": "[",
     "rbrack": "]", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "\\": "\\\\", "newline": "\\\\",
     "cr": "\\\\", "%": "%", "$": "\\$", "&": "and", "varnothing": "emptyset", "ldots": "dots", "cdots": "dots",
-    "ne": "ne", "prime": "'", "varphi": "phi", "implies": "Rightarrow", "bigcup": "cup", "#": "#", "_": "_",
+    "prime": "'", "varphi": "phi", "implies": "Rightarrow", "bigcup": "cup", "#": "#", "_": "_",
 }  # fmt: skip
 SIGN_ALIASES = frozenset("< > | \\{ \\} * / : [ ] \\\\ % \\$ ' # _".split())
 BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
@@ -87,39 +89,17 @@ class Lexer:
 
     def run(self) -> list[Token]:
         text, size = self.text, len(self.text)
-        in_text = False
         while self.position < size:
             c = text[self.position]
             if c.isdigit() or (c == "." and text[self.position + 1 : self.position + 2].isdigit()):
                 self.number()
             elif c.isalpha():
-                self.letters(in_text)
-            elif c.isspace() or c == "~":
-                self.position += 1
-                self.spaced = True
+                self.letters()
             elif c == "\\":
                 self.command()
-            elif c == "{":
-                self.position += 1
-                self.braces.append(False)
-                self.add(SIGN, "{")
-            elif c == "}":
-                self.position += 1
-                if not self.braces:
-                    raise Malformed("brace")
-                if not self.braces.pop():
-                    self.add(SIGN, "}")
-                else:
-                    self.spaced = True
-            elif c == "$":
-                self.position += 1
-            elif c in SINGLE and not (in_text and c == ";"):
-                self.position += 1
-                self.depth += (c in "([") - (c in ")]")
-                self.add(SIGN, c)
             else:
-                raise Malformed(f"character {c!r}")
-            in_text = True in self.braces
+                self.position += 1
+                self.sign(c)
             if len(self.tokens) > TOKEN_LIMIT:
                 raise Malformed("too many tokens")
         if self.braces:
@@ -127,6 +107,25 @@ class Lexer:
         if self.tokens and self.tokens[-1][:2] == (SIGN, "."):
             self.tokens.pop()
         return self.tokens
+
+    def sign(self, c: str) -> None:
+        if c.isspace() or c == "~":
+            self.spaced = True
+        elif c == "{":
+            self.braces.append(False)
+            self.add(SIGN, c)
+        elif c == "}":
+            if not self.braces:
+                raise Malformed("brace")
+            if self.braces.pop():
+                self.spaced = True
+            else:
+                self.add(SIGN, c)
+        elif c in SINGLE and not (c == ";" and True in self.braces):
+            self.depth += (c in "([") - (c in ")]")
+            self.add(SIGN, c)
+        elif c != "$":
+            raise Malformed(f"character {c!r}")
 
     def add(self, kind: str, value: str) -> None:
         self.tokens.append((kind, value, self.spaced))
@@ -162,35 +161,22 @@ class Lexer:
 
     def scientific(self, value: str, end: int) -> tuple[str, int]:
         """1.5e3 as 1500: an e with a whole number of at most three digits right behind it."""
-        sign = self.text[end + 1 : end + 2]
-        start = end + 2 if sign in ("+", "-") else end + 1
+        start = end + 2 if self.text.startswith(("+", "-"), end + 1) else end + 1
         stop = self.skip_digits(start)
-        if not 1 <= stop - start <= 3 or "." in self.text[stop : stop + 1]:
+        if not 1 <= stop - start <= 3 or self.text.startswith(".", stop):
             return value, end
-        shift = int(self.text[start:stop]) * (-1 if sign == "-" else 1)
-        whole, _, part = value.partition(".")
-        digits = "0" * max(0, -shift) + whole + part + "0" * max(0, shift - len(part))
-        point = max(0, -shift) + len(whole) + shift
-        return (digits[:point] or "0") + ("." + digits[point:] if digits[point:] else ""), stop
+        return f"{Decimal(value + self.text[end:stop]):f}", stop
 
     def group(self, at: int) -> int:
         """Where the three digits of a thousands group stand, if a separator and they follow `at`; else -1."""
-        text = self.text
-        if text.startswith("{,}", at):
-            at += 3
-        elif text.startswith("\\,", at):
-            at += 2
-        elif text.startswith(",\\!", at):
-            at += 3
-            while text[at : at + 1] == " ":
-                at += 1
-        elif text.startswith(",", at) and self.depth == 0:
+        separators = ("{,}", "\\,", ",\\!") if self.depth else ("{,}", "\\,", ",\\!", ",")
+        separator = next((mark for mark in separators if self.text.startswith(mark, at)), "")
+        at += len(separator)
+        while separator == ",\\!" and self.text.startswith(" ", at):
             at += 1
-        else:
-            return -1
-        return at if self.skip_digits(at) == at + 3 else -1
+        return at if separator and self.skip_digits(at) == at + 3 else -1
 
-    def letters(self, in_text: bool) -> None:
+    def letters(self) -> None:
         """A run of letters: one word, a function written without its backslash, or a product of variables."""
         text, start = self.text, self.position
         end = start
@@ -204,7 +190,7 @@ class Lexer:
             run in ("left", "right") and text.startswith(tuple("([|)]"), end)
         ):
             return  # the backslash was forgotten
-        if in_text or run.lower() in KNOWN_WORDS:
+        if True in self.braces or run.lower() in KNOWN_WORDS:
             self.add(WORD, run)
         elif run in BARE_COMMANDS:
             self.add(COMMAND, ALIASES.get(run, run))
@@ -268,20 +254,8 @@ class Lexer:
 
 def to_latex(text: str) -> str:
     """The text with every known character beyond ASCII as its LaTeX form, and runs of superscripts as powers."""
-    parts: list[str] = []
-    mode = ""
-    for c in text:
-        kind = "^" if c in SUPERSCRIPTS else "_" if c in SUBSCRIPTS else ""
-        if kind != mode:
-            if mode:
-                parts.append("}")
-            if kind:
-                parts.append(kind + "{")
-            mode = kind
-        digit = SUPERSCRIPTS.get(c) or SUBSCRIPTS.get(c)
-        if digit is None:
-            digit = str(decimal(c)) if c > "\x7f" and c.isdecimal() else c
-        parts.append(digit)
-    if mode:
-        parts.append("}")
+    parts = []
+    for mark, run in groupby(text, lambda c: "^" if c in SUPERSCRIPTS else "_" if c in SUBSCRIPTS else ""):
+        plain = "".join(str(decimal(c)) if c > "\x7f" and c.isdecimal() else SMALL.get(c, c) for c in run)
+        parts.append(f"{mark}{{{plain}}}" if mark else plain)
     return "".join(parts).translate(TABLE)
