@@ -33,7 +33,10 @@ NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
 
 
 class Comparison:
-    """One answer against one reference; `rational` stays True while only exact rational numbers decided."""
+    """One answer against one reference, of so many characters together.
+
+    `rational` stays True while only exact rational numbers decided, `structured` False while no container was met.
+    """
 
     def __init__(self, length: int, strict: bool) -> None:
         self.length = length
@@ -50,29 +53,26 @@ class Comparison:
     def same(self, answer: Node, gold: Node) -> int:
         """NO, YES or UNSURE for two trees of any kind."""
         answer, gold = spread(simplified(answer)), spread(simplified(gold))
-        if answer[0] == "words":
-            if self.strict and gold[0] != "words":
-                return NO
-            answer = answer[1]
-        if gold[0] == "words":
-            gold = gold[1]
+        if answer[0] == "words" != gold[0] and self.strict:
+            return NO
+        answer, gold = (node[1] if node[0] == "words" else node for node in (answer, gold))
         if answer[0] == "list" and gold[0] == "union" and not self.strict:
             answer = union_of(answer) or answer
-        if gold[0] == "rel" or answer[0] == "rel":
+        kinds = answer[0], gold[0]
+        if "rel" in kinds:
             return self.same_relation(answer, gold)
-        if gold[0] == "unit" or answer[0] == "unit":
+        if "unit" in kinds:
             return self.same_quantity(answer, gold)
-        if gold[0] in EXPRESSIONS and answer[0] in EXPRESSIONS:
-            ends = infinity_sign(answer), infinity_sign(gold)
-            if ends != (0, 0):
+        if EXPRESSIONS.issuperset(kinds):
+            infinite = same_infinity(answer, gold)
+            if infinite is not None:
                 self.rational = False
-                return YES if ends[0] == ends[1] else NO
+                return infinite
             if self.strict and not keeps_form(answer, gold):
                 return NO
             verdict, rational = compare(answer, gold, self.length)
-            self.rational = self.rational and rational
+            self.rational &= rational
             return verdict
-        self.rational = False
         self.structured = True
         return self.same_container(answer, gold)
 
@@ -84,24 +84,22 @@ class Comparison:
             if self.strict and (kind, answer_kind) == ("set", "list"):
                 return NO
             return self.any_order(answer[1], gold[1])
-        if kind == "seq":
-            if answer_kind == "seq":
-                return self.in_order(answer[3], gold[3]) if answer[1:3] == gold[1:3] else NO
-            if answer_kind == "list" and gold[1:3] == ("(", ")") and not self.strict:
-                return self.in_order(answer[1], gold[3])
-        elif kind == "union" == answer_kind:
+        if kind == "seq" == answer_kind:
+            return self.in_order(answer[3], gold[3]) if answer[1:3] == gold[1:3] else NO
+        if kind == "union" == answer_kind:
             return self.any_order(answer[1], gold[1])
-        elif kind == "mat" == answer_kind:
-            if [len(row) for row in answer[1]] == [len(row) for row in gold[1]]:
-                return self.in_order(sum(answer[1], ()), sum(gold[1], ()))
-        elif kind == "text" == answer_kind:
+        if kind == "mat" == answer_kind and list(map(len, answer[1])) == list(map(len, gold[1])):
+            return self.in_order(sum(answer[1], ()), sum(gold[1], ()))
+        if kind == "text" == answer_kind:
             return YES if answer[1] == gold[1] else NO
-        elif kind == "set" and answer_kind in EXPRESSIONS:
-            if len(gold[1]) == 1 and not self.strict:
-                return self.same(answer, gold[1][0])
-        elif kind in EXPRESSIONS and answer_kind == "set":
-            if len(answer[1]) == 1 and not self.strict:
-                return self.same(answer[1][0], gold)
+        if self.strict:
+            return NO
+        if answer_kind == "list" and gold[:3] == ("seq", "(", ")"):
+            return self.in_order(answer[1], gold[3])
+        if kind == "set" and answer_kind in EXPRESSIONS and len(gold[1]) == 1:
+            return self.same(answer, gold[1][0])
+        if kind in EXPRESSIONS and answer_kind == "set" and len(answer[1]) == 1:
+            return self.same(answer[1][0], gold)
         return NO
 
     def in_order(self, answer: Sequence[Node], gold: Sequence[Node]) -> int:
@@ -119,10 +117,8 @@ class Comparison:
         """Elements of containers: infinite ends of intervals compare by their sign."""
         if answer[0] == "unit" and answer[2] == "percent" and gold[0] != "unit":
             return NO
-        ends = infinity_sign(answer), infinity_sign(gold)
-        if ends != (0, 0):
-            return YES if ends[0] == ends[1] else NO
-        return self.same(answer, gold)
+        infinite = same_infinity(answer, gold)
+        return self.same(answer, gold) if infinite is None else infinite
 
     def any_order(self, answer: Sequence[Node], gold: Sequence[Node]) -> int:
         """As multisets: every element of one is an element of the other, as often."""
@@ -195,11 +191,8 @@ class Comparison:
         a, g = normal_relation(answer), normal_relation(gold)
         if a[1] != g[1]:
             return NO
-        if len(a[2]) == len(g[2]):
-            if self.in_order(a[2], g[2]) == YES:
-                return YES
-            if a[1] == ("=",) and self.in_order(a[2][::-1], g[2]) == YES:
-                return YES
+        if self.in_order(a[2], g[2]) == YES or (a[1] == ("=",) and self.in_order(a[2][::-1], g[2]) == YES):
+            return YES
         value = named_value(gold)
         if value is not None and not symbols(value):
             return NO  # 2x = 10 is not solved
@@ -281,9 +274,12 @@ def union_of(node: Node) -> Node | None:
     return ("union", tuple(intervals)) if len(names) == 1 and None not in intervals else None
 
 
-def infinity_sign(node: Node) -> int:
-    """1 or -1 for an infinite expression of a sign and an infinity, else 0."""
-    return 1 if node == INFINITY else -1 if node == NEGATIVE_INFINITY else 0
+def same_infinity(answer: Node, gold: Node) -> int | None:
+    """YES or NO where one or both are a signed infinity, else None."""
+    infinities = (INFINITY, NEGATIVE_INFINITY)
+    if answer in infinities or gold in infinities:
+        return YES if answer == gold else NO
+    return None
 
 
 def spread(node: Node) -> Node:
@@ -294,9 +290,9 @@ def spread(node: Node) -> Node:
     if node[0] == "rel" and node[1] == ("=",):
         left, right = node[2]
         values = spread(right)
-        return (
-            node if values is right else ("list", tuple(("rel", ("=",), (left, item)) for item in values[1]))
-        )
+        if values is right:
+            return node
+        return ("list", tuple(("rel", ("=",), (left, value)) for value in values[1]))
     if node[0] not in EXPRESSIONS and node[0] != "pm":
         return node
     pluses = signs(node)
