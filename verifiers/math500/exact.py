@@ -11,7 +11,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from math import comb, factorial, gcd, isqrt
 
-from verifiers.math500.tree import Node
+from verifiers.math500.tree import INFINITY, Node
 
 BIT_LIMIT = 20_000  # of a numerator or denominator
 EXPONENT_LIMIT = 9_999
@@ -42,10 +42,9 @@ class Point:
         value = self.values.get(key)
         if value is None:
             try:
-                text = repr(key)
+                digest = blake2b(repr(key).encode(), digest_size=8, key=self.salt).digest()
             except ValueError:  # Python prints no integer of more than 4,300 digits
                 raise TooBig from None
-            digest = blake2b(text.encode(), digest_size=8, key=self.salt).digest()
             value = self.values[key] = (int.from_bytes(digest, "big") >> 3) | 1
         return value
 
@@ -78,21 +77,18 @@ class Point:
             return self.divide(a, b, *self.evaluate(node[2]))
         if kind == "^":
             return self.power(node)
-        if kind == "const":
-            return self.constant(node[1])
         if kind == "fn":
             return self.function(node)
+        if node == INFINITY:
+            raise Undefined("infinity")
+        if kind == "const":
+            return (self.value_of("pi"), 1) if node[1] == "pi" else self.unknown(node[1])
         if kind not in ("deg", "pct", "paren"):
             raise Undefined(kind)
         n, d = self.evaluate(node[1])
         if kind == "paren":
             return n, d
         return (n, d * 100) if kind == "pct" else (n * self.value_of("pi"), d * 180)
-
-    def constant(self, name: str) -> Quotient:
-        if name == "inf":
-            raise Undefined("infinity")
-        return (self.value_of("pi"), 1) if name == "pi" else self.unknown(name)
 
     def divide(self, a: int, b: int, c: int, d: int) -> Quotient:
         if c == 0:

@@ -10,7 +10,9 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import comb, factorial
+from functools import reduce
+from math import comb, factorial, prod
+from operator import add, mul
 
 from flint import acb, arb, ctx, fmpq
 
@@ -101,11 +103,7 @@ class Evaluation:
         if kind == "num":
             return arb(fmpq(node[1], node[2]))
         if kind in ("+", "*"):
-            total = self.evaluate(node[1][0])
-            for part in node[1][1:]:
-                value = self.evaluate(part)
-                total = total + value if kind == "+" else total * value
-            return total
+            return reduce(add if kind == "+" else mul, map(self.evaluate, node[1]))
         if kind == "/":
             return self.evaluate(node[1]) / self.evaluate(node[2])
         if kind == "^":
@@ -123,13 +121,8 @@ class Evaluation:
         if whole is not None:
             return whole_power(a, whole)
         if exponent[0] == "/":
-            above, below = whole_number(exponent[1]), whole_number(exponent[2])
-            if (
-                above is not None
-                and below is not None
-                and 1 < below <= DEGREE_LIMIT
-                and abs(above) <= EXPONENT_LIMIT
-            ):
+            above, below = map(whole_number, exponent[1:])
+            if None not in (above, below) and 1 < below <= DEGREE_LIMIT and abs(above) <= EXPONENT_LIMIT:
                 return whole_power(root(a, below), above)
         b = self.evaluate(exponent)
         return exponential(b if base == ("const", "e") else logarithm(a) * b)
@@ -150,7 +143,10 @@ class Evaluation:
         if name == "abs":
             return abs(a)
         if name in ("!", "binom"):
-            return counted([whole_number(argument) for argument in arguments])
+            numbers = [whole_number(argument) for argument in arguments]
+            if None in numbers or min(numbers) < 0 or numbers[0] > FACTORIAL_LIMIT:
+                raise Undecided
+            return arb(factorial(*numbers) if name == "!" else comb(*numbers))
         if isinstance(a, acb):
             raise Undecided
         if name == "atan":
@@ -160,13 +156,6 @@ class Evaluation:
         if name in TRIGONOMETRIC and is_moderate(a):
             return getattr(a, name)()
         raise Undecided
-
-
-def counted(numbers: list[int | None]) -> arb:
-    """The factorial of one number, the binomial coefficient of two."""
-    if None in numbers or min(numbers) < 0 or numbers[0] > FACTORIAL_LIMIT:
-        raise Undecided
-    return arb(comb(*numbers) if len(numbers) == 2 else factorial(*numbers))
 
 
 def whole_power(a: Interval, exponent: int) -> Interval:
@@ -214,7 +203,5 @@ def whole_number(node: Node) -> int | None:
     factors = node[1] if node[0] == "*" else (node,)
     if len(factors) > 8 or any(factor[0] != "num" for factor in factors):
         return None
-    n = d = 1
-    for factor in factors:
-        n, d = n * factor[1], d * factor[2]
+    n, d = (prod(factor[place] for factor in factors) for place in (1, 2))
     return n // d if n % d == 0 else None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 Node = tuple
+ONE: Node = ("num", 1, 1)
 MINUS_ONE: Node = ("num", -1, 1)
 INFINITY: Node = ("const", "inf")
 EXPRESSIONS = frozenset("num sym const + * / ^ fn deg pct paren".split())
@@ -22,39 +21,31 @@ def parts(node: Node) -> tuple[Node, ...]:
     return (node[1],) if kind in ("deg", "pct", "paren") else ()
 
 
-def with_parts(node: Node, change: Callable[[Node], Node]) -> Node:
+def substituted(node: Node, values: dict[Node, Node]) -> Node:
+    """The expression with other nodes in the place of variables and plus-minus signs."""
     kind = node[0]
+    if kind in ("sym", "pm"):
+        return values.get(node, node)
+
+    def inside(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+        return tuple(substituted(part, values) for part in nodes)
+
     if kind in ("+", "*"):
-        return (kind, tuple(map(change, node[1])))
+        return (kind, inside(node[1]))
     if kind == "fn":
-        return (kind, node[1], tuple(map(change, node[2])))
-    return (kind, *map(change, node[1:])) if parts(node) else node
+        return (kind, node[1], inside(node[2]))
+    return (kind, *inside(node[1:])) if parts(node) else node
 
 
-def substituted(node: Node, values: dict[str, Node]) -> Node:
-    if node[0] == "sym":
-        return values.get(node[1], node)
-    return with_parts(node, lambda part: substituted(part, values))
-
-
-def signs(node: Node) -> list[int]:
-    r"""The plus-minus signs of an expression: 1 for \pm, -1 for \mp."""
-    if node[0] == "pm":
+def leaves(node: Node, kind: str) -> list:
+    r"""The names of all variables ("sym"), or the plus-minus signs ("pm"): 1 for \pm, -1 for \mp."""
+    if node[0] == kind:
         return [node[1]]
-    return [sign for part in parts(node) for sign in signs(part)]
-
-
-def with_sign(node: Node, sign: int) -> Node:
-    """The expression with every plus-minus sign read as `sign`."""
-    if node[0] == "pm":
-        return ("num", node[1] * sign, 1)
-    return with_parts(node, lambda part: with_sign(part, sign))
+    return [leaf for part in parts(node) for leaf in leaves(part, kind)]
 
 
 def symbols(node: Node) -> frozenset[str]:
-    if node[0] == "sym":
-        return frozenset((node[1],))
-    return frozenset().union(*map(symbols, parts(node)))
+    return frozenset(leaves(node, "sym"))
 
 
 def divides_by_variable(node: Node) -> bool:
@@ -105,7 +96,7 @@ def is_literal(node: Node) -> bool:
     """True for a signed number, or a fraction of two."""
     kind = node[0]
     if kind == "*":
-        return len(node[1]) == 2 and node[1][0] in (MINUS_ONE, ("num", 1, 1)) and is_literal(node[1][1])
+        return len(node[1]) == 2 and node[1][0] in (MINUS_ONE, ONE) and is_literal(node[1][1])
     if kind == "/":
         return all(part[0] == "num" or (part[0] == "*" and is_literal(part)) for part in node[1:])
     return kind == "num"

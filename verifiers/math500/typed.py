@@ -14,15 +14,14 @@ from verifiers.math500.tree import (
     EXPRESSIONS,
     INFINITY,
     MINUS_ONE,
+    ONE,
     TRIGONOMETRIC,
     Node,
     holds_container,
     keeps_form,
-    parts,
-    signs,
+    leaves,
     substituted,
     symbols,
-    with_sign,
 )
 from verifiers.math500.units import conflict, is_known
 from verifiers.verdicts import Tier
@@ -206,7 +205,9 @@ class Comparison:
         names = symbols(g)
         if symbols(a) != names or not names:
             return NO
-        point = {name: ("num", 1009 + 89 * k * k + 7 * k, 113) for k, name in enumerate(sorted(names))}
+        point = {
+            ("sym", name): ("num", 1009 + 89 * k * k + 7 * k, 113) for k, name in enumerate(sorted(names))
+        }
         here_a, here_g = substituted(a, point), substituted(g, point)
         verdict, _ = compare(("*", (a, here_g)), ("*", (g, here_a)), self.length)
         zero = ("num", 0, 1)
@@ -295,10 +296,12 @@ def spread(node: Node) -> Node:
         return ("list", tuple(("rel", ("=",), (left, value)) for value in values[1]))
     if node[0] not in EXPRESSIONS and node[0] != "pm":
         return node
-    pluses = signs(node)
-    if pluses.count(1) > 1:
+    signs = leaves(node, "pm")
+    if signs.count(1) > 1:
         raise Unsupported("two plus-minus signs")
-    return ("list", (with_sign(node, 1), with_sign(node, -1))) if pluses else node
+    upper = {("pm", 1): ONE, ("pm", -1): MINUS_ONE}
+    lower = {("pm", 1): MINUS_ONE, ("pm", -1): ONE}
+    return ("list", (substituted(node, upper), substituted(node, lower))) if signs else node
 
 
 def expanded(items: Sequence[Node]) -> list[Node]:
@@ -315,7 +318,7 @@ def simplified(node: Node) -> Node:
     kind = node[0]
     if kind == "paren" and node[1][0] not in EXPRESSIONS:
         return simplified(node[1])
-    if kind == "*" and any(holds_container(part) for part in node[1]):
+    if kind == "*" and holds_container(node):
         matrices = [part for part in node[1] if part[0] == "mat"]
         scalars = tuple(part for part in node[1] if part[0] != "mat")
         if len(matrices) == 1 and not any(holds_container(part) for part in scalars):
@@ -323,6 +326,6 @@ def simplified(node: Node) -> Node:
             return ("mat", tuple(tuple(("*", (*scalars, cell)) for cell in row) for row in rows))
         if not is_name(node):
             raise Malformed("product of brackets")
-    elif kind in ("+", "/", "^", "fn") and any(holds_container(part) for part in parts(node)):
+    elif kind in ("+", "/", "^", "fn") and holds_container(node):
         raise Malformed("brackets in an expression")
     return node
