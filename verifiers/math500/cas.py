@@ -1,6 +1,6 @@
 """The last tier: a computer algebra system in a process of its own, killed at its deadline.
 
-Nothing here imports sympy. What could make it work for long is refused before (`cas_limits`).
+Nothing here imports sympy. It is not asked about texts that could keep it busy for ever, or that it would misread.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from typing import NamedTuple
 
 from verifiers.workers import Workers, WorkerUnavailable
@@ -36,13 +37,13 @@ _known: dict[tuple[str, str], Outcome] = {}
 
 
 def equal_many(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[Outcome]:
-    """Is the LaTeX text `answer` the same answer as `gold`? For (answer, gold) pairs, in order; never raises.
+    """Are the LaTeX texts of (answer, gold) pairs the same answer? In order; never raises.
 
     Identical pairs are judged once, also across calls. A patient caller waits for a worker to start, however long
-    that takes on a busy machine: the deadline is one of each pair. For others it includes the start. "error" says
-    what is missing or wrong: sympy or math-verify, a gold answer that cannot be read, a worker that died twice.
+    that takes on a busy machine; for others the deadline includes the start. "error" says what is missing or wrong.
     """
-    todo = [pair for pair in dict.fromkeys(pairs) if pair not in _known]
+    outcomes = {pair: _known.get(pair) for pair in pairs}
+    todo = [pair for pair, outcome in outcomes.items() if outcome is None]
 
     def judge(pair: tuple[str, str]) -> Outcome:
         return _judge(*pair, patient)
@@ -52,13 +53,13 @@ def equal_many(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[O
             fresh = dict(zip(todo, pool.map(judge, todo), strict=True))
     else:
         fresh = {pair: judge(pair) for pair in todo}
-    outcomes = [fresh.get(pair) or _known.get(pair) or judge(pair) for pair in pairs]
     if len(_known) > MEMORY_LIMIT:
         _known.clear()
     _known.update(
-        {pair: outcome for pair, outcome in fresh.items() if outcome.name in ("equal", "different")}
+        (pair, outcome) for pair, outcome in fresh.items() if outcome.name in ("equal", "different")
     )
-    return outcomes
+    outcomes |= fresh
+    return [outcomes[pair] for pair in pairs]
 
 
 def _judge(answer: str, gold: str, patient: bool) -> Outcome:
@@ -86,34 +87,27 @@ def refusal(text: str) -> str:
         return "a lone surrogate or NUL"
     if any(mark in text for mark in _DOTS):
         return "dots or an approximation"
-    return _depth(text) or _exponents(text) or _factorials(text)
-
-
-def _depth(text: str) -> str:
-    depth = deepest = 0
-    for c in text:
-        depth += (c in "({[") - (c in ")}]")
-        deepest = max(deepest, depth)
-    return f"nested {deepest} deep, at most {DEPTH_LIMIT}" if deepest > DEPTH_LIMIT else ""
+    depths = list(accumulate((c in "({[") - (c in ")}]") for c in text))
+    if max(depths, default=0) > DEPTH_LIMIT:
+        return f"nested {max(depths)} deep, at most {DEPTH_LIMIT}"
+    return _exponents(text) or _factorials(text)
 
 
 def _exponents(text: str) -> str:
     """Towers, and exponents of too many digits."""
-    i = text.find("^")
-    while i >= 0:
-        start, end = _argument(text, i + 1)
-        inside = text[start:end]
-        if _longest_number(inside) > EXPONENT_DIGITS:
-            return f"an exponent of more than {EXPONENT_DIGITS} digits"
-        nested = "^" in inside and (inside.count("^") > 1 or not _is_small_power(inside))
-        if nested or text[end:].lstrip().startswith("^"):
-            return "a tower of powers"
-        i = text.find("^", i + 1)
-    for i, c in enumerate(text[1:], 1):
-        if c in "eE" and text[i - 1].isdigit():  # 1e99999
+    for i, c in enumerate(text):
+        exponent = ""
+        if c == "^":
+            start, end = _argument(text, i + 1)
+            exponent = text[start:end]
+            nested = "^" in exponent and (exponent.count("^") > 1 or not _is_small_power(exponent))
+            if nested or text[end:].lstrip().startswith("^"):
+                return "a tower of powers"
+        elif c in "eE" and text[i - 1 : i].isdigit():  # 1e99999
             exponent = text[i + 1 :].lstrip("+-")
-            if len(exponent) - len(exponent.lstrip("0123456789")) > EXPONENT_DIGITS:
-                return f"an exponent of more than {EXPONENT_DIGITS} digits"
+            exponent = exponent[: len(exponent) - len(exponent.lstrip("0123456789"))]
+        if _longest_number(exponent) > EXPONENT_DIGITS:
+            return f"an exponent of more than {EXPONENT_DIGITS} digits"
     return ""
 
 
@@ -125,8 +119,9 @@ def _is_small_power(text: str) -> bool:
 
 
 def _factorials(text: str) -> str:
-    i = text.find("!")
-    while i >= 0:
+    for i, c in enumerate(text):
+        if c != "!":
+            continue
         before = text[:i].rstrip()
         if before.endswith("!"):
             return "a factorial of a factorial"
@@ -138,7 +133,6 @@ def _factorials(text: str) -> str:
             inside = before[len(before.rstrip("0123456789,")) :]
         if _longest_number(inside.replace(",", "")) > FACTORIAL_DIGITS:
             return f"a factorial of a number of more than {FACTORIAL_DIGITS} digits"
-        i = text.find("!", i + 1)
     return ""
 
 
@@ -169,11 +163,8 @@ def _opening(text: str) -> int:
 
 
 def _longest_number(text: str) -> int:
-    longest = run = 0
-    for c in text:
-        run = run + 1 if c.isdigit() else 0
-        longest = max(longest, run)
-    return longest
+    """How many digits the longest run of digits has."""
+    return max(len(run) for run in "".join(c if c.isdigit() else " " for c in text).split(" "))
 
 
 def without_bases(text: str) -> tuple[str, tuple[str, ...]]:

@@ -31,17 +31,14 @@ class NotALiteral(Exception):
 
 def is_numeric_literal(code: str) -> bool:
     """True for what sympy makes of a number in a text: `Integer (2 )`, `Float ('0.5' )`, or one over another."""
-    return all(map(_is_number, code.split("/", 1)))
-
-
-def _is_number(code: str) -> bool:
-    name, _, rest = code.strip().partition("(")
-    inside = rest[:-1].strip().strip("'\"") if rest.endswith(")") else ""
-    return (
-        name.strip() in _LITERALS
-        and any("0" <= c <= "9" for c in inside)
-        and all(c in "0123456789.,eE+- " for c in inside)
-    )
+    for call in code.split("/", 1):
+        name, _, rest = call.strip().partition("(")
+        inside = rest[:-1].strip().strip("'\"") if rest.endswith(")") else ""
+        if name.strip() not in _LITERALS or not set("0123456789.,eE+- ").issuperset(inside):
+            return False
+        if set("0123456789").isdisjoint(inside):
+            return False
+    return True
 
 
 def guard_evaluation() -> None:
@@ -70,37 +67,27 @@ def guard_system() -> None:
 
 def prepare() -> Callable[[dict], dict]:
     """Import what judges a pair, and return it."""
+    package = "sympy"
     try:
         import sympy
-    except ImportError as error:
-        raise Unavailable(_missing("sympy", error)) from error
-    try:
         import sympy.physics.units  # names its units by evaluating text, and simplify imports it
 
+        package = "math-verify"
         from verifiers.math500 import sympy_compare
-
-        sympy_compare.check_reader()
-        for answer, gold in _WARM_UP:  # both packages load and learn their parts on first use
-            sympy_compare.judge(answer, gold)
-        sympy.simplify(sympy.sin(sympy.Symbol("x")) ** 2)
-        guard_evaluation()
     except ImportError as error:
-        raise Unavailable(_missing("math-verify", error)) from error
-    except sympy_compare.Unreadable as error:
-        raise Unavailable(
-            f"this version of math-verify cannot be used ({error}); run: pip install 'math-verify==0.9.0'"
-        ) from error
+        message = f"{package} cannot be imported ({error}); run: pip install sympy math-verify"
+        raise Unavailable(message) from error
+    for answer, gold in _WARM_UP:  # both packages load and learn their parts on first use
+        sympy_compare.judge(answer, gold)
+    sympy.simplify(sympy.sin(sympy.Symbol("x")) ** 2)
+    guard_evaluation()
     guard_system()
 
-    def answer(job: dict) -> dict:
+    def answer_of(job: dict) -> dict:
         outcome, detail = sympy_compare.judge(job["answer"], job["gold"])
         return {"outcome": outcome, "detail": detail}
 
-    return answer
-
-
-def _missing(package: str, error: ImportError) -> str:
-    return f"{package} cannot be imported ({error}); run: pip install sympy math-verify"
+    return answer_of
 
 
 def main() -> None:

@@ -55,9 +55,6 @@ def number(text: str) -> sympy.Rational:
 class Reader(_Latex2Sympy):
     """math-verify's reader with exact numbers, letters told apart by case, and no hidden additions."""
 
-    def __init__(self, real: bool | None, degrees: bool) -> None:
-        super().__init__(is_real=real, convert_degrees=degrees, config=_CONVERSION)
-
     def parse_number(self, text: str) -> sympy.Rational:
         return number(text)
 
@@ -66,16 +63,12 @@ class Reader(_Latex2Sympy):
         first = self.convert_postfix(arr[i])
         if not isinstance(first, sympy.Expr | sympy.MatrixBase) or i == len(arr) - 1:
             return super().convert_postfix_list(arr, i)
-        following = arr[i + 1].getText()
-        if arr[i].getText().isdecimal() and following.lstrip("{")[:1].isdecimal():
+        whole, following = arr[i].getText().isdecimal(), arr[i + 1].getText()
+        if whole and following.lstrip("{")[:1].isdecimal():
             raise Unreadable("two numbers side by side")
         rest = self.convert_postfix_list(arr, i + 1)
-        if (
-            i == len(arr) - 2
-            and arr[i].getText().isdecimal()
-            and following.startswith(_FRACTIONS)
-            and isinstance(rest, sympy.Rational)
-        ):
+        mixed = i == len(arr) - 2 and whole and following.startswith(_FRACTIONS)
+        if mixed and isinstance(rest, sympy.Rational):
             return first + rest
         if getattr(first, "is_Matrix", False) or getattr(rest, "is_Matrix", False):
             return self.mat_mul_flat(first, rest)
@@ -83,11 +76,7 @@ class Reader(_Latex2Sympy):
 
 
 def read(text: str, real: bool) -> object:
-    """What the LaTeX `text` says: an expression, a relation, a set, a tuple or a matrix.
-
-    Raises:
-        Unreadable: it says nothing.
-    """
+    """What the LaTeX `text` says: an expression, relation, set, tuple or matrix; raises `Unreadable`."""
     try:
         return _read(text, real)
     except Unreadable:
@@ -104,10 +93,15 @@ def _read(text: str, real: bool) -> object:
     text = normalize_latex(text, _NORMALIZATION)
     degrees = "\\circ" in text and any(name in text for name in _ANGLES)
     try:
-        groups = text.lstrip("-").split(",")
-        if len(groups) > 1 and all(map(str.isdecimal, groups)) and _are_thousands(groups):
+        first, *groups = text.lstrip("-").split(",")
+        if (
+            groups
+            and all(map(str.isdecimal, (first, *groups)))
+            and len(first) <= 3
+            and set(map(len, groups)) == {3}
+        ):
             return number(text)
-        parsed = Reader(real or None, degrees).parse(text)
+        parsed = Reader(is_real=real or None, convert_degrees=degrees, config=_CONVERSION).parse(text)
     except (MemoryError, RecursionError):
         raise
     except Exception as error:  # the reader raises bare Exceptions, and what its helpers stumble over
@@ -115,19 +109,6 @@ def _read(text: str, real: bool) -> object:
     if not isinstance(parsed, sympy.Basic | sympy.MatrixBase):
         raise Unreadable(f"a {type(parsed).__name__}")
     return parsed
-
-
-def _are_thousands(groups: list[str]) -> bool:
-    return 1 <= len(groups[0]) <= 3 and all(len(group) == 3 for group in groups[1:])
-
-
-def check_reader() -> None:
-    """See that this version of math-verify reads as the code above needs it; raises `Unreadable` if not."""
-    cases = {"2(3)": sympy.Integer(6), "2\\frac{1}{2}": sympy.Rational(5, 2), "0.25": sympy.Rational(1, 4)}
-    for text, value in cases.items():
-        parsed = read(text, True)
-        if not isinstance(parsed, sympy.Expr) or parsed.doit() != value:
-            raise Unreadable(f"{text} is read as {parsed}")
 
 
 class TooLarge(Exception):
