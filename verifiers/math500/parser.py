@@ -9,17 +9,7 @@ expression with words before it.
 
 from __future__ import annotations
 
-from verifiers.math500.lexer import (
-    COMMAND,
-    LETTERS,
-    NUMBER,
-    SIGN,
-    WORD,
-    Lexer,
-    Malformed,
-    Token,
-    Unsupported,
-)
+from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Token, Unsupported
 from verifiers.math500.tree import INFINITY, MINUS_ONE, Node
 from verifiers.math500.units import CHANGING, GENERIC, JOINING, UNIT_LETTERS, UNITS, canonical_unit
 

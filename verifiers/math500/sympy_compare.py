@@ -35,7 +35,6 @@ DIGITS = 50
 SIZE_LIMIT = 20_000  # decimal digits of any exact number on the way
 FACTORIAL_LIMIT = 2_000
 _POINTS = ((3, 7), (11, 5), (-2, 9), (-13, 4), (1, 6), (17, 3))
-_FLIPPED = {sympy.GreaterThan: sympy.LessThan, sympy.StrictGreaterThan: sympy.StrictLessThan}
 _COLLECTIONS = sympy.Set | sympy.Tuple
 
 
@@ -94,12 +93,8 @@ def _read(text: str, real: bool) -> object:
     degrees = "\\circ" in text and any(name in text for name in _ANGLES)
     try:
         first, *groups = text.lstrip("-").split(",")
-        if (
-            groups
-            and all(map(str.isdecimal, (first, *groups)))
-            and len(first) <= 3
-            and set(map(len, groups)) == {3}
-        ):
+        thousands = bool(groups) and all(len(group) == 3 and group.isdecimal() for group in groups)
+        if thousands and len(first) <= 3 and first.isdecimal():
             return number(text)
         parsed = Reader(is_real=real or None, convert_degrees=degrees, config=_CONVERSION).parse(text)
     except (MemoryError, RecursionError):
@@ -241,9 +236,8 @@ def _same_collection(gold: object, answer: object, explicit: bool) -> bool:
             return _same_sequence(ordered, other)
     finite = sympy.FiniteSet | sympy.Expr
     if isinstance(gold, finite) and isinstance(answer, finite):
-        return _same_multiset(
-            *([side] if isinstance(side, sympy.Expr) else _elements(side) for side in (gold, answer))
-        )
+        one, two = ([side] if isinstance(side, sympy.Expr) else _elements(side) for side in (gold, answer))
+        return _same_multiset(one, two)
     if not (isinstance(gold, sympy.Set) and isinstance(answer, sympy.Set)):
         return False
     gold, answer = gold.doit(), answer.doit()
@@ -263,12 +257,11 @@ def _same_relation(gold: Relational, answer: Relational) -> bool:
     """Equations up to a factor that is not 0, inequalities up to a positive one."""
     sides = []
     for relation in (gold, answer):
-        left, right = relation.lhs, relation.rhs
-        if not (isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr)):
+        if not (isinstance(relation.lhs, sympy.Expr) and isinstance(relation.rhs, sympy.Expr)):
             return gold == answer
-        kind = _FLIPPED.get(type(relation), type(relation))
-        difference = right - left if kind is not type(relation) else left - right
-        sides.append((kind, _evaluated(difference)))
+        if isinstance(relation, sympy.GreaterThan | sympy.StrictGreaterThan):
+            relation = relation.reversed
+        sides.append((type(relation), _evaluated(relation.lhs - relation.rhs)))
     (kind, d), (other, e) = sides
     if kind is not other or d.free_symbols != e.free_symbols:
         return False
@@ -295,11 +288,11 @@ def _evaluated(expr: sympy.Expr) -> sympy.Expr:
 
 def _point(symbols: set, k: int) -> dict:
     """The k-th place to evaluate at: another rational number for every letter."""
-    names = sorted(symbols, key=str)
-    return {
-        symbol: sympy.Rational(_POINTS[(k + j) % 6][0] * (2 * j + 1) + j, _POINTS[(k + j) % 6][1] + 2 * j)
-        for j, symbol in enumerate(names)
-    }
+    point = {}
+    for j, symbol in enumerate(sorted(symbols, key=str)):
+        above, below = _POINTS[(k + j) % 6]
+        point[symbol] = sympy.Rational(above * (2 * j + 1) + j, below + 2 * j)
+    return point
 
 
 def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
@@ -343,10 +336,8 @@ def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
 
 
 def _is_number(value: sympy.Basic) -> bool:
-    parts = value.as_real_imag() if value.is_number else ()
-    return bool(parts) and all(
-        isinstance(part, sympy.Float | sympy.Rational) and part.is_finite for part in parts
-    )
+    parts = value.as_real_imag() if value.is_number else (value,)
+    return all(isinstance(part, sympy.Float | sympy.Rational) and part.is_finite for part in parts)
 
 
 def _is_precise(value: sympy.Expr) -> bool:
