@@ -33,11 +33,9 @@ UNSUPPORTED = frozenset(
     "vee neg forall exists subset subseteq det max min gcd lcm".split()
 ) | {"begin cases", "begin aligned", "begin align*", "begin vmatrix"}
 MATRICES = frozenset("matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
-NO_FACTOR = (
-    frozenset("pm mp cup deg over rfloor rceil".split()) | RELATIONS.keys()
-)  # commands that begin none
+NO_FACTOR = {*"pm mp cup deg over rfloor rceil".split(), *RELATIONS}  # commands that begin none
 CLOSING = {"(": ")", "[": "]"}
-ENDS_SIDE = frozenset([*")]}&", "\\}", "\\\\"])
+ENDS_SIDE = frozenset([*")]}&", "\\}", "\\\\", END[1]])
 
 
 class Parser:
@@ -58,9 +56,12 @@ class Parser:
         self.currency = ""  # unit of the side being read, from a currency sign before it
         self.kind, self.value, self.spaced = self.tokens[0]
 
-    def advance(self) -> None:
-        self.position += 1
+    def advance(self, count: int = 1) -> str:
+        """Go on by one token or more; the value of the first one."""
+        value = self.value
+        self.position += count
         self.kind, self.value, self.spaced = self.tokens[self.position]
+        return value
 
     def peek(self, offset: int = 1) -> Token:
         return self.tokens[self.position + offset]
@@ -115,8 +116,7 @@ class Parser:
         sides = [self.side()]
         operators: list[str] = []
         while self.is_relation() or self.is_equals_word():
-            operator = RELATIONS.get(self.value, "=")
-            self.advance()
+            operator = RELATIONS.get(self.advance(), "=")
             if self.accept("=") and operator != "=":
                 operator += "="
             operators.append(operator)
@@ -134,8 +134,7 @@ class Parser:
         outer, self.currency = self.currency, ""
         words = []
         while self.kind == WORD and self.value.lower() not in JOINING:
-            words.append(self.value)
-            self.advance()
+            words.append(self.advance())
         if self.ends_side():
             if not words:
                 raise Malformed("empty")
@@ -151,7 +150,7 @@ class Parser:
             self.accept(":")
         parts = [self.sum()]
         while self.accept_command("cup") or (
-            self.kind == LETTERS and parts[-1][0] == "seq" and self.accept("U")
+            parts[-1][0] == "seq" and self.kind == LETTERS and self.accept("U")
         ):
             parts.append(self.sum())
         node = self.with_unit(parts[0] if len(parts) == 1 else ("union", tuple(parts)))
@@ -159,19 +158,18 @@ class Parser:
         return ("words", node) if words else node
 
     def ends_side(self) -> bool:
-        if self.kind == COMMAND:
-            return self.value in RELATIONS or self.value.startswith("end ")
-        return self.kind == "end" or self.is_separator() or self.is_relation() or self.value in ENDS_SIDE
+        return (
+            self.is_separator() or self.is_relation() or self.value in ENDS_SIDE or self.value[:4] == "end "
+        )
 
     def with_unit(self, node: Node) -> Node:
         """The node with the unit that follows it, from words, a per cent or degree sign, or a currency."""
         node, unit = lift_unit(node)
-        follows = self.kind == WORD and not self.is_equals_word() and not self.is_separator()
-        if node[0] == "text" and (unit or follows):
+        if node[0] == "text" and (unit or self.is_unit_word()):
             raise Malformed("words behind words")
         words = [unit or self.currency] if unit or self.currency else []
         while (
-            (self.kind == WORD and not self.is_equals_word() and self.value.lower() not in JOINING)
+            self.is_unit_word()
             or self.is_unit_letter(behind_slash=words[-1:] == ["/"])
             or (words and self.value == "/")
             or self.value == "%"
@@ -187,16 +185,18 @@ class Parser:
                     continue
                 raise Malformed("unit")
             if self.accept("^"):
-                if word.lower() not in UNITS and word.lower() not in GENERIC:
+                if word.lower() not in UNITS.keys() | GENERIC:
                     raise Malformed("the power of a word")
                 braces = self.accept("{")
                 if self.kind != NUMBER or len(self.value) > 1:
                     raise Malformed("unit")
-                words.append("^" + self.value)
-                self.advance()
+                words.append("^" + self.advance())
                 if braces:
                     self.expect("}")
         return ("unit", node, canonical_unit(words)) if words else node
+
+    def is_unit_word(self) -> bool:
+        return self.kind == WORD and not self.is_equals_word() and not self.is_separator()
 
     def is_unit_letter(self, behind_slash: bool = False) -> bool:
         return (
@@ -241,8 +241,7 @@ class Parser:
         factors = [self.power()]
         while True:
             if self.value in ("*", "/"):
-                operator = self.value
-                self.advance()
+                operator = self.advance()
                 if operator == "*" and self.value == "*":
                     raise Malformed("**")
                 sign = self.sign()
@@ -283,8 +282,7 @@ class Parser:
         fraction = self.spaced and slash == "/" and kind == NUMBER and top.isdigit() and bottom.isdigit()
         if not fraction or len(factors) > 1 or factors[0][0] != "num":
             raise Malformed("two numbers side by side")
-        for _ in range(3):
-            self.advance()
+        self.advance(3)
         node = ("/", number(top), number(bottom))
         return ("deg", node) if self.accept_degree() else node
 
@@ -319,11 +317,10 @@ class Parser:
         if self.value != "^":
             return False
         braces = self.peek()[1] == "{"
-        sign = self.peek(2 if braces else 1)
-        if sign[0] != COMMAND or sign[1] not in ("circ", "deg"):
+        kind, value, _ = self.peek(2 if braces else 1)
+        if kind != COMMAND or value not in ("circ", "deg"):
             return False
-        for _ in range(3 if braces else 2):
-            self.advance()
+        self.advance(3 if braces else 2)
         if braces:
             self.expect("}")
         return True
@@ -349,9 +346,7 @@ class Parser:
         if self.value == "{":
             return self.group()
         if self.kind == NUMBER:
-            node = number(self.value)
-            self.advance()
-            return node
+            return number(self.advance())
         if self.kind == LETTERS:
             return self.symbol()
         if self.value == "(" or (self.kind == COMMAND and self.value in {"frac"} | CONSTANTS.keys() | GREEK):
@@ -401,8 +396,7 @@ class Parser:
 
     def bracket(self) -> Node:
         """`(...)`, `[...]`: a group if it holds one expression, else a tuple or an interval."""
-        opening = self.value
-        self.advance()
+        opening = self.advance()
         bars, self.open_bars = self.open_bars, 0
         items = self.items()
         self.open_bars = bars
@@ -422,8 +416,7 @@ class Parser:
 
     def literal(self) -> Node:
         r"""A number, a repeating decimal such as `0.1\overline{6}`, or digits with their base as in `2516_8`."""
-        digits = self.value
-        self.advance()
+        digits = self.advance()
         if "." in digits and self.accept_command("overline"):
             self.expect("{")
             repeated = self.digits("overline")
@@ -442,16 +435,12 @@ class Parser:
         return ("base", digits.lstrip("0") or "0", base.lstrip("0"))
 
     def digits(self, place: str) -> str:
-        digits = self.value
-        if self.kind != NUMBER or not digits.isdigit():
+        if self.kind != NUMBER or not self.value.isdigit():
             raise Malformed(place)
-        self.advance()
-        return digits
+        return self.advance()
 
     def symbol(self) -> Node:
-        name = self.value
-        self.advance()
-        name = self.subscripted(name)
+        name = self.subscripted(self.advance())
         return ("const", name) if name in ("i", "e") else ("sym", name)
 
     def subscripted(self, name: str) -> str:
@@ -465,12 +454,10 @@ class Parser:
                 while not self.accept("}"):
                     if self.kind == "end" or len(inside) > 12:
                         raise Malformed("subscript")
-                    inside.append(self.value)
-                    self.advance()
+                    inside.append(self.advance())
                 name += "_" + " ".join(inside)
             elif self.kind in (NUMBER, LETTERS, COMMAND):
-                name += "_" + self.value
-                self.advance()
+                name += "_" + self.advance()
             else:
                 raise Malformed("subscript")
 
@@ -513,10 +500,8 @@ class Parser:
         return ("fn", "root", (self.argument(), degree))
 
     def function(self) -> Node:
-        name = self.value
-        self.advance()
-        base: Node | None = None
-        exponent: Node | None = None
+        name = self.advance()
+        base = exponent = None
         for _ in range(2):
             if self.accept("_"):
                 base = self.argument()
@@ -524,12 +509,7 @@ class Parser:
                 exponent = self.exponent()
         bracketed = self.value == "("
         factors = [self.power()]
-        while (
-            not bracketed
-            and self.starts_factor()
-            and self.value != "("
-            and not (self.kind == COMMAND and self.value in FUNCTIONS)
-        ):
+        while not bracketed and self.starts_factor() and self.value != "(" and self.value not in FUNCTIONS:
             factors.append(self.power())
         arguments = (product(factors),)
         if name == "log":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from verifiers import batch
 from verifiers.errors import InvalidReferenceError, shown
-from verifiers.extract import last_box, locate, strip
+from verifiers.extract import is_alone, last_box, locate, strip
 from verifiers.math500 import normal_text
 from verifiers.math500.exact import Undefined
 from verifiers.math500.lexer import LETTERS, TEXT_LIMIT, Malformed, Unsupported
@@ -151,13 +151,11 @@ def format_of(data: bytes, low: int, high: int, boxed: bool) -> Reason:
     """Strict mode: OK if the block holds one box and nothing else; another box before it is a hedge."""
     if not boxed:
         return Reason.MALFORMED
-    start, end = data.rfind(b"<answer>", 0, low) + 8, data.find(b"</answer>", high)
-    box = data.rfind(b"\\boxed", start, low)
-    _, other, other_end = last_box(data, start, box)
+    start = data.rfind(b"<answer>", 0, low) + 8
+    _, other, other_end = last_box(data, start, data.rfind(b"\\boxed", start, low))
     if other >= 0 and data[slice(*strip(data, other, other_end))] != data[low:high]:
         return Reason.HEDGE
-    alone = strip(data, start, end)[0] == box and data[high:end].strip() == b"}"
-    return Reason.OK if alone else Reason.MALFORMED
+    return Reason.OK if is_alone(data, start - 8, len(data), low, high, False) else Reason.MALFORMED
 
 
 def encoded(text: str) -> bytes:
