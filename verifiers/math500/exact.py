@@ -60,17 +60,14 @@ class Point:
         if kind == "sym":
             self.variables = True
             return self.value_of(node[1]), 1
-        if kind == "*":
-            n, d = 1, 1
-            for factor in node[1]:
-                a, b = self.evaluate(factor)
-                n, d = n * a, d * b
-            return bounded(n, d)
-        if kind == "+":
+        if kind in ("*", "+"):
             n, d = self.evaluate(node[1][0])
-            for term in node[1][1:]:
-                a, b = self.evaluate(term)
-                n, d = (n + a, d) if b == d else (n * b + a * d, d * b)
+            for part in node[1][1:]:
+                a, b = self.evaluate(part)
+                if kind == "*":
+                    n, d = n * a, d * b
+                else:
+                    n, d = (n + a, d) if b == d else (n * b + a * d, d * b)
             return bounded(n, d)
         if kind == "/":
             a, b = self.evaluate(node[1])
@@ -168,9 +165,9 @@ def integer_root(n: int, degree: int) -> int:
 
 
 def bounded(n: int, d: int) -> Quotient:
-    if n.bit_length() > BIT_LIMIT or d.bit_length() > BIT_LIMIT:
+    if max(n.bit_length(), d.bit_length()) > BIT_LIMIT:
         n, d = reduced(n, d)
-        if n.bit_length() > BIT_LIMIT or d.bit_length() > BIT_LIMIT:
+        if max(n.bit_length(), d.bit_length()) > BIT_LIMIT:
             raise TooBig
     return n, d
 

@@ -30,7 +30,7 @@ _precision = threading.Lock()  # python-flint has one precision for all threads
 
 
 class Undecided(Exception):
-    """The value cannot be bounded; nothing is known about it."""
+    """The value cannot be bounded."""
 
 
 @contextmanager
@@ -147,15 +147,10 @@ class Evaluation:
             if None in numbers or min(numbers) < 0 or numbers[0] > FACTORIAL_LIMIT:
                 raise Undecided
             return arb(factorial(*numbers) if name == "!" else comb(*numbers))
-        if isinstance(a, acb):
+        within = abs(a) < 1 if name in ("asin", "acos") else name == "atan" or is_moderate(a)
+        if isinstance(a, acb) or name not in TRIGONOMETRIC | {"asin", "acos", "atan"} or not within:
             raise Undecided
-        if name == "atan":
-            return a.atan()
-        if name in ("asin", "acos") and abs(a) < 1:
-            return a.asin() if name == "asin" else a.acos()
-        if name in TRIGONOMETRIC and is_moderate(a):
-            return getattr(a, name)()
-        raise Undecided
+        return getattr(a, name)()
 
 
 def whole_power(a: Interval, exponent: int) -> Interval:

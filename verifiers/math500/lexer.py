@@ -132,8 +132,7 @@ class Lexer:
         self.spaced = False
 
     def skip_digits(self, start: int) -> int:
-        text, end = self.text, len(self.text)
-        while start < end and "0" <= text[start] <= "9":
+        while "0" <= self.text[start : start + 1] <= "9":
             start += 1
         return start
 

@@ -28,8 +28,7 @@ def key(text: str) -> str:
     text = text.strip()
     if text[-1:] == "." and text[-2:-1] != ".":
         text = text[:-1].rstrip()
-    text = without_text_command(text)
-    return joined(text)
+    return joined(without_text_command(text))
 
 
 def without_thin_spaces(text: str) -> str:
@@ -58,17 +57,15 @@ def without_text_command(text: str) -> str:
 def joined(text: str) -> str:
     """Without white space, but for one space between two letters, digits or commas outside brackets."""
     words = text.split()
-    if len(words) < 2:
-        return words[0] if words else ""
-    result = [words[0]]
+    result = words[:1]
     bare = "(" not in text and "[" not in text  # 10, 080 is not 10,080
     for word in words[1:]:
         last = result[-1]
-        if is_wordlike(last[-1], bare) and is_wordlike(word[0], bare) and not follows_command(last):
-            result.append(" ")
-        elif follows_command(last) and word[0].isalpha():
-            result.append(" ")
-        result.append(word)
+        if follows_command(last):
+            apart = word[0].isalpha()
+        else:
+            apart = is_wordlike(last[-1], bare) and is_wordlike(word[0], bare)
+        result.append(" " + word if apart else word)
     return "".join(result)
 
 

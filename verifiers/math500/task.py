@@ -76,10 +76,8 @@ def _parsed(answer: str) -> Reference | str:
 def reference_of(answer: object, index: int | None) -> Reference:
     """The parsed reference; raises `InvalidReferenceError`."""
     exact = batch.as_text(answer)
-    if exact is None:
-        parsed = f"is a {type(answer).__name__}; an answer is a string such as '\\\\frac{{3}}{{56}}'"
-    else:
-        parsed = _parsed(exact)
+    problem = f"is a {type(answer).__name__}; an answer is a string such as '\\\\frac{{3}}{{56}}'"
+    parsed = problem if exact is None else _parsed(exact)
     if isinstance(parsed, Reference):
         return parsed
     where = "answer" if index is None else f"answer[{index}]"
