@@ -136,8 +136,6 @@ class Point:
             return comb(n, values[1][0]), 1
         elif name in ("abs", "floor", "ceil") and not self.values:
             return (abs(n), d) if name == "abs" else (n // d if name == "floor" else -(-n // d), 1)
-        elif name == "lg":
-            return self.unknown("log", *values, (10, 1))
         elif name == "exp":
             return self.power(("^", ("const", "e"), node[2][0]))
         return self.unknown(name, *values)

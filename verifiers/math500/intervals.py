@@ -136,12 +136,10 @@ class Evaluation:
             return root(a, degree)
         if name == "ln":
             return logarithm(a)
-        if name in ("log", "lg"):
-            return logarithm(a) / logarithm(arb(10) if name == "lg" else self.evaluate(arguments[1]))
-        if name == "exp":
-            return exponential(a)
-        if name == "abs":
-            return abs(a)
+        if name == "log":
+            return logarithm(a) / logarithm(self.evaluate(arguments[1]))
+        if name in ("exp", "abs"):
+            return exponential(a) if name == "exp" else abs(a)
         if name in ("!", "binom"):
             numbers = [whole_number(argument) for argument in arguments]
             if None in numbers or min(numbers) < 0 or numbers[0] > FACTORIAL_LIMIT:

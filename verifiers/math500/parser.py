@@ -512,8 +512,8 @@ class Parser:
         while not bracketed and self.starts_factor() and self.value != "(" and self.value not in FUNCTIONS:
             factors.append(self.power())
         arguments = (product(factors),)
-        if name == "log":
-            arguments = (*arguments, ("num", 10, 1) if base is None else base)
+        if name == "log" or (name == "lg" and base is None):
+            name, arguments = "log", (*arguments, base or ("num", 10, 1))
         elif base is not None:
             raise Malformed("subscript of a function")
         if exponent != MINUS_ONE:

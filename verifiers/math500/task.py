@@ -112,9 +112,7 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         return Reason.MALFORMED, Tier.GRAMMAR
     except (Undefined, ArithmeticError, RecursionError):
         return Reason.WRONG, Tier.PROBE
-    if verdict == UNSURE:
-        return None
-    return (Reason.OK if verdict == YES else Reason.WRONG), comparison.tier
+    return None if verdict == UNSURE else (Reason.OK if verdict == YES else Reason.WRONG, comparison.tier)
 
 
 def leading_choice(answer: str) -> str:
@@ -130,18 +128,14 @@ def leading_choice(answer: str) -> str:
 
 
 def ask_cas(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tuple[Reason, Tier]]:
-    """What the computer algebra system says about (answer, reference) pairs, asked once for each.
-
-    What keeps it from answering (a package that is missing, say) is logged once for each call.
-    """
+    """What the computer algebra system says about (answer, reference) pairs; logs once what keeps it from answering."""
     from verifiers.math500 import cas
 
     names = {"equal": Reason.OK, "different": Reason.WRONG, "timeout": Reason.TIMEOUT, "error": Reason.ERROR}
     outcomes = cas.equal_many(pairs, patient)
-    problems = [detail for name, detail in outcomes if name == "error"]
-    if problems:
-        message = "math500: some answers end as reason=error: %s"
-        logging.getLogger("verifiers").warning(message, problems[0])
+    problem = next((detail for name, detail in outcomes if name == "error"), None)
+    if problem is not None:
+        logging.getLogger("verifiers").warning("math500: some answers end as reason=error: %s", problem)
     return [(names[name], Tier.CAS) for name, _ in outcomes]
 
 
