@@ -60,6 +60,7 @@ BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
     "sin cos tan cot sec csc asin acos atan arcsin arccos arctan log ln lg exp sqrt pi gcd lcm max min det "
     "infty binom frac sinh cosh tanh deg cup".split()
 )
+NO_WORD_BEFORE = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
 SINGLE = frozenset("()[]+-*/^_=<>|!,;:'.%&?\"`@#")
 
 
@@ -177,24 +178,18 @@ class Lexer:
 
     def letters(self) -> None:
         """A run of letters: one word, a function written without its backslash, or a product of variables."""
-        text, start = self.text, self.position
-        end = start
-        while end < len(text) and text[end].isalpha():
+        text, end = self.text, self.position
+        while text[end : end + 1].isalpha():
             end += 1
-        run = text[start:end]
-        self.position = end
+        run, self.position = text[self.position : end], end
         if not run.isascii():
             raise Malformed("letter")
-        if (run == "boxed" and text.startswith("{", end)) or (
-            run in ("left", "right") and text.startswith(tuple("([|)]"), end)
-        ):
+        if text.startswith(NO_WORD_BEFORE.get(run, ()), end):
             return  # the backslash was forgotten
         if True in self.braces or run.lower() in KNOWN_WORDS:
             self.add(WORD, run)
         elif run in BARE_COMMANDS:
             self.add(COMMAND, ALIASES.get(run, run))
-        elif len(run) == 1:
-            self.add(LETTERS, run)
         elif self.is_product(run):
             for letter in run:
                 self.add(LETTERS, letter)
@@ -204,18 +199,17 @@ class Lexer:
     def is_product(self, run: str) -> bool:
         if self.variables is None:
             return len(run) <= 3 and not (self.prose and len(run) == 3)
-        return len(run) == 2 or all(letter in self.variables for letter in run)
+        return len(run) <= 2 or all(letter in self.variables for letter in run)
 
     def command(self) -> None:
         text, start = self.text, self.position + 1
         end = start
         while end < len(text) and text[end].isascii() and text[end].isalpha():
             end += 1
-        end = max(end, start + 1)
-        name = text[start:end]
+        name = text[start : max(end, start + 1)]
         if not name:
             raise Malformed("backslash")
-        self.position = end
+        self.position = end = start + len(name)
         if name in SPACES:
             self.spaced = True
         elif name in TEXTS:
@@ -246,8 +240,7 @@ class Lexer:
         close = self.text.find("}", self.position, self.position + limit)
         if not self.text.startswith("{", self.position) or close < 0:
             raise Malformed("environment")
-        name = self.text[self.position + 1 : close].strip()
-        self.position = close + 1
+        name, self.position = self.text[self.position + 1 : close].strip(), close + 1
         return name
 
 

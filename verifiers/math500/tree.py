@@ -50,10 +50,9 @@ def symbols(node: Node) -> frozenset[str]:
 
 def divides_by_variable(node: Node) -> bool:
     """True if a variable stands below a fraction bar or has a negative exponent."""
-    kind = node[0]
-    if kind == "/" and symbols(node[2]):
+    if node[0] == "/" and symbols(node[2]):
         return True
-    if kind == "^" and node[2][0] == "num" and node[2][1] < 0 and symbols(node[1]):
+    if node[0] == "^" and node[2][0] == "num" and node[2][1] < 0 and symbols(node[1]):
         return True
     return any(map(divides_by_variable, parts(node)))
 
@@ -74,9 +73,7 @@ def is_polynomial(node: Node) -> bool:
     if not symbols(node):
         return True
     kind = node[0]
-    if kind == "/" and symbols(node[2]):
-        return False
-    if kind == "^" and not (is_whole(node[2]) and node[2][1] >= 0):
+    if (kind == "/" and symbols(node[2])) or (kind == "^" and not (is_whole(node[2]) and node[2][1] >= 0)):
         return False
     return kind != "fn" and all(map(is_polynomial, parts(node)))
 

@@ -159,13 +159,11 @@ class Comparison:
         self.structured = True
         if answer[0] == "rel" and gold[0] == "rel":
             return self.same_relations(answer, gold)
-        if gold[0] == "rel":
-            value = named_value(gold)
-            if value is None or (self.strict and symbols(value)):
-                return NO
-            return self.same(answer, value)
-        value = self.value_of_chain(answer, gold)
-        return NO if value is None else self.same(value, gold)
+        if gold[0] != "rel":
+            value = self.value_of_chain(answer, gold)
+            return NO if value is None else self.same(value, gold)
+        value = named_value(gold)
+        return NO if value is None or (self.strict and symbols(value)) else self.same(answer, value)
 
     def value_of_chain(self, answer: Node, gold: Node) -> Node | None:
         """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
