@@ -5,6 +5,7 @@ and nothing changes with the number of processes, the micro-batch or the order o
 """
 
 import hashlib
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -24,3 +25,8 @@ def generator(seed: int, *key: int | str, device: str | torch.device = "cpu") ->
 def numpy_generator(seed: int, *key: int | str) -> np.random.Generator:
     """A private NumPy generator for the stream named by `key`."""
     return np.random.Generator(np.random.PCG64(derive(seed, *key)))
+
+
+def random_state_kept(device: torch.device, enabled: bool = True) -> AbstractContextManager:
+    """Whatever is drawn from torch's global generators, of the CPU and of `device`, they end as they began."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=enabled)

@@ -27,8 +27,7 @@ def token_logps(
 ) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens, zero where nothing is scored; one mask at a time, no graph.
 
-    mask_id: the model's [MASK] token. chunk_rows: positions whose logits exist at once (None: as many as make
-    128 MB).
+    mask_id: the model's [MASK] token. chunk_rows: as for `accumulate`.
     """
     scorer = Scorer(model, rollouts, masks, mask_id, chunk_rows)
     logps = scorer.empty_logps()
@@ -82,10 +81,9 @@ class Scorer:
         rollouts, scored = self.rollouts, self.masks.scored[rows, samples]
         completion_ids = rollouts.completion_ids[rows]
         ids = torch.cat([rollouts.prompt_ids[rows], completion_ids], dim=1)
-        attention = torch.ones_like(ids, dtype=torch.bool)
-        width = rollouts.prompt_mask.shape[1]
-        attention[:, :width] = rollouts.prompt_mask[rows]
         ids = ids.masked_fill(self.masks.masked[rows, samples], self.mask_id)
+        attention = torch.cat([rollouts.prompt_mask[rows], torch.ones_like(scored)], dim=1)
+        width = rollouts.prompt_mask.shape[1]
         keep = torch.arange(width, ids.shape[1], device=ids.device).expand(len(copies), -1)
         states = hidden_states(self.model, ids, attention, keep=keep)[scored]
         return Forward(scored, completion_ids[scored], states)
@@ -94,8 +92,7 @@ class Scorer:
         """Writes the copies' logps; returns what a backward pass needs, with the log-normalisers (n,)."""
         out = self.forward(copies)
         values, normalisers = head_logps(out.states, self.weight, out.targets, self.chunk_rows)
-        scattered = logps.new_zeros(out.scored.shape).masked_scatter_(out.scored, values)
-        logps[self.index(copies)] = scattered
+        logps[self.index(copies)] = logps.new_zeros(out.scored.shape).masked_scatter_(out.scored, values)
         return out, normalisers
 
 
@@ -130,9 +127,8 @@ def head_gradient(
 ) -> Tensor:
     """Gradient (n, D) of `sum(coefficients * logps)` with respect to the hidden states.
 
-    coefficients: (n,). normalisers: (n,) from `head_logps`; without them they are computed here, from the
-    same logits. weight_gradient: (V, D), float32 or float64; the gradient with respect to the weight is
-    added to it. Without it that gradient is not computed.
+    coefficients: (n,). normalisers: (n,) from `head_logps`, else computed here, from the same logits. weight_gradient:
+    (V, D), float32 or float64, to which the gradient with respect to the weight is added; None = not computed.
     """
     result = torch.empty_like(hidden_states)
     for rows in _chunks(len(hidden_states), chunk_rows):
