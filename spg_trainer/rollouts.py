@@ -12,9 +12,8 @@ from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.models import Policy
 from spg_trainer.packages import envs
-from spg_trainer.sampler import sample_completions
-from spg_trainer.seeding import generator, numpy_generator
-from spg_trainer.text import decode_completions, encode_prompts
+from spg_trainer.seeding import numpy_generator
+from spg_trainer.text import decode_completions, encode_prompts, sample
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -62,11 +61,11 @@ class Failures:
         failed = [row for row, reason in enumerate(scored.reason) if reason == "error"]
         self.count += len(failed)
         if failed and self.count > MAX_ERROR_SHARE * self.expected:
+            first = failed[0]
             raise TrainingError(
-                f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions "
-                f"(more than {MAX_ERROR_SHARE:.0%}), among them one of problem {int(scored.index[failed[0]])}. "
-                "Fix the environment, then go on with --resume auto.\n"
-                f"{scored.traceback[failed[0]] or ''}".rstrip()
+                f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions (more than "
+                f"{MAX_ERROR_SHARE:.0%}), among them one of problem {int(scored.index[first])}. Fix the environment, "
+                f"then go on with --resume auto.\n{scored.traceback[first] or ''}".rstrip()
             )
 
 
@@ -93,24 +92,19 @@ def sample_and_score(
 ) -> Scored:
     """Writes one completion per (index, generation) pair and scores all of them in one verifier call.
 
-    Args:
-        env: a `TextEnv`; the split is its own.
-        index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation).
-        failures: counts over several calls; by default each call stands for itself.
+    index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation). failures: counts over
+    several calls; by default each call stands for itself.
     """
     vector = envs.TextVectorEnv(env, num_envs=len(index))
     prompts, _ = vector.reset(options={"index": index})
     problems = [env.problem(int(i)) for i in index]
-    prompt_ids, prompt_mask = encode_prompts(policy, prompts, [p.completion_prefix for p in problems])
-    streams = None
-    if sampling.draws_noise:
-        keys = zip(index.tolist(), generation.tolist(), strict=True)
-        streams = [generator(seed, *key, i, g, device=prompt_ids.device) for i, g in keys]
-    rollouts = sample_completions(
-        policy, prompt_ids, prompt_mask, sampling, streams, rows_per_forward=rows_per_forward
+    prefixes = [problem.completion_prefix for problem in problems]
+    keys = [(*key, i, g) for i, g in zip(index.tolist(), generation.tolist(), strict=True)]
+    rollouts = sample(
+        policy, encode_prompts(policy, prompts, prefixes), sampling, seed, keys, rows_per_forward
     )
-    completions = decode_completions(policy, rollouts)
-    completions = [p.completion_prefix + c for p, c in zip(problems, completions, strict=True)]
+    written = decode_completions(policy, rollouts)
+    completions = [prefix + text for prefix, text in zip(prefixes, written, strict=True)]
     _, rewards, _, _, info = vector.step(completions)
     scored = Scored(
         index=index,
