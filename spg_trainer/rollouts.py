@@ -42,7 +42,7 @@ class Scored:
     reason: list[str]
     extracted: list[str | None]
     traceback: list[str | None]
-    """Where the author's `score` raised; None where it did not."""
+    """Where the author's `score` raised."""
 
     def __len__(self) -> int:
         return len(self.completions)
@@ -72,9 +72,7 @@ class Failures:
 def choose_problems(seed: int, step: int, count: int, size: int) -> np.ndarray:
     """`count` distinct problem indices below `size` for a step, (count,) int64; the same for every process."""
     if count > size:
-        raise ConfigError(
-            f"--prompts-per-step {count} is more than the {size} problems of this split. Use {size} or fewer."
-        )
+        raise ConfigError(f"--prompts-per-step {count}: this split has {size} problems. Use {size} or fewer.")
     return numpy_generator(seed, "problems", step).choice(size, size=count, replace=False)
 
 
@@ -127,9 +125,8 @@ def sample_rows(
     scored: Scored, *, env: "TextEnv", step: int, advantages: torch.Tensor | None = None
 ) -> list[dict[str, Any]]:
     """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked."""
-    unmask_step = scored.rollouts.unmask_step.tolist()
     rows = []
-    for b in range(len(scored)):
+    for b, unmask_step in enumerate(scored.rollouts.unmask_step.tolist()):
         row = {
             "step": step,
             "env": env.spec_name,
@@ -143,7 +140,7 @@ def sample_rows(
             "correct": bool(scored.correct[b]),
             "reason": scored.reason[b],
             "extracted": scored.extracted[b],
-            "reveal_step": unmask_step[b],
+            "reveal_step": unmask_step,
         }
         if scored.traceback[b] is not None:
             row["traceback"] = scored.traceback[b]

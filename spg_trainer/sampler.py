@@ -161,7 +161,7 @@ def sample_tokens(
     for start in range(0, rows, chunk):
         part = slice(start, start + chunk)
         logits = linear(hidden_states[part], head)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         noise = None
         if temperature > 0:
             noise = log_exponential(logits.shape[1:], generators[part], logits.device).mul_(temperature)
@@ -211,7 +211,7 @@ class _Canvas:
         self.ids = torch.cat([prompt_ids, prompt_ids.new_full((rows, length), policy.mask_id)], -1)
         self.real = torch.cat([prompt_mask, prompt_mask.new_ones((rows, length))], -1)
         self.unmask_step = torch.full((rows, length), -1, dtype=torch.int64, device=device)
-        dtype = torch.float64 if self.head.dtype == torch.float64 else torch.float32
+        dtype = torch.promote_types(self.head.dtype, torch.float32)
         self.unmask_logps = torch.zeros((rows, length), dtype=dtype, device=device)
         self.active = list(range(rows))
         self.rows = torch.arange(rows, device=device)
@@ -257,12 +257,9 @@ class _Canvas:
         self.unmask_logps[rows, where] = logps.gather(1, now)
         self.unmask_step[rows, where] = step
         self.masked = self.masked.gather(1, later)
-        self._release()
-
-    def _release(self) -> None:
-        if not len(self.end_tokens) or not self.active:
+        if not len(self.end_tokens):
             return
-        end = _first(torch.isin(self.ids[self.rows, self.width :], self.end_tokens))
+        end = self._end(self.rows)
         # With the block complete, any end token will do: later blocks are still masked.
         first_masked = self.masked[:, 0] if self.masked.shape[1] else self.unmask_step.shape[1]
         kept = (end >= first_masked).nonzero().squeeze(-1).tolist()
@@ -273,16 +270,21 @@ class _Canvas:
     def finish(self) -> Rollouts:
         """The record of everything unmasked so far."""
         completion_ids = self.ids[:, self.width :].contiguous()
-        end = _first(torch.isin(completion_ids, self.end_tokens))
-        positions = torch.arange(completion_ids.shape[1], device=end.device)
+        positions = torch.arange(completion_ids.shape[1], device=completion_ids.device)
         return Rollouts(
             prompt_ids=self.ids[:, : self.width],
             prompt_mask=self.prompt_mask,
             completion_ids=completion_ids,
-            completion_mask=positions <= end.unsqueeze(-1),
+            completion_mask=positions <= self._end(slice(None)).unsqueeze(-1),
             unmask_step=self.unmask_step,
             unmask_logps=self.unmask_logps,
         )
+
+    def _end(self, rows: Tensor | slice) -> Tensor:
+        """(b,) int64, the position of the first end token of some completions, T where there is none."""
+        is_end = torch.isin(self.ids[rows, self.width :], self.end_tokens)
+        columns = torch.arange(is_end.shape[1], device=is_end.device)
+        return columns.masked_fill(~is_end, is_end.shape[1]).amin(-1)
 
 
 def _check_inputs(
@@ -311,12 +313,6 @@ def _check_inputs(
             f"{longest + asked}, but the model has {limit} positions. Shorten the prompt (it is never cut), or use "
             f"max_completion_length={max(0, limit - longest)} or less."
         )
-
-
-def _first(wanted: Tensor) -> Tensor:
-    """Index of the first true column of wanted (b, n), or n where there is none: (b,) int64."""
-    columns = torch.arange(wanted.shape[1], device=wanted.device)
-    return columns.masked_fill(~wanted, wanted.shape[1]).amin(-1)
 
 
 @contextmanager

@@ -1,11 +1,10 @@
 """Random streams that depend on what they are for, never on what ran before.
 
-Every stream is keyed by (seed, purpose, step, problem, generation, ...), so nothing has to be saved to resume a run
-and nothing changes with the number of processes, the micro-batch or the order of work.
+Every stream is keyed by (seed, purpose, step, problem, generation, ...), so nothing has to be saved to resume a run and
+nothing changes with the number of processes, the micro-batch or the order of work.
 """
 
 import hashlib
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -27,6 +26,6 @@ def numpy_generator(seed: int, *key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(derive(seed, *key)))
 
 
-def random_state_kept(device: torch.device, enabled: bool = True) -> AbstractContextManager:
-    """Whatever is drawn from torch's global generators, of the CPU and of `device`, they end as they began."""
-    return torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=enabled)
+def gpus(device: torch.device) -> list[torch.device]:
+    """What `torch.random.fork_rng` keeps of a model on `device`, besides the state of the CPU."""
+    return [device] if device.type == "cuda" else []

@@ -27,24 +27,18 @@ from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
 from spg_trainer.packages import envs
 from spg_trainer.rollouts import Scored, choose_problems, sample_and_score
 from spg_trainer.run import Run, start
-from spg_trainer.seeding import derive, random_state_kept
+from spg_trainer.seeding import derive, gpus
 from spg_trainer.update import Update, draw_masks, gradient
 
 
 def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     """Trains to the end of the settings and returns what summary.json holds.
 
-    Args:
-        config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the presets.
-        quiet: nothing is printed.
-
-    Raises:
-        SpgError: settings, model, environment or disk that cannot work. Finished steps are saved first.
+    config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the presets. quiet: nothing is
+    printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved first.
     """
     if config.dry_run or config.config:
-        raise ConfigError(
-            "dry_run and config are for the command line; from Python, read a file with defaults(config=)."
-        )
+        raise ConfigError("dry_run and config are for the command line; in Python, use defaults(config=).")
     run = start(config, quiet=quiet)
     began = run.started - run.seconds
     try:
@@ -137,7 +131,7 @@ def apply_updates(
     )
     draw_masks(update, config.seed, run.step, config.batch.num_iterations)
     dropout = config.model.lora_dropout > 0
-    with random_state_kept(device, enabled=dropout):  # dropout knows the global stream only
+    with torch.random.fork_rng(gpus(device), enabled=dropout):  # dropout knows the global stream only
         if dropout:
             torch.manual_seed(derive(config.seed, "dropout", run.step, run.accelerator.process_index))
         run.policy.model.train()
@@ -177,10 +171,9 @@ def dump(run: Run, update: Update, iteration: int) -> dict[str, Any]:
 
 def between_steps(run: Run) -> None:
     """Evaluation on the way and checkpoint, where their turn has come."""
-    evaluation, output = run.config.eval, run.config.output
-    if run.due(evaluation.eval_steps):
+    if run.due(run.config.eval.eval_steps):
         run.evaluate(f"step-{run.step:06d}", "validation")
-    if run.due(output.save_steps):
+    if run.due(run.config.output.save_steps):
         run.save()
 
 

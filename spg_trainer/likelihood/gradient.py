@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.batch import Rollouts
-from spg_trainer.likelihood.logps import Forward, Scorer, head_gradient, result_dtype
+from spg_trainer.likelihood.logps import Copies, Forward, Scorer, head_gradient, result_dtype
 from spg_trainer.likelihood.masks import Masks
-from spg_trainer.seeding import random_state_kept
+from spg_trainer.seeding import gpus
 
 if TYPE_CHECKING:
     from spg_trainer.algorithms.base import Loss
@@ -55,7 +55,7 @@ def accumulate(
     result = loss_fn(leaf)
     if result.loss.requires_grad:
         (coefficients,) = torch.autograd.grad(result.loss, leaf)
-        _backward(scorer, out, coefficients[scorer.index(last)], normalisers)
+        _backward(scorer, out, coefficients[last], normalisers)
         del out, normalisers
         for copies, random_state in zip(replayed, random_states, strict=True):
             _replay(scorer, copies, coefficients, random_state)
@@ -63,21 +63,21 @@ def accumulate(
     return replace(result, loss=result.loss.detach(), metrics=metrics)
 
 
-def _replay(scorer: Scorer, copies: Tensor, coefficients: Tensor, random_state: list[Tensor] | None) -> None:
+def _replay(scorer: Scorer, copies: Copies, coefficients: Tensor, random_state: list[Tensor] | None) -> None:
     """Sends copies through the model once more, now with a graph, and through the head once."""
-    needed = (coefficients[scorer.index(copies)] != 0).any(-1)
+    needed = (coefficients[copies] != 0).any(-1)
     if not needed.any():
         return
     if random_state is None:  # dropout would fall differently on fewer copies
-        copies = copies[needed]
-    device = copies.device
-    with random_state_kept(device, enabled=random_state is not None):
+        copies = copies[0][needed], copies[1][needed]
+    device = needed.device
+    with torch.random.fork_rng(gpus(device), enabled=random_state is not None):
         if random_state is not None:
             torch.set_rng_state(random_state[0])
             for gpu_state in random_state[1:]:
                 torch.cuda.set_rng_state(gpu_state, device)
         out = scorer.forward(copies)
-    _backward(scorer, out, coefficients[scorer.index(copies)])
+    _backward(scorer, out, coefficients[copies])
 
 
 def _backward(scorer: Scorer, out: Forward, coefficients: Tensor, normalisers: Tensor | None = None) -> None:

@@ -1,11 +1,10 @@
 """Log-probabilities of the scored tokens of masked completions, a few rows of logits at a time.
 
-Axes: B completions, M masks, L prompt tokens, T completion tokens; S masked copies of completions, n scored
-positions, D hidden size, V vocabulary.
+Axes: B completions, M masks, L prompt tokens, T completion tokens; S masked copies of completions, n scored positions,
+D hidden size, V vocabulary.
 
 The logits of at most `chunk_rows` positions exist at once; the gradient has a closed form, so that a backward pass
-recomputes logits instead of keeping them. Whatever the model's dtype, probabilities are float32, or float64 when
-the model is.
+recomputes logits instead of keeping them. Whatever the model's dtype, probabilities are float32, or float64 when it is.
 """
 
 from collections.abc import Iterator
@@ -16,9 +15,6 @@ from torch import Tensor, nn
 
 from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood.masks import Masks
-
-CHUNK_LOGITS = 2**25
-"""Logits alive at once by default: 128 MB in float32."""
 
 
 @torch.no_grad()
@@ -36,6 +32,9 @@ def token_logps(
     return logps
 
 
+Copies = tuple[Tensor, Tensor]
+
+
 class Forward(NamedTuple):
     """Some masked copies after a pass through the model's body."""
 
@@ -48,7 +47,7 @@ class Forward(NamedTuple):
 
 
 class Scorer:
-    """One model and the masked copies it scores, numbered mask by mask: row + B * mask."""
+    """One model and the masked copies it scores; copies are the numbers of their rows (S,) and of their masks (S,)."""
 
     def __init__(
         self, model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, chunk_rows: int | None
@@ -64,35 +63,31 @@ class Scorer:
         scored = self.masks.scored
         return torch.zeros(scored.shape, dtype=result_dtype(self.weight), device=scored.device)
 
-    def copies(self, start: int, stop: int) -> Tensor:
-        """The copies of masks start..stop-1."""
-        count = len(self.rollouts)
-        return torch.arange(start * count, stop * count, device=self.masks.scored.device)
+    def copies(self, start: int, stop: int) -> Copies:
+        """Those of masks start..stop-1, mask by mask."""
+        count, device = len(self.rollouts), self.masks.scored.device
+        rows, masks = torch.arange(count, device=device), torch.arange(start, stop, device=device)
+        return rows.repeat(stop - start), masks.repeat_interleave(count)
 
-    def index(self, copies: Tensor) -> tuple[Tensor, Tensor]:
-        """Row and mask of each copy."""
-        return copies % len(self.rollouts), copies // len(self.rollouts)
-
-    def forward(self, copies: Tensor) -> Forward:
-        """Sends copies (S,) through the model's body."""
+    def forward(self, copies: Copies) -> Forward:
+        """Sends copies through the model's body."""
         from spg_trainer.models.load import hidden_states
 
-        rows, samples = self.index(copies)
-        rollouts, scored = self.rollouts, self.masks.scored[rows, samples]
+        rows, rollouts, scored = copies[0], self.rollouts, self.masks.scored[copies]
         completion_ids = rollouts.completion_ids[rows]
         ids = torch.cat([rollouts.prompt_ids[rows], completion_ids], dim=1)
-        ids = ids.masked_fill(self.masks.masked[rows, samples], self.mask_id)
+        ids = ids.masked_fill(self.masks.masked[copies], self.mask_id)
         attention = torch.cat([rollouts.prompt_mask[rows], torch.ones_like(scored)], dim=1)
         width = rollouts.prompt_mask.shape[1]
-        keep = torch.arange(width, ids.shape[1], device=ids.device).expand(len(copies), -1)
+        keep = torch.arange(width, ids.shape[1], device=ids.device).expand(len(rows), -1)
         states = hidden_states(self.model, ids, attention, keep=keep)[scored]
         return Forward(scored, completion_ids[scored], states)
 
-    def score(self, copies: Tensor, logps: Tensor) -> tuple[Forward, Tensor]:
+    def score(self, copies: Copies, logps: Tensor) -> tuple[Forward, Tensor]:
         """Writes the copies' logps; returns what a backward pass needs, with the log-normalisers (n,)."""
         out = self.forward(copies)
         values, normalisers = head_logps(out.states, self.weight, out.targets, self.chunk_rows)
-        logps[self.index(copies)] = logps.new_zeros(out.scored.shape).masked_scatter_(out.scored, values)
+        logps[copies] = logps.new_zeros(out.scored.shape).masked_scatter_(out.scored, values)
         return out, normalisers
 
 
@@ -100,10 +95,7 @@ class Scorer:
 def head_logps(
     hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the targets and the log-normalisers, without a graph.
-
-    hidden_states: (n, D). weight: (V, D). targets: (n,) int64. Both results are (n,) float32 or float64.
-    """
+    """Log-probabilities (n,) of the targets (n,) and log-normalisers (n,), from hidden states (n, D), weight (V, D)."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
     normalisers = torch.empty_like(logps)
     for rows in _chunks(len(hidden_states), chunk_rows):
@@ -152,13 +144,13 @@ def head_gradient(
 
 
 def default_chunk_rows(vocabulary: int) -> int:
-    """How many positions are scored at once unless the caller says otherwise."""
-    return max(16, CHUNK_LOGITS // vocabulary)
+    """How many positions are scored at once unless the caller says otherwise: 128 MB of float32 logits."""
+    return max(16, 2**25 // vocabulary)
 
 
 def result_dtype(weight: Tensor) -> torch.dtype:
     """The dtype of probabilities: float32, or float64 when the model is."""
-    return torch.float64 if weight.dtype == torch.float64 else torch.float32
+    return torch.promote_types(weight.dtype, torch.float32)
 
 
 def _logits(hidden_states: Tensor, weight: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 A new one is a class derived from `Masking` and a line of `MASKINGS` below; `masking=NAME` chooses it.
 
-Axes: B completions, M masks, L prompt tokens, T completion tokens; n is the number of tokens of a completion, up to
-and including its first end token. All randomness comes from the streams that the caller hands in, so a draw depends
-neither on the padded width of the prompt nor on the other rows.
+Axes: B completions, M masks, L prompt tokens, T completion tokens; n is the number of tokens of a completion, up to and
+including its first end token. All randomness comes from the streams that the caller hands in, so a draw depends neither
+on the padded width of the prompt nor on the other rows.
 """
 
 from abc import ABC, abstractmethod

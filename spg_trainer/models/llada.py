@@ -171,11 +171,11 @@ class LLaDARotaryEmbedding(LlamaRotaryEmbedding):
         return angles.cos(), angles.sin()
 
     def _apply(self, fn: Any, recurse: bool = True) -> "LLaDARotaryEmbedding":
-        exact = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
+        exact = dict(self._buffers)
         super()._apply(fn, recurse)
         for name, before in exact.items():
             after = self._buffers[name]
-            if after is not None and after.dtype != before.dtype:
+            if after.dtype != before.dtype:
                 self._buffers[name] = before.to(after.device)
         return self
 

@@ -71,8 +71,8 @@ def load_model(
     """Opens a masked diffusion model without running any code that comes with it.
 
     name: `tiny` (the embedded model of `env`, else Sudoku's with a `note`), a model, adapter or run folder, or a Hub
-    id. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16, float16 or float64. device: auto (CUDA
-    if there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters, drawn from `seed`; 0 trains every weight.
+    id. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16, float16 or float64. device: auto (CUDA if
+    there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters, drawn from `seed`; 0 trains every weight.
     revision: branch, tag or commit of a Hub id. Raises ModelError that names what is missing and what to do.
     """
     register()
@@ -97,8 +97,8 @@ def load_model(
 def open_policy(m: ModelConfig, *, env: str, seed: int, device: str | None = None) -> Policy:
     """The model that a training command names, with its adapters, on `device` or the one its settings name.
 
-    Where all weights are trained, `--dtype auto` is float32 on a GPU too: in bfloat16 most steps of a usual
-    learning rate round to nothing. Raises ConfigError if bfloat16 is asked for all the same.
+    Where all weights are trained, `--dtype auto` is float32 on a GPU too: in bfloat16 most steps of a usual learning
+    rate round to nothing. Raises ConfigError if bfloat16 is asked for all the same.
     """
     all_weights = m.lora_r == 0 and resolve_model(m.model, env).adapter is None
     policy = load_model(
@@ -130,15 +130,14 @@ def hidden_states(
 ) -> Tensor:
     """The last hidden states, final norm applied, of a bidirectional pass in which nobody sees padding.
 
-    input_ids: (b, S) int64. attention_mask: (b, S) bool, false on padding; None if there is none. Positions count
-    real tokens only, so left padding changes nothing beyond rounding. keep: (b, n) int64, the columns that are asked
-    for, None = all; the last layer then computes no others. Returns (b, S, D) or (b, n, D); padding's hold garbage.
+    input_ids: (b, S) int64. attention_mask: (b, S) bool, false on padding; None if there is none. Positions count real
+    tokens only, so left padding changes nothing beyond rounding. keep: (b, n) int64, the columns that are asked for,
+    None = all; the last layer then computes no others. Returns (b, S, D) or (b, n, D); padding's hold garbage.
     """
     causal_lm = _base(model)
     body = getattr(causal_lm, causal_lm.base_model_prefix)
     positions = None
     if attention_mask is not None:
-        attention_mask = attention_mask.bool()
         positions = (attention_mask.long().cumsum(-1) - 1).clamp_(min=0)
     # `is_causal` once more by hand: without padding the mask is None, and a fall-back would then decide.
     return body(
@@ -309,10 +308,9 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ModelError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:0") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ModelError(
-            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
-        )
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ModelError(f"device {name!r}: this machine has {count} CUDA devices; use --device cpu")
     return device
 
 

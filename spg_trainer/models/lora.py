@@ -7,7 +7,7 @@ import torch
 
 from spg_trainer.errors import ModelError
 from spg_trainer.models.source import first_line
-from spg_trainer.seeding import generator, random_state_kept
+from spg_trainer.seeding import generator, gpus
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -36,7 +36,7 @@ def add_lora(
     settings = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(TARGETS))
     # One stream for all layers, drawn on the CPU and copied, so that the device does not change the adapters.
     stream = generator(seed, "lora")
-    with random_state_kept(model.device):
+    with torch.random.fork_rng(gpus(model.device)):
         adapted = get_peft_model(model, settings)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
@@ -58,7 +58,7 @@ def load_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
     try:
         settings = PeftConfig.from_pretrained(str(folder))
         settings.inference_mode = False
-        with random_state_kept(model.device):
+        with torch.random.fork_rng(gpus(model.device)):
             adapted = PeftModel(model, settings)
             report = adapted.load_adapter(str(folder), "default", is_trainable=True)
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
