@@ -50,10 +50,9 @@ class Scored:
 
 @dataclass
 class Failures:
-    """Counts the completions of a step or evaluation that its environment could not score."""
+    """Counts the completions of a step or evaluation, `expected` in all, that its environment could not score."""
 
     expected: int
-    """Completions to be scored in all."""
     count: int = 0
 
     def add(self, env: "TextEnv", scored: Scored) -> None:

@@ -31,10 +31,8 @@ RemaskingRule = Callable[[Tensor, Generators], Tensor]
 
 _POSITIONS_PER_THREAD = 1024
 """Forward passes of so many positions stay in a CPU's cache: 1.3 to 1.6 times faster than larger ones."""
-
 _MAX_LOGITS = 2**26
 """Logits alive at once (256 MB in float32); whole rows only, because a row's noise is one draw."""
-
 _MIN_EXPONENTIAL = torch.finfo(torch.float32).tiny
 """Guards against an exact 0 only, whose infinite logarithm would turn the forbidden mask's score into NaN. Real draws
 go down to 2**-24 on CUDA and below 2**-30 on a CPU; a larger bound would change what rare tokens score."""
@@ -51,21 +49,13 @@ def sample_completions(
 ) -> Rollouts:
     """Writes one completion for each prompt, in evaluation mode, with the decoder that `sampling.remasking` names.
 
-    Args:
-        policy: model and the ids of its mask, padding and end tokens.
-        prompt_ids: (B, L) int64, left-padded.
-        prompt_mask: (B, L) bool, false on padding.
-        sampling: lengths, steps, temperature, remasking; checked here.
-        generators: B generators on the model's device; None where nothing is random.
-        rows_per_forward: at most so many rows in one call of the model, which bounds memory; None = what is fastest:
-            all on an accelerator, few enough to stay in the cache on a CPU.
+    prompt_ids: (B, L) int64, left-padded. prompt_mask: (B, L) bool, false on padding. generators: B on the model's
+    device; None where nothing is random. rows_per_forward: at most so many rows in one call of the model, which bounds
+    memory; None = what is fastest: all on an accelerator, few enough to stay in the cache on a CPU.
 
-    Returns:
-        Rollouts on the model's device. Positions that were still masked when a row was finished hold the mask id, step
-        -1 and log-probability 0.
-
-    Raises:
-        ConfigError: settings that cannot decode, a prompt too long for the model, too few generators.
+    Returns Rollouts on the model's device; positions that were still masked when a row was finished hold the mask id,
+    step -1 and log-probability 0. Raises ConfigError for settings that cannot decode, a prompt too long for the model,
+    too few generators.
     """
     sampling.check()
     decode = get_decoder(sampling.remasking)

@@ -35,9 +35,7 @@ def generate(
         completion_prefixes: text that each answer is made to start with; not part of what is returned.
         rows_per_forward: at most so many prompts in one call of the model; None = what is fastest.
 
-    Raises:
-        ConfigError: settings that cannot decode, or a prompt too long for the model.
-        ModelError: chat messages for a tokenizer without a chat template.
+    Raises ConfigError for settings that cannot decode or a prompt too long for the model, else as `encode_prompts`.
     """
     sampling = sampling or Sampling()
     keys = [("generate", index) for index in range(len(prompts))]
@@ -67,15 +65,9 @@ def encode_prompts(
     """Puts prompts into the model's chat format and pads them on the left; nothing is ever cut off.
 
     A `str` becomes one user message, or is taken as it is where the tokenizer has no chat template. A completion prefix
-    follows the opening of the assistant's turn.
-
-    Returns:
-        prompt_ids (B, L) int64 and prompt_mask (B, L) bool on the model's device; L is the longest prompt.
-
-    Raises:
-        ConfigError: a bare string instead of a sequence, a prompt that is neither text nor messages, or more or fewer
-            prefixes than prompts.
-        ModelError: chat messages for a tokenizer without a chat template.
+    follows the opening of the assistant's turn. Returns prompt_ids (B, L) int64 and prompt_mask (B, L) bool on the
+    model's device; L is the longest prompt. Raises ConfigError for a bare string, a prompt that is neither text nor
+    messages, or another number of prefixes; ModelError for chat messages where the tokenizer has no chat template.
     """
     if isinstance(prompts, str):
         raise ConfigError(f"prompts is the single string {prompts[:40]!r}. Pass a list: [prompt].")

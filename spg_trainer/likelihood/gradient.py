@@ -43,18 +43,18 @@ def accumulate(
     early = max(num_masks - masks_at_once, 0)
     starts = range(0, early, masks_at_once)
     replayed = [scorer.copies(start, min(start + masks_at_once, early)) for start in starts]
-    random_states, logps = [], scorer.empty_logps()
+    random_states = []
     for copies in replayed:
         random_states.append(_random_state(model))
         with torch.no_grad():
-            scorer.score(copies, logps)
+            scorer.score(copies)
     last = scorer.copies(early, num_masks)
-    out, normalisers = scorer.score(last, logps)
+    out, normalisers = scorer.score(last)
 
-    leaf = logps.requires_grad_()
-    result = loss_fn(leaf)
+    logps = scorer.logps.requires_grad_()
+    result = loss_fn(logps)
     if result.loss.requires_grad:
-        (coefficients,) = torch.autograd.grad(result.loss, leaf)
+        (coefficients,) = torch.autograd.grad(result.loss, logps)
         _backward(scorer, out, coefficients[last], normalisers)
         del out, normalisers
         for copies, random_state in zip(replayed, random_states, strict=True):

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood.masks import Masks
 
+Copies = tuple[Tensor, Tensor]
+"""Masked copies by the numbers of their rows (S,) and of their masks (S,)."""
+
 
 @torch.no_grad()
 def token_logps(
@@ -26,13 +29,9 @@ def token_logps(
     mask_id: the model's [MASK] token. chunk_rows: as for `accumulate`.
     """
     scorer = Scorer(model, rollouts, masks, mask_id, chunk_rows)
-    logps = scorer.empty_logps()
     for mask in range(masks.scored.shape[1]):
-        scorer.score(scorer.copies(mask, mask + 1), logps)
-    return logps
-
-
-Copies = tuple[Tensor, Tensor]
+        scorer.score(scorer.copies(mask, mask + 1))
+    return scorer.logps
 
 
 class Forward(NamedTuple):
@@ -47,7 +46,7 @@ class Forward(NamedTuple):
 
 
 class Scorer:
-    """One model and the masked copies it scores; copies are the numbers of their rows (S,) and of their masks (S,)."""
+    """One model and the masked copies it scores."""
 
     def __init__(
         self, model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, chunk_rows: int | None
@@ -57,11 +56,8 @@ class Scorer:
         self.model, self.rollouts, self.masks, self.mask_id = model, rollouts, masks, mask_id
         self.weight = head_weight(model)
         self.chunk_rows = chunk_rows or default_chunk_rows(self.weight.shape[0])
-
-    def empty_logps(self) -> Tensor:
-        """Zeros (B, M, T)."""
-        scored = self.masks.scored
-        return torch.zeros(scored.shape, dtype=result_dtype(self.weight), device=scored.device)
+        self.logps = torch.zeros_like(masks.scored, dtype=result_dtype(self.weight))
+        """(B, M, T), zero until scored."""
 
     def copies(self, start: int, stop: int) -> Copies:
         """Those of masks start..stop-1, mask by mask."""
@@ -83,11 +79,11 @@ class Scorer:
         states = hidden_states(self.model, ids, attention, keep=keep)[scored]
         return Forward(scored, completion_ids[scored], states)
 
-    def score(self, copies: Copies, logps: Tensor) -> tuple[Forward, Tensor]:
-        """Writes the copies' logps; returns what a backward pass needs, with the log-normalisers (n,)."""
+    def score(self, copies: Copies) -> tuple[Forward, Tensor]:
+        """Writes the copies' `logps`; returns what a backward pass needs, with the log-normalisers (n,)."""
         out = self.forward(copies)
         values, normalisers = head_logps(out.states, self.weight, out.targets, self.chunk_rows)
-        logps[copies] = logps.new_zeros(out.scored.shape).masked_scatter_(out.scored, values)
+        self.logps[copies] = values.new_zeros(out.scored.shape).masked_scatter_(out.scored, values)
         return out, normalisers
 
 

@@ -41,14 +41,12 @@ class Masks(Rows):
 
 
 class Plan(NamedTuple):
-    """What all masked copies of one completion share."""
+    """What all masked copies of one completion share: its length n, its unmask_step (T,), and what is drawn once."""
 
     length: int
-    """n."""
     part: slice
     """The tokens that the masks are about."""
     unmask_step: np.ndarray
-    """(T,) int64."""
     choice: np.ndarray | None = None
     """What was drawn once for all masks, e.g. the active block of each."""
     scale: float = 1.0
@@ -56,14 +54,11 @@ class Plan(NamedTuple):
 
 
 class MaskedCopy(NamedTuple):
-    """One masked copy of one completion."""
+    """One copy of one completion: what is masked and what is scored, (T,) bool each, and each scored token's weight."""
 
     masked: np.ndarray
-    """(T,) bool."""
     scored: np.ndarray
-    """(T,) bool."""
     weight: float
-    """Of each scored token."""
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,11 @@ _REQUIRED: dict[str, Any] = {
     "layer_norm_with_affine": True,
     "rope": True,
     "rope_parameters": None,
-    **dict.fromkeys(("attention_dropout", "embedding_dropout", "residual_dropout"), 0),
-    **dict.fromkeys(("alibi", "attention_layer_norm", "bias_for_layer_norm", "include_bias"), False),
+    **dict.fromkeys("attention_dropout embedding_dropout residual_dropout".split(), 0),
     **dict.fromkeys(
-        ("include_qkv_bias", "input_emb_norm", "is_causal", "rope_scaling", "scale_logits"), False
+        "alibi attention_layer_norm bias_for_layer_norm include_bias include_qkv_bias".split(), False
     ),
+    **dict.fromkeys("input_emb_norm is_causal rope_scaling scale_logits".split(), False),
 }
 """What this implementation can run; whatever is off may also be null."""
 _SIZES = "d_model n_layers n_heads n_kv_heads mlp_hidden_size max_sequence_length vocab_size".split()
@@ -124,9 +124,7 @@ class LLaDAConfig(PreTrainedConfig):
         for name in _SIZES:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ModelError(
-                    f"config.json has {name} = {value!r}, a whole number of at least 1 is needed"
-                )
+                raise ModelError(f"config.json has {name} = {value!r}, not a whole number of at least 1")
         if self.d_model % (2 * self.n_heads) or self.n_heads % self.n_kv_heads:
             raise ModelError(
                 f"d_model {self.d_model} must be a multiple of 2 * n_heads (rotary positions), and n_heads "
@@ -298,7 +296,7 @@ class LLaDAForMaskedLM(LLaDAPreTrainedModel, LlamaForCausalLM):
     def generate(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Always raises ModelError: decoding from left to right would return nonsense without a word."""
         raise ModelError(
-            "a diffusion model cannot decode from left to right; use spg_trainer.generate(policy, prompts)"
+            "this model cannot decode from left to right; use spg_trainer.generate(policy, prompts)"
         )
 
 

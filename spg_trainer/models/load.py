@@ -22,12 +22,10 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import add_lora, load_adapter
 from spg_trainer.models.source import Source, first_line, resolve_model
+from spg_trainer.models.tiny import END_OF_TURN
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-TURN_END = "<|eot_id|>"
-_DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 @dataclass
@@ -134,20 +132,22 @@ def hidden_states(
     tokens only, so left padding changes nothing beyond rounding. keep: (b, n) int64, the columns that are asked for,
     None = all; the last layer then computes no others. Returns (b, S, D) or (b, n, D); padding's hold garbage.
     """
-    causal_lm = _base(model)
-    body = getattr(causal_lm, causal_lm.base_model_prefix)
     positions = None
     if attention_mask is not None:
         positions = (attention_mask.long().cumsum(-1) - 1).clamp_(min=0)
     # `is_causal` once more by hand: without padding the mask is None, and a fall-back would then decide.
-    return body(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        position_ids=positions,
-        use_cache=False,
-        is_causal=False,
-        **({} if keep is None else {"keep": keep}),
-    ).last_hidden_state
+    return (
+        _base(model)
+        .base_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=positions,
+            use_cache=False,
+            is_causal=False,
+            **({} if keep is None else {"keep": keep}),
+        )
+        .last_hidden_state
+    )
 
 
 def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:
@@ -193,12 +193,12 @@ def _special_token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast) 
             "both must fit: config.json and tokenizer are of different models"
         )
     listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    candidates = [*listed, tokenizer.eos_token_id, tokenizer.get_vocab().get(TURN_END)]
+    candidates = [*listed, tokenizer.eos_token_id, tokenizer.get_vocab().get(END_OF_TURN)]
     ends = tuple(dict.fromkeys(token for token in candidates if token is not None))
     if not ends:
         raise ModelError(
             "no end token: neither eos_token_id in its config.json nor eos_token in its tokenizer_config.json is set, "
-            f"and its tokenizer has no {TURN_END}; add eos_token_id, or every completion would run to its full length"
+            f"and its tokenizer has no {END_OF_TURN}; add eos_token_id, or completions would run to their full length"
         )
     if mask in ends:
         raise ModelError(f"token {mask} is both mask and end token; correct its config.json")
@@ -233,8 +233,8 @@ def _open(source: Source, revision: str | None, dtype: torch.dtype, device: torc
         config = AutoConfig.from_pretrained(base, **options)
         if not isinstance(config, LLaDAConfig):
             raise ModelError(
-                f"model_type {config.model_type!r}; only masked diffusion models of the LLaDA family (model_type "
-                "'llada') can be trained here, for instance GSAI-ML/LLaDA-8B-Instruct"
+                f"model_type {config.model_type!r}; only masked diffusion models of the LLaDA family ('llada') can be "
+                "trained here, for instance GSAI-ML/LLaDA-8B-Instruct"
             )
         tokenizer = _tokenizer(source, options)
         special = _special_token_ids(config, tokenizer)
@@ -247,12 +247,11 @@ def _open(source: Source, revision: str | None, dtype: torch.dtype, device: torc
             model, report = AutoModelForMaskedLM.from_pretrained(
                 base, dtype=dtype, output_loading_info=True, **options
             )
-        for kind in ("missing_keys", "unexpected_keys"):
-            names = sorted(report[kind])
-            if names:
+        for kind in ("missing", "unexpected"):
+            if names := sorted(report[f"{kind}_keys"]):
                 raise ModelError(
-                    f"its weights do not fit its config.json: {len(names)} {kind.replace('_', ' ')}, for instance "
-                    f"{names[0]}; download or save the model again"
+                    f"its weights do not fit its config.json: {len(names)} {kind} keys, for instance {names[0]}; "
+                    "download or save the model again"
                 )
     except ModelError as error:
         raise ModelError(f"model {base!r}: {error}") from error
@@ -267,7 +266,7 @@ def _open(source: Source, revision: str | None, dtype: torch.dtype, device: torc
             f"model {base!r} is no folder here, not in the local cache, and cannot be fetched from the Hub: {why}. "
             "Check the id and the network, or download its folder elsewhere and pass it with --model PATH"
         ) from error
-    return Policy(model, tokenizer, **special, source=source.shown, note=source.note)
+    return Policy(model, tokenizer, **special, source=str(source.adapter or base), note=source.note)
 
 
 def _tokenizer(source: Source, options: dict[str, Any]) -> PreTrainedTokenizerFast:
@@ -317,6 +316,7 @@ def _device(name: str) -> torch.device:
 def _dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if name not in _DTYPES:
-        raise ModelError(f"dtype {name!r} is unknown; use auto, {', '.join(_DTYPES)}")
+    known = ("float32", "bfloat16", "float16", "float64")
+    if name not in known:
+        raise ModelError(f"dtype {name!r} is unknown; use auto, {', '.join(known)}")
     return getattr(torch, name)

@@ -23,10 +23,6 @@ class Source:
     note: str = ""
 
     @property
-    def shown(self) -> str:
-        return str(self.adapter or self.base)
-
-    @property
     def is_local(self) -> bool:
         return Path(self.base).is_dir()
 
