@@ -1,12 +1,22 @@
 """The two records that travel through a training step. Axes: B completions, L prompt tokens, T completion tokens."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 from torch import Tensor
 
 
+class Rows:
+    """A dataclass of tensors with B rows; what is no tensor belongs to all of them."""
+
+    def select(self, rows: Tensor) -> Self:
+        """The given rows, in the given order. rows: (n,) int64, or (B,) bool."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: v[rows] for name, v in values.items() if isinstance(v, Tensor)})
+
+
 @dataclass(frozen=True)
-class Rollouts:
+class Rollouts(Rows):
     """What the sampler wrote, and when it wrote each token."""
 
     prompt_ids: Tensor
@@ -25,13 +35,9 @@ class Rollouts:
     def __len__(self) -> int:
         return self.prompt_ids.shape[0]
 
-    def select(self, rows: Tensor) -> "Rollouts":
-        """The given rows, in the given order. rows: (n,) int64, or (B,) bool."""
-        return Rollouts(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
-
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Rows):
     """What an algorithm's `loss` sees of some completions besides their logps and masks."""
 
     completion_mask: Tensor

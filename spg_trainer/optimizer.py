@@ -14,10 +14,7 @@ from spg_trainer.errors import TrainingError
 
 
 def make_adamw(
-    parameters: Sequence[Tensor],
-    learning_rate: float,
-    weight_decay: float,
-    betas: tuple[float, float] = (0.9, 0.99),
+    parameters: Sequence[Tensor], learning_rate: float, weight_decay: float, betas=(0.9, 0.99)
 ) -> torch.optim.AdamW:
     """AdamW over the trainable parameters."""
     return torch.optim.AdamW(parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay)
@@ -46,46 +43,37 @@ def apply_gradients(optimizer: torch.optim.Optimizer, learning_rate: float) -> N
 def all_finite(tensors: Iterable[Tensor | None]) -> bool:
     """True if no value of any tensor is NaN or infinite; None (a parameter without gradient) is finite.
 
-    tensors: any shapes, dtypes and devices; one synchronisation per device.
+    tensors: any shapes and dtypes, on one device, which is synchronised once.
     """
-    checks: dict[torch.device, list[Tensor]] = {}
-    for tensor in tensors:
-        if tensor is not None:
-            checks.setdefault(tensor.device, []).append(tensor.detach().isfinite().all())
-    return all(bool(torch.stack(results).all()) for results in checks.values())
+    checks = [tensor.detach().isfinite().all() for tensor in tensors if tensor is not None]
+    return not checks or bool(torch.stack(checks).all())
 
 
 @dataclass
 class Guard:
     """Counts updates that had to be skipped and stops the run after `limit` in a row.
 
-    All processes must be asked with the same verdict, or they would part ways. `skipped` is the present
-    count; kept in a checkpoint and given back on resume, an interrupted run stops where another would.
+    All processes must be asked with the same verdict, or they would part ways. `skipped` is the present count; kept in
+    a checkpoint and given back on resume, an interrupted run stops where another would.
     """
 
     limit: int = 3
     skipped: int = 0
 
     def check(self, ok: bool, dump: Callable[[], Mapping[str, Any]], folder: Path) -> bool:
-        """True if the update may be applied.
+        """True if the update may be applied. Raises TrainingError after `limit` skipped updates in a row.
 
-        dump: called only when the run must stop; names what made the batch, with `step` among the keys.
-        folder: where `nonfinite-step-N.pt` is written (`nonfinite-step-N-rank-R.pt` by process R > 0); open
-        it with `torch.load(path, weights_only=True)`.
-        Raises TrainingError after `limit` skipped updates in a row.
+        dump: called only when the run must stop; names what made the batch, with `step` among the keys. folder: where
+        `nonfinite-step-N.pt` is written (`nonfinite-step-N-rank-R.pt` by process R > 0), for `torch.load`.
         """
-        if ok:
-            self.skipped = 0
-            return True
-        self.skipped += 1
+        self.skipped = 0 if ok else self.skipped + 1
         if self.skipped >= self.limit:
             raise TrainingError(
-                f"The loss or its gradient was NaN or infinite {self.skipped} times in a row; the weights "
-                f"are those of the last good update. {_write(dump(), folder)} "
-                "Start a new run with a lower --learning-rate or --max-grad-norm; --model with the path of a "
-                "checkpoint begins from its weights."
+                f"The loss or its gradient was NaN or infinite {self.skipped} times in a row; the weights are those of "
+                f"the last good update. {_write(dump(), folder)} Start a new run with a lower --learning-rate or "
+                "--max-grad-norm; --model with the path of a checkpoint begins from its weights."
             )
-        return False
+        return ok
 
 
 def _write(content: Mapping[str, Any], folder: Path) -> str:

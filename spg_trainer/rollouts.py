@@ -12,9 +12,8 @@ from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.models import Policy
 from spg_trainer.packages import envs
-from spg_trainer.sampler import sample_completions
-from spg_trainer.seeding import generator, numpy_generator
-from spg_trainer.text import decode_completions, encode_prompts
+from spg_trainer.seeding import numpy_generator
+from spg_trainer.text import decode_completions, encode_prompts, sample
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -43,7 +42,7 @@ class Scored:
     reason: list[str]
     extracted: list[str | None]
     traceback: list[str | None]
-    """Where the author's `score` raised; None where it did not."""
+    """Where the author's `score` raised."""
 
     def __len__(self) -> int:
         return len(self.completions)
@@ -51,10 +50,9 @@ class Scored:
 
 @dataclass
 class Failures:
-    """Counts the completions of a step or evaluation that its environment could not score."""
+    """Counts the completions of a step or evaluation, `expected` in all, that its environment could not score."""
 
     expected: int
-    """Completions to be scored in all."""
     count: int = 0
 
     def add(self, env: "TextEnv", scored: Scored) -> None:
@@ -62,20 +60,18 @@ class Failures:
         failed = [row for row, reason in enumerate(scored.reason) if reason == "error"]
         self.count += len(failed)
         if failed and self.count > MAX_ERROR_SHARE * self.expected:
+            first = failed[0]
             raise TrainingError(
-                f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions "
-                f"(more than {MAX_ERROR_SHARE:.0%}), among them one of problem {int(scored.index[failed[0]])}. "
-                "Fix the environment, then go on with --resume auto.\n"
-                f"{scored.traceback[failed[0]] or ''}".rstrip()
+                f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions (more than "
+                f"{MAX_ERROR_SHARE:.0%}), among them one of problem {int(scored.index[first])}. Fix the environment, "
+                f"then go on with --resume auto.\n{scored.traceback[first] or ''}".rstrip()
             )
 
 
 def choose_problems(seed: int, step: int, count: int, size: int) -> np.ndarray:
     """`count` distinct problem indices below `size` for a step, (count,) int64; the same for every process."""
     if count > size:
-        raise ConfigError(
-            f"--prompts-per-step {count} is more than the {size} problems of this split. Use {size} or fewer."
-        )
+        raise ConfigError(f"--prompts-per-step {count}: this split has {size} problems. Use {size} or fewer.")
     return numpy_generator(seed, "problems", step).choice(size, size=count, replace=False)
 
 
@@ -93,24 +89,19 @@ def sample_and_score(
 ) -> Scored:
     """Writes one completion per (index, generation) pair and scores all of them in one verifier call.
 
-    Args:
-        env: a `TextEnv`; the split is its own.
-        index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation).
-        failures: counts over several calls; by default each call stands for itself.
+    index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation). failures: counts over
+    several calls; by default each call stands for itself.
     """
     vector = envs.TextVectorEnv(env, num_envs=len(index))
     prompts, _ = vector.reset(options={"index": index})
     problems = [env.problem(int(i)) for i in index]
-    prompt_ids, prompt_mask = encode_prompts(policy, prompts, [p.completion_prefix for p in problems])
-    streams = None
-    if sampling.draws_noise:
-        keys = zip(index.tolist(), generation.tolist(), strict=True)
-        streams = [generator(seed, *key, i, g, device=prompt_ids.device) for i, g in keys]
-    rollouts = sample_completions(
-        policy, prompt_ids, prompt_mask, sampling, streams, rows_per_forward=rows_per_forward
+    prefixes = [problem.completion_prefix for problem in problems]
+    keys = [(*key, i, g) for i, g in zip(index.tolist(), generation.tolist(), strict=True)]
+    rollouts = sample(
+        policy, encode_prompts(policy, prompts, prefixes), sampling, seed, keys, rows_per_forward
     )
-    completions = decode_completions(policy, rollouts)
-    completions = [p.completion_prefix + c for p, c in zip(problems, completions, strict=True)]
+    written = decode_completions(policy, rollouts)
+    completions = [prefix + text for prefix, text in zip(prefixes, written, strict=True)]
     _, rewards, _, _, info = vector.step(completions)
     scored = Scored(
         index=index,
@@ -133,9 +124,8 @@ def sample_rows(
     scored: Scored, *, env: "TextEnv", step: int, advantages: torch.Tensor | None = None
 ) -> list[dict[str, Any]]:
     """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked."""
-    unmask_step = scored.rollouts.unmask_step.tolist()
     rows = []
-    for b in range(len(scored)):
+    for b, unmask_step in enumerate(scored.rollouts.unmask_step.tolist()):
         row = {
             "step": step,
             "env": env.spec_name,
@@ -149,7 +139,7 @@ def sample_rows(
             "correct": bool(scored.correct[b]),
             "reason": scored.reason[b],
             "extracted": scored.extracted[b],
-            "reveal_step": unmask_step[b],
+            "reveal_step": unmask_step,
         }
         if scored.traceback[b] is not None:
             row["traceback"] = scored.traceback[b]

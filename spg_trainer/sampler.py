@@ -1,12 +1,12 @@
 """How completions are made: plain LLaDA decoding without the work that cannot change a token up to the first end token.
 
 `sample_completions` calls the decoder that `--remasking` names in `DECODERS`. Those here denoise block by block and
-differ in the rule that ranks masked positions; a new rule is a function like `by_confidence`, another way to
-decode a function like `denoise_blocks`, and either a line of the table.
+differ in the rule that ranks masked positions; a new rule is a function like `by_confidence`, another way to decode a
+function like `denoise_blocks`, and either a line of the table.
 
 Left out: logits and the last layer outside the masked positions of the active block, rows whose text is already
-finished, padding common to the rows of a forward pass, and all but one of several rows that look the same to the
-model at a step. What remains is the same function of the same inputs, up to the rounding of the matrix products.
+finished, padding common to the rows of a forward pass, and all but one of several rows that look the same to the model
+at a step. What remains is the same function of the same inputs, up to the rounding of the matrix products.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,13 +31,11 @@ RemaskingRule = Callable[[Tensor, Generators], Tensor]
 
 _POSITIONS_PER_THREAD = 1024
 """Forward passes of so many positions stay in a CPU's cache: 1.3 to 1.6 times faster than larger ones."""
-
 _MAX_LOGITS = 2**26
 """Logits alive at once (256 MB in float32); whole rows only, because a row's noise is one draw."""
-
 _MIN_EXPONENTIAL = torch.finfo(torch.float32).tiny
-"""Guards against an exact 0 only, whose infinite logarithm would turn the forbidden mask's score into NaN. Real
-draws go down to 2**-24 on CUDA and below 2**-30 on a CPU; a larger bound would change what rare tokens score."""
+"""Guards against an exact 0 only, whose infinite logarithm would turn the forbidden mask's score into NaN. Real draws
+go down to 2**-24 on CUDA and below 2**-30 on a CPU; a larger bound would change what rare tokens score."""
 
 
 def sample_completions(
@@ -49,25 +47,15 @@ def sample_completions(
     *,
     rows_per_forward: int | None = None,
 ) -> Rollouts:
-    """Writes one completion for each prompt, with the decoder that `sampling.remasking` names.
+    """Writes one completion for each prompt, in evaluation mode, with the decoder that `sampling.remasking` names.
 
-    Runs in evaluation mode without gradients; every module's mode is restored afterwards.
+    prompt_ids: (B, L) int64, left-padded. prompt_mask: (B, L) bool, false on padding. generators: B on the model's
+    device; None where nothing is random. rows_per_forward: at most so many rows in one call of the model, which bounds
+    memory; None = what is fastest: all on an accelerator, few enough to stay in the cache on a CPU.
 
-    Args:
-        policy: model and the ids of its mask, padding and end tokens.
-        prompt_ids: (B, L) int64, left-padded.
-        prompt_mask: (B, L) bool, false on padding.
-        sampling: lengths, steps, temperature, remasking; checked here.
-        generators: B generators on the model's device; None where nothing is random.
-        rows_per_forward: at most so many rows in one call of the model, which bounds memory; None = what is
-            fastest: all on an accelerator, few enough to stay in the cache on a CPU.
-
-    Returns:
-        Rollouts on the model's device. `unmask_logps` is float64 when the model is. Positions that were still
-        masked when a row was finished hold the mask id, step -1 and log-probability 0.
-
-    Raises:
-        ConfigError: settings that cannot decode, a prompt too long for the model, too few generators.
+    Returns Rollouts on the model's device; positions that were still masked when a row was finished hold the mask id,
+    step -1 and log-probability 0. Raises ConfigError for settings that cannot decode, a prompt too long for the model,
+    too few generators.
     """
     sampling.check()
     decode = get_decoder(sampling.remasking)
@@ -147,29 +135,23 @@ def sample_tokens(
 ) -> tuple[Tensor, Tensor]:
     """Draws a token for every masked position of the active block, in the order of positions.
 
-    A token is the argmax of logits - temperature * log E with E ~ Exp(1), which is a draw from
-    softmax(logits / temperature); the additive form needs no exp and cannot overflow. Only the mask id is
-    forbidden: rows of the embedding that the tokenizer does not know can be drawn, exactly as the plain LLaDA
-    sampler would. Log-probabilities are un-tempered, over the whole vocabulary (mask id included, as in training),
-    and taken relative to the largest logit, which keeps them exact to 1e-7 where the model is sure.
+    A token is the argmax of logits - temperature * log E with E ~ Exp(1), which is a draw from softmax(logits /
+    temperature); the additive form needs no exp and cannot overflow. Only the mask id is forbidden: rows of the
+    embedding that the tokenizer does not know can be drawn, exactly as the plain LLaDA sampler would. Log-probabilities
+    are un-tempered, over the whole vocabulary (mask id included, as in training), and taken relative to the largest
+    logit, which keeps them exact to 1e-7 where the model is sure.
 
-    Args:
-        hidden_states: (b, n, D) last hidden states at the n masked positions.
-        head: (V, D) output embedding.
-        mask_id: the one token that is never drawn.
-        temperature: 0 = greedy.
-        generators: b generators; the noise of a row is one float32 draw of Exp(1) of shape (n, V).
-
-    Returns:
-        tokens (b, n) int64; logps (b, n) float32, or float64 when the model is.
+    hidden_states: (b, n, D) at the n masked positions. head: (V, D) output embedding. temperature: 0 = greedy.
+    generators: b; the noise of a row is one float32 draw of Exp(1) of shape (n, V).
+    Returns tokens (b, n) int64 and logps (b, n) float32, or float64 when the model is.
     """
     rows, count, vocabulary = hidden_states.shape[0], hidden_states.shape[1], head.shape[0]
     chunk = max(1, _MAX_LOGITS // max(1, count * vocabulary))
     tokens, logps = [], []
     for start in range(0, rows, chunk):
-        part = slice(start, min(start + chunk, rows))
+        part = slice(start, start + chunk)
         logits = linear(hidden_states[part], head)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         noise = None
         if temperature > 0:
             noise = log_exponential(logits.shape[1:], generators[part], logits.device).mul_(temperature)
@@ -219,7 +201,7 @@ class _Canvas:
         self.ids = torch.cat([prompt_ids, prompt_ids.new_full((rows, length), policy.mask_id)], -1)
         self.real = torch.cat([prompt_mask, prompt_mask.new_ones((rows, length))], -1)
         self.unmask_step = torch.full((rows, length), -1, dtype=torch.int64, device=device)
-        dtype = torch.float64 if self.head.dtype == torch.float64 else torch.float32
+        dtype = torch.promote_types(self.head.dtype, torch.float32)
         self.unmask_logps = torch.zeros((rows, length), dtype=dtype, device=device)
         self.active = list(range(rows))
         self.rows = torch.arange(rows, device=device)
@@ -238,7 +220,9 @@ class _Canvas:
         distinct, inverse = torch.unique(seen, dim=0, return_inverse=True)
         where = self.masked.new_empty(len(distinct), self.masked.shape[1])
         where[inverse] = self.width + self.masked
-        size = rows_per_forward or _fast_rows(distinct)
+        size = rows_per_forward or len(distinct)
+        if rows_per_forward is None and distinct.device.type == "cpu":
+            size = max(1, _POSITIONS_PER_THREAD * torch.get_num_threads() // distinct.shape[1])
         parts = zip(distinct.split(size), where.split(size), strict=True)
         return torch.cat([self._forward(rows, columns) for rows, columns in parts])[inverse]
 
@@ -263,12 +247,9 @@ class _Canvas:
         self.unmask_logps[rows, where] = logps.gather(1, now)
         self.unmask_step[rows, where] = step
         self.masked = self.masked.gather(1, later)
-        self._release()
-
-    def _release(self) -> None:
-        if not len(self.end_tokens) or not self.active:
+        if not len(self.end_tokens):
             return
-        end = _first(torch.isin(self.ids[self.rows, self.width :], self.end_tokens))
+        end = self._end(self.rows)
         # With the block complete, any end token will do: later blocks are still masked.
         first_masked = self.masked[:, 0] if self.masked.shape[1] else self.unmask_step.shape[1]
         kept = (end >= first_masked).nonzero().squeeze(-1).tolist()
@@ -279,16 +260,21 @@ class _Canvas:
     def finish(self) -> Rollouts:
         """The record of everything unmasked so far."""
         completion_ids = self.ids[:, self.width :].contiguous()
-        end = _first(torch.isin(completion_ids, self.end_tokens))
-        positions = torch.arange(completion_ids.shape[1], device=end.device)
+        positions = torch.arange(completion_ids.shape[1], device=completion_ids.device)
         return Rollouts(
             prompt_ids=self.ids[:, : self.width],
             prompt_mask=self.prompt_mask,
             completion_ids=completion_ids,
-            completion_mask=positions <= end.unsqueeze(-1),
+            completion_mask=positions <= self._end(slice(None)).unsqueeze(-1),
             unmask_step=self.unmask_step,
             unmask_logps=self.unmask_logps,
         )
+
+    def _end(self, rows: Tensor | slice) -> Tensor:
+        """(b,) int64, the position of the first end token of some completions, T where there is none."""
+        is_end = torch.isin(self.ids[rows, self.width :], self.end_tokens)
+        columns = torch.arange(is_end.shape[1], device=is_end.device)
+        return columns.masked_fill(~is_end, is_end.shape[1]).amin(-1)
 
 
 def _check_inputs(
@@ -301,38 +287,22 @@ def _check_inputs(
     rows, given = len(prompt_mask), None if generators is None else len(generators)
     if sampling.draws_noise and given != rows:
         raise ConfigError(
-            f"temperature={sampling.temperature}, remasking={sampling.remasking!r} draws noise: {rows} "
-            f"prompts need {rows} generators, got {given}. "
-            "Make one for each with spg_trainer.seeding.generator."
+            f"temperature={sampling.temperature}, remasking={sampling.remasking!r} draws noise: {rows} prompts need "
+            f"{rows} generators, got {given}. Make one for each with spg_trainer.seeding.generator."
         )
     if rows_per_forward is not None and rows_per_forward < 1:
         raise ConfigError(f"rows_per_forward={rows_per_forward} must be at least 1, or None for all rows.")
     if bool((prompt_mask[:, :-1] & ~prompt_mask[:, 1:]).any()):
         raise ConfigError("prompt_mask has padding behind a token. Pad on the left, as encode_prompts does.")
-    limit = getattr(policy.model.config, "max_position_embeddings", None)
-    lengths = prompt_mask.sum(-1)
-    longest = int(lengths.max()) if lengths.numel() else 0
-    asked = sampling.max_completion_length
-    if limit is not None and longest + asked > limit:
+    limit = policy.model.config.max_position_embeddings
+    lengths, asked = prompt_mask.sum(-1), sampling.max_completion_length
+    longest = int(lengths.max()) if rows else 0
+    if longest + asked > limit:
         raise ConfigError(
-            f"prompt {int(lengths.argmax())} has {longest} tokens; with max_completion_length={asked} "
-            f"that is {longest + asked}, but the model has {limit} positions. "
-            f"Shorten the prompt (it is never cut silently), or use max_completion_length="
-            f"{max(0, limit - longest)} or less."
+            f"prompt {int(lengths.argmax())} has {longest} tokens; with max_completion_length={asked} that is "
+            f"{longest + asked}, but the model has {limit} positions. Shorten the prompt (it is never cut), or use "
+            f"max_completion_length={max(0, limit - longest)} or less."
         )
-
-
-def _first(wanted: Tensor) -> Tensor:
-    """Index of the first true column of wanted (b, n), or n where there is none: (b,) int64."""
-    columns = torch.arange(wanted.shape[1], device=wanted.device)
-    return columns.masked_fill(~wanted, wanted.shape[1]).amin(-1)
-
-
-def _fast_rows(seen: Tensor) -> int:
-    rows, width = seen.shape
-    if seen.device.type == "cpu":
-        return max(1, _POSITIONS_PER_THREAD * torch.get_num_threads() // width)
-    return max(1, rows)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Random streams that depend on what they are for, never on what ran before.
 
-Every stream is keyed by (seed, purpose, step, problem, generation, ...), so nothing has to be saved to resume a run
-and nothing changes with the number of processes, the micro-batch or the order of work.
+Every stream is keyed by (seed, purpose, step, problem, generation, ...), so nothing has to be saved to resume a run and
+nothing changes with the number of processes, the micro-batch or the order of work.
 """
 
 import hashlib
@@ -24,3 +24,8 @@ def generator(seed: int, *key: int | str, device: str | torch.device = "cpu") ->
 def numpy_generator(seed: int, *key: int | str) -> np.random.Generator:
     """A private NumPy generator for the stream named by `key`."""
     return np.random.Generator(np.random.PCG64(derive(seed, *key)))
+
+
+def gpus(device: torch.device) -> list[torch.device]:
+    """What `torch.random.fork_rng` keeps of a model on `device`, besides the state of the CPU."""
+    return [device] if device.type == "cuda" else []

@@ -25,7 +25,7 @@ def generate(
     completion_prefixes: Sequence[str] | None = None,
     rows_per_forward: int | None = None,
 ) -> list[str]:
-    """Answers each prompt, in order.
+    """Answers each prompt, in order: the texts up to the first end token, special tokens dropped.
 
     Args:
         policy: what `load_model` returned.
@@ -35,23 +35,28 @@ def generate(
         completion_prefixes: text that each answer is made to start with; not part of what is returned.
         rows_per_forward: at most so many prompts in one call of the model; None = what is fastest.
 
-    Returns:
-        The texts up to the first end token, special tokens dropped.
-
-    Raises:
-        ConfigError: settings that cannot decode, or a prompt too long for the model.
-        ModelError: chat messages for a tokenizer without a chat template.
+    Raises ConfigError for settings that cannot decode or a prompt too long for the model, else as `encode_prompts`.
     """
     sampling = sampling or Sampling()
-    prompt_ids, prompt_mask = encode_prompts(policy, prompts, completion_prefixes)
-    device = policy.model.device
-    streams = None
-    if sampling.draws_noise:
-        streams = [generator(seed, "generate", index, device=device) for index in range(len(prompts))]
-    rollouts = sample_completions(
-        policy, prompt_ids, prompt_mask, sampling, streams, rows_per_forward=rows_per_forward
-    )
+    keys = [("generate", index) for index in range(len(prompts))]
+    encoded = encode_prompts(policy, prompts, completion_prefixes)
+    rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward)
     return decode_completions(policy, rollouts)
+
+
+def sample(
+    policy: Policy,
+    encoded: tuple[Tensor, Tensor],
+    sampling: Sampling,
+    seed: int,
+    keys: Sequence[tuple[int | str, ...]],
+    rows_per_forward: int | None,
+) -> Rollouts:
+    """One completion for each encoded prompt, its noise keyed by `seed` and the prompt's key."""
+    generators = None
+    if sampling.draws_noise:
+        generators = [generator(seed, *key, device=policy.device) for key in keys]
+    return sample_completions(policy, *encoded, sampling, generators, rows_per_forward=rows_per_forward)
 
 
 def encode_prompts(
@@ -59,16 +64,10 @@ def encode_prompts(
 ) -> tuple[Tensor, Tensor]:
     """Puts prompts into the model's chat format and pads them on the left; nothing is ever cut off.
 
-    A `str` becomes one user message, or is taken as it is where the tokenizer has no chat template. A
-    completion prefix follows the opening of the assistant's turn.
-
-    Returns:
-        prompt_ids (B, L) int64 and prompt_mask (B, L) bool on the model's device; L is the longest prompt.
-
-    Raises:
-        ConfigError: a bare string instead of a sequence, a prompt that is neither text nor messages, or
-            more or fewer prefixes than prompts.
-        ModelError: chat messages for a tokenizer without a chat template.
+    A `str` becomes one user message, or is taken as it is where the tokenizer has no chat template. A completion prefix
+    follows the opening of the assistant's turn. Returns prompt_ids (B, L) int64 and prompt_mask (B, L) bool on the
+    model's device; L is the longest prompt. Raises ConfigError for a bare string, a prompt that is neither text nor
+    messages, or another number of prefixes; ModelError for chat messages where the tokenizer has no chat template.
     """
     if isinstance(prompts, str):
         raise ConfigError(f"prompts is the single string {prompts[:40]!r}. Pass a list: [prompt].")
@@ -78,20 +77,17 @@ def encode_prompts(
     texts = [_chat_text(policy, i, prompt) + prefixes[i] for i, prompt in enumerate(prompts)]
     rows = policy.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     width = max(map(len, rows), default=0)
-    prompt_ids = torch.full((len(rows), width), policy.pad_id, dtype=torch.int64)
-    prompt_mask = torch.zeros((len(rows), width), dtype=torch.bool)
-    for i, row in enumerate(rows):
-        prompt_ids[i, width - len(row) :] = torch.tensor(row, dtype=torch.int64)
-        prompt_mask[i, width - len(row) :] = True
-    return prompt_ids.to(policy.model.device), prompt_mask.to(policy.model.device)
+    padded = [[policy.pad_id] * (width - len(row)) + row for row in rows]
+    prompt_ids = torch.tensor(padded, dtype=torch.int64, device=policy.device).reshape(len(rows), width)
+    lengths = torch.tensor([len(row) for row in rows], device=policy.device)
+    return prompt_ids, torch.arange(-width, 0, device=policy.device) >= -lengths.unsqueeze(-1)
 
 
 def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
     """The texts of the completions, up to their first end token and without special tokens: B strings."""
-    texts = []
+    texts, decode = [], policy.tokenizer.decode
     for ids, mask in zip(rollouts.completion_ids.cpu(), rollouts.completion_mask.cpu(), strict=True):
         tokens = [token for token in ids[mask].tolist() if token not in policy.end_token_ids]
-        decode = policy.tokenizer.decode
         texts.append(decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
     return texts
 
@@ -104,13 +100,12 @@ def _chat_text(policy: Policy, index: int, prompt: Prompt) -> str:
         prompt = [{"role": "user", "content": prompt}]
     if not isinstance(prompt, list) or not all(_is_message(message) for message in prompt):
         raise ConfigError(
-            f"prompt {index} is {prompt!r:.80}. Pass text, or a list of messages "
-            '[{"role": "user", "content": "..."}].'
+            f'prompt {index} is {prompt!r:.80}. Pass text, or messages [{{"role": "user", "content": "..."}}].'
         )
     if tokenizer.chat_template is None:
         raise ModelError(
-            f"prompt {index} is a list of chat messages, but the tokenizer of {policy.source} has no chat "
-            "template. Pass plain text, or use an instruction-tuned model."
+            f"prompt {index} is a list of chat messages, but the tokenizer of {policy.source} has no chat template. "
+            "Pass plain text, or use an instruction-tuned model."
         )
     return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from spg_trainer import checkpoint
+from spg_trainer.batch import Batch
 from spg_trainer.config import Config
 from spg_trainer.console import closing_lines
 from spg_trainer.distributed import raise_on_all, sum_gradients, sum_metrics, sum_tensor
@@ -26,24 +27,18 @@ from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
 from spg_trainer.packages import envs
 from spg_trainer.rollouts import Scored, choose_problems, sample_and_score
 from spg_trainer.run import Run, start
-from spg_trainer.seeding import derive
+from spg_trainer.seeding import derive, gpus
 from spg_trainer.update import Update, draw_masks, gradient
 
 
 def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     """Trains to the end of the settings and returns what summary.json holds.
 
-    Args:
-        config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the presets.
-        quiet: nothing is printed.
-
-    Raises:
-        SpgError: settings, model, environment or disk that cannot work. Finished steps are saved first.
+    config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the presets. quiet: nothing is
+    printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved first.
     """
     if config.dry_run or config.config:
-        raise ConfigError(
-            "dry_run and config are for the command line; from Python, read a file with defaults(config=)."
-        )
+        raise ConfigError("dry_run and config are for the command line; in Python, use defaults(config=).")
     run = start(config, quiet=quiet)
     began = run.started - run.seconds
     try:
@@ -78,13 +73,11 @@ def train_step(run: Run) -> None:
     started = time.monotonic()
     scored = collect(run, run.step)
     sampled = time.monotonic()
-    has_end = ended(run.policy, scored.rollouts)
     groups, metrics, totals = rollout_metrics(
-        scored, has_end, run.config.batch.num_generations
+        scored, ended(run.policy, scored.rollouts), run.config.batch.num_generations
     )  # of all processes
     advantages = run.algorithm.compute_advantages(torch.from_numpy(groups))  # (P * G,)
-    first = run.accelerator.process_index * len(scored)
-    advantages = advantages[first : first + len(scored)]  # (B,) of this process
+    advantages = advantages.chunk(run.accelerator.num_processes)[run.accelerator.process_index]  # (B,)
     metrics |= apply_updates(run, scored, advantages, totals)
     run.clean, run.step = False, run.step + 1  # a checkpoint of this step needs its row
     timings = {
@@ -122,24 +115,23 @@ def apply_updates(
     run: Run, scored: Scored, advantages: torch.Tensor, totals: dict[str, float]
 ) -> dict[str, float]:
     """`num_iterations` optimizer steps on the completions that change the loss; returns their mean metrics."""
-    config = run.config
+    config, device = run.config, run.policy.device
     rows = run.algorithm.active(advantages).nonzero().squeeze(-1)
     if sum_tensor(torch.tensor(len(rows), device=run.accelerator.device)) == 0:
         return {"grad_norm": 0.0, "learning_rate": learning_rate(run)}
+    rollouts = scored.rollouts.select(rows)
     update = Update(
         policy=run.policy,
         algorithm=run.algorithm,
-        rollouts=scored.rollouts.select(rows),
+        rollouts=rollouts,
         index=scored.index[rows.numpy()],
         generation=scored.generation[rows.numpy()],
-        advantages=advantages[rows].to(run.policy.device),
-        totals=totals,
+        batch=Batch(rollouts.completion_mask, advantages[rows].to(device), totals),
         per_device_batch_size=config.batch.per_device_batch_size,
     )
     draw_masks(update, config.seed, run.step, config.batch.num_iterations)
     dropout = config.model.lora_dropout > 0
-    gpus = [run.policy.device] if run.policy.device.type == "cuda" else []
-    with torch.random.fork_rng(gpus, enabled=dropout):  # dropout knows the global stream only
+    with torch.random.fork_rng(gpus(device), enabled=dropout):  # dropout knows the global stream only
         if dropout:
             torch.manual_seed(derive(config.seed, "dropout", run.step, run.accelerator.process_index))
         run.policy.model.train()
@@ -172,24 +164,16 @@ def learning_rate(run: Run) -> float:
 
 def dump(run: Run, update: Update, iteration: int) -> dict[str, Any]:
     """What made a non-finite update: enough to compute it again."""
-    return {
-        "step": run.step,
-        "iteration": iteration,
-        "index": update.index,
-        "generation": update.generation,
-        "rollouts": update.rollouts,
-        "masks": update.masks[iteration],
-        "advantages": update.advantages,
-        "totals": update.totals,
-    }
+    masks, batch = update.iterations[iteration]
+    what = {name: getattr(update, name) for name in ("index", "generation", "rollouts")}
+    return {"step": run.step, "iteration": iteration, **what, "masks": masks, **vars(batch)}
 
 
 def between_steps(run: Run) -> None:
     """Evaluation on the way and checkpoint, where their turn has come."""
-    evaluation, output = run.config.eval, run.config.output
-    if run.due(evaluation.eval_steps):
+    if run.due(run.config.eval.eval_steps):
         run.evaluate(f"step-{run.step:06d}", "validation")
-    if run.due(output.save_steps):
+    if run.due(run.config.output.save_steps):
         run.save()
 
 

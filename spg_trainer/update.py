@@ -1,6 +1,5 @@
 """The gradient of one update: masks, logps and loss over this process's completions, a micro-batch at a time."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -27,63 +26,54 @@ class Update:
     """(B,) int64, problem of each completion."""
     generation: np.ndarray
     """(B,) int64, number of the completion in its group."""
-    advantages: Tensor
-    """(B,) float64."""
-    totals: dict[str, float]
-    """Over all processes and every completion, skipped ones included."""
+    batch: Batch
+    """Without old and reference logps, which belong to the masks of an iteration."""
     per_device_batch_size: int
-    masks: list[Masks] = field(default_factory=list)
-    """One per iteration."""
-    old_logps: list[Tensor | None] = field(default_factory=list)
-    ref_logps: list[Tensor | None] = field(default_factory=list)
+    iterations: list[tuple[Masks, Batch]] = field(default_factory=list)
 
     def micro_batches(self, size: int) -> list[Tensor]:
         """Row numbers (b,) int64 of up to `size` completions each, on the device of the rollouts."""
-        count = len(self.rollouts)
-        rows = torch.arange(count, device=self.rollouts.completion_ids.device)
-        return list(rows.split(size)) if count else []
-
-
-def mask_streams(
-    seed: int, step: int, iteration: int, index: np.ndarray, generation: np.ndarray
-) -> Callable[[int, int], np.random.Generator]:
-    """The streams masks are drawn from: `streams(row, mask)`, keyed by problem and generation, not by place."""
-
-    def stream(row: int, mask: int) -> np.random.Generator:
-        return numpy_generator(seed, "masks", step, int(index[row]), int(generation[row]), iteration, mask)
-
-    return stream
+        rows = torch.arange(len(self.rollouts), device=self.rollouts.completion_ids.device)
+        return [part for part in rows.split(size) if len(part)]
 
 
 def draw_masks(update: Update, seed: int, step: int, num_iterations: int) -> None:
     """Draws the masks of all iterations, then old and reference logps on them, before any weight changes."""
-    algorithm, masking = update.algorithm, update.algorithm.make_masking()
-    for iteration in range(num_iterations):
-        streams = mask_streams(seed, step, iteration, update.index, update.generation)
-        update.masks.append(masking.draw(update.rollouts, streams))
-    update.old_logps = update.ref_logps = [None] * num_iterations
+    algorithm = update.algorithm
+    masks = [iteration_masks(update, seed, step, iteration) for iteration in range(num_iterations)]
+    old = ref = [None] * num_iterations
     if algorithm.needs_old_logps:
-        update.old_logps = [fixed_logps(update, masks) for masks in update.masks]
-    if algorithm.needs_ref_logps:  # the model below its adapters (settings.check asks for them)
+        old = [fixed_logps(update, m) for m in masks]
+    if algorithm.needs_ref_logps:  # the model below its adapters (config.check asks for them)
         with update.policy.model.disable_adapter():
-            update.ref_logps = [fixed_logps(update, masks) for masks in update.masks]
+            ref = [fixed_logps(update, m) for m in masks]
+    update.iterations = [
+        (m, replace(update.batch, old_logps=o, ref_logps=r)) for m, o, r in zip(masks, old, ref, strict=True)
+    ]
+
+
+def iteration_masks(update: Update, seed: int, step: int, iteration: int) -> Masks:
+    """The masks of one iteration, drawn from streams keyed by problem and generation, not by place."""
+
+    def stream(row: int, mask: int) -> np.random.Generator:
+        problem, generation = int(update.index[row]), int(update.generation[row])
+        return numpy_generator(seed, "masks", step, problem, generation, iteration, mask)
+
+    return update.algorithm.make_masking().draw(update.rollouts, stream)
 
 
 def fixed_logps(update: Update, masks: Masks) -> Tensor:
     """(B, M, T) logps of the model as it stands, without a graph, a few rows at a time."""
     policy, parts = update.policy, [torch.zeros(0, *masks.scored.shape[1:], device=masks.scored.device)]
     for rows in update.micro_batches(update.per_device_batch_size):
-        chosen = without_common_padding(update.rollouts.select(rows), masks.select(rows))
-        parts.append(token_logps(policy.model, *chosen, policy.mask_id))
+        parts.append(token_logps(policy.model, *select(update.rollouts, masks, rows), policy.mask_id))
     return torch.cat(parts)
 
 
-def without_common_padding(rollouts: Rollouts, masks: Masks) -> tuple[Rollouts, Masks]:
-    """The same completions without the prompt columns that are padding in all of them."""
-    width = rollouts.prompt_mask.shape[1]
-    cut = width - int(rollouts.prompt_mask.sum(-1).max())
-    if cut == 0:
-        return rollouts, masks
+def select(rollouts: Rollouts, masks: Masks, rows: Tensor) -> tuple[Rollouts, Masks]:
+    """Some completions, without the prompt columns that are padding in all of them."""
+    rollouts, masks = rollouts.select(rows), masks.select(rows)
+    cut = rollouts.prompt_mask.shape[1] - int(rollouts.prompt_mask.sum(-1).max())
     prompt = {name: getattr(rollouts, name)[:, cut:] for name in ("prompt_ids", "prompt_mask")}
     return replace(rollouts, **prompt), replace(masks, masked=masks.masked[:, :, cut:])
 
@@ -91,20 +81,11 @@ def without_common_padding(rollouts: Rollouts, masks: Masks) -> tuple[Rollouts, 
 def gradient(update: Update, iteration: int) -> dict[str, float]:
     """Adds this process's gradient of the loss to `.grad`; returns the metrics, loss included, as its share of sums."""
     policy, algorithm, sums = update.policy, update.algorithm, {}
-    old, ref = update.old_logps[iteration], update.ref_logps[iteration]
+    all_masks, batch = update.iterations[iteration]
     size, masks_at_once = micro_batch_size(update.per_device_batch_size, algorithm.num_masks)
     for rows in update.micro_batches(size):
-        batch = Batch(
-            completion_mask=update.rollouts.completion_mask[rows],
-            advantages=update.advantages[rows],
-            totals=update.totals,
-            old_logps=None if old is None else old[rows],
-            ref_logps=None if ref is None else ref[rows],
-        )
-        rollouts, masks = without_common_padding(
-            update.rollouts.select(rows), update.masks[iteration].select(rows)
-        )
-        loss_fn = partial(algorithm.loss, masks=masks, batch=batch)
+        rollouts, masks = select(update.rollouts, all_masks, rows)
+        loss_fn = partial(algorithm.loss, masks=masks, batch=batch.select(rows))
         loss = accumulate(
             policy.model, rollouts, masks, loss_fn, masks_at_once=masks_at_once, mask_id=policy.mask_id
         )

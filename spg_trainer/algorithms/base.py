@@ -10,18 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args, get_type_hints
 
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from spg_trainer.batch import Batch
     from spg_trainer.likelihood.masks import Masking, Masks
-
-AdvantageForm = Literal["mean", "mean_std", "leave_one_out"]
-
-STD_FLOOR = 1e-4
-"""Added to the standard deviation, as in TRL's GRPO."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +26,8 @@ class Loss:
     loss: Tensor
     """Scalar to minimise: a sum over the completions at hand, divided by totals over the whole update."""
     metrics: dict[str, Tensor]
-    """Scalars without a graph. Each is a sum over the completions at hand, divided by
-    `totals["completions"]`, so that adding up micro-batches and processes gives the mean over all
-    completions of the update; completions that are not scored count as zero."""
+    """Scalars without a graph: each a sum over the completions at hand, divided by `totals["completions"]`, so that the
+    sum over micro-batches and processes is the mean over all completions; those not scored count as zero."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class Algorithm(ABC):
     """Chance that a prompt token is masked (`block`: a token of an earlier block, too), 0 up to but not 1."""
     block_length: int = 32
     """Tokens of a block for `block` and `block_active`, >= 1; usually that of the rollout."""
-    advantage: AdvantageForm = "mean"
+    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
     """What a reward is compared with: group mean, the same over the group's deviation, mean of the others."""
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "any"
@@ -67,7 +61,8 @@ class Algorithm(ABC):
         for name, words in choices.items():
             value = getattr(self, name)
             if words and str in map(type, words) and value not in words:
-                raise ConfigError(f"{name}={value!r}: expected one of {', '.join(words)}")
+                choice = f"expected one of {', '.join(words)}. {did_you_mean(value, words)}".rstrip()
+                raise ConfigError(f"--algorithm-args {name}={value}: {choice}")
         self.require("num_masks", self.num_masks >= 1, "1 or more, e.g. 2")
         if self.masking == "trajectory":
             exact = self.p_mask_prompt == 0
@@ -78,9 +73,8 @@ class Algorithm(ABC):
     def require(self, name: str, fine: bool, expected: str) -> None:
         """Raises ConfigError unless the field's value is fine."""
         if not fine:
-            raise ConfigError(
-                f"{name}={getattr(self, name)} should be {expected}; set it with --algorithm-args {name}=..."
-            )
+            value = getattr(self, name)
+            raise ConfigError(f"{name}={value} should be {expected}; set it with --algorithm-args {name}=...")
 
     @classmethod
     def maskings(cls) -> Mapping[str, type[Masking]]:
@@ -102,14 +96,12 @@ class Algorithm(ABC):
         """
         size = rewards.shape[1]
         if size < 2:
-            raise ConfigError(
-                "a group of 1 completion has nothing to be compared with; set --num-generations 2 or more"
-            )
+            raise ConfigError("a group of 1 has nothing to be compared with; set --num-generations 2 or more")
         # Measured from the group's first reward: rounding in the mean cannot make equal rewards differ from it.
         shifted = rewards - rewards[:, :1]
         advantages = shifted - shifted.mean(1, keepdim=True)
-        if self.advantage == "mean_std":
-            advantages = advantages / (shifted.std(1, keepdim=True) + STD_FLOOR)
+        if self.advantage == "mean_std":  # the floor is that of TRL's GRPO
+            advantages = advantages / (shifted.std(1, keepdim=True) + 1e-4)
         elif self.advantage == "leave_one_out":
             advantages = advantages * (size / (size - 1))
         return advantages.reshape(-1)

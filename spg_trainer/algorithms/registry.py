@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 import typing
 from collections.abc import Iterable, Mapping
@@ -31,16 +32,16 @@ def get(name: str) -> type[Algorithm]:
     where, _, class_name = ALGORITHMS.get(name, name).rpartition(":")
     if not where:
         raise ConfigError(
-            f"--algorithm {name}: no such algorithm. {_known(name, ALGORITHMS)} To use your own: "
-            "--algorithm ./my_algorithm.py:MyClass or --algorithm my_package.my_module:MyClass."
+            f"--algorithm {name}: no such algorithm. {_known(name, ALGORITHMS)} To use your own: --algorithm "
+            "./my_algorithm.py:MyClass or --algorithm my_package.my_module:MyClass."
         )
     module = _import(where, name)
     cls = getattr(module, class_name, None)
-    if not (inspect.isclass(cls) and issubclass(cls, Algorithm)):
-        offered = [key for key, value in vars(module).items() if _is_algorithm(value, module)]
-        known = _known(class_name, offered) if offered else f"{where} defines none."
+    if not _is_algorithm(cls):
+        own = [key for key, value in vars(module).items() if _is_algorithm(value) and value is not Algorithm]
         raise ConfigError(
-            f"--algorithm {name}: {class_name} is no class derived from spg_trainer.algorithms.Algorithm. {known}"
+            f"--algorithm {name}: {class_name} is no class derived from spg_trainer.algorithms.Algorithm. "
+            f"{_known(class_name, own)}"
         )
     if inspect.isabstract(cls):
         raise ConfigError(f"--algorithm {name}: {class_name} lacks {', '.join(cls.__abstractmethods__)}.")
@@ -61,19 +62,20 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
             raise ConfigError(
                 f"--algorithm-args {key}={value}: {name} has no such setting. {_known(key, known)}"
             )
-        values[key] = _coerce(key, value, hints[key])
+        values[key] = _convert(key, value, hints[key])
     return cls(**values)
 
 
 def _import(where: str, name: str) -> ModuleType:
     """A module by its name ("a.b") or its file ("./a.py")."""
     path = Path(where)
-    if path.suffix == ".py" and not path.is_file():
+    is_file = path.suffix == ".py"
+    if is_file and not path.is_file():
         raise ConfigError(f"--algorithm {name}: there is no file {path} (looked in {Path.cwd()}).")
     try:
-        return _import_file(path.resolve()) if path.suffix == ".py" else importlib.import_module(where)
+        return _import_file(path.resolve()) if is_file else importlib.import_module(where)
     except Exception as error:
-        hint = "" if path.suffix == ".py" else f"; for a file write ./{where.replace('.', '/')}.py:MyClass"
+        hint = "" if is_file else f"; for a file write ./{where.replace('.', '/')}.py:MyClass"
         raise ConfigError(
             f"--algorithm {name}: importing {where} raised {type(error).__name__}: {error}{hint}"
         ) from error
@@ -97,40 +99,25 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _is_algorithm(value: object, module: ModuleType) -> bool:
-    return inspect.isclass(value) and issubclass(value, Algorithm) and value.__module__ == module.__name__
+def _is_algorithm(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, Algorithm)
 
 
-def _coerce(key: str, value: object, kind: object) -> object:
-    """`value` as the field's type: a word, a Literal of words, an int or a float."""
-    if kind is str:
+def _convert(key: str, value: object, kind: object) -> object:
+    """`value` as the field's type: a word, which the algorithm checks, a finite int or a float."""
+    if kind not in (int, float):
         return value
-    if typing.get_origin(kind) is typing.Literal:
-        words = typing.get_args(kind)
-        if value not in words:
-            raise ConfigError(f"--algorithm-args {key}={value}: no such choice. {_known(str(value), words)}")
-        return value
-    number = _number(value)
-    if number is None or (kind is int and number != int(number)):
-        what = "a whole number" if kind is int else "a number"
-        raise ConfigError(
-            f"--algorithm-args {key}={value}: {key} is {what}, e.g. {key}={2 if kind is int else 0.5}"
-        )
-    return int(number) if kind is int else number
-
-
-def _number(value: object) -> float | None:
-    """A finite number, or None; true and false are no numbers."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
     try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if abs(number) < float("inf") else None
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or (kind is int and number != int(number)):
+        what, example = ("a whole number", 2) if kind is int else ("a number", 0.5)
+        raise ConfigError(f"--algorithm-args {key}={value}: {key} is {what}, e.g. {key}={example}")
+    return kind(number)
 
 
 def _known(word: str, words: Iterable[str]) -> str:
     """`Did you mean 'x'? Known: x, y, z.`"""
     words = list(words)
-    return f"{did_you_mean(word, words)}Known: {', '.join(words)}."
+    return f"{did_you_mean(word, words)}Known: {', '.join(words) or 'none'}."

@@ -34,8 +34,7 @@ class SPG(Algorithm):
     mix_weight: float = 0.5
     """Share of the EUBO in `mix`, 0..1."""
     normalizer: Literal["tokens", "completions", "length"] = "completions"
-    """Divisor: all tokens of the update (SPG's code), all completions (the paper's 1/g), or each bound by
-    its own length and then all completions."""
+    """Divisor: all tokens (SPG's code), all completions (the paper's 1/g), or own length and then all completions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,15 +42,12 @@ class SPG(Algorithm):
         self.require("mix_weight", 0 <= self.mix_weight <= 1, "from 0 to 1, e.g. 0.5")
         masking = self.make_masking()
         if self.negatives in ("eubo", "mix") and not masking.has_eubo:
-            one_context = f"masking={self.masking} shows each token in one context only"
-            cause, remedy = (
-                ("num_masks=1 has only one", "num_masks=2 (or negatives=elbo)")
-                if masking.varies_context
-                else (one_context, "negatives=elbo")
-            )
+            cause, remedy = f"masking={self.masking} shows each token in one context only", "negatives=elbo"
+            if masking.varies_context:
+                cause, remedy = "num_masks=1 has only one", "num_masks=2 (or negatives=elbo)"
             raise ConfigError(
-                f"negatives={self.negatives} compares the contexts in which a token is masked, and {cause}; "
-                f"set --algorithm-args {remedy}"
+                f"negatives={self.negatives} compares the contexts in which a token is masked, and {cause}; set "
+                f"--algorithm-args {remedy}"
             )
 
     def active(self, advantages: Tensor) -> Tensor:

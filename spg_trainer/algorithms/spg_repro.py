@@ -11,9 +11,9 @@ Taken over from the code, with what the paper says in brackets; docs/algorithms/
 6. The sum is divided by the number of tokens [of completions], here those of the whole update.
 7. Only the tokenizer's eos ends a completion (LLaDA: endoftext), in rollout, masks and text.
 
-Not reproduced: a divisor and mask seeds per micro-batch, reseeding of the global generators, powers that underflow
-in bfloat16, rollouts with dropout and bfloat16 noise, prompts cut at 200 or 1500 tokens, steps rounded down
-silently, LoRA dropout 0.05, NF4 weights, and the reward quirks, which belong to the environments.
+Not reproduced: a divisor and mask seeds per micro-batch, reseeding of the global generators, powers that underflow in
+bfloat16, rollouts with dropout and bfloat16 noise, prompts cut at 200 or 1500 tokens, steps rounded down silently, LoRA
+dropout 0.05, NF4 weights, and the reward quirks, which belong to the environments.
 """
 
 from __future__ import annotations

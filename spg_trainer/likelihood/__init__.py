@@ -5,15 +5,5 @@ from spg_trainer.likelihood.gradient import accumulate
 from spg_trainer.likelihood.logps import token_logps
 from spg_trainer.likelihood.masks import MASKINGS, MaskedCopy, Masking, Masks, Plan
 
-__all__ = [
-    "MASKINGS",
-    "MaskedCopy",
-    "Masking",
-    "Masks",
-    "Plan",
-    "accumulate",
-    "elbo",
-    "eubo",
-    "mixture",
-    "token_logps",
-]
+__all__ = ["MASKINGS", "MaskedCopy", "Masking", "Masks", "Plan"]
+__all__ += ["accumulate", "elbo", "eubo", "mixture", "token_logps"]

@@ -1,7 +1,7 @@
 """Lower and upper bounds on the log-likelihood of a completion, from the logps of its masked copies.
 
-logps: (B, M, T) log-probabilities at scored positions. Every bound is (B,), in nats, summed over the
-tokens of a completion and never normalised by its length; all are differentiable in logps.
+logps: (B, M, T) log-probabilities at scored positions. Every bound is (B,), in nats, summed over the tokens of a
+completion and never normalised by its length; all are differentiable in logps.
 """
 
 import math
@@ -21,10 +21,10 @@ def elbo(logps: Tensor, masks: Masks) -> Tensor:
 def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:
     """SPG's evidence upper bound without its constant: per token, the log of the power mean of p over masks.
 
-    beta: exponent, > 0 (the bound's proof asks for >= 1). A mask in which a token is not scored counts as
-    zero; tokens that no mask scores are made up for by |part| / |seen|. With one mask its gradient is that
-    of the ELBO. For beta below the number of tokens this is a penalty that weighs contexts by confidence,
-    not a certified bound. Source: SPG (arXiv 2510.09541), Corollary 1.
+    beta: exponent, > 0 (the bound's proof asks for >= 1). A mask in which a token is not scored counts as zero; tokens
+    that no mask scores are made up for by |part| / |seen|. With one mask its gradient is that of the ELBO. For beta
+    below the number of tokens this is a penalty that weighs contexts by confidence, not a certified bound. Source: SPG
+    (arXiv 2510.09541), Corollary 1.
     """
     powers = masks.weight.to(logps.dtype).log() + beta * logps
     powers = torch.where(masks.scored, powers, -math.inf)

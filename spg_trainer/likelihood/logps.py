@@ -1,11 +1,10 @@
 """Log-probabilities of the scored tokens of masked completions, a few rows of logits at a time.
 
-Axes: B completions, M masks, L prompt tokens, T completion tokens; S masked copies of completions, n scored
-positions, D hidden size, V vocabulary.
+Axes: B completions, M masks, L prompt tokens, T completion tokens; S masked copies of completions, n scored positions,
+D hidden size, V vocabulary.
 
 The logits of at most `chunk_rows` positions exist at once; the gradient has a closed form, so that a backward pass
-recomputes logits instead of keeping them. Whatever the model's dtype, probabilities are float32, or float64 when
-the model is.
+recomputes logits instead of keeping them. Whatever the model's dtype, probabilities are float32, or float64 when it is.
 """
 
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ from torch import Tensor, nn
 from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood.masks import Masks
 
-CHUNK_LOGITS = 2**25
-"""Logits alive at once by default: 128 MB in float32."""
+Copies = tuple[Tensor, Tensor]
+"""Masked copies by the numbers of their rows (S,) and of their masks (S,)."""
 
 
 @torch.no_grad()
@@ -27,14 +26,12 @@ def token_logps(
 ) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens, zero where nothing is scored; one mask at a time, no graph.
 
-    mask_id: the model's [MASK] token. chunk_rows: positions whose logits exist at once (None: as many as make
-    128 MB).
+    mask_id: the model's [MASK] token. chunk_rows: as for `accumulate`.
     """
     scorer = Scorer(model, rollouts, masks, mask_id, chunk_rows)
-    logps = scorer.empty_logps()
     for mask in range(masks.scored.shape[1]):
-        scorer.score(scorer.copies(mask, mask + 1), logps)
-    return logps
+        scorer.score(scorer.copies(mask, mask + 1))
+    return scorer.logps
 
 
 class Forward(NamedTuple):
@@ -49,7 +46,7 @@ class Forward(NamedTuple):
 
 
 class Scorer:
-    """One model and the masked copies it scores, numbered mask by mask: row + B * mask."""
+    """One model and the masked copies it scores."""
 
     def __init__(
         self, model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, chunk_rows: int | None
@@ -59,43 +56,34 @@ class Scorer:
         self.model, self.rollouts, self.masks, self.mask_id = model, rollouts, masks, mask_id
         self.weight = head_weight(model)
         self.chunk_rows = chunk_rows or default_chunk_rows(self.weight.shape[0])
+        self.logps = torch.zeros_like(masks.scored, dtype=result_dtype(self.weight))
+        """(B, M, T), zero until scored."""
 
-    def empty_logps(self) -> Tensor:
-        """Zeros (B, M, T)."""
-        scored = self.masks.scored
-        return torch.zeros(scored.shape, dtype=result_dtype(self.weight), device=scored.device)
+    def copies(self, start: int, stop: int) -> Copies:
+        """Those of masks start..stop-1, mask by mask."""
+        count, device = len(self.rollouts), self.masks.scored.device
+        rows, masks = torch.arange(count, device=device), torch.arange(start, stop, device=device)
+        return rows.repeat(stop - start), masks.repeat_interleave(count)
 
-    def copies(self, start: int, stop: int) -> Tensor:
-        """The copies of masks start..stop-1."""
-        count = len(self.rollouts)
-        return torch.arange(start * count, stop * count, device=self.masks.scored.device)
-
-    def index(self, copies: Tensor) -> tuple[Tensor, Tensor]:
-        """Row and mask of each copy."""
-        return copies % len(self.rollouts), copies // len(self.rollouts)
-
-    def forward(self, copies: Tensor) -> Forward:
-        """Sends copies (S,) through the model's body."""
+    def forward(self, copies: Copies) -> Forward:
+        """Sends copies through the model's body."""
         from spg_trainer.models.load import hidden_states
 
-        rows, samples = self.index(copies)
-        rollouts, scored = self.rollouts, self.masks.scored[rows, samples]
+        rows, rollouts, scored = copies[0], self.rollouts, self.masks.scored[copies]
         completion_ids = rollouts.completion_ids[rows]
         ids = torch.cat([rollouts.prompt_ids[rows], completion_ids], dim=1)
-        attention = torch.ones_like(ids, dtype=torch.bool)
+        ids = ids.masked_fill(self.masks.masked[copies], self.mask_id)
+        attention = torch.cat([rollouts.prompt_mask[rows], torch.ones_like(scored)], dim=1)
         width = rollouts.prompt_mask.shape[1]
-        attention[:, :width] = rollouts.prompt_mask[rows]
-        ids = ids.masked_fill(self.masks.masked[rows, samples], self.mask_id)
-        keep = torch.arange(width, ids.shape[1], device=ids.device).expand(len(copies), -1)
+        keep = torch.arange(width, ids.shape[1], device=ids.device).expand(len(rows), -1)
         states = hidden_states(self.model, ids, attention, keep=keep)[scored]
         return Forward(scored, completion_ids[scored], states)
 
-    def score(self, copies: Tensor, logps: Tensor) -> tuple[Forward, Tensor]:
-        """Writes the copies' logps; returns what a backward pass needs, with the log-normalisers (n,)."""
+    def score(self, copies: Copies) -> tuple[Forward, Tensor]:
+        """Writes the copies' `logps`; returns what a backward pass needs, with the log-normalisers (n,)."""
         out = self.forward(copies)
         values, normalisers = head_logps(out.states, self.weight, out.targets, self.chunk_rows)
-        scattered = logps.new_zeros(out.scored.shape).masked_scatter_(out.scored, values)
-        logps[self.index(copies)] = scattered
+        self.logps[copies] = values.new_zeros(out.scored.shape).masked_scatter_(out.scored, values)
         return out, normalisers
 
 
@@ -103,10 +91,7 @@ class Scorer:
 def head_logps(
     hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the targets and the log-normalisers, without a graph.
-
-    hidden_states: (n, D). weight: (V, D). targets: (n,) int64. Both results are (n,) float32 or float64.
-    """
+    """Log-probabilities (n,) of the targets (n,) and log-normalisers (n,), from hidden states (n, D), weight (V, D)."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
     normalisers = torch.empty_like(logps)
     for rows in _chunks(len(hidden_states), chunk_rows):
@@ -130,9 +115,8 @@ def head_gradient(
 ) -> Tensor:
     """Gradient (n, D) of `sum(coefficients * logps)` with respect to the hidden states.
 
-    coefficients: (n,). normalisers: (n,) from `head_logps`; without them they are computed here, from the
-    same logits. weight_gradient: (V, D), float32 or float64; the gradient with respect to the weight is
-    added to it. Without it that gradient is not computed.
+    coefficients: (n,). normalisers: (n,) from `head_logps`, else computed here, from the same logits. weight_gradient:
+    (V, D), float32 or float64, to which the gradient with respect to the weight is added; None = not computed.
     """
     result = torch.empty_like(hidden_states)
     for rows in _chunks(len(hidden_states), chunk_rows):
@@ -156,13 +140,13 @@ def head_gradient(
 
 
 def default_chunk_rows(vocabulary: int) -> int:
-    """How many positions are scored at once unless the caller says otherwise."""
-    return max(16, CHUNK_LOGITS // vocabulary)
+    """How many positions are scored at once unless the caller says otherwise: 128 MB of float32 logits."""
+    return max(16, 2**25 // vocabulary)
 
 
 def result_dtype(weight: Tensor) -> torch.dtype:
     """The dtype of probabilities: float32, or float64 when the model is."""
-    return torch.float64 if weight.dtype == torch.float64 else torch.float32
+    return torch.promote_types(weight.dtype, torch.float32)
 
 
 def _logits(hidden_states: Tensor, weight: Tensor) -> Tensor:

@@ -2,14 +2,14 @@
 
 A new one is a class derived from `Masking` and a line of `MASKINGS` below; `masking=NAME` chooses it.
 
-Axes: B completions, M masks, L prompt tokens, T completion tokens; n is the number of tokens of a completion,
-up to and including its first end token. All randomness comes from the streams that the caller hands in, so a
-draw depends neither on the padded width of the prompt nor on the other rows.
+Axes: B completions, M masks, L prompt tokens, T completion tokens; n is the number of tokens of a completion, up to and
+including its first end token. All randomness comes from the streams that the caller hands in, so a draw depends neither
+on the padded width of the prompt nor on the other rows.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spg_trainer.batch import Rollouts
+from spg_trainer.batch import Rollouts, Rows
 from spg_trainer.errors import ConfigError
 
 Streams = Callable[[int, int], np.random.Generator]
@@ -25,7 +25,7 @@ Streams = Callable[[int, int], np.random.Generator]
 
 
 @dataclass(frozen=True)
-class Masks:
+class Masks(Rows):
     """The masked copies of some completions, and what each scored token weighs."""
 
     masked: Tensor
@@ -39,35 +39,26 @@ class Masks:
     part: Tensor
     """(B, T) bool, the tokens of that part."""
 
-    def select(self, rows: Tensor) -> "Masks":
-        """The given rows, in the given order. rows: (n,) int64, or (B,) bool."""
-        return Masks(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
-
 
 class Plan(NamedTuple):
-    """What all masked copies of one completion share."""
+    """What all masked copies of one completion share: its length n, its unmask_step (T,), and what is drawn once."""
 
     length: int
-    """n."""
     part: slice
     """The tokens that the masks are about."""
     unmask_step: np.ndarray
-    """(T,) int64."""
     choice: np.ndarray | None = None
-    """What was drawn once for all masks, e.g. the active blocks."""
+    """What was drawn once for all masks, e.g. the active block of each."""
     scale: float = 1.0
     """1 / probability of the part."""
 
 
 class MaskedCopy(NamedTuple):
-    """One masked copy of one completion."""
+    """One copy of one completion: what is masked and what is scored, (T,) bool each, and each scored token's weight."""
 
     masked: np.ndarray
-    """(T,) bool."""
     scored: np.ndarray
-    """(T,) bool."""
     weight: float
-    """Of each scored token."""
 
 
 @dataclass(frozen=True)
@@ -136,33 +127,30 @@ class RandomMasking(Masking):
     """
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        scored = _random_subset(plan, 0, plan.length, stream)
-        return MaskedCopy(_with_tail(scored, plan.length), scored, plan.length / scored.sum())
+        return _copy(_random_subset(plan, 0, plan.length, stream), plan.length, plan.length)
 
 
 @dataclass(frozen=True)
 class BlockMasking(Masking):
     """SPG's block-wise masking: a random subset of one block, everything after it, and noise p before it.
 
-    Every masked token up to the end is scored and weighs n/K, K of them being masked, as in SPG's code.
-    Biased: later blocks are masked more often than earlier ones, so the mean over all masks is no likelihood
-    but a mixture that weighs late blocks more. Each mask draws its own block, uniformly among those that hold
-    a scored token. block_length: tokens, >= 1.
+    Every masked token up to the end is scored and weighs n/K, K of them being masked, as in SPG's code. Biased: later
+    blocks are masked more often than earlier ones, so the mean over all masks is no likelihood but a mixture that
+    weighs late blocks more. Each mask draws its own block, uniformly among those that hold a scored token.
+    block_length: tokens, >= 1.
     """
 
     block_length: int = 32
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        return self.copy_of_block(plan, int(stream.integers(_blocks(plan.length, self.block_length))), stream)
-
-    def copy_of_block(self, plan: Plan, block: int, stream: np.random.Generator) -> MaskedCopy:
-        """The masked copy whose active block is given."""
+        blocks = _blocks(plan.length, self.block_length)
+        block = int(stream.integers(blocks) if plan.choice is None else plan.choice[mask])
         start, stop = _span(block, plan.length, self.block_length)
         scored = _random_subset(plan, start, stop, stream)
         scored[stop : plan.length] = True
         if self.p_mask_prompt > 0:
             scored[:start] = stream.random(start) < self.p_mask_prompt
-        return MaskedCopy(_with_tail(scored, plan.length), scored, plan.length / scored.sum())
+        return _copy(scored, plan.length, plan.length)
 
 
 @dataclass(frozen=True)
@@ -182,8 +170,8 @@ class BlockModuloMasking(BlockMasking):
         if fitting:  # a step per token can be shared by any blocks
             remedies.insert(0, f"--block-length {fitting[-1]} --diffusion-steps {size}")
         raise ConfigError(
-            f"num_masks={self.num_masks}: each mask takes a block of its own, but {size} completion tokens hold "
-            f"only {blocks} of block_length={self.block_length}; use {' or '.join(remedies)}"
+            f"num_masks={self.num_masks}: each mask takes a block of its own, but {size} completion tokens hold only "
+            f"{blocks} of block_length={self.block_length}; use {' or '.join(remedies)}"
         )
 
     def plan(self, length: int, unmask_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
@@ -191,18 +179,14 @@ class BlockModuloMasking(BlockMasking):
         order = shared().permutation(blocks)[: self.num_masks] % _blocks(length, self.block_length)
         return Plan(length, slice(0, length), unmask_step, order)
 
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        return self.copy_of_block(plan, int(plan.choice[mask]), stream)
-
 
 @dataclass(frozen=True)
 class ActiveBlockMasking(Masking):
     """Masks k of the n_b tokens of one block, k uniform, and all later blocks; only the block's are scored.
 
-    Mean over all masks: the block ELBO of semi-autoregressive decoding. All M masks of a completion share the
-    block, so that they see its tokens in different contexts; a token weighs n_b/k inside the block, and the
-    bounds are scaled by the number of blocks. block_length: tokens, >= 1; with 1 a token is always masked
-    alone, and there is no upper bound.
+    Mean over all masks: the block ELBO of semi-autoregressive decoding. All M masks of a completion share the block, so
+    that they see its tokens in different contexts; a token weighs n_b/k inside the block, and the bounds are scaled by
+    the number of blocks. block_length: tokens, >= 1; with 1 a token is always masked alone, without an upper bound.
     """
 
     block_length: int = 32
@@ -218,18 +202,16 @@ class ActiveBlockMasking(Masking):
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         start, stop = plan.part.start, plan.part.stop
-        scored = _random_subset(plan, start, stop, stream)
-        return MaskedCopy(_with_tail(scored, stop), scored, (stop - start) / scored.sum())
+        return _copy(_random_subset(plan, start, stop, stream), stop, stop - start)
 
 
 @dataclass(frozen=True)
 class TrajectoryMasking(Masking):
     """Shows the model what the sampler saw at a denoising step and scores the tokens unmasked there.
 
-    Mean over all masks: the log-probability of the path that the sampler took. The step is uniform among the S
-    steps that unmasked a scored token, and each token weighs S. Several masks take different steps, as far as
-    there are as many. Positions behind the first end token are shown as the sampler saw them, too, and never
-    scored.
+    Mean over all masks: the log-probability of the path that the sampler took. The step is uniform among the S steps
+    that unmasked a scored token, and each token weighs S. Several masks take different steps, as far as there are as
+    many. Positions behind the first end token are shown as the sampler saw them, too, and never scored.
     """
 
     @property
@@ -241,17 +223,17 @@ class TrajectoryMasking(Masking):
         steps = steps[steps >= 0]
         if not len(steps):
             raise ConfigError(
-                "masking=trajectory needs the step at which each token was unmasked, but a completion has "
-                "none; score these completions with masking=random instead"
+                "masking=trajectory needs the step at which each token was unmasked, but a completion has none; score "
+                "these completions with masking=random instead"
             )
         order = np.resize(shared().permutation(len(steps)), max(len(steps), self.num_masks))
         return Plan(length, slice(0, length), unmask_step, steps[order])
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         step = plan.choice[mask]
-        masked = (plan.unmask_step < 0) | (plan.unmask_step >= step)
         scored = plan.unmask_step == step
         scored[plan.length :] = False
+        masked = (plan.unmask_step < 0) | (plan.unmask_step >= step)
         return MaskedCopy(masked, scored, float(len(np.unique(plan.choice))))
 
 
@@ -272,11 +254,11 @@ def _random_subset(plan: Plan, start: int, stop: int, stream: np.random.Generato
     return chosen
 
 
-def _with_tail(scored: np.ndarray, stop: int) -> np.ndarray:
-    """The scored tokens and everything from `stop` on."""
+def _copy(scored: np.ndarray, stop: int, tokens: int) -> MaskedCopy:
+    """Shows neither the scored tokens nor anything from `stop` on; each of the k scored weighs tokens/k."""
     masked = scored.copy()
     masked[stop:] = True
-    return masked
+    return MaskedCopy(masked, scored, tokens / scored.sum())
 
 
 def _blocks(length: int, block_length: int) -> int:

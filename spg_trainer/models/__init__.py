@@ -1,7 +1,6 @@
 """Masked diffusion language models on stock transformers classes; importing it registers `llada`.
 
-`load_model` opens an embedded model, a folder or a Hub id; `AutoModel.from_pretrained` does too once this is
-imported.
+`load_model`, or `AutoModel.from_pretrained` once this is imported, opens an embedded model, a folder or a Hub id.
 """
 
 from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM, register
@@ -18,8 +17,5 @@ __all__ = [
     "hidden_states",
     "load_model",
     "new_tiny",
-    "open_policy",
-    "register",
-    "save_model",
-    "tiny_tokenizer",
 ]
+__all__ += ["open_policy", "register", "save_model", "tiny_tokenizer"]

@@ -1,9 +1,8 @@
 """LLaDA on the Llama classes of transformers: no remote code in, the original names out.
 
-The published architecture (LLaDA, arXiv 2502.09992) is Llama without the causal mask: RMSNorm, rotary
-positions, SwiGLU, no biases. What differs is kept here: bidirectional attention, rotation in float32, an end
-token that may also be the padding, and the Hub's names for settings and tensors, which are read and written
-back unchanged.
+The published architecture (LLaDA, arXiv 2502.09992) is Llama without the causal mask: RMSNorm, rotary positions,
+SwiGLU, no biases. What differs is kept here: bidirectional attention, rotation in float32, an end token that may also
+be the padding, and the Hub's names for settings and tensors, which are read and written back unchanged.
 """
 
 from typing import Any, ClassVar, NoReturn
@@ -37,22 +36,23 @@ _REQUIRED: dict[str, Any] = {
     "layer_norm_with_affine": True,
     "rope": True,
     "rope_parameters": None,
-    **dict.fromkeys(("attention_dropout", "embedding_dropout", "residual_dropout"), 0),
-    **dict.fromkeys(("alibi", "attention_layer_norm", "bias_for_layer_norm", "include_bias"), False),
+    **dict.fromkeys("attention_dropout embedding_dropout residual_dropout".split(), 0),
     **dict.fromkeys(
-        ("include_qkv_bias", "input_emb_norm", "is_causal", "rope_scaling", "scale_logits"), False
+        "alibi attention_layer_norm bias_for_layer_norm include_bias include_qkv_bias".split(), False
     ),
+    **dict.fromkeys("input_emb_norm is_causal rope_scaling scale_logits".split(), False),
 }
 """What this implementation can run; whatever is off may also be null."""
 _SIZES = "d_model n_layers n_heads n_kv_heads mlp_hidden_size max_sequence_length vocab_size".split()
+_DERIVED = ("is_causal", "rope_parameters", "rope_scaling", "head_dim")
+"""Settings that transformers knows and the Hub's config.json leaves out."""
 
 
 class LLaDAConfig(PreTrainedConfig):
     """The settings of a LLaDA model under the names of its own config.json; the defaults are LLaDA-8B's.
 
-    The names that transformers uses (hidden_size, num_hidden_layers, ...) are aliases. Settings that this
-    implementation does not read are kept and written back; `auto_map` is neither followed nor written.
-    Raises ModelError for a setting that would need another architecture.
+    The names that transformers uses (hidden_size, num_hidden_layers, ...) are aliases. Settings that are not read here
+    are kept and written back; `auto_map` is neither followed nor written. Raises ModelError for another architecture's.
     """
 
     model_type = "llada"
@@ -104,17 +104,16 @@ class LLaDAConfig(PreTrainedConfig):
             required = _REQUIRED.get(name, value)
             if value != required and (required or value is not None):
                 raise ModelError(
-                    f"config.json has {name} = {value!r}, this LLaDA implementation needs {required!r}: "
-                    "the checkpoint is of another architecture and would give wrong results"
+                    f"config.json has {name} = {value!r}, this LLaDA implementation needs {required!r}: the checkpoint "
+                    "is of another architecture and would give wrong results"
                 )
-        for key in ("is_causal", "rope_parameters", "rope_scaling", "head_dim"):
+        for key in _DERIVED:
             kwargs.pop(key, None)
         super().__post_init__(**kwargs)
         if self.vocab_size and self.embedding_size and self.vocab_size != self.embedding_size:
             raise ModelError(
-                f"config.json has embedding_size {self.embedding_size} and vocab_size {self.vocab_size}; "
-                "only equal sizes are supported, because a padded row could be sampled as a token that does "
-                "not exist"
+                f"config.json has embedding_size {self.embedding_size} and vocab_size {self.vocab_size}; they must be "
+                "equal, because a padded row could be sampled as a token that does not exist"
             )
         self.vocab_size = self.embedding_size or self.vocab_size or 126464
         self.embedding_size = self.vocab_size
@@ -122,15 +121,21 @@ class LLaDAConfig(PreTrainedConfig):
             self.n_kv_heads = 1 if getattr(self, "multi_query_attention", None) else self.n_heads
         if self.mlp_hidden_size is None:
             self.mlp_hidden_size = self.mlp_ratio * self.d_model
-        self._check_sizes()
+        for name in _SIZES:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ModelError(f"config.json has {name} = {value!r}, not a whole number of at least 1")
+        if self.d_model % (2 * self.n_heads) or self.n_heads % self.n_kv_heads:
+            raise ModelError(
+                f"d_model {self.d_model} must be a multiple of 2 * n_heads (rotary positions), and n_heads "
+                f"{self.n_heads} one of n_kv_heads {self.n_kv_heads}"
+            )
         self.head_dim = self.d_model // self.n_heads
         self.rope_parameters = {"rope_type": "default", "rope_theta": float(self.rope_theta)}
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as the Hub's config.json spells them, which is also what `save_pretrained` writes."""
-        settings = super().to_dict()
-        for key in ("is_causal", "rope_parameters", "head_dim", "auto_map"):
-            settings.pop(key, None)
+        settings = {k: v for k, v in super().to_dict().items() if k not in (*_DERIVED, "auto_map")}
         settings["embedding_size"] = settings["vocab_size"]
         settings["architectures"] = ["LLaDAModelLM"]
         return settings
@@ -141,21 +146,6 @@ class LLaDAConfig(PreTrainedConfig):
         if "dtype" in settings:
             settings["torch_dtype"] = settings.pop("dtype")
         return settings
-
-    def _check_sizes(self) -> None:
-        for name in _SIZES:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ModelError(
-                    f"{name} is {value!r}; a LLaDA config.json needs a whole number of at least 1 there"
-                )
-        if self.d_model % (2 * self.n_heads):
-            raise ModelError(
-                f"d_model {self.d_model} with n_heads {self.n_heads}: rotary positions need d_model to be a "
-                f"multiple of 2 * n_heads = {2 * self.n_heads}"
-            )
-        if self.n_heads % self.n_kv_heads:
-            raise ModelError(f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}")
 
 
 class LLaDARMSNorm(LlamaRMSNorm):
@@ -179,11 +169,11 @@ class LLaDARotaryEmbedding(LlamaRotaryEmbedding):
         return angles.cos(), angles.sin()
 
     def _apply(self, fn: Any, recurse: bool = True) -> "LLaDARotaryEmbedding":
-        exact = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
+        exact = dict(self._buffers)
         super()._apply(fn, recurse)
         for name, before in exact.items():
             after = self._buffers[name]
-            if after is not None and after.dtype != before.dtype:
+            if after.dtype != before.dtype:
                 self._buffers[name] = before.to(after.device)
         return self
 
@@ -205,10 +195,7 @@ class LLaDAAttention(LlamaAttention):
         keep: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """hidden_states (B, S, D), cos and sin (B, S, head_dim) to (B, S, D) and the attention weights.
-
-        keep: (B, n) int64, the only positions that ask; the result is (B, n, D) then.
-        """
+        """hidden_states (B, S, D) to (B, S, D), or (B, n, D) if only the positions keep (B, n) ask, and the weights."""
         asking, ask_position = hidden_states, position_embeddings
         if keep is not None:
             asking = _pick(hidden_states, keep)
@@ -272,10 +259,7 @@ class LLaDAPreTrainedModel(LlamaPreTrainedModel):
     config: LLaDAConfig
     config_class = LLaDAConfig
     _no_split_modules: ClassVar[list[str]] = ["LLaDADecoderLayer"]
-    _can_record_outputs: ClassVar[dict[str, Any]] = {
-        "hidden_states": LLaDADecoderLayer,
-        "attentions": LLaDAAttention,
-    }
+    _can_record_outputs: ClassVar = {"hidden_states": LLaDADecoderLayer, "attentions": LLaDAAttention}
 
 
 class LLaDAModel(LLaDAPreTrainedModel, LlamaModel):
@@ -312,8 +296,7 @@ class LLaDAForMaskedLM(LLaDAPreTrainedModel, LlamaForCausalLM):
     def generate(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Always raises ModelError: decoding from left to right would return nonsense without a word."""
         raise ModelError(
-            "a masked diffusion model cannot decode from left to right; "
-            "use spg_trainer.generate(policy, prompts)"
+            "this model cannot decode from left to right; use spg_trainer.generate(policy, prompts)"
         )
 
 
@@ -340,11 +323,7 @@ def _renamings() -> list[WeightRenaming]:
 
 
 def register() -> None:
-    """Teaches `AutoConfig`, `AutoModel` and the masked and causal LM classes to open `model_type: llada`.
-
-    Called on import of `spg_trainer.models`; calling it again changes nothing, and wins back the name from
-    another package that has taken it since.
-    """
+    """Teaches the Auto classes to open `model_type: llada`; once more, it wins the name back from another package."""
     AutoConfig.register("llada", LLaDAConfig, exist_ok=True)
     for auto in (AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM):
         auto.register(LLaDAConfig, LLaDAForMaskedLM, exist_ok=True)

@@ -22,14 +22,10 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import add_lora, load_adapter
 from spg_trainer.models.source import Source, first_line, resolve_model
+from spg_trainer.models.tiny import END_OF_TURN
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-TURN_END = "<|eot_id|>"
-_DTYPES = ("float32", "bfloat16", "float16", "float64")
-_SMALL = 100_000_000
-"""Bytes of weights that load at once, without a progress bar."""
 
 
 @dataclass
@@ -72,11 +68,10 @@ def load_model(
 ) -> Policy:
     """Opens a masked diffusion model without running any code that comes with it.
 
-    name: `tiny` (the embedded model of `env`, else Sudoku's with a `note`), a model, adapter or run folder,
-    or a Hub id. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16, float16 or float64.
-    device: auto (CUDA if there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters, drawn from
-    `seed`; 0 trains every weight. revision: branch, tag or commit of a Hub id. Raises ModelError that names
-    what is missing and what to do.
+    name: `tiny` (the embedded model of `env`, else Sudoku's with a `note`), a model, adapter or run folder, or a Hub
+    id. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16, float16 or float64. device: auto (CUDA if
+    there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters, drawn from `seed`; 0 trains every weight.
+    revision: branch, tag or commit of a Hub id. Raises ModelError that names what is missing and what to do.
     """
     register()
     target = _device(device)
@@ -84,25 +79,24 @@ def load_model(
     source = resolve_model(name, env)
     if source.adapter is not None and lora_r:
         raise ModelError(f"{source.adapter} already is an adapter; leave out --lora-r to go on training it")
-    stored = _Stored(source, revision)
-    config = stored.config()
-    tokenizer = stored.tokenizer()
-    special = special_token_ids(config, tokenizer, source.base)
-    model = stored.weights(weights_dtype, target)
+    policy = _open(source, revision, weights_dtype, target)
     if source.adapter is not None:
-        model = load_adapter(model, source.adapter)
+        policy.model = load_adapter(policy.model, source.adapter)
     elif lora_r:
         # An adapter names its base: a Hub id as it is, a folder by its whole path.
         base = str(Path(source.base).resolve()) if source.is_local else source.base
-        model = add_lora(model, r=lora_r, alpha=lora_alpha, dropout=lora_dropout, seed=seed, base=base)
-    return Policy(model=model.eval(), tokenizer=tokenizer, **special, source=source.shown, note=source.note)
+        policy.model = add_lora(
+            policy.model, r=lora_r, alpha=lora_alpha, dropout=lora_dropout, seed=seed, base=base
+        )
+    policy.model.eval()
+    return policy
 
 
 def open_policy(m: ModelConfig, *, env: str, seed: int, device: str | None = None) -> Policy:
     """The model that a training command names, with its adapters, on `device` or the one its settings name.
 
-    Where all weights are trained, `--dtype auto` is float32 on a GPU too: in bfloat16 most steps of a usual
-    learning rate round to nothing. Raises ConfigError if bfloat16 is asked for all the same.
+    Where all weights are trained, `--dtype auto` is float32 on a GPU too: in bfloat16 most steps of a usual learning
+    rate round to nothing. Raises ConfigError if bfloat16 is asked for all the same.
     """
     all_weights = m.lora_r == 0 and resolve_model(m.model, env).adapter is None
     policy = load_model(
@@ -118,8 +112,8 @@ def open_policy(m: ModelConfig, *, env: str, seed: int, device: str | None = Non
     )
     if any(p.requires_grad and p.dtype == torch.bfloat16 for p in policy.model.parameters()):
         raise ConfigError(
-            "--dtype bfloat16 trains all weights in bfloat16, where most steps round to nothing. Train adapters "
-            "(--lora-r 128), or use --dtype float32."
+            "--dtype bfloat16 with all weights trained: most steps round to nothing. Train adapters (--lora-r 128), or "
+            "use --dtype float32."
         )
     if m.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
@@ -134,26 +128,26 @@ def hidden_states(
 ) -> Tensor:
     """The last hidden states, final norm applied, of a bidirectional pass in which nobody sees padding.
 
-    input_ids: (b, S) int64. attention_mask: (b, S) bool, false on padding; None if there is none. Positions
-    count real tokens only, so left padding changes nothing beyond rounding. keep: (b, n) int64, the columns
-    that are asked for, None = all; the last layer then computes no others. Returns (b, S, D) or (b, n, D);
-    rows of padding hold garbage.
+    input_ids: (b, S) int64. attention_mask: (b, S) bool, false on padding; None if there is none. Positions count real
+    tokens only, so left padding changes nothing beyond rounding. keep: (b, n) int64, the columns that are asked for,
+    None = all; the last layer then computes no others. Returns (b, S, D) or (b, n, D); padding's hold garbage.
     """
-    causal_lm = _base(model)
-    body = getattr(causal_lm, causal_lm.base_model_prefix)
     positions = None
     if attention_mask is not None:
-        attention_mask = attention_mask.bool()
         positions = (attention_mask.long().cumsum(-1) - 1).clamp_(min=0)
     # `is_causal` once more by hand: without padding the mask is None, and a fall-back would then decide.
-    return body(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        position_ids=positions,
-        use_cache=False,
-        is_causal=False,
-        **({} if keep is None else {"keep": keep}),
-    ).last_hidden_state
+    return (
+        _base(model)
+        .base_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=positions,
+            use_cache=False,
+            is_causal=False,
+            **({} if keep is None else {"keep": keep}),
+        )
+        .last_hidden_state
+    )
 
 
 def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:
@@ -164,20 +158,18 @@ def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:
     head = _base(model).get_output_embeddings()
     if type(head) is not torch.nn.Linear or head.bias is not None:
         raise ModelError(
-            f"the output head is {type(head).__name__}, a linear layer without bias is needed: "
-            "log-probabilities are computed from its weight in pieces. Train the adapter without lm_head "
-            "among its target modules"
+            f"the output head is {type(head).__name__}, a linear layer without bias is needed, as its weight is used "
+            "in pieces. Train the adapter without lm_head among its target modules"
         )
     return head.weight
 
 
 def save_model(policy: Policy, folder: str | Path) -> None:
-    """Writes the model (or adapter) and its tokenizer so that Auto classes, peft and `load_model` open them.
+    """Writes model (or adapter) and tokenizer under LLaDA's names; Auto classes, peft and `load_model` open them.
 
-    LLaDA's own names are used for settings and tensors. An existing folder is written into.
+    An existing folder is written into.
     """
-    folder = Path(folder)
-    if folder.is_file():
+    if Path(folder).is_file():
         raise ModelError(f"cannot write a model to {folder}: it is a file; name a folder")
     # peft would otherwise ask the Hub whether the base model's vocabulary has changed.
     extra = {} if isinstance(policy.model, PreTrainedModel) else {"save_embedding_layers": False}
@@ -186,34 +178,30 @@ def save_model(policy: Policy, folder: str | Path) -> None:
     policy.tokenizer.save_pretrained(str(folder))
 
 
-def special_token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast, name: str) -> dict[str, Any]:
-    """mask_id, pad_id and end_token_ids, from the model's config first and its tokenizer second.
-
-    Raises ModelError if there is no mask token, if it cannot be one, or if no token ends a text.
-    """
+def _special_token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """mask_id, pad_id and end_token_ids, from the model's config first and its tokenizer second."""
     size = config.vocab_size
     mask = tokenizer.mask_token_id if config.mask_token_id is None else config.mask_token_id
     if mask is None:
         raise ModelError(
-            f"model {name!r} has no mask token: neither mask_token_id in its config.json nor mask_token in "
-            "its tokenizer_config.json is set; add the id there if this is a masked diffusion model"
+            "no mask token: neither mask_token_id in its config.json nor mask_token in its tokenizer_config.json is "
+            "set; add the id there if this is a masked diffusion model"
         )
     if not 0 <= mask < size or len(tokenizer) > size:
         raise ModelError(
-            f"model {name!r} has {size} embeddings, but mask_token_id is {mask} and the tokenizer has "
-            f"{len(tokenizer)} tokens; both must fit: config.json and tokenizer are of different models"
+            f"it has {size} embeddings, but mask_token_id is {mask} and the tokenizer has {len(tokenizer)} tokens; "
+            "both must fit: config.json and tokenizer are of different models"
         )
     listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    candidates = [*listed, tokenizer.eos_token_id, tokenizer.get_vocab().get(TURN_END)]
+    candidates = [*listed, tokenizer.eos_token_id, tokenizer.get_vocab().get(END_OF_TURN)]
     ends = tuple(dict.fromkeys(token for token in candidates if token is not None))
     if not ends:
         raise ModelError(
-            f"model {name!r} has no end token: neither eos_token_id in its config.json nor eos_token in its "
-            f"tokenizer_config.json is set, and its tokenizer has no {TURN_END}; add eos_token_id, or every "
-            "completion would run to its full length"
+            "no end token: neither eos_token_id in its config.json nor eos_token in its tokenizer_config.json is set, "
+            f"and its tokenizer has no {END_OF_TURN}; add eos_token_id, or completions would run to their full length"
         )
     if mask in ends:
-        raise ModelError(f"model {name!r}: token {mask} is both mask and end token; correct its config.json")
+        raise ModelError(f"token {mask} is both mask and end token; correct its config.json")
     padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])
     pad = next(token for token in padding if token is not None)
     return {"mask_id": mask, "pad_id": pad, "end_token_ids": ends}
@@ -232,83 +220,69 @@ def no_progress_bars(silent: bool = True) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-class _Stored:
-    """What is stored at a source, with errors that say what to do. revision: branch, tag or commit of a Hub id."""
-
-    def __init__(self, source: Source, revision: str | None) -> None:
-        self.source = source
-        self.offline = "" if source.is_local else _why_offline()
-        self.options: dict[str, Any] = {
-            "revision": revision or "main",
-            "trust_remote_code": False,
-            "local_files_only": bool(self.offline),
-        }
-
-    def config(self) -> LLaDAConfig:
-        """The model's settings. Raises ModelError if they are missing or of another family."""
-        with self.readable():
-            config = AutoConfig.from_pretrained(self.source.base, **self.options)
+def _open(source: Source, revision: str | None, dtype: torch.dtype, device: torch.device) -> Policy:
+    """What is stored at a source, the adapter's weights aside. Raises ModelError that names it and the next step."""
+    base, is_local = source.base, source.is_local
+    offline = "" if is_local else _why_offline()
+    options = {
+        "revision": revision or "main",
+        "trust_remote_code": False,
+        "local_files_only": bool(offline),
+    }
+    try:
+        config = AutoConfig.from_pretrained(base, **options)
         if not isinstance(config, LLaDAConfig):
             raise ModelError(
-                f"model {self.source.base!r} has model_type {config.model_type!r}; only masked diffusion "
-                "models of the LLaDA family (model_type 'llada') can be trained here, for instance "
-                "GSAI-ML/LLaDA-8B-Instruct"
+                f"model_type {config.model_type!r}; only masked diffusion models of the LLaDA family ('llada') can be "
+                "trained here, for instance GSAI-ML/LLaDA-8B-Instruct"
             )
-        return config
-
-    def tokenizer(self) -> PreTrainedTokenizerFast:
-        """The adapter's tokenizer if it has one, else the base's. Raises ModelError if there is none."""
-        adapter = self.source.adapter
-        own = adapter is not None and (adapter / "tokenizer_config.json").is_file()
-        place = str(adapter) if own else self.source.base
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(place, **self.options)
-        except Exception as error:
-            raise ModelError(
-                f"the tokenizer of {place!r} cannot be read: {first_line(error)}. The folder needs "
-                "tokenizer.json and tokenizer_config.json beside the weights"
-            ) from error
-        # Prompts of unequal length end where the completion starts, whatever the folder says.
-        tokenizer.padding_side = "left"
-        return tokenizer
-
-    def weights(self, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-        """The model with its weights. Raises ModelError unless the stored tensors are exactly the model's."""
-        extra: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
-        size = sum(file.stat().st_size for file in Path(self.source.base).glob("*.safetensors"))
-        with self.readable(), no_progress_bars(self.source.is_local and size < _SMALL):
+        tokenizer = _tokenizer(source, options)
+        special = _special_token_ids(config, tokenizer)
+        if device.type != "cpu":
+            options["device_map"] = {"": device}
+        small = (
+            is_local and sum(file.stat().st_size for file in Path(base).glob("*.safetensors")) < 100_000_000
+        )
+        with no_progress_bars(small):
             model, report = AutoModelForMaskedLM.from_pretrained(
-                self.source.base, dtype=dtype, output_loading_info=True, **self.options, **extra
+                base, dtype=dtype, output_loading_info=True, **options
             )
-        for kind in ("missing_keys", "unexpected_keys"):
-            names = sorted(report[kind])
-            if names:
+        for kind in ("missing", "unexpected"):
+            if names := sorted(report[f"{kind}_keys"]):
                 raise ModelError(
-                    f"the weights of {self.source.base!r} do not fit its config.json: {len(names)} "
-                    f"{kind.replace('_', ' ')}, for instance {names[0]}; download or save the model again"
+                    f"its weights do not fit its config.json: {len(names)} {kind} keys, for instance {names[0]}; "
+                    "download or save the model again"
                 )
-        return model
-
-    @contextmanager
-    def readable(self) -> Iterator[None]:
-        """Turns what transformers raises into a ModelError that names the source and the next step."""
-        base = self.source.base
-        try:
-            yield
-        except ModelError as error:
-            raise ModelError(f"model {base!r}: {error}") from error
-        except Exception as error:
-            if self.source.is_local:
-                raise ModelError(
-                    f"model folder {base} cannot be opened: {first_line(error)}. It needs config.json and "
-                    "model.safetensors as save_pretrained writes them; download or save the model again"
-                ) from error
-            why = f"the Hub does not answer ({self.offline})" if self.offline else first_line(error)
+    except ModelError as error:
+        raise ModelError(f"model {base!r}: {error}") from error
+    except Exception as error:
+        if is_local:
             raise ModelError(
-                f"model {base!r} is no folder here, not in the local cache, and cannot be fetched from the Hub: "
-                f"{why}. Check the id and the network, or download its folder elsewhere and pass it with "
-                "--model PATH"
+                f"model folder {base} cannot be opened: {first_line(error)}. It needs config.json and "
+                "model.safetensors as save_pretrained writes them; download or save the model again"
             ) from error
+        why = f"the Hub does not answer ({offline})" if offline else first_line(error)
+        raise ModelError(
+            f"model {base!r} is no folder here, not in the local cache, and cannot be fetched from the Hub: {why}. "
+            "Check the id and the network, or download its folder elsewhere and pass it with --model PATH"
+        ) from error
+    return Policy(model, tokenizer, **special, source=str(source.adapter or base), note=source.note)
+
+
+def _tokenizer(source: Source, options: dict[str, Any]) -> PreTrainedTokenizerFast:
+    """The adapter's tokenizer if it has one, else the base's."""
+    adapter = source.adapter
+    place = adapter if adapter and (adapter / "tokenizer_config.json").is_file() else source.base
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(place), **options)
+    except Exception as error:
+        raise ModelError(
+            f"the tokenizer of {str(place)!r} cannot be read: {first_line(error)}. The folder needs tokenizer.json "
+            "and tokenizer_config.json beside the weights"
+        ) from error
+    # Prompts of unequal length end where the completion starts, whatever the folder says.
+    tokenizer.padding_side = "left"
+    return tokenizer
 
 
 def _why_offline() -> str:
@@ -333,16 +307,16 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ModelError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:0") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ModelError(
-            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
-        )
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ModelError(f"device {name!r}: this machine has {count} CUDA devices; use --device cpu")
     return device
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if name not in _DTYPES:
-        raise ModelError(f"dtype {name!r} is unknown; use auto, {', '.join(_DTYPES)}")
+    known = ("float32", "bfloat16", "float16", "float64")
+    if name not in known:
+        raise ModelError(f"dtype {name!r} is unknown; use auto, {', '.join(known)}")
     return getattr(torch, name)

@@ -11,6 +11,7 @@ from spg_trainer.errors import ModelError
 from spg_trainer.presets import own_task
 
 FALLBACK = "sudoku"
+_ACCEPTED = " (--model takes `tiny`, a folder, or a Hub id such as GSAI-ML/LLaDA-8B-Instruct)"
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,6 @@ class Source:
     base: str
     adapter: Path | None = None
     note: str = ""
-
-    @property
-    def shown(self) -> str:
-        return str(self.adapter or self.base)
 
     @property
     def is_local(self) -> bool:
@@ -38,16 +35,14 @@ def resolve_model(name: str, env: str | None = None) -> Source:
     if name == "tiny":
         return _tiny(env)
     if not name.strip():
-        raise ModelError(
-            "--model is empty; it takes `tiny`, a folder, or a Hub id such as GSAI-ML/LLaDA-8B-Instruct"
-        )
+        raise ModelError(f"--model is empty{_ACCEPTED}")
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _open_folder(folder)
     if folder.exists():
         raise ModelError(f"model {name!r} is a file; pass the folder that holds it: --model {folder.parent}")
     if _looks_local(name):
-        raise ModelError(f"model {name!r}: there is no such folder{_nearest(folder)}")
+        raise ModelError(f"model {name!r}: there is no such folder{_nearest(folder)}{_ACCEPTED}")
     return Source(base=name)
 
 
@@ -63,25 +58,22 @@ def _tiny(env: str | None) -> Source:
     folder = packaged(f"tiny-{FALLBACK}")
     if folder is None:
         raise ModelError(
-            "the installed package spg_data holds no models/tiny-sudoku; install the project again, "
-            "or pass a model folder with --model PATH"
+            f"the package spg_data with models/tiny-{FALLBACK} is not installed: run `pip install -e .` in the "
+            "checkout (or install the wheel) again, or pass a model folder with --model PATH"
         )
     note = (
-        f"the embedded model has only seen {FALLBACK} and knows nothing of this task; teach it the format "
-        f"first with `python -m spg_trainer sft --env {env}` and pass the folder that writes as --model"
+        f"the embedded model has only seen {FALLBACK} and knows nothing of this task; teach it the format first with "
+        f"`python -m spg_trainer sft --env {env}` and pass the folder that writes as --model"
     )
     return Source(base=str(folder), note=note)
 
 
 def packaged(name: str) -> Path | None:
-    """The folder of an embedded model or None; ModelError if the package data is not installed."""
+    """The folder of an embedded model, or None."""
     try:
         folder = Path(str(resources.files("spg_data").joinpath("models", name)))
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            "the embedded models are in the package spg_data, which is not installed: "
-            "run `pip install -e .` in the checkout (or install the wheel) first, or pass --model PATH"
-        ) from error
+    except ModuleNotFoundError:
+        return None
     return folder if folder.joinpath("config.json").is_file() else None
 
 
@@ -98,41 +90,37 @@ def _open_folder(folder: Path) -> Source:
         raise ModelError(f"run folder {folder} has no finished model; use its newest checkpoint: {newest}")
     content = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     raise ModelError(
-        f"model folder {folder} has no config.json, adapter_config.json or model/ (it holds: {content}); "
-        "pass a folder written by save_pretrained, by a run, or downloaded from the Hub"
+        f"model folder {folder} has no config.json, adapter_config.json or model/ (it holds: {content}); pass a folder "
+        "written by save_pretrained, by a run, or downloaded from the Hub"
     )
 
 
 def _base_of(folder: Path) -> str:
+    file = folder / "adapter_config.json"
     try:
-        base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+        base = json.loads(file.read_text())["base_model_name_or_path"]
     except (ValueError, KeyError, TypeError):
         base = None
     if not base or not isinstance(base, str):
         raise ModelError(
-            f"{folder / 'adapter_config.json'} names no base model; put the base's folder or Hub id there "
-            "as base_model_name_or_path"
+            f"{file} names no base model; put its folder or Hub id there as base_model_name_or_path"
         )
     for candidate in (Path(base), folder / base):
         if candidate.is_dir():
             return _open_folder(candidate).base
     # An adapter of an embedded model may come from another machine, where the package lies elsewhere.
     embedded = packaged(Path(base).name) if Path(base).name.startswith("tiny-") else None
-    if embedded is not None:
-        return str(embedded)
-    if _looks_local(base):
+    if embedded is None and _looks_local(base):
         raise ModelError(
-            f"the adapter in {folder} was trained on {base!r}, which is not here; "
-            f"correct base_model_name_or_path in {folder / 'adapter_config.json'}"
+            f"the adapter in {folder} was trained on {base!r}, which is not here; correct "
+            f"base_model_name_or_path in {file}"
         )
-    return base
+    return str(embedded or base)
 
 
 def _looks_local(name: str) -> bool:
     """Hub ids are ORG/NAME in a small alphabet; all else, or a name below an existing folder, is a path."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
-        return True
-    return Path(name).parent.is_dir()
+    return not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) or Path(name).parent.is_dir()
 
 
 def _nearest(folder: Path) -> str:
@@ -141,5 +129,4 @@ def _nearest(folder: Path) -> str:
         folder, parent = parent, parent.parent
     known = {path.name: str(path) for path in parent.iterdir() if path.is_dir()} | {"tiny": "tiny"}
     close = difflib.get_close_matches(folder.name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {known[close[0]]}?" if close else ""
-    return f"{hint} (--model takes `tiny`, a folder, or a Hub id such as GSAI-ML/LLaDA-8B-Instruct)"
+    return f"; did you mean {known[close[0]]}?" if close else ""

@@ -3,6 +3,7 @@
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM
 from spg_trainer.seeding import derive
@@ -25,19 +26,18 @@ CHAT_TEMPLATE = (
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer in which every byte is a token whose id is the byte, so that no text is ever unknown.
 
-    Ids 0..255 are the bytes (one printable ASCII character or newline is one token), 256..261 the special
-    tokens `<|endoftext|>` (end and padding), `<|eot_id|>`, `<|mdm_mask|>`, `<|user|>`, `<|assistant|>`,
-    `<|system|>`, and 262..265 the tags `<answer>`, `</answer>`, `<reasoning>`, `</reasoning>`, which are
-    ordinary text to a decoder that skips special tokens. Pads on the left, adds nothing of its own to a text,
-    266 tokens in all.
+    Ids 0..255 are the bytes (one printable ASCII character or newline is one token), 256..261 the special tokens
+    `<|endoftext|>` (end and padding), `<|eot_id|>`, `<|mdm_mask|>`, `<|user|>`, `<|assistant|>`, `<|system|>`, and
+    262..265 the tags `<answer>`, `</answer>`, `<reasoning>`, `</reasoning>`, which are ordinary text to a decoder that
+    skips special tokens. Pads on the left, adds nothing of its own to a text, 266 tokens in all.
     """
-    vocabulary = {character: byte for byte, character in enumerate(_byte_characters())}
+    vocabulary = {character: byte for byte, character in bytes_to_unicode().items()}
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     special = (END, END_OF_TURN, MASK, *(f"<|{role}|>" for role in ROLES))
-    core.add_special_tokens([_added(text, special=True) for text in special])
-    core.add_tokens([_added(text, special=False) for text in TAGS])
+    core.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
+    core.add_tokens([AddedToken(text, normalized=False) for text in TAGS])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         eos_token=END,
@@ -47,17 +47,6 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         chat_template=CHAT_TEMPLATE,
     )
-
-
-def _added(text: str, *, special: bool) -> AddedToken:
-    return AddedToken(text, special=special, normalized=False, lstrip=False, rstrip=False, single_word=False)
-
-
-def _byte_characters() -> list[str]:
-    """The character byte-level tokenizers write for each byte: itself if printable, else one from 256 on."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) if byte in printable else chr(256 + others.index(byte)) for byte in range(256)]
 
 
 def new_tiny(
@@ -70,8 +59,8 @@ def new_tiny(
 ) -> LLaDAForMaskedLM:
     """An untrained model for `tiny_tokenizer`, float32, on the CPU, in eval mode; 0.86 M weights by default.
 
-    hidden_size must be a multiple of 2 * heads. Equal arguments give equal weights whatever ran before, and
-    the global random state is left as it was. Raises ModelError for sizes that do not divide.
+    hidden_size must be a multiple of 2 * heads, else ModelError. Equal arguments give equal weights whatever ran
+    before, and the global random state is left as it was.
     """
     tokenizer = tiny_tokenizer()
     config = LLaDAConfig(
