@@ -1,28 +1,15 @@
 """Countdown's problems: levels, splits, demonstrations, the committed test file and files of the user."""
 
-import hashlib
-import json
 import subprocess
 import sys
-from importlib import resources
 
 import pytest
 
 import envs
 from envs import EnvError
 from envs.countdown import generator
-from envs.countdown.dataset import read_problems
-from envs.countdown.dataset import test_file as committed_again
 from envs.countdown.generator import LEVELS, fixed_set, key, split_of
-from tests.common.env_cases import SPLITS, make_splits
-
-SHA256 = "038b0cb0a5f8b6a2b6da1460ddf77aa494dc82857fcf93392a1d749a1c8810c5"
-
-
-def keys(env, count: int = 2000) -> set:
-    """What identifies the first problems of a split."""
-    problems = [env.problem(i).reference for i in range(min(len(env), count))]
-    return {key(p["numbers"], p["target"]) for p in problems}
+from tests.common.env_cases import SPLITS
 
 
 def test_the_hash_divides_80_10_10_and_ignores_the_order():
@@ -54,13 +41,6 @@ def test_level_1_is_no_lookup_and_adding_solves_where_the_target_is_the_sum():
     sums = [sum(p.reference["numbers"]) == p.reference["target"] for p in problems]
     assert scores.rewards["correct"].tolist() == sums and 0.1 < sum(sums) / 4000 < 0.2
     assert scores.rewards["format"].all() and scores.rewards["numbers_used"].all()
-
-
-def test_the_committed_test_file_is_what_its_function_makes():
-    text = resources.files("spg_data").joinpath("countdown/test.jsonl").read_bytes()
-    assert text == committed_again().encode("ascii") and hashlib.sha256(text).hexdigest() == SHA256
-    env = envs.make("countdown", split="test")
-    assert [env.problem(i).reference for i in range(len(env))] == [*map(json.loads, text.splitlines())]
 
 
 def test_opening_and_showing_compiles_nothing():
@@ -102,63 +82,3 @@ def test_fixed_sets_leave_out_what_is_excluded(monkeypatch):
         EnvError, match="found no further problem of validation outside the 256 that are taken"
     ):
         fixed_set.__wrapped__(1, "validation", frozenset(first))
-
-
-def test_source_replaces_the_test_and_is_kept_out_of_train_and_validation(tmp_path):
-    own = make_splits("countdown")
-    taken = [own[split].problem(i).reference for split in ("train", "validation") for i in range(30)]
-    path = tmp_path / "mine.jsonl"
-    rows = [{"numbers": p["numbers"][::-1], "target": p["target"], "extra": 1} for p in taken]
-    path.write_text("\n\n".join(map(json.dumps, rows)), encoding="utf-8")
-    splits = make_splits("countdown", source=str(path))
-    shown = [splits["test"].problem(i).reference for i in range(len(splits["test"]))]
-    assert shown == [{"numbers": row["numbers"], "target": row["target"]} for row in rows]
-    assert splits["test"].spec_name == "countdown[mine.jsonl]"
-    removed = {key(p["numbers"], p["target"]) for p in taken}
-    for split in ("train", "validation"):
-        assert removed & keys(own[split], 30) and not removed & keys(splits[split], 3000)
-    # Elsewhere the training stream stays what it was.
-    assert sum(splits["train"].problem(i) == own["train"].problem(i) for i in range(1000)) >= 960
-
-
-def test_the_papers_file_is_read_whole_and_solved(shared_data):
-    path = str(shared_data / "countdown/test.jsonl")
-    splits = make_splits("countdown", source=path, level=2)
-    test = splits["test"]
-    problems = [test.problem(i) for i in range(len(test))]
-    assert len(problems) == 256
-    assert test.score_batch(problems, [test.demonstration(p) for p in problems]).rewards["correct"].all()
-    assert not (keys(splits["train"], 3000) | keys(splits["validation"])) & keys(test)
-    added = test.score_batch(problems, [test.habits(p)["adder"] for p in problems])
-    assert added.rewards["correct"].sum() == 12
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "line 2 is not JSON"),
-        ("[" * 100_000, "line 2 is not JSON"),
-        ("[1]", "line 2 .*must be an object"),
-        ('{"numbers": [1, 2]}', "line 2 .*must be an object"),
-        ('{"numbers": [1], "target": 1}', "line 2 .*2 to 6 whole numbers"),
-        ('{"numbers": [1, 2, 3, 4, 5, 6, 7], "target": 1}', "line 2 .*2 to 6 whole numbers"),
-        ('{"numbers": [1, 2.0], "target": 3}', "line 2 .*2 to 6 whole numbers"),
-        ('{"numbers": [1, true], "target": 2}', "line 2 .*2 to 6 whole numbers"),
-        ('{"numbers": [1, 2], "target": "3"}', "line 2 .*target '3'"),
-        ('{"numbers": [1, 2], "target": 0}', "line 2 .*target 0"),
-        ('{"numbers": [1, 2], "target": 99}', "line 2 .*cannot make 99"),
-    ],
-)
-def test_a_bad_line_is_named_whatever_split_is_opened(tmp_path, line, message):
-    path = tmp_path / "bad.jsonl"
-    path.write_text('{"numbers": [1, 2], "target": 3}\n' + line, encoding="utf-8")
-    with pytest.raises(EnvError, match=message):
-        envs.make("countdown", source=str(path))
-
-
-def test_a_missing_or_empty_file_says_what_to_do(tmp_path):
-    with pytest.raises(EnvError, match="source=generated"):
-        read_problems(str(tmp_path / "none.jsonl"))
-    (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(EnvError, match="holds no problem"):
-        read_problems(str(tmp_path / "empty.jsonl"))

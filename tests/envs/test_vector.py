@@ -5,64 +5,65 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 import envs
-from envs import EnvError, Problem, Scores, TextEnv, TextVectorEnv
+from envs import EnvError, Scores, TextEnv, TextVectorEnv
+from tests.common import env_cases  # noqa: F401 - registers "batching" and "torn"
 
 
-class Adding(TextEnv):
-    """Scores in batches, and raises for one kind of completion."""
-
-    reward_weights = {"correct": 1.0, "length": 0.25}  # noqa: RUF012
-    calls = 0
-
-    def __len__(self) -> int:
-        return 30
-
-    def problem(self, index: int) -> Problem:
-        return Problem(f"{index} + 1 =", {"answer": index + 1})
-
-    def score_batch(self, problems, completions) -> Scores:
-        self.calls += 1
-        if "boom" in completions:
-            raise RuntimeError("the author's mistake")
-        correct = [c == str(p.reference["answer"]) for p, c in zip(problems, completions, strict=True)]
-        reasons = ["ok" if c else "wrong" for c in correct]
-        return Scores(
-            {"correct": np.array(correct), "length": [len(c) for c in completions]}, reasons, completions
-        )
+def score_batch(problems, completions) -> Scores:
+    """Doubling's scores, in one pass."""
+    if "boom" in completions:
+        raise RuntimeError("the author's mistake")
+    correct = [c == str(p.reference["answer"]) for p, c in zip(problems, completions, strict=True)]
+    rewards = {"correct": np.array(correct), "short": [1 / (1 + len(c)) for c in completions]}
+    return Scores(rewards, ["ok" if c else "wrong" for c in correct], completions)
 
 
-class Uneven(Adding):
-    """Agrees with the contract for one completion at a time only."""
-
-    def score_batch(self, problems, completions) -> Scores:
-        if len(completions) > 1:
-            raise RuntimeError("only one")
-        return super().score_batch(problems, completions)
+def batching(value, indices: list[int]) -> TextVectorEnv:
+    many = envs.make_vec("batching", len(indices))
+    many.env.value = value
+    many.reset(options={"index": indices})
+    return many
 
 
-class Short(Adding):
-    """Loses completions on the way."""
+def test_one_call_scores_all_and_an_exception_marks_only_its_completion():
+    calls = []
+    many = batching(lambda *batch: calls.append(1) or score_batch(*batch), range(8))
+    _, rewards, _, _, info = many.step([str(2 * i) for i in range(8)])
+    assert len(calls) == 1 and info["correct"].all() and info["rewards"]["short"].dtype == np.float64
+    assert rewards.tolist() == [1.25] * 5 + [1 + 0.5 / 3] * 3
+    _, rewards, _, _, info = batching(score_batch, [0, 1, 2, 3]).step(["0", "boom", "4", "9"])
+    assert info["reason"] == ["ok", "error", "ok", "wrong"] and rewards.tolist() == [1.25, 0.0, 1.25, 0.25]
+    assert [trace is not None for trace in info["traceback"]] == [False, True, False, False]
+    assert "the author's mistake" in info["traceback"][1]
 
-    def score_batch(self, problems, completions) -> Scores:
-        scores = super().score_batch(problems, completions)
+
+def test_a_batch_that_cannot_be_scored_but_its_rows_can_is_an_error():
+    def uneven(problems, completions) -> Scores:
+        return score_batch(problems, ["boom"] if len(completions) > 1 else completions)
+
+    def short(problems, completions) -> Scores:
+        scores = score_batch(problems, completions)
         return Scores(scores.rewards, scores.reason[1:], scores.extracted)
 
-
-class Gappy(Adding):
-    """One of its problems is not there."""
-
-    def problem(self, index: int) -> Problem:
-        if index == 5:
-            raise KeyError("row 5")
-        return super().problem(index)
+    for value, message in (
+        (uneven, r"score_batch raised RuntimeError.*scores each of them when alone"),
+        (short, r"got 2 completions but returned {'reason': 1}"),
+    ):
+        with pytest.raises(EnvError, match=message):
+            batching(value, [0, 1]).step(["0", "2"])
 
 
-for cls in (Adding, Uneven, Short):
-    envs.register(f"test/{cls.__name__}-v0", cls)
+def test_a_reset_that_fails_leaves_the_episodes_before_it():
+    many = envs.make_vec("torn", 2)
+    many.reset(options={"index": [0, 0]})
+    with pytest.raises(EnvError, match="problem 5 of test/Torn-v0: KeyError"):
+        many.reset(options={"index": [0, 5]})
+    info = many.step(["0", "0"])[4]
+    assert info["index"].tolist() == [0, 0] and info["correct"].all()
 
 
 def completions_of(env: TextEnv, indices: list[int]) -> list[str]:
-    """Right, careless, torn and hostile answers in turn."""
+    """Right, careless, cut and hostile answers in turn."""
     texts = []
     for i, index in enumerate(indices):
         problem = env.problem(index)
@@ -94,35 +95,6 @@ def test_the_batched_form_equals_the_single_one(style):
         row = {name: info[name][i] for name in ("index", "correct", "reason", "extracted")}
         row["rewards"] = {name: values[i] for name, values in info["rewards"].items()}
         assert (row, rewards[i]) == (one, reward)
-
-
-def test_one_call_scores_all():
-    many = envs.make_vec("adding", 8)
-    many.reset(options={"index": range(8)})
-    _, rewards, _, _, info = many.step([str(i + 1) for i in range(8)])
-    assert many.env.calls == 1 and info["correct"].all()
-    assert rewards.tolist() == [1.25] * 8 and info["rewards"]["length"].dtype == np.float64
-
-
-def test_an_exception_marks_only_the_completion_that_caused_it():
-    many = envs.make_vec("adding", 4)
-    many.reset(options={"index": [0, 1, 2, 3]})
-    _, rewards, _, _, info = many.step(["1", "boom", "3", "9"])
-    assert info["reason"] == ["ok", "error", "ok", "wrong"]
-    assert rewards.tolist() == [1.25, 0.0, 1.25, 0.25]
-    assert [trace is not None for trace in info["traceback"]] == [False, True, False, False]
-    assert "the author's mistake" in info["traceback"][1]
-
-
-def test_a_batch_that_cannot_be_scored_but_its_rows_can_is_an_error():
-    for name, message in {
-        "uneven": r"score_batch raised RuntimeError.*scores each of them when alone",
-        "short": r"got 2 completions but returned {'reason': 1}",
-    }.items():
-        many = envs.make_vec(name, 2)
-        many.reset(options={"index": [0, 1]})
-        with pytest.raises(EnvError, match=message):
-            many.step(["1", "2"])
 
 
 def test_the_vector_environment_says_that_it_never_resets_itself():
@@ -162,15 +134,6 @@ def test_wrong_indices_are_refused(index):
     many = envs.make_vec("sudoku", 2, split="validation")
     with pytest.raises(EnvError, match=r"2 integers|whole numbers"):
         many.reset(options={"index": index})
-
-
-def test_a_reset_that_fails_leaves_the_episodes_before_it():
-    many = TextVectorEnv(Gappy(), 2)
-    many.reset(options={"index": [1, 2]})
-    with pytest.raises(EnvError, match="problem 5 of Gappy: KeyError"):
-        many.reset(options={"index": [4, 5]})
-    info = many.step(["2", "3"])[4]
-    assert info["index"].tolist() == [1, 2] and info["correct"].all()
 
 
 def test_random_problems_follow_the_seed_and_spaces_hold_what_passes():
