@@ -153,8 +153,17 @@ def test_environments_survive_pickling():
         assert copy.step("<answer>1</answer>")[1:] == env.step("<answer>1</answer>")[1:]
 
 
-def test_importing_envs_brings_no_torch():
-    code = "import sys, envs; envs.make('sudoku'); print({'torch', 'numba', 'datasets'} & set(sys.modules))"
+def test_importing_envs_and_showing_problems_loads_and_compiles_nothing_heavy():
+    code = """if True:
+        import sys, envs
+        for task, habit in (("sudoku", "careless"), ("countdown", "adder")):
+            for split in ("train", "validation", "test"):
+                env = envs.make(task, split=split)
+                problem = env.problem(0)
+                env.score(problem, env.demonstration(problem))
+                env.render_text(problem, env.habits(problem)[habit])
+        print({"torch", "numba", "datasets"} & set(sys.modules))
+    """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -273,19 +273,31 @@ def test_any_strings_are_scored_rendered_and_scored_the_same_in_a_batch(task, ar
     assert task in (*WORDED, "sudoku") or reasons <= {"ok", "wrong", "no_answer"}
 
 
-@pytest.mark.parametrize("task", [*WORDED, "sudoku"])
-def test_surrogates_and_long_texts_are_actions_too(task):
-    begun = time.process_time()
-    for text in (
-        "<answer>" * 50_000,
+LONG = (
+    *(
+        "<answer>" * 90_000,
         "</answer>" * 50_000,
-        "1" * 400_000,
-        "{" * 200_000,
-        "\\boxed{" * 30_000,
-    ):
-        info = check_actions(task, {"reward_preset": "paper"}, [text, "\ud800", "<answer>\ud800</answer>"])
-        assert not info["correct"].any()
-    assert time.process_time() - begun < 15
+        "1" * 500_000,
+        "{" * 300_000,
+        r"\boxed{" * 40_000,
+        "<" * 400_000,
+    ),
+    *("<reasoning>" * 40_000, "\n<answer>\n" * 60_000, "<reasoning></reasoning>" + " \n" * 200_000),
+    *(f"<reasoning>{text * 40_000}" for text in ("</reasoning><answer>", "</reasoning> ")),
+    *(r"\frac" * 60_000, r"\sqrt" * 60_000, f"{'9' * 500_000}x"),
+)
+
+
+@pytest.mark.parametrize("task", [*WORDED, "sudoku"])
+def test_surrogates_and_long_texts_are_actions_too_and_take_linear_time(task):
+    env = envs.make(task, split="test", source="generated", reward_preset="paper")
+    problem = env.problem(1)
+    for text in LONG:
+        begun = time.process_time()
+        actions = [text, f"<answer>{text}</answer>", f"\\boxed{{{text}"]
+        assert not env.score_batch([problem] * 3, actions).rewards["correct"].any()
+        assert time.process_time() - begun < 1.5, text[:30]
+    check_actions(task, {"reward_preset": "paper"}, ["\ud800", "<answer>\ud800</answer>", *LONG[:3]])
 
 
 def check_actions(task: str, arguments: dict, actions: list[str]) -> dict:
@@ -321,7 +333,7 @@ def check_actions(task: str, arguments: dict, actions: list[str]) -> dict:
         ),
     ],
 )
-def test_rendering_shows_question_answer_gold_and_verdict(task, head, verdicts, monkeypatch):
+def test_rendering_shows_question_answer_gold_and_verdict(task, head, verdicts):
     env = envs.make(task, source="generated", split="test")
     problem = env.problem(0)
     gold = problem.reference["answer"]
@@ -336,8 +348,41 @@ def test_rendering_shows_question_answer_gold_and_verdict(task, head, verdicts, 
         f"verdict   {wrong}",
     ]
     assert env.render_text(problem, "none", color=False).endswith(f"verdict   {unread}")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    shown = env.render_text(problem, env.demonstration(problem))
+    shown = env.render_text(problem, env.demonstration(problem), color=True)
     assert f"\x1b[32m{gold}\x1b[0m</answer>" in shown and shown.endswith(f"\x1b[32m{right}\x1b[0m")
+
+
+@pytest.mark.parametrize("task", [*WORDED, "sudoku"])
+def test_colours_are_left_out_where_no_color_is_set_and_escapes_always(task, monkeypatch):
+    env = envs.make(task, source="generated")
+    problem = env.problem(0)
+    right = env.demonstration(problem)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert env.render_text(problem, right) == env.render_text(problem, right, color=True)
+    assert "\x1b[32m" in env.render_text(problem, right)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in env.render_text(problem, env.demonstration(problem))
+    for text in (right, "<answer>\x1b[2J+1</answer>"):
+        assert "\x1b" not in env.render_text(problem, text)
+
+
+@pytest.mark.parametrize(
+    ("task", "weights"),
+    [
+        ("gsm8k", {"exact": 2, "integer": 0.5, "strict_format": 0.5, "soft_format": 0.5, "xml_count": 1}),
+        ("math500", {"equivalent": 2, "tags": 1}),
+        ("countdown", {"numbers_used": 0, "paper": 1}),
+        ("sudoku", {"cells": 0, "paper_cells": 1}),
+    ],
+)
+def test_the_papers_preset_has_its_weights_and_takes_changes(task, weights):
+    default, paper, changed = (
+        envs.make(task, source="generated", **arguments).reward_weights
+        for arguments in (
+            {},
+            {"reward_preset": "paper"},
+            {"reward_preset": "paper", "reward_weights": {"correct": 3}},
+        )
+    )
+    assert paper == {"correct": 0, "format": 0, **weights} and changed == {**paper, "correct": 3}
+    shared = {name for name in weights if name in ("numbers_used", "cells")}
+    assert default == {"correct": 1, "format": 0, **dict.fromkeys(shared, 0)}
