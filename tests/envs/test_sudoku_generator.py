@@ -169,10 +169,10 @@ def test_plain_and_compiled_make_the_same_problems():
 
 
 def test_a_problem_does_not_depend_on_what_was_asked_before():
-    env, other = envs.make("sudoku"), envs.make("sudoku", prompt_style="paper")
-    backwards = [env.problem(i) for i in reversed(range(50))][::-1]
-    assert backwards == [env.problem(i) for i in range(50)]
-    assert [p.reference for p in backwards] == [other.problem(i).reference for i in range(50)]
+    plain, paper = envs.make("sudoku"), envs.make("sudoku", prompt_style="paper")
+    backwards = [plain.problem(i) for i in reversed(range(50))][::-1]
+    assert backwards == [plain.problem(i) for i in range(50)]
+    assert [p.reference for p in backwards] == [paper.problem(i).reference for i in range(50)]
     nine = envs.make("sudoku", size=9)
     first = [nine.problem(i).prompt for i in range(10)]
     for i in range(100, 150):  # from now on compiled

@@ -10,6 +10,7 @@ import warnings
 from importlib import resources
 
 import gymnasium
+import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
@@ -263,6 +264,9 @@ ACTIONS = st.one_of(
 OPENED = [(task, {}) for task in dict.fromkeys(task for task, *_ in RELEASED)]
 OPENED += [(task, {"reward_preset": "paper"}) for task in (*WORDED, "sudoku")]
 OPENED += [("sudoku", {"reward_preset": "paper", "size": 9}), ("math500", {"level": 3})]
+OPENED += [
+    ("sudoku", {"reward_weights": {"correct": 0.6, "cells": 0.3, "format": 0.1}, "prompt_style": "paper"})
+]
 
 
 @pytest.mark.parametrize(("task", "arguments"), OPENED)
@@ -304,20 +308,24 @@ def check_actions(task: str, arguments: dict, actions: list[str]) -> dict:
     """Asserts what holds for any completions; returns what the vector environment says of them."""
     arguments = {**offline_arguments(envs.resolve(task)), "split": "test", **arguments}
     env = envs.make(task, render_mode="ansi", **arguments)
+    indices = [(5, 0, 255, 5)[i % 4] for i in range(len(actions))]
+    actions = [*actions, env.demonstration(env.problem(7))]
     many = envs.TextVectorEnv(env, len(actions))
-    many.reset(options={"index": range(len(actions))})
+    prompts, _ = many.reset(options={"index": np.array([*indices, 7])})
     _, rewards, _, _, info = many.step(actions)
+    assert info["correct"][-1]
     low, high = REWARD_RANGES.get(task, (0, 1))
     for i, action in enumerate(actions):
-        env.reset(options={"index": i})
+        assert env.reset(options={"index": int(info["index"][i])})[0] == prompts[i]
         _, reward, _, _, one = env.step(action)
-        row = {name: values[i] for name, values in info["rewards"].items()}
-        assert (reward, one["rewards"]) == (rewards[i], row) and low <= reward <= high
-        assert (one["reason"], one["extracted"]) == (info["reason"][i], info["extracted"][i])
-        assert "traceback" not in one and one["reason"] not in ("", "error")
-        assert set(row) == set(env.reward_weights)
-        assert all(value <= 1 and (value >= 0 or name == "xml_count") for name, value in row.items())
+        row = {name: info[name][i] for name in ("index", "correct", "reason", "extracted")}
+        row["rewards"] = {name: values[i] for name, values in info["rewards"].items()}
+        assert (one, reward) == (row, rewards[i]) and low <= reward <= high
+        assert one["reason"] not in ("", "error") and set(one["rewards"]) == set(env.reward_weights)
+        bounded = [value for name, value in one["rewards"].items() if name != "xml_count"]
+        assert 0 <= min(bounded) and max(one["rewards"].values()) <= 1
         assert isinstance(env.render(), str)
+    assert info["index"].tolist() == [*indices, 7]
     assert "traceback" not in info
     return info
 
