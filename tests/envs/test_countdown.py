@@ -14,16 +14,7 @@ from envs.countdown import generator, solver
 from envs.countdown.generator import LEVELS, fixed_set, key, split_of, train_problem
 from envs.countdown.render import compute
 from envs.countdown.rewards import share_used
-from envs.countdown.solver import (
-    compiled,
-    fits,
-    format_expression,
-    format_steps,
-    solve,
-    solve_signs,
-    sum_tree,
-    value,
-)
+from envs.countdown.solver import compiled, format_expression, solve, value
 from tests.common.env_cases import SPLITS
 
 
@@ -160,7 +151,7 @@ def test_numbers_too_large_for_64_bits_are_solved_in_plain_python(monkeypatch):
     monkeypatch.setattr(solver, "PLAIN_STEPS", 0)
     monkeypatch.setattr(solver, "compiled", lambda: pytest.fail("64 bits are too few here"))
     numbers = [10**7, 10**7 + 1, 10**7 + 3]
-    assert fits([99] * 6, 100) and not fits(numbers, 10**14)
+    assert solver.fits([99] * 6, 100) and not solver.fits(numbers, 10**14)
     assert value(solve(numbers, 10**7 * (2 * 10**7 + 4))) == 10**7 * (2 * 10**7 + 4)
 
 
@@ -190,9 +181,9 @@ def test_signs_have_the_fewest_minuses_and_never_begin_with_one():
         ([5, 7, 20], 8, "20-5-7"),
         ([5, 20, 7], 8, "20-7-5"),
     ):
-        assert format_expression(solve_signs(numbers, target)) == text
-    assert solve_signs([7, 12, 5], 84) is None and solve_signs([1, 1], -2) is None
-    assert format_expression(sum_tree([4, 5, 6, 7])) == "4+5+6+7"
+        assert format_expression(solver.solve_signs(numbers, target)) == text
+    assert solver.solve_signs([7, 12, 5], 84) is None and solver.solve_signs([1, 1], -2) is None
+    assert format_expression(solver.sum_tree([4, 5, 6, 7])) == "4+5+6+7"
 
 
 @pytest.mark.parametrize(
@@ -213,8 +204,8 @@ def test_an_expression_has_the_brackets_it_needs(tree, text):
 
 def test_worked_steps_end_with_the_target():
     tree = ("*", 24, ("/", ("-", 3, 1), 6))
-    assert format_steps(tree) == ["3 - 1 = 2", "2 / 6 = 1/3", "24 * 1/3 = 8"]
-    assert format_steps(5) == []
+    assert solver.format_steps(tree) == ["3 - 1 = 2", "2 / 6 = 1/3", "24 * 1/3 = 8"]
+    assert solver.format_steps(5) == []
 
 
 PROBLEM = Problem("", {"numbers": [7, 12, 5], "target": 24})
@@ -276,24 +267,6 @@ def test_the_papers_reward_reads_plain_expressions_only():
     ):
         scores = env.score_batch([problem] * len(completions), completions)
         assert scores.rewards["paper"].tolist() == [paid] * len(completions)
-
-
-def test_the_vector_form_scores_as_the_single_one_and_in_one_call(monkeypatch):
-    import verifiers
-
-    vector = envs.make_vec("countdown", 200, split="test", source="generated", level=2)
-    single = envs.make("countdown", split="test", level=2)
-    vector.reset(options={"index": np.arange(200)})
-    problems = [single.problem(i) for i in range(200)]
-    texts = [single.demonstration(p) if i % 3 else single.habits(p)["adder"] for i, p in enumerate(problems)]
-    texts[::7] = ["<answer>1+1</answer>"] * len(texts[::7])
-    calls = []
-    real = verifiers.verify_batch
-    monkeypatch.setattr(verifiers, "verify_batch", lambda *a, **k: calls.append(1) or real(*a, **k))
-    reward = vector.step(texts)[1]
-    assert len(calls) == 1 and 0 < reward.mean() < 1
-    rows = zip(problems, texts, strict=True)
-    assert reward.tolist() == [single.score(p, text).rewards["correct"] for p, text in rows]
 
 
 def test_rendering_shows_value_used_and_missing_numbers():

@@ -189,6 +189,7 @@ def test_the_hubs_sets_are_these_and_their_commits_are_recorded(task, revisions,
     assert env.origin == {hub.repo: f"commit-{hub.repo}" for hub in (train, test)} and env.spec_name == shown
     assert all(f"{repo} at revision {commit}" in env.notice for repo, commit in env.origin.items())
     assert envs.make(task, split="test", **revisions).origin == {test.repo: f"commit-{test.repo}"}
+    assert asked[2:] == asked[1:2]
     assert not envs.make(task, source="generated").origin
     for module in (gsm8k, math500):
         module.dataset.load_problems.cache_clear()

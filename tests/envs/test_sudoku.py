@@ -18,12 +18,32 @@ from envs.sudoku.generator import LEVELS, grids, renamed, split_ranks
 from envs.sudoku.rewards import has_format, paper_cells
 from verifiers import verify
 
+PUZZLE, SOLUTION = "4003000414303240", "4123231414323241"
+PIECES = (
+    "<answer>",
+    "</answer>",
+    "<answer",
+    SOLUTION,
+    "4123",
+    " ",
+    "\n",
+    "0",
+    "٣",
+    "<|eot_id|>",
+    "<|endoftext|>",
+)
+TEXTS = st.one_of(
+    st.text(),
+    st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
+    st.binary().map(lambda raw: raw.decode("latin-1")),
+)
+
 
 @pytest.fixture
 def known(tmp_path):
-    """An environment of one puzzle, and the arguments that open it."""
+    """The arguments that open an environment of one puzzle."""
     file = tmp_path / "known.jsonl"
-    file.write_text('{"puzzle": "4003000414303240"}\n')
+    file.write_text(f'{{"puzzle": "{PUZZLE}", "solution": "{SOLUTION}"}}\n')
     return {"split": "test", "source": str(file)}
 
 
@@ -57,13 +77,6 @@ def test_paper_prompts_show_the_tags_and_solved_examples_of_train(size, count, w
         assert verify("sudoku", completion, puzzle=puzzle).correct
 
 
-def test_careless_looks_at_rows_only(known):
-    env = envs.make("sudoku", **known)
-    problem = env.problem(0)
-    assert problem.prompt == "sudoku 4003000414303240"
-    assert env.habits(problem) == {"careless": "<answer>4123123414323241</answer>"}
-
-
 @pytest.mark.parametrize(
     ("completion", "correct", "form"),
     [
@@ -87,8 +100,11 @@ def test_correct_and_format_are_scored_apart(known, completion, correct, form):
     assert (rewards["correct"], rewards["format"]) == (correct, form)
 
 
-def test_cells_pay_for_part_of_a_grid_and_not_for_overwritten_givens(known):
+def test_the_habit_looks_at_rows_only_and_cells_pay_for_part_of_a_grid_and_not_for_overwritten_givens(known):
     env = envs.make("sudoku", **known, reward_weights={"correct": 1, "cells": 0.2})
+    problem = env.problem(0)
+    assert problem.prompt == f"sudoku {PUZZLE}"
+    assert env.habits(problem) == {"careless": "<answer>4123123414323241</answer>"}
 
     def reward(grid: str) -> float:
         env.reset(options={"index": 0})
@@ -154,7 +170,11 @@ def test_wrong_arguments_are_refused(arguments, message):
         envs.make("sudoku", **arguments)
 
 
-def test_levels_and_blanks():
+def test_levels_blanks_and_the_name_that_shows_them():
+    shown = envs.make("sudoku", prompt_style="paper", blanks=8).spec_name
+    assert shown == "sudoku[prompt_style=paper,blanks=8]"
+    standard = envs.make("sudoku", split="test", prompt_style="plain", source="generated")
+    assert standard.spec_name == "sudoku"
     assert envs.make("sudoku", level=1).problem(5) == envs.make("sudoku").problem(5)
     for size, levels in LEVELS.items():
         for level, blanks in levels.items():
@@ -164,39 +184,6 @@ def test_levels_and_blanks():
     assert envs.make("sudoku", size=9, level=4, blanks=7).problem(0).metadata["blanks"] == 7
     by_blanks = envs.make("sudoku", blanks="4-11")
     assert envs.make("sudoku", level=3, blanks="4-11").problem(0) == by_blanks.problem(0)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [
-        ({"split": "test", "prompt_style": "plain", "source": "generated"}, "sudoku"),
-        ({"prompt_style": "paper", "blanks": 8}, "sudoku[prompt_style=paper,blanks=8]"),
-        ({"size": 9, "level": 2}, "sudoku[size=9,level=2]"),
-    ],
-)
-def test_the_shown_name_has_the_arguments_and_not_the_split(arguments, name):
-    assert envs.make("sudoku", **arguments).spec_name == name
-
-
-PUZZLE, SOLUTION = "4003000414303240", "4123231414323241"
-PIECES = [
-    "<answer>",
-    "</answer>",
-    "<answer",
-    SOLUTION,
-    "4123",
-    " ",
-    "\n",
-    "0",
-    "<|eot_id|>",
-    "<|endoftext|>",
-    "٣",
-]
-TEXTS = st.one_of(
-    st.text(),
-    st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
-    st.binary().map(lambda raw: raw.decode("latin-1")),
-)
 
 
 def slow_format(completion: str, size: int) -> bool:
@@ -245,10 +232,8 @@ def test_quick_rewards_equal_slow_ones(text):
         (PUZZLE, 0.0),
     ],
 )
-def test_the_papers_reward_is_the_share_of_blanks_that_equal_the_stored_solution(tmp_path, answer, share):
-    file = tmp_path / "one.jsonl"
-    file.write_text(f'{{"puzzle": "{PUZZLE}", "solution": "{SOLUTION}"}}\n')
-    env = envs.make("sudoku", split="test", source=str(file), reward_preset="paper")
+def test_the_papers_reward_is_the_share_of_blanks_that_equal_the_stored_solution(known, answer, share):
+    env = envs.make("sudoku", **known, reward_preset="paper")
     for text in (f"<answer>{answer}</answer>", f"<answer>1</answer> no: <answer>\n{answer}\n</answer>"):
         env.reset(options={"index": 0})
         _, reward, _, _, info = env.step(text)
@@ -256,7 +241,7 @@ def test_the_papers_reward_is_the_share_of_blanks_that_equal_the_stored_solution
         assert info["correct"] == (answer in (SOLUTION, "4123 2314 1432 3241"))
     env.reset(options={"index": 0})
     assert env.step(f"<answer>{answer}")[1] == 0.0  # never closed
-    assert env.spec_name == "sudoku[one.jsonl,reward_preset=paper]"
+    assert env.spec_name == "sudoku[known.jsonl,reward_preset=paper]"
 
 
 def test_512_rewards_take_two_milliseconds_by_the_fastest_of_many():

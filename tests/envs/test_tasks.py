@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
+import verifiers
 from envs import EnvError, Problem, countdown, sudoku
 from envs.countdown.generator import key
 from envs.countdown.generator import split_of as countdown_split
@@ -109,6 +110,29 @@ def test_demonstrations_score_one_and_habits_solve_few(task, arguments, splits):
         wrong = env.score_batch(problems, [env.habits(p)[habit] for p in problems])
         assert low <= wrong.rewards["correct"].mean() <= high and wrong.rewards["format"].all()
         assert set(wrong.reason) <= {"ok", "wrong"}
+
+
+@pytest.mark.parametrize(
+    ("task", "level", "asks", "box"),
+    [
+        ("gsm8k", 1, "</answer>\n\n\n", "{}"),
+        ("math500", 1, "\\boxed{{}}.\n\n", "{}"),
+        ("math500", 2, "", r"\boxed{{{}}}"),
+    ],
+)
+def test_demonstrations_are_written_as_the_prompt_asks(task, level, asks, box):
+    plain, paper = (
+        envs.make(task, split="test", source="generated", level=level, prompt_style=style)
+        for style in ("plain", "paper")
+    )
+    problem = plain.problem(0)
+    work, answer = problem.metadata["right"]
+    steps = [work] if isinstance(work, str) else work
+    assert plain.demonstration(problem) == f"{' '.join(steps)}<answer>{box.format(answer)}</answer>"
+    assert paper.problem(0).prompt.endswith(asks.format() + problem.prompt)
+    lines, boxed = "\n".join(steps), answer if task == "gsm8k" else f"\\boxed{{{answer}}}"
+    shown = f"<reasoning>\n{lines}\n</reasoning>\n<answer>\n{boxed}\n</answer>\n"
+    assert paper.demonstration(problem) == shown
 
 
 def digest(task: str, arguments: dict, count: int, split: str) -> str:
@@ -302,6 +326,17 @@ def test_surrogates_and_long_texts_are_actions_too_and_take_linear_time(task):
         assert not env.score_batch([problem] * 3, actions).rewards["correct"].any()
         assert time.process_time() - begun < 1.5, text[:30]
     check_actions(task, {"reward_preset": "paper"}, ["\ud800", "<answer>\ud800</answer>", *LONG[:3]])
+
+
+@pytest.mark.parametrize("task", [*WORDED, "sudoku"])
+def test_a_batch_is_verified_in_one_call(task, monkeypatch):
+    env, calls, real = envs.make(task, split="test", source="generated"), [], verifiers.verify_batch
+    problems = [env.problem(i) for i in range(200)]
+    monkeypatch.setattr(verifiers, "verify_batch", lambda *a, **k: calls.append(1) or real(*a, **k))
+    scores = env.score_batch(
+        problems, [env.demonstration(p) if i % 3 else "" for i, p in enumerate(problems)]
+    )
+    assert len(calls) == 1 and scores.rewards["correct"].sum() == 133
 
 
 def check_actions(task: str, arguments: dict, actions: list[str]) -> dict:

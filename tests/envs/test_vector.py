@@ -55,6 +55,23 @@ def test_a_batch_that_cannot_be_scored_but_its_rows_can_is_an_error():
             batching(value, [0, 1]).step(["0", "2"])
 
 
+def test_wrong_completions_and_indices_are_refused():
+    many = envs.make_vec("sudoku", 2, split="validation")
+    many.reset(options={"index": [7, 8]})
+    for actions, message in (
+        ("ab", "got one str"),
+        (None, r"got None; it must be a sequence of 2 strings"),
+        (iter(["a", "b"]), r"got <list_iterator .*; it must be a sequence of 2 strings"),
+        (["a"], "got 1 completions; it must be a sequence of 2 strings"),
+        (["a", None], r"sudoku, problem 8: the action is None \(NoneType\)"),
+    ):
+        with pytest.raises(EnvError, match=message):
+            many.step(actions)
+    for index in ([1], [1, 2, 3], 5, [[1, 2]], [1, [2]], "12", [0, 256], [0, -1], [0.0, 1.0]):
+        with pytest.raises(EnvError, match=r"2 integers|whole numbers"):
+            many.reset(options={"index": index})
+
+
 def test_a_reset_that_fails_leaves_the_episodes_before_it():
     many = envs.make_vec("torn", 2)
     many.reset(options={"index": [0, 0]})
@@ -75,32 +92,6 @@ def test_the_vector_environment_says_that_it_never_resets_itself():
         many.step(["", ""])
     many.reset(seed=1)
     many.step(["", ""])
-
-
-@pytest.mark.parametrize(
-    ("actions", "message"),
-    [
-        ("ab", "got one str"),
-        (None, r"got None; it must be a sequence of 2 strings"),
-        (iter(["a", "b"]), r"got <list_iterator .*; it must be a sequence of 2 strings"),
-        (["a"], "got 1 completions; it must be a sequence of 2 strings"),
-        (["a", None], r"sudoku, problem 8: the action is None \(NoneType\)"),
-    ],
-)
-def test_wrong_completions_are_refused(actions, message):
-    many = envs.make_vec("sudoku", 2)
-    many.reset(options={"index": [7, 8]})
-    with pytest.raises(EnvError, match=message):
-        many.step(actions)
-
-
-@pytest.mark.parametrize(
-    "index", [[1], [1, 2, 3], 5, [[1, 2]], [1, [2]], "12", [0, 256], [0, -1], [0.0, 1.0]]
-)
-def test_wrong_indices_are_refused(index):
-    many = envs.make_vec("sudoku", 2, split="validation")
-    with pytest.raises(EnvError, match=r"2 integers|whole numbers"):
-        many.reset(options={"index": index})
 
 
 def test_random_problems_follow_the_seed_and_spaces_hold_what_passes():
