@@ -17,6 +17,9 @@ from envs.countdown.rewards import share_used
 from envs.countdown.solver import compiled, format_expression, solve, value
 from tests.common.env_cases import SPLITS
 
+PROBLEM = Problem("", {"numbers": [7, 12, 5], "target": 24})
+TWICE = Problem("", {"numbers": [7, 7, 5], "target": 19})
+
 
 def test_the_hash_divides_80_10_10_and_ignores_the_order():
     splits = [split_of(key((a, b, 40), 10)) for a in range(1, 100) for b in range(a, 100)]
@@ -206,10 +209,6 @@ def test_worked_steps_end_with_the_target():
     tree = ("*", 24, ("/", ("-", 3, 1), 6))
     assert solver.format_steps(tree) == ["3 - 1 = 2", "2 / 6 = 1/3", "24 * 1/3 = 8"]
     assert solver.format_steps(5) == []
-
-
-PROBLEM = Problem("", {"numbers": [7, 12, 5], "target": 24})
-TWICE = Problem("", {"numbers": [7, 7, 5], "target": 19})
 
 
 def rewards(completion: str, problem: Problem = PROBLEM, **arguments) -> dict[str, float]:
