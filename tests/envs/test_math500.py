@@ -64,23 +64,15 @@ def test_numbers_are_written_as_in_the_published_set():
     assert [term(n, "x") for n in (-2, -1, 0, 1, 3)] == ["-2x", "-x", "", "+x", "+3x"] and term(1, "") == "+1"
 
 
-@pytest.mark.parametrize(
-    ("bare", "boxed", "texts"),
-    [
-        (True, True, [r"so <answer>\boxed{4}</answer> done", r"<answer>\boxed{\frac{1}{2}}</answer>"]),
-        (
-            True,
-            False,
-            ["2+2=4<answer>4</answer>", r"<answer>\boxed{4</answer>}", r"<answer>\boxed{ }</answer>"],
-        ),
-        (True, False, [r"\boxed{4}<answer>4</answer>", "<answer>4</answer><|eot_id|><answer>5</answer>"]),
-        (False, False, [r"\boxed{4}", "<answer> </answer>", "<answer>4", "</answer>4<answer>"]),
-        (False, False, ["<answer>4</answer><answer>5</answer>", r"<|endoftext|><answer>\boxed{4}</answer>"]),
-    ],
-)
-def test_the_format_is_one_closed_block_that_holds_something(bare, boxed, texts):
-    for text in texts:
-        assert (has_format(text, boxed=False), has_format(text, boxed=True)) == (bare, boxed), text
+def test_the_format_is_one_closed_block_that_holds_something():
+    boxed = [r"so <answer>\boxed{4}</answer> done", r"<answer>\boxed{\frac{1}{2}}</answer>"]
+    bare = ["2+2=4<answer>4</answer>", r"<answer>\boxed{4</answer>}", r"<answer>\boxed{ }</answer>"]
+    bare += [r"\boxed{4}<answer>4</answer>", "<answer>4</answer><|eot_id|><answer>5</answer>"]
+    neither = [r"\boxed{4}", "<answer> </answer>", "<answer>4", "</answer>4<answer>"]
+    neither += ["<answer>4</answer><answer>5</answer>", r"<|endoftext|><answer>\boxed{4}</answer>"]
+    for texts, met in ((boxed, (True, True)), (bare, (True, False)), (neither, (False, False))):
+        for text in texts:
+            assert (has_format(text, boxed=False), has_format(text, boxed=True)) == met, text
 
 
 def test_which_format_a_prompt_asks_for():

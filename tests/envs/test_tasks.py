@@ -346,7 +346,7 @@ def check_actions(task: str, arguments: dict, actions: list[str]) -> dict:
     indices = [(5, 0, 255, 5)[i % 4] for i in range(len(actions))]
     actions = [*actions, env.demonstration(env.problem(7))]
     many = envs.TextVectorEnv(env, len(actions))
-    prompts, _ = many.reset(options={"index": np.array([*indices, 7])})
+    prompts, opened = many.reset(options={"index": np.array([*indices, 7])})
     _, rewards, _, _, info = many.step(actions)
     assert info["correct"][-1]
     low, high = REWARD_RANGES.get(task, (0, 1))
@@ -360,7 +360,7 @@ def check_actions(task: str, arguments: dict, actions: list[str]) -> dict:
         bounded = [value for name, value in one["rewards"].items() if name != "xml_count"]
         assert 0 <= min(bounded) and max(one["rewards"].values()) <= 1
         assert isinstance(env.render(), str)
-    assert info["index"].tolist() == [*indices, 7]
+    assert info["index"].tolist() == opened["index"].tolist() == [*indices, 7]
     assert "traceback" not in info
     return info
 
