@@ -9,12 +9,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-FEWER = {
-    "--steps": "2",
-    "--batch-size": "8",
-    "--max-steps": "1",
-    "--num-problems": "8",
-}
+FEWER = {"--steps": "2", "--batch-size": "8", "--max-steps": "1", "--num-problems": "8"}
 
 
 def commands(text: str) -> list[list[str]]:

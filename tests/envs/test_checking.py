@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import envs
 from envs import checking, registry
@@ -38,7 +36,6 @@ envs.register("check/{name}-v0", Task)
 '''
 
 BROKEN = {
-    "Sound": ("", "", ""),
     "Impure": (
         "import os\nTask.problem = lambda self, i: envs.Problem(f'{i} {os.getpid()}', {'sum': i})",
         "purity",
@@ -111,36 +108,17 @@ def test_every_environment_passes(id: str):
     assert {"correct", "format"} <= set(found.figures["components"])
 
 
-TEXTS = st.text(max_size=60) | st.text("0123456789+-*/() =^{}\\frac.,e∧x", max_size=40)
-
-
-@pytest.mark.parametrize("id", OURS)
-@settings(max_examples=30, deadline=None)
-@given(
-    text=TEXTS, form=st.sampled_from(["{}", "<answer>{}</answer>", "<answer>{}", "\\boxed{{{}}}</answer>"])
-)
-def test_any_text_is_an_action_of_every_environment(id: str, text: str, form: str):
-    env = envs.make(id, split="test", **offline_arguments(id))
-    env.reset(options={"index": len(text)})
-    info = env.step(form.format(text))[4]
-    assert "traceback" not in info and info["reason"] and set(info["rewards"]) == set(env.reward_weights)
-
-
 @pytest.mark.parametrize("name", BROKEN)
 def test_each_breach_is_found_and_named(name: str, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(checking, "SLOWEST", 0.05 if name == "Slow" else checking.SLOWEST)
     changed, title, message = BROKEN[name]
-    if title not in ("", "purity"):  # which starts a process
+    if title != "purity":  # which starts a process
         kept = {step: run for step, run in checking._CHECKS.items() if step != "purity"}
         monkeypatch.setattr(checking, "_CHECKS", kept)
     (tmp_path / "task.py").write_text(SOUND.format(changed=changed, name=name))
     found = check(f"./task.py:check/{name}-v0", 40)
     wrong = {finding.name: finding.figure for finding in found.findings if not finding.ok}
-    if name == "Sound":
-        assert wrong == {}
-        assert found.figures["habits"]["short"]["solved"] == 0
-        return
     assert title in wrong, found.findings
     with pytest.raises(envs.EnvError, match=message):
         raise envs.EnvError(wrong[title])
@@ -148,8 +126,11 @@ def test_each_breach_is_found_and_named(name: str, tmp_path, monkeypatch):
         assert set(wrong) == {title}  # and nothing else is blamed
 
 
-def test_an_environment_without_demonstrations_and_splits_can_be_checked(tmp_path, monkeypatch):
+def test_a_sound_environment_passes_even_without_demonstrations_and_splits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "sound.py").write_text(SOUND.format(changed="", name="Sound"))
+    sound = check("./sound.py:check/Sound-v0", 40)
+    assert sound.ok and sound.figures["habits"]["short"]["solved"] == 0
     bare = "del Task.demonstration, Task.habits, Task.__init__\nTask.split = 'train'"
     (tmp_path / "bare.py").write_text(SOUND.format(changed=bare, name="Bare"))
     found = check("./bare.py:check/Bare-v0", 40)

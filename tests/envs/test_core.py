@@ -12,59 +12,7 @@ from gymnasium.utils.env_checker import check_env
 
 import envs
 from envs import EnvError, Problem, Score, Scores, TextEnv
-
-
-class Doubling(TextEnv):
-    """A class as an author outside writes it: no super().__init__(), no split, no render_mode."""
-
-    reward_weights = {"correct": 1.0, "short": 0.5}  # noqa: RUF012
-
-    def __init__(self, size: int = 50) -> None:
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
-
-    def problem(self, index: int) -> Problem:
-        return Problem(f"2 * {index} = ?", {"answer": 2 * index})
-
-    def score(self, problem: Problem, completion: str) -> dict[str, float]:
-        if completion == "boom":
-            raise ZeroDivisionError("the author's mistake")
-        return {"correct": completion == str(problem.reference["answer"]), "short": 1 / (1 + len(completion))}
-
-
-class Returning(Doubling):
-    """Returns a given value from `score`."""
-
-    value: object = None
-
-    def score(self, problem: Problem, completion: str) -> object:
-        return self.value
-
-
-class Batching(Doubling):
-    """Returns a given value from `score_batch`, or raises it."""
-
-    value: object = None
-    score = TextEnv.score
-
-    def score_batch(self, problems, completions) -> object:
-        if isinstance(self.value, Exception):
-            raise self.value
-        return self.value
-
-
-class Torn(Doubling):
-    """Some of its problems are not there."""
-
-    def problem(self, index: int) -> Problem:
-        rows = {"row 0": 0}
-        return Problem(str(rows[f"row {index}"]), {"answer": 0})
-
-
-for _cls in (Doubling, Returning, Batching, Torn):
-    envs.register(f"test/{_cls.__name__}-v0", _cls)
+from tests.common.env_cases import Doubling
 
 
 def test_an_episode_is_a_prompt_a_completion_and_a_reward_with_reasons():
@@ -79,21 +27,6 @@ def test_an_episode_is_a_prompt_a_completion_and_a_reward_with_reasons():
     assert all(type(value) is float for value in info["rewards"].values())
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [("envs:spg/Sudoku-v0", {}), ("envs:spg/Sudoku-v0", {"size": 9}), ("test/Doubling-v0", {})],
-)
-def test_gymnasium_checks_pass_without_a_warning(name, arguments):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(envs.make(name, **arguments))
-        check_env(gymnasium.make(name, render_mode="ansi", **arguments).unwrapped)
-        passive = gymnasium.make(name, render_mode="ansi", **arguments)  # Gymnasium's own checker stays on
-        passive.reset(seed=3)
-        passive.step("x")
-        assert "reward 0" in passive.render()
-
-
 def test_reset_draws_the_problem_from_the_seed():
     env = envs.make("sudoku")
     drawn = [env.reset(seed=seed)[1]["index"] for seed in (1, 2, 1)]
@@ -103,10 +36,8 @@ def test_reset_draws_the_problem_from_the_seed():
 
 def test_step_before_reset_and_a_second_step_are_refused():
     env = envs.make("doubling")
-    for unused in (
-        env,
-        gymnasium.make("test/Doubling-v0", disable_env_checker=True),
-    ):  # ours, not Gymnasium's
+    theirs = gymnasium.make("test/Doubling-v0", disable_env_checker=True)  # our check, not Gymnasium's
+    for unused in (env, theirs):
         with pytest.raises(EnvError, match=r"doubling: step\(\) before reset\(\)"):
             unused.step("1")
     env.reset(options={"index": 7})
@@ -175,7 +106,7 @@ def test_a_problem_that_is_none_is_refused(value):
         cls().reset(options={"index": 1})
 
 
-def test_chats_are_prompts_too():
+def test_chats_are_prompts_too_and_gymnasium_takes_both():
     class Chat(Doubling):
         def problem(self, index: int) -> Problem:
             return Problem([{"role": "user", "content": f"{index}?"}], {"answer": 0})
@@ -184,7 +115,10 @@ def test_chats_are_prompts_too():
     assert env.reset(options={"index": 3})[0] == [{"role": "user", "content": "3?"}]
     env.render_mode = "ansi"
     assert env.render() == "user: 3?"
-    check_env(env, skip_render_check=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env, skip_render_check=True)
+        check_env(gymnasium.make("test/Doubling-v0", render_mode="ansi").unwrapped)
 
 
 def test_demonstrations_and_habits_are_optional():
@@ -219,8 +153,17 @@ def test_environments_survive_pickling():
         assert copy.step("<answer>1</answer>")[1:] == env.step("<answer>1</answer>")[1:]
 
 
-def test_importing_envs_brings_no_torch():
-    code = "import sys, envs; envs.make('sudoku'); print({'torch', 'numba', 'datasets'} & set(sys.modules))"
+def test_importing_envs_and_showing_problems_loads_and_compiles_nothing_heavy():
+    code = """if True:
+        import sys, envs
+        for task, habit in (("sudoku", "careless"), ("countdown", "adder")):
+            for split in ("train", "validation", "test"):
+                env = envs.make(task, split=split)
+                problem = env.problem(0)
+                env.score(problem, env.demonstration(problem))
+                env.render_text(problem, env.habits(problem)[habit])
+        print({"torch", "numba", "datasets"} & set(sys.modules))
+    """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -230,7 +173,7 @@ def test_a_problem_that_raises_is_named_with_its_line(arguments):
     env = envs.make("torn", **arguments)
     number = int(env.indices[3]) if arguments else 3
     wanted = rf"problem {number} of test/Torn-v0: KeyError 'row {number}'"
-    wanted += r"\n.*test_core.py:\d+, in problem: .*rows\["
+    wanted += r"\n.*env_cases.py:\d+, in problem: .*rows\["
     with pytest.raises(EnvError, match=wanted):
         env.reset(options={"index": 3})
     with pytest.raises(EnvError, match=wanted):

@@ -1,28 +1,24 @@
-"""Countdown's problems: levels, splits, demonstrations, the committed test file and files of the user."""
+"""Countdown: problems, prompts, the solver against brute force, rewards and rendering."""
 
-import hashlib
-import json
-import subprocess
-import sys
-from importlib import resources
+import re
+from fractions import Fraction
+from functools import cache
+from itertools import combinations, product
 
+import numpy as np
 import pytest
 
 import envs
-from envs import EnvError
-from envs.countdown import generator
-from envs.countdown.dataset import read_problems
-from envs.countdown.dataset import test_file as committed_again
-from envs.countdown.generator import LEVELS, fixed_set, key, split_of
-from tests.common.env_cases import SPLITS, make_splits
+from envs import EnvError, Problem
+from envs.countdown import generator, solver
+from envs.countdown.generator import LEVELS, fixed_set, key, split_of, train_problem
+from envs.countdown.render import compute
+from envs.countdown.rewards import share_used
+from envs.countdown.solver import compiled, format_expression, solve, value
+from tests.common.env_cases import SPLITS
 
-SHA256 = "038b0cb0a5f8b6a2b6da1460ddf77aa494dc82857fcf93392a1d749a1c8810c5"
-
-
-def keys(env, count: int = 2000) -> set:
-    """What identifies the first problems of a split."""
-    problems = [env.problem(i).reference for i in range(min(len(env), count))]
-    return {key(p["numbers"], p["target"]) for p in problems}
+PROBLEM = Problem("", {"numbers": [7, 12, 5], "target": 24})
+TWICE = Problem("", {"numbers": [7, 7, 5], "target": 19})
 
 
 def test_the_hash_divides_80_10_10_and_ignores_the_order():
@@ -56,24 +52,6 @@ def test_level_1_is_no_lookup_and_adding_solves_where_the_target_is_the_sum():
     assert scores.rewards["format"].all() and scores.rewards["numbers_used"].all()
 
 
-def test_the_committed_test_file_is_what_its_function_makes():
-    text = resources.files("spg_data").joinpath("countdown/test.jsonl").read_bytes()
-    assert text == committed_again().encode("ascii") and hashlib.sha256(text).hexdigest() == SHA256
-    env = envs.make("countdown", split="test")
-    assert [env.problem(i).reference for i in range(len(env))] == [*map(json.loads, text.splitlines())]
-
-
-def test_opening_and_showing_compiles_nothing():
-    code = (
-        "import sys, envs\n"
-        "for split in ('train', 'validation', 'test'):\n"
-        "    e = envs.make('countdown', split=split); p = e.problem(0)\n"
-        "    e.score(p, e.demonstration(p)); e.render_text(p, e.habits(p)['adder'])\n"
-        "assert 'numba' not in sys.modules and 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_plain_prompts_are_short_and_the_paper_prompt_asks_for_tags():
     plain, paper = envs.make("countdown"), envs.make("countdown", prompt_style="paper")
     for i in range(200):
@@ -104,61 +82,205 @@ def test_fixed_sets_leave_out_what_is_excluded(monkeypatch):
         fixed_set.__wrapped__(1, "validation", frozenset(first))
 
 
-def test_source_replaces_the_test_and_is_kept_out_of_train_and_validation(tmp_path):
-    own = make_splits("countdown")
-    taken = [own[split].problem(i).reference for split in ("train", "validation") for i in range(30)]
-    path = tmp_path / "mine.jsonl"
-    rows = [{"numbers": p["numbers"][::-1], "target": p["target"], "extra": 1} for p in taken]
-    path.write_text("\n\n".join(map(json.dumps, rows)), encoding="utf-8")
-    splits = make_splits("countdown", source=str(path))
-    shown = [splits["test"].problem(i).reference for i in range(len(splits["test"]))]
-    assert shown == [{"numbers": row["numbers"], "target": row["target"]} for row in rows]
-    assert splits["test"].spec_name == "countdown[mine.jsonl]"
-    removed = {key(p["numbers"], p["target"]) for p in taken}
-    for split in ("train", "validation"):
-        assert removed & keys(own[split], 30) and not removed & keys(splits[split], 3000)
-    # Elsewhere the training stream stays what it was.
-    assert sum(splits["train"].problem(i) == own["train"].problem(i) for i in range(1000)) >= 960
+@cache
+def reachable(numbers: tuple[int, ...]) -> frozenset[Fraction]:
+    """Every value of the sorted numbers, by splitting them into two parts in every way: no search order, no steps."""
+    if len(numbers) == 1:
+        return frozenset({Fraction(numbers[0])})
+    values: set[Fraction] = set()
+    places = range(len(numbers))
+    for size in range(1, len(numbers) // 2 + 1):
+        for chosen in combinations(places, size):
+            left = reachable(tuple(numbers[i] for i in chosen))
+            right = reachable(tuple(numbers[i] for i in places if i not in chosen))
+            for a, b in product(left, right):
+                values |= {a + b, a - b, b - a, a * b}
+                values |= {a / b} if b else set()
+                values |= {b / a} if a else set()
+    return frozenset(values)
 
 
-def test_the_papers_file_is_read_whole_and_solved(shared_data):
-    path = str(shared_data / "countdown/test.jsonl")
-    splits = make_splits("countdown", source=path, level=2)
-    test = splits["test"]
-    problems = [test.problem(i) for i in range(len(test))]
-    assert len(problems) == 256
-    assert test.score_batch(problems, [test.demonstration(p) for p in problems]).rewards["correct"].all()
-    assert not (keys(splits["train"], 3000) | keys(splits["validation"])) & keys(test)
-    added = test.score_batch(problems, [test.habits(p)["adder"] for p in problems])
-    assert added.rewards["correct"].sum() == 12
+def read(text: str) -> Fraction:
+    """The exact value of an expression, by Python's own grammar."""
+    return eval(re.sub(r"(\d+)", r"Fraction(\1)", text))
+
+
+def leaves(tree) -> list[int]:
+    return [tree] if isinstance(tree, int) else leaves(tree[1]) + leaves(tree[2])
+
+
+@pytest.mark.parametrize(("count", "problems"), [(2, 60), (3, 60), (4, 8)])
+def test_the_solver_finds_a_solution_exactly_where_brute_force_does(count, problems):
+    rng = np.random.default_rng([1, count])
+    solved = unsolved = 0
+    for _ in range(problems):
+        numbers = rng.integers(1, 13, count).tolist()
+        makes = reachable(tuple(sorted(numbers)))
+        for target in (1, 7, 24, *rng.integers(1, 150, 12).tolist()):
+            tree = solve(numbers, target)
+            assert (tree is not None) == (target in makes), (numbers, target)
+            if tree is None:
+                unsolved += 1
+                continue
+            solved += 1
+            assert sorted(leaves(tree)) == sorted(numbers)
+            assert value(tree) == target == read(format_expression(tree))
+    assert solved > 30 and unsolved > 10
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("numbers", "target"), [((3, 3, 8, 8), 24), ((1, 5, 5, 5), 24), ((1, 3, 4, 6), 24), ((3, 7, 7, 3), 24)]
+)
+def test_the_solver_passes_through_fractions(numbers, target):
+    tree = solve(numbers, target)
+    assert value(tree) == target and "/" in format_expression(tree)
+
+
+def test_plain_and_compiled_say_the_same(monkeypatch):
+    kernel = compiled()
+    assert kernel is not None
+    problems = [train_problem(level, i) for level in (2, 3, 4, 5) for i in range(25)]
+    problems += [((1, 1, 1, 1), 100), ((2, 3, 5), 97), ((7, 7, 7, 7), 4)]
+    for numbers, target in problems:
+        plain = solver._run(solver.search, numbers, target, 3_000)
+        assert plain == solver._run(kernel, numbers, target, 3_000)
+    hard = [problem for problem in problems if len(problem[0]) == 5][:5]
+    fast = [solve(*problem) for problem in hard]
+    monkeypatch.setattr(solver, "compiled", lambda: None)
+    assert [solve(*problem) for problem in hard] == fast
+
+
+def test_numbers_too_large_for_64_bits_are_solved_in_plain_python(monkeypatch):
+    monkeypatch.setattr(solver, "PLAIN_STEPS", 0)
+    monkeypatch.setattr(solver, "compiled", lambda: pytest.fail("64 bits are too few here"))
+    numbers = [10**7, 10**7 + 1, 10**7 + 3]
+    assert solver.fits([99] * 6, 100) and not solver.fits(numbers, 10**14)
+    assert value(solve(numbers, 10**7 * (2 * 10**7 + 4))) == 10**7 * (2 * 10**7 + 4)
+
+
+def test_without_a_cache_folder_the_search_is_compiled_all_the_same(monkeypatch):
+    import numba
+
+    real = numba.njit
+
+    def njit(*arguments, **options):
+        if options.pop("cache", False):
+            raise RuntimeError("no locator available")
+        return lambda function: real(function)  # lazily, so that the test is quick
+
+    monkeypatch.setattr(numba, "njit", njit)
+    compiled.cache_clear()
+    try:
+        assert compiled() is not None and compiled().py_func is solver.search
+    finally:
+        compiled.cache_clear()
+
+
+def test_signs_have_the_fewest_minuses_and_never_begin_with_one():
+    for numbers, target, text in (
+        ([7, 12, 5], 24, "7+12+5"),
+        ([7, 12, 5], 10, "12+5-7"),
+        ([7, 12, 5], 14, "7+12-5"),
+        ([5, 7, 20], 8, "20-5-7"),
+        ([5, 20, 7], 8, "20-7-5"),
+    ):
+        assert format_expression(solver.solve_signs(numbers, target)) == text
+    assert solver.solve_signs([7, 12, 5], 84) is None and solver.solve_signs([1, 1], -2) is None
+    assert format_expression(solver.sum_tree([4, 5, 6, 7])) == "4+5+6+7"
+
+
+@pytest.mark.parametrize(
+    ("tree", "text"),
     [
-        ("{", "line 2 is not JSON"),
-        ("[" * 100_000, "line 2 is not JSON"),
-        ("[1]", "line 2 .*must be an object"),
-        ('{"numbers": [1, 2]}', "line 2 .*must be an object"),
-        ('{"numbers": [1], "target": 1}', "line 2 .*2 to 6 whole numbers"),
-        ('{"numbers": [1, 2, 3, 4, 5, 6, 7], "target": 1}', "line 2 .*2 to 6 whole numbers"),
-        ('{"numbers": [1, 2.0], "target": 3}', "line 2 .*2 to 6 whole numbers"),
-        ('{"numbers": [1, true], "target": 2}', "line 2 .*2 to 6 whole numbers"),
-        ('{"numbers": [1, 2], "target": "3"}', "line 2 .*target '3'"),
-        ('{"numbers": [1, 2], "target": 0}', "line 2 .*target 0"),
-        ('{"numbers": [1, 2], "target": 99}', "line 2 .*cannot make 99"),
+        (("-", 9, ("-", 5, 2)), "9-(5-2)"),
+        (("-", 9, ("*", 5, 2)), "9-5*2"),
+        (("*", ("+", 1, 2), ("-", 9, 4)), "(1+2)*(9-4)"),
+        (("/", 8, ("/", 4, 2)), "8/(4/2)"),
+        (("/", ("*", 8, 3), ("*", 2, 3)), "8*3/(2*3)"),
+        (("*", 3, ("/", 4, 2)), "3*4/2"),
+        (("+", 1, ("+", 2, ("*", 3, 4))), "1+2+3*4"),
     ],
 )
-def test_a_bad_line_is_named_whatever_split_is_opened(tmp_path, line, message):
-    path = tmp_path / "bad.jsonl"
-    path.write_text('{"numbers": [1, 2], "target": 3}\n' + line, encoding="utf-8")
-    with pytest.raises(EnvError, match=message):
-        envs.make("countdown", source=str(path))
+def test_an_expression_has_the_brackets_it_needs(tree, text):
+    assert format_expression(tree) == text and read(text) == value(tree)
 
 
-def test_a_missing_or_empty_file_says_what_to_do(tmp_path):
-    with pytest.raises(EnvError, match="source=generated"):
-        read_problems(str(tmp_path / "none.jsonl"))
-    (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(EnvError, match="holds no problem"):
-        read_problems(str(tmp_path / "empty.jsonl"))
+def test_worked_steps_end_with_the_target():
+    tree = ("*", 24, ("/", ("-", 3, 1), 6))
+    assert solver.format_steps(tree) == ["3 - 1 = 2", "2 / 6 = 1/3", "24 * 1/3 = 8"]
+    assert solver.format_steps(5) == []
+
+
+def rewards(completion: str, problem: Problem = PROBLEM, **arguments) -> dict[str, float]:
+    return dict(envs.make("countdown", **arguments).score(problem, completion).rewards)
+
+
+@pytest.mark.parametrize(
+    ("completion", "correct", "form", "used"),
+    [
+        ("<answer>12+7+5</answer>", 1, 1, 1),
+        ("thinking 99 <answer>\n (12 + 7) + 5\n</answer> done", 1, 1, 1),
+        ("<answer>12+7-5</answer>", 0, 1, 1),
+        ("<answer>12/(7-7)+5</answer>", 0, 1, 2 / 3),
+        ("<answer>12+7</answer>", 0, 1, 2 / 3),
+        ("<answer>24</answer>", 0, 1, 0),
+        ("<answer>12+7+5+1</answer>", 0, 1, 0),
+        ("<answer>12+7+5+5</answer>", 0, 1, 2 / 3),
+        ("<answer>12+7+5=24</answer>", 1, 0, 1),
+        ("<answer>12 × 7 - 5</answer>", 0, 0, 1),
+        ("<answer>12+7+</answer>", 0, 0, 0),
+        ("<answer>12 7 5</answer>", 0, 0, 0),
+        ("<answer>12**7**5</answer>", 0, 0, 0),
+        ("<answer></answer>", 0, 0, 0),
+        ("<answer>1</answer><answer>12+7+5</answer>", 1, 0, 1),
+        ("<answer>12+7+5</answer></answer>", 1, 0, 1),
+        ("<answer>12+7+5", 1, 0, 1),
+        ("</answer><answer>12+7+5", 1, 0, 1),
+        ("<answer>12+7+5</answer><|eot_id|><answer>", 1, 1, 1),
+        ("", 0, 0, 0),
+    ],
+)
+def test_components(completion, correct, form, used):
+    found = rewards(completion)
+    assert found == pytest.approx({"correct": correct, "format": form, "numbers_used": used})
+
+
+def test_numbers_given_twice_may_be_used_twice():
+    for expression, used in (("7+7+5", 1), ("7+5", 2 / 3), ("7+7+7+5", 1 / 3)):
+        assert rewards(f"<answer>{expression}</answer>", TWICE)["numbers_used"] == pytest.approx(used)
+    assert share_used([7, 7, 5], "07 + 7") == pytest.approx(2 / 3)
+    assert share_used([3, 5], "3.5") == share_used([3, 5], "3,5") == share_used([3], "9" * 9999) == 0
+
+
+def test_the_papers_reward_reads_plain_expressions_only():
+    env = envs.make("countdown", reward_preset="paper")
+    problem = Problem("", {"numbers": [38, 30, 15], "target": 23})
+    right = ("38-30+15", " 38 - 30 + 15\n", "38\u2003-30+15")
+    wrong = ("", "23", "38-30-15", "38-30", "nothing", "9**9**9", "38**1-30+15", "the answer is 38-30+15")
+    not_plain = ("$38-30+15$", "23=38-30+15", "38-30+15 = 23", "38\N{MINUS SIGN}30+15")
+    no_block = ("38-30+15", "<answer>38-30+15", "</answer>38-30+15<answer>")
+    for paid, completions in (
+        (1, [f"so <answer>{text}</answer>" for text in right]),
+        (0.1, [f"<answer>{text}</answer>" for text in wrong + not_plain]),
+        (0, [*no_block, "<|endoftext|><answer>38-30+15</answer>"]),
+    ):
+        scores = env.score_batch([problem] * len(completions), completions)
+        assert scores.rewards["paper"].tolist() == [paid] * len(completions)
+
+
+def test_rendering_shows_value_used_and_missing_numbers():
+    env = envs.make("countdown")
+    assert env.render_text(PROBLEM, None, color=False) == "numbers 7 12 5   target 24"
+    lines = env.render_text(PROBLEM, "<answer>12*7/5-8</answer>", color=False).splitlines()
+    assert lines[1] == "12*7/5-8 = 44/5   (wrong: rule_broken)"
+    assert lines[2] == "(7) (12) (5) x8   (n) used  .n missing  xn not given"
+    lines = env.render_text(PROBLEM, "<answer>12+5+5</answer>", color=False).splitlines()
+    assert lines[1].startswith("12+5+5 = 22 ") and lines[2].startswith(".7 (12) (5) x5 ")
+    assert "(right)" in env.render_text(PROBLEM, "<answer>12+7+5</answer>", color=False)
+    assert "no expression in the answer (no_answer)" in env.render_text(PROBLEM, "well", color=False)
+
+
+@pytest.mark.parametrize("text", ["9**9**9**9", "7//2", "f(1)", "07", "1/0", "(" * 199, "1.5", ""])
+def test_what_is_no_expression_has_no_value_and_takes_no_time(text):
+    assert compute(text) is None
+    assert compute("-" * 199 + "1") in (None, -1)

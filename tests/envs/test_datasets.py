@@ -137,18 +137,19 @@ def test_parts_are_read_in_their_order_and_must_be_complete(tmp_path: Path):
     assert [row.values for row in load(tmp_path)[0]] == ROWS
 
 
-def test_one_file_is_the_test_split(tmp_path: Path):
+def test_which_files_are_read_is_never_guessed(tmp_path: Path):
     write(tmp_path / "mine.jsonl", ROWS[:3])
     assert len(load(tmp_path / "mine.jsonl", "test")[0]) == 3
-    with pytest.raises(EnvError, match=r"is one file and serves as the test split only.*train.jsonl"):
-        load(tmp_path / "mine.jsonl", "train")
-
-
-def test_two_files_of_a_split_are_a_question(tmp_path: Path):
-    write(tmp_path / "train.jsonl", ROWS)
-    write(tmp_path / "train.parquet", ROWS)
-    with pytest.raises(EnvError, match=r"several train splits, .*train.jsonl and .*train.parquet"):
-        load(tmp_path)
+    for name in ("train.jsonl", "train.parquet", "mine.csv"):
+        write(tmp_path / name, ROWS)
+    for source, split, message in (
+        (tmp_path / "mine.jsonl", "train", r"is one file and serves as the test split only.*train.jsonl"),
+        (tmp_path, "train", r"several train splits, .*train.jsonl and .*train.parquet"),
+        ("nowhere", "train", r"source=nowhere is no file or folder here.*source=generated"),
+        (tmp_path / "mine.csv", "test", r"mine.csv must end in .jsonl, .jsonl.gz, .parquet"),
+    ):
+        with pytest.raises(EnvError, match=message):
+            load(source, split)
 
 
 @pytest.mark.parametrize(
@@ -169,11 +170,3 @@ def test_a_bad_file_is_named(tmp_path: Path, name: str, text: bytes, message: st
     (tmp_path / name).write_bytes(text)
     with pytest.raises(EnvError, match=message):
         load(tmp_path)
-
-
-def test_a_wrong_path_and_a_wrong_ending_are_named(tmp_path: Path):
-    with pytest.raises(EnvError, match=r"source=nowhere is no file or folder here.*source=generated"):
-        load("nowhere")
-    (tmp_path / "mine.csv").write_text("question,answer")
-    with pytest.raises(EnvError, match=r"mine.csv must end in .jsonl, .jsonl.gz, .parquet"):
-        load(tmp_path / "mine.csv", "test")

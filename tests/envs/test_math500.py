@@ -1,12 +1,16 @@
-"""MATH500's generated problems: exact answers, templates, demonstrations."""
+"""MATH500: generated problems, the format, what counts as finished, and the rewards of the papers."""
 
+import re
 from collections import Counter
 from fractions import Fraction
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import envs
 from envs.math500.generator import LEVELS
+from envs.math500.rewards import equivalent, has_format, is_finished, last_box, normalized
 from envs.math500.templates import TEMPLATES, frac, root, term
 from tests.common.env_cases import SPLITS
 from tests.common.math500_oracle import ORACLE, answer
@@ -53,21 +57,140 @@ def test_level_1_needs_no_arithmetic_and_little_room(split):
             assert len(work) + len(value) + 3 <= 18  # with both tags and an end token
 
 
-def test_demonstrations_are_written_as_the_prompt_asks():
-    env, paper, hard = generated("test"), generated("test", prompt_style="paper"), generated("test", level=2)
-    problem = env.problem(0)
-    work, value = problem.metadata["right"]
-    assert env.demonstration(problem) == f"{work}<answer>{value}</answer>"
-    assert paper.problem(0).prompt.endswith(f"\\boxed{{}}.\n\n{problem.prompt}")
-    assert paper.demonstration(problem) == (
-        f"<reasoning>\n{work}\n</reasoning>\n<answer>\n\\boxed{{{value}}}\n</answer>\n"
-    )
-    work, value = hard.problem(0).metadata["right"]
-    assert hard.demonstration(hard.problem(0)) == f"{work}<answer>\\boxed{{{value}}}</answer>"
-
-
 def test_numbers_are_written_as_in_the_published_set():
     assert [frac(Fraction(n, 2)) for n in (-1, 0, 4)] == [r"-\frac{1}{2}", "0", "2"]
     assert [frac(n, r"\pi") for n in (-1, 0, 1, 3)] == [r"-\pi", "0", r"\pi", r"3\pi"]
     assert [root(n) for n in (0, 1, 5, 12, 49)] == ["0", "1", r"\sqrt{5}", r"2\sqrt{3}", "7"]
     assert [term(n, "x") for n in (-2, -1, 0, 1, 3)] == ["-2x", "-x", "", "+x", "+3x"] and term(1, "") == "+1"
+
+
+def test_the_format_is_one_closed_block_that_holds_something():
+    boxed = [r"so <answer>\boxed{4}</answer> done", r"<answer>\boxed{\frac{1}{2}}</answer>"]
+    bare = ["2+2=4<answer>4</answer>", r"<answer>\boxed{4</answer>}", r"<answer>\boxed{ }</answer>"]
+    bare += [r"\boxed{4}<answer>4</answer>", "<answer>4</answer><|eot_id|><answer>5</answer>"]
+    neither = [r"\boxed{4}", "<answer> </answer>", "<answer>4", "</answer>4<answer>"]
+    neither += ["<answer>4</answer><answer>5</answer>", r"<|endoftext|><answer>\boxed{4}</answer>"]
+    for texts, met in ((boxed, (True, True)), (bare, (True, False)), (neither, (False, False))):
+        for text in texts:
+            assert (has_format(text, boxed=False), has_format(text, boxed=True)) == met, text
+
+
+def test_which_format_a_prompt_asks_for():
+    box, bare = r"<answer>\boxed{4}</answer>", "<answer>4</answer>"
+    for arguments, met in (({}, [1, 1]), ({"level": 2}, [1, 0]), ({"prompt_style": "paper"}, [1, 0])):
+        env = envs.make("math500", source="generated", **arguments)
+        scores = env.score_batch([env.problem(0)] * 2, [box, bare])
+        assert scores.rewards["format"].tolist() == met
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_copying_the_task_does_not_solve_it(level):
+    env = envs.make("math500", source="generated", level=level)
+    problems = [env.problem(i) for i in range(200)]
+    formulas = [re.findall(r"\$([^$]*)\$", p.prompt) for p in problems]
+    for chosen in (0, -1):
+        copies = [found[chosen] if found else "" for found in formulas]
+        # What only the computer algebra system reads is left out for its time; a number may be right by chance.
+        skipped = re.compile(r"-?\d+(\\%)?|\((-?\d),\2\)|.*(vmatrix|bmod).*")
+        rows = [i for i in range(200) if not skipped.fullmatch(copies[i])]
+        for shape in ("{}", "\\boxed{{{}}}", "\\boxed{{({}) }}"):
+            texts = [f"<answer>{shape.format(copies[i])}</answer>" for i in rows]
+            correct = env.score_batch([problems[i] for i in rows], texts).rewards["correct"]
+            assert [text for text, right in zip(texts, correct, strict=True) if right] == []
+
+
+def test_rendering_a_copied_task_says_what_its_score_says():
+    env = envs.make("math500", source="generated", level=2)
+    problems = [env.problem(i) for i in range(400)]
+    texts = [f"<answer>{problem.prompt.split('$')[1]}</answer>" for problem in problems]
+    scores = env.score_batch(problems, texts)
+    row = scores.reason.index("rule_broken")
+    assert scores.rewards["correct"][row] == 0
+    assert "wrong (rule_broken" in env.render_text(problems[row], texts[row], color=False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "problem", "finished"),
+    [
+        ("7", "7", "Evaluate $8-(3-2)$.", True),
+        ("7.0", "7", "Evaluate $8-(3-2)$.", True),
+        ("x=7", "7", "Solve $2x=14$.", True),
+        ("8 - (3-2)", "7", "Evaluate $8-(3-2)$.", False),
+        ("9-2", "7", "Evaluate $8-(3-2)$.", False),
+        ("14/2", "7", "Evaluate $8-(3-2)$.", True),
+        ("1/2", r"\frac{1}{2}", "Compute $0.25+0.25$.", True),
+        (r"\sqrt{200}", r"10\sqrt{2}", r"Simplify $\sqrt{200}$.", False),
+        ("5", "5", "What is the greatest common divisor of $5$ and $10$?", True),
+    ],
+)
+def test_an_answer_is_finished(answer, gold, problem, finished):
+    assert is_finished(answer, gold, problem) is finished
+
+
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        *((r"\boxed{1} and \boxed{2}", "2"), (r"\boxed{\frac{1}{2}}.", r"\frac{1}{2}"), (r"\fbox{7}", "7")),
+        *((r"so $x = \boxed 3$ it is", "3"), (r"\boxed{1} then \boxed{2", None), (r"\boxed{}", "")),
+        *((r"\boxed", None), ("4", None)),
+    ],
+)
+def test_the_last_box(text, box):
+    assert last_box(text) == box
+
+
+def test_texts_that_the_papers_take_for_equal():
+    half, root = r"\frac{1}{2}", r"2\sqrt{3}"
+    for gold, texts in (
+        (half, (r"\dfrac12", r"\tfrac{1}{2}", "1/2", "0.5", ".5")),
+        (root, (r"2\sqrt3", r"2 \sqrt{3}")),
+        (r"\frac{1}{72}", (r"\frac1{72}",)),
+        (r"\frac{-3}{4}", ("-3/4",)),
+        (r"(3,\frac{\pi}{2})", (r"\left( 3, \frac{\pi}{2} \right)",)),
+        ("90", (r"90^\circ", r"90\%", r"\$90", r"90\text{ cm}", "x = 90", "9\n0", r"9\!0")),
+        ("{0.5}", ("{.5}",)),
+    ):
+        assert [text for text in texts if normalized(text) != normalized(gold)] == []
+
+
+def test_texts_that_the_papers_take_for_different():
+    for one, other in (
+        *(("2.0", "2"), ("10,080", "10080"), ("(1,2)", "(2,1)"), ("xyz=5", "5"), ("a=b=5", "5")),
+        *((text, r"\frac{1}{2}") for text in ("1/02", r"\frac{2}{4}", "+1/2", "1/2/3")),
+        *((r"\frac1", r"\frac{1}"), ("-0/2", r"\frac{-0}{2}"), ("\u0661/2", "\\frac{\u0661}{2}")),
+    ):
+        assert normalized(one) != normalized(other)
+
+
+def test_equivalence_looks_at_the_last_box_of_the_whole_text():
+    assert equivalent(r"\boxed{3}<answer>\boxed{1/2}</answer>", r"\frac{1}{2}")
+    assert equivalent(r"<answer>4</answer> \boxed{5}", "5")
+    assert not equivalent(r"<answer>4</answer>", "4") and equivalent("4", "4")
+    assert not equivalent(r"\boxed{4} \boxed{5}", "4")
+    # Two units, or a root of nothing, cannot be normalised: then the texts themselves are compared.
+    assert equivalent(r"\boxed{1\text{ a}2\text{ b}}", r"1\text{ a}2\text{ b}")
+    assert not equivalent(r"\boxed{\sqrt}", "4") and equivalent(r"\boxed{\sqrt}", r"\sqrt")
+
+
+def test_the_preset_pays_what_the_papers_code_pays():
+    env = envs.make("math500", source="generated", prompt_style="paper", reward_preset="paper")
+    gold = env.problem(0).reference["answer"]
+    for text, paid in (
+        (f"<answer>\\boxed{{{gold}}}</answer>", 2.75),
+        (f"\\boxed{{{gold}}}", 2.25),
+        (f"<answer>{gold}</answer>", 0.75),
+        ("<answer>", 0.75),
+        ("", 0.25),
+    ):
+        env.reset(options={"index": 0})
+        _, reward, _, _, info = env.step(text)
+        assert (reward, info["rewards"]["tags"]) == (paid, 0.75 if "<answer>" in text else 0.25)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(r"\fracsqtbox{} /=.0123456789%$-", max_size=40))
+def test_no_text_breaks_the_comparison_and_each_equals_itself(text):
+    completion = f"\\boxed{{{text}}}"
+    box = last_box(completion)
+    assert equivalent(completion, completion if box is None else box)
+    assert not has_format(text, boxed=True)

@@ -36,25 +36,26 @@ def answered(env: envs.TextEnv, text: str, index: int = 0) -> envs.Score:
     return env.score(env.problem(index), f"<answer>{text}</answer>")
 
 
-def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):
+@pytest.fixture
+def unread():
+    """Nothing that an earlier test read of the package, and nothing that this one reads afterwards."""
+    adapter._datasets.cache_clear()
+    yield
+    adapter._datasets.cache_clear()
+
+
+def test_without_the_package_one_line_says_how_to_get_it(monkeypatch, unread):
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
-    adapter._datasets.cache_clear()
-    with pytest.raises(
-        EnvError, match=r'needs the package reasoning-gym: pip install "reasoning-gym==0\.1\.25"$'
-    ):
-        envs.make("reasoning_gym:leg_counting")
-    adapter._datasets.cache_clear()
+    message = r'needs the package reasoning-gym: pip install "reasoning-gym==0\.1\.25"$'
+    with pytest.raises(EnvError, match=message):
+        make("leg_counting")
 
 
 @needed
-def test_another_version_is_refused(monkeypatch):
-    adapter._datasets.cache_clear()
+def test_another_version_is_refused(monkeypatch, unread):
     monkeypatch.setattr(adapter, "version", lambda name: "0.2.0")
-    with pytest.raises(
-        EnvError, match=r"reasoning-gym 0\.2\.0 is installed, but the scorers were read in 0\.1\.25"
-    ):
-        envs.make("reasoning_gym:leg_counting")
-    adapter._datasets.cache_clear()
+    with pytest.raises(EnvError, match=r"0\.2\.0 is installed, but the scorers were read in 0\.1\.25"):
+        make("leg_counting")
 
 
 @needed
@@ -142,8 +143,8 @@ def code_readers() -> dict[str, set[str]]:
 
     found: dict[str, set[str]] = {}
     for name, (cls, _) in DATASETS.items():
-        folder = Path(inspect.getfile(cls))
-        files = [folder, *folder.parent.glob("generators_*.py")] if name == "gsm_symbolic" else [folder]
+        module = Path(inspect.getfile(cls))
+        files = [module, *module.parent.glob("generators_*.py")] if name == "gsm_symbolic" else [module]
         for file in files:
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call):
@@ -159,6 +160,5 @@ def test_every_dataset_that_could_run_text_as_code_is_known():
     found = code_readers()
     assert set(found) - known == set(), found
     assert {"countdown", "puzzle24", "n_queens", "string_insertion", "simple_integration"} <= set(found)
-    assert len(adapter._datasets()) > 100 and set(adapter.REFUSED) | set(adapter.OWN) <= set(
-        adapter._datasets()
-    )
+    offered = set(adapter._datasets())
+    assert len(offered) > 100 and set(adapter.REFUSED) | set(adapter.OWN) <= offered

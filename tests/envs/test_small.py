@@ -1,11 +1,8 @@
 """The six small tasks: their checks against brute force, near misses, splits, and any text as an action."""
 
-import hashlib
 from itertools import permutations, product
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import envs
 from envs.errors import EnvError
@@ -40,27 +37,6 @@ def test_short_prompts_right_demonstrations_and_splits_that_share_nothing(name: 
     assert not prompts["train"] & prompts["validation"]
     with pytest.raises(EnvError, match=f'{name.lower()}: level="4" is unknown'):
         envs.make(name, level=4)
-
-
-RELEASED = {
-    "arithmetic": ("57940ea3fba5606b", "a117f90a20181d4a", "c102f9519e7a0422"),
-    "sorting": ("8ae0dc0e17daefd6", "3be1cd92f22a9c95", "40642564f2de48d8"),
-    "edits": ("e9833bfc141fa790", "60946723a3620049", "a75dbce97ea6f028"),
-    "coloring": ("1d8709e249a52ddc", "76f7a44d665bd13f", "398380e3af5db82a"),
-    "queens": ("71b7c4a4609f745a", "58afccee5d3e65a8", "2ed4304c695ce82d"),
-    "satisfiability": ("76e9afcf3cde5d4f", "5b18edf54223fea5", "cb863654018ae7de"),
-}
-"""First 16 hex digits of the sha256 of 200 problems of train, validation and test, as on docs/environments/small.md."""
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_a_released_problem_never_changes(name: str):
-    found = []
-    for split in SPLITS:
-        env = envs.make(name.lower(), split=split)
-        text = "\n".join(env.problem(i).prompt + env.demonstration(env.problem(i)) for i in range(200))
-        found.append(hashlib.sha256(text.encode()).hexdigest()[:16])
-    assert tuple(found) == RELEASED[name.lower()]
 
 
 def test_arithmetic_is_exact_and_its_habit_forgets_the_products():
@@ -133,13 +109,3 @@ def test_satisfiability_agrees_with_a_truth_table():
             true = all(any(values[c] if c.islower() else not values[c.lower()] for c in cl) for cl in clauses)
             assert correct(env, problem, bits) == true
         assert not correct(env, problem, "01") and not correct(env, problem, "２０１１")
-
-
-@settings(max_examples=60, deadline=2000)
-@given(text=st.text(max_size=80), wrapped=st.booleans(), index=st.integers(0, 255))
-def test_any_text_is_an_action(text: str, wrapped: bool, index: int):
-    for name in TASKS:
-        env = envs.make(name, split="test")
-        env.reset(options={"index": index})
-        info = env.step(f"<answer>{text}</answer>" if wrapped else text)[4]
-        assert info["reason"] in ("ok", "wrong", "no_answer") and "traceback" not in info

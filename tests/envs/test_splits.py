@@ -4,32 +4,12 @@ import numpy as np
 import pytest
 
 import envs
-from envs import EnvError, Problem, TextEnv
+from envs import EnvError
 from envs.splits import SPLITS, DividedEnv, distinct, draw_for, split_of, tenth
+from tests.common.env_cases import Doubling
 
 BY_CONTENT = ["test", *["train"] * 7, "validation", "train", "train", "validation"]
 BY_INDEX = [5, 5, 0, 3, 8, 8, 2, 7, 2, 8, 6, 3]
-
-
-class Numbered(TextEnv):
-    """As many problems as it is told."""
-
-    reward_weights = {"correct": 1.0}  # noqa: RUF012
-
-    def __init__(self, size: int = 40) -> None:
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
-
-    def problem(self, index: int) -> Problem:
-        return Problem(f"p{index}", {})
-
-    def score(self, problem: Problem, completion: str) -> envs.Score:
-        return envs.Score({"correct": 0.0}, "scored")
-
-
-envs.register("test/Numbered-v0", Numbered)
 
 
 def test_problems_are_drawn_for_their_split_only():
@@ -60,38 +40,39 @@ def test_a_fixed_set_holds_the_first_of_each_key():
 
 
 def test_a_class_without_splits_is_divided_by_a_hash_of_the_index():
-    whole = envs.make("numbered")
-    parts = {split: envs.make("numbered", split=split) for split in SPLITS}
+    whole = envs.make("doubling")
+    parts = {split: envs.make("doubling", split=split) for split in SPLITS}
     prompts = {split: [env.problem(i).prompt for i in range(len(env))] for split, env in parts.items()}
     together = [prompt for part in prompts.values() for prompt in part]
-    assert sorted(together) == sorted(whole.problem(i).prompt for i in range(40)) and not whole.notice
+    assert sorted(together) == sorted(whole.problem(i).prompt for i in range(50)) and not whole.notice
     assert "takes no `split`" in parts["train"].notice and isinstance(parts["test"], DividedEnv)
     parts["test"].reset(options={"index": 0})
-    assert parts["test"].step(prompts["test"][0])[4]["reason"] == "scored"
-    with pytest.raises(EnvError, match="no problem 35"):
-        parts["train"].reset(options={"index": 35})
+    assert parts["test"].step(str(parts["test"].problem(0).reference["answer"]))[4]["correct"]
+    size = len(parts["train"])
+    with pytest.raises(EnvError, match=f"no problem {size}"):
+        parts["train"].reset(options={"index": size})
     with pytest.raises(EnvError, match="no problem -1"):
         parts["train"].problem(-1)
     with pytest.raises(EnvError, match='split="dev" is unknown'):
-        envs.make("numbered", split="dev")
+        envs.make("doubling", split="dev")
     shares = np.bincount(tenth(np.arange(100_000)), minlength=10) / 100_000
     assert np.abs(shares - 0.1).max() < 0.005
     assert tenth(np.arange(12)).tolist() == BY_INDEX
 
 
 def test_a_split_without_problems_is_named():
-    assert len(envs.make("numbered", size=1, split="train")) == 1  # index 0 is in tenth 5
+    assert len(envs.make("doubling", size=1, split="train")) == 1  # index 0 is in tenth 5
     with pytest.raises(EnvError, match="has 1 problems, of which none falls into"):
-        envs.make("numbered", size=1, split="test")
+        envs.make("doubling", size=1, split="test")
 
 
 def test_more_problems_than_can_be_divided_are_refused_and_not_listed():
-    assert len(envs.make("numbered", size=10**12)) == 10**12
+    assert len(envs.make("doubling", size=10**12)) == 10**12
     with pytest.raises(EnvError, match=r"has 1000000000000 problems, more than the 100000000 .*`split`"):
-        envs.make("numbered", size=10**12, split="train")
+        envs.make("doubling", size=10**12, split="train")
 
 
 def test_the_division_does_not_depend_on_how_it_is_cut(monkeypatch):
-    whole = DividedEnv(Numbered(1000), "validation").indices
+    whole = DividedEnv(Doubling(1000), "validation").indices
     monkeypatch.setattr("envs.splits._CHUNK", 7)
-    assert np.array_equal(DividedEnv(Numbered(1000), "validation").indices, whole) and 60 < len(whole) < 140
+    assert np.array_equal(DividedEnv(Doubling(1000), "validation").indices, whole) and 60 < len(whole) < 140

@@ -1,21 +1,229 @@
-"""Sudoku's prompts, rewards, arguments and rendering."""
+"""Sudoku: puzzles with one solution, splits that share no grid, prompts, rewards and rendering."""
 
+import hashlib
+import json
+import re
+import time
+from collections import Counter
+from functools import cache
+from math import isqrt
+
+import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import envs
 from envs import EnvError
-from envs.splits import SUDOKU_9X9
+from envs.splits import SPLITS, SUDOKU_9X9
 from envs.sudoku import solver
+from envs.sudoku.dataset import test_puzzles as committed_puzzles
 from envs.sudoku.env import paper_prompt
-from envs.sudoku.generator import LEVELS, grids, renamed, split_ranks
+from envs.sudoku.generator import (
+    LEVELS,
+    PAPER_BLANKS,
+    TEST_RANKS,
+    draw_9x9,
+    fixed_set,
+    grids,
+    renamed,
+    split_ranks,
+)
+from envs.sudoku.rewards import has_format, paper_cells
 from verifiers import verify
+
+PUZZLE, SOLUTION = "4003000414303240", "4123231414323241"
+PIECES = (
+    "<answer>",
+    "</answer>",
+    "<answer",
+    SOLUTION,
+    "4123",
+    " ",
+    "\n",
+    "0",
+    "٣",
+    "<|eot_id|>",
+    "<|endoftext|>",
+)
+TEXTS = st.one_of(
+    st.text(),
+    st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
+    st.binary().map(lambda raw: raw.decode("latin-1")),
+)
+HARD = "800000000003600000070090200050007000000045700000100030001000068008500010090000400"
+HARD_SOLVED = "812753649943682175675491283154237896369845721287169534521974368438526917796318452"
+
+
+@cache
+def peers(size: int) -> list[set[int]]:
+    """For each cell all cells of its row, column and box."""
+    box = isqrt(size)
+    places = [(i // size, i % size, i // size // box * box + i % size // box) for i in range(size * size)]
+    return [{j for j, b in enumerate(places) if any(map(int.__eq__, a, b))} for a in places]
+
+
+def count_solutions(puzzle: str, limit: int = 300) -> int:
+    """Solutions up to `limit`, by another method than ours: every digit tried in the tightest blank."""
+    size = isqrt(len(puzzle))
+    blanks = [i for i, cell in enumerate(puzzle) if cell == "0"]
+    if not blanks:
+        return 1
+    left = {i: set("123456789"[:size]).difference(puzzle[j] for j in peers(size)[i]) for i in blanks}
+    cell = min(blanks, key=lambda i: len(left[i]))
+    count = 0
+    for digit in sorted(left[cell]):
+        if count < limit:
+            count += count_solutions(puzzle[:cell] + digit + puzzle[cell + 1 :], limit - count)
+    return count
+
+
+def solved(split: str, count: int = 5000, **arguments) -> list[str]:
+    """The solution grids of the first problems."""
+    env = envs.make("sudoku", split=split, **arguments)
+    return [env.problem(i).metadata["solution"] for i in range(min(len(env), count))]
+
+
+def is_solved(grid: str) -> bool:
+    size = isqrt(len(grid))
+    return (
+        all(sum(grid[j] == grid[i] for j in peers(size)[i]) == 1 for i in range(len(grid)))
+        and "0" not in grid
+    )
+
+
+def test_there_are_288_grids_and_each_is_legal():
+    assert len(set(grids())) == 288 and list(grids()) == sorted(grids()) and all(map(is_solved, grids()))
+    assert count_solutions("0" * 16) == 288
+
+
+def test_splits_never_share_a_solution_grid():
+    ranks = {split: split_ranks(split) for split in SPLITS}
+    assert [len(ranks[split]) for split in SPLITS] == [180, 20, 88]
+    assert sorted(sum(ranks.values(), ())) == list(range(288))
+    for arguments in ({}, {"blanks": "4-11"}, {"prompt_style": "paper"}):
+        for split in SPLITS:
+            assert set(solved(split, **arguments)) == {grids()[rank] for rank in ranks[split]}
+
+
+def test_9x9_splits_never_share_a_grid_even_with_other_names_for_the_digits():
+    seen = {split: solved(split, 300, size=9) for split in SPLITS}
+    for split, found in seen.items():
+        assert {SUDOKU_9X9(renamed(grid)) for grid in found} == {split}
+        assert len(set(map(renamed, found))) == len(found)
+    other = seen["test"][0].translate(str.maketrans("123456789", "987654321"))
+    assert renamed(other) == renamed(seen["test"][0]) != other
+
+
+def test_all_splits_get_their_share_of_the_9x9_grids():
+    rng = np.random.default_rng(0)
+    found = [SUDOKU_9X9(renamed(solver.random_grid(rng, 9, compiled=True))) for _ in range(1000)]
+    assert [round(found.count(split) / 1000, 1) for split in SPLITS] == [0.8, 0.1, 0.1]
+    corner = [solver.random_grid(rng, 9, compiled=True)[0] for _ in range(900)]
+    assert all(60 < corner.count(digit) < 140 for digit in "123456789")
+
+
+def test_the_papers_grids_are_exactly_the_test_grids(shared_data):
+    rows = [json.loads(line) for line in (shared_data / "sudoku/test.jsonl").read_text().splitlines()]
+    solutions = {row["solution"] for row in rows}
+    assert {grids().index(grid) for grid in solutions} == set(TEST_RANKS)
+    assert solutions.isdisjoint(solved("train") + solved("validation"))
+    assert not {row["puzzle"] for row in rows} & {puzzle for puzzle, _ in committed_puzzles()}
+    assert Counter(row["puzzle"].count("0") for row in rows) == PAPER_BLANKS
+
+
+def check_problem(problem: envs.Problem) -> int:
+    """Asserts that it has one solution, the stored one; returns the number of its blanks."""
+    puzzle, solution = problem.reference["puzzle"], problem.metadata["solution"]
+    assert (
+        is_solved(solution) and count_solutions(puzzle, 2) == 1 and solver.solve(puzzle, 2) == (1, solution)
+    )
+    assert all(given in ("0", cell) for given, cell in zip(puzzle, solution, strict=True))
+    assert puzzle.count("0") == problem.metadata["blanks"]
+    return puzzle.count("0")
+
+
+@pytest.mark.parametrize("blanks", [None, "4-11", 12])
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_4x4_puzzle_has_one_solution_and_the_blanks_asked_for(split, blanks):
+    env = envs.make("sudoku", split=split, blanks=blanks)
+    allowed = {None: set(PAPER_BLANKS), "4-11": set(range(4, 12)), 12: {12}}[blanks]
+    problems = [env.problem(i) for i in range(256)]
+    assert set(map(check_problem, problems)) == allowed
+    if split != "train":
+        assert len(env) == 256 == len({problem.reference["puzzle"] for problem in problems})
+
+
+@pytest.mark.parametrize("level", LEVELS[9])
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_9x9_puzzle_has_one_solution_and_the_blanks_of_its_level(split, level):
+    env = envs.make("sudoku", split=split, size=9, level=level)
+    low, high = LEVELS[9][level]
+    assert all(low <= check_problem(env.problem(i)) <= high for i in range(3))
+    assert len(env) == (1_000_000 if split == "train" else 256)
+
+
+def test_a_second_solution_is_seen():
+    swapped = "123456789456789123789123456231674895875912364694538217317265948542897631968341572"
+    puzzle = "".join("0" if cell in "12" else cell for cell in swapped)  # 1 and 2 may change places
+    assert is_solved(swapped) and count_solutions(puzzle, 2) == solver.solve(puzzle, 2)[0] == 2
+    assert solver.solve("11" + "0" * 79) == (0, "")
+    assert solver.solve(HARD, 2) == (1, HARD_SOLVED)
+
+
+def test_blanks_come_in_the_papers_proportions():
+    for split in ("validation", "test"):
+        assert Counter(puzzle.count("0") for puzzle, _ in fixed_set(split)) == PAPER_BLANKS
+        uses = Counter(grid for _, grid in fixed_set(split)).values()
+        assert max(uses) - min(uses) <= 2 and len(uses) == len(split_ranks(split))
+    env = envs.make("sudoku")
+    drawn = Counter(env.problem(i).metadata["blanks"] for i in range(8000))
+    for number, count in PAPER_BLANKS.items():
+        expected = 8000 * count / 256
+        assert abs(drawn[number] - expected) < 5 * expected**0.5
+
+
+def test_plain_and_compiled_make_the_same_problems():
+    for level, blanks in LEVELS[9].items():
+        for split in ("train", "validation"):
+            draw = [draw_9x9(split, 1000 + level, blanks, frozenset(), compiled=way) for way in (False, True)]
+            assert draw[0] == draw[1]
+    for puzzle in (HARD, "0" * 81, "11" + "0" * 79):
+        cells, starts = [int(cell) for cell in puzzle], list(range(9)) * 9
+        plain, compiled = (solver._count(cells, 3, 100_000, starts, compiled=way) for way in (False, True))
+        assert plain[0] == compiled[0] and list(plain[1]) == list(compiled[1])
+    assert solver._count([int(c) for c in HARD], 2, 10, [0] * 81, compiled=True)[0] == -1
+
+
+def test_a_problem_does_not_depend_on_what_was_asked_before():
+    plain, paper = envs.make("sudoku"), envs.make("sudoku", prompt_style="paper")
+    backwards = [plain.problem(i) for i in reversed(range(50))][::-1]
+    assert backwards == [plain.problem(i) for i in range(50)]
+    assert [p.reference for p in backwards] == [paper.problem(i).reference for i in range(50)]
+    nine = envs.make("sudoku", size=9)
+    first = [nine.problem(i).prompt for i in range(10)]
+    for i in range(100, 150):  # from now on compiled
+        nine.problem(i)
+    assert [nine.problem(i).prompt for i in range(10)] == first
+
+
+def test_problems_are_cheap():
+    env = envs.make("sudoku")
+    env.problem(0)
+    times = []
+    for start in range(1000, 6000, 1000):
+        begun = time.process_time()
+        for i in range(start, start + 200):
+            env.problem(i)
+        times.append((time.process_time() - begun) / 200)
+    assert sorted(times)[2] < 150e-6
 
 
 @pytest.fixture
 def known(tmp_path):
-    """An environment of one puzzle, and the arguments that open it."""
+    """The arguments that open an environment of one puzzle."""
     file = tmp_path / "known.jsonl"
-    file.write_text('{"puzzle": "4003000414303240"}\n')
+    file.write_text(f'{{"puzzle": "{PUZZLE}", "solution": "{SOLUTION}"}}\n')
     return {"split": "test", "source": str(file)}
 
 
@@ -40,38 +248,13 @@ def test_paper_prompts_show_the_tags_and_solved_examples_of_train(size, count, w
     train = {grids()[rank] for rank in split_ranks("train")}
     examples = problem.prompt.split("Example ")[1:]
     assert len(examples) == count
-    for example in examples:
-        puzzle = example.partition("Puzzle: ")[2][: size * size]
-        completion = example.partition("\n")[2].partition("\n")[2].partition("Now solve")[0]
+    for shown in examples:
+        puzzle = shown.partition("Puzzle: ")[2][: size * size]
+        completion = shown.partition("\n")[2].partition("\n")[2].partition("Now solve")[0]
         solution = completion.partition("<answer>\n")[2][: size * size]
         assert solver.solve(puzzle, 2) == (1, solution)
         assert solution in train if size == 4 else SUDOKU_9X9(renamed(solution)) == "train"
         assert verify("sudoku", completion, puzzle=puzzle).correct
-
-
-@pytest.mark.parametrize("style", ["plain", "paper"])
-@pytest.mark.parametrize(
-    ("arguments", "count", "least", "most"),
-    [({}, 1000, 0.02, 0.06), ({"split": "test", "size": 9}, 256, 0.02, 0.12)],
-)
-def test_demonstrations_score_one_and_careless_solves_few(style, arguments, count, least, most):
-    many = envs.make_vec("sudoku", count, prompt_style=style, **arguments)
-    many.reset(options={"index": range(count)})
-    problems = [many.env.problem(i) for i in range(count)]
-    _, rewards, _, _, info = many.step([many.env.demonstration(p) for p in problems])
-    assert rewards.tolist() == [1.0] * count
-    assert all(values.tolist() == [1.0] * count for values in info["rewards"].values())
-    many.reset(options={"index": range(count)})
-    _, rewards, _, _, info = many.step([many.env.habits(p)["careless"] for p in problems])
-    assert least <= rewards.mean() <= most and info["rewards"]["format"].all()
-    assert set(info["reason"]) == {"ok", "wrong"}
-
-
-def test_careless_looks_at_rows_only(known):
-    env = envs.make("sudoku", **known)
-    problem = env.problem(0)
-    assert problem.prompt == "sudoku 4003000414303240"
-    assert env.habits(problem) == {"careless": "<answer>4123123414323241</answer>"}
 
 
 @pytest.mark.parametrize(
@@ -97,8 +280,11 @@ def test_correct_and_format_are_scored_apart(known, completion, correct, form):
     assert (rewards["correct"], rewards["format"]) == (correct, form)
 
 
-def test_cells_pay_for_part_of_a_grid_and_not_for_overwritten_givens(known):
+def test_the_habit_looks_at_rows_only_and_cells_pay_for_part_of_a_grid_and_not_for_overwritten_givens(known):
     env = envs.make("sudoku", **known, reward_weights={"correct": 1, "cells": 0.2})
+    problem = env.problem(0)
+    assert problem.prompt == f"sudoku {PUZZLE}"
+    assert env.habits(problem) == {"careless": "<answer>4123123414323241</answer>"}
 
     def reward(grid: str) -> float:
         env.reset(options={"index": 0})
@@ -111,7 +297,7 @@ def test_cells_pay_for_part_of_a_grid_and_not_for_overwritten_givens(known):
     assert reward("1123231414323241") == 0
 
 
-def test_the_board_is_readable_without_colours(known, monkeypatch):
+def test_the_board_is_readable_without_colours(known):
     env = envs.make("sudoku", **known)
     problem = env.problem(0)
     assert env.render_text(problem, None, color=False).splitlines() == [
@@ -132,10 +318,7 @@ def test_the_board_is_readable_without_colours(known, monkeypatch):
     ]
     assert "x1 " in env.render_text(problem, "<answer>4113231414323241</answer>", color=False)
     assert "no_answer" in env.render_text(problem, "I give up", color=False)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[32m(1)\x1b[0m" in env.render_text(problem, env.demonstration(problem))
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in env.render_text(problem, env.demonstration(problem))
+    assert "\x1b[32m(1)\x1b[0m" in env.render_text(problem, env.demonstration(problem), color=True)
 
 
 def test_the_9x9_board_has_nine_rows_and_boxes():
@@ -153,13 +336,9 @@ def test_the_9x9_board_has_nine_rows_and_boxes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split": "tets"}, r'split="tets" is unknown\. Did you mean "test"'),
-        ({"prompt_style": "papers"}, 'Did you mean "paper"'),
         ({"size": 5}, 'size="5" is unknown.*Known: 4, 9'),
         ({"size": True}, 'size="True" is unknown'),
-        ({"level": 5}, 'level="5" is unknown.*Known: 1, 2, 3, 4'),
         ({"size": 9, "blanks": 55}, "within 1 to 54"),
-        ({"reward_preset": "papers"}, 'reward_preset="papers" is unknown. Did you mean "paper"'),
         *(
             ({"blanks": blanks}, r'is not a number or a range such as "4-11"')
             for blanks in ["x", 0, "0-3", "13", "9-8", "4-13", 2.5, "", "-4", True]
@@ -171,7 +350,11 @@ def test_wrong_arguments_are_refused(arguments, message):
         envs.make("sudoku", **arguments)
 
 
-def test_levels_and_blanks():
+def test_levels_blanks_and_the_name_that_shows_them():
+    shown = envs.make("sudoku", prompt_style="paper", blanks=8).spec_name
+    assert shown == "sudoku[prompt_style=paper,blanks=8]"
+    standard = envs.make("sudoku", split="test", prompt_style="plain", source="generated")
+    assert standard.spec_name == "sudoku"
     assert envs.make("sudoku", level=1).problem(5) == envs.make("sudoku").problem(5)
     for size, levels in LEVELS.items():
         for level, blanks in levels.items():
@@ -183,13 +366,106 @@ def test_levels_and_blanks():
     assert envs.make("sudoku", level=3, blanks="4-11").problem(0) == by_blanks.problem(0)
 
 
+def slow_format(completion: str, size: int) -> bool:
+    """The rule as the page says it: tokens by a regular expression, characters one by one."""
+    text = re.split(r"<\|eot_id\|>|<\|endoftext\|>", completion, maxsplit=1)[0]
+    if len(re.findall("<answer>", text)) != 1 or len(re.findall("</answer>", text)) != 1:
+        return False
+    found = re.search("<answer>(.*)</answer>", text, re.DOTALL)
+    grid = found[1].strip() if found else ""
+    return len(grid) == size * size and all(c in "123456789"[:size] for c in grid)
+
+
+def slow_paper(completion: str, puzzle: str, solution: str) -> float:
+    """The published steps: last match of the pattern, its digits, padded or cut, compared at the blanks."""
+    completion = re.split(r"<\|eot_id\|>|<\|endoftext\|>", completion)[0]  # the trainer cuts there, so do we
+    matches = re.findall(r"<answer>(.*?)</answer>", completion, re.DOTALL)
+    digits = "".join(c for c in matches[-1].strip() if c.isdigit()) if matches else ""
+    digits = (digits + "0" * len(puzzle))[: len(puzzle)]
+    blanks = [i for i, cell in enumerate(puzzle) if cell == "0"]
+    return sum(digits[i] == solution[i] for i in blanks) / len(blanks)
+
+
+@settings(max_examples=500, deadline=None)
+@given(TEXTS)
+@example(f"x<answer> {SOLUTION}\n</answer><|eot_id|><answer>")  # as asked, the other two not
+@example(f"</answer>{SOLUTION}<answer>")
+@example("<answer>1٣12341234123412</answer>")
+def test_quick_rewards_equal_slow_ones(text):
+    for size in (1, 2, 4, 9):
+        assert has_format(text, size) == slow_format(text, size)
+    texts = [text, SOLUTION, f"<answer>{text}"]
+    slow = [slow_paper(one, PUZZLE, SOLUTION) for one in texts]
+    assert paper_cells(texts, [PUZZLE] * 3, [SOLUTION] * 3).tolist() == slow
+
+
 @pytest.mark.parametrize(
-    ("arguments", "name"),
+    ("answer", "share"),
     [
-        ({"split": "test", "prompt_style": "plain", "source": "generated"}, "sudoku"),
-        ({"prompt_style": "paper", "blanks": 8}, "sudoku[prompt_style=paper,blanks=8]"),
-        ({"size": 9, "level": 2}, "sudoku[size=9,level=2]"),
+        (SOLUTION, 1.0),
+        ("4123 2314 1432 3241", 1.0),
+        ("9123231414323241", 1.0),  # an overwritten given costs nothing
+        (SOLUTION + "777", 1.0),
+        ("4113231414323241", 6 / 7),
+        ("4123", 2 / 7),
+        ("", 0.0),
+        (PUZZLE, 0.0),
     ],
 )
-def test_the_shown_name_has_the_arguments_and_not_the_split(arguments, name):
-    assert envs.make("sudoku", **arguments).spec_name == name
+def test_the_papers_reward_is_the_share_of_blanks_that_equal_the_stored_solution(known, answer, share):
+    env = envs.make("sudoku", **known, reward_preset="paper")
+    for text in (f"<answer>{answer}</answer>", f"<answer>1</answer> no: <answer>\n{answer}\n</answer>"):
+        env.reset(options={"index": 0})
+        _, reward, _, _, info = env.step(text)
+        assert reward == info["rewards"]["paper_cells"] == share
+        assert info["correct"] == (answer in (SOLUTION, "4123 2314 1432 3241"))
+    env.reset(options={"index": 0})
+    assert env.step(f"<answer>{answer}")[1] == 0.0  # never closed
+    assert env.spec_name == "sudoku[known.jsonl,reward_preset=paper]"
+
+
+def test_512_rewards_take_two_milliseconds_by_the_fastest_of_many():
+    many = envs.make_vec("sudoku", 512, split="test")
+    index = [i % 256 for i in range(512)]
+    problems = [many.env.problem(i) for i in index]
+    actions = [many.env.demonstration(p) for p in problems]
+    times = []
+    for _ in range(60):
+        many.reset(options={"index": index})
+        begun = time.process_time()
+        rewards = many.step(actions)[1]
+        times.append(time.process_time() - begun)
+    assert rewards.tolist() == [1.0] * 512
+    assert min(times) < 2e-3  # the median is in benchmarks/vector_step.py; here other work may run beside
+
+
+def digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("style", ["plain", "paper"])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_released_problems_demonstrations_and_scores_never_change(style, split):
+    many = envs.make_vec("sudoku", 512, split=split, prompt_style=style)
+    env, problems = many.env, [many.env.problem(i) for i in range(256)]
+    lines = []
+    for p in problems:
+        lines += [p.prompt, p.reference["puzzle"], p.metadata["solution"], str(p.metadata["blanks"])]
+    written = [text for p in problems for text in (env.demonstration(p), env.habits(p)["careless"])]
+    many.reset(options={"index": np.arange(512) // 2})
+    _, rewards, _, _, info = many.step([t if i % 3 else t[:-3] + " x" for i, t in enumerate(written)])
+    scores = []
+    for i, reward in enumerate(rewards.tolist()):
+        parts = sorted((name, float(values[i])) for name, values in info["rewards"].items())
+        scores.append(f"{reward} {info['reason'][i]} {info['extracted'][i]} {parts}")
+    assert (digest(lines), digest(written), digest(scores)) == RELEASED[style, split]
+
+
+RELEASED = {
+    ("plain", "train"): ("bf1ca19b7db51bb0", "61f5ef2502514a39", "892cf0f0519aca4c"),
+    ("plain", "validation"): ("f120bd5de61e5c57", "659583d025500e17", "0bd26cb405fec2c8"),
+    ("plain", "test"): ("8cd10f0ff85c6a6d", "25441bb2a095a697", "872d83efa3e2dbe9"),
+    ("paper", "train"): ("89f68badcdd3624b", "b1355e491e4a16dd", "a762af86f6ae7d09"),
+    ("paper", "validation"): ("306b12936da7817a", "5ef1c04659bf38bb", "c39bdb78e9cb7ed0"),
+    ("paper", "test"): ("c7278e998940903c", "1822779ee2a1df92", "89b859fd2bb60701"),
+}

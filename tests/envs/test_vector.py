@@ -1,128 +1,84 @@
-"""The batched form says exactly what n single episodes would say."""
+"""The batched form: one call for all, errors named, no autoreset; that it equals single episodes: test_tasks.py."""
 
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
 import envs
-from envs import EnvError, Problem, Scores, TextEnv, TextVectorEnv
+from envs import EnvError, Scores, TextVectorEnv
+from tests.common import env_cases  # noqa: F401 - registers "batching" and "torn"
 
 
-class Adding(TextEnv):
-    """Scores in batches, and raises for one kind of completion."""
-
-    reward_weights = {"correct": 1.0, "length": 0.25}  # noqa: RUF012
-    calls = 0
-
-    def __len__(self) -> int:
-        return 30
-
-    def problem(self, index: int) -> Problem:
-        return Problem(f"{index} + 1 =", {"answer": index + 1})
-
-    def score_batch(self, problems, completions) -> Scores:
-        self.calls += 1
-        if "boom" in completions:
-            raise RuntimeError("the author's mistake")
-        correct = [c == str(p.reference["answer"]) for p, c in zip(problems, completions, strict=True)]
-        reasons = ["ok" if c else "wrong" for c in correct]
-        return Scores(
-            {"correct": np.array(correct), "length": [len(c) for c in completions]}, reasons, completions
-        )
+def score_batch(problems, completions) -> Scores:
+    """Doubling's scores, in one pass."""
+    if "boom" in completions:
+        raise RuntimeError("the author's mistake")
+    correct = [c == str(p.reference["answer"]) for p, c in zip(problems, completions, strict=True)]
+    rewards = {"correct": np.array(correct), "short": [1 / (1 + len(c)) for c in completions]}
+    return Scores(rewards, ["ok" if c else "wrong" for c in correct], completions)
 
 
-class Uneven(Adding):
-    """Agrees with the contract for one completion at a time only."""
-
-    def score_batch(self, problems, completions) -> Scores:
-        if len(completions) > 1:
-            raise RuntimeError("only one")
-        return super().score_batch(problems, completions)
+def batching(value, indices: list[int]) -> TextVectorEnv:
+    many = envs.make_vec("batching", len(indices))
+    many.env.value = value
+    many.reset(options={"index": indices})
+    return many
 
 
-class Short(Adding):
-    """Loses completions on the way."""
-
-    def score_batch(self, problems, completions) -> Scores:
-        scores = super().score_batch(problems, completions)
-        return Scores(scores.rewards, scores.reason[1:], scores.extracted)
-
-
-class Gappy(Adding):
-    """One of its problems is not there."""
-
-    def problem(self, index: int) -> Problem:
-        if index == 5:
-            raise KeyError("row 5")
-        return super().problem(index)
-
-
-for cls in (Adding, Uneven, Short):
-    envs.register(f"test/{cls.__name__}-v0", cls)
-
-
-def completions_of(env: TextEnv, indices: list[int]) -> list[str]:
-    """Right, careless, torn and hostile answers in turn."""
-    texts = []
-    for i, index in enumerate(indices):
-        problem = env.problem(index)
-        right, careless = env.demonstration(problem), env.habits(problem)["careless"]
-        texts.append([right, careless, right[:-3], "", f"so: {right} é 中 \x00", "<answer>" * 50][i % 6])
-    return texts
-
-
-@pytest.mark.parametrize("style", ["plain", "paper"])
-def test_the_batched_form_equals_the_single_one(style):
-    arguments = {
-        "split": "validation",
-        "reward_weights": {"cells": 0.3, "format": 0.1},
-        "prompt_style": style,
-    }
-    single = envs.make("sudoku", **arguments)
-    indices = [5, 0, 255, 5, *range(100, 132)]
-    many = envs.make_vec("sudoku", len(indices), **arguments)
-    prompts, info = many.reset(options={"index": np.array(indices)})
-    assert info["index"].tolist() == indices
-    completions = completions_of(single, indices)
-    observations, rewards, terminated, truncated, info = many.step(completions)
-    assert observations == ("",) * len(indices) and terminated.all() and not truncated.any()
+def test_one_call_scores_all_and_an_exception_marks_only_its_completion():
+    calls = []
+    many = batching(lambda *batch: calls.append(1) or score_batch(*batch), range(8))
+    observations, rewards, terminated, truncated, info = many.step([str(2 * i) for i in range(8)])
+    assert observations == ("",) * 8 and terminated.all() and not truncated.any()
     assert rewards.dtype == np.float64 and set(info) == {"index", "rewards", "correct", "reason", "extracted"}
-    assert 0 < info["correct"].sum() < len(indices)
-    for i, index in enumerate(indices):
-        assert single.reset(options={"index": index})[0] == prompts[i]
-        _, reward, _, _, one = single.step(completions[i])
-        row = {name: info[name][i] for name in ("index", "correct", "reason", "extracted")}
-        row["rewards"] = {name: values[i] for name, values in info["rewards"].items()}
-        assert (row, rewards[i]) == (one, reward)
-
-
-def test_one_call_scores_all():
-    many = envs.make_vec("adding", 8)
-    many.reset(options={"index": range(8)})
-    _, rewards, _, _, info = many.step([str(i + 1) for i in range(8)])
-    assert many.env.calls == 1 and info["correct"].all()
-    assert rewards.tolist() == [1.25] * 8 and info["rewards"]["length"].dtype == np.float64
-
-
-def test_an_exception_marks_only_the_completion_that_caused_it():
-    many = envs.make_vec("adding", 4)
-    many.reset(options={"index": [0, 1, 2, 3]})
-    _, rewards, _, _, info = many.step(["1", "boom", "3", "9"])
-    assert info["reason"] == ["ok", "error", "ok", "wrong"]
-    assert rewards.tolist() == [1.25, 0.0, 1.25, 0.25]
+    assert len(calls) == 1 and info["correct"].all() and info["rewards"]["short"].dtype == np.float64
+    assert rewards.tolist() == [1.25] * 5 + [1 + 0.5 / 3] * 3
+    _, rewards, _, _, info = batching(score_batch, [0, 1, 2, 3]).step(["0", "boom", "4", "9"])
+    assert info["reason"] == ["ok", "error", "ok", "wrong"] and rewards.tolist() == [1.25, 0.0, 1.25, 0.25]
     assert [trace is not None for trace in info["traceback"]] == [False, True, False, False]
     assert "the author's mistake" in info["traceback"][1]
 
 
 def test_a_batch_that_cannot_be_scored_but_its_rows_can_is_an_error():
-    for name, message in {
-        "uneven": r"score_batch raised RuntimeError.*scores each of them when alone",
-        "short": r"got 2 completions but returned {'reason': 1}",
-    }.items():
-        many = envs.make_vec(name, 2)
-        many.reset(options={"index": [0, 1]})
+    def uneven(problems, completions) -> Scores:
+        return score_batch(problems, ["boom"] if len(completions) > 1 else completions)
+
+    def short(problems, completions) -> Scores:
+        scores = score_batch(problems, completions)
+        return Scores(scores.rewards, scores.reason[1:], scores.extracted)
+
+    for value, message in (
+        (uneven, r"score_batch raised RuntimeError.*scores each of them when alone"),
+        (short, r"got 2 completions but returned {'reason': 1}"),
+    ):
         with pytest.raises(EnvError, match=message):
-            many.step(["1", "2"])
+            batching(value, [0, 1]).step(["0", "2"])
+
+
+def test_wrong_completions_and_indices_are_refused():
+    many = envs.make_vec("sudoku", 2, split="validation")
+    many.reset(options={"index": [7, 8]})
+    for actions, message in (
+        ("ab", "got one str"),
+        (None, r"got None; it must be a sequence of 2 strings"),
+        (iter(["a", "b"]), r"got <list_iterator .*; it must be a sequence of 2 strings"),
+        (["a"], "got 1 completions; it must be a sequence of 2 strings"),
+        (["a", None], r"sudoku, problem 8: the action is None \(NoneType\)"),
+    ):
+        with pytest.raises(EnvError, match=message):
+            many.step(actions)
+    for index in ([1], [1, 2, 3], 5, [[1, 2]], [1, [2]], "12", [0, 256], [0, -1], [0.0, 1.0]):
+        with pytest.raises(EnvError, match=r"2 integers|whole numbers"):
+            many.reset(options={"index": index})
+
+
+def test_a_reset_that_fails_leaves_the_episodes_before_it():
+    many = envs.make_vec("torn", 2)
+    many.reset(options={"index": [0, 0]})
+    with pytest.raises(EnvError, match="problem 5 of test/Torn-v0: KeyError"):
+        many.reset(options={"index": [0, 5]})
+    info = many.step(["0", "0"])[4]
+    assert info["index"].tolist() == [0, 0] and info["correct"].all()
 
 
 def test_the_vector_environment_says_that_it_never_resets_itself():
@@ -136,41 +92,6 @@ def test_the_vector_environment_says_that_it_never_resets_itself():
         many.step(["", ""])
     many.reset(seed=1)
     many.step(["", ""])
-
-
-@pytest.mark.parametrize(
-    ("actions", "message"),
-    [
-        ("ab", "got one str"),
-        (None, r"got None; it must be a sequence of 2 strings"),
-        (iter(["a", "b"]), r"got <list_iterator .*; it must be a sequence of 2 strings"),
-        (["a"], "got 1 completions; it must be a sequence of 2 strings"),
-        (["a", None], r"sudoku, problem 8: the action is None \(NoneType\)"),
-    ],
-)
-def test_wrong_completions_are_refused(actions, message):
-    many = envs.make_vec("sudoku", 2)
-    many.reset(options={"index": [7, 8]})
-    with pytest.raises(EnvError, match=message):
-        many.step(actions)
-
-
-@pytest.mark.parametrize(
-    "index", [[1], [1, 2, 3], 5, [[1, 2]], [1, [2]], "12", [0, 256], [0, -1], [0.0, 1.0]]
-)
-def test_wrong_indices_are_refused(index):
-    many = envs.make_vec("sudoku", 2, split="validation")
-    with pytest.raises(EnvError, match=r"2 integers|whole numbers"):
-        many.reset(options={"index": index})
-
-
-def test_a_reset_that_fails_leaves_the_episodes_before_it():
-    many = TextVectorEnv(Gappy(), 2)
-    many.reset(options={"index": [1, 2]})
-    with pytest.raises(EnvError, match="problem 5 of Gappy: KeyError"):
-        many.reset(options={"index": [4, 5]})
-    info = many.step(["2", "3"])[4]
-    assert info["index"].tolist() == [1, 2] and info["correct"].all()
 
 
 def test_random_problems_follow_the_seed_and_spaces_hold_what_passes():

@@ -1,0 +1,227 @@
+"""GSM8K and MATH500 from the published sets, or copies of them: answers, splits, prompts, what a bad row says."""
+
+import re
+from collections import Counter
+
+import pytest
+
+import envs
+from envs import EnvError, datasets, gsm8k, math500
+from envs.datasets import HubDataset, Row
+from envs.math500.rewards import last_box
+from tests.common.env_cases import make_splits, write_dataset
+
+PENS = "Ann buys 3*4=<<3*4=12>>12 pens.\nShe has 12+1,000=<<12+1000=1012>>1,012 pens.\n#### 1,012"
+SIX = r"Twice three is six, so $x = \boxed{\frac{6}{1}}$."
+TASKS = {"gsm8k": "question", "math500": "problem"}
+"""{task: the column of a problem's text}"""
+
+
+def rows(task: str, count: int) -> list[dict]:
+    if task == "gsm8k":
+        return [{"question": f"Ann buys  3 packs of {i} pens.", "answer": PENS} for i in range(count)]
+    return [{"problem": f"Find  $x$ if $x={i}$.", "solution": SIX} for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "hasty"),
+    [
+        ("#### 18", "18", "0"),
+        ("a #### 5 then\n#### -1,250", "-1250", "0"),
+        ("18", "18", "0"),
+        (18, "18", "0"),
+        ("-3", "-3", "0"),
+        ("0", "0", "1"),
+        ("one <<1+1=2>>2 two <<2+1=3>>3\n#### 3", "3", "2"),
+        ("x <<2+1=3>>3\n#### 3", "3", "0"),
+        ("#### 2.50", "2.50", "0"),
+        (PENS, "1012", "12"),
+    ],
+)
+def test_gsm8ks_answer_is_read_from_behind_the_last_mark(answer, gold, hasty):
+    problem = gsm8k.dataset.read_row(Row("x, line 1", {"question": "How many?", "answer": answer}))
+    assert (problem.right[1], problem.hasty[1]) == (gold, hasty)
+    if answer == PENS:
+        steps = ("Ann buys 3*4=12 pens.", "She has 12+1,000=1,012 pens.")
+        assert (problem.gold, problem.right[0], problem.hasty[0]) == ("1,012", steps, steps[:1])
+
+
+@pytest.mark.parametrize(
+    ("columns", "gold"),
+    [
+        ({"solution": SIX}, r"\frac{6}{1}"),
+        ({"solution": SIX, "answer": None}, r"\frac{6}{1}"),
+        ({"solution": SIX, "answer": " "}, r"\frac{6}{1}"),
+        ({"solution": SIX, "answer": " 6 "}, "6"),
+        ({"answer": 6}, "6"),
+        ({"solution": r"\boxed{1} or \boxed{2}"}, "2"),
+        ({"solution": r"It is $\boxed 3$."}, "3"),
+    ],
+)
+def test_math500s_gold_answer_is_the_column_or_the_last_box(columns, gold):
+    for subject in ("type", "subject"):
+        problem = math500.dataset.read_row(
+            Row("x, line 1", {"problem": "What?", subject: "Algebra", **columns})
+        )
+        assert (problem.right[1], problem.subject) == (gold, "Algebra")
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "message"),
+    [
+        *(
+            (
+                "gsm8k",
+                {"question": "How many?", "answer": answer},
+                f" the answer {answer!r}; it must be a num",
+            )
+            for answer in ("#### eighteen", "about 18", "#### 1,25", "#### ", None, True, 1.5)
+        ),
+        ("gsm8k", {"question": " ", "answer": "18"}, " the question ' '; it must be a text"),
+        ("gsm8k", {"question": 7, "answer": "18"}, " the question 7"),
+        ("math500", {"problem": " ", "answer": "1"}, " the problem ' '; it must be a text"),
+        ("math500", {"problem": 7, "answer": "1"}, " the problem 7"),
+        ("math500", {"problem": "What?"}, " neither an answer nor a solution with"),
+        ("math500", {"problem": "What?", "solution": r"So \boxed{2"}, " neither an answer nor"),
+        ("math500", {"problem": "What?", "solution": ["a"]}, " the solution ['a']; it must be a text"),
+        ("math500", {"problem": "What?", "answer": True}, " the answer True"),
+        ("math500", {"problem": "What?", "answer": "1.5.2)("}, " cannot be verified: answer='1.5.2)('"),
+        ("math500", {"problem": "What?", "answer": r"\frac{1}{0}"}, " cannot be verified: answer="),
+        ("math500", {"solution": SIX}, " is "),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path, task, row, message):
+    source = write_dataset(tmp_path, [*rows(task, 1), row], rows(task, 2)[1:])
+    with pytest.raises(EnvError, match=f"train.jsonl, line 2( has)?{re.escape(message)}"):
+        make_splits(task, source=source)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_validation_is_held_back_and_test_problems_are_taken_out(tmp_path, task):
+    column, train = TASKS[task], rows(task, 400)
+    # The same problem with other spacing, as one copy of the sets has it.
+    test = [{**row, column: row[column].replace("  ", "\n")} for row in train[::4]]
+    splits = make_splits(task, source=write_dataset(tmp_path, train, test))
+    asked = {
+        split: {" ".join(env.problem(i).metadata[column].split()) for i in range(len(env))}
+        for split, env in splits.items()
+    }
+    sizes = [len(env) for env in splits.values()]
+    assert [len(texts) for texts in asked.values()] == sizes
+    assert len(set.union(*asked.values())) == 400 == sum(sizes)
+    assert len(asked["test"]) == 100 and 6 <= len(asked["validation"]) <= 25
+    assert splits["test"].spec_name == f"{task}[{tmp_path.name}]"
+    spaced = [{**row, column: f" {row[column]}\n"} for row in train]
+    padded = make_splits(task, source=write_dataset(tmp_path / "spaced", spaced, test))
+    assert [len(env) for env in padded.values()] == sizes
+    alone = write_dataset(tmp_path / "one", train[:1], test[:1])
+    for split in ("train", "validation"):
+        with pytest.raises(EnvError, match=f"leaves no problem for {split}; it has 1 rows"):
+            envs.make(task, source=alone, split=split)
+
+
+PAPER = "\nAnswer in this format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n\n\n"
+EXPERT = (
+    "You are an expert in mathematics and get one problem. Solve it step by step. "
+    "Wrap the final answer in a \\boxed{}.\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "asks", "steps", "answer"),
+    [
+        ("gsm8k", PAPER, "Ann buys 3*4=12 pens.\nShe has 12+1,000=1,012 pens.", "1012"),
+        ("math500", PAPER + EXPERT, SIX, r"\boxed{\frac{6}{1}}"),
+    ],
+)
+def test_demonstrations_are_written_as_the_prompt_asks(tmp_path, task, asks, steps, answer):
+    source = write_dataset(tmp_path, rows(task, 1), rows(task, 2)[1:])
+    env = envs.make(task, source=source, split="test")
+    problem = env.problem(0)
+    text = problem.metadata[TASKS[task]]
+    assert env.prompt_style == "paper" and problem.prompt == asks + text
+    paper = "<reasoning>\n{}\n</reasoning>\n<answer>\n{}\n</answer>\n"
+    assert env.demonstration(problem) == paper.format(steps, answer)
+    hasty = {"hasty": paper.format(steps.partition("\n")[0], 12)}
+    assert env.habits(problem) == (hasty if task == "gsm8k" else {})
+    plain = envs.make(task, source=source, split="test", prompt_style="plain")
+    assert plain.problem(0).prompt == text
+    assert plain.demonstration(problem) == f"{steps}<answer>{answer}</answer>".replace("\n", " ")
+    if task == "math500":  # 6 without its box is right, and not as asked
+        scores = env.score_batch([problem] * 2, [env.demonstration(problem), "<answer>6</answer>"])
+        assert scores.rewards["correct"].tolist() == [1, 1] and scores.rewards["format"].tolist() == [1, 0]
+
+
+PUBLISHED = {
+    "gsm8k": [
+        HubDataset("openai/gsm8k", "main", "train", 7473),
+        HubDataset("openai/gsm8k", "main", "test", 1319),
+    ],
+    "math500": [
+        HubDataset("ankner/math-500", None, "train", 12_000),
+        HubDataset("HuggingFaceH4/MATH-500", None, "test", 500),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "revisions", "shown"),
+    [
+        ("gsm8k", {"revision": "v1"}, "gsm8k[revision=v1]"),
+        ("math500", {"revision": "v1", "test_revision": "v2"}, "math500[revision=v1,test_revision=v2]"),
+    ],
+)
+def test_the_hubs_sets_are_these_and_their_commits_are_recorded(task, revisions, shown, monkeypatch):
+    asked = []
+
+    def load_rows(task, source, split, *, hub, columns, revision):
+        asked.append((source, split, hub, columns[0], revision))
+        values = [{TASKS[task]: f"{i}: A problem of {split}?", "answer": "1"} for i in range(40)]
+        return [Row("x", row) for row in values], f"commit-{hub.repo}"
+
+    monkeypatch.setattr(datasets, "load_rows", load_rows)
+    train, test = PUBLISHED[task]
+    env = envs.make(task, **revisions)
+    assert asked == [
+        ("hub", "train", train, TASKS[task], "v1"),
+        ("hub", "test", test, TASKS[task], revisions.get("test_revision", "v1")),
+    ]
+    assert env.origin == {hub.repo: f"commit-{hub.repo}" for hub in (train, test)} and env.spec_name == shown
+    assert all(f"{repo} at revision {commit}" in env.notice for repo, commit in env.origin.items())
+    assert envs.make(task, split="test", **revisions).origin == {test.repo: f"commit-{test.repo}"}
+    assert asked[2:] == asked[1:2]
+    assert not envs.make(task, source="generated").origin
+    for module in (gsm8k, math500):
+        module.dataset.load_problems.cache_clear()
+
+
+def test_the_real_gsm8k(shared_data):
+    source = str(shared_data / "gsm8k")
+    splits = make_splits("gsm8k", source=source)
+    assert [len(env) for env in splits.values()] == [7069, 404, 1319]
+    asked = [e.problem(i).metadata["question"].strip() for e in splits.values() for i in range(len(e))]
+    assert max(Counter(asked).values()) == 1  # no two splits share a question
+    for env in splits.values():
+        problems = [env.problem(i) for i in range(len(env))]
+        right = env.score_batch(problems, [env.demonstration(p) for p in problems]).rewards
+        assert right["correct"].all() and right["format"].all()
+        hasty = env.score_batch(problems, [env.habits(p)["hasty"] for p in problems]).rewards
+        assert 0.005 < hasty["correct"].mean() < 0.05
+    one_file = envs.make("gsm8k", source=f"{source}/test.jsonl.gz", split="test")
+    assert one_file.problem(0) == splits["test"].problem(0)
+
+
+def test_the_real_math500(shared_data):
+    source = str(shared_data / "math500" / "test.jsonl.gz")
+    env = envs.make("math500", source=source, split="test", reward_preset="paper")
+    problems = [env.problem(i) for i in range(len(env))]
+    assert len(problems) == 500 == len({p.prompt for p in problems})
+    scores = env.score_batch(problems, [env.demonstration(p) for p in problems])
+    found = {name: set(values.tolist()) for name, values in scores.rewards.items()}
+    assert found == {"correct": {1.0}, "format": {1.0}, "equivalent": {1.0}, "tags": {0.75}}
+    # The last box of a solution, from which ankner/math-500 has its answers, is the column of MATH-500.
+    assert sum(last_box(p.metadata["right"][0]) == p.reference["answer"] for p in problems) >= 490
+    with pytest.raises(EnvError, match="one file and serves as the test split only"):
+        envs.make("math500", source=source)
+    generated = envs.make("math500", source="generated", level=3)
+    assert not {p.metadata["problem"] for p in problems} & {generated.problem(i).prompt for i in range(500)}
