@@ -16,14 +16,7 @@ from collections.abc import Callable
 from functools import cache
 
 from verifiers import batch, characters
-from verifiers.characters import (
-    IDEOGRAPHIC_STOP,
-    ZERO_WIDTH,
-    decimal_digit,
-    decode,
-    is_wide_space,
-    read_word,
-)
+from verifiers.characters import IDEOGRAPHIC_STOP, ZERO_WIDTH, decimal_digit, decode, is_wide_space, read_word
 from verifiers.errors import InvalidReferenceError, invalid_reference
 from verifiers.extract import FOUND, Bytes, locate, word_key, word_keys
 from verifiers.registry import Task

@@ -12,15 +12,7 @@ from functools import cache
 
 from verifiers import batch, characters
 from verifiers.errors import InvalidReferenceError, invalid_reference
-from verifiers.extract import (
-    ANSWER_LIMIT,
-    FOUND,
-    Bytes,
-    is_alone,
-    last_line,
-    locate,
-    strip,
-)
+from verifiers.extract import ANSWER_LIMIT, FOUND, Bytes, is_alone, last_line, locate, strip
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
 from verifiers.gsm8k.answer import (
