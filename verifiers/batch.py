@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     ]
 
 Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end of the judged text
+Integers = list[int]  # or, where compiled, an array of int64
+Scratch = tuple[Integers, Integers, Integers, Integers, Integers]
 
 # Worth a thread; a larger buffer is new pages from the system every time, at three times the cost.
 SLICE_CHARACTERS = 1 << 17
@@ -68,34 +70,44 @@ class RowLoop:
         judge: (data, start, end, lenient, references, row, scratch) -> Judged for data[start:end] and the reference in
             that row; plain Python that numba compiles too. A negative reason: to be judged outside compiled code.
         references: numba's type of `references`, a tuple.
-        scratch: sizes of the lists of integers that it works in.
+        scratch: size of each of the five lists of integers that it may write to.
         modules: those it calls into.
         compile_above: characters of a batch.
     """
 
     judge: Callable[..., Judged]
     references: str
-    scratch: tuple[int, ...]
+    scratch: int
     modules: tuple[ModuleType, ...]
     compile_above: int = MIN_COMPILED_CHARACTERS
 
-    def lists(self) -> tuple[list[int], ...]:
+    def lists(self) -> Scratch:
         """The scratch of plain Python."""
-        return tuple([0] * size for size in self.scratch)
+        return (
+            [0] * self.scratch,
+            [0] * self.scratch,
+            [0] * self.scratch,
+            [0] * self.scratch,
+            [0] * self.scratch,
+        )
 
 
 @cache
 def compiled_rows(loop: RowLoop) -> Callable[..., None] | None:
     """The loop as machine code, or None where numba cannot be imported."""
-    scratch = f"UniTuple(int64[::1], {len(loop.scratch)})" if loop.scratch else "Tuple(())"
-    signature = f"void({TEXTS}, boolean, Tuple(({loop.references})), {COLUMNS}, int64, {scratch})"
-    return compile_loop(lambda checksum: _make_rows(loop.judge, checksum), signature, *loop.modules)
+    signature = f"void({TEXTS}, boolean, Tuple(({loop.references})), {COLUMNS}, int64, int64[::1])"
+    return compile_loop(
+        lambda checksum: _make_rows(loop.judge, loop.scratch, checksum), signature, *loop.modules
+    )
 
 
-def _make_rows(judge: Callable[..., Judged], checksum: int) -> Callable[..., None]:
-    def judge_rows(data, starts, lenient, references, reason, tier, score, spans, first, scratch):  # type: ignore[no-untyped-def]
+def _make_rows(judge: Callable[..., Judged], size: int, checksum: int) -> Callable[..., None]:
+    def judge_rows(data, starts, lenient, references, reason, tier, score, spans, first, memory):  # type: ignore[no-untyped-def]
         if checksum < 0:
             return
+        # Parts of one array, because the compiler knows that these do not overlap.
+        one, two, three = memory[:size], memory[size : 2 * size], memory[2 * size : 3 * size]
+        scratch = (one, two, three, memory[3 * size : 4 * size], memory[4 * size :])
         for i in range(len(starts) - 1):
             row, start = first + i, starts[i]
             reason[row], tier[row], score[row], low, high = judge(
@@ -130,8 +142,7 @@ def judge_texts(
         packed = references()
 
         def rest(rows: slice) -> tuple:
-            scratch = tuple(np.zeros(size, np.int64) for size in loop.scratch)
-            return lenient, packed, *columns, rows.start, scratch
+            return lenient, packed, *columns, rows.start, np.empty(5 * loop.scratch, np.int64)
 
         for_each_slice(texts, rest, kernel)
         rows = np.flatnonzero(reason < 0).tolist()
@@ -159,7 +170,7 @@ def compiled_task(
         data = (text or "").encode(
             "utf-8", "surrogatepass"
         )  # judged for what is no text, to check the reference
-        values = (reference[field] for field in fields)
+        values = [reference[field] for field in fields]
         reason, tier, score, start, end = judge_one(data, mode == "lenient", None, loop.lists(), *values)
         if text is None:
             return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
@@ -171,7 +182,7 @@ def compiled_task(
         lenient, scratch, columns = mode == "lenient", loop.lists(), [references[field] for field in fields]
 
         def judge_row(data: bytes, row: int) -> Judged:
-            return judge_one(data, lenient, row, scratch, *(column[row] for column in columns))
+            return judge_one(data, lenient, row, scratch, *[column[row] for column in columns])
 
         reason, tier, score, spans = judge_texts(
             texts, lenient, loop, judge_row, lambda: pack_references(*columns)
@@ -296,7 +307,7 @@ def compile_loop(make: Callable[[int], Callable], signature: str, *modules: Modu
             return numba.njit(signature, nogil=True, _nrt=False)(function)
 
 
-_LOCATE = RowLoop(extract.locate_row, "", (), ())
+_LOCATE = RowLoop(extract.locate_row, "", 0, ())
 
 
 def locate_all(
@@ -305,7 +316,8 @@ def locate_all(
     """`extract.locate` for N texts: its status (N,), 1 if from a box (N,), start and end in UTF-8 bytes (N, 2)."""
 
     def locate_one(data: bytes, row: int) -> Judged:
-        return extract.locate_row(data, 0, len(data), lenient, (), row, ())
+        status, low, high, boxed = extract.locate(data, 0, len(data), lenient)
+        return status, boxed, 0.0, low, high
 
     status, boxed, _, spans = judge_texts(texts, lenient, _LOCATE, locate_one, tuple)
     return status, boxed, spans

@@ -20,7 +20,6 @@ from verifiers.extract import FOUND, Bytes, locate, word_key, word_keys
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG
 
 Cells = list[int]  # or, where compiled, an array of int64
-Scratch = tuple[Cells, Cells, Cells]  # cells of the answer and of the puzzle, 6 n masks
 References = tuple[Bytes, tuple[int, ...]]  # all puzzles, and where each begins and the last one ends
 
 MAX_SIZE = 49
@@ -108,7 +107,7 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
     """Fill `cells` from a grid in one of the notations; True if it holds exactly size * size cells.
 
     STRICT is one line of digits (n > 9: numbers, one space between), LENIENT any accepted notation, PUZZLE what
-    `read_puzzle` has counted.
+    `read_puzzle` has counted, without cells greater than n.
     """
     wanted = size * size
     count = width = 0  # width: digits of the number being read, 0 between numbers
@@ -119,33 +118,38 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
         i += 1
         if 48 <= byte <= 57:
             kind = byte - 48
-        elif notation == STRICT:
-            kind = SEPARATOR if byte == 32 and width and size > 9 else FOREIGN
-        elif notation == PUZZLE:
-            kind = BLANK if byte == 46 else SEPARATOR
-        elif byte == 92:
+        elif notation == LENIENT and byte == 92:
             i = skip_tex(data, i, end)
             kind = SEPARATOR if i >= 0 else FOREIGN
-        else:
+        elif notation == LENIENT:
             code, i = decode(data, i - 1)
             kind = classify(code)
-        if 0 <= kind <= 9 and width:
+        elif notation == PUZZLE:
+            kind = BLANK if byte == 46 else SEPARATOR
+        else:
+            kind = SEPARATOR if byte == 32 and width and size > 9 else FOREIGN
+        if 0 <= kind <= 9:
             if width == 2:
                 return False
-            cells[count - 1] = cells[count - 1] * 10 + kind
-            width += 1
-        elif 0 <= kind <= 9 or kind == BLANK:
-            if count == wanted:
+            if width:
+                cells[count - 1] = cells[count - 1] * 10 + kind
+            elif count == wanted:
                 return False
-            cells[count] = kind if kind != BLANK else 0
+            else:
+                cells[count] = kind
+                count += 1
+            width += 1
+            if notation == PUZZLE and cells[count - 1] > size:
+                return False
+        elif kind == BLANK:
+            cells[count] = 0
             count += 1
-            width = 1
-        elif kind == FOREIGN:
-            return False
         elif kind == POINT:
             if pointed or count < wanted:
                 return False
             pointed = True
+        elif kind == FOREIGN:
+            return False
         if kind != NOTHING and (size < 10 or kind > 9):
             width = 0
     return count == wanted
@@ -179,9 +183,6 @@ def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -
         return size
     if not read_cells(data, start, end, size, cells, PUZZLE):
         return BAD_DIGIT
-    for i in range(size * size):
-        if cells[i] > size:
-            return BAD_DIGIT
     return CLASH if fill_masks(cells, size, masks) else size
 
 
@@ -263,11 +264,11 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
 
 
 def judge_completion(
-    data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: Scratch
+    data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: batch.Scratch
 ) -> batch.Judged:
     """The verdict on data[start:end], with what is wrong with the puzzle as a reason; see `batch.RowLoop`."""
     puzzles, firsts = references
-    cells, puzzle, masks = scratch
+    cells, puzzle, masks, _, _ = scratch
     size = read_puzzle(puzzles, firsts[row], firsts[row + 1], puzzle, masks)
     if size < 0:
         return size, TEXT, 0.0, -1, -1
@@ -281,7 +282,9 @@ def judge_completion(
     return reason, GRAMMAR, score, low, high
 
 
-def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, puzzle: object) -> batch.Judged:
+def _judge(
+    data: bytes, lenient: bool, row: int | None, scratch: batch.Scratch, puzzle: object
+) -> batch.Judged:
     """One completion without numba; raises for an invalid puzzle."""
     raw = _puzzle_text(puzzle, row).encode("utf-8", "surrogatepass")
     judged = judge_completion(data, 0, len(data), lenient, (raw, (0, len(raw))), 0, scratch)
@@ -316,7 +319,7 @@ def _pack(puzzles: list[object]) -> batch.Packed:
 _LOOP = batch.RowLoop(
     judge_completion,
     batch.TEXTS,
-    (MAX_CELLS, MAX_CELLS, 6 * MAX_SIZE),
+    MAX_CELLS,
     (characters, sys.modules[__name__]),
 )
 TASK = batch.compiled_task("sudoku", ("puzzle",), _LOOP, _judge, _pack)

@@ -196,7 +196,7 @@ def _judge(
 _LOOP = batch.RowLoop(
     judge_completion,
     "int64[::1], int64[::1], int64[::1], int64[::1]",
-    (MAX_DEPTH + 1, MAX_DEPTH + 1, MAX_DEPTH + 1, MAX_NUMBERS, STATE_SIZE),
+    max(MAX_DEPTH + 1, MAX_NUMBERS, STATE_SIZE),
     (characters, expression, sys.modules[__name__]),
     compile_above=1 << 18,
 )

@@ -73,7 +73,7 @@ def is_strict_number(data: Bytes, start: int, end: int) -> bool:
 
 
 def compare(
-    data: Bytes, low: int, high: int, golds: Bytes, scratch: Scratch, same_number: Callable[..., int]
+    data: Bytes, low: int, high: int, golds: Bytes, scratch: batch.Scratch, same_number: Callable[..., int]
 ) -> tuple[int, int]:
     """(reason or UNDECIDED, tier) of the answer in data[low:high], read with all notations.
 
@@ -109,7 +109,7 @@ def compare(
 
 
 def judge_completion(
-    data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: Scratch
+    data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: batch.Scratch
 ) -> batch.Judged:
     """The verdict on data[start:end], with UNDECIDED or BAD_GOLD in place of a reason; see `batch.RowLoop`."""
     golds, firsts = references
@@ -150,7 +150,9 @@ def _invalid(answer: object, problem: str, index: int | None) -> InvalidReferenc
     return invalid_reference("answer", answer, problem + advice, index)
 
 
-def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer: object) -> batch.Judged:
+def _judge(
+    data: bytes, lenient: bool, row: int | None, scratch: batch.Scratch, answer: object
+) -> batch.Judged:
     """One completion without numba; raises for an invalid answer."""
     gold = _gold_text(answer, row).encode("utf-8", "surrogatepass")
     reason, tier, score, low, high = judge_completion(
@@ -173,7 +175,7 @@ def _pack(answers: list[object]) -> batch.Packed:
 _LOOP = batch.RowLoop(
     judge_completion,
     batch.TEXTS,
-    (FIELDS, FIELDS, FIELDS, FIELDS, STATE),
+    max(FIELDS, STATE),
     (characters, numbers, answers, sys.modules[__name__]),
 )
 TASK = batch.compiled_task("gsm8k", ("answer",), _LOOP, _judge, _pack)
