@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from inspect import isfunction
 from pathlib import Path
@@ -18,8 +19,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from verifiers import extract
-from verifiers.extract import locate
-from verifiers.verdicts import REASONS, TIERS, Reason, Tier, Verdict, Verdicts
+from verifiers.registry import Task
+from verifiers.verdicts import MALFORMED, OK, REASONS, TEXT, TIERS, Reason, Tier, Verdict, Verdicts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     ]
 
 Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end of the judged text
+Integers = list[int]  # or, where compiled, an array of int64
+Scratch = tuple[Integers, Integers, Integers, Integers, Integers]
 
 # Worth a thread; a larger buffer is new pages from the system every time, at three times the cost.
 SLICE_CHARACTERS = 1 << 17
@@ -39,7 +42,6 @@ MIN_COMPILED_ROWS = 256  # so many are judged as quickly without compiled code a
 MIN_COMPILED_CHARACTERS = 1 << 20
 TEXTS = "Array(uint8, 1, 'C', readonly=True), int64[::1]"  # numba's types of what `pack` returns
 COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # and of `Columns`
-_OK = Reason.OK.code
 _registered: set[Any] = set()
 _lock = Lock()
 _rows_before_compiling = 0
@@ -60,31 +62,73 @@ def as_texts(completions: list[object]) -> tuple[list[str], list[int]]:
     return [text or "" for text in texts], [row for row, text in enumerate(texts) if text is None]
 
 
-def verify_one(completion: object, judge: Callable[[bytes], Judged]) -> Verdict:
-    """The verdict of `judge` on a completion; "" is judged for what is no text, so that the reference is checked."""
-    text = as_text(completion)
-    data = (text or "").encode("utf-8", "surrogatepass")
-    reason, tier, score, start, end = judge(data)
-    if text is None:
-        return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
-    extracted = data[start:end].decode("utf-8", "surrogatepass") if start >= 0 else None
-    return Verdict(reason == _OK, score, extracted, REASONS[reason], TIERS[tier])
+@dataclass(frozen=True)
+class RowLoop:
+    """A function that judges one completion, and what it takes to compile a loop of it over many.
 
-
-def verify_many(
-    completions: list[object],
-    judge_row: Callable[[bytes, int], Judged],
-    judge_all: Callable[[Callable, list[str], Columns], None],
-    kernel: Callable[[], Callable | None],
-    compile_above: int = MIN_COMPILED_CHARACTERS,
-) -> Verdicts:
-    """The verdicts on N completions: `judge_row(data, row)` each, or `judge_all(kernel(), texts, columns)` at once.
-
-    `judge_all` fills the columns reason, tier, score (N,) and spans (N, 2).
+    Attributes:
+        judge: (data, start, end, lenient, references, row, scratch) -> Judged for data[start:end] and the reference in
+            that row; plain Python that numba compiles too. A negative reason: to be judged outside compiled code.
+        references: numba's type of `references`, a tuple.
+        scratch: size of each of the five lists of integers that it may write to.
+        modules: those it calls into.
+        compile_above: characters of a batch.
     """
+
+    judge: Callable[..., Judged]
+    references: str
+    scratch: int
+    modules: tuple[ModuleType, ...]
+    compile_above: int = MIN_COMPILED_CHARACTERS
+
+    def lists(self) -> Scratch:
+        """The scratch of plain Python."""
+        return (
+            [0] * self.scratch,
+            [0] * self.scratch,
+            [0] * self.scratch,
+            [0] * self.scratch,
+            [0] * self.scratch,
+        )
+
+
+@cache
+def compiled_rows(loop: RowLoop) -> Callable[..., None] | None:
+    """The loop as machine code, or None where numba cannot be imported."""
+    signature = f"void({TEXTS}, boolean, Tuple(({loop.references})), {COLUMNS}, int64, int64[::1])"
+    return compile_loop(
+        lambda checksum: _make_rows(loop.judge, loop.scratch, checksum), signature, *loop.modules
+    )
+
+
+def _make_rows(judge: Callable[..., Judged], size: int, checksum: int) -> Callable[..., None]:
+    def judge_rows(data, starts, lenient, references, reason, tier, score, spans, first, memory):  # type: ignore[no-untyped-def]
+        if checksum < 0:
+            return
+        # Parts of one array, because the compiler knows that these do not overlap.
+        one, two, three = memory[:size], memory[size : 2 * size], memory[2 * size : 3 * size]
+        scratch = (one, two, three, memory[3 * size : 4 * size], memory[4 * size :])
+        for i in range(len(starts) - 1):
+            row, start = first + i, starts[i]
+            reason[row], tier[row], score[row], low, high = judge(
+                data, start, starts[i + 1], lenient, references, row, scratch
+            )
+            shift = start if low >= 0 else 0
+            spans[row, 0], spans[row, 1] = low - shift, high - shift
+
+    return judge_rows
+
+
+def judge_texts(
+    texts: list[str],
+    lenient: bool,
+    loop: RowLoop,
+    judge_row: Callable[[bytes, int], Judged],
+    references: Callable[[], tuple],
+) -> Columns:
+    """Reason, tier, score (N,) and spans (N, 2) of N texts: by the compiled loop, or by `judge_row` each."""
     import numpy as np
 
-    texts, not_text = as_texts(completions)
     n = len(texts)
     reason, tier, score, spans = columns = (
         np.empty(n, np.int8),
@@ -92,15 +136,61 @@ def verify_many(
         np.empty(n, np.float64),
         np.empty((n, 2), np.int64),
     )
-    compiled = kernel() if is_worth_compiling(texts, compile_above) else None
-    if compiled is not None:
-        judge_all(compiled, texts, columns)
-    else:
-        for row, text in enumerate(texts):
-            judged = judge_row(text.encode("utf-8", "surrogatepass"), row)
-            reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = judged
-    reason[not_text], tier[not_text] = Reason.MALFORMED.code, Tier.TEXT.code
-    return Verdicts(reason == _OK, score, reason, tier, spans, texts)
+    rows: Iterable[int] = range(n)
+    kernel = compiled_rows(loop) if is_worth_compiling(texts, loop.compile_above) else None
+    if kernel is not None:
+        packed = references()
+
+        def rest(rows: slice) -> tuple:
+            return lenient, packed, *columns, rows.start, np.empty(5 * loop.scratch, np.int64)
+
+        for_each_slice(texts, rest, kernel)
+        rows = np.flatnonzero(reason < 0).tolist()
+    for row in rows:
+        judged = judge_row(texts[row].encode("utf-8", "surrogatepass"), row)
+        reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = judged
+    return columns
+
+
+def compiled_task(
+    name: str,
+    fields: tuple[str, ...],
+    loop: RowLoop,
+    judge_one: Callable[..., Judged],
+    pack_references: Callable[..., tuple],
+) -> Task:
+    """A task of text that is judged by `loop`.
+
+    `judge_one(data, lenient, row, scratch, *reference)` judges any completion and raises for an invalid reference, of
+    row `row` or of no batch (None); `pack_references(*columns)` makes the `references` of the loop.
+    """
+
+    def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
+        text = as_text(completion)
+        data = (text or "").encode(
+            "utf-8", "surrogatepass"
+        )  # judged for what is no text, to check the reference
+        values = [reference[field] for field in fields]
+        reason, tier, score, start, end = judge_one(data, mode == "lenient", None, loop.lists(), *values)
+        if text is None:
+            return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
+        extracted = data[start:end].decode("utf-8", "surrogatepass") if start >= 0 else None
+        return Verdict(reason == OK, score, extracted, REASONS[reason], TIERS[tier])
+
+    def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
+        texts, not_text = as_texts(completions)
+        lenient, scratch, columns = mode == "lenient", loop.lists(), [references[field] for field in fields]
+
+        def judge_row(data: bytes, row: int) -> Judged:
+            return judge_one(data, lenient, row, scratch, *[column[row] for column in columns])
+
+        reason, tier, score, spans = judge_texts(
+            texts, lenient, loop, judge_row, lambda: pack_references(*columns)
+        )
+        reason[not_text], tier[not_text] = MALFORMED, TEXT
+        return Verdicts(reason == OK, score, reason, tier, spans, texts)
+
+    return Task(name, fields, verify, verify_batch)
 
 
 def pack(texts: Sequence[str], starts: npt.NDArray[np.int64] | None = None) -> Packed:
@@ -217,37 +307,17 @@ def compile_loop(make: Callable[[int], Callable], signature: str, *modules: Modu
             return numba.njit(signature, nogil=True, _nrt=False)(function)
 
 
+_LOCATE = RowLoop(extract.locate_row, "", 0, ())
+
+
 def locate_all(
     texts: list[str], lenient: bool
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """`extract.locate` for N texts: its status (N,), if from a box (N,), start and end in UTF-8 bytes (N, 2)."""
-    import numpy as np
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8], npt.NDArray[np.int64]]:
+    """`extract.locate` for N texts: its status (N,), 1 if from a box (N,), start and end in UTF-8 bytes (N, 2)."""
 
-    n = len(texts)
-    status, boxed, spans = np.empty(n, np.int8), np.empty(n, np.bool_), np.empty((n, 2), np.int64)
-    kernel = _locate_kernel() if is_worth_compiling(texts) else None
-    if kernel is not None:
-        for_each_slice(texts, lambda rows: (lenient, status[rows], boxed[rows], spans[rows]), kernel)
-        return status, boxed, spans
-    for row, text in enumerate(texts):
-        data = text.encode("utf-8", "surrogatepass")
-        status[row], spans[row, 0], spans[row, 1], boxed[row] = locate(data, 0, len(data), lenient)
+    def locate_one(data: bytes, row: int) -> Judged:
+        status, low, high, boxed = extract.locate(data, 0, len(data), lenient)
+        return status, boxed, 0.0, low, high
+
+    status, boxed, _, spans = judge_texts(texts, lenient, _LOCATE, locate_one, tuple)
     return status, boxed, spans
-
-
-def _make_locate(checksum: int) -> Callable[..., None]:
-    def locate_rows(data, starts, lenient, status, boxed, spans):  # type: ignore[no-untyped-def]
-        if checksum < 0:
-            return
-        for row in range(len(status)):
-            start = starts[row]
-            status[row], low, high, boxed[row] = locate(data, start, starts[row + 1], lenient)
-            shift = start if low >= 0 else 0
-            spans[row, 0], spans[row, 1] = low - shift, high - shift
-
-    return locate_rows
-
-
-@cache
-def _locate_kernel() -> Callable[..., None] | None:
-    return compile_loop(_make_locate, f"void({TEXTS}, boolean, int8[::1], boolean[::1], int64[:, ::1])")

@@ -287,3 +287,11 @@ def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, 
     if low == high:
         return NO_ANSWER, -1, -1, boxed
     return (HEDGE if hedged else FOUND), low, high, boxed
+
+
+def locate_row(
+    data: Bytes, start: int, end: int, lenient: bool, references: tuple, row: int, scratch: tuple
+) -> tuple[int, int, float, int, int]:
+    """`locate` in the form of `batch.RowLoop`, with 1 for a box as the tier."""
+    status, low, high, boxed = locate(data, start, end, lenient)
+    return status, int(boxed), 0.0, low, high

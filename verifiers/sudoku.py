@@ -12,30 +12,21 @@ ends. Rows, columns and boxes are bit masks (bit v = digit v), so n stays below 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import cache
 
 from verifiers import batch, characters
-from verifiers.characters import (
-    IDEOGRAPHIC_STOP,
-    ZERO_WIDTH,
-    decimal_digit,
-    decode,
-    is_wide_space,
-    read_word,
-)
-from verifiers.errors import InvalidReferenceError, invalid_reference
+from verifiers.characters import IDEOGRAPHIC_STOP, ZERO_WIDTH, decimal_digit, decode, is_wide_space, read_word
+from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, locate, word_key, word_keys
-from verifiers.registry import Task
-from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG, Verdict, Verdicts
+from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG
 
 Cells = list[int]  # or, where compiled, an array of int64
-Scratch = tuple[Cells, Cells, Cells]  # cells of the answer and of the puzzle, 6 n masks
+References = tuple[Bytes, tuple[int, ...]]  # all puzzles, and where each begins and the last one ends
 
 MAX_SIZE = 49
 MAX_CELLS = MAX_SIZE * MAX_SIZE
 NOT_A_SIZE, BAD_CHARACTER, BAD_DIGIT, CLASH = -1, -2, -3, -4  # what can be wrong with a puzzle
-FOREIGN, SEPARATOR, NOTHING, POINT = -1, 10, 11, 12  # classes of characters; 0..9 is a digit
+FOREIGN, SEPARATOR, NOTHING, POINT, BLANK = -1, 10, 11, 12, 13  # classes of characters; 0..9 is a digit
+PUZZLE, STRICT, LENIENT = range(3)  # notations of grids
 
 _TEX_WORDS = word_keys(
     "boxed fbox mbox text textbf textrm textsf texttt mathbf mathrm mathsf mathtt "
@@ -52,7 +43,6 @@ _WIDE_SEPARATORS = (
 )  # fmt: skip
 _ASCII_SEPARATORS = tuple(b" \t\n\v\f\r|+-,[]`\"'${}&~")
 
-_SIGNATURE = f"void({batch.TEXTS}, {batch.TEXTS}, boolean, int8[::1], {batch.COLUMNS}, int64[::1])"
 _WRONG_PUZZLE = {
     NOT_A_SIZE: "does not have n * n cells; a puzzle has 1, 16 or 81 digits, or 256, 625, 1296 or 2401 "
     "numbers with spaces between, 0 or . for a blank",
@@ -87,8 +77,7 @@ def classify(code: int) -> int:
 
 
 def skip_tex(data: Bytes, i: int, end: int) -> int:
-    """Position after the TeX wrapper whose backslash stands at i, or -1 if it is none that may stand around a grid."""
-    i += 1
+    """Position after the TeX wrapper whose backslash stands before i, or -1 if none such may stand around a grid."""
     if i >= end:
         return -1
     key, after = read_word(data, i, end)
@@ -114,26 +103,31 @@ def skip_tex(data: Bytes, i: int, end: int) -> int:
     return after
 
 
-def read_lenient(data: Bytes, start: int, end: int, size: int, cells: Cells) -> bool:
-    """Fill `cells` from an answer in any accepted notation; True if it holds exactly size * size cells."""
+def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notation: int) -> bool:
+    """Fill `cells` from a grid in one of the notations; True if it holds exactly size * size cells.
+
+    STRICT is one line of digits (n > 9: numbers, one space between), LENIENT any accepted notation, PUZZLE what
+    `read_puzzle` has counted, without cells greater than n.
+    """
     wanted = size * size
     count = width = 0  # width: digits of the number being read, 0 between numbers
     pointed = False
     i = start
     while i < end:
         byte = data[i] + 0
-        if byte == 92:
-            i = skip_tex(data, i, end)
-            if i < 0:
-                return False
-            width = 0
-            continue
+        i += 1
         if 48 <= byte <= 57:
             kind = byte - 48
-            i += 1
-        else:
-            code, i = decode(data, i)
+        elif notation == LENIENT and byte == 92:
+            i = skip_tex(data, i, end)
+            kind = SEPARATOR if i >= 0 else FOREIGN
+        elif notation == LENIENT:
+            code, i = decode(data, i - 1)
             kind = classify(code)
+        elif notation == PUZZLE:
+            kind = BLANK if byte == 46 else SEPARATOR
+        else:
+            kind = SEPARATOR if byte == 32 and width and size > 9 else FOREIGN
         if 0 <= kind <= 9:
             if width == 2:
                 return False
@@ -145,6 +139,11 @@ def read_lenient(data: Bytes, start: int, end: int, size: int, cells: Cells) -> 
                 cells[count] = kind
                 count += 1
             width += 1
+            if notation == PUZZLE and cells[count - 1] > size:
+                return False
+        elif kind == BLANK:
+            cells[count] = 0
+            count += 1
         elif kind == POINT:
             if pointed or count < wanted:
                 return False
@@ -153,37 +152,6 @@ def read_lenient(data: Bytes, start: int, end: int, size: int, cells: Cells) -> 
             return False
         if kind != NOTHING and (size < 10 or kind > 9):
             width = 0
-    return count == wanted
-
-
-def read_strict(data: Bytes, start: int, end: int, size: int, cells: Cells) -> bool:
-    """Fill `cells` from one line of digits (n > 9: numbers, one space between); True if it is one."""
-    wanted = size * size
-    if size < 10:
-        if end - start != wanted:
-            return False
-        for offset in range(wanted):
-            digit = data[start + offset] - 48
-            if not 0 <= digit <= 9:
-                return False
-            cells[offset] = digit
-        return True
-    count = width = 0
-    for i in range(start, end):
-        digit = data[i] - 48
-        if 0 <= digit <= 9:
-            if width == 2 or (width == 0 and count == wanted):
-                return False
-            if width:
-                cells[count - 1] = cells[count - 1] * 10 + digit
-            else:
-                cells[count] = digit
-                count += 1
-            width += 1
-        elif data[i] == 32 and width:
-            width = 0
-        else:
-            return False
     return count == wanted
 
 
@@ -200,14 +168,10 @@ def puzzle_size(digits: int, numbers: int) -> int:
 
 def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -> int:
     """Fill `cells` (0 = blank) from a puzzle and return its n, or what is wrong with it (a negative code)."""
-    digits = numbers = 0
-    previous = most = 0
+    digits = numbers = previous = 0
     for i in range(start, end):
         byte = data[i] + 0
         if 48 <= byte <= 57 or byte == 46:
-            if digits < MAX_CELLS:
-                cells[digits] = max(0, byte - 48)
-                most = max(most, byte - 48)
             digits += 1
             if byte == 46 or not 48 <= previous <= 57:
                 numbers += 1
@@ -217,33 +181,9 @@ def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -
     size = puzzle_size(digits, numbers)
     if size < 0:
         return size
-    if size > 9:
-        most = read_numbers(data, start, end, cells)
-    if most > size:
+    if not read_cells(data, start, end, size, cells, PUZZLE):
         return BAD_DIGIT
     return CLASH if fill_masks(cells, size, masks) else size
-
-
-def read_numbers(data: Bytes, start: int, end: int, cells: Cells) -> int:
-    """Fill `cells` from the numbers of a puzzle that has been counted; the greatest, or one too great."""
-    count = width = most = 0
-    for i in range(start, end):
-        byte = data[i] + 0
-        digit = byte - 48 if 48 <= byte <= 57 else 0
-        if 48 <= byte <= 57 and width:
-            if width == 2:
-                return MAX_CELLS
-            cells[count - 1] = cells[count - 1] * 10 + digit
-            width += 1
-        elif 48 <= byte <= 57 or byte == 46:
-            cells[count] = digit
-            count += 1
-            width = 0 if byte == 46 else 1
-        else:
-            width = 0
-    for i in range(count):
-        most = max(most, cells[i])
-    return most
 
 
 def box_side(size: int) -> int:
@@ -324,44 +264,40 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
 
 
 def judge_completion(
-    data: Bytes, start: int, end: int, puzzles: Bytes, first: int, last: int, lenient: bool, scratch: Scratch
-) -> tuple[int, int, int, float, int, int]:
-    """(n or what is wrong with the puzzle, reason, tier, score, span start, span end) for data[start:end]."""
-    cells, puzzle, masks = scratch
-    size = read_puzzle(puzzles, first, last, puzzle, masks)
+    data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: batch.Scratch
+) -> batch.Judged:
+    """The verdict on data[start:end], with what is wrong with the puzzle as a reason; see `batch.RowLoop`."""
+    puzzles, firsts = references
+    cells, puzzle, masks, _, _ = scratch
+    size = read_puzzle(puzzles, firsts[row], firsts[row + 1], puzzle, masks)
     if size < 0:
-        return size, MALFORMED, TEXT, 0.0, -1, -1
+        return size, TEXT, 0.0, -1, -1
     status, low, high, boxed = locate(data, start, end, lenient)
     if status != FOUND:
-        return size, status, TEXT, 0.0, low, high
-    if lenient:
-        readable = read_lenient(data, low, high, size, cells)
-    else:
-        readable = not boxed and read_strict(data, low, high, size, cells)
-    if not readable:
-        return size, MALFORMED, GRAMMAR, 0.0, low, high
+        return status, TEXT, 0.0, low, high
+    notation = LENIENT if lenient else STRICT
+    if (boxed and not lenient) or not read_cells(data, low, high, size, cells, notation):
+        return MALFORMED, GRAMMAR, 0.0, low, high
     reason, score = grade(puzzle, cells, size, masks)
-    return size, reason, GRAMMAR, score, low, high
+    return reason, GRAMMAR, score, low, high
 
 
-def _scratch() -> Scratch:
-    return [0] * MAX_CELLS, [0] * MAX_CELLS, [0] * (6 * MAX_SIZE)
-
-
-def _judge(data: bytes, puzzle: object, lenient: bool, index: int | None, scratch: Scratch) -> batch.Judged:
+def _judge(
+    data: bytes, lenient: bool, row: int | None, scratch: batch.Scratch, puzzle: object
+) -> batch.Judged:
     """One completion without numba; raises for an invalid puzzle."""
+    raw = _puzzle_text(puzzle, row).encode("utf-8", "surrogatepass")
+    judged = judge_completion(data, 0, len(data), lenient, (raw, (0, len(raw))), 0, scratch)
+    if judged[0] < 0:
+        raise invalid_reference("puzzle", puzzle, _WRONG_PUZZLE[judged[0]], row)
+    return judged
+
+
+def _puzzle_text(puzzle: object, row: int | None) -> str:
     if not isinstance(puzzle, str):
-        raise _not_a_string(puzzle, index)
-    raw = puzzle.encode("utf-8", "surrogatepass")
-    size, *judged = judge_completion(data, 0, len(data), raw, 0, len(raw), lenient, scratch)
-    if size < 0:
-        raise invalid_reference("puzzle", puzzle, _WRONG_PUZZLE[size], index)
-    return tuple(judged)
-
-
-def _not_a_string(puzzle: object, index: int | None) -> InvalidReferenceError:
-    problem = f"is a {type(puzzle).__name__}; a puzzle is a string such as '0310200404001043'"
-    return invalid_reference("puzzle", puzzle, problem, index)
+        problem = f"is a {type(puzzle).__name__}; a puzzle is a string such as '0310200404001043'"
+        raise invalid_reference("puzzle", puzzle, problem, row)
+    return puzzle
 
 
 def read_grid(extracted: str | None, size: int) -> list[int] | None:
@@ -371,69 +307,19 @@ def read_grid(extracted: str | None, size: int) -> list[int] | None:
     """
     data = (extracted or "").encode("utf-8", "surrogatepass")
     cells = [0] * (size * size)
-    return cells if read_lenient(data, 0, len(data), size, cells) else None
+    return cells if read_cells(data, 0, len(data), size, cells, LENIENT) else None
 
 
-def _verify(completion: object, *, mode: str, puzzle: object) -> Verdict:
-    return batch.verify_one(
-        completion, lambda data: _judge(data, puzzle, mode == "lenient", None, _scratch())
-    )
+def _pack(puzzles: list[object]) -> batch.Packed:
+    if set(map(type, puzzles)) != {str}:
+        puzzles = [_puzzle_text(puzzle, row) for row, puzzle in enumerate(puzzles)]
+    return batch.pack(puzzles)  # type: ignore[arg-type]
 
 
-def _verify_batch(completions: list[object], *, mode: str, puzzle: list[object]) -> Verdicts:
-    lenient, scratch = mode == "lenient", _scratch()
-
-    def judge_row(data: bytes, row: int) -> batch.Judged:
-        return _judge(data, puzzle[row], lenient, row, scratch)
-
-    def judge_all(kernel: Callable, texts: list[str], columns: batch.Columns) -> None:
-        _judge_compiled(kernel, texts, puzzle, lenient, columns)
-
-    return batch.verify_many(completions, judge_row, judge_all, _kernel)
-
-
-def _judge_compiled(
-    kernel: Callable, texts: list[str], puzzles: list[object], lenient: bool, columns: batch.Columns
-) -> None:
-    """Fill the columns through the compiled kernel; raises for the first invalid puzzle."""
-    import numpy as np
-
-    if not all(issubclass(kind, str) for kind in set(map(type, puzzles))):
-        row = next(row for row, puzzle in enumerate(puzzles) if not isinstance(puzzle, str))
-        raise _not_a_string(puzzles[row], row)
-    sizes = np.empty(len(texts), np.int8)
-    packed, starts = batch.pack(puzzles)  # type: ignore[arg-type]
-
-    def rest(rows: slice) -> tuple:
-        out = (column[rows] for column in (sizes, *columns))
-        memory = np.zeros(2 * MAX_CELLS + 6 * MAX_SIZE, np.int64)
-        return packed, starts[rows.start : rows.stop + 1], lenient, *out, memory
-
-    batch.for_each_slice(texts, rest, kernel)
-    for row in np.flatnonzero(sizes < 0)[:1].tolist():
-        raise invalid_reference("puzzle", puzzles[row], _WRONG_PUZZLE[int(sizes[row])], row)
-
-
-def _make_kernel(checksum: int) -> Callable[..., None]:
-    def judge_rows(data, starts, puzzles, firsts, lenient, sizes, reason, tier, score, spans, memory):  # type: ignore[no-untyped-def]
-        if checksum < 0:
-            return
-        cells, puzzle, masks = memory[:MAX_CELLS], memory[MAX_CELLS : 2 * MAX_CELLS], memory[2 * MAX_CELLS :]
-        scratch = (cells, puzzle, masks)
-        for row in range(len(reason)):
-            start, end, first, last = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
-            sizes[row], reason[row], tier[row], score[row], low, high = judge_completion(
-                data, start, end, puzzles, first, last, lenient, scratch
-            )
-            shift = start if low >= 0 else 0
-            spans[row, 0], spans[row, 1] = low - shift, high - shift
-
-    return judge_rows
-
-
-@cache
-def _kernel() -> Callable[..., None] | None:
-    return batch.compile_loop(_make_kernel, _SIGNATURE, characters, sys.modules[__name__])
-
-
-TASK = Task("sudoku", ("puzzle",), _verify, _verify_batch)
+_LOOP = batch.RowLoop(
+    judge_completion,
+    batch.TEXTS,
+    MAX_CELLS,
+    (characters, sys.modules[__name__]),
+)
+TASK = batch.compiled_task("sudoku", ("puzzle",), _LOOP, _judge, _pack)

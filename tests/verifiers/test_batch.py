@@ -85,13 +85,9 @@ def test_without_numba_a_large_batch_gets_the_same_verdicts(task, monkeypatch):
     texts = [f"<answer>{text}</answer>" for text in ("25*2-5-3", "1250", SOLUTION, "7")] * 100
     references = [REFERENCES[task][0]] * 400
     expected = list(compiled(task, texts, "lenient", references))
-    monkeypatch.setattr(sys.modules[registry_module(task)], "_kernel", lambda: None)
+    monkeypatch.setattr(batch, "compiled_rows", lambda loop: None)
     assert list(verify_batch(task, texts, **columns(references))) == expected
     assert verify_batch(task, [], **{name: [] for name in REFERENCES[task][0]}).counts() == {}
-
-
-def registry_module(task: str) -> str:
-    return verifiers.registry.find(task).verify.__module__
 
 
 def test_slices_in_threads_give_the_same_in_order(monkeypatch):

@@ -8,8 +8,7 @@ docs/verifiers/countdown.md.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from itertools import chain
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -31,22 +30,19 @@ from verifiers.countdown.expression import (
 )
 from verifiers.errors import invalid_reference, shown
 from verifiers.extract import FOUND, Bytes, is_alone, locate
-from verifiers.registry import Task
-from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, RULE_BROKEN, TEXT, Verdict, Verdicts
+from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, RULE_BROKEN, TEXT
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     Column = npt.NDArray[np.int64]
+    Columns = tuple[Column, Column, Column, Column]
 
 Reference = tuple[list[int], int, int]
 
 _TARGET_CHARACTERS = frozenset("0123456789+-./ ")
 _A_TARGET = 'give a rational number such as 22, Fraction(21, 2), 10.5 or "21/2"'
-_COMPILE_ABOVE = 1 << 18  # characters
-_REFERENCE = "int64[::1], int64[::1], int64[::1], int64[::1]"
-_SIGNATURE = f"void({batch.TEXTS}, {_REFERENCE}, boolean, {batch.COLUMNS}, int64[::1])"
 
 
 def _read_numbers(numbers: Any, row: int | None) -> list[int]:
@@ -117,9 +113,7 @@ def read_reference(numbers: object, target: object, row: int | None) -> Referenc
     return (_read_numbers(numbers, row), *_read_target(target, row))
 
 
-def reference_columns(
-    numbers: Sequence[Any], targets: Sequence[Any]
-) -> tuple[Column, Column, Column, Column]:
+def reference_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
     """The references of N rows as arrays for the kernel; raises `InvalidReferenceError` for the first invalid one.
 
     All numbers, where those of a row begin (N + 1,), numerators and denominators of the targets (N,). A row that
@@ -153,16 +147,13 @@ def _fits(reference: Reference) -> bool:
     return all(-LIMIT <= value <= LIMIT for value in (*numbers, top, bottom))
 
 
-def judge_completion(
+def judge_exactly(
     data: Bytes, start: int, end: int, lenient: bool, exact: bool, given: Given, memory: Memory
-) -> tuple[int, int, int, int]:
-    """(reason or UNDECIDED, tier, span start, span end) for the completion data[start:end].
-
-    Compiled by numba as it stands.
-    """
+) -> batch.Judged:
+    """The verdict on data[start:end], UNDECIDED only where not `exact`."""
     status, low, high, boxed = locate(data, start, end, lenient)
     if status != FOUND:
-        return status, TEXT, low, high
+        return status, TEXT, 0.0, low, high
     begin, finish = low, high
     if lenient:
         begin, finish = unwrap(data, low, high)
@@ -172,90 +163,41 @@ def judge_completion(
     elif boxed and not is_alone(data, start, end, low, high, False):
         begin = -1
     if begin < 0:
-        return MALFORMED, GRAMMAR, low, high
+        return MALFORMED, GRAMMAR, 0.0, low, high
     reason = evaluate_expression(data, begin, finish, lenient, exact, given, memory)
     tier = GRAMMAR if reason == MALFORMED or reason == RULE_BROKEN else RATIONAL
-    return reason, tier, low, high
+    return reason, tier, 1.0 if reason == OK else 0.0, low, high
 
 
-def _memory() -> Memory:
-    stack = [0] * (MAX_DEPTH + 1)
-    return stack, stack[:], stack[:], [0] * MAX_NUMBERS, [0] * STATE_SIZE
+def judge_completion(
+    data: Bytes, start: int, end: int, lenient: bool, references: Columns, row: int, memory: Memory
+) -> batch.Judged:
+    """`judge_exactly` in 64 bits, as `batch.RowLoop` calls it."""
+    numbers, firsts, numerators, denominators = references
+    first, last = firsts[row], firsts[row + 1]
+    if first == last:  # the reference does not fit 64 bits
+        return UNDECIDED, TEXT, 0.0, -1, -1
+    given = (numbers, first, last, numerators[row], denominators[row])
+    return judge_exactly(data, start, end, lenient, False, given, memory)
 
 
-def _judge(data: bytes, reference: Reference, lenient: bool, memory: Memory) -> batch.Judged:
+def _judge(
+    data: bytes, lenient: bool, row: int | None, memory: Memory, numbers: object, target: object
+) -> batch.Judged:
     """One completion without numba, on 64 bits and, where these are too few, on integers of any size."""
-    numbers, numerator, denominator = reference
-    given = (numbers, 0, len(numbers), numerator, denominator)
-    judged = judge_completion(data, 0, len(data), lenient, False, given, memory)
-    if judged[0] == UNDECIDED:
-        judged = judge_completion(data, 0, len(data), lenient, True, given, memory)
-    reason, tier, low, high = judged
-    return reason, tier, float(reason == OK), low, high
+    values, numerator, denominator = read_reference(numbers, target, row)
+    given = (values, 0, len(values), numerator, denominator)
+    judged = judge_exactly(data, 0, len(data), lenient, False, given, memory)
+    return (
+        judged if judged[0] != UNDECIDED else judge_exactly(data, 0, len(data), lenient, True, given, memory)
+    )
 
 
-def _verify(completion: object, *, mode: str, numbers: object, target: object) -> Verdict:
-    reference = read_reference(numbers, target, None)
-    return batch.verify_one(completion, lambda data: _judge(data, reference, mode == "lenient", _memory()))
-
-
-def _verify_batch(
-    completions: list[object], *, mode: str, numbers: list[object], target: list[object]
-) -> Verdicts:
-    import numpy as np
-
-    lenient, memory = mode == "lenient", _memory()
-
-    def judge_row(data: bytes, row: int) -> batch.Judged:
-        return _judge(data, read_reference(numbers[row], target[row], row), lenient, memory)
-
-    def judge_all(kernel: Callable, texts: list[str], columns: batch.Columns) -> None:
-        values, starts, numerators, denominators = reference_columns(numbers, target)
-
-        def rest(rows: slice) -> tuple:
-            reference = starts[rows.start : rows.stop + 1], numerators[rows], denominators[rows]
-            scratch = np.zeros(3 * (MAX_DEPTH + 1) + MAX_NUMBERS + STATE_SIZE, np.int64)
-            return values, *reference, lenient, *(column[rows] for column in columns), scratch
-
-        batch.for_each_slice(texts, rest, kernel)
-        reason, tier, score, spans = columns
-        for row in np.flatnonzero(reason == UNDECIDED).tolist():
-            judged = judge_row(texts[row].encode("utf-8", "surrogatepass"), row)
-            reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = judged
-
-    return batch.verify_many(completions, judge_row, judge_all, _kernel, _COMPILE_ABOVE)
-
-
-def _make_kernel(checksum: int) -> Callable[..., None]:
-    depth = MAX_DEPTH + 1
-    behind = 3 * depth + MAX_NUMBERS
-
-    def judge_rows(  # type: ignore[no-untyped-def]
-        data, starts, numbers, firsts, numerators, denominators, lenient, reason, tier, score, spans, scratch
-    ):
-        if checksum < 0:
-            return
-        tops, bottoms, operators = scratch[:depth], scratch[depth : 2 * depth], scratch[2 * depth : 3 * depth]
-        memory = (tops, bottoms, operators, scratch[3 * depth : behind], scratch[behind:])
-        for row in range(len(reason)):
-            start, end, first, last = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
-            if first == last:  # the reference does not fit 64 bits
-                reason[row] = UNDECIDED
-                continue
-            given = (numbers, first, last, numerators[row], denominators[row])
-            reason[row], tier[row], low, high = judge_completion(
-                data, start, end, lenient, False, given, memory
-            )
-            score[row] = reason[row] == OK
-            shift = start if low >= 0 else 0
-            spans[row, 0], spans[row, 1] = low - shift, high - shift
-
-    return judge_rows
-
-
-@cache
-def _kernel() -> Callable[..., None] | None:
-    return batch.compile_loop(_make_kernel, _SIGNATURE, characters, expression, sys.modules[__name__])
-
-
-TASK = Task("countdown", ("numbers", "target"), _verify, _verify_batch)
+_LOOP = batch.RowLoop(
+    judge_completion,
+    "int64[::1], int64[::1], int64[::1], int64[::1]",
+    max(MAX_DEPTH + 1, MAX_NUMBERS, STATE_SIZE),
+    (characters, expression, sys.modules[__name__]),
+    compile_above=1 << 18,
+)
+TASK = batch.compiled_task("countdown", ("numbers", "target"), _LOOP, _judge, reference_columns)

@@ -467,8 +467,11 @@ def strip_zeros(value: int, power: int) -> tuple[int, int]:
     return value, power
 
 
-def equal(first: Fields, second: Fields) -> int:
-    """1 if two numbers are the same rational, 0 if not, OVERFLOW if 64 bits cannot tell."""
+def equal(first_data: Bytes, first: Fields, second_data: Bytes, second: Fields) -> int:
+    """1 if two numbers are the same rational, 0 if not, OVERFLOW if 64 bits cannot tell.
+
+    The data, which the numbers were read from, are for `equal_exactly`.
+    """
     a, b, power = magnitude(first)
     c, d, other = magnitude(second)
     if a < 0 or b < 0 or c < 0 or d < 0:
@@ -491,19 +494,19 @@ def is_zero_below(fields: Fields) -> bool:
     return fields[SHAPE] != LITERAL and fields[BOTTOM] == 0
 
 
-def equal_exactly(first_data: Bytes, first: Fields, second_data: Bytes, second: Fields) -> bool:
-    """True if two numbers are the same rational, whatever their size; the data are what they were read from."""
+def equal_exactly(first_data: Bytes, first: Fields, second_data: Bytes, second: Fields) -> int:
+    """`equal` for numbers of any size: 1 or 0."""
     a, b, power = _magnitude(first_data, first)
     c, d, other = _magnitude(second_data, second)
     if a == 0 or c == 0:
-        return a == c
+        return int(a == c)
     if first[SIGN] != second[SIGN]:
-        return False
+        return 0
     left, right, power = a * d, c * b, power - other
     if power < 0:
         left, right, power = right, left, -power
     # 10^power > 2^(3 * power), so the left side would be the larger one, and is not worked out.
-    return 3 * power <= right.bit_length() and left * 10**power == right
+    return int(3 * power <= right.bit_length() and left * 10**power == right)
 
 
 def _magnitude(data: Bytes, fields: Fields) -> tuple[int, int, int]:

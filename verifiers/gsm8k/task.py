@@ -8,19 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import cache
 
 from verifiers import batch, characters
 from verifiers.errors import InvalidReferenceError, invalid_reference
-from verifiers.extract import (
-    ANSWER_LIMIT,
-    FOUND,
-    Bytes,
-    is_alone,
-    last_line,
-    locate,
-    strip,
-)
+from verifiers.extract import ANSWER_LIMIT, FOUND, Bytes, is_alone, last_line, locate, strip
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
 from verifiers.gsm8k.answer import (
@@ -35,10 +26,9 @@ from verifiers.gsm8k.answer import (
     read_side,
 )
 from verifiers.gsm8k.number import FIELDS, SCALE, Fields, equal, equal_exactly, is_zero_below
-from verifiers.registry import Task
-from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, WRONG, Verdict, Verdicts
+from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, WRONG
 
-_SIGNATURE = f"void({batch.TEXTS}, {batch.TEXTS}, boolean, {batch.COLUMNS}, int64[::1])"
+References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
 # The gold, the first number of an answer, another one, a spare one, and the state of the side that is being read.
 Scratch = tuple[Fields, Fields, Fields, Fields, Fields]
 UNDECIDED, BAD_GOLD = -1, -2  # instead of a reason: too large for 64 bits; no number to compare with
@@ -82,8 +72,13 @@ def is_strict_number(data: Bytes, start: int, end: int) -> bool:
     return True
 
 
-def compare(data: Bytes, low: int, high: int, scratch: Scratch) -> tuple[int, int]:
-    """(reason or UNDECIDED, tier) of the answer in data[low:high], read with all notations."""
+def compare(
+    data: Bytes, low: int, high: int, golds: Bytes, scratch: batch.Scratch, same_number: Callable[..., int]
+) -> tuple[int, int]:
+    """(reason or UNDECIDED, tier) of the answer in data[low:high], read with all notations.
+
+    `same_number` is `equal` or `equal_exactly`.
+    """
     gold, first, number, spare, state = scratch
     has_number = False
     more = True
@@ -102,66 +97,38 @@ def compare(data: Bytes, low: int, high: int, scratch: Scratch) -> tuple[int, in
             for k in range(FIELDS):
                 first[k] = number[k]
             continue
-        same = equal(first, number)
+        same = same_number(data, first, data, number)
         if same != 1:
             return UNDECIDED if same < 0 else HEDGE, RATIONAL
     if not has_number:
         return MALFORMED, GRAMMAR
-    same = equal(first, gold)
+    same = same_number(data, first, golds, gold)
     if same < 0:
         return UNDECIDED, RATIONAL
     return OK if same else WRONG, RATIONAL
 
 
 def judge_completion(
-    data: Bytes, start: int, end: int, golds: Bytes, first: int, last: int, lenient: bool, scratch: Scratch
-) -> tuple[int, int, int, int]:
-    """(reason, UNDECIDED or BAD_GOLD; tier, span start, span end) for data[start:end] and golds[first:last].
-
-    Compiled by numba as it stands.
-    """
+    data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: batch.Scratch
+) -> batch.Judged:
+    """The verdict on data[start:end], with UNDECIDED or BAD_GOLD in place of a reason; see `batch.RowLoop`."""
+    golds, firsts = references
     gold, _, number, spare, state = scratch
-    if not read_gold(golds, first, last, gold, spare, state):
-        return BAD_GOLD, TEXT, -1, -1
+    if not read_gold(golds, firsts[row], firsts[row + 1], gold, spare, state):
+        return BAD_GOLD, TEXT, 0.0, -1, -1
     status, low, high, boxed = locate(data, start, end, lenient)
     if status != FOUND:
-        return status, TEXT, low, high
+        return status, TEXT, 0.0, low, high
     if not lenient:
         strict = boxed and is_strict_number(data, low, high) and is_alone(data, start, end, low, high, True)
         if not strict:
-            return MALFORMED, GRAMMAR, low, high
+            return MALFORMED, GRAMMAR, 0.0, low, high
     if read_plain(data, low, high, number):
-        same = equal(number, gold)
+        same = equal(data, number, golds, gold)
         reason, tier = UNDECIDED if same < 0 else (OK if same else WRONG), RATIONAL
     else:
-        reason, tier = compare(data, low, high, scratch)
-    return reason, tier, low, high
-
-
-def compare_exactly(data: bytes, low: int, high: int, raw: bytes) -> int:
-    """The reason `compare` could not give: the same sides, in integers of any size."""
-    gold, first, number, spare, state = _scratch()
-    read_gold(raw, 0, len(raw), gold, spare, state)
-    has_number, more = False, True
-    while more:
-        low, more = read_side(data, low, high, number, spare, state)
-        if state[REFUSED]:
-            return MALFORMED
-        if state[HEDGED]:
-            return HEDGE
-        if not is_number(state):
-            continue
-        if is_zero_below(number):
-            return MALFORMED
-        if has_number and not equal_exactly(data, first, data, number):
-            return HEDGE
-        if not has_number:
-            has_number, first = True, list(number)
-    return OK if equal_exactly(data, first, raw, gold) else WRONG
-
-
-def _scratch() -> Scratch:
-    return [0] * FIELDS, [0] * FIELDS, [0] * FIELDS, [0] * FIELDS, [0] * STATE
+        reason, tier = compare(data, low, high, golds, scratch, equal)
+    return reason, tier, 1.0 if reason == OK else 0.0, low, high
 
 
 def _gold_text(answer: object, index: int | None) -> str:
@@ -183,72 +150,32 @@ def _invalid(answer: object, problem: str, index: int | None) -> InvalidReferenc
     return invalid_reference("answer", answer, problem + advice, index)
 
 
-def _judge(data: bytes, answer: object, lenient: bool, index: int | None, scratch: Scratch) -> batch.Judged:
+def _judge(
+    data: bytes, lenient: bool, row: int | None, scratch: batch.Scratch, answer: object
+) -> batch.Judged:
     """One completion without numba; raises for an invalid answer."""
-    gold = _gold_text(answer, index).encode("utf-8", "surrogatepass")
-    reason, tier, low, high = judge_completion(data, 0, len(data), gold, 0, len(gold), lenient, scratch)
-    if reason == BAD_GOLD:
-        raise _invalid(answer, "is not one number", index)
-    if reason == UNDECIDED:
-        reason = compare_exactly(data, low, high, gold)
-    return reason, tier, float(reason == OK), low, high
-
-
-def _verify(completion: object, *, mode: str, answer: object) -> Verdict:
-    return batch.verify_one(
-        completion, lambda data: _judge(data, answer, mode == "lenient", None, _scratch())
+    gold = _gold_text(answer, row).encode("utf-8", "surrogatepass")
+    reason, tier, score, low, high = judge_completion(
+        data, 0, len(data), lenient, (gold, (0, len(gold))), 0, scratch
     )
+    if reason == BAD_GOLD:
+        raise _invalid(answer, "is not one number", row)
+    if reason == UNDECIDED:
+        reason, _ = compare(data, low, high, gold, scratch, equal_exactly)
+        score = float(reason == OK)
+    return reason, tier, score, low, high
 
 
-def _verify_batch(completions: list[object], *, mode: str, answer: list[object]) -> Verdicts:
-    import numpy as np
-
-    lenient, scratch = mode == "lenient", _scratch()
-
-    def judge_row(data: bytes, row: int) -> batch.Judged:
-        return _judge(data, answer[row], lenient, row, scratch)
-
-    def judge_all(kernel: Callable, texts: list[str], columns: batch.Columns) -> None:
-        golds = answer
-        if set(map(type, answer)) != {str}:
-            golds = [_gold_text(value, row) for row, value in enumerate(answer)]
-        packed, starts = batch.pack(golds)  # type: ignore[arg-type]
-
-        def rest(rows: slice) -> tuple:
-            memory = np.zeros(4 * FIELDS + STATE, np.int64)
-            return packed, starts[rows.start : rows.stop + 1], lenient, *(c[rows] for c in columns), memory
-
-        batch.for_each_slice(texts, rest, kernel)
-        reason, _, score, _ = columns
-        for row in np.flatnonzero(reason < 0).tolist():  # invalid, or too large for 64 bits
-            reason[row], _, score[row], *_ = judge_row(texts[row].encode("utf-8", "surrogatepass"), row)
-
-    return batch.verify_many(completions, judge_row, judge_all, _kernel)
+def _pack(answers: list[object]) -> batch.Packed:
+    if set(map(type, answers)) != {str}:
+        answers = [_gold_text(answer, row) for row, answer in enumerate(answers)]
+    return batch.pack(answers)  # type: ignore[arg-type]
 
 
-def _make_kernel(checksum: int) -> Callable[..., None]:
-    def judge_rows(data, starts, golds, firsts, lenient, reason, tier, score, spans, memory):  # type: ignore[no-untyped-def]
-        if checksum < 0:
-            return
-        gold, first = memory[:FIELDS], memory[FIELDS : 2 * FIELDS]
-        number, spare = memory[2 * FIELDS : 3 * FIELDS], memory[3 * FIELDS : 4 * FIELDS]
-        scratch = (gold, first, number, spare, memory[4 * FIELDS :])
-        for row in range(len(reason)):
-            start, end, low, high = starts[row], starts[row + 1], firsts[row], firsts[row + 1]
-            reason[row], tier[row], low, high = judge_completion(
-                data, start, end, golds, low, high, lenient, scratch
-            )
-            score[row] = reason[row] == OK
-            shift = start if low >= 0 else 0
-            spans[row, 0], spans[row, 1] = low - shift, high - shift
-
-    return judge_rows
-
-
-@cache
-def _kernel() -> Callable[..., None] | None:
-    parts = (characters, numbers, answers, sys.modules[__name__])
-    return batch.compile_loop(_make_kernel, _SIGNATURE, *parts)
-
-
-TASK = Task("gsm8k", ("answer",), _verify, _verify_batch)
+_LOOP = batch.RowLoop(
+    judge_completion,
+    batch.TEXTS,
+    max(FIELDS, STATE),
+    (characters, numbers, answers, sys.modules[__name__]),
+)
+TASK = batch.compiled_task("gsm8k", ("answer",), _LOOP, _judge, _pack)
