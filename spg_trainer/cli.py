@@ -29,22 +29,18 @@ OTHERS = "Other commands: eval (measure a model), sft (make a base model from de
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status: 0 done, 2 a mistake that the message explains, 130 stopped."""
     args = list(sys.argv[1:] if argv is None else argv)
-    commands = {"eval": (EvalCommand, run_eval), "sft": (SftCommand, run_sft)}
-    word = ""
+    commands = {"": (Config, run_train), "eval": (EvalCommand, run_eval), "sft": (SftCommand, run_sft)}
+    word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
-        if args and not args[0].startswith("-"):
-            word, args = args[0], args[1:]
-            if word not in commands:
-                raise ConfigError(
-                    f"No command {word!r}. {did_you_mean(word, commands)}Known: eval, sft; without a command, "
-                    f"{PROG} --env ENV trains."
-                )
-            if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-                raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
-            cls, run = commands[word]
-            run(parse(cls, args, f"{PROG} {word}"))
-        else:
-            run_train(parse(Config, args, PROG, OTHERS))
+        if word not in commands:
+            hint = did_you_mean(word, [name for name in commands if name])
+            raise ConfigError(
+                f"No command {word!r}. {hint}Known: eval, sft; without one, {PROG} --env ENV trains."
+            )
+        if word and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
+        cls, run = commands[word]
+        run(parse(cls, args, f"{PROG} {word}".strip(), "" if word else OTHERS))
     except KeyboardInterrupt:
         more = "" if word else " Finished steps are saved; continue with --resume and the run folder."
         sys.stderr.write(f"\nStopped.{more}\n")
@@ -60,17 +56,11 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     check_flags(cls, args, prog)
     named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
     base = defaults(cls, **named, run=resumed(args))
-    messages = io.StringIO()
+    messages, about = io.StringIO(), f"{cls.__doc__} {more}".strip()
+    markers = (tyro.conf.OmitArgPrefixes,)
     try:
         with redirect_stderr(messages):
-            given = tyro.cli(
-                cls,
-                args=list(args),
-                default=base,
-                prog=prog,
-                description=f"{cls.__doc__} {more}".strip(),
-                config=(tyro.conf.OmitArgPrefixes,),
-            )
+            given = tyro.cli(cls, args=list(args), default=base, prog=prog, description=about, config=markers)
     except SystemExit as end:
         if not end.code:
             raise
@@ -100,16 +90,13 @@ def resumed(args: Sequence[str]) -> str | None:
 
 
 def flags(settings: Any) -> dict[str, bool]:
-    """Every flag of a command, e.g. `--max-steps`, and whether it takes KEY=VALUE pairs."""
-    known: dict[str, bool] = {"--help": False}
-    for name in (f.name for f in fields(settings)):
-        value, flag = getattr(settings, name), name.replace("_", "-")
-        if is_dataclass(value):
-            known |= flags(value)
-        else:
-            known[f"--{flag}"] = isinstance(value, dict)
-            if isinstance(value, bool):
-                known[f"--no-{flag}"] = False
+    """Every flag of a command, without the dashes in front, and whether it takes KEY=VALUE pairs."""
+    known: dict[str, bool] = {"help": False}
+    for field in fields(settings):
+        value, flag = getattr(settings, field.name), field.name.replace("_", "-")
+        known |= flags(value) if is_dataclass(value) else {flag: isinstance(value, dict)}
+        if isinstance(value, bool):
+            known[f"no-{flag}"] = False
     return known
 
 
@@ -117,14 +104,16 @@ def check_flags(cls: type, args: Sequence[str], prog: str) -> None:
     """Raises ConfigError for a flag that does not exist, and for pairs given twice, of which the last would win."""
     known, seen = flags(cls()), set()
     for word in args:
-        flag = word.partition("=")[0].replace("_", "-")
-        if not word.startswith("--") or flag.startswith("--tyro-"):
+        flag = word.partition("=")[0].replace("_", "-").removeprefix("--")
+        if not word.startswith("--") or flag.startswith("tyro-"):
             continue
         if flag not in known:
-            hint = did_you_mean(flag[2:], [name[2:] for name in known], shown_as="--{}")
-            raise ConfigError(f"No flag {flag}. {hint}All flags: {prog} --help")
+            hint = did_you_mean(flag, known, shown_as="--{}")
+            raise ConfigError(f"No flag --{flag}. {hint}All flags: {prog} --help")
         if flag in seen and known[flag]:
-            raise ConfigError(f"{flag} is given twice. Put all pairs behind one {flag} KEY=VALUE KEY=VALUE.")
+            raise ConfigError(
+                f"--{flag} is given twice. Put all pairs behind one --{flag} KEY=VALUE KEY=VALUE."
+            )
         seen.add(flag)
 
 

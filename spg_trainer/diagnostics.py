@@ -17,7 +17,7 @@ def diagnose(history: History) -> list[str]:
     be seen. Values that are missing or null are passed over. Returns sentences that name the flags to change.
     """
     warnings = []
-    for check in _CHECKS:
+    for check in (unscored, equal_rewards, clipped, format_lost, gradient_explodes):
         text = check(history)
         before = (history[:-back] for back in range(1, min(REPEAT_AFTER, len(history)) + 1))
         if text and not any(check(rows) for rows in before):
@@ -25,21 +25,30 @@ def diagnose(history: History) -> list[str]:
     return warnings
 
 
+def unscored(history: History) -> str | None:
+    """The environment raised on some completions of the newest step."""
+    count = sum(_values(history[-1:], "env_errors"))
+    if not count:
+        return None
+    return (
+        f"the environment's score raised on {count:.0f} completions of this step, which earn 0; more than 5% "
+        'stop the run. Look for the reason "error" in samples/ (--sample-steps 1 writes every step).'
+    )
+
+
 def equal_rewards(history: History) -> str | None:
-    """No group has two different rewards, for three steps: nothing is learned."""
-    shares = _values(history[-3:], "frac_reward_zero_std")
+    """No group has two different rewards, for three steps."""
+    shares, solved = (_values(history[-3:], name) for name in ("frac_reward_zero_std", "correct"))
     if len(shares) < 3 or min(shares) < 0.99:
         return None
-    solved = _values(history[-3:], "correct")
     if solved and min(solved) > 0.99:
         return (
             "every completion is right, so there is nothing left to learn here. Stop with a smaller "
             "--max-steps, or make the problems harder with --env-args."
         )
     return (
-        "all completions of a problem get equal rewards (3 steps in a row), so nothing is learned. Raise "
-        "--temperature or --num-generations; if the model never solves a problem, teach it the task first "
-        "with `python -m spg_trainer sft`."
+        "all completions of a problem get equal rewards (3 steps in a row), so nothing is learned. Raise --temperature "
+        "or --num-generations; if the model never solves a problem, teach it first with `python -m spg_trainer sft`."
     )
 
 
@@ -63,13 +72,12 @@ def format_lost(history: History) -> str | None:
             "first with `python -m spg_trainer sft`, or reward it with --reward-weights format=0.1."
         )
     means = [sum(values[i : i + 3]) / 3 for i in range(len(values) - 2)]
-    if means and means[-1] < max(means) - 0.2:
-        return (
-            f"the asked format is met by {means[-1]:.2f} of the completions, down from {max(means):.2f}. "
-            "Lower --learning-rate, or soften the push away from bad completions with "
-            "--algorithm-args negatives=zero."
-        )
-    return None
+    if not means or means[-1] >= max(means) - 0.2:
+        return None
+    return (
+        f"the asked format is met by {means[-1]:.2f} of the completions, down from {max(means):.2f}. Lower "
+        "--learning-rate, or soften the push away from bad completions with --algorithm-args negatives=zero."
+    )
 
 
 def gradient_explodes(history: History) -> str | None:
@@ -82,20 +90,6 @@ def gradient_explodes(history: History) -> str | None:
         f"the gradient norm is {median(recent):.3g}, it was {median(usual):.3g}. Lower --learning-rate; "
         "--max-grad-norm bounds each update."
     )
-
-
-def unscored(history: History) -> str | None:
-    """The environment raised on some completions of the newest step."""
-    count = sum(_values(history[-1:], "env_errors"))
-    if not count:
-        return None
-    return (
-        f"the environment's score raised on {count:.0f} completions of this step, which earn 0; more than 5% "
-        'stop the run. Look for the reason "error" in samples/ (--sample-steps 1 writes every step).'
-    )
-
-
-_CHECKS = (unscored, equal_rewards, clipped, format_lost, gradient_explodes)
 
 
 def _values(history: History, key: str) -> list[float]:
