@@ -26,13 +26,13 @@ _CONTROL = re.compile(
     r"|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 _BARS = "▁▂▃▄▅▆▇█"
+"""The solved rates of the last steps, from 0 to 1."""
 
 
 class Console:
-    """Shows a run on a stream, by default standard output.
+    """Shows a run on a stream, by default standard output; as a context manager it gives the terminal back.
 
-    quiet: show nothing. every_seconds, every_steps: how often a plain line appears off a terminal, whichever
-    comes first. Use as a context manager, or call `close`, to give the terminal back.
+    quiet: show nothing. every_seconds, every_steps: how often a plain line appears off a terminal, whichever is first.
     """
 
     def __init__(
@@ -47,10 +47,8 @@ class Console:
         self._quiet = quiet or rank() > 0
         self._every_seconds = every_seconds
         self._every_steps = every_steps
-        self._on_terminal = not self._quiet and _is_terminal(self._file)
-        self._terminal = RichConsole(
-            file=self._file, force_terminal=self._on_terminal, highlight=False, emoji=False
-        )
+        self._on_terminal = live = not self._quiet and _is_terminal(self._file)
+        self._terminal = RichConsole(file=self._file, force_terminal=live, highlight=False, emoji=False)
         own = self._file is sys.stdout
         self._progress = Progress(
             _LiveLine(),
@@ -60,7 +58,7 @@ class Console:
             redirect_stdout=own,
             redirect_stderr=own,
             get_time=lambda: time.monotonic(),
-            disable=not self._on_terminal,
+            disable=not live,
         )
         self._training: TaskID | None = None
         self._solved: deque[float] = deque(maxlen=24)
@@ -83,15 +81,16 @@ class Console:
         solved = _number(metrics.get("correct"))
         if solved is not None:
             self._solved.append(solved)
+        curve = "  " + "".join(_BARS[round(7 * min(1.0, max(0.0, rate)))] for rate in self._solved)
         if self._training is None:
             self._training = self._start("step", total, first=done)
-        task = self._update(self._training, done, _figures(metrics), seconds_left, _curve(self._solved))
+        task = self._update(self._training, done, _figures(metrics), seconds_left, curve)
         if done >= total:
             self._end(self._training)
             self._training = None
-            self._print(_line(task).plain)
+            self.say(_line(task).plain)
         elif not self._on_terminal and self._due(task, self._every_steps):
-            self._print(_line(task).plain)
+            self.say(_line(task).plain)
 
     @contextmanager
     def progress(self, total: int, what: str) -> Iterator[Callable[..., None]]:
@@ -103,7 +102,7 @@ class Console:
             completed = min(completed + done, total)
             task = self._update(number, completed, f"  [cyan]{escape(text)}[/]" if text else "")
             if not self._on_terminal and self._due(task):
-                self._print(_line(task).plain)
+                self.say(_line(task).plain)
 
         try:
             yield advance
@@ -112,11 +111,16 @@ class Console:
 
     def say(self, text: str) -> None:
         """Prints a line, or several, above the live line; colours included where the terminal has them."""
-        self._print(text)
+        if self._quiet:
+            return
+        if self._on_terminal:
+            shown = Text.from_ansi(clean(text, colours=True))
+            self._guarded(lambda: self._terminal.print(shown, soft_wrap=True))
+        else:
+            self._guarded(lambda: _write(self._file, clean(text, colours=False) + "\n"))
 
     def warn(self, text: str) -> None:
-        """Prints a warning."""
-        self._print(f"\x1b[1;33mwarning:\x1b[0m {text}")
+        self.say(f"\x1b[1;33mwarning:\x1b[0m {text}")
 
     def close(self) -> None:
         """Removes the live line and gives the terminal back; safe to call twice."""
@@ -170,15 +174,6 @@ class Console:
         task.fields["shown"] = (task.completed, now)
         return True
 
-    def _print(self, text: str) -> None:
-        if self._quiet:
-            return
-        if self._on_terminal:
-            shown = Text.from_ansi(clean(text, colours=True))
-            self._guarded(lambda: self._terminal.print(shown, soft_wrap=True))
-        else:
-            self._guarded(lambda: _write(self._file, clean(text, colours=False) + "\n"))
-
     def _guarded(self, action: Callable[[], Any]) -> None:
         try:
             action()
@@ -195,10 +190,8 @@ class _LiveLine(ProgressColumn):
 
 def _line(task: Task) -> Text:
     """`step 3/9  reward 0.25  1:00 left`: where the task is, how it does, how long it will take."""
-    line = (
-        f"[bold]{escape(task.description)} {task.completed:.0f}/{task.total:.0f}[/]{task.fields['figures']}"
-    )
-    end = task.fields["end"]
+    end, figures = task.fields["end"], task.fields["figures"]
+    line = f"[bold]{escape(task.description)} {task.completed:.0f}/{task.total:.0f}[/]{figures}"
     if end is not None and task.completed < task.total:
         minutes, seconds = divmod(int(max(0.0, end - time.monotonic())), 60)
         hours, minutes = divmod(minutes, 60)
@@ -218,11 +211,6 @@ def _figures(metrics: Mapping[str, Any]) -> str:
     return "".join(formats[key].format(value) for key, value in values.items() if value is not None)
 
 
-def _curve(rates: deque[float]) -> str:
-    """The solved rates of the last steps as small bars from 0 to 1."""
-    return "  " + "".join(_BARS[round(7 * min(1.0, max(0.0, rate)))] for rate in rates)
-
-
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and value == value else None
 
@@ -235,8 +223,7 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     more = max(2 * summary["steps"], summary["max_steps"])
     return [
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on, "
-        f"{decoding}: "
-        f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
+        f"{decoding}: {before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
         f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
         f"Everything is in {folder}: model/, metrics.jsonl, samples/, eval/, summary.json.",
         f"Next:  python -m spg_trainer eval --model {folder}",

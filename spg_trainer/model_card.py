@@ -61,12 +61,9 @@ def command_line(command: SftCommand) -> str:
     """What to type to make the model again: every setting that decides the weights and is not its default."""
     usual = defaults(SftCommand, env=command.env, model=command.model.model)
     words = ["python -m spg_trainer sft", f"--env {command.env}"]
-    pairs = {"env-args": command.env_args, "mix": command.mix or {"right": 1}}
-    words += [
-        f"--{name} " + " ".join(f"{k}={v}" for k, v in given.items())
-        for name, given in pairs.items()
-        if given
-    ]
+    for name, pairs in {"env-args": command.env_args, "mix": command.mix or {"right": 1}}.items():
+        if pairs:
+            words.append(f"--{name} " + " ".join(f"{k}={v}" for k, v in pairs.items()))
     for given, default in ((command, usual), (command.model, usual.model)):
         for name in (f.name for f in fields(given) if f.name not in _ELSEWHERE):
             value = getattr(given, name)

@@ -35,7 +35,6 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._continued = False
 
     @staticmethod
     def default_path(env: str, algorithm: str, seed: int) -> Path:
@@ -67,24 +66,25 @@ class RunFolder:
             )
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
-        """Starts a run here, or anew after `truncate_after`, and keeps other processes out.
+        """Starts a run here and keeps other processes out.
 
         Raises ConfigError as `refuse_other_run` does, or if the folder cannot be made.
         """
         if rank():
             return
         try:
-            if not self._continued:
-                self.refuse_other_run()
+            self.refuse_other_run()
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
-            if not self._continued:
-                self.refuse_other_run()  # two runs may have passed the first look together
+            self.refuse_other_run()  # two runs may have passed the first look together
             write_text(self.path / ENVIRONMENT, json_document(environment))
             write_text(self.path / CONFIG, config_yaml)
         except (OSError, CheckpointError) as error:
             text = f"--output-dir {self.path} cannot be used: {error}. Choose another folder."
             raise ConfigError(text) from error
+
+    def config(self, config_yaml: str) -> None:
+        self._write(CONFIG, config_yaml)
 
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Appends a row of reproducible values (`step` among them) to metrics.jsonl; NaN becomes null."""
@@ -128,7 +128,6 @@ class RunFolder:
         if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & _OURS:
             return
         self._lock()
-        self._continued = True
         with writing(self.path):
             for path in self.path.glob(".*.tmp-*"):
                 path.unlink()

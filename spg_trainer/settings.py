@@ -182,8 +182,8 @@ def refuse_changes(file: Path, config: Config) -> None:
         raise CheckpointError(text) from error
     if changed := differences(before, identity(config)):
         raise ConfigError(
-            f"{file.parent} is a run of other settings: {changed}. Resume it with its own (only --max-steps, "
-            "--max-minutes, --per-device-batch-size and what is logged or kept may change), or use another --output-dir."
+            f"{file.parent} is a run of other settings: {changed}. Resume it with its own (--max-steps, --max-minutes, "
+            "--per-device-batch-size and what is logged or kept may change), or use another --output-dir."
         )
 
 

@@ -41,8 +41,7 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     """Trains a model on demonstrations and writes it with environment.json and a model card; returns its folder.
 
     Raises:
-        ConfigError: a number out of range, an unknown habit, a completion length that is too small, a folder that
-            is not empty.
+        ConfigError: a number out of range, an unknown habit, a length that is too small, a folder that is not empty.
         CheckpointError: the folder cannot be written, which is checked before the training.
         TrainingError: the loss is not finite; nothing is written then.
     """
@@ -72,10 +71,8 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     card = model_card(command, mix, policy, loss, seconds, {k: v.summary() for k, v in results.items()})
     write_text(folder / "README.md", card, CHOOSE_ANOTHER)
     for split, result in results.items():
-        console.say(
-            f"{env.spec_name}, solved on {split}, greedy: {result.correct:.3f} "
-            f"[{result.low:.3f}, {result.high:.3f}] of {result.n}."
-        )
+        rate = f"{result.correct:.3f} [{result.low:.3f}, {result.high:.3f}] of {result.n}"
+        console.say(f"{env.spec_name}, solved on {split}, greedy: {rate}.")
     console.say(
         f"The model is in {folder}. Train it: python -m spg_trainer --env {command.env} --model {folder}"
     )
@@ -90,7 +87,7 @@ def empty_folder(command: SftCommand) -> Path:
         raise ConfigError(f"--output-dir {folder} is no empty folder. Choose a new one, or remove it first.")
     if folder.resolve() == Path.cwd():  # it is replaced whole, and nobody should be left in the old one
         raise ConfigError(
-            f"--output-dir {folder} is the folder you are in. Choose one within it, e.g. {folder / 'model'}."
+            f"--output-dir {folder} is the folder you are in. Use one within it, e.g. {folder / 'model'}."
         )
     return folder
 
@@ -100,21 +97,14 @@ def base_policy(command: SftCommand) -> Policy:
     m = command.model
     if m.model != "new":
         return open_policy(m, env=command.env, seed=command.seed)
-    model = new_tiny(
-        hidden_size=command.hidden_size,
-        layers=command.num_layers,
-        heads=command.num_heads,
-        ffn=command.intermediate_size,
-        seed=command.seed,
-    )
+    sizes = {"hidden_size": command.hidden_size, "layers": command.num_layers, "heads": command.num_heads}
+    model = new_tiny(**sizes, ffn=command.intermediate_size, seed=command.seed)
     if m.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if m.device == "auto" else m.device
     tokenizer = tiny_tokenizer()
     ends = (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|eot_id|>"))
-    return Policy(
-        model.to(device), tokenizer, tokenizer.mask_token_id, tokenizer.pad_token_id, ends, source="new"
-    )
+    return Policy(model.to(device), tokenizer, tokenizer.mask_token_id, tokenizer.pad_token_id, ends, "new")
 
 
 def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
@@ -123,13 +113,13 @@ def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
     habits = env.habits(envs.core.read_problem(env, 0))
     if "right" in habits:
         raise ConfigError(
-            f"{env.spec_name} has a habit named 'right', which always means its demonstration. Rename the habit."
+            f"{env.spec_name} has a habit named 'right', which means its demonstration. Rename it."
         )
-    known = {"right", *habits}
+    known = sorted({"right", *habits})
     for name, share in mix.items():
         if name not in known:
             raise ConfigError(
-                f"--mix {name}={share}: {env.spec_name} has no habit {name!r}. Known: {', '.join(sorted(known))}."
+                f"--mix {name}={share}: {env.spec_name} has no habit {name!r}. Known: {', '.join(known)}."
             )
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
             raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
@@ -164,11 +154,8 @@ def encode_completions(policy: Policy, completions: Sequence[str], length: int) 
             f"A demonstration has {longest} tokens with its end token, more than --max-completion-length {length}. "
             f"Use --max-completion-length {longest} or more."
         )
-    out = torch.full((len(ids), length), policy.pad_id, dtype=torch.int64)
-    for row, tokens in enumerate(ids):
-        out[row, : len(tokens)] = torch.tensor(tokens)
-        out[row, len(tokens)] = end
-    return out
+    padded = [[*row, end] + [policy.pad_id] * (length - len(row) - 1) for row in ids]
+    return torch.tensor(padded, dtype=torch.int64)
 
 
 def draw_masked(batch_size: int, length: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
@@ -207,19 +194,17 @@ def fit(
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     optimizer = make_adamw(parameters, command.learning_rate, command.weight_decay)
     recent: list[float] = []
-    device = policy.model.device
     policy.model.train()
     with console.progress(command.steps, "sft") as progress:
         for step in range(command.steps):
             problems, texts = draw_demonstrations(env, mix, command.seed, step, command.batch_size)
-            prompt = encode_prompts(
-                policy, [p.prompt for p in problems], [p.completion_prefix for p in problems]
-            )
+            prefixes = [p.completion_prefix for p in problems]
+            prompt = encode_prompts(policy, [p.prompt for p in problems], prefixes)
             ids = encode_completions(policy, texts, command.max_completion_length)
             masked, weight = draw_masked(len(texts), command.max_completion_length, command.seed, step)
             total = 0.0
             for rows in torch.arange(len(texts)).split(command.per_device_batch_size or len(texts)):
-                micro_batch = (t[rows].to(device) for t in (ids, masked, weight))
+                micro_batch = (t[rows].to(policy.model.device) for t in (ids, masked, weight))
                 loss = denoising_loss(policy, (prompt[0][rows], prompt[1][rows]), *micro_batch) / len(texts)
                 loss.backward()
                 total += float(loss.detach())
@@ -234,7 +219,7 @@ def fit(
             recent = [*recent[-99:], total]
             progress(1, f"loss {sum(recent) / len(recent):.3f}")
     policy.model.eval()
-    return sum(recent) / max(1, len(recent))
+    return sum(recent) / len(recent)
 
 
 def eval_sampling(command: SftCommand) -> Sampling:
