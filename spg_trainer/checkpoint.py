@@ -127,7 +127,22 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer") -> dict[str, An
 
     check(folder)
     try:
-        _load_weights(folder, policy.model)
+        adapter = (folder / "adapter_config.json").exists()
+        if adapter != hasattr(policy.model, "peft_config"):
+            kinds = ("a full model", "a LoRA adapter")
+            raise ValueError(f"it holds {kinds[adapter]} and this run trains {kinds[not adapter]}")
+        if adapter:
+            from peft import load_peft_weights, set_peft_model_state_dict
+
+            result = set_peft_model_state_dict(policy.model, load_peft_weights(str(folder), device="cpu"))
+            if result.unexpected_keys:
+                raise ValueError(f"unknown adapter weights {result.unexpected_keys[:3]}")
+        else:
+            from spg_trainer.models.load import no_progress_bars
+
+            with no_progress_bars():  # a progress bar would cut through the live line
+                saved = type(policy.model).from_pretrained(folder, dtype=policy.model.dtype)
+            policy.model.load_state_dict(saved.state_dict())
         training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
         optimizer.load_state_dict(training["optimizer"])
         return json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -142,7 +157,7 @@ def check(folder: Path) -> None:
     """Raises CheckpointError, saying what is missing, unless `folder` is a whole checkpoint."""
     if problem := incomplete(folder):
         raise CheckpointError(
-            f"Checkpoint {folder} {problem}. Give another one, or the run folder for the newest."
+            f"Checkpoint {folder} {problem}. Give another, or the run folder for the newest."
         )
 
 
@@ -171,22 +186,3 @@ def _checkpoints(run: Path) -> list[Path]:
 
 def _step(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
-
-
-def _load_weights(folder: Path, model: Any) -> None:
-    adapter = (folder / "adapter_config.json").exists()
-    if adapter != hasattr(model, "peft_config"):
-        kinds = ("a full model", "a LoRA adapter")
-        raise ValueError(f"it holds {kinds[adapter]} and this run trains {kinds[not adapter]}")
-    if adapter:
-        from peft import load_peft_weights, set_peft_model_state_dict
-
-        result = set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
-        if result.unexpected_keys:
-            raise ValueError(f"unknown adapter weights {result.unexpected_keys[:3]}")
-    else:
-        from spg_trainer.models.load import no_progress_bars
-
-        with no_progress_bars():  # a progress bar would cut through the live line
-            saved = type(model).from_pretrained(folder, dtype=model.dtype).state_dict()
-        model.load_state_dict(saved)

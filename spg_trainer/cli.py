@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,28 @@ from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import CONFIG, defaults, to_yaml
 
 PROG = "python -m spg_trainer"
+COMMANDS = {"eval": (EvalCommand, "evaluation", "evaluate_lengths"), "sft": (SftCommand, "supervised", "sft")}
+"""{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = "Other commands: eval (measure a model), sft (make a base model from demonstrations); each has its own --help."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status: 0 done, 2 a mistake that the message explains, 130 stopped."""
     args = list(sys.argv[1:] if argv is None else argv)
-    commands = {"": (Config, run_train), "eval": (EvalCommand, run_eval), "sft": (SftCommand, run_sft)}
     word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
-        if word not in commands:
-            hint = did_you_mean(word, [name for name in commands if name])
-            raise ConfigError(
-                f"No command {word!r}. {hint}Known: eval, sft; without one, {PROG} --env ENV trains."
-            )
-        if word and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if not word:
+            run_train(parse(Config, args, PROG, OTHERS))
+            return 0
+        if word not in COMMANDS:
+            hint = did_you_mean(word, COMMANDS)
+            raise ConfigError(f"No command {word!r}. {hint}Known: eval, sft; without one, --env ENV trains.")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
-        cls, run = commands[word]
-        run(parse(cls, args, f"{PROG} {word}".strip(), "" if word else OTHERS))
+        cls, module, name = COMMANDS[word]
+        command = parse(cls, args, f"{PROG} {word}")
+        quiet_libraries()
+        getattr(import_module(f"spg_trainer.{module}"), name)(command)
     except KeyboardInterrupt:
         more = "" if word else " Finished steps are saved; continue with --resume and the run folder."
         sys.stderr.write(f"\nStopped.{more}\n")
@@ -111,9 +116,7 @@ def check_flags(cls: type, args: Sequence[str], prog: str) -> None:
             hint = did_you_mean(flag, known, shown_as="--{}")
             raise ConfigError(f"No flag --{flag}. {hint}All flags: {prog} --help")
         if flag in seen and known[flag]:
-            raise ConfigError(
-                f"--{flag} is given twice. Put all pairs behind one --{flag} KEY=VALUE KEY=VALUE."
-            )
+            raise ConfigError(f"--{flag} is given twice. Put all pairs behind one --{flag} KEY=VALUE ...")
         seen.add(flag)
 
 
@@ -160,20 +163,6 @@ def try_out(config: Config) -> None:
     resolve_model(config.model.model, config.env)
     get_decoder(config.rollout.remasking)
     check_trackers(config.output.track)
-
-
-def run_eval(command: EvalCommand) -> None:
-    quiet_libraries()
-    from spg_trainer.evaluation import evaluate_lengths
-
-    evaluate_lengths(command)
-
-
-def run_sft(command: SftCommand) -> None:
-    quiet_libraries()
-    from spg_trainer.supervised import sft
-
-    sft(command)
 
 
 def quiet_libraries() -> None:

@@ -164,17 +164,20 @@ class Sampling:
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
             divisors = (d for d in range(1, length + 1) if length % d == 0)
-            nearest = min(divisors, key=lambda d: (abs(d - block), -d))
+            nearest, longer = (
+                min(divisors, key=lambda d: (abs(d - block), -d)),
+                length + block - length % block,
+            )
             raise ConfigError(
                 f"block_length={block} does not divide max_completion_length={length}: {length} / {block} = "
-                f"{length / block:.2f} blocks. Use block_length={nearest} or "
-                f"max_completion_length={(length // block + 1) * block}."
+                f"{length / block:.2f}. Use block_length={nearest} or max_completion_length={longer}."
             )
         blocks = length // block
         if steps % blocks:
+            fits = min((steps // blocks + 1) * blocks, length)
             raise ConfigError(
-                f"diffusion_steps={steps} cannot be shared by {blocks} blocks: {steps / blocks:.2f} steps per block. "
-                f"Use diffusion_steps={min((steps // blocks + 1) * blocks, length)}."
+                f"diffusion_steps={steps} cannot be shared by {blocks} blocks ({length} tokens / {block} per block): "
+                f"{steps} / {blocks} = {steps / blocks:.2f}. Use diffusion_steps={fits}."
             )
         if steps > length:
             raise ConfigError(
@@ -398,20 +401,19 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     algorithm.make_masking().check(config.rollout.max_completion_length)
     if num_processes > 1 and ":" in config.model.device:
         raise ConfigError(
-            f"--device {config.model.device} is one GPU for {num_processes} processes. Leave out --device."
+            f"--device {config.model.device} is one GPU, not {num_processes}. Leave out --device."
         )
     if algorithm.needs_ref_logps and config.model.lora_r == 0:
         raise ConfigError(
-            f"--algorithm {config.algorithm} needs a reference: the weights below adapters. Set --lora-r, e.g. 128."
+            f"--algorithm {config.algorithm} needs adapters on a reference. Set --lora-r, e.g. 128."
         )
     check_common(config)
     if b.prompts_per_step % num_processes:
-        below = b.prompts_per_step - b.prompts_per_step % num_processes
-        fits = [str(n) for n in range(1, b.prompts_per_step + 1) if b.prompts_per_step % n == 0]
-        raise ConfigError(
-            f"--prompts-per-step {b.prompts_per_step} cannot be shared by {num_processes} processes. Use "
-            f"{f'{below} or ' if below else ''}{below + num_processes}, or launch {', '.join(fits)} processes."
-        )
+        prompts, below = b.prompts_per_step, b.prompts_per_step // num_processes * num_processes
+        counts = " or ".join(str(n) for n in (below, below + num_processes) if n)
+        fits = ", ".join(str(n) for n in range(1, prompts + 1) if prompts % n == 0)
+        text = f"--prompts-per-step {prompts} cannot be shared by {num_processes} processes"
+        raise ConfigError(f"{text}. Use {counts}, or launch {fits} processes.")
 
 
 def check_eval(command: EvalCommand) -> None:
@@ -420,19 +422,15 @@ def check_eval(command: EvalCommand) -> None:
     if not command.max_completion_length:
         raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
     if command.num_generations > 1 and command.temperature == 0:
-        raise ConfigError(
-            f"--num-generations {command.num_generations} at --temperature 0 gives equal completions. "
-            "Set a temperature above 0, e.g. --temperature 0.9."
-        )
+        text = f"--num-generations {command.num_generations} at --temperature 0 gives equal completions"
+        raise ConfigError(f"{text}. Raise it, e.g. --temperature 0.9.")
 
 
 def check_sft(command: SftCommand) -> None:
     """Raises ConfigError for settings of `sft` that cannot work."""
     check_common(command)
     if command.save_dtype != "auto" and (command.model.lora_r or command.model.is_adapter):
-        raise ConfigError(
-            f"--save-dtype {command.save_dtype} is for whole models, not adapters. Use --save-dtype auto."
-        )
+        raise ConfigError(f"--save-dtype {command.save_dtype} is for whole models, not adapters. Use auto.")
 
 
 def check_common(command: Config | EvalCommand | SftCommand) -> None:

@@ -121,9 +121,7 @@ def evaluate(
     if num_generations < 1:
         raise ConfigError(f"num_generations={num_generations}: should be at least 1.")
     if num_generations > 1 and sampling.temperature == 0:
-        raise ConfigError(
-            f"num_generations={num_generations} at temperature 0 gives equal completions. Set a temperature above 0."
-        )
+        raise ConfigError(f"num_generations={num_generations} at temperature 0: set a temperature above 0.")
     if isinstance(env, str):
         env = envs.make(env, split=split, **preset.get("env_args", {}))
     count = min(num_problems or len(env), len(env))

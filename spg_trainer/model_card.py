@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
 
 import torch
 
 from spg_trainer.config import SftCommand
+from spg_trainer.evaluation import Evaluation
 from spg_trainer.models import Policy
 from spg_trainer.settings import defaults
 
@@ -20,15 +20,14 @@ def model_card(
     policy: Policy,
     loss: float,
     seconds: float,
-    results: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, Evaluation],
 ) -> str:
     """Markdown with the Hub's front matter."""
     weights = sum(p.numel() for p in policy.model.parameters())
     arguments = "".join(f" {k}={v}" for k, v in command.env_args.items())
     shares = " ".join(f"{k}={v:g}" for k, v in mix.items())
     lines = "\n".join(
-        f"| {split} | {r['correct']:.3f} | {r['low']:.3f} to {r['high']:.3f} | {r['n']} "
-        f"| {r['rewards'].get('format', 0):.3f} |"
+        f"| {split} | {r.correct:.3f} | {r.low:.3f} to {r.high:.3f} | {r.n} | {r.rewards.get('format', 0):.3f} |"
         for split, r in results.items()
     )
     return f"""---

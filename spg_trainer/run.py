@@ -77,7 +77,7 @@ class Run:
         return every > 0 and (self.step % every == 0 or self.step == self.config.max_steps)
 
     def environment(self) -> dict[str, Any]:
-        """What environment.json holds: the task a model belongs to, the lengths it was trained at, versions."""
+        """What environment.json holds."""
         return {
             **task_record(self.config, self.config.rollout, origin=dict(self.env.origin)),
             "ends": self.algorithm.end_tokens,
@@ -156,10 +156,8 @@ class Run:
         if file.is_file():
             return json.loads(file.read_text(encoding="utf-8"))
         if self.step > 0:
-            raise CheckpointError(
-                f"{file} is missing, and cannot be made again after step {self.step}. Restore it, or start a new run "
-                "with another --output-dir."
-            )
+            text = f"{file} is missing and cannot be made again after step {self.step}"
+            raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
         return self.evaluate("before", self.config.eval.eval_split)
 
     def summary(self, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -194,9 +192,10 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     get_decoder(config.rollout.remasking)
     check_trackers(config.output.track)
     env = make_env(config, "train")
-    if config.batch.prompts_per_step > len(env):
+    prompts = config.batch.prompts_per_step
+    if prompts > len(env):
         raise ConfigError(
-            f"--prompts-per-step {config.batch.prompts_per_step}: {env.spec_name} has {len(env)} problems. Use fewer."
+            f"--prompts-per-step {prompts}: {env.spec_name} has {len(env)} problems. Use fewer."
         )
     console = Console(quiet=quiet)
     path, newest = decide_on_main(lambda: choose_folder(config))
@@ -238,28 +237,24 @@ def choose_folder(config: Config) -> tuple[Path, Path | None]:
         path = Path(out) if out else RunFolder.default_path(env, config.algorithm, config.seed)
         RunFolder(path).refuse_other_run()
         return path, None
-    if resume == "auto" and not out:
-        newest = find_unfinished(Path("runs"), config)
-        if newest is None:
-            raise ConfigError(
-                "--resume auto: runs/ holds no unfinished run of these settings. Give its folder with --output-dir, "
-                "or start a new run without --resume."
-            )
-        return newest, checkpoint.latest_complete(newest)
     if resume == "auto":
-        path, newest = Path(out), checkpoint.latest_complete(Path(out))
+        path = Path(out) if out else find_unfinished(Path("runs"), config)
+        if path is None:
+            text = "--resume auto: runs/ holds no unfinished run of these settings"
+            raise ConfigError(f"{text}. Give its folder with --output-dir, or leave out --resume.")
+        newest = checkpoint.latest_complete(path)
     else:
         path, newest = checkpoint.locate(Path(resume))
         if out and Path(out).resolve() != path.resolve():
+            text = f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}"
             raise ConfigError(
-                f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}. Leave out "
-                f"--output-dir, or start a new run from these weights with --model {resume}."
+                f"{text}. Leave that out, or start a new run from these weights: --model {resume}."
             )
     if (path / CONFIG).is_file():
         refuse_changes(path / CONFIG, config)
     elif resume != "auto":
         raise ConfigError(
-            f"--resume {resume}: {path} holds no run ({CONFIG} is missing). Give a run or checkpoint."
+            f"--resume {resume}: {path} lacks {CONFIG}. Give a run folder or one of its checkpoints."
         )
     return path, newest
 

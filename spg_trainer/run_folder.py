@@ -167,10 +167,8 @@ class RunFolder:
             return
         lock, owner = _try_lock(run)
         if owner is not None:
-            raise ConfigError(
-                f"{self.path} is being written by another process ({owner}). "
-                "Wait for it or stop it, or choose another --output-dir."
-            )
+            text = f"{self.path} is being written by another process ({owner})"
+            raise ConfigError(f"{text}. Wait for it, stop it, or choose another --output-dir.")
         (run / ".lock").write_text(f"pid {os.getpid()}", encoding="utf-8")
         _LOCKS[run] = lock
 

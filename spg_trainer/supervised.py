@@ -61,18 +61,16 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
             torch.manual_seed(derive(command.seed, "sft-dropout"))
         loss = fit(policy, env, mix, command, console)
     seconds = time.monotonic() - started
-    environment = task_record(command, eval_sampling(command))
     trained = policy.model.dtype
     if command.save_dtype == "bfloat16":
         policy.model.bfloat16()
-    export(folder, policy, environment, advice=CHOOSE_ANOTHER)
+    export(folder, policy, task_record(command, eval_sampling(command)), advice=CHOOSE_ANOTHER)
     policy.model.to(trained)  # rounded by now if asked for: what is evaluated is what was saved
     results = {split: evaluate_split(policy, command, split, console) for split in ("test", "validation")}
-    card = model_card(command, mix, policy, loss, seconds, {k: v.summary() for k, v in results.items()})
+    card = model_card(command, mix, policy, loss, seconds, results)
     write_text(folder / "README.md", card, CHOOSE_ANOTHER)
     for split, result in results.items():
-        rate = f"{result.correct:.3f} [{result.low:.3f}, {result.high:.3f}] of {result.n}"
-        console.say(f"{env.spec_name}, solved on {split}, greedy: {rate}.")
+        console.say(f"{env.spec_name}, solved on {split}, greedy: {result.solved.removeprefix('solved ')}.")
     console.say(
         f"The model is in {folder}. Train it: python -m spg_trainer --env {command.env} --model {folder}"
     )
@@ -86,9 +84,7 @@ def empty_folder(command: SftCommand) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"--output-dir {folder} is no empty folder. Choose a new one, or remove it first.")
     if folder.resolve() == Path.cwd():  # it is replaced whole, and nobody should be left in the old one
-        raise ConfigError(
-            f"--output-dir {folder} is the folder you are in. Use one within it, e.g. {folder / 'model'}."
-        )
+        raise ConfigError(f"--output-dir {folder} is the folder you are in. Use e.g. {folder / 'model'}.")
     return folder
 
 
@@ -113,14 +109,13 @@ def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
     habits = env.habits(envs.core.read_problem(env, 0))
     if "right" in habits:
         raise ConfigError(
-            f"{env.spec_name} has a habit named 'right', which means its demonstration. Rename it."
+            f"{env.spec_name} has a habit named 'right', but that is its demonstration. Rename it."
         )
     known = sorted({"right", *habits})
     for name, share in mix.items():
         if name not in known:
-            raise ConfigError(
-                f"--mix {name}={share}: {env.spec_name} has no habit {name!r}. Known: {', '.join(known)}."
-            )
+            text = f"--mix {name}={share}: {env.spec_name} has no habit {name!r}"
+            raise ConfigError(f"{text}. Known: {', '.join(known)}.")
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
             raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
     total = sum(float(share) for share in mix.values())
@@ -150,10 +145,8 @@ def encode_completions(policy: Policy, completions: Sequence[str], length: int) 
     ids = policy.tokenizer(list(completions), add_special_tokens=False)["input_ids"]
     longest = max(len(row) for row in ids) + 1
     if longest > length:
-        raise ConfigError(
-            f"A demonstration has {longest} tokens with its end token, more than --max-completion-length {length}. "
-            f"Use --max-completion-length {longest} or more."
-        )
+        text = f"A demonstration has {longest} tokens with its end token, more than {length}"
+        raise ConfigError(f"{text}. Use --max-completion-length {longest} or more.")
     padded = [[*row, end] + [policy.pad_id] * (length - len(row) - 1) for row in ids]
     return torch.tensor(padded, dtype=torch.int64)
 

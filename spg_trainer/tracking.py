@@ -52,10 +52,8 @@ def check_trackers(names: Sequence[str]) -> None:
     """Raises ConfigError unless the packages of all trackers are installed; call it first of all."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        raise ConfigError(
-            f"--track {missing[0]}: the package is not installed. Run `pip install 'spg-trainer[track]'`, or "
-            "leave --track out; metrics.jsonl holds the same figures."
-        )
+        fix = "Run `pip install 'spg-trainer[track]'`, or leave --track out; metrics.jsonl holds the same figures."
+        raise ConfigError(f"--track {missing[0]}: the package is not installed. {fix}")
 
 
 def open_trackers(names: Sequence[str], folder: Path, config: Any) -> "list[GeneralTracker]":
