@@ -22,10 +22,8 @@ class Range:
     holds: Callable[[float], bool]
 
 
-AT_LEAST_1 = Range("at least 1", lambda v: v >= 1)
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
-
-Count = Annotated[int, AT_LEAST_1]
+Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
 CountOrZero = Annotated[int, NOT_NEGATIVE]
 NotNegative = Annotated[float, NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
@@ -118,22 +116,12 @@ class Sampling:
     """Which masked positions are unmasked first: low_confidence = the most confident ones, random = any."""
 
     @classmethod
-    def at_rate(
-        cls,
-        max_completion_length: int,
-        block_length: int,
-        tokens_per_step: float,
-        temperature: float = 0.0,
-        remasking: str = "low_confidence",
-    ) -> "Sampling":
-        """Blocks no longer than the completion, and steps that unmask about so many tokens each, as many in any block.
-
-        Raises ConfigError as `check` does.
-        """
-        block = min(block_length, max_completion_length)
-        blocks = max(1, max_completion_length // block) if block > 0 else 1  # `check` tells of block 0
-        steps = max(1, round(max_completion_length / blocks / tokens_per_step)) * blocks
-        sampling = cls(max_completion_length, block, steps, temperature, remasking)
+    def at_rate(cls, length: int, block_length: int, tokens_per_step: float, **more: Any) -> "Sampling":
+        """Blocks no longer than the completion, steps that unmask about so many tokens each, as many in any block."""
+        block = min(block_length, length)
+        blocks = max(1, length // block) if block > 0 else 1  # `check` tells of block 0
+        steps = max(1, round(length / blocks / tokens_per_step)) * blocks
+        sampling = cls(length, block, steps, **more)
         sampling.check()
         return sampling
 

@@ -25,6 +25,12 @@ _CONTROL = re.compile(
     r"(\x1b\[[0-9;:]*m)"  # colours
     r"|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
+_FIGURES = {
+    "reward": "  [dim]reward[/] [cyan]{:.2f}[/]",
+    "correct": "  [dim]solved[/] [green]{:.2f}[/]",
+    "tokens_per_second": "  {:,.0f}[dim] tokens/s[/]",
+}
+"""The figures of a step that are shown if they are there, in rich's markup."""
 _BARS = "▁▂▃▄▅▆▇█"
 """The solved rates of the last steps, from 0 to 1."""
 
@@ -72,19 +78,20 @@ class Console:
     def step(self, metrics: Mapping[str, Any], *, total: int, seconds_left: float | None = None) -> None:
         """Shows a finished step of `total`; the first call starts the live line and the last step ends it.
 
-        metrics: read are `step`, `reward`, `correct` and `tokens_per_second`, each if it is there.
-        seconds_left: to a time limit, None = there is none.
+        metrics: `step` and what is there of `_FIGURES`. seconds_left: to a time limit, None = there is none.
         """
         if self._quiet:
             return
         done = int(metrics["step"])
-        solved = _number(metrics.get("correct"))
-        if solved is not None:
-            self._solved.append(solved)
+        values = {
+            key: value for key in _FIGURES if (value := metrics.get(key)) is not None and value == value
+        }
+        figures = "".join(_FIGURES[key].format(value) for key, value in values.items())
+        self._solved.extend(value for key, value in values.items() if key == "correct")
         curve = "  " + "".join(_BARS[round(7 * min(1.0, max(0.0, rate)))] for rate in self._solved)
         if self._training is None:
             self._training = self._start("step", total, first=done)
-        task = self._update(self._training, done, _figures(metrics), seconds_left, curve)
+        task = self._update(self._training, done, figures, seconds_left, curve)
         if done >= total:
             self._end(self._training)
             self._training = None
@@ -139,21 +146,15 @@ class Console:
         return number
 
     def _update(
-        self,
-        number: TaskID,
-        completed: float,
-        figures: str,
-        seconds_left: float | None = None,
-        curve: str = "",
+        self, number: TaskID, done: int, figures: str, seconds_left: float | None = None, curve: str = ""
     ) -> Task:
         task = next(task for task in self._progress.tasks if task.id == number)
-        now = time.monotonic()
+        now, first = time.monotonic(), task.fields["first"]
         ends = [] if seconds_left is None else [now + seconds_left]
-        if completed > task.fields["first"]:
-            pace = task.elapsed / (completed - task.fields["first"])
-            ends.append(now + pace * (task.total - completed))
+        if done > first:
+            ends.append(now + task.elapsed / (done - first) * (task.total - done))
         fields = {"figures": figures, "curve": curve, "end": min(ends, default=None)}
-        self._progress.update(number, completed=completed, **fields)
+        self._progress.update(number, completed=done, **fields)
         self._guarded(self._progress.refresh)
         return task
 
@@ -200,21 +201,6 @@ def _line(task: Task) -> Text:
     return Text.from_markup(line, emoji=False)
 
 
-def _figures(metrics: Mapping[str, Any]) -> str:
-    """The figures of a step that are there, in rich's markup."""
-    formats = {
-        "reward": "  [dim]reward[/] [cyan]{:.2f}[/]",
-        "correct": "  [dim]solved[/] [green]{:.2f}[/]",
-        "tokens_per_second": "  {:,.0f}[dim] tokens/s[/]",
-    }
-    values = {key: _number(metrics.get(key)) for key in formats}
-    return "".join(formats[key].format(value) for key, value in values.items() if value is not None)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and value == value else None
-
-
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     """What was gained, where everything lies, and what to type next, from the content of summary.json."""
     before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
@@ -245,9 +231,6 @@ def _is_terminal(file: TextIO) -> bool:
 
 
 def _write(file: TextIO, text: str) -> None:
-    try:
-        file.write(text)
-    except UnicodeEncodeError:
-        encoding = file.encoding or "ascii"
-        file.write(text.encode(encoding, "replace").decode(encoding))
+    encoding = file.encoding or "utf-8"
+    file.write(text.encode(encoding, "replace").decode(encoding))
     file.flush()

@@ -216,8 +216,9 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
     check_eval(command)
     get_decoder(command.remasking)
     console = Console(quiet=quiet)
-    shape = (command.block_length, command.tokens_per_step, command.temperature, command.remasking)
-    samplings = {length: Sampling.at_rate(length, *shape) for length in command.max_completion_length}
+    shape = (command.block_length, command.tokens_per_step)
+    more = {"temperature": command.temperature, "remasking": command.remasking}
+    samplings = {n: Sampling.at_rate(n, *shape, **more) for n in command.max_completion_length}
     env, m = make_env(command, command.split), command.model
     place = command.output_dir or (m.model if (Path(m.model) / CONFIG).is_file() else None)
     folder = RunFolder(place) if place else None

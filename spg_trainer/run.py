@@ -73,7 +73,7 @@ class Run:
         return [p for p in self.policy.model.parameters() if p.requires_grad]
 
     def due(self, every: int) -> bool:
-        """Whether something that happens every so many steps happens at this one; the last step counts."""
+        """Whether what happens every so many steps happens at this one; the last step counts."""
         return every > 0 and (self.step % every == 0 or self.step == self.config.max_steps)
 
     def environment(self) -> dict[str, Any]:

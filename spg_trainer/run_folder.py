@@ -66,10 +66,7 @@ class RunFolder:
             )
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
-        """Starts a run here and keeps other processes out.
-
-        Raises ConfigError as `refuse_other_run` does, or if the folder cannot be made.
-        """
+        """Starts a run here and keeps other processes out; ConfigError if the folder is taken or cannot be made."""
         if rank():
             return
         try:

@@ -125,7 +125,7 @@ def preset_kind(model: str) -> str:
 
 def to_yaml(config: Any) -> str:
     """The settings, nested as the dataclasses are; what `--config` reads."""
-    return yaml.safe_dump(to_json(asdict(config)), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(to_json(config), sort_keys=False, allow_unicode=True)
 
 
 def read_yaml(path: str | Path, source: str = "--config") -> dict[str, Any]:
@@ -141,9 +141,7 @@ def read_yaml(path: str | Path, source: str = "--config") -> dict[str, Any]:
         problem = "not a text file"
     if problem or not isinstance(values, dict):
         problem = problem or f"should hold `name: value` lines, as {CONFIG} of a run does"
-        remedy = (
-            "Give the path of a YAML file." if source == "--config" else "Restore it, or start a new run."
-        )
+        remedy = "Give a YAML file's path." if source == "--config" else "Restore it, or start a new run."
         raise ConfigError(f"{source} {path}: {problem}. {remedy}")
     for (part, old), new in RENAMED.items():
         nested = values.get(part)
@@ -188,10 +186,7 @@ def refuse_changes(file: Path, config: Config) -> None:
 
 
 def overlay(base: T, values: Mapping[str, Any], source: str, path: str = "") -> T:
-    """A copy of the dataclass `base` with nested `values` laid over it; dictionaries are merged key by key.
-
-    Raises ConfigError, naming `source` and the key, if it is unknown or the value of the wrong type.
-    """
+    """A copy of the dataclass `base` with nested `values` laid over it, or ConfigError; dicts are merged by key."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{source}: {path.rstrip('.')} should hold `name: value` lines, not {values!r}.")
     hints = get_type_hints(type(base))

@@ -165,9 +165,7 @@ def denoising_loss(
 ) -> Tensor:
     """Sum over the rows of weight * sum over masked tokens of -log p, a scalar in nats.
 
-    Args:
-        prompt: ids (B, L) int64, left-padded, and mask (B, L) bool.
-        completion_ids: (B, T) int64; masked: (B, T) bool; weight: (B,) float32.
+    prompt: ids (B, L) int64, left-padded, and mask (B, L) bool. completion_ids, masked: (B, T). weight: (B,) float32.
     """
     prompt_ids, prompt_mask = prompt
     length = prompt_ids.shape[1]
