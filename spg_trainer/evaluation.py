@@ -228,31 +228,21 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
     policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
     if policy.note:
         console.warn(policy.note + mix_hint(env))
-    count = min(command.num_problems or len(env), len(env))
+    shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
+    shared["num_problems"] = count = min(command.num_problems or len(env), len(env))
     for length, sampling in samplings.items() if folder else ():
-        shared = (sampling, command.num_generations, count, command.seed, command.split)
-        settings = evaluation_settings(env, *shared) | {"model": policy.source}
+        settings = evaluation_settings(env, sampling, **shared) | {"model": policy.source}
         refuse_other_result(folder.evaluation_path(result_name(command, env.spec_name, length)), settings)
     results: dict[int, Evaluation] = {}
+    rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
     for length, sampling in samplings.items():
         with console.progress(count, f"eval {length} tokens") as advance:
-            result = results[length] = evaluate(
-                policy,
-                env,
-                sampling,
-                split=command.split,
-                num_generations=command.num_generations,
-                num_problems=command.num_problems,
-                seed=command.seed,
-                rows_per_forward=None if policy.device.type == "cpu" else command.rows_per_forward,
-                advance=advance,
-            )
+            more = {"rows_per_forward": rows_per_forward, "advance": advance}
+            result = results[length] = evaluate(policy, env, sampling, **shared, **more)
         console.say(f"{env.spec_name} {command.split}, {length} tokens: {figures(result)}")
         if folder is not None:
-            name, content = (
-                result_name(command, env.spec_name, length),
-                result.summary() | {"model": policy.source},
-            )
+            name, content = result_name(command, env.spec_name, length), result.summary()
+            content["model"] = policy.source
             console.say(f"Written: {folder.evaluation(name, content, result.rows, CHOOSE_ANOTHER)}")
     return results
 

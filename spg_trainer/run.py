@@ -124,9 +124,7 @@ class Run:
         left = max(0.0, limit - (time.monotonic() - self.started)) if limit else None
         self.console.step({**metrics, **timings}, total=self.config.max_steps, seconds_left=left)
         if self.due(output.render_steps):
-            self.console.say(
-                self.env.render_text(scored.problems[0], scored.completions[0])
-            )  # any: not the best
+            self.console.say(self.env.render_text(scored.problems[0], scored.completions[0]))
         for warning in diagnose(self.history):
             self.console.warn(warning)
 
@@ -253,9 +251,7 @@ def choose_folder(config: Config) -> tuple[Path, Path | None]:
     if (path / CONFIG).is_file():
         refuse_changes(path / CONFIG, config)
     elif resume != "auto":
-        raise ConfigError(
-            f"--resume {resume}: {path} lacks {CONFIG}. Give a run folder or one of its checkpoints."
-        )
+        raise ConfigError(f"--resume {resume}: {path} holds no run. Give a run folder or a checkpoint of it.")
     return path, newest
 
 

@@ -71,9 +71,8 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     write_text(folder / "README.md", card, CHOOSE_ANOTHER)
     for split, result in results.items():
         console.say(f"{env.spec_name}, solved on {split}, greedy: {result.solved.removeprefix('solved ')}.")
-    console.say(
-        f"The model is in {folder}. Train it: python -m spg_trainer --env {command.env} --model {folder}"
-    )
+    line = f"python -m spg_trainer --env {command.env} --model {folder}"
+    console.say(f"The model is in {folder}. Train it: {line}")
     return folder
 
 
@@ -109,7 +108,7 @@ def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
     habits = env.habits(envs.core.read_problem(env, 0))
     if "right" in habits:
         raise ConfigError(
-            f"{env.spec_name} has a habit named 'right', but that is its demonstration. Rename it."
+            f"{env.spec_name} has a habit named 'right', which is its demonstration. Rename it."
         )
     known = sorted({"right", *habits})
     for name, share in mix.items():
@@ -223,7 +222,7 @@ def eval_sampling(command: SftCommand) -> Sampling:
 
 def evaluate_split(policy: Policy, command: SftCommand, split: str, console: Console) -> Evaluation:
     """The greedy solved rate of what was made, on up to 256 problems."""
-    env = make_env(command, split)
+    env, sampling = make_env(command, split), eval_sampling(command)
     count = min(EVAL_PROBLEMS, len(env))
     with console.progress(count, f"eval {split}") as advance:
-        return evaluate(policy, env, eval_sampling(command), split=split, num_problems=count, advance=advance)
+        return evaluate(policy, env, sampling, split=split, num_problems=count, advance=advance)
