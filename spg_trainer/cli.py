@@ -138,7 +138,15 @@ def run_train(config: Config) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     check(config, algorithm, processes)
     if config.dry_run:
-        try_out(config)
+        from spg_trainer.evaluation import make_env
+        from spg_trainer.models.source import resolve_model
+        from spg_trainer.sampler import get_decoder
+        from spg_trainer.tracking import check_trackers
+
+        make_env(config, "train")  # all that can be refused without opening the weights
+        resolve_model(config.model.model, config.env)
+        get_decoder(config.rollout.remasking)
+        check_trackers(config.output.track)
         numbers = arithmetic(config, algorithm.num_masks, processes)
         sys.stdout.write(f"{to_yaml(replace(config, dry_run=False))}\n# {numbers}\n")
         return
@@ -150,19 +158,6 @@ def run_train(config: Config) -> None:
         from accelerate import PartialState
 
         PartialState().destroy_process_group()  # or a thread of gloo may abort the process as it ends
-
-
-def try_out(config: Config) -> None:
-    """Raises if environment, rewards, model or trackers of a run cannot be had; opens no weights."""
-    from spg_trainer.evaluation import make_env
-    from spg_trainer.models.source import resolve_model
-    from spg_trainer.sampler import get_decoder
-    from spg_trainer.tracking import check_trackers
-
-    make_env(config, "train")
-    resolve_model(config.model.model, config.env)
-    get_decoder(config.rollout.remasking)
-    check_trackers(config.output.track)
 
 
 def quiet_libraries() -> None:

@@ -83,15 +83,13 @@ def decide_on_main(decide: Callable[[], T]) -> T:
     """What `decide` returns on the main process, on all of them; an SpgError there is raised on each."""
     if world_size() == 1:
         return decide()
-    from accelerate.utils import broadcast_object_list
-
-    answer: list = [None, ""]
+    answer = None
     if rank() == 0:
         try:
-            answer[0] = decide()
+            answer = decide(), ""
         except SpgError as error:
-            answer[1] = str(error)
-    value, problem = broadcast_object_list(answer)
+            answer = None, str(error)
+    value, problem = gather([answer])[0]
     if problem:
         raise ConfigError(problem)
     return value

@@ -54,16 +54,13 @@ class RunFolder:
             rows = self.history()
             steps = rows[-1].get("step", len(rows)) if rows else 0
             end = "finished" if (self.path / SUMMARY).exists() else "unfinished"
-            raise ConfigError(
-                f"--output-dir {self.path} already holds a run ({steps} steps, {end}). Continue it with --resume auto "
-                "(and a larger --max-steps if it is finished), or choose another --output-dir."
-            )
+            text = f"--output-dir {self.path} already holds a run ({steps} steps, {end})"
+            raise ConfigError(f"{text}. Continue it with --resume auto, or choose another --output-dir.")
         foreign = sorted(n for n in names if not n.startswith(".") and not n.endswith((".log", ".out")))
         if foreign:
-            raise ConfigError(
-                f"--output-dir {self.path} is not empty and holds no run ({len(foreign)} entries: "
-                f"{', '.join(foreign[:3])}). Choose a folder that is new or empty."
-            )
+            text = f"--output-dir {self.path} is not empty and holds no run"
+            entries = f"{len(foreign)} entries: {', '.join(foreign[:3])}"
+            raise ConfigError(f"{text} ({entries}). Choose a folder that is new or empty.")
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
         """Starts a run here and keeps other processes out; ConfigError if the folder is taken or cannot be made."""
@@ -77,8 +74,7 @@ class RunFolder:
             write_text(self.path / ENVIRONMENT, json_document(environment))
             write_text(self.path / CONFIG, config_yaml)
         except (OSError, CheckpointError) as error:
-            text = f"--output-dir {self.path} cannot be used: {error}. Choose another folder."
-            raise ConfigError(text) from error
+            raise ConfigError(f"--output-dir {self.path} cannot be used: {error}. Choose another.") from error
 
     def config(self, config_yaml: str) -> None:
         self._write(CONFIG, config_yaml)

@@ -59,8 +59,7 @@ def check_trackers(names: Sequence[str]) -> None:
 def open_trackers(names: Sequence[str], folder: Path, config: Any) -> "list[GeneralTracker]":
     """Starts accelerate's trackers on rank 0, with the run's settings; TensorBoard writes to RUN/tensorboard.
 
-    One that does not start, such as wandb without a login, is left out with a message. Raises ConfigError if a
-    package is missing.
+    One that does not start, such as wandb without a login, is left out with a message.
     """
     check_trackers(names)
     if rank() or not names:
