@@ -20,25 +20,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Config", "Evaluation", "Policy", "Sampling", "defaults", "evaluate", "generate", "load_model"]
 __all__ += ["sft", "train"]
-_MODULES = {
-    "Config": "config",
-    "Evaluation": "evaluation",
-    "Policy": "models",
-    "Sampling": "config",
-    "defaults": "settings",
-    "evaluate": "evaluation",
-    "generate": "text",
-    "load_model": "models",
-    "sft": "supervised",
-    "train": "training",
-}
+_MODULES = {"Config": "config", "Evaluation": "evaluation", "Policy": "models", "Sampling": "config"}
+_MODULES |= {"defaults": "settings", "evaluate": "evaluation", "generate": "text", "load_model": "models"}
+_MODULES |= {"sft": "supervised", "train": "training"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     return value
 
 

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError
-from spg_trainer.files import RESUME, delete_folder, incomplete, json_document, sync, write_folder, writing
+from spg_trainer.files import (
+    RESUME,
+    delete_folder,
+    incomplete,
+    json_document,
+    sync,
+    unused,
+    write_folder,
+    writing,
+)
 from spg_trainer.settings import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -54,10 +63,9 @@ def save(
         torch.save({"optimizer": optimizer_state}, aside / "training.pt")
         (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
-    for path in (folder / "metrics.jsonl", folder / "timings.jsonl"):
-        if path.exists():
-            with writing(path):
-                sync(path)  # rows up to this step must outlive a power cut as the checkpoint does
+    for path in [*folder.glob("metrics.jsonl"), *folder.glob("timings.jsonl")]:
+        with writing(path):
+            sync(path)  # rows up to this step must outlive a power cut as the checkpoint does
     for path in [*target.parent.glob(".step-*.tmp"), *target.parent.glob(".step-*.deleted")]:
         shutil.rmtree(path, ignore_errors=True)  # what an interrupted save or deletion left
     write_folder(target, write)
@@ -101,9 +109,7 @@ def locate(path: Path) -> tuple[Path, Path | None]:
     Raises CheckpointError if the path does not exist, or names a checkpoint that is not whole.
     """
     if not path.is_dir():
-        raise CheckpointError(
-            f"--resume {path}: no such folder. Give a run folder, one of its checkpoints, or auto."
-        )
+        raise CheckpointError(f"--resume {path}: no such folder. Give a run folder, a checkpoint, or auto.")
     if _STEP.fullmatch(path.name):
         check(path)
         home = path.resolve().parent
@@ -121,44 +127,52 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer") -> dict[str, An
 
     check(folder)
     try:
-        _load_weights(folder, policy.model)
+        adapter = (folder / "adapter_config.json").exists()
+        if adapter != hasattr(policy.model, "peft_config"):
+            kinds = ("a full model", "a LoRA adapter")
+            raise ValueError(f"it holds {kinds[adapter]} and this run trains {kinds[not adapter]}")
+        if adapter:
+            from peft import load_peft_weights, set_peft_model_state_dict
+
+            result = set_peft_model_state_dict(policy.model, load_peft_weights(str(folder), device="cpu"))
+            if result.unexpected_keys:
+                raise ValueError(f"unknown adapter weights {result.unexpected_keys[:3]}")
+        else:
+            from spg_trainer.models.load import no_progress_bars
+
+            with no_progress_bars():  # a progress bar would cut through the live line
+                saved = type(policy.model).from_pretrained(folder, dtype=policy.model.dtype)
+            policy.model.load_state_dict(saved.state_dict())
         training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
         optimizer.load_state_dict(training["optimizer"])
         return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
         raise CheckpointError(
-            f"Checkpoint {folder} does not fit this run: {error}. Resume with the run's own --model and "
-            "--lora-r, or from another of its checkpoints with --resume PATH."
+            f"Checkpoint {folder} does not fit this run: {error}. Resume with the run's own --model and --lora-r, or "
+            "from another of its checkpoints with --resume PATH."
         ) from error
 
 
 def check(folder: Path) -> None:
     """Raises CheckpointError, saying what is missing, unless `folder` is a whole checkpoint."""
-    problem = incomplete(folder)
-    if problem is not None:
+    if problem := incomplete(folder):
         raise CheckpointError(
-            f"Checkpoint {folder} {problem}. Resume from another one, or give the run folder to take "
-            "the newest whole one."
+            f"Checkpoint {folder} {problem}. Give another, or the run folder for the newest."
         )
 
 
 def set_aside_after(run: Path, step: int) -> list[Path]:
-    """Moves whole checkpoints later than `step` to checkpoints/superseded and deletes torn ones.
+    """Moves whole checkpoints later than `step`, where a run continues, to checkpoints/superseded; deletes torn ones.
 
-    Called when a run continues from `step`: what came later belongs to another continuation, but is not ours to
-    delete. Returns the new places.
+    They belong to another continuation and are not ours to delete. Returns the new places.
     """
     moved = []
-    for path in _checkpoints(run):
-        if _step(path) <= step:
-            continue
+    for path in (path for path in _checkpoints(run) if _step(path) > step):
         if incomplete(path) is not None:
             delete_folder(path)
             continue
-        superseded = path.parent / _SUPERSEDED
-        superseded.mkdir(exist_ok=True)
-        names = [path.name, *(f"{path.name}-{i}" for i in range(2, 1000))]
-        place = next(superseded / name for name in names if not (superseded / name).exists())
+        place = unused(path.parent / _SUPERSEDED / path.name)
+        place.parent.mkdir(exist_ok=True)
         os.replace(path, place)
         moved.append(place)
     return moved
@@ -172,22 +186,3 @@ def _checkpoints(run: Path) -> list[Path]:
 
 def _step(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
-
-
-def _load_weights(folder: Path, model: Any) -> None:
-    adapter = (folder / "adapter_config.json").exists()
-    if adapter != hasattr(model, "peft_config"):
-        kinds = ("a full model", "a LoRA adapter")
-        raise ValueError(f"it holds {kinds[adapter]} and this run trains {kinds[not adapter]}")
-    if adapter:
-        from peft import load_peft_weights, set_peft_model_state_dict
-
-        result = set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
-        if result.unexpected_keys:
-            raise ValueError(f"unknown adapter weights {result.unexpected_keys[:3]}")
-    else:
-        from spg_trainer.models.load import no_progress_bars
-
-        with no_progress_bars():  # a progress bar would cut through the live line
-            saved = type(model).from_pretrained(folder, dtype=model.dtype).state_dict()
-        model.load_state_dict(saved)

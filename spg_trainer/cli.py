@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields, is_dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +24,28 @@ from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import CONFIG, defaults, to_yaml
 
 PROG = "python -m spg_trainer"
+COMMANDS = {"eval": (EvalCommand, "evaluation", "evaluate_lengths"), "sft": (SftCommand, "supervised", "sft")}
+"""{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = "Other commands: eval (measure a model), sft (make a base model from demonstrations); each has its own --help."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status: 0 done, 2 a mistake that the message explains, 130 stopped."""
     args = list(sys.argv[1:] if argv is None else argv)
-    commands = {"eval": (EvalCommand, run_eval), "sft": (SftCommand, run_sft)}
-    word = ""
+    word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
-        if args and not args[0].startswith("-"):
-            word, args = args[0], args[1:]
-            if word not in commands:
-                raise ConfigError(
-                    f"No command {word!r}. {did_you_mean(word, commands)}Known: eval, sft; without a command, "
-                    f"{PROG} --env ENV trains."
-                )
-            if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-                raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
-            cls, run = commands[word]
-            run(parse(cls, args, f"{PROG} {word}"))
-        else:
+        if not word:
             run_train(parse(Config, args, PROG, OTHERS))
+            return 0
+        if word not in COMMANDS:
+            hint = did_you_mean(word, COMMANDS)
+            raise ConfigError(f"No command {word!r}. {hint}Known: eval, sft; without one, --env ENV trains.")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
+        cls, module, name = COMMANDS[word]
+        command = parse(cls, args, f"{PROG} {word}")
+        quiet_libraries()
+        getattr(import_module(f"spg_trainer.{module}"), name)(command)
     except KeyboardInterrupt:
         more = "" if word else " Finished steps are saved; continue with --resume and the run folder."
         sys.stderr.write(f"\nStopped.{more}\n")
@@ -60,17 +61,11 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     check_flags(cls, args, prog)
     named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
     base = defaults(cls, **named, run=resumed(args))
-    messages = io.StringIO()
+    messages, about = io.StringIO(), f"{cls.__doc__} {more}".strip()
+    markers = (tyro.conf.OmitArgPrefixes,)
     try:
         with redirect_stderr(messages):
-            given = tyro.cli(
-                cls,
-                args=list(args),
-                default=base,
-                prog=prog,
-                description=f"{cls.__doc__} {more}".strip(),
-                config=(tyro.conf.OmitArgPrefixes,),
-            )
+            given = tyro.cli(cls, args=list(args), default=base, prog=prog, description=about, config=markers)
     except SystemExit as end:
         if not end.code:
             raise
@@ -100,16 +95,13 @@ def resumed(args: Sequence[str]) -> str | None:
 
 
 def flags(settings: Any) -> dict[str, bool]:
-    """Every flag of a command, e.g. `--max-steps`, and whether it takes KEY=VALUE pairs."""
-    known: dict[str, bool] = {"--help": False}
-    for name in (f.name for f in fields(settings)):
-        value, flag = getattr(settings, name), name.replace("_", "-")
-        if is_dataclass(value):
-            known |= flags(value)
-        else:
-            known[f"--{flag}"] = isinstance(value, dict)
-            if isinstance(value, bool):
-                known[f"--no-{flag}"] = False
+    """Every flag of a command, without the dashes in front, and whether it takes KEY=VALUE pairs."""
+    known: dict[str, bool] = {"help": False}
+    for field in fields(settings):
+        value, flag = getattr(settings, field.name), field.name.replace("_", "-")
+        known |= flags(value) if is_dataclass(value) else {flag: isinstance(value, dict)}
+        if isinstance(value, bool):
+            known[f"no-{flag}"] = False
     return known
 
 
@@ -117,14 +109,14 @@ def check_flags(cls: type, args: Sequence[str], prog: str) -> None:
     """Raises ConfigError for a flag that does not exist, and for pairs given twice, of which the last would win."""
     known, seen = flags(cls()), set()
     for word in args:
-        flag = word.partition("=")[0].replace("_", "-")
-        if not word.startswith("--") or flag.startswith("--tyro-"):
+        flag = word.partition("=")[0].replace("_", "-").removeprefix("--")
+        if not word.startswith("--") or flag.startswith("tyro-"):
             continue
         if flag not in known:
-            hint = did_you_mean(flag[2:], [name[2:] for name in known], shown_as="--{}")
-            raise ConfigError(f"No flag {flag}. {hint}All flags: {prog} --help")
+            hint = did_you_mean(flag, known, shown_as="--{}")
+            raise ConfigError(f"No flag --{flag}. {hint}All flags: {prog} --help")
         if flag in seen and known[flag]:
-            raise ConfigError(f"{flag} is given twice. Put all pairs behind one {flag} KEY=VALUE KEY=VALUE.")
+            raise ConfigError(f"--{flag} is given twice. Put all pairs behind one --{flag} KEY=VALUE ...")
         seen.add(flag)
 
 
@@ -146,7 +138,15 @@ def run_train(config: Config) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     check(config, algorithm, processes)
     if config.dry_run:
-        try_out(config)
+        from spg_trainer.evaluation import make_env
+        from spg_trainer.models.source import resolve_model
+        from spg_trainer.sampler import get_decoder
+        from spg_trainer.tracking import check_trackers
+
+        make_env(config, "train")  # all that can be refused without opening the weights
+        resolve_model(config.model.model, config.env)
+        get_decoder(config.rollout.remasking)
+        check_trackers(config.output.track)
         numbers = arithmetic(config, algorithm.num_masks, processes)
         sys.stdout.write(f"{to_yaml(replace(config, dry_run=False))}\n# {numbers}\n")
         return
@@ -158,33 +158,6 @@ def run_train(config: Config) -> None:
         from accelerate import PartialState
 
         PartialState().destroy_process_group()  # or a thread of gloo may abort the process as it ends
-
-
-def try_out(config: Config) -> None:
-    """Raises if environment, rewards, model or trackers of a run cannot be had; opens no weights."""
-    from spg_trainer.evaluation import make_env
-    from spg_trainer.models.source import resolve_model
-    from spg_trainer.sampler import get_decoder
-    from spg_trainer.tracking import check_trackers
-
-    make_env(config, "train")
-    resolve_model(config.model.model, config.env)
-    get_decoder(config.rollout.remasking)
-    check_trackers(config.output.track)
-
-
-def run_eval(command: EvalCommand) -> None:
-    quiet_libraries()
-    from spg_trainer.evaluation import evaluate_lengths
-
-    evaluate_lengths(command)
-
-
-def run_sft(command: SftCommand) -> None:
-    quiet_libraries()
-    from spg_trainer.supervised import sft
-
-    sft(command)
 
 
 def quiet_libraries() -> None:

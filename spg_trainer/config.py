@@ -22,13 +22,12 @@ class Range:
     holds: Callable[[float], bool]
 
 
-AT_LEAST_1 = Range("at least 1", lambda v: v >= 1)
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
-
-Count = Annotated[int, AT_LEAST_1]
+Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
 CountOrZero = Annotated[int, NOT_NEGATIVE]
 NotNegative = Annotated[float, NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
+Group = Annotated[int, Range("at least 2, to judge each against the others. Try 8", lambda v: v >= 2)]
 Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
 
 
@@ -84,8 +83,7 @@ class LoadConfig:
     @property
     def is_adapter(self) -> bool:
         """Whether the model's folder, or the run folder around it, holds a LoRA adapter."""
-        folder = Path(self.model)
-        return any((place / "adapter_config.json").is_file() for place in (folder, folder / "model"))
+        return any((Path(self.model) / place / "adapter_config.json").is_file() for place in ("", "model"))
 
 
 @dataclass(frozen=True)
@@ -118,22 +116,12 @@ class Sampling:
     """Which masked positions are unmasked first: low_confidence = the most confident ones, random = any."""
 
     @classmethod
-    def at_rate(
-        cls,
-        max_completion_length: int,
-        block_length: int,
-        tokens_per_step: float,
-        temperature: float = 0.0,
-        remasking: str = "low_confidence",
-    ) -> "Sampling":
-        """Blocks no longer than the completion, and steps that unmask about so many tokens each, as many in any block.
-
-        Raises ConfigError as `check` does.
-        """
-        block = min(block_length, max_completion_length)
-        blocks = max(1, max_completion_length // block) if block > 0 else 1  # `check` tells of block 0
-        steps = max(1, round(max_completion_length / blocks / tokens_per_step)) * blocks
-        sampling = cls(max_completion_length, block, steps, temperature, remasking)
+    def at_rate(cls, length: int, block_length: int, tokens_per_step: float, **more: Any) -> "Sampling":
+        """Blocks no longer than the completion, steps that unmask about so many tokens each, as many in any block."""
+        block = min(block_length, length)
+        blocks = max(1, length // block) if block > 0 else 1  # `check` tells of block 0
+        steps = max(1, round(length / blocks / tokens_per_step)) * blocks
+        sampling = cls(length, block, steps, **more)
         sampling.check()
         return sampling
 
@@ -157,29 +145,32 @@ class Sampling:
     def check(self) -> None:
         """Raises ConfigError for numbers out of range, and for lengths and steps that do not divide."""
         for name in ("max_completion_length", "block_length", "diffusion_steps"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if type(value := getattr(self, name)) is not int or value < 1:
                 raise ConfigError(f"{name}={value!r} must be a whole number of at least 1.")
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+        if not 0 <= self.temperature < math.inf:
             raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or a finite number above.")
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
+            divisors = (d for d in range(1, length + 1) if length % d == 0)
+            nearest, longer = (
+                min(divisors, key=lambda d: (abs(d - block), -d)),
+                length + block - length % block,
+            )
             raise ConfigError(
                 f"block_length={block} does not divide max_completion_length={length}: {length} / {block} = "
-                f"{length / block:.2f} blocks. Use block_length={_nearest_divisor(length, block)} or "
-                f"max_completion_length={_round_up(length, block)}."
+                f"{length / block:.2f}. Use block_length={nearest} or max_completion_length={longer}."
             )
         blocks = length // block
         if steps % blocks:
+            fits = min((steps // blocks + 1) * blocks, length)
             raise ConfigError(
-                f"diffusion_steps={steps} cannot be shared by {blocks} blocks ({length} tokens / {block} per "
-                f"block): {steps} / {blocks} = {steps / blocks:.2f} steps per block. "
-                f"Use diffusion_steps={min(_round_up(steps, blocks), length)}."
+                f"diffusion_steps={steps} cannot be shared by {blocks} blocks ({length} tokens / {block} per block): "
+                f"{steps} / {blocks} = {steps / blocks:.2f}. Use diffusion_steps={fits}."
             )
         if steps > length:
             raise ConfigError(
-                f"diffusion_steps={steps} over {blocks} blocks is {steps // blocks} steps per block, but a "
-                f"block has only {block} tokens to unmask. Use diffusion_steps={length} or fewer."
+                f"diffusion_steps={steps} over {blocks} blocks is {steps // blocks} steps per block, but a block has "
+                f"only {block} tokens to unmask. Use diffusion_steps={length} or fewer."
             )
 
 
@@ -189,7 +180,7 @@ class BatchConfig:
 
     prompts_per_step: Count = 16
     """Problems per rollout, over all processes."""
-    num_generations: int = 6
+    num_generations: Group = 6
     """Completions per problem (the group, G), at least 2."""
     num_iterations: Count = 1
     """Updates per rollout; fresh masks each time."""
@@ -398,27 +389,19 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     algorithm.make_masking().check(config.rollout.max_completion_length)
     if num_processes > 1 and ":" in config.model.device:
         raise ConfigError(
-            f"--device {config.model.device} would put {num_processes} processes on one GPU. Leave out --device."
+            f"--device {config.model.device} is one GPU, not {num_processes}. Leave out --device."
         )
     if algorithm.needs_ref_logps and config.model.lora_r == 0:
         raise ConfigError(
-            f"--algorithm {config.algorithm} compares with a reference model, the weights below LoRA adapters. "
-            "Set --lora-r, e.g. 128."
-        )
-    if b.num_generations < 2:
-        raise ConfigError(
-            f"--num-generations {b.num_generations}: a completion is judged against the others of its group, "
-            "so at least 2. Try 8."
+            f"--algorithm {config.algorithm} needs adapters on a reference. Set --lora-r, e.g. 128."
         )
     check_common(config)
     if b.prompts_per_step % num_processes:
-        below = b.prompts_per_step - b.prompts_per_step % num_processes
-        fits = [str(n) for n in range(1, b.prompts_per_step + 1) if b.prompts_per_step % n == 0]
-        raise ConfigError(
-            f"--prompts-per-step {b.prompts_per_step} cannot be shared by {num_processes} processes (groups never "
-            f"split across GPUs). Use {f'{below} or ' if below else ''}{below + num_processes}, or launch "
-            f"{', '.join(fits)} processes."
-        )
+        prompts, below = b.prompts_per_step, b.prompts_per_step // num_processes * num_processes
+        counts = " or ".join(str(n) for n in (below, below + num_processes) if n)
+        fits = ", ".join(str(n) for n in range(1, prompts + 1) if prompts % n == 0)
+        text = f"--prompts-per-step {prompts} cannot be shared by {num_processes} processes"
+        raise ConfigError(f"{text}. Use {counts}, or launch {fits} processes.")
 
 
 def check_eval(command: EvalCommand) -> None:
@@ -427,59 +410,39 @@ def check_eval(command: EvalCommand) -> None:
     if not command.max_completion_length:
         raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
     if command.num_generations > 1 and command.temperature == 0:
-        raise ConfigError(
-            f"--num-generations {command.num_generations} at --temperature 0 gives equal completions. "
-            "Set a temperature above 0, e.g. --temperature 0.9."
-        )
+        text = f"--num-generations {command.num_generations} at --temperature 0 gives equal completions"
+        raise ConfigError(f"{text}. Raise it, e.g. --temperature 0.9.")
 
 
 def check_sft(command: SftCommand) -> None:
     """Raises ConfigError for settings of `sft` that cannot work."""
     check_common(command)
     if command.save_dtype != "auto" and (command.model.lora_r or command.model.is_adapter):
-        raise ConfigError(
-            f"--save-dtype {command.save_dtype} is for whole models, and adapters are small. Use --save-dtype auto."
-        )
+        raise ConfigError(f"--save-dtype {command.save_dtype} is for whole models, not adapters. Use auto.")
 
 
 def check_common(command: Config | EvalCommand | SftCommand) -> None:
     """Raises ConfigError for what is wrong in every command: ranges, adapters, arguments that have flags."""
     check_ranges(command)
-    model, flags = command.model, {"split": "--split (eval) or --eval-split (train)"}
-    flags["reward_weights"] = "--reward-weights"
+    m, flags = command.model, {"split": "--split or --eval-split", "reward_weights": "--reward-weights"}
     for name in flags.keys() & command.env_args.keys():
         raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {flags[name]} instead.")
-    if not isinstance(model, ModelConfig):
+    if not isinstance(m, ModelConfig):
         return
-    if model.lora_r == 0 and not model.is_adapter and (model.lora_alpha is not None or model.lora_dropout):
-        raise ConfigError(
-            "--lora-alpha and --lora-dropout do nothing without adapters. Set --lora-r, e.g. 128."
-        )
-    if model.model == "new" and (model.lora_r or model.revision or model.dtype not in ("auto", "float32")):
-        raise ConfigError(
-            "--model new is a fresh float32 model: --lora-r, --revision and --dtype need an existing one "
-            "(--model PATH)."
-        )
+    if m.lora_r == 0 and not m.is_adapter and (m.lora_alpha is not None or m.lora_dropout):
+        raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
+    if m.model == "new" and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
+        raise ConfigError("--model new takes no --lora-r, --revision or --dtype: they need --model PATH.")
 
 
 def check_ranges(settings: Any) -> None:
     """Raises ConfigError for a number outside the `Range` of its annotation, nested settings included."""
     hints = get_type_hints(type(settings), include_extras=True)
     for name in (f.name for f in fields(settings)):
-        value, kinds = getattr(settings, name), [hints[name], *get_args(hints[name])]
+        value = getattr(settings, name)
         if is_dataclass(value):
             check_ranges(value)
-        for allowed in (
-            m for kind in kinds for m in getattr(kind, "__metadata__", ()) if isinstance(m, Range)
-        ):
-            if value is not None and not allowed.holds(value):
-                raise ConfigError(f"--{name.replace('_', '-')} {value}: should be {allowed.expected}.")
-
-
-def _nearest_divisor(length: int, block: int) -> int:
-    divisors = (d for d in range(1, length + 1) if length % d == 0)
-    return min(divisors, key=lambda d: (abs(d - block), -d))
-
-
-def _round_up(value: int, unit: int) -> int:
-    return -(-value // unit) * unit
+        for hint in (hints[name], *get_args(hints[name])):  # in `Count | None` it is on the first part
+            for allowed in getattr(hint, "__metadata__", ()):
+                if isinstance(allowed, Range) and value is not None and not allowed.holds(value):
+                    raise ConfigError(f"--{name.replace('_', '-')} {value}: should be {allowed.expected}.")

@@ -25,14 +25,20 @@ _CONTROL = re.compile(
     r"(\x1b\[[0-9;:]*m)"  # colours
     r"|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
+_FIGURES = {
+    "reward": "  [dim]reward[/] [cyan]{:.2f}[/]",
+    "correct": "  [dim]solved[/] [green]{:.2f}[/]",
+    "tokens_per_second": "  {:,.0f}[dim] tokens/s[/]",
+}
+"""The figures of a step that are shown if they are there, in rich's markup."""
 _BARS = "▁▂▃▄▅▆▇█"
+"""The solved rates of the last steps, from 0 to 1."""
 
 
 class Console:
-    """Shows a run on a stream, by default standard output.
+    """Shows a run on a stream, by default standard output; as a context manager it gives the terminal back.
 
-    quiet: show nothing. every_seconds, every_steps: how often a plain line appears off a terminal, whichever
-    comes first. Use as a context manager, or call `close`, to give the terminal back.
+    quiet: show nothing. every_seconds, every_steps: how often a plain line appears off a terminal, whichever is first.
     """
 
     def __init__(
@@ -47,10 +53,8 @@ class Console:
         self._quiet = quiet or rank() > 0
         self._every_seconds = every_seconds
         self._every_steps = every_steps
-        self._on_terminal = not self._quiet and _is_terminal(self._file)
-        self._terminal = RichConsole(
-            file=self._file, force_terminal=self._on_terminal, highlight=False, emoji=False
-        )
+        self._on_terminal = live = not self._quiet and _is_terminal(self._file)
+        self._terminal = RichConsole(file=self._file, force_terminal=live, highlight=False, emoji=False)
         own = self._file is sys.stdout
         self._progress = Progress(
             _LiveLine(),
@@ -60,7 +64,7 @@ class Console:
             redirect_stdout=own,
             redirect_stderr=own,
             get_time=lambda: time.monotonic(),
-            disable=not self._on_terminal,
+            disable=not live,
         )
         self._training: TaskID | None = None
         self._solved: deque[float] = deque(maxlen=24)
@@ -74,24 +78,26 @@ class Console:
     def step(self, metrics: Mapping[str, Any], *, total: int, seconds_left: float | None = None) -> None:
         """Shows a finished step of `total`; the first call starts the live line and the last step ends it.
 
-        metrics: read are `step`, `reward`, `correct` and `tokens_per_second`, each if it is there.
-        seconds_left: to a time limit, None = there is none.
+        metrics: `step` and what is there of `_FIGURES`. seconds_left: to a time limit, None = there is none.
         """
         if self._quiet:
             return
         done = int(metrics["step"])
-        solved = _number(metrics.get("correct"))
-        if solved is not None:
-            self._solved.append(solved)
+        values = {
+            key: value for key in _FIGURES if (value := metrics.get(key)) is not None and value == value
+        }
+        figures = "".join(_FIGURES[key].format(value) for key, value in values.items())
+        self._solved.extend(value for key, value in values.items() if key == "correct")
+        curve = "  " + "".join(_BARS[round(7 * min(1.0, max(0.0, rate)))] for rate in self._solved)
         if self._training is None:
             self._training = self._start("step", total, first=done)
-        task = self._update(self._training, done, _figures(metrics), seconds_left, _curve(self._solved))
+        task = self._update(self._training, done, figures, seconds_left, curve)
         if done >= total:
             self._end(self._training)
             self._training = None
-            self._print(_line(task).plain)
+            self.say(_line(task).plain)
         elif not self._on_terminal and self._due(task, self._every_steps):
-            self._print(_line(task).plain)
+            self.say(_line(task).plain)
 
     @contextmanager
     def progress(self, total: int, what: str) -> Iterator[Callable[..., None]]:
@@ -103,7 +109,7 @@ class Console:
             completed = min(completed + done, total)
             task = self._update(number, completed, f"  [cyan]{escape(text)}[/]" if text else "")
             if not self._on_terminal and self._due(task):
-                self._print(_line(task).plain)
+                self.say(_line(task).plain)
 
         try:
             yield advance
@@ -112,11 +118,16 @@ class Console:
 
     def say(self, text: str) -> None:
         """Prints a line, or several, above the live line; colours included where the terminal has them."""
-        self._print(text)
+        if self._quiet:
+            return
+        if self._on_terminal:
+            shown = Text.from_ansi(clean(text, colours=True))
+            self._guarded(lambda: self._terminal.print(shown, soft_wrap=True))
+        else:
+            self._guarded(lambda: _write(self._file, clean(text, colours=False) + "\n"))
 
     def warn(self, text: str) -> None:
-        """Prints a warning."""
-        self._print(f"\x1b[1;33mwarning:\x1b[0m {text}")
+        self.say(f"\x1b[1;33mwarning:\x1b[0m {text}")
 
     def close(self) -> None:
         """Removes the live line and gives the terminal back; safe to call twice."""
@@ -135,21 +146,15 @@ class Console:
         return number
 
     def _update(
-        self,
-        number: TaskID,
-        completed: float,
-        figures: str,
-        seconds_left: float | None = None,
-        curve: str = "",
+        self, number: TaskID, done: int, figures: str, seconds_left: float | None = None, curve: str = ""
     ) -> Task:
         task = next(task for task in self._progress.tasks if task.id == number)
-        now = time.monotonic()
+        now, first = time.monotonic(), task.fields["first"]
         ends = [] if seconds_left is None else [now + seconds_left]
-        if completed > task.fields["first"]:
-            pace = task.elapsed / (completed - task.fields["first"])
-            ends.append(now + pace * (task.total - completed))
+        if done > first:
+            ends.append(now + task.elapsed / (done - first) * (task.total - done))
         fields = {"figures": figures, "curve": curve, "end": min(ends, default=None)}
-        self._progress.update(number, completed=completed, **fields)
+        self._progress.update(number, completed=done, **fields)
         self._guarded(self._progress.refresh)
         return task
 
@@ -170,15 +175,6 @@ class Console:
         task.fields["shown"] = (task.completed, now)
         return True
 
-    def _print(self, text: str) -> None:
-        if self._quiet:
-            return
-        if self._on_terminal:
-            shown = Text.from_ansi(clean(text, colours=True))
-            self._guarded(lambda: self._terminal.print(shown, soft_wrap=True))
-        else:
-            self._guarded(lambda: _write(self._file, clean(text, colours=False) + "\n"))
-
     def _guarded(self, action: Callable[[], Any]) -> None:
         try:
             action()
@@ -195,36 +191,14 @@ class _LiveLine(ProgressColumn):
 
 def _line(task: Task) -> Text:
     """`step 3/9  reward 0.25  1:00 left`: where the task is, how it does, how long it will take."""
-    line = (
-        f"[bold]{escape(task.description)} {task.completed:.0f}/{task.total:.0f}[/]{task.fields['figures']}"
-    )
-    end = task.fields["end"]
+    end, figures = task.fields["end"], task.fields["figures"]
+    line = f"[bold]{escape(task.description)} {task.completed:.0f}/{task.total:.0f}[/]{figures}"
     if end is not None and task.completed < task.total:
         minutes, seconds = divmod(int(max(0.0, end - time.monotonic())), 60)
         hours, minutes = divmod(minutes, 60)
         clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
         line += f"  {clock}[dim] left[/]"
     return Text.from_markup(line, emoji=False)
-
-
-def _figures(metrics: Mapping[str, Any]) -> str:
-    """The figures of a step that are there, in rich's markup."""
-    formats = {
-        "reward": "  [dim]reward[/] [cyan]{:.2f}[/]",
-        "correct": "  [dim]solved[/] [green]{:.2f}[/]",
-        "tokens_per_second": "  {:,.0f}[dim] tokens/s[/]",
-    }
-    values = {key: _number(metrics.get(key)) for key in formats}
-    return "".join(formats[key].format(value) for key, value in values.items() if value is not None)
-
-
-def _curve(rates: deque[float]) -> str:
-    """The solved rates of the last steps as small bars from 0 to 1."""
-    return "  " + "".join(_BARS[round(7 * min(1.0, max(0.0, rate)))] for rate in rates)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and value == value else None
 
 
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -235,8 +209,7 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     more = max(2 * summary["steps"], summary["max_steps"])
     return [
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on, "
-        f"{decoding}: "
-        f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
+        f"{decoding}: {before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
         f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
         f"Everything is in {folder}: model/, metrics.jsonl, samples/, eval/, summary.json.",
         f"Next:  python -m spg_trainer eval --model {folder}",
@@ -258,9 +231,6 @@ def _is_terminal(file: TextIO) -> bool:
 
 
 def _write(file: TextIO, text: str) -> None:
-    try:
-        file.write(text)
-    except UnicodeEncodeError:
-        encoding = file.encoding or "ascii"
-        file.write(text.encode(encoding, "replace").decode(encoding))
+    encoding = file.encoding or "utf-8"
+    file.write(text.encode(encoding, "replace").decode(encoding))
     file.flush()

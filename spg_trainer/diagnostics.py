@@ -16,86 +16,65 @@ def diagnose(history: History) -> list[str]:
     history: rows of metrics.jsonl, oldest first; from the start of the run, so that a fall from the best can
     be seen. Values that are missing or null are passed over. Returns sentences that name the flags to change.
     """
-    warnings = []
-    for check in _CHECKS:
-        text = check(history)
-        before = (history[:-back] for back in range(1, min(REPEAT_AFTER, len(history)) + 1))
-        if text and not any(check(rows) for rows in before):
-            warnings.append(text)
-    return warnings
+    warnings = troubles(history)
+    for back in range(1, min(REPEAT_AFTER, len(history)) + 1):
+        before = troubles(history[:-back]) if warnings else {}
+        warnings = {name: text for name, text in warnings.items() if name not in before}
+    return list(warnings.values())
 
 
-def equal_rewards(history: History) -> str | None:
-    """No group has two different rewards, for three steps: nothing is learned."""
-    shares = _values(history[-3:], "frac_reward_zero_std")
-    if len(shares) < 3 or min(shares) < 0.99:
-        return None
-    solved = _values(history[-3:], "correct")
-    if solved and min(solved) > 0.99:
-        return (
-            "every completion is right, so there is nothing left to learn here. Stop with a smaller "
-            "--max-steps, or make the problems harder with --env-args."
+def troubles(history: History) -> dict[str, str]:
+    """All that looks wrong at the newest step, by name."""
+    found = {}
+
+    failures = sum(_values(history[-1:], "env_errors"))
+    if failures:
+        found["unscored"] = (
+            f"the environment's score raised on {failures:.0f} completions of this step, which earn 0; more than 5% "
+            'stop the run. Look for the reason "error" in samples/ (--sample-steps 1 writes every step).'
         )
-    return (
-        "all completions of a problem get equal rewards (3 steps in a row), so nothing is learned. Raise "
-        "--temperature or --num-generations; if the model never solves a problem, teach it the task first "
-        "with `python -m spg_trainer sft`."
-    )
 
+    equal, solved = (_values(history[-3:], name) for name in ("frac_reward_zero_std", "correct"))
+    if len(equal) == 3 and min(equal) >= 0.99:
+        found["equal rewards"] = (
+            "all completions of a problem get equal rewards (3 steps in a row), so nothing is learned. Raise "
+            "--temperature or --num-generations; if the model never solves a problem, teach it the task first "
+            "with `python -m spg_trainer sft`."
+        )
+        if solved and min(solved) > 0.99:
+            found["equal rewards"] = (
+                "every completion is right, so there is nothing left to learn here. Stop with a smaller "
+                "--max-steps, or make the problems harder with --env-args."
+            )
 
-def clipped(history: History) -> str | None:
-    """More than half of the completions reach the length limit, for three steps."""
-    shares = _values(history[-3:], "completions/clipped_ratio")
-    if len(shares) < 3 or min(shares) <= 0.5:
-        return None
-    return (
-        f"{shares[-1]:.0%} of the completions have no end token and are cut (3 steps in a row). "
-        "Raise --max-completion-length."
-    )
+    clipped = _values(history[-3:], "completions/clipped_ratio")
+    if len(clipped) == 3 and min(clipped) > 0.5:
+        found["clipped"] = (
+            f"{clipped[-1]:.0%} of the completions have no end token and are cut (3 steps in a row). "
+            "Raise --max-completion-length."
+        )
 
-
-def format_lost(history: History) -> str | None:
-    """The format was never met in five steps, or its mean of three steps fell by 0.2 from the best."""
-    values = _values(history, "rewards/format/mean")
-    if len(values) >= 5 and max(values) < 0.01:
-        return (
-            f"no completion has had the asked format in {len(values)} steps. Look at samples/; teach it "
+    formats = _values(history, "rewards/format/mean")
+    means = [sum(formats[i : i + 3]) / 3 for i in range(len(formats) - 2)]
+    if len(formats) >= 5 and max(formats) < 0.01:
+        found["format"] = (
+            f"no completion has had the asked format in {len(formats)} steps. Look at samples/; teach it "
             "first with `python -m spg_trainer sft`, or reward it with --reward-weights format=0.1."
         )
-    means = [sum(values[i : i + 3]) / 3 for i in range(len(values) - 2)]
-    if means and means[-1] < max(means) - 0.2:
-        return (
-            f"the asked format is met by {means[-1]:.2f} of the completions, down from {max(means):.2f}. "
-            "Lower --learning-rate, or soften the push away from bad completions with "
-            "--algorithm-args negatives=zero."
+    elif means and means[-1] < max(means) - 0.2:
+        found["format"] = (
+            f"the asked format is met by {means[-1]:.2f} of the completions, down from {max(means):.2f}. Lower "
+            "--learning-rate, or soften the push away from bad completions with --algorithm-args negatives=zero."
         )
-    return None
 
-
-def gradient_explodes(history: History) -> str | None:
-    """The gradient norm is ten times what it was, over the last three steps against the twenty before."""
     norms = _values(history[-23:], "grad_norm")
     recent, usual = norms[-3:], norms[:-3]
-    if len(usual) < 5 or median(recent) <= 10 * median(usual) or median(usual) == 0:
-        return None
-    return (
-        f"the gradient norm is {median(recent):.3g}, it was {median(usual):.3g}. Lower --learning-rate; "
-        "--max-grad-norm bounds each update."
-    )
-
-
-def unscored(history: History) -> str | None:
-    """The environment raised on some completions of the newest step."""
-    count = sum(_values(history[-1:], "env_errors"))
-    if not count:
-        return None
-    return (
-        f"the environment's score raised on {count:.0f} completions of this step, which earn 0; more than 5% "
-        'stop the run. Look for the reason "error" in samples/ (--sample-steps 1 writes every step).'
-    )
-
-
-_CHECKS = (unscored, equal_rewards, clipped, format_lost, gradient_explodes)
+    if len(usual) >= 5 and median(recent) > 10 * median(usual) > 0:
+        found["gradient"] = (
+            f"the gradient norm is {median(recent):.3g}, it was {median(usual):.3g}. Lower --learning-rate; "
+            "--max-grad-norm bounds each update."
+        )
+    return found
 
 
 def _values(history: History, key: str) -> list[float]:

@@ -16,16 +16,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def _group():
+    """torch.distributed where a process group has been made, else None."""
+    module = sys.modules.get("torch.distributed")
+    return module if module and module.is_available() and module.is_initialized() else None
+
+
 def rank() -> int:
     """This process's number among those of the run, 0 when it is alone; only rank 0 writes and prints."""
-    distributed = _group()
-    return distributed.get_rank() if distributed else int(os.environ.get("RANK", "0"))
+    group = _group()
+    return group.get_rank() if group else int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
     """The number of processes that have joined this run; a launcher's count before they have is WORLD_SIZE."""
-    distributed = _group()
-    return distributed.get_world_size() if distributed else 1
+    group = _group()
+    return group.get_world_size() if group else 1
 
 
 def gather(items: list[T]) -> list[T]:
@@ -51,11 +57,10 @@ def sum_gradients(parameters: "Sequence[Tensor]") -> None:
     for p in parameters:
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-    if world_size() == 1:
-        return
-    total = sum_tensor(torch.cat([p.grad.reshape(-1) for p in parameters]))
-    for p, part in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
-        p.grad.copy_(part.view_as(p))
+    if world_size() > 1:
+        total = sum_tensor(torch.cat([p.grad.reshape(-1) for p in parameters]))
+        for p, part in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
+            p.grad.copy_(part.view_as(p))
 
 
 def sum_metrics(sums: Mapping[str, float]) -> dict[str, float]:
@@ -78,22 +83,13 @@ def decide_on_main(decide: Callable[[], T]) -> T:
     """What `decide` returns on the main process, on all of them; an SpgError there is raised on each."""
     if world_size() == 1:
         return decide()
-    from accelerate.utils import broadcast_object_list
-
-    answer: list = [None, ""]
+    answer = None
     if rank() == 0:
         try:
-            answer[0] = decide()
+            answer = decide(), ""
         except SpgError as error:
-            answer[1] = str(error)
-    value, problem = broadcast_object_list(answer)
+            answer = None, str(error)
+    value, problem = gather([answer])[0]
     if problem:
         raise ConfigError(problem)
     return value
-
-
-def _group():
-    """torch.distributed where a process group has been made, else None."""
-    distributed = sys.modules.get("torch.distributed")
-    ready = distributed is not None and distributed.is_available() and distributed.is_initialized()
-    return distributed if ready else None

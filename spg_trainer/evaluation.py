@@ -71,9 +71,8 @@ class Evaluation:
 def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv":
     """The environment of a command, in one of its splits."""
     weights = dict(getattr(command, "reward_weights", {}))
-    return envs.make(
-        command.env, split=split, **({"reward_weights": weights} if weights else {}), **command.env_args
-    )
+    more = {"reward_weights": weights} if weights else {}
+    return envs.make(command.env, split=split, **more, **command.env_args)
 
 
 def mix_hint(env: "TextEnv") -> str:
@@ -81,8 +80,8 @@ def mix_hint(env: "TextEnv") -> str:
     habits = env.habits(envs.core.read_problem(env, 0))
     if not habits:
         return ""
-    each = 0.6 / len(habits)
-    return "; add --mix right=0.4 " + " ".join(f"{name}={each:.2g}" for name in habits) + " for its habits"
+    shares = " ".join(f"{name}={0.6 / len(habits):.2g}" for name in habits)
+    return f"; add --mix right=0.4 {shares} for its habits"
 
 
 def evaluate(
@@ -115,32 +114,28 @@ def evaluate(
     Raises:
         ConfigError: a number out of range, several generations at temperature 0.
     """
-    name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
-    preset = task_preset(name, policy.source)
+    preset = task_preset(env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
     sampling = sampling or preset_sampling(preset)
     if num_problems < 0:
         raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
     if num_generations < 1:
         raise ConfigError(f"num_generations={num_generations}: should be at least 1.")
     if num_generations > 1 and sampling.temperature == 0:
-        raise ConfigError(
-            f"num_generations={num_generations} at temperature 0 gives equal completions. Set a temperature above 0."
-        )
+        raise ConfigError(f"num_generations={num_generations} at temperature 0: set a temperature above 0.")
     if isinstance(env, str):
         env = envs.make(env, split=split, **preset.get("env_args", {}))
     count = min(num_problems or len(env), len(env))
     world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
     rows: list[dict[str, Any]] = []
     mine = np.arange(count)[rank::world]
-    chunk = max(1, 256 // num_generations)
+    size = max(1, 256 // num_generations)
     failures = Failures(len(mine) * num_generations)
-    for start in range(0, len(mine), chunk):
-        index = np.repeat(mine[start : start + chunk], num_generations)
+    for chunk in (mine[start : start + size] for start in range(0, len(mine), size)):
         scored = sample_and_score(
             policy,
             env,
-            index,
-            np.tile(np.arange(num_generations), len(index) // num_generations),
+            np.repeat(chunk, num_generations),
+            np.tile(np.arange(num_generations), len(chunk)),
             sampling,
             key=("eval",),
             seed=seed,
@@ -148,12 +143,11 @@ def evaluate(
             failures=failures,
         )
         lengths = scored.rollouts.completion_mask.sum(-1).tolist()
-        written = zip(
-            sample_rows(scored, env=env, step=-1), lengths, ended(policy, scored.rollouts), strict=True
-        )
-        rows += [{**row, "length": length, "ended": end} for row, length, end in written]
+        ends, written = ended(policy, scored.rollouts), sample_rows(scored, env=env, step=-1)
+        more = zip(written, lengths, ends, strict=True)
+        rows += [{**row, "length": length, "ended": end} for row, length, end in more]
         if advance:
-            advance(len(mine[start : start + chunk]) * world)
+            advance(len(chunk) * world)
     rows = sorted(gather(rows) if world > 1 else rows, key=lambda row: (row["index"], row["generation"]))
     settings = evaluation_settings(env, sampling, num_generations, count, seed, split)
     return summarize(rows, num_generations, settings)
@@ -216,53 +210,40 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
     """Evaluates a model at every completion length of the command; returns length -> evaluation.
 
     Raises:
-        ConfigError: numbers out of range, sizes that do not divide, several generations at temperature 0, a file of
-            another result in the way.
+        ConfigError: numbers that cannot work, a file of another result in the way.
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
     check_eval(command)
     get_decoder(command.remasking)
     console = Console(quiet=quiet)
-    shape = (command.block_length, command.tokens_per_step, command.temperature, command.remasking)
-    samplings = [Sampling.at_rate(length, *shape) for length in command.max_completion_length]
-    env = make_env(command, command.split)
-    of_run = (Path(command.model.model) / CONFIG).is_file()
-    place = command.output_dir or (command.model.model if of_run else None)
+    shape = (command.block_length, command.tokens_per_step)
+    more = {"temperature": command.temperature, "remasking": command.remasking}
+    samplings = {n: Sampling.at_rate(n, *shape, **more) for n in command.max_completion_length}
+    env, m = make_env(command, command.split), command.model
+    place = command.output_dir or (m.model if (Path(m.model) / CONFIG).is_file() else None)
     folder = RunFolder(place) if place else None
     if folder is not None:
         check_writable(folder.path / "eval", CHOOSE_ANOTHER)
-    m = command.model
     policy = load_model(m.model, env=command.env, dtype=m.dtype, device=m.device, revision=m.revision)
     policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
     if policy.note:
         console.warn(policy.note + mix_hint(env))
-    count = min(command.num_problems or len(env), len(env))
-    names = [result_name(command, env.spec_name, s.max_completion_length) for s in samplings]
-    for name, sampling in zip(names, samplings, strict=True) if folder else ():
-        settings = evaluation_settings(
-            env, sampling, command.num_generations, count, command.seed, command.split
-        )
-        refuse_other_result(folder.evaluation_path(name), settings | {"model": policy.source})
+    shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
+    shared["num_problems"] = count = min(command.num_problems or len(env), len(env))
+    for length, sampling in samplings.items() if folder else ():
+        settings = evaluation_settings(env, sampling, **shared) | {"model": policy.source}
+        refuse_other_result(folder.evaluation_path(result_name(command, env.spec_name, length)), settings)
     results: dict[int, Evaluation] = {}
-    for name, sampling in zip(names, samplings, strict=True):
-        length = sampling.max_completion_length
+    rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
+    for length, sampling in samplings.items():
         with console.progress(count, f"eval {length} tokens") as advance:
-            result = results[length] = evaluate(
-                policy,
-                env,
-                sampling,
-                split=command.split,
-                num_generations=command.num_generations,
-                num_problems=command.num_problems,
-                seed=command.seed,
-                rows_per_forward=None if policy.device.type == "cpu" else command.rows_per_forward,
-                advance=advance,
-            )
+            more = {"rows_per_forward": rows_per_forward, "advance": advance}
+            result = results[length] = evaluate(policy, env, sampling, **shared, **more)
         console.say(f"{env.spec_name} {command.split}, {length} tokens: {figures(result)}")
         if folder is not None:
-            content = result.summary() | {"model": policy.source}
-            path = folder.evaluation(name, content, result.rows, CHOOSE_ANOTHER)
-            console.say(f"Written: {path}")
+            name, content = result_name(command, env.spec_name, length), result.summary()
+            content["model"] = policy.source
+            console.say(f"Written: {folder.evaluation(name, content, result.rows, CHOOSE_ANOTHER)}")
     return results
 
 
@@ -286,9 +267,7 @@ def refuse_other_result(path: Path, settings: dict[str, Any]) -> None:
     common = before.keys() & settings.keys()
     changed = differences({name: before[name] for name in common}, {name: settings[name] for name in common})
     if changed:
-        raise ConfigError(
-            f"{path} holds another result: {changed}. Move it away, or choose another --output-dir."
-        )
+        raise ConfigError(f"{path} holds another result: {changed}. Move it, or choose another --output-dir.")
 
 
 def figures(result: Evaluation) -> str:

@@ -1,5 +1,6 @@
 """How the trainer touches the disk: every file is whole or absent, and every failure names the path."""
 
+import itertools
 import json
 import math
 import os
@@ -68,7 +69,7 @@ def write_folder(target: Path, write: Callable[[Path], None], advice: str = RESU
     try:
         with writing(
             target, advice, RuntimeError, SafetensorError
-        ):  # torch.save: a full disk is a RuntimeError
+        ):  # RuntimeError: torch.save on a full disk
             shutil.rmtree(aside, ignore_errors=True)  # what an interrupted save left
             aside.mkdir(parents=True)
             write(aside)
@@ -98,6 +99,12 @@ def _hide(path: Path) -> Path:
     if path.exists():
         os.replace(path, hidden)
     return hidden
+
+
+def unused(path: Path) -> Path:
+    """`path`, or the first of `path-2`, `path-3`, ... that does not exist."""
+    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(place for place in itertools.chain([path], others) if not place.exists())
 
 
 def incomplete(folder: Path) -> str | None:
@@ -142,17 +149,15 @@ def to_json(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
-        return [to_json(item) for item in sorted(value, key=str)]
+        value = sorted(value, key=str)
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
-    if hasattr(value, "tolist"):
-        return to_json(value.tolist())
-    return str(value)
+    return to_json(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def json_line(row: Mapping[str, Any]) -> str:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
 
 import torch
 
 from spg_trainer.config import SftCommand
+from spg_trainer.evaluation import Evaluation
 from spg_trainer.models import Policy
 from spg_trainer.settings import defaults
 
@@ -20,15 +20,14 @@ def model_card(
     policy: Policy,
     loss: float,
     seconds: float,
-    results: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, Evaluation],
 ) -> str:
     """Markdown with the Hub's front matter."""
     weights = sum(p.numel() for p in policy.model.parameters())
     arguments = "".join(f" {k}={v}" for k, v in command.env_args.items())
     shares = " ".join(f"{k}={v:g}" for k, v in mix.items())
     lines = "\n".join(
-        f"| {split} | {r['correct']:.3f} | {r['low']:.3f} to {r['high']:.3f} | {r['n']} "
-        f"| {r['rewards'].get('format', 0):.3f} |"
+        f"| {split} | {r.correct:.3f} | {r.low:.3f} to {r.high:.3f} | {r.n} | {r.rewards.get('format', 0):.3f} |"
         for split, r in results.items()
     )
     return f"""---
@@ -61,12 +60,9 @@ def command_line(command: SftCommand) -> str:
     """What to type to make the model again: every setting that decides the weights and is not its default."""
     usual = defaults(SftCommand, env=command.env, model=command.model.model)
     words = ["python -m spg_trainer sft", f"--env {command.env}"]
-    pairs = {"env-args": command.env_args, "mix": command.mix or {"right": 1}}
-    words += [
-        f"--{name} " + " ".join(f"{k}={v}" for k, v in given.items())
-        for name, given in pairs.items()
-        if given
-    ]
+    for name, pairs in {"env-args": command.env_args, "mix": command.mix or {"right": 1}}.items():
+        if pairs:
+            words.append(f"--{name} " + " ".join(f"{k}={v}" for k, v in pairs.items()))
     for given, default in ((command, usual), (command.model, usual.model)):
         for name in (f.name for f in fields(given) if f.name not in _ELSEWHERE):
             value = getattr(given, name)

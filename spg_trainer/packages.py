@@ -5,9 +5,8 @@ Another project ships a package named `verifiers`, and a folder `envs/` beside a
 
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
-VERSION = "0.1.0"
+from spg_trainer import __version__ as VERSION
 
 
 def own_package(name: str) -> ModuleType:
@@ -23,7 +22,7 @@ def own_package(name: str) -> ModuleType:
         ) from None
     version = getattr(package, "__spg_trainer__", None)
     if version != VERSION:
-        where = getattr(package, "__file__", None) or ", ".join(getattr(package, "__path__", ["?"]))
+        where = getattr(package, "__file__", None) or ", ".join(getattr(package, "__path__", "?"))
         why = f"it is of spg-trainer {version}, not {VERSION}" if version else "it is not part of spg-trainer"
         raise ImportError(
             f'spg_trainer needs its own package "{name}", but Python found {where} ({why}). If that is a folder of '
@@ -32,16 +31,13 @@ def own_package(name: str) -> ModuleType:
     return package
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> ModuleType:
     """`verifiers` or `envs`, loaded on first use: it costs 0.4 s, and a refused flag needs only the first."""
     if name not in ("verifiers", "envs"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    loaded = {"verifiers": own_package("verifiers")}  # first: envs imports it
-    import_module(".statistics", "verifiers")
-    if name == "envs":
-        loaded["envs"] = own_package("envs")
-    globals().update(loaded)
-    return loaded[name]
+    for needed in ("verifiers", "envs") if name == "envs" else ("verifiers",):  # envs imports verifiers
+        globals()[needed] = own_package(needed)
+    return globals()[name]
 
 
 def errors() -> tuple[type[Exception], ...]:

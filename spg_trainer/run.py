@@ -5,14 +5,14 @@ import platform
 import re
 import time
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
 
-from spg_trainer import algorithms, checkpoint
+from spg_trainer import __version__, algorithms, checkpoint
 from spg_trainer.config import Config, arithmetic, check
 from spg_trainer.console import Console
 from spg_trainer.diagnostics import diagnose
@@ -73,11 +73,11 @@ class Run:
         return [p for p in self.policy.model.parameters() if p.requires_grad]
 
     def due(self, every: int) -> bool:
-        """Whether something that happens every so many steps happens at this one; the last step counts."""
+        """Whether what happens every so many steps happens at this one; the last step counts."""
         return every > 0 and (self.step % every == 0 or self.step == self.config.max_steps)
 
     def environment(self) -> dict[str, Any]:
-        """What goes into environment.json: the task a model belongs to, the lengths it was trained at, versions."""
+        """What environment.json holds."""
         return {
             **task_record(self.config, self.config.rollout, origin=dict(self.env.origin)),
             "ends": self.algorithm.end_tokens,
@@ -124,16 +124,13 @@ class Run:
         left = max(0.0, limit - (time.monotonic() - self.started)) if limit else None
         self.console.step({**metrics, **timings}, total=self.config.max_steps, seconds_left=left)
         if self.due(output.render_steps):
-            self.console.say(
-                self.env.render_text(scored.problems[0], scored.completions[0])
-            )  # any one: not the best
+            self.console.say(self.env.render_text(scored.problems[0], scored.completions[0]))
         for warning in diagnose(self.history):
             self.console.warn(warning)
 
     def evaluate(self, name: str, split: str) -> dict[str, Any]:
         """Evaluates on a split, at --eval-temperature, writes eval/NAME and returns the figures."""
-        settings = self.config.eval
-        env = make_env(self.config, split)
+        settings, env = self.config.eval, make_env(self.config, split)
         count = min(settings.eval_problems or len(env), len(env))
         with self.console.progress(count, f"eval {name} ({split})") as advance:
             result = evaluate(
@@ -152,18 +149,13 @@ class Run:
         return result.summary()
 
     def evaluate_before(self) -> dict[str, Any]:
-        """The evaluation of the base model, read again where this run has made it.
-
-        Raises CheckpointError if a run that has already trained lost it: it cannot be made again.
-        """
+        """The evaluation of the base model, read again where this run has made it; CheckpointError if it was lost."""
         file = self.folder.evaluation_path("before")
         if file.is_file():
             return json.loads(file.read_text(encoding="utf-8"))
         if self.step > 0:
-            raise CheckpointError(
-                f"{file} is missing, and step {self.step} is past the point where it was made. Restore the file, or "
-                "start a new run with another --output-dir."
-            )
+            text = f"{file} is missing and cannot be made again after step {self.step}"
+            raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
         return self.evaluate("before", self.config.eval.eval_split)
 
     def summary(self, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -198,19 +190,19 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     get_decoder(config.rollout.remasking)
     check_trackers(config.output.track)
     env = make_env(config, "train")
-    if config.batch.prompts_per_step > len(env):
+    prompts = config.batch.prompts_per_step
+    if prompts > len(env):
         raise ConfigError(
-            f"--prompts-per-step {config.batch.prompts_per_step}: {env.spec_name} has {len(env)} problems. Use fewer."
+            f"--prompts-per-step {prompts}: {env.spec_name} has {len(env)} problems. Use fewer."
         )
     console = Console(quiet=quiet)
     path, newest = decide_on_main(lambda: choose_folder(config))
     place = str(accelerator.device) if device == "auto" else device
     policy = open_policy(config.model, env=config.env, seed=config.seed, device=place)
     policy = policy.ending_with(algorithm.end_tokens)
-    if policy.note:
-        console.warn(policy.note + mix_hint(env))
-    if env.notice:
-        console.warn(env.notice)
+    for note in (policy.note and policy.note + mix_hint(env), env.notice):
+        if note:
+            console.warn(note)
     o = config.optimizer
     trainable = [p for p in policy.model.parameters() if p.requires_grad]
     optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, (o.adam_beta1, o.adam_beta2))
@@ -243,39 +235,28 @@ def choose_folder(config: Config) -> tuple[Path, Path | None]:
         path = Path(out) if out else RunFolder.default_path(env, config.algorithm, config.seed)
         RunFolder(path).refuse_other_run()
         return path, None
-    if resume == "auto" and not out:
-        newest = find_unfinished(Path("runs"), config)
-        if newest is None:
-            raise ConfigError(
-                "--resume auto: runs/ holds no unfinished run of these settings. Give its folder with --output-dir, "
-                "or start a new run without --resume."
-            )
-        return newest, checkpoint.latest_complete(newest)
     if resume == "auto":
-        path, newest = Path(out), checkpoint.latest_complete(Path(out))
+        path = Path(out) if out else find_unfinished(Path("runs"), config)
+        if path is None:
+            text = "--resume auto: runs/ holds no unfinished run of these settings"
+            raise ConfigError(f"{text}. Give its folder with --output-dir, or leave out --resume.")
+        newest = checkpoint.latest_complete(path)
     else:
         path, newest = checkpoint.locate(Path(resume))
         if out and Path(out).resolve() != path.resolve():
+            text = f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}"
             raise ConfigError(
-                f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}. Leave out "
-                f"--output-dir, or start a new run from these weights with --model {resume}."
+                f"{text}. Leave that out, or start a new run from these weights: --model {resume}."
             )
     if (path / CONFIG).is_file():
         refuse_changes(path / CONFIG, config)
     elif resume != "auto":
-        raise ConfigError(
-            f"--resume {resume}: {path} holds no run ({CONFIG} is missing). Give a run folder or one of its "
-            "checkpoints."
-        )
+        raise ConfigError(f"--resume {resume}: {path} holds no run. Give a run folder or a checkpoint of it.")
     return path, newest
 
 
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
-    known = {"python": platform.python_version()}
-    for name in ("spg-trainer", "torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium"):
-        try:
-            known[name] = version(name)
-        except PackageNotFoundError:
-            known[name] = "not installed"
-    return known
+    names = ("torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium")
+    ours = {"python": platform.python_version(), "spg-trainer": __version__}
+    return ours | {name: version(name) for name in names}

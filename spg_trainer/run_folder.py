@@ -1,19 +1,19 @@
 """The folder of a run: what it holds, who may write to it, and what a resumed run cuts to do it again."""
 
-import itertools
 import json
 import logging
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spg_trainer.checkpoint import set_aside_after
 from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.files import RESUME, json_document, json_line, write_text, writing
+from spg_trainer.files import RESUME, json_document, json_line, unused, write_text, writing
 from spg_trainer.settings import CONFIG, ENVIRONMENT, identity, read_yaml
 
 if TYPE_CHECKING:
@@ -35,15 +35,13 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._continued = False
 
     @staticmethod
     def default_path(env: str, algorithm: str, seed: int) -> Path:
         """runs/ENV-ALGORITHM-sSEED-UTCTIME, not yet taken; ask on rank 0 only, because clocks differ."""
         moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         name = re.sub(r"[^\w.\[\]=-]+", "_", f"{env}-{algorithm}-s{seed}-{moment}").strip("._")
-        names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
-        return next(path for path in (Path("runs") / name for name in names) if not path.exists())
+        return unused(Path("runs") / name)
 
     def refuse_other_run(self) -> None:
         """Raises ConfigError if the folder holds another run, or anything but logs and hidden files."""
@@ -56,38 +54,27 @@ class RunFolder:
             rows = self.history()
             steps = rows[-1].get("step", len(rows)) if rows else 0
             end = "finished" if (self.path / SUMMARY).exists() else "unfinished"
-            raise ConfigError(
-                f"--output-dir {self.path} already holds a run ({steps} steps, {end}). "
-                "Continue it with --resume auto (and a larger --max-steps if it is finished), "
-                "or choose another --output-dir."
-            )
+            text = f"--output-dir {self.path} already holds a run ({steps} steps, {end})"
+            raise ConfigError(f"{text}. Continue it with --resume auto, or choose another --output-dir.")
         foreign = sorted(n for n in names if not n.startswith(".") and not n.endswith((".log", ".out")))
         if foreign:
-            shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-            raise ConfigError(
-                f"--output-dir {self.path} is not empty and holds no run ({len(foreign)} entries: {shown}). "
-                "Choose a folder that is new or empty."
-            )
+            text = f"--output-dir {self.path} is not empty and holds no run"
+            entries = f"{len(foreign)} entries: {', '.join(foreign[:3])}"
+            raise ConfigError(f"{text} ({entries}). Choose a folder that is new or empty.")
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
-        """Starts a run here, or anew after `truncate_after`, and keeps other processes out.
-
-        Raises ConfigError as `refuse_other_run` does, or if the folder cannot be made.
-        """
+        """Starts a run here and keeps other processes out; ConfigError if the folder is taken or cannot be made."""
         if rank():
             return
         try:
-            if not self._continued:
-                self.refuse_other_run()
+            self.refuse_other_run()
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
-            if not self._continued:
-                self.refuse_other_run()  # two runs may have passed the first look together
+            self.refuse_other_run()  # two runs may have passed the first look together
             write_text(self.path / ENVIRONMENT, json_document(environment))
             write_text(self.path / CONFIG, config_yaml)
         except (OSError, CheckpointError) as error:
-            text = f"--output-dir {self.path} cannot be used: {error}. Choose another folder."
-            raise ConfigError(text) from error
+            raise ConfigError(f"--output-dir {self.path} cannot be used: {error}. Choose another.") from error
 
     def config(self, config_yaml: str) -> None:
         self._write(CONFIG, config_yaml)
@@ -127,15 +114,13 @@ class RunFolder:
     def truncate_after(self, step: int) -> None:
         """Readies the folder for a run that continues from `step`: what came later will be done again.
 
-        Cuts later rows and torn lines of metrics.jsonl and timings.jsonl, removes summary.json and later
-        samples and evaluations, moves later checkpoints to checkpoints/superseded, and keeps other processes
-        out. A folder that is absent or holds no run is left as it is.
+        Cuts later rows and torn lines, removes summary.json and later samples and evaluations, moves later checkpoints
+        to checkpoints/superseded, and keeps other processes out. A folder that holds no run is left as it is.
         Raises ConfigError if another process is writing here.
         """
         if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & _OURS:
             return
         self._lock()
-        self._continued = True
         with writing(self.path):
             for path in self.path.glob(".*.tmp-*"):
                 path.unlink()
@@ -155,8 +140,7 @@ class RunFolder:
 
     def release(self) -> None:
         """Lets other processes write here again; the end of the process does so too."""
-        lock = _LOCKS.pop(self.path.resolve(), None)
-        if lock is not None:
+        if lock := _LOCKS.pop(self.path.resolve(), None):
             lock.release()
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
@@ -176,10 +160,8 @@ class RunFolder:
             return
         lock, owner = _try_lock(run)
         if owner is not None:
-            raise ConfigError(
-                f"{self.path} is being written by another process ({owner}). "
-                "Wait for it or stop it, or choose another --output-dir."
-            )
+            text = f"{self.path} is being written by another process ({owner})"
+            raise ConfigError(f"{text}. Wait for it, stop it, or choose another --output-dir.")
         (run / ".lock").write_text(f"pid {os.getpid()}", encoding="utf-8")
         _LOCKS[run] = lock
 
@@ -212,15 +194,11 @@ def find_unfinished(root: Path, config: "Config | Mapping[str, Any]") -> Path | 
 
 def _whole_lines(path: Path) -> list[str]:
     """Lines that end in a newline and hold a JSON object, without the newline; an absent file has none."""
-    if not path.exists():
-        return []
     whole = []
-    for text in path.read_bytes().split(b"\n")[:-1]:
-        try:
+    for text in path.read_bytes().split(b"\n")[:-1] if path.exists() else ():
+        with suppress(ValueError):
             if isinstance(json.loads(text), dict):
                 whole.append(text.decode())
-        except ValueError:
-            continue
     return whole
 
 

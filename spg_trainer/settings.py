@@ -9,6 +9,7 @@ and passes over unknown keys, and tyro reads flat command lines, 60 ms for each 
 import json
 import types
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -25,8 +26,8 @@ T = TypeVar("T")
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
-RENAMED = {"output.board_steps": "output.render_steps"}
-"""Settings by the names that older run folders know them by."""
+RENAMED = {("output", "board_steps"): "render_steps"}
+"""Settings by the names that older run folders know them by, as (part, name)."""
 MAY_CHANGE = frozenset(
     "max_steps max_minutes config dry_run eval.eval_steps output.output_dir "
     "output.resume output.save_steps output.keep output.sample_steps output.render_steps output.track "
@@ -80,10 +81,9 @@ def command_preset(cls: type[Command], preset: dict[str, Any]) -> dict[str, Any]
         return preset
     sampling = preset_sampling(preset)
     chosen = {"env_args": preset.get("env_args", {}), "max_completion_length": sampling.max_completion_length}
-    if cls is SftCommand:
-        return {**chosen, **sft}
     names = ("block_length", "tokens_per_step", "remasking")
-    return {**chosen, **{name: getattr(sampling, name) for name in names}}
+    more = sft if cls is SftCommand else {name: getattr(sampling, name) for name in names}
+    return {**chosen, **more}
 
 
 def task_preset(env: str, model: str) -> dict[str, Any]:
@@ -102,16 +102,13 @@ def preset_sampling(preset: Mapping[str, Any]) -> Sampling:
 
 def model_environment(model: str) -> dict[str, Any]:
     """What a model folder says of the environment it was made for; empty where it says nothing."""
-    for folder in (Path(model), Path(model) / "model"):
-        file = folder / ENVIRONMENT
-        if file.is_file():
-            try:
-                return dict(json.loads(file.read_text()))
-            except (ValueError, TypeError) as error:
-                raise ConfigError(
-                    f"{file} is not a JSON object ({error}). Restore it, or remove it to use the presets."
-                ) from error
-    return {}
+    files = (Path(model) / ENVIRONMENT, Path(model) / "model" / ENVIRONMENT)
+    file = next((file for file in files if file.is_file()), None)
+    try:
+        return dict(json.loads(file.read_text())) if file else {}
+    except (ValueError, TypeError) as error:
+        text = f"{file} is not a JSON object ({error}). Restore it, or remove it to use the presets."
+        raise ConfigError(text) from error
 
 
 def task_record(command: Config | SftCommand, sampling: Sampling, **more: Any) -> dict[str, Any]:
@@ -128,31 +125,28 @@ def preset_kind(model: str) -> str:
 
 def to_yaml(config: Any) -> str:
     """The settings, nested as the dataclasses are; what `--config` reads."""
-    return yaml.safe_dump(to_json(asdict(config)), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(to_json(config), sort_keys=False, allow_unicode=True)
 
 
 def read_yaml(path: str | Path, source: str = "--config") -> dict[str, Any]:
     """The settings in a YAML file, by their present names. source: what an error calls it."""
-    remedy = "Give the path of a YAML file." if source == "--config" else "Restore it, or start a new run."
+    problem, values = "", None
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{source} {path}: cannot be read ({error.strerror}). {remedy}") from error
+        problem = f"cannot be read ({error.strerror})"
     except yaml.YAMLError as error:
-        raise ConfigError(
-            f"{source} {path}: not valid YAML ({' '.join(str(error).split())}). {remedy}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{source} {path}: not a text file. {remedy}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{source} {path}: should hold `name: value` lines, as {CONFIG} of a run does. {remedy}"
-        )
-    for old, new in RENAMED.items():
-        part, _, name = old.partition(".")
+        problem = f"not valid YAML ({' '.join(str(error).split())})"
+    except UnicodeDecodeError:
+        problem = "not a text file"
+    if problem or not isinstance(values, dict):
+        problem = problem or f"should hold `name: value` lines, as {CONFIG} of a run does"
+        remedy = "Give a YAML file's path." if source == "--config" else "Restore it, or start a new run."
+        raise ConfigError(f"{source} {path}: {problem}. {remedy}")
+    for (part, old), new in RENAMED.items():
         nested = values.get(part)
-        if isinstance(nested, dict) and name in nested:
-            nested[new.rpartition(".")[2]] = nested.pop(name)
+        if isinstance(nested, dict) and old in nested:
+            nested[new] = nested.pop(old)
     return values
 
 
@@ -168,12 +162,8 @@ def flatten(tree: Mapping[str, Any], ignore: Collection[str] = (), prefix: str =
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """`seed was 3, now 4; ...` for all that differs, or nothing."""
-    names = sorted(before.keys() | after.keys())
-    return "; ".join(
-        f"{name} was {before.get(name)!r}, now {after.get(name)!r}"
-        for name in names
-        if before.get(name) != after.get(name)
-    )
+    pairs = {name: (before.get(name), after.get(name)) for name in sorted(before.keys() | after.keys())}
+    return "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in pairs.items() if old != new)
 
 
 def identity(config: Config | Mapping[str, Any]) -> dict[str, Any]:
@@ -186,24 +176,17 @@ def refuse_changes(file: Path, config: Config) -> None:
     try:
         before = identity(read_yaml(file, "the run's"))
     except ConfigError as error:
-        raise CheckpointError(
-            f"{file} cannot be read as settings ({error}). Start a new run with another --output-dir."
-        ) from error
-    changed = differences(before, identity(config))
-    if changed:
+        text = f"{file} cannot be read as settings ({error}). Start a new run with another --output-dir."
+        raise CheckpointError(text) from error
+    if changed := differences(before, identity(config)):
         raise ConfigError(
-            f"{file.parent} is a run of other settings: {changed}. Resume it with its own (only --max-steps, "
-            "--max-minutes, what is logged or kept, and --per-device-batch-size may change), or start a new run "
-            "with another --output-dir."
+            f"{file.parent} is a run of other settings: {changed}. Resume it with its own (--max-steps, --max-minutes, "
+            "--per-device-batch-size and what is logged or kept may change), or use another --output-dir."
         )
 
 
 def overlay(base: T, values: Mapping[str, Any], source: str, path: str = "") -> T:
-    """A copy of the dataclass `base` with nested `values` laid over it; dictionaries are merged key by key.
-
-    Raises:
-        ConfigError: unknown key or value of the wrong type, naming `source` and the key.
-    """
+    """A copy of the dataclass `base` with nested `values` laid over it, or ConfigError; dicts are merged by key."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{source}: {path.rstrip('.')} should hold `name: value` lines, not {values!r}.")
     hints = get_type_hints(type(base))
@@ -227,17 +210,15 @@ def _nearest_setting(base: Any, key: str) -> str:
     known = {f.name: getattr(base, f.name) for f in fields(base)}
     for part, nested in known.items():
         if is_dataclass(nested) and hasattr(nested, str(key)):
-            return f"Did you mean {f'{part}.{key}'!r}?"
+            return f"Did you mean '{part}.{key}'?"
     return did_you_mean(key, known).rstrip() or f"Known: {', '.join(sorted(known))}."
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
     """`value` as the annotated type: bool, int, float, str, Literal, optional or tuple."""
     origin, options = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in options:
-            return None
-        return _convert(value, next(o for o in options if o is not type(None)), where)
+    if origin in (Union, types.UnionType):  # all of them are `... | None`
+        return None if value is None else _convert(value, options[0], where)
     if origin is Literal:
         if value in options:
             return value
@@ -245,11 +226,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(item, options[0], where) for item in items)
-    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
-        try:  # YAML 1.1 reads 1e-3 as text
+    if hint is float and type(value) in (int, str):
+        with suppress(ValueError):  # YAML 1.1 reads 1e-3 as text
             return float(value)
-        except ValueError:
-            pass
     if type(value) is hint:
         return value
-    raise ConfigError(f"{where}={value!r}: should be of type {getattr(hint, '__name__', hint)}.")
+    raise ConfigError(f"{where}={value!r}: should be of type {hint.__name__}.")

@@ -41,8 +41,7 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     """Trains a model on demonstrations and writes it with environment.json and a model card; returns its folder.
 
     Raises:
-        ConfigError: a number out of range, an unknown habit, a completion length that is too small, a folder that
-            is not empty.
+        ConfigError: a number out of range, an unknown habit, a length that is too small, a folder that is not empty.
         CheckpointError: the folder cannot be written, which is checked before the training.
         TrainingError: the loss is not finite; nothing is written then.
     """
@@ -62,23 +61,18 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
             torch.manual_seed(derive(command.seed, "sft-dropout"))
         loss = fit(policy, env, mix, command, console)
     seconds = time.monotonic() - started
-    environment = task_record(command, eval_sampling(command))
     trained = policy.model.dtype
     if command.save_dtype == "bfloat16":
         policy.model.bfloat16()
-    export(folder, policy, environment, advice=CHOOSE_ANOTHER)
+    export(folder, policy, task_record(command, eval_sampling(command)), advice=CHOOSE_ANOTHER)
     policy.model.to(trained)  # rounded by now if asked for: what is evaluated is what was saved
     results = {split: evaluate_split(policy, command, split, console) for split in ("test", "validation")}
-    card = model_card(command, mix, policy, loss, seconds, {k: v.summary() for k, v in results.items()})
+    card = model_card(command, mix, policy, loss, seconds, results)
     write_text(folder / "README.md", card, CHOOSE_ANOTHER)
     for split, result in results.items():
-        console.say(
-            f"{env.spec_name}, solved on {split}, greedy: {result.correct:.3f} "
-            f"[{result.low:.3f}, {result.high:.3f}] of {result.n}."
-        )
-    console.say(
-        f"The model is in {folder}. Train it: python -m spg_trainer --env {command.env} --model {folder}"
-    )
+        console.say(f"{env.spec_name}, solved on {split}, greedy: {result.solved.removeprefix('solved ')}.")
+    line = f"python -m spg_trainer --env {command.env} --model {folder}"
+    console.say(f"The model is in {folder}. Train it: {line}")
     return folder
 
 
@@ -89,9 +83,7 @@ def empty_folder(command: SftCommand) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"--output-dir {folder} is no empty folder. Choose a new one, or remove it first.")
     if folder.resolve() == Path.cwd():  # it is replaced whole, and nobody should be left in the old one
-        raise ConfigError(
-            f"--output-dir {folder} is the folder you are in. Choose one within it, e.g. {folder / 'model'}."
-        )
+        raise ConfigError(f"--output-dir {folder} is the folder you are in. Use e.g. {folder / 'model'}.")
     return folder
 
 
@@ -100,21 +92,14 @@ def base_policy(command: SftCommand) -> Policy:
     m = command.model
     if m.model != "new":
         return open_policy(m, env=command.env, seed=command.seed)
-    model = new_tiny(
-        hidden_size=command.hidden_size,
-        layers=command.num_layers,
-        heads=command.num_heads,
-        ffn=command.intermediate_size,
-        seed=command.seed,
-    )
+    sizes = {"hidden_size": command.hidden_size, "layers": command.num_layers, "heads": command.num_heads}
+    model = new_tiny(**sizes, ffn=command.intermediate_size, seed=command.seed)
     if m.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if m.device == "auto" else m.device
     tokenizer = tiny_tokenizer()
     ends = (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|eot_id|>"))
-    return Policy(
-        model.to(device), tokenizer, tokenizer.mask_token_id, tokenizer.pad_token_id, ends, source="new"
-    )
+    return Policy(model.to(device), tokenizer, tokenizer.mask_token_id, tokenizer.pad_token_id, ends, "new")
 
 
 def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
@@ -123,14 +108,13 @@ def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
     habits = env.habits(envs.core.read_problem(env, 0))
     if "right" in habits:
         raise ConfigError(
-            f"{env.spec_name} has a habit named 'right', which always means its demonstration. Rename the habit."
+            f"{env.spec_name} has a habit named 'right', which is its demonstration. Rename it."
         )
-    known = {"right", *habits}
+    known = sorted({"right", *habits})
     for name, share in mix.items():
         if name not in known:
-            raise ConfigError(
-                f"--mix {name}={share}: {env.spec_name} has no habit {name!r}. Known: {', '.join(sorted(known))}."
-            )
+            text = f"--mix {name}={share}: {env.spec_name} has no habit {name!r}"
+            raise ConfigError(f"{text}. Known: {', '.join(known)}.")
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
             raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
     total = sum(float(share) for share in mix.values())
@@ -160,15 +144,10 @@ def encode_completions(policy: Policy, completions: Sequence[str], length: int) 
     ids = policy.tokenizer(list(completions), add_special_tokens=False)["input_ids"]
     longest = max(len(row) for row in ids) + 1
     if longest > length:
-        raise ConfigError(
-            f"A demonstration has {longest} tokens with its end token, more than --max-completion-length {length}. "
-            f"Use --max-completion-length {longest} or more."
-        )
-    out = torch.full((len(ids), length), policy.pad_id, dtype=torch.int64)
-    for row, tokens in enumerate(ids):
-        out[row, : len(tokens)] = torch.tensor(tokens)
-        out[row, len(tokens)] = end
-    return out
+        text = f"A demonstration has {longest} tokens with its end token, more than {length}"
+        raise ConfigError(f"{text}. Use --max-completion-length {longest} or more.")
+    padded = [[*row, end] + [policy.pad_id] * (length - len(row) - 1) for row in ids]
+    return torch.tensor(padded, dtype=torch.int64)
 
 
 def draw_masked(batch_size: int, length: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
@@ -185,9 +164,7 @@ def denoising_loss(
 ) -> Tensor:
     """Sum over the rows of weight * sum over masked tokens of -log p, a scalar in nats.
 
-    Args:
-        prompt: ids (B, L) int64, left-padded, and mask (B, L) bool.
-        completion_ids: (B, T) int64; masked: (B, T) bool; weight: (B,) float32.
+    prompt: ids (B, L) int64, left-padded, and mask (B, L) bool. completion_ids, masked: (B, T). weight: (B,) float32.
     """
     prompt_ids, prompt_mask = prompt
     length = prompt_ids.shape[1]
@@ -207,19 +184,17 @@ def fit(
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     optimizer = make_adamw(parameters, command.learning_rate, command.weight_decay)
     recent: list[float] = []
-    device = policy.model.device
     policy.model.train()
     with console.progress(command.steps, "sft") as progress:
         for step in range(command.steps):
             problems, texts = draw_demonstrations(env, mix, command.seed, step, command.batch_size)
-            prompt = encode_prompts(
-                policy, [p.prompt for p in problems], [p.completion_prefix for p in problems]
-            )
+            prefixes = [p.completion_prefix for p in problems]
+            prompt = encode_prompts(policy, [p.prompt for p in problems], prefixes)
             ids = encode_completions(policy, texts, command.max_completion_length)
             masked, weight = draw_masked(len(texts), command.max_completion_length, command.seed, step)
             total = 0.0
             for rows in torch.arange(len(texts)).split(command.per_device_batch_size or len(texts)):
-                micro_batch = (t[rows].to(device) for t in (ids, masked, weight))
+                micro_batch = (t[rows].to(policy.model.device) for t in (ids, masked, weight))
                 loss = denoising_loss(policy, (prompt[0][rows], prompt[1][rows]), *micro_batch) / len(texts)
                 loss.backward()
                 total += float(loss.detach())
@@ -234,7 +209,7 @@ def fit(
             recent = [*recent[-99:], total]
             progress(1, f"loss {sum(recent) / len(recent):.3f}")
     policy.model.eval()
-    return sum(recent) / max(1, len(recent))
+    return sum(recent) / len(recent)
 
 
 def eval_sampling(command: SftCommand) -> Sampling:
@@ -247,7 +222,7 @@ def eval_sampling(command: SftCommand) -> Sampling:
 
 def evaluate_split(policy: Policy, command: SftCommand, split: str, console: Console) -> Evaluation:
     """The greedy solved rate of what was made, on up to 256 problems."""
-    env = make_env(command, split)
+    env, sampling = make_env(command, split), eval_sampling(command)
     count = min(EVAL_PROBLEMS, len(env))
     with console.progress(count, f"eval {split}") as advance:
-        return evaluate(policy, env, eval_sampling(command), split=split, num_problems=count, advance=advance)
+        return evaluate(policy, env, sampling, split=split, num_problems=count, advance=advance)

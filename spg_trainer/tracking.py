@@ -31,11 +31,8 @@ class Trackers:
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Forwards the numbers of a step."""
-        numbers = {
-            key: value
-            for key, value in values.items()
-            if isinstance(value, int | float) and math.isfinite(value)
-        }
+        items = values.items()
+        numbers = {key: v for key, v in items if isinstance(v, int | float) and math.isfinite(v)}
         self._each(lambda tracker: tracker.log(numbers, step=step))
 
     def finish(self) -> None:
@@ -55,35 +52,29 @@ def check_trackers(names: Sequence[str]) -> None:
     """Raises ConfigError unless the packages of all trackers are installed; call it first of all."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        raise ConfigError(
-            f"--track {missing[0]}: the package is not installed. Run `pip install 'spg-trainer[track]'`, or "
-            "leave --track out; metrics.jsonl holds the same figures."
-        )
+        fix = "Run `pip install 'spg-trainer[track]'`, or leave --track out; metrics.jsonl holds the same figures."
+        raise ConfigError(f"--track {missing[0]}: the package is not installed. {fix}")
 
 
 def open_trackers(names: Sequence[str], folder: Path, config: Any) -> "list[GeneralTracker]":
     """Starts accelerate's trackers on rank 0, with the run's settings; TensorBoard writes to RUN/tensorboard.
 
-    names: `tensorboard`, `wandb`. config: the run's settings. One that does not start, such as wandb without a
-    login, is left out with a message. Raises ConfigError if a package is missing.
+    One that does not start, such as wandb without a login, is left out with a message.
     """
     check_trackers(names)
     if rank() or not names:
         return []
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    settings = {
-        name: value if isinstance(value, bool | int | float | str) else str(value)
-        for name, value in flatten(to_json(config)).items()
-    }
+    leaves = flatten(to_json(config)).items()
+    settings = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in leaves}
     opened = []
     for name in dict.fromkeys(names):
         kind = LOGGER_TYPE_TO_CLASS[name]
         place = {"logging_dir": str(folder)} if kind.requires_logging_directory else {}
         try:
             tracker = kind("tensorboard" if place else folder.name, **place)
-            if hasattr(tracker, "start"):  # before accelerate 1.9 the constructor starts it
-                tracker.start()
+            tracker.start()
             tracker.store_init_configuration(settings)
         except Exception as error:  # a tracker's client may raise anything
             _log.warning(_DROPPED, name, error)

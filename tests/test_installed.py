@@ -109,13 +109,13 @@ def test_a_missing_package_is_named_and_a_broken_one_keeps_its_error(tmp_path, m
 def test_the_command_line_ends_with_that_line_and_status_2(monkeypatch, capsys) -> None:
     from spg_trainer import cli
 
-    def shadowed(command: object) -> None:
+    def shadowed() -> None:
         sys.modules.pop("spg_trainer.packages")
         from spg_trainer.packages import envs  # noqa: F401
 
     monkeypatch.setitem(sys.modules, "spg_trainer.packages", packages)
     monkeypatch.setitem(sys.modules, "verifiers", type(sys)("verifiers"))
-    monkeypatch.setattr(cli, "run_eval", shadowed)
+    monkeypatch.setattr(cli, "quiet_libraries", shadowed)
     assert cli.main(["eval"]) == 2
     message = capsys.readouterr().err
     assert message.startswith('error: spg_trainer needs its own package "verifiers", but Python found')

@@ -16,7 +16,7 @@ def load_preset(env: str, kind: str) -> dict[str, Any]:
     kinds = yaml.safe_load((file if file.is_file() else folder / "default.yaml").read_text())
     if kind not in kinds:
         raise ConfigError(
-            f"environment.json of the model: preset {kind!r} should be one of {', '.join(kinds)}."
+            f"The model's environment.json: preset {kind!r} should be one of {', '.join(kinds)}."
         )
     return kinds[kind]
 

@@ -175,7 +175,7 @@ def test_a_run_without_a_checkpoint_may_be_started_anew(run):
     run.metrics({"step": 1})
     again = RunFolder(run.path)
     again.truncate_after(0)
-    again.create("env: sudoku\nmax_steps: 20\n", {"env": "sudoku"})
+    again.config("env: sudoku\nmax_steps: 20\n")
     assert again.history() == []
     assert "max_steps: 20" in (run.path / "config.yaml").read_text()
 
