@@ -49,12 +49,7 @@ def test_a_three_token_completion_by_hand():
     logps = torch.tensor([[[-1.0, -2.0, 0.0], [0.0, -0.5, 0.0]]] * 2, dtype=torch.float64)
     batch = make_batch([3, 3], 3, [0.5, -0.5], completions=2, tokens=6)
     eubo = 1.5 * (math.log(0.75) - 1 + math.log(0.75 * math.exp(-2) + 1.5 * math.exp(-0.5)))
-    expected = {
-        "zero": 0.5 * 3 / 2,
-        "elbo": 0.0,
-        "eubo": (3 + eubo) / 4,
-        "mix": (3 + (eubo - 3) / 2) / 4,
-    }
+    expected = {"zero": 0.5 * 3 / 2, "elbo": 0.0, "eubo": (3 + eubo) / 4, "mix": (3 + (eubo - 3) / 2) / 4}
     assert expected["mix"] == pytest.approx(0.1357, abs=1e-4)
     for negatives, value in expected.items():
         algorithm = SPG(negatives=negatives, eubo_beta=1.0, masking="random", p_mask_prompt=0.0)

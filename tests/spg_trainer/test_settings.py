@@ -13,15 +13,7 @@ from spg_trainer.algorithms import build
 from spg_trainer.config import Config, EvalCommand, ModelConfig, Sampling, SftCommand, check, check_sft
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.presets import load_preset
-from spg_trainer.settings import (
-    MAY_CHANGE,
-    defaults,
-    flatten,
-    overlay,
-    read_yaml,
-    refuse_changes,
-    to_yaml,
-)
+from spg_trainer.settings import MAY_CHANGE, defaults, flatten, overlay, read_yaml, refuse_changes, to_yaml
 
 SUDOKU = load_preset("sudoku", "tiny")
 
