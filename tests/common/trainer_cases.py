@@ -201,7 +201,7 @@ def step(folder: Path, number: int) -> Path:
 
 def saved_steps(folder: Path) -> list[int]:
     """The steps of a run's checkpoints."""
-    return sorted(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))
+    return sorted(int(path.name[5:]) for path in folder.glob("checkpoints/step-*"))
 
 
 def steps_of(folder: Path) -> list[int]:
