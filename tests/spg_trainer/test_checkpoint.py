@@ -146,7 +146,7 @@ def test_retention_keeps_the_newest_at_least_one_and_what_is_not_ours(tmp_path, 
     ("damage", "words"),
     [
         (lambda folder: (folder / "COMPLETE").unlink(), "has no COMPLETE marker (the save was interrupted)"),
-        (lambda folder: (folder / "COMPLETE").write_text("{"), "unreadable COMPLETE"),
+        (lambda folder: (folder / "COMPLETE").write_text("{"), "has an unreadable COMPLETE marker"),
         (lambda folder: (folder / "training.pt").unlink(), "lacks the file training.pt"),
         (lambda folder: shutil.rmtree(folder / "tokenizer"), "lacks the file tokenizer/tokenizer.json"),
         (
