@@ -102,12 +102,7 @@ REFERENCE_PROBE = "tests.common.trainer_cases:ReferenceProbe"
 
 
 def save_tiny(
-    folder: Path,
-    *,
-    end: float = 2.0,
-    letters: str = string.ascii_lowercase,
-    letter: float = 1.5,
-    **sizes: int,
+    folder: Path, end: float = 2.0, letters: str = string.ascii_lowercase, letter: float = 1.5, **sizes
 ) -> Path:
     """An untrained model that writes unequal lengths, letters and other things, in a folder for `--model`.
 
@@ -160,11 +155,9 @@ def small_config(output: Path | None, *, model: Path | None = None, **changes: A
         batch=BatchConfig(prompts_per_step=4, num_generations=4, per_device_batch_size=8),
         optimizer=OptimizerConfig(learning_rate=1e-2, weight_decay=0.01, max_grad_norm=1.0),
         eval=EvalConfig(eval_problems=4),
-        output=OutputConfig(
-            output_dir=None if output is None else str(output), sample_steps=1, render_steps=0
-        ),
+        output=OutputConfig(sample_steps=1, render_steps=0),
     )
-    return change(config, **changes)
+    return change(config, output_dir=output and str(output), **changes)
 
 
 def change(config: Config, **changes: Any) -> Config:
@@ -173,11 +166,7 @@ def change(config: Config, **changes: Any) -> Config:
         if hasattr(config, name):
             config = replace(config, **{name: value})
             continue
-        part = next(
-            p
-            for p in ("rollout", "batch", "optimizer", "eval", "output", "model")
-            if name in vars(getattr(config, p))
-        )
+        part = next(part for part, group in vars(config).items() if name in getattr(group, "__dict__", {}))
         config = replace(config, **{part: replace(getattr(config, part), **{name: value})})
     return config
 
@@ -212,12 +201,17 @@ def step(folder: Path, number: int) -> Path:
 
 def saved_steps(folder: Path) -> list[int]:
     """The steps of a run's checkpoints."""
-    return sorted(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))
+    return sorted(int(path.name[5:]) for path in folder.glob("checkpoints/step-*"))
 
 
 def steps_of(folder: Path) -> list[int]:
     """The steps of a run's rows."""
     return [row["step"] for row in rows(folder / "metrics.jsonl")]
+
+
+def snapshot(folder: Path) -> dict[Path, bytes]:
+    """Every file below a folder, and what it holds."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 EVALUATION = Sampling(10, 5, 6, 1.0)

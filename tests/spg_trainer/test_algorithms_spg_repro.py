@@ -1,12 +1,11 @@
 """SPG's reference code, written down again step by step from its description, against `spg_repro`."""
 
 import json
-from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
-from spg_trainer import Config, defaults
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.spg_repro import SPGRepro
 from spg_trainer.batch import Batch
@@ -23,6 +22,7 @@ from tests.common.likelihood_cases import (
     tiny_model,
     whole_gradient,
 )
+from tests.common.trainer_cases import small_config
 
 MASK = 257
 LENGTHS, SIZE = [12, 5, 1, 9], 12
@@ -44,9 +44,8 @@ def as_the_code_does(logps, rollouts, masks, beta, omega, mode):
         n, samples = int(rollouts.completion_mask[b].sum()), masks.masked.shape[1]
         shown = masks.masked[b, :, width:] & rollouts.completion_mask[b]
         masked = [shown[s].nonzero().squeeze(-1).tolist() for s in range(samples)]
-        elbo_bar = (
-            sum(sum(logps[b, s, i] for i in masked[s]) / len(masked[s]) for s in range(samples)) / samples
-        )
+        means = [sum(logps[b, s, i] for i in masked[s]) / len(masked[s]) for s in range(samples)]
+        elbo_bar = sum(means) / samples
         y = {}
         for s in range(samples):
             t_hat = len(masked[s]) / n
@@ -71,9 +70,8 @@ def test_loss_and_gradient_are_those_of_the_reference(negatives, masking, num_ma
     direct.backward()
     expected = whole_gradient(model)
     model.zero_grad(set_to_none=True)
-    found = accumulate(
-        model, rollouts, masks, lambda x: algorithm.loss(x, masks, batch), mask_id=MASK, masks_at_once=1
-    )
+    loss_fn = partial(algorithm.loss, masks=masks, batch=batch)
+    found = accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=1)
     assert float(found.loss) == pytest.approx(float(direct.detach()), rel=1e-12)
     assert relative(whole_gradient(model), expected) < 1e-8
 
@@ -83,21 +81,9 @@ def test_it_is_spg_with_block_masks_and_tokens_but_for_the_draw_of_blocks():
     algorithm, _, masks, batch = case()
     same = SPG("block", 2, 0.15, 4, eubo_beta=1.5, mix_weight=0.3, normalizer="tokens")
     logps = -3 * torch.rand(masks.scored.shape, dtype=torch.float64) * masks.scored
-    assert float(algorithm.loss(logps, masks, batch).loss) == pytest.approx(
-        float(same.loss(logps, masks, batch).loss), rel=1e-12
-    )
+    losses = [float(form.loss(logps, masks, batch).loss) for form in (algorithm, same)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
     assert isinstance(algorithm.make_masking(), BlockModuloMasking)
-
-
-def test_the_divisor_is_that_of_the_whole_update_not_of_the_micro_batch():
-    algorithm, _, masks, batch = case()
-    logps = -1.0 * masks.scored
-    whole = algorithm.loss(logps, masks, batch).loss
-    parts = []
-    for rows in torch.arange(4).split(1):
-        some = Batch(batch.completion_mask[rows], ADVANTAGES[rows], batch.totals)
-        parts.append(algorithm.loss(logps[rows], masks.select(rows), some).loss)
-    assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-6)
 
 
 def test_improbable_tokens_are_kept_where_the_reference_loses_them():
@@ -120,14 +106,7 @@ def test_forms_that_the_reference_lacks_are_refused():
 
 def test_the_reproduction_ends_completions_with_eos_only(tmp_path):
     assert SPG.end_tokens == "any"
-    config = defaults(Config, env="sudoku", algorithm="spg_repro")
-    config = replace(
-        config,
-        algorithm="spg_repro",
-        rollout=replace(config.rollout, block_length=10),
-        output=replace(config.output, output_dir=str(tmp_path / "run")),
-    )
-    run = start(config, quiet=True)
+    run = start(small_config(tmp_path / "run", algorithm="spg_repro", algorithm_args={}), quiet=True)
     assert run.policy.end_token_ids == (run.policy.tokenizer.eos_token_id,)
     run.folder.release()
     assert json.loads((tmp_path / "run" / ENVIRONMENT).read_text())["ends"] == "eos"

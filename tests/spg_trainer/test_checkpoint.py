@@ -16,14 +16,13 @@ import torch
 from spg_trainer import checkpoint, files
 from spg_trainer.errors import CheckpointError
 from spg_trainer.models import load as models
+from spg_trainer.models.lora import add_lora
+from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 
 STATE = {"step": 0, "updates": 3, "seconds": 1.25}
 
 
 def tiny_policy(seed: int = 0, lora_r: int = 0) -> models.Policy:
-    from spg_trainer.models.lora import add_lora
-    from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
-
     model, tokenizer = new_tiny(hidden_size=16, layers=1, heads=2, ffn=24, seed=seed), tiny_tokenizer()
     if lora_r:
         model = add_lora(model, r=lora_r, alpha=None, dropout=0.0, seed=seed, base="tiny")
@@ -67,17 +66,15 @@ def fake_model(monkeypatch):
     return SimpleNamespace(content=b"weights")
 
 
+def save_policy(run: Path, step: int, policy, optimizer, keep: int = 2, state: dict | None = None) -> Path:
+    content = optimizer if isinstance(optimizer, dict) else optimizer.state_dict()
+    options = {"state": state or {"updates": 3}, "environment": {"env": "sudoku"}, "keep": keep}
+    return checkpoint.save(run, step, policy, content, **options)
+
+
 def save(run: Path, step: int, policy, keep: int = 2, average: int = 3) -> Path:
     optimizer = {"state": {0: {"exp_avg": torch.ones(average)}}, "param_groups": []}
-    return checkpoint.save(
-        run, step, policy, optimizer, state=STATE, environment={"env": "sudoku"}, keep=keep
-    )
-
-
-def save_policy(run: Path, step: int, policy: models.Policy, optimizer, **state: int) -> Path:
-    return checkpoint.save(
-        run, step, policy, optimizer.state_dict(), state=state, environment={"env": "sudoku"}, keep=2
-    )
+    return save_policy(run, step, policy, optimizer, keep, STATE)
 
 
 def names(run: Path) -> list[str]:
@@ -89,7 +86,7 @@ def test_a_restored_run_goes_on_bit_equal(tmp_path, lora_r):
     policy = tiny_policy(lora_r=lora_r)
     optimizer = adam(policy)
     train(policy, optimizer, 3, seed=0)
-    folder = save_policy(tmp_path, 3, policy, optimizer, updates=3)
+    folder = save_policy(tmp_path, 3, policy, optimizer)
     saved = weights(policy)
     train(policy, optimizer, 2, seed=1)
 
@@ -135,48 +132,47 @@ def test_another_kind_of_model_is_refused_in_words(tmp_path):
             checkpoint.load(folder, policy, adam(policy))
 
 
-def test_retention_keeps_the_newest_and_never_the_fewer_than_one(tmp_path, fake_model):
+def test_retention_keeps_the_newest_at_least_one_and_what_is_not_ours(tmp_path, fake_model):
+    for name in (".step-000010.tmp", ".step-000010.deleted", ".mine.tmp", ".cache.deleted"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
     for step in (10, 20, 30, 40):
         save(tmp_path, step, fake_model, keep=2)
-    assert names(tmp_path) == ["step-000030", "step-000040"]
+    assert names(tmp_path) == [".cache.deleted", ".mine.tmp", "step-000030", "step-000040"]
     save(tmp_path, 50, fake_model, keep=0)
-    assert names(tmp_path) == ["step-000050"]
-
-
-def test_a_torn_checkpoint_counts_neither_for_resume_nor_for_retention(tmp_path, fake_model, caplog):
-    for step in (10, 20, 30):
-        save(tmp_path, step, fake_model, keep=3)
-    (tmp_path / "checkpoints" / "step-000020" / "model.safetensors").write_bytes(b"wei")
-    (tmp_path / "checkpoints" / "step-000030" / "COMPLETE").unlink()
-    with caplog.at_level(logging.WARNING):
-        assert checkpoint.latest_complete(tmp_path) == tmp_path / "checkpoints" / "step-000010"
-    words = "step-000030 has no COMPLETE marker (the save was interrupted); resuming from step-000010"
-    assert words in caplog.text
-    assert "step-000020 has a torn file model.safetensors (3 bytes instead of 7)" in caplog.text
-    save(tmp_path, 40, fake_model, keep=2)
-    assert names(tmp_path) == ["step-000010", "step-000020", "step-000030", "step-000040"]
+    assert names(tmp_path)[2:] == ["step-000050"]
 
 
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda folder: (folder / "COMPLETE").write_text("{"), "unreadable COMPLETE"),
+        (lambda folder: (folder / "COMPLETE").unlink(), "has no COMPLETE marker (the save was interrupted)"),
+        (lambda folder: (folder / "COMPLETE").write_text("{"), "has an unreadable COMPLETE marker"),
         (lambda folder: (folder / "training.pt").unlink(), "lacks the file training.pt"),
         (lambda folder: shutil.rmtree(folder / "tokenizer"), "lacks the file tokenizer/tokenizer.json"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"wei"),
+            "has a torn file model.safetensors (3 bytes instead of 7)",
+        ),
     ],
 )
-def test_damage_is_told_apart(tmp_path, fake_model, damage, words):
-    folder = save(tmp_path, 10, fake_model)
-    assert files.incomplete(folder) is None
+def test_a_torn_checkpoint_counts_neither_for_resume_nor_for_retention(
+    tmp_path, fake_model, caplog, damage, words
+):
+    assert checkpoint.latest_complete(tmp_path) is None
+    for step in (10, 20):
+        folder = save(tmp_path, step, fake_model)
+        assert files.incomplete(folder) is None
     damage(folder)
     assert words in files.incomplete(folder)
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=re.escape(words)):
         checkpoint.check(folder)
-
-
-def test_a_run_without_checkpoints_has_none(tmp_path, caplog):
-    assert checkpoint.latest_complete(tmp_path) is None
-    (tmp_path / "checkpoints" / "step-000010").mkdir(parents=True)
+    with caplog.at_level(logging.WARNING):
+        assert checkpoint.latest_complete(tmp_path) == tmp_path / "checkpoints" / "step-000010"
+    assert f"step-000020 {words}" in caplog.text and "resuming from step-000010" in caplog.text
+    save(tmp_path, 30, fake_model, keep=2)
+    assert names(tmp_path) == ["step-000010", "step-000020", "step-000030"]
+    for number in (10, 30):
+        shutil.rmtree(tmp_path / "checkpoints" / f"step-0000{number}")
     assert checkpoint.latest_complete(tmp_path) is None
     assert "no whole checkpoint is left, starting at step 0" in caplog.text
 
@@ -199,8 +195,7 @@ def half(name: str, args: tuple) -> None:
 def test_a_kill_at_any_file_operation_leaves_a_complete_checkpoint(tmp_path, fake_model, monkeypatch):
     """Stops the second save in its k-th operation, for every k, and saves again as a resumed run would."""
     operations = [(os, "replace"), (shutil, "rmtree"), (files, "sync"), (checkpoint, "sync"), (torch, "save")]
-    originals = {(module, name): getattr(module, name) for module, name in operations}
-    originals[(Path, "write_text")] = Path.write_text
+    originals = {place: getattr(*place) for place in [*operations, (Path, "write_text")]}
     kills = 0
     for limit in range(1, 100):
         run = tmp_path / str(limit)
@@ -243,27 +238,24 @@ def test_a_kill_at_any_file_operation_leaves_a_complete_checkpoint(tmp_path, fak
 
 def test_a_full_disk_names_the_path_and_spares_what_was_saved(tmp_path, fake_model):
     save(tmp_path, 10, fake_model)
-    fake_model.content = bytes(50_000)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # the kernel then refuses as a full disk does
     try:
-        with pytest.raises(CheckpointError, match=r"Cannot write .*step-000020: .*--resume auto"):
-            save(tmp_path, 20, fake_model)
-        fake_model.content = b"weights"
-        with warnings.catch_warnings(), pytest.raises(CheckpointError, match=r"Cannot write .*step-000020"):
-            warnings.simplefilter("ignore")
-            save(tmp_path, 20, fake_model, average=10_000)
+        for content, average in ((bytes(50_000), 3), (b"weights", 10_000)):
+            fake_model.content = content
+            with warnings.catch_warnings(), pytest.raises(CheckpointError) as caught:
+                warnings.simplefilter("ignore")
+                save(tmp_path, 20, fake_model, average=average)
+            assert re.search(r"Cannot write .*step-000020: .*--resume auto", str(caught.value))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(tmp_path) == ["step-000010"]
     save(tmp_path, 20, fake_model)
     assert names(tmp_path) == ["step-000010", "step-000020"]
-
-
-def test_an_unusable_folder_is_named(tmp_path, fake_model):
-    (tmp_path / "checkpoints").write_text("a file where a folder should be")
-    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path / "checkpoints" / "step-000010"))):
-        save(tmp_path, 10, fake_model)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "checkpoints").write_text("a file where a folder should be")
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path / "b" / "checkpoints" / "step-000010"))):
+        save(tmp_path / "b", 10, fake_model)
 
 
 def test_saving_a_step_twice_changes_nothing(tmp_path, fake_model):
@@ -324,11 +316,3 @@ def test_resume_takes_a_run_or_a_checkpoint(tmp_path, fake_model):
         checkpoint.locate(old)
     with pytest.raises(CheckpointError, match=r"no such folder.*auto"):
         checkpoint.locate(tmp_path / "absent")
-
-
-def test_a_save_removes_leavings_of_its_run_and_nothing_of_others(tmp_path, fake_model):
-    shelf = tmp_path / "checkpoints"
-    for name in (".step-000010.tmp", ".step-000010.deleted", ".mine.tmp", ".cache.deleted"):
-        (shelf / name).mkdir(parents=True)
-    save(tmp_path, 20, fake_model)
-    assert names(tmp_path) == [".cache.deleted", ".mine.tmp", "step-000020"]

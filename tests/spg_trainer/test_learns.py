@@ -38,45 +38,23 @@ envs.register("test/Copy-v0", Copy)
 @pytest.mark.parametrize("negatives", ["mix", "elbo", "zero"])
 def test_an_untrained_model_learns_to_copy(tmp_path, negatives):
     """From nothing to more than nine in ten; about fifteen seconds on one core."""
+    sizes = {"hidden_size": 32, "layers": 2, "heads": 4, "ffn": 64}
+    bound = {"masking": "random", "p_mask_prompt": 0.0, "eubo_beta": 1.0}
+    lengths = {"max_completion_length": 2, "block_length": 2, "diffusion_steps": 2}
+    batch = {"prompts_per_step": 16, "num_generations": 8, "per_device_batch_size": 256}
+    steps = {"max_steps": 240, "learning_rate": 1e-3, "warmup_steps": 5}
+    quiet = {"eval_problems": 0, "save_steps": 0, "sample_steps": 0}
+    config = small_config(
+        tmp_path / "run",
+        env="test_learns:test/Copy-v0",
+        model=save_tiny(tmp_path / "model", end=4.0, letters=LETTERS, letter=4.0, **sizes),
+        algorithm_args={**bound, "negatives": negatives, "normalizer": "length"},
+        **{**lengths, **batch, **steps, **quiet},
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model = save_tiny(
-            tmp_path / "model",
-            end=4.0,
-            letters=LETTERS,
-            letter=4.0,
-            hidden_size=32,
-            layers=2,
-            heads=4,
-            ffn=64,
-        )
-        config = small_config(
-            tmp_path / "run",
-            env="test_learns:test/Copy-v0",
-            model=model,
-            algorithm_args={
-                "masking": "random",
-                "p_mask_prompt": 0.0,
-                "eubo_beta": 1.0,
-                "negatives": negatives,
-                "normalizer": "length",
-            },
-            max_steps=240,
-            max_completion_length=2,
-            block_length=2,
-            diffusion_steps=2,
-            prompts_per_step=16,
-            num_generations=8,
-            per_device_batch_size=256,
-            learning_rate=1e-3,
-            warmup_steps=5,
-            eval_problems=0,
-            save_steps=0,
-            sample_steps=0,
-        )
         summary = train(config, quiet=True)
     finally:
         torch.set_num_threads(threads)
-    assert summary["eval_before"]["correct"] < 0.2
-    assert summary["eval_after"]["correct"] > 0.9
+    assert summary["eval_before"]["correct"] < 0.2 and summary["eval_after"]["correct"] > 0.9

@@ -80,11 +80,10 @@ def test_the_four_forms_of_the_elbo_agree():
 
 @pytest.mark.parametrize("length, block_length", [(5, 3), (4, 2), (3, 3), (6, 2), (2, 4)])
 def test_active_block_masks_average_to_the_block_elbo(length, block_length):
-    model, size = ToyModel(1), 7
-    expected = sum(
-        any_order(model, range(start, stop := min(start + block_length, length)), later=range(stop, size))
-        for start in range(0, length, block_length)
-    )
+    model, size, expected = ToyModel(1), 7, 0.0
+    for start in range(0, length, block_length):
+        stop = min(start + block_length, length)
+        expected += any_order(model, range(start, stop), later=range(stop, size))
     found = mean_elbo(ActiveBlockMasking(1, block_length=block_length), make_rollouts([length], size), model)
     assert found == pytest.approx(expected, abs=1e-12)
 
@@ -218,15 +217,13 @@ def test_trajectory_shows_what_the_sampler_saw_and_scores_no_token_behind_the_en
         scored = masks.scored[0, 0]
         seen[tuple(scored.nonzero().squeeze(-1).tolist())] = masks.masked[0, 0, WIDTH:].tolist()
         assert masks.weight[0, 0][scored].unique().tolist() == [2.0]  # steps 2 and 4 score, 0 and 3 do not
-    assert seen == {
-        (1,): [True, True, True, False, True, True],
-        (0, 2): [True, False, True, False, False, True],
-    }
-
-
-def test_several_trajectory_masks_take_different_steps():
-    masks = TrajectoryMasking(4).draw(make_rollouts([8], 8), seeded())
-    assert masks.scored[0].sum(0).tolist() == [1] * 8
+    shown = {(1,): [True, True, True, False, True, True], (0, 2): [True, False, True, False, False, True]}
+    assert seen == shown
+    several = TrajectoryMasking(4).draw(make_rollouts([8], 8), seeded())
+    assert several.scored[0].sum(0).tolist() == [1] * 8, "each mask takes another step"
+    rollouts.unmask_step[:] = -1
+    with pytest.raises(ConfigError, match="masking=random"):
+        TrajectoryMasking(1).draw(rollouts, seeded())
 
 
 @each
@@ -238,13 +235,10 @@ def test_what_is_shown_and_scored(masking, device):
         masked = masks.masked[:, :, WIDTH:]
         assert masks.masked.shape == (3, 2, WIDTH + 8)
         assert not (masks.scored & ~masked).any(), "a scored token is masked"
-        assert not (masks.scored & ~rollouts.completion_mask[:, None]).any(), (
-            "nothing behind the end is scored"
-        )
+        assert not (masks.part & ~rollouts.completion_mask).any(), "nothing behind the end is scored"
+        assert not (masks.scored & ~masks.part[:, None]).any()
         assert masks.scored.any(-1).all(), "every mask scores something"
         assert torch.equal(masks.weight > 0, masks.scored)
-        assert not (masks.part & ~rollouts.completion_mask).any()
-        assert not (masks.scored & ~masks.part[:, None]).any()
         if not isinstance(masking, TrajectoryMasking):
             assert (masked | rollouts.completion_mask[:, None]).all(), "everything behind the end is masked"
 
@@ -252,9 +246,11 @@ def test_what_is_shown_and_scored(masking, device):
 @each
 def test_padding_is_never_masked_and_real_prompt_tokens_are_at_rate_p(masking):
     rollouts = make_rollouts([6] * 40, 8, prompts=[30] * 40, width=50)
-    prompt = masking.draw(rollouts, seeded()).masked[:, :, :50]
-    assert not prompt[:, :, :20].any()
-    assert 0.12 < prompt[:, :, 20:].double().mean() < 0.18
+    masks, clean = (form.draw(rollouts, seeded()) for form in (masking, replace(masking, p_mask_prompt=0.0)))
+    assert not masks.masked[:, :, :20].any() and not clean.masked[:, :, :50].any()
+    assert 0.12 < masks.masked[:, :, 20:50].double().mean() < 0.18
+    if isinstance(masking, RandomMasking):
+        assert torch.equal(clean.scored, masks.scored), "noise in the prompt leaves the rest as it is"
 
 
 @each
@@ -267,12 +263,6 @@ def test_draws_depend_neither_on_padding_nor_on_other_rows(masking, device):
     assert torch.equal(last.masked[0], a.select(torch.tensor([2])).masked[0])
 
 
-def test_prompt_noise_leaves_the_completion_masks_as_they_are():
-    clean, noisy = (RandomMasking(3, p).draw(make_rollouts([6, 8], 8), seeded()) for p in (0.0, 0.5))
-    assert torch.equal(clean.scored, noisy.scored)
-    assert noisy.masked[:, :, :WIDTH].any() and not clean.masked[:, :, :WIDTH].any()
-
-
 # What is refused.
 
 
@@ -280,6 +270,7 @@ def test_prompt_noise_leaves_the_completion_masks_as_they_are():
 def test_an_upper_bound_needs_two_masks_and_two_contexts(masking):
     assert masking.has_eubo is not isinstance(masking, TrajectoryMasking)
     assert not type(masking)(1).has_eubo
+    assert all(masking.check(size) is None for size in (5, 8, 64)), "of any size, if there are blocks enough"
 
 
 def test_a_block_of_one_token_has_one_context_and_no_upper_bound():
@@ -289,13 +280,6 @@ def test_a_block_of_one_token_has_one_context_and_no_upper_bound():
     assert BlockMasking(2, 0.0, 1).has_eubo  # scores later blocks, too, so that tokens meet in other contexts
     with pytest.raises(ConfigError, match="one context only"):
         SPG(masking="block_active", block_length=1)
-
-
-def test_trajectory_needs_to_know_when_tokens_were_unmasked():
-    rollouts = make_rollouts([3], 4)
-    rollouts.unmask_step[:] = -1
-    with pytest.raises(ConfigError, match="masking=random"):
-        TrajectoryMasking(1).draw(rollouts, seeded())
 
 
 @pytest.mark.parametrize(
@@ -314,13 +298,7 @@ def test_modulo_blocks_need_as_many_blocks_as_masks(size, block_length, num_mask
     assert str(caught.value).endswith(f"use {remedy}") and f"num_masks={num_masks}" in str(caught.value)
     with pytest.raises(ConfigError, match="num_masks"):
         masking.draw(make_rollouts([1, size], size), seeded())
-    words = remedy.split()
-    if words[0] == "--block-length":
-        Sampling(size, int(words[1]), int(words[3])).check()
-        BlockModuloMasking(num_masks, 0.0, int(words[1])).check(size)
-
-
-@each
-def test_completions_of_any_size_pass_where_there_are_blocks_enough(masking):
-    for size in (5, 8, 64):
-        assert masking.check(size) is None
+    if remedy.startswith("--block-length"):
+        block, steps = map(int, remedy.split()[1:4:2])
+        Sampling(size, block, steps).check()
+        BlockModuloMasking(num_masks, 0.0, block).check(size)

@@ -73,12 +73,11 @@ def test_the_chat_template_frames_each_message():
         {"role": "user", "content": "1 & 2?"},
         {"role": "assistant", "content": "<answer>3</answer>"},
     ]
+    start = "<|system|>Be <brief>.\n<|eot_id|><|user|>1 & 2?<|eot_id|><|assistant|>"
     closed = TOKENIZER.apply_chat_template(messages, tokenize=False)
-    assert closed == (
-        "<|system|>Be <brief>.\n<|eot_id|><|user|>1 & 2?<|eot_id|><|assistant|><answer>3</answer><|eot_id|>"
-    )
+    assert closed == f"{start}<answer>3</answer><|eot_id|>"
     opened = TOKENIZER.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True)
-    assert opened.endswith("2?<|eot_id|><|assistant|>")
+    assert opened == start
     numbers = TOKENIZER.apply_chat_template(messages[1:2], add_generation_prompt=True)["input_ids"]
     assert numbers == [259, *b"1 & 2?", 257, 260]
     with pytest.raises(jinja2.TemplateError, match="robot"):
@@ -89,11 +88,9 @@ def test_a_saved_tokenizer_is_the_same_tokenizer(tmp_path: Path):
     TOKENIZER.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     text = " <answer> é\n</answer> ﬁ \u200b<|eot_id|><|mdm_mask|> 's .\x00"
-    assert ids(text, again) == ids(text)
-    assert again.decode(ids(text)) == text
-    assert again.decode(ids(text), skip_special_tokens=True) == TOKENIZER.decode(
-        ids(text), skip_special_tokens=True
-    )
+    assert ids(text, again) == ids(text) and again.decode(ids(text)) == text
+    skipped = [tokenizer.decode(ids(text), skip_special_tokens=True) for tokenizer in (again, TOKENIZER)]
+    assert skipped[0] == skipped[1]
     assert again.chat_template == TOKENIZER.chat_template
     assert again.get_vocab() == TOKENIZER.get_vocab()
     kept = ("eos_token_id", "pad_token_id", "mask_token_id", "padding_side", "bos_token_id", "unk_token_id")

@@ -17,11 +17,7 @@ def test_one_bad_value_anywhere_is_found(bad, dtype):
     assert all_finite(tensors)
     tensors[2][1, 0] = bad
     assert not all_finite(tensors)
-
-
-def test_large_values_that_would_overflow_a_norm_are_finite():
-    assert all_finite([torch.full((4,), 3e38), torch.tensor([1, 2])])
-    assert all_finite([])
+    assert all_finite([]) and all_finite([torch.full((4,), 3e38), torch.tensor([1, 2])]), "no norm overflows"
 
 
 def test_only_updates_in_a_row_count(tmp_path):
@@ -30,6 +26,8 @@ def test_only_updates_in_a_row_count(tmp_path):
     assert [guard.check(ok, dict, tmp_path) for ok in verdicts] == verdicts
     assert guard.skipped == 2
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(TrainingError):
+        Guard(limit=3, skipped=guard.skipped).check(False, lambda: {"step": 1}, tmp_path)
 
 
 @dataclass
@@ -59,12 +57,6 @@ def test_the_run_stops_with_a_dump_that_opens_safely(tmp_path):
     assert opened["rollouts"]["weight"] == [0.5, 1.0]
     assert opened["advantages"].isnan().tolist() == [False, True]
     assert opened["totals"] == {"tokens": 6.0} and opened["prompts"] == ["a", "b"]
-
-
-def test_a_resumed_guard_stops_where_an_uninterrupted_one_would(tmp_path):
-    guard = Guard(limit=3, skipped=2)
-    with pytest.raises(TrainingError):
-        guard.check(False, lambda: {"step": 1}, tmp_path)
 
 
 def test_a_dump_that_cannot_be_written_does_not_hide_the_reason(tmp_path):

@@ -1,6 +1,7 @@
 """A run that was interrupted, however it was, goes on bit for bit as if it had not been."""
 
 import logging
+import re
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.training import train
-from tests.common.trainer_cases import assert_equal_runs, rows, small_config, step
+from tests.common.trainer_cases import assert_equal_runs, rows, saved_steps, small_config, snapshot, step
 
 SETTINGS = {"max_steps": 6, "num_iterations": 2, "save_steps": 1, "keep": 9, "warmup_steps": 8}
 
@@ -33,12 +34,6 @@ def half(tmp_path, whole):
     return tmp_path / "run"
 
 
-def test_three_steps_and_three_more_are_six(half, whole):
-    torch.manual_seed(99)
-    train(settings(half, resume="auto"), quiet=True)
-    assert_equal_runs(half, whole)
-
-
 def test_a_path_goes_on_from_that_checkpoint_and_sets_later_ones_aside(half, whole, caplog):
     with caplog.at_level(logging.WARNING):
         train(settings(None, resume=str(step(half, 1))), quiet=True)
@@ -48,30 +43,33 @@ def test_a_path_goes_on_from_that_checkpoint_and_sets_later_ones_aside(half, who
     assert_equal_runs(half, whole)
 
 
-@pytest.mark.parametrize("torn", [1, 3])
-def test_torn_checkpoints_are_passed_over_with_a_message(half, whole, torn, caplog):
-    """One torn: step 2 is taken. All torn: the run starts anew."""
-    for number in range(3, 3 - torn, -1):
-        file = step(half, number) / "training.pt"
-        file.write_bytes(file.read_bytes()[:-100])
-    with caplog.at_level(logging.WARNING):
-        train(settings(half, resume="auto"), quiet=True)
-    assert "step-000003 has a torn file training.pt" in caplog.text
-    assert ("resuming from step-000002" if torn == 1 else "starting at step 0") in caplog.text
-    assert_equal_runs(half, whole)
+def tear(folder):
+    file = folder / "training.pt"
+    file.write_bytes(file.read_bytes()[:-100])
 
 
-def test_rows_after_the_checkpoint_are_cut(half, whole):
-    shutil.rmtree(step(half, 3))
+@pytest.mark.parametrize(
+    "damage, damaged, said",
+    [
+        (None, [], ""),
+        (tear, [3], "step-000003 has a torn file training.pt (.|\n)*resuming from step-000002"),
+        (tear, [1, 2, 3], "step-000003 has a torn file training.pt (.|\n)*starting at step 0"),
+        (shutil.rmtree, [3], ""),
+        (shutil.rmtree, [1, 2, 3], ""),
+    ],
+    ids=["whole", "one torn", "all torn", "one lost", "none left"],
+)
+def test_three_steps_and_the_rest_are_six_whatever_became_of_checkpoints(
+    half, whole, damage, damaged, said, caplog
+):
+    torch.manual_seed(99)
+    for number in damaged:
+        damage(step(half, number))
     with open(half / "metrics.jsonl", "a") as file:
         file.write('{"step": 4, "reward": 77}\n{"step": 5, "rew')
-    train(settings(half, resume="auto"), quiet=True)
-    assert_equal_runs(half, whole)
-
-
-def test_a_run_without_a_checkpoint_starts_anew(tmp_path, half, whole):
-    shutil.rmtree(half / "checkpoints")
-    train(settings(half, resume="auto"), quiet=True)
+    with caplog.at_level(logging.WARNING):
+        train(settings(half, resume="auto"), quiet=True)
+    assert re.search(said, caplog.text)
     assert_equal_runs(half, whole)
 
 
@@ -87,9 +85,11 @@ def test_the_newest_unfinished_run_of_equal_settings_is_found(tmp_path, whole, m
 
 
 def test_a_finished_run_resumed_does_nothing_more(half):
-    before = (half / "metrics.jsonl").read_bytes(), (half / "eval" / "after.json").read_bytes()
+    before = snapshot(half)
     summary = train(settings(half, max_steps=3, resume="auto"), quiet=True)
-    assert ((half / "metrics.jsonl").read_bytes(), (half / "eval" / "after.json").read_bytes()) == before
+    after = snapshot(half)
+    for name in ("metrics.jsonl", "eval/after.json"):
+        assert after[half / name] == before[half / name]
     assert summary["steps"] == 3 and summary["updates"] == 6
 
 
@@ -100,7 +100,7 @@ def test_memory_and_logging_may_change_on_resume(half, whole):
     found, expected = rows(half / "metrics.jsonl"), rows(whole / "metrics.jsonl")
     assert found[:3] == expected[:3] and len(found) == 6
     assert found[3]["grad_norm"] == pytest.approx(expected[3]["grad_norm"], rel=1e-3)
-    assert [path.name for path in (half / "checkpoints").glob("step-*")] == ["step-000006"]
+    assert saved_steps(half) == [6]
 
 
 @pytest.mark.parametrize(
@@ -113,21 +113,22 @@ def test_memory_and_logging_may_change_on_resume(half, whole):
     ],
 )
 def test_what_changes_the_maths_is_refused_and_nothing_is_touched(half, changes, words):
-    before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
+    before = snapshot(half)
     with pytest.raises(ConfigError, match=words):
         train(settings(half, resume="auto", **changes), quiet=True)
-    assert {path: path.read_bytes() for path in half.rglob("*") if path.is_file()} == before
+    assert snapshot(half) == before
 
 
 def test_resuming_from_nothing_says_what_to_give(tmp_path, half):
-    with pytest.raises(CheckpointError, match="no such folder"):
-        train(settings(None, resume=str(tmp_path / "absent")), quiet=True)
     (tmp_path / "other").mkdir()
-    with pytest.raises(ConfigError, match="holds no run"):
-        train(settings(None, resume=str(tmp_path / "other")), quiet=True)
     (step(half, 2) / "COMPLETE").unlink()
-    with pytest.raises(CheckpointError, match="has no COMPLETE marker"):
-        train(settings(None, resume=str(step(half, 2))), quiet=True)
+    for resume, words in (
+        (tmp_path / "absent", "no such folder"),
+        (tmp_path / "other", "holds no run"),
+        (step(half, 2), "has no COMPLETE marker"),
+    ):
+        with pytest.raises((CheckpointError, ConfigError), match=words):
+            train(settings(None, resume=str(resume)), quiet=True)
 
 
 def test_an_adapter_resumes_bit_equal_dropout_included(tmp_path):

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
+from transformers import AutoModel, AutoModelForMaskedLM
 
 from spg_trainer import checkpoint
 from spg_trainer.cli import parse
@@ -47,29 +49,25 @@ def adapted(tmp_path_factory):
 
 
 def test_samples_hold_what_was_asked_written_and_earned(finished):
-    samples = rows(finished[0] / "samples" / "step-000002.jsonl")
-    assert len(samples) == 16
-    env = Letters("train")
+    samples, env = rows(finished[0] / "samples" / "step-000002.jsonl"), Letters("train")
     for sample in samples:
-        assert set(sample) == {
-            *("step", "env", "task", "index", "generation", "prompt", "completion", "rewards", "reward"),
-            *("advantage", "correct", "reason", "extracted", "reveal_step", "wanted"),
-        }
         problem = env.problem(sample["index"])
         score = env.score(problem, sample["completion"])
-        assert sample["prompt"] == problem.prompt and sample["wanted"] == 0.3
-        assert sample["rewards"] == score.rewards and sample["reason"] == score.reason
-        assert sample["reward"] == pytest.approx(0.5 * score.rewards["correct"] + score.rewards["letters"])
-        assert sample["correct"] is (score.rewards["correct"] == 1) and sample["extracted"] == score.extracted
-        assert (sample["step"], sample["env"], sample["task"]) == (2, "letters", "letters")
+        assert sample == {
+            **{"step": 2, "env": "letters", "task": "letters", "prompt": problem.prompt, "wanted": 0.3},
+            **{"rewards": score.rewards, "reason": score.reason, "extracted": score.extracted},
+            "reward": pytest.approx(0.5 * score.rewards["correct"] + score.rewards["letters"]),
+            "correct": score.rewards["correct"] == 1,
+            **{name: sample[name] for name in ("index", "generation", "completion")},
+            **{name: sample[name] for name in ("advantage", "reveal_step")},
+        }
         assert len(sample["reveal_step"]) == 10 and max(sample["reveal_step"]) < 6
     groups = np.array([sample["reward"] for sample in samples]).reshape(4, 4)
     advantages = np.array([sample["advantage"] for sample in samples]).reshape(4, 4)
     assert np.allclose(advantages, groups - groups.mean(1, keepdims=True))
     assert [sample["generation"] for sample in samples] == [0, 1, 2, 3] * 4
     row = rows(finished[0] / "metrics.jsonl")[1]
-    means = (groups.mean(), groups.std(1).mean())
-    assert (row["reward"], row["reward_std"]) == pytest.approx(means)
+    assert (row["reward"], row["reward_std"]) == pytest.approx((groups.mean(), groups.std(1).mean()))
     assert row["correct"] == np.mean([sample["correct"] for sample in samples])
 
 
@@ -104,10 +102,7 @@ def test_the_last_lines_say_what_was_gained_and_what_to_type(tmp_path, capsys):
 
 def assert_opens(folder, expected_rows):
     """As Auto classes read it, as `load_model` reads it: the same logits, and it can be evaluated."""
-    from transformers import AutoModel, AutoModelForMaskedLM
-
-    ids = torch.arange(40, 60)[None]
-    policy = load_model(str(folder), device="cpu")
+    ids, policy = torch.arange(40, 60)[None], load_model(str(folder), device="cpu")
     with torch.no_grad():
         expected = policy.model(input_ids=ids).logits
         for auto in (AutoModel, AutoModelForMaskedLM):
@@ -155,9 +150,6 @@ def test_two_processes_leave_one_folder_and_print_once(tmp_path, monkeypatch):
 
 
 def test_a_lora_run_trains_its_adapters_only(adapted):
-    from peft import PeftModel
-    from transformers import AutoModelForMaskedLM
-
     base = AutoModelForMaskedLM.from_pretrained(tiny_folder())
     ids = torch.arange(40, 60)[None]
     with torch.no_grad():
@@ -171,8 +163,7 @@ def test_a_lora_run_trains_its_adapters_only(adapted):
             with opened.disable_adapter():
                 assert torch.equal(opened(input_ids=ids).logits, before)
             assert all(".lora_" in name for name in weights(place))
-    names = weights(adapted / "model")
-    assert len(adam_state(step(adapted, 3))) == 3 * len(names)
+    assert len(adam_state(step(adapted, 3))) == 3 * len(weights(adapted / "model"))
     assert evaluate(load_model(str(adapted), device="cpu"), ENV, EVALUATION).n == PROBLEMS
 
 

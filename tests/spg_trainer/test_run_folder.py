@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from decimal import Decimal
-from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,11 @@ import pytest
 import torch
 import yaml
 
+import verifiers
 from spg_trainer import files
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.run_folder import RunFolder, find_unfinished
+from tests.common.trainer_cases import rows, snapshot
 
 CONFIG = {
     "env": "sudoku",
@@ -25,10 +26,6 @@ CONFIG = {
     "max_steps": 10,
     "output": {"keep": 2, "track": ()},
 }
-
-
-def rows(path: Path) -> list[dict]:
-    return [json.loads(text) for text in path.read_text().splitlines()]
 
 
 @pytest.fixture
@@ -39,18 +36,22 @@ def run(tmp_path):
     folder.release()
 
 
-def test_a_new_folder_holds_config_and_environment(run):
-    assert yaml.safe_load((run.path / "config.yaml").read_text())["env"] == "sudoku"
-    assert json.loads((run.path / "environment.json").read_text()) == {"env": "sudoku"}
-
-
-def test_a_folder_with_only_a_log_is_fine(tmp_path):
+def test_a_folder_with_only_a_log_is_fine_and_one_with_other_files_left_alone(tmp_path):
     (tmp_path / "train.log").write_text("started")
     (tmp_path / ".hidden").write_text("")
     folder = RunFolder(tmp_path)
     folder.create("env: sudoku\n", {})
     folder.release()
-    assert (tmp_path / "config.yaml").exists()
+    other = tmp_path / "other"
+    assert (tmp_path / "config.yaml").exists() and not other.exists()
+    RunFolder(other).truncate_after(0)
+    assert not other.exists()
+    other.mkdir()
+    (other / "thesis.tex").write_text("x")
+    RunFolder(other).truncate_after(0)
+    with pytest.raises(ConfigError, match=r"holds no run \(1 entries: thesis.tex\)"):
+        RunFolder(other).create("env: sudoku\n", {})
+    assert [path.name for path in other.iterdir()] == ["thesis.tex"]
 
 
 def test_a_folder_with_a_run_is_refused_and_named(run):
@@ -60,16 +61,10 @@ def test_a_folder_with_a_run_is_refused_and_named(run):
     for part in (str(run.path), "4 steps, unfinished", "--resume auto", "--output-dir"):
         assert part in str(caught.value)
     assert yaml.safe_load((run.path / "config.yaml").read_text())["env"] == "sudoku"
+    assert json.loads((run.path / "environment.json").read_text()) == {"env": "sudoku"}
     run.summary({"steps": 4})
     with pytest.raises(ConfigError, match="4 steps, finished"):
         RunFolder(run.path).refuse_other_run()
-
-
-def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):
-    (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(ConfigError, match=r"holds no run \(1 entries: thesis.tex\)"):
-        RunFolder(tmp_path).create("env: sudoku\n", {})
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.parametrize(("place", "words"), [("file", "is a file"), ("file/below", "cannot be used")])
@@ -91,26 +86,18 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-class Reason(Enum):
-    OK = "ok"
-
-
 def test_metrics_are_plain_json_and_equal_values_give_equal_bytes(run):
-    row = {
-        "step": 1,
+    numbers = {
         "reward": np.float64(0.1) + np.float64(0.2),
         "grad_norm": torch.tensor(0.1, dtype=torch.float64),
-        "kl": math.nan,
-        "loss": np.float32(math.inf),
-        "counts": np.arange(2),
     }
+    row = {"step": 1, **numbers, "kl": math.nan, "loss": np.float32(math.inf), "counts": np.arange(2)}
     run.metrics(row)
     run.metrics(row)
     first, second = (run.path / "metrics.jsonl").read_text().splitlines()
-    assert first == second
-    assert '"reward": 0.30000000000000004' in first
-    numbers = {"step": 1, "reward": 0.30000000000000004, "grad_norm": 0.1}
-    assert json.loads(first) == {**numbers, "kl": None, "loss": None, "counts": [0, 1]}
+    assert first == second and '"reward": 0.30000000000000004' in first
+    plain = {"step": 1, "reward": 0.30000000000000004, "grad_norm": 0.1}
+    assert json.loads(first) == {**plain, "kl": None, "loss": None, "counts": [0, 1]}
 
 
 def test_every_row_is_on_disk_when_the_call_returns(run):
@@ -123,7 +110,7 @@ def test_every_row_is_on_disk_when_the_call_returns(run):
 
 def test_samples_and_evaluations_keep_any_text_on_one_line(run):
     text = "a\nb\u2028\x00\ud800"
-    odd = {"completion": text, "reason": Reason.OK, "answer": Decimal("1.5"), "units": {2, 1}}
+    odd = {"completion": text, "reason": verifiers.Reason.OK, "answer": Decimal("1.5"), "units": {2, 1}}
     path = run.samples(10, [odd, odd])
     assert path == run.path / "samples" / "step-000010.jsonl"
     back = [json.loads(text) for text in path.read_text().split("\n")[:-1]]
@@ -154,21 +141,13 @@ def test_resume_cuts_later_rows_torn_lines_and_later_files(run):
     assert (run.path / "metrics.jsonl").read_bytes() == b"\n".join(kept) + b"\n"
     assert [row["step"] for row in rows(run.path / "timings.jsonl")] == [1, 2, 3]
     assert [row["step"] for row in run.history()] == [1, 2, 3]
-    samples = sorted(path.name for path in (run.path / "samples").iterdir())
-    assert samples == [f"step-{step:06d}.jsonl" for step in (1, 2, 3)]
-    evaluations = sorted(path.name for path in (run.path / "eval").iterdir())
-    assert evaluations == ["before.json", "before.jsonl", "step-000003.json", "step-000003.jsonl"]
-    assert not (run.path / "summary.json").exists()
-    assert not list(run.path.glob(".*.tmp-*"))
-
-
-def test_a_torn_line_is_cut_before_the_next_row(run):
-    run.metrics({"step": 1})
-    with open(run.path / "metrics.jsonl", "ab") as file:
-        file.write(b'{"step": 2')
-    run.truncate_after(1)
-    run.metrics({"step": 2})
-    assert rows(run.path / "metrics.jsonl") == [{"step": 1}, {"step": 2}]
+    names = {path.relative_to(run.path).as_posix() for path in snapshot(run.path)}
+    expected = {f"samples/step-{step:06d}.jsonl" for step in (1, 2, 3)}
+    expected |= {f"eval/{name}.{kind}" for name in ("before", "step-000003") for kind in ("json", "jsonl")}
+    kept = {"config.yaml", "environment.json", "metrics.jsonl", "timings.jsonl"}
+    assert {name for name in names if "lock" not in name} == expected | kept
+    run.metrics({"step": 4})
+    assert rows(run.path / "metrics.jsonl")[-1] == {"step": 4}
 
 
 def test_a_run_without_a_checkpoint_may_be_started_anew(run):
@@ -178,16 +157,6 @@ def test_a_run_without_a_checkpoint_may_be_started_anew(run):
     again.config("env: sudoku\nmax_steps: 20\n")
     assert again.history() == []
     assert "max_steps: 20" in (run.path / "config.yaml").read_text()
-
-
-def test_readying_an_absent_or_foreign_folder_touches_nothing(tmp_path):
-    RunFolder(tmp_path / "absent").truncate_after(0)
-    (tmp_path / "thesis.tex").write_text("x")
-    folder = RunFolder(tmp_path)
-    folder.truncate_after(0)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    with pytest.raises(ConfigError):
-        folder.create("", {})
 
 
 def test_a_refused_write_names_the_path(run, monkeypatch):
@@ -228,21 +197,15 @@ def started(root: Path, name: str, config: dict, age: float) -> Path:
 def test_auto_finds_the_newest_unfinished_run_of_an_equal_config(tmp_path):
     started(tmp_path, "old", CONFIG, age=100)
     newest = started(tmp_path, "new", CONFIG, age=50)
-    other = {**CONFIG, "env_args": {"blanks": "7-12"}}
-    started(tmp_path, "other", other, age=10)
+    started(tmp_path, "other", {**CONFIG, "env_args": {"blanks": "7-12"}}, age=10)
     done = started(tmp_path, "done", CONFIG, age=5)
     (done / "summary.json").write_text("{}")
     broken = started(tmp_path, "broken", CONFIG, age=1)
     (broken / "config.yaml").write_text("env: [")
-    assert find_unfinished(tmp_path, CONFIG) == newest
+    may_change = {"max_steps": 99, "output": {"keep": 7, "track": ()}}
+    assert find_unfinished(tmp_path, CONFIG) == find_unfinished(tmp_path, {**CONFIG, **may_change}) == newest
     assert find_unfinished(tmp_path, {**CONFIG, "env": "countdown"}) is None
     assert find_unfinished(tmp_path / "absent", CONFIG) is None
-
-
-def test_auto_ignores_what_may_change(tmp_path):
-    path = started(tmp_path, "a", CONFIG, age=0)
-    changed = {**CONFIG, "max_steps": 99, "output": {"keep": 7, "track": ()}}
-    assert find_unfinished(tmp_path, changed) == path
 
 
 LOCKED = """

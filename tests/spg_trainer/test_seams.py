@@ -133,10 +133,7 @@ def all_at_once(policy, prompt_ids, prompt_mask, sampling, generators, rows_per_
 
 @pytest.mark.parametrize(
     "decoder, steps",
-    [
-        (partial(denoise_blocks, rule=from_the_left), [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]),
-        (all_at_once, [0] * 10),
-    ],
+    [(partial(denoise_blocks, rule=from_the_left), [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]), (all_at_once, [0] * 10)],
     ids=["rule", "decoder"],
 )
 def test_a_remasking_rule_or_decoder_is_a_function_and_a_line(tmp_path, monkeypatch, decoder, steps):

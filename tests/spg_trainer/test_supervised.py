@@ -31,6 +31,7 @@ from spg_trainer.supervised import (
     sft,
 )
 from spg_trainer.text import encode_prompts
+from tests.common.trainer_cases import same_weights, weights
 
 
 class Count(envs.TextEnv):
@@ -60,19 +61,9 @@ class Count(envs.TextEnv):
 
 envs.register("test/Count-v0", Count)
 
-SMALL = SftCommand(
-    env="count",
-    steps=3,
-    batch_size=4,
-    max_completion_length=8,
-    warmup_steps=1,
-    learning_rate=1e-2,
-    hidden_size=16,
-    num_layers=1,
-    num_heads=2,
-    intermediate_size=24,
-    model=ModelConfig(model="new", device="cpu"),
-)
+SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
+STEPS = {"steps": 3, "batch_size": 4, "max_completion_length": 8, "warmup_steps": 1, "learning_rate": 1e-2}
+SMALL = SftCommand(env="count", **STEPS, **SIZES, model=ModelConfig(model="new", device="cpu"))
 TWO_HABITS = replace(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}, seed=5)
 
 
@@ -89,24 +80,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_model(str(folder), device="cpu").model.state_dict()
-
-
-def equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(left[name], right[name]) for name in left)
+def opened(folder: Path) -> Policy:
+    return load_model(str(folder), device="cpu")
 
 
 # What is drawn.
 
 
-def test_the_note_on_a_base_model_names_the_habits(monkeypatch) -> None:
+def test_the_note_on_a_base_model_names_the_habits_and_none_may_be_called_right(monkeypatch) -> None:
     assert mix_hint(Count()) == "; add --mix right=0.4 short=0.3 wordy=0.3 for its habits"
     monkeypatch.setattr(Count, "habits", lambda *_: {})
     assert mix_hint(Count()) == ""
-
-
-def test_a_habit_may_not_be_called_right(monkeypatch) -> None:
     monkeypatch.setattr(Count, "habits", lambda *_: {"right": "1"})
     with pytest.raises(ConfigError, match="count has a habit named 'right'"):
         mix_shares({"right": 1}, envs.make("count"))
@@ -146,19 +130,6 @@ def test_each_habit_gets_its_share_and_every_problem_its_turn() -> None:
     for problem, text in zip(problems, texts, strict=True):
         number = str(problem.reference["number"])
         assert text in (number, number * 3)
-
-
-@pytest.mark.parametrize(
-    ("mix", "words"),
-    [
-        ({"sort": 1}, "no habit 'sort'. Known: right, short, wordy"),
-        *(({"right": share}, "a share is a number >= 0") for share in (-0.1, "half", True, float("inf"))),
-        ({"right": 0, "short": 0}, "all shares are 0"),
-    ],
-)
-def test_a_mix_that_cannot_be_meant_is_refused(mix: dict[str, object], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        mix_shares(mix, Count())
 
 
 def test_a_completion_ends_with_one_end_token_and_then_padding(policy: Policy) -> None:
@@ -211,17 +182,14 @@ def test_two_runs_of_a_seed_are_bit_equal_and_another_is_not(made: Path, tmp_pat
     sft(replace(TWO_HABITS, output_dir=str(tmp_path / "again")), quiet=True)
     assert torch.equal(torch.get_rng_state(), state)
     sft(replace(TWO_HABITS, seed=6, output_dir=str(tmp_path / "other")), quiet=True)
-    first = weights(made)
-    assert equal(first, weights(tmp_path / "again")) and not equal(first, weights(tmp_path / "other"))
-    start = base_policy(TWO_HABITS).model.state_dict()
+    assert same_weights(made, tmp_path / "again") and not same_weights(made, tmp_path / "other")
+    first, start = (policy.model.state_dict() for policy in (opened(made), base_policy(TWO_HABITS)))
     assert not any(torch.equal(first[name], start[name]) for name in first if "q_proj" in name)
 
 
 def test_the_micro_batch_changes_memory_only(made: Path, tmp_path: Path) -> None:
     command = replace(TWO_HABITS, per_device_batch_size=3, output_dir=str(tmp_path / "parts"))
-    first, parts = weights(made), weights(sft(command, quiet=True))
-    for name in first:
-        torch.testing.assert_close(first[name], parts[name], rtol=0, atol=2e-3)
+    torch.testing.assert_close(weights(made), weights(sft(command, quiet=True)), rtol=0, atol=2e-3)
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
@@ -247,18 +215,18 @@ def test_the_folder_opens_like_any_model(made: Path) -> None:
     model = AutoModel.from_pretrained(made)
     assert model.config.model_type == "llada" and model.config.hidden_size == 16
     assert AutoTokenizer.from_pretrained(made).mask_token == "<|mdm_mask|>"
-    opened = load_model(str(made), device="cpu")
-    assert isinstance(opened.model, LLaDAForMaskedLM)
-    result = evaluate(opened, envs.make("count", split="test", offset=1), eval_sampling(SMALL))
-    assert result.n == 2 and f"| test | {result.correct:.3f} |" in (made / "README.md").read_text()
+    assert isinstance(opened(made).model, LLaDAForMaskedLM)
+    card = (made / "README.md").read_text()
+    result = evaluate(opened(made), envs.make("count", split="test", offset=1), eval_sampling(SMALL))
+    assert result.n == 2 and f"| test | {result.correct:.3f} |" in card
 
 
 def test_bfloat16_on_disk_is_half_as_large(made: Path, tmp_path: Path) -> None:
     command = replace(TWO_HABITS, save_dtype="bfloat16", output_dir=str(tmp_path / "half"))
     folder = sft(command, quiet=True)
-    full, half = weights(made), weights(folder)
+    full, half = (opened(place).model.state_dict() for place in (made, folder))
     assert all(half[name].dtype == torch.float32 for name in half), "opened as float32 on a CPU"
-    assert equal(half, {name: value.bfloat16().float() for name, value in full.items()})
+    assert all(torch.equal(half[name], value.bfloat16().float()) for name, value in full.items())
     sizes = [(place / "model.safetensors").stat().st_size for place in (made, folder)]
     assert sizes[1] < 0.7 * sizes[0]
     assert "--save-dtype bfloat16" in (folder / "README.md").read_text()
@@ -281,8 +249,7 @@ def test_the_card_tells_how_it_was_made_and_what_it_scores(made: Path) -> None:
     card = (made / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n")
     parts = ("# A base model for `count` (offset=1)", "right=0.25 short=0.75", "3 updates of 4", "seed 5")
-    for words in (*parts, "| test | 0.000 |", "| validation | 0.000 |"):
-        assert words in card
+    assert all(words in card for words in (*parts, "| test | 0.000 |", "| validation | 0.000 |"))
 
 
 def test_the_cards_command_makes_the_same_model(made: Path) -> None:
@@ -333,14 +300,20 @@ def test_a_full_disk_at_the_end_does_not_speak_of_resuming(tmp_path: Path, monke
     assert "--resume" not in str(caught.value)
 
 
-def test_at_most_256_problems_of_a_split_are_evaluated(policy: Policy, monkeypatch) -> None:
-    seen = {}
-    watched = lambda policy, env, sampling, *, num_problems, **_: seen.update({len(env): num_problems})  # noqa: E731
+def test_the_cards_scores_are_of_at_most_256_problems_of_both_splits_at_that_length(
+    policy, monkeypatch
+) -> None:
+    seen = []
+
+    def watched(policy, env, sampling, *, num_problems, split, **_):
+        seen.append((len(env), num_problems, env.split, split, env.offset, sampling))
+
     monkeypatch.setattr(supervised, "evaluate", watched)
-    for size in (30, 10_000):
+    command = replace(SMALL, env_args={"offset": 3})
+    for size, split, count in ((30, "test", 30), (10_000, "validation", 256)):
         monkeypatch.setattr(Count, "__len__", lambda self, size=size: size)
-        evaluate_split(policy, SMALL, "test", Console(quiet=True))
-    assert seen == {30: 30, 10_000: 256}
+        evaluate_split(policy, command, split, Console(quiet=True))
+        assert seen.pop() == (size, count, split, split, 3, eval_sampling(command))
 
 
 def test_the_default_folder_names_task_and_seed(tmp_path: Path, monkeypatch) -> None:
@@ -352,7 +325,8 @@ def test_the_default_folder_names_task_and_seed(tmp_path: Path, monkeypatch) -> 
 def test_an_existing_model_goes_on_and_keeps_its_kind(made: Path, tmp_path: Path) -> None:
     model = ModelConfig(model=str(made), device="cpu")
     command = replace(SMALL, steps=1, model=model, output_dir=str(tmp_path / "b"))
-    assert equal(weights(made), base_policy(command).model.state_dict())
+    first, start = (policy.model.state_dict() for policy in (opened(made), base_policy(command)))
+    assert all(torch.equal(first[name], start[name]) for name in first)
     sft(command, quiet=True)
     assert json.loads((tmp_path / "b" / "environment.json").read_text())["preset"] == "tiny"
 
@@ -365,19 +339,6 @@ def test_what_is_made_is_evaluated_at_its_own_length(length: int, block: int, st
     sampling.check()
     sizes = (sampling.max_completion_length, sampling.block_length, sampling.diffusion_steps)
     assert sizes == (length, block, steps) and sampling.temperature == 0
-
-
-def test_the_cards_scores_come_from_both_splits_at_that_length(tmp_path: Path, monkeypatch) -> None:
-    seen = []
-
-    def watched(policy, env, sampling, **more):
-        seen.append((env.split, env.offset, sampling, more["split"]))
-        return evaluate(policy, env, sampling, **more)
-
-    monkeypatch.setattr(supervised, "evaluate", watched)
-    command = replace(SMALL, steps=1, env_args={"offset": 3}, output_dir=str(tmp_path / "model"))
-    sft(command, quiet=True)
-    assert seen == [(split, 3, eval_sampling(command), split) for split in ("test", "validation")]
 
 
 def test_sft_of_a_large_model_trains_adapters_at_a_rate_it_can_stand():

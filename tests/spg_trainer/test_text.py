@@ -46,12 +46,16 @@ def test_text_is_cut_at_the_first_end_token_and_special_tokens_are_dropped(polic
         "<|eot_id|>nothing",
         "whole text without an end",
     )
-    assert decode_completions(policy, rollouts) == [
-        "<answer>12</answer>",
-        "ab",
-        "",
-        "whole text without an end",
-    ]
+    whole = ["<answer>12</answer>", "ab", "", "whole text without an end"]
+    assert decode_completions(policy, rollouts) == whole
+    rollouts = written(policy, "ab", "🙂")
+    rollouts.completion_mask[1, 2:] = False
+    rollouts.completion_ids[0, 1] = len(policy.tokenizer) + 5
+    rollouts.completion_mask[0, 2:] = False
+    first, half = decode_completions(policy, rollouts)
+    assert first == "a" and "\ufffd" in half, (
+        "no text beyond the tokenizer; half a character is shown as such"
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,18 +63,6 @@ def test_text_is_cut_at_the_first_end_token_and_special_tokens_are_dropped(polic
 )
 def test_unicode_and_spacing_survive(policy, text):
     assert decode_completions(policy, written(policy, text + "<|eot_id|>")) == [text]
-
-
-def test_half_a_character_is_shown_as_such(policy):
-    whole = written(policy, "🙂")
-    half = {name: getattr(whole, name)[:, :2] for name in ("completion_ids", "completion_mask")}
-    assert "\ufffd" in decode_completions(policy, replace(whole, **half))[0]
-
-
-def test_ids_beyond_the_tokenizer_have_no_text(policy):
-    rollouts = written(policy, "ab")
-    rollouts.completion_ids[0, 1] = len(policy.tokenizer) + 5
-    assert decode_completions(policy, rollouts) == ["a"]
 
 
 def test_prompts_follow_the_chat_format_and_are_padded_on_the_left(policy):
@@ -146,24 +138,19 @@ def test_padding_does_not_count_as_length(policy):
     assert sample_completions(policy, ids, mask, SAMPLING, None).completion_ids.shape == (1, 16)
 
 
-@pytest.mark.parametrize("change", [{"temperature": 0.5}, {"remasking": "random"}])
-def test_missing_generators_are_named(policy, change):
-    ids, mask = encode_prompts(policy, ["a", "b"])
-    sampling = replace(SAMPLING, **change)
-    with pytest.raises(ConfigError, match="2 generators, got None"):
-        sample_completions(policy, ids, mask, sampling, None)
-    with pytest.raises(ConfigError, match="2 generators, got 1"):
-        sample_completions(policy, ids, mask, sampling, [generator(0, "a")])
-
-
-def test_wrong_shapes_of_work_are_named(policy):
+def test_work_of_a_wrong_shape_and_missing_generators_are_named(policy):
     ids, mask = encode_prompts(policy, ["a", "bcd"])
+    for inputs, changes, generators, words in (
+        ((ids, mask), {"temperature": 0.5}, None, "2 generators, got None"),
+        ((ids, mask), {"remasking": "random"}, None, "2 generators, got None"),
+        ((ids, mask), {"temperature": 0.5}, [generator(0, "a")], "2 generators, got 1"),
+        ((ids.flip(1), mask.flip(1)), {}, None, "Pad on the left"),
+        ((ids, mask), {"block_length": 5}, None, "does not divide"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            sample_completions(policy, *inputs, replace(SAMPLING, **changes), generators)
     with pytest.raises(ConfigError, match="rows_per_forward=0"):
         sample_completions(policy, ids, mask, SAMPLING, None, rows_per_forward=0)
-    with pytest.raises(ConfigError, match="Pad on the left"):
-        sample_completions(policy, ids.flip(1), mask.flip(1), SAMPLING, None)
-    with pytest.raises(ConfigError, match="does not divide"):
-        sample_completions(policy, ids, mask, replace(SAMPLING, block_length=5), None)
 
 
 def test_no_dropout_no_graph_and_every_mode_restored(policy):
@@ -180,14 +167,11 @@ def test_no_dropout_no_graph_and_every_mode_restored(policy):
     assert not sample_completions(policy, ids, mask, SAMPLING, None).unmask_logps.requires_grad
     assert torch.is_grad_enabled()
 
-
-def test_modes_are_restored_when_the_model_fails(policy):
     def fail(*call: object) -> None:
         raise RuntimeError("out of memory")
 
-    policy.model.train()
     policy.model.model.norm.register_forward_hook(fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         generate(policy, ["hello"], SAMPLING)
-    assert all(module.training for module in policy.model.modules())
+    assert {name: module.training for name, module in policy.model.named_modules()} == before
     assert torch.is_grad_enabled()
