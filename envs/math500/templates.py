@@ -191,17 +191,15 @@ def fractions(a, b, c, d):
 def discount(percent, hundreds):
     """The price before a discount. Slip: the discount is added to the lower price."""
     before = 20 * hundreds
-    after = before * (100 - percent) // 100
-    wrong = Fraction(after * (100 + percent), 100)
+    left, more = 100 - percent, 100 + percent
+    after = before * left // 100
     yield rf"After a discount of ${percent}\%$ a coat costs ${after}$ dollars. How many dollars did it cost before?"
     yield (
-        rf"${after}$ is ${100 - percent}\%$ of the price, so it was $\frac{{{after}\cdot100}}{{{100 - percent}}}$.",
+        rf"${after}$ is ${left}\%$ of the price, so it was $\frac{{{after}\cdot100}}{{{left}}}$.",
         str(before),
     )
-    yield (
-        rf"${percent}\%$ more than ${after}$ is $\frac{{{after}\cdot{100 + percent}}}{{100}}$.",
-        frac(wrong),
-    )
+    wrong = rf"${percent}\%$ more than ${after}$ is $\frac{{{after}\cdot{more}}}{{100}}$."
+    yield wrong, frac(Fraction(after * more, 100))
 
 
 @template(2, "Algebra", range(-12, 13), range(-12, 13))
@@ -344,14 +342,10 @@ def base(n, b):
 def balls(red, blue):
     """Two balls without putting back. Slip: as if the first were put back."""
     n = red + blue
-    yield (
-        f"A bag holds ${red}$ red and ${blue}$ blue balls. Two are drawn at once. What is the probability that "
-        "both are red?"
-    )
-    yield (
-        rf"$\frac{{{red}}}{{{n}}}\cdot\frac{{{red - 1}}}{{{n - 1}}}$.",
-        frac(Fraction(red * (red - 1), n * (n - 1))),
-    )
+    chance = Fraction(red * (red - 1), n * (n - 1))
+    bag = f"A bag holds ${red}$ red and ${blue}$ blue balls."
+    yield f"{bag} Two are drawn at once. What is the probability that both are red?"
+    yield rf"$\frac{{{red}}}{{{n}}}\cdot\frac{{{red - 1}}}{{{n - 1}}}$.", frac(chance)
     yield rf"$\frac{{{red}}}{{{n}}}\cdot\frac{{{red}}}{{{n}}}$.", frac(Fraction(red * red, n * n))
 
 
@@ -359,9 +353,8 @@ def balls(red, blue):
 def dice(sides, k):
     """At least one success in k tries. Slip: the chances are added."""
     one = Fraction(1, sides)
-    yield (
-        f"A fair die with ${sides}$ sides is rolled ${k}$ times. What is the probability of at least one $1$?"
-    )
+    rolls = f"A fair die with ${sides}$ sides is rolled ${k}$ times."
+    yield f"{rolls} What is the probability of at least one $1$?"
     yield rf"$1-\left({frac(1 - one)}\right)^{k}$.", frac(1 - (1 - one) ** k)
     yield rf"${k}\cdot{frac(one)}$.", frac(k * one)
 
@@ -398,9 +391,8 @@ def both_roots(p, more):
 def series(a, top, more):
     """An infinite geometric series. Slip: the ratio's sign in the denominator."""
     ratio = Fraction(top, top + more)
-    yield (
-        rf"Find the sum of the infinite geometric series ${a}+{frac(a * ratio)}+{frac(a * ratio**2)}+\cdots$."
-    )
+    terms = f"{a}+{frac(a * ratio)}+{frac(a * ratio**2)}"
+    yield rf"Find the sum of the infinite geometric series ${terms}+\cdots$."
     yield rf"${a}$ divided by $1-{frac(ratio)}$.", frac(a / (1 - ratio))
     yield rf"${a}$ divided by $1+{frac(ratio)}$.", frac(a / (1 + ratio))
 
