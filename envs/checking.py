@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from envs.core import Problem, ScoredBatch, TextEnv, read_problem, score_all
 from envs.errors import EnvError
-from envs.registry import make, make_vec, resolve
+from envs.registry import make, make_vec
 from envs.splits import SPLITS
 from verifiers.statistics import wilson_interval
 
@@ -109,10 +108,7 @@ def _gymnasium(subject: _Subject) -> str:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        id = resolve(subject.name)
-        check_env(
-            gymnasium.make(id, render_mode="ansi", disable_env_checker=True, **subject.arguments).unwrapped
-        )
+        check_env(make(subject.name, render_mode="ansi", **subject.arguments))
     if caught:
         raise EnvError(f"check_env warns: {caught[0].message}")
     return "check_env without a warning"
@@ -224,10 +220,8 @@ def _swapped(subject: _Subject) -> str:
         rate = subject.figures[kind] = subject.solved(indices, problems, texts) / len(indices)
         if rate == 1:
             raise EnvError(f"{kind} is always right; score must look at its problem and at the answer")
-    return (
-        ", ".join(f"{kind} is right in {subject.figures[kind]:.1%}" for kind in tries)
-        + f" of {len(indices):,}"
-    )
+    rates = ", ".join(f"{kind} is right in {subject.figures[kind]:.1%}" for kind in tries)
+    return f"{rates} of {len(indices):,}"
 
 
 def _components(subject: _Subject) -> str:

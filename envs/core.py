@@ -136,11 +136,8 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         base = type(self).__name__
         if self._env_id:
             base = self._env_id.rpartition("/")[2].rpartition("-v")[0].lower()
-        arguments = [
-            _source_name(str(value)) if name == "source" else f"{name}={value}"
-            for name, value in self._env_arguments.items()
-            if name != "split"
-        ]
+        given = {name: value for name, value in self._env_arguments.items() if name != "split"}
+        arguments = [_source_name(str(v)) if name == "source" else f"{name}={v}" for name, v in given.items()]
         return f"{base}[{','.join(arguments)}]" if arguments else base
 
     def reset(
@@ -210,9 +207,7 @@ def choose_index(
     if index is not None:
         return index
     if (length := len(env)) < 1:
-        raise EnvError(
-            f"{env.spec_name} has no problems (its length is {length}); __len__ must be at least 1."
-        )
+        raise EnvError(f"{env.spec_name} has no problems (length {length}); __len__ must be at least 1.")
     return rng.integers(length, size=size)
 
 
@@ -235,11 +230,9 @@ def check_step(env: TextEnv, indices: Sequence[int], actions: Sequence[Any], *, 
 
 def check_index(env: TextEnv, index: Any) -> int:
     """`index` as an int; raises EnvError unless it is a whole number from 0 to len(env) - 1."""
-    whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
-    if not whole or not 0 <= index < len(env):
-        raise EnvError(
-            f"{env.spec_name}: no problem {index!r:.80}; indices are whole numbers, 0 to {len(env) - 1}."
-        )
+    whole, last = isinstance(index, int | np.integer) and not isinstance(index, bool), len(env) - 1
+    if not whole or not 0 <= index <= last:
+        raise EnvError(f"{env.spec_name}: no problem {index!r:.80}; indices are whole numbers, 0 to {last}.")
     return int(index)
 
 
@@ -366,10 +359,9 @@ def _as_score(value: Any) -> Score:
 def _first_score(scores: Any) -> Score:
     """What `score_batch` returned for one completion, as a Score."""
     _check_lengths(scores, 1)
-    first = {name: values[0] for name, values in scores.rewards.items()}
-    rewards = {
-        name: value.item() if isinstance(value, np.generic) else value for name, value in first.items()
-    }
+    rewards = {name: values[0] for name, values in scores.rewards.items()}
+    for name, value in rewards.items():
+        rewards[name] = value.item() if isinstance(value, np.generic) else value
     return Score(rewards, scores.reason[0], scores.extracted[0])
 
 
@@ -426,10 +418,10 @@ def _numbers(env: TextEnv, indices: Sequence[int], name: str, values: Any) -> np
 
 def _number(value: Any) -> float:
     """`value` as a float, nan if it is no number or an int beyond the range of floats."""
+    if not isinstance(value, int | float | np.integer | np.floating | np.bool_):
+        return np.nan
     try:
-        return (
-            float(value) if isinstance(value, int | float | np.integer | np.floating | np.bool_) else np.nan
-        )
+        return float(value)
     except OverflowError:
         return np.nan
 

@@ -78,11 +78,11 @@ def load_split(
         return load("test", test, test_revision), commits
     rows = load("train", train, revision)
     test_texts = {normalized(row.values[columns[0]]) for row in load("test", test, test_revision)}
-    chosen = [
-        row
-        for row in rows
-        if normalized(text := row.values[columns[0]]) not in test_texts and PUBLISHED(hashed(text)) == split
-    ]
+    chosen = []
+    for row in rows:
+        text = row.values[columns[0]]
+        if normalized(text) not in test_texts and PUBLISHED(hashed(text)) == split:
+            chosen.append(row)
     if not chosen:
         raise EnvError(f"{task}: source={source} leaves no problem for {split}; it has {len(rows)} rows.")
     return chosen, commits
@@ -268,6 +268,5 @@ def _parquet(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 def _check_columns(task: str, where: str, present: Sequence[str], columns: Sequence[str]) -> None:
     if missing := [column for column in columns if column not in present]:
-        raise EnvError(
-            f"{task}: {where} has the columns {', '.join(present)}, but lacks {', '.join(missing)}."
-        )
+        lacks = ", ".join(missing)
+        raise EnvError(f"{task}: {where} has the columns {', '.join(present)}, but lacks {lacks}.")

@@ -15,6 +15,5 @@ def check_choice(env: str, name: str, value: object, known: Iterable[object]) ->
     # An int is not taken for a bool, nor 1.0 for 1: what is written into a run's config must be what was meant.
     if not any(type(value) is type(one) and value == one for one in known):
         words = [str(one) for one in known]
-        raise EnvError(
-            f'{env}: {name}="{value}" is unknown. {did_you_mean(value, words)}Known: {", ".join(words)}.'
-        )
+        hint = did_you_mean(value, words)
+        raise EnvError(f'{env}: {name}="{value}" is unknown. {hint}Known: {", ".join(words)}.')

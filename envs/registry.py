@@ -64,19 +64,14 @@ def register(id: str, cls: type[TextEnv]) -> None:
     """
     parts = _ID.fullmatch(id)
     if parts is None or parts["space"] is None or parts["version"] is None:
-        raise EnvError(
-            f'"{id}" is not an environment id; it must read namespace/Name-vN, e.g. "my/Countdown-v0".'
-        )
+        raise EnvError(f'"{id}" is not an environment id; it must read namespace/Name-vN, e.g. my/Task-v0.')
     _check_class(cls, id)
     taken = _classes.get(id)
     if taken is not None and _qualified_name(taken) != _qualified_name(cls):
-        raise EnvError(
-            f'The id "{id}" is taken by {_qualified_name(taken)}; {_qualified_name(cls)} needs another name or version.'
-        )
+        new = _qualified_name(cls)
+        raise EnvError(f'"{id}" is taken by {_qualified_name(taken)}; {new} needs another name or version.')
     if taken is None and id in gymnasium.registry:
-        raise EnvError(
-            f'The id "{id}" is taken by an environment of Gymnasium; choose another namespace or name.'
-        )
+        raise EnvError(f'"{id}" is taken by an environment of Gymnasium; choose another namespace or name.')
     gymnasium.registry.pop(id, None)
     vector = partial(_create_vector, cls, id)
     gymnasium.register(id, partial(_create, cls, id), order_enforce=False, vector_entry_point=vector)
@@ -203,9 +198,8 @@ def _from_entry_points(name: str) -> str | None:
                 )
     match = _find(name)
     if match is None and broken:
-        raise EnvError(
-            f'No environment "{name}"; entry points of spg.envs that cannot be loaded: {"; ".join(broken)}'
-        )
+        points = "; ".join(broken)
+        raise EnvError(f'No environment "{name}"; entry points of spg.envs that cannot be loaded: {points}')
     return match
 
 
@@ -255,9 +249,8 @@ def _check_arguments(cls: type[TextEnv], id: str, arguments: Mapping[str, Any]) 
     for argument in arguments:
         if argument not in parameters and not takes_any:
             listed = ", ".join(dict.fromkeys([*known, "split", "reward_weights", "render_mode"]))
-            raise EnvError(
-                f'{id} takes no argument "{argument}". {did_you_mean(argument, known)}It takes: {listed}.'
-            )
+            hint = did_you_mean(argument, known)
+            raise EnvError(f'{id} takes no argument "{argument}". {hint}It takes: {listed}.')
     try:
         inspect.signature(cls).bind(**arguments)
     except TypeError as error:
@@ -269,23 +262,17 @@ def _merged_weights(
 ) -> dict[str, float]:
     """`weights` with `changes` laid over them; raises EnvError for an unknown component or a bad weight."""
     if "correct" not in weights:
-        raise EnvError(
-            f'{name}: reward_weights has {sorted(weights)}, but a component "correct" is required.'
-        )
+        raise EnvError(f'{name}: reward_weights has {sorted(weights)}, but "correct" is required.')
     if changes is not None and not isinstance(changes, Mapping):
         raise EnvError(f"{name}: reward_weights={changes!r:.80} is not a dict such as {dict(weights)}.")
     for component in changes or {}:
         if component not in weights:
-            raise EnvError(
-                f'{name}: no reward component "{component}". {did_you_mean(component, weights)}'
-                f"Known: {', '.join(weights)}."
-            )
+            hint, known = did_you_mean(component, weights), ", ".join(weights)
+            raise EnvError(f'{name}: no reward component "{component}". {hint}Known: {known}.')
     merged = {**weights, **(changes or {})}
     for component, weight in merged.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not np.isfinite(weight):
-            raise EnvError(
-                f"{name}: the weight of {component} is {weight!r:.80}; it must be a finite number."
-            )
+            raise EnvError(f"{name}: the weight of {component} is {weight!r:.80}, not a finite number.")
     return {component: float(weight) for component, weight in merged.items()}
 
 

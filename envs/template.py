@@ -65,17 +65,13 @@ def write_task(file: str) -> str:
     if path.stem in ("envs", "verifiers", "spg_trainer"):
         raise EnvError(f"{file} would hide our package {path.stem}; choose another name, e.g. my_task.py.")
     if path.suffix != ".py" or not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
-        raise EnvError(
-            f'"{file}" gives the task no name; call the file like my_task.py, for the task my/MyTask-v0.'
-        )
+        raise EnvError(f'"{file}" gives the task no name; call it like my_task.py, for my/MyTask-v0.')
     id = f"my/{name}-v0"
     try:
         with path.open("x", encoding="utf-8") as stream:
             stream.write(TEMPLATE.format(name=name, id=id))
     except FileExistsError:
-        raise EnvError(
-            f"{file} exists and is left as it is; choose another name, or remove it first."
-        ) from None
+        raise EnvError(f"{file} exists and is left as it is; choose another name.") from None
     except OSError as error:
         raise EnvError(f"{file} cannot be written: {error.strerror}. Choose another folder.") from error
     return id

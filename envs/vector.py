@@ -18,13 +18,11 @@ class TextVectorEnv(VectorEnv):
 
     def __init__(self, env: TextEnv, num_envs: int) -> None:
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-            raise EnvError(
-                f"{env.spec_name}: num_envs={num_envs!r:.80}; it must be a whole number, at least 1."
-            )
+            raise EnvError(f"{env.spec_name}: num_envs={num_envs!r:.80} must be a whole number, at least 1.")
         self.env, self.num_envs, self.render_mode = env, num_envs, env.render_mode
         self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
-        self.observation_space = gymnasium.spaces.Tuple([self.single_observation_space] * num_envs)
-        self.action_space = gymnasium.spaces.Tuple([self.single_action_space] * num_envs)
+        self.observation_space = gymnasium.spaces.Tuple([env.observation_space] * num_envs)
+        self.action_space = gymnasium.spaces.Tuple([env.action_space] * num_envs)
         self._indices: list[int] = []
         self._problems: list[Problem] = []
         self._completions: Sequence[str] | None = None

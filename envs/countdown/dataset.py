@@ -39,14 +39,11 @@ def read_row(row: Row) -> Puzzle:
     """(numbers, target) of one row; raises EnvError, naming its line, for values that make no solvable problem."""
     numbers, target = row.values["numbers"], row.values["target"]
     if not (isinstance(numbers, list) and 2 <= len(numbers) <= MAX_NUMBERS and all(map(_is_value, numbers))):
-        raise EnvError(
-            f"countdown: {row.where} has the numbers {numbers!r:.80}; it must be a list of 2 to {MAX_NUMBERS} "
-            f"whole numbers from 1 to {MAX_VALUE}."
-        )
+        wanted = f"a list of 2 to {MAX_NUMBERS} whole numbers from 1 to {MAX_VALUE}"
+        raise EnvError(f"countdown: {row.where} has the numbers {numbers!r:.80}; it must be {wanted}.")
     if not _is_value(target):
-        raise EnvError(
-            f"countdown: {row.where} has the target {target!r:.80}; it must be a whole number from 1 to {MAX_VALUE}."
-        )
+        wanted = f"a whole number from 1 to {MAX_VALUE}"
+        raise EnvError(f"countdown: {row.where} has the target {target!r:.80}; it must be {wanted}.")
     if solve(numbers, target) is None:
         raise EnvError(f"countdown: {row.where} has no solution: {numbers} cannot make {target}.")
     return tuple(numbers), target

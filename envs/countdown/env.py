@@ -106,11 +106,10 @@ class Countdown(TextEnv):
         verdicts = verify_batch("countdown", completions, numbers=numbers, target=targets)
         reasons, answers = verdicts.reasons, verdicts.extracted
         readable = [reason in ("ok", "wrong", "rule_broken") for reason in reasons]
-        # The verifier has seen each number used once where the value is all that was judged.
-        used = [
-            share_used(numbers[row], answers[row] or "") if reason == "rule_broken" else readable[row]
-            for row, reason in enumerate(reasons)
-        ]
+        used = list(map(float, readable))
+        for row in range(len(used)):  # elsewhere the verifier has seen each number used once
+            if reasons[row] == "rule_broken":
+                used[row] = share_used(numbers[row], answers[row] or "")
         form = [read and has_format(text) for read, text in zip(readable, completions, strict=True)]
         rewards = {
             "correct": np.asarray(verdicts.correct, np.float64),

@@ -39,9 +39,8 @@ def render(problem: Problem, completion: str | None, *, color: bool | None = Non
     shown = ascii(answer[:_MAX_LENGTH])[1:-1] + ("..." if len(answer) > _MAX_LENGTH else "")
     equals = f" = {value}" if value is not None else ""
     style, word = ("green", "right") if verdict.correct else ("red", f"wrong: {verdict.reason}")
-    return "\n".join(
-        [head, paint(style, f"{shown}{equals}   ({word})"), _mark_numbers(paint, numbers, answer)]
-    )
+    judged = paint(style, f"{shown}{equals}   ({word})")
+    return f"{head}\n{judged}\n{_mark_numbers(paint, numbers, answer)}"
 
 
 def compute(expression: str) -> Fraction | None:

@@ -104,15 +104,10 @@ def search(tops, bottoms, choices, count, target, limit):  # type: ignore[no-unt
 
 @cache
 def compiled() -> Callable[..., int] | None:
-    """`search` compiled, cached on disk where a folder can be written; None where numba cannot be imported."""
-    try:
-        import numba
-    except ImportError:
-        return None
-    try:
-        return numba.njit(_SIGNATURE, nogil=True, cache=True)(search)
-    except (RuntimeError, OSError):  # no folder for the cache, or one that cannot be written
-        return numba.njit(_SIGNATURE, nogil=True)(search)
+    """`search` compiled; None where numba cannot be imported."""
+    from verifiers.batch import compile_loop
+
+    return compile_loop(lambda checksum: search, _SIGNATURE)
 
 
 def solve_signs(numbers: Sequence[int], target: int) -> Tree | None:

@@ -50,11 +50,8 @@ def read_row(row: Row) -> WordProblem:
 
 def _one_step_early(lines: list[str], number: str) -> Solution:
     """The lines up to the last but one calculation, and its result; if there is none, all but the last, and 0."""
-    results = [
-        (i, mark.strip("<>").rpartition("=")[2])
-        for i, line in enumerate(lines)
-        for mark in _CALCULATOR_MARK.findall(line)
-    ]
+    marks = [(i, mark) for i, line in enumerate(lines) for mark in _CALCULATOR_MARK.findall(line)]
+    results = [(i, mark.strip("<>").rpartition("=")[2]) for i, mark in marks]
     if len(results) < 2 or not _NUMBER.fullmatch(results[-2][1]):
         return _unmarked(lines[:-1], "0" if number != "0" else "1")
     line, value = results[-2]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from string import Formatter
 from typing import TypeVar
 
 import numpy as np
@@ -74,8 +73,7 @@ def _fill_sentences(rng: np.random.Generator, template: SentenceTemplate) -> Wor
     """A problem of level 2 or 3; None if a step gives no whole number above zero."""
     values = {letter: _pick(rng, choices) for letter, choices in template.numbers.items()}
     steps, known = [], dict(values)
-    for number, step in enumerate(template.steps, 1):
-        left, sign, right = step.split()
+    for number, (left, sign, right) in enumerate(template.steps, 1):
         a, b = (known[side] if side in known else int(side) for side in (left, right))
         if sign == "/" and a % b:
             return None
@@ -86,8 +84,7 @@ def _fill_sentences(rng: np.random.Generator, template: SentenceTemplate) -> Wor
         steps.append(f"{a}{sign}{b}={value}")
     name, other = (NAMES[i] for i in rng.permutation(len(NAMES))[:2])
     text = template.text.format(name=name, other=other, things=_pick(rng, THINGS), **values)
-    in_order = [letter for _, letter, _, _ in Formatter().parse(template.text) if letter in values]
-    return _word_problem(text, steps, [values[letter] for letter in in_order])
+    return _word_problem(text, steps, list(values.values()))
 
 
 def _word_problem(question: str, steps: list[str], numbers: list[int]) -> WordProblem:

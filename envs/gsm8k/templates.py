@@ -1,7 +1,9 @@
 """The wording of the generated GSM8K problems: one line at level 1, full sentences at levels 2 and 3."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import Formatter
 
 NAMES = "Ann Ben Cam Dan Eva Fay Gus Ida Jon Kim Leo Mia Ned Oli Pam Ray Sue Tom Una Zoe".split()
 THINGS = "pens cups nuts eggs pins coins cards books keys figs balls hats".split()
@@ -31,154 +33,132 @@ class SentenceTemplate:
     """A problem of level 2 or 3, in full sentences."""
 
     text: str
-    """With {name}, {other} and {things}, and one letter for each number; x is a number that plays no part."""
-    steps: tuple[str, ...]
-    """ "a * b", "r1 - c": two numbers and what is done with them; r1 is what the first step gave."""
+    """With {name}, {other} and {things}, and one letter for each number."""
+    steps: list[list[str]]
+    """["r1", "*", "b"]: two numbers and what is done with them; r1 is what the first step gave."""
     numbers: dict[str, Sequence[int]]
-    """What each letter may be; only choices with whole results above zero are used."""
+    """What each letter may be, in the order of the text; only choices with whole results above zero are used."""
 
 
-_FEW, _SOME, _MANY = range(2, 10), range(10, 31), range(40, 121)
+_LINES = """\
+{name} has | pens cups nuts eggs pins keys figs hats | finds gains makes | loses sells gives drops
+{name}: | runs wins hits | gains earns | loses drops
+{name} has | euro cent | earns saves gains | loses gives lends
+Shop: | caps pens cups hats | makes gains finds | sells sends loses
+Bus: | kids fans boys | gains loads | drops loses
+Kite: | feet | rises soars gains | falls sinks drops
+Pond: | fish eels | gains rears | loses sends
+Tank: | cups pots | fills gains | leaks loses sheds
+Farm: | cows hens pigs | rears gains | sells loses lends
+Club: | fans kids | gains finds | loses sends
+Tree: | figs nuts pods | grows bears | drops sheds loses
+Snow: | feet | gains grows rises | melts loses sinks
+Cook: | eggs figs nuts | finds picks | fries burns drops
+Ship: | tons | loads gains | dumps loses sheds
+"""
+_SENTENCES = {
+    2: """\
+a*b, r1-c
+{name} buys {a:2-9} boxes with {b:2-9} {things} in each box and gives {c:2-30} {things} to {other}. How many
+{things} does {name} have left?
 
-TEMPLATES: dict[int, tuple[LineTemplate, ...] | tuple[SentenceTemplate, ...]] = {
-    1: (  # no prompt is longer than 40 characters
-        LineTemplate(
-            "{name} has",
-            "pens cups nuts eggs pins keys figs hats",
-            "finds gains makes",
-            "loses sells gives drops",
-        ),
-        LineTemplate("{name}:", "runs wins hits", "gains earns", "loses drops"),
-        LineTemplate("{name} has", "euro cent", "earns saves gains", "loses gives lends"),
-        LineTemplate("Shop:", "caps pens cups hats", "makes gains finds", "sells sends loses"),
-        LineTemplate("Bus:", "kids fans boys", "gains loads", "drops loses"),
-        LineTemplate("Kite:", "feet", "rises soars gains", "falls sinks drops"),
-        LineTemplate("Pond:", "fish eels", "gains rears", "loses sends"),
-        LineTemplate("Tank:", "cups pots", "fills gains", "leaks loses sheds"),
-        LineTemplate("Farm:", "cows hens pigs", "rears gains", "sells loses lends"),
-        LineTemplate("Club:", "fans kids", "gains finds", "loses sends"),
-        LineTemplate("Tree:", "figs nuts pods", "grows bears", "drops sheds loses"),
-        LineTemplate("Snow:", "feet", "gains grows rises", "melts loses sinks"),
-        LineTemplate("Cook:", "eggs figs nuts", "finds picks", "fries burns drops"),
-        LineTemplate("Ship:", "tons", "loads gains", "dumps loses sheds"),
-    ),
-    2: (
-        SentenceTemplate(
-            "{name} buys {a} boxes with {b} {things} in each box and gives {c} {things} to {other}. "
-            "How many {things} does {name} have left?",
-            ("a * b", "r1 - c"),
-            {"a": _FEW, "b": _FEW, "c": range(2, 31)},
-        ),
-        SentenceTemplate(
-            "There are {a} rows of {b} chairs in a hall, and {c} more chairs are brought in. "
-            "How many chairs are there now?",
-            ("a * b", "r1 + c"),
-            {"a": _FEW, "b": _SOME, "c": _FEW},
-        ),
-        SentenceTemplate(
-            "{name} reads {a} pages a day for {b} days. The book has {c} pages. "
-            "How many pages does {name} still have to read?",
-            ("a * b", "c - r1"),
-            {"a": range(5, 16), "b": _FEW, "c": _MANY},
-        ),
-        SentenceTemplate(
-            "A lamp costs {a} coins and a book costs {b} coins. {name} buys {c} lamps and {d} books. "
-            "How many coins does {name} pay?",
-            ("a * c", "b * d", "r1 + r2"),
-            {"a": range(10, 21), "b": _FEW, "c": _FEW, "d": _FEW},
-        ),
-        SentenceTemplate(
-            "{name} has {a} {things}. {other} has {b} times as many. "
-            "How many {things} do they have together?",
-            ("a * b", "a + r1"),
-            {"a": range(3, 31), "b": range(2, 6)},
-        ),
-        SentenceTemplate(
-            "{name} earns {a} coins an hour and works {b} hours. Lunch costs {c} coins and the bus {d} coins. "
-            "How many coins does {name} take home?",
-            ("a * b", "r1 - c", "r2 - d"),
-            {"a": range(8, 21), "b": _FEW, "c": _FEW, "d": _FEW},
-        ),
-        SentenceTemplate(
-            "A farmer packs {a} eggs into boxes of {b} and sells {c} of the boxes. "
-            "How many boxes of eggs are left?",
-            ("a / b", "r1 - c"),
-            {"a": _MANY, "b": range(3, 13), "c": _FEW},
-        ),
-        SentenceTemplate(
-            "{a} friends share {b} {things} equally, and then each of them finds {c} more. "
-            "How many {things} does each of them have?",
-            ("b / a", "r1 + c"),
-            {"a": _FEW, "b": range(20, 101), "c": _FEW},
-        ),
-        SentenceTemplate(
-            "A baker makes {a} trays of {b} rolls in the morning and {c} rolls in the afternoon. "
-            "{d} rolls are sold. How many rolls are left?",
-            ("a * b", "r1 + c", "r2 - d"),
-            {"a": _FEW, "b": range(6, 13), "c": _SOME, "d": range(10, 61)},
-        ),
-        SentenceTemplate(
-            "{name} has {a} {things}. {other} has {b} {things} and finds {c} more. "
-            "How many {things} do they have together?",
-            ("a + b", "r1 + c"),
-            {"a": range(5, 61), "b": range(5, 41), "c": _FEW},
-        ),
-    ),
-    3: (
-        SentenceTemplate(
-            "{name} has {a} {things}, and {other} has {x} stamps. {name} gives half of the {things} away, "
-            "buys {b} packs of {c} {things} and then loses {d}. How many {things} does {name} have now?",
-            ("a / 2", "b * c", "r1 + r2", "r3 - d"),
-            {"a": range(20, 101), "x": _SOME, "b": _FEW, "c": _FEW, "d": _FEW},
-        ),
-        SentenceTemplate(
-            "A coat with {x} buttons costs {a} coins. In a sale it is {p}% cheaper, and {name} has a voucher "
-            "worth {b} coins. How many coins does {name} pay?",
-            ("a * p", "r1 / 100", "a - r2", "r3 - b"),
-            {"x": _FEW, "a": _MANY, "p": (5, 10, 20, 25, 30, 40, 50), "b": _FEW},
-        ),
-        SentenceTemplate(
-            "A tank that is {x} years old holds {a} litres of water. A quarter of the water is used on Monday, "
-            "and a third of the rest on Tuesday. How many litres are left?",
-            ("a / 4", "a - r1", "r2 / 3", "r2 - r3"),
-            {"x": _FEW, "a": range(40, 1001)},
-        ),
-        SentenceTemplate(
-            "{name} works {a} hours a day for {b} days and earns {c} coins an hour. The way to work is {x} km. "
-            "A tenth of the money goes to {other}. How many coins does {name} keep?",
-            ("a * b", "r1 * c", "r2 / 10", "r2 - r3"),
-            {"a": _FEW, "b": _FEW, "c": range(5, 21), "x": _SOME},
-        ),
-        SentenceTemplate(
-            "A school has {x} teachers and {a} classes of {b} children. {p}% of the children come on foot. "
-            "How many children do not come on foot?",
-            ("a * b", "r1 * p", "r2 / 100", "r1 - r3"),
-            {"x": _SOME, "a": range(4, 13), "b": range(15, 31), "p": (10, 20, 25, 30, 40, 60, 75)},
-        ),
-        SentenceTemplate(
-            "{name} bakes {a} trays of {b} rolls and {other} bakes {c} trays of {d} rolls in an oven that is {x} "
-            "years old. They put all the rolls into bags of {e}. How many bags do they fill?",
-            ("a * b", "c * d", "r1 + r2", "r3 / e"),
-            {"a": _FEW, "b": range(6, 13), "c": _FEW, "d": range(6, 13), "x": _SOME, "e": range(3, 9)},
-        ),
-        SentenceTemplate(
-            "There are {a} {things} and {x} jars on a shelf. Two fifths of the {things} are red and {b} of them "
-            "are blue. How many {things} are neither red nor blue?",
-            ("a / 5", "r1 * 2", "a - r2", "r3 - b"),
-            {"a": range(20, 301), "x": _FEW, "b": _SOME},
-        ),
-        SentenceTemplate(
-            "{name} collects {a} {things} on Monday, {b} on Tuesday, {c} on Wednesday, {d} on Thursday and {e} on "
-            "Friday. How many {things} does {name} collect?",
-            ("a + b", "r1 + c", "r2 + d", "r3 + e"),
-            {letter: range(3, 31) for letter in "abcde"},
-        ),
-        SentenceTemplate(
-            "A ticket costs {x} coins. A train drives {a} km in the first hour, twice as far in the second hour "
-            "and half as far as in the first hour in the third. How many km does it drive?",
-            ("a * 2", "a / 2", "a + r1", "r3 + r2"),
-            {"x": _SOME, "a": range(20, 161)},
-        ),
-    ),
+a*b, r1+c
+There are {a:2-9} rows of {b:10-30} chairs in a hall, and {c:2-9} more chairs are brought in. How many chairs are
+there now?
+
+a*b, c-r1
+{name} reads {a:5-15} pages a day for {b:2-9} days. The book has {c:40-120} pages. How many pages does {name} still
+have to read?
+
+a*c, b*d, r1+r2
+A lamp costs {a:10-20} coins and a book costs {b:2-9} coins. {name} buys {c:2-9} lamps and {d:2-9} books. How many
+coins does {name} pay?
+
+a*b, a+r1
+{name} has {a:3-30} {things}. {other} has {b:2-5} times as many. How many {things} do they have together?
+
+a*b, r1-c, r2-d
+{name} earns {a:8-20} coins an hour and works {b:2-9} hours. Lunch costs {c:2-9} coins and the bus {d:2-9} coins.
+How many coins does {name} take home?
+
+a/b, r1-c
+A farmer packs {a:40-120} eggs into boxes of {b:3-12} and sells {c:2-9} of the boxes. How many boxes of eggs are
+left?
+
+b/a, r1+c
+{a:2-9} friends share {b:20-100} {things} equally, and then each of them finds {c:2-9} more. How many {things} does
+each of them have?
+
+a*b, r1+c, r2-d
+A baker makes {a:2-9} trays of {b:6-12} rolls in the morning and {c:10-30} rolls in the afternoon. {d:10-60} rolls
+are sold. How many rolls are left?
+
+a+b, r1+c
+{name} has {a:5-60} {things}. {other} has {b:5-40} {things} and finds {c:2-9} more. How many {things} do they have
+together?
+""",
+    3: """\
+a/2, b*c, r1+r2, r3-d
+{name} has {a:20-100} {things}, and {other} has {x:10-30} stamps. {name} gives half of the {things} away, buys
+{b:2-9} packs of {c:2-9} {things} and then loses {d:2-9}. How many {things} does {name} have now?
+
+a*p, r1/100, a-r2, r3-b
+A coat with {x:2-9} buttons costs {a:40-120} coins. In a sale it is {p:5,10,20,25,30,40,50}% cheaper, and {name} has
+a voucher worth {b:2-9} coins. How many coins does {name} pay?
+
+a/4, a-r1, r2/3, r2-r3
+A tank that is {x:2-9} years old holds {a:40-1000} litres of water. A quarter of the water is used on Monday, and a
+third of the rest on Tuesday. How many litres are left?
+
+a*b, r1*c, r2/10, r2-r3
+{name} works {a:2-9} hours a day for {b:2-9} days and earns {c:5-20} coins an hour. The way to work is {x:10-30} km.
+A tenth of the money goes to {other}. How many coins does {name} keep?
+
+a*b, r1*p, r2/100, r1-r3
+A school has {x:10-30} teachers and {a:4-12} classes of {b:15-30} children. {p:10,20,25,30,40,60,75}% of the
+children come on foot. How many children do not come on foot?
+
+a*b, c*d, r1+r2, r3/e
+{name} bakes {a:2-9} trays of {b:6-12} rolls and {other} bakes {c:2-9} trays of {d:6-12} rolls in an oven that is
+{x:10-30} years old. They put all the rolls into bags of {e:3-8}. How many bags do they fill?
+
+a/5, r1*2, a-r2, r3-b
+There are {a:20-300} {things} and {x:2-9} jars on a shelf. Two fifths of the {things} are red and {b:10-30} of them
+are blue. How many {things} are neither red nor blue?
+
+a+b, r1+c, r2+d, r3+e
+{name} collects {a:3-30} {things} on Monday, {b:3-30} on Tuesday, {c:3-30} on Wednesday, {d:3-30} on Thursday and
+{e:3-30} on Friday. How many {things} does {name} collect?
+
+a*2, a/2, a+r1, r3+r2
+A ticket costs {x:10-30} coins. A train drives {a:20-160} km in the first hour, twice as far in the second hour and
+half as far as in the first hour in the third. How many km does it drive?
+""",
+}
+"""Of levels 2 and 3: a line of steps, with r1 for what the first one gave, and the text.
+
+In the text stand {name}, {other}, {things}, and a letter for each number with what it may be; x plays no part.
+"""
+
+
+def _read_sentences(paragraph: str) -> SentenceTemplate:
+    steps, _, text = paragraph.partition("\n")
+    fields = [(letter, choices) for _, letter, choices, _ in Formatter().parse(text) if choices]
+    return SentenceTemplate(
+        text=re.sub(r"(?<=\{\w):[^}]*", "", text.replace("\n", " ")),
+        steps=[re.split("([-+*/])", step) for step in steps.split(", ")],
+        numbers={letter: _read_choices(choices) for letter, choices in fields},
+    )
+
+
+def _read_choices(text: str) -> Sequence[int]:
+    """ "2-9" -> range(2, 10), "5,10" -> [5, 10]."""
+    low, dash, high = text.partition("-")
+    return range(int(low), int(high) + 1) if dash else [int(number) for number in text.split(",")]
+
+
+TEMPLATES: dict[int, list[LineTemplate] | list[SentenceTemplate]] = {
+    1: [LineTemplate(*line.split(" | ")) for line in _LINES.splitlines()],
+    **{level: [_read_sentences(p) for p in text.strip().split("\n\n")] for level, text in _SENTENCES.items()},
 }
 """By level; at levels 2 and 3 one template each is right for who adds everything."""

@@ -26,9 +26,8 @@ def load_problems(
     source: "hub" or a path, as `envs.datasets.load_rows` takes it. Raises EnvError for a set that cannot be had and
     for a row that cannot be used, naming file and line.
     """
-    rows, commits = load_split(
-        "math500", source, split, **HUB, columns=("problem",), revision=revision, test_revision=test_revision
-    )
+    revisions = {"revision": revision, "test_revision": test_revision}
+    rows, commits = load_split("math500", source, split, **HUB, columns=("problem",), **revisions)
     return tuple(map(read_row, rows)), commits
 
 

@@ -30,11 +30,8 @@ def train_problem(level: int, index: int) -> MathProblem:
 @cache
 def fixed_set(level: int, split: str) -> tuple[MathProblem, ...]:
     """The 256 different problems of `validation` or `test` in their fixed order, the templates in turn."""
-    rng = np.random.default_rng([_SEED, level, STREAMS[split]])
-    return distinct(
-        lambda turn: _draw(rng, level, split, turn % len(TEMPLATES[level])),
-        key=lambda problem: problem.problem,
-    )
+    rng, count = np.random.default_rng([_SEED, level, STREAMS[split]]), len(TEMPLATES[level])
+    return distinct(lambda turn: _draw(rng, level, split, turn % count), key=lambda problem: problem.problem)
 
 
 def _draw(rng: np.random.Generator, level: int, split: str, template: int) -> MathProblem:

@@ -106,9 +106,8 @@ def _braced_roots(text: str) -> str:
     first, *others = text.split("\\sqrt")
     if not all(others):
         raise ValueError("a root of nothing")
-    return first + "".join(
-        "\\sqrt" + (part if part[0] == "{" else f"{{{part[0]}}}{part[1:]}") for part in others
-    )
+    braced = (part if part[0] == "{" else f"{{{part[0]}}}{part[1:]}" for part in others)
+    return "\\sqrt".join([first, *braced])
 
 
 def _arguments(text: str) -> str:

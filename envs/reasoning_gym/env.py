@@ -209,9 +209,8 @@ def class_of(name: str) -> type[ReasoningGym]:
     """
     known = _datasets()
     if name not in known:
-        raise EnvError(
-            f'reasoning-gym has no dataset "{name}". {did_you_mean(name, known)}It has {len(known)}.'
-        )
+        hint = did_you_mean(name, known)
+        raise EnvError(f'reasoning-gym has no dataset "{name}". {hint}It has {len(known)}.')
     if name in REFUSED:
         raise EnvError(f"reasoning_gym:{name} is refused: {REFUSED[name]}.")
     return type(name, (ReasoningGym,), {"dataset": name, "__doc__": f"The dataset {name} of reasoning-gym."})
@@ -225,10 +224,8 @@ def _datasets() -> tuple[str, ...]:
         if error.name != "reasoning_gym":
             raise
         raise EnvError(f"reasoning_gym:NAME needs the package reasoning-gym: {INSTALL}") from None
-    if (found := version("reasoning-gym")) != VERSION:
-        raise EnvError(
-            f"reasoning-gym {found} is installed, but the scorers were read in {VERSION}: {INSTALL}"
-        )
+    if (has := version("reasoning-gym")) != VERSION:
+        raise EnvError(f"reasoning-gym {has} is installed, but the scorers were read in {VERSION}: {INSTALL}")
     return tuple(sorted(reasoning_gym.factory.DATASETS))
 
 

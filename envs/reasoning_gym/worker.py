@@ -25,9 +25,7 @@ def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
     def answer(job: dict[str, Any]) -> dict[str, Any]:
         """{"outcome", "value"}: the dataset's score, or "malformed", for {"dataset", "settings", "entry", "answer"}."""
         dataset, _ = open_dataset(job["dataset"], json.dumps(job["settings"], sort_keys=True))
-        entry = pickle.loads(
-            base64.b64decode(job["entry"])
-        )  # from the environment that asks, not from a model
+        entry = pickle.loads(base64.b64decode(job["entry"]))  # from the environment, not from a model
         right = entry["answer"]
         # White space round the answer is cut off before it comes here; a right answer may end in some.
         text = right if isinstance(right, str) and job["answer"] == right.strip() else job["answer"]

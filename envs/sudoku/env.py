@@ -104,9 +104,7 @@ class Sudoku(TextEnv):
         # Read for every split, so that a wrong path is an error at once and not after the training.
         rows = () if self.source == "generated" else read_puzzles(self.source, size)
         self._excluded = frozenset(grid if size == 4 else renamed(grid) for _, grid in rows)
-        self._rows: Sequence[tuple[str, str]] | None = (
-            None  # None: each problem is drawn when it is asked for
-        )
+        self._rows: Sequence[tuple[str, str]] | None = None  # None: problems are drawn when asked for
         self._num_drawn = 0
         if split == "test" and rows:
             self._rows = rows
@@ -218,8 +216,7 @@ def paper_prompt(puzzle: str) -> str:
     """One user message: the rules, the tags, solved puzzles, and the puzzle."""
     size = isqrt(len(puzzle))
     rules = _RULES.format(n=size, cells=size * size, **_WORDS[size])
-    examples = "\n\n".join(
-        f"Example {i}\nPuzzle: {example}\n{worked(example, grid)}"
-        for i, (example, grid) in enumerate(PAPER_EXAMPLES[size], 1)
-    )
-    return f"{rules}\n\n{examples}\n\nNow solve this one.\nPuzzle: {puzzle}"
+    parts = [rules]
+    for i, (example, grid) in enumerate(PAPER_EXAMPLES[size], 1):
+        parts.append(f"Example {i}\nPuzzle: {example}\n{worked(example, grid)}")
+    return "\n\n".join([*parts, f"Now solve this one.\nPuzzle: {puzzle}"])

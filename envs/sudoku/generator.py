@@ -66,11 +66,8 @@ def split_ranks(split: str, excluded: frozenset[str] = frozenset()) -> tuple[int
     if split == "test":
         return TEST_RANKS
     others = [rank for rank in range(288) if rank not in set(TEST_RANKS)]
-    ranks = tuple(
-        rank
-        for place, rank in enumerate(others)
-        if (place % 10 == 0) == (split == "validation") and grids()[rank] not in excluded
-    )
+    own = others[::10] if split == "validation" else [r for place, r in enumerate(others) if place % 10]
+    ranks = tuple(rank for rank in own if grids()[rank] not in excluded)
     if not ranks:
         raise EnvError(
             f"sudoku: every grid of {split} solves a puzzle of the file, so no problem is left for {split}. "
@@ -101,10 +98,7 @@ def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
             given ^= 1 << cell
         # A grid agrees with all givens exactly when no cell where it differs is given; itself always does.
         if np.count_nonzero(differences & np.uint16(given)) == len(differences) - 1:
-            cells = list(grids()[rank])
-            for cell in blanked:
-                cells[cell] = "0"
-            return "".join(cells)
+            return "".join("0" if cell in blanked else digit for cell, digit in enumerate(grids()[rank]))
 
 
 def blank_table(blanks: tuple[int, int] | None) -> list[int]:

@@ -29,10 +29,8 @@ def render(problem: Problem, completion: str | None, *, color: bool | None = Non
         solution = grid  # of a puzzle with several solutions each one is as right as the stored one
     board = grid or puzzle
     kinds = [_kind(*cell) for cell in zip(puzzle, solution, board, strict=True)]
-    cells = [
-        paint(style, mark.format(digit))
-        for (style, mark), digit in zip(map(_CELLS.get, kinds), board, strict=True)
-    ]
+    marks = zip(map(_CELLS.get, kinds), board, strict=True)
+    cells = [paint(style, mark.format(digit)) for (style, mark), digit in marks]
     size = isqrt(len(puzzle))
     box = isqrt(size)
     rule = "+".join(["-" * (3 * box)] * box)  # a cell is three characters wide

@@ -209,34 +209,14 @@ def _units(size: int, ints: Callable[[Ints], Ints]) -> Ints:
     return ints([u for r, c in cells for u in (r, size + c, 2 * size + r // box * box + c // box)])
 
 
-def _make_count(checksum: int) -> Callable[..., int]:
-    """`count_solutions` as it is compiled; see `verifiers.batch.compile_loop` for the checksum."""
-
-    def count(cells, units, size, limit, budget, starts, found, work):  # type: ignore[no-untyped-def]
-        if checksum < 0:
-            return 0
-        return count_solutions(cells, units, size, limit, budget, starts, found, work)
-
-    return count
-
-
-def _make_dig(checksum: int) -> Callable[..., int]:
-    def dig_out(cells, units, size, wanted, order, starts, found, work):  # type: ignore[no-untyped-def]
-        if checksum < 0:
-            return 0
-        return dig(cells, units, size, wanted, order, starts, found, work)
-
-    return dig_out
-
-
 @cache
 def _kernels() -> dict[str, Callable[..., int]] | None:
     """The compiled functions by name, or None where numba cannot be imported."""
     from verifiers.batch import compile_loop
 
-    here, ints = sys.modules[__name__], f"{_INTS}, {_INTS}, int64, int64"
-    count = compile_loop(_make_count, f"int64({ints}, int64, {_INTS}, {_INTS}, {_INTS})", here)
-    if count is None:
-        return None
-    digging = compile_loop(_make_dig, f"int64({ints}, {_INTS}, {_INTS}, {_INTS}, {_INTS})", here)
-    return {"count_solutions": count, "dig": digging}
+    here, kernels = sys.modules[__name__], {}
+    for function, fifth in ((count_solutions, "int64"), (dig, _INTS)):
+        signature = f"int64({_INTS}, {_INTS}, int64, int64, {fifth}, {_INTS}, {_INTS}, {_INTS})"
+        # All that it calls stands in this file, so numba's cache notices every change without the checksum.
+        kernels[function.__name__] = compile_loop(lambda checksum, f=function: f, signature, here)
+    return None if None in kernels.values() else kernels
