@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from tests.common.soup import judge
 from verifiers import verify, verify_batch
 
 FIELDS = {"gsm8k": ("answer",), "countdown": ("numbers", "target"), "sudoku": ("puzzle",)}
@@ -22,14 +23,14 @@ def rows_of(path) -> list[dict]:
 )
 def test_real_completions_get_the_recorded_verdicts(shared_data, task, least, wrongly_refused):
     rows = rows_of(shared_data / "llada_generations" / f"{task}.jsonl.gz")
-    columns = {name: [row[name] for row in rows] for name in FIELDS[task]}
+    references = [{name: row[name] for name in FIELDS[task]} for row in rows]
     completions = [row["completion"] for row in rows]
-    correct = verify_batch(task, completions, **columns).correct
+    correct = judge(task, completions, references).correct
     recorded = np.array([row["correct"] for row in rows])
     assert len(rows) >= least and not (correct & ~recorded).any()
     assert (recorded & ~correct).sum() <= wrongly_refused
     if task == "sudoku":
-        strict = verify_batch(task, completions, mode="strict", **columns)
+        strict = judge(task, completions, references, "strict")
         assert strict.correct.tolist() == [row.get("strict", row["correct"]) for row in rows]
 
 
