@@ -1,7 +1,7 @@
 """Exact decoding against the plain LLaDA sampler: `python benchmarks/decoding.py`.
 
 The baseline is written from LLaDA's published sampler (arXiv 2502.09992): at every step logits and
-probabilities of all positions of all rows, in float32, and a loop over the rows to choose what is revealed.
+probabilities of all positions of all rows, in float32, and a loop over the rows to choose what is unmasked.
 Both decode the same prompts with the same random model, greedily, turn by turn; the table shows medians and
 their ratio. Fewer steps per block than the 16 of a real run change the ratio little, and to the disadvantage
 of exact decoding, whose later steps in a block are the cheaper ones.
@@ -19,7 +19,7 @@ from torch import Tensor
 from spg_trainer.batch import Rollouts
 from spg_trainer.config import Sampling
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy, tiny_tokenizer
-from spg_trainer.rollout import rollout
+from spg_trainer.sampler import sample_completions
 
 ROWS, PROMPT, COMPLETION, BLOCK = 4, 64, 128, 32
 BARS = {126464: 2.5, 4096: 0.95}
@@ -58,8 +58,8 @@ def plain(policy: Policy, prompt_ids: Tensor, sampling: Sampling) -> Tensor:
     x[:, :width] = prompt_ids
     for block in range(sampling.num_blocks):
         stop = width + (block + 1) * sampling.block_length
-        hidden = int((x[0, :stop] == policy.mask_id).sum())
-        base, more = divmod(hidden, sampling.steps_per_block)
+        masked = int((x[0, :stop] == policy.mask_id).sum())
+        base, more = divmod(masked, sampling.steps_per_block)
         for step in range(sampling.steps_per_block):
             is_mask = x == policy.mask_id
             logits = policy.model(input_ids=x).logits
@@ -84,14 +84,14 @@ def measure(repeats: int, **forms: Callable[[], Tensor]) -> dict[str, Result]:
     return results
 
 
-def stand_in_ends(written: Tensor) -> tuple[int, ...]:
+def stand_in_end_tokens(written: Tensor) -> tuple[int, ...]:
     """One token of each row, first met about a third into it, for texts as long as real answers."""
-    ends = []
+    end_tokens = []
     for row, tokens in enumerate(written.tolist()):
         start = COMPLETION // 4 + row * COMPLETION // 16
         early = {token for other in written.tolist() for token in other[: COMPLETION // 4]}
-        ends += [next((token for token in tokens[start:] if token not in early), tokens[start])]
-    return tuple(ends)
+        end_tokens += [next((token for token in tokens[start:] if token not in early), tokens[start])]
+    return tuple(end_tokens)
 
 
 def report(title: str, results: dict[str, Result], slow: str, fast: str, note: str) -> None:
@@ -124,9 +124,9 @@ def main() -> None:
         mask = torch.ones_like(prompt_ids, dtype=torch.bool)
 
         def exact(policy: Policy, prompt_ids: Tensor = prompt_ids, mask: Tensor = mask) -> Rollouts:
-            return rollout(policy, prompt_ids, mask, sampling, None)
+            return sample_completions(policy, prompt_ids, mask, sampling, None)
 
-        ended = replace(policy, end_token_ids=stand_in_ends(exact(policy).completion_ids))
+        ended = replace(policy, end_token_ids=stand_in_end_tokens(exact(policy).completion_ids))
         results = measure(
             args.repeats,
             plain=lambda p=policy, x=prompt_ids: plain(p, x, sampling),

@@ -5,7 +5,7 @@ the peak memory of both. The weights are random, so no text ever ends: every com
 case. The defaults need a GPU of 80 GB; smaller shapes run in seconds on a CPU:
 
     python benchmarks/llada_step.py [--batch 8] [--gradient-checkpointing]
-    python benchmarks/llada_step.py --device cpu --dtype float32 --layers 2 --hidden-size 128 --vocabulary 512 \\
+    python benchmarks/llada_step.py --device cpu --dtype float32 --layers 2 --masked-size 128 --vocabulary 512 \\
         --prompt-length 16 --completion-length 32 --batch 2 --lora-r 4
 """
 
@@ -21,11 +21,11 @@ from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch, Rollouts
-from spg_trainer.config import Sampling
+from spg_trainer.config import Sampling, micro_batch_size
 from spg_trainer.likelihood import accumulate
 from spg_trainer.models import LLaDAConfig, Policy, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
-from spg_trainer.rollout import rollout
+from spg_trainer.sampler import sample_completions
 from spg_trainer.seeding import generator, numpy_generator
 
 HEAD_DIM, BLOCK, NUM_MASKS = 128, 32, 2
@@ -74,7 +74,7 @@ def write(policy: Policy, given: argparse.Namespace, number: int) -> Rollouts:
     block = min(BLOCK, given.completion_length)
     sampling = Sampling(given.completion_length, block, given.diffusion_steps, given.temperature)
     noise = [generator(0, "rollout", number, row, device=policy.device) for row in range(given.batch)]
-    return rollout(policy, ids.masked_fill(~real, policy.pad_id), real, sampling, noise)
+    return sample_completions(policy, ids.masked_fill(~real, policy.pad_id), real, sampling, noise)
 
 
 def update(
@@ -86,13 +86,13 @@ def update(
 ) -> float:
     """One optimizer step on completions that are good and bad in turns. Returns the gradient's norm."""
     algorithm = SPG(num_masks=NUM_MASKS, block_length=min(BLOCK, given.completion_length))
-    masks = algorithm.strategy.draw(
+    masks = algorithm.make_masking().draw(
         rollouts, lambda row, mask: numpy_generator(0, "masks", number, row, mask)
     )
     device = rollouts.completion_ids.device
     advantages = torch.tensor([(-1.0) ** row for row in range(given.batch)], device=device)
     totals = {"completions": float(given.batch), "tokens": float(rollouts.completion_mask.sum())}
-    size, live = max(1, given.per_device_batch_size // NUM_MASKS), min(given.per_device_batch_size, NUM_MASKS)
+    size, masks_at_once = micro_batch_size(given.per_device_batch_size, NUM_MASKS)
     for rows in torch.arange(given.batch, device=device).split(size):
         chosen, some = rollouts.select(rows), masks.select(rows)
         batch = Batch(chosen.completion_mask, {"advantages": advantages[rows]}, totals)
@@ -102,7 +102,7 @@ def update(
             some,
             lambda logps, some=some, batch=batch: algorithm.loss(logps, some, batch),
             mask_id=policy.mask_id,
-            live=live,
+            masks_at_once=masks_at_once,
         )
     trained = [weight for group in optimizer.param_groups for weight in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(trained, 0.2)
@@ -132,7 +132,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--layers", type=int, default=32)
-    parser.add_argument("--hidden-size", type=int, default=4096, help="a multiple of 128, or less than 256")
+    parser.add_argument("--masked-size", type=int, default=4096, help="a multiple of 128, or less than 256")
     parser.add_argument("--vocabulary", type=int, default=126464)
     parser.add_argument("--prompt-length", type=int, default=256)
     parser.add_argument("--completion-length", type=int, default=256, help="a multiple of 32, or less")

@@ -1,7 +1,7 @@
 """Seconds and memory of one SPG training step against the all-positions form of SPG's public code.
 
 Both forms compute the same loss and gradient (forward and backward, mixture, block masks) on the same completions.
-The baseline scores every position of every masked copy and keeps the logits; ours scores hidden completion tokens
+The baseline scores every position of every masked copy and keeps the logits; ours scores masked completion tokens
 only, a few rows of logits at a time, with at most one mask's graph alive. Run from a checkout or an installed wheel:
 
     python benchmarks/training_step.py [--rounds 5] [--vocabulary 126464] [--frozen-head] [--threads 1]
@@ -64,22 +64,22 @@ def make_case(vocabulary: int, num_masks: int) -> tuple[SPGRepro, Rollouts, Mask
         prompt_mask=full[:, :PROMPT],
         completion_ids=ids[:, PROMPT:],
         completion_mask=full[:, PROMPT:],
-        reveal_step=torch.arange(COMPLETION).repeat(BATCH, 1) // 2,
-        reveal_logps=torch.zeros(BATCH, COMPLETION),
+        unmask_step=torch.arange(COMPLETION).repeat(BATCH, 1) // 2,
+        unmask_logps=torch.zeros(BATCH, COMPLETION),
     )
     block = min(BLOCK, COMPLETION // num_masks)  # the reference draws as many different blocks as masks
     algorithm = SPGRepro(num_masks=num_masks, block_length=block)
-    masks = algorithm.strategy.draw(rollouts, lambda row, mask: numpy_generator(0, "masks", row, mask))
-    signal = {"advantages": torch.tensor([1.0, -1.0] * (BATCH // 2))}
+    masks = algorithm.make_masking().draw(rollouts, lambda row, mask: numpy_generator(0, "masks", row, mask))
+    advantages = torch.tensor([1.0, -1.0] * (BATCH // 2))
     totals = {"completions": float(BATCH), "tokens": float(BATCH * COMPLETION)}
-    return algorithm, rollouts, masks, Batch(rollouts.completion_mask, signal, totals)
+    return algorithm, rollouts, masks, Batch(rollouts.completion_mask, advantages, totals)
 
 
 def baseline_step(model: LLaDAForMaskedLM, rollouts: Rollouts, masks: Masks, batch: Batch) -> float:
     """The published computation: one forward of all copies, logits at all positions, two softmaxes, one backward."""
     (rows, samples, size), beta, omega = masks.scored.shape, 1.5, 0.5
     ids = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], dim=1)
-    shown = ids[:, None].expand(-1, samples, -1).masked_fill(masks.input_hidden, model.config.mask_token_id)
+    shown = ids[:, None].expand(-1, samples, -1).masked_fill(masks.masked, model.config.mask_token_id)
     logits = model(input_ids=shown.flatten(0, 1)).logits.view(rows, samples, ids.shape[1], -1)[:, :, -size:]
     index = rollouts.completion_ids[:, None, :, None].expand(-1, samples, -1, 1)
     logp = logits.log_softmax(-1).gather(-1, index).squeeze(-1).float()
@@ -89,7 +89,7 @@ def baseline_step(model: LLaDAForMaskedLM, rollouts: Rollouts, masks: Masks, bat
     elbo = ((scored * logp).sum(-1) / count).mean(1)
     y = (prob**beta * scored / (count / n[:, None])[..., None]).mean(1)
     eubo = torch.where(y > 0, y.clamp_min(1e-38).log(), 0.0).sum(-1) / beta / (y > 0).sum(-1)
-    advantages = batch.signal["advantages"]
+    advantages = batch.advantages
     bound = torch.where(advantages > 0, elbo, omega * eubo + (1 - omega) * elbo)
     loss = (-advantages * bound * n).sum() / n.sum()
     loss.backward()
@@ -97,16 +97,21 @@ def baseline_step(model: LLaDAForMaskedLM, rollouts: Rollouts, masks: Masks, bat
 
 
 def our_step(
-    model: LLaDAForMaskedLM, algorithm: SPGRepro, rollouts: Rollouts, masks: Masks, batch: Batch, live: int
+    model: LLaDAForMaskedLM,
+    algorithm: SPGRepro,
+    rollouts: Rollouts,
+    masks: Masks,
+    batch: Batch,
+    masks_at_once: int,
 ) -> float:
-    """The trainer's own path, with the graphs of `live` masks alive at once."""
+    """The trainer's own path, with the graphs of `masks_at_once` masks alive."""
     found = accumulate(
         model,
         rollouts,
         masks,
         lambda logps: algorithm.loss(logps, masks, batch),
         mask_id=model.config.mask_token_id,
-        live=live,
+        masks_at_once=masks_at_once,
     )
     return found.loss.item()
 
@@ -119,8 +124,8 @@ def make_step(
     algorithm, rollouts, masks, batch = make_case(vocabulary, num_masks)
     if form == "baseline":
         return model, lambda: baseline_step(model, rollouts, masks, batch)
-    live = num_masks if form == "one_pass" else 1
-    return model, lambda: our_step(model, algorithm, rollouts, masks, batch, live)
+    masks_at_once = num_masks if form == "one_pass" else 1
+    return model, lambda: our_step(model, algorithm, rollouts, masks, batch, masks_at_once)
 
 
 def gradients(model: torch.nn.Module) -> Tensor:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from spg_trainer.config import Config, Sampling
     from spg_trainer.evaluation import Evaluation, evaluate
     from spg_trainer.models import Policy, load_model
-    from spg_trainer.rollout import generate
     from spg_trainer.settings import defaults
     from spg_trainer.supervised import sft
+    from spg_trainer.text import generate
     from spg_trainer.training import train
 
 __version__ = "0.1.0"
@@ -27,7 +27,7 @@ _MODULES = {
     "Sampling": "config",
     "defaults": "settings",
     "evaluate": "evaluation",
-    "generate": "rollout",
+    "generate": "text",
     "load_model": "models",
     "sft": "supervised",
     "train": "training",

@@ -14,13 +14,13 @@ class Rollouts:
     prompt_mask: Tensor
     """(B, L) bool, false on padding."""
     completion_ids: Tensor
-    """(B, T) int64 as sampled, also behind the first end token; the mask id where nothing was revealed."""
+    """(B, T) int64 as sampled, also behind the first end token; the mask id where nothing was unmasked."""
     completion_mask: Tensor
     """(B, T) bool, true up to and including the first end token."""
-    reveal_step: Tensor
-    """(B, T) int64, the denoising step (0, 1, ... over the whole completion) that revealed the token; -1 = never."""
-    reveal_logps: Tensor
-    """(B, T) float32 (float64 if the model is), un-tempered log-probability at that step; 0 where never revealed."""
+    unmask_step: Tensor
+    """(B, T) int64, the denoising step (0, 1, ... over the whole completion) that unmasked the token; -1 = never."""
+    unmask_logps: Tensor
+    """(B, T) float32 (float64 if the model is), un-tempered log-probability at that step; 0 where never unmasked."""
 
     def __len__(self) -> int:
         return self.prompt_ids.shape[0]
@@ -36,8 +36,8 @@ class Batch:
 
     completion_mask: Tensor
     """(B, T) bool."""
-    signal: dict[str, Tensor]
-    """Per-completion results of `Algorithm.prepare`, each (B,) float; `advantages` among them."""
+    advantages: Tensor
+    """(B,) float64."""
     totals: dict[str, float]
     """Sums over every completion of the update on all processes, skipped ones included: `completions`, `tokens`."""
     old_logps: Tensor | None = None

@@ -186,8 +186,8 @@ def _load_weights(folder: Path, model: Any) -> None:
         if result.unexpected_keys:
             raise ValueError(f"unknown adapter weights {result.unexpected_keys[:3]}")
     else:
-        from spg_trainer.models.pretrained import quiet
+        from spg_trainer.models.load import no_progress_bars
 
-        with quiet():  # a progress bar would cut through the live line
+        with no_progress_bars():  # a progress bar would cut through the live line
             saved = type(model).from_pretrained(folder, dtype=model.dtype).state_dict()
         model.load_state_dict(saved)

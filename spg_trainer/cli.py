@@ -163,11 +163,13 @@ def run_train(config: Config) -> None:
 def try_out(config: Config) -> None:
     """Raises if environment, rewards, model or trackers of a run cannot be had; opens no weights."""
     from spg_trainer.evaluation import make_env
-    from spg_trainer.models.resolve import resolve
+    from spg_trainer.models.source import resolve_model
+    from spg_trainer.sampler import get_decoder
     from spg_trainer.tracking import check_trackers
 
     make_env(config, "train")
-    resolve(config.model.model, config.env)
+    resolve_model(config.model.model, config.env)
+    get_decoder(config.rollout.remasking)
     check_trackers(config.output.track)
 
 

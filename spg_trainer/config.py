@@ -30,7 +30,6 @@ CountOrZero = Annotated[int, NOT_NEGATIVE]
 NotNegative = Annotated[float, NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
 Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
-Remasking = Literal["low_confidence", "random"]
 
 
 def parse_pairs(words: list[str]) -> dict[str, object]:
@@ -115,8 +114,8 @@ class Sampling:
     """Denoising steps for a whole completion; a multiple of the number of blocks."""
     temperature: float = 0.0
     """Sampling temperature; 0 = greedy."""
-    remasking: Remasking = "low_confidence"
-    """Which masked positions are unmasked first: the most confident ones, or any."""
+    remasking: str = "low_confidence"
+    """Which masked positions are unmasked first: low_confidence = the most confident ones, random = any."""
 
     @classmethod
     def at_rate(
@@ -125,7 +124,7 @@ class Sampling:
         block_length: int,
         tokens_per_step: float,
         temperature: float = 0.0,
-        remasking: Remasking = "low_confidence",
+        remasking: str = "low_confidence",
     ) -> "Sampling":
         """Blocks no longer than the completion, and steps that unmask about so many tokens each, as many in any block.
 
@@ -153,7 +152,7 @@ class Sampling:
     @property
     def draws_noise(self) -> bool:
         """Whether decoding is random at all; if not, no generators are needed."""
-        return self.temperature > 0 or self.remasking == "random"
+        return self.temperature > 0 or self.remasking != "low_confidence"
 
     def check(self) -> None:
         """Raises ConfigError for numbers out of range, and for lengths and steps that do not divide."""
@@ -163,9 +162,6 @@ class Sampling:
                 raise ConfigError(f"{name}={value!r} must be a whole number of at least 1.")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or a finite number above.")
-        if self.remasking not in get_args(Remasking):
-            known = ", ".join(get_args(Remasking))
-            raise ConfigError(f"remasking={self.remasking!r} is unknown. Use one of: {known}.")
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
             raise ConfigError(
@@ -266,7 +262,7 @@ class Config:
     reward_weights: Pairs = field(default_factory=dict)
     """Weights of the reward components, e.g. `correct=1 cells=0.2`."""
     algorithm: str = "spg"
-    """RL algorithm: spg, spg_repro."""
+    """RL algorithm: spg, spg_repro, `./my_algorithm.py:MyClass` or `my_package.my_module:MyClass`."""
     algorithm_args: Pairs = field(default_factory=dict)
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`."""
     max_steps: CountOrZero = 100
@@ -316,7 +312,7 @@ class EvalCommand:
     """Tokens unmasked per denoising step, so that diffusion steps = completion length / this."""
     temperature: float = 0.0
     """Sampling temperature; 0 = greedy."""
-    remasking: Remasking = "low_confidence"
+    remasking: str = "low_confidence"
     """Which masked positions are unmasked first."""
     rows_per_forward: Count = 64
     """Completions decoded at once on a GPU; on a CPU, as many as stay in its cache. Memory only."""
@@ -399,7 +395,7 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     """Raises ConfigError for settings that cannot work, with the arithmetic and a value that would."""
     b = config.batch
     config.rollout.check()
-    algorithm.strategy.check(config.rollout.max_completion_length)
+    algorithm.make_masking().check(config.rollout.max_completion_length)
     if num_processes > 1 and ":" in config.model.device:
         raise ConfigError(
             f"--device {config.model.device} would put {num_processes} processes on one GPU. Leave out --device."

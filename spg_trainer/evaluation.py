@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spg_trainer.batch import Rollouts
-from spg_trainer.collect import Failures, sample_and_score, sample_rows
 from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand, check_eval
 from spg_trainer.console import Console
 from spg_trainer.distributed import gather
@@ -22,8 +21,9 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.files import CHOOSE_ANOTHER, check_writable
 from spg_trainer.models import Policy, load_model
 from spg_trainer.packages import envs, verifiers
-from spg_trainer.policy import ending_with
+from spg_trainer.rollouts import Failures, sample_and_score, sample_rows
 from spg_trainer.run_folder import RunFolder
+from spg_trainer.sampler import get_decoder
 from spg_trainer.settings import CONFIG, differences, model_environment, preset_sampling, task_preset
 
 if TYPE_CHECKING:
@@ -221,6 +221,7 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
     check_eval(command)
+    get_decoder(command.remasking)
     console = Console(quiet=quiet)
     shape = (command.block_length, command.tokens_per_step, command.temperature, command.remasking)
     samplings = [Sampling.at_rate(length, *shape) for length in command.max_completion_length]
@@ -232,7 +233,7 @@ def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, 
         check_writable(folder.path / "eval", CHOOSE_ANOTHER)
     m = command.model
     policy = load_model(m.model, env=command.env, dtype=m.dtype, device=m.device, revision=m.revision)
-    policy = ending_with(policy, model_environment(m.model).get("ends", "any"))
+    policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
     if policy.note:
         console.warn(policy.note + mix_hint(env))
     count = min(command.num_problems or len(env), len(env))

@@ -7,7 +7,7 @@ import numpy as np
 from spg_trainer.distributed import gather
 
 if TYPE_CHECKING:
-    from spg_trainer.collect import Scored
+    from spg_trainer.rollouts import Scored
 
 
 def rollout_metrics(

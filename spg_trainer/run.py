@@ -13,20 +13,19 @@ import torch
 from accelerate import Accelerator
 
 from spg_trainer import algorithms, checkpoint
-from spg_trainer.collect import Scored, sample_rows
 from spg_trainer.config import Config, arithmetic, check
 from spg_trainer.console import Console
 from spg_trainer.diagnostics import diagnose
 from spg_trainer.distributed import decide_on_main, gather
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation import evaluate, make_env, mix_hint
-from spg_trainer.guard import Guard
-from spg_trainer.models import Policy
-from spg_trainer.policy import ending_with, open_policy
+from spg_trainer.models import Policy, open_policy
+from spg_trainer.optimizer import Guard, make_adamw
+from spg_trainer.rollouts import Scored, sample_rows
 from spg_trainer.run_folder import RunFolder, find_unfinished
+from spg_trainer.sampler import get_decoder
 from spg_trainer.settings import CONFIG, refuse_changes, task_record, to_yaml
 from spg_trainer.tracking import Trackers, check_trackers, open_trackers
-from spg_trainer.update import make_optimizer
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -81,7 +80,7 @@ class Run:
         """What goes into environment.json: the task a model belongs to, the lengths it was trained at, versions."""
         return {
             **task_record(self.config, self.config.rollout, origin=dict(self.env.origin)),
-            "ends": self.algorithm.ends,
+            "ends": self.algorithm.end_tokens,
             "dtype": str(self.policy.model.dtype).removeprefix("torch."),
             "base_model": self.policy.source,
             "versions": versions(),
@@ -196,6 +195,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
     algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
     check(config, algorithm, accelerator.num_processes)
+    get_decoder(config.rollout.remasking)
     check_trackers(config.output.track)
     env = make_env(config, "train")
     if config.batch.prompts_per_step > len(env):
@@ -206,12 +206,14 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     path, newest = decide_on_main(lambda: choose_folder(config))
     place = str(accelerator.device) if device == "auto" else device
     policy = open_policy(config.model, env=config.env, seed=config.seed, device=place)
-    policy = ending_with(policy, algorithm.ends)
+    policy = policy.ending_with(algorithm.end_tokens)
     if policy.note:
         console.warn(policy.note + mix_hint(env))
     if env.notice:
         console.warn(env.notice)
-    optimizer = make_optimizer([p for p in policy.model.parameters() if p.requires_grad], config.optimizer)
+    o = config.optimizer
+    trainable = [p for p in policy.model.parameters() if p.requires_grad]
+    optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, (o.adam_beta1, o.adam_beta2))
     run = Run(config, accelerator, policy, env, algorithm, optimizer, RunFolder(path), console)
     if newest is not None:
         run.restore(newest)

@@ -7,7 +7,6 @@ In every completion of T tokens k are masked, k uniform on 1..T, and scored with
 (`docs/algorithms/spg.md`, form b). Padding behind the end token is learned like any other token.
 """
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,12 +23,12 @@ from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation import Evaluation, evaluate, make_env
 from spg_trainer.files import CHOOSE_ANOTHER, check_replaceable, write_text
 from spg_trainer.model_card import model_card
-from spg_trainer.models import Policy, head_weight, hidden_states, new_tiny, tiny_tokenizer
+from spg_trainer.models import Policy, head_weight, hidden_states, new_tiny, open_policy, tiny_tokenizer
+from spg_trainer.optimizer import apply_gradients, make_adamw, warmup_cosine
 from spg_trainer.packages import envs
-from spg_trainer.policy import open_policy
-from spg_trainer.rollout import encode_prompts
 from spg_trainer.seeding import derive, numpy_generator
 from spg_trainer.settings import load_preset, preset_kind, preset_sampling, task_record
+from spg_trainer.text import encode_prompts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -201,22 +200,12 @@ def denoising_loss(
     return (nats * weight[:, None].expand_as(masked)[masked]).sum()
 
 
-def learning_rate(step: int, command: SftCommand) -> float:
-    """Linear warm-up, then a cosine from the peak to 5% of it at the last step."""
-    if step < command.warmup_steps:
-        return command.learning_rate * (step + 1) / command.warmup_steps
-    done = (step - command.warmup_steps) / max(1, command.steps - command.warmup_steps)
-    return command.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
 def fit(
     policy: Policy, env: "TextEnv", mix: Mapping[str, float], command: SftCommand, console: Console
 ) -> float:
     """All updates; returns the mean loss per token of the last hundred, in nats."""
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=command.learning_rate, betas=(0.9, 0.99), weight_decay=command.weight_decay
-    )
+    optimizer = make_adamw(parameters, command.learning_rate, command.weight_decay)
     recent: list[float] = []
     device = policy.model.device
     policy.model.train()
@@ -239,9 +228,8 @@ def fit(
                 raise TrainingError(
                     f"The gradient of sft step {step} is not finite. Lower --learning-rate {command.learning_rate}."
                 )
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, command)
-            optimizer.step()
+            peak, warmup = command.learning_rate, command.warmup_steps
+            apply_gradients(optimizer, warmup_cosine(peak, warmup, command.steps, step))
             optimizer.zero_grad(set_to_none=True)
             recent = [*recent[-99:], total]
             progress(1, f"loss {sum(recent) / len(recent):.3f}")

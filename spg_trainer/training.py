@@ -1,4 +1,4 @@
-"""The training loop, top to bottom: problems, rollout, rewards, advantages, masks, bounds, update, records.
+"""The training loop, top to bottom: problems, rollouts, rewards, advantages, updates, records, checkpoints.
 
 A step is one rollout and its `num_iterations` updates. Checkpoints are written between rollouts only, and every random
 stream is keyed by what it is for, so a resumed run goes on exactly where it was.
@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,18 +16,18 @@ import numpy as np
 import torch
 
 from spg_trainer import checkpoint
-from spg_trainer.collect import Scored, choose_problems, sample_and_score
 from spg_trainer.config import Config
 from spg_trainer.console import closing_lines
 from spg_trainer.distributed import raise_on_all, sum_gradients, sum_metrics, sum_tensor
 from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.evaluation import ended
-from spg_trainer.guard import all_finite
 from spg_trainer.metrics import per_scored, rollout_metrics
+from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
 from spg_trainer.packages import envs
+from spg_trainer.rollouts import Scored, choose_problems, sample_and_score
 from spg_trainer.run import Run, start
 from spg_trainer.seeding import derive
-from spg_trainer.update import Update, draw_masks, gradient, warmed_up
+from spg_trainer.update import Update, draw_masks, gradient
 
 
 def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
@@ -75,30 +75,24 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
 
 def train_step(run: Run) -> None:
     """One rollout and its updates; appends the step's row to metrics.jsonl and timings.jsonl."""
-    step = run.step
-    clock = [time.monotonic()]
-    scored = collect(run, step)
-    clock.append(time.monotonic())
-
-    groups, numbers, totals = rollout_metrics(
-        scored, ended(run.policy, scored.rollouts), run.config.batch.num_generations
+    started = time.monotonic()
+    scored = collect(run, run.step)
+    sampled = time.monotonic()
+    has_end = ended(run.policy, scored.rollouts)
+    groups, metrics, totals = rollout_metrics(
+        scored, has_end, run.config.batch.num_generations
     )  # of all processes
-    mine = slice(
-        run.accelerator.process_index * len(scored), (run.accelerator.process_index + 1) * len(scored)
-    )
-    signal = run.algorithm.prepare(torch.from_numpy(groups))  # name -> (P * G,)
-    signal = {name: values[mine] for name, values in signal.items()}  # name -> (B,)
-    numbers |= apply_updates(run, scored, signal, totals)
-    run.clean, run.step = False, step + 1  # a checkpoint of this step needs its row
-    clock.append(time.monotonic())
-
-    tokens = numbers["num_tokens"]
-    times = {
-        "rollout": clock[1] - clock[0],
-        "update": clock[2] - clock[1],
-        "tokens_per_second": tokens / (clock[1] - clock[0]),
+    advantages = run.algorithm.compute_advantages(torch.from_numpy(groups))  # (P * G,)
+    first = run.accelerator.process_index * len(scored)
+    advantages = advantages[first : first + len(scored)]  # (B,) of this process
+    metrics |= apply_updates(run, scored, advantages, totals)
+    run.clean, run.step = False, run.step + 1  # a checkpoint of this step needs its row
+    timings = {
+        "rollout": sampled - started,
+        "update": time.monotonic() - sampled,
+        "tokens_per_second": metrics["num_tokens"] / (sampled - started),
     }
-    run.record_step(scored, signal["advantages"], numbers, times)
+    run.record_step(scored, advantages, metrics, timings)
 
 
 def collect(run: Run, step: int) -> Scored:
@@ -125,36 +119,33 @@ def collect(run: Run, step: int) -> Scored:
 
 
 def apply_updates(
-    run: Run, scored: Scored, signal: Mapping[str, torch.Tensor], totals: dict[str, float]
-) -> dict[str, Any]:
-    """`num_iterations` optimizer steps on the completions with a signal; returns their mean metrics."""
+    run: Run, scored: Scored, advantages: torch.Tensor, totals: dict[str, float]
+) -> dict[str, float]:
+    """`num_iterations` optimizer steps on the completions that change the loss; returns their mean metrics."""
     config = run.config
-    rows = run.algorithm.active(signal).nonzero().squeeze(-1)
+    rows = run.algorithm.active(advantages).nonzero().squeeze(-1)
     if sum_tensor(torch.tensor(len(rows), device=run.accelerator.device)) == 0:
-        return {"grad_norm": 0.0, "learning_rate": warmed_up(config.optimizer, run.updates)}
+        return {"grad_norm": 0.0, "learning_rate": learning_rate(run)}
     update = Update(
         policy=run.policy,
         algorithm=run.algorithm,
         rollouts=scored.rollouts.select(rows),
         index=scored.index[rows.numpy()],
         generation=scored.generation[rows.numpy()],
-        signal={name: values[rows].to(run.policy.device) for name, values in signal.items()},
+        advantages=advantages[rows].to(run.policy.device),
         totals=totals,
         per_device_batch_size=config.batch.per_device_batch_size,
     )
     draw_masks(update, config.seed, run.step, config.batch.num_iterations)
-    found: list[dict[str, float]] = []
-    gpu = [run.policy.device] if run.policy.device.type == "cuda" else []
-    with torch.random.fork_rng(
-        gpu, enabled=config.model.lora_dropout > 0
-    ):  # dropout knows the global stream only
-        if config.model.lora_dropout > 0:
+    dropout = config.model.lora_dropout > 0
+    gpus = [run.policy.device] if run.policy.device.type == "cuda" else []
+    with torch.random.fork_rng(gpus, enabled=dropout):  # dropout knows the global stream only
+        if dropout:
             torch.manual_seed(derive(config.seed, "dropout", run.step, run.accelerator.process_index))
         run.policy.model.train()
-        for iteration in range(config.batch.num_iterations):
-            found.append(one_update(run, update, iteration))
+        metrics = [one_update(run, update, iteration) for iteration in range(config.batch.num_iterations)]
         run.policy.model.eval()
-    return {name: float(np.mean([f[name] for f in found])) for name in found[-1]}
+    return {name: float(np.mean([m[name] for m in metrics])) for name in metrics[-1]}
 
 
 def one_update(run: Run, update: Update, iteration: int) -> dict[str, float]:
@@ -165,15 +156,18 @@ def one_update(run: Run, update: Update, iteration: int) -> dict[str, float]:
     # Equal on all processes: both are sums over them.
     ok = math.isfinite(sums["loss"]) and all_finite(p.grad for p in run.parameters)
     norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm)
-    rate = warmed_up(run.config.optimizer, run.updates)
+    rate = learning_rate(run)
     if run.guard.check(ok, lambda: dump(run, update, iteration), run.folder.path):
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
         run.clean = False
-        run.optimizer.step()
+        apply_gradients(run.optimizer, rate)
         run.updates += 1
     run.optimizer.zero_grad(set_to_none=True)
     return {**per_scored(sums), "grad_norm": float(norm), "learning_rate": rate}
+
+
+def learning_rate(run: Run) -> float:
+    """That of the next update."""
+    return linear_warmup(run.config.optimizer.learning_rate, run.config.optimizer.warmup_steps, run.updates)
 
 
 def dump(run: Run, update: Update, iteration: int) -> dict[str, Any]:
@@ -185,7 +179,7 @@ def dump(run: Run, update: Update, iteration: int) -> dict[str, Any]:
         "generation": update.generation,
         "rollouts": update.rollouts,
         "masks": update.masks[iteration],
-        "signal": update.signal,
+        "advantages": update.advantages,
         "totals": update.totals,
     }
 
@@ -211,13 +205,13 @@ def time_to_end(run: Run) -> bool:
 
 @contextmanager
 def stopping_between_steps(run: Run) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the run after the step at work, a second one at once."""
+    """The first Ctrl-C or SIGTERM ends the run after the current step, a second one at once."""
 
     def ask(number: int, frame: object) -> None:
         if run.stop:
             raise KeyboardInterrupt
         run.stop = True
-        run.console.say("Stopping after this step, which is then saved; once more = at once.")
+        run.console.say("Stopping after this step, which is then saved. Press Ctrl-C again to stop at once.")
 
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield

@@ -37,7 +37,7 @@ class Task:
 _BUILT_IN = {
     "gsm8k": "verifiers.gsm8k.task:TASK",
     "countdown": "verifiers.countdown.task:TASK",
-    "math500": "verifiers.math500:TASK",
+    "math500": "verifiers.math500.task:TASK",
     "sudoku": "verifiers.sudoku:TASK",
 }
 _tasks: dict[str, Task] = {}

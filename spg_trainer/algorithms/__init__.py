@@ -1,4 +1,4 @@
-"""How rewards teach: one file per algorithm, each a masking strategy, a likelihood and an objective."""
+"""How rewards teach: one file per algorithm, each a masking, a likelihood and an objective."""
 
 from spg_trainer.algorithms.base import Algorithm, Loss
 from spg_trainer.algorithms.registry import ALGORITHMS, build, get

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
-from spg_trainer.errors import ConfigError
-
-if typing.TYPE_CHECKING:
-    from spg_trainer.algorithms.base import Algorithm
+from spg_trainer.algorithms.base import Algorithm
+from spg_trainer.errors import ConfigError, did_you_mean
 
 ALGORITHMS = {
     "spg": "spg_trainer.algorithms.spg:SPG",
@@ -21,11 +24,27 @@ ALGORITHMS = {
 
 
 def get(name: str) -> type[Algorithm]:
-    """The class of an algorithm, e.g. `get("spg")`. Raises ConfigError with the nearest name."""
-    if name not in ALGORITHMS:
-        raise ConfigError(f"--algorithm {name}: no such algorithm. {_known(name, ALGORITHMS)}")
-    module, _, cls = ALGORITHMS[name].partition(":")
-    return getattr(import_module(module), cls)
+    """The class of an algorithm: a name of `ALGORITHMS`, `./file.py:MyClass`, or `package.module:MyClass`.
+
+    Raises ConfigError with the nearest name, or why the class cannot be had.
+    """
+    where, _, class_name = ALGORITHMS.get(name, name).rpartition(":")
+    if not where:
+        raise ConfigError(
+            f"--algorithm {name}: no such algorithm. {_known(name, ALGORITHMS)} To use your own: "
+            "--algorithm ./my_algorithm.py:MyClass or --algorithm my_package.my_module:MyClass."
+        )
+    module = _import(where, name)
+    cls = getattr(module, class_name, None)
+    if not (inspect.isclass(cls) and issubclass(cls, Algorithm)):
+        offered = [key for key, value in vars(module).items() if _is_algorithm(value, module)]
+        known = _known(class_name, offered) if offered else f"{where} defines none."
+        raise ConfigError(
+            f"--algorithm {name}: {class_name} is no class derived from spg_trainer.algorithms.Algorithm. {known}"
+        )
+    if inspect.isabstract(cls):
+        raise ConfigError(f"--algorithm {name}: {class_name} lacks {', '.join(cls.__abstractmethods__)}.")
+    return cls
 
 
 def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
@@ -46,8 +65,46 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
     return cls(**values)
 
 
+def _import(where: str, name: str) -> ModuleType:
+    """A module by its name ("a.b") or its file ("./a.py")."""
+    path = Path(where)
+    if path.suffix == ".py" and not path.is_file():
+        raise ConfigError(f"--algorithm {name}: there is no file {path} (looked in {Path.cwd()}).")
+    try:
+        return _import_file(path.resolve()) if path.suffix == ".py" else importlib.import_module(where)
+    except Exception as error:
+        hint = "" if path.suffix == ".py" else f"; for a file write ./{where.replace('.', '/')}.py:MyClass"
+        raise ConfigError(
+            f"--algorithm {name}: importing {where} raised {type(error).__name__}: {error}{hint}"
+        ) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    # The name depends on the path, so that two files of one name in two folders do not meet.
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # so that the file can import its neighbours
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _is_algorithm(value: object, module: ModuleType) -> bool:
+    return inspect.isclass(value) and issubclass(value, Algorithm) and value.__module__ == module.__name__
+
+
 def _coerce(key: str, value: object, kind: object) -> object:
-    """`value` as the field's type: a Literal of words, an int or a float."""
+    """`value` as the field's type: a word, a Literal of words, an int or a float."""
+    if kind is str:
+        return value
     if typing.get_origin(kind) is typing.Literal:
         words = typing.get_args(kind)
         if value not in words:
@@ -76,5 +133,4 @@ def _number(value: object) -> float | None:
 def _known(word: str, words: Iterable[str]) -> str:
     """`Did you mean 'x'? Known: x, y, z.`"""
     words = list(words)
-    near = difflib.get_close_matches(str(word), words, n=1, cutoff=0.5)
-    return (f"Did you mean {near[0]!r}? " if near else "") + f"Known: {', '.join(words)}."
+    return f"{did_you_mean(word, words)}Known: {', '.join(words)}."

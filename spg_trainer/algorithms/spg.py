@@ -11,7 +11,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.advantages import AdvantageForm, group_advantages
 from spg_trainer.algorithms.base import Algorithm, Loss
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
@@ -34,8 +33,6 @@ class SPG(Algorithm):
     """Exponent of the EUBO, >= 1; larger looks more at the contexts in which a token was likely."""
     mix_weight: float = 0.5
     """Share of the EUBO in `mix`, 0..1."""
-    advantage: AdvantageForm = "mean"
-    """What a reward is compared with: group mean, the same over the group's deviation, mean of the others."""
     normalizer: Literal["tokens", "completions", "length"] = "completions"
     """Divisor: all tokens of the update (SPG's code), all completions (the paper's 1/g), or each bound by
     its own length and then all completions."""
@@ -44,77 +41,58 @@ class SPG(Algorithm):
         super().__post_init__()
         self.require("eubo_beta", 1 <= self.eubo_beta < float("inf"), "1 or more, e.g. 1.5")
         self.require("mix_weight", 0 <= self.mix_weight <= 1, "from 0 to 1, e.g. 0.5")
-        if self.negatives in ("eubo", "mix") and not self.strategy.has_eubo:
-            raise ConfigError(_no_upper_bound(self.negatives, self.masking, self.strategy.contexts))
+        masking = self.make_masking()
+        if self.negatives in ("eubo", "mix") and not masking.has_eubo:
+            one_context = f"masking={self.masking} shows each token in one context only"
+            cause, remedy = (
+                ("num_masks=1 has only one", "num_masks=2 (or negatives=elbo)")
+                if masking.varies_context
+                else (one_context, "negatives=elbo")
+            )
+            raise ConfigError(
+                f"negatives={self.negatives} compares the contexts in which a token is masked, and {cause}; "
+                f"set --algorithm-args {remedy}"
+            )
 
-    def prepare(self, rewards: Tensor) -> dict[str, Tensor]:
-        """Advantages (P*G,) of rewards (P, G)."""
-        return {"advantages": group_advantages(rewards, self.advantage)}
-
-    def active(self, signal: dict[str, Tensor]) -> Tensor:
-        """(B,) bool, the completions that change the loss."""
-        advantages = signal["advantages"]
+    def active(self, advantages: Tensor) -> Tensor:
         return advantages > 0 if self.negatives == "zero" else advantages != 0
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        """The loss of B completions. logps: (B, M, T), zero where not scored."""
-        advantages = batch.signal["advantages"].to(logps)
+        advantages = batch.advantages.to(logps)
         lower = elbo(logps, masks)
-        upper = eubo(logps, masks, self.eubo_beta) if self.strategy.has_eubo else None
+        upper = eubo(logps, masks, self.eubo_beta) if self.make_masking().has_eubo else None
         bound = torch.where(advantages >= 0, lower, self.negative(lower, upper))
         terms = -advantages * bound * self.norm(batch).to(logps)
         return Loss(terms.sum(), self.metrics(terms, lower, upper, batch))
 
     def negative(self, lower: Tensor, upper: Tensor | None) -> Tensor:
         """(B,) the bound that completions below the mean take."""
-        match self.negatives:
-            case "zero":
-                return torch.zeros_like(lower)
-            case "elbo":
-                return lower
-            case "eubo":
-                return upper
-            case _:
-                return mixture(lower, upper, self.mix_weight)
+        if self.negatives == "zero":
+            return torch.zeros_like(lower)
+        if self.negatives == "mix":
+            return mixture(lower, upper, self.mix_weight)
+        return upper if self.negatives == "eubo" else lower
 
     def norm(self, batch: Batch) -> Tensor:
         """(B,) what each completion's bound is multiplied by."""
         length = batch.length.double()
-        match self.normalizer:
-            case "tokens":
-                return torch.full_like(length, 1 / batch.totals["tokens"])
-            case "completions":
-                return torch.full_like(length, 1 / batch.totals["completions"])
-            case _:
-                return 1 / (length * batch.totals["completions"])
+        if self.normalizer == "length":
+            return 1 / (length * batch.totals["completions"])
+        return torch.full_like(length, 1 / batch.totals[self.normalizer])
 
+    @torch.no_grad()
     def metrics(self, terms: Tensor, lower: Tensor, upper: Tensor | None, batch: Batch) -> dict[str, Tensor]:
-        """Sums over completions that add up over micro-batches (see `Loss.metrics`); bounds in nats per
-        token."""
-        with torch.no_grad():
-            count = batch.totals["completions"]
-            length = batch.length.to(lower)
-            positive = batch.signal["advantages"] > 0
-            result = {
-                "bound/share": lower.new_tensor(len(lower) / count),
-                "bound/elbo": (lower / length).sum() / count,
-                "loss/positive": (terms * positive).sum(),
-                "loss/negative": (terms * ~positive).sum(),
-            }
-            if upper is not None:
-                result["bound/eubo"] = (upper / length).sum() / count
-                result["bound/gap"] = result["bound/eubo"] - result["bound/elbo"]
-            return result
-
-
-def _no_upper_bound(negatives: str, masking: str, contexts: bool) -> str:
-    cause = (
-        f"masking={masking} shows each token in one context only"
-        if not contexts
-        else "num_masks=1 has only one"
-    )
-    remedy = "negatives=elbo" if not contexts else "num_masks=2 (or negatives=elbo)"
-    return (
-        f"negatives={negatives} compares the contexts in which a token is hidden, and {cause}; "
-        f"set --algorithm-args {remedy}"
-    )
+        """Sums that add up over micro-batches (see `Loss.metrics`); bounds in nats per token."""
+        count = batch.totals["completions"]
+        length = batch.length.to(lower)
+        positive = batch.advantages > 0
+        result = {
+            "bound/share": lower.new_tensor(len(lower) / count),
+            "bound/elbo": (lower / length).sum() / count,
+            "loss/positive": (terms * positive).sum(),
+            "loss/negative": (terms * ~positive).sum(),
+        }
+        if upper is not None:
+            result["bound/eubo"] = (upper / length).sum() / count
+            result["bound/gap"] = result["bound/eubo"] - result["bound/elbo"]
+        return result

@@ -3,24 +3,14 @@
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.gradient import accumulate
 from spg_trainer.likelihood.logps import token_logps
-from spg_trainer.likelihood.masks import (
-    ActiveBlockMasks,
-    BlockMasks,
-    BlockModuloMasks,
-    Masks,
-    RandomMasks,
-    Strategy,
-    TrajectoryMasks,
-)
+from spg_trainer.likelihood.masks import MASKINGS, MaskedCopy, Masking, Masks, Plan
 
 __all__ = [
-    "ActiveBlockMasks",
-    "BlockMasks",
-    "BlockModuloMasks",
+    "MASKINGS",
+    "MaskedCopy",
+    "Masking",
     "Masks",
-    "RandomMasks",
-    "Strategy",
-    "TrajectoryMasks",
+    "Plan",
     "accumulate",
     "elbo",
     "eubo",

@@ -1,15 +1,17 @@
-"""What the model is shown when a completion is scored: one strategy per estimator of its log-likelihood.
+"""What the model is shown when a completion is scored: one `Masking` per estimator of its log-likelihood.
 
-Axes: B completions, M masks, L prompt tokens, T completion tokens; n is the number of scored tokens of a
-completion, up to and including its first end token. All randomness comes from the streams that the caller
-hands in, so a draw depends neither on the padded width of the prompt nor on the other rows.
+A new one is a class derived from `Masking` and a line of `MASKINGS` below; `masking=NAME` chooses it.
+
+Axes: B completions, M masks, L prompt tokens, T completion tokens; n is the number of tokens of a completion,
+up to and including its first end token. All randomness comes from the streams that the caller hands in, so a
+draw depends neither on the padded width of the prompt nor on the other rows.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,10 +28,10 @@ Streams = Callable[[int, int], np.random.Generator]
 class Masks:
     """The masked copies of some completions, and what each scored token weighs."""
 
-    input_hidden: Tensor
-    """(B, M, L+T) bool, shown as [MASK]: prompt noise, hidden tokens, what lies behind the end."""
+    masked: Tensor
+    """(B, M, L+T) bool, shown as [MASK]: prompt noise, masked tokens, what lies behind the end."""
     scored: Tensor
-    """(B, M, T) bool, the hidden completion tokens whose log-probability counts."""
+    """(B, M, T) bool, the masked completion tokens whose log-probability counts."""
     weight: Tensor
     """(B, M, T) float64, importance weight of a token inside the drawn part; 0 where not scored."""
     scale: Tensor
@@ -42,140 +44,130 @@ class Masks:
         return Masks(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 
-class Copy(NamedTuple):
-    """One masked copy of one completion."""
-
-    hidden: np.ndarray
-    """(T,) bool."""
-    scored: np.ndarray
-    """(T,) bool."""
-    weight: float
-
-
 class Plan(NamedTuple):
     """What all masked copies of one completion share."""
 
     length: int
-    """n, scored tokens of the completion."""
-    choice: np.ndarray
-    """What was drawn once for all masks, e.g. the active block; empty if nothing was."""
+    """n."""
     part: slice
-    scale: float
-    reveal_step: np.ndarray
+    """The tokens that the masks are about."""
+    unmask_step: np.ndarray
     """(T,) int64."""
+    choice: np.ndarray | None = None
+    """What was drawn once for all masks, e.g. the active blocks."""
+    scale: float = 1.0
+    """1 / probability of the part."""
+
+
+class MaskedCopy(NamedTuple):
+    """One masked copy of one completion."""
+
+    masked: np.ndarray
+    """(T,) bool."""
+    scored: np.ndarray
+    """(T,) bool."""
+    weight: float
+    """Of each scored token."""
 
 
 @dataclass(frozen=True)
-class Strategy(ABC):
-    """How completions are masked for scoring.
+class Masking(ABC):
+    """How completions are masked for scoring; its fields are set by the algorithm's fields of the same names.
 
-    num_masks: M, >= 1. p_mask_prompt: the chance that a real prompt token is hidden, 0 up to but not 1.
+    num_masks: M, >= 1. p_mask_prompt: the chance that a real prompt token is masked, 0 up to but not 1.
     """
 
     num_masks: int = 2
     p_mask_prompt: float = 0.0
 
-    unbiased: ClassVar[bool] = True
-    target: ClassVar[str] = ""
-    """The quantity that the ELBO equals in the mean over all masks, with a clean prompt."""
-
     @property
-    def contexts(self) -> bool:
+    def varies_context(self) -> bool:
         """Whether different masks show the same token in different contexts."""
         return True
 
     @property
     def has_eubo(self) -> bool:
         """Whether an upper bound can be formed: it compares at least two contexts of one token."""
-        return self.contexts and self.num_masks > 1
+        return self.varies_context and self.num_masks > 1
 
     def check(self, size: int) -> None:
         """Raises ConfigError if completions of `size` tokens cannot be masked this way; all can unless said."""
         return
 
     def draw(self, rollouts: Rollouts, streams: Streams) -> Masks:
-        """Masks M copies of every completion.
-
-        rollouts: B completions. streams: (row, mask) -> generator. The masks lie on the device of the
-        rollouts.
-        """
+        """Masks M copies of every completion; the masks lie on the device of the rollouts."""
         prompt = rollouts.prompt_mask.cpu().numpy()
         lengths = rollouts.completion_mask.sum(-1).tolist()
-        reveal_step = rollouts.reveal_step.cpu().numpy()
-        (rows, width), size = prompt.shape, reveal_step.shape[1]
+        unmask_step = rollouts.unmask_step.cpu().numpy()
+        (rows, width), size = prompt.shape, unmask_step.shape[1]
         self.check(size)
-        hidden = np.zeros((rows, self.num_masks, width + size), dtype=bool)
+        masked = np.zeros((rows, self.num_masks, width + size), dtype=bool)
         scored = np.zeros((rows, self.num_masks, size), dtype=bool)
         weight = np.zeros((rows, self.num_masks, size))
         scale, part = np.ones(rows), np.zeros((rows, size), dtype=bool)
         for row in range(rows):
-            plan = self.plan(lengths[row], reveal_step[row], partial(streams, row, -1))
+            plan = self.plan(lengths[row], unmask_step[row], partial(streams, row, -1))
             scale[row], part[row, plan.part] = plan.scale, True
             for mask in range(self.num_masks):
                 stream = streams(row, mask)
                 copy = self.copy(plan, mask, stream)
-                hidden[row, mask, width:], scored[row, mask] = copy.hidden, copy.scored
+                masked[row, mask, width:], scored[row, mask] = copy.masked, copy.scored
                 weight[row, mask, copy.scored] = copy.weight
                 if self.p_mask_prompt > 0:
                     real = np.flatnonzero(prompt[row])
-                    hidden[row, mask, real] = stream.random(len(real)) < self.p_mask_prompt
+                    masked[row, mask, real] = stream.random(len(real)) < self.p_mask_prompt
         device = rollouts.completion_ids.device
-        return Masks(*(torch.from_numpy(array).to(device) for array in (hidden, scored, weight, scale, part)))
+        return Masks(*(torch.from_numpy(array).to(device) for array in (masked, scored, weight, scale, part)))
 
-    def plan(self, length: int, reveal_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
+    def plan(self, length: int, unmask_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
         """What is drawn once for all masks of a completion; here nothing."""
-        return Plan(length, np.empty(0, dtype=int), slice(0, length), 1.0, reveal_step)
+        return Plan(length, slice(0, length), unmask_step)
 
     @abstractmethod
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> Copy:
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         """One masked copy of a completion."""
 
 
 @dataclass(frozen=True)
-class RandomMasks(Strategy):
-    """Hides k of the n tokens, k uniform on 1..n, each weighing n/k (SPG's `random` baseline)."""
+class RandomMasking(Masking):
+    """Masks k of the n tokens, k uniform on 1..n, each weighing n/k (SPG's `random` baseline).
 
-    target: ClassVar[str] = "the any-order ELBO of the completion"
+    Mean over all masks: the any-order ELBO of the completion.
+    """
 
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> Copy:
-        scored = np.zeros(len(plan.reveal_step), dtype=bool)
-        scored[_subset(0, plan.length, stream)] = True
-        return Copy(_with_tail(scored, plan.length), scored, plan.length / scored.sum())
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        scored = _random_subset(plan, 0, plan.length, stream)
+        return MaskedCopy(_with_tail(scored, plan.length), scored, plan.length / scored.sum())
 
 
 @dataclass(frozen=True)
-class BlockMasks(Strategy):
+class BlockMasking(Masking):
     """SPG's block-wise masking: a random subset of one block, everything after it, and noise p before it.
 
-    Every hidden token up to the end is scored and weighs n/K, K of them being hidden, as in SPG's code.
-    Later blocks are hidden more often than earlier ones, so the estimator leans towards late tokens: it is
-    biased. Each mask draws its own block, uniformly among those that hold a scored token. block_length:
-    tokens, >= 1.
+    Every masked token up to the end is scored and weighs n/K, K of them being masked, as in SPG's code.
+    Biased: later blocks are masked more often than earlier ones, so the mean over all masks is no likelihood
+    but a mixture that weighs late blocks more. Each mask draws its own block, uniformly among those that hold
+    a scored token. block_length: tokens, >= 1.
     """
 
     block_length: int = 32
 
-    unbiased: ClassVar[bool] = False
-    target: ClassVar[str] = "no likelihood: a mixture that weighs late blocks more than early ones"
-
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> Copy:
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         return self.copy_of_block(plan, int(stream.integers(_blocks(plan.length, self.block_length))), stream)
 
-    def copy_of_block(self, plan: Plan, block: int, stream: np.random.Generator) -> Copy:
+    def copy_of_block(self, plan: Plan, block: int, stream: np.random.Generator) -> MaskedCopy:
         """The masked copy whose active block is given."""
-        scored = np.zeros(len(plan.reveal_step), dtype=bool)
         start, stop = _span(block, plan.length, self.block_length)
-        scored[_subset(start, stop, stream)] = True
+        scored = _random_subset(plan, start, stop, stream)
         scored[stop : plan.length] = True
         if self.p_mask_prompt > 0:
             scored[:start] = stream.random(start) < self.p_mask_prompt
-        return Copy(_with_tail(scored, plan.length), scored, plan.length / scored.sum())
+        return MaskedCopy(_with_tail(scored, plan.length), scored, plan.length / scored.sum())
 
 
 @dataclass(frozen=True)
-class BlockModuloMasks(BlockMasks):
-    """`block` with the block draw of SPG's code: a permutation of all T/block_length blocks, modulo those
-    in use.
+class BlockModuloMasking(BlockMasking):
+    """`block` as SPG's code draws it: a permutation of all T/block_length blocks, modulo those in use.
 
     The draw is not uniform where a completion ends early, and masks may share a block.
     """
@@ -194,94 +186,97 @@ class BlockModuloMasks(BlockMasks):
             f"only {blocks} of block_length={self.block_length}; use {' or '.join(remedies)}"
         )
 
-    def plan(self, length: int, reveal_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
-        blocks = _blocks(len(reveal_step), self.block_length)
+    def plan(self, length: int, unmask_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
+        blocks = _blocks(len(unmask_step), self.block_length)
         order = shared().permutation(blocks)[: self.num_masks] % _blocks(length, self.block_length)
-        return Plan(length, order, slice(0, length), 1.0, reveal_step)
+        return Plan(length, slice(0, length), unmask_step, order)
 
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> Copy:
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         return self.copy_of_block(plan, int(plan.choice[mask]), stream)
 
 
 @dataclass(frozen=True)
-class ActiveBlockMasks(Strategy):
-    """Hides k of the n_b tokens of one block, k uniform, and all later blocks; only the block's tokens are
-    scored.
+class ActiveBlockMasking(Masking):
+    """Masks k of the n_b tokens of one block, k uniform, and all later blocks; only the block's are scored.
 
-    All M masks of a completion share the block, so that they see its tokens in different contexts; a token
-    weighs n_b/k inside the block, and the bounds are scaled by the number of blocks. block_length: tokens,
-    >= 1; with 1 a token is always hidden alone, and there is no upper bound.
+    Mean over all masks: the block ELBO of semi-autoregressive decoding. All M masks of a completion share the
+    block, so that they see its tokens in different contexts; a token weighs n_b/k inside the block, and the
+    bounds are scaled by the number of blocks. block_length: tokens, >= 1; with 1 a token is always masked
+    alone, and there is no upper bound.
     """
 
     block_length: int = 32
 
-    target: ClassVar[str] = "the block ELBO of semi-autoregressive decoding"
-
     @property
-    def contexts(self) -> bool:
-        """Whether different masks show the same token in different contexts."""
+    def varies_context(self) -> bool:
         return self.block_length > 1
 
-    def plan(self, length: int, reveal_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
+    def plan(self, length: int, unmask_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
         blocks = _blocks(length, self.block_length)
-        block = shared().integers(blocks)
-        part = slice(*_span(block, length, self.block_length))
-        return Plan(length, np.array([block]), part, float(blocks), reveal_step)
+        part = slice(*_span(shared().integers(blocks), length, self.block_length))
+        return Plan(length, part, unmask_step, scale=float(blocks))
 
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> Copy:
-        scored = np.zeros(len(plan.reveal_step), dtype=bool)
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         start, stop = plan.part.start, plan.part.stop
-        scored[_subset(start, stop, stream)] = True
-        return Copy(_with_tail(scored, stop), scored, (stop - start) / scored.sum())
+        scored = _random_subset(plan, start, stop, stream)
+        return MaskedCopy(_with_tail(scored, stop), scored, (stop - start) / scored.sum())
 
 
 @dataclass(frozen=True)
-class TrajectoryMasks(Strategy):
-    """Shows the model what the sampler saw at a denoising step and scores the tokens revealed there.
+class TrajectoryMasking(Masking):
+    """Shows the model what the sampler saw at a denoising step and scores the tokens unmasked there.
 
-    The step is uniform among the S steps that revealed a scored token, and each token weighs S. Several
-    masks take different steps, as far as there are as many. Positions behind the first end token are shown
-    as the sampler saw them, too, and never scored.
+    Mean over all masks: the log-probability of the path that the sampler took. The step is uniform among the S
+    steps that unmasked a scored token, and each token weighs S. Several masks take different steps, as far as
+    there are as many. Positions behind the first end token are shown as the sampler saw them, too, and never
+    scored.
     """
 
-    target: ClassVar[str] = "the log-probability of the path that the sampler took"
-
     @property
-    def contexts(self) -> bool:
-        """False: a token is only ever shown as it was when the sampler revealed it."""
+    def varies_context(self) -> bool:
         return False
 
-    def plan(self, length: int, reveal_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
-        revealed = reveal_step[:length]
-        steps = np.unique(revealed[revealed >= 0])
+    def plan(self, length: int, unmask_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
+        steps = np.unique(unmask_step[:length])
+        steps = steps[steps >= 0]
         if not len(steps):
             raise ConfigError(
-                "masking=trajectory needs the step at which each token was revealed, but a completion has "
+                "masking=trajectory needs the step at which each token was unmasked, but a completion has "
                 "none; score these completions with masking=random instead"
             )
         order = np.resize(shared().permutation(len(steps)), max(len(steps), self.num_masks))
-        return Plan(length, steps[order], slice(0, length), 1.0, reveal_step)
+        return Plan(length, slice(0, length), unmask_step, steps[order])
 
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> Copy:
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         step = plan.choice[mask]
-        hidden = (plan.reveal_step < 0) | (plan.reveal_step >= step)
-        scored = plan.reveal_step == step
+        masked = (plan.unmask_step < 0) | (plan.unmask_step >= step)
+        scored = plan.unmask_step == step
         scored[plan.length :] = False
-        return Copy(hidden, scored, float(len(np.unique(plan.choice))))
+        return MaskedCopy(masked, scored, float(len(np.unique(plan.choice))))
 
 
-def _subset(start: int, stop: int, stream: np.random.Generator) -> np.ndarray:
-    """A uniformly drawn subset of start..stop-1 whose size is uniform on 1..stop-start."""
-    size = stop - start
-    count = stream.integers(1, size + 1)
-    return start + stream.permutation(size)[:count]
+MASKINGS: dict[str, type[Masking]] = {
+    "random": RandomMasking,
+    "block": BlockMasking,
+    "block_active": ActiveBlockMasking,
+    "trajectory": TrajectoryMasking,
+}
+"""What `--algorithm-args masking=NAME` chooses from."""
+
+
+def _random_subset(plan: Plan, start: int, stop: int, stream: np.random.Generator) -> np.ndarray:
+    """(T,) bool, a uniformly drawn subset of start..stop-1 whose size is uniform on 1..stop-start."""
+    chosen = np.zeros(len(plan.unmask_step), dtype=bool)
+    count = stream.integers(1, stop - start + 1)
+    chosen[start + stream.permutation(stop - start)[:count]] = True
+    return chosen
 
 
 def _with_tail(scored: np.ndarray, stop: int) -> np.ndarray:
     """The scored tokens and everything from `stop` on."""
-    hidden = scored.copy()
-    hidden[stop:] = True
-    return hidden
+    masked = scored.copy()
+    masked[stop:] = True
+    return masked
 
 
 def _blocks(length: int, block_length: int) -> int:
@@ -290,5 +285,5 @@ def _blocks(length: int, block_length: int) -> int:
 
 
 def _span(block: int, length: int, block_length: int) -> tuple[int, int]:
-    """First token of a block and the one after its last scored token."""
+    """First token of a block and the one after its last token of the completion."""
     return block * block_length, min((block + 1) * block_length, length)

@@ -1,14 +1,12 @@
 """Masked diffusion language models on stock transformers classes; importing it registers `llada`.
 
-`load_model` opens the embedded model, a folder or a Hub id; `AutoModel.from_pretrained` does too once this is
+`load_model` opens an embedded model, a folder or a Hub id; `AutoModel.from_pretrained` does too once this is
 imported.
 """
 
-from spg_trainer.models.config import LLaDAConfig
-from spg_trainer.models.llada import LLaDAForMaskedLM, register
-from spg_trainer.models.load import Policy, head_weight, hidden_states, load_model, save_model
-from spg_trainer.models.tiny import new_tiny
-from spg_trainer.models.tokenizer import tiny_tokenizer
+from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM, register
+from spg_trainer.models.load import Policy, head_weight, hidden_states, load_model, open_policy, save_model
+from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 
 register()
 
@@ -20,6 +18,7 @@ __all__ = [
     "hidden_states",
     "load_model",
     "new_tiny",
+    "open_policy",
     "register",
     "save_model",
     "tiny_tokenizer",

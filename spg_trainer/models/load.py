@@ -1,28 +1,35 @@
 """Opening, running and writing a model: what the rest of the trainer needs to know about transformers."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging
 
-from spg_trainer.errors import ModelError
-from spg_trainer.models.llada import register
+from spg_trainer.config import ModelConfig
+from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import add_lora, load_adapter
-from spg_trainer.models.pretrained import Pretrained, quiet, token_ids
-from spg_trainer.models.resolve import resolve
+from spg_trainer.models.source import Source, first_line, resolve_model
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-}
+TURN_END = "<|eot_id|>"
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
+_SMALL = 100_000_000
+"""Bytes of weights that load at once, without a progress bar."""
 
 
 @dataclass
@@ -44,6 +51,11 @@ class Policy:
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    def ending_with(self, end_tokens: str) -> "Policy":
+        """The same model, whose completions end with `any` of its end tokens, or only with its tokenizer's `eos`."""
+        eos = self.tokenizer.eos_token_id
+        return replace(self, end_token_ids=(eos,)) if end_tokens == "eos" and eos is not None else self
 
 
 def load_model(
@@ -67,23 +79,51 @@ def load_model(
     what is missing and what to do.
     """
     register()
-    place = _device(device)
-    width = _dtype(dtype, place)
-    source = resolve(name, env)
+    target = _device(device)
+    weights_dtype = _dtype(dtype, target)
+    source = resolve_model(name, env)
     if source.adapter is not None and lora_r:
         raise ModelError(f"{source.adapter} already is an adapter; leave out --lora-r to go on training it")
-    stored = Pretrained(source, revision)
+    stored = _Stored(source, revision)
     config = stored.config()
     tokenizer = stored.tokenizer()
-    marks = token_ids(config, tokenizer, source.base)
-    model = stored.weights(width, place)
+    special = special_token_ids(config, tokenizer, source.base)
+    model = stored.weights(weights_dtype, target)
     if source.adapter is not None:
         model = load_adapter(model, source.adapter)
     elif lora_r:
-        model = add_lora(
-            model, r=lora_r, alpha=lora_alpha, dropout=lora_dropout, seed=seed, base=_portable(source.base)
+        # An adapter names its base: a Hub id as it is, a folder by its whole path.
+        base = str(Path(source.base).resolve()) if source.is_local else source.base
+        model = add_lora(model, r=lora_r, alpha=lora_alpha, dropout=lora_dropout, seed=seed, base=base)
+    return Policy(model=model.eval(), tokenizer=tokenizer, **special, source=source.shown, note=source.note)
+
+
+def open_policy(m: ModelConfig, *, env: str, seed: int, device: str | None = None) -> Policy:
+    """The model that a training command names, with its adapters, on `device` or the one its settings name.
+
+    Where all weights are trained, `--dtype auto` is float32 on a GPU too: in bfloat16 most steps of a usual
+    learning rate round to nothing. Raises ConfigError if bfloat16 is asked for all the same.
+    """
+    all_weights = m.lora_r == 0 and resolve_model(m.model, env).adapter is None
+    policy = load_model(
+        m.model,
+        env=env,
+        dtype="float32" if all_weights and m.dtype == "auto" else m.dtype,
+        device=device or m.device,
+        lora_r=m.lora_r,
+        lora_alpha=m.lora_alpha,
+        lora_dropout=m.lora_dropout,
+        seed=seed,
+        revision=m.revision,
+    )
+    if any(p.requires_grad and p.dtype == torch.bfloat16 for p in policy.model.parameters()):
+        raise ConfigError(
+            "--dtype bfloat16 trains all weights in bfloat16, where most steps round to nothing. Train adapters "
+            "(--lora-r 128), or use --dtype float32."
         )
-    return Policy(model=model.eval(), tokenizer=tokenizer, **marks, source=source.shown, note=source.note)
+    if m.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable()
+    return policy
 
 
 def hidden_states(
@@ -99,7 +139,7 @@ def hidden_states(
     that are asked for, None = all; the last layer then computes no others. Returns (b, S, D) or (b, n, D);
     rows of padding hold garbage.
     """
-    causal_lm = _plain(model)
+    causal_lm = _base(model)
     body = getattr(causal_lm, causal_lm.base_model_prefix)
     positions = None
     if attention_mask is not None:
@@ -121,7 +161,7 @@ def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:
 
     Raises ModelError if the head is not a plain linear layer without bias, for instance under an adapter.
     """
-    head = _plain(model).get_output_embeddings()
+    head = _base(model).get_output_embeddings()
     if type(head) is not torch.nn.Linear or head.bias is not None:
         raise ModelError(
             f"the output head is {type(head).__name__}, a linear layer without bias is needed: "
@@ -139,21 +179,151 @@ def save_model(policy: Policy, folder: str | Path) -> None:
     folder = Path(folder)
     if folder.is_file():
         raise ModelError(f"cannot write a model to {folder}: it is a file; name a folder")
-    adapted = not isinstance(policy.model, PreTrainedModel)
     # peft would otherwise ask the Hub whether the base model's vocabulary has changed.
-    extra: dict[str, Any] = {"save_embedding_layers": False} if adapted else {}
-    with quiet():
+    extra = {} if isinstance(policy.model, PreTrainedModel) else {"save_embedding_layers": False}
+    with no_progress_bars():
         policy.model.save_pretrained(str(folder), **extra)
     policy.tokenizer.save_pretrained(str(folder))
 
 
-def _plain(model: "PreTrainedModel | PeftModel") -> PreTrainedModel:
+def special_token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast, name: str) -> dict[str, Any]:
+    """mask_id, pad_id and end_token_ids, from the model's config first and its tokenizer second.
+
+    Raises ModelError if there is no mask token, if it cannot be one, or if no token ends a text.
+    """
+    size = config.vocab_size
+    mask = tokenizer.mask_token_id if config.mask_token_id is None else config.mask_token_id
+    if mask is None:
+        raise ModelError(
+            f"model {name!r} has no mask token: neither mask_token_id in its config.json nor mask_token in "
+            "its tokenizer_config.json is set; add the id there if this is a masked diffusion model"
+        )
+    if not 0 <= mask < size or len(tokenizer) > size:
+        raise ModelError(
+            f"model {name!r} has {size} embeddings, but mask_token_id is {mask} and the tokenizer has "
+            f"{len(tokenizer)} tokens; both must fit: config.json and tokenizer are of different models"
+        )
+    listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    candidates = [*listed, tokenizer.eos_token_id, tokenizer.get_vocab().get(TURN_END)]
+    ends = tuple(dict.fromkeys(token for token in candidates if token is not None))
+    if not ends:
+        raise ModelError(
+            f"model {name!r} has no end token: neither eos_token_id in its config.json nor eos_token in its "
+            f"tokenizer_config.json is set, and its tokenizer has no {TURN_END}; add eos_token_id, or every "
+            "completion would run to its full length"
+        )
+    if mask in ends:
+        raise ModelError(f"model {name!r}: token {mask} is both mask and end token; correct its config.json")
+    padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])
+    pad = next(token for token in padding if token is not None)
+    return {"mask_id": mask, "pad_id": pad, "end_token_ids": ends}
+
+
+@contextmanager
+def no_progress_bars(silent: bool = True) -> Iterator[None]:
+    """Without the progress bars of transformers, if `silent`."""
+    shown = logging.is_progress_bar_enabled()
+    if silent:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if silent and shown:
+            logging.enable_progress_bar()
+
+
+class _Stored:
+    """What is stored at a source, with errors that say what to do. revision: branch, tag or commit of a Hub id."""
+
+    def __init__(self, source: Source, revision: str | None) -> None:
+        self.source = source
+        self.offline = "" if source.is_local else _why_offline()
+        self.options: dict[str, Any] = {
+            "revision": revision or "main",
+            "trust_remote_code": False,
+            "local_files_only": bool(self.offline),
+        }
+
+    def config(self) -> LLaDAConfig:
+        """The model's settings. Raises ModelError if they are missing or of another family."""
+        with self.readable():
+            config = AutoConfig.from_pretrained(self.source.base, **self.options)
+        if not isinstance(config, LLaDAConfig):
+            raise ModelError(
+                f"model {self.source.base!r} has model_type {config.model_type!r}; only masked diffusion "
+                "models of the LLaDA family (model_type 'llada') can be trained here, for instance "
+                "GSAI-ML/LLaDA-8B-Instruct"
+            )
+        return config
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The adapter's tokenizer if it has one, else the base's. Raises ModelError if there is none."""
+        adapter = self.source.adapter
+        own = adapter is not None and (adapter / "tokenizer_config.json").is_file()
+        place = str(adapter) if own else self.source.base
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place, **self.options)
+        except Exception as error:
+            raise ModelError(
+                f"the tokenizer of {place!r} cannot be read: {first_line(error)}. The folder needs "
+                "tokenizer.json and tokenizer_config.json beside the weights"
+            ) from error
+        # Prompts of unequal length end where the completion starts, whatever the folder says.
+        tokenizer.padding_side = "left"
+        return tokenizer
+
+    def weights(self, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+        """The model with its weights. Raises ModelError unless the stored tensors are exactly the model's."""
+        extra: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
+        size = sum(file.stat().st_size for file in Path(self.source.base).glob("*.safetensors"))
+        with self.readable(), no_progress_bars(self.source.is_local and size < _SMALL):
+            model, report = AutoModelForMaskedLM.from_pretrained(
+                self.source.base, dtype=dtype, output_loading_info=True, **self.options, **extra
+            )
+        for kind in ("missing_keys", "unexpected_keys"):
+            names = sorted(report[kind])
+            if names:
+                raise ModelError(
+                    f"the weights of {self.source.base!r} do not fit its config.json: {len(names)} "
+                    f"{kind.replace('_', ' ')}, for instance {names[0]}; download or save the model again"
+                )
+        return model
+
+    @contextmanager
+    def readable(self) -> Iterator[None]:
+        """Turns what transformers raises into a ModelError that names the source and the next step."""
+        base = self.source.base
+        try:
+            yield
+        except ModelError as error:
+            raise ModelError(f"model {base!r}: {error}") from error
+        except Exception as error:
+            if self.source.is_local:
+                raise ModelError(
+                    f"model folder {base} cannot be opened: {first_line(error)}. It needs config.json and "
+                    "model.safetensors as save_pretrained writes them; download or save the model again"
+                ) from error
+            why = f"the Hub does not answer ({self.offline})" if self.offline else first_line(error)
+            raise ModelError(
+                f"model {base!r} is no folder here, not in the local cache, and cannot be fetched from the Hub: "
+                f"{why}. Check the id and the network, or download its folder elsewhere and pass it with "
+                "--model PATH"
+            ) from error
+
+
+def _why_offline() -> str:
+    """Why the Hub cannot be reached, or nothing; asked once, as each file is retried for 20 seconds."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception as error:
+        return first_line(error)
+    return ""
+
+
+def _base(model: "PreTrainedModel | PeftModel") -> PreTrainedModel:
     return model if isinstance(model, PreTrainedModel) else model.get_base_model()
-
-
-def _portable(base: str) -> str:
-    """What an adapter should name as its base: a Hub id as it is, a folder by its whole path."""
-    return str(Path(base).resolve()) if Path(base).is_dir() else base
 
 
 def _device(name: str) -> torch.device:
@@ -175,4 +345,4 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in _DTYPES:
         raise ModelError(f"dtype {name!r} is unknown; use auto, {', '.join(_DTYPES)}")
-    return _DTYPES[name]
+    return getattr(torch, name)

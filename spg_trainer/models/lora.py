@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from spg_trainer.errors import ModelError
-from spg_trainer.models.pretrained import reason
+from spg_trainer.models.source import first_line
 from spg_trainer.seeding import derive
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def add_lora(
     )
     # One stream for all layers, drawn on the CPU and copied, so that the device does not change the adapters.
     stream = torch.Generator().manual_seed(derive(seed, "lora"))
-    with torch.random.fork_rng(devices=_used(model)):
+    with torch.random.fork_rng(devices=_devices(model)):
         adapted = get_peft_model(model, settings)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
@@ -61,21 +61,21 @@ def load_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
     try:
         settings = PeftConfig.from_pretrained(str(folder))
         settings.inference_mode = False
-        with torch.random.fork_rng(devices=_used(model)):
+        with torch.random.fork_rng(devices=_devices(model)):
             adapted = PeftModel(model, settings)
             report = adapted.load_adapter(str(folder), "default", is_trainable=True)
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
         raise ModelError(
-            f"the adapter in {folder} cannot be put on its base model: {reason(error)}. Its "
+            f"the adapter in {folder} cannot be put on its base model: {first_line(error)}. Its "
             "adapter_config.json names the base as base_model_name_or_path; correct it, or train the "
             "adapter again"
         ) from error
     own = [name for name, _ in adapted.named_parameters() if ".lora_" in name]
     if report.unexpected_keys or set(own) <= set(report.missing_keys):
-        strange = sorted(report.unexpected_keys)[:1] or ["none of its weights is there"]
-        raise ModelError(f"the adapter in {folder} does not fit its base model: {strange[0]}; train it again")
+        problem = min(report.unexpected_keys, default="none of its weights is there")
+        raise ModelError(f"the adapter in {folder} does not fit its base model: {problem}; train it again")
     return adapted
 
 
-def _used(model: "PreTrainedModel") -> list[torch.device]:
+def _devices(model: "PreTrainedModel") -> list[torch.device]:
     return [model.device] if model.device.type == "cuda" else []

@@ -1,11 +1,63 @@
-"""Fresh models of the embedded size, in the very format of LLaDA-8B."""
+"""The embedded models: fresh ones in the very format of LLaDA-8B, and their byte tokenizer."""
 
 import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
-from spg_trainer.models.config import LLaDAConfig
-from spg_trainer.models.llada import LLaDAForMaskedLM
-from spg_trainer.models.tokenizer import tiny_tokenizer
+from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM
 from spg_trainer.seeding import derive
+
+END, END_OF_TURN, MASK = "<|endoftext|>", "<|eot_id|>", "<|mdm_mask|>"
+ROLES = ("user", "assistant", "system")
+TAGS = ("<answer>", "</answer>", "<reasoning>", "</reasoning>")
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] not in ['user', 'assistant', 'system'] %}"
+    "{{ raise_exception('unknown role ' ~ message['role'] ~ '; use system, user or assistant') }}"
+    "{% endif %}"
+    "{{ '<|' ~ message['role'] ~ '|>' ~ message['content'] ~ '<|eot_id|>' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer in which every byte is a token whose id is the byte, so that no text is ever unknown.
+
+    Ids 0..255 are the bytes (one printable ASCII character or newline is one token), 256..261 the special
+    tokens `<|endoftext|>` (end and padding), `<|eot_id|>`, `<|mdm_mask|>`, `<|user|>`, `<|assistant|>`,
+    `<|system|>`, and 262..265 the tags `<answer>`, `</answer>`, `<reasoning>`, `</reasoning>`, which are
+    ordinary text to a decoder that skips special tokens. Pads on the left, adds nothing of its own to a text,
+    266 tokens in all.
+    """
+    vocabulary = {character: byte for byte, character in enumerate(_byte_characters())}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    special = (END, END_OF_TURN, MASK, *(f"<|{role}|>" for role in ROLES))
+    core.add_special_tokens([_added(text, special=True) for text in special])
+    core.add_tokens([_added(text, special=False) for text in TAGS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token=END,
+        pad_token=END,
+        mask_token=MASK,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def _added(text: str, *, special: bool) -> AddedToken:
+    return AddedToken(text, special=special, normalized=False, lstrip=False, rstrip=False, single_word=False)
+
+
+def _byte_characters() -> list[str]:
+    """The character byte-level tokenizers write for each byte: itself if printable, else one from 256 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) if byte in printable else chr(256 + others.index(byte)) for byte in range(256)]
 
 
 def new_tiny(
@@ -22,7 +74,6 @@ def new_tiny(
     the global random state is left as it was. Raises ModelError for sizes that do not divide.
     """
     tokenizer = tiny_tokenizer()
-    end = tokenizer.eos_token_id
     config = LLaDAConfig(
         d_model=hidden_size,
         n_layers=layers,
@@ -32,8 +83,8 @@ def new_tiny(
         max_sequence_length=max_length,
         vocab_size=len(tokenizer),
         rope_theta=10000.0,
-        eos_token_id=end,
-        pad_token_id=end,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         mask_token_id=tokenizer.mask_token_id,
     )
     with torch.random.fork_rng(devices=[]):

@@ -32,8 +32,8 @@ def make_rollouts(
         "prompt_mask": mask,
         "completion_ids": torch.randint(tokens, (rows, size), generator=generator),
         "completion_mask": torch.arange(size) < torch.tensor(lengths)[:, None],
-        "reveal_step": order // 2,
-        "reveal_logps": torch.zeros(rows, size),
+        "unmask_step": order // 2,
+        "unmask_logps": torch.zeros(rows, size),
     }
     return Rollouts(**{name: column.to(device) for name, column in columns.items()})
 
@@ -88,21 +88,21 @@ def every_draw(run: Callable[[Branching], Masks], p: float = 0.0) -> Iterator[tu
 
 
 class ToyModel:
-    """log p(token i | hidden set): arbitrary, but the same for equal arguments."""
+    """log p(token i | masked set): arbitrary, but the same for equal arguments."""
 
     def __init__(self, seed: int = 0, spread: float = 1.5) -> None:
         self.seed, self.spread = seed, spread
 
-    def __call__(self, token: int, hidden: Sequence[int]) -> float:
-        stream = numpy_generator(self.seed, "toy", token, *sorted(int(h) for h in hidden))
+    def __call__(self, token: int, masked: Sequence[int]) -> float:
+        stream = numpy_generator(self.seed, "toy", token, *sorted(int(h) for h in masked))
         return -self.spread * float(stream.exponential())
 
     def logps(self, masks: Masks, width: int) -> Tensor:
-        """(B, M, T) float64 at scored positions; the hidden set is that of the model's input."""
+        """(B, M, T) float64 at scored positions; the masked set is that of the model's input."""
         result = torch.zeros(masks.scored.shape, dtype=torch.float64)
         for row, mask, token in masks.scored.nonzero().tolist():
-            hidden = masks.input_hidden[row, mask, width:].nonzero().squeeze(-1).tolist()
-            result[row, mask, token] = self(token, hidden)
+            masked = masks.masked[row, mask, width:].nonzero().squeeze(-1).tolist()
+            result[row, mask, token] = self(token, masked)
         return result
 
 
@@ -131,8 +131,8 @@ def naive_logps(model: torch.nn.Module, rollouts: Rollouts, masks: Masks, mask_i
         real = torch.cat([rollouts.prompt_mask[row], torch.ones_like(rollouts.completion_mask[row])])
         places = (real.long().cumsum(0) - 1).clamp(min=0)[None]
         samples = []
-        for hidden in masks.input_hidden[row]:
-            shown = torch.where(hidden, mask_id, ids)[None]
+        for masked in masks.masked[row]:
+            shown = torch.where(masked, mask_id, ids)[None]
             logits = model(input_ids=shown, attention_mask=real[None].long(), position_ids=places).logits[0]
             logps = logits.log_softmax(-1)[-len(rollouts.completion_ids[row]) :]
             samples.append(logps.gather(-1, rollouts.completion_ids[row][:, None]).squeeze(-1))

@@ -14,15 +14,16 @@ from typing import Any
 
 import torch
 
-from spg_trainer.collect import choose_problems
 from spg_trainer.config import Config
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation import evaluate
 from spg_trainer.models import load_model
+from spg_trainer.rollouts import choose_problems
 from spg_trainer.run import start
 from spg_trainer.training import train, train_step
 from tests.common.trainer_cases import (
     EVALUATION,
+    PROBE,
     PROBLEMS,
     Letters,
     Probe,
@@ -94,7 +95,7 @@ def half_dull() -> str:
 
 
 def gradient_config(output: Path, dtype: str, normalizer: str, **changes: Any) -> Config:
-    """A step whose second half has no signal, with lengths and prompts that differ, unclipped."""
+    """A step whose second half changes no weights, with lengths and prompts that differ, unclipped."""
     config = small_config(output, dtype=dtype, max_grad_norm=1e9, env_args={"dull": half_dull()})
     return change(
         config, **{"algorithm_args": {**config.algorithm_args, "normalizer": normalizer}, **changes}
@@ -134,7 +135,7 @@ def in_each_process(folder: str) -> None:
             name = f"{dtype}-{normalizer}"
             found[name] = one_step(gradient_config(here / name, dtype, normalizer))
     found["probe"] = one_step(
-        gradient_config(here / "probe", "float64", "tokens", algorithm="probe", algorithm_args={})
+        gradient_config(here / "probe", "float64", "tokens", algorithm=PROBE, algorithm_args={})
     )
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
     train(loop_config(here / "loop"), quiet=True)

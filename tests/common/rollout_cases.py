@@ -28,7 +28,7 @@ class Plain:
         return next((i + 1 for i, token in enumerate(self.tokens) if token in ends), len(self.tokens))
 
     def done_at(self, ends: tuple[int, ...]) -> int:
-        """The step after which nothing up to the first end token is hidden."""
+        """The step after which nothing up to the first end token is masked."""
         return max(self.steps[: self.end(ends)])
 
 
@@ -48,30 +48,30 @@ def plain_sampler(
             to_share -= count
             with torch.no_grad():
                 logits = model(input_ids=x).logits[0]
-            hidden = [i for i in range(len(prompt), stop) if x[0, i] == mask_id]
+            masked = [i for i in range(len(prompt), stop) if x[0, i] == mask_id]
             score = logits.clone()
             if sampling.temperature > 0:
-                e = torch.empty(len(hidden), logits.shape[-1]).exponential_(generator=noise)
-                score[hidden] -= sampling.temperature * e.log()
+                e = torch.empty(len(masked), logits.shape[-1]).exponential_(generator=noise)
+                score[masked] -= sampling.temperature * e.log()
             score[:, mask_id] = float("-inf")
             choice = score.argmax(-1)
             logps = logits.log_softmax(-1).gather(-1, choice[:, None])[:, 0]
             if sampling.remasking == "random":
-                confidence = torch.rand(len(hidden), generator=noise).tolist()
+                confidence = torch.rand(len(masked), generator=noise).tolist()
             else:
-                confidence = logps[hidden].tolist()
-            ranked = sorted(range(len(hidden)), key=lambda j: (-confidence[j], j))
-            best = score[hidden].topk(2, -1).values
+                confidence = logps[masked].tolist()
+            ranked = sorted(range(len(masked)), key=lambda j: (-confidence[j], j))
+            best = score[masked].topk(2, -1).values
             margin = (best[:, 0] - best[:, 1]).min().item()
             if count < len(ranked):
                 margin = min(margin, confidence[ranked[count - 1]] - confidence[ranked[count]])
             out.margins.append(margin)
             for j in ranked[:count]:
-                place = hidden[j] - len(prompt)
-                x[0, hidden[j]] = choice[hidden[j]]
-                out.tokens[place] = int(choice[hidden[j]])
+                place = masked[j] - len(prompt)
+                x[0, masked[j]] = choice[masked[j]]
+                out.tokens[place] = int(choice[masked[j]])
                 out.steps[place] = block * steps_per_block + step
-                out.logps[place] = float(logps[hidden[j]])
+                out.logps[place] = float(logps[masked[j]])
     return out
 
 

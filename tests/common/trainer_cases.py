@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 
 import envs
 from spg_trainer.algorithms import Loss
-from spg_trainer.algorithms.registry import ALGORITHMS
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.config import (
     BatchConfig,
@@ -30,7 +29,7 @@ from spg_trainer.config import (
     Sampling,
 )
 from spg_trainer.models import new_tiny, tiny_tokenizer
-from spg_trainer.models.pretrained import quiet
+from spg_trainer.models.load import no_progress_bars
 from spg_trainer.training import train
 
 HERE = Path(__file__).resolve().parents[2]
@@ -87,7 +86,7 @@ class Probe(SPG):
         """The surrogate of PPO without a clip, on masked tokens."""
         self.seen.append({"logps": logps.detach(), "masks": masks, "batch": batch})
         ratio = (logps - batch.old_logps).exp() * masks.scored
-        terms = -batch.signal["advantages"].to(logps)[:, None, None] * ratio
+        terms = -batch.advantages.to(logps)[:, None, None] * ratio
         return Loss(terms.sum() / batch.totals["completions"], {})
 
 
@@ -98,8 +97,8 @@ class ReferenceProbe(Probe):
     needs_ref_logps: ClassVar[bool] = True
 
 
-ALGORITHMS["probe"] = "tests.common.trainer_cases:Probe"
-ALGORITHMS["reference_probe"] = "tests.common.trainer_cases:ReferenceProbe"
+PROBE = "tests.common.trainer_cases:Probe"
+REFERENCE_PROBE = "tests.common.trainer_cases:ReferenceProbe"
 
 
 def save_tiny(
@@ -119,8 +118,8 @@ def save_tiny(
     with torch.no_grad():
         for parameter in model.model.layers.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(8)  # or every hidden position would see almost the same
-        # At a hidden position the last state is near the direction of the mask's embedding.
+                parameter.mul_(8)  # or every masked position would see almost the same
+        # At a masked position the last state is near the direction of the mask's embedding.
         mask = model.get_input_embeddings().weight[tokenizer.mask_token_id]
         direction = mask / mask.norm() / mask.numel() ** 0.5
         head = model.get_output_embeddings().weight
@@ -128,7 +127,7 @@ def save_tiny(
             head[token] += end * direction
         for token in tokenizer.convert_tokens_to_ids(list(letters)):
             head[token] += letter * direction
-    with quiet():
+    with no_progress_bars():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "environment.json").write_text(json.dumps({"env": ENV, "preset": "tiny"}))

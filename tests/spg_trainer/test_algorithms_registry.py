@@ -17,8 +17,8 @@ def test_every_name_leads_to_an_algorithm():
     assert {"spg", "spg_repro"} <= set(ALGORITHMS)
     for name in ALGORITHMS:
         assert issubclass(get(name), Algorithm)
-        signal = build(name).prepare(torch.tensor([[1.0, 0.0]], dtype=torch.float64))
-        assert signal["advantages"].shape == (2,)
+        advantages = build(name).compute_advantages(torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+        assert advantages.shape == (2,)
 
 
 @pytest.mark.parametrize(

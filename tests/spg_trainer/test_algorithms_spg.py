@@ -27,8 +27,8 @@ ADVANTAGES = [0.75, -0.25, 0.4, -0.9]
 
 def make_batch(lengths=LENGTHS, size=SIZE, advantages=ADVANTAGES, completions=8, tokens=50):
     mask = torch.arange(size) < torch.tensor(lengths)[:, None]
-    signal = {"advantages": torch.tensor(advantages, dtype=torch.float64)}
-    return Batch(mask, signal, {"completions": float(completions), "tokens": float(tokens)})
+    totals = {"completions": float(completions), "tokens": float(tokens)}
+    return Batch(mask, torch.tensor(advantages, dtype=torch.float64), totals)
 
 
 def test_a_three_token_completion_by_hand():
@@ -39,7 +39,7 @@ def test_a_three_token_completion_by_hand():
 
         elbo = 1/2 (3/2 (-1 - 2) + 3 (-1/2)) = -3
         eubo (beta 1): token 0: log(1/2 3/2 e^-1) = -1.2877; token 1: log(1/2 (3/2 e^-2 + 3 e^-1/2)) = 0.0112;
-             token 2 is never hidden: 3/2 (-1.2877 + 0.0112) = -1.9147
+             token 2 is never masked: 3/2 (-1.2877 + 0.0112) = -1.9147
         mix (1/2) = -2.4573
         loss = -(1/2 (-3) - 1/2 mix) / 2 = (3 - 2.4573) / 4 = 0.1357
     """
@@ -67,7 +67,7 @@ def test_a_three_token_completion_by_hand():
 def published(algorithm, logps, masks, batch):
     """The objective as the paper writes it, in probabilities: sums over tokens, one completion at a time."""
     beta, mix, total = algorithm.eubo_beta, algorithm.mix_weight, 0.0
-    for b, advantage in enumerate(batch.signal["advantages"].tolist()):
+    for b, advantage in enumerate(batch.advantages.tolist()):
         length = int(batch.completion_mask[b].sum())
         blocks = 1
         part = range(length)
@@ -84,10 +84,10 @@ def published(algorithm, logps, masks, batch):
         )
         eubo, seen = 0.0, 0
         for i in part:
-            hidden = [m for m in samples if masks.scored[b, m, i]]
-            if hidden:
+            masked = [m for m in samples if masks.scored[b, m, i]]
+            if masked:
                 seen += 1
-                power = sum(ratio[m] * logps[b, m, i].exp() ** beta for m in hidden) / len(samples)
+                power = sum(ratio[m] * logps[b, m, i].exp() ** beta for m in masked) / len(samples)
                 eubo = eubo + power.log() / beta
         eubo = blocks * len(part) / seen * eubo
         negative = {"zero": 0 * elbo, "elbo": elbo, "eubo": eubo, "mix": mix * eubo + (1 - mix) * elbo}
@@ -111,7 +111,7 @@ def test_every_form_has_the_gradient_of_the_published_formula(negatives, masking
         algorithm = SPG(
             masking, num_masks, 0.15, 4, negatives=negatives, normalizer=normalizer, mix_weight=0.3
         )
-        masks, batch = algorithm.strategy.draw(rollouts, seeded(num_masks)), make_batch()
+        masks, batch = algorithm.make_masking().draw(rollouts, seeded(num_masks)), make_batch()
         model.zero_grad(set_to_none=True)
         direct = published(algorithm, naive_logps(model, rollouts, masks, MASK), masks, batch)
         direct.backward()
@@ -119,7 +119,7 @@ def test_every_form_has_the_gradient_of_the_published_formula(negatives, masking
         for live in (1, num_masks):
             model.zero_grad(set_to_none=True)
             loss_fn = partial(algorithm.loss, masks=masks, batch=batch)
-            found = accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, live=live)
+            found = accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=live)
             assert float(found.loss) == pytest.approx(float(direct.detach()), rel=1e-10)
             assert relative(whole_gradient(model), expected) < 1e-8
 
@@ -127,11 +127,11 @@ def test_every_form_has_the_gradient_of_the_published_formula(negatives, masking
 def test_the_sampler_s_own_states_weigh_each_step_by_the_number_of_steps():
     model, rollouts = tiny_model(), make_rollouts(LENGTHS, SIZE)
     algorithm = SPG("trajectory", 2, 0.0, negatives="elbo")
-    masks, batch = algorithm.strategy.draw(rollouts, seeded()), make_batch()
+    masks, batch = algorithm.make_masking().draw(rollouts, seeded()), make_batch()
     logps = naive_logps(model, rollouts, masks, MASK).detach()
     expected = 0.0
     for b, advantage in enumerate(ADVANTAGES):
-        steps = len(set(rollouts.reveal_step[b, : LENGTHS[b]].tolist()))
+        steps = len(set(rollouts.unmask_step[b, : LENGTHS[b]].tolist()))
         expected -= advantage * steps * logps[b].sum() / 2 / 8
     assert float(algorithm.loss(logps, masks, batch).loss) == pytest.approx(float(expected), rel=1e-12)
 
@@ -139,13 +139,12 @@ def test_the_sampler_s_own_states_weigh_each_step_by_the_number_of_steps():
 def test_losses_and_metrics_of_micro_batches_add_up():
     model, rollouts = tiny_model(), make_rollouts(LENGTHS, SIZE)
     algorithm, batch = SPG(block_length=4), make_batch()
-    masks = algorithm.strategy.draw(rollouts, seeded())
+    masks = algorithm.make_masking().draw(rollouts, seeded())
     logps = naive_logps(model, rollouts, masks, MASK).detach()
     whole = algorithm.loss(logps, masks, batch)
     total = dict.fromkeys(["loss", *whole.metrics], 0.0)
     for rows in torch.arange(4).split(3):
-        signal = {"advantages": batch.signal["advantages"][rows]}
-        some = Batch(batch.completion_mask[rows], signal, batch.totals)
+        some = Batch(batch.completion_mask[rows], batch.advantages[rows], batch.totals)
         part = algorithm.loss(logps[rows], masks.select(rows), some)
         for name, value in {"loss": part.loss, **part.metrics}.items():
             total[name] += float(value)
@@ -167,7 +166,7 @@ def test_losses_and_metrics_of_micro_batches_add_up():
 )
 def test_advantages(form, expected):
     rewards = torch.tensor([[1.0, 0, 0, 0], [0.1] * 4], dtype=torch.float64)
-    found = SPG(advantage=form).prepare(rewards)["advantages"]
+    found = SPG(advantage=form).compute_advantages(rewards)
     assert found.tolist() == pytest.approx([*expected, 0, 0, 0, 0], abs=1e-12)
     assert (found[4:] == 0).all()
 
@@ -176,19 +175,16 @@ def test_advantages(form, expected):
 @pytest.mark.parametrize("size", [3, 6, 7, 11])
 def test_groups_of_equal_rewards_have_advantages_of_exactly_zero(form, size):
     rewards = torch.tensor([[0.1], [1 / 3], [0.7], [-2.3]], dtype=torch.float64).expand(4, size)
-    signal = SPG(advantage=form).prepare(rewards)
-    assert (signal["advantages"] == 0).all() and not SPG().active(signal).any()
+    advantages = SPG(advantage=form).compute_advantages(rewards)
+    assert (advantages == 0).all() and not SPG().active(advantages).any()
+    with pytest.raises(ConfigError, match="--num-generations 2"):
+        SPG(advantage=form).compute_advantages(rewards[:, :1])
 
 
 def test_completions_that_change_nothing_are_not_active():
-    signal = {"advantages": torch.tensor([0.5, 0.0, -0.5])}
-    assert SPG().active(signal).tolist() == [True, False, True]
-    assert SPG(negatives="zero").active(signal).tolist() == [True, False, False]
-
-
-def test_a_group_of_one_is_refused():
-    with pytest.raises(ConfigError, match="--num-generations 2"):
-        SPG().prepare(torch.ones(3, 1))
+    advantages = torch.tensor([0.5, 0.0, -0.5])
+    assert SPG().active(advantages).tolist() == [True, False, True]
+    assert SPG(negatives="zero").active(advantages).tolist() == [True, False, False]
 
 
 def test_defaults_are_the_paper_s():
@@ -227,6 +223,6 @@ def test_the_lower_bound_needs_no_second_context(settings):
     for negatives in ("zero", "elbo"):
         algorithm = SPG(negatives=negatives, **settings)
         rollouts, batch = make_rollouts(LENGTHS, SIZE), make_batch()
-        masks = algorithm.strategy.draw(rollouts, seeded())
+        masks = algorithm.make_masking().draw(rollouts, seeded())
         loss = algorithm.loss(-1.0 * masks.scored, masks, batch)
         assert loss.loss.isfinite() and "bound/eubo" not in loss.metrics

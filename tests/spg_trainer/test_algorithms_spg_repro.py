@@ -1,15 +1,20 @@
 """SPG's reference code, written down again step by step from its description, against `spg_repro`."""
 
-import math
+import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from spg_trainer import Config, defaults
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.spg_repro import SPGRepro
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood import BlockModuloMasks, accumulate
+from spg_trainer.likelihood import accumulate
+from spg_trainer.likelihood.masks import BlockModuloMasking
+from spg_trainer.run import start
+from spg_trainer.settings import ENVIRONMENT
 from tests.common.likelihood_cases import (
     make_rollouts,
     naive_logps,
@@ -27,25 +32,25 @@ ADVANTAGES = torch.tensor([0.75, -0.25, 0.0, -0.9], dtype=torch.float64)
 def case(negatives="mix", num_masks=2, masking="block", beta=1.5):
     algorithm = SPGRepro(masking, num_masks, 0.15, 4, negatives=negatives, eubo_beta=beta, mix_weight=0.3)
     rollouts = make_rollouts(LENGTHS, SIZE, [4, 2, 3, 1])
-    masks = algorithm.strategy.draw(rollouts, seeded(7))
+    masks = algorithm.make_masking().draw(rollouts, seeded(7))
     totals = {"completions": 4.0, "tokens": float(sum(LENGTHS))}
-    return algorithm, rollouts, masks, Batch(rollouts.completion_mask, {"advantages": ADVANTAGES}, totals)
+    return algorithm, rollouts, masks, Batch(rollouts.completion_mask, ADVANTAGES, totals)
 
 
 def as_the_code_does(logps, rollouts, masks, beta, omega, mode):
     """Token by token, in probabilities, from what the model was shown; divided by the tokens at hand."""
     width, total = rollouts.prompt_ids.shape[1], 0.0
     for b in range(len(rollouts)):
-        n, samples = int(rollouts.completion_mask[b].sum()), masks.input_hidden.shape[1]
-        shown = masks.input_hidden[b, :, width:] & rollouts.completion_mask[b]
-        hidden = [shown[s].nonzero().squeeze(-1).tolist() for s in range(samples)]
+        n, samples = int(rollouts.completion_mask[b].sum()), masks.masked.shape[1]
+        shown = masks.masked[b, :, width:] & rollouts.completion_mask[b]
+        masked = [shown[s].nonzero().squeeze(-1).tolist() for s in range(samples)]
         elbo_bar = (
-            sum(sum(logps[b, s, i] for i in hidden[s]) / len(hidden[s]) for s in range(samples)) / samples
+            sum(sum(logps[b, s, i] for i in masked[s]) / len(masked[s]) for s in range(samples)) / samples
         )
         y = {}
         for s in range(samples):
-            t_hat = len(hidden[s]) / n
-            for i in hidden[s]:
+            t_hat = len(masked[s]) / n
+            for i in masked[s]:
                 y[i] = y.get(i, 0.0) + logps[b, s, i].exp() ** beta / t_hat / samples
         eubo_bar = sum(value.log() for value in y.values()) / len(y) / beta
         mix_bar = omega * eubo_bar + (1 - omega) * elbo_bar
@@ -53,19 +58,6 @@ def as_the_code_does(logps, rollouts, masks, beta, omega, mode):
         advantage = float(ADVANTAGES[b])
         total = total - advantage * (elbo_bar if advantage > 0 else negative) * n
     return total / float(rollouts.completion_mask.sum())
-
-
-def as_vectors(logps, scored, advantages, n, beta, omega, mode):
-    """The same in log space and over whole tensors."""
-    count = scored.sum(-1).clamp_min(1)
-    elbo = ((logps * scored).sum(-1) / count).mean(1)
-    powers = beta * logps - (count / n[:, None]).log()[..., None]
-    y = torch.where(scored, powers, -torch.inf).logsumexp(1) - math.log(logps.shape[1])
-    seen = scored.any(1)
-    eubo = torch.where(seen, y, 0).sum(-1) / (beta * seen.sum(-1).clamp_min(1))
-    negative = {"elbo": elbo, "eubo": eubo, "mix": omega * eubo + (1 - omega) * elbo, "zero": 0 * elbo}[mode]
-    bound = torch.where(advantages > 0, elbo, negative)
-    return -(advantages * bound * n).sum() / n.sum()
 
 
 @pytest.mark.parametrize("masking", ["block", "random"])
@@ -80,13 +72,10 @@ def test_loss_and_gradient_are_those_of_the_reference(negatives, masking, num_ma
     expected = whole_gradient(model)
     model.zero_grad(set_to_none=True)
     found = accumulate(
-        model, rollouts, masks, lambda x: algorithm.loss(x, masks, batch), mask_id=MASK, live=1
+        model, rollouts, masks, lambda x: algorithm.loss(x, masks, batch), mask_id=MASK, masks_at_once=1
     )
     assert float(found.loss) == pytest.approx(float(direct.detach()), rel=1e-12)
     assert relative(whole_gradient(model), expected) < 1e-8
-    n = batch.length.double()
-    vectors = as_vectors(logps.detach(), masks.scored, ADVANTAGES, n, 1.5, 0.3, negatives)
-    assert float(vectors) == pytest.approx(float(direct.detach()), rel=1e-12)
 
 
 def test_it_is_spg_with_block_masks_and_tokens_but_for_the_draw_of_blocks():
@@ -97,26 +86,22 @@ def test_it_is_spg_with_block_masks_and_tokens_but_for_the_draw_of_blocks():
     assert float(algorithm.loss(logps, masks, batch).loss) == pytest.approx(
         float(same.loss(logps, masks, batch).loss), rel=1e-12
     )
-    assert isinstance(algorithm.strategy, BlockModuloMasks)
+    assert isinstance(algorithm.make_masking(), BlockModuloMasking)
 
 
 def test_the_divisor_is_that_of_the_whole_update_not_of_the_micro_batch():
     algorithm, _, masks, batch = case()
     logps = -1.0 * masks.scored
     whole = algorithm.loss(logps, masks, batch).loss
-    parts = [
-        algorithm.loss(
-            logps[rows],
-            masks.select(rows),
-            Batch(batch.completion_mask[rows], {"advantages": ADVANTAGES[rows]}, batch.totals),
-        ).loss
-        for rows in torch.arange(4).split(1)
-    ]
+    parts = []
+    for rows in torch.arange(4).split(1):
+        some = Batch(batch.completion_mask[rows], ADVANTAGES[rows], batch.totals)
+        parts.append(algorithm.loss(logps[rows], masks.select(rows), some).loss)
     assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-6)
 
 
 def test_improbable_tokens_are_kept_where_the_reference_loses_them():
-    """Its powers underflow and the token counts as not hidden; here loss and gradient stay finite and count it."""
+    """Its powers underflow and the token counts as not masked; here loss and gradient stay finite and count it."""
     algorithm, _, masks, batch = case("eubo")
     logps = (-200.0 * masks.scored).requires_grad_()
     loss = algorithm.loss(logps, masks, batch).loss
@@ -131,3 +116,18 @@ def test_forms_that_the_reference_lacks_are_refused():
             SPGRepro(**settings)
     with pytest.raises(ConfigError, match="num_masks=2"):
         SPGRepro(num_masks=1)
+
+
+def test_the_reproduction_ends_completions_with_eos_only(tmp_path):
+    assert SPG.end_tokens == "any"
+    config = defaults(Config, env="sudoku", algorithm="spg_repro")
+    config = replace(
+        config,
+        algorithm="spg_repro",
+        rollout=replace(config.rollout, block_length=10),
+        output=replace(config.output, output_dir=str(tmp_path / "run")),
+    )
+    run = start(config, quiet=True)
+    assert run.policy.end_token_ids == (run.policy.tokenizer.eos_token_id,)
+    run.folder.release()
+    assert json.loads((tmp_path / "run" / ENVIRONMENT).read_text())["ends"] == "eos"

@@ -22,8 +22,7 @@ STATE = {"step": 0, "updates": 3, "seconds": 1.25}
 
 def tiny_policy(seed: int = 0, lora_r: int = 0) -> models.Policy:
     from spg_trainer.models.lora import add_lora
-    from spg_trainer.models.tiny import new_tiny
-    from spg_trainer.models.tokenizer import tiny_tokenizer
+    from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 
     model, tokenizer = new_tiny(hidden_size=16, layers=1, heads=2, ffn=24, seed=seed), tiny_tokenizer()
     if lora_r:

@@ -10,7 +10,12 @@ import pytest
 from tests.common.soup import judge
 from verifiers import verify, verify_batch
 
-FIELDS = {"gsm8k": ("answer",), "countdown": ("numbers", "target"), "sudoku": ("puzzle",)}
+FIELDS = {
+    "gsm8k": ("answer",),
+    "math500": ("answer",),
+    "countdown": ("numbers", "target"),
+    "sudoku": ("puzzle",),
+}
 
 
 def rows_of(path) -> list[dict]:
@@ -19,7 +24,8 @@ def rows_of(path) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("task", "least", "wrongly_refused"), [("gsm8k", 2001, 1), ("countdown", 512, 0), ("sudoku", 512, 0)]
+    ("task", "least", "wrongly_refused"),
+    [("gsm8k", 2001, 1), ("math500", 1000, 0), ("countdown", 512, 0), ("sudoku", 512, 0)],
 )
 def test_real_completions_get_the_recorded_verdicts(shared_data, task, least, wrongly_refused):
     rows = rows_of(shared_data / "llada_generations" / f"{task}.jsonl.gz")
@@ -34,7 +40,9 @@ def test_real_completions_get_the_recorded_verdicts(shared_data, task, least, wr
         assert strict.correct.tolist() == [row.get("strict", row["correct"]) for row in rows]
 
 
-@pytest.mark.parametrize(("task", "least"), [("gsm8k", 31), ("countdown", 47), ("sudoku", 31)])
+@pytest.mark.parametrize(
+    ("task", "least"), [("gsm8k", 31), ("math500", 62), ("countdown", 47), ("sudoku", 31)]
+)
 def test_hostile_answers_get_the_recorded_verdicts(shared_data, task, least):
     rows = [row for row in rows_of(shared_data / "hostile_answers.jsonl") if row["env"] == task]
     assert len(rows) >= least
@@ -42,7 +50,7 @@ def test_hostile_answers_get_the_recorded_verdicts(shared_data, task, least):
         for mode, column in (("lenient", "correct"), ("strict", "strict")):
             reference = {name: row[name] for name in FIELDS[task]}
             verdict = verify(task, row["completion"], mode=mode, **reference)
-            either = task == "countdown" and row.get("either")  # where both verdicts are fair
+            either = task in ("countdown", "math500") and row.get("either")  # where both verdicts are fair
             assert verdict.correct is row[column] or either, (row["case"], mode)
 
 

@@ -13,10 +13,11 @@ ITS_OWN = {
     "__main__.py": {"rich"},
     "workers.py": {"subprocess"},
     "worker.py": {"ctypes"},
+    "intervals.py": {"flint"},
 }
 FORBIDDEN = {"eval", "exec", "parse_expr", "compile", "__import__", "pickle", "signal", "marshal", "shelve"}
 SYMPY = {"sympy", "math_verify", "latex2sympy2_extended"}
-IN_THE_WORKER = {"_cas_worker.py", "_cas_compare.py", "_cas_reader.py"}
+IN_THE_WORKER = {"cas_worker.py", "sympy_compare.py", "sympy_reader.py"}
 
 
 def used(tree: ast.AST) -> set[str]:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.common.worker_cases import SLOW, ends, say
-from verifiers import _cas, verify, verify_batch, worker
+from verifiers import verify, verify_batch, worker
 from verifiers import workers as pools
+from verifiers.math500 import cas
 from verifiers.workers import Workers, WorkerUnavailable
 
 
@@ -359,9 +360,9 @@ def test_a_dying_worker_costs_no_more_than_the_deadline(late):
 def cold(monkeypatch):
     """The computer algebra system as a new process finds it: nothing started, nothing remembered."""
     pytest.importorskip("math_verify")
-    workers = Workers("verifiers._cas_worker", size=1)
-    monkeypatch.setattr(_cas, "workers", workers)
-    monkeypatch.setattr(_cas, "_known", {})
+    workers = Workers("verifiers.math500.cas_worker", size=1)
+    monkeypatch.setattr(cas, "workers", workers)
+    monkeypatch.setattr(cas, "_known", {})
     yield workers
     workers.close()
 

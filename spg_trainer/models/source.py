@@ -1,0 +1,145 @@
+"""What `--model` means: `tiny`, a model, adapter or run folder, or a Hub id. Imports no torch."""
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from spg_trainer.errors import ModelError
+from spg_trainer.presets import own_task
+
+FALLBACK = "sudoku"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is: `base` is a folder or a Hub id, `adapter` an adapter folder to put on it."""
+
+    base: str
+    adapter: Path | None = None
+    note: str = ""
+
+    @property
+    def shown(self) -> str:
+        return str(self.adapter or self.base)
+
+    @property
+    def is_local(self) -> bool:
+        return Path(self.base).is_dir()
+
+
+def resolve_model(name: str, env: str | None = None) -> Source:
+    """Finds the model that `name` stands for; `env` picks the embedded model of that environment for `tiny`.
+
+    Raises ModelError that names the nearest thing there is.
+    """
+    if name == "tiny":
+        return _tiny(env)
+    if not name.strip():
+        raise ModelError(
+            "--model is empty; it takes `tiny`, a folder, or a Hub id such as GSAI-ML/LLaDA-8B-Instruct"
+        )
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _open_folder(folder)
+    if folder.exists():
+        raise ModelError(f"model {name!r} is a file; pass the folder that holds it: --model {folder.parent}")
+    if _looks_local(name):
+        raise ModelError(f"model {name!r}: there is no such folder{_nearest(folder)}")
+    return Source(base=name)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error, without its full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _tiny(env: str | None) -> Source:
+    folder = packaged(f"tiny-{own_task(env) if env else FALLBACK}")
+    if folder is not None:
+        return Source(base=str(folder))
+    folder = packaged(f"tiny-{FALLBACK}")
+    if folder is None:
+        raise ModelError(
+            "the installed package spg_data holds no models/tiny-sudoku; install the project again, "
+            "or pass a model folder with --model PATH"
+        )
+    note = (
+        f"the embedded model has only seen {FALLBACK} and knows nothing of this task; teach it the format "
+        f"first with `python -m spg_trainer sft --env {env}` and pass the folder that writes as --model"
+    )
+    return Source(base=str(folder), note=note)
+
+
+def packaged(name: str) -> Path | None:
+    """The folder of an embedded model or None; ModelError if the package data is not installed."""
+    try:
+        folder = Path(str(resources.files("spg_data").joinpath("models", name)))
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            "the embedded models are in the package spg_data, which is not installed: "
+            "run `pip install -e .` in the checkout (or install the wheel) first, or pass --model PATH"
+        ) from error
+    return folder if folder.joinpath("config.json").is_file() else None
+
+
+def _open_folder(folder: Path) -> Source:
+    if (folder / "adapter_config.json").is_file():
+        return Source(base=_base_of(folder), adapter=folder)
+    if (folder / "config.json").is_file():
+        return Source(base=str(folder))
+    if (folder / "model").is_dir():
+        return _open_folder(folder / "model")
+    checkpoints = [mark.parent for mark in folder.glob("checkpoints/step-*/COMPLETE")]
+    if checkpoints:
+        newest = max(checkpoints, key=lambda path: (len(path.name), path.name))  # step-3 < step-20
+        raise ModelError(f"run folder {folder} has no finished model; use its newest checkpoint: {newest}")
+    content = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    raise ModelError(
+        f"model folder {folder} has no config.json, adapter_config.json or model/ (it holds: {content}); "
+        "pass a folder written by save_pretrained, by a run, or downloaded from the Hub"
+    )
+
+
+def _base_of(folder: Path) -> str:
+    try:
+        base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError):
+        base = None
+    if not base or not isinstance(base, str):
+        raise ModelError(
+            f"{folder / 'adapter_config.json'} names no base model; put the base's folder or Hub id there "
+            "as base_model_name_or_path"
+        )
+    for candidate in (Path(base), folder / base):
+        if candidate.is_dir():
+            return _open_folder(candidate).base
+    # An adapter of an embedded model may come from another machine, where the package lies elsewhere.
+    embedded = packaged(Path(base).name) if Path(base).name.startswith("tiny-") else None
+    if embedded is not None:
+        return str(embedded)
+    if _looks_local(base):
+        raise ModelError(
+            f"the adapter in {folder} was trained on {base!r}, which is not here; "
+            f"correct base_model_name_or_path in {folder / 'adapter_config.json'}"
+        )
+    return base
+
+
+def _looks_local(name: str) -> bool:
+    """Hub ids are ORG/NAME in a small alphabet; all else, or a name below an existing folder, is a path."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
+        return True
+    return Path(name).parent.is_dir()
+
+
+def _nearest(folder: Path) -> str:
+    parent = folder.parent
+    while not parent.is_dir():
+        folder, parent = parent, parent.parent
+    known = {path.name: str(path) for path in parent.iterdir() if path.is_dir()} | {"tiny": "tiny"}
+    close = difflib.get_close_matches(folder.name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {known[close[0]]}?" if close else ""
+    return f"{hint} (--model takes `tiny`, a folder, or a Hub id such as GSAI-ML/LLaDA-8B-Instruct)"

@@ -1,0 +1,159 @@
+"""Problems to scored completions: prompts, sampling, and one call of the environment for all of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from spg_trainer.batch import Rollouts
+from spg_trainer.config import Sampling
+from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.models import Policy
+from spg_trainer.packages import envs
+from spg_trainer.sampler import sample_completions
+from spg_trainer.seeding import generator, numpy_generator
+from spg_trainer.text import decode_completions, encode_prompts
+
+if TYPE_CHECKING:
+    from envs import Problem, TextEnv
+
+MAX_ERROR_SHARE = 0.05
+"""A step or evaluation in which a larger share of the completions could not be scored stops the run."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Completions of some problems and what the environment said of them; every field has B entries."""
+
+    index: np.ndarray
+    """(B,) int64, problem of each completion."""
+    generation: np.ndarray
+    """(B,) int64, number of the completion in its group."""
+    problems: "list[Problem]"
+    completions: list[str]
+    rollouts: Rollouts
+    rewards: np.ndarray
+    """(B,) float64."""
+    components: dict[str, np.ndarray]
+    """Name -> (B,) float64."""
+    correct: np.ndarray
+    """(B,) bool."""
+    reason: list[str]
+    extracted: list[str | None]
+    traceback: list[str | None]
+    """Where the author's `score` raised; None where it did not."""
+
+    def __len__(self) -> int:
+        return len(self.completions)
+
+
+@dataclass
+class Failures:
+    """Counts the completions of a step or evaluation that its environment could not score."""
+
+    expected: int
+    """Completions to be scored in all."""
+    count: int = 0
+
+    def add(self, env: "TextEnv", scored: Scored) -> None:
+        """Counts the failures among more completions; raises TrainingError when there are too many."""
+        failed = [row for row, reason in enumerate(scored.reason) if reason == "error"]
+        self.count += len(failed)
+        if failed and self.count > MAX_ERROR_SHARE * self.expected:
+            raise TrainingError(
+                f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions "
+                f"(more than {MAX_ERROR_SHARE:.0%}), among them one of problem {int(scored.index[failed[0]])}. "
+                "Fix the environment, then go on with --resume auto.\n"
+                f"{scored.traceback[failed[0]] or ''}".rstrip()
+            )
+
+
+def choose_problems(seed: int, step: int, count: int, size: int) -> np.ndarray:
+    """`count` distinct problem indices below `size` for a step, (count,) int64; the same for every process."""
+    if count > size:
+        raise ConfigError(
+            f"--prompts-per-step {count} is more than the {size} problems of this split. Use {size} or fewer."
+        )
+    return numpy_generator(seed, "problems", step).choice(size, size=count, replace=False)
+
+
+def sample_and_score(
+    policy: Policy,
+    env: "TextEnv",
+    index: np.ndarray,
+    generation: np.ndarray,
+    sampling: Sampling,
+    *,
+    key: Sequence[int | str],
+    seed: int,
+    rows_per_forward: int | None,
+    failures: Failures | None = None,
+) -> Scored:
+    """Writes one completion per (index, generation) pair and scores all of them in one verifier call.
+
+    Args:
+        env: a `TextEnv`; the split is its own.
+        index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation).
+        failures: counts over several calls; by default each call stands for itself.
+    """
+    vector = envs.TextVectorEnv(env, num_envs=len(index))
+    prompts, _ = vector.reset(options={"index": index})
+    problems = [env.problem(int(i)) for i in index]
+    prompt_ids, prompt_mask = encode_prompts(policy, prompts, [p.completion_prefix for p in problems])
+    streams = None
+    if sampling.draws_noise:
+        keys = zip(index.tolist(), generation.tolist(), strict=True)
+        streams = [generator(seed, *key, i, g, device=prompt_ids.device) for i, g in keys]
+    rollouts = sample_completions(
+        policy, prompt_ids, prompt_mask, sampling, streams, rows_per_forward=rows_per_forward
+    )
+    completions = decode_completions(policy, rollouts)
+    completions = [p.completion_prefix + c for p, c in zip(problems, completions, strict=True)]
+    _, rewards, _, _, info = vector.step(completions)
+    scored = Scored(
+        index=index,
+        generation=generation,
+        problems=problems,
+        completions=completions,
+        rollouts=rollouts,
+        rewards=rewards,
+        components=info["rewards"],
+        correct=info["correct"],
+        reason=list(info["reason"]),
+        extracted=list(info["extracted"]),
+        traceback=list(info.get("traceback", [None] * len(index))),
+    )
+    (failures or Failures(len(index))).add(env, scored)
+    return scored
+
+
+def sample_rows(
+    scored: Scored, *, env: "TextEnv", step: int, advantages: torch.Tensor | None = None
+) -> list[dict[str, Any]]:
+    """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked."""
+    unmask_step = scored.rollouts.unmask_step.tolist()
+    rows = []
+    for b in range(len(scored)):
+        row = {
+            "step": step,
+            "env": env.spec_name,
+            "task": getattr(env, "task", ""),
+            "index": int(scored.index[b]),
+            "generation": int(scored.generation[b]),
+            "prompt": scored.problems[b].prompt,
+            "completion": scored.completions[b],
+            "rewards": {name: float(values[b]) for name, values in scored.components.items()},
+            "reward": float(scored.rewards[b]),
+            "correct": bool(scored.correct[b]),
+            "reason": scored.reason[b],
+            "extracted": scored.extracted[b],
+            "reveal_step": unmask_step[b],
+        }
+        if scored.traceback[b] is not None:
+            row["traceback"] = scored.traceback[b]
+        if advantages is not None:
+            row["advantage"] = float(advantages[b])
+        rows.append({**row, **scored.problems[b].reference, **row})  # no author's key replaces one of ours
+    return rows

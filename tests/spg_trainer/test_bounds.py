@@ -1,0 +1,153 @@
+"""ELBO, EUBO and their mixture against enumeration, closed forms and hand-computed numbers."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from spg_trainer.likelihood import Masks, elbo, eubo, mixture
+from spg_trainer.likelihood.masks import ActiveBlockMasking, BlockMasking, RandomMasking
+from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_rollouts, seeded
+
+WIDTH = 4
+
+
+def subsets(tokens):
+    return [s for k in range(1, len(tokens) + 1) for s in itertools.combinations(tokens, k)]
+
+
+def exact_eubo(model, tokens, later, beta):
+    """(1/beta) sum_i log E[w p^beta] over subsets of `tokens`, k uniform on 1..n; w = n/k where masked."""
+    n, result = len(tokens), 0.0
+    for i in tokens:
+        mean = sum(
+            n / len(s) / (n * math.comb(n, len(s))) * math.exp(beta * model(i, [*s, *later]))
+            for s in subsets(tokens)
+            if i in s
+        )
+        result += math.log(mean) / beta
+    return result
+
+
+def all_draws_as_masks(masking_type, rollouts, shared=(), **settings):
+    """Masks whose M samples are all equally likely draws of a masking, once each."""
+
+    def streams(paths):
+        return lambda row, mask: Branching(shared) if mask == -1 else Branching(paths[mask])
+
+    single = masking_type(1, **settings)
+    draws = every_draw(
+        lambda stream: single.draw(rollouts, lambda r, m: Branching(shared) if m == -1 else stream)
+    )
+    paths, odds = zip(*[(path, p) for p, _, path in draws], strict=True)
+    assert max(odds) == pytest.approx(min(odds))
+    return masking_type(len(paths), **settings).draw(rollouts, streams(paths))
+
+
+@pytest.mark.parametrize("beta", [1.0, 1.5, 2.0, 4.0])
+@pytest.mark.parametrize(
+    "masking_type, settings, blocks",
+    [(RandomMasking, {}, [range(5)]), (ActiveBlockMasking, {"block_length": 3}, [range(3), range(3, 5)])],
+)
+def test_the_eubo_at_large_m_is_the_enumerated_one(beta, masking_type, settings, blocks):
+    """Of active blocks, the mean over the shared block is the sum over blocks; here two of unequal size."""
+    model, size = ToyModel(5), 6
+    rollouts, found, expected = make_rollouts([5], size), 0.0, 0.0
+    for number, block in enumerate(blocks):
+        masks = all_draws_as_masks(masking_type, rollouts, shared=[number], **settings)
+        found += float(eubo(model.logps(masks, WIDTH), masks, beta)) / len(blocks)
+        expected += exact_eubo(model, block, range(block.stop, size), beta)
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def gradients(logps, masks, beta):
+    leaf = logps.clone().requires_grad_()
+    lower = torch.autograd.grad(elbo(leaf, masks).sum(), leaf)[0]
+    upper = torch.autograd.grad(eubo(leaf, masks, beta).sum(), leaf)[0]
+    return lower, upper
+
+
+@pytest.mark.parametrize("num_masks", [1, 2, 3, 7])
+@pytest.mark.parametrize("masking", [RandomMasking, BlockMasking], ids=lambda s: s.__name__)
+def test_gradient_mass_of_both_bounds_is_the_length(masking, num_masks):
+    lengths = [9, 4, 1]
+    settings = {} if masking is RandomMasking else {"block_length": 4}
+    masks = masking(num_masks, 0.2, **settings).draw(make_rollouts(lengths, 9), seeded(1))
+    logps = torch.randn(masks.scored.shape, dtype=torch.float64) * masks.scored - 2.0 * masks.scored
+    for gradient in gradients(logps, masks, 1.5):
+        assert gradient.sum((1, 2)).tolist() == pytest.approx(lengths, abs=1e-12)
+
+
+@pytest.mark.parametrize("num_masks", [1, 2, 5])
+def test_gradient_mass_of_active_blocks_is_the_length_in_the_mean_over_blocks(num_masks):
+    n, rollouts = 8, make_rollouts([8], 9)
+    mass = torch.zeros(2, dtype=torch.float64)
+    for block in range(3):
+
+        def streams(row, mask, block=block):
+            return Branching([block]) if mask == -1 else seeded(2)(row, mask)
+
+        masks = ActiveBlockMasking(num_masks, block_length=3).draw(rollouts, streams)
+        logps = -torch.rand(masks.scored.shape, dtype=torch.float64) * masks.scored
+        mass += torch.stack([g.sum() for g in gradients(logps, masks, 2.0)]) / 3
+    assert mass.tolist() == pytest.approx([n, n], abs=1e-12)
+
+
+def test_with_one_mask_the_two_bounds_have_one_gradient_whatever_beta():
+    masks = RandomMasking(1).draw(make_rollouts([7, 5], 7), seeded())
+    logps = -torch.rand(masks.scored.shape, dtype=torch.float64) * 5 * masks.scored
+    for beta in (0.5, 1.0, 1.5, 3.0):
+        lower, upper = gradients(logps, masks, beta)
+        assert torch.allclose(lower, upper, atol=1e-13)
+    assert lower.abs().sum() > 0
+
+
+def test_where_every_mask_scores_a_token_beta_to_zero_gives_the_elbo():
+    """The power mean becomes the geometric one; weights that average to 1 leave no constant."""
+    scored = torch.ones(1, 3, 2, dtype=torch.bool)
+    weight = torch.tensor([[[0.5, 1.0], [1.0, 1.5], [1.5, 0.5]]], dtype=torch.float64)
+    masks = Masks(scored, scored, weight, torch.ones(1), torch.ones(1, 2, dtype=torch.bool))
+    logps = torch.tensor([[[-1.0, -3.0], [-0.2, -0.5], [-2.0, -4.0]]], dtype=torch.float64)
+    lower = float(elbo(logps, masks))
+    values = [float(eubo(logps, masks, beta)) for beta in (1e-6, 0.5, 1.0, 2.0)]
+    assert values[0] == pytest.approx(lower, abs=1e-5)
+    assert values == sorted(values) and values[1] > lower
+
+
+def test_a_three_token_case_by_hand():
+    """Two masks of three tokens: the first hides 0 and 1 (weight 3/2), the second hides 1 (weight 3).
+
+    elbo = 1/2 [3/2 (-1 - 2) + 3 (-0.5)] = -3.
+    eubo, beta = 2: token 0 is seen once: log(3/2 e^-2) - log 2; token 1 twice: log(3/2 e^-4 + 3 e^-1)
+    - log 2; token 2 never: the sum is scaled by 3/2 and divided by beta.
+    """
+    scored = torch.tensor([[[True, True, False], [False, True, False]]])
+    weight = torch.tensor([[[1.5, 1.5, 0.0], [0.0, 3.0, 0.0]]], dtype=torch.float64)
+    part = torch.ones(1, 3, dtype=torch.bool)
+    masks = Masks(scored, scored, weight, torch.ones(1, dtype=torch.float64), part)
+    logps = torch.tensor([[[-1.0, -2.0, 0.0], [0.0, -0.5, 0.0]]], dtype=torch.float64)
+    assert float(elbo(logps, masks)) == pytest.approx(-3.0)
+    token_0 = math.log(0.75) - 2
+    token_1 = math.log(0.75 * math.exp(-4) + 1.5 * math.exp(-1))
+    assert float(eubo(logps, masks, 2.0)) == pytest.approx(1.5 * (token_0 + token_1) / 2)
+    assert float(mixture(torch.tensor(-3.0), torch.tensor(-1.0), 0.25)) == pytest.approx(-2.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_improbable_tokens_keep_bounds_and_gradients_finite(dtype):
+    masks = RandomMasking(3).draw(make_rollouts([6, 1], 8), seeded(3))
+    logps = (-200.0 * masks.scored).to(dtype)
+    logps[0, 0] = logps[0, 0].clamp(min=-1e-4)
+    for beta in (1.0, 2.0, 8.0):
+        assert eubo(logps, masks, beta).isfinite().all() and elbo(logps, masks).isfinite().all()
+        lower, upper = gradients(logps, masks, beta)
+        assert lower.isfinite().all() and upper.isfinite().all()
+        assert upper.sum((1, 2)).tolist() == pytest.approx([6, 1], abs=1e-4)
+
+
+def test_bounds_have_the_derivatives_of_finite_differences():
+    masks = ActiveBlockMasking(3, block_length=4).draw(make_rollouts([6, 4], 7), seeded(4))
+    logps = (-torch.rand(masks.scored.shape, dtype=torch.float64) * 3 * masks.scored).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: eubo(x * masks.scored, masks, 1.5), logps)
+    assert torch.autograd.gradcheck(lambda x: elbo(x, masks), logps)

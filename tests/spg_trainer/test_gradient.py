@@ -1,0 +1,288 @@
+"""The constant-memory gradient against plain autograd."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spg_trainer.algorithms import Loss
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.batch import Batch
+from spg_trainer.likelihood import accumulate, elbo, eubo
+from spg_trainer.likelihood.logps import Scorer
+from spg_trainer.likelihood.masks import ActiveBlockMasking, BlockMasking, RandomMasking
+from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM
+from spg_trainer.models.lora import add_lora
+from tests.common.likelihood_cases import (
+    make_rollouts,
+    naive_logps,
+    relative,
+    seeded,
+    tiny_model,
+    whole_gradient,
+)
+
+MASK = 257
+LENGTHS, SIZE, PROMPTS = [9, 4, 1, 7], 9, [4, 2, 3, 1]
+
+
+def case(dtype=torch.float64, num_masks=3, masking=RandomMasking, device="cpu", **settings):
+    rollouts = make_rollouts(LENGTHS, SIZE, PROMPTS, device=device)
+    masks = masking(num_masks, 0.2, **settings).draw(rollouts, seeded())
+    return tiny_model(dtype).to(device), rollouts, masks
+
+
+def spg_like(masks, scale=(1.0, -0.5, 0.3, -1.2)):
+    """A loss that couples the masks of a completion, as EUBO does."""
+
+    def loss_fn(logps):
+        lower, upper = elbo(logps, masks), eubo(logps, masks, 1.5)
+        value = (logps.new_tensor(scale)[: len(lower)] * (lower + upper)).sum()
+        return Loss(value, {"lower": lower.sum()})
+
+    return loss_fn
+
+
+def plain_gradient(model, rollouts, masks, loss_fn):
+    model.zero_grad(set_to_none=True)
+    loss_fn(naive_logps(model, rollouts, masks, MASK)).loss.backward()
+    return whole_gradient(model)
+
+
+def two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once, chunk_rows=None):
+    model.zero_grad(set_to_none=True)
+    accumulate(
+        model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, chunk_rows=chunk_rows
+    )
+    return whole_gradient(model)
+
+
+MASKINGS = [
+    (RandomMasking, {}),
+    (BlockMasking, {"block_length": 4}),
+    (ActiveBlockMasking, {"block_length": 4}),
+]
+
+
+@pytest.mark.parametrize("masking, settings", MASKINGS, ids=lambda v: getattr(v, "__name__", ""))
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_one_pass_two_passes_and_plain_autograd_agree(dtype, tolerance, masking, settings, device):
+    model, rollouts, masks = case(dtype, 4, masking, device, **settings)
+    loss_fn = spg_like(masks)
+    expected = plain_gradient(model, rollouts, masks, loss_fn)
+    for masks_at_once in (1, 2, 3, 4, 9):
+        found = two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once, chunk_rows=6)
+        assert relative(found, expected) < tolerance, masks_at_once
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_micro_batches_add_up_to_the_whole(dtype, tolerance):
+    model, rollouts, masks = case(dtype)
+    scale = (1.0, -0.5, 0.3, -1.2)
+    whole = two_pass_gradient(model, rollouts, masks, spg_like(masks), masks_at_once=3)
+    for size in (1, 2, 3):
+        model.zero_grad(set_to_none=True)
+        loss = lower = 0.0
+        for rows in torch.arange(4).split(size):
+            some = masks.select(rows)
+            loss_fn = spg_like(some, scale[int(rows[0]) :])
+            result = accumulate(model, rollouts.select(rows), some, loss_fn, mask_id=MASK, masks_at_once=1)
+            loss, lower = loss + float(result.loss), lower + float(result.metrics["lower"])
+        assert relative(whole_gradient(model), whole) < tolerance
+        once = spg_like(masks)(naive_logps(model, rollouts, masks, MASK).detach())
+        assert [loss, lower] == pytest.approx([float(once.loss), float(once.metrics["lower"])], rel=1e-5)
+
+
+def test_gradients_add_to_what_is_there_and_results_carry_no_graph():
+    model, rollouts, masks = case()
+    once = two_pass_gradient(model, rollouts, masks, spg_like(masks), masks_at_once=1)
+    result = accumulate(model, rollouts, masks, spg_like(masks), mask_id=MASK, masks_at_once=1)
+    assert relative(whole_gradient(model), 2 * once) < 1e-12
+    assert not result.loss.requires_grad and not result.metrics["lower"].requires_grad
+
+
+def count_sequences(monkeypatch, model):
+    """How many sequences go through the model, with and without a graph."""
+    import spg_trainer.models.load as load
+
+    seen, original = {"graph": 0, "no graph": 0, "largest graph": 0}, load.hidden_states
+
+    def counted(model, input_ids, attention_mask=None, **keep):
+        graph = torch.is_grad_enabled()
+        seen["graph" if graph else "no graph"] += len(input_ids)
+        if graph:
+            seen["largest graph"] = max(seen["largest graph"], len(input_ids))
+        return original(model, input_ids, attention_mask, **keep)
+
+    monkeypatch.setattr(load, "hidden_states", counted)
+    return seen
+
+
+@pytest.mark.parametrize("masks_at_once, graph, no_graph", [(3, 12, 0), (1, 12, 8), (2, 12, 4)])
+def test_early_masks_go_through_the_model_twice_and_the_last_once(
+    monkeypatch, masks_at_once, graph, no_graph
+):
+    model, rollouts, masks = case()
+    seen = count_sequences(monkeypatch, model)
+    two_pass_gradient(model, rollouts, masks, spg_like(masks), masks_at_once)
+    assert seen == {"graph": graph, "no graph": no_graph, "largest graph": min(masks_at_once, 3) * 4}
+
+
+def test_completions_without_a_coefficient_are_not_sent_through_again(monkeypatch):
+    model, rollouts, masks = case()
+    loss_fn = spg_like(masks, (1.0, 0.0, 0.0, -1.0))
+    expected = plain_gradient(model, rollouts, masks, loss_fn)
+    seen = count_sequences(monkeypatch, model)
+    assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once=1), expected) < 1e-12
+    assert seen["graph"] == 4 + 2 * 2
+
+
+def test_a_loss_that_ignores_the_logps_leaves_no_gradient():
+    model, rollouts, masks = case()
+    result = accumulate(
+        model, rollouts, masks, lambda logps: Loss(torch.tensor(2.0), {}), mask_id=MASK, masks_at_once=1
+    )
+    assert float(result.loss) == 2.0 and all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("frozen", ["head", "body"])
+def test_frozen_parts_get_no_gradient_and_the_rest_the_same(frozen):
+    model, rollouts, masks = case()
+    loss_fn = spg_like(masks)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(("lm_head" in name) == (frozen == "body"))
+    expected = plain_gradient(model, rollouts, masks, loss_fn)
+    for masks_at_once in (1, 3):
+        assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once), expected) < 1e-12
+    assert (model.get_output_embeddings().weight.grad is None) == (frozen == "head")
+
+
+def test_a_bfloat16_model_gets_bfloat16_gradients_near_the_exact_ones():
+    model, rollouts, masks = case(torch.bfloat16)
+    found = two_pass_gradient(model, rollouts, masks, spg_like(masks), masks_at_once=1)
+    exact = two_pass_gradient(model.double(), rollouts, masks, spg_like(masks), masks_at_once=3)
+    assert found.dtype == torch.bfloat16 and relative(found.double(), exact) < 0.03
+
+
+def test_both_passes_see_the_same_dropout(device):
+    """The coefficients of a copy and its backward pass must come from the same noise."""
+    model, rollouts, masks = case(device=device)
+    model.model.norm = torch.nn.Sequential(model.model.norm, torch.nn.Dropout(0.5))
+    model.train()
+    fixed = torch.linspace(0.1, 2, SIZE, dtype=torch.float64, device=device)
+
+    def loss_fn(logps):
+        return Loss((logps * fixed).exp().sum(), {})
+
+    seen, original = [], Scorer.forward
+
+    def recorded(self, copies):
+        out = original(self, copies)
+        seen.append(out.states.detach().clone())
+        return out
+
+    with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scorer, "forward", recorded)
+        torch.manual_seed(0)
+        two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once=1)
+        after = torch.rand(1, device=device)
+        torch.manual_seed(0)
+        scorer = Scorer(model, rollouts, masks, MASK, None)
+        for _ in range(3):
+            original(scorer, scorer.copies(0, 1))
+        again = torch.rand(1, device=device)
+        assert torch.equal(again, after), "the second pass leaves the generators as they were"
+    first, second, _, first_again, second_again = seen
+    assert torch.equal(first, first_again) and torch.equal(second, second_again)
+    assert (first == 0).any() and not torch.equal(first == 0, second[: len(first)] == 0)
+
+
+# Other forms of the model: adapters, checkpointing, shared keys, tied head, dropout.
+
+ROLLOUTS = make_rollouts(LENGTHS, SIZE, PROMPTS)
+ADVANTAGES = torch.tensor([0.75, -0.25, 0.4, -0.9], dtype=torch.float64)
+BATCH = Batch(ROLLOUTS.completion_mask, ADVANTAGES, {"completions": 8.0, "tokens": 50.0})
+
+
+def spg(masking: str = "random") -> SPG:
+    return SPG(masking=masking, num_masks=3, p_mask_prompt=0.15, block_length=4)
+
+
+def make_model(form: str, dropout: float = 0.0) -> nn.Module:
+    """A small float64 model in training mode; `form` holds any of gqa, tied, lora, checkpointed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = LLaDAConfig(
+            d_model=32,
+            n_layers=2,
+            n_heads=4,
+            n_kv_heads=2 if "gqa" in form else 4,
+            mlp_hidden_size=48,
+            max_sequence_length=64,
+            vocab_size=266,
+            weight_tying="tied" in form,
+            mask_token_id=MASK,
+        )
+        model = LLaDAForMaskedLM(config).double()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.mul_(6)
+    if "lora" in form:
+        model = add_lora(model, r=4, alpha=None, dropout=dropout, seed=0, base="x")
+        stream = torch.Generator().manual_seed(1)
+        with torch.no_grad():  # fresh adapters change nothing, so half of their gradients would be zero
+            for weight in trained(model):
+                weight.add_(0.1 * torch.randn(weight.shape, generator=stream, dtype=weight.dtype))
+    if "checkpointed" in form:
+        model.gradient_checkpointing_enable()
+    return model.train()
+
+
+def trained(model: nn.Module) -> list[Tensor]:
+    return [weight for weight in model.parameters() if weight.requires_grad]
+
+
+def two_pass(model: nn.Module, algorithm: SPG, masks_at_once: int) -> Tensor:
+    masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
+    return two_pass_gradient(
+        model, ROLLOUTS, masks, lambda logps: algorithm.loss(logps, masks, BATCH), masks_at_once, 5
+    )
+
+
+FORMS = ["gqa", "gqa tied", "checkpointed", "lora", "lora checkpointed", "lora gqa tied checkpointed"]
+
+
+@pytest.mark.parametrize("masking", ["random", "block_active"])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_gradient_is_that_of_plain_autograd_whatever_the_form_of_the_model(form, masking):
+    plain, algorithm = make_model(form.replace("checkpointed", "")), spg(masking)
+    masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
+    algorithm.loss(naive_logps(plain, ROLLOUTS, masks, MASK), masks, BATCH).loss.backward()
+    expected = whole_gradient(plain)
+    assert all(weight.grad is not None and weight.grad.any() for weight in trained(plain))
+    model = make_model(form)
+    if "tied" in form:
+        assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    for masks_at_once in (1, 2, 3):
+        assert relative(two_pass(model, algorithm, masks_at_once), expected) < 1e-10, masks_at_once
+
+
+@pytest.mark.parametrize("form", ["lora", "lora checkpointed"])
+def test_with_dropout_the_gradient_is_that_of_one_graph_with_the_same_noise(form):
+    model, algorithm = make_model(form, dropout=0.3), spg()
+    masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        scorer, parts = Scorer(model, ROLLOUTS, masks, MASK, None), []
+        for mask in range(3):
+            out = scorer.forward(scorer.copies(mask, mask + 1))
+            logits = (out.states @ scorer.weight.T).log_softmax(-1)
+            values = logits.gather(-1, out.targets[:, None]).squeeze(-1)
+            parts.append(values.new_zeros(out.scored.shape).masked_scatter(out.scored, values)[:, None])
+        algorithm.loss(torch.cat(parts, 1), masks, BATCH).loss.backward()
+        expected = whole_gradient(model)
+        torch.manual_seed(0)
+        assert relative(two_pass(model, algorithm, masks_at_once=1), expected) < 1e-10
+        assert relative(two_pass(model, algorithm, masks_at_once=1), expected) > 0.01, (
+            "other noise, other gradient"
+        )

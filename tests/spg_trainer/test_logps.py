@@ -1,0 +1,91 @@
+"""The chunked output layer against a plain softmax over the whole vocabulary, and logps of a real model."""
+
+import pytest
+import torch
+
+from spg_trainer.likelihood import token_logps
+from spg_trainer.likelihood.logps import default_chunk_rows, head_gradient, head_logps
+from spg_trainer.likelihood.masks import RandomMasking
+from tests.common.likelihood_cases import make_rollouts, naive_logps, seeded, tiny_model
+
+MASK = 257
+
+
+def case(n=11, size=5, vocabulary=13, dtype=torch.float64, scale=3.0):
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(n, size, generator=generator, dtype=torch.float64) * scale
+    weight = torch.randn(vocabulary, size, generator=generator, dtype=torch.float64)
+    targets = torch.randint(vocabulary, (n,), generator=generator)
+    return states.to(dtype), weight.to(dtype), targets
+
+
+def plain(states, weight, targets):
+    return (states @ weight.T).log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 4, 11, 100])
+@pytest.mark.parametrize("keep", [True, False], ids=["normalisers kept", "recomputed"])
+def test_logps_and_both_gradients_are_those_of_a_plain_softmax(chunk_rows, keep):
+    states, weight, targets = case()
+    coefficients = torch.linspace(-2, 3, len(targets), dtype=torch.float64)
+    s, w = states.clone().requires_grad_(), weight.clone().requires_grad_()
+    expected = plain(s, w, targets)
+    (coefficients * expected).sum().backward()
+    logps, normalisers = head_logps(states, weight, targets, chunk_rows)
+    assert torch.allclose(logps, expected, atol=1e-13)
+    total = torch.full_like(weight, 0.5)
+    kept = normalisers if keep else None
+    found = head_gradient(states, weight, targets, coefficients, chunk_rows, kept, total)
+    assert torch.allclose(found, s.grad, atol=1e-13)
+    assert torch.allclose(total, w.grad + 0.5, atol=1e-13), "added to what was there"
+    assert torch.equal(head_gradient(states, weight, targets, coefficients, chunk_rows, kept), found)
+
+
+@pytest.mark.parametrize(
+    "dtype, result", [("bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")]
+)
+def test_probabilities_are_float32_or_better_whatever_the_model(dtype, result):
+    states, weight, targets = case(n=40, vocabulary=300, dtype=getattr(torch, dtype))
+    logps, normalisers = head_logps(states, weight, targets, 7)
+    assert logps.dtype == normalisers.dtype == getattr(torch, result)
+    logits = (states @ weight.T).double()  # the product is the model's own; everything after it is exact
+    expected = logits.log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+    assert torch.allclose(logps.double(), expected, atol=1e-5)
+
+
+def test_the_weight_gradient_of_a_bfloat16_head_is_summed_in_float32():
+    states, weight, targets = case(n=64, dtype=torch.bfloat16, scale=1.0)
+    total = torch.zeros_like(weight, dtype=torch.float32)
+    head_gradient(states, weight, targets, torch.ones(len(targets)), 1, None, total)
+    exact = weight.double().requires_grad_()
+    plain(states.double(), exact, targets).sum().backward()
+    assert (total.double() - exact.grad).norm() / exact.grad.norm() < 0.01
+
+
+def test_logits_far_apart_stay_finite():
+    states, weight, targets = case(dtype=torch.float32, scale=1e3)
+    logps, _ = head_logps(states, weight, targets, 4)
+    gradient = head_gradient(states, weight, targets, torch.ones(len(targets)), 4)
+    assert logps.isfinite().all() and gradient.isfinite().all() and logps.min() < -200
+
+
+def test_the_default_chunk_holds_128_megabytes_of_logits():
+    assert default_chunk_rows(126464) == 265
+    assert default_chunk_rows(2**30) == 16
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_logps_are_those_of_the_whole_softmax_at_scored_positions_only(dtype, tolerance):
+    rollouts = make_rollouts([9, 4, 1, 7], 9, [4, 2, 3, 1])
+    masks, model = RandomMasking(3, 0.2).draw(rollouts, seeded()), tiny_model(dtype)
+    found = token_logps(model, rollouts, masks, MASK, 5)
+    assert found.dtype == dtype and found.shape == masks.scored.shape and not found.requires_grad
+    assert torch.allclose(found, naive_logps(model, rollouts, masks, MASK).detach(), atol=tolerance)
+    assert (found[~masks.scored] == 0).all() and (found[masks.scored] < 0).all()
+
+
+def test_logps_of_a_bfloat16_model_are_float32():
+    rollouts = make_rollouts([9, 4], 9)
+    masks = RandomMasking(2).draw(rollouts, seeded())
+    found = token_logps(tiny_model(torch.bfloat16), rollouts, masks, MASK)
+    assert found.dtype == torch.float32 and found.isfinite().all()

@@ -1,0 +1,112 @@
+"""The embedded tokenizer (bytes, tags and marks) and fresh models for it."""
+
+from pathlib import Path
+
+import jinja2
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from spg_trainer.models import new_tiny, tiny_tokenizer
+
+SPECIAL = ["<|endoftext|>", "<|eot_id|>", "<|mdm_mask|>", "<|user|>", "<|assistant|>", "<|system|>"]
+TAGS = ["<answer>", "</answer>", "<reasoning>", "</reasoning>"]
+TOKENIZER = tiny_tokenizer()
+
+
+def ids(text: str, tokenizer: PreTrainedTokenizerFast = TOKENIZER) -> list[int]:
+    return tokenizer(text)["input_ids"]
+
+
+def test_ids_are_fixed_for_ever():
+    assert len(TOKENIZER) == 266
+    assert [TOKENIZER.convert_tokens_to_ids(text) for text in SPECIAL + TAGS] == list(range(256, 266))
+    assert TOKENIZER.eos_token_id == TOKENIZER.pad_token_id == 256
+    assert TOKENIZER.mask_token_id == 258
+    assert TOKENIZER.padding_side == "left"
+
+
+def test_every_byte_is_its_own_token():
+    for character in map(chr, [*range(128), *range(128, 600, 7), 0x20AC, 0x1F600]):
+        assert ids(character) == list(character.encode())
+
+
+@pytest.mark.parametrize("text", SPECIAL + TAGS)
+def test_tags_and_marks_are_one_token_wherever_they_stand(text: str):
+    number = TOKENIZER.convert_tokens_to_ids(text)
+    assert ids(text) == [number]
+    assert ids(f" {text}\n1") == [32, number, 10, 49]
+    assert TOKENIZER.decode([32, number, 32]) == f" {text} "
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]))
+    | st.lists(st.sampled_from([*TAGS, *SPECIAL, " ", "é", "'s"])).map("".join)
+)
+@example(" leading and trailing \n")
+@example("do n't . , ! ?  two  spaces\r\n\ttab")
+@example("<answer>1234</answer> <|eot_id|>")
+@example("<|eot_id")
+def test_any_text_survives_the_round_trip(text: str):
+    assert TOKENIZER.decode(ids(text)) == text
+
+
+def test_skipping_special_tokens_keeps_the_tags_and_their_spaces():
+    text = "<reasoning> a </reasoning>\n<answer> 12 </answer><|eot_id|><|endoftext|><|mdm_mask|>"
+    expected = "<reasoning> a </reasoning>\n<answer> 12 </answer>"
+    assert TOKENIZER.decode(ids(text), skip_special_tokens=True) == expected
+
+
+def test_nothing_is_added_and_padding_goes_left():
+    assert ids("") == []
+    batch = TOKENIZER(["ab", "abcd"], padding=True)
+    assert batch["input_ids"][0] == [256, 256, 97, 98]
+    assert batch["attention_mask"][0] == [0, 0, 1, 1]
+
+
+def test_the_chat_template_frames_each_message():
+    messages = [
+        {"role": "system", "content": "Be <brief>.\n"},
+        {"role": "user", "content": "1 & 2?"},
+        {"role": "assistant", "content": "<answer>3</answer>"},
+    ]
+    closed = TOKENIZER.apply_chat_template(messages, tokenize=False)
+    assert closed == (
+        "<|system|>Be <brief>.\n<|eot_id|><|user|>1 & 2?<|eot_id|><|assistant|><answer>3</answer><|eot_id|>"
+    )
+    opened = TOKENIZER.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True)
+    assert opened.endswith("2?<|eot_id|><|assistant|>")
+    numbers = TOKENIZER.apply_chat_template(messages[1:2], add_generation_prompt=True)["input_ids"]
+    assert numbers == [259, *b"1 & 2?", 257, 260]
+    with pytest.raises(jinja2.TemplateError, match="robot"):
+        TOKENIZER.apply_chat_template([{"role": "robot", "content": ""}], tokenize=False)
+
+
+def test_a_saved_tokenizer_is_the_same_tokenizer(tmp_path: Path):
+    TOKENIZER.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    text = " <answer> é\n</answer> ﬁ \u200b<|eot_id|><|mdm_mask|> 's .\x00"
+    assert ids(text, again) == ids(text)
+    assert again.decode(ids(text)) == text
+    assert again.decode(ids(text), skip_special_tokens=True) == TOKENIZER.decode(
+        ids(text), skip_special_tokens=True
+    )
+    assert again.chat_template == TOKENIZER.chat_template
+    assert again.get_vocab() == TOKENIZER.get_vocab()
+    kept = ("eos_token_id", "pad_token_id", "mask_token_id", "padding_side", "bos_token_id", "unk_token_id")
+    assert [getattr(again, name) for name in kept] == [256, 256, 258, "left", None, None]
+
+
+def test_a_new_model_depends_on_its_seed_alone():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = new_tiny(hidden_size=16, layers=1, heads=2, ffn=24, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(7)
+    again, other = (new_tiny(hidden_size=16, layers=1, heads=2, ffn=24, seed=seed) for seed in (3, 4))
+    assert torch.equal(first.lm_head.weight, again.lm_head.weight)
+    assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
+    assert not first.training

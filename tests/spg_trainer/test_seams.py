@@ -1,0 +1,154 @@
+"""What people add from outside, each in one place: an algorithm, a masking, a remasking rule, a decoder."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from spg_trainer.algorithms import build, get
+from spg_trainer.batch import Rollouts
+from spg_trainer.cli import parse
+from spg_trainer.config import Config, EvalCommand
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import MASKINGS, MaskedCopy, Masking
+from spg_trainer.sampler import DECODERS, denoise_blocks
+from spg_trainer.training import train
+from tests.common.trainer_cases import rows, small_config
+
+MY_ALGORITHM = '''
+"""PPO's clipped ratio on masked tokens."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from spg_trainer.algorithms import Algorithm, Loss
+
+
+@dataclass(frozen=True)
+class ClippedRatio(Algorithm):
+    epsilon: float = 0.2
+    level: Literal["token", "sequence"] = "token"
+    needs_old_logps: ClassVar[bool] = True
+
+    def loss(self, logps, masks, batch) -> Loss:
+        ratio = (logps - batch.old_logps).exp()
+        advantages = batch.advantages.to(logps)[:, None, None]
+        terms = -(ratio * advantages).minimum(ratio.clamp(1 - self.epsilon, 1 + self.epsilon) * advantages)
+        loss = (terms * masks.scored).sum() / batch.totals["tokens"]
+        return Loss(loss, {"ratio": (ratio * masks.scored).detach().sum() / batch.totals["completions"]})
+
+
+class Unfinished(Algorithm):
+    pass
+
+
+number = 7
+'''
+
+
+@pytest.fixture
+def my_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_algorithm.py").write_text(MY_ALGORITHM)
+    (tmp_path / "broken.py").write_text("1 / 0")
+
+
+def outside(folder, **changes):
+    return small_config(folder, **{"algorithm_args": {"masking": "random"}, "max_steps": 2, **changes})
+
+
+def test_an_algorithm_of_a_file_trains_and_resumes(my_file, tmp_path):
+    settings = {
+        "algorithm_args": {"masking": "random", "epsilon": 0.1, "level": "token"},
+        "num_iterations": 2,
+    }
+    name = "./my_algorithm.py:ClippedRatio"
+    train(outside(tmp_path / "run", algorithm=name, max_steps=1, **settings), quiet=True)
+    train(outside(tmp_path / "run", algorithm=name, resume="auto", **settings), quiet=True)
+    found = rows(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in found] == [1, 2]
+    assert all(row["ratio"] > 0 and row["grad_norm"] > 0 for row in found)
+
+
+def test_an_algorithm_of_a_module_is_found_by_its_path():
+    cls = get("tests.common.trainer_cases:Probe")
+    assert (
+        cls.__name__ == "Probe" and build("tests.common.trainer_cases:Probe", {"num_masks": 3}).num_masks == 3
+    )
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("./my_algorithm.py:ClipedRatio", "Did you mean 'ClippedRatio'"),
+        ("./my_algorithm.py:number", "no class derived from spg_trainer.algorithms.Algorithm"),
+        ("./my_algorithm.py:Unfinished", "Unfinished lacks loss"),
+        ("./nowhere.py:Mine", "no file nowhere.py"),
+        ("./broken.py:Mine", "ZeroDivisionError"),
+        ("no_such_package.mine:Mine", "for a file write ./no_such_package/mine.py:MyClass"),
+        ("./my_algorithm.py", "--algorithm ./my_algorithm.py:MyClass"),
+    ],
+)
+def test_an_algorithm_that_cannot_be_had_says_why(my_file, name, words):
+    with pytest.raises(ConfigError) as caught:
+        build(name)
+    assert words in str(caught.value) and f"--algorithm {name}" in str(caught.value)
+
+
+@dataclass(frozen=True)
+class FirstTokens(Masking):
+    """Masks everything and scores the first tokens: block_length of them."""
+
+    block_length: int = 32
+
+    def copy(self, plan, mask, stream):
+        scored = np.arange(len(plan.unmask_step)) < min(self.block_length, plan.length)
+        return MaskedCopy(np.ones_like(scored), scored, 1.0)
+
+
+def test_a_masking_is_a_class_and_a_line_of_the_table(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="random, block, block_active, trajectory"):
+        build("spg", {"masking": "first"})
+    monkeypatch.setitem(MASKINGS, "first", FirstTokens)
+    settings = {"masking": "first", "negatives": "elbo", "block_length": 3}
+    masking = build("spg", settings).make_masking()
+    assert masking == FirstTokens(2, 0.15, 3)
+    train(outside(tmp_path / "run", algorithm_args=settings), quiet=True)
+    assert all(row["bound/elbo"] < 0 for row in rows(tmp_path / "run" / "metrics.jsonl"))
+
+
+def from_the_left(logps, generators):
+    return -torch.arange(logps.shape[1], dtype=torch.float32).expand(logps.shape)
+
+
+def all_at_once(policy, prompt_ids, prompt_mask, sampling, generators, rows_per_forward):
+    shape = (len(prompt_ids), sampling.max_completion_length)
+    letters = torch.full(shape, ord("a"))
+    whole = torch.ones(shape, dtype=torch.bool)
+    return Rollouts(prompt_ids, prompt_mask, letters, whole, torch.zeros(shape).long(), torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "decoder, steps",
+    [
+        (partial(denoise_blocks, rule=from_the_left), [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]),
+        (all_at_once, [0] * 10),
+    ],
+    ids=["rule", "decoder"],
+)
+def test_a_remasking_rule_or_decoder_is_a_function_and_a_line(tmp_path, monkeypatch, decoder, steps):
+    for command in (Config, EvalCommand):
+        assert "mine" in str(parse(command, ["--remasking", "mine"], "test"))
+    with pytest.raises(
+        ConfigError, match=r"--remasking 'mine' is unknown. Use one of: low_confidence, random"
+    ):
+        train(outside(tmp_path / "run", remasking="mine"), quiet=True)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setitem(DECODERS, "mine", decoder)
+    train(outside(tmp_path / "run", remasking="mine", max_steps=1), quiet=True)
+    for sample in rows(tmp_path / "run" / "samples" / "step-000001.jsonl"):
+        unmasked = [step for step in sample["reveal_step"] if step >= 0]
+        assert unmasked == steps[: len(unmasked)] and unmasked

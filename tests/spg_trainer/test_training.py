@@ -1,0 +1,353 @@
+"""The loop: reproducible, changed by nothing but a finite gradient, and keeping finished steps whatever ends it."""
+
+import itertools
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spg_trainer import training as loop
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.evaluation import evaluate
+from spg_trainer.models import load_model
+from spg_trainer.rollouts import choose_problems
+from spg_trainer.training import train
+from tests.common.process_cases import half_dull, two_processes
+from tests.common.trainer_cases import (
+    EVALUATION,
+    LORA,
+    PROBLEMS,
+    Letters,
+    adam_state,
+    finished_run,
+    rows,
+    same_weights,
+    saved_steps,
+    small_config,
+    step,
+    steps_of,
+    tiny_folder,
+    weights,
+)
+
+
+@pytest.fixture(scope="module")
+def finished():
+    """A run of three steps that kept all its checkpoints, and its summary; read only."""
+    return finished_run()
+
+
+# Reproducible.
+
+
+def test_equal_seeds_give_equal_bytes_and_another_seed_does_not(tmp_path, finished):
+    """Whatever the global generators hold; evaluating on the way and saving more often change nothing either."""
+    torch.manual_seed(123)
+    np.random.seed(5)
+    train(small_config(tmp_path / "again"), quiet=True)
+    train(small_config(tmp_path / "other", seed=1), quiet=True)
+    metrics = [(folder / "metrics.jsonl").read_bytes() for folder in (finished[0], tmp_path / "again")]
+    assert metrics[0] == metrics[1] and len(metrics[0].splitlines()) == 3
+    assert same_weights(finished[0] / "model", tmp_path / "again" / "model")
+    assert (finished[0] / "eval" / "after.jsonl").read_bytes() == (
+        tmp_path / "again" / "eval" / "after.jsonl"
+    ).read_bytes()
+    assert not same_weights(finished[0] / "model", tmp_path / "other" / "model")
+    assert (
+        rows(tmp_path / "other" / "metrics.jsonl")[0]["reward"]
+        != json.loads(metrics[0].splitlines()[0])["reward"]
+    )
+
+
+def test_the_global_generators_are_left_alone(tmp_path):
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    train(small_config(tmp_path / "run", **LORA, lora_dropout=0.3, max_steps=1), quiet=True)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert (states[1] == np.random.get_state()[1]).all()
+
+
+# Groups without signal.
+
+
+def test_completions_without_signal_are_not_scored_but_counted(tmp_path, monkeypatch):
+    scored, original = [], SPG.loss
+
+    def counted(self, logps, masks, batch):
+        scored.append(len(logps))
+        assert batch.totals["completions"] == 16
+        return original(self, logps, masks, batch)
+
+    monkeypatch.setattr(SPG, "loss", counted)
+    config = small_config(
+        tmp_path / "run", env_args={"dull": half_dull()}, max_steps=1, per_device_batch_size=4
+    )
+    train(config, quiet=True)
+    (row,) = rows(tmp_path / "run" / "metrics.jsonl")
+    assert scored == [2, 2, 2, 2]
+    assert row["bound/share"] == 0.5 and row["frac_reward_zero_std"] == 0.5
+    found = rows(tmp_path / "run" / "samples" / "step-000001.jsonl")
+    assert row["num_tokens"] == 16 * row["completions/mean_length"] > 16
+    assert [sample["advantage"] for sample in found[8:]] == [0.0] * 8
+
+
+def test_a_step_in_which_nothing_has_a_signal_changes_no_weight(tmp_path):
+    every = ",".join(str(i) for i in range(PROBLEMS))
+    config = small_config(tmp_path / "run", env_args={"dull": every}, weight_decay=0.5)
+    summary = train(config, quiet=True)
+    assert same_weights(tmp_path / "run" / "model", tiny_folder())
+    assert adam_state(step(tmp_path / "run", 3)) == []
+    assert summary["steps"] == 3 and summary["updates"] == 0
+    assert [row["grad_norm"] for row in rows(tmp_path / "run" / "metrics.jsonl")] == [0.0] * 3
+
+
+# Non-finite updates.
+
+
+def poison(monkeypatch, when, what="gradient"):
+    """Spoils the updates for which `when(number)` holds, counted from 0."""
+    count, original = itertools.count(), loop.gradient
+
+    def poisoned(update, iteration):
+        sums = original(update, iteration)
+        if when(next(count)):
+            if what == "loss":
+                return {**sums, "loss": float("nan")}
+            next(update.policy.model.parameters()).grad.view(-1)[3] = float("inf")
+        return sums
+
+    monkeypatch.setattr(loop, "gradient", poisoned)
+
+
+@pytest.mark.parametrize("what", ["gradient", "loss"])
+def test_a_non_finite_update_leaves_weights_and_optimizer_as_they_were(tmp_path, monkeypatch, what):
+    poison(monkeypatch, lambda number: number == 1, what)
+    folder = tmp_path / "run"
+    summary = train(small_config(folder, save_steps=1, keep=9, warmup_steps=10), quiet=True)
+    assert same_weights(step(folder, 1), step(folder, 2))
+    states = [adam_state(step(folder, number)) for number in (1, 2)]
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True)) and states[0]
+    assert not same_weights(step(folder, 2), step(folder, 3))
+    assert all(tensor.isfinite().all() for tensor in weights(folder / "model").values())
+    assert summary["steps"] == 3 and summary["updates"] == 2
+    assert rows(folder / "metrics.jsonl")[1]["grad_norm" if what == "gradient" else "loss"] is None
+    rates = [row["learning_rate"] for row in rows(folder / "metrics.jsonl")]
+    assert rates == pytest.approx([1e-3, 2e-3, 2e-3]), "the warm-up counts applied updates"
+
+
+def test_three_in_a_row_stop_the_run_with_the_batch_and_keep_the_finished_steps(tmp_path, monkeypatch):
+    poison(monkeypatch, lambda number: number > 0)
+    folder = tmp_path / "run"
+    with pytest.raises(TrainingError, match="3 times in a row") as caught:
+        train(small_config(folder, max_steps=9, save_steps=0), quiet=True)
+    (file,) = folder.glob("nonfinite-*.pt")
+    assert str(file) in str(caught.value)
+    batch = torch.load(file, weights_only=True)
+    assert batch["step"] == 3 and len(batch["index"]) == len(batch["generation"]) == 16
+    assert batch["index"] == np.repeat(choose_problems(0, 3, 4, 8), 4).tolist()
+    assert batch["rollouts"]["completion_ids"].shape == (16, 10)
+    assert steps_of(folder) == [1, 2, 3] and saved_steps(folder) == [3]
+    assert all(tensor.isfinite().all() for tensor in weights(step(folder, 3)).values())
+    # The same stop again, rather than three more tries: the count is part of the run.
+    with pytest.raises(TrainingError, match="3 times in a row"):
+        train(small_config(folder, max_steps=9, save_steps=0, resume="auto"), quiet=True)
+    assert steps_of(folder) == [1, 2, 3]
+
+
+# Length of a run.
+
+
+def test_the_learning_rate_warms_up_and_then_stays(tmp_path):
+    folder, rate = tmp_path / "run", 1e-3
+    config = small_config(folder, learning_rate=rate, warmup_steps=3, num_iterations=2, weight_decay=0.0)
+    train(
+        small_config(tmp_path / "one", learning_rate=rate, warmup_steps=3, weight_decay=0.0, max_steps=1),
+        quiet=True,
+    )
+    train(config, quiet=True)
+    shown = [row["learning_rate"] for row in rows(folder / "metrics.jsonl")]
+    assert shown == pytest.approx([rate * 1.5 / 3, rate, rate]), "the mean of a step's updates"
+    # Adam's first update moves every weight with a gradient by the rate itself.
+    before, after = weights(tiny_folder()), weights(tmp_path / "one" / "model")
+    moved = max(float((after[name] - before[name]).abs().max()) for name in before)
+    assert moved == pytest.approx(rate / 3, rel=1e-3)
+
+
+class Clock:
+    """Every look at it takes a second."""
+
+    def __init__(self):
+        self.now = time.monotonic()
+
+    def monotonic(self):
+        self.now += 1.0
+        return self.now
+
+
+def test_the_time_limit_ends_evaluates_and_saves(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "time", Clock())
+    folder = tmp_path / "run"
+    summary = train(small_config(folder, max_steps=500, max_minutes=0.2, save_steps=0), quiet=True)
+    assert 1 <= summary["steps"] < 5
+    assert steps_of(folder) == list(range(1, summary["steps"] + 1)) and saved_steps(folder) == [
+        summary["steps"]
+    ]
+    assert (folder / "eval" / "after.json").is_file() and (folder / "model" / "config.json").is_file()
+    assert json.loads((folder / "summary.json").read_text())["steps"] == summary["steps"]
+
+
+# What ends a run.
+
+
+def break_score(monkeypatch, when, text="no such letter"):
+    """Makes `score` raise on the training completions for which `when(number)` holds, counted from 0."""
+    count, original = itertools.count(), Letters.score
+
+    def broken(self, problem, completion):
+        if self.part == "train" and when(next(count)):
+            raise ValueError(text)
+        return original(self, problem, completion)
+
+    monkeypatch.setattr(Letters, "score", broken)
+
+
+def test_a_task_that_fails_too_often_stops_with_its_traceback_and_keeps_finished_steps(tmp_path, monkeypatch):
+    break_score(monkeypatch, lambda number: number in (33, 40))
+    folder = tmp_path / "run"
+    with pytest.raises(TrainingError, match=r"letters failed on 2 of 16 completions.*Fix") as caught:
+        train(small_config(folder, save_steps=0), quiet=True)
+    assert "Traceback" in str(caught.value) and "ValueError: no such letter" in str(caught.value)
+    assert steps_of(folder) == [1, 2] and saved_steps(folder) == [2]
+    monkeypatch.undo()
+    train(small_config(folder, save_steps=0, resume="auto"), quiet=True)
+    assert steps_of(folder) == [1, 2, 3]
+
+
+def test_a_task_that_fails_in_one_of_two_processes_stops_both_and_both_say_why():
+    for rank in (0, 1):
+        said = torch.load(two_processes() / f"rank-{rank}.pt")["failure"]
+        assert "letters failed on 1 of 8 completions" in said or "failed on 8 of 8" in said
+        assert "ValueError: no such letter" in said
+    folder = two_processes() / "failing"
+    assert steps_of(folder) == [1] and saved_steps(folder) == [1]
+
+
+def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, capsys):
+    break_score(monkeypatch, lambda number: number == 30)
+    folder = tmp_path / "run"
+    config = small_config(folder, prompts_per_step=6)
+    train(config)
+    assert [row["env_errors"] for row in rows(folder / "metrics.jsonl")] == [0, 1, 0]
+    found = rows(folder / "samples" / "step-000002.jsonl")
+    assert [i for i, sample in enumerate(found) if sample["reason"] == "error"] == [6]
+    assert [i for i, sample in enumerate(found) if "ValueError" in sample.get("traceback", "")] == [6]
+    assert found[6]["reward"] == 0 and not found[6]["correct"]
+    assert "score raised on 1 completions" in capsys.readouterr().out
+
+
+def test_the_share_of_failures_is_that_of_a_whole_evaluation(monkeypatch):
+    """Thirteen failures of 260 are 5%, although the last of the chunks that are scored at once is small."""
+    policy, env, original = (
+        load_model(str(tiny_folder()), device="cpu"),
+        Letters("test", size=260),
+        Letters.score,
+    )
+    bad = set(range(247, 260))
+
+    def broken(self, problem, completion):
+        if problem.metadata["index"] in bad:
+            raise KeyError("gone")
+        return original(self, problem, completion)
+
+    monkeypatch.setattr(Letters, "score", broken)
+    found = evaluate(policy, env, EVALUATION)
+    assert found.n == 260 and found.reasons["error"] == 13
+    bad.add(7)
+    with pytest.raises(TrainingError, match=r"14 of 260.*problem 25\d(.|\n)*KeyError"):
+        evaluate(policy, env, EVALUATION)
+
+
+def interrupt(monkeypatch, where, name, call, error=KeyboardInterrupt):
+    """Raises at the `call`-th call of `where.name`."""
+    count, original = itertools.count(1), getattr(where, name)
+
+    def interrupted(*args, **kwargs):
+        if next(count) == call:
+            raise error
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(where, name, interrupted)
+
+
+@pytest.mark.parametrize(
+    "where, name, call, saved",
+    [
+        (loop, "collect", 3, [2]),
+        (loop, "gradient", 5, [2]),
+        (loop, "gradient", 6, []),  # one of the two updates of step 3 is in the weights
+        (Letters, "picture", 3, [3]),
+    ],
+)
+def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(
+    tmp_path, monkeypatch, where, name, call, saved
+):
+    """No checkpoint ever holds weights of a half step, and the run that goes on is the one never interrupted."""
+    settings = {"num_iterations": 2, "save_steps": 0, "render_steps": 1, "max_steps": 4}
+    interrupt(monkeypatch, where, name, call)
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config(folder, **settings), quiet=True)
+    assert saved_steps(folder) == saved
+    monkeypatch.undo()
+    train(small_config(folder, **settings, resume="auto"), quiet=True)
+    train(small_config(tmp_path / "whole", **settings), quiet=True)
+    assert (folder / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    assert same_weights(folder / "model", tmp_path / "whole" / "model")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_the_run_after_the_step_and_saves_it(tmp_path, monkeypatch, number):
+    original, folder = loop.gradient, tmp_path / "run"
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+
+    def signalled(update, iteration):
+        if not Path(folder / "metrics.jsonl").exists():
+            os.kill(os.getpid(), number)
+        return original(update, iteration)
+
+    monkeypatch.setattr(loop, "gradient", signalled)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config(folder, save_steps=0), quiet=True)
+    assert steps_of(folder) == [1] and saved_steps(folder) == [1]
+    assert not (folder / "summary.json").exists()
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path, monkeypatch):
+    original, folder = loop.gradient, tmp_path / "run"
+
+    def signalled(update, iteration):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(update, iteration)
+
+    monkeypatch.setattr(loop, "gradient", signalled)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config(folder, save_steps=0), quiet=True)
+    assert not (folder / "metrics.jsonl").exists()
+
+
+def snapshot(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_with_a_run_is_refused_and_left_as_it_is(finished):
+    before = snapshot(finished[0])
+    with pytest.raises(ConfigError, match=r"already holds a run \(3 steps, finished\).*--resume auto"):
+        train(small_config(finished[0], seed=4), quiet=True)
+    assert snapshot(finished[0]) == before

@@ -1,0 +1,127 @@
+"""The numeric probe: digits against mpmath, proofs that hold, doubts that are passed on."""
+
+import random
+import sys
+from fractions import Fraction
+
+import pytest
+
+from tests.common.math500_pairs import pairs
+from verifiers.math500.exact import BIT_LIMIT, Point, TooBig, Undefined, integer_root
+from verifiers.math500.parser import parse
+from verifiers.math500.probe import NO, UNSURE, YES, compare
+
+CONSTANTS = [
+    (r"\sin 1", "sin(1)"), (r"\cos 5", "cos(5)"), (r"\tan 100", "tan(100)"), (r"\sec 2", "sec(2)"),
+    (r"\cot(-3)", "cot(-3)"), (r"\csc\frac{1}{7}", "csc(mpf(1)/7)"), (r"\sqrt{2}+\sqrt[3]{5}", "sqrt(2)+cbrt(5)"),
+    (r"\arctan 3", "atan(3)"), (r"\arcsin(-0.7)", "asin(-mpf(7)/10)"), (r"\arccos 0.3", "acos(mpf(3)/10)"),
+    (r"e^{\pi}", "exp(pi)"), (r"\log_2 7", "log(7,2)"), (r"\log 7", "log10(7)"), (r"2^{\sqrt 2}", "2**sqrt(2)"),
+    (r"\ln\frac{1}{3}", "log(mpf(1)/3)"), (r"\sin 1000000", "sin(1000000)"), (r"10^{-40}\pi", "pi/mpf(10)**40"),
+    (r"\frac{1}{\sqrt{5}-\sqrt{4.99}}", "1/(sqrt(5)-sqrt(mpf(499)/100))"), (r"7^{2/3}", "cbrt(49)"),
+    (r"\sin 37^\circ", "sin(37*pi/180)"), (r"|{-\sqrt 3}|", "sqrt(3)"), (r"20!\cdot e", "factorial(20)*e"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "oracle"), CONSTANTS)
+@pytest.mark.parametrize("digits", [40, 120])
+def test_intervals_hold_the_true_value(text: str, oracle: str, digits: int) -> None:
+    mpmath, flint = pytest.importorskip("mpmath"), pytest.importorskip("flint")
+    from verifiers.math500.intervals import Evaluation, precision
+
+    names = "sin cos tan sec cot csc sqrt cbrt atan asin acos exp log log10 factorial pi e mpf"
+    with mpmath.workdps(3 * digits), precision(digits):
+        true = eval(oracle, {name: getattr(mpmath, name) for name in names.split()})
+        value = Evaluation({}).evaluate(parse(text))
+        with flint.ctx.workdps(3 * digits):
+            assert value.overlaps(flint.arb(str(true), flint.arb(10) ** (2 - 3 * digits) * abs(value)))
+        assert value.rad() < abs(value) * flint.arb(10) ** (14 - digits)
+
+
+def verdict(answer: str, gold: str) -> int:
+    return compare(parse(answer), parse(gold), len(answer + gold))[0]
+
+
+EQUAL = pairs(r"""
+1+\sqrt{2} <- \sqrt{3+2\sqrt{2}} || \sqrt{2}-1 <- \frac{1}{\sqrt{2}+1} || \frac12 <- \sin 30^\circ
+\frac{1+\sqrt5}{4} <- \cos\frac{\pi}{5} || 4 <- \log_2 8 + \ln e || -4 <- (1+i)^4 || -1 <- e^{i\pi}
+2i <- \sqrt{-4} || \pi <- 4\arctan 1 || 1 <- \sin^2 x + \cos^2 x || 2\sin x\cos x <- \sin 2x
+\sqrt2 x + \frac{2}{\sqrt{2}} <- \sqrt{2}(x+1) || (x-y)(x^2+xy+y^2) <- x^3-y^3
+\frac{x+y}{xy} <- \frac{1}{x}+\frac1y || 2 \cdot 2^x <- 2^{x} \cdot 2 || 300 <- \ln(e^{300})
+""")
+
+
+@pytest.mark.parametrize(("answer", "gold"), EQUAL)
+def test_what_is_equal_is_proved(answer: str, gold: str) -> None:
+    pytest.importorskip("flint")
+    assert verdict(answer, gold) == YES
+
+
+DIFFERENT = pairs(r"""
+\sqrt{5} <- \sqrt{2}+\sqrt{3} || \pi <- 3.14159265358979323846264338327950288 ;; \frac{22}{7}
+\sqrt{2} <- \sqrt{2}+10^{-60} || 1 <- \sqrt{1+10^{-90}} || \frac{1}{2^{98}} <- \frac{1}{2^{99}}
+x <- x + 2^{255} - 19 ;; x + 2^{61} - 1 ;; \sqrt{x} || \cos x <- \sin x || 262537412640768744 <- e^{\pi\sqrt{163}}
+x^{101} <- x^{100}
+""")
+
+
+@pytest.mark.parametrize(("answer", "gold"), DIFFERENT)
+def test_what_differs_is_refuted(answer: str, gold: str) -> None:
+    pytest.importorskip("flint")
+    assert verdict(answer, gold) == NO
+
+
+UNPROVED = pairs(r"""
+x <- \sqrt{x^2} ;; |x| || 2\sqrt{x} <- \sqrt{4x} || 2\ln x <- \ln x^2
+""")
+
+
+@pytest.mark.parametrize(("answer", "gold"), UNPROVED)
+def test_what_agrees_without_a_proof_is_passed_on(answer: str, gold: str) -> None:
+    assert verdict(answer, gold) == UNSURE
+
+
+def test_without_python_flint_roots_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "verifiers.math500.intervals", None)  # what imports it
+    assert verdict(r"\sqrt{8}", r"2\sqrt2") == UNSURE
+    assert verdict("2(x+1)", "2x+2") == YES
+
+
+@pytest.mark.parametrize("text", [r"\frac{1}{0}", "0^{-1}", "0^0", r"\frac{x}{x-x}", r"\infty"])
+def test_undefined_values(text: str) -> None:
+    with pytest.raises(Undefined):
+        Point(b"key").evaluate(parse(text))
+
+
+@pytest.mark.parametrize("text", ["9^{9999}\\cdot 9^{9999}", "1001!", "(2^{999})^{999}"])
+def test_too_big_is_not_computed(text: str) -> None:
+    with pytest.raises(TooBig):
+        Point(b"key").evaluate(parse(text))
+    assert BIT_LIMIT < 30_000
+
+
+@pytest.mark.parametrize("text", [r"\ln 0", r"\ln(-1)", r"\arccos 2", r"\tan(10^{20})", "(-8)^{1/4}"])
+def test_what_cannot_be_bounded_is_undecided(text: str) -> None:
+    pytest.importorskip("flint")
+    from verifiers.math500.intervals import Evaluation, Undecided, precision
+
+    with precision(50), pytest.raises(Undecided):
+        Evaluation({}).evaluate(parse(text))
+
+
+def test_exact_values_equal_fractions() -> None:
+    rng = random.Random(1)
+    for _ in range(300):
+        a, b, c = (rng.randint(-50, 50) for _ in range(3))
+        d, e = rng.randint(1, 30), rng.randint(0, 5)
+        n, m = Point(b"key").evaluate(
+            parse(f"\\frac{{{a}+{abs(b)}}}{{{d}}} - ({c})^{e if c else 2} \\cdot 0.25")
+        )
+        assert Fraction(n, m) == Fraction(a + abs(b), d) - Fraction(c) ** (e if c else 2) / 4
+
+
+def test_integer_root() -> None:
+    rng = random.Random(2)
+    for _ in range(200):
+        n, degree = rng.getrandbits(rng.randint(1, 200)), rng.randint(2, 9)
+        root = integer_root(n, degree)
+        assert root**degree <= n < (root + 1) ** degree

@@ -1,0 +1,220 @@
+"""Evaluation of expression trees at high precision: real and complex numbers with a proved bound on their error.
+
+The arithmetic is that of Arb (python-flint). Where the intervals of two values do not meet, the values differ: that
+is a proof. What cannot be bounded (a branch cut, a pole within the error) raises `Undecided`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import comb, factorial
+
+from flint import acb, arb, ctx, fmpq
+
+from verifiers.math500.exact import EXPONENT_LIMIT, FACTORIAL_LIMIT
+from verifiers.math500.tree import TRIGONOMETRIC, Node
+
+Interval = arb | acb  # a real number, or a complex one
+BITS_PER_DIGIT = 3.3219281
+ARGUMENT_LIMIT = 10**6  # of sine, cosine, the exponential
+DEGREE_LIMIT = 999  # of a root
+SCALE_LIMIT = 10**7
+FIRST_DIGITS = 50
+DIGIT_LIMIT = 2_000
+_precision = threading.Lock()  # python-flint has one precision for all threads
+
+
+class Undecided(Exception):
+    """The value cannot be bounded; nothing is known about it."""
+
+
+@contextmanager
+def precision(digits: int) -> Iterator[None]:
+    """Evaluate with so many decimal digits; one thread at a time."""
+    with _precision, ctx.workprec(int(digits * BITS_PER_DIGIT) + 1):
+        yield
+
+
+def _after_fork() -> None:
+    global _precision
+    _precision = threading.Lock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool | None:
+    """False if the intervals of the two values do not meet, True if they agree to the digits that prove it, or None.
+
+    `values`: of the variables, in units of 2^-59. `length`: characters of both texts.
+    """
+    digits = FIRST_DIGITS
+    while digits <= DIGIT_LIMIT:
+        with precision(digits):
+            evaluation = Evaluation(values)
+            try:
+                b = evaluation.evaluate(gold)
+                a = evaluation.evaluate(answer)
+            except Undecided:
+                return None
+            if not (a - b).contains(0):
+                return False
+            wanted = 30 + 2 * length + 4 * evaluation.scale
+            size = 1 if a.contains(0) and b.contains(0) else abs(a) + abs(b)
+            if abs(a - b) <= size * arb(10) ** -wanted:
+                return True
+        if digits >= wanted + evaluation.scale + 30:
+            return None
+        digits = wanted + evaluation.scale + 40
+    return None
+
+
+class Evaluation:
+    """Evaluates trees at one point; use inside `precision(digits)`."""
+
+    def __init__(self, values: dict[str, int]) -> None:
+        self.values = {name: arb(fmpq(value, 1 << 59)) for name, value in values.items()}
+        self.scale = 0  # largest decimal exponent, in size, of anything met that is not zero
+
+    def evaluate(self, node: Node) -> Interval:
+        kind = node[0]
+        if kind == "sym":
+            return self.values[node[1]]
+        value = self.function(node[1], node[2]) if kind == "fn" else self.arithmetic(kind, node)
+        if not value.is_finite():
+            raise Undecided
+        if isinstance(value, acb) and value.imag.is_zero():
+            value = value.real
+        if not value.contains(0):
+            mantissa, exponent = abs(value).mid().man_exp()
+            bits = int(exponent) + int(mantissa).bit_length() - 1
+            self.scale = max(self.scale, abs(int(bits // BITS_PER_DIGIT)))
+            if self.scale > SCALE_LIMIT:
+                raise Undecided
+        return value
+
+    def arithmetic(self, kind: str, node: Node) -> Interval:
+        if kind == "num":
+            return arb(fmpq(node[1], node[2]))
+        if kind in ("+", "*"):
+            total = self.evaluate(node[1][0])
+            for part in node[1][1:]:
+                value = self.evaluate(part)
+                total = total + value if kind == "+" else total * value
+            return total
+        if kind == "/":
+            return self.evaluate(node[1]) / self.evaluate(node[2])
+        if kind == "^":
+            return self.power(node[1], node[2])
+        if kind == "const":
+            return {"pi": arb.pi, "e": arb.const_e, "i": lambda: acb(0, 1)}[node[1]]()
+        value = self.evaluate(node[1])
+        if kind == "pct":
+            return value / 100
+        return value * arb.pi() / 180 if kind == "deg" else value
+
+    def power(self, base: Node, exponent: Node) -> Interval:
+        a = self.evaluate(base)
+        whole = whole_number(exponent)
+        if whole is not None:
+            return whole_power(a, whole)
+        if exponent[0] == "/":
+            above, below = whole_number(exponent[1]), whole_number(exponent[2])
+            if (
+                above is not None
+                and below is not None
+                and 1 < below <= DEGREE_LIMIT
+                and abs(above) <= EXPONENT_LIMIT
+            ):
+                return whole_power(root(a, below), above)
+        b = self.evaluate(exponent)
+        return exponential(b if base == ("const", "e") else logarithm(a) * b)
+
+    def function(self, name: str, arguments: tuple[Node, ...]) -> Interval:
+        a = self.evaluate(arguments[0])
+        if name == "root":
+            degree = whole_number(arguments[1])
+            if degree is None or not 0 < degree <= DEGREE_LIMIT:
+                raise Undecided
+            return root(a, degree)
+        if name == "ln":
+            return logarithm(a)
+        if name in ("log", "lg"):
+            return logarithm(a) / logarithm(arb(10) if name == "lg" else self.evaluate(arguments[1]))
+        if name == "exp":
+            return exponential(a)
+        if name == "abs":
+            return abs(a)
+        if name in ("!", "binom"):
+            return counted([whole_number(argument) for argument in arguments])
+        if isinstance(a, acb):
+            raise Undecided
+        if name == "atan":
+            return a.atan()
+        if name in ("asin", "acos") and abs(a) < 1:
+            return a.asin() if name == "asin" else a.acos()
+        if name in TRIGONOMETRIC and is_moderate(a):
+            return getattr(a, name)()
+        raise Undecided
+
+
+def counted(numbers: list[int | None]) -> arb:
+    """The factorial of one number, the binomial coefficient of two."""
+    if None in numbers or min(numbers) < 0 or numbers[0] > FACTORIAL_LIMIT:
+        raise Undecided
+    return arb(comb(*numbers) if len(numbers) == 2 else factorial(*numbers))
+
+
+def whole_power(a: Interval, exponent: int) -> Interval:
+    if abs(exponent) > EXPONENT_LIMIT or (exponent <= 0 and a.contains(0)):
+        raise Undecided
+    return a**exponent
+
+
+def is_moderate(a: Interval) -> bool:
+    """True where an exponential or a sine of it says something."""
+    return abs(a) <= ARGUMENT_LIMIT and a.rad() < 0.1
+
+
+def exponential(a: Interval) -> Interval:
+    if not is_moderate(a):
+        raise Undecided
+    return a.exp()
+
+
+def logarithm(a: Interval) -> arb:
+    if isinstance(a, acb) or not a > 0:
+        raise Undecided
+    return a.log()
+
+
+def root(a: Interval, degree: int) -> Interval:
+    """Real root of a real number where there is one, else the principal square root."""
+    if degree == 1 or a.is_zero():
+        return a
+    if a.contains(0):
+        raise Undecided
+    if isinstance(a, arb):
+        if a > 0:
+            return a.root(degree)
+        if degree % 2:
+            return -(-a).root(degree)
+        a = acb(a)
+    if degree != 2:
+        raise Undecided
+    return a.sqrt()
+
+
+def whole_number(node: Node) -> int | None:
+    """The integer that a literal is, with its sign; None for anything else."""
+    factors = node[1] if node[0] == "*" else (node,)
+    if len(factors) > 8 or any(factor[0] != "num" for factor in factors):
+        return None
+    n = d = 1
+    for factor in factors:
+        n, d = n * factor[1], d * factor[2]
+    return n // d if n % d == 0 else None

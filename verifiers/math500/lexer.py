@@ -1,0 +1,295 @@
+r"""The tokens of a mathematical answer, LaTeX or plain text, in one pass.
+
+A token is (kind, value, if white space stands before it). Kinds: NUMBER (digits with at most one point,
+thousands groups already joined), LETTERS (one variable), WORD (text), COMMAND (`frac`), SIGN (anything else).
+There is no Unicode normalisation: one explicit map turns characters into LaTeX, and what is not in it is refused.
+"""
+
+from __future__ import annotations
+
+from unicodedata import decimal
+
+from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
+from verifiers.math500.units import KNOWN_WORDS
+
+NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
+Token = tuple[str, str, bool]
+
+TEXT_LIMIT = 4096  # characters that are parsed; longer answers are compared as text and as numbers only
+TOKEN_LIMIT = 1500
+DIGIT_LIMIT = 1000  # of one number
+
+SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
+SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+CHARACTERS = {
+    **{code: chr(code - FULLWIDTH) for code in range(0xFF01, 0xFF5F)},
+    **dict.fromkeys((*THIN_SPACES, 0x2002, 0x2003, 0x2004, 0x2005, 0x205F, 0x3000), r"\,"),
+    **dict.fromkeys(ZERO_WIDTH, ""),
+    **dict.fromkeys(DIVISION_SIGNS, "/"),
+    **dict.fromkeys("\u2212\u2010\u2011\u2013", "-"),
+    **dict.fromkeys("×∙⋅·", r"\times "),
+    "°": r"^\circ ", "√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ",
+    "∩": r"\cap ", "∈": r"\in ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ",
+    "∓": r"\mp ", "∅": r"\emptyset ", "∠": r"\angle ", "′": "'", "’": "'", "…": r"\dots ", "θ": r"\theta ",
+    "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "φ": r"\phi ", "ω": r"\omega ",
+    "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
+    "。": ".", "、": ",", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
+}  # fmt: skip
+TABLE = str.maketrans(CHARACTERS)
+
+SPACES = frozenset({",", ";", ":", " ", "quad", "qquad", "enspace", "thinspace", ">", "\n", "space", "hfill"})
+DROPPED = frozenset(
+    "! left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits "
+    "nolimits mathbf boldsymbol mathbb mathcal vec overrightarrow hat bm bf rm it boxed fbox ( ) [ ] "
+    "mathsf mathtt mathit ensuremath hspace vphantom".split()
+)
+TEXTS = frozenset("text textbf textit textrm texttt textsf mbox mathrm operatorname textnormal emph".split())
+ALIASES = {
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge",
+    "geqslant": "ge", "neq": "ne", "lt": "<", "gt": ">", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
+    "lbrace": "\\{", "rbrace": "\\}", "{": "\\{", "}": "\\}", "times": "*", "cdot": "*", "ast": "*", "div": "/",
+    "degree": "deg", "degrees": "deg", "dbinom": "binom", "tbinom": "binom", "colon": ":", "lbrack": "[",
+    "rbrack": "]", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "\\": "\\\\", "newline": "\\\\",
+    "cr": "\\\\", "%": "%", "$": "\\$", "&": "and", "varnothing": "emptyset", "ldots": "dots", "cdots": "dots",
+    "ne": "ne", "prime": "'", "varphi": "phi", "implies": "Rightarrow", "bigcup": "cup", "#": "#", "_": "_",
+}  # fmt: skip
+SIGN_ALIASES = frozenset("< > | \\{ \\} * / : [ ] \\\\ % \\$ ' # _".split())
+BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
+    "sin cos tan cot sec csc asin acos atan arcsin arccos arctan log ln lg exp sqrt pi gcd lcm max min det "
+    "infty binom frac sinh cosh tanh deg cup".split()
+)
+SINGLE = frozenset("()[]+-*/^_=<>|!,;:'.%&?\"`@#")
+
+
+class Malformed(Exception):
+    """The text is no answer in any accepted notation."""
+
+
+class Unsupported(Exception):
+    """Mathematics that only a computer algebra system can judge."""
+
+
+def tokenize(text: str, variables: frozenset[str] | None) -> list[Token]:
+    """The tokens of an answer, without a final point; raises `Malformed` for what no notation has.
+
+    `variables` are the letters that the reference uses, None for a reference itself.
+    """
+    return Lexer(text, variables).run()
+
+
+class Lexer:
+    """Splits one answer; what it reads is at `position`."""
+
+    def __init__(self, text: str, variables: frozenset[str] | None) -> None:
+        if len(text) > TEXT_LIMIT:
+            raise Malformed("too long")
+        self.text = text if text.isascii() else to_latex(text)
+        self.variables = variables
+        letters = text.replace(" ", "").replace("-", "")
+        self.prose = variables is None and letters.isascii() and letters.isalpha()
+        self.tokens: list[Token] = []
+        self.position = 0
+        self.spaced = False
+        self.depth = 0  # of brackets, in which a comma never groups digits
+        self.braces: list[bool] = []  # of each open brace: if it is of a \text
+
+    def run(self) -> list[Token]:
+        text, size = self.text, len(self.text)
+        in_text = False
+        while self.position < size:
+            c = text[self.position]
+            if c.isdigit() or (c == "." and text[self.position + 1 : self.position + 2].isdigit()):
+                self.number()
+            elif c.isalpha():
+                self.letters(in_text)
+            elif c.isspace() or c == "~":
+                self.position += 1
+                self.spaced = True
+            elif c == "\\":
+                self.command()
+            elif c == "{":
+                self.position += 1
+                self.braces.append(False)
+                self.add(SIGN, "{")
+            elif c == "}":
+                self.position += 1
+                if not self.braces:
+                    raise Malformed("brace")
+                if not self.braces.pop():
+                    self.add(SIGN, "}")
+                else:
+                    self.spaced = True
+            elif c == "$":
+                self.position += 1
+            elif c in SINGLE and not (in_text and c == ";"):
+                self.position += 1
+                self.depth += (c in "([") - (c in ")]")
+                self.add(SIGN, c)
+            else:
+                raise Malformed(f"character {c!r}")
+            in_text = True in self.braces
+            if len(self.tokens) > TOKEN_LIMIT:
+                raise Malformed("too many tokens")
+        if self.braces:
+            raise Malformed("brace")
+        if self.tokens and self.tokens[-1][:2] == (SIGN, "."):
+            self.tokens.pop()
+        return self.tokens
+
+    def add(self, kind: str, value: str) -> None:
+        self.tokens.append((kind, value, self.spaced))
+        self.spaced = False
+
+    def skip_digits(self, start: int) -> int:
+        text, end = self.text, len(self.text)
+        while start < end and "0" <= text[start] <= "9":
+            start += 1
+        return start
+
+    def number(self) -> None:
+        """Digits, thousands groups, a decimal part, an exponent as in 1.5e3."""
+        text, start = self.text, self.position
+        end = self.skip_digits(start)
+        value = text[start:end]
+        if end == start and text[start] != ".":
+            raise Malformed("digit")  # of another alphabet
+        if 1 <= end - start <= 3 and value[0] != "0":
+            thin = text.startswith("\\", end)
+            while (group := self.group(end)) >= 0 and text.startswith("\\", end) == thin:
+                value, end = value + text[group : group + 3], group + 3
+        if text.startswith(".", end) and (stop := self.skip_digits(end + 1)) > end + 1:
+            value, end = value + text[end:stop], stop
+        elif text.startswith(".\\overline", end):
+            value, end = value + ".", end + 1
+        if text.startswith(("e", "E"), end):
+            value, end = self.scientific(value, end)
+        if len(value) > DIGIT_LIMIT:
+            raise Malformed("too many digits")
+        self.position = end
+        self.add(NUMBER, value)
+
+    def scientific(self, value: str, end: int) -> tuple[str, int]:
+        """1.5e3 as 1500: an e with a whole number of at most three digits right behind it."""
+        sign = self.text[end + 1 : end + 2]
+        start = end + 2 if sign in ("+", "-") else end + 1
+        stop = self.skip_digits(start)
+        if not 1 <= stop - start <= 3 or "." in self.text[stop : stop + 1]:
+            return value, end
+        shift = int(self.text[start:stop]) * (-1 if sign == "-" else 1)
+        whole, _, part = value.partition(".")
+        digits = "0" * max(0, -shift) + whole + part + "0" * max(0, shift - len(part))
+        point = max(0, -shift) + len(whole) + shift
+        return (digits[:point] or "0") + ("." + digits[point:] if digits[point:] else ""), stop
+
+    def group(self, at: int) -> int:
+        """Where the three digits of a thousands group stand, if a separator and they follow `at`; else -1."""
+        text = self.text
+        if text.startswith("{,}", at):
+            at += 3
+        elif text.startswith("\\,", at):
+            at += 2
+        elif text.startswith(",\\!", at):
+            at += 3
+            while text[at : at + 1] == " ":
+                at += 1
+        elif text.startswith(",", at) and self.depth == 0:
+            at += 1
+        else:
+            return -1
+        return at if self.skip_digits(at) == at + 3 else -1
+
+    def letters(self, in_text: bool) -> None:
+        """A run of letters: one word, a function written without its backslash, or a product of variables."""
+        text, start = self.text, self.position
+        end = start
+        while end < len(text) and text[end].isalpha():
+            end += 1
+        run = text[start:end]
+        self.position = end
+        if not run.isascii():
+            raise Malformed("letter")
+        if (run == "boxed" and text.startswith("{", end)) or (
+            run in ("left", "right") and text.startswith(tuple("([|)]"), end)
+        ):
+            return  # the backslash was forgotten
+        if in_text or run.lower() in KNOWN_WORDS:
+            self.add(WORD, run)
+        elif run in BARE_COMMANDS:
+            self.add(COMMAND, ALIASES.get(run, run))
+        elif len(run) == 1:
+            self.add(LETTERS, run)
+        elif self.is_product(run):
+            for letter in run:
+                self.add(LETTERS, letter)
+        else:
+            self.add(WORD, run)
+
+    def is_product(self, run: str) -> bool:
+        if self.variables is None:
+            return len(run) <= 3 and not (self.prose and len(run) == 3)
+        return len(run) == 2 or all(letter in self.variables for letter in run)
+
+    def command(self) -> None:
+        text, start = self.text, self.position + 1
+        end = start
+        while end < len(text) and text[end].isascii() and text[end].isalpha():
+            end += 1
+        end = max(end, start + 1)
+        name = text[start:end]
+        if not name:
+            raise Malformed("backslash")
+        self.position = end
+        if name in SPACES:
+            self.spaced = True
+        elif name in TEXTS:
+            while text.startswith(" ", self.position):
+                self.position += 1
+            if text.startswith("{", self.position):
+                self.position += 1
+                self.braces.append(True)
+                self.spaced = True
+        elif name in DROPPED:
+            if name in ("left", "right") and text[end : end + 1] == ".":
+                self.position = end + 1
+        elif name in ("begin", "end"):
+            kind = self.braced(20)
+            if name == "begin" and kind == "array" and text.startswith("{", self.position):
+                self.braced(40)  # its columns
+            self.depth += 1 if name == "begin" else -1
+            self.add(COMMAND, f"{name} {kind}")
+        elif name.isalpha() or name in ALIASES or name in "|'":
+            name = ALIASES.get(name, name)
+            self.depth += (name in ("\\{", "[")) - (name in ("\\}", "]"))
+            self.add(WORD if name == "and" else SIGN if name in SIGN_ALIASES else COMMAND, name)
+        else:
+            raise Malformed(f"\\{name}")
+
+    def braced(self, limit: int) -> str:
+        """The name in braces that stands here."""
+        close = self.text.find("}", self.position, self.position + limit)
+        if not self.text.startswith("{", self.position) or close < 0:
+            raise Malformed("environment")
+        name = self.text[self.position + 1 : close].strip()
+        self.position = close + 1
+        return name
+
+
+def to_latex(text: str) -> str:
+    """The text with every known character beyond ASCII as its LaTeX form, and runs of superscripts as powers."""
+    parts: list[str] = []
+    mode = ""
+    for c in text:
+        kind = "^" if c in SUPERSCRIPTS else "_" if c in SUBSCRIPTS else ""
+        if kind != mode:
+            if mode:
+                parts.append("}")
+            if kind:
+                parts.append(kind + "{")
+            mode = kind
+        digit = SUPERSCRIPTS.get(c) or SUBSCRIPTS.get(c)
+        if digit is None:
+            digit = str(decimal(c)) if c > "\x7f" and c.isdecimal() else c
+        parts.append(digit)
+    if mode:
+        parts.append("}")
+    return "".join(parts).translate(TABLE)

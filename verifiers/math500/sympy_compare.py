@@ -1,0 +1,285 @@
+"""Are two sympy objects the same answer? Runs in the worker only, under its deadlines and memory cap.
+
+What is compared: values exactly (decimals are the rationals they spell), by 50 digits relative to their size
+to tell them apart and by simplification to show them equal; relations up to a factor; sets as multisets;
+tuples and matrices entry by entry; intervals with their brackets.
+"""
+
+from __future__ import annotations
+
+import math
+
+import sympy
+from math_verify.grader import should_treat_as_complex
+from sympy.core.function import AppliedUndef
+from sympy.core.relational import Relational
+
+from verifiers.math500.sympy_reader import PERCENT, Unreadable, read
+
+DIGITS = 50
+SIZE_LIMIT = 20_000  # decimal digits of any exact number on the way
+FACTORIAL_LIMIT = 2_000
+_POINTS = ((3, 7), (11, 5), (-2, 9), (-13, 4), (1, 6), (17, 3))
+_FLIPPED = {sympy.GreaterThan: sympy.LessThan, sympy.StrictGreaterThan: sympy.StrictLessThan}
+_COLLECTIONS = sympy.Set | sympy.Tuple
+
+
+class TooLarge(Exception):
+    """A number that would have too many digits."""
+
+
+def judge(answer: str, gold: str) -> tuple[str, str]:
+    """("equal" | "different" | "error", why) for two LaTeX texts; "error" if the gold cannot be read."""
+    real = not any(map(should_treat_as_complex, (gold, answer)))
+    try:
+        expected = read(gold, real)
+    except Unreadable as error:
+        return "error", f"the gold answer cannot be read: {error}"
+    try:
+        given = read(answer, real)
+        for side in (expected, given):
+            for entry in side.flat() if isinstance(side, sympy.MatrixBase) else [side]:
+                digits(entry)  # before anything is computed that has too many
+        explicit = "\\{" in answer or "\\lbrace" in answer
+        return ("equal", "") if same(expected, given, explicit) else ("different", "")
+    except (Unreadable, TooLarge) as error:
+        return "different", f"the answer cannot be judged: {error}"
+
+
+def digits(expr: sympy.Basic) -> float:
+    """An upper bound of log10 |value| (and of 1/|value|) of the numbers in `expr`, letters counting as 1.
+
+    Raises `TooLarge` above SIZE_LIMIT.
+    """
+    if isinstance(expr, sympy.Rational):
+        return math.log10(max(abs(expr.p), expr.q, 1))
+    parts = [digits(part) for part in expr.args if isinstance(part, sympy.Basic)]
+    largest = max(parts, default=0.0)
+    if isinstance(expr, sympy.Pow | sympy.exp):
+        exponent = parts[-1]
+        base = parts[0] if isinstance(expr, sympy.Pow) else 0.0
+        largest = 10.0 ** min(exponent, 300.0) * max(base, 0.5) if exponent or base else 0.0
+    elif isinstance(expr, sympy.Add | sympy.Mul | sympy.MatMul | sympy.MatAdd):
+        largest = sum(parts) + len(parts)
+    elif isinstance(expr, sympy.factorial | sympy.gamma):
+        n = 10.0 ** min(largest, 300.0)
+        if n > FACTORIAL_LIMIT:
+            raise TooLarge("a factorial of a large number")
+        largest = n * math.log10(n + 1)
+    if largest > SIZE_LIMIT:
+        raise TooLarge("a number of too many digits")
+    return largest
+
+
+def same(gold: object, answer: object, explicit: bool = False) -> bool:
+    """Do the two say the same? `explicit`: the answer wrote braces around its elements."""
+    gold, answer = _unwrapped(gold, answer)
+    if isinstance(gold, sympy.MatrixBase | sympy.MatrixExpr):
+        return _same_matrix(gold, answer)
+    if isinstance(gold, Relational) and isinstance(answer, Relational):
+        return _same_relation(gold, answer)
+    if isinstance(gold, sympy.And) and isinstance(answer, sympy.And):
+        return _same_multiset(_elements(gold), _elements(answer))
+    if isinstance(gold, sympy.Set) and isinstance(answer, Relational | sympy.And):
+        answer = _as_set(answer)
+    elif isinstance(answer, sympy.Set) and isinstance(gold, Relational | sympy.And):
+        gold = _as_set(gold)
+    if isinstance(gold, _COLLECTIONS) or isinstance(answer, _COLLECTIONS):
+        return _same_collection(gold, answer, explicit)
+    if isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr):
+        return same_value(gold, answer)
+    return type(gold) is type(answer) and gold == answer
+
+
+def _is_assignment(value: object) -> bool:
+    return isinstance(value, sympy.Eq) and isinstance(value.lhs, sympy.Symbol | AppliedUndef)
+
+
+def _unwrapped(gold: object, answer: object) -> tuple[object, object]:
+    """Where one side alone is `x = value`, its value."""
+    if _is_assignment(gold) and not isinstance(answer, Relational | sympy.And):
+        gold = gold.rhs
+    elif _is_assignment(answer) and not isinstance(gold, Relational | sympy.And):
+        answer = answer.rhs
+    elif _is_assignment(gold) and _is_assignment(answer) and gold.lhs == answer.lhs:
+        if isinstance(gold.rhs, _COLLECTIONS) or isinstance(answer.rhs, _COLLECTIONS):
+            return gold.rhs, answer.rhs
+    return gold, answer
+
+
+def _elements(value: sympy.Basic) -> list:
+    """The elements as written, repeated ones included."""
+    return list(getattr(value, "_unsorted_args", value.args))
+
+
+def _as_set(relation: sympy.Basic) -> sympy.Basic:
+    try:
+        return relation.as_set() if len(relation.free_symbols) == 1 else relation
+    except (NotImplementedError, TypeError, AttributeError, ValueError):
+        return relation
+
+
+def _same_multiset(gold: list, answer: list) -> bool:
+    left = list(answer)
+    for element in gold:
+        match = next((i for i, other in enumerate(left) if same(element, other)), None)
+        if match is None:
+            return False
+        del left[match]
+    return not left
+
+
+def _same_sequence(gold: list, answer: list) -> bool:
+    return len(gold) == len(answer) and all(same(a, b) for a, b in zip(gold, answer, strict=True))
+
+
+def _sequence(value: object) -> list | None:
+    """The entries of an ordered tuple; an open interval reads the same."""
+    if isinstance(value, sympy.Tuple):
+        return list(value.args)
+    if isinstance(value, sympy.Interval) and value.left_open and value.right_open:
+        return [value.start, value.end]
+    return None
+
+
+def _same_collection(gold: object, answer: object, explicit: bool) -> bool:
+    if isinstance(gold, sympy.Interval) and isinstance(answer, sympy.Interval):
+        brackets = (gold.left_open, gold.right_open) == (answer.left_open, answer.right_open)
+        return brackets and _same_sequence([gold.start, gold.end], [answer.start, answer.end])
+    ordered, other = _sequence(gold), _sequence(answer)
+    if ordered is not None:
+        if other is None and isinstance(answer, sympy.FiniteSet) and not explicit:
+            other = _elements(answer)  # a tuple without its brackets
+        if other is not None:
+            return _same_sequence(ordered, other)
+    finite = sympy.FiniteSet | sympy.Expr
+    if isinstance(gold, finite) and isinstance(answer, finite):
+        return _same_multiset(
+            *([side] if isinstance(side, sympy.Expr) else _elements(side) for side in (gold, answer))
+        )
+    if not (isinstance(gold, sympy.Set) and isinstance(answer, sympy.Set)):
+        return False
+    gold, answer = gold.doit(), answer.doit()
+    return gold == answer or sympy.SymmetricDifference(gold, answer).doit() == sympy.S.EmptySet
+
+
+def _same_matrix(gold: object, answer: object) -> bool:
+    if not isinstance(answer, sympy.MatrixBase | sympy.MatrixExpr):
+        return False
+    gold, answer = gold.doit(), answer.doit()
+    if not (isinstance(gold, sympy.MatrixBase) and isinstance(answer, sympy.MatrixBase)):
+        return gold == answer
+    return gold.shape == answer.shape and _same_sequence(list(gold.flat()), list(answer.flat()))
+
+
+def _same_relation(gold: Relational, answer: Relational) -> bool:
+    """Equations up to a factor that is not 0, inequalities up to a positive one."""
+    sides = []
+    for relation in (gold, answer):
+        left, right = relation.lhs, relation.rhs
+        if not (isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr)):
+            return gold == answer
+        kind = _FLIPPED.get(type(relation), type(relation))
+        difference = right - left if kind is not type(relation) else left - right
+        sides.append((kind, _evaluated(difference)))
+    (kind, d), (other, e) = sides
+    if kind is not other or d.free_symbols != e.free_symbols:
+        return False
+    if not d.free_symbols:
+        return same_value(gold.lhs, answer.lhs) and same_value(gold.rhs, answer.rhs)
+    functions = {f: sympy.Dummy(f"f{i}") for i, f in enumerate(sorted(d.atoms(AppliedUndef), key=str))}
+    d, e = d.xreplace(functions), e.xreplace(functions)
+    for k in range(len(_POINTS)):
+        point = _point(d.free_symbols | e.free_symbols, k)
+        one, two = d.subs(point), e.subs(point)
+        if not (one.is_finite and two.is_finite) or one.is_zero is not False or two.is_zero is not False:
+            continue
+        factor = sympy.simplify(one / two)
+        if kind not in (sympy.Eq, sympy.Ne) and factor.is_positive is not True:
+            return False
+        return same_value(d, factor * e)
+    return False
+
+
+def _evaluated(expr: sympy.Expr) -> sympy.Expr:
+    """`expr` evaluated, and 50% as 50."""
+    return expr.xreplace({PERCENT: sympy.S.One}).doit()
+
+
+def _point(symbols: set, k: int) -> dict:
+    """The k-th place to evaluate at: another rational number for every letter."""
+    names = sorted(symbols, key=str)
+    return {
+        symbol: sympy.Rational(_POINTS[(k + j) % 6][0] * (2 * j + 1) + j, _POINTS[(k + j) % 6][1] + 2 * j)
+        for j, symbol in enumerate(names)
+    }
+
+
+def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
+    """Are two expressions equal wherever both are defined?"""
+    imaginary = {s: sympy.I for s in gold.free_symbols | answer.free_symbols if s.name == "i"}
+    a, b = (_evaluated(expr.xreplace(imaginary)) for expr in (gold, answer))
+    if a.has(sympy.nan, sympy.zoo) or b.has(sympy.nan, sympy.zoo):
+        return False
+    if a == b:
+        return True
+    if isinstance(a, sympy.Rational) and isinstance(b, sympy.Rational):
+        return False
+    if a.has(sympy.oo, -sympy.oo) or b.has(sympy.oo, -sympy.oo):
+        return False  # not the same infinity, or not only one
+    symbols = a.free_symbols | b.free_symbols
+    agreed = 0
+    for k in range(4 if symbols else 1):
+        same_number = _compare_numbers(a, b, _point(symbols, k))
+        if same_number is False:
+            return False
+        agreed += same_number is True
+    if agreed >= (2 if symbols else 1) and _has_short_numbers(a) and _has_short_numbers(b):
+        return True
+    return _is_zero(a - b)
+
+
+def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
+    """Do 50 digits relative to the larger one agree at one point? None if that cannot be told."""
+    try:
+        one, two = (expr.subs(point).evalf(DIGITS + 10) for expr in (a, b))
+    except (ValueError, TypeError, ArithmeticError, NotImplementedError, AttributeError):
+        return None
+    if not (_is_number(one) and _is_number(two)):
+        return None
+    size = max(abs(one), abs(two))
+    if size == 0:
+        return True
+    if not (_is_precise(one) or _is_precise(two)):
+        return None
+    return bool(abs(one - two) <= size * sympy.Rational(1, 10**DIGITS))
+
+
+def _is_number(value: sympy.Basic) -> bool:
+    parts = value.as_real_imag() if value.is_number else ()
+    return bool(parts) and all(
+        isinstance(part, sympy.Float | sympy.Rational) and part.is_finite for part in parts
+    )
+
+
+def _is_precise(value: sympy.Expr) -> bool:
+    """False where cancellation left no digit that is known."""
+    return all(f._prec > DIGITS * 3 for f in value.atoms(sympy.Float))
+
+
+def _is_zero(difference: sympy.Expr) -> bool:
+    """Can this be shown to be zero?"""
+    for rewrite in (sympy.expand, sympy.simplify):
+        difference = rewrite(difference)
+        if difference.is_number and difference.is_Rational:
+            return difference == 0
+        if difference.is_zero:
+            return True
+    return False
+
+
+def _has_short_numbers(expr: sympy.Expr) -> bool:
+    """True if no number in it is so long that a difference could hide behind 50 digits."""
+    return all(max(abs(r.p), r.q) < 10**12 for r in expr.atoms(sympy.Rational)) and all(
+        not (power.exp.is_Rational and abs(power.exp) > 12) for power in expr.atoms(sympy.Pow)
+    )

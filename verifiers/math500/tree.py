@@ -1,0 +1,126 @@
+"""What can be said about an expression tree (see `parser`) without a value: its parts, variables and form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Node = tuple
+MINUS_ONE: Node = ("num", -1, 1)
+INFINITY: Node = ("const", "inf")
+EXPRESSIONS = frozenset("num sym const + * / ^ fn deg pct paren".split())
+TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
+
+
+def parts(node: Node) -> tuple[Node, ...]:
+    kind = node[0]
+    if kind in ("+", "*"):
+        return node[1]
+    if kind in ("/", "^"):
+        return node[1:]
+    if kind == "fn":
+        return node[2]
+    return (node[1],) if kind in ("deg", "pct", "paren") else ()
+
+
+def with_parts(node: Node, change: Callable[[Node], Node]) -> Node:
+    kind = node[0]
+    if kind in ("+", "*"):
+        return (kind, tuple(map(change, node[1])))
+    if kind == "fn":
+        return (kind, node[1], tuple(map(change, node[2])))
+    return (kind, *map(change, node[1:])) if parts(node) else node
+
+
+def substituted(node: Node, values: dict[str, Node]) -> Node:
+    if node[0] == "sym":
+        return values.get(node[1], node)
+    return with_parts(node, lambda part: substituted(part, values))
+
+
+def signs(node: Node) -> list[int]:
+    r"""The plus-minus signs of an expression: 1 for \pm, -1 for \mp."""
+    if node[0] == "pm":
+        return [node[1]]
+    return [sign for part in parts(node) for sign in signs(part)]
+
+
+def with_sign(node: Node, sign: int) -> Node:
+    """The expression with every plus-minus sign read as `sign`."""
+    if node[0] == "pm":
+        return ("num", node[1] * sign, 1)
+    return with_parts(node, lambda part: with_sign(part, sign))
+
+
+def symbols(node: Node) -> frozenset[str]:
+    if node[0] == "sym":
+        return frozenset((node[1],))
+    return frozenset().union(*map(symbols, parts(node)))
+
+
+def divides_by_variable(node: Node) -> bool:
+    """True if a variable stands below a fraction bar or has a negative exponent."""
+    kind = node[0]
+    if kind == "/" and symbols(node[2]):
+        return True
+    if kind == "^" and node[2][0] == "num" and node[2][1] < 0 and symbols(node[1]):
+        return True
+    return any(map(divides_by_variable, parts(node)))
+
+
+def is_provable(node: Node) -> bool:
+    """True for a rational function of its variables and of sines and cosines of polynomials in them."""
+    if not symbols(node):
+        return True
+    if node[0] == "^":
+        return is_whole(node[2]) and is_provable(node[1])
+    if node[0] == "fn":
+        return node[1] in TRIGONOMETRIC and is_polynomial(node[2][0])
+    return all(map(is_provable, parts(node)))
+
+
+def is_polynomial(node: Node) -> bool:
+    """True if variables are only added and multiplied."""
+    if not symbols(node):
+        return True
+    kind = node[0]
+    if kind == "/" and symbols(node[2]):
+        return False
+    if kind == "^" and not (is_whole(node[2]) and node[2][1] >= 0):
+        return False
+    return kind != "fn" and all(map(is_polynomial, parts(node)))
+
+
+def is_whole(node: Node) -> bool:
+    return node[0] == "num" and node[2] == 1
+
+
+def keeps_form(answer: Node, gold: Node) -> bool:
+    """Strict mode: a number is written as one, not as a calculation, and sums stay multiplied out."""
+    if is_literal(gold):
+        return is_literal(answer)
+    return has_product_of_sums(gold) or not has_product_of_sums(answer)
+
+
+def is_literal(node: Node) -> bool:
+    """True for a signed number, or a fraction of two."""
+    kind = node[0]
+    if kind == "*":
+        return len(node[1]) == 2 and node[1][0] in (MINUS_ONE, ("num", 1, 1)) and is_literal(node[1][1])
+    if kind == "/":
+        return all(part[0] == "num" or (part[0] == "*" and is_literal(part)) for part in node[1:])
+    return kind == "num"
+
+
+def has_product_of_sums(node: Node) -> bool:
+    """True if a sum with variables is multiplied by something or raised to a power."""
+    factors = node[1] if node[0] == "*" else node[1:2] if node[0] == "^" else ()
+    if any(factor[0] == "+" and symbols(factor) for factor in factors):
+        return True
+    return any(map(has_product_of_sums, parts(node)))
+
+
+def holds_container(node: Node) -> bool:
+    """True if a tuple, set or matrix hides in an expression."""
+    if node[0] == "pm":
+        return False
+    return node[0] not in EXPRESSIONS or any(map(holds_container, parts(node)))
