@@ -15,8 +15,8 @@ from tests.common.constructed import Case
 _SUPER = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _FROM_SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _GLYPHS = {
-    Fraction(1, 2): "½", Fraction(1, 4): "¼", Fraction(3, 4): "¾", Fraction(1, 3): "⅓", Fraction(2, 3): "⅔",
-}  # fmt: skip
+    Fraction(n, d): glyph for n, d, glyph in ((1, 2, "½"), (1, 4, "¼"), (3, 4, "¾"), (1, 3, "⅓"), (2, 3, "⅔"))
+}
 _UNITS = [
     "", "", "", " eggs", "eggs", r"\text{ eggs}", r" \text{ cm}", "%", r"\%", " USD", " cm^2", " m²", "°",
     r"^\circ", r"^{\circ}", " per day", " eggs per 3 days", " miles/hour", "/day", "-hour", ".", " dollars!",
@@ -24,9 +24,16 @@ _UNITS = [
 ]  # fmt: skip
 _MONEY = ["", "", "", "$", r"\$", "€", "£"]
 _WORDS = [
-    "", "", "", "She makes ", "The answer is: ", "Answer: ", "x = ", "= ", r"9 \times 2 = ", r"x \approx ",
+    "She makes ",
+    "The answer is: ",
+    "Answer: ",
+    "x = ",
+    "= ",
+    r"9 \times 2 = ",
+    r"x \approx ",
     "about ",
-]  # fmt: skip
+    *[""] * 3,
+]
 _FRAMES = [
     "{}", "{}", " {} ", "\n{}\n", "**{}**", r"\mathbf{{{}}}", r"\text{{{}}}", "({})", r"\({}\)", r"\[ {} \]",
     "`{}`", '"{}"', "${}$", "<b>{}</b>", r"\left( {} \right)",
@@ -44,14 +51,7 @@ def in_groups(digits: str, mark: str) -> str:
 
 def render(rng: random.Random) -> tuple[str, Fraction]:
     """A number in some notation without its sign, and its value."""
-    digits = str(
-        rng.choice(
-            [
-                rng.randrange(10), rng.randrange(100), rng.randrange(10**4), rng.randrange(10**9),
-                rng.randrange(10**25),
-            ]
-        )
-    )  # fmt: skip
+    digits = str(rng.randrange(10 ** rng.choice([1, 2, 4, 9, 25])))
     value, text = Fraction(digits), digits
     kind = rng.randrange(10)
     if kind <= 1:
@@ -76,12 +76,15 @@ def render(rng: random.Random) -> tuple[str, Fraction]:
     elif kind == 6:
         power = rng.randrange(-12, 12)
         raised = str(power).translate(_SUPER)
-        form = rng.choice(
-            [
-                r"{} \times 10^{{{}}}", r"{}\times10^{}", "{} × 10" + raised, "{}e{}", "{} * 10^{}",
-                r"{} \cdot 10^{{{}}}",
-            ]
-        )  # fmt: skip
+        marks = [
+            r" \times 10^{{{}}}",
+            r"\times10^{}",
+            "e{}",
+            " * 10^{}",
+            r" \cdot 10^{{{}}}",
+            " × 10" + raised,
+        ]
+        form = "{}" + rng.choice(marks)
         text, value = form.format(digits, power), value * Fraction(10) ** power
     elif kind == 7:
         word, power = rng.choice([("hundred", 2), ("thousand", 3), ("million", 6), ("billion", 9)])
@@ -100,23 +103,23 @@ def answer(rng: random.Random) -> tuple[str, Fraction]:
     if money and sign == "minus ":
         sign = "-"
     text = rng.choice([f"{sign}{money}{text}", f"{money}{sign}{text}"])
-    word = rng.choice(_WORDS)
     unit = rng.choice(_UNITS)
-    text = word + text + (" eggs" if unit == "eggs" and text[-1].isalpha() else unit)
-    text = rng.choice(_FRAMES).format(text)
-    return text, -value if sign in ("-", "−", "minus ") else value
+    text = rng.choice(_WORDS) + text + (" eggs" if unit == "eggs" and text[-1].isalpha() else unit)
+    return rng.choice(_FRAMES).format(text), -value if sign in ("-", "−", "minus ") else value
 
 
 _SEP = r"(?:,\\!|\{,\}|,|\\,|[\u00a0\u2006-\u200a\u202f])"
 _FRAC = r"\\(?:d|t|c|s|nice)?frac"
+_NO_NUMBER = (
+    r"^[^\d½¼¾⅓⅔]*?(?:\^ ?\{? ?[-+]?0*[123](?!\d) ?\}?|\bper[\s{}]+[\d.½¼¾⅓⅔ ]+)"  # an exponent, or per 3
+)
 
 
 def literal(text: str) -> Fraction | None:
     """A decimal with or without groups, all with one separator."""
     marks = ["comma" if mark in (",", "{,}", ",\\!") else "thin" for mark in re.findall(_SEP, text)]
-    if len(set(marks)) > 1 or (
-        marks and not re.fullmatch(rf"[1-9]\d{{0,2}}(?:{_SEP}\d{{3}})+(?:\.\d+)?", text)
-    ):
+    grouped = rf"[1-9]\d{{0,2}}(?:{_SEP}\d{{3}})+(?:\.\d+)?"
+    if len(set(marks)) > 1 or (marks and not re.fullmatch(grouped, text)):
         return None
     text = re.sub(_SEP, "", text)
     return Fraction(text) if re.fullmatch(r"\d+(?:\.\d+)?|\.\d+", text) else None
@@ -164,17 +167,14 @@ def number(text: str) -> Fraction | None:
     base = rf"({lit})(?:{gap}{times}{gap}10{gap}"
     sci = base + r"(?:\^(?:\{ ?([-+]? ?\d+) ?\}|([-+]?\d+))|([⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+))|[eE]([-+]?\d+))"
     if match := re.fullmatch(sci, text):
-        power = int(
-            next(group for group in match.groups()[1:] if group).translate(_FROM_SUPER).replace(" ", "")
-        )
+        power = int(next(filter(None, match.groups()[1:])).translate(_FROM_SUPER).replace(" ", ""))
         value = literal(match[1])
         return None if value is None or abs(power) > 500 else value * Fraction(10) ** power
     scales = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-    if match := re.fullmatch(
-        r"(.*?)((?:[ {}*]*(?:hundred|thousand|million|billion|trillion)s?)+|k)", text, re.I
-    ):
+    names = "|".join(scales)
+    if match := re.fullmatch(rf"(.*?)((?:[ {{}}*]*(?:{names})s?)+|k)", text, re.I):
         value = number(match[1])
-        names = re.findall("hundred|thousand|million|billion|trillion|k", match[2].lower())
+        names = re.findall(names + "|k", match[2].lower())
         return None if value is None else value * 10 ** sum(scales.get(name, 3) for name in names)
     return None
 
@@ -188,14 +188,7 @@ def readings(side: str) -> set[Fraction]:
             break
         minus = re.search(r"(?:-|\bminus\b|\bnegative\b)(?:[\s$€£{}(\\]|\\[,.])*$", before, re.I)
         for end in range(len(side), match.start(), -1):
-            rest = side[end:]
-            rest = re.sub(
-                r"^[^\d½¼¾⅓⅔]*?(?:\^ ?\{? ?[-+]?0*[123](?!\d) ?\}?|\bper[\s{}]+[\d.½¼¾⅓⅔ ]+)",
-                "",
-                rest,
-                flags=re.I,
-            )
-            if re.search(r"\d|[½¼¾⅓⅔]", rest):
+            if re.search(r"\d|[½¼¾⅓⅔]", re.sub(_NO_NUMBER, "", side[end:], flags=re.I)):
                 continue
             value = number(side[match.start() : end])
             if value is not None:
@@ -231,8 +224,7 @@ def cases(seed: int, strict: bool) -> Iterator[Case]:
         text, value = answer(rng)
         changed = edit(rng, text)
         right, edited = rng.choice(PLACES).format(text), f"<answer>{changed}</answer>"
-        texts = {right: text, edited: changed}
-        reference = {"answer": f"{value.numerator}/{value.denominator}"}
+        texts, gold = {right: text, edited: changed}, f"{value.numerator}/{value.denominator}"
         yield Case(
-            right, edited, reference, lambda text, texts=texts, value=value: oracle(texts[text], value)
+            right, edited, {"answer": gold}, lambda said, texts=texts, value=value: oracle(texts[said], value)
         )
