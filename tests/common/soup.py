@@ -25,6 +25,9 @@ REFERENCES = {
     "math500": [
         {"answer": answer}
         for answer in (r"\frac{3}{4}", "(2, 3]", r"16\sqrt{3}", "x^2 + 2x + 1", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}")
+    ] + [
+        {"answer": answer}
+        for answer in r"5 \frac12 x^2+1 (1,2) \sqrt{2} x=5 \{1,2\} (0,\infty) 2516_8 \text{(C)} \cot{x}".split()
     ],
 }  # fmt: skip
 RIGHT = {
@@ -58,6 +61,10 @@ OWN_PIECES = {
         *("1", "12 ", "\\text{ or }", " " * 70, "x" * 70, "\\begin{array}{cc}", "\\hline", "\\end{array}", "\\frac"),
         "534678912672195348198342567859761423426853791713924856961537284287419635345286179",
     ),
+    "math500": (
+        r"( ) [ ] ^ _ 1 2 99 x y i e \pi \infty \pm \{ \} < \le \cup \sin \log \ln \binom \left \right ^\circ 0 \in cm "
+        r"\$ \over \overline units or and \arcsin \lfloor \rfloor ' \mathbf _{ \sqrt[3] 10^ \exp ² ½ ٣"
+    ).split(),
 }  # fmt: skip
 
 

@@ -141,6 +141,9 @@ import time
 assert verifiers.verify("sudoku", "{RIGHT}", puzzle="{PUZZLE}").correct
 print(time.process_time() < 0.3, any(name in sys.modules for name in ("numba", "numpy", "importlib.metadata")))
 """
+MATH = """
+assert verifiers.verify("math500", "<answer>2^{10}</answer>", answer="1024").correct
+"""
 COMMAND = """
 from verifiers.__main__ import main
 assert main(["sudoku", "samples.jsonl", "--output", "verdicts.jsonl"]) == 0
@@ -165,6 +168,7 @@ def fresh(code: str, folder: Path, allowed: str) -> list[str]:
         (MANY, COMPILER, ["300", SOLUTION, "True"]),
         (MANY, "numpy", ["300", SOLUTION, "False"]),
         (ALONE, "", ["True", "False"]),
+        (ALONE + MATH, "", ["True", "False"]),
         (ALONE, COMPILER, ["True", "False"]),  # at once: within 0.3 s, and nothing heavy is imported
     ],
 )

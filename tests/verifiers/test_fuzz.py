@@ -82,9 +82,12 @@ QUIET = [HealthCheck.too_slow]
 
 @pytest.mark.parametrize("task", built_in())
 def test_any_text_gets_a_verdict(task):
-    @settings(max_examples=150, deadline=None, suppress_health_check=QUIET)
+    @settings(max_examples=300, deadline=None, suppress_health_check=QUIET)
     @given(
-        soup() | st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: raw.decode("latin-1")),
+        soup()
+        | soup(task)
+        | st.text(max_size=60)
+        | st.binary(max_size=60).map(lambda raw: raw.decode("latin-1")),
         st.sampled_from(REFERENCES[task]),
     )
     def hold(text, reference):
@@ -109,7 +112,7 @@ def test_any_object_gets_a_verdict_alone_and_in_a_batch(task, monkeypatch):
 
     hold(known)
     assert judge(task, known, [reference] * 6).correct.tolist() == [False] * 4 + [True] * 2
-    strange = st.lists(STRANGE | soup() | soup().map(Awkward), min_size=1, max_size=6)
+    strange = st.lists(STRANGE | soup(task) | soup().map(Awkward), min_size=1, max_size=6)
     settings(max_examples=25, deadline=None, suppress_health_check=QUIET)(given(strange)(hold))()
 
 

@@ -30,12 +30,10 @@ def test_pays_one_for_right_and_ignores_what_trl_also_sends():
 
 
 def test_variants_have_names_and_do_what_they_say():
-    made = {}
+    made, rows = {}, "<answer>4321\n1243\n3412\n2134</answer>"
     for options in ({}, {"partial": True}, {"mode": "strict"}, {"mode": "strict", "partial": True}):
         reward = reward_function("sudoku", **options)
-        made[reward.__name__] = reward(
-            [RIGHT, "<answer>4321\n1243\n3412\n2134</answer>", WRONG], puzzle=[PUZZLE] * 3
-        )
+        made[reward.__name__] = reward([RIGHT, rows, WRONG], puzzle=[PUZZLE] * 3)
     partial = verifiers.verify("sudoku", WRONG, puzzle=PUZZLE).score
     assert 0 < partial < 1
     assert made == {
@@ -48,13 +46,11 @@ def test_variants_have_names_and_do_what_they_say():
 
 def test_chat_messages_are_unwrapped():
     said = [{"role": "assistant", "content": RIGHT}]
+    parts = [{"type": "text", "text": part} for part in (RIGHT[:10], RIGHT[10:])]
     corrected = [
         {"role": "assistant", "content": WRONG},
         {"role": "tool", "content": "try again"},
-        {
-            "role": "assistant",
-            "content": [{"type": "text", "text": part} for part in (RIGHT[:10], RIGHT[10:])],
-        },
+        {"role": "assistant", "content": parts},
         {"role": "user", "content": WRONG},
     ]
     hostile = {"role": np.zeros(2), "content": [{"text": 3}, {"type": "image"}, None]}
@@ -69,37 +65,21 @@ def test_chat_messages_are_unwrapped():
 def test_another_column_can_hold_the_reference():
     reward = reward_function("sudoku", puzzle="question")
     assert reward(completions=[RIGHT], question=[PUZZLE]) == [1.0]
-    with pytest.raises(
-        ArgumentError, match=r'needs question=.*reward_function\("sudoku", puzzle="your_column"\)'
-    ):
+    said = r'needs question=.*reward_function\("sudoku", puzzle="your_column"\)'
+    with pytest.raises(ArgumentError, match=said):
         reward(completions=[RIGHT], puzzle=[PUZZLE])
 
 
 def test_mistakes_are_named():
-    reward = reward_function("sudoku")
-    for function, arguments, error, words in [
-        (reward_function, {"task": "sodoku"}, UnknownTaskError, 'Did you mean "sudoku"'),
-        (reward_function, {"task": "sudoku", "mode": "loose"}, ArgumentError, "'loose' is not a mode"),
-        (
-            reward_function,
-            {"task": "sudoku", "answer": "solution"},
-            ArgumentError,
-            "no reference field answer; it has",
-        ),
-        (reward, {"completions": [RIGHT], "puzzle": PUZZLE}, ArgumentError, "is one string where a sequence"),
-        (reward, {"completions": RIGHT, "puzzle": [PUZZLE]}, ArgumentError, "is one string where a sequence"),
-        (
-            reward,
-            {"completions": [RIGHT] * 2, "puzzle": [PUZZLE]},
-            ArgumentError,
-            "1 values for 2 completions",
-        ),
-        (
-            reward,
-            {"completions": [RIGHT] * 2, "puzzle": [PUZZLE, "12"]},
-            InvalidReferenceError,
-            r"puzzle\[1\]",
-        ),
+    reward, two = reward_function("sudoku"), [RIGHT] * 2
+    for error, words, call in [
+        (UnknownTaskError, 'Did you mean "sudoku"', lambda: reward_function("sodoku")),
+        (ArgumentError, "'loose' is not a mode", lambda: reward_function("sudoku", mode="loose")),
+        (ArgumentError, "no reference field answer; it has", lambda: reward_function("sudoku", answer="a")),
+        (ArgumentError, "is one string where a sequence", lambda: reward(completions=two, puzzle=PUZZLE)),
+        (ArgumentError, "is one string where a sequence", lambda: reward(completions=RIGHT, puzzle=[PUZZLE])),
+        (ArgumentError, "1 values for 2 completions", lambda: reward(completions=two, puzzle=[PUZZLE])),
+        (InvalidReferenceError, r"puzzle\[1\]=", lambda: reward(completions=two, puzzle=[PUZZLE, "12"])),
     ]:
         with pytest.raises(error, match=words):
-            function(**arguments)
+            call()

@@ -128,13 +128,9 @@ def test_extraction_follows_the_rule_in_order(text, extracted):
 def test_strict_extraction_wants_one_closed_block():
     twice = f"<answer>1</answer><answer>{SOLUTION}</answer>"
     assert verify("sudoku", twice, puzzle=PUZZLE).correct
-    for text, reason in (
-        (twice, "malformed"),
-        (f"<answer>{SOLUTION}", None),
-        (rf"\boxed{{{SOLUTION}}}", None),
-    ):
-        verdict = verify("sudoku", text, mode="strict", puzzle=PUZZLE)
-        assert not verdict.correct and (verdict.extracted is None or verdict.reason == reason)
+    assert verify("sudoku", twice, mode="strict", puzzle=PUZZLE).reason == "malformed"
+    for text in ("<answer>1", r"\boxed{1}"):
+        assert verify("sudoku", text, mode="strict", puzzle=PUZZLE).extracted is None
 
 
 def test_the_guard_refuses_nul_surrogates_and_over_long_answers():
