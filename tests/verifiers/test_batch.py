@@ -143,6 +143,8 @@ print(time.process_time() < 0.3, any(name in sys.modules for name in ("numba", "
 """
 MATH = """
 assert verifiers.verify("math500", "<answer>2^{10}</answer>", answer="1024").correct
+from verifiers.math500 import cas
+assert not cas.workers.pids()
 """
 COMMAND = """
 from verifiers.__main__ import main

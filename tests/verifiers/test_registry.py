@@ -35,12 +35,11 @@ def test_unknown_tasks_get_the_nearest_name(task, words):
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
-        ({}, "needs puzzle="),
-        ({"puzzel": PUZZLE}, "needs puzzle="),
+        ({}, "needs puzzle="), ({"puzzel": PUZZLE}, "needs puzzle="),
         ({"puzzle": PUZZLE, "answer": "1"}, "does not take answer="),
         ({"puzzle": PUZZLE, "mode": "loose"}, "'loose' is not a mode"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_call_names_the_argument(reference, words):
     with pytest.raises(ArgumentError, match=words):
         verify("sudoku", RIGHT, **reference)
@@ -57,13 +56,11 @@ def test_puzzles_may_be_laid_out_in_rows():
         (RIGHT, [PUZZLE], "completions='<answer>.*one string where a sequence"),
         ([RIGHT], PUZZLE, "puzzle='4320004330100004' is one string"),
         ([RIGHT], [PUZZLE] * 2, "puzzle has 2 values for 1 completions"),
-        (None, [PUZZLE], "completions=None is a NoneType"),
-        (RIGHT.encode(), [PUZZLE], "is a bytes"),
-        ({RIGHT}, [PUZZLE], "is a set"),
-        ({0: RIGHT}, [PUZZLE], "is a dict"),
+        (None, [PUZZLE], "completions=None is a NoneType"), (RIGHT.encode(), [PUZZLE], "is a bytes"),
+        ({RIGHT}, [PUZZLE], "is a set"), ({0: RIGHT}, [PUZZLE], "is a dict"),
         (np.array(RIGHT), [PUZZLE], "cannot be iterated"),
     ],
-)
+)  # fmt: skip
 def test_a_batch_needs_sequences_of_one_length(completions, puzzles, words):
     with pytest.raises(ArgumentError, match=words):
         verify_batch("sudoku", completions, puzzle=puzzles)
