@@ -28,10 +28,17 @@ def fraction_text(rng: random.Random, value: Fraction) -> str:
         forms += [f"{sign}{grouped(n, mark)}" for mark in (",", "{,}", ",\\!", "\\,")]
     elif n > d:
         forms += [f"{sign}{n // d}\\frac{{{n % d}}}{{{d}}}", f"{sign}{n // d} {n % d}/{d}"]
-    places = next((places for places in range(1, 12) if 10**places % d == 0), 0)
-    if d > 1 and places:
+    rest = d
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    if rest == 1:
+        places = 0
+        while d and 10**places % d:
+            places += 1
         digits = str(n * 10**places // d).rjust(places + 1, "0")
-        forms.append(f"{sign}{digits[:-places]}.{digits[-places:]}" + rng.choice(("", "0")))
+        if places:
+            forms.append(f"{sign}{digits[:-places]}.{digits[-places:]}" + rng.choice(("", "0")))
     return rng.choice(forms)
 
 
@@ -150,8 +157,9 @@ def line(rng: random.Random) -> Case:
     gold = f"y = {m}x + {c}"
     forms = [
         f"y={m}x+{c}", f"{m}x - y + {c} = 0", f"y - {m}x = {c}",
-        f"{k}y = {k * m}x + {k * c}".replace("+ -", "- "), f"{m}x+{c}", f"y = {c} + {m}x",
+        f"{k}y = {k * m}x + {k * c}".replace("+ -", "- "),
     ]  # fmt: skip
+    forms += [f"{m}x+{c}", f"y = {c} + {m}x"]
     wrong = [f"y = {m}x - {c}", f"y = {m + 1}x + {c}", f"x = {m}y + {c}", f"y = {m}x", f"z = {m}x + {c}"]
     return gold, rng.choice(forms), wrong
 
@@ -159,14 +167,15 @@ def line(rng: random.Random) -> Case:
 def named(rng: random.Random) -> Case:
     value = rational(rng)
     gold = f"x={fraction_text(rng, value)}"
-    text = fraction_text(rng, value)
-    right = rng.choice([text, "x = " + text, r"\text{The answer is } " + ungrouped(rng, value)])
+    forms = [
+        fraction_text(rng, value), f"x = {fraction_text(rng, value)}",
+        f"\\text{{The answer is }} {ungrouped(rng, value)}",
+    ]  # fmt: skip
     wrong = [
-        "y=" + fraction_text(rng, value),
-        "x=" + fraction_text(rng, other(rng, value)),
-        "x < " + ungrouped(rng, value),
-    ]
-    return gold, right, wrong
+        f"y={fraction_text(rng, value)}", f"x={fraction_text(rng, other(rng, value))}",
+        f"x < {ungrouped(rng, value)}",
+    ]  # fmt: skip
+    return gold, rng.choice(forms), wrong
 
 
 def base(rng: random.Random) -> Case:
@@ -175,7 +184,9 @@ def base(rng: random.Random) -> Case:
     wrong = [f"{digits}_{b + 1}", f"{digits[:-1]}{(int(digits[-1]) + 1) % b}_{b}", f"{digits}0_{b}"]
     if int(digits, b) != int(digits):
         wrong.append(str(int(digits, b)))
-    return f"{digits}_{b}", digits + rng.choice((f"_{{{b}}}", "", f"_{b}", f"_ {b}")), wrong
+    return (
+        f"{digits}_{b}", rng.choice((f"{digits}_{{{b}}}", digits, f"{digits}_{b}", f"{digits}_ {b}")), wrong,
+    )  # fmt: skip
 
 
 def complex_number(rng: random.Random) -> Case:
@@ -186,21 +197,30 @@ def complex_number(rng: random.Random) -> Case:
 
 
 def words(rng: random.Random) -> Case:
-    word, wrong = rng.choice(["east west", "even odd", "ellipse circle", "Evelyn Evenly", "(C) (B)"]).split()
+    word, wrong = rng.choice(
+        (("east", "west"), ("even", "odd"), ("ellipse", "circle"), ("Evelyn", "Evenly"), ("(C)", "(B)"))
+    )
     forms = [f"\\text{{{word}}}", word, f"\\mbox{{{word}}}", f"\\textbf{{{word}}}", f"\\text{{ {word} }}"]
-    forms.append("C" if word == "(C)" else word.upper())
-    return forms[0], rng.choice(forms), [f"\\text{{{wrong}}}", wrong, "5", f"\\text{{{word}{wrong}}}"]
+    forms.append(word.strip("()") if word == "(C)" else word.upper())
+    return (
+        f"\\text{{{word}}}", rng.choice(forms), [f"\\text{{{wrong}}}", wrong, "5", f"\\text{{{word}{wrong}}}"],
+    )  # fmt: skip
 
 
 def power(rng: random.Random) -> Case:
     n, e = rng.randint(2, 6), rng.randint(2, 6)
-    value, places = n**e, len(str(n**e)) - 1
+    value = n**e
     forms = [
         f"{n}^{e}", f"{n}^{{{e}}}", f"\\sqrt{{{value * value}}}", f"{n} \\times {n ** (e - 1)}", f"{value}.00",
-        f"{n} \\cdot {n ** (e - 1)} = {value}", f"{value / 10**places} \\times 10^{{{places}}}",
     ]  # fmt: skip
-    wrong = [f"{n}^{{{e + 1}}}", f"\\sqrt{{{value}}}", f"{n}{e}" if n * 10 + e != value else "x"]
-    return str(value), rng.choice(forms), wrong
+    forms += [
+        f"{n} \\cdot {n ** (e - 1)} = {value}",
+        f"{value / 10 ** (len(str(value)) - 1)} \\times 10^{{{len(str(value)) - 1}}}",
+    ]
+    return (
+        str(value), rng.choice(forms),
+        [f"{n}^{{{e + 1}}}", f"\\sqrt{{{value}}}", f"{n}{e}" if n * 10 + e != value else "x"],
+    )  # fmt: skip
 
 
 def point(rng: random.Random) -> Case:
@@ -212,9 +232,9 @@ def point(rng: random.Random) -> Case:
     opening, closing = rng.choice((("(", ")"), ("\\left(", "\\right)"), ("( ", " )")))
     changed = values.copy()
     changed[0] = other(rng, values[0])
-    wrong = [f"({text(numbers)})" for numbers in (changed, [*values, values[0]], values[:-1])] + [
-        f"[{text(values)}]"
-    ]
+    wrong = [
+        f"({text(changed)})", f"({text([*values, values[0]])})", f"[{text(values)}]", f"({text(values[:-1])})",
+    ]  # fmt: skip
     if values != values[::-1]:
         wrong.append(f"({text(values[::-1])})")
     bare = rng.random() < 0.2
@@ -243,42 +263,42 @@ def union(rng: random.Random) -> Case:
     a, b, c = sorted(rng.sample(range(-30, 30), 3))
     gold = f"(-\\infty, {a}) \\cup ({b}, {c}]"
     forms = [
-        f"({b},{c}]\\cup(-\\infty,{a})", f"(-∞,{a})∪({b},{c}]", f"x < {a} \\text{{ or }} {b} < x \\le {c}",
+        f"({b},{c}]\\cup(-\\infty,{a})", f"(-∞,{a})∪({b},{c}]",
         f"\\left(-\\infty,{a}\\right)\\cup\\left({b},{c}\\right]",
     ]  # fmt: skip
+    forms += [f"x < {a} \\text{{ or }} {b} < x \\le {c}"]
     wrong = [f"(-\\infty, {a}] \\cup ({b}, {c}]", f"(-\\infty, {a})", f"(\\infty, {a}) \\cup ({b}, {c}]"]
     return gold, rng.choice(forms), [*wrong, f"(-\\infty, {a}) \\cap ({b}, {c}]"]
 
 
 def numbers(rng: random.Random) -> Case:
-    values = list(dict.fromkeys([Fraction(61), *(rational(rng) for _ in range(rng.randint(1, 4)))]))
-    rng.shuffle(values)
-
-    def text(values: list[Fraction]) -> str:
-        return ", ".join(ungrouped(rng, value) for value in values)
-
+    values = rng.sample([rational(rng) for _ in range(9)], rng.randint(2, 5))
+    values = list(dict.fromkeys(values))
+    if len(values) < 2:
+        values = [Fraction(1), Fraction(2)]
     mixed = rng.sample(values, len(values))
-    inside, last = text(mixed), ungrouped(rng, mixed[-1])
+    inside = ", ".join(ungrouped(rng, value) for value in mixed)
+    words = [ungrouped(rng, value) for value in mixed]
     forms = [
         inside, f"\\{{{inside}\\}}", f"\\left\\{{ {inside} \\right\\}}", inside.replace(", ", ","),
-        inside.replace(", ", " and "), f"{text(mixed[:-1])}\\text{{ and }}{last}",
+        " and ".join(words),
     ]  # fmt: skip
-    wrong = [
-        text([*values, values[0]]),
-        text(values[1:]),
-        text([values[0] + 777, *values[1:]]),
-        f"({text(values)})",
-    ]
-    return text(values).replace(", ", ","), rng.choice(forms), wrong
+    forms.append(", ".join(words[:-1]) + "\\text{ and }" + words[-1])
+    again = ", ".join(ungrouped(rng, value) for value in [*values, values[0]])
+    less = ", ".join(ungrouped(rng, value) for value in values[1:])
+    gold = ", ".join(ungrouped(rng, value) for value in values)
+    changed = ", ".join(ungrouped(rng, value) for value in [values[0] + 777, *values[1:]])
+    return gold.replace(", ", ","), rng.choice(forms), [again, less, changed, f"({gold})"]
 
 
 def plus_minus(rng: random.Random) -> Case:
     a, b = rng.randint(1, 20), rng.choice((2, 3, 5, 7, 19))
     gold = f"{a} \\pm \\sqrt{{{b}}}"
     forms = [
-        f"{a}-\\sqrt{b if b < 10 else '{19}'} \\text{{ and }} {a}+\\sqrt{{{b}}}", f"{a}±√{{{b}}}",
-        f"{a}+\\sqrt{{{b}}}, {a}-\\sqrt{{{b}}}", f"\\{{{a} \\mp \\sqrt{{{b}}}\\}}", f"x = {a} \\pm \\sqrt{{{b}}}",
-    ]  # fmt: skip
+        f"{a}+\\sqrt{{{b}}}, {a}-\\sqrt{{{b}}}",
+        f"{a}-\\sqrt{b if b < 10 else '{19}'} \\text{{ and }} {a}+\\sqrt{{{b}}}",
+    ]
+    forms += [f"{a}±√{{{b}}}", f"\\{{{a} \\mp \\sqrt{{{b}}}\\}}", f"x = {a} \\pm \\sqrt{{{b}}}"]
     wrong = [f"{a} + \\sqrt{{{b}}}", f"{a + 1} \\pm \\sqrt{{{b}}}", f"\\pm {a} + \\sqrt{{{b}}}"]
     return gold, rng.choice(forms), wrong
 
@@ -297,10 +317,9 @@ def matrix(rng: random.Random) -> Case:
     half = [[cell * 2 for cell in row] for row in cells]
     forms = [text(cells, "pmatrix"), text(cells, "bmatrix"), "\\frac{1}{2}" + text(half, "pmatrix")]
     wrong = [
-        text(changed, "pmatrix"),
-        text(half, "pmatrix") if any(map(any, cells)) else "0",
+        text(changed, "pmatrix"), text(half, "pmatrix") if any(map(any, cells)) else "0",
         text(cells[1:], "pmatrix"),
-    ]
+    ]  # fmt: skip
     if turned != cells:
         wrong.append(text(turned, "pmatrix"))
     return text(cells, "pmatrix"), rng.choice(forms), wrong
