@@ -62,6 +62,10 @@ def environment(*folders: Path) -> dict[str, str]:
 
 def outside(*arguments, folder=None, **options):
     """Run the command in a fresh interpreter, with what is installed in `folder`."""
-    line = [sys.executable, "-m", "verifiers", *map(str, arguments)]
-    env = environment(*([folder] if folder else []))
-    return subprocess.run(line, env=env, timeout=120, **{"capture_output": True, **options})
+    return python("-m", "verifiers", *arguments, env=environment(*([folder] if folder else [])), **options)
+
+
+def python(*arguments, **options):
+    """Run a fresh interpreter that finds the same package."""
+    options = {"env": environment(), "timeout": 240, "capture_output": True, **options}
+    return subprocess.run([sys.executable, *map(str, arguments)], **options)

@@ -1,22 +1,22 @@
-"""A slow second opinion on Countdown: recursive descent over `Fraction`, sharing no line with the package."""
+"""A slow second opinion on Countdown: rewritten as Python, read by `ast`, in `Fraction`; no line of the package."""
 
+import ast
+import operator
+import re
 from collections import Counter
 from fractions import Fraction
 
 _MINUS, _TIMES, _DIVIDE, _PLUS = "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "×·∗∙⋅✕✖⨯＊", "÷⁄∕／", "﹢＋"
 _SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _NOTHING = "\xad\u200b\u200c\u200d\u2060\ufeff"
-_MAP = {
-    **dict.fromkeys(_MINUS, "-"),
-    **dict.fromkeys(_TIMES, "*"),
-    **dict.fromkeys(_DIVIDE, "/"),
-    **dict.fromkeys(_PLUS, "+"),
-    **{"（": "(", "）": ")", "＝": "=", "．": "."},
-}
+_GROUPS = [(_MINUS, "-"), (_TIMES, "*"), (_DIVIDE, "/"), (_PLUS, "+"), (_SPACES, " "), (_NOTHING, "")]
+_MAP = {character: mark for characters, mark in _GROUPS for character in characters}
+_MAP |= {"（": "(", "）": ")", "＝": "=", "．": "."}
 _TEX = {
     "times": "*", "cdot": "*", "ast": "*", "div": "/", "quad": " ", "qquad": " ", "thinspace": " ",
-    "frac": "F", "dfrac": "F", "tfrac": "F", "cfrac": "F", "left": "L", "right": "R",
+    "frac": "F", "dfrac": "F", "tfrac": "F", "cfrac": "F",
 }  # fmt: skip
+_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 _PAIRS = {"`": "`", "$": "$", '"': '"', "'": "'", "{": "}", "“": "”", "‘": "’", "\\(": "\\)", "\\[": "\\]"}
 
 
@@ -24,21 +24,22 @@ class Wrong(Exception):
     """The text is no answer."""
 
 
+def inside(completion: str) -> str:
+    return completion[completion.rindex("<answer>") + 8 : completion.rindex("</answer>")]
+
+
 def block(completion: str) -> str:
     """What the last `<answer>` block says: the content of its last balanced, non-empty box, else all of it."""
-    text = completion[completion.rindex("<answer>") + 8 : completion.rindex("</answer>")]
-    starts = [i for i in range(len(text)) if text.startswith("\\boxed{", i)]
-    for start in reversed(starts):
-        depth, i = 1, start + 7
-        while i < len(text) and depth:
-            if text[i] == "\\":
-                i += 1
-            elif text[i] in "{}":
-                depth += 1 if text[i] == "{" else -1
-            i += 1
-        inside = text[start + 7 : i - 1]
-        if depth == 0 and i <= len(text) and inside.strip():
-            return inside
+    text = inside(completion)
+    for start in reversed([match.end() for match in re.finditer(r"\\boxed\{", text)]):
+        depth = 1
+        for token in re.finditer(r"\\.|[{}]", text[start:], re.DOTALL):
+            depth += {"{": 1, "}": -1}.get(token[0], 0)
+            if not depth:
+                break
+        found = text[start : start + token.start()] if not depth else ""
+        if found.strip():
+            return found
     return text
 
 
@@ -55,147 +56,66 @@ def without_words(text: str) -> str:
     i = 0
     while i < len(text) and ((text[i].isalpha() and ord(text[i]) < 0x250) or text[i] in _SPACES + "'’,.!:："):
         i += 1
-    words = "".join(c if c.isalpha() else "" if c in "'’" else " " for c in text[:i]).split()
+    words = "".join(c if c.isalpha() else "" if c in "'’" else " " for c in text[:i]).lower().split()
     if not words:
         return text
     if text[i - 1] not in _SPACES + ":：" and i < len(text):
         raise Wrong("no gap behind the words")
-    colon = text[:i].rstrip(_SPACES).endswith((":", "："))
-    if not colon and (
-        len(words[-1]) < 2
-        or (text[i : i + 1] in tuple("-" + _MINUS) and text[i + 1 : i + 2] in tuple(_SPACES))
-    ):
+    subtracts = text[i : i + 1] in tuple("-" + _MINUS) and text[i + 1 : i + 2] in tuple(_SPACES)
+    if not text[:i].rstrip(_SPACES).endswith((":", "：")) and (len(words[-1]) < 2 or subtracts):
         raise Wrong("looks like a formula")
-    if {"not", "minus", "negative", "half", "sqrt", "without", "over", "by", "plus", "times"} & {
-        w.lower() for w in words
-    }:
+    if set("not minus negative half sqrt without over by plus times".split()) & set(words):
         raise Wrong("the words change the value")
     return text[i:]
 
 
-def tokens(text: str, strict: bool) -> list[str]:
-    """One-character tokens: digits, operators, brackets, F for a fraction; spaces stay as single blanks."""
-    out, i = [], 0
-    while i < len(text):
-        character = text[i]
-        i += 1
-        if strict:
-            if character not in "0123456789+-*/() \t":
-                raise Wrong(character)
-            out.append(" " if character == "\t" else character)
-        elif character == "\\":
-            j = i
-            while j < len(text) and "a" <= text[j] <= "z":
-                j += 1
-            if j == i:
-                if text[i : i + 1] not in tuple(",;:! \n"):
-                    raise Wrong("escape")
-                out.append(" ")
-                i += 1
-                continue
-            if text[i:j] not in _TEX or (j < len(text) and "A" <= text[j] <= "Z"):
-                raise Wrong(text[i:j])
-            token = _TEX[text[i:j]]
-            i = j
-            if token in "LR":
-                rest = text[i:].lstrip(" \t\n\v\f\r")
-                if not rest.startswith("(" if token == "L" else ")"):
-                    raise Wrong("left or right without a bracket")
-                token = " "
-            out.append(token)
-        elif character in _NOTHING:
-            continue
-        elif character in _SPACES:
-            out.append(" ")
-        elif character.isdecimal():
-            out.append(str(int(character)))
-        else:
-            character = _MAP.get(character, character)
-            if character not in "+-*/().={}":
-                raise Wrong(character)
-            out.append(character)
-    return out
+def as_python(text: str, strict: bool) -> str:
+    """The text as a Python expression: (x) as P(x), a fraction as F[x,y]."""
+    if not strict:
+        if "F" in text:
+            raise Wrong("a letter")
+        text = re.sub(r"(?<!\\)\\(left(?=[ \t-\r]*\()|right(?=[ \t-\r]*\)))", " ", text)
+        text = re.sub(r"\\([a-z]+)(?![a-zA-Z])", lambda match: _TEX.get(match[1], match[0]), text)
+        text = re.sub(r"\\[,;:! \n]", " ", text)
+        text = "".join(str(int(c)) if c.isdecimal() else _MAP.get(c, c) for c in text)
+        text = re.sub(r" *([{}]) *", r"\1", text)
+    if set(text) - set("0123456789+-*/() \t" if strict else "0123456789+-*/().={} F"):
+        raise Wrong("a character")
+    literal = r"(0|[1-9]\d*)(\.\d+)?"
+    if not all(re.fullmatch(literal, run) for run in re.findall(r"[\d.]+", text)):
+        raise Wrong("a literal")
+    return re.sub(r"F +\{", "F{", text).replace("}{", ",").translate({40: "P(", 123: "[", 125: "]"})
 
 
 class Side:
-    """One side of an answer, parsed from `tokens` at `place` on."""
+    """The value of one side of an answer, and its literals, with and without a sign before them."""
 
-    def __init__(self, items: list[str], place: int, strict: bool) -> None:
-        self.items, self.place, self.strict = items, place, strict
+    def __init__(self, text: str, strict: bool) -> None:
+        self.text, self.strict = text.strip(), strict
         self.plain: list[Fraction] = []
         self.signed: list[Fraction] = []
-        self.value = self.sum()
+        try:
+            self.value = self.evaluate(ast.parse(self.text, mode="eval").body)
+        except (SyntaxError, ZeroDivisionError) as error:
+            raise Wrong(str(error)) from error
 
-    def peek(self) -> str:
-        while self.place < len(self.items) and self.items[self.place] == " ":
-            self.place += 1
-        return self.items[self.place] if self.place < len(self.items) else ""
-
-    def take(self, wanted: str) -> None:
-        if self.peek() != wanted:
-            raise Wrong(f"{wanted} expected")
-        self.place += 1
-
-    def sum(self) -> Fraction:
-        value = self.product()
-        while self.peek() in ("+", "-"):
-            sign = 1 if self.peek() == "+" else -1
-            self.place += 1
-            value += sign * self.product()
-        return value
-
-    def product(self) -> Fraction:
-        value = self.factor(False)
-        while self.peek() in ("*", "/"):
-            times = self.peek() == "*"
-            self.place += 1
-            other = self.factor(False)
-            if not times and other == 0:
-                raise Wrong("division by zero")
-            value = value * other if times else value / other
-        return value
-
-    def factor(self, signed: bool) -> Fraction:
-        head = self.peek()
-        if head == "-":
-            self.place += 1
-            if self.strict and (
-                signed or not self.items[self.place : self.place + 1] or not self.items[self.place].isdigit()
-            ):
-                raise Wrong("unary minus")
-            return -self.factor(True)
-        if head == "(":
-            self.take("(")
-            value = self.sum()
-            self.take(")")
-            return value
-        if head == "F":
-            self.take("F")
-            self.take("{")
-            value = self.sum()
-            self.take("}")
-            self.take("{")
-            bottom = self.sum()
-            self.take("}")
-            if bottom == 0:
-                raise Wrong("division by zero")
-            return value / bottom
-        return self.literal(signed)
-
-    def literal(self, signed: bool) -> Fraction:
-        start = self.place
-        while self.place < len(self.items) and self.items[self.place] in "0123456789.":
-            self.place += 1
-        text = "".join(self.items[start : self.place])
-        whole, point, decimals = text.partition(".")
-        good = (
-            whole.isdigit() and (whole == "0" or whole[0] != "0") and (decimals.isdigit() if point else True)
-        )
-        if not good or (self.strict and point):
-            raise Wrong("literal")
-        value = Fraction(text)
-        (self.signed if signed else self.plain).append(value)
-        return value
+    def evaluate(self, node: ast.AST, signed: bool = False) -> Fraction:
+        match node:
+            case ast.Constant():
+                value = Fraction(self.text[node.col_offset : node.end_col_offset])
+                (self.signed if signed else self.plain).append(value)
+                return value
+            case ast.UnaryOp(ast.USub(), inner):
+                literal = isinstance(inner, ast.Constant) and inner.col_offset == node.col_offset + 1
+                if not self.strict or (literal and not signed):
+                    return -self.evaluate(inner, True)
+            case ast.BinOp(left, sign, right) if type(sign) in _OPERATORS:
+                return _OPERATORS[type(sign)](self.evaluate(left), self.evaluate(right))
+            case ast.Call(ast.Name("P"), [inner], []):
+                return self.evaluate(inner)
+            case ast.Subscript(ast.Name("F"), ast.Tuple([top, bottom])):
+                return self.evaluate(top) / self.evaluate(bottom)
+        raise Wrong(ast.dump(node))
 
 
 def uses(side: Side, numbers: list[int], strict: bool) -> bool:
@@ -217,19 +137,12 @@ def oracle(completion: str, numbers: list[int], target: Fraction, strict: bool) 
     """True if the answer of a completion with one `<answer>` block is right."""
     try:
         if strict:
-            text = completion[completion.rindex("<answer>") + 8 : completion.rindex("</answer>")].strip(
-                " \t\n\v\f\r"
-            )
+            text = inside(completion).strip(" \t\n\v\f\r")
             if text.startswith("\\boxed{") and text.endswith("}"):
                 text = text[7:-1].strip(" \t\n\v\f\r")
         else:
             text = peel(without_words(peel(block(completion))))
-        items = tokens(text, strict)
-        sides = [Side(items, 0, strict)]
-        while sides[-1].peek() == "=" and not strict:
-            sides.append(Side(items, sides[-1].place + 1, strict))
-        if sides[-1].peek():
-            raise Wrong("something behind the expression")
+        sides = [Side(side, strict) for side in as_python(text, strict).split("=")]
     except Wrong:
         return False
     return all(side.value == target for side in sides) and any(uses(side, numbers, strict) for side in sides)

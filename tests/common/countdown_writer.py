@@ -1,5 +1,6 @@
 """Right Countdown answers by construction in every accepted notation, and answers one edit away from them."""
 
+import operator
 import random
 from collections.abc import Iterator
 from fractions import Fraction
@@ -8,6 +9,23 @@ from tests.common.constructed import Case
 from tests.common.countdown_oracle import oracle
 
 SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+
+OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+SIGNS = {
+    "+": "+＋",
+    "-": "-−–",
+    "*": ["*", "×", "\\times ", "\\cdot ", "∗", "·"],
+    "/": ["/", "÷", "\\div ", "∕"],
+}
+FRAMES = [
+    *["{}"] * 6, "`{}`", "${}$", "\\({}\\)", "\\[ {} \\]", "```\n{}\n```", '"{}"', "“{}”",
+]  # fmt: skip
+WORDS = [*[""] * 5, "The answer is ", "Answer: ", "So, the expression is:\n", "Here's one way: "]
+PLACES = [
+    "<answer>{}</answer>",
+    "<answer>\n\\boxed{{{}}}\n</answer><|eot_id|>",
+    "why\n<answer>\n{}\n</answer>",
+]
 
 
 class Writer:
@@ -31,10 +49,7 @@ class Writer:
     def value(self, tree: tuple) -> Fraction:
         if len(tree) == 1:
             return Fraction(tree[0])
-        a, b = self.value(tree[1]), self.value(tree[2])
-        if tree[0] == "/":
-            return a / b
-        return a + b if tree[0] == "+" else a - b if tree[0] == "-" else a * b
+        return OPERATORS[tree[0]](self.value(tree[1]), self.value(tree[2]))
 
     def literal(self, value: int) -> str:
         text = str(abs(value))
@@ -55,46 +70,33 @@ class Writer:
         else:
             own = 1 if tree[0] in "+-" else 2
             left, right = self.write(tree[1], own), self.write(tree[2], own + (tree[0] in "-/"))
-            sign = {
-                "+": self.pick("+", "＋"),
-                "-": self.pick("-", "−", "–"),
-                "*": self.pick("*", "×", "\\times ", "\\cdot ", "∗", "·"),
-                "/": self.pick("/", "÷", "\\div ", "∕"),
-            }[tree[0]]
-            text = left + self.gap() + sign + self.gap() + right
-        if not self.strict and rng.random() < 0.05:
-            negative = self.write((-tree[0],)) if len(tree) == 1 and tree[0] > 0 else None
-            if negative is not None:
-                text, own = f"-({negative})", 0
+            text = left + self.gap() + self.pick(*SIGNS[tree[0]]) + self.gap() + right
+        if not self.strict and len(tree) == 1 and tree[0] > 0 and rng.random() < 0.05:
+            text, own = f"-({self.write((-tree[0],))})", 0
         if own < level or (len(tree) == 3 and rng.random() < 0.1):
-            opening, closing = (
-                ("(", ")") if self.strict else rng.choice([("(", ")"), ("\\left(", "\\right)"), ("（", "）")])
+            text = rng.choice(["({})"] if self.strict else ["({})", "\\left({}\\right)", "（{}）"]).format(
+                text
             )
-            text = f"{opening}{text}{closing}"
         return text
 
     def sides(self, tree: tuple, value: Fraction) -> str:
         text = self.write(tree)
         if self.strict:
             return text
+        plain = str(value.numerator) + (f" / {value.denominator}" if value.denominator > 1 else "")
         for _ in range(self.rng.choice([0, 0, 0, 1, 1, 2])):
-            other = self.rng.choice(
-                [f"{value.numerator}", f"\\frac{{{value.numerator}}}{{{value.denominator}}}", text]
-            )
-            if other == str(value.numerator) and value.denominator > 1:
-                other += f" / {value.denominator}"
+            other = self.rng.choice([plain, f"\\frac{{{value.numerator}}}{{{value.denominator}}}", text])
             sides = [text, other] if self.rng.random() < 0.8 else [other, text]
             text = self.pick(" = ", "=", "＝").join(sides)
         return text
 
-    def problem(self) -> tuple[str, str, str, list[int], Fraction]:
-        """(before, answer, after, numbers, target); the completion is the three texts in a row."""
+    def problem(self) -> tuple[str, str, list[int], Fraction]:
+        """(the completion with {} for the answer, the answer, numbers, target)."""
         rng = self.rng
         while True:
             most = rng.choice([12, 100, 100, 10**10, 10**25])
-            numbers = [
-                rng.randrange(0 if rng.random() < 0.1 else 1, most) for _ in range(rng.randrange(1, 7))
-            ]
+            least = [0, *[1] * 9]
+            numbers = [rng.randrange(rng.choice(least), most) for _ in range(rng.randrange(1, 7))]
             if rng.random() < 0.15:
                 numbers[0] = -numbers[0]
             tree = self.tree(numbers)
@@ -105,58 +107,27 @@ class Writer:
                 continue
         text = self.sides(tree, value)
         if not self.strict:
-            frames = [("", "")] * 6 + [
-                ("`", "`"), ("$", "$"), ("\\(", "\\)"), ("\\[ ", " \\]"), ("```\n", "\n```"), ('"', '"'),
-                ("“", "”"),
-            ]  # fmt: skip
-            opening, closing = rng.choice(frames)
-            text = opening + text + closing
-            text = (
-                rng.choice(
-                    [""] * 5 + ["The answer is ", "Answer: ", "So, the expression is:\n", "Here's one way: "]
-                )
-                + text
-            )
-        before, after = rng.choice(
-            [
-                ("<answer>", "</answer>"),
-                ("<answer>\n\\boxed{", "}\n</answer><|eot_id|>"),
-                ("why\n<answer>\n", "\n</answer>"),
-            ]
-        )
+            text = rng.choice(WORDS) + rng.choice(FRAMES).format(text)
         rng.shuffle(numbers)
-        return before, text, after, numbers, value
+        return rng.choice(PLACES), text, numbers, value
 
     def edit(self, text: str) -> str:
         """`text` with one character deleted, inserted, replaced or doubled, or two neighbours swapped."""
-        rng = self.rng
-        i = rng.randrange(len(text))
-        new = rng.choice(
-            "0123456789+-*/()=.,%^! \n\t\\{}x×÷−√²٣３\u200b`$'\"a;_:[]"
-            if rng.random() < 0.7
-            else "0123456789+-*/()"
+        i = self.rng.randrange(len(text))
+        more = "=.,%^! \n\t\\{}x×÷−√²٣３\u200b`$'\"a;_:[]" if self.rng.random() < 0.7 else ""
+        new = self.rng.choice("0123456789+-*/()" + more)
+        head, here, tail = text[:i], text[i], text[i + 1 :]
+        swapped = head + tail[:1] + here + tail[1:]
+        return self.rng.choice(
+            [head + tail, head + new + here + tail, head + new + tail, head + here + here + tail, swapped]
         )
-        way = rng.randrange(5)
-        if way == 0:
-            return text[:i] + text[i + 1 :]
-        if way == 1:
-            return text[:i] + new + text[i:]
-        if way == 2:
-            return text[:i] + new + text[i + 1 :]
-        if way == 3:
-            return text[: i + 1] + text[i] + text[i + 1 :]
-        return text[:i] + text[i + 1 : i + 2] + text[i] + text[i + 2 :]
 
 
 def cases(seed: int, strict: bool) -> Iterator[Case]:
     """Right answers, and what one edit makes of them."""
     writer = Writer(random.Random(seed), strict)
     while True:
-        before, text, after, numbers, target = writer.problem()
-        reference = {"numbers": numbers, "target": target}
-        yield Case(
-            before + text + after,
-            before + writer.edit(text) + after,
-            reference,
-            lambda text, given=(numbers, target): oracle(text, *given, strict),
-        )
+        place, text, *given = writer.problem()
+        right, edited = place.format(text), place.format(writer.edit(text))
+        reference = dict(zip(("numbers", "target"), given, strict=True))
+        yield Case(right, edited, reference, lambda text, given=given: oracle(text, *given, strict))

@@ -10,7 +10,8 @@ leading zeros, a final point, a letter run into "and" or "or", and one slip in "
 import random
 import re
 from collections.abc import Callable
-from itertools import chain, permutations
+from itertools import permutations
+from operator import add, mul, truediv
 from typing import Any
 
 import mpmath
@@ -39,7 +40,11 @@ _UNITS = {
 }  # fmt: skip
 _UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings.split()}
 _SCALES = ("dozen", "hundred", "thousand", "million", "billion", "half", "not", "less", "more", "or")
+_AFTER_PERCENT = r"[,=;A-Za-z]|$|\)$"
 _CLOSE = mpmath.mpf(10) ** -40
+_CONSTANTS = {
+    "i": lambda p: mpmath.mpc(0, 1), "e": lambda p: mpmath.e, r"\pi": lambda p: mpmath.pi, r"\infty": ("inf", 1),
+}  # fmt: skip
 Value = Callable[[dict[str, Any]], Any]
 
 
@@ -104,11 +109,8 @@ def spread(node: Any, signs: int) -> Any:
 
 def equal(a: Any, b: Any) -> bool:
     """Two values, at every point."""
-    for point in POINTS:
-        x, y = a(point), b(point)
-        if not (mpmath.isfinite(x) and mpmath.isfinite(y)) or abs(x - y) > _CLOSE * (1 + abs(y)):
-            return False
-    return True
+    values = [(a(point), b(point)) for point in POINTS]
+    return all(mpmath.isfinite(x + y) and abs(x - y) <= _CLOSE * (1 + abs(y)) for x, y in values)
 
 
 def is_name(node: Any) -> bool:
@@ -138,20 +140,14 @@ def same(a: Any, b: Any) -> bool:
     if callable(a):
         return False
     if kind == "seq":
-        if a[0] == "list" and b[1:3] == ("(", ")"):
-            return in_order(a[1], b[3])
-        return a[0] == "seq" and a[1:3] == b[1:3] and in_order(a[3], b[3])
+        bare = a[0] == "list" and b[1:3] == ("(", ")")
+        return (bare or (a[0] == "seq" and a[1:3] == b[1:3])) and in_order(a[-1], b[3])
     if kind == "union":
-        if a[0] == "list":
-            a = ("union", [as_interval(item) for item in a[1]])
-        return a[0] == "union" and any_order(a[1], b[1])
+        items = [as_interval(item) for item in a[1]] if a[0] == "list" else a[1]
+        return a[0] in ("list", "union") and any_order(items, b[1])
     if kind in ("list", "set"):
         return a[0] in ("list", "set") and any_order(a[1], b[1])
-    return (
-        a[0] == "mat"
-        and [*map(len, a[1])] == [*map(len, b[1])]
-        and in_order([*chain(*a[1])], [*chain(*b[1])])
-    )
+    return a[0] == "mat" and len(a[1]) == len(b[1]) and all(map(in_order, a[1], b[1]))
 
 
 def in_order(a: list, b: list) -> bool:
@@ -215,10 +211,8 @@ def same_equation(a: Any, b: Any) -> bool:
         return 0 < len(rest) and all(callable(side) and equal(side, value) for side in rest)
     if len(sides) != 2 or not all(map(callable, sides)):
         return False
-    ratios = [(sides[0](p) - sides[1](p)) / (name(p) - value(p)) for p in POINTS]
-    return abs(ratios[0]) > _CLOSE and all(
-        abs(ratio - ratios[0]) < _CLOSE * abs(ratios[0]) for ratio in ratios
-    )
+    first, *others = [(sides[0](p) - sides[1](p)) / (name(p) - value(p)) for p in POINTS]
+    return abs(first) > _CLOSE and all(abs(ratio - first) < _CLOSE * abs(first) for ratio in others)
 
 
 def cleaned(text: str) -> str:
@@ -352,7 +346,7 @@ class Reader:
                 raw += word
                 self.at += 1
                 while re.fullmatch("[A-Za-z]", self.now()) and (
-                    not self.spaced[self.at] or self.now() == "s"
+                    self.now() == "s" or not self.spaced[self.at]
                 ):
                     raw += self.take(self.now())
                 if self.now() == "/" and self.now(1).isalpha():
@@ -382,9 +376,12 @@ class Reader:
             self.signs += operator in (r"\pm", r"\mp")
             step = -1 if operator in ("-", r"\mp") else 1
             factors.append(
-                lambda p, o=operator, s=step: s * p["±"] if o in (r"\pm", r"\mp") else mpmath.mpf(s)
+                lambda p, o=operator, s=step: s * (p["±"] if o in (r"\pm", r"\mp") else mpmath.mpf(1))
             )
         return (lambda p: mpmath.fprod(factor(p) for factor in factors)) if factors else None
+
+    def with_sign(self, sign: Value | None, read: Callable[[], Any]) -> Any:
+        return combined(sign, read(), mul) if sign else read()
 
     def sum(self) -> Any:
         total, sign = None, self.sign()
@@ -393,8 +390,8 @@ class Reader:
             if sign is not None and not callable(term) and term[0] == "inf":
                 term = ("inf", term[1] * int(sign({"±": 0})))
             elif sign is not None:
-                term = combined(sign, term, lambda a, b: a * b)
-            total = term if total is None else combined(total, term, lambda a, b: a + b)
+                term = combined(sign, term, mul)
+            total = term if total is None else combined(total, term, add)
             sign = self.sign()
             if sign is None:
                 return total
@@ -403,13 +400,10 @@ class Reader:
         value = self.power()
         while True:
             if operator := self.take("*", "/"):
-                sign, right = self.sign(), self.power()
-                right = combined(sign, right, lambda a, b: a * b) if sign else right
-                value = combined(
-                    value, right, (lambda a, b: a * b) if operator == "*" else lambda a, b: a / b
-                )
+                right = self.with_sign(self.sign(), self.power)
+                value = combined(value, right, mul if operator == "*" else truediv)
             elif self.starts_factor():
-                value = combined(value, self.power(), lambda a, b: a * b)
+                value = combined(value, self.power(), mul)
             else:
                 return value
 
@@ -427,16 +421,13 @@ class Reader:
                     return base  # degrees behind all of it
                 self.mark, self.at = "degrees", self.at + (4 if self.now(1) == "{" else 2)
             elif self.take("^"):
-                sign = self.sign()
-                exponent = self.argument(whole=True)
-                exponent = combined(sign, exponent, lambda a, b: a * b) if sign else exponent
+                exponent = self.with_sign(self.sign(), lambda: self.argument(whole=True))
                 base = combined(base, exponent, lambda a, b: mpmath.mpmathify(a) ** b)
             elif self.take("!"):
                 base = combined(base, base, lambda a, _: mpmath.factorial(a))
-            elif self.now() == "%" and not re.match(
-                r"[,=;A-Za-z]|$|\)$", "".join(self.tokens[self.at + 1 :])
-            ):
-                base = combined(base, base, lambda a, _: a / 100) if self.take("%") else base
+            elif self.now() == "%" and not re.match(_AFTER_PERCENT, "".join(self.tokens[self.at + 1 :])):
+                self.at += 1
+                base = combined(base, base, lambda a, _: a / 100)
             else:
                 return base
 
@@ -459,29 +450,27 @@ class Reader:
         self.at += 1
         if re.fullmatch(r"\d*\.?\d+(e[+-]?\d{1,3})?", token):
             return self.number(token)
+        if token in _CONSTANTS:
+            return _CONSTANTS[token]
         if token.isalpha():
             if len(token) > 1:
                 self.tokens[self.at - 1 : self.at] = list(token)
                 self.spaced[self.at - 1 : self.at] = [False] * len(token)
             name = token[0]
-            return {"i": lambda p: mpmath.mpc(0, 1), "e": lambda p: mpmath.e}.get(name, lambda p: p[name])
+            return _CONSTANTS.get(name, lambda p: p[name])
         if token == r"\$":
             self.mark = "dollars"
             return self.primary()
         if token == "{":
             value = self.sum()
             if self.take(r"\over"):
-                value = combined(value, self.sum(), lambda a, b: a / b)
+                value = combined(value, self.sum(), truediv)
             self.need("}")
             return value
         if token == r"\frac":
-            return combined(self.argument(), self.argument(), lambda a, b: a / b)
+            return combined(self.argument(), self.argument(), truediv)
         if token == r"\sqrt":
             return self.root()
-        if token == r"\pi":
-            return lambda p: mpmath.pi
-        if token == r"\infty":
-            return ("inf", 1)
         return self.container(token)
 
     def number(self, digits: str) -> Any:
@@ -491,14 +480,8 @@ class Reader:
         value = mpmath.mpf("0" + digits)
         following, slash, below = self.now(), self.now(1), self.now(2)
         if re.fullmatch(r"\d*\.?\d+", following):
-            good = (
-                self.spaced[self.at]
-                and slash == "/"
-                and digits.isdigit()
-                and following.isdigit()
-                and below.isdigit()
-            )
-            if not good or not 0 < int(following) < int(below):
+            good = self.spaced[self.at] and slash == "/" and (digits + following + below).isdigit()
+            if not good or not below or not 0 < int(following) < int(below):
                 raise Unreadable("two numbers side by side")
             self.at += 3
             return lambda p: value + mpmath.mpf(int(following)) / int(below)

@@ -63,47 +63,27 @@ ORACLE = {
         (rf"Conjugate of \${S}{TERM}i\$\?", lambda a, b: f"{a}{-number(b):+d}i"),
     ],
     2: [
-        (
-            rf"Compute \$\\frac{{{N}}}{{{N}}}\+\\frac{{{N}}}{{{N}}}\$\.",
-            whole(lambda a, b, c, d: Fraction(a, b) + Fraction(c, d)),
-        ),
-        (
-            rf"After a discount of \${N}\\%\$ a coat costs \${N}\$ dollars\. .*",
-            whole(lambda p, after: next(x for x in range(9999) if x * (100 - p) == 100 * after)),
-        ),
+        (rf"Compute \$\\frac{{{N}}}{{{N}}}\+\\frac{{{N}}}{{{N}}}\$\.",
+         whole(lambda a, b, c, d: Fraction(a, b) + Fraction(c, d))),
+        (rf"After a discount of \${N}\\%\$ a coat costs \${N}\$ dollars\. .*",
+         whole(lambda p, after: next(x for x in range(9999) if x * (100 - p) == 100 * after))),
         (rf"What is the larger root of \$x\^2(?:{TERM}x)?{TERM}?=0\$\?", lambda b, c: str(max(zeros(b, c)))),
-        (
-            rf"What is the slope .* \$\({S},{S}\)\$ and \$\({S},{S}\)\$\?",
-            whole(lambda x, y, v, w: Fraction(w - y, v - x)),
-        ),
-        (
-            rf"Let \$f\(x\)={N}x{TERM}?\$ and \$g\(x\)=x\^2{TERM}?\$\. Find \$f\(g\({S}\)\)\$\.",
-            lambda a, b, c, x: str(int(a) * (int(x) ** 2 + number(c)) + number(b)),
-        ),
-        (
-            rf"What is the greatest common divisor of \${N}\$ and \${N}\$\?",
-            whole(lambda a, b: max(d for d in range(1, a + 1) if a % d == b % d == 0)),
-        ),
-        (
-            rf"What is the remainder when \${N}\$ is divided by \${N}\$\?",
-            whole(lambda n, m: n - max(range(0, n + 1, m))),
-        ),
-        (
-            rf"A triangle has base \${N}\$ and height \${N}\$\. .*",
-            whole(lambda b, h: Fraction(b, 2) * h),
-        ),
-        (
-            rf"What is the area of a sector of \${N}\^\\circ\$ .* radius \${N}\$\?",
-            lambda angle, r: f"{Fraction(int(angle) * int(r) ** 2, 360)} \\pi",
-        ),
-        (
-            rf"In how many ways can a \w+ of \${N}\$ be chosen from \${N}\$ people\?",
-            whole(lambda k, n: comb(n, k)),
-        ),
-        (
-            rf"What is term number \${N}\$ .* \${S},{S},{S},\\dots\$\?",
-            whole(lambda n, a, b, c: list(range(a, a + n * (b - a), c - b))[n - 1]),
-        ),
+        (rf"What is the slope .* \$\({S},{S}\)\$ and \$\({S},{S}\)\$\?",
+         whole(lambda x, y, v, w: Fraction(w - y, v - x))),
+        (rf"Let \$f\(x\)={N}x{TERM}?\$ and \$g\(x\)=x\^2{TERM}?\$\. Find \$f\(g\({S}\)\)\$\.",
+         lambda a, b, c, x: str(int(a) * (int(x) ** 2 + number(c)) + number(b))),
+        (rf"What is the greatest common divisor of \${N}\$ and \${N}\$\?",
+         whole(lambda a, b: max(d for d in range(1, a + 1) if a % d == b % d == 0))),
+        (rf"What is the remainder when \${N}\$ is divided by \${N}\$\?",
+         whole(lambda n, m: n - max(range(0, n + 1, m)))),
+        (rf"A triangle has base \${N}\$ and height \${N}\$\. .*",
+         whole(lambda b, h: Fraction(b, 2) * h)),
+        (rf"What is the area of a sector of \${N}\^\\circ\$ .* radius \${N}\$\?",
+         lambda angle, r: f"{Fraction(int(angle) * int(r) ** 2, 360)} \\pi"),
+        (rf"In how many ways can a \w+ of \${N}\$ be chosen from \${N}\$ people\?",
+         whole(lambda k, n: comb(n, k))),
+        (rf"What is term number \${N}\$ .* \${S},{S},{S},\\dots\$\?",
+         whole(lambda n, a, b, c: list(range(a, a + n * (b - a), c - b))[n - 1])),
         (
             rf"Simplify \${N}(\w)\^{{{N}}}\\cdot \2\^{{{N}}}\$\.",
             lambda c, letter, a, b: (
@@ -114,51 +94,31 @@ ORACLE = {
         ),
     ],
     3: [
-        (
-            rf"Find the pair \$\(x,y\)\$ with \${N}x\+{N}y={S}\$ and \${N}x-{N}y={S}\$\.",
-            whole(pair),
-        ),
-        (
-            rf"Solve \${N}-{N}x<{S}\$\. .*",
-            whole(lambda b, a, c: f"({min(x for x in range(-99, 99) if b - a * x < c) - 1},\\infty)"),
-        ),
+        (rf"Find the pair \$\(x,y\)\$ with \${N}x\+{N}y={S}\$ and \${N}x-{N}y={S}\$\.",
+         whole(pair)),
+        (rf"Solve \${N}-{N}x<{S}\$\. .*",
+         whole(lambda b, a, c: f"({min(x for x in range(-99, 99) if b - a * x < c) - 1},\\infty)")),
         (rf"Simplify \$\\sqrt{{{N}}}\$\.", lambda n: rf"\sqrt{{{n}}}"),
-        (
-            rf"What is the remainder when \${N}\^{{{N}}}\$ is divided by \${N}\$\?",
-            whole(lambda a, n, m: a**n - a**n // m * m),
-        ),
+        (rf"What is the remainder when \${N}\^{{{N}}}\$ is divided by \${N}\$\?",
+         whole(lambda a, n, m: a**n - a**n // m * m)),
         (rf"Write \${N}\$ in base \${N}\$\.", whole(lambda n, b: f"{np.base_repr(n, b)}_{b}")),
-        (
-            rf"A bag holds \${N}\$ red and \${N}\$ blue balls\. .*",
-            whole(lambda r, b: Fraction(comb(r, 2), comb(r + b, 2))),
-        ),
-        (
-            rf"A fair die with \${N}\$ sides is rolled \${N}\$ times\. .*",
-            whole(lambda s, k: Fraction(s**k - (s - 1) ** k, s**k)),
-        ),
-        (
-            rf"Write \$\({N}{TERM}i\)\({N}{TERM}i\)\$ in the form \$a\+bi\$\.",
-            lambda a, b, c, d: product(int(a), b, int(c), d),
-        ),
-        (
-            rf"What is the distance between \$\({S},{S}\)\$ and \$\({S},{S}\)\$\?",
-            whole(lambda x, y, v, w: rf"\sqrt{{{(v - x) ** 2 + (w - y) ** 2}}}"),
-        ),
-        (
-            rf"Find all roots of \$x\^2{TERM}x{TERM}\$, separated by commas\.",
-            lambda b, c: ",".join(map(str, zeros(b, c))),
-        ),
-        (
-            rf"Find the sum of the infinite geometric series \${N}\+([^+]+)\+[^+]+\+\\cdots\$\.",
-            lambda a, b: str(int(a) / (1 - quotient(a, b))),
-        ),
-        (
-            rf"Compute \$\\begin{{vmatrix}} {S} & {S} \\\\ {S} & {S} \\end{{vmatrix}}\$\.",
-            whole(lambda a, b, c, d: round(np.linalg.det([[a, b], [c, d]]))),
-        ),
+        (rf"A bag holds \${N}\$ red and \${N}\$ blue balls\. .*",
+         whole(lambda r, b: Fraction(comb(r, 2), comb(r + b, 2)))),
+        (rf"A fair die with \${N}\$ sides is rolled \${N}\$ times\. .*",
+         whole(lambda s, k: Fraction(s**k - (s - 1) ** k, s**k))),
+        (rf"Write \$\({N}{TERM}i\)\({N}{TERM}i\)\$ in the form \$a\+bi\$\.",
+         lambda a, b, c, d: product(int(a), b, int(c), d)),
+        (rf"What is the distance between \$\({S},{S}\)\$ and \$\({S},{S}\)\$\?",
+         whole(lambda x, y, v, w: rf"\sqrt{{{(v - x) ** 2 + (w - y) ** 2}}}")),
+        (rf"Find all roots of \$x\^2{TERM}x{TERM}\$, separated by commas\.",
+         lambda b, c: ",".join(map(str, zeros(b, c)))),
+        (rf"Find the sum of the infinite geometric series \${N}\+([^+]+)\+[^+]+\+\\cdots\$\.",
+         lambda a, b: str(int(a) / (1 - quotient(a, b)))),
+        (rf"Compute \$\\begin{{vmatrix}} {S} & {S} \\\\ {S} & {S} \\end{{vmatrix}}\$\.",
+         whole(lambda a, b, c, d: round(np.linalg.det([[a, b], [c, d]])))),
         (rf"What is the vertex of the parabola \$y=x\^2(?:{TERM}x)?{TERM}?\$\? .*", lowest),
     ],
-}
+}  # fmt: skip
 
 
 def answer(level: int, text: str) -> tuple[int, str]:

@@ -4,43 +4,37 @@ import string
 
 from hypothesis import strategies as st
 
-from verifiers import registry
+from tests.common.command_cases import PUZZLE, SOLUTION
+from verifiers import Verdicts, registry, verify_batch
 
 MODES = ("lenient", "strict")
 # Valid references of each task, and right answers to the first of them.
 REFERENCES = {
     "sudoku": [
-        {"puzzle": "4320004330100004"}, {"puzzle": "0" * 81}, {"puzzle": " ".join(["0"] * 256)},
+        {"puzzle": PUZZLE}, {"puzzle": "0" * 81}, {"puzzle": " ".join(["0"] * 256)},
         {"puzzle": "530070000600195000098000060800060003400803001700020006060000280000419005000080079"},
     ],
     "gsm8k": [
         {"answer": answer}
-        for answer in (
-            "1250", "-3/4", "0.5", "18", "9" * 20, "1" + "0" * 25, "0", "1e3", "a\n#### 18", "-18", "1/2", "36/2",
-        )
+        for answer in (*"1250 -3/4 0.5 18 0 1e3 -18 1/2 36/2".split(), "9" * 20, "1" + "0" * 25, "a\n#### 18")
     ],
     "countdown": [
-        {"numbers": [25, 5, 3, 2], "target": 42},
-        {"numbers": [1], "target": 1},
-        {"numbers": [99, 3, 7], "target": 336},
+        {"numbers": [25, 5, 3, 2], "target": 42}, {"numbers": [1], "target": 1},
+        {"numbers": [99, 3, 7], "target": 336}, {"numbers": [3, 5, 7], "target": 22},
     ],
     "math500": [
         {"answer": answer}
-        for answer in (
-            "\\frac{3}{4}", "(2, 3]", "16\\sqrt{3}", "x^2 + 2x + 1",
-            "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}",
-        )
+        for answer in (r"\frac{3}{4}", "(2, 3]", r"16\sqrt{3}", "x^2 + 2x + 1", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}")
+    ] + [
+        {"answer": answer}
+        for answer in r"5 \frac12 x^2+1 (1,2) \sqrt{2} x=5 \{1,2\} (0,\infty) 2516_8 \text{(C)} \cot{x}".split()
     ],
 }  # fmt: skip
 RIGHT = {
-    "sudoku": ["4321124334122134", "4321\n1243\n3412\n2134", "[[4,3,2,1],[1,2,4,3],[3,4,1,2],[2,1,3,4]]"],
+    "sudoku": [SOLUTION, "4321\n1243\n3412\n2134", "[[4,3,2,1],[1,2,4,3],[3,4,1,2],[2,1,3,4]]"],
     "gsm8k": ["1250", "1,250", "\\$1250.00", "x = 1250", "2500/2", "1.25 \\times 10^3", "1250 apples"],
-    "countdown": [
-        "25*2-5-3", "25 \\times 2 - (5 + 3)", "-(5 + 3) + 2.0 * 25", "25*2-5-3 = 42", "(25 - 5/2) * 2 - 3",
-    ],
-    "math500": [
-        "\\frac{3}{4}", "0.75", "3/4", "\\dfrac34", "75\\%", "1 - \\frac{1}{4}", "\\frac{\\sqrt{9}}{4}",
-    ],
+    "countdown": ["25*2-5-3", r"25 \times 2 - (5 + 3)", "-(5 + 3) + 2.0 * 25", "25*2-5-3 = 42", "(25 - 5/2) * 2 - 3"],
+    "math500": [r"\frac{3}{4}", "0.75", "3/4", r"\dfrac34", r"75\%", r"1 - \frac{1}{4}", r"\frac{\sqrt{9}}{4}"],
 }  # fmt: skip
 PIECES = (
     *("<answer>", "</answer>", "\\boxed{", "\\boxed", "{", "}", "####", "<|eot_id|>", "<|endoftext|>", "<", "\\"),
@@ -59,24 +53,25 @@ OWN_PIECES = {
         *("\\circ", "\\quad", "\\dots", "\\sqrt", "±", "≠", "…", "\N{REPLACEMENT CHARACTER}", "€", "①", "é", "万"),
     ),
     "countdown": (
-        *(
-            "3", "5", "7", "22", "0", "-3", "3.0", "4611686018427387904", "9" * 19, "9" * 18, "1.5", "3*5+7",
-            "(3)",
-        ),
-        *(
-            "\\frac{", "}{", "\\times", "\\left", "\\,", "The answer is ", "Answer: ", "not ", "`", "“", "”",
-            "é",
-        ),
+        *("3", "5", "7", "22", "0", "-3", "3.0", "4611686018427387904", "9" * 19, "9" * 18, "1.5", "3*5+7", "(3)"),
+        *("\\frac{", "}{", "\\times", "\\left", "\\,", "The answer is ", "Answer: ", "not ", "`", "“", "”", "é"),
         *("\\frac{3}{5}", "1/3037000501", "\U0001d7d1"),
     ),
     "sudoku": (
-        *(
-            "1", "12 ", "\\text{ or }", " " * 70, "x" * 70, "\\begin{array}{cc}", "\\hline", "\\end{array}",
-            "\\frac",
-        ),
+        *("1", "12 ", "\\text{ or }", " " * 70, "x" * 70, "\\begin{array}{cc}", "\\hline", "\\end{array}", "\\frac"),
         "534678912672195348198342567859761423426853791713924856961537284287419635345286179",
     ),
+    "math500": (
+        r"( ) [ ] ^ _ 1 2 99 x y i e \pi \infty \pm \{ \} < \le \cup \sin \log \ln \binom \left \right ^\circ 0 \in cm "
+        r"\$ \over \overline units or and \arcsin \lfloor \rfloor ' \mathbf _{ \sqrt[3] 10^ \exp ² ½ ٣"
+    ).split(),
 }  # fmt: skip
+
+
+def judge(task: str, texts: list, references: list[dict], mode: str = "lenient") -> Verdicts:
+    """One batch of completions, each with its reference."""
+    columns = {name: [reference[name] for reference in references] for name in references[0]}
+    return verify_batch(task, texts, mode=mode, **columns)
 
 
 def built_in() -> list[str]:

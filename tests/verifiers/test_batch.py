@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -11,39 +10,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import verifiers
-from tests.common.soup import MODES, REFERENCES, soup
+from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
+from tests.common.soup import MODES, REFERENCES, judge, soup
 from verifiers import VerifierError, batch, sudoku, verify, verify_batch
 
 COMPILED = ("gsm8k", "countdown", "sudoku")
-PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 _BIG = (
-    st.integers(-(2**62) - 2, -(2**62) + 2)
-    | st.integers(2**62 - 2, 2**62 + 2)
+    st.integers(2**62 - 2, 2**62 + 2)
+    | st.integers(-(2**62) - 2, -(2**62) + 2)
     | st.integers(-(10**30), 10**30)
 )
 _NUMBERS = st.lists(st.integers(-8, 8) | _BIG, min_size=1, max_size=4) | st.just([3, 5, 7])
 _TARGETS = st.just(22) | st.fractions(max_denominator=8) | _BIG
 MORE_REFERENCES = {"countdown": st.fixed_dictionaries({"numbers": _NUMBERS, "target": _TARGETS})}
+_BAD_NUMBERS = _NUMBERS | st.just([]) | st.just(["3"])
 INVALID = {
     "gsm8k": st.fixed_dictionaries({"answer": soup("gsm8k") | st.text(max_size=20)}),
-    "countdown": st.fixed_dictionaries(
-        {"numbers": _NUMBERS | st.just([]) | st.just(["3"]), "target": _TARGETS | soup("countdown")}
-    ),
+    "countdown": st.fixed_dictionaries({"numbers": _BAD_NUMBERS, "target": _TARGETS | soup("countdown")}),
     "sudoku": st.fixed_dictionaries(
         {"puzzle": st.text("0123456789. ,|\n", max_size=300) | st.text(max_size=20)}
     ),
 }
 
 
-def columns(references: list[dict]) -> dict[str, list]:
-    return {name: [reference[name] for reference in references] for name in references[0]}
-
-
-def compiled(task: str, texts: list[str], mode: str, references: list[dict]) -> verifiers.Verdicts:
+def compiled(
+    task: str, texts: list[str], references: list[dict], mode: str = "lenient"
+) -> verifiers.Verdicts:
     """A batch that is judged by compiled code, however small."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "MIN_COMPILED_ROWS", 0)
-        return verify_batch(task, texts, mode=mode, **columns(references))
+        return judge(task, texts, references, mode)
 
 
 @pytest.mark.parametrize("task", COMPILED)
@@ -53,10 +49,9 @@ def test_compiled_and_interpreted_code_agree(task):
     @settings(max_examples=400, deadline=None)
     @given(st.lists(st.tuples(soup(task), references), min_size=1, max_size=8))
     def agree(rows):
-        texts, given_references = [row[0] for row in rows], [row[1] for row in rows]
         for mode in MODES:
             alone = [verify(task, text, mode=mode, **reference) for text, reference in rows]
-            assert list(compiled(task, texts, mode, given_references)) == alone
+            assert list(compiled(task, *map(list, zip(*rows, strict=True)), mode)) == alone
             for verdict in alone:
                 assert 0 <= verdict.score <= 1 and verdict.correct is (verdict.reason == "ok")
 
@@ -69,10 +64,9 @@ def test_compiled_and_interpreted_code_refuse_the_same_references(task):
     @given(INVALID[task])
     def agree(reference):
         messages = []
-        for judge in (compiled, lambda task, texts, mode, rows: verify_batch(task, texts, **columns(rows))):
+        for judged_by in (compiled, judge):
             try:
-                judge(task, ["<answer>18</answer>"], "lenient", [reference])
-                messages.append("")
+                messages.append(judged_by(task, ["<answer>18</answer>"], [reference]).counts() and "")
             except VerifierError as error:
                 messages.append(str(error))
         assert messages[0] == messages[1]
@@ -84,9 +78,9 @@ def test_compiled_and_interpreted_code_refuse_the_same_references(task):
 def test_without_numba_a_large_batch_gets_the_same_verdicts(task, monkeypatch):
     texts = [f"<answer>{text}</answer>" for text in ("25*2-5-3", "1250", SOLUTION, "7")] * 100
     references = [REFERENCES[task][0]] * 400
-    expected = list(compiled(task, texts, "lenient", references))
+    expected = list(compiled(task, texts, references))
     monkeypatch.setattr(batch, "compiled_rows", lambda loop: None)
-    assert list(verify_batch(task, texts, **columns(references))) == expected
+    assert list(judge(task, texts, references)) == expected
     assert verify_batch(task, [], **{name: [] for name in REFERENCES[task][0]}).counts() == {}
 
 
@@ -128,70 +122,65 @@ def test_the_cache_key_follows_every_source_file(tmp_path, monkeypatch):
     assert batch.source_checksum(sudoku, batch) != before
 
 
-def fresh(code: str, folder: Path, allowed: str = "") -> str:
-    """Run `code` in a new interpreter where only the standard library, this package and `allowed` can be imported."""
-    guard = f"""
-        import sys
-        class Wall:
-            def find_spec(self, name, path=None, target=None):
-                top = name.partition(".")[0]
-                if top not in sys.stdlib_module_names and top not in {{"verifiers", *{allowed.split()!r}}}:
-                    raise ImportError("walled off: " + name)
-        sys.meta_path.insert(0, Wall())
-    """
-    script = textwrap.dedent(guard) + textwrap.dedent(code)
-    place = str(Path(verifiers.__file__).parent.parent)
-    env = {**os.environ, "PYTHONPATH": place}
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, env=env, timeout=240
-    )
+WALL = """
+import sys
+class Wall:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in sys.stdlib_module_names and top not in {allowed!r}:
+            raise ImportError("walled off: " + name)
+sys.meta_path.insert(0, Wall())
+import verifiers
+"""
+MANY = f"""
+verdicts = verifiers.verify_batch("sudoku", ["{RIGHT}"] * 300, puzzle=["{PUZZLE}"] * 300)
+print(int(verdicts.correct.sum()), verdicts[299].extracted, "numba" in sys.modules)
+"""
+ALONE = f"""
+import time
+assert verifiers.verify("sudoku", "{RIGHT}", puzzle="{PUZZLE}").correct
+print(time.process_time() < 0.3, any(name in sys.modules for name in ("numba", "numpy", "importlib.metadata")))
+"""
+MATH = """
+assert verifiers.verify("math500", "<answer>2^{10}</answer>", answer="1024").correct
+from verifiers.math500 import cas
+assert not cas.workers.pids()
+"""
+COMMAND = """
+from verifiers.__main__ import main
+assert main(["sudoku", "samples.jsonl", "--output", "verdicts.jsonl"]) == 0
+print("numba" in sys.modules)
+"""
+COMPILER = "numpy numba llvmlite"
+
+
+def fresh(code: str, folder: Path, allowed: str) -> list[str]:
+    """What `code` prints in a new interpreter that can import the standard library, this package and `allowed`."""
+    script = WALL.format(allowed={"verifiers", *allowed.split()}) + code
+    env = {**os.environ, "PYTHONPATH": str(Path(verifiers.__file__).parent.parent)}
+    options = {"capture_output": True, "text": True, "cwd": folder, "env": env, "timeout": 240}
+    done = subprocess.run([sys.executable, "-c", script], **options)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout.split()
 
 
-def test_works_where_only_numpy_and_numba_can_be_imported(tmp_path):
-    code = f"""
-        import verifiers
-        verdicts = verifiers.verify_batch("sudoku", ["<answer>{SOLUTION}</answer>"] * 300, puzzle=["{PUZZLE}"] * 300)
-        print(int(verdicts.correct.sum()), verdicts[299].extracted, "numba" in sys.modules)
-    """
-    assert fresh(code, tmp_path, "numpy numba llvmlite").split() == ["300", SOLUTION, "True"]
-
-
-def test_a_large_batch_works_without_numba_and_one_string_without_numpy(tmp_path):
-    code = f"""
-        import verifiers
-        verdicts = verifiers.verify_batch("sudoku", ["<answer>{SOLUTION}</answer>"] * 300, puzzle=["{PUZZLE}"] * 300)
-        print(int(verdicts.correct.sum()))
-    """
-    assert fresh(code, tmp_path, "numpy").split() == ["300"]
-    code = f"""
-        import verifiers
-        print(verifiers.verify("sudoku", "<answer>{SOLUTION}</answer>", puzzle="{PUZZLE}").correct)
-    """
-    assert fresh(code, tmp_path).split() == ["True"]
+@pytest.mark.parametrize(
+    ("code", "allowed", "printed"),
+    [
+        (MANY, COMPILER, ["300", SOLUTION, "True"]),
+        (MANY, "numpy", ["300", SOLUTION, "False"]),
+        (ALONE, "", ["True", "False"]),
+        (ALONE + MATH, "", ["True", "False"]),
+        (ALONE, COMPILER, ["True", "False"]),  # at once: within 0.3 s, and nothing heavy is imported
+    ],
+)
+def test_works_with_numpy_and_numba_or_less(tmp_path, code, allowed, printed):
+    assert fresh(code, tmp_path, allowed) == printed
 
 
 @pytest.mark.parametrize("lines", [2000, 4000])
 def test_the_command_compiles_nothing_for_a_small_file(tmp_path, lines):
-    line = f'{{"completion": "<answer>{SOLUTION}</answer>", "puzzle": "{PUZZLE}"}}\n'
+    line = f'{{"completion": "{RIGHT}", "puzzle": "{PUZZLE}"}}\n'
     (tmp_path / "samples.jsonl").write_text(line * lines)
-    code = """
-        from verifiers.__main__ import main
-        assert main(["sudoku", "samples.jsonl", "--output", "verdicts.jsonl"]) == 0
-        print("numba" in sys.modules)
-    """
-    assert fresh(code, tmp_path, "numpy numba llvmlite").split() == [str(lines > 2500)]
+    assert fresh(COMMAND, tmp_path, COMPILER) == [str(lines > 2500)]
     assert (tmp_path / "verdicts.jsonl").read_text().count('"correct": true') == lines
-
-
-def test_one_string_is_judged_at_once_in_a_fresh_interpreter(tmp_path):
-    code = f"""
-        import time
-        import verifiers
-        assert verifiers.verify("sudoku", "<answer>{SOLUTION}</answer>", puzzle="{PUZZLE}").correct
-        print(time.process_time(), any(name in sys.modules for name in ("numba", "numpy", "importlib.metadata")))
-    """
-    seconds, heavy = fresh(code, tmp_path, "numpy numba llvmlite").split()
-    assert float(seconds) < 0.3
-    assert heavy == "False"

@@ -69,74 +69,59 @@ def test_every_notation_has_a_near_miss(accepted, refused):
 @pytest.mark.parametrize(
     ("accepted", "refused", "numbers", "target"),
     [
-        ("66 ÷ 3", "66 : 3", [66, 3], 22),
-        ("66 \\div 3", "66 \\mid 3", [66, 3], 22),
-        ("66 ∕ 3", "66 // 3", [66, 3], 22),
-        ("\\frac{66}{3}", "\\frac{66}3", [66, 3], 22),
-        ("\\dfrac {66} {3}", "\\frac66{3}", [66, 3], 22),
-        ("\\frac{\\frac{6}{2}}{3}", "\\frac{\\frac{6}{2}{3}}", [6, 2, 3], 1),
-        ("5-\\frac{1+2}{3}", "5\\frac{1+2}{3}", [5, 1, 2, 3], 4),
+        ("66 ÷ 3", "66 : 3", [66, 3], 22), ("66 \\div 3", "66 \\mid 3", [66, 3], 22),
+        ("\\frac{66}{3}", "\\frac{66}3", [66, 3], 22), ("\\dfrac {66} {3}", "\\frac66{3}", [66, 3], 22),
+        ("66 ∕ 3", "66 // 3", [66, 3], 22), ("\\frac{\\frac{6}{2}}{3}", "\\frac{\\frac{6}{2}{3}}", [6, 2, 3], 1),
+        ("5-\\frac{1+2}{3}", "5\\frac{1+2}{3}", [5, 1, 2, 3], 4), ("9−4", "9—4", [9, 4], 5), ("9–4", "9_4", [9, 4], 5),
         ("-\\frac{1}{2}+1", "\\frac{-1}{2}+-1", [1, 1, 2], Fraction(1, 2)),
         ("1/2+5 = 5.5", "1/2+5 = 5.6", [1, 2, 5], 5.5),
         ("(1+2)/4 = \\frac{3}{4} = 0.75", "(1+2)/4 = 0.7500001", [1, 2, 4], "3/4"),
         ("1/3+2 = 7/3", "1/3+2 = 2.3333333", [1, 2, 3], Fraction(7, 3)),
-        ("9−4", "9—4", [9, 4], 5),
-        ("9–4", "9_4", [9, 4], 5),
     ],
-)
+)  # fmt: skip
 def test_fractions_and_other_targets(accepted, refused, numbers, target):
     assert judge(accepted, numbers=numbers, target=target).reason == "ok"
     assert not judge(refused, numbers=numbers, target=target).correct
 
 
+STRICT = ["3*5+7", " 3\t*\t5+7 ", "((3*5))+7", "\\boxed{3*5+7}", "\\boxed{ 3 * 5 + 7 }", "\\boxed {3*5+7}\n"]
+LENIENT_ONLY = [
+    "3*5\n+7", "3*5- -7", "3.0*5+7", "3*5+7=22", "3×5+7", "`3*5+7`", "$3*5+7$", "３*5+7", "3\u00a0*5+7", "--3*5+7",
+    "Answer: 3*5+7", "it is \\boxed{3*5+7}", "\\boxed{3*5+7}.", "\\boxed{3*5+7} \\boxed{3*5+7}", "$\\boxed{3*5+7}$",
+    "\\fbox{3*5+7}", "3*5+7\u200b", "{3*5+7}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", STRICT + LENIENT_ONLY)
+def test_strict_takes_the_prompts_format_only(answer):
+    assert judge(answer, "strict").correct is (answer in STRICT)
+
+
 @pytest.mark.parametrize(
-    ("answer", "right"),
+    ("text", "lenient"),
     [
-        *(("3*5+7", True), (" 3\t*\t5+7 ", True), ("((3*5))+7", True), ("\\boxed{3*5+7}", True)),
-        *(("\\boxed{ 3 * 5 + 7 }", True), ("\\boxed {3*5+7}\n", True), ("3*5\n+7", False), ("3*5- -7", False)),
-        *(("3.0*5+7", False), ("3*5+7=22", False), ("3×5+7", False), ("`3*5+7`", False), ("$3*5+7$", False)),
-        *(("{3*5+7}", False), ("３*5+7", False), ("3\u00a0*5+7", False), ("Answer: 3*5+7", False)),
-        *(("it is \\boxed{3*5+7}", False), ("\\boxed{3*5+7}.", False), ("\\boxed{3*5+7} \\boxed{3*5+7}", False)),
-        *(("$\\boxed{3*5+7}$", False), ("\\fbox{3*5+7}", False), ("3*5+7\u200b", False), ("--3*5+7", False)),
+        ("<answer>3+5+7</answer><answer>3*5+7</answer>", True), ("<answer>3*5+7</answer><answer>3+5+7</answer>", False),
+        ("<answer>3*5+7", True), ("so \\boxed{3*5+7}", True), ("#### 3*5+7\nyes", True), ("3*5+7", False),
+        ("<answer>\\boxed{3*5} + 7</answer>", False), ("<answer>\\boxed{3*5+7} or \\boxed{7*5+3}</answer>", False),
+        ("<answer></answer>", False),
     ],
 )  # fmt: skip
-def test_strict_takes_the_prompts_format_only(answer, right):
-    assert judge(answer, "strict").correct is right
-
-
-def test_strict_needs_one_block_and_the_box_inside_it():
-    for text, lenient in [
-        ("<answer>3+5+7</answer><answer>3*5+7</answer>", True),
-        ("<answer>3*5+7</answer><answer>3+5+7</answer>", False),
-        ("<answer>3*5+7", True),
-        ("so \\boxed{3*5+7}", True),
-        ("#### 3*5+7\nyes", True),
-        ("3*5+7", False),
-        ("<answer>\\boxed{3*5} + 7</answer>", False),
-        ("<answer>\\boxed{3*5+7} or \\boxed{7*5+3}</answer>", False),
-        ("<answer></answer>", False),
-    ]:
-        assert judge(text, block=False).correct is lenient, text
-        assert not judge(text, "strict", block=False).correct, text
+def test_strict_needs_one_block_and_the_box_inside_it(text, lenient):
+    assert judge(text, block=False).correct is lenient
+    assert not judge(text, "strict", block=False).correct
 
 
 @pytest.mark.parametrize(
     ("answer", "numbers", "target", "reason", "tier"),
     [
-        ("3+5+7", [3, 5, 7], 22, "wrong", "rational"),
-        ("3*5+7-7", [3, 5, 7], 22, "rule_broken", "grammar"),
-        ("35+7", [3, 5, 7], 42, "rule_broken", "grammar"),
-        ("3.5+7", [3, 5, 7], 10.5, "rule_broken", "grammar"),
-        ("22", [3, 5, 7], 22, "rule_broken", "grammar"),
-        ("0/0+22", [0, 0, 22], 22, "wrong", "rational"),
+        ("3+5+7", NUMBERS, 22, "wrong", "rational"), ("3*5+7-7", NUMBERS, 22, "rule_broken", "grammar"),
+        ("35+7", NUMBERS, 42, "rule_broken", "grammar"), ("3.5+7", NUMBERS, 10.5, "rule_broken", "grammar"),
+        ("22", NUMBERS, 22, "rule_broken", "grammar"), ("nothing works", NUMBERS, 22, "malformed", "grammar"),
+        ("", NUMBERS, 22, "no_answer", "text"), ("0/0+22", [0, 0, 22], 22, "wrong", "rational"),
         ("22+1/(3-3)", [22, 1, 3, 3], 22, "wrong", "rational"),
-        ("0/(3-3)+22 = 22", [0, 22, 3, 3], 22, "wrong", "rational"),
-        ("5^2-3", [5, 2, 3], 22, "malformed", "grammar"),
+        ("0/(3-3)+22 = 22", [0, 22, 3, 3], 22, "wrong", "rational"), ("5^2-3", [5, 2, 3], 22, "malformed", "grammar"),
         ("9**9**9**9", [9, 9, 9, 9], 22, "malformed", "grammar"),
-        ("3*5+7 mod 9", [3, 5, 7, 9], 22, "malformed", "grammar"),
-        ("nothing works", [3, 5, 7], 22, "malformed", "grammar"),
-        ("", [3, 5, 7], 22, "no_answer", "text"),
-        ("5/7*7", [5, 7, 7], 5, "ok", "rational"),
+        ("3*5+7 mod 9", [3, 5, 7, 9], 22, "malformed", "grammar"), ("5/7*7", [5, 7, 7], 5, "ok", "rational"),
         ("66/3+1/999999", [66, 3, 1, 999999], 22, "wrong", "rational"),
         ("(99999999999999999+1-99999999999999999)*22", [10**17 - 1, 1, 10**17 - 1, 22], 22, "ok", "rational"),
         ("9223372036854775807+1-9223372036854775808+22", [2**63 - 1, 1, 2**63, 22], 22, "ok", "rational"),
@@ -157,20 +142,12 @@ def test_each_outcome_has_its_reason_on_both_paths(answer, numbers, target, reas
 @pytest.mark.parametrize(
     ("answer", "numbers", "target", "lenient", "strict"),
     [
-        ("5-3", [-3, 5], 2, False, False),  # the 3 is not the given -3
-        ("5+-3", [-3, 5], 2, True, True),
-        ("5+(-3)", [-3, 5], 2, True, True),
-        ("5+(- 3)", [-3, 5], 2, True, False),
-        ("-3+5", [3, 5], 2, True, False),
-        ("3--3", [3, -3], 6, True, True),
-        ("3-3", [3, -3], 0, False, False),
-        ("-(3)+5", [-3, 5], 2, False, False),
-        ("-3-3", [3, -3], -6, True, True),
-        ("-3+-3", [3, -3], -6, True, False),
-        ("-0+5", [0, 5], 5, True, True),
-        ("5-−−3", [-3, 5], 2, True, False),
+        ("5-3", [-3, 5], 2, False, False), ("5+-3", [-3, 5], 2, True, True), ("5+(-3)", [-3, 5], 2, True, True),
+        ("5+(- 3)", [-3, 5], 2, True, False), ("-3+5", [3, 5], 2, True, False), ("3--3", [3, -3], 6, True, True),
+        ("3-3", [3, -3], 0, False, False), ("-(3)+5", [-3, 5], 2, False, False), ("-3-3", [3, -3], -6, True, True),
+        ("-3+-3", [3, -3], -6, True, False), ("-0+5", [0, 5], 5, True, True), ("5-−−3", [-3, 5], 2, True, False),
     ],
-)
+)  # fmt: skip
 def test_a_negative_number_is_a_literal_with_its_sign(answer, numbers, target, lenient, strict):
     assert judge(answer, numbers=numbers, target=target).correct is lenient
     assert judge(answer, "strict", numbers, target).correct is strict
@@ -182,10 +159,8 @@ def test_a_negative_number_is_a_literal_with_its_sign(answer, numbers, target, l
 @pytest.mark.parametrize("numbers", [[3, 5, 7], (7, 5, 3), np.array([3, 5, 7]), [np.int8(3), 5, 7]])
 def test_references_come_in_many_types(numbers, target):
     assert judge("3*5+7", numbers=numbers, target=target).correct
-    many = verify_batch(
-        "countdown", ["<answer>3*5+7</answer>"] * 300, numbers=[numbers] * 300, target=[target] * 300
-    )
-    assert many.correct.all()
+    columns = {"numbers": [numbers] * 300, "target": [target] * 300}
+    assert verify_batch("countdown", ["<answer>3*5+7</answer>"] * 300, **columns).correct.all()
 
 
 def test_a_float_target_is_the_decimal_that_it_prints_as():
@@ -203,19 +178,15 @@ def test_numbers_of_one_problem_are_not_numbers_of_a_batch():
 
 def test_depth_is_bounded_and_said_so():
     for depth, right in ((250, True), (300, False)):
-        answer = "<answer>" + "(" * depth + "3*5+7" + ")" * depth + "</answer>"
-        verdict = verify("countdown", answer, numbers=[3, 5, 7], target=22)
+        verdict = judge("(" * depth + "3*5+7" + ")" * depth)
         assert (verdict.correct, verdict.reason == "malformed") == (right, not right)
 
 
 def test_many_and_huge_numbers_are_exact():
-    numbers = [10**3_998 + i for i in range(15)]
-    answer = "+".join(map(str, numbers))
-    assert verify("countdown", f"<answer>{answer}</answer>", numbers=numbers, target=sum(numbers)).correct
-    assert not verify(
-        "countdown", f"<answer>{answer}</answer>", numbers=numbers, target=sum(numbers) + 1
-    ).correct
-    many = list(range(1, 257))
+    huge, many = [10**3_998 + i for i in range(15)], list(range(1, 257))
+    answer = "+".join(map(str, huge))
+    assert judge(answer, numbers=huge, target=sum(huge)).correct
+    assert not judge(answer, numbers=huge, target=sum(huge) + 1).correct
     text = "<answer>" + "+".join(map(str, many)) + "</answer>"
     verdicts = verify_batch("countdown", [text] * 300, numbers=[many] * 300, target=[sum(many)] * 300)
     assert verdicts.correct.all()

@@ -2,18 +2,14 @@
 
 import gzip
 import json
-import os
 import random
-import subprocess
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.common.command_cases import environment, python
 from tests.common.math500_cases import CASES
 from tests.common.math500_pairs import ACCEPTED, REJECTED, pairs
 from verifiers import InvalidReferenceError, Reason, Tier, verify, verify_batch
@@ -64,8 +60,9 @@ def test_every_reference_of_the_data_set(shared_data) -> None:
     assert not verify_batch("math500", [boxed(text) for text in shifted], answer=golds).correct.any()
 
 
-def by_construction(count: int, seed: int) -> None:
-    rng, cases = random.Random(seed), list(CASES.values())
+@pytest.mark.parametrize("count", [900, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_by_construction_without_computer_algebra(count: int, no_cas: list) -> None:
+    rng, cases = random.Random(count), list(CASES.values())
     rows = []
     for row in range(count):
         gold, right, wrong = cases[row % len(cases)](rng)
@@ -73,15 +70,6 @@ def by_construction(count: int, seed: int) -> None:
     verdicts = verify_batch("math500", [boxed(row[0]) for row in rows], answer=[row[1] for row in rows])
     failures = [pair for pair in zip(rows, verdicts, strict=True) if pair[0][2] != pair[1].correct]
     assert not failures, failures[:5]
-
-
-def test_by_construction_without_computer_algebra(no_cas: list) -> None:
-    by_construction(900, 1)
-
-
-@pytest.mark.slow
-def test_ten_thousand_by_construction() -> None:
-    by_construction(10_000, 2)
 
 
 STRICTLY_RIGHT = pairs(r"""
@@ -103,37 +91,30 @@ def test_strict_takes_the_plain_form_only(answer: str, gold: str) -> None:
 @pytest.mark.parametrize(
     ("completion", "lenient", "strict", "reason"),
     [
-        ("<answer>\\boxed{5}</answer>", True, True, Reason.OK),
-        ("<answer>5</answer>", True, False, Reason.MALFORMED),
-        ("<answer>so \\boxed{5}</answer>", True, False, Reason.MALFORMED),
-        ("<answer>\\boxed{4} \\boxed{5}</answer>", True, False, Reason.HEDGE),
-        ("<answer>\\boxed{5} \\boxed{5}</answer>", True, False, Reason.MALFORMED),
-        ("<answer>\\boxed{4} or \\boxed{5}</answer>", False, False, Reason.HEDGE),
-        ("\\boxed{5}", True, False, Reason.NO_ANSWER),
-        ("the answer is 5", False, False, Reason.NO_ANSWER),
-        ("so\n#### 5", True, False, Reason.NO_ANSWER),
-        ("<answer>\\boxed{5\0}</answer>", False, False, Reason.MALFORMED),
+        (r"<answer>\boxed{5}</answer>", True, True, "ok"), ("<answer>5</answer>", True, False, "malformed"),
+        (r"<answer>so \boxed{5}</answer>", True, False, "malformed"),
+        (r"<answer>\boxed{4} \boxed{5}</answer>", True, False, "hedge"),
+        (r"<answer>\boxed{5} \boxed{5}</answer>", True, False, "malformed"),
+        (r"<answer>\boxed{4} or \boxed{5}</answer>", False, False, "hedge"), (r"\boxed{5}", True, False, "no_answer"),
+        ("the answer is 5", False, False, "no_answer"), ("so\n#### 5", True, False, "no_answer"),
+        ("<answer>\\boxed{5\0}</answer>", False, False, "malformed"),
     ],
-)
-def test_extraction(completion: str, lenient: bool, strict: bool, reason: Reason) -> None:
+)  # fmt: skip
+def test_extraction(completion: str, lenient: bool, strict: bool, reason: str) -> None:
     assert verify("math500", completion, answer="5").correct == lenient
     verdict = verify("math500", completion, answer="5", mode="strict")
     assert (verdict.correct, verdict.reason) == (strict, reason)
 
 
-TIERS = [
-    ("(3, 4)", "(3,4)", Tier.TEXT),
-    ("0.5", "\\frac12", Tier.RATIONAL),
-    ("(0.5, 4)", "(\\frac12,4)", Tier.TYPED),
-    ("\\sqrt{8}", "2\\sqrt{2}", Tier.PROBE),
-    ("\\frac{", "5", Tier.GRAMMAR),
-]
-
-
-@pytest.mark.parametrize(("answer", "gold", "tier"), TIERS)
+@pytest.mark.parametrize(
+    ("answer", "gold", "tier"),
+    [
+        ("(3, 4)", "(3,4)", Tier.TEXT), ("0.5", r"\frac12", Tier.RATIONAL), ("(0.5, 4)", r"(\frac12,4)", Tier.TYPED),
+        (r"\sqrt{8}", r"2\sqrt{2}", Tier.PROBE), (r"\frac{", "5", Tier.GRAMMAR),
+    ],
+)  # fmt: skip
 def test_the_cheapest_tier_decides(answer: str, gold: str, tier: Tier) -> None:
-    text = f"<answer>{answer}</answer>"
-    assert verify("math500", text, answer=gold).decided_by == tier
+    assert verify("math500", f"<answer>{answer}</answer>", answer=gold).decided_by == tier
 
 
 @pytest.mark.parametrize(
@@ -166,32 +147,6 @@ def test_bombs_are_answered_at_once(gold: str, no_cas: list) -> None:
         assert time.perf_counter() - start < 2, bomb[:40]
 
 
-PIECES = (
-    "\\frac \\sqrt { } ( ) [ ] ^ _ 1 2 99 x y i e \\pi + - * / ! \\infty \\pm \\{ \\} , ; = < \\le \\cup \\text{ & "
-    "\\\\ \\begin{pmatrix} \\end{pmatrix} \\sin \\log \\ln | \\binom \\left \\right . % ^\\circ 0 \\in $ cm \\$ \\over "
-    "\\overline units or and \\arcsin \\lfloor \\rfloor ' \\mathbf _{ \\sqrt[3] 10^ \\exp \\boxed{ ² ½ ٣ \0 \ud800 ~ \\"
-).split(" ")
-GOLDS = ("5 \\frac12 x^2+1 (1,2) \\sqrt{2} x=5 \\{1,2\\} (0,\\infty) 2516_8 \\text{(C)} \\cot{x}").split(" ")
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(PIECES), max_size=40) | st.lists(st.text(max_size=5)), st.sampled_from(GOLDS))
-def test_total_on_generated_answers(pieces: list[str], gold: str) -> None:
-    text = "<answer>" + "".join(pieces) + "</answer>"
-    for mode in ("lenient", "strict"):
-        verdict = verify("math500", text, answer=gold, mode=mode)
-        assert isinstance(verdict.correct, bool) and verdict.correct == (verdict.reason == "ok")
-        assert verify_batch("math500", [text], answer=[gold], mode=mode)[0] == verdict
-
-
-def test_many_are_judged_as_one_by_one(no_cas: list) -> None:
-    rng, pieces = random.Random(5), ("<answer>", "</answer>", "\\boxed{", "}", "5", " or ", "é", "\n#### ")
-    rows = ["".join(rng.choices(pieces, k=9)) for _ in range(400)]
-    for mode in ("lenient", "strict"):
-        many = verify_batch("math500", rows, answer=["5"] * len(rows), mode=mode)
-        assert list(many) == [verify("math500", text, answer="5", mode=mode) for text in rows]
-
-
 def test_identical_pairs_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     original = task.judge
@@ -205,33 +160,20 @@ import sys
 for name in ("sympy", "mpmath", "math_verify", "latex2sympy2_extended", "flint", "rich", "pyarrow"):
     sys.modules[name] = None
 """
-SURD, INTEGRAL = ("\\sqrt{8}", "2\\sqrt{2}"), ("\\int_0^1 2x dx", "1")
+DECIDED = [("0.5", r"\frac12"), ("(x+1)^2", "x^2+2x+1"), ("[1,2)", "[1,2)"), ("6", "5")]
+PROVED = [(r"\sqrt{8}", r"2\sqrt{2}"), (r"\int_0^1 2x dx", "1")]
+JUDGE = f"""
+from verifiers import verify_batch
+answers, golds = zip(*{DECIDED + PROVED})
+print(verify_batch("math500", [f"<answer>{{answer}}</answer>" for answer in answers], answer=golds).reasons)
+"""
 
 
 def test_with_numpy_and_numba_alone_only_proofs_end_as_errors(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(ALMOST_ALONE)
-    cases = [("0.5", "\\frac12"), ("(x+1)^2", "x^2+2x+1"), ("[1,2)", "[1,2)"), ("6", "5"), SURD, INTEGRAL]
-    code = (
-        "from verifiers import verify_batch\n"
-        f"pairs = {cases!r}\n"
-        "texts = [f'<answer>{answer}</answer>' for answer, _ in pairs]\n"
-        "print(verify_batch('math500', texts, answer=[gold for _, gold in pairs]).reasons)"
-    )
-    path = os.pathsep.join([str(tmp_path), *(p for p in sys.path if p)])
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
-    )
+    done = python("-c", JUDGE, text=True, env=environment(tmp_path))
     assert done.stdout == "['ok', 'ok', 'ok', 'wrong', 'error', 'error']\n", done.stderr
     assert "sympy cannot be imported" in done.stderr
-
-
-def test_one_string_needs_neither_numpy_nor_numba_nor_sympy() -> None:
-    code = (
-        "import sys\nfrom verifiers import verify\n"
-        "assert verify('math500', '<answer>2^{10}</answer>', answer='1024').correct\n"
-        "assert not {'numpy', 'numba', 'sympy', 'mpmath', 'math_verify', 'flint'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_order_of_tiers_is_kept() -> None:

@@ -1,13 +1,12 @@
 """No text of a model is evaluated as code by the computer algebra system, whoever calls for it."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.common.command_cases import environment, python
 from verifiers.math500.cas import refusal
 from verifiers.workers import Workers
 
@@ -56,10 +55,7 @@ except PermissionError:
 
 
 def test_everything_else_is_stopped() -> None:
-    path = os.pathsep.join(p for p in sys.path if p)
-    done = subprocess.run(
-        [sys.executable, "-c", SPY], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
-    )
+    done = python("-c", SPY, text=True, env=environment(*filter(None, sys.path)))
     assert (done.stdout, done.returncode) == ("refused\n", 0), done.stderr
 
 

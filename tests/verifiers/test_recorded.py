@@ -7,14 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from tests.common.soup import REFERENCES, judge
 from verifiers import verify, verify_batch
 
-FIELDS = {
-    "gsm8k": ("answer",),
-    "math500": ("answer",),
-    "countdown": ("numbers", "target"),
-    "sudoku": ("puzzle",),
-}
+FIELDS = {task: tuple(references[0]) for task, references in REFERENCES.items()}
 
 
 def rows_of(path) -> list[dict]:
@@ -28,14 +24,14 @@ def rows_of(path) -> list[dict]:
 )
 def test_real_completions_get_the_recorded_verdicts(shared_data, task, least, wrongly_refused):
     rows = rows_of(shared_data / "llada_generations" / f"{task}.jsonl.gz")
-    columns = {name: [row[name] for row in rows] for name in FIELDS[task]}
+    references = [{name: row[name] for name in FIELDS[task]} for row in rows]
     completions = [row["completion"] for row in rows]
-    correct = verify_batch(task, completions, **columns).correct
+    correct = judge(task, completions, references).correct
     recorded = np.array([row["correct"] for row in rows])
     assert len(rows) >= least and not (correct & ~recorded).any()
     assert (recorded & ~correct).sum() <= wrongly_refused
     if task == "sudoku":
-        strict = verify_batch(task, completions, mode="strict", **columns)
+        strict = judge(task, completions, references, "strict")
         assert strict.correct.tolist() == [row.get("strict", row["correct"]) for row in rows]
 
 

@@ -7,12 +7,9 @@ import numpy as np
 import pytest
 
 import verifiers
-from tests.common.command_cases import call, install_acting_task, outside, write
+from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, call, install_acting_task, outside, write
 from verifiers import Reason, Task, Tier, Verdict, VerifierError, registry, verify, verify_batch
 from verifiers.errors import ArgumentError, InvalidReferenceError, UnknownTaskError
-
-PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
-RIGHT = f"<answer>{SOLUTION}</answer>"
 
 
 @pytest.fixture
@@ -20,26 +17,29 @@ def own_registry(monkeypatch):
     monkeypatch.setattr(registry, "_tasks", {})
 
 
-def test_unknown_tasks_get_the_nearest_name():
-    with pytest.raises(
-        UnknownTaskError, match=r"No task 'sodoku'. Did you mean \"sudoku\"\? Known: .*sudoku"
-    ):
-        verify("sodoku", RIGHT, puzzle=PUZZLE)
-    with pytest.raises(VerifierError, match="No task 3"):
-        verify_batch(3, [RIGHT], puzzle=[PUZZLE])
-    with pytest.raises(VerifierError, match="No task"):
-        verify([], RIGHT, puzzle=PUZZLE)
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("sodoku", r"No task 'sodoku'. Did you mean \"sudoku\"\? Known: .*sudoku"),
+        (3, "No task 3"),
+        ([], "No task"),
+    ],
+)
+def test_unknown_tasks_get_the_nearest_name(task, words):
+    with pytest.raises(UnknownTaskError, match=words):
+        verify(task, RIGHT, puzzle=PUZZLE)
+    with pytest.raises(UnknownTaskError, match=words):
+        verify_batch(task, [RIGHT], puzzle=[PUZZLE])
 
 
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
-        ({}, "needs puzzle="),
-        ({"puzzel": PUZZLE}, "needs puzzle="),
+        ({}, "needs puzzle="), ({"puzzel": PUZZLE}, "needs puzzle="),
         ({"puzzle": PUZZLE, "answer": "1"}, "does not take answer="),
         ({"puzzle": PUZZLE, "mode": "loose"}, "'loose' is not a mode"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_call_names_the_argument(reference, words):
     with pytest.raises(ArgumentError, match=words):
         verify("sudoku", RIGHT, **reference)
@@ -56,13 +56,11 @@ def test_puzzles_may_be_laid_out_in_rows():
         (RIGHT, [PUZZLE], "completions='<answer>.*one string where a sequence"),
         ([RIGHT], PUZZLE, "puzzle='4320004330100004' is one string"),
         ([RIGHT], [PUZZLE] * 2, "puzzle has 2 values for 1 completions"),
-        (None, [PUZZLE], "completions=None is a NoneType"),
-        (RIGHT.encode(), [PUZZLE], "is a bytes"),
-        ({RIGHT}, [PUZZLE], "is a set"),
-        ({0: RIGHT}, [PUZZLE], "is a dict"),
+        (None, [PUZZLE], "completions=None is a NoneType"), (RIGHT.encode(), [PUZZLE], "is a bytes"),
+        ({RIGHT}, [PUZZLE], "is a set"), ({0: RIGHT}, [PUZZLE], "is a dict"),
         (np.array(RIGHT), [PUZZLE], "cannot be iterated"),
     ],
-)
+)  # fmt: skip
 def test_a_batch_needs_sequences_of_one_length(completions, puzzles, words):
     with pytest.raises(ArgumentError, match=words):
         verify_batch("sudoku", completions, puzzle=puzzles)
@@ -94,11 +92,8 @@ def test_verdicts_are_arrays_and_a_sequence():
     with pytest.raises(IndexError):
         verdicts[4]
     assert list(verifiers.Verdicts.of(list(verdicts))) == list(verdicts)
-
-
-def test_an_empty_batch_is_fine():
-    verdicts = verify_batch("sudoku", [], puzzle=[])
-    assert len(verdicts) == 0 and list(verdicts) == [] and verdicts.counts() == {}
+    none = verify_batch("sudoku", [], puzzle=[])
+    assert len(none) == 0 and list(none) == [] and none.counts() == {}
 
 
 def test_codes_are_positions_in_the_names():
@@ -110,9 +105,7 @@ def judge_parity(completion, *, mode, answer):
     if not isinstance(answer, int):
         raise InvalidReferenceError(f"answer={answer!r} is no integer.", argument="answer", value=answer)
     right = completion == str(answer % 2)
-    return Verdict(
-        right, float(right), completion if isinstance(completion, str) else None, Reason.OK, Tier.TEXT
-    )
+    return Verdict(right, float(right), completion, Reason.OK, Tier.TEXT)
 
 
 def test_a_registered_task_is_reached_like_ours(own_registry):
@@ -137,10 +130,8 @@ PARITY = Task("parity", ("answer",), judge_parity)
 
 
 def test_entry_points_add_tasks(own_registry, monkeypatch):
-    entries = {
-        "parity": EntryPoint("parity", f"{__name__}:PARITY", registry.ENTRY_POINTS),
-        "broken": EntryPoint("broken", f"{__name__}:SOLUTION", registry.ENTRY_POINTS),
-    }
+    targets = {"parity": f"{__name__}:PARITY", "broken": f"{__name__}:SOLUTION"}
+    entries = {name: EntryPoint(name, target, registry.ENTRY_POINTS) for name, target in targets.items()}
     monkeypatch.setattr(registry, "_installed", lambda: entries)
     monkeypatch.setattr(EntryPoint, "load", lambda self: globals()[self.attr])
     assert verify("parity", "0", answer=2).correct

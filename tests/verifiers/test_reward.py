@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import verifiers
+from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
 from verifiers import ArgumentError, InvalidReferenceError, UnknownTaskError, reward_function
 from verifiers.reward import unwrap
 
-PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
-RIGHT, WRONG = f"<answer>{SOLUTION}</answer>", "<answer>4321124334121234</answer>"
+WRONG = "<answer>4321124334121234</answer>"
 
 
 def test_pays_one_for_right_and_ignores_what_trl_also_sends():
@@ -29,39 +29,33 @@ def test_pays_one_for_right_and_ignores_what_trl_also_sends():
     assert not inspect.iscoroutinefunction(reward)
 
 
-def test_names_tell_the_variants_apart():
-    names = [
-        reward_function("sudoku", mode=mode, partial=partial).__name__
-        for mode in ("lenient", "strict")
-        for partial in (False, True)
-    ]
-    assert names == ["sudoku", "sudoku_partial", "sudoku_strict", "sudoku_strict_partial"]
-
-
-def test_strict_and_partial_do_what_they_say():
-    rows = "<answer>4321\n1243\n3412\n2134</answer>"
-    assert reward_function("sudoku")([rows], puzzle=[PUZZLE]) == [1.0]
-    assert reward_function("sudoku", mode="strict")([rows], puzzle=[PUZZLE]) == [0.0]
-    (partial,) = reward_function("sudoku", partial=True)([WRONG], puzzle=[PUZZLE])
+def test_variants_have_names_and_do_what_they_say():
+    made, rows = {}, "<answer>4321\n1243\n3412\n2134</answer>"
+    for options in ({}, {"partial": True}, {"mode": "strict"}, {"mode": "strict", "partial": True}):
+        reward = reward_function("sudoku", **options)
+        made[reward.__name__] = reward([RIGHT, rows, WRONG], puzzle=[PUZZLE] * 3)
+    partial = verifiers.verify("sudoku", WRONG, puzzle=PUZZLE).score
     assert 0 < partial < 1
-    assert partial == verifiers.verify("sudoku", WRONG, puzzle=PUZZLE).score
+    assert made == {
+        "sudoku": [1.0, 1.0, 0.0],
+        "sudoku_partial": [1.0, 1.0, partial],
+        "sudoku_strict": [1.0, 0.0, 0.0],
+        "sudoku_strict_partial": [1.0, 0.0, partial],
+    }
 
 
 def test_chat_messages_are_unwrapped():
     said = [{"role": "assistant", "content": RIGHT}]
+    parts = [{"type": "text", "text": part} for part in (RIGHT[:10], RIGHT[10:])]
     corrected = [
         {"role": "assistant", "content": WRONG},
         {"role": "tool", "content": "try again"},
-        {
-            "role": "assistant",
-            "content": [{"type": "text", "text": RIGHT[:10]}, {"type": "text", "text": RIGHT[10:]}],
-        },
+        {"role": "assistant", "content": parts},
         {"role": "user", "content": WRONG},
     ]
     hostile = {"role": np.zeros(2), "content": [{"text": 3}, {"type": "image"}, None]}
-    completions = [
-        said, [hostile], corrected, [{"role": "assistant", "content": None}], [], [3], None, [{"role": "x"}],
-    ]  # fmt: skip
+    empty = {"role": "assistant", "content": None}
+    completions = [said, [hostile], corrected, [empty], [], [3], None, [{"role": "x"}]]
     rewards = reward_function("sudoku")(completions=completions, puzzle=[PUZZLE] * len(completions))
     assert rewards == [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     assert unwrap("text") == "text" and unwrap([3, "x"]) == [3, "x"]
@@ -71,26 +65,21 @@ def test_chat_messages_are_unwrapped():
 def test_another_column_can_hold_the_reference():
     reward = reward_function("sudoku", puzzle="question")
     assert reward(completions=[RIGHT], question=[PUZZLE]) == [1.0]
-    with pytest.raises(
-        ArgumentError, match=r'needs question=.*reward_function\("sudoku", puzzle="your_column"\)'
-    ):
+    said = r'needs question=.*reward_function\("sudoku", puzzle="your_column"\)'
+    with pytest.raises(ArgumentError, match=said):
         reward(completions=[RIGHT], puzzle=[PUZZLE])
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UnknownTaskError, match=r'Did you mean "sudoku"'):
-        reward_function("sodoku")
-    with pytest.raises(ArgumentError, match="'loose' is not a mode"):
-        reward_function("sudoku", mode="loose")
-    with pytest.raises(ArgumentError, match="no reference field answer; it has puzzle"):
-        reward_function("sudoku", answer="solution")
-    reward = reward_function("sudoku")
-    with pytest.raises(ArgumentError, match="is one string where a sequence"):
-        reward(completions=[RIGHT], puzzle=PUZZLE)
-    with pytest.raises(ArgumentError, match="is one string where a sequence"):
-        reward(completions=RIGHT, puzzle=[PUZZLE])
-    with pytest.raises(ArgumentError, match="puzzle has 1 values for 2 completions"):
-        reward(completions=[RIGHT] * 2, puzzle=[PUZZLE])
-    with pytest.raises(InvalidReferenceError) as caught:
-        reward(completions=[RIGHT] * 2, puzzle=[PUZZLE, "12"])
-    assert caught.value.index == 1
+    reward, two = reward_function("sudoku"), [RIGHT] * 2
+    for error, words, call in [
+        (UnknownTaskError, 'Did you mean "sudoku"', lambda: reward_function("sodoku")),
+        (ArgumentError, "'loose' is not a mode", lambda: reward_function("sudoku", mode="loose")),
+        (ArgumentError, "no reference field answer; it has", lambda: reward_function("sudoku", answer="a")),
+        (ArgumentError, "is one string where a sequence", lambda: reward(completions=two, puzzle=PUZZLE)),
+        (ArgumentError, "is one string where a sequence", lambda: reward(completions=RIGHT, puzzle=[PUZZLE])),
+        (ArgumentError, "1 values for 2 completions", lambda: reward(completions=two, puzzle=[PUZZLE])),
+        (InvalidReferenceError, r"puzzle\[1\]=", lambda: reward(completions=two, puzzle=[PUZZLE, "12"])),
+    ]:
+        with pytest.raises(error, match=words):
+            call()

@@ -5,13 +5,11 @@ import unicodedata
 
 import pytest
 
+from tests.common.command_cases import PUZZLE, SOLUTION
 from tests.common.sudoku_answers import blanked, solved_grid
 from verifiers import Reason, Tier, verify
 from verifiers.characters import DIGIT_ZEROS
 from verifiers.sudoku import read_grid
-
-PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
-ROWS = ("4321", "1243", "3412", "2134")
 
 
 def lenient(answer: str, puzzle: str = PUZZLE):
@@ -23,10 +21,7 @@ ACCEPTED = [  # (notation, near miss)
     ("4321\n1243\n3412\n2134", "4321\n1243\n3412\n213"),
     ("4 3 2 1 1 2 4 3 3 4 1 2 2 1 3 4", "4 3 2 1 1 2 4 3 3 4 1 2 2 1 3 / 4"),
     ("|4|3|2|1|\n|1|2|4|3|\n|3|4|1|2|\n|2|1|3|4|", "|4|3|2|1|\n|1|2|4|3|\n|3|4|1|2|\n|2|1|3|4|1|"),
-    (
-        "+--+--+\n|43|21|\n|12|43|\n+--+--+\n|34|12|\n|21|34|\n+--+--+",
-        "+==+==+\n|43|21|\n|12|43|34|12|21|34|",
-    ),
+    ("+--+--+\n|43|21|\n|12|43|\n+--+--+\n|34|12|\n|21|34|\n+--+--+", "+==+==+\n|43|21|\n|12|43|34|12|21|34|"),
     ("┌──┬──┐\n│43│21│\n│12│43│\n├──┼──┤\n│34│12│\n│21│34│\n└──┴──┘", "43█21│12│43│34│12│21│34"),
     ("[[4,3,2,1],[1,2,4,3],[3,4,1,2],[2,1,3,4]]", "[[4,3,2,1],[1,2,4,3],[3,4,1,2],[2,1,3,x]]"),
     ("4321-1243-3412-2134", "4321*1243*3412*2134"),
@@ -50,7 +45,7 @@ ACCEPTED = [  # (notation, near miss)
         r"\begin{array}{|c|c|c|c|}\hline 4&3&2&1\\\hline 1&2&4&3\\\hline 3&4&1&2\\2&1&3&4\\\hline\end{array}",
         r"\begin{array}{4321}124334122134\end{array}",
     ),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("accepted", "near_miss"), ACCEPTED)
@@ -111,36 +106,31 @@ def test_every_size_is_judged_by_the_same_rules(box):
     assert wrong.correct is (box == 1)
     if box > 3:
         assert lenient(text.replace(" ", "", 1), puzzle).reason == "malformed"
-        assert (
-            verify(
-                "sudoku", f"<answer>{text.replace(' ', '  ', 1)}</answer>", mode="strict", puzzle=puzzle
-            ).score
-            == 0
-        )
+        spaced = f"<answer>{text.replace(' ', '  ', 1)}</answer>"
+        assert verify("sudoku", spaced, mode="strict", puzzle=puzzle).score == 0
 
 
-def test_extraction_follows_the_rule_in_order():
-    def judged(text, mode="lenient"):
-        return verify("sudoku", text, mode=mode, puzzle=PUZZLE).extracted
+EXTRACTED = [
+    ("<answer>1</answer><answer> 2 </answer>", "2"), ("<answer>1</answer><answer>2", "1"),
+    ("<answer>1<answer>2</answer>3</answer>", "2"), ("</answer><answer>1</answer>", "1"),
+    (r"<answer>1 \boxed{2} \boxed{} \boxed{3</answer>", "2"), (r"<answer>\boxed{1 \boxed{2}} 3</answer>", "2"),
+    (r"<answer>\boxed {1\}{2}} 3</answer>", r"1\}{2}"), (r"\boxed{1} <answer> 2 #### 3", "1"),
+    ("#### 3 <answer> 2", "2"), ("#### 1\n##### 3 \n4", "3"), (SOLUTION, None), ("<answer>1<|eot_id|></answer>", "1"),
+    ("<answer>1</answer><|endoftext|><answer>2</answer>", "1"),
+]  # fmt: skip
 
-    assert judged("<answer>1</answer><answer> 2 </answer>") == "2"
-    assert judged("<answer>1</answer><answer>2") == "1"
-    assert judged("<answer>1<answer>2</answer>3</answer>") == "2"
-    assert judged("</answer><answer>1</answer>") == "1"
-    assert judged(r"<answer>1 \boxed{2} \boxed{} \boxed{3</answer>") == "2"
-    assert judged(r"<answer>\boxed{1 \boxed{2}} 3</answer>") == "2"
-    assert judged(r"<answer>\boxed {1\}{2}} 3</answer>") == r"1\}{2}"
-    assert judged(r"\boxed{1} <answer> 2 #### 3") == "1"
-    assert judged("#### 3 <answer> 2") == "2"
-    assert judged("#### 1\n##### 3 \n4") == "3"
-    assert judged(SOLUTION) is None
-    assert judged("<answer>1<|eot_id|></answer>") == "1"
-    assert judged("<answer>1</answer><|endoftext|><answer>2</answer>") == "1"
-    assert judged("<answer>1", "strict") is None
-    assert judged(r"\boxed{1}", "strict") is None
-    assert verify("sudoku", f"<answer>1</answer><answer>{SOLUTION}</answer>", puzzle=PUZZLE).correct
-    twice = verify("sudoku", f"<answer>1</answer><answer>{SOLUTION}</answer>", mode="strict", puzzle=PUZZLE)
-    assert twice.reason == "malformed"
+
+@pytest.mark.parametrize(("text", "extracted"), EXTRACTED)
+def test_extraction_follows_the_rule_in_order(text, extracted):
+    assert verify("sudoku", text, puzzle=PUZZLE).extracted == extracted
+
+
+def test_strict_extraction_wants_one_closed_block():
+    twice = f"<answer>1</answer><answer>{SOLUTION}</answer>"
+    assert verify("sudoku", twice, puzzle=PUZZLE).correct
+    assert verify("sudoku", twice, mode="strict", puzzle=PUZZLE).reason == "malformed"
+    for text in ("<answer>1", r"\boxed{1}"):
+        assert verify("sudoku", text, mode="strict", puzzle=PUZZLE).extracted is None
 
 
 def test_the_guard_refuses_nul_surrogates_and_over_long_answers():
@@ -174,9 +164,6 @@ def test_score_is_one_exactly_for_solved_grids():
 
 
 def test_a_board_can_be_drawn_from_what_was_extracted():
-    assert read_grid(lenient("|4|3|2|1|1|2|4|3|3|4|1|2|2|1|3|9|").extracted, 4) == [
-        *map(int, SOLUTION[:15]),
-        9,
-    ]
-    assert read_grid("432", 4) is None
-    assert read_grid(None, 4) is None
+    extracted = lenient("|4|3|2|1|1|2|4|3|3|4|1|2|2|1|3|9|").extracted
+    assert read_grid(extracted, 4) == [*map(int, SOLUTION[:15]), 9]
+    assert read_grid("432", 4) is None and read_grid(None, 4) is None
