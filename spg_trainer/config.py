@@ -228,7 +228,7 @@ class OutputConfig:
     output_dir: str | None = None
     """Run folder; unset = runs/ENV-ALGORITHM-sSEED-UTCTIME."""
     resume: str | None = None
-    """`auto` = continue from the newest complete checkpoint (of --output-dir, or of the newest unfinished run of
+    """`auto` = continue from the newest complete checkpoint (of --output-dir, or of the newest unfinished run of these
     settings); or the path of a run folder or checkpoint."""
     save_steps: CountOrZero = 10
     """A checkpoint every so many steps; 0 = only at the end."""

@@ -53,7 +53,8 @@ class RunFolder:
         if names & _OURS:
             rows = self.history()
             steps = rows[-1].get("step", len(rows)) if rows else 0
-            end = "finished" if (self.path / SUMMARY).exists() else "unfinished"
+            finished = (self.path / SUMMARY).exists()
+            end = "finished: it needs a larger --max-steps" if finished else "unfinished"
             text = f"--output-dir {self.path} already holds a run ({steps} steps, {end})"
             raise ConfigError(f"{text}. Continue it with --resume auto, or choose another --output-dir.")
         foreign = sorted(n for n in names if not n.startswith(".") and not n.endswith((".log", ".out")))
