@@ -127,8 +127,8 @@ class LLaDAConfig(PreTrainedConfig):
                 raise ModelError(f"config.json has {name} = {value!r}, not a whole number of at least 1")
         if self.d_model % (2 * self.n_heads) or self.n_heads % self.n_kv_heads:
             raise ModelError(
-                f"d_model {self.d_model} must be a multiple of 2 * n_heads (rotary positions), and n_heads "
-                f"{self.n_heads} one of n_kv_heads {self.n_kv_heads}"
+                f"d_model {self.d_model} must be a multiple of 2 * n_heads = {2 * self.n_heads} (rotation), and "
+                f"n_heads {self.n_heads} one of n_kv_heads {self.n_kv_heads}"
             )
         self.head_dim = self.d_model // self.n_heads
         self.rope_parameters = {"rope_type": "default", "rope_theta": float(self.rope_theta)}
