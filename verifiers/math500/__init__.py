@@ -4,7 +4,3 @@ Reference: `answer`, LaTeX as in the MATH data set: `\frac{3}{56}`, `(-\infty, 2
 cheapest first: normalised text, exact rationals, typed comparison, a numeric probe that proves or refutes, and a
 computer algebra system in a process of its own. See docs/verifiers/math500.md.
 """
-
-from verifiers.math500.task import TASK
-
-__all__ = ["TASK"]

@@ -60,14 +60,17 @@ class Point:
         if kind == "sym":
             self.variables = True
             return self.value_of(node[1]), 1
-        if kind in ("*", "+"):
+        if kind == "*":
+            n = d = 1
+            for factor in node[1]:
+                a, b = self.evaluate(factor)
+                n, d = n * a, d * b
+            return bounded(n, d)
+        if kind == "+":
             n, d = self.evaluate(node[1][0])
-            for part in node[1][1:]:
-                a, b = self.evaluate(part)
-                if kind == "*":
-                    n, d = n * a, d * b
-                else:
-                    n, d = (n + a, d) if b == d else (n * b + a * d, d * b)
+            for term in node[1][1:]:
+                a, b = self.evaluate(term)
+                n, d = (n + a, d) if b == d else (n * b + a * d, d * b)
             return bounded(n, d)
         if kind == "/":
             a, b = self.evaluate(node[1])

@@ -98,9 +98,13 @@ class Lexer:
                 self.letters()
             elif c == "\\":
                 self.command()
+            elif c in SINGLE and not (c == ";" and True in self.braces):
+                self.position += 1
+                self.depth += (c in "([") - (c in ")]")
+                self.add(SIGN, c)
             else:
                 self.position += 1
-                self.sign(c)
+                self.space_or_brace(c)
             if len(self.tokens) > TOKEN_LIMIT:
                 raise Malformed("too many tokens")
         if self.braces:
@@ -109,7 +113,7 @@ class Lexer:
             self.tokens.pop()
         return self.tokens
 
-    def sign(self, c: str) -> None:
+    def space_or_brace(self, c: str) -> None:
         if c.isspace() or c == "~":
             self.spaced = True
         elif c == "{":
@@ -122,9 +126,6 @@ class Lexer:
                 self.spaced = True
             else:
                 self.add(SIGN, c)
-        elif c in SINGLE and not (c == ";" and True in self.braces):
-            self.depth += (c in "([") - (c in ")]")
-            self.add(SIGN, c)
         elif c != "$":
             raise Malformed(f"character {c!r}")
 
@@ -133,7 +134,8 @@ class Lexer:
         self.spaced = False
 
     def skip_digits(self, start: int) -> int:
-        while "0" <= self.text[start : start + 1] <= "9":
+        text, end = self.text, len(self.text)
+        while start < end and "0" <= text[start] <= "9":
             start += 1
         return start
 
@@ -169,12 +171,13 @@ class Lexer:
 
     def group(self, at: int) -> int:
         """Where the three digits of a thousands group stand, if a separator and they follow `at`; else -1."""
-        separators = ("{,}", "\\,", ",\\!") if self.depth else ("{,}", "\\,", ",\\!", ",")
-        separator = next((mark for mark in separators if self.text.startswith(mark, at)), "")
-        at += len(separator)
-        while separator == ",\\!" and self.text.startswith(" ", at):
-            at += 1
-        return at if separator and self.skip_digits(at) == at + 3 else -1
+        for separator in ("{,}", "\\,", ",\\!", ","):
+            if self.text.startswith(separator, at) and not (separator == "," and self.depth):
+                at += len(separator)
+                while separator == ",\\!" and self.text.startswith(" ", at):
+                    at += 1
+                return at if self.skip_digits(at) == at + 3 else -1
+        return -1
 
     def letters(self) -> None:
         """A run of letters: one word, a function written without its backslash, or a product of variables."""

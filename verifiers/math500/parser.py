@@ -9,6 +9,8 @@ expression with words before it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Token, Unsupported
 from verifiers.math500.tree import INFINITY, MINUS_ONE, Node
 from verifiers.math500.units import CHANGING, GENERIC, JOINING, UNIT_LETTERS, UNITS, canonical_unit
@@ -25,6 +27,7 @@ GREEK = frozenset(
     "triangle angle".split()
 )
 CONSTANTS = {"pi": ("const", "pi"), "infty": INFINITY}
+ARGUMENTS = {"frac", *CONSTANTS, *GREEK}  # commands that may stand bare behind another
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc asin acos atan ln log lg exp sinh cosh tanh gcd lcm max min det".split()
 )
@@ -170,7 +173,7 @@ class Parser:
         words = [unit or self.currency] if unit or self.currency else []
         while (
             self.is_unit_word()
-            or self.is_unit_letter(behind_slash=words[-1:] == ["/"])
+            or self.is_unit_letter(words)
             or (words and self.value == "/")
             or self.value == "%"
         ):
@@ -185,7 +188,7 @@ class Parser:
                     continue
                 raise Malformed("unit")
             if self.accept("^"):
-                if word.lower() not in UNITS.keys() | GENERIC:
+                if word.lower() not in UNITS and word.lower() not in GENERIC:
                     raise Malformed("the power of a word")
                 braces = self.accept("{")
                 if self.kind != NUMBER or len(self.value) > 1:
@@ -198,10 +201,10 @@ class Parser:
     def is_unit_word(self) -> bool:
         return self.kind == WORD and not self.is_equals_word() and not self.is_separator()
 
-    def is_unit_letter(self, behind_slash: bool = False) -> bool:
+    def is_unit_letter(self, before: Sequence[str] = ()) -> bool:
         return (
             self.kind == LETTERS
-            and (self.spaced or behind_slash)
+            and (self.spaced or before[-1:] == ["/"])
             and self.variables is not None
             and self.value in UNIT_LETTERS
             and self.value not in self.variables
@@ -212,9 +215,9 @@ class Parser:
     def sum(self) -> Node:
         self.enter()
         terms = []
-        while not terms or self.starts_sign():
+        while (signed_term := self.starts_sign()) or not terms:
             plus = self.value == "+"
-            sign = self.sign()
+            sign = self.sign() if signed_term else None
             term = self.term()
             if plus and term[0] in ("seq", "set", "text"):
                 raise Malformed("sign before brackets")
@@ -235,7 +238,7 @@ class Parser:
             self.advance()
         if self.position - start > 4:
             raise Malformed("signs")
-        return None if factors in ([], [MINUS_ONE, MINUS_ONE]) else product(factors)
+        return product(factors) if factors and factors != [MINUS_ONE, MINUS_ONE] else None
 
     def term(self) -> Node:
         factors = [self.power()]
@@ -349,7 +352,7 @@ class Parser:
             return number(self.advance())
         if self.kind == LETTERS:
             return self.symbol()
-        if self.value == "(" or (self.kind == COMMAND and self.value in {"frac"} | CONSTANTS.keys() | GREEK):
+        if self.value == "(" or (self.kind == COMMAND and self.value in ARGUMENTS):
             return self.primary()
         raise Malformed("argument")
 

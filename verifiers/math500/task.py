@@ -168,7 +168,7 @@ def _verify(completion: object, *, mode: str, answer: object) -> Verdict:
     status, low, high, boxed = locate(data, 0, len(data), lenient)
     extracted = cut(text, low, high) if low >= 0 else None
     reason, tier = REASONS[status], Tier.TEXT
-    if reason == Reason.OK and not lenient:
+    if reason is Reason.OK and not lenient:
         reason = format_of(data, low, high, boxed)
     if reason == Reason.OK:
         reason, tier = judge(extracted, gold, lenient) or ask_cas([(extracted, gold.text)], patient=False)[0]
@@ -188,9 +188,9 @@ def _verify_batch(completions: list[object], *, mode: str, answer: list[object])
     columns = zip(texts, golds, statuses.tolist(), boxed.tolist(), spans.tolist(), strict=True)
     for row, (text, gold, status, from_box, (low, high)) in enumerate(columns):
         reason = REASONS[status]
-        if reason == Reason.OK and not lenient:
+        if reason is Reason.OK and not lenient:
             reason = format_of(encoded(text), low, high, from_box)
-        if reason != Reason.OK:
+        if reason is not Reason.OK:
             outcomes.append((reason, Tier.TEXT))
             continue
         extracted = cut(text, low, high)

@@ -29,6 +29,7 @@ from verifiers.verdicts import Tier
 ITEM_LIMIT = 40  # of a list whose order is free
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
+INFINITIES = (INFINITY, NEGATIVE_INFINITY)
 
 
 class Comparison:
@@ -54,7 +55,8 @@ class Comparison:
         answer, gold = spread(simplified(answer)), spread(simplified(gold))
         if answer[0] == "words" != gold[0] and self.strict:
             return NO
-        answer, gold = (node[1] if node[0] == "words" else node for node in (answer, gold))
+        answer = answer[1] if answer[0] == "words" else answer
+        gold = gold[1] if gold[0] == "words" else gold
         if answer[0] == "list" and gold[0] == "union" and not self.strict:
             answer = union_of(answer) or answer
         kinds = answer[0], gold[0]
@@ -62,7 +64,7 @@ class Comparison:
             return self.same_relation(answer, gold)
         if "unit" in kinds:
             return self.same_quantity(answer, gold)
-        if EXPRESSIONS.issuperset(kinds):
+        if answer[0] in EXPRESSIONS and gold[0] in EXPRESSIONS:
             infinite = same_infinity(answer, gold)
             if infinite is not None:
                 self.rational = False
@@ -275,8 +277,7 @@ def union_of(node: Node) -> Node | None:
 
 def same_infinity(answer: Node, gold: Node) -> int | None:
     """YES or NO where one or both are a signed infinity, else None."""
-    infinities = (INFINITY, NEGATIVE_INFINITY)
-    if answer in infinities or gold in infinities:
+    if answer in INFINITIES or gold in INFINITIES:
         return YES if answer == gold else NO
     return None
 
@@ -295,11 +296,13 @@ def spread(node: Node) -> Node:
     if node[0] not in EXPRESSIONS and node[0] != "pm":
         return node
     signs = leaves(node, "pm")
+    if not signs:
+        return node
     if signs.count(1) > 1:
         raise Unsupported("two plus-minus signs")
     upper = {("pm", 1): ONE, ("pm", -1): MINUS_ONE}
     lower = {("pm", 1): MINUS_ONE, ("pm", -1): ONE}
-    return ("list", (substituted(node, upper), substituted(node, lower))) if signs else node
+    return ("list", (substituted(node, upper), substituted(node, lower)))
 
 
 def expanded(items: Sequence[Node]) -> list[Node]:
