@@ -22,7 +22,12 @@ def read_answer(completion: str) -> str | None:
 
     Time is linear in the length of the completion, whatever it holds.
     """
-    return _last_block(until_end(completion))
+    text = until_end(completion)
+    before, close, _ = text.rpartition(CLOSE)
+    start = before.rfind(OPEN) if close else -1
+    if start < 0:
+        return None
+    return text[start + len(OPEN) : text.find(CLOSE, start)].strip()
 
 
 def only_answer(completion: str) -> str | None:
@@ -50,17 +55,9 @@ def judge(completion: str, is_right: Callable[[str], bool]) -> Score:
     answer = only_answer(text)
     rewards = {"correct": 0.0, "format": float(answer is not None)}
     if answer is None:
-        answer = _last_block(text)
+        answer = read_answer(text)
     if answer is None or len(answer) > _MAX_LENGTH:
         return Score(rewards, "no_answer" if answer is None else "malformed")
     right = bool(is_right(answer))
     rewards["correct"] = float(right)
     return Score(rewards, "ok" if right else "wrong", answer)
-
-
-def _last_block(text: str) -> str | None:
-    before, close, _ = text.rpartition(CLOSE)
-    start = before.rfind(OPEN) if close else -1
-    if start < 0:
-        return None
-    return text[start + len(OPEN) : text.find(CLOSE, start)].strip()

@@ -260,17 +260,8 @@ def _vector_form(subject: _Subject) -> str:
     return f"{len(rows)} completions at once score as one by one"
 
 
-_CHECKS = {
-    "gymnasium": _gymnasium,
-    "purity": _purity,
-    "splits": _splits,
-    "demonstrations": _demonstrations,
-    "habits": _habits,
-    "junk": _junk,
-    "swapped": _swapped,
-    "components": _components,
-    "vector form": _vector_form,
-}
+_RUNS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _swapped, _components, _vector_form)
+_CHECKS = {run.__name__[1:].replace("_", " "): run for run in _RUNS}
 
 
 def spread(length: int, count: int) -> list[int]:

@@ -216,16 +216,14 @@ def check_step(env: TextEnv, indices: Sequence[int], actions: Sequence[Any], *, 
     if not indices:
         raise EnvError(f"{env.spec_name}: step() before reset(). Call reset() first; it returns the prompt.")
     if ended:
+        numbers = ", ".join(map(str, indices[:4]))
         raise EnvError(
-            f"{env.spec_name}: a second step() on problem {', '.join(map(str, indices[:4]))}; an episode is one "
-            "step. Call reset() for the next problem."
+            f"{env.spec_name}: a second step() on problem {numbers}. Call reset() for the next problem."
         )
     for index, action in zip(indices, actions, strict=True):
         if not isinstance(action, str):
-            raise EnvError(
-                f"{env.spec_name}, problem {index}: the action is {action!r:.80} ({type(action).__name__}), "
-                "but it must be the completion as a str."
-            )
+            wrong = f"the action is {action!r:.80} ({type(action).__name__})"
+            raise EnvError(f"{env.spec_name}, problem {index}: {wrong}, but must be the completion as a str.")
 
 
 def check_index(env: TextEnv, index: Any) -> int:
@@ -250,9 +248,9 @@ def read_problem(env: TextEnv, index: int) -> Problem:
             f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
         ) from error
     if not isinstance(problem, Problem) or not env.observation_space.contains(problem.prompt):
+        wanted = 'envs.Problem with a str or a list of {"role", "content"} as its prompt'
         raise EnvError(
-            f"{env.spec_name}, problem {index}: problem() returned {problem!r:.200}; it must return "
-            'envs.Problem with a str or a list of {"role", "content"} as its prompt.'
+            f"{env.spec_name}, problem {index}: problem() returned {problem!r:.200}, not {wanted}."
         )
     return problem
 
@@ -301,7 +299,7 @@ def score_all(
             failure = error
     if failure is not None or not batched:
         # A batch that raises does not say for which completion: scoring each alone does.
-        scores = _score_one_by_one(env, indices, problems, completions, traces)
+        scores, traces = _score_one_by_one(env, indices, problems, completions)
     if failure is not None and not any(traces):
         raise EnvError(
             f"{env.spec_name}: score_batch raised {failure!r:.200} for {len(problems)} completions, but "
@@ -322,18 +320,14 @@ def score_all(
 
 
 def _has_batch_form(env: TextEnv) -> bool:
-    """Whether the author wrote `score_batch`."""
     return getattr(env.score_batch, "__func__", None) is not TextEnv.score_batch
 
 
 def _score_one_by_one(
-    env: TextEnv,
-    indices: Sequence[int],
-    problems: Sequence[Problem],
-    completions: Sequence[str],
-    traces: list[str | None],
-) -> Scores:
-    rows = []
+    env: TextEnv, indices: Sequence[int], problems: Sequence[Problem], completions: Sequence[str]
+) -> tuple[Scores, list[str | None]]:
+    """(the scores, the traceback of each that raised)."""
+    rows, traces = [], [None] * len(problems)
     for i, (problem, completion) in enumerate(zip(problems, completions, strict=True)):
         try:
             score = _as_score(env.score(problem, completion))
@@ -348,7 +342,7 @@ def _score_one_by_one(
         _check_names(env, indices[i], score.rewards)
         rows.append(score)
     rewards = {name: [row.rewards[name] for row in rows] for name in env.reward_weights}
-    return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows])
+    return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows]), traces
 
 
 def _as_score(value: Any) -> Score:

@@ -14,6 +14,7 @@ from envs.errors import EnvError
 from envs.splits import PUBLISHED
 
 FORMATS = (".jsonl", ".jsonl.gz", ".parquet")
+Commits = dict[str, str]  # {repository: commit}
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def load_split(
     revision: str | None = None,
     test_revision: str | None = None,
     hashed: Callable[[str], str] = normalized,
-) -> tuple[list[Row], dict[str, str]]:
-    """The rows of a split of a published data set, in its order, and {repository: commit} of what the hub gave.
+) -> tuple[list[Row], Commits]:
+    """The rows of a split of a published data set, in its order, and the commits of what the hub gave.
 
     test is the published test set; validation is the twentieth of the train set that a hash of the first column
     picks; train is the rest. A problem that is also in test, white space aside, is in neither.
@@ -62,7 +63,7 @@ def load_split(
     task, source: see `load_rows`. columns: the first is the problem's text. hashed: what of the text is hashed.
     Raises EnvError for a set that cannot be had, that leaves no problem, or where a problem is no text.
     """
-    commits: dict[str, str] = {}
+    commits: Commits = {}
 
     def load(part: str, hub: HubDataset, at: str | None) -> list[Row]:
         rows, commit = load_rows(task, source, part, hub=hub, columns=columns, revision=at)
@@ -128,10 +129,7 @@ def load_rows(
 
 
 def read_jsonl(task: str, path: str, columns: Sequence[str], *, example: str) -> list[Row]:
-    """The rows of one .jsonl file; raises EnvError for a line without its columns, and for no rows.
-
-    example: a line as it should be.
-    """
+    """The rows of one .jsonl file; raises EnvError for a line without its columns, and for no rows."""
     rows = list(_read(task, Path(path), columns))
     if not rows:
         raise EnvError(f"{task}: source={path} holds no problem; each line must be like {example}.")
@@ -210,17 +208,15 @@ def _split_files(task: str, folder: Path, split: str, hub: HubDataset) -> list[P
             f"{split}.parquet, or a folder as on the hub. It holds {names}."
         )
     if len(choices) > 1:
+        both = f"{choices[0][0]} and {choices[1][0]}"
         raise EnvError(
-            f"{task}: source={folder} has several {split} splits, {choices[0][0]} and {choices[1][0]}; leave one, "
-            "or name the file itself."
+            f"{task}: source={folder} has several {split} splits, {both}; leave one, or name the file."
         )
     parts = choices[0]
     whole = re.fullmatch(r".*-\d+-of-(\d+)\.parquet", parts[0].name)
     if whole is not None and len(parts) != int(whole[1]):  # as after a download that was broken off
-        raise EnvError(
-            f"{task}: {parts[0].parent} holds {len(parts)} of the {int(whole[1])} parts of {parts[0].name}; "
-            "download the set again."
-        )
+        held = f"{parts[0].parent} holds {len(parts)} of the {int(whole[1])} parts of {parts[0].name}"
+        raise EnvError(f"{task}: {held}; download the set again.")
     return parts
 
 
@@ -229,9 +225,8 @@ def _read(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
     try:
         yield from read(task, file, columns)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise EnvError(
-            f"{task}: {file} cannot be read ({error}). Check the file, or use --env-args source=generated."
-        ) from error
+        hint = "Check the file, or use --env-args source=generated."
+        raise EnvError(f"{task}: {file} cannot be read ({error}). {hint}") from error
 
 
 def _jsonl(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -246,9 +241,9 @@ def _jsonl(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
             except (ValueError, RecursionError) as error:
                 raise EnvError(f"{task}: {where} is not JSON ({error}).") from error
             if not isinstance(values, dict) or any(column not in values for column in columns):
+                keys = f"key{'s' if len(columns) > 1 else ''} {', '.join(columns)}"
                 raise EnvError(
-                    f"{task}: {where} is {line.strip()!r:.80}; it must be an object with the "
-                    f"key{'s' if len(columns) > 1 else ''} {', '.join(columns)}."
+                    f"{task}: {where} is {line.strip()!r:.80}; it must be an object with the {keys}."
                 )
             yield Row(where, values)
 

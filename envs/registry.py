@@ -37,12 +37,13 @@ def _create(
     """An instance; render mode and weights are set on it, so that `__init__` need not know them."""
     if render_mode not in (None, "ansi"):
         raise EnvError(f'{id}: render_mode={render_mode!r:.80}; there is only "ansi", or None.')
-    parameters = inspect.signature(cls).parameters
+    signature = inspect.signature(cls)
+    parameters = signature.parameters
     split = None if "split" in parameters else arguments.pop("split", None)
-    _check_arguments(cls, id, arguments)
+    _check_arguments(signature, id, arguments)
     env = cls(**arguments)
-    defaults = {name: parameter.default for name, parameter in parameters.items()}
     env._env_id = id
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
     env._env_arguments = {k: v for k, v in arguments.items() if k not in defaults or v != defaults[k]}
     env.reward_weights = _merged_weights(id, env.reward_weights, reward_weights)
     if split is not None:
@@ -126,10 +127,8 @@ def resolve(name: str) -> str:
     shorts = sorted({short_name(known) for known in _classes})
     inside = f" in {where}" if where else ""
     if module is not None and not any(cls.__module__ == module for cls in _classes.values()):
-        raise EnvError(
-            f'"{name}": {where} registers no environment. End it with envs.register("{id}", YourClass), where '
-            "YourClass is derived from envs.TextEnv."
-        )
+        end = f'End it with envs.register("{id}", YourClass), where YourClass is derived from envs.TextEnv.'
+        raise EnvError(f'"{name}": {where} registers no environment. {end}')
     raise EnvError(
         f'No environment "{id}"{inside}. {did_you_mean(id, [*shorts, *_classes])}Known: {", ".join(shorts)}. '
         "To use your own: --env my_package.my_module:my/MyTask-v0 or --env ./my_task.py:my/MyTask-v0."
@@ -192,10 +191,9 @@ def _from_entry_points(name: str) -> str | None:
                 if cls is offered:
                     return id
             if inspect.isclass(offered):
-                raise EnvError(
-                    f'The entry point "{point.name}" of spg.envs offers {point.value}, which its module does not '
-                    f'register. End the module with envs.register("my/{offered.__name__}-v0", {offered.__name__}).'
-                )
+                end = f'End the module with envs.register("my/{offered.__name__}-v0", {offered.__name__}).'
+                offer = f'The entry point "{point.name}" of spg.envs offers {point.value}'
+                raise EnvError(f"{offer}, which its module does not register. {end}")
     match = _find(name)
     if match is None and broken:
         points = "; ".join(broken)
@@ -241,9 +239,9 @@ def _qualified_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _check_arguments(cls: type[TextEnv], id: str, arguments: Mapping[str, Any]) -> None:
+def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[str, Any]) -> None:
     """Raises EnvError for arguments that `__init__` does not take, or misses."""
-    parameters = inspect.signature(cls).parameters
+    parameters = signature.parameters
     known = [name for name in parameters if name not in ("args", "kwargs")]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for argument in arguments:
@@ -252,7 +250,7 @@ def _check_arguments(cls: type[TextEnv], id: str, arguments: Mapping[str, Any]) 
             hint = did_you_mean(argument, known)
             raise EnvError(f'{id} takes no argument "{argument}". {hint}It takes: {listed}.')
     try:
-        inspect.signature(cls).bind(**arguments)
+        signature.bind(**arguments)
     except TypeError as error:
         raise EnvError(f"{id}: {error}; it takes: {', '.join(known)}.") from error
 

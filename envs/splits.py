@@ -6,8 +6,9 @@ one belongs to the split; a `SplitRule` says which does. The rules of released e
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count as count_up
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ _TENTHS = ("train",) * 8 + ("validation", "test")
 _MAX_DRAWS = 2000
 _SEED = 20_260_701
 _CHUNK = 1 << 20
+_DIVIDE_YOURSELF = "take `split` in its __init__ and divide them there"
 Drawn = TypeVar("Drawn")
 
 
@@ -35,40 +37,32 @@ Drawn = TypeVar("Drawn")
 class SplitRule:
     """Assigns a text to a split by its hash, modulo `parts`: one part is validation, one test, the rest train.
 
-    digest: 8 bytes, read as a big-endian number.
+    hash: its first 8 bytes are read as a big-endian number.
     """
 
-    digest: Callable[[bytes], bytes]
+    hash: Callable[[bytes], Any]
     parts: int
     validation: int
     test: int | None
     salt: str = ""
 
     def __call__(self, text: str) -> str:
-        part = int.from_bytes(self.digest((self.salt + text).encode()), "big") % self.parts
+        part = int.from_bytes(self.hash((self.salt + text).encode()).digest()[:8], "big") % self.parts
         return "validation" if part == self.validation else "test" if part == self.test else "train"
 
 
-def _blake2b(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=8).digest()
-
-
-def _sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()[:8]
-
-
-DEFAULT = SplitRule(_blake2b, parts=10, validation=8, test=9)
+DEFAULT = SplitRule(partial(hashlib.blake2b, digest_size=8), parts=10, validation=8, test=9)
 """Of `split_of`, and so of `draw_for` and the small tasks."""
 COUNTDOWN = DEFAULT
 """Of the sorted numbers and the target."""
 SUDOKU_9X9 = DEFAULT
 """Of the solved grid with its digits renamed; 4x4 divides its 288 grids by a list, in `envs.sudoku.generator`."""
-GSM8K = SplitRule(_sha256, parts=10, validation=0, test=1)
+GSM8K = SplitRule(hashlib.sha256, parts=10, validation=0, test=1)
 """Of the steps of a generated problem."""
-MATH500 = SplitRule(_sha256, parts=5, validation=0, test=1, salt="1 ")
+MATH500 = SplitRule(hashlib.sha256, parts=5, validation=0, test=1, salt="1 ")
 """Of a generated problem without its letters. The salt is the first under which every template of every level has an
 eighth or more of its problems in each split."""
-PUBLISHED = SplitRule(_sha256, parts=20, validation=0, test=None)
+PUBLISHED = SplitRule(hashlib.sha256, parts=20, validation=0, test=None)
 """Of a problem of a published train set; the published test set is the test split."""
 
 
@@ -83,10 +77,8 @@ def split_of(value: Any) -> str:
 def _as_list(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    raise EnvError(
-        f"A problem holds {value!r:.80} ({type(value).__name__}), which has no fixed text to divide by. Make it of "
-        "strings, numbers, lists, tuples, dicts and numpy arrays."
-    )
+    types = "strings, numbers, lists, tuples, dicts and numpy arrays"
+    raise EnvError(f"A problem holds {value!r:.80} ({type(value).__name__}); it must be made of {types}.")
 
 
 def draw_for(split: str, index: int, generate: Callable[[np.random.Generator], Drawn]) -> Drawn:
@@ -103,10 +95,8 @@ def draw_for(split: str, index: int, generate: Callable[[np.random.Generator], D
         drawn = generate(rng)
         if split_of(drawn) == split:
             return drawn
-    raise EnvError(
-        f"Of {_MAX_DRAWS} problems drawn for {split} {index} none belongs to {split}, e.g. {drawn!r:.80}. "
-        "Let the generator make more different problems."
-    )
+    none = f"Of {_MAX_DRAWS} problems drawn for {split} {index} none belongs to {split}, e.g. {drawn!r:.80}"
+    raise EnvError(f"{none}. Let the generator make more different problems.")
 
 
 def distinct(
@@ -114,12 +104,16 @@ def distinct(
 ) -> tuple[Drawn, ...]:
     """The first `count` of draw(0), draw(1), ... whose keys differ, in their order: a fixed evaluation set."""
     first: dict[Any, Drawn] = {}
-    for turn in count_up():
-        if len(first) == count:
-            break
-        drawn = draw(turn)
+    turns = count_up()
+    while len(first) < count:
+        drawn = draw(next(turns))
         first.setdefault(key(drawn), drawn)
     return tuple(first.values())
+
+
+def pick(rng: np.random.Generator, options: Sequence[Drawn]) -> Drawn:
+    """One of the options, each equally likely."""
+    return options[int(rng.integers(len(options)))]
 
 
 def tenth(indices: np.ndarray) -> np.ndarray:
@@ -134,10 +128,8 @@ def indices_of(base: TextEnv, split: str) -> np.ndarray:
     """(n,) int64, the problems of `base` whose index hashes to `split`; raises EnvError if there are too many."""
     size = len(base)
     if size > MAX_PROBLEMS:
-        raise EnvError(
-            f"{base.spec_name} has {size} problems, more than the {MAX_PROBLEMS} that can be divided into splits by "
-            "a hash of each. Return fewer from __len__, or take `split` in its __init__ and divide them there."
-        )
+        many = f"{size} problems, more than the {MAX_PROBLEMS} that can be divided by a hash of each"
+        raise EnvError(f"{base.spec_name} has {many}. Return fewer from __len__, or {_DIVIDE_YOURSELF}.")
     tenths = [number for number, name in enumerate(_TENTHS) if name == split]
     parts = (np.arange(start, min(start + _CHUNK, size)) for start in range(0, size, _CHUNK))
     kept = [part[np.isin(tenth(part), tenths)] for part in parts]
@@ -162,10 +154,8 @@ class DividedEnv(TextEnv):
             setattr(self, name, getattr(base, name))
         self.indices = indices_of(base, split)
         if not len(self.indices):
-            raise EnvError(
-                f"{base.spec_name} has {len(base)} problems, of which none falls into {split}. "
-                "Give it more, or take `split` in its __init__ and divide them there."
-            )
+            none = f"{len(base)} problems, of which none falls into {split}"
+            raise EnvError(f"{base.spec_name} has {none}. Give it more, or {_DIVIDE_YOURSELF}.")
         self.notice = (f"{base.notice} " if base.notice else "") + (
             f"{base.spec_name} takes no `split`: its {len(base)} problems are divided by a hash of their "
             f"index, 80/10/10; {split} has {len(self.indices)}."

@@ -42,9 +42,9 @@ class TextVectorEnv(VectorEnv):
         except ValueError:  # rows of different lengths
             shape = None
         if shape != (self.num_envs,):
+            wanted = f"{self.num_envs} integers, one for each environment"
             raise EnvError(
-                f"{self.env.spec_name}: index is {index!r:.80} of shape {shape}, but this must be "
-                f"{self.num_envs} integers, one for each environment."
+                f"{self.env.spec_name}: index is {index!r:.80} of shape {shape}, but must be {wanted}."
             )
         indices = [check_index(self.env, i) for i in index]
         once = {i: read_problem(self.env, i) for i in dict.fromkeys(indices)}

@@ -28,8 +28,8 @@ def test_file() -> str:
 def read_problems(path: str) -> tuple[Puzzle, ...]:
     """The (numbers, target) of a .jsonl file, one {"numbers": [30, 100, 93], "target": 23} a line.
 
-    Empty lines are skipped, other keys ignored. Raises EnvError naming the line if one is no JSON object, has no 2
-    to 6 whole numbers from 1 to 9,999, no such target, or no solution.
+    Raises EnvError naming the line if one is no JSON object, has no 2 to 6 whole numbers from 1 to 9,999, no such
+    target, or no solution.
     """
     rows = read_jsonl("countdown", path, ("numbers", "target"), example=_EXAMPLE)
     return tuple(map(read_row, rows))

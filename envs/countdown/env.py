@@ -59,7 +59,6 @@ class Countdown(TextEnv):
     ) -> None:
         """Opens one split; raises EnvError for an unknown value and for a file that cannot be used.
 
-        split: "train", "validation" or "test".
         source: "generated", or the path of a .jsonl file of {"numbers", "target"} rows that takes the place of the
             test problems; none of its problems, in whatever order of the numbers, is in train or validation then.
         prompt_style: "plain" (22 characters or so, for tiny models) or "paper" (for instruction-tuned ones).

@@ -79,10 +79,9 @@ def _draw(rng: np.random.Generator, split: str, level: int, excluded: Collection
         problem = key(numbers, target)
         if split_of(problem) == split and problem not in excluded:
             return numbers, target
-    raise EnvError(
-        f"countdown: {_MAX_DRAWS} draws at level {level} found no further problem of {split} outside the "
-        f"{len(excluded)} that are taken. Choose another level, or give a shorter file."
-    )
+    none = f"found no further problem of {split} outside the {len(excluded)} that are taken"
+    hint = "Choose another level, or give a shorter file."
+    raise EnvError(f"countdown: {_MAX_DRAWS} draws at level {level} {none}. {hint}")
 
 
 def _draw_signs(rng: np.random.Generator, level: Level) -> Puzzle:

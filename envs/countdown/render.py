@@ -11,12 +11,7 @@ from envs.countdown.rewards import read_numbers
 from envs.terminal import painter
 
 _MAX_LENGTH = 200  # characters of an answer; what is longer is cut, and not computed
-_OPERATIONS = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-}
+_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
 
 def render(problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
@@ -59,8 +54,8 @@ def _value(node: ast.expr) -> Fraction:
         return Fraction(node.value)  # type: ignore[arg-type]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_value(node.operand)
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
-        return _OPERATIONS[type(node.op)](_value(node.left), _value(node.right))
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
     raise ValueError("not an expression of Countdown")
 
 

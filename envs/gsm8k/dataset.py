@@ -3,7 +3,7 @@
 import re
 from functools import cache
 
-from envs.datasets import HubDataset, Row, load_split
+from envs.datasets import Commits, HubDataset, Row, load_split
 from envs.errors import EnvError
 from envs.gsm8k.generator import Solution, WordProblem
 
@@ -16,33 +16,22 @@ _CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")  # as in 48/2=<<48/2=24>>24
 
 
 @cache
-def load_problems(
-    source: str, split: str, revision: str | None
-) -> tuple[tuple[WordProblem, ...], dict[str, str]]:
-    """The problems of a split, in the order of the set, and the hub's commit they are of, {data set: commit}.
-
-    source: "hub" or a path, as `envs.datasets.load_rows` takes it. Raises EnvError for a set that cannot be had and
-    for a row that cannot be used, naming file and line.
-    """
+def load_problems(source: str, split: str, revision: str | None) -> tuple[tuple[WordProblem, ...], Commits]:
+    """The problems of a split and {data set: the hub's commit}, as `envs.datasets.load_split` gives the rows."""
     columns, revisions = ("question", "answer"), {"revision": revision, "test_revision": revision}
     rows, commits = load_split("gsm8k", source, split, **HUB, columns=columns, hashed=str.strip, **revisions)
     return tuple(map(read_row, rows)), commits
 
 
 def read_row(row: Row) -> WordProblem:
-    """One row, its answer read from behind the last ####, or the whole answer if it is just a number.
-
-    Raises EnvError, naming file and line, if the answer is no number.
-    """
+    """One row, its answer read from behind the last ####; raises EnvError, naming file and line, if it is no number."""
     answer = row.values["answer"]
     text = str(answer) if type(answer) in (str, int) else ""
     working, _, gold = text.rpartition("####")
     gold = gold.strip()
     if not _NUMBER.fullmatch(gold):
-        raise EnvError(
-            f"gsm8k: {row.where} has the answer {answer!r:.80}; it must be a number such as 1,250 or -3, or a "
-            'solution that ends in "#### 1,250".'
-        )
+        wanted = 'a number such as 1,250 or -3, or a solution that ends in "#### 1,250"'
+        raise EnvError(f"gsm8k: {row.where} has the answer {answer!r:.80}; it must be {wanted}.")
     number = gold.replace(",", "")
     lines = [line.rstrip() for line in working.strip().splitlines() if line.strip()]
     return WordProblem(row.values["question"], gold, _unmarked(lines, number), _one_step_early(lines, number))

@@ -54,7 +54,6 @@ class GSM8K(TextEnv):
     ) -> None:
         """Opens one split; raises EnvError for an unknown value and for data that cannot be had or used.
 
-        split: "train", "validation" or "test".
         source: "hub" (openai/gsm8k, configuration main), "generated" (our own problems, no data needed), or the
             path of a folder or file with the columns question and answer.
         prompt_style: "plain" or "paper"; None = plain for generated problems, paper for all others.

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
 
 import numpy as np
 
 from envs.gsm8k.templates import NAMES, SIGNS, TEMPLATES, THINGS, LineTemplate, SentenceTemplate
 from envs.splits import GSM8K as SPLIT_RULE
-from envs.splits import STREAMS, distinct
+from envs.splits import STREAMS, distinct, pick
 
 LEVELS = tuple(TEMPLATES)
 _SEED = 8_000_008  # keeps these streams apart from those of any other task
-T = TypeVar("T")
 Solution = tuple[tuple[str, ...], str]
 """Lines of working, ("12-5=7", "7+3=10"), and the answer, "10"."""
 
@@ -48,8 +46,8 @@ def fixed_set(level: int, split: str) -> tuple[WordProblem, ...]:
 
 def _draw(rng: np.random.Generator, level: int, split: str) -> WordProblem:
     """The template first, then numbers until they suit it and the split, so that no template is favoured."""
-    sentences = _pick(rng, TEMPLATES[level]) if level > 1 else None
-    line, signs = _pick(rng, TEMPLATES[1]), _pick(rng, SIGNS)
+    sentences = pick(rng, TEMPLATES[level]) if level > 1 else None
+    line, signs = pick(rng, TEMPLATES[1]), pick(rng, SIGNS)
     while True:
         problem = _fill_line(rng, line, signs) if sentences is None else _fill_sentences(rng, sentences)
         if problem is not None and split_of(problem.right[0]) == split:
@@ -63,15 +61,15 @@ def _fill_line(rng: np.random.Generator, template: LineTemplate, signs: str) -> 
     second = first + c if signs[1] == "+" else first - c
     if min(first, second) < 10:
         return None
-    verbs = [_pick(rng, (template.more if sign == "+" else template.less).split()) for sign in signs]
-    opening, unit = template.opening.format(name=_pick(rng, NAMES)), _pick(rng, template.units.split())
+    verbs = [pick(rng, (template.more if sign == "+" else template.less).split()) for sign in signs]
+    opening, unit = template.opening.format(name=pick(rng, NAMES)), pick(rng, template.units.split())
     text = f"{opening} {a} {unit}, {verbs[0]} {b}, {verbs[1]} {c}. {unit.title()}?"
     return _word_problem(text, [f"{a}{signs[0]}{b}={first}", f"{first}{signs[1]}{c}={second}"], [a, b, c])
 
 
 def _fill_sentences(rng: np.random.Generator, template: SentenceTemplate) -> WordProblem | None:
     """A problem of level 2 or 3; None if a step gives no whole number above zero."""
-    values = {letter: _pick(rng, choices) for letter, choices in template.numbers.items()}
+    values = {letter: pick(rng, choices) for letter, choices in template.numbers.items()}
     steps, known = [], dict(values)
     for number, (left, sign, right) in enumerate(template.steps, 1):
         a, b = (known[side] if side in known else int(side) for side in (left, right))
@@ -83,7 +81,7 @@ def _fill_sentences(rng: np.random.Generator, template: SentenceTemplate) -> Wor
         known[f"r{number}"] = value
         steps.append(f"{a}{sign}{b}={value}")
     name, other = (NAMES[i] for i in rng.permutation(len(NAMES))[:2])
-    text = template.text.format(name=name, other=other, things=_pick(rng, THINGS), **values)
+    text = template.text.format(name=name, other=other, things=pick(rng, THINGS), **values)
     return _word_problem(text, steps, list(values.values()))
 
 
@@ -95,7 +93,3 @@ def _word_problem(question: str, steps: list[str], numbers: list[int]) -> WordPr
         total += number
     answer = steps[-1].rpartition("=")[2]
     return WordProblem(question, answer, (tuple(steps), answer), (tuple(sums), str(total)))
-
-
-def _pick(rng: np.random.Generator, options: Sequence[T]) -> T:
-    return options[int(rng.integers(len(options)))]

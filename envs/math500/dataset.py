@@ -6,7 +6,7 @@ The gold answer of a row is its column `answer` where there is one that is not e
 
 from functools import cache
 
-from envs.datasets import HubDataset, Row, load_split
+from envs.datasets import Commits, HubDataset, Row, load_split
 from envs.errors import EnvError
 from envs.math500.rewards import last_box
 from envs.math500.templates import MathProblem
@@ -20,12 +20,8 @@ HUB = {
 @cache
 def load_problems(
     source: str, split: str, revision: str | None = None, test_revision: str | None = None
-) -> tuple[tuple[MathProblem, ...], dict[str, str]]:
-    """The problems of a split, in the order of the set, and the hub's commits, {data set: commit}.
-
-    source: "hub" or a path, as `envs.datasets.load_rows` takes it. Raises EnvError for a set that cannot be had and
-    for a row that cannot be used, naming file and line.
-    """
+) -> tuple[tuple[MathProblem, ...], Commits]:
+    """The problems of a split and {data set: the hub's commit}, as `envs.datasets.load_split` gives the rows."""
     revisions = {"revision": revision, "test_revision": test_revision}
     rows, commits = load_split("math500", source, split, **HUB, columns=("problem",), **revisions)
     return tuple(map(read_row, rows)), commits
@@ -38,9 +34,9 @@ def read_row(row: Row) -> MathProblem:
     solution, answer = _text(row, "solution"), _text(row, "answer")
     gold = answer.strip() or (last_box(solution) or "").strip()
     if not gold:
+        seen = f"answer={answer!r:.80} and solution={solution!r:.80}"
         raise EnvError(
-            f"math500: {row.where} has neither an answer nor a solution with \\boxed{{...}}, but answer="
-            f"{answer!r:.80} and solution={solution!r:.80}."
+            f"math500: {row.where} has neither an answer nor a solution with \\boxed{{...}}, but {seen}."
         )
     try:
         verify("math500", "", answer=gold)

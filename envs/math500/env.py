@@ -58,7 +58,6 @@ class MATH500(TextEnv):
     ) -> None:
         """Opens one split; raises EnvError for an unknown value and for data that cannot be had or used.
 
-        split: "train", "validation" or "test".
         source: "hub" (train and validation from ankner/math-500, test from HuggingFaceH4/MATH-500), "generated"
             (our own problems, no data needed), or the path of a folder or file with the columns problem and
             solution, or problem and answer.

@@ -45,19 +45,17 @@ def template(level: int, subject: str, *sources: Sequence | Callable[[np.random.
     gives the problem, the right solution and the slip.
     """
 
+    choices = [source if callable(source) else tuple(source) for source in sources]
+
     def add(write: Callable[..., Iterable]) -> Callable[..., Iterable]:
         def fill(rng: np.random.Generator) -> MathProblem:
-            return MathProblem(subject, *write(*(s(rng) if callable(s) else choose(rng, s) for s in sources)))
+            drawn = [s(rng) if callable(s) else s[int(rng.integers(len(s)))] for s in choices]
+            return MathProblem(subject, *write(*drawn))
 
         TEMPLATES[level].append(fill)
         return write
 
     return add
-
-
-def choose(rng: np.random.Generator, options: Sequence) -> Any:
-    """One of the options, each equally likely."""
-    return options[int(rng.integers(len(options)))]
 
 
 def two(options: Sequence) -> Callable[[np.random.Generator], list]:

@@ -122,10 +122,8 @@ class ReasoningGym(TextEnv):
             if split_of(question) == self.split:
                 reference = {"question": question, "answer": answer}
                 return Problem(question + ASK, reference, metadata={"entry": entry})
-        raise EnvError(
-            f"{self.spec_name}: of {_MAX_DRAWS} questions none belongs to {self.split}, too few differ. Give it a "
-            "larger size, or settings with more variety."
-        )
+        few = f"of {_MAX_DRAWS} questions none belongs to {self.split}, too few differ"
+        raise EnvError(f"{self.spec_name}: {few}. Give it a larger size, or settings with more variety.")
 
     def score(self, problem: Problem, completion: str) -> Score:
         """The dataset's score of the answer, in a process of its own, or our check where theirs is not safe.

@@ -25,9 +25,6 @@ class Edits(SmallEnv):
         word, edits = drawn
         return Problem(f"edit {word}: {' '.join(edits)}", {"word": word, "edits": edits})
 
-    def is_right(self, answer: str, word: str, edits: list[str]) -> bool:
-        return answer == edited(word, edits)
-
     def solution(self, word: str, edits: list[str]) -> str:
         return edited(word, edits)
 

@@ -30,9 +30,8 @@ def test_file(size: int = 4) -> str:
 def read_puzzles(path: str, size: int = 4) -> tuple[tuple[str, str], ...]:
     """The (puzzle, solution) pairs of a .jsonl file, one {"puzzle": "0310...", "solution": "4312..."} a line.
 
-    size: 4 or 9, for puzzles of 16 or 81 digits. Without "solution" the first grid that solves the puzzle is
-    taken. Empty lines are skipped. Raises EnvError naming the line if one is no JSON object, has no usable
-    puzzle, or a solution that does not solve it.
+    Without "solution" the first grid that solves the puzzle is taken. Raises EnvError naming the line if one is no
+    JSON object, has no usable puzzle, or a solution that does not solve it.
     """
     puzzle, solution = test_puzzles(size)[0]
     example = to_jsonl([{"puzzle": puzzle, "solution": solution}]).strip()
@@ -45,10 +44,8 @@ def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:
     if not _is_grid(puzzle, size, "0"):
         other = 13 - size
         hint = f" For {other}x{other}: size={other}." if _is_grid(puzzle, other, "0") else ""
-        raise EnvError(
-            f"sudoku: {where} has the puzzle {puzzle!r:.100}; it must be {size * size} digits from 0 to {size}, "
-            f"0 = blank.{hint}"
-        )
+        wanted = f"{size * size} digits from 0 to {size}, 0 = blank"
+        raise EnvError(f"sudoku: {where} has the puzzle {puzzle!r:.100}; it must be {wanted}.{hint}")
     if solution is None or (size == 4 and not solutions(puzzle)):
         return puzzle, _first_solution(where, puzzle)
     solves = _is_grid(solution, size) and solve(solution)[0] == 1

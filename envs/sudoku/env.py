@@ -82,7 +82,6 @@ class Sudoku(TextEnv):
     ) -> None:
         """Opens one split; raises EnvError for an unknown value and for a file that cannot be used.
 
-        split: "train", "validation" or "test".
         source: "generated", or the path of a .jsonl file of {"puzzle", "solution"} rows that takes the place
             of the test problems; train and validation are generated without the solution grids of the file.
         prompt_style: "plain" (short, for tiny models) or "paper" (for instruction-tuned ones).
@@ -117,11 +116,9 @@ class Sudoku(TextEnv):
             split_ranks(split, self._excluded)  # raises where the file leaves nothing
 
     def __len__(self) -> int:
-        """Problems of the split: 1,000,000, 256 and 256, or the rows of the file that was given."""
         return SPLIT_SIZES[self.split] if self._rows is None else len(self._rows)
 
     def problem(self, index: int) -> Problem:
-        """Puzzle number `index`, the same for the same arguments, with its solution in the metadata."""
         index = check_index(self, index)
         puzzle, solution = self._draw(index) if self._rows is None else self._rows[index]
         prompt = f"sudoku {puzzle}" if self.prompt_style == "plain" else paper_prompt(puzzle)
@@ -136,7 +133,6 @@ class Sudoku(TextEnv):
         return draw_9x9(self.split, index, self.blanks, self._excluded, compiled=compiled)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
-        """The components of n completions, judged by one verifier call."""
         from verifiers import verify_batch
 
         puzzles = [p.reference["puzzle"] for p in problems]
@@ -152,7 +148,6 @@ class Sudoku(TextEnv):
         return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
     def demonstration(self, problem: Problem) -> str:
-        """The solution, written as the prompt asks."""
         return self._write(problem, problem.metadata["solution"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
@@ -160,10 +155,7 @@ class Sudoku(TextEnv):
         return {"careless": self._write(problem, careless(problem.reference["puzzle"]))}
 
     def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
-        """The board with givens, right cells, wrong cells and overwritten givens, each with its mark.
-
-        color: with ANSI colours or not; None = with, unless the environment variable NO_COLOR is set.
-        """
+        """The board with givens, right cells, wrong cells and overwritten givens; color: `envs.terminal.painter`."""
         return render(problem, completion, color=color)
 
     def _write(self, problem: Problem, grid: str) -> str:

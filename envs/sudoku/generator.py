@@ -12,15 +12,14 @@ from itertools import permutations, product
 import numpy as np
 
 from envs.errors import EnvError
-from envs.splits import SPLIT_SIZES, STREAMS, SUDOKU_9X9
+from envs.splits import SPLIT_SIZES, STREAMS, SUDOKU_9X9, pick
 from envs.sudoku.solver import random_grid, random_puzzle
 
 TEST_RANKS = (
-    5, 9, 12, 13, 25, 27, 30, 31, 32, 33, 35, 43, 47, 48, 55, 56, 57, 67, 71, 74, 75, 80,
-    82, 86, 89, 91, 94, 99, 101, 102, 104, 105, 107, 110, 111, 114, 116, 118, 121, 131, 132, 133,
-    134, 135, 137, 138, 146, 149, 151, 152, 153, 156, 157, 163, 164, 166, 167, 174, 183, 186, 188, 190,
-    192, 195, 197, 200, 203, 205, 214, 216, 217, 219, 220, 221, 222, 224, 229, 234, 236, 238, 243, 245,
-    253, 256, 265, 273, 274, 276,
+    5, 9, 12, 13, 25, 27, 30, 31, 32, 33, 35, 43, 47, 48, 55, 56, 57, 67, 71, 74, 75, 80, 82, 86, 89, 91, 94,
+    99, 101, 102, 104, 105, 107, 110, 111, 114, 116, 118, 121, 131, 132, 133, 134, 135, 137, 138, 146, 149, 151,
+    152, 153, 156, 157, 163, 164, 166, 167, 174, 183, 186, 188, 190, 192, 195, 197, 200, 203, 205, 214, 216, 217,
+    219, 220, 221, 222, 224, 229, 234, 236, 238, 243, 245, 253, 256, 265, 273, 274, 276,
 )  # fmt: skip
 """Ranks of the 88 4x4 grids that solve the 256 test puzzles of SPG (arXiv:2510.09541)."""
 
@@ -98,7 +97,10 @@ def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
             given ^= 1 << cell
         # A grid agrees with all givens exactly when no cell where it differs is given; itself always does.
         if np.count_nonzero(differences & np.uint16(given)) == len(differences) - 1:
-            return "".join("0" if cell in blanked else digit for cell, digit in enumerate(grids()[rank]))
+            cells = list(grids()[rank])
+            for cell in blanked:
+                cells[cell] = "0"
+            return "".join(cells)
 
 
 def blank_table(blanks: tuple[int, int] | None) -> list[int]:
@@ -114,9 +116,7 @@ def blank_table(blanks: tuple[int, int] | None) -> list[int]:
 def train_puzzle(index: int, table: list[int], excluded: frozenset[str] = frozenset()) -> tuple[str, str]:
     """4x4 (puzzle, solution) number `index` of the training stream: grid and number of blanks drawn freely."""
     rng = np.random.default_rng([_SEED_4X4, _STREAMS_4X4["train"], index])
-    ranks = split_ranks("train", excluded)
-    rank = ranks[int(rng.integers(len(ranks)))]
-    blanks = table[int(rng.integers(len(table)))]
+    rank, blanks = pick(rng, split_ranks("train", excluded)), pick(rng, table)
     return _cut(rng, rank, blanks), grids()[rank]
 
 
@@ -144,8 +144,7 @@ def fixed_set(
                     f"sudoku: the file leaves {len(ranks)} grids to {split}, too few for {size} different "
                     f"puzzles of {number} blanks. Ask for more blanks, or give a file with fewer solutions."
                 )
-            # Another grid: this one may have no other such puzzle.
-            rank = ranks[int(rng.integers(len(ranks)))]
+            rank = pick(rng, ranks)  # another grid: this one may have no other such puzzle
         puzzles[puzzle] = grids()[rank]
     return tuple(puzzles.items())
 
@@ -160,8 +159,7 @@ def draw_9x9(
 ) -> tuple[str, str]:
     """9x9 (puzzle, solution) number `index` of a split's stream, equal whether compiled or not.
 
-    blanks: (low, high), each number in between equally likely. excluded: grids, as `renamed` gives them, that
-    are passed over.
+    blanks: (low, high), each number in between equally likely. excluded: grids, as `renamed` gives them.
     """
     rng = np.random.default_rng([_SEED_9X9, STREAMS[split], index])
     wanted = int(rng.integers(blanks[0], blanks[1] + 1))

@@ -18,9 +18,7 @@ _LEGEND = {"right": "(n) right", "wrong": "xn wrong", "broken": "!n overwrites t
 def render(problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
     """The board of a Sudoku problem, with what the completion wrote into it.
 
-    A given stands bare, a right cell in brackets, a wrong one after an x, an overwritten given after an !, a
-    blank as a dot. A completion from which no n*n digits can be read leaves the board empty and says why below
-    it. color: see `envs.terminal.painter`.
+    A completion from which no n*n digits can be read leaves the board empty and says why below it.
     """
     paint = painter(color)
     puzzle, solution = problem.reference["puzzle"], problem.metadata["solution"]

@@ -7,7 +7,7 @@ equal results; compiling takes seconds once (the machine code is kept on disk), 
 
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from math import isqrt
 
 import numpy as np
@@ -189,8 +189,7 @@ def _implementation(name: str, compiled: bool) -> tuple[Callable[..., int], Call
     return (globals()[name], list) if kernels is None else (kernels[name], _array)
 
 
-def _array(values: Ints) -> np.ndarray:
-    return np.array(values, np.int64)
+_array = partial(np.array, dtype=np.int64)
 
 
 def _workspace(size: int, ints: Callable[[Ints], Ints]) -> Ints:
