@@ -40,19 +40,14 @@ def run_processes(program: str, arguments: Sequence[str], count: int = 2, timeou
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
+    command, group = (
+        [sys.executable, "-c", program, *arguments],
+        {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
+    )
     started, outputs = [], [tempfile.TemporaryFile("w+") for _ in range(count)]
     for rank, output in enumerate(outputs):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-c", program, *arguments],
-                env=child_environment(
-                    MASTER_ADDR="127.0.0.1", **{name: str(value) for name, value in place.items()}
-                ),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        )
+        env = child_environment(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), **group)
+        started.append(subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT))
     end = time.monotonic() + timeout
     while any(process.poll() is None for process in started) and time.monotonic() < end:
         if any(process.poll() for process in started):
@@ -65,8 +60,8 @@ def run_processes(program: str, arguments: Sequence[str], count: int = 2, timeou
     for output in outputs:
         output.seek(0)
         said.append(output.read())
-    if any(process.returncode for process in started):
-        codes = [process.returncode for process in started]
+    codes = [process.returncode for process in started]
+    if any(codes):
         raise RuntimeError(f"exit codes {codes}\n" + "\n---\n".join(said))
     return said
 
@@ -97,9 +92,8 @@ def half_dull() -> str:
 def gradient_config(output: Path, dtype: str, normalizer: str, **changes: Any) -> Config:
     """A step whose second half changes no weights, with lengths and prompts that differ, unclipped."""
     config = small_config(output, dtype=dtype, max_grad_norm=1e9, env_args={"dull": half_dull()})
-    return change(
-        config, **{"algorithm_args": {**config.algorithm_args, "normalizer": normalizer}, **changes}
-    )
+    arguments = {**config.algorithm_args, "normalizer": normalizer}
+    return change(config, **{"algorithm_args": arguments, **changes})
 
 
 def loop_config(output: Path, **changes: Any) -> Config:
@@ -130,22 +124,19 @@ def in_each_process(folder: str) -> None:
     """What one of two processes does; the first leaves gradients, metrics, an evaluation and a run in `folder`."""
     here, rank = Path(folder), int(os.environ["RANK"])
     found: dict[str, Any] = {}
-    for dtype in DTYPES:
-        for normalizer in NORMALIZERS:
-            name = f"{dtype}-{normalizer}"
-            found[name] = one_step(gradient_config(here / name, dtype, normalizer))
-    found["probe"] = one_step(
-        gradient_config(here / "probe", "float64", "tokens", algorithm=PROBE, algorithm_args={})
-    )
+    for dtype, normalizer in itertools.product(DTYPES, NORMALIZERS):
+        name = f"{dtype}-{normalizer}"
+        found[name] = one_step(gradient_config(here / name, dtype, normalizer))
+    probe = {"algorithm": PROBE, "algorithm_args": {}}
+    found["probe"] = one_step(gradient_config(here / "probe", "float64", "tokens", **probe))
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
     train(loop_config(here / "loop"), quiet=True)
     found["failure"] = failing(here / "failing", rank)
     run = start(small_config(here / "evaluate"), quiet=True)
     run.folder.release()
     policy = load_model(str(tiny_folder()), dtype="float64", device="cpu")
-    result = evaluate(
-        policy, Letters("test", size=7), EVALUATION, num_generations=2, accelerator=run.accelerator
-    )
+    options = {"num_generations": 2, "accelerator": run.accelerator}
+    result = evaluate(policy, Letters("test", size=7), EVALUATION, **options)
     found["evaluation"] = {**result.summary(), "rows": result.rows}
     torch.save(found, here / f"rank-{rank}.pt")
     torch.distributed.destroy_process_group()  # or a thread of gloo may abort the process as it ends
@@ -162,11 +153,9 @@ def two_processes() -> Path:
 @functools.cache
 def _two_processes() -> tuple[Path, Exception | None]:
     folder = session_folder("processes-")
+    program = "import sys; from tests.common import process_cases; process_cases.in_each_process(sys.argv[1])"
     try:
-        run_processes(
-            "import sys; from tests.common import process_cases; process_cases.in_each_process(sys.argv[1])",
-            [str(folder)],
-        )
+        run_processes(program, [str(folder)])
     except Exception as error:
         return folder, error
     return folder, None

@@ -26,12 +26,9 @@ def test_a_put_leaves_what_lies_beside_it(tmp_path):
 
 def test_a_caller_names_its_own_way_on_after_a_refused_write(tmp_path):
     (tmp_path / "file").write_text("")
-    for write in (
-        lambda path: files.write_folder(path, one_file, "Choose another one."),
-        lambda path: files.write_text(path, "text", "Choose another one."),
-    ):
+    for write, content in ((files.write_folder, one_file), (files.write_text, "text")):
         with pytest.raises(CheckpointError, match=r"Cannot write .*model: .*Choose another one\.$") as caught:
-            write(tmp_path / "file" / "model")
+            write(tmp_path / "file" / "model", content, "Choose another one.")
         assert "--resume" not in str(caught.value)
 
 

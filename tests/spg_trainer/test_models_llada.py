@@ -327,36 +327,21 @@ def test_gradient_checkpointing_computes_twice(checkpointing):
     assert len(calls) == 1 + checkpointing
 
 
-def test_logits_only_where_they_are_asked_for():
-    model, ids = small(), some_ids(2, 6)
-    wanted = torch.tensor([[True, False, True, False, False, True], [False] * 5 + [True]])
-    with torch.no_grad():
-        kept = model(ids, logits_to_keep=wanted).logits
-        assert torch.allclose(kept, model(ids).logits[wanted], atol=1e-6)
-
-
-def test_cached_keys_and_values_give_the_suffix_of_the_full_pass():
-    model, ids, cache = small(5), some_ids(2, 12), DynamicCache()
+def test_logits_to_keep_caches_pair_masks_and_recorded_states_work_as_in_transformers():
+    model, ids, cache, mask = small(5), some_ids(2, 12), DynamicCache(), torch.ones(2, 12, dtype=torch.bool)
+    mask[1, :3] = False
     with torch.no_grad():
         full = model(ids, past_key_values=cache, use_cache=True).logits
         cache.crop(-5)
         suffix = model(ids[:, 7:], past_key_values=cache, use_cache=True).logits
-    assert (suffix - full[:, 7:]).abs().max() < 1e-5
-
-
-def test_a_mask_over_pairs_of_positions_is_taken_as_it_is():
-    model, ids, mask = small(5), some_ids(2, 8), torch.ones(2, 8, dtype=torch.bool)
-    mask[1, :3] = False
-    with torch.no_grad():
-        pairs = mask[:, None, None, :].expand(2, 1, 8, 8)
+        torch.testing.assert_close(suffix, full[:, 7:], rtol=0, atol=1e-5)
+        wanted = some_ids(2, 12, vocab=2).bool()
+        torch.testing.assert_close(model(ids, logits_to_keep=wanted).logits, full[wanted], rtol=0, atol=1e-6)
+        pairs = mask[:, None, None, :].expand(2, 1, 12, 12)
         assert torch.equal(model(ids, attention_mask=pairs).logits[mask], model(ids, mask).logits[mask])
-
-
-def test_the_body_can_be_recorded_and_padding_never_makes_nan():
-    model, ids, mask = small(), some_ids(2, 5), torch.tensor([[False] * 5, [True] * 5])
-    with torch.no_grad():
-        assert hidden_states(model, ids, mask).isfinite().all()
         assert len(model(ids, output_hidden_states=True).hidden_states) == 3
+        mask[1] = False
+        assert hidden_states(model, ids, mask).isfinite().all(), "padding never makes NaN"
 
 
 # Some positions only.

@@ -169,8 +169,10 @@ def test_a_lora_run_trains_its_adapters_only(adapted):
 
 def test_dropout_is_drawn_from_the_seed(tmp_path, adapted):
     torch.manual_seed(77)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
     again, none = tmp_path / "again", tmp_path / "none"
     train(small_config(again, **LORA, lora_dropout=0.3), quiet=True)
+    assert torch.equal(states[0], torch.get_rng_state()) and (states[1] == np.random.get_state()[1]).all()
     train(small_config(none, **LORA), quiet=True)
     metrics = [(folder / "metrics.jsonl").read_bytes() for folder in (adapted, again, none)]
     assert metrics[0] == metrics[1] != metrics[2]

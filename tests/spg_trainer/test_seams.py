@@ -15,7 +15,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, MaskedCopy, Masking
 from spg_trainer.sampler import DECODERS, denoise_blocks
 from spg_trainer.training import train
-from tests.common.trainer_cases import rows, small_config
+from tests.common.trainer_cases import PROBE, Probe, rows, small_config, steps_of
 
 MY_ALGORITHM = '''
 """PPO's clipped ratio on masked tokens."""
@@ -61,23 +61,20 @@ def outside(folder, **changes):
 
 
 def test_an_algorithm_of_a_file_trains_and_resumes(my_file, tmp_path):
+    arguments = {"masking": "random", "epsilon": 0.1, "level": "token"}
     settings = {
-        "algorithm_args": {"masking": "random", "epsilon": 0.1, "level": "token"},
+        "algorithm": "./my_algorithm.py:ClippedRatio",
+        "algorithm_args": arguments,
         "num_iterations": 2,
     }
-    name = "./my_algorithm.py:ClippedRatio"
-    train(outside(tmp_path / "run", algorithm=name, max_steps=1, **settings), quiet=True)
-    train(outside(tmp_path / "run", algorithm=name, resume="auto", **settings), quiet=True)
-    found = rows(tmp_path / "run" / "metrics.jsonl")
-    assert [row["step"] for row in found] == [1, 2]
-    assert all(row["ratio"] > 0 and row["grad_norm"] > 0 for row in found)
+    train(outside(tmp_path / "run", max_steps=1, **settings), quiet=True)
+    train(outside(tmp_path / "run", resume="auto", **settings), quiet=True)
+    assert steps_of(tmp_path / "run") == [1, 2]
+    assert all(row["ratio"] > 0 and row["grad_norm"] > 0 for row in rows(tmp_path / "run" / "metrics.jsonl"))
 
 
 def test_an_algorithm_of_a_module_is_found_by_its_path():
-    cls = get("tests.common.trainer_cases:Probe")
-    assert (
-        cls.__name__ == "Probe" and build("tests.common.trainer_cases:Probe", {"num_masks": 3}).num_masks == 3
-    )
+    assert get(PROBE) is Probe and build(PROBE, {"num_masks": 3}).num_masks == 3
 
 
 @pytest.mark.parametrize(
@@ -114,8 +111,7 @@ def test_a_masking_is_a_class_and_a_line_of_the_table(tmp_path, monkeypatch):
         build("spg", {"masking": "first"})
     monkeypatch.setitem(MASKINGS, "first", FirstTokens)
     settings = {"masking": "first", "negatives": "elbo", "block_length": 3}
-    masking = build("spg", settings).make_masking()
-    assert masking == FirstTokens(2, 0.15, 3)
+    assert build("spg", settings).make_masking() == FirstTokens(2, 0.15, 3)
     train(outside(tmp_path / "run", algorithm_args=settings), quiet=True)
     assert all(row["bound/elbo"] < 0 for row in rows(tmp_path / "run" / "metrics.jsonl"))
 
@@ -139,9 +135,7 @@ def all_at_once(policy, prompt_ids, prompt_mask, sampling, generators, rows_per_
 def test_a_remasking_rule_or_decoder_is_a_function_and_a_line(tmp_path, monkeypatch, decoder, steps):
     for command in (Config, EvalCommand):
         assert "mine" in str(parse(command, ["--remasking", "mine"], "test"))
-    with pytest.raises(
-        ConfigError, match=r"--remasking 'mine' is unknown. Use one of: low_confidence, random"
-    ):
+    with pytest.raises(ConfigError, match=r"--remasking 'mine' is .* Use one of: low_confidence, random"):
         train(outside(tmp_path / "run", remasking="mine"), quiet=True)
     assert not (tmp_path / "run").exists()
     monkeypatch.setitem(DECODERS, "mine", decoder)

@@ -166,6 +166,10 @@ def test_a_wrong_line_of_a_file_is_named_with_the_file(file, text: str, words: l
     with pytest.raises(ConfigError) as caught:
         typed("--config", path)
     assert "\n" not in str(caught.value) and all(word in str(caught.value) for word in (path, *words))
+
+
+def test_a_file_that_is_absent_or_no_text_is_named(file) -> None:
+    path = file("")
     Path(path).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"settings.yaml: not a text file"):
         typed("--config", path)
@@ -291,6 +295,9 @@ def test_what_is_shown_kept_or_how_long_may_change(run: Path, name: str) -> None
     config = overlay(Config(), values, "test")
     assert to_yaml(config) != (run / "config.yaml").read_text()
     refuse_changes(run / "config.yaml", config)
+
+
+def test_only_what_does_not_change_the_weights_may_change() -> None:
     fixed = "seed env algorithm batch.num_generations rollout.temperature optimizer.learning_rate"
     assert not MAY_CHANGE & set(fixed.split())
     assert {"max_steps", "max_minutes", "batch.per_device_batch_size"} <= MAY_CHANGE

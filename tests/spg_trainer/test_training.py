@@ -20,7 +20,6 @@ from spg_trainer.training import train
 from tests.common.process_cases import half_dull, two_processes
 from tests.common.trainer_cases import (
     EVALUATION,
-    LORA,
     PROBLEMS,
     Letters,
     adam_state,
@@ -58,13 +57,6 @@ def test_equal_seeds_give_equal_bytes_and_another_seed_does_not(tmp_path, finish
     assert not same_weights(finished[0] / "model", tmp_path / "other" / "model")
     first, other = (rows(folder / "metrics.jsonl") for folder in (finished[0], tmp_path / "other"))
     assert len(first) == 3 and first[0]["reward"] != other[0]["reward"]
-
-
-def test_the_global_generators_are_left_alone(tmp_path):
-    states = torch.get_rng_state(), np.random.get_state()[1].copy()
-    train(small_config(tmp_path / "run", **LORA, lora_dropout=0.3, max_steps=1), quiet=True)
-    assert torch.equal(states[0], torch.get_rng_state())
-    assert (states[1] == np.random.get_state()[1]).all()
 
 
 # Groups without signal.
