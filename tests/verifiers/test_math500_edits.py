@@ -26,13 +26,7 @@ def edited(rng: random.Random, text: str) -> str:
     while True:
         place, piece = rng.randrange(len(text)), rng.choice(ALPHABET)
         head, tail = text[:place], text[place:]
-        forms = (
-            head + piece + tail,
-            head + tail[1:],
-            head + piece + tail[1:],
-            head + tail[:2][::-1] + tail[2:],
-        )
-        other = rng.choice(forms)
+        other = head + rng.choice((piece + tail, tail[1:], piece + tail[1:], tail[:2][::-1] + tail[2:]))
         if other != text and other.strip():
             return other
 

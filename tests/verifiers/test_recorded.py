@@ -7,15 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.common.soup import judge
+from tests.common.soup import REFERENCES, judge
 from verifiers import verify, verify_batch
 
-FIELDS = {
-    "gsm8k": ("answer",),
-    "math500": ("answer",),
-    "countdown": ("numbers", "target"),
-    "sudoku": ("puzzle",),
-}
+FIELDS = {task: tuple(references[0]) for task, references in REFERENCES.items()}
 
 
 def rows_of(path) -> list[dict]:
