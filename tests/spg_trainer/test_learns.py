@@ -46,7 +46,7 @@ def test_an_untrained_model_learns_to_copy(tmp_path, negatives):
     quiet = {"eval_problems": 0, "save_steps": 0, "sample_steps": 0}
     config = small_config(
         tmp_path / "run",
-        env="test_learns:test/Copy-v0",
+        env=f"{__name__}:test/Copy-v0",
         model=save_tiny(tmp_path / "model", end=4.0, letters=LETTERS, letter=4.0, **sizes),
         algorithm_args={**bound, "negatives": negatives, "normalizer": "length"},
         **{**lengths, **batch, **steps, **quiet},
