@@ -293,7 +293,7 @@ def spread(node: Node) -> Node:
         if values is right:
             return node
         return ("list", tuple(("rel", ("=",), (left, value)) for value in values[1]))
-    if node[0] not in EXPRESSIONS and node[0] != "pm":
+    if node[0] == "num" or (node[0] not in EXPRESSIONS and node[0] != "pm"):
         return node
     signs = leaves(node, "pm")
     if not signs:
