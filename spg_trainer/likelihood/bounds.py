@@ -1,7 +1,8 @@
 """Lower and upper bounds on the log-likelihood of a completion, from the logps of its masked copies.
 
 logps: (B, M, T) log-probabilities at scored positions. Every bound is (B,), in nats, summed over the tokens of a
-completion and never normalised by its length; all are differentiable in logps. What a masked token weighs is decided where the masks are drawn, in `masks.py`.
+completion and never normalised by its length; all are differentiable in logps.
+What a masked token weighs is decided where the masks are drawn, in `masks.py`.
 """
 
 import math
