@@ -299,6 +299,8 @@ def test_one_signal_ends_the_run_after_the_step_and_saves_it_a_second_at_once(
 
 def test_a_folder_with_a_run_is_refused_and_left_as_it_is(finished):
     before = snapshot(finished[0])
-    with pytest.raises(ConfigError, match=r"already holds a run \(3 steps, finished: .*--max-steps\).*--resume auto"):
+    with pytest.raises(
+        ConfigError, match=r"already holds a run \(3 steps, finished: .*--max-steps\).*--resume auto"
+    ):
         train(small_config(finished[0], seed=4), quiet=True)
     assert snapshot(finished[0]) == before
