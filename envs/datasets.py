@@ -61,7 +61,7 @@ def load_split(
     picks; train is the rest. A problem that is also in test, white space aside, is in neither.
 
     task, source: see `load_rows`. columns: the first is the problem's text. hashed: what of the text is hashed.
-    Raises EnvError for a set that cannot be had, that leaves no problem, or where a problem is no text.
+    Raises EnvError for a set that cannot be loaded, that leaves no problem, or where a problem is no text.
     """
     commits: Commits = {}
 
@@ -103,7 +103,7 @@ def load_rows(
     source: "hub"; or a folder, with the files as on the hub (`main/train-00000-of-00001.parquet`, ...) or as
     train/test.jsonl, .jsonl.gz or .parquet; or one such file, which is the test split. hub: its configuration also
     names a subfolder of a downloaded copy. columns: what every row must have; values are not looked at. revision:
-    branch, tag or commit on the hub. Raises EnvError for a set that cannot be had (with what would work), that has
+    branch, tag or commit on the hub. Raises EnvError for a set that cannot be loaded (with what would work), that has
     another number of rows than published, or a row without its columns.
     """
     if source == "hub":
@@ -181,7 +181,7 @@ def _from_hub(
         table = builder.as_dataset(split=hub.split)
     except Exception as error:  # whatever a download, a cache and a file format can raise
         raise EnvError(
-            f"{task}: {name} cannot be had from the Hugging Face hub ({type(error).__name__}: "
+            f"{task}: {name} cannot be loaded from the Hugging Face hub ({type(error).__name__}: "
             f"{' '.join(str(error).split()):.300}). {_advice(hub)}"
         ) from error
     if len(table) != hub.num_rows:

@@ -113,7 +113,7 @@ class Sampling:
     temperature: float = 0.0
     """Sampling temperature; 0 = greedy."""
     remasking: str = "low_confidence"
-    """Which masked positions are unmasked first: low_confidence = the most confident ones, random = any."""
+    """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
 
     @classmethod
     def at_rate(cls, length: int, block_length: int, tokens_per_step: float, **more: Any) -> "Sampling":
@@ -185,8 +185,7 @@ class BatchConfig:
     num_iterations: Count = 1
     """Updates per rollout; fresh masks each time."""
     per_device_batch_size: Count = 8
-    """(completion, mask) sequences with a live graph at once; rollouts on a GPU take four times as many. Memory
-    only."""
+    """(completion, mask) sequences whose graph is in memory at once; rollouts on a GPU take four times as many."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +252,7 @@ class Config:
     reward_weights: Pairs = field(default_factory=dict)
     """Weights of the reward components, e.g. `correct=1 cells=0.2`."""
     algorithm: str = "spg"
-    """RL algorithm: spg, spg_repro, `./my_algorithm.py:MyClass` or `my_package.my_module:MyClass`."""
+    """RL algorithm: a name such as spg or spg_repro, `./my_algorithm.py:MyClass` or `my_package.my_module:MyClass`."""
     algorithm_args: Pairs = field(default_factory=dict)
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`."""
     max_steps: CountOrZero = 100
@@ -331,7 +330,7 @@ class SftCommand:
     batch_size: Count = 192
     """Demonstrations per update."""
     per_device_batch_size: CountOrZero = 0
-    """Demonstrations with a live graph at once; 0 = all of an update. Memory only."""
+    """Demonstrations whose graph is in memory at once; 0 = all of an update. Memory only."""
     learning_rate: Positive = 2e-3
     """Peak rate of AdamW; linear warm-up, then a cosine down to 5% of it."""
     warmup_steps: CountOrZero = 50

@@ -28,7 +28,7 @@ def writing(path: Path, advice: str = RESUME, *refusals: type[Exception]) -> Ite
     try:
         yield
     except (OSError, *refusals) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"Cannot write {path}: {reason}. {advice}") from error
 
 

@@ -70,7 +70,7 @@ class Guard:
         if self.skipped >= self.limit:
             raise TrainingError(
                 f"The loss or its gradient was NaN or infinite {self.skipped} times in a row; the weights are those of "
-                f"the last good update. {_write(dump(), folder)} Start a new run with a lower --learning-rate or "
+                f"the last finite update. {_write(dump(), folder)} Start a new run with a lower --learning-rate or "
                 "--max-grad-norm; --model with the path of a checkpoint begins from its weights."
             )
         return ok

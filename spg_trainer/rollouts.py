@@ -64,7 +64,7 @@ class Failures:
             raise TrainingError(
                 f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions (more than "
                 f"{MAX_ERROR_SHARE:.0%}), among them one of problem {int(scored.index[first])}. Fix the environment, "
-                f"then go on with --resume auto.\n{scored.traceback[first] or ''}".rstrip()
+                f"then continue with --resume auto.\n{scored.traceback[first] or ''}".rstrip()
             )
 
 

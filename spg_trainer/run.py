@@ -212,7 +212,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         console.say(f"Continuing {path} from step {run.step}.")
     console.say(f"{env.spec_name}, {config.algorithm}, model {config.model.model}; run folder {path}")
     console.say(arithmetic(config, algorithm.num_masks, accelerator.num_processes))
-    # What a new run with --config needs, and the next --resume: without the folder this one went on from.
+    # What a new run with --config needs, and the next --resume: without the folder that this run resumed from.
     settings = to_yaml(replace(config, output=replace(config.output, resume=None)))
     if (path / CONFIG).is_file():
         run.folder.truncate_after(run.step)

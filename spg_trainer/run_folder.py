@@ -50,14 +50,16 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--output-dir {self.path} is a file. Choose a folder that is new or empty.")
         names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
-        if names & _OURS:
+        if names & (_OURS - {ENVIRONMENT}):
             rows = self.history()
             steps = rows[-1].get("step", len(rows)) if rows else 0
             finished = (self.path / SUMMARY).exists()
             end = "finished: it needs a larger --max-steps" if finished else "unfinished"
             text = f"--output-dir {self.path} already holds a run ({steps} steps, {end})"
             raise ConfigError(f"{text}. Continue it with --resume auto, or choose another --output-dir.")
-        foreign = sorted(n for n in names if not n.startswith(".") and not n.endswith((".log", ".out")))
+        foreign = sorted(
+            n for n in names - {ENVIRONMENT} if not n.startswith(".") and not n.endswith((".log", ".out"))
+        )
         if foreign:
             text = f"--output-dir {self.path} is not empty and holds no run"
             entries = f"{len(foreign)} entries: {', '.join(foreign[:3])}"
@@ -121,8 +123,8 @@ class RunFolder:
         """
         if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & _OURS:
             return
-        self._lock()
         with writing(self.path):
+            self._lock()
             for path in self.path.glob(".*.tmp-*"):
                 path.unlink()
             for file in (self.path / METRICS, self.path / TIMINGS):

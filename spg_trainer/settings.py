@@ -97,7 +97,7 @@ def task_preset(env: str, model: str) -> dict[str, Any]:
 
 def preset_sampling(preset: Mapping[str, Any]) -> Sampling:
     """Greedy decoding at a preset's lengths."""
-    return Sampling(**{**preset["rollout"], "temperature": 0.0})
+    return overlay(Sampling(), {**preset["rollout"], "temperature": 0.0}, f"preset or {ENVIRONMENT}")
 
 
 def model_environment(model: str) -> dict[str, Any]:

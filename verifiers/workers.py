@@ -42,7 +42,7 @@ class DeadlinePassed(Exception):
 
 
 class NotReady(Exception):
-    """The worker was still starting at the deadline of the question; it goes on starting."""
+    """The worker was still starting at the deadline of the question; it keeps starting."""
 
 
 class WorkerUnavailable(Exception):

@@ -52,7 +52,7 @@ class GSM8K(TextEnv):
         reward_preset: str = "default",
         revision: str | None = None,
     ) -> None:
-        """Opens one split; raises EnvError for an unknown value and for data that cannot be had or used.
+        """Opens one split; raises EnvError for an unknown value and for data that cannot be loaded or used.
 
         source: "hub" (openai/gsm8k, configuration main), "generated" (our own problems, no data needed), or the
             path of a folder or file with the columns question and answer.

@@ -56,7 +56,7 @@ class MATH500(TextEnv):
         revision: str | None = None,
         test_revision: str | None = None,
     ) -> None:
-        """Opens one split; raises EnvError for an unknown value and for data that cannot be had or used.
+        """Opens one split; raises EnvError for an unknown value and for data that cannot be loaded or used.
 
         source: "hub" (train and validation from ankner/math-500, test from HuggingFaceH4/MATH-500), "generated"
             (our own problems, no data needed), or the path of a folder or file with the columns problem and

@@ -29,7 +29,7 @@ def has_format(completion: str, *, boxed: bool) -> bool:
 
 
 def is_finished(answer: str, gold: str, problem: str) -> bool:
-    r"""Whether an answer that the verifier accepts is the result, and not the task once more.
+    r"""Whether an answer that the verifier accepts is the result, and not the task restated.
 
     Leniently `8-(3-2)` is 7, and so copying the problem would solve it. Finished is what has the gold answer's
     text, or is accepted in strict mode as well (a number is written as one) and does not stand in the problem.

@@ -72,11 +72,11 @@ def next_digit(left: int, start: int) -> int:
 
 
 def count_solutions(
-    cells: Ints, units: Ints, size: int, limit: int, budget: int, starts: Ints, found: Ints, work: Ints
+    cells: Ints, units: Ints, size: int, limit: int, budget: int, starts: Ints, solution: Ints, work: Ints
 ) -> int:
     """Solutions of `cells` up to `limit`, or -1 once `budget` digits were placed in vain.
 
-    The first solution goes to `found`; `cells` is left as it was. starts: for each cell the digit (0 to n - 1)
+    The first solution goes to `solution`; `cells` is left as it was. starts: for each cell the digit (0 to n - 1)
     above which the search begins there; all 0 for ascending order.
     """
     blanks = set_givens(cells, units, size, work)
@@ -90,7 +90,7 @@ def count_solutions(
             count += 1
             if count == 1:
                 for cell in range(size * size):
-                    found[cell] = cells[cell]
+                    solution[cell] = cells[cell]
             if count == limit:
                 break
             depth -= 1
@@ -127,7 +127,7 @@ def count_solutions(
 
 
 def dig(
-    cells: Ints, units: Ints, size: int, wanted: int, order: Ints, starts: Ints, found: Ints, work: Ints
+    cells: Ints, units: Ints, size: int, wanted: int, order: Ints, starts: Ints, solution: Ints, work: Ints
 ) -> int:
     """Blank out cells of a grid in `order` while one solution remains, up to `wanted`; how many it were."""
     blanks = 0
@@ -139,7 +139,7 @@ def dig(
         for other in range(1, size + 1):
             if other != digit and others == 0:
                 cells[cell] = other
-                others = count_solutions(cells, units, size, 1, NO_LIMIT, starts, found, work)
+                others = count_solutions(cells, units, size, 1, NO_LIMIT, starts, solution, work)
         cells[cell] = digit
         if others == 0:
             cells[cell] = 0

@@ -27,7 +27,7 @@ ALGORITHMS = {
 def get(name: str) -> type[Algorithm]:
     """The class of an algorithm: a name of `ALGORITHMS`, `./file.py:MyClass`, or `package.module:MyClass`.
 
-    Raises ConfigError with the nearest name, or why the class cannot be had.
+    Raises ConfigError with the nearest name, or why the class cannot be loaded.
     """
     where, _, class_name = ALGORITHMS.get(name, name).rpartition(":")
     if not where:

@@ -82,7 +82,7 @@ class Masking(ABC):
         return self.varies_context and self.num_masks > 1
 
     def check(self, size: int) -> None:
-        """Raises ConfigError if completions of `size` tokens cannot be masked this way; all can unless said."""
+        """Raises ConfigError if completions of `size` tokens cannot be masked this way; by default all can."""
         return
 
     def draw(self, rollouts: Rollouts, streams: Streams) -> Masks:

@@ -323,7 +323,7 @@ def _renamings() -> list[WeightRenaming]:
 
 
 def register() -> None:
-    """Teaches the Auto classes to open `model_type: llada`; once more, it wins the name back from another package."""
+    """Teaches the Auto classes to open `model_type: llada`, also after another package took the name."""
     AutoConfig.register("llada", LLaDAConfig, exist_ok=True)
     for auto in (AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM):
         auto.register(LLaDAConfig, LLaDAForMaskedLM, exist_ok=True)

@@ -78,7 +78,9 @@ def load_model(
     weights_dtype = _dtype(dtype, target)
     source = resolve_model(name, env)
     if source.adapter is not None and lora_r:
-        raise ModelError(f"{source.adapter} already is an adapter; leave out --lora-r to go on training it")
+        raise ModelError(
+            f"{source.adapter} already is an adapter; leave out --lora-r to continue training it"
+        )
     policy = _open(source, revision, weights_dtype, target)
     if source.adapter is not None:
         policy.model = load_adapter(policy.model, source.adapter)

@@ -101,7 +101,7 @@ def test_without_a_network_the_error_says_what_would_work(monkeypatch: pytest.Mo
     with pytest.raises(EnvError) as caught:
         load("hub")
     text = str(caught.value)
-    assert text.startswith("gsm8k: openai/gsm8k (main, train) cannot be had from the Hugging Face hub (")
+    assert text.startswith("gsm8k: openai/gsm8k (main, train) cannot be loaded from the Hugging Face hub (")
     assert "--env-args source=generated" in text and "--env-args source=gsm8k" in text
     assert "hf download openai/gsm8k --repo-type dataset --local-dir gsm8k" in text
 

@@ -1,13 +1,8 @@
 """Algorithms by name, and settings as people type them."""
 
-import ast
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-import spg_trainer.algorithms
 from spg_trainer.algorithms import ALGORITHMS, Algorithm, build, get
 from spg_trainer.errors import ConfigError
 
@@ -44,15 +39,3 @@ def test_text_becomes_the_type_of_the_field():
     assert (algorithm.negatives, algorithm.eubo_beta, algorithm.num_masks) == ("eubo", 2.0, 4)
     assert isinstance(algorithm.num_masks, int) and isinstance(algorithm.p_mask_prompt, float)
     assert build("spg", {"num_masks": 4.0}).num_masks == 4
-
-
-def test_algorithms_import_torch_and_their_siblings_only():
-    ours = ("algorithms", "likelihood", "batch", "errors")
-    allowed = ("torch", *(f"spg_trainer.{name}" for name in ours))
-    for file in Path(spg_trainer.algorithms.__file__).parent.glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = [node.module] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                standard = name.split(".")[0] in sys.stdlib_module_names
-                assert standard or f"{name}.".startswith(tuple(f"{a}." for a in allowed)), (file.name, name)

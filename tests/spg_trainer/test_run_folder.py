@@ -36,6 +36,11 @@ def run(tmp_path):
     folder.release()
 
 
+def test_a_run_killed_before_its_settings_were_written_starts_again(tmp_path):
+    (tmp_path / "environment.json").write_text("{}")  # the first file that `create` writes
+    RunFolder(tmp_path).refuse_other_run()
+
+
 def test_a_folder_with_only_a_log_is_fine_and_one_with_other_files_left_alone(tmp_path):
     (tmp_path / "train.log").write_text("started")
     (tmp_path / ".hidden").write_text("")

@@ -178,6 +178,14 @@ def test_a_file_that_is_absent_or_no_text_is_named(file) -> None:
         typed("--config", path)
 
 
+def test_an_unknown_length_in_environment_json_is_named(folder: Path) -> None:
+    recorded = json.loads((folder / "environment.json").read_text())
+    recorded["rollout"]["new_key"] = 1
+    (folder / "environment.json").write_text(json.dumps(recorded))
+    with pytest.raises(ConfigError, match="new_key"):
+        defaults(EvalCommand, env="sudoku", model=str(folder))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -52,7 +52,18 @@ def test_a_worker_that_dies_costs_its_block_at_most(tmp_path, action, verdicts):
     done = outside("acting", path, "--workers", 2, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["correct"] for line in done.stdout.splitlines()] == verdicts
-    assert (b"line 1 was not judged: its worker process died twice" in done.stderr) is (None in verdicts)
+    assert (b"line 1 was not judged: its worker process failed on this part" in done.stderr) is (
+        None in verdicts
+    )
+
+
+def test_no_process_to_start_is_one_line(capfd, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("verifiers.workers.subprocess.Popen", refuse)
+    status, rows, said = call(capfd, "sudoku", write(tmp_path / "a.jsonl", sample(RIGHT)), "--workers", 2)
+    assert (status, rows) == (1, []) and "stopped: " in said and "Traceback" not in said
 
 
 def test_only_a_few_blocks_are_under_way():

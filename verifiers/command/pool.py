@@ -12,7 +12,7 @@ from verifiers.command.judge import ROWS_BEFORE_COMPILING, Job, Judged, Tally, j
 from verifiers.command.lines import Block
 
 _AHEAD = 2  # blocks under way for each worker
-_LOST = "was not judged: its worker process died twice on this part of the file."
+_LOST = "was not judged: its worker process failed on this part of the file"
 
 
 def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[Judged]:
@@ -24,16 +24,19 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
         for block in blocks:
             yield judge_block(job, block)
         return
-    from verifiers.workers import Workers
+    from verifiers.workers import Workers, WorkerUnavailable
 
     workers = Workers(__name__, size=processes, soft=None, hard=None, quiet=False)
     threads = ThreadPoolExecutor(processes, thread_name_prefix="verifiers-command")
 
     def judge(block: Block) -> Judged:
         sample = {"job": asdict(job), "label": block.label, "first": block.first, "payload": block.raw}
-        reply = workers.ask(sample, patient=True)
+        try:
+            reply = workers.ask(sample, patient=True)
+        except WorkerUnavailable as error:
+            raise OSError(str(error)) from error  # `main` says it in one line
         if "marks" not in reply:
-            return unjudged_block(block, _LOST)
+            return unjudged_block(block, f"{_LOST} ({reply['detail']}).")
         tally = Tally.of(reply["tally"])
         problems = [(number, problem) for number, problem in reply["problems"]]
         return Judged(block.label, reply["payload"], reply["marks"], tally, problems)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from verifiers import batch
-from verifiers.errors import InvalidReferenceError, shown
+from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, last_box, locate, strip
 from verifiers.math500 import normal_text
 from verifiers.math500.exact import Undefined
@@ -80,9 +80,7 @@ def reference_of(answer: object, index: int | None) -> Reference:
     parsed = problem if exact is None else _parsed(exact)
     if isinstance(parsed, Reference):
         return parsed
-    where = "answer" if index is None else f"answer[{index}]"
-    message = f"{where}={shown(answer)} {parsed}."
-    raise InvalidReferenceError(message, argument="answer", index=index, value=answer)
+    raise invalid_reference("answer", answer, parsed, index)
 
 
 def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
@@ -128,7 +126,7 @@ def leading_choice(answer: str) -> str:
 
 
 def ask_cas(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tuple[Reason, Tier]]:
-    """What the computer algebra system says about (answer, reference) pairs; logs once what keeps it from answering."""
+    """What the computer algebra system says about (answer, reference) pairs; logs what keeps it from answering."""
     from verifiers.math500 import cas
 
     names = {"equal": Reason.OK, "different": Reason.WRONG, "timeout": Reason.TIMEOUT, "error": Reason.ERROR}
