@@ -389,7 +389,7 @@ class Reader:
             term = self.product()
             if sign is not None and not callable(term) and term[0] == "inf":
                 term = ("inf", term[1] * int(sign({"±": 0})))
-            elif sign is not None:
+            elif sign is not None and not (kind_of(term) == "base" and sign({"±": 0}) == 1):  # +23_6
                 term = combined(sign, term, mul)
             total = term if total is None else combined(total, term, add)
             sign = self.sign()
