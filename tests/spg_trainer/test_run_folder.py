@@ -38,7 +38,10 @@ def run(tmp_path):
 
 def test_a_run_killed_before_its_settings_were_written_starts_again(tmp_path):
     (tmp_path / "environment.json").write_text("{}")  # the first file that `create` writes
-    RunFolder(tmp_path).refuse_other_run()
+    folder = RunFolder(tmp_path)
+    folder.create("env: sudoku\n", {"env": "sudoku"})
+    folder.release()
+    assert (tmp_path / "config.yaml").read_text() == "env: sudoku\n"
 
 
 def test_a_folder_with_only_a_log_is_fine_and_one_with_other_files_left_alone(tmp_path):
