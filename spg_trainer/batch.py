@@ -1,18 +1,25 @@
 """The two records that travel through a training step. Axes: B completions, L prompt tokens, T completion tokens."""
 
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 
 class Rows:
-    """A dataclass of tensors with B rows; what is no tensor belongs to all of them."""
+    """A dataclass of tensors, or mappings to tensors, with B rows; what is neither belongs to all of them."""
 
     def select(self, rows: Tensor) -> Self:
         """The given rows, in the given order. rows: (n,) int64, or (B,) bool."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: v[rows] for name, v in values.items() if isinstance(v, Tensor)})
+        return replace(self, **{f.name: _take(getattr(self, f.name), rows) for f in fields(self)})
+
+
+def _take(value: Any, rows: Tensor) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _take(item, rows) for name, item in value.items()}
+    return value[rows] if isinstance(value, Tensor) else value
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,22 @@ class Rollouts(Rows):
     def __len__(self) -> int:
         return self.prompt_ids.shape[0]
 
+    def trim(self) -> Self:
+        """Without the prompt columns that are padding in all rows."""
+        real = int(self.prompt_mask.sum(-1).max()) if len(self) else 0
+        cut = self.prompt_mask.shape[1] - real
+        return replace(self, prompt_ids=self.prompt_ids[:, cut:], prompt_mask=self.prompt_mask[:, cut:])
+
+    def count_tail(self, pad_id: int) -> Self:
+        """With padding behind the first end token, as base models are trained, that counts and was unmasked last."""
+        tail = ~self.completion_mask
+        return replace(
+            self,
+            completion_ids=self.completion_ids.masked_fill(tail, pad_id),
+            completion_mask=torch.ones_like(tail),
+            unmask_step=self.unmask_step.masked_fill(tail, int(self.unmask_step.max()) + 1),
+        )
+
 
 @dataclass(frozen=True)
 class Batch(Rows):
@@ -44,8 +67,12 @@ class Batch(Rows):
     """(B, T) bool."""
     advantages: Tensor
     """(B,) float64."""
-    totals: dict[str, float]
+    totals: Mapping[str, float]
     """Sums over every completion of the update on all processes, skipped ones included: `completions`, `tokens`."""
+    group: Tensor | None = None
+    """(B,) int64, number of the completion's group in the step."""
+    prepared: Mapping[str, Tensor] = field(default_factory=dict)
+    """What `prepare` returned, (B, ...) each."""
     old_logps: Tensor | None = None
     """(B, M, T) float32 at scored positions, under the model that sampled; only if the algorithm asks."""
     ref_logps: Tensor | None = None

@@ -147,7 +147,7 @@ def run_train(config: Config) -> None:
         resolve_model(config.model.model, config.env)
         get_decoder(config.rollout.remasking)
         check_trackers(config.output.track)
-        numbers = arithmetic(config, algorithm.num_masks, processes)
+        numbers = arithmetic(config, algorithm, processes)
         sys.stdout.write(f"{to_yaml(replace(config, dry_run=False))}\n# {numbers}\n")
         return
     quiet_libraries()

@@ -176,14 +176,16 @@ class Sampling:
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """The first three change the maths, the last one memory only."""
+    """The first four change the maths, the last one memory only."""
 
     prompts_per_step: Count = 16
     """Problems per rollout, over all processes."""
     num_generations: Group = 6
     """Completions per problem (the group, G), at least 2."""
     num_iterations: Count = 1
-    """Updates per rollout; fresh masks each time."""
+    """How often the completions of a rollout are used; fresh masks each time."""
+    num_minibatches: Count = 1
+    """Parts of whole groups that the completions are divided into, one update each; more than 1 is off-policy."""
     per_device_batch_size: Count = 8
     """(completion, mask) sequences whose graph is in memory at once; rollouts on a GPU take four times as many."""
 
@@ -366,16 +368,18 @@ def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, i
     return (per_device_batch_size // num_masks, num_masks) if fit else (per_device_batch_size, 1)
 
 
-def arithmetic(config: Config, num_masks: int, num_processes: int = 1) -> str:
+def arithmetic(config: Config, algorithm: Any, num_processes: int = 1) -> str:
     """One line that says what a step does, in numbers."""
     b, r = config.batch, config.rollout
+    num_masks = algorithm.make_masking().count(r.max_completion_length)
     completions, blocks = b.prompts_per_step * b.num_generations, r.num_blocks
     rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
+    updates = b.num_iterations * b.num_minibatches
     shared = f" ({num_processes} processes x {completions // num_processes})" if num_processes > 1 else ""
     return (
         f"{b.prompts_per_step} prompts x {b.num_generations} generations = {completions} completions a step{shared}; "
         f"{r.max_completion_length} tokens in {blocks} block{'s' * (blocks > 1)} of {r.block_length}, "
-        f"{r.diffusion_steps} denoising steps; {b.num_iterations} update{'s' * (b.num_iterations > 1)} a step, "
+        f"{r.diffusion_steps} denoising steps; {updates} update{'s' * (updates > 1)} a step, "
         f"{num_masks} mask{'s' * (num_masks > 1)} a completion, micro-batches of up to {rows} completions; "
         f"{config.max_steps} steps."
     )
@@ -386,6 +390,16 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     b = config.batch
     config.rollout.check()
     algorithm.make_masking().check(config.rollout.max_completion_length)
+    if algorithm.left_to_right and config.rollout.block_length != 1:
+        raise ConfigError(
+            f"--algorithm {config.algorithm} samples token by token, not in blocks of {config.rollout.block_length}. "
+            f"Use --block-length 1 --diffusion-steps {config.rollout.max_completion_length}."
+        )
+    if b.num_minibatches > b.prompts_per_step:
+        raise ConfigError(
+            f"--num-minibatches {b.num_minibatches}: a step has only {b.prompts_per_step} groups "
+            f"(--prompts-per-step). Use {b.prompts_per_step} or fewer."
+        )
     if num_processes > 1 and ":" in config.model.device:
         raise ConfigError(
             f"--device {config.model.device} is one GPU, not {num_processes}. Leave out --device."

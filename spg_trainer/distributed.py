@@ -6,6 +6,7 @@ Imports torch and accelerate only where there are several processes, so that `ra
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from spg_trainer.errors import ConfigError, SpgError, TrainingError
@@ -13,7 +14,10 @@ from spg_trainer.errors import ConfigError, SpgError, TrainingError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from spg_trainer.batch import Rollouts
+
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 def _group():
@@ -43,6 +47,21 @@ def gather(items: list[T]) -> list[T]:
     return gather_object(items)
 
 
+def gather_rows(rollouts: "Rollouts") -> "Rollouts":
+    """The rollouts of all processes in the order of ranks, on the CPU; those of a single one as they are."""
+    if world_size() == 1:
+        return rollouts
+    import torch
+    from torch.nn.functional import pad
+
+    parts = gather([{name: column.cpu() for name, column in vars(rollouts).items()}])
+    width = max(part["prompt_ids"].shape[1] for part in parts)
+    for part in parts:
+        for name in ("prompt_ids", "prompt_mask"):
+            part[name] = pad(part[name], (width - part[name].shape[1], 0))
+    return replace(rollouts, **{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+
 def sum_tensor(tensor: "Tensor") -> "Tensor":
     """`tensor`, overwritten by its sum over the processes. It lies on the device of the process group."""
     if world_size() > 1:
@@ -63,8 +82,8 @@ def sum_gradients(parameters: "Sequence[Tensor]") -> None:
             p.grad.copy_(part.view_as(p))
 
 
-def sum_metrics(sums: Mapping[str, float]) -> dict[str, float]:
-    """Adds up the metrics of all processes by name; one that a process lacks counts as 0 there."""
+def sum_metrics(sums: Mapping[K, float]) -> dict[K, float]:
+    """Adds up the sums of all processes by key; one that a process lacks counts as 0 there."""
     parts = gather([dict(sums)])
     names = sorted({name for part in parts for name in part}) if len(parts) > 1 else parts[0]
     return {name: sum(part.get(name, 0.0) for part in parts) for name in names}

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 def rollout_metrics(
     scored: "Scored", ended: list[bool], num_generations: int
-) -> tuple[np.ndarray, dict[str, float], dict[str, float]]:
-    """The rewards of all processes' groups (P, G), the metrics of the rollout, and the totals losses are divided by.
+) -> tuple[np.ndarray, dict[str, float]]:
+    """The rewards of all processes' groups (P, G), and the metrics of the rollout.
 
     They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
     """
@@ -40,11 +40,4 @@ def rollout_metrics(
         "num_tokens": int(whole["length"].sum()),
         "env_errors": int(whole["error"].sum()),
     }
-    return groups, metrics, {"completions": float(groups.size), "tokens": float(whole["length"].sum())}
-
-
-def per_scored(sums: dict[str, float]) -> dict[str, float]:
-    """The metrics with `bound/NAME` as means over the completions that were scored, not over all of them."""
-    share = sums.get("bound/share", 0.0)
-    bounds = [name for name in sums if name.startswith("bound/") and name != "bound/share"]
-    return sums | {name: sums[name] / share for name in bounds if share > 0}
+    return groups, metrics

@@ -211,7 +211,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         run.restore(newest)
         console.say(f"Continuing {path} from step {run.step}.")
     console.say(f"{env.spec_name}, {config.algorithm}, model {config.model.model}; run folder {path}")
-    console.say(arithmetic(config, algorithm.num_masks, accelerator.num_processes))
+    console.say(arithmetic(config, algorithm, accelerator.num_processes))
     # What a new run with --config needs, and the next --resume: without the folder that this run resumed from.
     settings = to_yaml(replace(config, output=replace(config.output, resume=None)))
     if (path / CONFIG).is_file():

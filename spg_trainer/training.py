@@ -16,19 +16,18 @@ import numpy as np
 import torch
 
 from spg_trainer import checkpoint
-from spg_trainer.batch import Batch
 from spg_trainer.config import Config
 from spg_trainer.console import closing_lines
-from spg_trainer.distributed import raise_on_all, sum_gradients, sum_metrics, sum_tensor
+from spg_trainer.distributed import gather_rows, raise_on_all, sum_gradients, sum_metrics, sum_tensor
 from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.evaluation import ended
-from spg_trainer.metrics import per_scored, rollout_metrics
+from spg_trainer.metrics import rollout_metrics
 from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
 from spg_trainer.packages import envs
 from spg_trainer.rollouts import Scored, choose_problems, sample_and_score
 from spg_trainer.run import Run, start
 from spg_trainer.seeding import derive, gpus
-from spg_trainer.update import Update, draw_masks, gradient
+from spg_trainer.update import Step, Update, gradient, means, plan_updates
 
 
 def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
@@ -73,12 +72,11 @@ def train_step(run: Run) -> None:
     started = time.monotonic()
     scored = collect(run, run.step)
     sampled = time.monotonic()
-    groups, metrics, totals = rollout_metrics(
+    rewards, metrics = rollout_metrics(
         scored, ended(run.policy, scored.rollouts), run.config.batch.num_generations
     )  # of all processes
-    advantages = run.algorithm.compute_advantages(torch.from_numpy(groups))  # (P * G,)
-    advantages = advantages.chunk(run.accelerator.num_processes)[run.accelerator.process_index]  # (B,)
-    metrics |= apply_updates(run, scored, advantages, totals)
+    advantages, step = credit(run, scored, rewards)
+    metrics |= apply_updates(run, step)
     run.clean, run.step = False, run.step + 1  # a checkpoint of this step needs its row
     timings = {
         "rollout": sampled - started,
@@ -111,62 +109,81 @@ def collect(run: Run, step: int) -> Scored:
     return scored
 
 
-def apply_updates(
-    run: Run, scored: Scored, advantages: torch.Tensor, totals: dict[str, float]
-) -> dict[str, float]:
-    """`num_iterations` optimizer steps on the completions that change the loss; returns their mean metrics."""
-    config, device = run.config, run.policy.device
-    rows = run.algorithm.active(advantages).nonzero().squeeze(-1)
-    if sum_tensor(torch.tensor(len(rows), device=run.accelerator.device)) == 0:
-        return {"grad_norm": 0.0, "learning_rate": learning_rate(run)}
-    rollouts = scored.rollouts.select(rows)
-    update = Update(
-        policy=run.policy,
-        algorithm=run.algorithm,
-        rollouts=rollouts,
-        index=scored.index[rows.numpy()],
-        generation=scored.generation[rows.numpy()],
-        batch=Batch(rollouts.completion_mask, advantages[rows].to(device), totals),
-        per_device_batch_size=config.batch.per_device_batch_size,
+def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:
+    """The advantages (B,) of this process's completions, and what the updates need of those that change the loss.
+
+    rewards: (P, G), of all processes.
+    """
+    batch, algorithm, rollouts = run.config.batch, run.algorithm, scored.rollouts
+    if algorithm.score_tail:
+        rollouts = rollouts.count_tail(run.policy.pad_id)
+    everyone = gather_rows(rollouts)
+    prepared = algorithm.prepare(torch.from_numpy(rewards), everyone)
+    group = np.arange(rewards.size) // batch.num_generations
+    minibatch, lengths = group % batch.num_minibatches, everyone.completion_mask.sum(-1).numpy(force=True)
+    totals = [
+        {"completions": float((minibatch == m).sum()), "tokens": float(lengths[minibatch == m].sum())}
+        for m in range(batch.num_minibatches)
+    ]
+    mine = len(scored) * run.accelerator.process_index + np.arange(len(scored))
+    active = algorithm.active(prepared["advantages"])[mine].numpy(force=True)
+    rows = torch.from_numpy(mine[active])
+    step = Step(
+        rollouts=rollouts.select(torch.from_numpy(active)),
+        index=scored.index[active],
+        generation=scored.generation[active],
+        rows=mine[active],
+        group=group[mine[active]],
+        prepared={name: values[rows].to(run.policy.device) for name, values in prepared.items()},
+        totals=totals,
+        num_completions=rewards.size,
     )
-    draw_masks(update, config.seed, run.step, config.batch.num_iterations)
+    return prepared["advantages"][mine], step
+
+
+def apply_updates(run: Run, step: Step) -> dict[str, float]:
+    """The optimizer steps of a step, none for minibatches without an active completion; returns their mean metrics."""
+    config, device = run.config, run.policy.device
+    counts = torch.tensor([(step.group % len(step.totals) == m).sum() for m in range(len(step.totals))])
+    counts = sum_tensor(counts.to(run.accelerator.device)).tolist()
+    if not any(counts):
+        return {"grad_norm": 0.0, "learning_rate": learning_rate(run)}
+    updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=run.step)
     dropout = config.model.lora_dropout > 0
     with torch.random.fork_rng(gpus(device), enabled=dropout):  # dropout knows the global stream only
         if dropout:
             torch.manual_seed(derive(config.seed, "dropout", run.step, run.accelerator.process_index))
         run.policy.model.train()
-        metrics = [one_update(run, update, iteration) for iteration in range(config.batch.num_iterations)]
+        metrics = [
+            one_update(run, update, number)
+            for number, update in enumerate(updates)
+            if counts[number % len(counts)]
+        ]
         run.policy.model.eval()
     return {name: float(np.mean([m[name] for m in metrics])) for name in metrics[-1]}
 
 
-def one_update(run: Run, update: Update, iteration: int) -> dict[str, float]:
-    """Gradient, all-reduce, finite guard, clip, optimizer step."""
-    sums = gradient(update, iteration)
+def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
+    """Gradient, all-reduce, finite guard, clip, optimizer step. number: of the update in its step."""
+    sums = gradient(run.policy, run.algorithm, update)
     sum_gradients(run.parameters)
-    sums = sum_metrics(sums)
+    metrics = means(sum_metrics(sums), update.totals)
     # Equal on all processes: both are sums over them.
-    ok = math.isfinite(sums["loss"]) and all_finite(p.grad for p in run.parameters)
+    ok = math.isfinite(metrics["loss"]) and all_finite(p.grad for p in run.parameters)
     norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm)
     rate = learning_rate(run)
-    if run.guard.check(ok, lambda: dump(run, update, iteration), run.folder.path):
+    batch = {"step": run.step, "update": number, **vars(update)}
+    if run.guard.check(ok, lambda: batch, run.folder.path):
         run.clean = False
         apply_gradients(run.optimizer, rate)
         run.updates += 1
     run.optimizer.zero_grad(set_to_none=True)
-    return {**per_scored(sums), "grad_norm": float(norm), "learning_rate": rate}
+    return {**metrics, "grad_norm": float(norm), "learning_rate": rate}
 
 
 def learning_rate(run: Run) -> float:
     """That of the next update."""
     return linear_warmup(run.config.optimizer.learning_rate, run.config.optimizer.warmup_steps, run.updates)
-
-
-def dump(run: Run, update: Update, iteration: int) -> dict[str, Any]:
-    """What made a non-finite update: enough to compute it again."""
-    masks, batch = update.iterations[iteration]
-    what = {name: getattr(update, name) for name in ("index", "generation", "rollouts")}
-    return {"step": run.step, "iteration": iteration, **what, "masks": masks, **vars(batch)}
 
 
 def between_steps(run: Run) -> None:

@@ -8,15 +8,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args, get_type_hints
 
+from spg_trainer.batch import Rows
 from spg_trainer.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spg_trainer.batch import Batch
+    from spg_trainer.batch import Batch, Rollouts
     from spg_trainer.likelihood.masks import Masking, Masks
+
+
+Per = Literal["completions", "scored_completions", "scored_tokens", "update"]
+
+
+class Metric(NamedTuple):
+    """A figure of an update: a sum over the completions at hand, and what the sum over all of them is divided by."""
+
+    total: Tensor
+    """Scalar, without a graph."""
+    per: Per
+    """All completions of the update, those that were scored, the scored tokens of all masks, or nothing (`update`)."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +38,28 @@ class Loss:
 
     loss: Tensor
     """Scalar to minimise: a sum over the completions at hand, divided by totals over the whole update."""
-    metrics: dict[str, Tensor]
-    """Scalars without a graph: each a sum over the completions at hand, divided by `totals["completions"]`, so that the
-    sum over micro-batches and processes is the mean over all completions; those not scored count as zero."""
+    metrics: dict[str, Metric]
+    """Figures by name; they add up over micro-batches and processes."""
+
+
+@dataclass(frozen=True)
+class Sequences(Rows):
+    """The scored completions of a whole update, of all processes: what a loss that couples them sees (N rows)."""
+
+    bounds: Tensor
+    """(N,) `bound` of each completion under the current weights."""
+    old_bounds: Tensor
+    """(N,) under the model that sampled, if the algorithm asks for old logps; else the current ones."""
+    advantages: Tensor
+    """(N,)."""
+    group: Tensor
+    """(N,) int64, number of the completion's group."""
+    length: Tensor
+    """(N,) int64, scored tokens."""
+    totals: Mapping[str, float]
+    """As in `Batch`."""
+    ref_bounds: Tensor | None = None
+    """(N,) under the reference model, if the algorithm asks for reference logps."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +79,23 @@ class Algorithm(ABC):
     """Tokens of a block for `block` and `block_active`, >= 1; usually that of the rollout."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
     """What a reward is compared with: group mean, the same over the group's deviation, mean of the others."""
+    score_tail: bool = False
+    """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "any"
     """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
     needs_old_logps: ClassVar[bool] = False
-    """Whether `loss` reads `batch.old_logps`."""
+    """Whether `loss` reads `batch.old_logps`; in the first update of a step these are the current ones, detached."""
     needs_ref_logps: ClassVar[bool] = False
-    """Whether `loss` reads `batch.ref_logps`; the reference is the model below its LoRA adapters."""
+    """Whether `loss` reads `batch.ref_logps`, those of the model that training started from."""
+    linear: ClassVar[bool] = False
+    """Whether `loss` is linear in logps, which then go through the model once, however many masks there are."""
+    whole_groups: ClassVar[bool] = False
+    """Whether the completions of a group must be in one micro-batch, because `loss` compares them."""
+    couples: ClassVar[bool] = False
+    """Whether `loss` compares completions of the whole update: see `CoupledAlgorithm`."""
+    left_to_right: ClassVar[bool] = False
+    """Whether completions must be sampled token by token, with --block-length 1."""
 
     def __post_init__(self) -> None:
         choices = {name: get_args(kind) for name, kind in get_type_hints(type(self)).items()}
@@ -88,6 +130,14 @@ class Algorithm(ABC):
         cls = self.maskings()[self.masking]
         return cls(**{f.name: getattr(self, f.name) for f in fields(cls) if hasattr(self, f.name)})
 
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        """What the completions of a step are worth, computed once, before its updates: `advantages`, (P*G,) float64.
+
+        rewards: (P, G), rollouts: P*G rows, group after group, both of all processes. Other tensors of P*G rows may be
+        returned by name; they reach `loss` as `batch.prepared`.
+        """
+        return {"advantages": self.compute_advantages(rewards)}
+
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         """(P*G,) advantages of rewards (P, G), group after group; exactly zero where all rewards are equal.
 
@@ -107,8 +157,11 @@ class Algorithm(ABC):
         return advantages.reshape(-1)
 
     def active(self, advantages: Tensor) -> Tensor:
-        """(B,) bool, the completions that change the loss; the others need not be scored."""
-        return advantages != 0
+        """(B,) bool, the completions that change the loss; the others need not be scored.
+
+        Where a reference holds the policy back, every completion does.
+        """
+        return (advantages != 0) | self.needs_ref_logps
 
     @abstractmethod
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
@@ -116,3 +169,27 @@ class Algorithm(ABC):
 
         Pure: no randomness, no logging, no model.
         """
+
+
+class CoupledAlgorithm(Algorithm):
+    """An algorithm whose loss compares completions of the whole update, on all processes, by one bound each.
+
+    The bounds of all are computed first, without a graph; `coupled_loss` gives each completion one coefficient, with
+    which its bound is then sent back.
+    """
+
+    couples: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
+
+    def bound(self, logps: Tensor, masks: Masks) -> Tensor:
+        """(B,) what is compared of each completion, linear in logps: the ELBO."""
+        from spg_trainer.likelihood.bounds import elbo
+
+        return elbo(logps, masks)
+
+    @abstractmethod
+    def coupled_loss(self, sequences: Sequences) -> Loss:
+        """The loss of all N completions, differentiable in `sequences.bounds`. Pure, as `loss`."""
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        return Loss((batch.prepared["coefficients"] * self.bound(logps, masks)).sum(), {})

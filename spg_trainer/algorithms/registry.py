@@ -8,11 +8,11 @@ import importlib.util
 import inspect
 import math
 import sys
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from types import ModuleType
 
 from spg_trainer.algorithms.base import Algorithm
 from spg_trainer.errors import ConfigError, did_you_mean
@@ -66,7 +66,7 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
     return cls(**values)
 
 
-def _import(where: str, name: str) -> ModuleType:
+def _import(where: str, name: str) -> types.ModuleType:
     """A module by its name ("a.b") or its file ("./a.py")."""
     path = Path(where)
     is_file = path.suffix == ".py"
@@ -81,7 +81,7 @@ def _import(where: str, name: str) -> ModuleType:
         ) from error
 
 
-def _import_file(path: Path) -> ModuleType:
+def _import_file(path: Path) -> types.ModuleType:
     # The name depends on the path, so that two files of one name in two folders do not meet.
     name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
@@ -104,7 +104,20 @@ def _is_algorithm(value: object) -> bool:
 
 
 def _convert(key: str, value: object, kind: object) -> object:
-    """`value` as the field's type: a word, which the algorithm checks, a finite int or a float."""
+    """`value` as the field's type: a word, which the algorithm checks, a bool, a finite int or float, none, a tuple."""
+    origin, kinds = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):  # `... | None`
+        empty = value is None or str(value).lower() == "none"
+        return None if empty else _convert(key, value, kinds[0])
+    if origin is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        items = items if isinstance(items, list | tuple) else [items]
+        return tuple(_convert(key, item, kinds[0]) for item in items)
+    if kind is bool:
+        words = {"true": True, "false": False}
+        if str(value).lower() not in words:
+            raise ConfigError(f"--algorithm-args {key}={value}: {key} is true or false, e.g. {key}=true")
+        return words[str(value).lower()]
     if kind not in (int, float):
         return value
     try:

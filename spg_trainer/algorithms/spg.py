@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss
+from spg_trainer.algorithms.base import Algorithm, Loss, Metric
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
@@ -50,6 +50,10 @@ class SPG(Algorithm):
                 f"--algorithm-args {remedy}"
             )
 
+    @property
+    def linear(self) -> bool:
+        return self.negatives in ("zero", "elbo")
+
     def active(self, advantages: Tensor) -> Tensor:
         return advantages > 0 if self.negatives == "zero" else advantages != 0
 
@@ -77,18 +81,17 @@ class SPG(Algorithm):
         return torch.full_like(length, 1 / batch.totals[self.normalizer])
 
     @torch.no_grad()
-    def metrics(self, terms: Tensor, lower: Tensor, upper: Tensor | None, batch: Batch) -> dict[str, Tensor]:
-        """Sums that add up over micro-batches (see `Loss.metrics`); bounds in nats per token."""
-        count = batch.totals["completions"]
+    def metrics(self, terms: Tensor, lower: Tensor, upper: Tensor | None, batch: Batch) -> dict[str, Metric]:
+        """The halves of the loss, the share of completions that were scored, and their bounds in nats per token."""
         length = batch.length.to(lower)
         positive = batch.advantages > 0
         result = {
-            "bound/share": lower.new_tensor(len(lower) / count),
-            "bound/elbo": (lower / length).sum() / count,
-            "loss/positive": (terms * positive).sum(),
-            "loss/negative": (terms * ~positive).sum(),
+            "bound/share": Metric(lower.new_tensor(len(lower)), "completions"),
+            "bound/elbo": Metric((lower / length).sum(), "scored_completions"),
+            "loss/positive": Metric((terms * positive).sum(), "update"),
+            "loss/negative": Metric((terms * ~positive).sum(), "update"),
         }
         if upper is not None:
-            result["bound/eubo"] = (upper / length).sum() / count
-            result["bound/gap"] = result["bound/eubo"] - result["bound/elbo"]
+            result["bound/eubo"] = Metric((upper / length).sum(), "scored_completions")
+            result["bound/gap"] = Metric(((upper - lower) / length).sum(), "scored_completions")
         return result

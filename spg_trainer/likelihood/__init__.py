@@ -3,7 +3,7 @@
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.gradient import accumulate
 from spg_trainer.likelihood.logps import token_logps
-from spg_trainer.likelihood.masks import MASKINGS, MaskedCopy, Masking, Masks, Plan
+from spg_trainer.likelihood.masks import MASKINGS, MaskedCopy, Masking, Masks, Plan, Where
 
-__all__ = ["MASKINGS", "MaskedCopy", "Masking", "Masks", "Plan"]
+__all__ = ["MASKINGS", "MaskedCopy", "Masking", "Masks", "Plan", "Where"]
 __all__ += ["accumulate", "elbo", "eubo", "mixture", "token_logps"]

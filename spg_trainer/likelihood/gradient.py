@@ -26,41 +26,51 @@ def accumulate(
     *,
     mask_id: int,
     masks_at_once: int,
+    linear: bool = False,
     chunk_rows: int | None = None,
 ) -> Loss:
     """Adds the gradient of `loss_fn(logps)` to `.grad` and returns the loss and its metrics, both detached.
 
     loss_fn: from logps (B, M, T), zero where not scored. mask_id: the model's [MASK] token. masks_at_once: how many of
-    the M masks may hold a graph at once, >= 1; where all do, every masked copy goes through the model once. chunk_rows:
-    positions whose logits exist at once (None: as many as make 128 MB).
+    the M masks may hold a graph at once, >= 1; where all do, every masked copy goes through the model once. linear:
+    whether the loss is linear in the logps. chunk_rows: positions whose logits exist at once (None: as many as make
+    128 MB).
 
-    Otherwise the masks that do not fit are first scored without a graph. The loss then yields one coefficient per
+    Where not all masks fit, the others are first scored without a graph. The loss then yields one coefficient per
     scored token, which is all that the backward pass of a copy needs: first of the masks that hold a graph, then of the
-    others, which go through the model once more, `masks_at_once` at a time. Copies without a coefficient do not.
+    others, which go through the model once more, `masks_at_once` at a time. Copies without a coefficient do not. The
+    coefficients of a linear loss are known before, so that every copy goes through the model once.
     """
     scorer = Scorer(model, rollouts, masks, mask_id, chunk_rows)
-    num_masks = masks.scored.shape[1]
-    early = max(num_masks - masks_at_once, 0)
-    starts = range(0, early, masks_at_once)
-    replayed = [scorer.copies(start, min(start + masks_at_once, early)) for start in starts]
-    random_states = []
-    for copies in replayed:
-        random_states.append(_random_state(model))
+    *early, last = scorer.passes(masks_at_once)
+    coefficients = _coefficients(loss_fn, torch.zeros_like(scorer.logps))[1] if linear else None
+    replayed = []
+    for copies in early:
+        if coefficients is not None:
+            _backward(scorer, *scorer.score(copies), coefficients[copies])
+            continue
+        replayed.append((copies, _random_state(model)))
         with torch.no_grad():
             scorer.score(copies)
-    last = scorer.copies(early, num_masks)
     out, normalisers = scorer.score(last)
 
-    logps = scorer.logps.requires_grad_()
-    result = loss_fn(logps)
+    result, coefficients = _coefficients(loss_fn, scorer.logps)
+    if coefficients is not None:
+        _backward(scorer, out, normalisers, coefficients[last])
+        del out, normalisers
+        for copies, random_state in replayed:
+            _replay(scorer, copies, coefficients, random_state)
+    return result
+
+
+def _coefficients(loss_fn: Callable[[Tensor], Loss], logps: Tensor) -> tuple[Loss, Tensor | None]:
+    """The loss, detached, and its gradient in the logps; None if it ignores them."""
+    logps = logps.detach().requires_grad_()
+    result, coefficients = loss_fn(logps), None
     if result.loss.requires_grad:
         (coefficients,) = torch.autograd.grad(result.loss, logps)
-        _backward(scorer, out, coefficients[last], normalisers)
-        del out, normalisers
-        for copies, random_state in zip(replayed, random_states, strict=True):
-            _replay(scorer, copies, coefficients, random_state)
-    metrics = {name: value.detach() for name, value in result.metrics.items()}
-    return replace(result, loss=result.loss.detach(), metrics=metrics)
+    metrics = {name: metric._replace(total=metric.total.detach()) for name, metric in result.metrics.items()}
+    return replace(result, loss=result.loss.detach(), metrics=metrics), coefficients
 
 
 def _replay(scorer: Scorer, copies: Copies, coefficients: Tensor, random_state: list[Tensor] | None) -> None:
@@ -77,11 +87,11 @@ def _replay(scorer: Scorer, copies: Copies, coefficients: Tensor, random_state: 
             for gpu_state in random_state[1:]:
                 torch.cuda.set_rng_state(gpu_state, device)
         out = scorer.forward(copies)
-    _backward(scorer, out, coefficients[copies])
+    _backward(scorer, out, None, coefficients[copies])
 
 
-def _backward(scorer: Scorer, out: Forward, coefficients: Tensor, normalisers: Tensor | None = None) -> None:
-    """Adds the gradient of `sum(coefficients * logps)`; coefficients: (S, T)."""
+def _backward(scorer: Scorer, out: Forward, normalisers: Tensor | None, coefficients: Tensor) -> None:
+    """Adds the gradient of `sum(coefficients * logps)`; normalisers: (n,) if known, coefficients: (S, T)."""
     weight, buffer = scorer.weight, None
     # Chunks may be summed in place in these dtypes.
     in_place = weight.is_leaf and weight.requires_grad and weight.dtype in (torch.float32, torch.float64)

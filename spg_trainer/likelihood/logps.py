@@ -8,6 +8,7 @@ recomputes logits instead of keeping them. Whatever the model's dtype, probabili
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -22,15 +23,21 @@ Copies = tuple[Tensor, Tensor]
 
 @torch.no_grad()
 def token_logps(
-    model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, chunk_rows: int | None = None
+    model: nn.Module,
+    rollouts: Rollouts,
+    masks: Masks,
+    mask_id: int,
+    masks_at_once: int = 1,
+    chunk_rows: int | None = None,
 ) -> Tensor:
-    """Log-probabilities (B, M, T) of the scored tokens, zero where nothing is scored; one mask at a time, no graph.
+    """Log-probabilities (B, M, T) of the scored tokens, zero where nothing is scored; no graph.
 
-    mask_id: the model's [MASK] token. chunk_rows: as for `accumulate`.
+    mask_id, masks_at_once, chunk_rows: as for `accumulate`, which with equal ones finds equal values, bit for bit; in
+    bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat.
     """
     scorer = Scorer(model, rollouts, masks, mask_id, chunk_rows)
-    for mask in range(masks.scored.shape[1]):
-        scorer.score(scorer.copies(mask, mask + 1))
+    for copies in scorer.passes(masks_at_once):
+        scorer.score(copies)
     return scorer.logps
 
 
@@ -60,10 +67,17 @@ class Scorer:
         """(B, M, T), zero until scored."""
 
     def copies(self, start: int, stop: int) -> Copies:
-        """Those of masks start..stop-1, mask by mask."""
-        count, device = len(self.rollouts), self.masks.scored.device
-        rows, masks = torch.arange(count, device=device), torch.arange(start, stop, device=device)
-        return rows.repeat(stop - start), masks.repeat_interleave(count)
+        """Those of masks start..stop-1 that score anything, mask by mask."""
+        masks, rows = self.masks.scored[:, start:stop].any(-1).T.nonzero(as_tuple=True)
+        return rows, start + masks
+
+    def passes(self, masks_at_once: int) -> list[Copies]:
+        """All copies that score anything, those of up to `masks_at_once` masks at a time, the last ones in full."""
+        num_masks = self.masks.scored.shape[1]
+        early = max(num_masks - masks_at_once, 0)
+        bounds = [*range(0, early, masks_at_once), early, num_masks]
+        passes = [self.copies(start, stop) for start, stop in pairwise(bounds)]
+        return [copies for copies in passes if len(copies[0])]
 
     def forward(self, copies: Copies) -> Forward:
         """Sends copies through the model's body."""

@@ -8,9 +8,9 @@ on the padded width of the prompt nor on the other rows.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,20 @@ from spg_trainer.batch import Rollouts, Rows
 from spg_trainer.errors import ConfigError
 
 Streams = Callable[[int, int], np.random.Generator]
-"""(row, mask) -> that mask's private stream; mask -1 is the stream shared by all masks of the row."""
+"""(row, mask) -> that mask's private stream. Mask -1: shared by all masks of the row; mask -2: by those of all
+iterations, too. Row -1: the stream that all rows of an iteration share for that mask."""
+
+
+class Where(NamedTuple):
+    """The place of some rows in their training step."""
+
+    iteration: int
+    """0 .. num_iterations - 1."""
+    num_iterations: int
+    rows: Sequence[int]
+    """(B,) number of each row among all completions of the step, on all processes."""
+    total: int
+    """How many completions the step has."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,23 @@ class Masks(Rows):
     """(B,) float64, 1 / probability of the part drawn once for all M masks; 1 if that is everything."""
     part: Tensor
     """(B, T) bool, the tokens of that part."""
+
+
+class Row(NamedTuple):
+    """One completion, and where its randomness comes from."""
+
+    length: int
+    """Its tokens n."""
+    unmask_step: np.ndarray
+    """(T,)."""
+    stream: Callable[[int], np.random.Generator]
+    """mask -> stream, as in `Streams`; asked twice for the same, it gives the same, further on."""
+    shared: Callable[[int], np.random.Generator]
+    """mask -> the stream that all rows share, each from its start."""
+    progress: float
+    """iteration / (num_iterations - 1), from 0 to 1; 0 if there is only one."""
+    quantile: float
+    """The row's number over the number of rows, from 0 up to, but not, 1."""
 
 
 class Plan(NamedTuple):
@@ -85,34 +115,66 @@ class Masking(ABC):
         """Raises ConfigError if completions of `size` tokens cannot be masked this way; by default all can."""
         return
 
-    def draw(self, rollouts: Rollouts, streams: Streams) -> Masks:
-        """Masks M copies of every completion; the masks lie on the device of the rollouts."""
+    def count(self, size: int) -> int:
+        """M for completions of `size` tokens."""
+        return self.num_masks
+
+    def draw(self, rollouts: Rollouts, streams: Streams, where: Where | None = None) -> Masks:
+        """Masks M copies of every completion; the masks lie on the device of the rollouts.
+
+        where: by default these rows are a whole step of one iteration. Raises ConfigError if a position would be scored
+        that was never unmasked: training on it would raise the probability of [MASK] itself.
+        """
         prompt = rollouts.prompt_mask.cpu().numpy()
         lengths = rollouts.completion_mask.sum(-1).tolist()
         unmask_step = rollouts.unmask_step.cpu().numpy()
         (rows, width), size = prompt.shape, unmask_step.shape[1]
+        where = where or Where(0, 1, range(rows), rows)
         self.check(size)
-        masked = np.zeros((rows, self.num_masks, width + size), dtype=bool)
-        scored = np.zeros((rows, self.num_masks, size), dtype=bool)
-        weight = np.zeros((rows, self.num_masks, size))
+        num_masks = self.count(size)
+        masked = np.zeros((rows, num_masks, width + size), dtype=bool)
+        scored = np.zeros((rows, num_masks, size), dtype=bool)
+        weight = np.zeros((rows, num_masks, size))
         scale, part = np.ones(rows), np.zeros((rows, size), dtype=bool)
         for row in range(rows):
-            plan = self.plan(lengths[row], unmask_step[row], partial(streams, row, -1))
+            stream = cache(partial(streams, row))
+            progress = where.iteration / max(1, where.num_iterations - 1)
+            share = where.rows[row] / where.total
+            plan = self.plan(
+                Row(lengths[row], unmask_step[row], stream, partial(streams, -1), progress, share)
+            )
             scale[row], part[row, plan.part] = plan.scale, True
-            for mask in range(self.num_masks):
-                stream = streams(row, mask)
-                copy = self.copy(plan, mask, stream)
-                masked[row, mask, width:], scored[row, mask] = copy.masked, copy.scored
-                weight[row, mask, copy.scored] = copy.weight
-                if self.p_mask_prompt > 0:
-                    real = np.flatnonzero(prompt[row])
-                    masked[row, mask, real] = stream.random(len(real)) < self.p_mask_prompt
+            masked[row, :, width:], scored[row], weight[row] = self.copies(plan, stream)
+            if self.p_mask_prompt > 0:
+                real = np.flatnonzero(prompt[row])
+                for mask in range(num_masks):
+                    masked[row, mask, real] = stream(mask).random(len(real)) < self.p_mask_prompt
+        if (scored & (unmask_step < 0)[:, None]).any():
+            name = next((name for name, cls in MASKINGS.items() if cls is type(self)), type(self).__name__)
+            raise ConfigError(
+                f"masking={name} scores positions that were never unmasked, which would train the probability of "
+                "[MASK]. Score up to the first end token (completion_mask), or set score_tail=true, with which the "
+                "tail counts as padding."
+            )
         device = rollouts.completion_ids.device
         return Masks(*(torch.from_numpy(array).to(device) for array in (masked, scored, weight, scale, part)))
 
-    def plan(self, length: int, unmask_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
+    def plan(self, row: Row) -> Plan:
         """What is drawn once for all masks of a completion; here nothing."""
-        return Plan(length, slice(0, length), unmask_step)
+        return Plan(row.length, slice(0, row.length), row.unmask_step)
+
+    def copies(
+        self, plan: Plan, stream: Callable[[int], np.random.Generator]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All copies of one completion: masked and scored (M, T) bool, weight (M, T) float64."""
+        size = len(plan.unmask_step)
+        masked, scored = (np.zeros((self.count(size), size), dtype=bool) for _ in range(2))
+        weight = np.zeros(masked.shape)
+        for mask in range(len(masked)):
+            copy = self.copy(plan, mask, stream(mask))
+            masked[mask], scored[mask] = copy.masked, copy.scored
+            weight[mask, copy.scored] = copy.weight
+        return masked, scored, weight
 
     @abstractmethod
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
@@ -174,10 +236,10 @@ class BlockModuloMasking(BlockMasking):
             f"{blocks} of block_length={self.block_length}; use {' or '.join(remedies)}"
         )
 
-    def plan(self, length: int, unmask_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
-        blocks = _blocks(len(unmask_step), self.block_length)
-        order = shared().permutation(blocks)[: self.num_masks] % _blocks(length, self.block_length)
-        return Plan(length, slice(0, length), unmask_step, order)
+    def plan(self, row: Row) -> Plan:
+        blocks = _blocks(len(row.unmask_step), self.block_length)
+        order = row.stream(-1).permutation(blocks)[: self.num_masks] % _blocks(row.length, self.block_length)
+        return super().plan(row)._replace(choice=order)
 
 
 @dataclass(frozen=True)
@@ -195,10 +257,10 @@ class ActiveBlockMasking(Masking):
     def varies_context(self) -> bool:
         return self.block_length > 1
 
-    def plan(self, length: int, unmask_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
-        blocks = _blocks(length, self.block_length)
-        part = slice(*_span(shared().integers(blocks), length, self.block_length))
-        return Plan(length, part, unmask_step, scale=float(blocks))
+    def plan(self, row: Row) -> Plan:
+        blocks = _blocks(row.length, self.block_length)
+        part = slice(*_span(row.stream(-1).integers(blocks), row.length, self.block_length))
+        return Plan(row.length, part, row.unmask_step, scale=float(blocks))
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         start, stop = plan.part.start, plan.part.stop
@@ -218,16 +280,16 @@ class TrajectoryMasking(Masking):
     def varies_context(self) -> bool:
         return False
 
-    def plan(self, length: int, unmask_step: np.ndarray, shared: Callable[[], np.random.Generator]) -> Plan:
-        steps = np.unique(unmask_step[:length])
+    def plan(self, row: Row) -> Plan:
+        steps = np.unique(row.unmask_step[: row.length])
         steps = steps[steps >= 0]
         if not len(steps):
             raise ConfigError(
                 "masking=trajectory needs the step at which each token was unmasked, but a completion has none; score "
                 "these completions with masking=random instead"
             )
-        order = np.resize(shared().permutation(len(steps)), max(len(steps), self.num_masks))
-        return Plan(length, slice(0, length), unmask_step, steps[order])
+        order = np.resize(row.stream(-1).permutation(len(steps)), max(len(steps), self.num_masks))
+        return super().plan(row)._replace(choice=steps[order])
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         step = plan.choice[mask]
@@ -237,28 +299,189 @@ class TrajectoryMasking(Masking):
         return MaskedCopy(masked, scored, float(len(np.unique(plan.choice))))
 
 
+@dataclass(frozen=True)
+class AllMasking(Masking):
+    """Masks the whole completion: every token is predicted from the prompt alone (d1).
+
+    The mean-field log-likelihood, no bound; copies differ only in the noise of the prompt.
+    """
+
+    @property
+    def varies_context(self) -> bool:
+        return False
+
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        scored = np.arange(len(plan.unmask_step)) < plan.length
+        return MaskedCopy(np.ones_like(scored), scored, 1.0)
+
+
+@dataclass(frozen=True)
+class BernoulliMasking(Masking):
+    """Masks each token with probability t, uniform on 0..1, each weighing 1/t (LLaDA, VRPO, BGPO).
+
+    A copy without masked tokens would be worth nothing: the tokens are drawn given that at least one is masked, and the
+    weight is multiplied by the probability of that, 1 - (1 - t)^n, which bounds it by n and changes no mean.
+    Mean over all masks: the any-order ELBO of the completion.
+    """
+
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        clean, u = stream.random(2)  # the ratio is 1 - clean, so that it is never 0
+        some = 1 - clean**plan.length
+        # The first masked token follows a geometric law cut at n; those behind it are masked independently.
+        first = min(int(np.log(1 - u * some) / np.log(clean)), plan.length - 1) if clean > 0 else 0
+        scored = np.zeros(len(plan.unmask_step), dtype=bool)
+        scored[first] = True
+        scored[first + 1 : plan.length] = stream.random(plan.length - first - 1) >= clean
+        return MaskedCopy(_masked(scored, plan.length), scored, some / (1 - clean))
+
+
+@dataclass(frozen=True)
+class CoupledMasking(Masking):
+    """Pairs of complementary masks: k of the n tokens, k uniform on 0..n, then the others (coupled-GRPO, ESPO).
+
+    They weigh (n+1)/k and (n+1)/(n-k), so that each token is scored once in a pair. The k of the rows of a step are
+    spread evenly over 0..n from one common random start. num_masks is even. Mean over all masks: the any-order ELBO.
+    """
+
+    def __post_init__(self) -> None:
+        if self.num_masks % 2:
+            raise ConfigError(
+                f"num_masks={self.num_masks}: masking=coupled draws pairs; use an even number, e.g. "
+                f"--algorithm-args num_masks={self.num_masks + 1}"
+            )
+
+    @property
+    def has_eubo(self) -> bool:
+        return self.num_masks > 2
+
+    def plan(self, row: Row) -> Plan:
+        subsets = np.zeros((self.num_masks // 2, row.length), dtype=bool)
+        for pair, subset in enumerate(subsets):
+            sizes = row.length + 1
+            count = (row.shared(2 * pair).integers(sizes) + int(row.quantile * sizes)) % sizes
+            subset[row.stream(2 * pair).permutation(row.length)[:count]] = True
+        return super().plan(row)._replace(choice=subsets)
+
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        scored = np.zeros(len(plan.unmask_step), dtype=bool)
+        scored[: plan.length] = plan.choice[mask // 2] ^ bool(mask % 2)
+        weight = (plan.length + 1) / max(1, scored.sum())
+        return MaskedCopy(_masked(scored, plan.length), scored, weight)
+
+
+@dataclass(frozen=True)
+class GaussMasking(Masking):
+    """Gauss-Legendre quadrature of the masking ratio t: one mask for each of M nodes, of exactly t n tokens (GDPO).
+
+    A node (t, w) masks k = t n tokens, rounded down, at least 1; they weigh M w n/k, or M w / t with
+    node_weight=ratio. Mean over all masks: that quadrature of the ELBO's integrand, the ELBO if it were a polynomial of
+    degree up to 2M - 1 in t and t n a whole number.
+    """
+
+    node_weight: str = "count"
+
+    def plan(self, row: Row) -> Plan:
+        nodes, weights = np.polynomial.legendre.leggauss(self.num_masks)
+        return super().plan(row)._replace(choice=np.stack([(1 + nodes) / 2, weights / 2]))
+
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        t, weight = plan.choice[:, mask]
+        count = max(1, int(t * plan.length + 1e-9))  # a node at 1/2 may lie just below
+        scored = _subset(plan, 0, plan.length, count, stream)
+        ratio = count / plan.length if self.node_weight == "count" else t
+        return MaskedCopy(_masked(scored, plan.length), scored, self.num_masks * weight / ratio)
+
+
+@dataclass(frozen=True)
+class RisingMasking(Masking):
+    """Masks a share of the tokens that rises over the updates of a step to all of them (UniGRPO, MMaDA's Algorithm 1).
+
+    The share starts at t_1, uniform on 0..1 and drawn once for a step, and grows linearly to 1 in its last iteration;
+    k = t n tokens, rounded down, at least 1, weigh n/k each. No likelihood: contexts with many masks prevail.
+    """
+
+    def plan(self, row: Row) -> Plan:
+        first = row.stream(-2).random()
+        ratio = first + row.progress * (1 - first)
+        return super().plan(row)._replace(choice=np.array([max(1, int(ratio * row.length))]))
+
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        scored = _subset(plan, 0, plan.length, int(plan.choice[0]), stream)
+        return _copy(scored, plan.length, plan.length)
+
+
+@dataclass(frozen=True)
+class AutoregressiveMasking(Masking):
+    """Masks everything from a token on and scores that token (JustGRPO).
+
+    With num_masks >= T every token of every completion, once: the exact log-likelihood of decoding left to right, one
+    token at a time. With fewer masks, so many tokens drawn without replacement, each weighing n/num_masks: the same on
+    average. Copies that score nothing cost nothing.
+    """
+
+    @property
+    def varies_context(self) -> bool:
+        return False
+
+    def count(self, size: int) -> int:
+        return min(self.num_masks, size)
+
+    def plan(self, row: Row) -> Plan:
+        tokens = np.arange(row.length)
+        if row.length > self.num_masks:
+            tokens = np.sort(row.stream(-1).permutation(row.length)[: self.num_masks])
+        return super().plan(row)._replace(choice=tokens)
+
+    def copies(
+        self, plan: Plan, stream: Callable[[int], np.random.Generator]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        size, tokens = len(plan.unmask_step), plan.choice
+        masked, scored = (np.zeros((self.count(size), size), dtype=bool) for _ in range(2))
+        scored[np.arange(len(tokens)), tokens] = True
+        masked[: len(tokens)] = np.arange(size) >= tokens[:, None]
+        num_masks = len(masked)
+        return masked, scored, scored * (num_masks * plan.length / len(tokens))
+
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        masked, scored, weight = (array[mask] for array in self.copies(plan, lambda mask: stream))
+        return MaskedCopy(masked, scored, weight.max())
+
+
 MASKINGS: dict[str, type[Masking]] = {
     "random": RandomMasking,
     "block": BlockMasking,
     "block_active": ActiveBlockMasking,
     "trajectory": TrajectoryMasking,
+    "all": AllMasking,
+    "bernoulli": BernoulliMasking,
+    "coupled": CoupledMasking,
+    "gauss": GaussMasking,
+    "rising": RisingMasking,
+    "autoregressive": AutoregressiveMasking,
 }
 """What `--algorithm-args masking=NAME` chooses from."""
 
 
 def _random_subset(plan: Plan, start: int, stop: int, stream: np.random.Generator) -> np.ndarray:
     """(T,) bool, a uniformly drawn subset of start..stop-1 whose size is uniform on 1..stop-start."""
+    return _subset(plan, start, stop, stream.integers(1, stop - start + 1), stream)
+
+
+def _subset(plan: Plan, start: int, stop: int, count: int, stream: np.random.Generator) -> np.ndarray:
+    """(T,) bool, `count` tokens of start..stop-1, uniformly drawn."""
     chosen = np.zeros(len(plan.unmask_step), dtype=bool)
-    count = stream.integers(1, stop - start + 1)
     chosen[start + stream.permutation(stop - start)[:count]] = True
     return chosen
 
 
 def _copy(scored: np.ndarray, stop: int, tokens: int) -> MaskedCopy:
     """Shows neither the scored tokens nor anything from `stop` on; each of the k scored weighs tokens/k."""
-    masked = scored.copy()
-    masked[stop:] = True
-    return MaskedCopy(masked, scored, tokens / scored.sum())
+    return MaskedCopy(_masked(scored, stop), scored, tokens / scored.sum())
+
+
+def _masked(scored: np.ndarray, stop: int) -> np.ndarray:
+    """(T,) bool, the scored tokens and everything from `stop` on."""
+    return scored | (np.arange(len(scored)) >= stop)
 
 
 def _blocks(length: int, block_length: int) -> int:

@@ -48,6 +48,12 @@ class Policy:
     def device(self) -> torch.device:
         return self.model.device
 
+    @contextmanager
+    def reference(self) -> Iterator["PeftModel"]:
+        """The model that training started from."""
+        with self.model.disable_adapter():
+            yield self.model
+
     def ending_with(self, end_tokens: str) -> "Policy":
         """The same model, whose completions end with `any` of its end tokens, or only with its tokenizer's `eos`."""
         eos = self.tokenizer.eos_token_id

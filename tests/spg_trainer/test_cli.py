@@ -177,7 +177,7 @@ def test_what_a_dry_run_prints_reads_back_to_the_same_settings(here, capsys, lin
     config = cli.parse(Config, shlex.split(line), "")
     again = cli.parse(Config, ["--config", "again.yaml"], "")
     assert again == replace(config, config="again.yaml")
-    assert numbers == arithmetic(config, build(config.algorithm, config.hyper_parameters).num_masks)
+    assert numbers == arithmetic(config, build(config.algorithm, config.hyper_parameters))
     assert not (here / "out").exists() and not (here / "runs").exists()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.algorithms import Loss
+from spg_trainer.algorithms import Loss, Metric
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood import accumulate, elbo, eubo
@@ -36,7 +36,9 @@ def spg_like(masks, scale=(1.0, -0.5, 0.3, -1.2)):
 
     def loss_fn(logps):
         lower, upper = elbo(logps, masks), eubo(logps, masks, 1.5)
-        return Loss((logps.new_tensor(scale) * (lower + upper)).sum(), {"lower": lower.sum()})
+        return Loss(
+            (logps.new_tensor(scale) * (lower + upper)).sum(), {"lower": Metric(lower.sum(), "update")}
+        )
 
     return loss_fn
 
@@ -51,7 +53,7 @@ def two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once, chunk_rows
     model.zero_grad(set_to_none=True)
     options = {"mask_id": MASK, "masks_at_once": masks_at_once, "chunk_rows": chunk_rows}
     result = accumulate(model, rollouts, masks, loss_fn, **options)
-    assert not result.loss.requires_grad and all(not x.requires_grad for x in result.metrics.values())
+    assert not result.loss.requires_grad and all(not x.total.requires_grad for x in result.metrics.values())
     return whole_gradient(model)
 
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from spg_trainer.algorithms import Algorithm, Loss
+from spg_trainer.algorithms import Algorithm, Loss, Metric
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ClippedRatio(Algorithm):
         advantages = batch.advantages.to(logps)[:, None, None]
         terms = -(ratio * advantages).minimum(ratio.clamp(1 - self.epsilon, 1 + self.epsilon) * advantages)
         loss = (terms * masks.scored).sum() / batch.totals["tokens"]
-        return Loss(loss, {"ratio": (ratio * masks.scored).detach().sum() / batch.totals["completions"]})
+        return Loss(loss, {"ratio": Metric((ratio * masks.scored).detach().sum(), "scored_tokens")})
 
 
 class Unfinished(Algorithm):

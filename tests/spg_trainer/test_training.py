@@ -98,12 +98,12 @@ def poison(monkeypatch, when, what="gradient"):
     """Spoils the updates for which `when(number)` holds, counted from 0."""
     count, original = itertools.count(), loop.gradient
 
-    def poisoned(update, iteration):
-        sums = original(update, iteration)
+    def poisoned(policy, *more):
+        sums = original(policy, *more)
         if when(next(count)):
             if what == "loss":
-                return {**sums, "loss": float("nan")}
-            next(update.policy.model.parameters()).grad.view(-1)[3] = float("inf")
+                return {**sums, ("loss", "update"): float("nan")}
+            next(policy.model.parameters()).grad.view(-1)[3] = float("inf")
         return sums
 
     monkeypatch.setattr(loop, "gradient", poisoned)
@@ -133,9 +133,10 @@ def test_three_in_a_row_stop_the_run_with_the_batch_and_keep_the_finished_steps(
     (file,) = folder.glob("nonfinite-*.pt")
     assert str(file) in str(caught.value)
     batch = torch.load(file, weights_only=True)
-    assert batch["step"] == 3 and len(batch["index"]) == len(batch["generation"]) == 16
-    assert batch["index"] == np.repeat(choose_problems(0, 3, 4, 8), 4).tolist()
-    assert batch["rollouts"]["completion_ids"].shape == (16, 10)
+    assert (batch["step"], batch["update"]) == (3, 0)
+    index = [problem for micro in batch["micro_batches"] for problem in micro["index"]]
+    assert index == np.repeat(choose_problems(0, 3, 4, 8), 4).tolist()
+    assert batch["micro_batches"][0]["rollouts"]["completion_ids"].shape == (4, 10)
     assert steps_of(folder) == [1, 2, 3] and saved_steps(folder) == [3]
     # The same stop again, rather than three more tries: the count is part of the run.
     with pytest.raises(TrainingError, match="3 times in a row"):
@@ -284,10 +285,10 @@ def test_one_signal_ends_the_run_after_the_step_and_saves_it_a_second_at_once(
     original, folder, pending = loop.gradient, tmp_path / "run", list(signals)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
-    def signalled(update, iteration):
+    def signalled(*update):
         while pending:
             os.kill(os.getpid(), pending.pop())
-        return original(update, iteration)
+        return original(*update)
 
     monkeypatch.setattr(loop, "gradient", signalled)
     with pytest.raises(KeyboardInterrupt):
