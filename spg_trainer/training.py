@@ -52,7 +52,8 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
             after = run.evaluate("after", config.eval.eval_split)
     except BaseException:
         if run.clean and run.step:
-            run.save()
+            with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
+                run.save()
         raise
     finally:
         run.trackers.finish()

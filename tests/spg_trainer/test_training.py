@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from spg_trainer import run as run_module
 from spg_trainer import training as loop
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError, TrainingError
@@ -211,6 +212,21 @@ def test_a_task_that_fails_in_one_of_two_processes_stops_both_and_both_say_why()
         assert "ValueError: no such letter" in said
     folder = two_processes() / "failing"
     assert steps_of(folder) == [1] and saved_steps(folder) == [1]
+
+
+def test_a_signal_while_a_failed_run_is_saved_waits_until_it_is(tmp_path, monkeypatch):
+    """A launcher ends the processes that are left as soon as one has failed."""
+    original = run_module.Run.save
+
+    def asked(self):
+        signal.raise_signal(signal.SIGINT)
+        return original(self)
+
+    break_score(monkeypatch, lambda number, _: number > 32)
+    monkeypatch.setattr(run_module.Run, "save", asked)
+    with pytest.raises((TrainingError, KeyboardInterrupt), match="letters failed"):
+        train(small_config(tmp_path / "run", save_steps=0), quiet=True)
+    assert saved_steps(tmp_path / "run") == [2]
 
 
 def test_the_share_of_failures_is_that_of_all_processes():
