@@ -215,9 +215,9 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         console.say(f"Continuing {path} from step {run.step}.")
     if absent := missing_processes(accelerator.num_processes):
         console.warn(absent)
-    place = processes_line(gather([str(policy.device)]))
+    where = processes_line(gather([str(policy.device)]))
     console.say(
-        f"{env.spec_name}, {config.algorithm}, model {config.model.model}, {place}; run folder {path}"
+        f"{env.spec_name}, {config.algorithm}, model {config.model.model}, {where}; run folder {path}"
     )
     console.say(arithmetic(config, algorithm.num_masks, accelerator.num_processes))
     # What a new run with --config needs, and the next --resume: without the folder that this run resumed from.

@@ -118,6 +118,12 @@ def one_score_of_21(here: Here) -> Any:
 
 
 @case
+def an_evaluation_by_the_first_alone(here: Here) -> Any:
+    policy = load_model(str(tiny_folder()), dtype="float64", device="cpu")
+    return here.rank == 0 and evaluation.evaluate(policy, Picky(3), EVALUATION).n
+
+
+@case
 def the_environment_of_an_evaluation(here: Here) -> Any:
     with here.failing(run, "make_env", envs.EnvError("no test split"), after=1):
         train(here.config(), quiet=True)

@@ -35,6 +35,10 @@ def test_an_error_in_one_process_is_raised_in_both(name: str, rank: int, error: 
     assert said[1 - rank] == f"TrainingError: Process {rank} failed with {error}"
 
 
+def test_an_evaluation_without_an_accelerator_calls_no_other_process() -> None:
+    assert outcomes("an_evaluation_by_the_first_alone") == (3, False)
+
+
 def test_a_decision_is_that_of_the_first_process() -> None:
     assert outcomes("a_decision") == ({"rank": 0}, {"rank": 0})
 
