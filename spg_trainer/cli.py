@@ -20,6 +20,7 @@ import tyro
 
 from spg_trainer import packages
 from spg_trainer.config import Config, EvalCommand, SftCommand, arithmetic, check
+from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import CONFIG, defaults, to_yaml
 
@@ -131,19 +132,23 @@ def first_paragraph(box: str) -> str:
 
 
 def run_train(config: Config) -> None:
-    """Trains, or with --dry-run shows the settings and ends."""
+    """Trains, or with --dry-run shows the settings and ends, in the first process alone."""
     from spg_trainer import algorithms
 
+    if config.dry_run and rank() > 0:
+        return
     algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     check(config, algorithm, processes)
     if config.dry_run:
         from spg_trainer.evaluation import make_env
         from spg_trainer.models.source import resolve_model
+        from spg_trainer.rollouts import check_prompts
         from spg_trainer.sampler import get_decoder
         from spg_trainer.tracking import check_trackers
 
-        make_env(config, "train")  # all that can be refused without opening the weights
+        # All that can be refused without opening the weights.
+        check_prompts(config.batch.prompts_per_step, make_env(config, "train"))
         resolve_model(config.model.model, config.env)
         get_decoder(config.rollout.remasking)
         check_trackers(config.output.track)

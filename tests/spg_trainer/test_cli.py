@@ -193,6 +193,23 @@ def test_the_arithmetic_of_a_step_is_spelled_out(here, capsys) -> None:
     )
 
 
+def test_a_dry_run_refuses_more_prompts_than_there_are_problems(refused) -> None:
+    """As a real start does, in the same words."""
+    line = "--env-args size=3 --env tests.common.trainer_cases:test/Letters-v0 --prompts-per-step 4"
+    words = ["--prompts-per-step 4: letters[size=3] has 3 problems", "Use 3 or fewer."]
+    assert refused(f"{line} --dry-run", *words) == refused(f"{line} --device cpu", *words)
+
+
+def test_a_dry_run_is_shown_by_the_first_process_alone(here, capsys, monkeypatch) -> None:
+    said = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        assert cli.main(["--dry-run"]) == 0
+        said.append(capsys.readouterr().out)
+    assert "(2 processes x " in said[0] and said[1] == ""
+
+
 def leaves(settings: object) -> list[str]:
     """The name of every setting, however deeply it is nested."""
     values = ((f.name, getattr(settings, f.name)) for f in fields(settings))
