@@ -174,9 +174,8 @@ def read_config(file: str | Path) -> Config:
     """The settings in a run's config.yaml, whichever version wrote it; ConfigError if they cannot be read."""
     config = overlay(Config(), read_yaml(file, "the run's"), str(file))
     m = config.model
-    if (
-        m.is_adapter and m.lora_r == 0 and m.lora_dropout == 0
-    ):  # once the default, and the adapter's own was used
+    # Once these were the defaults, and the adapter's own dropout was used.
+    if m.is_adapter and m.lora_r == 0 and m.lora_dropout == 0:
         config = replace(config, model=replace(m, lora_dropout=None))
     return config
 
