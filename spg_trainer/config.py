@@ -106,7 +106,7 @@ class ModelConfig(LoadConfig):
     lora_alpha: Count | None = None
     """Scale of the adapters; unset = half the rank (the papers' 64 for rank 128), or that of the adapter."""
     lora_dropout: Below1 | None = None
-    """Dropout in the adapters; unset = the adapter's own, or 0. Above 0 micro-batches and processes change gradients."""
+    """Dropout in the adapters; unset = the adapter's own, or 0. Above 0 micro-batches change the gradient."""
     ref_copy: bool = False
     """Keep a frozen copy of all weights as reference: a second set in memory and on disk. Adapters need none."""
     gradient_checkpointing: bool = False
