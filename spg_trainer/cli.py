@@ -19,6 +19,7 @@ from typing import Any
 import tyro
 
 from spg_trainer import packages
+from spg_trainer.adapters import settle
 from spg_trainer.config import Config, EvalCommand, SftCommand, arithmetic, check
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
@@ -148,6 +149,7 @@ def run_train(config: Config) -> None:
         from spg_trainer.tracking import check_trackers
 
         # All that can be refused without opening the weights.
+        config = replace(config, model=settle(config.model))
         check_prompts(config.batch.prompts_per_step, make_env(config, "train"))
         resolve_model(config.model.model, config.env)
         get_decoder(config.rollout.remasking)

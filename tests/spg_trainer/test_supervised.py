@@ -18,7 +18,7 @@ from spg_trainer.console import Console
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation import evaluate, mix_hint
 from spg_trainer.model_card import command_line
-from spg_trainer.models import LLaDAForMaskedLM, Policy
+from spg_trainer.models import LLaDAForMaskedLM, Policy, save_model
 from spg_trainer.supervised import (
     base_policy,
     denoising_loss,
@@ -185,6 +185,17 @@ def test_two_runs_of_a_seed_are_bit_equal_and_another_is_not(made: Path, tmp_pat
     assert same_weights(made, tmp_path / "again") and not same_weights(made, tmp_path / "other")
     first, start = (policy.model.state_dict() for policy in (opened(made), base_policy(TWO_HABITS)))
     assert not any(torch.equal(first[name], start[name]) for name in first if "q_proj" in name)
+
+
+def test_an_adapters_own_dropout_is_drawn_from_the_seed(made: Path, tmp_path: Path) -> None:
+    adapter, folders = tmp_path / "adapter", [tmp_path / name for name in ("one", "two")]
+    save_model(load_model(str(made), device="cpu", lora_r=2, lora_dropout=0.5), adapter)
+    for number, folder in enumerate(folders):
+        state = torch.manual_seed(number).get_state()
+        model = ModelConfig(model=str(adapter), device="cpu")
+        sft(replace(TWO_HABITS, model=model, output_dir=str(folder)), quiet=True)
+        assert torch.equal(torch.get_rng_state(), state)
+    assert same_weights(*folders) and not same_weights(adapter, folders[0])
 
 
 def test_the_micro_batch_changes_memory_only(made: Path, tmp_path: Path) -> None:
