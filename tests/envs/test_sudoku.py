@@ -106,7 +106,7 @@ def test_splits_never_share_a_solution_grid():
             assert set(solved(split, **arguments)) == {grids()[rank] for rank in ranks[split]}
 
 
-def test_9x9_splits_never_share_a_grid_even_with_other_names_for_the_digits():
+def test_9x9_splits_share_no_grid_even_with_digits_renamed():
     seen = {split: solved(split, 300, size=9) for split in SPLITS}
     for split, found in seen.items():
         assert {SUDOKU_9X9(renamed(grid)) for grid in found} == {split}
@@ -280,21 +280,23 @@ def test_correct_and_format_are_scored_apart(known, completion, correct, form):
     assert (rewards["correct"], rewards["format"]) == (correct, form)
 
 
-def test_the_habit_looks_at_rows_only_and_cells_pay_for_part_of_a_grid_and_not_for_overwritten_givens(known):
-    env = envs.make("sudoku", **known, reward_weights={"correct": 1, "cells": 0.2})
+def test_the_habit_looks_at_rows_only(known):
+    env = envs.make("sudoku", **known)
     problem = env.problem(0)
     assert problem.prompt == f"sudoku {PUZZLE}"
     assert env.habits(problem) == {"careless": "<answer>4123123414323241</answer>"}
 
-    def reward(grid: str) -> float:
-        env.reset(options={"index": 0})
-        _, reward, _, _, info = env.step(f"<answer>{grid}</answer>")
-        assert reward == pytest.approx(info["rewards"]["correct"] + 0.2 * info["rewards"]["cells"])
-        return reward
 
-    assert reward("4123231414323241") == pytest.approx(1.2)
-    assert 0 < reward("4123231414323242") < 0.2
-    assert reward("1123231414323241") == 0
+@pytest.mark.parametrize(
+    ("grid", "low", "high"),
+    [("4123231414323241", 1.2, 1.2), ("4123231414323242", 0.01, 0.19), ("1123231414323241", 0, 0)],
+)
+def test_cells_pay_for_parts_but_not_for_overwritten_givens(known, grid, low, high):
+    env = envs.make("sudoku", **known, reward_weights={"correct": 1, "cells": 0.2})
+    env.reset(options={"index": 0})
+    _, reward, _, _, info = env.step(f"<answer>{grid}</answer>")
+    assert reward == pytest.approx(info["rewards"]["correct"] + 0.2 * info["rewards"]["cells"])
+    assert low <= reward <= high
 
 
 def test_the_board_is_readable_without_colours(known):
@@ -412,7 +414,7 @@ def test_quick_rewards_equal_slow_ones(text):
         (PUZZLE, 0.0),
     ],
 )
-def test_the_papers_reward_is_the_share_of_blanks_that_equal_the_stored_solution(known, answer, share):
+def test_the_papers_reward_is_the_share_of_blanks_like_the_stored_solution(known, answer, share):
     env = envs.make("sudoku", **known, reward_preset="paper")
     for text in (f"<answer>{answer}</answer>", f"<answer>1</answer> no: <answer>\n{answer}\n</answer>"):
         env.reset(options={"index": 0})

@@ -39,7 +39,7 @@ def test_one_call_scores_all_and_an_exception_marks_only_its_completion():
     assert "the author's mistake" in info["traceback"][1]
 
 
-def test_a_batch_that_cannot_be_scored_but_its_rows_can_is_an_error():
+def test_a_batch_that_raises_while_its_rows_score_is_an_error():
     def uneven(problems, completions) -> Scores:
         return score_batch(problems, ["boom"] if len(completions) > 1 else completions)
 
