@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from envs.core import Problem
-from envs.small.base import SmallEnv
+from envs.small import SmallEnv
 
 
 class Arithmetic(SmallEnv):

@@ -6,8 +6,8 @@ import pytest
 
 import envs
 from envs import EnvError
-from envs.countdown.generator import key
-from envs.sudoku.generator import fixed_set, grids, renamed, solutions, split_ranks
+from envs.countdown.problems import key
+from envs.sudoku.problems import fixed_set, grids, renamed, solutions, split_ranks
 from tests.common.env_cases import SPLITS, make_splits
 
 GIVENS, SOLUTION = "4003000414303240", "4123231414323241"

@@ -39,7 +39,7 @@ def rows(task: str, count: int) -> list[dict]:
     ],
 )
 def test_gsm8ks_answer_is_read_from_behind_the_last_mark(answer, gold, hasty):
-    problem = gsm8k.dataset.read_row(Row("x, line 1", {"question": "How many?", "answer": answer}))
+    problem = gsm8k.problems.read_row(Row("x, line 1", {"question": "How many?", "answer": answer}))
     assert (problem.right[1], problem.hasty[1]) == (gold, hasty)
     if answer == PENS:
         steps = ("Ann buys 3*4=12 pens.", "She has 12+1,000=1,012 pens.")
@@ -60,7 +60,7 @@ def test_gsm8ks_answer_is_read_from_behind_the_last_mark(answer, gold, hasty):
 )
 def test_math500s_gold_answer_is_the_column_or_the_last_box(columns, gold):
     for subject in ("type", "subject"):
-        problem = math500.dataset.read_row(
+        problem = math500.problems.read_row(
             Row("x, line 1", {"problem": "What?", subject: "Algebra", **columns})
         )
         assert (problem.right[1], problem.subject) == (gold, "Algebra")
@@ -192,7 +192,7 @@ def test_the_hubs_sets_are_these_and_their_commits_are_recorded(task, revisions,
     assert asked[2:] == asked[1:2]
     assert not envs.make(task, source="generated").origin
     for module in (gsm8k, math500):
-        module.dataset.load_problems.cache_clear()
+        module.problems.load_problems.cache_clear()
 
 
 def test_the_real_gsm8k(shared_data):

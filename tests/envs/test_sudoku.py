@@ -17,9 +17,8 @@ import envs
 from envs import EnvError
 from envs.splits import SPLITS, SUDOKU_9X9
 from envs.sudoku import solver
-from envs.sudoku.dataset import test_puzzles as committed_puzzles
 from envs.sudoku.env import paper_prompt
-from envs.sudoku.generator import (
+from envs.sudoku.problems import (
     LEVELS,
     PAPER_BLANKS,
     TEST_RANKS,
@@ -29,6 +28,7 @@ from envs.sudoku.generator import (
     renamed,
     split_ranks,
 )
+from envs.sudoku.problems import test_puzzles as committed_puzzles
 from envs.sudoku.rewards import has_format, paper_cells
 from verifiers import verify
 

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 import envs
 import verifiers
 from envs import EnvError, Problem, countdown, sudoku
-from envs.countdown.generator import key
-from envs.countdown.generator import split_of as countdown_split
-from envs.gsm8k.generator import split_of as gsm8k_split
-from envs.math500.generator import split_of as math500_split
+from envs.countdown.problems import key
+from envs.countdown.problems import split_of as countdown_split
+from envs.gsm8k.problems import split_of as gsm8k_split
+from envs.math500.problems import split_of as math500_split
 from envs.registry import offline_arguments
 from tests.common.env_cases import SPLITS, make_splits
 
@@ -170,7 +170,7 @@ def test_released_problems_never_change(task, arguments, count, hashes):
 )
 def test_the_committed_test_file_is_what_its_function_makes(module, size, name, digest):
     text = resources.files("spg_data").joinpath(f"{name}.jsonl").read_bytes()
-    again = module.dataset.test_file(*size.values())
+    again = module.problems.test_file(*size.values())
     assert text == again.encode("ascii") and hashlib.sha256(text).hexdigest() == digest
     rows = [json.loads(line) for line in text.splitlines()]
     env = envs.make(name.partition("/")[0], split="test", **size)
