@@ -10,15 +10,8 @@ import numpy as np
 
 from envs.answers import paper_completion
 from envs.core import Problem, Scores, TextEnv, check_index
-from envs.countdown.problems import (
-    LEVELS,
-    Puzzle,
-    fixed_set,
-    key,
-    read_problems,
-    test_problems,
-    train_problem,
-)
+from envs.countdown import problems as bank
+from envs.countdown.problems import Puzzle
 from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, read_numbers, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
 from envs.errors import EnvError, check_choice
@@ -81,20 +74,20 @@ class Countdown(TextEnv):
         """
         check_choice("countdown", "split", split, SPLIT_SIZES)
         check_choice("countdown", "prompt_style", prompt_style, ["plain", "paper"])
-        check_choice("countdown", "level", level, LEVELS)
+        check_choice("countdown", "level", level, bank.LEVELS)
         check_choice("countdown", "reward_preset", reward_preset, REWARD_PRESETS)
         self.split, self.source, self.prompt_style, self.level = split, str(source), prompt_style, level
         self.reward_weights = REWARD_PRESETS[reward_preset]
         # Read for every split: its problems are kept out of the others, and a wrong path is an error at once.
-        own_test = () if self.source == "generated" else read_problems(self.source)
-        self._excluded = frozenset(key(*problem) for problem in own_test)
+        own_test = () if self.source == "generated" else bank.read_problems(self.source)
+        self._excluded = frozenset(bank.key(*problem) for problem in own_test)
         self._problems: Sequence[Puzzle] | None = None  # None: the training stream
         if split == "test" and own_test:
             self._problems = own_test
         elif split == "test" and level == 1:
-            self._problems = test_problems()
+            self._problems = bank.test_problems()
         elif split != "train":
-            self._problems = fixed_set(level, split, self._excluded)
+            self._problems = bank.fixed_set(level, split, self._excluded)
 
     def __len__(self) -> int:
         return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
@@ -102,7 +95,7 @@ class Countdown(TextEnv):
     def problem(self, index: int) -> Problem:
         i = check_index(self, index)
         if self._problems is None:
-            numbers, target = train_problem(self.level, i, self._excluded)
+            numbers, target = bank.train_problem(self.level, i, self._excluded)
         else:
             numbers, target = self._problems[i]
         if self.prompt_style == "plain":

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -13,10 +13,8 @@ from envs.gsm8k.templates import NAMES, SIGNS, TEMPLATES, THINGS, LineTemplate, 
 from envs.splits import GSM8K as SPLIT_RULE
 from envs.splits import STREAMS, distinct, pick
 
-HUB = {
-    "train": HubDataset("openai/gsm8k", "main", "train", 7473),
-    "test": HubDataset("openai/gsm8k", "main", "test", 1319),
-}
+TRAIN = HubDataset("openai/gsm8k", "main", "train", 7473)
+TEST = HubDataset("openai/gsm8k", "main", "test", 1319)
 LEVELS = tuple(TEMPLATES)
 _SEED = 8_000_008  # keeps these streams apart from those of any other task
 _NUMBER = re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?")
@@ -107,8 +105,10 @@ def _word_problem(question: str, steps: list[str], numbers: list[int]) -> WordPr
 @cache
 def load_problems(source: str, split: str, revision: str | None) -> tuple[tuple[WordProblem, ...], Commits]:
     """The problems of a split and {data set: the hub's commit}, as `envs.datasets.load_split` gives the rows."""
-    columns, revisions = ("question", "answer"), {"revision": revision, "test_revision": revision}
-    rows, commits = load_split("gsm8k", source, split, **HUB, columns=columns, hashed=str.strip, **revisions)
+    sets = (replace(hub, revision=revision) for hub in (TRAIN, TEST))
+    rows, commits = load_split(
+        "gsm8k", source, split, *sets, columns=("question", "answer"), hashed=str.strip
+    )
     return tuple(map(read_row, rows)), commits
 
 

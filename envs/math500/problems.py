@@ -5,6 +5,7 @@ The gold answer of a row is its column `answer` where there is one that is not e
 """
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,10 +17,8 @@ from envs.math500.templates import TEMPLATES, MathProblem
 from envs.splits import MATH500 as SPLIT_RULE
 from envs.splits import STREAMS, distinct
 
-HUB = {
-    "train": HubDataset("ankner/math-500", None, "train", 12_000),
-    "test": HubDataset("HuggingFaceH4/MATH-500", None, "test", 500),
-}
+TRAIN = HubDataset("ankner/math-500", None, "train", 12_000)
+TEST = HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
 LEVELS = tuple(TEMPLATES)
 _SEED = 5_000_500  # keeps these streams apart from those of any other task
 
@@ -58,8 +57,8 @@ def load_problems(
     source: str, split: str, revision: str | None = None, test_revision: str | None = None
 ) -> tuple[tuple[MathProblem, ...], Commits]:
     """The problems of a split and {data set: the hub's commit}, as `envs.datasets.load_split` gives the rows."""
-    revisions = {"revision": revision, "test_revision": test_revision}
-    rows, commits = load_split("math500", source, split, **HUB, columns=("problem",), **revisions)
+    train, test = replace(TRAIN, revision=revision), replace(TEST, revision=test_revision)
+    rows, commits = load_split("math500", source, split, train, test, columns=("problem",))
     return tuple(map(read_row, rows)), commits
 
 

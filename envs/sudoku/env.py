@@ -1,6 +1,5 @@
 """The Sudoku environment, and what its prompts and completions look like."""
 
-import re
 from collections.abc import Mapping, Sequence
 from math import isqrt
 
@@ -8,20 +7,9 @@ import numpy as np
 
 from envs.answers import paper_completion
 from envs.core import Problem, Scores, TextEnv, check_index
-from envs.errors import EnvError, check_choice
+from envs.errors import check_choice
 from envs.splits import SPLIT_SIZES
-from envs.sudoku.problems import (
-    LEVELS,
-    MAX_BLANKS,
-    blank_table,
-    draw_9x9,
-    fixed_set,
-    read_puzzles,
-    renamed,
-    split_ranks,
-    test_puzzles,
-    train_puzzle,
-)
+from envs.sudoku import problems as bank
 from envs.sudoku.rewards import REWARD_PRESETS, has_format, paper_cells
 from envs.terminal import painter
 
@@ -101,27 +89,27 @@ class Sudoku(TextEnv):
         """
         check_choice("sudoku", "split", split, SPLIT_SIZES)
         check_choice("sudoku", "prompt_style", prompt_style, ["plain", "paper"])
-        check_choice("sudoku", "size", size, LEVELS)
-        check_choice("sudoku", "level", level, LEVELS[size])
+        check_choice("sudoku", "size", size, bank.LEVELS)
+        check_choice("sudoku", "level", level, bank.LEVELS[size])
         check_choice("sudoku", "reward_preset", reward_preset, REWARD_PRESETS)
         self.split, self.source, self.prompt_style = split, str(source), prompt_style
         self.size, self.level = size, level
-        self.blanks = LEVELS[size][level] if blanks is None else _read_blanks(blanks, MAX_BLANKS[size])
+        self.blanks = bank.LEVELS[size][level] if blanks is None else bank.read_blanks(blanks, size)
         self.reward_weights = REWARD_PRESETS[reward_preset]
         # Read for every split, so that a wrong path is an error at once and not after the training.
-        rows = () if self.source == "generated" else read_puzzles(self.source, size)
-        self._excluded = frozenset(grid if size == 4 else renamed(grid) for _, grid in rows)
+        rows = () if self.source == "generated" else bank.read_puzzles(self.source, size)
+        self._excluded = frozenset(grid if size == 4 else bank.renamed(grid) for _, grid in rows)
         self._rows: Sequence[tuple[str, str]] | None = None  # None: problems are drawn when asked for
         self._num_drawn = 0
         if split == "test" and rows:
             self._rows = rows
-        elif split == "test" and self.blanks == LEVELS[size][1]:
-            self._rows = test_puzzles(size)
+        elif split == "test" and self.blanks == bank.LEVELS[size][1]:
+            self._rows = bank.test_puzzles(size)
         elif split != "train" and size == 4:
-            self._rows = fixed_set(split, self.blanks, self._excluded)
+            self._rows = bank.fixed_set(split, self.blanks, self._excluded)
         elif size == 4:
-            self._table = blank_table(self.blanks)
-            split_ranks(split, self._excluded)  # raises where the file leaves nothing
+            self._table = bank.blank_table(self.blanks)
+            bank.split_ranks(split, self._excluded)  # raises where the file leaves nothing
 
     def __len__(self) -> int:
         return SPLIT_SIZES[self.split] if self._rows is None else len(self._rows)
@@ -135,10 +123,10 @@ class Sudoku(TextEnv):
 
     def _draw(self, index: int) -> tuple[str, str]:
         if self.size == 4:
-            return train_puzzle(index, self._table, self._excluded)
+            return bank.train_puzzle(index, self._table, self._excluded)
         self._num_drawn += 1
         compiled = self._num_drawn > _MIN_COMPILED  # quicker; the problems are the same
-        return draw_9x9(self.split, index, self.blanks, self._excluded, compiled=compiled)
+        return bank.draw_9x9(self.split, index, self.blanks, self._excluded, compiled=compiled)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -217,18 +205,6 @@ def _kind(given: str, right: str, written: str) -> str:
     if given != "0":
         return "broken"
     return "right" if written == right else "wrong"
-
-
-def _read_blanks(blanks: str | int, most: int) -> tuple[int, int]:
-    """ "4-11" -> (4, 11), 8 -> (8, 8)."""
-    parts = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", str(blanks))
-    low, high = (int(parts[1]), int(parts[2] or parts[1])) if parts else (0, 0)
-    if not 1 <= low <= high <= most:
-        raise EnvError(
-            f'sudoku: blanks={blanks!r:.80} is not a number or a range such as "4-11" within 1 to '
-            f"{most} (with more, few or no puzzles of this size have a single solution)."
-        )
-    return low, high
 
 
 def _rows_of(grid: str) -> list[str]:

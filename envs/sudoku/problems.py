@@ -6,6 +6,7 @@ grids that differ in the names of the digits only count as one, and a hash of th
 Puzzles are drawn with private streams of `numpy.random.default_rng`, keyed by split and index.
 """
 
+import re
 from functools import cache
 from itertools import permutations, product
 from typing import Any
@@ -103,6 +104,18 @@ def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
             for cell in blanked:
                 cells[cell] = "0"
             return "".join(cells)
+
+
+def read_blanks(blanks: str | int, size: int) -> tuple[int, int]:
+    """ "4-11" -> (4, 11), 8 -> (8, 8); raises EnvError for what is no range of blanks for that size."""
+    parts = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", str(blanks))
+    low, high = (int(parts[1]), int(parts[2] or parts[1])) if parts else (0, 0)
+    if not 1 <= low <= high <= MAX_BLANKS[size]:
+        raise EnvError(
+            f'sudoku: blanks={blanks!r:.80} is not a number or a range such as "4-11" within 1 to '
+            f"{MAX_BLANKS[size]} (with more, few or no puzzles of this size have a single solution)."
+        )
+    return low, high
 
 
 def blank_table(blanks: tuple[int, int] | None) -> list[int]:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -174,8 +175,8 @@ PUBLISHED = {
 def test_the_hubs_sets_are_these_and_their_commits_are_recorded(task, revisions, shown, monkeypatch):
     asked = []
 
-    def load_rows(task, source, split, *, hub, columns, revision):
-        asked.append((source, split, hub, columns[0], revision))
+    def load_rows(task, source, split, hub, columns):
+        asked.append((source, split, hub, columns[0]))
         values = [{TASKS[task]: f"{i}: A problem of {split}?", "answer": "1"} for i in range(40)]
         return [Row("x", row) for row in values], f"commit-{hub.repo}"
 
@@ -183,8 +184,8 @@ def test_the_hubs_sets_are_these_and_their_commits_are_recorded(task, revisions,
     train, test = PUBLISHED[task]
     env = envs.make(task, **revisions)
     assert asked == [
-        ("hub", "train", train, TASKS[task], "v1"),
-        ("hub", "test", test, TASKS[task], revisions.get("test_revision", "v1")),
+        ("hub", "train", replace(train, revision="v1"), TASKS[task]),
+        ("hub", "test", replace(test, revision=revisions.get("test_revision", "v1")), TASKS[task]),
     ]
     assert env.origin == {hub.repo: f"commit-{hub.repo}" for hub in (train, test)} and env.spec_name == shown
     assert all(f"{repo} at revision {commit}" in env.notice for repo, commit in env.origin.items())
