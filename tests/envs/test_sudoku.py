@@ -33,19 +33,7 @@ from envs.sudoku.rewards import has_format, paper_cells
 from verifiers import verify
 
 PUZZLE, SOLUTION = "4003000414303240", "4123231414323241"
-PIECES = (
-    "<answer>",
-    "</answer>",
-    "<answer",
-    SOLUTION,
-    "4123",
-    " ",
-    "\n",
-    "0",
-    "٣",
-    "<|eot_id|>",
-    "<|endoftext|>",
-)
+PIECES = (*"<answer> </answer> <answer 4123 0 ٣ <|eot_id|> <|endoftext|>".split(), SOLUTION, " ", "\n")
 TEXTS = st.one_of(
     st.text(),
     st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
