@@ -156,6 +156,7 @@ def test_which_files_are_read_is_never_guessed(tmp_path: Path):
     [
         ("train.jsonl", b'{"question": "a", "answer": "1"}\n\n{oops\n', "train.jsonl, line 3 is not JSON"),
         ("train.jsonl", b'{"question": "a"}\n', r"line 1 is .* with the keys question, answer"),
+        ("train.jsonl", b"[" * 100_000, "line 1 is not JSON"),
         ("train.jsonl", b"[1]\n", "line 1 is '\\[1\\]'; it must be an object"),
         ("train.jsonl", b"\n", "holds no rows; each must have question, answer"),
         ("train.jsonl", b'{"question": "\xff"}\n', "cannot be read"),

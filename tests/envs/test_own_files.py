@@ -28,9 +28,6 @@ def write(path, *rows) -> str:
         *(
             ("countdown", {}, {"numbers": [1, 2], "target": 3}, *case)
             for case in (
-                ("{", "is not JSON"),
-                ("[" * 100_000, "is not JSON"),
-                ([1], ".*must be an object"),
                 ({"numbers": [1, 2]}, ".*must be an object"),
                 ({"numbers": [1], "target": 1}, f".*{NUMBERS}"),
                 ({"numbers": [1, 2, 3, 4, 5, 6, 7], "target": 1}, f".*{NUMBERS}"),
@@ -44,8 +41,6 @@ def write(path, *rows) -> str:
         *(
             ("sudoku", {}, GOOD, *case)
             for case in (
-                ("{", "is not JSON"),
-                ([1, 2], f".*{PUZZLE}"),
                 ({"solution": SOLUTION}, f".*{PUZZLE}"),
                 ({"puzzle": "40030004"}, ".*the puzzle '40030004'; it must be 16 digits"),
                 ({"puzzle": 4003000414303240}, ".*must be 16 digits"),
