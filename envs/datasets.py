@@ -114,17 +114,21 @@ def load_rows(
         raise EnvError(f"{task}: {path} must end in {', '.join(FORMATS)}.")
     else:
         files = [path]
-    rows = [row for file in files for row in _read(task, file, columns)]
+    return read_files(task, files, columns), None
+
+
+def read_files(task: str, files: Sequence[Path], columns: Sequence[str]) -> list[Row]:
+    """The rows of .jsonl, .jsonl.gz or .parquet files; raises EnvError for none, or one without its columns."""
+    rows: list[Row] = []
+    for file in files:
+        read = _parquet if file.suffix == ".parquet" else _jsonl
+        try:
+            rows += read(task, file, columns)
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+            hint = "Check the file, or use --env-args source=generated."
+            raise EnvError(f"{task}: {file} cannot be read ({error}). {hint}") from error
     if not rows:
         raise EnvError(f"{task}: {files[0]} holds no rows; each must have {', '.join(columns)}.")
-    return rows, None
-
-
-def read_jsonl(task: str, path: str, columns: Sequence[str], *, example: str) -> list[Row]:
-    """The rows of one .jsonl file; raises EnvError for a line without its columns, and for no rows."""
-    rows = list(_read(task, Path(path), columns))
-    if not rows:
-        raise EnvError(f"{task}: source={path} holds no problem; each line must be like {example}.")
     return rows
 
 
@@ -208,15 +212,6 @@ def _split_files(task: str, folder: Path, split: str, hub: HubDataset) -> list[P
         held = f"{parts[0].parent} holds {len(parts)} of the {int(whole[1])} parts of {parts[0].name}"
         raise EnvError(f"{task}: {held}; download the set again.")
     return parts
-
-
-def _read(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
-    read = _parquet if file.suffix == ".parquet" else _jsonl
-    try:
-        yield from read(task, file, columns)
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        hint = "Check the file, or use --env-args source=generated."
-        raise EnvError(f"{task}: {file} cannot be read ({error}). {hint}") from error
 
 
 def _jsonl(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:

@@ -12,6 +12,16 @@ from envs.splits import SPLIT_SIZES
 from envs.terminal import highlight_last, labelled, painter, printable
 from verifiers.verdicts import Verdict
 
+ANSWER_FORMAT = """
+Answer in this format:
+<reasoning>
+...
+</reasoning>
+<answer>
+...
+</answer>
+"""
+
 
 class PublishedEnv(TextEnv):
     """A task with a published set and a generator; `__init__` of its class calls `_open`."""
@@ -79,7 +89,7 @@ class PublishedEnv(TextEnv):
         paint, answer = painter(color), problem.reference["answer"]
         heading = self._heading(problem)
         heading[self.text] = paint("bold", heading[self.text])
-        lines = [labelled(paint, label, text) for label, text in heading.items()]
+        lines = [labelled(paint, label, text) for label, text in heading.items() if text]
         gold = labelled(paint, "gold", printable(answer))
         if completion is None:
             return "\n".join([*lines, gold])
@@ -96,7 +106,7 @@ class PublishedEnv(TextEnv):
 
     @abstractmethod
     def _heading(self, problem: Problem) -> dict[str, str]:
-        """{label: text} of what is shown above the answer, its text among it."""
+        """{label: text or ""} of what is shown above the answer, its text among it."""
 
     @abstractmethod
     def _reason(self, score: Score, verdict: Verdict) -> str:

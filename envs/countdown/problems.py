@@ -6,12 +6,13 @@ so that no two splits share a problem.
 
 from collections.abc import Collection, Sequence
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from envs.countdown.solver import solve
-from envs.datasets import Row, read_jsonl, read_packaged, to_jsonl
+from envs.datasets import Row, read_files, read_packaged, to_jsonl
 from envs.errors import EnvError
 from envs.splits import COUNTDOWN as SPLIT_RULE
 from envs.splits import SPLIT_SIZES, STREAMS
@@ -139,10 +140,7 @@ def read_problems(path: str) -> tuple[Puzzle, ...]:
     Raises EnvError naming the line if one is no JSON object, has no 2 to 6 whole numbers from 1 to 9,999, no such
     target, or no solution.
     """
-    rows = read_jsonl(
-        "countdown", path, ("numbers", "target"), example='{"numbers": [30, 100, 93], "target": 23}'
-    )
-    return tuple(map(read_row, rows))
+    return tuple(map(read_row, read_files("countdown", [Path(path)], ("numbers", "target"))))
 
 
 def read_row(row: Row) -> Puzzle:

@@ -10,19 +10,9 @@ from envs.core import Problem, Score, Scores
 from envs.gsm8k import problems
 from envs.gsm8k.problems import Solution
 from envs.gsm8k.rewards import REWARD_PRESETS, has_format, paper_rewards
-from envs.published import PublishedEnv
+from envs.published import ANSWER_FORMAT, PublishedEnv
 from envs.terminal import printable
 from verifiers.verdicts import Verdict
-
-_INSTRUCTION = """
-Answer in this format:
-<reasoning>
-...
-</reasoning>
-<answer>
-...
-</answer>
-"""
 
 
 class GSM8K(PublishedEnv):
@@ -41,7 +31,7 @@ class GSM8K(PublishedEnv):
     them. Otherwise test is the set's own, and validation the twentieth of its train set that a hash picks.
     """
 
-    task, bank, text, instruction = "gsm8k", problems, "question", _INSTRUCTION
+    task, bank, text, instruction = "gsm8k", problems, "question", ANSWER_FORMAT
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
     reward_ranges: ClassVar[dict[str, tuple[float, float]]] = {"xml_count": (-float("inf"), 0.5)}

@@ -7,21 +7,13 @@ import numpy as np
 from envs.core import Problem, Score, Scores
 from envs.math500 import problems
 from envs.math500.rewards import REWARD_PRESETS, equivalent, has_format, is_finished, tag_reward
-from envs.published import PublishedEnv
+from envs.published import ANSWER_FORMAT, PublishedEnv
 from envs.terminal import printable
 from verifiers.verdicts import Verdict
 
-_INSTRUCTION = r"""
-Answer in this format:
-<reasoning>
-...
-</reasoning>
-<answer>
-...
-</answer>
+_INSTRUCTION = rf"""{ANSWER_FORMAT}
 
-
-You are an expert in mathematics and get one problem. Solve it step by step. Wrap the final answer in a \boxed{}."""
+You are an expert in mathematics and get one problem. Solve it step by step. Wrap the final answer in a \boxed{{}}."""
 
 
 class MATH500(PublishedEnv):
@@ -108,8 +100,7 @@ class MATH500(PublishedEnv):
         return self._write(work, f"\\boxed{{{answer}}}" if self._boxes_answers else answer)
 
     def _heading(self, problem: Problem) -> dict[str, str]:
-        shown = {name: printable(problem.metadata[name]) for name in ("subject", "problem")}
-        return shown if shown["subject"] else {"problem": shown["problem"]}
+        return {name: printable(problem.metadata[name]) for name in ("subject", "problem")}
 
     def _reason(self, score: Score, verdict: Verdict) -> str:
         return f" ({score.reason}, {verdict.decided_by})"

@@ -9,11 +9,12 @@ Puzzles are drawn with private streams of `numpy.random.default_rng`, keyed by s
 import re
 from functools import cache
 from itertools import permutations, product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from envs.datasets import read_jsonl, read_packaged, to_jsonl
+from envs.datasets import read_files, read_packaged, to_jsonl
 from envs.errors import EnvError
 from envs.splits import SPLIT_SIZES, STREAMS, SUDOKU_9X9, pick
 from envs.sudoku.solver import random_grid, random_puzzle, solve
@@ -210,10 +211,7 @@ def read_puzzles(path: str, size: int = 4) -> tuple[tuple[str, str], ...]:
     Without "solution" the first grid that solves the puzzle is taken. Raises EnvError naming the line if one is no
     JSON object, has no usable puzzle, or a solution that does not solve it.
     """
-    puzzle, solution = test_puzzles(size)[0]
-    example = to_jsonl([{"puzzle": puzzle, "solution": solution}]).strip()
-    rows = read_jsonl("sudoku", path, ["puzzle"], example=example)
-    return tuple(_read_row(where, values, size) for where, values in rows)
+    return tuple(_read_row(*row, size) for row in read_files("sudoku", [Path(path)], ["puzzle"]))
 
 
 def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:

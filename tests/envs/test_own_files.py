@@ -77,7 +77,10 @@ def test_a_file_that_is_missing_empty_or_no_text(tmp_path, task):
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     for path, message in (
         (str(tmp_path / "none.jsonl"), r"cannot be read.*--env-args source=generated"),
-        (write(tmp_path / "empty.jsonl", "\n"), "holds no problem; each line must be like"),
+        (
+            write(tmp_path / "empty.jsonl", "\n"),
+            "empty.jsonl holds no rows; each must have (numbers, target|puzzle)",
+        ),
         (str(tmp_path / "binary.jsonl"), "cannot be read"),
     ):
         with pytest.raises(EnvError, match=message):
