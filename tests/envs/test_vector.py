@@ -70,7 +70,7 @@ def test_the_row_that_breaks_the_contract_is_named():
         **dict.fromkeys(completion, 1),
     }
     many.reset(options={"index": [7, 8]})
-    with pytest.raises(EnvError, match="returning, problem 8: .*unknown 'y'"):
+    with pytest.raises(EnvError, match=r"returning, problem 8: .*unknown 'y'"):
         many.step(["", "y"])
 
 
