@@ -5,7 +5,7 @@ from itertools import permutations, product
 import pytest
 
 import envs
-from envs.small import arithmetic, coloring, edits, queens, satisfiability
+from envs.small import coloring, edits, queens, satisfiability
 from tests.common.env_cases import make_splits
 
 TASKS = sorted(place.partition(":")[2] for place in envs.ENVIRONMENTS.values() if "small" in place)
@@ -34,9 +34,9 @@ def test_prompts_are_short_demonstrations_right_and_splits_share_nothing(name: s
 
 
 def test_arithmetic_is_exact_and_its_habit_forgets_the_products():
-    assert arithmetic.value("7+2*3") == 13 and arithmetic.from_left("7+2*3") == 27
-    assert arithmetic.value("1-2*3*4-5") == -28 and arithmetic.from_left("1-2*3*4-5") == -17
     env = envs.make("arithmetic", level=3)
+    assert env.solution("7+2*3") == "13" and env.mistake("7+2*3") == "27"
+    assert env.solution("1-2*3*4-5") == "-28" and env.mistake("1-2*3*4-5") == "-17"
     for index in range(40):
         problem = env.problem(index)
         line = problem.reference["line"]
