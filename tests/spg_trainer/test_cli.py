@@ -274,7 +274,7 @@ def test_a_mistake_typed_in_a_shell_ends_with_status_2(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: No flag --num-generation.") and done.stderr.count("\n") == 1
 
 
-def test_a_stop_by_hand_says_how_to_go_on_and_a_bug_keeps_its_traceback(here, capsys, monkeypatch) -> None:
+def test_a_stop_by_hand_is_one_line_a_bug_keeps_its_traceback(here, capsys, monkeypatch) -> None:
     def fail(config: Config) -> None:
         raise errors.pop()
 

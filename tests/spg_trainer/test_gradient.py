@@ -217,7 +217,7 @@ FORMS = ["gqa", "gqa tied", "checkpointed", "lora", "lora checkpointed", "lora g
 
 @pytest.mark.parametrize("masking", ["random", "block_active"])
 @pytest.mark.parametrize("form", FORMS)
-def test_the_gradient_is_that_of_plain_autograd_whatever_the_form_of_the_model(form, masking):
+def test_the_gradient_is_that_of_autograd_for_every_form_of_model(form, masking):
     plain, algorithm = make_model(form.replace("checkpointed", "")), spg(masking)
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     algorithm.loss(naive_logps(plain, ROLLOUTS, masks, MASK), masks, BATCH).loss.backward()
@@ -231,7 +231,7 @@ def test_the_gradient_is_that_of_plain_autograd_whatever_the_form_of_the_model(f
 
 
 @pytest.mark.parametrize("form", ["lora", "lora checkpointed"])
-def test_with_dropout_the_gradient_is_that_of_one_graph_with_the_same_noise(form):
+def test_with_dropout_the_gradient_is_that_of_one_graph(form):
     model, algorithm = make_model(form, dropout=0.3), spg()
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     with torch.random.fork_rng():

@@ -206,7 +206,7 @@ def test_rising_masks_grow_over_the_iterations_to_everything():
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("remasking", ["low_confidence", "random"])
-def test_the_elbo_over_all_steps_is_what_the_sampler_said_of_its_path(temperature, remasking):
+def test_the_elbo_over_all_steps_is_the_samplers_own_log_likelihood(temperature, remasking):
     """With the real sampler and a float64 model; the first row ends at its first token, others later or never."""
     sampling = replace(SAMPLING, temperature=temperature, remasking=remasking)
     policy = replace(make_policy(torch.float64), end_token_ids=())
@@ -316,7 +316,7 @@ def test_active_block_masks_share_the_block_and_score_nothing_else():
         assert not masks.masked[row, :, : WIDTH + start].any()
 
 
-def test_trajectory_shows_what_the_sampler_saw_and_scores_no_token_behind_the_end():
+def test_trajectory_shows_what_the_sampler_saw():
     rollouts, seen = make_rollouts([3], 6), {}
     rollouts.unmask_step[0] = torch.tensor([4, 2, 4, 0, 3, -1])
     for _, masks, _ in draws_of(TrajectoryMasking(1), rollouts):

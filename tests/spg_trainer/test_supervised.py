@@ -87,7 +87,7 @@ def opened(folder: Path) -> Policy:
 # What is drawn.
 
 
-def test_the_note_on_a_base_model_names_the_habits_and_none_may_be_called_right(monkeypatch) -> None:
+def test_the_note_on_a_base_model_names_its_habits(monkeypatch) -> None:
     assert mix_hint(Count()) == "; add --mix right=0.4 short=0.3 wordy=0.3 for its habits"
     monkeypatch.setattr(Count, "habits", lambda *_: {})
     assert mix_hint(Count()) == ""
@@ -311,9 +311,7 @@ def test_a_full_disk_at_the_end_does_not_speak_of_resuming(tmp_path: Path, monke
     assert "--resume" not in str(caught.value)
 
 
-def test_the_cards_scores_are_of_at_most_256_problems_of_both_splits_at_that_length(
-    policy, monkeypatch
-) -> None:
+def test_the_card_scores_at_most_256_problems_of_both_splits(policy, monkeypatch) -> None:
     seen = []
 
     def watched(policy, env, sampling, *, num_problems, split, **_):
@@ -352,7 +350,7 @@ def test_what_is_made_is_evaluated_at_its_own_length(length: int, block: int, st
     assert sizes == (length, block, steps) and sampling.temperature == 0
 
 
-def test_sft_of_a_large_model_trains_adapters_at_a_rate_it_can_stand():
+def test_sft_of_a_large_model_trains_adapters_at_a_low_rate():
     command = defaults(SftCommand, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
     assert command.model.lora_r == 128 and command.model.model == "GSAI-ML/LLaDA-8B-Instruct"
     assert command.learning_rate <= 1e-4 and 0 < command.per_device_batch_size <= 8

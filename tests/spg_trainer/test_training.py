@@ -127,7 +127,7 @@ def test_a_non_finite_update_leaves_weights_and_optimizer_as_they_were(tmp_path,
     assert rates == pytest.approx([1e-3, 2e-3, 2e-3]), "the warm-up counts applied updates"
 
 
-def test_three_in_a_row_stop_the_run_with_the_batch_and_keep_the_finished_steps(tmp_path, monkeypatch):
+def test_three_in_a_row_stop_the_run_and_keep_the_finished_steps(tmp_path, monkeypatch):
     poison(monkeypatch, lambda number: number > 0)
     folder = tmp_path / "run"
     with pytest.raises(TrainingError, match="3 times in a row") as caught:
@@ -194,7 +194,7 @@ def test_the_time_limit_ends_evaluates_and_saves(tmp_path, monkeypatch):
 # What ends a run.
 
 
-def test_a_task_that_fails_too_often_stops_with_its_traceback_and_keeps_finished_steps(tmp_path, monkeypatch):
+def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, monkeypatch):
     break_score(monkeypatch, lambda number, _: number in (33, 40))
     folder = tmp_path / "run"
     with pytest.raises(TrainingError, match=r"letters failed on 2 of 16 completions.*Fix") as caught:
@@ -206,7 +206,7 @@ def test_a_task_that_fails_too_often_stops_with_its_traceback_and_keeps_finished
     assert steps_of(folder) == [1, 2, 3]
 
 
-def test_a_task_that_fails_in_one_of_two_processes_stops_both_and_both_say_why():
+def test_a_task_that_fails_in_one_process_stops_both():
     for rank in (0, 1):
         said = torch.load(two_processes() / f"rank-{rank}.pt")["failure"]
         assert "letters failed on 8 of 16 completions" in said
@@ -305,9 +305,7 @@ def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(
 @pytest.mark.parametrize(
     "signals, saved", [([signal.SIGINT], [1]), ([signal.SIGTERM], [1]), ([signal.SIGINT] * 2, [])]
 )
-def test_one_signal_ends_the_run_after_the_step_and_saves_it_a_second_at_once(
-    tmp_path, monkeypatch, signals, saved
-):
+def test_one_signal_saves_after_the_step_a_second_ends_at_once(tmp_path, monkeypatch, signals, saved):
     original, folder, pending = loop.gradient, tmp_path / "run", list(signals)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 

@@ -138,7 +138,7 @@ def test_skipped_groups_count_in_the_totals(place):
     assert relative(dull + rest, both) < 1e-10
 
 
-def test_a_process_without_active_completions_takes_part_when_old_logps_are_asked_for(place):
+def test_a_process_without_active_completions_takes_part_with_old_logps(place):
     config = gradient_config(place(), "float64", "tokens", algorithm=PROBE, algorithm_args={})
     expected, _ = one_step(config)
     found = torch.load(two_processes() / "rank-1.pt")
@@ -182,7 +182,7 @@ def probing(folder, **changes):
     return small_config(folder, **{**settings, "num_iterations": 3, "max_steps": 1, **changes})
 
 
-def test_old_logps_are_those_of_the_sampling_model_on_each_iterations_own_masks(tmp_path, seen):
+def test_old_logps_are_the_sampling_models_on_each_iterations_masks(tmp_path, seen):
     train(probing(tmp_path / "run"), quiet=True)
     assert len(seen) == 3
     policy, rollouts = active_rollouts(probing(tmp_path / "fresh"))
