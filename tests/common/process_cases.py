@@ -22,6 +22,7 @@ from tests.common.trainer_cases import (
     EVALUATION,
     PROBE,
     PROBLEMS,
+    SELF_NORMALISED,
     Letters,
     Probe,
     change,
@@ -121,7 +122,9 @@ def in_each_process(folder: str) -> None:
     probe = {"algorithm": PROBE, "algorithm_args": {}}
     found["probe"] = one_step(gradient_config(here / "probe", "float64", "tokens", **probe))
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
-    train(loop_config(here / "loop"), quiet=True)
+    coupled = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}}
+    found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
+    train(loop_config(here / "loop", num_minibatches=2), quiet=True)
     found["failure"] = failing(here / "failing", rank)
     run = start(small_config(here / "evaluate"), quiet=True)
     run.folder.release()
