@@ -32,6 +32,7 @@ from tests.common.trainer_cases import (
     Probe,
     change,
     rows,
+    save_tiny,
     small_config,
     tiny_folder,
     weights,
@@ -199,7 +200,8 @@ def test_old_logps_are_bit_equal_to_the_update_s_own_in_bfloat16(place, seen, nu
     """Of the same weights: on other rows, padding or groups of masks they would differ by tenths of a nat."""
     settings = {"dtype": "bfloat16", "num_iterations": 2, "per_device_batch_size": size}
     settings |= {"algorithm": PROBE, "algorithm_args": {"masking": "random", "num_masks": num_masks}}
-    run, plan = planned(small_config(place(), **LORA, **settings))
+    model = save_tiny(place(), hidden_size=128, layers=4, heads=4, ffn=344)
+    run, plan = planned(small_config(place(), model=model, **LORA, **settings))
     for update in plan:
         gradient(run.policy, run.algorithm, update)
     assert len(plan) == 2 and all(micro.batch.old_logps is None for micro in plan[0].micro_batches)
