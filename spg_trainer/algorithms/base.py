@@ -68,7 +68,7 @@ class Algorithm(ABC):
     needs_ref_logps: ClassVar[bool] = False
     """Whether `loss` reads `batch.ref_logps`, those of the model that training started from."""
     linear: ClassVar[bool] = False
-    """Whether `loss` is linear in logps, which then go through the model once, however many masks there are."""
+    """Whether `loss` is a sum of terms of one mask each: then all masks go through the model once, however many."""
     whole_groups: ClassVar[bool] = False
     """Whether the completions of a group must be in one micro-batch, because `loss` compares them."""
     couples: ClassVar[bool] = False

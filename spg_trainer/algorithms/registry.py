@@ -20,6 +20,13 @@ from spg_trainer.errors import ConfigError, did_you_mean
 ALGORITHMS = {
     "spg": "spg_trainer.algorithms.spg:SPG",
     "spg_repro": "spg_trainer.algorithms.spg_repro:SPGRepro",
+    "gdpo": "spg_trainer.algorithms.gdpo:GDPO",
+    "gdpo_repro": "spg_trainer.algorithms.gdpo:GDPORepro",
+    "bgpo": "spg_trainer.algorithms.bgpo:BGPO",
+    "espo": "spg_trainer.algorithms.espo:ESPO",
+    "espo_repro": "spg_trainer.algorithms.espo:ESPORepro",
+    "justgrpo": "spg_trainer.algorithms.justgrpo:JustGRPO",
+    "justgrpo_repro": "spg_trainer.algorithms.justgrpo:JustGRPORepro",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 
