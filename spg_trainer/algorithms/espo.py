@@ -24,7 +24,7 @@ from spg_trainer.algorithms.base import Algorithm, Loss, Metric
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k2, sequence_metrics
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import LIKELIHOODS, Masking, Masks
+from spg_trainer.likelihood.masks import LIKELIHOODS, CoupledMasking, Masking, Masks
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,16 @@ class ESPO(Algorithm):
 class ESPORepro(ESPO):
     """ESPO with the semantics of its reference code; the differences are numbered at the top of the module."""
 
-    masking: Literal["coupled"] = "coupled"
     score_tail: bool = True
     """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
     advantage: Literal["leave_one_out"] = "leave_one_out"
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        """The one that the code has."""
+        return {"coupled": CoupledMasking}
 
     def penalty(self, k2: Tensor, length: Tensor) -> Tensor:
         return k2 / length

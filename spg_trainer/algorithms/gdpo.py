@@ -26,7 +26,7 @@ from spg_trainer.algorithms.base import Algorithm, Loss, Metric
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, sequence_metrics
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import LIKELIHOODS, Masking, Masks
+from spg_trainer.likelihood.masks import LIKELIHOODS, GaussMasking, Masking, Masks
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,13 @@ class GDPO(Algorithm):
 class GDPORepro(GDPO):
     """GDPO as NeMo-RL computes it; the differences are numbered at the top of the module."""
 
-    masking: Literal["gauss"] = "gauss"
     node_weight: Literal["ratio"] = "ratio"
     advantage: Literal["mean"] = "mean"
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        """The one that the recipe uses."""
+        return {"gauss": GaussMasking}
 
     def __post_init__(self) -> None:
         super().__post_init__()
