@@ -100,6 +100,21 @@ def test_early_masks_go_through_the_model_twice_and_the_last_once(monkeypatch, m
     assert seen == {"graph": 12, "no graph": no_graph, "largest graph": masks_at_once * 4}
 
 
+@pytest.mark.parametrize("masks_at_once", [1, 2, 3])
+def test_a_loss_that_is_a_sum_over_masks_needs_each_copy_once(monkeypatch, masks_at_once):
+    model, rollouts, masks = case()
+
+    def loss_fn(logps):  # curved in the logps of a mask, but no term knows two masks
+        return Loss((masks.weight * logps).sum(-1).sin().sum(), {})
+
+    expected = plain_gradient(model, rollouts, masks, loss_fn)
+    seen = count_sequences(monkeypatch, model)
+    model.zero_grad(set_to_none=True)
+    accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, linear=True)
+    assert relative(whole_gradient(model), expected) < 1e-12
+    assert seen == {"graph": 12, "no graph": 0, "largest graph": masks_at_once * 4}
+
+
 def test_completions_without_a_coefficient_are_not_sent_through_again(monkeypatch):
     model, rollouts, masks = case()
     loss_fn = spg_like(masks, (1.0, 0.0, 0.0, -1.0))
