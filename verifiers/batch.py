@@ -109,12 +109,12 @@ def _make_rows(judge: Callable[..., Judged], size: int, checksum: int) -> Callab
         one, two, three = memory[:size], memory[size : 2 * size], memory[2 * size : 3 * size]
         scratch = (one, two, three, memory[3 * size : 4 * size], memory[4 * size :])
         for i in range(len(starts) - 1):
-            row, start = first + i, starts[i]
-            reason[row], tier[row], score[row], low, high = judge(
-                data, start, starts[i + 1], lenient, references, row, scratch
+            start = starts[i]
+            reason[i], tier[i], score[i], low, high = judge(
+                data, start, starts[i + 1], lenient, references, first + i, scratch
             )
             shift = start if low >= 0 else 0
-            spans[row, 0], spans[row, 1] = low - shift, high - shift
+            spans[i, 0], spans[i, 1] = low - shift, high - shift
 
     return judge_rows
 
@@ -142,7 +142,13 @@ def judge_texts(
         packed = references()
 
         def rest(rows: slice) -> tuple:
-            return lenient, packed, *columns, rows.start, np.empty(5 * loop.scratch, np.int64)
+            return (
+                lenient,
+                packed,
+                *(c[rows] for c in columns),
+                rows.start,
+                np.empty(5 * loop.scratch, np.int64),
+            )
 
         for_each_slice(texts, rest, kernel)
         rows = np.flatnonzero(reason < 0).tolist()
@@ -220,11 +226,13 @@ def starts_of(parts: Sequence) -> npt.NDArray[np.int64]:
     return starts
 
 
-def packed_slices(texts: Sequence[str]) -> Iterator[tuple[slice, Packed]]:
-    """N texts in slices that end where SLICE_CHARACTERS more characters have been reached: (rows, those packed)."""
+def packed_slices(texts: Sequence[str], starts: npt.NDArray[np.int64]) -> Iterator[tuple[slice, Packed]]:
+    """N texts in slices that end where SLICE_CHARACTERS more characters have been reached: (rows, those packed).
+
+    `starts` are those of the characters.
+    """
     import numpy as np
 
-    starts = starts_of(texts)
     cuts = starts.searchsorted(np.arange(SLICE_CHARACTERS, starts[-1], SLICE_CHARACTERS))
     start = 0
     for stop in (*np.unique(cuts).tolist(), len(texts)):
@@ -236,8 +244,9 @@ def packed_slices(texts: Sequence[str]) -> Iterator[tuple[slice, Packed]]:
 
 def for_each_slice(texts: Sequence[str], rest: Callable[[slice], tuple], work: Callable[..., object]) -> None:
     """Call `work(data, starts, *rest(rows))` for each packed slice: packed here, one by one, judged in threads."""
-    slices = packed_slices(texts)
-    threads = min(1 + sum(map(len, texts)) // SLICE_CHARACTERS, MAX_THREADS, _cpus())
+    starts = starts_of(texts)
+    slices = packed_slices(texts, starts)
+    threads = min(1 + int(starts[-1]) // SLICE_CHARACTERS, MAX_THREADS, _cpus())
     if threads < 2:
         for rows, packed in slices:
             work(*packed, *rest(rows))

@@ -122,10 +122,11 @@ def reference_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns
     import numpy as np
 
     only_integers = set(map(type, numbers)) <= {list, tuple} and set(map(type, targets)) <= {int}
-    if only_integers and set(map(type, chain.from_iterable(numbers))) <= {int}:
+    flat = list(chain.from_iterable(numbers)) if only_integers else []
+    if only_integers and set(map(type, flat)) <= {int}:
         starts = batch.starts_of(numbers)
         try:
-            values = np.fromiter(chain.from_iterable(numbers), np.int64, int(starts[-1]))
+            values = np.fromiter(flat, np.int64, len(flat))
             numerators = np.fromiter(targets, np.int64, len(targets))
         except OverflowError:
             pass
