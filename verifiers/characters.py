@@ -58,6 +58,11 @@ def is_one_of(code: int, codes: tuple[int, ...]) -> bool:
     return False
 
 
+def rows(kind: int, *codes: int) -> tuple[tuple[int, int, int], ...]:
+    """Rows (first, last, kind) of a table of characters, one for each code; a function reads such a table in a loop."""
+    return tuple((code, code, kind) for code in codes)
+
+
 def is_wide_space(code: int) -> bool:
     """True for white space beyond ASCII."""
     return is_one_of(code, SPACES) or is_one_of(code, THIN_SPACES)

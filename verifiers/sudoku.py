@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 
 from verifiers import batch, characters
-from verifiers.characters import IDEOGRAPHIC_STOP, ZERO_WIDTH, decimal_digit, decode, is_wide_space, read_word
+from verifiers.characters import decimal_digit, decode, read_word, rows
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, locate, word_key, word_keys
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG
@@ -25,7 +25,7 @@ References = tuple[Bytes, tuple[int, ...]]  # all puzzles, and where each begins
 MAX_SIZE = 49
 MAX_CELLS = MAX_SIZE * MAX_SIZE
 NOT_A_SIZE, BAD_CHARACTER, BAD_DIGIT, CLASH = -1, -2, -3, -4  # what can be wrong with a puzzle
-FOREIGN, SEPARATOR, NOTHING, POINT, BLANK = -1, 10, 11, 12, 13  # classes of characters; 0..9 is a digit
+SEPARATOR, NOTHING, POINT, BLANK, FOREIGN = range(10, 15)  # classes of characters; 0..9 is a digit
 PUZZLE, STRICT, LENIENT = range(3)  # notations of grids
 
 _TEX_WORDS = word_keys(
@@ -37,11 +37,23 @@ _TEX_TABLES = word_keys("array tabular")
 _TEX_FRAMES = word_keys("matrix pmatrix bmatrix vmatrix smallmatrix aligned gathered")
 _TEX_SIGNS = tuple(b"\\,;:! ()[]\n")
 
-# Separators beyond ASCII other than spaces: line ends, dashes, quotes, fullwidth forms of the ASCII ones.
-_WIDE_SEPARATORS = (
-    0xAB, 0xBB, 0x2212, 0x3001, 0xFF02, 0xFF07, 0xFF0B, 0xFF0C, 0xFF0D, 0xFF3B, 0xFF3D, 0xFF40, 0xFF5C,
-)  # fmt: skip
-_ASCII_SEPARATORS = tuple(b" \t\n\v\f\r|+-,[]`\"'${}&~")
+_ASCII_KINDS = {
+    **dict.fromkeys(b" \t\n\v\f\r|+-,[]`\"'${}&~", SEPARATOR),
+    **{ord("."): POINT},
+    **{48 + digit: digit for digit in range(10)},
+}
+_ASCII = bytes(_ASCII_KINDS.get(byte, FOREIGN) for byte in range(128))
+# Characters beyond ASCII that are no digits, in rows (first, last, class).
+_WIDE = (
+    *rows(POINT, characters.IDEOGRAPHIC_STOP, 0xFF0E),
+    *rows(NOTHING, *characters.ZERO_WIDTH),
+    *rows(SEPARATOR, *characters.SPACES, *characters.THIN_SPACES),
+    # Line ends, dashes, quotes, fullwidth forms of the ASCII ones.
+    *rows(
+        SEPARATOR, 0xAB, 0xBB, 0x2212, 0x3001, 0xFF02, 0xFF07, 0xFF0B, 0xFF0C, 0xFF0D, 0xFF3B, 0xFF3D, 0xFF40
+    ),
+    *((0x2010, 0x201F, SEPARATOR), (0x2500, 0x257F, SEPARATOR), (0xFF5C, 0xFF5C, SEPARATOR)),
+)
 
 _WRONG_PUZZLE = {
     NOT_A_SIZE: "does not have n * n cells; a puzzle has 1, 16 or 81 digits, or 256, 625, 1296 or 2401 "
@@ -56,22 +68,10 @@ _WRONG_PUZZLE = {
 def classify(code: int) -> int:
     """The class of a character in a lenient answer: its digit, or SEPARATOR, NOTHING, POINT, FOREIGN."""
     if code < 0x80:
-        if 48 <= code <= 57:
-            return code - 48
-        if code == 46:
-            return POINT
-        return SEPARATOR if code in _ASCII_SEPARATORS else FOREIGN
-    if code == IDEOGRAPHIC_STOP or code == 0xFF0E:
-        return POINT
-    if code in ZERO_WIDTH:
-        return NOTHING
-    if (
-        code in _WIDE_SEPARATORS
-        or is_wide_space(code)
-        or 0x2010 <= code <= 0x201F
-        or 0x2500 <= code <= 0x257F
-    ):
-        return SEPARATOR
+        return _ASCII[code] + 0
+    for first, last, kind in _WIDE:
+        if first <= code <= last:
+            return kind
     digit = decimal_digit(code)
     return digit if digit >= 0 else FOREIGN
 
@@ -128,7 +128,7 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
             kind = BLANK if byte == 46 else SEPARATOR
         else:
             kind = SEPARATOR if byte == 32 and width and size > 9 else FOREIGN
-        if 0 <= kind <= 9:
+        if kind <= 9:
             if width == 2:
                 return False
             if width:
@@ -298,16 +298,6 @@ def _puzzle_text(puzzle: object, row: int | None) -> str:
         problem = f"is a {type(puzzle).__name__}; a puzzle is a string such as '0310200404001043'"
         raise invalid_reference("puzzle", puzzle, problem, row)
     return puzzle
-
-
-def read_grid(extracted: str | None, size: int) -> list[int] | None:
-    """The size * size cells of an extracted answer in order, for drawing a board; None if it is no grid.
-
-    Cells may hold digits outside 1..size, as the answer did.
-    """
-    data = (extracted or "").encode("utf-8", "surrogatepass")
-    cells = [0] * (size * size)
-    return cells if read_cells(data, 0, len(data), size, cells, LENIENT) else None
 
 
 def _pack(puzzles: list[object]) -> batch.Packed:
