@@ -18,7 +18,7 @@ from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from verifiers import extract
+from verifiers import extract, verdicts
 from verifiers.registry import Task
 from verifiers.verdicts import MALFORMED, OK, REASONS, TEXT, TIERS, Reason, Tier, Verdict, Verdicts
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end of the judged text
 Integers = list[int]  # or, where compiled, an array of int64
-Scratch = tuple[Integers, Integers, Integers, Integers, Integers]
+Scratch = tuple[Integers, ...]  # five
 
 # Worth a thread; a larger buffer is new pages from the system every time, at three times the cost.
 SLICE_CHARACTERS = 1 << 17
@@ -82,14 +82,7 @@ class RowLoop:
     compile_above: int = MIN_COMPILED_CHARACTERS
 
     def lists(self) -> Scratch:
-        """The scratch of plain Python."""
-        return (
-            [0] * self.scratch,
-            [0] * self.scratch,
-            [0] * self.scratch,
-            [0] * self.scratch,
-            [0] * self.scratch,
-        )
+        return tuple([0] * self.scratch for _ in range(5))
 
 
 @cache
@@ -153,9 +146,38 @@ def judge_texts(
         for_each_slice(texts, rest, kernel)
         rows = np.flatnonzero(reason < 0).tolist()
     for row in rows:
-        judged = judge_row(texts[row].encode("utf-8", "surrogatepass"), row)
+        judged = judge_row(verdicts.encoded(texts[row]), row)
         reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = judged
     return columns
+
+
+def text_task(
+    name: str, fields: tuple[str, ...], judge: Callable[..., Judged], judge_all: Callable[..., Columns]
+) -> Task:
+    """A task of text.
+
+    `judge(data, lenient, row, *reference)` judges any completion and raises for an invalid reference, of row `row` or
+    of no batch (None); `judge_all(texts, lenient, *columns)` judges many.
+    """
+
+    def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
+        text = as_text(completion)
+        values = [reference[field] for field in fields]  # checked for what is no text, too
+        reason, tier, score, start, end = judge(
+            verdicts.encoded(text or ""), mode == "lenient", None, *values
+        )
+        if text is None:
+            return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
+        return Verdict(reason == OK, score, verdicts.cut(text, start, end), REASONS[reason], TIERS[tier])
+
+    def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
+        texts, not_text = as_texts(completions)
+        columns = [references[field] for field in fields]
+        reason, tier, score, spans = judge_all(texts, mode == "lenient", *columns)
+        reason[not_text], tier[not_text] = MALFORMED, TEXT
+        return Verdicts(reason == OK, score, reason, tier, spans, texts)
+
+    return Task(name, fields, verify, verify_batch)
 
 
 def compiled_task(
@@ -167,36 +189,29 @@ def compiled_task(
 ) -> Task:
     """A task of text that is judged by `loop`.
 
-    `judge_one(data, lenient, row, scratch, *reference)` judges any completion and raises for an invalid reference, of
-    row `row` or of no batch (None); `pack_references(*columns)` makes the `references` of the loop.
+    `judge_one(data, lenient, row, scratch, *reference)` is the `judge` of `text_task` and may write to `scratch`;
+    `pack_references(*columns)` makes the `references` of the loop.
     """
 
-    def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
-        text = as_text(completion)
-        data = (text or "").encode(
-            "utf-8", "surrogatepass"
-        )  # judged for what is no text, to check the reference
-        values = [reference[field] for field in fields]
-        reason, tier, score, start, end = judge_one(data, mode == "lenient", None, loop.lists(), *values)
-        if text is None:
-            return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
-        extracted = data[start:end].decode("utf-8", "surrogatepass") if start >= 0 else None
-        return Verdict(reason == OK, score, extracted, REASONS[reason], TIERS[tier])
+    def judge(data: bytes, lenient: bool, row: int | None, *reference: object) -> Judged:
+        return judge_one(data, lenient, row, loop.lists(), *reference)
 
-    def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
-        texts, not_text = as_texts(completions)
-        lenient, scratch, columns = mode == "lenient", loop.lists(), [references[field] for field in fields]
+    def judge_all(texts: list[str], lenient: bool, *columns: list[object]) -> Columns:
+        scratch = loop.lists()
 
         def judge_row(data: bytes, row: int) -> Judged:
             return judge_one(data, lenient, row, scratch, *[column[row] for column in columns])
 
-        reason, tier, score, spans = judge_texts(
-            texts, lenient, loop, judge_row, lambda: pack_references(*columns)
-        )
-        reason[not_text], tier[not_text] = MALFORMED, TEXT
-        return Verdicts(reason == OK, score, reason, tier, spans, texts)
+        return judge_texts(texts, lenient, loop, judge_row, lambda: pack_references(*columns))
 
-    return Task(name, fields, verify, verify_batch)
+    return text_task(name, fields, judge, judge_all)
+
+
+def pack_texts(texts: list[object], text_of: Callable[[object, int], str]) -> Packed:
+    """`pack` for references, of which `text_of(reference, row)` is the text; raises what it raises."""
+    if set(map(type, texts)) != {str}:
+        texts = [text_of(text, row) for row, text in enumerate(texts)]
+    return pack(texts)  # type: ignore[arg-type]
 
 
 def pack(texts: Sequence[str], starts: npt.NDArray[np.int64] | None = None) -> Packed:
@@ -211,7 +226,7 @@ def pack(texts: Sequence[str], starts: npt.NDArray[np.int64] | None = None) -> P
         raw = joined.encode()
         starts = starts_of(texts) if starts is None else starts
     else:
-        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+        parts = [verdicts.encoded(text) for text in texts]
         raw = b"".join(parts)
         starts = starts_of(parts)
     return np.frombuffer(raw or b"\0", np.uint8), starts
@@ -278,7 +293,6 @@ def is_worth_compiling(texts: Sequence[str], characters: int = MIN_COMPILED_CHAR
 
 
 def source_checksum(*modules: ModuleType) -> int:
-    """A checksum of the sources of `modules`."""
     checksum = 0
     for module in modules:
         checksum = zlib.crc32(Path(str(module.__file__)).read_bytes(), checksum)
@@ -325,8 +339,7 @@ def locate_all(
     """`extract.locate` for N texts: its status (N,), 1 if from a box (N,), start and end in UTF-8 bytes (N, 2)."""
 
     def locate_one(data: bytes, row: int) -> Judged:
-        status, low, high, boxed = extract.locate(data, 0, len(data), lenient)
-        return status, boxed, 0.0, low, high
+        return extract.locate_row(data, 0, len(data), lenient, (), row, ())
 
     status, boxed, _, spans = judge_texts(texts, lenient, _LOCATE, locate_one, tuple)
     return status, boxed, spans

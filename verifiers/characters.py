@@ -64,7 +64,6 @@ def rows(kind: int, *codes: int) -> tuple[tuple[int, int, int], ...]:
 
 
 def is_wide_space(code: int) -> bool:
-    """True for white space beyond ASCII."""
     return is_one_of(code, SPACES) or is_one_of(code, THIN_SPACES)
 
 

@@ -65,14 +65,9 @@ def unwrap(completion: object) -> object:
     if not all(type(message) is dict and "content" in message for message in completion):  # type: ignore[attr-defined]
         return completion
     messages: list[dict] = list(completion)  # type: ignore[call-overload]
-    answers = [message for message in messages if _is(message.get("role"), "assistant")] or messages
-    content = answers[-1]["content"]
+    answers = [m for m in messages if type(m.get("role")) is str and m["role"] == "assistant"]
+    content = (answers or messages)[-1]["content"]
     if type(content) not in (list, tuple):
         return content
     texts = [part.get("text") for part in content if type(part) is dict]
     return "".join(text for text in texts if type(text) is str)
-
-
-def _is(value: object, text: str) -> bool:
-    """Equality that no object can answer by raising."""
-    return type(value) is str and value == text

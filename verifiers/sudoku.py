@@ -17,7 +17,7 @@ from verifiers import batch, characters
 from verifiers.characters import decimal_digit, decode, read_word, rows
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, locate, word_key, word_keys
-from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG
+from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG, encoded
 
 Cells = list[int]  # or, where compiled, an array of int64
 References = tuple[Bytes, tuple[int, ...]]  # all puzzles, and where each begins and the last one ends
@@ -157,11 +157,8 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
 
 def puzzle_size(digits: int, numbers: int) -> int:
     """n for a puzzle of so many digits in so many runs, or NOT_A_SIZE."""
-    for size in (1, 4, 9):
-        if digits == size * size:
-            return size
-    for size in (16, 25, 36, 49):
-        if numbers == size * size:
+    for size in (1, 4, 9, 16, 25, 36, 49):
+        if size * size == (digits if size < 10 else numbers):
             return size
     return NOT_A_SIZE
 
@@ -187,7 +184,6 @@ def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -
 
 
 def box_side(size: int) -> int:
-    """The square root of n."""
     box = 1
     while box * box < size:
         box += 1
@@ -204,8 +200,7 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
         masks[unit] = 0
     again = 3 * size
     box = box_side(size)
-    i = 0
-    twice = False
+    i = twice = 0
     for row in range(size):
         block = 2 * size + row // box * box
         for stack in range(box):
@@ -215,20 +210,14 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
                 i += 1
                 if 1 <= value <= size:
                     bit = 1 << value
-                    in_row, in_column, in_box = (
-                        masks[row] & bit,
-                        masks[column] & bit,
-                        masks[block + stack] & bit,
-                    )
-                    if in_row | in_column | in_box:
-                        twice = True
-                        masks[again + row] |= in_row
-                        masks[again + column] |= in_column
-                        masks[again + block + stack] |= in_box
+                    twice |= (masks[row] | masks[column] | masks[block + stack]) & bit
+                    masks[again + row] |= masks[row] & bit
+                    masks[again + column] |= masks[column] & bit
+                    masks[again + block + stack] |= masks[block + stack] & bit
                     masks[row] |= bit
                     masks[column] |= bit
                     masks[block + stack] |= bit
-    return twice
+    return twice != 0
 
 
 def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, float]:
@@ -286,7 +275,7 @@ def _judge(
     data: bytes, lenient: bool, row: int | None, scratch: batch.Scratch, puzzle: object
 ) -> batch.Judged:
     """One completion without numba; raises for an invalid puzzle."""
-    raw = _puzzle_text(puzzle, row).encode("utf-8", "surrogatepass")
+    raw = encoded(_puzzle_text(puzzle, row))
     judged = judge_completion(data, 0, len(data), lenient, (raw, (0, len(raw))), 0, scratch)
     if judged[0] < 0:
         raise invalid_reference("puzzle", puzzle, _WRONG_PUZZLE[judged[0]], row)
@@ -300,16 +289,12 @@ def _puzzle_text(puzzle: object, row: int | None) -> str:
     return puzzle
 
 
-def _pack(puzzles: list[object]) -> batch.Packed:
-    if set(map(type, puzzles)) != {str}:
-        puzzles = [_puzzle_text(puzzle, row) for row, puzzle in enumerate(puzzles)]
-    return batch.pack(puzzles)  # type: ignore[arg-type]
-
-
 _LOOP = batch.RowLoop(
     judge_completion,
     batch.TEXTS,
     MAX_CELLS,
     (characters, sys.modules[__name__]),
 )
-TASK = batch.compiled_task("sudoku", ("puzzle",), _LOOP, _judge, _pack)
+TASK = batch.compiled_task(
+    "sudoku", ("puzzle",), _LOOP, _judge, lambda puzzles: batch.pack_texts(puzzles, _puzzle_text)
+)

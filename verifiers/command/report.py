@@ -35,7 +35,6 @@ def summary(job: Job, tally: Tally, seconds: float, comparison: Comparison | Non
 
 
 def summary_text(facts: dict[str, Any]) -> str:
-    """The summary for people."""
     n, (low, high) = facts["n"], facts["interval"] or (0.0, 1.0)
     rate = (
         f"{facts['correct']:,} right, {facts['accuracy']:.2%} [{low:.2%}, {high:.2%}]" if n else "none judged"

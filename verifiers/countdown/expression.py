@@ -219,7 +219,6 @@ def unwrap(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def is_letter(code: int) -> bool:
-    """True for a Latin letter."""
     if code < 128:
         return 97 <= (code | 32) <= 122
     return 0xC0 <= code <= 0x24F and code != 0xD7 and code != 0xF7
@@ -246,14 +245,12 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
                     return -1
                 words, last = words + 1, letters
             key = letters = 0
-            if code < 128 and is_space(code):
+            if is_space(code) or is_wide_space(code):
                 gap = True
             elif code == 58 or code == _COLON:
                 gap = colon = True
             elif code == 44 or code == 46 or code == 33:
                 gap = False
-            elif is_wide_space(code):
-                gap = True
             else:
                 break
         i = after

@@ -73,6 +73,7 @@ SIGN, SHAPE, SCALE = 0, 1, 2
 WHOLE, TOP, BOTTOM = 3, 7, 11  # first of: mantissa, exponent, start, end
 FIELDS = 15
 LITERAL, FRACTION, MIXED, NO_NUMBER = 0, 1, 2, 3
+PLAIN, BRACED, RAISED = 0, 1, 2  # how an exponent is written
 
 _FRACTIONS = word_keys("frac dfrac tfrac cfrac sfrac nicefrac")
 _X, _E, _TIMES_WORD, _CDOT = word_key("x"), word_key("e"), word_key("times"), word_key("cdot")
@@ -147,7 +148,6 @@ def skip_spaces(data: Bytes, i: int, end: int) -> int:
 
 
 def is_digit(data: Bytes, i: int, end: int) -> bool:
-    """True if a digit of any script stands at i."""
     if i >= end:
         return False
     byte = data[i] + 0
@@ -265,7 +265,6 @@ def read_argument(data: Bytes, i: int, end: int, fields: Fields, slot: int) -> i
 
 
 def read_frac(data: Bytes, i: int, end: int, fields: Fields) -> int:
-    r"""Read both arguments of a `\frac`; position after them, or -1."""
     i = read_argument(data, i, end, fields, TOP)
     return read_argument(data, i, end, fields, BOTTOM) if i >= 0 else -1
 
@@ -347,7 +346,7 @@ def read_power_of_ten(data: Bytes, i: int, end: int) -> tuple[int, int]:
         return 0, -1
     kind, after, key = symbol(data, after_spaces, end)
     if kind == WORD and key == _E and after_spaces == i:
-        return read_exponent(data, after, end, False)
+        return read_exponent(data, after, end, PLAIN)
     times = kind == TIMES or kind == STAR or (kind == WORD and key == _X)
     if not times and not (kind == COMMAND and (key == _TIMES_WORD or key == _CDOT)):
         return 0, -1
@@ -363,17 +362,27 @@ def read_power_of_ten(data: Bytes, i: int, end: int) -> tuple[int, int]:
         return 0, -1
     kind, after, _ = symbol(data, i, end)
     if kind == CARET:
-        return read_exponent(data, after, end, True)
-    return read_superscript(data, i, end) if kind == POWER else (0, -1)
+        return read_exponent(data, after, end, BRACED)
+    return read_exponent(data, i, end, RAISED)
 
 
-def read_exponent(data: Bytes, i: int, end: int, braces: bool) -> tuple[int, int]:
-    """(value, position after) of `3`, `-3` or, where allowed, `{3}`; saturates at 10^9."""
-    braced = braces and i < end and data[i] == LEFT
+def raised(code: int) -> int:
+    """The ASCII digit or minus sign of a superscript."""
+    for digit in range(10):
+        if SUPERSCRIPTS[digit] == code:
+            return 48 + digit
+    return MINUS
+
+
+def read_exponent(data: Bytes, i: int, end: int, style: int) -> tuple[int, int]:
+    """(value, position after) of `3` or `-3` that is PLAIN, also `{3}` if BRACED, or RAISED; saturates at 10^9."""
+    braced = style == BRACED and i < end and data[i] == LEFT
     i = i + 1 if braced else i
     sign, value, digits, signs = 1, 0, 0, 0
     while i < end:
-        kind, after, _ = symbol(data, i, end)
+        kind, after, code = symbol(data, i, end)
+        if style == RAISED:
+            kind = raised(code) if kind == POWER else FOREIGN
         if 48 <= kind <= 57:
             digits += 1
             value = min(value * 10 + kind - 48, 10**9)
@@ -385,26 +394,6 @@ def read_exponent(data: Bytes, i: int, end: int, braces: bool) -> tuple[int, int
     if digits == 0 or (braced and (i >= end or data[i] != RIGHT)):
         return 0, -1
     return sign * value, i + 1 if braced else i
-
-
-def read_superscript(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    """(value, position after) of raised digits such as those of 10 to the 3; saturates at 10^9."""
-    sign, value, digits = 1, 0, 0
-    while i < end:
-        kind, after, code = symbol(data, i, end)
-        if kind != POWER:
-            break
-        if code == _RAISED_MINUS:
-            if digits or sign < 0:
-                return 0, -1
-            sign = -1
-        else:
-            digits += 1
-            for digit in range(10):
-                if SUPERSCRIPTS[digit] == code:
-                    value = min(value * 10 + digit, 10**9)
-        i = after
-    return sign * value, i if digits else -1
 
 
 def magnitude(fields: Fields) -> tuple[int, int, int]:

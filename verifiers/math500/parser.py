@@ -570,7 +570,6 @@ def signed(sign: Node, node: Node) -> Node:
 
 
 def is_quotient(node: Node) -> bool:
-    r"""True for a quotient of two whole numbers: `\frac{1}{2}`."""
     return node[0] == "/" and node[1][0] == node[2][0] == "num" and node[1][2] == node[2][2] == 1
 
 
