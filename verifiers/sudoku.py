@@ -200,7 +200,8 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
         masks[unit] = 0
     again = 3 * size
     box = box_side(size)
-    i = twice = 0
+    i = 0
+    twice = False
     for row in range(size):
         block = 2 * size + row // box * box
         for stack in range(box):
@@ -210,14 +211,15 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
                 i += 1
                 if 1 <= value <= size:
                     bit = 1 << value
-                    twice |= (masks[row] | masks[column] | masks[block + stack]) & bit
-                    masks[again + row] |= masks[row] & bit
-                    masks[again + column] |= masks[column] & bit
-                    masks[again + block + stack] |= masks[block + stack] & bit
+                    if (masks[row] | masks[column] | masks[block + stack]) & bit:
+                        twice = True
+                        masks[again + row] |= masks[row] & bit
+                        masks[again + column] |= masks[column] & bit
+                        masks[again + block + stack] |= masks[block + stack] & bit
                     masks[row] |= bit
                     masks[column] |= bit
                     masks[block + stack] |= bit
-    return twice != 0
+    return twice
 
 
 def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, float]:
