@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 from verifiers import batch
-from verifiers.command.judge import REPORTED, ROWS_BEFORE_COMPILING, Job, Judged, Tally
+from verifiers.command.judge import REPORTED, ROWS_BEFORE_COMPILING, Job, Tally
 from verifiers.command.lines import CommandError, Source
 from verifiers.command.pool import judge_blocks
 from verifiers.command.report import Comparison, summary, summary_text
@@ -145,7 +145,9 @@ def _run(args: argparse.Namespace) -> int:
             if comparison is not None:
                 differences.write(comparison.disagreements(judged))
             tally.add(judged.tally)
-            reported += _report_problems(judged, log, REPORTED - reported)
+            for number, problem in judged.problems[: REPORTED - reported]:
+                log(f"{judged.label}{', ' if judged.label else ''}line {number} {problem}")
+                reported += 1
             update(tally, sum(source.position for source in sources), sum(source.size for source in sources))
     seconds = time.monotonic() - start
     if tally.invalid > reported:
@@ -179,14 +181,6 @@ def _references(task: Task, given: list[str]) -> dict[str, str]:
                 f'--answer-field {text}: task "{task.name}" has {len(names)} fields; use {forms}.'
             )
     return names
-
-
-def _report_problems(judged: Judged, log: Log, most: int) -> int:
-    """Log which lines have no verdict, `most` at most; returns how many it named."""
-    problems = judged.problems[: max(most, 0)]
-    for number, problem in problems:
-        log(f"{judged.label}{', ' if judged.label else ''}line {number} {problem}")
-    return len(problems)
 
 
 @contextlib.contextmanager

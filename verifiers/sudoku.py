@@ -183,13 +183,6 @@ def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -
     return CLASH if fill_masks(cells, size, masks) else size
 
 
-def box_side(size: int) -> int:
-    box = 1
-    while box * box < size:
-        box += 1
-    return box
-
-
 def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
     """Mark every digit of a grid in its row, column and box; True if a unit holds one twice.
 
@@ -199,7 +192,7 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
     for unit in range(6 * size):
         masks[unit] = 0
     again = 3 * size
-    box = box_side(size)
+    box = int(size**0.5)
     i = 0
     twice = False
     for row in range(size):
@@ -237,7 +230,7 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
     if complete:
         return OK, 1.0
     again = 3 * size
-    box = box_side(size)
+    box = int(size**0.5)
     blanks = right = i = 0
     for row in range(size):
         block = again + 2 * size + row // box * box

@@ -6,14 +6,13 @@ longer one is OVERFLOW, and `equal_exactly` reads it again in Python integers of
 """
 
 from verifiers import characters
-from verifiers.characters import decimal_digit, decode, is_one_of, rows
+from verifiers.characters import OVER_LONG, decimal_digit, decode, is_one_of, read_word, rows
 from verifiers.extract import Bytes, word_key, word_keys
 
 # What `symbol` answers beyond ASCII codes. Letters are gathered into words, `\name` into commands.
 NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK, ELLIPSIS = 1, 2, 3, 4, 5, 6, 7
 TIMES, DEGREE, VULGAR, POWER, RELATION, APPROX, PLUS_MINUS = 8, 14, 15, 16, 17, 18, 19
 SPACE, STAR, PLUS, COMMA, MINUS, POINT, SLASH, EQUALS, CARET, LEFT, RIGHT = tuple(b" *+,-./=^{}")
-OVER_LONG = 1 << 60  # the key of a word of more than 12 letters, and of letters beyond ASCII
 
 # Vulgar fractions: code point, numerator, denominator.
 _FRACTION_SIGNS = (
@@ -93,27 +92,15 @@ def map_wide(code: int) -> int:
     return WORD
 
 
-def read_letters(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    """(key of the ASCII letters that start at i, in lower case; position after them)."""
-    key = 0
-    while i < end:
-        letter = data[i] | 32
-        if not 97 <= letter <= 122 or data[i] < 65:
-            break
-        key = key * 32 + letter - 96 if key < 1 << 55 else OVER_LONG
-        i += 1
-    return key, i
-
-
 def symbol(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
     """(kind or ASCII code, position of the next symbol, key of a word or command or the code point)."""
     byte = data[i] + 0
     if byte >= 0x80:
         code, after = decode(data, i)
         kind = map_wide(code)
-        return kind, after, OVER_LONG if kind == WORD else code
+        return kind, after, OVER_LONG if kind == WORD else code  # letters beyond ASCII make no known word
     if 97 <= byte | 32 <= 122 and byte >= 65:
-        key, after = read_letters(data, i, end)
+        key, after = read_word(data, i, end, True)
         return WORD, after, key
     if byte == 92:
         return escape(data, i + 1, end)
@@ -128,7 +115,7 @@ def escape(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
     r"""`symbol` after a backslash: a command, or one character such as `\%` or `\,`."""
     if i >= end:
         return MARK, i, 0
-    key, after = read_letters(data, i, end)
+    key, after = read_word(data, i, end, True)
     if key:
         return COMMAND, after, key
     byte = data[i] + 0
