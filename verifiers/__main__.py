@@ -79,12 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="FILE", help="write the verdicts here, not to standard output (.gz compresses)")
     add("--json", action="store_true", help="write the summary as one line of JSON to standard output")
     add("--workers", metavar="N", type=_positive, default=1, help="judge in N processes (1: in this one)")
-    add(
-        "--completion-field",
-        metavar="NAME",
-        default="completion",
-        help="where the completion is (completion)",
-    )
+    add("--completion-field", metavar="NAME", default="completion", help="the completion's field")
     add(
         "--answer-field",
         metavar="NAME",
@@ -92,11 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="where the reference is, instead of the task's own name; FIELD=NAME where it has several",
     )
-    add(
-        "--compare",
-        metavar="OTHER",
-        help="list the lines whose verdict differs from that of this verdict file",
-    )
+    add("--compare", metavar="OTHER", help="list the lines that this verdict file judges otherwise")
     return parser
 
 

@@ -89,12 +89,12 @@ class RowLoop:
 def compiled_rows(loop: RowLoop) -> Callable[..., None] | None:
     """The loop as machine code, or None where numba cannot be imported."""
     signature = f"void({TEXTS}, boolean, Tuple(({loop.references})), {COLUMNS}, int64, int64[::1])"
-    return compile_loop(
-        lambda checksum: _make_rows(loop.judge, loop.scratch, checksum), signature, *loop.modules
-    )
+    return compile_loop(lambda checksum: _make_rows(loop, checksum), signature, *loop.modules)
 
 
-def _make_rows(judge: Callable[..., Judged], size: int, checksum: int) -> Callable[..., None]:
+def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
+    judge, size = loop.judge, loop.scratch
+
     def judge_rows(data, starts, lenient, references, reason, tier, score, spans, first, memory):  # type: ignore[no-untyped-def]
         if checksum < 0:
             return
@@ -162,10 +162,9 @@ def text_task(
 
     def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
         text = as_text(completion)
-        values = [reference[field] for field in fields]  # checked for what is no text, too
-        reason, tier, score, start, end = judge(
-            verdicts.encoded(text or ""), mode == "lenient", None, *values
-        )
+        data = verdicts.encoded(text or "")  # judged for what is no text, to check the reference
+        values = [reference[field] for field in fields]
+        reason, tier, score, start, end = judge(data, mode == "lenient", None, *values)
         if text is None:
             return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
         return Verdict(reason == OK, score, verdicts.cut(text, start, end), REASONS[reason], TIERS[tier])
@@ -207,11 +206,15 @@ def compiled_task(
     return text_task(name, fields, judge, judge_all)
 
 
-def pack_texts(texts: list[object], text_of: Callable[[object, int], str]) -> Packed:
-    """`pack` for references, of which `text_of(reference, row)` is the text; raises what it raises."""
-    if set(map(type, texts)) != {str}:
-        texts = [text_of(text, row) for row, text in enumerate(texts)]
-    return pack(texts)  # type: ignore[arg-type]
+def pack_texts(text_of: Callable[[object, int], str]) -> Callable[[list[object]], Packed]:
+    """`pack` for references, of which `text_of(reference, row)` is the text."""
+
+    def pack_column(texts: list[object]) -> Packed:
+        if set(map(type, texts)) != {str}:
+            texts = [text_of(text, row) for row, text in enumerate(texts)]
+        return pack(texts)  # type: ignore[arg-type]
+
+    return pack_column
 
 
 def pack(texts: Sequence[str], starts: npt.NDArray[np.int64] | None = None) -> Packed:

@@ -40,17 +40,14 @@ def reward_function(
                 )
                 raise ArgumentError(message, argument=name, value=sorted(given))
         references = {field: given[name] for field, name in names.items()}
-        texts = (
-            [unwrap(item) for item in completions] if isinstance(completions, list | tuple) else completions
-        )
+        texts = list(map(unwrap, completions)) if isinstance(completions, list | tuple) else completions
         verdicts = verify_batch(task, texts, mode=mode, **references)
         return [float(value) for value in (verdicts.score if partial else verdicts.correct).tolist()]
 
     reward.__name__ = task + "_strict" * (mode == "strict") + "_partial" * partial
     reward.__qualname__ = reward.__name__
-    reward.__doc__ = f"Rewards of task {task!r}: completions=[...], " + ", ".join(
-        f"{n}=[...]" for n in names.values()
-    )
+    keywords = ", ".join(f"{name}=[...]" for name in names.values())
+    reward.__doc__ = f"Rewards of task {task!r}: completions=[...], {keywords}"
     return reward
 
 

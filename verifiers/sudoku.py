@@ -290,6 +290,4 @@ _LOOP = batch.RowLoop(
     MAX_CELLS,
     (characters, sys.modules[__name__]),
 )
-TASK = batch.compiled_task(
-    "sudoku", ("puzzle",), _LOOP, _judge, lambda puzzles: batch.pack_texts(puzzles, _puzzle_text)
-)
+TASK = batch.compiled_task("sudoku", ("puzzle",), _LOOP, _judge, batch.pack_texts(_puzzle_text))

@@ -34,16 +34,13 @@ def summary(job: Job, tally: Tally, seconds: float, comparison: Comparison | Non
 
 
 def summary_text(facts: dict[str, Any]) -> str:
-    n, (low, high) = facts["n"], facts["interval"] or (0.0, 1.0)
-    rate = (
-        f"{facts['correct']:,} right, {facts['accuracy']:.2%} [{low:.2%}, {high:.2%}]" if n else "none judged"
-    )
+    n, right, (low, high) = facts["n"], facts["correct"], facts["interval"] or (0.0, 1.0)
+    rate = f"{right:,} right, {right / n:.2%} [{low:.2%}, {high:.2%}]" if n else "none judged"
     lines = [f"{facts['task']}, {facts['mode']}: {n:,} judged, {rate}"]
     for name in ("reasons", "tiers"):
         if facts[name]:
-            lines.append(
-                f"  {name:8}" + ", ".join(f"{key or '?'} {count:,}" for key, count in facts[name].items())
-            )
+            counts = ", ".join(f"{key or '?'} {count:,}" for key, count in facts[name].items())
+            lines.append(f"  {name:8}{counts}")
     if n and abs(facts["mean_score"] - facts["accuracy"]) > 1e-12:
         lines.append(f"  mean score {facts['mean_score']:.4f}")
     if facts["invalid_lines"]:

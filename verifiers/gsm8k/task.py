@@ -50,12 +50,10 @@ def skip_digits(data: Bytes, i: int, end: int) -> int:
 def is_strict_number(data: Bytes, start: int, end: int) -> bool:
     """True for `-?(0|[1-9][0-9]*)(.[0-9]+)?`."""
     first = start + 1 if start < end and data[start] == 45 else start
-    point = skip_digits(data, first, end)
-    if point == first or (data[first] == 48 and point > first + 1):
+    stop = skip_digits(data, first, end)
+    if stop == first or (data[first] == 48 and stop > first + 1):
         return False
-    return point == end or (
-        data[point] == 46 and point + 1 < end and skip_digits(data, point + 1, end) == end
-    )
+    return stop == end or (data[stop] == 46 and stop + 1 < end and skip_digits(data, stop + 1, end) == end)
 
 
 def compare(
@@ -141,9 +139,8 @@ def _judge(
 ) -> batch.Judged:
     """One completion without numba; raises for an invalid answer."""
     gold = encoded(_gold_text(answer, row))
-    reason, tier, score, low, high = judge_completion(
-        data, 0, len(data), lenient, (gold, (0, len(gold))), 0, scratch
-    )
+    golds = gold, (0, len(gold))
+    reason, tier, score, low, high = judge_completion(data, 0, len(data), lenient, golds, 0, scratch)
     if reason == BAD_GOLD:
         raise _invalid(answer, "is not one number", row)
     if reason == UNDECIDED:
@@ -158,6 +155,4 @@ _LOOP = batch.RowLoop(
     max(FIELDS, answers.STATE),
     (characters, numbers, answers, sys.modules[__name__]),
 )
-TASK = batch.compiled_task(
-    "gsm8k", ("answer",), _LOOP, _judge, lambda answers: batch.pack_texts(answers, _gold_text)
-)
+TASK = batch.compiled_task("gsm8k", ("answer",), _LOOP, _judge, batch.pack_texts(_gold_text))
