@@ -135,13 +135,8 @@ def judge_texts(
         packed = references()
 
         def rest(rows: slice) -> tuple:
-            return (
-                lenient,
-                packed,
-                *(c[rows] for c in columns),
-                rows.start,
-                np.empty(5 * loop.scratch, np.int64),
-            )
+            memory = np.empty(5 * loop.scratch, np.int64)
+            return lenient, packed, *(column[rows] for column in columns), rows.start, memory
 
         for_each_slice(texts, rest, kernel)
         rows = np.flatnonzero(reason < 0).tolist()
