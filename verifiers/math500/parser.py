@@ -71,7 +71,7 @@ class Parser:
 
     def accept(self, value: str, kind: str | None = None) -> bool:
         """True if a token of this value, and kind where one is given, stood here; it is read."""
-        if self.value == value and kind in (None, self.kind):
+        if self.value == value and (kind is None or kind == self.kind):
             self.advance()
             return True
         return False
