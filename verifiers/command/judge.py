@@ -12,7 +12,7 @@ from verifiers.errors import VerifierError
 from verifiers.registry import Mode, verify, verify_batch
 from verifiers.reward import unwrap
 
-ROWS_BEFORE_COMPILING = 2500  # in which numba is imported; a first compilation takes much longer
+ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported; a first compilation takes much longer
 REPORTED = 100  # problems that are spelled out on standard error; the output names all of them
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Reference = tuple[list[int], int, int]
 
-_IN_TARGETS = frozenset("0123456789+-./ ")
+_TARGET_SIGNS = frozenset("0123456789+-./ ")
 _A_TARGET = 'give a rational number such as 22, Fraction(21, 2), 10.5 or "21/2"'
 
 
@@ -72,7 +72,7 @@ def _read_target(target: Any, row: int | None) -> tuple[int, int]:
             value = Fraction(int(target.numerator), int(target.denominator))
         elif isinstance(target, Decimal) and target.is_finite() and abs(target.adjusted()) < MAX_DIGITS:
             value = Fraction(target)
-        elif isinstance(target, str) and len(target) < 2 * MAX_DIGITS and _IN_TARGETS.issuperset(target):
+        elif isinstance(target, str) and len(target) < 2 * MAX_DIGITS and _TARGET_SIGNS.issuperset(target):
             value = Fraction(target)
         elif isinstance(target, float) or hasattr(target, "is_integer"):
             value = Fraction(str(target))  # 0.1 is one tenth here, not the double that is next to it
