@@ -88,6 +88,9 @@ _HALF_LIMIT = 1 << 31
 UNDECIDED = -1  # in place of a reason: to be judged again without a limit on integers
 _TOO_BIG, _UNDEFINED = 1, 2  # faults of a value: bits
 _FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces on the stack of operators
+# How tightly what is on that stack binds; 0 for an open bracket.
+_BINDING = {PLUS: 1, MINUS: 1, TIMES: 2, DIVIDE: 2, NEGATE: 3}
+_PRECEDENCE = bytes(_BINDING.get(operator, 0) for operator in range(_FRACTION_BOTTOM + 1))
 
 # Places in `state`.
 _VALUES, _OPERATORS, _FAULT, _TOTAL, _SIDE, _FOUND, _MAYBE, _UNEQUAL = range(8)
@@ -304,21 +307,12 @@ def combine(operator: int, tops: Integers, bottoms: Integers, right: int, exact:
     return fault
 
 
-def precedence(operator: int) -> int:
-    """How tightly an operator on the stack binds; 0 for an open bracket."""
-    if operator == NEGATE:
-        return 3
-    if operator == TIMES or operator == DIVIDE:
-        return 2
-    return 1 if operator == PLUS or operator == MINUS else 0
-
-
 def unwind(level: int, memory: Memory, exact: bool) -> None:
     """Apply every operator on the stack that binds at least as tightly as `level`."""
     tops, bottoms, operators, _, state = memory
     while state[_OPERATORS] > 0:
         operator = operators[state[_OPERATORS] - 1]
-        if precedence(operator) < level:
+        if _PRECEDENCE[operator] < level:
             return
         state[_OPERATORS] -= 1
         top = state[_VALUES] - 1
@@ -460,7 +454,7 @@ def evaluate_expression(
         elif operand:
             i = begin_operand(data, kind, i, end, lenient, memory)
         elif PLUS <= kind <= DIVIDE:
-            unwind(precedence(kind), memory, exact)
+            unwind(_PRECEDENCE[kind], memory, exact)
             operand = True
             if not push(kind, memory):
                 return MALFORMED
