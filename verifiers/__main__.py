@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 from verifiers import batch
-from verifiers.command.judge import REPORTED, ROWS_BEFORE_COMPILING, Job, Judged, Tally
+from verifiers.command.judge import REPORTED, ROWS_BEFORE_COMPILING, Job, Tally
 from verifiers.command.lines import CommandError, Source
 from verifiers.command.pool import judge_blocks
 from verifiers.command.report import Comparison, summary, summary_text
@@ -79,12 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="FILE", help="write the verdicts here, not to standard output (.gz compresses)")
     add("--json", action="store_true", help="write the summary as one line of JSON to standard output")
     add("--workers", metavar="N", type=_positive, default=1, help="judge in N processes (1: in this one)")
-    add(
-        "--completion-field",
-        metavar="NAME",
-        default="completion",
-        help="where the completion is (completion)",
-    )
+    add("--completion-field", metavar="NAME", default="completion", help="the completion's field")
     add(
         "--answer-field",
         metavar="NAME",
@@ -92,11 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="where the reference is, instead of the task's own name; FIELD=NAME where it has several",
     )
-    add(
-        "--compare",
-        metavar="OTHER",
-        help="list the lines whose verdict differs from that of this verdict file",
-    )
+    add("--compare", metavar="OTHER", help="list the lines that this verdict file judges otherwise")
     return parser
 
 
@@ -145,7 +136,9 @@ def _run(args: argparse.Namespace) -> int:
             if comparison is not None:
                 differences.write(comparison.disagreements(judged))
             tally.add(judged.tally)
-            reported += _report_problems(judged, log, REPORTED - reported)
+            for number, problem in judged.problems[: REPORTED - reported]:
+                log(f"{judged.label}{', ' if judged.label else ''}line {number} {problem}")
+                reported += 1
             update(tally, sum(source.position for source in sources), sum(source.size for source in sources))
     seconds = time.monotonic() - start
     if tally.invalid > reported:
@@ -179,14 +172,6 @@ def _references(task: Task, given: list[str]) -> dict[str, str]:
                 f'--answer-field {text}: task "{task.name}" has {len(names)} fields; use {forms}.'
             )
     return names
-
-
-def _report_problems(judged: Judged, log: Log, most: int) -> int:
-    """Log which lines have no verdict, `most` at most; returns how many it named."""
-    problems = judged.problems[: max(most, 0)]
-    for number, problem in problems:
-        log(f"{judged.label}{', ' if judged.label else ''}line {number} {problem}")
-    return len(problems)
 
 
 @contextlib.contextmanager

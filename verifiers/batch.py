@@ -18,7 +18,7 @@ from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from verifiers import extract
+from verifiers import extract, verdicts
 from verifiers.registry import Task
 from verifiers.verdicts import MALFORMED, OK, REASONS, TEXT, TIERS, Reason, Tier, Verdict, Verdicts
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end of the judged text
 Integers = list[int]  # or, where compiled, an array of int64
-Scratch = tuple[Integers, Integers, Integers, Integers, Integers]
+Scratch = tuple[Integers, ...]  # five
 
 # Worth a thread; a larger buffer is new pages from the system every time, at three times the cost.
 SLICE_CHARACTERS = 1 << 17
@@ -82,26 +82,19 @@ class RowLoop:
     compile_above: int = MIN_COMPILED_CHARACTERS
 
     def lists(self) -> Scratch:
-        """The scratch of plain Python."""
-        return (
-            [0] * self.scratch,
-            [0] * self.scratch,
-            [0] * self.scratch,
-            [0] * self.scratch,
-            [0] * self.scratch,
-        )
+        return tuple([0] * self.scratch for _ in range(5))
 
 
 @cache
 def compiled_rows(loop: RowLoop) -> Callable[..., None] | None:
     """The loop as machine code, or None where numba cannot be imported."""
     signature = f"void({TEXTS}, boolean, Tuple(({loop.references})), {COLUMNS}, int64, int64[::1])"
-    return compile_loop(
-        lambda checksum: _make_rows(loop.judge, loop.scratch, checksum), signature, *loop.modules
-    )
+    return compile_loop(lambda checksum: _make_rows(loop, checksum), signature, *loop.modules)
 
 
-def _make_rows(judge: Callable[..., Judged], size: int, checksum: int) -> Callable[..., None]:
+def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
+    judge, size = loop.judge, loop.scratch
+
     def judge_rows(data, starts, lenient, references, reason, tier, score, spans, first, memory):  # type: ignore[no-untyped-def]
         if checksum < 0:
             return
@@ -109,12 +102,12 @@ def _make_rows(judge: Callable[..., Judged], size: int, checksum: int) -> Callab
         one, two, three = memory[:size], memory[size : 2 * size], memory[2 * size : 3 * size]
         scratch = (one, two, three, memory[3 * size : 4 * size], memory[4 * size :])
         for i in range(len(starts) - 1):
-            row, start = first + i, starts[i]
-            reason[row], tier[row], score[row], low, high = judge(
-                data, start, starts[i + 1], lenient, references, row, scratch
+            start = starts[i]
+            reason[i], tier[i], score[i], low, high = judge(
+                data, start, starts[i + 1], lenient, references, first + i, scratch
             )
             shift = start if low >= 0 else 0
-            spans[row, 0], spans[row, 1] = low - shift, high - shift
+            spans[i, 0], spans[i, 1] = low - shift, high - shift
 
     return judge_rows
 
@@ -142,14 +135,43 @@ def judge_texts(
         packed = references()
 
         def rest(rows: slice) -> tuple:
-            return lenient, packed, *columns, rows.start, np.empty(5 * loop.scratch, np.int64)
+            memory = np.empty(5 * loop.scratch, np.int64)
+            return lenient, packed, *(column[rows] for column in columns), rows.start, memory
 
         for_each_slice(texts, rest, kernel)
         rows = np.flatnonzero(reason < 0).tolist()
     for row in rows:
-        judged = judge_row(texts[row].encode("utf-8", "surrogatepass"), row)
+        judged = judge_row(verdicts.encoded(texts[row]), row)
         reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = judged
     return columns
+
+
+def text_task(
+    name: str, fields: tuple[str, ...], judge: Callable[..., Judged], judge_all: Callable[..., Columns]
+) -> Task:
+    """A task of text.
+
+    `judge(data, lenient, row, *reference)` judges any completion and raises for an invalid reference, of row `row` or
+    of no batch (None); `judge_all(texts, lenient, *columns)` judges many.
+    """
+
+    def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
+        text = as_text(completion)
+        data = verdicts.encoded(text or "")  # judged for what is no text, to check the reference
+        values = [reference[field] for field in fields]
+        reason, tier, score, start, end = judge(data, mode == "lenient", None, *values)
+        if text is None:
+            return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
+        return Verdict(reason == OK, score, verdicts.cut(text, start, end), REASONS[reason], TIERS[tier])
+
+    def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
+        texts, not_text = as_texts(completions)
+        columns = [references[field] for field in fields]
+        reason, tier, score, spans = judge_all(texts, mode == "lenient", *columns)
+        reason[not_text], tier[not_text] = MALFORMED, TEXT
+        return Verdicts(reason == OK, score, reason, tier, spans, texts)
+
+    return Task(name, fields, verify, verify_batch)
 
 
 def compiled_task(
@@ -161,36 +183,33 @@ def compiled_task(
 ) -> Task:
     """A task of text that is judged by `loop`.
 
-    `judge_one(data, lenient, row, scratch, *reference)` judges any completion and raises for an invalid reference, of
-    row `row` or of no batch (None); `pack_references(*columns)` makes the `references` of the loop.
+    `judge_one(data, lenient, row, scratch, *reference)` is the `judge` of `text_task` and may write to `scratch`;
+    `pack_references(*columns)` makes the `references` of the loop.
     """
 
-    def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
-        text = as_text(completion)
-        data = (text or "").encode(
-            "utf-8", "surrogatepass"
-        )  # judged for what is no text, to check the reference
-        values = [reference[field] for field in fields]
-        reason, tier, score, start, end = judge_one(data, mode == "lenient", None, loop.lists(), *values)
-        if text is None:
-            return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
-        extracted = data[start:end].decode("utf-8", "surrogatepass") if start >= 0 else None
-        return Verdict(reason == OK, score, extracted, REASONS[reason], TIERS[tier])
+    def judge(data: bytes, lenient: bool, row: int | None, *reference: object) -> Judged:
+        return judge_one(data, lenient, row, loop.lists(), *reference)
 
-    def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
-        texts, not_text = as_texts(completions)
-        lenient, scratch, columns = mode == "lenient", loop.lists(), [references[field] for field in fields]
+    def judge_all(texts: list[str], lenient: bool, *columns: list[object]) -> Columns:
+        scratch = loop.lists()
 
         def judge_row(data: bytes, row: int) -> Judged:
             return judge_one(data, lenient, row, scratch, *[column[row] for column in columns])
 
-        reason, tier, score, spans = judge_texts(
-            texts, lenient, loop, judge_row, lambda: pack_references(*columns)
-        )
-        reason[not_text], tier[not_text] = MALFORMED, TEXT
-        return Verdicts(reason == OK, score, reason, tier, spans, texts)
+        return judge_texts(texts, lenient, loop, judge_row, lambda: pack_references(*columns))
 
-    return Task(name, fields, verify, verify_batch)
+    return text_task(name, fields, judge, judge_all)
+
+
+def pack_texts(text_of: Callable[[object, int], str]) -> Callable[[list[object]], Packed]:
+    """`pack` for references, of which `text_of(reference, row)` is the text."""
+
+    def pack_column(texts: list[object]) -> Packed:
+        if set(map(type, texts)) != {str}:
+            texts = [text_of(text, row) for row, text in enumerate(texts)]
+        return pack(texts)  # type: ignore[arg-type]
+
+    return pack_column
 
 
 def pack(texts: Sequence[str], starts: npt.NDArray[np.int64] | None = None) -> Packed:
@@ -205,7 +224,7 @@ def pack(texts: Sequence[str], starts: npt.NDArray[np.int64] | None = None) -> P
         raw = joined.encode()
         starts = starts_of(texts) if starts is None else starts
     else:
-        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+        parts = [verdicts.encoded(text) for text in texts]
         raw = b"".join(parts)
         starts = starts_of(parts)
     return np.frombuffer(raw or b"\0", np.uint8), starts
@@ -220,11 +239,13 @@ def starts_of(parts: Sequence) -> npt.NDArray[np.int64]:
     return starts
 
 
-def packed_slices(texts: Sequence[str]) -> Iterator[tuple[slice, Packed]]:
-    """N texts in slices that end where SLICE_CHARACTERS more characters have been reached: (rows, those packed)."""
+def packed_slices(texts: Sequence[str], starts: npt.NDArray[np.int64]) -> Iterator[tuple[slice, Packed]]:
+    """N texts in slices that end where SLICE_CHARACTERS more characters have been reached: (rows, those packed).
+
+    `starts` are those of the characters.
+    """
     import numpy as np
 
-    starts = starts_of(texts)
     cuts = starts.searchsorted(np.arange(SLICE_CHARACTERS, starts[-1], SLICE_CHARACTERS))
     start = 0
     for stop in (*np.unique(cuts).tolist(), len(texts)):
@@ -236,8 +257,9 @@ def packed_slices(texts: Sequence[str]) -> Iterator[tuple[slice, Packed]]:
 
 def for_each_slice(texts: Sequence[str], rest: Callable[[slice], tuple], work: Callable[..., object]) -> None:
     """Call `work(data, starts, *rest(rows))` for each packed slice: packed here, one by one, judged in threads."""
-    slices = packed_slices(texts)
-    threads = min(1 + sum(map(len, texts)) // SLICE_CHARACTERS, MAX_THREADS, _cpus())
+    starts = starts_of(texts)
+    slices = packed_slices(texts, starts)
+    threads = min(1 + int(starts[-1]) // SLICE_CHARACTERS, MAX_THREADS, _cpus())
     if threads < 2:
         for rows, packed in slices:
             work(*packed, *rest(rows))
@@ -269,7 +291,6 @@ def is_worth_compiling(texts: Sequence[str], characters: int = MIN_COMPILED_CHAR
 
 
 def source_checksum(*modules: ModuleType) -> int:
-    """A checksum of the sources of `modules`."""
     checksum = 0
     for module in modules:
         checksum = zlib.crc32(Path(str(module.__file__)).read_bytes(), checksum)
@@ -316,8 +337,7 @@ def locate_all(
     """`extract.locate` for N texts: its status (N,), 1 if from a box (N,), start and end in UTF-8 bytes (N, 2)."""
 
     def locate_one(data: bytes, row: int) -> Judged:
-        status, low, high, boxed = extract.locate(data, 0, len(data), lenient)
-        return status, boxed, 0.0, low, high
+        return extract.locate_row(data, 0, len(data), lenient, (), row, ())
 
     status, boxed, _, spans = judge_texts(texts, lenient, _LOCATE, locate_one, tuple)
     return status, boxed, spans

@@ -38,9 +38,9 @@ def shown(value: object, limit: int = 60) -> str:
         text = repr(value)
     except ValueError:  # Python prints no integer of more than 4,300 digits
         return f"<{type(value).__name__} too long to print>"
-    return (
-        text if len(text) <= limit else f"{text[:limit]}... ({type(value).__name__}, {len(text)} characters)"
-    )
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}... ({type(value).__name__}, {len(text)} characters)"
 
 
 def invalid_reference(argument: str, value: object, problem: str, index: int | None) -> InvalidReferenceError:

@@ -40,17 +40,14 @@ def reward_function(
                 )
                 raise ArgumentError(message, argument=name, value=sorted(given))
         references = {field: given[name] for field, name in names.items()}
-        texts = (
-            [unwrap(item) for item in completions] if isinstance(completions, list | tuple) else completions
-        )
+        texts = list(map(unwrap, completions)) if isinstance(completions, list | tuple) else completions
         verdicts = verify_batch(task, texts, mode=mode, **references)
         return [float(value) for value in (verdicts.score if partial else verdicts.correct).tolist()]
 
     reward.__name__ = task + "_strict" * (mode == "strict") + "_partial" * partial
     reward.__qualname__ = reward.__name__
-    reward.__doc__ = f"Rewards of task {task!r}: completions=[...], " + ", ".join(
-        f"{n}=[...]" for n in names.values()
-    )
+    keywords = ", ".join(f"{name}=[...]" for name in names.values())
+    reward.__doc__ = f"Rewards of task {task!r}: completions=[...], {keywords}"
     return reward
 
 
@@ -65,14 +62,9 @@ def unwrap(completion: object) -> object:
     if not all(type(message) is dict and "content" in message for message in completion):  # type: ignore[attr-defined]
         return completion
     messages: list[dict] = list(completion)  # type: ignore[call-overload]
-    answers = [message for message in messages if _is(message.get("role"), "assistant")] or messages
-    content = answers[-1]["content"]
+    answers = [m for m in messages if type(m.get("role")) is str and m["role"] == "assistant"]
+    content = (answers or messages)[-1]["content"]
     if type(content) not in (list, tuple):
         return content
     texts = [part.get("text") for part in content if type(part) is dict]
     return "".join(text for text in texts if type(text) is str)
-
-
-def _is(value: object, text: str) -> bool:
-    """Equality that no object can answer by raising."""
-    return type(value) is str and value == text

@@ -14,10 +14,10 @@ from __future__ import annotations
 import sys
 
 from verifiers import batch, characters
-from verifiers.characters import IDEOGRAPHIC_STOP, ZERO_WIDTH, decimal_digit, decode, is_wide_space, read_word
+from verifiers.characters import decimal_digit, decode, read_word, rows
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, locate, word_key, word_keys
-from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG
+from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG, encoded
 
 Cells = list[int]  # or, where compiled, an array of int64
 References = tuple[Bytes, tuple[int, ...]]  # all puzzles, and where each begins and the last one ends
@@ -25,7 +25,7 @@ References = tuple[Bytes, tuple[int, ...]]  # all puzzles, and where each begins
 MAX_SIZE = 49
 MAX_CELLS = MAX_SIZE * MAX_SIZE
 NOT_A_SIZE, BAD_CHARACTER, BAD_DIGIT, CLASH = -1, -2, -3, -4  # what can be wrong with a puzzle
-FOREIGN, SEPARATOR, NOTHING, POINT, BLANK = -1, 10, 11, 12, 13  # classes of characters; 0..9 is a digit
+SEPARATOR, NOTHING, POINT, BLANK, FOREIGN = range(10, 15)  # classes of characters; 0..9 is a digit
 PUZZLE, STRICT, LENIENT = range(3)  # notations of grids
 
 _TEX_WORDS = word_keys(
@@ -37,11 +37,23 @@ _TEX_TABLES = word_keys("array tabular")
 _TEX_FRAMES = word_keys("matrix pmatrix bmatrix vmatrix smallmatrix aligned gathered")
 _TEX_SIGNS = tuple(b"\\,;:! ()[]\n")
 
-# Separators beyond ASCII other than spaces: line ends, dashes, quotes, fullwidth forms of the ASCII ones.
-_WIDE_SEPARATORS = (
-    0xAB, 0xBB, 0x2212, 0x3001, 0xFF02, 0xFF07, 0xFF0B, 0xFF0C, 0xFF0D, 0xFF3B, 0xFF3D, 0xFF40, 0xFF5C,
-)  # fmt: skip
-_ASCII_SEPARATORS = tuple(b" \t\n\v\f\r|+-,[]`\"'${}&~")
+_ASCII_KINDS = {
+    **dict.fromkeys(b" \t\n\v\f\r|+-,[]`\"'${}&~", SEPARATOR),
+    **{ord("."): POINT},
+    **{48 + digit: digit for digit in range(10)},
+}
+_ASCII = bytes(_ASCII_KINDS.get(byte, FOREIGN) for byte in range(128))
+# Characters beyond ASCII that are no digits, in rows (first, last, class).
+_WIDE = (
+    *rows(POINT, characters.IDEOGRAPHIC_STOP, 0xFF0E),
+    *rows(NOTHING, *characters.ZERO_WIDTH),
+    *rows(SEPARATOR, *characters.SPACES, *characters.THIN_SPACES),
+    # Line ends, dashes, quotes, fullwidth forms of the ASCII ones.
+    *rows(
+        SEPARATOR, 0xAB, 0xBB, 0x2212, 0x3001, 0xFF02, 0xFF07, 0xFF0B, 0xFF0C, 0xFF0D, 0xFF3B, 0xFF3D, 0xFF40
+    ),
+    *((0x2010, 0x201F, SEPARATOR), (0x2500, 0x257F, SEPARATOR), (0xFF5C, 0xFF5C, SEPARATOR)),
+)
 
 _WRONG_PUZZLE = {
     NOT_A_SIZE: "does not have n * n cells; a puzzle has 1, 16 or 81 digits, or 256, 625, 1296 or 2401 "
@@ -56,22 +68,10 @@ _WRONG_PUZZLE = {
 def classify(code: int) -> int:
     """The class of a character in a lenient answer: its digit, or SEPARATOR, NOTHING, POINT, FOREIGN."""
     if code < 0x80:
-        if 48 <= code <= 57:
-            return code - 48
-        if code == 46:
-            return POINT
-        return SEPARATOR if code in _ASCII_SEPARATORS else FOREIGN
-    if code == IDEOGRAPHIC_STOP or code == 0xFF0E:
-        return POINT
-    if code in ZERO_WIDTH:
-        return NOTHING
-    if (
-        code in _WIDE_SEPARATORS
-        or is_wide_space(code)
-        or 0x2010 <= code <= 0x201F
-        or 0x2500 <= code <= 0x257F
-    ):
-        return SEPARATOR
+        return _ASCII[code] + 0
+    for first, last, kind in _WIDE:
+        if first <= code <= last:
+            return kind
     digit = decimal_digit(code)
     return digit if digit >= 0 else FOREIGN
 
@@ -128,7 +128,7 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
             kind = BLANK if byte == 46 else SEPARATOR
         else:
             kind = SEPARATOR if byte == 32 and width and size > 9 else FOREIGN
-        if 0 <= kind <= 9:
+        if kind <= 9:
             if width == 2:
                 return False
             if width:
@@ -157,11 +157,8 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
 
 def puzzle_size(digits: int, numbers: int) -> int:
     """n for a puzzle of so many digits in so many runs, or NOT_A_SIZE."""
-    for size in (1, 4, 9):
-        if digits == size * size:
-            return size
-    for size in (16, 25, 36, 49):
-        if numbers == size * size:
+    for size in (1, 4, 9, 16, 25, 36, 49):
+        if size * size == (digits if size < 10 else numbers):
             return size
     return NOT_A_SIZE
 
@@ -186,14 +183,6 @@ def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -
     return CLASH if fill_masks(cells, size, masks) else size
 
 
-def box_side(size: int) -> int:
-    """The square root of n."""
-    box = 1
-    while box * box < size:
-        box += 1
-    return box
-
-
 def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
     """Mark every digit of a grid in its row, column and box; True if a unit holds one twice.
 
@@ -203,7 +192,7 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
     for unit in range(6 * size):
         masks[unit] = 0
     again = 3 * size
-    box = box_side(size)
+    box = int(size**0.5)
     i = 0
     twice = False
     for row in range(size):
@@ -215,16 +204,11 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
                 i += 1
                 if 1 <= value <= size:
                     bit = 1 << value
-                    in_row, in_column, in_box = (
-                        masks[row] & bit,
-                        masks[column] & bit,
-                        masks[block + stack] & bit,
-                    )
-                    if in_row | in_column | in_box:
+                    if (masks[row] | masks[column] | masks[block + stack]) & bit:
                         twice = True
-                        masks[again + row] |= in_row
-                        masks[again + column] |= in_column
-                        masks[again + block + stack] |= in_box
+                        masks[again + row] |= masks[row] & bit
+                        masks[again + column] |= masks[column] & bit
+                        masks[again + block + stack] |= masks[block + stack] & bit
                     masks[row] |= bit
                     masks[column] |= bit
                     masks[block + stack] |= bit
@@ -246,7 +230,7 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
     if complete:
         return OK, 1.0
     again = 3 * size
-    box = box_side(size)
+    box = int(size**0.5)
     blanks = right = i = 0
     for row in range(size):
         block = again + 2 * size + row // box * box
@@ -286,7 +270,7 @@ def _judge(
     data: bytes, lenient: bool, row: int | None, scratch: batch.Scratch, puzzle: object
 ) -> batch.Judged:
     """One completion without numba; raises for an invalid puzzle."""
-    raw = _puzzle_text(puzzle, row).encode("utf-8", "surrogatepass")
+    raw = encoded(_puzzle_text(puzzle, row))
     judged = judge_completion(data, 0, len(data), lenient, (raw, (0, len(raw))), 0, scratch)
     if judged[0] < 0:
         raise invalid_reference("puzzle", puzzle, _WRONG_PUZZLE[judged[0]], row)
@@ -300,26 +284,10 @@ def _puzzle_text(puzzle: object, row: int | None) -> str:
     return puzzle
 
 
-def read_grid(extracted: str | None, size: int) -> list[int] | None:
-    """The size * size cells of an extracted answer in order, for drawing a board; None if it is no grid.
-
-    Cells may hold digits outside 1..size, as the answer did.
-    """
-    data = (extracted or "").encode("utf-8", "surrogatepass")
-    cells = [0] * (size * size)
-    return cells if read_cells(data, 0, len(data), size, cells, LENIENT) else None
-
-
-def _pack(puzzles: list[object]) -> batch.Packed:
-    if set(map(type, puzzles)) != {str}:
-        puzzles = [_puzzle_text(puzzle, row) for row, puzzle in enumerate(puzzles)]
-    return batch.pack(puzzles)  # type: ignore[arg-type]
-
-
 _LOOP = batch.RowLoop(
     judge_completion,
     batch.TEXTS,
     MAX_CELLS,
     (characters, sys.modules[__name__]),
 )
-TASK = batch.compiled_task("sudoku", ("puzzle",), _LOOP, _judge, _pack)
+TASK = batch.compiled_task("sudoku", ("puzzle",), _LOOP, _judge, batch.pack_texts(_puzzle_text))

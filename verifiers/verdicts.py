@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class Reason(StrEnum):
+class Coded(StrEnum):
+    @property
+    def code(self) -> int:
+        """Position among the names."""
+        return list(type(self)).index(self)
+
+
+class Reason(Coded):
     """Why a completion got its verdict; equal to its name; `code` is its integer in `Verdicts.reason`."""
 
     OK = "ok"
@@ -28,13 +35,8 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     ERROR = "error"
 
-    @property
-    def code(self) -> int:
-        """Position in `REASON_NAMES`."""
-        return REASON_NAMES.index(self.value)
 
-
-class Tier(StrEnum):
+class Tier(Coded):
     """Which tier of a verifier decided, cheapest first; `code` is its integer in `Verdicts.decided_by`."""
 
     TEXT = "text"
@@ -43,11 +45,6 @@ class Tier(StrEnum):
     TYPED = "typed"
     PROBE = "probe"
     CAS = "cas"
-
-    @property
-    def code(self) -> int:
-        """Position in `TIER_NAMES`."""
-        return TIER_NAMES.index(self.value)
 
 
 REASONS = tuple(Reason)
@@ -110,7 +107,7 @@ class Verdicts(Sequence[Verdict]):
         spans = np.full((len(verdicts), 2), -1, np.int64)
         for row, verdict in enumerate(verdicts):
             if verdict.extracted is not None:
-                spans[row] = 0, len(texts[row].encode("utf-8", "surrogatepass"))
+                spans[row] = 0, len(encoded(texts[row]))
         return cls(
             np.array([verdict.correct for verdict in verdicts], np.bool_),
             np.array([verdict.score for verdict in verdicts], np.float64),
@@ -123,7 +120,7 @@ class Verdicts(Sequence[Verdict]):
     @property
     def extracted(self) -> list[str | None]:
         """The judged text of each completion, cut now; None where nothing was found."""
-        return [_cut(text, *span) for text, span in zip(self._texts, self.spans.tolist(), strict=True)]
+        return [cut(text, *span) for text, span in zip(self._texts, self.spans.tolist(), strict=True)]
 
     @property
     def reasons(self) -> list[str]:
@@ -157,7 +154,7 @@ class Verdicts(Sequence[Verdict]):
         return Verdict(
             bool(self.correct[row]),
             float(self.score[row]),
-            _cut(self._texts[row], *self.spans[row].tolist()),
+            cut(self._texts[row], *self.spans[row].tolist()),
             REASONS[self.reason[row]],
             TIERS[self.decided_by[row]],
         )
@@ -169,10 +166,15 @@ class Verdicts(Sequence[Verdict]):
         return f"Verdicts(n={len(self)}, correct={int(self.correct.sum())}, reasons={self.counts()})"
 
 
-def _cut(text: str, start: int, end: int) -> str | None:
+def encoded(text: str) -> bytes:
+    """UTF-8, also of lone surrogates."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def cut(text: str, start: int, end: int) -> str | None:
     """The bytes `start` to `end` of a text in UTF-8; None for no span."""
     if start < 0:
         return None
     if text.isascii():
         return text[start:end]
-    return text.encode("utf-8", "surrogatepass")[start:end].decode("utf-8", "surrogatepass")
+    return encoded(text)[start:end].decode("utf-8", "surrogatepass")

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 
-ABSENT = "absent"  # where the system has no such limit
 START_SECONDS = 120
 
 
@@ -41,35 +40,26 @@ def write_message(stream: int, message: dict) -> None:
         data = data[os.write(stream, data) :]
 
 
-def limit_memory(size: int | None) -> int | str | None:
-    """Cap the address space of this process at `size` bytes; what holds now, or "absent"."""
-    if size is None:
-        return None
+def limit(resource_name: str, amount: int | None) -> None:
+    """Let the system cap a resource of this process, where it can: RLIMIT_AS (bytes) or RLIMIT_CPU (seconds).
+
+    None: as high as it may be.
+    """
     try:
         import resource
 
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        size = size if hard == resource.RLIM_INFINITY else min(size, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (size, hard))
-        return size
+        kind = getattr(resource, resource_name)
+        hard = resource.getrlimit(kind)[1]
+        if amount is None or hard != resource.RLIM_INFINITY:
+            amount = hard if amount is None else min(amount, hard)
+        resource.setrlimit(kind, (amount, hard))
     except (ImportError, AttributeError, ValueError, OSError):
-        return ABSENT
+        return
 
 
 def limit_processor(seconds: float | None) -> None:
-    """Let the system end this process after so many more seconds of processor time, where it can; None: no limit."""
-    try:
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-        limit = hard
-        if seconds is not None:
-            limit = int(used.ru_utime + used.ru_stime + seconds) + 1
-            limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
-    except (ImportError, AttributeError, ValueError, OSError):
-        return
+    """End this process after so many more seconds of processor time; None: no limit."""
+    limit("RLIMIT_CPU", None if seconds is None else int(time.process_time() + seconds) + 1)
 
 
 class SoftTimer:
@@ -88,7 +78,6 @@ class SoftTimer:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def start(self, soft: float, hard: float) -> None:
-        """Begin a job."""
         with self._lock:
             now = time.monotonic()
             self._cpu, self._last, self._due = time.process_time() + soft, now + 0.9 * hard, now + soft
@@ -164,13 +153,14 @@ def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> 
     jobs: SimpleQueue[dict] = SimpleQueue()
     threading.Thread(target=_read_jobs, args=(source, jobs), daemon=True).start()
     limit_processor(START_SECONDS)
-    limit = limit_memory(memory)
+    if memory is not None:
+        limit("RLIMIT_AS", memory)
     try:
         answer = prepare()
     except Unavailable as error:
         write_message(replies, {"ready": False, "detail": str(error)})
         return
-    write_message(replies, {"ready": True, "memory": limit})
+    write_message(replies, {"ready": True})
     timer = SoftTimer()
     while True:
         job = jobs.get()

@@ -153,8 +153,7 @@ class Workers:
 
     `soft` and `hard` are the deadlines of a job in seconds, None for no deadline: at `soft` (of processor time) the
     worker itself is asked to give up; the reply comes within `hard`, for which a busy worker is killed shortly
-    before and a new one started. `quiet` discards what workers write to standard error. `memory` is what a worker
-    reports as its cap in bytes, or "absent".
+    before and a new one started. `quiet` discards what workers write to standard error.
     """
 
     def __init__(
@@ -167,7 +166,6 @@ class Workers:
         quiet: bool = True,
     ) -> None:
         self.module, self.size, self.soft, self.hard, self.quiet = module, size, soft, hard, quiet
-        self.memory: int | str | None = None
         self.reset()
         _pools.add(self)
 
@@ -225,7 +223,6 @@ class Workers:
                     worker = self._start()
                 try:
                     worker.wait_until_ready(end)
-                    self.memory = worker.hello["memory"]
                     asked = time.monotonic()
                     due = min(asked + left, end)
                     hard = None if due == math.inf else due - asked

@@ -91,7 +91,7 @@ def test_slices_in_threads_give_the_same_in_order(monkeypatch):
     whole = list(verify_batch("sudoku", texts, puzzle=puzzles))
     monkeypatch.setattr(batch, "SLICE_CHARACTERS", 500)
     monkeypatch.setattr(batch, "_cpus", lambda: 4)
-    assert len(list(batch.packed_slices(texts))) > 30
+    assert len(list(batch.packed_slices(texts, batch.starts_of(texts)))) > 30
     assert list(verify_batch("sudoku", texts, puzzle=puzzles)) == whole
     assert {verdict.reason.value for verdict in whole} == {"ok", "rule_broken", "no_answer"}
     puzzles[650] = "9" * 16

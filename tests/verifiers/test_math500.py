@@ -31,7 +31,7 @@ def no_cas(monkeypatch: pytest.MonkeyPatch) -> list:
 
     def ask(pairs, patient=True):
         asked.extend(pairs)
-        return [(Reason.ERROR, Tier.CAS)] * len(pairs)
+        return [(Reason.ERROR.code, Tier.CAS.code)] * len(pairs)
 
     monkeypatch.setattr(task, "ask_cas", ask)
     return asked

@@ -9,7 +9,6 @@ from tests.common.command_cases import PUZZLE, SOLUTION
 from tests.common.sudoku_answers import blanked, solved_grid
 from verifiers import Reason, Tier, verify
 from verifiers.characters import DIGIT_ZEROS
-from verifiers.sudoku import read_grid
 
 
 def lenient(answer: str, puzzle: str = PUZZLE):
@@ -161,9 +160,3 @@ def test_score_is_one_exactly_for_solved_grids():
         verdict = lenient(answer, puzzle)
         assert 0.0 <= verdict.score <= 1.0
         assert (verdict.score == 1.0) is verdict.correct
-
-
-def test_a_board_can_be_drawn_from_what_was_extracted():
-    extracted = lenient("|4|3|2|1|1|2|4|3|3|4|1|2|2|1|3|9|").extracted
-    assert read_grid(extracted, 4) == [*map(int, SOLUTION[:15]), 9]
-    assert read_grid("432", 4) is None and read_grid(None, 4) is None

@@ -12,9 +12,7 @@ from verifiers.errors import VerifierError
 from verifiers.registry import Mode, verify, verify_batch
 from verifiers.reward import unwrap
 
-ROWS_BEFORE_COMPILING = (
-    2500  # are judged without numba while it is imported; a first compilation takes much longer
-)
+ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported; a first compilation takes much longer
 REPORTED = 100  # problems that are spelled out on standard error; the output names all of them
 
 
@@ -51,7 +49,6 @@ class Tally:
         return cls(**{**facts, "reasons": Counter(facts["reasons"]), "tiers": Counter(facts["tiers"])})
 
     def add(self, other: Tally) -> None:
-        """Add the counts of another block."""
         for name, count in vars(other).items():
             setattr(self, name, getattr(self, name) + count)
 
@@ -95,16 +92,13 @@ def judge_block(job: Job, block: Block) -> Judged:
         completions.append(completion)
         for column, value in zip(references.values(), values, strict=True):
             column.append(value)
-    judged: list[Outcome] = [None] * len(rows)
-    if rows:
-        _judge(job, completions, references, judged, 0, len(rows))
+    judged = _judge(job, completions, references) if rows else []
     for row, outcome in zip(rows, judged, strict=True):
         outcomes[row] = outcome
     return _report_lines(block, outcomes)
 
 
 def unjudged_block(block: Block, why: str) -> Judged:
-    """The block without a verdict on any of its lines."""
     return _report_lines(block, [why] * len(lines_of(block)))
 
 
@@ -132,29 +126,21 @@ def _get(row: dict[str, Any], name: str, flag: str) -> Any:
     raise LineError(f'lacks "{name}"; it has {there}. Name the right field with --{flag}-field.')
 
 
-def _judge(
-    job: Job,
-    completions: list[object],
-    references: dict[str, list[Any]],
-    out: list[Outcome],
-    start: int,
-    stop: int,
-) -> None:
-    """Fill out[start:stop]. A batch with an invalid reference raises: then its halves are judged apart."""
-    parts = {name: column[start:stop] for name, column in references.items()}
+def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[Outcome]:
+    """A batch with an invalid reference raises: then its halves are judged apart."""
     try:
-        verdicts = verify_batch(job.task, completions[start:stop], mode=job.mode, **parts)
+        verdicts = verify_batch(job.task, completions, mode=job.mode, **references)
     except Exception:
-        if stop - start == 1:
-            reference = {name: column[0] for name, column in parts.items()}
-            out[start] = _judge_one(job, completions[start], reference)
-            return
-        middle = (start + stop) // 2
-        _judge(job, completions, references, out, start, middle)
-        _judge(job, completions, references, out, middle, stop)
-        return
+        if len(completions) == 1:
+            return [_judge_one(job, completions[0], {name: column[0] for name, column in references.items()})]
+        outcomes: list[Outcome] = []
+        middle = len(completions) // 2
+        for half in (slice(middle), slice(middle, None)):
+            parts = {name: column[half] for name, column in references.items()}
+            outcomes += _judge(job, completions[half], parts)
+        return outcomes
     columns = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
-    out[start:stop] = zip(*columns, verdicts.reasons, verdicts.tiers, strict=True)
+    return list(zip(*columns, verdicts.reasons, verdicts.tiers, strict=True))
 
 
 def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outcome:

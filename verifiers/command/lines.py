@@ -20,8 +20,6 @@ LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _decode = json.JSONDecoder().decode
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
-
-
 _PARQUET_ROWS = 1024
 
 

@@ -71,7 +71,6 @@ def _prepare() -> Callable[[dict], dict]:
 
 
 def main() -> None:
-    """Run a worker process."""
     from verifiers.worker import serve
 
     serve(_prepare, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from verifiers.command.judge import Job, Judged, Outcome, Tally, recorded_verdict
@@ -30,22 +29,18 @@ def summary(job: Job, tally: Tally, seconds: float, comparison: Comparison | Non
         "lines_per_second": round(lines / seconds, 1) if seconds > 0 else None,
     }
     if comparison is not None:
-        facts["compared"] = comparison.facts()
+        facts["compared"] = comparison.counts
     return facts
 
 
 def summary_text(facts: dict[str, Any]) -> str:
-    """The summary for people."""
-    n, (low, high) = facts["n"], facts["interval"] or (0.0, 1.0)
-    rate = (
-        f"{facts['correct']:,} right, {facts['accuracy']:.2%} [{low:.2%}, {high:.2%}]" if n else "none judged"
-    )
+    n, right, (low, high) = facts["n"], facts["correct"], facts["interval"] or (0.0, 1.0)
+    rate = f"{right:,} right, {right / n:.2%} [{low:.2%}, {high:.2%}]" if n else "none judged"
     lines = [f"{facts['task']}, {facts['mode']}: {n:,} judged, {rate}"]
     for name in ("reasons", "tiers"):
         if facts[name]:
-            lines.append(
-                f"  {name:8}" + ", ".join(f"{key or '?'} {count:,}" for key, count in facts[name].items())
-            )
+            counts = ", ".join(f"{key or '?'} {count:,}" for key, count in facts[name].items())
+            lines.append(f"  {name:8}{counts}")
     if n and abs(facts["mean_score"] - facts["accuracy"]) > 1e-12:
         lines.append(f"  mean score {facts['mean_score']:.4f}")
     if facts["invalid_lines"]:
@@ -59,34 +54,17 @@ def summary_text(facts: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@dataclass
 class Comparison:
-    """The verdicts of another file, line by line beside ours."""
+    """The verdicts of another file, line by line beside ours.
 
-    other: Source
-    lines: int = 0
-    here: int = 0
-    """Right in our verdicts only."""
-    there: int = 0
-    """Right in the other file only."""
-    unjudged: int = 0
-    """A verdict on one side, none on the other."""
-    missing: int = 0
-    """Lines that one of the files has and the other has not."""
+    `counts`: lines in both files; those that disagree: right `here` or `there` only, or without a verdict on one side
+    alone (`unjudged`); lines `missing` in one of the files.
+    """
 
-    def __post_init__(self) -> None:
-        self._rows = _verdict_rows(self.other)
-
-    def facts(self) -> dict[str, int]:
-        """The counts; call `rest` before."""
-        return {
-            "lines": self.lines,
-            "disagree": self.here + self.there + self.unjudged,
-            "here": self.here,
-            "there": self.there,
-            "unjudged": self.unjudged,
-            "missing": self.missing,
-        }
+    def __init__(self, other: Source) -> None:
+        self.other = other
+        self.counts = dict.fromkeys(("lines", "disagree", "here", "there", "unjudged", "missing"), 0)
+        self._rows = _verdict_rows(other)
 
     def disagreements(self, judged: Judged) -> bytes:
         """Our lines that the other file judges otherwise, each with the other verdict, as JSON lines."""
@@ -94,25 +72,24 @@ class Comparison:
         for line, ours in zip(judged.output.splitlines(), judged.marks, strict=True):
             theirs, outcome = next(self._rows, ("", None))
             if not theirs:
-                self.missing += 1
+                self.counts["missing"] += 1
                 continue
-            self.lines += 1
+            self.counts["lines"] += 1
             if ours == theirs:
                 continue
-            self.here += (ours, theirs) == ("1", "0")
-            self.there += (ours, theirs) == ("0", "1")
-            self.unjudged += "-" in (ours, theirs)
+            self.counts["disagree"] += 1
+            self.counts["unjudged" if "-" in (ours, theirs) else "here" if ours == "1" else "there"] += 1
             different.append(json.dumps({**json.loads(line), "other": _shown(outcome)}) + "\n")
         return "".join(different).encode()
 
     def rest(self) -> str:
         """Count the lines that only the other file has; the sentence about them, or ""."""
         more = sum(1 for _ in self._rows)
-        self.missing += more
-        if not self.missing:
+        self.counts["missing"] += more
+        if not self.counts["missing"]:
             return ""
         which = "more" if more else "fewer"
-        return f"{self.other.path} has {self.missing:,} lines {which}; only the others were compared.\n"
+        return f"{self.other.path} has {self.counts['missing']:,} lines {which}; only the others were compared.\n"
 
 
 def _verdict_rows(source: Source) -> Iterator[tuple[str, Outcome]]:

@@ -10,18 +10,8 @@ what does not fit is not guessed: the outcome is UNDECIDED, and the same functio
 integers without a limit.
 """
 
-from verifiers.characters import (
-    DIVISION_SIGNS,
-    FULLWIDTH,
-    MINUS_SIGNS,
-    PLUS_SIGNS,
-    TIMES_SIGNS,
-    ZERO_WIDTH,
-    decimal_digit,
-    decode,
-    is_wide_space,
-    read_word,
-)
+from verifiers import characters
+from verifiers.characters import decimal_digit, decode, is_wide_space, read_word, rows
 from verifiers.extract import Bytes, is_space, matches, strip, word_key, word_keys
 from verifiers.verdicts import MALFORMED, OK, RULE_BROKEN, WRONG
 
@@ -32,13 +22,44 @@ MAX_DIGITS = 4_000  # of one literal; Python reads at most 4,300
 SAFE_DIGITS = 18  # a literal of so many digits fits 64 bits with room for a carry
 INTEGER, DECIMAL, BIG, BROKEN = 0, 1, 2, 3  # kinds of literals
 
-_MORE_TIMES_SIGNS = (0x2A2F, 0xFF0A)
-_OPENING, _CLOSING, _EQUALITY, _POINT, _COLON = (FULLWIDTH + code for code in b"()=.:")
+_POINT, _COLON = characters.FULLWIDTH + ord("."), characters.FULLWIDTH + ord(":")
 
-_TEX_TIMES = word_keys("times cdot ast")
-_TEX_DIVIDE = word_key("div")
-_TEX_FRACTION = word_keys("frac dfrac tfrac cfrac")
-_TEX_SPACES = word_keys("quad qquad thinspace")
+_STRICT_KINDS = {
+    **dict.fromkeys(b"0123456789", LITERAL),
+    **dict.fromkeys(b" \t", BLANK),
+    **dict(zip(b"+-*/()", (PLUS, MINUS, TIMES, DIVIDE, OPEN, CLOSE), strict=True)),
+}
+_LENIENT_KINDS = {
+    **_STRICT_KINDS,
+    **dict.fromkeys(b"\n\v\f\r", BLANK),
+    **dict(zip(b"={}", (EQUALS, LEFT_BRACE, RIGHT_BRACE), strict=True)),
+}
+# Kinds of ASCII characters; a backslash in lenient mode is `tex_token`'s.
+_STRICT, _LENIENT = (
+    bytes(kinds.get(byte, BAD) for byte in range(128)) for kinds in (_STRICT_KINDS, _LENIENT_KINDS)
+)
+# Of characters beyond ASCII that are no digits, in rows (first, last, kind).
+_WIDE = (
+    *rows(MINUS, *characters.MINUS_SIGNS),
+    *rows(TIMES, *characters.TIMES_SIGNS, 0x2A2F, characters.FULLWIDTH + ord("*")),
+    *rows(DIVIDE, *characters.DIVISION_SIGNS),
+    *rows(PLUS, *characters.PLUS_SIGNS),
+    *rows(OPEN, characters.FULLWIDTH + ord("(")),
+    *rows(CLOSE, characters.FULLWIDTH + ord(")")),
+    *rows(EQUALS, characters.FULLWIDTH + ord("=")),
+    *rows(BLANK, *characters.SPACES, *characters.THIN_SPACES, *characters.ZERO_WIDTH),
+)
+# Of TeX commands: (key, kind).
+_TEX = tuple(
+    (key, kind)
+    for kind, words in (
+        (TIMES, "times cdot ast"),
+        (DIVIDE, "div"),
+        (FRACTION, "frac dfrac tfrac cfrac"),
+        (BLANK, "quad qquad thinspace"),
+    )
+    for key in word_keys(words)
+)
 _TEX_LEFT, _TEX_RIGHT = word_key("left"), word_key("right")
 _TEX_SIGNS = tuple(b",;:! \n")
 
@@ -67,6 +88,9 @@ _HALF_LIMIT = 1 << 31
 UNDECIDED = -1  # in place of a reason: to be judged again without a limit on integers
 _TOO_BIG, _UNDEFINED = 1, 2  # faults of a value: bits
 _FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces on the stack of operators
+# How tightly what is on that stack binds; 0 for an open bracket.
+_BINDING = {PLUS: 1, MINUS: 1, TIMES: 2, DIVIDE: 2, NEGATE: 3}
+_PRECEDENCE = bytes(_BINDING.get(operator, 0) for operator in range(_FRACTION_BOTTOM + 1))
 
 # Places in `state`.
 _VALUES, _OPERATORS, _FAULT, _TOTAL, _SIDE, _FOUND, _MAYBE, _UNEQUAL = range(8)
@@ -77,14 +101,16 @@ STATE_SIZE = 11
 def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
     """(kind of the next token, position after it; for a LITERAL: where it begins); spaces are skipped."""
     while i < end:
-        byte = data[i] + 0
-        if byte < 128:
-            kind, after = ascii_token(data, i, end, lenient)
-        elif lenient:
+        byte, after = data[i] + 0, i + 1
+        if not lenient:
+            kind = _STRICT[byte] + 0 if byte < 128 else BAD
+        elif byte == 92:
+            kind, after = tex_token(data, i, end)
+        elif byte < 128:
+            kind = _LENIENT[byte] + 0
+        else:
             code, after = decode(data, i)
             kind = wide_token(code)
-        else:
-            return BAD, i
         if kind == LITERAL:
             return LITERAL, i
         i = after
@@ -93,58 +119,11 @@ def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
     return END, end
 
 
-def ascii_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
-    """(kind of token, position after it) at an ASCII character."""
-    byte = data[i] + 0
-    kind = BAD
-    if 48 <= byte <= 57:
-        kind = LITERAL
-    elif byte == 32 or byte == 9:
-        kind = BLANK
-    elif byte == 43:
-        kind = PLUS
-    elif byte == 45:
-        kind = MINUS
-    elif byte == 42:
-        kind = TIMES
-    elif byte == 47:
-        kind = DIVIDE
-    elif byte == 40:
-        kind = OPEN
-    elif byte == 41:
-        kind = CLOSE
-    elif lenient:
-        if byte == 92:
-            return tex_token(data, i, end)
-        if byte == 61:
-            kind = EQUALS
-        elif byte == 123:
-            kind = LEFT_BRACE
-        elif byte == 125:
-            kind = RIGHT_BRACE
-        elif is_space(byte):
-            kind = BLANK
-    return kind, i + 1
-
-
 def wide_token(code: int) -> int:
     """The kind of token of a character beyond ASCII; BLANK for spaces and zero-width characters."""
-    if code in MINUS_SIGNS:
-        return MINUS
-    if code in TIMES_SIGNS or code in _MORE_TIMES_SIGNS:
-        return TIMES
-    if code in DIVISION_SIGNS:
-        return DIVIDE
-    if code in PLUS_SIGNS:
-        return PLUS
-    if code == _OPENING:
-        return OPEN
-    if code == _CLOSING:
-        return CLOSE
-    if code == _EQUALITY:
-        return EQUALS
-    if is_wide_space(code) or code in ZERO_WIDTH:
-        return BLANK
+    for first, last, kind in _WIDE:
+        if first <= code <= last:
+            return kind
     return LITERAL if decimal_digit(code) >= 0 else BAD
 
 
@@ -156,14 +135,9 @@ def tex_token(data: Bytes, i: int, end: int) -> tuple[int, int]:
         return (BLANK if known else BAD), after + 1
     if after < end and 65 <= data[after] <= 90:
         return BAD, after
-    if key in _TEX_TIMES:
-        return TIMES, after
-    if key == _TEX_DIVIDE:
-        return DIVIDE, after
-    if key in _TEX_FRACTION:
-        return FRACTION, after
-    if key in _TEX_SPACES:
-        return BLANK, after
+    for word, kind in _TEX:
+        if key == word:
+            return kind, after
     if key == _TEX_LEFT or key == _TEX_RIGHT:
         while after < end and is_space(data[after]):
             after += 1
@@ -205,7 +179,7 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
                     whole = numerator
         elif point and lenient and not pointed:
             pointed = True
-        elif not (lenient and code in ZERO_WIDTH):
+        elif not (lenient and code in characters.ZERO_WIDTH):
             break
         i = after
     if pointed and decimals == 0:
@@ -248,7 +222,6 @@ def unwrap(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def is_letter(code: int) -> bool:
-    """True for a Latin letter."""
     if code < 128:
         return 97 <= (code | 32) <= 122
     return 0xC0 <= code <= 0x24F and code != 0xD7 and code != 0xF7
@@ -275,14 +248,12 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
                     return -1
                 words, last = words + 1, letters
             key = letters = 0
-            if code < 128 and is_space(code):
+            if is_space(code) or is_wide_space(code):
                 gap = True
             elif code == 58 or code == _COLON:
                 gap = colon = True
             elif code == 44 or code == 46 or code == 33:
                 gap = False
-            elif is_wide_space(code):
-                gap = True
             else:
                 break
         i = after
@@ -336,21 +307,12 @@ def combine(operator: int, tops: Integers, bottoms: Integers, right: int, exact:
     return fault
 
 
-def precedence(operator: int) -> int:
-    """How tightly an operator on the stack binds; 0 for an open bracket."""
-    if operator == NEGATE:
-        return 3
-    if operator == TIMES or operator == DIVIDE:
-        return 2
-    return 1 if operator == PLUS or operator == MINUS else 0
-
-
 def unwind(level: int, memory: Memory, exact: bool) -> None:
     """Apply every operator on the stack that binds at least as tightly as `level`."""
     tops, bottoms, operators, _, state = memory
     while state[_OPERATORS] > 0:
         operator = operators[state[_OPERATORS] - 1]
-        if precedence(operator) < level:
+        if _PRECEDENCE[operator] < level:
             return
         state[_OPERATORS] -= 1
         top = state[_VALUES] - 1
@@ -492,7 +454,7 @@ def evaluate_expression(
         elif operand:
             i = begin_operand(data, kind, i, end, lenient, memory)
         elif PLUS <= kind <= DIVIDE:
-            unwind(precedence(kind), memory, exact)
+            unwind(_PRECEDENCE[kind], memory, exact)
             operand = True
             if not push(kind, memory):
                 return MALFORMED

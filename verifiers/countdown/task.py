@@ -15,19 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers import batch, characters
 from verifiers.countdown import expression
-from verifiers.countdown.expression import (
-    LIMIT,
-    MAX_DEPTH,
-    MAX_DIGITS,
-    MAX_NUMBERS,
-    STATE_SIZE,
-    UNDECIDED,
-    Given,
-    Memory,
-    evaluate_expression,
-    skip_words,
-    unwrap,
-)
+from verifiers.countdown.expression import LIMIT, MAX_DIGITS, MAX_NUMBERS, UNDECIDED, Given, Memory
 from verifiers.errors import invalid_reference, shown
 from verifiers.extract import FOUND, Bytes, is_alone, locate
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, RULE_BROKEN, TEXT
@@ -41,7 +29,7 @@ if TYPE_CHECKING:
 
 Reference = tuple[list[int], int, int]
 
-_TARGET_CHARACTERS = frozenset("0123456789+-./ ")
+_TARGET_SIGNS = frozenset("0123456789+-./ ")
 _A_TARGET = 'give a rational number such as 22, Fraction(21, 2), 10.5 or "21/2"'
 
 
@@ -84,24 +72,19 @@ def _read_target(target: Any, row: int | None) -> tuple[int, int]:
             value = Fraction(int(target.numerator), int(target.denominator))
         elif isinstance(target, Decimal) and target.is_finite() and abs(target.adjusted()) < MAX_DIGITS:
             value = Fraction(target)
-        elif (
-            isinstance(target, str) and len(target) < 2 * MAX_DIGITS and _TARGET_CHARACTERS.issuperset(target)
-        ):
+        elif isinstance(target, str) and len(target) < 2 * MAX_DIGITS and _TARGET_SIGNS.issuperset(target):
             value = Fraction(target)
         elif isinstance(target, float) or hasattr(target, "is_integer"):
             value = Fraction(str(target))  # 0.1 is one tenth here, not the double that is next to it
         elif kind not in ("bool", "bool_"):
             value = Fraction(index(target))
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
-        raise invalid_reference(
-            "target", target, f"is a {kind} that is no rational number; {_A_TARGET}", row
-        ) from error
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        pass
     if value is None:
         raise invalid_reference("target", target, f"is a {kind} that is no rational number; {_A_TARGET}", row)
     if max(abs(value.numerator), value.denominator) >= 10**MAX_DIGITS:
-        raise invalid_reference(
-            "target", target, f"has more than {MAX_DIGITS} digits; give a smaller one", row
-        )
+        problem = f"has more than {MAX_DIGITS} digits; give a smaller one"
+        raise invalid_reference("target", target, problem, row)
     return value.numerator, value.denominator
 
 
@@ -122,10 +105,11 @@ def reference_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns
     import numpy as np
 
     only_integers = set(map(type, numbers)) <= {list, tuple} and set(map(type, targets)) <= {int}
-    if only_integers and set(map(type, chain.from_iterable(numbers))) <= {int}:
+    flat = list(chain.from_iterable(numbers)) if only_integers else []
+    if only_integers and set(map(type, flat)) <= {int}:
         starts = batch.starts_of(numbers)
         try:
-            values = np.fromiter(chain.from_iterable(numbers), np.int64, int(starts[-1]))
+            values = np.fromiter(flat, np.int64, len(flat))
             numerators = np.fromiter(targets, np.int64, len(targets))
         except OverflowError:
             pass
@@ -156,15 +140,15 @@ def judge_exactly(
         return status, TEXT, 0.0, low, high
     begin, finish = low, high
     if lenient:
-        begin, finish = unwrap(data, low, high)
-        begin = skip_words(data, begin, finish)
+        begin, finish = expression.unwrap(data, low, high)
+        begin = expression.skip_words(data, begin, finish)
         if begin > low:
-            begin, finish = unwrap(data, begin, finish)
+            begin, finish = expression.unwrap(data, begin, finish)
     elif boxed and not is_alone(data, start, end, low, high, False):
         begin = -1
     if begin < 0:
         return MALFORMED, GRAMMAR, 0.0, low, high
-    reason = evaluate_expression(data, begin, finish, lenient, exact, given, memory)
+    reason = expression.evaluate_expression(data, begin, finish, lenient, exact, given, memory)
     tier = GRAMMAR if reason == MALFORMED or reason == RULE_BROKEN else RATIONAL
     return reason, tier, 1.0 if reason == OK else 0.0, low, high
 
@@ -188,15 +172,15 @@ def _judge(
     values, numerator, denominator = read_reference(numbers, target, row)
     given = (values, 0, len(values), numerator, denominator)
     judged = judge_exactly(data, 0, len(data), lenient, False, given, memory)
-    return (
-        judged if judged[0] != UNDECIDED else judge_exactly(data, 0, len(data), lenient, True, given, memory)
-    )
+    if judged[0] == UNDECIDED:
+        judged = judge_exactly(data, 0, len(data), lenient, True, given, memory)
+    return judged
 
 
 _LOOP = batch.RowLoop(
     judge_completion,
     "int64[::1], int64[::1], int64[::1], int64[::1]",
-    max(MAX_DEPTH + 1, MAX_NUMBERS, STATE_SIZE),
+    max(expression.MAX_DEPTH + 1, MAX_NUMBERS, expression.STATE_SIZE),
     (characters, expression, sys.modules[__name__]),
     compile_above=1 << 18,
 )

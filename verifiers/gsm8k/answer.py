@@ -9,6 +9,7 @@ from verifiers.characters import is_one_of
 from verifiers.extract import Bytes, word_key, word_keys
 from verifiers.gsm8k.number import (
     APPROX,
+    BRACED,
     CARET,
     COMMAND,
     DEGREE,
@@ -132,7 +133,6 @@ def note_word(key: int, number: Fields, state: Fields) -> None:
 
 
 def is_long_word(data: Bytes, i: int, end: int) -> bool:
-    """True if a word of two letters or more stands at i."""
     if i >= end:
         return False
     kind, _, key = symbol(data, i, end)
@@ -223,7 +223,7 @@ def note_caret(data: Bytes, i: int, end: int, state: Fields) -> int:
                 break
             i = after
     elif state[UNIT] and not is_one_of(state[KEY], _VARIABLES):
-        power, behind = read_exponent(data, i, end, True)
+        power, behind = read_exponent(data, i, end, BRACED)
         if behind >= 0 and 1 <= abs(power) <= 3:
             state[KEY] = 0
             return behind

@@ -5,44 +5,62 @@ Digits, groups, points, fractions, mixed numbers and powers of ten; and whether 
 longer one is OVERFLOW, and `equal_exactly` reads it again in Python integers of any size.
 """
 
-from verifiers.characters import (
-    DIVISION_SIGNS,
-    FULLWIDTH,
-    IDEOGRAPHIC_STOP,
-    MINUS_SIGNS,
-    SPACES,
-    THIN_SPACES,
-    TIMES_SIGNS,
-    ZERO_WIDTH,
-    decimal_digit,
-    decode,
-    is_one_of,
-)
+from verifiers import characters
+from verifiers.characters import OVER_LONG, decimal_digit, decode, is_one_of, read_word, rows
 from verifiers.extract import Bytes, word_key, word_keys
 
 # What `symbol` answers beyond ASCII codes. Letters are gathered into words, `\name` into commands.
 NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK, ELLIPSIS = 1, 2, 3, 4, 5, 6, 7
 TIMES, DEGREE, VULGAR, POWER, RELATION, APPROX, PLUS_MINUS = 8, 14, 15, 16, 17, 18, 19
 SPACE, STAR, PLUS, COMMA, MINUS, POINT, SLASH, EQUALS, CARET, LEFT, RIGHT = tuple(b" *+,-./=^{}")
-OVER_LONG = 1 << 60  # the key of a word of more than 12 letters, and of letters beyond ASCII
 
-_INVISIBLE = (*ZERO_WIDTH, 0x200E, 0x200F, 0x2066, 0x2067, 0x2068, 0x2069)
-_APPROX = (0x223C, 0x2243, 0x2245, 0x2248, 0x2261)
-_RELATIONS = (0x2260, 0x2264, 0x2265, 0x226A, 0x226B, 0x2A7D, 0x2A7E)
-_MARKS = (0xAB, 0xBB, 0xA1, 0xBF, 0x2022, 0x2030, 0x2192, 0x21D2, 0x2234, 0x2713, 0x2714)
-_MONEY = (0x58F, 0x60B, 0x9F2, 0x9F3, 0xE3F, 0x17DB, 0xFDFC, 0xFE69)
-# Ideographs that multiply, halve or negate the number beside them.
-_NUMERALS = (0x4E07, 0x4EBF, 0x5104, 0x5146, 0x5341, 0x5343, 0x534A, 0x767E, 0x842C, 0x8CA0, 0x8D1F)
 # Vulgar fractions: code point, numerator, denominator.
-_VULGAR = (
+_FRACTION_SIGNS = (
     (0xBC, 1, 4), (0xBD, 1, 2), (0xBE, 3, 4), (0x2150, 1, 7), (0x2151, 1, 9), (0x2152, 1, 10), (0x2153, 1, 3),
     (0x2154, 2, 3), (0x2155, 1, 5), (0x2156, 2, 5), (0x2157, 3, 5), (0x2158, 4, 5), (0x2159, 1, 6),
     (0x215A, 5, 6), (0x215B, 1, 8), (0x215C, 3, 8), (0x215D, 5, 8), (0x215E, 7, 8),
 )  # fmt: skip
-VULGAR_CODES = tuple(row[0] for row in _VULGAR)
-VULGAR_TOPS = tuple(row[1] for row in _VULGAR)
-VULGAR_BOTTOMS = tuple(row[2] for row in _VULGAR)
 SUPERSCRIPTS = (0x2070, 0xB9, 0xB2, 0xB3, 0x2074, 0x2075, 0x2076, 0x2077, 0x2078, 0x2079)
+_RAISED_MINUS = 0x207B
+
+# What characters beyond ASCII stand for, in rows (first, last, kind); the first row that holds one counts.
+_WIDE = (
+    *rows(MINUS, *characters.MINUS_SIGNS),
+    *rows(SLASH, *characters.DIVISION_SIGNS),
+    *rows(TIMES, *characters.TIMES_SIGNS),
+    *rows(THIN, *characters.THIN_SPACES),
+    *rows(SPACE, *characters.SPACES),
+    *rows(NOTHING, *characters.ZERO_WIDTH, 0x200E, 0x200F),
+    (0x202A, 0x202E, NOTHING), (0x2066, 0x2069, NOTHING), (0xFE00, 0xFE0F, NOTHING),
+    *rows(POINT, 0x66B, characters.IDEOGRAPHIC_STOP),
+    *rows(COMMA, 0x66C),
+    *rows(ELLIPSIS, 0x2026, 0x22EF),
+    *rows(DEGREE, 0xB0, 0xBA, 0x2218, 0x2103, 0x2109),
+    *rows(VULGAR, *(code for code, _, _ in _FRACTION_SIGNS)),
+    *rows(POWER, *SUPERSCRIPTS, _RAISED_MINUS),
+    *rows(APPROX, 0x223C, 0x2243, 0x2245, 0x2248, 0x2261),
+    *rows(RELATION, 0x2260, 0x2264, 0x2265, 0x226A, 0x226B, 0x2A7D, 0x2A7E),
+    *rows(PLUS_MINUS, 0xB1, 0x2213),
+    # Signs that say nothing about a value: quotes, dashes, bullets, arrows, currencies, stops.
+    *rows(MARK, 0xAB, 0xBB, 0xA1, 0xBF, 0x2030, 0x2192, 0x21D2, 0x2234),
+    *rows(MARK, 0x58F, 0x60B, 0x9F2, 0x9F3, 0xE3F, 0x17DB, 0xFDFC, 0xFE69),
+    (0xA2, 0xA5, MARK), (0x20A0, 0x20CF, MARK), (0x2012, 0x2027, MARK), (0x2032, 0x203A, MARK),
+    (0xFFE0, 0xFFE6, MARK), (0x3001, 0x3006, MARK), (0x3008, 0x3020, MARK), *rows(MARK, 0x2713, 0x2714),
+    # Ideographs that multiply, halve or negate the number beside them, and other numerals and operators.
+    *rows(FOREIGN, 0x4E07, 0x4EBF, 0x5104, 0x5146, 0x5341, 0x5343, 0x534A, 0x767E, 0x842C, 0x8CA0, 0x8D1F),
+    (0x2776, 0x2793, FOREIGN), (0x1F100, 0x1F10C, FOREIGN),
+    (0x2600, 0x27BF, MARK), (0x1F300, 0x1FAFF, MARK),
+    (0x300, 0x36F, FOREIGN), (0x2070, 0x209F, FOREIGN), (0x20D0, 0x20FF, FOREIGN),
+    (0x2150, 0x218F, FOREIGN), (0x2200, 0x25FF, FOREIGN), (0x27C0, 0x2BFF, FOREIGN),
+    (0x3007, 0x3007, FOREIGN), (0x3021, 0x3029, FOREIGN), (0x3220, 0x32CF, FOREIGN), (0xA0, 0xBF, FOREIGN),
+    (0x2E80, 0xD7FF, MARK),  # scripts without spaces between words
+)  # fmt: skip
+_ESCAPED_KINDS = {
+    **{ord(","): THIN, ord("!"): NOTHING, ord("$"): ord("$"), ord("%"): ord("%")},
+    **dict.fromkeys(b":;> \t\n\r\\", SPACE),
+    **dict.fromkeys(b"()[].#&{}\"'", MARK),
+}
+_ESCAPED = bytes(_ESCAPED_KINDS.get(byte, FOREIGN) for byte in range(128))  # of ASCII behind a backslash
 
 Fields = list[int]  # or, where compiled, an array of int64
 
@@ -54,6 +72,7 @@ SIGN, SHAPE, SCALE = 0, 1, 2
 WHOLE, TOP, BOTTOM = 3, 7, 11  # first of: mantissa, exponent, start, end
 FIELDS = 15
 LITERAL, FRACTION, MIXED, NO_NUMBER = 0, 1, 2, 3
+PLAIN, BRACED, RAISED = 0, 1, 2  # how an exponent is written
 
 _FRACTIONS = word_keys("frac dfrac tfrac cfrac sfrac nicefrac")
 _X, _E, _TIMES_WORD, _CDOT = word_key("x"), word_key("e"), word_key("times"), word_key("cdot")
@@ -66,71 +85,11 @@ def map_wide(code: int) -> int:
     if digit >= 0:
         return 48 + digit
     if 0xFF01 <= code <= 0xFF5E:
-        return code - FULLWIDTH
-    if is_one_of(code, MINUS_SIGNS):
-        return MINUS
-    if is_one_of(code, DIVISION_SIGNS):
-        return SLASH
-    if is_one_of(code, TIMES_SIGNS):
-        return TIMES
-    if is_one_of(code, THIN_SPACES):
-        return THIN
-    if is_one_of(code, SPACES):
-        return SPACE
-    if is_one_of(code, _INVISIBLE) or 0x202A <= code <= 0x202E or 0xFE00 <= code <= 0xFE0F:
-        return NOTHING
-    if code == 0x66B or code == IDEOGRAPHIC_STOP:
-        return POINT
-    if code == 0x66C:
-        return COMMA
-    if code == 0x2026 or code == 0x22EF:
-        return ELLIPSIS
-    if code == 0xB0 or code == 0xBA or code == 0x2218 or code == 0x2103 or code == 0x2109:
-        return DEGREE
-    if code in VULGAR_CODES:
-        return VULGAR
-    if is_one_of(code, SUPERSCRIPTS) or code == 0x207B:
-        return POWER
-    if is_one_of(code, _APPROX):
-        return APPROX
-    if is_one_of(code, _RELATIONS):
-        return RELATION
-    if code == 0xB1 or code == 0x2213:
-        return PLUS_MINUS
-    return map_rest(code)
-
-
-def map_rest(code: int) -> int:
-    """MARK for signs that say nothing about a value, WORD for letters, FOREIGN for what may change it."""
-    if is_one_of(code, _MARKS) or is_one_of(code, _MONEY) or 0xA2 <= code <= 0xA5 or 0x20A0 <= code <= 0x20CF:
-        return MARK
-    if 0x2012 <= code <= 0x2027 or 0x2032 <= code <= 0x203A or 0xFFE0 <= code <= 0xFFE6:
-        return MARK
-    if 0x3001 <= code <= 0x3020 and code != 0x3007:
-        return MARK
-    if 0x2776 <= code <= 0x2793 or 0x1F100 <= code <= 0x1F10C or is_one_of(code, _NUMERALS):
-        return FOREIGN
-    if 0x2600 <= code <= 0x27BF or 0x1F300 <= code <= 0x1FAFF:
-        return MARK
-    if 0x300 <= code <= 0x36F or 0x2070 <= code <= 0x209F or 0x20D0 <= code <= 0x20FF:
-        return FOREIGN
-    if 0x2150 <= code <= 0x218F or 0x2200 <= code <= 0x25FF or 0x27C0 <= code <= 0x2BFF:
-        return FOREIGN
-    if 0x3021 <= code <= 0x3029 or 0x3220 <= code <= 0x32CF or code == 0x3007 or 0xA0 <= code < 0xC0:
-        return FOREIGN
-    return MARK if 0x2E80 <= code < 0xD800 else WORD  # scripts without spaces between words
-
-
-def read_letters(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    """(key of the ASCII letters that start at i, in lower case; position after them)."""
-    key = 0
-    while i < end:
-        letter = data[i] | 32
-        if not 97 <= letter <= 122 or data[i] < 65:
-            break
-        key = key * 32 + letter - 96 if key < 1 << 55 else OVER_LONG
-        i += 1
-    return key, i
+        return code - characters.FULLWIDTH
+    for first, last, kind in _WIDE:
+        if first <= code <= last:
+            return kind
+    return WORD
 
 
 def symbol(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
@@ -139,9 +98,9 @@ def symbol(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
     if byte >= 0x80:
         code, after = decode(data, i)
         kind = map_wide(code)
-        return kind, after, OVER_LONG if kind == WORD else code
+        return kind, after, OVER_LONG if kind == WORD else code  # letters beyond ASCII make no known word
     if 97 <= byte | 32 <= 122 and byte >= 65:
-        key, after = read_letters(data, i, end)
+        key, after = read_word(data, i, end, True)
         return WORD, after, key
     if byte == 92:
         return escape(data, i + 1, end)
@@ -156,23 +115,13 @@ def escape(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
     r"""`symbol` after a backslash: a command, or one character such as `\%` or `\,`."""
     if i >= end:
         return MARK, i, 0
-    key, after = read_letters(data, i, end)
+    key, after = read_word(data, i, end, True)
     if key:
         return COMMAND, after, key
     byte = data[i] + 0
     if byte >= 0x80:
         return FOREIGN, i, 0
-    if byte == 44:
-        return THIN, i + 1, byte
-    if byte == 33:
-        return NOTHING, i + 1, byte
-    if byte == 36 or byte == 37:
-        return byte, i + 1, byte
-    if byte in (58, 59, 62, 32, 9, 10, 13, 92):
-        return SPACE, i + 1, byte
-    if byte in (40, 41, 91, 93, 46, 35, 38, 123, 125, 34, 39):
-        return MARK, i + 1, byte
-    return FOREIGN, i + 1, byte
+    return _ESCAPED[byte] + 0, i + 1, byte
 
 
 def skip_spaces(data: Bytes, i: int, end: int) -> int:
@@ -186,7 +135,6 @@ def skip_spaces(data: Bytes, i: int, end: int) -> int:
 
 
 def is_digit(data: Bytes, i: int, end: int) -> bool:
-    """True if a digit of any script stands at i."""
     if i >= end:
         return False
     byte = data[i] + 0
@@ -263,9 +211,9 @@ def read_literal(data: Bytes, i: int, end: int, fields: Fields, slot: int) -> in
 
 def set_vulgar(code: int, fields: Fields) -> None:
     """Fill the numerator and the denominator from a character such as one half."""
-    for k in range(len(VULGAR_CODES)):
-        if VULGAR_CODES[k] == code:
-            fields[TOP], fields[BOTTOM] = VULGAR_TOPS[k], VULGAR_BOTTOMS[k]
+    for sign, top, bottom in _FRACTION_SIGNS:
+        if sign == code:
+            fields[TOP], fields[BOTTOM] = top, bottom
     fields[TOP + 1] = fields[BOTTOM + 1] = 0
 
 
@@ -304,7 +252,6 @@ def read_argument(data: Bytes, i: int, end: int, fields: Fields, slot: int) -> i
 
 
 def read_frac(data: Bytes, i: int, end: int, fields: Fields) -> int:
-    r"""Read both arguments of a `\frac`; position after them, or -1."""
     i = read_argument(data, i, end, fields, TOP)
     return read_argument(data, i, end, fields, BOTTOM) if i >= 0 else -1
 
@@ -386,7 +333,7 @@ def read_power_of_ten(data: Bytes, i: int, end: int) -> tuple[int, int]:
         return 0, -1
     kind, after, key = symbol(data, after_spaces, end)
     if kind == WORD and key == _E and after_spaces == i:
-        return read_exponent(data, after, end, False)
+        return read_exponent(data, after, end, PLAIN)
     times = kind == TIMES or kind == STAR or (kind == WORD and key == _X)
     if not times and not (kind == COMMAND and (key == _TIMES_WORD or key == _CDOT)):
         return 0, -1
@@ -402,17 +349,27 @@ def read_power_of_ten(data: Bytes, i: int, end: int) -> tuple[int, int]:
         return 0, -1
     kind, after, _ = symbol(data, i, end)
     if kind == CARET:
-        return read_exponent(data, after, end, True)
-    return read_superscript(data, i, end) if kind == POWER else (0, -1)
+        return read_exponent(data, after, end, BRACED)
+    return read_exponent(data, i, end, RAISED)
 
 
-def read_exponent(data: Bytes, i: int, end: int, braces: bool) -> tuple[int, int]:
-    """(value, position after) of `3`, `-3` or, where allowed, `{3}`; saturates at 10^9."""
-    braced = braces and i < end and data[i] == LEFT
+def raised(code: int) -> int:
+    """The ASCII digit or minus sign of a superscript."""
+    for digit in range(10):
+        if SUPERSCRIPTS[digit] == code:
+            return 48 + digit
+    return MINUS
+
+
+def read_exponent(data: Bytes, i: int, end: int, style: int) -> tuple[int, int]:
+    """(value, position after) of `3` or `-3` that is PLAIN, also `{3}` if BRACED, or RAISED; saturates at 10^9."""
+    braced = style == BRACED and i < end and data[i] == LEFT
     i = i + 1 if braced else i
     sign, value, digits, signs = 1, 0, 0, 0
     while i < end:
-        kind, after, _ = symbol(data, i, end)
+        kind, after, code = symbol(data, i, end)
+        if style == RAISED:
+            kind = raised(code) if kind == POWER else FOREIGN
         if 48 <= kind <= 57:
             digits += 1
             value = min(value * 10 + kind - 48, 10**9)
@@ -424,26 +381,6 @@ def read_exponent(data: Bytes, i: int, end: int, braces: bool) -> tuple[int, int
     if digits == 0 or (braced and (i >= end or data[i] != RIGHT)):
         return 0, -1
     return sign * value, i + 1 if braced else i
-
-
-def read_superscript(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    """(value, position after) of raised digits such as those of 10 to the 3; saturates at 10^9."""
-    sign, value, digits = 1, 0, 0
-    while i < end:
-        kind, after, code = symbol(data, i, end)
-        if kind != POWER:
-            break
-        if code == 0x207B:
-            if digits or sign < 0:
-                return 0, -1
-            sign = -1
-        else:
-            digits += 1
-            for digit in range(10):
-                if SUPERSCRIPTS[digit] == code:
-                    value = min(value * 10 + digit, 10**9)
-        i = after
-    return sign * value, i if digits else -1
 
 
 def magnitude(fields: Fields) -> tuple[int, int, int]:

@@ -14,23 +14,11 @@ from verifiers.errors import InvalidReferenceError, invalid_reference
 from verifiers.extract import ANSWER_LIMIT, FOUND, Bytes, is_alone, last_line, locate, strip
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
-from verifiers.gsm8k.answer import (
-    HEDGED,
-    NUMBERS,
-    REFUSED,
-    STATE,
-    UNIT,
-    WORDS,
-    is_number,
-    read_plain,
-    read_side,
-)
+from verifiers.gsm8k.answer import HEDGED, NUMBERS, REFUSED, UNIT, WORDS, is_number, read_plain, read_side
 from verifiers.gsm8k.number import FIELDS, SCALE, Fields, equal, equal_exactly, is_zero_below
-from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, WRONG
+from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, WRONG, encoded
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
-# The gold, the first number of an answer, another one, a spare one, and the state of the side that is being read.
-Scratch = tuple[Fields, Fields, Fields, Fields, Fields]
 UNDECIDED, BAD_GOLD = -1, -2  # instead of a reason: too large for 64 bits; no number to compare with
 _GOLD_POWER = 10**6  # powers of ten in an answer saturate far above
 
@@ -53,23 +41,19 @@ def read_gold(data: Bytes, start: int, end: int, number: Fields, spare: Fields, 
     return state[HEDGED] == 0 and state[REFUSED] == 0
 
 
+def skip_digits(data: Bytes, i: int, end: int) -> int:
+    while i < end and 48 <= data[i] <= 57:
+        i += 1
+    return i
+
+
 def is_strict_number(data: Bytes, start: int, end: int) -> bool:
     """True for `-?(0|[1-9][0-9]*)(.[0-9]+)?`."""
-    if start < end and data[start] == 45:
-        start += 1
-    first = start
-    while start < end and 48 <= data[start] <= 57:
-        start += 1
-    if start == first or (data[first] == 48 and start > first + 1):
+    first = start + 1 if start < end and data[start] == 45 else start
+    stop = skip_digits(data, first, end)
+    if stop == first or (data[first] == 48 and stop > first + 1):
         return False
-    if start == end:
-        return True
-    if data[start] != 46 or start + 1 == end:
-        return False
-    for i in range(start + 1, end):
-        if not 48 <= data[i] <= 57:
-            return False
-    return True
+    return stop == end or (data[stop] == 46 and stop + 1 < end and skip_digits(data, stop + 1, end) == end)
 
 
 def compare(
@@ -79,7 +63,7 @@ def compare(
 
     `same_number` is `equal` or `equal_exactly`.
     """
-    gold, first, number, spare, state = scratch
+    gold, first, number, spare, state = scratch  # `spare`: another number; `state`: of the side being read
     has_number = False
     more = True
     while more:
@@ -154,10 +138,9 @@ def _judge(
     data: bytes, lenient: bool, row: int | None, scratch: batch.Scratch, answer: object
 ) -> batch.Judged:
     """One completion without numba; raises for an invalid answer."""
-    gold = _gold_text(answer, row).encode("utf-8", "surrogatepass")
-    reason, tier, score, low, high = judge_completion(
-        data, 0, len(data), lenient, (gold, (0, len(gold))), 0, scratch
-    )
+    gold = encoded(_gold_text(answer, row))
+    golds = gold, (0, len(gold))
+    reason, tier, score, low, high = judge_completion(data, 0, len(data), lenient, golds, 0, scratch)
     if reason == BAD_GOLD:
         raise _invalid(answer, "is not one number", row)
     if reason == UNDECIDED:
@@ -166,16 +149,10 @@ def _judge(
     return reason, tier, score, low, high
 
 
-def _pack(answers: list[object]) -> batch.Packed:
-    if set(map(type, answers)) != {str}:
-        answers = [_gold_text(answer, row) for row, answer in enumerate(answers)]
-    return batch.pack(answers)  # type: ignore[arg-type]
-
-
 _LOOP = batch.RowLoop(
     judge_completion,
     batch.TEXTS,
-    max(FIELDS, STATE),
+    max(FIELDS, answers.STATE),
     (characters, numbers, answers, sys.modules[__name__]),
 )
-TASK = batch.compiled_task("gsm8k", ("answer",), _LOOP, _judge, _pack)
+TASK = batch.compiled_task("gsm8k", ("answer",), _LOOP, _judge, batch.pack_texts(_gold_text))

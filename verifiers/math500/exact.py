@@ -12,6 +12,7 @@ from hashlib import blake2b
 from math import comb, factorial, gcd, isqrt
 
 from verifiers.math500.tree import INFINITY, Node
+from verifiers.verdicts import encoded
 
 BIT_LIMIT = 20_000  # of a numerator or denominator
 EXPONENT_LIMIT = 9_999
@@ -175,4 +176,4 @@ def bounded(n: int, d: int) -> Quotient:
 
 def salt_of(*texts: str) -> bytes:
     """A key for `Point` that nobody can aim at who does not know both texts."""
-    return blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return blake2b(encoded("\0".join(texts)), digest_size=16).digest()

@@ -239,7 +239,6 @@ class Lexer:
             raise Malformed(f"\\{name}")
 
     def braced(self, limit: int) -> str:
-        """The name in braces that stands here."""
         close = self.text.find("}", self.position, self.position + limit)
         if not self.text.startswith("{", self.position) or close < 0:
             raise Malformed("environment")

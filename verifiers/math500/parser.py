@@ -69,17 +69,9 @@ class Parser:
     def peek(self, offset: int = 1) -> Token:
         return self.tokens[self.position + offset]
 
-    def is_command(self, name: str) -> bool:
-        return self.kind == COMMAND and self.value == name
-
-    def accept(self, sign: str) -> bool:
-        if self.value == sign:
-            self.advance()
-            return True
-        return False
-
-    def accept_command(self, name: str) -> bool:
-        if self.is_command(name):
+    def accept(self, value: str, kind: str | None = None) -> bool:
+        """True if a token of this value, and kind where one is given, stood here; it is read."""
+        if self.value == value and (kind is None or kind == self.kind):
             self.advance()
             return True
         return False
@@ -152,7 +144,7 @@ class Parser:
                 raise Malformed("a word as a function")
             self.accept(":")
         parts = [self.sum()]
-        while self.accept_command("cup") or (
+        while self.accept("cup", COMMAND) or (
             parts[-1][0] == "seq" and self.kind == LETTERS and self.accept("U")
         ):
             parts.append(self.sum())
@@ -315,7 +307,7 @@ class Parser:
 
     def accept_degree(self) -> bool:
         """True if a degree sign stood here, in any of its forms; it is read."""
-        if self.accept_command("deg"):
+        if self.accept("deg", COMMAND):
             return True
         if self.value != "^":
             return False
@@ -339,7 +331,7 @@ class Parser:
         r"""`{...}`: an expression, or a quotient written with \over."""
         self.expect("{")
         node = self.sum()
-        if self.accept_command("over"):
+        if self.accept("over", COMMAND):
             node = quotient(node, self.sum())
         self.expect("}")
         return node
@@ -420,7 +412,7 @@ class Parser:
     def literal(self) -> Node:
         r"""A number, a repeating decimal such as `0.1\overline{6}`, or digits with their base as in `2516_8`."""
         digits = self.advance()
-        if "." in digits and self.accept_command("overline"):
+        if "." in digits and self.accept("overline", COMMAND):
             self.expect("{")
             repeated = self.digits("overline")
             self.expect("}")
@@ -487,7 +479,7 @@ class Parser:
             return ("sym", self.subscripted("\\" + name))
         if name in ("lfloor", "lceil"):
             node = self.sum()
-            if not self.accept_command("r" + name[1:]):
+            if not self.accept("r" + name[1:], COMMAND):
                 raise Malformed("floor")
             return ("fn", name[1:], (node,))
         raise Malformed(f"\\{name}")
@@ -530,9 +522,9 @@ class Parser:
         rows: list[tuple[Node, ...]] = []
         self.advance()
         while True:
-            while self.accept_command("hline"):
+            while self.accept("hline", COMMAND):
                 pass
-            if self.is_command(f"end {kind}"):
+            if (self.kind, self.value) == (COMMAND, f"end {kind}"):
                 break
             row = [self.sum()]
             while self.accept("&"):
@@ -540,7 +532,7 @@ class Parser:
             rows.append(tuple(row))
             if not self.accept("\\\\"):
                 break
-        if not self.accept_command(f"end {kind}") or len(set(map(len, rows))) != 1:
+        if not self.accept(f"end {kind}", COMMAND) or len(set(map(len, rows))) != 1:
             raise Malformed("matrix")
         return ("mat", tuple(rows))
 
@@ -570,7 +562,6 @@ def signed(sign: Node, node: Node) -> Node:
 
 
 def is_quotient(node: Node) -> bool:
-    r"""True for a quotient of two whole numbers: `\frac{1}{2}`."""
     return node[0] == "/" and node[1][0] == node[2][0] == "num" and node[1][2] == node[2][2] == 1
 
 

@@ -39,7 +39,7 @@ _COLLECTIONS = sympy.Set | sympy.Tuple
 
 
 class Unreadable(Exception):
-    """This text is not an expression."""
+    """This text is not an expression, or one with a number of too many digits."""
 
 
 def number(text: str) -> sympy.Rational:
@@ -106,10 +106,6 @@ def _read(text: str, real: bool) -> object:
     return parsed
 
 
-class TooLarge(Exception):
-    """A number that would have too many digits."""
-
-
 def judge(answer: str, gold: str) -> tuple[str, str]:
     """("equal" | "different" | "error", why) for two LaTeX texts; "error" if the gold cannot be read."""
     real = not any(map(should_treat_as_complex, (gold, answer)))
@@ -124,14 +120,14 @@ def judge(answer: str, gold: str) -> tuple[str, str]:
                 digits(entry)  # before anything is computed that has too many
         explicit = "\\{" in answer or "\\lbrace" in answer
         return ("equal", "") if same(expected, given, explicit) else ("different", "")
-    except (Unreadable, TooLarge) as error:
+    except Unreadable as error:
         return "different", f"the answer cannot be judged: {error}"
 
 
 def digits(expr: sympy.Basic) -> float:
     """An upper bound of log10 |value| (and of 1/|value|) of the numbers in `expr`, letters counting as 1.
 
-    Raises `TooLarge` above SIZE_LIMIT.
+    Raises `Unreadable` above SIZE_LIMIT.
     """
     if isinstance(expr, sympy.Rational):
         return math.log10(max(abs(expr.p), expr.q, 1))
@@ -146,10 +142,10 @@ def digits(expr: sympy.Basic) -> float:
     elif isinstance(expr, sympy.factorial | sympy.gamma):
         n = 10.0 ** min(largest, 300.0)
         if n > FACTORIAL_LIMIT:
-            raise TooLarge("a factorial of a large number")
+            raise Unreadable("a factorial of a large number")
         largest = n * math.log10(n + 1)
     if largest > SIZE_LIMIT:
-        raise TooLarge("a number of too many digits")
+        raise Unreadable("a number of too many digits")
     return largest
 
 
@@ -346,7 +342,6 @@ def _is_precise(value: sympy.Expr) -> bool:
 
 
 def _is_zero(difference: sympy.Expr) -> bool:
-    """Can this be shown to be zero?"""
     for rewrite in (sympy.expand, sympy.simplify):
         difference = rewrite(difference)
         if difference.is_number and difference.is_Rational:

@@ -6,7 +6,7 @@ import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from verifiers import batch
+from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, last_box, locate, strip
 from verifiers.math500 import normal_text
@@ -16,18 +16,15 @@ from verifiers.math500.parser import Parser
 from verifiers.math500.probe import NO, UNSURE, YES
 from verifiers.math500.tree import Node
 from verifiers.math500.typed import Comparison
-from verifiers.registry import Task
-from verifiers.verdicts import REASONS, TIERS, Reason, Tier, Verdict, Verdicts
+from verifiers.verdicts import GRAMMAR, MALFORMED, OK, PROBE, RATIONAL, TEXT, TYPED, WRONG, cut, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CACHE_LIMIT = 1 << 16  # pairs remembered within one batch
 CHOICES = "ABCDEFGH"
-REASON_CODES = {reason: code for code, reason in enumerate(REASONS)}
-TIER_CODES = {tier: code for code, tier in enumerate(TIERS)}
 
-Outcome = tuple[Reason, Tier] | None  # None: only a computer algebra system can tell
+Outcome = tuple[int, int] | None  # reason and tier; None: only a computer algebra system can tell
 
 
 class Reference:
@@ -74,7 +71,6 @@ def _parsed(answer: str) -> Reference | str:
 
 
 def reference_of(answer: object, index: int | None) -> Reference:
-    """The parsed reference; raises `InvalidReferenceError`."""
     exact = batch.as_text(answer)
     problem = f"is a {type(answer).__name__}; an answer is a string such as '\\\\frac{{3}}{{56}}'"
     parsed = problem if exact is None else _parsed(exact)
@@ -86,15 +82,15 @@ def reference_of(answer: object, index: int | None) -> Reference:
 def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
     """(reason, tier) of an extracted answer by all tiers but the last, cheapest first. Never raises."""
     if answer == gold.text:
-        return Reason.OK, Tier.TEXT
+        return OK, TEXT
     if gold.is_integer and is_short_integer(answer):
-        return (Reason.OK if int(answer) == int(gold.text) else Reason.WRONG), Tier.RATIONAL
+        return (OK if int(answer) == int(gold.text) else WRONG), RATIONAL
     if len(answer) > TEXT_LIMIT:
-        return Reason.MALFORMED, Tier.TEXT
+        return MALFORMED, TEXT
     if normal_text.key(answer) == gold.key:
-        return Reason.OK, Tier.TEXT
+        return OK, TEXT
     if lenient and len(gold.key) == 1 and gold.key in CHOICES and leading_choice(answer) == gold.key:
-        return Reason.OK, Tier.TYPED
+        return OK, TYPED
     comparison = Comparison(len(answer) + len(gold.text), not lenient)
     try:
         parser = Parser(answer, gold.variables)
@@ -102,15 +98,15 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         if gold.node is None:
             return None
         if parser.mixed and not (lenient or gold.mixed):
-            return Reason.MALFORMED, Tier.TYPED
+            return MALFORMED, TYPED
         verdict = comparison.same(node, gold.node)
     except Unsupported:
-        return None if lenient or gold.node is None else (Reason.MALFORMED, Tier.GRAMMAR)
+        return None if lenient or gold.node is None else (MALFORMED, GRAMMAR)
     except Malformed:
-        return Reason.MALFORMED, Tier.GRAMMAR
+        return MALFORMED, GRAMMAR
     except (Undefined, ArithmeticError, RecursionError):
-        return Reason.WRONG, Tier.PROBE
-    return None if verdict == UNSURE else (Reason.OK if verdict == YES else Reason.WRONG, comparison.tier)
+        return WRONG, PROBE
+    return None if verdict == UNSURE else (OK if verdict == YES else WRONG, comparison.tier)
 
 
 def leading_choice(answer: str) -> str:
@@ -125,87 +121,66 @@ def leading_choice(answer: str) -> str:
     return "" if others or "or" in rest.replace("}", " ").split() else behind[0]
 
 
-def ask_cas(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tuple[Reason, Tier]]:
+def ask_cas(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tuple[int, int]]:
     """What the computer algebra system says about (answer, reference) pairs; logs what keeps it from answering."""
     from verifiers.math500 import cas
 
-    names = {"equal": Reason.OK, "different": Reason.WRONG, "timeout": Reason.TIMEOUT, "error": Reason.ERROR}
+    codes = {"equal": OK, "different": WRONG, "timeout": verdicts.TIMEOUT, "error": verdicts.ERROR}
     outcomes = cas.equal_many(pairs, patient)
     problem = next((detail for name, detail in outcomes if name == "error"), None)
     if problem is not None:
         logging.getLogger("verifiers").warning("math500: some answers end as reason=error: %s", problem)
-    return [(names[name], Tier.CAS) for name, _ in outcomes]
+    return [(codes[name], verdicts.CAS) for name, _ in outcomes]
 
 
-def format_of(data: bytes, low: int, high: int, boxed: bool) -> Reason:
-    """Strict mode: OK if the block holds one box and nothing else; another box before it is a hedge."""
+def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
+    """Strict mode: OK if the block holds one box and nothing else; another box before it is a HEDGE."""
     if not boxed:
-        return Reason.MALFORMED
+        return MALFORMED
     start = data.rfind(b"<answer>", 0, low) + 8
     _, other, other_end = last_box(data, start, data.rfind(b"\\boxed", start, low))
     if other >= 0 and data[slice(*strip(data, other, other_end))] != data[low:high]:
-        return Reason.HEDGE
-    return Reason.OK if is_alone(data, start - 8, len(data), low, high, False) else Reason.MALFORMED
+        return verdicts.HEDGE
+    return OK if is_alone(data, start - 8, len(data), low, high, False) else MALFORMED
 
 
-def encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def cut(text: str, low: int, high: int) -> str:
-    """The text at these places of its UTF-8 bytes."""
-    return text[low:high] if text.isascii() else encoded(text)[low:high].decode("utf-8", "surrogatepass")
-
-
-def _verify(completion: object, *, mode: str, answer: object) -> Verdict:
-    gold = reference_of(answer, None)
-    text = batch.as_text(completion)
-    if text is None:
-        return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
-    lenient, data = mode == "lenient", encoded(text)
-    status, low, high, boxed = locate(data, 0, len(data), lenient)
-    extracted = cut(text, low, high) if low >= 0 else None
-    reason, tier = REASONS[status], Tier.TEXT
-    if reason is Reason.OK and not lenient:
+def _judge(data: bytes, lenient: bool, row: int | None, answer: object) -> batch.Judged:
+    gold = reference_of(answer, row)
+    reason, low, high, boxed = locate(data, 0, len(data), lenient)
+    tier = TEXT
+    if reason == OK and not lenient:
         reason = format_of(data, low, high, boxed)
-    if reason == Reason.OK:
+    if reason == OK:
+        extracted = data[low:high].decode("utf-8", "surrogatepass")
         reason, tier = judge(extracted, gold, lenient) or ask_cas([(extracted, gold.text)], patient=False)[0]
-    return Verdict(reason == Reason.OK, float(reason == Reason.OK), extracted, reason, tier)
+    return reason, tier, float(reason == OK), low, high
 
 
-def _verify_batch(completions: list[object], *, mode: str, answer: list[object]) -> Verdicts:
+def _judge_all(texts: list[str], lenient: bool, answers: list[object]) -> batch.Columns:
     import numpy as np
 
-    texts, no_texts = batch.as_texts(completions)
-    golds = [reference_of(text, row) for row, text in enumerate(answer)]
-    lenient = mode == "lenient"
+    golds = [reference_of(text, row) for row, text in enumerate(answers)]
     statuses, boxed, spans = batch.locate_all(texts, lenient)
     judge_once = lru_cache(CACHE_LIMIT)(judge)
     outcomes: list[Outcome] = []
     undecided: dict[tuple[str, str], list[int]] = {}
     columns = zip(texts, golds, statuses.tolist(), boxed.tolist(), spans.tolist(), strict=True)
-    for row, (text, gold, status, from_box, (low, high)) in enumerate(columns):
-        reason = REASONS[status]
-        if reason is Reason.OK and not lenient:
+    for row, (text, gold, reason, from_box, (low, high)) in enumerate(columns):
+        if reason == OK and not lenient:
             reason = format_of(encoded(text), low, high, from_box)
-        if reason is not Reason.OK:
-            outcomes.append((reason, Tier.TEXT))
+        if reason != OK:
+            outcomes.append((reason, TEXT))
             continue
         extracted = cut(text, low, high)
         outcomes.append(judge_once(extracted, gold, lenient))
         if outcomes[-1] is None:
             undecided.setdefault((extracted, gold.text), []).append(row)
-    for row in no_texts:
-        outcomes[row] = Reason.MALFORMED, Tier.TEXT
-        spans[row] = -1
     if undecided:
         for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
             for row in rows:
                 outcomes[row] = outcome
-    reasons = np.array([REASON_CODES[reason] for reason, _ in outcomes], np.int8)
-    tiers = np.array([TIER_CODES[tier] for _, tier in outcomes], np.int8)
-    correct = reasons == REASON_CODES[Reason.OK]
-    return Verdicts(correct, correct.astype(np.float64), reasons, tiers, spans, texts)
+    reasons, tiers = np.array(outcomes, np.int8).reshape(-1, 2).T.copy()
+    return reasons, tiers, (reasons == OK).astype(np.float64), spans
 
 
-TASK = Task("math500", ("answer",), _verify, _verify_batch)
+TASK = batch.text_task("math500", ("answer",), _judge, _judge_all)

@@ -24,7 +24,7 @@ from verifiers.math500.tree import (
     symbols,
 )
 from verifiers.math500.units import conflict, is_known
-from verifiers.verdicts import Tier
+from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 ITEM_LIMIT = 40  # of a list whose order is free
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
@@ -45,10 +45,10 @@ class Comparison:
         self.structured = False
 
     @property
-    def tier(self) -> Tier:
+    def tier(self) -> int:
         if self.structured:
-            return Tier.TYPED
-        return Tier.RATIONAL if self.rational else Tier.PROBE
+            return TYPED
+        return RATIONAL if self.rational else PROBE
 
     def same(self, answer: Node, gold: Node) -> int:
         """NO, YES or UNSURE for two trees of any kind."""
