@@ -19,6 +19,7 @@ from typing import Any
 import tyro
 
 from spg_trainer import packages
+from spg_trainer.adapters import settle
 from spg_trainer.config import Config, EvalCommand, SftCommand, arithmetic, check
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import CONFIG, defaults, to_yaml
@@ -143,6 +144,7 @@ def run_train(config: Config) -> None:
         from spg_trainer.sampler import get_decoder
         from spg_trainer.tracking import check_trackers
 
+        config = replace(config, model=settle(config.model))
         make_env(config, "train")  # all that can be refused without opening the weights
         resolve_model(config.model.model, config.env)
         get_decoder(config.rollout.remasking)

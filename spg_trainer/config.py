@@ -81,9 +81,20 @@ class LoadConfig:
     """`cpu`, `cuda`, `cuda:1`, ...; auto = the GPU of this process if there is one."""
 
     @property
+    def adapter(self) -> Path | None:
+        """The LoRA adapter that `model` names: its folder, or `model` in a run folder; None if it is no adapter."""
+        folder = Path(self.model).expanduser()
+        for place in () if self.model in ("tiny", "new") else (folder, folder / "model"):
+            if (place / "adapter_config.json").is_file():
+                return place
+            if (place / "config.json").is_file():
+                return None
+        return None
+
+    @property
     def is_adapter(self) -> bool:
-        """Whether the model's folder, or the run folder around it, holds a LoRA adapter."""
-        return any((Path(self.model) / place / "adapter_config.json").is_file() for place in ("", "model"))
+        """Whether the model is a LoRA adapter on another."""
+        return self.adapter is not None
 
 
 @dataclass(frozen=True)
@@ -91,11 +102,16 @@ class ModelConfig(LoadConfig):
     """Which weights, their type and device, and what of them is trained."""
 
     lora_r: CountOrZero = 0
-    """Rank of LoRA adapters on all seven linear layers of a block; 0 = train all weights."""
+    """Rank of fresh LoRA adapters on all seven linear layers of a block; 0 = train all weights, or the adapter that
+    --model names, as it is."""
     lora_alpha: Count | None = None
-    """Scale of the adapters; unset = half the rank (the papers' 64 for rank 128)."""
-    lora_dropout: Below1 = 0.0
-    """Dropout in the adapters, 0..1; above 0 the gradient depends on the micro-batch and the number of processes."""
+    """Scale of the adapters; unset = half the rank (the papers' 64 for rank 128), or that of the adapter."""
+    lora_dropout: Below1 | None = None
+    """Dropout in the adapters, 0..1; above 0 the gradient depends on the micro-batch and the number of processes;
+    unset = 0, or that of the adapter."""
+    ref_copy: bool = False
+    """Where all weights are trained and the algorithm needs a reference: keep a frozen copy of the weights the run
+    starts from. Costs a second set of weights in memory, and one on disk. Adapters have a reference without it."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, far less memory."""
 
@@ -404,11 +420,13 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
         raise ConfigError(
             f"--device {config.model.device} is one GPU, not {num_processes}. Leave out --device."
         )
-    if algorithm.needs_ref_logps and config.model.lora_r == 0:
-        raise ConfigError(
-            f"--algorithm {config.algorithm} needs adapters on a reference. Set --lora-r, e.g. 128."
-        )
     check_common(config)
+    m = config.model
+    if algorithm.needs_ref_logps and not (m.lora_r or m.is_adapter or m.ref_copy):
+        raise ConfigError(
+            f"--algorithm {config.algorithm} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, "
+            "start from an adapter (--model PATH), or keep a frozen copy of the weights (--ref-copy)."
+        )
     if b.prompts_per_step % num_processes:
         prompts, below = b.prompts_per_step, b.prompts_per_step // num_processes * num_processes
         counts = " or ".join(str(n) for n in (below, below + num_processes) if n)
@@ -430,6 +448,8 @@ def check_eval(command: EvalCommand) -> None:
 def check_sft(command: SftCommand) -> None:
     """Raises ConfigError for settings of `sft` that cannot work."""
     check_common(command)
+    if command.model.ref_copy:
+        raise ConfigError("--ref-copy: sft compares with no reference. Leave it out.")
     if command.save_dtype != "auto" and (command.model.lora_r or command.model.is_adapter):
         raise ConfigError(f"--save-dtype {command.save_dtype} is for whole models, not adapters. Use auto.")
 
@@ -444,6 +464,9 @@ def check_common(command: Config | EvalCommand | SftCommand) -> None:
         return
     if m.lora_r == 0 and not m.is_adapter and (m.lora_alpha is not None or m.lora_dropout):
         raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
+    if m.ref_copy and (m.lora_r or m.is_adapter):
+        text = "--ref-copy keeps a copy of all weights, but adapters are trained"
+        raise ConfigError(f"{text}. Leave it out: the weights they started from are their reference.")
     if m.model == "new" and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
         raise ConfigError("--model new takes no --lora-r, --revision or --dtype: they need --model PATH.")
 

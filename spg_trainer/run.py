@@ -13,18 +13,20 @@ import torch
 from accelerate import Accelerator
 
 from spg_trainer import __version__, algorithms, checkpoint
+from spg_trainer.adapters import REFERENCE, settle
 from spg_trainer.config import Config, arithmetic, check
 from spg_trainer.console import Console
 from spg_trainer.diagnostics import diagnose
 from spg_trainer.distributed import decide_on_main, gather
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation import evaluate, make_env, mix_hint
+from spg_trainer.files import incomplete
 from spg_trainer.models import Policy, open_policy
 from spg_trainer.optimizer import Guard, make_adamw
 from spg_trainer.rollouts import Scored, sample_rows
 from spg_trainer.run_folder import RunFolder, find_unfinished
 from spg_trainer.sampler import get_decoder
-from spg_trainer.settings import CONFIG, refuse_changes, task_record, to_yaml
+from spg_trainer.settings import CONFIG, model_environment, refuse_changes, task_record, to_yaml
 from spg_trainer.tracking import Trackers, check_trackers, open_trackers
 
 if TYPE_CHECKING:
@@ -78,8 +80,11 @@ class Run:
 
     def environment(self) -> dict[str, Any]:
         """What environment.json holds."""
+        kept = self.folder.path / REFERENCE  # may outlive what it was copied from
+        model = replace(self.config.model, model=str(kept)) if kept.is_dir() else self.config.model
+        made = replace(self.config, model=model)
         return {
-            **task_record(self.config, self.config.rollout, origin=dict(self.env.origin)),
+            **task_record(made, self.config.rollout, origin=dict(self.env.origin)),
             "ends": self.algorithm.end_tokens,
             "dtype": str(self.policy.model.dtype).removeprefix("torch."),
             "base_model": self.policy.source,
@@ -186,6 +191,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     device = config.model.device
     accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
     algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
+    path, newest = decide_on_main(lambda: choose_folder(config))
+    config = replace(config, model=settle(config.model, path))
     check(config, algorithm, accelerator.num_processes)
     get_decoder(config.rollout.remasking)
     check_trackers(config.output.track)
@@ -196,10 +203,17 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             f"--prompts-per-step {prompts}: {env.spec_name} has {len(env)} problems. Use fewer."
         )
     console = Console(quiet=quiet)
-    path, newest = decide_on_main(lambda: choose_folder(config))
-    place = str(accelerator.device) if device == "auto" else device
-    policy = open_policy(config.model, env=config.env, seed=config.seed, device=place)
-    policy = policy.ending_with(algorithm.end_tokens)
+    kept = decide_on_main(lambda: kept_weights(config, path, newest)) if algorithm.needs_ref_logps else None
+    opened = replace(config.model, model=str(kept)) if kept else config.model
+    policy = open_policy(
+        opened,
+        env=config.env,
+        seed=config.seed,
+        device=str(accelerator.device) if device == "auto" else device,
+        reference=algorithm.needs_ref_logps,
+    ).ending_with(algorithm.end_tokens)
+    if kept:
+        policy.source = model_environment(str(kept))["base_model"]
     for note in (policy.note and policy.note + mix_hint(env), env.notice):
         if note:
             console.warn(note)
@@ -220,8 +234,25 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         run.history = run.folder.history()
     else:
         run.folder.create(settings, run.environment())
+    if algorithm.needs_ref_logps and not policy.fresh_adapters and not kept:
+        checkpoint.export(path / REFERENCE, policy, run.environment())
     run.trackers = Trackers(open_trackers(config.output.track, path, config))
     return run
+
+
+def kept_weights(config: Config, run: Path, newest: Path | None) -> Path | None:
+    """The run's own copy of the weights it started from; None before it is written, and for fresh adapters.
+
+    Raises CheckpointError if a run with a checkpoint has lost its copy.
+    """
+    folder = run / REFERENCE
+    if not (config.model.ref_copy or config.model.is_adapter or folder.is_dir()):
+        return None
+    problem = incomplete(folder)
+    if problem and newest:
+        text = f"{folder} {problem}: the reference of this run cannot be made again from trained weights"
+        raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
+    return None if problem else folder
 
 
 def choose_folder(config: Config) -> tuple[Path, Path | None]:

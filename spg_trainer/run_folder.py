@@ -10,11 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spg_trainer.adapters import REFERENCE
 from spg_trainer.checkpoint import set_aside_after
 from spg_trainer.distributed import rank
-from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.files import RESUME, json_document, json_line, unused, write_text, writing
-from spg_trainer.settings import CONFIG, ENVIRONMENT, identity, read_yaml
+from spg_trainer.settings import CONFIG, ENVIRONMENT, identity, read_config
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
-_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, ENVIRONMENT, "samples", "eval", "checkpoints", "model"}
+_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, ENVIRONMENT, "samples", "eval", "checkpoints", "model", REFERENCE}
 _STEP = re.compile(r"step-(\d+)")
 _LOCKS: "dict[Path, FileLock]" = {}
 _log = logging.getLogger(__name__)
@@ -169,19 +170,21 @@ class RunFolder:
         _LOCKS[run] = lock
 
 
-def find_unfinished(root: Path, config: "Config | Mapping[str, Any]") -> Path | None:
+def find_unfinished(root: Path, config: "Config") -> Path | None:
     """The newest unfinished run under `root` that `config` may continue, for `--resume auto`.
 
     Those in which another process is writing at this moment are passed over with a message.
     """
-    wanted = identity(config)
     runs = []
     for file in root.glob(f"*/{CONFIG}"):
         run = file.parent
         try:
-            if (run / SUMMARY).exists() or identity(read_yaml(file, "the run's")) != wanted:
+            own = read_config(file)
+            if (run / SUMMARY).exists() or own.model.model != config.model.model:
                 continue
-        except ConfigError as error:
+            if identity(own, run) != identity(config, run):
+                continue
+        except (ConfigError, ModelError) as error:
             _log.warning("%s is passed over: %s", run, error)
             continue
         owner = None

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from spg_trainer.adapters import settle
 from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.errors import CheckpointError, ConfigError, did_you_mean
 from spg_trainer.files import to_json
@@ -55,9 +56,11 @@ def defaults(
     values = read_yaml(config) if config else {}
     overlay(cls(), values, str(config))  # wrong keys and types are reported before any of them is used
     if run:
-        recorded = read_yaml(f"{run}/{CONFIG}", "the run's")
-        recorded.get("output", {}).pop("output_dir", None)  # the folder may have moved; what is typed counts
-        return overlay(overlay(cls(), recorded, f"{run}/{CONFIG}"), values, str(config))
+        own = read_config(f"{run}/{CONFIG}")
+        own = replace(
+            own, output=replace(own.output, output_dir=None)
+        )  # it may have moved; what is typed counts
+        return overlay(own, values, str(config))
     model = model or (values.get("model") or {}).get("model") or cls().model.model
     recorded = model_environment(model)
     env = env or values.get("env") or recorded.get("env") or cls().env
@@ -66,8 +69,9 @@ def defaults(
     if (algorithm or values.get("algorithm") or suits) != suits:
         preset.pop("algorithm_args", None)
     base = overlay(cls(), {"env": env, "model": {"model": model}}, "flags")
-    if base.model.is_adapter:
-        preset.get("model", {}).pop("lora_r", None)  # it is trained as it is
+    if base.model.is_adapter:  # it is trained as it is
+        for part in (preset, preset.get("sft", {})):
+            part.get("model", {}).pop("lora_r", None)
     base = overlay(base, command_preset(cls, preset), f"preset of {env}")
     if cls is EvalCommand and recorded.get("dtype"):  # as it was trained and evaluated
         base = overlay(base, {"model": {"dtype": recorded["dtype"]}}, ENVIRONMENT)
@@ -166,19 +170,32 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in pairs.items() if old != new)
 
 
-def identity(config: Config | Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a run the run it is: its settings by dotted name, without those that may change on resume."""
-    return flatten(to_json(config), MAY_CHANGE)
+def read_config(file: str | Path) -> Config:
+    """The settings in a run's config.yaml, whichever version wrote it; ConfigError if they cannot be read."""
+    config = overlay(Config(), read_yaml(file, "the run's"), str(file))
+    m = config.model
+    # Once these were the defaults, and the adapter's own dropout was used.
+    if m.is_adapter and m.lora_r == 0 and m.lora_dropout == 0:
+        config = replace(config, model=replace(m, lora_dropout=None))
+    return config
+
+
+def identity(config: Config, run: Path) -> dict[str, Any]:
+    """What makes a run the run it is: its settings by dotted name, without those that may change on resume.
+
+    Adapters count as they are trained; the folder `run` may hold the only copy of the one it started from.
+    """
+    return flatten(to_json(replace(config, model=settle(config.model, run))), MAY_CHANGE)
 
 
 def refuse_changes(file: Path, config: Config) -> None:
     """Raises if the settings in a run's config.yaml differ from `config` where they may not."""
     try:
-        before = identity(read_yaml(file, "the run's"))
+        before = read_config(file)
     except ConfigError as error:
         text = f"{file} cannot be read as settings ({error}). Start a new run with another --output-dir."
         raise CheckpointError(text) from error
-    if changed := differences(before, identity(config)):
+    if changed := differences(identity(before, file.parent), identity(config, file.parent)):
         raise ConfigError(
             f"{file.parent} is a run of other settings: {changed}. Resume it with its own (--max-steps, --max-minutes, "
             "--per-device-batch-size and what is logged or kept may change), or use another --output-dir."

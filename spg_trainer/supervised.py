@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spg_trainer.adapters import settle
 from spg_trainer.checkpoint import export
 from spg_trainer.config import Sampling, SftCommand, check_sft
 from spg_trainer.console import Console
@@ -55,7 +56,7 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     if policy.note:
         console.warn(policy.note)
     started = time.monotonic()
-    dropout = command.model.lora_dropout > 0
+    dropout = settle(command.model).lora_dropout > 0
     with torch.random.fork_rng(enabled=dropout):  # dropout knows the global stream only
         if dropout:
             torch.manual_seed(derive(command.seed, "sft-dropout"))

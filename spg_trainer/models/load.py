@@ -1,5 +1,6 @@
 """Opening, running and writing a model: what the rest of the trainer needs to know about transformers."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,10 +18,11 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from spg_trainer.adapters import settle
 from spg_trainer.config import ModelConfig
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.llada import LLaDAConfig, register
-from spg_trainer.models.lora import add_lora, load_adapter
+from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
 from spg_trainer.models.source import Source, first_line, resolve_model
 from spg_trainer.models.tiny import END_OF_TURN
 
@@ -43,16 +45,38 @@ class Policy:
     """The folder or Hub id that was opened."""
     note: str = ""
     """A line the user should read, or empty."""
+    fresh_adapters: bool = False
+    """Whether the adapters began at no effect, so that the base below them is what they started from."""
+    frozen: PreTrainedModel | None = None
+    """A copy of all the weights as they were opened, if one is kept."""
 
     @property
     def device(self) -> torch.device:
         return self.model.device
 
     @contextmanager
-    def reference(self) -> Iterator["PeftModel"]:
-        """The model that training started from."""
-        with self.model.disable_adapter():
-            yield self.model
+    def reference(self) -> Iterator["PreTrainedModel | PeftModel"]:
+        """The model that training started from, in eval mode.
+
+        Fresh adapters: the model below them. A loaded adapter: as it was loaded. All weights: their copy. The first
+        two are the trained model itself in another state, in which it was put back afterwards. Raises ModelError if
+        nothing was kept (`open_policy(reference=True)`).
+        """
+        if self.frozen is not None:
+            yield self.frozen
+            return
+        if not self.fresh_adapters and REFERENCE not in getattr(self.model, "peft_config", {}):
+            raise ModelError(
+                f"no reference of {self.source!r} was kept; open it with open_policy(..., reference=True), and with "
+                "ref_copy=True in its settings where all weights are trained"
+            )
+        training = self.model.training
+        self.model.eval()
+        try:
+            with self.model.disable_adapter() if self.fresh_adapters else using_reference(self.model):
+                yield self.model
+        finally:
+            self.model.train(training)
 
     def ending_with(self, end_tokens: str) -> "Policy":
         """The same model, whose completions end with `any` of its end tokens, or only with its tokenizer's `eos`."""
@@ -68,7 +92,7 @@ def load_model(
     device: str = "auto",
     lora_r: int = 0,
     lora_alpha: int | None = None,
-    lora_dropout: float = 0.0,
+    lora_dropout: float | None = None,
     seed: int = 0,
     revision: str | None = None,
 ) -> Policy:
@@ -76,37 +100,41 @@ def load_model(
 
     name: `tiny` (the embedded model of `env`, else Sudoku's with a `note`), a model, adapter or run folder, or a Hub
     id. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16, float16 or float64. device: auto (CUDA if
-    there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters, drawn from `seed`; 0 trains every weight.
-    revision: branch, tag or commit of a Hub id. Raises ModelError that names what is missing and what to do.
+    there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters, drawn from `seed`; 0 trains every weight, or
+    the adapter in `name`. lora_alpha, lora_dropout: None = as `settle` has it. revision: branch, tag or commit of a Hub
+    id. Raises ModelError that names what is missing and what to do, ConfigError for a rank or alpha that is not the
+    adapter's.
     """
     register()
     target = _device(device)
     weights_dtype = _dtype(dtype, target)
     source = resolve_model(name, env)
-    if source.adapter is not None and lora_r:
-        raise ModelError(
-            f"{source.adapter} already is an adapter; leave out --lora-r to continue training it"
-        )
+    m = settle(ModelConfig(name, lora_r=lora_r, lora_alpha=lora_alpha, lora_dropout=lora_dropout))
     policy = _open(source, revision, weights_dtype, target)
+    # An adapter names its base: a Hub id as it is, a folder by its whole path.
+    base = str(Path(source.base).resolve()) if source.is_local else source.base
     if source.adapter is not None:
-        policy.model = load_adapter(policy.model, source.adapter)
-    elif lora_r:
-        # An adapter names its base: a Hub id as it is, a folder by its whole path.
-        base = str(Path(source.base).resolve()) if source.is_local else source.base
+        policy.model = load_adapter(policy.model, source.adapter, dropout=m.lora_dropout, base=base)
+    elif m.lora_r:
         policy.model = add_lora(
-            policy.model, r=lora_r, alpha=lora_alpha, dropout=lora_dropout, seed=seed, base=base
+            policy.model, r=m.lora_r, alpha=m.lora_alpha, dropout=m.lora_dropout, seed=seed, base=base
         )
+        policy.fresh_adapters = True
     policy.model.eval()
     return policy
 
 
-def open_policy(m: ModelConfig, *, env: str, seed: int, device: str | None = None) -> Policy:
+def open_policy(
+    m: ModelConfig, *, env: str, seed: int, device: str | None = None, reference: bool = False
+) -> Policy:
     """The model that a training command names, with its adapters, on `device` or the one its settings name.
 
     Where all weights are trained, `--dtype auto` is float32 on a GPU too: in bfloat16 most steps of a usual learning
-    rate round to nothing. Raises ConfigError if bfloat16 is asked for all the same.
+    rate round to nothing. Raises ConfigError if bfloat16 is asked for all the same. reference: whether what is opened
+    is kept for `Policy.reference`; of all weights only with `ref_copy`.
     """
-    all_weights = m.lora_r == 0 and resolve_model(m.model, env).adapter is None
+    m = settle(m)
+    all_weights = m.lora_r == 0
     policy = load_model(
         m.model,
         env=env,
@@ -123,6 +151,10 @@ def open_policy(m: ModelConfig, *, env: str, seed: int, device: str | None = Non
             "--dtype bfloat16 with all weights trained: most steps round to nothing. Train adapters (--lora-r 128), or "
             "use --dtype float32."
         )
+    if reference and m.ref_copy:
+        policy.frozen = copy.deepcopy(policy.model).requires_grad_(False)
+    elif reference and not all_weights and not policy.fresh_adapters:
+        add_reference(policy.model)
     if m.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
     return policy
@@ -180,7 +212,8 @@ def save_model(policy: Policy, folder: str | Path) -> None:
     if Path(folder).is_file():
         raise ModelError(f"cannot write a model to {folder}: it is a file; name a folder")
     # peft would otherwise ask the Hub whether the base model's vocabulary has changed.
-    extra = {} if isinstance(policy.model, PreTrainedModel) else {"save_embedding_layers": False}
+    lora = {"save_embedding_layers": False, "selected_adapters": [TRAINED]}
+    extra = {} if isinstance(policy.model, PreTrainedModel) else lora
     with no_progress_bars():
         policy.model.save_pretrained(str(folder), **extra)
     policy.tokenizer.save_pretrained(str(folder))

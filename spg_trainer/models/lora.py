@@ -1,10 +1,14 @@
-"""LoRA on every linear layer of a LLaDA body, and adapters from disk. peft is slow to import: lazy."""
+"""LoRA on every linear layer of a LLaDA body, adapters from disk, and their reference. peft is slow to import: lazy."""
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from spg_trainer.adapters import default_alpha
 from spg_trainer.errors import ModelError
 from spg_trainer.models.source import first_line
 from spg_trainer.seeding import generator, gpus
@@ -13,6 +17,9 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+TRAINED = "default"
+REFERENCE = "reference"
+"""peft's names of the adapter that is trained, and of the frozen one that it started from."""
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -21,11 +28,11 @@ def add_lora(
 ) -> "PeftModel":
     """Freezes the model and puts fresh adapters of rank `r` on its seven kinds of linear layers.
 
-    alpha defaults to r / 2 (rounded up), the proportion of d1 and SPG (128 and 64). base: what an adapter folder names
-    as its base model. Equal seeds give equal adapters on any device, and the global random state is left as it was.
-    Raises ModelError unless r >= 1, alpha >= 1 and 0 <= dropout < 1.
+    alpha: None = `default_alpha`. base: what an adapter folder names as its base model. Equal seeds give equal adapters
+    on any device, and the global random state is left as it was. Raises ModelError unless r >= 1,
+    alpha >= 1 and 0 <= dropout < 1.
     """
-    alpha = (r + 1) // 2 if alpha is None else alpha
+    alpha = default_alpha(r) if alpha is None else alpha
     if r < 1 or alpha < 1 or not 0 <= dropout < 1:
         raise ModelError(
             f"lora_r {r}, lora_alpha {alpha}, lora_dropout {dropout}: rank and alpha must be at least 1 and dropout in "
@@ -43,24 +50,25 @@ def add_lora(
             if ".lora_A." in name:
                 fresh = torch.empty(weight.shape, dtype=torch.float32)
                 weight.copy_(torch.nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=stream))
-    adapted.peft_config["default"].base_model_name_or_path = base
+    adapted.peft_config[TRAINED].base_model_name_or_path = base
     return adapted
 
 
-def load_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
-    """Puts the adapter in `folder` on its base model, trainable. Raises ModelError if it does not fit.
+def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base: str) -> "PeftModel":
+    """Puts the adapter in `folder` on its base model, trainable, with `dropout`. Raises ModelError if it does not fit.
 
-    Adapters trained on LLaDA's own tensor names (by the code of d1 or SPG) are understood too: what they lack of their
-    target modules starts at zero effect.
+    base: what it will name as its base model, wherever it is saved. Adapters trained on LLaDA's own tensor names (by
+    the code of d1 or SPG) are understood too: what they lack of their target modules starts at zero effect.
     """
     from peft import PeftConfig, PeftModel
 
     try:
         settings = PeftConfig.from_pretrained(str(folder))
-        settings.inference_mode = False
+        settings.inference_mode, settings.lora_dropout = False, dropout
+        settings.base_model_name_or_path = base
         with torch.random.fork_rng(gpus(model.device)):
             adapted = PeftModel(model, settings)
-            report = adapted.load_adapter(str(folder), "default", is_trainable=True)
+            report = adapted.load_adapter(str(folder), TRAINED, is_trainable=True)
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
         raise ModelError(
             f"the adapter in {folder} cannot be put on its base model: {first_line(error)}. Correct the base in its "
@@ -71,3 +79,27 @@ def load_adapter(model: "PreTrainedModel", folder: Path) -> "PeftModel":
         problem = min(report.unexpected_keys, default="none of its weights is there")
         raise ModelError(f"the adapter in {folder} does not fit its base model: {problem}; train it again")
     return adapted
+
+
+def add_reference(model: "PeftModel") -> None:
+    """Keeps the adapter as it stands beside the trained one: a second adapter, frozen and without dropout."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    settings = copy.deepcopy(model.peft_config[TRAINED])
+    settings.inference_mode, settings.lora_dropout = True, 0.0
+    with torch.random.fork_rng(gpus(model.device)):  # it is drawn before it is overwritten
+        model.add_adapter(REFERENCE, settings)
+    weights = get_peft_model_state_dict(model, adapter_name=TRAINED, save_embedding_layers=False)
+    set_peft_model_state_dict(model, weights, adapter_name=REFERENCE)
+    model.eval()
+
+
+@contextmanager
+def using_reference(model: "PeftModel") -> Iterator[None]:
+    """The model with its reference adapter in place of the trained one."""
+    tuner = model.base_model
+    tuner.set_adapter(REFERENCE, inference_mode=True)
+    try:
+        yield
+    finally:
+        tuner.set_adapter(TRAINED)

@@ -28,7 +28,7 @@ from spg_trainer.config import (
     OutputConfig,
     Sampling,
 )
-from spg_trainer.models import new_tiny, tiny_tokenizer
+from spg_trainer.models import load_model, new_tiny, save_model, tiny_tokenizer
 from spg_trainer.models.load import no_progress_bars
 from spg_trainer.training import train
 
@@ -142,6 +142,19 @@ def tiny_folder() -> Path:
     if "LETTERS_MODEL" in os.environ:
         return Path(os.environ["LETTERS_MODEL"])
     return save_tiny(session_folder("tiny-") / "model")
+
+
+def save_adapter(folder: Path, dropout: float = 0.05) -> Path:
+    """An adapter of rank 2 and alpha 3 on the model of `tiny_folder` that changes what it says."""
+    policy = load_model(str(tiny_folder()), device="cpu", lora_r=2, lora_alpha=3, lora_dropout=dropout)
+    stream = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in policy.model.named_parameters():
+            if ".lora_B." in name:
+                weight.copy_(torch.randn(weight.shape, generator=stream))
+    save_model(policy, folder)
+    (folder / "environment.json").write_text(json.dumps({"env": ENV, "preset": "tiny"}))
+    return folder
 
 
 def small_config(output: Path | None, *, model: Path | None = None, **changes: Any) -> Config:

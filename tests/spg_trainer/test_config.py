@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.config import Config, check, parse_pairs
+from spg_trainer.config import Config, ModelConfig, SftCommand, check, check_sft, parse_pairs
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings import defaults
 
@@ -16,12 +16,31 @@ def test_values_of_pairs_keep_the_type_they_were_typed_in() -> None:
     assert type(read["a"]) is int
 
 
-def test_a_reference_model_needs_adapters() -> None:
+class Asks(SPG):
+    """An algorithm with a KL term."""
+
+    needs_ref_logps = True
+
+
+def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
     config = defaults(Config)
 
-    class Asks(SPG):
-        needs_ref_logps = True
-
-    with pytest.raises(ConfigError, match=r"--algorithm spg .* Set --lora-r"):
+    with pytest.raises(ConfigError, match=r"--algorithm spg .* Set --lora-r.*--model PATH.*--ref-copy"):
         check(config, Asks())
-    check(replace(config, model=replace(config.model, lora_r=8)), Asks())
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "adapter_config.json").write_text("{}")
+    for change in (
+        {"lora_r": 8},
+        {"model": str(tmp_path)},
+        {"model": str(tmp_path / "model")},
+        {"ref_copy": True},
+    ):
+        check(replace(config, model=replace(config.model, **change)), Asks())
+
+
+def test_a_copy_of_all_weights_is_refused_where_it_has_no_use() -> None:
+    config = Config(model=ModelConfig(lora_r=8, ref_copy=True))
+    with pytest.raises(ConfigError, match=r"--ref-copy .* adapters are trained"):
+        check(config, SPG())
+    with pytest.raises(ConfigError, match="--ref-copy: sft"):
+        check_sft(SftCommand(model=ModelConfig(ref_copy=True)))

@@ -16,8 +16,10 @@ import yaml
 
 import verifiers
 from spg_trainer import files
+from spg_trainer.config import Config
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.run_folder import RunFolder, find_unfinished
+from spg_trainer.settings import overlay
 from tests.common.trainer_cases import rows, snapshot
 
 CONFIG = {
@@ -202,6 +204,10 @@ def started(root: Path, name: str, config: dict, age: float) -> Path:
     return folder.path
 
 
+def settings(values: dict) -> Config:
+    return overlay(Config(), values, "test")
+
+
 def test_auto_finds_the_newest_unfinished_run_of_an_equal_config(tmp_path):
     started(tmp_path, "old", CONFIG, age=100)
     newest = started(tmp_path, "new", CONFIG, age=50)
@@ -211,9 +217,13 @@ def test_auto_finds_the_newest_unfinished_run_of_an_equal_config(tmp_path):
     broken = started(tmp_path, "broken", CONFIG, age=1)
     (broken / "config.yaml").write_text("env: [")
     may_change = {"max_steps": 99, "output": {"keep": 7, "track": ()}}
-    assert find_unfinished(tmp_path, CONFIG) == find_unfinished(tmp_path, {**CONFIG, **may_change}) == newest
-    assert find_unfinished(tmp_path, {**CONFIG, "env": "countdown"}) is None
-    assert find_unfinished(tmp_path / "absent", CONFIG) is None
+    assert (
+        find_unfinished(tmp_path, settings(CONFIG))
+        == find_unfinished(tmp_path, settings({**CONFIG, **may_change}))
+        == newest
+    )
+    assert find_unfinished(tmp_path, settings({**CONFIG, "env": "countdown"})) is None
+    assert find_unfinished(tmp_path / "absent", settings(CONFIG)) is None
 
 
 LOCKED = """
@@ -234,11 +244,11 @@ def test_two_processes_never_write_to_one_run(tmp_path, caplog):
             assert other.stdout.readline() == "ready\n"
             with pytest.raises(ConfigError, match=f"another process \\(pid {other.pid}\\)"):
                 RunFolder(path).truncate_after(0)
-            assert find_unfinished(tmp_path, CONFIG) is None
+            assert find_unfinished(tmp_path, settings(CONFIG)) is None
             assert f"pid {other.pid}" in caplog.text
         finally:
             other.kill()
-    assert find_unfinished(tmp_path, CONFIG) == path
+    assert find_unfinished(tmp_path, settings(CONFIG)) == path
     folder = RunFolder(path)
     folder.truncate_after(0)
     folder.release()
