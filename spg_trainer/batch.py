@@ -1,4 +1,4 @@
-"""The two records that travel through a training step. Axes: B completions, L prompt tokens, T completion tokens."""
+"""The records that travel through a training step. Axes: B completions, L prompt tokens, T completion tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -82,3 +82,23 @@ class Batch(Rows):
     def length(self) -> Tensor:
         """(B,) int64, scored tokens of each completion, the end token included."""
         return self.completion_mask.sum(-1)
+
+
+@dataclass(frozen=True)
+class Sequences(Rows):
+    """The scored completions of a whole update, of all processes: what a loss that couples them sees (N rows)."""
+
+    bounds: Tensor
+    """(N,) `bound` of each completion under the current weights."""
+    old_bounds: Tensor
+    """(N,) under the model that sampled, if the algorithm asks for old logps; else the current ones."""
+    advantages: Tensor
+    """(N,)."""
+    group: Tensor
+    """(N,) int64, number of the completion's group."""
+    length: Tensor
+    """(N,) int64, scored tokens."""
+    totals: Mapping[str, float]
+    """As in `Batch`."""
+    ref_bounds: Tensor | None = None
+    """(N,) under the reference model, if the algorithm asks for reference logps."""

@@ -411,11 +411,6 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
             f"--algorithm {config.algorithm} samples token by token, not in blocks of {config.rollout.block_length}. "
             f"Use --block-length 1 --diffusion-steps {config.rollout.max_completion_length}."
         )
-    if b.num_minibatches > b.prompts_per_step:
-        raise ConfigError(
-            f"--num-minibatches {b.num_minibatches}: a step has only {b.prompts_per_step} groups "
-            f"(--prompts-per-step). Use {b.prompts_per_step} or fewer."
-        )
     if num_processes > 1 and ":" in config.model.device:
         raise ConfigError(
             f"--device {config.model.device} is one GPU, not {num_processes}. Leave out --device."
@@ -426,6 +421,11 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
         raise ConfigError(
             f"--algorithm {config.algorithm} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, "
             "start from an adapter (--model PATH), or keep a frozen copy of the weights (--ref-copy)."
+        )
+    if b.num_minibatches > b.prompts_per_step:
+        raise ConfigError(
+            f"--num-minibatches {b.num_minibatches}: a step has only {b.prompts_per_step} groups "
+            f"(--prompts-per-step). Use {b.prompts_per_step} or fewer."
         )
     if b.prompts_per_step % num_processes:
         prompts, below = b.prompts_per_step, b.prompts_per_step // num_processes * num_processes

@@ -20,7 +20,7 @@ from spg_trainer.adapters import settle
 from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.errors import CheckpointError, ConfigError, did_you_mean
 from spg_trainer.files import to_json
-from spg_trainer.presets import load_preset, task_name
+from spg_trainer.presets import load_preset, load_section, task_name
 
 Command = TypeVar("Command", Config, EvalCommand, SftCommand)
 T = TypeVar("T")
@@ -49,8 +49,7 @@ def defaults(
     """The settings of a command before any flag is read.
 
     Args:
-        env, model, algorithm, config: what flags name; None = not named. A preset's `algorithm_args` are dropped if
-            it was made for another algorithm.
+        env, model, algorithm, config: what flags name; None = not named.
         run: a run folder to continue, whose config.yaml then stands for presets and defaults.
     """
     values = read_yaml(config) if config else {}
@@ -64,11 +63,10 @@ def defaults(
     model = model or (values.get("model") or {}).get("model") or cls().model.model
     recorded = model_environment(model)
     env = env or values.get("env") or recorded.get("env") or cls().env
-    preset = task_preset(env, model)
-    suits = preset.get("algorithm", Config.algorithm)
-    if (algorithm or values.get("algorithm") or suits) != suits:
-        preset.pop("algorithm_args", None)
-    base = overlay(cls(), {"env": env, "model": {"model": model}}, "flags")
+    algorithm = algorithm or values.get("algorithm") or Config.algorithm
+    preset = task_preset(env, model, algorithm)
+    named = {"algorithm": algorithm} if cls is Config else {}
+    base = overlay(cls(), {"env": env, "model": {"model": model}, **named}, "flags")
     if base.model.is_adapter:  # it is trained as it is
         for part in (preset, preset.get("sft", {})):
             part.get("model", {}).pop("lora_r", None)
@@ -90,13 +88,34 @@ def command_preset(cls: type[Command], preset: dict[str, Any]) -> dict[str, Any]
     return {**chosen, **more}
 
 
-def task_preset(env: str, model: str) -> dict[str, Any]:
-    """The preset for a task, under what the model's environment.json says if the model was made for that task."""
-    preset, recorded = load_preset(env, preset_kind(model)), model_environment(model)
+def task_preset(env: str, model: str, algorithm: str = "") -> dict[str, Any]:
+    """The preset for a task, under what the model's environment.json says if the model was made for that task.
+
+    On top lies what an algorithm asks for: on every task, then on this one.
+    """
+    kind, recorded = preset_kind(model), model_environment(model)
+    preset = load_preset(env, kind)
+    sections = preset.pop("algorithms", {})
     if task_name(str(recorded.get("env"))) == task_name(env):
-        for part in ("env_args", "rollout"):
-            preset[part] = {**preset.get(part, {}), **(recorded.get(part) or {})}
+        preset = merge(preset, {part: recorded.get(part) or {} for part in ("env_args", "rollout")})
+    for section in (load_section(algorithm, kind), sections.get(algorithm, {})):
+        sampling = preset_sampling(preset)
+        preset = merge(preset, section)
+        blocks = section.get("rollout", {})
+        if "block_length" in blocks and "diffusion_steps" not in blocks:
+            length = preset["rollout"]["max_completion_length"]
+            steps = Sampling.at_rate(length, blocks["block_length"], sampling.tokens_per_step).diffusion_steps
+            preset["rollout"]["diffusion_steps"] = steps
     return preset
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested mappings with others laid over it, key by key."""
+    both = {
+        key: merge(base[key], over[key]) if isinstance(over[key], Mapping) else over[key]
+        for key in base.keys() & over.keys()
+    }
+    return {**base, **over, **both}
 
 
 def preset_sampling(preset: Mapping[str, Any]) -> Sampling:

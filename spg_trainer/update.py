@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss, Sequences
-from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss
+from spg_trainer.batch import Batch, Rollouts, Sequences
 from spg_trainer.config import BatchConfig, micro_batch_size
 from spg_trainer.distributed import gather, rank
 from spg_trainer.likelihood import Masks, Where, accumulate, token_logps

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args, get_type_hints
 
-from spg_trainer.batch import Rows
 from spg_trainer.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spg_trainer.batch import Batch, Rollouts
+    from spg_trainer.batch import Batch, Rollouts, Sequences
     from spg_trainer.likelihood.masks import Masking, Masks
 
 
@@ -40,26 +39,6 @@ class Loss:
     """Scalar to minimise: a sum over the completions at hand, divided by totals over the whole update."""
     metrics: dict[str, Metric]
     """Figures by name; they add up over micro-batches and processes."""
-
-
-@dataclass(frozen=True)
-class Sequences(Rows):
-    """The scored completions of a whole update, of all processes: what a loss that couples them sees (N rows)."""
-
-    bounds: Tensor
-    """(N,) `bound` of each completion under the current weights."""
-    old_bounds: Tensor
-    """(N,) under the model that sampled, if the algorithm asks for old logps; else the current ones."""
-    advantages: Tensor
-    """(N,)."""
-    group: Tensor
-    """(N,) int64, number of the completion's group."""
-    length: Tensor
-    """(N,) int64, scored tokens."""
-    totals: Mapping[str, float]
-    """As in `Batch`."""
-    ref_bounds: Tensor | None = None
-    """(N,) under the reference model, if the algorithm asks for reference logps."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The settings shipped for each task of this package, for `tiny` models and for `llada`; imports nothing heavy."""
+"""The settings shipped for each task and algorithm, for `tiny` models and for `llada`; imports nothing heavy."""
 
 import re
 from importlib import resources
@@ -19,6 +19,14 @@ def load_preset(env: str, kind: str) -> dict[str, Any]:
             f"The model's environment.json: preset {kind!r} should be one of {', '.join(kinds)}."
         )
     return kinds[kind]
+
+
+def load_section(algorithm: str, kind: str) -> dict[str, Any]:
+    """What an algorithm of this package asks for on every task; empty where it asks for nothing."""
+    import yaml
+
+    file = resources.files("spg_trainer.algorithms") / "presets.yaml"
+    return (yaml.safe_load(file.read_text()).get(algorithm) or {}).get(kind) or {}
 
 
 def task_name(env: str) -> str:
