@@ -122,7 +122,7 @@ def load_rows(
         raise EnvError(f"{task}: {path} must end in {', '.join(FORMATS)}.")
     else:
         files = [path]
-    rows = [row for file in files for row in _read(task, file, columns)]
+    rows = [row for file in files for row in read_rows(task, file, columns)]
     if not rows:
         raise EnvError(f"{task}: {files[0]} holds no rows; each must have {', '.join(columns)}.")
     return rows, None
@@ -130,7 +130,7 @@ def load_rows(
 
 def read_jsonl(task: str, path: str, columns: Sequence[str], *, example: str) -> list[Row]:
     """The rows of one .jsonl file; raises EnvError for a line without its columns, and for no rows."""
-    rows = list(_read(task, Path(path), columns))
+    rows = list(read_rows(task, Path(path), columns))
     if not rows:
         raise EnvError(f"{task}: source={path} holds no problem; each line must be like {example}.")
     return rows
@@ -220,12 +220,18 @@ def _split_files(task: str, folder: Path, split: str, hub: HubDataset) -> list[P
     return parts
 
 
-def _read(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
+def read_rows(
+    task: str,
+    file: Path,
+    columns: Sequence[str],
+    *,
+    hint: str = "Check the file, or use --env-args source=generated.",
+) -> Iterator[Row]:
+    """The rows of a file; EnvError for one that cannot be read, with `hint`, and for a row without its columns."""
     read = _parquet if file.suffix == ".parquet" else _jsonl
     try:
         yield from read(task, file, columns)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        hint = "Check the file, or use --env-args source=generated."
         raise EnvError(f"{task}: {file} cannot be read ({error}). {hint}") from error
 
 

@@ -23,6 +23,7 @@ from spg_trainer.evaluation import evaluate, make_env, mix_hint
 from spg_trainer.files import incomplete
 from spg_trainer.models import Policy, open_policy
 from spg_trainer.optimizer import Guard, make_adamw
+from spg_trainer.preferences import Preferences, open_pairs, settle_pairs
 from spg_trainer.rollouts import Scored, sample_rows
 from spg_trainer.run_folder import RunFolder, find_unfinished
 from spg_trainer.sampler import get_decoder
@@ -61,6 +62,8 @@ class Run:
     """When this process began, on the monotonic clock."""
     stop: bool = False
     """Whether the user asked to end after this step."""
+    pairs: Preferences | None = None
+    """What steps learn from in place of completions of `env`."""
     clean: bool = True
     """Whether the weights are those of the last finished step, and its row is written."""
 
@@ -117,19 +120,20 @@ class Run:
         metrics, timings: rows for metrics.jsonl and timings.jsonl; `step` is added. advantages: (B,).
         """
         output, metrics = self.config.output, {"step": self.step, **metrics}
+        source = self.pairs or self.env
         self.folder.metrics(metrics)
         self.folder.timings({"step": self.step, **timings})
         self.trackers.log({**timings, **metrics}, self.step)
         self.clean, self.skipped = True, self.guard.skipped
         self.history.append(metrics)
         if self.due(output.sample_steps):
-            rows = sample_rows(scored, env=self.env, step=self.step, advantages=advantages)
+            rows = sample_rows(scored, env=source, step=self.step, advantages=advantages)
             self.folder.samples(self.step, gather(rows))
         limit = 60 * self.config.max_minutes
         left = max(0.0, limit - (time.monotonic() - self.started)) if limit else None
         self.console.step({**metrics, **timings}, total=self.config.max_steps, seconds_left=left)
         if self.due(output.render_steps):
-            self.console.say(self.env.render_text(scored.problems[0], scored.completions[0]))
+            self.console.say(source.render_text(scored.problems[0], scored.completions[0]))
         for warning in diagnose(self.history):
             self.console.warn(warning)
 
@@ -191,6 +195,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     device = config.model.device
     accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
     algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
+    config = settle_pairs(config)
     path, newest = decide_on_main(lambda: choose_folder(config))
     config = replace(config, model=settle(config.model, path))
     check(config, algorithm, accelerator.num_processes)
@@ -198,7 +203,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     check_trackers(config.output.track)
     env = make_env(config, "train")
     prompts = config.batch.prompts_per_step
-    if prompts > len(env):
+    if config.pairs is None and prompts > len(env):
         raise ConfigError(
             f"--prompts-per-step {prompts}: {env.spec_name} has {len(env)} problems. Use fewer."
         )
@@ -214,13 +219,14 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     ).ending_with(algorithm.end_tokens)
     if kept:
         policy.source = model_environment(str(kept))["base_model"]
-    for note in (policy.note and policy.note + mix_hint(env), env.notice):
+    pairs = open_pairs(config, policy) if config.pairs else None
+    for note in (policy.note and policy.note + mix_hint(env), env.notice, pairs and pairs.note):
         if note:
             console.warn(note)
     o = config.optimizer
     trainable = [p for p in policy.model.parameters() if p.requires_grad]
     optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, (o.adam_beta1, o.adam_beta2))
-    run = Run(config, accelerator, policy, env, algorithm, optimizer, RunFolder(path), console)
+    run = Run(config, accelerator, policy, env, algorithm, optimizer, RunFolder(path), console, pairs=pairs)
     if newest is not None:
         run.restore(newest)
         console.say(f"Continuing {path} from step {run.step}.")

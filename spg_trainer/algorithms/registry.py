@@ -20,6 +20,7 @@ from spg_trainer.errors import ConfigError, did_you_mean
 ALGORITHMS = {
     "spg": "spg_trainer.algorithms.spg:SPG",
     "spg_repro": "spg_trainer.algorithms.spg_repro:SPGRepro",
+    "vrpo": "spg_trainer.algorithms.vrpo:VRPO",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 
