@@ -37,9 +37,9 @@ class VRPO(Algorithm):
     advantage: Literal["best_worst"] = "best_worst"
     """1 for a group's best completion, -1 for its worst, else 0; the first of equals."""
     beta: float = 0.2
-    """How little the margin may move, > 0: DPO's weight of the KL to the reference."""
+    """Weight of the KL to the reference, > 0: larger stays nearer. 0.2, as the 8 masks, is remembered, not looked up."""
     sft_weight: float = 0.05
-    """Weight of the supervised loss of chosen completions, per token, >= 0; the 0.05 is remembered, not looked up."""
+    """Weight of the supervised loss of chosen completions, per token, >= 0; 0.05 is remembered, too."""
 
     needs_ref_logps: ClassVar[bool] = True
     whole_groups: ClassVar[bool] = True
