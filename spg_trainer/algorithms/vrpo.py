@@ -37,7 +37,7 @@ class VRPO(Algorithm):
     advantage: Literal["best_worst"] = "best_worst"
     """1 for a group's best completion, -1 for its worst, else 0; the first of equals."""
     beta: float = 0.2
-    """Weight of the KL to the reference, > 0: larger stays nearer. 0.2, as the 8 masks, is remembered, not looked up."""
+    """Weight of the KL to the reference, > 0: larger stays nearer. 0.2, like 8 masks, is remembered, not looked up."""
     sft_weight: float = 0.05
     """Weight of the supervised loss of chosen completions, per token, >= 0; 0.05 is remembered, too."""
 
