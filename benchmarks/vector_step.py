@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import envs
-from envs.sudoku.generator import LEVELS, draw_9x9
+from envs.sudoku.problems import LEVELS, draw_9x9
 
 _WORDS = (
     "we fill the first row, then the column, then the box, so that each digit from 1 to 4 is there once. "

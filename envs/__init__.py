@@ -33,8 +33,7 @@ from envs.countdown import Countdown  # noqa: E402
 from envs.errors import EnvError  # noqa: E402
 from envs.gsm8k import GSM8K  # noqa: E402
 from envs.math500 import MATH500  # noqa: E402
-from envs.reasoning_gym import class_of  # noqa: E402
-from envs.registry import make, make_vec, register, register_family, resolve  # noqa: E402
+from envs.registry import make, make_vec, register, resolve  # noqa: E402
 from envs.splits import draw_for, split_of  # noqa: E402
 from envs.sudoku import Sudoku  # noqa: E402
 from envs.vector import TextVectorEnv  # noqa: E402
@@ -56,7 +55,6 @@ ENVIRONMENTS = {
 for _id, _place in ENVIRONMENTS.items():
     _module, _, _class = _place.partition(":")
     register(_id, getattr(import_module(_module), _class))
-register_family("reasoning_gym", class_of)
 
 __all__ = [
     "GSM8K",

@@ -44,6 +44,11 @@ def only_answer(completion: str) -> str | None:
     return text[start:end].strip() if start <= end else None
 
 
+def paper_completion(work: str, answer: str) -> str:
+    """The completion that paper-style prompts ask for: the working, then the answer, each between its tags."""
+    return f"<reasoning>\n{work}\n</reasoning>\n<answer>\n{answer}\n</answer>"
+
+
 def judge(completion: str, is_right: Callable[[str], bool]) -> Score:
     """The score of a task whose answer is right or wrong: components "correct" and "format", each 0 or 1.
 

@@ -9,7 +9,6 @@ import gymnasium
 import numpy as np
 
 from envs.errors import EnvError
-from envs.spaces import PromptText, Unicode
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
@@ -54,6 +53,45 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.reason)
+
+
+_SAMPLES = "abcdefghijklmnopqrstuvwxyz 0123456789<>/\\{}=+-é±中"
+
+
+class Unicode(gymnasium.Space[str]):
+    """Every string. (`gymnasium.spaces.Text` knows only a fixed set of characters.)"""
+
+    is_np_flattenable = False
+
+    def sample(self, mask: None = None, probability: None = None) -> str:
+        """A short random text; there are no masks or probabilities of texts."""
+        if mask is not None or probability is not None:
+            raise ValueError("The Unicode space has no masks or probabilities; leave both at None.")
+        picks = self.np_random.integers(len(_SAMPLES), size=int(self.np_random.integers(40)))
+        return "".join(_SAMPLES[i] for i in picks)
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class PromptText(Unicode):
+    """Every string, and every chat: a list of {"role": str, "content": str}."""
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str) or (isinstance(x, list) and all(map(_is_message, x)))
+
+
+def _is_message(x: Any) -> bool:
+    return isinstance(x, dict) and all(isinstance(x.get(key), str) for key in ("role", "content"))
 
 
 @dataclass
@@ -256,7 +294,11 @@ def read_problem(env: TextEnv, index: int) -> Problem:
 
 
 class ContractError(EnvError):
-    """An invalid score: raised on, where other exceptions of an author's `score` are counted."""
+    """An invalid score, of one row: raised on, where other exceptions of an author's `score` are counted."""
+
+    def __init__(self, text: str, row: int = 0) -> None:
+        super().__init__(text)
+        self.row = row
 
 
 @dataclass(frozen=True)
@@ -290,33 +332,26 @@ def score_all(
     reason or extracted part that is no text.
     """
     traces: list[str | None] = [None] * len(problems)
-    failure: Exception | None = None
-    batched = _has_batch_form(env) and not one_by_one
-    if batched:
+    scores = failure = None
+    if _has_batch_form(env) and not one_by_one:
         try:
             scores = env.score_batch(problems, completions)
         except Exception as error:
             failure = error
-    if failure is not None or not batched:
-        # A batch that raises does not say for which completion: scoring each alone does.
-        scores, traces = _score_one_by_one(env, indices, problems, completions)
-    if failure is not None and not any(traces):
-        raise EnvError(
-            f"{env.spec_name}: score_batch raised {failure!r:.200} for {len(problems)} completions, but "
-            "scores each of them when alone. Both must agree; try score_batch on a list of several."
-        ) from failure
+    else:
+        one_by_one = True
     try:
-        _check_lengths(scores, len(indices))
+        if one_by_one or failure is not None:
+            # A batch that raises does not say for which completion: scoring each alone does.
+            scores, traces = _score_one_by_one(env, problems, completions)
+        if failure is None or any(traces):
+            return _checked(env.reward_weights, scores, traces)
     except ContractError as error:
-        raise _broken(env, indices[0], str(error)) from error
-    _check_names(env, indices[0], scores.rewards)
-    _check_texts(env, indices, "reason", scores.reason, {str})
-    _check_texts(env, indices, "extracted", scores.extracted, {str, type(None)})
-    rewards = {name: _numbers(env, indices, name, scores.rewards[name]) for name in env.reward_weights}
-    total = np.zeros(len(problems))
-    for name, weight in env.reward_weights.items():
-        total += weight * rewards[name]
-    return ScoredBatch(total, rewards, [str(r) for r in scores.reason], list(scores.extracted), traces)
+        raise ContractError(f"{env.spec_name}, problem {indices[error.row]}: {error}") from None
+    raise EnvError(
+        f"{env.spec_name}: score_batch raised {failure!r:.200} for {len(problems)} completions, but "
+        "scores each of them when alone. Both must agree; try score_batch on a list of several."
+    ) from failure
 
 
 def _has_batch_form(env: TextEnv) -> bool:
@@ -324,7 +359,7 @@ def _has_batch_form(env: TextEnv) -> bool:
 
 
 def _score_one_by_one(
-    env: TextEnv, indices: Sequence[int], problems: Sequence[Problem], completions: Sequence[str]
+    env: TextEnv, problems: Sequence[Problem], completions: Sequence[str]
 ) -> tuple[Scores, list[str | None]]:
     """(the scores, the traceback of each that raised)."""
     rows, traces = [], [None] * len(problems)
@@ -332,14 +367,14 @@ def _score_one_by_one(
         try:
             score = _as_score(env.score(problem, completion))
         except ContractError as error:
-            raise _broken(env, indices[i], str(error)) from error
+            raise ContractError(str(error), i) from None
         except Exception:
             traces[i] = traceback.format_exc()
             score = Score(dict.fromkeys(env.reward_weights, 0.0), "error")
         if not isinstance(score, Score) or not isinstance(score.rewards, Mapping):
-            text = f"score returned {score!r:.80}; it must return envs.Score or a dict {{component: number}} with "
-            raise _broken(env, indices[i], f"{text}{', '.join(env.reward_weights)}.")
-        _check_names(env, indices[i], score.rewards)
+            wanted = f"envs.Score or a dict {{component: number}} with {', '.join(env.reward_weights)}"
+            raise ContractError(f"score returned {score!r:.80}; it must return {wanted}.", i)
+        _check_names(env.reward_weights, score.rewards, i)
         rows.append(score)
     rewards = {name: [row.rewards[name] for row in rows] for name in env.reward_weights}
     return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows]), traces
@@ -357,6 +392,21 @@ def _first_score(scores: Any) -> Score:
     for name, value in rewards.items():
         rewards[name] = value.item() if isinstance(value, np.generic) else value
     return Score(rewards, scores.reason[0], scores.extracted[0])
+
+
+def _checked(weights: Mapping[str, float], scores: Any, traces: list[str | None]) -> ScoredBatch:
+    _check_lengths(scores, len(traces))
+    _check_names(weights, scores.rewards, 0)
+    for name, values, types in (("reason", scores.reason, str), ("extracted", scores.extracted, str | None)):
+        for row, value in enumerate(values):
+            if not isinstance(value, types):
+                wanted = "a str" if types is str else "a str or None"
+                raise ContractError(f"{name} is {value!r:.80}; it must be {wanted}.", row)
+    rewards = {name: _numbers(name, scores.rewards[name]) for name in weights}
+    total = np.zeros(len(traces))
+    for name, weight in weights.items():
+        total += weight * rewards[name]
+    return ScoredBatch(total, rewards, [str(r) for r in scores.reason], list(scores.extracted), traces)
 
 
 def _check_lengths(scores: Any, n: int) -> None:
@@ -377,26 +427,15 @@ def _length(values: Any) -> int | None:
         return None
 
 
-def _check_names(env: TextEnv, index: int, rewards: Mapping[str, Any]) -> None:
-    wrong = [f"misses {name!r}" for name in env.reward_weights if name not in rewards]
-    wrong += [f"has the unknown {name!r}" for name in rewards if name not in env.reward_weights]
+def _check_names(weights: Mapping[str, float], rewards: Mapping[str, Any], row: int) -> None:
+    wrong = [f"misses {name!r}" for name in weights if name not in rewards]
+    wrong += [f"has the unknown {name!r}" for name in rewards if name not in weights]
     if wrong:
-        names = ", ".join(env.reward_weights)
-        raise _broken(env, index, f"the score {' and '.join(wrong)}; its components must be {names}.")
+        text = f"the score {' and '.join(wrong)}; its components must be {', '.join(weights)}."
+        raise ContractError(text, row)
 
 
-def _check_texts(
-    env: TextEnv, indices: Sequence[int], name: str, values: Sequence[Any], types: set[type]
-) -> None:
-    if set(map(type, values)) <= types:  # the quick way for long batches
-        return
-    for i, value in enumerate(values):
-        if not isinstance(value, tuple(types)):
-            wanted = "a str or None" if type(None) in types else "a str"
-            raise _broken(env, indices[i], f"{name} is {value!r:.80}; it must be {wanted}.")
-
-
-def _numbers(env: TextEnv, indices: Sequence[int], name: str, values: Any) -> np.ndarray:
+def _numbers(name: str, values: Any) -> np.ndarray:
     """`values` as (n,) float64, every one finite; "correct" 0 or 1."""
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.ndim == 1:
         numbers = values.astype(np.float64)
@@ -404,9 +443,9 @@ def _numbers(env: TextEnv, indices: Sequence[int], name: str, values: Any) -> np
         numbers = np.array([_number(value) for value in values], np.float64)
     valid = ((numbers == 0) | (numbers == 1)) if name == "correct" else np.isfinite(numbers)
     if not valid.all():
-        i = int(np.argmin(valid))
+        row = int(np.argmin(valid))
         wanted = "0 or 1" if name == "correct" else "a finite number"
-        raise _broken(env, indices[i], f'the component "{name}" is {values[i]!r:.80}; it must be {wanted}.')
+        raise ContractError(f'the component "{name}" is {values[row]!r:.80}; it must be {wanted}.', row)
     return numbers
 
 
@@ -418,7 +457,3 @@ def _number(value: Any) -> float:
         return float(value)
     except OverflowError:
         return np.nan
-
-
-def _broken(env: TextEnv, index: int, text: str) -> ContractError:
-    return ContractError(f"{env.spec_name}, problem {index}: {text}")

@@ -22,13 +22,14 @@ class HubDataset:
     """One split of a data set on the hub, e.g. HubDataset("openai/gsm8k", "main", "train", 7473).
 
     repo: its name, or a local folder of the same layout. config: None where there is only one. num_rows: as published;
-    another number is an error.
+    another number is an error. revision: branch, tag or commit on the hub; None = its main branch.
     """
 
     repo: str
     config: str | None
     split: str
     num_rows: int
+    revision: str | None = None
 
 
 class Row(NamedTuple):
@@ -47,12 +48,9 @@ def load_split(
     task: str,
     source: str,
     split: str,
-    *,
     train: HubDataset,
     test: HubDataset,
     columns: Sequence[str],
-    revision: str | None = None,
-    test_revision: str | None = None,
     hashed: Callable[[str], str] = normalized,
 ) -> tuple[list[Row], Commits]:
     """The rows of a split of a published data set, in its order, and the commits of what the hub gave.
@@ -65,8 +63,8 @@ def load_split(
     """
     commits: Commits = {}
 
-    def load(part: str, hub: HubDataset, at: str | None) -> list[Row]:
-        rows, commit = load_rows(task, source, part, hub=hub, columns=columns, revision=at)
+    def load(part: str, hub: HubDataset) -> list[Row]:
+        rows, commit = load_rows(task, source, part, hub, columns)
         for where, values in rows:
             text = values[columns[0]]
             if not isinstance(text, str) or not text.strip():
@@ -76,9 +74,9 @@ def load_split(
         return rows
 
     if split == "test":
-        return load("test", test, test_revision), commits
-    rows = load("train", train, revision)
-    test_texts = {normalized(row.values[columns[0]]) for row in load("test", test, test_revision)}
+        return load("test", test), commits
+    rows = load("train", train)
+    test_texts = {normalized(row.values[columns[0]]) for row in load("test", test)}
     chosen = []
     for row in rows:
         text = row.values[columns[0]]
@@ -90,24 +88,18 @@ def load_split(
 
 
 def load_rows(
-    task: str,
-    source: str,
-    split: str,
-    *,
-    hub: HubDataset,
-    columns: Sequence[str],
-    revision: str | None = None,
+    task: str, source: str, split: str, hub: HubDataset, columns: Sequence[str]
 ) -> tuple[list[Row], str | None]:
     """All rows of the "train" or "test" split, in their order, and the hub's commit they are of (None for a path).
 
     source: "hub"; or a folder, with the files as on the hub (`main/train-00000-of-00001.parquet`, ...) or as
     train/test.jsonl, .jsonl.gz or .parquet; or one such file, which is the test split. hub: its configuration also
-    names a subfolder of a downloaded copy. columns: what every row must have; values are not looked at. revision:
-    branch, tag or commit on the hub. Raises EnvError for a set that cannot be loaded (with what would work), that has
-    another number of rows than published, or a row without its columns.
+    names a subfolder of a downloaded copy. columns: what every row must have; values are not looked at. Raises EnvError
+    for a set that cannot be loaded (with what would work), that has another number of rows than published, or a row
+    without its columns.
     """
     if source == "hub":
-        return _from_hub(task, hub, columns, revision)
+        return _from_hub(task, hub, columns)
     path = Path(source)
     if path.is_dir():
         files = _split_files(task, path, split, hub)
@@ -122,17 +114,29 @@ def load_rows(
         raise EnvError(f"{task}: {path} must end in {', '.join(FORMATS)}.")
     else:
         files = [path]
-    rows = [row for file in files for row in read_rows(task, file, columns)]
+    return read_files(task, files, columns), None
+
+
+def read_files(
+    task: str,
+    files: Sequence[Path],
+    columns: Sequence[str],
+    *,
+    hint: str = "Check the file, or use --env-args source=generated.",
+) -> list[Row]:
+    """The rows of .jsonl, .jsonl.gz or .parquet files; raises EnvError for none, or one without its columns.
+
+    hint: what to do about a file that cannot be read.
+    """
+    rows: list[Row] = []
+    for file in files:
+        read = _parquet if file.suffix == ".parquet" else _jsonl
+        try:
+            rows += read(task, file, columns)
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+            raise EnvError(f"{task}: {file} cannot be read ({error}). {hint}") from error
     if not rows:
         raise EnvError(f"{task}: {files[0]} holds no rows; each must have {', '.join(columns)}.")
-    return rows, None
-
-
-def read_jsonl(task: str, path: str, columns: Sequence[str], *, example: str) -> list[Row]:
-    """The rows of one .jsonl file; raises EnvError for a line without its columns, and for no rows."""
-    rows = list(read_rows(task, Path(path), columns))
-    if not rows:
-        raise EnvError(f"{task}: source={path} holds no problem; each line must be like {example}.")
     return rows
 
 
@@ -162,12 +166,10 @@ def _advice(hub: HubDataset) -> str:
     )
 
 
-def _from_hub(
-    task: str, hub: HubDataset, columns: Sequence[str], revision: str | None
-) -> tuple[list[Row], str | None]:
+def _from_hub(task: str, hub: HubDataset, columns: Sequence[str]) -> tuple[list[Row], str | None]:
     import datasets
 
-    at = f" at revision {revision}" if revision else ""
+    at = f" at revision {hub.revision}" if hub.revision else ""
     name = f"{hub.repo} ({hub.config + ', ' if hub.config else ''}{hub.split}){at}"
     if not Path(hub.repo).is_absolute() and Path(hub.repo).exists():
         raise EnvError(
@@ -175,7 +177,7 @@ def _from_hub(
             f"--env-args source={hub.repo} if you mean it, or work in another folder."
         )
     try:
-        builder = datasets.load_dataset_builder(hub.repo, hub.config, revision=revision)
+        builder = datasets.load_dataset_builder(hub.repo, hub.config, revision=hub.revision)
         # Their own count is not checked: the published one below says it in words.
         builder.download_and_prepare(verification_mode="no_checks")
         table = builder.as_dataset(split=hub.split)
@@ -191,7 +193,7 @@ def _from_hub(
         )
     _check_columns(task, name, table.column_names, columns)
     rows = [Row(f"{name}, row {i}", values) for i, values in enumerate(table, 1)]
-    commit = builder.hash if re.fullmatch("[0-9a-f]{40}", str(builder.hash)) else revision
+    commit = builder.hash if re.fullmatch("[0-9a-f]{40}", str(builder.hash)) else hub.revision
     return rows, commit
 
 
@@ -218,21 +220,6 @@ def _split_files(task: str, folder: Path, split: str, hub: HubDataset) -> list[P
         held = f"{parts[0].parent} holds {len(parts)} of the {int(whole[1])} parts of {parts[0].name}"
         raise EnvError(f"{task}: {held}; download the set again.")
     return parts
-
-
-def read_rows(
-    task: str,
-    file: Path,
-    columns: Sequence[str],
-    *,
-    hint: str = "Check the file, or use --env-args source=generated.",
-) -> Iterator[Row]:
-    """The rows of a file; EnvError for one that cannot be read, with `hint`, and for a row without its columns."""
-    read = _parquet if file.suffix == ".parquet" else _jsonl
-    try:
-        yield from read(task, file, columns)
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise EnvError(f"{task}: {file} cannot be read ({error}). {hint}") from error
 
 
 def _jsonl(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:

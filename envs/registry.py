@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,13 +17,13 @@ import numpy as np
 
 from envs.core import TextEnv
 from envs.errors import EnvError
+from envs.reasoning_gym import class_of
 from envs.splits import DividedEnv
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
 
 _ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")
 _classes: dict[str, type[TextEnv]] = {}
-_families: dict[str, Callable[[str], type[TextEnv]]] = {}
 
 
 def _create(
@@ -79,11 +79,6 @@ def register(id: str, cls: type[TextEnv]) -> None:
     _classes[id] = cls
 
 
-def register_family(family: str, class_of: Callable[[str], type[TextEnv]]) -> None:
-    """Makes "family:NAME" a name of environments for every NAME that `class_of` knows; see `envs.reasoning_gym`."""
-    _families[family] = class_of
-
-
 def make(name: str, **arguments: Any) -> TextEnv:
     """Opens an environment, e.g. make("sudoku", split="test", reward_weights={"cells": 0.2}).
 
@@ -110,10 +105,9 @@ def resolve(name: str) -> str:
     where, _, id = name.rpartition(":")
     if id.endswith(".py"):
         raise EnvError(f'"{name}" is a file; say which environment in it: --env {name}:my/MyTask-v0.')
-    if where in _families:
-        cls, id = _families[where](id), f"{where}/{id}-v0"
-        register(id, cls)
-        return id
+    if where == "reasoning_gym":
+        register(f"reasoning_gym/{id}-v0", class_of(id))
+        return f"reasoning_gym/{id}-v0"
     module = _import(where, name) if where else None
     match = _find(id, module)
     if match is None and module is not None:

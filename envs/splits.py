@@ -56,7 +56,7 @@ DEFAULT = SplitRule(partial(hashlib.blake2b, digest_size=8), parts=10, validatio
 COUNTDOWN = DEFAULT
 """Of the sorted numbers and the target."""
 SUDOKU_9X9 = DEFAULT
-"""Of the solved grid with its digits renamed; 4x4 divides its 288 grids by a list, in `envs.sudoku.generator`."""
+"""Of the solved grid with its digits renamed; 4x4 divides its 288 grids by a list, in `envs.sudoku.problems`."""
 GSM8K = SplitRule(hashlib.sha256, parts=10, validation=0, test=1)
 """Of the steps of a generated problem."""
 MATH500 = SplitRule(hashlib.sha256, parts=5, validation=0, test=1, salt="1 ")

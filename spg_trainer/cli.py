@@ -21,6 +21,7 @@ import tyro
 from spg_trainer import packages
 from spg_trainer.adapters import settle
 from spg_trainer.config import Config, EvalCommand, SftCommand, arithmetic, check
+from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import CONFIG, defaults, to_yaml
 
@@ -132,9 +133,11 @@ def first_paragraph(box: str) -> str:
 
 
 def run_train(config: Config) -> None:
-    """Trains, or with --dry-run shows the settings and ends."""
+    """Trains, or with --dry-run shows the settings and ends, in the first process alone."""
     from spg_trainer import algorithms
 
+    if config.dry_run and rank() > 0:
+        return
     algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     check(config, algorithm, processes)
@@ -142,14 +145,18 @@ def run_train(config: Config) -> None:
         from spg_trainer.evaluation import make_env
         from spg_trainer.models.source import resolve_model
         from spg_trainer.preferences import read_pairs, settle_pairs
+        from spg_trainer.rollouts import check_prompts
         from spg_trainer.sampler import get_decoder
         from spg_trainer.tracking import check_trackers
 
+        # All that can be refused without opening the weights.
         config = replace(config, model=settle(config.model))
         config = settle_pairs(config)
+        env = make_env(config, "train")
         if config.pairs:
             read_pairs(config.pairs)
-        make_env(config, "train")  # all that can be refused without opening the weights
+        else:
+            check_prompts(config.batch.prompts_per_step, env)
         resolve_model(config.model.model, config.env)
         get_decoder(config.rollout.remasking)
         check_trackers(config.output.track)

@@ -102,16 +102,13 @@ class ModelConfig(LoadConfig):
     """Which weights, their type and device, and what of them is trained."""
 
     lora_r: CountOrZero = 0
-    """Rank of fresh LoRA adapters on all seven linear layers of a block; 0 = train all weights, or the adapter that
-    --model names, as it is."""
+    """Rank of fresh LoRA adapters on the seven linear layers of a block; 0 = train what --model is, all or adapter."""
     lora_alpha: Count | None = None
     """Scale of the adapters; unset = half the rank (the papers' 64 for rank 128), or that of the adapter."""
     lora_dropout: Below1 | None = None
-    """Dropout in the adapters, 0..1; above 0 the gradient depends on the micro-batch and the number of processes;
-    unset = 0, or that of the adapter."""
+    """Dropout in the adapters; unset = the adapter's own, or 0. Above 0 micro-batches change the gradient."""
     ref_copy: bool = False
-    """Where all weights are trained and the algorithm needs a reference: keep a frozen copy of the weights the run
-    starts from. Costs a second set of weights in memory, and one on disk. Adapters have a reference without it."""
+    """Keep a frozen copy of all weights as reference: a second set in memory and on disk. Adapters need none."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, far less memory."""
 
@@ -423,16 +420,16 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
         )
     check_common(config)
     check_pairs(config, algorithm)
+    if b.num_minibatches > b.prompts_per_step:
+        raise ConfigError(
+            f"--num-minibatches {b.num_minibatches}: a step has only {b.prompts_per_step} groups "
+            f"(--prompts-per-step). Use {b.prompts_per_step} or fewer."
+        )
     m = config.model
     if algorithm.needs_ref_logps and not (m.lora_r or m.is_adapter or m.ref_copy):
         raise ConfigError(
             f"--algorithm {config.algorithm} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, "
             "start from an adapter (--model PATH), or keep a frozen copy of the weights (--ref-copy)."
-        )
-    if b.num_minibatches > b.prompts_per_step:
-        raise ConfigError(
-            f"--num-minibatches {b.num_minibatches}: a step has only {b.prompts_per_step} groups "
-            f"(--prompts-per-step). Use {b.prompts_per_step} or fewer."
         )
     if b.prompts_per_step % num_processes:
         prompts, below = b.prompts_per_step, b.prompts_per_step // num_processes * num_processes

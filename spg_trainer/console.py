@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -199,6 +199,12 @@ def _line(task: Task) -> Text:
         clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
         line += f"  {clock}[dim] left[/]"
     return Text.from_markup(line, emoji=False)
+
+
+def processes_line(devices: Sequence[str]) -> str:
+    """`2 processes on cuda:0, cuda:1`, from the device of each process; a name that several hosts have comes once."""
+    count = len(devices)
+    return f"{count} process{'es' * (count > 1)} on {', '.join(dict.fromkeys(devices))}"
 
 
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:

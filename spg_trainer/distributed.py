@@ -5,11 +5,12 @@ Imports torch and accelerate only where there are several processes, so that `ra
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from spg_trainer.errors import ConfigError, SpgError, TrainingError
+from spg_trainer.errors import TrainingError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 K = TypeVar("K")
+_COUNTS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def _group():
@@ -36,6 +38,26 @@ def world_size() -> int:
     """The number of processes that have joined this run; a launcher's count before they have is WORLD_SIZE."""
     group = _group()
     return group.get_world_size() if group else 1
+
+
+def missing_processes(joined: int) -> str:
+    """A line for a run that fewer processes have joined than a launcher was asked for; empty if none is missing.
+
+    Launchers that start processes say how many in the environment. `accelerate launch --num_processes 2` starts only
+    one where it finds fewer than two GPUs, or with --cpu, and leaves an address at which nobody will meet.
+    """
+    asked = max((int(os.environ[name]) for name in _COUNTS if name in os.environ), default=1)
+    accelerates = {"ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= os.environ.keys()
+    if asked > joined:
+        count = str(asked)
+    elif accelerates and "WORLD_SIZE" not in os.environ:
+        count = "several"
+    else:
+        return ""
+    return (
+        f"A launcher was asked for {count} processes, and this run has {joined}. What starts them, on GPUs or not: "
+        "torchrun --nproc-per-node N -m spg_trainer ..."
+    )
 
 
 def gather(items: list[T]) -> list[T]:
@@ -89,26 +111,29 @@ def sum_metrics(sums: Mapping[K, float]) -> dict[K, float]:
     return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
 
 
-def raise_on_all(error: Exception | None) -> None:
-    """Raises on every process if any of them has met an error; else they would wait for one another for ever."""
-    messages = [text for text in gather([str(error) if error else None]) if text]
+@contextmanager
+def raising_on_all() -> Iterator[None]:
+    """Runs a block that calls no other process; an error in one is raised on all, or the others would wait for ever.
+
+    Where it happened it stays what it is; elsewhere it is a TrainingError that says where and what.
+    """
+    error = None
+    try:
+        yield
+    except Exception as raised:
+        error = raised
+    text = f"Process {rank()} failed with {type(error).__name__}: {error}" if error else ""
+    texts = [text for text in gather([text]) if text]
     if error is not None:
         raise error
-    if messages:
-        raise TrainingError(messages[0])
+    if texts:
+        raise TrainingError(texts[0])
 
 
 def decide_on_main(decide: Callable[[], T]) -> T:
-    """What `decide` returns on the main process, on all of them; an SpgError there is raised on each."""
-    if world_size() == 1:
-        return decide()
+    """What `decide` returns on the main process, on all of them; an error there is raised on each."""
     answer = None
-    if rank() == 0:
-        try:
-            answer = decide(), ""
-        except SpgError as error:
-            answer = None, str(error)
-    value, problem = gather([answer])[0]
-    if problem:
-        raise ConfigError(problem)
-    return value
+    with raising_on_all():
+        if rank() == 0:
+            answer = decide()
+    return gather([answer])[0]

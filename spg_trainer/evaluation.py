@@ -6,6 +6,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from math import comb
 from pathlib import Path
@@ -16,12 +17,12 @@ import numpy as np
 from spg_trainer.batch import Rollouts
 from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand, check_eval
 from spg_trainer.console import Console
-from spg_trainer.distributed import gather
+from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.files import CHOOSE_ANOTHER, check_writable
 from spg_trainer.models import Policy, load_model
 from spg_trainer.packages import envs, verifiers
-from spg_trainer.rollouts import Failures, sample_and_score, sample_rows
+from spg_trainer.rollouts import Failures, Scored, sample_and_score, sample_rows
 from spg_trainer.run_folder import RunFolder
 from spg_trainer.sampler import get_decoder
 from spg_trainer.settings import CONFIG, differences, model_environment, preset_sampling, task_preset
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from envs import TextEnv
+
+BATCH = 256
+"""Completions that are written and scored at once."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,12 @@ def evaluate(
         num_generations: completions per problem; more than 1 needs a temperature above 0.
         num_problems: problems from the start of the split; 0 = all.
         rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
-        accelerator: shares the problems among its processes; the result is the same on each of them.
+        accelerator: shares the problems among its processes; result and errors are the same on each of them.
         advance: called with the number of problems done since the last call.
 
     Raises:
         ConfigError: a number out of range, several generations at temperature 0.
+        TrainingError: the environment failed on too many completions, or another process failed.
     """
     preset = task_preset(env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
     sampling = sampling or preset_sampling(preset)
@@ -122,35 +127,45 @@ def evaluate(
         raise ConfigError(f"num_generations={num_generations}: should be at least 1.")
     if num_generations > 1 and sampling.temperature == 0:
         raise ConfigError(f"num_generations={num_generations} at temperature 0: set a temperature above 0.")
-    if isinstance(env, str):
-        env = envs.make(env, split=split, **preset.get("env_args", {}))
-    count = min(num_problems or len(env), len(env))
     world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+    agreeing = raising_on_all if world > 1 else nullcontext
+    with agreeing():
+        if isinstance(env, str):
+            env = envs.make(env, split=split, **preset.get("env_args", {}))
+        count = min(num_problems or len(env), len(env))
     rows: list[dict[str, Any]] = []
-    mine = np.arange(count)[rank::world]
-    size = max(1, 256 // num_generations)
-    failures = Failures(len(mine) * num_generations)
-    for chunk in (mine[start : start + size] for start in range(0, len(mine), size)):
-        scored = sample_and_score(
-            policy,
-            env,
-            np.repeat(chunk, num_generations),
-            np.tile(np.arange(num_generations), len(chunk)),
-            sampling,
-            key=("eval",),
-            seed=seed,
-            rows_per_forward=rows_per_forward,
-            failures=failures,
-        )
-        lengths = scored.rollouts.completion_mask.sum(-1).tolist()
-        ends, written = ended(policy, scored.rollouts), sample_rows(scored, env=env, step=-1)
-        more = zip(written, lengths, ends, strict=True)
-        rows += [{**row, "length": length, "ended": end} for row, length, end in more]
+    size = max(1, BATCH // num_generations)
+    failures = Failures(count * num_generations, shared=world > 1)
+    for start in range(0, count, size * world):  # equally often on each process: the last share may be empty
+        batch = np.arange(start, min(start + size * world, count))
+        mine, scored = batch[rank::world], None
+        with agreeing():
+            if len(mine):
+                scored = sample_and_score(
+                    policy,
+                    env,
+                    np.repeat(mine, num_generations),
+                    np.tile(np.arange(num_generations), len(mine)),
+                    sampling,
+                    key=("eval",),
+                    seed=seed,
+                    rows_per_forward=rows_per_forward,
+                )
+                rows += evaluated_rows(policy, env, scored)
+        failures.add(env, scored)
         if advance:
-            advance(len(chunk) * world)
+            advance(len(batch))
     rows = sorted(gather(rows) if world > 1 else rows, key=lambda row: (row["index"], row["generation"]))
     settings = evaluation_settings(env, sampling, num_generations, count, seed, split)
     return summarize(rows, num_generations, settings)
+
+
+def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
+    """The rows of an evaluation's file: those of samples/, how long each completion is and whether it ends."""
+    lengths = scored.rollouts.completion_mask.sum(-1).tolist()
+    ends, written = ended(policy, scored.rollouts), sample_rows(scored, env=env, step=-1)
+    more = zip(written, lengths, ends, strict=True)
+    return [{**row, "length": length, "ended": end} for row, length, end in more]
 
 
 def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from envs import Problem
 
 COLUMNS = ("prompt", "chosen", "rejected")
-EXAMPLE = '{"prompt": "2 + 2 = ?", "chosen": "4", "rejected": "5"}'
 AT_ONCE = 1024
 """Pairs whose tokens are counted together."""
 
@@ -120,14 +119,11 @@ def read_pairs(path: str) -> list[Pair]:
     formats = envs.datasets.FORMATS
     if not path.endswith(formats):
         raise ConfigError(f"--pairs {path}: should end in {', '.join(formats)}.")
-    rows = envs.datasets.read_rows("--pairs", Path(path), COLUMNS, hint="Check the file.")
-    pairs = [
+    rows = envs.datasets.read_files("--pairs", [Path(path)], COLUMNS, hint="Check the file.")
+    return [
         Pair(_prompt(where, row["prompt"]), *(_answer(where, name, row[name]) for name in COLUMNS[1:]))
         for where, row in rows
     ]
-    if not pairs:
-        raise ConfigError(f"--pairs {path}: holds no pairs. Each row should be like {EXAMPLE}.")
-    return pairs
 
 
 def open_pairs(config: Config, policy: Policy) -> Preferences:

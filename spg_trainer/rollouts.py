@@ -9,6 +9,7 @@ import torch
 
 from spg_trainer.batch import Rollouts
 from spg_trainer.config import Sampling
+from spg_trainer.distributed import gather
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.models import Policy
 from spg_trainer.packages import envs
@@ -51,28 +52,42 @@ class Scored:
 
 @dataclass
 class Failures:
-    """Counts the completions of a step or evaluation, `expected` in all, that its environment could not score."""
+    """Counts the completions of a step or evaluation, `expected` in all, that its environment could not score.
+
+    Where it is `shared`, both numbers are those of all processes, and each calls `add` equally often.
+    """
 
     expected: int
+    shared: bool = True
     count: int = 0
 
-    def add(self, env: "TextEnv", scored: Scored) -> None:
-        """Counts the failures among more completions; raises TrainingError when there are too many."""
-        failed = [row for row, reason in enumerate(scored.reason) if reason == "error"]
-        self.count += len(failed)
-        if failed and self.count > MAX_ERROR_SHARE * self.expected:
-            first = failed[0]
+    def add(self, env: "TextEnv", scored: Scored | None) -> None:
+        """Counts the failures among more completions (None = no more); raises TrainingError when there are too many."""
+        failed = [row for row, reason in enumerate(scored.reason) if reason == "error"] if scored else []
+        first = [(int(scored.index[row]), scored.traceback[row] or "") for row in failed[:1]]
+        parts = [(len(failed), first)]
+        parts = gather(parts) if self.shared else parts
+        self.count += sum(count for count, _ in parts)
+        firsts = [one for _, first in parts for one in first]
+        if firsts and self.count > MAX_ERROR_SHARE * self.expected:
+            index, traceback = firsts[0]
             raise TrainingError(
                 f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions (more than "
-                f"{MAX_ERROR_SHARE:.0%}), among them one of problem {int(scored.index[first])}. Fix the environment, "
-                f"then continue with --resume auto.\n{scored.traceback[first] or ''}".rstrip()
+                f"{MAX_ERROR_SHARE:.0%}), among them one of problem {index}. Fix the environment, "
+                f"then continue with --resume auto.\n{traceback}".rstrip()
             )
+
+
+def check_prompts(count: int, env: "TextEnv") -> None:
+    """Raises ConfigError if `env` has fewer problems than a step takes."""
+    size = len(env)
+    if count > size:
+        text = f"--prompts-per-step {count}: {env.spec_name} has {size} problems"
+        raise ConfigError(f"{text}. Use {size} or fewer.")
 
 
 def choose_problems(seed: int, step: int, count: int, size: int) -> np.ndarray:
     """`count` distinct problem indices below `size` for a step, (count,) int64; the same for every process."""
-    if count > size:
-        raise ConfigError(f"--prompts-per-step {count}: this split has {size} problems. Use {size} or fewer.")
     return numpy_generator(seed, "problems", step).choice(size, size=count, replace=False)
 
 
@@ -86,12 +101,10 @@ def sample_and_score(
     key: Sequence[int | str],
     seed: int,
     rows_per_forward: int | None,
-    failures: Failures | None = None,
 ) -> Scored:
     """Writes one completion per (index, generation) pair and scores all of them in one verifier call.
 
-    index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation). failures: counts over
-    several calls; by default each call stands for itself.
+    index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation).
     """
     vector = envs.TextVectorEnv(env, num_envs=len(index))
     prompts, _ = vector.reset(options={"index": index})
@@ -104,7 +117,7 @@ def sample_and_score(
     written = decode_completions(policy, rollouts)
     completions = [prefix + text for prefix, text in zip(prefixes, written, strict=True)]
     _, rewards, _, _, info = vector.step(completions)
-    scored = Scored(
+    return Scored(
         index=index,
         generation=generation,
         problems=problems,
@@ -117,8 +130,6 @@ def sample_and_score(
         extracted=list(info["extracted"]),
         traceback=list(info.get("traceback", [None] * len(index))),
     )
-    (failures or Failures(len(index))).add(env, scored)
-    return scored
 
 
 def sample_rows(

@@ -15,16 +15,16 @@ from accelerate import Accelerator
 from spg_trainer import __version__, algorithms, checkpoint
 from spg_trainer.adapters import REFERENCE, settle
 from spg_trainer.config import Config, arithmetic, check
-from spg_trainer.console import Console
+from spg_trainer.console import Console, processes_line
 from spg_trainer.diagnostics import diagnose
-from spg_trainer.distributed import decide_on_main, gather
+from spg_trainer.distributed import decide_on_main, gather, missing_processes, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation import evaluate, make_env, mix_hint
 from spg_trainer.files import incomplete
 from spg_trainer.models import Policy, open_policy
 from spg_trainer.optimizer import Guard, make_adamw
 from spg_trainer.preferences import Preferences, open_pairs, settle_pairs
-from spg_trainer.rollouts import Scored, sample_rows
+from spg_trainer.rollouts import Scored, check_prompts, sample_rows
 from spg_trainer.run_folder import RunFolder, find_unfinished
 from spg_trainer.sampler import get_decoder
 from spg_trainer.settings import CONFIG, model_environment, refuse_changes, task_record, to_yaml
@@ -139,8 +139,10 @@ class Run:
 
     def evaluate(self, name: str, split: str) -> dict[str, Any]:
         """Evaluates on a split, at --eval-temperature, writes eval/NAME and returns the figures."""
-        settings, env = self.config.eval, make_env(self.config, split)
-        count = min(settings.eval_problems or len(env), len(env))
+        settings = self.config.eval
+        with raising_on_all():
+            env = make_env(self.config, split)
+            count = min(settings.eval_problems or len(env), len(env))
         with self.console.progress(count, f"eval {name} ({split})") as advance:
             result = evaluate(
                 self.policy,
@@ -153,15 +155,17 @@ class Run:
                 accelerator=self.accelerator,
                 advance=advance,
             )
-        self.folder.evaluation(name, result.summary(), result.rows)
+        with raising_on_all():
+            self.folder.evaluation(name, result.summary(), result.rows)
         self.console.say(f"{env.spec_name} {split} {name}: {result.solved}")
         return result.summary()
 
     def evaluate_before(self) -> dict[str, Any]:
         """The evaluation of the base model, read again where this run has made it; CheckpointError if it was lost."""
         file = self.folder.evaluation_path("before")
-        if file.is_file():
-            return json.loads(file.read_text(encoding="utf-8"))
+        found = decide_on_main(lambda: file.read_text(encoding="utf-8") if file.is_file() else "")
+        if found:
+            return json.loads(found)
         if self.step > 0:
             text = f"{file} is missing and cannot be made again after step {self.step}"
             raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
@@ -194,32 +198,31 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     """Checks the settings, loads everything, and continues from a checkpoint where `resume` says so."""
     device = config.model.device
     accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
-    algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
-    config = settle_pairs(config)
+    with raising_on_all():
+        algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
+        config = settle_pairs(config)
     path, newest = decide_on_main(lambda: choose_folder(config))
-    config = replace(config, model=settle(config.model, path))
-    check(config, algorithm, accelerator.num_processes)
-    get_decoder(config.rollout.remasking)
-    check_trackers(config.output.track)
-    env = make_env(config, "train")
-    prompts = config.batch.prompts_per_step
-    if config.pairs is None and prompts > len(env):
-        raise ConfigError(
-            f"--prompts-per-step {prompts}: {env.spec_name} has {len(env)} problems. Use fewer."
-        )
+    with raising_on_all():
+        config = replace(config, model=settle(config.model, path))
+        check(config, algorithm, accelerator.num_processes)
+        get_decoder(config.rollout.remasking)
+        check_trackers(config.output.track)
+        env = make_env(config, "train")
+        if config.pairs is None:
+            check_prompts(config.batch.prompts_per_step, env)
     console = Console(quiet=quiet)
     kept = decide_on_main(lambda: kept_weights(config, path, newest)) if algorithm.needs_ref_logps else None
-    opened = replace(config.model, model=str(kept)) if kept else config.model
-    policy = open_policy(
-        opened,
-        env=config.env,
-        seed=config.seed,
-        device=str(accelerator.device) if device == "auto" else device,
-        reference=algorithm.needs_ref_logps,
-    ).ending_with(algorithm.end_tokens)
+    with raising_on_all():
+        policy = open_policy(
+            replace(config.model, model=str(kept)) if kept else config.model,
+            env=config.env,
+            seed=config.seed,
+            device=str(accelerator.device) if device == "auto" else device,
+            reference=algorithm.needs_ref_logps,
+        ).ending_with(algorithm.end_tokens)
+        pairs = open_pairs(config, policy) if config.pairs else None
     if kept:
         policy.source = model_environment(str(kept))["base_model"]
-    pairs = open_pairs(config, policy) if config.pairs else None
     for note in (policy.note and policy.note + mix_hint(env), env.notice, pairs and pairs.note):
         if note:
             console.warn(note)
@@ -228,18 +231,25 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, (o.adam_beta1, o.adam_beta2))
     run = Run(config, accelerator, policy, env, algorithm, optimizer, RunFolder(path), console, pairs=pairs)
     if newest is not None:
-        run.restore(newest)
+        with raising_on_all():
+            run.restore(newest)
         console.say(f"Continuing {path} from step {run.step}.")
-    console.say(f"{env.spec_name}, {config.algorithm}, model {config.model.model}; run folder {path}")
+    if absent := missing_processes(accelerator.num_processes):
+        console.warn(absent)
+    where = processes_line(gather([str(policy.device)]))
+    console.say(
+        f"{env.spec_name}, {config.algorithm}, model {config.model.model}, {where}; run folder {path}"
+    )
     console.say(arithmetic(config, algorithm, accelerator.num_processes))
     # What a new run with --config needs, and the next --resume: without the folder that this run resumed from.
     settings = to_yaml(replace(config, output=replace(config.output, resume=None)))
-    if (path / CONFIG).is_file():
-        run.folder.truncate_after(run.step)
-        run.folder.config(settings)
-        run.history = run.folder.history()
-    else:
-        run.folder.create(settings, run.environment())
+    with raising_on_all():
+        if (path / CONFIG).is_file():
+            run.folder.truncate_after(run.step)
+            run.folder.config(settings)
+            run.history = run.folder.history()
+        else:
+            run.folder.create(settings, run.environment())
     if algorithm.needs_ref_logps and not policy.fresh_adapters and not kept:
         checkpoint.export(path / REFERENCE, policy, run.environment())
     run.trackers = Trackers(open_trackers(config.output.track, path, config))

@@ -18,13 +18,12 @@ import torch
 from spg_trainer import checkpoint
 from spg_trainer.config import Config
 from spg_trainer.console import closing_lines
-from spg_trainer.distributed import gather_rows, raise_on_all, sum_gradients, sum_metrics, sum_tensor
-from spg_trainer.errors import ConfigError, SpgError
+from spg_trainer.distributed import gather_rows, raising_on_all, sum_gradients, sum_metrics, sum_tensor
+from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import ended
 from spg_trainer.metrics import rollout_metrics
 from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
-from spg_trainer.packages import envs
-from spg_trainer.rollouts import Scored, choose_problems, sample_and_score
+from spg_trainer.rollouts import Failures, Scored, choose_problems, sample_and_score
 from spg_trainer.run import Run, start
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.update import Step, Update, gradient, means, plan_updates
@@ -43,18 +42,17 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     try:
         with run.console, stopping_between_steps(run):
             before = run.evaluate_before()
-            while run.step < config.max_steps and not time_to_end(run):
+            while not time_to_end(run) and run.step < config.max_steps:
                 train_step(run)
                 run.seconds = time.monotonic() - began
                 between_steps(run)
-            if run.stop:
-                raise KeyboardInterrupt
             run.save()
             checkpoint.export(run.folder.path / "model", run.policy, run.environment())
             after = run.evaluate("after", config.eval.eval_split)
     except BaseException:
         if run.clean and run.step:
-            run.save()
+            with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
+                run.save()
         raise
     finally:
         run.trackers.finish()
@@ -92,10 +90,9 @@ def collect(run: Run, step: int) -> Scored:
     if run.pairs is not None:
         index = run.pairs.choose(run.config.seed, step, batch.prompts_per_step).reshape(world, -1)[rank]
         return run.pairs.collect(run.policy, index, run.config.rollout.max_completion_length)
-    problems = choose_problems(run.config.seed, step, batch.prompts_per_step, len(run.env))
-    mine = problems.reshape(world, -1)[rank]
-    scored, error = None, None
-    try:
+    with raising_on_all():
+        problems = choose_problems(run.config.seed, step, batch.prompts_per_step, len(run.env))
+        mine = problems.reshape(world, -1)[rank]
         scored = sample_and_score(
             run.policy,
             run.env,
@@ -106,9 +103,7 @@ def collect(run: Run, step: int) -> Scored:
             seed=run.config.seed,
             rows_per_forward=run.rows_per_forward,
         )
-    except (SpgError, envs.EnvError) as raised:
-        error = raised
-    raise_on_all(error)
+    Failures(batch.prompts_per_step * batch.num_generations).add(run.env, scored)
     return scored
 
 
@@ -200,13 +195,14 @@ def between_steps(run: Run) -> None:
 
 
 def time_to_end(run: Run) -> bool:
-    """Whether --max-minutes have passed since this process started, or a process was asked to stop."""
+    """Whether --max-minutes have passed in any process; KeyboardInterrupt in all if one of them was asked to stop."""
     limit = run.config.max_minutes
     late = limit > 0 and time.monotonic() - run.started > 60 * limit
     asked = torch.tensor([float(late), float(run.stop)], device=run.accelerator.device)
-    late, stop = sum_tensor(asked).tolist()
-    run.stop = stop > 0  # all processes end alike
-    return late > 0 or stop > 0
+    late, stop = sum_tensor(asked).tolist()  # all processes end alike
+    if stop > 0:
+        raise KeyboardInterrupt
+    return late > 0
 
 
 @contextmanager

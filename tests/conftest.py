@@ -6,11 +6,7 @@ from pathlib import Path
 
 import pytest
 
-MARKS = {
-    "slow": "takes minutes",
-    "gpu": "needs a CUDA device",
-    "network": "needs a model or data hub",
-}
+MARKS = {"slow": "takes minutes", "gpu": "needs a CUDA device", "network": "needs a model or data hub"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

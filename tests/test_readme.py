@@ -32,7 +32,8 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_every_flag_and_link_exists(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = page.read_text()
-    known = {"num"}  # accelerate's --num_processes
+    known = {"nproc-per-node"}  # of torchrun
+    known |= {"num", "multi", "cpu"}  # accelerate's --num_processes, --multi_gpu, --cpu
     known |= {"workers", "all"}  # of python -m verifiers, python -m envs check
     for command in ([], ["eval"], ["sft"]):
         with pytest.raises(SystemExit):

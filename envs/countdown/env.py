@@ -1,18 +1,25 @@
 """Countdown: combine the given numbers, each once, so that they make the target."""
 
-from collections.abc import Mapping, Sequence
+import ast
+import operator
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 
+from envs.answers import paper_completion
 from envs.core import Problem, Scores, TextEnv, check_index
-from envs.countdown.dataset import read_problems, test_problems
-from envs.countdown.generator import LEVELS, Puzzle, fixed_set, key, train_problem
-from envs.countdown.render import render
-from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, share_used
+from envs.countdown import problems as bank
+from envs.countdown.problems import Puzzle
+from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, read_numbers, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
 from envs.errors import EnvError, check_choice
 from envs.splits import SPLIT_SIZES
+from envs.terminal import painter
 
+_MAX_SHOWN = 200  # characters of an answer; what is longer is cut, and not computed
+_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 _PAPER_PROMPT = """\
 Work out the task below. Write your reasoning first and your answer after it, in this form:
 <reasoning>
@@ -67,20 +74,20 @@ class Countdown(TextEnv):
         """
         check_choice("countdown", "split", split, SPLIT_SIZES)
         check_choice("countdown", "prompt_style", prompt_style, ["plain", "paper"])
-        check_choice("countdown", "level", level, LEVELS)
+        check_choice("countdown", "level", level, bank.LEVELS)
         check_choice("countdown", "reward_preset", reward_preset, REWARD_PRESETS)
         self.split, self.source, self.prompt_style, self.level = split, str(source), prompt_style, level
         self.reward_weights = REWARD_PRESETS[reward_preset]
         # Read for every split: its problems are kept out of the others, and a wrong path is an error at once.
-        own_test = () if self.source == "generated" else read_problems(self.source)
-        self._excluded = frozenset(key(*problem) for problem in own_test)
+        own_test = () if self.source == "generated" else bank.read_problems(self.source)
+        self._excluded = frozenset(bank.key(*problem) for problem in own_test)
         self._problems: Sequence[Puzzle] | None = None  # None: the training stream
         if split == "test" and own_test:
             self._problems = own_test
         elif split == "test" and level == 1:
-            self._problems = test_problems()
+            self._problems = bank.test_problems()
         elif split != "train":
-            self._problems = fixed_set(level, split, self._excluded)
+            self._problems = bank.fixed_set(level, split, self._excluded)
 
     def __len__(self) -> int:
         return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
@@ -88,7 +95,7 @@ class Countdown(TextEnv):
     def problem(self, index: int) -> Problem:
         i = check_index(self, index)
         if self._problems is None:
-            numbers, target = train_problem(self.level, i, self._excluded)
+            numbers, target = bank.train_problem(self.level, i, self._excluded)
         else:
             numbers, target = self._problems[i]
         if self.prompt_style == "plain":
@@ -136,12 +143,65 @@ class Countdown(TextEnv):
         """One habit, "adder": the numbers are simply added, whatever the target."""
         return {"adder": self._write(sum_tree(problem.reference["numbers"]))}
 
-    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
-        """Numbers, target, the expression with its value, and which numbers it used."""
-        return render(problem, completion, color=color)
-
     def _write(self, tree: Tree) -> str:
         if self.prompt_style == "plain":
             return f"<answer>{format_expression(tree)}</answer>"
-        steps = "\n".join(format_steps(tree))
-        return f"<reasoning>\n{steps}\n</reasoning>\n<answer>\n{format_expression(tree)}\n</answer>"
+        return paper_completion("\n".join(format_steps(tree)), format_expression(tree))
+
+    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+        """Numbers and target, then what the completion wrote, its value, and which numbers it used.
+
+        A used number stands in brackets, a missing one after a dot, one not given (or once too often) after an x.
+        """
+        paint = painter(color)
+        numbers, target = problem.reference["numbers"], problem.reference["target"]
+        head = paint("bold", f"numbers {' '.join(map(str, numbers))}   target {target}")
+        if completion is None:
+            return head
+        from verifiers import verify
+
+        verdict = verify("countdown", completion, numbers=numbers, target=target)
+        if verdict.extracted is None:
+            return f"{head}\nno expression in the answer ({verdict.reason})"
+        answer = verdict.extracted.strip()
+        value = compute(answer)
+        shown = ascii(answer[:_MAX_SHOWN])[1:-1] + ("..." if len(answer) > _MAX_SHOWN else "")
+        equals = f" = {value}" if value is not None else ""
+        style, word = ("green", "right") if verdict.correct else ("red", f"wrong: {verdict.reason}")
+        judged = paint(style, f"{shown}{equals}   ({word})")
+        return f"{head}\n{judged}\n{_mark_numbers(paint, numbers, answer)}"
+
+
+def compute(expression: str) -> Fraction | None:
+    """The exact value of an expression of digits, + - * / and brackets; None if it is none, or a long one."""
+    if len(expression) > _MAX_SHOWN or not set(expression) <= set("0123456789+-*/() "):
+        return None
+    try:
+        return _value(ast.parse(expression.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
+        return None
+
+
+def _value(node: ast.expr) -> Fraction:
+    """The value of a parsed expression; raises ValueError for an operator that is not one of the four."""
+    if isinstance(node, ast.Constant):
+        return Fraction(node.value)  # type: ignore[arg-type]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand)
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
+    raise ValueError("not an expression of Countdown")
+
+
+def _mark_numbers(paint: Callable[[str, str], str], numbers: list[int], answer: str) -> str:
+    """Each given number as used or missing, then the numbers that were not to be used."""
+    unmatched = Counter(read_numbers(answer))
+    parts = []
+    for number in map(str, numbers):
+        used = unmatched[number] > 0
+        unmatched[number] -= used
+        parts.append(paint("green", f"({number})") if used else paint("dim", f".{number}"))
+    extra = list(unmatched.elements())
+    parts += [paint("red", f"x{number[:20]}") for number in extra[:20]]
+    legend = "(n) used  .n missing" + ("  xn not given" if extra else "")
+    return f"{' '.join(parts)}   {legend}"

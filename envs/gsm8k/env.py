@@ -1,30 +1,21 @@
 """GSM8K, word problems with one number as the answer: the published set, a copy of it, or our own generator."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from envs.core import Problem, Scores, TextEnv, check_index
-from envs.errors import EnvError, check_choice
-from envs.gsm8k.dataset import load_problems
-from envs.gsm8k.generator import LEVELS, Solution, WordProblem, fixed_set, train_problem
-from envs.gsm8k.render import render
+from envs.core import Problem, Score, Scores
+from envs.gsm8k import problems
+from envs.gsm8k.problems import Solution
 from envs.gsm8k.rewards import REWARD_PRESETS, has_format, paper_rewards
-from envs.splits import SPLIT_SIZES
-
-_INSTRUCTION = """
-Answer in this format:
-<reasoning>
-...
-</reasoning>
-<answer>
-...
-</answer>
-"""
+from envs.published import ANSWER_FORMAT, PublishedEnv
+from envs.terminal import printable
+from verifiers.verdicts import Verdict
 
 
-class GSM8K(TextEnv):
+class GSM8K(PublishedEnv):
     """Grade-school mathematics (`spg/GSM8K-v0`), after openai/gsm8k (arXiv:2110.14168).
 
     Prompt: the question (plain), or the format to answer in and the question (paper: the training prompt of
@@ -40,6 +31,8 @@ class GSM8K(TextEnv):
     them. Otherwise test is the set's own, and validation the twentieth of its train set that a hash picks.
     """
 
+    task, bank, text, instruction = "gsm8k", problems, "question", ANSWER_FORMAT
+    reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
     reward_ranges: ClassVar[dict[str, tuple[float, float]]] = {"xml_count": (-float("inf"), 0.5)}
 
@@ -62,36 +55,7 @@ class GSM8K(TextEnv):
         reward_preset: "default", or "paper" for the rewards of d1 and SPG.
         revision: branch, tag or commit of the hub's set; None = its main branch.
         """
-        check_choice("gsm8k", "split", split, SPLIT_SIZES)
-        check_choice("gsm8k", "prompt_style", prompt_style, ["plain", "paper", None])
-        check_choice("gsm8k", "level", level, LEVELS)
-        check_choice("gsm8k", "reward_preset", reward_preset, REWARD_PRESETS)
-        self.split, self.source, self.level = split, str(source), level
-        generated = self.source == "generated"
-        if level != 1 and not generated:
-            raise EnvError(f"gsm8k: level={level} is for source=generated; {self.source} has no levels.")
-        if revision is not None and self.source != "hub":
-            raise EnvError(f"gsm8k: revision={revision} is for source=hub, not for {self.source}.")
-        self.prompt_style = prompt_style or ("plain" if generated else "paper")
-        self.reward_weights = REWARD_PRESETS[reward_preset]
-        self._problems: Sequence[WordProblem] | None = None  # None: the training stream, drawn when asked for
-        if not generated:
-            self._problems, self.origin = load_problems(self.source, split, revision)
-        elif split != "train":
-            self._problems = fixed_set(level, split)
-        if self.origin:
-            commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
-            self.notice = f"gsm8k: {', '.join(commits)}."
-
-    def __len__(self) -> int:
-        return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
-
-    def problem(self, index: int) -> Problem:
-        i = check_index(self, index)
-        item = train_problem(self.level, i) if self._problems is None else self._problems[i]
-        prompt = item.question if self.prompt_style == "plain" else f"{_INSTRUCTION}\n\n{item.question}"
-        metadata = {"question": item.question, "gold": item.gold, "right": item.right, "hasty": item.hasty}
-        return Problem(prompt, {"answer": item.right[1]}, metadata=metadata)
+        self._open(split, source, prompt_style, level, reward_preset, revision=revision)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -109,19 +73,18 @@ class GSM8K(TextEnv):
         return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
     def demonstration(self, problem: Problem) -> str:
-        return self._write(problem.metadata["right"])
+        return self._worked(problem.metadata["right"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
         """One habit, "hasty": adds all numbers as they come; in the published set: stops one step early."""
-        return {"hasty": self._write(problem.metadata["hasty"])}
+        return {"hasty": self._worked(problem.metadata["hasty"])}
 
-    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
-        """The question, the completion with the part that was judged, the gold answer and the verdict."""
-        return render(problem, completion, color=color)
-
-    def _write(self, solution: Solution) -> str:
+    def _worked(self, solution: Solution) -> str:
         lines, answer = solution
-        if self.prompt_style == "plain":
-            return f"{' '.join(lines)}<answer>{answer}</answer>"
-        body = "\n".join(lines)
-        return f"<reasoning>\n{body}\n</reasoning>\n<answer>\n{answer}\n</answer>\n"
+        return self._write((" " if self.prompt_style == "plain" else "\n").join(lines), answer)
+
+    def _heading(self, problem: Problem) -> dict[str, str]:
+        return {"question": "\n".join(textwrap.wrap(printable(problem.metadata["question"]), 90))}
+
+    def _reason(self, score: Score, verdict: Verdict) -> str:
+        return "" if score.reason in ("ok", "wrong") else f" ({score.reason})"

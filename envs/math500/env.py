@@ -4,29 +4,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from envs.core import Problem, Scores, TextEnv, check_index
-from envs.errors import EnvError, check_choice
-from envs.math500.dataset import load_problems
-from envs.math500.generator import LEVELS, fixed_set, train_problem
-from envs.math500.render import render
+from envs.core import Problem, Score, Scores
+from envs.math500 import problems
 from envs.math500.rewards import REWARD_PRESETS, equivalent, has_format, is_finished, tag_reward
-from envs.math500.templates import MathProblem
-from envs.splits import SPLIT_SIZES
+from envs.published import ANSWER_FORMAT, PublishedEnv
+from envs.terminal import printable
+from verifiers.verdicts import Verdict
 
-_INSTRUCTION = r"""
-Answer in this format:
-<reasoning>
-...
-</reasoning>
-<answer>
-...
-</answer>
+_INSTRUCTION = rf"""{ANSWER_FORMAT}
+
+You are an expert in mathematics and get one problem. Solve it step by step. Wrap the final answer in a \boxed{{}}."""
 
 
-You are an expert in mathematics and get one problem. Solve it step by step. Wrap the final answer in a \boxed{}."""
-
-
-class MATH500(TextEnv):
+class MATH500(PublishedEnv):
     """Competition mathematics (`spg/MATH500-v0`), after MATH (arXiv:2103.03874), evaluated on MATH-500.
 
     Prompt: the problem (plain), or the format to answer in, the request for \\boxed{} and the problem (paper: the
@@ -44,6 +34,8 @@ class MATH500(TextEnv):
     Otherwise test is MATH-500, and validation the twentieth of the train set that a hash picks.
     """
 
+    task, bank, text, instruction = "math500", problems, "problem", _INSTRUCTION
+    reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 
     def __init__(
@@ -68,37 +60,8 @@ class MATH500(TextEnv):
         revision, test_revision: branch, tag or commit of ankner/math-500 and of HuggingFaceH4/MATH-500; None =
             their main branch.
         """
-        check_choice("math500", "split", split, SPLIT_SIZES)
-        check_choice("math500", "prompt_style", prompt_style, ["plain", "paper", None])
-        check_choice("math500", "level", level, LEVELS)
-        check_choice("math500", "reward_preset", reward_preset, REWARD_PRESETS)
-        self.split, self.source, self.level = split, str(source), level
-        self._generated = self.source == "generated"
-        if level != 1 and not self._generated:
-            raise EnvError(f"math500: level={level} is for source=generated; {self.source} has no levels.")
-        for name, value in (("revision", revision), ("test_revision", test_revision)):
-            if value is not None and self.source != "hub":
-                raise EnvError(f"math500: {name}={value} is for source=hub, not for {self.source}.")
-        self.prompt_style = prompt_style or ("plain" if self._generated else "paper")
-        self.reward_weights = REWARD_PRESETS[reward_preset]
-        self._problems: Sequence[MathProblem] | None = None  # None: the training stream, drawn when asked for
-        if not self._generated:
-            self._problems, self.origin = load_problems(self.source, split, revision, test_revision)
-        elif split != "train":
-            self._problems = fixed_set(level, split)
-        if self.origin:
-            commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
-            self.notice = f"math500: {', '.join(commits)}."
-
-    def __len__(self) -> int:
-        return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
-
-    def problem(self, index: int) -> Problem:
-        i = check_index(self, index)
-        item = train_problem(self.level, i) if self._problems is None else self._problems[i]
-        prompt = item.problem if self.prompt_style == "plain" else f"{_INSTRUCTION}\n\n{item.problem}"
-        metadata = {"problem": item.problem, "subject": item.subject, "right": item.right, "slip": item.slip}
-        return Problem(prompt, {"answer": item.right[1]}, metadata=metadata)
+        revisions = {"revision": revision, "test_revision": test_revision}
+        self._open(split, source, prompt_style, level, reward_preset, **revisions)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -122,26 +85,22 @@ class MATH500(TextEnv):
         return Scores(rewards, reasons, extracted)
 
     def demonstration(self, problem: Problem) -> str:
-        return self._write(*problem.metadata["right"])
+        return self._worked(*problem.metadata["right"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
         """One habit of generated problems, "slip": the usual mistake of its template; none of published ones."""
-        return {"slip": self._write(*problem.metadata["slip"])} if self._generated else {}
-
-    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
-        """The problem, the completion with the part that was judged, the gold answer and the verdict."""
-        score = None if completion is None else self.score(problem, completion)
-        return render(problem, completion, score, color=color)
+        return {"slip": self._worked(*problem.metadata["slip"])} if self._generated else {}
 
     @property
     def _boxes_answers(self) -> bool:
         """A tiny model of level 1 is spared the eight tokens of a box; the tags alone mark its answer."""
         return not (self._generated and self.level == 1 and self.prompt_style == "plain")
 
-    def _write(self, work: str, answer: str) -> str:
-        if not self._boxes_answers:
-            return f"{work}<answer>{answer}</answer>"
-        boxed = f"\\boxed{{{answer}}}"
-        if self.prompt_style == "plain":
-            return f"{work}<answer>{boxed}</answer>"
-        return f"<reasoning>\n{work}\n</reasoning>\n<answer>\n{boxed}\n</answer>\n"
+    def _worked(self, work: str, answer: str) -> str:
+        return self._write(work, f"\\boxed{{{answer}}}" if self._boxes_answers else answer)
+
+    def _heading(self, problem: Problem) -> dict[str, str]:
+        return {name: printable(problem.metadata[name]) for name in ("subject", "problem")}
+
+    def _reason(self, score: Score, verdict: Verdict) -> str:
+        return f" ({score.reason}, {verdict.decided_by})"

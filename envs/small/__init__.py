@@ -1,1 +1,63 @@
-"""Six small tasks, one file each: the prompt, the check, a demonstration and a plausible mistake."""
+"""Six small tasks, one file each, and what they share: three levels, splits by content, a right or wrong answer."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from envs.answers import judge
+from envs.core import Problem, Score, TextEnv
+from envs.errors import check_choice
+from envs.splits import SPLITS, draw_for
+
+
+class SmallEnv(TextEnv):
+    """What all small tasks do alike; a task writes the methods at the end.
+
+    split: "train" (100,000 problems), "validation" or "test" (256 each). level: 1, 2 or 3.
+    """
+
+    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
+    habit: ClassVar[str]
+    """The name of `mistake` among the habits."""
+
+    def __init__(self, split: str = "train", level: int = 1) -> None:
+        name = type(self).__name__.lower()
+        check_choice(name, "split", split, SPLITS)
+        check_choice(name, "level", level, [1, 2, 3])
+        self.split, self.level = split, level
+
+    def __len__(self) -> int:
+        return 100_000 if self.split == "train" else 256
+
+    def problem(self, index: int) -> Problem:
+        return self.as_problem(draw_for(self.split, index, self.draw))
+
+    def score(self, problem: Problem, completion: str) -> Score:
+        return judge(completion, lambda answer: self.is_right(answer, **problem.reference))
+
+    def demonstration(self, problem: Problem) -> str:
+        return f"<answer>{self.solution(**problem.reference)}</answer>"
+
+    def habits(self, problem: Problem) -> dict[str, str]:
+        return {self.habit: f"<answer>{self.mistake(**problem.reference)}</answer>"}
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> Any:
+        """Random content of a problem at `self.level`, of the types that `envs.split_of` takes."""
+
+    @abstractmethod
+    def as_problem(self, drawn: Any) -> Problem:
+        """The problem of that content; its reference are the arguments of the next three."""
+
+    def is_right(self, answer: str, **reference: Any) -> bool:
+        """Whether the text of the answer block is right: the solution, unless a task takes others too."""
+        return answer == self.solution(**reference)
+
+    @abstractmethod
+    def solution(self, **reference: Any) -> str:
+        """A right answer."""
+
+    @abstractmethod
+    def mistake(self, **reference: Any) -> str:
+        """A plausible answer that is often wrong."""

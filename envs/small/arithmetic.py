@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from envs.core import Problem
-from envs.small.base import SmallEnv
+from envs.small import SmallEnv
 
 
 class Arithmetic(SmallEnv):
@@ -30,22 +30,12 @@ class Arithmetic(SmallEnv):
         return Problem(f"compute {line}", {"line": line})
 
     def solution(self, line: str) -> str:
-        return str(value(line))
+        terms = line.replace("-", "+-").split("+")
+        return str(sum(prod(int(factor) for factor in term.split("*")) for term in terms))
 
     def mistake(self, line: str) -> str:
-        return str(from_left(line))
-
-
-def value(line: str) -> int:
-    """The value of a line of numbers and + - *, e.g. "7+2*3" -> 13."""
-    terms = line.replace("-", "+-").split("+")
-    return sum(prod(int(factor) for factor in term.split("*")) for term in terms)
-
-
-def from_left(line: str) -> int:
-    """The same with all signs equal in rank, e.g. "7+2*3" -> 27."""
-    total = 0
-    for sign, digits in re.findall(r"([-+*]?)(\d+)", line):
-        number = int(digits)
-        total = {"-": total - number, "*": total * number}.get(sign, total + number)
-    return total
+        total = 0
+        for sign, digits in re.findall(r"([-+*]?)(\d+)", line):
+            number = int(digits)
+            total = {"-": total - number, "*": total * number}.get(sign, total + number)
+        return str(total)

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 
 from envs.core import Problem
-from envs.small.base import SmallEnv
+from envs.small import SmallEnv
 
 
 class Coloring(SmallEnv):

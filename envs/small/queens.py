@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from envs.core import Problem
-from envs.small.base import SmallEnv
+from envs.small import SmallEnv
 
 _SIZE = 8
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from envs.core import Problem
-from envs.small.base import SmallEnv
+from envs.small import SmallEnv
 
 
 class Sorting(SmallEnv):

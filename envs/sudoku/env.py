@@ -1,28 +1,17 @@
 """The Sudoku environment, and what its prompts and completions look like."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isqrt
-from typing import ClassVar
 
 import numpy as np
 
+from envs.answers import paper_completion
 from envs.core import Problem, Scores, TextEnv, check_index
-from envs.errors import EnvError, check_choice
+from envs.errors import check_choice
 from envs.splits import SPLIT_SIZES
-from envs.sudoku.dataset import read_puzzles, test_puzzles
-from envs.sudoku.generator import (
-    LEVELS,
-    MAX_BLANKS,
-    blank_table,
-    draw_9x9,
-    fixed_set,
-    renamed,
-    split_ranks,
-    train_puzzle,
-)
-from envs.sudoku.render import render
-from envs.sudoku.rewards import has_format, paper_cells
+from envs.sudoku import problems as bank
+from envs.sudoku.rewards import REWARD_PRESETS, has_format, paper_cells
+from envs.terminal import painter
 
 PAPER_EXAMPLES = {
     4: (
@@ -49,6 +38,14 @@ _WORDS = {
     4: {"rows": "four", "boxes": "four 2x2 corner boxes", "digits": "1, 2, 3 and 4"},
     9: {"rows": "nine", "boxes": "nine 3x3 boxes", "digits": "each digit from 1 to 9"},
 }
+_CELLS = {  # kind of a cell: style, mark
+    "given": ("bold", " {} "),
+    "right": ("green", "({})"),
+    "wrong": ("red", "x{} "),
+    "broken": ("alarm", "!{} "),
+    "blank": ("dim", " . "),
+}
+_LEGEND = {"right": "(n) right", "wrong": "xn wrong", "broken": "!n overwrites the given"}
 _MIN_COMPILED = 50  # 9x9: so many problems cost less in plain Python than numba needs to start
 
 
@@ -68,7 +65,7 @@ class Sudoku(TextEnv):
     88 are those of the papers' test file. 9x9: a hash of the grid, its digits renamed, names its split.
     """
 
-    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0, "cells": 0.0}
+    reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 
     def __init__(
         self,
@@ -92,28 +89,27 @@ class Sudoku(TextEnv):
         """
         check_choice("sudoku", "split", split, SPLIT_SIZES)
         check_choice("sudoku", "prompt_style", prompt_style, ["plain", "paper"])
-        check_choice("sudoku", "size", size, LEVELS)
-        check_choice("sudoku", "level", level, LEVELS[size])
-        check_choice("sudoku", "reward_preset", reward_preset, ["default", "paper"])
+        check_choice("sudoku", "size", size, bank.LEVELS)
+        check_choice("sudoku", "level", level, bank.LEVELS[size])
+        check_choice("sudoku", "reward_preset", reward_preset, REWARD_PRESETS)
         self.split, self.source, self.prompt_style = split, str(source), prompt_style
         self.size, self.level = size, level
-        self.blanks = LEVELS[size][level] if blanks is None else _read_blanks(blanks, MAX_BLANKS[size])
-        if reward_preset == "paper":
-            self.reward_weights = {"paper_cells": 1.0, "correct": 0.0, "format": 0.0, "cells": 0.0}
+        self.blanks = bank.LEVELS[size][level] if blanks is None else bank.read_blanks(blanks, size)
+        self.reward_weights = REWARD_PRESETS[reward_preset]
         # Read for every split, so that a wrong path is an error at once and not after the training.
-        rows = () if self.source == "generated" else read_puzzles(self.source, size)
-        self._excluded = frozenset(grid if size == 4 else renamed(grid) for _, grid in rows)
+        rows = () if self.source == "generated" else bank.read_puzzles(self.source, size)
+        self._excluded = frozenset(grid if size == 4 else bank.renamed(grid) for _, grid in rows)
         self._rows: Sequence[tuple[str, str]] | None = None  # None: problems are drawn when asked for
         self._num_drawn = 0
         if split == "test" and rows:
             self._rows = rows
-        elif split == "test" and self.blanks == LEVELS[size][1]:
-            self._rows = test_puzzles(size)
+        elif split == "test" and self.blanks == bank.LEVELS[size][1]:
+            self._rows = bank.test_puzzles(size)
         elif split != "train" and size == 4:
-            self._rows = fixed_set(split, self.blanks, self._excluded)
+            self._rows = bank.fixed_set(split, self.blanks, self._excluded)
         elif size == 4:
-            self._table = blank_table(self.blanks)
-            split_ranks(split, self._excluded)  # raises where the file leaves nothing
+            self._table = bank.blank_table(self.blanks)
+            bank.split_ranks(split, self._excluded)  # raises where the file leaves nothing
 
     def __len__(self) -> int:
         return SPLIT_SIZES[self.split] if self._rows is None else len(self._rows)
@@ -127,10 +123,10 @@ class Sudoku(TextEnv):
 
     def _draw(self, index: int) -> tuple[str, str]:
         if self.size == 4:
-            return train_puzzle(index, self._table, self._excluded)
+            return bank.train_puzzle(index, self._table, self._excluded)
         self._num_drawn += 1
         compiled = self._num_drawn > _MIN_COMPILED  # quicker; the problems are the same
-        return draw_9x9(self.split, index, self.blanks, self._excluded, compiled=compiled)
+        return bank.draw_9x9(self.split, index, self.blanks, self._excluded, compiled=compiled)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -154,26 +150,61 @@ class Sudoku(TextEnv):
         """One habit, "careless": each blank gets the smallest digit that its row still lacks."""
         return {"careless": self._write(problem, careless(problem.reference["puzzle"]))}
 
-    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
-        """The board with givens, right cells, wrong cells and overwritten givens; color: `envs.terminal.painter`."""
-        return render(problem, completion, color=color)
-
     def _write(self, problem: Problem, grid: str) -> str:
         if self.prompt_style == "plain":
             return f"<answer>{grid}</answer>"
         return worked(problem.reference["puzzle"], grid)
 
+    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+        """The board of a Sudoku problem, with what the completion wrote into it.
 
-def _read_blanks(blanks: str | int, most: int) -> tuple[int, int]:
-    """ "4-11" -> (4, 11), 8 -> (8, 8)."""
-    parts = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", str(blanks))
-    low, high = (int(parts[1]), int(parts[2] or parts[1])) if parts else (0, 0)
-    if not 1 <= low <= high <= most:
-        raise EnvError(
-            f'sudoku: blanks={blanks!r:.80} is not a number or a range such as "4-11" within 1 to '
-            f"{most} (with more, few or no puzzles of this size have a single solution)."
-        )
-    return low, high
+        A completion from which no n*n digits can be read leaves the board empty and says why below it.
+        """
+        paint = painter(color)
+        puzzle, solution = problem.reference["puzzle"], problem.metadata["solution"]
+        grid, reason = (None, "") if completion is None else _read_grid(puzzle, completion)
+        if reason == "ok":
+            solution = grid  # of a puzzle with several solutions each one is as right as the stored one
+        board = grid or puzzle
+        kinds = [_kind(*cell) for cell in zip(puzzle, solution, board, strict=True)]
+        marks = zip(map(_CELLS.get, kinds), board, strict=True)
+        cells = [paint(style, mark.format(digit)) for (style, mark), digit in marks]
+        size = isqrt(len(puzzle))
+        box = isqrt(size)
+        rule = "+".join(["-" * (3 * box)] * box)  # a cell is three characters wide
+        lines = []
+        for row in range(size):
+            one = cells[size * row : size * row + size]
+            lines += [rule] if row and row % box == 0 else []
+            lines.append("|".join("".join(one[i : i + box]) for i in range(0, size, box)))
+        legend = []
+        for kind in _LEGEND:
+            if kind in kinds:
+                mark, _, text = _LEGEND[kind].partition(" ")
+                legend.append(f"{paint(_CELLS[kind][0], mark)} {text}")
+        if legend:
+            lines.append("  ".join(legend))
+        if reason and grid is None:
+            lines.append(f"no grid of {len(puzzle)} digits in the answer ({reason})")
+        return "\n".join(lines)
+
+
+def _read_grid(puzzle: str, completion: str) -> tuple[str | None, str]:
+    """(the n*n digits that the verifier judged, or None; the verifier's reason)."""
+    from verifiers import verify
+
+    verdict = verify("sudoku", completion, puzzle=puzzle)
+    # The verifier allows spaces, bars and other marks between the digits.
+    digits = [str(int(c)) for c in verdict.extracted or "" if c.isdecimal()]
+    return "".join(digits) if len(digits) == len(puzzle) else None, str(verdict.reason)
+
+
+def _kind(given: str, right: str, written: str) -> str:
+    if written == given:
+        return "blank" if given == "0" else "given"
+    if given != "0":
+        return "broken"
+    return "right" if written == right else "wrong"
 
 
 def _rows_of(grid: str) -> list[str]:
@@ -200,8 +231,7 @@ def worked(puzzle: str, grid: str) -> str:
     for number, (row, full) in enumerate(zip(_rows_of(puzzle), _rows_of(grid), strict=True), 1):
         missing = " ".join(_missing_digits(row)) or "nothing"
         lines.append(f"Row {number}: {row} lacks {missing}, so it becomes {full}.")
-    body = "\n".join(lines)
-    return f"<reasoning>\n{body}\n</reasoning>\n<answer>\n{grid}\n</answer>"
+    return paper_completion("\n".join(lines), grid)
 
 
 def paper_prompt(puzzle: str) -> str:

@@ -6,6 +6,10 @@ import numpy as np
 
 from envs.answers import CLOSE, OPEN, only_answer, until_end
 
+_MEASURED = {"correct": 0.0, "format": 0.0, "cells": 0.0}
+REWARD_PRESETS = {"default": {**_MEASURED, "correct": 1.0}, "paper": {"paper_cells": 1.0, **_MEASURED}}
+"""The weights by `reward_preset`."""
+
 
 def has_format(completion: str, size: int = 4) -> bool:
     """Whether there is exactly one closed <answer> block, and n*n digits from 1 to n are all that is in it."""

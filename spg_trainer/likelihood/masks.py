@@ -402,7 +402,7 @@ class RisingMasking(Masking):
 
     def plan(self, row: Row) -> Plan:
         first = row.stream(-2).random()
-        ratio = first + row.progress * (1 - first)
+        ratio = 1 - (1 - row.progress) * (1 - first)
         return super().plan(row)._replace(choice=np.array([max(1, int(ratio * row.length))]))
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:

@@ -82,11 +82,11 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
 
 
 def add_reference(model: "PeftModel") -> None:
-    """Keeps the adapter as it stands beside the trained one: a second adapter, frozen and without dropout."""
+    """Keeps the adapter as it stands beside the trained one: a second adapter, frozen."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     settings = copy.deepcopy(model.peft_config[TRAINED])
-    settings.inference_mode, settings.lora_dropout = True, 0.0
+    settings.inference_mode = True
     with torch.random.fork_rng(gpus(model.device)):  # it is drawn before it is overwritten
         model.add_adapter(REFERENCE, settings)
     weights = get_peft_model_state_dict(model, adapter_name=TRAINED, save_embedding_layers=False)

@@ -3,12 +3,9 @@
 import functools
 import itertools
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from tests.common.trainer_cases import (
     EVALUATION,
     PROBE,
     PROBLEMS,
+    SELF_NORMALISED,
     Letters,
     Probe,
     change,
@@ -35,34 +33,28 @@ from tests.common.trainer_cases import (
 )
 
 
-def run_processes(program: str, arguments: Sequence[str], count: int = 2, timeout: float = 240) -> list[str]:
-    """Runs a Python program in `count` processes that form a gloo group; what each said, raised if one fails."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command, group = (
-        [sys.executable, "-c", program, *arguments],
-        {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
-    )
-    started, outputs = [], [tempfile.TemporaryFile("w+") for _ in range(count)]
-    for rank, output in enumerate(outputs):
-        env = child_environment(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), **group)
-        started.append(subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT))
-    end = time.monotonic() + timeout
-    while any(process.poll() is None for process in started) and time.monotonic() < end:
-        if any(process.poll() for process in started):
-            end = min(end, time.monotonic() + 5)  # the others wait for the one that failed
-        time.sleep(0.05)
-    for process in started:
-        process.kill()
-        process.wait()
-    said = []
-    for output in outputs:
-        output.seek(0)
-        said.append(output.read())
-    codes = [process.returncode for process in started]
-    if any(codes):
-        raise RuntimeError(f"exit codes {codes}\n" + "\n---\n".join(said))
+def run_processes(module: str, *arguments: str, count: int = 2, timeout: float = 240) -> list[str]:
+    """What each process said when torchrun runs `python -m module` in `count` of them; RuntimeError if one fails."""
+    with tempfile.TemporaryDirectory() as logs, tempfile.TemporaryFile("w+") as log:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        options = ["--nproc-per-node", str(count), "--log-dir", logs, "--redirects", "3", "-m", module]
+        command = [*launcher, *options, *arguments]
+        started = subprocess.Popen(command, env=child_environment(), stdout=log, stderr=log)
+        try:
+            code = started.wait(timeout)
+        except subprocess.TimeoutExpired:
+            code = "none, they were still running"
+        finally:
+            started.terminate()  # it ends its processes, in half a minute those that wait for one another
+            started.wait()
+        kinds = ("stdout", "stderr")
+        files = [[*Path(logs).glob(f"*/attempt_0/{r}/{kind}.log")] for r in range(count) for kind in kinds]
+        texts = ["".join(file.read_text() for file in found) for found in files]
+        log.seek(0)
+        launcher_said = log.read()
+    said = [texts[2 * r] + texts[2 * r + 1] for r in range(count)]
+    if code:
+        raise RuntimeError(f"exit code of torchrun: {code}\n" + "\n---\n".join([*said, launcher_said]))
     return said
 
 
@@ -130,7 +122,9 @@ def in_each_process(folder: str) -> None:
     probe = {"algorithm": PROBE, "algorithm_args": {}}
     found["probe"] = one_step(gradient_config(here / "probe", "float64", "tokens", **probe))
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
-    train(loop_config(here / "loop"), quiet=True)
+    coupled = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}}
+    found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
+    train(loop_config(here / "loop", num_minibatches=2), quiet=True)
     found["failure"] = failing(here / "failing", rank)
     run = start(small_config(here / "evaluate"), quiet=True)
     run.folder.release()
@@ -153,9 +147,12 @@ def two_processes() -> Path:
 @functools.cache
 def _two_processes() -> tuple[Path, Exception | None]:
     folder = session_folder("processes-")
-    program = "import sys; from tests.common import process_cases; process_cases.in_each_process(sys.argv[1])"
     try:
-        run_processes(program, [str(folder)])
+        run_processes("tests.common.process_cases", str(folder))
     except Exception as error:
         return folder, error
     return folder, None
+
+
+if __name__ == "__main__":
+    in_each_process(sys.argv[1])

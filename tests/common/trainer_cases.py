@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import envs
-from spg_trainer.algorithms import Loss
+from spg_trainer.algorithms import CoupledAlgorithm, Loss, Metric
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.config import (
     BatchConfig,
@@ -97,7 +97,23 @@ class ReferenceProbe(Probe):
     needs_ref_logps: ClassVar[bool] = True
 
 
+@dataclass(frozen=True)
+class SelfNormalised(CoupledAlgorithm):
+    """Policy gradient on ELBOs whose clipped ratios are divided by their sum over the whole update (StableDRL)."""
+
+    masking: str = "random"
+    epsilon: float = 0.2
+    needs_old_logps: ClassVar[bool] = True
+
+    def coupled_loss(self, sequences) -> Loss:
+        log_ratio = (sequences.bounds.detach() - sequences.old_bounds) / sequences.length
+        ratio = log_ratio.exp().clamp(1 - self.epsilon, 1 + self.epsilon)
+        loss = -(ratio * sequences.advantages * sequences.bounds).sum() / ratio.sum()
+        return Loss(loss, {"ratio/mean": Metric(ratio.sum(), "scored_completions")})
+
+
 PROBE = "tests.common.trainer_cases:Probe"
+SELF_NORMALISED = "tests.common.trainer_cases:SelfNormalised"
 REFERENCE_PROBE = "tests.common.trainer_cases:ReferenceProbe"
 
 

@@ -51,7 +51,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def load(source: object, split: str = "train", **changes) -> tuple[list[Row], str | None]:
     hub = HubDataset(**{"repo": "openai/gsm8k", "config": "main", "split": split, "num_rows": 5, **changes})
-    return load_rows("gsm8k", str(source), split, hub=hub, columns=COLUMNS)
+    return load_rows("gsm8k", str(source), split, hub, COLUMNS)
 
 
 def test_the_hub_function_reads_the_hubs_layout(repo: Path):
@@ -73,8 +73,7 @@ def test_the_hubs_commit_is_returned(repo: Path, monkeypatch: pytest.MonkeyPatch
         return built
 
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)
-    hub = HubDataset("openai/gsm8k", "main", "train", 5)
-    _, commit = load_rows("gsm8k", "hub", "train", hub=hub, columns=COLUMNS, revision="v1")
+    _, commit = load("hub", revision="v1")
     assert commit == "c0ffee00" * 5 and asked == {"revision": "v1"}
 
 
@@ -87,7 +86,7 @@ def test_missing_columns_of_the_hub_and_of_a_parquet_file_are_named(repo: Path):
     hub = HubDataset(str(repo), "main", "train", 5)
     for source in ("hub", str(repo)):
         with pytest.raises(EnvError, match="has the columns question, answer, but lacks problem"):
-            load_rows("math500", source, "train", hub=hub, columns=("problem",))
+            load_rows("math500", source, "train", hub, ("problem",))
 
 
 def test_without_a_network_the_error_says_what_would_work(monkeypatch: pytest.MonkeyPatch):
@@ -157,6 +156,7 @@ def test_which_files_are_read_is_never_guessed(tmp_path: Path):
     [
         ("train.jsonl", b'{"question": "a", "answer": "1"}\n\n{oops\n', "train.jsonl, line 3 is not JSON"),
         ("train.jsonl", b'{"question": "a"}\n', r"line 1 is .* with the keys question, answer"),
+        ("train.jsonl", b"[" * 100_000, "line 1 is not JSON"),
         ("train.jsonl", b"[1]\n", "line 1 is '\\[1\\]'; it must be an object"),
         ("train.jsonl", b"\n", "holds no rows; each must have question, answer"),
         ("train.jsonl", b'{"question": "\xff"}\n', "cannot be read"),

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs.gsm8k.generator import LEVELS
+from envs.gsm8k.problems import LEVELS
 from envs.gsm8k.rewards import has_format, paper_rewards, soft_format, strict_format, xml_count
 from envs.gsm8k.templates import TEMPLATES
 from tests.common.env_cases import SPLITS

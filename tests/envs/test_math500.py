@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import envs
-from envs.math500.generator import LEVELS
+from envs.math500.problems import LEVELS
 from envs.math500.rewards import equivalent, has_format, is_finished, last_box, normalized
 from envs.math500.templates import TEMPLATES, frac, root, term
 from tests.common.env_cases import SPLITS

@@ -6,8 +6,8 @@ import pytest
 
 import envs
 from envs import EnvError
-from envs.countdown.generator import key
-from envs.sudoku.generator import fixed_set, grids, renamed, solutions, split_ranks
+from envs.countdown.problems import key
+from envs.sudoku.problems import fixed_set, grids, renamed, solutions, split_ranks
 from tests.common.env_cases import SPLITS, make_splits
 
 GIVENS, SOLUTION = "4003000414303240", "4123231414323241"
@@ -28,9 +28,6 @@ def write(path, *rows) -> str:
         *(
             ("countdown", {}, {"numbers": [1, 2], "target": 3}, *case)
             for case in (
-                ("{", "is not JSON"),
-                ("[" * 100_000, "is not JSON"),
-                ([1], ".*must be an object"),
                 ({"numbers": [1, 2]}, ".*must be an object"),
                 ({"numbers": [1], "target": 1}, f".*{NUMBERS}"),
                 ({"numbers": [1, 2, 3, 4, 5, 6, 7], "target": 1}, f".*{NUMBERS}"),
@@ -44,8 +41,6 @@ def write(path, *rows) -> str:
         *(
             ("sudoku", {}, GOOD, *case)
             for case in (
-                ("{", "is not JSON"),
-                ([1, 2], f".*{PUZZLE}"),
                 ({"solution": SOLUTION}, f".*{PUZZLE}"),
                 ({"puzzle": "40030004"}, ".*the puzzle '40030004'; it must be 16 digits"),
                 ({"puzzle": 4003000414303240}, ".*must be 16 digits"),
@@ -82,7 +77,10 @@ def test_a_file_that_is_missing_empty_or_no_text(tmp_path, task):
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     for path, message in (
         (str(tmp_path / "none.jsonl"), r"cannot be read.*--env-args source=generated"),
-        (write(tmp_path / "empty.jsonl", "\n"), "holds no problem; each line must be like"),
+        (
+            write(tmp_path / "empty.jsonl", "\n"),
+            "empty.jsonl holds no rows; each must have (numbers, target|puzzle)",
+        ),
         (str(tmp_path / "binary.jsonl"), "cannot be read"),
     ):
         with pytest.raises(EnvError, match=message):

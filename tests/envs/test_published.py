@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -39,7 +40,7 @@ def rows(task: str, count: int) -> list[dict]:
     ],
 )
 def test_gsm8ks_answer_is_read_from_behind_the_last_mark(answer, gold, hasty):
-    problem = gsm8k.dataset.read_row(Row("x, line 1", {"question": "How many?", "answer": answer}))
+    problem = gsm8k.problems.read_row(Row("x, line 1", {"question": "How many?", "answer": answer}))
     assert (problem.right[1], problem.hasty[1]) == (gold, hasty)
     if answer == PENS:
         steps = ("Ann buys 3*4=12 pens.", "She has 12+1,000=1,012 pens.")
@@ -60,7 +61,7 @@ def test_gsm8ks_answer_is_read_from_behind_the_last_mark(answer, gold, hasty):
 )
 def test_math500s_gold_answer_is_the_column_or_the_last_box(columns, gold):
     for subject in ("type", "subject"):
-        problem = math500.dataset.read_row(
+        problem = math500.problems.read_row(
             Row("x, line 1", {"problem": "What?", subject: "Algebra", **columns})
         )
         assert (problem.right[1], problem.subject) == (gold, "Algebra")
@@ -120,36 +121,48 @@ def test_validation_is_held_back_and_test_problems_are_taken_out(tmp_path, task)
             envs.make(task, source=alone, split=split)
 
 
-PAPER = "\nAnswer in this format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n\n\n"
+FORMAT = "\nAnswer in this format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n\n\n"
 EXPERT = (
-    "You are an expert in mathematics and get one problem. Solve it step by step. "
-    "Wrap the final answer in a \\boxed{}.\n\n"
+    "You are an expert in mathematics and get one problem. Solve it step by step. Wrap the final answer in a "
 )
+ASKS = {"gsm8k": FORMAT, "math500": f"{FORMAT}{EXPERT}\\boxed{{}}.\n\n"}
+OURS = {"source": "generated"}
 
 
 @pytest.mark.parametrize(
-    ("task", "asks", "steps", "answer"),
+    ("task", "arguments", "box"),
     [
-        ("gsm8k", PAPER, "Ann buys 3*4=12 pens.\nShe has 12+1,000=1,012 pens.", "1012"),
-        ("math500", PAPER + EXPERT, SIX, r"\boxed{\frac{6}{1}}"),
+        *(("gsm8k", {}, "{}"), ("gsm8k", OURS, "{}"), ("math500", OURS, "{}")),
+        *(("math500", {}, r"\boxed{{{}}}"), ("math500", {**OURS, "level": 2}, r"\boxed{{{}}}")),
     ],
 )
-def test_demonstrations_are_written_as_the_prompt_asks(tmp_path, task, asks, steps, answer):
+def test_demonstrations_are_written_as_the_prompt_asks(tmp_path, task, arguments, box):
     source = write_dataset(tmp_path, rows(task, 1), rows(task, 2)[1:])
-    env = envs.make(task, source=source, split="test")
+    arguments = {"split": "test", "source": source, **arguments}
+    plain, paper = (envs.make(task, prompt_style=style, **arguments) for style in ("plain", "paper"))
+    assert envs.make(task, **arguments).prompt_style == (
+        "paper" if arguments["source"] == source else "plain"
+    )
+    problem = plain.problem(0)
+    text, (work, answer) = problem.metadata[TASKS[task]], problem.metadata["right"]
+    steps = [work] if isinstance(work, str) else work
+    assert problem.prompt == text and paper.problem(0).prompt == ASKS[task] + text
+    assert plain.demonstration(problem) == f"{' '.join(steps)}<answer>{box.format(answer)}</answer>"
+    lines, boxed = "\n".join(steps), answer if task == "gsm8k" else f"\\boxed{{{answer}}}"
+    shown = f"<reasoning>\n{lines}\n</reasoning>\n<answer>\n{boxed}\n</answer>\n"
+    assert paper.demonstration(problem) == shown
+
+
+def test_the_habits_and_the_format_of_the_published_sets(tmp_path):
+    source = write_dataset(tmp_path / "gsm8k", rows("gsm8k", 1), rows("gsm8k", 2)[1:])
+    env = envs.make("gsm8k", source=source, split="test", prompt_style="plain")
+    assert env.habits(env.problem(0)) == {"hasty": "Ann buys 3*4=12 pens.<answer>12</answer>"}
+    source = write_dataset(tmp_path / "math500", rows("math500", 1), rows("math500", 2)[1:])
+    env = envs.make("math500", source=source, split="test")
     problem = env.problem(0)
-    text = problem.metadata[TASKS[task]]
-    assert env.prompt_style == "paper" and problem.prompt == asks + text
-    paper = "<reasoning>\n{}\n</reasoning>\n<answer>\n{}\n</answer>\n"
-    assert env.demonstration(problem) == paper.format(steps, answer)
-    hasty = {"hasty": paper.format(steps.partition("\n")[0], 12)}
-    assert env.habits(problem) == (hasty if task == "gsm8k" else {})
-    plain = envs.make(task, source=source, split="test", prompt_style="plain")
-    assert plain.problem(0).prompt == text
-    assert plain.demonstration(problem) == f"{steps}<answer>{answer}</answer>".replace("\n", " ")
-    if task == "math500":  # 6 without its box is right, and not as asked
-        scores = env.score_batch([problem] * 2, [env.demonstration(problem), "<answer>6</answer>"])
-        assert scores.rewards["correct"].tolist() == [1, 1] and scores.rewards["format"].tolist() == [1, 0]
+    scores = env.score_batch([problem] * 2, [env.demonstration(problem), "<answer>6</answer>"])  # 6: no box
+    assert scores.rewards["correct"].tolist() == [1, 1] and scores.rewards["format"].tolist() == [1, 0]
+    assert env.habits(problem) == {}
 
 
 PUBLISHED = {
@@ -174,8 +187,8 @@ PUBLISHED = {
 def test_the_hubs_sets_are_these_and_their_commits_are_recorded(task, revisions, shown, monkeypatch):
     asked = []
 
-    def load_rows(task, source, split, *, hub, columns, revision):
-        asked.append((source, split, hub, columns[0], revision))
+    def load_rows(task, source, split, hub, columns):
+        asked.append((source, split, hub, columns[0]))
         values = [{TASKS[task]: f"{i}: A problem of {split}?", "answer": "1"} for i in range(40)]
         return [Row("x", row) for row in values], f"commit-{hub.repo}"
 
@@ -183,8 +196,8 @@ def test_the_hubs_sets_are_these_and_their_commits_are_recorded(task, revisions,
     train, test = PUBLISHED[task]
     env = envs.make(task, **revisions)
     assert asked == [
-        ("hub", "train", train, TASKS[task], "v1"),
-        ("hub", "test", test, TASKS[task], revisions.get("test_revision", "v1")),
+        ("hub", "train", replace(train, revision="v1"), TASKS[task]),
+        ("hub", "test", replace(test, revision=revisions.get("test_revision", "v1")), TASKS[task]),
     ]
     assert env.origin == {hub.repo: f"commit-{hub.repo}" for hub in (train, test)} and env.spec_name == shown
     assert all(f"{repo} at revision {commit}" in env.notice for repo, commit in env.origin.items())
@@ -192,7 +205,7 @@ def test_the_hubs_sets_are_these_and_their_commits_are_recorded(task, revisions,
     assert asked[2:] == asked[1:2]
     assert not envs.make(task, source="generated").origin
     for module in (gsm8k, math500):
-        module.dataset.load_problems.cache_clear()
+        module.problems.load_problems.cache_clear()
 
 
 def test_the_real_gsm8k(shared_data):

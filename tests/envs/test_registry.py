@@ -171,7 +171,7 @@ def test_a_badly_formed_id_is_refused(id):
         envs.register("test/NoClass-v0", dict)
 
 
-def test_a_short_name_means_the_newest_version_and_never_one_of_two_authors():
+def test_a_short_name_is_the_newest_version_never_one_of_two_authors():
     for version in (2, 10, 9):
         envs.register(f"test/Aged-v{version}", new_class(f"Aged{version}"))
     assert envs.resolve("aged") == "test/Aged-v10" and envs.resolve("aged-v2") == "test/Aged-v2"

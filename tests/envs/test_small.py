@@ -5,44 +5,38 @@ from itertools import permutations, product
 import pytest
 
 import envs
-from envs.errors import EnvError
-from envs.small import arithmetic, coloring, edits, queens, satisfiability
-from envs.splits import SPLITS
+from envs.small import coloring, edits, queens, satisfiability
+from tests.common.env_cases import make_splits
 
 TASKS = sorted(place.partition(":")[2] for place in envs.ENVIRONMENTS.values() if "small" in place)
-LEVELS = (1, 2, 3)
 
 
 def correct(env: envs.TextEnv, problem: envs.Problem, answer: str) -> bool:
     return env.score(problem, f"<answer>{answer}</answer>").rewards["correct"] == 1.0
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", [1, 2, 3])
 @pytest.mark.parametrize("name", TASKS)
-def test_short_prompts_right_demonstrations_and_splits_that_share_nothing(name: str, level: int):
-    prompts: dict[str, set[str]] = {}
-    for split in SPLITS:
-        env = envs.make(name, split=split, level=level)
-        assert len(env) == (100_000 if split == "train" else 256)
+def test_prompts_are_short_demonstrations_right_and_splits_share_nothing(name: str, level: int):
+    splits, prompts = make_splits(name, level=level), []
+    assert [len(env) for env in splits.values()] == [100_000, 256, 256]
+    for env in splits.values():
         problems = [env.problem(i) for i in range(60)]
         for problem in problems:
-            right = env.demonstration(problem)
-            assert problem.prompt.isascii() and len(problem.prompt) <= 60 and len(right) <= 60
+            right, (wrong,) = env.demonstration(problem), env.habits(problem).values()
+            assert problem.prompt.isascii() and max(len(problem.prompt), len(right)) <= 60
             assert env.score(problem, right).rewards == {"correct": 1.0, "format": 1.0}
-            for wrong in env.habits(problem).values():
-                assert env.score(problem, wrong).rewards["format"] == 1.0
-        prompts[split] = {problem.prompt for problem in problems}
-        assert len(prompts[split]) > 30
-    assert not prompts["train"] & prompts["test"] and not prompts["validation"] & prompts["test"]
-    assert not prompts["train"] & prompts["validation"]
-    with pytest.raises(EnvError, match=f'{name.lower()}: level="4" is unknown'):
+            assert env.score(problem, wrong).rewards["format"] == 1.0
+        prompts.append({problem.prompt for problem in problems})
+    assert min(map(len, prompts)) > 30 and len(set().union(*prompts)) == sum(map(len, prompts))
+    with pytest.raises(envs.EnvError, match=f'{name.lower()}: level="4" is unknown'):
         envs.make(name, level=4)
 
 
 def test_arithmetic_is_exact_and_its_habit_forgets_the_products():
-    assert arithmetic.value("7+2*3") == 13 and arithmetic.from_left("7+2*3") == 27
-    assert arithmetic.value("1-2*3*4-5") == -28 and arithmetic.from_left("1-2*3*4-5") == -17
     env = envs.make("arithmetic", level=3)
+    assert env.solution("7+2*3") == "13" and env.mistake("7+2*3") == "27"
+    assert env.solution("1-2*3*4-5") == "-28" and env.mistake("1-2*3*4-5") == "-17"
     for index in range(40):
         problem = env.problem(index)
         line = problem.reference["line"]

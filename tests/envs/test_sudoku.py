@@ -17,9 +17,8 @@ import envs
 from envs import EnvError
 from envs.splits import SPLITS, SUDOKU_9X9
 from envs.sudoku import solver
-from envs.sudoku.dataset import test_puzzles as committed_puzzles
 from envs.sudoku.env import paper_prompt
-from envs.sudoku.generator import (
+from envs.sudoku.problems import (
     LEVELS,
     PAPER_BLANKS,
     TEST_RANKS,
@@ -29,23 +28,12 @@ from envs.sudoku.generator import (
     renamed,
     split_ranks,
 )
+from envs.sudoku.problems import test_puzzles as committed_puzzles
 from envs.sudoku.rewards import has_format, paper_cells
 from verifiers import verify
 
 PUZZLE, SOLUTION = "4003000414303240", "4123231414323241"
-PIECES = (
-    "<answer>",
-    "</answer>",
-    "<answer",
-    SOLUTION,
-    "4123",
-    " ",
-    "\n",
-    "0",
-    "٣",
-    "<|eot_id|>",
-    "<|endoftext|>",
-)
+PIECES = (*"<answer> </answer> <answer 4123 0 ٣ <|eot_id|> <|endoftext|>".split(), SOLUTION, " ", "\n")
 TEXTS = st.one_of(
     st.text(),
     st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
@@ -106,7 +94,7 @@ def test_splits_never_share_a_solution_grid():
             assert set(solved(split, **arguments)) == {grids()[rank] for rank in ranks[split]}
 
 
-def test_9x9_splits_never_share_a_grid_even_with_other_names_for_the_digits():
+def test_9x9_splits_share_no_grid_even_with_digits_renamed():
     seen = {split: solved(split, 300, size=9) for split in SPLITS}
     for split, found in seen.items():
         assert {SUDOKU_9X9(renamed(grid)) for grid in found} == {split}
@@ -196,15 +184,11 @@ def test_plain_and_compiled_make_the_same_problems():
 
 
 def test_a_problem_does_not_depend_on_what_was_asked_before():
-    plain, paper = envs.make("sudoku"), envs.make("sudoku", prompt_style="paper")
-    backwards = [plain.problem(i) for i in reversed(range(50))][::-1]
-    assert backwards == [plain.problem(i) for i in range(50)]
-    assert [p.reference for p in backwards] == [paper.problem(i).reference for i in range(50)]
-    nine = envs.make("sudoku", size=9)
-    first = [nine.problem(i).prompt for i in range(10)]
+    env = envs.make("sudoku", size=9)
+    first = [env.problem(i).prompt for i in range(10)]
     for i in range(100, 150):  # from now on compiled
-        nine.problem(i)
-    assert [nine.problem(i).prompt for i in range(10)] == first
+        env.problem(i)
+    assert [env.problem(i).prompt for i in range(10)] == first
 
 
 def test_problems_are_cheap():
@@ -225,15 +209,6 @@ def known(tmp_path):
     file = tmp_path / "known.jsonl"
     file.write_text(f'{{"puzzle": "{PUZZLE}", "solution": "{SOLUTION}"}}\n')
     return {"split": "test", "source": str(file)}
-
-
-@pytest.mark.parametrize("size", [4, 9])
-def test_plain_prompts_are_short_and_ascii(size):
-    env = envs.make("sudoku", size=size)
-    for i in range(40):
-        prompt = env.problem(i).prompt
-        assert prompt == f"sudoku {env.problem(i).reference['puzzle']}" and prompt.isascii()
-        assert len(prompt) == 7 + size * size
 
 
 @pytest.mark.parametrize(("size", "count", "words"), [(4, 3, "2x2 corner"), (9, 1, "nine 3x3 boxes")])
@@ -265,8 +240,6 @@ def test_paper_prompts_show_the_tags_and_solved_examples_of_train(size, count, w
         ("<answer>4123231414323241</answer><|eot_id|><answer>1</answer>", 1, 1),
         ("<answer>4123 2314 1432 3241</answer>", 1, 0),
         ("<answer>1</answer><answer>4123231414323241</answer>", 1, 0),
-        ("</answer>4123231414323241<answer>", 0, 0),
-        ("<answer>4123231414323241</answer> or <answer>", 1, 0),
         ("<answer>4123231414323241", 1, 0),
         ("<answer>1111231414323241</answer>", 0, 1),
         ("<answer>4003000414303240</answer>", 0, 0),
@@ -280,21 +253,23 @@ def test_correct_and_format_are_scored_apart(known, completion, correct, form):
     assert (rewards["correct"], rewards["format"]) == (correct, form)
 
 
-def test_the_habit_looks_at_rows_only_and_cells_pay_for_part_of_a_grid_and_not_for_overwritten_givens(known):
-    env = envs.make("sudoku", **known, reward_weights={"correct": 1, "cells": 0.2})
+def test_the_habit_looks_at_rows_only(known):
+    env = envs.make("sudoku", **known)
     problem = env.problem(0)
     assert problem.prompt == f"sudoku {PUZZLE}"
     assert env.habits(problem) == {"careless": "<answer>4123123414323241</answer>"}
 
-    def reward(grid: str) -> float:
-        env.reset(options={"index": 0})
-        _, reward, _, _, info = env.step(f"<answer>{grid}</answer>")
-        assert reward == pytest.approx(info["rewards"]["correct"] + 0.2 * info["rewards"]["cells"])
-        return reward
 
-    assert reward("4123231414323241") == pytest.approx(1.2)
-    assert 0 < reward("4123231414323242") < 0.2
-    assert reward("1123231414323241") == 0
+@pytest.mark.parametrize(
+    ("grid", "low", "high"),
+    [("4123231414323241", 1.2, 1.2), ("4123231414323242", 0.01, 0.19), ("1123231414323241", 0, 0)],
+)
+def test_cells_pay_for_parts_but_not_for_overwritten_givens(known, grid, low, high):
+    env = envs.make("sudoku", **known, reward_weights={"correct": 1, "cells": 0.2})
+    env.reset(options={"index": 0})
+    _, reward, _, _, info = env.step(f"<answer>{grid}</answer>")
+    assert reward == pytest.approx(info["rewards"]["correct"] + 0.2 * info["rewards"]["cells"])
+    assert low <= reward <= high
 
 
 def test_the_board_is_readable_without_colours(known):
@@ -412,7 +387,7 @@ def test_quick_rewards_equal_slow_ones(text):
         (PUZZLE, 0.0),
     ],
 )
-def test_the_papers_reward_is_the_share_of_blanks_that_equal_the_stored_solution(known, answer, share):
+def test_the_papers_reward_is_the_share_of_blanks_like_the_stored_solution(known, answer, share):
     env = envs.make("sudoku", **known, reward_preset="paper")
     for text in (f"<answer>{answer}</answer>", f"<answer>1</answer> no: <answer>\n{answer}\n</answer>"):
         env.reset(options={"index": 0})

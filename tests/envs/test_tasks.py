@@ -3,8 +3,6 @@
 import hashlib
 import json
 import re
-import subprocess
-import sys
 import time
 import warnings
 from importlib import resources
@@ -18,11 +16,11 @@ from hypothesis import strategies as st
 
 import envs
 import verifiers
-from envs import EnvError, Problem, countdown, sudoku
-from envs.countdown.generator import key
-from envs.countdown.generator import split_of as countdown_split
-from envs.gsm8k.generator import split_of as gsm8k_split
-from envs.math500.generator import split_of as math500_split
+from envs import EnvError, Problem
+from envs.countdown.problems import key
+from envs.countdown.problems import split_of as countdown_split
+from envs.gsm8k.problems import split_of as gsm8k_split
+from envs.math500.problems import split_of as math500_split
 from envs.registry import offline_arguments
 from tests.common.env_cases import SPLITS, make_splits
 
@@ -112,29 +110,6 @@ def test_demonstrations_score_one_and_habits_solve_few(task, arguments, splits):
         assert set(wrong.reason) <= {"ok", "wrong"}
 
 
-@pytest.mark.parametrize(
-    ("task", "level", "asks", "box"),
-    [
-        ("gsm8k", 1, "</answer>\n\n\n", "{}"),
-        ("math500", 1, "\\boxed{{}}.\n\n", "{}"),
-        ("math500", 2, "", r"\boxed{{{}}}"),
-    ],
-)
-def test_demonstrations_are_written_as_the_prompt_asks(task, level, asks, box):
-    plain, paper = (
-        envs.make(task, split="test", source="generated", level=level, prompt_style=style)
-        for style in ("plain", "paper")
-    )
-    problem = plain.problem(0)
-    work, answer = problem.metadata["right"]
-    steps = [work] if isinstance(work, str) else work
-    assert plain.demonstration(problem) == f"{' '.join(steps)}<answer>{box.format(answer)}</answer>"
-    assert paper.problem(0).prompt.endswith(asks.format() + problem.prompt)
-    lines, boxed = "\n".join(steps), answer if task == "gsm8k" else f"\\boxed{{{answer}}}"
-    shown = f"<reasoning>\n{lines}\n</reasoning>\n<answer>\n{boxed}\n</answer>\n"
-    assert paper.demonstration(problem) == shown
-
-
 def digest(task: str, arguments: dict, count: int, split: str) -> str:
     """Of the first prompts, with their demonstrations except in Countdown and Sudoku, whose solvers may change."""
     env = envs.make(task, split=split, **arguments, **offline_arguments(envs.resolve(task)))
@@ -151,50 +126,22 @@ def test_released_problems_never_change(task, arguments, count, hashes):
 
 
 @pytest.mark.parametrize(
-    ("module", "size", "name", "digest"),
+    ("name", "size", "digest"),
     [
-        (countdown, {}, "countdown/test", "038b0cb0a5f8b6a2b6da1460ddf77aa494dc82857fcf93392a1d749a1c8810c5"),
-        (
-            sudoku,
-            {"size": 4},
-            "sudoku/test",
-            "5a015b519f29fed7377cc5bda2628fead679a4ddc6facc36ee9b421788b26011",
-        ),
-        (
-            sudoku,
-            {"size": 9},
-            "sudoku/test-9x9",
-            "3e75c7c132808f965c4c2572553c5c14d0218487c9537bf927f48bd8bfae821a",
-        ),
+        ("countdown/test", {}, "038b0cb0a5f8b6a2b6da1460ddf77aa494dc82857fcf93392a1d749a1c8810c5"),
+        ("sudoku/test", {"size": 4}, "5a015b519f29fed7377cc5bda2628fead679a4ddc6facc36ee9b421788b26011"),
+        ("sudoku/test-9x9", {"size": 9}, "3e75c7c132808f965c4c2572553c5c14d0218487c9537bf927f48bd8bfae821a"),
     ],
 )
-def test_the_committed_test_file_is_what_its_function_makes(module, size, name, digest):
-    text = resources.files("spg_data").joinpath(f"{name}.jsonl").read_bytes()
-    again = module.dataset.test_file(*size.values())
+def test_the_committed_test_file_is_what_its_function_makes(name, size, digest):
+    task, text = name.partition("/")[0], resources.files("spg_data").joinpath(f"{name}.jsonl").read_bytes()
+    again = getattr(envs, task).problems.test_file(*size.values())
     assert text == again.encode("ascii") and hashlib.sha256(text).hexdigest() == digest
     rows = [json.loads(line) for line in text.splitlines()]
-    env = envs.make(name.partition("/")[0], split="test", **size)
+    env = envs.make(task, split="test", **size)
     problems = [env.problem(i).reference for i in range(len(env))]
     assert len(problems) == len(rows) == 256
     assert all(problem.items() <= row.items() for problem, row in zip(problems, rows, strict=True))
-
-
-def test_another_process_draws_the_same_problems():
-    code = """if True:
-        import envs, hashlib
-        texts = []
-        tasks = [("gsm8k", {"level": 3}), ("math500", {"level": 3}), ("sudoku", {"size": 9})]
-        for task, arguments in (*tasks, ("countdown", {"level": 1}), ("countdown", {"level": 5})):
-            for split in ("train", "test"):
-                env = envs.make(task, split=split, source="generated", **arguments)
-                texts += [env.problem(i).prompt + env.demonstration(env.problem(i)) for i in (7, 3, 250)]
-        digest = hashlib.sha256("|".join(texts).encode()).hexdigest()
-    """
-    run = [sys.executable, "-c", code + "    print(digest)"]
-    other = subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    here: dict = {}
-    exec(code, here)
-    assert other.strip() == here["digest"]
 
 
 PAPER = {"level": 3, "prompt_style": "paper", "reward_preset": "paper"}
@@ -262,20 +209,13 @@ def test_arguments_that_do_not_fit_the_source_are_refused(task, arguments, messa
 REWARD_RANGES = {"gsm8k": (-float("inf"), 4), "math500": (0, 2.75)}
 GRID = "4123231414323241"
 PIECES = [
-    "<answer>",
-    "</answer>",
-    "<answer",
-    "7",
-    "12",
-    "+",
-    "(",
-    ")",
-    "\\boxed{",
-    "}",
+    *"<answer> </answer> <answer 7 12 + ( ) \\boxed{ } <|eot_id|>".split(),
     GRID,
     GRID[:4],
     "٣",
     " ",
+    "\n",
+    "\ud800",
 ]
 ACTIONS = st.one_of(
     st.text(),
@@ -283,14 +223,13 @@ ACTIONS = st.one_of(
     st.text("0123456789<answer>/\\ {}^_|\n.,=()+-*x∧", max_size=60),
     st.text("0123456789+-*/() .,=<>", max_size=60).map(lambda text: f"<answer>{text}</answer>"),
     st.text("0123456789\\fracsqrt{}^+-", max_size=30).map(lambda text: f"<answer>\\boxed{{{text}}}</answer>"),
-    st.lists(st.sampled_from([*PIECES, "<|eot_id|>", "\ud800", "\n"]), max_size=30).map("".join),
+    st.lists(st.sampled_from(PIECES), max_size=30).map("".join),
 )
 OPENED = [(task, {}) for task in dict.fromkeys(task for task, *_ in RELEASED)]
 OPENED += [(task, {"reward_preset": "paper"}) for task in (*WORDED, "sudoku")]
 OPENED += [("sudoku", {"reward_preset": "paper", "size": 9}), ("math500", {"level": 3})]
-OPENED += [
-    ("sudoku", {"reward_weights": {"correct": 0.6, "cells": 0.3, "format": 0.1}, "prompt_style": "paper"})
-]
+WEIGHTS = {"correct": 0.6, "cells": 0.3, "format": 0.1}
+OPENED += [("sudoku", {"reward_weights": WEIGHTS, "prompt_style": "paper"})]
 
 
 @pytest.mark.parametrize(("task", "arguments"), OPENED)
@@ -302,17 +241,10 @@ def test_any_strings_are_scored_rendered_and_scored_the_same_in_a_batch(task, ar
 
 
 LONG = (
-    *(
-        "<answer>" * 90_000,
-        "</answer>" * 50_000,
-        "1" * 500_000,
-        "{" * 300_000,
-        r"\boxed{" * 40_000,
-        "<" * 400_000,
-    ),
-    *("<reasoning>" * 40_000, "\n<answer>\n" * 60_000, "<reasoning></reasoning>" + " \n" * 200_000),
+    *("<answer>" * 90_000, "</answer>" * 50_000, "1" * 500_000, "{" * 300_000, r"\boxed{" * 40_000),
+    *("<" * 400_000, "<reasoning>" * 40_000, "\n<answer>\n" * 60_000),
+    *("<reasoning></reasoning>" + " \n" * 200_000, r"\frac" * 60_000, r"\sqrt" * 60_000, f"{'9' * 500_000}x"),
     *(f"<reasoning>{text * 40_000}" for text in ("</reasoning><answer>", "</reasoning> ")),
-    *(r"\frac" * 60_000, r"\sqrt" * 60_000, f"{'9' * 500_000}x"),
 )
 
 

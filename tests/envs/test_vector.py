@@ -39,7 +39,7 @@ def test_one_call_scores_all_and_an_exception_marks_only_its_completion():
     assert "the author's mistake" in info["traceback"][1]
 
 
-def test_a_batch_that_cannot_be_scored_but_its_rows_can_is_an_error():
+def test_a_batch_that_raises_while_its_rows_score_is_an_error():
     def uneven(problems, completions) -> Scores:
         return score_batch(problems, ["boom"] if len(completions) > 1 else completions)
 
@@ -53,6 +53,25 @@ def test_a_batch_that_cannot_be_scored_but_its_rows_can_is_an_error():
     ):
         with pytest.raises(EnvError, match=message):
             batching(value, [0, 1]).step(["0", "2"])
+
+
+def test_the_row_that_breaks_the_contract_is_named():
+    def alone(problems, completions) -> Scores | None:
+        return None if completions == ["y"] else score_batch(problems, completions[:1])
+
+    nan = Scores({"correct": [1.0, 0.0], "short": [0.0, np.nan]}, ["ok"] * 2, [None] * 2)
+    for value, message in ((nan, '"short" is nan'), (alone, "score_batch returned None")):
+        with pytest.raises(EnvError, match=f"batching, problem 8: .*{message}"):
+            batching(value, [7, 8]).step(["boom", "y"])
+    many = envs.make_vec("returning", 2)
+    many.env.score = lambda problem, completion: {
+        "correct": 0.0,
+        "short": 0.0,
+        **dict.fromkeys(completion, 1),
+    }
+    many.reset(options={"index": [7, 8]})
+    with pytest.raises(EnvError, match=r"returning, problem 8: .*unknown 'y'"):
+        many.step(["", "y"])
 
 
 def test_wrong_completions_and_indices_are_refused():

@@ -88,7 +88,7 @@ def test_config_yaml_says_what_runs(adapter, tmp_path, capsys):
         assert (saved["r"], saved["lora_alpha"], saved["lora_dropout"]) == expected
     first = [rows(tmp_path / name / "metrics.jsonl")[0] for name in ("own", "given")]
     assert first[0]["reward"] == first[1]["reward"] and first[0]["grad_norm"] != first[1]["grad_norm"]
-    main(["--model", str(adapter), "--dry-run"])
+    main(["--model", str(adapter), "--dry-run", "--prompts-per-step", "4"])
     assert yaml.safe_load(capsys.readouterr().out)["model"]["lora_dropout"] == 0.05
 
 

@@ -115,7 +115,7 @@ def test_every_form_has_the_gradient_of_the_published_formula(negatives, masking
             assert relative(whole_gradient(model), expected) < 1e-8
 
 
-def test_the_sampler_s_own_states_weigh_each_step_by_the_number_of_steps():
+def test_trajectory_weighs_each_step_by_the_number_of_steps():
     model, rollouts = tiny_model(), make_rollouts(LENGTHS, SIZE)
     algorithm = SPG("trajectory", 2, 0.0, negatives="elbo")
     masks, batch = algorithm.make_masking().draw(rollouts, seeded()), make_batch()

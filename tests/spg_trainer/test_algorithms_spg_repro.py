@@ -76,7 +76,7 @@ def test_loss_and_gradient_are_those_of_the_reference(negatives, masking, num_ma
     assert relative(whole_gradient(model), expected) < 1e-8
 
 
-def test_it_is_spg_with_block_masks_and_tokens_but_for_the_draw_of_blocks():
+def test_it_is_spg_with_block_masks_but_for_the_draw_of_blocks():
     """3.4.1 and 3.4.3: means times length over all tokens are the sums that `normalizer=tokens` divides."""
     algorithm, _, masks, batch = case()
     same = SPG("block", 2, 0.15, 4, eubo_beta=1.5, mix_weight=0.3, normalizer="tokens")

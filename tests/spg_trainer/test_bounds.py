@@ -78,7 +78,7 @@ def test_gradient_mass_of_both_bounds_is_the_length(masking, num_masks):
 
 
 @pytest.mark.parametrize("num_masks", [1, 2, 5])
-def test_gradient_mass_of_active_blocks_is_the_length_in_the_mean_over_blocks(num_masks):
+def test_gradient_mass_of_active_blocks_has_the_length_as_its_mean(num_masks):
     n, rollouts = 8, make_rollouts([8], 9)
     mass = torch.zeros(2, dtype=torch.float64)
     for block in range(3):

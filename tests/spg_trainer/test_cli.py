@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from spg_trainer import cli
+from spg_trainer.adapters import settle
 from spg_trainer.algorithms import build
 from spg_trainer.config import Config, EvalCommand, SftCommand, arithmetic
 from tests.common.trainer_cases import save_tiny
@@ -176,7 +177,7 @@ def test_what_a_dry_run_prints_reads_back_to_the_same_settings(here, capsys, lin
     (here / "again.yaml").write_text(settings)
     config = cli.parse(Config, shlex.split(line), "")
     again = cli.parse(Config, ["--config", "again.yaml"], "")
-    assert again == replace(config, config="again.yaml")
+    assert again == replace(config, config="again.yaml", model=settle(config.model))
     assert numbers == arithmetic(config, build(config.algorithm, config.hyper_parameters))
     assert not (here / "out").exists() and not (here / "runs").exists()
 
@@ -191,6 +192,23 @@ def test_the_arithmetic_of_a_step_is_spelled_out(here, capsys) -> None:
         "6 prompts x 4 generations = 24 completions a step; 64 tokens in 4 blocks of 16, 32 denoising steps; "
         "2 updates a step, 3 masks a completion, micro-batches of up to 3 completions; 9 steps."
     )
+
+
+def test_a_dry_run_refuses_more_prompts_than_there_are_problems(refused) -> None:
+    """As a real start does, in the same words."""
+    line = "--env-args size=3 --env tests.common.trainer_cases:test/Letters-v0 --prompts-per-step 4"
+    words = ["--prompts-per-step 4: letters[size=3] has 3 problems", "Use 3 or fewer."]
+    assert refused(f"{line} --dry-run", *words) == refused(f"{line} --device cpu", *words)
+
+
+def test_a_dry_run_is_shown_by_the_first_process_alone(here, capsys, monkeypatch) -> None:
+    said = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        assert cli.main(["--dry-run"]) == 0
+        said.append(capsys.readouterr().out)
+    assert "(2 processes x " in said[0] and said[1] == ""
 
 
 def leaves(settings: object) -> list[str]:
@@ -256,7 +274,7 @@ def test_a_mistake_typed_in_a_shell_ends_with_status_2(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: No flag --num-generation.") and done.stderr.count("\n") == 1
 
 
-def test_a_stop_by_hand_says_how_to_go_on_and_a_bug_keeps_its_traceback(here, capsys, monkeypatch) -> None:
+def test_a_stop_by_hand_is_one_line_a_bug_keeps_its_traceback(here, capsys, monkeypatch) -> None:
     def fail(config: Config) -> None:
         raise errors.pop()
 

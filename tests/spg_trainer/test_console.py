@@ -6,7 +6,7 @@ import re
 import pytest
 
 from spg_trainer import console as module
-from spg_trainer.console import Console, clean
+from spg_trainer.console import Console, clean, processes_line
 
 ROW = {"step": 3, "reward": 0.25, "correct": 0.5, "tokens_per_second": 1234.5}
 
@@ -130,6 +130,12 @@ def test_only_colours_of_a_text_reach_the_terminal(terminal):
     assert "\x1b[31mred\x1b[0m" in text and "[bold]x[/bold]" in text
     for part in ("\x1b[2J", "\x1b]0", "\x1bc", "\x9b", "\x00", "\x07"):
         assert part not in text
+
+
+def test_a_header_counts_processes_and_names_each_device_once():
+    assert processes_line(["cpu"]) == "1 process on cpu"
+    assert processes_line(["cpu", "cpu"]) == "2 processes on cpu"
+    assert processes_line(["cuda:0", "cuda:1"] * 2) == "4 processes on cuda:0, cuda:1"
 
 
 class Gone(io.StringIO):

@@ -9,7 +9,12 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood import accumulate, elbo, eubo
 from spg_trainer.likelihood.logps import Scorer
-from spg_trainer.likelihood.masks import ActiveBlockMasking, BlockMasking, RandomMasking
+from spg_trainer.likelihood.masks import (
+    ActiveBlockMasking,
+    AutoregressiveMasking,
+    BlockMasking,
+    RandomMasking,
+)
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM
 from spg_trainer.models.lora import add_lora
 from tests.common.likelihood_cases import (
@@ -98,6 +103,39 @@ def test_early_masks_go_through_the_model_twice_and_the_last_once(monkeypatch, m
     seen = count_sequences(monkeypatch, model)
     two_pass_gradient(model, rollouts, masks, spg_like(masks), masks_at_once)
     assert seen == {"graph": 12, "no graph": no_graph, "largest graph": masks_at_once * 4}
+
+
+@pytest.mark.parametrize("masks_at_once", [1, 2, 3])
+def test_a_linear_loss_sends_every_copy_through_once(monkeypatch, masks_at_once):
+    model, rollouts, masks = case()
+
+    def loss_fn(logps):
+        return Loss((elbo(logps, masks) * torch.tensor([1.0, -0.5, 0.3, -1.2])).sum() + 2.0, {})
+
+    expected, value = plain_gradient(model, rollouts, masks, loss_fn), None
+    seen = count_sequences(monkeypatch, model)
+    model.zero_grad(set_to_none=True)
+    value = accumulate(
+        model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, linear=True
+    )
+    assert relative(whole_gradient(model), expected) < 1e-12
+    assert seen == {"graph": 12, "no graph": 0, "largest graph": masks_at_once * 4}
+    again = accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=3)
+    assert float(value.loss) == pytest.approx(float(again.loss), rel=1e-12)
+
+
+def test_copies_that_score_nothing_are_not_sent_through(monkeypatch):
+    """A completion of n tokens costs n copies, however many the longest one has."""
+    model, rollouts, masks = case(num_masks=256, masking=AutoregressiveMasking)
+    loss_fn = lambda logps: Loss((logps * masks.scored).sum(), {})  # noqa: E731
+    expected = plain_gradient(model, rollouts, masks, loss_fn)
+    for masks_at_once in (1, 4):
+        seen = count_sequences(monkeypatch, model)
+        model.zero_grad(set_to_none=True)
+        accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, linear=True)
+        assert relative(whole_gradient(model), expected) < 1e-12
+        assert (seen["graph"], seen["no graph"]) == (sum(LENGTHS), 0)
+        monkeypatch.undo()
 
 
 def test_completions_without_a_coefficient_are_not_sent_through_again(monkeypatch):
@@ -217,7 +255,7 @@ FORMS = ["gqa", "gqa tied", "checkpointed", "lora", "lora checkpointed", "lora g
 
 @pytest.mark.parametrize("masking", ["random", "block_active"])
 @pytest.mark.parametrize("form", FORMS)
-def test_the_gradient_is_that_of_plain_autograd_whatever_the_form_of_the_model(form, masking):
+def test_the_gradient_is_that_of_autograd_for_every_form_of_model(form, masking):
     plain, algorithm = make_model(form.replace("checkpointed", "")), spg(masking)
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     algorithm.loss(naive_logps(plain, ROLLOUTS, masks, MASK), masks, BATCH).loss.backward()
@@ -231,7 +269,7 @@ def test_the_gradient_is_that_of_plain_autograd_whatever_the_form_of_the_model(f
 
 
 @pytest.mark.parametrize("form", ["lora", "lora checkpointed"])
-def test_with_dropout_the_gradient_is_that_of_one_graph_with_the_same_noise(form):
+def test_with_dropout_the_gradient_is_that_of_one_graph(form):
     model, algorithm = make_model(form, dropout=0.3), spg()
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     with torch.random.fork_rng():

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,12 +12,18 @@ import torch
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood import Masks, elbo, token_logps
+from spg_trainer.likelihood import Masks, Where, elbo, token_logps
 from spg_trainer.likelihood.masks import (
     ActiveBlockMasking,
+    AllMasking,
+    AutoregressiveMasking,
+    BernoulliMasking,
     BlockMasking,
     BlockModuloMasking,
+    CoupledMasking,
+    GaussMasking,
     RandomMasking,
+    RisingMasking,
     TrajectoryMasking,
 )
 from spg_trainer.sampler import sample_completions
@@ -30,6 +37,10 @@ ALL = [
     BlockModuloMasking(2, 0.15, 4),
     ActiveBlockMasking(2, 0.15, 4),
     TrajectoryMasking(2, 0.15),
+    AllMasking(2, 0.15),
+    BernoulliMasking(2, 0.15),
+    GaussMasking(2, 0.15),
+    RisingMasking(2, 0.15),
 ]
 each = pytest.mark.parametrize("masking", ALL, ids=lambda masking: type(masking).__name__)
 
@@ -98,9 +109,104 @@ def test_trajectory_masks_average_to_the_path_that_was_taken(num_masks):
     assert mean_elbo(TrajectoryMasking(num_masks), rollouts, model) == pytest.approx(expected, abs=1e-12)
 
 
+def test_bernoulli_masks_average_to_the_any_order_elbo():
+    """Over nodes of the ratio, exact for these polynomials, every first masked token and all that follow."""
+    model, n, size, found = ToyModel(5), 4, 5, 0.0
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    for clean, w in zip((1 - nodes) / 2, weights / 2, strict=True):
+        some = 1 - clean**n
+        for first in range(n):
+            middle = (1 - clean ** (first + 0.5)) / some  # where among the quantiles this first token lies
+            for later in itertools.product([True, False], repeat=n - first - 1):
+                chance = clean**first * (1 - clean) / some
+                chance *= math.prod((1 - clean) if masked else clean for masked in later)
+                values = iter([np.array([clean, middle]), np.where(later, 1.0, 0.0)])
+                stream = SimpleNamespace(random=lambda count, values=values: next(values))
+                masks = BernoulliMasking(1).draw(make_rollouts([n], size), lambda row, mask, s=stream: s)
+                assert masks.scored[0, 0, :n].tolist() == [*[False] * first, True, *later]
+                found += w * chance * float(elbo(model.logps(masks, WIDTH), masks))
+    assert found == pytest.approx(any_order(model, range(n), later=[4]), abs=1e-12)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4])
+@pytest.mark.parametrize("row, total", [(0, 1), (2, 5)])
+def test_coupled_masks_average_to_the_any_order_elbo(length, row, total):
+    """Wherever the row stands in its step; each token is scored once in a pair."""
+    model, rollouts, mean = ToyModel(6), make_rollouts([length], 5), 0.0
+    where = Where(0, 1, [row], total)
+    for chance, masks, _ in every_draw(
+        lambda stream: CoupledMasking(2).draw(rollouts, lambda row, mask: stream, where)
+    ):
+        assert (masks.scored[0].sum(0)[:length] == 1).all() and masks.masked[0, :, WIDTH + length :].all()
+        mean += chance * float(elbo(model.logps(masks, WIDTH), masks))
+    assert mean == pytest.approx(any_order(model, range(length), later=range(length, 5)), abs=1e-12)
+
+
+def test_coupled_sizes_are_spread_evenly_over_a_step():
+    rollouts, where = make_rollouts([9] * 10, 9), Where(0, 1, range(10), 10)
+    for seed in range(3):
+        masks = CoupledMasking(2).draw(rollouts, seeded(seed), where)
+        assert sorted(masks.scored[:, 0].sum(-1).tolist()) == list(range(10))
+    with pytest.raises(ConfigError, match="num_masks=4"):
+        CoupledMasking(3)
+
+
+@pytest.mark.parametrize("num_masks, counts", [(1, [2]), (2, [1, 3]), (3, [1, 2, 4])])
+def test_gauss_masks_average_to_their_quadrature(num_masks, counts):
+    model, n = ToyModel(7), 5
+    weights = np.polynomial.legendre.leggauss(num_masks)[1] / 2
+    expected = 0.0
+    for weight, count in zip(weights, counts, strict=True):
+        subsets = list(itertools.combinations(range(n), count))
+        expected += weight * n / count * sum(model(i, s) for s in subsets for i in s) / len(subsets)
+    one = GaussMasking(num_masks)
+    mean = 0.0
+    for mask in range(num_masks):  # the masks are drawn apart, so that each can be enumerated by itself
+        for chance, masks, _ in every_draw(
+            lambda stream, mask=mask: one.draw(
+                make_rollouts([n], n), lambda row, m, mask=mask: stream if m == mask else seeded()(0, m)
+            )
+        ):
+            alone = masks.weight[0, mask] * model.logps(masks, WIDTH)[0, mask]
+            mean += chance * float(alone.sum()) / num_masks
+    assert mean == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("num_masks", [1, 2, 3, 5, 256])
+def test_autoregressive_masks_average_to_the_chain_from_left_to_right(num_masks):
+    model, length, size = ToyModel(8), 4, 5
+    masking, rollouts = AutoregressiveMasking(num_masks), make_rollouts([length], size)
+    expected = sum(model(i, range(i, size)) for i in range(length))
+    assert mean_elbo(masking, rollouts, model) == pytest.approx(expected, abs=1e-12)
+    masks = masking.draw(rollouts, seeded())
+    assert masks.scored.shape == (1, min(num_masks, size), size)
+    assert int(masks.scored.sum()) == min(num_masks, length)
+    assert not masking.has_eubo and masking.count(3) == min(num_masks, 3)
+
+
+def test_all_masks_score_every_token_from_the_prompt_alone():
+    model, rollouts = ToyModel(9), make_rollouts([3], 5)
+    expected = sum(model(i, range(5)) for i in range(3))
+    assert mean_elbo(AllMasking(2), rollouts, model) == pytest.approx(expected, abs=1e-12)
+
+
+def test_rising_masks_grow_over_the_iterations_to_everything():
+    rollouts = make_rollouts([20] * 50, 20)
+    counts = []
+    for iteration in range(4):
+        masks = RisingMasking(1).draw(rollouts, seeded(), Where(iteration, 4, range(50), 50))
+        counts.append(masks.scored.sum(-1).squeeze(-1))
+        assert torch.allclose(masks.weight.sum(-1), torch.tensor(20.0, dtype=torch.float64))
+    counts = torch.stack(counts)
+    assert (counts.diff(dim=0) >= 0).all() and (counts[-1] == 20).all()
+    assert abs(float(counts[0].double().mean()) - 9.5) < 3
+    bends = counts.diff(dim=0).diff(dim=0).abs()
+    assert (bends <= 2).all() and float(bends.double().mean()) < 0.7, "linear but for whole tokens"
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("remasking", ["low_confidence", "random"])
-def test_the_elbo_over_all_steps_is_what_the_sampler_said_of_its_path(temperature, remasking):
+def test_the_elbo_over_all_steps_is_the_samplers_own_log_likelihood(temperature, remasking):
     """With the real sampler and a float64 model; the first row ends at its first token, others later or never."""
     sampling = replace(SAMPLING, temperature=temperature, remasking=remasking)
     policy = replace(make_policy(torch.float64), end_token_ids=())
@@ -210,7 +316,7 @@ def test_active_block_masks_share_the_block_and_score_nothing_else():
         assert not masks.masked[row, :, : WIDTH + start].any()
 
 
-def test_trajectory_shows_what_the_sampler_saw_and_scores_no_token_behind_the_end():
+def test_trajectory_shows_what_the_sampler_saw():
     rollouts, seen = make_rollouts([3], 6), {}
     rollouts.unmask_step[0] = torch.tensor([4, 2, 4, 0, 3, -1])
     for _, masks, _ in draws_of(TrajectoryMasking(1), rollouts):
@@ -268,9 +374,33 @@ def test_draws_depend_neither_on_padding_nor_on_other_rows(masking, device):
 
 @each
 def test_an_upper_bound_needs_two_masks_and_two_contexts(masking):
-    assert masking.has_eubo is not isinstance(masking, TrajectoryMasking)
+    assert masking.has_eubo is not isinstance(masking, TrajectoryMasking | AllMasking)
     assert not type(masking)(1).has_eubo
     assert all(masking.check(size) is None for size in (5, 8, 64)), "of any size, if there are blocks enough"
+
+
+@each
+def test_positions_that_were_never_unmasked_are_refused(masking):
+    """Training on them would teach the model to write [MASK]."""
+    rollouts = make_rollouts([6], 8)
+    rollouts.unmask_step[0, 6:] = -1
+    masking.draw(rollouts, seeded())
+    masking.draw(rollouts.count_tail(7), seeded())
+    rollouts.completion_mask[:] = True
+    if isinstance(masking, TrajectoryMasking):
+        assert not (masking.draw(rollouts, seeded()).scored & (rollouts.unmask_step < 0)).any()
+        return
+    with pytest.raises(ConfigError, match=r"never unmasked.*score_tail=true"):
+        for seed in range(30):
+            masking.draw(rollouts, seeded(seed))
+
+
+def test_a_tail_that_counts_is_padding_unmasked_last():
+    rollouts = make_rollouts([3, 8], 8)
+    whole = rollouts.count_tail(7)
+    assert whole.completion_mask.all() and (whole.completion_ids[0, 3:] == 7).all()
+    assert (whole.unmask_step[0, 3:] > rollouts.unmask_step.max()).all()
+    assert torch.equal(whole.completion_ids[1], rollouts.completion_ids[1])
 
 
 def test_a_block_of_one_token_has_one_context_and_no_upper_bound():

@@ -327,7 +327,7 @@ def test_gradient_checkpointing_computes_twice(checkpointing):
     assert len(calls) == 1 + checkpointing
 
 
-def test_logits_to_keep_caches_pair_masks_and_recorded_states_work_as_in_transformers():
+def test_the_forward_arguments_of_transformers_work():
     model, ids, cache, mask = small(5), some_ids(2, 12), DynamicCache(), torch.ones(2, 12, dtype=torch.bool)
     mask[1, :3] = False
     with torch.no_grad():

@@ -13,7 +13,8 @@ from spg_trainer.config import ModelConfig
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.models import load_model, open_policy
 from spg_trainer.run import start
-from spg_trainer.training import train, train_step
+from spg_trainer.training import collect, train, train_step
+from tests.common.likelihood_cases import naive_logps
 from tests.common.trainer_cases import (
     ENV,
     LORA,
@@ -190,3 +191,22 @@ def test_a_reference_equals_the_adapter_in_every_type(from_adapter, dtype):
             if p.requires_grad:
                 p.mul_(1.5)
     assert torch.equal(reference_logits(policy), expected) and not torch.equal(logits(policy.model), expected)
+
+
+def test_an_update_is_given_the_reference_s_logps(kind, tmp_path):
+    settings = {"dtype": "float64", "lora_dropout": None, "per_device_batch_size": 64, "max_steps": 2}
+    Probe.seen.clear()
+    train(kind.config(tmp_path / "run", **settings), quiet=True)
+    seen = list(Probe.seen)
+    Probe.seen.clear()
+    base = load_model(str(kind.source), dtype="float64", device="cpu")
+    for shown in seen:
+        batch, masks = shown["batch"], shown["masks"]
+        assert batch.ref_logps.shape == shown["logps"].shape and (batch.ref_logps[~masks.scored] == 0).all()
+    run = start(kind.config(tmp_path / "fresh", **settings), quiet=True)
+    rollouts = collect(run, 0).rollouts
+    run.folder.release()
+    expected = naive_logps(base.model, rollouts, seen[0]["masks"], base.mask_id)
+    assert torch.allclose(seen[0]["batch"].ref_logps, expected, atol=1e-10)
+    later = seen[2]["batch"]
+    assert float((later.ref_logps - later.old_logps).abs().max()) > 1e-4

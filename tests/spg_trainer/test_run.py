@@ -95,6 +95,7 @@ def test_the_last_lines_say_what_was_gained_and_what_to_type(tmp_path, capsys):
     said = capsys.readouterr().out
     board = Letters("train").problem(rows(folder / "samples" / "step-000001.jsonl")[0]["index"]).prompt
     assert "train letters" in said and board
+    assert f"letters, spg, model {tiny_folder()}, 1 process on cpu; run folder {folder}\n" in said
     last = said.strip().splitlines()[-4:]
     assert "letters: solved rate on 4 test problems" in last[0] and "after 1 steps" in last[0]
     assert str(folder) in last[1] and f"--model {folder}" in last[2] and f"--resume {folder}" in last[3]
@@ -139,11 +140,13 @@ def test_two_processes_leave_one_folder_and_print_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "settings.yaml"
     file.write_text(to_yaml(small_config(None)))
-    program = "import sys; from spg_trainer.cli import main; sys.exit(main(sys.argv[1:]))"
-    said = run_processes(program, ["--config", str(file)])
+    said = run_processes("spg_trainer", "--config", str(file))
     (folder,) = (tmp_path / "runs").iterdir()
     assert json.loads((folder / "summary.json").read_text())["processes"] == 2
     assert "letters: solved rate on 4 test problems" in said[0] and said[1].strip() == ""
+    assert "2 processes on cpu; run folder" in said[0] and "warning: A launcher" not in said[0]
+    dry = run_processes("spg_trainer", "--config", str(file), "--dry-run")
+    assert dry[0].count("# 4 prompts") == 1 and dry[1].strip() == ""
 
 
 # Adapters.

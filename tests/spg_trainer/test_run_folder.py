@@ -46,7 +46,7 @@ def test_a_run_killed_before_its_settings_were_written_starts_again(tmp_path):
     assert (tmp_path / "config.yaml").read_text() == "env: sudoku\n"
 
 
-def test_a_folder_with_only_a_log_is_fine_and_one_with_other_files_left_alone(tmp_path):
+def test_a_folder_with_a_log_is_fine_one_with_other_files_refused(tmp_path):
     (tmp_path / "train.log").write_text("started")
     (tmp_path / ".hidden").write_text("")
     folder = RunFolder(tmp_path)

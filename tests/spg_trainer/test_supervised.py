@@ -18,7 +18,7 @@ from spg_trainer.console import Console
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation import evaluate, mix_hint
 from spg_trainer.model_card import command_line
-from spg_trainer.models import LLaDAForMaskedLM, Policy
+from spg_trainer.models import LLaDAForMaskedLM, Policy, save_model
 from spg_trainer.supervised import (
     base_policy,
     denoising_loss,
@@ -87,7 +87,7 @@ def opened(folder: Path) -> Policy:
 # What is drawn.
 
 
-def test_the_note_on_a_base_model_names_the_habits_and_none_may_be_called_right(monkeypatch) -> None:
+def test_the_note_on_a_base_model_names_its_habits(monkeypatch) -> None:
     assert mix_hint(Count()) == "; add --mix right=0.4 short=0.3 wordy=0.3 for its habits"
     monkeypatch.setattr(Count, "habits", lambda *_: {})
     assert mix_hint(Count()) == ""
@@ -185,6 +185,17 @@ def test_two_runs_of_a_seed_are_bit_equal_and_another_is_not(made: Path, tmp_pat
     assert same_weights(made, tmp_path / "again") and not same_weights(made, tmp_path / "other")
     first, start = (policy.model.state_dict() for policy in (opened(made), base_policy(TWO_HABITS)))
     assert not any(torch.equal(first[name], start[name]) for name in first if "q_proj" in name)
+
+
+def test_an_adapters_own_dropout_is_drawn_from_the_seed(made: Path, tmp_path: Path) -> None:
+    adapter, folders = tmp_path / "adapter", [tmp_path / name for name in ("one", "two")]
+    save_model(load_model(str(made), device="cpu", lora_r=2, lora_dropout=0.5), adapter)
+    for number, folder in enumerate(folders):
+        state = torch.manual_seed(number).get_state()
+        model = ModelConfig(model=str(adapter), device="cpu")
+        sft(replace(TWO_HABITS, model=model, output_dir=str(folder)), quiet=True)
+        assert torch.equal(torch.get_rng_state(), state)
+    assert same_weights(*folders) and not same_weights(adapter, folders[0])
 
 
 def test_the_micro_batch_changes_memory_only(made: Path, tmp_path: Path) -> None:
@@ -300,9 +311,7 @@ def test_a_full_disk_at_the_end_does_not_speak_of_resuming(tmp_path: Path, monke
     assert "--resume" not in str(caught.value)
 
 
-def test_the_cards_scores_are_of_at_most_256_problems_of_both_splits_at_that_length(
-    policy, monkeypatch
-) -> None:
+def test_the_card_scores_at_most_256_problems_of_both_splits(policy, monkeypatch) -> None:
     seen = []
 
     def watched(policy, env, sampling, *, num_problems, split, **_):
@@ -341,7 +350,7 @@ def test_what_is_made_is_evaluated_at_its_own_length(length: int, block: int, st
     assert sizes == (length, block, steps) and sampling.temperature == 0
 
 
-def test_sft_of_a_large_model_trains_adapters_at_a_rate_it_can_stand():
+def test_sft_of_a_large_model_trains_adapters_at_a_low_rate():
     command = defaults(SftCommand, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
     assert command.model.lora_r == 128 and command.model.model == "GSAI-ML/LLaDA-8B-Instruct"
     assert command.learning_rate <= 1e-4 and 0 < command.per_device_batch_size <= 8

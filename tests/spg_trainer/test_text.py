@@ -38,7 +38,7 @@ def written(policy: Policy, *texts: str) -> Rollouts:
     return Rollouts(ids[:, :0], mask[:, :0], ids, mask, blank, blank.float())
 
 
-def test_text_is_cut_at_the_first_end_token_and_special_tokens_are_dropped(policy):
+def test_text_ends_at_the_first_end_token_without_special_tokens(policy):
     rollouts = written(
         policy,
         "<answer>12</answer><|eot_id|>more<|endoftext|>",

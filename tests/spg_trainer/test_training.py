@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from spg_trainer import run as run_module
 from spg_trainer import training as loop
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError, TrainingError
@@ -18,6 +19,7 @@ from spg_trainer.models import load_model
 from spg_trainer.rollouts import choose_problems
 from spg_trainer.training import train
 from tests.common.process_cases import half_dull, two_processes
+from tests.common.process_errors import outcomes
 from tests.common.trainer_cases import (
     EVALUATION,
     PROBLEMS,
@@ -125,7 +127,7 @@ def test_a_non_finite_update_leaves_weights_and_optimizer_as_they_were(tmp_path,
     assert rates == pytest.approx([1e-3, 2e-3, 2e-3]), "the warm-up counts applied updates"
 
 
-def test_three_in_a_row_stop_the_run_with_the_batch_and_keep_the_finished_steps(tmp_path, monkeypatch):
+def test_three_in_a_row_stop_the_run_and_keep_the_finished_steps(tmp_path, monkeypatch):
     poison(monkeypatch, lambda number: number > 0)
     folder = tmp_path / "run"
     with pytest.raises(TrainingError, match="3 times in a row") as caught:
@@ -192,7 +194,7 @@ def test_the_time_limit_ends_evaluates_and_saves(tmp_path, monkeypatch):
 # What ends a run.
 
 
-def test_a_task_that_fails_too_often_stops_with_its_traceback_and_keeps_finished_steps(tmp_path, monkeypatch):
+def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, monkeypatch):
     break_score(monkeypatch, lambda number, _: number in (33, 40))
     folder = tmp_path / "run"
     with pytest.raises(TrainingError, match=r"letters failed on 2 of 16 completions.*Fix") as caught:
@@ -204,13 +206,37 @@ def test_a_task_that_fails_too_often_stops_with_its_traceback_and_keeps_finished
     assert steps_of(folder) == [1, 2, 3]
 
 
-def test_a_task_that_fails_in_one_of_two_processes_stops_both_and_both_say_why():
+def test_a_task_that_fails_in_one_process_stops_both():
     for rank in (0, 1):
         said = torch.load(two_processes() / f"rank-{rank}.pt")["failure"]
-        assert "letters failed on 1 of 8 completions" in said or "failed on 8 of 8" in said
+        assert "letters failed on 8 of 16 completions" in said
         assert "ValueError: no such letter" in said
     folder = two_processes() / "failing"
     assert steps_of(folder) == [1] and saved_steps(folder) == [1]
+
+
+def test_a_signal_while_a_failed_run_is_saved_waits_until_it_is(tmp_path, monkeypatch):
+    """A launcher ends the processes that are left as soon as one has failed."""
+    original = run_module.Run.save
+
+    def asked(self):
+        signal.raise_signal(signal.SIGINT)
+        return original(self)
+
+    break_score(monkeypatch, lambda number, _: number > 32)
+    monkeypatch.setattr(run_module.Run, "save", asked)
+    with pytest.raises((TrainingError, KeyboardInterrupt), match="letters failed"):
+        train(small_config(tmp_path / "run", save_steps=0), quiet=True)
+    assert saved_steps(tmp_path / "run") == [2]
+
+
+def test_the_share_of_failures_is_that_of_all_processes():
+    assert outcomes("one_score_of_24") == (1, 1), "the step is finished: 4% of it, 8% of the second's"
+    found, other = outcomes("one_score_of_21")
+    assert found == other and found["error"] == 1, "5% of the evaluation, 10% of the second's"
+    for said in outcomes("scores_in_a_batch_that_the_second_lacks"):
+        assert said.startswith("TrainingError: The score of Picky failed on 1 of 9 completions")
+        assert "problem 8" in said and "ValueError: no such letter" in said
 
 
 def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, capsys):
@@ -279,9 +305,7 @@ def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(
 @pytest.mark.parametrize(
     "signals, saved", [([signal.SIGINT], [1]), ([signal.SIGTERM], [1]), ([signal.SIGINT] * 2, [])]
 )
-def test_one_signal_ends_the_run_after_the_step_and_saves_it_a_second_at_once(
-    tmp_path, monkeypatch, signals, saved
-):
+def test_one_signal_saves_after_the_step_a_second_ends_at_once(tmp_path, monkeypatch, signals, saved):
     original, folder, pending = loop.gradient, tmp_path / "run", list(signals)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 

@@ -2,15 +2,18 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.models import load_model
 from spg_trainer.run import start
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.training import collect, train
+from spg_trainer.training import collect, credit, train
+from spg_trainer.update import gradient, means, plan_updates, split_rows
 from tests.common.likelihood_cases import naive_logps, relative
 from tests.common.process_cases import (
     DTYPES,
@@ -25,6 +28,7 @@ from tests.common.trainer_cases import (
     LORA,
     PROBE,
     REFERENCE_PROBE,
+    SELF_NORMALISED,
     Probe,
     change,
     rows,
@@ -138,7 +142,7 @@ def test_skipped_groups_count_in_the_totals(place):
     assert relative(dull + rest, both) < 1e-10
 
 
-def test_a_process_without_active_completions_takes_part_when_old_logps_are_asked_for(place):
+def test_a_process_without_active_completions_takes_part_with_old_logps(place):
     config = gradient_config(place(), "float64", "tokens", algorithm=PROBE, algorithm_args={})
     expected, _ = one_step(config)
     found = torch.load(two_processes() / "rank-1.pt")
@@ -147,9 +151,9 @@ def test_a_process_without_active_completions_takes_part_when_old_logps_are_aske
 
 
 def test_a_whole_run_of_two_processes_is_that_of_one(place):
-    """Float64, two updates a step; the folder is written once, by the first process."""
+    """Float64, four updates a step, of half the groups each; the folder is written once, by the first process."""
     folder, alone = two_processes() / "loop", place()
-    train(loop_config(alone), quiet=True)
+    assert train(loop_config(alone, num_minibatches=2), quiet=True)["updates"] == 8
     for found, expected in zip(rows(folder / "metrics.jsonl"), rows(alone / "metrics.jsonl"), strict=True):
         assert_equal_metrics(found, expected, "float64")
     torch.testing.assert_close(weights(folder / "model"), weights(alone / "model"), rtol=1e-8, atol=1e-10)
@@ -157,6 +161,126 @@ def test_a_whole_run_of_two_processes_is_that_of_one(place):
     assert [row["completion"] for row in samples[0]] == [row["completion"] for row in samples[1]]
     names = [{path.relative_to(place) for path in place.rglob("*")} for place in (folder, alone)]
     assert names[0] == names[1]
+
+
+def test_a_coupled_loss_of_two_processes_is_that_of_one(place):
+    """The ratios of all completions are added up, and each metric counts once."""
+    settings = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}}
+    expected, metrics_of_one = one_step(gradient_config(place(), "float64", "tokens", **settings))
+    assert metrics_of_one["ratio/mean"] == pytest.approx(1.0)
+    for rank in (0, 1):
+        found, metrics = torch.load(two_processes() / f"rank-{rank}.pt")["coupled"]
+        assert relative(found, expected) < 1e-10
+        assert_equal_metrics(metrics, metrics_of_one, "float64")
+
+
+# How an update is put together.
+
+
+def planned(config, **moved):
+    """The updates of a run's first step before any of them, and the run."""
+    run = start(config, quiet=True)
+    scored = collect(run, 0)
+    run.folder.release()
+    _, step = credit(run, scored, scored.rewards.reshape(4, 4))
+    plan = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=0)
+    return run, plan
+
+
+def move(run, scale=0.05):
+    stream = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in run.parameters:
+            weight.add_(scale * torch.randn(weight.shape, generator=stream, dtype=weight.dtype))
+
+
+@pytest.mark.parametrize("num_masks, size", [(2, 8), (3, 2), (4, 3)])
+def test_old_logps_are_bit_equal_to_the_update_s_own_in_bfloat16(place, seen, num_masks, size):
+    """Of the same weights: on other rows, padding or groups of masks they would differ by tenths of a nat."""
+    settings = {"dtype": "bfloat16", "num_iterations": 2, "per_device_batch_size": size}
+    settings |= {"algorithm": PROBE, "algorithm_args": {"masking": "random", "num_masks": num_masks}}
+    run, plan = planned(small_config(place(), **LORA, **settings))
+    for update in plan:
+        gradient(run.policy, run.algorithm, update)
+    assert len(plan) == 2 and all(micro.batch.old_logps is None for micro in plan[0].micro_batches)
+    assert all(micro.batch.old_logps is not None for micro in plan[1].micro_batches)
+    for shown in seen:
+        assert torch.equal(shown["batch"].old_logps, shown["logps"])
+    elsewhere = [
+        token_logps(run.policy.model, micro.rollouts.select(row), micro.masks.select(row), run.policy.mask_id)
+        for micro in plan[1].micro_batches
+        for row in torch.arange(len(micro.rollouts)).split(1)
+    ]
+    together = torch.cat([micro.batch.old_logps for micro in plan[1].micro_batches])
+    assert not torch.equal(torch.cat(elsewhere), together), "scored one by one they are others"
+
+
+def test_minibatches_divide_the_groups_and_have_totals_of_their_own(place):
+    whole_run, (whole,) = planned(small_config(place(), dtype="float64"))
+    run, plan = planned(small_config(place(), dtype="float64", num_minibatches=4, num_iterations=2))
+    assert len(plan) == 8 and sum(update.totals["tokens"] for update in plan[:4]) == whole.totals["tokens"]
+    for number, update in enumerate(plan):
+        assert update.totals["completions"] == 4
+        assert {int(g) for micro in update.micro_batches for g in micro.batch.group} == {number % 4}
+    gradients = []
+    for each, updates in ((whole_run, [whole]), (run, plan[:4])):
+        for update in updates:
+            gradient(each.policy, each.algorithm, update)
+        gradients.append(torch.cat([p.grad.flatten() for p in each.parameters]))
+    assert relative(gradients[1] / 4, gradients[0]) < 1e-10, (
+        "a quarter of the completions, four times the weight"
+    )
+    with pytest.raises(ConfigError, match="--num-minibatches 5"):
+        start(small_config(place(), num_minibatches=5), quiet=True)
+
+
+@pytest.mark.parametrize("size, expected", [(1, [3, 2, 1, 2]), (4, [3, 3, 2]), (5, [5, 3]), (9, [8])])
+def test_whole_groups_are_never_divided(size, expected):
+    rows, group = np.arange(8), np.array([0, 0, 0, 1, 1, 2, 5, 5])
+    parts = split_rows(rows, group, size, whole_groups=True)
+    assert [len(part) for part in parts] == expected and [*itertools.chain(*parts)] == rows.tolist()
+    assert all(len(part) <= size for part in split_rows(rows, group, size, whole_groups=False))
+
+
+def test_a_coupled_loss_has_the_gradient_of_plain_autograd(place):
+    """After the weights have moved, so that the ratios differ; masks two at a time and all at once."""
+    settings = {"algorithm": SELF_NORMALISED, "dtype": "float64", "num_iterations": 2}
+    for size in (1, 16):
+        arguments = {"num_masks": 3, "p_mask_prompt": 0.1}
+        config = small_config(place(), algorithm_args=arguments, per_device_batch_size=size, **settings)
+        run, plan = planned(config)
+
+        def bounds(run=run, plan=plan):
+            mask_id = run.policy.mask_id
+            logps = [
+                naive_logps(run.policy.model, m.rollouts, m.masks, mask_id) for m in plan[1].micro_batches
+            ]
+            return torch.cat(
+                [elbo(values, m.masks) for values, m in zip(logps, plan[1].micro_batches, strict=True)]
+            )
+
+        old = bounds().detach()
+        move(run)
+        sums = gradient(run.policy, run.algorithm, plan[1])
+        found = torch.cat([p.grad.flatten() for p in run.parameters])
+        run.optimizer.zero_grad()
+        current = bounds()
+        batches = [m.batch for m in plan[1].micro_batches]
+        length, advantages = (
+            torch.cat(x) for x in zip(*((b.length, b.advantages) for b in batches), strict=True)
+        )
+        ratio = ((current.detach() - old) / length).exp().clamp(0.8, 1.2)
+        assert 0 < (ratio == 0.8).sum() + (ratio == 1.2).sum() < len(ratio), "some are clipped"
+        loss = -(ratio * advantages * current).sum() / ratio.sum()
+        loss.backward()
+        assert relative(found, torch.cat([p.grad.flatten() for p in run.parameters])) < 1e-10
+        assert sums["loss", "update"] == pytest.approx(float(loss.detach()), rel=1e-10)
+
+
+def test_metrics_are_divided_by_what_they_name():
+    sums = {("a", "completions"): 6.0, ("b", "scored_completions"): 6.0, ("c", "scored_tokens"): 6.0}
+    sums |= {("loss", "update"): 6.0, ("", "scored_completions"): 3.0, ("", "scored_tokens"): 12.0}
+    assert means(sums, {"completions": 8.0, "tokens": 50.0}) == {"a": 0.75, "b": 2.0, "c": 0.5, "loss": 6.0}
 
 
 # The masks of an update, and old and reference logps on them.
@@ -182,7 +306,7 @@ def probing(folder, **changes):
     return small_config(folder, **{**settings, "num_iterations": 3, "max_steps": 1, **changes})
 
 
-def test_old_logps_are_those_of_the_sampling_model_on_each_iterations_own_masks(tmp_path, seen):
+def test_old_logps_are_the_sampling_models_on_each_iterations_masks(tmp_path, seen):
     train(probing(tmp_path / "run"), quiet=True)
     assert len(seen) == 3
     policy, rollouts = active_rollouts(probing(tmp_path / "fresh"))

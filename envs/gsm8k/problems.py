@@ -1,17 +1,24 @@
-"""Generated word problems with exact whole answers, from private streams, in splits that share no calculation."""
+"""GSM8K's problems: generated ones, whose splits share no calculation, and the rows of the published set."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
+from envs.datasets import Commits, HubDataset, Row, load_split
+from envs.errors import EnvError
 from envs.gsm8k.templates import NAMES, SIGNS, TEMPLATES, THINGS, LineTemplate, SentenceTemplate
 from envs.splits import GSM8K as SPLIT_RULE
 from envs.splits import STREAMS, distinct, pick
 
+TRAIN = HubDataset("openai/gsm8k", "main", "train", 7473)
+TEST = HubDataset("openai/gsm8k", "main", "test", 1319)
 LEVELS = tuple(TEMPLATES)
 _SEED = 8_000_008  # keeps these streams apart from those of any other task
+_NUMBER = re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?")
+_CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")  # as in 48/2=<<48/2=24>>24
 Solution = tuple[tuple[str, ...], str]
 """Lines of working, ("12-5=7", "7+3=10"), and the answer, "10"."""
 
@@ -93,3 +100,41 @@ def _word_problem(question: str, steps: list[str], numbers: list[int]) -> WordPr
         total += number
     answer = steps[-1].rpartition("=")[2]
     return WordProblem(question, answer, (tuple(steps), answer), (tuple(sums), str(total)))
+
+
+@cache
+def load_problems(source: str, split: str, revision: str | None) -> tuple[tuple[WordProblem, ...], Commits]:
+    """The problems of a split and {data set: the hub's commit}, as `envs.datasets.load_split` gives the rows."""
+    sets = (replace(hub, revision=revision) for hub in (TRAIN, TEST))
+    rows, commits = load_split(
+        "gsm8k", source, split, *sets, columns=("question", "answer"), hashed=str.strip
+    )
+    return tuple(map(read_row, rows)), commits
+
+
+def read_row(row: Row) -> WordProblem:
+    """One row, its answer read from behind the last ####; raises EnvError, naming file and line, if it is no number."""
+    answer = row.values["answer"]
+    text = str(answer) if type(answer) in (str, int) else ""
+    working, _, gold = text.rpartition("####")
+    gold = gold.strip()
+    if not _NUMBER.fullmatch(gold):
+        wanted = 'a number such as 1,250 or -3, or a solution that ends in "#### 1,250"'
+        raise EnvError(f"gsm8k: {row.where} has the answer {answer!r:.80}; it must be {wanted}.")
+    number = gold.replace(",", "")
+    lines = [line.rstrip() for line in working.strip().splitlines() if line.strip()]
+    return WordProblem(row.values["question"], gold, _unmarked(lines, number), _one_step_early(lines, number))
+
+
+def _one_step_early(lines: list[str], number: str) -> Solution:
+    """The lines up to the last but one calculation, and its result; if there is none, all but the last, and 0."""
+    marks = [(i, mark) for i, line in enumerate(lines) for mark in _CALCULATOR_MARK.findall(line)]
+    results = [(i, mark.strip("<>").rpartition("=")[2]) for i, mark in marks]
+    if len(results) < 2 or not _NUMBER.fullmatch(results[-2][1]):
+        return _unmarked(lines[:-1], "0" if number != "0" else "1")
+    line, value = results[-2]
+    return _unmarked(lines[: line + 1], value.replace(",", ""))
+
+
+def _unmarked(lines: list[str], answer: str) -> Solution:
+    return tuple(_CALCULATOR_MARK.sub("", line) for line in lines), answer

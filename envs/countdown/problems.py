@@ -1,15 +1,18 @@
-"""Countdown problems by level, drawn from private streams, and which split owns which of them.
+"""Countdown's problems by level, drawn from private streams, from our committed test file or a file of the user.
 
 A problem is known by its sorted numbers and its target; a hash of these says which split owns it, whatever the level,
 so that no two splits share a problem.
 """
 
 from collections.abc import Collection, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from envs.countdown.solver import solve
+from envs.datasets import Row, read_files, read_packaged, to_jsonl
 from envs.errors import EnvError
 from envs.splits import COUNTDOWN as SPLIT_RULE
 from envs.splits import SPLIT_SIZES, STREAMS
@@ -36,6 +39,8 @@ LEVELS = {
 }
 MAX_TARGET = 100
 """Largest target from level 2 on, as in the papers' problems."""
+MAX_NUMBERS, MAX_VALUE = 6, 9_999
+"""Of a problem in a file."""
 
 _MAX_PRODUCT = 1_000  # larger values hardly ever lead back to a target of at most 100
 _MAX_DRAWS = 200_000
@@ -114,3 +119,43 @@ def _draw_tree(rng: np.random.Generator, level: Level) -> Puzzle:
             pool.append(possible[int(operator * len(possible))])
         if pool[0] <= MAX_TARGET:
             return numbers, pool[0]
+
+
+@cache
+def test_problems() -> tuple[Puzzle, ...]:
+    """The 256 committed (numbers, target) of level 1, in order; raises EnvError if they are not installed."""
+    rows = read_packaged("countdown", "countdown/test.jsonl")
+    return tuple((tuple(row["numbers"]), row["target"]) for row in rows)
+
+
+def test_file() -> str:
+    """The text of the committed test file, made anew; a pure function without arguments."""
+    return to_jsonl({"numbers": list(numbers), "target": target} for numbers, target in fixed_set(1, "test"))
+
+
+@cache
+def read_problems(path: str) -> tuple[Puzzle, ...]:
+    """The (numbers, target) of a .jsonl file, one {"numbers": [30, 100, 93], "target": 23} a line.
+
+    Raises EnvError naming the line if one is no JSON object, has no 2 to 6 whole numbers from 1 to 9,999, no such
+    target, or no solution.
+    """
+    return tuple(map(read_row, read_files("countdown", [Path(path)], ("numbers", "target"))))
+
+
+def read_row(row: Row) -> Puzzle:
+    """(numbers, target) of one row; raises EnvError, naming its line, for values that make no solvable problem."""
+    numbers, target = row.values["numbers"], row.values["target"]
+    if not (isinstance(numbers, list) and 2 <= len(numbers) <= MAX_NUMBERS and all(map(_is_value, numbers))):
+        wanted = f"a list of 2 to {MAX_NUMBERS} whole numbers from 1 to {MAX_VALUE}"
+        raise EnvError(f"countdown: {row.where} has the numbers {numbers!r:.80}; it must be {wanted}.")
+    if not _is_value(target):
+        wanted = f"a whole number from 1 to {MAX_VALUE}"
+        raise EnvError(f"countdown: {row.where} has the target {target!r:.80}; it must be {wanted}.")
+    if solve(numbers, target) is None:
+        raise EnvError(f"countdown: {row.where} has no solution: {numbers} cannot make {target}.")
+    return tuple(numbers), target
+
+
+def _is_value(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MAX_VALUE

@@ -1,4 +1,4 @@
-"""Sudoku puzzles with exactly one solution, cut out of solved grids, and which split owns which grid.
+"""Sudoku puzzles with one solution, cut out of solved grids, from our committed test files or a file of the user.
 
 Splits share no grid, so a model cannot have seen the answer to an evaluation puzzle. 4x4: each of the 288 grids is
 known by its rank, its place among all when written as 16 digits and sorted, and lists of ranks divide them. 9x9:
@@ -6,14 +6,18 @@ grids that differ in the names of the digits only count as one, and a hash of th
 Puzzles are drawn with private streams of `numpy.random.default_rng`, keyed by split and index.
 """
 
+import re
 from functools import cache
 from itertools import permutations, product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from envs.datasets import read_files, read_packaged, to_jsonl
 from envs.errors import EnvError
 from envs.splits import SPLIT_SIZES, STREAMS, SUDOKU_9X9, pick
-from envs.sudoku.solver import random_grid, random_puzzle
+from envs.sudoku.solver import random_grid, random_puzzle, solve
 
 TEST_RANKS = (
     5, 9, 12, 13, 25, 27, 30, 31, 32, 33, 35, 43, 47, 48, 55, 56, 57, 67, 71, 74, 75, 80, 82, 86, 89, 91, 94,
@@ -103,6 +107,18 @@ def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
             return "".join(cells)
 
 
+def read_blanks(blanks: str | int, size: int) -> tuple[int, int]:
+    """ "4-11" -> (4, 11), 8 -> (8, 8); raises EnvError for what is no range of blanks for that size."""
+    parts = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", str(blanks))
+    low, high = (int(parts[1]), int(parts[2] or parts[1])) if parts else (0, 0)
+    if not 1 <= low <= high <= MAX_BLANKS[size]:
+        raise EnvError(
+            f'sudoku: blanks={blanks!r:.80} is not a number or a range such as "4-11" within 1 to '
+            f"{MAX_BLANKS[size]} (with more, few or no puzzles of this size have a single solution)."
+        )
+    return low, high
+
+
 def blank_table(blanks: tuple[int, int] | None) -> list[int]:
     """Numbers of blanks: drawing an entry uniformly draws the number of blanks of a 4x4 puzzle.
 
@@ -170,3 +186,61 @@ def draw_9x9(
         puzzle = random_puzzle(rng, grid, wanted, compiled=compiled)
         if puzzle.count("0") == wanted:  # otherwise one solution needs more givens in this order
             return puzzle, grid
+
+
+@cache
+def test_puzzles(size: int = 4) -> tuple[tuple[str, str], ...]:
+    """The 256 committed (puzzle, solution) pairs, in order; raises EnvError if they are not installed."""
+    rows = read_packaged("sudoku", "sudoku/test.jsonl" if size == 4 else "sudoku/test-9x9.jsonl")
+    return tuple((row["puzzle"], row["solution"]) for row in rows)
+
+
+def test_file(size: int = 4) -> str:
+    """The text of the committed test file, made anew; a pure function of the size."""
+    if size == 4:
+        pairs = fixed_set("test")
+    else:
+        pairs = [draw_9x9("test", i, TEST_BLANKS_9X9, frozenset(), compiled=True) for i in range(256)]
+    return to_jsonl({"puzzle": puzzle, "solution": grid} for puzzle, grid in pairs)
+
+
+@cache
+def read_puzzles(path: str, size: int = 4) -> tuple[tuple[str, str], ...]:
+    """The (puzzle, solution) pairs of a .jsonl file, one {"puzzle": "0310...", "solution": "4312..."} a line.
+
+    Without "solution" the first grid that solves the puzzle is taken. Raises EnvError naming the line if one is no
+    JSON object, has no usable puzzle, or a solution that does not solve it.
+    """
+    return tuple(_read_row(*row, size) for row in read_files("sudoku", [Path(path)], ["puzzle"]))
+
+
+def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:
+    puzzle, solution = values["puzzle"], values.get("solution")
+    if not _is_grid(puzzle, size, "0"):
+        other = 13 - size
+        hint = f" For {other}x{other}: size={other}." if _is_grid(puzzle, other, "0") else ""
+        wanted = f"{size * size} digits from 0 to {size}, 0 = blank"
+        raise EnvError(f"sudoku: {where} has the puzzle {puzzle!r:.100}; it must be {wanted}.{hint}")
+    if solution is None or (size == 4 and not solutions(puzzle)):
+        return puzzle, _first_solution(where, puzzle)
+    solves = _is_grid(solution, size) and solve(solution)[0] == 1
+    if not solves or any(given not in ("0", cell) for given, cell in zip(puzzle, solution, strict=True)):
+        raise EnvError(f"sudoku: {where} has the solution {solution!r:.100}, which does not solve {puzzle}.")
+    return puzzle, solution
+
+
+def _first_solution(where: str, puzzle: str) -> str:
+    if len(puzzle) == 16:
+        count, solution = 0, next(iter(solutions(puzzle)), "")
+    else:
+        count, solution = solve(puzzle)
+    if count < 0:
+        raise EnvError(f'sudoku: {where} has a puzzle too hard for our search, {puzzle}; give its "solution"')
+    if not solution:
+        raise EnvError(f"sudoku: {where} has the puzzle {puzzle}, which no grid solves.")
+    return solution
+
+
+def _is_grid(value: Any, size: int, blank: str = "") -> bool:
+    digits = "123456789"[:size] + blank
+    return isinstance(value, str) and len(value) == size * size and not value.strip(digits)

@@ -1,0 +1,113 @@
+"""What GSM8K and MATH500 share: problems of a published set, of a copy of it, or generated, and how they are shown."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, ClassVar
+
+from envs.answers import paper_completion
+from envs.core import Problem, Score, TextEnv, check_index
+from envs.errors import EnvError, check_choice
+from envs.splits import SPLIT_SIZES
+from envs.terminal import highlight_last, labelled, painter, printable
+from verifiers.verdicts import Verdict
+
+ANSWER_FORMAT = """
+Answer in this format:
+<reasoning>
+...
+</reasoning>
+<answer>
+...
+</answer>
+"""
+
+
+class PublishedEnv(TextEnv):
+    """A task with a published set and a generator; `__init__` of its class calls `_open`."""
+
+    task: ClassVar[str]
+    """Its name among the verifiers and in messages."""
+    bank: ClassVar[ModuleType]
+    """Its `problems`: LEVELS, load_problems, train_problem and fixed_set."""
+    text: ClassVar[str]
+    """The field of a problem that holds its text."""
+    instruction: ClassVar[str]
+    """What the paper-style prompt says before the text."""
+    reward_presets: ClassVar[Mapping[str, Mapping[str, float]]]
+
+    def _open(
+        self,
+        split: str,
+        source: str,
+        prompt_style: str | None,
+        level: int,
+        reward_preset: str,
+        **revisions: str | None,
+    ) -> None:
+        check_choice(self.task, "split", split, SPLIT_SIZES)
+        check_choice(self.task, "prompt_style", prompt_style, ["plain", "paper", None])
+        check_choice(self.task, "level", level, self.bank.LEVELS)
+        check_choice(self.task, "reward_preset", reward_preset, self.reward_presets)
+        self.split, self.source, self.level = split, str(source), level
+        self._generated = self.source == "generated"
+        if level != 1 and not self._generated:
+            why = f"level={level} is for source=generated; {self.source} has no levels"
+            raise EnvError(f"{self.task}: {why}.")
+        for name, value in revisions.items():
+            if value is not None and self.source != "hub":
+                raise EnvError(f"{self.task}: {name}={value} is for source=hub, not for {self.source}.")
+        self.prompt_style = prompt_style or ("plain" if self._generated else "paper")
+        self.reward_weights = self.reward_presets[reward_preset]
+        self._problems: Sequence[Any] | None = None  # None: the training stream, drawn when asked for
+        if not self._generated:
+            self._problems, self.origin = self.bank.load_problems(self.source, split, **revisions)
+        elif split != "train":
+            self._problems = self.bank.fixed_set(level, split)
+        if self.origin:
+            commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
+            self.notice = f"{self.task}: {', '.join(commits)}."
+
+    def __len__(self) -> int:
+        return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
+
+    def problem(self, index: int) -> Problem:
+        i = check_index(self, index)
+        item = self.bank.train_problem(self.level, i) if self._problems is None else self._problems[i]
+        text = getattr(item, self.text)
+        prompt = text if self.prompt_style == "plain" else f"{self.instruction}\n\n{text}"
+        return Problem(prompt, {"answer": item.right[1]}, metadata={self.text: text, **vars(item)})
+
+    def _write(self, work: str, answer: str) -> str:
+        """A completion in the prompt's style."""
+        if self.prompt_style == "plain":
+            return f"{work}<answer>{answer}</answer>"
+        return paper_completion(work, answer) + "\n"
+
+    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+        """The problem, the completion with the part that was judged in green or red, the gold answer, the verdict."""
+        paint, answer = painter(color), problem.reference["answer"]
+        heading = self._heading(problem)
+        heading[self.text] = paint("bold", heading[self.text])
+        lines = [labelled(paint, label, text) for label, text in heading.items() if text]
+        gold = labelled(paint, "gold", printable(answer))
+        if completion is None:
+            return "\n".join([*lines, gold])
+        from verifiers import verify
+
+        # The score is the environment's, which may refuse what the verifier alone would accept.
+        verdict, score = verify(self.task, completion, answer=answer), self.score(problem, completion)
+        style, word = ("green", "right") if score.rewards["correct"] else ("red", "wrong")
+        judged = highlight_last(paint, style, printable(completion), printable(verdict.extracted or ""))
+        summary = paint(style, word + self._reason(score, verdict))
+        return "\n".join(
+            [*lines, labelled(paint, "answer", judged), gold, labelled(paint, "verdict", summary)]
+        )
+
+    @abstractmethod
+    def _heading(self, problem: Problem) -> dict[str, str]:
+        """{label: text or ""} of what is shown above the answer, its text among it."""
+
+    @abstractmethod
+    def _reason(self, score: Score, verdict: Verdict) -> str:
+        """What is shown behind "right" or "wrong"."""

@@ -1,0 +1,260 @@
+"""Errors in one of two gloo processes: what each of them says, and how often it has called the other by then."""
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from accelerate import Accelerator
+
+import envs
+from spg_trainer import evaluation, run, training
+from spg_trainer.config import Config
+from spg_trainer.distributed import decide_on_main
+from spg_trainer.errors import CheckpointError, ConfigError, ModelError
+from spg_trainer.models import load_model
+from spg_trainer.training import train
+from tests.common.process_cases import run_processes
+from tests.common.trainer_cases import EVALUATION, Letters, session_folder, small_config, tiny_folder
+
+CASES: "dict[str, Callable[[Here], Any]]" = {}
+CALLS = {"all_gather_object": 0, "all_reduce": 0}
+
+
+def case(function: "Callable[[Here], Any]") -> "Callable[[Here], Any]":
+    """Something that both processes do, and that should return or raise in both of them."""
+    CASES[function.__name__] = function
+    return function
+
+
+@dataclass
+class Here:
+    """One of the two processes, in a case."""
+
+    run: Path
+    rank: int
+
+    def config(self, **changes: Any) -> Config:
+        return small_config(self.run, **changes)
+
+    def failing(self, where: Any, name: str, error: Exception, rank: int = 1, after: int = 0) -> Any:
+        """Makes `where.name` raise in one process, after so many calls that succeed."""
+        original, calls = getattr(where, name), iter(range(1000))
+
+        def broken(*args: Any, **kwargs: Any) -> Any:
+            if self.rank == rank and next(calls) >= after:
+                raise error
+            return original(*args, **kwargs)
+
+        return patch.object(where, name, broken)
+
+
+class Picky(Letters):
+    """Fails on some problems, when it makes them or when it scores them."""
+
+    def __init__(self, size: int, unmade: tuple[int, ...] = (), unscored: tuple[int, ...] = ()) -> None:
+        super().__init__("test", size=size)
+        self.unmade, self.unscored = unmade, unscored
+
+    def problem(self, index: int) -> envs.Problem:
+        if index in self.unmade:
+            raise envs.EnvError(f"no problem {index}")
+        return super().problem(index)
+
+    def score(self, problem: envs.Problem, completion: str) -> envs.Score:
+        if problem.metadata["index"] in self.unscored:
+            raise ValueError("no such letter")
+        return super().score(problem, completion)
+
+
+def evaluated(env: Picky, spoil: Callable[[Any], None] = lambda model: None) -> dict[str, int]:
+    """The outcomes of an evaluation by both processes, two completions at a time."""
+    policy = load_model(str(tiny_folder()), dtype="float64", device="cpu")
+    spoil(policy.model)
+    with patch.object(evaluation, "BATCH", 2):
+        return evaluation.evaluate(policy, env, EVALUATION, accelerator=Accelerator(cpu=True)).reasons
+
+
+# Evaluations; nine problems are three batches of the first process and two of the second.
+
+
+@case
+def a_problem_of_the_second(here: Here) -> Any:
+    return evaluated(Picky(9, unmade=(5,)))
+
+
+@case
+def a_problem_of_a_batch_that_the_second_lacks(here: Here) -> Any:
+    return evaluated(Picky(9, unmade=(8,)))
+
+
+@case
+def the_model_of_the_second(here: Here) -> Any:
+    def stumble(*_: Any) -> None:
+        raise NotImplementedError  # without a text
+
+    def spoil(model: Any) -> None:
+        if here.rank == 1:
+            model.get_input_embeddings().register_forward_hook(stumble)
+
+    return evaluated(Picky(9), spoil)
+
+
+@case
+def scores_in_a_batch_that_the_second_lacks(here: Here) -> Any:
+    return evaluated(Picky(9, unscored=(8,)))
+
+
+@case
+def one_score_of_21(here: Here) -> Any:
+    """It is one of 10 in the second process."""
+    return evaluated(Picky(21, unscored=(19,)))
+
+
+@case
+def an_evaluation_by_the_first_alone(here: Here) -> Any:
+    policy = load_model(str(tiny_folder()), dtype="float64", device="cpu")
+    return here.rank == 0 and evaluation.evaluate(policy, Picky(3), EVALUATION).n
+
+
+@case
+def the_environment_of_an_evaluation(here: Here) -> Any:
+    with here.failing(run, "make_env", envs.EnvError("no test split"), after=1):
+        train(here.config(), quiet=True)
+
+
+@case
+def the_file_of_an_evaluation(here: Here) -> Any:
+    with here.failing(run.RunFolder, "evaluation", CheckpointError("disk full"), rank=0):
+        train(here.config(), quiet=True)
+
+
+# Steps.
+
+
+@case
+def one_score_of_24(here: Here) -> Any:
+    """It is one of 12 in the second process."""
+    original, calls = Letters.score, iter(range(1000))
+
+    def broken(self: Letters, problem: envs.Problem, completion: str) -> envs.Score:
+        if here.rank == 1 and self.part == "train" and next(calls) == 0:
+            raise ValueError("no such letter")
+        return original(self, problem, completion)
+
+    with patch.object(Letters, "score", broken):
+        return train(here.config(prompts_per_step=6, max_steps=1), quiet=True)["steps"]
+
+
+@case
+def the_problems_of_a_step(here: Here) -> Any:
+    with here.failing(training, "choose_problems", ConfigError("no problems"), after=1):
+        train(here.config(), quiet=True)
+
+
+@case
+def a_stop_in_the_last_step(here: Here) -> Any:
+    def stop(*_: Any) -> None:
+        if here.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with patch.object(training, "between_steps", stop):
+        train(here.config(max_steps=1), quiet=True)
+
+
+# Starts.
+
+
+@case
+def the_environment_of_a_start(here: Here) -> Any:
+    with here.failing(run, "make_env", envs.EnvError("no such file")):
+        run.start(here.config(), quiet=True)
+
+
+@case
+def the_choice_of_a_folder(here: Here) -> Any:
+    with here.failing(run, "choose_folder", PermissionError("not yours"), rank=0):
+        run.start(here.config(), quiet=True)
+
+
+@case
+def the_model_of_a_start(here: Here) -> Any:
+    with here.failing(run, "open_policy", ModelError("no such model")):
+        run.start(here.config(), quiet=True)
+
+
+@case
+def the_checkpoint_of_a_start(here: Here) -> Any:
+    train(here.config(max_steps=1), quiet=True)
+    with here.failing(run.checkpoint, "load", CheckpointError("torn")):
+        run.start(here.config(max_steps=2, resume=str(here.run)), quiet=True)
+
+
+@case
+def the_folder_of_a_start(here: Here) -> Any:
+    with here.failing(run.RunFolder, "create", ConfigError("disk full"), rank=0):
+        run.start(here.config(), quiet=True)
+
+
+@case
+def a_decision(here: Here) -> Any:
+    return decide_on_main(lambda: {"rank": here.rank})
+
+
+def count_calls() -> None:
+    """Counts what this process asks of the other."""
+    for name in CALLS:
+        call = getattr(torch.distributed, name)
+
+        def counted(*args: Any, name: str = name, call: Callable[..., Any] = call) -> Any:
+            CALLS[name] += 1
+            return call(*args)
+
+        setattr(torch.distributed, name, counted)
+
+
+def in_each_process(folder: Path, names: list[str]) -> None:
+    """Does the cases one after the other; what came of each, and the calls so far, is left in `folder`."""
+    Accelerator(cpu=True)
+    count_calls()
+    rank, found = int(os.environ["RANK"]), {}
+    for name in names:
+        try:
+            came = CASES[name](Here(folder / name, rank))
+        except (Exception, KeyboardInterrupt) as error:
+            came = f"{type(error).__name__}: {error}"
+        found[name] = came, dict(CALLS)
+        torch.save(found, folder / f"rank-{rank}.pt")
+    torch.distributed.destroy_process_group()  # or a thread of gloo may abort the process as it ends
+
+
+@functools.cache
+def _outcomes() -> tuple[list[dict[str, Any]], Exception | None]:
+    """What each process left of all cases, which are done once a session; the error that has ended them early."""
+    folder, failure = session_folder("errors-"), None
+    try:
+        run_processes("tests.common.process_errors", str(folder), *CASES, timeout=120)
+    except Exception as error:
+        failure = error
+    files = [folder / f"rank-{rank}.pt" for rank in (0, 1)]
+    return [torch.load(file) if file.is_file() else {} for file in files], failure
+
+
+def outcomes(name: str) -> tuple[Any, Any]:
+    """What a case came to in the first and in the second process, which have called one another equally often."""
+    found, failure = _outcomes()
+    if failure and not all(name in of_one for of_one in found):
+        raise failure
+    (first, calls), (second, calls_of_second) = (of_one[name] for of_one in found)
+    assert calls == calls_of_second
+    return first, second
+
+
+if __name__ == "__main__":
+    in_each_process(Path(sys.argv[1]), sys.argv[2:])
