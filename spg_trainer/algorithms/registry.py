@@ -20,6 +20,12 @@ from spg_trainer.errors import ConfigError, did_you_mean
 ALGORITHMS = {
     "spg": "spg_trainer.algorithms.spg:SPG",
     "spg_repro": "spg_trainer.algorithms.spg_repro:SPGRepro",
+    "diffu_grpo": "spg_trainer.algorithms.diffu_grpo:DiffuGRPO",
+    "diffu_grpo_repro": "spg_trainer.algorithms.diffu_grpo:DiffuGRPORepro",
+    "wd1": "spg_trainer.algorithms.wd1:WD1",
+    "wd1_repro": "spg_trainer.algorithms.wd1:WD1Repro",
+    "unigrpo": "spg_trainer.algorithms.unigrpo:UniGRPO",
+    "unigrpo_repro": "spg_trainer.algorithms.unigrpo_repro:UniGRPORepro",
     "vrpo": "spg_trainer.algorithms.vrpo:VRPO",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""

@@ -306,6 +306,13 @@ class AllMasking(Masking):
     The mean-field log-likelihood, no bound; copies differ only in the noise of the prompt.
     """
 
+    def __post_init__(self) -> None:
+        if self.num_masks > 1 and self.p_mask_prompt == 0:
+            raise ConfigError(
+                f"num_masks={self.num_masks}: with masking=all and p_mask_prompt=0 every copy is the same; set "
+                "--algorithm-args num_masks=1, or p_mask_prompt above 0, e.g. 0.15"
+            )
+
     @property
     def varies_context(self) -> bool:
         return False

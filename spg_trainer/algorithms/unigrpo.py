@@ -1,0 +1,34 @@
+"""UniGRPO (MMaDA): diffu-GRPO on partly masked completions, more of which is masked in each iteration.
+
+    loss = -1/N sum_b 1/M sum_m 1/k sum_{i masked} [min(r A_b, clip(r, 1 - epsilon, 1 + epsilon) A_b) - beta k3]
+
+Prompts stay clean; current, old and reference model see the same k masked tokens, whose share rises to all of them over
+the iterations. Source: arXiv 2505.15809, section 3 and Algorithm 1. The mean over masked tokens is the `length`
+normaliser of diffu-GRPO with the weights n/k of the masking. `unigrpo_repro` (a file of its own) is the code that its
+authors name for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
+
+
+@dataclass(frozen=True)
+class UniGRPO(DiffuGRPO):
+    """Token-level GRPO on tokens seen in the context of others. Raises ConfigError for values out of range."""
+
+    masking: str = "rising"
+    """A share of masked tokens that rises over the iterations to all (Algorithm 1)."""
+    num_masks: int = 1
+    """M; the paper draws one mask for each iteration."""
+    p_mask_prompt: float = 0.0
+    """The prompt is always clean (section 3)."""
+    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean_std"
+    """GRPO's, over the group's deviation: the paper names GRPO and gives no other."""
+    epsilon: float = 0.2
+    """Clip, 0 up to 1. The paper prints none that is known here; this is the value of its authors' code."""
+    beta: float = 0.01
+    """Weight of the KL to the reference, >= 0; 0 = no reference. As for `epsilon`: from the authors' code."""

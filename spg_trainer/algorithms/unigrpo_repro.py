@@ -1,0 +1,98 @@
+"""UniGRPO as Gen-Verse/dLLM-RL computes it (`method: random_masking`), the code that MMaDA's page points to.
+
+Taken over from the code, with what the paper says in brackets:
+
+1. Each token is masked with a probability drawn for each copy, uniform on 0.1..0.9 (lower_p, upper_p) [an exact share
+   that rises over the iterations].
+2. 35 copies of each completion, all of one rollout used in one update or in minibatches [one for each iteration].
+3. The KL is measured from the model that sampled [from the one that training started from], with the estimator k3, and
+   is 0 in the first update.
+4. The KL is a sum over the masked tokens of a copy, the clipped surrogate their mean [both alike].
+5. Advantages are divided by the deviation of the population, without a floor [not said].
+6. Only the tokenizer's eos ends a completion, in rollout, masks and text [not said].
+
+Not reproduced: copies in which nothing was masked are left out of the mean there, here they count as zero; minibatches
+divide copies there, here whole groups; a divisor per micro-batch; the KL of completions whose advantage is exactly 0;
+training of the first padding behind the end (`post_num`); answers encoded again from text; the value model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Loss, Metric
+from spg_trainer.algorithms.diffu_grpo import token_metrics
+from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
+from spg_trainer.algorithms.unigrpo import UniGRPO
+from spg_trainer.batch import Batch
+from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.masks import MaskedCopy, Masking, Masks, Plan
+
+
+@dataclass(frozen=True)
+class RatioMasking(Masking):
+    """Masks each token with probability t, uniform on min_ratio..max_ratio; the k masked ones weigh n/k.
+
+    No likelihood: the mean over masks of a mean over masked tokens. A copy may have none, and then scores nothing.
+    """
+
+    min_ratio: float = 0.1
+    max_ratio: float = 0.9
+
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        ratio = stream.uniform(self.min_ratio, self.max_ratio)
+        scored = stream.random(len(plan.unmask_step)) < ratio
+        scored[plan.length :] = False
+        masked = scored | (np.arange(len(scored)) >= plan.length)
+        return MaskedCopy(masked, scored, plan.length / max(1, scored.sum()))
+
+
+@dataclass(frozen=True)
+class UniGRPORepro(UniGRPO):
+    """UniGRPO with the semantics of dLLM-RL's code; the differences are numbered at the top of the module.
+
+    Raises ConfigError for values out of range.
+    """
+
+    masking: str = "bernoulli"
+    num_masks: int = 35
+    advantage: Literal["z_score"] = "z_score"
+    normalizer: Literal["length"] = "length"
+    min_ratio: float = 0.1
+    """Least probability with which a token of a copy is masked, 0..1 (lower_p)."""
+    max_ratio: float = 0.9
+    """Greatest such probability, at least `min_ratio` and at most 1 (upper_p)."""
+
+    end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
+    needs_ref_logps: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("min_ratio", 0 <= self.min_ratio <= 1, "from 0 to 1, e.g. 0.1")
+        fine = self.min_ratio <= self.max_ratio <= 1 and self.max_ratio > 0
+        self.require("max_ratio", fine, "above 0, at least min_ratio and at most 1, e.g. 0.9")
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        return {"bernoulli": RatioMasking}
+
+    def compute_advantages(self, rewards: Tensor) -> Tensor:
+        """(P*G,) of rewards (P, G): from the group mean, over the population's deviation."""
+        centred = super().compute_advantages(rewards).view_as(rewards)
+        deviation = rewards.std(1, correction=0, keepdim=True)
+        return (centred / deviation.where(deviation > 0, 1.0)).view(-1)
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        log_ratio = logps - batch.old_logps
+        advantages = batch.advantages.to(logps)[:, None, None]
+        surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
+        kl = kl_k3(logps, batch.old_logps)
+        penalty = kl.sum(-1).mean(-1) / batch.totals["completions"]
+        terms = elbo(surrogate, masks) * self.norm(batch).to(logps) - self.beta * penalty
+        metrics = token_metrics(logps, log_ratio, clipped, masks)
+        return Loss(-terms.sum(), {**metrics, "kl": Metric(kl.detach().sum(), "scored_tokens")})

@@ -1,0 +1,105 @@
+"""wd1: a weighted log-likelihood without ratios, its weights a softmax over each group's advantages.
+
+    loss = -1/N sum_b (w+_b - w-_b) log p_b,   w+ = softmax(psi A),   w- = softmax(-psi A) over a group
+
+Source: arXiv 2507.08838, with log p as in d1: every token predicted from the prompt alone. `wd1_repro` is its public
+code (trainer type wll_d1_neg); taken over, what the paper says in brackets:
+
+1. The loss is summed over a group and averaged over groups [1/G in front, that is, averaged over completions].
+2. Only the tokenizer's eos ends a completion (LLaDA: endoftext), in rollout, masks and text [not said].
+3. 12 iterations, on Sudoku 8 [8]: in the presets.
+
+Not reproduced: a softmax over the rows of a micro-batch, which is one over a group only where it holds one, as
+published (6 rows); mask seeds counted by micro-batch; reseeding of the global generators; rollouts with dropout and
+bfloat16 noise; LoRA dropout 0.05; NF4 weights; prompts cut at 200 tokens. wd1++ (each denoising step a sample of its
+own) is another algorithm, not this one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.masks import AllMasking, Masking, Masks
+
+
+@dataclass(frozen=True)
+class WD1(Algorithm):
+    """Raises the likelihood of a group's best completions and lowers that of its worst, by bounded weights.
+
+    Its advantages are the weights w+ - w-: they sum to 0 over a group and lie between -1 and 1 whatever the rewards'
+    scale, which takes the part of a temperature. Raises ConfigError for values out of range.
+    """
+
+    masking: str = "all"
+    """What the model is shown: nothing of the completion, as in d1; others estimate the likelihood by their bound."""
+    num_masks: int = 1
+    """M; copies differ in the prompt's noise only, of which the paper draws one for each iteration."""
+    p_mask_prompt: float = 0.15
+    """Chance that a prompt token is masked (as in d1)."""
+    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
+    """What goes into the softmax; the paper does not divide by the deviation."""
+    psi: float = 1.0
+    """Inverse temperature of the weights, > 0: 1 / (lambda + beta) of the paper, which has lambda 1 and beta 0."""
+    weights: Literal["group", "step"] = "group"
+    """What the weights are a softmax over: a group, or all completions of a step, on average one to a group."""
+    normalizer: Literal["completions", "groups"] = "completions"
+    """Divisor: all completions (the paper's 1/G), or all groups (its code)."""
+
+    linear: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("psi", 0 < self.psi < math.inf, "above 0, e.g. 1")
+        self.make_masking()  # which has settings of its own to refuse
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        advantages = self.compute_advantages(rewards)
+        size = rewards.shape[1] if self.normalizer == "groups" else 1
+        return {"advantages": advantages, "repeats": torch.full_like(advantages, size)}
+
+    def compute_advantages(self, rewards: Tensor) -> Tensor:
+        """(P*G,) w+ - w- of rewards (P, G); exactly zero where all rewards are equal, of the group or of the step."""
+        scores = self.psi * super().compute_advantages(rewards).view_as(rewards)
+        if self.weights == "step":
+            scores = scores.view(1, -1)
+        weights = scores.softmax(1) - (-scores).softmax(1)
+        return weights.view(-1) * (scores.shape[1] / rewards.shape[1])
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        weights, repeats = batch.advantages.to(logps), batch.prepared["repeats"].to(logps)
+        terms = -weights * elbo(logps, masks) * repeats / batch.totals["completions"]
+        return Loss(terms.sum(), self.metrics(terms, weights, logps))
+
+    @torch.no_grad()
+    def metrics(self, terms: Tensor, weights: Tensor, logps: Tensor) -> dict[str, Metric]:
+        """The halves of the loss, log-probability of a scored token, and how far weights are from all being equal."""
+        return {
+            "logps": Metric(logps.sum(), "scored_tokens"),
+            "weight/abs": Metric(weights.abs().sum(), "completions"),
+            "loss/positive": Metric((terms * (weights > 0)).sum(), "update"),
+            "loss/negative": Metric((terms * (weights < 0)).sum(), "update"),
+        }
+
+
+@dataclass(frozen=True)
+class WD1Repro(WD1):
+    """wd1 with the semantics of its public code; the differences are numbered at the top of the module."""
+
+    advantage: Literal["mean"] = "mean"
+    weights: Literal["group"] = "group"
+    normalizer: Literal["groups"] = "groups"
+
+    end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        return {"all": AllMasking}

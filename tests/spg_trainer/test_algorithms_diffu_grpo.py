@@ -1,0 +1,172 @@
+"""diffu-GRPO: numbers by hand, the paper's formula by plain autograd, the clip on both sides, the KL, settings."""
+
+import math
+
+import pytest
+import torch
+
+from spg_trainer.algorithms import build
+from spg_trainer.algorithms.diffu_grpo import DiffuGRPO, DiffuGRPORepro
+from spg_trainer.batch import Batch
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import Masks
+from spg_trainer.likelihood.bounds import elbo
+from tests.common.algorithm_cases import gradient_error
+
+
+def published(algorithm):
+    """Equation 3, token by token: a clipped ratio less the penalty, averaged as the masking weighs tokens."""
+
+    def formula(logps, masks, batch):
+        length, advantage = int(batch.completion_mask.sum()), float(batch.advantages)
+        total = 0.0
+        for mask, token in masks.scored[0].nonzero().tolist():
+            p, old = logps[0, mask, token].exp(), batch.old_logps[0, mask, token].exp()
+            ratio = p / old
+            value = float(ratio.detach())
+            held = min(max(value, 1 - algorithm.epsilon), 1 + algorithm.epsilon)
+            term = ratio * advantage if value * advantage <= held * advantage else held * advantage
+            if algorithm.beta:
+                other = batch.ref_logps[0, mask, token].exp() / p
+                term = term - algorithm.beta * (other - other.log() - 1)
+            total = total + float(masks.weight[0, mask, token]) * term
+        total = total * float(masks.scale[0]) / masks.scored.shape[1]
+        share = 1 / (8 * length) if algorithm.normalizer == "length" else 1 / 50
+        return -share * total
+
+    return formula
+
+
+SETTINGS = [
+    {},
+    {"num_masks": 3},
+    {"beta": 0.0},
+    {"normalizer": "tokens", "epsilon": 0.1, "beta": 2.0},
+    {"masking": "random", "num_masks": 3, "p_mask_prompt": 0.0},
+    {"masking": "block_active", "num_masks": 2, "block_length": 4},
+]
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_loss_and_gradient_are_those_of_the_paper_s_formula(settings, spread):
+    algorithm = DiffuGRPO(**settings)
+    assert gradient_error(algorithm, published(algorithm), spread=spread) < 1e-10
+
+
+def test_the_reproduction_divides_by_tokens_and_ends_at_eos_only():
+    algorithm = DiffuGRPORepro()
+    assert gradient_error(algorithm, published(DiffuGRPO(normalizer="tokens")), spread=0.5) < 1e-10
+    assert (algorithm.end_tokens, DiffuGRPO.end_tokens) == ("eos", "any")
+
+
+def hand_case(advantages, ratios, references=None):
+    """One mask, one completion for each row of ratios; probabilities are ratio/4, old ones 1/4."""
+    ratios = torch.tensor(ratios, dtype=torch.float64)
+    rows, size = ratios.shape
+    scored = torch.ones(rows, 1, size, dtype=torch.bool)
+    masks = Masks(scored, scored, scored.double(), torch.ones(rows, dtype=torch.float64), scored[:, 0])
+    logps = (ratios / 4).log()[:, None].requires_grad_()
+    references = None if references is None else torch.tensor(references, dtype=torch.float64).log()[:, None]
+    batch = Batch(
+        scored[:, 0],
+        torch.tensor(advantages, dtype=torch.float64),
+        {"completions": 2.0, "tokens": 6.0},
+        old_logps=torch.full_like(logps.detach(), math.log(1 / 4)),
+        ref_logps=references,
+    )
+    return logps, masks, batch
+
+
+def test_two_completions_of_three_tokens_by_hand():
+    """Advantages 1 and -1, ratios 1, 2, 1/4 each, clip 1/2.
+
+    Good: min(1, 1) + min(2, 3/2) + min(1/4, 1/2) = 1 + 3/2 + 1/4 = 11/4; the second is stopped.
+    Bad: -1 + min(-2, -3/2) + min(-1/4, -1/2) = -1 - 2 - 1/2 = -7/2; the third is stopped.
+    loss = -(11/4 - 7/2) / 3 / 2 = 1/8. Gradient in logps, -A r / 6: good -1/6, 0, -1/24; bad 1/6, 1/3, 0.
+    """
+    logps, masks, batch = hand_case([1.0, -1.0], [[1.0, 2.0, 0.25]] * 2)
+    result = DiffuGRPO(beta=0.0).loss(logps, masks, batch)
+    assert float(result.loss) == pytest.approx(1 / 8, rel=1e-14)
+    (gradient,) = torch.autograd.grad(result.loss, logps)
+    expected = [[-1 / 6, 0, -1 / 24], [1 / 6, 1 / 3, 0]]
+    assert gradient[:, 0].tolist() == [pytest.approx(row, abs=1e-14) for row in expected]
+    totals = {name: float(metric.total) for name, metric in result.metrics.items()}
+    assert totals["ratio/clip_fraction"] == 2 and totals["ratio/mean"] == pytest.approx(6.5)
+    assert totals["logps"] == pytest.approx(2 * math.log(1 / 128))
+    assert {metric.per for metric in result.metrics.values()} == {"scored_tokens"}
+    assert float(DiffuGRPORepro(beta=0.0).loss(logps, masks, batch).loss) == pytest.approx(3 / 4 / 6)
+
+
+def test_the_penalty_alone_by_hand_where_the_advantage_is_zero():
+    """p = 1/4, reference 1/2: k3 = 2 - log 2 - 1 = 0.3069; beta 1/2, two tokens of one of two completions.
+
+    loss = 1/2 k3 / 2; gradient of a token, beta (1 - ref/p) / (2 n) = 1/2 (1 - 2) / 4 = -1/8.
+    """
+    logps, masks, batch = hand_case([0.0], [[1.0, 1.0]], [[0.5, 0.5]])
+    result = DiffuGRPO(beta=0.5).loss(logps, masks, batch)
+    assert float(result.loss) == pytest.approx((1 - math.log(2)) / 4, rel=1e-14)
+    (gradient,) = torch.autograd.grad(result.loss, logps)
+    assert gradient.flatten().tolist() == pytest.approx([-1 / 8, -1 / 8], rel=1e-14)
+    assert float(result.metrics["kl"].total) == pytest.approx(2 * (1 - math.log(2)))
+
+
+@pytest.mark.parametrize("settings", [{}, {"masking": "random", "num_masks": 3}], ids=str)
+def test_on_policy_the_gradient_is_the_advantage_times_the_bound_s(settings):
+    algorithm = DiffuGRPO(beta=0.0, **settings)
+
+    def formula(logps, masks, batch):
+        bound = elbo(logps, masks)
+        ratios = elbo(masks.scored.double(), masks)  # what the surrogate is worth: every ratio is 1
+        return -(batch.advantages * (ratios + bound - bound.detach()) / batch.length / 8).sum()
+
+    assert gradient_error(algorithm, formula) < 1e-10
+
+
+def test_equal_rewards_have_no_gradient_without_a_reference():
+    algorithm = DiffuGRPO(beta=0.0)
+    advantages = algorithm.compute_advantages(torch.full((2, 3), 0.1, dtype=torch.float64))
+    assert not algorithm.active(advantages).any()
+    logps, masks, batch = hand_case([0.0, 0.0], [[1.0, 2.0, 0.25]] * 2)
+    (gradient,) = torch.autograd.grad(algorithm.loss(logps, masks, batch).loss, logps)
+    assert (gradient == 0).all()
+    assert DiffuGRPO().active(advantages).all(), "the penalty holds them"
+
+
+def test_defaults_are_the_paper_s():
+    algorithm = DiffuGRPO()
+    assert (algorithm.masking, algorithm.num_masks, algorithm.p_mask_prompt) == ("all", 1, 0.15)
+    assert (algorithm.epsilon, algorithm.beta, algorithm.advantage) == (0.5, 0.04, "mean")
+    assert algorithm.needs_old_logps and algorithm.needs_ref_logps and not algorithm.linear
+    assert not DiffuGRPO(beta=0.0).needs_ref_logps
+    assert isinstance(build("diffu_grpo_repro"), DiffuGRPORepro)
+
+
+@pytest.mark.parametrize(
+    "settings, hint",
+    [
+        ({"epsilon": 1.0}, "from 0 up to"),
+        ({"epsilon": -0.1}, "from 0 up to"),
+        ({"epsilon": math.nan}, "from 0 up to"),
+        ({"beta": -0.1}, "0 (no reference) or more"),
+        ({"beta": math.inf}, "0 (no reference) or more"),
+        ({"normalizer": "completions"}, "length, tokens"),
+        ({"masking": "al"}, "all"),
+        ({"num_masks": 2, "p_mask_prompt": 0.0}, "num_masks=1"),
+        ({"masking": "trajectory"}, "p_mask_prompt"),
+        ({"masking": "coupled", "num_masks": 3}, "even"),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
+    with pytest.raises(ConfigError) as caught:
+        DiffuGRPO(**settings)
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"masking": "random"}, {"normalizer": "length"}, {"advantage": "mean_std"}], ids=str
+)
+def test_the_reproduction_refuses_forms_that_the_code_lacks(settings):
+    with pytest.raises(ConfigError, match="expected one of"):
+        DiffuGRPORepro(**settings)

@@ -1,0 +1,169 @@
+"""UniGRPO and the code of dLLM-RL: the mean over masked tokens by plain autograd, masks, advantages, settings."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from spg_trainer.algorithms import build
+from spg_trainer.algorithms.unigrpo import UniGRPO
+from spg_trainer.algorithms.unigrpo_repro import RatioMasking, UniGRPORepro
+from spg_trainer.batch import Batch
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import Masks, Where
+from tests.common.algorithm_cases import LENGTHS, gradient_error
+from tests.common.likelihood_cases import make_rollouts, seeded
+
+
+def published(algorithm):
+    """The mean over masked tokens of each copy that has any, then over all copies and completions of the update."""
+    code = isinstance(algorithm, UniGRPORepro)
+
+    def formula(logps, masks, batch):
+        advantage, num_masks = float(batch.advantages), masks.scored.shape[1]
+        total = 0.0 * logps.sum()
+        for mask in range(num_masks):
+            tokens = masks.scored[0, mask].nonzero().flatten().tolist()
+            for token in tokens:
+                now = logps[0, mask, token]
+                ratio = (now - batch.old_logps[0, mask, token]).exp()
+                value = float(ratio.detach())
+                held = min(max(value, 1 - algorithm.epsilon), 1 + algorithm.epsilon)
+                term = ratio * advantage if value * advantage <= held * advantage else held * advantage
+                anchor = batch.old_logps if code else batch.ref_logps
+                other = (anchor[0, mask, token] - now).exp()
+                penalty = algorithm.beta * (other - 1 - other.log())
+                total = total + term / len(tokens) - (penalty if code else penalty / len(tokens))
+        return -total / num_masks / 8
+
+    return formula
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.4])
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        UniGRPO(),
+        UniGRPO(num_masks=3, beta=0.5),
+        UniGRPO(masking="random"),
+        UniGRPORepro(num_masks=4, beta=0.5),
+    ],
+    ids=["paper", "three masks", "random", "code"],
+)
+def test_loss_and_gradient_are_those_of_the_formula(algorithm, spread):
+    assert gradient_error(algorithm, published(algorithm), spread=spread) < 1e-10
+
+
+def test_the_share_of_masked_tokens_rises_to_all_of_them_over_the_iterations():
+    rollouts, masking = make_rollouts([8, 5], 8), UniGRPO().make_masking()
+    counts = []
+    for iteration in range(4):
+        masks = masking.draw(rollouts, seeded(), Where(iteration, 4, range(2), 2))
+        assert not masks.masked[:, :, :4].any(), "the prompt is clean"
+        counts.append(masks.scored.sum((1, 2)).tolist())
+    assert counts == sorted(counts) and counts[-1] == [8, 5] and counts[0] != counts[-1]
+
+
+def test_a_completion_of_four_tokens_by_hand():
+    """A = -1, clip 1/5, beta 1/2; two copies, masked tokens 0, 1 (ratios 1 and 3/2) and 3 (ratio 1/2).
+
+    Paper, reference equal to the current model: copy 1: (-1 - 3/2) / 2 = -5/4; copy 2: min(-1/2, -4/5) = -4/5, stopped.
+        loss = (5/4 + 4/5) / 2 = 41/40.
+    Code, penalty from the old model, a sum: k3 of 3/2 is 2/3 - 1 + log 3/2 = 0.0721, of 1/2 is 2 - 1 - log 2 = 0.3069.
+        loss = 41/40 + 1/2 (0.0721 + 0.3069) / 2 = 41/40 + 0.0948
+    """
+    scored = torch.tensor([[[True, True, False, False], [False, False, False, True]]])
+    weight = torch.tensor([[[2.0, 2.0, 0, 0], [0, 0, 0, 4.0]]], dtype=torch.float64)
+    whole = torch.ones(1, 4, dtype=torch.bool)
+    masks = Masks(scored, scored, weight, torch.ones(1, dtype=torch.float64), whole)
+    old = torch.full((1, 2, 4), -1.0, dtype=torch.float64) * scored
+    ratios = torch.tensor([[[1.0, 1.5, 1, 1], [1, 1, 1, 0.5]]], dtype=torch.float64)
+    logps = old + ratios.log()
+    totals = {"completions": 1.0, "tokens": 4.0}
+    batch = Batch(whole, torch.tensor([-1.0]).double(), totals, old_logps=old, ref_logps=logps)
+    result = UniGRPO(beta=0.5).loss(logps, masks, batch)
+    assert float(result.loss) == pytest.approx(41 / 40, rel=1e-14)
+    assert float(result.metrics["ratio/clip_fraction"].total) == 1
+    result = UniGRPORepro(beta=0.5).loss(logps, masks, batch)
+    penalties = [2 / 3 - 1 + math.log(1.5), 1 - math.log(2)]
+    assert penalties == pytest.approx([0.0721, 0.3069], abs=1e-4)
+    assert float(result.loss) == pytest.approx(41 / 40 + sum(penalties) / 4, rel=1e-14)
+    assert float(result.metrics["kl"].total) == pytest.approx(sum(penalties))
+    assert result.metrics["kl"].per == "scored_tokens"
+
+
+def test_the_code_s_advantages_are_over_the_population_s_deviation_without_a_floor():
+    rewards = torch.tensor([[1.0, 0, 0, 0], [0.1] * 4, [1e-6, 0, 0, 0]], dtype=torch.float64)
+    found = UniGRPORepro().compute_advantages(rewards).view(3, 4)
+    expected = [0.75 / (3**0.5 / 4), *[-0.25 / (3**0.5 / 4)] * 3]
+    assert found[0].tolist() == pytest.approx(expected, rel=1e-12)
+    assert (found[1] == 0).all() and found[2].tolist() == pytest.approx(expected, rel=1e-9)
+    floored = UniGRPO().compute_advantages(rewards).view(3, 4)
+    assert floored[0].tolist() == pytest.approx([0.75 / 0.5001, *[-0.25 / 0.5001] * 3], rel=1e-12)
+
+
+def test_the_code_s_masks_take_each_token_with_one_probability_a_copy():
+    rollouts = make_rollouts([40] * 50 + [7], 40)
+    masks = UniGRPORepro(num_masks=8).make_masking().draw(rollouts, seeded())
+    assert isinstance(UniGRPORepro().make_masking(), RatioMasking)
+    share = masks.scored[:50].double().mean(-1).flatten()
+    assert float(share.mean()) == pytest.approx(0.5, abs=0.04), "400 copies, each about 0.24 off"
+    assert float(share.var()) == pytest.approx(0.8**2 / 12 + (0.25 - 0.8**2 / 12) / 40, rel=0.15)
+    count = masks.scored.sum(-1, keepdim=True)
+    length = rollouts.completion_mask.sum(-1)[:, None, None]
+    assert torch.equal(masks.weight, (length / count.clamp(min=1)) * masks.scored)
+    assert not masks.scored[50, :, 7:].any() and masks.masked[50, :, -33:].all()
+    assert not masks.masked[:, :, :4].any()
+    narrow = UniGRPORepro(min_ratio=1.0, max_ratio=1.0).make_masking().draw(rollouts, seeded())
+    assert torch.equal(narrow.scored.any(1), rollouts.completion_mask) and narrow.scored[:50].all()
+
+
+def test_a_copy_in_which_nothing_is_masked_counts_as_zero():
+    algorithm = UniGRPORepro(num_masks=6)
+    masks = algorithm.make_masking().draw(make_rollouts(LENGTHS, 9), seeded(6))
+    assert (masks.scored.sum(-1) == 0).any(), "so that the comparison with the formula holds such a copy"
+    assert gradient_error(algorithm, published(algorithm), spread=0.4) < 1e-10
+
+
+def test_on_policy_the_code_s_penalty_has_neither_value_nor_gradient():
+    expected = published(UniGRPORepro(num_masks=4, beta=0.0))
+    assert gradient_error(UniGRPORepro(num_masks=4, beta=5.0), expected) < 1e-10
+
+
+def test_defaults_and_what_each_asks_for():
+    paper, code = UniGRPO(), UniGRPORepro()
+    assert (paper.masking, paper.num_masks, paper.p_mask_prompt) == ("rising", 1, 0.0)
+    assert (paper.advantage, paper.epsilon, paper.beta) == ("mean_std", 0.2, 0.01)
+    assert paper.needs_old_logps and paper.needs_ref_logps and not UniGRPO(beta=0.0).needs_ref_logps
+    assert (code.num_masks, code.min_ratio, code.max_ratio, code.epsilon, code.beta) == (
+        35,
+        0.1,
+        0.9,
+        0.2,
+        0.01,
+    )
+    assert code.needs_old_logps and not code.needs_ref_logps
+    assert (code.end_tokens, paper.end_tokens) == ("eos", "any")
+    assert not code.active(code.compute_advantages(torch.ones(2, 3, dtype=torch.float64))).any()
+    assert isinstance(build("unigrpo_repro"), UniGRPORepro) and isinstance(build("unigrpo"), UniGRPO)
+
+
+@pytest.mark.parametrize(
+    "settings, hint",
+    [
+        ({"min_ratio": -0.1}, "from 0 to 1"),
+        ({"min_ratio": 0.5, "max_ratio": 0.4}, "at least min_ratio"),
+        ({"min_ratio": 0.0, "max_ratio": 0.0}, "above 0"),
+        ({"max_ratio": 1.1}, "at most 1"),
+        ({"min_ratio": np.nan}, "from 0 to 1"),
+        ({"epsilon": 1.0}, "from 0 up to"),
+        ({"masking": "rising"}, "bernoulli"),
+        ({"advantage": "mean"}, "z_score"),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
+    with pytest.raises(ConfigError) as caught:
+        UniGRPORepro(**settings)
+    assert hint in str(caught.value)

@@ -1,0 +1,146 @@
+"""wd1: weights by hand, the paper's formula by plain autograd, nothing from equal rewards, settings."""
+
+import math
+
+import pytest
+import torch
+
+from spg_trainer.algorithms import build
+from spg_trainer.algorithms.wd1 import WD1, WD1Repro
+from spg_trainer.batch import Batch
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import Masks
+from tests.common.algorithm_cases import gradient_error
+
+REWARDS = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.2, 0.2], [0.5, 2.5, 1.5]], dtype=torch.float64)
+
+
+def test_weights_of_a_group_by_hand():
+    """Rewards 1, 0, 0: A = 2/3, -1/3, -1/3; with a = e^(2/3), b = e^(-1/3): w+ = a / (a + 2 b), b / (a + 2 b), twice.
+
+    e^1 / (e + 2) = 0.57612, 1 / (e + 2) = 0.21194; w- = 1 / (1 + 2 e) = 0.15536, e / (1 + 2 e) = 0.42232.
+    w+ - w- = 0.42075, -0.21038, -0.21038, which sum to 0.
+    """
+    e = math.e
+    expected = [e / (e + 2) - 1 / (1 + 2 * e), *[1 / (e + 2) - e / (1 + 2 * e)] * 2]
+    assert expected == pytest.approx([0.42075, -0.21038, -0.21038], abs=1e-5)
+    found = WD1().compute_advantages(REWARDS[:1])
+    assert found.tolist() == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize("psi", [0.5, 1.0, 30.0])
+def test_weights_sum_to_zero_are_bounded_and_vanish_for_equal_rewards(psi):
+    weights = WD1(psi=psi).compute_advantages(REWARDS).view(3, 3)
+    assert weights.sum(1).abs().max() < 1e-15 and weights.abs().max() <= 1
+    assert (weights[1] == 0).all(), "exactly"
+    assert WD1(psi=psi).active(weights[1]).tolist() == [False] * 3
+    if psi == 30.0:
+        assert weights[2].tolist() == pytest.approx([-1, 1, 0], abs=1e-9)
+
+
+def test_weights_of_a_step_sum_to_one_for_each_group_on_average():
+    """Over all nine completions the group of equal rewards is worth something as well."""
+    advantages = (REWARDS - REWARDS.mean(1, keepdim=True)).flatten()
+    up, down = advantages.exp(), (-advantages).exp()
+    expected = 3 * (up / up.sum() - down / down.sum())
+    found = WD1(weights="step").compute_advantages(REWARDS)
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-12)
+    assert abs(float(found.sum())) < 1e-14 and (found[3:6] != 0).all()
+    equal = WD1(weights="step").compute_advantages(torch.full((2, 3), 0.7, dtype=torch.float64))
+    assert (equal == 0).all()
+
+
+def test_prepare_says_how_often_a_completion_counts():
+    for normalizer, repeats in (("completions", 1), ("groups", 3)):
+        prepared = WD1(normalizer=normalizer).prepare(REWARDS, None)
+        assert prepared.keys() == {"advantages", "repeats"}
+        assert prepared["repeats"].tolist() == [repeats] * 9
+        assert torch.equal(prepared["advantages"], WD1().compute_advantages(REWARDS))
+
+
+def published(repeats):
+    """-(w+ - w-) log p, a completion at a time; log p is the sum over what was scored, as the masking weighs it."""
+
+    def formula(logps, masks, batch):
+        total = 0.0
+        for mask, token in masks.scored[0].nonzero().tolist():
+            total = total + float(masks.weight[0, mask, token]) * logps[0, mask, token]
+        likelihood = float(masks.scale[0]) * total / masks.scored.shape[1]
+        return -float(batch.advantages) * repeats * likelihood / 8
+
+    return formula
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"num_masks": 3}, {"masking": "random", "num_masks": 3}, {"masking": "coupled", "num_masks": 2}],
+    ids=str,
+)
+@pytest.mark.parametrize("normalizer, repeats", [("completions", 1), ("groups", 6)])
+def test_loss_and_gradient_are_those_of_the_paper_s_formula(settings, normalizer, repeats):
+    algorithm, given = WD1(normalizer=normalizer, **settings), torch.full((4,), float(repeats))
+    assert gradient_error(algorithm, published(repeats), repeats=given) < 1e-10
+
+
+def test_the_reproduction_sums_a_group_and_ends_at_eos_only():
+    algorithm = WD1Repro()
+    assert (algorithm.normalizer, algorithm.end_tokens, WD1.end_tokens) == ("groups", "eos", "any")
+    assert gradient_error(algorithm, published(6), repeats=torch.full((4,), 6.0)) < 1e-10
+    prepared = algorithm.prepare(REWARDS, None)
+    assert (prepared["repeats"] == 3).all()
+
+
+def test_a_group_of_three_by_hand():
+    """log p = -1, -2, -4 in two tokens each, weights 1/2, 0, -1/2 of three completions.
+
+    loss = -(1/2 (-1) - 1/2 (-4)) / 3 = -1/2; its halves 1/6 and -2/3. Summed over the group: -3/2.
+    """
+    scored = torch.ones(3, 1, 2, dtype=torch.bool)
+    masks = Masks(scored, scored, scored.double(), torch.ones(3, dtype=torch.float64), scored[:, 0])
+    logps = torch.tensor([[[-0.5, -0.5]], [[-1.0, -1.0]], [[-3.0, -1.0]]], dtype=torch.float64)
+    weights = torch.tensor([0.5, 0.0, -0.5], dtype=torch.float64)
+    for repeats, value in ((1.0, -0.5), (3.0, -1.5)):
+        batch = Batch(
+            scored[:, 0],
+            weights,
+            {"completions": 3.0, "tokens": 6.0},
+            prepared={"repeats": torch.full((3,), repeats)},
+        )
+        result = WD1().loss(logps, masks, batch)
+        assert float(result.loss) == pytest.approx(value, rel=1e-14)
+    totals = {name: (float(metric.total), metric.per) for name, metric in result.metrics.items()}
+    assert totals["logps"] == (-7.0, "scored_tokens") and totals["weight/abs"] == (1.0, "completions")
+    assert totals["loss/positive"] == (pytest.approx(0.5), "update")
+    assert totals["loss/negative"] == (pytest.approx(-2.0), "update")
+
+
+def test_defaults_are_the_paper_s():
+    algorithm = WD1()
+    assert (algorithm.masking, algorithm.num_masks, algorithm.p_mask_prompt) == ("all", 1, 0.15)
+    assert (algorithm.psi, algorithm.advantage, algorithm.weights) == (1.0, "mean", "group")
+    assert algorithm.linear and not algorithm.needs_old_logps and not algorithm.needs_ref_logps
+    assert isinstance(build("wd1_repro"), WD1Repro)
+
+
+@pytest.mark.parametrize(
+    "settings, hint",
+    [
+        ({"psi": 0.0}, "above 0"),
+        ({"psi": math.inf}, "above 0"),
+        ({"psi": math.nan}, "above 0"),
+        ({"weights": "batch"}, "group, step"),
+        ({"normalizer": "tokens"}, "completions, groups"),
+        ({"num_masks": 2, "p_mask_prompt": 0.0}, "num_masks=1"),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
+    with pytest.raises(ConfigError) as caught:
+        WD1(**settings)
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"masking": "random"}, {"weights": "step"}], ids=str)
+def test_the_reproduction_refuses_forms_that_the_code_lacks(settings):
+    with pytest.raises(ConfigError, match="expected one of"):
+        WD1Repro(**settings)
