@@ -11,6 +11,7 @@ from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks, accumulate
 from spg_trainer.training import train
+from tests.common.algorithm_cases import alone
 from tests.common.likelihood_cases import (
     make_rollouts,
     naive_logps,
@@ -62,11 +63,7 @@ def published(algorithm, model, reference, rollouts, masks, pairs):
     """DPO as the paper writes it, one unpadded completion at a time: whole softmax, plain sums, no log-sigmoid."""
 
     def bound(scorer, row):
-        one = torch.tensor([row])
-        alone, width = rollouts.select(one).trim(), rollouts.prompt_ids.shape[1]
-        cut = masks.select(one)
-        shown = cut.masked[:, :, width - alone.prompt_ids.shape[1] :]
-        logps = naive_logps(scorer, alone, Masks(shown, cut.scored, cut.weight, cut.scale, cut.part), MASK)[0]
+        logps = naive_logps(scorer, *alone(rollouts, masks, row), MASK)[0]
         each = [(logps[m] * masks.weight[row, m] * masks.scored[row, m]).sum() for m in range(len(logps))]
         return sum(each) / len(each)
 

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +20,13 @@ from spg_trainer.preferences import Pair, Preferences, as_rollouts, open_pairs, 
 from spg_trainer.text import decode_completions
 from spg_trainer.training import train
 from tests.common.likelihood_cases import relative
+from tests.common.preference_cases import pair_config
 from tests.common.process_cases import one_step, run_processes
 from tests.common.trainer_cases import (
     ENV,
     assert_equal_runs,
     change,
     rows,
-    small_config,
     step,
     tiny_folder,
 )
@@ -152,12 +151,6 @@ def file(tmp_path_factory):
     return write(tmp_path_factory.mktemp("pairs") / "pairs.jsonl", texts)
 
 
-def pair_config(folder, file, **changes):
-    settings = {"algorithm": "vrpo", "algorithm_args": {"num_masks": 2}, "ref_copy": True, "dtype": "float64"}
-    settings |= {"pairs": str(file), "num_generations": 2, "save_steps": 1, "keep": 9, "max_steps": 5}
-    return small_config(folder, **{**settings, **changes})
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, file):
     """Five steps of four pairs: two passes."""
@@ -242,21 +235,9 @@ def test_a_dry_run_reads_the_pairs(tmp_path, file, capsys):
 # Two processes.
 
 
-def in_each_process(folder: str, file: str) -> None:
-    """A step's gradient and metrics, and a whole run, in one of two processes."""
-    here = Path(folder)
-    found = one_step(pair_config(here / "step", file, max_grad_norm=1e9))
-    train(pair_config(here / "run", file, max_steps=2), quiet=True)
-    torch.save(found, here / f"rank-{os.environ['RANK']}.pt")
-    torch.distributed.destroy_process_group()
-
-
 def test_two_processes_share_the_pairs_of_a_step(tmp_path, whole, file):
     expected, metrics = one_step(pair_config(tmp_path / "one", file, max_grad_norm=1e9))
-    program = (
-        "import sys; from tests.spg_trainer import test_preferences as t; t.in_each_process(*sys.argv[1:])"
-    )
-    run_processes(program, [str(tmp_path), str(file)])
+    run_processes("tests.common.preference_cases", str(tmp_path), str(file))
     for rank in (0, 1):
         found, again = torch.load(tmp_path / f"rank-{rank}.pt")
         assert relative(found, expected) < 1e-10 and float(found.norm()) > 1e-3
