@@ -150,7 +150,7 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
             partial(_loss, algorithm, micro),
             mask_id=policy.mask_id,
             masks_at_once=micro.masks_at_once,
-            linear=algorithm.linear,
+            separable=algorithm.separable,
         )
         if not algorithm.couples:  # else it is known already
             _add(sums, loss)

@@ -67,8 +67,8 @@ class Algorithm(ABC):
     """Whether `loss` reads `batch.old_logps`; in the first update of a step these are the current ones, detached."""
     needs_ref_logps: ClassVar[bool] = False
     """Whether `loss` reads `batch.ref_logps`, those of the model that training started from."""
-    linear: ClassVar[bool] = False
-    """Whether `loss` is linear in logps, which then go through the model once, however many masks there are."""
+    separable: ClassVar[bool] = False
+    """Whether `loss` is a sum of terms of one mask each: then all masks go through the model once, however many."""
     whole_groups: ClassVar[bool] = False
     """Whether the completions of a group must be in one micro-batch, because `loss` compares them."""
     couples: ClassVar[bool] = False
@@ -160,7 +160,7 @@ class CoupledAlgorithm(Algorithm):
     """
 
     couples: ClassVar[bool] = True
-    linear: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
 
     def bound(self, logps: Tensor, masks: Masks) -> Tensor:
         """(B,) what is compared of each completion, linear in logps: the ELBO."""

@@ -6,6 +6,9 @@ All work on tensors of one shape, (B, M, T) for tokens or (B,) for sequences; ad
 import torch
 from torch import Tensor
 
+from spg_trainer.algorithms.base import Metric
+from spg_trainer.batch import Batch
+
 
 def clipped_surrogate(
     log_ratio: Tensor, advantages: Tensor, epsilon: float, epsilon_high: float | None = None
@@ -33,3 +36,19 @@ def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
 def kl_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
     """Half of the squared difference: its gradient is that of the KL. Source: the same, estimator k2."""
     return (logps - ref_logps).square() / 2
+
+
+@torch.no_grad()
+def sequence_metrics(bound: Tensor, log_ratio: Tensor, stopped: Tensor, batch: Batch) -> dict[str, Metric]:
+    """What algorithms with one ratio per completion show; bound, log_ratio, stopped: (B,).
+
+    bound/share: of the completions, those that were scored. Of these: bound/elbo in nats per token, ratio/mean, and
+    ratio/clip_fraction, the share that the clip took out of the gradient.
+    """
+    per_token = bound / batch.length.to(bound)
+    return {
+        "bound/share": Metric(bound.new_tensor(len(bound)), "completions"),
+        "bound/elbo": Metric(per_token.sum(), "scored_completions"),
+        "ratio/mean": Metric(log_ratio.exp().sum(), "scored_completions"),
+        "ratio/clip_fraction": Metric(stopped.to(bound).sum(), "scored_completions"),
+    }

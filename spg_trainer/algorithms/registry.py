@@ -26,6 +26,13 @@ ALGORITHMS = {
     "wd1_repro": "spg_trainer.algorithms.wd1:WD1Repro",
     "unigrpo": "spg_trainer.algorithms.unigrpo:UniGRPO",
     "unigrpo_repro": "spg_trainer.algorithms.unigrpo_repro:UniGRPORepro",
+    "gdpo": "spg_trainer.algorithms.gdpo:GDPO",
+    "gdpo_repro": "spg_trainer.algorithms.gdpo:GDPORepro",
+    "bgpo": "spg_trainer.algorithms.bgpo:BGPO",
+    "espo": "spg_trainer.algorithms.espo:ESPO",
+    "espo_repro": "spg_trainer.algorithms.espo:ESPORepro",
+    "justgrpo": "spg_trainer.algorithms.justgrpo:JustGRPO",
+    "justgrpo_repro": "spg_trainer.algorithms.justgrpo:JustGRPORepro",
     "vrpo": "spg_trainer.algorithms.vrpo:VRPO",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""

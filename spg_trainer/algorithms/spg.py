@@ -51,7 +51,7 @@ class SPG(Algorithm):
             )
 
     @property
-    def linear(self) -> bool:
+    def separable(self) -> bool:
         return self.negatives in ("zero", "elbo")
 
     def active(self, advantages: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class WD1(Algorithm):
     normalizer: Literal["completions", "groups"] = "completions"
     """Divisor: all completions (the paper's 1/G), or all groups (its code)."""
 
-    linear: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,28 +26,30 @@ def accumulate(
     *,
     mask_id: int,
     masks_at_once: int,
-    linear: bool = False,
+    separable: bool = False,
     chunk_rows: int | None = None,
 ) -> Loss:
     """Adds the gradient of `loss_fn(logps)` to `.grad` and returns the loss and its metrics, both detached.
 
     loss_fn: from logps (B, M, T), zero where not scored. mask_id: the model's [MASK] token. masks_at_once: how many of
-    the M masks may hold a graph at once, >= 1; where all do, every masked copy goes through the model once. linear:
-    whether the loss is linear in the logps. chunk_rows: positions whose logits exist at once (None: as many as make
-    128 MB).
+    the M masks may hold a graph at once, >= 1; where all do, every masked copy goes through the model once. separable:
+    whether the loss is a sum of terms that depend on one mask each. chunk_rows: positions whose logits exist at once
+    (None: as many as make 128 MB).
 
     Where not all masks fit, the others are first scored without a graph. The loss then yields one coefficient per
     scored token, which is all that the backward pass of a copy needs: first of the masks that hold a graph, then of the
-    others, which go through the model once more, `masks_at_once` at a time. Copies without a coefficient do not. The
-    coefficients of a linear loss are known before, so that every copy goes through the model once.
+    others, which go through the model once more, `masks_at_once` at a time. Copies without a coefficient do not. In a
+    separable loss a mask's coefficients do not wait for other masks, so that every copy goes through the model once.
     """
     scorer = Scorer(model, rollouts, masks, mask_id, chunk_rows)
     *early, last = scorer.passes(masks_at_once)
-    coefficients = _coefficients(loss_fn, torch.zeros_like(scorer.logps))[1] if linear else None
     replayed = []
     for copies in early:
-        if coefficients is not None:
-            _backward(scorer, *scorer.score(copies), coefficients[copies])
+        if separable:
+            out, normalisers = scorer.score(copies)
+            coefficients = _coefficients(loss_fn, scorer.logps)[1]
+            if coefficients is not None:
+                _backward(scorer, out, normalisers, coefficients[copies])
             continue
         replayed.append((copies, _random_state(model)))
         with torch.no_grad():

@@ -144,7 +144,7 @@ class Masking(ABC):
                 Row(lengths[row], unmask_step[row], stream, partial(streams, -1), progress, share)
             )
             scale[row], part[row, plan.part] = plan.scale, True
-            masked[row, :, width:], scored[row], weight[row] = self.copies(plan, stream)
+            self.copies(plan, stream, masked[row, :, width:], scored[row], weight[row])
             if self.p_mask_prompt > 0:
                 real = np.flatnonzero(prompt[row])
                 for mask in range(num_masks):
@@ -164,17 +164,18 @@ class Masking(ABC):
         return Plan(row.length, slice(0, row.length), row.unmask_step)
 
     def copies(
-        self, plan: Plan, stream: Callable[[int], np.random.Generator]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All copies of one completion: masked and scored (M, T) bool, weight (M, T) float64."""
-        size = len(plan.unmask_step)
-        masked, scored = (np.zeros((self.count(size), size), dtype=bool) for _ in range(2))
-        weight = np.zeros(masked.shape)
+        self,
+        plan: Plan,
+        stream: Callable[[int], np.random.Generator],
+        masked: np.ndarray,
+        scored: np.ndarray,
+        weight: np.ndarray,
+    ) -> None:
+        """Writes all copies of one completion into arrays of zeros, (M, T) each, whose types are those of `Masks`."""
         for mask in range(len(masked)):
             copy = self.copy(plan, mask, stream(mask))
             masked[mask], scored[mask] = copy.masked, copy.scored
             weight[mask, copy.scored] = copy.weight
-        return masked, scored, weight
 
     @abstractmethod
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
@@ -440,18 +441,25 @@ class AutoregressiveMasking(Masking):
         return super().plan(row)._replace(choice=tokens)
 
     def copies(
-        self, plan: Plan, stream: Callable[[int], np.random.Generator]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        size, tokens = len(plan.unmask_step), plan.choice
-        masked, scored = (np.zeros((self.count(size), size), dtype=bool) for _ in range(2))
-        scored[np.arange(len(tokens)), tokens] = True
-        masked[: len(tokens)] = np.arange(size) >= tokens[:, None]
-        num_masks = len(masked)
-        return masked, scored, scored * (num_masks * plan.length / len(tokens))
+        self,
+        plan: Plan,
+        stream: Callable[[int], np.random.Generator],
+        masked: np.ndarray,
+        scored: np.ndarray,
+        weight: np.ndarray,
+    ) -> None:
+        tokens = plan.choice
+        masks = np.arange(len(tokens))
+        masked[masks] = np.arange(len(plan.unmask_step)) >= tokens[:, None]
+        scored[masks, tokens] = True
+        weight[masks, tokens] = len(masked) * plan.length / len(tokens)
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        masked, scored, weight = (array[mask] for array in self.copies(plan, lambda mask: stream))
-        return MaskedCopy(masked, scored, weight.max())
+        """The same, one by one; masks beyond the tokens score nothing."""
+        size, tokens = len(plan.unmask_step), plan.choice
+        scored = np.isin(np.arange(size), tokens[mask : mask + 1])
+        first = tokens[mask] if mask < len(tokens) else size
+        return MaskedCopy(np.arange(size) >= first, scored, self.count(size) * plan.length / len(tokens))
 
 
 MASKINGS: dict[str, type[Masking]] = {
@@ -467,6 +475,9 @@ MASKINGS: dict[str, type[Masking]] = {
     "autoregressive": AutoregressiveMasking,
 }
 """What `--algorithm-args masking=NAME` chooses from."""
+
+LIKELIHOODS = {name: cls for name, cls in MASKINGS.items() if name not in ("block", "all", "rising")}
+"""Those whose ELBO is in the mean over all masks a log-likelihood or a bound on one, as a sequence's ratio asks for."""
 
 
 def _random_subset(plan: Plan, start: int, stop: int, stream: np.random.Generator) -> np.ndarray:

@@ -89,7 +89,7 @@ def gradient_error(
                     loss_fn,
                     mask_id=MASK,
                     masks_at_once=live,
-                    linear=algorithm.linear,
+                    separable=algorithm.separable,
                 )
                 found += float(part.loss)
             errors.append(relative(whole_gradient(model), direct))

@@ -99,7 +99,7 @@ def test_every_form_has_the_gradient_of_the_published_formula(negatives, masking
     for normalizer, num_masks in (("tokens", 2), ("completions", 3), ("length", 4)):
         forms = {"negatives": negatives, "normalizer": normalizer, "mix_weight": 0.3}
         algorithm = SPG(masking, num_masks, 0.15, 4, **forms)
-        assert algorithm.linear == (negatives in ("zero", "elbo"))
+        assert algorithm.separable == (negatives in ("zero", "elbo"))
         masks, batch = algorithm.make_masking().draw(rollouts, seeded(num_masks)), make_batch()
         model.zero_grad(set_to_none=True)
         direct = published(algorithm, naive_logps(model, rollouts, masks, MASK), masks, batch)
@@ -109,7 +109,13 @@ def test_every_form_has_the_gradient_of_the_published_formula(negatives, masking
             model.zero_grad(set_to_none=True)
             loss_fn = partial(algorithm.loss, masks=masks, batch=batch)
             found = accumulate(
-                model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=live, linear=algorithm.linear
+                model,
+                rollouts,
+                masks,
+                loss_fn,
+                mask_id=MASK,
+                masks_at_once=live,
+                separable=algorithm.separable,
             )
             assert float(found.loss) == pytest.approx(float(direct.detach()), rel=1e-10)
             assert relative(whole_gradient(model), expected) < 1e-8

@@ -95,7 +95,7 @@ def test_loss_and_gradient_are_those_of_the_published_formula(masking):
             for some in torch.arange(6).split(parts):
                 mine = masks.select(some)
                 loss_fn = partial(algorithm.loss, masks=mine, batch=batch.select(some))
-                args = {"mask_id": MASK, "masks_at_once": live, "linear": algorithm.linear}
+                args = {"mask_id": MASK, "masks_at_once": live, "separable": algorithm.separable}
                 total += float(accumulate(model, rollouts.select(some), mine, loss_fn, **args).loss)
             assert total == pytest.approx(float(direct.detach()), rel=1e-10)
             assert relative(whole_gradient(model), expected) < 1e-10, (parts, live)

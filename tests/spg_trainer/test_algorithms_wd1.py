@@ -118,7 +118,7 @@ def test_defaults_are_the_paper_s():
     algorithm = WD1()
     assert (algorithm.masking, algorithm.num_masks, algorithm.p_mask_prompt) == ("all", 1, 0.15)
     assert (algorithm.psi, algorithm.advantage, algorithm.weights) == (1.0, "mean", "group")
-    assert algorithm.linear and not algorithm.needs_old_logps and not algorithm.needs_ref_logps
+    assert algorithm.separable and not algorithm.needs_old_logps and not algorithm.needs_ref_logps
     assert isinstance(build("wd1_repro"), WD1Repro)
 
 

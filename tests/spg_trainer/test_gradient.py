@@ -106,22 +106,24 @@ def test_early_masks_go_through_the_model_twice_and_the_last_once(monkeypatch, m
 
 
 @pytest.mark.parametrize("masks_at_once", [1, 2, 3])
-def test_a_linear_loss_sends_every_copy_through_once(monkeypatch, masks_at_once):
+def test_a_loss_that_is_a_sum_over_masks_needs_each_copy_once(monkeypatch, masks_at_once):
     model, rollouts, masks = case()
 
-    def loss_fn(logps):
-        return Loss((elbo(logps, masks) * torch.tensor([1.0, -0.5, 0.3, -1.2])).sum() + 2.0, {})
+    def loss_fn(logps):  # curved in the logps of a mask, but no term knows two masks
+        terms = (masks.weight * logps).sum(-1).sin()
+        return Loss(terms.sum(), {"terms": Metric(terms.sum(), "update")})
 
-    expected, value = plain_gradient(model, rollouts, masks, loss_fn), None
+    expected = plain_gradient(model, rollouts, masks, loss_fn)
     seen = count_sequences(monkeypatch, model)
     model.zero_grad(set_to_none=True)
-    value = accumulate(
-        model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, linear=True
+    once = accumulate(
+        model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, separable=True
     )
     assert relative(whole_gradient(model), expected) < 1e-12
     assert seen == {"graph": 12, "no graph": 0, "largest graph": masks_at_once * 4}
-    again = accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=3)
-    assert float(value.loss) == pytest.approx(float(again.loss), rel=1e-12)
+    whole = accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=3)
+    assert float(once.loss) == pytest.approx(float(whole.loss), rel=1e-12)
+    assert float(once.metrics["terms"].total) == pytest.approx(float(whole.metrics["terms"].total), rel=1e-12)
 
 
 def test_copies_that_score_nothing_are_not_sent_through(monkeypatch):
@@ -132,7 +134,7 @@ def test_copies_that_score_nothing_are_not_sent_through(monkeypatch):
     for masks_at_once in (1, 4):
         seen = count_sequences(monkeypatch, model)
         model.zero_grad(set_to_none=True)
-        accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, linear=True)
+        accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, separable=True)
         assert relative(whole_gradient(model), expected) < 1e-12
         assert (seen["graph"], seen["no graph"]) == (sum(LENGTHS), 0)
         monkeypatch.undo()

@@ -1,0 +1,116 @@
+"""GDPO, group diffusion policy optimization: one clipped ratio per completion, of ELBOs by quadrature.
+
+Source: arXiv 2510.08554. docs/algorithms/gdpo.md has the formulas. The authors' code is not read here; `GDPORepro` is
+the public implementation in NVIDIA's NeMo-RL (research/gdpo), where that differs from the paper:
+
+1. The ratio is length-normalised, exp((ELBO - ELBO_old) / n) [exp(ELBO - ELBO_old)], as in GSPO; on policy the gradient
+   is the same, off policy the clip is n times wider.
+2. The term of a completion is not divided by n besides [it is].
+3. A masked token weighs w/t of its node though exactly k = floor(t n), at least 1, are masked [w/t with masks of the
+   forward process; `gdpo` masks k, too, but weighs w n/k, which is unbiased given k]. The difference is that of short
+   completions.
+4. No KL penalty is possible [a weight of 0 in the published runs].
+
+Not reproduced: masks seeded by the token ids, equal whenever the same completion comes again; stop tokens given apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, sequence_metrics
+from spg_trainer.batch import Batch
+from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.masks import LIKELIHOODS, GaussMasking, Masking, Masks
+
+
+@dataclass(frozen=True)
+class GDPO(Algorithm):
+    """Raises completions above their group's mean, lowers the others, within a trust region of whole sequences.
+
+    loss = sum_b (-min(r_b A_b, clip(r_b) A_b) / n_b + beta * k3_b) / completions, with r_b = exp(ELBO - ELBO_old) on
+    the same masks, n_b tokens, and k3 of GRPO between the ELBOs. Defaults are the paper's. Raises ConfigError for
+    values out of range.
+    """
+
+    masking: str = "gauss"
+    """Gauss-Legendre quadrature of the masking ratio (paper); any with a likelihood behind it."""
+    num_masks: int = 3
+    """M, nodes of the quadrature, one mask each (N = 3, K = 1), >= 1."""
+    p_mask_prompt: float = 0.0
+    """Chance that a prompt token is masked, 0 up to but not 1; 0 in the published runs."""
+    node_weight: Literal["count", "ratio"] = "count"
+    """`gauss`: a token of a node (t, w) weighs w n/k, k of n tokens being masked, or w/t."""
+    epsilon: float = 0.5
+    """The ratio is clipped below 1 - epsilon, 0 up to but not 1 (published runs: 0.5)."""
+    epsilon_high: float | None = None
+    """... and above 1 + epsilon_high, >= 0; none = epsilon."""
+    beta: float = 0.0
+    """Weight of the KL penalty, >= 0; 0 (published runs) needs no reference model."""
+
+    needs_old_logps: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("epsilon", 0 <= self.epsilon < 1, "from 0 up to, but not, 1, e.g. 0.5")
+        self.require("epsilon_high", (self.epsilon_high or 0) >= 0, "0 or more, or none")
+        self.require("beta", self.beta >= 0, "0 or more, e.g. 0.01")
+
+    @property
+    def needs_ref_logps(self) -> bool:
+        return self.beta > 0
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        """Those with a likelihood: the ratio is one of probabilities of whole completions."""
+        return LIKELIHOODS
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        bound, length = elbo(logps, masks), batch.length.to(logps)
+        log_ratio = self.log_ratio(bound - elbo(batch.old_logps, masks), length)
+        surrogate, stopped = clipped_surrogate(
+            log_ratio, batch.advantages.to(logps), self.epsilon, self.epsilon_high
+        )
+        metrics = sequence_metrics(bound.detach(), log_ratio, stopped, batch)
+        terms = -surrogate / self.divisor(length)
+        if self.needs_ref_logps:
+            kl = kl_k3(bound, elbo(batch.ref_logps, masks))
+            metrics["kl"] = Metric(kl.detach().sum(), "scored_completions")
+            terms = terms + self.beta * kl
+        return Loss(terms.sum() / batch.totals["completions"], metrics)
+
+    def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
+        """(B,) from the difference of the ELBOs."""
+        return difference
+
+    def divisor(self, length: Tensor) -> Tensor:
+        """(B,) what a completion's term is divided by."""
+        return length
+
+
+@dataclass(frozen=True)
+class GDPORepro(GDPO):
+    """GDPO as NeMo-RL computes it; the differences are numbered at the top of the module."""
+
+    node_weight: Literal["ratio"] = "ratio"
+    advantage: Literal["mean"] = "mean"
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        """The one that the recipe uses."""
+        return {"gauss": GaussMasking}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("beta", self.beta == 0, "0: the code has no KL penalty of sequences")
+
+    def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
+        return difference / length
+
+    def divisor(self, length: Tensor) -> Tensor:
+        return length.new_ones(())

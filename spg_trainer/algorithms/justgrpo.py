@@ -1,0 +1,91 @@
+"""JustGRPO: completions written from left to right have an exact likelihood, so plain GRPO applies.
+
+Source: arXiv 2601.15165. docs/algorithms/justgrpo.md has the formulas. The published ratio is one against the current
+weights, detached: it is 1, its gradient that of the log-probability, and its clip never acts. There is therefore
+neither ratio nor clip here. `JustGRPORepro` is the authors' code (LeapLabTHU/JustGRPO), where that differs:
+
+1. All T tokens are scored, also those behind the end, and a completion is divided by T [by its own tokens].
+2. The sum is divided by the completions whose advantage is not 0 [by all].
+3. Only the tokenizer's eos ends a completion.
+
+Not reproduced: tokens sampled behind the eos are scored there, here padding is; the divisor counts the prompts that
+the processes work on at a time, here those of the step; nan in a gradient is replaced by 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.masks import AutoregressiveMasking, Masking, Masks
+
+
+@dataclass(frozen=True)
+class JustGRPO(Algorithm):
+    """Raises the exact log-likelihood of completions above their group's mean and lowers that of the others.
+
+    loss = -sum_b A_b * log p_b / n_b / completions, log p_b the sum over its n_b tokens, each predicted from the prompt
+    and the tokens before it. Completions must be sampled with --block-length 1, at temperature 1 to be on policy, and
+    used once. Defaults are the paper's. Raises ConfigError for values out of range, and for prompts not shown in full.
+    """
+
+    masking: Literal["autoregressive"] = "autoregressive"
+    """Everything from a token on is masked, and that token scored."""
+    num_masks: int = 256
+    """M, tokens scored of a completion, >= 1: the first and every other, or so many at random if it has more."""
+    p_mask_prompt: float = 0.0
+    """0: the sampler saw the whole prompt."""
+    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean_std"
+    """What a reward is compared with; the paper divides by the group's standard deviation (GRPO)."""
+
+    separable: ClassVar[bool] = True
+    left_to_right: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("p_mask_prompt", self.p_mask_prompt == 0, "0, as the sampler saw the whole prompt")
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        """The order in which the completion was written."""
+        return {"autoregressive": AutoregressiveMasking}
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        per_token = elbo(logps, masks) / batch.length.to(logps)
+        loss = -(batch.advantages.to(logps) * per_token / self.divisor(batch).to(logps)).sum()
+        metrics = {
+            "logps/share": Metric(logps.new_tensor(len(logps)), "completions"),
+            "logps/mean": Metric(logps.detach().sum(), "scored_tokens"),
+        }
+        return Loss(loss, metrics)
+
+    def divisor(self, batch: Batch) -> Tensor:
+        """(B,) what the sum over completions is divided by."""
+        return torch.full_like(batch.advantages, batch.totals["completions"])
+
+
+@dataclass(frozen=True)
+class JustGRPORepro(JustGRPO):
+    """JustGRPO with the semantics of its reference code; the differences are numbered at the top of the module."""
+
+    score_tail: bool = True
+    """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
+    advantage: Literal["mean_std"] = "mean_std"
+
+    end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        """Besides the advantages `valid`, the share of the step's completions whose advantage is not 0, in each row."""
+        prepared = super().prepare(rewards, rollouts)
+        valid = (prepared["advantages"] != 0).double().mean()
+        return {**prepared, "valid": valid.expand_as(prepared["advantages"])}
+
+    def divisor(self, batch: Batch) -> Tensor:
+        return batch.totals["completions"] * batch.prepared["valid"]

@@ -1,0 +1,152 @@
+"""BGPO: both sides of its bound by hand, never above the objective, and the published formula through a real model."""
+
+import math
+
+import pytest
+import torch
+
+from spg_trainer.algorithms.bgpo import BGPO
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import Masks, accumulate, elbo
+from tests.common.algorithm_cases_hb import (
+    LENGTHS,
+    MASK,
+    SIZE,
+    largest_error,
+    logps_gradient,
+    make_batch,
+    two_tokens,
+    with_old,
+)
+from tests.common.likelihood_cases import make_rollouts, seeded, tiny_model, whole_gradient
+from tests.spg_trainer.test_gradient import count_sequences
+
+
+@pytest.mark.parametrize("off_policy", [0.0, 0.02])
+@pytest.mark.parametrize("masking, cut", [("bernoulli", None), ("random", 0.03)])
+def test_loss_and_gradient_are_those_of_the_published_formula(masking, cut, off_policy):
+    def formula(row):
+        terms = []
+        for j in range(len(row.logps)):
+            where = row.scored[j]
+            weight = row.weight[j][where] if masking == "bernoulli" else row.length / int(where.sum())
+            d = (weight * (row.logps[j][where] - row.old[j][where])).sum()
+            if row.advantage >= 0:
+                terms.append((1 + d) * row.advantage)
+            else:
+                held = cut is not None and float(d.detach()) > cut
+                terms.append(math.exp(cut) * row.advantage + 0 * d if held else torch.exp(d) * row.advantage)
+        return -sum(terms) / len(terms) / row.completions
+
+    algorithm = BGPO(masking=masking, num_masks=5, max_log_ratio=cut)
+    assert largest_error(algorithm, formula, off_policy=off_policy) < 1e-10
+
+
+def off_policy_case(num_masks=7, seed=0, scale=0.3):
+    """Logps of random masks that differ from the old ones."""
+    rollouts = make_rollouts(LENGTHS, SIZE)
+    masks = BGPO(num_masks=num_masks).make_masking().draw(rollouts, seeded(seed))
+    stream = torch.Generator().manual_seed(seed)
+    old = -torch.rand(masks.scored.shape, generator=stream, dtype=torch.float64) * masks.scored
+    moved = scale * torch.randn(masks.scored.shape, generator=stream, dtype=torch.float64) * masks.scored
+    return masks, old, old + moved, make_batch(rollouts.completion_mask, old_logps=old)
+
+
+def test_both_branches_by_hand():
+    """Two masks of two tokens, d = (2, -2) and A = 1, -1, two completions: 1 + (2 - 2) / 2 = 1; -(e^2 + e^-2) / 2."""
+    scored = torch.ones(2, 2, 2, dtype=torch.bool)
+    part = torch.ones(2, 2, dtype=torch.bool)
+    masks = Masks(scored, scored, scored.double(), torch.ones(2).double(), part)
+    old = torch.full((2, 2, 2), -3.0, dtype=torch.float64)
+    logps = old + torch.tensor([1.0, -1.0], dtype=torch.float64)[None, :, None]
+    batch = make_batch(part, [1.0, -1.0], 2, old_logps=old)
+    loss, gradient = logps_gradient(BGPO(), masks, batch, logps)
+    assert float(loss.loss) == pytest.approx(-(1 - math.cosh(2)) / 2, abs=1e-12)
+    expected = [[-0.25, -0.25], [math.exp(2) / 4, math.exp(-2) / 4]]
+    assert gradient[:, :, 0].tolist() == [pytest.approx(row, abs=1e-12) for row in expected]
+    cut, cut_gradient = logps_gradient(BGPO(max_log_ratio=1.5), masks, batch, logps)
+    assert float(cut.loss) == pytest.approx(-(1 - (math.exp(1.5) + math.exp(-2)) / 2) / 2, abs=1e-12)
+    assert cut_gradient[1, 0].tolist() == [0, 0] and torch.equal(cut_gradient[0], gradient[0])
+    assert float(cut.metrics["ratio/clip_fraction"].total) == 0.5
+    assert float(cut.metrics["ratio/mean"].total) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bound_never_exceeds_the_importance_weighted_advantage(seed):
+    masks, old, logps, batch = off_policy_case(seed=seed)
+    found = -float(BGPO().loss(logps, masks, batch).loss) * 8
+    exact = ((elbo(logps, masks) - elbo(old, masks)).exp() * batch.advantages).sum()
+    assert found < float(exact)
+    for row in range(4):
+        one = torch.tensor([row])
+        bound = -float(BGPO().loss(logps[one], masks.select(one), batch.select(one)).loss) * 8
+        ratio = (elbo(logps, masks) - elbo(old, masks)).exp()[row]
+        assert bound <= float(ratio * batch.advantages[row]) + 1e-12
+
+
+def test_on_policy_it_is_the_policy_gradient_of_the_elbo():
+    masks, _, logps, batch = off_policy_case()
+    logps = logps.requires_grad_()
+    batch = make_batch(batch.completion_mask)
+    loss, gradient = logps_gradient(BGPO(), masks, batch, logps)
+    (expected,) = torch.autograd.grad(-(batch.advantages * elbo(logps, masks) / 8).sum(), logps)
+    assert torch.allclose(gradient, expected, rtol=1e-12)
+    assert float(loss.loss) == pytest.approx(-float(batch.advantages.sum()) / 8)
+    assert float(loss.metrics["ratio/mean"].total) == 4
+
+
+def test_a_raised_completion_of_any_size_leaves_others_finite():
+    """exp of a difference that only the other branch needs must not turn its gradient into nan."""
+    masks, old = two_tokens(2), torch.full((2, 1, 2), -800.0)
+    batch = make_batch(masks.part, [1.0, -1.0], 2, old_logps=old)
+    logps = old + torch.tensor([700.0, 0.1])[:, None, None]
+    _, gradient = logps_gradient(BGPO(), masks, batch, logps)
+    assert gradient.isfinite().all() and gradient.any()
+
+
+def test_every_mask_goes_through_the_model_once_off_policy_too(monkeypatch):
+    model, rollouts = tiny_model(), make_rollouts(LENGTHS, SIZE)
+    masks, _, _, batch = off_policy_case(num_masks=5)
+    seen = count_sequences(monkeypatch, model)
+    for masks_at_once in (1, 5):
+        model.zero_grad(set_to_none=True)
+        accumulate(
+            model,
+            rollouts,
+            masks,
+            lambda logps: with_old(BGPO(), masks, batch, logps),
+            mask_id=MASK,
+            masks_at_once=masks_at_once,
+            separable=BGPO.separable,
+        )
+        assert whole_gradient(model).any()
+    assert seen == {"graph": 2 * 4 * 5, "no graph": 0, "largest graph": 4 * 5}
+
+
+def test_equal_rewards_change_nothing_and_are_not_scored():
+    advantages = BGPO().compute_advantages(torch.full((2, 2), 0.1, dtype=torch.float64))
+    assert not BGPO().active(advantages).any()
+    masks, _, logps, batch = off_policy_case()
+    batch = make_batch(batch.completion_mask, advantages.tolist(), old_logps=batch.old_logps)
+    assert not logps_gradient(BGPO(), masks, batch, logps)[1].any()
+
+
+@pytest.mark.parametrize(
+    "settings, hint",
+    [
+        ({"masking": "block"}, "bernoulli"),
+        ({"max_log_ratio": 0.0}, "above 0"),
+        ({"max_log_ratio": -2.0}, "above 0"),
+        ({"num_masks": 0}, "1 or more"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
+    with pytest.raises(ConfigError) as caught:
+        BGPO(**settings)
+    assert hint in str(caught.value) and str(next(iter(settings.values()))) in str(caught.value)
+
+
+def test_defaults_are_the_paper_s():
+    bgpo = BGPO()
+    assert (bgpo.masking, bgpo.num_masks, bgpo.p_mask_prompt) == ("bernoulli", 16, 0.0)
+    assert (bgpo.advantage, bgpo.max_log_ratio) == ("mean_std", None)

@@ -1,0 +1,143 @@
+"""ESPO: the ratio by the token, its clip and penalty by hand, and the published formula through a real model."""
+
+import math
+
+import pytest
+import torch
+
+from spg_trainer.algorithms.espo import ESPO, ESPORepro
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import elbo
+from tests.common.algorithm_cases_hb import (
+    LENGTHS,
+    SIZE,
+    largest_error,
+    logps_gradient,
+    make_batch,
+    surrogate,
+    two_tokens,
+)
+from tests.common.likelihood_cases import make_rollouts, seeded
+
+
+def coupled(row, logps):
+    """Mean over pairs of half of (n+1)/k of one side and (n+1)/(n-k) of the other; an empty side adds nothing."""
+    total, n = 0.0, row.length
+    for pair in range(0, len(logps), 2):
+        one, other = row.scored[pair], row.scored[pair + 1]
+        assert torch.equal(one, ~other)
+        for masked, value in ((one, logps[pair]), (other, logps[pair + 1])):
+            if masked.any():
+                total = total + 0.5 * (n + 1) / int(masked.sum()) * value[masked].sum()
+    return total / (len(logps) // 2)
+
+
+@pytest.mark.parametrize("off_policy", [0.0, 0.015])
+@pytest.mark.parametrize("cls, beta", [(ESPO, 0.0), (ESPO, 0.05), (ESPORepro, 0.05)])
+def test_loss_and_gradient_are_those_of_the_published_formula(cls, beta, off_policy):
+    held = []
+
+    def formula(row):
+        new, old, ref = (coupled(row, x) for x in (row.logps, row.old, row.ref))
+        assert row.length == SIZE or cls is ESPO
+        kl = (new - ref) ** 2 / 2 / (SIZE if cls is ESPORepro else 1)
+        term = -surrogate((new - old) / row.length, row.advantage, 0.002, 0.001, held)
+        return (term + beta * kl) / row.completions
+
+    algorithm = cls(beta=beta, epsilon=0.002, epsilon_high=0.001)
+    assert largest_error(algorithm, formula, off_policy=off_policy) < 1e-10
+    assert set(held) == ({True, False} if off_policy else {False}), "both sides of the clip are seen"
+
+
+def test_the_clip_acts_on_both_sides_by_hand():
+    """r = exp(d / 2) = 2, 2, 1/4, 1/4 with A = 1, -1, 1, -1 and clip to 0.8 .. 1.2, four completions of two tokens.
+
+    min(2, 1.2) held; min(-2, -1.2) = -2; min(1/4, 0.8) = 1/4; min(-1/4, -0.8) held: loss = -(1.2 - 2 + 0.25 - 0.8) / 4.
+    The gradient in a logp is -r A / n / 4 where not held.
+    """
+    masks, old = two_tokens(4), torch.full((4, 1, 2), -1.0, dtype=torch.float64)
+    logps = old + torch.tensor([2.0, 2.0, 0.25, 0.25]).double().log()[:, None, None]
+    batch = make_batch(masks.part, [1.0, -1.0, 1.0, -1.0], 4, old_logps=old)
+    loss, gradient = logps_gradient(ESPO(beta=0.0), masks, batch, logps)
+    assert float(loss.loss) == pytest.approx(1.35 / 4, abs=1e-12)
+    assert gradient[:, 0, 0].tolist() == pytest.approx([0, 2 / 8, -0.25 / 8, 0], abs=1e-12)
+    assert float(loss.metrics["ratio/clip_fraction"].total) == 2
+    assert float(loss.metrics["ratio/mean"].total) == pytest.approx(4.5)
+    assert float(loss.metrics["bound/elbo"].total) == pytest.approx(float(logps.mean(-1).sum()))
+
+
+def test_epsilon_zero_lets_through_ratios_of_one_and_those_on_the_wrong_side():
+    """Countdown's recipe: the gradient flows where r = 1, where A > 0 and r < 1, and where A < 0 and r > 1."""
+    masks, old = two_tokens(6), torch.full((6, 1, 2), -1.0, dtype=torch.float64)
+    logps = old + torch.tensor([0.0, 0.0, -0.1, 0.1, 0.1, -0.1], dtype=torch.float64)[:, None, None]
+    batch = make_batch(masks.part, [1.0, -1.0, 1.0, -1.0, 1.0, -1.0], 6, old_logps=old)
+    _, gradient = logps_gradient(ESPO(beta=0.0, epsilon=0.0), masks, batch, logps)
+    expected = [-1.0, 1.0, -math.exp(-0.1), math.exp(0.1), 0.0, 0.0]
+    assert (gradient[:, 0, 0] * 12).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("cls", [ESPO, ESPORepro])
+def test_on_policy_the_ratio_is_one_and_the_gradient_that_of_the_elbo_by_the_token(cls):
+    algorithm, rollouts = cls(beta=0.0), make_rollouts(LENGTHS, SIZE)
+    masks = algorithm.make_masking().draw(rollouts, seeded())
+    batch = make_batch(rollouts.completion_mask)
+    logps = (-3 * torch.rand(masks.scored.shape, dtype=torch.float64) * masks.scored).requires_grad_()
+    loss, gradient = logps_gradient(algorithm, masks, batch, logps)
+    bound = elbo(logps, masks) / batch.length
+    (expected,) = torch.autograd.grad(-(batch.advantages * bound / 8).sum(), logps)
+    assert torch.allclose(gradient, expected, rtol=1e-12)
+    assert float(loss.metrics["ratio/mean"].total) == 4 and "kl" not in loss.metrics
+
+
+@pytest.mark.parametrize("cls, share", [(ESPO, 1.0), (ESPORepro, 0.5)])
+def test_without_advantage_the_penalty_alone_pulls_to_the_reference(cls, share):
+    """k2 = d^2 / 2 for d = -1, and for the code half of that, two tokens: its gradient is beta d / 4 (and half)."""
+    algorithm, masks = cls(beta=0.5), two_tokens()
+    assert algorithm.active(torch.zeros(1)).all() and algorithm.needs_ref_logps
+    ref = torch.full((1, 1, 2), -1.0, dtype=torch.float64)
+    batch = make_batch(masks.part, [0.0], 4, old_logps=ref, ref_logps=ref)
+    loss, gradient = logps_gradient(algorithm, masks, batch, ref - 0.5)
+    assert gradient.flatten().tolist() == pytest.approx([-0.5 / 4 * share] * 2)
+    assert float(loss.metrics["kl"].total) == pytest.approx(0.5 * share)
+
+
+def test_equal_rewards_change_nothing_and_without_penalty_are_not_scored():
+    equal = torch.full((2, 3), 0.1, dtype=torch.float64)
+    for cls in (ESPO, ESPORepro):
+        algorithm = cls(beta=0.0)
+        advantages = algorithm.compute_advantages(equal)
+        assert not algorithm.active(advantages).any() and not algorithm.needs_ref_logps
+        masks, old = two_tokens(6), torch.full((6, 1, 2), -1.0, dtype=torch.float64)
+        batch = make_batch(masks.part, advantages.tolist(), 6, old_logps=old)
+        assert not logps_gradient(algorithm, masks, batch, old - 0.5)[1].any()
+
+
+def test_the_reproduction_compares_with_the_others_and_scores_the_tail():
+    rewards = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
+    assert ESPORepro().compute_advantages(rewards).tolist() == pytest.approx([1.0, -0.5, -0.5])
+    assert ESPO().compute_advantages(rewards).tolist() == pytest.approx([2 / 3, -1 / 3, -1 / 3])
+    assert ESPORepro().score_tail and ESPORepro.end_tokens == "eos" and not ESPO().score_tail
+
+
+@pytest.mark.parametrize(
+    "cls, settings, hint",
+    [
+        (ESPO, {"masking": "rising"}, "coupled"),
+        (ESPO, {"num_masks": 3}, "num_masks=4"),
+        (ESPO, {"epsilon": 1.5}, "0.2"),
+        (ESPO, {"epsilon_high": -1.0}, "0 or more"),
+        (ESPO, {"beta": -0.5}, "0 or more"),
+        (ESPORepro, {"advantage": "mean"}, "leave_one_out"),
+        (ESPORepro, {"masking": "random"}, "coupled"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_with_what_would(cls, settings, hint):
+    with pytest.raises(ConfigError) as caught:
+        cls(**settings).make_masking()
+    assert hint in str(caught.value) and str(next(iter(settings.values()))) in str(caught.value)
+
+
+def test_defaults_are_the_published_ones():
+    espo = ESPO()
+    assert (espo.masking, espo.num_masks, espo.p_mask_prompt, espo.advantage) == ("coupled", 4, 0.0, "mean")
+    assert (espo.epsilon, espo.epsilon_high, espo.beta) == (0.2, None, 1e-3)

@@ -1,0 +1,190 @@
+"""GDPO: quadrature, the sequence ratio and its clip by hand, and the published formula through a real model."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from spg_trainer.algorithms.gdpo import GDPO, GDPORepro
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import elbo
+from spg_trainer.likelihood.masks import GaussMasking
+from tests.common.algorithm_cases_hb import (
+    LENGTHS,
+    SIZE,
+    largest_error,
+    logps_gradient,
+    make_batch,
+    surrogate,
+    two_tokens,
+)
+from tests.common.likelihood_cases import make_rollouts, seeded
+
+NODES = {  # t, w on 0..1, from tables
+    2: ([(3 - 3**0.5) / 6, (3 + 3**0.5) / 6], [1 / 2, 1 / 2]),
+    3: ([(5 - 15**0.5) / 10, 1 / 2, (5 + 15**0.5) / 10], [5 / 18, 8 / 18, 5 / 18]),
+}
+
+
+def quadrature(row, logps, by_ratio=False):
+    """sum over nodes of w n/k (or w/t) times the sum over the masked tokens."""
+    nodes, weights = NODES[len(logps)]
+    total = 0.0
+    for t, w, value, masked in zip(nodes, weights, logps, row.scored, strict=True):
+        k = int(masked.sum())
+        assert k == max(1, math.floor(t * row.length + 1e-9))
+        total = total + w * (1 / t if by_ratio else row.length / k) * value[masked].sum()
+    return total
+
+
+@pytest.mark.parametrize("off_policy", [0.0, 0.015])
+@pytest.mark.parametrize("beta, num_masks", [(0.0, 3), (0.05, 2)])
+def test_loss_and_gradient_are_those_of_the_published_formula(off_policy, beta, num_masks):
+    held = []
+
+    def formula(row):
+        new, old, ref = (quadrature(row, x) for x in (row.logps, row.old, row.ref))
+        kl = torch.exp(ref - new) - (ref - new) - 1
+        term = -surrogate(new - old, row.advantage, 0.02, 0.03, held) / row.length
+        return (term + beta * kl) / row.completions
+
+    algorithm = GDPO(num_masks=num_masks, beta=beta, epsilon=0.02, epsilon_high=0.03)
+    assert largest_error(algorithm, formula, off_policy=off_policy) < 1e-10
+    assert set(held) == ({True, False} if off_policy else {False}), "both sides of the clip are seen"
+
+
+@pytest.mark.parametrize("off_policy", [0.0, 0.015])
+def test_the_reproduction_is_nemo_rl_s_formula(off_policy):
+    held = []
+
+    def formula(row):
+        new, old = quadrature(row, row.logps, True), quadrature(row, row.old, True)
+        return -surrogate((new - old) / row.length, row.advantage, 0.005, 0.005, held) / row.completions
+
+    assert largest_error(GDPORepro(epsilon=0.005), formula, off_policy=off_policy) < 1e-10
+    assert set(held) == ({True, False} if off_policy else {False})
+
+
+def test_the_clip_acts_on_both_sides_by_hand():
+    """r = 2, 2, 1/4, 1/4 with A = 1, -1, 1, -1 and clip to 1/2 .. 3/2, n = 2, four completions.
+
+    min(2, 3/2) = 3/2, held; min(-2, -3/2) = -2; min(1/4, 1/2) = 1/4; min(-1/4, -1/2) = -1/2, held.
+    loss = -(3/2 - 2 + 1/4 - 1/2) / 2 / 4 = 3/32; gradient in a logp -r A / 2 / 4 where not held.
+    """
+    masks = two_tokens(4)
+    old = torch.full((4, 1, 2), -1.0, dtype=torch.float64)
+    logps = old + torch.tensor([2.0, 2.0, 0.25, 0.25]).double().log()[:, None, None] / 2
+    batch = make_batch(masks.part, [1.0, -1.0, 1.0, -1.0], 4, old_logps=old)
+    loss, gradient = logps_gradient(GDPO(epsilon=0.5), masks, batch, logps)
+    assert float(loss.loss) == pytest.approx(3 / 32, abs=1e-12)
+    assert gradient[:, 0, 0].tolist() == pytest.approx([0, 2 / 8, -0.25 / 8, 0], abs=1e-12)
+    totals = {name: (float(metric.total), metric.per) for name, metric in loss.metrics.items()}
+    assert totals["ratio/clip_fraction"] == (2.0, "scored_completions")
+    assert totals["ratio/mean"] == (pytest.approx(4.5), "scored_completions")
+    assert totals["bound/share"] == (4.0, "completions")
+
+
+def test_epsilon_high_widens_the_upper_side_only():
+    masks, old = two_tokens(2), torch.full((2, 1, 2), -1.0, dtype=torch.float64)
+    logps = old + torch.tensor([1.8, 0.4]).double().log()[:, None, None] / 2
+    batch = make_batch(masks.part, [1.0, -1.0], 2, old_logps=old)
+    found = [
+        logps_gradient(GDPO(epsilon=0.5, epsilon_high=high), masks, batch, logps)[1][:, 0, 0] != 0
+        for high in (None, 1.0)
+    ]
+    assert [x.tolist() for x in found] == [[False, False], [True, False]]
+
+
+@pytest.mark.parametrize("algorithm", [GDPO(), GDPORepro()], ids=["paper", "repro"])
+def test_on_policy_the_ratio_is_one_and_the_gradient_that_of_the_elbo(algorithm):
+    rollouts = make_rollouts(LENGTHS, SIZE)
+    masks = algorithm.make_masking().draw(rollouts, seeded())
+    batch = make_batch(rollouts.completion_mask)
+    logps = (-3 * torch.rand(masks.scored.shape, dtype=torch.float64) * masks.scored).requires_grad_()
+    loss, gradient = logps_gradient(algorithm, masks, batch, logps)
+    (expected,) = torch.autograd.grad(
+        -(batch.advantages * elbo(logps, masks) / batch.length / 8).sum(), logps
+    )
+    assert torch.allclose(gradient, expected, rtol=1e-12)
+    assert float(loss.metrics["ratio/mean"].total) == 4 and not loss.metrics["ratio/clip_fraction"].total
+
+
+@pytest.mark.parametrize("num_masks", [1, 2, 3, 4, 5])
+def test_nodes_integrate_polynomials_up_to_degree_2n_minus_1_exactly(num_masks):
+    """The weights w/t of the nodes t, times t^(d+1), sum to the integral of t^d, 1/(d+1)."""
+    rollouts = make_rollouts([200], 200)
+    masks = GaussMasking(num_masks, node_weight="ratio").draw(rollouts, seeded())
+    per_node = masks.weight[0].amax(-1) / num_masks  # w/t
+    t = torch.tensor(sorted(roots(num_masks)), dtype=torch.float64)
+    for degree in range(2 * num_masks):
+        assert float((per_node * t ** (degree + 1)).sum()) == pytest.approx(1 / (degree + 1), abs=1e-12)
+    assert float((per_node * t ** (2 * num_masks + 1)).sum()) != pytest.approx(
+        1 / (2 * num_masks + 1), abs=1e-9
+    )
+
+
+def roots(n):
+    """Of the shifted Legendre polynomial, by bisection."""
+
+    def legendre(x):
+        before, value = 1.0, x
+        for k in range(1, n):
+            before, value = value, ((2 * k + 1) * x * value - k * before) / (k + 1)
+        return value
+
+    grid = [-1 + 2 * i / 1001 for i in range(1002)]
+    for left, right in itertools.pairwise(grid):
+        if legendre(left) * legendre(right) < 0:
+            for _ in range(80):
+                middle = (left + right) / 2
+                left, right = (left, middle) if legendre(left) * legendre(middle) <= 0 else (middle, right)
+            yield (1 + left) / 2
+
+
+def test_equal_rewards_change_nothing_and_are_not_scored():
+    advantages = GDPO().compute_advantages(torch.full((2, 2), 0.1, dtype=torch.float64))
+    assert not GDPO().active(advantages).any() and not GDPO().needs_ref_logps
+    masks = two_tokens(4)
+    old = torch.full((4, 1, 2), -1.0, dtype=torch.float64)
+    batch = make_batch(masks.part, advantages.tolist(), 4, old_logps=old)
+    _, gradient = logps_gradient(GDPO(), masks, batch, old - 0.5)
+    assert not gradient.any()
+
+
+def test_without_advantage_the_penalty_alone_pulls_to_the_reference():
+    """k3' = 1 - exp(ref - new) = 1 - e for new = ref - 1, times beta / completions."""
+    algorithm, masks = GDPO(beta=0.5), two_tokens()
+    assert algorithm.active(torch.zeros(1)).all() and algorithm.needs_ref_logps
+    ref = torch.full((1, 1, 2), -1.0, dtype=torch.float64)
+    batch = make_batch(masks.part, [0.0], 4, old_logps=ref, ref_logps=ref)
+    loss, gradient = logps_gradient(algorithm, masks, batch, ref - 0.5)
+    assert gradient.flatten().tolist() == pytest.approx([0.5 / 4 * (1 - math.e)] * 2)
+    assert float(loss.metrics["kl"].total) == pytest.approx(math.e - 2)
+
+
+@pytest.mark.parametrize(
+    "cls, settings, hint",
+    [
+        (GDPO, {"masking": "all"}, "gauss"),
+        (GDPO, {"epsilon": 1.0}, "0.5"),
+        (GDPO, {"epsilon": -0.1}, "0.5"),
+        (GDPO, {"epsilon_high": -0.1}, "0 or more"),
+        (GDPO, {"beta": -1.0}, "0 or more"),
+        (GDPO, {"node_weight": "time"}, "ratio"),
+        (GDPORepro, {"node_weight": "count"}, "ratio"),
+        (GDPORepro, {"masking": "random"}, "gauss"),
+        (GDPORepro, {"beta": 0.1}, "no KL penalty"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_with_what_would(cls, settings, hint):
+    with pytest.raises(ConfigError) as caught:
+        cls(**settings)
+    assert hint in str(caught.value) and str(next(iter(settings.values()))) in str(caught.value)
+
+
+def test_defaults_are_the_published_ones():
+    gdpo = GDPO()
+    assert (gdpo.masking, gdpo.num_masks, gdpo.p_mask_prompt, gdpo.advantage) == ("gauss", 3, 0.0, "mean")
+    assert (gdpo.epsilon, gdpo.beta, gdpo.node_weight) == (0.5, 0.0, "count")
+    assert GDPORepro().node_weight == "ratio"
