@@ -117,15 +117,23 @@ def load_rows(
     return read_files(task, files, columns), None
 
 
-def read_files(task: str, files: Sequence[Path], columns: Sequence[str]) -> list[Row]:
-    """The rows of .jsonl, .jsonl.gz or .parquet files; raises EnvError for none, or one without its columns."""
+def read_files(
+    task: str,
+    files: Sequence[Path],
+    columns: Sequence[str],
+    *,
+    hint: str = "Check the file, or use --env-args source=generated.",
+) -> list[Row]:
+    """The rows of .jsonl, .jsonl.gz or .parquet files; raises EnvError for none, or one without its columns.
+
+    hint: what to do about a file that cannot be read.
+    """
     rows: list[Row] = []
     for file in files:
         read = _parquet if file.suffix == ".parquet" else _jsonl
         try:
             rows += read(task, file, columns)
         except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-            hint = "Check the file, or use --env-args source=generated."
             raise EnvError(f"{task}: {file} cannot be read ({error}). {hint}") from error
     if not rows:
         raise EnvError(f"{task}: {files[0]} holds no rows; each must have {', '.join(columns)}.")

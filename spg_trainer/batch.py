@@ -68,7 +68,8 @@ class Batch(Rows):
     advantages: Tensor
     """(B,) float64."""
     totals: Mapping[str, float]
-    """Sums over every completion of the update on all processes, skipped ones included: `completions`, `tokens`."""
+    """Sums over every completion of the update on all processes, skipped ones included: `completions`, `tokens`; and
+    `scored_completions`, without the skipped ones."""
     group: Tensor | None = None
     """(B,) int64, number of the completion's group in the step."""
     prepared: Mapping[str, Tensor] = field(default_factory=dict)

@@ -62,7 +62,7 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     """The settings of a command, from presets, files and flags (`settings.py`)."""
     check_flags(cls, args, prog)
     named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
-    base = defaults(cls, **named, run=resumed(args))
+    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), run=resumed(args))
     messages, about = io.StringIO(), f"{cls.__doc__} {more}".strip()
     markers = (tyro.conf.OmitArgPrefixes,)
     try:
@@ -144,13 +144,19 @@ def run_train(config: Config) -> None:
     if config.dry_run:
         from spg_trainer.evaluation import make_env
         from spg_trainer.models.source import resolve_model
+        from spg_trainer.preferences import read_pairs, settle_pairs
         from spg_trainer.rollouts import check_prompts
         from spg_trainer.sampler import get_decoder
         from spg_trainer.tracking import check_trackers
 
         # All that can be refused without opening the weights.
         config = replace(config, model=settle(config.model))
-        check_prompts(config.batch.prompts_per_step, make_env(config, "train"))
+        config = settle_pairs(config)
+        env = make_env(config, "train")
+        if config.pairs:
+            read_pairs(config.pairs)
+        else:
+            check_prompts(config.batch.prompts_per_step, env)
         resolve_model(config.model.model, config.env)
         get_decoder(config.rollout.remasking)
         check_trackers(config.output.track)

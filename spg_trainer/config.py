@@ -270,6 +270,11 @@ class Config:
     """RL algorithm: a name such as spg or spg_repro, `./my_algorithm.py:MyClass` or `my_package.my_module:MyClass`."""
     algorithm_args: Pairs = field(default_factory=dict)
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`."""
+    pairs: str | None = None
+    """Preference pairs to learn from in place of sampled completions: a .jsonl, .jsonl.gz or .parquet file with the
+    columns prompt, chosen and rejected. Needs --algorithm vrpo and --num-generations 2."""
+    pairs_sha256: str | None = None
+    """The sha256 of that file, which is refused if it has another; unset = whatever it is, from then on the run's."""
     max_steps: CountOrZero = 100
     """Steps in all; a step is one rollout and its num_iterations updates."""
     max_minutes: NotNegative = 0.0
@@ -388,9 +393,10 @@ def arithmetic(config: Config, algorithm: Any, num_processes: int = 1) -> str:
     completions, blocks = b.prompts_per_step * b.num_generations, r.num_blocks
     rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
     updates = b.num_iterations * b.num_minibatches
+    groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {b.num_generations} generations"
     shared = f" ({num_processes} processes x {completions // num_processes})" if num_processes > 1 else ""
     return (
-        f"{b.prompts_per_step} prompts x {b.num_generations} generations = {completions} completions a step{shared}; "
+        f"{b.prompts_per_step} {groups} = {completions} completions a step{shared}; "
         f"{r.max_completion_length} tokens in {blocks} block{'s' * (blocks > 1)} of {r.block_length}, "
         f"{r.diffusion_steps} denoising steps; {updates} update{'s' * (updates > 1)} a step, "
         f"{num_masks} mask{'s' * (num_masks > 1)} a completion, micro-batches of up to {rows} completions; "
@@ -413,6 +419,7 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
             f"--device {config.model.device} is one GPU, not {num_processes}. Leave out --device."
         )
     check_common(config)
+    check_pairs(config, algorithm)
     if b.num_minibatches > b.prompts_per_step:
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has only {b.prompts_per_step} groups "
@@ -430,6 +437,24 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
         fits = ", ".join(str(n) for n in range(1, prompts + 1) if prompts % n == 0)
         text = f"--prompts-per-step {prompts} cannot be shared by {num_processes} processes"
         raise ConfigError(f"{text}. Use {counts}, or launch {fits} processes.")
+
+
+def check_pairs(config: Config, algorithm: Any) -> None:
+    """Raises ConfigError where --pairs does not go with the algorithm or the size of a group."""
+    if config.pairs is None:
+        if config.pairs_sha256 is not None:
+            raise ConfigError("--pairs-sha256 is that of the file of --pairs, which is not given. Add it.")
+        return
+    if not algorithm.learns_from_pairs:
+        raise ConfigError(
+            f"--pairs {config.pairs}: --algorithm {config.algorithm} learns from completions that the model has just "
+            "sampled, not from those of a file. Use --algorithm vrpo, or leave out --pairs."
+        )
+    if config.batch.num_generations != 2:
+        raise ConfigError(
+            f"--num-generations {config.batch.num_generations}: a pair of --pairs is two completions. Use "
+            "--num-generations 2."
+        )
 
 
 def check_eval(command: EvalCommand) -> None:

@@ -18,6 +18,7 @@ from spg_trainer.text import decode_completions, encode_prompts, sample
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
+    from spg_trainer.preferences import Preferences
 
 MAX_ERROR_SHARE = 0.05
 """A step or evaluation in which a larger share of the completions could not be scored stops the run."""
@@ -132,7 +133,7 @@ def sample_and_score(
 
 
 def sample_rows(
-    scored: Scored, *, env: "TextEnv", step: int, advantages: torch.Tensor | None = None
+    scored: Scored, *, env: "TextEnv | Preferences", step: int, advantages: torch.Tensor | None = None
 ) -> list[dict[str, Any]]:
     """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked."""
     rows = []

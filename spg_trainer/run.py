@@ -23,6 +23,7 @@ from spg_trainer.evaluation import evaluate, make_env, mix_hint
 from spg_trainer.files import incomplete
 from spg_trainer.models import Policy, open_policy
 from spg_trainer.optimizer import Guard, make_adamw
+from spg_trainer.preferences import Preferences, open_pairs, settle_pairs
 from spg_trainer.rollouts import Scored, check_prompts, sample_rows
 from spg_trainer.run_folder import RunFolder, find_unfinished
 from spg_trainer.sampler import get_decoder
@@ -61,6 +62,8 @@ class Run:
     """When this process began, on the monotonic clock."""
     stop: bool = False
     """Whether the user asked to end after this step."""
+    pairs: Preferences | None = None
+    """What steps learn from in place of completions of `env`."""
     clean: bool = True
     """Whether the weights are those of the last finished step, and its row is written."""
 
@@ -117,19 +120,20 @@ class Run:
         metrics, timings: rows for metrics.jsonl and timings.jsonl; `step` is added. advantages: (B,).
         """
         output, metrics = self.config.output, {"step": self.step, **metrics}
+        source = self.pairs or self.env
         self.folder.metrics(metrics)
         self.folder.timings({"step": self.step, **timings})
         self.trackers.log({**timings, **metrics}, self.step)
         self.clean, self.skipped = True, self.guard.skipped
         self.history.append(metrics)
         if self.due(output.sample_steps):
-            rows = sample_rows(scored, env=self.env, step=self.step, advantages=advantages)
+            rows = sample_rows(scored, env=source, step=self.step, advantages=advantages)
             self.folder.samples(self.step, gather(rows))
         limit = 60 * self.config.max_minutes
         left = max(0.0, limit - (time.monotonic() - self.started)) if limit else None
         self.console.step({**metrics, **timings}, total=self.config.max_steps, seconds_left=left)
         if self.due(output.render_steps):
-            self.console.say(self.env.render_text(scored.problems[0], scored.completions[0]))
+            self.console.say(source.render_text(scored.problems[0], scored.completions[0]))
         for warning in diagnose(self.history):
             self.console.warn(warning)
 
@@ -196,6 +200,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
     with raising_on_all():
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
+        config = settle_pairs(config)
     path, newest = decide_on_main(lambda: choose_folder(config))
     with raising_on_all():
         config = replace(config, model=settle(config.model, path))
@@ -203,7 +208,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         get_decoder(config.rollout.remasking)
         check_trackers(config.output.track)
         env = make_env(config, "train")
-        check_prompts(config.batch.prompts_per_step, env)
+        if config.pairs is None:
+            check_prompts(config.batch.prompts_per_step, env)
     console = Console(quiet=quiet)
     kept = decide_on_main(lambda: kept_weights(config, path, newest)) if algorithm.needs_ref_logps else None
     with raising_on_all():
@@ -214,15 +220,16 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             device=str(accelerator.device) if device == "auto" else device,
             reference=algorithm.needs_ref_logps,
         ).ending_with(algorithm.end_tokens)
+        pairs = open_pairs(config, policy) if config.pairs else None
     if kept:
         policy.source = model_environment(str(kept))["base_model"]
-    for note in (policy.note and policy.note + mix_hint(env), env.notice):
+    for note in (policy.note and policy.note + mix_hint(env), env.notice, pairs and pairs.note):
         if note:
             console.warn(note)
     o = config.optimizer
     trainable = [p for p in policy.model.parameters() if p.requires_grad]
     optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, (o.adam_beta1, o.adam_beta2))
-    run = Run(config, accelerator, policy, env, algorithm, optimizer, RunFolder(path), console)
+    run = Run(config, accelerator, policy, env, algorithm, optimizer, RunFolder(path), console, pairs=pairs)
     if newest is not None:
         with raising_on_all():
             run.restore(newest)

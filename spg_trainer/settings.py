@@ -44,12 +44,13 @@ def defaults(
     model: str | None = None,
     algorithm: str | None = None,
     config: str | None = None,
+    lora_r: str | None = None,
     run: str | None = None,
 ) -> Command:
     """The settings of a command before any flag is read.
 
     Args:
-        env, model, algorithm, config: what flags name; None = not named.
+        env, model, algorithm, config, lora_r: what flags name; None = not named.
         run: a run folder to continue, whose config.yaml then stands for presets and defaults.
     """
     values = read_yaml(config) if config else {}
@@ -70,6 +71,9 @@ def defaults(
     if base.model.is_adapter:  # it is trained as it is
         for part in (preset, preset.get("sft", {})):
             part.get("model", {}).pop("lora_r", None)
+    rank = lora_r or (values.get("model") or {}).get("lora_r")
+    if base.model.is_adapter or str(rank or 0) != "0":  # adapters have a reference without a copy
+        preset.get("model", {}).pop("ref_copy", None)
     base = overlay(base, command_preset(cls, preset), f"preset of {env}")
     if cls is EvalCommand and recorded.get("dtype"):  # as it was trained and evaluated
         base = overlay(base, {"model": {"dtype": recorded["dtype"]}}, ENVIRONMENT)

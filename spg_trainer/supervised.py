@@ -8,7 +8,7 @@ In every completion of T tokens k are masked, k uniform on 1..T, and scored with
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from spg_trainer.optimizer import apply_gradients, make_adamw, warmup_cosine
 from spg_trainer.packages import envs
 from spg_trainer.seeding import derive, numpy_generator
 from spg_trainer.settings import load_preset, preset_kind, preset_sampling, task_record
-from spg_trainer.text import encode_prompts
+from spg_trainer.text import encode_completions, encode_prompts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -137,18 +137,6 @@ def draw_demonstrations(
         problems.append(problem)
         completions.append(env.demonstration(problem) if name == "right" else env.habits(problem)[name])
     return problems, completions
-
-
-def encode_completions(policy: Policy, completions: Sequence[str], length: int) -> Tensor:
-    """Token ids (B, length) int64: the text, one end token, then padding, as LLaDA's own training data ends."""
-    end = policy.end_token_ids[-1]
-    ids = policy.tokenizer(list(completions), add_special_tokens=False)["input_ids"]
-    longest = max(len(row) for row in ids) + 1
-    if longest > length:
-        text = f"A demonstration has {longest} tokens with its end token, more than {length}"
-        raise ConfigError(f"{text}. Use --max-completion-length {longest} or more.")
-    padded = [[*row, end] + [policy.pad_id] * (length - len(row) - 1) for row in ids]
-    return torch.tensor(padded, dtype=torch.int64)
 
 
 def draw_masked(batch_size: int, length: int, seed: int, step: int) -> tuple[Tensor, Tensor]:

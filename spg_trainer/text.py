@@ -83,6 +83,18 @@ def encode_prompts(
     return prompt_ids, torch.arange(-width, 0, device=policy.device) >= -lengths.unsqueeze(-1)
 
 
+def encode_completions(policy: Policy, completions: Sequence[str], length: int) -> Tensor:
+    """Token ids (B, length) int64: the text, one end token, then padding, as LLaDA's own training data ends."""
+    end = policy.end_token_ids[-1]
+    ids = policy.tokenizer(list(completions), add_special_tokens=False)["input_ids"]
+    longest = max(len(row) for row in ids) + 1
+    if longest > length:
+        text = f"A completion has {longest} tokens with its end token, more than {length}"
+        raise ConfigError(f"{text}. Use --max-completion-length {longest} or more.")
+    padded = [[*row, end] + [policy.pad_id] * (length - len(row) - 1) for row in ids]
+    return torch.tensor(padded, dtype=torch.int64)
+
+
 def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
     """The texts of the completions, up to their first end token and without special tokens: B strings."""
     texts, decode = [], policy.tokenizer.decode
@@ -98,7 +110,7 @@ def _chat_text(policy: Policy, index: int, prompt: Prompt) -> str:
         if tokenizer.chat_template is None:
             return prompt
         prompt = [{"role": "user", "content": prompt}]
-    if not isinstance(prompt, list) or not all(_is_message(message) for message in prompt):
+    if not isinstance(prompt, list) or not all(is_message(message) for message in prompt):
         raise ConfigError(
             f'prompt {index} is {prompt!r:.80}. Pass text, or messages [{{"role": "user", "content": "..."}}].'
         )
@@ -110,5 +122,6 @@ def _chat_text(policy: Policy, index: int, prompt: Prompt) -> str:
     return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
 
 
-def _is_message(message: object) -> bool:
+def is_message(message: object) -> bool:
+    """Whether a value is a chat message with text as its role and content."""
     return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))

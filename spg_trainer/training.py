@@ -87,6 +87,9 @@ def train_step(run: Run) -> None:
 def collect(run: Run, step: int) -> Scored:
     """This process's completions of a step; a group never leaves its process."""
     batch, world, rank = run.config.batch, run.accelerator.num_processes, run.accelerator.process_index
+    if run.pairs is not None:
+        index = run.pairs.choose(run.config.seed, step, batch.prompts_per_step).reshape(world, -1)[rank]
+        return run.pairs.collect(run.policy, index, run.config.rollout.max_completion_length)
     with raising_on_all():
         problems = choose_problems(run.config.seed, step, batch.prompts_per_step, len(run.env))
         mine = problems.reshape(world, -1)[rank]
@@ -116,12 +119,14 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     prepared = algorithm.prepare(torch.from_numpy(rewards), everyone)
     group = np.arange(rewards.size) // batch.num_generations
     minibatch, lengths = group % batch.num_minibatches, everyone.completion_mask.sum(-1).numpy(force=True)
+    active = algorithm.active(prepared["advantages"]).numpy(force=True)
+    counts = {"completions": np.ones_like(lengths), "tokens": lengths, "scored_completions": active}
     totals = [
-        {"completions": float((minibatch == m).sum()), "tokens": float(lengths[minibatch == m].sum())}
+        {name: float(column[minibatch == m].sum()) for name, column in counts.items()}
         for m in range(batch.num_minibatches)
     ]
     mine = len(scored) * run.accelerator.process_index + np.arange(len(scored))
-    active = algorithm.active(prepared["advantages"])[mine].numpy(force=True)
+    active = active[mine]
     rows = torch.from_numpy(mine[active])
     step = Step(
         rollouts=rollouts.select(torch.from_numpy(active)),

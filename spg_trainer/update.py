@@ -38,7 +38,7 @@ class Step:
     prepared: Mapping[str, Tensor]
     """What the algorithm's `prepare` returned for these completions."""
     totals: Sequence[Mapping[str, float]]
-    """For each minibatch, sums over all of its completions on all processes: `completions`, `tokens`."""
+    """For each minibatch, sums over all of its completions on all processes, as in `Batch`."""
     num_completions: int
     """All completions of the step."""
 

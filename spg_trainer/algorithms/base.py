@@ -73,6 +73,8 @@ class Algorithm(ABC):
     """Whether the completions of a group must be in one micro-batch, because `loss` compares them."""
     couples: ClassVar[bool] = False
     """Whether `loss` compares completions of the whole update: see `CoupledAlgorithm`."""
+    learns_from_pairs: ClassVar[bool] = False
+    """Whether it can learn from the pairs of a file (--pairs): from completions that the model did not sample."""
     left_to_right: ClassVar[bool] = False
     """Whether completions must be sampled token by token, with --block-length 1."""
 

@@ -33,6 +33,7 @@ ALGORITHMS = {
     "espo_repro": "spg_trainer.algorithms.espo:ESPORepro",
     "justgrpo": "spg_trainer.algorithms.justgrpo:JustGRPO",
     "justgrpo_repro": "spg_trainer.algorithms.justgrpo:JustGRPORepro",
+    "vrpo": "spg_trainer.algorithms.vrpo:VRPO",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 

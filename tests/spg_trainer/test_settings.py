@@ -136,6 +136,16 @@ def test_the_reproduction_keeps_the_paper_s_beta_on_sudoku() -> None:
     assert config.algorithm_args["eubo_beta"] == 1.0 and config.batch.num_iterations == 4
 
 
+def test_adapters_need_no_copy_of_the_weights_that_a_preset_asks_for(file) -> None:
+    """vrpo compares with a reference: on the embedded model a copy of all weights, unless adapters are trained."""
+    vrpo = ("--env", "sudoku", "--algorithm", "vrpo")
+    assert typed(*vrpo).model.ref_copy and typed(*vrpo, "--lora-r", "0").model.ref_copy
+    path = file("model: {lora_r: 4}\n")
+    for config in (typed(*vrpo, "--lora-r=4"), typed(*vrpo, "--config", path)):
+        assert config.model.lora_r == 4 and not config.model.ref_copy
+        check(config, build("vrpo", config.hyper_parameters))
+
+
 def test_an_algorithms_section_lies_over_the_task_and_the_model(folder, monkeypatch) -> None:
     """A block length alone keeps the tokens per step; all else of the task stays."""
     section = {"rollout": {"block_length": 4}, "batch": {"num_iterations": 3}}

@@ -1,0 +1,95 @@
+"""VRPO, how LLaDA-1.5 learns preferences: DPO with ELBOs in place of log-likelihoods, and little noise in them.
+
+Source: arXiv 2505.19223; docs/algorithms/vrpo.md has the formulas. Its training code is not public: no vrpo_repro.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.batch import Batch
+from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.masks import MASKINGS, Masking, Masks
+
+
+@dataclass(frozen=True)
+class VRPO(Algorithm):
+    """Makes the chosen completion of a pair likelier, against the reference, than the rejected one.
+
+    loss = sum over pairs of [-log sigmoid(margin) - sft_weight * ELBO(chosen) / its tokens] / number of pairs,
+    margin = beta * [(ELBO - reference's ELBO)(chosen) - (ELBO - reference's ELBO)(rejected)]. Pairs come from a file
+    (--pairs), or from groups: the best completion against the worst, none where all rewards are equal. Defaults are
+    those of LLaDA-1.5. Raises ConfigError for values out of range, and for masks whose mean is no likelihood.
+    """
+
+    masking: str = "bernoulli"
+    num_masks: int = 8
+    """M: each mask has a ratio of its own, the division of a budget with the least variance (the paper's n_t = n)."""
+    p_mask_prompt: float = 0.0
+    advantage: Literal["best_worst"] = "best_worst"
+    """1 for a group's best completion, -1 for its worst, else 0; the first of equals."""
+    beta: float = 0.2
+    """Weight of the KL to the reference, > 0: larger stays nearer. 0.2, like 8 masks, is remembered, not looked up."""
+    sft_weight: float = 0.05
+    """Weight of the supervised loss of chosen completions, per token, >= 0; 0.05 is remembered, too."""
+
+    needs_ref_logps: ClassVar[bool] = True
+    whole_groups: ClassVar[bool] = True
+    learns_from_pairs: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("beta", 0 < self.beta < math.inf, "above 0, e.g. 0.2")
+        self.require("sft_weight", 0 <= self.sft_weight < math.inf, "0 or more, e.g. 0.05")
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        """Those whose mean over all masks is an ELBO, or the log-likelihood itself."""
+        return {
+            name: MASKINGS[name]
+            for name in ("bernoulli", "random", "coupled", "block_active", "autoregressive")
+        }
+
+    def compute_advantages(self, rewards: Tensor) -> Tensor:
+        advantages = torch.zeros_like(rewards)
+        groups = (rewards.amax(1) > rewards.amin(1)).nonzero().squeeze(-1)
+        advantages[groups, rewards[groups].argmax(1)] = 1.0  # both take the first of equals
+        advantages[groups, rewards[groups].argmin(1)] = -1.0
+        return advantages.reshape(-1)
+
+    def active(self, advantages: Tensor) -> Tensor:
+        return advantages != 0  # the reference is compared with on pairs only
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        bound = elbo(logps, masks)
+        gain = bound - elbo(batch.ref_logps.to(logps), masks)
+        # Rows are in the order of groups, and a group's two are here together: row i of one is of row i of the other.
+        chosen, rejected = batch.advantages > 0, batch.advantages < 0
+        margin = self.beta * (gain[chosen] - gain[rejected])
+        pairs = batch.totals["scored_completions"] / 2
+        preference = -logsigmoid(margin).sum() / pairs
+        supervised = -self.sft_weight * (bound / batch.length)[chosen].sum() / pairs
+        metrics = {
+            "pairs/accuracy": per_pair(margin > 0),
+            "pairs/margin": per_pair(margin),
+            "pairs/chosen": per_pair(gain[chosen]),
+            "pairs/rejected": per_pair(gain[rejected]),
+            "bound/share": Metric(bound.new_tensor(len(bound)), "completions"),
+            "bound/elbo": Metric((bound / batch.length).detach().sum(), "scored_completions"),
+            "loss/preference": Metric(preference.detach(), "update"),
+            "loss/supervised": Metric(supervised.detach(), "update"),
+        }
+        return Loss(preference + supervised, metrics)
+
+
+def per_pair(values: Tensor) -> Metric:
+    """A mean over the pairs of the update, each of which is two scored completions."""
+    return Metric(2 * values.detach().sum(), "scored_completions")

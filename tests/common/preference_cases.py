@@ -1,0 +1,33 @@
+"""Settings for runs on the pairs of a file, and what each of two processes does with them."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spg_trainer.config import Config
+from spg_trainer.training import train
+from tests.common.process_cases import one_step
+from tests.common.trainer_cases import small_config
+
+
+def pair_config(folder: Path | None, file: Path | str, **changes: Any) -> Config:
+    """4 pairs a step in float64, 5 steps, each with a checkpoint."""
+    settings = {"algorithm": "vrpo", "algorithm_args": {"num_masks": 2}, "ref_copy": True, "dtype": "float64"}
+    settings |= {"pairs": str(file), "num_generations": 2, "save_steps": 1, "keep": 9, "max_steps": 5}
+    return small_config(folder, **{**settings, **changes})
+
+
+def in_each_process(folder: str, file: str) -> None:
+    """Leaves the gradient and metrics of a step, and a run of two steps, in `folder`."""
+    here = Path(folder)
+    found = one_step(pair_config(here / "step", file, max_grad_norm=1e9))
+    train(pair_config(here / "run", file, max_steps=2), quiet=True)
+    torch.save(found, here / f"rank-{os.environ['RANK']}.pt")
+    torch.distributed.destroy_process_group()  # or a thread of gloo may abort the process as it ends
+
+
+if __name__ == "__main__":
+    in_each_process(*sys.argv[1:])
