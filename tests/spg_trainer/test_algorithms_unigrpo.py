@@ -112,7 +112,7 @@ def test_the_code_s_masks_take_each_token_with_one_probability_a_copy():
     assert float(share.var()) == pytest.approx(0.8**2 / 12 + (0.25 - 0.8**2 / 12) / 40, rel=0.15)
     count = masks.scored.sum(-1, keepdim=True)
     length = rollouts.completion_mask.sum(-1)[:, None, None]
-    assert torch.equal(masks.weight, (length / count.clamp(min=1)) * masks.scored)
+    assert torch.equal(masks.weight, length.double() / count.clamp(min=1) * masks.scored)
     assert not masks.scored[50, :, 7:].any() and masks.masked[50, :, -33:].all()
     assert not masks.masked[:, :, :4].any()
     narrow = UniGRPORepro(min_ratio=1.0, max_ratio=1.0).make_masking().draw(rollouts, seeded())
