@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -148,3 +149,20 @@ def whole_gradient(model: torch.nn.Module) -> Tensor:
 def relative(a: Tensor, b: Tensor) -> float:
     """Norm of the difference over the norm of `b`."""
     return float((a - b).norm() / b.norm())
+
+
+def count_sequences(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many sequences go through a model from now on, with and without a graph."""
+    import spg_trainer.models.load as load
+
+    seen, original = {"graph": 0, "no graph": 0, "largest graph": 0}, load.hidden_states
+
+    def counted(model, input_ids, attention_mask=None, **keep):
+        graph = torch.is_grad_enabled()
+        seen["graph" if graph else "no graph"] += len(input_ids)
+        if graph:
+            seen["largest graph"] = max(seen["largest graph"], len(input_ids))
+        return original(model, input_ids, attention_mask, **keep)
+
+    monkeypatch.setattr(load, "hidden_states", counted)
+    return seen

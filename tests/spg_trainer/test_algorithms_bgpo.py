@@ -18,8 +18,7 @@ from tests.common.algorithm_cases_hb import (
     two_tokens,
     with_old,
 )
-from tests.common.likelihood_cases import make_rollouts, seeded, tiny_model, whole_gradient
-from tests.spg_trainer.test_gradient import count_sequences
+from tests.common.likelihood_cases import count_sequences, make_rollouts, seeded, tiny_model, whole_gradient
 
 
 @pytest.mark.parametrize("off_policy", [0.0, 0.02])
@@ -107,7 +106,7 @@ def test_a_raised_completion_of_any_size_leaves_others_finite():
 def test_every_mask_goes_through_the_model_once_off_policy_too(monkeypatch):
     model, rollouts = tiny_model(), make_rollouts(LENGTHS, SIZE)
     masks, _, _, batch = off_policy_case(num_masks=5)
-    seen = count_sequences(monkeypatch, model)
+    seen = count_sequences(monkeypatch)
     for masks_at_once in (1, 5):
         model.zero_grad(set_to_none=True)
         accumulate(

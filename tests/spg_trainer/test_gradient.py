@@ -18,6 +18,7 @@ from spg_trainer.likelihood.masks import (
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM
 from spg_trainer.models.lora import add_lora
 from tests.common.likelihood_cases import (
+    count_sequences,
     make_rollouts,
     naive_logps,
     relative,
@@ -80,27 +81,10 @@ def test_one_pass_two_passes_and_plain_autograd_agree(dtype, tolerance, masking,
         assert relative(found, expected) < tolerance, masks_at_once
 
 
-def count_sequences(monkeypatch, model):
-    """How many sequences go through the model, with and without a graph."""
-    import spg_trainer.models.load as load
-
-    seen, original = {"graph": 0, "no graph": 0, "largest graph": 0}, load.hidden_states
-
-    def counted(model, input_ids, attention_mask=None, **keep):
-        graph = torch.is_grad_enabled()
-        seen["graph" if graph else "no graph"] += len(input_ids)
-        if graph:
-            seen["largest graph"] = max(seen["largest graph"], len(input_ids))
-        return original(model, input_ids, attention_mask, **keep)
-
-    monkeypatch.setattr(load, "hidden_states", counted)
-    return seen
-
-
 @pytest.mark.parametrize("masks_at_once, no_graph", [(3, 0), (1, 8), (2, 4)])
 def test_early_masks_go_through_the_model_twice_and_the_last_once(monkeypatch, masks_at_once, no_graph):
     model, rollouts, masks = case()
-    seen = count_sequences(monkeypatch, model)
+    seen = count_sequences(monkeypatch)
     two_pass_gradient(model, rollouts, masks, spg_like(masks), masks_at_once)
     assert seen == {"graph": 12, "no graph": no_graph, "largest graph": masks_at_once * 4}
 
@@ -114,7 +98,7 @@ def test_a_loss_that_is_a_sum_over_masks_needs_each_copy_once(monkeypatch, masks
         return Loss(terms.sum(), {"terms": Metric(terms.sum(), "update")})
 
     expected = plain_gradient(model, rollouts, masks, loss_fn)
-    seen = count_sequences(monkeypatch, model)
+    seen = count_sequences(monkeypatch)
     model.zero_grad(set_to_none=True)
     once = accumulate(
         model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, separable=True
@@ -144,7 +128,7 @@ def test_completions_without_a_coefficient_are_not_sent_through_again(monkeypatc
     model, rollouts, masks = case()
     loss_fn = spg_like(masks, (1.0, 0.0, 0.0, -1.0))
     expected = plain_gradient(model, rollouts, masks, loss_fn)
-    seen = count_sequences(monkeypatch, model)
+    seen = count_sequences(monkeypatch)
     assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once=1), expected) < 1e-12
     assert seen["graph"] == 4 + 2 * 2
     accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=1)
