@@ -348,7 +348,10 @@ def test_the_policy_gradient_is_that_of_finite_differences(sampling):
     gradient = torch.autograd.grad(expected_reward(law, rewards), parameters)
     stream, h = torch.Generator().manual_seed(0), 1e-6
     for _ in range(3):
-        along = [torch.randn(p.shape, generator=stream, dtype=p.dtype) * p.abs().mean() for p in parameters]
+        along = [
+            torch.randn(p.shape, generator=stream, dtype=p.dtype) * p.detach().abs().mean()
+            for p in parameters
+        ]
         slope = sum(float((g * a).sum()) for g, a in zip(gradient, along, strict=True))
         values = []
         for step in (h, -2 * h):
