@@ -70,23 +70,17 @@ def plot(found: Sequence[Row], output: Path) -> None:
             right.plot(passes, [row.cosine_step for row in rows], style, **look)
     for row in (row for row in found if not row.num_masks):
         right.axhline(row.cosine_step, color="black", lw=0.8, ls=":")
-        right.annotate(
-            f"exact {row.bound}",
-            (0.99, row.cosine_step),
-            xycoords=("axes fraction", "data"),
-            fontsize=8,
-            ha="right",
-            va="bottom",
-        )
+        place = {"xy": (0.01, row.cosine_step), "xycoords": ("axes fraction", "data"), "va": "bottom"}
+        right.annotate(f"exact {row.bound}", fontsize=8, **place)
     ticks = sorted({row.passes for row in found if row.num_masks})
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.set_xlabel("forward passes per completion")
         axes.grid(alpha=0.3)
-    left.set(ylabel="nats", yscale="log", title="standard deviation of the bound over masks")
+    left.set(ylabel="nats", ylim=(0, None), title="standard deviation of the bound over masks")
     right.set(ylim=(0, 1), title="cosine of one step's gradient with the policy gradient")
-    left.legend(fontsize=8, ncols=2)
+    left.legend(fontsize=8, ncols=2, loc="upper right")
     figure.savefig(output, dpi=110)
 
 
