@@ -194,10 +194,10 @@ def completion_law(
     mask id, and unmasks as many as the sampler's: those of highest un-tempered log-probability, ties by position, or
     any. Rows end with their first end token. Canvases that several paths reach are merged, so that orders are summed.
 
-    The probabilities are differentiable; at temperature 0 they are constants. Under low_confidence the order in which
-    tokens rank is piecewise constant in the weights, and its jumps, of measure zero, have no gradient. Raises
-    ConfigError for completions of more than 12 tokens, for a step with more than 2**21 outcomes, for a remasking
-    without a law here. Source: LLaDA (arXiv 2502.09992), as in `spg_trainer.sampler`.
+    The probabilities are differentiable; at temperature 0 they are constants. Under low_confidence the ranking of
+    tokens is piecewise constant in the weights, and the gradient is that between its jumps. Raises ConfigError for
+    completions of more than 12 tokens, for a step with more than 2**21 outcomes, for a remasking without a law here.
+    Source: LLaDA (arXiv 2502.09992), as in `spg_trainer.sampler`.
     """
     sampling.check()
     _check_length(sampling.max_completion_length)
@@ -209,14 +209,17 @@ def completion_law(
     masses = torch.ones(1, dtype=torch.float64)
     ends = torch.tensor(end_token_ids, dtype=torch.int64)
     finished: list[tuple[Tensor, Tensor]] = []
-    for start in range(0, sampling.max_completion_length, sampling.block_length):
-        for count in unmask_counts(sampling.block_length, sampling.steps_per_block):
-            canvases, masses = _denoise(predict, canvases, masses, start, count, sampling, mask_id)
-            end, masked = _first(torch.isin(canvases, ends)), _first(canvases == mask_id)
-            done = end < masked
-            cut = torch.arange(canvases.shape[1]) > end[:, None]
-            finished.append((canvases.masked_fill(cut, mask_id)[done], masses[done]))
-            canvases, masses = canvases[~done], masses[~done]
+    counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
+    for block, count in itertools.product(range(sampling.num_blocks), counts):
+        if not len(canvases):
+            break
+        proposals = _propose(predict, canvases, block, sampling, mask_id)
+        canvases, masses = _unmask(canvases, masses, proposals, count, sampling.remasking)
+        end, masked = _first(torch.isin(canvases, ends)), _first(canvases == mask_id)
+        done = end < masked
+        behind = torch.arange(canvases.shape[1]) > end[:, None]
+        finished.append((canvases.masked_fill(behind, mask_id)[done], masses[done]))
+        canvases, masses = canvases[~done], masses[~done]
     completion_ids, probabilities = _merge(
         torch.cat([canvases, *(c for c, _ in finished)]), torch.cat([masses, *(m for _, m in finished)])
     )
@@ -231,48 +234,40 @@ def expected_reward(law: Law, rewards: Tensor) -> Tensor:
     return (law.probabilities * rewards.to(law.probabilities)).sum()
 
 
-def _denoise(
-    predict: Predict,
-    canvases: Tensor,
-    masses: Tensor,
-    start: int,
-    count: int,
-    sampling: Sampling,
-    mask_id: int,
-) -> tuple[Tensor, Tensor]:
-    """All canvases that one step of the block at `start` leads to, and their probabilities."""
-    if not len(canvases):
-        return canvases, masses
-    block = slice(start, start + sampling.block_length)
-    places = (canvases[:, block] == mask_id).nonzero()[:, 1].view(len(canvases), -1)
-    logps = predict(canvases)[:, block]
-    logps = logps.gather(1, places[..., None].expand(-1, -1, logps.shape[-1]))
-    tokens = torch.arange(logps.shape[-1])
-    tokens = tokens[tokens != mask_id].expand(*places.shape, -1)
-    logps = logps.gather(-1, tokens)
+class _Proposals(NamedTuple):
+    """What a step may draw at the m masked places of N canvases, W words at each."""
+
+    places: Tensor
+    """(N, m) int64, columns of the canvas."""
+    tokens: Tensor
+    """(N, m, W) int64."""
+    chances: Tensor
+    """(N, m, W), how probably each is drawn."""
+    confidence: Tensor
+    """(N, m, W), how it then ranks, without a graph."""
+
+
+def _propose(predict: Predict, canvases: Tensor, block: int, sampling: Sampling, mask_id: int) -> _Proposals:
+    """All draws at the masked places of a block; at temperature 0 the best word alone."""
+    start = block * sampling.block_length
+    is_masked = canvases[:, start : start + sampling.block_length] == mask_id
+    places = start + is_masked.nonzero()[:, 1].view(len(canvases), -1)
+    logps = predict(canvases)
+    words = torch.arange(logps.shape[-1])
+    tokens = words[words != mask_id].expand(*places.shape, -1)
+    logps = logps.gather(1, places[..., None].expand(-1, -1, len(words))).gather(-1, tokens)
     if sampling.temperature > 0:
-        chances = (logps / sampling.temperature).softmax(-1)
-    else:
-        best = logps.argmax(-1, keepdim=True)
-        logps, tokens = logps.gather(-1, best), tokens.gather(-1, best)
-        chances = torch.ones_like(logps)
-    return _unmask(canvases, masses, places + start, tokens, chances, logps.detach(), count, sampling)
+        return _Proposals(places, tokens, (logps / sampling.temperature).softmax(-1), logps.detach())
+    best = logps.argmax(-1, keepdim=True)
+    confidence = logps.detach().gather(-1, best)
+    return _Proposals(places, tokens.gather(-1, best), torch.ones_like(confidence), confidence)
 
 
 def _unmask(
-    canvases: Tensor,
-    masses: Tensor,
-    places: Tensor,
-    tokens: Tensor,
-    chances: Tensor,
-    confidence: Tensor,
-    count: int,
-    sampling: Sampling,
+    canvases: Tensor, masses: Tensor, proposals: _Proposals, count: int, remasking: str
 ) -> tuple[Tensor, Tensor]:
-    """Every choice of `count` of the m masked places (N, m), and of a token for each of them.
-
-    tokens, chances, confidence: (N, m, W), what may be drawn at a place, how probably, and how it then ranks.
-    """
+    """All canvases that unmasking `count` places leads to, and their probabilities."""
+    places, tokens, chances, confidence = proposals
     masked, words = tokens.shape[1:]
     outcomes = len(canvases) * math.comb(masked, count) * words**count
     if outcomes > MAX_OUTCOMES:
@@ -284,16 +279,10 @@ def _unmask(
     found = []
     for chosen in itertools.combinations(range(masked), count):
         index = torch.tensor(chosen)
-
-        def drawn(table: Tensor, index: Tensor = index) -> Tensor:
-            """(N, W**count, count), the entries of the chosen places for every draw."""
-            return table[:, index, draws]
-
-        chance = drawn(chances).prod(-1) * _STAY[sampling.remasking](
-            chances, confidence, drawn(confidence), index
-        )
+        entries = (slice(None), index, draws)  # (N, W**count, count) of a table (N, m, W)
+        chance = chances[entries].prod(-1) * _STAY[remasking](chances, confidence, confidence[entries], index)
         after = canvases[:, None].repeat(1, len(draws), 1)
-        after.scatter_(2, places[:, None, index].expand(-1, len(draws), -1), drawn(tokens))
+        after.scatter_(2, places[:, None, index].expand(-1, len(draws), -1), tokens[entries])
         mass = masses[:, None] * chance
         possible = mass.detach() > 0
         found.append((after[possible], mass[possible]))
