@@ -304,8 +304,9 @@ def test_equal_confidence_goes_by_position():
     ]
 
 
-def test_the_greedy_law_is_the_greedy_completion():
-    policy, sampling = make_policy(), Sampling(6, 3, 4)
+@pytest.mark.parametrize("seed", range(6))
+def test_the_greedy_law_is_the_greedy_completion(seed):
+    policy, sampling = make_policy(seed), Sampling(6, 6, 4)
     law = law_of(policy, sampling)
     assert law.probabilities.tolist() == [1.0]
     assert law.find(sample(policy, sampling, 1)).tolist() == [0]
