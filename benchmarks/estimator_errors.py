@@ -20,7 +20,9 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, Masking, Masks, elbo, eubo, mixture
 from spg_trainer.likelihood.exact import (
     Law,
+    any_order_elbo,
     any_order_log_likelihood,
+    block_elbo,
     block_log_likelihood,
     completion_law,
     context_logps,
@@ -42,7 +44,10 @@ ORACLES = {
     "log p, decoder": None,
     "log p, block": lambda logps: block_log_likelihood(logps, SAMPLING.block_length),
     "log p, any order": any_order_log_likelihood,
+    "elbo, block": lambda logps: block_elbo(logps, SAMPLING.block_length),
+    "elbo, any order": any_order_elbo,
 }
+"""Exact functions of `context_logps`; None is the law of the sampler."""
 
 
 @dataclass(frozen=True)

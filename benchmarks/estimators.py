@@ -68,7 +68,7 @@ def plot(found: Sequence[Row], output: Path) -> None:
             look = {"color": f"C{number}", "label": f"{name}, {bound}", "ms": 4}
             left.plot(passes, [row.deviation for row in rows], style, **look)
             right.plot(passes, [row.cosine_step for row in rows], style, **look)
-    for row in (row for row in found if not row.num_masks):
+    for row in (row for row in found if row.masking == "exact" and row.bound.startswith("log p")):
         right.axhline(row.cosine_step, color="black", lw=0.8, ls=":")
         place = {"xy": (0.01, row.cosine_step), "xycoords": ("axes fraction", "data"), "va": "bottom"}
         right.annotate(f"exact {row.bound}", fontsize=8, **place)
