@@ -3,9 +3,9 @@
     python benchmarks/algorithms.py FOLDER [--algorithms spg wd1 ...] [--envs sudoku ...] [--seeds 0 1 2] [--steps 40]
     python benchmarks/algorithms.py FOLDER --table
 
-Each run is `python -m spg_trainer --env ENV --algorithm ALGORITHM --seed SEED` with its shipped preset, in a folder of its
-own below FOLDER; finished ones are not run again. The table is Markdown: solved rate of the test split after training,
-mean over seeds and how far they are apart, the best rate on the way down named where a run lost what it had.
+Each run is `python -m spg_trainer --env ENV --algorithm ALGORITHM --seed SEED` with its shipped preset, in a folder
+below FOLDER; finished ones are not run again. The table is Markdown: the solved rate of the test split after training,
+its mean over seeds and the farthest of them, and the seconds that training and both evaluations took.
 """
 
 import argparse
@@ -35,12 +35,12 @@ def train(folder: Path, env: str, algorithm: str, seed: int, steps: int, more: l
 
 
 def cell(summaries: list[dict]) -> str:
-    """Rate after training and the seeds' distance from their mean, then seconds."""
+    """Mean rate after training, the distance of the farthest seed, seconds."""
     if not summaries:
         return "-"
     after = [s["eval_after"]["correct"] for s in summaries]
     seconds = statistics.mean(s["seconds"] for s in summaries)
-    spread = f" ± {max(after) - statistics.mean(after):.3f}" if len(after) > 1 else ""
+    spread = f" ± {max(abs(rate - statistics.mean(after)) for rate in after):.3f}" if len(after) > 1 else ""
     return f"{statistics.mean(after):.3f}{spread} ({seconds:.0f} s)"
 
 

@@ -116,7 +116,7 @@ def test_copies_that_score_nothing_are_not_sent_through(monkeypatch):
     loss_fn = lambda logps: Loss((logps * masks.scored).sum(), {})  # noqa: E731
     expected = plain_gradient(model, rollouts, masks, loss_fn)
     for masks_at_once in (1, 4):
-        seen = count_sequences(monkeypatch, model)
+        seen = count_sequences(monkeypatch)
         model.zero_grad(set_to_none=True)
         accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, separable=True)
         assert relative(whole_gradient(model), expected) < 1e-12
