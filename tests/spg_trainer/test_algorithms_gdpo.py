@@ -89,11 +89,11 @@ def test_epsilon_high_widens_the_upper_side_only():
     masks, old = two_tokens(2), torch.full((2, 1, 2), -1.0, dtype=torch.float64)
     logps = old + torch.tensor([1.8, 0.4]).double().log()[:, None, None] / 2
     batch = make_batch(masks.part, [1.0, -1.0], 2, old_logps=old)
-    found = [
-        logps_gradient(GDPO(epsilon=0.5, epsilon_high=high), masks, batch, logps)[1][:, 0, 0] != 0
-        for high in (None, 1.0)
-    ]
-    assert [x.tolist() for x in found] == [[False, False], [True, False]]
+    for high, flows in ((None, [False, False]), (1.0, [True, False])):
+        algorithm = GDPO(epsilon=0.5, epsilon_high=high)
+        loss, gradient = logps_gradient(algorithm, masks, batch, logps)
+        assert (gradient[:, 0, 0] != 0).tolist() == flows
+        assert float(loss.metrics["ratio/clip_fraction"].total) == flows.count(False)
 
 
 @pytest.mark.parametrize("algorithm", [GDPO(), GDPORepro()], ids=["paper", "repro"])
