@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Loss, Metric
@@ -31,25 +30,7 @@ from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import MaskedCopy, Masking, Masks, Plan
-
-
-@dataclass(frozen=True)
-class RatioMasking(Masking):
-    """Masks each token with probability t, uniform on min_ratio..max_ratio; the k masked ones weigh n/k.
-
-    No likelihood: the mean over masks of a mean over masked tokens. A copy may have none, and then scores nothing.
-    """
-
-    min_ratio: float = 0.1
-    max_ratio: float = 0.9
-
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        ratio = stream.uniform(self.min_ratio, self.max_ratio)
-        scored = stream.random(len(plan.unmask_step)) < ratio
-        scored[plan.length :] = False
-        masked = scored | (np.arange(len(scored)) >= plan.length)
-        return MaskedCopy(masked, scored, plan.length / max(1, scored.sum()))
+from spg_trainer.likelihood.masks import Masking, Masks, RatioMasking
 
 
 @dataclass(frozen=True)

@@ -344,6 +344,23 @@ class BernoulliMasking(Masking):
 
 
 @dataclass(frozen=True)
+class RatioMasking(Masking):
+    """Masks each token with probability t, uniform on min_ratio..max_ratio; the k masked ones weigh n/k (dLLM-RL).
+
+    No likelihood: the mean over masks of a mean over masked tokens. A copy may have none, and then scores nothing.
+    """
+
+    min_ratio: float = 0.1
+    max_ratio: float = 0.9
+
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        ratio = stream.uniform(self.min_ratio, self.max_ratio)
+        scored = stream.random(len(plan.unmask_step)) < ratio
+        scored[plan.length :] = False
+        return MaskedCopy(_masked(scored, plan.length), scored, plan.length / max(1, scored.sum()))
+
+
+@dataclass(frozen=True)
 class CoupledMasking(Masking):
     """Pairs of complementary masks: k of the n tokens, k uniform on 0..n, then the others (coupled-GRPO, ESPO).
 

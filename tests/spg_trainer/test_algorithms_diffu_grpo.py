@@ -87,7 +87,7 @@ def test_two_completions_of_three_tokens_by_hand():
     """
     logps, masks, batch = hand_case([1.0, -1.0], [[1.0, 2.0, 0.25]] * 2)
     result = DiffuGRPO(beta=0.0).loss(logps, masks, batch)
-    assert float(result.loss) == pytest.approx(1 / 8, rel=1e-14)
+    assert float(result.loss.detach()) == pytest.approx(1 / 8, rel=1e-14)
     (gradient,) = torch.autograd.grad(result.loss, logps)
     expected = [[-1 / 6, 0, -1 / 24], [1 / 6, 1 / 3, 0]]
     assert gradient[:, 0].tolist() == [pytest.approx(row, abs=1e-14) for row in expected]
@@ -95,7 +95,7 @@ def test_two_completions_of_three_tokens_by_hand():
     assert totals["ratio/clip_fraction"] == 2 and totals["ratio/mean"] == pytest.approx(6.5)
     assert totals["logps"] == pytest.approx(2 * math.log(1 / 128))
     assert {metric.per for metric in result.metrics.values()} == {"scored_tokens"}
-    assert float(DiffuGRPORepro(beta=0.0).loss(logps, masks, batch).loss) == pytest.approx(3 / 4 / 6)
+    assert float(DiffuGRPORepro(beta=0.0).loss(logps, masks, batch).loss.detach()) == pytest.approx(3 / 4 / 6)
 
 
 def test_the_penalty_alone_by_hand_where_the_advantage_is_zero():
@@ -105,7 +105,7 @@ def test_the_penalty_alone_by_hand_where_the_advantage_is_zero():
     """
     logps, masks, batch = hand_case([0.0], [[1.0, 1.0]], [[0.5, 0.5]])
     result = DiffuGRPO(beta=0.5).loss(logps, masks, batch)
-    assert float(result.loss) == pytest.approx((1 - math.log(2)) / 4, rel=1e-14)
+    assert float(result.loss.detach()) == pytest.approx((1 - math.log(2)) / 4, rel=1e-14)
     (gradient,) = torch.autograd.grad(result.loss, logps)
     assert gradient.flatten().tolist() == pytest.approx([-1 / 8, -1 / 8], rel=1e-14)
     assert float(result.metrics["kl"].total) == pytest.approx(2 * (1 - math.log(2)))

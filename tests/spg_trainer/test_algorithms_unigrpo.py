@@ -8,10 +8,11 @@ import torch
 
 from spg_trainer.algorithms import build
 from spg_trainer.algorithms.unigrpo import UniGRPO
-from spg_trainer.algorithms.unigrpo_repro import RatioMasking, UniGRPORepro
+from spg_trainer.algorithms.unigrpo_repro import UniGRPORepro
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks, Where
+from spg_trainer.likelihood.masks import RatioMasking
 from tests.common.algorithm_cases import LENGTHS, gradient_error
 from tests.common.likelihood_cases import make_rollouts, seeded
 
