@@ -165,17 +165,31 @@ def resident() -> tuple[float, float]:
 
 def peak_of_step(form: str, vocabulary: int, frozen_head: bool, num_masks: int) -> float:
     """MB above weights and gradients at the highest point of one step, in this process."""
-    _, step = make_step(form, vocabulary, frozen_head, num_masks)
+    return peak_of(make_step(form, vocabulary, frozen_head, num_masks)[1])
+
+
+def peak_of(step: Callable[[], object]) -> float:
+    """MB above what is resident now at the highest point of `step`."""
     before = resident()[0]
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of building the model
     step()
     return resident()[1] - before
 
 
-def measure_peak(form: str, arguments: argparse.Namespace, num_masks: int = 2) -> float:
-    """The same in a process of its own, MB."""
+def measure_peak(
+    form: str, arguments: argparse.Namespace, num_masks: int = 2, script: str = "training_step.py"
+) -> float:
+    """The same in a process of its own, MB. script: which of the benchmarks knows the form."""
     flags = ["--frozen-head"] if arguments.frozen_head else []
-    command = [sys.executable, __file__, "--peak-of", form, "--num-masks", str(num_masks), *flags]
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name(script)),
+        "--peak-of",
+        form,
+        "--num-masks",
+        str(num_masks),
+        *flags,
+    ]
     command += ["--vocabulary", str(arguments.vocabulary), "--threads", str(arguments.threads)]
     return float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 

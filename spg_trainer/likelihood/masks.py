@@ -421,8 +421,9 @@ class GaussMasking(Masking):
 class RisingMasking(Masking):
     """Masks a share of the tokens that rises over the updates of a step to all of them (UniGRPO, MMaDA's Algorithm 1).
 
-    The share starts at t_1, uniform on 0..1 and drawn once for each completion, and grows linearly to 1 in its last iteration;
-    k = t n tokens, rounded down, at least 1, weigh n/k each. No likelihood: contexts with many masks prevail.
+    The share starts at t_1, uniform on 0..1 and drawn once for each completion, and grows linearly to 1 in the last
+    iteration; k = t n tokens, rounded down, at least 1, weigh n/k each. No likelihood: contexts with many masks
+    prevail.
     """
 
     def plan(self, row: Row) -> Plan:
