@@ -20,8 +20,10 @@ from spg_trainer.run import start
 from spg_trainer.training import train, train_step
 from tests.common.trainer_cases import (
     EVALUATION,
+    LORA,
     PROBE,
     PROBLEMS,
+    PUBLISHED,
     SELF_NORMALISED,
     Letters,
     Probe,
@@ -88,6 +90,14 @@ def gradient_config(output: Path, dtype: str, normalizer: str, **changes: Any) -
     return change(config, **{"algorithm_args": arguments, **changes})
 
 
+def algorithm_config(output: Path, algorithm: str, **changes: Any) -> Config:
+    """A step of an algorithm with its own defaults and a reference, for the small task."""
+    sampling = {"block_length": 1, "diffusion_steps": 10} if algorithm == "justgrpo" else {}
+    settings = {"algorithm": algorithm, "algorithm_args": {}, "env_args": {}, **LORA, **sampling}
+    config = gradient_config(output, "float64", "", algorithm_args={})
+    return change(config, **{**settings, **changes})
+
+
 def loop_config(output: Path, **changes: Any) -> Config:
     """A whole run in float64 that two processes can share."""
     return small_config(output, dtype="float64", num_iterations=2, max_steps=2, **changes)
@@ -124,6 +134,8 @@ def in_each_process(folder: str) -> None:
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
     coupled = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}}
     found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
+    for algorithm in PUBLISHED:
+        found[algorithm] = one_step(algorithm_config(here / algorithm, algorithm))
     train(loop_config(here / "loop", num_minibatches=2), quiet=True)
     found["failure"] = failing(here / "failing", rank)
     run = start(small_config(here / "evaluate"), quiet=True)

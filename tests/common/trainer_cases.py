@@ -112,6 +112,7 @@ class SelfNormalised(CoupledAlgorithm):
         return Loss(loss, {"ratio/mean": Metric(ratio.sum(), "scored_completions")})
 
 
+PUBLISHED = ("spg", "diffu_grpo", "wd1", "unigrpo", "gdpo", "bgpo", "espo", "justgrpo", "vrpo")
 PROBE = "tests.common.trainer_cases:Probe"
 SELF_NORMALISED = "tests.common.trainer_cases:SelfNormalised"
 REFERENCE_PROBE = "tests.common.trainer_cases:ReferenceProbe"

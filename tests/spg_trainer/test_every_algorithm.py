@@ -1,0 +1,113 @@
+"""Every algorithm starts, trains and is the same in two processes, with the presets it ships with."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from spg_trainer.algorithms import ALGORITHMS, get
+from spg_trainer.config import Config
+from spg_trainer.models import load_model, save_model
+from spg_trainer.settings import defaults
+from spg_trainer.training import train
+from tests.common.likelihood_cases import relative
+from tests.common.process_cases import algorithm_config, one_step, two_processes
+from tests.common.trainer_cases import PUBLISHED, change, rows, steps_of
+
+TASKS = ["sudoku", "countdown", "gsm8k", "math500"]
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "algorithms" / "README.md"
+
+
+def small(env: str, name: str, output: Path, model: str = "tiny", **changes) -> Config:
+    """Two steps of two updates with the shipped settings of an algorithm, at the lengths that the tiny model knows."""
+    config = defaults(Config, env=env, model=model, algorithm=name)
+    tiny = defaults(Config, env=env, model="tiny", algorithm=name)
+    config = replace(config, env_args=tiny.env_args, rollout=tiny.rollout)
+    sizes = {"prompts_per_step": 12, "num_generations": 6, "num_iterations": 2, "max_steps": 2}
+    if get(name).left_to_right:  # every token is a mask
+        sizes |= {"prompts_per_step": 8, "num_iterations": 1}
+    quick = {"eval_problems": 2, "render_steps": 0, "device": "cpu", "output_dir": str(output)}
+    return change(config, **{**sizes, **quick, **changes})
+
+
+def assert_trained(folder: Path) -> None:
+    assert steps_of(folder) == [1, 2]
+    found = rows(folder / "metrics.jsonl")
+    assert any(row["grad_norm"] > 0 for row in found)
+    assert all(value is not None and value == value for row in found for value in row.values())
+
+
+@pytest.mark.parametrize("algorithm", PUBLISHED)
+def test_it_trains_from_a_tiny_model(algorithm, tmp_path):
+    train(small("sudoku", algorithm, tmp_path / "run"), quiet=True)
+    assert_trained(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """Task -> a folder of the Hub's shape, under LLaDA's own tensor names, that knows the task."""
+    made: dict[str, str] = {}
+
+    def folder(env: str) -> str:
+        if env not in made:
+            path = tmp_path_factory.mktemp("hub") / env
+            save_model(load_model("tiny", env=env, device="cpu"), path)
+            made[env] = str(path)
+        return made[env]
+
+    return folder
+
+
+def adapted(env: str, algorithm: str, output: Path, hub) -> Config:
+    return small(env, algorithm, output, hub(env), lora_r=4, lora_alpha=8, dtype="float32", ref_copy=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", PUBLISHED)
+def test_it_trains_adapters_on_a_folder_of_the_hub(algorithm, tmp_path, hub):
+    config = adapted("sudoku", algorithm, tmp_path / "run", hub)
+    train(config, quiet=True)
+    assert_trained(tmp_path / "run")
+    assert (tmp_path / "run" / "model" / "adapter_config.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env", TASKS)
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_it_trains_on_every_task(algorithm, env, tmp_path, hub):
+    for name, config in (
+        ("tiny", small(env, algorithm, tmp_path / "tiny")),
+        ("lora", adapted(env, algorithm, tmp_path / "lora", hub)),
+    ):
+        train(config, quiet=True)
+        assert_trained(tmp_path / name)
+
+
+@pytest.mark.parametrize("algorithm", PUBLISHED)
+def test_two_processes_give_the_gradient_of_one(algorithm, tmp_path):
+    """With old and reference logps where it asks for them; completions and prompts have unequal lengths."""
+    expected, metrics_of_one = one_step(algorithm_config(tmp_path / "one", algorithm))
+    assert float(expected.norm()) > 1e-6
+    for rank in (0, 1):
+        found, metrics = torch.load(two_processes() / f"rank-{rank}.pt")[algorithm]
+        assert relative(found, expected) < 1e-10
+        for name, value in metrics_of_one.items():
+            assert metrics[name] == pytest.approx(value, rel=1e-9, abs=1e-10), name
+
+
+@pytest.mark.parametrize("algorithm", PUBLISHED)
+def test_micro_batches_give_the_gradient_of_the_whole(algorithm, tmp_path):
+    expected, _ = one_step(algorithm_config(tmp_path / "whole", algorithm, per_device_batch_size=999))
+    found, _ = one_step(algorithm_config(tmp_path / "parts", algorithm, per_device_batch_size=3))
+    assert relative(found, expected) < 1e-10
+
+
+def test_the_example_of_the_page_trains(tmp_path, monkeypatch):
+    if not DOCS.is_file():
+        pytest.skip("the pages are part of a checkout")
+    (tmp_path / "mine.py").write_text(DOCS.read_text().partition("```python\n")[2].partition("```")[0])
+    monkeypatch.chdir(tmp_path)
+    config = small("sudoku", "spg", tmp_path / "run", algorithm="./mine.py:SelfNormalised", algorithm_args={})
+    train(config, quiet=True)
+    assert_trained(tmp_path / "run")
