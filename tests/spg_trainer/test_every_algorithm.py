@@ -64,15 +64,6 @@ def adapted(env: str, algorithm: str, output: Path, hub) -> Config:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", PUBLISHED)
-def test_it_trains_adapters_on_a_folder_of_the_hub(algorithm, tmp_path, hub):
-    config = adapted("sudoku", algorithm, tmp_path / "run", hub)
-    train(config, quiet=True)
-    assert_trained(tmp_path / "run")
-    assert (tmp_path / "run" / "model" / "adapter_config.json").is_file()
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("env", TASKS)
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_it_trains_on_every_task(algorithm, env, tmp_path, hub):
