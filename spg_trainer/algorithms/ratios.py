@@ -18,7 +18,9 @@ def clipped_surrogate(
     log_ratio: log of the probability under the current weights over that of the model that sampled. epsilon_high:
     `epsilon` unless given. Source: PPO (arXiv 1707.06347), equation 7.
     """
-    ratio = log_ratio.exp()
+    # float32 overflows at exp(88.8), and 0 * inf is nan. For A > 0 the clip holds such a ratio anyway; for A < 0 it has
+    # no gradient beyond exp(80), where none could be used.
+    ratio = log_ratio.clamp(max=80).exp()
     high = epsilon if epsilon_high is None else epsilon_high
     free, held = ratio * advantages, ratio.clamp(1 - epsilon, 1 + high) * advantages
     return torch.minimum(free, held), held.detach() < free.detach()

@@ -1,13 +1,13 @@
-"""Losses and gradients of algorithms against plain autograd of their formulas, on single sequences without padding."""
+"""Losses of algorithms against plain autograd of their published formulas, one unpadded completion at a time."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from spg_trainer.algorithms import Algorithm
+from spg_trainer.algorithms import Algorithm, Loss
 from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood import Masks, accumulate
 from tests.common.likelihood_cases import (
@@ -21,25 +21,46 @@ from tests.common.likelihood_cases import (
 
 MASK = 257
 LENGTHS, SIZE, PROMPTS = [9, 4, 1, 7], 9, [4, 2, 3, 1]
-ADVANTAGES = [0.75, -0.25, 0.0, -0.9]
-TOTALS = {"completions": 8.0, "tokens": 50.0}
-
-Formula = Callable[[Tensor, Masks, Batch], Tensor]
-"""(logps (1, M, T), masks, batch) of one completion -> its part of the loss."""
+ADVANTAGES = [0.75, -0.25, 0.4, -0.7]
+WITH_ZERO = [0.75, -0.25, 0.0, -0.9]
 
 
-def make_batch(rollouts: Rollouts, advantages: list[float] | None = None, **more: object) -> Batch:
-    """The rollouts as a part of a larger update."""
-    given = torch.tensor(ADVANTAGES if advantages is None else advantages, dtype=torch.float64)
-    return Batch(rollouts.completion_mask, given, TOTALS, **more)
+@dataclass(frozen=True)
+class Row:
+    """A completion of n tokens as a formula sees it: logps (M, n), current ones with a graph, and what was drawn."""
+
+    logps: Tensor
+    old: Tensor
+    """Those of `logps`, detached, where the weights have not moved."""
+    ref: Tensor
+    scored: Tensor
+    """(M, n) bool."""
+    weight: Tensor
+    """(M, n)."""
+    scale: float
+    advantage: float
+    length: int
+    completions: float
+
+
+def make_batch(
+    mask: Tensor,
+    advantages: list[float] = ADVANTAGES,
+    completions: float = 8.0,
+    scored: float = 6.0,
+    **more: object,
+) -> Batch:
+    """A batch of an update that holds more completions than those at hand."""
+    totals = {"completions": float(completions), "tokens": 50.0, "scored_completions": scored}
+    return Batch(mask, torch.tensor(advantages, dtype=torch.float64), totals, **more)
 
 
 def alone(rollouts: Rollouts, masks: Masks, row: int) -> tuple[Rollouts, Masks]:
-    """One completion without the padding of its prompt."""
+    """One completion whose prompt has no padding."""
     one = torch.tensor([row])
-    single, some = rollouts.select(one).trim(), masks.select(one)
-    cut = rollouts.prompt_ids.shape[1] - single.prompt_ids.shape[1]
-    return single, replace(some, masked=some.masked[:, :, cut:])
+    rollouts, masks = rollouts.select(one), masks.select(one)
+    cut = rollouts.prompt_mask.shape[1] - int(rollouts.prompt_mask.sum())
+    return rollouts.trim(), replace(masks, masked=masks.masked[:, :, cut:])
 
 
 def moved(logps: Tensor, masks: Masks, spread: float, seed: int) -> Tensor:
@@ -48,50 +69,91 @@ def moved(logps: Tensor, masks: Masks, spread: float, seed: int) -> Tensor:
     return (logps.detach() + spread * noise) * masks.scored
 
 
-def gradient_error(
-    algorithm: Algorithm,
-    formula: Formula,
-    *,
-    spread: float = 0.0,
-    advantages: list[float] | None = None,
-    **prepared: Tensor,
-) -> float:
-    """The greatest relative error of loss or gradient, with one mask at a time and all, in parts of 1, 3 and all.
+def with_old(algorithm: Algorithm, masks: Masks, batch: Batch, logps: Tensor) -> Loss:
+    """The loss as the trainer asks for it: in a step's first update, the old logps are the current ones."""
+    if algorithm.needs_old_logps and batch.old_logps is None:
+        batch = replace(batch, old_logps=logps.detach())
+    return algorithm.loss(logps, masks, batch)
 
-    spread: how far the old logps are from the current ones (0 = equal); the reference is twice as far.
+
+def largest_error(
+    algorithm: Algorithm,
+    formula: Callable[[Row], Tensor],
+    *,
+    off_policy: float = 0.0,
+    advantages: list[float] = ADVANTAGES,
+    prepared: dict[str, Tensor] | None = None,
+) -> float:
+    """Relative error of loss and gradient, in all ways of splitting rows and masks, to the sum of `formula` over rows.
+
+    off_policy: how far the old logps lie from the current ones, nats; 0 = they are the same.
     """
     model, rollouts = tiny_model(), make_rollouts(LENGTHS, SIZE, PROMPTS)
-    masks = algorithm.make_masking().draw(rollouts, seeded(algorithm.num_masks))
-    logps = naive_logps(model, rollouts, masks, MASK)
-    old, reference = moved(logps, masks, spread, 1), moved(logps, masks, 2 * spread or 0.3, 2)
-    batch = make_batch(rollouts, advantages, old_logps=old, ref_logps=reference, prepared=prepared)
-    expected = torch.zeros(())
-    for row in range(len(rollouts)):
-        single, some = alone(rollouts, masks, row)
-        part = formula(naive_logps(model, single, some, MASK), some, batch.select(torch.tensor([row])))
-        expected = expected + part
+    if algorithm.score_tail:
+        rollouts = rollouts.count_tail(3)
+    masks = algorithm.make_masking().draw(rollouts, seeded(3))
+    with torch.no_grad():
+        logps = naive_logps(model, rollouts, masks, MASK)
+    old, ref = moved(logps, masks, off_policy, 1), moved(logps, masks, 0.3, 2)
+    batch = make_batch(rollouts.completion_mask, advantages, prepared=prepared or {}, ref_logps=ref)
+    if off_policy:
+        batch = replace(batch, old_logps=old)
+    total = torch.zeros((), dtype=torch.float64)
+    for row, advantage in enumerate(advantages):
+        one, its = alone(rollouts, masks, row)
+        n = int(one.completion_mask.sum())
+        current = naive_logps(model, one, its, MASK)[0, :, :n]
+        before = old[row, :, :n] if off_policy else current.detach()
+        drawn = its.scored[0, :, :n], its.weight[0, :, :n], float(its.scale[0])
+        total = total + formula(Row(current, before, ref[row, :, :n], *drawn, advantage, n, 8.0))
+    return split_error(algorithm, model, rollouts, masks, batch, total)
+
+
+def split_error(
+    algorithm: Algorithm,
+    model: nn.Module,
+    rollouts: Rollouts,
+    masks: Masks,
+    batch: Batch,
+    total: Tensor,
+    sizes: tuple[int, ...] = (1, 3, 4),
+) -> float:
+    """Relative error of loss and gradient to `total`, in micro-batches of `sizes`, with 1, 3 and all masks at once."""
     model.zero_grad(set_to_none=True)
-    expected.backward()
-    direct, value = whole_gradient(model), float(expected.detach())
-    assert float(direct.norm()) > 1e-6
-    errors = []
-    for live in {1, masks.scored.shape[1]}:
-        for size in (1, 3, len(rollouts)):
+    total.backward()
+    expected, value, errors = whole_gradient(model), float(total.detach()), []
+    assert float(expected.norm()) > 1e-6
+    for size in sizes:
+        for masks_at_once in sorted({1, min(3, masks.scored.shape[1]), masks.scored.shape[1]}):
             model.zero_grad(set_to_none=True)
-            found = 0.0
-            for rows in torch.arange(len(rollouts)).split(size):
-                some = masks.select(rows)
-                loss_fn = partial(algorithm.loss, masks=some, batch=batch.select(rows))
-                part = accumulate(
-                    model,
-                    rollouts.select(rows),
-                    some,
-                    loss_fn,
-                    mask_id=MASK,
-                    masks_at_once=live,
-                    separable=algorithm.separable,
-                )
-                found += float(part.loss)
-            errors.append(relative(whole_gradient(model), direct))
-            errors.append(abs(found - value) / abs(value))
+            loss = 0.0
+            for part in torch.arange(len(rollouts)).split(size):
+                some = masks.select(part)
+                loss_fn = partial(with_old, algorithm, some, batch.select(part))
+                options = {"mask_id": MASK, "masks_at_once": masks_at_once, "separable": algorithm.separable}
+                loss += float(accumulate(model, rollouts.select(part), some, loss_fn, **options).loss)
+            errors += [relative(whole_gradient(model), expected), abs(loss - value) / abs(value)]
     return max(errors)
+
+
+def logps_gradient(algorithm: Algorithm, masks: Masks, batch: Batch, logps: Tensor) -> tuple[Loss, Tensor]:
+    """The loss, and its gradient in the logps."""
+    logps = logps.detach().requires_grad_()
+    loss = with_old(algorithm, masks, batch, logps)
+    (gradient,) = torch.autograd.grad(loss.loss, logps)
+    return replace(loss, loss=loss.loss.detach()), gradient
+
+
+def surrogate(log_ratio: Tensor, advantage: float, low: float, high: float, held: list[bool]) -> Tensor:
+    """PPO's clipped objective; notes whether the clip took the gradient away."""
+    ratio = torch.exp(log_ratio)
+    value = float(ratio.detach())
+    clipped = min(max(value, 1 - low), 1 + high)
+    held.append(clipped * advantage < value * advantage)
+    return clipped * advantage * torch.ones_like(ratio) if held[-1] else ratio * advantage
+
+
+def two_tokens(count: int = 1) -> Masks:
+    """`count` completions of two tokens, with one mask that scores both at weight 1."""
+    both = torch.ones(count, 1, 2, dtype=torch.bool)
+    return Masks(both, both, both.double(), torch.ones(count, dtype=torch.float64), both[:, 0])

@@ -8,7 +8,7 @@ import torch
 from spg_trainer.algorithms.bgpo import BGPO
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks, accumulate, elbo
-from tests.common.algorithm_cases_hb import (
+from tests.common.algorithm_cases import (
     LENGTHS,
     MASK,
     SIZE,

@@ -10,29 +10,22 @@ from spg_trainer.algorithms.diffu_grpo import DiffuGRPO, DiffuGRPORepro
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks
-from spg_trainer.likelihood.bounds import elbo
-from tests.common.algorithm_cases import gradient_error
+from tests.common.algorithm_cases import WITH_ZERO, largest_error, surrogate
 
 
-def published(algorithm):
+def published(algorithm, held):
     """Equation 3, token by token: a clipped ratio less the penalty, averaged as the masking weighs tokens."""
 
-    def formula(logps, masks, batch):
-        length, advantage = int(batch.completion_mask.sum()), float(batch.advantages)
+    def formula(row):
         total = 0.0
-        for mask, token in masks.scored[0].nonzero().tolist():
-            p, old = logps[0, mask, token].exp(), batch.old_logps[0, mask, token].exp()
-            ratio = p / old
-            value = float(ratio.detach())
-            held = min(max(value, 1 - algorithm.epsilon), 1 + algorithm.epsilon)
-            term = ratio * advantage if value * advantage <= held * advantage else held * advantage
-            if algorithm.beta:
-                other = batch.ref_logps[0, mask, token].exp() / p
-                term = term - algorithm.beta * (other - other.log() - 1)
-            total = total + float(masks.weight[0, mask, token]) * term
-        total = total * float(masks.scale[0]) / masks.scored.shape[1]
-        share = 1 / (8 * length) if algorithm.normalizer == "length" else 1 / 50
-        return -share * total
+        for at in map(tuple, row.scored.nonzero().tolist()):
+            log_ratio = row.logps[at] - row.old[at]
+            term = surrogate(log_ratio, row.advantage, algorithm.epsilon, algorithm.epsilon, held)
+            other = row.ref[at].exp() / row.logps[at].exp()
+            term = term - algorithm.beta * (other - other.log() - 1)
+            total = total + row.weight[at] * term
+        share = 1 / (8 * row.length) if algorithm.normalizer == "length" else 1 / 50
+        return -share * row.scale * total / len(row.logps)
 
     return formula
 
@@ -47,16 +40,18 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.5])
+@pytest.mark.parametrize("off_policy", [0.0, 1.0])
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_loss_and_gradient_are_those_of_the_paper_s_formula(settings, spread):
-    algorithm = DiffuGRPO(**settings)
-    assert gradient_error(algorithm, published(algorithm), spread=spread) < 1e-10
+def test_loss_and_gradient_are_those_of_the_paper_s_formula(settings, off_policy):
+    algorithm, held = DiffuGRPO(**settings), []
+    error = largest_error(algorithm, published(algorithm, held), off_policy=off_policy, advantages=WITH_ZERO)
+    assert error < 1e-10
+    assert set(held) == ({True, False} if off_policy else {False}), "both sides of the clip are seen"
 
 
 def test_the_reproduction_divides_by_tokens_and_ends_at_eos_only():
     algorithm = DiffuGRPORepro()
-    assert gradient_error(algorithm, published(DiffuGRPO(normalizer="tokens")), spread=0.5) < 1e-10
+    assert largest_error(algorithm, published(DiffuGRPO(normalizer="tokens"), []), off_policy=0.5) < 1e-10
     assert (algorithm.end_tokens, DiffuGRPO.end_tokens) == ("eos", "any")
 
 
@@ -115,12 +110,13 @@ def test_the_penalty_alone_by_hand_where_the_advantage_is_zero():
 def test_on_policy_the_gradient_is_the_advantage_times_the_bound_s(settings):
     algorithm = DiffuGRPO(beta=0.0, **settings)
 
-    def formula(logps, masks, batch):
-        bound = elbo(logps, masks)
-        ratios = elbo(masks.scored.double(), masks)  # what the surrogate is worth: every ratio is 1
-        return -(batch.advantages * (ratios + bound - bound.detach()) / batch.length / 8).sum()
+    def formula(row):
+        weights = row.scale / len(row.logps) * row.weight * row.scored
+        bound = (weights * row.logps).sum()
+        # The surrogate itself is worth the sum of weights: every ratio is 1.
+        return -row.advantage * (weights.sum() + bound - bound.detach()) / row.length / 8
 
-    assert gradient_error(algorithm, formula) < 1e-10
+    assert largest_error(algorithm, formula) < 1e-10
 
 
 def test_equal_rewards_have_no_gradient_without_a_reference():

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.gdpo import GDPO, GDPORepro
+from spg_trainer.algorithms.ratios import clipped_surrogate
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import elbo
 from spg_trainer.likelihood.masks import GaussMasking
-from tests.common.algorithm_cases_hb import (
+from tests.common.algorithm_cases import (
     LENGTHS,
     SIZE,
     largest_error,
@@ -83,6 +84,17 @@ def test_the_clip_acts_on_both_sides_by_hand():
     assert totals["ratio/clip_fraction"] == (2.0, "scored_completions")
     assert totals["ratio/mean"] == (pytest.approx(4.5), "scored_completions")
     assert totals["bound/share"] == (4.0, "completions")
+
+
+@pytest.mark.parametrize("advantage", [1.0, 0.0, -1.0])
+@pytest.mark.parametrize("log_ratio", [200.0, -200.0])
+def test_a_ratio_beyond_float32_has_finite_loss_and_gradient(log_ratio, advantage):
+    x = torch.tensor([log_ratio], requires_grad=True)
+    value, stopped = clipped_surrogate(x, torch.tensor([advantage]), 0.5)
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    assert value.isfinite().all() and gradient.isfinite().all()
+    held = (log_ratio > 0 and advantage > 0) or (log_ratio < 0 and advantage < 0)
+    assert bool(stopped) == held and (not held or not gradient.any())
 
 
 def test_epsilon_high_widens_the_upper_side_only():

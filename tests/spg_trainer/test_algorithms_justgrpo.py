@@ -11,7 +11,7 @@ from spg_trainer.config import BatchConfig, Config, Sampling, check
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masking, accumulate
 from spg_trainer.likelihood.masks import AutoregressiveMasking
-from tests.common.algorithm_cases_hb import (
+from tests.common.algorithm_cases import (
     LENGTHS,
     MASK,
     SIZE,

@@ -1,39 +1,27 @@
 """VRPO: hand-computed numbers, the published formula through a real model, pairs of groups, settings."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
 
 from spg_trainer.algorithms.vrpo import VRPO
-from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood import Masks, accumulate
+from spg_trainer.likelihood import Masks
 from spg_trainer.training import train
-from tests.common.algorithm_cases import alone
-from tests.common.likelihood_cases import (
-    make_rollouts,
-    naive_logps,
-    relative,
-    seeded,
-    tiny_model,
-    whole_gradient,
-)
+from tests.common.algorithm_cases import MASK, alone, make_batch, split_error
+from tests.common.likelihood_cases import make_rollouts, naive_logps, relative, seeded, tiny_model
 from tests.common.process_cases import one_step
 from tests.common.trainer_cases import rows, small_config
 
-MASK = 257
 LENGTHS, SIZE = [9, 4, 1, 7, 5, 6], 9
 SIGNS, GROUPS = [1.0, -1.0, -1.0, 1.0, 1.0, -1.0], [0, 0, 2, 2, 5, 5]
 """Two completions of each of three groups; the other groups have no pair, and another process has four more pairs."""
 
 
-def make_batch(lengths=LENGTHS, size=SIZE, signs=SIGNS, groups=GROUPS, scored=14.0, ref_logps=None):
-    mask = torch.arange(size) < torch.tensor(lengths)[:, None]
-    totals = {"completions": 40.0, "tokens": 200.0, "scored_completions": scored}
-    signs = torch.tensor(signs, dtype=torch.float64)
-    return Batch(mask, signs, totals, torch.tensor(groups), {"advantages": signs}, ref_logps=ref_logps)
+def batch_of_pairs(rollouts, ref_logps):
+    mask, group = rollouts.completion_mask, torch.tensor(GROUPS)
+    return make_batch(mask, SIGNS, completions=40, scored=14.0, group=group, ref_logps=ref_logps)
 
 
 def test_a_pair_of_two_tokens_by_hand():
@@ -45,7 +33,8 @@ def test_a_pair_of_two_tokens_by_hand():
     scored = torch.ones(2, 1, 2, dtype=torch.bool)
     masks = Masks(scored, scored, 1.5 * scored.double(), torch.ones(2), torch.ones(2, 2, dtype=torch.bool))
     logps = torch.tensor([[[-2.0, -2.0]], [[-1.0, -1.0]]], dtype=torch.float64)
-    batch = make_batch([2, 2], 2, [-1.0, 1.0], [0, 0], 2.0, torch.full((2, 1, 2), -1.5).double())
+    more = {"group": torch.tensor([0, 0]), "ref_logps": torch.full((2, 1, 2), -1.5).double()}
+    batch = make_batch(masks.part, [-1.0, 1.0], scored=2.0, **more)
     loss = VRPO(num_masks=1).loss(logps, masks, batch)
     assert math.log1p(math.exp(-0.6)) == pytest.approx(0.43749, abs=1e-5)
     assert float(loss.loss) == pytest.approx(math.log1p(math.exp(-0.6)) + 0.075, abs=1e-12)
@@ -84,21 +73,9 @@ def test_loss_and_gradient_are_those_of_the_published_formula(masking):
     algorithm = VRPO(masking, 4, beta=0.7, sft_weight=0.3)
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
     ref_logps = naive_logps(reference, rollouts, masks, MASK).detach()
-    batch = make_batch(ref_logps=ref_logps)
+    batch = batch_of_pairs(rollouts, ref_logps)
     direct = published(algorithm, model, reference, rollouts, masks, [(0, 1), (3, 2), (4, 5)])
-    direct.backward()
-    expected = whole_gradient(model)
-    for parts in ([6], [2, 2, 2], [4, 2]):
-        for live in (1, 3, 4):
-            model.zero_grad(set_to_none=True)
-            total = 0.0
-            for some in torch.arange(6).split(parts):
-                mine = masks.select(some)
-                loss_fn = partial(algorithm.loss, masks=mine, batch=batch.select(some))
-                args = {"mask_id": MASK, "masks_at_once": live, "separable": algorithm.separable}
-                total += float(accumulate(model, rollouts.select(some), mine, loss_fn, **args).loss)
-            assert total == pytest.approx(float(direct.detach()), rel=1e-10)
-            assert relative(whole_gradient(model), expected) < 1e-10, (parts, live)
+    assert split_error(algorithm, model, rollouts, masks, batch, direct, (2, 4, 6)) < 1e-10
 
 
 def test_on_the_reference_a_pair_pushes_with_half_of_beta():
@@ -107,7 +84,7 @@ def test_on_the_reference_a_pair_pushes_with_half_of_beta():
     algorithm = VRPO(num_masks=3, beta=0.6, sft_weight=0.0)
     masks = algorithm.make_masking().draw(rollouts, seeded())
     logps = (-1.0 * masks.scored.double()).requires_grad_()
-    loss = algorithm.loss(logps, masks, make_batch(ref_logps=logps.detach().clone())).loss
+    loss = algorithm.loss(logps, masks, batch_of_pairs(rollouts, logps.detach().clone())).loss
     assert float(loss.detach()) == pytest.approx(3 * math.log(2) / 7)
     (gradient,) = torch.autograd.grad(loss, logps)
     signs = torch.tensor(SIGNS, dtype=torch.float64)[:, None, None]

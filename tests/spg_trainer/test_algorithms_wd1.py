@@ -10,7 +10,7 @@ from spg_trainer.algorithms.wd1 import WD1, WD1Repro
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks
-from tests.common.algorithm_cases import gradient_error
+from tests.common.algorithm_cases import WITH_ZERO, largest_error
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.2, 0.2], [0.5, 2.5, 1.5]], dtype=torch.float64)
 
@@ -61,12 +61,9 @@ def test_prepare_says_how_often_a_completion_counts():
 def published(repeats):
     """-(w+ - w-) log p, a completion at a time; log p is the sum over what was scored, as the masking weighs it."""
 
-    def formula(logps, masks, batch):
-        total = 0.0
-        for mask, token in masks.scored[0].nonzero().tolist():
-            total = total + float(masks.weight[0, mask, token]) * logps[0, mask, token]
-        likelihood = float(masks.scale[0]) * total / masks.scored.shape[1]
-        return -float(batch.advantages) * repeats * likelihood / 8
+    def formula(row):
+        total = sum(row.weight[at] * row.logps[at] for at in map(tuple, row.scored.nonzero().tolist()))
+        return -row.advantage * repeats * row.scale * total / len(row.logps) / 8
 
     return formula
 
@@ -78,14 +75,16 @@ def published(repeats):
 )
 @pytest.mark.parametrize("normalizer, repeats", [("completions", 1), ("groups", 6)])
 def test_loss_and_gradient_are_those_of_the_paper_s_formula(settings, normalizer, repeats):
-    algorithm, given = WD1(normalizer=normalizer, **settings), torch.full((4,), float(repeats))
-    assert gradient_error(algorithm, published(repeats), repeats=given) < 1e-10
+    algorithm = WD1(normalizer=normalizer, **settings)
+    prepared = {"repeats": torch.full((4,), float(repeats))}
+    error = largest_error(algorithm, published(repeats), advantages=WITH_ZERO, prepared=prepared)
+    assert error < 1e-10
 
 
 def test_the_reproduction_sums_a_group_and_ends_at_eos_only():
     algorithm = WD1Repro()
     assert (algorithm.normalizer, algorithm.end_tokens, WD1.end_tokens) == ("groups", "eos", "any")
-    assert gradient_error(algorithm, published(6), repeats=torch.full((4,), 6.0)) < 1e-10
+    assert largest_error(algorithm, published(6), prepared={"repeats": torch.full((4,), 6.0)}) < 1e-10
     prepared = algorithm.prepare(REWARDS, None)
     assert (prepared["repeats"] == 3).all()
 

@@ -250,7 +250,7 @@ def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> Non
     rollout = {**lengths, "remasking": "low_confidence"}
     expected = {"env": "count", "env_args": {"offset": 1}, "preset": "tiny", "rollout": rollout}
     assert json.loads((made / "environment.json").read_text()) == expected
-    assert cli.main(["--model", str(made), "--dry-run"]) == 0
+    assert cli.main(["--model", str(made), "--prompts-per-step", "4", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "env: count" in shown and "offset: 1" in shown
     assert "8 tokens in 1 block of 8, 4 denoising steps" in shown
