@@ -91,7 +91,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--masks", type=int, nargs="+", default=[1, 2, 4, 8], help="numbers of masks M")
     parser.add_argument("--completions", type=int, default=32, help="per prompt, to score")
     parser.add_argument("--repeats", type=int, default=128, help="draws of the masks of each of them")
-    parser.add_argument("--steps", type=int, default=128, help="steps whose gradient is taken")
+    parser.add_argument("--steps", type=int, default=256, help="steps whose gradient is taken")
+    parser.add_argument("--oracle-steps", type=int, default=64, help="the same for exact likelihoods")
     parser.add_argument("--training-steps", type=int, default=1200, help="supervised steps before")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -115,6 +116,7 @@ def main() -> None:
         completions=given.completions,
         repeats=given.repeats,
         steps=given.steps,
+        oracle_steps=given.oracle_steps,
         seed=given.seed,
     ):
         found.append(row)
