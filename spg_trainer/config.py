@@ -420,12 +420,23 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
         )
     check_common(config)
     check_pairs(config, algorithm)
+    updates = b.num_iterations * b.num_minibatches
+    if algorithm.left_to_right and updates > 1:
+        raise ConfigError(
+            f"--algorithm {config.algorithm} has no ratio that would correct for {updates} updates per rollout. Use "
+            "--num-iterations 1 --num-minibatches 1."
+        )
     if b.num_minibatches > b.prompts_per_step:
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has only {b.prompts_per_step} groups "
             f"(--prompts-per-step). Use {b.prompts_per_step} or fewer."
         )
     m = config.model
+    if m.ref_copy and not algorithm.needs_ref_logps:
+        raise ConfigError(
+            f"--ref-copy: --algorithm {config.algorithm} with these settings asks for no reference. Leave it out, or "
+            "give a KL term its weight, e.g. --algorithm-args beta=0.04, where the algorithm has one."
+        )
     if algorithm.needs_ref_logps and not (m.lora_r or m.is_adapter or m.ref_copy):
         raise ConfigError(
             f"--algorithm {config.algorithm} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, "

@@ -70,9 +70,9 @@ def gather(items: list[T]) -> list[T]:
 
 
 def gather_rows(rollouts: "Rollouts") -> "Rollouts":
-    """The rollouts of all processes in the order of ranks, on the CPU; those of a single one as they are."""
+    """The rollouts of all processes in the order of ranks, on the CPU."""
     if world_size() == 1:
-        return rollouts
+        return replace(rollouts, **{name: column.cpu() for name, column in vars(rollouts).items()})
     import torch
     from torch.nn.functional import pad
 

@@ -240,6 +240,11 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     console.say(
         f"{env.spec_name}, {config.algorithm}, model {config.model.model}, {where}; run folder {path}"
     )
+    if config.model.lora_dropout and (algorithm.needs_old_logps or algorithm.needs_ref_logps):
+        console.warn(
+            f"dropout {config.model.lora_dropout} acts on updates, not on old and reference log-probabilities, so that "
+            "ratios differ from 1 before any step. --lora-dropout 0 makes them exact."
+        )
     console.say(arithmetic(config, algorithm, accelerator.num_processes))
     # What a new run with --config needs, and the next --resume: without the folder that this run resumed from.
     settings = to_yaml(replace(config, output=replace(config.output, resume=None)))
@@ -251,7 +256,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         else:
             run.folder.create(settings, run.environment())
     if algorithm.needs_ref_logps and not policy.fresh_adapters and not kept:
-        checkpoint.export(path / REFERENCE, policy, run.environment())
+        with raising_on_all():
+            checkpoint.export(path / REFERENCE, policy, run.environment())
     run.trackers = Trackers(open_trackers(config.output.track, path, config))
     return run
 

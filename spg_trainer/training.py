@@ -144,9 +144,8 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
 def apply_updates(run: Run, step: Step) -> dict[str, float]:
     """The optimizer steps of a step, none for minibatches without an active completion; returns their mean metrics."""
     config, device = run.config, run.policy.device
-    counts = torch.tensor([(step.group % len(step.totals) == m).sum() for m in range(len(step.totals))])
-    counts = sum_tensor(counts.to(run.accelerator.device)).tolist()
-    if not any(counts):
+    active = [totals["scored_completions"] > 0 for totals in step.totals]
+    if not any(active):
         return {"grad_norm": 0.0, "learning_rate": learning_rate(run)}
     updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=run.step)
     dropout = config.model.lora_dropout > 0
@@ -157,7 +156,7 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
         metrics = [
             one_update(run, update, number)
             for number, update in enumerate(updates)
-            if counts[number % len(counts)]
+            if active[number % len(active)]
         ]
         run.policy.model.eval()
     return {name: float(np.mean([m[name] for m in metrics])) for name in metrics[-1]}

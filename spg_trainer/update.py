@@ -18,8 +18,8 @@ from spg_trainer.models import Policy
 from spg_trainer.seeding import numpy_generator
 
 Sums = dict[tuple[str, str], float]
-"""(name, what it is divided by) -> sum over completions; adds up over micro-batches and processes. An empty name counts
-what is divided by."""
+"""(name, what it is divided by) -> sum over completions; adds up over micro-batches and processes. The empty name
+counts scored tokens."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,11 @@ def plan_updates(
                 some = masks.select(rows)
                 some = replace(some, masked=some.masked[:, :, cut:])
                 batch = replace(whole.select(rows), totals=totals)
+                fit = max(
+                    1, settings.per_device_batch_size // len(part)
+                )  # fewer beside a group that is larger
                 micro = MicroBatch(
-                    step.index[part], step.generation[part], rollouts, some, batch, masks_at_once
+                    step.index[part], step.generation[part], rollouts, some, batch, min(masks_at_once, fit)
                 )
                 update.micro_batches.append(micro)
             updates.append(update)
@@ -154,24 +157,14 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
         )
         if not algorithm.couples:  # else it is known already
             _add(sums, loss)
-        scored = micro.masks.scored
-        counts = {
-            "scored_completions": scored.new_tensor(len(scored), dtype=torch.long),
-            "scored_tokens": scored.sum(),
-        }
-        for per, count in counts.items():
-            sums["", per] = sums.get(("", per), 0) + count
+        sums["", "scored_tokens"] = sums.get(("", "scored_tokens"), 0) + micro.masks.scored.sum()
     return {key: float(value) for key, value in sums.items()}
 
 
 def means(sums: Sums, totals: Mapping[str, float]) -> dict[str, float]:
     """The metrics of an update, from the sums of all processes."""
-    denominators = {
-        "update": 1.0,
-        **totals,
-        **{per: count for (name, per), count in sums.items() if not name},
-    }
-    return {name: total / denominators[per] for (name, per), total in sums.items() if name}
+    denominators = {"update": 1.0, **totals, "scored_tokens": sums.get(("", "scored_tokens"), 0.0)}
+    return {name: total / (denominators[per] or 1.0) for (name, per), total in sums.items() if name}
 
 
 def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:

@@ -70,7 +70,7 @@ class Algorithm(ABC):
     separable: ClassVar[bool] = False
     """Whether `loss` is a sum of terms of one mask each: then all masks go through the model once, however many."""
     whole_groups: ClassVar[bool] = False
-    """Whether the completions of a group must be in one micro-batch, because `loss` compares them."""
+    """Whether the active completions of a group must be in one micro-batch, because `loss` compares them."""
     couples: ClassVar[bool] = False
     """Whether `loss` compares completions of the whole update: see `CoupledAlgorithm`."""
     learns_from_pairs: ClassVar[bool] = False
@@ -90,6 +90,9 @@ class Algorithm(ABC):
         if self.masking == "trajectory":
             exact = self.p_mask_prompt == 0
             self.require("p_mask_prompt", exact, "0 for masking=trajectory, which shows what the sampler saw")
+            self.require(
+                "score_tail", not self.score_tail, "false for masking=trajectory, which has no such tail"
+            )
         self.require("p_mask_prompt", 0 <= self.p_mask_prompt < 1, "from 0 up to, but not, 1, e.g. 0.15")
         self.require("block_length", self.block_length >= 1, "1 or more, e.g. 32")
 
@@ -167,6 +170,9 @@ class CoupledAlgorithm(Algorithm):
         from spg_trainer.likelihood.bounds import elbo
 
         return elbo(logps, masks)
+
+    def active(self, advantages: Tensor) -> Tensor:
+        return advantages == advantages  # all: those that have no advantage are compared with, too
 
     @abstractmethod
     def coupled_loss(self, sequences: Sequences) -> Loss:

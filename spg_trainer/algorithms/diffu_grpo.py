@@ -53,6 +53,7 @@ class DiffuGRPO(Algorithm):
     """Divisor: own length and then all completions (equation 3), or all tokens of the update (d1's code)."""
 
     needs_old_logps: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
 
     @property
     def needs_ref_logps(self) -> bool:

@@ -60,6 +60,8 @@ class GDPO(Algorithm):
         self.require("epsilon", 0 <= self.epsilon < 1, "from 0 up to, but not, 1, e.g. 0.5")
         self.require("epsilon_high", (self.epsilon_high or 0) >= 0, "0 or more, or none")
         self.require("beta", self.beta >= 0, "0 or more, e.g. 0.01")
+        known = self.masking == "gauss" or self.node_weight == type(self).node_weight
+        self.require("node_weight", known, f"left out: masking={self.masking} has no nodes")
 
     @property
     def needs_ref_logps(self) -> bool:

@@ -39,7 +39,7 @@ class JustGRPO(Algorithm):
     masking: Literal["autoregressive"] = "autoregressive"
     """Everything from a token on is masked, and that token scored."""
     num_masks: int = 256
-    """M, tokens scored of a completion, >= 1: the first and every other, or so many at random if it has more."""
+    """M, >= 1: at most so many tokens of a completion are scored, all of them if it has no more, else any so many."""
     p_mask_prompt: float = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean_std"
@@ -61,8 +61,8 @@ class JustGRPO(Algorithm):
         per_token = elbo(logps, masks) / batch.length.to(logps)
         loss = -(batch.advantages.to(logps) * per_token / self.divisor(batch).to(logps)).sum()
         metrics = {
-            "logps/share": Metric(logps.new_tensor(len(logps)), "completions"),
-            "logps/mean": Metric(logps.detach().sum(), "scored_tokens"),
+            "bound/share": Metric(logps.new_tensor(len(logps)), "completions"),
+            "logps": Metric(logps.detach().sum(), "scored_tokens"),
         }
         return Loss(loss, metrics)
 

@@ -44,6 +44,8 @@ class UniGRPORepro(UniGRPO):
     num_masks: int = 35
     advantage: Literal["z_score"] = "z_score"
     normalizer: Literal["length"] = "length"
+    beta: float = 0.01
+    """Weight of the KL to the model that sampled, >= 0; it acts from the second update of a rollout on."""
     min_ratio: float = 0.1
     """Least probability with which a token of a copy is masked, 0..1 (lower_p)."""
     max_ratio: float = 0.9

@@ -42,7 +42,10 @@ def accumulate(
     separable loss a mask's coefficients do not wait for other masks, so that every copy goes through the model once.
     """
     scorer = Scorer(model, rollouts, masks, mask_id, chunk_rows)
-    *early, last = scorer.passes(masks_at_once)
+    passes = scorer.passes(masks_at_once)
+    if not passes:  # nothing is scored
+        return _coefficients(loss_fn, scorer.logps)[0]
+    *early, last = passes
     replayed = []
     for copies in early:
         if separable:
@@ -50,6 +53,7 @@ def accumulate(
             coefficients = _coefficients(loss_fn, scorer.logps)[1]
             if coefficients is not None:
                 _backward(scorer, out, normalisers, coefficients[copies])
+            del out, normalisers
             continue
         replayed.append((copies, _random_state(model)))
         with torch.no_grad():

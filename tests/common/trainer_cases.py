@@ -91,6 +91,17 @@ class Probe(SPG):
 
 
 @dataclass(frozen=True)
+class Whole(SPG):
+    """SPG that asks for whole groups, all of them active."""
+
+    masking: str = "random"
+    whole_groups: ClassVar[bool] = True
+
+    def active(self, advantages):
+        return advantages == advantages
+
+
+@dataclass(frozen=True)
 class ReferenceProbe(Probe):
     """The same, and asks for reference logps too."""
 

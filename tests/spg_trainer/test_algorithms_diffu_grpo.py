@@ -133,7 +133,7 @@ def test_defaults_are_the_paper_s():
     algorithm = DiffuGRPO()
     assert (algorithm.masking, algorithm.num_masks, algorithm.p_mask_prompt) == ("all", 1, 0.15)
     assert (algorithm.epsilon, algorithm.beta, algorithm.advantage) == (0.5, 0.04, "mean")
-    assert algorithm.needs_old_logps and algorithm.needs_ref_logps and not algorithm.separable
+    assert algorithm.needs_old_logps and algorithm.needs_ref_logps and algorithm.separable
     assert not DiffuGRPO(beta=0.0).needs_ref_logps
     assert isinstance(build("diffu_grpo_repro"), DiffuGRPORepro)
 

@@ -73,8 +73,8 @@ def test_it_is_grpo_on_policy_whose_clip_never_acts():
     published = -(kept.sum((1, 2)) / batch.length / 8).sum()
     (expected,) = torch.autograd.grad(published, logps)
     assert torch.allclose(gradient, expected, rtol=1e-12)
-    assert loss.metrics["logps/mean"].per == "scored_tokens"
-    assert float(loss.metrics["logps/mean"].total) == pytest.approx(float(logps.detach().sum()))
+    assert loss.metrics["logps"].per == "scored_tokens"
+    assert float(loss.metrics["logps"].total) == pytest.approx(float(logps.detach().sum()))
 
 
 def test_a_token_sees_the_prompt_and_what_stands_before_it():

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from spg_trainer.algorithms.justgrpo import JustGRPO
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.config import Config, ModelConfig, SftCommand, check, check_sft, parse_pairs
 from spg_trainer.errors import ConfigError
@@ -44,3 +45,15 @@ def test_a_copy_of_all_weights_is_refused_where_it_has_no_use() -> None:
         check(config, SPG())
     with pytest.raises(ConfigError, match="--ref-copy: sft"):
         check_sft(SftCommand(model=ModelConfig(ref_copy=True)))
+    with pytest.raises(ConfigError, match=r"--ref-copy: --algorithm spg .* asks for no reference"):
+        check(Config(model=ModelConfig(ref_copy=True)), SPG())
+
+
+@pytest.mark.parametrize("change", [{"num_iterations": 2}, {"num_minibatches": 2}])
+def test_an_algorithm_without_a_ratio_uses_a_rollout_once(change) -> None:
+    config = defaults(Config, algorithm="justgrpo")
+    check(config, JustGRPO())
+    with pytest.raises(ConfigError, match=r"no ratio .* 2 updates per rollout"):
+        check(replace(config, batch=replace(config.batch, **change)), JustGRPO())
+    with pytest.raises(ConfigError, match="--block-length 1"):
+        check(replace(config, rollout=defaults(Config).rollout), JustGRPO())

@@ -1,5 +1,7 @@
 """The constant-memory gradient against plain autograd."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -122,6 +124,17 @@ def test_copies_that_score_nothing_are_not_sent_through(monkeypatch):
         assert relative(whole_gradient(model), expected) < 1e-12
         assert (seen["graph"], seen["no graph"]) == (sum(LENGTHS), 0)
         monkeypatch.undo()
+
+
+def test_masks_that_score_nothing_give_a_loss_and_no_gradient():
+    model, rollouts, masks = case()
+    nothing = replace(masks, scored=torch.zeros_like(masks.scored))
+    loss_fn = lambda logps: Loss(logps.sum() + 2.0, {"sum": Metric(logps.sum(), "update")})  # noqa: E731
+    for separable in (False, True):
+        found = accumulate(
+            model, rollouts, nothing, loss_fn, mask_id=MASK, masks_at_once=1, separable=separable
+        )
+        assert float(found.loss) == 2.0 and all(p.grad is None for p in model.parameters())
 
 
 def test_completions_without_a_coefficient_are_not_sent_through_again(monkeypatch):

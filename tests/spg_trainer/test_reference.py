@@ -165,7 +165,7 @@ def test_a_run_that_lost_its_copy_is_refused_unless_nothing_was_trained(from_ada
 @pytest.mark.parametrize("name", ["an adapter", "all weights"])
 def test_a_reference_is_kept_only_where_the_algorithm_asks_for_it(tmp_path, name):
     kind = KINDS[name](tmp_path / "source")
-    run = start(kind.config(tmp_path / "run", algorithm=PROBE), quiet=True)
+    run = start(kind.config(tmp_path / "run", algorithm=PROBE, ref_copy=False), quiet=True)
     run.folder.release()
     assert not (tmp_path / "run" / "reference").exists()
     with pytest.raises(ModelError, match=r"no reference of .*source' was kept"), run.policy.reference():

@@ -283,8 +283,19 @@ def test_a_coupled_loss_has_the_gradient_of_plain_autograd(place):
 
 def test_metrics_are_divided_by_what_they_name():
     sums = {("a", "completions"): 6.0, ("b", "scored_completions"): 6.0, ("c", "scored_tokens"): 6.0}
-    sums |= {("loss", "update"): 6.0, ("", "scored_completions"): 3.0, ("", "scored_tokens"): 12.0}
-    assert means(sums, {"completions": 8.0, "tokens": 50.0}) == {"a": 0.75, "b": 2.0, "c": 0.5, "loss": 6.0}
+    sums |= {("loss", "update"): 6.0, ("", "scored_tokens"): 12.0}
+    totals = {"completions": 8.0, "tokens": 50.0, "scored_completions": 3.0}
+    assert means(sums, totals) == {"a": 0.75, "b": 2.0, "c": 0.5, "loss": 6.0}
+    assert means({("c", "scored_tokens"): 0.0}, totals) == {"c": 0.0}, "an update in which nothing is scored"
+
+
+def test_a_group_larger_than_a_micro_batch_holds_fewer_masks_at_once(place):
+    """Sequences with a graph are never more than per_device_batch_size, where a group alone is not."""
+    settings = {"algorithm": "tests.common.trainer_cases:Whole", "algorithm_args": {"num_masks": 4}}
+    for size, expected in ((16, 4), (8, 2), (4, 1), (1, 1)):
+        _, plan = planned(small_config(place(), per_device_batch_size=size, **settings))
+        for micro in plan[0].micro_batches:
+            assert len(micro.index) == 4 and micro.masks_at_once == expected
 
 
 # The masks of an update, and old and reference logps on them.
