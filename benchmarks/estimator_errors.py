@@ -220,11 +220,12 @@ def likelihood_errors(
     policy: Policy, masking: Masking, rollouts: Rollouts, repeats: int, seed: int
 ) -> tuple[int, dict[str, tuple[Tensor, Tensor]]]:
     """Passes, and per bound its mean and variance over `repeats` draws of the masks of each completion, (B,) each."""
-    many = rollouts.select(torch.arange(len(rollouts)).repeat_interleave(repeats))
+    # All completions, then all again: a masking that spreads its draws over a step spreads those of each completion.
+    many = rollouts.select(torch.arange(len(rollouts)).repeat(repeats))
     masks = draw_masks(masking, many, seed)
     with torch.no_grad():
         logps = score(policy, many, masks)
-        found = {name: value.view(-1, repeats) for name, value in make_bounds(masking, logps, masks)}
+        found = {name: value.view(repeats, -1).T for name, value in make_bounds(masking, logps, masks)}
     return masks.scored.shape[1], {name: (v.mean(1), v.var(1)) for name, v in found.items()}
 
 
