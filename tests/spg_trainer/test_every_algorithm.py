@@ -60,7 +60,10 @@ def hub(tmp_path_factory):
 
 
 def adapted(env: str, algorithm: str, output: Path, hub) -> Config:
-    return small(env, algorithm, output, hub(env), lora_r=4, lora_alpha=8, dtype="float32", ref_copy=False)
+    """Adapters with the settings for LLaDA, which mask in blocks: two of them, unless tokens are written one by one."""
+    config = small(env, algorithm, output, hub(env), lora_r=4, lora_alpha=8, dtype="float32", ref_copy=False)
+    length = config.rollout.max_completion_length
+    return change(config, block_length=1 if get(algorithm).left_to_right else length // 2)
 
 
 @pytest.mark.slow
