@@ -223,12 +223,17 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Greedy evaluation before and after training, and on the way."""
+    """Greedy evaluation before and after training, and validation on the way, which chooses the model that is kept."""
 
     eval_steps: CountOrZero = 0
-    """Every so many steps, evaluate on validation problems; 0 = never."""
+    """Validate at the start, every so many steps and at the end; model/ is then the best step. 0 = never, model/ is the
+    last step."""
+    validation_problems: CountOrZero = 128
+    """Problems per validation; 0 = the whole validation split."""
+    stop_if_worse: bool = False
+    """End the run at a validation that lies below that of the start by more than chance allows."""
     eval_problems: CountOrZero = 0
-    """Problems per evaluation; 0 = the whole split."""
+    """Problems of the evaluations before and after training; 0 = the whole split."""
     eval_temperature: NotNegative = 0.0
     """Sampling temperature of evaluations."""
     eval_split: Literal["test", "validation"] = "test"
@@ -420,6 +425,10 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
         )
     check_common(config)
     check_pairs(config, algorithm)
+    if config.eval.stop_if_worse and config.eval.eval_steps == 0:
+        raise ConfigError(
+            "--stop-if-worse judges validations, and there are none. Set --eval-steps, e.g. 10."
+        )
     updates = b.num_iterations * b.num_minibatches
     if algorithm.left_to_right and updates > 1:
         raise ConfigError(

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from spg_trainer import checkpoint
 from spg_trainer.config import Config
 from spg_trainer.console import closing_lines
 from spg_trainer.distributed import gather_rows, raising_on_all, sum_gradients, sum_metrics, sum_tensor
@@ -38,17 +37,17 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     if config.dry_run or config.config:
         raise ConfigError("dry_run and config are for the command line; in Python, use defaults(config=).")
     run = start(config, quiet=quiet)
-    began = run.started - run.seconds
     try:
         with run.console, stopping_between_steps(run):
             before = run.evaluate_before()
-            while not time_to_end(run) and run.step < config.max_steps:
+            run.validate()
+            while not (ended_by := reason_to_end(run)):
                 train_step(run)
-                run.seconds = time.monotonic() - began
-                between_steps(run)
+                if run.due(config.output.save_steps):
+                    run.save()
+            run.validate(last=True)
             run.save()
-            checkpoint.export(run.folder.path / "model", run.policy, run.environment())
-            after = run.evaluate("after", config.eval.eval_split)
+            after = run.evaluate_once("after", run.keep_best())
     except BaseException:
         if run.clean and run.step:
             with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
@@ -57,8 +56,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     finally:
         run.trackers.finish()
         run.folder.release()
-    run.seconds = time.monotonic() - began
-    summary = run.summary(before, after)
+    summary = run.summary(before, after, ended_by)
     run.folder.summary(summary)
     for line in closing_lines(summary):
         run.console.say(line)
@@ -185,23 +183,20 @@ def learning_rate(run: Run) -> float:
     return linear_warmup(run.config.optimizer.learning_rate, run.config.optimizer.warmup_steps, run.updates)
 
 
-def between_steps(run: Run) -> None:
-    """Evaluation on the way and checkpoint, where their turn has come."""
-    if run.due(run.config.eval.eval_steps):
-        run.evaluate(f"step-{run.step:06d}", "validation")
-    if run.due(run.config.output.save_steps):
-        run.save()
-
-
-def time_to_end(run: Run) -> bool:
-    """Whether --max-minutes have passed in any process; KeyboardInterrupt in all if one of them was asked to stop."""
+def reason_to_end(run: Run) -> str:
+    """The flag that ends the run before its next step, if any; KeyboardInterrupt if a process was asked to stop."""
     limit = run.config.max_minutes
     late = limit > 0 and time.monotonic() - run.started > 60 * limit
     asked = torch.tensor([float(late), float(run.stop)], device=run.accelerator.device)
     late, stop = sum_tensor(asked).tolist()  # all processes end alike
     if stop > 0:
         raise KeyboardInterrupt
-    return late > 0
+    reasons = {
+        "max_minutes": late > 0,
+        "max_steps": run.step >= run.config.max_steps,
+        "stop_if_worse": run.fallen,
+    }
+    return next((flag for flag, holds in reasons.items() if holds), "")
 
 
 @contextmanager
