@@ -212,7 +212,7 @@ class Run:
             )
         with raising_on_all():
             self.folder.evaluation(name, {"step": step, **result.summary()}, result.rows)
-        figures = {"correct": result.correct, "mean_length": result.mean_length, **result.rewards}
+        figures = {**result.rewards, "correct": result.correct, "mean_length": result.mean_length}
         self.trackers.log({f"eval/{split}/{key}": value for key, value in figures.items()}, self.step)
         self.console.say(f"{env.spec_name} {split} {name}: {result.solved}")
         return result
