@@ -228,7 +228,7 @@ class EvalConfig:
     eval_steps: CountOrZero = 0
     """Validate at the start, every so many steps and at the end; model/ is then the best step. 0 = never, model/ is the
     last step."""
-    validation_problems: CountOrZero = 128
+    validation_problems: CountOrZero = 64
     """Problems per validation; 0 = the whole validation split."""
     stop_if_worse: bool = False
     """End the run at a validation that lies below that of the start by more than chance allows."""

@@ -100,7 +100,9 @@ def algorithm_config(output: Path, algorithm: str, **changes: Any) -> Config:
 
 def loop_config(output: Path, **changes: Any) -> Config:
     """A whole run in float64 that two processes can share."""
-    return small_config(output, dtype="float64", num_iterations=2, max_steps=2, **changes)
+    return small_config(
+        output, dtype="float64", num_iterations=2, max_steps=2, **{"eval_steps": 1, **changes}
+    )
 
 
 def failing(folder: Path, rank: int) -> str:

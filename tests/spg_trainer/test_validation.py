@@ -173,7 +173,7 @@ def test_stop_if_worse_without_validation_is_refused(tmp_path):
 # Interrupted runs.
 
 COUNTS = {0: 2, 1: 6, 2: 3, 3: 3}
-MOMENTS = ("step-000001.json", "step-000001", "model", "after.json")
+MOMENTS = ("step-000001.json", "step-000001", "model", "summary.json")
 """What a kill just before it was there leaves out."""
 
 
@@ -193,7 +193,10 @@ def test_a_run_killed_between_any_two_writes_keeps_the_same_best(tmp_path, scrip
     assert set(copies) == set(MOMENTS)
     for name, copy in copies.items():
         validated.clear()
+        after = copy / "eval" / "after.json"
+        written = after.stat().st_mtime_ns if after.exists() else None
         train(settings(copy, resume="auto"), quiet=True)
+        assert written in (None, after.stat().st_mtime_ns), "it is not made again"
         assert_equal_runs(copy, folder)
         assert same_weights(copy / "model", step(copy, 1)), name
         assert name in MOMENTS[:2] or validated == [], name
