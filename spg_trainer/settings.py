@@ -255,10 +255,11 @@ def _nearest_setting(base: Any, key: str) -> str:
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the annotated type: bool, int, float, str, Literal, optional or tuple."""
+    """`value` as the annotated type: bool, int, float, str, Literal, optional, tuple, or a number or a word."""
     origin, options = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):  # all of them are `... | None`
-        return None if value is None else _convert(value, options[0], where)
+    if origin in (Union, types.UnionType):  # `... | None`, or a number or a word
+        words = [word for option in options[1:] for word in get_args(option) or (None,)]
+        return value if value in words else _convert(value, options[0], where)
     if origin is Literal:
         if value in options:
             return value
