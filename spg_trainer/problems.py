@@ -11,7 +11,7 @@ import numpy as np
 
 from spg_trainer.seeding import numpy_generator
 
-PATIENCE = 3
+PATIENCE = 2
 """A problem comes back until so many of its groups in a row have had equal rewards."""
 
 Returning = dict[int, int]
