@@ -142,12 +142,15 @@ def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
             words += [word for key, value in own.items() for word in as_flag(key, value, known)]
             if command.max_minutes and peek(words, "max-steps") is None:
                 words += ["--max-steps", str(NO_END)]
-            config = replace(parse(Config, words, PROG), config=None, max_minutes=command.max_minutes)
-            check(config, algorithms.build(config.algorithm, config.hyper_parameters))
             name = re.sub(r"[^\w.,=+-]+", "_", f"{task}-{row}")
             if name in cells:
                 raise ConfigError(f"{task} with {row} is asked for twice. Leave one out, or rename one.")
-            cells[name] = (task, row, words, refuse_early(config))
+            try:
+                config = replace(parse(Config, words, PROG), config=None, max_minutes=command.max_minutes)
+                check(config, algorithms.build(config.algorithm, config.hyper_parameters))
+                cells[name] = (task, row, words, refuse_early(config))
+            except ConfigError as error:
+                raise ConfigError(f"{task} with {row}: {error}") from error
     return [
         Planned(
             task,

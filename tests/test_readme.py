@@ -35,7 +35,7 @@ def test_every_flag_and_link_exists(page: Path, capsys: pytest.CaptureFixture[st
     known = {"nproc-per-node"}  # of torchrun
     known |= {"num", "multi", "cpu"}  # accelerate's --num_processes, --multi_gpu, --cpu
     known |= {"workers", "all"}  # of python -m verifiers, python -m envs check
-    for command in ([], ["eval"], ["sft"]):
+    for command in ([], ["eval"], ["sft"], ["compare"]):
         with pytest.raises(SystemExit):
             main([*command, "--help"])
         known |= set(re.findall(r"--([a-z][a-z-]+)", capsys.readouterr().out))
