@@ -36,10 +36,9 @@ class Finished:
 
 def read_run(folder: Path) -> Finished:
     """A finished run of `train`."""
-    rows = {name: read_lines(folder / f"{name}.jsonl") for name in ("eval/before", "eval/after")}
     before, after = (
-        np.array([row["correct"] for row in sorted(part, key=lambda row: row["index"])], float)
-        for part in rows.values()
+        np.array([row["correct"] for row in read_lines(folder / "eval" / f"{name}.jsonl")], float)
+        for name in ("before", "after")
     )
     return Finished(
         json.loads((folder / SUMMARY).read_text(encoding="utf-8")),

@@ -15,13 +15,13 @@ from verifiers.statistics import wilson_interval
 def finished(
     folder: Path, before: list[int], after: list[int], solved: list[float], seconds: list[float]
 ) -> Path:
-    """The files of a finished run that a table reads, evaluations in reverse order."""
+    """The files of a finished run that a table reads."""
     (folder / "eval").mkdir(parents=True)
     summary = {"steps": len(solved), "seconds": 10 * sum(seconds)}
     (folder / "summary.json").write_text(json.dumps(summary))
     for name, values in (("before", before), ("after", after)):
         lines = [json_line({"index": i, "correct": bool(value)}) for i, value in enumerate(values)]
-        (folder / "eval" / f"{name}.jsonl").write_text("".join(reversed(lines)))
+        (folder / "eval" / f"{name}.jsonl").write_text("".join(lines))
     metrics = [json_line({"step": i, "correct": rate}) for i, rate in enumerate(solved, 1)]
     timings = [
         json_line({"step": i, "rollout": s / 4, "update": s * 3 / 4}) for i, s in enumerate(seconds, 1)
@@ -88,7 +88,18 @@ def test_the_table_has_the_figures_of_every_cell(cells) -> None:
         first[:3] == ["a", "x", "3/3"] and first[3].startswith("0.500 [") and first[4].startswith("0.500 [")
     )
     # Gains of the problems: (0, 0, 1, 0), (0, 0, 0, 0), (0, -1, 0, 0).
-    assert first[5].startswith("+0.000 [-") and first[6:] == ["-", "0.500", "1/3", "2", "2400"]
+    squares = np.array(
+        [1 / 4, 2 / 9, 5 / 36]
+    )  # of seeds, problems and the rest, with 2, 3 and 6 degrees of freedom
+    freedom = (1 / 3) ** 2 / (squares**2 / [2, 3, 6]).sum()
+    reach = t_quantile(freedom) * (1 / 3 / 12) ** 0.5
+    assert first[5] == f"+0.000 [{-reach:+.3f}, {reach:+.3f}]" and first[6:] == [
+        "-",
+        "0.500",
+        "1/3",
+        "2",
+        "2400",
+    ]
     low, high = wilson_interval(4, 4)
     assert one[2:5] == ["1/3", one[3], f"1.000 [{low:.3f}, {high:.3f}]"]
     reach = 1.959964 * (1 / 3 / 4) ** 0.5  # gains 0, 0, 1, 1
