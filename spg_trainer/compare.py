@@ -99,17 +99,15 @@ def compare(command: CompareCommand, more: Sequence[str] = (), *, quiet: bool = 
         console.say(f"{len(runs)} runs in {folder}: {len(runs) - len(missing)} finished; {jobs} at once.")
         threads = {"OMP_NUM_THREADS": "1"} if on_cpu else {}
         unit = "seconds" if command.max_minutes else "steps"
-        # Seed by seed, so that a table made early has all settings.
         failed = run_jobs([run.job() for run in missing], jobs, console, environment=threads, unit=unit)
-    found = {(run.task, run.setting): list[Finished]() for run in runs}
+    found: dict[tuple[str, str], list[Finished]] = {(run.task, run.setting): [] for run in runs}
     for run in runs:
         if run.finished:
             found[run.task, run.setting].append(read_run(run.folder))
     text = markdown(found, command.seeds, by_time=command.max_minutes > 0)
     sys.stdout.write(text)
     write_text(folder / TABLE, text, CHOOSE_ANOTHER)
-    if any(found.values()):
-        draw_curves(found, folder / CURVES, by_time=command.max_minutes > 0)
+    draw_curves(found, folder / CURVES, by_time=command.max_minutes > 0)
     console.say(f"Written: {folder / TABLE}, {folder / CURVES}")
     if failed:
         names = ", ".join(job.name for job in failed)
@@ -118,7 +116,10 @@ def compare(command: CompareCommand, more: Sequence[str] = (), *, quiet: bool = 
 
 
 def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
-    """The runs of a comparison, seed by seed; each pair of a task and a setting is checked as a training would be."""
+    """The runs of a comparison; each pair of a task and a setting is checked as a training would be.
+
+    They are in the order in which they start: seed by seed, so that a table made early has all settings.
+    """
     known = flags(Config())
     for word in more:
         flag = word.partition("=")[0].replace("_", "-").removeprefix("--")

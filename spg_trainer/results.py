@@ -203,7 +203,8 @@ def draw_curves(cells: Cells, path: Path, *, by_time: bool = False) -> None:
             axes.set(title=task, xlabel="minutes" if by_time else "step", ylim=(-0.02, 1.02))
             axes.grid(alpha=0.3)
         grid[0, 0].set_ylabel("solved in training: mean and range of seeds")
-        grid[0, 0].legend(fontsize=8)
+        if grid[0, 0].lines:
+            grid[0, 0].legend(fontsize=8)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
         plt.close(figure)
