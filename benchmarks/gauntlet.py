@@ -21,6 +21,8 @@ from spg_trainer.results import mean_over, read_run, verdict
 
 ROMAN = f"{Path(__file__).resolve().parent / 'roman.py'}:bench/Roman-v0"
 SFT = "sft --steps 800 --batch-size 96"
+SHORT_SFT = "sft --steps 400 --batch-size 64"
+"""For long prompts."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ TASKS = [
     Task(
         "tune",
         f"{BACKWARD}:{WORDS.replace(' ', ',')}",
-        f"{SFT} --env {BACKWARD} --env-args {WORDS} --max-completion-length 10",
+        f"{SHORT_SFT} --env {BACKWARD} --env-args {WORDS} --max-completion-length 10",
     ),
     Task("report", "arithmetic", small("arithmetic", "hasty", 12)),
     Task("report", "queens", small("queens", "rooks", 12)),
@@ -78,7 +80,7 @@ TASKS = [
     Task(
         "report",
         f"{SUM}:{NUMBERS.replace(' ', ',')}",
-        f"{SFT} --env {SUM} --env-args {NUMBERS} --max-completion-length 8",
+        f"{SHORT_SFT} --env {SUM} --env-args {NUMBERS} --max-completion-length 8",
     ),
 ]
 
