@@ -20,9 +20,6 @@ from spg_trainer.jobs import Job, run_jobs
 from spg_trainer.results import mean_over, read_run, verdict
 
 ROMAN = f"{Path(__file__).resolve().parent / 'roman.py'}:bench/Roman-v0"
-SFT = "sft --steps 800 --batch-size 96"
-SHORT_SFT = "sft --steps 400 --batch-size 64"
-"""For long prompts."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Task:
     half: str
     env: str
     """As `compare` reads it."""
-    base: str
+    base: tuple[str, ...]
     """What makes its base, after `python -m spg_trainer`."""
 
     @property
@@ -47,41 +44,43 @@ class Task:
 
     def model(self, bases: Path) -> Path:
         """`sft` writes a model, a training a run folder with one."""
-        return self.folder(bases) if self.base.startswith("sft") else self.folder(bases) / "model"
+        return self.folder(bases) if self.base[0] == "sft" else self.folder(bases) / "model"
 
     def job(self, bases: Path) -> Job:
-        words = [*self.base.split(), "--output-dir", str(self.folder(bases))]
-        words += [] if self.base.startswith("sft") else ["--resume", "auto"]
+        words = [*self.base, "--output-dir", str(self.folder(bases))]
+        words += [] if self.base[0] == "sft" else ["--resume", "auto"]
         return Job(f"base of {self.env}", tuple(words), bases / f"{self.name}.log", 1, bases / "none")
 
 
-def small(env: str, habit: str, length: int) -> str:
-    """The base of a task with one habit besides the right one."""
-    return f"{SFT} --env {env} --mix right=0.4 {habit}=0.6 --max-completion-length {length}"
+def two_habits(env: str, habit: str, length: int) -> tuple[str, ...]:
+    """A base that is right in 40% of its demonstrations and follows a habit of the task in the others."""
+    words = f"--steps 800 --batch-size 96 --mix right=0.4 {habit}=0.6 --max-completion-length {length}"
+    return ("sft", "--env", env, *words.split())
 
 
-BACKWARD, SUM = "reasoning_gym:spell_backward", "reasoning_gym:chain_sum"
-WORDS, NUMBERS = "min_word_len=3 max_word_len=6", "min_terms=2 max_terms=2 min_digits=1 max_digits=2"
+def unfinished(env: str, arguments: str, length: int) -> tuple[str, ...]:
+    """A base of right demonstrations alone, and of few updates; prompts are long."""
+    words = f"--env-args {arguments} --steps 400 --batch-size 64 --max-completion-length {length}"
+    return ("sft", "--env", env, *words.split())
+
+
+def reasoning_gym(half: str, name: str, arguments: str, length: int) -> Task:
+    env = f"reasoning_gym:{name}"
+    return Task(half, f"{env}:{arguments.replace(' ', ',')}", unfinished(env, arguments, length))
+
+
 TASKS = [
-    Task("tune", "sudoku:level=4", "--env sudoku --seed 0"),
-    Task("tune", "countdown:level=2", "--env countdown --seed 0"),
-    Task("tune", ROMAN, small(ROMAN, "additive", 18)),
-    Task("tune", "sorting", small("sorting", "alphabetical", 16)),
-    Task("tune", "coloring", small("coloring", "forgetful", 10)),
-    Task(
-        "tune",
-        f"{BACKWARD}:{WORDS.replace(' ', ',')}",
-        f"{SHORT_SFT} --env {BACKWARD} --env-args {WORDS} --max-completion-length 10",
-    ),
-    Task("report", "arithmetic", small("arithmetic", "hasty", 12)),
-    Task("report", "queens", small("queens", "rooks", 12)),
-    Task("report", "satisfiability", small("satisfiability", "first", 8)),
-    Task("report", "edits", small("edits", "once", 10)),
-    Task(
-        "report",
-        f"{SUM}:{NUMBERS.replace(' ', ',')}",
-        f"{SHORT_SFT} --env {SUM} --env-args {NUMBERS} --max-completion-length 8",
-    ),
+    Task("tune", "sudoku:level=4", ("--env", "sudoku", "--seed", "0")),
+    Task("tune", "countdown:level=2", ("--env", "countdown", "--seed", "0")),
+    Task("tune", ROMAN, two_habits(ROMAN, "additive", 18)),
+    Task("tune", "sorting", two_habits("sorting", "alphabetical", 16)),
+    Task("tune", "coloring", two_habits("coloring", "forgetful", 10)),
+    reasoning_gym("tune", "spell_backward", "min_word_len=3 max_word_len=6", 10),
+    Task("report", "arithmetic", two_habits("arithmetic", "hasty", 12)),
+    Task("report", "queens", two_habits("queens", "rooks", 12)),
+    Task("report", "satisfiability", two_habits("satisfiability", "first", 8)),
+    Task("report", "edits", two_habits("edits", "once", 10)),
+    reasoning_gym("report", "chain_sum", "min_terms=2 max_terms=2 min_digits=1 max_digits=2", 8),
 ]
 
 
