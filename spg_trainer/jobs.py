@@ -83,7 +83,7 @@ def run_jobs(
             while waiting or running:
                 while waiting and len(running) < at_once:
                     running.append(Child(waiting.popleft(), environment))
-                time.sleep(0.2)
+                time.sleep(0.5)
                 ended = [child for child in running if child.process.poll() is not None]
                 running = [child for child in running if child not in ended]
                 new = 0
@@ -97,8 +97,7 @@ def run_jobs(
                         failed.append(child.job)
                     console.say(last_words(child))
                 finished = len(jobs) - len(waiting) - len(running)
-                if new or ended:
-                    advance(new, f"{finished} of {len(jobs)} done, {len(running)} running")
+                advance(new, f"{finished} of {len(jobs)} done, {len(running)} running")
         except KeyboardInterrupt:
             console.say(
                 f"Stopping: {len(running)} running, each saves its step. Ctrl-C again ends them at once."

@@ -202,9 +202,11 @@ def draw_curves(cells: Cells, path: Path, *, by_time: bool = False) -> None:
                 )
             axes.set(title=task, xlabel="minutes" if by_time else "step", ylim=(-0.02, 1.02))
             axes.grid(alpha=0.3)
-        grid[0, 0].set_ylabel("solved in training: mean and range of seeds")
-        if grid[0, 0].lines:
-            grid[0, 0].legend(fontsize=8)
+        figure.supylabel("solved in training: mean and range of seeds", fontsize=10)
+        drawn = {line.get_label(): line for axes in grid.flat for line in axes.lines}
+        figure.legend(
+            drawn.values(), drawn, loc="outside lower center", ncols=min(3, columns + 1), fontsize=8
+        )
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
         plt.close(figure)
