@@ -387,6 +387,32 @@ class SftCommand:
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
 
 
+@dataclass(frozen=True)
+class CompareCommand:
+    """Train settings on tasks with several seeds and tabulate what they learn; the same command again goes on with it.
+
+    Flags of training, for every run, come last, behind ` -- `.
+    """
+
+    env: tuple[str, ...] = ("sudoku",)
+    """Tasks, with arguments behind a colon: `sudoku countdown:level=2,source=my.jsonl ./my_task.py:my/MyTask-v0`."""
+    algorithms: tuple[str, ...] = ("spg",)
+    """Algorithms, or settings of one: `spg wd1 spg:negatives=elbo,num_masks=4 spg:temperature=2`. A key is a flag of
+    training where there is one of that name, else a hyper-parameter."""
+    model: tuple[str, ...] = ("tiny",)
+    """What runs start from: one for all tasks, or one for each, in the order of --env."""
+    seeds: Count = 3
+    """Runs of each setting on each task, with the seeds 0, 1, ..."""
+    max_minutes: NotNegative = 0.0
+    """Minutes of every run, over all resumes: equal time; 0 = equal rollouts, the preset's or `-- --max-steps N`."""
+    jobs: CountOrZero = 0
+    """Runs at once; 0 = one for each CPU core, with one thread, or on a GPU one alone."""
+    output_dir: str = "runs/compare"
+    """Holds a run folder for each run, compare.md (the table) and curves.svg."""
+    table_only: bool = False
+    """Train nothing; tabulate the runs that have finished."""
+
+
 def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
     """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
     fit = per_device_batch_size >= num_masks
