@@ -21,7 +21,8 @@ HELD_OUT = [
             "at least 72", "72 at most", "over 72", "just under 72", "nearly 72 people", "almost 72", "twice 72",
             "72 squared", "72 lakh", "72 crore", "72x", "72y + x", "72\\pi", "72\u03c0", "It cannot be 72",
             "It can't be 72", "The answer isn't 72", "72 is wrong", "72 is incorrect", "double 72", "more than 72",
-            "up to 72", "times 72", "the square of 72", "72 is not right", "older than 72", "72 cubed", "a multiple of 72",
+            "up to 72", "times 72", "the square of 72", "72 is not right", "older than 72", "72 cubed",
+            "a multiple of 72",
         ],
     ),
     (

@@ -74,7 +74,7 @@ def test_only_a_few_blocks_are_under_way():
             given.append(number)
             yield lines.Block("", number, sample().encode())
 
-    job = judge.Job("sudoku", "lenient", "completion", {"puzzle": "puzzle"})
+    job = judge.Job("sudoku", "lenient", ("completion",), {"puzzle": ("puzzle",)})
     for taken, judged in enumerate(pool.judge_blocks(job, blocks(), 2), 1):
         assert judged.marks == "1" and len(given) < taken + 2 * 2 + 1
     assert given == list(range(1, 41))
