@@ -273,7 +273,7 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
     The last word ends in white space or a colon and has two letters at least (`x - 3` is no answer), no word
     changes or denies what follows, and a minus sign behind words without a colon stands at its operand.
     """
-    key = letters = words = last = 0
+    key = letters = words = last = stars = 0
     gap = colon = False
     i = after = start
     while i < end:
@@ -294,12 +294,14 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
                 gap = colon = True
             elif code == 44 or code == 46 or code == 33:
                 gap = False
-            elif code != 42 or not is_bold_word(data, start, i, end):
+            elif code == 42 and is_bold_word(data, start, i, end):
+                stars += 1
+            else:
                 break
         i = after
     if words == 0:
         return start
-    if i >= end or not gap or not (colon or last > 1):
+    if i >= end or not gap or not (colon or last > 1) or stars % 2:
         return -1
     signed, behind = next_token(data, i, end, True)
     if signed == MINUS and not colon and (behind >= end or is_space(data[behind])):
