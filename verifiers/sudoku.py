@@ -109,6 +109,20 @@ def skip_tex(data: Bytes, i: int, end: int) -> int:
     return after
 
 
+def read_writing(
+    data: Bytes, start: int, i: int, end: int, size: int, count: int, kind: int
+) -> tuple[int, int]:
+    """(class, position after it) of the character before i, a POINT or FOREIGN one, `count` cells into the grid."""
+    if kind == POINT:
+        row_ends = 0 < count < size * size and count % size == 0 and i < end and data[i] == 10
+        return (SEPARATOR if row_ends else POINT), i  # "Row 1: 4 3 2 1."
+    if data[i - 1] < 128:
+        after = skip_writing(data, start, i - 1, end, size, count)
+        if after >= 0:
+            return SEPARATOR, after
+    return FOREIGN, i
+
+
 def skip_writing(data: Bytes, start: int, i: int, end: int, size: int, count: int) -> int:
     """Position after what Markdown puts around a grid at i, `count` cells in, or -1 if it is anything else.
 
@@ -182,11 +196,8 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
         elif notation == LENIENT:
             code, i = decode(data, i - 1)
             kind = classify(code)
-            if kind == FOREIGN and byte < 128:
-                i = skip_writing(data, start, i - 1, end, size, count)
-                kind = SEPARATOR if i >= 0 else FOREIGN
-            elif kind == POINT and 0 < count < wanted and count % size == 0 and i < end and data[i] == 10:
-                kind = SEPARATOR  # "Row 1: 4 3 2 1."
+            if kind >= POINT:
+                kind, i = read_writing(data, start, i, end, size, count, kind)
         elif notation == PUZZLE:
             kind = BLANK if byte == 46 else SEPARATOR
         else:

@@ -72,6 +72,10 @@ _LIMITS, _AT = word_keys("least most"), word_key("at")
 _TO, _TOWARDS = word_key("to"), word_keys("up close")
 _OF, _PARTS = word_key("of"), word_keys("square cube quarter fraction reciprocal")
 _T = word_key("t")  # of "can't"
+# 1 at the remainder of each of these words, so that most others are not compared with all of them.
+_TABLE = 2039
+_REMAINDERS = {key % _TABLE for key in (*_SPOILERS, *_BEFORE, *_BEHIND, *_LIMITS, _TO, _OF, _T)}
+_LISTED = bytes(remainder in _REMAINDERS for remainder in range(_TABLE))
 _SCALES = word_keys(
     "hundred hundreds thousand thousands lakh lakhs million millions crore crores billion billions trillion trillions"
 )
@@ -109,7 +113,7 @@ def note_number(data: Bytes, i: int, end: int, number: Fields, spare: Fields, st
         i = read_number(data, i, end, number)
         if number[SHAPE] == NO_NUMBER or (state[LOOSE] == 1 and state[WORDS]):
             state[OPAQUE] = 1  # "total - 18": a dash or a minus
-        if state[WORDS] and is_one_of(state[KEY], _BEFORE):
+        if _LISTED[state[KEY] % _TABLE] and is_one_of(state[KEY], _BEFORE):
             state[OPAQUE] = 1
         if state[SIGNED] < 0:
             number[SIGN] = -number[SIGN]
@@ -145,7 +149,7 @@ def note_word(key: int, number: Fields, state: Fields) -> None:
     glued = state[GAP] == 0
     if key == _OR:
         state[HEDGED] = 1
-    elif changes_value(key, state):
+    elif _LISTED[key % _TABLE] and changes_value(key, state):
         state[OPAQUE] = 1
     elif state[NUMBERS] and is_one_of(key, _VARIABLES):
         state[VARIABLE] = 1
