@@ -99,9 +99,10 @@ def test_in_a_fresh_interpreter(tmp_path):
     assert outside("nothing", "-").returncode == 2
 
 
-def test_a_reader_that_stops_early_is_no_mistake(tmp_path):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_reader_that_stops_early_is_no_mistake(tmp_path, workers):
     path = write(tmp_path / "a.jsonl", *[sample()] * 20_000)
-    line = [sys.executable, "-m", "verifiers", "sudoku", path]
+    line = [sys.executable, "-m", "verifiers", "sudoku", path, "--workers", workers]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
         assert json.loads(process.stdout.readline())["correct"]
         process.stdout.close()
