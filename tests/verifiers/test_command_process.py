@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import verifiers
 from tests.common.command_cases import (
     RIGHT,
     SOLUTION,
@@ -207,3 +208,16 @@ def wait_for(condition):
             return value
         time.sleep(0.05)
     raise AssertionError("it did not happen within a minute")
+
+
+def test_a_worker_that_nobody_hears_ends_without_a_word():
+    line = [
+        sys.executable,
+        str(Path(verifiers.__file__).with_name("worker.py")),
+        "verifiers.command.pool",
+        "[]",
+    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(line, env=environment(), **pipes) as process:
+        process.stdout.close()  # before it is ready, as when the command is killed while its workers start
+        assert (process.wait(SLOW), process.stderr.read()) == (0, b"")

@@ -80,9 +80,9 @@ def read_sample(row: dict[str, Any], completion: Names, references: Iterable[Nam
     """(completion, references) of a row; raises LineError that names every field it lacks, and those it has."""
     wanted = (completion, *references)
     values = [find_field(row, names) for names in wanted]
-    missing = [place for place, value in enumerate(values) if value is _ABSENT]
-    if not missing:
+    if not any(map(is_absent, values)):
         return values[0], values[1:]
+    missing = [place for place, value in enumerate(values) if value is _ABSENT]
     lacking = " and ".join(" or ".join(f'"{name}"' for name in wanted[place]) for place in missing)
     there = ", ".join(_names_in(row)[:_SHOWN]) or "nothing"
     flags = ["--completion-field"] * (0 in missing) + ["--answer-field"] * (missing[-1] > 0)

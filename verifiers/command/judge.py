@@ -81,6 +81,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     rows: list[int] = []
     completions: list[object] = []
     references: dict[str, list[Any]] = {name: [] for name in job.references}
+    first, firsts = job.completion[0], [names[0] for names in job.references.values()]
     for number, line in enumerate(lines_of(block), block.first):
         try:
             row = read_line(line)
@@ -89,12 +90,15 @@ def judge_block(job: Job, block: Block) -> Judged:
                     outcomes.append(recorded_verdict(row))
                     places.append((number, 0))
                 continue
-            value, values = read_sample(row, job.completion, job.references.values())
+            try:
+                value, values = row[first], [row[name] for name in firsts]
+            except KeyError:
+                value, values = read_sample(row, job.completion, job.references.values())
         except LineError as error:
             places.append((number, 0))
             outcomes.append(str(error))
             continue
-        found = completions_in(value)
+        found = (value,) if type(value) is str else completions_in(value)
         for place, completion in enumerate(found, 1):
             places.append((number, place if len(found) > 1 else 0))
             rows.append(len(outcomes))
@@ -162,14 +166,14 @@ def _report_lines(label: str, places: list[tuple[int, int]], outcomes: list[Outc
     before = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
     groups: dict[int, list[str]] = {}  # line -> marks of its list
     for (number, sample), outcome in zip(places, outcomes, strict=True):
-        place = f'{before}{number}, "sample": {sample}' if sample else f"{before}{number}"
+        place = f'{number}, "sample": {sample}' if sample else number
         if isinstance(outcome, str):
             tally.invalid += 1
             mark = "-"
             if len(problems) < REPORTED:
                 problems.append((number, outcome))
             lines.append(
-                f'{place}, "correct": null, "score": null, "extracted": null, "reason": null, '
+                f'{before}{place}, "correct": null, "score": null, "extracted": null, "reason": null, '
                 f'"decided_by": null, "error": {_quoted(outcome)}}}\n'
             )
         else:
@@ -179,7 +183,7 @@ def _report_lines(label: str, places: list[tuple[int, int]], outcomes: list[Outc
             tally.tiers[tier] += 1
             mark = "1" if correct else "0"
             lines.append(
-                f'{place}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
+                f'{before}{place}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
                 f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
                 f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}}}\n'
             )
