@@ -4,7 +4,7 @@ What is read becomes a function of a point (a value) or a tuple (anything else);
 with 60 digits, all else kind by kind. Forgiven is what a careful reader would not hold against an answer, and nothing
 else: spacing, `\left` and `\right` without a partner, dollar signs and `\[` around mathematics, a lost backslash
 before `frac`, `dfrac`, `tfrac`, `sqrt`, `pi`, `infty`, `cup`, `in`, `left` and `right`, a comment sign at the end,
-leading zeros, a final point, a letter run into "and" or "or", and one slip in "The answer is".
+leading zeros, an equals sign in front, a final point, a letter run into "and" or "or", and one slip in "The answer is".
 """
 
 import random
@@ -228,6 +228,7 @@ def cleaned(text: str) -> str:
     text = re.sub(r"\\(text|mbox)\s*(?=%|\^|$)", "", text.replace("\\_", "_").replace("{%", "{"))
     text = re.sub(r"\\&", " and ", re.sub(r"=\s*in\b", r"\\in ", text))
     text = re.sub(r"^[a-z](?=\\text\{The)", "", text)
+    text = re.sub(r"^\s*=", "", text)
     for pattern, new in ((_NOTHING, ""), (_SPACE, " ")):
         text = pattern.sub(lambda match, new=new: match[0] if match[0] == "\\\\" else new, text)
     text = re.sub(r"(?<=\d) ,(?=\d{3}(?!\d))", ",", text)

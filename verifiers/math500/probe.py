@@ -41,6 +41,24 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
     return numerically(answer, gold, length), False
 
 
+def is_negative(node: Node) -> bool:
+    """True if it is proved that an expression without variables is below 0."""
+    point = Point(b"")
+    try:
+        n, _ = point.evaluate(node)
+    except (TooBig, Undefined):
+        return False
+    if point.variables:
+        return False
+    if not (point.unknowns or point.values):
+        return n < 0
+    try:
+        from verifiers.math500.intervals import is_below_zero
+    except ImportError:  # python-flint is missing
+        return False
+    return is_below_zero(node)
+
+
 def agrees_again(answer: Node, gold: Node, salt: bytes) -> bool:
     """A second point with unrelated values, so that no accident of the first one counts."""
     point = Point(salt + b"again")
