@@ -13,7 +13,7 @@ from string import ascii_letters
 from unicodedata import decimal
 
 from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
-from verifiers.math500.units import JOINING, KNOWN_WORDS, ORDINALS, SHORT_WORDS
+from verifiers.math500.units import ABBREVIATED, JOINING, KNOWN_WORDS, ORDINALS, SHORT_WORDS
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
 Token = tuple[str, str, bool]
@@ -45,7 +45,8 @@ SPACES = frozenset({",", ";", ":", " ", "quad", "qquad", "enspace", "thinspace",
 DROPPED = frozenset(
     "! left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits "
     "nolimits mathbf boldsymbol mathcal vec overrightarrow hat bm bf rm it boxed fbox ( ) [ ] "
-    "underline tiny small normalsize large Large LARGE huge Huge mathsf mathtt mathit ensuremath hspace vphantom".split()
+    "underline tiny small normalsize large Large LARGE huge Huge mathsf mathtt mathit ensuremath hspace "
+    "vphantom".split()
 )
 WITH_ARGUMENT = frozenset("color textcolor phantom hphantom".split())  # dropped with what they take
 TEXTS = frozenset("text textbf textit textrm texttt textsf mbox mathrm operatorname textnormal emph".split())
@@ -106,7 +107,7 @@ class Lexer:
                 self.letters()
             elif c == "\\":
                 self.command()
-            elif c == "." and self.tokens and self.tokens[-1][0] == WORD and not self.spaced:
+            elif c == "." and self.tokens and self.tokens[-1][1].lower() in ABBREVIATED and not self.spaced:
                 self.position += 1  # sq. ft.
             elif c in SINGLE and not (c == ";" and True in self.braces):
                 self.position += 1

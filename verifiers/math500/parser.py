@@ -52,6 +52,13 @@ UNSUPPORTED = frozenset(
 MATRICES = frozenset("matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
 NO_FACTOR = {*"pm mp cup deg over choose rfloor rceil".split(), *RELATIONS}  # commands that begin none
 CLOSING = {"(": ")", "[": "]"}
+NAME_KINDS = frozenset([LETTERS, WORD])
+NAME_SIGNS = (
+    frozenset("( ) [ ] { } | ' + - * / : _ ^ ,".split())
+    | GREEK
+    | FUNCTIONS
+    | {*"overline widehat cap cup perp".split()}
+)
 NO_REMARK = CHANGING_BEFORE | JOINING
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
@@ -109,9 +116,7 @@ class Parser:
 
     def answer(self) -> Node:
         """The whole answer: one item, or a list of items without brackets."""
-        while self.value in ("=", ":") or (
-            self.kind == COMMAND and self.value in ("therefore", "Rightarrow")
-        ):
+        while self.value == "=" or (self.kind == COMMAND and self.value in ("therefore", "Rightarrow")):
             self.advance()
         if self.kind == WORD and self.value.lower() in OPENING and self.peek()[1] == ",":
             self.advance(2)  # "So, ..."
@@ -137,7 +142,7 @@ class Parser:
         items = self.items()
         if self.kind != "end":
             raise Malformed("rest")
-        while len(items) > 1 and is_clause(items[0]) and items[-1][0] != "text":
+        while len(items) > 1 and self.join == "," and is_clause(items[0]) and items[-1][0] != "text":
             del items[0]  # "In the triangle, x is 16"
         return items[0] if len(items) == 1 else ("list", tuple(items), self.join)
 
@@ -146,10 +151,11 @@ class Parser:
 
         `P(A|B) =` and `[ABC] =` hold no number; a sentence up to its one "is" may hold some, but no doubt.
         """
-        depth, place, equals = 0, 0, False
+        depth, place, equals, listed = 0, 0, False, False
         for k in range(start, len(self.tokens)):
             kind, value, _ = self.tokens[k]
             depth += (value in OPENS) - (value in CLOSES) if kind == SIGN else 0
+            listed |= not (place or depth) and value == ","
             if depth == 0 and ((kind == SIGN and value == "=") or (kind == WORD and value.lower() in IS)):
                 if place and not equals:
                     return 0
@@ -160,8 +166,9 @@ class Parser:
             return 0
         if subject[0][0] == WORD:
             return place + 1
-        numbers = any(kind == NUMBER or value in (",", ";") for kind, value, _ in subject)
-        return place + 1 if equals and not numbers and any(token[0] != SIGN for token in subject) else 0
+        plain = not listed and all(kind in NAME_KINDS or value in NAME_SIGNS for kind, value, _ in subject)
+        ended = subject[-1][0] != SIGN or subject[-1][1] in CLOSES
+        return place + 1 if equals and plain and ended else 0
 
     def items(self) -> list[Node]:
         items = [self.relation()]
@@ -212,7 +219,10 @@ class Parser:
             self.currency = outer
             return text_node(words)
         if words:
-            check_words([word.lower() for word in words], self.accept(":"))
+            colon = self.accept(":")
+            check_words([word.lower() for word in words], colon)
+            if self.kind == NUMBER and not (self.spaced or colon):
+                raise Malformed("a word run into a number")
             if any(len(word) == 1 and (word not in "aAI" or len(words) == 1) for word in words):
                 raise Malformed("a letter before the value")
             if self.value in ("(", "[", "{", "\\{") and not self.spaced:

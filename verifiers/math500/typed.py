@@ -31,6 +31,8 @@ from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 ITEM_LIMIT = 40  # of a list whose order is free
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+PLACES = [("num", 10**k, 1) for k in range(1, 5)]
+ZERO: Node = ("num", 0, 1)
 INVERSE_FUNCTIONS = [("^", ("sym", name), MINUS_ONE) for name in "fghF"]
 INFINITIES = (INFINITY, NEGATIVE_INFINITY)
 
@@ -206,9 +208,11 @@ class Comparison:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
         if any(operator != "=" for operator in operators):
             return None
-        names = [is_name(side) or is_asked_for(side, known) for side in sides]
+        names = [is_name(side) or is_asked_for(side, known, gold) for side in sides]
         if any(side[0] == "sym" and side[1] in known for side in sides[:-1]):
-            return None  # x = (x - 1)/2 gives no value, and x + y = x + 1 another
+            return None  # x = (x - 1)/2 gives no value
+        if (sides[-1][0] == "text") != (gold[0] == "text"):
+            return None
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
         plain = Comparison(self.length, False)
         agree = all(plain.same(value, values[-1]) == YES for value in values[:-1])
@@ -247,8 +251,7 @@ class Comparison:
         }
         here_a, here_g = substituted(a, point), substituted(g, point)
         verdict, _ = compare(("*", (a, here_g)), ("*", (g, here_a)), self.length)
-        zero = ("num", 0, 1)
-        nonzero = all(compare(here, zero, self.length)[0] == NO for here in (here_g, here_a))
+        nonzero = all(compare(here, ZERO, self.length)[0] == NO for here in (here_g, here_a))
         return verdict if nonzero else NO
 
 
@@ -308,27 +311,30 @@ def symbols_of(gold: Node) -> frozenset[str]:
     return symbols(gold) if gold[0] in EXPRESSIONS else frozenset()
 
 
-def is_asked_for(node: Node, known: frozenset[str]) -> bool:
+def is_asked_for(node: Node, known: frozenset[str], value: Node) -> bool:
     r"""True for what a question may ask for, in other letters than the reference: m + n, |z|, \gcd(a, b), f^{-1}(x).
 
-    Not 2x or x + 1: an equation of one letter with a number in it still has to be solved.
+    Not 2x or x + 1: an equation of one letter with a number in it still has to be solved, and one with 0 behind it is
+    that of a curve.
     """
     node = node[1] if node[0] == "unit" and not is_known(node[2]) else node
     if node[0] not in EXPRESSIONS or node[0] in ("num", "const"):
         return False
     if node[0] == "*" and node[1][0] in INVERSE_FUNCTIONS and len(node[1]) == 2:
         return True
-    names = leaves(node, "sym")
-    if not names or not known.isdisjoint(names):
-        return False
-    return len(set(names)) > 1 or not has_number(node)
+    names = set(leaves(node, "sym"))
+    return bool(names) and known.isdisjoint(names) and not has_number(node, len(names) > 1 and value != ZERO)
 
 
-def has_number(node: Node) -> bool:
-    """True if a number stands in an expression: as a degree of a root and a base of a logarithm it may."""
-    if node[0] == "fn" and node[1] in ("root", "log"):
-        return has_number(node[2][0])
-    return node[0] in ("num", "pct") or any(map(has_number, parts(node)))
+def has_number(node: Node, several: bool) -> bool:
+    """True if a number stands in an expression, other than a degree of a root, a base of a logarithm or, in one of
+    `several` letters, an exponent or the value of a digit's place (100a + 10b + c)."""
+    kind = node[0]
+    if several and (node in PLACES or node == MINUS_ONE or (kind == "^" and node[2][0] == "num")):
+        return kind == "^" and has_number(node[1], several)
+    if kind == "fn" and node[1] in ("root", "log"):
+        return has_number(node[2][0], several)
+    return kind in ("num", "pct", "const") or any(has_number(part, several) for part in parts(node))
 
 
 # Sets of real numbers: an interval, an inequality, a set by its conditions and words are one thing.
@@ -345,7 +351,7 @@ def as_region(node: Node) -> tuple[Node | None, Node | None]:
     if kind == "text":
         words = set(node[1])
         return (REALS if words <= REAL_WORDS and words & {"real", "reals"} else None), None
-    if kind == "rel" and node[1] == ("in",) and is_name(node[2][0]):
+    if kind == "rel" and node[1] == ("in",) and is_name(node[2][0]) and node[2][0][0] != "*":
         return as_region(node[2][1])[0], node[2][0]
     if kind not in ("rel", "list", "builder"):
         return None, None

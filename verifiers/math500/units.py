@@ -56,17 +56,24 @@ CHANGING_BEFORE = CHANGING | frozenset(
     "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
     "subtracted modulo percent percentage fraction digit digits prime only some without remainder".split()
 )
-CHANGING_BEHIND = CHANGING | frozenset(  # ... and behind it
-    "tenth tenths hundredth hundredths thousandth thousandths halves thirds fourth fourths quarters fifth fifths sixth "
-    "sixths seventh sevenths eighth eighths ninth ninths pi factorial root roots choose mod modulo power percentage "
-    "incorrect score pair pairs gross".split()
+SHORT_WORDS = frozenset("we so to be of on an as at by he it if my do us up am go".split())
+CHANGING_BEHIND = (
+    CHANGING
+    | SHORT_WORDS - {"of", "on", "at"}
+    | frozenset(  # ... and behind it
+        "tenth tenths hundredth hundredths thousandth thousandths halves thirds fourth fourths quarters fifth fifths sixth "
+        "sixths seventh sevenths eighth eighths ninth ninths pi factorial root roots choose mod modulo power percentage "
+        "incorrect score pair pairs gross".split()
+    )
 )
 JOINING = frozenset({"and", "or"})
 IS = frozenset("is are was equals".split())
 ORDINALS = frozenset("st nd rd th".split())
-SHORT_WORDS = frozenset("we so to be of on an as at by he it if my do us up am go".split())
 KNOWN_WORDS = (
     (frozenset(UNITS) - frozenset("%$msghl") - {"min"}) | GENERIC | {*_POWERS} | JOINING | {"is", "no", "per"}
+)
+ABBREVIATED = frozenset(
+    "sq cu ft in yd mi oz lb lbs sec min hr hrs approx jan feb mar apr jun jul aug sept oct nov dec".split()
 )
 MONTHS = {
     spelling: number
