@@ -751,7 +751,9 @@ def text_node(words: list[str]) -> Node:
         and NEGATING.isdisjoint(word.lower() for word in words[: verbs[-1]])
     ):
         words = words[verbs[-1] + 1 :]  # "The function is even"
-    plain = tuple(word.lower() for word in words if word.lower() not in ARTICLES or len(words) == 1)
+    if len(words) > 1 and words[0].lower() in ARTICLES:
+        words = words[1:]
+    plain = tuple(word.lower() for word in words)
     if len(plain) == 1 and plain[0] in NUMBER_WORDS:
         return ("num", NUMBER_WORDS[plain[0]], 1)
     return ("text", tuple(words) if len(words) == 1 == len(words[0]) else plain)

@@ -57,14 +57,15 @@ CHANGING_BEFORE = CHANGING | frozenset(
     "subtracted modulo percent percentage fraction digit digits prime only some without remainder".split()
 )
 SHORT_WORDS = frozenset("we so to be of on an as at by he it if my do us up am go".split())
-CHANGING_BEHIND = (
+_NUMERAL_PARTS = frozenset(
+    "tenth tenths hundredth hundredths thousandth thousandths halves thirds fourth fourths quarters fifth fifths sixth "
+    "sixths seventh sevenths eighth eighths ninth ninths".split()
+)
+CHANGING_BEHIND = (  # ... and behind it
     CHANGING
-    | SHORT_WORDS - {"of", "on", "at"}
-    | frozenset(  # ... and behind it
-        "tenth tenths hundredth hundredths thousandth thousandths halves thirds fourth fourths quarters fifth fifths sixth "
-        "sixths seventh sevenths eighth eighths ninth ninths pi factorial root roots choose mod modulo power percentage "
-        "incorrect score pair pairs gross".split()
-    )
+    | (SHORT_WORDS - {"of", "on", "at"})
+    | _NUMERAL_PARTS
+    | frozenset("pi factorial root roots choose mod modulo power percentage score pair pairs gross".split())
 )
 JOINING = frozenset({"and", "or"})
 IS = frozenset("is are was equals".split())
