@@ -51,8 +51,9 @@ def unwrapped(text: str) -> str:
         _QUOTES.get(text[0]) == text[-1] or (text[0] == text[-1] == "*" and text.count("*") == 2)
     ):
         text = text[1:-1].strip()
-    while len(text) > 2 and text[0] == "{" and text[-1] == "}" and is_one_group(text):
-        text = text[1:-1].strip()
+    for _ in range(3):
+        if len(text) > 2 and text[0] == "{" and text[-1] == "}" and is_one_group(text):
+            text = text[1:-1].strip()
     return text
 
 
