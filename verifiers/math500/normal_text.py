@@ -32,11 +32,14 @@ def key(text: str) -> str:
 
 
 _TAGS = ("b", "strong", "i", "em", "u", "p")
+_WRAPPERS = frozenset("\"“'*_`<{")
 _QUOTES = {'"': '"', "“": "”", "'": "'"}
 
 
 def unwrapped(text: str) -> str:
     """An answer without what Markdown, HTML or quotes put around it or around a part of it."""
+    if text[:1] not in _WRAPPERS and "**" not in text and "`" not in text and "</" not in text:
+        return text
     for mark in ("**", "__"):
         parts = text.split(mark) if mark in text else ()
         if len(parts) % 2 and all(map(is_emphasis, parts[:-2:2], parts[1::2], parts[2::2])):

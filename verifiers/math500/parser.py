@@ -60,6 +60,7 @@ NAME_SIGNS = (
     | {*"overline widehat cap cup perp".split()}
 )
 NO_REMARK = CHANGING_BEFORE | JOINING
+POSTFIX = frozenset("deg ^ ! %".split())
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
 OPENING = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
@@ -120,7 +121,7 @@ class Parser:
             self.advance()
         if self.kind == WORD and self.value.lower() in OPENING and self.peek()[1] == ",":
             self.advance(2)  # "So, ..."
-        start, tokens = self.position, self.tokens.copy()
+        start, tokens = self.position, self.tokens[:]
         try:
             return self.whole()
         except (Malformed, Unsupported):
@@ -240,10 +241,10 @@ class Parser:
             parts = [("ratio", tuple(parts))]
         node = self.with_unit(parts[0] if len(parts) == 1 else ("union", tuple(parts)))
         self.currency = outer
+        if not words:
+            return node
         months = [MONTHS[word.lower()] for word in words if word.lower() in MONTHS]
-        if months:
-            return ("date", months[0], node)
-        return ("words", node) if words else node
+        return ("date", months[0], node) if months else ("words", node)
 
     def ends_side(self) -> bool:
         return (
@@ -256,6 +257,8 @@ class Parser:
         if node[0] == "text" and (unit or self.is_unit_word()):
             raise Malformed("words behind words")
         words = [unit or self.currency] if unit or self.currency else []
+        if not words and self.value in ENDS_SIDE:
+            return node
         while (
             self.is_unit_word()
             or self.is_unit_letter(words)
@@ -447,7 +450,7 @@ class Parser:
     def power(self) -> Node:
         """A primary with what stands behind it: powers, factorials, degree and per cent signs."""
         node = self.primary()
-        while True:
+        while self.value in POSTFIX:
             if self.accept_degree():
                 node = ("deg", node)
             elif self.value == "^" and (size := self.ordinal()):
@@ -459,7 +462,8 @@ class Parser:
             elif self.accept("%"):
                 node = ("pct", node)
             else:
-                return node
+                break
+        return node
 
     def ordinal(self) -> int:
         r"""How many tokens of a raised "th" stand here: `^{\text{th}}`, `^\text{th}`."""
@@ -499,9 +503,9 @@ class Parser:
     def infix(self) -> Node:
         r"""A sum, or two with \over or \choose between them."""
         node = self.sum()
-        if self.accept("over", COMMAND):
-            return quotient(node, self.sum())
-        return ("fn", "binom", (node, self.sum())) if self.accept("choose", COMMAND) else node
+        if self.kind != COMMAND or self.value not in ("over", "choose"):
+            return node
+        return quotient(node, self.sum()) if self.advance() == "over" else ("fn", "binom", (node, self.sum()))
 
     def argument(self) -> Node:
         r"""What a command such as \frac or \sqrt takes: a group, or one sign."""
@@ -579,8 +583,7 @@ class Parser:
 
     def bracket(self) -> Node:
         """`(...)`, `[...]`: a group if it holds one expression, else a tuple or an interval."""
-        (kind, digits, _), (_, close, _), (_, low, _) = self.peek(), self.peek(2), self.peek(3)
-        if kind == NUMBER and digits.isdigit() and (close, low) == (")", "_"):
+        if self.peek()[0] == NUMBER and self.peek(2)[1] == ")" and self.peek(3)[1] == "_":
             self.advance()
             return self.based(self.advance(2))  # (52)_8
         opening = self.advance()

@@ -21,6 +21,8 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
 
     Raises `Undefined` where the answer divides by zero.
     """
+    if answer[0] == gold[0] == "num":
+        return (YES if answer[1] * gold[2] == gold[1] * answer[2] else NO), True
     salt = salt_of(repr(answer), repr(gold))
     point = Point(salt)
     try:
