@@ -27,6 +27,7 @@ from verifiers.math500.units import (
     UNIT_LETTERS,
     UNITS,
     canonical_unit,
+    is_reals,
 )
 
 DEPTH_LIMIT = 40
@@ -220,6 +221,8 @@ class Parser:
             self.currency = outer
             return text_node(words)
         if words:
+            if words[-1].lower() == "except" and is_reals(words[:-1]):
+                return ("+", (REALS, ("*", (MINUS_ONE, ("set", (self.sum(),))))))
             colon = self.accept(":")
             check_words([word.lower() for word in words], colon)
             if self.kind == NUMBER and not (self.spaced or colon):
@@ -277,7 +280,8 @@ class Parser:
                 continue
             word = self.value
             unknown_letter = self.kind == WORD and len(word) == 1 and word.islower() and word not in UNITS
-            if (word == "%" and words) or word.lower() in CHANGING_BEHIND or unknown_letter:
+            second = words and (word == "%" or (words[-1][0] == "^" and word in UNITS))  # m^3 m
+            if second or word.lower() in CHANGING_BEHIND or unknown_letter:
                 raise Malformed("words")
             words.append(word)
             self.advance()

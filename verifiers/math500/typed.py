@@ -26,7 +26,7 @@ from verifiers.math500.tree import (
     substituted,
     symbols,
 )
-from verifiers.math500.units import conflict, is_known
+from verifiers.math500.units import conflict, is_known, is_reals
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 ITEM_LIMIT = 40  # of a list whose order is free
@@ -330,6 +330,8 @@ def has_number(node: Node, several: bool) -> bool:
     """True if a number stands in an expression, other than a degree of a root, a base of a logarithm or, in one of
     `several` letters, an exponent or the value of a digit's place (100a + 10b + c)."""
     kind = node[0]
+    if kind == "*" and is_name(node):
+        return False  # f(2)
     if several and (node in PLACES or node == MINUS_ONE or (kind == "^" and node[2][0] == "num")):
         return kind == "^" and has_number(node[1], several)
     if kind == "fn" and node[1] in ("root", "log"):
@@ -340,7 +342,6 @@ def has_number(node: Node, several: bool) -> bool:
 # Sets of real numbers: an interval, an inequality, a set by its conditions and words are one thing.
 
 REGIONS = frozenset(["rel", "builder", "list", "text"])
-REAL_WORDS = frozenset("all the set of every any real reals numbers number".split())
 
 
 def as_region(node: Node) -> tuple[Node | None, Node | None]:
@@ -349,8 +350,7 @@ def as_region(node: Node) -> tuple[Node | None, Node | None]:
     if kind in ("seq", "union"):
         return node, None
     if kind == "text":
-        words = set(node[1])
-        return (REALS if words <= REAL_WORDS and words & {"real", "reals"} else None), None
+        return (REALS if is_reals(node[1]) else None), None
     if kind == "rel" and node[1] == ("in",) and is_name(node[2][0]) and node[2][0][0] != "*":
         return as_region(node[2][1])[0], node[2][0]
     if kind not in ("rel", "list", "builder"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _SPELLINGS = {
     "degree": "deg degs degree degrees",
     "percent": "percent percents % pct",
@@ -76,6 +78,7 @@ KNOWN_WORDS = (
 ABBREVIATED = frozenset(
     "sq cu ft in yd mi oz lb lbs sec min hr hrs approx jan feb mar apr jun jul aug sept oct nov dec".split()
 )
+REAL_WORDS = frozenset("all the set of every any real reals numbers number".split())
 MONTHS = {
     spelling: number
     for number, names in enumerate(
@@ -129,3 +132,9 @@ def conflict(answer: str, gold: str) -> bool:
 def is_known(unit: str) -> bool:
     """True if every part of a unit is in the table."""
     return all(part.partition("^")[0] in KNOWN_PARTS for part in unit.split())
+
+
+def is_reals(words: Iterable[str]) -> bool:
+    """True for "all real numbers" in other words, too."""
+    lower = {word.lower() for word in words}
+    return lower <= REAL_WORDS and not lower.isdisjoint(("real", "reals"))
