@@ -5,6 +5,7 @@ from dataclasses import fields
 
 import torch
 
+from spg_trainer.auto_classes import OPENING
 from spg_trainer.config import SftCommand
 from spg_trainer.evaluation import Evaluation
 from spg_trainer.models import Policy
@@ -53,7 +54,10 @@ other task.
 
 Make it again: `{command_line(command)}`
 (bit-equal on the same machine with the same versions and threads).
-"""
+
+## Open it
+
+{OPENING}"""
 
 
 def command_line(command: SftCommand) -> str:
