@@ -18,7 +18,7 @@ from typing import Any
 
 import tyro
 
-from spg_trainer import packages
+from spg_trainer import __version__, packages
 from spg_trainer.adapters import settle
 from spg_trainer.config import CompareCommand, Config, EvalCommand, SftCommand, arithmetic, check
 from spg_trainer.distributed import rank
@@ -45,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
+        if not word and "--version" in args:
+            sys.stdout.write(f"spg-trainer {__version__}\n")
+            return 0
         if not word:
             run_train(parse(Config, args, PROG, OTHERS))
             return 0
@@ -62,9 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = parse(cls, args, f"{PROG} {word}")
         quiet_libraries()
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
-    except KeyboardInterrupt:
-        goes_on = {"": "--resume and the run folder", "compare": "the same command"}.get(word)
-        more = f" Finished steps are saved; continue with {goes_on}." if goes_on else ""
+    except KeyboardInterrupt:  # a training has said what it saved
+        more = " Finished steps are saved; continue with the same command." if word == "compare" else ""
         sys.stderr.write(f"\nStopped.{more}\n")
         return 130
     except (SpgError, ImportError, *packages.errors()) as error:

@@ -72,7 +72,8 @@ class LoadConfig:
     """Which weights, their type and device."""
 
     model: str = "tiny"
-    """`tiny` (the embedded model), a folder, a run folder, or a hub id such as GSAI-ML/LLaDA-8B-Instruct."""
+    """`tiny` (the embedded model), a folder, a run folder, or a hub id such as GSAI-ML/LLaDA-8B-Instruct;
+    for `sft` also `new`, a small model with fresh weights."""
     revision: str | None = None
     """Hub revision (branch, tag or commit) of the model."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
