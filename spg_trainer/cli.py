@@ -20,7 +20,7 @@ import tyro
 
 from spg_trainer import __version__, packages
 from spg_trainer.adapters import settle
-from spg_trainer.config import CompareCommand, Config, EvalCommand, SftCommand, arithmetic, check
+from spg_trainer.config import FIELDS, CompareCommand, Config, EvalCommand, SftCommand, arithmetic, check
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import CONFIG, defaults, to_yaml
@@ -87,7 +87,8 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
 
 def read_flags(cls: type, args: Sequence[str], base: Any, prog: str, more: str = "") -> Any:
     """`base` with what the flags say; ConfigError in one line for a value that cannot be read."""
-    messages, about = io.StringIO(), f"{cls.__doc__} {more}".strip()
+    messages = io.StringIO()
+    about = f"{str(cls.__doc__).partition(FIELDS)[0]} {more}".strip()
     markers = (tyro.conf.OmitArgPrefixes,)
     try:
         with redirect_stderr(messages):
