@@ -272,7 +272,7 @@ class OutputConfig:
     """Completions are written to samples/ every so many steps; 0 = never."""
     render_steps: CountOrZero = 10
     """A completion is rendered by its environment every so many steps; 0 = never."""
-    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Trackers besides the run folder (pip install 'spg-trainer[track]')."""
 
 
