@@ -87,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="where the reference is, instead of the task's own name; FIELD=NAME where it has several",
     )
+    add(
+        "--problem-field",
+        metavar="NAME",
+        help="where the problem is: a copy of it is then no answer (math500)",
+    )
     add("--compare", metavar="OTHER", help="list the lines that this verdict file judges otherwise")
     return parser
 
@@ -114,6 +119,10 @@ def _reopen_closed_streams() -> None:
 def _run(args: argparse.Namespace) -> int:
     task = find(args.task)
     references = _references(task, args.answer_field)
+    if args.problem_field is not None:
+        if "problem" not in task.optional:
+            raise CommandError(f'--problem-field {args.problem_field}: task "{task.name}" takes no problem.')
+        references["problem"] = args.problem_field
     columns = {args.completion_field, *references.values(), *(_VERDICT_COLUMNS if args.compare else ())}
     several = len(args.files) > 1
     sources = [Source(path, columns, label=path if several else "") for path in args.files]

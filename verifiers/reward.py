@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from verifiers.errors import ArgumentError, InvalidReferenceError
@@ -30,9 +30,10 @@ def reward_function(
     check_mode(mode)
     for field in columns:
         if field not in (*found.fields, *found.optional):
-            message = f'Task "{task}" has no reference field {field}; it has {", ".join(found.fields)}.'
+            known = ", ".join((*found.fields, *found.optional))
+            message = f'Task "{task}" has no reference field {field}; it has {known}.'
             raise ArgumentError(message, argument=field, value=columns[field])
-    names = {field: columns.get(field, field) for field in found.fields}
+    names = {field: columns.get(field, field) for field in (*found.fields, *columns)}
     reported = False
 
     def reward(completions: Any, **given: Any) -> list[float | None]:
@@ -46,22 +47,25 @@ def reward_function(
                 )
                 raise ArgumentError(message, argument=name, value=sorted(given))
         references = {field: given[name] for field, name in names.items()}
-        problems = given.get(columns.get("problem", "problem"), given.get("prompts"))
+        problems = references.get("problem", given.get("problem", given.get("prompts")))
         if "problem" in found.optional and problems is not None:
-            references["problem"] = [_text_or_none(unwrap(prompt, "user")) for prompt in problems]
+            unwrapped = [unwrap(problem, "user") for problem in problems]
+            references["problem"] = [text if isinstance(text, str) else None for text in unwrapped]
         texts = [unwrap(c) for c in completions] if isinstance(completions, list | tuple) else completions
-        usable = range(len(texts))
         try:
             verdicts = verify_batch(task, texts, mode=mode, **references)
+            usable: Sequence[int] = range(len(texts))
         except InvalidReferenceError as error:
             if error.value is not None and not reported:
                 logging.getLogger("verifiers").warning("%s; its reward is None.", str(error).rstrip("."))
                 reported = True
-            usable = [row for row in usable if _is_usable(found, mode, references, row)]
-            columns_left = {field: [values[row] for row in usable] for field, values in references.items()}
-            verdicts = verify_batch(task, [texts[row] for row in usable], mode=mode, **columns_left)
+            usable = [row for row in range(len(texts)) if _is_usable(found, mode, references, row)]
+            kept = {field: [values[row] for row in usable] for field, values in references.items()}
+            verdicts = verify_batch(task, [texts[row] for row in usable], mode=mode, **kept)
         rewards: list[float | None] = [None] * len(texts)
-        for row, value in zip(usable, (verdicts.score if partial else verdicts.correct).tolist(), strict=True):
+        for row, value in zip(
+            usable, (verdicts.score if partial else verdicts.correct).tolist(), strict=True
+        ):
             rewards[row] = float(value)
         return rewards
 
@@ -78,10 +82,6 @@ def _is_usable(task: Task, mode: Mode, references: dict[str, Any], row: int) -> 
     except InvalidReferenceError:
         return False
     return True
-
-
-def _text_or_none(problem: object) -> str | None:
-    return problem if isinstance(problem, str) else None
 
 
 def unwrap(message: object, role: str = "assistant") -> object:

@@ -76,7 +76,7 @@ def test_math500s_gold_answer_is_the_column_or_the_last_box(columns, gold):
                 {"question": "How many?", "answer": answer},
                 f" the answer {answer!r}; it must be a num",
             )
-            for answer in ("#### eighteen", "about 18", "#### 1,25", "#### ", None, True, 1.5)
+            for answer in ("#### eighteen", "about 18", "#### 1,25", "#### ", None, True, float("nan"))
         ),
         ("gsm8k", {"question": " ", "answer": "18"}, " the question ' '; it must be a text"),
         ("gsm8k", {"question": 7, "answer": "18"}, " the question 7"),
@@ -86,8 +86,6 @@ def test_math500s_gold_answer_is_the_column_or_the_last_box(columns, gold):
         ("math500", {"problem": "What?", "solution": r"So \boxed{2"}, " neither an answer nor"),
         ("math500", {"problem": "What?", "solution": ["a"]}, " the solution ['a']; it must be a text"),
         ("math500", {"problem": "What?", "answer": True}, " the answer True"),
-        ("math500", {"problem": "What?", "answer": "1.5.2)("}, " cannot be verified: answer='1.5.2)('"),
-        ("math500", {"problem": "What?", "answer": r"\frac{1}{0}"}, " cannot be verified: answer="),
         ("math500", {"solution": SIX}, " is "),
     ],
 )

@@ -82,7 +82,12 @@ def judge_block(job: Job, block: Block) -> Judged:
             if job.accept_verdicts and job.completion not in row:
                 outcomes.append(None if is_summary(row) else recorded_verdict(row))
                 continue
-            values = [_get(row, name, "answer") for name in job.references.values()]
+            values = [
+                unwrap(_get(row, name, "problem"), "user")
+                if field == "problem"
+                else _get(row, name, "answer")
+                for field, name in job.references.items()
+            ]
             completion = unwrap(_get(row, job.completion, "completion"))
         except LineError as error:
             outcomes.append(str(error))

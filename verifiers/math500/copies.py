@@ -73,7 +73,7 @@ def stands_in(text: str, problem: str) -> bool:
 
 
 def plain(text: str) -> str:
-    r"""The text without layout, words in `\text{...}`, brackets, backslashes and signs of multiplication; a/b for \frac."""
+    r"""The text without layout, `\text{...}`, brackets, backslashes and multiplication signs, and a/b for \frac."""
     text = text if text.isascii() else to_latex(text)
     for old, new in _RESPELLED:
         if old in text:

@@ -18,7 +18,20 @@ from verifiers.math500.parser import Parser
 from verifiers.math500.probe import NO, UNSURE, YES
 from verifiers.math500.tree import Node
 from verifiers.math500.typed import Comparison
-from verifiers.verdicts import CAS, GRAMMAR, MALFORMED, OK, PROBE, RATIONAL, RULE_BROKEN, TEXT, TYPED, WRONG, cut, encoded
+from verifiers.verdicts import (
+    CAS,
+    GRAMMAR,
+    MALFORMED,
+    OK,
+    PROBE,
+    RATIONAL,
+    RULE_BROKEN,
+    TEXT,
+    TYPED,
+    WRONG,
+    cut,
+    encoded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
