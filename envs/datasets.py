@@ -63,8 +63,8 @@ def load_split(
     picks; train is the rest. A problem that is also in test, white space aside, is in neither.
 
     task, source: see `load_rows`. columns: the first is the problem's text. read: makes a problem of a row, or raises
-    EnvError for one that cannot be used; such rows are left out, and the notice counts them and names the first ("" for
-    none). hashed: what of the text is hashed. Raises EnvError for a set that cannot be loaded, that leaves no problem, or
+    EnvError for one that cannot be used; such rows are left out, and the notice counts them and names the first, or is
+    "". hashed: what of the text is hashed. Raises EnvError for a set that cannot be loaded, that leaves no problem, or
     in which more than 1% of the rows cannot be used.
     """
     commits: Commits = {}
@@ -91,14 +91,14 @@ def load_split(
         texts = [row.values[columns[0]] for row in rows]
         picked = [normalized(t) not in test_texts and PUBLISHED(hashed(t)) == split for t in texts]
         rows = list(compress(rows, picked))
-    problems = []
+    total, problems = len(rows) + len(unusable), []
     for row in rows:
         try:
             problems.append(read(row))
         except EnvError as error:
             unusable.append(error)
-    said = f"{unusable[0]} {len(unusable):,} of {len(rows):,} rows cannot be used" if unusable else ""
-    if len(unusable) > len(rows) * UNUSABLE:
+    said = f"{unusable[0]} {len(unusable):,} of {total:,} rows cannot be used" if unusable else ""
+    if len(unusable) > total * UNUSABLE:
         raise EnvError(f"{said}; up to 1% are left out.")
     if not problems:
         raise EnvError(f"{task}: source={source} leaves no problem for {split}; it has {held} rows.")
