@@ -58,6 +58,8 @@ def as_text(completion: object) -> str | None:
 
 def as_reference(value: object) -> str | None:
     """A reference as text, also a finite number (6.0 as "6") and one of numpy; None for what is neither."""
+    if type(value) is str:
+        return value
     if getattr(value, "shape", None) == ():
         value = value.item()  # type: ignore[attr-defined]
     if type(value) is float and isfinite(value):

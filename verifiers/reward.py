@@ -55,11 +55,15 @@ def reward_function(
         try:
             verdicts = verify_batch(task, texts, mode=mode, **references)
             usable: Sequence[int] = range(len(texts))
-        except InvalidReferenceError as error:
-            if error.value is not None and not reported:
-                logging.getLogger("verifiers").warning("%s; its reward is None.", str(error).rstrip("."))
+        except InvalidReferenceError:
+            errors = [_error_of(found, mode, references, row) for row in range(len(texts))]
+            usable = [row for row, error in enumerate(errors) if error is None]
+            said = [
+                f"row {row}: {e}" for row, e in enumerate(errors) if e is not None and e.value is not None
+            ]
+            if said and not reported:
+                logging.getLogger("verifiers").warning("Reward None, here and later, for %s", said[0])
                 reported = True
-            usable = [row for row in range(len(texts)) if _is_usable(found, mode, references, row)]
             kept = {field: [values[row] for row in usable] for field, values in references.items()}
             verdicts = verify_batch(task, [texts[row] for row in usable], mode=mode, **kept)
         rewards: list[float | None] = [None] * len(texts)
@@ -76,12 +80,12 @@ def reward_function(
     return reward
 
 
-def _is_usable(task: Task, mode: Mode, references: dict[str, Any], row: int) -> bool:
+def _error_of(task: Task, mode: Mode, references: dict[str, Any], row: int) -> InvalidReferenceError | None:
     try:
         task.verify("", mode=mode, **{field: values[row] for field, values in references.items()})
-    except InvalidReferenceError:
-        return False
-    return True
+    except InvalidReferenceError as error:
+        return error
+    return None
 
 
 def unwrap(message: object, role: str = "assistant") -> object:

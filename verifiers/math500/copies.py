@@ -20,7 +20,7 @@ PROBLEMS_REMEMBERED = 4096
 # Commands that ask for work by their kind, whatever they are of, and functions that do where they are of a number.
 _COMMANDS = {
     **{name: name for name in "gcd lcm max min det sum prod lim".split()},
-    **{"limits": "lim", "begin vmatrix": "det"},
+    **{"begin vmatrix": "det", "cap": "cap", "setminus": "cap"},
     **dict.fromkeys(["int", "iint", "oint"], "int"),
     **dict.fromkeys(["bmod", "pmod", "mod"], "mod"),
 }
@@ -61,7 +61,7 @@ def is_copy(answer: str, gold: str, variables: frozenset[str], problem: str) -> 
 
 def stands_in(text: str, problem: str) -> bool:
     """True if a text occurs in the problem other than as a part of a longer number; both as `plain` gives them."""
-    start = problem.find(text)
+    start = problem.find(text) if text else -1
     while start >= 0:
         ends = problem[max(start - 1, 0) : start + 1], problem[start + len(text) - 1 : start + len(text) + 1]
         if start == 0:

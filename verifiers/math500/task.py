@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING
 
 from verifiers import batch, verdicts
@@ -81,7 +82,9 @@ def is_short_integer(answer: str) -> bool:
 
 
 @lru_cache(maxsize=8192)
-def _parsed(answer: str) -> Reference:
+def _parsed(answer: str) -> Reference | None:
+    if not answer.strip():
+        return None
     gold = Reference(answer.strip())
     trimmed = gold.text.rstrip(" ,;").removeprefix("\\approx").strip()
     if not gold.is_text or trimmed in ("", gold.text):
@@ -95,14 +98,17 @@ def reference_of(answer: object, index: int | None) -> Reference:
     exact = batch.as_reference(answer)
     if exact is None:
         raise invalid_reference("answer", answer, f"is a {type(answer).__name__}; {_ADVICE}", index)
-    if not exact.strip():
+    gold = _parsed(exact)
+    if gold is None:
         raise invalid_reference("answer", answer, f"is empty; {_ADVICE}", index)
-    return _parsed(exact)
+    return gold
 
 
 def problem_of(problem: object, index: int | None) -> str | None:
+    if problem is None or type(problem) is str:
+        return problem
     exact = batch.as_text(problem)
-    if exact is None and problem is not None:
+    if exact is None:
         advice = "give its text, or None where there is none"
         raise invalid_reference("problem", problem, f"is a {type(problem).__name__}; {advice}", index)
     return exact
@@ -210,7 +216,7 @@ def _judge_all(
     import numpy as np
 
     golds = [reference_of(text, row) for row, text in enumerate(answers)]
-    asked = [problem_of(problem, row) for row, problem in enumerate(problems or ())]
+    asked = [None] * len(texts) if problems is None else list(map(problem_of, problems, count()))
     statuses, boxed, spans = batch.locate_all(texts, lenient)
     judge_once = lru_cache(CACHE_LIMIT)(judge)
     outcomes: list[Outcome] = []
@@ -230,9 +236,10 @@ def _judge_all(
         for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
             for row in rows:
                 outcomes[row] = outcome
-    for row, problem in enumerate(asked):
-        low, high = spans[row].tolist()
-        outcomes[row] = finished(outcomes[row], cut(texts[row], low, high), golds[row], problem)
+    for row, outcome in enumerate(outcomes):
+        if asked[row] is not None and outcome[0] == OK and outcome[1] != TEXT:
+            extracted = cut(texts[row], *spans[row].tolist())
+            outcomes[row] = finished(outcome, extracted, golds[row], asked[row])
     reasons, tiers = np.array(outcomes, np.int8).reshape(-1, 2).T.copy()
     return reasons, tiers, (reasons == OK).astype(np.float64), spans
 
