@@ -7,7 +7,6 @@ reference does not ask for. Bare numbers and words, and what has the reference's
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -35,7 +34,6 @@ _RESPELLED = (
     ("\\!", ""), ("\\,", ""), ("\\;", ""), ("\\:", ""), ("\\mbox", "\\text"), ("\\textbf", "\\text"),
 )  # fmt: skip
 _UNSEEN = str.maketrans("", "", " \t\r\n\\{}()[]$~&*")
-_MARKS = re.compile(r"(\\frac|[{}])")
 
 
 def is_copy(answer: str, gold: str, variables: frozenset[str], problem: str) -> bool:
@@ -91,7 +89,9 @@ def _with_slashes(text: str) -> str:
     written: list[str] = []
     opened: list[bool] = []  # of each open brace: if it holds what stands above a fraction bar
     above = False
-    for piece in _MARKS.split(text):
+    for mark in ("\\frac", "{", "}"):
+        text = text.replace(mark, f"\0{mark}\0")
+    for piece in text.split("\0"):
         if piece == "\\frac":
             above = True
         elif piece == "{":
