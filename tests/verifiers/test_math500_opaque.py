@@ -64,6 +64,12 @@ def test_what_no_grammar_reads_is_compared_as_text(gold):
 def test_one_text_in_two_layouts():
     assert [pair for pair in SAME if not same_text(*pair)] == []
     assert [pair for pair in DIFFERENT if same_text(*pair)] == []
+    unread = [*SAME, (r"\max\{a, b\}", r"\max \left\{ a,b \right\}")]
+    golds, answers = zip(*unread, strict=True)
+    verdicts = verify_batch("math500", [f"<answer>{answer}</answer>" for answer in answers], answer=golds)
+    assert set(zip(verdicts.reasons, verdicts.tiers, strict=True)) == {("ok", "text")}
+    refused = verify_batch("math500", ["<answer>5</answer>"], answer=[r"\sum_{k=1}^n k = 1 + \dots + n"])
+    assert (refused.reasons, refused.tiers) == (["wrong"], ["text"])
     assert time_of("04:05") == ((4, 5), "") and time_of("12") is None and time_of("am") is None
 
 
