@@ -46,11 +46,13 @@ def save(
     state: Mapping[str, Any],
     environment: Mapping[str, Any],
     keep: int,
+    **more: Any,
 ) -> Path:
     """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1).
 
-    state: counters, as JSON. A complete checkpoint of this step is left as it is. Only rank 0 writes; all get the
-    path. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
+    state: counters, as JSON. more: tensors for training.pt beside the optimizer's. A complete checkpoint of this step
+    is left as it is. Only rank 0 writes; all get the path. Raises CheckpointError if the disk refuses; earlier
+    checkpoints are untouched then.
     """
     target = folder / "checkpoints" / f"step-{step:06d}"
     if rank() or incomplete(target) is None:
@@ -60,7 +62,7 @@ def save(
         import torch
 
         _write_model(aside, policy, environment)
-        torch.save({"optimizer": optimizer_state}, aside / "training.pt")
+        torch.save({"optimizer": optimizer_state, **more}, aside / "training.pt")
         (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
     for path in [*folder.glob("metrics.jsonl"), *folder.glob("timings.jsonl")]:

@@ -15,22 +15,13 @@ import envs
 from spg_trainer import cli, defaults, load_model, supervised
 from spg_trainer.config import ModelConfig, SftCommand
 from spg_trainer.console import Console
+from spg_trainer.demonstrations import denoising_loss, draw_demonstrations, draw_masked, mix_shares
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation import evaluate, mix_hint
 from spg_trainer.model_card import command_line
 from spg_trainer.models import LLaDAForMaskedLM, Policy, save_model
-from spg_trainer.supervised import (
-    base_policy,
-    denoising_loss,
-    draw_demonstrations,
-    draw_masked,
-    encode_completions,
-    eval_sampling,
-    evaluate_split,
-    mix_shares,
-    sft,
-)
-from spg_trainer.text import encode_prompts
+from spg_trainer.supervised import base_policy, eval_sampling, evaluate_split, sft
+from spg_trainer.text import encode_completions, encode_prompts
 from tests.common.trainer_cases import same_weights, weights
 
 
