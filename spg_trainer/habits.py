@@ -50,10 +50,8 @@ class Look:
     def problem(self) -> str:
         """Why RL will hardly learn from here, a sentence; empty where it may."""
         unknown = len(self.follows) > 1 and self.neither > MANY * self.completions
-        if self.mixed and not (unknown and self.never > MANY * self.groups):
+        if not self.never or (self.mixed and not (unknown and self.never > MANY * self.groups)):
             return ""
-        if self.never == 0:
-            return f"{self.signal}: there is nothing left to choose"
         none = (
             f"{self.neither} of {self.completions} completions follow no known habit, and " if unknown else ""
         )

@@ -17,7 +17,7 @@ from spg_trainer.config import Sampling, SftCommand, check_sft
 from spg_trainer.console import Console
 from spg_trainer.demonstrations import completion_length, mix_shares
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation import Evaluation, evaluate, make_env
+from spg_trainer.evaluation import Evaluation, evaluate, make_env, train_longer
 from spg_trainer.files import (
     CHOOSE_ANOTHER,
     COMPLETE,
@@ -202,7 +202,9 @@ def publish(fit: Fit, console: Console) -> None:
     for line in closing_lines(fit, results, greedy, sampled):
         console.say(line)
     if sampled.problem:
-        console.warn(f"{sampled.problem}. {remedy(fit)}")
+        console.warn(
+            f"no base for RL yet: {sampled.problem}. {train_longer(str(folder), command.env, fit.train)}"
+        )
 
 
 def closing_lines(fit: Fit, results: Mapping[str, Evaluation], greedy: Look, sampled: Look) -> list[str]:
@@ -223,17 +225,6 @@ def closing_lines(fit: Fit, results: Mapping[str, Evaluation], greedy: Look, sam
         f"The model is in {fit.folder}. Train it: python -m spg_trainer --env {command.env} --model {fit.folder}",
     ]
     return lines
-
-
-def remedy(fit: Fit) -> str:
-    """What helps a model that is no base yet."""
-    p, command = fit.progress, fit.command
-    if command.patience and p.fall is None:
-        return f"Train it longer: python -m spg_trainer sft --resume {fit.folder} --steps {2 * command.steps}"
-    return (
-        "Its validation loss no longer falls: ask less (easier problems, shorter demonstrations), or make a larger "
-        "model (--num-layers, --hidden-size)."
-    )
 
 
 def evaluate_split(policy: Policy, command: SftCommand, split: str, console: Console) -> Evaluation:
