@@ -61,7 +61,7 @@ def save(
     def write(aside: Path) -> None:
         import torch
 
-        _write_model(aside, policy, environment)
+        write_model(aside, policy, environment)
         torch.save({"optimizer": optimizer_state, **more}, aside / "training.pt")
         (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
@@ -83,10 +83,11 @@ def save(
 def export(folder: Path, policy: "Policy", environment: Mapping[str, Any], *, advice: str = RESUME) -> None:
     """Writes a trained model with its environment.json to `folder`, as `write_folder` does; rank 0 only."""
     if rank() == 0:
-        write_folder(folder, lambda aside: _write_model(aside, policy, environment), advice)
+        write_folder(folder, lambda aside: write_model(aside, policy, environment), advice)
 
 
-def _write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
+def write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
+    """Writes weights, tokenizer and environment.json into a folder that is there."""
     from spg_trainer.models.load import save_model
 
     save_model(policy, folder)

@@ -59,7 +59,7 @@ class Progress:
 
     def fall_at(self, command: SftCommand) -> int:
         """The update from which the rate falls."""
-        limit = command.steps - command.steps // 5 if command.patience else command.steps
+        limit = command.steps - max(1, command.steps // 5) if command.patience else command.steps
         return limit if self.fall is None else self.fall
 
     def last(self, command: SftCommand) -> int:

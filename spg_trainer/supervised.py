@@ -12,7 +12,6 @@ import torch
 
 from spg_trainer import checkpoint
 from spg_trainer.adapters import settle
-from spg_trainer.checkpoint import export
 from spg_trainer.config import Sampling, SftCommand, check_sft
 from spg_trainer.console import Console
 from spg_trainer.demonstrations import completion_length, mix_shares
@@ -25,7 +24,7 @@ from spg_trainer.files import (
     check_replaceable,
     check_writable,
     incomplete,
-    write_text,
+    write_folder,
     writing,
 )
 from spg_trainer.fitting import Fit
@@ -181,23 +180,27 @@ def eval_sampling(command: SftCommand) -> Sampling:
 def publish(fit: Fit, console: Console) -> None:
     """Writes the model with its card into its folder, beside what it can go on from, and says what it is worth."""
     policy, command, folder = fit.policy, fit.command, fit.folder
-    trained = policy.model.dtype
-    if command.save_dtype == "bfloat16":
-        policy.model.bfloat16()
-    aside = folder / ".model"
-    export(aside, policy, task_record(command, fit.sampling), advice=CONTINUE)
-    with writing(folder, CONTINUE):
-        (folder / COMPLETE).unlink(missing_ok=True)
-        for path in aside.iterdir():
-            if path.name != COMPLETE:  # comes last, when all is there
-                os.replace(path, folder / path.name)
-    policy.model.to(trained)  # rounded by now if asked for: what is evaluated is what was saved
+    dtypes = (torch.bfloat16 if command.save_dtype == "bfloat16" else policy.model.dtype, policy.model.dtype)
+    for dtype in dtypes:  # rounded if asked for: what is evaluated is what is saved
+        policy.model.to(dtype)
     results = {split: evaluate_split(policy, command, split, console) for split in ("test", "validation")}
     greedy = look(fit.validation, results["validation"].rows)
     sampled = look(fit.validation, fit.sample(GROUPS, GENERATIONS))
-    write_text(folder / "README.md", model_card(fit, results, greedy, sampled), CONTINUE)
+    aside = folder / ".model"
+
+    def write(place: Path) -> None:
+        checkpoint.write_model(place, policy, task_record(command, fit.sampling))
+        (place / "README.md").write_text(model_card(fit, results, greedy, sampled), encoding="utf-8")
+
+    policy.model.to(dtypes[0])
+    write_folder(aside, write, CONTINUE)
+    policy.model.to(dtypes[1])
     with writing(folder, CONTINUE):
-        os.replace(aside / COMPLETE, folder / COMPLETE)
+        (folder / COMPLETE).unlink(missing_ok=True)
+        for path in sorted(
+            aside.iterdir(), key=lambda path: path.name == COMPLETE
+        ):  # it comes when all is there
+            os.replace(path, folder / path.name)
         aside.rmdir()
     for line in closing_lines(fit, results, greedy, sampled):
         console.say(line)
