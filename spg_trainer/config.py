@@ -371,7 +371,7 @@ class SftCommand:
     """Tokens of a block when the model decodes; 0 = the preset's, or the whole completion if that does not divide it.
     These three are written down with the model, and RL and `eval` take them from there."""
     diffusion_steps: CountOrZero = 0
-    """Denoising steps of a completion; 0 = at the preset's tokens per step."""
+    """Denoising steps of a completion; 0 = one for each token (llada presets: half as many)."""
     remasking: str | None = None
     """Which masked positions are unmasked first; unset = as the preset has it."""
     temperature: Positive = 1.0

@@ -162,16 +162,21 @@ def base_policy(command: SftCommand) -> Policy:
 
 
 def eval_sampling(command: SftCommand) -> Sampling:
-    """Greedy decoding at the command's length: its own block, steps and remasking, else the preset's tokens per step
-    and blocks, if they divide it, else one block."""
-    preset = preset_sampling(load_preset(command.env, preset_kind(command.model.model)))
+    """Greedy decoding at the command's length, with its own block, steps and remasking where it has them.
+
+    Else a tiny model unmasks one token a step, others as many as the preset; the preset's blocks if they divide the
+    length, else one block.
+    """
+    kind = preset_kind(command.model.model)
+    preset = preset_sampling(load_preset(command.env, kind))
     length, block = command.max_completion_length, command.block_length or preset.block_length
     if not command.block_length and length % block:
         block = length
     remasking = command.remasking or preset.remasking
     get_decoder(remasking)
     if not command.diffusion_steps:
-        return Sampling.at_rate(length, block, preset.tokens_per_step, remasking=remasking)
+        rate = 1 if kind == "tiny" else preset.tokens_per_step
+        return Sampling.at_rate(length, block, rate, remasking=remasking)
     sampling = Sampling(length, block, command.diffusion_steps, remasking=remasking)
     sampling.check()
     return sampling

@@ -241,14 +241,14 @@ def test_bfloat16_on_disk_is_half_as_large(made: Path, tmp_path: Path) -> None:
 
 
 def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> None:
-    lengths = {"max_completion_length": 8, "block_length": 8, "diffusion_steps": 4}
+    lengths = {"max_completion_length": 8, "block_length": 8, "diffusion_steps": 8}
     rollout = {**lengths, "remasking": "low_confidence"}
     expected = {"env": "count", "env_args": {"offset": 1}, "preset": "tiny", "rollout": rollout}
     assert json.loads((made / "environment.json").read_text()) == expected
     assert cli.main(["--model", str(made), "--prompts-per-step", "4", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "env: count" in shown and "offset: 1" in shown
-    assert "8 tokens in 1 block of 8, 4 denoising steps" in shown
+    assert "8 tokens in 1 block of 8, 8 denoising steps" in shown
 
 
 def test_the_card_tells_how_it_was_made_and_what_it_scores(made: Path) -> None:
@@ -335,13 +335,15 @@ def test_an_existing_model_goes_on_and_keeps_its_kind(made: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("length", "block", "steps"), [(8, 8, 4), (32, 32, 16), (40, 40, 20), (64, 32, 32), (33, 33, 16)]
+    ("length", "block", "steps"), [(8, 8, 8), (32, 32, 32), (40, 40, 40), (64, 32, 64), (33, 33, 33)]
 )
 def test_what_is_made_is_evaluated_at_its_own_length(length: int, block: int, steps: int) -> None:
     sampling = eval_sampling(replace(SMALL, env="nobodys-task", max_completion_length=length))
     sampling.check()
     sizes = (sampling.max_completion_length, sampling.block_length, sampling.diffusion_steps)
     assert sizes == (length, block, steps) and sampling.temperature == 0
+    large = replace(SMALL, max_completion_length=length, model=ModelConfig(model="GSAI-ML/LLaDA-8B-Instruct"))
+    assert eval_sampling(large).diffusion_steps == round(length / 2), "as the papers decode"
 
 
 def test_sft_of_a_large_model_trains_adapters_at_a_low_rate():
@@ -482,11 +484,11 @@ def test_the_length_is_what_the_longest_demonstration_needs(tmp_path: Path) -> N
 
 
 def test_the_decoding_that_is_asked_for_is_recorded_and_used(tmp_path: Path) -> None:
-    asked = {"block_length": 4, "diffusion_steps": 8, "remasking": "random"}
+    asked = {"block_length": 4, "diffusion_steps": 4, "remasking": "random"}
     command = replace(SMALL, **asked, output_dir=str(tmp_path / "model"))
     folder = sft(command, quiet=True)
     recorded = json.loads((folder / "environment.json").read_text())["rollout"]
-    assert recorded == {"max_completion_length": 8, **asked} and "--diffusion-steps 8" in told(folder)
+    assert recorded == {"max_completion_length": 8, **asked} and "--diffusion-steps 4" in told(folder)
     with pytest.raises(ConfigError, match=r"diffusion_steps=9 over .* Use diffusion_steps=8"):
         eval_sampling(replace(SMALL, diffusion_steps=9))
 
