@@ -349,7 +349,7 @@ class SftCommand:
     """Updates at most."""
     patience: CountOrZero = 5
     """Evaluations in a row without a validation loss 1% below the best, after which the rate falls and training ends;
-    0 = all updates, under a cosine."""
+    the best weights are kept. 0 = all updates under a cosine, and the last weights."""
     eval_steps: Count = 100
     """Every so many updates: the validation loss, the habits of some validation completions, and a checkpoint."""
     batch_size: Count = 192

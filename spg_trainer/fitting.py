@@ -126,7 +126,7 @@ class Fit:
         (self.folder / COMPLETE).unlink(missing_ok=True)
 
     def run(self, console: Console) -> None:
-        """All updates that are left; afterwards the model has the best weights and is in eval mode.
+        """All updates that are left; afterwards the model has the best weights, after a cosine the last ones.
 
         Raises TrainingError if a gradient is not finite.
         """
@@ -147,8 +147,8 @@ class Fit:
                 text = f"loss {sum(p.losses) / len(p.losses):.3f}"
                 text += f"  validation {p.best_loss:.3f}" if p.best_loss is not None else ""
                 advance(1, text, p.last(c))
-        self.policy.model.load_state_dict(self.best, strict=False)
-        self.policy.model.eval()
+        if c.patience:
+            self.policy.model.load_state_dict(self.best, strict=False)
 
     def update(self) -> float:
         """One optimizer step; returns the loss in nats per token."""
