@@ -5,7 +5,7 @@ Where a value comes from is in `settings.py`. Imports nothing heavy: `--help` an
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -123,8 +123,8 @@ class Sampling:
     """Tokens of a block; blocks are decoded left to right. Divides the completion length."""
     diffusion_steps: int = 128
     """Denoising steps for a whole completion; a multiple of the number of blocks."""
-    temperature: float = 0.0
-    """Sampling temperature; 0 = greedy."""
+    temperature: float | Literal["auto"] = 0.0
+    """Sampling temperature; 0 = greedy; auto (in training) = from 0.3 to 3, so that about half of the groups differ."""
     remasking: str = "low_confidence"
     """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
 
@@ -160,7 +160,7 @@ class Sampling:
         for name in ("max_completion_length", "block_length", "diffusion_steps"):
             if type(value := getattr(self, name)) is not int or value < 1:
                 raise ConfigError(f"{name}={value!r} must be a whole number of at least 1.")
-        if not 0 <= self.temperature < math.inf:
+        if self.temperature == "auto" or not 0 <= self.temperature < math.inf:
             raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or a finite number above.")
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
@@ -189,12 +189,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """The first four change the maths, the last one memory only."""
+    """All but the last change the maths; that one only memory."""
 
     prompts_per_step: Count = 16
     """Problems per rollout, over all processes."""
     num_generations: Group = 6
     """Completions per problem (the group, G), at least 2."""
+    problem_choice: Literal["uniform", "mixed"] = "uniform"
+    """mixed = up to half of a step are problems whose completions were not all worth the same when last tried."""
     num_iterations: Count = 1
     """How often the completions of a rollout are used; fresh masks each time."""
     num_minibatches: Count = 1
@@ -423,8 +425,8 @@ def arithmetic(config: Config, algorithm: Any, num_processes: int = 1) -> str:
 
 def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     """Raises ConfigError for settings that cannot work, with the arithmetic and a value that would."""
-    b = config.batch
-    config.rollout.check()
+    b, auto = config.batch, config.rollout.temperature == "auto"
+    (replace(config.rollout, temperature=1.0) if auto else config.rollout).check()
     algorithm.make_masking().check(config.rollout.max_completion_length)
     if algorithm.left_to_right and config.rollout.block_length != 1:
         raise ConfigError(
@@ -482,6 +484,11 @@ def check_pairs(config: Config, algorithm: Any) -> None:
         raise ConfigError(
             f"--num-generations {config.batch.num_generations}: a pair of --pairs is two completions. Use "
             "--num-generations 2."
+        )
+    if config.batch.problem_choice != "uniform" or config.rollout.temperature == "auto":
+        raise ConfigError(
+            "--problem-choice mixed and --temperature auto follow the rewards of completions that the model has just "
+            "sampled, and --pairs has none. Leave them out."
         )
 
 

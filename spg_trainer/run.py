@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from spg_trainer import __version__, algorithms, checkpoint
 from spg_trainer.adapters import REFERENCE, settle
-from spg_trainer.config import Config, arithmetic, check
+from spg_trainer.config import Config, Sampling, arithmetic, check
 from spg_trainer.console import Console, processes_line
 from spg_trainer.diagnostics import diagnose
 from spg_trainer.distributed import decide_on_main, gather, missing_processes, raising_on_all
@@ -24,10 +24,12 @@ from spg_trainer.files import incomplete
 from spg_trainer.models import Policy, open_policy
 from spg_trainer.optimizer import Guard, make_adamw
 from spg_trainer.preferences import Preferences, open_pairs, settle_pairs
+from spg_trainer.problems import Returning
 from spg_trainer.rollouts import Scored, check_prompts, sample_rows
 from spg_trainer.run_folder import RunFolder, find_unfinished
 from spg_trainer.sampler import get_decoder
 from spg_trainer.settings import CONFIG, model_environment, refuse_changes, task_record, to_yaml
+from spg_trainer.temperature import next_temperature
 from spg_trainer.tracking import Trackers, check_trackers, open_trackers
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class Run:
     """Applied updates."""
     seconds: float = 0.0
     """Time spent in finished steps and evaluations, over all resumes."""
+    returning: Returning = field(default_factory=dict)
+    """Problems that later steps take again; none unless --problem-choice is mixed."""
     skipped: int = 0
     """Non-finite updates in a row at the end of the last finished step."""
     started: float = field(default_factory=time.monotonic)
@@ -66,6 +70,13 @@ class Run:
     """What steps learn from in place of completions of `env`."""
     clean: bool = True
     """Whether the weights are those of the last finished step, and its row is written."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the next step's completions are sampled."""
+        settings = self.config.rollout
+        auto = settings.temperature == "auto"
+        return replace(settings, temperature=next_temperature(self.history)) if auto else settings
 
     @property
     def rows_per_forward(self) -> int | None:
@@ -101,7 +112,12 @@ class Run:
             self.step,
             self.policy,
             self.optimizer.state_dict() if self.accelerator.is_main_process else {},
-            state={"updates": self.updates, "seconds": self.seconds, "skipped": self.skipped},
+            state={
+                "updates": self.updates,
+                "seconds": self.seconds,
+                "skipped": self.skipped,
+                "returning": [*self.returning.items()],
+            },
             environment=self.environment(),
             keep=self.config.output.keep,
         )
@@ -111,6 +127,7 @@ class Run:
         state = checkpoint.load(path, self.policy, self.optimizer)
         self.step, self.updates, self.seconds = state["step"], state["updates"], state["seconds"]
         self.guard.skipped = self.skipped = state["skipped"]
+        self.returning = dict(state.get("returning", ()))  # older checkpoints have none
 
     def record_step(
         self, scored: Scored, advantages: torch.Tensor, metrics: dict[str, Any], timings: dict[str, Any]
@@ -252,9 +269,9 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         if (path / CONFIG).is_file():
             run.folder.truncate_after(run.step)
             run.folder.config(settings)
-            run.history = run.folder.history()
         else:
             run.folder.create(settings, run.environment())
+    run.history = decide_on_main(run.folder.history)  # it steers the temperature of all processes
     if algorithm.needs_ref_logps and not policy.fresh_adapters and not kept:
         with raising_on_all():
             checkpoint.export(path / REFERENCE, policy, run.environment())

@@ -31,7 +31,8 @@ from spg_trainer.evaluation import ended, train_longer
 from spg_trainer.habits import look
 from spg_trainer.metrics import rollout_metrics
 from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
-from spg_trainer.rollouts import Failures, Scored, choose_problems, sample_and_score
+from spg_trainer.problems import choose_problems, remember
+from spg_trainer.rollouts import Failures, Scored, sample_and_score
 from spg_trainer.run import Run, start
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.update import Step, Update, gradient, means, plan_updates
@@ -76,16 +77,22 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
 def train_step(run: Run) -> None:
     """One rollout and its updates; appends the step's row to metrics.jsonl and timings.jsonl."""
     started = time.monotonic()
+    batch, temperature = run.config.batch, run.sampling.temperature
     scored = collect(run, run.step)
     sampled = time.monotonic()
     if run.step == 0 and run.pairs is None:
         look_at_base(run, scored)
     rewards, metrics = rollout_metrics(
-        scored, ended(run.policy, scored.rollouts), run.config.batch.num_generations
+        scored, ended(run.policy, scored.rollouts), batch.num_generations
     )  # of all processes
+    if run.pairs is None:
+        metrics["temperature"] = temperature
     advantages, step = credit(run, scored, rewards)
     metrics |= apply_updates(run, step)
     run.clean, run.step = False, run.step + 1  # a checkpoint of this step needs its row
+    if batch.problem_choice == "mixed":
+        tried = np.concatenate(gather([scored.index[:: batch.num_generations]]))
+        run.returning = remember(run.returning, tried, np.ptp(rewards, axis=1) > 0)
     timings = {
         "rollout": sampled - started,
         "update": time.monotonic() - sampled,
@@ -101,14 +108,14 @@ def collect(run: Run, step: int) -> Scored:
         index = run.pairs.choose(run.config.seed, step, batch.prompts_per_step).reshape(world, -1)[rank]
         return run.pairs.collect(run.policy, index, run.config.rollout.max_completion_length)
     with raising_on_all():
-        problems = choose_problems(run.config.seed, step, batch.prompts_per_step, len(run.env))
+        problems = choose_problems(run.config.seed, step, batch.prompts_per_step, len(run.env), run.returning)
         mine = problems.reshape(world, -1)[rank]
         scored = sample_and_score(
             run.policy,
             run.env,
             np.repeat(mine, batch.num_generations),
             np.tile(np.arange(batch.num_generations), len(mine)),
-            run.config.rollout,
+            run.sampling,
             key=("rollout", step),
             seed=run.config.seed,
             rows_per_forward=run.rows_per_forward,

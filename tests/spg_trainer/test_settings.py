@@ -104,6 +104,20 @@ def test_a_file_lies_over_the_models_environment_and_flags_over_it(folder: Path,
     assert config.model == ModelConfig(model=str(folder), dtype="float64", device="cpu")
 
 
+def test_a_temperature_is_a_number_or_auto_in_a_file_and_a_flag(file) -> None:
+    path = file("rollout: {temperature: auto}\n")
+    assert (
+        typed("--config", path).rollout.temperature
+        == typed("--temperature", "auto").rollout.temperature
+        == "auto"
+    )
+    assert typed("--config", path, "--temperature", "0.5").rollout.temperature == 0.5
+    config = typed("--temperature", "auto")
+    check(config, build("spg", config.hyper_parameters))
+    with pytest.raises(ConfigError, match="temperature=auto must be 0"):
+        config.rollout.check()  # where something is to be sampled
+
+
 def test_the_file_chooses_the_preset_and_a_flag_before_it(file) -> None:
     path = file("env: nobodys-task\nmodel: {model: some/hub-id}\n")
     assert typed("--config", path).model.lora_r == load_preset("", "llada")["model"]["lora_r"]
@@ -179,6 +193,8 @@ def test_nested_settings_become_dotted_names() -> None:
         ("dry_run: 1", ["dry_run=1", "type bool"]),
         ("optimizer: {learning_rate: fast}", ["optimizer.learning_rate='fast'", "type float"]),
         ("optimizer: {learning_rate: true}", ["optimizer.learning_rate=True", "type float"]),
+        ("rollout: {temperature: hot}", ["rollout.temperature='hot'", "type float or auto"]),
+        ("rollout: {temperature: null}", ["rollout.temperature=None", "float or auto"]),
         ("model: {dtype: low}", ["model.dtype='low'", "auto, float32"]),
         ("output: {track: [wandb, mlflow]}", ["output.track='mlflow'", "tensorboard, wandb"]),
         ("env: 5", ["env=5", "type str"]),
