@@ -110,6 +110,11 @@ class Fit:
     def trainable(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.policy.model.named_parameters() if p.requires_grad}
 
+    @property
+    def settings(self) -> str:
+        """What `SFT` holds: the settings, without where it went on from."""
+        return to_yaml(replace(self.command, resume=None, config=None))
+
     def restore(self, path: Path) -> None:
         """Puts a checkpoint back."""
         state = checkpoint.load(path, self.policy, self.optimizer)
@@ -118,7 +123,7 @@ class Fit:
 
     def save(self) -> None:
         """Writes a checkpoint of the finished updates; a model that was there before is no longer the last word."""
-        write_text(self.folder / SFT, to_yaml(replace(self.command, resume=None, config=None)), CONTINUE)
+        write_text(self.folder / SFT, self.settings, CONTINUE)
         state = {name: value for name, value in asdict(self.progress).items() if name != "step"}
         environment, optimizer = task_record(self.command, self.sampling), self.optimizer.state_dict()
         more = {"state": state, "environment": environment, "keep": 1, "best": self.best}

@@ -195,6 +195,7 @@ def publish(fit: Fit, console: Console) -> None:
 
     def write(place: Path) -> None:
         checkpoint.write_model(place, policy, task_record(command, fit.sampling))
+        (place / SFT).write_text(fit.settings, encoding="utf-8")
         (place / "README.md").write_text(model_card(fit, results, greedy, sampled), encoding="utf-8")
 
     policy.model.to(dtypes[0])

@@ -425,6 +425,15 @@ def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path, 
         sft(replace(LONG, resume=str(tmp_path)), quiet=True)
 
 
+def test_one_that_was_cut_short_tells_how_long_it_is(tmp_path: Path, monkeypatch) -> None:
+    command = replace(LONG, output_dir=str(tmp_path / "model"))
+    interrupt(command, 14, monkeypatch)
+    command = replace(command, steps=14, resume="auto")
+    sft(command, quiet=True)
+    with pytest.raises(ConfigError, match=r"is finished, after 14 updates. Train longer with --steps 28"):
+        sft(command, quiet=True)
+
+
 def test_a_cosine_is_of_one_length_and_says_what_to_do_instead(tmp_path: Path) -> None:
     command = replace(LONG, patience=0, output_dir=str(tmp_path / "model"))
     folder = sft(command, quiet=True)
