@@ -126,8 +126,10 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         return OK, TEXT
     if gold.is_text:
         return WRONG, TEXT
-    if lenient and gold.is_choice and leading_choice(answer) == gold.key:
-        return OK, TYPED
+    if lenient:
+        answer = normal_text.unwrapped(answer)
+        if gold.is_choice and leading_choice(answer) == gold.key:
+            return OK, TYPED
     comparison = Comparison(len(answer) + len(gold.text), not lenient)
     try:
         parser = Parser(answer, gold.variables)
@@ -151,7 +153,8 @@ def finished(outcome: tuple[int, int], answer: str, gold: Reference, problem: st
     reason, tier = outcome
     if reason != OK or problem is None or tier == TEXT or gold.is_choice or is_short_integer(answer):
         return outcome
-    return (RULE_BROKEN, tier) if is_copy(answer, gold.text, gold.variables, problem) else outcome
+    copied = is_copy(normal_text.unwrapped(answer), gold.text, gold.variables, problem)
+    return (RULE_BROKEN, tier) if copied else outcome
 
 
 def leading_choice(answer: str) -> str:
@@ -162,8 +165,9 @@ def leading_choice(answer: str) -> str:
     rest = behind[2:].lstrip("}")
     if rest and not rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q")):
         return ""
-    others = any(f"({other})" in rest or f"{{{other}}}" in rest for other in CHOICES)
-    return "" if others or "or" in rest.replace("}", " ").split() else behind[0]
+    words = "".join(c if c.isalnum() else " " for c in rest).split()
+    others = any(word in CHOICES or word.lower() in ("or", "not") for word in words[words[:1] == ["A"] :])
+    return "" if others else behind[0]
 
 
 def ask_cas(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tuple[int, int]]:
