@@ -202,7 +202,7 @@ class Comparison:
         """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
         operators, sides = answer[1], answer[2]
         if operators == ("in",) and is_name(sides[0]) and sides[0][0] != "*":
-            return sides[1]
+            return None if sides[1][0] in EXPRESSIONS else sides[1]
         known = symbols_of(gold)
         if operators[-1] == "approx" and len(sides) > 1 and not is_name(sides[-2]) and not self.strict:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
