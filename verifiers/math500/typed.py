@@ -359,7 +359,7 @@ def as_region(node: Node) -> tuple[Node | None, Node | None]:
     join = node[2] if len(node) > 2 and kind != "rel" else "or"
     if items[0][0] == "rel" and items[0][1] == ("!=",):  # x \ne 2, 3
         items = [item if item[0] == "rel" else ("rel", ("!=",), (items[0][2][0], item)) for item in items]
-    if not all(item[0] == "rel" for item in items):
+    if len(items) > ITEM_LIMIT or not all(item[0] == "rel" for item in items):
         return None, None
     named = [inequality(item) for item in items]
     if kind == "builder" and items[0][1] != ("in",) and node[3] not in (name[0] for name in named if name):
