@@ -27,7 +27,7 @@ from spg_trainer.distributed import (
 )
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import ended, train_longer
-from spg_trainer.habits import look
+from spg_trainer.habits import habit_names, look
 from spg_trainer.metrics import rollout_metrics
 from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
 from spg_trainer.problems import choose_problems, remember
@@ -124,7 +124,9 @@ def collect(run: Run, step: int) -> Scored:
 
 def look_at_base(run: Run, scored: Scored) -> None:
     """Warns before the first update, where the environment has habits, if the model is no base for RL yet."""
-    if not run.env.habits(scored.problems[0]):
+    with raising_on_all():
+        known = habit_names(run.env)  # of a problem that all processes share
+    if not known:
         return
     rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
     names = ("index", "completion", "extracted", "correct")

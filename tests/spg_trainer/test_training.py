@@ -243,7 +243,10 @@ def test_a_base_without_the_habits_is_told_before_the_first_step(tmp_path, monke
     config = small_config(tmp_path / "plain", env_args={"dull": half_dull()})
     train(config)
     assert "before step 1" not in capsys.readouterr().out
-    monkeypatch.setattr(Letters, "habits", lambda *_: {"numbers": "12345"})
+    # Processes see other problems of a step, and must agree on what they do next.
+    few = {"numbers": "12345"}
+    monkeypatch.setattr(Letters, "habits", lambda _, p: few if p.metadata["index"] == 0 else {})
+    assert choose_problems(0, 0, 4, PROBLEMS)[0] != 0
     train(small_config(tmp_path / "run", env_args={"dull": half_dull()}))
     said = capsys.readouterr().out
     assert "of 16 completions follow no known habit, and" in said and "of 4 groups are mixed" in said
