@@ -45,8 +45,6 @@ class SPG(Algorithm):
         super().__post_init__()
         self.require("eubo_beta", 1 <= self.eubo_beta < float("inf"), "1 or more, e.g. 1.5")
         self.require("mix_weight", 0 <= self.mix_weight <= 1, "from 0 to 1, e.g. 0.5")
-        alone = self.advantage != "share" or self.negatives == "zero"
-        self.require("negatives", alone, "zero for advantage=share, which has no completions below the mean")
         masking = self.make_masking()
         if self.negatives in ("eubo", "mix") and not masking.has_eubo:
             cause, remedy = f"masking={self.masking} shows each token in one context only", "negatives=elbo"
@@ -114,15 +112,20 @@ class SPG(Algorithm):
 
 
 def shares(rewards: Tensor) -> Tensor:
-    """(P*G,) advantages >= 0 of rewards (P, G): every problem has the weight of its best completion, in shares.
+    """(P*G,) advantages of rewards (P, G): each problem has the weight of its best completion, and that of its worst.
 
     What a reward has above the mean of the whole step, divided by the group's sum of these and multiplied by the
-    largest. With rewards of 0 and 1 a solved problem weighs the same whether one of its completions is right or all.
+    largest; the same below the mean. With rewards of 0 and 1 a solved problem weighs the same whether one of its
+    completions is right or all, and groups that are all right teach, too. Exactly zero where all rewards are equal.
     """
-    above = (rewards - rewards.mean()).clamp(min=0)
-    above = torch.where((rewards == rewards[0, 0]).all(), 0.0, above)  # the mean of equal rewards is rounded
-    total = above.sum(1, keepdim=True)
-    return (above * above.amax(1, keepdim=True) / torch.where(total > 0, total, 1.0)).reshape(-1)
+    if (rewards == rewards[0, 0]).all():  # their mean is rounded
+        return torch.zeros_like(rewards).reshape(-1)
+    centred = rewards - rewards.mean()
+    above, below = (
+        part / part.sum(1, keepdim=True).clamp(min=1e-300) * part.amax(1, keepdim=True)
+        for part in (centred.clamp(min=0), (-centred).clamp(min=0))
+    )
+    return (above - below).reshape(-1)
 
 
 def merge_equal(advantages: Tensor, rollouts: Rollouts, size: int) -> Tensor:

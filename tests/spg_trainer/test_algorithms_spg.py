@@ -191,7 +191,6 @@ def test_defaults_are_the_paper_s_and_what_changes_nothing_is_not_active():
         ({"negatives": "none"}, "zero, elbo, eubo, mix"),
         ({"advantage": "median"}, "leave_one_out"),
         ({"normalizer": "sum"}, "completions"),
-        ({"negatives": "elbo", "advantage": "share"}, "zero for advantage=share"),
         ({"masking": "blocks"}, "block_active"),
         ({"eubo_beta": 0.5}, "1 or more"),
         ({"eubo_beta": math.nan}, "1 or more"),
@@ -219,18 +218,19 @@ def test_the_lower_bound_needs_no_second_context(settings):
 
 
 def shares(rewards):
-    found = SPG(advantage="share", negatives="zero").compute_advantages(torch.tensor(rewards).double())
-    return found.view(len(rewards), -1)
+    return SPG(advantage="share").compute_advantages(torch.tensor(rewards).double()).view(len(rewards), -1)
 
 
 def test_solved_problems_weigh_the_same_however_many_are_right():
     found = shares([[1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 0, 1]])  # mean 7/16
-    assert found.sum(1).tolist() == pytest.approx([9 / 16, 9 / 16, 0, 9 / 16])
-    assert found[0].tolist() == pytest.approx([9 / 16, 0, 0, 0])
-    assert (found[2] == 0).all() and found[3].tolist() == pytest.approx([0, 9 / 32, 0, 9 / 32])
+    right, wrong = 9 / 16, -7 / 16
+    assert found[0].tolist() == pytest.approx([right, *[wrong / 3] * 3])
+    assert found[1].tolist() == pytest.approx([right / 4] * 4)
+    assert found[2].tolist() == pytest.approx([wrong / 4] * 4)
+    assert found[3].tolist() == pytest.approx([wrong / 2, right / 2, wrong / 2, right / 2])
 
 
-def test_partial_credit_of_an_unsolved_problem_weighs_its_own_size():
+def test_partial_credit_weighs_its_distance_from_the_mean():
     assert shares([[1, 0], [0.6, 0.6]])[1].tolist() == pytest.approx([0.025, 0.025])
 
 
@@ -265,4 +265,4 @@ def test_merging_looks_no_further_than_the_end_of_a_completion():
     rewards = torch.ones(1, 2, dtype=torch.float64)
     rewards = torch.cat([rewards, 0 * rewards])
     both = rollouts.select(torch.tensor([0, 1, 0, 1]))
-    assert algorithm.prepare(rewards, both)["advantages"].tolist() == [0.5, 0, 0, 0]
+    assert algorithm.prepare(rewards, both)["advantages"].tolist() == [0.5, 0, -0.5, 0]
