@@ -1,4 +1,4 @@
-"""The command line: `python -m spg_trainer [eval | sft] --env ENV ...`; without a word it trains.
+"""The command line: `python -m spg_trainer [eval | sft | compare] --env ENV ...`; without a word it trains.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -20,19 +20,28 @@ import tyro
 
 from spg_trainer import packages
 from spg_trainer.adapters import settle
-from spg_trainer.config import Config, EvalCommand, SftCommand, arithmetic, check
+from spg_trainer.config import CompareCommand, Config, EvalCommand, SftCommand, arithmetic, check
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import CONFIG, defaults, to_yaml
 
 PROG = "python -m spg_trainer"
-COMMANDS = {"eval": (EvalCommand, "evaluation", "evaluate_lengths"), "sft": (SftCommand, "supervised", "sft")}
+COMMANDS = {
+    "eval": (EvalCommand, "evaluation", "evaluate_lengths"),
+    "sft": (SftCommand, "supervised", "sft"),
+    "compare": (CompareCommand, "compare", "compare"),
+}
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
-OTHERS = "Other commands: eval (measure a model), sft (make a base model from demonstrations); each has its own --help."
+OTHERS = (
+    "Other commands: eval (measure a model), sft (make a base model from demonstrations), compare (many runs, one "
+    "table); each has its own --help."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line; returns the exit status: 0 done, 2 a mistake that the message explains, 130 stopped."""
+    """Runs a command line; returns the exit status: 0 done, 1 a run of `compare` failed, 2 a mistake that the
+    message explains, 130 stopped.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
     word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
@@ -41,15 +50,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if word not in COMMANDS:
             hint = did_you_mean(word, COMMANDS)
-            raise ConfigError(f"No command {word!r}. {hint}Known: eval, sft; without one, --env ENV trains.")
+            raise ConfigError(
+                f"No command {word!r}. {hint}Known: {', '.join(COMMANDS)}; without one, --env ENV trains."
+            )
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
         cls, module, name = COMMANDS[word]
+        if word == "compare":
+            command, more = read_compare(args)
+            return getattr(import_module(f"spg_trainer.{module}"), name)(command, more)
         command = parse(cls, args, f"{PROG} {word}")
         quiet_libraries()
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
     except KeyboardInterrupt:
-        more = "" if word else " Finished steps are saved; continue with --resume and the run folder."
+        goes_on = {"": "--resume and the run folder", "compare": "the same command"}.get(word)
+        more = f" Finished steps are saved; continue with {goes_on}." if goes_on else ""
         sys.stderr.write(f"\nStopped.{more}\n")
         return 130
     except (SpgError, ImportError, *packages.errors()) as error:
@@ -63,17 +78,30 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     check_flags(cls, args, prog)
     named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
     base = defaults(cls, **named, lora_r=peek(args, "lora-r"), run=resumed(args))
+    given = read_flags(cls, args, base, prog, more)
+    pairs = {f.name for f in fields(given) if isinstance(getattr(given, f.name), dict)}
+    return replace(given, **{name: {**getattr(base, name), **getattr(given, name)} for name in pairs})
+
+
+def read_flags(cls: type, args: Sequence[str], base: Any, prog: str, more: str = "") -> Any:
+    """`base` with what the flags say; ConfigError in one line for a value that cannot be read."""
     messages, about = io.StringIO(), f"{cls.__doc__} {more}".strip()
     markers = (tyro.conf.OmitArgPrefixes,)
     try:
         with redirect_stderr(messages):
-            given = tyro.cli(cls, args=list(args), default=base, prog=prog, description=about, config=markers)
+            return tyro.cli(cls, args=list(args), default=base, prog=prog, description=about, config=markers)
     except SystemExit as end:
         if not end.code:
             raise
         raise ConfigError(f"{first_paragraph(messages.getvalue())} All flags: {prog} --help") from None
-    pairs = {f.name for f in fields(given) if isinstance(getattr(given, f.name), dict)}
-    return replace(given, **{name: {**getattr(base, name), **getattr(given, name)} for name in pairs})
+
+
+def read_compare(args: Sequence[str]) -> tuple[CompareCommand, Sequence[str]]:
+    """The settings of `compare`, in front of ` -- `, and the flags of every training, behind it."""
+    end = args.index("--") if "--" in args else len(args)
+    prog = f"{PROG} compare"
+    check_flags(CompareCommand, args[:end], prog)
+    return read_flags(CompareCommand, args[:end], CompareCommand(), prog), args[end + 1 :]
 
 
 def peek(args: Sequence[str], name: str) -> str | None:
@@ -142,24 +170,7 @@ def run_train(config: Config) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     check(config, algorithm, processes)
     if config.dry_run:
-        from spg_trainer.evaluation import make_env
-        from spg_trainer.models.source import resolve_model
-        from spg_trainer.preferences import read_pairs, settle_pairs
-        from spg_trainer.rollouts import check_prompts
-        from spg_trainer.sampler import get_decoder
-        from spg_trainer.tracking import check_trackers
-
-        # All that can be refused without opening the weights.
-        config = replace(config, model=settle(config.model))
-        config = settle_pairs(config)
-        env = make_env(config, "train")
-        if config.pairs:
-            read_pairs(config.pairs)
-        else:
-            check_prompts(config.batch.prompts_per_step, env)
-        resolve_model(config.model.model, config.env)
-        get_decoder(config.rollout.remasking)
-        check_trackers(config.output.track)
+        config = refuse_early(config)
         numbers = arithmetic(config, algorithm, processes)
         sys.stdout.write(f"{to_yaml(replace(config, dry_run=False))}\n# {numbers}\n")
         return
@@ -171,6 +182,27 @@ def run_train(config: Config) -> None:
         from accelerate import PartialState
 
         PartialState().destroy_process_group()  # or a thread of gloo may abort the process as it ends
+
+
+def refuse_early(config: Config) -> Config:
+    """The settled settings of a training; raises for all that can be refused without opening the weights."""
+    from spg_trainer.evaluation import make_env
+    from spg_trainer.models.source import resolve_model
+    from spg_trainer.preferences import read_pairs, settle_pairs
+    from spg_trainer.rollouts import check_prompts
+    from spg_trainer.sampler import get_decoder
+    from spg_trainer.tracking import check_trackers
+
+    config = settle_pairs(replace(config, model=settle(config.model)))
+    env = make_env(config, "train")
+    if config.pairs:
+        read_pairs(config.pairs)
+    else:
+        check_prompts(config.batch.prompts_per_step, env)
+    resolve_model(config.model.model, config.env)
+    get_decoder(config.rollout.remasking)
+    check_trackers(config.output.track)
+    return config
 
 
 def quiet_libraries() -> None:

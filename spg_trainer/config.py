@@ -5,7 +5,7 @@ Where a value comes from is in `settings.py`. Imports nothing heavy: `--help` an
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -123,8 +123,8 @@ class Sampling:
     """Tokens of a block; blocks are decoded left to right. Divides the completion length."""
     diffusion_steps: int = 128
     """Denoising steps for a whole completion; a multiple of the number of blocks."""
-    temperature: float = 0.0
-    """Sampling temperature; 0 = greedy."""
+    temperature: float | Literal["auto"] = 0.0
+    """Sampling temperature; 0 = greedy; auto (in training) = from 0.3 to 3, so that about half of the groups differ."""
     remasking: str = "low_confidence"
     """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
 
@@ -160,7 +160,7 @@ class Sampling:
         for name in ("max_completion_length", "block_length", "diffusion_steps"):
             if type(value := getattr(self, name)) is not int or value < 1:
                 raise ConfigError(f"{name}={value!r} must be a whole number of at least 1.")
-        if not 0 <= self.temperature < math.inf:
+        if self.temperature == "auto" or not 0 <= self.temperature < math.inf:
             raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or a finite number above.")
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
@@ -189,12 +189,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """The first four change the maths, the last one memory only."""
+    """All but the last change the maths; that one only memory."""
 
     prompts_per_step: Count = 16
     """Problems per rollout, over all processes."""
     num_generations: Group = 6
     """Completions per problem (the group, G), at least 2."""
+    problem_choice: Literal["uniform", "mixed"] = "uniform"
+    """mixed = up to half of a step are problems whose completions were not all worth the same when last tried."""
     num_iterations: Count = 1
     """How often the completions of a rollout are used; fresh masks each time."""
     num_minibatches: Count = 1
@@ -225,12 +227,17 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Greedy evaluation before and after training, and on the way."""
+    """Greedy evaluation before and after training, and validation on the way, which chooses the model that is kept."""
 
     eval_steps: CountOrZero = 0
-    """Every so many steps, evaluate on validation problems; 0 = never."""
+    """Validate at the start, every so many steps and at the end; model/ is then the best step. 0 = never, model/ is the
+    last step."""
+    validation_problems: CountOrZero = 64
+    """Problems per validation; 0 = the whole validation split."""
+    stop_if_worse: bool = False
+    """End the run at a validation that lies below that of the start by more than chance allows."""
     eval_problems: CountOrZero = 0
-    """Problems per evaluation; 0 = the whole split."""
+    """Problems of the evaluations before and after training; 0 = the whole split."""
     eval_temperature: NotNegative = 0.0
     """Sampling temperature of evaluations."""
     eval_split: Literal["test", "validation"] = "test"
@@ -382,6 +389,32 @@ class SftCommand:
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
 
 
+@dataclass(frozen=True)
+class CompareCommand:
+    """Train settings on tasks with several seeds and tabulate what they learn; the same command again goes on with it.
+
+    Flags of training, for every run, come last, behind ` -- `.
+    """
+
+    env: tuple[str, ...] = ("sudoku",)
+    """Tasks, with arguments behind a colon: `sudoku countdown:level=2,source=my.jsonl ./my_task.py:my/MyTask-v0`."""
+    algorithms: tuple[str, ...] = ("spg",)
+    """Algorithms, or settings of one: `spg wd1 spg:negatives=elbo,num_masks=4 spg:temperature=2`. A key is a flag of
+    training where there is one of that name, else a hyper-parameter."""
+    model: tuple[str, ...] = ("tiny",)
+    """What runs start from: one for all tasks, or one for each, in the order of --env."""
+    seeds: Count = 3
+    """Runs of each setting on each task, with the seeds 0, 1, ..."""
+    max_minutes: NotNegative = 0.0
+    """Minutes of every run, over all resumes: equal time; 0 = equal rollouts, the preset's or `-- --max-steps N`."""
+    jobs: CountOrZero = 0
+    """Runs at once; 0 = one for each CPU core, with one thread, or on a GPU one alone."""
+    output_dir: str = "runs/compare"
+    """Holds a run folder for each run, compare.md (the table) and curves.svg."""
+    table_only: bool = False
+    """Train nothing; tabulate the runs that have finished."""
+
+
 def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
     """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
     fit = per_device_batch_size >= num_masks
@@ -408,8 +441,8 @@ def arithmetic(config: Config, algorithm: Any, num_processes: int = 1) -> str:
 
 def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     """Raises ConfigError for settings that cannot work, with the arithmetic and a value that would."""
-    b = config.batch
-    config.rollout.check()
+    b, auto = config.batch, config.rollout.temperature == "auto"
+    (replace(config.rollout, temperature=1.0) if auto else config.rollout).check()
     algorithm.make_masking().check(config.rollout.max_completion_length)
     if algorithm.left_to_right and config.rollout.block_length != 1:
         raise ConfigError(
@@ -422,6 +455,10 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
         )
     check_common(config)
     check_pairs(config, algorithm)
+    if config.eval.stop_if_worse and config.eval.eval_steps == 0:
+        raise ConfigError(
+            "--stop-if-worse judges validations, and there are none. Set --eval-steps, e.g. 10."
+        )
     updates = b.num_iterations * b.num_minibatches
     if algorithm.left_to_right and updates > 1:
         raise ConfigError(
@@ -467,6 +504,11 @@ def check_pairs(config: Config, algorithm: Any) -> None:
         raise ConfigError(
             f"--num-generations {config.batch.num_generations}: a pair of --pairs is two completions. Use "
             "--num-generations 2."
+        )
+    if config.batch.problem_choice != "uniform" or config.rollout.temperature == "auto":
+        raise ConfigError(
+            "--problem-choice mixed and --temperature auto follow the rewards of completions that the model has just "
+            "sampled, and --pairs has none. Leave them out."
         )
 
 

@@ -8,6 +8,8 @@ History = Sequence[Mapping[str, Any]]
 
 REPEAT_AFTER = 10
 """A warning is repeated only if it did not hold in any of so many steps before."""
+MOST = 0.75
+"""Share of groups with equal rewards from which on a run says why."""
 
 
 def diagnose(history: History) -> list[str]:
@@ -34,18 +36,12 @@ def troubles(history: History) -> dict[str, str]:
             'stop the run. Look for the reason "error" in samples/ (--sample-steps 1 writes every step).'
         )
 
-    equal, solved = (_values(history[-3:], name) for name in ("frac_reward_zero_std", "correct"))
-    if len(equal) == 3 and min(equal) >= 0.99:
-        problems["equal rewards"] = (
-            "all completions of a problem get equal rewards (3 steps in a row), so nothing is learned. Raise "
-            "--temperature or --num-generations; if the model never solves a problem, teach it the task first "
-            "with `python -m spg_trainer sft`."
+    names = ("reward_zero_std", "groups_all_correct", "groups_all_wrong", "groups_identical")
+    equal, right, wrong, same = (_values(history[-3:], f"frac_{name}") for name in names)
+    if len(equal) == len(right) == 3 and min(equal) >= MOST:
+        problems["equal rewards"] = equal_rewards(
+            *(sum(shares) / 3 for shares in (equal, right, wrong, same))
         )
-        if solved and min(solved) > 0.99:
-            problems["equal rewards"] = (
-                "every completion is right, so there is nothing left to learn here. Stop with a smaller "
-                "--max-steps, or make the problems harder with --env-args."
-            )
 
     clipped = _values(history[-3:], "completions/clipped_ratio")
     if len(clipped) == 3 and min(clipped) > 0.5:
@@ -75,6 +71,43 @@ def troubles(history: History) -> dict[str, str]:
             "--max-grad-norm bounds each update."
         )
     return problems
+
+
+def equal_rewards(equal: float, right: float, wrong: float, same: float) -> str:
+    """Why groups earn equal rewards, and what to change.
+
+    equal, right, wrong, same: shares of all groups in which every completion earns the same, is right, is wrong, is the
+    same text.
+    """
+    alike = max(0.0, equal - right - wrong)
+    what = (
+        f"{equal:.0%} of the groups have equal rewards and teach nothing (3 steps in a row): {right:.0%} of all groups "
+        f"are all right, {wrong:.0%} all wrong"
+    )
+    what += f", {alike:.0%} mixed but paid alike" if alike > 0.005 else ""
+    if right > 0.95:
+        return (
+            f"{what}. There is little left to learn here: make the problems harder (--env-args), or stop with a "
+            "smaller --max-steps."
+        )
+    if alike > equal / 2:
+        return f"{what}. Make the reward tell right from wrong, e.g. --reward-weights correct=1."
+    if same > equal / 2:
+        return (
+            f"{what}; in {same:.0%} all completions are the same text, so there is no variety to learn from. Raise "
+            "--temperature."
+        )
+    if wrong > 0.8 * equal:
+        return (
+            f"{what}. The problems are too hard for this model: make them easier (--env-args), raise "
+            "--num-generations, or teach it the task first with `python -m spg_trainer sft`."
+        )
+    if right > 0.8 * equal:
+        return f"{what}. Most problems are solved already: make them harder (--env-args), or raise --prompts-per-step."
+    return (
+        f"{what}. The model solves a problem always or never: raise --temperature or --num-generations for variety, or "
+        "--prompts-per-step for more groups that do differ."
+    )
 
 
 def _values(history: History, key: str) -> list[float]:

@@ -22,6 +22,13 @@ def rollout_metrics(
         "correct": scored.correct.astype(float),
         "length": scored.rollouts.completion_mask.sum(-1).numpy(force=True).astype(float),
         "error": np.array([reason == "error" for reason in scored.reason], float),
+        "copied": np.array(
+            [
+                text == scored.completions[b - b % num_generations]
+                for b, text in enumerate(scored.completions)
+            ],
+            float,
+        ),
         "clipped": 1.0 - np.array(ended, float),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
@@ -29,10 +36,14 @@ def rollout_metrics(
     whole = {name: np.concatenate([part[name] for part in parts]) for name in mine}
     groups = whole["reward"].reshape(-1, num_generations)
     constant = np.ptp(groups, axis=1) == 0  # the standard deviation of 0.1s is not quite 0
+    correct, copied = (whole[name].reshape(-1, num_generations) for name in ("correct", "copied"))
     metrics = {
         "reward": float(whole["reward"].mean()),
         "reward_std": float(groups.std(axis=1).mean()),
         "frac_reward_zero_std": float(constant.mean()),
+        "frac_groups_all_correct": float(correct.all(axis=1).mean()),
+        "frac_groups_all_wrong": float((correct == 0).all(axis=1).mean()),
+        "frac_groups_identical": float(copied.all(axis=1).mean()),
         "correct": float(whole["correct"].mean()),
         **{name: float(values.mean()) for name, values in whole.items() if name.startswith("rewards/")},
         "completions/mean_length": float(whole["length"].mean()),

@@ -13,7 +13,6 @@ from spg_trainer.distributed import gather
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.models import Policy
 from spg_trainer.packages import envs
-from spg_trainer.seeding import numpy_generator
 from spg_trainer.text import decode_completions, encode_prompts, sample
 
 if TYPE_CHECKING:
@@ -84,11 +83,6 @@ def check_prompts(count: int, env: "TextEnv") -> None:
     if count > size:
         text = f"--prompts-per-step {count}: {env.spec_name} has {size} problems"
         raise ConfigError(f"{text}. Use {size} or fewer.")
-
-
-def choose_problems(seed: int, step: int, count: int, size: int) -> np.ndarray:
-    """`count` distinct problem indices below `size` for a step, (count,) int64; the same for every process."""
-    return numpy_generator(seed, "problems", step).choice(size, size=count, replace=False)
 
 
 def sample_and_score(

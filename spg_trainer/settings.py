@@ -30,7 +30,7 @@ ENVIRONMENT = "environment.json"
 RENAMED = {("output", "board_steps"): "render_steps"}
 """Settings by the names that older run folders know them by, as (part, name)."""
 MAY_CHANGE = frozenset(
-    "max_steps max_minutes config dry_run eval.eval_steps output.output_dir "
+    "max_steps max_minutes config dry_run eval.eval_steps eval.stop_if_worse output.output_dir "
     "output.resume output.save_steps output.keep output.sample_steps output.render_steps output.track "
     "batch.per_device_batch_size".split()
 )
@@ -255,10 +255,14 @@ def _nearest_setting(base: Any, key: str) -> str:
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the annotated type: bool, int, float, str, Literal, optional or tuple."""
+    """`value` as the annotated type: bool, int, float, str, Literal, optional, tuple, or a number or a word."""
+    words: list[str | None] = []
+    if get_origin(hint) in (Union, types.UnionType):  # `... | None`, or a number or a word
+        hint, *others = get_args(hint)
+        words = [word for other in others for word in get_args(other) or (None,)]
+        if value in words:
+            return value
     origin, options = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):  # all of them are `... | None`
-        return None if value is None else _convert(value, options[0], where)
     if origin is Literal:
         if value in options:
             return value
@@ -271,4 +275,5 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             return float(value)
     if type(value) is hint:
         return value
-    raise ConfigError(f"{where}={value!r}: should be of type {hint.__name__}.")
+    expected = " or ".join([hint.__name__, *filter(None, words)])
+    raise ConfigError(f"{where}={value!r}: should be of type {expected}.")

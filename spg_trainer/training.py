@@ -15,15 +15,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from spg_trainer import checkpoint
 from spg_trainer.config import Config
 from spg_trainer.console import closing_lines
-from spg_trainer.distributed import gather_rows, raising_on_all, sum_gradients, sum_metrics, sum_tensor
+from spg_trainer.distributed import (
+    gather,
+    gather_rows,
+    raising_on_all,
+    sum_gradients,
+    sum_metrics,
+    sum_tensor,
+)
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import ended
 from spg_trainer.metrics import rollout_metrics
 from spg_trainer.optimizer import all_finite, apply_gradients, linear_decay, linear_warmup
-from spg_trainer.rollouts import Failures, Scored, choose_problems, sample_and_score
+from spg_trainer.problems import choose_problems, remember
+from spg_trainer.rollouts import Failures, Scored, sample_and_score
 from spg_trainer.run import Run, start
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.update import Step, Update, gradient, means, plan_updates
@@ -38,17 +45,17 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     if config.dry_run or config.config:
         raise ConfigError("dry_run and config are for the command line; in Python, use defaults(config=).")
     run = start(config, quiet=quiet)
-    began = run.started - run.seconds
     try:
         with run.console, stopping_between_steps(run):
             before = run.evaluate_before()
-            while not time_to_end(run) and run.step < config.max_steps:
+            run.validate()
+            while not (ended_by := reason_to_end(run)):
                 train_step(run)
-                run.seconds = time.monotonic() - began
-                between_steps(run)
+                if run.due(config.output.save_steps):
+                    run.save()
+            run.validate(last=True)
             run.save()
-            checkpoint.export(run.folder.path / "model", run.policy, run.environment())
-            after = run.evaluate("after", config.eval.eval_split)
+            after = run.evaluate_once("after", run.keep_best())
     except BaseException:
         if run.clean and run.step:
             with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
@@ -57,8 +64,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     finally:
         run.trackers.finish()
         run.folder.release()
-    run.seconds = time.monotonic() - began
-    summary = run.summary(before, after)
+    summary = run.summary(before, after, ended_by)
     run.folder.summary(summary)
     for line in closing_lines(summary):
         run.console.say(line)
@@ -68,14 +74,20 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
 def train_step(run: Run) -> None:
     """One rollout and its updates; appends the step's row to metrics.jsonl and timings.jsonl."""
     started = time.monotonic()
+    batch, temperature = run.config.batch, run.sampling.temperature
     scored = collect(run, run.step)
     sampled = time.monotonic()
     rewards, metrics = rollout_metrics(
-        scored, ended(run.policy, scored.rollouts), run.config.batch.num_generations
+        scored, ended(run.policy, scored.rollouts), batch.num_generations
     )  # of all processes
+    if run.pairs is None:
+        metrics["temperature"] = temperature
     advantages, step = credit(run, scored, rewards)
     metrics |= apply_updates(run, step)
     run.clean, run.step = False, run.step + 1  # a checkpoint of this step needs its row
+    if batch.problem_choice == "mixed":
+        tried = np.concatenate(gather([scored.index[:: batch.num_generations]]))
+        run.returning = remember(run.returning, tried, np.ptp(rewards, axis=1) > 0)
     timings = {
         "rollout": sampled - started,
         "update": time.monotonic() - sampled,
@@ -91,14 +103,14 @@ def collect(run: Run, step: int) -> Scored:
         index = run.pairs.choose(run.config.seed, step, batch.prompts_per_step).reshape(world, -1)[rank]
         return run.pairs.collect(run.policy, index, run.config.rollout.max_completion_length)
     with raising_on_all():
-        problems = choose_problems(run.config.seed, step, batch.prompts_per_step, len(run.env))
+        problems = choose_problems(run.config.seed, step, batch.prompts_per_step, len(run.env), run.returning)
         mine = problems.reshape(world, -1)[rank]
         scored = sample_and_score(
             run.policy,
             run.env,
             np.repeat(mine, batch.num_generations),
             np.tile(np.arange(batch.num_generations), len(mine)),
-            run.config.rollout,
+            run.sampling,
             key=("rollout", step),
             seed=run.config.seed,
             rows_per_forward=run.rows_per_forward,
@@ -187,23 +199,20 @@ def learning_rate(run: Run) -> float:
     return share * linear_warmup(o.learning_rate, o.warmup_steps, run.updates)
 
 
-def between_steps(run: Run) -> None:
-    """Evaluation on the way and checkpoint, where their turn has come."""
-    if run.due(run.config.eval.eval_steps):
-        run.evaluate(f"step-{run.step:06d}", "validation")
-    if run.due(run.config.output.save_steps):
-        run.save()
-
-
-def time_to_end(run: Run) -> bool:
-    """Whether --max-minutes have passed in any process; KeyboardInterrupt in all if one of them was asked to stop."""
+def reason_to_end(run: Run) -> str:
+    """The flag that ends the run before its next step, if any; KeyboardInterrupt if a process was asked to stop."""
     limit = run.config.max_minutes
     late = limit > 0 and time.monotonic() - run.started > 60 * limit
     asked = torch.tensor([float(late), float(run.stop)], device=run.accelerator.device)
     late, stop = sum_tensor(asked).tolist()  # all processes end alike
     if stop > 0:
         raise KeyboardInterrupt
-    return late > 0
+    reasons = {
+        "max_minutes": late > 0,
+        "max_steps": run.step >= run.config.max_steps,
+        "stop_if_worse": run.fallen,
+    }
+    return next((flag for flag, holds in reasons.items() if holds), "")
 
 
 @contextmanager

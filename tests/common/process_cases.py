@@ -15,7 +15,7 @@ from spg_trainer.config import Config
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation import evaluate
 from spg_trainer.models import load_model
-from spg_trainer.rollouts import choose_problems
+from spg_trainer.problems import choose_problems
 from spg_trainer.run import start
 from spg_trainer.training import train, train_step
 from tests.common.trainer_cases import (
@@ -99,8 +99,11 @@ def algorithm_config(output: Path, algorithm: str, **changes: Any) -> Config:
 
 
 def loop_config(output: Path, **changes: Any) -> Config:
-    """A whole run in float64 that two processes can share."""
-    return small_config(output, dtype="float64", num_iterations=2, max_steps=2, **changes)
+    """A whole run in float64 that two processes can share, and whose second step depends on the first's rewards."""
+    signal = {"problem_choice": "mixed", "temperature": "auto"}
+    return small_config(
+        output, dtype="float64", num_iterations=2, max_steps=2, **{**signal, "eval_steps": 1, **changes}
+    )
 
 
 def failing(folder: Path, rank: int) -> str:

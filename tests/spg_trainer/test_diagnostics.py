@@ -4,8 +4,21 @@ import pytest
 
 from spg_trainer.diagnostics import diagnose
 
-GOOD = {"frac_reward_zero_std": 0.3, "correct": 0.4, "grad_norm": 1.0}
+GOOD = {
+    "frac_reward_zero_std": 0.3,
+    "frac_groups_all_correct": 0.2,
+    "frac_groups_all_wrong": 0.1,
+    "correct": 0.4,
+    "grad_norm": 1.0,
+}
+GOOD |= {"frac_groups_identical": 0.1}
 GOOD |= {"completions/clipped_ratio": 0.0, "rewards/format/mean": 0.9}
+
+
+def equal(share: float, right: float = 0.0, wrong: float = 0.0, same: float = 0.0) -> dict:
+    """What a step with equal rewards in such a share of its groups measures."""
+    names = ("reward_zero_std", "groups_all_correct", "groups_all_wrong", "groups_identical")
+    return dict(zip((f"frac_{name}" for name in names), (share, right, wrong, same), strict=True))
 
 
 def history(*parts: tuple[int, dict]) -> list[dict]:
@@ -17,8 +30,12 @@ def history(*parts: tuple[int, dict]) -> list[dict]:
 @pytest.mark.parametrize(
     ("good", "bad", "steps", "flags"),
     [
-        (8, {"frac_reward_zero_std": 1.0}, 3, ["--temperature", "--num-generations", "sft"]),
-        (8, {"frac_reward_zero_std": 1.0, "correct": 1.0}, 3, ["--max-steps", "--env-args"]),
+        (8, equal(0.9, right=0.02, wrong=0.88), 3, ["90% of the groups", "88% all wrong", "too hard", "sft"]),
+        (8, equal(0.9, right=0.85, wrong=0.05), 3, ["85% of all groups", "harder", "--prompts-per-step"]),
+        (8, equal(1.0, right=1.0), 3, ["little left to learn", "--max-steps", "--env-args"]),
+        (8, equal(0.9, right=0.5, wrong=0.4), 3, ["always or never", "--temperature", "--num-generations"]),
+        (8, equal(0.9, wrong=0.9, same=0.7), 3, ["same text", "70%", "--temperature"]),
+        (8, equal(0.9, right=0.1, wrong=0.1), 3, ["70% mixed but paid alike", "--reward-weights"]),
         (8, {"completions/clipped_ratio": 0.6}, 3, ["--max-completion-length", "60%"]),
         (8, {"rewards/format/mean": 0.2}, 1, ["--learning-rate", "negatives=zero", "0.67", "0.90"]),
         (8, {"grad_norm": 50.0}, 2, ["--learning-rate", "--max-grad-norm", "50"]),

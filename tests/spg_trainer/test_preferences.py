@@ -211,6 +211,8 @@ def test_pairs_may_be_more_than_the_problems_of_the_environment(tmp_path, file):
         ({"algorithm": "spg"}, r"--algorithm spg learns from completions .* Use --algorithm vrpo"),
         ({"num_generations": 4}, r"--num-generations 4: a pair .* Use --num-generations 2"),
         ({"pairs": None, "pairs_sha256": "12"}, r"--pairs-sha256 .* Add it"),
+        ({"problem_choice": "mixed"}, "--problem-choice mixed .* Leave them out"),
+        ({"temperature": "auto"}, "--temperature auto .* Leave them out"),
         ({"pairs_sha256": "12"}, r"its sha256 is .*, not 12"),
         ({"pairs": "none.jsonl"}, r"--pairs none.jsonl: cannot be read \(No such file"),
     ],

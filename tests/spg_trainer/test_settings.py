@@ -104,6 +104,20 @@ def test_a_file_lies_over_the_models_environment_and_flags_over_it(folder: Path,
     assert config.model == ModelConfig(model=str(folder), dtype="float64", device="cpu")
 
 
+def test_a_temperature_is_a_number_or_auto_in_a_file_and_a_flag(file) -> None:
+    path = file("rollout: {temperature: auto}\n")
+    assert (
+        typed("--config", path).rollout.temperature
+        == typed("--temperature", "auto").rollout.temperature
+        == "auto"
+    )
+    assert typed("--config", path, "--temperature", "0.5").rollout.temperature == 0.5
+    config = typed("--temperature", "auto")
+    check(config, build("spg", config.hyper_parameters))
+    with pytest.raises(ConfigError, match="temperature=auto must be 0"):
+        config.rollout.check()  # where something is to be sampled
+
+
 def test_the_file_chooses_the_preset_and_a_flag_before_it(file) -> None:
     path = file("env: nobodys-task\nmodel: {model: some/hub-id}\n")
     assert typed("--config", path).model.lora_r == load_preset("", "llada")["model"]["lora_r"]
@@ -129,6 +143,16 @@ def test_each_algorithm_has_its_own_section_of_the_preset(file) -> None:
     path = file("algorithm: spg_repro\nalgorithm_args: {num_masks: 3}\n")
     assert typed("--config", path).algorithm_args == {**repro, "num_masks": 3}
     assert typed("--algorithm", "./mine.py:Mine").algorithm_args == {}
+
+
+@pytest.mark.parametrize("env", ["sudoku", "countdown", "gsm8k", "math500", "./mine.py:my/Mine-v0"])
+def test_tiny_models_validate_unless_published_settings_are_asked_for(env: str, folder: Path) -> None:
+    (folder / "environment.json").write_text('{"preset": "llada"}')
+    kinds = {"tiny": "spg", "tiny ": "spg_repro", str(folder): "spg"}
+    found = [
+        defaults(Config, env=env, model=m.strip(), algorithm=a).eval.eval_steps for m, a in kinds.items()
+    ]
+    assert found == [10, 0, 0]
 
 
 def test_the_reproduction_keeps_the_paper_s_beta_on_sudoku() -> None:
@@ -180,6 +204,8 @@ def test_nested_settings_become_dotted_names() -> None:
         ("dry_run: 1", ["dry_run=1", "type bool"]),
         ("optimizer: {learning_rate: fast}", ["optimizer.learning_rate='fast'", "type float"]),
         ("optimizer: {learning_rate: true}", ["optimizer.learning_rate=True", "type float"]),
+        ("rollout: {temperature: hot}", ["rollout.temperature='hot'", "type float or auto"]),
+        ("rollout: {temperature: null}", ["rollout.temperature=None", "float or auto"]),
         ("model: {dtype: low}", ["model.dtype='low'", "auto, float32"]),
         ("output: {track: [wandb, mlflow]}", ["output.track='mlflow'", "tensorboard, wandb"]),
         ("env: 5", ["env=5", "type str"]),

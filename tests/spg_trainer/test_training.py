@@ -16,7 +16,7 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation import evaluate
 from spg_trainer.models import load_model
-from spg_trainer.rollouts import choose_problems
+from spg_trainer.problems import choose_problems
 from spg_trainer.training import train
 from tests.common.process_cases import half_dull, two_processes
 from tests.common.process_errors import outcomes

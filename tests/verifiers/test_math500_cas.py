@@ -182,3 +182,19 @@ def test_without_its_packages_the_error_says_what_to_install(
     verdicts = verify_batch("math500", [r"\boxed{\int_0^1 2x dx}"] * 2, answer=["1", "2"])
     assert verdicts.reasons == ["error"] * 2
     assert [said in text for text in caplog.messages] == [True], "logged once for each call"
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "far"),
+    [
+        (r"\int_0^{3} x^2 \sin(3x) e^{-x} dx", "2", True),
+        (r"\int_0^1 \frac{1}{\sqrt{x}} dx", "2", False),
+        (r"\int_0^1 |x - \frac13| dx", r"\frac{5}{18}", False),
+        (r"\int_0^1 2x dx", "1.001", False),
+    ],
+)
+def test_only_an_integral_far_away_is_told_by_quadrature(answer: str, gold: str, far: bool) -> None:
+    from verifiers.math500 import sympy_compare
+
+    values = (sympy_compare.read(text, True) for text in (gold, answer))
+    assert sympy_compare._integrals_differ(*values) == far

@@ -89,8 +89,10 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         return MALFORMED, TEXT
     if normal_text.key(answer) == gold.key:
         return OK, TEXT
-    if lenient and len(gold.key) == 1 and gold.key in CHOICES and leading_choice(answer) == gold.key:
-        return OK, TYPED
+    if lenient:
+        answer = normal_text.unwrapped(answer)
+        if len(gold.key) == 1 and gold.key in CHOICES and leading_choice(answer) == gold.key:
+            return OK, TYPED
     comparison = Comparison(len(answer) + len(gold.text), not lenient)
     try:
         parser = Parser(answer, gold.variables)
@@ -117,8 +119,9 @@ def leading_choice(answer: str) -> str:
     rest = behind[2:].lstrip("}")
     if rest and not rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q")):
         return ""
-    others = any(f"({other})" in rest or f"{{{other}}}" in rest for other in CHOICES)
-    return "" if others or "or" in rest.replace("}", " ").split() else behind[0]
+    words = "".join(c if c.isalnum() else " " for c in rest).split()
+    others = any(word in CHOICES or word.lower() in ("or", "not") for word in words[words[:1] == ["A"] :])
+    return "" if others else behind[0]
 
 
 def ask_cas(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tuple[int, int]]:
