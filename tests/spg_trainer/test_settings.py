@@ -182,6 +182,14 @@ def test_an_algorithms_section_lies_over_the_task_and_the_model(folder, monkeypa
     assert mine.optimizer == plain.optimizer and mine.batch.num_generations == plain.batch.num_generations
 
 
+def test_a_level_of_the_task_lies_over_its_preset(file) -> None:
+    steps = SUDOKU["levels"]["4"]["max_steps"]
+    assert typed("--env-args", "level=4").max_steps == steps != SUDOKU["max_steps"]
+    assert typed("--config", file("env_args: {level: 4}\n")).max_steps == steps
+    assert typed("--env-args", "level=4", "--max-steps", "7").max_steps == 7
+    assert typed("--env-args", "level=3").max_steps == typed().max_steps == SUDOKU["max_steps"]
+
+
 def test_nested_settings_become_dotted_names() -> None:
     tree = {"a": 1, "b": {"a": 2, "c": {"d": (3,)}}, "e": {}}
     assert flatten(tree) == {"a": 1, "b.a": 2, "b.c.d": (3,)}
