@@ -1,4 +1,4 @@
-"""The command line: `python -m spg_trainer [eval | sft] --env ENV ...`; without a word it trains.
+"""The command line: `python -m spg_trainer [eval | sft | report] --env ENV ...`; without a word it trains.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -20,15 +20,22 @@ import tyro
 
 from spg_trainer import packages
 from spg_trainer.adapters import settle
-from spg_trainer.config import Config, EvalCommand, SftCommand, arithmetic, check
+from spg_trainer.config import Config, EvalCommand, ReportCommand, SftCommand, arithmetic, check
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import CONFIG, defaults, to_yaml
 
 PROG = "python -m spg_trainer"
-COMMANDS = {"eval": (EvalCommand, "evaluation", "evaluate_lengths"), "sft": (SftCommand, "supervised", "sft")}
+COMMANDS = {
+    "eval": (EvalCommand, "evaluation", "evaluate_lengths"),
+    "report": (ReportCommand, "reporting.page", "write"),
+    "sft": (SftCommand, "supervised", "sft"),
+}
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
-OTHERS = "Other commands: eval (measure a model), sft (make a base model from demonstrations); each has its own --help."
+OTHERS = (
+    "Other commands: eval (measure a model), sft (make a base model from demonstrations), report (runs as one HTML "
+    "page); each has its own --help."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,12 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if word not in COMMANDS:
             hint = did_you_mean(word, COMMANDS)
-            raise ConfigError(f"No command {word!r}. {hint}Known: eval, sft; without one, --env ENV trains.")
+            raise ConfigError(
+                f"No command {word!r}. {hint}Known: {', '.join(COMMANDS)}; without one, --env ENV trains."
+            )
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
         cls, module, name = COMMANDS[word]
         command = parse(cls, args, f"{PROG} {word}")
-        quiet_libraries()
+        if word != "report":  # which needs no model
+            quiet_libraries()
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
     except KeyboardInterrupt:
         more = "" if word else " Finished steps are saved; continue with --resume and the run folder."
@@ -62,7 +72,8 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     """The settings of a command, from presets, files and flags (`settings.py`)."""
     check_flags(cls, args, prog)
     named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
-    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), run=resumed(args))
+    more_named = {"lora_r": peek(args, "lora-r"), "run": resumed(args)}
+    base = cls() if cls is ReportCommand else defaults(cls, **named, **more_named)
     messages, about = io.StringIO(), f"{cls.__doc__} {more}".strip()
     markers = (tyro.conf.OmitArgPrefixes,)
     try:

@@ -25,7 +25,20 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
-_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, ENVIRONMENT, "samples", "eval", "checkpoints", "model", REFERENCE}
+REPORT = "report.html"
+_OURS = {
+    CONFIG,
+    METRICS,
+    TIMINGS,
+    SUMMARY,
+    REPORT,
+    ENVIRONMENT,
+    "samples",
+    "eval",
+    "checkpoints",
+    "model",
+    REFERENCE,
+}
 _STEP = re.compile(r"step-(\d+)")
 _LOCKS: "dict[Path, FileLock]" = {}
 _log = logging.getLogger(__name__)
@@ -113,7 +126,11 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl so far, oldest first; torn lines are left out."""
-        return [json.loads(text) for text in _whole_lines(self.path / METRICS)]
+        return self.rows(METRICS)
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a JSONL file of the run so far; torn lines are left out, an absent file has none."""
+        return [json.loads(text) for text in _whole_lines(self.path / name)]
 
     def truncate_after(self, step: int) -> None:
         """Readies the folder for a run that continues from `step`: what came later will be done again.

@@ -68,6 +68,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     run.seconds = time.monotonic() - began
     summary = run.summary(before, after)
     run.folder.summary(summary)
+    run.report()
     for line in closing_lines(summary):
         run.console.say(line)
     return summary
