@@ -26,6 +26,7 @@ from spg_trainer.files import (
     writing,
 )
 from spg_trainer.settings import ENVIRONMENT
+from spg_trainer.validation import Validations, needed_steps
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -46,21 +47,24 @@ def save(
     state: Mapping[str, Any],
     environment: Mapping[str, Any],
     keep: int,
+    validations: Validations | None = None,
+    **more: Any,
 ) -> Path:
-    """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1).
+    """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1) and the best.
 
-    state: counters, as JSON. A complete checkpoint of this step is left as it is. Only rank 0 writes; all get the
-    path. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
+    state: counters, as JSON. validations: those of the run, which say which was the best at each one that is kept.
+    more: tensors for training.pt beside the optimizer's. A complete checkpoint of this step is left as it is. Only
+    rank 0 writes; all get the path. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
     """
-    target = folder / "checkpoints" / f"step-{step:06d}"
+    target = at_step(folder, step)
     if rank() or incomplete(target) is None:
         return target
 
     def write(aside: Path) -> None:
         import torch
 
-        _write_model(aside, policy, environment)
-        torch.save({"optimizer": optimizer_state}, aside / "training.pt")
+        write_model(aside, policy, environment)
+        torch.save({"optimizer": optimizer_state, **more}, aside / "training.pt")
         (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
     for path in [*folder.glob("metrics.jsonl"), *folder.glob("timings.jsonl")]:
@@ -70,7 +74,9 @@ def save(
         shutil.rmtree(path, ignore_errors=True)  # what an interrupted save or deletion left
     write_folder(target, write)
     whole = [path for path in _checkpoints(folder) if incomplete(path) is None]
-    for path in whole[: -max(1, keep)]:
+    old, kept = whole[: -max(1, keep)], whole[-max(1, keep) :]
+    needed = needed_steps(validations or {}, [_step(path) for path in kept])
+    for path in (path for path in old if _step(path) not in needed):
         try:
             delete_folder(path)
         except OSError as error:  # one checkpoint too many costs disk, not the run
@@ -81,10 +87,11 @@ def save(
 def export(folder: Path, policy: "Policy", environment: Mapping[str, Any], *, advice: str = RESUME) -> None:
     """Writes a trained model with its environment.json to `folder`, as `write_folder` does; rank 0 only."""
     if rank() == 0:
-        write_folder(folder, lambda aside: _write_model(aside, policy, environment), advice)
+        write_folder(folder, lambda aside: write_model(aside, policy, environment), advice)
 
 
-def _write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
+def write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
+    """Writes weights, tokenizer and environment.json into a folder that is there."""
     from spg_trainer.models.load import save_model
 
     save_model(policy, folder)
@@ -117,10 +124,11 @@ def locate(path: Path) -> tuple[Path, Path | None]:
     return path, latest_complete(path)
 
 
-def load(folder: Path, policy: "Policy", optimizer: "Optimizer") -> dict[str, Any]:
+def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -> dict[str, Any]:
     """Puts weights and optimizer back in place, bit for bit, and returns the saved counters.
 
-    Parameters keep their identity. Raises CheckpointError if the checkpoint is torn, or of another kind of model.
+    optimizer: None = the weights only. Parameters keep their identity. Raises CheckpointError if the checkpoint is
+    torn, or of another kind of model.
     """
     import torch
     from safetensors import SafetensorError
@@ -143,8 +151,9 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer") -> dict[str, An
             with no_progress_bars():  # a progress bar would cut through the live line
                 saved = type(policy.model).from_pretrained(folder, dtype=policy.model.dtype)
             policy.model.load_state_dict(saved.state_dict())
-        training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
-        optimizer.load_state_dict(training["optimizer"])
+        if optimizer is not None:
+            training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
+            optimizer.load_state_dict(training["optimizer"])
         return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
         raise CheckpointError(
@@ -176,6 +185,11 @@ def set_aside_after(run: Path, step: int) -> list[Path]:
         os.replace(path, place)
         moved.append(place)
     return moved
+
+
+def at_step(run: Path, step: int) -> Path:
+    """The checkpoint of a step, there or not."""
+    return run / "checkpoints" / f"step-{step:06d}"
 
 
 def _checkpoints(run: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The command line: `python -m spg_trainer [eval | sft | report] --env ENV ...`; without a word it trains.
+"""The command line: `python -m spg_trainer [eval | sft | compare | report] --env ENV ...`; without a word it trains.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -20,26 +20,37 @@ import tyro
 
 from spg_trainer import packages
 from spg_trainer.adapters import settle
-from spg_trainer.config import Config, EvalCommand, ReportCommand, SftCommand, arithmetic, check
+from spg_trainer.config import (
+    CompareCommand,
+    Config,
+    EvalCommand,
+    ReportCommand,
+    SftCommand,
+    arithmetic,
+    check,
+)
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
-from spg_trainer.settings import CONFIG, defaults, to_yaml
+from spg_trainer.settings import CONFIG, SFT, defaults, to_yaml
 
 PROG = "python -m spg_trainer"
 COMMANDS = {
     "eval": (EvalCommand, "evaluation", "evaluate_lengths"),
-    "report": (ReportCommand, "reporting.page", "write"),
     "sft": (SftCommand, "supervised", "sft"),
+    "compare": (CompareCommand, "compare", "compare"),
+    "report": (ReportCommand, "reporting.page", "write"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = (
-    "Other commands: eval (measure a model), sft (make a base model from demonstrations), report (runs as one HTML "
-    "page); each has its own --help."
+    "Other commands: eval (measure a model), sft (make a base model from demonstrations), compare (many runs, one "
+    "table), report (runs as one HTML page); each has its own --help."
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line; returns the exit status: 0 done, 2 a mistake that the message explains, 130 stopped."""
+    """Runs a command line; returns the exit status: 0 done, 1 a run of `compare` failed, 2 a mistake that the
+    message explains, 130 stopped.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
     word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
@@ -54,13 +65,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
         cls, module, name = COMMANDS[word]
-        command = parse(cls, args, f"{PROG} {word}")
-        if word != "report":  # which needs no model
+        if word == "compare":
+            command, more = read_compare(args)
+            return getattr(import_module(f"spg_trainer.{module}"), name)(command, more)
+        if word == "report":
+            check_flags(cls, args, f"{PROG} {word}")
+            command = read_flags(cls, args, cls(), f"{PROG} {word}")
+        else:
+            command = parse(cls, args, f"{PROG} {word}")
             quiet_libraries()
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
     except KeyboardInterrupt:
-        more = "" if word else " Finished steps are saved; continue with --resume and the run folder."
-        sys.stderr.write(f"\nStopped.{more}\n")
+        saved = {
+            "": "Finished steps are saved; continue with --resume and the run folder.",
+            "compare": "Finished steps are saved; continue with the same command.",
+            "sft": "Continue from the last evaluation with sft --resume and the folder, if there was one.",
+        }
+        sys.stderr.write(f"\nStopped. {saved.get(word, '')}".rstrip() + "\n")
         return 130
     except (SpgError, ImportError, *packages.errors()) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -72,19 +93,32 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     """The settings of a command, from presets, files and flags (`settings.py`)."""
     check_flags(cls, args, prog)
     named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
-    more_named = {"lora_r": peek(args, "lora-r"), "run": resumed(args)}
-    base = cls() if cls is ReportCommand else defaults(cls, **named, **more_named)
+    written = SFT if cls is SftCommand else CONFIG
+    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), run=resumed(args, written))
+    given = read_flags(cls, args, base, prog, more)
+    pairs = {f.name for f in fields(given) if isinstance(getattr(given, f.name), dict)}
+    return replace(given, **{name: {**getattr(base, name), **getattr(given, name)} for name in pairs})
+
+
+def read_flags(cls: type, args: Sequence[str], base: Any, prog: str, more: str = "") -> Any:
+    """`base` with what the flags say; ConfigError in one line for a value that cannot be read."""
     messages, about = io.StringIO(), f"{cls.__doc__} {more}".strip()
     markers = (tyro.conf.OmitArgPrefixes,)
     try:
         with redirect_stderr(messages):
-            given = tyro.cli(cls, args=list(args), default=base, prog=prog, description=about, config=markers)
+            return tyro.cli(cls, args=list(args), default=base, prog=prog, description=about, config=markers)
     except SystemExit as end:
         if not end.code:
             raise
         raise ConfigError(f"{first_paragraph(messages.getvalue())} All flags: {prog} --help") from None
-    pairs = {f.name for f in fields(given) if isinstance(getattr(given, f.name), dict)}
-    return replace(given, **{name: {**getattr(base, name), **getattr(given, name)} for name in pairs})
+
+
+def read_compare(args: Sequence[str]) -> tuple[CompareCommand, Sequence[str]]:
+    """The settings of `compare`, in front of ` -- `, and the flags of every training, behind it."""
+    end = args.index("--") if "--" in args else len(args)
+    prog = f"{PROG} compare"
+    check_flags(CompareCommand, args[:end], prog)
+    return read_flags(CompareCommand, args[:end], CompareCommand(), prog), args[end + 1 :]
 
 
 def peek(args: Sequence[str], name: str) -> str | None:
@@ -97,14 +131,14 @@ def peek(args: Sequence[str], name: str) -> str | None:
     return last
 
 
-def resumed(args: Sequence[str]) -> str | None:
-    """The run folder whose own settings a command line continues from; None if it starts afresh."""
+def resumed(args: Sequence[str], name: str = CONFIG) -> str | None:
+    """The folder whose own settings, the file `name` in it, a command line continues from; None if it starts afresh."""
     resume = peek(args, "resume")
     folder = peek(args, "output-dir") if resume == "auto" else resume
     if folder is None:
         return None
     place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one
-    return next((str(p) for p in (place, *list(place.parents)[:3]) if (p / CONFIG).is_file()), None)
+    return next((str(p) for p in (place, *list(place.parents)[:3]) if (p / name).is_file()), None)
 
 
 def flags(settings: Any) -> dict[str, bool]:
@@ -153,24 +187,7 @@ def run_train(config: Config) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     check(config, algorithm, processes)
     if config.dry_run:
-        from spg_trainer.evaluation import make_env
-        from spg_trainer.models.source import resolve_model
-        from spg_trainer.preferences import read_pairs, settle_pairs
-        from spg_trainer.rollouts import check_prompts
-        from spg_trainer.sampler import get_decoder
-        from spg_trainer.tracking import check_trackers
-
-        # All that can be refused without opening the weights.
-        config = replace(config, model=settle(config.model))
-        config = settle_pairs(config)
-        env = make_env(config, "train")
-        if config.pairs:
-            read_pairs(config.pairs)
-        else:
-            check_prompts(config.batch.prompts_per_step, env)
-        resolve_model(config.model.model, config.env)
-        get_decoder(config.rollout.remasking)
-        check_trackers(config.output.track)
+        config = refuse_early(config)
         numbers = arithmetic(config, algorithm, processes)
         sys.stdout.write(f"{to_yaml(replace(config, dry_run=False))}\n# {numbers}\n")
         return
@@ -182,6 +199,27 @@ def run_train(config: Config) -> None:
         from accelerate import PartialState
 
         PartialState().destroy_process_group()  # or a thread of gloo may abort the process as it ends
+
+
+def refuse_early(config: Config) -> Config:
+    """The settled settings of a training; raises for all that can be refused without opening the weights."""
+    from spg_trainer.evaluation import make_env
+    from spg_trainer.models.source import resolve_model
+    from spg_trainer.preferences import read_pairs, settle_pairs
+    from spg_trainer.rollouts import check_prompts
+    from spg_trainer.sampler import get_decoder
+    from spg_trainer.tracking import check_trackers
+
+    config = settle_pairs(replace(config, model=settle(config.model)))
+    env = make_env(config, "train")
+    if config.pairs:
+        read_pairs(config.pairs)
+    else:
+        check_prompts(config.batch.prompts_per_step, env)
+    resolve_model(config.model.model, config.env)
+    get_decoder(config.rollout.remasking)
+    check_trackers(config.output.track)
+    return config
 
 
 def quiet_libraries() -> None:

@@ -226,12 +226,17 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Greedy evaluation before and after training, and on the way."""
+    """Greedy evaluation before and after training, and validation on the way, which chooses the model that is kept."""
 
     eval_steps: CountOrZero = 0
-    """Every so many steps, evaluate on validation problems; 0 = never."""
+    """Validate at the start, every so many steps and at the end; model/ is then the best step. 0 = never, model/ is the
+    last step."""
+    validation_problems: CountOrZero = 64
+    """Problems per validation; 0 = the whole validation split."""
+    stop_if_worse: bool = False
+    """End the run at a validation that lies below that of the start by more than chance allows."""
     eval_problems: CountOrZero = 0
-    """Problems per evaluation; 0 = the whole split."""
+    """Problems of the evaluations before and after training; 0 = the whole split."""
     eval_temperature: NotNegative = 0.0
     """Sampling temperature of evaluations."""
     eval_split: Literal["test", "validation"] = "test"
@@ -361,21 +366,36 @@ class SftCommand:
     mix: Pairs = field(default_factory=dict)
     """Share of each habit, e.g. `right=0.4 careless=0.6`, divided by their sum; unset = all right."""
     steps: Count = 3000
-    """Updates."""
+    """Updates at most."""
+    patience: CountOrZero = 5
+    """Evaluations in a row without a validation loss 1% below the best, after which the rate falls and training ends;
+    the best weights are kept. 0 = all updates under a cosine, and the last weights."""
+    eval_steps: Count = 100
+    """Every so many updates: the validation loss, the habits of some validation completions, and a checkpoint."""
     batch_size: Count = 192
     """Demonstrations per update."""
     per_device_batch_size: CountOrZero = 0
     """Demonstrations whose graph is in memory at once; 0 = all of an update. Memory only."""
     learning_rate: Positive = 2e-3
-    """Peak rate of AdamW; linear warm-up, then a cosine down to 5% of it."""
+    """Peak rate of AdamW; linear warm-up, then constant until the last fifth of the updates, which takes it to 5%."""
     warmup_steps: CountOrZero = 50
     """Updates of warm-up."""
     weight_decay: Below1 = 0.01
     """AdamW's decoupled weight decay."""
     max_grad_norm: Positive = 1.0
     """The gradient's norm is clipped to this."""
-    max_completion_length: Count = 20
-    """Tokens of a completion (T); shorter demonstrations are filled with padding, which is learned too."""
+    max_completion_length: CountOrZero = 20
+    """Tokens of a completion (T); shorter demonstrations are filled with padding, which is learned too. 0 = what the
+    longest of 2,000 training problems' needs, and a tenth more."""
+    block_length: CountOrZero = 0
+    """Tokens of a block when the model decodes; 0 = the preset's, or the whole completion if that does not divide it.
+    These three are written down with the model, and RL and `eval` take them from there."""
+    diffusion_steps: CountOrZero = 0
+    """Denoising steps of a completion; 0 = one for each token (llada presets: half as many)."""
+    remasking: str | None = None
+    """Which masked positions are unmasked first; unset = as the preset has it."""
+    temperature: Positive = 1.0
+    """Sampling temperature at which the habits are counted: that of the RL to come."""
     hidden_size: Count = 128
     """Width of a new model (--model new)."""
     num_layers: Count = 4
@@ -390,9 +410,37 @@ class SftCommand:
     """Type of the weights on disk; auto = as trained. bfloat16 halves the file; what is measured is what is saved."""
     output_dir: str | None = None
     """Folder of the model; unset = models/ENV-sft-sSEED."""
+    resume: str | None = None
+    """The folder of a model made by `sft`, interrupted or finished, to go on with; `auto` = that of --output-dir."""
     config: str | None = None
     """A YAML file with these settings; flags override it."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
+
+
+@dataclass(frozen=True)
+class CompareCommand:
+    """Train settings on tasks with several seeds and tabulate what they learn; the same command again goes on with it.
+
+    Flags of training, for every run, come last, behind ` -- `.
+    """
+
+    env: tuple[str, ...] = ("sudoku",)
+    """Tasks, with arguments behind a colon: `sudoku countdown:level=2,source=my.jsonl ./my_task.py:my/MyTask-v0`."""
+    algorithms: tuple[str, ...] = ("spg",)
+    """Algorithms, or settings of one: `spg wd1 spg:negatives=elbo,num_masks=4 spg:temperature=2`. A key is a flag of
+    training where there is one of that name, else a hyper-parameter."""
+    model: tuple[str, ...] = ("tiny",)
+    """What runs start from: one for all tasks, or one for each, in the order of --env."""
+    seeds: Count = 3
+    """Runs of each setting on each task, with the seeds 0, 1, ..."""
+    max_minutes: NotNegative = 0.0
+    """Minutes of every run, over all resumes: equal time; 0 = equal rollouts, the preset's or `-- --max-steps N`."""
+    jobs: CountOrZero = 0
+    """Runs at once; 0 = one for each CPU core, with one thread, or on a GPU one alone."""
+    output_dir: str = "runs/compare"
+    """Holds a run folder for each run, compare.md (the table) and curves.svg."""
+    table_only: bool = False
+    """Train nothing; tabulate the runs that have finished."""
 
 
 def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
@@ -435,6 +483,10 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
         )
     check_common(config)
     check_pairs(config, algorithm)
+    if config.eval.stop_if_worse and config.eval.eval_steps == 0:
+        raise ConfigError(
+            "--stop-if-worse judges validations, and there are none. Set --eval-steps, e.g. 10."
+        )
     updates = b.num_iterations * b.num_minibatches
     if algorithm.left_to_right and updates > 1:
         raise ConfigError(

@@ -28,6 +28,7 @@ _CONTROL = re.compile(
 _FIGURES = {
     "reward": "  [dim]reward[/] [cyan]{:.2f}[/]",
     "correct": "  [dim]solved[/] [green]{:.2f}[/]",
+    "validation": "  [dim]validation[/] [green]{:.3f}[/]",
     "tokens_per_second": "  {:,.0f}[dim] tokens/s[/]",
 }
 """The figures of a step that are shown if they are there, in rich's markup."""
@@ -100,13 +101,17 @@ class Console:
             self.say(_line(task).plain)
 
     @contextmanager
-    def progress(self, total: int, what: str) -> Iterator[Callable[..., None]]:
-        """Shows how far the task `what` of `total` items is; yields `advance(done=1, text="")`."""
-        number, completed = self._start(what, total, shown=(0, time.monotonic())), 0
+    def progress(self, total: int, what: str, first: int = 0) -> Iterator[Callable[..., None]]:
+        """Shows how far the task `what` of `total` items is, `first` of them done before.
 
-        def advance(done: int = 1, text: str = "") -> None:
+        Yields `advance(done=1, text="", total=total)`, whose total is that of the items as far as is known by then.
+        """
+        number, completed = self._start(what, total, first, shown=(first, time.monotonic())), first
+
+        def advance(done: int = 1, text: str = "", total: int = total) -> None:
             nonlocal completed
             completed = min(completed + done, total)
+            self._progress.update(number, total=total)
             task = self._update(number, completed, f"  [cyan]{escape(text)}[/]" if text else "")
             if not self._on_terminal and self._due(task):
                 self.say(_line(task).plain)
@@ -214,6 +219,7 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     decoding = f"temperature {temperature:g}" if temperature else "greedy"
     more = max(2 * summary["steps"], summary["max_steps"])
     return [
+        *validation_lines(summary),
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on, "
         f"{decoding}: {before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
         f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
@@ -221,6 +227,19 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
         f"Next:  python -m spg_trainer eval --model {folder}",
         f"       python -m spg_trainer --resume {folder} --max-steps {more}",
     ]
+
+
+def validation_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Which step model/ is, and what the validations said of it, of the last step and of the start."""
+    found = summary["validation"]
+    if found is None:
+        return []
+    ended = "--stop-if-worse ended the run. " if summary["ended_by"] == "stop_if_worse" else ""
+    line = (
+        f"{ended}model/ is step {found['best_step']}, the best on {found['problems']} validation problems: "
+    )
+    line += f"{found['best']:.3f}; the last, step {found['last_step']}, {found['last']:.3f}"
+    return [line + ("" if found["start"] is None else f"; the start {found['start']:.3f}") + "."]
 
 
 def clean(text: str, *, colours: bool) -> str:

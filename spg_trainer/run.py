@@ -1,6 +1,5 @@
 """A run: put together from its settings (`start`), with the counters, files and lines that each step leaves behind."""
 
-import json
 import platform
 import re
 import time
@@ -12,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
-from spg_trainer import __version__, algorithms, checkpoint
+from spg_trainer import __version__, algorithms, checkpoint, validation
 from spg_trainer.adapters import REFERENCE, settle
 from spg_trainer.config import Config, Sampling, arithmetic, check
 from spg_trainer.console import Console, processes_line
 from spg_trainer.diagnostics import diagnose
 from spg_trainer.distributed import decide_on_main, gather, missing_processes, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.evaluation import evaluate, make_env, mix_hint
+from spg_trainer.evaluation import Evaluation, evaluate, make_env, mix_hint
 from spg_trainer.files import incomplete
 from spg_trainer.models import Policy, open_policy
 from spg_trainer.optimizer import Guard, make_adamw
+from spg_trainer.packages import envs
 from spg_trainer.preferences import Preferences, open_pairs, settle_pairs
 from spg_trainer.problems import Returning
 from spg_trainer.rollouts import Scored, check_prompts, sample_rows
@@ -56,8 +56,10 @@ class Run:
     """Finished steps."""
     updates: int = 0
     """Applied updates."""
-    seconds: float = 0.0
-    """Time spent in finished steps and evaluations, over all resumes."""
+    validations: dict[int, list[bool]] = field(default_factory=dict)
+    """Step -> whether each validation problem was solved; empty where --eval-steps is 0."""
+    earlier_seconds: float = 0.0
+    """Time that earlier processes of this run took, up to the checkpoint."""
     returning: Returning = field(default_factory=dict)
     """Problems that later steps take again; none unless --problem-choice is mixed."""
     skipped: int = 0
@@ -70,6 +72,11 @@ class Run:
     """What steps learn from in place of completions of `env`."""
     clean: bool = True
     """Whether the weights are those of the last finished step, and its row is written."""
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this run, over all resumes."""
+        return self.earlier_seconds + time.monotonic() - self.started
 
     @property
     def sampling(self) -> Sampling:
@@ -120,12 +127,13 @@ class Run:
             },
             environment=self.environment(),
             keep=self.config.output.keep,
+            validations=self.validations,
         )
 
     def restore(self, path: Path) -> None:
         """Puts a checkpoint's weights, optimizer and counters back."""
         state = checkpoint.load(path, self.policy, self.optimizer)
-        self.step, self.updates, self.seconds = state["step"], state["updates"], state["seconds"]
+        self.step, self.updates, self.earlier_seconds = state["step"], state["updates"], state["seconds"]
         self.guard.skipped = self.skipped = state["skipped"]
         self.returning = dict(state.get("returning", ()))  # older checkpoints have none
 
@@ -146,25 +154,72 @@ class Run:
         if self.due(output.sample_steps):
             rows = sample_rows(scored, policy=self.policy, env=source, step=self.step, advantages=advantages)
             self.folder.samples(self.step, gather(rows))
+        figures = {**metrics, **timings}
+        if (solved := self.validate()) is not None:
+            figures["validation"] = solved
         limit = 60 * self.config.max_minutes
         left = max(0.0, limit - (time.monotonic() - self.started)) if limit else None
-        self.console.step({**metrics, **timings}, total=self.config.max_steps, seconds_left=left)
+        self.console.step(figures, total=self.config.max_steps, seconds_left=left)
         if self.due(output.render_steps):
             self.console.say(source.render_text(scored.problems[0], scored.completions[0]))
         for warning in diagnose(self.history):
             self.console.warn(warning)
 
-    def evaluate(self, name: str, split: str) -> dict[str, Any]:
-        """Evaluates on a split, at --eval-temperature, writes eval/NAME and returns the figures."""
+    def validate(self, last: bool = False) -> float | None:
+        """Validates the finished step, where its turn has come and this run has not; returns the solved rate.
+
+        A new best is saved; a fall below the start is told. last: whether the run ends here, so that its turn has come.
+        """
         settings = self.config.eval
+        if not settings.eval_steps or self.step in self.validations:
+            return None
+        if not (last or self.due(settings.eval_steps)):
+            return None
+        result = self.evaluate(f"step-{self.step:06d}", "validation", self.step, settings.validation_problems)
+        self.validations[self.step] = [row["correct"] for row in result.rows]
+        if validation.best_step(self.validations) == self.step:
+            self.save()
+        if text := validation.warning(self.validations, settings.stop_if_worse):
+            self.console.warn(text)
+        return result.correct
+
+    @property
+    def fallen(self) -> bool:
+        """Whether --stop-if-worse ends the run here."""
+        return self.config.eval.stop_if_worse and bool(validation.below_start(self.validations))
+
+    def keep_best(self) -> int:
+        """Writes model/ and returns its step: the best by validation, else the last. Its weights are loaded then."""
+        step = decide_on_main(self.best_kept)
+        if step != self.step:
+            with raising_on_all():
+                checkpoint.load(checkpoint.at_step(self.folder.path, step), self.policy)
+        checkpoint.export(self.folder.path / "model", self.policy, {**self.environment(), "step": step})
+        return step
+
+    def best_kept(self) -> int:
+        """The best step whose weights are there, or the last; a better one whose checkpoint was lost is told."""
+        if not self.validations:
+            return self.step
+        places = {step: checkpoint.at_step(self.folder.path, step) for step in self.validations}
+        kept = {s: v for s, v in self.validations.items() if s == self.step or not incomplete(places[s])}
+        step, best = validation.best_step(kept), validation.best_step(self.validations)
+        if step != best:
+            self.console.warn(
+                f"{places[best]}, the best step, {incomplete(places[best])}; model/ is step {step}."
+            )
+        return step
+
+    def evaluate(self, name: str, split: str, step: int, num_problems: int) -> Evaluation:
+        """Evaluates the weights of `step` on a split, at --eval-temperature, and writes eval/NAME."""
         with raising_on_all():
-            env = make_env(self.config, split)
-            count = min(settings.eval_problems or len(env), len(env))
+            env = self.open_split(split)
+            count = min(num_problems or len(env), len(env))
         with self.console.progress(count, f"eval {name} ({split})") as advance:
             result = evaluate(
                 self.policy,
                 env,
-                replace(self.config.rollout, temperature=settings.eval_temperature),
+                replace(self.config.rollout, temperature=self.config.eval.eval_temperature),
                 split=split,
                 num_problems=count,
                 seed=self.config.seed,
@@ -173,20 +228,39 @@ class Run:
                 advance=advance,
             )
         with raising_on_all():
-            self.folder.evaluation(name, result.summary(), result.rows)
+            self.folder.evaluation(name, {"step": step, **result.summary()}, result.rows)
+        figures = {**result.rewards, "correct": result.correct, "mean_length": result.mean_length}
+        self.trackers.log({f"eval/{split}/{key}": value for key, value in figures.items()}, self.step)
         self.console.say(f"{env.spec_name} {split} {name}: {result.solved}")
-        return result.summary()
+        return result
+
+    def open_split(self, split: str) -> "TextEnv":
+        """The run's environment in one of its splits; ConfigError if it has no validation problems."""
+        try:
+            return make_env(self.config, split)
+        except envs.EnvError as error:
+            if split != "validation":
+                raise
+            raise ConfigError(
+                f"{error} Validation needs this split: --eval-steps 0 trains without."
+            ) from error
+
+    def evaluate_once(self, name: str, step: int) -> dict[str, Any]:
+        """The figures of an evaluation of `step`'s weights on --eval-split, read again where this run has made it."""
+        found = decide_on_main(lambda: self.folder.figures(name))
+        if found and found.get("step", step) == step:
+            return found
+        settings = self.config.eval
+        result = self.evaluate(name, settings.eval_split, step, settings.eval_problems)
+        return {"step": step, **result.summary()}
 
     def evaluate_before(self) -> dict[str, Any]:
-        """The evaluation of the base model, read again where this run has made it; CheckpointError if it was lost."""
+        """The evaluation of the base model; CheckpointError if it was lost."""
         file = self.folder.evaluation_path("before")
-        found = decide_on_main(lambda: file.read_text(encoding="utf-8") if file.is_file() else "")
-        if found:
-            return json.loads(found)
-        if self.step > 0:
+        if self.step > 0 and not decide_on_main(file.is_file):
             text = f"{file} is missing and cannot be made again after step {self.step}"
             raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
-        return self.evaluate("before", self.config.eval.eval_split)
+        return self.evaluate_once("before", 0)
 
     def report(self) -> None:
         """Writes report.html; what stands in its way is told, and fails nothing."""
@@ -201,8 +275,8 @@ class Run:
             again = f"Try again with: python -m spg_trainer report {path}"
             self.console.warn(f"{REPORT} was not written ({type(error).__name__}: {error}). {again}")
 
-    def summary(self, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-        """What summary.json holds."""
+    def summary(self, before: dict[str, Any], after: dict[str, Any], ended_by: str) -> dict[str, Any]:
+        """What summary.json holds. after: of model/. ended_by: the flag that ended the run."""
         keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "settings")
         return {
             "env": self.env.spec_name,
@@ -210,11 +284,13 @@ class Run:
             "seed": self.config.seed,
             "steps": self.step,
             "max_steps": self.config.max_steps,
+            "ended_by": ended_by,
             "updates": self.updates,
             "seconds": round(self.seconds, 1),
             "eval_before": {key: before[key] for key in keys},
             "eval_after": {key: after[key] for key in keys},
             "gain": after["correct"] - before["correct"],
+            "validation": validation.summary(self.validations, after["step"]),
             "model": str(self.folder.path / "model"),
             "base_model": self.policy.source,
             "processes": self.accelerator.num_processes,
@@ -285,6 +361,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         else:
             run.folder.create(settings, run.environment())
     run.history = decide_on_main(run.folder.history)  # it steers the temperature of all processes
+    if config.eval.eval_steps:
+        run.validations = decide_on_main(run.folder.validations)
     if algorithm.needs_ref_logps and not policy.fresh_adapters and not kept:
         with raising_on_all():
             checkpoint.export(path / REFERENCE, policy, run.environment())

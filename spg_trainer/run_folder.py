@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import re
 import time
@@ -132,11 +133,25 @@ class RunFolder:
         """The rows of a JSONL file of the run so far; torn lines are left out, an absent file has none."""
         return [json.loads(text) for text in _whole_lines(self.path / name)]
 
+    def figures(self, name: str) -> dict[str, Any] | None:
+        """What the evaluation NAME found, if it has been made."""
+        file = self.evaluation_path(name)
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def validations(self) -> dict[int, list[bool]]:
+        """Step -> whether each problem was solved, of the validations made so far."""
+        files = {int(file.stem[5:]): file for file in (self.path / "eval").glob("step-*.json")}
+        return {
+            step: [json.loads(text)["correct"] for text in _whole_lines(files[step].with_suffix(".jsonl"))]
+            for step in sorted(files)
+        }
+
     def truncate_after(self, step: int) -> None:
         """Readies the folder for a run that continues from `step`: what came later will be done again.
 
-        Cuts later rows and torn lines, removes summary.json and later samples and evaluations, moves later checkpoints
-        to checkpoints/superseded, and keeps other processes out. A folder that holds no run is left as it is.
+        Cuts later rows and torn lines, removes summary.json, later samples and evaluations (`after` too, if that was of
+        a later step), moves later checkpoints to checkpoints/superseded, and keeps other processes out. A folder that
+        holds no run is left as it is.
         Raises ConfigError if another process is writing here.
         """
         if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & _OURS:
@@ -153,6 +168,8 @@ class RunFolder:
                 match = _STEP.search(path.name)
                 if path.name.startswith(".") or (match and int(match[1]) > step):
                     path.unlink()
+            if (after := self.figures("after")) and after.get("step", math.inf) > step:
+                self.evaluation_path("after").unlink()
             (self.path / SUMMARY).unlink(missing_ok=True)
             for path in set_aside_after(self.path, step):
                 _log.warning(

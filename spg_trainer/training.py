@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from spg_trainer import checkpoint
 from spg_trainer.config import Config
 from spg_trainer.console import closing_lines
 from spg_trainer.distributed import (
@@ -27,7 +26,8 @@ from spg_trainer.distributed import (
     sum_tensor,
 )
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation import ended
+from spg_trainer.evaluation import ended, train_longer
+from spg_trainer.habits import look
 from spg_trainer.metrics import rollout_metrics
 from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
 from spg_trainer.problems import choose_problems, remember
@@ -46,17 +46,17 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     if config.dry_run or config.config:
         raise ConfigError("dry_run and config are for the command line; in Python, use defaults(config=).")
     run = start(config, quiet=quiet)
-    began = run.started - run.seconds
     try:
         with run.console, stopping_between_steps(run):
             before = run.evaluate_before()
-            while not time_to_end(run) and run.step < config.max_steps:
+            run.validate()
+            while not (ended_by := reason_to_end(run)):
                 train_step(run)
-                run.seconds = time.monotonic() - began
-                between_steps(run)
+                if run.due(config.output.save_steps):
+                    run.save()
+            run.validate(last=True)
             run.save()
-            checkpoint.export(run.folder.path / "model", run.policy, run.environment())
-            after = run.evaluate("after", config.eval.eval_split)
+            after = run.evaluate_once("after", run.keep_best())
     except BaseException:
         if run.clean and run.step:
             with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
@@ -65,8 +65,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     finally:
         run.trackers.finish()
         run.folder.release()
-    run.seconds = time.monotonic() - began
-    summary = run.summary(before, after)
+    summary = run.summary(before, after, ended_by)
     run.folder.summary(summary)
     run.report()
     for line in closing_lines(summary):
@@ -80,6 +79,8 @@ def train_step(run: Run) -> None:
     batch, temperature = run.config.batch, run.sampling.temperature
     scored = collect(run, run.step)
     sampled = time.monotonic()
+    if run.step == 0 and run.pairs is None:
+        look_at_base(run, scored)
     rewards, metrics = rollout_metrics(
         scored, ended(run.policy, scored.rollouts), batch.num_generations
     )  # of all processes
@@ -120,6 +121,22 @@ def collect(run: Run, step: int) -> Scored:
         )
     Failures(batch.prompts_per_step * batch.num_generations).add(run.env, scored)
     return scored
+
+
+def look_at_base(run: Run, scored: Scored) -> None:
+    """Warns before the first update, where the environment has habits, if the model is no base for RL yet."""
+    if not run.env.habits(scored.problems[0]):
+        return
+    rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
+    names = ("index", "completion", "extracted", "correct")
+    rows = gather(
+        [dict(zip(names, (int(i), text, part, bool(right)), strict=True)) for i, text, part, right in rows]
+    )
+    with raising_on_all():
+        found = look(run.env, rows)
+    if found.problem:
+        longer = train_longer(run.config.model.model, run.config.env, run.env)
+        run.console.warn(f"before step 1: {found.shares}; {found.problem}. {longer}")
 
 
 def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:
@@ -200,23 +217,20 @@ def learning_rate(run: Run) -> float:
     return linear_warmup(run.config.optimizer.learning_rate, run.config.optimizer.warmup_steps, run.updates)
 
 
-def between_steps(run: Run) -> None:
-    """Evaluation on the way and checkpoint, where their turn has come."""
-    if run.due(run.config.eval.eval_steps):
-        run.evaluate(f"step-{run.step:06d}", "validation")
-    if run.due(run.config.output.save_steps):
-        run.save()
-
-
-def time_to_end(run: Run) -> bool:
-    """Whether --max-minutes have passed in any process; KeyboardInterrupt in all if one of them was asked to stop."""
+def reason_to_end(run: Run) -> str:
+    """The flag that ends the run before its next step, if any; KeyboardInterrupt if a process was asked to stop."""
     limit = run.config.max_minutes
     late = limit > 0 and time.monotonic() - run.started > 60 * limit
     asked = torch.tensor([float(late), float(run.stop)], device=run.accelerator.device)
     late, stop = sum_tensor(asked).tolist()  # all processes end alike
     if stop > 0:
         raise KeyboardInterrupt
-    return late > 0
+    reasons = {
+        "max_minutes": late > 0,
+        "max_steps": run.step >= run.config.max_steps,
+        "stop_if_worse": run.fallen,
+    }
+    return next((flag for flag, holds in reasons.items() if holds), "")
 
 
 @contextmanager

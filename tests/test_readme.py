@@ -34,8 +34,8 @@ def test_every_flag_and_link_exists(page: Path, capsys: pytest.CaptureFixture[st
     text = page.read_text()
     known = {"nproc-per-node"}  # of torchrun
     known |= {"num", "multi", "cpu"}  # accelerate's --num_processes, --multi_gpu, --cpu
-    known |= {"workers", "all"}  # of python -m verifiers, python -m envs check
-    for command in ([], ["eval"], ["sft"]):
+    known |= {"workers", "all", "half"}  # of python -m verifiers, python -m envs check, the gauntlet
+    for command in ([], ["eval"], ["sft"], ["compare"]):
         with pytest.raises(SystemExit):
             main([*command, "--help"])
         known |= set(re.findall(r"--([a-z][a-z-]+)", capsys.readouterr().out))

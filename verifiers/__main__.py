@@ -9,9 +9,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import IO
 
 from verifiers import batch
+from verifiers.command.fields import PRESETS, Names, Preset, columns_of, reference_names
 from verifiers.command.judge import REPORTED, ROWS_BEFORE_COMPILING, Job, Tally
 from verifiers.command.lines import CommandError, Source
 from verifiers.command.pool import judge_blocks
@@ -27,11 +29,12 @@ examples:
   python -m verifiers gsm8k completions.parquet --answer-field solution --output verdicts.jsonl --workers 4
   zcat completions.jsonl.gz | python -m verifiers math500 - --mode strict --json --output verdicts.jsonl
   python -m verifiers countdown samples.jsonl --answer-field numbers=nums --answer-field target=goal
+  python -m verifiers gsm8k samples_gsm8k.jsonl --preset lm-eval
   python -m verifiers gsm8k samples.jsonl --compare older-verdicts.jsonl
 
 One JSON line goes out for each line that came in, in order: line, correct, score, extracted, reason,
 decided_by. A line that cannot be judged has "correct": null and an "error", and is counted apart.
-Exit status: 0 when it ran, 1 when a file broke off, 2 when a task, a file or a flag is unknown.
+Exit status: 0 when it ran, 1 when a file broke off or nothing was judged, 2 when a task, a file or a flag is unknown.
 """
 Log = Callable[[str], None]
 Update = Callable[[Tally, int, int], None]
@@ -69,7 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("task", metavar="TASK", help=f"what the lines are about: {', '.join(tasks())}")
-    add("files", metavar="FILE", nargs="+", help="JSONL, gzipped JSONL or parquet; - is standard input")
+    add(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="JSONL, a JSON array, .csv, .tsv or parquet, gzipped or not; - is standard input",
+    )
     add(
         "--mode",
         choices=MODES,
@@ -79,13 +87,23 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="FILE", help="write the verdicts here, not to standard output (.gz compresses)")
     add("--json", action="store_true", help="write the summary as one line of JSON to standard output")
     add("--workers", metavar="N", type=_positive, default=1, help="judge in N processes (1: in this one)")
-    add("--completion-field", metavar="NAME", default="completion", help="the completion's field")
+    add("--preset", choices=list(PRESETS), help="field names as that tool writes them (qa: answer, response)")
+    add(
+        "--completion-field",
+        metavar="NAME",
+        help="the completion's field (default: completion); a.b is b inside a; a list is judged one by one",
+    )
     add(
         "--answer-field",
         metavar="NAME",
         action="append",
         default=[],
         help="where the reference is, instead of the task's own name; FIELD=NAME where it has several",
+    )
+    add(
+        "--problem-field",
+        metavar="NAME",
+        help="where the problem is: a copy of it is then no answer (math500)",
     )
     add("--compare", metavar="OTHER", help="list the lines that this verdict file judges otherwise")
     return parser
@@ -113,8 +131,17 @@ def _reopen_closed_streams() -> None:
 
 def _run(args: argparse.Namespace) -> int:
     task = find(args.task)
-    references = _references(task, args.answer_field)
-    columns = {args.completion_field, *references.values(), *(_VERDICT_COLUMNS if args.compare else ())}
+    preset = PRESETS.get(args.preset)
+    completion = preset.completion if preset else ("completion",)
+    if args.completion_field is not None:
+        completion = (args.completion_field,)
+    references = _references(task, preset, args.answer_field)
+    if args.problem_field is not None:
+        if "problem" not in task.optional:
+            raise CommandError(f'--problem-field {args.problem_field}: task "{task.name}" takes no problem.')
+        references["problem"] = (args.problem_field,)
+    columns = columns_of([*completion, *chain.from_iterable(references.values())])
+    columns |= _VERDICT_COLUMNS if args.compare else set()
     several = len(args.files) > 1
     sources = [Source(path, columns, label=path if several else "") for path in args.files]
     if args.compare and several:
@@ -122,7 +149,7 @@ def _run(args: argparse.Namespace) -> int:
     if sys.stdout is None and (args.json or args.compare or args.output is None):
         raise OSError("standard output is closed; give --output FILE, without --json and --compare.")
     comparison = Comparison(Source(args.compare, columns)) if args.compare else None
-    job = Job(task.name, args.mode, args.completion_field, references, accept_verdicts=bool(comparison))
+    job = Job(task.name, args.mode, completion, references, accept_verdicts=bool(comparison))
     tally, reported, start = Tally(), 0, time.monotonic()
     blocks = (block for source in sources for block in source.blocks())
     with (
@@ -135,6 +162,11 @@ def _run(args: argparse.Namespace) -> int:
                 verdicts.write(judged.output)
             if comparison is not None:
                 differences.write(comparison.disagreements(judged))
+            if not tally.judged and set(judged.tally.reasons) == {"malformed"}:
+                names = " or ".join(completion)
+                log(
+                    f'{judged.tally.judged:,} answers and all malformed: is "{names}" the field of the completion?'
+                )
             tally.add(judged.tally)
             for number, problem in judged.problems[: REPORTED - reported]:
                 log(f"{judged.label}{', ' if judged.label else ''}line {number} {problem}")
@@ -154,18 +186,18 @@ def _run(args: argparse.Namespace) -> int:
     broken = [source for source in (*sources, *([comparison.other] if comparison else [])) if source.failure]
     for source in broken:
         sys.stderr.write(f"{source.path}: {source.failure}\n")
-    return 1 if broken else 0
+    return 1 if broken or not tally.judged else 0
 
 
-def _references(task: Task, given: list[str]) -> dict[str, str]:
-    """Reference field -> name in the file, from the values of --answer-field."""
-    names = {field: field for field in task.fields}
+def _references(task: Task, preset: Preset | None, given: list[str]) -> dict[str, Names]:
+    """Reference field -> names in the file, from the preset and the values of --answer-field."""
+    names = reference_names(preset, task.fields)
     for text in given:
         field, equals, name = text.partition("=")
         if equals and field in names and name:
-            names[field] = name
+            names[field] = (name,)
         elif len(names) == 1:
-            names = {field: text for field in names}
+            names = {field: (text,) for field in names}
         else:
             forms = " ".join(f"--answer-field {field}=NAME" for field in names)
             raise CommandError(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 
 from verifiers import batch, characters
-from verifiers.characters import decimal_digit, decode, read_word, rows
+from verifiers.characters import decimal_digit, decode, is_one_of, read_word, rows
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, locate, word_key, word_keys
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG, encoded
@@ -37,8 +37,14 @@ _TEX_TABLES = word_keys("array tabular")
 _TEX_FRAMES = word_keys("matrix pmatrix bmatrix vmatrix smallmatrix aligned gathered")
 _TEX_SIGNS = tuple(b"\\,;:! ()[]\n")
 
+_ROW = word_keys("row r")
+_TITLE = word_keys("here is the so final completed solved answer solution result grid board puzzle sudoku")
+_TAGS = word_keys("b strong i em u p br code pre tt div span table tbody tr td")
+_OPENERS = tuple(b" \t\n\r|>")
+_CLOSERS = tuple(b" \t\n\r|:.,<")
+
 _ASCII_KINDS = {
-    **dict.fromkeys(b" \t\n\v\f\r|+-,[]`\"'${}&~", SEPARATOR),
+    **dict.fromkeys(b" \t\n\v\f\r|+-,:[]`\"'${}&~", SEPARATOR),
     **{ord("."): POINT},
     **{48 + digit: digit for digit in range(10)},
 }
@@ -103,6 +109,72 @@ def skip_tex(data: Bytes, i: int, end: int) -> int:
     return after
 
 
+def read_writing(
+    data: Bytes, start: int, i: int, end: int, size: int, count: int, kind: int
+) -> tuple[int, int]:
+    """(class, position after it) of the character before i, a POINT or FOREIGN one, `count` cells into the grid."""
+    if kind == POINT:
+        row_ends = 0 < count < size * size and count % size == 0 and i < end and data[i] == 10
+        return (SEPARATOR if row_ends else POINT), i  # "Row 1: 4 3 2 1."
+    if data[i - 1] < 128:
+        after = skip_writing(data, start, i - 1, end, size, count)
+        if after >= 0:
+            return SEPARATOR, after
+    return FOREIGN, i
+
+
+def skip_writing(data: Bytes, start: int, i: int, end: int, size: int, count: int) -> int:
+    """Position after what Markdown puts around a grid at i, `count` cells in, or -1 if it is anything else.
+
+    Bold type, a tag, the language of a fence, "Row 2:" where the second row begins, or a title before the first.
+    """
+    byte = data[i] + 0
+    if byte == 42:
+        return skip_stars(data, start, i, end)
+    if byte == 60:
+        i += 2 if i + 1 < end and data[i + 1] == 47 else 1
+    key, after = read_word(data, i, end, True)
+    if byte == 60:
+        while after < end and (data[after] == 32 or data[after] == 47):
+            after += 1
+        return after + 1 if after < end and data[after] == 62 and is_one_of(key, _TAGS) else -1
+    if key == 0:
+        return -1
+    if (
+        i - start >= 3
+        and data[i - 1] == data[i - 2] == data[i - 3] == 96
+        and after < end
+        and data[after] == 10
+    ):
+        return after
+    if is_one_of(key, _ROW):
+        return skip_label(data, after, end, count // size + 1) if count % size == 0 else -1
+    return after if count == 0 and is_one_of(key, _TITLE) else -1
+
+
+def skip_stars(data: Bytes, start: int, i: int, end: int) -> int:
+    """Position after the stars at i if they open or close bold type, else -1."""
+    opens = i == start or data[i - 1] in _OPENERS
+    while i < end and data[i] == 42:
+        i += 1
+    closes = i == end or data[i] in _CLOSERS
+    return i if opens != closes else -1
+
+
+def skip_label(data: Bytes, i: int, end: int, number: int) -> int:
+    """Position after the `2:`, `2 |` or `2 **:` of "Row 2:" if it is `number`, else -1."""
+    while i < end and data[i] == 32:
+        i += 1
+    value = 0
+    while i < end and 48 <= data[i] <= 57 and value < 100:
+        value = value * 10 + data[i] - 48
+        i += 1
+    while i < end and (data[i] == 32 or data[i] == 42):
+        i += 1
+    closed = i < end and (data[i] == 58 or data[i] == 124)
+    return i + 1 if closed and value == number else -1
+
+
 def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notation: int) -> bool:
     """Fill `cells` from a grid in one of the notations; True if it holds exactly size * size cells.
 
@@ -124,6 +196,8 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
         elif notation == LENIENT:
             code, i = decode(data, i - 1)
             kind = classify(code)
+            if kind >= POINT:
+                kind, i = read_writing(data, start, i, end, size, count, kind)
         elif notation == PUZZLE:
             kind = BLANK if byte == 46 else SEPARATOR
         else:

@@ -140,6 +140,14 @@ def _reply(timer: SoftTimer, answer: Callable[[dict], dict], job: dict) -> dict:
         return {"outcome": "error", "detail": f"{type(error).__name__}: {str(error)[:200]}"}
 
 
+def _send(stream: int, message: dict) -> None:
+    """Write a message; end the process where nobody listens any more, also while it starts."""
+    try:
+        write_message(stream, message)
+    except OSError:
+        sys.exit(0)
+
+
 def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> None:
     """Answer jobs until standard input ends.
 
@@ -158,18 +166,15 @@ def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> 
     try:
         answer = prepare()
     except Unavailable as error:
-        write_message(replies, {"ready": False, "detail": str(error)})
+        _send(replies, {"ready": False, "detail": str(error)})
         return
-    write_message(replies, {"ready": True})
+    _send(replies, {"ready": True})
     timer = SoftTimer()
     while True:
         job = jobs.get()
         limit_processor(job["hard"])
         reply = _reply(timer, answer, job)
-        try:
-            write_message(replies, {**reply, "id": job["id"]})
-        except OSError:  # nobody listens any more
-            sys.exit(0)
+        _send(replies, {**reply, "id": job["id"]})
         if reply.get("retire"):
             sys.exit(0)
 

@@ -47,8 +47,8 @@ _CELLS = {  # kind of a cell: style, mark
     "blank": ("dim", " . "),
 }
 _LEGEND = {"right": "(n) right", "wrong": "xn wrong", "broken": "!n overwrites the given"}
-_HTML_BOARD = "border-collapse:collapse;border:2px solid currentColor;font:18px ui-monospace,monospace"
-_HTML_CELL = "width:32px;height:32px;padding:0;text-align:center;border:solid currentColor;"
+_HTML_BOARD = "border-collapse:collapse;border:2px solid gray;font:18px ui-monospace,monospace"
+_HTML_CELL = "width:32px;height:32px;padding:0;text-align:center;border:solid gray;"
 _HTML_KINDS = {
     "given": "font-weight:700;background:rgba(128,128,128,.18)",
     "right": "color:#1f9d55;background:rgba(31,157,85,.14)",

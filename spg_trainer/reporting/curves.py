@@ -111,6 +111,7 @@ def short(metric: str) -> str:
 def _draw(panel: Panel, title: str, names: list[str], groups: Mapping[str, Sequence[Recorded]]) -> Drawn:
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     style = {
         **dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
@@ -140,6 +141,7 @@ def _draw(panel: Panel, title: str, names: list[str], groups: Mapping[str, Seque
                 _mark_evaluations(axes, run, name, colour)
             lines.append(Line(short(name) if len(groups) == 1 else label, number % COLOURS, float(mean[-1])))
         axes.set_ylim(panel.low, panel.high if panel.high is None else panel.high * 1.03)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.grid(linewidth=0.6)
         axes.set_axisbelow(True)
         axes.tick_params(length=0)

@@ -4,6 +4,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
   const OUTCOMES = { "01": "fixed", "10": "broken", "00": "still wrong", "11": "still right" };
+  const KINDS = ["fixed", "broken", "still wrong", "still right"];
   const PAGE = 12;
   let run, pairs = [], place = 0, outcome = "", shown = PAGE, timer = 0;
 
@@ -102,7 +103,7 @@
       counts[kind] = (counts[kind] || 0) + 1;
       pairs.push({ i, j, kind, rendered: i in left.html });
     }
-    const kinds = right ? Object.values(OUTCOMES) : ["right", "wrong"];
+    const kinds = right ? KINDS : ["right", "wrong"];
     if (outcome && !counts[outcome]) outcome = "";
     for (const kind of kinds) {
       const chip = make("button", "", `${kind} ${counts[kind] || 0}`);

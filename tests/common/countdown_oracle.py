@@ -48,6 +48,10 @@ def peel(text: str) -> str:
     for opening, closing in _PAIRS.items():
         if text.startswith(opening) and text.endswith(closing) and len(text) >= len(opening) + len(closing):
             return peel(text[len(opening) : len(text) - len(closing)])
+    if bold := re.fullmatch(r"(\*+)([^*].*[^*]|[^*])\1", text, re.DOTALL):
+        return peel(bold[2])
+    if text.endswith(".") and not text.endswith(".."):
+        return peel(text[:-1])
     return text
 
 
@@ -142,7 +146,7 @@ def oracle(completion: str, numbers: list[int], target: Fraction, strict: bool) 
                 text = text[7:-1].strip(" \t\n\v\f\r")
         else:
             text = peel(without_words(peel(block(completion))))
-        sides = [Side(side, strict) for side in as_python(text, strict).split("=")]
+        sides = [Side(side, strict) for side in re.split("=" if strict else "==?", as_python(text, strict))]
     except Wrong:
         return False
     return all(side.value == target for side in sides) and any(uses(side, numbers, strict) for side in sides)

@@ -4,7 +4,8 @@ What is read becomes a function of a point (a value) or a tuple (anything else);
 with 60 digits, all else kind by kind. Forgiven is what a careful reader would not hold against an answer, and nothing
 else: spacing, `\left` and `\right` without a partner, dollar signs and `\[` around mathematics, a lost backslash
 before `frac`, `dfrac`, `tfrac`, `sqrt`, `pi`, `infty`, `cup`, `in`, `left` and `right`, a comment sign at the end,
-leading zeros, a final point, a letter run into "and" or "or", and one slip in "The answer is".
+leading zeros, an equals sign or the name of a point in front, \over outside braces, a final point, a letter run
+into "and" or "or", and one slip in "The answer is".
 """
 
 import random
@@ -236,7 +237,8 @@ def cleaned(text: str) -> str:
         lambda m: m[0] if m[2] == "," and not grouped else m[1] + re.sub(r"\D", "", m[3]), text
     )
     text = re.sub(r"(?<=sqrt)\s+(\d+)", r"{\1}", text)
-    return text.replace("\\,", " ").strip().removesuffix(".")
+    text = text.replace("\\,", " ").strip().removesuffix(".")
+    return re.sub(r"^[A-Z]\s*(?=\([^()]*,)", "", re.sub(r"^=", "", text))  # P(1, 2) is a point
 
 
 def is_near(word: str, right: str) -> bool:
@@ -331,6 +333,8 @@ class Reader:
         if said and not is_near(said.replace(" ", ""), "theansweris"):
             raise Unreadable(said)
         parts = [self.sum()]
+        if self.take(r"\over"):  # a box is a group, too
+            parts = [combined(parts[0], self.sum(), truediv)]
         while self.take(r"\cup"):
             parts.append(self.sum())
         node = parts[0] if len(parts) == 1 else ("union", parts)

@@ -8,7 +8,8 @@ def pairs(table: str) -> list[tuple[str, str]]:
 
 
 ACCEPTED = pairs(r"""
-\frac{1}{2} <- 1/2 ;; \dfrac{1}{2} ;; 0.5 || \frac12 <- .5 ;; {1 \over 2} ;; ½ ;; \sin 30^\circ ;; \sin(30^\circ)
+\frac{1}{2} <- 1/2 ;; \dfrac{1}{2} ;; 0.5 ;; 50\%
+\frac12 <- .5 ;; {1 \over 2} ;; ½ ;; \sin 30^\circ ;; \sin(30^\circ)
 1/2 <- \frac{2}{4} || -\frac{1}{2} <- \frac{-1}{2} || \frac{1}{-2} <- -\frac{1}{2} || \frac32 <- 1½
 \frac{3}{2} <- 1 1/2 ;; 1\frac{1}{2} || -\frac{3}{2} <- -1\frac{1}{2}
 10080 <- 10,080 ;; 10{,}080 ;; 10,\!080 ;; 10\,080 ;; $10,080$ ;; \$10,080 || 36 <- \$ 36 || \$36 <- 36 dollars ;; 36
@@ -73,7 +74,7 @@ x^2+2x+1 <- y^2+2y+1 || \text{east} <- \text{west} || \text{Evelyn} <- Evenly ||
 5 <- 9^{9^{9^{9}}} ;; 5x ;; 5 x ;; 5 million ;; about 5 ;; not 5 ;; 5 or 6 ;; between 5 and 6 ;; less than 5
 5 <- x is not 5 ;; x is 6 ;; The answer is not 5 ;; 5..  ;; import os ;; 5\pi ;; 5i ;; 5e ;; -5 ;; +-5 ;; 5- ;; 3=4=5
 5 <- 5! ;; 5' ;; (5 ;; 5) ;; x \ne 5 ;; x \approx 5 ;; \approx 5 ;; 5... ;; 5\ldots ;; \sim 5
-5 <- 5 \text{ remainder } 2 ;; - ;; x = :5 ;; x \= 5 || 50\% <- 0.5 ;; \frac12 || 0.5 <- 50\%
+5 <- 5 \text{ remainder } 2 ;; - ;; x = :5 ;; x \= 5 || 50\% <- 0.5 ;; \frac12 || \frac14 <- \frac14\% || 0.5 <- 0.5\%
 \frac{1}{2^{98}} <- \frac{1}{2^{99}} || 12 <- 1 2 || 6,250 <- 6 ;; 6,25 || 2516.8 <- 2516 || 5x <- 5
 2 <- 2b ;; \sqrt{-4} ;; 2\times ;; f(2) || 319 <- 316 || 7 <- 3x+2=7 || 10 <- x \cdot 2 = 10
 15\mbox{ cm}^2 <- A = 15 \text{ m}^2 ;; 15 cm^3 ;; 15 m^2 || 3 <- 2\frac{3}{2} ;; 1 \pm 2 ;; 2 \cdot 3\frac{1}{2}

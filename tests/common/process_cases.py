@@ -101,7 +101,9 @@ def algorithm_config(output: Path, algorithm: str, **changes: Any) -> Config:
 def loop_config(output: Path, **changes: Any) -> Config:
     """A whole run in float64 that two processes can share, and whose second step depends on the first's rewards."""
     signal = {"problem_choice": "mixed", "temperature": "auto"}
-    return small_config(output, dtype="float64", num_iterations=2, max_steps=2, **signal, **changes)
+    return small_config(
+        output, dtype="float64", num_iterations=2, max_steps=2, **{**signal, "eval_steps": 1, **changes}
+    )
 
 
 def failing(folder: Path, rank: int) -> str:

@@ -1,6 +1,7 @@
 """Sudoku grids at random, puzzles from them, answers in every accepted notation, and a slow oracle."""
 
 import random
+import re
 import unicodedata
 from collections.abc import Iterator
 from itertools import count
@@ -64,6 +65,7 @@ def oracle(completion: str, puzzle: str) -> bool:
         text = text.replace(word, " ")
     text = text.replace("\ufeff", "").strip("`\"”“'|]) \n\t$}")
     text = text[:-1] if text.endswith(".") else text
+    text = re.sub(r"(?<![^\s|*])\*+(?![\s|*])|(?<![\s|*])\*+(?![^\s|:.,*])", " ", text)  # bold type
     numbers, run = [], ""
     wide = len(puzzle.split()) > 1
     for character in text + " ":

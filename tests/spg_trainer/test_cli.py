@@ -14,10 +14,10 @@ import pytest
 from spg_trainer import cli
 from spg_trainer.adapters import settle
 from spg_trainer.algorithms import build
-from spg_trainer.config import Config, EvalCommand, SftCommand, arithmetic
+from spg_trainer.config import CompareCommand, Config, EvalCommand, SftCommand, arithmetic
 from tests.common.trainer_cases import save_tiny
 
-COMMANDS = {"": Config, "eval": EvalCommand, "sft": SftCommand}
+COMMANDS = {"": Config, "eval": EvalCommand, "sft": SftCommand, "compare": CompareCommand}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
     ("line", "words"),
     [
         # Names.
-        ("evl --env sudoku", ["No command 'evl'", "Did you mean 'eval'?", "Known: eval, sft"]),
+        ("evl --env sudoku", ["No command 'evl'", "Did you mean 'eval'?", "Known: eval, sft, compare"]),
         ("train --env sudoku", ["No command 'train'", "--env ENV trains"]),
         ("--env sudko", ['No environment "sudko"', 'Did you mean "sudoku"?', "--env my_package.my_module:"]),
         ("--env sudko --dry-run", ['Did you mean "sudoku"?']),
@@ -239,6 +239,7 @@ except SystemExit as end:
     assert not end.code
 import sys
 heavy = {{"torch", "transformers", "numba", "sympy", "datasets", "gymnasium", "accelerate", "peft", "pandas"}}
+heavy |= {{"matplotlib"}}
 found = sorted(heavy & sys.modules.keys())
 sys.exit(f"imported: {{found}}" if found else 0)
 """
@@ -255,6 +256,10 @@ sys.exit(f"imported: {{found}}" if found else 0)
         (
             "from spg_trainer.cli import main; main(['sft', '--help'])",
             "usage: python -m spg_trainer sft [-h]",
+        ),
+        (
+            "from spg_trainer.cli import main; main(['compare', '--help'])",
+            "usage: python -m spg_trainer compare [-h]",
         ),
         ("from spg_trainer.algorithms.registry import ALGORITHMS", ""),
         ("from spg_trainer.config import Sampling; Sampling()", ""),

@@ -121,7 +121,7 @@ def assert_opens(folder, expected_rows):
 
 def test_every_checkpoint_and_the_model_open_as_models(finished):
     folder, _ = finished
-    assert saved_steps(folder) == [1, 2, 3]
+    assert saved_steps(folder) == [0, 1, 2, 3]
     for place in (step(folder, 1), step(folder, 3), folder / "model"):
         assert_opens(place, PROBLEMS)
         recorded = json.loads((place / "environment.json").read_text())

@@ -144,6 +144,16 @@ def test_each_algorithm_has_its_own_section_of_the_preset(file) -> None:
     assert typed("--algorithm", "./mine.py:Mine").algorithm_args == {}
 
 
+@pytest.mark.parametrize("env", ["sudoku", "countdown", "gsm8k", "math500", "./mine.py:my/Mine-v0"])
+def test_tiny_models_validate_unless_published_settings_are_asked_for(env: str, folder: Path) -> None:
+    (folder / "environment.json").write_text('{"preset": "llada"}')
+    kinds = {"tiny": "spg", "tiny ": "spg_repro", str(folder): "spg"}
+    found = [
+        defaults(Config, env=env, model=m.strip(), algorithm=a).eval.eval_steps for m, a in kinds.items()
+    ]
+    assert found == [10, 0, 0]
+
+
 def test_the_reproduction_keeps_the_paper_s_beta_on_sudoku() -> None:
     """With 1.5 instead of 1.0 the paper's average falls from 90.0 to 84.6."""
     config = defaults(Config, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct", algorithm="spg_repro")
@@ -283,7 +293,10 @@ def test_every_preset_loads_for_every_command_and_can_work(name: str, model: str
     sft = defaults(SftCommand, env=env, model="new" if model == "tiny" else model)
     check_sft(sft)
     assert sft.env_args == config.env_args
-    assert sft.max_completion_length >= config.rollout.max_completion_length
+    if (name, model) == ("default.yaml", "tiny"):
+        assert sft.max_completion_length == 0, "as long as the task's demonstrations need"
+    else:
+        assert sft.max_completion_length >= config.rollout.max_completion_length
 
 
 # Going on with a run.

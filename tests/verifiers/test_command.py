@@ -12,6 +12,7 @@ import pytest
 import verifiers
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, WRONG, call, sample, write
 from verifiers.command import lines as reading
+from verifiers.command import tables
 
 KEYS = ["line", "correct", "score", "extracted", "reason", "decided_by"]
 
@@ -49,6 +50,15 @@ def test_json_puts_the_summary_on_standard_output(run, tmp_path):
     assert len((tmp_path / "v.jsonl").read_text().splitlines()) == 3
     status, rows, _ = run("sudoku", path, "--json")
     assert status == 0 and len(rows) == 4 and rows[3]["n"] == 2  # verdicts, then the summary
+
+
+def test_copies_of_the_problem_are_judged_where_its_field_is_named(run, tmp_path):
+    lines = [{"completion": "\\boxed{2+3}", "answer": "5", "prompt": "What is 2+3?"} for _ in range(2)]
+    lines[1]["prompt"] = [{"role": "user", "content": "Add 2+3."}, {"role": "assistant", "content": "So"}]
+    path = write(tmp_path / "a.jsonl", *map(json.dumps, lines))
+    assert [row["reason"] for row in run("math", path)[1]] == ["ok", "ok"]
+    assert [row["reason"] for row in run("math", path, "--problem-field", "prompt")[1]] == ["rule_broken"] * 2
+    assert 'task "gsm8k" takes no problem' in run("gsm8k", path, "--problem-field", "prompt")[2]
 
 
 LACKS = "it has {}. Name the right field with"
@@ -124,7 +134,8 @@ def test_parquet_without_the_column_or_not_parquet_at_all(run, tmp_path):
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"completion": [RIGHT, RIGHT], "other": [1, 2]}), path)
     status, rows, said = run("sudoku", path)
-    assert status == 0 and [row["correct"] for row in rows] == [None, None] and 'lacks "puzzle"' in said
+    assert status == 1 and [row["correct"] for row in rows] == [None, None]
+    assert 'lacks "puzzle"; it has completion, other.' in said
     path.write_bytes(b"PAR1 and then nothing")
     status, rows, said = run("sudoku", path)
     assert (status, rows) == (1, []) and "not readable as parquet" in said
@@ -233,7 +244,138 @@ def test_unknown_names_exit_with_2_and_the_nearest(run, tmp_path):
         assert caught.value.code == 2
 
 
-def test_an_empty_file_is_no_mistake(run, tmp_path):
+def test_nothing_judged_exits_with_1(run, tmp_path):
     status, (facts,), said = run("sudoku", write(tmp_path / "a.jsonl"), "--json")
-    assert (status, facts["n"], facts["accuracy"], facts["interval"], said) == (0, 0, None, None, "")
+    assert (status, facts["n"], facts["accuracy"], facts["interval"], said) == (1, 0, None, None, "")
     assert "none judged" in run("sudoku", write(tmp_path / "a.jsonl"))[2]
+    assert run("sudoku", write(tmp_path / "a.jsonl", "x"))[0] == 1
+
+
+LM_EVAL = {"doc_id": 0, "doc": {"question": "9 + 9?", "answer": "9 + 9 = 18\n#### 18"}, "target": "#### 18"}
+PRESETS = {  # how each tool writes a right answer, and a wrong one
+    "lm-eval": [{**LM_EVAL, "resps": [["so #### 18"]]}, {**LM_EVAL, "resps": [["so #### 17"]]}],
+    "trl": [
+        {
+            "step": 1,
+            "prompt": "9 + 9?",
+            "completion": [{"role": "assistant", "content": "#### 18"}],
+            "solution": "18",
+        },
+        {"step": 1, "prompt": "9 + 9?", "completion": "#### 17", "answer": 18, "advantage": -1.0},
+    ],
+    "verl": [
+        {"input": "9 + 9?", "output": "#### 18", "gts": "18", "score": 1.0, "step": 1},
+        {"prompt": [], "responses": ["#### 17"], "reward_model": {"style": "rule", "ground_truth": "18"}},
+    ],
+    "qa": [{"question": "9 + 9?", "answer": "18", "response": f"#### {n}"} for n in (18, 17)],
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_knows_the_names_of_a_tool(run, tmp_path, preset):
+    path = write(tmp_path / "a.jsonl", *map(json.dumps, PRESETS[preset]))
+    status, rows, said = run("gsm8k", path, "--preset", preset)
+    assert (status, [row["correct"] for row in rows]) == (0, [True, False]), said
+
+
+def test_a_preset_yields_to_flags_and_knows_several_fields(run, tmp_path):
+    doc = {"numbers": [3, 5, 7], "target": 22, "goal": 23}
+    path = write(tmp_path / "a.jsonl", json.dumps({"doc": doc, "resps": [["<answer>3*5+7</answer>"]]}))
+    assert [row["correct"] for row in run("countdown", path, "--preset", "lm-eval")[1]] == [True]
+    flags = ("--preset", "lm-eval", "--answer-field", "target=doc.goal", "--completion-field", "resps.0")
+    assert [row["correct"] for row in run("countdown", path, *flags)[1]] == [False]
+
+
+def test_a_dot_goes_into_objects_unless_a_key_holds_it(run, tmp_path):
+    rows = [
+        {"a": {"text": RIGHT}, "puzzle": PUZZLE},
+        {"a.text": RIGHT, "a": {"text": WRONG}, "puzzle": PUZZLE},
+    ]
+    path = write(
+        tmp_path / "a.jsonl", *map(json.dumps, rows), json.dumps({"a": {"txt": 1}, "puzzle": PUZZLE})
+    )
+    status, rows, said = run("sudoku", path, "--completion-field", "a.text")
+    assert status == 0 and [row["correct"] for row in rows] == [True, True, None]
+    assert 'line 3 lacks "a.text"; it has a.txt, puzzle.' in said
+
+
+def test_lists_are_judged_one_by_one_with_pass_at_k(run, tmp_path):
+    lists = [[RIGHT, WRONG, WRONG, WRONG], [[WRONG, WRONG], [WRONG, None]], [RIGHT, RIGHT, RIGHT, WRONG]]
+    path = write(tmp_path / "a.jsonl", *[sample(each) for each in lists], sample([[{"content": RIGHT}]]))
+    for workers in (1, 2):
+        status, rows, _ = run("sudoku", path, "--json", "--workers", workers)
+        *rows, facts = rows
+        assert status == 0 and [(row["line"], row.get("sample")) for row in rows] == [
+            *((line, place) for line in (1, 2, 3) for place in (1, 2, 3, 4)),
+            (4, None),
+        ]
+        assert (facts["n"], facts["correct"]) == (13, 5)
+        # 1 - C(n-c, k) / C(n, k) of n = 4 and c = 1, 0, 3, by hand
+        assert facts["pass_at"] == {
+            "1": pytest.approx(1 / 3),
+            "2": pytest.approx(0.5),
+            "4": pytest.approx(2 / 3),
+        }
+    assert "pass@1 33.33%, pass@2 50.00%, pass@4 66.67%" in run("sudoku", path)[2]
+
+
+def test_every_missing_field_is_named_at_once(run, tmp_path):
+    path = write(tmp_path / "a.jsonl", json.dumps({"doc": {"x": 1}, "text": ""}))
+    said = run("countdown", path)[2]
+    assert (
+        'lacks "completion" and "numbers" and "target"; it has doc.x, text. '
+        "Name the right fields with --completion-field and --answer-field."
+    ) in said
+    said = run("gsm8k", path, "--preset", "lm-eval")[2]
+    assert 'lacks "resps" and "doc.answer" or "target"; it has doc.x, text.' in said
+
+
+def test_a_file_of_malformed_answers_only_is_questioned(run, tmp_path):
+    warning = '2 answers and all malformed: is "puzzle" the field of the completion?'
+    rows = [sample(puzzle=PUZZLE, other=["<answer>?</answer>", RIGHT])] * 2
+    path = write(tmp_path / "a.jsonl", *rows)
+    assert warning not in run("sudoku", path, "--completion-field", "other")[2]
+    path = write(tmp_path / "a.jsonl", *[sample(puzzle=PUZZLE, other=[{"text": RIGHT}])] * 2)
+    assert warning.replace("puzzle", "other") in run("sudoku", path, "--completion-field", "other")[2]
+
+
+def test_a_json_array_is_read_item_by_item(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_PIECE", 7)
+    texts = [RIGHT, "a\u2028b\n[" + RIGHT, "x" * 500 + WRONG, "é"]
+    items = [json.loads(sample(text)) for text in texts]
+    path = tmp_path / "a.json"
+    for data in (
+        json.dumps(items),
+        json.dumps(items, indent=2, ensure_ascii=False),
+        "\n[" + json.dumps(items[0]) + "]",
+    ):
+        path.write_text("\ufeff" * (data[0] == "\n") + data, encoding="utf-8")
+        status, rows, said = run("sudoku", path)
+        expected = [(1, True), (2, True), (3, False), (4, False)][: len(json.loads(data))]
+        assert status == 0 and [(row["line"], row["correct"]) for row in rows] == expected, said
+        path.write_bytes(gzip.compress(path.read_bytes()))
+        assert run("sudoku", path)[1] == rows
+    path.write_text(f"[{sample()}, 12, null, [1]]")
+    status, rows, said = run("sudoku", path)
+    assert [row["correct"] for row in rows] == [True, None, None, None] and "line 3 is null" in said
+    for broken in (f"[{sample()}, {{", f"[{sample()} x", f"[{sample()}"):
+        path.write_text(broken)
+        status, rows, said = run("sudoku", path)
+        assert (status, len(rows)) == (1, 1) and "not valid JSON behind its item 1" in said
+
+
+def test_a_csv_file_has_a_header_line(run, tmp_path):
+    text = f'puzzle,completion\n{PUZZLE},"a, ""b""\n{RIGHT}"\n{PUZZLE},{WRONG}\n{PUZZLE}\n'
+    for name, data in (("a.csv", text), ("a.tsv", text.replace(",", "\t")), ("b.csv", "\ufeff" + text)):
+        path = tmp_path / name
+        path.write_text(data, encoding="utf-8")
+        status, rows, said = run("sudoku", path)
+        assert status == 0 and [row["correct"] for row in rows] == [True, False, False], said
+        zipped = tmp_path / (name + ".gz")
+        zipped.write_bytes(gzip.compress(path.read_bytes()))
+        assert run("sudoku", zipped)[1] == rows
+    path.write_text(text + '"never closed')
+    status, rows, said = run("sudoku", path)
+    assert status == 1 and "not readable as CSV" in said
+    path.write_bytes(text.encode() + b"\xff")
+    assert run("sudoku", path)[0] == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import verifiers
 from tests.common.command_cases import (
     RIGHT,
     SOLUTION,
@@ -74,7 +75,7 @@ def test_only_a_few_blocks_are_under_way():
             given.append(number)
             yield lines.Block("", number, sample().encode())
 
-    job = judge.Job("sudoku", "lenient", "completion", {"puzzle": "puzzle"})
+    job = judge.Job("sudoku", "lenient", ("completion",), {"puzzle": ("puzzle",)})
     for taken, judged in enumerate(pool.judge_blocks(job, blocks(), 2), 1):
         assert judged.marks == "1" and len(given) < taken + 2 * 2 + 1
     assert given == list(range(1, 41))
@@ -99,9 +100,10 @@ def test_in_a_fresh_interpreter(tmp_path):
     assert outside("nothing", "-").returncode == 2
 
 
-def test_a_reader_that_stops_early_is_no_mistake(tmp_path):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_reader_that_stops_early_is_no_mistake(tmp_path, workers):
     path = write(tmp_path / "a.jsonl", *[sample()] * 20_000)
-    line = [sys.executable, "-m", "verifiers", "sudoku", path]
+    line = [sys.executable, "-m", "verifiers", "sudoku", path, "--workers", workers]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
         assert json.loads(process.stdout.readline())["correct"]
         process.stdout.close()
@@ -206,3 +208,16 @@ def wait_for(condition):
             return value
         time.sleep(0.05)
     raise AssertionError("it did not happen within a minute")
+
+
+def test_a_worker_that_nobody_hears_ends_without_a_word():
+    line = [
+        sys.executable,
+        str(Path(verifiers.__file__).with_name("worker.py")),
+        "verifiers.command.pool",
+        "[]",
+    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(line, env=environment(), **pipes) as process:
+        process.stdout.close()  # before it is ready, as when the command is killed while its workers start
+        assert (process.wait(SLOW), process.stderr.read()) == (0, b"")

@@ -74,12 +74,13 @@ def test_by_construction_without_computer_algebra(count: int, no_cas: list) -> N
 
 STRICTLY_RIGHT = pairs(r"""
 \frac{1}{2} <- 1/2 || 1 \frac12 <- 1\frac{1}{2} || \sqrt{2} <- 2^{1/2} || y = 2x+1 <- y = 1 + 2x
-1,2 <- 1 \text{ and } 2
+1,2 <- 1 \text{ and } 2 || (2,\infty) <- x > 2 || [2,5) <- 2 \le x < 5 || 5 <- x = 2 + 3 = 5
+\frac16 <- \frac{\frac12}{3}
 """)
 STRICTLY_WRONG = pairs(r"""
 \frac{3}{2} <- 1\frac{1}{2} || 256 <- \sqrt{2^{16}} || y = 2x+1 <- 2x - y + 1 = 0
 \left( 3, \frac{\pi}{2} \right) <- 3, \frac{\pi}{2} || 2516_8 <- 2516 || 5 <- \text{The answer is } 5
-1 <- \int_0^1 2x dx || (2,\infty) <- x > 2
+1 <- \int_0^1 2x dx || 5 <- 2 + 3
 """)
 
 
@@ -117,9 +118,7 @@ def test_the_cheapest_tier_decides(answer: str, gold: str, tier: Tier) -> None:
     assert verify("math500", f"<answer>{answer}</answer>", answer=gold).decided_by == tier
 
 
-@pytest.mark.parametrize(
-    "gold", [5, None, "", "  ", "\\frac{1}", "5)", "{5", "1 2", "\\frac{0}{0}", "x" * 5000, "<>", "5\ud800"]
-)
+@pytest.mark.parametrize("gold", [None, "", "  ", True, b"5", ["5"], float("nan"), float("inf"), 10**700])
 def test_invalid_references_are_refused(gold: object) -> None:
     with pytest.raises(InvalidReferenceError, match=r"answer=") as caught:
         verify("math500", "<answer>5</answer>", answer=gold)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, NamedTuple
 
+from verifiers.command.fields import Names, completions_in, find_field, is_absent, read_sample
 from verifiers.command.lines import Block, LineError, is_summary, lines_of, read_line
 from verifiers.errors import VerifierError
 from verifiers.registry import Mode, verify, verify_batch
@@ -22,10 +23,10 @@ class Job:
 
     task: str
     mode: Mode
-    completion: str
-    """Name of the completion's field."""
-    references: dict[str, str]
-    """Reference field of the task -> its name in the file."""
+    completion: Names
+    """Names of the completion's field."""
+    references: dict[str, Names]
+    """Reference field of the task -> its names in the file."""
     accept_verdicts: bool = False
     """Take a line that holds `correct` and no completion as the verdict that it is."""
 
@@ -37,16 +38,18 @@ class Tally:
     judged: int = 0
     correct: int = 0
     invalid: int = 0
-    """Lines without a verdict: no JSON, a field missing, an invalid reference."""
+    """Lines (or completions of a list) without a verdict: no JSON, a field missing, an invalid reference."""
     score: float = 0.0
     """Sum over the judged lines."""
     reasons: Counter[str] = field(default_factory=Counter)
     tiers: Counter[str] = field(default_factory=Counter)
+    groups: Counter[str] = field(default_factory=Counter)
+    """Lines with a list of completions: "right/judged" -> how many."""
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> Tally:
         """The tally whose attributes went through JSON."""
-        return cls(**{**facts, "reasons": Counter(facts["reasons"]), "tiers": Counter(facts["tiers"])})
+        return cls(**{**facts, **{name: Counter(facts[name]) for name in ("reasons", "tiers", "groups")}})
 
     def add(self, other: Tally) -> None:
         for name, count in vars(other).items():
@@ -58,48 +61,64 @@ class Judged(NamedTuple):
 
     label: str
     output: bytes
-    """One line of JSON for each line of the block."""
+    """One line of JSON for each completion of the block."""
     marks: str
-    """One character for each line: "1" correct, "0" not, "-" no verdict."""
+    """One character for each of those lines: "1" correct, "0" not, "-" no verdict."""
     tally: Tally
     problems: list[tuple[int, str]]
     """(number, what is wrong) of the first REPORTED lines without a verdict."""
 
 
-# (correct, score, extracted, reason, decided_by), or why there is no verdict, or None for a line to leave out
-Outcome = tuple[bool, float, str | None, str, str] | str | None
+# (correct, score, extracted, reason, decided_by), or why there is no verdict
+Outcome = tuple[bool, float, str | None, str, str] | str
 
 
 def judge_block(job: Job, block: Block) -> Judged:
     """Judge every line of a block; whatever is wrong with a line concerns that line alone."""
+    places: list[
+        tuple[int, int]
+    ] = []  # of each outcome: the line, and which completion of a list, from 1, or 0
     outcomes: list[Outcome] = []
     rows: list[int] = []
     completions: list[object] = []
     references: dict[str, list[Any]] = {name: [] for name in job.references}
-    for line in lines_of(block):
+    first, firsts = job.completion[0], [names[0] for names in job.references.values()]
+    for number, line in enumerate(lines_of(block), block.first):
         try:
             row = read_line(line)
-            if job.accept_verdicts and job.completion not in row:
-                outcomes.append(None if is_summary(row) else recorded_verdict(row))
+            if job.accept_verdicts and is_absent(find_field(row, job.completion)):
+                if not is_summary(row):
+                    outcomes.append(recorded_verdict(row))
+                    places.append((number, 0))
                 continue
-            values = [_get(row, name, "answer") for name in job.references.values()]
-            completion = unwrap(_get(row, job.completion, "completion"))
+            try:
+                value, values = row[first], [row[name] for name in firsts]
+            except KeyError:
+                value, values = read_sample(row, job.completion, job.references.values())
+            if "problem" in job.references:
+                prompt = list(job.references).index("problem")
+                values[prompt] = unwrap(values[prompt], "user")
         except LineError as error:
+            places.append((number, 0))
             outcomes.append(str(error))
             continue
-        rows.append(len(outcomes))
-        outcomes.append("")
-        completions.append(completion)
-        for column, value in zip(references.values(), values, strict=True):
-            column.append(value)
+        found = (value,) if type(value) is str else completions_in(value)
+        for place, completion in enumerate(found, 1):
+            places.append((number, place if len(found) > 1 else 0))
+            rows.append(len(outcomes))
+            outcomes.append("")
+            completions.append(completion)
+            for column, reference in zip(references.values(), values, strict=True):
+                column.append(reference)
     judged = _judge(job, completions, references) if rows else []
-    for row, outcome in zip(rows, judged, strict=True):
-        outcomes[row] = outcome
-    return _report_lines(block, outcomes)
+    for place, outcome in zip(rows, judged, strict=True):
+        outcomes[place] = outcome
+    return _report_lines(block.label, places, outcomes)
 
 
 def unjudged_block(block: Block, why: str) -> Judged:
-    return _report_lines(block, [why] * len(lines_of(block)))
+    places = [(number, 0) for number, _ in enumerate(lines_of(block), block.first)]
+    return _report_lines(block.label, places, [why] * len(places))
 
 
 def recorded_verdict(row: dict[str, Any]) -> Outcome:
@@ -117,13 +136,6 @@ def recorded_verdict(row: dict[str, Any]) -> Outcome:
         str(row.get("reason", "")),
         str(row.get("decided_by", "")),
     )
-
-
-def _get(row: dict[str, Any], name: str, flag: str) -> Any:
-    if name in row:
-        return row[name]
-    there = ", ".join(list(row)[:24]) or "nothing"
-    raise LineError(f'lacks "{name}"; it has {there}. Name the right field with --{flag}-field.')
 
 
 def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[Outcome]:
@@ -153,32 +165,37 @@ def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outco
     return verdict.correct, verdict.score, verdict.extracted, str(verdict.reason), str(verdict.decided_by)
 
 
-def _report_lines(block: Block, outcomes: list[Outcome]) -> Judged:
+def _report_lines(label: str, places: list[tuple[int, int]], outcomes: list[Outcome]) -> Judged:
     tally, marks, problems, lines = Tally(), [], [], []
-    before = f'{{"file": {_quoted(block.label)}, "line": ' if block.label else '{"line": '
-    for number, outcome in enumerate(outcomes, block.first):
-        if outcome is None:
-            continue
+    before = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
+    groups: dict[int, list[str]] = {}  # line -> marks of its list
+    for (number, sample), outcome in zip(places, outcomes, strict=True):
+        place = f'{number}, "sample": {sample}' if sample else number
         if isinstance(outcome, str):
             tally.invalid += 1
-            marks.append("-")
+            mark = "-"
             if len(problems) < REPORTED:
                 problems.append((number, outcome))
             lines.append(
-                f'{before}{number}, "correct": null, "score": null, "extracted": null, "reason": null, '
+                f'{before}{place}, "correct": null, "score": null, "extracted": null, "reason": null, '
                 f'"decided_by": null, "error": {_quoted(outcome)}}}\n'
             )
-            continue
-        correct, score, extracted, reason, tier = outcome
-        tally.score += score
-        tally.reasons[reason] += 1
-        tally.tiers[tier] += 1
-        marks.append("1" if correct else "0")
-        lines.append(
-            f'{before}{number}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
-            f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
-            f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}}}\n'
-        )
+        else:
+            correct, score, extracted, reason, tier = outcome
+            tally.score += score
+            tally.reasons[reason] += 1
+            tally.tiers[tier] += 1
+            mark = "1" if correct else "0"
+            lines.append(
+                f'{before}{place}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
+                f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
+                f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}}}\n'
+            )
+        marks.append(mark)
+        if sample:
+            groups.setdefault(number, []).append(mark)
+    for group in groups.values():
+        tally.groups[f"{group.count('1')}/{len(group) - group.count('-')}"] += 1
     tally.judged = len(marks) - tally.invalid
     tally.correct = marks.count("1")
-    return Judged(block.label, "".join(lines).encode(), "".join(marks), tally, problems)
+    return Judged(label, "".join(lines).encode(), "".join(marks), tally, problems)

@@ -1,4 +1,4 @@
-"""Files of samples as blocks of whole lines (plain, gzip or standard input), and single lines as objects."""
+"""Files of samples as blocks of whole JSON lines, whatever their format, and single lines as objects."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from verifiers.command.tables import array_lines, csv_lines, parquet_lines
 from verifiers.errors import VerifierError, nearest
 
 BLOCK_BYTES = 1 << 20
@@ -20,7 +21,7 @@ LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _decode = json.JSONDecoder().decode
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
-_PARQUET_ROWS = 1024
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 class CommandError(VerifierError):
@@ -70,7 +71,7 @@ class Source:
                 self.position = stream.tell() if self.size else 0
                 yield Block(self.label, number, raw)
                 number += raw.count(b"\n")
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
             self.failure = f"cannot be read past line {number - 1} ({error}); what follows was not judged."
         finally:
             if self.path != "-":
@@ -82,10 +83,22 @@ class Source:
             if self.path == "-":
                 raise OSError("parquet cannot be read from standard input, give the file")
             self.size = 0
-            return _parquet_lines(self.path, self._columns)
+            return _parquet(self.path, self._columns)
         if magic[:2] == _GZIP:
-            return _whole_lines(io.BufferedReader(gzip.GzipFile(fileobj=stream, mode="rb"), BLOCK_BYTES))  # type: ignore[arg-type]
+            stream = io.BufferedReader(gzip.GzipFile(fileobj=stream, mode="rb"), BLOCK_BYTES)  # type: ignore[arg-type]
+        delimiter = _DELIMITERS.get(Path(self.path.removesuffix(".gz")).suffix)
+        if delimiter:
+            return csv_lines(io.TextIOWrapper(stream, "utf-8-sig", newline=""), delimiter)
+        if stream.peek(64)[:64].removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] == b"[":
+            return array_lines(io.TextIOWrapper(stream, "utf-8-sig"))
         return _whole_lines(stream)
+
+
+def _parquet(path: str, columns: set[str]) -> Iterator[bytes]:
+    try:
+        yield from parquet_lines(path, columns)
+    except ImportError as error:
+        raise CommandError(f"{path} is parquet, which needs pyarrow: pip install pyarrow.") from error
 
 
 def _whole_lines(stream: IO[bytes]) -> Iterator[bytes]:
@@ -101,27 +114,6 @@ def _whole_lines(stream: IO[bytes]) -> Iterator[bytes]:
             rest += piece
     if rest:
         yield rest
-
-
-def _parquet_lines(path: str, wanted: set[str]) -> Iterator[bytes]:
-    """A parquet file as blocks of JSON lines that hold the wanted columns."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise CommandError(f"{path} is parquet, which needs pyarrow: pip install pyarrow.") from error
-    try:
-        with pyarrow.parquet.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
-            columns = [name for name in file.schema_arrow.names if name in wanted]
-            for rows in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns, use_threads=False):
-                samples = rows.to_pylist() if columns else [{}] * rows.num_rows
-                yield "".join(json.dumps(row, default=_as_json) + "\n" for row in samples).encode()
-    except pyarrow.ArrowException as error:
-        raise OSError(f"not readable as parquet: {error}") from error
-
-
-def _as_json(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _stat(path: str) -> os.stat_result:
@@ -141,7 +133,11 @@ def _advice(path: str) -> str:
     if not folder.is_dir():
         return f"There is no folder {folder} either."
     near = nearest(Path(path).name, sorted(os.listdir(folder)))
-    return f"Did you mean {folder / near}?" if near else "Give a .jsonl, .jsonl.gz or .parquet file, or -."
+    return (
+        f"Did you mean {folder / near}?"
+        if near
+        else "Give a .jsonl, .json, .csv, .parquet or .gz file, or -."
+    )
 
 
 def lines_of(block: Block) -> list[bytes]:

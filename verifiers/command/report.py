@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from math import comb
 from typing import Any
 
 from verifiers.command.judge import Job, Judged, Outcome, Tally, recorded_verdict
@@ -21,6 +22,7 @@ def summary(job: Job, tally: Tally, seconds: float, comparison: Comparison | Non
         "correct": tally.correct,
         "accuracy": tally.correct / n if n else None,
         "interval": list(wilson_interval(tally.correct, n)) if n else None,
+        **({"pass_at": pass_at(tally)} if tally.groups else {}),
         "mean_score": tally.score / n if n else None,
         "reasons": dict(tally.reasons.most_common()),
         "tiers": dict(tally.tiers.most_common()),
@@ -33,6 +35,22 @@ def summary(job: Job, tally: Tally, seconds: float, comparison: Comparison | Non
     return facts
 
 
+def pass_at(tally: Tally) -> dict[str, float]:
+    """ "k" -> mean over the lines with a list of the chance that k of its completions hold a right one.
+
+    k = 1, 2, 4, ... and n, the length of the shortest list; a list of n with c right counts 1 - C(n-c, k) / C(n, k)
+    (Chen et al., arXiv 2107.03374, equation 1). Completions without a verdict are left out of their list.
+    """
+    lists = [(*map(int, group.split("/")), lines) for group, lines in tally.groups.items()]
+    shortest = min(n for _, n, _ in lists)
+    sizes = sorted({shortest, *(2**power for power in range(shortest.bit_length()))} - {0})
+    total = sum(lines for _, _, lines in lists)
+    return {
+        str(k): sum(lines * (1 - comb(n - right, k) / comb(n, k)) for right, n, lines in lists) / total
+        for k in sizes
+    }
+
+
 def summary_text(facts: dict[str, Any]) -> str:
     n, right, (low, high) = facts["n"], facts["correct"], facts["interval"] or (0.0, 1.0)
     rate = f"{right:,} right, {right / n:.2%} [{low:.2%}, {high:.2%}]" if n else "none judged"
@@ -41,6 +59,9 @@ def summary_text(facts: dict[str, Any]) -> str:
         if facts[name]:
             counts = ", ".join(f"{key or '?'} {count:,}" for key, count in facts[name].items())
             lines.append(f"  {name:8}{counts}")
+    if "pass_at" in facts:
+        chances = ", ".join(f"pass@{k} {chance:.2%}" for k, chance in facts["pass_at"].items())
+        lines.append(f"  {chances}")
     if n and abs(facts["mean_score"] - facts["accuracy"]) > 1e-12:
         lines.append(f"  mean score {facts['mean_score']:.4f}")
     if facts["invalid_lines"]:

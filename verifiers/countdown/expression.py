@@ -70,6 +70,7 @@ _CHANGING = word_keys(
     "negated negation negative neither never no none nor not opposite over percent plus quarter reciprocal "
     "root round sin sqrt square squared subtract tan thrice times triple twice unlike wasnt without wont wrong"
 )
+_TAGS = word_keys("b strong i em u p code pre")
 _LONGEST_KEY = 12  # letters
 _QUOTE = (0xE2, 0x80)  # the first two bytes of a curly quote
 
@@ -108,6 +109,8 @@ def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
             kind, after = tex_token(data, i, end)
         elif byte < 128:
             kind = _LENIENT[byte] + 0
+            if kind == EQUALS and after < end and data[after] == 61:
+                after += 1  # ==
         else:
             code, after = decode(data, i)
             kind = wide_token(code)
@@ -192,7 +195,7 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
 
 
 def frame_size(data: Bytes, start: int, end: int) -> int:
-    """Bytes of the opening quote, backtick, brace or TeX delimiter that the end of data[start:end] closes, or 0."""
+    """Bytes of the opening quote, backticks, stars, brace or TeX sign that the end of data[start:end] closes, or 0."""
     length = end - start
     if length < 2:
         return 0
@@ -201,6 +204,12 @@ def frame_size(data: Bytes, start: int, end: int) -> int:
         return 1 if last == first else 0
     if first == 123:
         return 1 if last == 125 else 0
+    if first == 42:
+        stars = 1
+        while 2 * stars + 2 <= length and data[start + stars] == 42 and data[end - 1 - stars] == 42:
+            stars += 1
+        inner = length > 2 * stars and data[start + stars] != 42 and data[end - 1 - stars] != 42
+        return stars if last == 42 and inner else 0
     if first == 92 and length >= 4 and data[end - 2] == 92:
         second = data[start + 1] + 0
         return 2 if (second == 40 and last == 41) or (second == 91 and last == 93) else 0
@@ -211,13 +220,33 @@ def frame_size(data: Bytes, start: int, end: int) -> int:
     return 0
 
 
+def tag_size(data: Bytes, start: int, end: int) -> int:
+    """Bytes of the `<b>` that a `</b>` at the end of data[start:end] closes, or 0."""
+    if end - start < 7 or data[start] != 60 or data[end - 1] != 62:
+        return 0
+    key, after = read_word(data, start + 1, end)
+    size = after + 1 - start
+    closing = end - size - 1
+    if closing < after or data[after] != 62 or data[closing] != 60 or data[closing + 1] != 47:
+        return 0
+    return size if key in _TAGS and read_word(data, closing + 2, end) == (key, end - 1) else 0
+
+
 def unwrap(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """data[start:end] without the pairs of quotes, backticks and TeX delimiters that surround all of it."""
+    """data[start:end] without the pairs of quotes, stars, tags, ... that surround all of it, and a final point."""
     start, end = strip(data, start, end)
-    size = frame_size(data, start, end)
-    while size > 0:
-        start, end = strip(data, start + size, end - size)
+    while start < end:
         size = frame_size(data, start, end)
+        tag = 0 if size else tag_size(data, start, end)
+        if size:
+            start, end = start + size, end - size
+        elif tag:
+            start, end = start + tag, end - tag - 1
+        elif end - start > 1 and data[end - 1] == 46 and data[end - 2] != 46:
+            end -= 1
+        else:
+            break
+        start, end = strip(data, start, end)
     return start, end
 
 
@@ -227,13 +256,24 @@ def is_letter(code: int) -> bool:
     return 0xC0 <= code <= 0x24F and code != 0xD7 and code != 0xF7
 
 
+def is_bold_word(data: Bytes, start: int, i: int, end: int) -> bool:
+    """True for a star of bold type at a word, one of three at most: `**Answer:** ` or `**Answer**: `."""
+    first = last = i
+    while first > start and i - first < 3 and data[first - 1] == 42:
+        first -= 1
+    while last < end and last - i < 3 and data[last] == 42:
+        last += 1
+    opens = last < end and is_letter(data[last])
+    return opens or (first > start and (data[first - 1] == 58 or is_letter(data[first - 1])))
+
+
 def skip_words(data: Bytes, start: int, end: int) -> int:
     """Where the expression after leading words begins; `start` if there are none, -1 if words forbid it.
 
     The last word ends in white space or a colon and has two letters at least (`x - 3` is no answer), no word
     changes or denies what follows, and a minus sign behind words without a colon stands at its operand.
     """
-    key = letters = words = last = 0
+    key = letters = words = last = stars = 0
     gap = colon = False
     i = after = start
     while i < end:
@@ -254,12 +294,14 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
                 gap = colon = True
             elif code == 44 or code == 46 or code == 33:
                 gap = False
+            elif code == 42 and is_bold_word(data, start, i, end):
+                stars += 1
             else:
                 break
         i = after
     if words == 0:
         return start
-    if i >= end or not gap or not (colon or last > 1):
+    if i >= end or not gap or not (colon or last > 1) or stars % 2:
         return -1
     signed, behind = next_token(data, i, end, True)
     if signed == MINUS and not colon and (behind >= end or is_space(data[behind])):

@@ -11,6 +11,7 @@ from verifiers.gsm8k.number import (
     APPROX,
     BRACED,
     CARET,
+    COMMA,
     COMMAND,
     DEGREE,
     ELLIPSIS,
@@ -48,20 +49,37 @@ from verifiers.gsm8k.number import (
 )
 
 # What has been seen of a side so far.
-NUMBERS, PREVIOUS, GAP, SIGNED, LOOSE, WORDS, UNIT, KEY, OPAQUE, REFUSED, HEDGED = range(11)
-STATE = 11
+NUMBERS, PREVIOUS, GAP, SIGNED, LOOSE, WORDS, UNIT, KEY, OPAQUE, REFUSED, HEDGED, VARIABLE = range(12)
+STATE = 12
 AT_START, AT_NUMBER, AT_WORD, AT_MARK = 0, 1, 2, 3  # PREVIOUS: what stands before, spaces apart (GAP)
 _NAMED = 2  # LOOSE: the sign is a word
 
 _OR, _PER, _K = word_key("or"), word_key("per"), word_key("k")
 _NEGATIVE = word_keys("minus negative")
+# Words that change or deny the number wherever they stand, right before it, right behind it.
 _SPOILERS = word_keys(
-    "not never than plus times half halves third thirds fourths fifths sixths sevenths eighths ninths tenths"
+    "not never cannot cant neither nor none isn aren wasn doesn didn couldn wouldn shouldn wrong incorrect false "
+    "incorrectly impossible untrue plus twice thrice doubled tripled halved factorial multiple multiples root pi "
+    "half halves third thirds fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths"
 )
+_BEFORE = word_keys(
+    "than times over under above below beyond exceeds exceeding nearly almost least most double triple quadruple no "
+    "without except excluding"
+)
+_BEHIND = word_keys("squared cubed")
+# Pairs of words that do: the second, and the first ones.
+_LIMITS, _AT = word_keys("least most"), word_key("at")
+_TO, _TOWARDS = word_key("to"), word_keys("up close")
+_OF, _PARTS = word_key("of"), word_keys("square cube quarter fraction reciprocal")
+_T = word_key("t")  # of "can't"
+# 1 at the remainder of each of these words, so that most others are not compared with all of them.
+_TABLE = 2039
+_REMAINDERS = {key % _TABLE for key in (*_SPOILERS, *_BEFORE, *_BEHIND, *_LIMITS, _TO, _OF, _T)}
+_LISTED = bytes(remainder in _REMAINDERS for remainder in range(_TABLE))
 _SCALES = word_keys(
-    "hundred hundreds thousand thousands million millions billion billions trillion trillions"
+    "hundred hundreds thousand thousands lakh lakhs million millions crore crores billion billions trillion trillions"
 )
-_POWERS = (2, 2, 3, 3, 6, 6, 9, 9, 12, 12)  # of ten, for each of _SCALES
+_POWERS = (2, 2, 3, 3, 5, 5, 6, 6, 7, 7, 9, 9, 12, 12)  # of ten, for each of _SCALES
 WRAPPERS = word_keys(
     "boxed fbox mbox text textbf textrm textsf texttt textit textnormal mathbf mathrm mathsf mathtt mathit "
     "boldsymbol bm bf rm displaystyle underline left right big bigl bigr emph"
@@ -95,6 +113,8 @@ def note_number(data: Bytes, i: int, end: int, number: Fields, spare: Fields, st
         i = read_number(data, i, end, number)
         if number[SHAPE] == NO_NUMBER or (state[LOOSE] == 1 and state[WORDS]):
             state[OPAQUE] = 1  # "total - 18": a dash or a minus
+        if _LISTED[state[KEY] % _TABLE] and is_one_of(state[KEY], _BEFORE):
+            state[OPAQUE] = 1
         if state[SIGNED] < 0:
             number[SIGN] = -number[SIGN]
     else:
@@ -103,8 +123,25 @@ def note_number(data: Bytes, i: int, end: int, number: Fields, spare: Fields, st
         if not in_unit or spare[SHAPE] == NO_NUMBER:
             state[OPAQUE] = 1
     state[NUMBERS] += 1
+    state[VARIABLE] = 0  # the x of "9 x 2"
     state[PREVIOUS], state[GAP], state[SIGNED], state[LOOSE] = AT_NUMBER, 0, 0, 0
     return i
+
+
+def changes_value(key: int, state: Fields) -> bool:
+    """True if a word, alone or with the one before it, denies the number, bounds it or makes another one of it."""
+    if is_one_of(key, _SPOILERS):
+        return True
+    if is_one_of(key, _BEHIND):
+        return state[NUMBERS] > 0 and state[UNIT] == 0  # "18 squared", not "18 meters squared"
+    last = state[KEY]
+    if key == _T:
+        return state[PREVIOUS] == AT_MARK and state[GAP] == 0 and last != 0
+    if key == _TO:
+        return is_one_of(last, _TOWARDS)
+    if key == _OF:
+        return state[NUMBERS] == 0 and is_one_of(last, _PARTS)
+    return last == _AT and is_one_of(key, _LIMITS)
 
 
 def note_word(key: int, number: Fields, state: Fields) -> None:
@@ -112,8 +149,10 @@ def note_word(key: int, number: Fields, state: Fields) -> None:
     glued = state[GAP] == 0
     if key == _OR:
         state[HEDGED] = 1
-    elif is_one_of(key, _SPOILERS):
+    elif _LISTED[key % _TABLE] and changes_value(key, state):
         state[OPAQUE] = 1
+    elif state[NUMBERS] and is_one_of(key, _VARIABLES):
+        state[VARIABLE] = 1
     elif is_one_of(key, _NEGATIVE):
         if state[NUMBERS] or state[SIGNED]:
             state[OPAQUE] = 1
@@ -201,6 +240,8 @@ def note_mark(kind: int, state: Fields) -> None:
         state[UNIT] = 1
     if state[SIGNED] and kind != 36 and kind != 40 and kind != MARK:
         state[OPAQUE] = 1
+    if kind == COMMA or kind == POINT or kind == 58:
+        state[KEY] = 0  # "left over: 18", "No, 18"
     closes = kind == 41 or kind == 93
     state[PREVIOUS], state[GAP] = AT_WORD if closes and state[NUMBERS] == 0 and state[WORDS] else AT_MARK, 0
 
@@ -314,6 +355,7 @@ def read_side(
         elif kind == WORD:
             note_word(key, number, state)
         elif kind == EQUALS or kind == APPROX or (kind == COMMAND and is_one_of(key, APPROXES)):
+            state[REFUSED] |= state[VARIABLE]
             return after, True
         elif kind == COMMAND:
             note_command(key, state)
@@ -324,6 +366,7 @@ def read_side(
         elif kind != NOTHING:
             note_mark(kind, state)
         i = after
+    state[REFUSED] |= state[VARIABLE]  # 18x is no number, and 3x = 18 does not say 18
     return i, False
 
 

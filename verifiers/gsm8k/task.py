@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 from verifiers import batch, characters
 from verifiers.errors import InvalidReferenceError, invalid_reference
-from verifiers.extract import ANSWER_LIMIT, FOUND, Bytes, is_alone, last_line, locate, strip
+from verifiers.extract import ANSWER_LIMIT, FOUND, Bytes, is_alone, is_not_text, last_line, locate, strip
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
+from verifiers.gsm8k import sentence as sentences
 from verifiers.gsm8k.answer import HEDGED, NUMBERS, REFUSED, UNIT, WORDS, is_number, read_plain, read_side
 from verifiers.gsm8k.number import FIELDS, SCALE, Fields, equal, equal_exactly, is_zero_below
-from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, WRONG, encoded
+from verifiers.gsm8k.sentence import answer_sentence
+from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, NO_ANSWER, OK, RATIONAL, TEXT, WRONG, encoded
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
 UNDECIDED, BAD_GOLD = -1, -2  # instead of a reason: too large for 64 bits; no number to compare with
@@ -101,6 +103,10 @@ def judge_completion(
     if not read_gold(golds, firsts[row], firsts[row + 1], gold, spare, state):
         return BAD_GOLD, TEXT, 0.0, -1, -1
     status, low, high, boxed = locate(data, start, end, lenient)
+    if lenient and status == NO_ANSWER and low < 0:
+        low, high = answer_sentence(data, start, end)
+        if 0 <= low < high and not is_not_text(data, low, high):
+            status = FOUND
     if status != FOUND:
         return status, TEXT, 0.0, low, high
     if not lenient:
@@ -116,14 +122,11 @@ def judge_completion(
 
 
 def _gold_text(answer: object, index: int | None) -> str:
-    """The reference as text; raises for what is neither text nor an integer."""
-    if isinstance(answer, str):
-        return str.__str__(answer)
-    if isinstance(answer, int) and not isinstance(answer, bool) and answer.bit_length() < 2000:
-        return str(int(answer))
-    if hasattr(answer, "dtype") and getattr(answer, "shape", None) == () and answer.dtype.kind in "iu":
-        return str(int(answer))  # type: ignore[call-overload]
-    raise _invalid(answer, f"is a {type(answer).__name__}", index)
+    """The reference as text; raises for what is neither text nor a number."""
+    text = batch.as_reference(answer)
+    if text is None:
+        raise _invalid(answer, f"is a {type(answer).__name__}", index)
+    return text
 
 
 def _invalid(answer: object, problem: str, index: int | None) -> InvalidReferenceError:
@@ -153,6 +156,6 @@ _LOOP = batch.RowLoop(
     judge_completion,
     batch.TEXTS,
     max(FIELDS, answers.STATE),
-    (characters, numbers, answers, sys.modules[__name__]),
+    (characters, numbers, answers, sentences, sys.modules[__name__]),
 )
 TASK = batch.compiled_task("gsm8k", ("answer",), _LOOP, _judge, batch.pack_texts(_gold_text))

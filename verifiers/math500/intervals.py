@@ -75,6 +75,16 @@ def agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool
     return None
 
 
+def is_below_zero(node: Node) -> bool:
+    """True if it is proved that the value of an expression without variables is real and negative."""
+    with precision(FIRST_DIGITS):
+        try:
+            value = Evaluation({}).evaluate(node)
+        except Undecided:
+            return False
+        return isinstance(value, arb) and bool(value < 0)
+
+
 class Evaluation:
     """Evaluates trees at one point; use inside `precision(digits)`."""
 

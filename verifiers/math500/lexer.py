@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 from itertools import groupby
+from string import ascii_letters
 from unicodedata import decimal
 
 from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
-from verifiers.math500.units import KNOWN_WORDS
+from verifiers.math500.units import ABBREVIATED, JOINING, KNOWN_WORDS, ORDINALS, SHORT_WORDS
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
 Token = tuple[str, str, bool]
@@ -31,7 +32,8 @@ TABLE = str.maketrans({
     **dict.fromkeys(DIVISION_SIGNS, "/"),
     **dict.fromkeys("\u2212\u2010\u2011\u2013", "-"),
     **dict.fromkeys("×∙⋅·", r"\times "),
-    "°": r"^\circ ", "√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ",
+    **dict.fromkeys("°º˚", r"^\circ "), **dict.fromkeys("“”", '"'),
+    "√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ",
     "∩": r"\cap ", "∈": r"\in ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ",
     "∓": r"\mp ", "∅": r"\emptyset ", "∠": r"\angle ", "′": "'", "’": "'", "…": r"\dots ", "θ": r"\theta ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "φ": r"\phi ", "ω": r"\omega ",
@@ -42,9 +44,11 @@ TABLE = str.maketrans({
 SPACES = frozenset({",", ";", ":", " ", "quad", "qquad", "enspace", "thinspace", ">", "\n", "space", "hfill"})
 DROPPED = frozenset(
     "! left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits "
-    "nolimits mathbf boldsymbol mathbb mathcal vec overrightarrow hat bm bf rm it boxed fbox ( ) [ ] "
-    "mathsf mathtt mathit ensuremath hspace vphantom".split()
+    "nolimits mathbf boldsymbol mathcal vec overrightarrow hat bm bf rm it boxed fbox ( ) [ ] "
+    "underline tiny small normalsize large Large LARGE huge Huge mathsf mathtt mathit ensuremath hspace "
+    "vphantom".split()
 )
+WITH_ARGUMENT = frozenset("color textcolor phantom hphantom".split())  # dropped with what they take
 TEXTS = frozenset("text textbf textit textrm texttt textsf mbox mathrm operatorname textnormal emph".split())
 ALIASES = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge",
@@ -53,14 +57,18 @@ ALIASES = {
     "degree": "deg", "degrees": "deg", "dbinom": "binom", "tbinom": "binom", "colon": ":", "lbrack": "[",
     "rbrack": "]", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "\\": "\\\\", "newline": "\\\\",
     "cr": "\\\\", "%": "%", "$": "\\$", "&": "and", "varnothing": "emptyset", "ldots": "dots", "cdots": "dots",
-    "prime": "'", "varphi": "phi", "implies": "Rightarrow", "bigcup": "cup", "#": "#", "_": "_",
+    "land": "and", "lor": "or", "backslash": "setminus", "prime": "'", "varphi": "phi", "implies": "Rightarrow",
+    "bigcup": "cup", "#": "#", "_": "_",
 }  # fmt: skip
 SIGN_ALIASES = frozenset("< > | \\{ \\} * / : [ ] \\\\ % \\$ ' # _".split())
 BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
     "sin cos tan cot sec csc asin acos atan arcsin arccos arctan log ln lg exp sqrt pi gcd lcm max min det "
     "infty binom frac sinh cosh tanh deg cup".split()
 )
+OPENS = ("(", "{", "[", "|", "_", "\\")  # after `min` the function, else minutes
 NO_WORD_BEFORE = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
+UPRIGHT = BARE_COMMANDS - {"min", "max", "deg"} | {"e", "i"}
+LENGTHS = ("pt", "em", "ex", "mm", "cm")
 SINGLE = frozenset("()[]+-*/^_=<>|!,;:'.%&?\"`@#")
 
 
@@ -80,6 +88,7 @@ class Lexer:
             raise Malformed("too long")
         self.text = text if text.isascii() else to_latex(text)
         self.variables = variables
+        self.letters_of_reference = ascii_letters if variables is None else variables
         letters = text.replace(" ", "").replace("-", "")
         self.prose = variables is None and letters.isascii() and letters.isalpha()
         self.tokens: list[Token] = []
@@ -98,6 +107,8 @@ class Lexer:
                 self.letters()
             elif c == "\\":
                 self.command()
+            elif c == "." and self.tokens and self.tokens[-1][1].lower() in ABBREVIATED and not self.spaced:
+                self.position += 1  # sq. ft.
             elif c in SINGLE and not (c == ";" and True in self.braces):
                 self.position += 1
                 self.depth += (c in "([") - (c in ")]")
@@ -189,7 +200,16 @@ class Lexer:
             raise Malformed("letter")
         if text.startswith(NO_WORD_BEFORE.get(run, ()), end):
             return  # the backslash was forgotten
-        if True in self.braces or run.lower() in KNOWN_WORDS:
+        behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""
+        if (
+            True in self.braces
+            or run.lower() in KNOWN_WORDS
+            or (run == "min" and not behind.startswith(OPENS))
+        ):
+            self.add(WORD, run)
+        elif run in ORDINALS and self.tokens and self.tokens[-1][0] == NUMBER and not self.spaced:
+            self.add(WORD, run)
+        elif run in ("a", "A") and self.is_article(run, behind):
             self.add(WORD, run)
         elif run in BARE_COMMANDS:
             self.add(COMMAND, ALIASES.get(run, run))
@@ -199,7 +219,20 @@ class Lexer:
         else:
             self.add(WORD, run)
 
+    def is_article(self, run: str, behind: str) -> bool:
+        """True for the `a` of "a circle": a word of four letters or more behind it, and no letter of the reference."""
+        spaced = self.text.startswith(" ", self.position)
+        return (
+            spaced
+            and len(behind) == 4
+            and behind.isalpha()
+            and behind.islower()
+            and run not in self.letters_of_reference
+        )
+
     def is_product(self, run: str) -> bool:
+        if run.lower() in SHORT_WORDS and not all(letter in self.letters_of_reference for letter in run):
+            return False
         if self.variables is None:
             return len(run) <= 3 and not (self.prose and len(run) == 3)
         return len(run) <= 2 or all(letter in self.variables for letter in run)
@@ -210,11 +243,15 @@ class Lexer:
         while end < len(text) and text[end].isascii() and text[end].isalpha():
             end += 1
         name = text[start : max(end, start + 1)]
-        if not name:
-            raise Malformed("backslash")
         self.position = end = start + len(name)
-        if name in SPACES:
+        if name in SPACES or (not name and end == len(text)):  # the space of a last "\\ " was stripped
             self.spaced = True
+        elif name in WITH_ARGUMENT:
+            self.braced(80)
+        elif name == "mathbb":
+            self.number_set()
+        elif name in ("operatorname", "mathrm") and self.upright(name):
+            pass
         elif name in TEXTS:
             while text.startswith(" ", self.position):
                 self.position += 1
@@ -234,9 +271,37 @@ class Lexer:
         elif name.isalpha() or name in ALIASES or name in "|'":
             name = ALIASES.get(name, name)
             self.depth += (name in ("\\{", "[")) - (name in ("\\}", "]"))
-            self.add(WORD if name == "and" else SIGN if name in SIGN_ALIASES else COMMAND, name)
+            self.add(WORD if name in JOINING else SIGN if name in SIGN_ALIASES else COMMAND, name)
+            if (
+                name == "\\\\"
+                and text.startswith("[", end)
+                and text[end : end + 12].partition("]")[0].endswith(LENGTHS)
+            ):
+                self.position = text.index("]", end) + 1
         else:
             raise Malformed(f"\\{name}")
+
+    def upright(self, name: str) -> bool:
+        r"""True if a function or a constant stood in \operatorname or \mathrm, which is read: no word."""
+        close = self.text.find("}", self.position, self.position + 12)
+        inside = self.text[self.position : close].strip("{ ")
+        if close < 0 or inside not in (BARE_COMMANDS if name == "operatorname" else UPRIGHT):
+            return False
+        self.position = close + 1
+        self.add(LETTERS if len(inside) == 1 else COMMAND, ALIASES.get(inside, inside))
+        return True
+
+    def number_set(self) -> None:
+        """The letter of a set of numbers."""
+        while self.text.startswith(" ", self.position):
+            self.position += 1
+        if self.text.startswith("{", self.position):
+            name = self.braced(8)
+        else:
+            name, self.position = self.text[self.position : self.position + 1], self.position + 1
+        if len(name) != 1 or not name.isalpha():
+            raise Malformed("a set of numbers")
+        self.add(COMMAND, f"mathbb {name}")
 
     def braced(self, limit: int) -> str:
         close = self.text.find("}", self.position, self.position + limit)

@@ -4,7 +4,8 @@ Expressions: ("num", n, d), ("sym", name), ("const", "pi" | "e" | "i" | "inf"), 
 ("/", a, b), ("^", a, b), ("fn", name, args), ("pm", 1 | -1), ("deg", a), ("pct", a), ("paren", number).
 Around them: ("list", items), ("seq", open, close, items), ("set", items), ("union", items), ("mat", rows),
 ("rel", operators, sides), ("unit", a, unit), ("base", digits, base), ("text", words), ("words", a): an
-expression with words before it.
+expression with words before it; ("date", month, day), ("ratio", parts), ("builder", items, join, name): a set by its
+conditions. A list says in `join` what stands between its items: ",", "and" or "or".
 """
 
 from __future__ import annotations
@@ -12,8 +13,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Token, Unsupported
-from verifiers.math500.tree import INFINITY, MINUS_ONE, Node
-from verifiers.math500.units import CHANGING, GENERIC, JOINING, UNIT_LETTERS, UNITS, canonical_unit
+from verifiers.math500.tree import INFINITY, MINUS_ONE, REALS, Node
+from verifiers.math500.units import (
+    CHANGING_BEFORE,
+    CHANGING_BEHIND,
+    GENERIC,
+    IS,
+    JOINING,
+    MONTHS,
+    NEGATING,
+    NUMBER_WORDS,
+    ORDINALS,
+    UNIT_LETTERS,
+    UNITS,
+    canonical_unit,
+    is_reals,
+)
 
 DEPTH_LIMIT = 40
 END: Token = ("end", "", False)
@@ -36,8 +51,21 @@ UNSUPPORTED = frozenset(
     "vee neg forall exists subset subseteq det max min gcd lcm".split()
 ) | {"begin cases", "begin aligned", "begin align*", "begin vmatrix"}
 MATRICES = frozenset("matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
-NO_FACTOR = {*"pm mp cup deg over rfloor rceil".split(), *RELATIONS}  # commands that begin none
+NO_FACTOR = {*"pm mp cup deg over choose rfloor rceil".split(), *RELATIONS}  # commands that begin none
 CLOSING = {"(": ")", "[": "]"}
+NAME_KINDS = frozenset([LETTERS, WORD])
+NAME_SIGNS = (
+    frozenset("( ) [ ] { } | ' + - * / : _ ^ ,".split())
+    | GREEK
+    | FUNCTIONS
+    | {*"overline widehat cap cup perp Pr".split()}
+)
+NO_REMARK = CHANGING_BEFORE | JOINING
+POSTFIX = frozenset("deg ^ ! %".split())
+OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
+UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
+OPENING = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
+ARTICLES = frozenset(["a", "an", "the"])
 ENDS_SIDE = frozenset([*")]}&", "\\}", "\\\\", END[1]])
 
 
@@ -56,6 +84,7 @@ class Parser:
         self.depth = 0  # of nesting
         self.open_bars = 0
         self.mixed = False  # if a mixed number was read
+        self.join = ""  # what stands between the items of a list
         self.currency = ""  # unit of the side being read, from a currency sign before it
         self.kind, self.value, self.spaced = self.tokens[0]
 
@@ -89,18 +118,68 @@ class Parser:
 
     def answer(self) -> Node:
         """The whole answer: one item, or a list of items without brackets."""
+        while self.value == "=" or (self.kind == COMMAND and self.value in ("therefore", "Rightarrow")):
+            self.advance()
+        if self.kind == WORD and self.value.lower() in OPENING and self.peek()[1] == ",":
+            self.advance(2)  # "So, ..."
+        start, tokens = self.position, self.tokens[:]
+        try:
+            return self.whole()
+        except (Malformed, Unsupported):
+            behind = self.end_of_name(start) if self.variables is not None else 0
+            if not behind:
+                raise
+        self.depth = self.open_bars = 0
+        self.tokens, self.mixed, self.currency = tokens, False, ""
+        name = ("text", tuple(token[1] for token in tokens[start : behind - 1]))
+        self.position = behind - 1
+        self.advance()
+        node = self.whole()
+        if node[0] == "list":
+            raise Malformed("a list behind a name")
+        operators, sides = (node[1], node[2]) if node[0] == "rel" else ((), (node,))
+        return ("rel", ("=", *operators), (name, *sides))
+
+    def whole(self) -> Node:
         items = self.items()
         if self.kind != "end":
             raise Malformed("rest")
-        return items[0] if len(items) == 1 else ("list", tuple(items))
+        while len(items) > 1 and self.join == "," and is_clause(items[0]) and items[-1][0] != "text":
+            del items[0]  # "In the triangle, x is 16"
+        return items[0] if len(items) == 1 else ("list", tuple(items), self.join)
+
+    def end_of_name(self, start: int) -> int:
+        """Where the value begins behind what it is called, if that reads as no mathematics; else 0.
+
+        `P(A|B) =` and `[ABC] =` hold no number; a sentence up to its one "is" may hold some, but no doubt.
+        """
+        depth, place, equals, listed = 0, 0, False, False
+        for k in range(start, len(self.tokens)):
+            kind, value, _ = self.tokens[k]
+            depth += (value in OPENS) - (value in CLOSES) if kind == SIGN else 0
+            listed |= not (place or depth) and value == ","
+            if depth == 0 and ((kind == SIGN and value == "=") or (kind == WORD and value.lower() in IS)):
+                if place and not equals:
+                    return 0
+                if not place:
+                    place, equals = k, value == "="
+        subject = self.tokens[start:place]
+        if not subject or any(kind == WORD and value.lower() in NEGATING for kind, value, _ in subject):
+            return 0
+        if subject[0][0] == WORD:
+            return place + 1
+        plain = not listed and all(kind in NAME_KINDS or value in NAME_SIGNS for kind, value, _ in subject)
+        ended = subject[-1][0] != SIGN or subject[-1][1] in CLOSES
+        return place + 1 if equals and plain and ended else 0
 
     def items(self) -> list[Node]:
         items = [self.relation()]
         while self.is_separator():
             comma = self.kind == SIGN
-            self.advance()
+            join = self.advance().lower()
             if comma and self.kind == WORD and self.is_separator():
-                self.advance()  # "1, 2, and 3"
+                join = self.advance().lower()  # "1, 2, and 3"
+            self.join = join if not self.join or join == self.join or self.join == "," else ","
             items.append(self.relation())
         return items
 
@@ -110,13 +189,19 @@ class Parser:
     def relation(self) -> Node:
         sides = [self.side()]
         operators: list[str] = []
+        by_word = False
         while self.is_relation() or self.is_equals_word():
+            by_word = self.kind == WORD
             operator = RELATIONS.get(self.advance(), "=")
             if self.accept("=") and operator != "=":
                 operator += "="
             operators.append(operator)
             sides.append(self.side())
-        return ("rel", tuple(operators), tuple(sides)) if operators else sides[0]
+        if not operators:
+            return sides[0]
+        worded = sides[0][0] == "words" and not by_word  # "The solution is 1 < x"; not "The third term is 16"
+        node = ("rel", tuple(operators), (sides[0][1], *sides[1:]) if worded else tuple(sides))
+        return ("words", node) if worded else node
 
     def is_relation(self) -> bool:
         return self.kind in (SIGN, COMMAND) and self.value in RELATIONS
@@ -134,23 +219,35 @@ class Parser:
             if not words:
                 raise Malformed("empty")
             self.currency = outer
-            return ("text", tuple(word.lower() for word in words))
+            return text_node(words)
         if words:
-            if any(word.lower() in CHANGING for word in words):
-                raise Malformed("words")
+            if words[-1].lower() == "except" and is_reals(words[:-1]):
+                return ("+", (REALS, ("*", (MINUS_ONE, ("set", (self.sum(),))))))
+            colon = self.accept(":")
+            check_words([word.lower() for word in words], colon)
+            if self.kind == NUMBER and not (self.spaced or colon):
+                raise Malformed("a word run into a number")
             if any(len(word) == 1 and (word not in "aAI" or len(words) == 1) for word in words):
                 raise Malformed("a letter before the value")
             if self.value in ("(", "[", "{", "\\{") and not self.spaced:
                 raise Malformed("a word as a function")
-            self.accept(":")
-        parts = [self.sum()]
+        parts = [self.infix()]
         while self.accept("cup", COMMAND) or (
             parts[-1][0] == "seq" and self.kind == LETTERS and self.accept("U")
         ):
             parts.append(self.sum())
+        while parts[-1] == REALS and self.accept("setminus", COMMAND):
+            parts[-1] = ("+", (REALS, signed(MINUS_ONE, self.sum())))
+        if self.value == ":" and parts[0][0] == "num" and self.peek()[0] == NUMBER:
+            while self.accept(":"):
+                parts.append(self.sum())
+            parts = [("ratio", tuple(parts))]
         node = self.with_unit(parts[0] if len(parts) == 1 else ("union", tuple(parts)))
         self.currency = outer
-        return ("words", node) if words else node
+        if not words:
+            return node
+        months = [MONTHS[word.lower()] for word in words if word.lower() in MONTHS]
+        return ("date", months[0], node) if months else ("words", node)
 
     def ends_side(self) -> bool:
         return (
@@ -163,15 +260,28 @@ class Parser:
         if node[0] == "text" and (unit or self.is_unit_word()):
             raise Malformed("words behind words")
         words = [unit or self.currency] if unit or self.currency else []
+        if not words and self.value in ENDS_SIDE:
+            return node
         while (
             self.is_unit_word()
             or self.is_unit_letter(words)
             or (words and self.value == "/")
             or self.value == "%"
+            or self.is_unit_fraction()
+            or self.is_remark()
         ):
+            if self.is_remark():
+                self.advance(2)
+                while not self.accept(")"):
+                    self.advance()
+                break
+            if self.accept("frac", COMMAND):
+                words += self.unit_fraction()
+                continue
             word = self.value
             unknown_letter = self.kind == WORD and len(word) == 1 and word.islower() and word not in UNITS
-            if (word == "%" and words) or word.lower() in CHANGING or unknown_letter:
+            second = words and (word == "%" or (words[-1][0] == "^" and word in UNITS))  # m^3 m
+            if second or word.lower() in CHANGING_BEHIND or unknown_letter:
                 raise Malformed("words")
             words.append(word)
             self.advance()
@@ -188,7 +298,42 @@ class Parser:
                 words.append("^" + self.advance())
                 if braces:
                     self.expect("}")
-        return ("unit", node, canonical_unit(words)) if words else node
+        if len(words) == 1 + (words[-1:] == ["th"]) and words[0].lower() in MONTHS:
+            return ("date", MONTHS[words[0].lower()], node)
+        if not words:
+            return node
+        unit = canonical_unit(words)
+        if unit is None:
+            raise Malformed("the power of no unit")
+        return ("unit", node, unit) if unit or words[0].lower() not in ORDINALS else node
+
+    def is_remark(self) -> bool:
+        """True at words in brackets that end the answer, as in "16 (simplified)"."""
+        if self.value != "(" or self.peek()[0] != WORD:
+            return False
+        end = self.position + 1
+        while (
+            (token := self.tokens[end])[0] == WORD and len(token[1]) > 1 and token[1].lower() not in NO_REMARK
+        ):
+            end += 1
+        return self.tokens[end][1] == ")" and self.tokens[end + 1] is END and end > self.position + 1
+
+    def is_unit_fraction(self) -> bool:
+        return (
+            (self.kind, self.value) == (COMMAND, "frac") and self.peek()[1] == "{" and self.peek(2)[0] == WORD
+        )
+
+    def unit_fraction(self) -> list[str]:
+        r"""The words of `\frac{\text{miles}}{\text{hour}}`."""
+        words = []
+        for slash in (False, True):
+            words += ["/"] * slash
+            self.expect("{")
+            while not self.accept("}"):
+                if self.kind != WORD or self.value.lower() not in UNITS:
+                    raise Malformed("unit")
+                words.append(self.advance())
+        return words
 
     def is_unit_word(self) -> bool:
         return self.kind == WORD and not self.is_equals_word() and not self.is_separator()
@@ -283,19 +428,37 @@ class Parser:
 
     def starts_factor(self) -> bool:
         if self.kind == LETTERS:
-            if self.is_unit_letter() and self.peek() is END:
+            if self.is_unit_letter() and self.is_unit_to_the_end():
                 return False
             return not (self.value == "U" and self.peek()[1] in ("(", "["))
         if self.kind == COMMAND:
-            return self.value not in NO_FACTOR and not self.value.startswith("end ")
+            return (
+                self.value not in NO_FACTOR
+                and not self.value.startswith("end ")
+                and not (self.value == "frac" and self.is_unit_fraction())
+                and not (self.value == "setminus" and self.peek(-1)[1] in ("}", "mathbb R"))
+            )
+        if self.value == "(" and self.is_remark():
+            return False
         return self.value in ("(", "[", "{", "\\{") or (self.value == "|" and not self.open_bars)
+
+    def is_unit_to_the_end(self) -> bool:
+        """True if nothing but units, powers and a slash follows: m, m^3, m/s^2."""
+        end = self.position
+        while (token := self.tokens[end]) is not END and end < self.position + 8:
+            if token[1] not in UNIT_LETTERS and not (token[0] in (NUMBER, SIGN) and token[1] in UNIT_SIGNS):
+                return False
+            end += 1
+        return token is END
 
     def power(self) -> Node:
         """A primary with what stands behind it: powers, factorials, degree and per cent signs."""
         node = self.primary()
-        while True:
+        while self.value in POSTFIX:
             if self.accept_degree():
                 node = ("deg", node)
+            elif self.value == "^" and (size := self.ordinal()):
+                self.advance(size)  # 5^{\text{th}}
             elif self.accept("^"):
                 node = ("^", node, self.exponent())
             elif self.accept("!"):
@@ -303,7 +466,14 @@ class Parser:
             elif self.accept("%"):
                 node = ("pct", node)
             else:
-                return node
+                break
+        return node
+
+    def ordinal(self) -> int:
+        r"""How many tokens of a raised "th" stand here: `^{\text{th}}`, `^\text{th}`."""
+        braces = self.peek()[1] == "{"
+        kind, value, _ = self.peek(2 if braces else 1)
+        return (4 if braces else 2) if kind == WORD and value in ORDINALS else 0
 
     def accept_degree(self) -> bool:
         """True if a degree sign stood here, in any of its forms; it is read."""
@@ -328,13 +498,18 @@ class Parser:
         return self.argument()
 
     def group(self) -> Node:
-        r"""`{...}`: an expression, or a quotient written with \over."""
+        """What stands in braces."""
         self.expect("{")
-        node = self.sum()
-        if self.accept("over", COMMAND):
-            node = quotient(node, self.sum())
+        node = self.infix()
         self.expect("}")
         return node
+
+    def infix(self) -> Node:
+        r"""A sum, or two with \over or \choose between them."""
+        node = self.sum()
+        if self.kind != COMMAND or self.value not in ("over", "choose"):
+            return node
+        return quotient(node, self.sum()) if self.advance() == "over" else ("fn", "binom", (node, self.sum()))
 
     def argument(self) -> Node:
         r"""What a command such as \frac or \sqrt takes: a group, or one sign."""
@@ -374,7 +549,7 @@ class Parser:
         elif self.value == "{":
             node = self.group()
         elif self.accept("\\{"):
-            node = ("set", () if self.value == "\\}" else tuple(self.items()))
+            node = self.builder() or ("set", () if self.value == "\\}" else tuple(self.items()))
             self.expect("\\}")
         elif self.accept("|"):
             self.open_bars += 1
@@ -389,8 +564,32 @@ class Parser:
         self.depth -= 1
         return node
 
+    def builder(self) -> Node | None:
+        r"""The inside of `\{x \mid x > 2\}` or `\{x \in \mathbb{R} : x \ne 3\}`, if it is a set by its conditions."""
+        mark = self.peek()[1]
+        if self.kind != LETTERS or (mark not in ("|", ":") and self.peek()[:2] != (COMMAND, "in")):
+            return None
+        name = ("sym", self.value)
+        bars, self.open_bars = self.open_bars, 1
+        domain = self.relation()
+        self.open_bars = bars
+        if not (self.accept("|") or self.accept(":")):
+            raise Malformed("set")
+        outer, self.join = self.join, ""
+        conditions = self.items()
+        join, self.join = self.join, outer
+        return (
+            "builder",
+            (domain, *conditions) if domain[0] == "rel" else tuple(conditions),
+            join or ",",
+            name,
+        )
+
     def bracket(self) -> Node:
         """`(...)`, `[...]`: a group if it holds one expression, else a tuple or an interval."""
+        if self.peek()[0] == NUMBER and self.peek(2)[1] == ")" and self.peek(3)[1] == "_":
+            self.advance()
+            return self.based(self.advance(2))  # (52)_8
         opening = self.advance()
         bars, self.open_bars = self.open_bars, 0
         items = self.items()
@@ -419,10 +618,19 @@ class Parser:
             nines = 10 ** len(repeated) - 1
             above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
             return ("num", above * nines + int(repeated), below * nines)
-        if not self.accept("_"):
-            return number(digits)
+        if self.value == "_" or (
+            self.kind == WORD and self.value == "base" and self.peek()[0] in (NUMBER, WORD)
+        ):
+            return self.based(digits)
+        return number(digits)
+
+    def based(self, digits: str) -> Node:
+        self.advance()
         braces = self.accept("{")
-        base = self.digits("base")
+        if self.kind == WORD and self.value.lower() in NUMBER_WORDS:
+            base = str(NUMBER_WORDS[self.advance().lower()])
+        else:
+            base = self.digits("base")
         if not digits.isdigit():
             raise Malformed("base")
         if braces:
@@ -475,6 +683,10 @@ class Parser:
         self.advance()
         if name in CONSTANTS:
             return CONSTANTS[name]
+        if name == "mathbb R":
+            return REALS
+        if name.startswith("mathbb "):
+            return ("sym", name)
         if name in GREEK:
             return ("sym", self.subscripted("\\" + name))
         if name in ("lfloor", "lceil"):
@@ -535,6 +747,36 @@ class Parser:
         if not self.accept(f"end {kind}", COMMAND) or len(set(map(len, rows))) != 1:
             raise Malformed("matrix")
         return ("mat", tuple(rows))
+
+
+def text_node(words: list[str]) -> Node:
+    """Words alone: a number if they are one, a letter as that letter; no articles, any case."""
+    verbs = [k for k, word in enumerate(words) if word.lower() in IS]
+    if (
+        verbs
+        and 0 < verbs[-1] < len(words) - 1
+        and NEGATING.isdisjoint(word.lower() for word in words[: verbs[-1]])
+    ):
+        words = words[verbs[-1] + 1 :]  # "The function is even"
+    if len(words) > 1 and words[0].lower() in ARTICLES:
+        words = words[1:]
+    plain = tuple(word.lower() for word in words)
+    if len(plain) == 1 and plain[0] in NUMBER_WORDS:
+        return ("num", NUMBER_WORDS[plain[0]], 1)
+    return ("text", tuple(words) if len(words) == 1 == len(words[0]) else plain)
+
+
+def is_clause(node: Node) -> bool:
+    """True for words that a sentence may begin with, before its comma."""
+    return node[0] == "text" and len(node[1]) > 1 and NEGATING.isdisjoint(node[1])
+
+
+def check_words(words: list[str], colon: bool) -> None:
+    """Raise `Malformed` if words before a value say that another is meant."""
+    verbs = [k for k, word in enumerate(words) if word in IS]
+    split = len(words) if colon else verbs[-1] + 1 if verbs else 0
+    if not NEGATING.isdisjoint(words[:split]) or not CHANGING_BEFORE.isdisjoint(words[split:]):
+        raise Malformed("words")
 
 
 def product(factors: list[Node]) -> Node:

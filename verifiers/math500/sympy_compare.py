@@ -107,12 +107,12 @@ def _read(text: str, real: bool) -> object:
 
 
 def judge(answer: str, gold: str) -> tuple[str, str]:
-    """("equal" | "different" | "error", why) for two LaTeX texts; "error" if the gold cannot be read."""
+    """("equal" | "different" | "unread", why) for two LaTeX texts; "unread" if the gold cannot be read."""
     real = not any(map(should_treat_as_complex, (gold, answer)))
     try:
         expected = read(gold, real)
     except Unreadable as error:
-        return "error", f"the gold answer cannot be read: {error}"
+        return "unread", f"the gold answer cannot be read: {error}"
     try:
         given = read(answer, real)
         for side in (expected, given):
@@ -294,7 +294,10 @@ def _point(symbols: set, k: int) -> dict:
 def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     """Are two expressions equal wherever both are defined?"""
     imaginary = {s: sympy.I for s in gold.free_symbols | answer.free_symbols if s.name == "i"}
-    a, b = (_evaluated(expr.xreplace(imaginary)) for expr in (gold, answer))
+    gold, answer = gold.xreplace(imaginary), answer.xreplace(imaginary)
+    if _integrals_differ(gold, answer):
+        return False
+    a, b = _evaluated(gold), _evaluated(answer)
     if a.has(sympy.nan, sympy.zoo) or b.has(sympy.nan, sympy.zoo):
         return False
     if a == b:
@@ -313,6 +316,18 @@ def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     if agreed >= (2 if symbols else 1) and _has_short_numbers(a) and _has_short_numbers(b):
         return True
     return _is_zero(a - b)
+
+
+def _integrals_differ(a: sympy.Expr, b: sympy.Expr) -> bool:
+    """True for two numbers far apart of which one is an integral: quadrature takes a fraction of solving it."""
+    if not (a.has(sympy.Integral) or b.has(sympy.Integral)) or a.free_symbols | b.free_symbols:
+        return False
+    try:
+        one, two = a.evalf(9, maxn=12), b.evalf(9, maxn=12)
+    except (ValueError, TypeError, ArithmeticError, NotImplementedError, AttributeError):
+        return False
+    known = _is_number(one) and _is_number(two) and all(f._prec > 24 for f in one.atoms(sympy.Float))
+    return known and bool(abs(one - two) > max(abs(one), abs(two)) / 100)
 
 
 def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:

@@ -6,6 +6,8 @@ Node = tuple
 ONE: Node = ("num", 1, 1)
 MINUS_ONE: Node = ("num", -1, 1)
 INFINITY: Node = ("const", "inf")
+NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
+REALS: Node = ("seq", "(", ")", (NEGATIVE_INFINITY, INFINITY))
 EXPRESSIONS = frozenset("num sym const + * / ^ fn deg pct paren".split())
 TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
 
@@ -90,12 +92,12 @@ def keeps_form(answer: Node, gold: Node) -> bool:
 
 
 def is_literal(node: Node) -> bool:
-    """True for a signed number, or a fraction of two."""
+    """True for a signed number, or a fraction of such."""
     kind = node[0]
     if kind == "*":
         return len(node[1]) == 2 and node[1][0] in (MINUS_ONE, ONE) and is_literal(node[1][1])
     if kind == "/":
-        return all(part[0] == "num" or (part[0] == "*" and is_literal(part)) for part in node[1:])
+        return all(map(is_literal, node[1:]))
     return kind == "num"
 
 

@@ -9,26 +9,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verifiers.math500.lexer import Malformed, Unsupported
-from verifiers.math500.probe import NO, UNSURE, YES, compare
+from verifiers.math500.probe import NO, UNSURE, YES, compare, is_negative
 from verifiers.math500.tree import (
     EXPRESSIONS,
     INFINITY,
     MINUS_ONE,
+    NEGATIVE_INFINITY,
     ONE,
+    REALS,
     TRIGONOMETRIC,
     Node,
     holds_container,
     keeps_form,
     leaves,
+    parts,
     substituted,
     symbols,
 )
-from verifiers.math500.units import conflict, is_known
+from verifiers.math500.units import conflict, is_known, is_reals
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 ITEM_LIMIT = 40  # of a list whose order is free
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
-NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
+PLACES = [("num", 10**k, 1) for k in range(1, 5)]
+ZERO: Node = ("num", 0, 1)
+INVERSE_FUNCTIONS = [("^", ("sym", name), MINUS_ONE) for name in "fghF"]
 INFINITIES = (INFINITY, NEGATIVE_INFINITY)
 
 
@@ -57,9 +62,16 @@ class Comparison:
             return NO
         answer = answer[1] if answer[0] == "words" else answer
         gold = gold[1] if gold[0] == "words" else gold
-        if answer[0] == "list" and gold[0] == "union" and not self.strict:
-            answer = union_of(answer) or answer
         kinds = answer[0], gold[0]
+        if not REGIONS.isdisjoint(kinds) and kinds != ("rel", "rel"):
+            (region, name), (gold_region, gold_name) = as_region(answer), as_region(gold)
+            if gold_region is not None and region is None and says_inequality(answer):
+                return NO
+            if region is not None and gold_region is not None:
+                self.structured = True
+                if name and gold_name and name != gold_name:
+                    return NO
+                return self.same_container(region, gold_region)
         if "rel" in kinds:
             return self.same_relation(answer, gold)
         if "unit" in kinds:
@@ -92,11 +104,26 @@ class Comparison:
         if kind == "mat" == answer_kind and list(map(len, answer[1])) == list(map(len, gold[1])):
             return self.in_order(sum(answer[1], ()), sum(gold[1], ()))
         if kind == "text" == answer_kind:
-            return YES if answer[1] == gold[1] else NO
+            return YES if same_words(answer[1], gold[1]) else NO
+        if "text" in kinds and len(letter := (gold if kind == "text" else answer)[1]) == 1:
+            return (
+                YES if (gold if kind != "text" else answer) in (("sym", *letter), ("const", *letter)) else NO
+            )
+        if kind == "ratio" == answer_kind:
+            return self.in_order(answer[1], gold[1])
+        if kind == "date" == answer_kind:
+            return self.same(answer[2], gold[2]) if answer[1] == gold[1] else NO
         if self.strict:
             return NO
         if answer_kind == "list" and gold[:3] == ("seq", "(", ")"):
-            return self.in_order(answer[1], gold[3])
+            items = answer[1]
+            if all(map(is_assignment, items)) and len(set(map(name_of, items))) == len(items):
+                items = sorted(items, key=name_of)  # y = 7, x = 2
+            elif any(item[0] == "rel" for item in items):
+                return NO
+            return self.in_order(items, gold[3])
+        if kind == "seq" and answer_kind == "*" and len(answer[1]) == 2 and is_point_name(answer[1][0]):
+            return self.same(answer[1][1], gold)  # P(3, -4)
         if kind == "set" and answer_kind in EXPRESSIONS and len(gold[1]) == 1:
             return self.same(answer, gold[1][0])
         if kind in EXPRESSIONS and answer_kind == "set" and len(answer[1]) == 1:
@@ -145,6 +172,10 @@ class Comparison:
 
     def same_quantity(self, answer: Node, gold: Node) -> int:
         (a, unit), (g, gold_unit) = (node[1:] if node[0] == "unit" else (node, "") for node in (answer, gold))
+        if g[0] == "text":
+            return NO  # a word has no unit
+        if unit == "percent" and not gold_unit and not (g[0] == "num" and abs(g[1]) > g[2]):
+            a = ("pct", a)  # only a number above 1 may have been asked for in per cent
         return NO if conflict(unit, gold_unit) else self.same(a, g)
 
     def same_base(self, answer: Node, gold: Node) -> int:
@@ -171,28 +202,38 @@ class Comparison:
         """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
         operators, sides = answer[1], answer[2]
         if operators == ("in",) and is_name(sides[0]) and sides[0][0] != "*":
-            return sides[1]
+            return None if sides[1][0] in EXPRESSIONS else sides[1]
+        known = symbols_of(gold)
         if operators[-1] == "approx" and len(sides) > 1 and not is_name(sides[-2]) and not self.strict:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
         if any(operator != "=" for operator in operators):
-            return as_interval(answer) if gold[0] in ("seq", "union") and not self.strict else None
-        values = [side for side in sides if not is_name(side)] or [sides[-1]]
-        agree = all(self.same(value, values[-1]) == YES for value in values[:-1])
+            return None
+        names = [is_name(side) or is_asked_for(side, known, gold) for side in sides]
+        if any(side[0] == "sym" and side[1] in known for side in sides[:-1]):
+            return None  # x = (x - 1)/2 gives no value
+        if (sides[-1][0] == "text") != (gold[0] == "text"):
+            return None
+        values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
+        plain = Comparison(self.length, False)
+        agree = all(plain.same(value, values[-1]) == YES for value in values[:-1])
         return values[-1] if agree else None
 
     def same_relations(self, answer: Node, gold: Node) -> int:
-        if gold[1] == ("in",) and answer[1] != ("in",) and not self.strict:
-            names = [side for side in answer[2] if is_name(side)]
-            interval = as_interval(answer) if names == [gold[2][0]] else None
-            return NO if interval is None else self.same(interval, gold[2][1])
         if any(side[0] == "unit" and is_name(side[1]) and is_known(side[2]) for side in answer[2]):
             return NO  # a name has no unit
+        if set(answer[1]) != {"="} != set(gold[1]):
+            (region, name), (gold_region, gold_name) = as_region(answer), as_region(gold)
+            if region is not None and gold_region is not None:
+                return self.same_container(region, gold_region) if name == gold_name else NO
         a, g = normal_relation(answer), normal_relation(gold)
+        value = named_value(gold)
+        if value is not None and len(a[2]) > 2 and a[2][0] == g[2][0] and set(a[1]) == {"="}:
+            last = self.value_of_chain(("rel", *a[1:]), value)  # x = 2 + 2 = 4
+            return NO if last is None else self.same(last, value)
         if a[1] != g[1]:
             return NO
         if self.in_order(a[2], g[2]) == YES or (a[1] == ("=",) and self.in_order(a[2][::-1], g[2]) == YES):
             return YES
-        value = named_value(gold)
         if value is not None and not symbols(value):
             return NO  # 2x = 10 is not solved
         if self.strict or a[1] != ("=",) or not all(side[0] in EXPRESSIONS for side in (*a[2], *g[2])):
@@ -210,8 +251,7 @@ class Comparison:
         }
         here_a, here_g = substituted(a, point), substituted(g, point)
         verdict, _ = compare(("*", (a, here_g)), ("*", (g, here_a)), self.length)
-        zero = ("num", 0, 1)
-        nonzero = all(compare(here, zero, self.length)[0] == NO for here in (here_g, here_a))
+        nonzero = all(compare(here, ZERO, self.length)[0] == NO for here in (here_g, here_a))
         return verdict if nonzero else NO
 
 
@@ -221,9 +261,13 @@ class Comparison:
 def is_name(node: Node) -> bool:
     """True for what a value may be called: x, f(x), AB, P(A), a word, an angle; no sums, no numbers."""
     kind = node[0]
-    if kind in ("sym", "text"):
+    if kind in (
+        "sym",
+        "text",
+        "words",
+    ):  # words stand before a side of a relation only where it is "The third term is"
         return True
-    if kind == "words" or (kind == "unit" and not is_known(node[2])):
+    if kind == "unit" and not is_known(node[2]):
         return is_name(node[1])
     if kind == "*":
         if node[1][0][0] == "sym" and all(part[0] == "paren" for part in node[1][1:]):
@@ -247,32 +291,188 @@ def normal_relation(node: Node) -> Node:
     return node
 
 
-def as_interval(node: Node) -> Node | None:
-    """An inequality of one variable as an interval: 2 < x <= 5 is (2, 5]."""
-    node = normal_relation(node)
+def is_assignment(node: Node) -> bool:
+    return node[0] == "rel" and node[1] == ("=",) and node[2][0][0] == "sym"
+
+
+def name_of(node: Node) -> str:
+    return node[2][0][1]
+
+
+def is_point_name(node: Node) -> bool:
+    return node[0] == "sym" and node[1][0].isupper()
+
+
+def same_words(answer: tuple[str, ...], gold: tuple[str, ...]) -> bool:
+    return [word.lower() for word in answer] == [word.lower() for word in gold]
+
+
+def symbols_of(gold: Node) -> frozenset[str]:
+    return symbols(gold) if gold[0] in EXPRESSIONS else frozenset()
+
+
+def is_asked_for(node: Node, known: frozenset[str], value: Node) -> bool:
+    r"""True for what a question may ask for, in other letters than the reference: m + n, |z|, \gcd(a, b), f^{-1}(x).
+
+    Not 2x or x + 1: an equation of one letter with a number in it still has to be solved, and one with 0 behind it is
+    that of a curve.
+    """
+    node = node[1] if node[0] == "unit" and not is_known(node[2]) else node
+    if node[0] not in EXPRESSIONS or node[0] in ("num", "const"):
+        return False
+    if node[0] == "*" and node[1][0] in INVERSE_FUNCTIONS and len(node[1]) == 2:
+        return True
+    names = set(leaves(node, "sym"))
+    return bool(names) and known.isdisjoint(names) and not has_number(node, len(names) > 1 and value != ZERO)
+
+
+def has_number(node: Node, several: bool) -> bool:
+    """True if a number stands in an expression, other than a degree of a root, a base of a logarithm or, in one of
+    `several` letters, an exponent or the value of a digit's place (100a + 10b + c)."""
+    kind = node[0]
+    if kind == "*" and is_name(node):
+        return False  # f(2)
+    if several and (node in PLACES or node == MINUS_ONE or (kind == "^" and node[2][0] == "num")):
+        return kind == "^" and has_number(node[1], several)
+    if kind == "fn" and node[1] in ("root", "log"):
+        return has_number(node[2][0], several)
+    return kind in ("num", "pct", "const") or any(has_number(part, several) for part in parts(node))
+
+
+# Sets of real numbers: an interval, an inequality, a set by its conditions and words are one thing.
+
+REGIONS = frozenset(["rel", "builder", "list", "text"])
+
+
+def as_region(node: Node) -> tuple[Node | None, Node | None]:
+    """(an interval or a union of intervals, the name of its variable or None) of what says one; else (None, None)."""
+    kind = node[0]
+    if kind in ("seq", "union"):
+        return node, None
+    if kind == "text":
+        return (REALS if is_reals(node[1]) else None), None
+    if kind == "rel" and node[1] == ("in",) and is_name(node[2][0]) and node[2][0][0] != "*":
+        return as_region(node[2][1])[0], node[2][0]
+    if kind not in ("rel", "list", "builder"):
+        return None, None
+    items = node[1] if kind != "rel" else (node,)
+    join = node[2] if len(node) > 2 and kind != "rel" else "or"
+    if items[0][0] == "rel" and items[0][1] == ("!=",):  # x \ne 2, 3
+        items = [item if item[0] == "rel" else ("rel", ("!=",), (items[0][2][0], item)) for item in items]
+    if len(items) > ITEM_LIMIT or not all(item[0] == "rel" for item in items):
+        return None, None
+    named = [inequality(item) for item in items]
+    if kind == "builder" and items[0][1] != ("in",) and node[3] not in (name[0] for name in named if name):
+        return None, None
+    if None in named or len({name for name, *_ in named}) != 1:
+        return None, None
+    return joined_region([bounds for _, *bounds in named], join), named[0][0]
+
+
+def says_inequality(node: Node) -> bool:
+    items = node[1] if node[0] in ("list", "builder") else (node,)
+    return any(item[0] == "rel" and set(item[1]) != {"="} for item in items)
+
+
+def inequality(node: Node) -> tuple | None:
+    """(name, low end, high end, excluded point or None) of an inequality of one variable.
+
+    An end is (bracket, value).
+    """
+    lowest, highest = ("(", NEGATIVE_INFINITY), (")", INFINITY)
     operators, sides = node[1], node[2]
-    if any(operator not in ("<", "<=") for operator in operators):
+    if operators == ("in",) and sides[1] == REALS and sides[0][0] == "sym":
+        return sides[0], lowest, highest, None
+    if operators == ("!=",) and sides[0][0] == "sym" and sides[1][0] in EXPRESSIONS:
+        return sides[0], lowest, highest, sides[1]
+    operators, sides = normal_relation(node)[1:]
+    if len(sides) > 3 or any(operator not in ("<", "<=") for operator in operators):
         return None
-    opening = "(" if operators[0] == "<" else "["
-    closing = ")" if operators[-1] == "<" else "]"
-    if any(side[0] == "*" and is_name(side) for side in sides):
+    places = [k for k, side in enumerate(sides) if is_name(side) or (side[0] == "*" and is_name(minus(side)))]
+    if len(places) != 1 or (len(sides) == 3 and places != [1]):
+        return None
+    name = sides[places[0]]
+    if not is_name(name):
+        operators, sides = operators[::-1], tuple(minus(side) for side in sides[::-1])  # times -1
+        places = [len(sides) - 1 - places[0]]
+        name = sides[places[0]]
+    if name[0] == "*" or any(side[0] not in EXPRESSIONS for side in sides if side is not name):
         return None  # x t is a product
-    if len(sides) == 3 and is_name(sides[1]):
-        return ("seq", opening, closing, (sides[0], sides[2]))
-    if len(sides) != 2:
-        return None
-    if is_name(sides[0]):
-        return ("seq", "(", closing, (NEGATIVE_INFINITY, sides[1]))
-    return ("seq", opening, ")", (sides[0], INFINITY)) if is_name(sides[1]) else None
+    if places[0] > 0:
+        lowest = ("(" if operators[0] == "<" else "[", sides[0])
+    if places[0] < len(sides) - 1:
+        highest = (")" if operators[-1] == "<" else "]", sides[-1])
+    return name, lowest, highest, None
 
 
-def union_of(node: Node) -> Node | None:
-    """Inequalities of one variable joined by "or" as a union of intervals."""
-    if not all(item[0] == "rel" for item in node[1]):
+def minus(node: Node) -> Node:
+    """The negative of an expression, without a double minus."""
+    if node[0] == "num":
+        return ("num", -node[1], node[2])
+    if node[0] == "*" and node[1][0] == MINUS_ONE:
+        return node[1][1] if len(node[1]) == 2 else ("*", node[1][1:])
+    return ("*", (MINUS_ONE, *node[1]) if node[0] == "*" else (MINUS_ONE, node))
+
+
+def joined_region(conditions: list, join: str) -> Node | None:
+    """Conditions (low, high, excluded point) on one variable as a region: by "or" a union, by "and" what all allow.
+
+    A comma means "and" where that leaves something, else "or".
+    """
+    pieces: list[Node] | None = None
+    if join != "or" or len(conditions) == 1:
+        pieces = common(conditions)
+    if pieces is None and join != "and" and all(point is None for *_, point in conditions):
+        pieces = [interval(low, high) for low, high, _ in conditions]
+    if not pieces:
         return None
-    names = {side for item in node[1] for side in item[2] if is_name(side)}
-    intervals = [as_interval(item) for item in node[1]]
-    return ("union", tuple(intervals)) if len(names) == 1 and None not in intervals else None
+    return pieces[0] if len(pieces) == 1 else ("union", tuple(pieces))
+
+
+def common(conditions: list) -> list[Node] | None:
+    """The intervals that all conditions allow; None where there are none, or that cannot be told."""
+    lows = [low for low, _, _ in conditions if low[1] != NEGATIVE_INFINITY]
+    highs = [high for _, high, _ in conditions if high[1] != INFINITY]
+    if len(lows) > 1 or len(highs) > 1:
+        return None
+    low = lows[0] if lows else ("(", NEGATIVE_INFINITY)
+    high = highs[0] if highs else (")", INFINITY)
+    pieces = [(low, high)]
+    for *_, point in conditions:
+        if point is None:
+            continue
+        for k, (left, right) in enumerate(pieces):
+            if is_less(left[1], point) and is_less(point, right[1]):
+                pieces[k : k + 1] = [(left, (")", point)), (("(", point), right)]
+                break
+        else:
+            return None
+    if len(conditions) > 1 and not all(is_less(left[1], right[1]) for left, right in pieces):
+        return None
+    return [interval(left, right) for left, right in pieces]
+
+
+def interval(low: tuple[str, Node], high: tuple[str, Node]) -> Node:
+    return ("seq", low[0], high[0], (low[1], high[1]))
+
+
+def is_less(a: Node, b: Node) -> bool:
+    """True if it is proved that a < b."""
+    if a == NEGATIVE_INFINITY or b == INFINITY:
+        return a != b
+    return INFINITY != a and NEGATIVE_INFINITY != b and is_negative(("+", (a, minus(b))))
+
+
+def without_points(removed: Node) -> Node:
+    r"""`\mathbb{R} \setminus \{1, 2\}` as a union of intervals."""
+    points = minus(removed)
+    if points[0] != "set" or not all(point[0] in EXPRESSIONS for point in points[1]):
+        raise Unsupported("a difference of sets")
+    everything = ("(", NEGATIVE_INFINITY), (")", INFINITY)
+    region = joined_region([(*everything, point) for point in points[1]], "and")
+    if region is None:
+        raise Unsupported("points in no order")
+    return region
 
 
 def same_infinity(answer: Node, gold: Node) -> int | None:
@@ -327,6 +527,10 @@ def simplified(node: Node) -> Node:
             return ("mat", tuple(tuple(("*", (*scalars, cell)) for cell in row) for row in rows))
         if not is_name(node):
             raise Malformed("product of brackets")
+    elif kind == "sym" and node[1] == "\\emptyset":
+        return ("set", ())
+    elif kind == "+" and node[1][0] == REALS and len(node[1]) == 2:
+        return without_points(node[1][1])
     elif kind in ("+", "/", "^", "fn") and holds_container(node):
         raise Malformed("brackets in an expression")
     return node

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _SPELLINGS = {
     "degree": "deg degs degree degrees",
     "percent": "percent percents % pct",
@@ -15,7 +17,8 @@ _SPELLINGS = {
     "foot": "ft foot feet",
     "yard": "yd yds yard yards",
     "mile": "mi mile miles",
-    "mph": "mph",
+    "mile / hour": "mph",
+    "km / hour": "kmh kph",
     "second": "s sec secs second seconds",
     "minute": "min mins minute minutes",
     "hour": "h hr hrs hour hours",
@@ -34,36 +37,92 @@ _SPELLINGS = {
     "radian": "rad radian radians",
 }
 UNITS = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-GENERIC = frozenset({"unit", "units", "sq", "square", "squared", "cubic", "cubed", "total", "each", "of"})
+KNOWN_PARTS = frozenset(part for unit in _SPELLINGS for part in unit.split()) | {"/"}
+_POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
+GENERIC = frozenset({"unit", "units", "total", "each", "of"})
 UNIT_LETTERS = frozenset("m s h g l L".split())
 
-# A word before or after a number that says another number is meant, or none.
-CHANGING = frozenset(
-    "not no non never none less more greater fewer smaller larger than least most about approximately approx "
-    "around nearly almost roughly between over under above below minus plus negative positive times half twice "
-    "double triple third quarter dozen dozens hundred hundreds thousand thousands million millions billion "
-    "billions trillion up down through either neither both except unless if but "
-    "undefined infinite infinity imaginary false wrong unknown impossible cannot".split()
+# Words that say another number is meant than the one beside them, or none: before it (as in "the square of 5") ...
+NEGATING = frozenset(  # ... also of the thing that "is 5"
+    "not no non never none nor neither incorrect wrong false unknown impossible cannot except excluding instead "
+    "fail fails unless if doubt suppose maybe perhaps possibly probably would could might approximately "
+    "approximate approx roughly nearly almost estimated twice half double triple thrice negative opposite minus "
+    "undefined infinite infinity imaginary".split()
+)
+CHANGING = NEGATING | frozenset(
+    "less more greater fewer smaller larger bigger than least most about around between over under above below plus "
+    "positive third quarter dozen dozens hundred hundreds thousand thousands million millions billion billions "
+    "trillion lakh crore up down through either but within until after before".split()
+)
+CHANGING_BEFORE = CHANGING | frozenset(
+    "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
+    "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
+    "subtracted modulo percent percentage fraction digit digits prime only some without remainder one any".split()
+)
+SHORT_WORDS = frozenset("we so to be of on an as at by he it if my do us up am go".split())
+_NUMERAL_PARTS = frozenset(
+    "tenth tenths hundredth hundredths thousandth thousandths halves thirds fourth fourths quarters fifth fifths sixth "
+    "sixths seventh sevenths eighth eighths ninth ninths".split()
+)
+CHANGING_BEHIND = (  # ... and behind it
+    CHANGING
+    | (SHORT_WORDS - {"of", "on", "at"})
+    | _NUMERAL_PARTS
+    | frozenset("pi factorial root roots choose mod modulo power percentage score pair pairs gross".split())
 )
 JOINING = frozenset({"and", "or"})
-KNOWN_WORDS = (frozenset(UNITS) - frozenset("%$msghl") - {"min"}) | JOINING | {"is", "no", "per"}
+IS = frozenset("is are was equals".split())
+ORDINALS = frozenset("st nd rd th".split())
+KNOWN_WORDS = (
+    (frozenset(UNITS) - frozenset("%$msghl") - {"min"}) | GENERIC | {*_POWERS} | JOINING | {"is", "no", "per"}
+)
+ABBREVIATED = frozenset(
+    "sq cu ft in yd mi oz lb lbs sec min hr hrs approx jan feb mar apr jun jul aug sept oct nov dec".split()
+)
+REAL_WORDS = frozenset("all the set of every any real reals numbers number".split())
+MONTHS = {
+    spelling: number
+    for number, names in enumerate(
+        "january jan,february feb,march mar,april apr,may,june jun,july jul,august aug,september sept sep,october oct,"
+        "november nov,december dec".split(",")
+    )
+    for spelling in names.split()
+}
+NUMBER_WORDS = {
+    word: number
+    for number, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen".split()
+    )
+} | {
+    word: 10 * number
+    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+}
 
 
-def canonical_unit(words: list[str]) -> str:
-    """One spelling for a unit read from its words and exponents, e.g. ["square", "centimeters"] -> "cm^2"."""
-    power = ""
+def canonical_unit(words: list[str]) -> str | None:
+    """One spelling for a unit read from its words and exponents, e.g. ["square", "centimeters"] -> "cm^2".
+
+    None where a power belongs to no unit: "5 squared".
+    """
     names: list[str] = []
+    power, named = "", False
     for word in words:
         lower = word.lower()
-        if lower in ("square", "squared", "sq"):
-            power = "^2"
-        elif lower in ("cubic", "cubed"):
-            power = "^3"
-        elif word[0] == "^":
-            power = word if word != "^1" else ""
-        elif lower not in GENERIC:
-            names.append(UNITS.get(lower, lower))
-    return " ".join(names) + power if names else ""
+        if lower in _POWERS or word[0] == "^":
+            power = _POWERS.get(lower, word)
+            if named:  # it stands behind its unit
+                names[-1:] = [names[-1] + power] if names and power != "^1" else names[-1:]
+                power = ""
+        elif lower in ("per", "/"):
+            names.append("/")
+            named = False
+        elif lower in GENERIC:
+            named, power = True, ""
+        elif lower not in ORDINALS:
+            names.append(UNITS.get(lower, lower) + power)
+            named, power = True, ""
+    return None if power else " ".join(names)
 
 
 def conflict(answer: str, gold: str) -> bool:
@@ -73,4 +132,10 @@ def conflict(answer: str, gold: str) -> bool:
 
 def is_known(unit: str) -> bool:
     """True if every part of a unit is in the table."""
-    return all(part.partition("^")[0] in _SPELLINGS for part in unit.split())
+    return all(part.partition("^")[0] in KNOWN_PARTS for part in unit.split())
+
+
+def is_reals(words: Iterable[str]) -> bool:
+    """True for "all real numbers" in other words, too."""
+    lower = {word.lower() for word in words}
+    return lower <= REAL_WORDS and not lower.isdisjoint(("real", "reals"))

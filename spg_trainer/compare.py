@@ -1,0 +1,209 @@
+"""The `compare` command: settings x tasks x seeds, a run folder for each, none of them trained twice."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from spg_trainer import algorithms
+from spg_trainer.checkpoint import latest_complete
+from spg_trainer.cli import PROG, flags, parse, peek, refuse_early
+from spg_trainer.config import CompareCommand, Config, check, check_ranges, parse_pairs
+from spg_trainer.console import Console
+from spg_trainer.errors import ConfigError
+from spg_trainer.files import CHOOSE_ANOTHER, check_writable, write_text
+from spg_trainer.jobs import Job, run_jobs
+from spg_trainer.results import Finished, draw_curves, markdown, read_run
+from spg_trainer.run_folder import METRICS, SUMMARY
+from spg_trainer.settings import CONFIG, read_config, refuse_changes
+
+TABLE, CURVES = "compare.md", "curves.svg"
+OWN = {"env", "model", "algorithm", "seed", "max-minutes", "output-dir", "resume", "dry-run"}
+"""Flags of training that `compare` gives itself."""
+NO_END = 1_000_000
+"""Steps, where minutes end a run."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a comparison."""
+
+    task: str
+    setting: str
+    folder: Path
+    words: tuple[str, ...]
+    """What is typed to start it."""
+    config: Config
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What it left, None before it has finished."""
+        file = self.folder / SUMMARY
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has done all its steps or minutes."""
+        limit, summary = 60 * self.config.max_minutes, self.summary
+        if summary is None or summary["max_steps"] != self.config.max_steps:
+            return False
+        return not limit or summary["seconds"] > limit - 1 or summary["steps"] == summary["max_steps"]
+
+    def refuse_other(self) -> None:
+        """Raises SpgError if its folder holds a run of other settings, or a longer one."""
+        file = self.folder / CONFIG
+        if not file.is_file():
+            return
+        refuse_changes(file, self.config)
+        before = read_config(file)
+        for name in ("max_steps", "max_minutes"):
+            old, new = getattr(before, name), getattr(self.config, name)
+            if old > new:
+                text = f"{self.folder} is a run of --{name.replace('_', '-')} {old:g}, longer than {new:g}"
+                raise ConfigError(f"{text}. Compare in another --output-dir.")
+
+    def job(self) -> Job:
+        """Its start or its continuation; of minutes, those that are left of all that it had."""
+        limit, words = self.config.max_minutes, [*self.words]
+        if limit:
+            newest = latest_complete(self.folder)
+            used = json.loads((newest / "state.json").read_text())["seconds"] / 60 if newest else 0.0
+            words += ["--max-minutes", f"{max(limit - used, 1e-3):.4f}"]
+        counted = None if limit else self.folder / METRICS
+        total = round(60 * limit) if limit else self.config.max_steps
+        words += ["--output-dir", str(self.folder), "--resume", "auto"]
+        return Job(self.folder.name, tuple(words), self.folder / "run.log", total, counted)
+
+
+def compare(command: CompareCommand, more: Sequence[str] = (), *, quiet: bool = False) -> int:
+    """Trains what has not finished, then writes the table, to standard output too, and the curves.
+
+    more: flags of every training. Returns 1 if a run failed (the others go on, the table is written), else 0. Raises
+    SpgError, before anything is trained, for what a training would refuse and for folders of other runs.
+    """
+    check_ranges(command)
+    runs = plan(command, more)
+    for run in runs:
+        run.refuse_other()
+    folder = Path(command.output_dir)
+    check_writable(folder, CHOOSE_ANOTHER)
+    console, failed = Console(quiet=quiet, file=sys.stderr, every_seconds=60.0), []
+    if not command.table_only:
+        missing = [run for run in runs if not run.finished]
+        on_cpu = not uses_gpu(runs[0].config)
+        jobs = command.jobs or (cores() if on_cpu else 1)
+        console.say(f"{len(runs)} runs in {folder}: {len(runs) - len(missing)} finished; {jobs} at once.")
+        threads = {"OMP_NUM_THREADS": "1"} if on_cpu else {}
+        unit = "seconds" if command.max_minutes else "steps"
+        failed = run_jobs([run.job() for run in missing], jobs, console, environment=threads, unit=unit)
+    found: dict[tuple[str, str], list[Finished]] = {(run.task, run.setting): [] for run in runs}
+    for run in runs:
+        if run.finished:
+            found[run.task, run.setting].append(read_run(run.folder))
+    text = markdown(found, command.seeds, by_time=command.max_minutes > 0)
+    sys.stdout.write(text)
+    write_text(folder / TABLE, text, CHOOSE_ANOTHER)
+    draw_curves(found, folder / CURVES, by_time=command.max_minutes > 0)
+    console.say(f"Written: {folder / TABLE}, {folder / CURVES}")
+    if failed:
+        names = ", ".join(job.name for job in failed)
+        console.say(f"{len(failed)} of {len(runs)} runs failed: {names}. The same command tries them again.")
+    return int(bool(failed))
+
+
+def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
+    """The runs of a comparison; each pair of a task and a setting is checked as a training would be.
+
+    They are in the order in which they start: seed by seed, so that a table made early has all settings.
+    """
+    known = flags(Config())
+    for word in more:
+        flag = word.partition("=")[0].replace("_", "-").removeprefix("--")
+        if word.startswith("--") and flag in OWN:
+            raise ConfigError(f"--{flag} behind `--`: compare gives it to each run. Use compare's own flags.")
+    if len(command.model) not in (1, len(command.env)):
+        text = f"--model names {len(command.model)} models for {len(command.env)} tasks"
+        raise ConfigError(f"{text}. Give one for all, or one for each.")
+    models = command.model * len(command.env) if len(command.model) == 1 else command.model
+    cells: dict[str, tuple[str, str, list[str], Config]] = {}
+    for word, model in zip(command.env, models, strict=True):
+        env, arguments = read_word("--env", word)
+        task = label(env, arguments)
+        task_words = ["--env", env, "--model", model, *pairs("--env-args", arguments)]
+        for setting in command.algorithms:
+            algorithm, chosen = read_word("--algorithms", setting)
+            row = label(algorithm, chosen)
+            own = {key: value for key, value in chosen.items() if key.replace("_", "-") in known}
+            hyper = {key: value for key, value in chosen.items() if key not in own}
+            words = [*task_words, "--algorithm", algorithm, *pairs("--algorithm-args", hyper), *more]
+            words += [word for key, value in own.items() for word in as_flag(key, value, known)]
+            if command.max_minutes and peek(words, "max-steps") is None:
+                words += ["--max-steps", str(NO_END)]
+            name = re.sub(r"[^\w.,=+-]+", "_", f"{task}-{row}")
+            if name in cells:
+                raise ConfigError(f"{task} with {row} is asked for twice. Leave one out, or rename one.")
+            try:
+                config = replace(parse(Config, words, PROG), config=None, max_minutes=command.max_minutes)
+                check(config, algorithms.build(config.algorithm, config.hyper_parameters))
+                cells[name] = (task, row, words, refuse_early(config))
+            except ConfigError as error:
+                raise ConfigError(f"{task} with {row}: {error}") from error
+    return [
+        Planned(
+            task,
+            row,
+            Path(command.output_dir) / f"{name}-s{seed}",
+            (*words, "--seed", str(seed)),
+            replace(config, seed=seed),
+        )
+        for seed in range(command.seeds)
+        for name, (task, row, words, config) in cells.items()
+    ]
+
+
+def read_word(flag: str, word: str) -> tuple[str, dict[str, object]]:
+    """`spg:negatives=elbo,num_masks=4` -> ("spg", {"negatives": "elbo", "num_masks": 4}); values may hold commas."""
+    name, colon, rest = re.fullmatch(r"(.*?)(?:(:)(\w+=.*))?", word, re.S).groups()
+    try:
+        return name, parse_pairs(re.split(r",(?=\w+=)", rest)) if colon else {}
+    except ValueError as error:
+        raise ConfigError(f"{flag} {word}: {error}. Write NAME:KEY=VALUE,KEY=VALUE.") from error
+
+
+def label(name: str, arguments: dict[str, object]) -> str:
+    """What tables and folders call a task or a setting: without the path of a file."""
+    behind = ",".join(f"{key}={value}" for key, value in arguments.items())
+    return re.split(r"[:/]", name)[-1] + (f":{behind}" if behind else "")
+
+
+def pairs(flag: str, values: dict[str, object]) -> list[str]:
+    """A flag of KEY=VALUE pairs, or nothing."""
+    return [flag, *(f"{key}={value}" for key, value in values.items())] if values else []
+
+
+def as_flag(key: str, value: object, known: dict[str, bool]) -> list[str]:
+    """A setting of training as it is typed."""
+    flag = key.replace("_", "-")
+    if flag in OWN or known[flag]:
+        raise ConfigError(
+            f"--algorithms NAME:{key}={value}: --{flag} cannot differ between the rows of a table."
+        )
+    if f"no-{flag}" in known:
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", str(value)]
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def uses_gpu(config: Config) -> bool:
+    """Whether runs take a GPU."""
+    import torch
+
+    return config.model.device != "cpu" and torch.cuda.is_available()

@@ -1,0 +1,84 @@
+"""Validation in a run: which step is the best so far, and whether the run has fallen below its start.
+
+Every validation of a run asks the same problems, so two of them are compared problem by problem.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import comb
+from typing import Any
+
+Validations = Mapping[int, Sequence[bool]]
+"""Step -> whether each validation problem was solved."""
+
+ALPHA = 0.005
+"""Chance of a false alarm at one validation: the lower 2.5% of a 95% interval, shared by five looks."""
+
+
+def rate(solved: Sequence[bool]) -> float:
+    """Share of the problems that are solved."""
+    return sum(solved) / len(solved)
+
+
+def best_step(validations: Validations) -> int:
+    """The step that solves most; of equal ones the latest."""
+    return max(validations, key=lambda step: (sum(validations[step]), step))
+
+
+def needed_steps(validations: Validations, kept: Sequence[int]) -> set[int]:
+    """The best step as of each kept checkpoint: what a run that continues from one of them may have to go back to."""
+    known = [{step: v for step, v in validations.items() if step <= last} for last in kept]
+    return {best_step(some) for some in known if some}
+
+
+def sign_test(lost: int, won: int) -> float:
+    """The chance that at least `lost` of `lost + won` problems that changed are lost, if both are as likely."""
+    changed = lost + won
+    return sum(comb(changed, k) for k in range(lost, changed + 1)) / 2**changed
+
+
+def below_start(validations: Validations) -> str:
+    """How the newest validation compares with step 0, if it is worse by more than chance allows; else nothing.
+
+    Source: the exact sign test (McNemar) on the problems whose outcome changed, one-sided at `ALPHA`.
+    """
+    last = max(validations, default=0)
+    if 0 not in validations or last == 0:
+        return ""
+    start, now = validations[0], validations[last]
+    lost = sum(s and not n for s, n in zip(start, now, strict=True))
+    won = sum(n and not s for s, n in zip(start, now, strict=True))
+    if (p := sign_test(lost, won)) > ALPHA:
+        return ""
+    return (
+        f"worse than its start: {rate(now):.3f} of {len(now)} validation problems solved at step {last}, "
+        f"{rate(start):.3f} at step 0 ({lost} lost, {won} won, p = {p:.1g})"
+    )
+
+
+def warning(validations: Validations, stops: bool) -> str:
+    """What to tell after a validation that is the first in a row to lie below the start; else nothing."""
+    said = below_start(validations)
+    before = {step: solved for step, solved in validations.items() if step != max(validations)}
+    if not said or below_start(before):
+        return ""
+    end = "" if stops else " --stop-if-worse ends such a run."
+    return (
+        f"the run is {said}. What usually helps: a lower --learning-rate; more --prompts-per-step, so that an update "
+        "rests on more groups; with spg, --algorithm-args negatives=zero; a base that `sft` has trained for longer. "
+        f"model/ will be the best step, {best_step(validations)}.{end}"
+    )
+
+
+def summary(validations: Validations, best: int) -> dict[str, Any] | None:
+    """What summary.json says of a run's validations, and of the step that model/ is; None where there are none."""
+    if not validations:
+        return None
+    last = max(validations)
+    return {
+        "problems": len(validations[last]),
+        "start": rate(validations[0]) if 0 in validations else None,
+        "best_step": best,
+        "best": rate(validations[best]),
+        "last_step": last,
+        "last": rate(validations[last]),
+    }
