@@ -45,7 +45,7 @@
     const box = make("div", "tokens");
     if (!one.tokens.length) {
       box.append(make("pre", "", one.completion));
-      return { box, show: () => "" };
+      return { box, show: () => "the run did not record its tokens" };
     }
     const last = one.reveal.findLastIndex((step) => step >= 0);
     const chips = one.tokens.slice(0, last + 1).map((token, i) => {
@@ -79,7 +79,7 @@
     box.append(env);
     const show = (step) => {
       said.textContent = tokens.show(step);
-      box.classList.toggle("unfinished", step < one.steps);
+      box.classList.toggle("unfinished", one.tokens.length > 0 && step < one.steps);
     };
     return { box, show, steps: one.steps };
   }

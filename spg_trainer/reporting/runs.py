@@ -97,20 +97,20 @@ def _json(file: Path) -> Row | None:
 
 
 def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
-    """Runs that differ in their seed only, under a label that tells one setting from the others."""
-    settings = [{k: v for k, v in identity(run.config, run.path).items() if k != "seed"} for run in runs]
-    varied = {
-        name for one in settings for name in one if any(other.get(name) != one[name] for other in settings)
-    }
+    """Runs that differ in their seed only, under task and algorithm, and what else tells it from others of these."""
+    alike: dict[str, list[tuple[Recorded, Row]]] = {}
+    for run in runs:
+        settings = {k: v for k, v in identity(run.config, run.path).items() if k != "seed"}
+        alike.setdefault(f"{run.config.env} {run.config.algorithm}", []).append((run, settings))
     groups: dict[str, list[Recorded]] = {}
-    for run, one in zip(runs, settings, strict=True):
-        more = [
-            f"{name.rpartition('.')[2]}={one[name]}"
-            for name in sorted(varied - {"env", "algorithm"})
-            if name in one
+    for label, members in alike.items():
+        names = sorted({name for _, one in members for name in one})
+        varied = [
+            name for name in names if any(one.get(name) != members[0][1].get(name) for _, one in members)
         ]
-        label = " ".join([run.config.env, run.config.algorithm, *more])
-        groups.setdefault(label, []).append(run)
+        for run, one in members:
+            more = [f"{name.rpartition('.')[2]}={one[name]}" for name in varied if name in one]
+            groups.setdefault(" ".join([label, *more]), []).append(run)
     return groups
 
 
