@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
 from spg_trainer.packages import envs
@@ -92,7 +93,14 @@ def renderer(run: Recorded, split: str) -> tuple[Callable[[Row], str] | None, st
         env.problem(0)
     except Exception as error:  # an author's file may be gone, or fail in any way
         return None, f"{type(error).__name__}: {error}"
-    return lambda row: env.render_html(env.problem(row["index"]), row["completion"]), ""
+
+    def render(row: Row) -> str:
+        try:
+            return env.render_html(env.problem(row["index"]), row["completion"])
+        except Exception as error:
+            return f"<p>{escape(f'render_html raised {type(error).__name__}: {error}')}</p>"
+
+    return render, ""
 
 
 def failures(run: Recorded, render: Callable[[Row], str] | None) -> list[dict[str, Any]]:

@@ -141,7 +141,7 @@ def _draw(panel: Panel, title: str, names: list[str], groups: Mapping[str, Seque
                 _mark_evaluations(axes, run, name, colour)
             lines.append(Line(short(name) if len(groups) == 1 else label, number % COLOURS, float(mean[-1])))
         axes.set_ylim(panel.low, panel.high if panel.high is None else panel.high * 1.03)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
         axes.grid(linewidth=0.6)
         axes.set_axisbelow(True)
         axes.tick_params(length=0)

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+import envs
 import spg_trainer
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
@@ -174,6 +175,12 @@ def test_a_lost_task_file_is_said_and_completions_are_text(tmp_path):
     seen = Page(report(folder).html)
     assert "the environment cannot be opened here" in seen.said and "gone.py" in seen.said
     assert not any(one["html"] for one in seen.data["runs"][0]["sets"])
+
+
+def test_a_render_html_that_raises_is_named_in_its_place(folder, monkeypatch):
+    monkeypatch.setattr(envs.Sudoku, "render_html", lambda self, problem, completion: problem["<no>"])
+    one = Page(report(folder).html).data["runs"][0]["sets"][0]
+    assert "render_html raised TypeError" in one["html"]["0"]
 
 
 def test_a_notebook_shows_the_page_in_a_frame(html):
