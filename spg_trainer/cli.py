@@ -1,4 +1,4 @@
-"""The command line: `python -m spg_trainer [eval | sft | compare] --env ENV ...`; without a word it trains.
+"""The command line: `python -m spg_trainer [eval | sft | compare | report] --env ENV ...`; without a word it trains.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -20,21 +20,31 @@ import tyro
 
 from spg_trainer import __version__, packages
 from spg_trainer.adapters import settle
-from spg_trainer.config import FIELDS, CompareCommand, Config, EvalCommand, SftCommand, arithmetic, check
+from spg_trainer.config import (
+    FIELDS,
+    CompareCommand,
+    Config,
+    EvalCommand,
+    ReportCommand,
+    SftCommand,
+    arithmetic,
+    check,
+)
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
-from spg_trainer.settings import CONFIG, defaults, to_yaml
+from spg_trainer.settings import CONFIG, SFT, defaults, to_yaml
 
 PROG = "python -m spg_trainer"
 COMMANDS = {
     "eval": (EvalCommand, "evaluation", "evaluate_lengths"),
     "sft": (SftCommand, "supervised", "sft"),
     "compare": (CompareCommand, "compare", "compare"),
+    "report": (ReportCommand, "reporting.page", "write"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = (
     "Other commands: eval (measure a model), sft (make a base model from demonstrations), compare (many runs, one "
-    "table); each has its own --help."
+    "table), report (runs as one HTML page); each has its own --help."
 )
 
 
@@ -62,12 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if word == "compare":
             command, more = read_compare(args)
             return getattr(import_module(f"spg_trainer.{module}"), name)(command, more)
-        command = parse(cls, args, f"{PROG} {word}")
-        quiet_libraries()
+        if word == "report":
+            check_flags(cls, args, f"{PROG} {word}")
+            command = read_flags(cls, args, cls(), f"{PROG} {word}")
+        else:
+            command = parse(cls, args, f"{PROG} {word}")
+            quiet_libraries()
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
     except KeyboardInterrupt:  # a training has said what it saved
-        more = " Finished steps are saved; continue with the same command." if word == "compare" else ""
-        sys.stderr.write(f"\nStopped.{more}\n")
+        saved = {
+            "compare": "Finished steps are saved; continue with the same command.",
+            "sft": "Continue from the last evaluation with sft --resume and the folder, if there was one.",
+        }
+        sys.stderr.write(f"\nStopped. {saved.get(word, '')}".rstrip() + "\n")
         return 130
     except (SpgError, ImportError, *packages.errors()) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -79,7 +96,9 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     """The settings of a command, from presets, files and flags (`settings.py`)."""
     check_flags(cls, args, prog)
     named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
-    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), run=resumed(args))
+    written = SFT if cls is SftCommand else CONFIG
+    level = next((word.partition("=")[2] for word in args if word.startswith("level=")), None)
+    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), level=level, run=resumed(args, written))
     given = read_flags(cls, args, base, prog, more)
     pairs = {f.name for f in fields(given) if isinstance(getattr(given, f.name), dict)}
     return replace(given, **{name: {**getattr(base, name), **getattr(given, name)} for name in pairs})
@@ -117,14 +136,14 @@ def peek(args: Sequence[str], name: str) -> str | None:
     return last
 
 
-def resumed(args: Sequence[str]) -> str | None:
-    """The run folder whose own settings a command line continues from; None if it starts afresh."""
+def resumed(args: Sequence[str], name: str = CONFIG) -> str | None:
+    """The folder whose own settings, the file `name` in it, a command line continues from; None if it starts afresh."""
     resume = peek(args, "resume")
     folder = peek(args, "output-dir") if resume == "auto" else resume
     if folder is None:
         return None
     place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one
-    return next((str(p) for p in (place, *list(place.parents)[:3]) if (p / CONFIG).is_file()), None)
+    return next((str(p) for p in (place, *list(place.parents)[:3]) if (p / name).is_file()), None)
 
 
 def flags(settings: Any) -> dict[str, bool]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from spg_trainer.errors import ConfigError
@@ -220,12 +221,14 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up and then a constant rate."""
+    """AdamW with linear warm-up, then a constant or falling rate."""
 
     learning_rate: Positive = 3e-6
     """Rate after the warm-up."""
     warmup_steps: CountOrZero = 0
     """Updates over which the rate rises linearly from 0."""
+    lr_schedule: Literal["constant", "linear"] = "constant"
+    """What follows: the same rate, or one that falls step by step to 1/--max-steps of it in the last."""
     adam_beta1: Below1 = 0.9
     """AdamW's first decay."""
     adam_beta2: Below1 = 0.99
@@ -272,6 +275,8 @@ class OutputConfig:
     """Completions are written to samples/ every so many steps; 0 = never."""
     render_steps: CountOrZero = 10
     """A completion is rendered by its environment every so many steps; 0 = never."""
+    report: bool = True
+    """Write report.html, the run as a page to look at, when it ends."""
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Trackers besides the run folder (pip install 'spg-trainer[track]')."""
 
@@ -316,6 +321,16 @@ class Config:
     def hyper_parameters(self) -> dict[str, Any]:
         """The algorithm's; masks take the rollout's blocks unless set."""
         return {"block_length": self.rollout.block_length, **self.algorithm_args}
+
+
+@dataclass(frozen=True)
+class ReportCommand:
+    """Write runs into one HTML page: curves, how texts came to be, samples, failures, settings."""
+
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")] = ()
+    """Run folders, finished or not. Seeds of one setting become a band."""
+    output: Annotated[str | None, arg(aliases=["-o"])] = None
+    """The file to write; unset = report.html in the run folder, of several runs in the working directory."""
 
 
 @dataclass(frozen=True)
@@ -366,21 +381,36 @@ class SftCommand:
     mix: Pairs = field(default_factory=dict)
     """Share of each habit, e.g. `right=0.4 careless=0.6`, divided by their sum; unset = all right."""
     steps: Count = 3000
-    """Updates."""
+    """Updates at most."""
+    patience: CountOrZero = 5
+    """Evaluations in a row without a validation loss 1% below the best, after which the rate falls and training ends;
+    the best weights are kept. 0 = all updates under a cosine, and the last weights."""
+    eval_steps: Count = 100
+    """Every so many updates: the validation loss, the habits of some validation completions, and a checkpoint."""
     batch_size: Count = 192
     """Demonstrations per update."""
     per_device_batch_size: CountOrZero = 0
     """Demonstrations whose graph is in memory at once; 0 = all of an update. Memory only."""
     learning_rate: Positive = 2e-3
-    """Peak rate of AdamW; linear warm-up, then a cosine down to 5% of it."""
+    """Peak rate of AdamW; linear warm-up, then constant until the last fifth of the updates, which takes it to 5%."""
     warmup_steps: CountOrZero = 50
     """Updates of warm-up."""
     weight_decay: Below1 = 0.01
     """AdamW's decoupled weight decay."""
     max_grad_norm: Positive = 1.0
     """The gradient's norm is clipped to this."""
-    max_completion_length: Count = 20
-    """Tokens of a completion (T); shorter demonstrations are filled with padding, which is learned too."""
+    max_completion_length: CountOrZero = 20
+    """Tokens of a completion (T); shorter demonstrations are filled with padding, which is learned too. 0 = what the
+    longest of 2,000 training problems' needs, and a tenth more."""
+    block_length: CountOrZero = 0
+    """Tokens of a block when the model decodes; 0 = the preset's, or the whole completion if that does not divide it.
+    These three are written down with the model, and RL and `eval` take them from there."""
+    diffusion_steps: CountOrZero = 0
+    """Denoising steps of a completion; 0 = one for each token (llada presets: half as many)."""
+    remasking: str | None = None
+    """Which masked positions are unmasked first; unset = as the preset has it."""
+    temperature: Positive = 1.0
+    """Sampling temperature at which the habits are counted: that of the RL to come."""
     hidden_size: Count = 128
     """Width of a new model (--model new)."""
     num_layers: Count = 4
@@ -395,6 +425,8 @@ class SftCommand:
     """Type of the weights on disk; auto = as trained. bfloat16 halves the file; what is measured is what is saved."""
     output_dir: str | None = None
     """Folder of the model; unset = models/ENV-sft-sSEED."""
+    resume: str | None = None
+    """The folder of a model made by `sft`, interrupted or finished, to go on with; `auto` = that of --output-dir."""
     config: str | None = None
     """A YAML file with these settings; flags override it."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))

@@ -20,12 +20,22 @@ from spg_trainer.console import Console
 from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.files import CHOOSE_ANOTHER, check_writable
+from spg_trainer.habits import habit_names
 from spg_trainer.models import Policy, load_model
 from spg_trainer.packages import envs, verifiers
 from spg_trainer.rollouts import Failures, Scored, sample_and_score, sample_rows
 from spg_trainer.run_folder import RunFolder
 from spg_trainer.sampler import get_decoder
-from spg_trainer.settings import CONFIG, differences, model_environment, preset_sampling, task_preset
+from spg_trainer.settings import (
+    CONFIG,
+    SFT,
+    differences,
+    model_environment,
+    overlay,
+    preset_sampling,
+    read_yaml,
+    task_preset,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -81,11 +91,20 @@ def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv
 
 def mix_hint(env: "TextEnv") -> str:
     """The end of a line that tells how to make a base model for `env`: which --mix its habits allow, if any."""
-    habits = env.habits(envs.core.read_problem(env, 0))
+    habits = habit_names(env)
     if not habits:
         return ""
     shares = " ".join(f"{name}={0.6 / len(habits):.2g}" for name in habits)
     return f"; add --mix right=0.4 {shares} for its habits"
+
+
+def train_longer(model: str, name: str, env: "TextEnv") -> str:
+    """The line that makes a better base of a model for `env`, called `name`: it goes on with it, or starts from it."""
+    command, file = "python -m spg_trainer sft", Path(model) / SFT
+    made = overlay(SftCommand(), read_yaml(file, "the model's"), str(file)) if file.is_file() else None
+    if made and made.patience:
+        return f"Train the base longer: {command} --resume {model} --steps {2 * made.steps}"
+    return f"Train the base first: {command} --env {name} --model {model} --output-dir BASE{mix_hint(env)}"
 
 
 def evaluate(
@@ -163,7 +182,7 @@ def evaluate(
 def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
     """The rows of an evaluation's file: those of samples/, how long each completion is and whether it ends."""
     lengths = scored.rollouts.completion_mask.sum(-1).tolist()
-    ends, written = ended(policy, scored.rollouts), sample_rows(scored, env=env, step=-1)
+    ends, written = ended(policy, scored.rollouts), sample_rows(scored, policy=policy, env=env, step=-1)
     more = zip(written, lengths, ends, strict=True)
     return [{**row, "length": length, "ended": end} for row, length, end in more]
 

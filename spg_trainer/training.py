@@ -28,9 +28,10 @@ from spg_trainer.distributed import (
     sum_tensor,
 )
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation import ended
+from spg_trainer.evaluation import ended, train_longer
+from spg_trainer.habits import habit_names, look
 from spg_trainer.metrics import rollout_metrics
-from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
+from spg_trainer.optimizer import all_finite, apply_gradients, linear_decay, linear_warmup
 from spg_trainer.problems import choose_problems, remember
 from spg_trainer.rollouts import Failures, Scored, sample_and_score
 from spg_trainer.run import Run, start
@@ -70,6 +71,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
         run.folder.release()
     summary = run.summary(before, after, ended_by)
     run.folder.summary(summary)
+    run.report()
     for line in closing_lines(summary):
         run.console.say(line)
     return summary
@@ -89,6 +91,8 @@ def train_step(run: Run) -> None:
     batch, temperature = run.config.batch, run.sampling.temperature
     scored = collect(run, run.step)
     sampled = time.monotonic()
+    if run.step == 0 and run.pairs is None:
+        look_at_base(run, scored)
     rewards, metrics = rollout_metrics(
         scored, ended(run.policy, scored.rollouts), batch.num_generations
     )  # of all processes
@@ -129,6 +133,24 @@ def collect(run: Run, step: int) -> Scored:
         )
     Failures(batch.prompts_per_step * batch.num_generations).add(run.env, scored)
     return scored
+
+
+def look_at_base(run: Run, scored: Scored) -> None:
+    """Warns before the first update, where the environment has habits, if the model is no base for RL yet."""
+    with raising_on_all():
+        known = habit_names(run.env)  # of a problem that all processes share
+    if not known:
+        return
+    rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
+    names = ("index", "completion", "extracted", "correct")
+    rows = gather(
+        [dict(zip(names, (int(i), text, part, bool(right)), strict=True)) for i, text, part, right in rows]
+    )
+    with raising_on_all():
+        found = look(run.env, rows)
+    if found.problem:
+        longer = train_longer(run.config.model.model, run.config.env, run.env)
+        run.console.warn(f"before step 1: {found.shares}; {found.problem}. {longer}")
 
 
 def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:
@@ -205,8 +227,10 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
 
 
 def learning_rate(run: Run) -> float:
-    """That of the next update."""
-    return linear_warmup(run.config.optimizer.learning_rate, run.config.optimizer.warmup_steps, run.updates)
+    """That of the next update. It knows the step, not the updates: those without signal are left out."""
+    o = run.config.optimizer
+    share = linear_decay(run.step, run.config.max_steps) if o.lr_schedule == "linear" else 1.0
+    return share * linear_warmup(o.learning_rate, o.warmup_steps, run.updates)
 
 
 def reason_to_end(run: Run) -> str:

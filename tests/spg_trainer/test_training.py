@@ -162,6 +162,13 @@ def test_the_learning_rate_warms_up_and_then_stays(tmp_path):
     assert moved == pytest.approx(rate / 3, rel=1e-3)
 
 
+def test_a_falling_rate_ends_at_its_share_of_the_last_step(tmp_path):
+    settings = {"learning_rate": 1e-3, "warmup_steps": 2, "lr_schedule": "linear", "num_iterations": 2}
+    train(small_config(tmp_path, max_steps=4, **settings), quiet=True)
+    shown = [row["learning_rate"] for row in rows(tmp_path / "metrics.jsonl")]
+    assert shown == pytest.approx([0.75e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
 class Clock:
     """Every look at it takes a second."""
 
@@ -237,6 +244,25 @@ def test_the_share_of_failures_is_that_of_all_processes():
     for said in outcomes("scores_in_a_batch_that_the_second_lacks"):
         assert said.startswith("TrainingError: The score of Picky failed on 1 of 9 completions")
         assert "problem 8" in said and "ValueError: no such letter" in said
+
+
+def test_a_base_without_the_habits_is_told_before_the_first_step(tmp_path, monkeypatch, capsys):
+    config = small_config(tmp_path / "plain", env_args={"dull": half_dull()})
+    train(config)
+    assert "before step 1" not in capsys.readouterr().out
+    # Processes see other problems of a step, and must agree on what they do next.
+    few = {"numbers": "12345"}
+    monkeypatch.setattr(Letters, "habits", lambda _, p: few if p.metadata["index"] == 0 else {})
+    assert choose_problems(0, 0, 4, PROBLEMS)[0] != 0
+    train(small_config(tmp_path / "run", env_args={"dull": half_dull()}))
+    said = capsys.readouterr().out
+    assert "of 16 completions follow no known habit, and" in said and "of 4 groups are mixed" in said
+    assert (
+        f"sft --env {config.env} --model {config.model.model} --output-dir BASE; add --mix right=0.4" in said
+    )
+    assert said.index("warning: before step 1: right") < said.index("step 1/3")
+    plain, told = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("plain", "run"))
+    assert plain == told, "it is a look at what the first step has sampled"
 
 
 def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, capsys):
