@@ -27,7 +27,7 @@ from spg_trainer.settings import CONFIG, defaults, to_yaml
 
 PROG = "python -m spg_trainer"
 COMMANDS = {
-    "eval": (EvalCommand, "evaluation", "evaluate_lengths"),
+    "eval": (EvalCommand, "eval_command", "run_eval"),
     "sft": (SftCommand, "supervised", "sft"),
     "compare": (CompareCommand, "compare", "compare"),
 }

@@ -324,9 +324,12 @@ class EvalCommand:
     max_completion_length: tuple[int, ...] = (256,)
     """One or several completion lengths, each evaluated."""
     block_length: int = 32
-    """Tokens of a block."""
+    """Tokens of a block; a shorter completion is one block."""
+    diffusion_steps: tuple[int, ...] = ()
+    """Denoising steps for a whole completion, one or several, each evaluated at every length; unset = length /
+    --tokens-per-step."""
     tokens_per_step: Positive = 2.0
-    """Tokens unmasked per denoising step, so that diffusion steps = completion length / this."""
+    """Tokens unmasked per denoising step where --diffusion-steps is unset."""
     temperature: float = 0.0
     """Sampling temperature; 0 = greedy."""
     remasking: str = "low_confidence"

@@ -1,31 +1,22 @@
-"""How often a model solves a task: the solved rate with its interval, on problems it was not trained on.
+"""How often a model solves a task: the solved rate with its interval, on problems it was not trained on."""
 
-`evaluate` is one evaluation of an open model; `evaluate_lengths` is the `eval` command, one for each completion length.
-"""
-
-import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from math import comb
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spg_trainer.batch import Rollouts
-from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand, check_eval
-from spg_trainer.console import Console
+from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError
-from spg_trainer.files import CHOOSE_ANOTHER, check_writable
-from spg_trainer.models import Policy, load_model
+from spg_trainer.models import Policy
 from spg_trainer.packages import envs, verifiers
 from spg_trainer.rollouts import Failures, Scored, sample_and_score, sample_rows
-from spg_trainer.run_folder import RunFolder
-from spg_trainer.sampler import get_decoder
-from spg_trainer.settings import CONFIG, differences, model_environment, preset_sampling, task_preset
+from spg_trainer.settings import preset_sampling, task_preset
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -219,70 +210,6 @@ def evaluation_settings(
         "num_generations": num_generations,
         **asdict(sampling),
     }
-
-
-def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, Evaluation]:
-    """Evaluates a model at every completion length of the command; returns length -> evaluation.
-
-    Raises:
-        ConfigError: numbers that cannot work, a file of another result in the way.
-        CheckpointError: the results cannot be written, which is checked before the model is opened.
-    """
-    check_eval(command)
-    get_decoder(command.remasking)
-    console = Console(quiet=quiet)
-    shape = (command.block_length, command.tokens_per_step)
-    more = {"temperature": command.temperature, "remasking": command.remasking}
-    samplings = {n: Sampling.at_rate(n, *shape, **more) for n in command.max_completion_length}
-    env, m = make_env(command, command.split), command.model
-    place = command.output_dir or (m.model if (Path(m.model) / CONFIG).is_file() else None)
-    folder = RunFolder(place) if place else None
-    if folder is not None:
-        check_writable(folder.path / "eval", CHOOSE_ANOTHER)
-    policy = load_model(m.model, env=command.env, dtype=m.dtype, device=m.device, revision=m.revision)
-    policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
-    if policy.note:
-        console.warn(policy.note + mix_hint(env))
-    shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
-    shared["num_problems"] = count = min(command.num_problems or len(env), len(env))
-    for length, sampling in samplings.items() if folder else ():
-        settings = evaluation_settings(env, sampling, **shared) | {"model": policy.source}
-        refuse_other_result(folder.evaluation_path(result_name(command, env.spec_name, length)), settings)
-    results: dict[int, Evaluation] = {}
-    rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
-    for length, sampling in samplings.items():
-        with console.progress(count, f"eval {length} tokens") as advance:
-            more = {"rows_per_forward": rows_per_forward, "advance": advance}
-            result = results[length] = evaluate(policy, env, sampling, **shared, **more)
-        console.say(f"{env.spec_name} {command.split}, {length} tokens: {figures(result)}")
-        if folder is not None:
-            name, content = result_name(command, env.spec_name, length), result.summary()
-            content["model"] = policy.source
-            console.say(f"Written: {folder.evaluation(name, content, result.rows, CHOOSE_ANOTHER)}")
-    return results
-
-
-def result_name(command: EvalCommand, env: str, length: int) -> str:
-    """ENV-SPLIT-LENGTH, and what is unusual: -tTEMPERATURE, -gGENERATIONS, -sSEED."""
-    unusual = f"-t{command.temperature:g}" if command.temperature else ""
-    unusual += f"-g{command.num_generations}" if command.num_generations != 1 else ""
-    unusual += f"-s{command.seed}" if command.seed else ""
-    return f"{env}-{command.split}-{length}{unusual}"
-
-
-def refuse_other_result(path: Path, settings: dict[str, Any]) -> None:
-    """Raises ConfigError if the file to be written holds a result of other settings, or of another model."""
-    if not path.exists():
-        return
-    try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-        before = {**content["settings"], "model": content.get("model")}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{path} is in the way and holds no result ({error}). {CHOOSE_ANOTHER}") from error
-    common = before.keys() & settings.keys()
-    changed = differences({name: before[name] for name in common}, {name: settings[name] for name in common})
-    if changed:
-        raise ConfigError(f"{path} holds another result: {changed}. Move it, or choose another --output-dir.")
 
 
 def figures(result: Evaluation) -> str:

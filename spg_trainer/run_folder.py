@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer.adapters import REFERENCE
 from spg_trainer.checkpoint import set_aside_after
 from spg_trainer.distributed import rank
+from spg_trainer.environment_file import FOLDER
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.files import RESUME, json_document, json_line, unused, write_text, writing
 from spg_trainer.settings import CONFIG, ENVIRONMENT, identity, read_config
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
-_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, ENVIRONMENT, "samples", "eval", "checkpoints", "model", REFERENCE}
+_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, ENVIRONMENT, FOLDER, REFERENCE}
+_OURS |= {"samples", "eval", "checkpoints", "model"}
 _STEP = re.compile(r"step-(\d+)")
 _LOCKS: "dict[Path, FileLock]" = {}
 _log = logging.getLogger(__name__)
@@ -121,6 +123,11 @@ class RunFolder:
         file = self.evaluation_path(name)
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
+    def evaluation_rows(self, name: str) -> list[dict[str, Any]] | None:
+        """Every completion of the evaluation NAME, if it has been made."""
+        file = self.evaluation_path(name)
+        return [*map(json.loads, _whole_lines(file.with_suffix(".jsonl")))] if file.is_file() else None
+
     def validations(self) -> dict[int, list[bool]]:
         """Step -> whether each problem was solved, of the validations made so far."""
         files = {int(file.stem[5:]): file for file in (self.path / "eval").glob("step-*.json")}
@@ -148,8 +155,8 @@ class RunFolder:
                     rows = [text for text in _whole_lines(file) if json.loads(text).get("step", 0) <= step]
                     write_text(file, "".join(text + "\n" for text in rows))
             for path in [*self.path.glob("samples/*"), *self.path.glob("eval/*")]:
-                match = _STEP.search(path.name)
-                if path.name.startswith(".") or (match and int(match[1]) > step):
+                match = _STEP.match(path.name)
+                if ".tmp-" in path.name or (match and int(match[1]) > step):
                     path.unlink()
             if (after := self.figures("after")) and after.get("step", math.inf) > step:
                 self.evaluation_path("after").unlink()
