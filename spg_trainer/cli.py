@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(
                 f"No command {word!r}. {hint}Known: {', '.join(COMMANDS)}; without one, --env ENV trains."
             )
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if word != "eval" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
         cls, module, name = COMMANDS[word]
         if word == "compare":
@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = parse(cls, args, f"{PROG} {word}")
         quiet_libraries()
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
+        leave_processes()
     except KeyboardInterrupt:
         goes_on = {"": "--resume and the run folder", "compare": "the same command"}.get(word)
         more = f" Finished steps are saved; continue with {goes_on}." if goes_on else ""
@@ -178,10 +179,15 @@ def run_train(config: Config) -> None:
     from spg_trainer.training import train
 
     train(replace(config, config=None))
-    if processes > 1:
+    leave_processes()
+
+
+def leave_processes() -> None:
+    """Takes this process out of its group, or a thread of gloo may abort it as it ends."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        PartialState().destroy_process_group()  # or a thread of gloo may abort the process as it ends
+        PartialState().destroy_process_group()
 
 
 def refuse_early(config: Config) -> Config:

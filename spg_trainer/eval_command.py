@@ -1,18 +1,24 @@
 """The `eval` command: a model at every length and number of steps asked for, each result in a file of its own.
 
 The name of a file says what was measured and ends with a digest of all of it: settings, problems, weights. Another
-evaluation has another name; the same one is read again.
+evaluation has another name; the same one is read again, or goes on where it was cut short.
 """
 
 import hashlib
 import json
+import os
 import re
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from accelerate import Accelerator
 
 from spg_trainer import __version__
 from spg_trainer.config import EvalCommand, Sampling, check_eval
 from spg_trainer.console import Console
+from spg_trainer.distributed import decide_on_main, raising_on_all
 from spg_trainer.environment_file import digest
 from spg_trainer.evaluation import (
     Evaluation,
@@ -29,9 +35,6 @@ from spg_trainer.models.source import resolve_model
 from spg_trainer.run_folder import RunFolder
 from spg_trainer.sampler import get_decoder
 from spg_trainer.settings import ENVIRONMENT, model_environment, run_holding
-
-if TYPE_CHECKING:
-    pass
 
 
 def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
@@ -50,7 +53,12 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
     folder = RunFolder(command.output_dir or run) if command.output_dir or run else None
     if folder is not None:
         check_writable(folder.path / "eval", CHOOSE_ANOTHER)
-    policy = load_model(m.model, env=command.env, dtype=m.dtype, device=m.device, revision=m.revision)
+    device, accelerator = m.device, None
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
+        device = str(accelerator.device) if device == "auto" else device
+    with raising_on_all():
+        policy = load_model(m.model, env=command.env, dtype=m.dtype, device=device, revision=m.revision)
     policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
     if policy.note:
         console.warn(policy.note + mix_hint(env))
@@ -68,19 +76,25 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         )
         what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
         what += f"{sampling.diffusion_steps} steps"
-        rows = folder.evaluation_rows(name) if folder else None
+        rows = decide_on_main(partial(folder.evaluation_rows, name)) if folder else None
         if rows is not None:
             result = summarize(rows, command.num_generations, settings)
             console.say(f"{what}: {figures(result)}")
             console.say(f"Measured before: {folder.evaluation_path(name)}; remove it to measure again.")
         else:
             with console.progress(count, f"eval {what}") as advance:
-                more = {"rows_per_forward": rows_per_forward, "advance": advance}
+                more = {"rows_per_forward": rows_per_forward, "advance": advance, "accelerator": accelerator}
+                if folder is not None:
+                    more["known"] = decide_on_main(partial(folder.kept_rows, name))
+                    more["keep"] = partial(folder.keep_rows, name)
                 result = evaluate(policy, env, sampling, **shared, **more)
             console.say(f"{what}: {figures(result)}")
             if folder is not None:
                 content = {**result.summary(), "model": policy.source, "step": step, "made_with": made}
-                console.say(f"Written: {folder.evaluation(name, content, result.rows, CHOOSE_ANOTHER)}")
+                with raising_on_all():
+                    path = folder.evaluation(name, content, result.rows, CHOOSE_ANOTHER)
+                folder.drop_rows(name)
+                console.say(f"Written: {path}")
         results.append(result)
     return results
 

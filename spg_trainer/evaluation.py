@@ -1,7 +1,7 @@
 """How often a model solves a task: the solved rate with its interval, on problems it was not trained on."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from math import comb
@@ -16,6 +16,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.packages import envs, verifiers
 from spg_trainer.rollouts import Failures, Scored, sample_and_score, sample_rows
+from spg_trainer.sampler import watching
 from spg_trainer.settings import preset_sampling, task_preset
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ def evaluate(
     seed: int = 0,
     rows_per_forward: int | None = None,
     accelerator: "Accelerator | None" = None,
-    advance: Callable[[int], None] | None = None,
+    advance: Callable[[float], None] | None = None,
+    known: Sequence[dict[str, Any]] = (),
+    keep: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> Evaluation:
     """Solves the problems of a split and counts.
 
@@ -104,7 +107,9 @@ def evaluate(
         num_problems: problems from the start of the split; 0 = all.
         rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
         accelerator: shares the problems among its processes; result and errors are the same on each of them.
-        advance: called with the number of problems done since the last call.
+        advance: called with the problems done since the last call; a share of a batch is as many of its problems.
+        known: rows of the same evaluation, made before it was cut short; the same on each process.
+        keep: called with this process's rows as soon as they are there, a batch at a time.
 
     Raises:
         ConfigError: a number out of range, several generations at temperature 0.
@@ -124,13 +129,22 @@ def evaluate(
         if isinstance(env, str):
             env = envs.make(env, split=split, **preset.get("env_args", {}))
         count = min(num_problems or len(env), len(env))
-    rows: list[dict[str, Any]] = []
-    size = max(1, BATCH // num_generations)
+    asked = {(row["index"], row["generation"]): row for row in known}
+    missing = {i for i in range(count) for g in range(num_generations) if (i, g) not in asked}
+    rows, before = [], [row for (index, _), row in asked.items() if index not in missing]
+    advance = advance or (lambda problems: None)
+    advance(count - len(missing))
+    todo = np.array(sorted(missing))
+    # What is kept is kept after each batch: on a GPU, one that is decoded at once.
+    size = max(1, (rows_per_forward if keep and rows_per_forward else BATCH) // num_generations)
     failures = Failures(count * num_generations, shared=world > 1)
-    for start in range(0, count, size * world):  # equally often on each process: the last share may be empty
-        batch = np.arange(start, min(start + size * world, count))
-        mine, scored = batch[rank::world], None
-        with agreeing():
+    failures.count = sum(row["reason"] == "error" for row in before)
+    for start in range(
+        0, len(todo), size * world
+    ):  # equally often on each process: the last share may be empty
+        batch = todo[start : start + size * world]
+        mine, scored, report = batch[rank::world], None, moving(advance, len(batch))
+        with agreeing(), watching(report):
             if len(mine):
                 scored = sample_and_score(
                     policy,
@@ -142,13 +156,29 @@ def evaluate(
                     seed=seed,
                     rows_per_forward=rows_per_forward,
                 )
-                rows += evaluated_rows(policy, env, scored)
+                written = evaluated_rows(policy, env, scored)
+                rows += written
+                if keep:
+                    keep(written)
         failures.add(env, scored)
-        if advance:
-            advance(len(batch))
-    rows = sorted(gather(rows) if world > 1 else rows, key=lambda row: (row["index"], row["generation"]))
+        report(1.0)
+    rows = sorted(
+        before + (gather(rows) if world > 1 else rows), key=lambda row: (row["index"], row["generation"])
+    )
     settings = evaluation_settings(env, sampling, num_generations, count, seed, split)
     return summarize(rows, num_generations, settings)
+
+
+def moving(advance: Callable[[float], None], problems: int) -> Callable[[float], None]:
+    """Tells `advance` of a batch of problems as the share that is done grows to 1."""
+    told = 0.0
+
+    def report(share: float) -> None:
+        nonlocal told
+        advance(share * problems - told)
+        told = share * problems
+
+    return report
 
 
 def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from spg_trainer.checkpoint import set_aside_after
 from spg_trainer.distributed import rank
 from spg_trainer.environment_file import FOLDER
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
-from spg_trainer.files import RESUME, json_document, json_line, unused, write_text, writing
+from spg_trainer.files import CHOOSE_ANOTHER, RESUME, json_document, json_line, unused, write_text, writing
 from spg_trainer.settings import CONFIG, ENVIRONMENT, identity, read_config
 
 if TYPE_CHECKING:
@@ -127,6 +127,25 @@ class RunFolder:
         """Every completion of the evaluation NAME, if it has been made."""
         file = self.evaluation_path(name)
         return [*map(json.loads, _whole_lines(file.with_suffix(".jsonl")))] if file.is_file() else None
+
+    def keep_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Appends completions of the evaluation NAME, which is not done, to a file of this process."""
+        path = self.path / "eval" / f".{name}.part-{rank()}"
+        with writing(path, CHOOSE_ANOTHER), open(path, "a", encoding="utf-8") as file:
+            file.write("\n" + "".join(map(json_line, rows)))  # behind a line that a kill may have torn
+
+    def kept_rows(self, name: str) -> list[dict[str, Any]]:
+        """What all processes have kept of the evaluation NAME."""
+        return [json.loads(text) for path in self._parts(name) for text in _whole_lines(path)]
+
+    def drop_rows(self, name: str) -> None:
+        """Removes what was kept of the evaluation NAME."""
+        if rank() == 0:
+            for path in self._parts(name):
+                path.unlink()
+
+    def _parts(self, name: str) -> list[Path]:
+        return sorted((self.path / "eval").glob(f".{name}.part-*"))
 
     def validations(self) -> dict[int, list[bool]]:
         """Step -> whether each problem was solved, of the validations made so far."""

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 import envs
-from spg_trainer import Sampling, cli, eval_command, evaluate, load_model
+from spg_trainer import Sampling, cli, eval_command, evaluate, evaluation, load_model
 from spg_trainer.config import EvalCommand, ModelConfig
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.eval_command import run_eval
 from spg_trainer.run_folder import RunFolder
 from spg_trainer.training import train
+from tests.common.process_cases import run_processes
 from tests.common.trainer_cases import ENV, child_environment, rows, small_config, snapshot, tiny_folder
 
 
@@ -162,6 +163,49 @@ def test_the_same_measurement_is_read_again_without_the_work(command, tmp_path, 
         next(policy.model.parameters()).data[0].add_(1)
         monkeypatch.setattr(eval_command, "load_model", lambda *_, **__: policy)
         run_eval(once, quiet=True)
+
+
+def test_an_evaluation_that_was_killed_goes_on_where_it_was(command, tmp_path, monkeypatch):
+    """Killed in its third batch of two problems; a torn line and another process's share are there too."""
+    monkeypatch.setattr(evaluation, "BATCH", 4)
+    sampled = {"temperature": 1.0, "num_generations": 2, "num_problems": 7, "max_completion_length": (8,)}
+    once = replace(command, output_dir="results", **sampled)
+    (whole,) = run_eval(replace(once, output_dir="whole"), quiet=True)
+    original, asked = evaluation.sample_and_score, []
+
+    def killed(policy, env, index, *rest, **more):
+        asked.append(index.tolist())
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return original(policy, env, index, *rest, **more)
+
+    monkeypatch.setattr(evaluation, "sample_and_score", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_eval(once, quiet=True)
+    (part,) = (tmp_path / "results" / "eval").glob(".*.part-0")
+    assert len(part.read_text().split()) > 4 and names_in(tmp_path / "results") == []
+    lines = part.read_text().splitlines(keepends=True)
+    part.with_name(part.name[:-1] + "3").write_text(lines[-1])
+    part.write_text("".join(lines)[:-9])
+    (resumed,) = run_eval(once, quiet=True)
+    assert asked == [[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 5, 5], [4, 4, 5, 5], [6, 6]]
+    assert resumed.summary() == whole.summary()
+    files = [snapshot(tmp_path / place / "eval") for place in ("results", "whole")]
+    assert [*files[0].values()] == [*files[1].values()] and len(files[0]) == 2, (
+        "byte for byte, and nothing else"
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_share_an_evaluation_and_write_it_once(command, tmp_path):
+    words = (
+        f"eval --env sudoku --num-problems 5 --device cpu --max-completion-length 8 --model {tiny_folder()}"
+    )
+    said = run_processes("spg_trainer", *words.split(), "--output-dir", str(tmp_path / "two"))
+    assert cli.main([*words.split(), "--output-dir", str(tmp_path / "one")]) == 0
+    files = [snapshot(tmp_path / place / "eval") for place in ("two", "one")]
+    assert [*files[0].values()] == [*files[1].values()] and len(files[0]) == 2
+    assert said[0].count("solved 0.") == 1 and said[1].strip() == ""
 
 
 TASK = """

@@ -96,7 +96,8 @@ def test_a_completion_does_not_depend_on_its_chunk(policy):
         rows.append(evaluate(policy, env, EVALUATION, num_generations=count, advance=done.append).rows)
     first = [row["completion"] for row in rows[1] if row["generation"] == 0]
     assert [row["completion"] for row in rows[0]] == first
-    assert done == [140, 128, 12], "progress adds up to the problems"
+    assert done[0] == 0 and sum(done) == pytest.approx(280), "progress adds up to the problems"
+    assert len(done) > 12 and max(done) < 140, "and moves within a batch"
 
 
 def test_two_processes_find_what_one_finds(policy):
