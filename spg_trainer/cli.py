@@ -1,4 +1,4 @@
-"""The command line: `python -m spg_trainer [eval | sft | compare] --env ENV ...`; without a word it trains.
+"""The command line: `python -m spg_trainer [eval | diff | sft | compare] --env ENV ...`; without a word it trains.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -20,7 +20,7 @@ import tyro
 
 from spg_trainer import packages
 from spg_trainer.adapters import settle
-from spg_trainer.config import CompareCommand, Config, EvalCommand, SftCommand, arithmetic, check
+from spg_trainer.config import CompareCommand, Config, DiffCommand, EvalCommand, SftCommand, arithmetic, check
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import CONFIG, defaults, to_yaml
@@ -28,13 +28,14 @@ from spg_trainer.settings import CONFIG, defaults, to_yaml
 PROG = "python -m spg_trainer"
 COMMANDS = {
     "eval": (EvalCommand, "eval_command", "run_eval"),
+    "diff": (DiffCommand, "diff", "run_diff"),
     "sft": (SftCommand, "supervised", "sft"),
     "compare": (CompareCommand, "compare", "compare"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = (
-    "Other commands: eval (measure a model), sft (make a base model from demonstrations), compare (many runs, one "
-    "table); each has its own --help."
+    "Other commands: eval (measure a model), diff (two evaluations, problem by problem), sft (make a base model from "
+    "demonstrations), compare (many runs, one table); each has its own --help."
 )
 
 
@@ -59,8 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if word == "compare":
             command, more = read_compare(args)
             return getattr(import_module(f"spg_trainer.{module}"), name)(command, more)
-        command = parse(cls, args, f"{PROG} {word}")
-        quiet_libraries()
+        if word == "diff":
+            check_flags(cls, args, f"{PROG} {word}")
+            command = read_flags(cls, args, cls(), f"{PROG} {word}")
+        else:
+            command = parse(cls, args, f"{PROG} {word}")
+            quiet_libraries()
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
         leave_processes()
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from spg_trainer.errors import ConfigError
@@ -320,7 +321,8 @@ class EvalCommand:
     num_problems: CountOrZero = 0
     """Problems taken from the start of the split; 0 = all."""
     num_generations: Count = 1
-    """Completions per problem; more than 1 also gives pass@k and needs --temperature above 0."""
+    """Completions per problem; more than 1 also gives pass@k and the majority's answer, and needs --temperature above
+    0."""
     max_completion_length: tuple[int, ...] = (256,)
     """One or several completion lengths, each evaluated."""
     block_length: int = 32
@@ -388,6 +390,14 @@ class SftCommand:
     config: str | None = None
     """A YAML file with these settings; flags override it."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
+
+
+@dataclass(frozen=True)
+class DiffCommand:
+    """Compare two evaluations problem by problem: the difference with its interval, what was fixed and what broke."""
+
+    evaluations: Annotated[Positional[tuple[str, ...]], arg(metavar="A B")] = ()
+    """Files of eval/ on the same problems, or run folders, whose eval/after is taken."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Evaluation:
     n: int
     """Completions judged."""
     low: float
-    """Lower end of the Wilson 95% interval of `correct`; problems, not completions, are its sample size."""
+    """Lower end of the 95% interval of `correct` over problems; see `clustered_interval`."""
     high: float
     """Upper end of that interval."""
     rewards: dict[str, float]
@@ -49,7 +49,9 @@ class Evaluation:
     reasons: dict[str, int]
     """Outcome -> completions."""
     pass_at: dict[int, float]
-    """k -> unbiased pass@k, for every power of two up to the number of generations."""
+    """k -> unbiased pass@k, for every power of two below the number of generations, and for that."""
+    majority: float | None
+    """Share of the problems whose most frequent answer is right; None for one completion each. See `majority_vote`."""
     settings: dict[str, Any]
     """Environment, split, sampling: what must be equal for two figures to be comparable."""
     rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
@@ -60,8 +62,10 @@ class Evaluation:
 
     @property
     def solved(self) -> str:
-        """`solved 0.043 [0.024, 0.075] of 256`."""
-        return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.n}"
+        """`solved 0.043 [0.024, 0.075] of 256`, or `... of 64 problems x 4`."""
+        each = self.settings["num_generations"]
+        of = self.n if each == 1 else f"{self.n // each} problems x {each}"
+        return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {of}"
 
 
 def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv":
@@ -197,15 +201,13 @@ def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
 
 def summarize(rows: list[dict[str, Any]], num_generations: int, settings: dict[str, Any]) -> Evaluation:
     """The figures of the rows of all processes, which are in the order of problems and generations."""
-    correct = np.array([row["correct"] for row in rows], dtype=float)
-    solved = correct.reshape(-1, num_generations).sum(axis=1)  # of each problem
-    rate = float(correct.mean())
-    # Completions of one problem are not independent: problems are the sample of the interval.
-    successes = float(correct.sum()) if num_generations == 1 else rate * len(solved)
-    low, high = verifiers.statistics.wilson_interval(successes, len(solved))
-    powers = [2**i for i in range(num_generations.bit_length()) if 2**i <= num_generations]
+    correct = np.array([row["correct"] for row in rows], dtype=float).reshape(-1, num_generations)
+    solved = correct.sum(axis=1)  # of each problem
+    low, high = clustered_interval(correct)
+    powers = sorted({2**i for i in range(num_generations.bit_length())} | {num_generations})
+    groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
     return Evaluation(
-        correct=rate,
+        correct=float(correct.mean()),
         n=len(rows),
         low=low,
         high=high,
@@ -214,9 +216,37 @@ def summarize(rows: list[dict[str, Any]], num_generations: int, settings: dict[s
         clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
         reasons=dict(Counter(r["reason"] for r in rows).most_common()),
         pass_at={k: float(np.mean([pass_at_k(int(c), num_generations, k) for c in solved])) for k in powers},
+        majority=None if num_generations == 1 else float(np.mean([majority_vote(group) for group in groups])),
         settings=settings,
         rows=rows,
     )
+
+
+def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
+    """The 95% interval of a solved rate from (problems, generations) of 0 and 1, for other problems of the kind.
+
+    Completions of one problem are not independent. Wilson's interval with as many trials as would give the variance
+    that the means of the problems show, from as many as there are problems to as many as there are completions; the
+    former where all are equal.
+    """
+    means, rate = correct.mean(axis=1), float(correct.mean())
+    trials = len(means)
+    if 1 < trials < correct.size and (variance := means.var(ddof=1) / trials) > 0:
+        trials = float(np.clip(rate * (1 - rate) / variance, trials, correct.size))
+    return verifiers.statistics.wilson_interval(rate * trials, trials)
+
+
+def majority_vote(rows: Sequence[dict[str, Any]]) -> float:
+    """Whether the most frequent answer among the completions of one problem is right, 0..1.
+
+    Answers are equal if their extracted texts are; completions without one do not vote. Answers as frequent share.
+    """
+    votes: dict[str, list[bool]] = {}
+    for row in rows:
+        if row["extracted"] is not None:
+            votes.setdefault(row["extracted"], []).append(row["correct"])
+    most = max(map(len, votes.values()), default=0)
+    return float(np.mean([np.mean(vote) for vote in votes.values() if len(vote) == most])) if votes else 0.0
 
 
 def pass_at_k(num_correct: int, n: int, k: int) -> float:
@@ -245,6 +275,7 @@ def evaluation_settings(
 def figures(result: Evaluation) -> str:
     """The figures of one evaluation in one line."""
     more = {f"pass@{k}": f"{v:.3f}" for k, v in result.pass_at.items() if k > 1}
+    more |= {} if result.majority is None else {"majority": f"{result.majority:.3f}"}
     more |= {name: f"{value:.3f}" for name, value in result.rewards.items() if name != "correct"}
     more |= {"mean length": f"{result.mean_length:.1f}", "no end": f"{result.clipped_ratio:.3f}"}
     return f"{result.solved}; " + ", ".join(f"{name} {value}" for name, value in more.items())

@@ -12,7 +12,7 @@ import envs
 import verifiers
 from spg_trainer import Sampling, evaluate, load_model
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation import figures
+from spg_trainer.evaluation import clustered_interval, figures, majority_vote
 from spg_trainer.settings import preset_sampling, task_preset
 from tests.common.process_cases import two_processes
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
@@ -60,12 +60,55 @@ def test_pass_at_k_is_the_mean_over_all_ways_to_pick_k(policy):
     for k, value in result.pass_at.items():
         picks = [combinations([j < count for j in range(4)], k) for count in solved.values()]
         assert value == pytest.approx(np.mean([np.mean([any(pick) for pick in some]) for some in picks])), k
-    # Completions of one problem are not independent: the interval counts 5 problems, not 20 completions.
-    assert (result.low, result.high) == verifiers.statistics.wilson_interval(2.5, 5)
+    # The means 1, 1/4, 1/2, 0, 3/4 vary as those of 8 independent completions, not 20: 1/4 / (5/32 / 5).
+    assert (result.low, result.high) == pytest.approx(verifiers.statistics.wilson_interval(4, 8))
     assert [row["generation"] for row in result.rows] == [0, 1, 2, 3] * 5
     assert len({row["completion"] for row in result.rows[:4]}) > 1, "every generation has noise of its own"
     shown = figures(result)
+    assert result.solved.startswith("solved 0.500") and result.solved.endswith(" of 5 problems x 4")
     assert "solved 0.500" in shown and f"pass@4 {result.pass_at[4]:.3f}" in shown and "pass@1" not in shown
+
+
+@pytest.mark.parametrize(
+    ("correct", "successes", "trials"),
+    [
+        ([[1, 1], [0, 0], [1, 1], [0, 0]], 2, 4),  # a second completion says nothing new
+        ([[1, 0], [0, 1], [1, 0], [0, 1]], 2, 4),  # no spread to go by: the careful end
+        ([[1, 1, 1, 1]], 1, 1),
+        ([[0, 0], [0, 0]], 0, 2),
+        ([[1], [0], [0]], 1, 3),
+    ],
+)
+def test_the_interval_counts_problems_where_their_completions_agree(correct, successes, trials):
+    expected = verifiers.statistics.wilson_interval(successes, trials)
+    assert clustered_interval(np.array(correct, float)) == pytest.approx(expected)
+
+
+def test_the_clustered_interval_covers_as_often_as_it_says():
+    """50 problems x 8 whose own rates spread; problems as trials would cover nearly always, completions too seldom."""
+    rng, truth, hits, naive = np.random.default_rng(0), 0.3, 0, 0
+    for _ in range(1000):
+        rates = rng.beta(0.9, 2.1, size=(50, 1))
+        correct = (rng.random((50, 8)) < rates).astype(float)
+        low, high = clustered_interval(correct)
+        hits += low <= truth <= high
+        low, high = verifiers.statistics.wilson_interval(correct.sum(), correct.size)
+        naive += low <= truth <= high
+    assert 930 <= hits <= 970 and naive < 800, (hits, naive)
+
+
+@pytest.mark.parametrize(
+    ("answers", "right", "vote"),
+    [
+        (["a", "b", "a"], "a", 1.0),
+        (["a", "b", "b"], "a", 0.0),
+        (["a", "b", None], "a", 0.5),  # as frequent: as likely to be taken
+        ([None, None, "a"], "a", 1.0),
+        ([None, None, None], "a", 0.0),
+    ],
+)
+def test_the_majority_is_the_most_frequent_answer(answers, right, vote):
+    assert majority_vote([{"extracted": a, "correct": a == right} for a in answers]) == vote
 
 
 def test_lengths_and_missing_ends_are_counted(policy):
