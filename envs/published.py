@@ -61,12 +61,13 @@ class PublishedEnv(TextEnv):
         self.reward_weights = self.reward_presets[reward_preset]
         self._problems: Sequence[Any] | None = None  # None: the training stream, drawn when asked for
         if not self._generated:
-            self._problems, self.origin = self.bank.load_problems(self.source, split, **revisions)
+            loaded = self.bank.load_problems(self.source, split, **revisions)
+            self._problems, self.origin, self.notice = loaded
         elif split != "train":
             self._problems = self.bank.fixed_set(level, split)
         if self.origin:
             commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
-            self.notice = f"{self.task}: {', '.join(commits)}."
+            self.notice = f"{self.task}: {', '.join(commits)}. {self.notice}".rstrip()
 
     def __len__(self) -> int:
         return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)

@@ -48,12 +48,13 @@ def save(
     environment: Mapping[str, Any],
     keep: int,
     validations: Validations | None = None,
+    **more: Any,
 ) -> Path:
     """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1) and the best.
 
-    state: counters, as JSON. validations: those of the run, which say which was the best at each one that is kept. A
-    complete checkpoint of this step is left as it is. Only rank 0 writes; all get the path. Raises CheckpointError if
-    the disk refuses; earlier checkpoints are untouched then.
+    state: counters, as JSON. validations: those of the run, which say which was the best at each one that is kept.
+    more: tensors for training.pt beside the optimizer's. A complete checkpoint of this step is left as it is. Only
+    rank 0 writes; all get the path. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
     """
     target = at_step(folder, step)
     if rank() or incomplete(target) is None:
@@ -62,8 +63,8 @@ def save(
     def write(aside: Path) -> None:
         import torch
 
-        _write_model(aside, policy, environment)
-        torch.save({"optimizer": optimizer_state}, aside / "training.pt")
+        write_model(aside, policy, environment)
+        torch.save({"optimizer": optimizer_state, **more}, aside / "training.pt")
         (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
     for path in [*folder.glob("metrics.jsonl"), *folder.glob("timings.jsonl")]:
@@ -86,10 +87,11 @@ def save(
 def export(folder: Path, policy: "Policy", environment: Mapping[str, Any], *, advice: str = RESUME) -> None:
     """Writes a trained model with its environment.json to `folder`, as `write_folder` does; rank 0 only."""
     if rank() == 0:
-        write_folder(folder, lambda aside: _write_model(aside, policy, environment), advice)
+        write_folder(folder, lambda aside: write_model(aside, policy, environment), advice)
 
 
-def _write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
+def write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
+    """Writes weights, tokenizer and environment.json into a folder that is there."""
     from spg_trainer.models.load import save_model
 
     save_model(policy, folder)

@@ -23,7 +23,7 @@ from spg_trainer.adapters import settle
 from spg_trainer.config import CompareCommand, Config, DiffCommand, EvalCommand, SftCommand, arithmetic, check
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
-from spg_trainer.settings import CONFIG, defaults, to_yaml
+from spg_trainer.settings import CONFIG, SFT, defaults, to_yaml
 
 PROG = "python -m spg_trainer"
 COMMANDS = {
@@ -69,9 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
         leave_processes()
     except KeyboardInterrupt:
-        goes_on = {"": "--resume and the run folder", "compare": "the same command"}.get(word)
-        more = f" Finished steps are saved; continue with {goes_on}." if goes_on else ""
-        sys.stderr.write(f"\nStopped.{more}\n")
+        saved = {
+            "": "Finished steps are saved; continue with --resume and the run folder.",
+            "compare": "Finished steps are saved; continue with the same command.",
+            "sft": "Continue from the last evaluation with sft --resume and the folder, if there was one.",
+        }
+        sys.stderr.write(f"\nStopped. {saved.get(word, '')}".rstrip() + "\n")
         return 130
     except (SpgError, ImportError, *packages.errors()) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -83,7 +86,8 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     """The settings of a command, from presets, files and flags (`settings.py`)."""
     check_flags(cls, args, prog)
     named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
-    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), run=resumed(args))
+    written = SFT if cls is SftCommand else CONFIG
+    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), run=resumed(args, written))
     given = read_flags(cls, args, base, prog, more)
     pairs = {f.name for f in fields(given) if isinstance(getattr(given, f.name), dict)}
     return replace(given, **{name: {**getattr(base, name), **getattr(given, name)} for name in pairs})
@@ -120,14 +124,14 @@ def peek(args: Sequence[str], name: str) -> str | None:
     return last
 
 
-def resumed(args: Sequence[str]) -> str | None:
-    """The run folder whose own settings a command line continues from; None if it starts afresh."""
+def resumed(args: Sequence[str], name: str = CONFIG) -> str | None:
+    """The folder whose own settings, the file `name` in it, a command line continues from; None if it starts afresh."""
     resume = peek(args, "resume")
     folder = peek(args, "output-dir") if resume == "auto" else resume
     if folder is None:
         return None
     place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one
-    return next((str(p) for p in (place, *list(place.parents)[:3]) if (p / CONFIG).is_file()), None)
+    return next((str(p) for p in (place, *list(place.parents)[:3]) if (p / name).is_file()), None)
 
 
 def flags(settings: Any) -> dict[str, bool]:

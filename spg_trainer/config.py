@@ -358,21 +358,36 @@ class SftCommand:
     mix: Pairs = field(default_factory=dict)
     """Share of each habit, e.g. `right=0.4 careless=0.6`, divided by their sum; unset = all right."""
     steps: Count = 3000
-    """Updates."""
+    """Updates at most."""
+    patience: CountOrZero = 5
+    """Evaluations in a row without a validation loss 1% below the best, after which the rate falls and training ends;
+    the best weights are kept. 0 = all updates under a cosine, and the last weights."""
+    eval_steps: Count = 100
+    """Every so many updates: the validation loss, the habits of some validation completions, and a checkpoint."""
     batch_size: Count = 192
     """Demonstrations per update."""
     per_device_batch_size: CountOrZero = 0
     """Demonstrations whose graph is in memory at once; 0 = all of an update. Memory only."""
     learning_rate: Positive = 2e-3
-    """Peak rate of AdamW; linear warm-up, then a cosine down to 5% of it."""
+    """Peak rate of AdamW; linear warm-up, then constant until the last fifth of the updates, which takes it to 5%."""
     warmup_steps: CountOrZero = 50
     """Updates of warm-up."""
     weight_decay: Below1 = 0.01
     """AdamW's decoupled weight decay."""
     max_grad_norm: Positive = 1.0
     """The gradient's norm is clipped to this."""
-    max_completion_length: Count = 20
-    """Tokens of a completion (T); shorter demonstrations are filled with padding, which is learned too."""
+    max_completion_length: CountOrZero = 20
+    """Tokens of a completion (T); shorter demonstrations are filled with padding, which is learned too. 0 = what the
+    longest of 2,000 training problems' needs, and a tenth more."""
+    block_length: CountOrZero = 0
+    """Tokens of a block when the model decodes; 0 = the preset's, or the whole completion if that does not divide it.
+    These three are written down with the model, and RL and `eval` take them from there."""
+    diffusion_steps: CountOrZero = 0
+    """Denoising steps of a completion; 0 = one for each token (llada presets: half as many)."""
+    remasking: str | None = None
+    """Which masked positions are unmasked first; unset = as the preset has it."""
+    temperature: Positive = 1.0
+    """Sampling temperature at which the habits are counted: that of the RL to come."""
     hidden_size: Count = 128
     """Width of a new model (--model new)."""
     num_layers: Count = 4
@@ -387,6 +402,8 @@ class SftCommand:
     """Type of the weights on disk; auto = as trained. bfloat16 halves the file; what is measured is what is saved."""
     output_dir: str | None = None
     """Folder of the model; unset = models/ENV-sft-sSEED."""
+    resume: str | None = None
+    """The folder of a model made by `sft`, interrupted or finished, to go on with; `auto` = that of --output-dir."""
     config: str | None = None
     """A YAML file with these settings; flags override it."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))

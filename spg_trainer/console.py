@@ -101,13 +101,17 @@ class Console:
             self.say(_line(task).plain)
 
     @contextmanager
-    def progress(self, total: int, what: str) -> Iterator[Callable[..., None]]:
-        """Shows how far the task `what` of `total` items is; yields `advance(done=1, text="")`."""
-        number, completed = self._start(what, total, shown=(0, time.monotonic())), 0
+    def progress(self, total: int, what: str, first: int = 0) -> Iterator[Callable[..., None]]:
+        """Shows how far the task `what` of `total` items is, `first` of them done before.
 
-        def advance(done: int = 1, text: str = "") -> None:
+        Yields `advance(done=1, text="", total=total)`, whose total is that of the items as far as is known by then.
+        """
+        number, completed = self._start(what, total, first, shown=(first, time.monotonic())), first
+
+        def advance(done: int = 1, text: str = "", total: int = total) -> None:
             nonlocal completed
             completed = min(completed + done, total)
+            self._progress.update(number, total=total)
             task = self._update(number, completed, f"  [cyan]{escape(text)}[/]" if text else "")
             if not self._on_terminal and self._due(task):
                 self.say(_line(task).plain)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from math import comb
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from spg_trainer.models import Policy
 from spg_trainer.packages import envs, verifiers
 from spg_trainer.rollouts import Failures, Scored, sample_and_score, sample_rows
 from spg_trainer.sampler import watching
-from spg_trainer.settings import preset_sampling, task_preset
+from spg_trainer.settings import SFT, overlay, preset_sampling, read_yaml, task_preset
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -82,6 +83,15 @@ def mix_hint(env: "TextEnv") -> str:
         return ""
     shares = " ".join(f"{name}={0.6 / len(habits):.2g}" for name in habits)
     return f"; add --mix right=0.4 {shares} for its habits"
+
+
+def train_longer(model: str, name: str, env: "TextEnv") -> str:
+    """The line that makes a better base of a model for `env`, called `name`: it goes on with it, or starts from it."""
+    command, file = "python -m spg_trainer sft", Path(model) / SFT
+    made = overlay(SftCommand(), read_yaml(file, "the model's"), str(file)) if file.is_file() else None
+    if made and made.patience:
+        return f"Train the base longer: {command} --resume {model} --steps {2 * made.steps}"
+    return f"Train the base first: {command} --env {name} --model {model} --output-dir BASE{mix_hint(env)}"
 
 
 def evaluate(

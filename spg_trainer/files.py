@@ -18,6 +18,8 @@ from spg_trainer.errors import CheckpointError
 COMPLETE = "COMPLETE"
 RESUME = "Free space or fix the permissions, then continue with --resume auto; a new run can use another --output-dir."
 """What a training run should do after a refused write."""
+CONTINUE = "Free space or fix the permissions, then continue with sft --resume and the folder."
+"""What an interrupted `sft` should do then."""
 CHOOSE_ANOTHER = "Free space, fix the permissions, or choose another --output-dir."
 """What another command should do then."""
 

@@ -2,30 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import torch
 
 from spg_trainer.config import SftCommand
 from spg_trainer.evaluation import Evaluation
-from spg_trainer.models import Policy
+from spg_trainer.habits import Look
 from spg_trainer.settings import defaults
 
-_ELSEWHERE = frozenset("env env_args mix seed model output_dir config device gradient_checkpointing".split())
+if TYPE_CHECKING:
+    from spg_trainer.fitting import Fit
+
+_ELSEWHERE = frozenset(
+    "env env_args mix seed model output_dir resume config device gradient_checkpointing".split()
+)
 """Settings that the command line names on its own, or that do not decide the weights."""
 
 
-def model_card(
-    command: SftCommand,
-    mix: Mapping[str, float],
-    policy: Policy,
-    loss: float,
-    seconds: float,
-    results: Mapping[str, Evaluation],
-) -> str:
+def model_card(fit: "Fit", results: Mapping[str, Evaluation], greedy: Look, sampled: Look) -> str:
     """Markdown with the Hub's front matter."""
-    weights = sum(p.numel() for p in policy.model.parameters())
+    command, p = fit.command, fit.progress
+    weights = sum(w.numel() for w in fit.policy.model.parameters())
     arguments = "".join(f" {k}={v}" for k, v in command.env_args.items())
-    shares = " ".join(f"{k}={v:g}" for k, v in mix.items())
+    shares = " ".join(f"{k}={v:g}" for k, v in fit.mix.items())
+    falling = "constant, then falling to 5%" if command.patience else "cosine to 5%"
+    kept = "whose weights these are" if command.patience else "but these are the last ones"
     lines = "\n".join(
         f"| {split} | {r.correct:.3f} | {r.low:.3f} to {r.high:.3f} | {r.n} | {r.rewards.get('format', 0):.3f} |"
         for split, r in results.items()
@@ -42,10 +44,13 @@ learning: it imitates several habits, one of them right, and RL teaches it which
 other task.
 
 - Start: {command.model.model}. Demonstrations: {shares} (`right` is the environment's own solution).
-- {command.steps} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens,
-  AdamW {command.learning_rate:g}, warm-up {command.warmup_steps}, cosine to 5%, seed {command.seed}.
-- Last training loss {loss:.4f} nats per token; {seconds / 60:.1f} minutes on {policy.model.device.type},
+- {p.step} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens,
+  AdamW {command.learning_rate:g}, warm-up {command.warmup_steps}, {falling}, seed {command.seed}.
+- Last training loss {sum(p.losses) / len(p.losses):.4f} nats per token; lowest validation loss {p.best_loss:.4f} after
+  {p.best_step} updates, {kept}. {p.seconds / 60:.1f} minutes on {fit.policy.model.device.type},
   {torch.get_num_threads()} threads.
+- Validation completions, greedy: {greedy.shares}.
+  At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.
 
 | split | solved, greedy | 95% interval | problems | format met |
 |---|---|---|---|---|

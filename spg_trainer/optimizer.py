@@ -33,6 +33,13 @@ def warmup_cosine(peak: float, warmup_steps: int, steps: int, step: int) -> floa
     return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def warmup_hold_fall(peak: float, warmup_steps: int, fall: int, steps: int, step: int) -> float:
+    """Linear warm-up, then the peak, from update `fall` on a straight line to 5% of it at the last of `steps`."""
+    if step < fall:
+        return peak * min(1.0, (step + 1) / max(1, warmup_steps))
+    return peak * (1 - 0.95 * (step + 1 - fall) / (steps - fall))
+
+
 def apply_gradients(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     """One optimizer step at a learning rate."""
     for group in optimizer.param_groups:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
+SFT = "sft.yaml"
+"""The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
 RENAMED = {("output", "board_steps"): "render_steps"}
 """Settings by the names that older run folders know them by, as (part, name)."""
 MAY_CHANGE = frozenset(
@@ -52,10 +54,13 @@ def defaults(
 
     Args:
         env, model, algorithm, config, lora_r: what flags name; None = not named.
-        run: a run folder to continue, whose config.yaml then stands for presets and defaults.
+        run: a run folder (of `sft`, a model's) to continue, whose own settings then stand for presets and defaults.
     """
     values = read_yaml(config) if config else {}
     overlay(cls(), values, str(config))  # wrong keys and types are reported before any of them is used
+    if run and cls is SftCommand:
+        own = overlay(cls(), read_yaml(f"{run}/{SFT}", "the model's"), f"{run}/{SFT}")
+        return overlay(replace(own, output_dir=None), values, str(config))
     if run:
         own = read_config(f"{run}/{CONFIG}")
         own = replace(

@@ -1,91 +1,149 @@
-"""The `sft` command: a base model from demonstrations, by masked-denoising cross-entropy as LLaDA is trained.
+"""The `sft` command: a base model from an environment's demonstrations and habits, and what it is worth as a base.
 
-A base model that RL can teach must *have* the right behaviour as one of several: `mix` says which share of the
-demonstrations follows which habit of the environment; `right` is always its `demonstration`.
-
-In every completion of T tokens k are masked, k uniform on 1..T, and scored with weight 1/k: the ELBO per token
-(`docs/algorithms/spg.md`, form b). Padding behind the end token is learned like any other token.
+What is learned is in `demonstrations.py`, how long and at which rate in `fitting.py`.
 """
 
-import time
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor
 
+from spg_trainer import checkpoint
 from spg_trainer.adapters import settle
-from spg_trainer.checkpoint import export
 from spg_trainer.config import Sampling, SftCommand, check_sft
 from spg_trainer.console import Console
-from spg_trainer.errors import ConfigError, TrainingError
-from spg_trainer.evaluation import Evaluation, evaluate, make_env
-from spg_trainer.files import CHOOSE_ANOTHER, check_replaceable, write_text
+from spg_trainer.demonstrations import completion_length, mix_shares
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation import Evaluation, evaluate, make_env, train_longer
+from spg_trainer.files import (
+    CHOOSE_ANOTHER,
+    COMPLETE,
+    CONTINUE,
+    check_replaceable,
+    check_writable,
+    incomplete,
+    write_folder,
+    writing,
+)
+from spg_trainer.fitting import Fit
+from spg_trainer.habits import Look, look
 from spg_trainer.model_card import model_card
-from spg_trainer.models import Policy, head_weight, hidden_states, new_tiny, open_policy, tiny_tokenizer
-from spg_trainer.optimizer import apply_gradients, make_adamw, warmup_cosine
-from spg_trainer.packages import envs
-from spg_trainer.seeding import derive, numpy_generator
-from spg_trainer.settings import load_preset, preset_kind, preset_sampling, task_record
-from spg_trainer.text import encode_completions, encode_prompts
-
-if TYPE_CHECKING:
-    from envs import Problem, TextEnv
+from spg_trainer.models import Policy, new_tiny, open_policy, tiny_tokenizer
+from spg_trainer.sampler import get_decoder
+from spg_trainer.settings import (
+    SFT,
+    differences,
+    flatten,
+    load_preset,
+    overlay,
+    preset_kind,
+    preset_sampling,
+    read_yaml,
+    task_record,
+    to_json,
+)
 
 EVAL_PROBLEMS = 256
 """Problems of each split that a finished model is evaluated on; some test splits have thousands."""
+GROUPS, GENERATIONS = 32, 8
+"""Validation problems, and completions of each, that show whether RL would find right and wrong answers to compare."""
+MAY_CHANGE = frozenset("steps patience per_device_batch_size output_dir resume config".split())
+"""Settings that may change on resume."""
 
 
 def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     """Trains a model on demonstrations and writes it with environment.json and a model card; returns its folder.
 
     Raises:
-        ConfigError: a number out of range, an unknown habit, a length that is too small, a folder that is not empty.
+        ConfigError: a number out of range, an unknown habit, a length that is too small, a folder that is not empty,
+            or holds a model of other settings than those to resume.
         CheckpointError: the folder cannot be written, which is checked before the training.
-        TrainingError: the loss is not finite; nothing is written then.
+        TrainingError: a gradient is not finite.
     """
     check_sft(command)
     console = Console(quiet=quiet)
-    folder = empty_folder(command)
-    env = make_env(command, "train")
-    mix = mix_shares(command.mix, env)
-    check_replaceable(folder, CHOOSE_ANOTHER)
+    folder = choose_folder(command)
+    train, validation = (make_env(command, split) for split in ("train", "validation"))
+    mix = mix_shares(command.mix, train)
+    command = replace(command, model=settle(command.model))
+    sampling = eval_sampling(command) if command.max_completion_length else None
     policy = base_policy(command)
+    if sampling is None:
+        command = replace(command, max_completion_length=completion_length(policy, train, mix))
+        sampling = eval_sampling(command)
     if policy.note:
         console.warn(policy.note)
-    started = time.monotonic()
-    dropout = settle(command.model).lora_dropout > 0
-    with torch.random.fork_rng(enabled=dropout):  # dropout knows the global stream only
-        if dropout:
-            torch.manual_seed(derive(command.seed, "sft-dropout"))
-        loss = fit(policy, env, mix, command, console)
-    seconds = time.monotonic() - started
-    trained = policy.model.dtype
-    if command.save_dtype == "bfloat16":
-        policy.model.bfloat16()
-    export(folder, policy, task_record(command, eval_sampling(command)), advice=CHOOSE_ANOTHER)
-    policy.model.to(trained)  # rounded by now if asked for: what is evaluated is what was saved
-    results = {split: evaluate_split(policy, command, split, console) for split in ("test", "validation")}
-    card = model_card(command, mix, policy, loss, seconds, results)
-    write_text(folder / "README.md", card, CHOOSE_ANOTHER)
-    for split, result in results.items():
-        console.say(f"{env.spec_name}, solved on {split}, greedy: {result.solved.removeprefix('solved ')}.")
-    line = f"python -m spg_trainer --env {command.env} --model {folder}"
-    console.say(f"The model is in {folder}. Train it: {line}")
+    fit = Fit(policy, train, validation, mix, command, sampling, folder)
+    if before := earlier_settings(folder, command):
+        resume(fit, before)
+        console.say(f"Continuing {folder} from update {fit.progress.step}.")
+    with console:
+        fit.run(console)
+        publish(fit, console)
     return folder
 
 
-def empty_folder(command: SftCommand) -> Path:
-    """The folder to write, which must be new or empty."""
+def choose_folder(command: SftCommand) -> Path:
+    """The folder to write: that to resume, or one that must be new or empty; whether it can be written is tried."""
     name = command.env.rpartition("/")[2]
     folder = Path(command.output_dir or f"models/{name}-sft-s{command.seed}")
+    if command.resume not in (None, "auto"):
+        if command.output_dir and folder.resolve() != Path(command.resume).resolve():
+            text = f"--resume {command.resume} continues in its own folder, not in --output-dir {folder}"
+            raise ConfigError(
+                f"{text}. Leave that out, or train a new model from it: --model {command.resume}."
+            )
+        folder = Path(command.resume)
+        if not (folder / SFT).is_file():
+            raise ConfigError(f"--resume {folder}: it holds no {SFT}, so no `sft` has saved anything there.")
+    if command.resume and (folder / SFT).is_file():
+        check_writable(folder, CHOOSE_ANOTHER)
+        return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--output-dir {folder} is no empty folder. Choose a new one, or remove it first.")
+        more = ", or go on with the model there: --resume auto" if (folder / SFT).is_file() else ""
+        raise ConfigError(
+            f"--output-dir {folder} is no empty folder. Choose a new one, or remove it first{more}."
+        )
     if folder.resolve() == Path.cwd():  # it is replaced whole, and nobody should be left in the old one
         raise ConfigError(f"--output-dir {folder} is the folder you are in. Use e.g. {folder / 'model'}.")
+    check_replaceable(folder, CHOOSE_ANOTHER)
     return folder
+
+
+def earlier_settings(folder: Path, command: SftCommand) -> SftCommand | None:
+    """The settings a folder was begun with, None if it is new; ConfigError if this command may not go on there."""
+    if not (folder / SFT).is_file():
+        return None
+    before = overlay(SftCommand(), read_yaml(folder / SFT, "the model's"), str(folder / SFT))
+    stretches = before.patience > 0 and command.patience > 0  # a cosine is of one length only
+    ignored = MAY_CHANGE if stretches else MAY_CHANGE - {"steps", "patience"}
+    if changed := differences(*(flatten(to_json(c), ignored) for c in (before, command))):
+        raise ConfigError(
+            f"{folder} was made with other settings: {changed}. Resume it with its own, or start a second stage "
+            f"from its weights: --model {folder} --output-dir ANOTHER."
+        )
+    return before
+
+
+def resume(fit: Fit, before: SftCommand) -> None:
+    """Puts the newest checkpoint of the folder back; of a finished model, that before its rate fell."""
+    folder, finished = fit.folder, incomplete(fit.folder) is None
+    if path := checkpoint.latest_complete(folder):
+        fit.restore(path)
+    if not finished:
+        return
+    if path is None or not before.patience:
+        raise ConfigError(
+            f"{folder} is finished: its rate has fallen over {before.steps} updates. Train longer in a second stage, "
+            f"from its weights: --model {folder} --output-dir ANOTHER."
+        )
+    if fit.progress.fall is None and fit.command.steps <= before.steps:
+        raise ConfigError(
+            f"{folder} is finished, after {before.steps} updates. Train longer with --steps {2 * before.steps}."
+        )
+    fit.progress = replace(fit.progress, fall=None, stale=0)
 
 
 def base_policy(command: SftCommand) -> Policy:
@@ -103,110 +161,79 @@ def base_policy(command: SftCommand) -> Policy:
     return Policy(model.to(device), tokenizer, tokenizer.mask_token_id, tokenizer.pad_token_id, ends, "new")
 
 
-def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
-    """The mix as shares that sum to 1; ConfigError for habits and shares that the environment cannot have."""
-    mix = mix or {"right": 1.0}
-    habits = env.habits(envs.core.read_problem(env, 0))
-    if "right" in habits:
-        raise ConfigError(
-            f"{env.spec_name} has a habit named 'right', which is its demonstration. Rename it."
-        )
-    known = sorted({"right", *habits})
-    for name, share in mix.items():
-        if name not in known:
-            text = f"--mix {name}={share}: {env.spec_name} has no habit {name!r}"
-            raise ConfigError(f"{text}. Known: {', '.join(known)}.")
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
-            raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
-    total = sum(float(share) for share in mix.values())
-    if total <= 0:
-        raise ConfigError("--mix: all shares are 0. Give one habit a share, e.g. --mix right=1.")
-    return {name: float(share) / total for name, share in mix.items()}
-
-
-def draw_demonstrations(
-    env: "TextEnv", mix: Mapping[str, float], seed: int, step: int, count: int
-) -> "tuple[list[Problem], list[str]]":
-    """`count` problems of the environment and a completion of each; row r is a pure function of (seed, step, r)."""
-    names, edges = list(mix), np.cumsum(list(mix.values()))
-    problems, completions = [], []
-    for row in range(count):
-        rng = numpy_generator(seed, "sft", step, row)
-        problem = envs.core.read_problem(env, int(rng.integers(len(env))))
-        name = names[min(int(np.searchsorted(edges, rng.random(), side="right")), len(names) - 1)]
-        problems.append(problem)
-        completions.append(env.demonstration(problem) if name == "right" else env.habits(problem)[name])
-    return problems, completions
-
-
-def draw_masked(batch_size: int, length: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Which completion tokens are masked, (B, T) bool, and the weight 1/k of each row, (B,) float32."""
-    rng = numpy_generator(seed, "sft-masks", step)
-    count = rng.integers(1, length + 1, size=batch_size)
-    rank = rng.random((batch_size, length)).argsort(axis=1).argsort(axis=1)
-    masked = torch.from_numpy(rank < count[:, None])
-    return masked, torch.from_numpy(1.0 / count).float()
-
-
-def denoising_loss(
-    policy: Policy, prompt: tuple[Tensor, Tensor], completion_ids: Tensor, masked: Tensor, weight: Tensor
-) -> Tensor:
-    """Sum over the rows of weight * sum over masked tokens of -log p, a scalar in nats.
-
-    prompt: ids (B, L) int64, left-padded, and mask (B, L) bool. completion_ids, masked: (B, T). weight: (B,) float32.
-    """
-    prompt_ids, prompt_mask = prompt
-    length = prompt_ids.shape[1]
-    input_ids = torch.cat([prompt_ids, torch.where(masked, policy.mask_id, completion_ids)], dim=1)
-    attention = torch.cat([prompt_mask, torch.ones_like(masked)], dim=1)
-    states = hidden_states(policy.model, input_ids, attention)[:, length:]
-    logits = torch.nn.functional.linear(states[masked], head_weight(policy.model))
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    nats = torch.nn.functional.cross_entropy(logits, completion_ids[masked], reduction="none")
-    return (nats * weight[:, None].expand_as(masked)[masked]).sum()
-
-
-def fit(
-    policy: Policy, env: "TextEnv", mix: Mapping[str, float], command: SftCommand, console: Console
-) -> float:
-    """All updates; returns the mean loss per token of the last hundred, in nats."""
-    parameters = [p for p in policy.model.parameters() if p.requires_grad]
-    optimizer = make_adamw(parameters, command.learning_rate, command.weight_decay)
-    recent: list[float] = []
-    policy.model.train()
-    with console.progress(command.steps, "sft") as progress:
-        for step in range(command.steps):
-            problems, texts = draw_demonstrations(env, mix, command.seed, step, command.batch_size)
-            prefixes = [p.completion_prefix for p in problems]
-            prompt = encode_prompts(policy, [p.prompt for p in problems], prefixes)
-            ids = encode_completions(policy, texts, command.max_completion_length)
-            masked, weight = draw_masked(len(texts), command.max_completion_length, command.seed, step)
-            total = 0.0
-            for rows in torch.arange(len(texts)).split(command.per_device_batch_size or len(texts)):
-                micro_batch = (t[rows].to(policy.model.device) for t in (ids, masked, weight))
-                loss = denoising_loss(policy, (prompt[0][rows], prompt[1][rows]), *micro_batch) / len(texts)
-                loss.backward()
-                total += float(loss.detach())
-            norm = torch.nn.utils.clip_grad_norm_(parameters, command.max_grad_norm)
-            if not torch.isfinite(norm):
-                raise TrainingError(
-                    f"The gradient of sft step {step} is not finite. Lower --learning-rate {command.learning_rate}."
-                )
-            peak, warmup = command.learning_rate, command.warmup_steps
-            apply_gradients(optimizer, warmup_cosine(peak, warmup, command.steps, step))
-            optimizer.zero_grad(set_to_none=True)
-            recent = [*recent[-99:], total]
-            progress(1, f"loss {sum(recent) / len(recent):.3f}")
-    policy.model.eval()
-    return sum(recent) / len(recent)
-
-
 def eval_sampling(command: SftCommand) -> Sampling:
-    """Greedy decoding at the command's length: the preset's tokens per step, its blocks if they divide, else one."""
-    preset = preset_sampling(load_preset(command.env, preset_kind(command.model.model)))
-    length, block = command.max_completion_length, preset.block_length
-    block = block if length % block == 0 else length
-    return Sampling.at_rate(length, block, preset.tokens_per_step, remasking=preset.remasking)
+    """Greedy decoding at the command's length, with its own block, steps and remasking where it has them.
+
+    Else a tiny model unmasks one token a step, others as many as the preset; the preset's blocks if they divide the
+    length, else one block.
+    """
+    kind = preset_kind(command.model.model)
+    preset = preset_sampling(load_preset(command.env, kind))
+    length, block = command.max_completion_length, command.block_length or preset.block_length
+    if not command.block_length and length % block:
+        block = length
+    remasking = command.remasking or preset.remasking
+    get_decoder(remasking)
+    if not command.diffusion_steps:
+        rate = 1 if kind == "tiny" else preset.tokens_per_step
+        return Sampling.at_rate(length, block, rate, remasking=remasking)
+    sampling = Sampling(length, block, command.diffusion_steps, remasking=remasking)
+    sampling.check()
+    return sampling
+
+
+def publish(fit: Fit, console: Console) -> None:
+    """Writes the model with its card into its folder, beside what it can go on from, and says what it is worth."""
+    policy, command, folder = fit.policy, fit.command, fit.folder
+    dtypes = (torch.bfloat16 if command.save_dtype == "bfloat16" else policy.model.dtype, policy.model.dtype)
+    for dtype in dtypes:  # rounded if asked for: what is evaluated is what is saved
+        policy.model.to(dtype)
+    results = {split: evaluate_split(policy, command, split, console) for split in ("test", "validation")}
+    greedy = look(fit.validation, results["validation"].rows)
+    sampled = look(fit.validation, fit.sample(GROUPS, GENERATIONS))
+    aside = folder / ".model"
+
+    def write(place: Path) -> None:
+        checkpoint.write_model(place, policy, task_record(command, fit.sampling))
+        (place / SFT).write_text(fit.settings, encoding="utf-8")
+        (place / "README.md").write_text(model_card(fit, results, greedy, sampled), encoding="utf-8")
+
+    policy.model.to(dtypes[0])
+    write_folder(aside, write, CONTINUE)
+    policy.model.to(dtypes[1])
+    with writing(folder, CONTINUE):
+        (folder / COMPLETE).unlink(missing_ok=True)
+        for path in sorted(
+            aside.iterdir(), key=lambda path: path.name == COMPLETE
+        ):  # it comes when all is there
+            os.replace(path, folder / path.name)
+        aside.rmdir()
+    for line in closing_lines(fit, results, greedy, sampled):
+        console.say(line)
+    if sampled.problem:
+        console.warn(
+            f"no base for RL yet: {sampled.problem}. {train_longer(str(folder), command.env, fit.train)}"
+        )
+
+
+def closing_lines(fit: Fit, results: Mapping[str, Evaluation], greedy: Look, sampled: Look) -> list[str]:
+    """What was made, what it is worth as a base, and what to type next."""
+    p, command = fit.progress, fit.command
+    name = fit.train.spec_name
+    lines = [
+        f"{p.step} updates, {p.seconds / 60:.1f} minutes; the best validation loss, {p.best_loss:.4f} nats per token, "
+        f"was after {p.best_step}."
+    ]
+    lines += [
+        f"{name}, solved on {split}, greedy: {r.solved.removeprefix('solved ')}."
+        for split, r in results.items()
+    ]
+    lines += [
+        f"Validation completions, greedy: {greedy.shares}.",
+        f"At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.",
+        f"The model is in {fit.folder}. Train it: python -m spg_trainer --env {command.env} --model {fit.folder}",
+    ]
+    return lines
 
 
 def evaluate_split(policy: Policy, command: SftCommand, split: str, console: Console) -> Evaluation:

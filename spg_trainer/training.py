@@ -26,7 +26,8 @@ from spg_trainer.distributed import (
     sum_tensor,
 )
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation import ended
+from spg_trainer.evaluation import ended, train_longer
+from spg_trainer.habits import look
 from spg_trainer.metrics import rollout_metrics
 from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
 from spg_trainer.problems import choose_problems, remember
@@ -77,6 +78,8 @@ def train_step(run: Run) -> None:
     batch, temperature = run.config.batch, run.sampling.temperature
     scored = collect(run, run.step)
     sampled = time.monotonic()
+    if run.step == 0 and run.pairs is None:
+        look_at_base(run, scored)
     rewards, metrics = rollout_metrics(
         scored, ended(run.policy, scored.rollouts), batch.num_generations
     )  # of all processes
@@ -117,6 +120,22 @@ def collect(run: Run, step: int) -> Scored:
         )
     Failures(batch.prompts_per_step * batch.num_generations).add(run.env, scored)
     return scored
+
+
+def look_at_base(run: Run, scored: Scored) -> None:
+    """Warns before the first update, where the environment has habits, if the model is no base for RL yet."""
+    if not run.env.habits(scored.problems[0]):
+        return
+    rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
+    names = ("index", "completion", "extracted", "correct")
+    rows = gather(
+        [dict(zip(names, (int(i), text, part, bool(right)), strict=True)) for i, text, part, right in rows]
+    )
+    with raising_on_all():
+        found = look(run.env, rows)
+    if found.problem:
+        longer = train_longer(run.config.model.model, run.config.env, run.env)
+        run.console.warn(f"before step 1: {found.shares}; {found.problem}. {longer}")
 
 
 def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:

@@ -113,6 +113,16 @@ def test_plain_progress_speaks_only_when_it_takes_long(clock):
     assert out.getvalue() == "evaluating 2/4  0:13 left\n"
 
 
+def test_progress_may_begin_later_and_learn_that_it_ends_earlier(clock):
+    out = io.StringIO()
+    with Console(file=out, every_seconds=10).progress(30, "sft", first=10) as advance:
+        clock[0] += 12
+        advance(1, "loss 1.0")
+        clock[0] += 12
+        advance(1, "loss 0.5", 14)
+    assert out.getvalue() == "sft 11/30  loss 1.0  3:48 left\nsft 12/14  loss 0.5  0:24 left\n"
+
+
 def test_an_error_inside_gives_the_terminal_back(terminal):
     with pytest.raises(RuntimeError), Console(file=terminal) as console, console.progress(3, "evaluating"):
         raise RuntimeError

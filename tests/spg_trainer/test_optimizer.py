@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spg_trainer.errors import TrainingError
-from spg_trainer.optimizer import Guard, all_finite, linear_warmup, warmup_cosine
+from spg_trainer.optimizer import Guard, all_finite, linear_warmup, warmup_cosine, warmup_hold_fall
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -72,3 +72,6 @@ def test_rates_warm_up_and_then_stay_or_fall_to_a_twentieth():
     assert [warmup_cosine(1.0, 10, 1000, step) for step in (0, 4, 9, 10)] == [0.1, 0.5, 1.0, 1.0]
     assert warmup_cosine(1.0, 10, 1000, 505) == pytest.approx(0.525)
     assert warmup_cosine(1.0, 10, 1000, 999) == pytest.approx(0.05, abs=1e-4)
+    assert [warmup_hold_fall(1.0, 10, 80, 100, step) for step in (0, 9, 10, 79)] == [0.1, 1.0, 1.0, 1.0]
+    assert warmup_hold_fall(1.0, 10, 80, 100, 89) == pytest.approx(0.525)
+    assert warmup_hold_fall(1.0, 10, 80, 100, 99) == pytest.approx(0.05)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,22 +16,15 @@ import envs
 from spg_trainer import cli, defaults, load_model, supervised
 from spg_trainer.config import ModelConfig, SftCommand
 from spg_trainer.console import Console
+from spg_trainer.demonstrations import denoising_loss, draw_demonstrations, draw_masked, mix_shares
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
-from spg_trainer.evaluation import evaluate, mix_hint
+from spg_trainer.evaluation import evaluate, mix_hint, train_longer
+from spg_trainer.files import incomplete
+from spg_trainer.fitting import Fit, Progress
 from spg_trainer.model_card import command_line
 from spg_trainer.models import LLaDAForMaskedLM, Policy, save_model
-from spg_trainer.supervised import (
-    base_policy,
-    denoising_loss,
-    draw_demonstrations,
-    draw_masked,
-    encode_completions,
-    eval_sampling,
-    evaluate_split,
-    mix_shares,
-    sft,
-)
-from spg_trainer.text import encode_prompts
+from spg_trainer.supervised import base_policy, eval_sampling, evaluate_split, sft
+from spg_trainer.text import encode_completions, encode_prompts
 from tests.common.trainer_cases import same_weights, weights
 
 
@@ -64,6 +58,7 @@ envs.register("test/Count-v0", Count)
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
 STEPS = {"steps": 3, "batch_size": 4, "max_completion_length": 8, "warmup_steps": 1, "learning_rate": 1e-2}
 SMALL = SftCommand(env="count", **STEPS, **SIZES, model=ModelConfig(model="new", device="cpu"))
+LONG = replace(SMALL, steps=20, eval_steps=4, mix={"right": 1, "short": 1}, seed=3)
 TWO_HABITS = replace(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}, seed=5)
 
 
@@ -246,14 +241,14 @@ def test_bfloat16_on_disk_is_half_as_large(made: Path, tmp_path: Path) -> None:
 
 
 def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> None:
-    lengths = {"max_completion_length": 8, "block_length": 8, "diffusion_steps": 4}
+    lengths = {"max_completion_length": 8, "block_length": 8, "diffusion_steps": 8}
     rollout = {**lengths, "remasking": "low_confidence"}
     expected = {"env": "count", "env_args": {"offset": 1}, "preset": "tiny", "rollout": rollout}
     assert json.loads((made / "environment.json").read_text()) == expected
     assert cli.main(["--model", str(made), "--prompts-per-step", "4", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "env: count" in shown and "offset: 1" in shown
-    assert "8 tokens in 1 block of 8, 4 denoising steps" in shown
+    assert "8 tokens in 1 block of 8, 8 denoising steps" in shown
 
 
 def test_the_card_tells_how_it_was_made_and_what_it_scores(made: Path) -> None:
@@ -291,24 +286,23 @@ def test_an_unusable_folder_is_told_before_the_training(tmp_path, monkeypatch, p
     monkeypatch.chdir(tmp_path)
     if place != ".":
         (tmp_path / "notes.txt").write_text("mine")
-    monkeypatch.setattr(supervised, "fit", lambda *_: pytest.fail("trained first"))
+    monkeypatch.setattr(Fit, "run", lambda *_: pytest.fail("trained first"))
     with pytest.raises((CheckpointError, ConfigError), match=words) as caught:
         sft(replace(SMALL, output_dir=place), quiet=True)
     assert "--output-dir" in str(caught.value) and "--resume" not in str(caught.value)
 
 
-def test_a_full_disk_at_the_end_does_not_speak_of_resuming(tmp_path: Path, monkeypatch) -> None:
+def test_after_a_full_disk_at_the_end_it_can_go_on(tmp_path: Path, monkeypatch) -> None:
     def full(*_) -> None:
         raise OSError(28, "No space left on device")
 
-    def fit(*_) -> float:
-        monkeypatch.setattr(os, "replace", full)
-        return 0.0
-
-    monkeypatch.setattr(supervised, "fit", fit)
-    with pytest.raises(CheckpointError, match="No space left on device") as caught:
-        sft(replace(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
-    assert "--resume" not in str(caught.value)
+    command = replace(LONG, output_dir=str(tmp_path / "model"))
+    with monkeypatch.context() as patch:
+        patch.setattr(supervised, "model_card", lambda *_: patch.setattr(os, "replace", full) or "")
+        with pytest.raises(CheckpointError, match=r"No space left on device.*continue with sft --resume"):
+            sft(command, quiet=True)
+    sft(replace(command, resume="auto"), quiet=True)
+    assert incomplete(tmp_path / "model") is None
 
 
 def test_the_card_scores_at_most_256_problems_of_both_splits(policy, monkeypatch) -> None:
@@ -341,16 +335,190 @@ def test_an_existing_model_goes_on_and_keeps_its_kind(made: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("length", "block", "steps"), [(8, 8, 4), (32, 32, 16), (40, 40, 20), (64, 32, 32), (33, 33, 16)]
+    ("length", "block", "steps"), [(8, 8, 8), (32, 32, 32), (40, 40, 40), (64, 32, 64), (33, 33, 33)]
 )
 def test_what_is_made_is_evaluated_at_its_own_length(length: int, block: int, steps: int) -> None:
     sampling = eval_sampling(replace(SMALL, env="nobodys-task", max_completion_length=length))
     sampling.check()
     sizes = (sampling.max_completion_length, sampling.block_length, sampling.diffusion_steps)
     assert sizes == (length, block, steps) and sampling.temperature == 0
+    large = replace(SMALL, max_completion_length=length, model=ModelConfig(model="GSAI-ML/LLaDA-8B-Instruct"))
+    assert eval_sampling(large).diffusion_steps == round(length / 2), "as the papers decode"
 
 
 def test_sft_of_a_large_model_trains_adapters_at_a_low_rate():
     command = defaults(SftCommand, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
     assert command.model.lora_r == 128 and command.model.model == "GSAI-ML/LLaDA-8B-Instruct"
     assert command.learning_rate <= 1e-4 and 0 < command.per_device_batch_size <= 8
+
+
+# How long, and going on.
+
+
+def interrupt(command: SftCommand, at: int, monkeypatch) -> None:
+    """Runs `sft` until so many updates are done, and ends it there as Ctrl-C does."""
+    update = Fit.update
+
+    def stopping(self: Fit) -> float:
+        if self.progress.step == at:
+            raise KeyboardInterrupt
+        return update(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "update", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            sft(command, quiet=True)
+
+
+def told(folder: Path) -> str:
+    """What the card says but the minutes."""
+    return re.sub(r"[\d.]+ minutes", "", (folder / "README.md").read_text())
+
+
+@pytest.mark.parametrize(
+    ("change", "at"),
+    [
+        pytest.param({}, (2, 5, 13), id="before the first checkpoint, then twice"),
+        pytest.param({}, (18,), id="while the rate falls"),
+        pytest.param({"learning_rate": 1e-9, "patience": 2}, (14,), id="while it falls early"),
+        pytest.param({"patience": 0}, (7, 19), id="under a cosine"),
+        pytest.param({"lora": True}, (6, 17), id="adapters with dropout"),
+    ],
+)
+def test_one_that_was_interrupted_ends_like_one_never_interrupted(
+    tmp_path, monkeypatch, made, change, at
+) -> None:
+    change = dict(change)
+    if change.pop("lora", False):
+        change["model"] = ModelConfig(model=str(made), device="cpu", lora_r=2, lora_dropout=0.5)
+    command = replace(LONG, **change)
+    whole = sft(replace(command, output_dir=str(tmp_path / "whole")), quiet=True)
+    folder = tmp_path / "cut"
+    for step in at:
+        interrupt(replace(command, output_dir=str(folder), resume="auto"), step, monkeypatch)
+        torch.rand(7)
+    sft(replace(command, output_dir=str(folder), resume="auto"), quiet=True)
+    assert same_weights(whole, folder) and told(whole) == told(folder)
+    assert incomplete(folder) is None and not (folder / ".model").exists()
+
+
+def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path: Path) -> None:
+    long = sft(replace(LONG, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
+    folder = sft(replace(LONG, output_dir=str(tmp_path / "short")), quiet=True)
+    assert not same_weights(long, folder)
+    with pytest.raises(ConfigError, match=r"is finished, after 20 updates. Train longer with --steps 40"):
+        sft(replace(LONG, resume=str(folder)), quiet=True)
+    assert sft(replace(LONG, steps=40, resume=str(folder)), quiet=True) == folder
+    assert same_weights(long, folder) and told(long) == told(folder)
+
+
+def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "model"
+    interrupt(replace(LONG, output_dir=str(folder)), 9, monkeypatch)
+    read = cli.parse(SftCommand, ["--resume", str(folder), "--steps", "24"], "")
+    assert replace(read, steps=20, resume=None, model=LONG.model) == LONG
+    with pytest.raises(ConfigError, match=r"made with other settings: seed was 3, now 4.*--model"):
+        sft(replace(LONG, seed=4, resume=str(folder)), quiet=True)
+    with pytest.raises(ConfigError, match=r"no empty folder.*--resume auto"):
+        sft(replace(LONG, output_dir=str(folder)), quiet=True)
+    with pytest.raises(ConfigError, match=r"holds no sft.yaml"):
+        sft(replace(LONG, resume=str(tmp_path)), quiet=True)
+
+
+def test_one_that_was_cut_short_tells_how_long_it_is(tmp_path: Path, monkeypatch) -> None:
+    command = replace(LONG, output_dir=str(tmp_path / "model"))
+    interrupt(command, 14, monkeypatch)
+    command = replace(command, steps=14, resume="auto")
+    sft(command, quiet=True)
+    with pytest.raises(ConfigError, match=r"is finished, after 14 updates. Train longer with --steps 28"):
+        sft(command, quiet=True)
+
+
+def test_a_cosine_is_of_one_length_and_says_what_to_do_instead(tmp_path: Path) -> None:
+    command = replace(LONG, patience=0, output_dir=str(tmp_path / "model"))
+    folder = sft(command, quiet=True)
+    for steps, words in ((20, "is finished"), (40, "steps was 20, now 40")):
+        with pytest.raises(ConfigError, match=f"{words}.*second stage.*--model {folder}"):
+            sft(replace(command, steps=steps, resume="auto"), quiet=True)
+    assert train_longer(str(folder), "count", Count()).startswith(
+        "Train the base first: python -m spg_trainer sft --env"
+    )
+
+
+def test_it_ends_when_the_validation_loss_no_longer_falls() -> None:
+    progress, command = Progress(), replace(SMALL, steps=1000, eval_steps=10, patience=2, warmup_steps=0)
+    for step, loss in ((10, 2.0), (20, 1.0), (30, 0.995), (40, 1.2)):
+        assert progress.last(command) == 1000 and progress.fall_at(command) == 800
+        progress.step = step
+        assert progress.measured(loss, command) == (step < 40)
+    assert (progress.fall_at(command), progress.last(command)) == (40, 50)
+    assert progress.rate(command) == pytest.approx(command.learning_rate * 0.905)
+    assert (progress.best_step, progress.best_loss) == (30, 0.995), "any fall makes it the best"
+
+
+def test_the_best_weights_by_validation_loss_are_kept(tmp_path: Path, monkeypatch) -> None:
+    losses = {4: 3.0, 8: 1.0, 12: 2.0, 16: 2.0, 20: 1.5}
+    kept, measured = {}, Progress.measured
+
+    def scripted(self: Progress, loss: float, command: SftCommand) -> bool:
+        return measured(self, losses[self.step], command)
+
+    save = Fit.save
+    monkeypatch.setattr(Progress, "measured", scripted)
+    monkeypatch.setattr(
+        Fit, "save", lambda self: (kept.setdefault(self.progress.step, weights_of(self)), save(self))
+    )
+    command = replace(LONG, output_dir=str(tmp_path / "model"))
+    interrupt(command, 14, monkeypatch)  # a checkpoint has them
+    folder = sft(replace(command, resume="auto"), quiet=True)
+    assert same_tensors(opened(folder), kept[8]) and "1.0000 after" in (folder / "README.md").read_text()
+    folder = sft(replace(LONG, patience=0, output_dir=str(tmp_path / "cosine")), quiet=True)
+    assert not any(same_tensors(opened(folder), weights) for weights in kept.values()), (
+        "of a cosine the last are"
+    )
+
+
+def same_tensors(policy: Policy, kept: dict[str, torch.Tensor]) -> bool:
+    found = policy.model.state_dict()
+    return all(torch.equal(found[name], value) for name, value in kept.items())
+
+
+def weights_of(fit: Fit) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in fit.policy.model.state_dict().items()}
+
+
+# What it says.
+
+
+def test_the_length_is_what_the_longest_demonstration_needs(tmp_path: Path) -> None:
+    command = replace(SMALL, max_completion_length=0, env_args={"offset": 1000})
+    folder = sft(replace(command, output_dir=str(tmp_path / "right")), quiet=True)
+    length = json.loads((folder / "environment.json").read_text())["rollout"]["max_completion_length"]
+    assert length == 15, "twelve digits, the end, and a tenth"
+    command = replace(command, mix={"short": 1, "wordy": 1}, output_dir=str(tmp_path / "short"))
+    length = json.loads((sft(command, quiet=True) / "environment.json").read_text())["rollout"]
+    assert length["max_completion_length"] == 9, "seven letters, the end, and a tenth"
+
+
+def test_the_decoding_that_is_asked_for_is_recorded_and_used(tmp_path: Path) -> None:
+    asked = {"block_length": 4, "diffusion_steps": 4, "remasking": "random"}
+    command = replace(SMALL, **asked, output_dir=str(tmp_path / "model"))
+    folder = sft(command, quiet=True)
+    recorded = json.loads((folder / "environment.json").read_text())["rollout"]
+    assert recorded == {"max_completion_length": 8, **asked} and "--diffusion-steps 4" in told(folder)
+    with pytest.raises(ConfigError, match=r"diffusion_steps=9 over .* Use diffusion_steps=8"):
+        eval_sampling(replace(SMALL, diffusion_steps=9))
+
+
+def test_it_says_what_its_completions_follow_and_that_it_is_no_base(tmp_path: Path, capsys) -> None:
+    sft(replace(TWO_HABITS, output_dir=str(tmp_path / "model")))
+    said = capsys.readouterr().out
+    for words in (
+        r"sft 3: validation loss \d\.\d{4}; at temperature 1: right 0, short 0, wordy 0, none of these 2 of 2",
+        r"Validation completions, greedy: right 0, short 0, wordy 0, none of these 2 of 2",
+        r"At temperature 1: right 0, .* 16 of 16; 0 of 2 groups are mixed",
+        r"warning: no base for RL yet: 16 of 16 completions follow no known habit.*hardly learn",
+        rf"Train the base longer: python -m spg_trainer sft --resume {tmp_path}/model --steps 6",
+    ):
+        assert re.search(words, said), said
+    assert "none of these 16 of 16" in told(tmp_path / "model")

@@ -239,6 +239,22 @@ def test_the_share_of_failures_is_that_of_all_processes():
         assert "problem 8" in said and "ValueError: no such letter" in said
 
 
+def test_a_base_without_the_habits_is_told_before_the_first_step(tmp_path, monkeypatch, capsys):
+    config = small_config(tmp_path / "plain", env_args={"dull": half_dull()})
+    train(config)
+    assert "before step 1" not in capsys.readouterr().out
+    monkeypatch.setattr(Letters, "habits", lambda *_: {"numbers": "12345"})
+    train(small_config(tmp_path / "run", env_args={"dull": half_dull()}))
+    said = capsys.readouterr().out
+    assert "of 16 completions follow no known habit, and" in said and "of 4 groups are mixed" in said
+    assert (
+        f"sft --env {config.env} --model {config.model.model} --output-dir BASE; add --mix right=0.4" in said
+    )
+    assert said.index("warning: before step 1: right") < said.index("step 1/3")
+    plain, told = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("plain", "run"))
+    assert plain == told, "it is a look at what the first step has sampled"
+
+
 def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, capsys):
     break_score(monkeypatch, lambda number, _: number == 30)
     folder = tmp_path / "run"

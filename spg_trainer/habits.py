@@ -1,0 +1,101 @@
+"""Which habits of its environment a model's completions follow, and what that says of it as a base for RL.
+
+RL picks among behaviours that a model has. A base that answers with none of them gives it nothing to pick, and pushing
+its wrong answers down then costs what it can do.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spg_trainer.packages import envs
+
+if TYPE_CHECKING:
+    from envs import TextEnv
+
+MANY = 0.25
+"""A base is called no use where more of its completions than this follow no habit, and in more groups none is right."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a model's completions of some problems follow."""
+
+    completions: int
+    follows: Mapping[str, int]
+    """Habit -> completions that follow it, `right` first; where habits agree, a completion counts for each."""
+    neither: int
+    """Completions that follow no habit."""
+    groups: int
+    """Problems."""
+    mixed: int
+    """Problems with right and with wrong completions: RL learns from these."""
+    never: int
+    """Problems without a right completion."""
+
+    @property
+    def shares(self) -> str:
+        """`right 33, additive 29, neither 14 of 60`; without habits `right 33 of 60`."""
+        known = ", ".join(f"{name} {count}" for name, count in self.follows.items())
+        rest = f", {'neither' if len(self.follows) == 2 else 'none of these'} {self.neither}"
+        return f"{known}{rest if len(self.follows) > 1 else ''} of {self.completions}"
+
+    @property
+    def signal(self) -> str:
+        """`9 of 32 groups are mixed (right and wrong answers to one problem), 14 have no right one`."""
+        mixed = f"{self.mixed} of {self.groups} groups are mixed (right and wrong answers to one problem)"
+        return f"{mixed}, {self.never} have no right one"
+
+    @property
+    def problem(self) -> str:
+        """Why RL will hardly learn from here, a sentence; empty where it may."""
+        unknown = len(self.follows) > 1 and self.neither > MANY * self.completions
+        if not self.never or (self.mixed and not (unknown and self.never > MANY * self.groups)):
+            return ""
+        none = (
+            f"{self.neither} of {self.completions} completions follow no known habit, and " if unknown else ""
+        )
+        return f"{none}{self.signal}: RL will hardly learn, and may unlearn what is there"
+
+
+def look(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> Look:
+    """Counts what completions follow; a right one follows `right`, others the habit whose answer they give.
+
+    rows: as `sample_rows` has them: `index`, `completion`, `extracted`, `correct`, of problems of `env`. Answers are
+    compared as the environment extracts them, whole texts where it extracts nothing.
+    """
+    correct: dict[int, list[bool]] = {}
+    for row in rows:
+        correct.setdefault(row["index"], []).append(row["correct"])
+    answers = {index: habit_answers(env, index) for index in correct}
+    follows = {"right": 0} | {name: 0 for of_problem in answers.values() for name in of_problem}
+    neither = 0
+    for row in rows:
+        given = _answer(row["extracted"], row["completion"])
+        found = [name for name, answer in answers[row["index"]].items() if answer == given]
+        found += ["right"] * row["correct"]
+        neither += not found
+        for name in found:
+            follows[name] += 1
+    return Look(
+        completions=len(rows),
+        follows=follows,
+        neither=neither,
+        groups=len(correct),
+        mixed=sum(any(group) and not all(group) for group in correct.values()),
+        never=sum(not any(group) for group in correct.values()),
+    )
+
+
+def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
+    """Habit -> its answer to a problem, as the environment extracts it; empty where it has no habits."""
+    problem = envs.core.read_problem(env, index)
+    habits = env.habits(problem)
+    texts = [problem.completion_prefix + text for text in habits.values()]
+    scored = envs.core.score_all(env, [index] * len(texts), [problem] * len(texts), texts) if texts else None
+    extracted = scored.extracted if scored else []
+    return {name: _answer(found, text) for name, found, text in zip(habits, extracted, texts, strict=True)}
+
+
+def _answer(extracted: str | None, completion: str) -> str:
+    return completion.strip() if extracted is None else extracted

@@ -1,0 +1,97 @@
+"""Which habits completions follow, and when a model is called no base."""
+
+from typing import ClassVar
+
+import pytest
+
+import envs
+from spg_trainer.habits import Look, habit_answers, look
+
+
+class Case(envs.TextEnv):
+    """Which letter? The right one is in the answer block, in either case."""
+
+    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0}
+
+    def __init__(self, split: str = "train") -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return 9
+
+    def problem(self, index: int) -> envs.Problem:
+        return envs.Problem(f"letter {index}", {"letter": "abcdefghi"[index]}, completion_prefix="<answer>")
+
+    def score(self, problem: envs.Problem, completion: str) -> envs.Score:
+        found = envs.read_answer(completion)
+        right = found is not None and found.lower() == problem.reference["letter"]
+        return envs.Score({"correct": float(right)}, "", found and found.lower())
+
+    def demonstration(self, problem: envs.Problem) -> str:
+        return f"{problem.reference['letter']}</answer>"
+
+    def habits(self, problem: envs.Problem) -> dict[str, str]:
+        return {"first": " A </answer>", "silent": "hm"}
+
+
+def rows(*texts: tuple[int, str]) -> list[dict]:
+    env, found = Case(), []
+    for index, text in texts:
+        score = env.score(env.problem(index), text)
+        row = {"index": index, "completion": text, "extracted": score.extracted}
+        found.append({**row, "correct": score.rewards["correct"] == 1})
+    return found
+
+
+def test_a_habit_is_known_by_its_answer_not_by_its_text() -> None:
+    found = look(
+        Case(), rows((1, "<answer>B</answer>"), (1, "well, <answer>a</answer>"), (1, "<answer>z</answer>"))
+    )
+    assert (found.follows, found.neither) == ({"right": 1, "first": 1, "silent": 0}, 1)
+    assert habit_answers(Case(), 1) == {"first": "a", "silent": "<answer>hm"}
+
+
+def test_a_habit_without_an_answer_is_known_by_its_whole_text() -> None:
+    found = look(Case(), rows((1, "<answer>hm\n"), (1, "<answer>hmm")))
+    assert (found.follows["silent"], found.neither) == (1, 1)
+
+
+def test_where_habits_agree_a_completion_counts_for_each() -> None:
+    found = look(Case(), rows((0, "<answer>a</answer>")))
+    assert (found.follows, found.neither) == ({"right": 1, "first": 1, "silent": 0}, 0)
+
+
+def test_groups_are_counted_by_problem() -> None:
+    right, wrong = "<answer>{}</answer>".format, "<answer>z</answer>"
+    texts = [(1, right("b")), (1, wrong), (2, wrong), (2, wrong), (3, right("d")), (3, right("d"))]
+    found = look(Case(), rows(*texts))
+    assert (found.groups, found.mixed, found.never, found.completions) == (3, 1, 1, 6)
+    assert found.shares == "right 3, first 0, silent 0, none of these 3 of 6"
+    assert (
+        found.signal
+        == "1 of 3 groups are mixed (right and wrong answers to one problem), 1 have no right one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("follows", "neither", "mixed", "never", "words"),
+    [
+        ({"right": 19, "careless": 252}, 1, 2, 28, ""),  # the embedded model of Sudoku, which learns
+        ({"right": 40, "adder": 186}, 38, 13, 18, ""),  # that of Countdown, likewise
+        (
+            {"right": 54, "additive": 2},
+            200,
+            8,
+            24,
+            "200 of 256 completions follow no known habit, and 8 of 32",
+        ),
+        ({"right": 0, "adder": 256}, 0, 0, 32, "0 of 32 groups are mixed"),
+        ({"right": 256, "adder": 0}, 0, 0, 0, ""),  # nothing left to learn, which the run says anyhow
+        ({"right": 56}, 200, 8, 24, ""),  # without habits nobody knows what the wrong ones follow
+    ],
+)
+def test_a_model_is_no_base_if_it_answers_by_no_habit_or_never_right(
+    follows, neither, mixed, never, words
+) -> None:
+    problem = Look(256, follows, neither, 32, mixed, never).problem
+    assert problem.startswith(words) if words else problem == ""
