@@ -336,6 +336,9 @@ class EvalCommand:
     """Sampling temperature; 0 = greedy."""
     remasking: str = "low_confidence"
     """Which masked positions are unmasked first."""
+    protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
+    """`papers` = as d1 and SPG measure: their style of prompt, lengths 128, 256, 512 in half as many steps, blocks of
+    32, greedy, cell accuracy for Sudoku, whatever other flags say. `ours papers` = both."""
     rows_per_forward: Count = 64
     """Completions decoded at once on a GPU; on a CPU, as many as stay in its cache. Memory only."""
     seed: int = 0
@@ -543,6 +546,8 @@ def check_pairs(config: Config, algorithm: Any) -> None:
 def check_eval(command: EvalCommand) -> None:
     """Raises ConfigError for settings of `eval` that cannot work; sizes that do not divide are `Sampling`'s to find."""
     check_common(command)
+    if not command.protocol:
+        raise ConfigError("--protocol needs at least one of ours, papers.")
     if not command.max_completion_length:
         raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
     if command.num_generations > 1 and command.temperature == 0:

@@ -8,10 +8,12 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -20,6 +22,7 @@ from spg_trainer.config import EvalCommand, Sampling, check_eval
 from spg_trainer.console import Console
 from spg_trainer.distributed import decide_on_main, raising_on_all
 from spg_trainer.environment_file import digest
+from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import (
     Evaluation,
     evaluate,
@@ -32,13 +35,26 @@ from spg_trainer.evaluation import (
 from spg_trainer.files import CHOOSE_ANOTHER, check_writable
 from spg_trainer.models import Policy, load_model
 from spg_trainer.models.source import resolve_model
+from spg_trainer.presets import own_task
 from spg_trainer.run_folder import RunFolder
 from spg_trainer.sampler import get_decoder
 from spg_trainer.settings import ENVIRONMENT, model_environment, run_holding
 
+PAPERS: dict[str, Any] = {
+    "max_completion_length": (128, 256, 512),
+    "block_length": 32,
+    "diffusion_steps": (),
+    "tokens_per_step": 2.0,
+    "temperature": 0.0,
+    "remasking": "low_confidence",
+    "num_generations": 1,
+}
+"""How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations."""
+PAPERS_TASKS = ("countdown", "gsm8k", "math500", "sudoku")
+
 
 def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
-    """Evaluates a model as often as the command has lengths times numbers of steps; the results in that order.
+    """Evaluates a model as often as the command has protocols, lengths and numbers of steps; results in that order.
 
     Raises:
         ConfigError: numbers that cannot work.
@@ -47,8 +63,11 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
     check_eval(command)
     get_decoder(command.remasking)
     console = Console(quiet=quiet)
-    planned = samplings(command)
-    env, m = make_env(command, command.split), command.model
+    m = command.model
+    parts = [by_protocol(command, protocol) for protocol in command.protocol]
+    planned = [
+        (part, env, s) for part in parts for env in [make_env(part, part.split)] for s in samplings(part)
+    ]
     run = run_holding(m.model)
     folder = RunFolder(command.output_dir or run) if command.output_dir or run else None
     if folder is not None:
@@ -61,15 +80,16 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         policy = load_model(m.model, env=command.env, dtype=m.dtype, device=device, revision=m.revision)
     policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
     if policy.note:
-        console.warn(policy.note + mix_hint(env))
+        console.warn(policy.note + mix_hint(planned[0][1]))
     step = model_step(m.model)
     made = {"weights": weights_digest(policy), "environment": digest(command.env), "version": __version__}
     made |= {"dtype": str(policy.model.dtype), "end_token_ids": list(policy.end_token_ids)}
-    shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
-    shared["num_problems"] = count = min(command.num_problems or len(env), len(env))
     rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
     results = []
-    for sampling in planned:
+    for part, env, sampling in planned:
+        count = min(part.num_problems or len(env), len(env))
+        shared = {"split": part.split, "num_generations": part.num_generations, "seed": part.seed}
+        shared["num_problems"] = count
         settings = evaluation_settings(env, sampling, **shared)
         name = result_name(
             settings, count < len(env), step, key={**settings, **made, "weighted": env.reward_weights}
@@ -78,8 +98,8 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         what += f"{sampling.diffusion_steps} steps"
         rows = decide_on_main(partial(folder.evaluation_rows, name)) if folder else None
         if rows is not None:
-            result = summarize(rows, command.num_generations, settings)
-            console.say(f"{what}: {figures(result)}")
+            result = summarize(rows, part.num_generations, settings)
+            console.say(f"{what}: {figures(result)}{cells_line(result)}")
             console.say(f"Measured before: {folder.evaluation_path(name)}; remove it to measure again.")
         else:
             with console.progress(count, f"eval {what}") as advance:
@@ -88,15 +108,45 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
                     more["known"] = decide_on_main(partial(folder.kept_rows, name))
                     more["keep"] = partial(folder.keep_rows, name)
                 result = evaluate(policy, env, sampling, **shared, **more)
-            console.say(f"{what}: {figures(result)}")
+            console.say(f"{what}: {figures(result)}{cells_line(result)}")
             if folder is not None:
-                content = {**result.summary(), "model": policy.source, "step": step, "made_with": made}
+                content = {
+                    **result.summary(),
+                    "cell_accuracy": cell_accuracy(result),
+                    "model": policy.source,
+                    "step": step,
+                    "made_with": made,
+                }
                 with raising_on_all():
                     path = folder.evaluation(name, content, result.rows, CHOOSE_ANOTHER)
                 folder.drop_rows(name)
                 console.say(f"Written: {path}")
         results.append(result)
     return results
+
+
+def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
+    """The command as one of its protocols has it; ConfigError for a task that the papers do not have."""
+    if protocol == "ours":
+        return command
+    if own_task(command.env) not in PAPERS_TASKS:
+        text = f"--protocol papers: the papers have {', '.join(PAPERS_TASKS)}, not {command.env}"
+        raise ConfigError(f"{text}. Leave it out.")
+    style = {"prompt_style": "paper", "reward_preset": "paper"}
+    return replace(command, env_args={**command.env_args, **style}, **PAPERS)
+
+
+def cell_accuracy(result: Evaluation) -> float | None:
+    """Right blanks of all blanks, what the papers call the accuracy of Sudoku; None where it is not measured."""
+    if "paper_cells" not in result.rewards:
+        return None
+    right = [row["rewards"]["paper_cells"] for row in result.rows]
+    return float(np.average(right, weights=[row["puzzle"].count("0") for row in result.rows]))
+
+
+def cells_line(result: Evaluation) -> str:
+    """`; cell accuracy 0.342`, or nothing."""
+    return "" if (cells := cell_accuracy(result)) is None else f"; cell accuracy {cells:.3f}"
 
 
 def samplings(command: EvalCommand) -> list[Sampling]:

@@ -17,6 +17,7 @@ from spg_trainer import Sampling, cli, eval_command, evaluate, evaluation, load_
 from spg_trainer.config import EvalCommand, ModelConfig
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.eval_command import run_eval
+from spg_trainer.evaluation import Evaluation
 from spg_trainer.run_folder import RunFolder
 from spg_trainer.training import train
 from tests.common.process_cases import run_processes
@@ -68,6 +69,8 @@ def test_the_command_samples_as_the_function_does(command):
         ({"block_length": 0}, "block_length=0 must be"),
         ({"diffusion_steps": (5,)}, "diffusion_steps=5 cannot be shared by 2 blocks"),
         ({"diffusion_steps": (4, 16)}, "diffusion_steps=16 over 1 blocks is 16 steps per block"),
+        ({"env": "queens", "protocol": ("papers",)}, "the papers have countdown, .* not queens"),
+        ({"protocol": ()}, "--protocol needs at least one"),
         ({"output_dir": "file"}, "choose another --output-dir"),
     ],
 )
@@ -206,6 +209,38 @@ def test_two_processes_share_an_evaluation_and_write_it_once(command, tmp_path):
     files = [snapshot(tmp_path / place / "eval") for place in ("two", "one")]
     assert [*files[0].values()] == [*files[1].values()] and len(files[0]) == 2
     assert said[0].count("solved 0.") == 1 and said[1].strip() == ""
+
+
+def test_the_papers_protocol_beside_ours(command, monkeypatch, capsys):
+    """The tiny model has too few positions, so the lengths are those of a smaller paper."""
+    given = replace(command, protocol=("papers",), num_generations=4, temperature=1.0, diffusion_steps=(8,))
+    sizes = [(s.max_completion_length, s.diffusion_steps, s.block_length) for s in planned(given)]
+    assert sizes == [(128, 64, 32), (256, 128, 32), (512, 256, 32)]
+    assert all((s.temperature, s.remasking) == (0, "low_confidence") for s in planned(given))
+    asked = []
+
+    def answered(policy, env, sampling, **more):
+        asked.append((env.problem(0).prompt, sampling.max_completion_length, more["num_generations"]))
+        right = [
+            dict(puzzle=p, rewards={"paper_cells": r}) for p, r in (("1000", 1.0), ("1234", 0), ("1230", 0.0))
+        ]
+        return Evaluation(
+            0.5, 3, 0, 1, {"paper_cells": 0.5}, 9, 0, {}, {1: 0.5}, None, {"num_generations": 1}, right
+        )
+
+    monkeypatch.setattr(eval_command, "evaluate", answered)
+    run_eval(replace(command, protocol=("ours", "papers"), max_completion_length=(8,)))
+    assert [length for _, length, _ in asked] == [8, 128, 256, 512]
+    assert asked[0][0].startswith("sudoku ") and "Sudoku as 16 digits" in asked[1][0]
+    assert "; cell accuracy 0.750" in capsys.readouterr().out, (
+        "3 of the 4 blanks, whichever puzzle they are of"
+    )
+
+
+def planned(command):
+    (part,) = [eval_command.by_protocol(command, protocol) for protocol in command.protocol]
+    assert part.num_generations == 1
+    return eval_command.samplings(part)
 
 
 TASK = """
