@@ -1,4 +1,4 @@
-"""The command line: `python -m spg_trainer [eval | diff | sft | compare] --env ENV ...`; without a word it trains.
+"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report] ...`; without a word it trains.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -20,7 +20,16 @@ import tyro
 
 from spg_trainer import packages
 from spg_trainer.adapters import settle
-from spg_trainer.config import CompareCommand, Config, DiffCommand, EvalCommand, SftCommand, arithmetic, check
+from spg_trainer.config import (
+    CompareCommand,
+    Config,
+    DiffCommand,
+    EvalCommand,
+    ReportCommand,
+    SftCommand,
+    arithmetic,
+    check,
+)
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import CONFIG, SFT, defaults, to_yaml
@@ -31,11 +40,12 @@ COMMANDS = {
     "diff": (DiffCommand, "diff", "run_diff"),
     "sft": (SftCommand, "supervised", "sft"),
     "compare": (CompareCommand, "compare", "compare"),
+    "report": (ReportCommand, "reporting.page", "write"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = (
     "Other commands: eval (measure a model), diff (two evaluations, problem by problem), sft (make a base model from "
-    "demonstrations), compare (many runs, one table); each has its own --help."
+    "demonstrations), compare (many runs, one table), report (runs as one HTML page); each has its own --help."
 )
 
 
@@ -60,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if word == "compare":
             command, more = read_compare(args)
             return getattr(import_module(f"spg_trainer.{module}"), name)(command, more)
-        if word == "diff":
+        if word in ("diff", "report"):
             check_flags(cls, args, f"{PROG} {word}")
             command = read_flags(cls, args, cls(), f"{PROG} {word}")
         else:

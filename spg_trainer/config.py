@@ -262,6 +262,8 @@ class OutputConfig:
     """Completions are written to samples/ every so many steps; 0 = never."""
     render_steps: CountOrZero = 10
     """A completion is rendered by its environment every so many steps; 0 = never."""
+    report: bool = True
+    """Write report.html, the run as a page to look at, when it ends."""
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Trackers besides the run folder (pip install 'spg-trainer[track]')."""
 
@@ -306,6 +308,16 @@ class Config:
     def hyper_parameters(self) -> dict[str, Any]:
         """The algorithm's; masks take the rollout's blocks unless set."""
         return {"block_length": self.rollout.block_length, **self.algorithm_args}
+
+
+@dataclass(frozen=True)
+class ReportCommand:
+    """Write runs into one HTML page: curves, how texts came to be, samples, failures, settings."""
+
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")] = ()
+    """Run folders, finished or not. Seeds of one setting become a band."""
+    output: Annotated[str | None, arg(aliases=["-o"])] = None
+    """The file to write; unset = report.html in the run folder, of several runs in the working directory."""
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
         run.folder.release()
     summary = run.summary(before, after, ended_by)
     run.folder.summary(summary)
+    run.report()
     for line in closing_lines(summary):
         run.console.say(line)
     return summary
