@@ -129,12 +129,12 @@ class RunFolder:
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     def evaluation_rows(self, name: str) -> list[dict[str, Any]] | None:
-        """Every completion of the evaluation NAME, if it has been made."""
+        """Every completion of the evaluation NAME, if it has been made and both of its files are there."""
         file = self.evaluation_path(name)
-        return [*map(json.loads, _whole_lines(file.with_suffix(".jsonl")))] if file.is_file() else None
+        return (self.rows(f"eval/{file.name}l") or None) if file.is_file() else None
 
     def keep_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Appends completions of the evaluation NAME, which is not done, to a file of this process."""
+        """Appends completions of the evaluation NAME, which is not done, to a file of this process, whichever it is."""
         path = self.path / "eval" / f".{name}.part-{rank()}"
         with writing(path, CHOOSE_ANOTHER), open(path, "a", encoding="utf-8") as file:
             file.write("\n" + "".join(map(json_line, rows)))  # behind a line that a kill may have torn
