@@ -94,7 +94,8 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     check_flags(cls, args, prog)
     named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
     written = SFT if cls is SftCommand else CONFIG
-    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), run=resumed(args, written))
+    level = next((word.partition("=")[2] for word in args if word.startswith("level=")), None)
+    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), level=level, run=resumed(args, written))
     given = read_flags(cls, args, base, prog, more)
     pairs = {f.name for f in fields(given) if isinstance(getattr(given, f.name), dict)}
     return replace(given, **{name: {**getattr(base, name), **getattr(given, name)} for name in pairs})

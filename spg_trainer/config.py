@@ -208,12 +208,14 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up and then a constant rate."""
+    """AdamW with linear warm-up, then a constant or falling rate."""
 
     learning_rate: Positive = 3e-6
     """Rate after the warm-up."""
     warmup_steps: CountOrZero = 0
     """Updates over which the rate rises linearly from 0."""
+    lr_schedule: Literal["constant", "linear"] = "constant"
+    """What follows: the same rate, or one that falls step by step to 1/--max-steps of it in the last."""
     adam_beta1: Below1 = 0.9
     """AdamW's first decay."""
     adam_beta2: Below1 = 0.99

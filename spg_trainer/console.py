@@ -218,6 +218,7 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     temperature = after["settings"]["temperature"]
     decoding = f"temperature {temperature:g}" if temperature else "greedy"
     more = max(2 * summary["steps"], summary["max_steps"])
+    go_on = " --no-stop-if-worse" if summary["ended_by"] == "stop_if_worse" else ""
     return [
         *validation_lines(summary),
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on, "
@@ -225,7 +226,7 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
         f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
         f"Everything is in {folder}: model/, metrics.jsonl, samples/, eval/, summary.json.",
         f"Next:  python -m spg_trainer eval --model {folder}",
-        f"       python -m spg_trainer --resume {folder} --max-steps {more}",
+        f"       python -m spg_trainer --resume {folder} --max-steps {more}{go_on}",
     ]
 
 

@@ -20,6 +20,7 @@ from spg_trainer.console import Console
 from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.files import CHOOSE_ANOTHER, check_writable
+from spg_trainer.habits import habit_names
 from spg_trainer.models import Policy, load_model
 from spg_trainer.packages import envs, verifiers
 from spg_trainer.rollouts import Failures, Scored, sample_and_score, sample_rows
@@ -90,7 +91,7 @@ def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv
 
 def mix_hint(env: "TextEnv") -> str:
     """The end of a line that tells how to make a base model for `env`: which --mix its habits allow, if any."""
-    habits = env.habits(envs.core.read_problem(env, 0))
+    habits = habit_names(env)
     if not habits:
         return ""
     shares = " ".join(f"{name}={0.6 / len(habits):.2g}" for name in habits)

@@ -27,9 +27,9 @@ from spg_trainer.distributed import (
 )
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import ended, train_longer
-from spg_trainer.habits import look
+from spg_trainer.habits import habit_names, look
 from spg_trainer.metrics import rollout_metrics
-from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
+from spg_trainer.optimizer import all_finite, apply_gradients, linear_decay, linear_warmup
 from spg_trainer.problems import choose_problems, remember
 from spg_trainer.rollouts import Failures, Scored, sample_and_score
 from spg_trainer.run import Run, start
@@ -125,7 +125,9 @@ def collect(run: Run, step: int) -> Scored:
 
 def look_at_base(run: Run, scored: Scored) -> None:
     """Warns before the first update, where the environment has habits, if the model is no base for RL yet."""
-    if not run.env.habits(scored.problems[0]):
+    with raising_on_all():
+        known = habit_names(run.env)  # of a problem that all processes share
+    if not known:
         return
     rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
     names = ("index", "completion", "extracted", "correct")
@@ -213,8 +215,10 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
 
 
 def learning_rate(run: Run) -> float:
-    """That of the next update."""
-    return linear_warmup(run.config.optimizer.learning_rate, run.config.optimizer.warmup_steps, run.updates)
+    """That of the next update. It knows the step, not the updates: those without signal are left out."""
+    o = run.config.optimizer
+    share = linear_decay(run.step, run.config.max_steps) if o.lr_schedule == "linear" else 1.0
+    return share * linear_warmup(o.learning_rate, o.warmup_steps, run.updates)
 
 
 def reason_to_end(run: Run) -> str:

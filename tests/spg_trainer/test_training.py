@@ -162,6 +162,13 @@ def test_the_learning_rate_warms_up_and_then_stays(tmp_path):
     assert moved == pytest.approx(rate / 3, rel=1e-3)
 
 
+def test_a_falling_rate_ends_at_its_share_of_the_last_step(tmp_path):
+    settings = {"learning_rate": 1e-3, "warmup_steps": 2, "lr_schedule": "linear", "num_iterations": 2}
+    train(small_config(tmp_path, max_steps=4, **settings), quiet=True)
+    shown = [row["learning_rate"] for row in rows(tmp_path / "metrics.jsonl")]
+    assert shown == pytest.approx([0.75e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
 class Clock:
     """Every look at it takes a second."""
 
@@ -243,7 +250,10 @@ def test_a_base_without_the_habits_is_told_before_the_first_step(tmp_path, monke
     config = small_config(tmp_path / "plain", env_args={"dull": half_dull()})
     train(config)
     assert "before step 1" not in capsys.readouterr().out
-    monkeypatch.setattr(Letters, "habits", lambda *_: {"numbers": "12345"})
+    # Processes see other problems of a step, and must agree on what they do next.
+    few = {"numbers": "12345"}
+    monkeypatch.setattr(Letters, "habits", lambda _, p: few if p.metadata["index"] == 0 else {})
+    assert choose_problems(0, 0, 4, PROBLEMS)[0] != 0
     train(small_config(tmp_path / "run", env_args={"dull": half_dull()}))
     said = capsys.readouterr().out
     assert "of 16 completions follow no known habit, and" in said and "of 4 groups are mixed" in said

@@ -159,6 +159,7 @@ def test_a_run_below_its_start_says_so_and_stop_if_worse_ends_it(tmp_path, scrip
     assert (
         said.count("worse than its start") == 1 and "--stop-if-worse ended the run. model/ is step 1" in said
     )
+    assert said.endswith(f"--resume {folder} --max-steps 9 --no-stop-if-worse\n"), "or it would end again"
     train(settings(folder, stop_if_worse=True, max_steps=9, resume="auto"), quiet=True)
     assert validated == [0, 1, 2], "it ends again, and nothing is validated twice"
     summary = train(settings(folder, max_steps=3, resume="auto"), quiet=True)
