@@ -245,11 +245,15 @@ def solved(text: str) -> str:
 def time_verifiers() -> dict[str, float]:
     """Verdicts a second on the real completions, each task, best of three after a warm-up."""
     from verifiers import verify_batch
+    from verifiers.registry import find
 
     rates = {}
     for task in FIELDS:
         cases = [case for case in real_cases() if case[0] == task][: 2260 if task == "gsm8k" else 1000]
         references = {name: [case[2][name] for case in cases] for name in FIELDS[task]}
+        if "problem" in getattr(find(task), "optional", ()):  # with the check for copies, where there is one
+            rows = read(DATA / "llada_generations" / f"{task}.jsonl.gz")
+            references["problem"] = [row["question"] for row in rows[: len(cases)]]
         copies = 1 if task == "math500" else 8
         completions = [case[1] for case in cases] * copies
         references = {name: values * copies for name, values in references.items()}

@@ -7,14 +7,17 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from envs.errors import EnvError
 from envs.splits import PUBLISHED
 
 FORMATS = (".jsonl", ".jsonl.gz", ".parquet")
 Commits = dict[str, str]  # {repository: commit}
+Item = TypeVar("Item")
+UNUSABLE = 0.01  # share of the rows of a split
 
 
 @dataclass(frozen=True)
@@ -51,40 +54,55 @@ def load_split(
     train: HubDataset,
     test: HubDataset,
     columns: Sequence[str],
+    read: Callable[[Row], Item],
     hashed: Callable[[str], str] = normalized,
-) -> tuple[list[Row], Commits]:
-    """The rows of a split of a published data set, in its order, and the commits of what the hub gave.
+) -> tuple[tuple[Item, ...], Commits, str]:
+    """The problems of a split of a published data set, in its order, the commits of what the hub gave, and a notice.
 
     test is the published test set; validation is the twentieth of the train set that a hash of the first column
     picks; train is the rest. A problem that is also in test, white space aside, is in neither.
 
-    task, source: see `load_rows`. columns: the first is the problem's text. hashed: what of the text is hashed.
-    Raises EnvError for a set that cannot be loaded, that leaves no problem, or where a problem is no text.
+    task, source: see `load_rows`. columns: the first is the problem's text. read: makes a problem of a row, or raises
+    EnvError for one that cannot be used; such rows are left out, and the notice counts them and names the first, or is
+    "". hashed: what of the text is hashed. Raises EnvError for a set that cannot be loaded, that leaves no problem, or
+    in which more than 1% of the rows cannot be used.
     """
     commits: Commits = {}
+    unusable: list[EnvError] = []
 
     def load(part: str, hub: HubDataset) -> list[Row]:
         rows, commit = load_rows(task, source, part, hub, columns)
-        for where, values in rows:
-            text = values[columns[0]]
-            if not isinstance(text, str) or not text.strip():
-                raise EnvError(f"{task}: {where} has the {columns[0]} {text!r:.80}; it must be a text.")
+        kept = []
+        for row in rows:
+            text = row.values[columns[0]]
+            if isinstance(text, str) and text.strip():
+                kept.append(row)
+            else:
+                why = f"has the {columns[0]} {text!r:.80}; it must be a text."
+                unusable.append(EnvError(f"{task}: {row.where} {why}"))
         if commit:
             commits[hub.repo] = commit
-        return rows
+        return kept
 
-    if split == "test":
-        return load("test", test), commits
-    rows = load("train", train)
-    test_texts = {normalized(row.values[columns[0]]) for row in load("test", test)}
-    chosen = []
+    rows = load("test", test) if split == "test" else load("train", train)
+    held = len(rows)
+    if split != "test":
+        test_texts = {normalized(row.values[columns[0]]) for row in load("test", test)}
+        texts = [row.values[columns[0]] for row in rows]
+        picked = [normalized(t) not in test_texts and PUBLISHED(hashed(t)) == split for t in texts]
+        rows = list(compress(rows, picked))
+    total, problems = len(rows) + len(unusable), []
     for row in rows:
-        text = row.values[columns[0]]
-        if normalized(text) not in test_texts and PUBLISHED(hashed(text)) == split:
-            chosen.append(row)
-    if not chosen:
-        raise EnvError(f"{task}: source={source} leaves no problem for {split}; it has {len(rows)} rows.")
-    return chosen, commits
+        try:
+            problems.append(read(row))
+        except EnvError as error:
+            unusable.append(error)
+    said = f"{unusable[0]} {len(unusable):,} of {total:,} rows cannot be used" if unusable else ""
+    if len(unusable) > total * UNUSABLE:
+        raise EnvError(f"{said}; up to 1% are left out.")
+    if not problems:
+        raise EnvError(f"{task}: source={source} leaves no problem for {split}; it has {held} rows.")
+    return tuple(problems), commits, f"{said} and are left out." if said else ""
 
 
 def load_rows(

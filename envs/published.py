@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from envs.answers import paper_completion
 from envs.core import Problem, Score, TextEnv, check_index
 from envs.errors import EnvError, check_choice
+from envs.markup import from_ansi
 from envs.splits import SPLIT_SIZES
 from envs.terminal import highlight_last, labelled, painter, printable
 from verifiers.verdicts import Verdict
@@ -61,12 +62,13 @@ class PublishedEnv(TextEnv):
         self.reward_weights = self.reward_presets[reward_preset]
         self._problems: Sequence[Any] | None = None  # None: the training stream, drawn when asked for
         if not self._generated:
-            self._problems, self.origin = self.bank.load_problems(self.source, split, **revisions)
+            loaded = self.bank.load_problems(self.source, split, **revisions)
+            self._problems, self.origin, self.notice = loaded
         elif split != "train":
             self._problems = self.bank.fixed_set(level, split)
         if self.origin:
             commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
-            self.notice = f"{self.task}: {', '.join(commits)}."
+            self.notice = f"{self.task}: {', '.join(commits)}. {self.notice}".rstrip()
 
     def __len__(self) -> int:
         return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
@@ -103,6 +105,9 @@ class PublishedEnv(TextEnv):
         return "\n".join(
             [*lines, labelled(paint, "answer", judged), gold, labelled(paint, "verdict", summary)]
         )
+
+    def render_html(self, problem: Problem, completion: str | None) -> str:
+        return from_ansi(self.render_text(problem, completion, color=True))
 
     @abstractmethod
     def _heading(self, problem: Problem) -> dict[str, str]:

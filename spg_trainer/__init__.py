@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spg_trainer.config import Config, Sampling
     from spg_trainer.evaluation import Evaluation, evaluate
     from spg_trainer.models import Policy, load_model
+    from spg_trainer.reporting.page import report
     from spg_trainer.settings import defaults
     from spg_trainer.supervised import sft
     from spg_trainer.text import generate
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Config", "Evaluation", "Policy", "Sampling", "defaults", "evaluate", "generate", "load_model"]
-__all__ += ["sft", "train"]
+__all__ += ["report", "sft", "train"]
 _MODULES = {"Config": "config", "Evaluation": "evaluation", "Policy": "models", "Sampling": "config"}
 _MODULES |= {"defaults": "settings", "evaluate": "evaluation", "generate": "text", "load_model": "models"}
-_MODULES |= {"sft": "supervised", "train": "training"}
+_MODULES |= {"report": "reporting.page", "sft": "supervised", "train": "training"}
 
 
 def __getattr__(name: str) -> Any:

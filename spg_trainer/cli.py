@@ -1,4 +1,4 @@
-"""The command line: `python -m spg_trainer [eval | sft | compare] --env ENV ...`; without a word it trains.
+"""The command line: `python -m spg_trainer [eval | sft | compare | report] --env ENV ...`; without a word it trains.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -20,7 +20,15 @@ import tyro
 
 from spg_trainer import packages
 from spg_trainer.adapters import settle
-from spg_trainer.config import CompareCommand, Config, EvalCommand, SftCommand, arithmetic, check
+from spg_trainer.config import (
+    CompareCommand,
+    Config,
+    EvalCommand,
+    ReportCommand,
+    SftCommand,
+    arithmetic,
+    check,
+)
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import CONFIG, SFT, defaults, to_yaml
@@ -30,11 +38,12 @@ COMMANDS = {
     "eval": (EvalCommand, "evaluation", "evaluate_lengths"),
     "sft": (SftCommand, "supervised", "sft"),
     "compare": (CompareCommand, "compare", "compare"),
+    "report": (ReportCommand, "reporting.page", "write"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = (
     "Other commands: eval (measure a model), sft (make a base model from demonstrations), compare (many runs, one "
-    "table); each has its own --help."
+    "table), report (runs as one HTML page); each has its own --help."
 )
 
 
@@ -59,8 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if word == "compare":
             command, more = read_compare(args)
             return getattr(import_module(f"spg_trainer.{module}"), name)(command, more)
-        command = parse(cls, args, f"{PROG} {word}")
-        quiet_libraries()
+        if word == "report":
+            check_flags(cls, args, f"{PROG} {word}")
+            command = read_flags(cls, args, cls(), f"{PROG} {word}")
+        else:
+            command = parse(cls, args, f"{PROG} {word}")
+            quiet_libraries()
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
     except KeyboardInterrupt:
         saved = {
@@ -81,7 +94,8 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     check_flags(cls, args, prog)
     named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
     written = SFT if cls is SftCommand else CONFIG
-    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), run=resumed(args, written))
+    level = next((word.partition("=")[2] for word in args if word.startswith("level=")), None)
+    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), level=level, run=resumed(args, written))
     given = read_flags(cls, args, base, prog, more)
     pairs = {f.name for f in fields(given) if isinstance(getattr(given, f.name), dict)}
     return replace(given, **{name: {**getattr(base, name), **getattr(given, name)} for name in pairs})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from spg_trainer.errors import ConfigError
@@ -207,12 +208,14 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up and then a constant rate."""
+    """AdamW with linear warm-up, then a constant or falling rate."""
 
     learning_rate: Positive = 3e-6
     """Rate after the warm-up."""
     warmup_steps: CountOrZero = 0
     """Updates over which the rate rises linearly from 0."""
+    lr_schedule: Literal["constant", "linear"] = "constant"
+    """What follows: the same rate, or one that falls step by step to 1/--max-steps of it in the last."""
     adam_beta1: Below1 = 0.9
     """AdamW's first decay."""
     adam_beta2: Below1 = 0.99
@@ -259,6 +262,8 @@ class OutputConfig:
     """Completions are written to samples/ every so many steps; 0 = never."""
     render_steps: CountOrZero = 10
     """A completion is rendered by its environment every so many steps; 0 = never."""
+    report: bool = True
+    """Write report.html, the run as a page to look at, when it ends."""
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Trackers besides the run folder (pip install 'spg-trainer[track]')."""
 
@@ -303,6 +308,16 @@ class Config:
     def hyper_parameters(self) -> dict[str, Any]:
         """The algorithm's; masks take the rollout's blocks unless set."""
         return {"block_length": self.rollout.block_length, **self.algorithm_args}
+
+
+@dataclass(frozen=True)
+class ReportCommand:
+    """Write runs into one HTML page: curves, how texts came to be, samples, failures, settings."""
+
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")] = ()
+    """Run folders, finished or not. Seeds of one setting become a band."""
+    output: Annotated[str | None, arg(aliases=["-o"])] = None
+    """The file to write; unset = report.html in the run folder, of several runs in the working directory."""
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ def evaluate(
 def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
     """The rows of an evaluation's file: those of samples/, how long each completion is and whether it ends."""
     lengths = scored.rollouts.completion_mask.sum(-1).tolist()
-    ends, written = ended(policy, scored.rollouts), sample_rows(scored, env=env, step=-1)
+    ends, written = ended(policy, scored.rollouts), sample_rows(scored, policy=policy, env=env, step=-1)
     more = zip(written, lengths, ends, strict=True)
     return [{**row, "length": length, "ended": end} for row, length, end in more]
 

@@ -26,7 +26,7 @@ from spg_trainer.packages import envs
 from spg_trainer.preferences import Preferences, open_pairs, settle_pairs
 from spg_trainer.problems import Returning
 from spg_trainer.rollouts import Scored, check_prompts, sample_rows
-from spg_trainer.run_folder import RunFolder, find_unfinished
+from spg_trainer.run_folder import REPORT, RunFolder, find_unfinished
 from spg_trainer.sampler import get_decoder
 from spg_trainer.settings import CONFIG, model_environment, refuse_changes, task_record, to_yaml
 from spg_trainer.temperature import next_temperature
@@ -152,7 +152,7 @@ class Run:
         self.clean, self.skipped = True, self.guard.skipped
         self.history.append(metrics)
         if self.due(output.sample_steps):
-            rows = sample_rows(scored, env=source, step=self.step, advantages=advantages)
+            rows = sample_rows(scored, policy=self.policy, env=source, step=self.step, advantages=advantages)
             self.folder.samples(self.step, gather(rows))
         figures = {**metrics, **timings}
         if (solved := self.validate()) is not None:
@@ -261,6 +261,19 @@ class Run:
             text = f"{file} is missing and cannot be made again after step {self.step}"
             raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
         return self.evaluate_once("before", 0)
+
+    def report(self) -> None:
+        """Writes report.html; what stands in its way is told, and fails nothing."""
+        if not (self.config.output.report and self.accelerator.is_main_process):
+            return
+        from spg_trainer.reporting.page import report
+
+        path = self.folder.path
+        try:
+            self.console.say(f"Report: {report(path).save(path / REPORT)}")
+        except Exception as error:  # a finished run is worth more than its picture
+            again = f"Try again with: python -m spg_trainer report {path}"
+            self.console.warn(f"{REPORT} was not written ({type(error).__name__}: {error}). {again}")
 
     def summary(self, before: dict[str, Any], after: dict[str, Any], ended_by: str) -> dict[str, Any]:
         """What summary.json holds. after: of model/. ended_by: the flag that ended the run."""

@@ -26,7 +26,20 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
-_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, ENVIRONMENT, "samples", "eval", "checkpoints", "model", REFERENCE}
+REPORT = "report.html"
+_OURS = {
+    CONFIG,
+    METRICS,
+    TIMINGS,
+    SUMMARY,
+    REPORT,
+    ENVIRONMENT,
+    "samples",
+    "eval",
+    "checkpoints",
+    "model",
+    REFERENCE,
+}
 _STEP = re.compile(r"step-(\d+)")
 _LOCKS: "dict[Path, FileLock]" = {}
 _log = logging.getLogger(__name__)
@@ -114,7 +127,11 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl so far, oldest first; torn lines are left out."""
-        return [json.loads(text) for text in _whole_lines(self.path / METRICS)]
+        return self.rows(METRICS)
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a JSONL file of the run so far; torn lines are left out, an absent file has none."""
+        return [json.loads(text) for text in _whole_lines(self.path / name)]
 
     def figures(self, name: str) -> dict[str, Any] | None:
         """What the evaluation NAME found, if it has been made."""
@@ -132,9 +149,9 @@ class RunFolder:
     def truncate_after(self, step: int) -> None:
         """Readies the folder for a run that continues from `step`: what came later will be done again.
 
-        Cuts later rows and torn lines, removes summary.json, later samples and evaluations (`after` too, if that was of
-        a later step), moves later checkpoints to checkpoints/superseded, and keeps other processes out. A folder that
-        holds no run is left as it is.
+        Cuts later rows and torn lines, removes summary, report, later samples and evaluations (`after` too, if
+        that was of a later step), moves later checkpoints to checkpoints/superseded, and keeps other processes out. A
+        folder that holds no run is left as it is.
         Raises ConfigError if another process is writing here.
         """
         if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & _OURS:
@@ -153,7 +170,8 @@ class RunFolder:
                     path.unlink()
             if (after := self.figures("after")) and after.get("step", math.inf) > step:
                 self.evaluation_path("after").unlink()
-            (self.path / SUMMARY).unlink(missing_ok=True)
+            for name in (SUMMARY, REPORT):
+                (self.path / name).unlink(missing_ok=True)
             for path in set_aside_after(self.path, step):
                 _log.warning(
                     "A later checkpoint was moved to %s: the run continues from step %d.", path, step

@@ -33,7 +33,7 @@ RENAMED = {("output", "board_steps"): "render_steps"}
 """Settings by the names that older run folders know them by, as (part, name)."""
 MAY_CHANGE = frozenset(
     "max_steps max_minutes config dry_run eval.eval_steps eval.stop_if_worse output.output_dir "
-    "output.resume output.save_steps output.keep output.sample_steps output.render_steps output.track "
+    "output.resume output.save_steps output.keep output.sample_steps output.render_steps output.report output.track "
     "batch.per_device_batch_size".split()
 )
 """Settings that may change on resume: how long, what is shown and kept, and where it runs."""
@@ -47,12 +47,13 @@ def defaults(
     algorithm: str | None = None,
     config: str | None = None,
     lora_r: str | None = None,
+    level: str | None = None,
     run: str | None = None,
 ) -> Command:
     """The settings of a command before any flag is read.
 
     Args:
-        env, model, algorithm, config, lora_r: what flags name; None = not named.
+        env, model, algorithm, config, lora_r: what flags name; None = not named. level: that of --env-args.
         run: a run folder (of `sft`, a model's) to continue, whose own settings then stand for presets and defaults.
     """
     values = read_yaml(config) if config else {}
@@ -70,7 +71,8 @@ def defaults(
     recorded = model_environment(model)
     env = env or values.get("env") or recorded.get("env") or cls().env
     algorithm = algorithm or values.get("algorithm") or Config.algorithm
-    preset = task_preset(env, model, algorithm)
+    level = level or (values.get("env_args") or {}).get("level")
+    preset = task_preset(env, model, algorithm, level)
     named = {"algorithm": algorithm} if cls is Config else {}
     base = overlay(cls(), {"env": env, "model": {"model": model}, **named}, "flags")
     if base.model.is_adapter:  # it is trained as it is
@@ -97,14 +99,14 @@ def command_preset(cls: type[Command], preset: dict[str, Any]) -> dict[str, Any]
     return {**chosen, **more}
 
 
-def task_preset(env: str, model: str, algorithm: str = "") -> dict[str, Any]:
+def task_preset(env: str, model: str, algorithm: str = "", level: object = None) -> dict[str, Any]:
     """The preset for a task, under what the model's environment.json says if the model was made for that task.
 
-    On top lies what an algorithm asks for: on every task, then on this one.
+    On top lies what an algorithm asks for: on every task, then on this one; and then the level of the task.
     """
     kind, recorded = preset_kind(model), model_environment(model)
     preset = load_preset(env, kind)
-    sections = preset.pop("algorithms", {})
+    sections, levels = preset.pop("algorithms", {}), preset.pop("levels", {})
     if task_name(str(recorded.get("env"))) == task_name(env):
         preset = merge(preset, {part: recorded.get(part) or {} for part in ("env_args", "rollout")})
     for section in (load_section(algorithm, kind), sections.get(algorithm, {})):
@@ -115,7 +117,7 @@ def task_preset(env: str, model: str, algorithm: str = "") -> dict[str, Any]:
             length = preset["rollout"]["max_completion_length"]
             steps = Sampling.at_rate(length, blocks["block_length"], sampling.tokens_per_step).diffusion_steps
             preset["rollout"]["diffusion_steps"] = steps
-    return preset
+    return merge(preset, levels.get(str(level or preset.get("env_args", {}).get("level")), {}))
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

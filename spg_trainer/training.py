@@ -29,7 +29,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import ended, train_longer
 from spg_trainer.habits import habit_names, look
 from spg_trainer.metrics import rollout_metrics
-from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
+from spg_trainer.optimizer import all_finite, apply_gradients, linear_decay, linear_warmup
 from spg_trainer.problems import choose_problems, remember
 from spg_trainer.rollouts import Failures, Scored, sample_and_score
 from spg_trainer.run import Run, start
@@ -67,6 +67,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
         run.folder.release()
     summary = run.summary(before, after, ended_by)
     run.folder.summary(summary)
+    run.report()
     for line in closing_lines(summary):
         run.console.say(line)
     return summary
@@ -214,8 +215,10 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
 
 
 def learning_rate(run: Run) -> float:
-    """That of the next update."""
-    return linear_warmup(run.config.optimizer.learning_rate, run.config.optimizer.warmup_steps, run.updates)
+    """That of the next update. It knows the step, not the updates: those without signal are left out."""
+    o = run.config.optimizer
+    share = linear_decay(run.step, run.config.max_steps) if o.lr_schedule == "linear" else 1.0
+    return share * linear_warmup(o.learning_rate, o.warmup_steps, run.updates)
 
 
 def reason_to_end(run: Run) -> str:

@@ -25,7 +25,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert blocks
     for block in blocks:
         block = block.replace(
-            "summary = train(config, quiet=True)", "assert config.rollout.temperature == 1.0"
+            "summary = train(config, quiet=True)", "assert config.rollout.temperature == 1.5"
         )
         exec(compile(block, page.name, "exec"), {"__name__": "readme"})
 

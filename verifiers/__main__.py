@@ -100,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="where the reference is, instead of the task's own name; FIELD=NAME where it has several",
     )
+    add(
+        "--problem-field",
+        metavar="NAME",
+        help="where the problem is: a copy of it is then no answer (math500)",
+    )
     add("--compare", metavar="OTHER", help="list the lines that this verdict file judges otherwise")
     return parser
 
@@ -131,6 +136,10 @@ def _run(args: argparse.Namespace) -> int:
     if args.completion_field is not None:
         completion = (args.completion_field,)
     references = _references(task, preset, args.answer_field)
+    if args.problem_field is not None:
+        if "problem" not in task.optional:
+            raise CommandError(f'--problem-field {args.problem_field}: task "{task.name}" takes no problem.')
+        references["problem"] = (args.problem_field,)
     columns = columns_of([*completion, *chain.from_iterable(references.values())])
     columns |= _VERDICT_COLUMNS if args.compare else set()
     several = len(args.files) > 1

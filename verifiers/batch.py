@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from inspect import isfunction
+from math import isfinite
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -42,6 +43,7 @@ MIN_COMPILED_ROWS = 256  # so many are judged as quickly without compiled code a
 MIN_COMPILED_CHARACTERS = 1 << 20
 TEXTS = "Array(uint8, 1, 'C', readonly=True), int64[::1]"  # numba's types of what `pack` returns
 COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # and of `Columns`
+INTEGER_BITS = 2000  # of a reference; Python prints no integer of more than 4,300 digits
 _registered: set[Any] = set()
 _lock = Lock()
 _rows_before_compiling = 0
@@ -52,6 +54,19 @@ def as_text(completion: object) -> str | None:
     if type(completion) is str:
         return completion
     return str.__str__(completion) if issubclass(type(completion), str) else None
+
+
+def as_reference(value: object) -> str | None:
+    """A reference as text, also a finite number (6.0 as "6") and one of numpy; None for what is neither."""
+    if type(value) is str:
+        return value
+    if getattr(value, "shape", None) == ():
+        value = value.item()  # type: ignore[attr-defined]
+    if type(value) is float and isfinite(value):
+        value = int(value) if value.is_integer() else repr(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < INTEGER_BITS:
+        return str(int(value))
+    return as_text(value)
 
 
 def as_texts(completions: list[object]) -> tuple[list[str], list[int]]:
@@ -147,18 +162,23 @@ def judge_texts(
 
 
 def text_task(
-    name: str, fields: tuple[str, ...], judge: Callable[..., Judged], judge_all: Callable[..., Columns]
+    name: str,
+    fields: tuple[str, ...],
+    judge: Callable[..., Judged],
+    judge_all: Callable[..., Columns],
+    optional: tuple[str, ...] = (),
 ) -> Task:
     """A task of text.
 
     `judge(data, lenient, row, *reference)` judges any completion and raises for an invalid reference, of row `row` or
-    of no batch (None); `judge_all(texts, lenient, *columns)` judges many.
+    of no batch (None); `judge_all(texts, lenient, *columns)` judges many. Both get None for an optional field (for its
+    whole column) that is not given.
     """
 
     def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
         text = as_text(completion)
         data = verdicts.encoded(text or "")  # judged for what is no text, to check the reference
-        values = [reference[field] for field in fields]
+        values = [reference.get(field) for field in (*fields, *optional)]
         reason, tier, score, start, end = judge(data, mode == "lenient", None, *values)
         if text is None:
             return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT)
@@ -166,12 +186,12 @@ def text_task(
 
     def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
         texts, not_text = as_texts(completions)
-        columns = [references[field] for field in fields]
+        columns = [references.get(field) for field in (*fields, *optional)]
         reason, tier, score, spans = judge_all(texts, mode == "lenient", *columns)
         reason[not_text], tier[not_text] = MALFORMED, TEXT
         return Verdicts(reason == OK, score, reason, tier, spans, texts)
 
-    return Task(name, fields, verify, verify_batch)
+    return Task(name, fields, verify, verify_batch, optional)
 
 
 def compiled_task(

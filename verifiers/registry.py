@@ -25,18 +25,20 @@ class Task:
 
     `verify(completion, *, mode, **reference)` must answer any Python object with a `Verdict`, and may raise
     only `VerifierError`, about its reference. `verify_batch(completions, *, mode, **references)` gets lists
-    of one length.
+    of one length. `optional` fields of the reference may be left out.
     """
 
     name: str
     fields: tuple[str, ...]
     verify: Callable[..., Verdict]
     verify_batch: Callable[..., Verdicts] | None = None
+    optional: tuple[str, ...] = ()
 
 
 _BUILT_IN = {
     "gsm8k": "verifiers.gsm8k.task:TASK",
     "countdown": "verifiers.countdown.task:TASK",
+    "math": "verifiers.math500.task:TASK",
     "math500": "verifiers.math500.task:TASK",
     "sudoku": "verifiers.sudoku:TASK",
 }
@@ -150,11 +152,12 @@ def check_mode(mode: object) -> None:
 def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
     check_mode(mode)
     missing = [name for name in task.fields if name not in reference]
-    extra = [name for name in reference if name not in task.fields]
+    extra = [name for name in reference if name not in (*task.fields, *task.optional)]
     if missing or extra:
         wrong = f"needs {missing[0]}=" if missing else f"does not take {extra[0]}="
         call = ", ".join(f"{name}=..." for name in task.fields)
-        message = f'Task "{task.name}" {wrong}; call it with {call}.'
+        may = "".join(f" and, if you like, {name}=..." for name in task.optional)
+        message = f'Task "{task.name}" {wrong}; call it with {call}{may}.'
         raise ArgumentError(message, argument=(missing or extra)[0], value=sorted(reference))
 
 

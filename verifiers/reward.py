@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from verifiers.errors import ArgumentError
-from verifiers.registry import Mode, check_mode, find, verify_batch
+from verifiers.errors import ArgumentError, InvalidReferenceError
+from verifiers.registry import Mode, Task, check_mode, find, verify_batch
 
 
 def reward_function(
     task: str, *, mode: Mode = "lenient", partial: bool = False, **columns: str
-) -> Callable[..., list[float]]:
+) -> Callable[..., list[float | None]]:
     """A function that pays 1.0 for each right completion and 0.0 for any other.
 
     Call it with `completions`, N strings or N lists of chat messages, and each reference field of the task as
-    a sequence of N values; other keywords (`prompts`, `completion_ids`, `trainer_state`, other columns) are
-    ignored. `partial` pays the task's partial credit in [0, 1] instead. `columns` says under which keyword a
-    reference field comes, where that is another: `reward_function("math500", answer="solution")`.
+    a sequence of N values; a row without a usable reference gets None, as in data of several tasks. `prompts` are the
+    problems of a task that takes them (math500), unless a column `problem` is given; other keywords
+    (`completion_ids`, `trainer_state`, other columns) are ignored. `partial` pays the task's partial credit in [0, 1]
+    instead. `columns` says under which keyword a reference field comes, where that is another:
+    `reward_function("math500", answer="solution")`.
 
     Its `__name__` is the task, with "_strict" and "_partial" where they apply. Raises `UnknownTaskError` and
-    `ArgumentError` here, and what `verify_batch` raises when it is called.
+    `ArgumentError` here, and what `verify_batch` raises when it is called, but for invalid references: the first one
+    that is not None is logged.
     """
-    fields = find(task).fields
+    found = find(task)
     check_mode(mode)
     for field in columns:
-        if field not in fields:
-            message = f'Task "{task}" has no reference field {field}; it has {", ".join(fields)}.'
+        if field not in (*found.fields, *found.optional):
+            known = ", ".join((*found.fields, *found.optional))
+            message = f'Task "{task}" has no reference field {field}; it has {known}.'
             raise ArgumentError(message, argument=field, value=columns[field])
-    names = {field: columns.get(field, field) for field in fields}
+    names = {field: columns.get(field, field) for field in (*found.fields, *columns)}
+    reported = False
 
-    def reward(completions: Any, **given: Any) -> list[float]:
+    def reward(completions: Any, **given: Any) -> list[float | None]:
+        nonlocal reported
         for field, name in names.items():
             if name not in given:
                 message = (
@@ -40,9 +47,31 @@ def reward_function(
                 )
                 raise ArgumentError(message, argument=name, value=sorted(given))
         references = {field: given[name] for field, name in names.items()}
-        texts = list(map(unwrap, completions)) if isinstance(completions, list | tuple) else completions
-        verdicts = verify_batch(task, texts, mode=mode, **references)
-        return [float(value) for value in (verdicts.score if partial else verdicts.correct).tolist()]
+        problems = references.get("problem", given.get("problem", given.get("prompts")))
+        if "problem" in found.optional and problems is not None:
+            unwrapped = [unwrap(problem, "user") for problem in problems]
+            references["problem"] = [text if isinstance(text, str) else None for text in unwrapped]
+        texts = [unwrap(c) for c in completions] if isinstance(completions, list | tuple) else completions
+        try:
+            verdicts = verify_batch(task, texts, mode=mode, **references)
+            usable: Sequence[int] = range(len(texts))
+        except InvalidReferenceError:
+            errors = [_error_of(found, mode, references, row) for row in range(len(texts))]
+            usable = [row for row, error in enumerate(errors) if error is None]
+            said = [
+                f"row {row}: {e}" for row, e in enumerate(errors) if e is not None and e.value is not None
+            ]
+            if said and not reported:
+                logging.getLogger("verifiers").warning("Reward None, here and later, for %s", said[0])
+                reported = True
+            kept = {field: [values[row] for row in usable] for field, values in references.items()}
+            verdicts = verify_batch(task, [texts[row] for row in usable], mode=mode, **kept)
+        rewards: list[float | None] = [None] * len(texts)
+        for row, value in zip(
+            usable, (verdicts.score if partial else verdicts.correct).tolist(), strict=True
+        ):
+            rewards[row] = float(value)
+        return rewards
 
     reward.__name__ = task + "_strict" * (mode == "strict") + "_partial" * partial
     reward.__qualname__ = reward.__name__
@@ -51,19 +80,27 @@ def reward_function(
     return reward
 
 
-def unwrap(completion: object) -> object:
-    """The text of a completion given as chat messages: the last one of role "assistant", else the last one.
+def _error_of(task: Task, mode: Mode, references: dict[str, Any], row: int) -> InvalidReferenceError | None:
+    try:
+        task.verify("", mode=mode, **{field: values[row] for field, values in references.items()})
+    except InvalidReferenceError as error:
+        return error
+    return None
+
+
+def unwrap(message: object, role: str = "assistant") -> object:
+    """The text of a completion (or of a prompt) given as chat messages: the last one of a role, else the last one.
 
     The content may be text or a list of parts of which those with a text count. Anything else comes back as
     it is; `verify` judges it.
     """
-    if type(completion) not in (list, tuple) or not completion:
-        return completion
-    if not all(type(message) is dict and "content" in message for message in completion):  # type: ignore[attr-defined]
-        return completion
-    messages: list[dict] = list(completion)  # type: ignore[call-overload]
-    answers = [m for m in messages if type(m.get("role")) is str and m["role"] == "assistant"]
-    content = (answers or messages)[-1]["content"]
+    if type(message) not in (list, tuple) or not message:
+        return message
+    if not all(type(part) is dict and "content" in part for part in message):  # type: ignore[attr-defined]
+        return message
+    messages: list[dict] = list(message)  # type: ignore[call-overload]
+    said = [m for m in messages if type(m.get("role")) is str and m["role"] == role]
+    content = (said or messages)[-1]["content"]
     if type(content) not in (list, tuple):
         return content
     texts = [part.get("text") for part in content if type(part) is dict]

@@ -12,6 +12,7 @@ from envs.errors import EnvError
 from envs.gsm8k.templates import NAMES, SIGNS, TEMPLATES, THINGS, LineTemplate, SentenceTemplate
 from envs.splits import GSM8K as SPLIT_RULE
 from envs.splits import STREAMS, distinct, pick
+from verifiers.batch import as_reference
 
 TRAIN = HubDataset("openai/gsm8k", "main", "train", 7473)
 TEST = HubDataset("openai/gsm8k", "main", "test", 1319)
@@ -103,19 +104,19 @@ def _word_problem(question: str, steps: list[str], numbers: list[int]) -> WordPr
 
 
 @cache
-def load_problems(source: str, split: str, revision: str | None) -> tuple[tuple[WordProblem, ...], Commits]:
-    """The problems of a split and {data set: the hub's commit}, as `envs.datasets.load_split` gives the rows."""
+def load_problems(
+    source: str, split: str, revision: str | None
+) -> tuple[tuple[WordProblem, ...], Commits, str]:
+    """The problems of a split, {data set: the hub's commit} and a notice, as `envs.datasets.load_split` gives them."""
     sets = (replace(hub, revision=revision) for hub in (TRAIN, TEST))
-    rows, commits = load_split(
-        "gsm8k", source, split, *sets, columns=("question", "answer"), hashed=str.strip
-    )
-    return tuple(map(read_row, rows)), commits
+    columns = ("question", "answer")
+    return load_split("gsm8k", source, split, *sets, columns=columns, read=read_row, hashed=str.strip)
 
 
 def read_row(row: Row) -> WordProblem:
     """One row, its answer read from behind the last ####; raises EnvError, naming file and line, if it is no number."""
     answer = row.values["answer"]
-    text = str(answer) if type(answer) in (str, int) else ""
+    text = as_reference(answer) or ""
     working, _, gold = text.rpartition("####")
     gold = gold.strip()
     if not _NUMBER.fullmatch(gold):

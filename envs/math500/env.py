@@ -6,7 +6,7 @@ import numpy as np
 
 from envs.core import Problem, Score, Scores
 from envs.math500 import problems
-from envs.math500.rewards import REWARD_PRESETS, equivalent, has_format, is_finished, tag_reward
+from envs.math500.rewards import REWARD_PRESETS, equivalent, has_format, is_plain, tag_reward
 from envs.published import ANSWER_FORMAT, PublishedEnv
 from envs.terminal import printable
 from verifiers.verdicts import Verdict
@@ -24,8 +24,8 @@ class MATH500(PublishedEnv):
     in <answer>...</answer> or in \\boxed{...}.
 
     Rewards:
-        correct (0 or 1): the same mathematical object as the gold answer, by `verifiers.verify("math500")`,
-            lenient; of generated problems also finished: `8-(3-2)` is no answer to what it is.
+        correct (0 or 1): the same mathematical object as the gold answer, and no copy of the problem, by
+            `verifiers.verify("math500")`, lenient; of generated problems also in plain form: `8(c+t)` expands nothing.
         format (0 or 1): exactly one closed <answer> block that is not empty; where the demonstration boxes its
             answer (all but level 1 in plain style) also a closed \\boxed{...} in it.
         with reward_preset="paper" also equivalent (0 or 1) and tags (0.25 or 0.75): `envs.math500.rewards`.
@@ -67,11 +67,12 @@ class MATH500(PublishedEnv):
         from verifiers import verify_batch
 
         answers = [problem.reference["answer"] for problem in problems]
-        verdicts = verify_batch("math500", completions, answer=answers)
+        asked = [problem.metadata["problem"] for problem in problems]
+        verdicts = verify_batch("math500", completions, answer=answers, problem=asked)
         correct, reasons = verdicts.correct.copy(), list(verdicts.reasons)
         extracted = list(verdicts.extracted)
         for i in np.flatnonzero(correct) if self._generated else ():
-            if not is_finished(extracted[i] or "", answers[i], problems[i].metadata["problem"]):
+            if not is_plain(extracted[i] or "", answers[i]):
                 correct[i], reasons[i] = False, "rule_broken"
         boxed = self._boxes_answers
         rewards = {

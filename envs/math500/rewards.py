@@ -14,7 +14,6 @@ REWARD_PRESETS = {
 }
 """The weights by `reward_preset`; each component is documented at its function below."""
 
-_UNBRACKETED = str.maketrans("", "", " (){}[]")
 _QUOTIENT = re.compile(r"(0|-?[1-9][0-9]*)/(0|-?[1-9][0-9]*)")
 _DROPPED = ("\\left", "\\right", "^{\\circ}", "^\\circ", "\\$")
 
@@ -28,18 +27,15 @@ def has_format(completion: str, *, boxed: bool) -> bool:
     return bool(answer and (not boxed or (last_box(answer) or "").strip()))
 
 
-def is_finished(answer: str, gold: str, problem: str) -> bool:
-    r"""Whether an answer that the verifier accepts is the result, and not the task restated.
+def is_plain(answer: str, gold: str) -> bool:
+    r"""Whether an answer that the verifier accepts is written as the generated problems ask.
 
-    Leniently `8-(3-2)` is 7, and so copying the problem would solve it. Finished is what has the gold answer's
-    text, or is accepted in strict mode as well (a number is written as one) and does not stand in the problem.
+    It has the gold answer's text, or is accepted in strict mode as well: multiplied out, a number as one number.
     """
     from verifiers import verify
 
     if answer.replace(" ", "") == gold.replace(" ", ""):
         return True
-    if answer.translate(_UNBRACKETED) in problem.translate(_UNBRACKETED):
-        return False
     return verify("math500", f"<answer>\\boxed{{{answer}}}</answer>", mode="strict", answer=gold).correct
 
 

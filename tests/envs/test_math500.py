@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import envs
 from envs.math500.problems import LEVELS
-from envs.math500.rewards import equivalent, has_format, is_finished, last_box, normalized
+from envs.math500.rewards import equivalent, has_format, is_plain, last_box, normalized
 from envs.math500.templates import TEMPLATES, frac, root, term
 from tests.common.env_cases import SPLITS
 from tests.common.math500_oracle import ORACLE, answer
@@ -110,21 +110,14 @@ def test_rendering_a_copied_task_says_what_its_score_says():
 
 
 @pytest.mark.parametrize(
-    ("answer", "gold", "problem", "finished"),
+    ("answer", "gold", "plain"),
     [
-        ("7", "7", "Evaluate $8-(3-2)$.", True),
-        ("7.0", "7", "Evaluate $8-(3-2)$.", True),
-        ("x=7", "7", "Solve $2x=14$.", True),
-        ("8 - (3-2)", "7", "Evaluate $8-(3-2)$.", False),
-        ("9-2", "7", "Evaluate $8-(3-2)$.", False),
-        ("14/2", "7", "Evaluate $8-(3-2)$.", True),
-        ("1/2", r"\frac{1}{2}", "Compute $0.25+0.25$.", True),
-        (r"\sqrt{200}", r"10\sqrt{2}", r"Simplify $\sqrt{200}$.", False),
-        ("5", "5", "What is the greatest common divisor of $5$ and $10$?", True),
+        *(("7", "7", True), ("7.0", "7", True), ("x=7", "7", True), ("9-2", "7", False), ("14/2", "7", True)),
+        *(("1/2", r"\frac{1}{2}", True), ("8(c+t)", "8t+8c", False), ("8c+8t", "8t+8c", True)),
     ],
 )
-def test_an_answer_is_finished(answer, gold, problem, finished):
-    assert is_finished(answer, gold, problem) is finished
+def test_an_answer_is_in_plain_form(answer, gold, plain):
+    assert is_plain(answer, gold) is plain
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_a_short_name_is_the_newest_version_never_one_of_two_authors():
 def test_wrong_arguments_are_named():
     with pytest.raises(EnvError, match=r'takes no argument "splt"\. Did you mean "split"'):
         envs.make("sudoku", splt="test")
-    with pytest.raises(EnvError, match='there is only "ansi"'):
+    with pytest.raises(EnvError, match='should be "ansi", "html" or None'):
         envs.make("sudoku", render_mode="human")
 
 

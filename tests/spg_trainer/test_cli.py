@@ -71,6 +71,9 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("eval --num-problem 3", ["Did you mean --num-problems?", "python -m spg_trainer eval --help"]),
         ("sft --mixx right=1", ["Did you mean --mix?", "python -m spg_trainer sft --help"]),
         ("--dry-run extra", ["extra", "--help"]),
+        ("report", ["No run to report"]),
+        ("report nothing/here", ["nothing/here holds no run: config.yaml is missing"]),
+        ("report run --outptu x.html", ["Did you mean --output?", "python -m spg_trainer report --help"]),
         # Values.
         ("--num-generations 1", ["--num-generations 1", "at least 2", "Try 8"]),
         ("--prompts-per-step 0", ["--prompts-per-step 0: should be at least 1"]),

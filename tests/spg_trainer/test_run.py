@@ -1,6 +1,7 @@
 """What a run leaves behind: samples, a summary, models that open, adapters."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -59,8 +60,15 @@ def test_samples_hold_what_was_asked_written_and_earned(finished):
             "reward": pytest.approx(0.5 * score.rewards["correct"] + score.rewards["letters"]),
             "correct": score.rewards["correct"] == 1,
             **{name: sample[name] for name in ("index", "generation", "completion")},
-            **{name: sample[name] for name in ("advantage", "reveal_step")},
+            **{name: sample[name] for name in ("advantage", "reveal_step", "tokens", "confidence")},
         }
+        ends = [i for i, token in enumerate(sample["tokens"]) if token in ("<|endoftext|>", "<|eot_id|>")]
+        said = [token for token in sample["tokens"][: min(ends, default=10)] if not token.startswith("<|")]
+        # Bytes of one character may be several tokens.
+        assert re.sub(r"[^ -~]", "", "".join(said)) == re.sub(r"[^ -~]", "", sample["completion"])
+        unmasked = [step >= 0 for step in sample["reveal_step"]]
+        assert [token != "" for token in sample["tokens"]] == unmasked
+        assert [sure is not None and 0 <= sure <= 1 for sure in sample["confidence"]] == unmasked
         assert len(sample["reveal_step"]) == 10 and max(sample["reveal_step"]) < 6
     groups = np.array([sample["reward"] for sample in samples]).reshape(4, 4)
     advantages = np.array([sample["advantage"] for sample in samples]).reshape(4, 4)

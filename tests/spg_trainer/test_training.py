@@ -162,6 +162,13 @@ def test_the_learning_rate_warms_up_and_then_stays(tmp_path):
     assert moved == pytest.approx(rate / 3, rel=1e-3)
 
 
+def test_a_falling_rate_ends_at_its_share_of_the_last_step(tmp_path):
+    settings = {"learning_rate": 1e-3, "warmup_steps": 2, "lr_schedule": "linear", "num_iterations": 2}
+    train(small_config(tmp_path, max_steps=4, **settings), quiet=True)
+    shown = [row["learning_rate"] for row in rows(tmp_path / "metrics.jsonl")]
+    assert shown == pytest.approx([0.75e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
 class Clock:
     """Every look at it takes a second."""
 

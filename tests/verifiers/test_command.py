@@ -52,6 +52,15 @@ def test_json_puts_the_summary_on_standard_output(run, tmp_path):
     assert status == 0 and len(rows) == 4 and rows[3]["n"] == 2  # verdicts, then the summary
 
 
+def test_copies_of_the_problem_are_judged_where_its_field_is_named(run, tmp_path):
+    lines = [{"completion": "\\boxed{2+3}", "answer": "5", "prompt": "What is 2+3?"} for _ in range(2)]
+    lines[1]["prompt"] = [{"role": "user", "content": "Add 2+3."}, {"role": "assistant", "content": "So"}]
+    path = write(tmp_path / "a.jsonl", *map(json.dumps, lines))
+    assert [row["reason"] for row in run("math", path)[1]] == ["ok", "ok"]
+    assert [row["reason"] for row in run("math", path, "--problem-field", "prompt")[1]] == ["rule_broken"] * 2
+    assert 'task "gsm8k" takes no problem' in run("gsm8k", path, "--problem-field", "prompt")[2]
+
+
 LACKS = "it has {}. Name the right field with"
 
 

@@ -118,9 +118,7 @@ def test_the_cheapest_tier_decides(answer: str, gold: str, tier: Tier) -> None:
     assert verify("math500", f"<answer>{answer}</answer>", answer=gold).decided_by == tier
 
 
-@pytest.mark.parametrize(
-    "gold", [5, None, "", "  ", "\\frac{1}", "5)", "{5", "1 2", "\\frac{0}{0}", "x" * 5000, "<>", "5\ud800"]
-)
+@pytest.mark.parametrize("gold", [None, "", "  ", True, b"5", ["5"], float("nan"), float("inf"), 10**700])
 def test_invalid_references_are_refused(gold: object) -> None:
     with pytest.raises(InvalidReferenceError, match=r"answer=") as caught:
         verify("math500", "<answer>5</answer>", answer=gold)

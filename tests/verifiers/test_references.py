@@ -19,7 +19,7 @@ INVALID = [
         "", " ", "abc", "eighteen", "1 2", "18 eggs", "1/0", "1,25", "x=18", "18 or 19", "\u00b13", "nan", "18\x00",
         "\ud800", "#### ", "9" * 70_000, "1e1000001",
     )),
-    *(("gsm8k", "answer", value, "is a .*'#### 18'") for value in (None, True, 1.5, b"18", 10**700, [18])),
+    *(("gsm8k", "answer", value, "is a .*'#### 18'") for value in (None, True, float("nan"), b"18", 10**700, [18])),
     *(("sudoku", "puzzle", value, words) for value, words in (
         ("432000433010000", "does not have n \\* n cells"), ("", "does not have n \\* n cells"),
         (PUZZLE.replace("4", "5"), "greater than n"), (PUZZLE.replace("0", "x"), "no cell"), ("44" + "0" * 14, "twice"),

@@ -156,5 +156,25 @@ def test_an_installed_package_adds_a_task(tmp_path):
     assert done.returncode == 0 and b'"correct": true' in done.stdout
 
 
+def test_math_is_another_name_of_math500():
+    assert registry.find("math") is registry.find("math500") and "math" in verifiers.tasks()
+
+
+def test_an_optional_field_may_be_left_out_and_is_named():
+    assert verify("math500", "\\boxed{2+3}", answer="5").correct
+    assert verify("math500", "\\boxed{2+3}", answer="5", problem=None).correct
+    assert not verify("math500", "\\boxed{2+3}", answer="5", problem="What is 2+3?").correct
+    with pytest.raises(
+        ArgumentError, match=r"does not take problm=; .* answer=\.\.\. and, if you like, problem="
+    ):
+        verify("math500", "5", answer="5", problm="x")
+    with pytest.raises(ArgumentError, match="needs answer="):
+        verify("math500", "5", problem="x")
+    with pytest.raises(ArgumentError, match="does not take problem="):
+        verify("gsm8k", "5", answer="5", problem="x")
+    with pytest.raises(ArgumentError, match="problem has 1 values for 2 completions"):
+        verify_batch("math500", ["5", "6"], answer=["5", "6"], problem=["x"])
+
+
 def test_both_versions_are_declared():
     assert verifiers.__spg_trainer__ == verifiers.__version__

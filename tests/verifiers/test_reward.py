@@ -7,7 +7,7 @@ import pytest
 
 import verifiers
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
-from verifiers import ArgumentError, InvalidReferenceError, UnknownTaskError, reward_function
+from verifiers import ArgumentError, UnknownTaskError, reward_function
 from verifiers.reward import unwrap
 
 WRONG = "<answer>4321124334121234</answer>"
@@ -70,6 +70,39 @@ def test_another_column_can_hold_the_reference():
         reward(completions=[RIGHT], puzzle=[PUZZLE])
 
 
+def test_rows_without_a_usable_reference_get_none(caplog):
+    reward = reward_function("sudoku")
+    puzzles = [PUZZLE, None, "12", PUZZLE, "13"]
+    for _ in range(2):  # the log names the first row, once
+        assert reward(completions=[RIGHT] * 4 + [WRONG], puzzle=puzzles) == [1.0, None, None, 1.0, None]
+    (record,) = caplog.records
+    assert "row 2: puzzle='12'" in record.getMessage()
+    assert reward(completions=[RIGHT, WRONG], puzzle=[None, None]) == [None, None]
+    math = reward_function("math", partial=True)
+    assert math(completions=["\\boxed{6}"] * 4, answer=[6.0, "", float("nan"), "5:6"]) == [
+        1.0,
+        None,
+        None,
+        0.0,
+    ]
+
+
+def test_prompts_are_the_problems_of_a_task_that_takes_them():
+    texts, golds = ["\\boxed{2+3}", "\\boxed{5}", "\\boxed{2+3}"], ["5"] * 3
+    reward = reward_function("math500")
+    assert reward(completions=texts, answer=golds) == [1.0, 1.0, 1.0]
+    chat = [{"role": "system", "content": "Think."}, {"role": "user", "content": "What is $2+3$?"}]
+    for prompts in (["Problem: 2+3?"] * 3, [chat] * 3, [None, chat, "2+3"]):
+        expected = [float(prompts[0] is None), 1.0, 0.0]
+        assert reward(completions=texts, answer=golds, prompts=prompts) == expected
+        assert reward(completions=texts, answer=golds, prompts=["?"] * 3, problem=prompts) == expected
+    named = reward_function("math500", problem="question")
+    assert named(completions=texts, answer=golds, question=["Add."] * 3) == [0.0, 1.0, 0.0]
+    with pytest.raises(ArgumentError, match="needs question="):
+        named(completions=texts, answer=golds, prompts=["Add."] * 3)
+    assert reward_function("gsm8k")(completions=["#### 5"], answer=["5"], prompts=["5?"]) == [1.0]
+
+
 def test_mistakes_are_named():
     reward, two = reward_function("sudoku"), [RIGHT] * 2
     for error, words, call in [
@@ -79,7 +112,6 @@ def test_mistakes_are_named():
         (ArgumentError, "is one string where a sequence", lambda: reward(completions=two, puzzle=PUZZLE)),
         (ArgumentError, "is one string where a sequence", lambda: reward(completions=RIGHT, puzzle=[PUZZLE])),
         (ArgumentError, "1 values for 2 completions", lambda: reward(completions=two, puzzle=[PUZZLE])),
-        (InvalidReferenceError, r"puzzle\[1\]=", lambda: reward(completions=two, puzzle=[PUZZLE, "12"])),
     ]:
         with pytest.raises(error, match=words):
             call()

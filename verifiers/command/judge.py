@@ -11,6 +11,7 @@ from verifiers.command.fields import Names, completions_in, find_field, is_absen
 from verifiers.command.lines import Block, LineError, is_summary, lines_of, read_line
 from verifiers.errors import VerifierError
 from verifiers.registry import Mode, verify, verify_batch
+from verifiers.reward import unwrap
 
 ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported; a first compilation takes much longer
 REPORTED = 100  # problems that are spelled out on standard error; the output names all of them
@@ -94,6 +95,9 @@ def judge_block(job: Job, block: Block) -> Judged:
                 value, values = row[first], [row[name] for name in firsts]
             except KeyError:
                 value, values = read_sample(row, job.completion, job.references.values())
+            if "problem" in job.references:
+                prompt = list(job.references).index("problem")
+                values[prompt] = unwrap(values[prompt], "user")
         except LineError as error:
             places.append((number, 0))
             outcomes.append(str(error))

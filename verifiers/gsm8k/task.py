@@ -122,14 +122,11 @@ def judge_completion(
 
 
 def _gold_text(answer: object, index: int | None) -> str:
-    """The reference as text; raises for what is neither text nor an integer."""
-    if isinstance(answer, str):
-        return str.__str__(answer)
-    if isinstance(answer, int) and not isinstance(answer, bool) and answer.bit_length() < 2000:
-        return str(int(answer))
-    if hasattr(answer, "dtype") and getattr(answer, "shape", None) == () and answer.dtype.kind in "iu":
-        return str(int(answer))  # type: ignore[call-overload]
-    raise _invalid(answer, f"is a {type(answer).__name__}", index)
+    """The reference as text; raises for what is neither text nor a number."""
+    text = batch.as_reference(answer)
+    if text is None:
+        raise _invalid(answer, f"is a {type(answer).__name__}", index)
+    return text
 
 
 def _invalid(answer: object, problem: str, index: int | None) -> InvalidReferenceError:

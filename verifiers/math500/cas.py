@@ -26,7 +26,7 @@ _DOTS = ("\\ldots", "\\dots", "\\cdots", "\\vdots", "\\ddots", "...", "…", "\\
 
 
 class Outcome(NamedTuple):
-    """One of equal, different, timeout, error, and why where there is something to say."""
+    """One of equal, different, unread (the gold), timeout, error, and why where there is something to say."""
 
     name: str
     detail: str = ""
@@ -56,7 +56,7 @@ def equal_many(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[O
     if len(_known) > MEMORY_LIMIT:
         _known.clear()
     _known.update(
-        (pair, outcome) for pair, outcome in fresh.items() if outcome.name in ("equal", "different")
+        (pair, outcome) for pair, outcome in fresh.items() if outcome.name in ("equal", "different", "unread")
     )
     outcomes |= fresh
     return [outcomes[pair] for pair in pairs]
@@ -66,7 +66,7 @@ def _judge(answer: str, gold: str, patient: bool) -> Outcome:
     if why := refusal(answer):
         return Outcome("different", f"refused: {why}")
     if why := refusal(gold):
-        return Outcome("error", f"the gold answer is refused: {why}")
+        return Outcome("unread", f"the gold answer is refused: {why}")
     (answer, bases), (gold, gold_bases) = without_bases(answer), without_bases(gold)
     if bases != gold_bases and (bases or not gold_bases):
         return Outcome("different", f"bases {bases or 'none'} and {gold_bases or 'none'}")

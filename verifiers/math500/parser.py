@@ -58,7 +58,7 @@ NAME_SIGNS = (
     frozenset("( ) [ ] { } | ' + - * / : _ ^ ,".split())
     | GREEK
     | FUNCTIONS
-    | {*"overline widehat cap cup perp".split()}
+    | {*"overline widehat cap cup perp Pr".split()}
 )
 NO_REMARK = CHANGING_BEFORE | JOINING
 POSTFIX = frozenset("deg ^ ! %".split())

@@ -107,12 +107,12 @@ def _read(text: str, real: bool) -> object:
 
 
 def judge(answer: str, gold: str) -> tuple[str, str]:
-    """("equal" | "different" | "error", why) for two LaTeX texts; "error" if the gold cannot be read."""
+    """("equal" | "different" | "unread", why) for two LaTeX texts; "unread" if the gold cannot be read."""
     real = not any(map(should_treat_as_complex, (gold, answer)))
     try:
         expected = read(gold, real)
     except Unreadable as error:
-        return "error", f"the gold answer cannot be read: {error}"
+        return "unread", f"the gold answer cannot be read: {error}"
     try:
         given = read(answer, real)
         for side in (expected, given):

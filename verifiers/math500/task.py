@@ -4,50 +4,73 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING
 
 from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, last_box, locate, strip
 from verifiers.math500 import normal_text
+from verifiers.math500.copies import is_copy
 from verifiers.math500.exact import Undefined
 from verifiers.math500.lexer import LETTERS, TEXT_LIMIT, Malformed, Unsupported
+from verifiers.math500.opaque import same_text
 from verifiers.math500.parser import Parser
 from verifiers.math500.probe import NO, UNSURE, YES
 from verifiers.math500.tree import Node
 from verifiers.math500.typed import Comparison
-from verifiers.verdicts import GRAMMAR, MALFORMED, OK, PROBE, RATIONAL, TEXT, TYPED, WRONG, cut, encoded
+from verifiers.verdicts import (
+    CAS,
+    GRAMMAR,
+    MALFORMED,
+    OK,
+    PROBE,
+    RATIONAL,
+    RULE_BROKEN,
+    TEXT,
+    TYPED,
+    WRONG,
+    cut,
+    encoded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CACHE_LIMIT = 1 << 16  # pairs remembered within one batch
 CHOICES = "ABCDEFGH"
+_ADVICE = "an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
 
 Outcome = tuple[int, int] | None  # reason and tier; None: only a computer algebra system can tell
 
 
 class Reference:
-    """A parsed reference: its text, its normal text, its tree (None: opaque to our parser), its letters.
+    """A reference: its text, as it was written and to be read, its normal text, its letters, and its tree.
 
-    Raises `Malformed` or `Undefined`, also where it is not equal to itself.
+    The tree is None where only a computer algebra system can read it, and where no grammar does, or it is not equal to
+    itself: then `is_text`.
     """
 
     def __init__(self, answer: str) -> None:
-        self.text = answer
+        self.text = self.written = answer
         self.is_integer = is_short_integer(answer)
         self.key = normal_text.key(answer)
-        parser = Parser(answer, None)
-        self.variables = frozenset(value for kind, value, _ in parser.tokens if kind == LETTERS)
-        self.mixed = False
+        self.is_choice = len(self.key) == 1 and self.key in CHOICES
+        self.variables: frozenset[str] = frozenset()
+        self.mixed = self.is_text = False
         self.node: Node | None = None
         try:
-            self.node = parser.answer()
+            parser = Parser(answer, None)
+            self.variables = frozenset(value for kind, value, _ in parser.tokens if kind == LETTERS)
+            node = parser.answer()
             self.mixed = parser.mixed
-            if Comparison(2 * len(answer), False).same(self.node, self.node) == NO:
+            if Comparison(2 * len(answer), False).same(node, node) == NO:
                 raise Malformed("it is not equal to itself")
+            self.node = node
         except Unsupported:
             pass
+        except (Malformed, Undefined, ArithmeticError, RecursionError):
+            self.is_text = True
 
 
 def is_short_integer(answer: str) -> bool:
@@ -57,31 +80,41 @@ def is_short_integer(answer: str) -> bool:
 
 
 @lru_cache(maxsize=8192)
-def _parsed(answer: str) -> Reference | str:
-    """The reference, or what is wrong with it."""
+def _parsed(answer: str) -> Reference | None:
     if not answer.strip():
-        return "is empty; give the answer as LaTeX, such as '\\\\frac{3}{56}'"
-    if len(answer) > TEXT_LIMIT:
-        return f"has more than {TEXT_LIMIT} characters; give the answer alone, not the solution"
-    try:
-        return Reference(answer.strip())
-    except (Malformed, Undefined, RecursionError) as error:
-        problem = str(error) or "it is no expression"
-        return f"does not parse ({problem}); give the answer alone as LaTeX, such as '\\\\frac{{3}}{{56}}'"
+        return None
+    gold = Reference(answer.strip())
+    trimmed = gold.text.rstrip(" ,;").removeprefix("\\approx").strip()
+    if not gold.is_text or trimmed in ("", gold.text):
+        return gold
+    read = Reference(trimmed)
+    read.written = gold.text
+    return read
 
 
 def reference_of(answer: object, index: int | None) -> Reference:
-    exact = batch.as_text(answer)
-    problem = f"is a {type(answer).__name__}; an answer is a string such as '\\\\frac{{3}}{{56}}'"
-    parsed = problem if exact is None else _parsed(exact)
-    if isinstance(parsed, Reference):
-        return parsed
-    raise invalid_reference("answer", answer, parsed, index)
+    exact = batch.as_reference(answer)
+    if exact is None:
+        raise invalid_reference("answer", answer, f"is a {type(answer).__name__}; {_ADVICE}", index)
+    gold = _parsed(exact)
+    if gold is None:
+        raise invalid_reference("answer", answer, f"is empty; {_ADVICE}", index)
+    return gold
+
+
+def problem_of(problem: object, index: int | None) -> str | None:
+    if problem is None or type(problem) is str:
+        return problem
+    exact = batch.as_text(problem)
+    if exact is None:
+        advice = "give its text, or None where there is none"
+        raise invalid_reference("problem", problem, f"is a {type(problem).__name__}; {advice}", index)
+    return exact
 
 
 def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
     """(reason, tier) of an extracted answer by all tiers but the last, cheapest first. Never raises."""
-    if answer == gold.text:
+    if answer == gold.text or answer == gold.written:
         return OK, TEXT
     if gold.is_integer and is_short_integer(answer):
         return (OK if int(answer) == int(gold.text) else WRONG), RATIONAL
@@ -89,9 +122,13 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         return MALFORMED, TEXT
     if normal_text.key(answer) == gold.key:
         return OK, TEXT
+    if gold.node is None and same_text(answer, gold.text):
+        return OK, TEXT
+    if gold.is_text:
+        return WRONG, TEXT
     if lenient:
         answer = normal_text.unwrapped(answer)
-        if len(gold.key) == 1 and gold.key in CHOICES and leading_choice(answer) == gold.key:
+        if gold.is_choice and leading_choice(answer) == gold.key:
             return OK, TYPED
     comparison = Comparison(len(answer) + len(gold.text), not lenient)
     try:
@@ -111,6 +148,15 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
     return None if verdict == UNSURE else (OK if verdict == YES else WRONG, comparison.tier)
 
 
+def finished(outcome: tuple[int, int], answer: str, gold: Reference, problem: str | None) -> tuple[int, int]:
+    """The outcome, or RULE_BROKEN for an equal answer that only says the problem again; see `copies`."""
+    reason, tier = outcome
+    if reason != OK or problem is None or tier == TEXT or gold.is_choice or is_short_integer(answer):
+        return outcome
+    copied = is_copy(normal_text.unwrapped(answer), gold.text, gold.variables, problem)
+    return (RULE_BROKEN, tier) if copied else outcome
+
+
 def leading_choice(answer: str) -> str:
     r"""The letter of an answer such as `\textbf{(C)}\ 12`: one choice and what it says; "" if it names another."""
     before, _, behind = answer.partition("(")
@@ -128,12 +174,18 @@ def ask_cas(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tupl
     """What the computer algebra system says about (answer, reference) pairs; logs what keeps it from answering."""
     from verifiers.math500 import cas
 
-    codes = {"equal": OK, "different": WRONG, "timeout": verdicts.TIMEOUT, "error": verdicts.ERROR}
+    codes = {
+        "equal": (OK, CAS),
+        "different": (WRONG, CAS),
+        "unread": (WRONG, TEXT),  # as text it is another; see `judge`
+        "timeout": (verdicts.TIMEOUT, CAS),
+        "error": (verdicts.ERROR, CAS),
+    }
     outcomes = cas.equal_many(pairs, patient)
     problem = next((detail for name, detail in outcomes if name == "error"), None)
     if problem is not None:
         logging.getLogger("verifiers").warning("math500: some answers end as reason=error: %s", problem)
-    return [(codes[name], verdicts.CAS) for name, _ in outcomes]
+    return [codes[name] for name, _ in outcomes]
 
 
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
@@ -147,22 +199,26 @@ def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
     return OK if is_alone(data, start - 8, len(data), low, high, False) else MALFORMED
 
 
-def _judge(data: bytes, lenient: bool, row: int | None, answer: object) -> batch.Judged:
-    gold = reference_of(answer, row)
+def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
+    gold, asked = reference_of(answer, row), problem_of(problem, row)
     reason, low, high, boxed = locate(data, 0, len(data), lenient)
     tier = TEXT
     if reason == OK and not lenient:
         reason = format_of(data, low, high, boxed)
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
-        reason, tier = judge(extracted, gold, lenient) or ask_cas([(extracted, gold.text)], patient=False)[0]
+        outcome = judge(extracted, gold, lenient) or ask_cas([(extracted, gold.text)], patient=False)[0]
+        reason, tier = finished(outcome, extracted, gold, asked)
     return reason, tier, float(reason == OK), low, high
 
 
-def _judge_all(texts: list[str], lenient: bool, answers: list[object]) -> batch.Columns:
+def _judge_all(
+    texts: list[str], lenient: bool, answers: list[object], problems: list[object] | None
+) -> batch.Columns:
     import numpy as np
 
     golds = [reference_of(text, row) for row, text in enumerate(answers)]
+    asked = [None] * len(texts) if problems is None else list(map(problem_of, problems, count()))
     statuses, boxed, spans = batch.locate_all(texts, lenient)
     judge_once = lru_cache(CACHE_LIMIT)(judge)
     outcomes: list[Outcome] = []
@@ -182,8 +238,12 @@ def _judge_all(texts: list[str], lenient: bool, answers: list[object]) -> batch.
         for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
             for row in rows:
                 outcomes[row] = outcome
+    for row, outcome in enumerate(outcomes):
+        if asked[row] is not None and outcome[0] == OK and outcome[1] != TEXT:
+            extracted = cut(texts[row], *spans[row].tolist())
+            outcomes[row] = finished(outcome, extracted, golds[row], asked[row])
     reasons, tiers = np.array(outcomes, np.int8).reshape(-1, 2).T.copy()
     return reasons, tiers, (reasons == OK).astype(np.float64), spans
 
 
-TASK = batch.text_task("math500", ("answer",), _judge, _judge_all)
+TASK = batch.text_task("math500", ("answer",), _judge, _judge_all, optional=("problem",))

@@ -202,7 +202,7 @@ class Comparison:
         """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
         operators, sides = answer[1], answer[2]
         if operators == ("in",) and is_name(sides[0]) and sides[0][0] != "*":
-            return sides[1]
+            return None if sides[1][0] in EXPRESSIONS else sides[1]
         known = symbols_of(gold)
         if operators[-1] == "approx" and len(sides) > 1 and not is_name(sides[-2]) and not self.strict:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
@@ -359,7 +359,7 @@ def as_region(node: Node) -> tuple[Node | None, Node | None]:
     join = node[2] if len(node) > 2 and kind != "rel" else "or"
     if items[0][0] == "rel" and items[0][1] == ("!=",):  # x \ne 2, 3
         items = [item if item[0] == "rel" else ("rel", ("!=",), (items[0][2][0], item)) for item in items]
-    if not all(item[0] == "rel" for item in items):
+    if len(items) > ITEM_LIMIT or not all(item[0] == "rel" for item in items):
         return None, None
     named = [inequality(item) for item in items]
     if kind == "builder" and items[0][1] != ("in",) and node[3] not in (name[0] for name in named if name):

@@ -44,9 +44,10 @@ UNIT_LETTERS = frozenset("m s h g l L".split())
 
 # Words that say another number is meant than the one beside them, or none: before it (as in "the square of 5") ...
 NEGATING = frozenset(  # ... also of the thing that "is 5"
-    "not no non never none nor neither incorrect wrong false unknown impossible cannot except unless if doubt suppose "
-    "would could might approximately approximate approx roughly nearly almost estimated twice half double triple "
-    "thrice negative opposite minus undefined infinite infinity imaginary".split()
+    "not no non never none nor neither incorrect wrong false unknown impossible cannot except excluding instead "
+    "fail fails unless if doubt suppose maybe perhaps possibly probably would could might approximately "
+    "approximate approx roughly nearly almost estimated twice half double triple thrice negative opposite minus "
+    "undefined infinite infinity imaginary".split()
 )
 CHANGING = NEGATING | frozenset(
     "less more greater fewer smaller larger bigger than least most about around between over under above below plus "
@@ -56,7 +57,7 @@ CHANGING = NEGATING | frozenset(
 CHANGING_BEFORE = CHANGING | frozenset(
     "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
     "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
-    "subtracted modulo percent percentage fraction digit digits prime only some without remainder".split()
+    "subtracted modulo percent percentage fraction digit digits prime only some without remainder one any".split()
 )
 SHORT_WORDS = frozenset("we so to be of on an as at by he it if my do us up am go".split())
 _NUMERAL_PARTS = frozenset(

@@ -1,0 +1,205 @@
+r"""Is an answer that equals the reference finished, or is it the problem said again?
+
+Leniently `513^2 - 487^2` is 26000, and so copying the problem would solve it. With the problem at hand an equal answer
+is refused where its text stands in the problem, or where it asks for work (`\gcd(10,15)`, `8!`, `2 + 3`) that the
+reference does not ask for. Bare numbers and words, and what has the reference's own text, are answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from verifiers.math500.lexer import BARE_COMMANDS, COMMAND, Malformed, Unsupported, to_latex
+from verifiers.math500.parser import Parser
+from verifiers.math500.tree import MINUS_ONE, ONE, TRIGONOMETRIC, Node, symbols
+
+PROBLEMS_REMEMBERED = 4096
+
+# Commands that ask for work by their kind, whatever they are of, and functions that do where they are of a number.
+_COMMANDS = {
+    **{name: name for name in "gcd lcm max min det sum prod lim".split()},
+    **{"begin vmatrix": "det", "cap": "cap", "setminus": "cap"},
+    **dict.fromkeys(["int", "iint", "oint"], "int"),
+    **dict.fromkeys(["bmod", "pmod", "mod"], "mod"),
+}
+_FUNCTIONS = frozenset([*TRIGONOMETRIC, *"asin acos atan log ln ! binom abs floor ceil".split()])
+NUMERIC = "numbers"  # the kind of work that is arithmetic and functions of numbers
+_ZERO: Node = ("num", 0, 1)
+
+_RESPELLED = (
+    ("\\\\", ""), ("\\left", ""), ("\\right", ""), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"),
+    ("\\displaystyle", ""), ("\\limits", ""), ("\\qquad", ""), ("\\quad", ""), ("\\cdot", ""), ("\\times", ""),
+    ("\\ast", ""), ("\\div", "/"), ("\\leqslant", "\\le"), ("\\geqslant", "\\ge"), ("\\leq", "\\le"), ("\\geq", "\\ge"),
+    ("\\!", ""), ("\\,", ""), ("\\;", ""), ("\\:", ""), ("\\mbox", "\\text"), ("\\textbf", "\\text"),
+)  # fmt: skip
+_UNSEEN = str.maketrans("", "", " \t\r\n\\{}()[]$~&*")
+
+
+def is_copy(answer: str, gold: str, variables: frozenset[str], problem: str) -> bool:
+    """True for an answer, equal to `gold` of these variables, that stands in the problem or is not finished.
+
+    An equation for a value is judged by its value, too: a side that is a bare number, else the last side.
+    """
+    sides = [answer] if "=" in gold else answer.replace("\\approx", "=").replace("≈", "=").split("=")
+    read = [_read(side, variables) for side in sides]
+    if len(sides) == 1 and is_bare(read[0][0]):
+        return False
+    own, asked = plain(gold), _plain_problem(problem)
+    whole, value = plain(without_words(answer)), plain(without_words(sides[-1]))
+    if whole != own and stands_in(whole, asked):
+        return True
+    if value == own or any(is_number(node) for node, _ in read) or is_bare(read[-1][0]):
+        return False
+    return stands_in(value, asked) or not read[-1][1] <= _read(gold, None)[1]
+
+
+# ---- its text ----
+
+
+def stands_in(text: str, problem: str) -> bool:
+    """True if a text occurs in the problem other than as a part of a longer number; both as `plain` gives them."""
+    start = problem.find(text) if text else -1
+    while start >= 0:
+        ends = problem[max(start - 1, 0) : start + 1], problem[start + len(text) - 1 : start + len(text) + 1]
+        if start == 0:
+            ends = ends[1:]
+        if not any(len(end) == 2 and end.isdigit() for end in ends):
+            return True
+        start = problem.find(text, start + 1)
+    return False
+
+
+def plain(text: str) -> str:
+    r"""The text without layout, `\text{...}`, brackets, backslashes and multiplication signs, and a/b for \frac."""
+    text = text if text.isascii() else to_latex(text)
+    for old, new in _RESPELLED:
+        if old in text:
+            text = text.replace(old, new)
+    first, *rest = text.split("\\text{")
+    text = first + "".join(part.partition("}")[2] for part in rest)
+    return _with_slashes(text).translate(_UNSEEN).rstrip(".,;:")
+
+
+_plain_problem = lru_cache(PROBLEMS_REMEMBERED)(plain)
+
+
+def _with_slashes(text: str) -> str:
+    r"""`\frac{a}{b}` as a/{b}, and `\frac12` as 1/2."""
+    written: list[str] = []
+    opened: list[bool] = []  # of each open brace: if it holds what stands above a fraction bar
+    above = False
+    for mark in ("\\frac", "{", "}"):
+        text = text.replace(mark, f"\0{mark}\0")
+    for piece in text.split("\0"):
+        if piece == "\\frac":
+            above = True
+        elif piece == "{":
+            opened.append(above)
+            above = False
+        elif piece == "}":
+            written.append("/" if opened and opened.pop() else "")
+        elif above and (bare := piece.lstrip()):
+            end = 1
+            while bare[0] == "\\" and bare[end : end + 1].isalpha():
+                end += 1
+            written.append(f"{bare[:end]}/{bare[end:]}")
+            above = False
+        else:
+            written.append(piece)
+    return "".join(written)
+
+
+def without_words(text: str) -> str:
+    """Without plain words before and behind the value."""
+    words = text.split()
+    for end in (0, -1):
+        while len(words) > 1 and (word := words[end].strip(".,:")).isalpha() and len(word) > 1:
+            if word in BARE_COMMANDS:
+                break
+            del words[end]
+    return " ".join(words)
+
+
+# ---- what it asks for ----
+
+
+def is_number(node: Node | None) -> bool:
+    """True for digits with what may stand around them: a sign, a unit, a base, words."""
+    if node is None:
+        return False
+    if node[0] in ("unit", "words", "deg", "pct", "paren"):
+        return is_number(node[1])
+    if node[0] == "*":
+        return len(node[1]) == 2 and node[1][0] == MINUS_ONE and is_number(node[1][1])
+    return node[0] in ("num", "base")
+
+
+def is_bare(node: Node | None) -> bool:
+    """True for a number, words, a constant, a variable, or letters in a row."""
+    if node is not None and node[0] == "*" and all(part[0] == "sym" for part in node[1]):
+        return True
+    return is_number(node) or (node is not None and node[0] in ("text", "sym", "const"))
+
+
+@lru_cache(4096)
+def _read(text: str, variables: frozenset[str] | None) -> tuple[Node | None, frozenset[str]]:
+    """The tree of a text (None where it has none), and the kinds of work it asks for.
+
+    Mixed numbers and repeating decimals are read as numbers, but may have to be turned into something: no tree either.
+    """
+    try:
+        parser = Parser(text, variables)
+    except Malformed:
+        return None, frozenset()
+    called = {value for kind, value, _ in parser.tokens if kind == COMMAND}
+    work = {_COMMANDS[name] for name in called & _COMMANDS.keys()}
+    try:
+        node = parser.answer()
+    except Unsupported:
+        node = None
+        work |= {NUMERIC for name in called if name in _FUNCTIONS}
+    except (Malformed, RecursionError):
+        node = None
+    if node is not None and any(map(asks, nodes(node))):
+        work.add(NUMERIC)
+    return None if parser.mixed or "overline" in called else node, frozenset(work)
+
+
+def nodes(node: Node) -> Iterator[Node]:
+    """The tree's nodes, the outermost first."""
+    if node[:1] == ("text",):
+        return
+    if isinstance(node[0], str):
+        yield node
+    for part in node:
+        if isinstance(part, tuple):
+            yield from nodes(part)
+
+
+def asks(node: Node) -> bool:
+    """True for a sum or product of numbers, a function of one, and what adds 0 or multiplies by 1."""
+    kind = node[0]
+    if kind == "fn":
+        return node[1] in _FUNCTIONS and not any(map(symbols, node[2]))
+    if kind in ("/", "^"):
+        return node[2] == ONE
+    if kind == "+":
+        return sum(map(is_rational, node[1])) > 1 or _ZERO in node[1]
+    if kind == "*":
+        factors = [part for part in node[1] if part != MINUS_ONE]
+        sums = [part for part in factors if part[0] == "+" and not symbols(part)]
+        numbers = [part for part in factors if is_rational(part)]
+        scientific = len(numbers) == 2 and numbers[1][:2] == ("^", ("num", 10, 1))
+        return (len(numbers) > 1 and not scientific) or len(sums) > 1 or ONE in factors
+    return False
+
+
+def is_rational(node: Node) -> bool:
+    """True for rational numbers, and for sums, products, quotients and powers of them."""
+    kind = node[0]
+    if kind in ("+", "*"):
+        return all(map(is_rational, node[1]))
+    if kind in ("/", "^"):
+        return all(map(is_rational, node[1:]))
+    return is_rational(node[1]) if kind in ("deg", "pct", "paren") else kind in ("num", "pm")
