@@ -18,9 +18,10 @@ from typing import Any
 
 import tyro
 
-from spg_trainer import packages
+from spg_trainer import __version__, packages
 from spg_trainer.adapters import settle
 from spg_trainer.config import (
+    FIELDS,
     CompareCommand,
     Config,
     DiffCommand,
@@ -56,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
+        if not word and "--version" in args:
+            sys.stdout.write(f"spg-trainer {__version__}\n")
+            return 0
         if not word:
             run_train(parse(Config, args, PROG, OTHERS))
             return 0
@@ -78,9 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             quiet_libraries()
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
         leave_processes()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # a training has said what it saved
         saved = {
-            "": "Finished steps are saved; continue with --resume and the run folder.",
             "compare": "Finished steps are saved; continue with the same command.",
             "sft": "Continue from the last evaluation with sft --resume and the folder, if there was one.",
         }
@@ -106,7 +109,8 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
 
 def read_flags(cls: type, args: Sequence[str], base: Any, prog: str, more: str = "") -> Any:
     """`base` with what the flags say; ConfigError in one line for a value that cannot be read."""
-    messages, about = io.StringIO(), f"{cls.__doc__} {more}".strip()
+    messages = io.StringIO()
+    about = f"{str(cls.__doc__).partition(FIELDS)[0]} {more}".strip()
     markers = (tyro.conf.OmitArgPrefixes,)
     try:
         with redirect_stderr(messages):

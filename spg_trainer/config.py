@@ -1,8 +1,10 @@
 """Every setting of a command: its default, unit and meaning (the docstrings are the text of `--help`), and its range.
 
-Where a value comes from is in `settings.py`. Imports nothing heavy: `--help` answers at once.
+`help(Config)` shows the same texts. Where a value comes from is in `settings.py`. Imports nothing heavy: `--help`
+answers at once.
 """
 
+import ast
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -22,7 +24,12 @@ class Range:
     expected: str
     holds: Callable[[float], bool]
 
+    def __repr__(self) -> str:  # `help` shows it in the annotation
+        return f"<{self.expected}>"
 
+
+FIELDS = "\n\nArgs:\n"
+"""Stands between a class's docstring and those of its fields."""
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
 Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
 CountOrZero = Annotated[int, NOT_NEGATIVE]
@@ -57,7 +64,12 @@ def _scalar(text: str) -> object:
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
-_PAIRS = PrimitiveConstructorSpec(
+class _PairsSpec(PrimitiveConstructorSpec[dict[str, object]]):
+    def __repr__(self) -> str:
+        return "<KEY=VALUE pairs>"
+
+
+_PAIRS = _PairsSpec(
     nargs="*",
     metavar="KEY=VALUE [KEY=VALUE ...]",
     instance_from_str=parse_pairs,
@@ -73,7 +85,8 @@ class LoadConfig:
     """Which weights, their type and device."""
 
     model: str = "tiny"
-    """`tiny` (the embedded model), a folder, a run folder, or a hub id such as GSAI-ML/LLaDA-8B-Instruct."""
+    """`tiny` (the embedded model), a folder, a run folder, or a hub id such as GSAI-ML/LLaDA-8B-Instruct;
+    for `sft` also `new`, a small model with fresh weights."""
     revision: str | None = None
     """Hub revision (branch, tag or commit) of the model."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
@@ -264,7 +277,7 @@ class OutputConfig:
     """A completion is rendered by its environment every so many steps; 0 = never."""
     report: bool = True
     """Write report.html, the run as a page to look at, when it ends."""
-    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Trackers besides the run folder (pip install 'spg-trainer[track]')."""
 
 
@@ -606,3 +619,25 @@ def check_ranges(settings: Any) -> None:
             for allowed in getattr(hint, "__metadata__", ()):
                 if isinstance(allowed, Range) and value is not None and not allowed.holds(value):
                     raise ConfigError(f"--{name.replace('_', '-')} {value}: should be {allowed.expected}.")
+
+
+def _document(source: str) -> None:
+    """Puts the docstrings of all fields behind that of their class, where `help` looks; `--help` has them already."""
+    texts: dict[str, dict[str, str]] = {}
+    internal = (Range.__name__, _PairsSpec.__name__)
+    for cls in ast.parse(source).body:
+        if not isinstance(cls, ast.ClassDef) or cls.name in internal:
+            continue
+        own = texts[cls.name] = {}
+        for base in cls.bases:
+            own |= texts.get(ast.unparse(base), {})
+        for line, text in zip(cls.body, [*cls.body[1:], None], strict=True):
+            if isinstance(line, ast.AnnAssign):
+                told = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+                about = text.value.value if told else globals()[ast.unparse(line.annotation)].__doc__
+                own[ast.unparse(line.target)] = " ".join(about.partition(FIELDS)[0].split())
+        lines = "\n".join(f"    {name}: {text}" for name, text in own.items())
+        globals()[cls.name].__doc__ += FIELDS + lines
+
+
+_document(Path(__file__).read_text(encoding="utf-8"))

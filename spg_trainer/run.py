@@ -154,7 +154,9 @@ class Run:
         self.history.append(metrics)
         if self.due(output.sample_steps):
             rows = sample_rows(scored, policy=self.policy, env=source, step=self.step, advantages=advantages)
-            self.folder.samples(self.step, gather(rows))
+            rows = gather(rows)
+            self.folder.samples(self.step, rows)
+            self.trackers.table("samples", rows, self.step)
         figures = {**metrics, **timings}
         if (solved := self.validate()) is not None:
             figures["validation"] = solved
@@ -230,8 +232,10 @@ class Run:
             )
         with raising_on_all():
             self.folder.evaluation(name, {"step": step, **result.summary()}, result.rows)
-        figures = {**result.rewards, "correct": result.correct, "mean_length": result.mean_length}
+        figures = {**result.rewards, "correct": result.correct, "low": result.low, "high": result.high}
+        figures["mean_length"] = result.mean_length
         self.trackers.log({f"eval/{split}/{key}": value for key, value in figures.items()}, self.step)
+        self.trackers.table(f"eval/{split}/samples", result.rows, self.step)
         self.console.say(f"{env.spec_name} {split} {name}: {result.solved}")
         return result
 
