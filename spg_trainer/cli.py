@@ -1,4 +1,4 @@
-"""The command line: `python -m spg_trainer [eval | sft | compare | report] --env ENV ...`; without a word it trains.
+"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report] ...`; without a word it trains.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -24,6 +24,7 @@ from spg_trainer.config import (
     FIELDS,
     CompareCommand,
     Config,
+    DiffCommand,
     EvalCommand,
     ReportCommand,
     SftCommand,
@@ -36,15 +37,16 @@ from spg_trainer.settings import CONFIG, SFT, defaults, to_yaml
 
 PROG = "python -m spg_trainer"
 COMMANDS = {
-    "eval": (EvalCommand, "evaluation", "evaluate_lengths"),
+    "eval": (EvalCommand, "eval_command", "run_eval"),
+    "diff": (DiffCommand, "diff", "run_diff"),
     "sft": (SftCommand, "supervised", "sft"),
     "compare": (CompareCommand, "compare", "compare"),
     "report": (ReportCommand, "reporting.page", "write"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = (
-    "Other commands: eval (measure a model), sft (make a base model from demonstrations), compare (many runs, one "
-    "table), report (runs as one HTML page); each has its own --help."
+    "Other commands: eval (measure a model), diff (two evaluations, problem by problem), sft (make a base model from "
+    "demonstrations), compare (many runs, one table), report (runs as one HTML page); each has its own --help."
 )
 
 
@@ -66,19 +68,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(
                 f"No command {word!r}. {hint}Known: {', '.join(COMMANDS)}; without one, --env ENV trains."
             )
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if word != "eval" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
         cls, module, name = COMMANDS[word]
         if word == "compare":
             command, more = read_compare(args)
             return getattr(import_module(f"spg_trainer.{module}"), name)(command, more)
-        if word == "report":
+        if word in ("diff", "report"):
             check_flags(cls, args, f"{PROG} {word}")
             command = read_flags(cls, args, cls(), f"{PROG} {word}")
         else:
             command = parse(cls, args, f"{PROG} {word}")
             quiet_libraries()
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
+        leave_processes()
     except KeyboardInterrupt:  # a training has said what it saved
         saved = {
             "compare": "Finished steps are saved; continue with the same command.",
@@ -200,10 +203,15 @@ def run_train(config: Config) -> None:
     from spg_trainer.training import train
 
     train(replace(config, config=None))
-    if processes > 1:
+    leave_processes()
+
+
+def leave_processes() -> None:
+    """Takes this process out of its group, or a thread of gloo may abort it as it ends."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        PartialState().destroy_process_group()  # or a thread of gloo may abort the process as it ends
+        PartialState().destroy_process_group()
 
 
 def refuse_early(config: Config) -> Config:

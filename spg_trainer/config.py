@@ -348,17 +348,24 @@ class EvalCommand:
     num_problems: CountOrZero = 0
     """Problems taken from the start of the split; 0 = all."""
     num_generations: Count = 1
-    """Completions per problem; more than 1 also gives pass@k and needs --temperature above 0."""
+    """Completions per problem; more than 1 also gives pass@k and the majority's answer, and needs --temperature above
+    0."""
     max_completion_length: tuple[int, ...] = (256,)
     """One or several completion lengths, each evaluated."""
     block_length: int = 32
-    """Tokens of a block."""
+    """Tokens of a block; a shorter completion is one block."""
+    diffusion_steps: tuple[int, ...] = ()
+    """Denoising steps for a whole completion, one or several, each evaluated at every length; unset = length /
+    --tokens-per-step."""
     tokens_per_step: Positive = 2.0
-    """Tokens unmasked per denoising step, so that diffusion steps = completion length / this."""
+    """Tokens unmasked per denoising step where --diffusion-steps is unset."""
     temperature: float = 0.0
     """Sampling temperature; 0 = greedy."""
     remasking: str = "low_confidence"
     """Which masked positions are unmasked first."""
+    protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
+    """`papers` = as d1 and SPG measure: their style of prompt, lengths 128, 256, 512 in half as many steps, blocks of
+    32, greedy, cell accuracy for Sudoku, whatever other flags say. `ours papers` = both."""
     rows_per_forward: Count = 64
     """Completions decoded at once on a GPU; on a CPU, as many as stay in its cache. Memory only."""
     seed: int = 0
@@ -430,6 +437,14 @@ class SftCommand:
     config: str | None = None
     """A YAML file with these settings; flags override it."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
+
+
+@dataclass(frozen=True)
+class DiffCommand:
+    """Compare two evaluations problem by problem: the difference with its interval, what was fixed and what broke."""
+
+    evaluations: Annotated[Positional[tuple[str, ...]], arg(metavar="A B")] = ()
+    """Files of eval/ on the same problems, or run folders, whose eval/after is taken."""
 
 
 @dataclass(frozen=True)
@@ -558,6 +573,8 @@ def check_pairs(config: Config, algorithm: Any) -> None:
 def check_eval(command: EvalCommand) -> None:
     """Raises ConfigError for settings of `eval` that cannot work; sizes that do not divide are `Sampling`'s to find."""
     check_common(command)
+    if not command.protocol:
+        raise ConfigError("--protocol needs at least one of ours, papers.")
     if not command.max_completion_length:
         raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
     if command.num_generations > 1 and command.temperature == 0:

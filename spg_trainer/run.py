@@ -17,6 +17,7 @@ from spg_trainer.config import Config, Sampling, arithmetic, check
 from spg_trainer.console import Console, processes_line
 from spg_trainer.diagnostics import diagnose
 from spg_trainer.distributed import decide_on_main, gather, missing_processes, raising_on_all
+from spg_trainer.environment_file import keep
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation import Evaluation, evaluate, make_env, mix_hint
 from spg_trainer.files import incomplete
@@ -364,6 +365,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             run.folder.config(settings)
         else:
             run.folder.create(settings, run.environment())
+        if accelerator.is_main_process:
+            keep(path, config.env)
     run.history = decide_on_main(run.folder.history)  # it steers the temperature of all processes
     if config.eval.eval_steps:
         run.validations = decide_on_main(run.folder.validations)

@@ -58,7 +58,10 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
     ("line", "words"),
     [
         # Names.
-        ("evl --env sudoku", ["No command 'evl'", "Did you mean 'eval'?", "Known: eval, sft, compare"]),
+        (
+            "evl --env sudoku",
+            ["No command 'evl'", "Did you mean 'eval'?", "Known: eval, diff, sft, compare, report"],
+        ),
         ("train --env sudoku", ["No command 'train'", "--env ENV trains"]),
         ("--env sudko", ['No environment "sudko"', 'Did you mean "sudoku"?', "--env my_package.my_module:"]),
         ("--env sudko --dry-run", ['Did you mean "sudoku"?']),
