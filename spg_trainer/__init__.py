@@ -2,11 +2,14 @@
 
     from spg_trainer import Config, train, evaluate, generate, load_model
 
-Names are loaded on first use, so that importing the package costs nothing.
+Names are loaded on first use, so that importing the package costs nothing. It also lets `AutoModel.from_pretrained` of
+transformers open what a run leaves in model/.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from spg_trainer.auto_classes import teach_transformers
 
 if TYPE_CHECKING:
     from spg_trainer.config import Config, Sampling
@@ -35,3 +38,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+teach_transformers()

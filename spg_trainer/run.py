@@ -17,6 +17,7 @@ from spg_trainer.config import Config, Sampling, arithmetic, check
 from spg_trainer.console import Console, processes_line
 from spg_trainer.diagnostics import diagnose
 from spg_trainer.distributed import decide_on_main, gather, missing_processes, raising_on_all
+from spg_trainer.environment_file import keep
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation import Evaluation, evaluate, make_env, mix_hint
 from spg_trainer.files import incomplete
@@ -153,7 +154,9 @@ class Run:
         self.history.append(metrics)
         if self.due(output.sample_steps):
             rows = sample_rows(scored, policy=self.policy, env=source, step=self.step, advantages=advantages)
-            self.folder.samples(self.step, gather(rows))
+            rows = gather(rows)
+            self.folder.samples(self.step, rows)
+            self.trackers.table("samples", rows, self.step)
         figures = {**metrics, **timings}
         if (solved := self.validate()) is not None:
             figures["validation"] = solved
@@ -229,8 +232,10 @@ class Run:
             )
         with raising_on_all():
             self.folder.evaluation(name, {"step": step, **result.summary()}, result.rows)
-        figures = {**result.rewards, "correct": result.correct, "mean_length": result.mean_length}
+        figures = {**result.rewards, "correct": result.correct, "low": result.low, "high": result.high}
+        figures["mean_length"] = result.mean_length
         self.trackers.log({f"eval/{split}/{key}": value for key, value in figures.items()}, self.step)
+        self.trackers.table(f"eval/{split}/samples", result.rows, self.step)
         self.console.say(f"{env.spec_name} {split} {name}: {result.solved}")
         return result
 
@@ -360,6 +365,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             run.folder.config(settings)
         else:
             run.folder.create(settings, run.environment())
+        if accelerator.is_main_process:
+            keep(path, config.env)
     run.history = decide_on_main(run.folder.history)  # it steers the temperature of all processes
     if config.eval.eval_steps:
         run.validations = decide_on_main(run.folder.validations)

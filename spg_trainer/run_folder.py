@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer.adapters import REFERENCE
 from spg_trainer.checkpoint import set_aside_after
 from spg_trainer.distributed import rank
+from spg_trainer.environment_file import FOLDER
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
-from spg_trainer.files import RESUME, json_document, json_line, unused, write_text, writing
+from spg_trainer.files import CHOOSE_ANOTHER, RESUME, json_document, json_line, unused, write_text, writing
 from spg_trainer.settings import CONFIG, ENVIRONMENT, identity, read_config
 
 if TYPE_CHECKING:
@@ -27,19 +28,8 @@ METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
 REPORT = "report.html"
-_OURS = {
-    CONFIG,
-    METRICS,
-    TIMINGS,
-    SUMMARY,
-    REPORT,
-    ENVIRONMENT,
-    "samples",
-    "eval",
-    "checkpoints",
-    "model",
-    REFERENCE,
-}
+_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, REPORT, ENVIRONMENT, FOLDER, REFERENCE}
+_OURS |= {"samples", "eval", "checkpoints", "model"}
 _STEP = re.compile(r"step-(\d+)")
 _LOCKS: "dict[Path, FileLock]" = {}
 _log = logging.getLogger(__name__)
@@ -138,6 +128,30 @@ class RunFolder:
         file = self.evaluation_path(name)
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
+    def evaluation_rows(self, name: str) -> list[dict[str, Any]] | None:
+        """Every completion of the evaluation NAME, if it has been made and both of its files are there."""
+        file = self.evaluation_path(name)
+        return (self.rows(f"eval/{file.name}l") or None) if file.is_file() else None
+
+    def keep_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Appends completions of the evaluation NAME, which is not done, to a file of this process, whichever it is."""
+        path = self.path / "eval" / f".{name}.part-{rank()}"
+        with writing(path, CHOOSE_ANOTHER), open(path, "a", encoding="utf-8") as file:
+            file.write("\n" + "".join(map(json_line, rows)))  # behind a line that a kill may have torn
+
+    def kept_rows(self, name: str) -> list[dict[str, Any]]:
+        """What all processes have kept of the evaluation NAME."""
+        return [json.loads(text) for path in self._parts(name) for text in _whole_lines(path)]
+
+    def drop_rows(self, name: str) -> None:
+        """Removes what was kept of the evaluation NAME."""
+        if rank() == 0:
+            for path in self._parts(name):
+                path.unlink()
+
+    def _parts(self, name: str) -> list[Path]:
+        return sorted((self.path / "eval").glob(f".{name}.part-*"))
+
     def validations(self) -> dict[int, list[bool]]:
         """Step -> whether each problem was solved, of the validations made so far."""
         files = {int(file.stem[5:]): file for file in (self.path / "eval").glob("step-*.json")}
@@ -165,8 +179,8 @@ class RunFolder:
                     rows = [text for text in _whole_lines(file) if json.loads(text).get("step", 0) <= step]
                     write_text(file, "".join(text + "\n" for text in rows))
             for path in [*self.path.glob("samples/*"), *self.path.glob("eval/*")]:
-                match = _STEP.search(path.name)
-                if path.name.startswith(".") or (match and int(match[1]) > step):
+                match = _STEP.match(path.name)
+                if ".tmp-" in path.name or (match and int(match[1]) > step):
                     path.unlink()
             if (after := self.figures("after")) and after.get("step", math.inf) > step:
                 self.evaluation_path("after").unlink()

@@ -18,6 +18,7 @@ import yaml
 
 from spg_trainer.adapters import settle
 from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand
+from spg_trainer.environment_file import kept
 from spg_trainer.errors import CheckpointError, ConfigError, did_you_mean
 from spg_trainer.files import to_json
 from spg_trainer.presets import load_preset, load_section, task_name
@@ -69,7 +70,8 @@ def defaults(
         return overlay(own, values, str(config))
     model = model or (values.get("model") or {}).get("model") or cls().model.model
     recorded = model_environment(model)
-    env = env or values.get("env") or recorded.get("env") or cls().env
+    own = recorded.get("env") and kept(run_holding(model), recorded["env"])
+    env = env or values.get("env") or own or cls().env
     algorithm = algorithm or values.get("algorithm") or Config.algorithm
     level = level or (values.get("env_args") or {}).get("level")
     preset = task_preset(env, model, algorithm, level)
@@ -143,6 +145,15 @@ def model_environment(model: str) -> dict[str, Any]:
     except (ValueError, TypeError) as error:
         text = f"{file} is not a JSON object ({error}). Restore it, or remove it to use the presets."
         raise ConfigError(text) from error
+
+
+def run_holding(path: str | Path) -> Path | None:
+    """The run folder that a path is, or that holds it as its model, a checkpoint or a superseded one."""
+    place = Path(path)
+    if (place / CONFIG).is_file():
+        return place
+    above = list(place.resolve().parents)[:3] if place.is_dir() else []
+    return next((p for p in above if (p / CONFIG).is_file() and (p / ENVIRONMENT).is_file()), None)
 
 
 def task_record(command: Config | SftCommand, sampling: Sampling, **more: Any) -> dict[str, Any]:

@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from spg_trainer.checkpoint import latest_complete
 from spg_trainer.config import Config
 from spg_trainer.console import closing_lines
 from spg_trainer.distributed import (
@@ -57,10 +59,12 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
             run.validate(last=True)
             run.save()
             after = run.evaluate_once("after", run.keep_best())
-    except BaseException:
+    except BaseException as error:
         if run.clean and run.step:
             with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
                 run.save()
+        if isinstance(error, KeyboardInterrupt):
+            run.console.say(what_is_saved(run.folder.path))
         raise
     finally:
         run.trackers.finish()
@@ -71,6 +75,14 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     for line in closing_lines(summary):
         run.console.say(line)
     return summary
+
+
+def what_is_saved(folder: Path) -> str:
+    """What someone who stops a run should know."""
+    newest = latest_complete(folder)
+    if newest is None:
+        return f"Nothing is saved yet: --resume {folder} would begin at step 0."
+    return f"{newest} is saved; continue with --resume {folder}"
 
 
 def train_step(run: Run) -> None:

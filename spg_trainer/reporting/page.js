@@ -115,7 +115,7 @@
     }
     if (outcome) pairs = pairs.filter((pair) => pair.kind === outcome);
     pairs.sort((a, b) => b.rendered - a.rendered);
-    place = 0;
+    place = Math.max(0, pairs.findIndex((pair) => pair.kind === "fixed"));  // what was learned
     showPair();
   }
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -28,7 +28,7 @@ HEIGHT = 900
 class Report:
     """A page about one or several runs; a notebook shows it."""
 
-    html: str
+    html: str = field(repr=False)
 
     def save(self, path: str | Path) -> Path:
         """Writes the page and returns where; raises CheckpointError if the disk refuses."""

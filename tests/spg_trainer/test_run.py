@@ -12,7 +12,8 @@ from transformers import AutoModel, AutoModelForMaskedLM
 from spg_trainer import checkpoint
 from spg_trainer.cli import parse
 from spg_trainer.config import EvalCommand
-from spg_trainer.evaluation import evaluate, evaluate_lengths
+from spg_trainer.eval_command import run_eval
+from spg_trainer.evaluation import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.settings import to_yaml
 from spg_trainer.training import train
@@ -135,12 +136,12 @@ def test_the_eval_command_reads_a_run_folder_and_agrees_with_its_evaluation(fini
     folder, summary = finished
     command = parse(EvalCommand, ["--model", str(folder), "--device", "cpu", "--num-problems", "4"], "eval")
     assert command.env == ENV and command.max_completion_length == (10,)
-    result = evaluate_lengths(command, quiet=True)[10]
+    (result,) = run_eval(command, quiet=True)
     after = summary["eval_after"]
     assert (result.settings, result.correct) == (after["settings"], after["correct"])
     expected = rows(folder / "eval" / "after.jsonl")
     assert [row["completion"] for row in result.rows] == [row["completion"] for row in expected]
-    assert (folder / "eval" / "letters-test-10.json").is_file()
+    assert len([*(folder / "eval").glob("letters-test-10x6-p4-step3-????????.json")]) == 1
 
 
 @pytest.mark.slow

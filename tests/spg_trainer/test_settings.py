@@ -375,8 +375,7 @@ def test_what_is_shown_kept_or_how_long_may_change(run: Path, name: str) -> None
     values = read_yaml(run / "config.yaml")
     part, _, key = name.rpartition(".")
     place = values[part] if part else values
-    old = place[key]
-    place[key] = not old if isinstance(old, bool) else OTHER[type(old)]
+    place[key] = not place[key] if isinstance(place[key], bool) else OTHER[type(place[key])]
     config = overlay(Config(), values, "test")
     assert to_yaml(config) != (run / "config.yaml").read_text()
     refuse_changes(run / "config.yaml", config)

@@ -348,6 +348,24 @@ def test_one_signal_saves_after_the_step_a_second_ends_at_once(tmp_path, monkeyp
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
+def test_a_stopped_run_says_what_is_saved(tmp_path, monkeypatch, capsys):
+    for call, told in ((1, "Nothing is saved yet: --resume {}"), (3, "{}/checkpoints/step-000002 is saved")):
+        folder = tmp_path / f"run{call}"
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt(patch, loop, "collect", call)
+            train(small_config(folder, save_steps=0))
+        out = "".join(capsys.readouterr())
+        assert told.format(folder) in out and f"--resume {folder}" in out
+
+
+def test_a_run_of_no_steps_announces_only_what_is_there(tmp_path, capsys):
+    folder = tmp_path / "run"
+    train(small_config(folder, max_steps=0))
+    out = "".join(capsys.readouterr())
+    (line,) = (line for line in out.splitlines() if "Everything is in" in line)
+    assert line.endswith(f"{folder}: model/, eval/, summary.json.") and "--max-steps 100" in out
+
+
 def test_a_folder_with_a_run_is_refused_and_left_as_it_is(finished):
     before = snapshot(finished[0])
     with pytest.raises(
