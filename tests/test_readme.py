@@ -34,6 +34,7 @@ def test_every_flag_and_link_exists(page: Path, capsys: pytest.CaptureFixture[st
     text = page.read_text()
     known = {"nproc-per-node"}  # of torchrun
     known |= {"num", "multi", "cpu"}  # accelerate's --num_processes, --multi_gpu, --cpu
+    known |= {"logdir", "project"}  # of tensorboard and trackio
     known |= {"workers", "all", "half"}  # of python -m verifiers, python -m envs check, the gauntlet
     for command in ([], ["eval"], ["sft"], ["compare"]):
         with pytest.raises(SystemExit):
