@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
@@ -11,7 +13,7 @@ from spg_trainer import cli
 from spg_trainer.config import DiffCommand
 from spg_trainer.diff import difference, run_diff
 from spg_trainer.errors import ConfigError
-from tests.common.trainer_cases import finished_run
+from tests.common.trainer_cases import child_environment, finished_run
 
 
 def evaluated(*correct, prompt="problem {}"):
@@ -91,6 +93,13 @@ def test_two_runs_or_files_from_the_command_line(capsys):
     rates = [float(rate) for rate in re.findall(r"^[AB]  ([\d.]+) ", said, re.M)]
     expected = [summary[f"eval_{when}"]["correct"] for when in ("before", "after")]
     assert rates == pytest.approx(expected, abs=1e-3) and f"B - A  {expected[1] - expected[0]:+.3f} [" in said
+
+
+def test_the_command_runs_in_an_interpreter_of_its_own():
+    """What other tests have imported hides what a module lacks."""
+    words = [sys.executable, "-m", "spg_trainer", "diff", *[str(finished_run()[0])] * 2]
+    done = subprocess.run(words, env=child_environment(), capture_output=True, text=True)
+    assert done.returncode == 0 and "B - A  +0.000" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
