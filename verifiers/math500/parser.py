@@ -174,7 +174,7 @@ class Parser:
 
     def items(self) -> list[Node]:
         items = [self.relation()]
-        while self.is_separator():
+        while self.kind != "end" and self.is_separator():
             comma = self.kind == SIGN
             join = self.advance().lower()
             if comma and self.kind == WORD and self.is_separator():
@@ -190,7 +190,7 @@ class Parser:
         sides = [self.side()]
         operators: list[str] = []
         by_word = False
-        while self.is_relation() or self.is_equals_word():
+        while self.kind != "end" and (self.is_relation() or self.is_equals_word()):
             by_word = self.kind == WORD
             operator = RELATIONS.get(self.advance(), "=")
             if self.accept("=") and operator != "=":
@@ -220,12 +220,10 @@ class Parser:
             self.position -= 1
             self.tokens[self.position] = (SIGN, "-", True)
             self.advance(0)
-        if self.ends_side():
-            if not words:
-                raise Malformed("empty")
-            self.currency = outer
-            return text_node(words)
         if words:
+            if self.ends_side():
+                self.currency = outer
+                return text_node(words)
             if words[-1].lower() == "except" and is_reals(words[:-1]):
                 return ("+", (REALS, ("*", (MINUS_ONE, ("set", (self.sum(),))))))
             colon = self.accept(":")
@@ -237,11 +235,13 @@ class Parser:
             if self.value in ("(", "[", "{", "\\{") and not self.spaced:
                 raise Malformed("a word as a function")
         parts = [self.infix()]
-        while self.accept("cup", COMMAND) or (
-            parts[-1][0] == "seq" and self.kind == LETTERS and self.accept("U")
+        while self.value in ("cup", "U") and (
+            self.kind == COMMAND or (parts[-1][0] == "seq" and self.kind == LETTERS)
         ):
+            self.advance()
             parts.append(self.sum())
-        while parts[-1] == REALS and self.accept("setminus", COMMAND):
+        while self.value == "setminus" and parts[-1] == REALS:
+            self.advance()
             parts[-1] = ("+", (REALS, signed(MINUS_ONE, self.sum())))
         if parts[0][0] == "num" and self.value in (":", "to") and self.peek()[0] == NUMBER:
             while self.accept(":") or self.accept("to", WORD):
@@ -326,8 +326,10 @@ class Parser:
     def is_unit_fraction(self) -> bool:
         if (self.kind, self.value) != (COMMAND, "frac") or self.peek()[1] != "{":
             return False
-        letters = self.variables is not None and self.variables.isdisjoint(UNIT_LETTERS)
-        return self.peek(2)[0] == WORD or (letters and self.is_unit_to_the_end(1))
+        kind, value, _ = self.peek(2)
+        if kind == LETTERS and value in UNIT_LETTERS and self.variables is not None:
+            return self.variables.isdisjoint(UNIT_LETTERS) and self.is_unit_to_the_end(1)
+        return kind == WORD
 
     def unit_fraction(self) -> list[str]:
         r"""The words of `\frac{\text{miles}}{\text{hour}}` and `\frac{m}{s^2}`."""
