@@ -47,8 +47,7 @@ class Task:
         return self.folder(bases) if self.base[0] == "sft" else self.folder(bases) / "model"
 
     def job(self, bases: Path) -> Job:
-        words = [*self.base, "--output-dir", str(self.folder(bases))]
-        words += [] if self.base[0] == "sft" else ["--resume", "auto"]
+        words = [*self.base, "--output-dir", str(self.folder(bases)), "--resume", "auto"]
         return Job(f"base of {self.env}", tuple(words), bases / f"{self.name}.log", 1, bases / "none")
 
 

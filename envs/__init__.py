@@ -7,20 +7,23 @@ __version__ = __spg_trainer__ = "0.1.0"
 
 def _check_verifiers() -> None:
     """Raises ImportError unless `verifiers` is ours: another project ships a package of the same name."""
-    fix = f'pip install --force-reinstall --no-deps "spg-trainer=={__version__}"'
+    again = "install spg-trainer again, in its checkout with: pip install -e ."
     try:
         import verifiers
     except ModuleNotFoundError as error:
         if error.name != "verifiers":
             raise
-        raise ImportError(f'envs needs the package "verifiers", which Python does not find: {fix}') from None
+        raise ImportError(
+            f'envs needs the package "verifiers", which Python does not find: {again}'
+        ) from None
     version = getattr(verifiers, "__spg_trainer__", None)
     if version != __version__:
         where = verifiers.__file__ or ", ".join(verifiers.__path__)
         why = "not part of spg-trainer" if version is None else f"of spg-trainer {version}, not {__version__}"
         raise ImportError(
             f'envs needs its own package "verifiers", but Python found {where} (it is {why}). If that is a folder of '
-            f"yours, rename it or start elsewhere; if another distribution installed it: {fix}"
+            "yours, rename it or start elsewhere. If another distribution installed it: pip uninstall verifiers, then "
+            f"{again}"
         )
 
 

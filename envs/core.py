@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from envs.errors import EnvError
+from envs.markup import from_ansi, text
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
@@ -113,7 +114,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     """{component: weight}; the reward is the weighted sum, weight 0 measures only; "correct" is a must."""
     reward_ranges: Mapping[str, tuple[float, float]] = {}
     """{component: (lowest, highest)} where that is not 0 to 1; `python -m envs check` looks at it."""
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "html"], "render_fps": 1}
     observation_space = PromptText()
     action_space = Unicode()
 
@@ -165,6 +166,13 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         if not isinstance(prompt, str):
             prompt = "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
         return prompt if completion is None else f"{prompt}\n{problem.completion_prefix}{completion}"
+
+    def render_html(self, problem: Problem, completion: str | None) -> str:
+        """The same for a report or a notebook, as HTML: `render_text` in its colours, or what an author makes of it.
+
+        Whoever overrides it escapes what a model wrote (`envs.markup.text`). Scripts do not run in reports.
+        """
+        return from_ansi(self.render_text(problem, completion))
 
     # What Gymnasium and the trainer call.
 
@@ -219,13 +227,17 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         return "", reward, True, False, info
 
     def render(self) -> str | None:
-        """The current problem and completion as text if `render_mode="ansi"`, otherwise None."""
-        if self.render_mode != "ansi":
+        """The current problem and completion as text (`render_mode="ansi"`) or HTML ("html"), otherwise None."""
+        if self.render_mode is None:
             return None
         if self._episode is None:
             raise EnvError(f"{self.spec_name}: render() before reset(). Call reset() first.")
-        shown = self.render_text(self._episode.problem, self._episode.completion)
-        return f"{shown}\n{self._episode.result}" if self._episode.result else shown
+        episode = self._episode
+        if self.render_mode == "html":
+            shown = self.render_html(episode.problem, episode.completion)
+            return f"{shown}<p>{text(episode.result)}</p>" if episode.result else shown
+        shown = self.render_text(episode.problem, episode.completion)
+        return f"{shown}\n{episode.result}" if episode.result else shown
 
 
 def _source_name(source: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from envs.errors import EnvError
+from envs.hub import from_cache_only, why_offline
 from envs.splits import PUBLISHED
 
 FORMATS = (".jsonl", ".jsonl.gz", ".parquet")
@@ -178,7 +179,8 @@ def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
 def _advice(hub: HubDataset) -> str:
     folder = hub.repo.rpartition("/")[2]
     return (
-        "Use problems that need no data (--env-args source=generated), or, on a machine with a network, "
+        "This name means the published set unless a source is given. Use problems that need no data (--env-args "
+        "source=generated, as the presets of tiny models have it), or, on a machine with a network, "
         f"`hf download {hub.repo} --repo-type dataset --local-dir {folder}`, bring the folder here and pass "
         f"--env-args source={folder}."
     )
@@ -194,15 +196,17 @@ def _from_hub(task: str, hub: HubDataset, columns: Sequence[str]) -> tuple[list[
             f"{task}: the folder {hub.repo} lies here and `datasets` would read it in place of the hub's. Pass "
             f"--env-args source={hub.repo} if you mean it, or work in another folder."
         )
+    offline = "" if Path(hub.repo).is_absolute() else why_offline()
     try:
-        builder = datasets.load_dataset_builder(hub.repo, hub.config, revision=hub.revision)
-        # Their own count is not checked: the published one below says it in words.
-        builder.download_and_prepare(verification_mode="no_checks")
-        table = builder.as_dataset(split=hub.split)
+        with from_cache_only(bool(offline)):
+            builder = datasets.load_dataset_builder(hub.repo, hub.config, revision=hub.revision)
+            # Their own count is not checked: the published one below says it in words.
+            builder.download_and_prepare(verification_mode="no_checks")
+            table = builder.as_dataset(split=hub.split)
     except Exception as error:  # whatever a download, a cache and a file format can raise
+        what = offline or f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
         raise EnvError(
-            f"{task}: {name} cannot be loaded from the Hugging Face hub ({type(error).__name__}: "
-            f"{' '.join(str(error).split()):.300}). {_advice(hub)}"
+            f"{task}: {name} cannot be loaded from the Hugging Face hub ({what}). {_advice(hub)}"
         ) from error
     if len(table) != hub.num_rows:
         raise EnvError(

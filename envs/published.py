@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from envs.answers import paper_completion
 from envs.core import Problem, Score, TextEnv, check_index
 from envs.errors import EnvError, check_choice
+from envs.markup import from_ansi
 from envs.splits import SPLIT_SIZES
 from envs.terminal import highlight_last, labelled, painter, printable
 from verifiers.verdicts import Verdict
@@ -104,6 +105,9 @@ class PublishedEnv(TextEnv):
         return "\n".join(
             [*lines, labelled(paint, "answer", judged), gold, labelled(paint, "verdict", summary)]
         )
+
+    def render_html(self, problem: Problem, completion: str | None) -> str:
+        return from_ansi(self.render_text(problem, completion, color=True))
 
     @abstractmethod
     def _heading(self, problem: Problem) -> dict[str, str]:

@@ -36,13 +36,17 @@ def _create(
     **arguments: Any,
 ) -> TextEnv:
     """An instance; render mode and weights are set on it, so that `__init__` need not know them."""
-    if render_mode not in (None, "ansi"):
-        raise EnvError(f'{id}: render_mode={render_mode!r:.80}; there is only "ansi", or None.')
+    if render_mode not in (None, "ansi", "html"):
+        raise EnvError(f'{id}: render_mode={render_mode!r:.80}; should be "ansi", "html" or None.')
     signature = inspect.signature(cls)
     parameters = signature.parameters
     split = None if "split" in parameters else arguments.pop("split", None)
     _check_arguments(signature, id, arguments)
     env = cls(**arguments)
+    try:
+        len(env)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise EnvError(f"{id}: __len__ returns no number of problems ({error}); return 1 or more.") from error
     env._env_id = id
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     env._env_arguments = {k: v for k, v in arguments.items() if k not in defaults or v != defaults[k]}
@@ -85,7 +89,7 @@ def make(name: str, **arguments: Any) -> TextEnv:
 
     name: all that `resolve` takes. arguments: those of the environment's constructor, and for every
     environment `split` ("train", "validation", "test"), `reward_weights` ({component: weight}, merged over
-    the class's) and `render_mode` (None or "ansi"). Raises EnvError for an unknown name, argument or
+    the class's) and `render_mode` (None, "ansi" or "html"). Raises EnvError for an unknown name, argument or
     component.
     """
     return gymnasium.make(resolve(name), disable_env_checker=True, **arguments).unwrapped
@@ -100,12 +104,12 @@ def resolve(name: str) -> str:
     """The full id behind a name.
 
     name: a full id ("spg/Sudoku-v0"), a short name in any case ("sudoku": the newest version),
-    "package.module:ID", "./file.py:ID", an entry point of the group `spg.envs`, or "reasoning_gym:NAME". Raises
-    EnvError with the nearest known names.
+    "package.module:ID", "./file.py:ID" (or "./file.py", if it registers one environment), an entry point of the group
+    `spg.envs`, or "reasoning_gym:NAME". Raises EnvError with the nearest known names.
     """
     where, _, id = name.rpartition(":")
     if id.endswith(".py"):
-        raise EnvError(f'"{name}" is a file; say which environment in it: --env {name}:my/MyTask-v0.')
+        return _only_one(name)
     if where == "reasoning_gym":
         register(f"reasoning_gym/{id}-v0", class_of(id))
         return f"reasoning_gym/{id}-v0"
@@ -127,6 +131,21 @@ def resolve(name: str) -> str:
     raise EnvError(
         f'No environment "{id}"{inside}. {did_you_mean(id, [*shorts, *_classes])}Known: {", ".join(shorts)}. '
         "To use your own: --env my_package.my_module:my/MyTask-v0 or --env ./my_task.py:my/MyTask-v0."
+    )
+
+
+def _only_one(file: str) -> str:
+    """The id of the environment in a file, if it is the only one."""
+    module = _import(file, file)
+    ids = [id for id, cls in _classes.items() if cls.__module__ == module]
+    if len(ids) == 1:
+        return ids[0]
+    if not ids:
+        raise EnvError(
+            f'"{file}" registers no environment. End it with envs.register("my/Task-v0", YourClass).'
+        )
+    raise EnvError(
+        f'"{file}" holds {len(ids)} environments; say which: {", ".join(f"{file}:{id}" for id in ids)}'
     )
 
 

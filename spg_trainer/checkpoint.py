@@ -13,6 +13,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
+from spg_trainer.auto_classes import OPENING
 from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError
 from spg_trainer.files import (
@@ -95,6 +96,7 @@ def write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) 
     from spg_trainer.models.load import save_model
 
     save_model(policy, folder)
+    (folder / "README.md").write_text(OPENING, encoding="utf-8")
     (folder / ENVIRONMENT).write_text(json_document(environment), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m spg_trainer [eval | sft | compare] --env ENV ...`; without a word it trains.
+"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report] ...`; without a word it trains.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -18,23 +18,35 @@ from typing import Any
 
 import tyro
 
-from spg_trainer import packages
+from spg_trainer import __version__, packages
 from spg_trainer.adapters import settle
-from spg_trainer.config import CompareCommand, Config, EvalCommand, SftCommand, arithmetic, check
+from spg_trainer.config import (
+    FIELDS,
+    CompareCommand,
+    Config,
+    DiffCommand,
+    EvalCommand,
+    ReportCommand,
+    SftCommand,
+    arithmetic,
+    check,
+)
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import CONFIG, SFT, defaults, to_yaml
 
 PROG = "python -m spg_trainer"
 COMMANDS = {
-    "eval": (EvalCommand, "evaluation", "evaluate_lengths"),
+    "eval": (EvalCommand, "eval_command", "run_eval"),
+    "diff": (DiffCommand, "diff", "run_diff"),
     "sft": (SftCommand, "supervised", "sft"),
     "compare": (CompareCommand, "compare", "compare"),
+    "report": (ReportCommand, "reporting.page", "write"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = (
-    "Other commands: eval (measure a model), sft (make a base model from demonstrations), compare (many runs, one "
-    "table); each has its own --help."
+    "Other commands: eval (measure a model), diff (two evaluations, problem by problem), sft (make a base model from "
+    "demonstrations), compare (many runs, one table), report (runs as one HTML page); each has its own --help."
 )
 
 
@@ -45,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
+        if not word and "--version" in args:
+            sys.stdout.write(f"spg-trainer {__version__}\n")
+            return 0
         if not word:
             run_train(parse(Config, args, PROG, OTHERS))
             return 0
@@ -53,18 +68,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(
                 f"No command {word!r}. {hint}Known: {', '.join(COMMANDS)}; without one, --env ENV trains."
             )
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if word != "eval" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
         cls, module, name = COMMANDS[word]
         if word == "compare":
             command, more = read_compare(args)
             return getattr(import_module(f"spg_trainer.{module}"), name)(command, more)
-        command = parse(cls, args, f"{PROG} {word}")
-        quiet_libraries()
+        if word in ("diff", "report"):
+            check_flags(cls, args, f"{PROG} {word}")
+            command = read_flags(cls, args, cls(), f"{PROG} {word}")
+        else:
+            command = parse(cls, args, f"{PROG} {word}")
+            quiet_libraries()
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
-    except KeyboardInterrupt:
+        leave_processes()
+    except KeyboardInterrupt:  # a training has said what it saved
         saved = {
-            "": "Finished steps are saved; continue with --resume and the run folder.",
             "compare": "Finished steps are saved; continue with the same command.",
             "sft": "Continue from the last evaluation with sft --resume and the folder, if there was one.",
         }
@@ -81,7 +100,8 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     check_flags(cls, args, prog)
     named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
     written = SFT if cls is SftCommand else CONFIG
-    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), run=resumed(args, written))
+    level = next((word.partition("=")[2] for word in args if word.startswith("level=")), None)
+    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), level=level, run=resumed(args, written))
     given = read_flags(cls, args, base, prog, more)
     pairs = {f.name for f in fields(given) if isinstance(getattr(given, f.name), dict)}
     return replace(given, **{name: {**getattr(base, name), **getattr(given, name)} for name in pairs})
@@ -89,7 +109,8 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
 
 def read_flags(cls: type, args: Sequence[str], base: Any, prog: str, more: str = "") -> Any:
     """`base` with what the flags say; ConfigError in one line for a value that cannot be read."""
-    messages, about = io.StringIO(), f"{cls.__doc__} {more}".strip()
+    messages = io.StringIO()
+    about = f"{str(cls.__doc__).partition(FIELDS)[0]} {more}".strip()
     markers = (tyro.conf.OmitArgPrefixes,)
     try:
         with redirect_stderr(messages):
@@ -182,10 +203,15 @@ def run_train(config: Config) -> None:
     from spg_trainer.training import train
 
     train(replace(config, config=None))
-    if processes > 1:
+    leave_processes()
+
+
+def leave_processes() -> None:
+    """Takes this process out of its group, or a thread of gloo may abort it as it ends."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
-        PartialState().destroy_process_group()  # or a thread of gloo may abort the process as it ends
+        PartialState().destroy_process_group()
 
 
 def refuse_early(config: Config) -> Config:

@@ -47,11 +47,12 @@ class Planned:
 
     @property
     def finished(self) -> bool:
-        """Whether it has done all its steps or minutes."""
-        limit, summary = 60 * self.config.max_minutes, self.summary
+        """Whether it has done all its steps or minutes, or has ended itself before."""
+        summary = self.summary
         if summary is None or summary["max_steps"] != self.config.max_steps:
             return False
-        return not limit or summary["seconds"] > limit - 1 or summary["steps"] == summary["max_steps"]
+        timed_out = summary["ended_by"] == "max_minutes" and summary["steps"] < summary["max_steps"]
+        return not timed_out or summary["seconds"] > 60 * self.config.max_minutes - 1
 
     def refuse_other(self) -> None:
         """Raises SpgError if its folder holds a run of other settings, or a longer one."""

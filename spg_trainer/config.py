@@ -1,14 +1,17 @@
 """Every setting of a command: its default, unit and meaning (the docstrings are the text of `--help`), and its range.
 
-Where a value comes from is in `settings.py`. Imports nothing heavy: `--help` answers at once.
+`help(Config)` shows the same texts. Where a value comes from is in `settings.py`. Imports nothing heavy: `--help`
+answers at once.
 """
 
+import ast
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from spg_trainer.errors import ConfigError
@@ -21,7 +24,12 @@ class Range:
     expected: str
     holds: Callable[[float], bool]
 
+    def __repr__(self) -> str:  # `help` shows it in the annotation
+        return f"<{self.expected}>"
 
+
+FIELDS = "\n\nArgs:\n"
+"""Stands between a class's docstring and those of its fields."""
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
 Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
 CountOrZero = Annotated[int, NOT_NEGATIVE]
@@ -56,7 +64,12 @@ def _scalar(text: str) -> object:
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
-_PAIRS = PrimitiveConstructorSpec(
+class _PairsSpec(PrimitiveConstructorSpec[dict[str, object]]):
+    def __repr__(self) -> str:
+        return "<KEY=VALUE pairs>"
+
+
+_PAIRS = _PairsSpec(
     nargs="*",
     metavar="KEY=VALUE [KEY=VALUE ...]",
     instance_from_str=parse_pairs,
@@ -72,7 +85,8 @@ class LoadConfig:
     """Which weights, their type and device."""
 
     model: str = "tiny"
-    """`tiny` (the embedded model), a folder, a run folder, or a hub id such as GSAI-ML/LLaDA-8B-Instruct."""
+    """`tiny` (the embedded model), a folder, a run folder, or a hub id such as GSAI-ML/LLaDA-8B-Instruct;
+    for `sft` also `new`, a small model with fresh weights."""
     revision: str | None = None
     """Hub revision (branch, tag or commit) of the model."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
@@ -207,12 +221,14 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up and then a constant rate."""
+    """AdamW with linear warm-up, then a constant or falling rate."""
 
     learning_rate: Positive = 3e-6
     """Rate after the warm-up."""
     warmup_steps: CountOrZero = 0
     """Updates over which the rate rises linearly from 0."""
+    lr_schedule: Literal["constant", "linear"] = "constant"
+    """What follows: the same rate, or one that falls step by step to 1/--max-steps of it in the last."""
     adam_beta1: Below1 = 0.9
     """AdamW's first decay."""
     adam_beta2: Below1 = 0.99
@@ -259,7 +275,9 @@ class OutputConfig:
     """Completions are written to samples/ every so many steps; 0 = never."""
     render_steps: CountOrZero = 10
     """A completion is rendered by its environment every so many steps; 0 = never."""
-    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    report: bool = True
+    """Write report.html, the run as a page to look at, when it ends."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Trackers besides the run folder (pip install 'spg-trainer[track]')."""
 
 
@@ -306,6 +324,16 @@ class Config:
 
 
 @dataclass(frozen=True)
+class ReportCommand:
+    """Write runs into one HTML page: curves, how texts came to be, samples, failures, settings."""
+
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")] = ()
+    """Run folders, finished or not. Seeds of one setting become a band."""
+    output: Annotated[str | None, arg(aliases=["-o"])] = None
+    """The file to write; unset = report.html in the run folder, of several runs in the working directory."""
+
+
+@dataclass(frozen=True)
 class EvalCommand:
     """Measure a model's solved rate on a task."""
 
@@ -320,17 +348,24 @@ class EvalCommand:
     num_problems: CountOrZero = 0
     """Problems taken from the start of the split; 0 = all."""
     num_generations: Count = 1
-    """Completions per problem; more than 1 also gives pass@k and needs --temperature above 0."""
+    """Completions per problem; more than 1 also gives pass@k and the majority's answer, and needs --temperature above
+    0."""
     max_completion_length: tuple[int, ...] = (256,)
     """One or several completion lengths, each evaluated."""
     block_length: int = 32
-    """Tokens of a block."""
+    """Tokens of a block; a shorter completion is one block."""
+    diffusion_steps: tuple[int, ...] = ()
+    """Denoising steps for a whole completion, one or several, each evaluated at every length; unset = length /
+    --tokens-per-step."""
     tokens_per_step: Positive = 2.0
-    """Tokens unmasked per denoising step, so that diffusion steps = completion length / this."""
+    """Tokens unmasked per denoising step where --diffusion-steps is unset."""
     temperature: float = 0.0
     """Sampling temperature; 0 = greedy."""
     remasking: str = "low_confidence"
     """Which masked positions are unmasked first."""
+    protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
+    """`papers` = as d1 and SPG measure: their style of prompt, lengths 128, 256, 512 in half as many steps, blocks of
+    32, greedy, cell accuracy for Sudoku, whatever other flags say. `ours papers` = both."""
     rows_per_forward: Count = 64
     """Completions decoded at once on a GPU; on a CPU, as many as stay in its cache. Memory only."""
     seed: int = 0
@@ -402,6 +437,14 @@ class SftCommand:
     config: str | None = None
     """A YAML file with these settings; flags override it."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
+
+
+@dataclass(frozen=True)
+class DiffCommand:
+    """Compare two evaluations problem by problem: the difference with its interval, what was fixed and what broke."""
+
+    evaluations: Annotated[Positional[tuple[str, ...]], arg(metavar="A B")] = ()
+    """Files of eval/ on the same problems, or run folders, whose eval/after is taken."""
 
 
 @dataclass(frozen=True)
@@ -530,6 +573,8 @@ def check_pairs(config: Config, algorithm: Any) -> None:
 def check_eval(command: EvalCommand) -> None:
     """Raises ConfigError for settings of `eval` that cannot work; sizes that do not divide are `Sampling`'s to find."""
     check_common(command)
+    if not command.protocol:
+        raise ConfigError("--protocol needs at least one of ours, papers.")
     if not command.max_completion_length:
         raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
     if command.num_generations > 1 and command.temperature == 0:
@@ -574,3 +619,25 @@ def check_ranges(settings: Any) -> None:
             for allowed in getattr(hint, "__metadata__", ()):
                 if isinstance(allowed, Range) and value is not None and not allowed.holds(value):
                     raise ConfigError(f"--{name.replace('_', '-')} {value}: should be {allowed.expected}.")
+
+
+def _document(source: str) -> None:
+    """Puts the docstrings of all fields behind that of their class, where `help` looks; `--help` has them already."""
+    texts: dict[str, dict[str, str]] = {}
+    internal = (Range.__name__, _PairsSpec.__name__)
+    for cls in ast.parse(source).body:
+        if not isinstance(cls, ast.ClassDef) or cls.name in internal:
+            continue
+        own = texts[cls.name] = {}
+        for base in cls.bases:
+            own |= texts.get(ast.unparse(base), {})
+        for line, text in zip(cls.body, [*cls.body[1:], None], strict=True):
+            if isinstance(line, ast.AnnAssign):
+                told = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+                about = text.value.value if told else globals()[ast.unparse(line.annotation)].__doc__
+                own[ast.unparse(line.target)] = " ".join(about.partition(FIELDS)[0].split())
+        lines = "\n".join(f"    {name}: {text}" for name, text in own.items())
+        globals()[cls.name].__doc__ += FIELDS + lines
+
+
+_document(Path(__file__).read_text(encoding="utf-8"))

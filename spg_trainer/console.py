@@ -217,16 +217,23 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
     temperature = after["settings"]["temperature"]
     decoding = f"temperature {temperature:g}" if temperature else "greedy"
-    more = max(2 * summary["steps"], summary["max_steps"])
+    more = max(2 * summary["steps"], summary["max_steps"]) or 100
+    go_on = " --no-stop-if-worse" if summary["ended_by"] == "stop_if_worse" else ""
     return [
         *validation_lines(summary),
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on, "
         f"{decoding}: {before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
         f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
-        f"Everything is in {folder}: model/, metrics.jsonl, samples/, eval/, summary.json.",
+        f"Everything is in {folder}: {', '.join(written(folder))}.",
         f"Next:  python -m spg_trainer eval --model {folder}",
-        f"       python -m spg_trainer --resume {folder} --max-steps {more}",
+        f"       python -m spg_trainer --resume {folder} --max-steps {more}{go_on}",
     ]
+
+
+def written(folder: Path) -> list[str]:
+    """What a reader should look at, of what a run folder holds."""
+    files = [name for name in ("model/", "metrics.jsonl", "samples/", "eval/") if (folder / name).exists()]
+    return [*files, "summary.json"]  # which the run writes at this moment
 
 
 def validation_lines(summary: Mapping[str, Any]) -> list[str]:

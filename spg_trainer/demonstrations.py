@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.habits import habit_names
 from spg_trainer.models import Policy, head_weight, hidden_states
 from spg_trainer.packages import envs
 from spg_trainer.seeding import numpy_generator
@@ -30,7 +31,7 @@ MEASURED = 2000
 def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
     """The mix as shares that sum to 1; ConfigError for habits and shares that the environment cannot have."""
     mix = mix or {"right": 1.0}
-    habits = env.habits(envs.core.read_problem(env, 0))
+    habits = habit_names(env)
     if "right" in habits:
         raise ConfigError(
             f"{env.spec_name} has a habit named 'right', which is its demonstration. Rename it."

@@ -1,11 +1,7 @@
-"""How often a model solves a task: the solved rate with its interval, on problems it was not trained on.
+"""How often a model solves a task: the solved rate with its interval, on problems it was not trained on."""
 
-`evaluate` is one evaluation of an open model; `evaluate_lengths` is the `eval` command, one for each completion length.
-"""
-
-import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from math import comb
@@ -15,26 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spg_trainer.batch import Rollouts
-from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand, check_eval
-from spg_trainer.console import Console
+from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError
-from spg_trainer.files import CHOOSE_ANOTHER, check_writable
-from spg_trainer.models import Policy, load_model
+from spg_trainer.habits import habit_names
+from spg_trainer.models import Policy
 from spg_trainer.packages import envs, verifiers
 from spg_trainer.rollouts import Failures, Scored, sample_and_score, sample_rows
-from spg_trainer.run_folder import RunFolder
-from spg_trainer.sampler import get_decoder
-from spg_trainer.settings import (
-    CONFIG,
-    SFT,
-    differences,
-    model_environment,
-    overlay,
-    preset_sampling,
-    read_yaml,
-    task_preset,
-)
+from spg_trainer.sampler import watching
+from spg_trainer.settings import SFT, overlay, preset_sampling, read_yaml, task_preset
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -54,7 +39,7 @@ class Evaluation:
     n: int
     """Completions judged."""
     low: float
-    """Lower end of the Wilson 95% interval of `correct`; problems, not completions, are its sample size."""
+    """Lower end of the 95% interval of `correct` over problems; see `clustered_interval`."""
     high: float
     """Upper end of that interval."""
     rewards: dict[str, float]
@@ -66,7 +51,9 @@ class Evaluation:
     reasons: dict[str, int]
     """Outcome -> completions."""
     pass_at: dict[int, float]
-    """k -> unbiased pass@k, for every power of two up to the number of generations."""
+    """k -> unbiased pass@k, for every power of two below the number of generations, and for that."""
+    majority: float | None
+    """Share of the problems whose most frequent answer is right; None for one completion each. See `majority_vote`."""
     settings: dict[str, Any]
     """Environment, split, sampling: what must be equal for two figures to be comparable."""
     rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
@@ -77,8 +64,10 @@ class Evaluation:
 
     @property
     def solved(self) -> str:
-        """`solved 0.043 [0.024, 0.075] of 256`."""
-        return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.n}"
+        """`solved 0.043 [0.024, 0.075] of 256`, or `... of 64 problems x 4`."""
+        each = self.settings["num_generations"]
+        of = self.n if each == 1 else f"{self.n // each} problems x {each}"
+        return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {of}"
 
 
 def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv":
@@ -90,7 +79,7 @@ def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv
 
 def mix_hint(env: "TextEnv") -> str:
     """The end of a line that tells how to make a base model for `env`: which --mix its habits allow, if any."""
-    habits = env.habits(envs.core.read_problem(env, 0))
+    habits = habit_names(env)
     if not habits:
         return ""
     shares = " ".join(f"{name}={0.6 / len(habits):.2g}" for name in habits)
@@ -117,7 +106,9 @@ def evaluate(
     seed: int = 0,
     rows_per_forward: int | None = None,
     accelerator: "Accelerator | None" = None,
-    advance: Callable[[int], None] | None = None,
+    advance: Callable[[float], None] | None = None,
+    known: Sequence[dict[str, Any]] = (),
+    keep: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> Evaluation:
     """Solves the problems of a split and counts.
 
@@ -131,7 +122,9 @@ def evaluate(
         num_problems: problems from the start of the split; 0 = all.
         rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
         accelerator: shares the problems among its processes; result and errors are the same on each of them.
-        advance: called with the number of problems done since the last call.
+        advance: called with the problems done since the last call; a share of a batch is as many of its problems.
+        known: rows of the same evaluation, made before it was cut short; the same on each process.
+        keep: called with this process's rows as soon as they are there, a batch at a time.
 
     Raises:
         ConfigError: a number out of range, several generations at temperature 0.
@@ -151,13 +144,22 @@ def evaluate(
         if isinstance(env, str):
             env = envs.make(env, split=split, **preset.get("env_args", {}))
         count = min(num_problems or len(env), len(env))
-    rows: list[dict[str, Any]] = []
-    size = max(1, BATCH // num_generations)
+    asked = {(row["index"], row["generation"]): row for row in known}
+    missing = {i for i in range(count) for g in range(num_generations) if (i, g) not in asked}
+    rows, before = [], [row for (index, _), row in asked.items() if index not in missing]
+    advance = advance or (lambda problems: None)
+    advance(count - len(missing))
+    todo = np.array(sorted(missing))
+    # What is kept is kept after each batch: on a GPU, one that is decoded at once.
+    size = max(1, (rows_per_forward if keep and rows_per_forward else BATCH) // num_generations)
     failures = Failures(count * num_generations, shared=world > 1)
-    for start in range(0, count, size * world):  # equally often on each process: the last share may be empty
-        batch = np.arange(start, min(start + size * world, count))
-        mine, scored = batch[rank::world], None
-        with agreeing():
+    failures.count = sum(row["reason"] == "error" for row in before)
+    for start in range(
+        0, len(todo), size * world
+    ):  # equally often on each process: the last share may be empty
+        batch = todo[start : start + size * world]
+        mine, scored, report = batch[rank::world], None, moving(advance, len(batch))
+        with agreeing(), watching(report):
             if len(mine):
                 scored = sample_and_score(
                     policy,
@@ -169,19 +171,35 @@ def evaluate(
                     seed=seed,
                     rows_per_forward=rows_per_forward,
                 )
-                rows += evaluated_rows(policy, env, scored)
+                written = evaluated_rows(policy, env, scored)
+                rows += written
+                if keep:
+                    keep(written)
         failures.add(env, scored)
-        if advance:
-            advance(len(batch))
-    rows = sorted(gather(rows) if world > 1 else rows, key=lambda row: (row["index"], row["generation"]))
+        report(1.0)
+    rows = sorted(
+        before + (gather(rows) if world > 1 else rows), key=lambda row: (row["index"], row["generation"])
+    )
     settings = evaluation_settings(env, sampling, num_generations, count, seed, split)
     return summarize(rows, num_generations, settings)
+
+
+def moving(advance: Callable[[float], None], problems: int) -> Callable[[float], None]:
+    """Tells `advance` of a batch of problems as the share that is done grows to 1."""
+    told = 0.0
+
+    def report(share: float) -> None:
+        nonlocal told
+        advance(share * problems - told)
+        told = share * problems
+
+    return report
 
 
 def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
     """The rows of an evaluation's file: those of samples/, how long each completion is and whether it ends."""
     lengths = scored.rollouts.completion_mask.sum(-1).tolist()
-    ends, written = ended(policy, scored.rollouts), sample_rows(scored, env=env, step=-1)
+    ends, written = ended(policy, scored.rollouts), sample_rows(scored, policy=policy, env=env, step=-1)
     more = zip(written, lengths, ends, strict=True)
     return [{**row, "length": length, "ended": end} for row, length, end in more]
 
@@ -194,15 +212,13 @@ def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
 
 def summarize(rows: list[dict[str, Any]], num_generations: int, settings: dict[str, Any]) -> Evaluation:
     """The figures of the rows of all processes, which are in the order of problems and generations."""
-    correct = np.array([row["correct"] for row in rows], dtype=float)
-    solved = correct.reshape(-1, num_generations).sum(axis=1)  # of each problem
-    rate = float(correct.mean())
-    # Completions of one problem are not independent: problems are the sample of the interval.
-    successes = float(correct.sum()) if num_generations == 1 else rate * len(solved)
-    low, high = verifiers.statistics.wilson_interval(successes, len(solved))
-    powers = [2**i for i in range(num_generations.bit_length()) if 2**i <= num_generations]
+    correct = np.array([row["correct"] for row in rows], dtype=float).reshape(-1, num_generations)
+    solved = correct.sum(axis=1)  # of each problem
+    low, high = clustered_interval(correct)
+    powers = sorted({2**i for i in range(num_generations.bit_length())} | {num_generations})
+    groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
     return Evaluation(
-        correct=rate,
+        correct=float(correct.mean()),
         n=len(rows),
         low=low,
         high=high,
@@ -211,9 +227,37 @@ def summarize(rows: list[dict[str, Any]], num_generations: int, settings: dict[s
         clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
         reasons=dict(Counter(r["reason"] for r in rows).most_common()),
         pass_at={k: float(np.mean([pass_at_k(int(c), num_generations, k) for c in solved])) for k in powers},
+        majority=None if num_generations == 1 else float(np.mean([majority_vote(group) for group in groups])),
         settings=settings,
         rows=rows,
     )
+
+
+def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
+    """The 95% interval of a solved rate from (problems, generations) of 0 and 1, for other problems of the kind.
+
+    Completions of one problem are not independent. Wilson's interval with as many trials as would give the variance
+    that the means of the problems show, from as many as there are problems to as many as there are completions; the
+    former where all are equal.
+    """
+    means, rate = correct.mean(axis=1), float(correct.mean())
+    trials = len(means)
+    if 1 < trials < correct.size and (variance := means.var(ddof=1) / trials) > 0:
+        trials = float(np.clip(rate * (1 - rate) / variance, trials, correct.size))
+    return verifiers.statistics.wilson_interval(rate * trials, trials)
+
+
+def majority_vote(rows: Sequence[dict[str, Any]]) -> float:
+    """Whether the most frequent answer among the completions of one problem is right, 0..1.
+
+    Answers are equal if their extracted texts are; completions without one do not vote. Answers as frequent share.
+    """
+    votes: dict[str, list[bool]] = {}
+    for row in rows:
+        if row["extracted"] is not None:
+            votes.setdefault(row["extracted"], []).append(row["correct"])
+    most = max(map(len, votes.values()), default=0)
+    return float(np.mean([np.mean(vote) for vote in votes.values() if len(vote) == most])) if votes else 0.0
 
 
 def pass_at_k(num_correct: int, n: int, k: int) -> float:
@@ -239,73 +283,10 @@ def evaluation_settings(
     }
 
 
-def evaluate_lengths(command: EvalCommand, *, quiet: bool = False) -> dict[int, Evaluation]:
-    """Evaluates a model at every completion length of the command; returns length -> evaluation.
-
-    Raises:
-        ConfigError: numbers that cannot work, a file of another result in the way.
-        CheckpointError: the results cannot be written, which is checked before the model is opened.
-    """
-    check_eval(command)
-    get_decoder(command.remasking)
-    console = Console(quiet=quiet)
-    shape = (command.block_length, command.tokens_per_step)
-    more = {"temperature": command.temperature, "remasking": command.remasking}
-    samplings = {n: Sampling.at_rate(n, *shape, **more) for n in command.max_completion_length}
-    env, m = make_env(command, command.split), command.model
-    place = command.output_dir or (m.model if (Path(m.model) / CONFIG).is_file() else None)
-    folder = RunFolder(place) if place else None
-    if folder is not None:
-        check_writable(folder.path / "eval", CHOOSE_ANOTHER)
-    policy = load_model(m.model, env=command.env, dtype=m.dtype, device=m.device, revision=m.revision)
-    policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
-    if policy.note:
-        console.warn(policy.note + mix_hint(env))
-    shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
-    shared["num_problems"] = count = min(command.num_problems or len(env), len(env))
-    for length, sampling in samplings.items() if folder else ():
-        settings = evaluation_settings(env, sampling, **shared) | {"model": policy.source}
-        refuse_other_result(folder.evaluation_path(result_name(command, env.spec_name, length)), settings)
-    results: dict[int, Evaluation] = {}
-    rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
-    for length, sampling in samplings.items():
-        with console.progress(count, f"eval {length} tokens") as advance:
-            more = {"rows_per_forward": rows_per_forward, "advance": advance}
-            result = results[length] = evaluate(policy, env, sampling, **shared, **more)
-        console.say(f"{env.spec_name} {command.split}, {length} tokens: {figures(result)}")
-        if folder is not None:
-            name, content = result_name(command, env.spec_name, length), result.summary()
-            content["model"] = policy.source
-            console.say(f"Written: {folder.evaluation(name, content, result.rows, CHOOSE_ANOTHER)}")
-    return results
-
-
-def result_name(command: EvalCommand, env: str, length: int) -> str:
-    """ENV-SPLIT-LENGTH, and what is unusual: -tTEMPERATURE, -gGENERATIONS, -sSEED."""
-    unusual = f"-t{command.temperature:g}" if command.temperature else ""
-    unusual += f"-g{command.num_generations}" if command.num_generations != 1 else ""
-    unusual += f"-s{command.seed}" if command.seed else ""
-    return f"{env}-{command.split}-{length}{unusual}"
-
-
-def refuse_other_result(path: Path, settings: dict[str, Any]) -> None:
-    """Raises ConfigError if the file to be written holds a result of other settings, or of another model."""
-    if not path.exists():
-        return
-    try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-        before = {**content["settings"], "model": content.get("model")}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{path} is in the way and holds no result ({error}). {CHOOSE_ANOTHER}") from error
-    common = before.keys() & settings.keys()
-    changed = differences({name: before[name] for name in common}, {name: settings[name] for name in common})
-    if changed:
-        raise ConfigError(f"{path} holds another result: {changed}. Move it, or choose another --output-dir.")
-
-
 def figures(result: Evaluation) -> str:
     """The figures of one evaluation in one line."""
     more = {f"pass@{k}": f"{v:.3f}" for k, v in result.pass_at.items() if k > 1}
+    more |= {} if result.majority is None else {"majority": f"{result.majority:.3f}"}
     more |= {name: f"{value:.3f}" for name, value in result.rewards.items() if name != "correct"}
     more |= {"mean length": f"{result.mean_length:.1f}", "no end": f"{result.clipped_ratio:.3f}"}
     return f"{result.solved}; " + ", ".join(f"{name} {value}" for name, value in more.items())

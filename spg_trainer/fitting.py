@@ -122,13 +122,18 @@ class Fit:
         self.progress = Progress(**state)
 
     def save(self) -> None:
-        """Writes a checkpoint of the finished updates; a model that was there before is no longer the last word."""
-        write_text(self.folder / SFT, self.settings, CONTINUE)
+        """Writes a checkpoint of the finished updates; a model that was there before is no longer the last word.
+
+        Until it is there, a finished model keeps the settings that say how long it was trained.
+        """
+        if not (self.folder / SFT).is_file():
+            write_text(self.folder / SFT, self.settings, CONTINUE)
         state = {name: value for name, value in asdict(self.progress).items() if name != "step"}
         environment, optimizer = task_record(self.command, self.sampling), self.optimizer.state_dict()
         more = {"state": state, "environment": environment, "keep": 1, "best": self.best}
         checkpoint.save(self.folder, self.progress.step, self.policy, optimizer, **more)
         (self.folder / COMPLETE).unlink(missing_ok=True)
+        write_text(self.folder / SFT, self.settings, CONTINUE)
 
     def run(self, console: Console) -> None:
         """All updates that are left; afterwards the model has the best weights, after a cosine the last ones.

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MANY = 0.25
 """A base is called no use where more of its completions than this follow no habit, and in more groups none is right."""
 
+ENOUGH = 30
+"""Groups that it takes, none of them mixed, to say that hardly any are: fewer than 3 / 30 at 95% (rule of three)."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -50,7 +53,8 @@ class Look:
     def problem(self) -> str:
         """Why RL will hardly learn from here, a sentence; empty where it may."""
         unknown = len(self.follows) > 1 and self.neither > MANY * self.completions
-        if not self.never or (self.mixed and not (unknown and self.never > MANY * self.groups)):
+        same = self.never > 0 and self.mixed == 0 and self.groups >= ENOUGH
+        if not same and not (unknown and self.never > MANY * self.groups):
             return ""
         none = (
             f"{self.neither} of {self.completions} completions follow no known habit, and " if unknown else ""
@@ -85,6 +89,11 @@ def look(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> Look:
         mixed=sum(any(group) and not all(group) for group in correct.values()),
         never=sum(not any(group) for group in correct.values()),
     )
+
+
+def habit_names(env: "TextEnv") -> list[str]:
+    """The habits that an environment has: those of its first problem."""
+    return [*env.habits(envs.core.read_problem(env, 0))]
 
 
 def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from spg_trainer.auto_classes import OPENING
 from spg_trainer.config import SftCommand
 from spg_trainer.evaluation import Evaluation
 from spg_trainer.habits import Look
@@ -58,7 +59,10 @@ other task.
 
 Make it again: `{command_line(command)}`
 (bit-equal on the same machine with the same versions and threads).
-"""
+
+## Open it
+
+{OPENING}"""
 
 
 def command_line(command: SftCommand) -> str:

@@ -25,6 +25,11 @@ def linear_warmup(peak: float, warmup_steps: int, step: int) -> float:
     return peak * min(1.0, (step + 1) / max(1, warmup_steps))
 
 
+def linear_decay(step: int, max_steps: int) -> float:
+    """The share of the learning rate in the step after `step` others: 1 in the first, 1/max_steps in the last."""
+    return 1 - step / max_steps
+
+
 def warmup_cosine(peak: float, warmup_steps: int, steps: int, step: int) -> float:
     """Linear warm-up, then a cosine from the peak to 5% of it at the last of `steps`."""
     if step < warmup_steps:

@@ -8,17 +8,18 @@ from types import ModuleType
 
 from spg_trainer import __version__ as VERSION
 
+AGAIN = "install spg-trainer again, in its checkout with: pip install -e ."
+
 
 def own_package(name: str) -> ModuleType:
     """The package `name` of this distribution. Raises ImportError, in one line, if Python finds another or none."""
-    fix = f'pip install --force-reinstall --no-deps "spg-trainer=={VERSION}"'
     try:
         package = import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
         raise ImportError(
-            f'spg_trainer needs the package "{name}", which Python does not find: {fix}'
+            f'spg_trainer needs the package "{name}", which Python does not find: {AGAIN}'
         ) from None
     version = getattr(package, "__spg_trainer__", None)
     if version != VERSION:
@@ -26,7 +27,8 @@ def own_package(name: str) -> ModuleType:
         why = f"it is of spg-trainer {version}, not {VERSION}" if version else "it is not part of spg-trainer"
         raise ImportError(
             f'spg_trainer needs its own package "{name}", but Python found {where} ({why}). If that is a folder of '
-            f"yours, rename it or start elsewhere; if another distribution installed it: {fix}"
+            f"yours, rename it or start elsewhere. If another distribution installed it: pip uninstall {name}, then "
+            f"{AGAIN}"
         )
     return package
 

@@ -127,10 +127,21 @@ def sample_and_score(
 
 
 def sample_rows(
-    scored: Scored, *, env: "TextEnv | Preferences", step: int, advantages: torch.Tensor | None = None
+    scored: Scored,
+    *,
+    policy: Policy,
+    env: "TextEnv | Preferences",
+    step: int,
+    advantages: torch.Tensor | None = None,
 ) -> list[dict[str, Any]]:
-    """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked."""
-    rows = []
+    """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked.
+
+    "tokens", "reveal_step" and "confidence" (the model's probability of the token as it was unmasked) have an entry for
+    each position; one that stayed masked has "", -1 and null.
+    """
+    rows, ids = [], scored.rollouts.completion_ids.tolist()
+    pieces = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
+    sure = scored.rollouts.unmask_logps.exp().tolist()
     for b, unmask_step in enumerate(scored.rollouts.unmask_step.tolist()):
         row = {
             "step": step,
@@ -146,6 +157,8 @@ def sample_rows(
             "reason": scored.reason[b],
             "extracted": scored.extracted[b],
             "reveal_step": unmask_step,
+            "tokens": [pieces[ids[b][t]] if at >= 0 else "" for t, at in enumerate(unmask_step)],
+            "confidence": [round(sure[b][t], 4) if at >= 0 else None for t, at in enumerate(unmask_step)],
         }
         if scored.traceback[b] is not None:
             row["traceback"] = scored.traceback[b]

@@ -17,6 +17,7 @@ from spg_trainer.config import Config, Sampling, arithmetic, check
 from spg_trainer.console import Console, processes_line
 from spg_trainer.diagnostics import diagnose
 from spg_trainer.distributed import decide_on_main, gather, missing_processes, raising_on_all
+from spg_trainer.environment_file import keep
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation import Evaluation, evaluate, make_env, mix_hint
 from spg_trainer.files import incomplete
@@ -26,7 +27,7 @@ from spg_trainer.packages import envs
 from spg_trainer.preferences import Preferences, open_pairs, settle_pairs
 from spg_trainer.problems import Returning
 from spg_trainer.rollouts import Scored, check_prompts, sample_rows
-from spg_trainer.run_folder import RunFolder, find_unfinished
+from spg_trainer.run_folder import REPORT, RunFolder, find_unfinished
 from spg_trainer.sampler import get_decoder
 from spg_trainer.settings import CONFIG, model_environment, refuse_changes, task_record, to_yaml
 from spg_trainer.temperature import next_temperature
@@ -152,8 +153,10 @@ class Run:
         self.clean, self.skipped = True, self.guard.skipped
         self.history.append(metrics)
         if self.due(output.sample_steps):
-            rows = sample_rows(scored, env=source, step=self.step, advantages=advantages)
-            self.folder.samples(self.step, gather(rows))
+            rows = sample_rows(scored, policy=self.policy, env=source, step=self.step, advantages=advantages)
+            rows = gather(rows)
+            self.folder.samples(self.step, rows)
+            self.trackers.table("samples", rows, self.step)
         figures = {**metrics, **timings}
         if (solved := self.validate()) is not None:
             figures["validation"] = solved
@@ -229,8 +232,10 @@ class Run:
             )
         with raising_on_all():
             self.folder.evaluation(name, {"step": step, **result.summary()}, result.rows)
-        figures = {**result.rewards, "correct": result.correct, "mean_length": result.mean_length}
+        figures = {**result.rewards, "correct": result.correct, "low": result.low, "high": result.high}
+        figures["mean_length"] = result.mean_length
         self.trackers.log({f"eval/{split}/{key}": value for key, value in figures.items()}, self.step)
+        self.trackers.table(f"eval/{split}/samples", result.rows, self.step)
         self.console.say(f"{env.spec_name} {split} {name}: {result.solved}")
         return result
 
@@ -261,6 +266,19 @@ class Run:
             text = f"{file} is missing and cannot be made again after step {self.step}"
             raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
         return self.evaluate_once("before", 0)
+
+    def report(self) -> None:
+        """Writes report.html; what stands in its way is told, and fails nothing."""
+        if not (self.config.output.report and self.accelerator.is_main_process):
+            return
+        from spg_trainer.reporting.page import report
+
+        path = self.folder.path
+        try:
+            self.console.say(f"Report: {report(path).save(path / REPORT)}")
+        except Exception as error:  # a finished run is worth more than its picture
+            again = f"Try again with: python -m spg_trainer report {path}"
+            self.console.warn(f"{REPORT} was not written ({type(error).__name__}: {error}). {again}")
 
     def summary(self, before: dict[str, Any], after: dict[str, Any], ended_by: str) -> dict[str, Any]:
         """What summary.json holds. after: of model/. ended_by: the flag that ended the run."""
@@ -347,6 +365,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             run.folder.config(settings)
         else:
             run.folder.create(settings, run.environment())
+        if accelerator.is_main_process:
+            keep(path, config.env)
     run.history = decide_on_main(run.folder.history)  # it steers the temperature of all processes
     if config.eval.eval_steps:
         run.validations = decide_on_main(run.folder.validations)

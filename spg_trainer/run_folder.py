@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer.adapters import REFERENCE
 from spg_trainer.checkpoint import set_aside_after
 from spg_trainer.distributed import rank
+from spg_trainer.environment_file import FOLDER
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
-from spg_trainer.files import RESUME, json_document, json_line, unused, write_text, writing
+from spg_trainer.files import CHOOSE_ANOTHER, RESUME, json_document, json_line, unused, write_text, writing
 from spg_trainer.settings import CONFIG, ENVIRONMENT, identity, read_config
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
-_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, ENVIRONMENT, "samples", "eval", "checkpoints", "model", REFERENCE}
+REPORT = "report.html"
+_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, REPORT, ENVIRONMENT, FOLDER, REFERENCE}
+_OURS |= {"samples", "eval", "checkpoints", "model"}
 _STEP = re.compile(r"step-(\d+)")
 _LOCKS: "dict[Path, FileLock]" = {}
 _log = logging.getLogger(__name__)
@@ -114,12 +117,40 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl so far, oldest first; torn lines are left out."""
-        return [json.loads(text) for text in _whole_lines(self.path / METRICS)]
+        return self.rows(METRICS)
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a JSONL file of the run so far; torn lines are left out, an absent file has none."""
+        return [json.loads(text) for text in _whole_lines(self.path / name)]
 
     def figures(self, name: str) -> dict[str, Any] | None:
         """What the evaluation NAME found, if it has been made."""
         file = self.evaluation_path(name)
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def evaluation_rows(self, name: str) -> list[dict[str, Any]] | None:
+        """Every completion of the evaluation NAME, if it has been made and both of its files are there."""
+        file = self.evaluation_path(name)
+        return (self.rows(f"eval/{file.name}l") or None) if file.is_file() else None
+
+    def keep_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Appends completions of the evaluation NAME, which is not done, to a file of this process, whichever it is."""
+        path = self.path / "eval" / f".{name}.part-{rank()}"
+        with writing(path, CHOOSE_ANOTHER), open(path, "a", encoding="utf-8") as file:
+            file.write("\n" + "".join(map(json_line, rows)))  # behind a line that a kill may have torn
+
+    def kept_rows(self, name: str) -> list[dict[str, Any]]:
+        """What all processes have kept of the evaluation NAME."""
+        return [json.loads(text) for path in self._parts(name) for text in _whole_lines(path)]
+
+    def drop_rows(self, name: str) -> None:
+        """Removes what was kept of the evaluation NAME."""
+        if rank() == 0:
+            for path in self._parts(name):
+                path.unlink()
+
+    def _parts(self, name: str) -> list[Path]:
+        return sorted((self.path / "eval").glob(f".{name}.part-*"))
 
     def validations(self) -> dict[int, list[bool]]:
         """Step -> whether each problem was solved, of the validations made so far."""
@@ -132,9 +163,9 @@ class RunFolder:
     def truncate_after(self, step: int) -> None:
         """Readies the folder for a run that continues from `step`: what came later will be done again.
 
-        Cuts later rows and torn lines, removes summary.json, later samples and evaluations (`after` too, if that was of
-        a later step), moves later checkpoints to checkpoints/superseded, and keeps other processes out. A folder that
-        holds no run is left as it is.
+        Cuts later rows and torn lines, removes summary, report, later samples and evaluations (`after` too, if
+        that was of a later step), moves later checkpoints to checkpoints/superseded, and keeps other processes out. A
+        folder that holds no run is left as it is.
         Raises ConfigError if another process is writing here.
         """
         if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & _OURS:
@@ -148,12 +179,13 @@ class RunFolder:
                     rows = [text for text in _whole_lines(file) if json.loads(text).get("step", 0) <= step]
                     write_text(file, "".join(text + "\n" for text in rows))
             for path in [*self.path.glob("samples/*"), *self.path.glob("eval/*")]:
-                match = _STEP.search(path.name)
-                if path.name.startswith(".") or (match and int(match[1]) > step):
+                match = _STEP.match(path.name)
+                if ".tmp-" in path.name or (match and int(match[1]) > step):
                     path.unlink()
             if (after := self.figures("after")) and after.get("step", math.inf) > step:
                 self.evaluation_path("after").unlink()
-            (self.path / SUMMARY).unlink(missing_ok=True)
+            for name in (SUMMARY, REPORT):
+                (self.path / name).unlink(missing_ok=True)
             for path in set_aside_after(self.path, step):
                 _log.warning(
                     "A later checkpoint was moved to %s: the run continues from step %d.", path, step

@@ -11,6 +11,7 @@ at a step. What remains is the same function of the same inputs, up to the round
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 
 import torch
@@ -29,6 +30,7 @@ Decoder = Callable[[Policy, Tensor, Tensor, Sampling, Generators, int | None], R
 RemaskingRule = Callable[[Tensor, Generators], Tensor]
 """(logps (b, n) of the sampled tokens, b generators) -> priority (b, n): the higher, the earlier it is unmasked."""
 
+_watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
 _POSITIONS_PER_THREAD = 1024
 """Forward passes of so many positions stay in a CPU's cache: 1.3 to 1.6 times faster than larger ones."""
 _MAX_LOGITS = 2**26
@@ -73,6 +75,16 @@ def get_decoder(remasking: str) -> Decoder:
     return DECODERS[remasking]
 
 
+@contextmanager
+def watching(report: Callable[[float], None]) -> Iterator[None]:
+    """Inside, `report` is told after every denoising step what share of the steps of its rows is done, 0 to 1."""
+    token = _watcher.set(report)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
 def by_confidence(logps: Tensor, generators: Generators) -> Tensor:
     """The tokens that the model is surest of first."""
     return logps
@@ -102,6 +114,7 @@ def denoise_blocks(
     """
     canvas = _Canvas(policy, prompt_ids, prompt_mask, sampling)
     counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
+    report = _watcher.get()
     for block in range(sampling.num_blocks):
         canvas.open_block(block)
         for step, count in enumerate(counts):
@@ -111,6 +124,8 @@ def denoise_blocks(
             streams = [generators[row] for row in canvas.active] if sampling.draws_noise else None
             tokens, logps = sample_tokens(states, canvas.head, policy.mask_id, sampling.temperature, streams)
             canvas.unmask(tokens, logps, rule(logps, streams), count, block * len(counts) + step)
+            if report:
+                report((block * len(counts) + step + 1) / sampling.diffusion_steps)
     return canvas.finish()
 
 

@@ -18,6 +18,7 @@ import yaml
 
 from spg_trainer.adapters import settle
 from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand
+from spg_trainer.environment_file import kept
 from spg_trainer.errors import CheckpointError, ConfigError, did_you_mean
 from spg_trainer.files import to_json
 from spg_trainer.presets import load_preset, load_section, task_name
@@ -33,7 +34,7 @@ RENAMED = {("output", "board_steps"): "render_steps"}
 """Settings by the names that older run folders know them by, as (part, name)."""
 MAY_CHANGE = frozenset(
     "max_steps max_minutes config dry_run eval.eval_steps eval.stop_if_worse output.output_dir "
-    "output.resume output.save_steps output.keep output.sample_steps output.render_steps output.track "
+    "output.resume output.save_steps output.keep output.sample_steps output.render_steps output.report output.track "
     "batch.per_device_batch_size".split()
 )
 """Settings that may change on resume: how long, what is shown and kept, and where it runs."""
@@ -47,12 +48,13 @@ def defaults(
     algorithm: str | None = None,
     config: str | None = None,
     lora_r: str | None = None,
+    level: str | None = None,
     run: str | None = None,
 ) -> Command:
     """The settings of a command before any flag is read.
 
     Args:
-        env, model, algorithm, config, lora_r: what flags name; None = not named.
+        env, model, algorithm, config, lora_r: what flags name; None = not named. level: that of --env-args.
         run: a run folder (of `sft`, a model's) to continue, whose own settings then stand for presets and defaults.
     """
     values = read_yaml(config) if config else {}
@@ -68,9 +70,11 @@ def defaults(
         return overlay(own, values, str(config))
     model = model or (values.get("model") or {}).get("model") or cls().model.model
     recorded = model_environment(model)
-    env = env or values.get("env") or recorded.get("env") or cls().env
+    own = recorded.get("env") and kept(run_holding(model), recorded["env"])
+    env = env or values.get("env") or own or cls().env
     algorithm = algorithm or values.get("algorithm") or Config.algorithm
-    preset = task_preset(env, model, algorithm)
+    level = level or (values.get("env_args") or {}).get("level")
+    preset = task_preset(env, model, algorithm, level)
     named = {"algorithm": algorithm} if cls is Config else {}
     base = overlay(cls(), {"env": env, "model": {"model": model}, **named}, "flags")
     if base.model.is_adapter:  # it is trained as it is
@@ -97,14 +101,14 @@ def command_preset(cls: type[Command], preset: dict[str, Any]) -> dict[str, Any]
     return {**chosen, **more}
 
 
-def task_preset(env: str, model: str, algorithm: str = "") -> dict[str, Any]:
+def task_preset(env: str, model: str, algorithm: str = "", level: object = None) -> dict[str, Any]:
     """The preset for a task, under what the model's environment.json says if the model was made for that task.
 
-    On top lies what an algorithm asks for: on every task, then on this one.
+    On top lies what an algorithm asks for: on every task, then on this one; and then the level of the task.
     """
     kind, recorded = preset_kind(model), model_environment(model)
     preset = load_preset(env, kind)
-    sections = preset.pop("algorithms", {})
+    sections, levels = preset.pop("algorithms", {}), preset.pop("levels", {})
     if task_name(str(recorded.get("env"))) == task_name(env):
         preset = merge(preset, {part: recorded.get(part) or {} for part in ("env_args", "rollout")})
     for section in (load_section(algorithm, kind), sections.get(algorithm, {})):
@@ -115,7 +119,7 @@ def task_preset(env: str, model: str, algorithm: str = "") -> dict[str, Any]:
             length = preset["rollout"]["max_completion_length"]
             steps = Sampling.at_rate(length, blocks["block_length"], sampling.tokens_per_step).diffusion_steps
             preset["rollout"]["diffusion_steps"] = steps
-    return preset
+    return merge(preset, levels.get(str(level or preset.get("env_args", {}).get("level")), {}))
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,6 +145,15 @@ def model_environment(model: str) -> dict[str, Any]:
     except (ValueError, TypeError) as error:
         text = f"{file} is not a JSON object ({error}). Restore it, or remove it to use the presets."
         raise ConfigError(text) from error
+
+
+def run_holding(path: str | Path) -> Path | None:
+    """The run folder that a path is, or that holds it as its model, a checkpoint or a superseded one."""
+    place = Path(path)
+    if (place / CONFIG).is_file():
+        return place
+    above = list(place.resolve().parents)[:3] if place.is_dir() else []
+    return next((p for p in above if (p / CONFIG).is_file() and (p / ENVIRONMENT).is_file()), None)
 
 
 def task_record(command: Config | SftCommand, sampling: Sampling, **more: Any) -> dict[str, Any]:

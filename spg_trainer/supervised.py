@@ -143,7 +143,8 @@ def resume(fit: Fit, before: SftCommand) -> None:
         raise ConfigError(
             f"{folder} is finished, after {before.steps} updates. Train longer with --steps {2 * before.steps}."
         )
-    fit.progress = replace(fit.progress, fall=None, stale=0)
+    if fit.progress.fall is not None:
+        fit.progress = replace(fit.progress, fall=None, stale=0)
 
 
 def base_policy(command: SftCommand) -> Policy:

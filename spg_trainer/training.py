@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from spg_trainer.checkpoint import latest_complete
 from spg_trainer.config import Config
 from spg_trainer.console import closing_lines
 from spg_trainer.distributed import (
@@ -27,9 +29,9 @@ from spg_trainer.distributed import (
 )
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import ended, train_longer
-from spg_trainer.habits import look
+from spg_trainer.habits import habit_names, look
 from spg_trainer.metrics import rollout_metrics
-from spg_trainer.optimizer import all_finite, apply_gradients, linear_warmup
+from spg_trainer.optimizer import all_finite, apply_gradients, linear_decay, linear_warmup
 from spg_trainer.problems import choose_problems, remember
 from spg_trainer.rollouts import Failures, Scored, sample_and_score
 from spg_trainer.run import Run, start
@@ -57,19 +59,30 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
             run.validate(last=True)
             run.save()
             after = run.evaluate_once("after", run.keep_best())
-    except BaseException:
+    except BaseException as error:
         if run.clean and run.step:
             with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
                 run.save()
+        if isinstance(error, KeyboardInterrupt):
+            run.console.say(what_is_saved(run.folder.path))
         raise
     finally:
         run.trackers.finish()
         run.folder.release()
     summary = run.summary(before, after, ended_by)
     run.folder.summary(summary)
+    run.report()
     for line in closing_lines(summary):
         run.console.say(line)
     return summary
+
+
+def what_is_saved(folder: Path) -> str:
+    """What someone who stops a run should know."""
+    newest = latest_complete(folder)
+    if newest is None:
+        return f"Nothing is saved yet: --resume {folder} would begin at step 0."
+    return f"{newest} is saved; continue with --resume {folder}"
 
 
 def train_step(run: Run) -> None:
@@ -124,7 +137,9 @@ def collect(run: Run, step: int) -> Scored:
 
 def look_at_base(run: Run, scored: Scored) -> None:
     """Warns before the first update, where the environment has habits, if the model is no base for RL yet."""
-    if not run.env.habits(scored.problems[0]):
+    with raising_on_all():
+        known = habit_names(run.env)  # of a problem that all processes share
+    if not known:
         return
     rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
     names = ("index", "completion", "extracted", "correct")
@@ -212,8 +227,10 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
 
 
 def learning_rate(run: Run) -> float:
-    """That of the next update."""
-    return linear_warmup(run.config.optimizer.learning_rate, run.config.optimizer.warmup_steps, run.updates)
+    """That of the next update. It knows the step, not the updates: those without signal are left out."""
+    o = run.config.optimizer
+    share = linear_decay(run.step, run.config.max_steps) if o.lr_schedule == "linear" else 1.0
+    return share * linear_warmup(o.learning_rate, o.warmup_steps, run.updates)
 
 
 def reason_to_end(run: Run) -> str:

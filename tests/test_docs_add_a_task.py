@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-FEWER = {"--steps": "2", "--batch-size": "8", "--max-steps": "1", "--num-problems": "8"}
+FEWER = {"--steps": "4", "--max-steps": "1", "--num-problems": "8"}
 
 
 def commands(text: str) -> list[list[str]]:
@@ -36,12 +36,14 @@ def test_its_commands_run_in_order(page: str, tmp_path: Path, monkeypatch, capsy
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     lines = commands(page)
     words = [" ".join(line[2:4]) for line in lines]
-    assert [word.split()[0] for word in words] == ["envs"] * 3 + ["spg_trainer"] * 3
+    assert [word.split()[0] for word in words] == ["envs"] * 3 + ["spg_trainer"] * 4
     for line in lines:
         assert line[:2] == ["python", "-m"]
         short = shortened(line[3:])
         if line[2] == "spg_trainer" and line[3].startswith("--"):
             short += ["--eval-problems", "8", "--prompts-per-step", "2"]
+        if line[3] == "sft":
+            short += ["--batch-size", "8", *([] if "--steps" in line else ["--steps", "2"])]
         assert import_module(f"{line[2]}.__main__").main(short) == 0, line
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary and Path("base/environment.json").is_file()

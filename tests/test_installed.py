@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from spg_trainer import packages
 OURS = ("spg_trainer", "verifiers", "envs")
 ROOTS = os.pathsep.join(dict.fromkeys(str(Path(find_spec(name).origin).parents[1]) for name in OURS))
 VERSION = spg_trainer.__version__
-FIX = f'pip install --force-reinstall --no-deps "spg-trainer=={VERSION}"'
+FIX = "install spg-trainer again, in its checkout with: pip install -e ."
 IMPORTS = {"envs": "import envs", "spg_trainer": "from spg_trainer.packages import envs"}
 CHECKS = {"envs": envs._check_verifiers, "spg_trainer": lambda: packages.own_package("verifiers")}
 NEEDED = [("envs", "verifiers"), ("spg_trainer", "verifiers"), ("spg_trainer", "envs")]
@@ -90,6 +91,28 @@ def test_a_folder_of_that_name_beside_the_script_is_named(tmp_path: Path, import
     found = f"but Python found {tmp_path / name} (it is not part of spg-trainer)"
     assert line.startswith(f'ImportError: {importer} needs its own package "{name}", {found}')
     assert line.endswith(FIX)
+
+
+def test_an_empty_folder_in_the_working_directory_is_passed_over(tmp_path: Path) -> None:
+    for name in OURS:
+        (tmp_path / name).mkdir()
+    command = [sys.executable, "-c", "import envs; print(envs.__spg_trainer__)"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.stdout.strip() == VERSION, done.stderr
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_packages_lie_on_plain_paths_which_type_checkers_can_read(name: str) -> None:
+    elsewhere = [path for path in sys.path if path and Path(path).resolve() != Path.cwd()]
+    spec = PathFinder.find_spec(name, [*elsewhere, *pth_lines()])
+    assert spec and spec.origin and (Path(spec.origin).parent / "py.typed").is_file()
+
+
+def pth_lines() -> list[str]:
+    """What the .pth files of this Python add to its path, programs in them aside, as mypy and pyright read them."""
+    files = [file for path in sys.path if Path(path).is_dir() for file in Path(path).glob("*.pth")]
+    lines = [line.strip() for file in files for line in file.read_text().splitlines()]
+    return [line for line in lines if line and not line.startswith(("import ", "#"))]
 
 
 @pytest.mark.parametrize("importer", CHECKS)

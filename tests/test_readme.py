@@ -25,7 +25,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert blocks
     for block in blocks:
         block = block.replace(
-            "summary = train(config, quiet=True)", "assert config.rollout.temperature == 1.0"
+            "summary = train(config, quiet=True)", "assert config.rollout.temperature == 1.5"
         )
         exec(compile(block, page.name, "exec"), {"__name__": "readme"})
 
@@ -34,6 +34,7 @@ def test_every_flag_and_link_exists(page: Path, capsys: pytest.CaptureFixture[st
     text = page.read_text()
     known = {"nproc-per-node"}  # of torchrun
     known |= {"num", "multi", "cpu"}  # accelerate's --num_processes, --multi_gpu, --cpu
+    known |= {"logdir", "project"}  # of tensorboard and trackio
     known |= {"workers", "all", "half"}  # of python -m verifiers, python -m envs check, the gauntlet
     for command in ([], ["eval"], ["sft"], ["compare"]):
         with pytest.raises(SystemExit):

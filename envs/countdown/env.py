@@ -15,6 +15,7 @@ from envs.countdown.problems import Puzzle
 from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, read_numbers, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
 from envs.errors import EnvError, check_choice
+from envs.markup import from_ansi
 from envs.splits import SPLIT_SIZES
 from envs.terminal import painter
 
@@ -170,6 +171,9 @@ class Countdown(TextEnv):
         style, word = ("green", "right") if verdict.correct else ("red", f"wrong: {verdict.reason}")
         judged = paint(style, f"{shown}{equals}   ({word})")
         return f"{head}\n{judged}\n{_mark_numbers(paint, numbers, answer)}"
+
+    def render_html(self, problem: Problem, completion: str | None) -> str:
+        return from_ansi(self.render_text(problem, completion, color=True))
 
 
 def compute(expression: str) -> Fraction | None:

@@ -8,6 +8,7 @@ import numpy as np
 from envs.answers import paper_completion
 from envs.core import Problem, Scores, TextEnv, check_index
 from envs.errors import check_choice
+from envs.markup import text
 from envs.splits import SPLIT_SIZES
 from envs.sudoku import problems as bank
 from envs.sudoku.rewards import REWARD_PRESETS, has_format, paper_cells
@@ -46,6 +47,15 @@ _CELLS = {  # kind of a cell: style, mark
     "blank": ("dim", " . "),
 }
 _LEGEND = {"right": "(n) right", "wrong": "xn wrong", "broken": "!n overwrites the given"}
+_HTML_BOARD = "border-collapse:collapse;border:2px solid gray;font:18px ui-monospace,monospace"
+_HTML_CELL = "width:32px;height:32px;padding:0;text-align:center;border:solid gray;"
+_HTML_KINDS = {
+    "given": "font-weight:700;background:rgba(128,128,128,.18)",
+    "right": "color:#1f9d55;background:rgba(31,157,85,.14)",
+    "wrong": "color:#e5484d;background:rgba(229,72,77,.16);text-decoration:line-through",
+    "broken": "color:#fff;background:#c62a2f",
+    "blank": "",
+}
 _MIN_COMPILED = 50  # 9x9: so many problems cost less in plain Python than numba needs to start
 
 
@@ -161,15 +171,10 @@ class Sudoku(TextEnv):
         A completion from which no n*n digits can be read leaves the board empty and says why below it.
         """
         paint = painter(color)
-        puzzle, solution = problem.reference["puzzle"], problem.metadata["solution"]
-        grid, reason = (None, "") if completion is None else _read_grid(puzzle, completion)
-        if reason == "ok":
-            solution = grid  # of a puzzle with several solutions each one is as right as the stored one
-        board = grid or puzzle
-        kinds = [_kind(*cell) for cell in zip(puzzle, solution, board, strict=True)]
+        board, kinds, unread = _judged(problem, completion)
         marks = zip(map(_CELLS.get, kinds), board, strict=True)
         cells = [paint(style, mark.format(digit)) for (style, mark), digit in marks]
-        size = isqrt(len(puzzle))
+        size = isqrt(len(board))
         box = isqrt(size)
         rule = "+".join(["-" * (3 * box)] * box)  # a cell is three characters wide
         lines = []
@@ -184,9 +189,25 @@ class Sudoku(TextEnv):
                 legend.append(f"{paint(_CELLS[kind][0], mark)} {text}")
         if legend:
             lines.append("  ".join(legend))
-        if reason and grid is None:
-            lines.append(f"no grid of {len(puzzle)} digits in the answer ({reason})")
-        return "\n".join(lines)
+        return "\n".join([*lines, unread] if unread else lines)
+
+    def render_html(self, problem: Problem, completion: str | None) -> str:
+        """The board as a table: givens bold, right cells green, wrong ones red and struck through."""
+        board, kinds, unread = _judged(problem, completion)
+        size = isqrt(len(board))
+        box = isqrt(size)
+        rows = ""
+        for start in range(0, len(board), size):
+            cells = zip(range(size), kinds[start : start + size], board[start : start + size], strict=True)
+            below = "2px" if (start // size + 1) % box == 0 else "1px"
+            rows += "<tr>"
+            for column, kind, digit in cells:
+                right = "2px" if (column + 1) % box == 0 else "1px"
+                style = f"{_HTML_CELL}border-width:0 {right} {below} 0;{_HTML_KINDS[kind]}"
+                rows += f'<td title="{kind}" style="{style}">{"" if kind == "blank" else digit}</td>'
+            rows += "</tr>"
+        table = f'<table style="{_HTML_BOARD}">{rows}</table>'
+        return table + (f'<p style="margin:.5em 0 0">{text(unread)}</p>' if unread else "")
 
 
 def _read_grid(puzzle: str, completion: str) -> tuple[str | None, str]:
@@ -197,6 +218,18 @@ def _read_grid(puzzle: str, completion: str) -> tuple[str | None, str]:
     # The verifier allows spaces, bars and other marks between the digits.
     digits = [str(int(c)) for c in verdict.extracted or "" if c.isdecimal()]
     return "".join(digits) if len(digits) == len(puzzle) else None, str(verdict.reason)
+
+
+def _judged(problem: Problem, completion: str | None) -> tuple[str, list[str], str]:
+    """(the digits to show, the kind of each cell, why no grid could be read if so)."""
+    puzzle, solution = problem.reference["puzzle"], problem.metadata["solution"]
+    grid, reason = (None, "") if completion is None else _read_grid(puzzle, completion)
+    if reason == "ok":
+        solution = grid  # of a puzzle with several solutions each one is as right as the stored one
+    board = grid or puzzle
+    kinds = [_kind(*cell) for cell in zip(puzzle, solution, board, strict=True)]
+    unread = f"no grid of {len(puzzle)} digits in the answer ({reason})" if reason and grid is None else ""
+    return board, kinds, unread
 
 
 def _kind(given: str, right: str, written: str) -> str:

@@ -1,6 +1,7 @@
 """SPG, the sandwiched policy gradient: a lower bound for good completions, an upper one for bad.
 
-Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and where paper, code and this differ.
+Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and where paper, code and this differ;
+docs/algorithms/shares.md has `advantage=share` and `merge`, which are not the paper's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Loss, Metric
-from spg_trainer.batch import Batch
+from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.masks import Masks
@@ -35,6 +36,10 @@ class SPG(Algorithm):
     """Share of the EUBO in `mix`, 0..1."""
     normalizer: Literal["tokens", "completions", "length"] = "completions"
     """Divisor: all tokens (SPG's code), all completions (the paper's 1/g), or own length and then all completions."""
+    advantage: Literal["mean", "mean_std", "leave_one_out", "share"] = "mean"
+    """What a reward is compared with: as elsewhere, or `share`: the mean of the step, see `shares`."""
+    merge: bool = False
+    """Whether equal completions of a group are scored once, with the sum of their advantages."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,6 +58,15 @@ class SPG(Algorithm):
     @property
     def separable(self) -> bool:
         return self.negatives in ("zero", "elbo")
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        advantages = self.compute_advantages(rewards)
+        return {
+            "advantages": merge_equal(advantages, rollouts, rewards.shape[1]) if self.merge else advantages
+        }
+
+    def compute_advantages(self, rewards: Tensor) -> Tensor:
+        return shares(rewards) if self.advantage == "share" else super().compute_advantages(rewards)
 
     def active(self, advantages: Tensor) -> Tensor:
         return advantages > 0 if self.negatives == "zero" else advantages != 0
@@ -95,3 +109,33 @@ class SPG(Algorithm):
             result["bound/eubo"] = Metric((upper / length).sum(), "scored_completions")
             result["bound/gap"] = Metric(((upper - lower) / length).sum(), "scored_completions")
         return result
+
+
+def shares(rewards: Tensor) -> Tensor:
+    """(P*G,) advantages of rewards (P, G): each problem has the weight of its best completion, and that of its worst.
+
+    What a reward has above the mean of the whole step, divided by the group's sum of these and multiplied by the
+    largest; the same below the mean. With rewards of 0 and 1 a solved problem weighs the same whether one of its
+    completions is right or all, and groups that are all right teach, too. Exactly zero where all rewards are equal.
+    """
+    if (rewards == rewards[0, 0]).all():  # their mean is rounded
+        return torch.zeros_like(rewards).reshape(-1)
+    centred = rewards - rewards.mean()
+    above, below = (
+        part / part.sum(1, keepdim=True).clamp(min=1e-300) * part.amax(1, keepdim=True)
+        for part in (centred.clamp(min=0), (-centred).clamp(min=0))
+    )
+    return (above - below).reshape(-1)
+
+
+def merge_equal(advantages: Tensor, rollouts: Rollouts, size: int) -> Tensor:
+    """(B,) advantages in which the first of equal completions of a group of `size` has their sum, the others 0.
+
+    In the mean over masks the gradient is the same, for fewer passes through the model.
+    """
+    ids = rollouts.completion_ids.masked_fill(~rollouts.completion_mask, -1).cpu()
+    group = torch.arange(len(ids)) // size
+    distinct, which = torch.cat([group[:, None], ids], 1).unique(dim=0, return_inverse=True)
+    first = torch.full((len(distinct),), len(ids)).scatter_reduce(0, which, torch.arange(len(ids)), "amin")
+    total = advantages.new_zeros(len(distinct)).index_add(0, which, advantages)
+    return torch.zeros_like(advantages).index_copy(0, first, total)

@@ -25,6 +25,7 @@ from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
 from spg_trainer.models.source import Source, first_line, resolve_model
 from spg_trainer.models.tiny import END_OF_TURN
+from spg_trainer.packages import envs
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -264,7 +265,7 @@ def no_progress_bars(silent: bool = True) -> Iterator[None]:
 def _open(source: Source, revision: str | None, dtype: torch.dtype, device: torch.device) -> Policy:
     """What is stored at a source, the adapter's weights aside. Raises ModelError that names it and the next step."""
     base, is_local = source.base, source.is_local
-    offline = "" if is_local else _why_offline()
+    offline = "" if is_local else envs.hub.why_offline()
     options = {
         "revision": revision or "main",
         "trust_remote_code": False,
@@ -324,17 +325,6 @@ def _tokenizer(source: Source, options: dict[str, Any]) -> PreTrainedTokenizerFa
     # Prompts of unequal length end where the completion starts, whatever the folder says.
     tokenizer.padding_side = "left"
     return tokenizer
-
-
-def _why_offline() -> str:
-    """Why the Hub cannot be reached, or nothing; asked once, as each file is retried for 20 seconds."""
-    from huggingface_hub import constants, get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception as error:
-        return first_line(error)
-    return ""
 
 
 def _base(model: "PreTrainedModel | PeftModel") -> PreTrainedModel:

@@ -127,6 +127,13 @@ def test_demonstrations_and_habits_are_optional():
     assert envs.make("doubling").habits(Problem("", {})) == {}
 
 
+@pytest.mark.parametrize("length", [-5, 2.5])
+def test_an_impossible_length_is_an_error_in_words(length):
+    envs.register("test/Length-v0", type("Length", (Doubling,), {"__len__": lambda self: length}))
+    with pytest.raises(EnvError, match="test/Length-v0: __len__ returns no number of problems"):
+        envs.make("test/Length-v0")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

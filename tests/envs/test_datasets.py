@@ -3,6 +3,7 @@
 import gzip
 import json
 import socket
+import time
 from pathlib import Path
 
 import pyarrow
@@ -11,6 +12,7 @@ import pytest
 
 from envs import EnvError
 from envs.datasets import HubDataset, Row, load_rows
+from envs.hub import why_offline
 
 COLUMNS = ("question", "answer")
 ROWS = [{"question": f"What is {i}?", "answer": f"It is {i}.\n#### {i}"} for i in range(5)]
@@ -94,15 +96,30 @@ def test_without_a_network_the_error_says_what_would_work(monkeypatch: pytest.Mo
         raise OSError("the network is blocked")
 
     import datasets
+    from huggingface_hub import constants
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    started = time.monotonic()
     with pytest.raises(EnvError) as caught:
         load("hub")
+    assert time.monotonic() - started < 15  # its clients would retry for thirty seconds
     text = str(caught.value)
     assert text.startswith("gsm8k: openai/gsm8k (main, train) cannot be loaded from the Hugging Face hub (")
     assert "--env-args source=generated" in text and "--env-args source=gsm8k" in text
     assert "hf download openai/gsm8k --repo-type dataset --local-dir gsm8k" in text
+
+
+def test_a_hub_that_never_answers_is_noticed_in_two_seconds(monkeypatch: pytest.MonkeyPatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        assert why_offline()
+    assert time.monotonic() - started < 3
 
 
 def test_a_folder_of_the_hubs_name_is_not_taken_for_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

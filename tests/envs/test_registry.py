@@ -74,6 +74,7 @@ def test_a_file_with_a_neighbour_runs(folder):
         + Path("parrot_zero.py").read_text()
     )
     name = "./parrot_zero.py:my/ParrotZero-v0"
+    assert envs.resolve("./parrot_zero.py") == "my/ParrotZero-v0"  # the only one in it
     env = envs.make(name, split="test")
     prompt = env.reset(options={"index": 3})[0]
     assert env.step(env.demonstration(env.problem(3)))[4]["correct"] and env.spec_name == "parrotzero"
@@ -125,7 +126,8 @@ def test_the_same_names_work_in_a_fresh_process_and_in_the_trainer(folder, capsy
         ("silent:my/Silent-v0", "silent registers no environment"),
         ("./empty.py:sudoku", "empty.py registers no environment"),  # and does not open ours
         ("./parrot_three.py:my/ParotThree-v0", r'in ./parrot_three.py. Did you mean "my/ParrotThree-v0"'),
-        ("./parrot_three.py", "is a file; say which environment in it"),
+        ("./silent.py", '"./silent.py" registers no environment'),
+        ("./two.py", "holds 2 environments; say which: ./two.py:my/One-v0, ./two.py:my/Two-v0"),
         ("./wrong.py:my/Wrong-v0", "importing ./wrong.py raised ZeroDivisionError: division by zero"),
         ("./torn.py:my/Torn-v0", r"importing \./torn\.py raised SyntaxError"),
         ("./lacking.py:my/Lacking-v0", "my/Lacking-v0: Lacking lacks problem, score"),
@@ -144,6 +146,12 @@ def test_each_mistake_is_one_line(folder, name, message, capsys):
         "torn.py": "import envs\nthis is no python\n",
         "lacking.py": base.format("Lacking")
         + "    def __len__(self): return 1\nenvs.register('my/Lacking-v0', Lacking)\n",
+        "two.py": "".join(
+            base.format(name)
+            + "    def __len__(self): return 1\n    def problem(self, index): ...\n    def score(self, *_): ...\n"
+            + f"envs.register('my/{name}-v0', {name})\n"
+            for name in ("One", "Two")
+        ),
         "badid.py": base.format("Bad") + "envs.register('Bad', Bad)\n",
     }
     for file, text in files.items():
@@ -189,7 +197,7 @@ def test_a_short_name_is_the_newest_version_never_one_of_two_authors():
 def test_wrong_arguments_are_named():
     with pytest.raises(EnvError, match=r'takes no argument "splt"\. Did you mean "split"'):
         envs.make("sudoku", splt="test")
-    with pytest.raises(EnvError, match='there is only "ansi"'):
+    with pytest.raises(EnvError, match='should be "ansi", "html" or None'):
         envs.make("sudoku", render_mode="human")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spg_trainer import cli
+from spg_trainer import __version__, cli
 from spg_trainer.adapters import settle
 from spg_trainer.algorithms import build
 from spg_trainer.config import CompareCommand, Config, EvalCommand, SftCommand, arithmetic
@@ -58,7 +58,10 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
     ("line", "words"),
     [
         # Names.
-        ("evl --env sudoku", ["No command 'evl'", "Did you mean 'eval'?", "Known: eval, sft, compare"]),
+        (
+            "evl --env sudoku",
+            ["No command 'evl'", "Did you mean 'eval'?", "Known: eval, diff, sft, compare, report"],
+        ),
         ("train --env sudoku", ["No command 'train'", "--env ENV trains"]),
         ("--env sudko", ['No environment "sudko"', 'Did you mean "sudoku"?', "--env my_package.my_module:"]),
         ("--env sudko --dry-run", ['Did you mean "sudoku"?']),
@@ -71,6 +74,9 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("eval --num-problem 3", ["Did you mean --num-problems?", "python -m spg_trainer eval --help"]),
         ("sft --mixx right=1", ["Did you mean --mix?", "python -m spg_trainer sft --help"]),
         ("--dry-run extra", ["extra", "--help"]),
+        ("report", ["No run to report"]),
+        ("report nothing/here", ["nothing/here holds no run: config.yaml is missing"]),
+        ("report run --outptu x.html", ["Did you mean --output?", "python -m spg_trainer report --help"]),
         # Values.
         ("--num-generations 1", ["--num-generations 1", "at least 2", "Try 8"]),
         ("--prompts-per-step 0", ["--prompts-per-step 0: should be at least 1"]),
@@ -279,6 +285,18 @@ def test_a_mistake_typed_in_a_shell_ends_with_status_2(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: No flag --num-generation.") and done.stderr.count("\n") == 1
 
 
+def test_version_is_named_at_once(capsys) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"spg-trainer {__version__}\n"
+
+
+def test_the_help_of_sft_explains_its_default_model(capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["sft", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "`new`, a small model" in text and "(default: new)" in text
+
+
 def test_a_stop_by_hand_is_one_line_a_bug_keeps_its_traceback(here, capsys, monkeypatch) -> None:
     def fail(config: Config) -> None:
         raise errors.pop()
@@ -286,6 +304,6 @@ def test_a_stop_by_hand_is_one_line_a_bug_keeps_its_traceback(here, capsys, monk
     errors = [KeyError("a bug"), KeyboardInterrupt()]
     monkeypatch.setattr(cli, "run_train", fail)
     assert cli.main([]) == 130
-    assert "--resume" in capsys.readouterr().err
+    assert capsys.readouterr().err == "\nStopped.\n"
     with pytest.raises(KeyError, match="a bug"):
         cli.main([])

@@ -1,5 +1,6 @@
 """`compare`: what it plans and refuses, and real runs that are killed, continued and tabulated."""
 
+import json
 import os
 import shlex
 import signal
@@ -189,6 +190,18 @@ def test_equal_time_ends_each_run_by_the_clock_over_all_resumes(here: Path, caps
     (run,) = plan(command, SMALL)
     assert run.job().words[-6] == "--max-minutes" and float(run.job().words[-5]) < 0.01
     assert "over time" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "seconds", "finished"),
+    [("stop_if_worse", 5, True), ("max_minutes", 5, False), ("max_minutes", 61, True)],
+)
+def test_a_run_that_ended_itself_is_not_run_again(here: Path, ended_by, seconds, finished) -> None:
+    (run,) = plan(letters(max_minutes=1.0), SMALL)
+    run.folder.mkdir(parents=True)
+    summary = {"max_steps": run.config.max_steps, "steps": 20, "seconds": seconds, "ended_by": ended_by}
+    (run.folder / "summary.json").write_text(json.dumps(summary))
+    assert run.finished == finished
 
 
 BROKEN = """

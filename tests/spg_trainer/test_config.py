@@ -1,5 +1,6 @@
 """What the settings allow: KEY=VALUE pairs, lengths that divide, adapters for a reference."""
 
+import pydoc
 from dataclasses import replace
 
 import pytest
@@ -57,3 +58,10 @@ def test_an_algorithm_without_a_ratio_uses_a_rollout_once(change) -> None:
         check(replace(config, batch=replace(config.batch, **change)), JustGRPO())
     with pytest.raises(ConfigError, match="--block-length 1"):
         check(replace(config, rollout=defaults(Config).rollout), JustGRPO())
+
+
+def test_help_shows_what_every_field_means_and_no_internals():
+    text = " ".join(pydoc.render_doc(Config, renderer=pydoc.plaintext).replace("|", " ").split())
+    assert "max_steps: Steps in all; a step is one rollout" in text and "model: Which weights" in text
+    assert not any(internal in text for internal in ("tyro", "lambda", "Primitive", "0x"))
+    assert "revision: Hub revision" in str(ModelConfig.__doc__)  # inherited

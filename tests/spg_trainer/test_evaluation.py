@@ -1,9 +1,8 @@
-"""Evaluation counts what happened, the same however the work is cut up, and the `eval` command leaves it in files."""
+"""Evaluation counts what happened, the same however the work is cut up."""
 
 import json
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +10,12 @@ import torch
 
 import envs
 import verifiers
-from spg_trainer import Sampling, cli, evaluate, evaluation, load_model
-from spg_trainer.config import EvalCommand, ModelConfig
-from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.evaluation import evaluate_lengths, figures, result_name
+from spg_trainer import Sampling, evaluate, load_model
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation import clustered_interval, figures, majority_vote
 from spg_trainer.settings import preset_sampling, task_preset
 from tests.common.process_cases import two_processes
-from tests.common.trainer_cases import ENV, EVALUATION, Letters, rows, snapshot, tiny_folder
+from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +60,55 @@ def test_pass_at_k_is_the_mean_over_all_ways_to_pick_k(policy):
     for k, value in result.pass_at.items():
         picks = [combinations([j < count for j in range(4)], k) for count in solved.values()]
         assert value == pytest.approx(np.mean([np.mean([any(pick) for pick in some]) for some in picks])), k
-    # Completions of one problem are not independent: the interval counts 5 problems, not 20 completions.
-    assert (result.low, result.high) == verifiers.statistics.wilson_interval(2.5, 5)
+    # The means 1, 1/4, 1/2, 0, 3/4 vary as those of 8 independent completions, not 20: 1/4 / (5/32 / 5).
+    assert (result.low, result.high) == pytest.approx(verifiers.statistics.wilson_interval(4, 8))
     assert [row["generation"] for row in result.rows] == [0, 1, 2, 3] * 5
     assert len({row["completion"] for row in result.rows[:4]}) > 1, "every generation has noise of its own"
     shown = figures(result)
+    assert result.solved.startswith("solved 0.500") and result.solved.endswith(" of 5 problems x 4")
     assert "solved 0.500" in shown and f"pass@4 {result.pass_at[4]:.3f}" in shown and "pass@1" not in shown
+
+
+@pytest.mark.parametrize(
+    ("correct", "successes", "trials"),
+    [
+        ([[1, 1], [0, 0], [1, 1], [0, 0]], 2, 4),  # a second completion says nothing new
+        ([[1, 0], [0, 1], [1, 0], [0, 1]], 2, 4),  # no spread to go by: the careful end
+        ([[1, 1, 1, 1]], 1, 1),
+        ([[0, 0], [0, 0]], 0, 2),
+        ([[1], [0], [0]], 1, 3),
+    ],
+)
+def test_the_interval_counts_problems_where_their_completions_agree(correct, successes, trials):
+    expected = verifiers.statistics.wilson_interval(successes, trials)
+    assert clustered_interval(np.array(correct, float)) == pytest.approx(expected)
+
+
+def test_the_clustered_interval_covers_as_often_as_it_says():
+    """50 problems x 8 whose own rates spread; problems as trials would cover nearly always, completions too seldom."""
+    rng, truth, hits, naive = np.random.default_rng(0), 0.3, 0, 0
+    for _ in range(1000):
+        rates = rng.beta(0.9, 2.1, size=(50, 1))
+        correct = (rng.random((50, 8)) < rates).astype(float)
+        low, high = clustered_interval(correct)
+        hits += low <= truth <= high
+        low, high = verifiers.statistics.wilson_interval(correct.sum(), correct.size)
+        naive += low <= truth <= high
+    assert 930 <= hits <= 970 and naive < 800, (hits, naive)
+
+
+@pytest.mark.parametrize(
+    ("answers", "right", "vote"),
+    [
+        (["a", "b", "a"], "a", 1.0),
+        (["a", "b", "b"], "a", 0.0),
+        (["a", "b", None], "a", 0.5),  # as frequent: as likely to be taken
+        ([None, None, "a"], "a", 1.0),
+        ([None, None, None], "a", 0.0),
+    ],
+)
+def test_the_majority_is_the_most_frequent_answer(answers, right, vote):
+    assert majority_vote([{"extracted": a, "correct": a == right} for a in answers]) == vote
 
 
 def test_lengths_and_missing_ends_are_counted(policy):
@@ -98,7 +139,8 @@ def test_a_completion_does_not_depend_on_its_chunk(policy):
         rows.append(evaluate(policy, env, EVALUATION, num_generations=count, advance=done.append).rows)
     first = [row["completion"] for row in rows[1] if row["generation"] == 0]
     assert [row["completion"] for row in rows[0]] == first
-    assert done == [140, 128, 12], "progress adds up to the problems"
+    assert done[0] == 0 and sum(done) == pytest.approx(280), "progress adds up to the problems"
+    assert len(done) > 12 and max(done) < 140, "and moves within a batch"
 
 
 def test_two_processes_find_what_one_finds(policy):
@@ -202,139 +244,3 @@ def test_an_environment_by_name_gets_the_models_own_arguments(policy, tmp_path):
     large = made_for(policy, tmp_path / "a", preset="llada", env="sudoku", env_args={"blanks": 2})
     with pytest.raises(ConfigError, match=r"prompt 0 has 1\d\d\d tokens"):  # the paper's; this model is tiny
         evaluate(large, "sudoku", EVALUATION, num_problems=1)
-
-
-# The command.
-
-
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvalCommand:
-    """Three puzzles, two lengths."""
-    monkeypatch.chdir(tmp_path)
-    model = ModelConfig(model=str(tiny_folder()), device="cpu")
-    return EvalCommand("sudoku", {}, {}, "test", 3, 1, (8, 24), 12, 4, model=model)
-
-
-def test_every_length_is_evaluated_with_its_own_steps_and_leaves_no_files(command, tmp_path):
-    before = snapshot(tiny_folder())
-    results = evaluate_lengths(command, quiet=True)
-    assert list(results) == [8, 24]
-    for length, steps, block in ((8, 2, 8), (24, 6, 12)):
-        settings, rows = results[length].settings, results[length].rows
-        sizes = [settings[name] for name in ("max_completion_length", "diffusion_steps", "block_length")]
-        assert sizes == [length, steps, block]
-        assert settings["split"] == "test" and settings["temperature"] == 0
-        assert [row["index"] for row in rows] == [0, 1, 2]
-        assert all(len(row["reveal_step"]) == length and row["length"] <= length for row in rows)
-    assert list(tmp_path.iterdir()) == [] and snapshot(tiny_folder()) == before
-
-
-def test_the_command_samples_as_the_function_does(command):
-    def texts(**changes: object) -> list[str]:
-        sampled = replace(command, max_completion_length=(12,), temperature=1.0, num_generations=2, **changes)
-        return [row["completion"] for row in evaluate_lengths(sampled, quiet=True)[12].rows]
-
-    first = texts()
-    assert texts() == first != texts(seed=1)
-    assert texts(num_problems=2) == first[:4], "the noise is keyed by problem and generation"
-    env, sampling = envs.make("sudoku", split="test"), Sampling(12, 12, 3, 1.0)
-    policy = load_model(command.model.model, device="cpu")
-    one = evaluate(policy, env, sampling, num_generations=2, num_problems=3, rows_per_forward=1)
-    assert [row["completion"] for row in one.rows] == first and first[0] != first[1]
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"num_generations": 4}, r"--num-generations 4 at --temperature 0 .* e.g. --temperature 0.9"),
-        ({"max_completion_length": (24, 25)}, "block_length=12 does not divide max_completion_length=25"),
-        ({"max_completion_length": ()}, "--max-completion-length needs at least one length"),
-        ({"env_args": {"split": "test"}}, r"--env-args split=test: use --split"),
-        ({"block_length": 0}, "block_length=0 must be"),
-        ({"output_dir": "file"}, "choose another --output-dir"),
-    ],
-)
-def test_what_cannot_work_is_told_before_the_model_is_opened(command, tmp_path, changes, words):
-    (tmp_path / "file").write_text("a file where a folder should be")
-    with pytest.raises((ConfigError, CheckpointError), match=words) as caught:
-        evaluate_lengths(replace(command, model=ModelConfig(model="./nowhere"), **changes), quiet=True)
-    assert "--resume" not in str(caught.value)
-
-
-@pytest.mark.parametrize("place", ["output_dir", "run"])
-def test_results_go_where_output_dir_says_or_into_the_run(command, tmp_path, place):
-    folder = tmp_path / "results"
-    if place == "run":
-        folder.mkdir()
-        (folder / "config.yaml").write_text("env: sudoku\n")
-        (folder / "model").symlink_to(tiny_folder())
-        command = replace(command, model=ModelConfig(model=str(folder), device="cpu"))
-    else:
-        command = replace(command, output_dir="results")
-    evaluate_lengths(command, quiet=True)
-    names = [f"sudoku-test-{length}.{kind}" for length in (24, 8) for kind in ("json", "jsonl")]
-    assert sorted(path.name for path in (folder / "eval").iterdir()) == names
-    for length in (8, 24):
-        content = json.loads((folder / "eval" / f"sudoku-test-{length}.json").read_text())
-        assert {"correct", "n", "low", "high", "rewards", "pass_at", "reasons"} <= content.keys()
-        assert content["n"] == 3 and content["settings"]["max_completion_length"] == length
-        assert "rows" not in content and (place == "run" or content["model"] == str(tiny_folder()))
-        written = rows(folder / "eval" / f"sudoku-test-{length}.jsonl")
-        assert [row["index"] for row in written] == [0, 1, 2]
-        assert {"task", "prompt", "completion", "rewards", "correct", "reason", "puzzle"} <= written[0].keys()
-
-
-def test_unusual_settings_and_environment_arguments_are_part_of_a_results_name(command, tmp_path):
-    for changes, name in (
-        ({}, "sudoku-test-8"),
-        ({"temperature": 0.9}, "sudoku-test-8-t0.9"),
-        ({"temperature": 1.0, "num_generations": 4, "seed": 3}, "sudoku-test-8-t1-g4-s3"),
-    ):
-        assert result_name(replace(command, **changes), "sudoku", 8) == name
-    changes = {"env_args": {"blanks": "4-5"}, "reward_weights": {"cells": 1.0}, "max_completion_length": (8,)}
-    other = replace(command, split="validation", output_dir="results", **changes)
-    result = evaluate_lengths(other, quiet=True)[8]
-    assert result.settings["split"] == "validation" and "4-5" in result.settings["env"]
-    stem = f"{result.settings['env']}-validation-8"
-    assert {p.name for p in (tmp_path / "results" / "eval").iterdir()} == {f"{stem}.json", f"{stem}.jsonl"}
-    row = result.rows[0]
-    assert row["reward"] == row["rewards"]["correct"] + row["rewards"]["cells"]
-
-
-def test_another_result_is_not_overwritten(command, tmp_path, monkeypatch):
-    once = replace(command, max_completion_length=(8,), output_dir="results")
-    evaluate_lengths(once, quiet=True)
-    file = tmp_path / "results" / "eval" / "sudoku-test-8.json"
-    before = file.read_text()
-    evaluate_lengths(once, quiet=True)  # the same again may be written again
-    assert file.read_text() == before
-    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("told only after the work"))
-
-    def refused(words: str, **changes: object) -> None:
-        with pytest.raises(ConfigError, match=words):
-            evaluate_lengths(replace(once, **changes), quiet=True)
-
-    refused(r"sudoku-test-8.json holds another result: diffusion_steps was 2, now 4", tokens_per_step=2)
-    refused("num_problems was 3, now 2", num_problems=2)
-    file.write_text(before.replace(command.model.model, "GSAI-ML/LLaDA-8B-Base"))
-    refused("model was 'GSAI-ML/LLaDA-8B-Base', now")
-    file.write_text("{")
-    refused("is in the way and holds no result")
-
-
-@pytest.mark.parametrize(("rate", "steps"), [(7, 4), (3, 8), (5, 4), (100, 2), (1, 24)])
-def test_steps_are_a_multiple_of_the_blocks(rate, steps):
-    sampling = Sampling.at_rate(24, 12, rate)
-    assert (sampling.diffusion_steps, sampling.num_blocks) == (steps, 2)
-
-
-def test_the_command_line_shows_a_line_per_length(command, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
-    words = "eval --env sudoku --env-args prompt_style=plain --num-problems=2 --max-completion-length 8 24"
-    words += f" --block-length 8 --device cpu --output-dir out --model {tiny_folder()}"
-    assert cli.main(words.split()) == 0
-    out = capsys.readouterr().out
-    for length in (8, 24):
-        assert f"sudoku test, {length} tokens: solved 0.000 [0.000, 0.658] of 2;" in out
-        assert f"Written: out/eval/sudoku-test-{length}.json" in out
-    assert "format 0.000" in out and "no end " in out

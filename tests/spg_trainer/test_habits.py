@@ -95,3 +95,8 @@ def test_a_model_is_no_base_if_it_answers_by_no_habit_or_never_right(
 ) -> None:
     problem = Look(256, follows, neither, 32, mixed, never).problem
     assert problem.startswith(words) if words else problem == ""
+
+
+def test_a_few_groups_alone_do_not_show_that_none_is_mixed() -> None:
+    assert Look(16, {"right": 4, "careless": 12}, 0, 4, 0, 3).problem == ""
+    assert Look(16, {"right": 4, "careless": 0}, 12, 4, 0, 3).problem.startswith("12 of 16 completions")

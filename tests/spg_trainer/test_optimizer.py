@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from spg_trainer.errors import TrainingError
-from spg_trainer.optimizer import Guard, all_finite, linear_warmup, warmup_cosine, warmup_hold_fall
+from spg_trainer.optimizer import (
+    Guard,
+    all_finite,
+    linear_decay,
+    linear_warmup,
+    warmup_cosine,
+    warmup_hold_fall,
+)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -69,6 +76,7 @@ def test_a_dump_that_cannot_be_written_does_not_hide_the_reason(tmp_path):
 def test_rates_warm_up_and_then_stay_or_fall_to_a_twentieth():
     assert [linear_warmup(1.0, 10, step) for step in (0, 4, 9, 10, 500)] == [0.1, 0.5, 1.0, 1.0, 1.0]
     assert linear_warmup(1.0, 0, 0) == 1.0
+    assert [linear_decay(step, 4) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
     assert [warmup_cosine(1.0, 10, 1000, step) for step in (0, 4, 9, 10)] == [0.1, 0.5, 1.0, 1.0]
     assert warmup_cosine(1.0, 10, 1000, 505) == pytest.approx(0.525)
     assert warmup_cosine(1.0, 10, 1000, 999) == pytest.approx(0.05, abs=1e-4)

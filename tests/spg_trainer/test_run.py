@@ -1,6 +1,7 @@
 """What a run leaves behind: samples, a summary, models that open, adapters."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from transformers import AutoModel, AutoModelForMaskedLM
 from spg_trainer import checkpoint
 from spg_trainer.cli import parse
 from spg_trainer.config import EvalCommand
-from spg_trainer.evaluation import evaluate, evaluate_lengths
+from spg_trainer.eval_command import run_eval
+from spg_trainer.evaluation import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.settings import to_yaml
 from spg_trainer.training import train
@@ -59,8 +61,15 @@ def test_samples_hold_what_was_asked_written_and_earned(finished):
             "reward": pytest.approx(0.5 * score.rewards["correct"] + score.rewards["letters"]),
             "correct": score.rewards["correct"] == 1,
             **{name: sample[name] for name in ("index", "generation", "completion")},
-            **{name: sample[name] for name in ("advantage", "reveal_step")},
+            **{name: sample[name] for name in ("advantage", "reveal_step", "tokens", "confidence")},
         }
+        ends = [i for i, token in enumerate(sample["tokens"]) if token in ("<|endoftext|>", "<|eot_id|>")]
+        said = [token for token in sample["tokens"][: min(ends, default=10)] if not token.startswith("<|")]
+        # Bytes of one character may be several tokens.
+        assert re.sub(r"[^ -~]", "", "".join(said)) == re.sub(r"[^ -~]", "", sample["completion"])
+        unmasked = [step >= 0 for step in sample["reveal_step"]]
+        assert [token != "" for token in sample["tokens"]] == unmasked
+        assert [sure is not None and 0 <= sure <= 1 for sure in sample["confidence"]] == unmasked
         assert len(sample["reveal_step"]) == 10 and max(sample["reveal_step"]) < 6
     groups = np.array([sample["reward"] for sample in samples]).reshape(4, 4)
     advantages = np.array([sample["advantage"] for sample in samples]).reshape(4, 4)
@@ -127,12 +136,12 @@ def test_the_eval_command_reads_a_run_folder_and_agrees_with_its_evaluation(fini
     folder, summary = finished
     command = parse(EvalCommand, ["--model", str(folder), "--device", "cpu", "--num-problems", "4"], "eval")
     assert command.env == ENV and command.max_completion_length == (10,)
-    result = evaluate_lengths(command, quiet=True)[10]
+    (result,) = run_eval(command, quiet=True)
     after = summary["eval_after"]
     assert (result.settings, result.correct) == (after["settings"], after["correct"])
     expected = rows(folder / "eval" / "after.jsonl")
     assert [row["completion"] for row in result.rows] == [row["completion"] for row in expected]
-    assert (folder / "eval" / "letters-test-10.json").is_file()
+    assert len([*(folder / "eval").glob("letters-test-10x6-p4-step3-????????.json")]) == 1
 
 
 @pytest.mark.slow

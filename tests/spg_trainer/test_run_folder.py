@@ -145,6 +145,7 @@ def test_resume_cuts_later_rows_torn_lines_and_later_files(run):
     with open(run.path / "timings.jsonl", "ab") as file:
         file.write(b"\x00\x00\x00\n")
     (run.path / ".summary.json.tmp-1").write_text("half")
+    (run.path / "report.html").write_text("of five steps")
 
     run.truncate_after(3)
 

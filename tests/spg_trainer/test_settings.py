@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_without_a_preset_of_its_own_an_environment_gets_the_default() -> None:
     default = load_preset("nobodys-task", "tiny")
-    assert defaults(Config, env="nobodys-task").rollout.temperature == default["rollout"]["temperature"]
+    assert defaults(Config, env="nobodys-task").rollout.block_length == default["rollout"]["block_length"]
     assert load_preset("another", "tiny") == default != SUDOKU
     for name in ("sudoku", "Sudoku", "spg/Sudoku-v0", "spg/Sudoku-v12", "envs:spg/Sudoku-v0"):
         assert load_preset(name, "tiny") == SUDOKU
@@ -138,7 +138,8 @@ def test_pairs_merge_by_key_through_every_layer(file) -> None:
 
 
 def test_each_algorithm_has_its_own_section_of_the_preset(file) -> None:
-    repro = {**SPG_ARGS, "normalizer": "tokens"}
+    repro = SUDOKU["algorithms"]["spg_repro"]["algorithm_args"]
+    assert repro["negatives"] == "mix" and not {"advantage", "merge"} & repro.keys(), "as published"
     assert typed("--algorithm", "spg").algorithm_args == SPG_ARGS
     assert typed("--algorithm", "spg_repro").algorithm_args == repro
     words = ("--algorithm", "spg_repro", "--algorithm-args", "num_masks=4")
@@ -178,11 +179,19 @@ def test_an_algorithms_section_lies_over_the_task_and_the_model(folder, monkeypa
     """A block length alone keeps the tokens per step; all else of the task stays."""
     section = {"rollout": {"block_length": 4}, "batch": {"num_iterations": 3}}
     monkeypatch.setattr(settings, "load_section", lambda name, kind: section if name == "mine" else {})
-    plain, mine = (defaults(Config, model=str(folder), algorithm=name) for name in ("spg", "mine"))
+    plain, mine = (defaults(Config, model=str(folder), algorithm=name) for name in ("wd1", "mine"))
     assert (plain.rollout.block_length, plain.rollout.diffusion_steps) == (10, 20)
     assert (mine.rollout.block_length, mine.rollout.diffusion_steps) == (4, 20)
     assert (plain.batch.num_iterations, mine.batch.num_iterations) == (1, 3)
     assert mine.optimizer == plain.optimizer and mine.batch.num_generations == plain.batch.num_generations
+
+
+def test_a_level_of_the_task_lies_over_its_preset(file) -> None:
+    steps = SUDOKU["levels"]["4"]["max_steps"]
+    assert typed("--env-args", "level=4").max_steps == steps != SUDOKU["max_steps"]
+    assert typed("--config", file("env_args: {level: 4}\n")).max_steps == steps
+    assert typed("--env-args", "level=4", "--max-steps", "7").max_steps == 7
+    assert typed("--env-args", "level=3").max_steps == typed().max_steps == SUDOKU["max_steps"]
 
 
 def test_nested_settings_become_dotted_names() -> None:
@@ -362,7 +371,7 @@ def test_a_setting_that_is_new_or_gone_counts_as_changed(run: Path) -> None:
         refuse_changes(run / "config.yaml", replace(own, env_args={}))
 
 
-OTHER = {bool: True, int: 12345, float: 12345.0, str: "other", type(None): "other", list: ["wandb"]}
+OTHER = {int: 12345, float: 12345.0, str: "other", type(None): "other", list: ["wandb"]}
 
 
 @pytest.mark.parametrize("name", sorted(MAY_CHANGE))
@@ -370,7 +379,7 @@ def test_what_is_shown_kept_or_how_long_may_change(run: Path, name: str) -> None
     values = read_yaml(run / "config.yaml")
     part, _, key = name.rpartition(".")
     place = values[part] if part else values
-    place[key] = OTHER[type(place[key])]
+    place[key] = not place[key] if isinstance(place[key], bool) else OTHER[type(place[key])]
     config = overlay(Config(), values, "test")
     assert to_yaml(config) != (run / "config.yaml").read_text()
     refuse_changes(run / "config.yaml", config)

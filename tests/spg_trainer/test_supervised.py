@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 import envs
-from spg_trainer import cli, defaults, load_model, supervised
+from spg_trainer import checkpoint, cli, defaults, load_model, supervised
 from spg_trainer.config import ModelConfig, SftCommand
 from spg_trainer.console import Console
 from spg_trainer.demonstrations import denoising_loss, draw_demonstrations, draw_masked, mix_shares
@@ -402,13 +402,27 @@ def test_one_that_was_interrupted_ends_like_one_never_interrupted(
     assert incomplete(folder) is None and not (folder / ".model").exists()
 
 
-def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path: Path) -> None:
-    long = sft(replace(LONG, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
-    folder = sft(replace(LONG, output_dir=str(tmp_path / "short")), quiet=True)
-    assert not same_weights(long, folder)
+@pytest.mark.parametrize(
+    ("rate", "killed"), [(LONG.learning_rate, "before"), (1e-9, "after")], ids=["loss falls", "loss stays"]
+)
+def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, rate, killed) -> None:
+    command, save = replace(LONG, learning_rate=rate), checkpoint.save
+
+    def dying(*positional, **named) -> None:
+        if killed == "after":
+            save(*positional, **named)
+        raise KeyboardInterrupt
+
+    long = sft(replace(command, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
+    folder = sft(replace(command, output_dir=str(tmp_path / "short")), quiet=True)
+    assert told(long) != told(folder)
     with pytest.raises(ConfigError, match=r"is finished, after 20 updates. Train longer with --steps 40"):
-        sft(replace(LONG, resume=str(folder)), quiet=True)
-    assert sft(replace(LONG, steps=40, resume=str(folder)), quiet=True) == folder
+        sft(replace(command, resume=str(folder)), quiet=True)
+    longer = replace(command, steps=40, output_dir=str(folder), resume="auto")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save", dying)  # at its first checkpoint it is still a finished one
+        sft(longer, quiet=True)
+    assert sft(longer, quiet=True) == folder
     assert same_weights(long, folder) and told(long) == told(folder)
 
 

@@ -162,6 +162,13 @@ def test_the_learning_rate_warms_up_and_then_stays(tmp_path):
     assert moved == pytest.approx(rate / 3, rel=1e-3)
 
 
+def test_a_falling_rate_ends_at_its_share_of_the_last_step(tmp_path):
+    settings = {"learning_rate": 1e-3, "warmup_steps": 2, "lr_schedule": "linear", "num_iterations": 2}
+    train(small_config(tmp_path, max_steps=4, **settings), quiet=True)
+    shown = [row["learning_rate"] for row in rows(tmp_path / "metrics.jsonl")]
+    assert shown == pytest.approx([0.75e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
 class Clock:
     """Every look at it takes a second."""
 
@@ -243,7 +250,10 @@ def test_a_base_without_the_habits_is_told_before_the_first_step(tmp_path, monke
     config = small_config(tmp_path / "plain", env_args={"dull": half_dull()})
     train(config)
     assert "before step 1" not in capsys.readouterr().out
-    monkeypatch.setattr(Letters, "habits", lambda *_: {"numbers": "12345"})
+    # Processes see other problems of a step, and must agree on what they do next.
+    few = {"numbers": "12345"}
+    monkeypatch.setattr(Letters, "habits", lambda _, p: few if p.metadata["index"] == 0 else {})
+    assert choose_problems(0, 0, 4, PROBLEMS)[0] != 0
     train(small_config(tmp_path / "run", env_args={"dull": half_dull()}))
     said = capsys.readouterr().out
     assert "of 16 completions follow no known habit, and" in said and "of 4 groups are mixed" in said
@@ -336,6 +346,24 @@ def test_one_signal_saves_after_the_step_a_second_ends_at_once(tmp_path, monkeyp
     assert (steps_of(folder) if saved else []) == saved_steps(folder) == saved
     assert (folder / "metrics.jsonl").exists() is bool(saved) and not (folder / "summary.json").exists()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_stopped_run_says_what_is_saved(tmp_path, monkeypatch, capsys):
+    for call, told in ((1, "Nothing is saved yet: --resume {}"), (3, "{}/checkpoints/step-000002 is saved")):
+        folder = tmp_path / f"run{call}"
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt(patch, loop, "collect", call)
+            train(small_config(folder, save_steps=0))
+        out = "".join(capsys.readouterr())
+        assert told.format(folder) in out and f"--resume {folder}" in out
+
+
+def test_a_run_of_no_steps_announces_only_what_is_there(tmp_path, capsys):
+    folder = tmp_path / "run"
+    train(small_config(folder, max_steps=0))
+    out = "".join(capsys.readouterr())
+    (line,) = (line for line in out.splitlines() if "Everything is in" in line)
+    assert line.endswith(f"{folder}: model/, eval/, summary.json.") and "--max-steps 100" in out
 
 
 def test_a_folder_with_a_run_is_refused_and_left_as_it_is(finished):

@@ -107,12 +107,15 @@ class Tracker:
     name = "fake"
 
     def __init__(self):
-        self.logged = []
+        self.logged, self.tables = [], {}
 
     def log(self, values, step):
         self.logged += (
             [(step, values["eval/validation/correct"])] if "eval/validation/correct" in values else []
         )
+
+    def log_table(self, name, columns, data, step):
+        self.tables[name] = data[0]
 
     def finish(self):
         pass
@@ -132,6 +135,7 @@ def test_the_best_step_is_kept_and_evaluated_and_named(tmp_path, script, monkeyp
     assert json.loads((folder / "model" / "environment.json").read_text())["step"] == 2
     assert json.loads((folder / "eval" / "after.json").read_text())["step"] == 2
     assert tracker.logged == [(0, 0.25), (1, 0.625), (2, 0.625), (3, 0.5)]
+    assert {"eval/test/samples", "eval/validation/samples"} <= {*tracker.tables}
     said = capsys.readouterr().out
     assert (
         "model/ is step 2, the best on 8 validation problems: 0.625; the last, step 3, 0.500; the start 0.250."
@@ -159,6 +163,7 @@ def test_a_run_below_its_start_says_so_and_stop_if_worse_ends_it(tmp_path, scrip
     assert (
         said.count("worse than its start") == 1 and "--stop-if-worse ended the run. model/ is step 1" in said
     )
+    assert said.endswith(f"--resume {folder} --max-steps 9 --no-stop-if-worse\n"), "or it would end again"
     train(settings(folder, stop_if_worse=True, max_steps=9, resume="auto"), quiet=True)
     assert validated == [0, 1, 2], "it ends again, and nothing is validated twice"
     summary = train(settings(folder, max_steps=3, resume="auto"), quiet=True)

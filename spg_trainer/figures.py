@@ -1,13 +1,14 @@
-"""Draws runs: `python docs/figures.py curve RUN [RUN ...] -o curve.svg`, `... board RUN -o board.svg`.
+"""Draws runs: `python -m spg_trainer.figures curve RUN [RUN ...] -o curve.svg`, `... board RUN -o board.svg`.
 
 curve: the solved rate of the sampled completions at every step, and of each evaluation, one line a run.
 board: a completion of the first and of the last samples file, as the terminal shows them.
 """
 
 import argparse
+import io
 import json
 import re
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -63,7 +64,7 @@ def board(run: Path, output: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    import envs
+    from spg_trainer.packages import envs
 
     recorded = json.loads((run / "environment.json").read_text())
     env = envs.make(recorded["env"], split="test", **recorded["env_args"])
@@ -71,7 +72,7 @@ def board(run: Path, output: Path) -> None:
     index = next(
         (a["index"] for b, a in zip(before, after, strict=True) if a["correct"] and not b["correct"]), 0
     )
-    console = Console(record=True, width=60, file=sys.stderr, force_terminal=True)
+    console = Console(record=True, width=60, file=io.StringIO(), force_terminal=True)
     for name, rows in (("before", before), ("after", after)):
         console.print(f"[b]{name} training[/b], problem {index}:")
         console.print(Text.from_ansi(env.render_text(env.problem(index), rows[index]["completion"])))
@@ -80,15 +81,17 @@ def board(run: Path, output: Path) -> None:
     output.write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.S))  # no font from the network
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m spg_trainer.figures",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", choices=("curve", "board"))
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.what == "curve":
         curve(args.runs, args.output)
     else:

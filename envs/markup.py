@@ -1,0 +1,36 @@
+"""HTML of what environments render: every text escaped, colours that read on a light and on a dark page."""
+
+import re
+from html import escape
+
+from envs.terminal import printable
+
+STYLES = {
+    "1": "font-weight:600",
+    "2": "opacity:.6",
+    "32": "color:#1f9d55;font-weight:600",
+    "31": "color:#e5484d;font-weight:600",
+    "1;37;41": "background:#c62a2f;color:#fff;font-weight:600",
+}
+"""The codes of `envs.terminal.STYLES` as CSS."""
+_PAINTED = re.compile(r"\x1b\[([\d;]*)m(.*?)\x1b\[0m", re.DOTALL)
+
+
+def text(plain: str) -> str:
+    """The text as HTML: escaped, and U+FFFD for characters that are not printed."""
+    return escape(printable(plain))
+
+
+def from_ansi(shown: str) -> str:
+    """A terminal's text as HTML, its colours as `envs.terminal` writes them; nothing in it can become markup."""
+    parts, end = [], 0
+    for match in _PAINTED.finditer(shown):
+        style = STYLES.get(match[1])
+        inner = text(match[2])
+        parts += [
+            text(shown[end : match.start()]),
+            f'<span style="{style}">{inner}</span>' if style else inner,
+        ]
+        end = match.end()
+    parts.append(text(shown[end:]))
+    return f'<pre style="white-space:pre-wrap;overflow-wrap:anywhere;margin:0">{"".join(parts)}</pre>'

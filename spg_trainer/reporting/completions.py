@@ -1,0 +1,147 @@
+"""Completions as the page's script reads them: columns, texts once, and what environments make of some of them."""
+
+import json
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+from spg_trainer.packages import envs
+from spg_trainer.reporting.runs import Completions, Recorded, Row
+
+MAX_BYTES = 3_000_000
+"""What the completions of a page may take; sets that would take more than their share show their first rows."""
+RENDERED = 48
+"""Problems of a run that are shown as their environment renders them; the others are text."""
+OUTCOMES = {
+    (False, True): "fixed",
+    (True, False): "broken",
+    (False, False): "still wrong",
+    (True, True): "still right",
+}
+
+
+class Pool:
+    """Texts, each of them once, by number."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, int] = {}
+        self.size = 0
+
+    def add(self, text: str) -> int:
+        """The number of a text."""
+        if text not in self.texts:
+            self.texts[text] = len(self.texts)
+            self.size += len(text) + 3
+        return self.texts[text]
+
+
+def columns(pool: Pool, one: Completions, budget: int) -> dict[str, Any]:
+    """The columns of a set of completions, up to `budget` bytes of them, at least one row."""
+    rows, spent = [], 0
+    for row in one.rows:
+        before = pool.size
+        encoded = {
+            "index": row["index"],
+            "generation": row["generation"],
+            "prompt": pool.add(prompt_text(row["prompt"])),
+            "completion": pool.add(row["completion"]),
+            "correct": int(row["correct"]),
+            "reward": round(row["reward"], 4),
+            "rewards": [round(value, 4) for value in row["rewards"].values()],
+            "reason": pool.add(row["reason"]),
+            "length": row.get("length", sum(step >= 0 for step in row["reveal_step"])),
+            "tokens": [pool.add(token) for token in row.get("tokens", ())],
+            "reveal": row["reveal_step"],
+            "sure": [None if value is None else round(100 * value) for value in row.get("confidence", ())],
+        }
+        spent += len(json.dumps(encoded, separators=(",", ":"))) + pool.size - before
+        if rows and spent > budget:
+            break
+        rows.append(encoded)
+    names = list(one.rows[0]["rewards"]) if one.rows else []
+    table = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    facts = {
+        "name": one.name,
+        "step": one.step,
+        "split": one.split,
+        "total": len(one.rows),
+        "components": names,
+    }
+    return {**facts, "rows": len(rows), **table, "html": {}}
+
+
+def prompt_text(prompt: str | list[dict[str, str]]) -> str:
+    """A prompt as one text."""
+    return prompt if isinstance(prompt, str) else "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
+
+
+def paired(before: Sequence[Row], after: Sequence[Row]) -> dict[str, list[tuple[int, int]]]:
+    """Outcome -> (row before, row after) of the completions of one problem and generation."""
+    place = {(row["index"], row["generation"]): number for number, row in enumerate(after)}
+    found: dict[str, list[tuple[int, int]]] = {name: [] for name in OUTCOMES.values()}
+    for number, row in enumerate(before):
+        other = place.get((row["index"], row["generation"]))
+        if other is not None:
+            found[OUTCOMES[bool(row["correct"]), bool(after[other]["correct"])]].append((number, other))
+    return found
+
+
+def renderer(run: Recorded, split: str) -> tuple[Callable[[Row], str] | None, str]:
+    """What renders a row as the run's environment does, or None and why there is no such thing."""
+    try:
+        env = envs.make(run.environment.get("env", run.config.env), split=split, **run.config.env_args)
+        env.problem(0)
+    except Exception as error:  # an author's file may be gone, or fail in any way
+        return None, f"{type(error).__name__}: {error}"
+
+    def render(row: Row) -> str:
+        try:
+            return env.render_html(env.problem(row["index"]), row["completion"])
+        except Exception as error:
+            return f"<p>{escape(f'render_html raised {type(error).__name__}: {error}')}</p>"
+
+    return render, ""
+
+
+def failures(run: Recorded, render: Callable[[Row], str] | None) -> list[dict[str, Any]]:
+    """Each reason of a wrong completion, most frequent last first, with counts before and after and an example."""
+    sets = run.before_after or run.samples[-1:]
+    wrong = [[row for row in one.rows if not row["correct"]] for one in sets]
+    reasons = dict.fromkeys(row["reason"] for rows in reversed(wrong) for row in rows)
+    found = []
+    for reason in reasons:
+        counts = [sum(row["reason"] == reason for row in rows) for rows in wrong]
+        example = next(row for rows in reversed(wrong) for row in rows if row["reason"] == reason)
+        found.append(
+            {
+                "reason": reason or "no reason given",
+                "counts": [(one.name, count, len(one.rows)) for one, count in zip(sets, counts, strict=True)],
+                "row": example,
+                "prompt": prompt_text(example["prompt"]),
+                "html": render(example) if render else "",
+            }
+        )
+    return sorted(found, key=lambda one: -one["counts"][-1][1])
+
+
+def page_data(run: Recorded, pool: Pool, budget: int) -> dict[str, Any]:
+    """A run's completions for the page's script, its failures, and a note where its environment renders nothing."""
+    sets = [one for one in [*run.evaluations, *run.samples] if one.rows]
+    tables = {one.name: columns(pool, one, budget // max(1, len(sets))) for one in sets}
+    pair = run.before_after
+    render, note = renderer(run, pair[0].split if pair else "train")
+    if len(pair) == 2 and render:
+        of_each = RENDERED // len(OUTCOMES)
+        for couples in paired(pair[0].rows, pair[1].rows).values():
+            for couple in couples[:of_each]:
+                for one, number in zip(pair, couple, strict=True):
+                    tables[one.name]["html"][number] = render(one.rows[number])
+    return {
+        "script": {
+            "name": run.path.name,
+            "block": run.config.rollout.block_length,
+            "sets": list(tables.values()),
+        },
+        "failures": failures(run, render),
+        "note": note,
+    }

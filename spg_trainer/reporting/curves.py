@@ -1,0 +1,199 @@
+"""Learning curves as SVG that takes its colours from the page, so that one drawing suits light and dark."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spg_trainer.reporting.runs import Completions, Recorded
+
+WINDOW = 5
+"""Steps of the moving mean that is drawn over a single run's values."""
+COLOURS = 8
+"""Colours of the page, --c0 to --c7; more lines begin again."""
+_INK, _GRID = "#010101", "#020202"
+_NAMED = {_INK: "var(--ink)", _GRID: "var(--line)"} | {f"#0a000{i}": f"var(--c{i})" for i in range(COLOURS)}
+"""What matplotlib is told, and what the page makes of it."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Some metrics on one axis."""
+
+    title: str
+    metrics: str
+    """A pattern of whole names in metrics.jsonl or timings.jsonl."""
+    note: str
+    low: float | None = None
+    """Lower end of the axis; None = as the values are."""
+    high: float | None = None
+
+
+PANELS = (
+    Panel(
+        "Solved", "correct", "share of sampled completions that are right; dots are evaluations, greedy", 0, 1
+    ),
+    Panel("Reward", "reward", "mean of sampled completions"),
+    Panel(
+        "Reward components", "rewards/.+/mean", "each on its own, those of weight 0 too; dots are evaluations"
+    ),
+    Panel(
+        "Group signal",
+        "frac_reward_zero_std|frac_groups_.+",
+        "shares of groups; those of equal rewards teach nothing",
+        0,
+        1,
+    ),
+    Panel("Bounds", "bound/(elbo|eubo)", "nats a token; the EUBO is a penalty, no certified upper bound"),
+    Panel("Entropy", ".*entropy.*", "nats a token"),
+    Panel("Ratio and KL", "ratio/.+|kl", "of algorithms that have them"),
+    Panel("Loss", "loss", "its value means little, its jumps do"),
+    Panel("Gradient norm", "grad_norm", "before clipping", 0),
+    Panel("Length", "completions/mean_length", "tokens of a completion; dots are evaluations"),
+    Panel("Speed", "tokens_per_second", "tokens sampled a second", 0),
+)
+
+
+NAMES = {
+    "correct": "solved",
+    "frac_reward_zero_std": "equal rewards",
+    "frac_groups_all_correct": "all right",
+    "frac_groups_all_wrong": "all wrong",
+    "frac_groups_identical": "same text",
+    "completions/mean_length": "tokens",
+    "tokens_per_second": "tokens a second",
+    "grad_norm": "norm",
+}
+"""Metrics that have words of their own in a legend."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """An entry of a legend."""
+
+    label: str
+    colour: int
+    last: float
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A panel as the page shows it."""
+
+    title: str
+    note: str
+    svg: str
+    lines: list[Line]
+
+
+def draw_panels(groups: Mapping[str, Sequence[Recorded]]) -> list[Drawn]:
+    """Every panel that has values. groups: label -> runs of one setting; several runs become mean and range."""
+    runs = [run for members in groups.values() for run in members]
+    known = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
+    drawn = []
+    for panel in PANELS:
+        names = [name for name in known if re.fullmatch(panel.metrics, name)]
+        # Lines of several metrics and several settings at once would need two kinds of colour.
+        for part in [names] if len(groups) == 1 else [[name] for name in names]:
+            if part:
+                title = panel.title if len(part) == len(names) else f"{panel.title}: {short(part[0])}"
+                drawn.append(_draw(panel, title, part, groups))
+    return drawn
+
+
+def short(metric: str) -> str:
+    """A metric's name as a legend says it."""
+    return NAMES.get(metric) or re.sub(r"^rewards/(.+)/mean$|^bound/(.+)$", r"\1\2", metric)
+
+
+def _draw(panel: Panel, title: str, names: list[str], groups: Mapping[str, Sequence[Recorded]]) -> Drawn:
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    style = {
+        **dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+        "svg.fonttype": "none",
+        "svg.hashsalt": title,  # ids that no other drawing of the page has
+        "font.size": 9,
+        "grid.color": _GRID,
+        "path.simplify": True,
+    }
+    lines = []
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(4.2, 2.3))
+        axes = figure.add_axes((0.12, 0.13, 0.86, 0.83))
+        for number, (label, name) in enumerate((label, name) for label in groups for name in names):
+            steps, values = aligned(groups[label], name)
+            if not steps.size:
+                continue
+            colour, mean = f"#0a000{number % COLOURS}", np.nanmean(values, 0)
+            if len(values) > 1:
+                low, high = np.nanmin(values, 0), np.nanmax(values, 0)
+                axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+                axes.plot(steps, mean, color=colour, linewidth=1.6)
+            else:
+                axes.plot(steps, mean, color=colour, linewidth=0.8, alpha=0.4)
+                axes.plot(steps, smooth(mean), color=colour, linewidth=1.6)
+            for run in groups[label]:
+                _mark_evaluations(axes, run, name, colour)
+            lines.append(Line(short(name) if len(groups) == 1 else label, number % COLOURS, float(mean[-1])))
+        axes.set_ylim(panel.low, panel.high if panel.high is None else panel.high * 1.03)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+        axes.grid(linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0)
+        for side in axes.spines.values():
+            side.set_visible(False)
+        text = io.StringIO()
+        none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(text, format="svg", transparent=True, metadata=none)
+    return Drawn(title, panel.note, _themed(text.getvalue(), title), lines)
+
+
+def _mark_evaluations(axes: "Axes", run: Recorded, name: str, colour: str) -> None:  # noqa: F821
+    """Dots where the metric was evaluated, hollow on validation problems; the kept step as a vertical line."""
+    if name == "correct" and run.kept_step is not None:
+        axes.axvline(run.kept_step, color=colour, linewidth=1, linestyle=(0, (3, 3)))
+    for one in run.evaluations:
+        value = evaluated(one, name)
+        if one.step is None or value is None:
+            continue
+        fill = "none" if one.split == "validation" else colour
+        axes.plot(one.step, value, "o", color=colour, markerfacecolor=fill, markersize=5, clip_on=False)
+        if name == "correct":
+            axes.plot([one.step] * 2, [one.figures["low"], one.figures["high"]], color=colour, linewidth=1.2)
+
+
+def evaluated(one: Completions, metric: str) -> float | None:
+    """What an evaluation found of a metric; None if it does not measure it."""
+    found = {f"rewards/{name}/mean": value for name, value in one.figures["rewards"].items()}
+    found |= {"correct": one.figures["correct"], "completions/mean_length": one.figures["mean_length"]}
+    return found.get(metric)
+
+
+def aligned(runs: Sequence[Recorded], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """steps (N,) and values (runs that have the metric, N), to the end of the shortest; NaN where a step has none."""
+    columns = [{row["step"]: row.get(name) for row in run.metrics} for run in runs]
+    columns = [column for column in columns if any(value is not None for value in column.values())]
+    steps = sorted(set.intersection(*map(set, columns))) if columns else []
+    values = np.array([[column[step] for step in steps] for column in columns], float)
+    some = ~np.isnan(values).all(0) if columns else np.zeros(0, bool)
+    return np.array(steps)[some], values[:, some] if columns else values
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """The mean of each value and the `WINDOW` - 1 before it, as far as there are."""
+    return np.array([np.nanmean(values[max(0, i + 1 - WINDOW) : i + 1]) for i in range(len(values))])
+
+
+def _themed(svg: str, title: str) -> str:
+    """The drawing alone, as wide as its place, in the page's colours."""
+    svg = svg[svg.index("<svg") :]
+    for given, wanted in _NAMED.items():
+        svg = svg.replace(given, wanted)
+    svg = re.sub(r'(<svg[^>]*?) (?:width|height)="[\d.]+pt"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) (?:width|height)="[\d.]+pt"', r"\1", svg, count=1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

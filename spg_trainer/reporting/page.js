@@ -1,0 +1,252 @@
+"use strict";
+// What a model wrote reaches the page as textContent only; `html` comes from environments, which escape it.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const at = (id) => document.getElementById(id);
+  const OUTCOMES = { "01": "fixed", "10": "broken", "00": "still wrong", "11": "still right" };
+  const KINDS = ["fixed", "broken", "still wrong", "still right"];
+  const PAGE = 12;
+  let run, pairs = [], place = 0, outcome = "", shown = PAGE, timer = 0;
+
+  function make(tag, name = "", text = "") {
+    const element = document.createElement(tag);
+    element.className = name;
+    element.textContent = text;
+    return element;
+  }
+
+  function fill(select, names, chosen) {
+    select.replaceChildren(...names.map(([value, text]) => new Option(text, value, false, value === chosen)));
+  }
+
+  /** One completion of a set, with its texts. */
+  function read(set, row) {
+    const one = { set, row, html: set.html[row] };
+    for (const name of ["index", "generation", "correct", "reward", "rewards", "length", "reveal", "sure"]) one[name] = set[name][row];
+    for (const name of ["prompt", "completion", "reason"]) one[name] = data.texts[set[name][row]];
+    one.tokens = set.tokens[row].map((number) => data.texts[number]);
+    one.steps = 1 + Math.max(-1, ...one.reveal);
+    return one;
+  }
+
+  function facts(one, title) {
+    const line = make("div", "facts");
+    const rewards = one.set.components.map((name, i) => `${name} ${+one.rewards[i].toFixed(3)}`).join(", ");
+    line.append(
+      make("b", "", title),
+      make("span", `tag ${one.correct ? "right" : "wrong"}`, one.correct ? "right" : one.reason || "wrong"),
+      make("span", "", `reward ${+one.reward.toFixed(3)} (${rewards})`),
+    );
+    return line;
+  }
+
+  /** The positions of a completion, and `show(step)`: what was unmasked in the first so many steps. */
+  function strip(one) {
+    const box = make("div", "tokens");
+    if (!one.tokens.length) {
+      box.append(make("pre", "", one.completion));
+      return { box, show: () => "the run did not record its tokens" };
+    }
+    const last = one.reveal.findLastIndex((step) => step >= 0);
+    const chips = one.tokens.slice(0, last + 1).map((token, i) => {
+      if (i && i % run.block === 0) box.append(make("span", "block"));
+      const chip = make("span", "token", token.replace(/\n/g, "\u21b5"));
+      chip.style.setProperty("--sure", one.sure[i] ?? 0);
+      chip.title = `position ${i + 1}, step ${one.reveal[i] + 1}, ${one.sure[i]}% sure`;
+      box.append(chip);
+      if (token.includes("\n")) box.append(make("br"));
+      return chip;
+    });
+    const show = (step) => {
+      let sum = 0, count = 0;
+      chips.forEach((chip, i) => {
+        chip.classList.toggle("masked", one.reveal[i] < 0 || one.reveal[i] >= step);
+        const now = step < one.steps && one.reveal[i] === step - 1;
+        chip.classList.toggle("now", now);
+        if (now) { sum += one.sure[i]; count += 1; }
+      });
+      return count ? `${count} unmasked, ${Math.round(sum / count)}% sure` : "";
+    };
+    return { box, show };
+  }
+
+  /** A completion with everything known of it; `show` as of `strip`. */
+  function side(one, title) {
+    const box = make("div", "card side"), tokens = strip(one), said = make("small");
+    box.append(facts(one, title), tokens.box, said);
+    const env = make("div", "env");
+    if (one.html) env.innerHTML = one.html; else if (one.tokens.length) env.append(make("pre", "", one.completion));
+    box.append(env);
+    const show = (step) => {
+      said.textContent = tokens.show(step);
+      box.classList.toggle("unfinished", one.tokens.length > 0 && step < one.steps);
+    };
+    return { box, show, steps: one.steps };
+  }
+
+  const titled = (set) => set.name === "before" || set.name === "after" ? `${set.name} training` : `${set.name.replace(/step-0*(\d)/, "step $1")}, ${set.split}`;
+  const named = (name) => run.sets.find((set) => set.name === name);
+  let sides = [];
+
+  function choosePairs() {
+    const left = named(at("left").value), right = named(at("right").value), chips = at("outcomes");
+    pairs = [];
+    chips.replaceChildren();
+    if (!left) return showPair();
+    const other = new Map();
+    if (right) for (let j = 0; j < right.rows; j++) other.set(`${right.index[j]} ${right.generation[j]}`, j);
+    const counts = {};
+    for (let i = 0; i < left.rows; i++) {
+      const j = other.get(`${left.index[i]} ${left.generation[i]}`);
+      if (right && j === undefined) continue;
+      const kind = right ? OUTCOMES[`${left.correct[i]}${right.correct[j]}`] : left.correct[i] ? "right" : "wrong";
+      counts[kind] = (counts[kind] || 0) + 1;
+      pairs.push({ i, j, kind, rendered: i in left.html });
+    }
+    const kinds = right ? KINDS : ["right", "wrong"];
+    if (outcome && !counts[outcome]) outcome = "";
+    for (const kind of kinds) {
+      const chip = make("button", "", `${kind} ${counts[kind] || 0}`);
+      chip.type = "button";
+      chip.disabled = !counts[kind];
+      chip.setAttribute("aria-pressed", kind === outcome);
+      chip.addEventListener("click", () => { outcome = outcome === kind ? "" : kind; choosePairs(); });
+      chips.append(chip);
+    }
+    if (outcome) pairs = pairs.filter((pair) => pair.kind === outcome);
+    pairs.sort((a, b) => b.rendered - a.rendered);
+    place = Math.max(0, pairs.findIndex((pair) => pair.kind === "fixed"));  // what was learned
+    showPair();
+  }
+
+  function showPair() {
+    stop();
+    const stage = at("stage"), pair = pairs[place];
+    at("previous").disabled = at("next").disabled = pairs.length < 2;
+    stage.replaceChildren();
+    sides = [];
+    at("prompt").hidden = !pair;
+    if (!pair) {
+      at("where").textContent = run.sets.length ? "no problem in both" : "no completions are recorded";
+      return;
+    }
+    const sets = [named(at("left").value), named(at("right").value)].filter(Boolean);
+    const ones = sets.map((set, k) => read(set, k ? pair.j : pair.i));
+    at("where").textContent = `problem ${ones[0].index} (${place + 1} of ${pairs.length})`;
+    at("prompt").textContent = ones[0].prompt;
+    sides = ones.map((one) => side(one, titled(one.set)));
+    stage.append(...sides.map((one) => one.box));
+    const slider = at("slider");
+    slider.max = Math.max(1, ...sides.map((one) => one.steps));
+    slider.value = slider.max;
+    move();
+  }
+
+  function move() {
+    const step = +at("slider").value;
+    for (const one of sides) one.show(step);
+    at("moment").textContent = `step ${step} of ${at("slider").max}`;
+  }
+
+  function stop() {
+    clearInterval(timer);
+    timer = 0;
+    at("play").textContent = "\u25b6";
+  }
+
+  function play() {
+    if (timer) return stop();
+    const slider = at("slider");
+    if (slider.value === slider.max) slider.value = 0;
+    at("play").textContent = "\u275a\u275a";
+    timer = setInterval(() => {
+      slider.value = +slider.value + 1;
+      move();
+      if (slider.value === slider.max) stop();
+    }, Math.max(40, Math.min(350, 8000 / slider.max)));
+    move();
+  }
+
+  function turn(by) {
+    place = (place + by + pairs.length) % pairs.length;
+    showPair();
+  }
+
+  function chooseSet() {
+    const set = named(at("set").value);
+    const reasons = set ? [...new Set(set.reason)].map((number) => data.texts[number]).sort() : [];
+    fill(at("reason"), [["", "any"], ...reasons.map((reason) => [reason, reason || "none given"])], "");
+    list();
+  }
+
+  function list() {
+    const set = named(at("set").value), box = at("list");
+    box.replaceChildren();
+    at("more").hidden = true;
+    at("found").textContent = "";
+    if (!set) return;
+    const verdict = at("verdict").value, reason = at("reason").value, text = at("search").value.toLowerCase();
+    let rows = [...Array(set.rows).keys()].filter((i) =>
+      (!verdict || set.correct[i] === +verdict) &&
+      (!reason || data.texts[set.reason[i]] === reason) &&
+      (!text || `${data.texts[set.prompt[i]]}\n${data.texts[set.completion[i]]}`.toLowerCase().includes(text)));
+    const order = at("order").value;
+    if (order !== "index") rows.sort((a, b) => set[order][b] - set[order][a]);
+    const cut = set.rows < set.total ? `; the first ${set.rows} of ${set.total} are on this page, all are in the run folder` : "";
+    at("found").textContent = `${rows.length} of ${set.rows} completions${cut}`;
+    at("more").hidden = rows.length <= shown;
+    box.append(...rows.slice(0, shown).map((i) => item(read(set, i))));
+  }
+
+  function item(one) {
+    const box = make("details", "card item"), line = make("summary");
+    line.append(
+      make("span", one.correct ? "right" : "wrong", one.correct ? "\u25cf" : "\u25cb"),
+      make("span", "", `#${one.index}`),
+      make("code", "", one.completion.replace(/\s+/g, " ").slice(0, 300)),
+      make("span", "", one.reason),
+      make("span", "", `reward ${+one.reward.toFixed(3)}`),
+      make("span", "", `${one.length} tokens`),
+    );
+    box.append(line);
+    box.addEventListener("toggle", () => {
+      if (!box.open || box.children.length > 1) return;
+      const inside = make("div", "inside"), tokens = strip(one), slider = make("input");
+      slider.type = "range";
+      slider.max = slider.value = one.steps;
+      slider.setAttribute("aria-label", "denoising step");
+      slider.addEventListener("input", () => tokens.show(+slider.value));
+      const bar = make("div", "bar slider");
+      bar.append(slider);
+      bar.hidden = !one.tokens.length;
+      inside.append(make("pre", "prompt", one.prompt), bar, tokens.box, facts(one, ""));
+      tokens.show(one.steps);
+      box.append(inside);
+    });
+    return box;
+  }
+
+  function chooseRun() {
+    const number = at("run") ? +at("run").value : 0;
+    run = data.runs[number];
+    for (const box of document.querySelectorAll(".of-run")) box.hidden = +box.dataset.run !== number;
+    const names = run.sets.map((set) => [set.name, titled(set)]), has = (name) => Boolean(named(name));
+    fill(at("left"), names, has("before") ? "before" : undefined);
+    fill(at("right"), [["", "nothing"], ...names], has("before") && has("after") ? "after" : "");
+    fill(at("set"), names, has("after") ? "after" : undefined);
+    outcome = "";
+    choosePairs();
+    chooseSet();
+  }
+
+  for (const id of ["left", "right"]) at(id).addEventListener("change", choosePairs);
+  for (const id of ["verdict", "reason", "order", "search"]) at(id).addEventListener("input", () => { shown = PAGE; list(); });
+  at("set").addEventListener("change", () => { shown = PAGE; chooseSet(); });
+  at("more").addEventListener("click", () => { shown += 100; list(); });
+  at("previous").addEventListener("click", () => turn(-1));
+  at("next").addEventListener("click", () => turn(1));
+  at("slider").addEventListener("input", () => { stop(); move(); });
+  at("play").addEventListener("click", play);
+  if (at("run")) at("run").addEventListener("change", chooseRun);
+  chooseRun();
+})();

@@ -1,0 +1,104 @@
+"""A run folder as `train` leaves it, without training: Sudoku, two steps' samples, evaluations before and after."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import envs
+from spg_trainer.config import Config
+from spg_trainer.run_folder import RunFolder
+from spg_trainer.settings import defaults, to_yaml
+
+HOSTILE = [
+    "</script><script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\">",
+    "<!--<script>",
+    "]]>&lt;b&gt; \" ' ` ${1}",
+    "\x1b[32m\u2028\u202egreen\x1b[0m\x00",
+]
+"""What a model might write."""
+LENGTH = 20
+
+
+def write_run(
+    folder: Path, *, seed: int = 0, steps: int = 4, problems: int = 8, finished: bool = True, **changes: Any
+) -> Path:
+    """Makes the folder. Before training every second problem is solved and the others hold `HOSTILE`; after it all but
+    the last are. changes: settings of the run by name."""
+    config = replace(defaults(Config, env="sudoku"), seed=seed, max_steps=steps, **changes)
+    run = RunFolder(folder)
+    record = {"env": config.env, "env_args": config.env_args, "versions": {"python": "3.11"}}
+    run.create(to_yaml(config), record)
+    run.release()
+    for step in range(1, steps + 1):
+        run.metrics(
+            {
+                **{"step": step, "reward": step / steps, "correct": step / steps + 0.01 * seed},
+                **{
+                    "rewards/correct/mean": step / steps,
+                    "rewards/cells/mean": 0.5,
+                    "frac_reward_zero_std": 0.5,
+                },
+                **{"bound/elbo": -0.2, "bound/eubo": -0.1, "grad_norm": 0.1 * step, "num_tokens": 100},
+            }
+        )
+        run.timings({"step": step, "rollout": 2.0, "update": 1.0, "tokens_per_second": 50.0})
+    for step in (steps // 2, steps):
+        run.samples(step, completions(problems, "train", step, solved=lambda i: i % 2 == 0))
+    before = evaluation(run, "before", completions(problems, "test", -1, solved=lambda i: i % 2 == 0), 0)
+    if finished:
+        half = completions(problems, "validation", -1, solved=lambda i: i > 2)
+        evaluation(run, f"step-{steps // 2:06d}", half, steps // 2)
+        after = evaluation(
+            run, "after", completions(problems, "test", -1, solved=lambda i: i < problems - 1), steps
+        )
+        kept = {
+            "problems": problems,
+            "start": 0.1,
+            "best_step": steps // 2,
+            "best": 0.625,
+            "last_step": steps,
+        }
+        run.summary(
+            {
+                **{"seconds": 3723.0, "processes": 1, "device": "cpu", "threads": 2, "steps": steps},
+                **{"eval_before": before, "eval_after": after, "validation": {**kept, "last": 0.5}},
+            }
+        )
+    return folder
+
+
+def completions(count: int, split: str, step: int, solved: Any) -> list[dict[str, Any]]:
+    """`count` rows of one completion each, unmasked from the left, right where `solved(i)`."""
+    env, rows = envs.make("sudoku", split=split), []
+    for i in range(count):
+        problem, right = env.problem(i), bool(solved(i))
+        text = env.demonstration(problem) if right else HOSTILE[i // 2 % len(HOSTILE)]
+        pieces = [text[:3], *text[3 : LENGTH + 1], text[LENGTH + 1 :]][:LENGTH]
+        rows.append(
+            {
+                **{"step": step, "env": "sudoku", "index": i, "generation": 0, "prompt": problem.prompt},
+                **{
+                    "completion": text,
+                    "rewards": {"correct": float(right), "cells": 0.5},
+                    "reward": float(right),
+                },
+                **{"correct": right, "reason": "ok" if right else "no_answer", "tokens": pieces},
+                "reveal_step": list(range(len(pieces))),
+                "confidence": [0.9] * len(pieces),
+                **{"length": len(pieces), "ended": True, **problem.reference},
+            }
+        )
+    return rows
+
+
+def evaluation(run: RunFolder, name: str, rows: list[dict[str, Any]], step: int) -> dict[str, Any]:
+    """Writes an evaluation with these rows and returns its figures."""
+    rate = sum(row["correct"] for row in rows) / len(rows)
+    figures = {
+        **{"correct": rate, "n": len(rows), "low": rate / 2, "high": (1 + rate) / 2, "mean_length": 20.0},
+        **{"rewards": {"correct": rate, "cells": 0.5}, "step": step},
+        "settings": {"split": "validation" if name.startswith("step") else "test", "temperature": 0.0},
+    }
+    run.evaluation(name, figures, rows)
+    return figures

@@ -1,0 +1,260 @@
+"""The report: what it says of a run, that nothing a model wrote acts, and what a browser makes of it."""
+
+import json
+import re
+import time
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import envs
+import spg_trainer
+from spg_trainer import cli
+from spg_trainer.errors import ConfigError
+from spg_trainer.reporting import page
+from spg_trainer.reporting.completions import OUTCOMES, Pool, columns, paired
+from spg_trainer.reporting.curves import aligned, draw_panels
+from spg_trainer.reporting.page import report
+from spg_trainer.reporting.runs import changed_settings, group_by_setting, read_run
+from spg_trainer.training import train
+from tests.common.browser import CHROMIUM, chromium
+from tests.common.report_cases import HOSTILE, completions, write_run
+from tests.common.trainer_cases import small_config
+
+WIDTHS, SCHEMES = ((1200, 900), (390, 844)), ("light", "dark")
+SCRIPT = """
+var at = (id) => document.getElementById(id);
+var count = (which) => document.querySelectorAll(which).length;
+var set = (id, value) => { at(id).value = value; at(id).dispatchEvent(new Event("input")); };
+"""
+"""What the test's expressions use; each of them is run on the page."""
+
+
+class Page(HTMLParser):
+    """Every tag of a page with its attributes, and the text outside of scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags, self.text, self.script = [], "", ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.text += " " * (tag == "td")
+
+    def handle_data(self, data):
+        tag, attributes = self.tags[-1] if self.tags else ("", {})
+        if attributes.get("id") == "data":
+            self.script += data
+        elif tag not in ("script", "style"):
+            self.text += data
+
+    @property
+    def data(self):
+        return json.loads(self.script.partition('"use strict"')[0])
+
+    @property
+    def said(self) -> str:
+        return " ".join(self.text.split())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("report") / "run")
+
+
+@pytest.fixture(scope="module")
+def html(folder):
+    return report(folder).html
+
+
+def test_the_page_says_before_after_kept_step_and_cost(html):
+    said = Page(html).said
+    assert "50.0% before training → 87.5% after training" in said
+    assert "[25.0%, 75.0%], [43.8%, 93.8%]" in said
+    assert "Kept: step 2, 62.5% of 8 validation problems (the last, step 4: 50.0%)" in said
+    assert "whole run 1 h 02 min" in said and "tokens sampled 400" in said and "tokens a second 50" in said
+
+
+def test_curves_show_what_was_recorded_and_nothing_else(folder):
+    titles = [panel.title for panel in draw_panels({"a": [read_run(folder)]})]
+    assert titles == [
+        "Solved",
+        "Reward",
+        "Reward components",
+        "Group signal",
+        "Bounds",
+        "Gradient norm",
+        "Speed",
+    ]
+
+
+def test_a_hostile_completion_stays_text(folder, html):
+    seen = Page(html)
+    assert [tag for tag, _ in seen.tags].count("script") == 2 and "img" not in dict(seen.tags)
+    assert not [name for _, attributes in seen.tags for name in attributes if name.startswith("on")]
+    assert set(HOSTILE[:4]) <= set(seen.data["texts"])
+    rendered = [text for run in seen.data["runs"] for one in run["sets"] for text in one["html"].values()]
+    assert rendered and not re.search("<(script|img|b)", "".join(rendered))
+
+
+def test_the_page_asks_no_network(html):
+    addresses = [
+        value for _, a in Page(html).tags for key, value in a.items() if key in ("src", "href", "srcset")
+    ]
+    assert all(address.startswith("#") for address in addresses)
+    assert "@import" not in html and "url(http" not in html
+
+
+def test_an_unfinished_run_with_a_torn_row_is_shown(tmp_path):
+    folder = write_run(tmp_path / "run", finished=False)
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"step": 5, "rew')
+    said = Page(report(folder).html).said
+    assert "4 of 4 steps, not finished" in said and "50.0% before" in said and "after training" not in said
+
+
+def test_a_run_without_a_step_is_shown(tmp_path):
+    said = Page(report(write_run(tmp_path / "run", steps=0, finished=False)).html).said
+    assert "No step is finished." in said
+
+
+def test_seeds_of_one_setting_are_one_line_and_a_band(tmp_path):
+    runs = [read_run(write_run(tmp_path / f"s{seed}", seed=seed, steps=4 + seed)) for seed in (0, 1)]
+    groups = group_by_setting(runs)
+    assert list(groups) == ["sudoku spg"] and len(groups["sudoku spg"]) == 2
+    steps, values = aligned(runs, "correct")
+    assert steps.tolist() == [1, 2, 3, 4]
+    assert values == pytest.approx(np.array([[0.25, 0.5, 0.75, 1], [0.21, 0.41, 0.61, 0.81]]))
+    solved = draw_panels(groups)[0]
+    assert len(solved.lines) == 1 and "opacity: 0.18" in solved.svg
+
+
+def test_settings_are_told_apart_by_what_differs(tmp_path):
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", algorithm_args={"num_masks": 4})]
+    groups = group_by_setting([read_run(run) for run in runs])
+    assert [label for label in groups if label.endswith("num_masks=4")] and len(groups) == 2
+    assert "Reward components: cells" in [panel.title for panel in draw_panels(groups)]
+
+
+def test_changed_settings_are_those_that_differ_from_the_preset(tmp_path):
+    run = read_run(write_run(tmp_path / "run", steps=7, seed=3))
+    assert changed_settings(run) == [("max_steps", 40, 7), ("seed", 0, 3)]
+
+
+def test_fixed_and_broken_are_counted_by_problem_and_generation():
+    flags = {name: pair for pair, name in OUTCOMES.items()}
+    both = [flags[name] for name in ("fixed", "broken", "broken", "still right")]
+    rows = [
+        [{"index": i, "generation": 0, "correct": pair[side]} for i, pair in enumerate(both)]
+        for side in (0, 1)
+    ]
+    found = paired(rows[0], [{"index": 9, "generation": 0, "correct": True}, *reversed(rows[1])])
+    assert found == {
+        "fixed": [(0, 4)],
+        "broken": [(1, 3), (2, 2)],
+        "still wrong": [],
+        "still right": [(3, 1)],
+    }
+
+
+def test_too_many_completions_are_cut_and_the_page_knows(folder):
+    one = read_run(folder).evaluations[0]
+    pool = Pool()
+    table = columns(pool, one, 1000)
+    assert 1 <= table["rows"] < table["total"] == 8 and len(table["prompt"]) == table["rows"]
+
+
+def test_a_lost_task_file_is_said_and_completions_are_text(tmp_path):
+    folder = write_run(tmp_path / "run")
+    record = json.loads((folder / "environment.json").read_text())
+    (folder / "environment.json").write_text(json.dumps({**record, "env": "./gone.py:my/Gone-v0"}))
+    seen = Page(report(folder).html)
+    assert "the environment cannot be opened here" in seen.said and "gone.py" in seen.said
+    assert not any(one["html"] for one in seen.data["runs"][0]["sets"])
+
+
+def test_a_render_html_that_raises_is_named_in_its_place(folder, monkeypatch):
+    monkeypatch.setattr(envs.Sudoku, "render_html", lambda self, problem, completion: problem["<no>"])
+    one = Page(report(folder).html).data["runs"][0]["sets"][0]
+    assert "render_html raised TypeError" in one["html"]["0"]
+
+
+def test_a_notebook_shows_the_page_in_a_frame(html):
+    shown = page.Report(html)._repr_html_()
+    assert unescape(re.search('srcdoc="([^"]*)"', shown)[1]) == html
+
+
+def test_the_command_writes_into_the_run_or_where_told(folder, tmp_path, capsys):
+    assert cli.main(["report", str(folder)]) == 0
+    assert cli.main(["report", str(folder), "-o", str(tmp_path / "x.html")]) == 0
+    assert capsys.readouterr().out.split() == [str(folder / "report.html"), str(tmp_path / "x.html")]
+    assert (folder / "report.html").read_text() == (tmp_path / "x.html").read_text()
+    assert cli.main(["report", str(tmp_path)]) == 2
+    assert f"{tmp_path} holds no run: config.yaml is missing" in capsys.readouterr().err
+
+
+def test_the_name_in_the_package_is_the_function():
+    assert spg_trainer.report is report
+    with pytest.raises(ConfigError, match="Give a run folder"):
+        spg_trainer.report()
+
+
+def test_training_ends_with_a_report_of_tokens(tmp_path):
+    config = small_config(tmp_path / "run")
+    train(replace(config, output=replace(config.output, report=True)), quiet=True)
+    sets = Page((tmp_path / "run" / "report.html").read_text()).data["runs"][0]["sets"]
+    assert [one["name"] for one in sets][:2] == ["before", "after"]
+    assert all(len(row) == 10 for one in sets for row in one["tokens"])
+
+
+def test_a_report_that_cannot_be_written_fails_no_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page, "report", lambda run: 1 / 0)
+    config = small_config(tmp_path / "run", max_steps=1)
+    assert train(replace(config, output=replace(config.output, report=True)))["steps"] == 1
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "report.html was not written (ZeroDivisionError: division by zero)" in said
+
+
+def test_a_run_of_120_steps_takes_five_seconds_and_five_megabytes_at_most(tmp_path):
+    folder = write_run(tmp_path / "run", steps=120, problems=256)
+    for step in range(10, 130, 10):
+        rows = completions(256, "train", step, solved=lambda i: i % 3)
+        (folder / f"samples/step-{step:06d}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows)
+        )
+    began = time.process_time()
+    size = len(report(folder).html.encode())
+    assert time.process_time() - began < 5 and 200_000 < size < 5_000_000
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_browser_shows_it_at_two_widths_and_in_both_themes(html, tmp_path):
+    file = tmp_path / "report.html"
+    file.write_text(html)
+    grounds = set()
+    with chromium(tmp_path / "profile") as browser:
+        for width, height in WIDTHS:
+            for scheme in SCHEMES:
+                browser.open(file, width, height, scheme)
+                browser.run(SCRIPT)
+                assert browser.run("document.documentElement.scrollWidth") <= width
+                assert browser.screenshot(tmp_path / "seen.png").stat().st_size > 10_000
+                grounds.add((scheme, browser.run("getComputedStyle(document.body).backgroundColor")))
+        assert browser.run("count('#stage .masked')") == 0
+        tokens = browser.run("count('#stage .token')")
+        browser.run("set('slider', 0)")
+        assert tokens > 6 and browser.run("count('#stage .masked')") == tokens
+        browser.run("set('slider', 3)")
+        assert browser.run("count('#stage .masked')") == tokens - 6  # three of either side
+        assert browser.run("count('#stage .now')") == 2
+        assert browser.run("at('outcomes').textContent") == "fixed 3broken 0still wrong 1still right 4"
+        browser.run("document.querySelector('#list .item').open = true; set('verdict', '0')")
+        assert browser.run("count('#list .item')") == 1
+        assert browser.run("document.title") == "sudoku spg"
+        assert browser.complaints() == []
+        assert set(browser.requests()) == {file.resolve().as_uri()}
+    assert len(grounds) == 2
