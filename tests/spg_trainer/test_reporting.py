@@ -13,12 +13,14 @@ import pytest
 import envs
 import spg_trainer
 from spg_trainer import cli
+from spg_trainer.config import Config
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting import page
 from spg_trainer.reporting.completions import OUTCOMES, Pool, columns, paired
 from spg_trainer.reporting.curves import aligned, draw_panels
 from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import changed_settings, group_by_setting, read_run
+from spg_trainer.settings import defaults
 from spg_trainer.training import train
 from tests.common.browser import CHROMIUM, chromium
 from tests.common.report_cases import HOSTILE, completions, write_run
@@ -134,9 +136,10 @@ def test_seeds_of_one_setting_are_one_line_and_a_band(tmp_path):
 
 
 def test_settings_are_told_apart_by_what_differs(tmp_path):
-    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", algorithm_args={"num_masks": 4})]
+    other = {**defaults(Config, env="sudoku").algorithm_args, "num_masks": 7}
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", algorithm_args=other)]
     groups = group_by_setting([read_run(run) for run in runs])
-    assert [label for label in groups if label.endswith("num_masks=4")] and len(groups) == 2
+    assert [label for label in groups if label == "sudoku spg num_masks=7"] and len(groups) == 2
     assert "Reward components: cells" in [panel.title for panel in draw_panels(groups)]
 
 
