@@ -23,6 +23,7 @@ from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
 
 _ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")
+ALIASES = {"math": "math500"}
 _classes: dict[str, type[TextEnv]] = {}
 
 
@@ -119,7 +120,7 @@ def resolve(name: str) -> str:
         if module.partition(".")[0] != "envs" and str(match).startswith("spg/"):
             match = None  # ./my_task.py:sudoku must not open ours
     if match is None and not where:
-        match = _from_entry_points(id)
+        match = _find(ALIASES.get(id.lower(), "")) or _from_entry_points(id)
     if match is not None:
         return match
     shorts = sorted({short_name(known) for known in _classes})

@@ -52,6 +52,10 @@ def test_all_names_lead_to_one_class_and_gymnasium_to_the_same():
     assert type(vector) is envs.TextVectorEnv and type(vector.env) is envs.Sudoku
 
 
+def test_math_is_math500():
+    assert envs.registry.resolve("math") == envs.registry.resolve("Math") == "spg/MATH500-v0"
+
+
 def test_an_unknown_name_answers_with_the_nearest_or_with_what_there_is():
     for name in ("sodoku", "Sudoku-v1", "spg/Sudok-v0", "sudoko"):
         with pytest.raises(EnvError, match=r'No environment ".*"\. Did you mean "(sudoku|spg/Sudoku-v0)"'):

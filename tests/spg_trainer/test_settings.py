@@ -62,6 +62,10 @@ def test_without_a_preset_of_its_own_an_environment_gets_the_default() -> None:
         assert load_preset(name, "tiny") != SUDOKU, "of the same name, but another task"
 
 
+def test_math_has_the_preset_of_math500() -> None:
+    assert load_preset("math", "tiny") == load_preset("math500", "tiny") != load_preset("another", "tiny")
+
+
 def test_a_preset_lies_over_the_defaults() -> None:
     config = defaults(Config, env="sudoku")
     assert config.rollout.max_completion_length == SUDOKU["rollout"]["max_completion_length"] != 256

@@ -40,7 +40,7 @@ def failures(book: str) -> tuple[list, list]:
     return sorted(set(refused)), sorted(set(paid))
 
 
-@pytest.mark.parametrize("book", ["math", "math_held_out"])
+@pytest.mark.parametrize("book", ["math", "math_held_out", "math_review"])
 def test_no_wrong_answer_is_paid_and_few_right_ones_refused(book: str) -> None:
     refused, paid = failures(book)
     assert not paid

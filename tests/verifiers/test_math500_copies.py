@@ -137,7 +137,9 @@ def test_no_formula_of_a_published_problem_is_paid(shared_data: Path, split: str
     assert len(paid) > (30 if split == "test" else 1000)
     texts, golds, problems = zip(*((f"\\boxed{{{part}}}", *rest) for part, *rest in paid), strict=True)
     after = verify_batch("math500", texts, answer=golds, problem=problems)
-    number = re.compile(r"[-\d.,]+(\^\{\\\w+\{(st|nd|rd|th)\}\})?")  # a bare number is no copy
+    number = re.compile(
+        r"[-\d.,]+(\^\{\\\w+\{(st|nd|rd|th)\}\}|\^\\circ|\^\{\\circ\}|\\%)?"
+    )  # a bare number is no copy
     left = [
         (part, gold)
         for (part, gold, _), verdict in zip(paid, after, strict=True)

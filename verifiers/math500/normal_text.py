@@ -32,7 +32,7 @@ def key(text: str) -> str:
 
 
 _TAGS = ("b", "strong", "i", "em", "u", "p")
-_WRAPPERS = frozenset("\"“'*_`<{")
+_WRAPPERS = frozenset("\"“'*_`<{#")
 _QUOTES = {'"': '"', "“": "”", "'": "'"}
 
 
@@ -49,6 +49,8 @@ def unwrapped(text: str) -> str:
         for tag in _TAGS:
             if text.count(f"<{tag}>") == text.count(f"</{tag}>"):
                 text = text.replace(f"<{tag}>", "").replace(f"</{tag}>", "")
+    if text[:1] == "#" and (rest := text.lstrip("#"))[:1] == " ":  # a heading
+        text = rest
     text = text.strip()
     if len(text) > 2 and (
         _QUOTES.get(text[0]) == text[-1] or (text[0] == text[-1] == "*" and text.count("*") == 2)

@@ -174,7 +174,7 @@ class Parser:
 
     def items(self) -> list[Node]:
         items = [self.relation()]
-        while self.is_separator():
+        while self.kind != "end" and self.is_separator():
             comma = self.kind == SIGN
             join = self.advance().lower()
             if comma and self.kind == WORD and self.is_separator():
@@ -190,7 +190,7 @@ class Parser:
         sides = [self.side()]
         operators: list[str] = []
         by_word = False
-        while self.is_relation() or self.is_equals_word():
+        while self.kind != "end" and (self.is_relation() or self.is_equals_word()):
             by_word = self.kind == WORD
             operator = RELATIONS.get(self.advance(), "=")
             if self.accept("=") and operator != "=":
@@ -215,12 +215,15 @@ class Parser:
         words = []
         while self.kind == WORD and self.value.lower() not in JOINING:
             words.append(self.advance())
-        if self.ends_side():
-            if not words:
-                raise Malformed("empty")
-            self.currency = outer
-            return text_node(words)
+        if words and self.kind == NUMBER and words[-1].lower() in ("negative", "minus"):
+            words.pop()
+            self.position -= 1
+            self.tokens[self.position] = (SIGN, "-", True)
+            self.advance(0)
         if words:
+            if self.ends_side():
+                self.currency = outer
+                return text_node(words)
             if words[-1].lower() == "except" and is_reals(words[:-1]):
                 return ("+", (REALS, ("*", (MINUS_ONE, ("set", (self.sum(),))))))
             colon = self.accept(":")
@@ -232,14 +235,16 @@ class Parser:
             if self.value in ("(", "[", "{", "\\{") and not self.spaced:
                 raise Malformed("a word as a function")
         parts = [self.infix()]
-        while self.accept("cup", COMMAND) or (
-            parts[-1][0] == "seq" and self.kind == LETTERS and self.accept("U")
+        while self.value in ("cup", "U") and (
+            self.kind == COMMAND or (parts[-1][0] == "seq" and self.kind == LETTERS)
         ):
+            self.advance()
             parts.append(self.sum())
-        while parts[-1] == REALS and self.accept("setminus", COMMAND):
+        while self.value == "setminus" and parts[-1] == REALS:
+            self.advance()
             parts[-1] = ("+", (REALS, signed(MINUS_ONE, self.sum())))
-        if self.value == ":" and parts[0][0] == "num" and self.peek()[0] == NUMBER:
-            while self.accept(":"):
+        if parts[0][0] == "num" and self.value in (":", "to") and self.peek()[0] == NUMBER:
+            while self.accept(":") or self.accept("to", WORD):
                 parts.append(self.sum())
             parts = [("ratio", tuple(parts))]
         node = self.with_unit(parts[0] if len(parts) == 1 else ("union", tuple(parts)))
@@ -319,20 +324,28 @@ class Parser:
         return self.tokens[end][1] == ")" and self.tokens[end + 1] is END and end > self.position + 1
 
     def is_unit_fraction(self) -> bool:
-        return (
-            (self.kind, self.value) == (COMMAND, "frac") and self.peek()[1] == "{" and self.peek(2)[0] == WORD
-        )
+        if (self.kind, self.value) != (COMMAND, "frac") or self.peek()[1] != "{":
+            return False
+        kind, value, _ = self.peek(2)
+        if kind == LETTERS and value in UNIT_LETTERS and self.variables is not None:
+            return self.variables.isdisjoint(UNIT_LETTERS) and self.is_unit_to_the_end(1)
+        return kind == WORD
 
     def unit_fraction(self) -> list[str]:
-        r"""The words of `\frac{\text{miles}}{\text{hour}}`."""
+        r"""The words of `\frac{\text{miles}}{\text{hour}}` and `\frac{m}{s^2}`."""
         words = []
         for slash in (False, True):
             words += ["/"] * slash
             self.expect("{")
             while not self.accept("}"):
-                if self.kind != WORD or self.value.lower() not in UNITS:
+                if self.kind not in NAME_KINDS or self.value.lower() not in UNITS:
                     raise Malformed("unit")
                 words.append(self.advance())
+                if self.accept("^"):
+                    braces = self.accept("{")
+                    words.append("^" + self.digits("unit"))
+                    if braces:
+                        self.expect("}")
         return words
 
     def is_unit_word(self) -> bool:
@@ -442,10 +455,10 @@ class Parser:
             return False
         return self.value in ("(", "[", "{", "\\{") or (self.value == "|" and not self.open_bars)
 
-    def is_unit_to_the_end(self) -> bool:
+    def is_unit_to_the_end(self, offset: int = 0) -> bool:
         """True if nothing but units, powers and a slash follows: m, m^3, m/s^2."""
-        end = self.position
-        while (token := self.tokens[end]) is not END and end < self.position + 8:
+        end = self.position + offset
+        while (token := self.tokens[end]) is not END and end < self.position + 12:
             if token[1] not in UNIT_LETTERS and not (token[0] in (NUMBER, SIGN) and token[1] in UNIT_SIGNS):
                 return False
             end += 1

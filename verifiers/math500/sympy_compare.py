@@ -113,15 +113,34 @@ def judge(answer: str, gold: str) -> tuple[str, str]:
         expected = read(gold, real)
     except Unreadable as error:
         return "unread", f"the gold answer cannot be read: {error}"
+    sides = [answer] if "=" in gold else sides_of(answer)
     try:
-        given = read(answer, real)
-        for side in (expected, given):
-            for entry in side.flat() if isinstance(side, sympy.MatrixBase) else [side]:
-                digits(entry)  # before anything is computed that has too many
-        explicit = "\\{" in answer or "\\lbrace" in answer
-        return ("equal", "") if same(expected, given, explicit) else ("different", "")
+        for k, side in enumerate(sides):
+            given = read(side, real)
+            called = is_name(given) or side.strip() == "I"  # which is read as i
+            if k == 0 < len(sides) - 1 and called and given not in expected.free_symbols:
+                continue
+            for part in (expected, given):
+                for entry in part.flat() if isinstance(part, sympy.MatrixBase) else [part]:
+                    digits(entry)  # before anything is computed that has too many
+            explicit = "\\{" in side or "\\lbrace" in side
+            if not same(expected, given, explicit):
+                return "different", ""
     except Unreadable as error:
         return "different", f"the answer cannot be judged: {error}"
+    return "equal", ""
+
+
+def sides_of(text: str) -> list[str]:
+    r"""The sides of `\int_0^1 x \, dx = \frac{1}{2}`, each of which must be the value."""
+    sides, depth = [""], 0
+    for character in text:
+        depth += (character in "{([") - (character in "})]")
+        if character == "=" and depth == 0 and sides[-1][-1:] not in ("<", ">", "!", ":"):
+            sides.append("")
+        else:
+            sides[-1] += character
+    return sides
 
 
 def digits(expr: sympy.Basic) -> float:
@@ -169,8 +188,13 @@ def same(gold: object, answer: object, explicit: bool = False) -> bool:
     return type(gold) is type(answer) and gold == answer
 
 
+def is_name(value: object) -> bool:
+    """True for what a value may be called: x, f(x)."""
+    return isinstance(value, sympy.Symbol | AppliedUndef)
+
+
 def _is_assignment(value: object) -> bool:
-    return isinstance(value, sympy.Eq) and isinstance(value.lhs, sympy.Symbol | AppliedUndef)
+    return isinstance(value, sympy.Eq) and is_name(value.lhs)
 
 
 def _unwrapped(gold: object, answer: object) -> tuple[object, object]:

@@ -93,7 +93,7 @@ def _parsed(answer: str) -> Reference | None:
 
 
 def reference_of(answer: object, index: int | None) -> Reference:
-    exact = batch.as_reference(answer)
+    exact = answer if type(answer) is str else batch.as_reference(answer)
     if exact is None:
         raise invalid_reference("answer", answer, f"is a {type(answer).__name__}; {_ADVICE}", index)
     gold = _parsed(exact)
@@ -238,8 +238,8 @@ def _judge_all(
         for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
             for row in rows:
                 outcomes[row] = outcome
-    for row, outcome in enumerate(outcomes):
-        if asked[row] is not None and outcome[0] == OK and outcome[1] != TEXT:
+    for row, outcome in enumerate(outcomes if problems is not None else ()):
+        if outcome[0] == OK and outcome[1] != TEXT:
             extracted = cut(texts[row], *spans[row].tolist())
             outcomes[row] = finished(outcome, extracted, golds[row], asked[row])
     reasons, tiers = np.array(outcomes, np.int8).reshape(-1, 2).T.copy()

@@ -8,12 +8,15 @@ MINUS_ONE: Node = ("num", -1, 1)
 INFINITY: Node = ("const", "inf")
 NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
 REALS: Node = ("seq", "(", ")", (NEGATIVE_INFINITY, INFINITY))
+ATOMS = frozenset("num sym const".split())
 EXPRESSIONS = frozenset("num sym const + * / ^ fn deg pct paren".split())
 TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
 
 
 def parts(node: Node) -> tuple[Node, ...]:
     kind = node[0]
+    if kind in ATOMS:
+        return ()
     if kind in ("+", "*"):
         return node[1]
     if kind in ("/", "^"):
@@ -41,9 +44,13 @@ def substituted(node: Node, values: dict[Node, Node]) -> Node:
 
 def leaves(node: Node, kind: str) -> list:
     r"""The names of all variables ("sym"), or the plus-minus signs ("pm"): 1 for \pm, -1 for \mp."""
-    if node[0] == kind:
-        return [node[1]]
-    return [leaf for part in parts(node) for leaf in leaves(part, kind)]
+    found, nodes = [], [node]
+    for node in nodes:  # which grows on the way
+        if node[0] == kind:
+            found.append(node[1])
+        elif node[0] not in ATOMS:
+            nodes += parts(node)
+    return found
 
 
 def symbols(node: Node) -> frozenset[str]:
@@ -111,6 +118,7 @@ def has_product_of_sums(node: Node) -> bool:
 
 def holds_container(node: Node) -> bool:
     """True if a tuple, set or matrix hides in an expression."""
-    if node[0] == "pm":
+    kind = node[0]
+    if kind in ATOMS or kind == "pm":
         return False
-    return node[0] not in EXPRESSIONS or any(map(holds_container, parts(node)))
+    return kind not in EXPRESSIONS or any(map(holds_container, parts(node)))

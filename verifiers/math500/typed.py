@@ -34,6 +34,7 @@ _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 PLACES = [("num", 10**k, 1) for k in range(1, 5)]
 ZERO: Node = ("num", 0, 1)
 INVERSE_FUNCTIONS = [("^", ("sym", name), MINUS_ONE) for name in "fghF"]
+EMPTY = frozenset(["\\emptyset", ("no", "solution"), ("no", "solutions"), ("empty", "set")])
 INFINITIES = (INFINITY, NEGATIVE_INFINITY)
 
 
@@ -280,8 +281,11 @@ def is_name(node: Node) -> bool:
 
 def named_value(gold: Node) -> Node | None:
     """The value of a reference such as x = 5, x in [2, 7] or y = 2x + 3, which may stand without its name."""
-    operators, sides = gold[1], gold[2]
-    return sides[1] if operators in (("=",), ("in",)) and is_name(sides[0]) else None
+    operators, (name, *values) = gold[1], gold[2]
+    named = is_name(name) or (
+        name[0] == "*" and name[1][0] in INVERSE_FUNCTIONS and is_name(("*", name[1][1:]))
+    )
+    return values[0] if operators in (("=",), ("in",)) and named else None
 
 
 def normal_relation(node: Node) -> Node:
@@ -527,7 +531,7 @@ def simplified(node: Node) -> Node:
             return ("mat", tuple(tuple(("*", (*scalars, cell)) for cell in row) for row in rows))
         if not is_name(node):
             raise Malformed("product of brackets")
-    elif kind == "sym" and node[1] == "\\emptyset":
+    elif kind in ("sym", "text") and node[1] in EMPTY:
         return ("set", ())
     elif kind == "+" and node[1][0] == REALS and len(node[1]) == 2:
         return without_points(node[1][1])
