@@ -162,6 +162,16 @@ def to_json(value: Any) -> Any:
     return to_json(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
+def read_json(file: Path) -> dict[str, Any] | None:
+    """What a JSON file holds, None before it has been written."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The rows of a whole JSONL file; none if it is absent, as for a run of 0 steps."""
+    return [json.loads(text) for text in file.read_text("utf-8").splitlines()] if file.is_file() else []
+
+
 def json_line(row: Mapping[str, Any]) -> str:
     """One JSONL line; floats in their shortest exact form, so that equal values give equal bytes."""
     return json.dumps(to_json(row), allow_nan=False) + "\n"
