@@ -154,9 +154,8 @@ def evaluate(
     size = max(1, (rows_per_forward if keep and rows_per_forward else BATCH) // num_generations)
     failures = Failures(count * num_generations, shared=world > 1)
     failures.count = sum(row["reason"] == "error" for row in before)
-    for start in range(
-        0, len(todo), size * world
-    ):  # equally often on each process: the last share may be empty
+    # Equally often on each process: its last share may be empty.
+    for start in range(0, len(todo), size * world):
         batch = todo[start : start + size * world]
         mine, scored, report = batch[rank::world], None, moving(advance, len(batch))
         with agreeing(), watching(report):

@@ -69,9 +69,8 @@ def write_folder(target: Path, write: Callable[[Path], None], advice: str = RESU
     aside = target.with_name(f".{target.name}.tmp")
     advice = f"What was saved before is untouched. {advice}"
     try:
-        with writing(
-            target, advice, RuntimeError, SafetensorError
-        ):  # RuntimeError: torch.save on a full disk
+        # RuntimeError: torch.save on a full disk.
+        with writing(target, advice, RuntimeError, SafetensorError):
             shutil.rmtree(aside, ignore_errors=True)  # what an interrupted save left
             aside.mkdir(parents=True)
             write(aside)

@@ -218,11 +218,8 @@ def test_the_lower_bound_needs_no_second_context(settings):
 
 
 def shares(rewards):
-    return (
-        SPG(advantage="share")
-        .compute_advantages(torch.tensor(rewards, dtype=torch.float64))
-        .view(len(rewards), -1)
-    )
+    rewards = torch.tensor(rewards, dtype=torch.float64)
+    return SPG(advantage="share").compute_advantages(rewards).view(rewards.shape)
 
 
 def test_solved_problems_weigh_the_same_however_many_are_right():
