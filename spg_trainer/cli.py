@@ -1,4 +1,5 @@
-"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | push] ...`; without a word it trains.
+"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | push] ...`; without a word:
+training.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -50,7 +51,7 @@ COMMANDS = {
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = (
     "Other commands: eval (measure a model), diff (two evaluations, problem by problem), sft (make a base model from "
-    "demonstrations), compare (many runs, one table), report (runs as one HTML page), merge (an adapter into its base), "
+    "demonstrations), compare (many runs, one table), report (runs as one HTML page), merge (adapter into base), "
     "push (a model with its card to the Hub); each has its own --help."
 )
 
