@@ -99,7 +99,7 @@ def upload(command: PushCommand, files: dict[str, Any]) -> str:
         raise ConfigError(f"The Hub does not answer: {why}. The card alone, without a network: --dry-run")
     api, repo = HfApi(), command.repo
     try:
-        url = api.create_repo(repo, private=command.private, exist_ok=True)
+        url = api.create_repo(repo, private=command.private or None, exist_ok=True)
         if command.private and not api.model_info(repo).private:
             raise ConfigError(
                 f"{repo} is there and is public. Choose another --repo, or make it private on the Hub."

@@ -29,7 +29,7 @@ class Hub(BaseHTTPRequestHandler):
         self.answer({"id": REPO, "private": self.server.private, "siblings": [], "tags": []})
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.body()
         self.server.asked.append((self.path, self.headers["Authorization"]))
         if self.server.status != 200:
             return self.answer({"error": "Forbidden: this token reads only"}, self.server.status)
@@ -44,6 +44,17 @@ class Hub(BaseHTTPRequestHandler):
             if line["key"] == "file":
                 self.server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
         self.answer({"commitUrl": f"{self.server.url}/{REPO}/commit/1", "commitOid": "1"})
+
+    def body(self):
+        """What was sent, in one piece or in chunks."""
+        if "Content-Length" in self.headers:
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        pieces = []
+        while size := int(self.rfile.readline(), 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
 
     def answer(self, content, status=200):
         body = json.dumps(content).encode()
@@ -141,7 +152,7 @@ def test_dry_run_needs_neither_token_nor_hub(run, monkeypatch):
 def test_private_never_goes_into_a_public_repository(hub, run, capsys, private):
     hub.private = private
     assert cli.main(["push", str(run), *PUSH, "--private"]) == (0 if private else 2)
-    assert hub.created[0]["private"] is True
+    assert hub.created[0]["visibility"] == "private"
     assert bool(hub.files) is private
     assert ("is there and is public" in capsys.readouterr().err) is not private
 
