@@ -41,7 +41,7 @@ def is_copy(answer: str, gold: str, variables: frozenset[str], problem: str) -> 
 
     An equation for a value is judged by its value, too: a side that is a bare number, else the last side.
     """
-    sides = [answer] if "=" in gold else answer.replace("\\approx", "=").replace("≈", "=").split("=")
+    sides = [answer] if "=" in gold else _sides(answer)
     read = [_read(side, variables) for side in sides]
     if len(sides) == 1 and is_bare(read[0][0]):
         return False
@@ -52,6 +52,18 @@ def is_copy(answer: str, gold: str, variables: frozenset[str], problem: str) -> 
     if value == own or any(is_number(node) for node, _ in read) or is_bare(read[-1][0]):
         return False
     return stands_in(value, asked) or not read[-1][1] <= _read(gold, None)[1]
+
+
+def _sides(equation: str) -> list[str]:
+    r"""What stands around `=` and `\approx`; the `=` of an index, `\sum_{i=1}^5 i`, belongs to its side."""
+    sides, depth = [""], 0
+    for mark in equation.replace("\\approx", "=").replace("≈", "="):
+        depth += (mark == "{") - (mark == "}")
+        if mark == "=" and depth <= 0:
+            sides.append("")
+        else:
+            sides[-1] += mark
+    return sides
 
 
 # ---- its text ----
