@@ -250,13 +250,15 @@ def reason_to_end(run: Run) -> str:
 
 @contextmanager
 def stopping_between_steps(run: Run) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the run after the current step, a second one at once."""
+    """The first Ctrl-C or SIGTERM ends the run after the current step or evaluation, a second one at once."""
 
     def ask(number: int, frame: object) -> None:
         if run.stop:
             raise KeyboardInterrupt
         run.stop = True
-        run.console.say("Stopping after this step, which is then saved. Press Ctrl-C again to stop at once.")
+        run.console.say(
+            "Stopping after this step or evaluation; steps are saved. Press Ctrl-C again to stop at once."
+        )
 
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield
