@@ -1,4 +1,4 @@
-"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report] ...`; without a word it trains.
+"""The command line: `python -m spg_trainer [eval | diff | sft | ...] ...`; without a word it trains.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -46,7 +46,8 @@ COMMANDS = {
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = (
     "Other commands: eval (measure a model), diff (two evaluations, problem by problem), sft (make a base model from "
-    "demonstrations), compare (many runs, one table), report (runs as one HTML page); each has its own --help."
+    "demonstrations), compare (many runs, one table), report (runs as one HTML page), lm-eval (a model on the tasks of "
+    "lm-evaluation-harness); each has its own --help."
 )
 
 
@@ -63,13 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not word:
             run_train(parse(Config, args, PROG, OTHERS))
             return 0
-        if word not in COMMANDS:
-            hint = did_you_mean(word, COMMANDS)
+        known = (*COMMANDS, "lm-eval")
+        if word not in known:
+            hint = did_you_mean(word, known)
             raise ConfigError(
-                f"No command {word!r}. {hint}Known: {', '.join(COMMANDS)}; without one, --env ENV trains."
+                f"No command {word!r}. {hint}Known: {', '.join(known)}; without one, --env ENV trains."
             )
         if word != "eval" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
+        if word == "lm-eval":  # its flags are lm-eval's own
+            import_module("spg_trainer.lm_eval").main(args)
+            return 0
         cls, module, name = COMMANDS[word]
         if word == "compare":
             command, more = read_compare(args)
