@@ -1,4 +1,5 @@
-"""The command line: `python -m spg_trainer [eval | diff | sft | ...] ...`; without a word it trains.
+"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | push | lm-eval] ...`;
+without a word: training.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -26,6 +27,8 @@ from spg_trainer.config import (
     Config,
     DiffCommand,
     EvalCommand,
+    MergeCommand,
+    PushCommand,
     ReportCommand,
     SftCommand,
     arithmetic,
@@ -42,11 +45,14 @@ COMMANDS = {
     "sft": (SftCommand, "supervised", "sft"),
     "compare": (CompareCommand, "compare", "compare"),
     "report": (ReportCommand, "reporting.page", "write"),
+    "merge": (MergeCommand, "merging", "merge"),
+    "push": (PushCommand, "pushing", "push"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = (
     "Other commands: eval (measure a model), diff (two evaluations, problem by problem), sft (make a base model from "
-    "demonstrations), compare (many runs, one table), report (runs as one HTML page), lm-eval (a model on the tasks of "
+    "demonstrations), compare (many runs, one table), report (runs as one HTML page), merge (adapter into base), "
+    "push (a model with its card to the Hub), lm-eval (a model on the tasks of "
     "lm-evaluation-harness); each has its own --help."
 )
 
@@ -79,11 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if word == "compare":
             command, more = read_compare(args)
             return getattr(import_module(f"spg_trainer.{module}"), name)(command, more)
-        if word in ("diff", "report"):
+        if word in ("diff", "report", "merge", "push"):
             check_flags(cls, args, f"{PROG} {word}")
             command = read_flags(cls, args, cls(), f"{PROG} {word}")
         else:
             command = parse(cls, args, f"{PROG} {word}")
+        if word not in ("diff", "report"):
             quiet_libraries()
         getattr(import_module(f"spg_trainer.{module}"), name)(command)
         leave_processes()

@@ -15,7 +15,7 @@ from spg_trainer.cli import PROG, flags, parse, peek, refuse_early
 from spg_trainer.config import CompareCommand, Config, check, check_ranges, parse_pairs
 from spg_trainer.console import Console
 from spg_trainer.errors import ConfigError
-from spg_trainer.files import CHOOSE_ANOTHER, check_writable, write_text
+from spg_trainer.files import CHOOSE_ANOTHER, check_writable, read_json, write_text
 from spg_trainer.jobs import Job, run_jobs
 from spg_trainer.results import Finished, draw_curves, markdown, read_run
 from spg_trainer.run_folder import METRICS, SUMMARY
@@ -42,8 +42,7 @@ class Planned:
     @property
     def summary(self) -> dict[str, Any] | None:
         """What it left, None before it has finished."""
-        file = self.folder / SUMMARY
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return read_json(self.folder / SUMMARY)
 
     @property
     def finished(self) -> bool:

@@ -334,6 +334,36 @@ class ReportCommand:
 
 
 @dataclass(frozen=True)
+class MergeCommand:
+    """Work an adapter into the weights below it: a whole model under LLaDA's own tensor names."""
+
+    source: Annotated[Positional[str], arg(metavar="RUN|ADAPTER")] = ""
+    """A run that trained an adapter, or an adapter's folder."""
+    output: Annotated[str | None, arg(aliases=["-o"])] = None
+    """The folder to write, new or empty; unset = `merged` beside the adapter (RUN/merged)."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the weights that are written, after a sum in float32; auto = as the adapter was trained."""
+    revision: str | None = None
+    """Branch, tag or commit of a base from the Hub."""
+
+
+@dataclass(frozen=True)
+class PushCommand:
+    """Upload a finished run's model to the Hugging Face Hub, with a card: task, settings, evaluations, curve."""
+
+    run: Annotated[Positional[str], arg(metavar="RUN")] = ""
+    """A finished run."""
+    repo: str = ""
+    """Where to: NAME/ID. It is made if it is not there."""
+    private: bool = False
+    """Make it private; refused if it is there and public."""
+    merged: bool = False
+    """The whole model that `merge RUN` has written, in place of the adapter."""
+    dry_run: bool = False
+    """Write the card to RUN/card and upload nothing."""
+
+
+@dataclass(frozen=True)
 class EvalCommand:
     """Measure a model's solved rate on a task."""
 

@@ -12,7 +12,8 @@ import numpy as np
 from spg_trainer.config import DiffCommand
 from spg_trainer.console import Console
 from spg_trainer.errors import ConfigError
-from spg_trainer.results import Mean, mean_over, read_lines
+from spg_trainer.files import read_lines
+from spg_trainer.results import Mean, mean_over
 from spg_trainer.validation import sign_test
 
 Groups = dict[int, list[dict[str, Any]]]

@@ -28,10 +28,8 @@ def keep(run: Path, env: str) -> None:
     loaded = [Path(place) for m in [*sys.modules.values()] if (place := getattr(m, "__file__", None))]
     with writing(run / FOLDER):
         (run / FOLDER).mkdir(exist_ok=True)
-        for place in (
-            *(place for place in loaded if place.parent == folder),
-            file,
-        ):  # its own last: all are there
+        beside = [place for place in loaded if place.parent == folder]
+        for place in (*beside, file):  # the file last: where it is, its modules are
             shutil.copyfile(place, run / FOLDER / place.name)
 
 

@@ -19,7 +19,7 @@ from spg_trainer.models import Policy
 from spg_trainer.packages import envs, verifiers
 from spg_trainer.rollouts import Failures, Scored, sample_and_score, sample_rows
 from spg_trainer.sampler import watching
-from spg_trainer.settings import SFT, overlay, preset_sampling, read_yaml, task_preset
+from spg_trainer.settings import SFT, preset_sampling, read_sft, task_preset
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -89,7 +89,7 @@ def mix_hint(env: "TextEnv") -> str:
 def train_longer(model: str, name: str, env: "TextEnv") -> str:
     """The line that makes a better base of a model for `env`, called `name`: it goes on with it, or starts from it."""
     command, file = "python -m spg_trainer sft", Path(model) / SFT
-    made = overlay(SftCommand(), read_yaml(file, "the model's"), str(file)) if file.is_file() else None
+    made = read_sft(file) if file.is_file() else None
     if made and made.patience:
         return f"Train the base longer: {command} --resume {model} --steps {2 * made.steps}"
     return f"Train the base first: {command} --env {name} --model {model} --output-dir BASE{mix_hint(env)}"
@@ -154,9 +154,8 @@ def evaluate(
     size = max(1, (rows_per_forward if keep and rows_per_forward else BATCH) // num_generations)
     failures = Failures(count * num_generations, shared=world > 1)
     failures.count = sum(row["reason"] == "error" for row in before)
-    for start in range(
-        0, len(todo), size * world
-    ):  # equally often on each process: the last share may be empty
+    # Equally often on each process: its last share may be empty.
+    for start in range(0, len(todo), size * world):
         batch = todo[start : start + size * world]
         mine, scored, report = batch[rank::world], None, moving(advance, len(batch))
         with agreeing(), watching(report):

@@ -11,10 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-
-def read_lines(path: Path) -> list[dict]:
-    """The rows of a JSONL file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+from spg_trainer.files import read_lines
 
 
 def curve(runs: list[Path], output: Path) -> None:
@@ -26,6 +23,7 @@ def curve(runs: list[Path], output: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for number, run in enumerate(runs):
+        summary = json.loads((run / "summary.json").read_text())
         rows = read_lines(run / "metrics.jsonl")
         solved = [row["correct"] for row in rows]
         smooth = [
@@ -34,7 +32,6 @@ def curve(runs: list[Path], output: Path) -> None:
         ]
         colour = f"C{number}"
         steps = [row["step"] for row in rows]
-        summary = json.loads((run / "summary.json").read_text())
         axes.plot(
             steps,
             smooth,

@@ -69,9 +69,8 @@ def write_folder(target: Path, write: Callable[[Path], None], advice: str = RESU
     aside = target.with_name(f".{target.name}.tmp")
     advice = f"What was saved before is untouched. {advice}"
     try:
-        with writing(
-            target, advice, RuntimeError, SafetensorError
-        ):  # RuntimeError: torch.save on a full disk
+        # RuntimeError: torch.save on a full disk.
+        with writing(target, advice, RuntimeError, SafetensorError):
             shutil.rmtree(aside, ignore_errors=True)  # what an interrupted save left
             aside.mkdir(parents=True)
             write(aside)
@@ -160,6 +159,16 @@ def to_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     return to_json(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """What a JSON file holds, None before it has been written."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The rows of a whole JSONL file; none if it is absent, as for a run of 0 steps."""
+    return [json.loads(text) for text in file.read_text("utf-8").splitlines()] if file.is_file() else []
 
 
 def json_line(row: Mapping[str, Any]) -> str:

@@ -166,9 +166,8 @@ class Fit:
         batch = self.draw(self.train, c.batch_size, p.step)
         dropout = c.model.lora_dropout or 0.0
         total = 0.0
-        with torch.random.fork_rng(
-            gpus(self.policy.device), enabled=dropout > 0
-        ):  # it knows the global stream only
+        # Dropout knows the global stream only.
+        with torch.random.fork_rng(gpus(self.policy.device), enabled=dropout > 0):
             if dropout:
                 torch.manual_seed(derive(c.seed, "sft-dropout", p.step))
             model.train()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from spg_trainer.files import CHOOSE_ANOTHER, write_text
+from spg_trainer.files import CHOOSE_ANOTHER, read_lines, write_text
 from spg_trainer.packages import verifiers
 from spg_trainer.run_folder import METRICS, SUMMARY, TIMINGS
 
@@ -47,11 +47,6 @@ def read_run(folder: Path) -> Finished:
         np.array([row["correct"] for row in read_lines(folder / METRICS)], float),
         np.array([row["rollout"] + row["update"] for row in read_lines(folder / TIMINGS)], float),
     )
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file; none if it is absent, as for a run of 0 steps."""
-    return [json.loads(text) for text in file.read_text("utf-8").splitlines()] if file.is_file() else []
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,16 @@ from spg_trainer.checkpoint import set_aside_after
 from spg_trainer.distributed import rank
 from spg_trainer.environment_file import FOLDER
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
-from spg_trainer.files import CHOOSE_ANOTHER, RESUME, json_document, json_line, unused, write_text, writing
+from spg_trainer.files import (
+    CHOOSE_ANOTHER,
+    RESUME,
+    json_document,
+    json_line,
+    read_json,
+    unused,
+    write_text,
+    writing,
+)
 from spg_trainer.settings import CONFIG, ENVIRONMENT, identity, read_config
 
 if TYPE_CHECKING:
@@ -125,8 +134,7 @@ class RunFolder:
 
     def figures(self, name: str) -> dict[str, Any] | None:
         """What the evaluation NAME found, if it has been made."""
-        file = self.evaluation_path(name)
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return read_json(self.evaluation_path(name))
 
     def evaluation_rows(self, name: str) -> list[dict[str, Any]] | None:
         """Every completion of the evaluation NAME, if it has been made and both of its files are there."""

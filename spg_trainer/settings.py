@@ -60,13 +60,10 @@ def defaults(
     values = read_yaml(config) if config else {}
     overlay(cls(), values, str(config))  # wrong keys and types are reported before any of them is used
     if run and cls is SftCommand:
-        own = overlay(cls(), read_yaml(f"{run}/{SFT}", "the model's"), f"{run}/{SFT}")
-        return overlay(replace(own, output_dir=None), values, str(config))
+        return overlay(replace(read_sft(f"{run}/{SFT}"), output_dir=None), values, str(config))
     if run:
         own = read_config(f"{run}/{CONFIG}")
-        own = replace(
-            own, output=replace(own.output, output_dir=None)
-        )  # it may have moved; what is typed counts
+        own = replace(own, output=replace(own.output, output_dir=None))  # the folder may have moved
         return overlay(own, values, str(config))
     model = model or (values.get("model") or {}).get("model") or cls().model.model
     recorded = model_environment(model)
@@ -219,6 +216,11 @@ def read_config(file: str | Path) -> Config:
     if m.is_adapter and m.lora_r == 0 and m.lora_dropout == 0:
         config = replace(config, model=replace(m, lora_dropout=None))
     return config
+
+
+def read_sft(file: str | Path) -> SftCommand:
+    """The settings in a model's sft.yaml; ConfigError if they cannot be read."""
+    return overlay(SftCommand(), read_yaml(file, "the model's"), str(file))
 
 
 def identity(config: Config, run: Path) -> dict[str, Any]:

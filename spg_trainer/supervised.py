@@ -37,10 +37,9 @@ from spg_trainer.settings import (
     differences,
     flatten,
     load_preset,
-    overlay,
     preset_kind,
     preset_sampling,
-    read_yaml,
+    read_sft,
     task_record,
     to_json,
 )
@@ -116,7 +115,7 @@ def earlier_settings(folder: Path, command: SftCommand) -> SftCommand | None:
     """The settings a folder was begun with, None if it is new; ConfigError if this command may not go on there."""
     if not (folder / SFT).is_file():
         return None
-    before = overlay(SftCommand(), read_yaml(folder / SFT, "the model's"), str(folder / SFT))
+    before = read_sft(folder / SFT)
     stretches = before.patience > 0 and command.patience > 0  # a cosine is of one length only
     ignored = MAY_CHANGE if stretches else MAY_CHANGE - {"steps", "patience"}
     if changed := differences(*(flatten(to_json(c), ignored) for c in (before, command))):
@@ -204,9 +203,7 @@ def publish(fit: Fit, console: Console) -> None:
     policy.model.to(dtypes[1])
     with writing(folder, CONTINUE):
         (folder / COMPLETE).unlink(missing_ok=True)
-        for path in sorted(
-            aside.iterdir(), key=lambda path: path.name == COMPLETE
-        ):  # it comes when all is there
+        for path in sorted(aside.iterdir(), key=lambda path: path.name == COMPLETE):  # that one last
             os.replace(path, folder / path.name)
         aside.rmdir()
     for line in closing_lines(fit, results, greedy, sampled):

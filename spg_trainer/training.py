@@ -93,9 +93,8 @@ def train_step(run: Run) -> None:
     sampled = time.monotonic()
     if run.step == 0 and run.pairs is None:
         look_at_base(run, scored)
-    rewards, metrics = rollout_metrics(
-        scored, ended(run.policy, scored.rollouts), batch.num_generations
-    )  # of all processes
+    # Both of all processes.
+    rewards, metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts), batch.num_generations)
     if run.pairs is None:
         metrics["temperature"] = temperature
     advantages, step = credit(run, scored, rewards)

@@ -20,15 +20,12 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric
-from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k2, sequence_metrics
-from spg_trainer.batch import Batch
-from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import LIKELIHOODS, CoupledMasking, Masking, Masks
+from spg_trainer.algorithms.ratios import SequenceRatio, kl_k2
+from spg_trainer.likelihood.masks import CoupledMasking, Masking
 
 
 @dataclass(frozen=True)
-class ESPO(Algorithm):
+class ESPO(SequenceRatio):
     """Raises completions above their group's mean, lowers the others, within a trust region of whole sequences.
 
     loss = sum_b (-min(r_b A_b, clip(r_b) A_b) + beta * k2_b) / completions, with r_b = exp((ELBO - ELBO_old) / L) on
@@ -44,45 +41,14 @@ class ESPO(Algorithm):
     """Chance that a prompt token is masked, 0 up to but not 1; 0 in paper and code."""
     epsilon: float = 0.2
     """The ratio is clipped below 1 - epsilon, 0 up to but not 1; 0.2, on Countdown 0 (the code's recipes)."""
-    epsilon_high: float | None = None
-    """... and above 1 + epsilon_high, >= 0; none = epsilon."""
     beta: float = 1e-3
     """Weight of the KL penalty, >= 0; 0.001 (GSM8K, MATH), 0.003 (Countdown), 0.01 (Sudoku); 0 needs no reference."""
 
-    needs_old_logps: ClassVar[bool] = True
+    def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
+        return difference / length
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("epsilon", 0 <= self.epsilon < 1, "from 0 up to, but not, 1, e.g. 0.2")
-        self.require("epsilon_high", (self.epsilon_high or 0) >= 0, "0 or more, or none")
-        self.require("beta", self.beta >= 0, "0 or more, e.g. 0.001")
-
-    @property
-    def needs_ref_logps(self) -> bool:
-        return self.beta > 0
-
-    @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
-        """Those with a likelihood: the ratio is one of probabilities of whole completions."""
-        return LIKELIHOODS
-
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        bound, length = elbo(logps, masks), batch.length.to(logps)
-        log_ratio = (bound - elbo(batch.old_logps, masks)) / length
-        surrogate, stopped = clipped_surrogate(
-            log_ratio, batch.advantages.to(logps), self.epsilon, self.epsilon_high
-        )
-        metrics = sequence_metrics(bound.detach(), log_ratio, stopped, batch)
-        terms = -surrogate
-        if self.needs_ref_logps:
-            kl = self.penalty(kl_k2(bound, elbo(batch.ref_logps, masks)), length)
-            metrics["kl"] = Metric(kl.detach().sum(), "scored_completions")
-            terms = terms + self.beta * kl
-        return Loss(terms.sum() / batch.totals["completions"], metrics)
-
-    def penalty(self, k2: Tensor, length: Tensor) -> Tensor:
-        """(B,) what `beta` weighs."""
-        return k2
+    def penalty(self, bound: Tensor, reference: Tensor, length: Tensor) -> Tensor:
+        return kl_k2(bound, reference)
 
 
 @dataclass(frozen=True)
@@ -100,5 +66,5 @@ class ESPORepro(ESPO):
         """The one that the code has."""
         return {"coupled": CoupledMasking}
 
-    def penalty(self, k2: Tensor, length: Tensor) -> Tensor:
-        return k2 / length
+    def penalty(self, bound: Tensor, reference: Tensor, length: Tensor) -> Tensor:
+        return kl_k2(bound, reference) / length

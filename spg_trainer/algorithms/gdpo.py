@@ -18,19 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
+import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric
-from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, sequence_metrics
-from spg_trainer.batch import Batch
-from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import LIKELIHOODS, GaussMasking, Masking, Masks
+from spg_trainer.algorithms.ratios import SequenceRatio, kl_k3
+from spg_trainer.likelihood.masks import GaussMasking, Masking
 
 
 @dataclass(frozen=True)
-class GDPO(Algorithm):
+class GDPO(SequenceRatio):
     """Raises completions above their group's mean, lowers the others, within a trust region of whole sequences.
 
     loss = sum_b (-min(r_b A_b, clip(r_b) A_b) / n_b + beta * k3_b) / completions, with r_b = exp(ELBO - ELBO_old) on
@@ -48,50 +46,19 @@ class GDPO(Algorithm):
     """`gauss`: a token of a node (t, w) weighs w n/k, k of n tokens being masked, or w/t."""
     epsilon: float = 0.5
     """The ratio is clipped below 1 - epsilon, 0 up to but not 1 (published runs: 0.5)."""
-    epsilon_high: float | None = None
-    """... and above 1 + epsilon_high, >= 0; none = epsilon."""
-    beta: float = 0.0
-    """Weight of the KL penalty, >= 0; 0 (published runs) needs no reference model."""
-
-    needs_old_logps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("epsilon", 0 <= self.epsilon < 1, "from 0 up to, but not, 1, e.g. 0.5")
-        self.require("epsilon_high", (self.epsilon_high or 0) >= 0, "0 or more, or none")
-        self.require("beta", self.beta >= 0, "0 or more, e.g. 0.01")
         known = self.masking == "gauss" or self.node_weight == type(self).node_weight
         self.require("node_weight", known, f"left out: masking={self.masking} has no nodes")
 
-    @property
-    def needs_ref_logps(self) -> bool:
-        return self.beta > 0
-
-    @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
-        """Those with a likelihood: the ratio is one of probabilities of whole completions."""
-        return LIKELIHOODS
-
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        bound, length = elbo(logps, masks), batch.length.to(logps)
-        log_ratio = self.log_ratio(bound - elbo(batch.old_logps, masks), length)
-        surrogate, stopped = clipped_surrogate(
-            log_ratio, batch.advantages.to(logps), self.epsilon, self.epsilon_high
-        )
-        metrics = sequence_metrics(bound.detach(), log_ratio, stopped, batch)
-        terms = -surrogate / self.divisor(length)
-        if self.needs_ref_logps:
-            kl = kl_k3(bound, elbo(batch.ref_logps, masks))
-            metrics["kl"] = Metric(kl.detach().sum(), "scored_completions")
-            terms = terms + self.beta * kl
-        return Loss(terms.sum() / batch.totals["completions"], metrics)
-
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
-        """(B,) from the difference of the ELBOs."""
         return difference
 
+    def penalty(self, bound: Tensor, reference: Tensor, length: Tensor) -> Tensor:
+        return kl_k3(bound, reference)
+
     def divisor(self, length: Tensor) -> Tensor:
-        """(B,) what a completion's term is divided by."""
         return length
 
 
@@ -115,4 +82,4 @@ class GDPORepro(GDPO):
         return difference / length
 
     def divisor(self, length: Tensor) -> Tensor:
-        return length.new_ones(())
+        return torch.ones_like(length)

@@ -1,13 +1,22 @@
 """Importance ratios, their clip, and KL penalties: what the algorithms of GRPO's kind share.
 
-All work on tensors of one shape, (B, M, T) for tokens or (B,) for sequences; advantages broadcast.
+The functions work on tensors of one shape, (B, M, T) for tokens or (B,) for sequences; advantages broadcast.
 """
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Metric
+from spg_trainer.algorithms.base import Algorithm, Loss, Metric
 from spg_trainer.batch import Batch
+from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.masks import LIKELIHOODS, Masking, Masks
 
 
 def clipped_surrogate(
@@ -54,3 +63,58 @@ def sequence_metrics(bound: Tensor, log_ratio: Tensor, stopped: Tensor, batch: B
         "ratio/mean": Metric(log_ratio.exp().sum(), "scored_completions"),
         "ratio/clip_fraction": Metric(stopped.to(bound).sum(), "scored_completions"),
     }
+
+
+@dataclass(frozen=True)
+class SequenceRatio(Algorithm):
+    """A clipped ratio of whole completions, by their ELBOs under the same masks, and a KL penalty."""
+
+    epsilon: float = 0.2
+    """The ratio is clipped below 1 - epsilon, 0 up to but not 1."""
+    epsilon_high: float | None = None
+    """... and above 1 + epsilon_high, >= 0; none = epsilon."""
+    beta: float = 0.0
+    """Weight of the KL penalty, >= 0; 0 needs no reference model."""
+
+    needs_old_logps: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("epsilon", 0 <= self.epsilon < 1, f"from 0 up to, but not, 1, e.g. {type(self).epsilon}")
+        self.require("epsilon_high", (self.epsilon_high or 0) >= 0, "0 or more, or none")
+        self.require("beta", self.beta >= 0, "0 or more, e.g. 0.01")
+
+    @property
+    def needs_ref_logps(self) -> bool:
+        return self.beta > 0
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        """Those with a likelihood: the ratio is one of probabilities of whole completions."""
+        return LIKELIHOODS
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        bound, length = elbo(logps, masks), batch.length.to(logps)
+        log_ratio = self.log_ratio(bound - elbo(batch.old_logps, masks), length)
+        surrogate, stopped = clipped_surrogate(
+            log_ratio, batch.advantages.to(logps), self.epsilon, self.epsilon_high
+        )
+        metrics = sequence_metrics(bound.detach(), log_ratio, stopped, batch)
+        terms = -surrogate / self.divisor(length)
+        if self.needs_ref_logps:
+            kl = self.penalty(bound, elbo(batch.ref_logps, masks), length)
+            metrics["kl"] = Metric(kl.detach().sum(), "scored_completions")
+            terms = terms + self.beta * kl
+        return Loss(terms.sum() / batch.totals["completions"], metrics)
+
+    @abstractmethod
+    def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
+        """(B,) from the difference of the ELBOs."""
+
+    @abstractmethod
+    def penalty(self, bound: Tensor, reference: Tensor, length: Tensor) -> Tensor:
+        """(B,) what `beta` weighs, from the ELBOs."""
+
+    def divisor(self, length: Tensor) -> Tensor:
+        """(B,) or a scalar, what a completion's term is divided by."""
+        return torch.ones_like(length)

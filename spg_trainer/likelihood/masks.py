@@ -7,7 +7,6 @@ including its first end token. All randomness comes from the streams that the ca
 on the padded width of the prompt nor on the other rows.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -92,7 +91,7 @@ class MaskedCopy(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Masking(ABC):
+class Masking:
     """How completions are masked for scoring; its fields are set by the algorithm's fields of the same names.
 
     num_masks: M, >= 1. p_mask_prompt: the chance that a real prompt token is masked, 0 up to but not 1.
@@ -177,9 +176,9 @@ class Masking(ABC):
             masked[mask], scored[mask] = copy.masked, copy.scored
             weight[mask, copy.scored] = copy.weight
 
-    @abstractmethod
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        """One masked copy of a completion."""
+        """One masked copy of a completion; a masking needs either this or a `copies` of its own."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -471,13 +470,6 @@ class AutoregressiveMasking(Masking):
         masked[masks] = np.arange(len(plan.unmask_step)) >= tokens[:, None]
         scored[masks, tokens] = True
         weight[masks, tokens] = len(masked) * plan.length / len(tokens)
-
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        """The same, one by one; masks beyond the tokens score nothing."""
-        size, tokens = len(plan.unmask_step), plan.choice
-        scored = np.isin(np.arange(size), tokens[mask : mask + 1])
-        first = tokens[mask] if mask < len(tokens) else size
-        return MaskedCopy(np.arange(size) >= first, scored, self.count(size) * plan.length / len(tokens))
 
 
 MASKINGS: dict[str, type[Masking]] = {

@@ -41,7 +41,7 @@ def resolve_model(name: str, env: str | None = None) -> Source:
         return _open_folder(folder)
     if folder.exists():
         raise ModelError(f"model {name!r} is a file; pass the folder that holds it: --model {folder.parent}")
-    if _looks_local(name):
+    if looks_local(name):
         raise ModelError(f"model {name!r}: there is no such folder{_nearest(folder)}{_ACCEPTED}")
     return Source(base=name)
 
@@ -110,7 +110,7 @@ def _base_of(folder: Path) -> str:
             return _open_folder(candidate).base
     # An adapter of an embedded model may come from another machine, where the package lies elsewhere.
     embedded = packaged(Path(base).name) if Path(base).name.startswith("tiny-") else None
-    if embedded is None and _looks_local(base):
+    if embedded is None and looks_local(base):
         raise ModelError(
             f"the adapter in {folder} was trained on {base!r}, which is not here; correct "
             f"base_model_name_or_path in {file}"
@@ -118,7 +118,7 @@ def _base_of(folder: Path) -> str:
     return str(embedded or base)
 
 
-def _looks_local(name: str) -> bool:
+def looks_local(name: str) -> bool:
     """Hub ids are ORG/NAME in a small alphabet; all else, or a name below an existing folder, is a path."""
     return not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) or Path(name).parent.is_dir()
 

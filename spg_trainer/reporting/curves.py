@@ -4,10 +4,14 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spg_trainer.reporting.runs import Completions, Recorded
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 WINDOW = 5
 """Steps of the moving mean that is drawn over a single run's values."""
@@ -153,7 +157,7 @@ def _draw(panel: Panel, title: str, names: list[str], groups: Mapping[str, Seque
     return Drawn(title, panel.note, _themed(text.getvalue(), title), lines)
 
 
-def _mark_evaluations(axes: "Axes", run: Recorded, name: str, colour: str) -> None:  # noqa: F821
+def _mark_evaluations(axes: "Axes", run: Recorded, name: str, colour: str) -> None:
     """Dots where the metric was evaluated, hollow on validation problems; the kept step as a vertical line."""
     if name == "correct" and run.kept_step is not None:
         axes.axvline(run.kept_step, color=colour, linewidth=1, linestyle=(0, (3, 3)))
@@ -194,6 +198,5 @@ def _themed(svg: str, title: str) -> str:
     svg = svg[svg.index("<svg") :]
     for given, wanted in _NAMED.items():
         svg = svg.replace(given, wanted)
-    svg = re.sub(r'(<svg[^>]*?) (?:width|height)="[\d.]+pt"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) (?:width|height)="[\d.]+pt"', r"\1", svg, count=1)
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
     return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

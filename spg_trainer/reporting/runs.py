@@ -1,6 +1,5 @@
 """What a report reads of a run folder: settings, figures of every step, evaluations, completions."""
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from spg_trainer.adapters import settle
 from spg_trainer.config import Config
 from spg_trainer.errors import ConfigError, SpgError
+from spg_trainer.files import read_json
 from spg_trainer.run_folder import METRICS, SUMMARY, TIMINGS, RunFolder
 from spg_trainer.settings import CONFIG, ENVIRONMENT, defaults, flatten, identity, read_config
 
@@ -72,9 +72,9 @@ def read_run(path: str | Path) -> Recorded:
     return Recorded(
         place,
         read_config(place / CONFIG),
-        _json(place / ENVIRONMENT) or {},
+        read_json(place / ENVIRONMENT) or {},
         metrics,
-        _json(place / SUMMARY),
+        read_json(place / SUMMARY),
         sorted(evaluations, key=lambda one: (one.step is None, one.step, one.name != "before")),
         [
             Completions(f"samples/{f.stem}", int(f.stem[5:]), "train", folder.rows(f"samples/{f.name}"))
@@ -84,16 +84,12 @@ def read_run(path: str | Path) -> Recorded:
 
 
 def _evaluation(folder: RunFolder, file: Path, last: int) -> Completions:
-    figures = _json(file)
+    figures = read_json(file)
     named = {"before": 0, "after": last}.get(file.stem)
     step = figures.get("step", int(file.stem[5:]) if file.stem.startswith("step-") else named)
     return Completions(
         file.stem, step, figures["settings"]["split"], folder.rows(f"eval/{file.name}l"), figures
     )
-
-
-def _json(file: Path) -> Row | None:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:

@@ -62,6 +62,7 @@ def write_run(
         run.summary(
             {
                 **{"seconds": 3723.0, "processes": 1, "device": "cpu", "threads": 2, "steps": steps},
+                **{"env": config.env, "algorithm": config.algorithm, "seed": seed},
                 **{"eval_before": before, "eval_after": after, "validation": {**kept, "last": 0.5}},
             }
         )
@@ -98,7 +99,10 @@ def evaluation(run: RunFolder, name: str, rows: list[dict[str, Any]], step: int)
     figures = {
         **{"correct": rate, "n": len(rows), "low": rate / 2, "high": (1 + rate) / 2, "mean_length": 20.0},
         **{"rewards": {"correct": rate, "cells": 0.5}, "step": step},
-        "settings": {"split": "validation" if name.startswith("step") else "test", "temperature": 0.0},
+        "settings": {
+            **{"split": "validation" if name.startswith("step") else "test", "temperature": 0.0},
+            **{"max_completion_length": LENGTH, "diffusion_steps": LENGTH, "block_length": LENGTH},
+        },
     }
     run.evaluation(name, figures, rows)
     return figures

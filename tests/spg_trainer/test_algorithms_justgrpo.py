@@ -10,7 +10,7 @@ from spg_trainer.algorithms.justgrpo import JustGRPO, JustGRPORepro
 from spg_trainer.config import BatchConfig, Config, Sampling, check
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masking, accumulate
-from spg_trainer.likelihood.masks import AutoregressiveMasking
+from spg_trainer.likelihood.masks import AutoregressiveMasking, MaskedCopy
 from tests.common.algorithm_cases import (
     LENGTHS,
     MASK,
@@ -89,11 +89,19 @@ def test_a_token_sees_the_prompt_and_what_stands_before_it():
 
 @pytest.mark.parametrize("num_masks", [3, 256])
 def test_masks_drawn_together_are_those_drawn_one_by_one(num_masks):
-    masking, rollouts = AutoregressiveMasking(num_masks), make_rollouts(LENGTHS, SIZE)
-    together = masking.draw(rollouts, seeded())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AutoregressiveMasking, "copies", Masking.copies)
-        one_by_one = masking.draw(rollouts, seeded())
+    class OneByOne(AutoregressiveMasking):
+        copies = Masking.copies
+
+        def copy(self, plan, mask, stream):
+            size, tokens = len(plan.unmask_step), plan.choice
+            scored = np.isin(np.arange(size), tokens[mask : mask + 1])
+            first = tokens[mask] if mask < len(tokens) else size
+            return MaskedCopy(np.arange(size) >= first, scored, self.count(size) * plan.length / len(tokens))
+
+    rollouts = make_rollouts(LENGTHS, SIZE)
+    together, one_by_one = (
+        cls(num_masks).draw(rollouts, seeded()) for cls in (AutoregressiveMasking, OneByOne)
+    )
     for name in ("masked", "scored", "weight"):
         scoring = together.scored.any(-1)
         assert torch.equal(getattr(together, name)[scoring], getattr(one_by_one, name)[scoring])

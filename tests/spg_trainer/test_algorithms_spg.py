@@ -218,7 +218,8 @@ def test_the_lower_bound_needs_no_second_context(settings):
 
 
 def shares(rewards):
-    return SPG(advantage="share").compute_advantages(torch.tensor(rewards).double()).view(len(rewards), -1)
+    rewards = torch.tensor(rewards, dtype=torch.float64)
+    return SPG(advantage="share").compute_advantages(rewards).view(rewards.shape)
 
 
 def test_solved_problems_weigh_the_same_however_many_are_right():
@@ -235,7 +236,7 @@ def test_partial_credit_weighs_its_distance_from_the_mean():
 
 
 def test_shares_of_equal_rewards_are_exactly_zero():
-    for reward in (0.1, 1 / 3, 0.7, -2.3):
+    for reward in (0.1, 0.21, 1 / 3, 0.7, -2.3):
         assert (shares([[reward] * 7] * 3) == 0).all()
 
 

@@ -81,6 +81,7 @@ def test_the_figure_and_the_texts_are_those_of_evaluate(task, model):
     assert [sample["resps"][0][0] for sample in samples] == [row["completion"] for row in ours.rows]
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_the_model_by_its_name(task):
     pytest.importorskip("lm_eval")
     words = "lm-eval --model spg_llada --model_args pretrained=tiny,env=sudoku --device cpu --limit 4"

@@ -319,6 +319,26 @@ def test_lists_are_judged_one_by_one_with_pass_at_k(run, tmp_path):
     assert "pass@1 33.33%, pass@2 50.00%, pass@4 66.67%" in run("sudoku", path)[2]
 
 
+def test_a_list_without_a_verdict_leaves_pass_at_k_to_the_others(run, tmp_path):
+    path = write(tmp_path / "a.jsonl", sample([RIGHT, WRONG]), sample([RIGHT, WRONG], puzzle="123"))
+    assert "pass@1 50.00%, pass@2 100.00%" in run("sudoku", path)[2]
+
+
+def test_lists_nested_deeper_than_a_tool_writes_are_one_malformed_answer(run, tmp_path):
+    deep = json.loads("[" * 700 + f'"{RIGHT}"' + "]" * 700)
+    path = write(tmp_path / "a.jsonl", sample(deep), sample([[[{"content": RIGHT}], [{"content": WRONG}]]]))
+    _, rows, _ = run("sudoku", path)
+    assert [row["reason"] for row in rows] == ["malformed", "ok", "rule_broken"]
+
+
+@pytest.mark.parametrize("score", ["1" + "0" * 400, "NaN"])
+def test_a_score_that_is_no_finite_number_is_no_verdict(run, tmp_path, score):
+    path = write(tmp_path / "a.jsonl", f'{{"correct": true, "score": {score}}}', '{"correct": true}')
+    status, (facts,), said = run("sudoku", path, "--compare", path, "--json")
+    assert (status, facts["n"], facts["invalid_lines"]) == (0, 1, 1)
+    assert 'line 1 has a "score" that is no finite number.' in said
+
+
 def test_every_missing_field_is_named_at_once(run, tmp_path):
     path = write(tmp_path / "a.jsonl", json.dumps({"doc": {"x": 1}, "text": ""}))
     said = run("countdown", path)[2]

@@ -98,10 +98,9 @@ def _names_in(row: dict[str, Any]) -> list[str]:
     return names
 
 
-def completions_in(value: object) -> list[object]:
+def completions_in(value: object, levels: int = 2) -> list[object]:
     """The completions in a field: one, or those of a list of texts, of chats, or of such lists."""
-    if not isinstance(value, list) or not value:
-        return [value]
-    if not all(isinstance(item, list | str) or item is None for item in value):
+    listed = isinstance(value, list) and all(isinstance(item, list | str) or item is None for item in value)
+    if not (listed and value and levels):
         return [unwrap(value)]
-    return [completion for item in value for completion in completions_in(item)]
+    return [completion for item in value for completion in completions_in(item, levels - 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as _quoted
@@ -75,9 +76,8 @@ Outcome = tuple[bool, float, str | None, str, str] | str
 
 def judge_block(job: Job, block: Block) -> Judged:
     """Judge every line of a block; whatever is wrong with a line concerns that line alone."""
-    places: list[
-        tuple[int, int]
-    ] = []  # of each outcome: the line, and which completion of a list, from 1, or 0
+    # of each outcome: the line, and which completion of a list, from 1, or 0
+    places: list[tuple[int, int]] = []
     outcomes: list[Outcome] = []
     rows: list[int] = []
     completions: list[object] = []
@@ -129,9 +129,13 @@ def recorded_verdict(row: dict[str, Any]) -> Outcome:
     if correct not in (0, 1):
         raise LineError('lacks "correct": true or false.')
     score, extracted = row.get("score"), row.get("extracted")
+    if not isinstance(score, int | float):
+        score = correct
+    elif not abs(score) <= sys.float_info.max:
+        raise LineError('has a "score" that is no finite number.')
     return (
         bool(correct),
-        float(score if isinstance(score, int | float) else correct),
+        float(score),
         extracted if isinstance(extracted, str) else None,
         str(row.get("reason", "")),
         str(row.get("decided_by", "")),
@@ -195,7 +199,8 @@ def _report_lines(label: str, places: list[tuple[int, int]], outcomes: list[Outc
         if sample:
             groups.setdefault(number, []).append(mark)
     for group in groups.values():
-        tally.groups[f"{group.count('1')}/{len(group) - group.count('-')}"] += 1
+        if judged := len(group) - group.count("-"):
+            tally.groups[f"{group.count('1')}/{judged}"] += 1
     tally.judged = len(marks) - tally.invalid
     tally.correct = marks.count("1")
     return Judged(label, "".join(lines).encode(), "".join(marks), tally, problems)

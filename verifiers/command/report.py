@@ -43,7 +43,7 @@ def pass_at(tally: Tally) -> dict[str, float]:
     """
     lists = [(*map(int, group.split("/")), lines) for group, lines in tally.groups.items()]
     shortest = min(n for _, n, _ in lists)
-    sizes = sorted({shortest, *(2**power for power in range(shortest.bit_length()))} - {0})
+    sizes = sorted({shortest, *(2**power for power in range(shortest.bit_length()))})
     total = sum(lines for _, _, lines in lists)
     return {
         str(k): sum(lines * (1 - comb(n - right, k) / comb(n, k)) for right, n, lines in lists) / total

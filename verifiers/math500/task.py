@@ -13,9 +13,9 @@ from verifiers.extract import is_alone, last_box, locate, strip
 from verifiers.math500 import normal_text
 from verifiers.math500.copies import is_copy
 from verifiers.math500.exact import Undefined
-from verifiers.math500.lexer import LETTERS, TEXT_LIMIT, Malformed, Unsupported
+from verifiers.math500.lexer import LETTERS, NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
 from verifiers.math500.opaque import same_text
-from verifiers.math500.parser import Parser
+from verifiers.math500.parser import OPENS, Parser
 from verifiers.math500.probe import NO, UNSURE, YES
 from verifiers.math500.tree import Node
 from verifiers.math500.typed import Comparison
@@ -133,6 +133,8 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
     comparison = Comparison(len(answer) + len(gold.text), not lenient)
     try:
         parser = Parser(answer, gold.variables)
+        if gold.is_choice and starts_as_a_value(parser.tokens):
+            return MALFORMED, GRAMMAR
         node = parser.answer()
         if gold.node is None:
             return None
@@ -168,6 +170,12 @@ def leading_choice(answer: str) -> str:
     words = "".join(c if c.isalnum() else " " for c in rest).split()
     others = any(word in CHOICES or word.lower() in ("or", "not") for word in words[words[:1] == ["A"] :])
     return "" if others else behind[0]
+
+
+def starts_as_a_value(tokens: Sequence[Token]) -> bool:
+    """True for `=(C)`, `+(C)` and `1(C)`: a choice is no value, and takes no sign or factor."""
+    first = next(token for token in tokens if token[1] not in OPENS)
+    return first[0] == NUMBER or first[1] in ("=", "+")
 
 
 def ask_cas(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tuple[int, int]]:
