@@ -1,5 +1,5 @@
-"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | push] ...`; without a word:
-training.
+"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | push | lm-eval] ...`;
+without a word: training.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -52,7 +52,8 @@ COMMANDS = {
 OTHERS = (
     "Other commands: eval (measure a model), diff (two evaluations, problem by problem), sft (make a base model from "
     "demonstrations), compare (many runs, one table), report (runs as one HTML page), merge (adapter into base), "
-    "push (a model with its card to the Hub); each has its own --help."
+    "push (a model with its card to the Hub), lm-eval (a model on the tasks of "
+    "lm-evaluation-harness); each has its own --help."
 )
 
 
@@ -69,13 +70,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not word:
             run_train(parse(Config, args, PROG, OTHERS))
             return 0
-        if word not in COMMANDS:
-            hint = did_you_mean(word, COMMANDS)
+        known = (*COMMANDS, "lm-eval")
+        if word not in known:
+            hint = did_you_mean(word, known)
             raise ConfigError(
-                f"No command {word!r}. {hint}Known: {', '.join(COMMANDS)}; without one, --env ENV trains."
+                f"No command {word!r}. {hint}Known: {', '.join(known)}; without one, --env ENV trains."
             )
         if word != "eval" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
+        if word == "lm-eval":  # its flags are lm-eval's own
+            import_module("spg_trainer.lm_eval").main(args)
+            return 0
         cls, module, name = COMMANDS[word]
         if word == "compare":
             command, more = read_compare(args)

@@ -75,7 +75,12 @@ def encode_prompts(
     if isinstance(prefixes, str) or len(prefixes) != len(prompts):
         raise ConfigError(f"{len(prompts)} prompts need as many completion_prefixes, got {prefixes!r}.")
     texts = [_chat_text(policy, i, prompt) + prefixes[i] for i, prompt in enumerate(prompts)]
-    rows = policy.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    return encode_texts(policy, texts)
+
+
+def encode_texts(policy: Policy, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """As `encode_prompts`, of texts that are in the model's format already."""
+    rows = policy.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
     width = max(map(len, rows), default=0)
     padded = [[policy.pad_id] * (width - len(row)) + row for row in rows]
     prompt_ids = torch.tensor(padded, dtype=torch.int64, device=policy.device).reshape(len(rows), width)
