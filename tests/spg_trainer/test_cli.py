@@ -60,7 +60,11 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         # Names.
         (
             "evl --env sudoku",
-            ["No command 'evl'", "Did you mean 'eval'?", "Known: eval, diff, sft, compare, report, merge, push, lm-eval"],
+            [
+                "No command 'evl'",
+                "Did you mean 'eval'?",
+                "Known: eval, diff, sft, compare, report, merge, push, lm-eval",
+            ],
         ),
         ("train --env sudoku", ["No command 'train'", "--env ENV trains"]),
         ("--env sudko", ['No environment "sudko"', 'Did you mean "sudoku"?', "--env my_package.my_module:"]),
