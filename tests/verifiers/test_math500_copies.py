@@ -23,7 +23,7 @@ REFUSED = {  # problem: (gold, answers)
     r"Compute $\sum_{i=1}^{5} 1$.": ("5", (r"\sum_{i=1}^{5} 1", r"\sum_{k=1}^5 1", r"\int_0^5 1 dx", "2 + 3")),
     "Eight people stand in a row. In how many ways?": ("40320", ("8!", "8 \\cdot 7!", r"\frac{9!}{9}")),
     "How many teams of 3 of 5 people are there?": ("10", (r"\binom{5}{3}", r"\frac{5!}{3! \cdot 2!}", r"5 \cdot 2")),
-    "What do the first five integers add up to?": ("15", (r"\sum_{i=1}^{5} i", r"\sum_{k = 1}^5 k"))),
+    "What do the first five integers add up to?": ("15", (r"\sum_{i=1}^{5} i", r"\sum_{k = 1}^5 k")),
     r"Find $\tan 45^\circ$.": ("1", (r"\tan 45^\circ", r"\cot 45^\circ", r"\log_2 2", r"\sin\frac{\pi}{2}")),
     r"Simplify $\sqrt{200}$.": (r"10\sqrt{2}", (r"\sqrt{200}", r"\sqrt {200}", "√{200}", r"x = \sqrt{200}")),
     r"Reduce $\frac{14}{21}$.": (r"\frac{2}{3}", (r"\frac{14}{21}", "14/21", r"\dfrac{14}{21}", "{14 / 21}")),
