@@ -242,9 +242,7 @@ def validation_lines(summary: Mapping[str, Any]) -> list[str]:
     if found is None:
         return []
     ended = "--stop-if-worse ended the run. " if summary["ended_by"] == "stop_if_worse" else ""
-    line = (
-        f"{ended}model/ is step {found['best_step']}, the best on {found['problems']} validation problems: "
-    )
+    line = f"{ended}model/ is step {found['best_step']}, chosen on {found['problems']} validation problems: "
     line += f"{found['best']:.3f}; the last, step {found['last_step']}, {found['last']:.3f}"
     return [line + ("" if found["start"] is None else f"; the start {found['start']:.3f}") + "."]
 

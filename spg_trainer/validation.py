@@ -20,8 +20,24 @@ def rate(solved: Sequence[bool]) -> float:
 
 
 def best_step(validations: Validations) -> int:
-    """The step that solves most; of equal ones the latest."""
-    return max(validations, key=lambda step: (sum(validations[step]), step))
+    """The latest step within one standard error of the one that solves most, the two compared problem by problem.
+
+    A few problems tell steps near the best apart by chance only; of those the longest trained is the better bet.
+    Source: the one-standard-error rule (Breiman et al. 1984, section 3.4.3).
+    """
+    most = max(validations, key=lambda step: (sum(validations[step]), step))
+
+    def as_good(step: int) -> bool:
+        lost, won = changed(validations[most], validations[step])
+        return (lost - won) ** 2 <= lost + won
+
+    return max(step for step in validations if step >= most and as_good(step))
+
+
+def changed(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:
+    """How many problems were solved before and are not now, and how many the other way round."""
+    pairs = list(zip(before, after, strict=True))
+    return sum(b and not a for b, a in pairs), sum(a and not b for b, a in pairs)
 
 
 def needed_steps(validations: Validations, kept: Sequence[int]) -> set[int]:
@@ -32,8 +48,8 @@ def needed_steps(validations: Validations, kept: Sequence[int]) -> set[int]:
 
 def sign_test(lost: int, won: int) -> float:
     """The chance that at least `lost` of `lost + won` problems that changed are lost, if both are as likely."""
-    changed = lost + won
-    return sum(comb(changed, k) for k in range(lost, changed + 1)) / 2**changed
+    both = lost + won
+    return sum(comb(both, k) for k in range(lost, both + 1)) / 2**both
 
 
 def below_start(validations: Validations) -> str:
@@ -45,8 +61,7 @@ def below_start(validations: Validations) -> str:
     if 0 not in validations or last == 0:
         return ""
     start, now = validations[0], validations[last]
-    lost = sum(s and not n for s, n in zip(start, now, strict=True))
-    won = sum(n and not s for s, n in zip(start, now, strict=True))
+    lost, won = changed(start, now)
     if (p := sign_test(lost, won)) > ALPHA:
         return ""
     return (
