@@ -139,7 +139,7 @@ class SpgLLaDA(LM):
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Refused: see the error."""
-        raise NotImplementedError(
+        raise ModelError(
             "spg_llada has no log-likelihoods: a masked diffusion model gives bounds only, estimated from random "
             "masks, and ranking answers by them is another measurement. Use tasks with output_type generate_until, for "
             "instance gsm8k instead of hellaswag."

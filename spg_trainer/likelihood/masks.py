@@ -178,7 +178,7 @@ class Masking:
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         """One masked copy of a completion; a masking needs either this or a `copies` of its own."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} should define `copy`, or `copies`.")
 
 
 @dataclass(frozen=True)

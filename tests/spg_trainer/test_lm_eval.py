@@ -10,7 +10,7 @@ import pytest
 
 import envs
 from spg_trainer import cli, evaluate, generate, load_model
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, ModelError
 from tests.common.trainer_cases import child_environment
 
 PROBLEMS = 64
@@ -144,7 +144,7 @@ def test_the_beginning_of_an_answer_follows_the_prompt(model):
 
 
 def test_ranking_tasks_are_refused_with_the_reason(model):
-    with pytest.raises(NotImplementedError, match=r"bounds only, .* output_type generate_until"):
+    with pytest.raises(ModelError, match=r"bounds only, .* output_type generate_until"):
         model.loglikelihood([])
 
 
