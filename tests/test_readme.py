@@ -36,7 +36,12 @@ def test_every_flag_and_link_exists(page: Path, capsys: pytest.CaptureFixture[st
     known |= {"num", "multi", "cpu"}  # accelerate's --num_processes, --multi_gpu, --cpu
     known |= {"logdir", "project"}  # of tensorboard and trackio
     known |= {"tasks", "apply", "batch"}  # lm-eval's --apply_chat_template, --batch_size
-    known |= {"workers", "preset", "all", "half"}  # of python -m verifiers, python -m envs check, the gauntlet
+    known |= {
+        "workers",
+        "preset",
+        "all",
+        "half",
+    }  # of python -m verifiers, python -m envs check, the gauntlet
     for command in ([], ["eval"], ["sft"], ["compare"]):
         with pytest.raises(SystemExit):
             main([*command, "--help"])
