@@ -17,7 +17,7 @@ from spg_trainer.config import CompareCommand
 from spg_trainer.console import Console
 from spg_trainer.errors import SpgError
 from spg_trainer.jobs import Job, run_jobs
-from spg_trainer.results import mean_over, read_run, verdict
+from spg_trainer.results import mean_over, verdict
 
 ROMAN = f"{Path(__file__).resolve().parent / 'roman.py'}:bench/Roman-v0"
 
@@ -101,8 +101,7 @@ def run(folder: Path, tasks: list[Task], seeds: int, jobs: int, more: list[str])
     status = compare(command, more)
     ends = []
     for planned in plan(command, more):
-        if planned.finished:
-            found = read_run(planned.folder)
+        if found := planned.result:
             ends.append(verdict(*mean_over((found.after - found.before)[None]).interval))
     sys.stdout.write(
         f"\nOf {len(ends)} runs, {ends.count('better')} end above their start by more than their own interval, "

@@ -17,11 +17,11 @@ from spg_trainer.console import Console
 from spg_trainer.errors import ConfigError
 from spg_trainer.files import CHOOSE_ANOTHER, check_writable, read_json, write_text
 from spg_trainer.jobs import Job, run_jobs
-from spg_trainer.results import Finished, draw_curves, markdown, read_run
+from spg_trainer.results import Finished, draw_curves, markdown, pack, read_run, unpack
 from spg_trainer.run_folder import METRICS, SUMMARY
-from spg_trainer.settings import CONFIG, read_config, refuse_changes
+from spg_trainer.settings import CONFIG, differences, identity, read_config, refuse_changes
 
-TABLE, CURVES = "compare.md", "curves.svg"
+TABLE, CURVES, RECORD = "compare.md", "curves.svg", "compare.json"
 OWN = {"env", "model", "algorithm", "seed", "max-minutes", "output-dir", "resume", "dry-run"}
 """Flags of training that `compare` gives itself."""
 NO_END = 1_000_000
@@ -38,33 +38,59 @@ class Planned:
     words: tuple[str, ...]
     """What is typed to start it."""
     config: Config
+    recorded: dict[str, Any] | None = None
+    """What compare.json holds of it."""
 
     @property
-    def summary(self) -> dict[str, Any] | None:
-        """What it left, None before it has finished."""
-        return read_json(self.folder / SUMMARY)
+    def begun(self) -> bool:
+        """Whether its folder holds a run, which then stands above what is recorded."""
+        return (self.folder / CONFIG).is_file()
 
     @property
     def finished(self) -> bool:
         """Whether it has done all its steps or minutes, or has ended itself before."""
-        summary = self.summary
-        if summary is None or summary["max_steps"] != self.config.max_steps:
+        end = read_json(self.folder / SUMMARY) if self.begun else self.recorded
+        if end is None or end["max_steps"] != self.config.max_steps:
             return False
-        timed_out = summary["ended_by"] == "max_minutes" and summary["steps"] < summary["max_steps"]
-        return not timed_out or summary["seconds"] > 60 * self.config.max_minutes - 1
+        timed_out = end["ended_by"] == "max_minutes" and end["steps"] < end["max_steps"]
+        return not timed_out or end["seconds"] > 60 * self.config.max_minutes - 1
+
+    @property
+    def result(self) -> Finished | None:
+        """What a table says of it; None before it has finished."""
+        if not self.finished:
+            return None
+        return read_run(self.folder) if self.begun else unpack(self.recorded)
 
     def refuse_other(self) -> None:
-        """Raises SpgError if its folder holds a run of other settings, or a longer one."""
-        file = self.folder / CONFIG
-        if not file.is_file():
+        """Raises SpgError if its folder, or without one the record, holds a run of other settings, or a longer one."""
+        if self.begun:
+            what, file = str(self.folder), self.folder / CONFIG
+            refuse_changes(file, self.config)
+            before = vars(read_config(file))
+        elif self.recorded:
+            what, before = f"{self.folder.name} in {self.folder.parent / RECORD}", self.recorded
+            # Settings that have come since had their defaults.
+            settings = {**identity(Config(), self.folder), **before["settings"]}
+            if changed := differences(settings, identity(self.config, self.folder)):
+                text = f"{what} is a run of other settings: {changed}"
+                raise ConfigError(f"{text}. Compare in another --output-dir, or remove its line to train it.")
+        else:
             return
-        refuse_changes(file, self.config)
-        before = read_config(file)
         for name in ("max_steps", "max_minutes"):
-            old, new = getattr(before, name), getattr(self.config, name)
+            old, new = before[name], getattr(self.config, name)
             if old > new:
-                text = f"{self.folder} is a run of --{name.replace('_', '-')} {old:g}, longer than {new:g}"
+                text = f"{what} is a run of --{name.replace('_', '-')} {old:g}, longer than {new:g}"
                 raise ConfigError(f"{text}. Compare in another --output-dir.")
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """It for compare.json; None before it has finished."""
+        if (found := self.result) is None:
+            return None
+        named = {"task": self.task, "setting": self.setting, "seed": self.config.seed}
+        own = {"max_minutes": self.config.max_minutes, "settings": identity(self.config, self.folder)}
+        return {**named, **pack(found), **own}
 
     def job(self) -> Job:
         """Its start or its continuation; of minutes, those that are left of all that it had."""
@@ -91,28 +117,37 @@ def compare(command: CompareCommand, more: Sequence[str] = (), *, quiet: bool = 
         run.refuse_other()
     folder = Path(command.output_dir)
     check_writable(folder, CHOOSE_ANOTHER)
-    console, failed = Console(quiet=quiet, file=sys.stderr, every_seconds=60.0), []
-    if not command.table_only:
-        missing = [run for run in runs if not run.finished]
-        on_cpu = not uses_gpu(runs[0].config)
-        jobs = command.jobs or (cores() if on_cpu else 1)
-        console.say(f"{len(runs)} runs in {folder}: {len(runs) - len(missing)} finished; {jobs} at once.")
-        threads = {"OMP_NUM_THREADS": "1"} if on_cpu else {}
-        unit = "seconds" if command.max_minutes else "steps"
-        failed = run_jobs([run.job() for run in missing], jobs, console, environment=threads, unit=unit)
+    console = Console(quiet=quiet, file=sys.stderr, every_seconds=60.0)
+    try:
+        failed = [] if command.table_only else train_missing(runs, command, console)
+    finally:
+        write_records(folder / RECORD, runs)
     found: dict[tuple[str, str], list[Finished]] = {(run.task, run.setting): [] for run in runs}
     for run in runs:
-        if run.finished:
-            found[run.task, run.setting].append(read_run(run.folder))
+        if result := run.result:
+            found[run.task, run.setting].append(result)
     text = markdown(found, command.seeds, by_time=command.max_minutes > 0)
     sys.stdout.write(text)
     write_text(folder / TABLE, text, CHOOSE_ANOTHER)
     draw_curves(found, folder / CURVES, by_time=command.max_minutes > 0)
-    console.say(f"Written: {folder / TABLE}, {folder / CURVES}")
+    console.say(f"Written: {folder / TABLE}, {folder / CURVES}, {folder / RECORD}")
     if failed:
         names = ", ".join(job.name for job in failed)
         console.say(f"{len(failed)} of {len(runs)} runs failed: {names}. The same command tries them again.")
     return int(bool(failed))
+
+
+def train_missing(runs: Sequence[Planned], command: CompareCommand, console: Console) -> list[Job]:
+    """Trains what has not finished; returns what failed."""
+    missing = [run for run in runs if not run.finished]
+    on_cpu = not uses_gpu(runs[0].config)
+    jobs = command.jobs or (cores() if on_cpu else 1)
+    console.say(
+        f"{len(runs)} runs in {command.output_dir}: {len(runs) - len(missing)} finished; {jobs} at once."
+    )
+    threads = {"OMP_NUM_THREADS": "1"} if on_cpu else {}
+    unit = "seconds" if command.max_minutes else "steps"
+    return run_jobs([run.job() for run in missing], jobs, console, environment=threads, unit=unit)
 
 
 def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
@@ -152,17 +187,54 @@ def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
                 cells[name] = (task, row, words, refuse_early(config))
             except ConfigError as error:
                 raise ConfigError(f"{task} with {row}: {error}") from error
+    folder = Path(command.output_dir)
+    records = read_records(folder / RECORD)
     return [
         Planned(
             task,
             row,
-            Path(command.output_dir) / f"{name}-s{seed}",
+            folder / f"{name}-s{seed}",
             (*words, "--seed", str(seed)),
             replace(config, seed=seed),
+            records.get(f"{name}-s{seed}"),
         )
         for seed in range(command.seeds)
         for name, (task, row, words, config) in cells.items()
     ]
+
+
+def read_records(file: Path) -> dict[str, dict[str, Any]]:
+    """What compare.json holds, by the names of run folders; ConfigError if it cannot be read."""
+    try:
+        found = read_json(file) or {"settings": {}, "runs": {}}
+        records = {
+            name: {**run, "settings": {**found["settings"], **run["settings"]}}
+            for name, run in found["runs"].items()
+        }
+        for record in records.values():
+            unpack(record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        text = f"{file} is not what compare writes ({type(error).__name__}: {error})"
+        raise ConfigError(f"{text}. Restore it, or remove it: it is made again from run folders.") from error
+    return records
+
+
+def write_records(file: Path, runs: Sequence[Planned]) -> None:
+    """Adds what has finished to compare.json: a line for each run, settings that all share once; others stay."""
+    records = read_records(file) | {run.folder.name: record for run in runs if (record := run.record)}
+    settings = [record["settings"] for record in records.values()]
+    shared = {
+        name: value
+        for name, value in (settings[0] if settings else {}).items()
+        if all(other.get(name, ...) == value for other in settings)
+    }
+    lines = []
+    for name, record in sorted(records.items()):
+        own = {key: value for key, value in record["settings"].items() if key not in shared}
+        text = json.dumps({**record, "settings": own}, separators=(",", ":"))
+        lines.append(f"{json.dumps(name)}: {text}")
+    text = ",\n".join(lines)
+    write_text(file, f'{{"settings": {json.dumps(shared)},\n"runs": {{\n{text}\n}}}}\n', CHOOSE_ANOTHER)
 
 
 def read_word(flag: str, word: str) -> tuple[str, dict[str, object]]:

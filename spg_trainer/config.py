@@ -498,7 +498,7 @@ class CompareCommand:
     jobs: CountOrZero = 0
     """Runs at once; 0 = one for each CPU core, with one thread, or on a GPU one alone."""
     output_dir: str = "runs/compare"
-    """Holds a run folder for each run, compare.md (the table) and curves.svg."""
+    """Holds a run folder for each run, compare.md (the table), curves.svg and compare.json (what both are made of)."""
     table_only: bool = False
     """Train nothing; tabulate the runs that have finished."""
 

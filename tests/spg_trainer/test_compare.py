@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from spg_trainer import cli
 from spg_trainer.compare import compare, plan, read_word
 from spg_trainer.config import CompareCommand, Config
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings import to_yaml
 from tests.common.trainer_cases import ENV, child_environment, rows, steps_of, tiny_folder
 
 SMALL = shlex.split(
@@ -143,6 +145,63 @@ def test_a_folder_with_other_or_longer_runs_is_refused(compared: Path) -> None:
         compare(command, [*SMALL, "--max-steps", "1"], quiet=True)
 
 
+@pytest.fixture
+def carried(compared: Path, here: Path) -> Path:
+    """The record of the finished comparison alone, as on another machine."""
+    (here / "out").mkdir()
+    return Path(shutil.copy(compared / "compare.json", here / "out"))
+
+
+def test_a_record_alone_makes_the_same_table_and_trains_nothing(
+    compared: Path, carried: Path, capsys
+) -> None:
+    settings = ("spg", "spg:num_masks=1,negatives=elbo")
+    more = [*SMALL, "--max-steps", "2"]
+    assert (
+        compare(letters(algorithms=settings, output_dir=str(compared), table_only=True), more, quiet=True)
+        == 0
+    )
+    table, text = capsys.readouterr().out, carried.read_text()
+    assert compare(letters(algorithms=settings), more, quiet=True) == 0
+    assert capsys.readouterr().out == table and table.count("| 1/1 |") == 2
+    assert compare(letters(table_only=True), more, quiet=True) == 0  # of a part: the rest stays
+    assert carried.read_text() == text and len(text) < 2 * 3000
+    assert sorted(path.name for path in carried.parent.iterdir()) == [
+        "compare.json",
+        "compare.md",
+        "curves.svg",
+    ]
+
+
+def test_a_recorded_run_of_other_settings_is_refused_by_name(carried: Path) -> None:
+    for words, message in (
+        (
+            ["--max-steps", "2", "--learning-rate", "0.1"],
+            r"Letters-v0-spg-s0 in .*learning_rate was 0\.0002, now 0\.1",
+        ),
+        (["--max-steps", "1"], "--max-steps 2, longer than 1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compare(letters(), [*SMALL, *words], quiet=True)
+    (run,) = plan(letters(), [*SMALL, "--max-steps", "2"])
+    assert run.finished and not plan(letters(), [*SMALL, "--max-steps", "3"])[0].finished
+
+
+def test_a_folder_stands_above_the_record(carried: Path) -> None:
+    folder = carried.parent / "Letters-v0-spg-s0"
+    folder.mkdir()
+    (run,) = plan(letters(), [*SMALL, "--max-steps", "2"])
+    assert run.finished  # an empty one is none
+    (folder / "config.yaml").write_text(to_yaml(run.config))
+    assert not run.finished
+
+
+def test_a_broken_record_is_named(carried: Path) -> None:
+    carried.write_text(carried.read_text()[:-20])
+    with pytest.raises(ConfigError, match=r"out/compare\.json is not what compare writes .* or remove it"):
+        plan(letters(), SMALL)
+
+
 def test_a_run_folder_opens_with_the_other_commands(compared: Path, capsys) -> None:
     run = compared / "Letters-v0-spg-s0"
     assert cli.main(["eval", "--model", str(run), "--num-problems", "4", "--device", "cpu"]) == 0
@@ -199,6 +258,7 @@ def test_equal_time_ends_each_run_by_the_clock_over_all_resumes(here: Path, caps
 def test_a_run_that_ended_itself_is_not_run_again(here: Path, ended_by, seconds, finished) -> None:
     (run,) = plan(letters(max_minutes=1.0), SMALL)
     run.folder.mkdir(parents=True)
+    (run.folder / "config.yaml").write_text(to_yaml(run.config))
     summary = {"max_steps": run.config.max_steps, "steps": 20, "seconds": seconds, "ended_by": ended_by}
     (run.folder / "summary.json").write_text(json.dumps(summary))
     assert run.finished == finished

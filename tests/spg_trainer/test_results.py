@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spg_trainer.files import json_line
-from spg_trainer.results import draw_curves, markdown, mean_over, read_run, t_quantile
+from spg_trainer.results import draw_curves, markdown, mean_over, pack, read_run, t_quantile, unpack
 from verifiers.statistics import wilson_interval
 
 
@@ -17,7 +17,7 @@ def finished(
 ) -> Path:
     """The files of a finished run that a table reads."""
     (folder / "eval").mkdir(parents=True)
-    summary = {"steps": len(solved), "seconds": 10 * sum(seconds)}
+    summary = {"steps": len(solved), "seconds": 10 * sum(seconds), "max_steps": 9, "ended_by": "max_minutes"}
     (folder / "summary.json").write_text(json.dumps(summary))
     for name, values in (("before", before), ("after", after)):
         lines = [json_line({"index": i, "correct": bool(value)}) for i, value in enumerate(values)]
@@ -106,6 +106,17 @@ def test_the_table_has_the_figures_of_every_cell(cells) -> None:
     assert one[5] == f"+0.500 [{0.5 - reach:+.3f}, {0.5 + reach:+.3f}]" and reach > 0.5
     assert one[6:9] == ["-", "0.500", "0/1"]
     assert none == ["b", "x", "0/3", *["-"] * 8]
+
+
+def test_packed_runs_make_the_same_table_in_less_than_three_kilobytes(tmp_path: Path, cells) -> None:
+    packed = {
+        cell: [unpack(json.loads(json.dumps(pack(run)))) for run in runs] for cell, runs in cells.items()
+    }
+    for by_time in (False, True):
+        assert markdown(packed, 3, by_time=by_time) == markdown(cells, 3, by_time=by_time)
+    rng = np.random.default_rng(0)
+    long = finished(tmp_path / "long", [0] * 256, [1] * 256, [*rng.random(120)], [*rng.uniform(1, 9, 120)])
+    assert len(json.dumps(pack(read_run(long)), separators=(",", ":"))) < 2600  # and settings
 
 
 def test_equal_time_weighs_each_step_by_its_seconds(cells) -> None:
