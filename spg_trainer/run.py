@@ -69,6 +69,8 @@ class Run:
     """When this process began, on the monotonic clock."""
     stop: bool = False
     """Whether the user asked to end after this step."""
+    evaluating: bool = False
+    """Whether to end at once when asked: a resumed run makes an evaluation again. Several processes stay together."""
     pairs: Preferences | None = None
     """What steps learn from in place of completions of `env`."""
     clean: bool = True
@@ -195,6 +197,7 @@ class Run:
         """Writes model/ and returns its step: the best by validation, else the last. Its weights are loaded then."""
         step = decide_on_main(self.best_kept)
         if step != self.step:
+            self.clean = False
             with raising_on_all():
                 checkpoint.load(checkpoint.at_step(self.folder.path, step), self.policy)
         checkpoint.export(self.folder.path / "model", self.policy, {**self.environment(), "step": step})
@@ -218,18 +221,22 @@ class Run:
         with raising_on_all():
             env = self.open_split(split)
             count = min(num_problems or len(env), len(env))
-        with self.console.progress(count, f"eval {name} ({split})") as advance:
-            result = evaluate(
-                self.policy,
-                env,
-                replace(self.config.rollout, temperature=self.config.eval.eval_temperature),
-                split=split,
-                num_problems=count,
-                seed=self.config.seed,
-                rows_per_forward=self.rows_per_forward,
-                accelerator=self.accelerator,
-                advance=advance,
-            )
+        self.evaluating = self.accelerator.num_processes == 1
+        try:
+            with self.console.progress(count, f"eval {name} ({split})") as advance:
+                result = evaluate(
+                    self.policy,
+                    env,
+                    replace(self.config.rollout, temperature=self.config.eval.eval_temperature),
+                    split=split,
+                    num_problems=count,
+                    seed=self.config.seed,
+                    rows_per_forward=self.rows_per_forward,
+                    accelerator=self.accelerator,
+                    advance=advance,
+                )
+        finally:
+            self.evaluating = False
         with raising_on_all():
             self.folder.evaluation(name, {"step": step, **result.summary()}, result.rows)
         figures = {**result.rewards, "correct": result.correct, "low": result.low, "high": result.high}

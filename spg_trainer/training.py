@@ -250,12 +250,15 @@ def reason_to_end(run: Run) -> str:
 
 @contextmanager
 def stopping_between_steps(run: Run) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the run after the current step or evaluation, a second one at once."""
+    """The first Ctrl-C or SIGTERM ends the run after the current step, in an evaluation at once; a second one at once.
+
+    Several processes end their evaluation too.
+    """
 
     def ask(number: int, frame: object) -> None:
-        if run.stop:
+        at_once, run.stop = run.stop or run.evaluating, True
+        if at_once:
             raise KeyboardInterrupt
-        run.stop = True
         run.console.say(
             "Stopping after this step or evaluation; steps are saved. Press Ctrl-C again to stop at once."
         )
