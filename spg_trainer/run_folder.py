@@ -37,6 +37,7 @@ METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
 REPORT = "report.html"
+LOCK = ".lock"
 _OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, REPORT, ENVIRONMENT, FOLDER, REFERENCE}
 _OURS |= {"samples", "eval", "checkpoints", "model"}
 _STEP = re.compile(r"step-(\d+)")
@@ -86,7 +87,7 @@ class RunFolder:
         try:
             self.refuse_other_run()
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock()
+            lock(self.path)
             self.refuse_other_run()  # two runs may have passed the first look together
             write_text(self.path / ENVIRONMENT, json_document(environment))
             write_text(self.path / CONFIG, config_yaml)
@@ -179,7 +180,7 @@ class RunFolder:
         if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & _OURS:
             return
         with writing(self.path):
-            self._lock()
+            lock(self.path)
             for path in self.path.glob(".*.tmp-*"):
                 path.unlink()
             for file in (self.path / METRICS, self.path / TIMINGS):
@@ -201,8 +202,7 @@ class RunFolder:
 
     def release(self) -> None:
         """Lets other processes write here again; the end of the process does so too."""
-        if lock := _LOCKS.pop(self.path.resolve(), None):
-            lock.release()
+        unlock(self.path)
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         if rank() == 0:
@@ -214,17 +214,24 @@ class RunFolder:
             write_text(self.path / name, text, advice)
         return self.path / name
 
-    def _lock(self) -> None:
-        """Takes the folder for this process until it ends or releases it, however it ends."""
-        run = self.path.resolve()
-        if run in _LOCKS:
-            return
-        lock, owner = _try_lock(run)
-        if owner is not None:
-            text = f"{self.path} is being written by another process ({owner})"
-            raise ConfigError(f"{text}. Wait for it, stop it, or choose another --output-dir.")
-        (run / ".lock").write_text(f"pid {os.getpid()}", encoding="utf-8")
-        _LOCKS[run] = lock
+
+def lock(folder: Path) -> None:
+    """Takes a folder for this process until it ends or unlocks it, however it ends; ConfigError if another has it."""
+    place = folder.resolve()
+    if place in _LOCKS:
+        return
+    own, owner = _try_lock(place)
+    if owner is not None:
+        text = f"{folder} is being written by another process ({owner})"
+        raise ConfigError(f"{text}. Wait for it, stop it, or choose another --output-dir.")
+    (place / LOCK).write_text(f"pid {os.getpid()}", encoding="utf-8")
+    _LOCKS[place] = own
+
+
+def unlock(folder: Path) -> None:
+    """Lets other processes have the folder again."""
+    if own := _LOCKS.pop(folder.resolve(), None):
+        own.release()
 
 
 def find_unfinished(root: Path, config: "Config") -> Path | None:
@@ -245,9 +252,9 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
             _log.warning("%s is passed over: %s", run, error)
             continue
         owner = None
-        if run.resolve() not in _LOCKS and (run / ".lock").exists():
-            lock, owner = _try_lock(run)
-            lock.release()
+        if run.resolve() not in _LOCKS and (run / LOCK).exists():
+            other, owner = _try_lock(run)
+            other.release()
         if owner is None:
             runs.append((file.stat().st_mtime_ns, run.name, run))
         else:
@@ -269,11 +276,11 @@ def _try_lock(run: Path) -> "tuple[FileLock, str | None]":
     """The lock of a run folder, and who holds it if that is another process; where nothing can be locked, nobody."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(run / ".lock", blocking=False, fallback_to_soft=False)
+    own = FileLock(run / LOCK, blocking=False, fallback_to_soft=False)
     try:
-        lock.acquire()
+        own.acquire()
     except Timeout:
-        return lock, (run / ".lock").read_text(encoding="utf-8") or "unknown pid"
+        return own, (run / LOCK).read_text(encoding="utf-8") or "unknown pid"
     except (OSError, NotImplementedError):  # a file system or platform without locks
         pass
-    return lock, None
+    return own, None

@@ -4,7 +4,8 @@ What is learned is in `demonstrations.py`, how long and at which rate in `fittin
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,6 @@ from spg_trainer.files import (
     CHOOSE_ANOTHER,
     COMPLETE,
     CONTINUE,
-    check_replaceable,
-    check_writable,
     incomplete,
     write_folder,
     writing,
@@ -31,6 +30,7 @@ from spg_trainer.fitting import Fit
 from spg_trainer.habits import Look, look
 from spg_trainer.model_card import model_card
 from spg_trainer.models import Policy, new_tiny, open_policy, tiny_tokenizer
+from spg_trainer.run_folder import LOCK, lock, unlock
 from spg_trainer.sampler import get_decoder
 from spg_trainer.settings import (
     SFT,
@@ -64,6 +64,15 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     check_sft(command)
     console = Console(quiet=quiet)
     folder = choose_folder(command)
+    with taken(folder):
+        if not command.resume:
+            refuse_used(folder)  # two may have passed the first look together
+        make(command, folder, console)
+    return folder
+
+
+def make(command: SftCommand, folder: Path, console: Console) -> None:
+    """What `sft` does once the folder is its own."""
     train, validation = (make_env(command, split) for split in ("train", "validation"))
     mix = mix_shares(command.mix, train)
     command = replace(command, model=settle(command.model))
@@ -81,11 +90,26 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     with console:
         fit.run(console)
         publish(fit, console)
-    return folder
+
+
+@contextmanager
+def taken(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a folder that is made if it is not there; a new one without a file goes again."""
+    new = not folder.exists()
+    with writing(folder, CHOOSE_ANOTHER):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock(folder)
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        unlock(folder)
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def choose_folder(command: SftCommand) -> Path:
-    """The folder to write: that to resume, or one that must be new or empty; whether it can be written is tried."""
+    """The folder to write: that to resume, or one that must be new or empty."""
     name = command.env.rpartition("/")[2]
     folder = Path(command.output_dir or f"models/{name}-sft-s{command.seed}")
     if command.resume not in (None, "auto"):
@@ -97,18 +121,20 @@ def choose_folder(command: SftCommand) -> Path:
         folder = Path(command.resume)
         if not (folder / SFT).is_file():
             raise ConfigError(f"--resume {folder}: it holds no {SFT}, so no `sft` has saved anything there.")
-    if command.resume and (folder / SFT).is_file():
-        check_writable(folder, CHOOSE_ANOTHER)
-        return folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not (command.resume and (folder / SFT).is_file()):
+        refuse_used(folder)
+    return folder
+
+
+def refuse_used(folder: Path) -> None:
+    """Raises ConfigError unless a folder is new, or holds nothing but hidden files."""
+    if folder.resolve() == Path.cwd():
+        raise ConfigError(f"--output-dir {folder} is the folder you are in. Use e.g. {folder / 'model'}.")
+    if folder.exists() and not (folder.is_dir() and all(p.name.startswith(".") for p in folder.iterdir())):
         more = ", or go on with the model there: --resume auto" if (folder / SFT).is_file() else ""
         raise ConfigError(
             f"--output-dir {folder} is no empty folder. Choose a new one, or remove it first{more}."
         )
-    if folder.resolve() == Path.cwd():  # it is replaced whole, and nobody should be left in the old one
-        raise ConfigError(f"--output-dir {folder} is the folder you are in. Use e.g. {folder / 'model'}.")
-    check_replaceable(folder, CHOOSE_ANOTHER)
-    return folder
 
 
 def earlier_settings(folder: Path, command: SftCommand) -> SftCommand | None:

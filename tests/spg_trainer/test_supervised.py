@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from transformers import AutoModel, AutoTokenizer
 
 import envs
@@ -277,6 +278,30 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path)
     (tmp_path / "empty").mkdir()
     sft(replace(SMALL, steps=1, output_dir=str(tmp_path / "empty")), quiet=True)
     assert (tmp_path / "empty" / "config.json").is_file()
+
+
+def test_two_of_them_never_write_into_one_folder(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "model"
+
+    def train(*_) -> None:
+        assert [path.name for path in folder.iterdir()] == [".lock"]
+        with pytest.raises(Timeout):
+            FileLock(folder / ".lock", blocking=False).acquire()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fit, "run", train)
+    command = replace(SMALL, output_dir=str(folder))
+    with pytest.raises(KeyboardInterrupt):
+        sft(command, quiet=True)
+    assert not folder.exists()
+    folder.mkdir()
+    with (
+        FileLock(folder / ".lock"),
+        pytest.raises(ConfigError, match=r"model is being written by another process"),
+    ):
+        sft(command, quiet=True)
+    with pytest.raises(KeyboardInterrupt):  # after a kill, of which the file is left
+        sft(command, quiet=True)
 
 
 @pytest.mark.parametrize(
