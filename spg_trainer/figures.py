@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from spg_trainer.files import read_lines
+from spg_trainer.files import read_lines, without_folders
 
 
 def curve(runs: list[Path], output: Path) -> None:
@@ -36,7 +36,7 @@ def curve(runs: list[Path], output: Path) -> None:
             steps,
             smooth,
             color=colour,
-            label=f"{summary['env']}, {summary['algorithm']}, seed {summary['seed']}",
+            label=f"{without_folders(summary['env'])}, {summary['algorithm']}, seed {summary['seed']}",
         )
         points = {0: "before", steps[-1]: "after"} | {
             int(f.stem[5:]): f.stem for f in (run / "eval").glob("step-*.json") if int(f.stem[5:]) < steps[-1]

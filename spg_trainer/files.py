@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,10 @@ CONTINUE = "Free space or fix the permissions, then continue with sft --resume a
 """What an interrupted `sft` should do then."""
 CHOOSE_ANOTHER = "Free space, fix the permissions, or choose another --output-dir."
 """What another command should do then."""
+_FOLDERS = re.compile(
+    r"(?:^|(?<=[\s=,(\['\"]))(?:~|\.{1,2}|[A-Za-z]:)?[/\\](?:[^/\\:,\]]*[/\\])*(?=[^/\\\s])"
+)
+"""The part of a path that names folders, in a text; an id such as `org/model` has none."""
 
 
 @contextmanager
@@ -132,16 +137,6 @@ def check_writable(folder: Path, advice: str) -> None:
         tempfile.TemporaryFile(dir=folder).close()
 
 
-def check_replaceable(target: Path, advice: str) -> None:
-    """Does all that `write_folder` will do to an absent or empty folder, and leaves it so; raises where that would."""
-    existed = target.exists()
-    write_folder(target, lambda aside: None, advice)
-    with writing(target, advice):
-        (target / COMPLETE).unlink()
-        if not existed:
-            target.rmdir()
-
-
 def to_json(value: Any) -> Any:
     """`value` as JSON knows it: arrays become numbers and lists, NaN and infinities null, the rest text."""
     if isinstance(value, Enum):
@@ -179,3 +174,16 @@ def json_line(row: Mapping[str, Any]) -> str:
 def json_document(content: Mapping[str, Any]) -> str:
     """A JSON file for people: indented, keys in the order given."""
     return json.dumps(to_json(content), indent=2, allow_nan=False) + "\n"
+
+
+def without_folders(value: Any) -> Any:
+    """A setting, or a tree of them, in which paths keep their last name: `/home/ada/puzzles.csv` is `puzzles.csv`."""
+    if isinstance(value, Mapping):
+        return {name: without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    parts = value.split(":")  # FILE.py:ID
+    there = [os.path.basename(part) if "/" in part and os.path.exists(part) else part for part in parts]
+    return _FOLDERS.sub("", ":".join(there))

@@ -9,7 +9,15 @@ from typing import Any
 from spg_trainer.config import PushCommand
 from spg_trainer.errors import ConfigError
 from spg_trainer.figures import curve
-from spg_trainer.files import CHOOSE_ANOTHER, COMPLETE, incomplete, json_document, write_text, writing
+from spg_trainer.files import (
+    CHOOSE_ANOTHER,
+    COMPLETE,
+    incomplete,
+    json_document,
+    without_folders,
+    write_text,
+    writing,
+)
 from spg_trainer.merging import MERGED
 from spg_trainer.models.source import looks_local, resolve_model
 from spg_trainer.packages import envs
@@ -79,8 +87,8 @@ def hub_id(base: str) -> str | None:
 
 
 def without_places(file: Path) -> bytes:
-    """environment.json whose base is named without the folders that lead to it on this machine."""
-    record = json.loads(file.read_text(encoding="utf-8"))
+    """environment.json without the folders of this machine."""
+    record = without_folders(json.loads(file.read_text(encoding="utf-8")))
     if "base_model" in record and hub_id(record["base_model"]) is None:
         record["base_model"] = Path(record["base_model"]).name
     return json_document(record).encode()

@@ -1,10 +1,12 @@
 """The README.md of a model that `push` uploads: what it learned, from what and how, what it scores, how to open it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from spg_trainer import __version__
 from spg_trainer.auto_classes import OPENING
+from spg_trainer.files import without_folders
 from spg_trainer.reporting.runs import Completions, Recorded, changed_settings
 
 CURVE = "curve.png"
@@ -18,8 +20,9 @@ def run_card(run: Recorded, repo: str, base: str | None, *, adapter: bool) -> st
     base: the Hub id of what the run started from; None = a folder, which the card does not name.
     """
     config, named = run.config, f"\nbase_model: {base}" if base else ""
+    env, algorithm = without_folders([config.env, config.algorithm])
     evaluations = "\n".join(map(evaluation_row, run.evaluations))
-    arguments = "".join(f" {k}={v}" for k, v in config.env_args.items())
+    arguments = "".join(f" {k}={v}" for k, v in without_folders(config.env_args).items())
     arguments = arguments and f" ({arguments.strip()})"
     tags = "[masked-diffusion, llada, reinforcement-learning, spg-trainer]"
     start = f"`{base}`" if base else "a model folder of its author"
@@ -36,7 +39,7 @@ tags: {tags}{named}
 # {repo.rpartition("/")[2]}
 
 A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, trained by reinforcement learning with
-`{config.algorithm}` on `{config.env}`{arguments} for {run.summary["steps"]} steps, seed {config.seed}.
+`{algorithm}` on `{env}`{arguments} for {run.summary["steps"]} steps, seed {config.seed}.
 It started from {start}.{kept}
 
 ![Share solved over the steps of training]({CURVE})
@@ -50,7 +53,7 @@ Made with spg-trainer {__version__}: {versions(run.environment.get("versions", {
 
 ## Open it
 
-{adapter_opening(repo, base) if adapter else opening(repo, config.env)}"""
+{adapter_opening(repo, base) if adapter else opening(repo, env)}"""
 
 
 def evaluation_row(one: Completions) -> str:
@@ -64,7 +67,9 @@ def evaluation_row(one: Completions) -> str:
         ", ".join(map(str, decoding)),
     ]
     step = "-" if one.step is None else one.step
-    return f"| {' | '.join(map(str, [one.name, one.split, step, *figures]))} |"
+    own = re.fullmatch(r"before|after|step-\d+", one.name)  # the name of another has its arguments in it
+    name = one.name if own else without_folders(s["env"])
+    return f"| {' | '.join(map(str, [name, one.split, step, *figures]))} |"
 
 
 def settings_table(run: Recorded) -> str:
@@ -72,7 +77,7 @@ def settings_table(run: Recorded) -> str:
     changed = changed_settings(run)
     if isinstance(changed, str):
         return "All settings are in config.yaml of the run.\n"
-    rows = [f"| {n} | {old} | {new} |" for n, old, new in changed if n not in _PLACES]
+    rows = [f"| {n} | {old} | {new} |" for n, old, new in without_folders(changed) if n not in _PLACES]
     if not rows:
         return "All settings are those of the task's preset.\n"
     head = ["Settings that differ from the task's preset:\n", "| setting | preset | here |", "|---|---|---|"]

@@ -1,6 +1,5 @@
 """A folder is put in place whole, nothing else is touched, and who cannot write is told in time."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -32,20 +31,26 @@ def test_a_caller_names_its_own_way_on_after_a_refused_write(tmp_path):
         assert "--resume" not in str(caught.value)
 
 
-def test_a_rehearsal_finds_what_a_put_would_and_leaves_no_trace(tmp_path, monkeypatch):
-    files.check_replaceable(tmp_path / "new", "Advice.")
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "empty").mkdir()
-    files.check_replaceable(tmp_path / "empty", "Advice.")
-    assert [list(path.iterdir()) for path in tmp_path.iterdir()] == [[]]
-
-    def busy(source, target):
-        raise OSError(16, "Device or resource busy")  # what a mount point answers
-
-    monkeypatch.setattr(os, "replace", busy)
-    with pytest.raises(CheckpointError, match=r"empty: Device or resource busy.* Advice\."):
-        files.check_replaceable(tmp_path / "empty", "Advice.")
-    assert [list(path.iterdir()) for path in tmp_path.iterdir()] == [[]]
+@pytest.mark.parametrize(
+    ("setting", "shown"),
+    [
+        ("/home/ada/my data/puzzles.csv", "puzzles.csv"),
+        ("~/task.py:my/T-v0", "task.py:my/T-v0"),
+        ("../tasks/task.py:my/T-v0", "task.py:my/T-v0"),
+        ("here/task.py:my/T-v0", "task.py:my/T-v0"),
+        ("echo[file=/home/ada/a.txt,words=/home/ada/b.txt]", "echo[file=a.txt,words=b.txt]"),
+        ("C:\\data\\a.csv", "a.csv"),
+        ({"a": ["/b/c", 1.5], "d": None}, {"a": ["c", 1.5], "d": None}),
+        ("GSAI-ML/LLaDA-8B", "GSAI-ML/LLaDA-8B"),
+        ("spg/Sudoku-v0", "spg/Sudoku-v0"),
+        ("3/4, a / b", "3/4, a / b"),
+    ],
+)
+def test_settings_are_told_without_the_folders_of_this_machine(tmp_path, monkeypatch, setting, shown):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "task.py").touch()
+    assert files.without_folders(setting) == shown
 
 
 def test_a_folder_may_be_named_by_dots(tmp_path, monkeypatch):

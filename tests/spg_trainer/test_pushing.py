@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -17,6 +18,13 @@ from tests.common.trainer_cases import save_adapter, snapshot
 
 REPO = "ada/sudoku-spg"
 PUSH = ("--repo", REPO)
+SETTINGS = {
+    "split": "test",
+    "max_completion_length": 20,
+    "diffusion_steps": 20,
+    "block_length": 20,
+    "temperature": 0,
+}
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -91,9 +99,10 @@ def run(tmp_path):
     return with_model(write_run(tmp_path / "run"))
 
 
-def with_model(folder, name="model"):
+def with_model(folder, name="model", **recorded):
     files = {"config.json": "{}", "model.safetensors": "weights", "README.md": "not this one"}
-    files["environment.json"] = json.dumps({"env": "sudoku", "base_model": "/home/ada/models/tiny-sudoku"})
+    record = {"env": "sudoku", "base_model": "/home/ada/models/tiny-sudoku", **recorded}
+    files["environment.json"] = json.dumps(record)
 
     def write(aside):
         for file, text in files.items():
@@ -125,6 +134,27 @@ def test_no_place_of_this_machine_goes_up(hub, run):
     sent = b"".join(hub.files.values())
     assert b"/home/ada" not in sent and str(run).encode() not in sent
     assert json.loads(hub.files["environment.json"]) == {"env": "sudoku", "base_model": "tiny-sudoku"}
+
+
+def test_no_folder_in_a_setting_goes_up(hub, tmp_path):
+    places = {"env_args": {"source": "/home/ada/puzzles.csv"}, "pairs": "/home/ada/pairs.jsonl"}
+    run = write_run(tmp_path / "run", algorithm="./mine/own.py:Own", **places)
+    with_model(run, env="/home/ada/task.py:my/T-v0", env_args=places["env_args"])
+    edit(run / "summary.json", env="task[file=/home/ada/a.txt]")
+    for name in ("json", "jsonl"):
+        shutil.copy(run / "eval" / f"after.{name}", run / "eval" / f"task-file=-home-ada-a.txt-20x20.{name}")
+    edit(
+        run / "eval" / "task-file=-home-ada-a.txt-20x20.json",
+        settings={**SETTINGS, "env": "t[file=/home/ada/a.txt]"},
+    )
+    assert cli.main(["push", str(run), *PUSH]) == 0
+    sent = b"".join(hub.files.values())
+    assert b"/home/ada" not in sent and b"home-ada" not in sent and b"./mine" not in sent
+    card = hub.files["README.md"].decode()
+    assert "with\n`own.py:Own` on `sudoku` (source=puzzles.csv)" in card
+    assert "| pairs | None | pairs.jsonl |" in card and "| t[file=a.txt] | test |" in card
+    record = json.loads(hub.files["environment.json"])
+    assert (record["env"], record["env_args"]) == ("task.py:my/T-v0", {"source": "puzzles.csv"})
 
 
 def test_the_card_holds_task_algorithm_settings_and_evaluations(run, capsys):
