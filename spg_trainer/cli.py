@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status: 0 done, 1 a run of `compare` failed, 2 a mistake that the
     message explains, 130 stopped.
     """
+    open_closed_streams()
     args = list(sys.argv[1:] if argv is None else argv)
     word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
@@ -107,6 +108,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def open_closed_streams() -> None:
+    """Gives a command that was started with `>&-` or `2>&-` a place for its words, or the next file becomes it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+
+
 def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     """The settings of a command, from presets, files and flags (`settings.py`)."""
     check_flags(cls, args, prog)
@@ -115,6 +123,7 @@ def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
     level = next((word.partition("=")[2] for word in args if word.startswith("level=")), None)
     base = defaults(cls, **named, lora_r=peek(args, "lora-r"), level=level, run=resumed(args, written))
     given = read_flags(cls, args, base, prog, more)
+    packages.envs.resolve(given.env)  # a mistyped name is told before torch is loaded, which takes seconds
     pairs = {f.name for f in fields(given) if isinstance(getattr(given, f.name), dict)}
     return replace(given, **{name: {**getattr(base, name), **getattr(given, name)} for name in pairs})
 

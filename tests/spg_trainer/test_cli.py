@@ -282,11 +282,29 @@ def test_help_names_and_settings_import_nothing_heavy(tmp_path: Path, code: str,
     assert usage in done.stdout
 
 
+MISTAKES = ["--env sudko", "eval --env sudko", "sft --env sudko", "compare --env sudko", "--algorithm spgg"]
+MISTAKES += ["compare --algorithms spgg", "--max-step 3", "eval --num-problem 3"]
+
+
+def test_a_mistyped_name_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    code = "import sys\nfrom spg_trainer.cli import main\nfor line in sys.argv[1:]:\n    main(line.split())\n"
+    line = [sys.executable, "-c", f"{code}sys.exit('torch' in sys.modules)", *MISTAKES]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=200)
+    assert done.returncode == 0 and done.stderr.count("Did you mean") == len(MISTAKES), done.stderr
+
+
 def test_a_mistake_typed_in_a_shell_ends_with_status_2(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "spg_trainer", "--num-generation", "1"]
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: No flag --num-generation.") and done.stderr.count("\n") == 1
+
+
+def test_closed_streams_end_nothing(tmp_path: Path) -> None:
+    code = "import sys\nfrom spg_trainer.cli import main\nsys.exit(main(['--version']) or main(['evl']) - 2)"
+    line = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} >&- 2>err; echo $? $(cat err)"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=tmp_path, timeout=200)
+    assert done.stdout.startswith("0 error: No command 'evl'"), done.stdout
 
 
 def test_version_is_named_at_once(capsys) -> None:
