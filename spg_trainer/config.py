@@ -278,7 +278,7 @@ class OutputConfig:
     report: bool = True
     """Write report.html, the run as a page to look at, when it ends."""
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Trackers besides the run folder (pip install 'spg-trainer[track]')."""
+    """Trackers besides the run folder (each a package of its name: pip install wandb)."""
 
 
 @dataclass(frozen=True)

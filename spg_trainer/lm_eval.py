@@ -15,7 +15,8 @@ try:
     import lm_eval.models  # noqa: F401  its own models: it would not look for them once ours is in the table
 except ModuleNotFoundError as error:
     raise ImportError(
-        f"lm-evaluation-harness is missing ({error}): pip install 'spg-trainer[lm-eval]'"
+        f"lm-evaluation-harness is missing ({error}): "
+        "pip install 'lm-eval>=0.4.13,<0.5' 'pytablewriter>=1.2' requests"
     ) from error
 from lm_eval.__main__ import cli_evaluate
 from lm_eval.api.instance import Instance

@@ -83,7 +83,7 @@ def check_trackers(names: Sequence[str]) -> None:
     """Raises ConfigError unless the packages of all trackers are installed; call it first of all."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        fix = "Run `pip install 'spg-trainer[track]'`, or leave --track out; metrics.jsonl holds the same figures."
+        fix = f"Run `pip install {' '.join(missing)}`, or leave --track out; metrics.jsonl holds the same figures."
         raise ConfigError(f"--track {missing[0]}: the package is not installed. {fix}")
 
 

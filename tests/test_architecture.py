@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -231,3 +232,12 @@ def test_imports_are_seen_wherever_they_hide() -> None:
     assert {"envs", "envs.make", "torch.nn", "a.b", "..d"} <= set(imports(ast.parse(text)))
     typed = ast.parse("if TYPE_CHECKING:\n    from envs import TextEnv\ndef f():\n    import envs.core")
     assert set(imports(at_run_time(typed))) == {"envs.core"}
+
+
+def test_no_command_installs_what_is_on_no_index() -> None:
+    """Messages name the package that is missing, pages the checkout (`pip install -e '.[track]'`)."""
+    beside = Path(__file__).resolve().parents[1]
+    files = [path for package in PACKAGES for path in Path(find_spec(package).origin).parent.rglob("*.py")]
+    files += [*beside.glob("*.md"), *beside.glob("docs/**/*.md"), *beside.glob("Dockerfile")]
+    wrong = re.compile(r"pip install[^\n`&]*spg[-_]trainer")
+    assert [str(path) for path in files if wrong.search(path.read_text(encoding="utf-8"))] == []

@@ -153,4 +153,4 @@ def test_without_the_package_the_command_says_what_to_install(monkeypatch, capsy
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "spg_trainer.lm_eval", raising=False)
     assert cli.main(["lm-eval", "--help"]) == 2
-    assert "pip install 'spg-trainer[lm-eval]'" in capsys.readouterr().err
+    assert "pip install 'lm-eval>=0.4.13,<0.5' 'pytablewriter>=1.2' requests" in capsys.readouterr().err
