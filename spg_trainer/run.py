@@ -197,7 +197,6 @@ class Run:
         """Writes model/ and returns its step: the best by validation, else the last. Its weights are loaded then."""
         step = decide_on_main(self.best_kept)
         if step != self.step:
-            self.clean = False
             with raising_on_all():
                 checkpoint.load(checkpoint.at_step(self.folder.path, step), self.policy)
         checkpoint.export(self.folder.path / "model", self.policy, {**self.environment(), "step": step})

@@ -328,42 +328,21 @@ def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(
     assert same_weights(folder / "model", tmp_path / "whole" / "model")
 
 
-def interrupted_evaluation(monkeypatch, before: int) -> list[str]:
-    """Ctrl-C in the evaluation behind `before` others; tells then which were made to their end."""
+def test_a_signal_in_the_evaluation_before_training_ends_at_once(tmp_path, monkeypatch, capsys):
     original, made = run_module.evaluate, []
 
     def asked(*arguments, **options):
-        if len(made) == before:
-            signal.raise_signal(signal.SIGINT)
-        made.append(options["split"])
-        return original(*arguments, **options)
+        signal.raise_signal(signal.SIGINT)
+        made.append(original(*arguments, **options))
+        return made[-1]
 
     monkeypatch.setattr(run_module, "evaluate", asked)
-    return made
-
-
-def test_a_signal_in_the_evaluation_before_training_ends_at_once(tmp_path, monkeypatch, capsys):
-    made = interrupted_evaluation(monkeypatch, 0)
     with pytest.raises(KeyboardInterrupt):
         train(small_config(tmp_path / "run"))
     assert not made and not (tmp_path / "run" / "eval").exists()
     said = capsys.readouterr().out
     assert f"Nothing is saved yet: --resume {tmp_path / 'run'} would begin at step 0." in said
     assert "Stopping after" not in said
-
-
-def test_a_signal_in_the_last_evaluation_leaves_the_checkpoint_as_it_is(tmp_path, monkeypatch):
-    """The best step's weights are loaded then, and must not be saved as those of the last."""
-    folder = tmp_path / "run"
-    settings = {"max_steps": 2, "eval_steps": 1, "save_steps": 0}
-    made = interrupted_evaluation(monkeypatch, 4)
-    monkeypatch.setattr(run_module.validation, "best_step", lambda validations: 1 if 1 in validations else 0)
-    with pytest.raises(KeyboardInterrupt):
-        train(small_config(folder, **settings), quiet=True)
-    assert made == ["test", "validation", "validation", "validation"] and saved_steps(folder)[-2:] == [1, 2]
-    monkeypatch.undo()
-    first, last = folder / "checkpoints" / "step-000001", folder / "checkpoints" / "step-000002"
-    assert not same_weights(first, last)
 
 
 @pytest.mark.parametrize(
