@@ -74,7 +74,7 @@ class Planned:
             settings = {**identity(Config(), self.folder), **before["settings"]}
             if changed := differences(settings, identity(self.config, self.folder)):
                 text = f"{what} is a run of other settings: {changed}"
-                raise ConfigError(f"{text}. Compare in another --output-dir, or remove its line to train it.")
+                raise ConfigError(f"{text}. Compare in another --output-dir.")
         else:
             return
         for name in ("max_steps", "max_minutes"):
