@@ -69,7 +69,7 @@ def pack(run: Finished) -> dict[str, Any]:
 def unpack(record: Mapping[str, Any]) -> Finished:
     """What `pack` wrote."""
     return Finished(
-        record,
+        {name: record[name] for name in ENDS},
         np.array([*record["before"]], float),
         np.array([*record["after"]], float),
         np.array(record["curve"], float),

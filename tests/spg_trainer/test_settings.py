@@ -123,7 +123,7 @@ def test_a_temperature_is_a_number_or_auto_in_a_file_and_a_flag(file) -> None:
 
 
 def test_the_file_chooses_the_preset_and_a_flag_before_it(file) -> None:
-    path = file("env: nobodys-task\nmodel: {model: some/hub-id}\n")
+    path = file("env: tests.common.trainer_cases:test/Letters-v0\nmodel: {model: some/hub-id}\n")
     assert typed("--config", path).model.lora_r == load_preset("", "llada")["model"]["lora_r"]
     assert typed("--config", path, "--model", "tiny").model.lora_r == 0
     assert typed("--config", path, "--env", "sudoku").env_args == {"prompt_style": "paper"}
