@@ -4,12 +4,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from spg_trainer import __version__
 from spg_trainer.adapters import settle
 from spg_trainer.config import Config
 from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.files import read_json
 from spg_trainer.run_folder import METRICS, SUMMARY, TIMINGS, RunFolder
-from spg_trainer.settings import CONFIG, ENVIRONMENT, defaults, flatten, identity, read_config
+from spg_trainer.settings import CONFIG, ENVIRONMENT, PRESET, flatten, identity, preset_of, read_config
 
 Row = dict[str, Any]
 
@@ -110,20 +111,28 @@ def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
     return groups
 
 
-def changed_settings(run: Recorded) -> list[tuple[str, Any, Any]] | str:
-    """(name, preset, this run) of every setting that differs from the preset; why that is not known, if so."""
-    config, model = run.config, run.config.model
-    named = {
-        "env": config.env,
-        "model": model.model,
-        "algorithm": config.algorithm,
-        "lora_r": str(model.lora_r),
-    }
+@dataclass(frozen=True)
+class Changed:
+    """How the settings of a run differ from the preset of its task."""
+
+    rows: list[tuple[str, Any, Any]] | None
+    """(name, preset, this run) of every setting that differs; None where the preset is not known."""
+    note: str
+    """That the preset may be a later one, or why it is not known; mostly nothing."""
+
+
+def changed_settings(run: Recorded) -> Changed:
+    """What differs from the preset that the run started from; from today's where it kept none."""
+    kept, config = run.path / PRESET, run.config
     try:
-        both = [defaults(Config, **named), config]
-        theirs, ours = (flatten(asdict(replace(c, model=settle(c.model, run.path)))) for c in both)
+        preset = read_config(kept) if kept.is_file() else preset_of(config, run.path)
+        config = replace(config, model=settle(config.model, run.path))
     except SpgError as error:
-        return str(error)
+        return Changed(None, f"The preset cannot be read here: {error}")
+    theirs, ours = flatten(asdict(preset)), flatten(asdict(config))
     names = [name for name in {**theirs, **ours} if not name.startswith("output.")]
-    pairs = [(name, theirs.get(name, "-"), ours.get(name, "-")) for name in names]
-    return [(name, preset, here) for name, preset, here in pairs if preset != here]
+    rows = [(name, theirs.get(name, "-"), ours.get(name, "-")) for name in names]
+    note = (
+        "" if kept.is_file() else f"Compared with the preset of spg-trainer {__version__}: the run kept none."
+    )
+    return Changed([row for row in rows if row[1] != row[2]], note)
