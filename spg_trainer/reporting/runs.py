@@ -67,15 +67,17 @@ def read_run(path: str | Path) -> Recorded:
         raise ConfigError(f"{place} holds no run: {CONFIG} is missing. Give a run folder, e.g. runs/NAME.")
     timings = {row["step"]: row for row in folder.rows(TIMINGS)}
     metrics = [{**row, **timings.get(row["step"], {})} for row in folder.rows(METRICS)]
-    last = metrics[-1]["step"] if metrics else 0
-    evaluations = [_evaluation(folder, file, last) for file in sorted((place / "eval").glob("*.json"))]
+    summary = read_json(place / SUMMARY)
+    chosen = (summary or {}).get("validation") or {}
+    model_step = chosen.get("best_step", metrics[-1]["step"] if metrics else 0)
+    evaluations = [_evaluation(folder, file, model_step) for file in sorted((place / "eval").glob("*.json"))]
     files = sorted((place / "samples").glob("step-*.jsonl"))
     return Recorded(
         place,
         read_config(place / CONFIG),
         read_json(place / ENVIRONMENT) or {},
         metrics,
-        read_json(place / SUMMARY),
+        summary,
         sorted(evaluations, key=lambda one: (one.step is None, one.step, one.name != "before")),
         [
             Completions(f"samples/{f.stem}", int(f.stem[5:]), "train", folder.rows(f"samples/{f.name}"))
@@ -84,9 +86,9 @@ def read_run(path: str | Path) -> Recorded:
     )
 
 
-def _evaluation(folder: RunFolder, file: Path, last: int) -> Completions:
+def _evaluation(folder: RunFolder, file: Path, model_step: int) -> Completions:
     figures = read_json(file)
-    named = {"before": 0, "after": last}.get(file.stem)
+    named = {"before": 0, "after": model_step}.get(file.stem)
     step = figures.get("step", int(file.stem[5:]) if file.stem.startswith("step-") else named)
     return Completions(
         file.stem, step, figures["settings"]["split"], folder.rows(f"eval/{file.name}l"), figures

@@ -17,7 +17,7 @@ from spg_trainer.config import Config
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting import page
 from spg_trainer.reporting.completions import OUTCOMES, PIECE, Pool, Renderer, columns, paired
-from spg_trainer.reporting.curves import aligned, draw_panels
+from spg_trainer.reporting.curves import aligned, column, draw_panels
 from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import Changed, changed_settings, group_by_setting, read_run
 from spg_trainer.run_card import settings_table
@@ -129,9 +129,10 @@ def test_seeds_of_one_setting_are_one_line_and_a_band(tmp_path):
     runs = [read_run(write_run(tmp_path / f"s{seed}", seed=seed, steps=4 + seed)) for seed in (0, 1)]
     groups = group_by_setting(runs)
     assert list(groups) == ["sudoku spg"] and len(groups["sudoku spg"]) == 2
-    steps, values = aligned(runs, "correct")
-    assert steps.tolist() == [1, 2, 3, 4]
-    assert values == pytest.approx(np.array([[0.25, 0.5, 0.75, 1], [0.21, 0.41, 0.61, 0.81]]))
+    steps, values = aligned([column(run, "correct") for run in runs])
+    assert steps.tolist() == [1, 2, 3, 4, 5]  # one has ended before
+    both = [[0.25, 0.5, 0.75, 1, np.nan], [0.21, 0.41, 0.61, 0.81, 1.01]]
+    assert values == pytest.approx(np.array(both), nan_ok=True)
     solved = draw_panels(groups)[0]
     assert len(solved.lines) == 1 and "opacity: 0.18" in solved.svg
 
