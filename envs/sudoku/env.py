@@ -53,6 +53,7 @@ _HTML_KINDS = {
     "given": "font-weight:700;background:rgba(128,128,128,.18)",
     "right": "color:#1f9d55;background:rgba(31,157,85,.14)",
     "wrong": "color:#e5484d;background:rgba(229,72,77,.16);text-decoration:line-through",
+    "unwritten": "color:gray",
     "broken": "color:#fff;background:#c62a2f",
     "blank": "",
 }
@@ -196,6 +197,7 @@ class Sudoku(TextEnv):
         return _table(*_judged(problem, completion))
 
     def render_partial(self, problem: Problem, completion: str, hidden: Collection[int]) -> str:
+        """The board so far: what is not written yet is empty, or gray where it is given."""
         board, kinds, _ = _judged(problem, completion, hidden)
         return _table(board, kinds)
 
@@ -237,9 +239,11 @@ def _judged(
     grid, reason = ({}, "") if completion is None else _read_grid(puzzle, completion)
     if reason == "ok":
         solution = "".join(grid.values())  # of several solutions each one is as right as the stored one
-    cells = zip(grid.items(), puzzle, strict=True) if grid else ()
-    board = "".join(given if at in hidden else digit for (at, digit), given in cells) or puzzle
+    masked = [at in hidden for at in grid] or [False] * len(puzzle)
+    written = zip(masked, puzzle, grid.values() or puzzle, strict=True)
+    board = "".join(given if unseen else digit for unseen, given, digit in written)
     kinds = [_kind(*cell) for cell in zip(puzzle, solution, board, strict=True)]
+    kinds = ["unwritten" if pair == ("given", True) else pair[0] for pair in zip(kinds, masked, strict=True)]
     unread = f"no grid of {len(puzzle)} digits in the answer ({reason})" if reason and not grid else ""
     return board, kinds, unread
 

@@ -17,10 +17,12 @@ MAX_BYTES = 3_000_000
 """What the completions of a page may take; sets that would take more than their share show their first rows."""
 RENDERED = 48
 """Problems of a run that are shown as their environment renders them; the others are text."""
-MAX_STEPS = 4000
-"""Unfinished texts of a run that are rendered, about three seconds of them; of later completions only the last step."""
+MAX_STEPS = 2500
+"""Unfinished texts of a run that are rendered, about two seconds of them; of later completions only the last step."""
 PIECE = re.compile("<[^>]*>|&[#a-zA-Z0-9]+;|.", re.DOTALL)
 """What a step adds to a rendering or takes from it: a tag or a character, as `page.js` cuts it."""
+PART = re.compile("<[^>]*>[^<]*|[^<]+|<")
+"""What many renderings share: a tag and the text behind it, e.g. a cell."""
 OUTCOMES = {
     (False, True): "fixed",
     (True, False): "broken",
@@ -197,7 +199,7 @@ def page_data(run: Recorded, pool: Pool, budget: int) -> dict[str, Any]:
         for couple in filter(None, chain.from_iterable(zip_longest(*outcomes))):  # some of each, if not all
             for one, number in zip(pair, couple, strict=True):
                 final, table = render.final(one.rows[number]), tables[one.name]
-                table["html"][number] = final
+                table["html"][number] = [pool.add(part) for part in PART.findall(final)]
                 table["undo"][number] = render.undo(one.rows[number], final, pool)
     return {
         "script": {

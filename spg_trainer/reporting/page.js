@@ -22,7 +22,8 @@
 
   /** One completion of a set, with its texts. */
   function read(set, row) {
-    const one = { set, row, html: set.html[row], undo: set.undo[row] || [] };
+    const html = (set.html[row] || []).map((number) => data.texts[number]).join("");
+    const one = { set, row, html, undo: set.undo[row] || [] };
     for (const name of ["index", "generation", "correct", "reward", "rewards", "length", "reveal", "sure"]) one[name] = set[name][row];
     for (const name of ["prompt", "completion", "reason"]) one[name] = data.texts[set[name][row]];
     one.tokens = set.tokens[row].map((number) => data.texts[number]);
@@ -51,7 +52,8 @@
     const last = one.reveal.findLastIndex((step) => step >= 0);
     const chips = one.tokens.slice(0, last + 1).map((token, i) => {
       if (i && i % run.block === 0) box.append(make("span", "block"));
-      const chip = make("span", "token", token.replace(/\n/g, "\u21b5"));
+      const special = /^<\|.*\|>$/.test(token) ? " special" : "";
+      const chip = make("span", `token${special}`, token.replace(/\n/g, "\u21b5"));
       chip.style.setProperty("--sure", one.sure[i] ?? 0);
       if (one.reveal[i] >= 0) chip.dataset.step = one.reveal[i] + 1;
       chip.title = `position ${i + 1}, step ${one.reveal[i] + 1}, ${one.sure[i]}% sure`;
