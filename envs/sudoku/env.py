@@ -48,7 +48,7 @@ _CELLS = {  # kind of a cell: style, mark
 }
 _LEGEND = {"right": "(n) right", "wrong": "xn wrong", "broken": "!n overwrites the given"}
 _HTML_BOARD = "border-collapse:collapse;border:2px solid gray;font:18px ui-monospace,monospace"
-_HTML_CELL = "width:32px;height:32px;padding:0;text-align:center;border:solid gray;"
+_HTML_CELL = "padding:0;text-align:center;border:solid gray;"
 _HTML_KINDS = {
     "given": "font-weight:700;background:rgba(128,128,128,.18)",
     "right": "color:#1f9d55;background:rgba(31,157,85,.14)",
@@ -205,6 +205,7 @@ class Sudoku(TextEnv):
 def _table(board: str, kinds: Sequence[str], unread: str = "") -> str:
     size = isqrt(len(board))
     box = isqrt(size)
+    side = 40 if size < 9 else 32  # of a cell, in pixels; nine of them fit a phone
     rows = ""
     for start in range(0, len(board), size):
         cells = zip(range(size), kinds[start : start + size], board[start : start + size], strict=True)
@@ -212,7 +213,7 @@ def _table(board: str, kinds: Sequence[str], unread: str = "") -> str:
         rows += "<tr>"
         for column, kind, digit in cells:
             right = "2px" if (column + 1) % box == 0 else "1px"
-            style = f"{_HTML_CELL}border-width:0 {right} {below} 0;{_HTML_KINDS[kind]}"
+            style = f"width:{side}px;height:{side}px;{_HTML_CELL}border-width:0 {right} {below} 0;{_HTML_KINDS[kind]}"
             rows += f'<td title="{kind}" style="{style}">{"&nbsp;" if kind == "blank" else digit}</td>'
         rows += "</tr>"
     table = f'<table style="{_HTML_BOARD}">{rows}</table>'
