@@ -279,6 +279,10 @@ def test_training_ends_with_a_report_of_tokens(tmp_path):
     sets = Page((tmp_path / "run" / "report.html").read_text()).data["runs"][0]["sets"]
     assert [one["name"] for one in sets][:2] == ["before", "after"]
     assert all(len(row) == 10 for one in sets for row in one["tokens"])
+    steps = [(len(one["undo"][row]), 1 + max(one["reveal"][int(row)])) for one in sets for row in one["undo"]]
+    assert steps and all(undone == made for undone, made in steps)
+    found = changed_settings(read_run(tmp_path / "run"))
+    assert found.note == "" and "batch.prompts_per_step" in [name for name, *_ in found.rows]
 
 
 def test_a_report_that_cannot_be_written_fails_no_run(tmp_path, monkeypatch, capsys):
