@@ -191,9 +191,8 @@ def draw_figure(
         figure.suptitle(f"solved in training, {dots if marks else seeds}", fontsize=9)
         legend = [Line2D([], [], color=f"C{number}", label=label) for number, label in enumerate(labels)]
         figure.legend(handles=legend, loc="outside lower center", ncols=min(3, columns + 1), fontsize=8)
-        dated = {"metadata": {"Date": None}} if path.suffix == ".svg" else {}
         with writing(path, CHOOSE_ANOTHER):
-            figure.savefig(path, **dated)
+            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def column(run: Recorded, metric: str) -> Column:

@@ -16,7 +16,7 @@ from spg_trainer import cli
 from spg_trainer.config import Config
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting import page
-from spg_trainer.reporting.completions import OUTCOMES, PIECE, Pool, Renderer, columns, paired
+from spg_trainer.reporting.completions import OUTCOMES, PIECE, Pool, Renderer, changed, columns, paired
 from spg_trainer.reporting.curves import aligned, column, draw_panels
 from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import Changed, changed_settings, group_by_setting, read_run
@@ -224,6 +224,19 @@ def test_every_step_of_a_rendering_comes_back_from_its_last(task):
         hidden = {i for i in range(len(text)) if steps[i // 2] >= step}
         assert "".join(pieces) == env.render_partial(env.problem(0), text, hidden), step
     assert undo.count([]) < len(undo) / 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("abcd", "aXcY", [(1, 1, "X"), (3, 1, "Y")]),
+        ("abcd", "abXXcd", [(2, 0, "XX")]),
+        ("aab", "ab", [(1, 1, "")]),
+        ("ab", "ab", []),
+    ],
+)
+def test_a_step_is_stored_as_what_it_changes(old, new, found):
+    assert list(changed(old, new)) == found
 
 
 def test_a_text_that_tokens_do_not_add_up_to_and_one_too_many_have_the_last_step_alone():
