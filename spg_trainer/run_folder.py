@@ -94,9 +94,9 @@ class RunFolder:
             self._lock()
             self.refuse_other_run()  # two runs may have passed the first look together
             write_text(self.path / ENVIRONMENT, json_document(environment))
+            write_text(self.path / CONFIG, config_yaml)
             if preset_yaml is not None:
                 write_text(self.path / PRESET, preset_yaml)
-            write_text(self.path / CONFIG, config_yaml)
         except (OSError, CheckpointError) as error:
             raise ConfigError(f"--output-dir {self.path} cannot be used: {error}. Choose another.") from error
 
