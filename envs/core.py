@@ -1,7 +1,7 @@
 """What an environment is: problems, scores, and the class that a task author derives from."""
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 from envs.errors import EnvError
-from envs.markup import from_ansi, text
+from envs.markup import from_ansi, masked, text
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
@@ -173,6 +173,14 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         Whoever overrides it escapes what a model wrote (`envs.markup.text`). Scripts do not run in reports.
         """
         return from_ansi(self.render_text(problem, completion))
+
+    def render_partial(self, problem: Problem, completion: str, hidden: Collection[int]) -> str:
+        """`render_html` of a completion that is still coming to be, for the replay of a report.
+
+        completion: as it will be. hidden: indices of its characters that are not unmasked yet. By default each of them
+        is a light shade (`envs.markup.MASK`); a board leaves its cells empty.
+        """
+        return self.render_html(problem, masked(completion, hidden))
 
     # What Gymnasium and the trainer call.
 

@@ -1,6 +1,7 @@
 """HTML of what environments render: every text escaped, colours that read on a light and on a dark page."""
 
 import re
+from collections.abc import Collection
 from html import escape
 
 from envs.terminal import printable
@@ -13,12 +14,19 @@ STYLES = {
     "1;37;41": "background:#c62a2f;color:#fff;font-weight:600",
 }
 """The codes of `envs.terminal.STYLES` as CSS."""
+MASK = "\u2591"
+"""What stands for a character that is not unmasked yet: a light shade."""
 _PAINTED = re.compile(r"\x1b\[([\d;]*)m(.*?)\x1b\[0m", re.DOTALL)
 
 
 def text(plain: str) -> str:
     """The text as HTML: escaped, and U+FFFD for characters that are not printed."""
     return escape(printable(plain))
+
+
+def masked(plain: str, hidden: Collection[int]) -> str:
+    """The text with `MASK` for the characters at `hidden`, so that every other one stays where it is; lines too."""
+    return "".join(MASK if i in hidden and c != "\n" else c for i, c in enumerate(plain))
 
 
 def from_ansi(shown: str) -> str:

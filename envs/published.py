@@ -1,14 +1,14 @@
 """What GSM8K and MATH500 share: problems of a published set, of a copy of it, or generated, and how they are shown."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any, ClassVar
 
 from envs.answers import paper_completion
 from envs.core import Problem, Score, TextEnv, check_index
 from envs.errors import EnvError, check_choice
-from envs.markup import from_ansi
+from envs.markup import from_ansi, masked
 from envs.splits import SPLIT_SIZES
 from envs.terminal import highlight_last, labelled, painter, printable
 from verifiers.verdicts import Verdict
@@ -88,26 +88,35 @@ class PublishedEnv(TextEnv):
 
     def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
         """The problem, the completion with the part that was judged in green or red, the gold answer, the verdict."""
-        paint, answer = painter(color), problem.reference["answer"]
-        heading = self._heading(problem)
-        heading[self.text] = paint("bold", heading[self.text])
-        lines = [labelled(paint, label, text) for label, text in heading.items() if text]
-        gold = labelled(paint, "gold", printable(answer))
+        paint = painter(color)
         if completion is None:
-            return "\n".join([*lines, gold])
+            return self._lines(paint, problem)
         from verifiers import verify
 
         # The score is the environment's, which may refuse what the verifier alone would accept.
-        verdict, score = verify(self.task, completion, answer=answer), self.score(problem, completion)
+        verdict = verify(self.task, completion, answer=problem.reference["answer"])
+        score = self.score(problem, completion)
         style, word = ("green", "right") if score.rewards["correct"] else ("red", "wrong")
         judged = highlight_last(paint, style, printable(completion), printable(verdict.extracted or ""))
-        summary = paint(style, word + self._reason(score, verdict))
-        return "\n".join(
-            [*lines, labelled(paint, "answer", judged), gold, labelled(paint, "verdict", summary)]
-        )
+        return self._lines(paint, problem, judged, paint(style, word + self._reason(score, verdict)))
+
+    def _lines(
+        self, paint: Callable[[str, str], str], problem: Problem, judged: str | None = None, verdict: str = ""
+    ) -> str:
+        """Everything known, each behind its label; judged: the completion as it is shown, None if there is none."""
+        heading = self._heading(problem)
+        heading[self.text] = paint("bold", heading[self.text])
+        lines = [(label, text) for label, text in heading.items() if text]
+        gold = ("gold", printable(problem.reference["answer"]))
+        lines += [gold] if judged is None else [("answer", judged), gold, ("verdict", verdict)]
+        return "\n".join(labelled(paint, label, text) for label, text in lines)
 
     def render_html(self, problem: Problem, completion: str | None) -> str:
         return from_ansi(self.render_text(problem, completion, color=True))
+
+    def render_partial(self, problem: Problem, completion: str, hidden: Collection[int]) -> str:
+        """Without a verdict: it is of the whole."""
+        return from_ansi(self._lines(painter(True), problem, printable(masked(completion, hidden))))
 
     @abstractmethod
     def _heading(self, problem: Problem) -> dict[str, str]:

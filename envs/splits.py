@@ -145,7 +145,7 @@ class DividedEnv(TextEnv):
     _SHARED = (
         *("reward_weights", "reward_ranges", "observation_space", "action_space", "origin"),
         *("_env_id", "_env_arguments", "score", "score_batch", "demonstration", "habits"),
-        *("render_text", "render_html"),
+        *("render_text", "render_html", "render_partial"),
     )
 
     def __init__(self, base: TextEnv, split: str) -> None:

@@ -12,48 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spg_trainer.files import read_lines, without_folders
+from spg_trainer.reporting.curves import column, draw_figure
+from spg_trainer.reporting.runs import read_run
 
 
 def curve(runs: list[Path], output: Path) -> None:
-    """One line a run, a moving mean of five steps; marks where it was evaluated."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    for number, run in enumerate(runs):
-        summary = json.loads((run / "summary.json").read_text())
-        rows = read_lines(run / "metrics.jsonl")
-        solved = [row["correct"] for row in rows]
-        smooth = [
-            sum(solved[max(0, i - 4) : i + 1]) / len(solved[max(0, i - 4) : i + 1])
-            for i in range(len(solved))
-        ]
-        colour = f"C{number}"
-        steps = [row["step"] for row in rows]
-        axes.plot(
-            steps,
-            smooth,
-            color=colour,
-            label=f"{without_folders(summary['env'])}, {summary['algorithm']}, seed {summary['seed']}",
-        )
-        points = {0: "before", steps[-1]: "after"} | {
-            int(f.stem[5:]): f.stem for f in (run / "eval").glob("step-*.json") if int(f.stem[5:]) < steps[-1]
-        }
-        for step, name in sorted(points.items()):
-            found = json.loads((run / "eval" / f"{name}.json").read_text())
-            low, high = found["correct"] - found["low"], found["high"] - found["correct"]
-            axes.errorbar(
-                step, found["correct"], yerr=[[low], [high]], fmt="o", color=colour, markersize=4, capsize=2
-            )
-    axes.set(xlabel="step", ylabel="solved", ylim=(-0.02, 1.02))
-    axes.set_title(
-        "lines: completions sampled in training (mean of 5 steps); dots: greedy, 95% interval", fontsize=9
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
-    figure.savefig(output)
+    """One line a run, and the evaluations on it, that of `model/` at the step of its weights."""
+    read = [read_run(run) for run in runs]
+    labels = [
+        f"{without_folders(run.config.env)}, {run.config.algorithm}, seed {run.config.seed}" for run in read
+    ]
+    if len(set(labels)) < len(labels):
+        labels = [f"{label}, {run.path.name}" for label, run in zip(labels, read, strict=True)]
+    lines = {label: [column(run, "correct")] for label, run in zip(labels, read, strict=True)}
+    draw_figure({"": lines}, output, marks=dict(zip(labels, read, strict=True)))
 
 
 def board(run: Path, output: Path) -> None:

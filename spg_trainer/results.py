@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from spg_trainer.files import CHOOSE_ANOTHER, read_lines, write_text
+from spg_trainer.files import read_lines
 from spg_trainer.packages import verifiers
+from spg_trainer.reporting.curves import Column, draw_figure
 from spg_trainer.run_folder import METRICS, SUMMARY, TIMINGS
 
 Cells = Mapping[tuple[str, str], Sequence["Finished"]]
@@ -189,58 +190,23 @@ def area(run: Finished, by_time: bool) -> float:
 def draw_curves(cells: Cells, path: Path, *, by_time: bool = False) -> None:
     """The solved rate in training, a panel for each task and a line for each setting: mean of the seeds, and range.
 
-    by_time: over minutes of rollouts and updates, to the end of the shortest run, in place of steps.
+    by_time: over minutes of rollouts and updates in place of steps.
     """
-    import io
-
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    tasks = list(dict.fromkeys(task for task, _ in cells))
-    columns = min(3, len(tasks))
-    rows = -(-len(tasks) // columns)
-    with plt.rc_context({"svg.hashsalt": "spg-trainer", "svg.fonttype": "none"}):  # equal runs, equal bytes
-        figure, grid = plt.subplots(
-            rows,
-            columns,
-            figsize=(4.2 * columns, 3.2 * rows),
-            layout="constrained",
-            squeeze=False,
-            sharey=True,
+    panels: dict[str, dict[str, list[Column]]] = {}
+    for (task, setting), runs in cells.items():
+        every = [run for run in runs if run.solved.size]
+        panels.setdefault(task, {})[setting] = (
+            by_minute(every) if by_time else [dict(enumerate(run.solved, 1)) for run in every]
         )
-        for axes in grid.flat[len(tasks) :]:
-            axes.remove()
-        settings = list(dict.fromkeys(setting for _, setting in cells))
-        for axes, task in zip(grid.flat, tasks, strict=False):
-            for number, setting in enumerate(settings):
-                runs = [run for run in cells.get((task, setting), ()) if run.solved.size]
-                if not runs:
-                    continue
-                x, solved = aligned(runs, by_time)
-                axes.plot(x, solved.mean(0), color=f"C{number}", label=setting, linewidth=1.4)
-                axes.fill_between(
-                    x, solved.min(0), solved.max(0), color=f"C{number}", alpha=0.15, linewidth=0
-                )
-            axes.set(title=task, xlabel="minutes" if by_time else "step", ylim=(-0.02, 1.02))
-            axes.grid(alpha=0.3)
-        figure.supylabel("solved in training: mean and range of seeds", fontsize=10)
-        drawn = {line.get_label(): line for axes in grid.flat for line in axes.lines}
-        figure.legend(
-            drawn.values(), drawn, loc="outside lower center", ncols=min(3, columns + 1), fontsize=8
-        )
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-        plt.close(figure)
-    write_text(path, text.getvalue(), CHOOSE_ANOTHER)
+    draw_figure(panels, path, x="minutes" if by_time else "step")
 
 
-def aligned(runs: Sequence[Finished], by_time: bool) -> tuple[np.ndarray, np.ndarray]:
-    """x (N,) and the solved rates (S, N) of runs there, to the end of the shortest."""
-    if not by_time:
-        n = min(run.solved.size for run in runs)
-        return np.arange(1, n + 1), np.stack([run.solved[:n] for run in runs])
+def by_minute(runs: Sequence[Finished]) -> list[Column]:
+    """The solved rates at 60 moments of all runs; of each from the end of its first step to that of its last."""
     ends = [run.seconds.cumsum() / 60 for run in runs]
-    x = np.linspace(max(end[0] for end in ends), min(end[-1] for end in ends), 60)
-    return x, np.stack([np.interp(x, end, run.solved) for end, run in zip(ends, runs, strict=True)])
+    x = np.linspace(min((end[0] for end in ends), default=0), max((end[-1] for end in ends), default=0), 60)
+    inside = {"left": np.nan, "right": np.nan}
+    return [
+        dict(zip(x, np.interp(x, end, run.solved, **inside), strict=True))
+        for end, run in zip(ends, runs, strict=True)
+    ]

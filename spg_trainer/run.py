@@ -29,7 +29,7 @@ from spg_trainer.problems import Returning
 from spg_trainer.rollouts import Scored, check_prompts, sample_rows
 from spg_trainer.run_folder import REPORT, RunFolder, find_unfinished
 from spg_trainer.sampler import get_decoder
-from spg_trainer.settings import CONFIG, model_environment, refuse_changes, task_record, to_yaml
+from spg_trainer.settings import CONFIG, model_environment, preset_of, refuse_changes, task_record, to_yaml
 from spg_trainer.temperature import next_temperature
 from spg_trainer.tracking import Trackers, check_trackers, open_trackers
 
@@ -370,7 +370,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             run.folder.truncate_after(run.step)
             run.folder.config(settings)
         else:
-            run.folder.create(settings, run.environment())
+            run.folder.create(settings, run.environment(), to_yaml(preset_of(config)))
         if accelerator.is_main_process:
             keep(path, config.env)
     run.history = decide_on_main(run.folder.history)  # it steers the temperature of all processes

@@ -75,13 +75,14 @@ def evaluation_row(one: Completions) -> str:
 def settings_table(run: Recorded) -> str:
     """What differs from the preset of the task; a line where nothing does."""
     changed = changed_settings(run)
-    if isinstance(changed, str):
+    if changed.rows is None:
         return "All settings are in config.yaml of the run.\n"
-    rows = [f"| {n} | {old} | {new} |" for n, old, new in without_folders(changed) if n not in _PLACES]
+    note = f"{changed.note}\n" if changed.note else ""
+    rows = [f"| {n} | {old} | {new} |" for n, old, new in without_folders(changed.rows) if n not in _PLACES]
     if not rows:
-        return "All settings are those of the task's preset.\n"
+        return f"{note}All settings are those of the task's preset.\n"
     head = ["Settings that differ from the task's preset:\n", "| setting | preset | here |", "|---|---|---|"]
-    return "\n".join([*head, *rows, ""])
+    return note + "\n".join([*head, *rows, ""])
 
 
 def versions(found: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from spg_trainer.files import (
     write_text,
     writing,
 )
-from spg_trainer.settings import CONFIG, ENVIRONMENT, identity, read_config
+from spg_trainer.settings import CONFIG, ENVIRONMENT, PRESET, identity, read_config
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -38,7 +38,7 @@ TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = ".lock"
-_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, REPORT, ENVIRONMENT, FOLDER, REFERENCE}
+_OURS = {CONFIG, PRESET, METRICS, TIMINGS, SUMMARY, REPORT, ENVIRONMENT, FOLDER, REFERENCE}
 _OURS |= {"samples", "eval", "checkpoints", "model"}
 _STEP = re.compile(r"step-(\d+)")
 _LOCKS: "dict[Path, FileLock]" = {}
@@ -80,8 +80,13 @@ class RunFolder:
             entries = f"{len(foreign)} entries: {', '.join(foreign[:3])}"
             raise ConfigError(f"{text} ({entries}). Choose a folder that is new or empty.")
 
-    def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
-        """Starts a run here and keeps other processes out; ConfigError if the folder is taken or cannot be made."""
+    def create(
+        self, config_yaml: str, environment: Mapping[str, Any], preset_yaml: str | None = None
+    ) -> None:
+        """Starts a run here and keeps other processes out; ConfigError if the folder is taken or cannot be made.
+
+        preset_yaml: what the settings were before any flag.
+        """
         if rank():
             return
         try:
@@ -91,6 +96,8 @@ class RunFolder:
             self.refuse_other_run()  # two runs may have passed the first look together
             write_text(self.path / ENVIRONMENT, json_document(environment))
             write_text(self.path / CONFIG, config_yaml)
+            if preset_yaml is not None:
+                write_text(self.path / PRESET, preset_yaml)
         except (OSError, CheckpointError) as error:
             raise ConfigError(f"--output-dir {self.path} cannot be used: {error}. Choose another.") from error
 

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
+PRESET = "preset.yaml"
+"""What a run's settings were before any flag or file changed them, beside its config.yaml."""
 SFT = "sft.yaml"
 """The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
 RENAMED = {("output", "board_steps"): "render_steps"}
@@ -84,6 +86,17 @@ def defaults(
     if cls is EvalCommand and recorded.get("dtype"):  # as it was trained and evaluated
         base = overlay(base, {"model": {"dtype": recorded["dtype"]}}, ENVIRONMENT)
     return overlay(base, values, str(config))
+
+
+def preset_of(config: Config, run: Path | None = None) -> Config:
+    """The settings that today's preset gives for a run's task, model, algorithm and level, its adapters settled.
+
+    run: the folder of a run that is there. Raises SpgError where the model or the preset cannot be read.
+    """
+    named = {"env": config.env, "model": config.model.model, "algorithm": config.algorithm}
+    level = config.env_args.get("level")
+    preset = defaults(Config, **named, lora_r=str(config.model.lora_r), level=level)
+    return replace(preset, model=settle(preset.model, run))
 
 
 def command_preset(cls: type[Command], preset: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 import ast
 import operator
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -15,10 +16,11 @@ from envs.countdown.problems import Puzzle
 from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, read_numbers, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
 from envs.errors import EnvError, check_choice
-from envs.markup import from_ansi
+from envs.markup import MASK, from_ansi, masked
 from envs.splits import SPLIT_SIZES
 from envs.terminal import painter
 
+_UNSURE = re.compile(rf"\d*{MASK}[\d{MASK}]*")  # a digit may come beside what is masked
 _MAX_SHOWN = 200  # characters of an answer; what is longer is cut, and not computed
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 _PAPER_PROMPT = """\
@@ -166,14 +168,32 @@ class Countdown(TextEnv):
             return f"{head}\nno expression in the answer ({verdict.reason})"
         answer = verdict.extracted.strip()
         value = compute(answer)
-        shown = ascii(answer[:_MAX_SHOWN])[1:-1] + ("..." if len(answer) > _MAX_SHOWN else "")
         equals = f" = {value}" if value is not None else ""
         style, word = ("green", "right") if verdict.correct else ("red", f"wrong: {verdict.reason}")
-        judged = paint(style, f"{shown}{equals}   ({word})")
+        judged = paint(style, f"{_shown(answer)}{equals}   ({word})")
         return f"{head}\n{judged}\n{_mark_numbers(paint, numbers, answer)}"
 
     def render_html(self, problem: Problem, completion: str | None) -> str:
         return from_ansi(self.render_text(problem, completion, color=True))
+
+    def render_partial(self, problem: Problem, completion: str, hidden: Collection[int]) -> str:
+        """The expression as far as it is known; a number counts as used once nothing beside it is masked."""
+        from verifiers import verify
+
+        numbers, head = problem.reference["numbers"], self.render_text(problem, None, color=True)
+        answer = verify("countdown", completion, **problem.reference).extracted
+        if answer is None:
+            return from_ansi(f"{head}\n")
+        start = completion.rfind(answer)
+        known = masked(completion, hidden)[start : start + len(answer)].strip()
+        marked = _mark_numbers(painter(True), numbers, _UNSURE.sub(" ", known))
+        return from_ansi(f"{head}\n{_shown(known)}\n{marked}")
+
+
+def _shown(answer: str) -> str:
+    """An answer on one line, cut where it is too long; nothing in it acts on a terminal."""
+    short = "".join(c if c == MASK else ascii(c)[1:-1] for c in answer[:_MAX_SHOWN])
+    return short + ("..." if len(answer) > _MAX_SHOWN else "")
 
 
 def compute(expression: str) -> Fraction | None:

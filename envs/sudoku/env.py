@@ -1,6 +1,6 @@
 """The Sudoku environment, and what its prompts and completions look like."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isqrt
 
 import numpy as np
@@ -48,11 +48,12 @@ _CELLS = {  # kind of a cell: style, mark
 }
 _LEGEND = {"right": "(n) right", "wrong": "xn wrong", "broken": "!n overwrites the given"}
 _HTML_BOARD = "border-collapse:collapse;border:2px solid gray;font:18px ui-monospace,monospace"
-_HTML_CELL = "width:32px;height:32px;padding:0;text-align:center;border:solid gray;"
+_HTML_CELL = "padding:0;text-align:center;border:solid gray;"
 _HTML_KINDS = {
     "given": "font-weight:700;background:rgba(128,128,128,.18)",
     "right": "color:#1f9d55;background:rgba(31,157,85,.14)",
     "wrong": "color:#e5484d;background:rgba(229,72,77,.16);text-decoration:line-through",
+    "unwritten": "color:gray",
     "broken": "color:#fff;background:#c62a2f",
     "blank": "",
 }
@@ -193,42 +194,58 @@ class Sudoku(TextEnv):
 
     def render_html(self, problem: Problem, completion: str | None) -> str:
         """The board as a table: givens bold, right cells green, wrong ones red and struck through."""
-        board, kinds, unread = _judged(problem, completion)
-        size = isqrt(len(board))
-        box = isqrt(size)
-        rows = ""
-        for start in range(0, len(board), size):
-            cells = zip(range(size), kinds[start : start + size], board[start : start + size], strict=True)
-            below = "2px" if (start // size + 1) % box == 0 else "1px"
-            rows += "<tr>"
-            for column, kind, digit in cells:
-                right = "2px" if (column + 1) % box == 0 else "1px"
-                style = f"{_HTML_CELL}border-width:0 {right} {below} 0;{_HTML_KINDS[kind]}"
-                rows += f'<td title="{kind}" style="{style}">{"" if kind == "blank" else digit}</td>'
-            rows += "</tr>"
-        table = f'<table style="{_HTML_BOARD}">{rows}</table>'
-        return table + (f'<p style="margin:.5em 0 0">{text(unread)}</p>' if unread else "")
+        return _table(*_judged(problem, completion))
+
+    def render_partial(self, problem: Problem, completion: str, hidden: Collection[int]) -> str:
+        """The board so far: what is not written yet is empty, or gray where it is given."""
+        board, kinds, _ = _judged(problem, completion, hidden)
+        return _table(board, kinds)
 
 
-def _read_grid(puzzle: str, completion: str) -> tuple[str | None, str]:
-    """(the n*n digits that the verifier judged, or None; the verifier's reason)."""
+def _table(board: str, kinds: Sequence[str], unread: str = "") -> str:
+    size = isqrt(len(board))
+    box = isqrt(size)
+    side = 40 if size < 9 else 32  # of a cell, in pixels; nine of them fit a phone
+    rows = ""
+    for start in range(0, len(board), size):
+        cells = zip(range(size), kinds[start : start + size], board[start : start + size], strict=True)
+        below = "2px" if (start // size + 1) % box == 0 else "1px"
+        rows += "<tr>"
+        for column, kind, digit in cells:
+            right = "2px" if (column + 1) % box == 0 else "1px"
+            style = f"width:{side}px;height:{side}px;{_HTML_CELL}border-width:0 {right} {below} 0;{_HTML_KINDS[kind]}"
+            rows += f'<td title="{kind}" style="{style}">{"&nbsp;" if kind == "blank" else digit}</td>'
+        rows += "</tr>"
+    table = f'<table style="{_HTML_BOARD}">{rows}</table>'
+    return table + (f'<p style="margin:.5em 0 0">{text(unread)}</p>' if unread else "")
+
+
+def _read_grid(puzzle: str, completion: str) -> tuple[dict[int, str], str]:
+    """({index in the completion: digit} of the n*n cells that the verifier judged, or nothing; its reason)."""
     from verifiers import verify
 
     verdict = verify("sudoku", completion, puzzle=puzzle)
+    extracted = verdict.extracted or ""
     # The verifier allows spaces, bars and other marks between the digits.
-    digits = [str(int(c)) for c in verdict.extracted or "" if c.isdecimal()]
-    return "".join(digits) if len(digits) == len(puzzle) else None, str(verdict.reason)
+    start = completion.rfind(extracted)
+    digits = {start + i: str(int(c)) for i, c in enumerate(extracted) if c.isdecimal()}
+    return digits if len(digits) == len(puzzle) else {}, str(verdict.reason)
 
 
-def _judged(problem: Problem, completion: str | None) -> tuple[str, list[str], str]:
-    """(the digits to show, the kind of each cell, why no grid could be read if so)."""
+def _judged(
+    problem: Problem, completion: str | None, hidden: Collection[int] = ()
+) -> tuple[str, list[str], str]:
+    """(the digits to show, the kind of each cell, why no grid could be read if so); cells at `hidden` as they were."""
     puzzle, solution = problem.reference["puzzle"], problem.metadata["solution"]
-    grid, reason = (None, "") if completion is None else _read_grid(puzzle, completion)
+    grid, reason = ({}, "") if completion is None else _read_grid(puzzle, completion)
     if reason == "ok":
-        solution = grid  # of a puzzle with several solutions each one is as right as the stored one
-    board = grid or puzzle
+        solution = "".join(grid.values())  # of several solutions each one is as right as the stored one
+    masked = [at in hidden for at in grid] or [False] * len(puzzle)
+    written = zip(masked, puzzle, grid.values() or puzzle, strict=True)
+    board = "".join(given if unseen else digit for unseen, given, digit in written)
     kinds = [_kind(*cell) for cell in zip(puzzle, solution, board, strict=True)]
-    unread = f"no grid of {len(puzzle)} digits in the answer ({reason})" if reason and grid is None else ""
+    kinds = ["unwritten" if pair == ("given", True) else pair[0] for pair in zip(kinds, masked, strict=True)]
+    unread = f"no grid of {len(puzzle)} digits in the answer ({reason})" if reason and not grid else ""
     return board, kinds, unread
 
 

@@ -1,20 +1,24 @@
-"""Learning curves as SVG that takes its colours from the page, so that one drawing suits light and dark."""
+"""Learning curves: panels of a page, as SVG that takes its colours from it, and figures in a file of their own."""
 
 import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spg_trainer.files import CHOOSE_ANOTHER, writing
 from spg_trainer.reporting.runs import Completions, Recorded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Column = Mapping[float, float | None]
+"""Step, or minute -> a run's value there."""
 WINDOW = 5
-"""Steps of the moving mean that is drawn over a single run's values."""
+"""Values of the moving mean that is drawn over those of a single run."""
 COLOURS = 8
 """Colours of the page, --c0 to --c7; more lines begin again."""
 _INK, _GRID = "#010101", "#020202"
@@ -130,19 +134,12 @@ def _draw(panel: Panel, title: str, names: list[str], groups: Mapping[str, Seque
         figure = Figure(figsize=(4.2, 2.3))
         axes = figure.add_axes((0.12, 0.13, 0.86, 0.83))
         for number, (label, name) in enumerate((label, name) for label in groups for name in names):
-            steps, values = aligned(groups[label], name)
-            if not steps.size:
+            colour = f"#0a000{number % COLOURS}"
+            mean = plot(axes, [column(run, name) for run in groups[label]], colour)
+            if not mean.size:
                 continue
-            colour, mean = f"#0a000{number % COLOURS}", np.nanmean(values, 0)
-            if len(values) > 1:
-                low, high = np.nanmin(values, 0), np.nanmax(values, 0)
-                axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
-                axes.plot(steps, mean, color=colour, linewidth=1.6)
-            else:
-                axes.plot(steps, mean, color=colour, linewidth=0.8, alpha=0.4)
-                axes.plot(steps, smooth(mean), color=colour, linewidth=1.6)
             for run in groups[label]:
-                _mark_evaluations(axes, run, name, colour)
+                mark_evaluations(axes, run, name, colour)
             lines.append(Line(short(name) if len(groups) == 1 else label, number % COLOURS, float(mean[-1])))
         axes.set_ylim(panel.low, panel.high if panel.high is None else panel.high * 1.03)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
@@ -157,7 +154,68 @@ def _draw(panel: Panel, title: str, names: list[str], groups: Mapping[str, Seque
     return Drawn(title, panel.note, _themed(text.getvalue(), title), lines)
 
 
-def _mark_evaluations(axes: "Axes", run: Recorded, name: str, colour: str) -> None:
+def draw_figure(
+    panels: Mapping[str, Mapping[str, Sequence[Column]]],
+    path: Path,
+    *,
+    x: str = "step",
+    marks: Mapping[str, Recorded] | None = None,
+) -> None:
+    """Writes solved rates as a figure of their own: a panel for each title, in it a line for each label.
+
+    marks: label -> the run whose evaluations are marked on its line. path: an .svg or .png; equal runs, equal bytes.
+    Raises CheckpointError if the disk refuses.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
+    size = (4.2 * columns, 3.2 * rows) if len(panels) > 1 else (7, 3.6)
+    with matplotlib.rc_context({"svg.hashsalt": "spg-trainer", "svg.fonttype": "none"}):
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
+        for axes, (title, lines) in zip(grid.flat, panels.items(), strict=False):
+            for label, members in lines.items():
+                colour = f"C{labels.index(label)}"
+                plot(axes, members, colour)
+                if marks and label in marks:
+                    mark_evaluations(axes, marks[label], "correct", colour)
+            axes.set(title=title, xlabel=x, ylim=(-0.02, 1.02))
+            axes.grid(alpha=0.3)
+        seeds, dots = "mean and range of seeds", f"mean of {WINDOW}; dots: greedy, hollow on validation"
+        figure.suptitle(f"solved in training, {dots if marks else seeds}", fontsize=9)
+        legend = [Line2D([], [], color=f"C{number}", label=label) for number, label in enumerate(labels)]
+        figure.legend(handles=legend, loc="outside lower center", ncols=min(3, columns + 1), fontsize=8)
+        with writing(path, CHOOSE_ANOTHER):
+            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def column(run: Recorded, metric: str) -> Column:
+    """A metric at each step of a run."""
+    return {row["step"]: row.get(metric) for row in run.metrics}
+
+
+def plot(axes: "Axes", columns: Sequence[Column], colour: str) -> np.ndarray:
+    """Mean and range of several runs, or one run's values, pale, and their moving mean. Returns the mean, (N,)."""
+    x, values = aligned(columns)
+    if not x.size:
+        return x
+    mean = np.nanmean(values, 0)
+    if len(values) > 1:
+        low, high = np.nanmin(values, 0), np.nanmax(values, 0)
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    else:
+        axes.plot(x, mean, color=colour, linewidth=0.8, alpha=0.4)
+    axes.plot(x, mean if len(values) > 1 else smooth(mean), color=colour, linewidth=1.6)
+    return mean
+
+
+def mark_evaluations(axes: "Axes", run: Recorded, name: str, colour: str) -> None:
     """Dots where the metric was evaluated, hollow on validation problems; the kept step as a vertical line."""
     if name == "correct" and run.kept_step is not None:
         axes.axvline(run.kept_step, color=colour, linewidth=1, linestyle=(0, (3, 3)))
@@ -178,14 +236,14 @@ def evaluated(one: Completions, metric: str) -> float | None:
     return found.get(metric)
 
 
-def aligned(runs: Sequence[Recorded], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """steps (N,) and values (runs that have the metric, N), to the end of the shortest; NaN where a step has none."""
-    columns = [{row["step"]: row.get(name) for row in run.metrics} for run in runs]
-    columns = [column for column in columns if any(value is not None for value in column.values())]
-    steps = sorted(set.intersection(*map(set, columns))) if columns else []
-    values = np.array([[column[step] for step in steps] for column in columns], float)
-    some = ~np.isnan(values).all(0) if columns else np.zeros(0, bool)
-    return np.array(steps)[some], values[:, some] if columns else values
+def aligned(columns: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
+    """x (N,) where any run has a value, and values (runs that have any, N), NaN where one has none, e.g. has ended."""
+    filled = [
+        {x: value for x, value in one.items() if value is not None and not np.isnan(value)} for one in columns
+    ]
+    filled = [one for one in filled if one]
+    places = sorted(set().union(*filled))
+    return np.array(places), np.array([[one.get(x, np.nan) for x in places] for one in filled], float)
 
 
 def smooth(values: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@
   const OUTCOMES = { "01": "fixed", "10": "broken", "00": "still wrong", "11": "still right" };
   const KINDS = ["fixed", "broken", "still wrong", "still right"];
   const PAGE = 12;
+  const PIECE = /<[^>]*>|&[#a-zA-Z0-9]+;|[^]/gu;  // as completions.py cuts it
   let run, pairs = [], place = 0, outcome = "", shown = PAGE, timer = 0;
 
   function make(tag, name = "", text = "") {
@@ -21,7 +22,8 @@
 
   /** One completion of a set, with its texts. */
   function read(set, row) {
-    const one = { set, row, html: set.html[row] };
+    const html = (set.html[row] || []).map((number) => data.texts[number]).join("");
+    const one = { set, row, html, undo: set.undo[row] || [] };
     for (const name of ["index", "generation", "correct", "reward", "rewards", "length", "reveal", "sure"]) one[name] = set[name][row];
     for (const name of ["prompt", "completion", "reason"]) one[name] = data.texts[set[name][row]];
     one.tokens = set.tokens[row].map((number) => data.texts[number]);
@@ -50,8 +52,10 @@
     const last = one.reveal.findLastIndex((step) => step >= 0);
     const chips = one.tokens.slice(0, last + 1).map((token, i) => {
       if (i && i % run.block === 0) box.append(make("span", "block"));
-      const chip = make("span", "token", token.replace(/\n/g, "\u21b5"));
+      const special = /^<\|.*\|>$/.test(token) ? " special" : "";
+      const chip = make("span", `token${special}`, token.replace(/\n/g, "\u21b5"));
       chip.style.setProperty("--sure", one.sure[i] ?? 0);
+      if (one.reveal[i] >= 0) chip.dataset.step = one.reveal[i] + 1;
       chip.title = `position ${i + 1}, step ${one.reveal[i] + 1}, ${one.sure[i]}% sure`;
       box.append(chip);
       if (token.includes("\n")) box.append(make("br"));
@@ -70,16 +74,55 @@
     return { box, show };
   }
 
+  /** What an environment renders of a completion after each step, from none on; empty where only the last is known. */
+  function renderings(one) {
+    if (typeof one.undo === "string" || !one.undo.length) return [];
+    const pieces = one.html.match(PIECE), found = [one.html];
+    for (const changes of one.undo) {
+      for (let i = changes.length - 3; i >= 0; i -= 3) {  // from the right, so that the places of the others hold
+        pieces.splice(changes[i], changes[i + 1], ...(data.texts[changes[i + 2]].match(PIECE) || []));
+      }
+      found.unshift(pieces.join(""));
+    }
+    return found;
+  }
+
+  /** For each cell of a rendering's tables the step that gave it what it holds in the end; 0 if it always held it. */
+  function cellSteps(found) {
+    const cells = found.map((html) => {
+      const page = document.createElement("template");
+      page.innerHTML = html;
+      return [...page.content.querySelectorAll("td")].map((cell) => cell.outerHTML);
+    });
+    if (!cells.length || cells.some((row) => row.length !== cells[0].length)) return [];
+    const set = (i) => cells.findLastIndex((row, step) => step && row[i] !== cells[step - 1][i]);
+    return cells[0].map((_, i) => Math.max(0, set(i)));
+  }
+
+  /** The rendering of a completion; `show` as of `strip`. Unfinished texts that cannot be rendered leave it empty. */
+  function board(one) {
+    const box = make("div", "env"), found = renderings(one), order = cellSteps(found);
+    if (!one.html && one.tokens.length) box.append(make("pre", "", one.completion));
+    const show = (step) => {
+      box.classList.toggle("unknown", one.tokens.length > 0 && step < one.steps && !found.length);
+      if (!one.html) return;
+      box.innerHTML = found[Math.min(step, one.steps)] ?? one.html;
+      box.querySelectorAll("td").forEach((cell, i) => {
+        if (order[i] && order[i] <= step) cell.dataset.step = order[i];
+        cell.classList.toggle("now", order[i] === step && step < one.steps);
+      });
+    };
+    return { box, show };
+  }
+
   /** A completion with everything known of it; `show` as of `strip`. */
   function side(one, title) {
-    const box = make("div", "card side"), tokens = strip(one), said = make("small");
-    box.append(facts(one, title), tokens.box, said);
-    const env = make("div", "env");
-    if (one.html) env.innerHTML = one.html; else if (one.tokens.length) env.append(make("pre", "", one.completion));
-    box.append(env);
+    const box = make("div", "card side"), tokens = strip(one), said = make("small"), env = board(one);
+    box.append(facts(one, title), tokens.box, said, env.box);
+    if (typeof one.undo === "string") box.append(make("small", "", `Before the last step as tokens alone: ${one.undo}`));
     const show = (step) => {
       said.textContent = tokens.show(step);
-      box.classList.toggle("unfinished", one.tokens.length > 0 && step < one.steps);
+      env.show(step);
     };
     return { box, show, steps: one.steps };
   }
@@ -152,6 +195,7 @@
     clearInterval(timer);
     timer = 0;
     at("play").textContent = "\u25b6";
+    at("play").setAttribute("aria-label", "play");
   }
 
   function play() {
@@ -159,6 +203,7 @@
     const slider = at("slider");
     if (slider.value === slider.max) slider.value = 0;
     at("play").textContent = "\u275a\u275a";
+    at("play").setAttribute("aria-label", "pause");
     timer = setInterval(() => {
       slider.value = +slider.value + 1;
       move();

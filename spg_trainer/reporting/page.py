@@ -100,7 +100,7 @@ def duration(seconds: float) -> str:
 
 def describe(run: Recorded) -> dict[str, Any]:
     """What the layout shows of a run besides curves and completions."""
-    changed, counts = changed_settings(run), {}
+    counts: dict[str, int] = {}
     if len(run.before_after) == 2:
         before, after = run.before_after
         counts = {name: len(couples) for name, couples in paired(before.rows, after.rows).items()}
@@ -109,8 +109,7 @@ def describe(run: Recorded) -> dict[str, Any]:
         "steps": run.metrics[-1]["step"] if run.metrics else 0,
         "evaluations": run.evaluations,
         "outcomes": {name: counts.get(name, 0) for name in OUTCOMES.values()} if counts else {},
-        "changed": [] if isinstance(changed, str) else changed,
-        "unknown": changed if isinstance(changed, str) else "",
+        "changed": changed_settings(run),
         "cost": cost(run.metrics, run.summary or {}),
         "versions": run.environment.get("versions", {}),
     }

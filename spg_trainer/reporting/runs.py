@@ -4,12 +4,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from spg_trainer import __version__
 from spg_trainer.adapters import settle
 from spg_trainer.config import Config
 from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.files import read_json
 from spg_trainer.run_folder import METRICS, SUMMARY, TIMINGS, RunFolder
-from spg_trainer.settings import CONFIG, ENVIRONMENT, defaults, flatten, identity, read_config
+from spg_trainer.settings import CONFIG, ENVIRONMENT, PRESET, flatten, identity, preset_of, read_config
 
 Row = dict[str, Any]
 
@@ -66,15 +67,17 @@ def read_run(path: str | Path) -> Recorded:
         raise ConfigError(f"{place} holds no run: {CONFIG} is missing. Give a run folder, e.g. runs/NAME.")
     timings = {row["step"]: row for row in folder.rows(TIMINGS)}
     metrics = [{**row, **timings.get(row["step"], {})} for row in folder.rows(METRICS)]
-    last = metrics[-1]["step"] if metrics else 0
-    evaluations = [_evaluation(folder, file, last) for file in sorted((place / "eval").glob("*.json"))]
+    summary = read_json(place / SUMMARY)
+    chosen = (summary or {}).get("validation") or {}
+    model_step = chosen.get("best_step", metrics[-1]["step"] if metrics else 0)
+    evaluations = [_evaluation(folder, file, model_step) for file in sorted((place / "eval").glob("*.json"))]
     files = sorted((place / "samples").glob("step-*.jsonl"))
     return Recorded(
         place,
         read_config(place / CONFIG),
         read_json(place / ENVIRONMENT) or {},
         metrics,
-        read_json(place / SUMMARY),
+        summary,
         sorted(evaluations, key=lambda one: (one.step is None, one.step, one.name != "before")),
         [
             Completions(f"samples/{f.stem}", int(f.stem[5:]), "train", folder.rows(f"samples/{f.name}"))
@@ -83,9 +86,9 @@ def read_run(path: str | Path) -> Recorded:
     )
 
 
-def _evaluation(folder: RunFolder, file: Path, last: int) -> Completions:
+def _evaluation(folder: RunFolder, file: Path, model_step: int) -> Completions:
     figures = read_json(file)
-    named = {"before": 0, "after": last}.get(file.stem)
+    named = {"before": 0, "after": model_step}.get(file.stem)
     step = figures.get("step", int(file.stem[5:]) if file.stem.startswith("step-") else named)
     return Completions(
         file.stem, step, figures["settings"]["split"], folder.rows(f"eval/{file.name}l"), figures
@@ -110,20 +113,28 @@ def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
     return groups
 
 
-def changed_settings(run: Recorded) -> list[tuple[str, Any, Any]] | str:
-    """(name, preset, this run) of every setting that differs from the preset; why that is not known, if so."""
-    config, model = run.config, run.config.model
-    named = {
-        "env": config.env,
-        "model": model.model,
-        "algorithm": config.algorithm,
-        "lora_r": str(model.lora_r),
-    }
+@dataclass(frozen=True)
+class Changed:
+    """How the settings of a run differ from the preset of its task."""
+
+    rows: list[tuple[str, Any, Any]] | None
+    """(name, preset, this run) of every setting that differs; None where the preset is not known."""
+    note: str
+    """That the preset may be a later one, or why it is not known; mostly nothing."""
+
+
+def changed_settings(run: Recorded) -> Changed:
+    """What differs from the preset that the run started from; from today's where it kept none."""
+    kept, config = run.path / PRESET, run.config
     try:
-        both = [defaults(Config, **named), config]
-        theirs, ours = (flatten(asdict(replace(c, model=settle(c.model, run.path)))) for c in both)
+        preset = read_config(kept) if kept.is_file() else preset_of(config, run.path)
+        config = replace(config, model=settle(config.model, run.path))
     except SpgError as error:
-        return str(error)
+        return Changed(None, f"The preset cannot be read here: {error}")
+    theirs, ours = flatten(asdict(preset)), flatten(asdict(config))
     names = [name for name in {**theirs, **ours} if not name.startswith("output.")]
-    pairs = [(name, theirs.get(name, "-"), ours.get(name, "-")) for name in names]
-    return [(name, preset, here) for name, preset, here in pairs if preset != here]
+    rows = [(name, theirs.get(name, "-"), ours.get(name, "-")) for name in names]
+    note = (
+        "" if kept.is_file() else f"Compared with the preset of spg-trainer {__version__}: the run kept none."
+    )
+    return Changed([row for row in rows if row[1] != row[2]], note)

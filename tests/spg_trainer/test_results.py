@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from spg_trainer.files import json_line
-from spg_trainer.results import draw_curves, markdown, mean_over, pack, read_run, t_quantile, unpack
+from spg_trainer.reporting.curves import aligned
+from spg_trainer.results import (
+    by_minute,
+    draw_curves,
+    markdown,
+    mean_over,
+    pack,
+    read_run,
+    t_quantile,
+    unpack,
+)
 from verifiers.statistics import wilson_interval
 
 
@@ -131,6 +141,22 @@ def test_a_clear_gain_or_loss_is_called_so(tmp_path: Path, after: int, word: str
     assert f"| {word} |" in markdown({("t", "s"): runs}, 2)
 
 
+def test_a_seed_that_ended_early_leaves_the_others_their_curve(tmp_path: Path) -> None:
+    long = read_run(finished(tmp_path / "long", START, START, [0.0, 1.0, 1.0], [60, 60, 60]))
+    short = read_run(finished(tmp_path / "short", START, START, [1.0, 1.0], [60, 60]))
+    x, values = aligned(by_minute([long, short]))
+    assert x[[0, -1]].tolist() == [1, 3] and not np.isnan(values[0]).any()
+    assert (np.isnan(values[1]) == (x > 2)).all()
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "spg_trainer.results.draw_figure", lambda panels, path, x: drawn.append(panels["t"]["s"])
+        )
+        draw_curves({("t", "s"): [long, short]}, tmp_path / "curves.svg")
+    x, values = aligned(drawn[0])
+    assert x.tolist() == [1, 2, 3] and np.isnan(values).tolist() == [[False] * 3, [False, False, True]]
+
+
 def test_curves_have_a_panel_a_task_and_a_band_a_setting(tmp_path: Path, cells) -> None:
     for by_time in (False, True):
         draw_curves(cells, tmp_path / "curves.svg", by_time=by_time)
@@ -141,5 +167,5 @@ def test_curves_have_a_panel_a_task_and_a_band_a_setting(tmp_path: Path, cells) 
         words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
         assert {"a", "b", "x", "y", "minutes" if by_time else "step"} <= words
         ids = [element.get("id", "") for element in root.iter()]
-        assert sum(i.startswith("FillBetween") for i in ids) == 2
+        assert sum(i.startswith("FillBetween") for i in ids) == 1  # of three seeds; one has no range
         assert sum(i.startswith("axes_") for i in ids) == 2
