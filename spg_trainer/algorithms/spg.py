@@ -54,6 +54,10 @@ class SPG(Algorithm):
                 f"negatives={self.negatives} compares the contexts in which a token is masked, and {cause}; set "
                 f"--algorithm-args {remedy}"
             )
+        if self.masking == "trajectory":
+            self.require(
+                "merge", not self.merge, "false for masking=trajectory, where equal texts differ in order"
+            )
 
     @property
     def separable(self) -> bool:

@@ -199,6 +199,10 @@ def test_defaults_are_the_paper_s_and_what_changes_nothing_is_not_active():
         ({"p_mask_prompt": 1.0}, "0.15"),
         ({"block_length": 0}, "32"),
         ({"score_tail": True, "masking": "trajectory", "p_mask_prompt": 0.0}, "false for masking=trajectory"),
+        (
+            {"merge": True, "masking": "trajectory", "p_mask_prompt": 0.0, "negatives": "zero"},
+            "false for masking=trajectory",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
