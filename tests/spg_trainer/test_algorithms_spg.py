@@ -263,6 +263,12 @@ def test_merging_changes_no_gradient_where_masks_are_no_matter_of_chance():
     assert (scored, fewer) == (6, 4)
 
 
+def test_equal_texts_that_are_paid_differently_are_merged_by_the_sign_of_their_advantage():
+    rollouts = make_rollouts([4], SIZE, [2]).select(torch.tensor([0, 0, 0, 0]))
+    rewards = torch.tensor([[0.0, 1.0, 0.0, 1.0]], dtype=torch.float64)
+    assert SPG(merge=True).prepare(rewards, rollouts)["advantages"].tolist() == [-1.0, 1.0, 0.0, 0.0]
+
+
 def test_merging_looks_no_further_than_the_end_of_a_completion():
     rollouts = make_rollouts([4, 4], SIZE, [2, 2]).select(torch.tensor([0, 0]))
     rollouts.completion_ids[1, 4:] += 1
