@@ -71,7 +71,7 @@ def reasoning_gym(half: str, name: str, arguments: str, length: int) -> Task:
 TASKS = [
     Task("tune", "sudoku:level=4", ("--env", "sudoku", "--seed", "0")),
     Task("tune", "countdown:level=2", ("--env", "countdown", "--seed", "0")),
-    Task("tune", ROMAN, two_habits(ROMAN, "additive", 18)),
+    Task("tune", ROMAN, two_habits(ROMAN, "additive", 21)),
     Task("tune", "sorting", two_habits("sorting", "alphabetical", 16)),
     Task("tune", "coloring", two_habits("coloring", "forgetful", 10)),
     reasoning_gym("tune", "spell_backward", "min_word_len=3 max_word_len=6", 10),
@@ -125,6 +125,8 @@ def main() -> int:
     tasks = [task for task in TASKS if words.half in (None, task.half)]
     if words.tasks:
         tasks = [task for task in tasks if any(name in task.env for name in words.tasks)]
+    if not tasks:
+        parser.error(f"--tasks: none is named so. There are {', '.join(task.name for task in TASKS)}.")
     try:
         return run(words.folder, tasks, words.seeds, words.jobs, sys.argv[end + 1 :])
     except SpgError as error:

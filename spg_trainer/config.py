@@ -558,6 +558,11 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
             f"--num-minibatches {b.num_minibatches}: a step has only {b.prompts_per_step} groups "
             f"(--prompts-per-step). Use {b.prompts_per_step} or fewer."
         )
+    if b.problem_choice == "mixed" and b.prompts_per_step == 1:
+        raise ConfigError(
+            "--problem-choice mixed takes half of a step from earlier ones, and --prompts-per-step 1 has no half. Use "
+            "2 or more."
+        )
     m = config.model
     if m.ref_copy and not algorithm.needs_ref_logps:
         raise ConfigError(

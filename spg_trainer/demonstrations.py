@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.habits import habit_names
+from spg_trainer.habits import habit_names, habits_of
 from spg_trainer.models import Policy, head_weight, hidden_states
 from spg_trainer.packages import envs
 from spg_trainer.seeding import numpy_generator
@@ -65,8 +65,19 @@ def draw_demonstrations(
 
 
 def written(env: "TextEnv", problem: "Problem", name: str) -> str:
-    """What the habit `name` of the environment writes, or its demonstration for `right`."""
-    return env.demonstration(problem) if name == "right" else env.habits(problem)[name]
+    """What the habit `name` of the environment writes, or its demonstration for `right`.
+
+    Raises ConfigError where the problem has no such habit.
+    """
+    if name == "right":
+        return env.demonstration(problem)
+    habits = habits_of(env, problem)
+    if name not in habits:
+        text = (
+            f"--mix {name}: {env.spec_name} has this habit for some problems, not for {problem.prompt!r:.80}"
+        )
+        raise ConfigError(f"{text}. Leave it out of the mix, or let habits() name it for every problem.")
+    return habits[name]
 
 
 def draw_masked(batch_size: int, length: int, seed: int, step: int | str) -> tuple[Tensor, Tensor]:

@@ -60,7 +60,8 @@ def troubles(history: History) -> dict[str, str]:
     elif means and means[-1] < max(means) - 0.2:
         problems["format"] = (
             f"the asked format is met by {means[-1]:.2f} of the completions, down from {max(means):.2f}. Lower "
-            "--learning-rate, or soften the push away from bad completions with --algorithm-args negatives=zero."
+            "--learning-rate, or with spg leave out the push away from bad completions: --algorithm-args "
+            "negatives=zero."
         )
 
     norms = _values(history[-23:], "grad_norm")
@@ -81,8 +82,8 @@ def equal_rewards(equal: float, right: float, wrong: float, same: float) -> str:
     """
     alike = max(0.0, equal - right - wrong)
     what = (
-        f"{equal:.0%} of the groups have equal rewards and teach nothing (3 steps in a row): {right:.0%} of all groups "
-        f"are all right, {wrong:.0%} all wrong"
+        f"{equal:.0%} of the groups have equal rewards, right beside wrong in none of them (3 steps in a row): "
+        f"{right:.0%} of all groups are all right, {wrong:.0%} all wrong"
     )
     what += f", {alike:.0%} mixed but paid alike" if alike > 0.005 else ""
     if right > 0.95:

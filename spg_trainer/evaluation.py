@@ -71,10 +71,13 @@ class Evaluation:
 
 
 def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv":
-    """The environment of a command, in one of its splits."""
+    """The environment of a command, in one of its splits; EnvError if that has no problems."""
     weights = dict(getattr(command, "reward_weights", {}))
     more = {"reward_weights": weights} if weights else {}
-    return envs.make(command.env, split=split, **more, **command.env_args)
+    env = envs.make(command.env, split=split, **more, **command.env_args)
+    if len(env) < 1:
+        raise envs.EnvError(f"{env.spec_name} has no {split} problems; its __len__ must be at least 1.")
+    return env
 
 
 def mix_hint(env: "TextEnv") -> str:
@@ -86,13 +89,16 @@ def mix_hint(env: "TextEnv") -> str:
     return f"; add --mix right=0.4 {shares} for its habits"
 
 
-def train_longer(model: str, name: str, env: "TextEnv") -> str:
-    """The line that makes a better base of a model for `env`, called `name`: it goes on with it, or starts from it."""
+def train_longer(given: Config | SftCommand, model: str, env: "TextEnv") -> str:
+    """The line that makes a better base of a model for the task of a command: it goes on with it, or starts from it."""
     command, file = "python -m spg_trainer sft", Path(model) / SFT
     made = read_sft(file) if file.is_file() else None
     if made and made.patience:
         return f"Train the base longer: {command} --resume {model} --steps {2 * made.steps}"
-    return f"Train the base first: {command} --env {name} --model {model} --output-dir BASE{mix_hint(env)}"
+    task = f"--env {given.env}"
+    if given.env_args:
+        task += " --env-args " + " ".join(f"{name}={value}" for name, value in given.env_args.items())
+    return f"Train the base first: {command} {task} --model {model} --output-dir BASE{mix_hint(env)}"
 
 
 def evaluate(

@@ -5,6 +5,7 @@ goes down, over a fifth of all updates. The state before that fall is kept, so t
 it had never ended. (A schedule of this kind: MiniCPM, arXiv 2404.06395, section 4.)
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -64,7 +65,7 @@ class Progress:
 
     def last(self, command: SftCommand) -> int:
         """How many updates there will be."""
-        return command.steps if self.fall is None else self.fall + self.fall // 4
+        return command.steps if self.fall is None else self.fall + max(1, self.fall // 4)
 
     def rate(self, command: SftCommand) -> float:
         """The learning rate of the next update."""
@@ -138,7 +139,7 @@ class Fit:
     def run(self, console: Console) -> None:
         """All updates that are left; afterwards the model has the best weights, after a cosine the last ones.
 
-        Raises TrainingError if a gradient is not finite.
+        Raises TrainingError if a gradient or the validation loss is not finite.
         """
         p, c = self.progress, self.command
         with console.progress(p.last(c), "sft", first=p.step) as advance:
@@ -192,6 +193,10 @@ class Fit:
         with torch.no_grad():
             losses = [float(denoising_loss(self.policy, part[:2], *part[2:])) for part in self.split(batch)]
         loss = sum(losses) / VALIDATION
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The validation loss after sft step {p.step} is {loss}. Lower --learning-rate {c.learning_rate}."
+            )
         if p.measured(loss, c):
             self.best = {name: w.detach().cpu().clone() for name, w in self.trainable.items()}
         found = look(self.validation, self.sample(LOOKED_AT, 1))

@@ -4,6 +4,7 @@ RL picks among behaviours that a model has. A base that answers with none of the
 its wrong answers down then costs what it can do.
 """
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer.packages import envs
 
 if TYPE_CHECKING:
-    from envs import TextEnv
+    from envs import Problem, TextEnv
 
 MANY = 0.25
 """A base is called no use where more of its completions than this follow no habit, and in more groups none is right."""
@@ -93,13 +94,25 @@ def look(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> Look:
 
 def habit_names(env: "TextEnv") -> list[str]:
     """The habits that an environment has: those of its first problem."""
-    return [*env.habits(envs.core.read_problem(env, 0))]
+    return [*habits_of(env, envs.core.read_problem(env, 0))]
+
+
+def habits_of(env: "TextEnv", problem: "Problem") -> dict[str, str]:
+    """The habits of a problem; EnvError, naming the place, if the author's `habits` raises."""
+    try:
+        return env.habits(problem)
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise envs.EnvError(
+            f"{env.spec_name}: habits() raised {type(error).__name__}: {error} for the problem "
+            f"{problem.prompt!r:.80}\n{last.filename}:{last.lineno}, in {last.name}: {last.line}"
+        ) from error
 
 
 def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
     """Habit -> its answer to a problem, as the environment extracts it; empty where it has no habits."""
     problem = envs.core.read_problem(env, index)
-    habits = env.habits(problem)
+    habits = habits_of(env, problem)
     texts = [problem.completion_prefix + text for text in habits.values()]
     scored = envs.core.score_all(env, [index] * len(texts), [problem] * len(texts), texts) if texts else None
     extracted = scored.extracted if scored else []

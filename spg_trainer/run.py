@@ -3,6 +3,7 @@
 import platform
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -73,6 +74,8 @@ class Run:
     """Whether to end at once when asked: a resumed run makes an evaluation again. Several processes stay together."""
     pairs: Preferences | None = None
     """What steps learn from in place of completions of `env`."""
+    splits: Mapping[str, "TextEnv"] = field(default_factory=dict)
+    """`env` in each split that is evaluated."""
     clean: bool = True
     """Whether the weights are those of the last finished step, and its row is written."""
 
@@ -217,9 +220,8 @@ class Run:
 
     def evaluate(self, name: str, split: str, step: int, num_problems: int) -> Evaluation:
         """Evaluates the weights of `step` on a split, at --eval-temperature, and writes eval/NAME."""
-        with raising_on_all():
-            env = self.open_split(split)
-            count = min(num_problems or len(env), len(env))
+        env = self.splits[split]
+        count = min(num_problems or len(env), len(env))
         self.evaluating = self.accelerator.num_processes == 1
         try:
             with self.console.progress(count, f"eval {name} ({split})") as advance:
@@ -244,17 +246,6 @@ class Run:
         self.trackers.table(f"eval/{split}/samples", result.rows, self.step)
         self.console.say(f"{env.spec_name} {split} {name}: {result.solved}")
         return result
-
-    def open_split(self, split: str) -> "TextEnv":
-        """The run's environment in one of its splits; ConfigError if it has no validation problems."""
-        try:
-            return make_env(self.config, split)
-        except envs.EnvError as error:
-            if split != "validation":
-                raise
-            raise ConfigError(
-                f"{error} Validation needs this split: --eval-steps 0 trains without."
-            ) from error
 
     def evaluate_once(self, name: str, step: int) -> dict[str, Any]:
         """The figures of an evaluation of `step`'s weights on --eval-split, read again where this run has made it."""
@@ -327,6 +318,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         env = make_env(config, "train")
         if config.pairs is None:
             check_prompts(config.batch.prompts_per_step, env)
+        splits = open_splits(config)
     console = Console(quiet=quiet)
     kept = decide_on_main(lambda: kept_weights(config, path, newest)) if algorithm.needs_ref_logps else None
     with raising_on_all():
@@ -346,11 +338,18 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     o = config.optimizer
     trainable = [p for p in policy.model.parameters() if p.requires_grad]
     optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, (o.adam_beta1, o.adam_beta2))
-    run = Run(config, accelerator, policy, env, algorithm, optimizer, RunFolder(path), console, pairs=pairs)
+    folder, more = RunFolder(path), {"pairs": pairs, "splits": splits}
+    run = Run(config, accelerator, policy, env, algorithm, optimizer, folder, console, **more)
     if newest is not None:
         with raising_on_all():
             run.restore(newest)
         console.say(f"Continuing {path} from step {run.step}.")
+    start_known = run.step == 0 or decide_on_main(lambda: 0 in run.folder.validations())
+    if config.eval.stop_if_worse and not start_known:
+        raise ConfigError(
+            f"--stop-if-worse compares with the validation of step 0, and {path} has none: it began with "
+            "--eval-steps 0. Leave it out, or start a new run."
+        )
     if absent := missing_processes(accelerator.num_processes):
         console.warn(absent)
     where = processes_line(gather([str(policy.device)]))
@@ -374,13 +373,25 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         if accelerator.is_main_process:
             keep(path, config.env)
     run.history = decide_on_main(run.folder.history)  # it steers the temperature of all processes
-    if config.eval.eval_steps:
+    if config.eval.eval_steps and newest is not None:  # else the start's is made again, and its weights saved
         run.validations = decide_on_main(run.folder.validations)
     if algorithm.needs_ref_logps and not policy.fresh_adapters and not kept:
         with raising_on_all():
             checkpoint.export(path / REFERENCE, policy, run.environment())
     run.trackers = Trackers(open_trackers(config.output.track, path, config))
     return run
+
+
+def open_splits(config: Config) -> "dict[str, TextEnv]":
+    """The environment in the splits that a run evaluates on; ConfigError if it has no validation problems."""
+    splits = {config.eval.eval_split: make_env(config, config.eval.eval_split)}
+    if config.eval.eval_steps and "validation" not in splits:
+        try:
+            splits["validation"] = make_env(config, "validation")
+        except envs.EnvError as error:
+            text = f"{error} Validation needs this split: --eval-steps 0 trains without."
+            raise ConfigError(text) from error
+    return splits
 
 
 def kept_weights(config: Config, run: Path, newest: Path | None) -> Path | None:

@@ -157,6 +157,10 @@ def resume(fit: Fit, before: SftCommand) -> None:
     folder, finished = fit.folder, incomplete(fit.folder) is None
     if path := checkpoint.latest_complete(folder):
         fit.restore(path)
+    if (done := fit.progress.step) > fit.command.steps:
+        raise ConfigError(
+            f"{folder} goes on from update {done}, later than --steps {fit.command.steps}. Use {done} or more."
+        )
     if not finished:
         return
     if path is None or not before.patience:
@@ -236,7 +240,7 @@ def publish(fit: Fit, console: Console) -> None:
         console.say(line)
     if sampled.problem:
         console.warn(
-            f"no base for RL yet: {sampled.problem}. {train_longer(str(folder), command.env, fit.train)}"
+            f"no base for RL yet: {sampled.problem}. {train_longer(command, str(folder), fit.train)}"
         )
 
 

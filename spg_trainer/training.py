@@ -148,7 +148,7 @@ def look_at_base(run: Run, scored: Scored) -> None:
     with raising_on_all():
         found = look(run.env, rows)
     if found.problem:
-        longer = train_longer(run.config.model.model, run.config.env, run.env)
+        longer = train_longer(run.config, run.config.model.model, run.env)
         run.console.warn(f"before step 1: {found.shares}; {found.problem}. {longer}")
 
 

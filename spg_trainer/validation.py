@@ -22,14 +22,15 @@ def rate(solved: Sequence[bool]) -> float:
 def best_step(validations: Validations) -> int:
     """The latest step within one standard error of the one that solves most, the two compared problem by problem.
 
-    A few problems tell steps near the best apart by chance only; of those the longest trained is the better bet.
+    A few problems tell steps near the best apart by chance only; of those the longest trained is the better bet. None
+    of them solves fewer than step 0.
     Source: the one-standard-error rule (Breiman et al. 1984, section 3.4.3).
     """
     most = max(validations, key=lambda step: (sum(validations[step]), step))
 
     def as_good(step: int) -> bool:
         lost, won = changed(validations[most], validations[step])
-        return (lost - won) ** 2 <= lost + won
+        return (lost - won) ** 2 <= lost + won and sum(validations[step]) >= sum(validations.get(0, ()))
 
     return max(step for step in validations if step >= most and as_good(step))
 

@@ -54,6 +54,10 @@ class SPG(Algorithm):
                 f"negatives={self.negatives} compares the contexts in which a token is masked, and {cause}; set "
                 f"--algorithm-args {remedy}"
             )
+        if self.masking == "trajectory":
+            self.require(
+                "merge", not self.merge, "false for masking=trajectory, where equal texts differ in order"
+            )
 
     @property
     def separable(self) -> bool:
@@ -131,11 +135,13 @@ def shares(rewards: Tensor) -> Tensor:
 def merge_equal(advantages: Tensor, rollouts: Rollouts, size: int) -> Tensor:
     """(B,) advantages in which the first of equal completions of a group of `size` has their sum, the others 0.
 
-    In the mean over masks the gradient is the same, for fewer passes through the model.
+    In the mean over masks the gradient is the same, for fewer passes through the model. Copies paid differently,
+    above and below the mean, stay apart: they take different bounds.
     """
     ids = rollouts.completion_ids.masked_fill(~rollouts.completion_mask, -1).cpu()
     group = torch.arange(len(ids)) // size
-    distinct, which = torch.cat([group[:, None], ids], 1).unique(dim=0, return_inverse=True)
+    sign = advantages.sign().long().cpu()
+    distinct, which = torch.cat([torch.stack([group, sign], 1), ids], 1).unique(dim=0, return_inverse=True)
     first = torch.full((len(distinct),), len(ids)).scatter_reduce(0, which, torch.arange(len(ids)), "amin")
     total = advantages.new_zeros(len(distinct)).index_add(0, which, advantages)
     return torch.zeros_like(advantages).index_copy(0, first, total)

@@ -199,6 +199,10 @@ def test_defaults_are_the_paper_s_and_what_changes_nothing_is_not_active():
         ({"p_mask_prompt": 1.0}, "0.15"),
         ({"block_length": 0}, "32"),
         ({"score_tail": True, "masking": "trajectory", "p_mask_prompt": 0.0}, "false for masking=trajectory"),
+        (
+            {"merge": True, "masking": "trajectory", "p_mask_prompt": 0.0, "negatives": "zero"},
+            "false for masking=trajectory",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
@@ -257,6 +261,12 @@ def test_merging_changes_no_gradient_where_masks_are_no_matter_of_chance():
     (plain, value, scored), (merged, same, fewer) = found
     assert relative(merged, plain) < 1e-10 and same == pytest.approx(value, rel=1e-10)
     assert (scored, fewer) == (6, 4)
+
+
+def test_equal_texts_that_are_paid_differently_are_merged_by_the_sign_of_their_advantage():
+    rollouts = make_rollouts([4], SIZE, [2]).select(torch.tensor([0, 0, 0, 0]))
+    rewards = torch.tensor([[0.0, 1.0, 0.0, 1.0]], dtype=torch.float64)
+    assert SPG(merge=True).prepare(rewards, rollouts)["advantages"].tolist() == [-1.0, 1.0, 0.0, 0.0]
 
 
 def test_merging_looks_no_further_than_the_end_of_a_completion():

@@ -110,6 +110,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("sft --learning-rate inf", ["--learning-rate inf: should be above 0"]),
         ("sft --hidden-size 15", ["15", "multiple of 2 * n_heads = 8"]),
         ("sft --max-completion-length 10 --steps 1", ["19 tokens", "Use --max-completion-length 19 or more"]),
+        ("--problem-choice mixed --prompts-per-step 1", ["--problem-choice mixed", "Use 2 or more"]),
         # Pairs.
         ("--algorithm-args eubo_bta=2", ["eubo_bta=2", "Did you mean 'eubo_beta'?", "num_masks"]),
         ("--algorithm-args negatives=elbow", ["negatives=elbow", "Did you mean 'elbo'?"]),

@@ -5,7 +5,7 @@ from typing import ClassVar
 import pytest
 
 import envs
-from spg_trainer.habits import Look, habit_answers, look
+from spg_trainer.habits import Look, habit_answers, habit_names, look
 
 
 class Case(envs.TextEnv):
@@ -49,6 +49,17 @@ def test_a_habit_is_known_by_its_answer_not_by_its_text() -> None:
     )
     assert (found.follows, found.neither) == ({"right": 1, "first": 1, "silent": 0}, 1)
     assert habit_answers(Case(), 1) == {"first": "a", "silent": "<answer>hm"}
+
+
+def test_habits_that_raise_are_named(monkeypatch) -> None:
+    monkeypatch.setattr(Case, "habits", lambda self, problem: {"first": problem.reference["lost"]})
+    with pytest.raises(
+        envs.EnvError, match=r"habits\(\) raised KeyError: 'lost' for the problem 'letter 0'"
+    ) as caught:
+        habit_names(Case())
+    assert __file__ in str(caught.value)
+    with pytest.raises(envs.EnvError, match="letter 1"):
+        habit_answers(Case(), 1)
 
 
 def test_a_habit_without_an_answer_is_known_by_its_whole_text() -> None:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from transformers import AutoModel, AutoTokenizer
 
 import envs
-from spg_trainer import checkpoint, cli, defaults, load_model, supervised
+from spg_trainer import checkpoint, cli, defaults, fitting, load_model, supervised
 from spg_trainer.config import ModelConfig, SftCommand
 from spg_trainer.console import Console
 from spg_trainer.demonstrations import denoising_loss, draw_demonstrations, draw_masked, mix_shares
@@ -90,6 +90,15 @@ def test_the_note_on_a_base_model_names_its_habits(monkeypatch) -> None:
     monkeypatch.setattr(Count, "habits", lambda *_: {"right": "1"})
     with pytest.raises(ConfigError, match="count has a habit named 'right'"):
         mix_shares({"right": 1}, envs.make("count"))
+
+
+def test_a_habit_of_some_problems_only_is_no_part_of_a_mix(monkeypatch) -> None:
+    habits = Count.habits
+    monkeypatch.setattr(Count, "habits", lambda self, p: habits(self, p) if p.reference["number"] < 5 else {})
+    with pytest.raises(
+        ConfigError, match=r"--mix short: count has this habit for some problems, not for 'count [5-9]'"
+    ):
+        draw_demonstrations(envs.make("count"), {"short": 1.0}, 0, 0, 40)
 
 
 def test_a_problem_that_raises_is_named() -> None:
@@ -479,9 +488,16 @@ def test_a_cosine_is_of_one_length_and_says_what_to_do_instead(tmp_path: Path) -
     for steps, words in ((20, "is finished"), (40, "steps was 20, now 40")):
         with pytest.raises(ConfigError, match=f"{words}.*second stage.*--model {folder}"):
             sft(replace(command, steps=steps, resume="auto"), quiet=True)
-    assert train_longer(str(folder), "count", Count()).startswith(
-        "Train the base first: python -m spg_trainer sft --env"
+    assert train_longer(TWO_HABITS, str(folder), Count()).startswith(
+        "Train the base first: python -m spg_trainer sft --env count --env-args offset=1 --model"
     )
+
+
+def test_fewer_updates_than_are_done_are_refused(tmp_path: Path, monkeypatch) -> None:
+    command = replace(LONG, output_dir=str(tmp_path / "model"), resume="auto")
+    interrupt(command, 14, monkeypatch)
+    with pytest.raises(ConfigError, match=r"goes on from update 12, later than --steps 11. Use 12 or more"):
+        sft(replace(command, steps=11), quiet=True)
 
 
 def test_it_ends_when_the_validation_loss_no_longer_falls() -> None:
@@ -493,6 +509,27 @@ def test_it_ends_when_the_validation_loss_no_longer_falls() -> None:
     assert (progress.fall_at(command), progress.last(command)) == (40, 50)
     assert progress.rate(command) == pytest.approx(command.learning_rate * 0.905)
     assert (progress.best_step, progress.best_loss) == (30, 0.995), "any fall makes it the best"
+
+
+def test_however_early_the_rate_falls_it_can_go_on_from_there(tmp_path: Path) -> None:
+    command = replace(LONG, eval_steps=1, patience=1, learning_rate=1e-12, output_dir=str(tmp_path / "model"))
+    folder = sft(command, quiet=True)
+    assert "- 3 updates" in told(folder), "two evaluations, and a fall of one update"
+    sft(replace(command, resume="auto"), quiet=True)
+    assert "- 3 updates" not in told(folder)
+
+
+def test_a_validation_loss_that_is_not_finite_ends_it(tmp_path: Path, monkeypatch) -> None:
+    loss = fitting.denoising_loss
+
+    def broken(policy: Policy, *batch: torch.Tensor) -> torch.Tensor:
+        return loss(policy, *batch) * (1.0 if torch.is_grad_enabled() else float("nan"))
+
+    monkeypatch.setattr(fitting, "denoising_loss", broken)
+    with pytest.raises(
+        TrainingError, match=r"validation loss after sft step 3 is nan. Lower --learning-rate"
+    ):
+        sft(replace(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
 
 
 def test_the_best_weights_by_validation_loss_are_kept(tmp_path: Path, monkeypatch) -> None:

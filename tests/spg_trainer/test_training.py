@@ -257,9 +257,8 @@ def test_a_base_without_the_habits_is_told_before_the_first_step(tmp_path, monke
     train(small_config(tmp_path / "run", env_args={"dull": half_dull()}))
     said = capsys.readouterr().out
     assert "of 16 completions follow no known habit, and" in said and "of 4 groups are mixed" in said
-    assert (
-        f"sft --env {config.env} --model {config.model.model} --output-dir BASE; add --mix right=0.4" in said
-    )
+    task = f"--env {config.env} --env-args dull={half_dull()}"
+    assert f"sft {task} --model {config.model.model} --output-dir BASE; add --mix right=0.4" in said
     assert said.index("warning: before step 1: right") < said.index("step 1/3")
     plain, told = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("plain", "run"))
     assert plain == told, "it is a look at what the first step has sampled"

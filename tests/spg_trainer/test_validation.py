@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+import envs
+from spg_trainer import checkpoint, validation
 from spg_trainer import run as run_module
-from spg_trainer import validation
 from spg_trainer.errors import ConfigError
 from spg_trainer.training import train
 from tests.common.trainer_cases import (
     LORA,
+    Letters,
     assert_equal_runs,
     change,
     rows,
@@ -69,6 +71,14 @@ def test_the_best_is_the_latest_within_one_standard_error_of_the_most():
     swapped = [False] * 3 + [True] * 4 + [False]
     assert validation.best_step({**found, 30: swapped}) == 30, "three lost, one won"
     assert validation.needed_steps({}, [5]) == set()
+
+
+def test_no_step_that_solves_fewer_than_the_start_is_the_best():
+    assert validation.best_step({0: solved(6), 10: solved(5)}) == 0, (
+        "though one problem is no more than chance"
+    )
+    assert validation.best_step({0: solved(6), 10: solved(7), 20: solved(6), 30: solved(5)}) == 20
+    assert validation.best_step({10: solved(6), 20: solved(5)}) == 20, "the start is not known"
 
 
 def test_below_the_start_is_more_lost_problems_than_chance_explains():
@@ -179,6 +189,37 @@ def test_stop_if_worse_without_validation_is_refused(tmp_path):
         train(settings(tmp_path / "run", stop_if_worse=True, eval_steps=0), quiet=True)
 
 
+def test_stop_if_worse_is_refused_where_the_start_was_not_validated(tmp_path):
+    config = settings(tmp_path / "run", eval_steps=0, max_steps=1)
+    train(config, quiet=True)
+    later = change(config, eval_steps=1, stop_if_worse=True, max_steps=2, resume="auto")
+    with pytest.raises(ConfigError, match=r"--stop-if-worse compares with.*step 0.*--eval-steps 0"):
+        train(later, quiet=True)
+    assert (tmp_path / "run" / "summary.json").exists(), "nothing is touched"
+
+
+class Short(Letters):
+    """Its validation split cannot be had, or is empty."""
+
+    def __init__(self, split: str = "train", empty: bool = False) -> None:
+        super().__init__(split, size=0 if empty and split == "validation" else 8)
+        if split == "validation" and not empty:
+            raise envs.EnvError("There is none.")
+
+
+envs.register("test/Short-v0", Short)
+
+
+@pytest.mark.parametrize(
+    ("empty", "words"), [(False, "There is none."), (True, "has no validation problems")]
+)
+def test_a_validation_split_without_problems_is_told_before_anything_is_made(tmp_path, empty, words):
+    config = settings(tmp_path / "run", env="test/Short-v0", env_args={"empty": empty})
+    with pytest.raises(ConfigError, match=rf"{words}.*--eval-steps 0"):
+        train(config, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 # Interrupted runs.
 
 COUNTS = {0: 2, 1: 6, 2: 3, 3: 3}
@@ -209,6 +250,21 @@ def test_a_run_killed_between_any_two_writes_keeps_the_same_best(tmp_path, scrip
         assert_equal_runs(copy, folder)
         assert same_weights(copy / "model", step(copy, 1)), name
         assert name in MOMENTS[:2] or validated == [], name
+
+
+def test_a_run_killed_before_its_start_was_saved_can_go_back_to_it(tmp_path, script, monkeypatch):
+    script({0: 6, 1: 2, 2: 2, 3: 2})
+    folder = tmp_path / "run"
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save", killed)
+        train(settings(folder), quiet=True)
+    assert (folder / "eval" / "step-000000.json").exists()
+    summary = train(settings(folder, resume="auto"), quiet=True)
+    assert summary["validation"]["best_step"] == 0 and same_weights(folder / "model", step(folder, 0))
 
 
 def test_a_validation_that_was_interrupted_is_made_on_resume(tmp_path, script, monkeypatch):

@@ -1,0 +1,47 @@
+"""The bases of the gauntlet can be made: their lengths hold every text they learn, and their habits are there."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+import envs
+from spg_trainer.compare import read_word
+from spg_trainer.models import tiny_tokenizer
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+if not (BENCHMARKS / "gauntlet.py").is_file():  # tests copied beside an installed wheel
+    pytest.skip("the benchmarks are not here", allow_module_level=True)
+
+
+@pytest.fixture
+def gauntlet(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("gauntlet")
+
+
+def test_every_base_has_room_for_what_it_learns(gauntlet) -> None:
+    tokenizer = tiny_tokenizer()
+    made = [task for task in gauntlet.TASKS if task.base[0] == "sft"]
+    assert len(made) == 9
+    for task in made:
+        if "reasoning_gym" in task.env:
+            pytest.importorskip("reasoning_gym")
+        name, arguments = read_word("--env", task.env)
+        length = int(task.base[task.base.index("--max-completion-length") + 1])
+        mixed = {word.partition("=")[0] for word in task.base if "=0." in word} - {"right"}
+        env = envs.make(name, **arguments)
+        problems = [env.problem(index) for index in range(800)]
+        written = [{"right": env.demonstration(problem), **env.habits(problem)} for problem in problems]
+        assert mixed <= set.intersection(*map(set, written)), task.name
+        texts = [text for some in written for text in some.values()]
+        longest = max(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) + 1
+        assert longest <= length, task.name
+
+
+def test_a_name_that_no_task_has_is_told(gauntlet, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("sys.argv", ["gauntlet.py", "folder", "--tasks", "chess"])
+    with pytest.raises(SystemExit):
+        gauntlet.main()
+    assert "Roman-v0" in capsys.readouterr().err
