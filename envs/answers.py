@@ -18,7 +18,7 @@ def until_end(completion: str) -> str:
 
 
 def read_answer(completion: str) -> str | None:
-    """The text of the last closed <answer> block, without space around it; None if there is no such block.
+    """The text of the last closed `<answer>` block, without space around it; None if there is no such block.
 
     Time is linear in the length of the completion, whatever it holds.
     """
@@ -53,7 +53,7 @@ def judge(completion: str, is_right: Callable[[str], bool]) -> Score:
     """The score of a task whose answer is right or wrong: components "correct" and "format", each 0 or 1.
 
     is_right: says whether the text inside the answer block is right; it sees any text of up to 65,536 characters.
-    format is 1 if there is exactly one <answer> block and it is closed. Reasons: "ok", "wrong", "no_answer",
+    format is 1 if there is exactly one `<answer>` block and it is closed. Reasons: "ok", "wrong", "no_answer",
     "malformed" (a longer answer).
     """
     text = until_end(completion)

@@ -55,9 +55,8 @@ def defaults(
 ) -> Command:
     """The settings of a command before any flag is read.
 
-    Args:
-        env, model, algorithm, config, lora_r: what flags name; None = not named. level: that of --env-args.
-        run: a run folder (of `sft`, a model's) to continue, whose own settings then stand for presets and defaults.
+    env, model, algorithm, config, lora_r: what flags name; None = not named. level: that of --env-args. run: a run
+    folder (of `sft`, a model's) to continue, whose own settings then stand for presets and defaults.
     """
     values = read_yaml(config) if config else {}
     overlay(cls(), values, str(config))  # wrong keys and types are reported before any of them is used

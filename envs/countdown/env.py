@@ -45,11 +45,11 @@ class Countdown(TextEnv):
     """Countdown (`spg/Countdown-v0`), the task of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541).
 
     Prompt: "countdown 36 18 15 = 3" (plain), or one user message with the rules and the tags (paper). Action: a text
-    with an expression in <answer>...</answer>.
+    with an expression in `<answer>...</answer>`.
 
     Rewards:
         correct (0 or 1): each number used once, value the target, by `verifiers.verify("countdown")`.
-        format (0 or 1): exactly one closed <answer> block, and in it an expression of digits, + - * / ( ) and spaces.
+        format (0 or 1): exactly one closed `<answer>` block, and in it an expression of digits, `+ - * / ( )`, spaces.
         numbers_used (0 to 1): the share of the given numbers that a readable expression uses exactly once.
         paper (0, 0.1 or 1; with reward_preset="paper" only): the reward of d1's and SPG's code, computed exactly.
 
@@ -69,11 +69,12 @@ class Countdown(TextEnv):
     ) -> None:
         """Opens one split; raises EnvError for an unknown value and for a file that cannot be used.
 
-        source: "generated", or the path of a .jsonl file of {"numbers", "target"} rows that takes the place of the
-            test problems; none of its problems, in whatever order of the numbers, is in train or validation then.
-        prompt_style: "plain" (22 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
-        level: 1 = three numbers, + and - suffice; 2 = three, 3 = four, 4 = five, 5 = six numbers with + - * /.
-        reward_preset: "default" (solved or not) or "paper" (component `paper` alone is paid).
+        Args:
+            source: "generated", or the path of a .jsonl file of {"numbers", "target"} rows that takes the place of the
+                test problems; none of its problems, in whatever order of the numbers, is in train or validation then.
+            prompt_style: "plain" (22 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
+            level: 1 = three numbers, + and - suffice; 2 = three, 3 = four, 4 = five, 5 = six numbers with + - * /.
+            reward_preset: "default" (solved or not) or "paper" (component `paper` alone is paid).
         """
         check_choice("countdown", "split", split, SPLIT_SIZES)
         check_choice("countdown", "prompt_style", prompt_style, ["plain", "paper"])

@@ -19,11 +19,11 @@ class GSM8K(PublishedEnv):
     """Grade-school mathematics (`spg/GSM8K-v0`), after openai/gsm8k (arXiv:2110.14168).
 
     Prompt: the question (plain), or the format to answer in and the question (paper: the training prompt of
-    d1, arXiv:2504.12216, and SPG, arXiv:2510.09541). Action: a text with the number in <answer>...</answer>.
+    d1, arXiv:2504.12216, and SPG, arXiv:2510.09541). Action: a text with the number in `<answer>...</answer>`.
 
     Rewards:
         correct (0 or 1): the number equals the gold answer exactly, by `verifiers.verify("gsm8k")`, lenient.
-        format (0 or 1): exactly one closed <answer> block, and in it one plain number.
+        format (0 or 1): exactly one closed `<answer>` block, and in it one plain number.
         with reward_preset="paper" also exact, integer, strict_format, soft_format (0 or 1 each) and xml_count
             (at most 0.5): `envs.gsm8k.rewards`.
 
@@ -47,13 +47,14 @@ class GSM8K(PublishedEnv):
     ) -> None:
         """Opens one split; raises EnvError for an unknown value and for data that cannot be loaded or used.
 
-        source: "hub" (openai/gsm8k, configuration main), "generated" (our own problems, no data needed), or the
-            path of a folder or file with the columns question and answer.
-        prompt_style: "plain" or "paper"; None = plain for generated problems, paper for all others.
-        level: of generated problems: 1 (two steps, at most 40 characters), 2 (sentences, multiplication) or 3
-            (four steps, fractions and percentages, numbers that play no part).
-        reward_preset: "default", or "paper" for the rewards of d1 and SPG.
-        revision: branch, tag or commit of the hub's set; None = its main branch.
+        Args:
+            source: "hub" (openai/gsm8k, configuration main), "generated" (our own problems, no data needed), or the
+                path of a folder or file with the columns question and answer.
+            prompt_style: "plain" or "paper"; None = plain for generated problems, paper for all others.
+            level: of generated problems: 1 (two steps, at most 40 characters), 2 (sentences, multiplication) or 3
+                (four steps, fractions and percentages, numbers that play no part).
+            reward_preset: "default", or "paper" for the rewards of d1 and SPG.
+            revision: branch, tag or commit of the hub's set; None = its main branch.
         """
         self._open(split, source, prompt_style, level, reward_preset, revision=revision)
 

@@ -21,12 +21,12 @@ class MATH500(PublishedEnv):
 
     Prompt: the problem (plain), or the format to answer in, the request for \\boxed{} and the problem (paper: the
     training prompt of d1, arXiv:2504.12216, and SPG, arXiv:2510.09541). Action: a text with the answer, LaTeX,
-    in <answer>...</answer> or in \\boxed{...}.
+    in `<answer>...</answer>` or in `\\boxed{...}`.
 
     Rewards:
         correct (0 or 1): the same mathematical object as the gold answer, and no copy of the problem, by
             `verifiers.verify("math500")`, lenient; of generated problems also in plain form: `8(c+t)` expands nothing.
-        format (0 or 1): exactly one closed <answer> block that is not empty; where the demonstration boxes its
+        format (0 or 1): exactly one closed `<answer>` block that is not empty; where the demonstration boxes its
             answer (all but level 1 in plain style) also a closed \\boxed{...} in it.
         with reward_preset="paper" also equivalent (0 or 1) and tags (0.25 or 0.75): `envs.math500.rewards`.
 
@@ -50,15 +50,16 @@ class MATH500(PublishedEnv):
     ) -> None:
         """Opens one split; raises EnvError for an unknown value and for data that cannot be loaded or used.
 
-        source: "hub" (train and validation from ankner/math-500, test from HuggingFaceH4/MATH-500), "generated"
-            (our own problems, no data needed), or the path of a folder or file with the columns problem and
-            solution, or problem and answer.
-        prompt_style: "plain" or "paper"; None = plain for generated problems, paper for all others.
-        level: of generated problems: 1 (one rule, no arithmetic, at most 26 characters), 2 (fractions, quadratics,
-            areas) or 3 (pairs, intervals, roots, residues, probabilities).
-        reward_preset: "default", or "paper" for the rewards of d1 and SPG.
-        revision, test_revision: branch, tag or commit of ankner/math-500 and of HuggingFaceH4/MATH-500; None =
-            their main branch.
+        Args:
+            source: "hub" (train and validation from ankner/math-500, test from HuggingFaceH4/MATH-500), "generated"
+                (our own problems, no data needed), or the path of a folder or file with the columns problem and
+                solution, or problem and answer.
+            prompt_style: "plain" or "paper"; None = plain for generated problems, paper for all others.
+            level: of generated problems: 1 (one rule, no arithmetic, at most 26 characters), 2 (fractions, quadratics,
+                areas) or 3 (pairs, intervals, roots, residues, probabilities).
+            reward_preset: "default", or "paper" for the rewards of d1 and SPG.
+            revision: branch, tag or commit of ankner/math-500; None = its main branch.
+            test_revision: the same of HuggingFaceH4/MATH-500.
         """
         revisions = {"revision": revision, "test_revision": test_revision}
         self._open(split, source, prompt_style, level, reward_preset, **revisions)

@@ -64,11 +64,11 @@ class Sudoku(TextEnv):
     """4x4 and 9x9 Sudoku (`spg/Sudoku-v0`), at 4x4 the task of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541).
 
     Prompt: "sudoku " and the cells (plain), or instructions and worked examples (paper). Action: a text with
-    the solved grid in <answer>...</answer>.
+    the solved grid in `<answer>...</answer>`.
 
     Rewards:
         correct (0 or 1): the grid is complete, legal and keeps every given, by `verifiers.verify("sudoku")`.
-        format (0 or 1): exactly one closed <answer> block, and in it n*n digits from 1 to n and nothing else.
+        format (0 or 1): exactly one closed `<answer>` block, and in it n*n digits from 1 to n and nothing else.
         cells (0 to 1): the verifier's partial credit: the share of blanks whose digit clashes with no other.
         paper_cells (0 to 1; reward_preset="paper" only): the share of blanks that equal the stored solution.
 
@@ -90,13 +90,14 @@ class Sudoku(TextEnv):
     ) -> None:
         """Opens one split; raises EnvError for an unknown value and for a file that cannot be used.
 
-        source: "generated", or the path of a .jsonl file of {"puzzle", "solution"} rows that takes the place
-            of the test problems; train and validation are generated without the solution grids of the file.
-        prompt_style: "plain" (short, for tiny models) or "paper" (for instruction-tuned ones).
-        blanks: how many cells are empty: "4-11" or 8, from 1 to 12 (9x9: to 54); None = by the level.
-        size: 4 or 9, the side of the board.
-        level: 1 to 4, easy to hard, see LEVELS; 4x4 at level 1 is the papers' mix of blanks.
-        reward_preset: "default" pays `correct`; "paper" pays `paper_cells`, as d1 and SPG do.
+        Args:
+            source: "generated", or the path of a .jsonl file of {"puzzle", "solution"} rows that takes the place
+                of the test problems; train and validation are generated without the solution grids of the file.
+            prompt_style: "plain" (short, for tiny models) or "paper" (for instruction-tuned ones).
+            blanks: how many cells are empty: "4-11" or 8, from 1 to 12 (9x9: to 54); None = by the level.
+            size: 4 or 9, the side of the board.
+            level: 1 to 4, easy to hard, see LEVELS; 4x4 at level 1 is the papers' mix of blanks.
+            reward_preset: "default" pays `correct`; "paper" pays `paper_cells`, as d1 and SPG do.
         """
         check_choice("sudoku", "split", split, SPLIT_SIZES)
         check_choice("sudoku", "prompt_style", prompt_style, ["plain", "paper"])
