@@ -50,7 +50,7 @@ PANELS = (
     Panel(
         "Group signal",
         "frac_reward_zero_std|frac_groups_.+",
-        "shares of groups; those of equal rewards teach nothing",
+        "shares of groups",
         0,
         1,
     ),
