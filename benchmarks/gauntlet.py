@@ -102,7 +102,7 @@ def run(folder: Path, tasks: list[Task], seeds: int, jobs: int, more: list[str])
     ends = []
     for planned in plan(command, more):
         if found := planned.result:
-            ends.append(verdict(*mean_over((found.after - found.before)[None]).interval))
+            ends.append(verdict(*mean_over((found.after - found.before)[None]).gain_interval))
     sys.stdout.write(
         f"\nOf {len(ends)} runs, {ends.count('better')} end above their start by more than their own interval, "
         f"{ends.count('worse')} below.\n"

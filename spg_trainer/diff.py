@@ -56,7 +56,7 @@ def run_diff(command: DiffCommand, *, quiet: bool = False) -> Difference:
         console.say(
             f"{name}  {rate.value:.3f} [{low:.3f}, {high:.3f}] of {len(found.problems)} problems{others}  {file}"
         )
-    low, high = found.gain.interval
+    low, high = found.gain.gain_interval
     console.say(
         f"B - A  {found.gain.value:+.3f} [{low:+.3f}, {high:+.3f}]: {len(found.fixed)} fixed, {len(found.broken)} "
         f"broken, p = {found.p:.2g} (exact sign test on the problems that changed)"

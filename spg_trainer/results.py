@@ -89,9 +89,15 @@ class Mean:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of any quantity, e.g. a gain."""
+        """Of any quantity."""
         reach = self.quantile * math.sqrt(self.variance)
         return self.value - reach, self.value + reach
+
+    @property
+    def gain_interval(self) -> tuple[float, float]:
+        """Of a difference of rates, which lies between -1 and 1."""
+        low, high = self.interval
+        return max(low, -1.0), min(high, 1.0)
 
     @property
     def rate_interval(self) -> tuple[float, float]:
@@ -163,7 +169,7 @@ def row(runs: Sequence[Finished], by_time: bool) -> list[str]:
     """The figures of the runs of one cell."""
     before, after = (np.stack([getattr(run, name) for run in runs]) for name in ("before", "after"))
     gain, rates = mean_over(after - before), [mean_over(before), mean_over(after)]
-    low, high = gain.interval
+    low, high = gain.gain_interval
     shown = [f"{rate.value:.3f} [{a:.3f}, {b:.3f}]" for rate in rates for a, b in [rate.rate_interval]]
     below = sum(run.after.mean() < run.before.mean() for run in runs)
     return [

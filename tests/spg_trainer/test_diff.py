@@ -45,6 +45,12 @@ def test_fixed_and_broken_problems_and_the_exact_test_of_a_hand_count():
     assert found.gain.interval == pytest.approx((3 / 8 - reach, 3 / 8 + reach))
 
 
+def test_a_difference_of_rates_does_not_pass_one():
+    found = difference(evaluated(0, 0, 0, 0, 0, 0, 0, 0), evaluated(1, 1, 1, 1, 1, 1, 1, 0))
+    assert found.gain.interval[1] > 1
+    assert found.gain.gain_interval == (found.gain.interval[0], 1.0)
+
+
 def test_the_test_is_exact_for_every_outcome():
     """Under chance, each value of p comes up with at most that probability: by enumeration of six changed problems."""
     none = evaluated(*[0] * 6), evaluated(*[1] * 6)
