@@ -113,7 +113,7 @@ def test_the_table_has_the_figures_of_every_cell(cells) -> None:
     low, high = wilson_interval(4, 4)
     assert one[2:5] == ["1/3", one[3], f"1.000 [{low:.3f}, {high:.3f}]"]
     reach = 1.959964 * (1 / 3 / 4) ** 0.5  # gains 0, 0, 1, 1
-    assert one[5] == f"+0.500 [{0.5 - reach:+.3f}, {0.5 + reach:+.3f}]" and reach > 0.5
+    assert one[5] == f"+0.500 [{0.5 - reach:+.3f}, +1.000]" and reach > 0.5
     assert one[6:9] == ["-", "0.500", "0/1"]
     assert none == ["b", "x", "0/3", *["-"] * 8]
 
