@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from spg_trainer import fitting, supervised
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FEWER = {"--steps": "4", "--max-steps": "1", "--num-problems": "8"}
 
@@ -33,6 +35,8 @@ def page() -> str:
 
 def test_its_commands_run_in_order(page: str, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
+    for module, name in ((fitting, "VALIDATION"), (supervised, "EVAL_PROBLEMS"), (supervised, "GROUPS")):
+        monkeypatch.setattr(module, name, 8)  # what sft measures takes longer than these few steps
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     lines = commands(page)
     words = [" ".join(line[2:4]) for line in lines]

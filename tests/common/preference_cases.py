@@ -1,7 +1,8 @@
-"""Settings for runs on the pairs of a file, and what each of two processes does with them."""
+"""Pairs, settings for runs on a file of pairs, and what each of two processes does with them."""
 
+import functools
+import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,21 @@ import torch
 from spg_trainer.config import Config
 from spg_trainer.training import train
 from tests.common.process_cases import one_step
-from tests.common.trainer_cases import small_config
+from tests.common.trainer_cases import session_folder, small_config
+
+COUNT = 10
+
+
+@functools.cache
+def pairs_file() -> Path:
+    """Ten pairs: letters are better than digits."""
+    texts = [
+        {"prompt": f"write {i} {'x' * i}", "chosen": "abcdefgh"[: 1 + i % 8], "rejected": "7" * (1 + i % 5)}
+        for i in range(COUNT)
+    ]
+    path = session_folder("pairs-") / "pairs.jsonl"
+    path.write_text("".join(f"{json.dumps(text)}\n" for text in texts))
+    return path
 
 
 def pair_config(folder: Path | None, file: Path | str, **changes: Any) -> Config:
@@ -20,14 +35,8 @@ def pair_config(folder: Path | None, file: Path | str, **changes: Any) -> Config
     return small_config(folder, **{**settings, **changes})
 
 
-def in_each_process(folder: str, file: str) -> None:
-    """Leaves the gradient and metrics of a step, and a run of two steps, in `folder`."""
-    here = Path(folder)
+def in_each_process(here: Path, file: str) -> None:
+    """Leaves the gradient and metrics of a step, and a run of two steps, in the folder."""
     found = one_step(pair_config(here / "step", file, max_grad_norm=1e9))
     train(pair_config(here / "run", file, max_steps=2), quiet=True)
     torch.save(found, here / f"rank-{os.environ['RANK']}.pt")
-    torch.distributed.destroy_process_group()  # or a thread of gloo may abort the process as it ends
-
-
-if __name__ == "__main__":
-    in_each_process(*sys.argv[1:])

@@ -1,6 +1,5 @@
 """The gradient of one step, and what two gloo processes make of the same settings."""
 
-import functools
 import itertools
 import os
 import subprocess
@@ -29,7 +28,6 @@ from tests.common.trainer_cases import (
     Probe,
     change,
     child_environment,
-    session_folder,
     small_config,
     tiny_folder,
 )
@@ -125,9 +123,9 @@ def failing(folder: Path, rank: int) -> str:
     return ""
 
 
-def in_each_process(folder: str) -> None:
-    """What one of two processes does; the first leaves gradients, metrics, an evaluation and a run in `folder`."""
-    here, rank = Path(folder), int(os.environ["RANK"])
+def in_each_process(here: Path) -> None:
+    """What one of two processes does; it leaves gradients, metrics, an evaluation and a run in the folder."""
+    rank = int(os.environ["RANK"])
     found: dict[str, Any] = {}
     for dtype, normalizer in itertools.product(DTYPES, NORMALIZERS):
         name = f"{dtype}-{normalizer}"
@@ -148,26 +146,3 @@ def in_each_process(folder: str) -> None:
     result = evaluate(policy, Letters("test", size=7), EVALUATION, **options)
     found["evaluation"] = {**result.summary(), "rows": result.rows}
     torch.save(found, here / f"rank-{rank}.pt")
-    torch.distributed.destroy_process_group()  # or a thread of gloo may abort the process as it ends
-
-
-def two_processes() -> Path:
-    """The folder that two gloo processes filled by `in_each_process`; they are run once a session."""
-    folder, failure = _two_processes()
-    if failure is not None:
-        raise failure
-    return folder
-
-
-@functools.cache
-def _two_processes() -> tuple[Path, Exception | None]:
-    folder = session_folder("processes-")
-    try:
-        run_processes("tests.common.process_cases", str(folder))
-    except Exception as error:
-        return folder, error
-    return folder, None
-
-
-if __name__ == "__main__":
-    in_each_process(sys.argv[1])

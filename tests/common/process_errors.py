@@ -1,9 +1,7 @@
 """Errors in one of two gloo processes: what each of them says, and how often it has called the other by then."""
 
-import functools
 import os
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +18,7 @@ from spg_trainer.distributed import decide_on_main
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.models import load_model
 from spg_trainer.training import train
-from tests.common.process_cases import run_processes
-from tests.common.trainer_cases import EVALUATION, Letters, session_folder, small_config, tiny_folder
+from tests.common.trainer_cases import EVALUATION, Letters, small_config, tiny_folder
 
 CASES: "dict[str, Callable[[Here], Any]]" = {}
 CALLS = {"all_gather_object": 0, "all_reduce": 0}
@@ -222,42 +219,15 @@ def count_calls() -> None:
         setattr(torch.distributed, name, counted)
 
 
-def in_each_process(folder: Path, names: list[str]) -> None:
-    """Does the cases one after the other; what came of each, and the calls so far, is left in `folder`."""
+def in_each_process(folder: Path) -> None:
+    """Does all cases one after the other; what came of each, and the calls so far, is left in `folder`."""
     Accelerator(cpu=True)
     count_calls()
     rank, found = int(os.environ["RANK"]), {}
-    for name in names:
+    for name, function in CASES.items():
         try:
-            came = CASES[name](Here(folder / name, rank))
+            came = function(Here(folder / name, rank))
         except (Exception, KeyboardInterrupt) as error:
             came = f"{type(error).__name__}: {error}"
         found[name] = came, dict(CALLS)
         torch.save(found, folder / f"rank-{rank}.pt")
-    torch.distributed.destroy_process_group()  # or a thread of gloo may abort the process as it ends
-
-
-@functools.cache
-def _outcomes() -> tuple[list[dict[str, Any]], Exception | None]:
-    """What each process left of all cases, which are done once a session; the error that has ended them early."""
-    folder, failure = session_folder("errors-"), None
-    try:
-        run_processes("tests.common.process_errors", str(folder), *CASES, timeout=120)
-    except Exception as error:
-        failure = error
-    files = [folder / f"rank-{rank}.pt" for rank in (0, 1)]
-    return [torch.load(file) if file.is_file() else {} for file in files], failure
-
-
-def outcomes(name: str) -> tuple[Any, Any]:
-    """What a case came to in the first and in the second process, which have called one another equally often."""
-    found, failure = _outcomes()
-    if failure and not all(name in of_one for of_one in found):
-        raise failure
-    (first, calls), (second, calls_of_second) = (of_one[name] for of_one in found)
-    assert calls == calls_of_second
-    return first, second
-
-
-if __name__ == "__main__":
-    in_each_process(Path(sys.argv[1]), sys.argv[2:])

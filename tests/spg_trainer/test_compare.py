@@ -1,4 +1,4 @@
-"""`compare`: what it plans and refuses, and real runs that are killed, continued and tabulated."""
+"""`compare`: what it plans and refuses, and runs that are killed, continued and tabulated."""
 
 import json
 import os
@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from spg_trainer import cli
 from spg_trainer.compare import compare, plan, read_word
 from spg_trainer.config import CompareCommand, Config
 from spg_trainer.errors import ConfigError
+from spg_trainer.jobs import Job
 from spg_trainer.settings import to_yaml
 from tests.common.trainer_cases import ENV, child_environment, rows, steps_of, tiny_folder
 
@@ -32,6 +35,21 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in child_environment().items():
         monkeypatch.setenv(name, value)
     return tmp_path
+
+
+def run_here(jobs: list[Job], *_, **__) -> list[Job]:
+    """`run_jobs` in this process, one after the other: to import torch takes ten times as long as these runs."""
+    failed = []
+    for job in jobs:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with job.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
+            failed += [job] if cli.main([*job.words]) else []
+    return failed
+
+
+@pytest.fixture
+def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spg_trainer.compare.run_jobs", run_here)
 
 
 def letters(**changes) -> CompareCommand:
@@ -113,6 +131,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in child_environment().items():
             patch.setenv(name, value)
+        patch.setattr("spg_trainer.compare.run_jobs", run_here)
         command = letters(algorithms=("spg", "spg:num_masks=1,negatives=elbo"), output_dir=str(folder))
         assert compare(command, [*SMALL, "--max-steps", "2"], quiet=True) == 0
     return folder
@@ -208,7 +227,7 @@ def test_a_run_folder_opens_with_the_other_commands(compared: Path, capsys) -> N
     assert "solved" in capsys.readouterr().out
 
 
-def test_a_killed_comparison_goes_on_where_its_runs_were(here: Path, capfd) -> None:
+def test_a_killed_comparison_goes_on_where_its_runs_were(here: Path, capfd, monkeypatch) -> None:
     words = [
         "compare",
         "--env",
@@ -230,6 +249,9 @@ def test_a_killed_comparison_goes_on_where_its_runs_were(here: Path, capfd) -> N
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    for file in files:
+        FileLock(file.parent / ".lock", timeout=20).acquire().lock.release()  # the run has ended too
+    monkeypatch.setattr("spg_trainer.compare.run_jobs", run_here)
     assert cli.main(words) == 0
     for file in files:
         assert steps_of(file.parent) == list(range(1, 61))
@@ -237,8 +259,10 @@ def test_a_killed_comparison_goes_on_where_its_runs_were(here: Path, capfd) -> N
     assert capfd.readouterr().out.count("| 1/1 |") == 2
 
 
-def test_equal_time_ends_each_run_by_the_clock_over_all_resumes(here: Path, capsys) -> None:
-    command = letters(max_minutes=0.15)
+def test_equal_time_ends_each_run_by_the_clock_over_all_resumes(
+    here: Path, without_processes, capsys
+) -> None:
+    command = letters(max_minutes=0.05)
     assert compare(command, SMALL, quiet=True) == 0
     folder = here / "out" / "Letters-v0-spg-s0"
     steps = len(rows(folder / "metrics.jsonl"))
@@ -275,7 +299,7 @@ class Broken(SPG):
 """
 
 
-def test_a_failed_run_does_not_stop_the_others_and_sets_the_status(here: Path, capfd) -> None:
+def test_a_failed_run_does_not_stop_the_others_and_sets_the_status(here: Path, capfd, monkeypatch) -> None:
     (here / "broken.py").write_text(BROKEN)
     words = [
         "compare",
@@ -288,6 +312,9 @@ def test_a_failed_run_does_not_stop_the_others_and_sets_the_status(here: Path, c
         "spg",
     ]
     words += ["--seeds", "1", "--output-dir", "out", "--", *SMALL, "--max-steps", "2"]
+    with monkeypatch.context() as patch:  # one process is enough to see a failure
+        patch.setattr("spg_trainer.compare.run_jobs", lambda jobs, *a, **k: run_here(jobs[1:]))
+        assert cli.main(words) == 0
     assert cli.main(words) == 1
     out, err = capfd.readouterr()
     assert "Letters-v0-Broken-s0 failed (exit status 1)" in err and "RuntimeError: no loss today" in err

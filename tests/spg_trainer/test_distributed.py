@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from spg_trainer.distributed import missing_processes
-from tests.common.process_errors import outcomes
 from tests.common.trainer_cases import child_environment
+from tests.common.two_processes import outcomes
 
 
 @pytest.mark.parametrize(

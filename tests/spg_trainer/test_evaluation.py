@@ -14,8 +14,8 @@ from spg_trainer import Sampling, evaluate, load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import clustered_interval, figures, majority_vote
 from spg_trainer.settings import preset_sampling, task_preset
-from tests.common.process_cases import two_processes
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
+from tests.common.two_processes import two_processes
 
 
 @pytest.fixture(scope="module")

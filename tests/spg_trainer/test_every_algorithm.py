@@ -12,8 +12,9 @@ from spg_trainer.models import load_model, save_model
 from spg_trainer.settings import defaults
 from spg_trainer.training import train
 from tests.common.likelihood_cases import relative
-from tests.common.process_cases import algorithm_config, one_step, two_processes
+from tests.common.process_cases import algorithm_config, one_step
 from tests.common.trainer_cases import PUBLISHED, change, rows, steps_of
+from tests.common.two_processes import two_processes
 
 TASKS = ["sudoku", "countdown", "gsm8k", "math500"]
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "algorithms" / "README.md"
@@ -40,7 +41,8 @@ def assert_trained(folder: Path) -> None:
 
 @pytest.mark.parametrize("algorithm", PUBLISHED)
 def test_it_trains_from_a_tiny_model(algorithm, tmp_path):
-    train(small("sudoku", algorithm, tmp_path / "run"), quiet=True)
+    fewer = {"prompts_per_step": 4} if get(algorithm).left_to_right else {"diffusion_steps": 5}
+    train(small("sudoku", algorithm, tmp_path / "run", **fewer), quiet=True)
     assert_trained(tmp_path / "run")
 
 
@@ -102,6 +104,6 @@ def test_the_example_of_the_page_trains(tmp_path, monkeypatch):
         pytest.skip("the pages are part of a checkout")
     (tmp_path / "mine.py").write_text(DOCS.read_text().partition("```python\n")[2].partition("```")[0])
     monkeypatch.chdir(tmp_path)
-    config = small("sudoku", "spg", tmp_path / "run", algorithm="./mine.py:SelfNormalised", algorithm_args={})
-    train(config, quiet=True)
+    own = {"algorithm": "./mine.py:SelfNormalised", "algorithm_args": {}}
+    train(small("sudoku", "spg", tmp_path / "run", **own, diffusion_steps=5, prompts_per_step=6), quiet=True)
     assert_trained(tmp_path / "run")

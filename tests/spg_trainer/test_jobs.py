@@ -62,6 +62,7 @@ def test_no_more_jobs_than_asked_for_run_at_once(tmp_path: Path, monkeypatch: py
     assert len(alive) == 4 and max(most) == 2
 
 
+@pytest.mark.slow  # the killed comparison of test_compare.py needs it too
 def test_a_child_ends_when_its_parent_is_gone(training: Job) -> None:
     child = Child(training, {})
     try:

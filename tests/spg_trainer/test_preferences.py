@@ -20,8 +20,8 @@ from spg_trainer.preferences import Pair, Preferences, as_rollouts, open_pairs, 
 from spg_trainer.text import decode_completions
 from spg_trainer.training import train
 from tests.common.likelihood_cases import relative
-from tests.common.preference_cases import pair_config
-from tests.common.process_cases import one_step, run_processes
+from tests.common.preference_cases import COUNT, pair_config, pairs_file
+from tests.common.process_cases import one_step
 from tests.common.trainer_cases import (
     ENV,
     assert_equal_runs,
@@ -30,6 +30,7 @@ from tests.common.trainer_cases import (
     step,
     tiny_folder,
 )
+from tests.common.two_processes import PAIRS, two_processes
 
 TEXT = {"prompt": "say a letter", "chosen": "abc", "rejected": "1"}
 CHAT = {
@@ -37,7 +38,6 @@ CHAT = {
     "chosen": [{"role": "assistant", "content": "hello"}],
     "rejected": [{"role": "assistant", "content": "no"}],
 }
-COUNT = 10
 
 
 def write(path: Path, values: list) -> Path:
@@ -142,13 +142,9 @@ def test_pairs_that_do_not_fit_are_left_out_and_counted(tmp_path, policy):
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    """Ten pairs: letters are better than digits."""
-    texts = [
-        {"prompt": f"write {i} {'x' * i}", "chosen": "abcdefgh"[: 1 + i % 8], "rejected": "7" * (1 + i % 5)}
-        for i in range(COUNT)
-    ]
-    return write(tmp_path_factory.mktemp("pairs") / "pairs.jsonl", texts)
+def file():
+    """Ten pairs: letters are better than digits; read only."""
+    return pairs_file()
 
 
 @pytest.fixture(scope="module")
@@ -239,11 +235,11 @@ def test_a_dry_run_reads_the_pairs(tmp_path, file, capsys):
 
 def test_two_processes_share_the_pairs_of_a_step(tmp_path, whole, file):
     expected, metrics = one_step(pair_config(tmp_path / "one", file, max_grad_norm=1e9))
-    run_processes("tests.common.preference_cases", str(tmp_path), str(file))
+    both = two_processes(PAIRS)
     for rank in (0, 1):
-        found, again = torch.load(tmp_path / f"rank-{rank}.pt")
+        found, again = torch.load(both / f"rank-{rank}.pt")
         assert relative(found, expected) < 1e-10 and float(found.norm()) > 1e-3
         assert again == pytest.approx(metrics, rel=1e-9, abs=1e-9)
     for number in (1, 2):
         name = Path("samples") / f"step-{number:06d}.jsonl"
-        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+        assert (both / "run" / name).read_bytes() == (whole / name).read_bytes()

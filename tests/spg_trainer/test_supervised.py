@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -61,6 +62,14 @@ STEPS = {"steps": 3, "batch_size": 4, "max_completion_length": 8, "warmup_steps"
 SMALL = SftCommand(env="count", **STEPS, **SIZES, model=ModelConfig(model="new", device="cpu"))
 LONG = replace(SMALL, steps=20, eval_steps=4, mix={"right": 1, "short": 1}, seed=3)
 TWO_HABITS = replace(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}, seed=5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_validated() -> Iterator[None]:
+    """The validation loss is that of fewer demonstrations, for most of the time would go there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "VALIDATION", 32)
+        yield
 
 
 @pytest.fixture(scope="module")

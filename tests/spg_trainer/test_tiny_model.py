@@ -43,7 +43,10 @@ def test_the_data_page_states_the_checksum_of_the_weights(task: str) -> None:
     assert hashlib.sha256(weights).hexdigest() in page
 
 
-@each_task
+@pytest.mark.parametrize(
+    "task",
+    ["countdown", *(pytest.param(task, marks=pytest.mark.slow) for task in GAINS if task != "countdown")],
+)
 def test_greedy_solved_rate_before_training_is_that_of_the_card(task: str) -> None:
     found = evaluate(load_model("tiny", env=task), task)
     assert found.n == 256

@@ -18,8 +18,7 @@ from spg_trainer.evaluation import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.problems import choose_problems
 from spg_trainer.training import train
-from tests.common.process_cases import half_dull, two_processes
-from tests.common.process_errors import outcomes
+from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
     EVALUATION,
     PROBLEMS,
@@ -36,6 +35,7 @@ from tests.common.trainer_cases import (
     tiny_folder,
     weights,
 )
+from tests.common.two_processes import outcomes, two_processes
 
 
 @pytest.fixture(scope="module")

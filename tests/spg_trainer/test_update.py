@@ -24,7 +24,6 @@ from tests.common.process_cases import (
     half_dull,
     loop_config,
     one_step,
-    two_processes,
 )
 from tests.common.trainer_cases import (
     LORA,
@@ -39,6 +38,7 @@ from tests.common.trainer_cases import (
     tiny_folder,
     weights,
 )
+from tests.common.two_processes import two_processes
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 

@@ -175,10 +175,10 @@ def test_giant_answers_get_a_verdict_in_time(task, mode, record_property, monkey
 
 
 def test_a_batch_of_long_answers_takes_no_longer():
-    texts = [f"<answer>{text}</answer>" for text in (*LONG["gsm8k"], *LONG_AND_RIGHT["gsm8k"])] * 20
+    texts = [f"<answer>{text}</answer>" for text in (*LONG["gsm8k"], *LONG_AND_RIGHT["gsm8k"])] * 5
     start = time.process_time()
     judge("gsm8k", texts, [LONG_REFERENCE["gsm8k"]] * len(texts))
-    assert time.process_time() - start < 40.0
+    assert time.process_time() - start < 10.0
 
 
 def mutated(rng: random.Random, text: str) -> str:

@@ -1,0 +1,62 @@
+"""All that the tests ask of two gloo processes, done by one pair a session: a start takes longer than all of it."""
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.common import preference_cases, process_cases, process_errors
+from tests.common.process_cases import run_processes
+from tests.common.trainer_cases import session_folder
+
+FILES = ("rank-0.pt", "rank-1.pt")
+"""What each process leaves of its work, in the folder of `process_cases` and in those below it of the other two."""
+PAIRS, ERRORS = "pairs", "errors"
+
+
+@functools.cache
+def _run() -> tuple[Path, Exception | None]:
+    """The folder that the two filled, and the error that has ended them early."""
+    folder = session_folder("processes-")
+    for name in (PAIRS, ERRORS):
+        (folder / name).mkdir()
+    try:
+        arguments = str(folder), str(preference_cases.pairs_file())
+        run_processes("tests.common.two_processes", *arguments, timeout=280)
+    except Exception as error:
+        return folder, error
+    return folder, None
+
+
+def two_processes(part: str = "") -> Path:
+    """The folder that they filled by `process_cases`, or by `preference_cases` where `part` is PAIRS."""
+    folder, failure = _run()
+    if failure and not all((folder / part / file).is_file() for file in FILES):
+        raise failure
+    return folder / part
+
+
+def outcomes(name: str) -> tuple[Any, Any]:
+    """What a case of `process_errors` came to in the first and the second, which called one another equally often."""
+    folder, failure = _run()
+    files = [folder / ERRORS / file for file in FILES]
+    found = [torch.load(file) if file.is_file() else {} for file in files]
+    if failure and not all(name in of_one for of_one in found):
+        raise failure
+    (first, calls), (second, calls_of_second) = (of_one[name] for of_one in found)
+    assert calls == calls_of_second
+    return first, second
+
+
+def in_each_process(folder: Path, pairs: str) -> None:
+    """The errors come last: a process that one of them leaves waiting spoils no other result."""
+    process_cases.in_each_process(folder)
+    preference_cases.in_each_process(folder / PAIRS, pairs)
+    process_errors.in_each_process(folder / ERRORS)
+    torch.distributed.destroy_process_group()  # or a thread of gloo may abort the process as it ends
+
+
+if __name__ == "__main__":
+    in_each_process(Path(sys.argv[1]), sys.argv[2])
