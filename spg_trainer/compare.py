@@ -160,6 +160,9 @@ def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
         flag = word.partition("=")[0].replace("_", "-").removeprefix("--")
         if word.startswith("--") and flag in OWN:
             raise ConfigError(f"--{flag} behind `--`: compare gives it to each run. Use compare's own flags.")
+    for name, given in (("--env", command.env), ("--algorithms", command.algorithms)):
+        if not given:
+            raise ConfigError(f"{name} names none. Give one or more, e.g. `--env sudoku --algorithms spg wd1`.")
     if len(command.model) not in (1, len(command.env)):
         text = f"--model names {len(command.model)} models for {len(command.env)} tasks"
         raise ConfigError(f"{text}. Give one for all, or one for each.")
@@ -184,6 +187,11 @@ def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
             try:
                 config = replace(parse(Config, words, PROG), config=None, max_minutes=command.max_minutes)
                 check(config, algorithms.build(config.algorithm, config.hyper_parameters))
+                if config.max_steps == NO_END and config.optimizer.lr_schedule == "linear":
+                    raise ConfigError(
+                        "--lr-schedule linear falls over --max-steps, which --max-minutes leaves open, so that it would "
+                        "not fall at all. Add ` -- --lr-schedule constant`, or ` -- --max-steps N`."
+                    )
                 cells[name] = (task, row, words, refuse_early(config))
             except ConfigError as error:
                 raise ConfigError(f"{task} with {row}: {error}") from error
