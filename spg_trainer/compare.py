@@ -162,7 +162,9 @@ def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
             raise ConfigError(f"--{flag} behind `--`: compare gives it to each run. Use compare's own flags.")
     for name, given in (("--env", command.env), ("--algorithms", command.algorithms)):
         if not given:
-            raise ConfigError(f"{name} names none. Give one or more, e.g. `--env sudoku --algorithms spg wd1`.")
+            raise ConfigError(
+                f"{name} names none. Give one or more, e.g. `--env sudoku --algorithms spg wd1`."
+            )
     if len(command.model) not in (1, len(command.env)):
         text = f"--model names {len(command.model)} models for {len(command.env)} tasks"
         raise ConfigError(f"{text}. Give one for all, or one for each.")
@@ -189,8 +191,8 @@ def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
                 check(config, algorithms.build(config.algorithm, config.hyper_parameters))
                 if config.max_steps == NO_END and config.optimizer.lr_schedule == "linear":
                     raise ConfigError(
-                        "--lr-schedule linear falls over --max-steps, which --max-minutes leaves open, so that it would "
-                        "not fall at all. Add ` -- --lr-schedule constant`, or ` -- --max-steps N`."
+                        "--lr-schedule linear falls over --max-steps, which --max-minutes leaves open: it would not "
+                        "fall at all. Add ` -- --lr-schedule constant`, or ` -- --max-steps N`."
                     )
                 cells[name] = (task, row, words, refuse_early(config))
             except ConfigError as error:

@@ -66,7 +66,8 @@ def test_variance_of_three_seeds_on_four_problems_is_that_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("freedom", "tabulated"), [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (30, 2.042), (255, 1.969)]
+    ("freedom", "tabulated"),
+    [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (30, 2.042), (255, 1.969)],
 )
 def test_quantiles_are_those_of_printed_tables(freedom: int, tabulated: float) -> None:
     assert t_quantile(freedom) == pytest.approx(tabulated, rel=3e-4)
