@@ -48,7 +48,7 @@ EVAL_PROBLEMS = 256
 """Problems of each split that a finished model is evaluated on; some test splits have thousands."""
 GROUPS, GENERATIONS = 32, 8
 """Validation problems, and completions of each, that show whether RL would find right and wrong answers to compare."""
-MAY_CHANGE = frozenset("steps patience per_device_batch_size output_dir resume config".split())
+MAY_CHANGE = frozenset("steps patience temperature per_device_batch_size output_dir resume config".split())
 """Settings that may change on resume."""
 
 

@@ -305,7 +305,7 @@ def test_every_preset_loads_for_every_command_and_can_work(name: str, model: str
     assert steps == config.rollout.diffusion_steps and {"default.yaml", "sudoku.yaml"} <= set(PRESETS)
     sft = defaults(SftCommand, env=env, model="new" if model == "tiny" else model)
     check_sft(sft)
-    assert sft.env_args == config.env_args
+    assert sft.env_args == config.env_args and sft.temperature == config.rollout.temperature
     if (name, model) == ("default.yaml", "tiny"):
         assert sft.max_completion_length == 0, "as long as the task's demonstrations need"
     else:
