@@ -8,13 +8,14 @@ activations rather than logits set the scale. The baseline holds the graphs of a
 """
 
 import torch
-from algorithms import ALGORITHMS
 from training_step import BATCH, COMPLETION, make_case, make_model, measure_peak, parser, peak_of
 
 from spg_trainer.algorithms import build
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood import accumulate
 from spg_trainer.seeding import numpy_generator
+
+ALGORITHMS = "spg diffu_grpo wd1 unigrpo gdpo bgpo espo justgrpo vrpo".split()
 
 
 def algorithm_step(name: str, vocabulary: int, num_masks: int):

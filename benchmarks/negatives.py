@@ -9,6 +9,7 @@ docs/learning.md, in two minutes of one core:
 
 import argparse
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from estimator_errors import (
@@ -19,6 +20,7 @@ from estimator_errors import (
     find_truth,
     flat_gradient,
     make_masking,
+    rewards_of,
     sample,
     score,
     steps_of,
@@ -48,41 +50,60 @@ def bounded(logps: Tensor, masks: Masks) -> Tensor:
     return elbo(logps * logps.detach().exp(), masks)
 
 
-FORMS: dict[str, tuple[str, int, Bound | None, bool]] = {
-    "SPG, mixture": ("random", 2, mix, False),
-    "ELBO": ("random", 2, elbo, False),
-    "ELBO, merged": ("random", 2, elbo, True),
-    "ELBO, negatives bounded": ("random", 2, bounded, False),
-    "ELBO, negatives weigh a tenth": ("random", 2, tenth, False),
-    "positives only": ("random", 2, None, False),
-    "positives only, merged": ("random", 2, None, True),
-    "positives only, 8 masks": ("random", 8, None, False),
-    "positives only, merged, 8 masks": ("random", 8, None, True),
-    "the sampler's states": ("trajectory", 2, elbo, False),
-    "the sampler's states, negatives weigh a tenth": ("trajectory", 2, tenth, False),
-    "the sampler's states, positives only": ("trajectory", 2, None, False),
+class Form(NamedTuple):
+    """A way to make a step of scored completions."""
+
+    masking: str
+    num_masks: int
+    negative: Bound | None = None
+    """What completions below the mean take; None = they are not scored."""
+    merge: bool = False
+    """Whether equal completions of a group are scored once."""
+    advantage: str = "mean"
+
+
+FORMS = {
+    "SPG, mixture": Form("random", 2, mix),
+    "SPG, mixture, over the deviation": Form("random", 2, mix, advantage="mean_std"),
+    "ELBO": Form("random", 2, elbo),
+    "ELBO, merged": Form("random", 2, elbo, merge=True),
+    "ELBO, negatives bounded": Form("random", 2, bounded),
+    "ELBO, negatives weigh a tenth": Form("random", 2, tenth),
+    "positives only": Form("random", 2),
+    "positives only, merged": Form("random", 2, merge=True),
+    "positives only, 8 masks": Form("random", 8),
+    "positives only, merged, 8 masks": Form("random", 8, merge=True),
+    "shares": Form("random", 2, merge=True, advantage="share"),
+    "shares, 8 masks": Form("random", 8, merge=True, advantage="share"),
+    "shares, 16 masks": Form("random", 16, merge=True, advantage="share"),
+    "shares with negatives, ELBO": Form("random", 2, elbo, merge=True, advantage="share"),
+    "the sampler's states": Form("trajectory", 2, elbo),
+    "the sampler's states, negatives weigh a tenth": Form("trajectory", 2, tenth),
+    "the sampler's states, positives only": Form("trajectory", 2),
+    "the sampler's states, positives only, shares": Form("trajectory", 2, advantage="share"),
 }
-"""Masking, masks, bound of completions below the mean (None = they are not scored), whether equal ones are merged."""
 
 
 def gradients(
     policy: Policy, name: str, steps: Iterator[tuple[Rollouts, Tensor]], seed: int
 ) -> tuple[list[Tensor], float]:
     """The gradient of every step in which something was right and something wrong, and the mean passes of a step."""
-    masking_name, num_masks, negative, merge = FORMS[name]
+    form = FORMS[name]
     found, passes = [], 0
-    for number, (part, advantages) in enumerate(steps):
-        if not advantages.any():
+    for number, (part, centred) in enumerate(steps):
+        if not centred.any():
             continue
-        if merge:
+        rewards = rewards_of(part.completion_ids, part.completion_mask, part.prompt_ids)
+        advantages = SPG(advantage=form.advantage).compute_advantages(rewards.view(-1, GENERATIONS))
+        if form.merge:
             advantages = merge_equal(advantages, part, GENERATIONS)
-        rows = (advantages != 0 if negative else advantages > 0).nonzero().squeeze(-1)
+        rows = (advantages != 0 if form.negative else advantages > 0).nonzero().squeeze(-1)
         some, weights = part.select(rows), advantages[rows]
-        masks = draw_masks(make_masking(masking_name, num_masks), some, derive(seed, number))
+        masks = draw_masks(make_masking(form.masking, form.num_masks), some, derive(seed, number))
         logps = score(policy, some, masks)
         bound = elbo(logps, masks)
-        if negative:
-            bound = torch.where(weights > 0, bound, negative(logps, masks))
+        if form.negative:
+            bound = torch.where(weights > 0, bound, form.negative(logps, masks))
         found.append(flat_gradient(policy, (weights * bound).sum() / len(part)))
         passes += masks.scored[..., 0].numel()
     return found, passes / len(found)
@@ -93,11 +114,11 @@ def table(policy: Policy, truth: Truth, steps: int, seed: int) -> Iterator[str]:
     trained = sample(policy, GENERATIONS * steps, derive(seed, "trained"))
     yield "| form | masks | passes of a step | cosine, mean | cosine, one step | error of one step |"
     yield "|---" * 6 + "|"
-    for name, (masking, num_masks, *_) in FORMS.items():
+    for name, form in FORMS.items():
         found, passes = gradients(policy, name, steps_of(trained), derive(seed, "masks"))
         mean, step = cosines(found, truth.gradient)
         error = (1 / step**2 - 1) ** 0.5  # beside the true direction, for a step of length 1 along it
-        yield f"| {name} | {num_masks} {masking} | {passes:.0f} | {mean:.2f} | {step:.2f} | {error:.2f} |"
+        yield f"| {name} | {form.num_masks} {form.masking} | {passes:.0f} | {mean:.2f} | {step:.2f} | {error:.2f} |"
 
 
 def main() -> None:

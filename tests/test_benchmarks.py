@@ -1,4 +1,4 @@
-"""The bases of the gauntlet can be made: their lengths hold every text they learn, and their habits are there."""
+"""Every benchmark opens; the bases of the gauntlet can be made: their lengths hold every text they learn."""
 
 import importlib
 from pathlib import Path
@@ -13,6 +13,21 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 if not (BENCHMARKS / "gauntlet.py").is_file():  # tests copied beside an installed wheel
     pytest.skip("the benchmarks are not here", allow_module_level=True)
+
+
+NAMES = sorted({file.stem for file in BENCHMARKS.glob("*.py")} - {"roman"})
+"""All but an environment, which the gauntlet opens by its path."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_finds_what_it_imports_and_says_how_it_is_used(name: str, monkeypatch, capsys) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module(name)
+    if hasattr(module, "main"):
+        monkeypatch.setattr("sys.argv", [f"{name}.py", "--help"])
+        with pytest.raises(SystemExit) as end:
+            module.main()
+        assert end.value.code == 0 and "usage" in capsys.readouterr().out
 
 
 @pytest.fixture
