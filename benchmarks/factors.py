@@ -1,0 +1,213 @@
+"""One factor at a time on Sudoku level 4, from the main job's model: what each changes in what is learned and lost.
+
+    python benchmarks/factors.py FOLDER --model RUN [--only advantage ...] [--seeds 3] [--steps 30]
+
+Every row is the default line (shares) with one thing changed, at equal rollouts, evaluated on validation puzzles, as
+results are reported on others. Finished runs are not repeated (`python -m spg_trainer compare` trains them).
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms import Loss, Metric
+from spg_trainer.algorithms.ratios import kl_k2
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.batch import Batch
+from spg_trainer.compare import Planned, compare, label, plan, read_word
+from spg_trainer.config import CompareCommand
+from spg_trainer.errors import SpgError
+from spg_trainer.files import read_lines
+from spg_trainer.likelihood import Masks
+from spg_trainer.results import mean_over
+from spg_trainer.run_folder import METRICS
+
+
+@dataclass(frozen=True)
+class Shares(SPG):
+    """The default line's settings, for what derives from it here."""
+
+    masking: str = "random"
+    num_masks: int = 4
+    p_mask_prompt: float = 0.0
+    negatives: str = "zero"
+    eubo_beta: float = 1.0
+    normalizer: str = "length"
+    advantage: str = "share"
+    merge: bool = True
+
+
+@dataclass(frozen=True)
+class Weighted(Shares):
+    """Negatives that weigh a part."""
+
+    negatives: str = "elbo"
+    weight: float = 0.1
+
+    def negative(self, lower: Tensor, upper: Tensor | None) -> Tensor:
+        return self.weight * super().negative(lower, upper)
+
+
+@dataclass(frozen=True)
+class Bounded(Shares):
+    """Negatives with the gradient of p in place of log p: none where the token was improbable anyway."""
+
+    negatives: str = "elbo"
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        below = (batch.advantages < 0)[:, None, None]
+        return super().loss(torch.where(below, logps * logps.detach().exp(), logps), masks, batch)
+
+
+@dataclass(frozen=True)
+class WholeStep(Shares):
+    """The mean of the whole step as baseline, each completion with its own weight."""
+
+    def compute_advantages(self, rewards: Tensor) -> Tensor:
+        return (rewards - rewards.mean()).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Anchored(Shares):
+    """A KL penalty (k2, per scored token) to the model that training started from, at all completions."""
+
+    beta: float = 0.01
+    needs_ref_logps = True
+
+    def active(self, advantages: Tensor) -> Tensor:
+        return torch.ones_like(advantages, dtype=torch.bool)
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        whole = super().loss(logps, masks, batch)
+        kl = (kl_k2(logps, batch.ref_logps) * masks.scored).sum((1, 2)) / masks.scored.sum((1, 2)).clamp(
+            min=1
+        )
+        metrics = {**whole.metrics, "kl": Metric(kl.detach().sum(), "completions")}
+        return Loss(whole.loss + self.beta * kl.sum() / batch.totals["completions"], metrics)
+
+
+def own(cls: type[SPG], arguments: str = "") -> str:
+    """An algorithm of this file as `--algorithms` reads it."""
+    return f"{Path(__file__).resolve()}:{cls.__name__}" + f":{arguments}" * bool(arguments)
+
+
+FACTORS = {
+    "default": ["spg"],
+    "rate": [
+        "spg:learning_rate=2e-4",
+        "spg:lr_schedule=constant",
+        "spg:learning_rate=2e-4,lr_schedule=constant",
+    ],
+    "adam": ["spg:adam_beta2=0.9", "spg:adam_beta2=0.999", "spg:max_grad_norm=0.1", "spg:weight_decay=0.1"],
+    "temperature": ["spg:temperature=1", "spg:temperature=2", "spg:temperature=auto"],
+    "advantage": [
+        "spg:advantage=mean",
+        "spg:advantage=mean_std",
+        "spg:advantage=leave_one_out",
+        own(WholeStep),
+    ],
+    "negatives": ["spg:negatives=elbo", "spg:negatives=mix", own(Weighted), own(Bounded)],
+    "masks": ["spg:num_masks=2", "spg:num_masks=8", "spg:merge=false", "spg:masking=trajectory,merge=false"],
+    "batch": [
+        "spg:prompts_per_step=16,num_generations=16",
+        "spg:prompts_per_step=64,num_generations=4",
+        "spg:problem_choice=mixed",
+    ],
+    "updates": [
+        "spg:num_iterations=1",
+        "spg:num_iterations=1,num_masks=12",
+        "spg:num_iterations=6,num_masks=2",
+    ],
+    "ratios": ["gdpo", "espo"],
+    "anchor": [own(Anchored, "beta=0.01,ref_copy=true"), own(Anchored, "beta=0.1,ref_copy=true")],
+    "adapters": ["spg:lora_r=32", "spg:lora_r=32,learning_rate=2e-3"],
+    "published": [
+        "spg:negatives=mix,advantage=mean,merge=false,num_masks=2,num_iterations=1,temperature=1,learning_rate=2e-4,"
+        "lr_schedule=constant"
+    ],
+}
+"""What is varied -> settings, each with one change from the default line."""
+COMMON = (
+    "--eval-split validation --temperature 1.5 --num-iterations 3 --learning-rate 6e-4 --lr-schedule linear"
+)
+
+
+def table(runs: Sequence[Planned], factors: Mapping[str, Sequence[str]]) -> str:
+    """Markdown: what was solved, lost of what was, won of what was not, and how alike a group's completions became."""
+    found: dict[str, list[Planned]] = {}
+    for run in runs:
+        if run.result:
+            found.setdefault(run.setting, []).append(run)
+    lines = [
+        "| factor | setting | seeds | before | after | lost | won | one text | seconds |",
+        "|---" * 9 + "|",
+    ]
+    for factor, settings in factors.items():
+        for setting in settings:
+            finished = found.get(row_name(setting), [])
+            if finished:
+                lines.append(f"| {factor} | `{row_name(setting)}` | {len(finished)} | {figures(finished)} |")
+    return "\n".join(lines) + "\n"
+
+
+def figures(runs: Sequence[Planned]) -> str:
+    """The figures of a row's seeds."""
+    before, after = (np.stack([getattr(run.result, name) for run in runs]) for name in ("before", "after"))
+    rate = mean_over(after)
+    low, high = rate.rate_interval
+    lost, won = (before * (1 - after)).sum() / before.sum(), ((1 - before) * after).sum() / (1 - before).sum()
+    same = [row["frac_groups_identical"] for run in runs for row in [*read_lines(run.folder / METRICS)][-10:]]
+    seconds = np.mean([run.result.summary["seconds"] for run in runs])
+    cells = [f"{before.mean():.3f}", f"{rate.value:.3f} [{low:.3f}, {high:.3f}]", f"{lost:.3f}", f"{won:.3f}"]
+    return " | ".join([*cells, f"{np.mean(same):.2f}", f"{seconds:.0f}"])
+
+
+def row_name(setting: str) -> str:
+    """What `compare` calls it."""
+    return label(*read_word("--algorithms", setting))
+
+
+def main() -> int:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where the runs are")
+    parser.add_argument("--model", required=True, help="the folder of `python -m spg_trainer --env sudoku`")
+    parser.add_argument("--only", nargs="+", choices=FACTORS, default=[*FACTORS], help="some factors")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--jobs", type=int, default=0, help="processes at once; 0 = one for each core")
+    parser.add_argument("--table-only", action="store_true", help="train nothing")
+    given = parser.parse_args()
+    factors = {name: FACTORS[name] for name in given.only}
+    command = CompareCommand(
+        env=("sudoku:level=4",),
+        model=(given.model,),
+        algorithms=tuple(setting for settings in factors.values() for setting in settings),
+        seeds=given.seeds,
+        jobs=given.jobs,
+        output_dir=str(given.folder),
+        table_only=given.table_only,
+    )
+    more = [*COMMON.split(), "--max-steps", str(given.steps)]
+    try:
+        status = compare(command, more)
+        sys.stdout.write("\n" + table(plan(command, more), factors))
+        return status
+    except SpgError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. The same command goes on.\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
