@@ -3,8 +3,12 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # with -n: one core each, before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MARKS = {"slow": "takes minutes", "gpu": "needs a CUDA device", "network": "needs a model or data hub"}
 
@@ -21,6 +25,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell that starts pytest in the background lets it ignore Ctrl-C, and so would every command a test starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file stays in one process: what a module makes once for its tests is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
