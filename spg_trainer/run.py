@@ -23,14 +23,22 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation import Evaluation, evaluate, make_env, mix_hint
 from spg_trainer.files import incomplete
 from spg_trainer.models import Policy, open_policy
-from spg_trainer.optimizer import Guard, make_adamw
+from spg_trainer.optimizer import Guard, linear_decay, make_adamw
 from spg_trainer.packages import envs
 from spg_trainer.preferences import Preferences, open_pairs, settle_pairs
 from spg_trainer.problems import Returning
 from spg_trainer.rollouts import Scored, check_prompts, sample_rows
 from spg_trainer.run_folder import REPORT, RunFolder, find_unfinished
 from spg_trainer.sampler import get_decoder
-from spg_trainer.settings import CONFIG, model_environment, preset_of, refuse_changes, task_record, to_yaml
+from spg_trainer.settings import (
+    CONFIG,
+    model_environment,
+    preset_of,
+    read_config,
+    refuse_changes,
+    task_record,
+    to_yaml,
+)
 from spg_trainer.temperature import next_temperature
 from spg_trainer.tracking import Trackers, check_trackers, open_trackers
 
@@ -343,7 +351,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     if newest is not None:
         with raising_on_all():
             run.restore(newest)
-        console.say(f"Continuing {path} from step {run.step}.")
+        console.say(f"Continuing {path} from step {run.step}.{rate_note(run)}")
     start_known = run.step == 0 or decide_on_main(lambda: 0 in run.folder.validations())
     if config.eval.stop_if_worse and not start_known:
         raise ConfigError(
@@ -380,6 +388,19 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             checkpoint.export(path / REFERENCE, policy, run.environment())
     run.trackers = Trackers(open_trackers(config.output.track, path, config))
     return run
+
+
+def rate_note(run: Run) -> str:
+    """Where a resumed run's --max-steps takes a rate that falls over it; empty where it stays as it was."""
+    before, now = read_config(run.folder.path / CONFIG).max_steps, run.config.max_steps
+    o = run.config.optimizer
+    if o.lr_schedule != "linear" or before == now:
+        return ""
+    old, new = (o.learning_rate * linear_decay(run.step, steps) for steps in (before, now))
+    return (
+        f" --lr-schedule linear falls over {now} steps, no longer {before}: the rate goes on at {new:.2g}, not "
+        f"{max(old, 0.0):.2g}."
+    )
 
 
 def open_splits(config: Config) -> "dict[str, TextEnv]":

@@ -162,11 +162,16 @@ def test_the_learning_rate_warms_up_and_then_stays(tmp_path):
     assert moved == pytest.approx(rate / 3, rel=1e-3)
 
 
-def test_a_falling_rate_ends_at_its_share_of_the_last_step(tmp_path):
+def test_a_falling_rate_ends_at_its_share_of_the_last_step_and_says_where_a_resume_takes_it(tmp_path, capsys):
     settings = {"learning_rate": 1e-3, "warmup_steps": 2, "lr_schedule": "linear", "num_iterations": 2}
     train(small_config(tmp_path, max_steps=4, **settings), quiet=True)
     shown = [row["learning_rate"] for row in rows(tmp_path / "metrics.jsonl")]
     assert shown == pytest.approx([0.75e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+    train(small_config(tmp_path, max_steps=5, resume="auto", **settings))
+    told = "from step 4. --lr-schedule linear falls over 5 steps, no longer 4: the rate goes on at 0.0002, not 0."
+    assert told in capsys.readouterr().out
+    train(small_config(tmp_path, max_steps=5, resume="auto", **settings))
+    assert "--lr-schedule" not in capsys.readouterr().out
 
 
 class Clock:
