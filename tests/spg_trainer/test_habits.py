@@ -106,6 +106,12 @@ def test_a_model_is_no_base_if_it_answers_by_no_habit_or_never_right(
 ) -> None:
     problem = Look(256, follows, neither, 32, mixed, never).problem
     assert problem.startswith(words) if words else problem == ""
+    assert ("hardly" in problem) == bool(words)
+
+
+def test_a_base_of_which_a_third_follows_no_habit_may_learn_little() -> None:
+    problem = Look(256, {"right": 130, "once": 48}, 78, 32, 14, 11).problem
+    assert problem.startswith("78 of 256") and "RL may learn little, and may unlearn" in problem
 
 
 def test_a_few_groups_alone_do_not_show_that_none_is_mixed() -> None:
