@@ -3,7 +3,8 @@
     python benchmarks/gauntlet.py FOLDER [--half tune | report] [--tasks NAME ...] [--seeds 3] [-- flags of training]
 
 Settings may be chosen on the half `tune` alone. Bases are made first, once for a folder: a short `sft` with two habits
-(reasoning-gym has none: its bases are stopped while they know part of the task), or the main job's model. Then
+(reasoning-gym has none: its bases are stopped while they know part of the task), or the main job's model. Where `sft`
+says that RL will hardly learn from what it made, it is trained as it advises: twice as long, and once more. Then
 `python -m spg_trainer compare` trains, tabulates and draws. All of it can be killed and started again.
 """
 
@@ -18,6 +19,7 @@ from spg_trainer.console import Console
 from spg_trainer.errors import SpgError
 from spg_trainer.jobs import Job, run_jobs
 from spg_trainer.results import mean_over, verdict
+from spg_trainer.settings import SFT, read_sft
 
 ROMAN = f"{Path(__file__).resolve().parent / 'roman.py'}:bench/Roman-v0"
 
@@ -46,9 +48,23 @@ class Task:
         """`sft` writes a model, a training a run folder with one."""
         return self.folder(bases) if self.base[0] == "sft" else self.folder(bases) / "model"
 
-    def job(self, bases: Path) -> Job:
-        words = [*self.base, "--output-dir", str(self.folder(bases)), "--resume", "auto"]
-        return Job(f"base of {self.env}", tuple(words), bases / f"{self.name}.log", 1, bases / "none")
+    def job(self, bases: Path) -> Job | None:
+        """What makes its base, or one of no use longer, up to four times the updates; None when it is finished."""
+        log, folder = bases / f"{self.name}.log", self.folder(bases)
+        words = (*self.base, "--output-dir", str(folder), "--resume", "auto")
+        if self.is_made(bases):
+            if self.base[0] != "sft" or not no_use(log):
+                return None
+            steps = 2 * read_sft(folder / SFT).steps
+            if steps > 4 * int(self.base[self.base.index("--steps") + 1]):
+                return None
+            words = ("sft", "--resume", str(folder), "--steps", str(steps))
+        return Job(f"base of {self.env}", words, log, 1, bases / "none")
+
+
+def no_use(log: Path) -> bool:
+    """Whether `sft` says that RL will hardly learn from the model that it made last."""
+    return "RL will hardly learn" in log.read_text(encoding="utf-8").rpartition("The model is in ")[2]
 
 
 def two_habits(env: str, habit: str, length: int) -> tuple[str, ...]:
@@ -87,10 +103,10 @@ def run(folder: Path, tasks: list[Task], seeds: int, jobs: int, more: list[str])
     """Bases, then runs, table and curves; returns 1 if one of them failed."""
     bases = folder / "bases"
     console = Console(file=sys.stderr, every_seconds=60.0)
-    missing = [task.job(bases) for task in tasks if not task.is_made(bases)]
     environment = {"OMP_NUM_THREADS": "1"}
-    if missing and run_jobs(missing, jobs or cores(), console, environment=environment, unit="bases"):
-        return 1
+    while missing := [job for task in tasks if (job := task.job(bases))]:
+        if run_jobs(missing, jobs or cores(), console, environment=environment, unit="bases"):
+            return 1
     command = CompareCommand(
         env=tuple(task.env for task in tasks),
         model=tuple(str(task.model(bases)) for task in tasks),

@@ -55,6 +55,27 @@ def test_every_base_has_room_for_what_it_learns(gauntlet) -> None:
         assert longest <= length, task.name
 
 
+def test_a_base_of_no_use_is_trained_twice_as_long_and_once_more(gauntlet, tmp_path) -> None:
+    task = next(task for task in gauntlet.TASKS if task.env == "arithmetic")
+    folder, log = tmp_path / "arithmetic", tmp_path / "arithmetic.log"
+    assert task.job(tmp_path).words[-2:] == ("--resume", "auto")  # nothing there yet
+
+    def made(steps: int, said: str) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "COMPLETE").touch()
+        (folder / "sft.yaml").write_text(f"env: arithmetic\nsteps: {steps}\n")
+        with log.open("a") as text:
+            text.write(f"The model is in {folder}. Train it: ...\n{said}\nsft 8/{2 * steps}  loss 0.5\n")
+
+    for steps in (800, 1600):
+        made(steps, "warning: no base for RL yet: ...: RL will hardly learn, and may unlearn what is there.")
+        assert task.job(tmp_path).words == ("sft", "--resume", str(folder), "--steps", str(2 * steps))
+    made(3200, "warning: no base for RL yet: ...: RL will hardly learn, and may unlearn what is there.")
+    assert task.job(tmp_path) is None
+    made(800, "warning: no base for RL yet: ...: RL may learn little, and may unlearn what is there.")
+    assert task.job(tmp_path) is None
+
+
 def test_a_name_that_no_task_has_is_told(gauntlet, monkeypatch, capsys) -> None:
     monkeypatch.setattr("sys.argv", ["gauntlet.py", "folder", "--tasks", "chess"])
     with pytest.raises(SystemExit):

@@ -117,3 +117,8 @@ def test_a_base_of_which_a_third_follows_no_habit_may_learn_little() -> None:
 def test_a_few_groups_alone_do_not_show_that_none_is_mixed() -> None:
     assert Look(16, {"right": 4, "careless": 12}, 0, 4, 0, 3).problem == ""
     assert Look(16, {"right": 4, "careless": 0}, 12, 4, 0, 3).problem.startswith("12 of 16 completions")
+
+
+def test_without_habits_a_base_is_no_use_where_most_groups_have_no_right_completion() -> None:
+    assert "RL will hardly learn" in Look(256, {"right": 8}, 248, 32, 6, 26).problem
+    assert Look(256, {"right": 8}, 248, 32, 8, 24).problem == ""
