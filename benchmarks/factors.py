@@ -1,9 +1,10 @@
-"""One factor at a time on Sudoku level 4, from the main job's model: what each changes in what is learned and lost.
+"""One factor at a time on Sudoku level 4, from the main job's model: what is learned with it and what is lost.
 
     python benchmarks/factors.py FOLDER --model RUN [--only advantage ...] [--seeds 3] [--steps 30]
 
-Every row is the default line (shares) with one thing changed, at equal rollouts, evaluated on validation puzzles, as
-results are reported on others. Finished runs are not repeated (`python -m spg_trainer compare` trains them).
+Most rows are the default line (shares) with one thing changed; two other algorithms and the published form change more.
+All have equal rollouts and are evaluated on validation puzzles, as results are reported on others. Finished runs are
+not repeated.
 """
 
 import argparse
@@ -92,9 +93,9 @@ class Anchored(Shares):
         return Loss(whole.loss + self.beta * kl.sum() / batch.totals["completions"], metrics)
 
 
-def own(cls: type[SPG], arguments: str = "") -> str:
+def here(cls: type[SPG], arguments: str = "") -> str:
     """An algorithm of this file as `--algorithms` reads it."""
-    return f"{Path(__file__).resolve()}:{cls.__name__}" + f":{arguments}" * bool(arguments)
+    return f"{Path(__file__).resolve()}:{cls.__name__}{arguments and ':' + arguments}"
 
 
 FACTORS = {
@@ -110,9 +111,9 @@ FACTORS = {
         "spg:advantage=mean",
         "spg:advantage=mean_std",
         "spg:advantage=leave_one_out",
-        own(WholeStep),
+        here(WholeStep),
     ],
-    "negatives": ["spg:negatives=elbo", "spg:negatives=mix", own(Weighted), own(Bounded)],
+    "negatives": ["spg:negatives=elbo", "spg:negatives=mix", here(Weighted), here(Bounded)],
     "masks": ["spg:num_masks=2", "spg:num_masks=8", "spg:merge=false", "spg:masking=trajectory,merge=false"],
     "batch": [
         "spg:prompts_per_step=16,num_generations=16",
@@ -124,16 +125,16 @@ FACTORS = {
         "spg:num_iterations=1,num_masks=12",
         "spg:num_iterations=6,num_masks=2",
     ],
-    "ratios": ["gdpo", "espo"],
-    "anchor": [own(Anchored, "beta=0.01,ref_copy=true"), own(Anchored, "beta=0.1,ref_copy=true")],
+    "algorithm": ["gdpo", "espo"],
+    "anchor": [here(Anchored, "beta=0.01,ref_copy=true"), here(Anchored, "beta=0.1,ref_copy=true")],
     "adapters": ["spg:lora_r=32", "spg:lora_r=32,learning_rate=2e-3"],
     "published": [
         "spg:negatives=mix,advantage=mean,merge=false,num_masks=2,num_iterations=1,temperature=1,learning_rate=2e-4,"
         "lr_schedule=constant"
     ],
 }
-"""What is varied -> settings, each with one change from the default line."""
-COMMON = (
+"""What is varied -> settings."""
+SHARED_FLAGS = (
     "--eval-split validation --temperature 1.5 --num-iterations 3 --learning-rate 6e-4 --lr-schedule linear"
 )
 
@@ -152,20 +153,23 @@ def table(runs: Sequence[Planned], factors: Mapping[str, Sequence[str]]) -> str:
         for setting in settings:
             finished = found.get(row_name(setting), [])
             if finished:
-                lines.append(f"| {factor} | `{row_name(setting)}` | {len(finished)} | {figures(finished)} |")
+                lines.append(
+                    f"| {factor} | `{row_name(setting)}` | {len(finished)} | {row_figures(finished)} |"
+                )
     return "\n".join(lines) + "\n"
 
 
-def figures(runs: Sequence[Planned]) -> str:
-    """The figures of a row's seeds."""
-    before, after = (np.stack([getattr(run.result, name) for run in runs]) for name in ("before", "after"))
+def row_figures(runs: Sequence[Planned]) -> str:
+    """The figures of a row's seeds; of a run without its folder all but how alike texts were."""
+    results = [run.result for run in runs]
+    before, after = (np.stack([getattr(result, name) for result in results]) for name in ("before", "after"))
     rate = mean_over(after)
     low, high = rate.rate_interval
     lost, won = (before * (1 - after)).sum() / before.sum(), ((1 - before) * after).sum() / (1 - before).sum()
     same = [row["frac_groups_identical"] for run in runs for row in [*read_lines(run.folder / METRICS)][-10:]]
-    seconds = np.mean([run.result.summary["seconds"] for run in runs])
+    seconds = np.mean([result.summary["seconds"] for result in results])
     cells = [f"{before.mean():.3f}", f"{rate.value:.3f} [{low:.3f}, {high:.3f}]", f"{lost:.3f}", f"{won:.3f}"]
-    return " | ".join([*cells, f"{np.mean(same):.2f}", f"{seconds:.0f}"])
+    return " | ".join([*cells, f"{np.mean(same):.2f}" if same else "-", f"{seconds:.0f}"])
 
 
 def row_name(setting: str) -> str:
@@ -186,7 +190,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=0, help="processes at once; 0 = one for each core")
     parser.add_argument("--table-only", action="store_true", help="train nothing")
     given = parser.parse_args()
-    factors = {name: FACTORS[name] for name in given.only}
+    factors = {name: FACTORS[name] for name in FACTORS if name in {"default", *given.only}}
     command = CompareCommand(
         env=("sudoku:level=4",),
         model=(given.model,),
@@ -196,7 +200,7 @@ def main() -> int:
         output_dir=str(given.folder),
         table_only=given.table_only,
     )
-    more = [*COMMON.split(), "--max-steps", str(given.steps)]
+    more = [*SHARED_FLAGS.split(), "--max-steps", str(given.steps)]
     try:
         status = compare(command, more)
         sys.stdout.write("\n" + table(plan(command, more), factors))

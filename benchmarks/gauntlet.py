@@ -3,8 +3,8 @@
     python benchmarks/gauntlet.py FOLDER [--half tune | report] [--tasks NAME ...] [--seeds 3] [-- flags of training]
 
 Settings may be chosen on the half `tune` alone. Bases are made first, once for a folder: a short `sft` with two habits
-(reasoning-gym has none: its bases are stopped while they know part of the task), or the main job's model. Where `sft`
-says that RL will hardly learn from what it made, it is trained as it advises: twice as long, and once more. Then
+(reasoning-gym has none: its bases are stopped while they know part of the task), or the main job's model. A base that
+`sft` calls none yet is trained as it advises: twice as long, then if need be twice that. Then
 `python -m spg_trainer compare` trains, tabulates and draws. All of it can be killed and started again.
 """
 
@@ -17,6 +17,7 @@ from spg_trainer.compare import compare, cores, plan
 from spg_trainer.config import CompareCommand
 from spg_trainer.console import Console
 from spg_trainer.errors import SpgError
+from spg_trainer.habits import NO_BASE
 from spg_trainer.jobs import Job, run_jobs
 from spg_trainer.results import mean_over, verdict
 from spg_trainer.settings import SFT, read_sft
@@ -49,22 +50,21 @@ class Task:
         return self.folder(bases) if self.base[0] == "sft" else self.folder(bases) / "model"
 
     def job(self, bases: Path) -> Job | None:
-        """What makes its base, or one of no use longer, up to four times the updates; None when it is finished."""
-        log, folder = bases / f"{self.name}.log", self.folder(bases)
+        """What makes its base, or a weak one longer, up to four times the updates; None when it is finished."""
+        folder, made = self.folder(bases), self.is_made(bases)
         words = (*self.base, "--output-dir", str(folder), "--resume", "auto")
-        if self.is_made(bases):
-            if self.base[0] != "sft" or not no_use(log):
-                return None
-            steps = 2 * read_sft(folder / SFT).steps
-            if steps > 4 * int(self.base[self.base.index("--steps") + 1]):
-                return None
-            words = ("sft", "--resume", str(folder), "--steps", str(steps))
-        return Job(f"base of {self.env}", words, log, 1, bases / "none")
-
-
-def no_use(log: Path) -> bool:
-    """Whether `sft` says that RL will hardly learn from the model that it made last."""
-    return "RL will hardly learn" in log.read_text(encoding="utf-8").rpartition("The model is in ")[2]
+        if self.base[0] == "sft" and (folder / SFT).is_file():
+            words = ("sft", "--resume", str(folder))
+            if made:
+                if NO_BASE not in (folder / "README.md").read_text(encoding="utf-8"):
+                    return None
+                steps = 2 * read_sft(folder / SFT).steps
+                if steps > 4 * int(self.base[self.base.index("--steps") + 1]):
+                    return None
+                words = (*words, "--steps", str(steps))
+        elif made:
+            return None
+        return Job(f"base of {self.env}", words, bases / f"{self.name}.log", 1, bases / "none")
 
 
 def two_habits(env: str, habit: str, length: int) -> tuple[str, ...]:

@@ -447,7 +447,7 @@ class SftCommand:
     remasking: str | None = None
     """Which masked positions are unmasked first; unset = as the preset has it."""
     temperature: Positive = 1.0
-    """Sampling temperature at which the habits are counted: presets have that of the RL to come."""
+    """Sampling temperature at which habits are counted: presets have that of the default algorithm's RL."""
     hidden_size: Count = 128
     """Width of a new model (--model new)."""
     num_layers: Count = 4

@@ -14,17 +14,19 @@ from spg_trainer.packages import envs
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
 
-MANY = 0.25
-"""A base is called weak where more of its completions than this follow no habit, and in more groups none is right.
+NO_BASE = "no base for RL yet"
+"""What is said of a model whose `Look` has a problem."""
 
-Of three such bases (0.26 to 0.43) RL made two better, by 0.11 and 0.13, and one worse, by 0.07; one of 0.98 stayed
+WEAK_UNKNOWN_SHARE = 0.25
+"""A base is weak where more of its completions than this follow no habit, and in more groups none is right.
+
+Of three such bases (0.27, 0.30, 0.35) RL made two better, by 0.11 and 0.13, and one worse, by 0.07; one of 1.00 stayed
 where it was (docs/learning.md)."""
-MOST = 0.5
-"""... and no use where so many follow none."""
-
-SELDOM = 0.75
-"""Where an environment has no habits, a base is no use if more of its groups than this have no right completion: from
-26 of 32, three runs of three lost most of what was known (docs/learning.md)."""
+USELESS_UNKNOWN_SHARE = 0.5
+"""Where so many completions of a weak base follow no habit, it is no use at all."""
+WEAK_UNSOLVED_SHARE = 0.75
+"""A base of an environment without habits is weak where more groups than this have no right completion: from one with
+0.81 three runs of three lost most of what it knew (docs/learning.md)."""
 
 ENOUGH = 30
 """Groups that it takes, none of them mixed, to say that hardly any are: fewer than 3 / 30 at 95% (rule of three)."""
@@ -62,16 +64,18 @@ class Look:
     @property
     def problem(self) -> str:
         """Why RL may learn little from here, or hardly anything, a sentence; empty where it may learn."""
-        unknown = len(self.follows) > 1 and self.neither > MANY * self.completions
-        same = self.never > 0 and self.mixed == 0 and self.groups >= ENOUGH
-        seldom = len(self.follows) == 1 and self.never > SELDOM * self.groups and self.groups >= ENOUGH
-        if not same and not seldom and not (unknown and self.never > MANY * self.groups):
+        known, enough = len(self.follows) > 1, self.groups >= ENOUGH
+        unknown = known and self.neither > WEAK_UNKNOWN_SHARE * self.completions
+        lost = unknown and self.never > WEAK_UNKNOWN_SHARE * self.groups
+        seldom = not known and enough and self.never > WEAK_UNSOLVED_SHARE * self.groups
+        same = enough and self.never > 0 and self.mixed == 0
+        if not (lost or seldom or same):
             return ""
+        useless = same or (lost and self.neither > USELESS_UNKNOWN_SHARE * self.completions)
         none = (
             f"{self.neither} of {self.completions} completions follow no known habit, and " if unknown else ""
         )
-        weak = unknown and self.neither <= MOST * self.completions
-        outlook = "RL may learn little" if weak else "RL will hardly learn"
+        outlook = "RL will hardly learn" if useless else "RL may learn little"
         return f"{none}{self.signal}: {outlook}, and may unlearn what is there"
 
 

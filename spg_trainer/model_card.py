@@ -9,7 +9,7 @@ import torch
 from spg_trainer.auto_classes import OPENING
 from spg_trainer.config import SftCommand
 from spg_trainer.evaluation import Evaluation
-from spg_trainer.habits import Look
+from spg_trainer.habits import NO_BASE, Look
 from spg_trainer.settings import defaults
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def model_card(fit: "Fit", results: Mapping[str, Evaluation], greedy: Look, samp
     shares = " ".join(f"{k}={v:g}" for k, v in fit.mix.items())
     falling = "constant, then falling to 5%" if command.patience else "cosine to 5%"
     kept = "whose weights these are" if command.patience else "but these are the last ones"
+    weakness = f"; {NO_BASE}: {sampled.problem}" * bool(sampled.problem)
     lines = "\n".join(
         f"| {split} | {r.correct:.3f} | {r.low:.3f} to {r.high:.3f} | {r.n} | {r.rewards.get('format', 0):.3f} |"
         for split, r in results.items()
@@ -51,7 +52,7 @@ other task.
   {p.best_step} updates, {kept}. {p.seconds / 60:.1f} minutes on {fit.policy.model.device.type},
   {torch.get_num_threads()} threads.
 - Validation completions, greedy: {greedy.shares}.
-  At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.
+  At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}{weakness}.
 
 | split | solved, greedy | 95% interval | problems | format met |
 |---|---|---|---|---|

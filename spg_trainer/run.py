@@ -394,13 +394,14 @@ def rate_note(run: Run) -> str:
     """Where a resumed run's --max-steps takes a rate that falls over it; empty where it stays as it was."""
     before, now = read_config(run.folder.path / CONFIG).max_steps, run.config.max_steps
     o = run.config.optimizer
-    if o.lr_schedule != "linear" or before == now:
+    if o.lr_schedule != "linear" or before == now or run.step >= now:
         return ""
-    old, new = (o.learning_rate * linear_decay(run.step, steps) for steps in (before, now))
-    return (
-        f" --lr-schedule linear falls over {now} steps, no longer {before}: the rate goes on at {new:.2g}, not "
-        f"{max(old, 0.0):.2g}."
+    new, old = (
+        o.learning_rate * linear_decay(run.step, steps) if run.step < steps else 0.0
+        for steps in (now, before)
     )
+    falls = f" --lr-schedule linear falls over {now} steps, no longer {before}"
+    return f"{falls}: the rate goes on at {new:.2g}, not {old:.2g}."
 
 
 def open_splits(config: Config) -> "dict[str, TextEnv]":

@@ -106,7 +106,7 @@ def command_preset(cls: type[Command], preset: dict[str, Any]) -> dict[str, Any]
     sampling = preset_sampling(preset)
     chosen = {"env_args": preset.get("env_args", {}), "max_completion_length": sampling.max_completion_length}
     names = ("block_length", "tokens_per_step", "remasking")
-    of_sft = {"temperature": preset["rollout"]["temperature"], **sft}  # its habits count as RL will sample
+    of_sft = {"temperature": preset["rollout"]["temperature"], **sft}  # habits are counted at RL's
     more = of_sft if cls is SftCommand else {name: getattr(sampling, name) for name in names}
     return {**chosen, **more}
 

@@ -27,7 +27,7 @@ from spg_trainer.files import (
     writing,
 )
 from spg_trainer.fitting import Fit
-from spg_trainer.habits import Look, look
+from spg_trainer.habits import NO_BASE, Look, look
 from spg_trainer.model_card import model_card
 from spg_trainer.models import Policy, new_tiny, open_policy, tiny_tokenizer
 from spg_trainer.run_folder import LOCK, lock, unlock
@@ -239,9 +239,7 @@ def publish(fit: Fit, console: Console) -> None:
     for line in closing_lines(fit, results, greedy, sampled):
         console.say(line)
     if sampled.problem:
-        console.warn(
-            f"no base for RL yet: {sampled.problem}. {train_longer(command, str(folder), fit.train)}"
-        )
+        console.warn(f"{NO_BASE}: {sampled.problem}. {train_longer(command, str(folder), fit.train)}")
 
 
 def closing_lines(fit: Fit, results: Mapping[str, Evaluation], greedy: Look, sampled: Look) -> list[str]:

@@ -29,13 +29,14 @@ from spg_trainer.distributed import (
 )
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import ended, train_longer
-from spg_trainer.habits import habit_names, look
+from spg_trainer.habits import look
 from spg_trainer.metrics import rollout_metrics
 from spg_trainer.optimizer import all_finite, apply_gradients, linear_decay, linear_warmup
 from spg_trainer.problems import choose_problems, remember
 from spg_trainer.rollouts import Failures, Scored, sample_and_score
 from spg_trainer.run import Run, start
 from spg_trainer.seeding import derive, gpus
+from spg_trainer.settings import preset_kind
 from spg_trainer.update import Step, Update, gradient, means, plan_updates
 
 
@@ -135,11 +136,9 @@ def collect(run: Run, step: int) -> Scored:
 
 
 def look_at_base(run: Run, scored: Scored) -> None:
-    """Warns before the first update, where the environment has habits, if the model is no base for RL yet."""
-    with raising_on_all():
-        known = habit_names(run.env)  # of a problem that all processes share
-    if not known:
-        return
+    """Warns before the first update if a model that imitates, such as `sft` makes, is no base for RL yet."""
+    if preset_kind(run.config.model.model) != "tiny":
+        return  # a pretrained model answers in its own way, right or wrong
     rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
     names = ("index", "completion", "extracted", "correct")
     rows = gather(

@@ -172,6 +172,15 @@ def test_a_falling_rate_ends_at_its_share_of_the_last_step_and_says_where_a_resu
     assert told in capsys.readouterr().out
     train(small_config(tmp_path, max_steps=5, resume="auto", **settings))
     assert "--lr-schedule" not in capsys.readouterr().out
+    train(small_config(tmp_path, max_steps=3, resume="auto", **settings))
+    assert "--lr-schedule" not in capsys.readouterr().out, "it ends there"
+
+
+def test_a_run_of_no_steps_goes_on_at_the_whole_rate(tmp_path, capsys):
+    settings = {"learning_rate": 1e-3, "lr_schedule": "linear"}
+    train(small_config(tmp_path, max_steps=0, **settings), quiet=True)
+    train(small_config(tmp_path, max_steps=1, resume="auto", **settings))
+    assert "the rate goes on at 0.001, not 0." in capsys.readouterr().out
 
 
 class Clock:
@@ -267,6 +276,9 @@ def test_a_base_without_the_habits_is_told_before_the_first_step(tmp_path, monke
     assert said.index("warning: before step 1: right") < said.index("step 1/3")
     plain, told = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("plain", "run"))
     assert plain == told, "it is a look at what the first step has sampled"
+    monkeypatch.setattr("spg_trainer.training.preset_kind", lambda model: "llada")
+    train(small_config(tmp_path / "pretrained", env_args={"dull": half_dull()}))
+    assert "before step 1" not in capsys.readouterr().out
 
 
 def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, capsys):
