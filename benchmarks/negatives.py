@@ -1,8 +1,8 @@
 """What completions below their group's mean do to the direction of a step: losses held against the true gradient.
 
 The task, the model and the policy gradient are those of estimator_errors.py; a step is 4 prompts x 8 generations. A
-form is a masking, its masks, and what completions below the mean take. Prints the table of
-docs/learning.md, in two minutes of one core:
+form is a masking, its masks, what completions below the mean take, whether equal ones are merged, and how rewards
+become advantages. Prints the table of docs/learning.md, in a few minutes of one core:
 
     python benchmarks/negatives.py
 """
