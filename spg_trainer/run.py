@@ -217,13 +217,13 @@ class Run:
         """The best step whose weights are there, or the last; a better one whose checkpoint was lost is told."""
         if not self.validations:
             return self.step
+        best = validation.best_step(self.validations)
         places = {step: checkpoint.at_step(self.folder.path, step) for step in self.validations}
-        kept = {s: v for s, v in self.validations.items() if s == self.step or not incomplete(places[s])}
-        step, best = validation.best_step(kept), validation.best_step(self.validations)
-        if step != best:
-            self.console.warn(
-                f"{places[best]}, the best step, {incomplete(places[best])}; model/ is step {step}."
-            )
+        lost = {s: why for s, place in places.items() if s != self.step and (why := incomplete(place))}
+        if best not in lost:
+            return best
+        step = validation.best_step({s: v for s, v in self.validations.items() if s not in lost})
+        self.console.warn(f"{places[best]}, the best step, {lost[best]}; model/ is step {step}.")
         return step
 
     def evaluate(self, name: str, split: str, step: int, num_problems: int) -> Evaluation:

@@ -296,6 +296,14 @@ def test_going_back_to_an_older_checkpoint_finds_the_best_of_that_time(tmp_path,
     assert same_weights(folder / "model", step(folder, 0))
 
 
+def test_the_start_is_a_bar_when_its_checkpoint_is_gone_too(tmp_path, script, capsys):
+    script({0: 3, 1: 2, 2: 3, 3: 2})
+    folder = tmp_path / "run"
+    summary = train(settings(folder))
+    assert saved_steps(folder) == [2, 3] and same_weights(folder / "model", step(folder, 2))
+    assert summary["validation"]["best_step"] == 2 and "the best step" not in capsys.readouterr().out
+
+
 def test_a_lost_best_checkpoint_is_told_and_the_next_best_kept(tmp_path, script, capsys):
     script({0: 2, 1: 6, 2: 4, 3: 1})
     folder = tmp_path / "run"
