@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from spg_trainer.algorithms.registry import ALGORITHMS, get
 from spg_trainer.config import Config
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation import evaluate
@@ -22,7 +23,6 @@ from tests.common.trainer_cases import (
     LORA,
     PROBE,
     PROBLEMS,
-    PUBLISHED,
     SELF_NORMALISED,
     Letters,
     Probe,
@@ -58,18 +58,29 @@ def run_processes(module: str, *arguments: str, count: int = 2, timeout: float =
     return said
 
 
-def one_step(config: Config) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The whole gradient that the optimizer would be given in the first step, and the step's metrics.
+MOVED = 1.0
+"""Length of a step of the weights."""
 
-    With a large max_grad_norm it is not clipped; the weights stay as they are.
+
+def one_step(config: Config) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The whole gradients that the optimizer would be given in the first step, and the step's metrics.
+
+    With a large max_grad_norm they are not clipped. After each the weights take a step of `MOVED` along it, so that a
+    second update has ratios other than 1, and fresh adapters another model than their reference.
     """
     run = start(config, quiet=True)
     found: list[torch.Tensor] = []
-    run.optimizer.step = lambda: found.append(torch.cat([p.grad.flatten() for p in run.parameters]))
+
+    def move() -> None:
+        found.append(torch.cat([p.grad.flatten() for p in run.parameters]))
+        with torch.no_grad():
+            for p in run.parameters:
+                p.sub_(p.grad, alpha=MOVED / float(found[-1].norm()))
+
+    run.optimizer.step = move
     train_step(run)
     run.folder.release()
-    (gradient,) = found
-    return gradient, run.history[-1]
+    return torch.cat(found), run.history[-1]
 
 
 NORMALIZERS = ("tokens", "completions", "length")
@@ -89,9 +100,9 @@ def gradient_config(output: Path, dtype: str, normalizer: str, **changes: Any) -
 
 
 def algorithm_config(output: Path, algorithm: str, **changes: Any) -> Config:
-    """A step of an algorithm with its own defaults and a reference, for the small task."""
-    sampling = {"block_length": 1, "diffusion_steps": 10} if algorithm == "justgrpo" else {}
-    settings = {"algorithm": algorithm, "algorithm_args": {}, "env_args": {}, **LORA, **sampling}
+    """A step of an algorithm with its own defaults and a reference, for the small task: two updates if it may."""
+    one_by_one = {"block_length": 1, "diffusion_steps": 10} if get(algorithm).left_to_right else {"num_iterations": 2}
+    settings = {"algorithm": algorithm, "algorithm_args": {}, "env_args": {}, **LORA, **one_by_one}
     config = gradient_config(output, "float64", "", algorithm_args={})
     return change(config, **{**settings, **changes})
 
@@ -130,12 +141,12 @@ def in_each_process(here: Path) -> None:
     for dtype, normalizer in itertools.product(DTYPES, NORMALIZERS):
         name = f"{dtype}-{normalizer}"
         found[name] = one_step(gradient_config(here / name, dtype, normalizer))
-    probe = {"algorithm": PROBE, "algorithm_args": {}}
+    probe = {"algorithm": PROBE, "algorithm_args": {}, "num_iterations": 2}
     found["probe"] = one_step(gradient_config(here / "probe", "float64", "tokens", **probe))
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
-    coupled = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}}
+    coupled = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}, "num_iterations": 2}
     found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
-    for algorithm in PUBLISHED:
+    for algorithm in sorted(ALGORITHMS):
         found[algorithm] = one_step(algorithm_config(here / algorithm, algorithm))
     train(loop_config(here / "loop", num_minibatches=2), quiet=True)
     found["failure"] = failing(here / "failing", rank)

@@ -80,11 +80,12 @@ def test_it_trains_on_every_task(algorithm, env, tmp_path, hub):
         assert_trained(tmp_path / name)
 
 
-@pytest.mark.parametrize("algorithm", PUBLISHED)
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_two_processes_give_the_gradient_of_one(algorithm, tmp_path):
-    """With old and reference logps where it asks for them; completions and prompts have unequal lengths."""
+    """Two updates with old and reference logps where it asks for them; completions and prompts of unequal lengths."""
     expected, metrics_of_one = one_step(algorithm_config(tmp_path / "one", algorithm))
     assert float(expected.norm()) > 1e-6
+    assert abs(metrics_of_one.get("ratio/mean", 0) - 1) > 1e-3 and metrics_of_one.get("kl", 1) > 1e-3
     for rank in (0, 1):
         found, metrics = torch.load(two_processes() / f"rank-{rank}.pt")[algorithm]
         assert relative(found, expected) < 1e-10
@@ -92,7 +93,7 @@ def test_two_processes_give_the_gradient_of_one(algorithm, tmp_path):
             assert metrics[name] == pytest.approx(value, rel=1e-9, abs=1e-10), name
 
 
-@pytest.mark.parametrize("algorithm", PUBLISHED)
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_micro_batches_give_the_gradient_of_the_whole(algorithm, tmp_path):
     expected, _ = one_step(algorithm_config(tmp_path / "whole", algorithm, per_device_batch_size=999))
     found, _ = one_step(algorithm_config(tmp_path / "parts", algorithm, per_device_batch_size=3))
