@@ -105,15 +105,20 @@ FACTORS = {
         "spg:lr_schedule=constant",
         "spg:learning_rate=2e-4,lr_schedule=constant",
     ],
-    "adam": ["spg:adam_beta2=0.9", "spg:adam_beta2=0.999", "spg:max_grad_norm=0.1", "spg:weight_decay=0.1"],
+    "adam": ["spg:adam_beta2=0.9", "spg:adam_beta2=0.999", "spg:max_grad_norm=0.002", "spg:weight_decay=0.1"],
     "temperature": ["spg:temperature=1", "spg:temperature=2", "spg:temperature=auto"],
     "advantage": [
         "spg:advantage=mean",
         "spg:advantage=mean_std",
-        "spg:advantage=leave_one_out",
         here(WholeStep),
     ],
-    "negatives": ["spg:negatives=elbo", "spg:negatives=mix", here(Weighted), here(Bounded)],
+    "negatives": [
+        "spg:negatives=elbo",
+        "spg:negatives=mix",
+        "spg:negatives=mix,learning_rate=2e-4",
+        here(Weighted),
+        here(Bounded),
+    ],
     "masks": ["spg:num_masks=2", "spg:num_masks=8", "spg:merge=false", "spg:masking=trajectory,merge=false"],
     "batch": [
         "spg:prompts_per_step=16,num_generations=16",
@@ -140,35 +145,45 @@ SHARED_FLAGS = (
 
 
 def table(runs: Sequence[Planned], factors: Mapping[str, Sequence[str]]) -> str:
-    """Markdown: what was solved, lost of what was, won of what was not, and how alike a group's completions became."""
+    """Markdown: what was solved, lost of what was, won of what was not, and how alike a group's completions became.
+
+    minus default: seed by seed and puzzle by puzzle, over the seeds that both have.
+    """
     found: dict[str, list[Planned]] = {}
     for run in runs:
         if run.result:
             found.setdefault(run.setting, []).append(run)
     lines = [
-        "| factor | setting | seeds | before | after | lost | won | one text | seconds |",
-        "|---" * 9 + "|",
+        "| factor | setting | seeds | before | after | minus default | lost | won | one text | seconds |",
+        "|---" * 10 + "|",
     ]
+    defaults = {run.config.seed: run.result.after for run in found.get("spg", []) if run.result}
     for factor, settings in factors.items():
         for setting in settings:
             finished = found.get(row_name(setting), [])
             if finished:
                 lines.append(
-                    f"| {factor} | `{row_name(setting)}` | {len(finished)} | {row_figures(finished)} |"
+                    f"| {factor} | `{row_name(setting)}` | {len(finished)} | {row_figures(finished, defaults)} |"
                 )
     return "\n".join(lines) + "\n"
 
 
-def row_figures(runs: Sequence[Planned]) -> str:
+def row_figures(runs: Sequence[Planned], defaults: Mapping[int, np.ndarray]) -> str:
     """The figures of a row's seeds; of a run without its folder all but how alike texts were."""
     results = [run.result for run in runs]
     before, after = (np.stack([getattr(result, name) for result in results]) for name in ("before", "after"))
     rate = mean_over(after)
     low, high = rate.rate_interval
+    pairs = [run.result.after - defaults[run.config.seed] for run in runs if run.config.seed in defaults]
+    difference = mean_over(np.stack(pairs)) if pairs else None
     lost, won = (before * (1 - after)).sum() / before.sum(), ((1 - before) * after).sum() / (1 - before).sum()
     same = [row["frac_groups_identical"] for run in runs for row in [*read_lines(run.folder / METRICS)][-10:]]
     seconds = np.mean([result.summary["seconds"] for result in results])
-    cells = [f"{before.mean():.3f}", f"{rate.value:.3f} [{low:.3f}, {high:.3f}]", f"{lost:.3f}", f"{won:.3f}"]
+    cells = [f"{before.mean():.3f}", f"{rate.value:.3f} [{low:.3f}, {high:.3f}]"]
+    cells += [
+        "{:+.3f} [{:+.3f}, {:+.3f}]".format(difference.value, *difference.interval) if difference else "-"
+    ]
+    cells += [f"{lost:.3f}", f"{won:.3f}"]
     return " | ".join([*cells, f"{np.mean(same):.2f}" if same else "-", f"{seconds:.0f}"])
 
 

@@ -140,7 +140,7 @@ def main() -> int:
     words = parser.parse_args(sys.argv[1:end])
     tasks = [task for task in TASKS if words.half in (None, task.half)]
     if words.tasks:
-        tasks = [task for task in tasks if any(name in task.env for name in words.tasks)]
+        tasks = [task for task in tasks if any(name in task.name for name in words.tasks)]
     if not tasks:
         parser.error(f"--tasks: none is named so. There are {', '.join(task.name for task in TASKS)}.")
     try:

@@ -28,7 +28,8 @@ from estimator_errors import (
 )
 from torch import Tensor
 
-from spg_trainer.algorithms.spg import SPG, merge_equal
+from spg_trainer.algorithms.shares import merge_equal
+from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood import Masks, elbo, eubo, mixture
 from spg_trainer.models import Policy

@@ -68,8 +68,8 @@ class Batch(Rows):
     advantages: Tensor
     """(B,) float64."""
     totals: Mapping[str, float]
-    """Sums over every completion of the update on all processes, skipped ones included: `completions`, `tokens`; and
-    `scored_completions`, without the skipped ones."""
+    """Sums over every completion of the update on all processes, skipped ones included: `completions`, `tokens`;
+    without them, `scored_completions`; and `rewarded_completions`, those with an advantage other than 0."""
     group: Tensor | None = None
     """(B,) int64, number of the completion's group in the step."""
     prepared: Mapping[str, Tensor] = field(default_factory=dict)

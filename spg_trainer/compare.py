@@ -12,7 +12,7 @@ from typing import Any
 from spg_trainer import algorithms
 from spg_trainer.checkpoint import latest_complete
 from spg_trainer.cli import PROG, flags, parse, peek, refuse_early
-from spg_trainer.config import CompareCommand, Config, check, check_ranges, parse_pairs
+from spg_trainer.config import NO_END, CompareCommand, Config, check, check_ranges, parse_pairs
 from spg_trainer.console import Console
 from spg_trainer.errors import ConfigError
 from spg_trainer.files import CHOOSE_ANOTHER, check_writable, read_json, write_text
@@ -24,8 +24,6 @@ from spg_trainer.settings import CONFIG, differences, identity, read_config, ref
 TABLE, CURVES, RECORD = "compare.md", "curves.svg", "compare.json"
 OWN = {"env", "model", "algorithm", "seed", "max-minutes", "output-dir", "resume", "dry-run"}
 """Flags of training that `compare` gives itself."""
-NO_END = 1_000_000
-"""Steps, where minutes end a run."""
 
 
 @dataclass(frozen=True)
@@ -189,11 +187,6 @@ def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
             try:
                 config = replace(parse(Config, words, PROG), config=None, max_minutes=command.max_minutes)
                 check(config, algorithms.build(config.algorithm, config.hyper_parameters))
-                if config.max_steps == NO_END and config.optimizer.lr_schedule == "linear":
-                    raise ConfigError(
-                        "--lr-schedule linear falls over --max-steps, which --max-minutes leaves open: it would not "
-                        "fall at all. Add ` -- --lr-schedule constant`, or ` -- --max-steps N`."
-                    )
                 cells[name] = (task, row, words, refuse_early(config))
             except ConfigError as error:
                 raise ConfigError(f"{task} with {row}: {error}") from error

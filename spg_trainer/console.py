@@ -20,6 +20,8 @@ from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
 from spg_trainer.distributed import rank
+from spg_trainer.files import read_lines
+from spg_trainer.validation import changed, sign_test
 
 _CONTROL = re.compile(
     r"(\x1b\[[0-9;:]*m)"  # colours
@@ -224,10 +226,24 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on, "
         f"{decoding}: {before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
         f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
+        *changed_lines(folder),
         f"Everything is in {folder}: {', '.join(written(folder))}.",
         f"Next:  python -m spg_trainer eval --model {folder}",
         f"       python -m spg_trainer --resume {folder} --max-steps {more}{go_on}",
     ]
+
+
+def changed_lines(folder: Path) -> list[str]:
+    """How many of the evaluated problems were won and lost, and whether chance explains that it is more of these."""
+    places = [folder / "eval" / f"{name}.jsonl" for name in ("before", "after")]
+    if not all(place.is_file() for place in places):  # another process writes them
+        return []
+    before, after = ([row["correct"] for row in read_lines(place)] for place in places)
+    lost, won = changed(before, after)
+    line = f"Of these problems {won} were won and {lost} lost"
+    chances = {"better": sign_test(won, lost), "worse": sign_test(lost, won)}
+    found = [f"{what} than before (p = {p:.1g})" for what, p in chances.items() if p <= 0.025]
+    return [f"{line}: {found[0] if found else 'no more than chance explains'}."]
 
 
 def written(folder: Path) -> list[str]:

@@ -60,16 +60,15 @@ def troubles(history: History) -> dict[str, str]:
     elif means and means[-1] < max(means) - 0.2:
         problems["format"] = (
             f"the asked format is met by {means[-1]:.2f} of the completions, down from {max(means):.2f}. Lower "
-            "--learning-rate, or with spg leave out the push away from bad completions: --algorithm-args "
-            "negatives=zero."
+            "--learning-rate, or, where spg has negatives, leave out the push away from bad completions: "
+            "--algorithm-args negatives=zero."
         )
 
     norms = _values(history[-23:], "grad_norm")
     recent, usual = norms[-3:], norms[:-3]
     if len(usual) >= 5 and median(recent) > 10 * median(usual) > 0:
         problems["gradient"] = (
-            f"the gradient norm is {median(recent):.3g}, it was {median(usual):.3g}. Lower --learning-rate; "
-            "--max-grad-norm bounds each update."
+            f"the gradient norm is {median(recent):.3g}, it was {median(usual):.3g}. Lower --learning-rate."
         )
     return problems
 

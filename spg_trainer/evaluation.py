@@ -1,5 +1,6 @@
 """How often a model solves a task: the solved rate with its interval, on problems it was not trained on."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spg_trainer.batch import Rollouts
+from spg_trainer.checkpoint import latest_complete
 from spg_trainer.config import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError
@@ -94,7 +96,16 @@ def train_longer(given: Config | SftCommand, model: str, env: "TextEnv") -> str:
     command, file = "python -m spg_trainer sft", Path(model) / SFT
     made = read_sft(file) if file.is_file() else None
     if made and made.patience:
-        return f"Train the base longer: {command} --resume {model} --steps {2 * made.steps}"
+        longer = f"rain the base longer: {command} --resume {model} --steps {2 * made.steps}"
+        newest = latest_complete(Path(model))
+        stalled = (
+            json.loads((newest / "state.json").read_text(encoding="utf-8")).get("fall") if newest else None
+        )
+        if stalled is None:
+            return f"T{longer}"
+        why = f"Its validation loss had stopped falling after {stalled} updates"
+        larger = "a larger model (--hidden-size, --num-layers) or easier problems (--env-args)"
+        return f"{why}: make a base with {larger}, or t{longer}"
     task = f"--env {given.env}"
     if given.env_args:
         task += " --env-args " + " ".join(f"{name}={value}" for name, value in given.env_args.items())

@@ -17,10 +17,12 @@ def rollout_metrics(
 
     They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
     """
+    rollouts = scored.rollouts
+    written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
     mine = {
         "reward": scored.rewards,
         "correct": scored.correct.astype(float),
-        "length": scored.rollouts.completion_mask.sum(-1).numpy(force=True).astype(float),
+        "length": rollouts.completion_mask.sum(-1).numpy(force=True).astype(float),
         "error": np.array([reason == "error" for reason in scored.reason], float),
         "copied": np.array(
             [
@@ -30,6 +32,8 @@ def rollout_metrics(
             float,
         ),
         "clipped": 1.0 - np.array(ended, float),
+        "nats": -(rollouts.unmask_logps * written).sum(-1).numpy(force=True).astype(float),
+        "written": written.sum(-1).numpy(force=True).astype(float),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
     parts = gather([mine])
@@ -48,6 +52,7 @@ def rollout_metrics(
         **{name: float(values.mean()) for name, values in whole.items() if name.startswith("rewards/")},
         "completions/mean_length": float(whole["length"].mean()),
         "completions/clipped_ratio": float(whole["clipped"].mean()),
+        "completions/entropy": float(whole["nats"].sum() / max(1.0, whole["written"].sum())),
         "num_tokens": int(whole["length"].sum()),
         "env_errors": int(whole["error"].sum()),
     }

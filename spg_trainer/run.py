@@ -76,6 +76,8 @@ class Run:
     """Non-finite updates in a row at the end of the last finished step."""
     started: float = field(default_factory=time.monotonic)
     """When this process began, on the monotonic clock."""
+    spent: float = 0.0
+    """Share of --max-minutes, and of the time before, that was over when the next step began; of all processes."""
     stop: bool = False
     """Whether the user asked to end after this step."""
     evaluating: bool = False

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from spg_trainer.checkpoint import latest_complete
-from spg_trainer.config import Config
+from spg_trainer.config import NO_END, Config
 from spg_trainer.console import closing_lines
 from spg_trainer.distributed import (
     gather,
@@ -164,7 +164,9 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     group = np.arange(rewards.size) // batch.num_generations
     minibatch, lengths = group % batch.num_minibatches, everyone.completion_mask.sum(-1).numpy(force=True)
     active = algorithm.active(prepared["advantages"]).numpy(force=True)
-    counts = {"completions": np.ones_like(lengths), "tokens": lengths, "scored_completions": active}
+    rewarded = (prepared["advantages"] != 0).numpy(force=True)
+    counts = {"completions": np.ones_like(lengths), "tokens": lengths}
+    counts |= {"scored_completions": active, "rewarded_completions": rewarded}
     totals = [
         {name: float(column[minibatch == m].sum()) for name, column in counts.items()}
         for m in range(batch.num_minibatches)
@@ -226,17 +228,21 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
 
 def learning_rate(run: Run) -> float:
     """That of the next update. It knows the step, not the updates: those without signal are left out."""
-    o = run.config.optimizer
-    share = linear_decay(run.step, run.config.max_steps) if o.lr_schedule == "linear" else 1.0
+    o, share = run.config.optimizer, 1.0
+    if o.lr_schedule == "linear":
+        timed = run.config.max_steps >= NO_END and run.config.max_minutes > 0
+        share = 1 - run.spent if timed else linear_decay(run.step, run.config.max_steps)
     return share * linear_warmup(o.learning_rate, o.warmup_steps, run.updates)
 
 
 def reason_to_end(run: Run) -> str:
     """The flag that ends the run before its next step, if any; KeyboardInterrupt if a process was asked to stop."""
-    limit = run.config.max_minutes
-    late = limit > 0 and time.monotonic() - run.started > 60 * limit
-    asked = torch.tensor([float(late), float(run.stop)], device=run.accelerator.device)
-    late, stop = sum_tensor(asked).tolist()  # all processes end alike
+    limit = 60 * run.config.max_minutes
+    late = limit > 0 and time.monotonic() - run.started > limit
+    spent = min(run.seconds / (run.earlier_seconds + limit), 1.0) if limit else 0.0
+    asked = torch.tensor([float(late), float(run.stop), spent], device=run.accelerator.device)
+    late, stop, spent = sum_tensor(asked).tolist()  # all processes end alike, and have one rate
+    run.spent = spent / run.accelerator.num_processes
     if stop > 0:
         raise KeyboardInterrupt
     reasons = {

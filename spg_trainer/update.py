@@ -19,7 +19,7 @@ from spg_trainer.seeding import numpy_generator
 
 Sums = dict[tuple[str, str], float]
 """(name, what it is divided by) -> sum over completions; adds up over micro-batches and processes. The empty name
-counts scored tokens."""
+counts tokens."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +157,22 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
         )
         if not algorithm.couples:  # else it is known already
             _add(sums, loss)
-        sums["", "scored_tokens"] = sums.get(("", "scored_tokens"), 0) + micro.masks.scored.sum()
+        scored = micro.masks.scored.sum((1, 2))
+        for per, count in (
+            ("scored_tokens", scored),
+            ("rewarded_tokens", scored * (micro.batch.advantages != 0)),
+        ):
+            sums["", per] = sums.get(("", per), 0) + count.sum()
     return {key: float(value) for key, value in sums.items()}
 
 
 def means(sums: Sums, totals: Mapping[str, float]) -> dict[str, float]:
     """The metrics of an update, from the sums of all processes."""
-    denominators = {"update": 1.0, **totals, "scored_tokens": sums.get(("", "scored_tokens"), 0.0)}
+    denominators = {
+        "update": 1.0,
+        **totals,
+        **{per: total for (name, per), total in sums.items() if not name},
+    }
     return {name: total / (denominators[per] or 1.0) for (name, per), total in sums.items() if name}
 
 

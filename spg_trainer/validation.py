@@ -80,8 +80,8 @@ def warning(validations: Validations, stops: bool) -> str:
     end = "" if stops else " --stop-if-worse ends such a run."
     return (
         f"the run is {said}. What usually helps: a lower --learning-rate; more --prompts-per-step, so that an update "
-        "rests on more groups; with spg, --algorithm-args negatives=zero; a base that `sft` has trained for longer. "
-        f"model/ will be the best step, {best_step(validations)}.{end}"
+        "rests on more groups; spg without negatives, --algorithm-args negatives=zero; a base that `sft` has trained "
+        f"for longer. model/ will be the best step, {best_step(validations)}.{end}"
     )
 
 

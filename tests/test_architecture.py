@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from spg_trainer.algorithms import ALGORITHMS
+
 PACKAGES = ("verifiers", "envs", "spg_trainer")
 LAZY_IMPORTS = ("import_module", "__import__")
 
@@ -106,6 +108,12 @@ def test_algorithms_know_torch_and_their_siblings_only() -> None:
             names = {name for name in imports(tree) if name.split(".")[0] not in sys.stdlib_module_names}
             wrong = [name for name in names if not is_within(name, known)]
             assert not wrong, f"{module} imports {wrong}"
+
+
+@pytest.mark.parametrize("module", sorted({where.partition(":")[0] for where in ALGORITHMS.values()}))
+def test_an_algorithm_is_one_short_file(module: str) -> None:
+    text = Path(find_spec(module).origin).read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
 
 
 def module_of(name: str, modules: set[str]) -> str | None:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from spg_trainer.likelihood.masks import Masking, Masks
 
 
-Per = Literal["completions", "scored_completions", "scored_tokens", "update"]
+Per = Literal[
+    "completions", "scored_completions", "scored_tokens", "rewarded_completions", "rewarded_tokens", "update"
+]
 
 
 class Metric(NamedTuple):
@@ -28,7 +30,8 @@ class Metric(NamedTuple):
     total: Tensor
     """Scalar, without a graph."""
     per: Per
-    """All completions of the update, those that were scored, the scored tokens of all masks, or nothing (`update`)."""
+    """All completions of the update, those that were scored, the scored tokens of all masks, both of those alone whose
+    advantage is not 0 (`rewarded`; others are scored for a KL penalty), or nothing (`update`)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Loss:
 class Algorithm(ABC):
     """Hyper-parameters, each settable by `--algorithm-args`; the defaults are those of the SPG paper.
 
-    A subclass is a frozen dataclass with a `loss`, and with fields of its own: words, numbers or a Literal.
+    A subclass is a frozen dataclass with a `loss`, and with fields of its own: numbers, words, bool, Literals, optional
+    ones and tuples.
     """
 
     masking: str = "block"

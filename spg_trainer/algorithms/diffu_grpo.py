@@ -88,11 +88,11 @@ class DiffuGRPO(Algorithm):
 
 @torch.no_grad()
 def token_metrics(logps: Tensor, log_ratio: Tensor, clipped: Tensor, masks: Masks) -> dict[str, Metric]:
-    """Means over scored tokens: log-probability, ratio, and whether the clip stopped the gradient."""
+    """Means over scored tokens: log-probability and ratio; over those with an advantage, what the clip stopped."""
     return {
         "logps": Metric(logps.sum(), "scored_tokens"),
         "ratio/mean": Metric((log_ratio.exp() * masks.scored).sum(), "scored_tokens"),
-        "ratio/clip_fraction": Metric(clipped.sum(), "scored_tokens"),
+        "ratio/clip_fraction": Metric(clipped.sum(), "rewarded_tokens"),
     }
 
 

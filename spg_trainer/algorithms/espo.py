@@ -41,8 +41,9 @@ class ESPO(SequenceRatio):
     """Chance that a prompt token is masked, 0 up to but not 1; 0 in paper and code."""
     epsilon: float = 0.2
     """The ratio is clipped below 1 - epsilon, 0 up to but not 1; 0.2, on Countdown 0 (the code's recipes)."""
-    beta: float = 1e-3
-    """Weight of the KL penalty, >= 0; 0.001 (GSM8K, MATH), 0.003 (Countdown), 0.01 (Sudoku); 0 needs no reference."""
+    beta: float = 1e-3 / 256
+    """Weight of the KL penalty, >= 0; the code's 0.001 (GSM8K, MATH), 0.003 (Countdown) and 0.01 (Sudoku), which weigh
+    the square divided by L = 256, for the bare square; 0 needs no reference."""
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference / length
@@ -55,6 +56,8 @@ class ESPO(SequenceRatio):
 class ESPORepro(ESPO):
     """ESPO with the semantics of its reference code; the differences are numbered at the top of the module."""
 
+    beta: float = 1e-3
+    """Weight of the KL penalty, >= 0: 0.001 (GSM8K, MATH), 0.003 (Countdown), 0.01 (Sudoku); 0 needs no reference."""
     score_tail: bool = True
     """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
     advantage: Literal["leave_one_out"] = "leave_one_out"

@@ -53,15 +53,15 @@ def kl_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
 def sequence_metrics(bound: Tensor, log_ratio: Tensor, stopped: Tensor, batch: Batch) -> dict[str, Metric]:
     """What algorithms with one ratio per completion show; bound, log_ratio, stopped: (B,).
 
-    bound/share: of the completions, those that were scored. Of these: bound/elbo in nats per token, ratio/mean, and
-    ratio/clip_fraction, the share that the clip took out of the gradient.
+    bound/share: of the completions, those that were scored. Of these: bound/elbo in nats per token and ratio/mean; of
+    those with an advantage ratio/clip_fraction, the share that the clip took out of the gradient.
     """
     per_token = bound / batch.length.to(bound)
     return {
         "bound/share": Metric(bound.new_tensor(len(bound)), "completions"),
         "bound/elbo": Metric(per_token.sum(), "scored_completions"),
         "ratio/mean": Metric(log_ratio.exp().sum(), "scored_completions"),
-        "ratio/clip_fraction": Metric(stopped.to(bound).sum(), "scored_completions"),
+        "ratio/clip_fraction": Metric(stopped.to(bound).sum(), "rewarded_completions"),
     }
 
 

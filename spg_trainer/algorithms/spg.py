@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.algorithms.shares import merge_equal, shares
 from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
@@ -49,7 +50,8 @@ class SPG(Algorithm):
         if self.negatives in ("eubo", "mix") and not masking.has_eubo:
             cause, remedy = f"masking={self.masking} shows each token in one context only", "negatives=elbo"
             if masking.varies_context:
-                cause, remedy = "num_masks=1 has only one", "num_masks=2 (or negatives=elbo)"
+                cause = f"masking={self.masking} num_masks={self.num_masks} has only one"
+                remedy = f"num_masks={2 * self.num_masks} (or negatives=elbo)"
             raise ConfigError(
                 f"negatives={self.negatives} compares the contexts in which a token is masked, and {cause}; set "
                 f"--algorithm-args {remedy}"
@@ -113,35 +115,3 @@ class SPG(Algorithm):
             result["bound/eubo"] = Metric((upper / length).sum(), "scored_completions")
             result["bound/gap"] = Metric(((upper - lower) / length).sum(), "scored_completions")
         return result
-
-
-def shares(rewards: Tensor) -> Tensor:
-    """(P*G,) advantages of rewards (P, G): each problem has the weight of its best completion, and that of its worst.
-
-    What a reward has above the mean of the whole step, divided by the group's sum of these and multiplied by the
-    largest; the same below the mean. With rewards of 0 and 1 a solved problem weighs the same whether one of its
-    completions is right or all, and groups that are all right teach, too. Exactly zero where all rewards are equal.
-    """
-    if (rewards == rewards[0, 0]).all():  # their mean is rounded
-        return torch.zeros_like(rewards).reshape(-1)
-    centred = rewards - rewards.mean()
-    above, below = (
-        part / part.sum(1, keepdim=True).clamp(min=1e-300) * part.amax(1, keepdim=True)
-        for part in (centred.clamp(min=0), (-centred).clamp(min=0))
-    )
-    return (above - below).reshape(-1)
-
-
-def merge_equal(advantages: Tensor, rollouts: Rollouts, size: int) -> Tensor:
-    """(B,) advantages in which the first of equal completions of a group of `size` has their sum, the others 0.
-
-    In the mean over masks the gradient is the same, for fewer passes through the model. Copies paid differently,
-    above and below the mean, stay apart: they take different bounds.
-    """
-    ids = rollouts.completion_ids.masked_fill(~rollouts.completion_mask, -1).cpu()
-    group = torch.arange(len(ids)) // size
-    sign = advantages.sign().long().cpu()
-    distinct, which = torch.cat([torch.stack([group, sign], 1), ids], 1).unique(dim=0, return_inverse=True)
-    first = torch.full((len(distinct),), len(ids)).scatter_reduce(0, which, torch.arange(len(ids)), "amin")
-    total = advantages.new_zeros(len(distinct)).index_add(0, which, advantages)
-    return torch.zeros_like(advantages).index_copy(0, first, total)

@@ -55,7 +55,7 @@ PANELS = (
         1,
     ),
     Panel("Bounds", "bound/(elbo|eubo)", "nats a token; the EUBO is a penalty, no certified upper bound"),
-    Panel("Entropy", ".*entropy.*", "nats a token"),
+    Panel("Entropy", ".*entropy.*", "nats a token, of those sampled", 0),
     Panel("Ratio and KL", "ratio/.+|kl", "of algorithms that have them"),
     Panel("Loss", "loss", "its value means little, its jumps do"),
     Panel("Gradient norm", "grad_norm", "before clipping", 0),

@@ -101,7 +101,9 @@ def gradient_config(output: Path, dtype: str, normalizer: str, **changes: Any) -
 
 def algorithm_config(output: Path, algorithm: str, **changes: Any) -> Config:
     """A step of an algorithm with its own defaults and a reference, for the small task: two updates if it may."""
-    one_by_one = {"block_length": 1, "diffusion_steps": 10} if get(algorithm).left_to_right else {"num_iterations": 2}
+    one_by_one = (
+        {"block_length": 1, "diffusion_steps": 10} if get(algorithm).left_to_right else {"num_iterations": 2}
+    )
     settings = {"algorithm": algorithm, "algorithm_args": {}, "env_args": {}, **LORA, **one_by_one}
     config = gradient_config(output, "float64", "", algorithm_args={})
     return change(config, **{**settings, **changes})

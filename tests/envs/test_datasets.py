@@ -178,7 +178,11 @@ def test_which_files_are_read_is_never_guessed(tmp_path: Path):
         ("train.jsonl", b"\n", "holds no rows; each must have question, answer"),
         ("train.jsonl", b'{"question": "\xff"}\n', "cannot be read"),
         ("train.jsonl.gz", b"no gzip", "cannot be read"),
-        ("train.jsonl.gz", gzip.compress(b'{"question": "a", "answer": "1"}\n' * 99, mtime=0)[:-12], "cannot be read"),
+        (
+            "train.jsonl.gz",
+            gzip.compress(b'{"question": "a", "answer": "1"}\n' * 99, mtime=0)[:-12],
+            "cannot be read",
+        ),
         ("train.parquet", b"no parquet", "is no parquet file"),
         ("train.csv", b"question,answer", r"has no train split; it needs train.jsonl.* It holds train.csv"),
     ],

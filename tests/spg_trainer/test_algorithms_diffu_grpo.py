@@ -89,7 +89,8 @@ def test_two_completions_of_three_tokens_by_hand():
     totals = {name: float(metric.total) for name, metric in result.metrics.items()}
     assert totals["ratio/clip_fraction"] == 2 and totals["ratio/mean"] == pytest.approx(6.5)
     assert totals["logps"] == pytest.approx(2 * math.log(1 / 128))
-    assert {metric.per for metric in result.metrics.values()} == {"scored_tokens"}
+    per = {"logps": "scored_tokens", "ratio/mean": "scored_tokens", "ratio/clip_fraction": "rewarded_tokens"}
+    assert {name: metric.per for name, metric in result.metrics.items()} == per
     assert float(DiffuGRPORepro(beta=0.0).loss(logps, masks, batch).loss.detach()) == pytest.approx(3 / 4 / 6)
 
 

@@ -140,4 +140,4 @@ def test_settings_that_cannot_work_are_refused_with_what_would(cls, settings, hi
 def test_defaults_are_the_published_ones():
     espo = ESPO()
     assert (espo.masking, espo.num_masks, espo.p_mask_prompt, espo.advantage) == ("coupled", 4, 0.0, "mean")
-    assert (espo.epsilon, espo.epsilon_high, espo.beta) == (0.2, None, 1e-3)
+    assert (espo.epsilon, espo.epsilon_high, espo.beta) == (0.2, None, 1e-3 / 256)

@@ -81,7 +81,7 @@ def test_the_clip_acts_on_both_sides_by_hand():
     assert float(loss.loss) == pytest.approx(3 / 32, abs=1e-12)
     assert gradient[:, 0, 0].tolist() == pytest.approx([0, 2 / 8, -0.25 / 8, 0], abs=1e-12)
     totals = {name: (float(metric.total), metric.per) for name, metric in loss.metrics.items()}
-    assert totals["ratio/clip_fraction"] == (2.0, "scored_completions")
+    assert totals["ratio/clip_fraction"] == (2.0, "rewarded_completions")
     assert totals["ratio/mean"] == (pytest.approx(4.5), "scored_completions")
     assert totals["bound/share"] == (4.0, "completions")
 

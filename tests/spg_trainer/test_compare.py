@@ -114,7 +114,6 @@ def test_each_task_may_have_a_model_of_its_own() -> None:
         ("--seed 2", ["No flag --seed.", "Did you mean --seeds?"]),
         ("--model tiny tiny", ["2 models for 1 tasks"]),
         ("--algorithms", ["--algorithms names none", "spg wd1"]),
-        ("--max-minutes 1", ["linear", "would not fall at all", "--lr-schedule constant"]),
         ("-- --seed 3", ["--seed behind `--`"]),
         ("-- --max-step 3", ["No flag --max-step.", "--max-steps"]),
     ],

@@ -38,7 +38,7 @@ def history(*parts: tuple[int, dict]) -> list[dict]:
         (8, equal(0.9, right=0.1, wrong=0.1), 3, ["70% mixed but paid alike", "--reward-weights"]),
         (8, {"completions/clipped_ratio": 0.6}, 3, ["--max-completion-length", "60%"]),
         (8, {"rewards/format/mean": 0.2}, 1, ["--learning-rate", "negatives=zero", "0.67", "0.90"]),
-        (8, {"grad_norm": 50.0}, 2, ["--learning-rate", "--max-grad-norm", "50"]),
+        (8, {"grad_norm": 50.0}, 2, ["--learning-rate", "50"]),
         (0, {"rewards/format/mean": 0.0}, 5, ["sft"]),
     ],
 )

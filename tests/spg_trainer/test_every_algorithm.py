@@ -9,11 +9,12 @@ import torch
 from spg_trainer.algorithms import ALGORITHMS, get
 from spg_trainer.config import Config
 from spg_trainer.models import load_model, save_model
+from spg_trainer.run import start
 from spg_trainer.settings import defaults
-from spg_trainer.training import train
+from spg_trainer.training import train, train_step
 from tests.common.likelihood_cases import relative
-from tests.common.process_cases import algorithm_config, one_step
-from tests.common.trainer_cases import PUBLISHED, change, rows, steps_of
+from tests.common.process_cases import algorithm_config, half_dull, one_step
+from tests.common.trainer_cases import PROBLEMS, PUBLISHED, change, rows, steps_of
 from tests.common.two_processes import two_processes
 
 TASKS = ["sudoku", "countdown", "gsm8k", "math500"]
@@ -98,6 +99,27 @@ def test_micro_batches_give_the_gradient_of_the_whole(algorithm, tmp_path):
     expected, _ = one_step(algorithm_config(tmp_path / "whole", algorithm, per_device_batch_size=999))
     found, _ = one_step(algorithm_config(tmp_path / "parts", algorithm, per_device_batch_size=3))
     assert relative(found, expected) < 1e-10
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_equal_rewards_have_no_gradient(algorithm, tmp_path):
+    """Of no problem, also where a penalty has all completions scored: the model still is its reference."""
+    every = ",".join(map(str, range(PROBLEMS)))
+    run = start(algorithm_config(tmp_path, algorithm, env_args={"dull": every}, num_iterations=1), quiet=True)
+    train_step(run)
+    run.folder.release()
+    assert run.history[-1]["frac_reward_zero_std"] == 1 and run.history[-1]["grad_norm"] == 0
+
+
+@pytest.mark.parametrize("algorithm", ["diffu_grpo", "espo"])
+def test_completions_scored_for_the_penalty_alone_do_not_dilute_the_clip_fraction(algorithm, tmp_path):
+    """Half of the groups have no advantage; a negligible penalty has them scored, none leaves them out."""
+    found = {}
+    for beta in (0.0, 1e-9):
+        chosen = {"algorithm_args": {"beta": beta, "epsilon": 0.01}, "env_args": {"dull": half_dull()}}
+        _, found[beta] = one_step(algorithm_config(tmp_path / str(beta), algorithm, **chosen))
+    assert found[0.0]["ratio/clip_fraction"] > 0.01
+    assert found[1e-9]["ratio/clip_fraction"] == pytest.approx(found[0.0]["ratio/clip_fraction"], rel=1e-4)
 
 
 def test_the_example_of_the_page_trains(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoModelForMaskedLM
 from spg_trainer import checkpoint
 from spg_trainer.cli import parse
 from spg_trainer.config import EvalCommand
+from spg_trainer.console import changed_lines
 from spg_trainer.eval_command import run_eval
 from spg_trainer.evaluation import evaluate
 from spg_trainer.models import load_model
@@ -105,9 +106,31 @@ def test_the_last_lines_say_what_was_gained_and_what_to_type(tmp_path, capsys):
     board = Letters("train").problem(rows(folder / "samples" / "step-000001.jsonl")[0]["index"]).prompt
     assert "train letters" in said and board
     assert f"letters, spg, model {tiny_folder()}, 1 process on cpu; run folder {folder}\n" in said
-    last = said.strip().splitlines()[-4:]
+    last = said.strip().splitlines()[-5:]
     assert "letters: solved rate on 4 test problems" in last[0] and "after 1 steps" in last[0]
-    assert str(folder) in last[1] and f"--model {folder}" in last[2] and f"--resume {folder}" in last[3]
+    assert last[1].startswith("Of these problems 0 were won and 0 lost: no more than chance explains")
+    assert str(folder) in last[2] and f"--model {folder}" in last[3] and f"--resume {folder}" in last[4]
+
+
+def test_the_last_lines_say_whether_chance_explains_the_change(tmp_path):
+    (tmp_path / "eval").mkdir()
+
+    def told(before: str, after: str) -> str:
+        for name, solved in (("before", before), ("after", after)):
+            lines = "".join(json.dumps({"correct": one == "1"}) + "\n" for one in solved)
+            (tmp_path / "eval" / f"{name}.jsonl").write_text(lines)
+        return changed_lines(tmp_path)[0]
+
+    assert (
+        told("0000001", "1111111")
+        == "Of these problems 6 were won and 0 lost: better than before (p = 0.02)."
+    )
+    assert (
+        told("1111111", "1000000") == "Of these problems 0 were won and 6 lost: worse than before (p = 0.02)."
+    )
+    assert told("11111", "00000") == "Of these problems 0 were won and 5 lost: no more than chance explains."
+    (tmp_path / "eval" / "after.jsonl").unlink()
+    assert changed_lines(tmp_path) == []
 
 
 def assert_opens(folder, expected_rows):

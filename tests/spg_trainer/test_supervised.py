@@ -502,6 +502,18 @@ def test_a_cosine_is_of_one_length_and_says_what_to_do_instead(tmp_path: Path) -
     )
 
 
+def test_where_the_loss_had_stopped_falling_a_larger_base_is_the_first_advice(tmp_path: Path) -> None:
+    command = replace(
+        LONG, steps=200, eval_steps=2, patience=1, learning_rate=1e-9, output_dir=str(tmp_path / "model")
+    )
+    folder = sft(command, quiet=True)
+    told = train_longer(TWO_HABITS, str(folder), Count())
+    assert told.startswith(
+        "Its validation loss had stopped falling after 4 updates: make a base with a larger model"
+    )
+    assert told.endswith(f"or train the base longer: python -m spg_trainer sft --resume {folder} --steps 400")
+
+
 def test_fewer_updates_than_are_done_are_refused(tmp_path: Path, monkeypatch) -> None:
     command = replace(LONG, output_dir=str(tmp_path / "model"), resume="auto")
     interrupt(command, 14, monkeypatch)

@@ -13,11 +13,13 @@ import torch
 from spg_trainer import run as run_module
 from spg_trainer import training as loop
 from spg_trainer.algorithms.spg import SPG
+from spg_trainer.config import NO_END
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.problems import choose_problems
-from spg_trainer.training import train
+from spg_trainer.run import start
+from spg_trainer.training import learning_rate, reason_to_end, train
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
     EVALUATION,
@@ -181,6 +183,20 @@ def test_a_run_of_no_steps_goes_on_at_the_whole_rate(tmp_path, capsys):
     train(small_config(tmp_path, max_steps=0, **settings), quiet=True)
     train(small_config(tmp_path, max_steps=1, resume="auto", **settings))
     assert "the rate goes on at 0.001, not 0." in capsys.readouterr().out
+
+
+def test_a_falling_rate_falls_with_the_time_where_minutes_alone_end_the_run(tmp_path):
+    settings = {"learning_rate": 1e-3, "lr_schedule": "linear", "max_minutes": 1.0, "max_steps": NO_END}
+    run = start(small_config(tmp_path, **settings), quiet=True)
+    try:
+        for earlier, seconds, share in ((0.0, 0.0, 1.0), (0.0, 45.0, 0.25), (60.0, 30.0, 0.25)):
+            run.earlier_seconds, run.started = earlier, time.monotonic() - seconds
+            assert not reason_to_end(run)
+            assert learning_rate(run) == pytest.approx(share * 1e-3, rel=0.02)
+        run.started -= 60
+        assert reason_to_end(run) == "max_minutes" and learning_rate(run) == 0
+    finally:
+        run.folder.release()
 
 
 class Clock:

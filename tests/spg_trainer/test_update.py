@@ -286,9 +286,10 @@ def test_a_coupled_loss_has_the_gradient_of_plain_autograd(place):
 
 def test_metrics_are_divided_by_what_they_name():
     sums = {("a", "completions"): 6.0, ("b", "scored_completions"): 6.0, ("c", "scored_tokens"): 6.0}
+    sums |= {("d", "rewarded_completions"): 6.0, ("e", "rewarded_tokens"): 6.0, ("", "rewarded_tokens"): 10.0}
     sums |= {("loss", "update"): 6.0, ("", "scored_tokens"): 12.0}
-    totals = {"completions": 8.0, "tokens": 50.0, "scored_completions": 3.0}
-    assert means(sums, totals) == {"a": 0.75, "b": 2.0, "c": 0.5, "loss": 6.0}
+    totals = {"completions": 8.0, "tokens": 50.0, "scored_completions": 3.0, "rewarded_completions": 2.0}
+    assert means(sums, totals) == {"a": 0.75, "b": 2.0, "c": 0.5, "d": 3.0, "e": 0.6, "loss": 6.0}
     assert means({("c", "scored_tokens"): 0.0}, totals) == {"c": 0.0}, "an update in which nothing is scored"
 
 
