@@ -5,7 +5,7 @@ the peak memory of both. The weights are random, so no text ever ends: every com
 case. The defaults need a GPU of 80 GB; smaller shapes run in seconds on a CPU:
 
     python benchmarks/llada_step.py [--batch 8] [--gradient-checkpointing]
-    python benchmarks/llada_step.py --device cpu --dtype float32 --layers 2 --masked-size 128 --vocabulary 512 \\
+    python benchmarks/llada_step.py --device cpu --dtype float32 --layers 2 --hidden-size 128 --vocabulary 512 \\
         --prompt-length 16 --completion-length 32 --batch 2 --lora-r 4
 """
 
@@ -95,7 +95,7 @@ def update(
     size, masks_at_once = micro_batch_size(given.per_device_batch_size, NUM_MASKS)
     for rows in torch.arange(given.batch, device=device).split(size):
         chosen, some = rollouts.select(rows), masks.select(rows)
-        batch = Batch(chosen.completion_mask, {"advantages": advantages[rows]}, totals)
+        batch = Batch(chosen.completion_mask, advantages[rows], totals)
         accumulate(
             policy.model,
             chosen,
@@ -132,7 +132,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--layers", type=int, default=32)
-    parser.add_argument("--masked-size", type=int, default=4096, help="a multiple of 128, or less than 256")
+    parser.add_argument("--hidden-size", type=int, default=4096, help="a multiple of 128, or less than 256")
     parser.add_argument("--vocabulary", type=int, default=126464)
     parser.add_argument("--prompt-length", type=int, default=256)
     parser.add_argument("--completion-length", type=int, default=256, help="a multiple of 32, or less")

@@ -31,6 +31,16 @@ def test_a_benchmark_finds_what_it_imports_and_says_how_it_is_used(name: str, mo
         assert end.value.code == 0 and "usage" in capsys.readouterr().out
 
 
+def test_the_step_at_the_shape_of_an_8b_model_runs_at_a_small_one(monkeypatch, capsys) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    shape = "--layers 1 --hidden-size 128 --vocabulary 256 --prompt-length 8 --completion-length 16 --batch 2"
+    more = "--lora-r 2 --device cpu --dtype float32 --rounds 1 --gradient-checkpointing"
+    monkeypatch.setattr("sys.argv", ["llada_step.py", *shape.split(), *more.split()])
+    importlib.import_module("llada_step").main()
+    said = capsys.readouterr().out
+    assert "tokens/s, peak" in said and "update " in said and "gradient norm 0.00" not in said
+
+
 @pytest.fixture
 def gauntlet(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
