@@ -225,7 +225,9 @@ class Run:
         if best not in lost:
             return best
         step = validation.best_step({s: v for s, v in self.validations.items() if s not in lost})
-        self.console.warn(f"{places[best]}, the best step, {lost[best]}; model/ is step {step}.")
+        fewer = sum(self.validations[step]) < sum(self.validations.get(0, ()))
+        worse = ", which solves fewer validation problems than the start" if fewer else ""
+        self.console.warn(f"{places[best]}, the best step, {lost[best]}; model/ is step {step}{worse}.")
         return step
 
     def evaluate(self, name: str, split: str, step: int, num_problems: int) -> Evaluation:

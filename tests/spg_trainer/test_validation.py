@@ -312,3 +312,15 @@ def test_a_lost_best_checkpoint_is_told_and_the_next_best_kept(tmp_path, script,
     summary = train(settings(folder, keep=9, resume="auto"))
     assert summary["validation"]["best_step"] == 2 and same_weights(folder / "model", step(folder, 2))
     assert "step-000001, the best step, has no COMPLETE marker" in capsys.readouterr().out
+
+
+def test_where_the_start_is_lost_with_the_best_a_worse_step_is_called_so(tmp_path, script, capsys):
+    script({0: 5, 1: 6, 2: 4, 3: 1})
+    folder = tmp_path / "run"
+    train(settings(folder, max_steps=2, keep=9), quiet=True)
+    for number in (0, 1):
+        (step(folder, number) / "COMPLETE").unlink()
+    train(settings(folder, keep=9, resume="auto"))
+    assert (
+        "model/ is step 2, which solves fewer validation problems than the start." in capsys.readouterr().out
+    )
