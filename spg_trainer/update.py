@@ -168,11 +168,8 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
 
 def means(sums: Sums, totals: Mapping[str, float]) -> dict[str, float]:
     """The metrics of an update, from the sums of all processes."""
-    denominators = {
-        "update": 1.0,
-        **totals,
-        **{per: total for (name, per), total in sums.items() if not name},
-    }
+    counted = {per: total for (name, per), total in sums.items() if not name}
+    denominators = {"update": 1.0, "scored_tokens": 0.0, "rewarded_tokens": 0.0, **totals, **counted}
     return {name: total / (denominators[per] or 1.0) for (name, per), total in sums.items() if name}
 
 
