@@ -20,7 +20,7 @@ from torch import Tensor
 from spg_trainer.algorithms import Loss, Metric
 from spg_trainer.algorithms.ratios import kl_k2
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.batch import Batch
+from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.compare import Planned, compare, label, plan, read_word
 from spg_trainer.config import CompareCommand
 from spg_trainer.errors import SpgError
@@ -28,6 +28,7 @@ from spg_trainer.files import read_lines
 from spg_trainer.likelihood import Masks
 from spg_trainer.results import mean_over
 from spg_trainer.run_folder import METRICS
+from spg_trainer.seeding import numpy_generator
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,40 @@ class Anchored(Shares):
         return Loss(whole.loss + self.beta * kl.sum() / batch.totals["completions"], metrics)
 
 
+KEPT: list[tuple[Tensor, ...]] = []
+"""For `Replayed`: prompt, completion and their masks of a right completion of each problem so far, the last 1,000."""
+
+
+@dataclass(frozen=True)
+class Replayed(Shares):
+    """Right completions of earlier steps, too, each with the weight of a solved problem.
+
+    They take the places of completions that change nothing. In one process; a run that is stopped forgets them.
+    """
+
+    count: int = 8
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        advantages = super().prepare(rewards, rollouts)["advantages"]
+        best = advantages.view(rewards.shape).max(1)
+        right = torch.arange(len(rewards)) * rewards.shape[1] + best.indices
+        columns = [getattr(rollouts, name) for name in COLUMNS]
+        new = [tuple(column[row].clone() for column in columns) for row in right[best.values > 0]]
+        free = (advantages <= 0).nonzero().squeeze(1)
+        stream = numpy_generator(0, "replay", len(KEPT))
+        drawn = stream.choice(len(KEPT), size=min(self.count, len(KEPT), len(free)), replace=False)
+        for place, which in zip(free.tolist(), drawn.tolist(), strict=False):
+            for column, kept in zip(columns, KEPT[which], strict=True):
+                column[place] = kept
+            advantages[place] = 1 - rewards.mean()
+        KEPT.extend(new)
+        del KEPT[:-1000]
+        return {"advantages": advantages}
+
+
+COLUMNS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+
+
 def here(cls: type[SPG], arguments: str = "") -> str:
     """An algorithm of this file as `--algorithms` reads it."""
     return f"{Path(__file__).resolve()}:{cls.__name__}{arguments and ':' + arguments}"
@@ -105,8 +140,19 @@ FACTORS = {
         "spg:lr_schedule=constant",
         "spg:learning_rate=2e-4,lr_schedule=constant",
     ],
-    "adam": ["spg:adam_beta2=0.9", "spg:adam_beta2=0.999", "spg:max_grad_norm=0.002", "spg:weight_decay=0.1"],
-    "temperature": ["spg:temperature=1", "spg:temperature=2", "spg:temperature=auto"],
+    "adam": [
+        "spg:adam_beta2=0.9",
+        "spg:adam_beta2=0.999",
+        "spg:adam_epsilon=1e-6",
+        "spg:max_grad_norm=0.002",
+        "spg:weight_decay=0.1",
+    ],
+    "temperature": [
+        "spg:temperature=1",
+        "spg:temperature=2",
+        "spg:temperature=auto",
+        "spg:score_temperature=1.5",
+    ],
     "advantage": [
         "spg:advantage=mean",
         "spg:advantage=mean_std",
@@ -130,6 +176,7 @@ FACTORS = {
         "spg:num_iterations=1,num_masks=12",
         "spg:num_iterations=6,num_masks=2",
     ],
+    "replay": [here(Replayed), here(Replayed, "count=32")],
     "algorithm": ["gdpo", "espo"],
     "anchor": [here(Anchored, "beta=0.01,ref_copy=true"), here(Anchored, "beta=0.1,ref_copy=true")],
     "adapters": ["spg:lora_r=32", "spg:lora_r=32,learning_rate=2e-3"],

@@ -349,7 +349,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             console.warn(note)
     o = config.optimizer
     trainable = [p for p in policy.model.parameters() if p.requires_grad]
-    optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, (o.adam_beta1, o.adam_beta2))
+    betas = o.adam_beta1, o.adam_beta2
+    optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, betas, o.adam_epsilon)
     folder, more = RunFolder(path), {"pairs": pairs, "splits": splits}
     run = Run(config, accelerator, policy, env, algorithm, optimizer, folder, console, **more)
     if newest is not None:

@@ -55,10 +55,14 @@ class MicroBatch:
     masks: Masks
     batch: Batch
     masks_at_once: int
+    temperature: float
+    """What logits are divided by."""
 
     def logps(self, model: nn.Module, mask_id: int) -> Tensor:
         """(B, M, T) without a graph; bit for bit those of the update itself, if the weights are the same."""
-        return token_logps(model, self.rollouts, self.masks, mask_id, self.masks_at_once)
+        return token_logps(
+            model, self.rollouts, self.masks, mask_id, self.masks_at_once, temperature=self.temperature
+        )
 
 
 @dataclass
@@ -98,10 +102,9 @@ def plan_updates(
                 fit = max(
                     1, settings.per_device_batch_size // len(part)
                 )  # fewer beside a group that is larger
-                micro = MicroBatch(
-                    step.index[part], step.generation[part], rollouts, some, batch, min(masks_at_once, fit)
-                )
-                update.micro_batches.append(micro)
+                problems = step.index[part], step.generation[part]
+                more = min(masks_at_once, fit), algorithm.score_temperature
+                update.micro_batches.append(MicroBatch(*problems, rollouts, some, batch, *more))
             updates.append(update)
     if algorithm.needs_old_logps:
         for micro in (micro for update in updates[1:] for micro in update.micro_batches):
@@ -154,6 +157,7 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
             mask_id=policy.mask_id,
             masks_at_once=micro.masks_at_once,
             separable=algorithm.separable,
+            temperature=micro.temperature,
         )
         if not algorithm.couples:  # else it is known already
             _add(sums, loss)

@@ -62,6 +62,9 @@ class Algorithm(ABC):
     """Tokens of a block for `block` and `block_active`, >= 1; usually that of the rollout."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
     """What a reward is compared with: group mean, the same over the group's deviation, mean of the others."""
+    score_temperature: float = 1.0
+    """What logits are divided by where a completion is scored, above 0; that of the rollout scores what it sampled
+    from, 1 the model itself, as the published algorithms do."""
     score_tail: bool = False
     """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
 
@@ -99,6 +102,7 @@ class Algorithm(ABC):
             )
         self.require("p_mask_prompt", 0 <= self.p_mask_prompt < 1, "from 0 up to, but not, 1, e.g. 0.15")
         self.require("block_length", self.block_length >= 1, "1 or more, e.g. 32")
+        self.require("score_temperature", 0 < self.score_temperature < float("inf"), "above 0, e.g. 1")
 
     def require(self, name: str, fine: bool, expected: str) -> None:
         """Raises ConfigError unless the field's value is fine."""

@@ -20,6 +20,7 @@ from tests.common.likelihood_cases import naive_logps, relative
 from tests.common.process_cases import (
     DTYPES,
     NORMALIZERS,
+    algorithm_config,
     gradient_config,
     half_dull,
     loop_config,
@@ -247,6 +248,30 @@ def test_whole_groups_are_never_divided(size, expected):
     parts = split_rows(rows, group, size, whole_groups=True)
     assert [len(part) for part in parts] == expected and [*itertools.chain(*parts)] == rows.tolist()
     assert all(len(part) <= size for part in split_rows(rows, group, size, whole_groups=False))
+
+
+@pytest.mark.parametrize("size", [1, 16])
+def test_a_score_temperature_divides_current_old_and_reference_logits(place, size):
+    run, plan = planned(
+        algorithm_config(
+            place(), "diffu_grpo", algorithm_args={"score_temperature": 1.5}, per_device_batch_size=size
+        )
+    )
+
+    def tempered(micro):
+        return naive_logps(run.policy.model, micro.rollouts, micro.masks, run.policy.mask_id, 1.5)
+
+    before = [tempered(micro).detach() for micro in plan[1].micro_batches]
+    for micro, expected in zip(plan[1].micro_batches, before, strict=True):
+        assert torch.allclose(micro.batch.old_logps, expected, atol=1e-10)
+        assert torch.allclose(micro.batch.ref_logps, expected, atol=1e-10)  # fresh adapters change nothing
+    move(run)
+    gradient(run.policy, run.algorithm, plan[1])
+    found = torch.cat([p.grad.flatten() for p in run.parameters])
+    run.optimizer.zero_grad()
+    losses = [run.algorithm.loss(tempered(m), m.masks, m.batch).loss for m in plan[1].micro_batches]
+    torch.stack(losses).sum().backward()
+    assert relative(found, torch.cat([p.grad.flatten() for p in run.parameters])) < 1e-10
 
 
 def test_a_coupled_loss_has_the_gradient_of_plain_autograd(place):
