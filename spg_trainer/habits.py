@@ -22,8 +22,9 @@ WEAK_UNKNOWN_SHARE = 0.25
 
 Of three such bases (0.27, 0.30, 0.35) RL made two better, by 0.11 and 0.13, and one worse, by 0.07; one of 1.00 stayed
 where it was (docs/learning.md)."""
-USELESS_UNKNOWN_SHARE = 0.5
-"""Where so many completions of a weak base follow no habit, it is no use at all."""
+USELESS_UNKNOWN_SHARE, USELESS_MIXED_SHARE = 0.5, 0.25
+"""Where more completions of a weak base follow no habit, and no more groups are mixed, it is no use at all: of two with
+0.71 and 0.98, and 0.41 and 0.06 of the groups mixed, RL made one better, by 0.32 (docs/learning.md)."""
 WEAK_UNSOLVED_SHARE = 0.5
 """A base of an environment without habits is weak where more groups than this have no right completion: from two with
 0.81 and 0.72 six runs of six learned nothing (docs/learning.md)."""
@@ -71,7 +72,8 @@ class Look:
         same = enough and self.never > 0 and self.mixed == 0
         if not (lost or seldom or same):
             return ""
-        useless = same or (lost and self.neither > USELESS_UNKNOWN_SHARE * self.completions)
+        few = self.mixed <= USELESS_MIXED_SHARE * self.groups
+        useless = same or (lost and few and self.neither > USELESS_UNKNOWN_SHARE * self.completions)
         none = (
             f"{self.neither} of {self.completions} completions follow no known habit, and " if unknown else ""
         )

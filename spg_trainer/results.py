@@ -29,7 +29,7 @@ class Finished:
     """A finished run, as a table needs it."""
 
     summary: Mapping[str, Any]
-    """At least `ENDS`."""
+    """At least `ENDS`; `validation`, which is None or missing where nothing was validated."""
     before: np.ndarray
     """(P,) whether each problem was solved before training, in the order of their indices."""
     after: np.ndarray
@@ -60,6 +60,7 @@ def pack(run: Finished) -> dict[str, Any]:
     """A finished run for JSON, as `unpack` reads it: about 700 bytes and 14 for each step."""
     return {
         **{name: run.summary[name] for name in ENDS},
+        "validation": run.summary.get("validation"),
         "before": "".join("01"[solved] for solved in run.before.astype(int)),
         "after": "".join("01"[solved] for solved in run.after.astype(int)),
         "curve": run.solved.tolist(),
@@ -70,7 +71,7 @@ def pack(run: Finished) -> dict[str, Any]:
 def unpack(record: Mapping[str, Any]) -> Finished:
     """What `pack` wrote."""
     return Finished(
-        {name: record[name] for name in ENDS},
+        {**{name: record[name] for name in ENDS}, "validation": record.get("validation")},
         np.array([*record["before"]], float),
         np.array([*record["after"]], float),
         np.array(record["curve"], float),
@@ -145,9 +146,10 @@ def t_quantile(freedom: float) -> float:
 
 def markdown(cells: Cells, seeds: int, *, by_time: bool = False) -> str:
     """The table of a comparison, a row for each cell, and what its columns mean. by_time: see `area`."""
-    head = "task, setting, runs, before, after, gain, verdict, trained, below start, steps, seconds".split(
-        ", "
+    head = (
+        "task, setting, runs, before, after, gain, verdict, trained, below start, last below, steps, seconds"
     )
+    head = head.split(", ")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for (task, setting), runs in cells.items():
         figures = row(runs, by_time) if runs else ["-"] * (len(head) - 3)
@@ -158,8 +160,9 @@ def markdown(cells: Cells, seeds: int, *, by_time: bool = False) -> str:
         "before, after: greedy solved rate of the evaluated problems; gain: after - before. Brackets: 95% intervals",
         "over seeds and problems (of one run, over problems alone). verdict: better or worse where the interval of the",
         "gain leaves out 0. trained: mean solved rate of the completions sampled in training,",
-        f"{weight} (the area under the curve). below start: runs that ended below their start. seconds: of a",
-        "whole run, the mean; beside the other jobs of the machine.",
+        f"{weight} (the area under the curve). below start: runs that ended below their start; last below: whose last",
+        "step solved fewer validation problems than the start (model/ is an earlier step then). seconds: of a whole",
+        "run, the mean; beside the other jobs of the machine.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -171,12 +174,16 @@ def row(runs: Sequence[Finished], by_time: bool) -> list[str]:
     low, high = gain.gain_interval
     shown = [f"{rate.value:.3f} [{a:.3f}, {b:.3f}]" for rate in rates for a, b in [rate.rate_interval]]
     below = sum(run.after.mean() < run.before.mean() for run in runs)
+    validations = [run.summary.get("validation") for run in runs]
+    known = all(found and found["start"] is not None for found in validations)
+    fallen = sum(found["last"] < found["start"] for found in validations) if known else 0
     return [
         *shown,
         f"{gain.value:+.3f} [{low:+.3f}, {high:+.3f}]",
         verdict(low, high),
         f"{np.mean([area(run, by_time) for run in runs]):.3f}" if runs[0].solved.size else "-",
         f"{below}/{len(runs)}",
+        f"{fallen}/{len(runs)}" if known else "-",
         f"{np.mean([run.summary['steps'] for run in runs]):.0f}",
         f"{np.mean([run.summary['seconds'] for run in runs]):.0f}",
     ]

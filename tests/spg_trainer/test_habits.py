@@ -110,9 +110,14 @@ def test_a_model_is_no_base_if_it_answers_by_no_habit_or_never_right(
     assert ("hardly" in problem) == bool(words)
 
 
-def test_a_base_of_which_a_third_follows_no_habit_may_learn_little() -> None:
-    problem = Look(256, {"right": 130, "once": 48}, 78, 32, 14, 11).problem
-    assert problem.startswith("78 of 256") and "RL may learn little, and may unlearn" in problem
+@pytest.mark.parametrize(
+    ("right", "neither", "mixed", "never"),
+    [(130, 78, 14, 11), (30, 183, 13, 18)],
+    ids=["a third", "most, but many groups are mixed"],
+)
+def test_a_base_of_which_many_follow_no_habit_may_learn_little(right, neither, mixed, never) -> None:
+    problem = Look(256, {"right": right, "once": 48}, neither, 32, mixed, never).problem
+    assert problem.startswith(f"{neither} of 256") and "RL may learn little, and may unlearn" in problem
 
 
 def test_a_few_groups_alone_do_not_show_that_none_is_mixed() -> None:

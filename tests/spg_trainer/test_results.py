@@ -23,11 +23,17 @@ from verifiers.statistics import wilson_interval
 
 
 def finished(
-    folder: Path, before: list[int], after: list[int], solved: list[float], seconds: list[float]
+    folder: Path,
+    before: list[int],
+    after: list[int],
+    solved: list[float],
+    seconds: list[float],
+    last: float | None = None,
 ) -> Path:
-    """The files of a finished run that a table reads."""
+    """The files of a finished run that a table reads; last: of its validations, which begin at 0.5."""
     (folder / "eval").mkdir(parents=True)
     summary = {"steps": len(solved), "seconds": 10 * sum(seconds), "max_steps": 9, "ended_by": "max_minutes"}
+    summary["validation"] = None if last is None else {"start": 0.5, "last": last}
     (folder / "summary.json").write_text(json.dumps(summary))
     for name, values in (("before", before), ("after", after)):
         lines = [json_line({"index": i, "correct": bool(value)}) for i, value in enumerate(values)]
@@ -49,8 +55,8 @@ def cells(tmp_path: Path):
     """Three seeds of one setting, one of another, none of a third."""
     afters = [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]]
     runs = [
-        read_run(finished(tmp_path / str(i), START, after, [0.0, 1.0], [60, 180]))
-        for i, after in enumerate(afters)
+        read_run(finished(tmp_path / str(i), START, after, [0.0, 1.0], [60, 180], last))
+        for i, (after, last) in enumerate(zip(afters, (0.25, 0.5, 0.25), strict=True))
     ]
     one = read_run(finished(tmp_path / "one", START, [1, 1, 1, 1], [0.5, 0.5, 0.5], [60, 60, 60]))
     return {("a", "x"): runs, ("a", "y"): [one], ("b", "x"): []}
@@ -93,7 +99,7 @@ def test_the_table_has_the_figures_of_every_cell(cells) -> None:
     lines = markdown(cells, 3).splitlines()
     first, one, none = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:5])
     assert lines[0].startswith(
-        "| task | setting | runs | before | after | gain | verdict | trained | below start"
+        "| task | setting | runs | before | after | gain | verdict | trained | below start | last below |"
     )
     assert (
         first[:3] == ["a", "x", "3/3"] and first[3].startswith("0.500 [") and first[4].startswith("0.500 [")
@@ -108,6 +114,7 @@ def test_the_table_has_the_figures_of_every_cell(cells) -> None:
         "-",
         "0.500",
         "1/3",
+        "2/3",
         "2",
         "2400",
     ]
@@ -115,8 +122,8 @@ def test_the_table_has_the_figures_of_every_cell(cells) -> None:
     assert one[2:5] == ["1/3", one[3], f"1.000 [{low:.3f}, {high:.3f}]"]
     reach = 1.959964 * (1 / 3 / 4) ** 0.5  # gains 0, 0, 1, 1
     assert one[5] == f"+0.500 [{0.5 - reach:+.3f}, +1.000]" and reach > 0.5
-    assert one[6:9] == ["-", "0.500", "0/1"]
-    assert none == ["b", "x", "0/3", *["-"] * 8]
+    assert one[6:10] == ["-", "0.500", "0/1", "-"]
+    assert none == ["b", "x", "0/3", *["-"] * 9]
 
 
 def test_packed_runs_make_the_same_table_in_less_than_three_kilobytes(tmp_path: Path, cells) -> None:
