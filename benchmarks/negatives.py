@@ -2,12 +2,13 @@
 
 The task, the model and the policy gradient are those of estimator_errors.py; a step is 4 prompts x 8 generations. A
 form is a masking, its masks, what completions below the mean take, whether equal ones are merged, and how rewards
-become advantages. Prints the table of docs/learning.md, in a few minutes of one core:
+become advantages. Prints the table of docs/learning.md, of a few minutes of one core for each seed:
 
     python benchmarks/negatives.py
 """
 
 import argparse
+import statistics
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -87,10 +88,13 @@ FORMS = {
 
 def gradients(
     policy: Policy, name: str, steps: Iterator[tuple[Rollouts, Tensor]], seed: int
-) -> tuple[list[Tensor], float]:
-    """The gradient of every step in which something was right and something wrong, and the mean passes of a step."""
+) -> tuple[list[Tensor], float, float]:
+    """The gradient of every step in which something was right and something wrong, and means over these steps.
+
+    They are the passes of a step, and the length of the negatives' part of its gradient over the sum of both lengths.
+    """
     form = FORMS[name]
-    found, passes = [], 0
+    found, passes, shares = [], 0, 0.0
     for number, (part, centred) in enumerate(steps):
         if not centred.any():
             continue
@@ -105,21 +109,41 @@ def gradients(
         bound = elbo(logps, masks)
         if form.negative:
             bound = torch.where(weights > 0, bound, form.negative(logps, masks))
-        found.append(flat_gradient(policy, (weights * bound).sum() / len(part)))
+        up, down = (flat_gradient(policy, (w * bound).sum() / len(part)) for w in split(weights))
+        found.append(up + down)
+        shares += float(down.norm() / (up.norm() + down.norm()))
         passes += masks.scored[..., 0].numel()
-    return found, passes / len(found)
+    return found, passes / len(found), shares / len(found)
 
 
-def table(policy: Policy, truth: Truth, steps: int, seed: int) -> Iterator[str]:
-    """Markdown, a row per form."""
+def split(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """What is above zero, and what is below."""
+    return weights.clamp(min=0), weights.clamp(max=0)
+
+
+def figures(policy: Policy, truth: Truth, steps: int, seed: int) -> list[tuple[float, ...]]:
+    """Of each form: passes of a step, share of the negatives, cosine of the mean and of one step, error of one step."""
     trained = sample(policy, GENERATIONS * steps, derive(seed, "trained"))
-    yield "| form | masks | passes of a step | cosine, mean | cosine, one step | error of one step |"
-    yield "|---" * 6 + "|"
-    for name, form in FORMS.items():
-        found, passes = gradients(policy, name, steps_of(trained), derive(seed, "masks"))
+    rows = []
+    for name in FORMS:
+        found, passes, share = gradients(policy, name, steps_of(trained), derive(seed, "masks"))
         mean, step = cosines(found, truth.gradient)
         error = (1 / step**2 - 1) ** 0.5  # beside the true direction, for a step of length 1 along it
-        yield f"| {name} | {form.num_masks} {form.masking} | {passes:.0f} | {mean:.2f} | {step:.2f} | {error:.2f} |"
+        rows.append((passes, share, mean, step, error))
+    return rows
+
+
+def table(seeds: list[list[tuple[float, ...]]]) -> Iterator[str]:
+    """Markdown, a row per form: the mean of the seeds, of the error also the lowest and the highest."""
+    yield "| form | masks | passes of a step | negatives' share | cosine, mean | cosine, one step | error of one step |"
+    yield "|---" * 7 + "|"
+    for (name, form), *rows in zip(FORMS.items(), *seeds, strict=True):
+        passes, share, mean, step, error = (statistics.mean(column) for column in zip(*rows, strict=True))
+        errors = [row[-1] for row in rows]
+        yield (
+            f"| {name} | {form.num_masks} {form.masking} | {passes:.0f} | {share:.2f} | {mean:.2f} | {step:.2f} | "
+            f"{error:.2f} ({min(errors):.2f} to {max(errors):.2f}) |"
+        )
 
 
 def main() -> None:
@@ -128,12 +152,14 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=64, help="steps whose gradient is taken")
     parser.add_argument("--training-steps", type=int, default=1200, help="supervised steps before")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3, help="each trains, samples and masks anew")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    policy = train_model(given.training_steps, given.seed)
-    for line in table(policy, find_truth(policy), given.steps, given.seed):
-        print(line, flush=True)
+    found = []
+    for seed in range(given.seeds):
+        policy = train_model(given.training_steps, seed)
+        found.append(figures(policy, find_truth(policy), given.steps, seed))
+    print("\n".join(table(found)))
 
 
 if __name__ == "__main__":
