@@ -23,7 +23,8 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.compare import Planned, compare, label, plan, read_word
 from spg_trainer.config import CompareCommand
-from spg_trainer.errors import SpgError
+from spg_trainer.distributed import world_size
+from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.files import read_lines
 from spg_trainer.likelihood import Masks
 from spg_trainer.results import mean_over
@@ -95,19 +96,23 @@ class Anchored(Shares):
 
 
 KEPT: list[tuple[Tensor, ...]] = []
-"""For `Replayed`: prompt, completion and their masks of a right completion of each problem so far, the last 1,000."""
+"""For `Replayed`: prompt, completion and their masks of a right completion of each problem so far."""
+COLUMNS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
 
 
 @dataclass(frozen=True)
 class Replayed(Shares):
     """Right completions of earlier steps, too, each with the weight of a solved problem.
 
-    They take the places of completions that change nothing. In one process; a run that is stopped forgets them.
+    They are written over completions that change nothing, so samples/ shows texts and tokens of two. On a CPU, in one
+    process; a run that is stopped forgets them: remove its folder.
     """
 
     count: int = 8
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        if torch.cuda.is_available() or world_size() > 1:
+            raise ConfigError("Replayed changes rollouts in place: one process without a GPU, please.")
         advantages = super().prepare(rewards, rollouts)["advantages"]
         best = advantages.view(rewards.shape).max(1)
         right = torch.arange(len(rewards)) * rewards.shape[1] + best.indices
@@ -121,11 +126,7 @@ class Replayed(Shares):
                 column[place] = kept
             advantages[place] = 1 - rewards.mean()
         KEPT.extend(new)
-        del KEPT[:-1000]
         return {"advantages": advantages}
-
-
-COLUMNS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
 
 
 def here(cls: type[SPG], arguments: str = "") -> str:

@@ -2,7 +2,7 @@
 
 The task, the model and the policy gradient are those of estimator_errors.py; a step is 4 prompts x 8 generations. A
 form is a masking, its masks, what completions below the mean take, whether equal ones are merged, and how rewards
-become advantages. Prints the table of docs/learning.md, of a few minutes of one core for each seed:
+become advantages. Prints the table of docs/learning.md; takes a few minutes of one core for each seed:
 
     python benchmarks/negatives.py
 """

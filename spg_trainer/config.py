@@ -239,8 +239,8 @@ class OptimizerConfig:
     adam_beta2: Below1 = 0.99
     """AdamW's second decay."""
     adam_epsilon: Positive = 1e-8
-    """AdamW's addend to the root of the second moment; one above a gradient's usual size makes small gradients small
-    steps."""
+    """What AdamW adds to the root of the second moment; where it is larger than a gradient's usual size, small
+    gradients take small steps."""
     weight_decay: Below1 = 0.1
     """AdamW's decoupled weight decay."""
     max_grad_norm: Positive = 0.2

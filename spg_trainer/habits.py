@@ -22,9 +22,12 @@ WEAK_UNKNOWN_SHARE = 0.25
 
 Of three such bases (0.27, 0.30, 0.35) RL made two better, by 0.11 and 0.13, and one worse, by 0.07; one of 1.00 stayed
 where it was (docs/learning.md)."""
-USELESS_UNKNOWN_SHARE, USELESS_MIXED_SHARE = 0.5, 0.25
-"""Where more completions of a weak base follow no habit, and no more groups are mixed, it is no use at all: of two with
-0.71 and 0.98, and 0.41 and 0.06 of the groups mixed, RL made one better, by 0.32 (docs/learning.md)."""
+USELESS_UNKNOWN_SHARE = 0.5
+"""A weak base is no use at all where more of its completions than this follow no habit, and hardly more groups are
+mixed than `USELESS_MIXED_SHARE`. Two of 0.98 and 1.00 learned nothing; one of 0.71, with 0.41 of its groups mixed,
+gained 0.30 in three runs of three (docs/learning.md)."""
+USELESS_MIXED_SHARE = 0.25
+"""See `USELESS_UNKNOWN_SHARE`."""
 WEAK_UNSOLVED_SHARE = 0.5
 """A base of an environment without habits is weak where more groups than this have no right completion: from two with
 0.81 and 0.72 six runs of six learned nothing (docs/learning.md)."""

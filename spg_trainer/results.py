@@ -161,8 +161,8 @@ def markdown(cells: Cells, seeds: int, *, by_time: bool = False) -> str:
         "over seeds and problems (of one run, over problems alone). verdict: better or worse where the interval of the",
         "gain leaves out 0. trained: mean solved rate of the completions sampled in training,",
         f"{weight} (the area under the curve). below start: runs that ended below their start; last below: whose last",
-        "step solved fewer validation problems than the start (model/ is an earlier step then). seconds: of a whole",
-        "run, the mean; beside the other jobs of the machine.",
+        "step solved fewer validation problems than the start (model/ is an earlier step then; - where a run has no",
+        "validation, or its record none). seconds: of a whole run, the mean; beside the other jobs of the machine.",
     ]
     return "\n".join(lines) + "\n"
 

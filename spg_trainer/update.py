@@ -102,9 +102,16 @@ def plan_updates(
                 fit = max(
                     1, settings.per_device_batch_size // len(part)
                 )  # fewer beside a group that is larger
-                problems = step.index[part], step.generation[part]
-                more = min(masks_at_once, fit), algorithm.score_temperature
-                update.micro_batches.append(MicroBatch(*problems, rollouts, some, batch, *more))
+                micro = MicroBatch(
+                    step.index[part],
+                    step.generation[part],
+                    rollouts,
+                    some,
+                    batch,
+                    masks_at_once=min(masks_at_once, fit),
+                    temperature=algorithm.score_temperature,
+                )
+                update.micro_batches.append(micro)
             updates.append(update)
     if algorithm.needs_old_logps:
         for micro in (micro for update in updates[1:] for micro in update.micro_batches):

@@ -63,8 +63,8 @@ class Algorithm(ABC):
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
     """What a reward is compared with: group mean, the same over the group's deviation, mean of the others."""
     score_temperature: float = 1.0
-    """What logits are divided by where a completion is scored, above 0; that of the rollout scores what it sampled
-    from, 1 the model itself, as the published algorithms do."""
+    """What logits are divided by where a completion is scored, above 0: 1 for the model itself, as in SPG's paper; with
+    that of the rollout, a token has the probability of the softmax that it was drawn from."""
     score_tail: bool = False
     """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
 

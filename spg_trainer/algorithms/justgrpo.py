@@ -32,8 +32,9 @@ class JustGRPO(Algorithm):
     """Raises the exact log-likelihood of completions above their group's mean and lowers that of the others.
 
     loss = -sum_b A_b * log p_b / n_b / completions, log p_b the sum over its n_b tokens, each predicted from the prompt
-    and the tokens before it. Completions must be sampled with --block-length 1, at temperature 1 to be on policy, and
-    used once. Defaults are the paper's. Raises ConfigError for values out of range, and for prompts not shown in full.
+    and the tokens before it. To be on policy, completions must be sampled with --block-length 1 at `score_temperature`
+    and used once. Defaults are the paper's. Raises ConfigError for values out of range, and for prompts not shown in
+    full.
     """
 
     masking: Literal["autoregressive"] = "autoregressive"

@@ -34,7 +34,8 @@ def token_logps(
     """Log-probabilities (B, M, T) of the scored tokens, zero where nothing is scored; no graph.
 
     mask_id, masks_at_once, chunk_rows, temperature: as for `accumulate`, which with equal ones finds equal values, bit
-    for bit; in bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat.
+    for bit; in bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat, and a
+    temperature other than 1 rounds the states once more.
     """
     scorer = Scorer(model, rollouts, masks, mask_id, chunk_rows, temperature)
     for copies in scorer.passes(masks_at_once):

@@ -198,6 +198,8 @@ def test_defaults_are_the_paper_s_and_what_changes_nothing_is_not_active():
         ({"num_masks": 0}, "1 or more"),
         ({"p_mask_prompt": 1.0}, "0.15"),
         ({"block_length": 0}, "32"),
+        ({"score_temperature": 0.0}, "above 0"),
+        ({"score_temperature": math.nan}, "above 0"),
         ({"score_tail": True, "masking": "trajectory", "p_mask_prompt": 0.0}, "false for masking=trajectory"),
         (
             {"merge": True, "masking": "trajectory", "p_mask_prompt": 0.0, "negatives": "zero"},

@@ -151,6 +151,14 @@ def test_three_in_a_row_stop_the_run_and_keep_the_finished_steps(tmp_path, monke
 # Length of a run.
 
 
+def test_the_optimizer_has_the_settings_of_the_command(tmp_path):
+    given = {"adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-5, "weight_decay": 0.3}
+    run = start(small_config(tmp_path, **given), quiet=True)
+    run.folder.release()
+    group = run.optimizer.param_groups[0]
+    assert (*group["betas"], group["eps"], group["weight_decay"]) == (*given.values(),)
+
+
 def test_the_learning_rate_warms_up_and_then_stays(tmp_path):
     rate = 1e-3
     settings = {"learning_rate": rate, "warmup_steps": 3, "weight_decay": 0.0}
