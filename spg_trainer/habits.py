@@ -23,11 +23,11 @@ WEAK_UNKNOWN_SHARE = 0.25
 Of three such bases (0.27, 0.30, 0.35) RL made two better, by 0.11 and 0.13, and one worse, by 0.07; one of 1.00 stayed
 where it was (docs/learning.md)."""
 USELESS_UNKNOWN_SHARE = 0.5
-"""A weak base is no use at all where more of its completions than this follow no habit, and hardly more groups are
-mixed than `USELESS_MIXED_SHARE`. Two of 0.98 and 1.00 learned nothing; one of 0.71, with 0.41 of its groups mixed,
-gained 0.30 in three runs of three (docs/learning.md)."""
+"""A weak base is no use at all where more of its completions than this follow no habit, unless enough groups are
+mixed. Two of 0.98 and 1.00 learned nothing."""
 USELESS_MIXED_SHARE = 0.25
-"""See `USELESS_UNKNOWN_SHARE`."""
+"""The share of mixed groups above which it may be of use: with 0.41 and 0.31, and 0.71 and 0.67 of the completions by no
+habit, two gained 0.30 and 0.27 in six runs of six (docs/learning.md)."""
 WEAK_UNSOLVED_SHARE = 0.5
 """A base of an environment without habits is weak where more groups than this have no right completion: from two with
 0.81 and 0.72 six runs of six learned nothing (docs/learning.md)."""
