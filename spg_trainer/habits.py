@@ -26,8 +26,8 @@ USELESS_UNKNOWN_SHARE = 0.5
 """A weak base is no use at all where more of its completions than this follow no habit, unless enough groups are
 mixed. Two of 0.98 and 1.00 learned nothing."""
 USELESS_MIXED_SHARE = 0.25
-"""The share of mixed groups above which it may be of use: with 0.41 and 0.31, and 0.71 and 0.67 of the completions by no
-habit, two gained 0.30 and 0.27 in six runs of six (docs/learning.md)."""
+"""The share of mixed groups above which it may be of use: with 0.41 and 0.31, though 0.71 and 0.67 of the completions
+followed no habit, two gained 0.30 and 0.27 in six runs of six (docs/learning.md)."""
 WEAK_UNSOLVED_SHARE = 0.5
 """A base of an environment without habits is weak where more groups than this have no right completion: from two with
 0.81 and 0.72 six runs of six learned nothing (docs/learning.md)."""
