@@ -112,7 +112,9 @@ class Replayed(Shares):
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         if torch.cuda.is_available() or world_size() > 1:
-            raise ConfigError("Replayed changes rollouts in place: one process without a GPU, please.")
+            raise ConfigError(
+                "Replayed writes over rollouts on the CPU. Start one process, with CUDA_VISIBLE_DEVICES= in front."
+            )
         advantages = super().prepare(rewards, rollouts)["advantages"]
         best = advantages.view(rewards.shape).max(1)
         right = torch.arange(len(rewards)) * rewards.shape[1] + best.indices

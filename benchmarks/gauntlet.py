@@ -1,4 +1,4 @@
-"""What `python -m spg_trainer --env TASK --model BASE` learns on eleven tasks, on five of which no setting was tuned.
+"""What `python -m spg_trainer --env TASK --model BASE` learns on eleven tasks, on ten of which no setting was tuned.
 
     python benchmarks/gauntlet.py FOLDER [--half tune | report] [--tasks NAME ...] [--seeds 3] [-- flags of training]
 

@@ -57,7 +57,7 @@ def read_run(folder: Path) -> Finished:
 
 
 def pack(run: Finished) -> dict[str, Any]:
-    """A finished run for JSON, as `unpack` reads it: about 700 bytes and 14 for each step."""
+    """A finished run for JSON, as `unpack` reads it: about 800 bytes and 14 for each step."""
     return {
         **{name: run.summary[name] for name in ENDS},
         "validation": run.summary.get("validation"),
