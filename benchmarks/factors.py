@@ -19,6 +19,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms import Loss, Metric
 from spg_trainer.algorithms.ratios import kl_k2
+from spg_trainer.algorithms.shares import merge_equal
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.compare import Planned, compare, label, plan, read_word
@@ -74,6 +75,22 @@ class WholeStep(Shares):
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         return (rewards - rewards.mean()).reshape(-1)
+
+
+@dataclass(frozen=True)
+class PerToken(Shares):
+    """Credit per token: the mean reward of the group's completions with this token here, minus the group's mean."""
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        size = rewards.shape[1]
+        ids = rollouts.completion_ids.masked_fill(~rollouts.completion_mask, -1).unflatten(0, (-1, size))
+        same = (ids[:, :, None] == ids[:, None]).to(rewards)
+        credit = (same * rewards[:, None, :, None]).sum(2) / same.sum(2) - rewards.mean(1)[:, None, None]
+        taught = (rewards != rewards[:, :1]).any(1).to(rewards).repeat_interleave(size)
+        return {"advantages": merge_equal(taught, rollouts, size), "credit": credit.flatten(0, 1)}
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        return super().loss(logps * batch.prepared["credit"].to(logps)[:, None], masks, batch)
 
 
 @dataclass(frozen=True)
@@ -167,6 +184,8 @@ FACTORS = {
         "spg:negatives=mix,learning_rate=2e-4",
         here(Weighted),
         here(Bounded),
+        here(PerToken),
+        here(PerToken, "learning_rate=2e-4"),
     ],
     "masks": ["spg:num_masks=2", "spg:num_masks=8", "spg:merge=false", "spg:masking=trajectory,merge=false"],
     "batch": [

@@ -22,6 +22,8 @@ from spg_trainer.run_folder import METRICS, SUMMARY
 from spg_trainer.settings import CONFIG, differences, identity, read_config, refuse_changes
 
 TABLE, CURVES, RECORD = "compare.md", "curves.svg", "compare.json"
+CHOOSING = ("eval.eval_steps", "eval.stop_if_worse")
+"""Settings that may change when a run is resumed, and yet decide which step becomes model/."""
 OWN = {"env", "model", "algorithm", "seed", "max-minutes", "output-dir", "resume", "dry-run"}
 """Flags of training that `compare` gives itself."""
 
@@ -61,25 +63,38 @@ class Planned:
         return read_run(self.folder) if self.begun else unpack(self.recorded)
 
     def refuse_other(self) -> None:
-        """Raises SpgError if its folder, or without one the record, holds a run of other settings, or a longer one."""
+        """Raises SpgError if its folder, or without one the record, holds a run that this one cannot go on from.
+
+        That is one of other settings, a longer one, or a shorter one whose rate has fallen.
+        """
+        now = self.settings
         if self.begun:
             what, file = str(self.folder), self.folder / CONFIG
             refuse_changes(file, self.config)
-            before = vars(read_config(file))
+            config = read_config(file)
+            settings, before = compared(config, self.folder), vars(config)
         elif self.recorded:
             what, before = f"{self.folder.name} in {self.folder.parent / RECORD}", self.recorded
-            # Settings that have come since had their defaults.
+            # Settings that have come since had their defaults; how models were chosen was not always recorded.
             settings = {**identity(Config(), self.folder), **before["settings"]}
-            if changed := differences(settings, identity(self.config, self.folder)):
-                text = f"{what} is a run of other settings: {changed}"
-                raise ConfigError(f"{text}. Compare in another --output-dir.")
+            now = {name: value for name, value in now.items() if name in settings or name not in CHOOSING}
         else:
             return
+        refusal = "Compare in another --output-dir."
+        if changed := differences(settings, now):
+            raise ConfigError(f"{what} is a run of other settings: {changed}. {refusal}")
         for name in ("max_steps", "max_minutes"):
             old, new = before[name], getattr(self.config, name)
+            text = f"{what} is a run of --{name.replace('_', '-')} {old:g}"
             if old > new:
-                text = f"{what} is a run of --{name.replace('_', '-')} {old:g}, longer than {new:g}"
-                raise ConfigError(f"{text}. Compare in another --output-dir.")
+                raise ConfigError(f"{text}, longer than {new:g}. {refusal}")
+            if old < new and self.config.optimizer.lr_schedule == "linear":
+                raise ConfigError(f"{text}, over which its rate falls, not {new:g}. {refusal}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its settings by dotted name, as far as results depend on them."""
+        return compared(self.config, self.folder)
 
     @property
     def record(self) -> dict[str, Any] | None:
@@ -87,7 +102,7 @@ class Planned:
         if (found := self.result) is None:
             return None
         named = {"task": self.task, "setting": self.setting, "seed": self.config.seed}
-        own = {"max_minutes": self.config.max_minutes, "settings": identity(self.config, self.folder)}
+        own = {"max_minutes": self.config.max_minutes, "settings": self.settings}
         return {**named, **pack(found), **own}
 
     def job(self) -> Job:
@@ -133,6 +148,12 @@ def compare(command: CompareCommand, more: Sequence[str] = (), *, quiet: bool = 
         names = ", ".join(job.name for job in failed)
         console.say(f"{len(failed)} of {len(runs)} runs failed: {names}. The same command tries them again.")
     return int(bool(failed))
+
+
+def compared(config: Config, folder: Path) -> dict[str, Any]:
+    """What two runs must have in common to be one."""
+    choosing = {name: getattr(config.eval, name.removeprefix("eval.")) for name in CHOOSING}
+    return identity(config, folder) | choosing
 
 
 def train_missing(runs: Sequence[Planned], command: CompareCommand, console: Console) -> list[Job]:

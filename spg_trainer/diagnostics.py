@@ -9,23 +9,24 @@ History = Sequence[Mapping[str, Any]]
 REPEAT_AFTER = 10
 """A warning is repeated only if it did not hold in any of so many steps before."""
 MOST = 0.75
-"""Share of groups with equal rewards from which on a run says why."""
+"""Share of groups that teach nothing, for their rewards are equal, from which on a run says why."""
 
 
-def diagnose(history: History) -> list[str]:
+def diagnose(history: History, *, negatives: bool, right_teach: bool) -> list[str]:
     """Warnings that the newest step gives rise to and the steps just before it did not.
 
     history: rows of metrics.jsonl, oldest first; from the start of the run, so that a fall from the best can
-    be seen. Values that are missing or null are passed over. Returns sentences that name the flags to change.
+    be seen. Values that are missing or null are passed over. negatives: whether bad completions are pushed down.
+    right_teach: whether groups that are all right teach, too. Returns sentences that name the flags to change.
     """
-    warnings = troubles(history)
+    warnings = troubles(history, negatives, right_teach)
     for back in range(1, min(REPEAT_AFTER, len(history)) + 1):
-        before = troubles(history[:-back]) if warnings else {}
+        before = troubles(history[:-back], negatives, right_teach) if warnings else {}
         warnings = {name: text for name, text in warnings.items() if name not in before}
     return list(warnings.values())
 
 
-def troubles(history: History) -> dict[str, str]:
+def troubles(history: History, negatives: bool, right_teach: bool) -> dict[str, str]:
     """All that looks wrong at the newest step, by name."""
     problems = {}
 
@@ -38,7 +39,8 @@ def troubles(history: History) -> dict[str, str]:
 
     names = ("reward_zero_std", "groups_all_correct", "groups_all_wrong", "groups_identical")
     equal, right, wrong, same = (_values(history[-3:], f"frac_{name}") for name in names)
-    if len(equal) == len(right) == 3 and min(equal) >= MOST:
+    idle = [e - r for e, r in zip(equal, right, strict=False)] if right_teach else equal
+    if len(equal) == len(right) == 3 and min(idle) >= MOST:
         problems["equal rewards"] = equal_rewards(
             *(sum(shares) / 3 for shares in (equal, right, wrong, same))
         )
@@ -60,8 +62,8 @@ def troubles(history: History) -> dict[str, str]:
     elif means and means[-1] < max(means) - 0.2:
         problems["format"] = (
             f"the asked format is met by {means[-1]:.2f} of the completions, down from {max(means):.2f}. Lower "
-            "--learning-rate, or, where spg has negatives, leave out the push away from bad completions: "
-            "--algorithm-args negatives=zero."
+            "--learning-rate"
+            + (", or leave out negatives: --algorithm-args negatives=zero." if negatives else ".")
         )
 
     norms = _values(history[-23:], "grad_norm")

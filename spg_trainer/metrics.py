@@ -48,6 +48,7 @@ def rollout_metrics(
         "frac_groups_all_correct": float(correct.all(axis=1).mean()),
         "frac_groups_all_wrong": float((correct == 0).all(axis=1).mean()),
         "frac_groups_identical": float(copied.all(axis=1).mean()),
+        "frac_groups_wrong_identical": float((copied.all(axis=1) & (correct[:, 0] == 0)).mean()),
         "correct": float(whole["correct"].mean()),
         **{name: float(values.mean()) for name, values in whole.items() if name.startswith("rewards/")},
         "completions/mean_length": float(whole["length"].mean()),

@@ -177,11 +177,12 @@ def row(runs: Sequence[Finished], by_time: bool) -> list[str]:
     validations = [run.summary.get("validation") for run in runs]
     known = all(found and found["start"] is not None for found in validations)
     fallen = sum(found["last"] < found["start"] for found in validations) if known else 0
+    areas = [area(run, by_time) for run in runs if run.solved.size]  # minutes may end before the first step
     return [
         *shown,
         f"{gain.value:+.3f} [{low:+.3f}, {high:+.3f}]",
         verdict(low, high),
-        f"{np.mean([area(run, by_time) for run in runs]):.3f}" if runs[0].solved.size else "-",
+        f"{np.mean(areas):.3f}" if areas else "-",
         f"{below}/{len(runs)}",
         f"{fallen}/{len(runs)}" if known else "-",
         f"{np.mean([run.summary['steps'] for run in runs]):.0f}",

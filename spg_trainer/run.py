@@ -180,7 +180,8 @@ class Run:
         self.console.step(figures, total=self.config.max_steps, seconds_left=left)
         if self.due(output.render_steps):
             self.console.say(source.render_text(scored.problems[0], scored.completions[0]))
-        for warning in diagnose(self.history):
+        right_teach = vars(self.algorithm)["advantage"] == "share"
+        for warning in diagnose(self.history, negatives=self.has_negatives, right_teach=right_teach):
             self.console.warn(warning)
 
     def validate(self, last: bool = False) -> float | None:
@@ -197,9 +198,16 @@ class Run:
         self.validations[self.step] = [row["correct"] for row in result.rows]
         if validation.best_step(self.validations) == self.step:
             self.save()
-        if text := validation.warning(self.validations, settings.stop_if_worse):
+        falls = self.config.optimizer.lr_schedule == "linear"
+        how = {"stops": settings.stop_if_worse, "falls": falls, "negatives": self.has_negatives}
+        if text := validation.warning(self.validations, **how):
             self.console.warn(text)
         return result.correct
+
+    @property
+    def has_negatives(self) -> bool:
+        """Whether the algorithm pushes bad completions down, and can do without."""
+        return vars(self.algorithm).get("negatives", "zero") != "zero"
 
     @property
     def fallen(self) -> bool:

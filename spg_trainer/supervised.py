@@ -73,7 +73,8 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
 
 def make(command: SftCommand, folder: Path, console: Console) -> None:
     """What `sft` does once the folder is its own."""
-    train, validation = (make_env(command, split) for split in ("train", "validation"))
+    # The last is where the model will be evaluated: without problems there, nothing is begun.
+    train, validation, _ = (make_env(command, split) for split in ("train", "validation", "test"))
     mix = mix_shares(command.mix, train)
     command = replace(command, model=settle(command.model))
     sampling = eval_sampling(command) if command.max_completion_length else None

@@ -71,17 +71,25 @@ def below_start(validations: Validations) -> str:
     )
 
 
-def warning(validations: Validations, stops: bool) -> str:
-    """What to tell after a validation that is the first in a row to lie below the start; else nothing."""
+def warning(validations: Validations, *, stops: bool, falls: bool, negatives: bool) -> str:
+    """What to tell after a validation that is the first in a row to lie below the start; else nothing.
+
+    stops, falls, negatives: whether the run has --stop-if-worse, a rate that falls, and pushes bad completions down.
+    """
     said = below_start(validations)
     before = {step: solved for step, solved in validations.items() if step != max(validations)}
     if not said or below_start(before):
         return ""
     end = "" if stops else " --stop-if-worse ends such a run."
+    remedies = [
+        "a lower --learning-rate" + ("" if falls else ", or one that falls, --lr-schedule linear"),
+        "more --prompts-per-step, so that an update rests on more groups",
+        *["no negatives, --algorithm-args negatives=zero"] * negatives,
+        "a base that `sft` has trained for longer",
+    ]
     return (
-        f"the run is {said}. What usually helps: a lower --learning-rate; more --prompts-per-step, so that an update "
-        "rests on more groups; spg without negatives, --algorithm-args negatives=zero; a base that `sft` has trained "
-        f"for longer. model/ will be the best step, {best_step(validations)}.{end}"
+        f"the run is {said}. What usually helps: {'; '.join(remedies)}. model/ will be the best step, "
+        f"{best_step(validations)}.{end}"
     )
 
 

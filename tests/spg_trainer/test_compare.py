@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 
 from spg_trainer import cli
-from spg_trainer.compare import compare, plan, read_word
+from spg_trainer.compare import CHOOSING, compare, plan, read_word
 from spg_trainer.config import CompareCommand, Config
 from spg_trainer.errors import ConfigError
 from spg_trainer.jobs import Job
@@ -159,6 +159,8 @@ def test_a_table_alone_counts_what_is_missing(compared: Path, capsys) -> None:
 
 def test_a_folder_with_other_or_longer_runs_is_refused(compared: Path) -> None:
     command = letters(output_dir=str(compared))
+    with pytest.raises(ConfigError, match=r"eval\.eval_steps was 10, now 1"):
+        compare(command, [*SMALL, "--max-steps", "2", "--eval-steps", "1"], quiet=True)
     with pytest.raises(ConfigError, match=r"learning_rate was 0\.0002, now 0\.1"):
         compare(command, [*SMALL, "--max-steps", "2", "--learning-rate", "0.1"], quiet=True)
     with pytest.raises(ConfigError, match="--max-steps 2, longer than 1"):
@@ -199,12 +201,31 @@ def test_a_recorded_run_of_other_settings_is_refused_by_name(carried: Path) -> N
             ["--max-steps", "2", "--learning-rate", "0.1"],
             r"Letters-v0-spg-s0 in .*learning_rate was 0\.0002, now 0\.1",
         ),
+        (["--max-steps", "2", "--eval-steps", "1"], r"eval\.eval_steps was 10, now 1"),
         (["--max-steps", "1"], "--max-steps 2, longer than 1"),
     ):
         with pytest.raises(ConfigError, match=message):
             compare(letters(), [*SMALL, *words], quiet=True)
     (run,) = plan(letters(), [*SMALL, "--max-steps", "2"])
     assert run.finished and not plan(letters(), [*SMALL, "--max-steps", "3"])[0].finished
+
+
+def test_a_run_whose_rate_has_fallen_is_not_made_longer(carried: Path) -> None:
+    record = json.loads(carried.read_text())
+    record["settings"]["optimizer.lr_schedule"] = "linear"
+    carried.write_text(json.dumps(record))
+    more = [*SMALL[:-1], "linear", "--max-steps"]
+    assert plan(letters(), [*more, "2"])[0].finished
+    with pytest.raises(ConfigError, match="--max-steps 2, over which its rate falls, not 3"):
+        compare(letters(), [*more, "3"], quiet=True)
+
+
+def test_a_record_from_before_it_named_validation_goes_on(carried: Path) -> None:
+    record = json.loads(carried.read_text())
+    for name in CHOOSING:
+        del record["settings"][name]
+    carried.write_text(json.dumps(record))
+    compare(letters(table_only=True), [*SMALL, "--max-steps", "2", "--eval-steps", "1"], quiet=True)
 
 
 def test_a_folder_stands_above_the_record(carried: Path) -> None:

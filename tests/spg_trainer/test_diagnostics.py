@@ -27,6 +27,11 @@ def history(*parts: tuple[int, dict]) -> list[dict]:
     return [{"step": step, **row} for step, row in enumerate(rows, 1)]
 
 
+def warnings(rows: list[dict], *, negatives: bool = True, right_teach: bool = False) -> list[str]:
+    """Of an algorithm like SPG's mixture."""
+    return diagnose(rows, negatives=negatives, right_teach=right_teach)
+
+
 @pytest.mark.parametrize(
     ("good", "bad", "steps", "flags"),
     [
@@ -43,21 +48,30 @@ def history(*parts: tuple[int, dict]) -> list[dict]:
     ],
 )
 def test_each_trouble_is_told_once_with_its_flags(good, bad, steps, flags):
-    told = [diagnose(history((good, {}), (count, bad))) for count in range(9)]
+    told = [warnings(history((good, {}), (count, bad))) for count in range(9)]
     assert [len(texts) for texts in told] == [int(count == steps) for count in range(9)]
     assert all(flag in told[steps][0] for flag in flags)
 
 
 def test_a_good_run_is_left_in_peace():
     for count in range(40):
-        assert diagnose(history((count, {}))) == []
+        assert warnings(history((count, {}))) == []
     lacking = [{"step": step, "grad_norm": None, "rewards/format/mean": None} for step in range(30)]
-    assert diagnose([]) == diagnose(lacking) == []
-    assert diagnose(history((8, {}), (1, {"grad_norm": 500.0}))) == []
-    assert diagnose(history((8, {"grad_norm": 0.01}), (3, {"grad_norm": 0.05}))) == []
+    assert warnings([]) == warnings(lacking) == []
+    assert warnings(history((8, {}), (1, {"grad_norm": 500.0}))) == []
+    assert warnings(history((8, {"grad_norm": 0.01}), (3, {"grad_norm": 0.05}))) == []
 
 
 def test_trouble_that_comes_back_late_is_reported_again_but_flapping_is_not():
     bad = {"completions/clipped_ratio": 0.9}
-    assert diagnose(history((3, bad), (1, {}), (3, bad))) == []
-    assert len(diagnose(history((3, bad), (12, {}), (3, bad)))) == 1
+    assert warnings(history((3, bad), (1, {}), (3, bad))) == []
+    assert len(warnings(history((3, bad), (12, {}), (3, bad)))) == 1
+
+
+def test_what_does_not_apply_is_not_said():
+    rows = history((8, {}), (3, equal(0.95, right=0.85, wrong=0.1)))
+    assert warnings(rows) and not warnings(rows, right_teach=True), "groups that are all right teach, too"
+    rows = history((8, {}), (3, equal(0.95, right=0.1, wrong=0.85)))
+    assert "too hard" in warnings(rows, right_teach=True)[0]
+    rows = history((8, {}), (1, {"rewards/format/mean": 0.2}))
+    assert "negatives" not in warnings(rows, negatives=False)[0]

@@ -98,6 +98,7 @@ def test_groups_are_counted_by_problem() -> None:
         ),
         ({"right": 0, "adder": 256}, 0, 0, 32, "0 of 32 groups are mixed"),
         ({"right": 0, "adder": 160}, 96, 0, 32, "96 of 256 completions follow no known habit, and 0 of 32"),
+        ({"right": 254, "adder": 2}, 0, 1, 0, ""),
         ({"right": 256, "adder": 0}, 0, 0, 0, ""),  # nothing left to learn, which the run says anyhow
         ({"right": 96}, 160, 18, 14, ""),  # without habits nobody knows what the wrong ones follow
     ],
@@ -129,3 +130,14 @@ def test_without_habits_a_base_is_weak_where_most_groups_have_no_right_completio
     assert Look(256, {"right": 8}, 248, 32, 6, 26).problem.startswith("6 of 32 groups are mixed")
     assert "RL may learn little" in Look(256, {"right": 8}, 248, 32, 6, 26).problem
     assert Look(256, {"right": 40}, 216, 32, 16, 16).problem == ""
+
+
+@pytest.mark.parametrize(
+    ("follows", "completions", "groups", "mixed"),
+    [({"right": 0}, 160, 20, 0), ({"right": 1, "adder": 255}, 256, 32, 1)],
+    ids=["never, in few groups", "once"],
+)
+def test_a_base_that_is_hardly_ever_right_may_learn_little(follows, completions, groups, mixed) -> None:
+    problem = Look(completions, follows, 0, groups, mixed, groups - mixed).problem
+    assert f"{mixed} of {groups} groups are mixed" in problem and "may learn little" in problem
+    assert not Look(24, {"right": 0}, 0, 3, 0, 3).problem, "too few to tell"

@@ -165,6 +165,15 @@ def test_a_seed_that_ended_early_leaves_the_others_their_curve(tmp_path: Path) -
     assert x.tolist() == [1, 2, 3] and np.isnan(values).tolist() == [[False] * 3, [False, False, True]]
 
 
+def test_a_seed_without_a_step_leaves_the_others_their_figures(tmp_path: Path) -> None:
+    one = read_run(finished(tmp_path / "one", START, START, [0.5], [60]))
+    none = read_run(finished(tmp_path / "none", START, START, [], []))
+    for by_time in (False, True):
+        for runs in ([one, none], [none, one]):
+            assert "| 0.500 | 0/2 |" in markdown({("t", "s"): runs}, 2, by_time=by_time)
+        assert "| - | 0/1 |" in markdown({("t", "s"): [none]}, 1, by_time=by_time)
+
+
 def test_curves_have_a_panel_a_task_and_a_band_a_setting(tmp_path: Path, cells) -> None:
     for by_time in (False, True):
         draw_curves(cells, tmp_path / "curves.svg", by_time=by_time)

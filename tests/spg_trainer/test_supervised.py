@@ -335,6 +335,14 @@ def test_an_unusable_folder_is_told_before_the_training(tmp_path, monkeypatch, p
     assert "--output-dir" in str(caught.value) and "--resume" not in str(caught.value)
 
 
+def test_problems_that_are_missing_are_told_before_the_training(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Count, "__len__", lambda self: 0 if self.split == "test" else 9)
+    monkeypatch.setattr(Fit, "run", lambda *_: pytest.fail("trained first"))
+    with pytest.raises(envs.EnvError, match="test"):
+        sft(replace(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
+    assert not (tmp_path / "model").exists()
+
+
 def test_after_a_full_disk_at_the_end_it_can_go_on(tmp_path: Path, monkeypatch) -> None:
     def full(*_) -> None:
         raise OSError(28, "No space left on device")

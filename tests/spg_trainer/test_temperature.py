@@ -9,7 +9,8 @@ from spg_trainer.temperature import HIGHEST, LOWEST, START, next_temperature
 
 def after(mixed: float, *, temperature: float = 1.0, wrong: float = 0.0, identical: float = 0.0) -> float:
     """The temperature after a step at `temperature` with such shares of groups."""
-    row = {"frac_groups_all_wrong": wrong, "frac_groups_identical": identical, "temperature": temperature}
+    row = {"frac_groups_all_wrong": wrong, "frac_groups_wrong_identical": identical}
+    row |= {"frac_groups_identical": 0.7, "temperature": temperature}  # of those some are right
     return next_temperature([{"temperature": 9}, {**row, "frac_reward_zero_std": 1 - mixed}])
 
 

@@ -100,18 +100,20 @@ def test_a_fall_is_told_once_until_the_run_has_recovered():
     found, told = {}, []
     for number, count in enumerate((8, 0, 0, 8, 0)):
         found[number] = solved(count)
-        told.append(bool(validation.warning(found, stops=False)))
+        told.append(bool(validation.warning(found, stops=False, falls=False, negatives=True)))
     assert told == [False, True, False, False, True]
-    text = validation.warning(found, stops=False)
+    text = validation.warning(found, stops=False, falls=False, negatives=True)
     for words in (
         "--learning-rate",
+        "--lr-schedule linear",
         "--prompts-per-step",
         "negatives=zero",
         "--stop-if-worse",
         "best step, 3",
     ):
         assert words in text
-    assert "--stop-if-worse" not in validation.warning(found, stops=True)
+    text = validation.warning(found, stops=True, falls=True, negatives=False)
+    assert not any(words in text for words in ("--stop-if-worse", "--lr-schedule", "negatives"))
 
 
 # Runs.
