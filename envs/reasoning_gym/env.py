@@ -10,7 +10,7 @@ import io
 import json
 import math
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -103,9 +103,11 @@ class ReasoningGym(TextEnv):
         self.split, self.size = split, size
         self.settings = {"seed": seed, "size": size, **config}
         self._items, self._made = open_dataset(self.dataset, json.dumps(self.settings, sort_keys=True))
+        self._asked: list[Problem] = []  # of an evaluation split, from index 0 on
+        self._all_asked = False
 
     def __len__(self) -> int:
-        """`size` problems to train on, 256 in each other split; where few questions differ, some repeat."""
+        """`size` problems to train on, 256 in each other split; some repeat, in those only where too few differ."""
         return self.size if self.split == "train" else 256
 
     @property
@@ -114,16 +116,33 @@ class ReasoningGym(TextEnv):
         return f"reasoning_gym:{super().spec_name}"
 
     def problem(self, index: int) -> Problem:
-        """An item whose question hashes to this split, drawn at random with the index as the seed."""
-        rng = np.random.default_rng([_SEED, index])
+        """An item whose question hashes to this split, drawn at random with the index as the seed.
+
+        In validation and test no question comes twice while there are others: intervals take problems to differ.
+        """
+        if self.split == "train":
+            return self._draw(index, ())
+        while len(self._asked) <= index:
+            known = () if self._all_asked else {problem.reference["question"] for problem in self._asked}
+            self._asked.append(self._draw(len(self._asked), known))
+            self._all_asked |= self._asked[-1].reference["question"] in known
+        return self._asked[index]
+
+    def _draw(self, index: int, known: Container[str]) -> Problem:
+        """A problem of this split whose question is none of the known ones, if one of _MAX_DRAWS is."""
+        rng, found = np.random.default_rng([_SEED, index]), None
         for _ in range(_MAX_DRAWS):
             entry = self._item(int(rng.integers(self.size)))
             question, answer = entry["question"], entry["answer"]
             if split_of(question) == self.split:
                 reference = {"question": question, "answer": answer}
-                return Problem(question + ASK, reference, metadata={"entry": entry})
-        few = f"of {_MAX_DRAWS} questions none belongs to {self.split}, too few differ"
-        raise EnvError(f"{self.spec_name}: {few}. Give it a larger size, or settings with more variety.")
+                found = Problem(question + ASK, reference, metadata={"entry": entry})
+                if question not in known:
+                    break
+        if found is None:
+            few = f"of {_MAX_DRAWS} questions none belongs to {self.split}, too few differ"
+            raise EnvError(f"{self.spec_name}: {few}. Give it a larger size, or settings with more variety.")
+        return found
 
     def score(self, problem: Problem, completion: str) -> Score:
         """The dataset's score of the answer, in a process of its own, or our check where theirs is not safe.

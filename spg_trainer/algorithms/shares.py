@@ -1,6 +1,7 @@
-"""Advantages by which each problem of a step has one weight, and equal completions that are scored once: ours.
+"""Advantages by which each problem of a step has one weight, and equal completions that are scored once.
 
-docs/algorithms/shares.md has the formulas and what they are worth.
+Source of the first: MaxRL (arXiv 2602.02710), but for its control variate. docs/algorithms/shares.md has the formulas,
+what of them is ours, and what they are worth.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """SPG, the sandwiched policy gradient: a lower bound for good completions, an upper one for bad.
 
 Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and where paper, code and this differ;
-docs/algorithms/shares.md has `advantage=share` and `merge`, which are not the paper's.
+docs/algorithms/shares.md has `advantage=share` and `merge`, which are not this paper's.
 """
 
 from __future__ import annotations

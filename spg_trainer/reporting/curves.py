@@ -70,6 +70,7 @@ NAMES = {
     "frac_groups_all_correct": "all right",
     "frac_groups_all_wrong": "all wrong",
     "frac_groups_identical": "same text",
+    "frac_groups_wrong_identical": "same wrong text",
     "completions/mean_length": "tokens",
     "tokens_per_second": "tokens a second",
     "grad_norm": "norm",

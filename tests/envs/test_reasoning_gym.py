@@ -90,6 +90,20 @@ def test_names_arguments_and_splits():
 
 
 @needed
+def test_no_evaluation_problem_repeats_while_there_are_others():
+    arguments = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}
+    for split in ("validation", "test"):
+        env, again = (make("chain_sum", split=split, **arguments) for _ in range(2))
+        last = again.problem(255)  # whichever is asked for first
+        questions = [env.problem(index).reference["question"] for index in range(256)]
+        assert len(set(questions)) == 256 and questions[255] == last.reference["question"]
+    few = make("coin_flip", split="test", size=300)
+    prompts = [few.problem(index).prompt for index in range(256)]
+    different = len(set(prompts))
+    assert len(set(prompts[:different])) == different < 256, "all that there are come first"
+
+
+@needed
 def test_partial_credit_is_shown_and_not_counted_as_correct():
     env = make("chain_sum")
     right = env.problem(0).reference["answer"]
