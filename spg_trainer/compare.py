@@ -101,6 +101,8 @@ class Planned:
         """It for compare.json; None before it has finished."""
         if (found := self.result) is None:
             return None
+        if not self.begun:
+            return self.recorded
         named = {"task": self.task, "setting": self.setting, "seed": self.config.seed}
         own = {"max_minutes": self.config.max_minutes, "settings": self.settings}
         return {**named, **pack(found), **own}

@@ -226,6 +226,7 @@ def test_a_record_from_before_it_named_validation_goes_on(carried: Path) -> None
         del record["settings"][name]
     carried.write_text(json.dumps(record))
     compare(letters(table_only=True), [*SMALL, "--max-steps", "2", "--eval-steps", "1"], quiet=True)
+    assert "eval_steps" not in carried.read_text(), "what is not known is not made up"
 
 
 def test_a_folder_stands_above_the_record(carried: Path) -> None:
