@@ -39,7 +39,6 @@ WORDS, END, MASK = 3, 3, 4
 SAMPLING = Sampling(max_completion_length=8, block_length=4, diffusion_steps=4, temperature=0.9)
 PROMPTS = torch.tensor([[0, 1, 2], [1, 1, 0], [2, 0, 0], [0, 2, 1]])
 GENERATIONS = 8
-BOUNDS = ("elbo", "eubo", "mix")
 ORACLES = {
     "log p, decoder": None,
     "log p, block": lambda logps: block_log_likelihood(logps, SAMPLING.block_length),

@@ -233,7 +233,7 @@ class OptimizerConfig:
     """Updates over which the rate rises linearly from 0."""
     lr_schedule: Literal["constant", "linear"] = "constant"
     """What follows: the same rate, or one that falls step by step to 1/--max-steps of it in the last; where
-    --max-minutes alone ends the run (--max-steps 1000000), one that falls with the time that is left."""
+    --max-minutes alone ends the run (--max-steps 1000000), one that falls with the clock, never twice the same."""
     adam_beta1: Below1 = 0.9
     """AdamW's first decay."""
     adam_beta2: Below1 = 0.99
@@ -278,7 +278,7 @@ class OutputConfig:
     save_steps: CountOrZero = 10
     """A checkpoint every so many steps; 0 = only at the end."""
     keep: Count = 2
-    """Complete checkpoints kept, the newest ones."""
+    """Newest complete checkpoints kept; that of the best step stays, too."""
     sample_steps: CountOrZero = 10
     """Completions are written to samples/ every so many steps; 0 = never."""
     render_steps: CountOrZero = 10
