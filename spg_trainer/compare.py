@@ -19,10 +19,10 @@ from spg_trainer.files import CHOOSE_ANOTHER, check_writable, read_json, write_t
 from spg_trainer.jobs import Job, run_jobs
 from spg_trainer.results import Finished, draw_curves, markdown, pack, read_run, unpack
 from spg_trainer.run_folder import METRICS, SUMMARY
-from spg_trainer.settings import CONFIG, differences, identity, read_config, refuse_changes
+from spg_trainer.settings import CONFIG, MAY_CHANGE, differences, identity, read_config
 
 TABLE, CURVES, RECORD = "compare.md", "curves.svg", "compare.json"
-CHOOSING = ("eval.eval_steps", "eval.stop_if_worse")
+CHOOSING = {"eval.eval_steps", "eval.stop_if_worse"}
 """Settings that may change when a run is resumed, and yet decide which step becomes model/."""
 OWN = {"env", "model", "algorithm", "seed", "max-minutes", "output-dir", "resume", "dry-run"}
 """Flags of training that `compare` gives itself."""
@@ -47,9 +47,14 @@ class Planned:
         return (self.folder / CONFIG).is_file()
 
     @property
+    def end(self) -> dict[str, Any] | None:
+        """How it ended, if it has: its summary, or its record."""
+        return read_json(self.folder / SUMMARY) if self.begun else self.recorded
+
+    @property
     def finished(self) -> bool:
         """Whether it has done all its steps or minutes, or has ended itself before."""
-        end = read_json(self.folder / SUMMARY) if self.begun else self.recorded
+        end = self.end
         if end is None or end["max_steps"] != self.config.max_steps:
             return False
         timed_out = end["ended_by"] == "max_minutes" and end["steps"] < end["max_steps"]
@@ -69,10 +74,8 @@ class Planned:
         """
         now = self.settings
         if self.begun:
-            what, file = str(self.folder), self.folder / CONFIG
-            refuse_changes(file, self.config)
-            config = read_config(file)
-            settings, before = compared(config, self.folder), vars(config)
+            config = read_config(self.folder / CONFIG)
+            what, settings, before = str(self.folder), compared(config, self.folder), vars(config)
         elif self.recorded:
             what, before = f"{self.folder.name} in {self.folder.parent / RECORD}", self.recorded
             # Settings that have come since had their defaults; how models were chosen was not always recorded.
@@ -85,11 +88,21 @@ class Planned:
             raise ConfigError(f"{what} is a run of other settings: {changed}. {refusal}")
         for name in ("max_steps", "max_minutes"):
             old, new = before[name], getattr(self.config, name)
-            text = f"{what} is a run of --{name.replace('_', '-')} {old:g}"
             if old > new:
-                raise ConfigError(f"{text}, longer than {new:g}. {refusal}")
-            if old < new and self.config.optimizer.lr_schedule == "linear":
-                raise ConfigError(f"{text}, over which its rate falls, not {new:g}. {refusal}")
+                raise ConfigError(
+                    f"{what} is a run of --{name.replace('_', '-')} {old:g}, longer than {new:g}. {refusal}"
+                )
+        if self.config.optimizer.lr_schedule != "linear":
+            return
+        old, new, minutes = before["max_steps"], self.config.max_steps, self.config.max_minutes
+        if old < new:
+            raise ConfigError(
+                f"{what} is a run of {old} steps over which its rate falls, not {new}. {refusal}"
+            )
+        if new >= NO_END and not self.finished and self.end and self.end["ended_by"] == "max_minutes":
+            raise ConfigError(
+                f"{what} is a run of fewer than {minutes:g} minutes, and its rate has fallen. {refusal}"
+            )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -154,8 +167,7 @@ def compare(command: CompareCommand, more: Sequence[str] = (), *, quiet: bool = 
 
 def compared(config: Config, folder: Path) -> dict[str, Any]:
     """What two runs must have in common to be one."""
-    choosing = {name: getattr(config.eval, name.removeprefix("eval.")) for name in CHOOSING}
-    return identity(config, folder) | choosing
+    return identity(config, folder, MAY_CHANGE - CHOOSING)
 
 
 def train_missing(runs: Sequence[Planned], command: CompareCommand, console: Console) -> list[Job]:

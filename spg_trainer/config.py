@@ -233,7 +233,7 @@ class OptimizerConfig:
     """Updates over which the rate rises linearly from 0."""
     lr_schedule: Literal["constant", "linear"] = "constant"
     """What follows: the same rate, or one that falls step by step to 1/--max-steps of it in the last; where
-    --max-minutes alone ends the run (--max-steps 1000000), one that falls with the clock, never twice the same."""
+    --max-minutes alone ends the run (--max-steps 1000000), one that falls with the clock, so no two runs are equal."""
     adam_beta1: Below1 = 0.9
     """AdamW's first decay."""
     adam_beta2: Below1 = 0.99

@@ -8,6 +8,8 @@ History = Sequence[Mapping[str, Any]]
 
 REPEAT_AFTER = 10
 """A warning is repeated only if it did not hold in any of so many steps before."""
+ALL_RIGHT = 0.95
+"""Share of groups that are all right above which there is little left to learn."""
 MOST = 0.75
 """Share of groups that teach nothing, for their rewards are equal, from which on a run says why."""
 
@@ -39,7 +41,9 @@ def troubles(history: History, negatives: bool, right_teach: bool) -> dict[str, 
 
     names = ("reward_zero_std", "groups_all_correct", "groups_all_wrong", "groups_identical")
     equal, right, wrong, same = (_values(history[-3:], f"frac_{name}") for name in names)
-    idle = [e - r for e, r in zip(equal, right, strict=False)] if right_teach else equal
+    idle = equal
+    if right_teach:  # as long as there are others
+        idle = [e if r > ALL_RIGHT else e - r for e, r in zip(equal, right, strict=False)]
     if len(equal) == len(right) == 3 and min(idle) >= MOST:
         problems["equal rewards"] = equal_rewards(
             *(sum(shares) / 3 for shares in (equal, right, wrong, same))
@@ -87,7 +91,7 @@ def equal_rewards(equal: float, right: float, wrong: float, same: float) -> str:
         f"{right:.0%} of all groups are all right, {wrong:.0%} all wrong"
     )
     what += f", {alike:.0%} mixed but paid alike" if alike > 0.005 else ""
-    if right > 0.95:
+    if right > ALL_RIGHT:
         return (
             f"{what}. There is little left to learn here: make the problems harder (--env-args), or stop with a "
             "smaller --max-steps."

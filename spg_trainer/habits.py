@@ -33,12 +33,10 @@ WEAK_UNSOLVED_SHARE = 0.5
 0.81 and 0.72 six runs of six learned nothing (docs/learning.md)."""
 
 RARE_SOLVED_SHARE = 0.05
-"""A base is weak where no more groups than this have a right completion: that of Sudoku, with 4 of 32, learns."""
+"""A base is weak where at most this share of groups has a right completion; that of Sudoku has 4 of 32, and learns."""
 
 ENOUGH = 30
 """Groups that it takes, none of them mixed, to say that hardly any are: fewer than 3 / 30 at 95% (rule of three)."""
-ENOUGH_COMPLETIONS = 100
-"""Completions that it takes, none of them right, to say that hardly any are: fewer than 3 / 100 at 95%."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,7 @@ class Look:
         lost = unknown and self.never > WEAK_UNKNOWN_SHARE * self.groups
         seldom = not known and enough and self.never > WEAK_UNSOLVED_SHARE * self.groups
         same = enough and self.never > 0 and self.mixed == 0
-        solved = self.groups - self.never
-        rare = self.completions >= ENOUGH_COMPLETIONS and solved <= RARE_SOLVED_SHARE * self.groups
+        rare = enough and self.groups - self.never <= RARE_SOLVED_SHARE * self.groups
         if not (lost or seldom or same or rare):
             return ""
         few = self.mixed <= USELESS_MIXED_SHARE * self.groups

@@ -236,12 +236,12 @@ def read_sft(file: str | Path) -> SftCommand:
     return overlay(SftCommand(), read_yaml(file, "the model's"), str(file))
 
 
-def identity(config: Config, run: Path) -> dict[str, Any]:
+def identity(config: Config, run: Path, ignore: Collection[str] = MAY_CHANGE) -> dict[str, Any]:
     """What makes a run the run it is: its settings by dotted name, without those that may change on resume.
 
     Adapters count as they are trained; the folder `run` may hold the only copy of the one it started from.
     """
-    return flatten(to_json(replace(config, model=settle(config.model, run))), MAY_CHANGE)
+    return flatten(to_json(replace(config, model=settle(config.model, run))), ignore)
 
 
 def refuse_changes(file: Path, config: Config) -> None:

@@ -26,9 +26,8 @@ def next_temperature(history: Sequence[Mapping[str, Any]]) -> float:
     low, high = MIXED
     mixed = 1 - row["frac_reward_zero_std"]
     change = mixed - min(max(mixed, low), high)  # 0 inside the range
-    same = row.get(
-        "frac_groups_wrong_identical", row["frac_groups_identical"]
-    )  # older runs count right ones, too
+    # Rows of older runs have one figure for right and wrong ones.
+    same = row.get("frac_groups_wrong_identical", row["frac_groups_identical"])
     if row["frac_groups_all_wrong"] - same > MOST:
         change = abs(change)
     return min(max(row["temperature"] * math.exp(-change), LOWEST), HIGHEST)

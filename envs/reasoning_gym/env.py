@@ -10,7 +10,7 @@ import io
 import json
 import math
 import pickle
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -45,6 +45,8 @@ REFUSED = {
 _EXAMPLES = {"graph_color": "possible_answer", "rubiks_cube": "example_correct_answer"}
 """Where a dataset without a single answer keeps an example of one, in its metadata."""
 _MAX_DRAWS = 500
+_MOST_WALKED = 1_000_000
+"""Items among which the problems of an evaluation split are looked for."""
 _SEED = 20_260_703
 _MAX_LENGTH = 20_000
 """Characters of an answer; a longer one is malformed."""
@@ -103,11 +105,11 @@ class ReasoningGym(TextEnv):
         self.split, self.size = split, size
         self.settings = {"seed": seed, "size": size, **config}
         self._items, self._made = open_dataset(self.dataset, json.dumps(self.settings, sort_keys=True))
-        self._asked: list[Problem] = []  # of an evaluation split, from index 0 on
-        self._all_asked = False
+        self._walked = 0  # items that an evaluation split has looked at
+        self._different: dict[str, Problem] = {}  # what it found, by question
 
     def __len__(self) -> int:
-        """`size` problems to train on, 256 in each other split; some repeat, in those only where too few differ."""
+        """`size` problems to train on, 256 in each other split; some repeat, in those only where fewer differ."""
         return self.size if self.split == "train" else 256
 
     @property
@@ -116,33 +118,38 @@ class ReasoningGym(TextEnv):
         return f"reasoning_gym:{super().spec_name}"
 
     def problem(self, index: int) -> Problem:
-        """An item whose question hashes to this split, drawn at random with the index as the seed.
+        """An item whose question hashes to this split, at random.
 
-        In validation and test no question comes twice while there are others: intervals take problems to differ.
+        In validation and test no question comes twice while there are others, because intervals take problems to
+        differ: problem `index` first makes all before it.
         """
         if self.split == "train":
-            return self._draw(index, ())
-        while len(self._asked) <= index:
-            known = () if self._all_asked else {problem.reference["question"] for problem in self._asked}
-            self._asked.append(self._draw(len(self._asked), known))
-            self._all_asked |= self._asked[-1].reference["question"] in known
-        return self._asked[index]
+            rng = np.random.default_rng([_SEED, index])
+            for _ in range(_MAX_DRAWS):
+                if problem := self._in_split(int(rng.integers(self.size))):
+                    return problem
+            raise EnvError(self._few(f"of {_MAX_DRAWS} questions"))
+        order = _order(self.split, min(self.size, _MOST_WALKED))
+        while len(self._different) <= index and self._walked < len(order):
+            if problem := self._in_split(int(order[self._walked])):
+                self._different.setdefault(problem.reference["question"], problem)
+            self._walked += 1
+        if not self._different:
+            raise EnvError(self._few(f"of {self._walked} questions"))
+        return [*self._different.values()][index % len(self._different)]
 
-    def _draw(self, index: int, known: Container[str]) -> Problem:
-        """A problem of this split whose question is none of the known ones, if one of _MAX_DRAWS is."""
-        rng, found = np.random.default_rng([_SEED, index]), None
-        for _ in range(_MAX_DRAWS):
-            entry = self._item(int(rng.integers(self.size)))
-            question, answer = entry["question"], entry["answer"]
-            if split_of(question) == self.split:
-                reference = {"question": question, "answer": answer}
-                found = Problem(question + ASK, reference, metadata={"entry": entry})
-                if question not in known:
-                    break
-        if found is None:
-            few = f"of {_MAX_DRAWS} questions none belongs to {self.split}, too few differ"
-            raise EnvError(f"{self.spec_name}: {few}. Give it a larger size, or settings with more variety.")
-        return found
+    def _in_split(self, index: int) -> Problem | None:
+        """The problem of an item of the dataset, if it belongs to this split."""
+        entry = self._item(index)
+        question, answer = entry["question"], entry["answer"]
+        if split_of(question) != self.split:
+            return None
+        reference = {"question": question, "answer": answer}
+        return Problem(question + ASK, reference, metadata={"entry": entry})
+
+    def _few(self, searched: str) -> str:
+        advice = "Give it a larger size, or settings with more variety."
+        return f"{self.spec_name}: {searched} none belongs to {self.split}, too few differ. {advice}"
 
     def score(self, problem: Problem, completion: str) -> Score:
         """The dataset's score of the answer, in a process of its own, or our check where theirs is not safe.
@@ -208,6 +215,12 @@ def open_dataset(name: str, settings: str) -> tuple[Any, dict[int, dict[str, Any
         return create_dataset(name, **json.loads(settings)), {}
     except Exception as error:  # asserts, ValueError and TypeError of its configuration
         raise EnvError(f"reasoning_gym:{name} cannot be opened with {settings}: {error}") from error
+
+
+@cache
+def _order(split: str, size: int) -> np.ndarray:
+    """(size,) the items in the order in which an evaluation split looks at them."""
+    return np.random.default_rng([_SEED, SPLITS.index(split)]).permutation(size)
 
 
 def _compares_text(items: Any) -> bool:

@@ -13,7 +13,7 @@ import envs
 from envs.checking import check
 from envs.errors import EnvError
 from envs.reasoning_gym import env as adapter
-from envs.splits import SPLITS
+from envs.splits import SPLITS, split_of
 
 needed = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason=f"needs {adapter.INSTALL}")
 
@@ -99,8 +99,10 @@ def test_no_evaluation_problem_repeats_while_there_are_others():
         assert len(set(questions)) == 256 and questions[255] == last.reference["question"]
     few = make("coin_flip", split="test", size=300)
     prompts = [few.problem(index).prompt for index in range(256)]
-    different = len(set(prompts))
-    assert len(set(prompts[:different])) == different < 256, "all that there are come first"
+    items = [few._item(index)["question"] for index in range(300)]
+    all_there_are = {question + adapter.ASK for question in items if split_of(question) == "test"}
+    count = len(all_there_are)
+    assert set(prompts[:count]) == all_there_are and prompts[count:] == (prompts * 256)[count:256]
 
 
 @needed

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -216,7 +217,7 @@ def test_a_run_whose_rate_has_fallen_is_not_made_longer(carried: Path) -> None:
     carried.write_text(json.dumps(record))
     more = [*SMALL[:-1], "linear", "--max-steps"]
     assert plan(letters(), [*more, "2"])[0].finished
-    with pytest.raises(ConfigError, match="--max-steps 2, over which its rate falls, not 3"):
+    with pytest.raises(ConfigError, match="of 2 steps over which its rate falls, not 3"):
         compare(letters(), [*more, "3"], quiet=True)
 
 
@@ -309,6 +310,21 @@ def test_a_run_that_ended_itself_is_not_run_again(here: Path, ended_by, seconds,
     summary = {"max_steps": run.config.max_steps, "steps": 20, "seconds": seconds, "ended_by": ended_by}
     (run.folder / "summary.json").write_text(json.dumps(summary))
     assert run.finished == finished
+
+
+def test_a_rate_that_fell_with_the_clock_is_not_raised_again(here: Path) -> None:
+    timed = [*SMALL[:-1], "linear"]
+    (run,) = plan(letters(max_minutes=1.0), timed)
+    run.folder.mkdir(parents=True)
+    rest = replace(run.config, max_minutes=0.4)  # what was left when it was resumed
+    (run.folder / "config.yaml").write_text(to_yaml(rest))
+    run.refuse_other()
+    summary = {"max_steps": run.config.max_steps, "steps": 20, "seconds": 61, "ended_by": "max_minutes"}
+    (run.folder / "summary.json").write_text(json.dumps(summary))
+    run.refuse_other()
+    (longer,) = plan(letters(max_minutes=2.0), timed)
+    with pytest.raises(ConfigError, match="fewer than 2 minutes, and its rate has fallen"):
+        longer.refuse_other()
 
 
 BROKEN = """

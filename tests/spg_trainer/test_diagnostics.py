@@ -73,5 +73,7 @@ def test_what_does_not_apply_is_not_said():
     assert warnings(rows) and not warnings(rows, right_teach=True), "groups that are all right teach, too"
     rows = history((8, {}), (3, equal(0.95, right=0.1, wrong=0.85)))
     assert "too hard" in warnings(rows, right_teach=True)[0]
+    rows = history((8, {}), (3, equal(1.0, right=0.97, wrong=0.03)))
+    assert "little left to learn" in warnings(rows, right_teach=True)[0]
     rows = history((8, {}), (1, {"rewards/format/mean": 0.2}))
     assert "negatives" not in warnings(rows, negatives=False)[0]

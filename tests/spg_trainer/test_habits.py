@@ -132,12 +132,7 @@ def test_without_habits_a_base_is_weak_where_most_groups_have_no_right_completio
     assert Look(256, {"right": 40}, 216, 32, 16, 16).problem == ""
 
 
-@pytest.mark.parametrize(
-    ("follows", "completions", "groups", "mixed"),
-    [({"right": 0}, 160, 20, 0), ({"right": 1, "adder": 255}, 256, 32, 1)],
-    ids=["never, in few groups", "once"],
-)
-def test_a_base_that_is_hardly_ever_right_may_learn_little(follows, completions, groups, mixed) -> None:
-    problem = Look(completions, follows, 0, groups, mixed, groups - mixed).problem
-    assert f"{mixed} of {groups} groups are mixed" in problem and "may learn little" in problem
-    assert not Look(24, {"right": 0}, 0, 3, 0, 3).problem, "too few to tell"
+def test_a_base_that_is_hardly_ever_right_may_learn_little() -> None:
+    problem = Look(256, {"right": 1, "adder": 255}, 0, 32, 1, 31).problem
+    assert problem.startswith("1 of 32 groups are mixed") and "may learn little" in problem
+    assert not Look(160, {"right": 1, "adder": 159}, 0, 20, 1, 19).problem, "too few groups to tell"
