@@ -34,3 +34,9 @@ def test_it_moves_by_the_distance_to_the_range(mixed, others, factor):
 def test_it_starts_at_the_model_as_it_is_and_keeps_to_its_bounds():
     assert next_temperature([]) == START == 1.0
     assert after(0.0, temperature=2.9) == HIGHEST and after(1.0, temperature=0.31) == LOWEST
+
+
+def test_a_row_of_an_older_run_has_one_figure_for_right_and_wrong_ones():
+    row = {"frac_reward_zero_std": 0.9, "frac_groups_all_wrong": 0.8, "temperature": 1.0}
+    assert next_temperature([{**row, "frac_groups_identical": 0.1}]) == pytest.approx(math.exp(-0.3))
+    assert next_temperature([{**row, "frac_groups_identical": 0.4}]) == pytest.approx(math.exp(0.3))
