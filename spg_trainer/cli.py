@@ -105,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SpgError, ImportError, *packages.errors()) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

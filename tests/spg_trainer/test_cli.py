@@ -330,3 +330,14 @@ def test_a_stop_by_hand_is_one_line_a_bug_keeps_its_traceback(here, capsys, monk
     assert capsys.readouterr().err == "\nStopped.\n"
     with pytest.raises(KeyError, match="a bug"):
         cli.main([])
+
+
+@pytest.mark.parametrize("words", ["--help", "compare --help"])
+def test_a_reader_who_has_had_enough_is_no_error(words: str, tmp_path: Path) -> None:
+    line = f"{sys.executable} -m spg_trainer {words}".split()
+    with subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as started:
+        started.stdout.close()
+        said = started.stderr.read()
+    assert (started.returncode, said) == (0, "")
