@@ -155,9 +155,9 @@ def compare(command: CompareCommand, more: Sequence[str] = (), *, quiet: bool = 
         if result := run.result:
             found[run.task, run.setting].append(result)
     text = markdown(found, command.seeds, by_time=command.max_minutes > 0)
-    sys.stdout.write(text)
     write_text(folder / TABLE, text, CHOOSE_ANOTHER)
     draw_curves(found, folder / CURVES, by_time=command.max_minutes > 0)
+    sys.stdout.write(text)
     console.say(f"Written: {folder / TABLE}, {folder / CURVES}, {folder / RECORD}")
     if failed:
         names = ", ".join(job.name for job in failed)

@@ -180,7 +180,7 @@ class Run:
         self.console.step(figures, total=self.config.max_steps, seconds_left=left)
         if self.due(output.render_steps):
             self.console.say(source.render_text(scored.problems[0], scored.completions[0]))
-        right_teach = vars(self.algorithm)["advantage"] == "share"
+        right_teach = self.algorithm.advantage == "share"
         for warning in diagnose(self.history, negatives=self.has_negatives, right_teach=right_teach):
             self.console.warn(warning)
 
@@ -207,7 +207,7 @@ class Run:
     @property
     def has_negatives(self) -> bool:
         """Whether the algorithm pushes bad completions down, and can do without."""
-        return vars(self.algorithm).get("negatives", "zero") != "zero"
+        return getattr(self.algorithm, "negatives", "zero") != "zero"
 
     @property
     def fallen(self) -> bool:
