@@ -4,7 +4,7 @@
 
 Settings may be chosen on the half `tune` alone. Bases are made first, once for a folder: a short `sft` with two habits
 (reasoning-gym has none: its bases are stopped while they know part of the task), or the main job's model. A base that
-`sft` calls none yet is trained as it advises: twice as long, then if need be twice that. Then
+`sft` calls none yet is trained as it advises: twice as long, up to eight times. Then
 `python -m spg_trainer compare` trains, tabulates and draws. All of it can be killed and started again.
 """
 
@@ -50,7 +50,7 @@ class Task:
         return self.folder(bases) if self.base[0] == "sft" else self.folder(bases) / "model"
 
     def job(self, bases: Path) -> Job | None:
-        """What makes its base, or a weak one longer, up to four times the updates; None when it is finished."""
+        """What makes its base, or a weak one longer, up to eight times the updates; None when it is finished."""
         folder, made = self.folder(bases), self.is_made(bases)
         words = (*self.base, "--output-dir", str(folder), "--resume", "auto")
         if self.base[0] == "sft" and (folder / SFT).is_file():
@@ -59,7 +59,7 @@ class Task:
                 if NO_BASE not in (folder / "README.md").read_text(encoding="utf-8"):
                     return None
                 steps = 2 * read_sft(folder / SFT).steps
-                if steps > 4 * int(self.base[self.base.index("--steps") + 1]):
+                if steps > 8 * int(self.base[self.base.index("--steps") + 1]):
                     return None
                 words = (*words, "--steps", str(steps))
         elif made:

@@ -436,12 +436,14 @@ class SftCommand:
     """Demonstrations per update."""
     per_device_batch_size: CountOrZero = 0
     """Demonstrations whose graph is in memory at once; 0 = all of an update. Memory only."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` brings all directions of a layer's matrices forward at one speed, and AdamW the rest."""
     learning_rate: Positive = 2e-3
-    """Peak rate of AdamW; linear warm-up, then constant until the last fifth of the updates, which takes it to 5%."""
+    """Peak rate; linear warm-up, then constant until the last fifth of the updates, which takes it to 5%."""
     warmup_steps: CountOrZero = 50
     """Updates of warm-up."""
     weight_decay: Below1 = 0.01
-    """AdamW's decoupled weight decay."""
+    """Decoupled weight decay."""
     max_grad_norm: Positive = 1.0
     """The gradient's norm is clipped to this."""
     max_completion_length: CountOrZero = 20

@@ -24,6 +24,7 @@ from spg_trainer.evaluation import evaluate
 from spg_trainer.files import COMPLETE, CONTINUE, write_text
 from spg_trainer.habits import look
 from spg_trainer.models import Policy
+from spg_trainer.muon import Muon
 from spg_trainer.optimizer import apply_gradients, make_adamw, warmup_cosine, warmup_hold_fall
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings import SFT, task_record, to_yaml
@@ -105,7 +106,10 @@ class Fit:
 
     def __post_init__(self) -> None:
         c = self.command
-        self.optimizer = make_adamw(list(self.trainable.values()), c.learning_rate, c.weight_decay)
+        if c.optimizer == "muon":
+            self.optimizer = Muon(self.trainable, c.learning_rate, c.weight_decay)
+        else:
+            self.optimizer = make_adamw(list(self.trainable.values()), c.learning_rate, c.weight_decay)
 
     @property
     def trainable(self) -> dict[str, Tensor]:

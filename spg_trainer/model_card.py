@@ -28,6 +28,7 @@ def model_card(fit: "Fit", results: Mapping[str, Evaluation], greedy: Look, samp
     arguments = "".join(f" {k}={v}" for k, v in command.env_args.items())
     shares = " ".join(f"{k}={v:g}" for k, v in fit.mix.items())
     falling = "constant, then falling to 5%" if command.patience else "cosine to 5%"
+    optimizer = {"adamw": "AdamW", "muon": "Muon"}[command.optimizer]
     kept = "whose weights these are" if command.patience else "but these are the last ones"
     weakness = f"; {NO_BASE}: {sampled.problem}" * bool(sampled.problem)
     lines = "\n".join(
@@ -47,7 +48,7 @@ other task.
 
 - Start: {command.model.model}. Demonstrations: {shares} (`right` is the environment's own solution).
 - {p.step} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens,
-  AdamW {command.learning_rate:g}, warm-up {command.warmup_steps}, {falling}, seed {command.seed}.
+  {optimizer} {command.learning_rate:g}, warm-up {command.warmup_steps}, {falling}, seed {command.seed}.
 - Last training loss {sum(p.losses) / len(p.losses):.4f} nats per token; lowest validation loss {p.best_loss:.4f} after
   {p.best_step} updates, {kept}. {p.seconds / 60:.1f} minutes on {fit.policy.model.device.type},
   {torch.get_num_threads()} threads.

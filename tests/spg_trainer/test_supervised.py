@@ -434,6 +434,7 @@ def told(folder: Path) -> str:
         pytest.param({"learning_rate": 1e-9, "patience": 2}, (14,), id="while it falls early"),
         pytest.param({"patience": 0}, (7, 19), id="under a cosine"),
         pytest.param({"lora": True}, (6, 17), id="adapters with dropout"),
+        pytest.param({"optimizer": "muon"}, (6, 17), id="muon"),
     ],
 )
 def test_one_that_was_interrupted_ends_like_one_never_interrupted(
