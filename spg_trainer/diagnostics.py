@@ -39,7 +39,8 @@ def troubles(history: History, negatives: bool, right_teach: bool) -> dict[str, 
             'stop the run. Look for the reason "error" in samples/ (--sample-steps 1 writes every step).'
         )
 
-    names = ("reward_zero_std", "groups_all_correct", "groups_all_wrong", "groups_identical")
+    identical = "groups_wrong_identical" if right_teach else "groups_identical"
+    names = ("reward_zero_std", "groups_all_correct", "groups_all_wrong", identical)
     equal, right, wrong, same = (_values(history[-3:], f"frac_{name}") for name in names)
     idle = equal
     if right_teach:  # as long as there are others
@@ -83,7 +84,7 @@ def equal_rewards(equal: float, right: float, wrong: float, same: float) -> str:
     """Why groups earn equal rewards, and what to change.
 
     equal, right, wrong, same: shares of all groups in which every completion earns the same, is right, is wrong, is the
-    same text.
+    same text (where right ones teach too: the same wrong text).
     """
     alike = max(0.0, equal - right - wrong)
     what = (

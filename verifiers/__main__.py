@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import IO
 
+import verifiers
 from verifiers import batch
 from verifiers.command.fields import PRESETS, Names, Preset, columns_of, reference_names
 from verifiers.command.judge import REPORTED, ROWS_BEFORE_COMPILING, Job, Tally
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
+    add("--version", action="version", version=f"spg-trainer {verifiers.__version__}")
     add("task", metavar="TASK", help=f"what the lines are about: {', '.join(tasks())}")
     add(
         "files",

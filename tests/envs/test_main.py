@@ -39,6 +39,12 @@ def test_help_imports_nothing_heavy(tmp_path: Path, command: str):
     assert f"usage: python -m envs{command and ' ' + command}" in done.stdout
 
 
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"spg-trainer {envs.__version__}\n"
+
+
 def test_list_names_every_environment_with_its_sizes(capsys, monkeypatch):
     ours = {id: cls for id, cls in known().items() if id in envs.ENVIRONMENTS}  # not those of other tests
     monkeypatch.setattr("envs.__main__.known", lambda: ours)

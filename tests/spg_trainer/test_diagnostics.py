@@ -11,7 +11,7 @@ GOOD = {
     "correct": 0.4,
     "grad_norm": 1.0,
 }
-GOOD |= {"frac_groups_identical": 0.1}
+GOOD |= {"frac_groups_identical": 0.1, "frac_groups_wrong_identical": 0.1}
 GOOD |= {"completions/clipped_ratio": 0.0, "rewards/format/mean": 0.9}
 
 
@@ -73,6 +73,9 @@ def test_what_does_not_apply_is_not_said():
     assert warnings(rows) and not warnings(rows, right_teach=True), "groups that are all right teach, too"
     rows = history((8, {}), (3, equal(0.95, right=0.1, wrong=0.85)))
     assert "too hard" in warnings(rows, right_teach=True)[0]
+    one_text = equal(0.95, right=0.1, wrong=0.85, same=0.6) | {"frac_groups_wrong_identical": 0.02}
+    assert "same text" in warnings(history((8, {}), (3, one_text)))[0]
+    assert "too hard" in warnings(history((8, {}), (3, one_text)), right_teach=True)[0], "they are right"
     rows = history((8, {}), (3, equal(1.0, right=0.97, wrong=0.03)))
     assert "little left to learn" in warnings(rows, right_teach=True)[0]
     rows = history((8, {}), (1, {"rewards/format/mean": 0.2}))

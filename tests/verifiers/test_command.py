@@ -11,6 +11,7 @@ import pytest
 
 import verifiers
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, WRONG, call, sample, write
+from verifiers.__main__ import main
 from verifiers.command import lines as reading
 from verifiers.command import tables
 
@@ -34,6 +35,12 @@ def test_one_verdict_per_line_in_order_and_a_summary(run, tmp_path):
     assert rows[0]["score"] == 1.0 and rows[0]["decided_by"] == "grammar"
     assert "4 judged, 1 right, 25.00% [4.56%, 69.94%]" in said  # Wilson 95 % of 1 in 4
     assert "ok 1" in said and "lines/s" in said
+
+
+def test_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"spg-trainer {verifiers.__version__}\n"
 
 
 def test_json_puts_the_summary_on_standard_output(run, tmp_path):
