@@ -1,4 +1,4 @@
-"""Roman numerals up to 3,999, a task that no setting was tuned on: `--env benchmarks/roman.py:bench/Roman-v0`."""
+"""Roman numerals up to 3,999, a task that no setting of RL was tuned on: `--env benchmarks/roman.py:bench/Roman-v0`."""
 
 from typing import ClassVar
 

@@ -39,15 +39,15 @@ def troubles(history: History, negatives: bool, right_teach: bool) -> dict[str, 
             'stop the run. Look for the reason "error" in samples/ (--sample-steps 1 writes every step).'
         )
 
-    identical = "groups_wrong_identical" if right_teach else "groups_identical"
-    names = ("reward_zero_std", "groups_all_correct", "groups_all_wrong", identical)
+    names = ("reward_zero_std", "groups_all_correct", "groups_all_wrong", "groups_identical")
     equal, right, wrong, same = (_values(history[-3:], f"frac_{name}") for name in names)
     idle = equal
     if right_teach:  # as long as there are others
         idle = [e if r > ALL_RIGHT else e - r for e, r in zip(equal, right, strict=False)]
+        same = _values(history[-3:], "frac_groups_wrong_identical") or same  # older runs have one figure
     if len(equal) == len(right) == 3 and min(idle) >= MOST:
         problems["equal rewards"] = equal_rewards(
-            *(sum(shares) / 3 for shares in (equal, right, wrong, same))
+            *(sum(shares) / 3 for shares in (equal, right, wrong, same, idle))
         )
 
     clipped = _values(history[-3:], "completions/clipped_ratio")
@@ -80,11 +80,11 @@ def troubles(history: History, negatives: bool, right_teach: bool) -> dict[str, 
     return problems
 
 
-def equal_rewards(equal: float, right: float, wrong: float, same: float) -> str:
+def equal_rewards(equal: float, right: float, wrong: float, same: float, idle: float) -> str:
     """Why groups earn equal rewards, and what to change.
 
     equal, right, wrong, same: shares of all groups in which every completion earns the same, is right, is wrong, is the
-    same text (where right ones teach too: the same wrong text).
+    same text. idle: share of the groups that teach nothing; where right ones teach, `same` are those of wrong texts.
     """
     alike = max(0.0, equal - right - wrong)
     what = (
@@ -99,9 +99,10 @@ def equal_rewards(equal: float, right: float, wrong: float, same: float) -> str:
         )
     if alike > equal / 2:
         return f"{what}. Make the reward tell right from wrong, e.g. --reward-weights correct=1."
-    if same > equal / 2:
+    if same > idle / 2:
+        text = "the same text" if idle == equal else "the same wrong text"
         return (
-            f"{what}; in {same:.0%} all completions are the same text, so there is no variety to learn from. Raise "
+            f"{what}; in {same:.0%} all completions are {text}, so there is no variety to learn from. Raise "
             "--temperature."
         )
     if wrong > 0.8 * equal:

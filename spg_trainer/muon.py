@@ -1,7 +1,7 @@
-"""Muon, an optimizer for weight matrices: the momentum of a gradient with all its singular values brought near 1.
+"""Muon, an optimizer for weight matrices: steps along the gradient's momentum with all singular values brought near 1.
 
-Rare directions of a matrix get steps as large as common ones, which `sft` needs where a habit must be computed (sums
-and products). torch has it from 2.9 on, in bfloat16, which on a CPU takes longer than the gradient itself.
+So rare directions of a matrix get steps as large as common ones. torch.optim.Muon (2.9 on) computes them in bfloat16,
+which on a CPU takes longer than the gradient.
 """
 
 import math
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the odd polynomial a s + b s^3 + c s^5 that takes singular values of 0.002 to 1 to between 0.7 and 1.2 in five
-iterations (Jordan, Muon, 2024)."""
+"""Of the polynomial a s + b s^3 + c s^5, which in five iterations takes singular values of 0.002 to 1 to between 0.68
+and 1.21 (Jordan, Muon, 2024)."""
 ITERATIONS = 5
 MOMENTUM = 0.95
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """The matrix (M, N) with each singular value s replaced by p(...p(s / Frobenius norm)), p five times, float32."""
+    """The matrix (M, N) over its Frobenius norm, its singular values taken through the polynomial five times; float32."""
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = (matrix.T if tall else matrix).float()
@@ -66,7 +66,6 @@ class Muon(torch.optim.AdamW):
         if not state:
             state["step"] = torch.zeros(())  # AdamW looks for it when a checkpoint is put back
             state["momentum"] = torch.zeros_like(p)
-        state["step"] += 1
         momentum = state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
         step = orthogonalized(p.grad.lerp(momentum, MOMENTUM))
         p.mul_(1 - rate * decay)

@@ -147,8 +147,8 @@ def earlier_settings(folder: Path, command: SftCommand) -> SftCommand | None:
     ignored = MAY_CHANGE if stretches else MAY_CHANGE - {"steps", "patience"}
     if changed := differences(*(flatten(to_json(c), ignored) for c in (before, command))):
         raise ConfigError(
-            f"{folder} was made with other settings: {changed}. Resume it with its own, or start a second stage "
-            f"from its weights: --model {folder} --output-dir ANOTHER."
+            f"{folder} was made with other settings: {changed}. Resume it with its own: sft --resume {folder}; or "
+            f"start a second stage from its weights: --model {folder} --output-dir ANOTHER."
         )
     return before
 

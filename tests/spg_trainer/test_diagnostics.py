@@ -76,6 +76,8 @@ def test_what_does_not_apply_is_not_said():
     one_text = equal(0.95, right=0.1, wrong=0.85, same=0.6) | {"frac_groups_wrong_identical": 0.02}
     assert "same text" in warnings(history((8, {}), (3, one_text)))[0]
     assert "too hard" in warnings(history((8, {}), (3, one_text)), right_teach=True)[0], "they are right"
+    one_text = equal(1.0, right=0.24, wrong=0.76, same=0.6) | {"frac_groups_wrong_identical": 0.45}
+    assert "45% all completions are the same wrong text" in warnings([one_text] * 3, right_teach=True)[0]
     rows = history((8, {}), (3, equal(1.0, right=0.97, wrong=0.03)))
     assert "little left to learn" in warnings(rows, right_teach=True)[0]
     rows = history((8, {}), (1, {"rewards/format/mean": 0.2}))

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from spg_trainer.models import new_tiny
+from spg_trainer.models.lora import add_lora
 from spg_trainer.muon import COEFFICIENTS, ITERATIONS, MOMENTUM, Muon, orthogonalized
 
 
@@ -64,8 +66,15 @@ def test_a_matrix_without_a_gradient_stays_as_it_is() -> None:
     assert not torch.equal(held["head"], torch.ones(3, 3))
 
 
-def test_adapters_alone_are_all_matrices() -> None:
-    held = {"layers.0.q.lora_A.weight": torch.nn.Parameter(torch.ones(2, 4))}
-    held["layers.0.q.lora_A.weight"].grad = torch.eye(2, 4)
-    Muon(held, 0.1, 0.0).step()
-    assert not torch.equal(held["layers.0.q.lora_A.weight"], torch.ones(2, 4))
+def test_it_takes_a_models_layers_but_neither_embedding_nor_head_nor_norms() -> None:
+    def matrices(model: torch.nn.Module) -> set[str]:
+        names = {p: name for name, p in model.named_parameters() if p.requires_grad}
+        groups = Muon({name: p for p, name in names.items()}, 0.1, 0.0).param_groups
+        assert sum(len(group["params"]) for group in groups) == len(names)
+        return {names[p] for group in groups if group["matrices"] for p in group["params"]}
+
+    model = new_tiny(hidden_size=8, layers=2, heads=2, ffn=8)
+    layers = {name for name, _ in model.named_parameters() if ".layers." in name and "norm" not in name}
+    assert matrices(model) == layers and len(layers) == 2 * 7
+    adapters = matrices(add_lora(model, r=2, alpha=None, dropout=0.0, seed=0, base="base"))
+    assert len(adapters) == 2 * 2 * 7 and all("lora" in name for name in adapters)

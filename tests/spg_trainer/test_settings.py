@@ -306,6 +306,7 @@ def test_every_preset_loads_for_every_command_and_can_work(name: str, model: str
     sft = defaults(SftCommand, env=env, model="new" if model == "tiny" else model)
     check_sft(sft)
     assert sft.env_args == config.env_args and sft.temperature == config.rollout.temperature
+    assert sft.optimizer == ("muon" if (name, model) == ("default.yaml", "tiny") else "adamw")
     if (name, model) == ("default.yaml", "tiny"):
         assert sft.max_completion_length == 0, "as long as the task's demonstrations need"
     else:
