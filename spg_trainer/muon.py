@@ -18,7 +18,7 @@ MOMENTUM = 0.95
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """The matrix (M, N) over its Frobenius norm, its singular values taken through the polynomial five times; float32."""
+    """The matrix (M, N) over its Frobenius norm, its singular values through the polynomial five times; float32."""
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = (matrix.T if tall else matrix).float()
