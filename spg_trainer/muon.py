@@ -36,20 +36,14 @@ class Muon(torch.optim.AdamW):
     so that both take one learning rate and weight decay (Moonlight, arXiv 2502.16982, section 2.2).
     """
 
-    def __init__(
-        self,
-        parameters: Mapping[str, Tensor],
-        learning_rate: float,
-        weight_decay: float,
-        betas: tuple[float, float] = (0.9, 0.99),
-    ) -> None:
-        """parameters: by name; matrices are those of two dimensions whose name has a layer's number in it."""
-        inner = [
-            p for name, p in parameters.items() if p.ndim == 2 and any(map(str.isdigit, name.split(".")))
-        ]
-        outer = [p for p in parameters.values() if all(p is not q for q in inner)]
-        groups = [{"params": ps, "matrices": ps is inner} for ps in (inner, outer) if ps]
-        super().__init__(groups, lr=learning_rate, betas=betas, weight_decay=weight_decay)
+    def __init__(self, parameters: Mapping[str, Tensor], learning_rate: float, weight_decay: float) -> None:
+        """parameters: by name; a layer's matrices have two dimensions and the layer's number in their names."""
+        matrices, others = [], []
+        for name, p in parameters.items():
+            inner = p.ndim == 2 and any(map(str.isdigit, name.split(".")))
+            (matrices if inner else others).append(p)
+        groups = [{"params": ps, "matrices": ps is matrices} for ps in (matrices, others) if ps]
+        super().__init__(groups, lr=learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
