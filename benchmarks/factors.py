@@ -192,6 +192,9 @@ FACTORS = {
         "spg:prompts_per_step=16,num_generations=16",
         "spg:prompts_per_step=64,num_generations=4",
         "spg:problem_choice=mixed",
+        # Drawn until a step has some 22 mixed groups, of which alone `mean` learns (DAPO), at equal completions.
+        "spg:prompts_per_step=96,advantage=mean,max_steps=7",
+        "spg:prompts_per_step=96,max_steps=7",
     ],
     "updates": [
         "spg:num_iterations=1",
