@@ -192,7 +192,7 @@ FACTORS = {
         "spg:prompts_per_step=16,num_generations=16",
         "spg:prompts_per_step=64,num_generations=4",
         "spg:problem_choice=mixed",
-        # Drawn until a step has some 22 mixed groups, of which alone `mean` learns (DAPO), at equal completions.
+        # Some 22 mixed groups a step, of which alone `mean` learns (DAPO); as many completions as --steps 20.
         "spg:prompts_per_step=96,advantage=mean,max_steps=7",
         "spg:prompts_per_step=96,max_steps=7",
     ],

@@ -106,10 +106,10 @@ class Fit:
 
     def __post_init__(self) -> None:
         c = self.command
-        if c.optimizer == "muon":
-            self.optimizer = Muon(self.trainable, c.learning_rate, c.weight_decay)
-        else:
+        if c.optimizer == "adamw":
             self.optimizer = make_adamw(list(self.trainable.values()), c.learning_rate, c.weight_decay)
+        else:
+            self.optimizer = Muon(self.trainable, c.learning_rate, c.weight_decay)
 
     @property
     def trainable(self) -> dict[str, Tensor]:
