@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from spg_trainer.batch import Rollouts
-from spg_trainer.config import Sampling
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy, tiny_tokenizer
-from spg_trainer.sampler import sample_completions
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.settings.fields import Sampling
 
 ROWS, PROMPT, COMPLETION, BLOCK = 4, 64, 128, 32
 BARS = {126464: 2.5, 4096: 0.95}

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Rollouts
-from spg_trainer.config import Sampling
-from spg_trainer.demonstrations import denoising_loss, draw_masked
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, Masking, Masks, elbo, eubo, mixture
 from spg_trainer.likelihood.exact import (
@@ -31,9 +29,11 @@ from spg_trainer.likelihood.exact import (
     predictor,
 )
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
-from spg_trainer.optimizer import apply_gradients, make_adamw, warmup_cosine
-from spg_trainer.sampler import sample_completions
+from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import derive, generator, numpy_generator
+from spg_trainer.settings.fields import Sampling
+from spg_trainer.sft.demonstrations import denoising_loss, draw_masked
+from spg_trainer.training.optimizer import apply_gradients, make_adamw, warmup_cosine
 
 WORDS, END, MASK = 3, 3, 4
 SAMPLING = Sampling(max_completion_length=8, block_length=4, diffusion_steps=4, temperature=0.9)

@@ -22,15 +22,15 @@ from spg_trainer.algorithms.ratios import kl_k2
 from spg_trainer.algorithms.shares import merge_equal
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch, Rollouts
-from spg_trainer.compare import Planned, compare, label, plan, read_word
-from spg_trainer.config import CompareCommand
 from spg_trainer.distributed import world_size
 from spg_trainer.errors import ConfigError, SpgError
-from spg_trainer.files import read_lines
 from spg_trainer.likelihood import Masks
-from spg_trainer.results import mean_over
-from spg_trainer.run_folder import METRICS
+from spg_trainer.reporting.compare import Planned, compare, label, plan, read_word
+from spg_trainer.reporting.results import mean_over
+from spg_trainer.runs.files import read_lines
+from spg_trainer.runs.folder import METRICS
 from spg_trainer.seeding import numpy_generator
+from spg_trainer.settings.fields import CompareCommand
 
 
 @dataclass(frozen=True)

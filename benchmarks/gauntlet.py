@@ -14,14 +14,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from spg_trainer.compare import compare, cores, plan
-from spg_trainer.config import CompareCommand
-from spg_trainer.console import Console
 from spg_trainer.errors import SpgError
-from spg_trainer.habits import NO_BASE
-from spg_trainer.jobs import Job, run_jobs
-from spg_trainer.results import mean_over, verdict
-from spg_trainer.settings import SFT, read_sft
+from spg_trainer.reporting.compare import compare, cores, plan
+from spg_trainer.reporting.jobs import Job, run_jobs
+from spg_trainer.reporting.results import mean_over, verdict
+from spg_trainer.runs.console import Console
+from spg_trainer.settings.fields import CompareCommand
+from spg_trainer.settings.sources import SFT, read_sft
+from spg_trainer.sft.habits import NO_BASE
 
 ROMAN = f"{Path(__file__).resolve().parent / 'roman.py'}:bench/Roman-v0"
 

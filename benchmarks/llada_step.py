@@ -21,12 +21,12 @@ from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch, Rollouts
-from spg_trainer.config import Sampling, micro_batch_size
 from spg_trainer.likelihood import accumulate
 from spg_trainer.models import LLaDAConfig, Policy, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
-from spg_trainer.sampler import sample_completions
+from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator, numpy_generator
+from spg_trainer.settings.fields import Sampling, micro_batch_size
 
 HEAD_DIM, BLOCK, NUM_MASKS = 128, 32, 2
 

@@ -2,31 +2,37 @@
 
     from spg_trainer import Config, train, evaluate, generate, load_model
 
-Names are loaded on first use, so that importing the package costs nothing. It also lets `AutoModel.from_pretrained` of
-transformers open what a run leaves in model/.
+Names are loaded on first use, so that importing the package costs nothing.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from spg_trainer.auto_classes import teach_transformers
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from spg_trainer.config import Config, Sampling
-    from spg_trainer.evaluation import Evaluation, evaluate
+    from spg_trainer.evaluation.evaluate import Evaluation, evaluate
     from spg_trainer.models import Policy, load_model
     from spg_trainer.reporting.page import report
-    from spg_trainer.settings import defaults
-    from spg_trainer.supervised import sft
-    from spg_trainer.text import generate
-    from spg_trainer.training import train
+    from spg_trainer.rollout.tokens import generate
+    from spg_trainer.settings.fields import Config, Sampling
+    from spg_trainer.settings.sources import defaults
+    from spg_trainer.training.loop import train
 
-__version__ = "0.1.0"
 __all__ = ["Config", "Evaluation", "Policy", "Sampling", "defaults", "evaluate", "generate", "load_model"]
-__all__ += ["report", "sft", "train"]
-_MODULES = {"Config": "config", "Evaluation": "evaluation", "Policy": "models", "Sampling": "config"}
-_MODULES |= {"defaults": "settings", "evaluate": "evaluation", "generate": "text", "load_model": "models"}
-_MODULES |= {"report": "reporting.page", "sft": "supervised", "train": "training"}
+__all__ += ["report", "train"]
+_MODULES = {
+    "Config": "settings.fields",
+    "Evaluation": "evaluation.evaluate",
+    "Policy": "models",
+    "Sampling": "settings.fields",
+    "defaults": "settings.sources",
+    "evaluate": "evaluation.evaluate",
+    "generate": "rollout.tokens",
+    "load_model": "models",
+    "report": "reporting.page",
+    "train": "training.loop",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -38,6 +44,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-teach_transformers()

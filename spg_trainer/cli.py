@@ -19,9 +19,12 @@ from typing import Any
 
 import tyro
 
-from spg_trainer import __version__, packages
-from spg_trainer.adapters import settle
-from spg_trainer.config import (
+from spg_trainer import __version__
+from spg_trainer.distributed import rank
+from spg_trainer.errors import ConfigError, SpgError, did_you_mean
+from spg_trainer.models.adapters import settle
+from spg_trainer.settings import packages
+from spg_trainer.settings.fields import (
     FIELDS,
     CompareCommand,
     Config,
@@ -34,16 +37,14 @@ from spg_trainer.config import (
     arithmetic,
     check,
 )
-from spg_trainer.distributed import rank
-from spg_trainer.errors import ConfigError, SpgError, did_you_mean
-from spg_trainer.settings import CONFIG, SFT, defaults, to_yaml
+from spg_trainer.settings.sources import CONFIG, SFT, defaults, to_yaml
 
 PROG = "python -m spg_trainer"
 COMMANDS = {
-    "eval": (EvalCommand, "eval_command", "run_eval"),
-    "diff": (DiffCommand, "diff", "run_diff"),
-    "sft": (SftCommand, "supervised", "sft"),
-    "compare": (CompareCommand, "compare", "compare"),
+    "eval": (EvalCommand, "evaluation.command", "run_eval"),
+    "diff": (DiffCommand, "evaluation.diff", "run_diff"),
+    "sft": (SftCommand, "sft.command", "sft"),
+    "compare": (CompareCommand, "reporting.compare", "compare"),
     "report": (ReportCommand, "reporting.page", "write"),
     "merge": (MergeCommand, "merging", "merge"),
     "push": (PushCommand, "pushing", "push"),
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if word != "eval" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
         if word == "lm-eval":  # its flags are lm-eval's own
-            import_module("spg_trainer.lm_eval").main(args)
+            import_module("spg_trainer.evaluation.lm_eval").main(args)
             return 0
         cls, module, name = COMMANDS[word]
         if word == "compare":
@@ -223,7 +224,7 @@ def run_train(config: Config) -> None:
         sys.stdout.write(f"{to_yaml(replace(config, dry_run=False))}\n# {numbers}\n")
         return
     quiet_libraries()
-    from spg_trainer.training import train
+    from spg_trainer.training.loop import train
 
     train(replace(config, config=None))
     leave_processes()
@@ -239,12 +240,12 @@ def leave_processes() -> None:
 
 def refuse_early(config: Config) -> Config:
     """The settled settings of a training; raises for all that can be refused without opening the weights."""
-    from spg_trainer.evaluation import make_env
+    from spg_trainer.evaluation.evaluate import make_env
     from spg_trainer.models.source import resolve_model
-    from spg_trainer.preferences import read_pairs, settle_pairs
-    from spg_trainer.rollouts import check_prompts
-    from spg_trainer.sampler import get_decoder
-    from spg_trainer.tracking import check_trackers
+    from spg_trainer.rollout.pairs import read_pairs, settle_pairs
+    from spg_trainer.rollout.sampler import get_decoder
+    from spg_trainer.rollout.scored import check_prompts
+    from spg_trainer.runs.tracking import check_trackers
 
     config = settle_pairs(replace(config, model=settle(config.model)))
     env = make_env(config, "train")

@@ -25,6 +25,6 @@ class TrainingError(SpgError, RuntimeError):
 
 def did_you_mean(word: object, known: Iterable[str], shown_as: str = "'{}'") -> str:
     """`Did you mean 'sudoku'? ` for the known name nearest to `word`; empty if none is near."""
-    from spg_trainer.packages import verifiers
+    from spg_trainer.settings.packages import verifiers
 
     return verifiers.errors.did_you_mean(word, known, shown_as)

@@ -4,11 +4,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from spg_trainer.checkpoint import export
-from spg_trainer.config import MergeCommand
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.source import resolve_model
-from spg_trainer.settings import model_environment
+from spg_trainer.runs.checkpoint import export
+from spg_trainer.settings.fields import MergeCommand
+from spg_trainer.settings.sources import model_environment
 
 MERGED = "merged"
 

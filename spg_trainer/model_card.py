@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spg_trainer.auto_classes import OPENING
-from spg_trainer.config import SftCommand
-from spg_trainer.evaluation import Evaluation
-from spg_trainer.habits import NO_BASE, Look
-from spg_trainer.settings import defaults
+from spg_trainer.evaluation.evaluate import Evaluation
+from spg_trainer.runs.checkpoint import OPENING
+from spg_trainer.settings.fields import SftCommand
+from spg_trainer.settings.sources import defaults
+from spg_trainer.sft.habits import NO_BASE, Look
 
 if TYPE_CHECKING:
-    from spg_trainer.fitting import Fit
+    from spg_trainer.sft.loop import Fit
 
 _ELSEWHERE = frozenset(
     "env env_args mix seed model output_dir resume config device gradient_checkpointing".split()

@@ -6,10 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from spg_trainer.config import PushCommand
 from spg_trainer.errors import ConfigError
-from spg_trainer.figures import curve
-from spg_trainer.files import (
+from spg_trainer.merging import MERGED
+from spg_trainer.models.source import looks_local, resolve_model
+from spg_trainer.reporting.figures import curve
+from spg_trainer.reporting.runs import read_run
+from spg_trainer.run_card import CURVE, run_card
+from spg_trainer.runs.files import (
     CHOOSE_ANOTHER,
     COMPLETE,
     incomplete,
@@ -18,13 +21,10 @@ from spg_trainer.files import (
     write_text,
     writing,
 )
-from spg_trainer.merging import MERGED
-from spg_trainer.models.source import looks_local, resolve_model
-from spg_trainer.packages import envs
-from spg_trainer.reporting.runs import read_run
-from spg_trainer.run_card import CURVE, run_card
-from spg_trainer.run_folder import SUMMARY
-from spg_trainer.settings import ENVIRONMENT
+from spg_trainer.runs.folder import SUMMARY
+from spg_trainer.settings.fields import PushCommand
+from spg_trainer.settings.packages import envs
+from spg_trainer.settings.sources import ENVIRONMENT
 
 README = "README.md"
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from spg_trainer import __version__
-from spg_trainer.auto_classes import OPENING
-from spg_trainer.files import without_folders
 from spg_trainer.reporting.runs import Completions, Recorded, changed_settings
+from spg_trainer.runs.checkpoint import OPENING
+from spg_trainer.runs.files import without_folders
 
 CURVE = "curve.png"
 _PLACES = frozenset("env env_args seed max_steps model.model config dry_run".split())
@@ -99,7 +99,7 @@ def adapter_opening(repo: str, base: str | None) -> str:
     """How to open an adapter from the Hub."""
     return f"""\
 ```python
-import spg_trainer  # tells transformers what `llada` is
+import spg_trainer.models  # registers `llada` with transformers
 from peft import PeftModel
 from transformers import AutoModelForMaskedLM
 

@@ -72,7 +72,10 @@ def test_the_packages_are_found_and_have_files() -> None:
         ("verifiers", "envs spg_trainer gymnasium torch transformers accelerate datasets"),
         ("envs", "spg_trainer torch transformers accelerate"),
         ("spg_trainer", "tests benchmarks"),
-        ("spg_trainer.likelihood", "transformers tokenizers accelerate gymnasium spg_trainer.packages"),
+        (
+            "spg_trainer.likelihood",
+            "transformers tokenizers accelerate gymnasium spg_trainer.settings.packages",
+        ),
     ],
 )
 def test_dependencies_point_one_way(modules: str, forbidden: str) -> None:
@@ -85,7 +88,9 @@ def test_dependencies_point_one_way(modules: str, forbidden: str) -> None:
 def test_the_trainer_takes_the_environments_through_its_check() -> None:
     for module, tree in sources("spg_trainer").items():
         direct = [name for name in imports(at_run_time(tree)) if is_within(name, {"envs", "verifiers"})]
-        assert not direct, f"{module} imports {direct}; it should take envs from spg_trainer.packages"
+        assert not direct, (
+            f"{module} imports {direct}; it should take envs from spg_trainer.settings.packages"
+        )
 
 
 def test_every_folder_of_code_is_a_package_of_the_wheel() -> None:

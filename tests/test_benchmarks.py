@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import envs
-from spg_trainer.compare import read_word
-from spg_trainer.habits import Look
 from spg_trainer.models import tiny_tokenizer
+from spg_trainer.reporting.compare import read_word
+from spg_trainer.sft.habits import Look
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from spg_trainer import fitting, supervised
+from spg_trainer.sft import command as supervised
+from spg_trainer.sft import loop as fitting
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FEWER = {"--steps": "4", "--max-steps": "1", "--num-problems": "8"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, get
-from spg_trainer.settings import task_preset
+from spg_trainer.settings.sources import task_preset
 
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "algorithms"
 TASKS = {"gsm8k": "GSM8K", "math500": "MATH500", "countdown": "Countdown", "sudoku": "Sudoku"}

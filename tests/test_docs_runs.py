@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from spg_trainer import algorithms
-from spg_trainer.compare import plan
-from spg_trainer.config import CompareCommand
+from spg_trainer.reporting.compare import plan
+from spg_trainer.settings.fields import CompareCommand
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "runs.md"
 

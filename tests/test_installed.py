@@ -11,13 +11,13 @@ import pytest
 
 import envs
 import spg_trainer
-from spg_trainer import packages
+from spg_trainer.settings import packages
 
 OURS = ("spg_trainer", "verifiers", "envs")
 ROOTS = os.pathsep.join(dict.fromkeys(str(Path(find_spec(name).origin).parents[1]) for name in OURS))
 VERSION = spg_trainer.__version__
 FIX = "install spg-trainer again, in its checkout with: pip install -e ."
-IMPORTS = {"envs": "import envs", "spg_trainer": "from spg_trainer.packages import envs"}
+IMPORTS = {"envs": "import envs", "spg_trainer": "from spg_trainer.settings.packages import envs"}
 CHECKS = {"envs": envs._check_verifiers, "spg_trainer": lambda: packages.own_package("verifiers")}
 NEEDED = [("envs", "verifiers"), ("spg_trainer", "verifiers"), ("spg_trainer", "envs")]
 
@@ -133,10 +133,10 @@ def test_the_command_line_ends_with_that_line_and_status_2(monkeypatch, capsys) 
     from spg_trainer import cli
 
     def shadowed() -> None:
-        sys.modules.pop("spg_trainer.packages")
-        from spg_trainer.packages import envs  # noqa: F401
+        sys.modules.pop("spg_trainer.settings.packages")
+        from spg_trainer.settings.packages import envs  # noqa: F401
 
-    monkeypatch.setitem(sys.modules, "spg_trainer.packages", packages)
+    monkeypatch.setitem(sys.modules, "spg_trainer.settings.packages", packages)
     monkeypatch.setitem(sys.modules, "verifiers", type(sys)("verifiers"))
     monkeypatch.setattr(cli, "quiet_libraries", shadowed)
     assert cli.main(["eval"]) == 2

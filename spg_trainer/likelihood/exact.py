@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.batch import Rollouts
-from spg_trainer.config import Sampling
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.load import head_weight, hidden_states
-from spg_trainer.sampler import unmask_counts
+from spg_trainer.rollout.sampler import unmask_counts
+from spg_trainer.settings.fields import Sampling
 
 Predict = Callable[[Tensor], Tensor]
 """Canvases (N, T) int64 to log-probabilities (N, T, V) float64 over the whole vocabulary, mask id included."""
@@ -197,7 +197,7 @@ def completion_law(
     The probabilities are differentiable; at temperature 0 they are constants. Under low_confidence the ranking of
     tokens is piecewise constant in the weights, and the gradient is that between its jumps. Raises ConfigError for
     completions of more than 12 tokens, for a step with more than 2**21 outcomes, for a remasking without a law here.
-    Source: LLaDA (arXiv 2502.09992), as in `spg_trainer.sampler`.
+    Source: LLaDA (arXiv 2502.09992), as in `spg_trainer.rollout.sampler`.
     """
     sampling.check()
     _check_length(sampling.max_completion_length)

@@ -1,6 +1,6 @@
 """Masked diffusion language models on stock transformers classes; importing it registers `llada`.
 
-`load_model`, or `AutoModel.from_pretrained` after `import spg_trainer`, opens an embedded model, a folder or a Hub id.
+`load_model`, or `AutoModel.from_pretrained` after it, opens an embedded model, a folder or a Hub id.
 """
 
 from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM, register

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from spg_trainer.errors import ModelError
-from spg_trainer.presets import own_task
+from spg_trainer.settings.recipes import own_task
 
 FALLBACK = "sudoku"
 _ACCEPTED = " (--model takes `tiny`, a folder, or a Hub id such as GSAI-ML/LLaDA-8B-Instruct)"

@@ -7,8 +7,8 @@ from html import escape
 from itertools import accumulate, chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
-from spg_trainer.packages import envs
 from spg_trainer.reporting.runs import Completions, Recorded, Row
+from spg_trainer.settings.packages import envs
 
 if TYPE_CHECKING:
     from envs import TextEnv

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spg_trainer.files import CHOOSE_ANOTHER, writing
 from spg_trainer.reporting.runs import Completions, Recorded
+from spg_trainer.runs.files import CHOOSE_ANOTHER, writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

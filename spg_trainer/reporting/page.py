@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from spg_trainer import __version__
-from spg_trainer.config import ReportCommand
 from spg_trainer.errors import ConfigError
-from spg_trainer.files import CHOOSE_ANOTHER, write_text
 from spg_trainer.reporting.completions import MAX_BYTES, OUTCOMES, Pool, page_data, paired
 from spg_trainer.reporting.curves import draw_panels
 from spg_trainer.reporting.runs import Recorded, changed_settings, group_by_setting, read_run
-from spg_trainer.run_folder import REPORT
+from spg_trainer.runs.files import CHOOSE_ANOTHER, write_text
+from spg_trainer.runs.folder import REPORT
+from spg_trainer.settings.fields import ReportCommand
 
 HEIGHT = 900
 """Pixels of the frame in a notebook."""

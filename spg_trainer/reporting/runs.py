@@ -5,12 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from spg_trainer import __version__
-from spg_trainer.adapters import settle
-from spg_trainer.config import Config
 from spg_trainer.errors import ConfigError, SpgError
-from spg_trainer.files import read_json
-from spg_trainer.run_folder import METRICS, SUMMARY, TIMINGS, RunFolder
-from spg_trainer.settings import CONFIG, ENVIRONMENT, PRESET, flatten, identity, preset_of, read_config
+from spg_trainer.models.adapters import settle
+from spg_trainer.runs.files import read_json
+from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS, RunFolder
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.sources import (
+    CONFIG,
+    ENVIRONMENT,
+    PRESET,
+    flatten,
+    identity,
+    preset_of,
+    read_config,
+)
 
 Row = dict[str, Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from spg_trainer.config import Config
-from spg_trainer.training import train
+from spg_trainer.settings.fields import Config
+from spg_trainer.training.loop import train
 from tests.common.process_cases import one_step
 from tests.common.trainer_cases import session_folder, small_config
 

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from spg_trainer.algorithms.registry import ALGORITHMS, get
-from spg_trainer.config import Config
 from spg_trainer.errors import TrainingError
-from spg_trainer.evaluation import evaluate
+from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
-from spg_trainer.problems import choose_problems
-from spg_trainer.run import start
-from spg_trainer.training import train, train_step
+from spg_trainer.rollout.problems import choose_problems
+from spg_trainer.settings.fields import Config
+from spg_trainer.training.loop import train, train_step
+from spg_trainer.training.run import start
 from tests.common.trainer_cases import (
     EVALUATION,
     LORA,

@@ -12,12 +12,14 @@ import torch
 from accelerate import Accelerator
 
 import envs
-from spg_trainer import evaluation, run, training
-from spg_trainer.config import Config
 from spg_trainer.distributed import decide_on_main
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
+from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.models import load_model
-from spg_trainer.training import train
+from spg_trainer.settings.fields import Config
+from spg_trainer.training import loop as training
+from spg_trainer.training import run
+from spg_trainer.training.loop import train
 from tests.common.trainer_cases import EVALUATION, Letters, small_config, tiny_folder
 
 CASES: "dict[str, Callable[[Here], Any]]" = {}

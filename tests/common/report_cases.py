@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import envs
-from spg_trainer.config import Config
-from spg_trainer.run_folder import RunFolder
-from spg_trainer.settings import defaults, preset_of, to_yaml
+from spg_trainer.runs.folder import RunFolder
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.sources import defaults, preset_of, to_yaml
 
 HOSTILE = [
     "</script><script>document.title='owned'</script>",

@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 import envs
 from spg_trainer.algorithms import CoupledAlgorithm, Loss, Metric
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.config import (
+from spg_trainer.models import load_model, new_tiny, save_model, tiny_tokenizer
+from spg_trainer.models.load import no_progress_bars
+from spg_trainer.settings.fields import (
     BatchConfig,
     Config,
     EvalConfig,
@@ -28,9 +30,7 @@ from spg_trainer.config import (
     OutputConfig,
     Sampling,
 )
-from spg_trainer.models import load_model, new_tiny, save_model, tiny_tokenizer
-from spg_trainer.models.load import no_progress_bars
-from spg_trainer.training import train
+from spg_trainer.training.loop import train
 
 HERE = Path(__file__).resolve().parents[2]
 ENV = "tests.common.trainer_cases:test/Letters-v0"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from spg_trainer import __version__, cli
-from spg_trainer.adapters import settle
 from spg_trainer.algorithms import build
-from spg_trainer.config import CompareCommand, Config, EvalCommand, SftCommand, arithmetic
+from spg_trainer.models.adapters import settle
+from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand, SftCommand, arithmetic
 from tests.common.trainer_cases import save_tiny
 
 COMMANDS = {"": Config, "eval": EvalCommand, "sft": SftCommand, "compare": CompareCommand}
@@ -273,7 +273,7 @@ sys.exit(f"imported: {{found}}" if found else 0)
             "usage: python -m spg_trainer compare [-h]",
         ),
         ("from spg_trainer.algorithms.registry import ALGORITHMS", ""),
-        ("from spg_trainer.config import Sampling; Sampling()", ""),
+        ("from spg_trainer.settings.fields import Sampling; Sampling()", ""),
     ],
 )
 def test_help_names_and_settings_import_nothing_heavy(tmp_path: Path, code: str, usage: str) -> None:

@@ -9,7 +9,7 @@ from transformers import AutoModelForMaskedLM
 
 from spg_trainer import cli, load_model
 from spg_trainer.models import save_model, tiny_tokenizer
-from spg_trainer.settings import model_environment
+from spg_trainer.settings.sources import model_environment
 from tests.common.model_cases import hub_folder, some_ids
 from tests.common.trainer_cases import ENV, save_adapter, snapshot, tiny_folder
 

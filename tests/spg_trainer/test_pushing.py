@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 import envs
 from spg_trainer import cli
-from spg_trainer.files import write_folder
+from spg_trainer.runs.files import write_folder
 from tests.common.model_cases import edit
 from tests.common.report_cases import write_run
 from tests.common.trainer_cases import save_adapter, snapshot

@@ -10,11 +10,11 @@ import torch
 from spg_trainer.algorithms import build, get
 from spg_trainer.batch import Rollouts
 from spg_trainer.cli import parse
-from spg_trainer.config import Config, EvalCommand
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, MaskedCopy, Masking
-from spg_trainer.sampler import DECODERS, denoise_blocks
-from spg_trainer.training import train
+from spg_trainer.rollout.sampler import DECODERS, denoise_blocks
+from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.training.loop import train
 from tests.common.trainer_cases import PROBE, Probe, rows, small_config, steps_of
 
 MY_ALGORITHM = '''

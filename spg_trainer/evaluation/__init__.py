@@ -1,0 +1,1 @@
+"""How well a model solves a task."""

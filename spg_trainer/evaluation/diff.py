@@ -1,0 +1,121 @@
+"""The `diff` command: two evaluations on the same problems, compared in pairs: what was fixed and what broke."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.reporting.results import Mean, mean_over
+from spg_trainer.runs.console import Console
+from spg_trainer.runs.files import read_lines
+from spg_trainer.settings.fields import DiffCommand
+from spg_trainer.training.validation import sign_test
+
+Groups = dict[int, list[dict[str, Any]]]
+"""Problem -> the rows of its completions."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How evaluation B compares with A on the P problems that are in both."""
+
+    problems: tuple[int, ...]
+    """Their indices, ascending."""
+    a: Mean
+    """Solved rate of A."""
+    b: Mean
+    gain: Mean
+    """B - A, problem by problem."""
+    fixed: tuple[int, ...]
+    """Problems that B solves and A does not; of several completions, solves more often."""
+    broken: tuple[int, ...]
+    """The other way round."""
+    p: float
+    """Two-sided exact sign test (McNemar) on the problems that changed."""
+
+
+def run_diff(command: DiffCommand, *, quiet: bool = False) -> Difference:
+    """Compares two evaluations and shows how; ConfigError for files that hold none, or other problems."""
+    if len(command.evaluations) != 2:
+        given = " ".join(command.evaluations) or "none"
+        raise ConfigError(
+            f"diff needs two evaluations, A B (given: {given}). Give files of eval/, or run folders."
+        )
+    files = [evaluation_file(place) for place in command.evaluations]
+    a, b = groups = [by_problem(file) for file in files]
+    found = difference(a, b)
+    console = Console(quiet=quiet)
+    for name, file, all_of, rate in zip("AB", files, groups, (found.a, found.b), strict=True):
+        low, high = rate.rate_interval
+        others = f" ({len(all_of)} in the file)" if len(all_of) > len(found.problems) else ""
+        console.say(
+            f"{name}  {rate.value:.3f} [{low:.3f}, {high:.3f}] of {len(found.problems)} problems{others}  {file}"
+        )
+    low, high = found.gain.gain_interval
+    console.say(
+        f"B - A  {found.gain.value:+.3f} [{low:+.3f}, {high:+.3f}]: {len(found.fixed)} fixed, {len(found.broken)} "
+        f"broken, p = {found.p:.2g} (exact sign test on the problems that changed)"
+    )
+    for what, changed in (("fixed", found.fixed), ("broken", found.broken)):
+        if changed:
+            console.say(f"{what}: {' '.join(f'{i} ({reasons(a[i])} -> {reasons(b[i])})' for i in changed)}")
+    return found
+
+
+def evaluation_file(place: str) -> Path:
+    """The file of completions that a word means: a file of eval/, or a run folder, whose `after` it then is."""
+    path = Path(place)
+    file = path / "eval" / "after.jsonl" if path.is_dir() else path.with_suffix(".jsonl")
+    if not file.is_file():
+        here = sorted(str(p) for p in (path if path.is_dir() else path.parent).glob("**/eval/*.json"))[:5]
+        known = f" There are: {', '.join(here)}." if here else ""
+        raise ConfigError(
+            f"{place} is no evaluation: there is no {file}.{known} Give a file of eval/, or a run folder."
+        )
+    return file
+
+
+def by_problem(file: Path) -> Groups:
+    """The rows of an evaluation's file, problem by problem; ConfigError if they are no such rows."""
+    groups: Groups = defaultdict(list)
+    try:
+        for row in read_lines(file):
+            groups[row["index"]].append({key: row[key] for key in ("prompt", "correct", "reason")})
+    except (ValueError, TypeError, KeyError) as error:
+        text = f"{file} does not hold the completions of an evaluation ({type(error).__name__}: {error})"
+        raise ConfigError(f"{text}. Give a file of eval/.") from error
+    return dict(groups)
+
+
+def difference(a: Groups, b: Groups) -> Difference:
+    """B against A on the problems that are in both; ConfigError if there are none, or they are other problems."""
+    common = sorted(a.keys() & b.keys())
+    if not common:
+        raise ConfigError(
+            "The two evaluations have no problem in common. Evaluate both with the same --num-problems."
+        )
+    for index in common:
+        asked = [group[index][0]["prompt"] for group in (a, b)]
+        if asked[0] != asked[1]:
+            shown = " and ".join(json.dumps(prompt)[:60] for prompt in asked)
+            raise ConfigError(
+                f"Problem {index} is not the same in both: {shown}. Evaluate both with the same --env, --env-args and "
+                "--split."
+            )
+    rates = [np.array([np.mean([row["correct"] for row in group[i]]) for i in common]) for group in (a, b)]
+    change = rates[1] - rates[0]
+    fixed = tuple(i for i, d in zip(common, change, strict=True) if d > 0)
+    broken = tuple(i for i, d in zip(common, change, strict=True) if d < 0)
+    more, less = max(len(fixed), len(broken)), min(len(fixed), len(broken))
+    means = [mean_over(values[None]) for values in (*rates, change)]
+    return Difference(tuple(common), *means, fixed, broken, min(1.0, 2 * sign_test(more, less)))
+
+
+def reasons(rows: Sequence[dict[str, Any]]) -> str:
+    """Why a problem's completions were judged as they were, each reason once."""
+    return "/".join(dict.fromkeys(row["reason"] for row in rows))

@@ -1,0 +1,308 @@
+"""How often a model solves a task: the solved rate with its interval, on problems it was not trained on."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from math import comb
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spg_trainer.batch import Rollouts
+from spg_trainer.distributed import gather, raising_on_all
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import Policy
+from spg_trainer.rollout.sampler import watching
+from spg_trainer.rollout.scored import Failures, Scored, sample_and_score, sample_rows
+from spg_trainer.runs.checkpoint import latest_complete
+from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
+from spg_trainer.settings.packages import envs, verifiers
+from spg_trainer.settings.sources import SFT, preset_sampling, read_sft, task_preset
+from spg_trainer.sft.habits import habit_names
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from envs import TextEnv
+
+BATCH = 256
+"""Completions that are written and scored at once."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one evaluation; `rows` holds every completion in the format of samples/."""
+
+    correct: float
+    """Solved rate over all completions, 0..1."""
+    n: int
+    """Completions judged."""
+    low: float
+    """Lower end of the 95% interval of `correct` over problems; see `clustered_interval`."""
+    high: float
+    """Upper end of that interval."""
+    rewards: dict[str, float]
+    """Mean of each reward component."""
+    mean_length: float
+    """Mean tokens of a completion, the end token included."""
+    clipped_ratio: float
+    """Share of completions without an end token."""
+    reasons: dict[str, int]
+    """Outcome -> completions."""
+    pass_at: dict[int, float]
+    """k -> unbiased pass@k, for every power of two below the number of generations, and for that."""
+    majority: float | None
+    """Share of the problems whose most frequent answer is right; None for one completion each. See `majority_vote`."""
+    settings: dict[str, Any]
+    """Environment, split, sampling: what must be equal for two figures to be comparable."""
+    rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the rows, ready for JSON."""
+        return {k: v for k, v in asdict(self).items() if k != "rows"}
+
+    @property
+    def solved(self) -> str:
+        """`solved 0.043 [0.024, 0.075] of 256`, or `... of 64 problems x 4`."""
+        each = self.settings["num_generations"]
+        of = self.n if each == 1 else f"{self.n // each} problems x {each}"
+        return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {of}"
+
+
+def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv":
+    """The environment of a command, in one of its splits; EnvError if that has no problems."""
+    weights = dict(getattr(command, "reward_weights", {}))
+    more = {"reward_weights": weights} if weights else {}
+    env = envs.make(command.env, split=split, **more, **command.env_args)
+    if len(env) < 1:
+        raise envs.EnvError(f"{env.spec_name} has no {split} problems; its __len__ must be at least 1.")
+    return env
+
+
+def mix_hint(env: "TextEnv") -> str:
+    """The end of a line that tells how to make a base model for `env`: which --mix its habits allow, if any."""
+    habits = habit_names(env)
+    if not habits:
+        return ""
+    shares = " ".join(f"{name}={0.6 / len(habits):.2g}" for name in habits)
+    return f"; add --mix right=0.4 {shares} for its habits"
+
+
+def train_longer(given: Config | SftCommand, model: str, env: "TextEnv") -> str:
+    """The line that makes a better base of a model for the task of a command: it goes on with it, or starts from it."""
+    command, file = "python -m spg_trainer sft", Path(model) / SFT
+    made = read_sft(file) if file.is_file() else None
+    if made and made.patience:
+        longer = f"rain the base longer: {command} --resume {model} --steps {2 * made.steps}"
+        newest = latest_complete(Path(model))
+        stalled = (
+            json.loads((newest / "state.json").read_text(encoding="utf-8")).get("fall") if newest else None
+        )
+        if stalled is None:
+            return f"T{longer}"
+        why = f"Its validation loss had stopped falling after {stalled} updates"
+        larger = "a larger model (--hidden-size, --num-layers) or easier problems (--env-args)"
+        return f"{why}: make a base with {larger}, or t{longer}"
+    task = f"--env {given.env}"
+    if given.env_args:
+        task += " --env-args " + " ".join(f"{name}={value}" for name, value in given.env_args.items())
+    return f"Train the base first: {command} {task} --model {model} --output-dir BASE{mix_hint(env)}"
+
+
+def evaluate(
+    policy: Policy,
+    env: "str | TextEnv" = "sudoku",
+    sampling: Sampling | None = None,
+    *,
+    split: str = "test",
+    num_generations: int = 1,
+    num_problems: int = 0,
+    seed: int = 0,
+    rows_per_forward: int | None = None,
+    accelerator: "Accelerator | None" = None,
+    advance: Callable[[float], None] | None = None,
+    known: Sequence[dict[str, Any]] = (),
+    keep: Callable[[list[dict[str, Any]]], None] | None = None,
+) -> Evaluation:
+    """Solves the problems of a split and counts.
+
+    Args:
+        policy: what `load_model` returns.
+        env: a name for `envs.make`, opened with the arguments that suit the model, or a `TextEnv` made before.
+        split: problems to solve; of a `TextEnv` that does not say its split, the name to record.
+        sampling: completion length, steps, temperature; by default the model's own lengths (of its
+            environment.json, else of the preset that suits it) at temperature 0.
+        num_generations: completions per problem; more than 1 needs a temperature above 0.
+        num_problems: problems from the start of the split; 0 = all.
+        rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
+        accelerator: shares the problems among its processes; result and errors are the same on each of them.
+        advance: called with the problems done since the last call; a share of a batch is as many of its problems.
+        known: rows of the same evaluation, made before it was cut short; the same on each process.
+        keep: called with this process's rows as soon as they are there, a batch at a time.
+
+    Raises:
+        ConfigError: a number out of range, several generations at temperature 0.
+        TrainingError: the environment failed on too many completions, or another process failed.
+    """
+    preset = task_preset(env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
+    sampling = sampling or preset_sampling(preset)
+    if num_problems < 0:
+        raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
+    if num_generations < 1:
+        raise ConfigError(f"num_generations={num_generations}: should be at least 1.")
+    if num_generations > 1 and sampling.temperature == 0:
+        raise ConfigError(f"num_generations={num_generations} at temperature 0: set a temperature above 0.")
+    world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+    agreeing = raising_on_all if world > 1 else nullcontext
+    with agreeing():
+        if isinstance(env, str):
+            env = envs.make(env, split=split, **preset.get("env_args", {}))
+        count = min(num_problems or len(env), len(env))
+    asked = {(row["index"], row["generation"]): row for row in known}
+    missing = {i for i in range(count) for g in range(num_generations) if (i, g) not in asked}
+    rows, before = [], [row for (index, _), row in asked.items() if index not in missing]
+    advance = advance or (lambda problems: None)
+    advance(count - len(missing))
+    todo = np.array(sorted(missing))
+    # What is kept is kept after each batch: on a GPU, one that is decoded at once.
+    size = max(1, (rows_per_forward if keep and rows_per_forward else BATCH) // num_generations)
+    failures = Failures(count * num_generations, shared=world > 1)
+    failures.count = sum(row["reason"] == "error" for row in before)
+    # Equally often on each process: its last share may be empty.
+    for start in range(0, len(todo), size * world):
+        batch = todo[start : start + size * world]
+        mine, scored, report = batch[rank::world], None, moving(advance, len(batch))
+        with agreeing(), watching(report):
+            if len(mine):
+                scored = sample_and_score(
+                    policy,
+                    env,
+                    np.repeat(mine, num_generations),
+                    np.tile(np.arange(num_generations), len(mine)),
+                    sampling,
+                    key=("eval",),
+                    seed=seed,
+                    rows_per_forward=rows_per_forward,
+                )
+                written = evaluated_rows(policy, env, scored)
+                rows += written
+                if keep:
+                    keep(written)
+        failures.add(env, scored)
+        report(1.0)
+    rows = sorted(
+        before + (gather(rows) if world > 1 else rows), key=lambda row: (row["index"], row["generation"])
+    )
+    settings = evaluation_settings(env, sampling, num_generations, count, seed, split)
+    return summarize(rows, num_generations, settings)
+
+
+def moving(advance: Callable[[float], None], problems: int) -> Callable[[float], None]:
+    """Tells `advance` of a batch of problems as the share that is done grows to 1."""
+    told = 0.0
+
+    def report(share: float) -> None:
+        nonlocal told
+        advance(share * problems - told)
+        told = share * problems
+
+    return report
+
+
+def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
+    """The rows of an evaluation's file: those of samples/, how long each completion is and whether it ends."""
+    lengths = scored.rollouts.completion_mask.sum(-1).tolist()
+    ends, written = ended(policy, scored.rollouts), sample_rows(scored, policy=policy, env=env, step=-1)
+    more = zip(written, lengths, ends, strict=True)
+    return [{**row, "length": length, "ended": end} for row, length, end in more]
+
+
+def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
+    """Whether each completion has an end token."""
+    is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
+    return (is_end & rollouts.completion_mask.numpy(force=True)).any(-1).tolist()
+
+
+def summarize(rows: list[dict[str, Any]], num_generations: int, settings: dict[str, Any]) -> Evaluation:
+    """The figures of the rows of all processes, which are in the order of problems and generations."""
+    correct = np.array([row["correct"] for row in rows], dtype=float).reshape(-1, num_generations)
+    solved = correct.sum(axis=1)  # of each problem
+    low, high = clustered_interval(correct)
+    powers = sorted({2**i for i in range(num_generations.bit_length())} | {num_generations})
+    groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
+    return Evaluation(
+        correct=float(correct.mean()),
+        n=len(rows),
+        low=low,
+        high=high,
+        rewards={name: float(np.mean([r["rewards"][name] for r in rows])) for name in rows[0]["rewards"]},
+        mean_length=float(np.mean([r["length"] for r in rows])),
+        clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
+        reasons=dict(Counter(r["reason"] for r in rows).most_common()),
+        pass_at={k: float(np.mean([pass_at_k(int(c), num_generations, k) for c in solved])) for k in powers},
+        majority=None if num_generations == 1 else float(np.mean([majority_vote(group) for group in groups])),
+        settings=settings,
+        rows=rows,
+    )
+
+
+def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
+    """The 95% interval of a solved rate from (problems, generations) of 0 and 1, for other problems of the kind.
+
+    Completions of one problem are not independent. Wilson's interval with as many trials as would give the variance
+    that the means of the problems show, from as many as there are problems to as many as there are completions; the
+    former where all are equal.
+    """
+    means, rate = correct.mean(axis=1), float(correct.mean())
+    trials = len(means)
+    if 1 < trials < correct.size and (variance := means.var(ddof=1) / trials) > 0:
+        trials = float(np.clip(rate * (1 - rate) / variance, trials, correct.size))
+    return verifiers.statistics.wilson_interval(rate * trials, trials)
+
+
+def majority_vote(rows: Sequence[dict[str, Any]]) -> float:
+    """Whether the most frequent answer among the completions of one problem is right, 0..1.
+
+    Answers are equal if their extracted texts are; completions without one do not vote. Answers as frequent share.
+    """
+    votes: dict[str, list[bool]] = {}
+    for row in rows:
+        if row["extracted"] is not None:
+            votes.setdefault(row["extracted"], []).append(row["correct"])
+    most = max(map(len, votes.values()), default=0)
+    return float(np.mean([np.mean(vote) for vote in votes.values() if len(vote) == most])) if votes else 0.0
+
+
+def pass_at_k(num_correct: int, n: int, k: int) -> float:
+    """The chance that one of `k` completions is right, estimated without bias from `num_correct` of `n`.
+
+    1 <= k <= n and 0 <= num_correct <= n. Source: Chen et al. (2021), equation 1.
+    """
+    return 1.0 - comb(n - num_correct, k) / comb(n, k)
+
+
+def evaluation_settings(
+    env: "TextEnv", sampling: Sampling, num_generations: int, num_problems: int, seed: int, split: str
+) -> dict[str, Any]:
+    """What must be equal for two evaluations to be comparable."""
+    return {
+        "env": env.spec_name,
+        **({"origin": dict(env.origin)} if env.origin else {}),
+        "split": getattr(env, "split", split),  # an author need not keep the argument
+        "seed": seed,
+        "num_problems": num_problems,
+        "num_generations": num_generations,
+        **asdict(sampling),
+    }
+
+
+def figures(result: Evaluation) -> str:
+    """The figures of one evaluation in one line."""
+    more = {f"pass@{k}": f"{v:.3f}" for k, v in result.pass_at.items() if k > 1}
+    more |= {} if result.majority is None else {"majority": f"{result.majority:.3f}"}
+    more |= {name: f"{value:.3f}" for name, value in result.rewards.items() if name != "correct"}
+    more |= {"mean length": f"{result.mean_length:.1f}", "no end": f"{result.clipped_ratio:.3f}"}
+    return f"{result.solved}; " + ", ".join(f"{name} {value}" for name, value in more.items())

@@ -1,0 +1,189 @@
+"""Any LLaDA checkpoint under the tasks of lm-evaluation-harness, with our sampler: `--model spg_llada`.
+
+lm-eval 0.4 looks up models in a table of its own, to which importing this module adds; so its command line runs as
+`python -m spg_trainer lm-eval`, and for its Python functions an import is enough.
+"""
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+try:
+    import lm_eval.models  # noqa: F401  its own models: it would not look for them once ours is in the table
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"lm-evaluation-harness is missing ({error}): "
+        "pip install 'lm-eval>=0.4.13,<0.5' 'pytablewriter>=1.2' requests"
+    ) from error
+from lm_eval.__main__ import cli_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
+from tqdm import tqdm
+
+from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.evaluation.evaluate import BATCH
+from spg_trainer.models import load_model
+from spg_trainer.models.source import resolve_model
+from spg_trainer.rollout.tokens import decode_completions, encode_texts, sample
+from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.sources import model_environment, preset_sampling, task_preset
+
+logger = logging.getLogger(__name__)
+
+
+def main(args: Sequence[str]) -> None:
+    """lm-eval's command line, which knows `spg_llada`."""
+    sys.argv = ["lm-eval", *args]
+    cli_evaluate()
+
+
+@register_model("spg_llada")
+class SpgLLaDA(LM):
+    """A masked diffusion model as lm-eval sees one.
+
+    Args (lm-eval's `--model_args`; `device` and `batch_size` are flags of its own):
+        pretrained: what `load_model` opens: `tiny`, a model or run folder, a Hub id.
+        env: the task whose preset gives lengths and steps; unset = that of the model's environment.json, and without
+            one the defaults of `Sampling`.
+        max_completion_length, block_length, diffusion_steps, remasking: as the flags of training; unset = as `env` has
+            it, steps at its tokens per step.
+        seed: of the noise where a task samples.
+        dtype, revision: as the flags of training.
+        batch_size: requests decoded at once on a GPU; auto = 256. On a CPU, as many as stay in its cache.
+
+    Raises ConfigError for another argument and lengths that do not divide, ModelError as `load_model`.
+    """
+
+    def __init__(
+        self,
+        pretrained: str = "tiny",
+        *,
+        env: str | None = None,
+        max_completion_length: int | None = None,
+        block_length: int | None = None,
+        diffusion_steps: int | None = None,
+        remasking: str = "low_confidence",
+        seed: int = 0,
+        dtype: str | None = None,
+        revision: str | None = None,
+        device: str | None = None,
+        batch_size: int | str = "auto",
+        **unknown: Any,
+    ) -> None:
+        super().__init__()
+        if unknown:
+            known = ", ".join(name for name in self.__init__.__kwdefaults__)
+            raise ConfigError(f"--model_args {', '.join(unknown)}: unknown. Known: pretrained, {known}.")
+        source = resolve_model(pretrained, env)
+        folder = str(source.adapter or source.base)
+        recorded = model_environment(folder)
+        env = env or recorded.get("env")
+        base = preset_sampling(task_preset(env, folder)) if env else Sampling()
+        length, block = max_completion_length or base.max_completion_length, block_length or base.block_length
+        sampling = Sampling.at_rate(length, block, base.tokens_per_step, remasking=remasking)
+        self.sampling = replace(sampling, diffusion_steps=diffusion_steps or sampling.diffusion_steps)
+        self.sampling.check()
+        policy = load_model(
+            pretrained,
+            env=env,
+            dtype=dtype or recorded.get("dtype", "auto"),
+            device=device or "auto",
+            revision=revision,
+        )
+        self.policy = policy.ending_with(recorded.get("ends", "any"))
+        self.seed, self._device = seed, policy.device
+        automatic = policy.device.type == "cpu" or str(batch_size).startswith("auto")
+        self.batch_size = BATCH if automatic else int(batch_size)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """The completion of each request, cut at its stop strings.
+
+        A context is taken as it is: in the model's chat format with --apply_chat_template, else as plain text. Noise is
+        keyed by document and repeat, as that of `evaluate` by problem and generation. A task's max_gen_toks is no
+        length: more tokens to fill are another model.
+        """
+        wishes = [
+            normalize_gen_kwargs(request.args[1], self.sampling.max_completion_length) for request in requests
+        ]
+        for asked in sorted({w["max_gen_toks"] for w in wishes} - {self.sampling.max_completion_length}):
+            logger.warning(
+                "The task has max_gen_toks=%d; completions have %d tokens. Set max_completion_length in --model_args.",
+                asked,
+                self.sampling.max_completion_length,
+            )
+        seen: Counter[tuple[str | None, int | None]] = Counter()
+        keys = []
+        for request in requests:
+            document = (request.task_name, request.doc_id)
+            keys.append(("eval", request.doc_id, seen[document]))
+            seen[document] += 1
+        texts = [""] * len(requests)
+        with tqdm(total=len(requests), disable=disable_tqdm, desc="spg_llada") as bar:
+            for rows, temperature in batches([w.get("temperature", 0.0) for w in wishes], self.batch_size):
+                written = self._write([(requests[i].args[0], keys[i]) for i in rows], float(temperature))
+                for i, text in zip(rows, written, strict=True):
+                    texts[i] = postprocess_generated_text(text, wishes[i]["until"], None)
+                    self.cache_hook.add_partial("generate_until", requests[i].args, texts[i])
+                bar.update(len(rows))
+        return texts
+
+    def _write(self, batch: list[tuple[str, tuple[Any, ...]]], temperature: float) -> list[str]:
+        contexts, keys = zip(*batch, strict=True)
+        sampling = replace(self.sampling, temperature=temperature)
+        rollouts = sample(self.policy, encode_texts(self.policy, contexts), sampling, self.seed, keys, None)
+        return decode_completions(self.policy, rollouts)
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Refused: see the error."""
+        raise ModelError(
+            "spg_llada has no log-likelihoods: a masked diffusion model gives bounds only, estimated from random "
+            "masks, and ranking answers by them is another measurement. Use tasks with output_type generate_until, for "
+            "instance gsm8k instead of hellaswag."
+        )
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Refused, as `loglikelihood`."""
+        return self.loglikelihood(requests)  # type: ignore[return-value]
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """The conversation in the model's format; without `add_generation_prompt` its last message is the beginning
+        of the answer."""
+        tokenizer = self.policy.tokenizer
+        if tokenizer.chat_template is None:
+            raise ModelError(f"{self.policy.source} has no chat template. Leave out --apply_chat_template.")
+        asked, begun = (
+            (chat_history, "") if add_generation_prompt else (chat_history[:-1], chat_history[-1]["content"])
+        )
+        return tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False) + begun
+
+    def chat_template(self, chat_template: bool | str = False) -> str:
+        """The template that --apply_chat_template applies, for lm-eval's records."""
+        if isinstance(chat_template, str):
+            raise ConfigError(
+                f"--apply_chat_template {chat_template}: there is one template. Leave out its name."
+            )
+        return (self.policy.tokenizer.chat_template or "") if chat_template else ""
+
+    @property
+    def tokenizer_name(self) -> str:
+        """For lm-eval's caches."""
+        return self.policy.source
+
+    def get_model_info(self) -> dict[str, Any]:
+        """How completions were made, for lm-eval's results."""
+        return {"spg_llada": {**vars(self.sampling), "dtype": str(self.policy.model.dtype)}}
+
+
+def batches(kinds: Sequence[float], size: int) -> Iterable[tuple[list[int], float]]:
+    """Indices of equal kind, at most `size` at once."""
+    for kind in dict.fromkeys(kinds):
+        rows = [i for i, other in enumerate(kinds) if other == kind]
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size], kind

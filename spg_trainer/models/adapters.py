@@ -1,0 +1,56 @@
+"""What the adapters of a run are: rank, scale and dropout, of fresh ones, of those in a folder, or none at all.
+
+Settings leave them open (`--lora-alpha` unset); a model, a run and its config.yaml have them settled. Imports no torch.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.settings.fields import ModelConfig
+
+REFERENCE = "reference"
+"""Folder of a run that keeps the weights it started from, where its reference needs them."""
+
+
+def settle(m: ModelConfig, run: Path | None = None) -> ModelConfig:
+    """The settings with rank, scale and dropout as they are trained; settled ones stay as they are.
+
+    Fresh adapters: alpha as `default_alpha`, no dropout. An adapter as model: its own rank and alpha, and its own
+    dropout unless one is given. run: the run that is continued, whose own copy of that adapter stands for it. Raises
+    ConfigError for a rank or alpha that the adapter does not have, ModelError for one that cannot be read.
+    """
+    kept = run and run / REFERENCE
+    folder = kept if kept and (kept / "adapter_config.json").is_file() else m.adapter
+    if folder is None:
+        alpha = default_alpha(m.lora_r) if m.lora_r and m.lora_alpha is None else m.lora_alpha
+        return replace(m, lora_alpha=alpha, lora_dropout=m.lora_dropout or 0.0)
+    r, alpha, dropout = read_adapter(folder)
+    for flag, given, own in (("--lora-r", m.lora_r or None, r), ("--lora-alpha", m.lora_alpha, alpha)):
+        if given not in (None, own):
+            text = f"{flag} {given}: {folder} already is an adapter, of rank {r} and alpha {alpha}"
+            raise ConfigError(f"{text}. Leave it out, or train fresh adapters on a whole model.")
+    dropout = dropout if m.lora_dropout is None else m.lora_dropout
+    return replace(m, lora_r=r, lora_alpha=alpha, lora_dropout=dropout)
+
+
+def default_alpha(r: int) -> int:
+    """Half the rank (rounded up), the proportion of d1 and SPG (64 and 128)."""
+    return (r + 1) // 2
+
+
+def read_adapter(folder: Path) -> tuple[int, int, float]:
+    """Rank, alpha and dropout of the LoRA adapter in `folder`; ModelError if its adapter_config.json has none."""
+    file = folder / "adapter_config.json"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        r, alpha, dropout = values["r"], values["lora_alpha"], float(values["lora_dropout"])
+        if r != int(r) or r < 1 or alpha != int(alpha) or alpha < 1 or not 0 <= dropout < 1:
+            raise ValueError(f"r {r}, lora_alpha {alpha}, lora_dropout {dropout}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = f"{file} is not that of a LoRA adapter ({type(error).__name__}: {error})"
+        raise ModelError(
+            f"{text}; it needs whole r and lora_alpha of at least 1 and lora_dropout in [0, 1); restore it"
+        ) from error
+    return int(r), int(alpha), dropout

@@ -1,0 +1,1 @@
+"""Completions from the model: sampling, tokens, where scored completions come from."""

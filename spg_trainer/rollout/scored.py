@@ -1,0 +1,168 @@
+"""Problems to scored completions: prompts, sampling, and one call of the environment for all of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from spg_trainer.batch import Rollouts
+from spg_trainer.distributed import gather
+from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.models import Policy
+from spg_trainer.rollout.tokens import decode_completions, encode_prompts, sample
+from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.packages import envs
+
+if TYPE_CHECKING:
+    from envs import Problem, TextEnv
+    from spg_trainer.rollout.pairs import Preferences
+
+MAX_ERROR_SHARE = 0.05
+"""A step or evaluation in which a larger share of the completions could not be scored stops the run."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Completions of some problems and what the environment said of them; every field has B entries."""
+
+    index: np.ndarray
+    """(B,) int64, problem of each completion."""
+    generation: np.ndarray
+    """(B,) int64, number of the completion in its group."""
+    problems: "list[Problem]"
+    completions: list[str]
+    rollouts: Rollouts
+    rewards: np.ndarray
+    """(B,) float64."""
+    components: dict[str, np.ndarray]
+    """Name -> (B,) float64."""
+    correct: np.ndarray
+    """(B,) bool."""
+    reason: list[str]
+    extracted: list[str | None]
+    traceback: list[str | None]
+    """Where the author's `score` raised."""
+
+    def __len__(self) -> int:
+        return len(self.completions)
+
+
+@dataclass
+class Failures:
+    """Counts the completions of a step or evaluation, `expected` in all, that its environment could not score.
+
+    Where it is `shared`, both numbers are those of all processes, and each calls `add` equally often.
+    """
+
+    expected: int
+    shared: bool = True
+    count: int = 0
+
+    def add(self, env: "TextEnv", scored: Scored | None) -> None:
+        """Counts the failures among more completions (None = no more); raises TrainingError when there are too many."""
+        failed = [row for row, reason in enumerate(scored.reason) if reason == "error"] if scored else []
+        first = [(int(scored.index[row]), scored.traceback[row] or "") for row in failed[:1]]
+        parts = [(len(failed), first)]
+        parts = gather(parts) if self.shared else parts
+        self.count += sum(count for count, _ in parts)
+        firsts = [one for _, first in parts for one in first]
+        if firsts and self.count > MAX_ERROR_SHARE * self.expected:
+            index, traceback = firsts[0]
+            raise TrainingError(
+                f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions (more than "
+                f"{MAX_ERROR_SHARE:.0%}), among them one of problem {index}. Fix the environment, "
+                f"then continue with --resume auto.\n{traceback}".rstrip()
+            )
+
+
+def check_prompts(count: int, env: "TextEnv") -> None:
+    """Raises ConfigError if `env` has fewer problems than a step takes."""
+    size = len(env)
+    if count > size:
+        text = f"--prompts-per-step {count}: {env.spec_name} has {size} problems"
+        raise ConfigError(f"{text}. Use {size} or fewer.")
+
+
+def sample_and_score(
+    policy: Policy,
+    env: "TextEnv",
+    index: np.ndarray,
+    generation: np.ndarray,
+    sampling: Sampling,
+    *,
+    key: Sequence[int | str],
+    seed: int,
+    rows_per_forward: int | None,
+) -> Scored:
+    """Writes one completion per (index, generation) pair and scores all of them in one verifier call.
+
+    index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation).
+    """
+    vector = envs.TextVectorEnv(env, num_envs=len(index))
+    prompts, _ = vector.reset(options={"index": index})
+    problems = [env.problem(int(i)) for i in index]
+    prefixes = [problem.completion_prefix for problem in problems]
+    keys = [(*key, i, g) for i, g in zip(index.tolist(), generation.tolist(), strict=True)]
+    rollouts = sample(
+        policy, encode_prompts(policy, prompts, prefixes), sampling, seed, keys, rows_per_forward
+    )
+    written = decode_completions(policy, rollouts)
+    completions = [prefix + text for prefix, text in zip(prefixes, written, strict=True)]
+    _, rewards, _, _, info = vector.step(completions)
+    return Scored(
+        index=index,
+        generation=generation,
+        problems=problems,
+        completions=completions,
+        rollouts=rollouts,
+        rewards=rewards,
+        components=info["rewards"],
+        correct=info["correct"],
+        reason=list(info["reason"]),
+        extracted=list(info["extracted"]),
+        traceback=list(info.get("traceback", [None] * len(index))),
+    )
+
+
+def sample_rows(
+    scored: Scored,
+    *,
+    policy: Policy,
+    env: "TextEnv | Preferences",
+    step: int,
+    advantages: torch.Tensor | None = None,
+) -> list[dict[str, Any]]:
+    """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked.
+
+    "tokens", "reveal_step" and "confidence" (the model's probability of the token as it was unmasked) have an entry for
+    each position; one that stayed masked has "", -1 and null.
+    """
+    rows, ids = [], scored.rollouts.completion_ids.tolist()
+    pieces = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
+    sure = scored.rollouts.unmask_logps.exp().tolist()
+    for b, unmask_step in enumerate(scored.rollouts.unmask_step.tolist()):
+        row = {
+            "step": step,
+            "env": env.spec_name,
+            "task": getattr(env, "task", ""),
+            "index": int(scored.index[b]),
+            "generation": int(scored.generation[b]),
+            "prompt": scored.problems[b].prompt,
+            "completion": scored.completions[b],
+            "rewards": {name: float(values[b]) for name, values in scored.components.items()},
+            "reward": float(scored.rewards[b]),
+            "correct": bool(scored.correct[b]),
+            "reason": scored.reason[b],
+            "extracted": scored.extracted[b],
+            "reveal_step": unmask_step,
+            "tokens": [pieces[ids[b][t]] if at >= 0 else "" for t, at in enumerate(unmask_step)],
+            "confidence": [round(sure[b][t], 4) if at >= 0 else None for t, at in enumerate(unmask_step)],
+        }
+        if scored.traceback[b] is not None:
+            row["traceback"] = scored.traceback[b]
+        if advantages is not None:
+            row["advantage"] = float(advantages[b])
+        rows.append({**row, **scored.problems[b].reference, **row})  # no author's key replaces one of ours
+    return rows

@@ -1,0 +1,132 @@
+"""From prompts to token ids, from completions back to text, and both at once in `generate`."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from spg_trainer.batch import Rollouts
+from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.models.load import Policy
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.seeding import generator
+from spg_trainer.settings.fields import Sampling
+
+Prompt = str | list[dict[str, str]]
+"""A user's text, or a conversation of {"role", "content"} messages."""
+
+
+def generate(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    sampling: Sampling | None = None,
+    *,
+    seed: int = 0,
+    completion_prefixes: Sequence[str] | None = None,
+    rows_per_forward: int | None = None,
+) -> list[str]:
+    """Answers each prompt, in order: the texts up to the first end token, special tokens dropped.
+
+    Args:
+        policy: what `load_model` returned.
+        prompts: texts, each sent as one user message, or lists of chat messages.
+        sampling: how to decode; None = `Sampling()`.
+        seed: of the noise; prompt number i draws from its own stream, whatever the other prompts are.
+        completion_prefixes: text that each answer is made to start with; not part of what is returned.
+        rows_per_forward: at most so many prompts in one call of the model; None = what is fastest.
+
+    Raises ConfigError for settings that cannot decode or a prompt too long for the model, else as `encode_prompts`.
+    """
+    sampling = sampling or Sampling()
+    keys = [("generate", index) for index in range(len(prompts))]
+    encoded = encode_prompts(policy, prompts, completion_prefixes)
+    rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward)
+    return decode_completions(policy, rollouts)
+
+
+def sample(
+    policy: Policy,
+    encoded: tuple[Tensor, Tensor],
+    sampling: Sampling,
+    seed: int,
+    keys: Sequence[tuple[int | str, ...]],
+    rows_per_forward: int | None,
+) -> Rollouts:
+    """One completion for each encoded prompt, its noise keyed by `seed` and the prompt's key."""
+    generators = None
+    if sampling.draws_noise:
+        generators = [generator(seed, *key, device=policy.device) for key in keys]
+    return sample_completions(policy, *encoded, sampling, generators, rows_per_forward=rows_per_forward)
+
+
+def encode_prompts(
+    policy: Policy, prompts: Sequence[Prompt], completion_prefixes: Sequence[str] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Puts prompts into the model's chat format and pads them on the left; nothing is ever cut off.
+
+    A `str` becomes one user message, or is taken as it is where the tokenizer has no chat template. A completion prefix
+    follows the opening of the assistant's turn. Returns prompt_ids (B, L) int64 and prompt_mask (B, L) bool on the
+    model's device; L is the longest prompt. Raises ConfigError for a bare string, a prompt that is neither text nor
+    messages, or another number of prefixes; ModelError for chat messages where the tokenizer has no chat template.
+    """
+    if isinstance(prompts, str):
+        raise ConfigError(f"prompts is the single string {prompts[:40]!r}. Pass a list: [prompt].")
+    prefixes = [""] * len(prompts) if completion_prefixes is None else completion_prefixes
+    if isinstance(prefixes, str) or len(prefixes) != len(prompts):
+        raise ConfigError(f"{len(prompts)} prompts need as many completion_prefixes, got {prefixes!r}.")
+    texts = [_chat_text(policy, i, prompt) + prefixes[i] for i, prompt in enumerate(prompts)]
+    return encode_texts(policy, texts)
+
+
+def encode_texts(policy: Policy, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """As `encode_prompts`, of texts that are in the model's format already."""
+    rows = policy.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    width = max(map(len, rows), default=0)
+    padded = [[policy.pad_id] * (width - len(row)) + row for row in rows]
+    prompt_ids = torch.tensor(padded, dtype=torch.int64, device=policy.device).reshape(len(rows), width)
+    lengths = torch.tensor([len(row) for row in rows], device=policy.device)
+    return prompt_ids, torch.arange(-width, 0, device=policy.device) >= -lengths.unsqueeze(-1)
+
+
+def encode_completions(policy: Policy, completions: Sequence[str], length: int) -> Tensor:
+    """Token ids (B, length) int64: the text, one end token, then padding, as LLaDA's own training data ends."""
+    end = policy.end_token_ids[-1]
+    ids = policy.tokenizer(list(completions), add_special_tokens=False)["input_ids"]
+    longest = max(len(row) for row in ids) + 1
+    if longest > length:
+        text = f"A completion has {longest} tokens with its end token, more than {length}"
+        raise ConfigError(f"{text}. Use --max-completion-length {longest} or more.")
+    padded = [[*row, end] + [policy.pad_id] * (length - len(row) - 1) for row in ids]
+    return torch.tensor(padded, dtype=torch.int64)
+
+
+def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
+    """The texts of the completions, up to their first end token and without special tokens: B strings."""
+    texts, decode = [], policy.tokenizer.decode
+    for ids, mask in zip(rollouts.completion_ids.cpu(), rollouts.completion_mask.cpu(), strict=True):
+        tokens = [token for token in ids[mask].tolist() if token not in policy.end_token_ids]
+        texts.append(decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    return texts
+
+
+def _chat_text(policy: Policy, index: int, prompt: Prompt) -> str:
+    tokenizer = policy.tokenizer
+    if isinstance(prompt, str):
+        if tokenizer.chat_template is None:
+            return prompt
+        prompt = [{"role": "user", "content": prompt}]
+    if not isinstance(prompt, list) or not all(is_message(message) for message in prompt):
+        raise ConfigError(
+            f'prompt {index} is {prompt!r:.80}. Pass text, or messages [{{"role": "user", "content": "..."}}].'
+        )
+    if tokenizer.chat_template is None:
+        raise ModelError(
+            f"prompt {index} is a list of chat messages, but the tokenizer of {policy.source} has no chat template. "
+            "Pass plain text, or use an instruction-tuned model."
+        )
+    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+
+
+def is_message(message: object) -> bool:
+    """Whether a value is a chat message with text as its role and content."""
+    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))

@@ -1,0 +1,217 @@
+"""Checkpoints: checkpoints/step-000100 of a run is whole (`files.write_folder`) or does not exist.
+
+The folder opens with `AutoModel` or `PeftModel` like any model.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
+
+from spg_trainer.distributed import rank
+from spg_trainer.errors import CheckpointError
+from spg_trainer.runs.files import (
+    RESUME,
+    delete_folder,
+    incomplete,
+    json_document,
+    sync,
+    unused,
+    write_folder,
+    writing,
+)
+from spg_trainer.settings.sources import ENVIRONMENT
+from spg_trainer.training.validation import Validations, needed_steps
+
+OPENING = """\
+A masked diffusion language model of the architecture `llada`, which transformers opens once spg-trainer is installed
+(`pip install -e .` in its checkout):
+
+```python
+import spg_trainer.models  # registers `llada` with transformers
+from transformers import AutoModel, AutoTokenizer
+
+model, tokenizer = (auto.from_pretrained("PATH OF THIS FOLDER") for auto in (AutoModel, AutoTokenizer))
+```
+
+`python -m spg_trainer eval --model PATH` measures it.
+"""
+"""What the README.md of every model says."""
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from spg_trainer.models.load import Policy
+
+_SUPERSEDED = "superseded"
+_STEP = re.compile(r"step-(\d{6,})")
+_log = logging.getLogger(__name__)
+
+
+def save(
+    folder: Path,
+    step: int,
+    policy: "Policy",
+    optimizer_state: dict[str, Any],
+    *,
+    state: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    keep: int,
+    validations: Validations | None = None,
+    **more: Any,
+) -> Path:
+    """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1) and the best.
+
+    state: counters, as JSON. validations: those of the run, which say which was the best at each one that is kept.
+    more: tensors for training.pt beside the optimizer's. A complete checkpoint of this step is left as it is. Only
+    rank 0 writes; all get the path. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
+    """
+    target = at_step(folder, step)
+    if rank() or incomplete(target) is None:
+        return target
+
+    def write(aside: Path) -> None:
+        import torch
+
+        write_model(aside, policy, environment)
+        torch.save({"optimizer": optimizer_state, **more}, aside / "training.pt")
+        (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
+
+    for path in [*folder.glob("metrics.jsonl"), *folder.glob("timings.jsonl")]:
+        with writing(path):
+            sync(path)  # rows up to this step must outlive a power cut as the checkpoint does
+    for path in [*target.parent.glob(".step-*.tmp"), *target.parent.glob(".step-*.deleted")]:
+        shutil.rmtree(path, ignore_errors=True)  # what an interrupted save or deletion left
+    write_folder(target, write)
+    whole = [path for path in _checkpoints(folder) if incomplete(path) is None]
+    old, kept = whole[: -max(1, keep)], whole[-max(1, keep) :]
+    needed = needed_steps(validations or {}, [_step(path) for path in kept])
+    for path in (path for path in old if _step(path) not in needed):
+        try:
+            delete_folder(path)
+        except OSError as error:  # one checkpoint too many costs disk, not the run
+            _log.warning("The old checkpoint %s cannot be deleted: %s", path, error)
+    return target
+
+
+def export(folder: Path, policy: "Policy", environment: Mapping[str, Any], *, advice: str = RESUME) -> None:
+    """Writes a trained model with its environment.json to `folder`, as `write_folder` does; rank 0 only."""
+    if rank() == 0:
+        write_folder(folder, lambda aside: write_model(aside, policy, environment), advice)
+
+
+def write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
+    """Writes weights, tokenizer and environment.json into a folder that is there."""
+    from spg_trainer.models.load import save_model
+
+    save_model(policy, folder)
+    (folder / "README.md").write_text(OPENING, encoding="utf-8")
+    (folder / ENVIRONMENT).write_text(json_document(environment), encoding="utf-8")
+
+
+def latest_complete(run: Path) -> Path | None:
+    """The newest whole checkpoint of a run folder, or None; each torn one that is passed over is logged."""
+    problems = {path: incomplete(path) for path in reversed(_checkpoints(run))}
+    newest = next((path for path, problem in problems.items() if problem is None), None)
+    outcome = f"resuming from {newest.name}" if newest else "no whole checkpoint is left, starting at step 0"
+    for path, problem in problems.items():
+        if path == newest:
+            break
+        _log.warning("Checkpoint %s %s; %s.", path, problem, outcome)
+    return newest
+
+
+def locate(path: Path) -> tuple[Path, Path | None]:
+    """What `--resume PATH` means: (run folder, checkpoint), for the path of either; None = start at step 0.
+
+    Raises CheckpointError if the path does not exist, or names a checkpoint that is not whole.
+    """
+    if not path.is_dir():
+        raise CheckpointError(f"--resume {path}: no such folder. Give a run folder, a checkpoint, or auto.")
+    if _STEP.fullmatch(path.name):
+        check(path)
+        home = path.resolve().parent
+        return (home.parent if home.name == _SUPERSEDED else home).parent, path
+    return path, latest_complete(path)
+
+
+def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -> dict[str, Any]:
+    """Puts weights and optimizer back in place, bit for bit, and returns the saved counters.
+
+    optimizer: None = the weights only. Parameters keep their identity. Raises CheckpointError if the checkpoint is
+    torn, or of another kind of model.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    check(folder)
+    try:
+        adapter = (folder / "adapter_config.json").exists()
+        if adapter != hasattr(policy.model, "peft_config"):
+            kinds = ("a full model", "a LoRA adapter")
+            raise ValueError(f"it holds {kinds[adapter]} and this run trains {kinds[not adapter]}")
+        if adapter:
+            from peft import load_peft_weights, set_peft_model_state_dict
+
+            result = set_peft_model_state_dict(policy.model, load_peft_weights(str(folder), device="cpu"))
+            if result.unexpected_keys:
+                raise ValueError(f"unknown adapter weights {result.unexpected_keys[:3]}")
+        else:
+            from spg_trainer.models.load import no_progress_bars
+
+            with no_progress_bars():  # a progress bar would cut through the live line
+                saved = type(policy.model).from_pretrained(folder, dtype=policy.model.dtype)
+            policy.model.load_state_dict(saved.state_dict())
+        if optimizer is not None:
+            training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
+            optimizer.load_state_dict(training["optimizer"])
+        return json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise CheckpointError(
+            f"Checkpoint {folder} does not fit this run: {error}. Resume with the run's own --model and --lora-r, or "
+            "from another of its checkpoints with --resume PATH."
+        ) from error
+
+
+def check(folder: Path) -> None:
+    """Raises CheckpointError, saying what is missing, unless `folder` is a whole checkpoint."""
+    if problem := incomplete(folder):
+        raise CheckpointError(
+            f"Checkpoint {folder} {problem}. Give another, or the run folder for the newest."
+        )
+
+
+def set_aside_after(run: Path, step: int) -> list[Path]:
+    """Moves whole checkpoints later than `step`, where a run continues, to checkpoints/superseded; deletes torn ones.
+
+    They belong to another continuation and are not ours to delete. Returns the new places.
+    """
+    moved = []
+    for path in (path for path in _checkpoints(run) if _step(path) > step):
+        if incomplete(path) is not None:
+            delete_folder(path)
+            continue
+        place = unused(path.parent / _SUPERSEDED / path.name)
+        place.parent.mkdir(exist_ok=True)
+        os.replace(path, place)
+        moved.append(place)
+    return moved
+
+
+def at_step(run: Path, step: int) -> Path:
+    """The checkpoint of a step, there or not."""
+    return run / "checkpoints" / f"step-{step:06d}"
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    """Visible checkpoints of a run, whole or torn, oldest first."""
+    folders = (run / "checkpoints").glob("step-*")
+    return sorted((path for path in folders if _STEP.fullmatch(path.name) and path.is_dir()), key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))

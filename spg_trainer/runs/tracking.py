@@ -1,0 +1,120 @@
+"""Sends a step's figures to the trackers asked for with --track.
+
+The run folder is the record; a tracker is a view of it. One that fails is dropped with a message, because a
+lost connection must not cost a step.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spg_trainer.distributed import rank
+from spg_trainer.errors import ConfigError
+from spg_trainer.runs.files import to_json
+from spg_trainer.settings.sources import flatten
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+_log = logging.getLogger(__name__)
+PROJECT = "spg-trainer"
+COLUMNS = ("prompt", "completion", "reward", "correct", "reason")
+TABLE_ROWS = 32
+_DROPPED = "Tracker %s failed and is no longer used: %s"
+
+
+class Trackers:
+    """The trackers of a run that still work."""
+
+    def __init__(self, trackers: "Sequence[GeneralTracker]" = ()) -> None:
+        self._trackers = list(trackers)
+
+    def log(self, values: Mapping[str, Any], step: int) -> None:
+        """Forwards the numbers of a step."""
+        items = values.items()
+        numbers = {key: v for key, v in items if isinstance(v, int | float) and math.isfinite(v)}
+        self._each(lambda tracker: tracker.log(numbers, step=step))
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        """Forwards the first completions of a step or an evaluation, with what they earned."""
+        data = [[_cell(row.get(column)) for column in COLUMNS] for row in rows[:TABLE_ROWS]]
+        self._each(lambda tracker: _send_table(tracker, name, data, step))
+
+    def finish(self) -> None:
+        """Lets the trackers send what they have not sent yet."""
+        self._each(lambda tracker: tracker.finish())
+
+    def _each(self, action: "Callable[[GeneralTracker], None]") -> None:
+        for tracker in list(self._trackers):
+            try:
+                action(tracker)
+            except Exception as error:  # a tracker's client may raise anything
+                self._trackers.remove(tracker)
+                _log.warning(_DROPPED, tracker.name, error)
+
+
+def _cell(value: Any) -> Any:
+    """A number as it is, all else (a chat, a missing reason) as text."""
+    return (
+        value if isinstance(value, bool | int | float | str) else "" if value is None else json.dumps(value)
+    )
+
+
+def _send_table(tracker: "GeneralTracker", name: str, data: list[list[Any]], step: int) -> None:
+    """A table in the tracker's own form; TensorBoard's is Markdown."""
+    if tracker.name == "tensorboard":
+        rows = [COLUMNS, ["---"] * len(COLUMNS), *data]
+        clean = [[str(cell).replace("|", "\\|").replace("\n", "<br>") for cell in row] for row in rows]
+        tracker.writer.add_text(name, "\n".join(f"| {' | '.join(row)} |" for row in clean), step)
+    elif tracker.name == "trackio":
+        import trackio
+
+        tracker.log({name: trackio.Table(columns=[*COLUMNS], data=data)}, step=step)
+    else:
+        tracker.log_table(name, columns=[*COLUMNS], data=data, step=step)
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raises ConfigError unless the packages of all trackers are installed; call it first of all."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        fix = f"Run `pip install {' '.join(missing)}`, or leave --track out; metrics.jsonl holds the same figures."
+        raise ConfigError(f"--track {missing[0]}: the package is not installed. {fix}")
+
+
+def open_trackers(names: Sequence[str], folder: Path, config: Any) -> "list[GeneralTracker]":
+    """Starts accelerate's trackers on rank 0, with the run's settings.
+
+    TensorBoard writes to RUN/tensorboard, W&B to RUN/wandb, trackio to its own store. In the last two all runs are of
+    the project `spg-trainer` ($WANDB_PROJECT for W&B), under the name of their folder. One that does not start, such as
+    wandb without a login, is left out with a message.
+    """
+    check_trackers(names)
+    if rank() or not names:
+        return []
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    leaves = flatten(to_json(config)).items()
+    settings = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in leaves}
+    opened = []
+    for name in dict.fromkeys(names):
+        kind = LOGGER_TYPE_TO_CLASS[name]
+        title, options = {
+            "tensorboard": ("tensorboard", {"logging_dir": str(folder)}),
+            "wandb": (os.environ.get("WANDB_PROJECT", PROJECT), {"name": folder.name, "dir": str(folder)}),
+            "trackio": (PROJECT, {"name": folder.name, "embed": False}),
+        }[name]
+        try:
+            tracker = kind(title, **options)
+            tracker.start()
+            tracker.store_init_configuration(settings)
+        except Exception as error:  # a tracker's client may raise anything
+            _log.warning(_DROPPED, name, error)
+        else:
+            opened.append(tracker)
+    return opened

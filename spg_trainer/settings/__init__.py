@@ -1,0 +1,1 @@
+"""Settings: every field, where its value comes from, the shipped recipes."""

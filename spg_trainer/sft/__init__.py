@@ -1,0 +1,1 @@
+"""`sft`: a base model from demonstrations and habits."""

@@ -1,0 +1,135 @@
+"""Demonstrations of an environment and the loss that learns them: masked-denoising cross-entropy, as LLaDA is trained.
+
+A base model that RL can teach must *have* the right behaviour as one of several: `mix` says which share of the
+demonstrations follows which habit of the environment; `right` is always its `demonstration`.
+
+In every completion of T tokens k are masked, k uniform on 1..T, and scored with weight 1/k: the ELBO per token
+(`docs/algorithms/spg.md`, form b). Padding behind the end token is learned like any other token.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import Policy, head_weight, hidden_states
+from spg_trainer.rollout.tokens import encode_completions, encode_prompts
+from spg_trainer.seeding import numpy_generator
+from spg_trainer.settings.packages import envs
+from spg_trainer.sft.habits import habit_names, habits_of
+
+if TYPE_CHECKING:
+    from envs import Problem, TextEnv
+
+MEASURED = 2000
+"""Training problems whose demonstrations decide how long a completion is."""
+
+
+def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
+    """The mix as shares that sum to 1; ConfigError for habits and shares that the environment cannot have."""
+    mix = mix or {"right": 1.0}
+    habits = habit_names(env)
+    if "right" in habits:
+        raise ConfigError(
+            f"{env.spec_name} has a habit named 'right', which is its demonstration. Rename it."
+        )
+    known = sorted({"right", *habits})
+    for name, share in mix.items():
+        if name not in known:
+            text = f"--mix {name}={share}: {env.spec_name} has no habit {name!r}"
+            raise ConfigError(f"{text}. Known: {', '.join(known)}.")
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
+            raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
+    total = sum(float(share) for share in mix.values())
+    if total <= 0:
+        raise ConfigError("--mix: all shares are 0. Give one habit a share, e.g. --mix right=1.")
+    return {name: float(share) / total for name, share in mix.items()}
+
+
+def draw_demonstrations(
+    env: "TextEnv", mix: Mapping[str, float], seed: int, step: int | str, count: int
+) -> "tuple[list[Problem], list[str]]":
+    """`count` problems of the environment and a completion of each; row r is a pure function of (seed, step, r)."""
+    names, edges = list(mix), np.cumsum(list(mix.values()))
+    problems, completions = [], []
+    for row in range(count):
+        rng = numpy_generator(seed, "sft", step, row)
+        problem = envs.core.read_problem(env, int(rng.integers(len(env))))
+        name = names[min(int(np.searchsorted(edges, rng.random(), side="right")), len(names) - 1)]
+        problems.append(problem)
+        completions.append(written(env, problem, name))
+    return problems, completions
+
+
+def written(env: "TextEnv", problem: "Problem", name: str) -> str:
+    """What the habit `name` of the environment writes, or its demonstration for `right`.
+
+    Raises ConfigError where the problem has no such habit.
+    """
+    if name == "right":
+        return env.demonstration(problem)
+    habits = habits_of(env, problem)
+    if name not in habits:
+        text = (
+            f"--mix {name}: {env.spec_name} has this habit for some problems, not for {problem.prompt!r:.80}"
+        )
+        raise ConfigError(f"{text}. Leave it out of the mix, or let habits() name it for every problem.")
+    return habits[name]
+
+
+def draw_masked(batch_size: int, length: int, seed: int, step: int | str) -> tuple[Tensor, Tensor]:
+    """Which completion tokens are masked, (B, T) bool, and the weight 1/k of each row, (B,) float32."""
+    rng = numpy_generator(seed, "sft-masks", step)
+    count = rng.integers(1, length + 1, size=batch_size)
+    rank = rng.random((batch_size, length)).argsort(axis=1).argsort(axis=1)
+    masked = torch.from_numpy(rank < count[:, None])
+    return masked, torch.from_numpy(1.0 / count).float()
+
+
+def denoising_loss(
+    policy: Policy, prompt: tuple[Tensor, Tensor], completion_ids: Tensor, masked: Tensor, weight: Tensor
+) -> Tensor:
+    """Sum over the rows of weight * sum over masked tokens of -log p, a scalar in nats.
+
+    prompt: ids (B, L) int64, left-padded, and mask (B, L) bool. completion_ids, masked: (B, T). weight: (B,) float32.
+    """
+    prompt_ids, prompt_mask = prompt
+    length = prompt_ids.shape[1]
+    input_ids = torch.cat([prompt_ids, torch.where(masked, policy.mask_id, completion_ids)], dim=1)
+    attention = torch.cat([prompt_mask, torch.ones_like(masked)], dim=1)
+    states = hidden_states(policy.model, input_ids, attention)[:, length:]
+    logits = torch.nn.functional.linear(states[masked], head_weight(policy.model))
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    nats = torch.nn.functional.cross_entropy(logits, completion_ids[masked], reduction="none")
+    return (nats * weight[:, None].expand_as(masked)[masked]).sum()
+
+
+def draw_batch(
+    policy: Policy,
+    env: "TextEnv",
+    mix: Mapping[str, float],
+    *,
+    count: int,
+    length: int,
+    seed: int,
+    step: int | str,
+) -> list[Tensor]:
+    """What `denoising_loss` takes, of `count` demonstrations; a pure function of seed and step.
+
+    prompt_ids (B, L) int64, prompt_mask (B, L) bool, completion_ids (B, T) int64, masked (B, T) bool, weight (B,).
+    """
+    problems, texts = draw_demonstrations(env, mix, seed, step, count)
+    prompt = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
+    return [*prompt, encode_completions(policy, texts, length), *draw_masked(count, length, seed, step)]
+
+
+def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) -> int:
+    """Tokens that the demonstrations of `mix` need, with the end token and a tenth more for longer ones elsewhere."""
+    indices = range(0, len(env), max(1, len(env) // MEASURED))
+    problems = [envs.core.read_problem(env, index) for index in indices]
+    texts = [written(env, problem, name) for problem in problems for name in mix]
+    longest = max(len(row) for row in policy.tokenizer(texts, add_special_tokens=False)["input_ids"])
+    return -(-11 * (longest + 1) // 10)

@@ -1,0 +1,1 @@
+"""The training loop: one step is one rollout and its updates."""

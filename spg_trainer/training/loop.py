@@ -1,0 +1,279 @@
+"""The training loop, top to bottom: problems, rollouts, rewards, advantages, updates, records, checkpoints.
+
+A step is one rollout and its `num_iterations` updates. Checkpoints are written between rollouts only, and every random
+stream is keyed by what it is for, so a resumed run goes on exactly where it was.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from spg_trainer.distributed import (
+    gather,
+    gather_rows,
+    raising_on_all,
+    sum_gradients,
+    sum_metrics,
+    sum_tensor,
+)
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.evaluate import ended, train_longer
+from spg_trainer.rollout.problems import choose_problems, remember
+from spg_trainer.rollout.scored import Failures, Scored, sample_and_score
+from spg_trainer.runs.checkpoint import latest_complete
+from spg_trainer.runs.console import closing_lines
+from spg_trainer.seeding import derive, gpus
+from spg_trainer.settings.fields import NO_END, Config
+from spg_trainer.settings.sources import preset_kind
+from spg_trainer.sft.habits import look
+from spg_trainer.training.metrics import rollout_metrics
+from spg_trainer.training.optimizer import all_finite, apply_gradients, linear_decay, linear_warmup
+from spg_trainer.training.run import Run, start
+from spg_trainer.training.update import Step, Update, gradient, means, plan_updates
+
+
+def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
+    """Trains to the end of the settings and returns what summary.json holds.
+
+    config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the presets. quiet: nothing is
+    printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved first.
+    """
+    if config.dry_run or config.config:
+        raise ConfigError("dry_run and config are for the command line; in Python, use defaults(config=).")
+    run = start(config, quiet=quiet)
+    try:
+        with run.console, stopping_between_steps(run):
+            before = run.evaluate_before()
+            run.validate()
+            while not (ended_by := reason_to_end(run)):
+                train_step(run)
+                if run.due(config.output.save_steps):
+                    run.save()
+            run.validate(last=True)
+            run.save()
+            after = run.evaluate_once("after", run.keep_best())
+    except BaseException as error:
+        if run.clean and run.step:
+            with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
+                run.save()
+        if isinstance(error, KeyboardInterrupt):
+            run.console.say(what_is_saved(run.folder.path))
+        raise
+    finally:
+        run.trackers.finish()
+        run.folder.release()
+    summary = run.summary(before, after, ended_by)
+    run.folder.summary(summary)
+    run.report()
+    for line in closing_lines(summary):
+        run.console.say(line)
+    return summary
+
+
+def what_is_saved(folder: Path) -> str:
+    """What someone who stops a run should know."""
+    newest = latest_complete(folder)
+    if newest is None:
+        return f"Nothing is saved yet: --resume {folder} would begin at step 0."
+    return f"{newest} is saved; continue with --resume {folder}"
+
+
+def train_step(run: Run) -> None:
+    """One rollout and its updates; appends the step's row to metrics.jsonl and timings.jsonl."""
+    started = time.monotonic()
+    batch, temperature = run.config.batch, run.sampling.temperature
+    scored = collect(run, run.step)
+    sampled = time.monotonic()
+    if run.step == 0 and run.pairs is None:
+        look_at_base(run, scored)
+    # Both of all processes.
+    rewards, metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts), batch.num_generations)
+    if run.pairs is None:
+        metrics["temperature"] = temperature
+    advantages, step = credit(run, scored, rewards)
+    metrics |= apply_updates(run, step)
+    run.clean, run.step = False, run.step + 1  # a checkpoint of this step needs its row
+    if batch.problem_choice == "mixed":
+        tried = np.concatenate(gather([scored.index[:: batch.num_generations]]))
+        run.returning = remember(run.returning, tried, np.ptp(rewards, axis=1) > 0)
+    timings = {
+        "rollout": sampled - started,
+        "update": time.monotonic() - sampled,
+        "tokens_per_second": metrics["num_tokens"] / (sampled - started),
+    }
+    run.record_step(scored, advantages, metrics, timings)
+
+
+def collect(run: Run, step: int) -> Scored:
+    """This process's completions of a step; a group never leaves its process."""
+    batch, world, rank = run.config.batch, run.accelerator.num_processes, run.accelerator.process_index
+    if run.pairs is not None:
+        index = run.pairs.choose(run.config.seed, step, batch.prompts_per_step).reshape(world, -1)[rank]
+        return run.pairs.collect(run.policy, index, run.config.rollout.max_completion_length)
+    with raising_on_all():
+        problems = choose_problems(run.config.seed, step, batch.prompts_per_step, len(run.env), run.returning)
+        mine = problems.reshape(world, -1)[rank]
+        scored = sample_and_score(
+            run.policy,
+            run.env,
+            np.repeat(mine, batch.num_generations),
+            np.tile(np.arange(batch.num_generations), len(mine)),
+            run.sampling,
+            key=("rollout", step),
+            seed=run.config.seed,
+            rows_per_forward=run.rows_per_forward,
+        )
+    Failures(batch.prompts_per_step * batch.num_generations).add(run.env, scored)
+    return scored
+
+
+def look_at_base(run: Run, scored: Scored) -> None:
+    """Warns before the first update if a model that imitates, such as `sft` makes, is no base for RL yet."""
+    if preset_kind(run.config.model.model) != "tiny":
+        return  # a pretrained model answers in its own way, right or wrong
+    rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
+    names = ("index", "completion", "extracted", "correct")
+    rows = gather(
+        [dict(zip(names, (int(i), text, part, bool(right)), strict=True)) for i, text, part, right in rows]
+    )
+    with raising_on_all():
+        found = look(run.env, rows)
+    if found.problem:
+        longer = train_longer(run.config, run.config.model.model, run.env)
+        run.console.warn(f"before step 1: {found.shares}; {found.problem}. {longer}")
+
+
+def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:
+    """The advantages (B,) of this process's completions, and what the updates need of those that change the loss.
+
+    rewards: (P, G), of all processes.
+    """
+    batch, algorithm, rollouts = run.config.batch, run.algorithm, scored.rollouts
+    if algorithm.score_tail:
+        rollouts = rollouts.count_tail(run.policy.pad_id)
+    everyone = gather_rows(rollouts)
+    prepared = algorithm.prepare(torch.from_numpy(rewards), everyone)
+    group = np.arange(rewards.size) // batch.num_generations
+    minibatch, lengths = group % batch.num_minibatches, everyone.completion_mask.sum(-1).numpy(force=True)
+    active = algorithm.active(prepared["advantages"]).numpy(force=True)
+    rewarded = (prepared["advantages"] != 0).numpy(force=True)
+    counts = {"completions": np.ones_like(lengths), "tokens": lengths}
+    counts |= {"scored_completions": active, "rewarded_completions": rewarded}
+    totals = [
+        {name: float(column[minibatch == m].sum()) for name, column in counts.items()}
+        for m in range(batch.num_minibatches)
+    ]
+    mine = len(scored) * run.accelerator.process_index + np.arange(len(scored))
+    active = active[mine]
+    rows = torch.from_numpy(mine[active])
+    step = Step(
+        rollouts=rollouts.select(torch.from_numpy(active)),
+        index=scored.index[active],
+        generation=scored.generation[active],
+        rows=mine[active],
+        group=group[mine[active]],
+        prepared={name: values[rows].to(run.policy.device) for name, values in prepared.items()},
+        totals=totals,
+        num_completions=rewards.size,
+    )
+    return prepared["advantages"][mine], step
+
+
+def apply_updates(run: Run, step: Step) -> dict[str, float]:
+    """The optimizer steps of a step, none for minibatches without an active completion; returns their mean metrics."""
+    config, device = run.config, run.policy.device
+    active = [totals["scored_completions"] > 0 for totals in step.totals]
+    if not any(active):
+        return {"grad_norm": 0.0, "learning_rate": learning_rate(run)}
+    updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=run.step)
+    dropout = config.model.lora_dropout > 0
+    with torch.random.fork_rng(gpus(device), enabled=dropout):  # dropout knows the global stream only
+        if dropout:
+            torch.manual_seed(derive(config.seed, "dropout", run.step, run.accelerator.process_index))
+        run.policy.model.train()
+        metrics = [
+            one_update(run, update, number)
+            for number, update in enumerate(updates)
+            if active[number % len(active)]
+        ]
+        run.policy.model.eval()
+    return {name: float(np.mean([m[name] for m in metrics])) for name in metrics[-1]}
+
+
+def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
+    """Gradient, all-reduce, finite guard, clip, optimizer step. number: of the update in its step."""
+    sums = gradient(run.policy, run.algorithm, update)
+    sum_gradients(run.parameters)
+    metrics = means(sum_metrics(sums), update.totals)
+    # Equal on all processes: both are sums over them.
+    ok = math.isfinite(metrics["loss"]) and all_finite(p.grad for p in run.parameters)
+    norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm)
+    rate = learning_rate(run)
+    batch = {"step": run.step, "update": number, **vars(update)}
+    if run.guard.check(ok, lambda: batch, run.folder.path):
+        run.clean = False
+        apply_gradients(run.optimizer, rate)
+        run.updates += 1
+    run.optimizer.zero_grad(set_to_none=True)
+    return {**metrics, "grad_norm": float(norm), "learning_rate": rate}
+
+
+def learning_rate(run: Run) -> float:
+    """That of the next update. It knows the step, not the updates: those without signal are left out."""
+    o, share = run.config.optimizer, 1.0
+    if o.lr_schedule == "linear":
+        timed = run.config.max_steps >= NO_END and run.config.max_minutes > 0
+        share = 1 - run.spent if timed else linear_decay(run.step, run.config.max_steps)
+    return share * linear_warmup(o.learning_rate, o.warmup_steps, run.updates)
+
+
+def reason_to_end(run: Run) -> str:
+    """The flag that ends the run before its next step, if any; KeyboardInterrupt if a process was asked to stop."""
+    limit = 60 * run.config.max_minutes
+    late = limit > 0 and time.monotonic() - run.started > limit
+    spent = min(run.seconds / (run.earlier_seconds + limit), 1.0) if limit else 0.0
+    asked = torch.tensor([float(late), float(run.stop), spent], device=run.accelerator.device)
+    late, stop, spent = sum_tensor(asked).tolist()  # all processes end alike, and have one rate
+    run.spent = spent / run.accelerator.num_processes
+    if stop > 0:
+        raise KeyboardInterrupt
+    reasons = {
+        "max_minutes": late > 0,
+        "max_steps": run.step >= run.config.max_steps,
+        "stop_if_worse": run.fallen,
+    }
+    return next((flag for flag, holds in reasons.items() if holds), "")
+
+
+@contextmanager
+def stopping_between_steps(run: Run) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends the run after the current step, in an evaluation at once; a second one at once.
+
+    Several processes end their evaluation too.
+    """
+
+    def ask(number: int, frame: object) -> None:
+        at_once, run.stop = run.stop or run.evaluating, True
+        if at_once:
+            raise KeyboardInterrupt
+        run.console.say(
+            "Stopping after this step or evaluation; steps are saved. Press Ctrl-C again to stop at once."
+        )
+
+    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+        yield
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

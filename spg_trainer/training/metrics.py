@@ -1,0 +1,60 @@
+"""The figures of a step that metrics.jsonl holds, computed from what all processes have gathered."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spg_trainer.distributed import gather
+
+if TYPE_CHECKING:
+    from spg_trainer.rollout.scored import Scored
+
+
+def rollout_metrics(
+    scored: "Scored", ended: list[bool], num_generations: int
+) -> tuple[np.ndarray, dict[str, float]]:
+    """The rewards of all processes' groups (P, G), and the metrics of the rollout.
+
+    They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
+    """
+    rollouts = scored.rollouts
+    written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
+    mine = {
+        "reward": scored.rewards,
+        "correct": scored.correct.astype(float),
+        "length": rollouts.completion_mask.sum(-1).numpy(force=True).astype(float),
+        "error": np.array([reason == "error" for reason in scored.reason], float),
+        "copied": np.array(
+            [
+                text == scored.completions[b - b % num_generations]
+                for b, text in enumerate(scored.completions)
+            ],
+            float,
+        ),
+        "clipped": 1.0 - np.array(ended, float),
+        "nats": -(rollouts.unmask_logps * written).sum(-1).numpy(force=True).astype(float),
+        "written": written.sum(-1).numpy(force=True).astype(float),
+        **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
+    }
+    parts = gather([mine])
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in mine}
+    groups = whole["reward"].reshape(-1, num_generations)
+    constant = np.ptp(groups, axis=1) == 0  # the standard deviation of 0.1s is not quite 0
+    correct, copied = (whole[name].reshape(-1, num_generations) for name in ("correct", "copied"))
+    metrics = {
+        "reward": float(whole["reward"].mean()),
+        "reward_std": float(groups.std(axis=1).mean()),
+        "frac_reward_zero_std": float(constant.mean()),
+        "frac_groups_all_correct": float(correct.all(axis=1).mean()),
+        "frac_groups_all_wrong": float((correct == 0).all(axis=1).mean()),
+        "frac_groups_identical": float(copied.all(axis=1).mean()),
+        "frac_groups_wrong_identical": float((copied.all(axis=1) & (correct[:, 0] == 0)).mean()),
+        "correct": float(whole["correct"].mean()),
+        **{name: float(values.mean()) for name, values in whole.items() if name.startswith("rewards/")},
+        "completions/mean_length": float(whole["length"].mean()),
+        "completions/clipped_ratio": float(whole["clipped"].mean()),
+        "completions/entropy": float(whole["nats"].sum() / max(1.0, whole["written"].sum())),
+        "num_tokens": int(whole["length"].sum()),
+        "env_errors": int(whole["error"].sum()),
+    }
+    return groups, metrics

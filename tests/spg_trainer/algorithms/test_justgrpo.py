@@ -1,0 +1,174 @@
+"""JustGRPO: an exact chain of tokens by hand and through a real model, once per token, drawn fast enough."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from spg_trainer.algorithms.justgrpo import JustGRPO, JustGRPORepro
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import Masking, accumulate
+from spg_trainer.likelihood.masks import AutoregressiveMasking, MaskedCopy
+from spg_trainer.settings.fields import BatchConfig, Config, Sampling, check
+from tests.common.algorithm_cases import (
+    LENGTHS,
+    MASK,
+    SIZE,
+    largest_error,
+    logps_gradient,
+    make_batch,
+)
+from tests.common.likelihood_cases import count_sequences, make_rollouts, seeded, tiny_model, whole_gradient
+
+
+def chain(row):
+    """Every token once, from the mask that hides it and all behind it."""
+    total = 0.0
+    for i in range(row.length):
+        (mask,) = row.scored[:, i].nonzero().squeeze(-1).tolist()
+        total = total + row.logps[mask, i]
+    assert int(row.scored.sum()) == row.length
+    return total
+
+
+def test_loss_and_gradient_are_those_of_the_published_formula():
+    def formula(row):
+        return -row.advantage * chain(row) / row.length / row.completions
+
+    assert largest_error(JustGRPO(), formula) < 1e-10
+
+
+def test_the_reproduction_divides_by_the_window_and_what_has_an_advantage():
+    """Three of four advantages are not 0: the update's 8 completions count as 6."""
+    advantages = [0.75, 0.0, 0.4, -0.7]
+
+    def formula(row):
+        assert row.length == SIZE
+        return -row.advantage * chain(row) / SIZE / 6
+
+    valid = torch.full((4,), 0.75, dtype=torch.float64)
+    error = largest_error(JustGRPORepro(), formula, advantages=advantages, prepared={"valid": valid})
+    assert error < 1e-10
+
+
+def test_the_share_of_completions_with_an_advantage_is_that_of_the_step():
+    rewards = torch.tensor([[1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
+    prepared = JustGRPORepro().prepare(rewards, make_rollouts([2] * 4, 2))
+    assert prepared["valid"].tolist() == [0.5] * 4
+    assert prepared["advantages"].tolist() == pytest.approx(
+        [0.5 / (0.5**0.5 + 1e-4), -0.5 / (0.5**0.5 + 1e-4), 0, 0]
+    )
+    assert JustGRPORepro().score_tail and JustGRPORepro.end_tokens == "eos"
+
+
+def test_it_is_grpo_on_policy_whose_clip_never_acts():
+    """The published loss: the smaller of r A and clip(r) A, r the probability over itself, detached."""
+    algorithm, rollouts = JustGRPO(), make_rollouts(LENGTHS, SIZE)
+    masks, batch = algorithm.make_masking().draw(rollouts, seeded()), make_batch(rollouts.completion_mask)
+    logps = (-3 * torch.rand(masks.scored.shape, dtype=torch.float64) * masks.scored).requires_grad_()
+    loss, gradient = logps_gradient(algorithm, masks, batch, logps)
+    ratio, advantages = (logps - logps.detach()).exp(), batch.advantages[:, None, None]
+    kept = torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages) * masks.scored
+    published = -(kept.sum((1, 2)) / batch.length / 8).sum()
+    (expected,) = torch.autograd.grad(published, logps)
+    assert torch.allclose(gradient, expected, rtol=1e-12)
+    assert loss.metrics["logps"].per == "scored_tokens"
+    assert float(loss.metrics["logps"].total) == pytest.approx(float(logps.detach().sum()))
+
+
+def test_a_token_sees_the_prompt_and_what_stands_before_it():
+    masks = AutoregressiveMasking(256).draw(make_rollouts([3, 2], 4), seeded())
+    assert masks.scored.shape == (2, 4, 4)
+    for row, length in enumerate([3, 2]):
+        for mask in range(length):
+            assert masks.scored[row, mask].nonzero().tolist() == [[mask]]
+            assert masks.masked[row, mask].tolist() == [False] * (4 + mask) + [True] * (4 - mask)
+        assert not masks.scored[row, length:].any() and masks.weight[row].sum() == 4 * length
+
+
+@pytest.mark.parametrize("num_masks", [3, 256])
+def test_masks_drawn_together_are_those_drawn_one_by_one(num_masks):
+    class OneByOne(AutoregressiveMasking):
+        copies = Masking.copies
+
+        def copy(self, plan, mask, stream):
+            size, tokens = len(plan.unmask_step), plan.choice
+            scored = np.isin(np.arange(size), tokens[mask : mask + 1])
+            first = tokens[mask] if mask < len(tokens) else size
+            return MaskedCopy(np.arange(size) >= first, scored, self.count(size) * plan.length / len(tokens))
+
+    rollouts = make_rollouts(LENGTHS, SIZE)
+    together, one_by_one = (
+        cls(num_masks).draw(rollouts, seeded()) for cls in (AutoregressiveMasking, OneByOne)
+    )
+    for name in ("masked", "scored", "weight"):
+        scoring = together.scored.any(-1)
+        assert torch.equal(getattr(together, name)[scoring], getattr(one_by_one, name)[scoring])
+    assert torch.equal(together.scored, one_by_one.scored)
+
+
+def test_fewer_masks_score_each_token_as_much_in_the_mean():
+    rollouts = make_rollouts([5], 6)
+    total = sum(AutoregressiveMasking(2).draw(rollouts, seeded(i)).weight[0].sum(0) for i in range(2000))
+    assert np.allclose(total[:5] / 2000 / 2, 1, atol=0.1) and total[5] == 0
+
+
+def test_a_row_of_256_masks_goes_through_the_model_once_per_token(monkeypatch):
+    size = 256
+    model, rollouts = tiny_model(hidden_size=8, layers=1, ffn=8), make_rollouts([size, 40], size)
+    masks, batch = (
+        JustGRPO().make_masking().draw(rollouts, seeded()),
+        make_batch(rollouts.completion_mask, [1.0, -1.0]),
+    )
+    assert masks.scored.shape[1] == size
+    seen = count_sequences(monkeypatch)
+    options = {"mask_id": MASK, "masks_at_once": 8, "separable": JustGRPO().separable}
+    accumulate(model, rollouts, masks, lambda logps: JustGRPO().loss(logps, masks, batch), **options)
+    assert seen == {"graph": size + 40, "no graph": 0, "largest graph": 2 * 8}
+    assert whole_gradient(model).any()
+
+
+def test_drawing_takes_one_stream_for_a_row_at_most():
+    """96 x 256 masks of 256 tokens take milliseconds: nothing is drawn where every token has its mask."""
+    asked = []
+
+    def streams(row, mask):
+        asked.append((row, mask))
+        return np.random.default_rng(row)
+
+    masks = JustGRPO().make_masking().draw(make_rollouts([256] * 96, 256), streams)
+    assert masks.scored.shape == (96, 256, 256) and not asked
+    replace(JustGRPO(), num_masks=64).make_masking().draw(make_rollouts([256] * 96, 256), streams)
+    assert asked == [(row, -1) for row in range(96)]
+
+
+def test_equal_rewards_change_nothing_and_are_not_scored():
+    advantages = JustGRPO().compute_advantages(torch.full((2, 2), 0.1, dtype=torch.float64))
+    assert not JustGRPO().active(advantages).any()
+
+
+def test_completions_must_be_sampled_from_left_to_right():
+    batch = BatchConfig(prompts_per_step=2, num_generations=2)
+    with pytest.raises(ConfigError, match="--block-length 1 --diffusion-steps 8"):
+        check(Config(rollout=Sampling(8, 4, 8, 1.0), batch=batch, algorithm="justgrpo"), JustGRPO())
+    check(Config(rollout=Sampling(8, 1, 8, 1.0), batch=batch, algorithm="justgrpo"), JustGRPO())
+
+
+@pytest.mark.parametrize(
+    "settings, hint",
+    [
+        ({"masking": "random"}, "autoregressive"),
+        ({"p_mask_prompt": 0.15}, "whole prompt"),
+        ({"num_masks": 0}, "1 or more"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
+    with pytest.raises(ConfigError) as caught:
+        JustGRPO(**settings)
+    assert hint in str(caught.value) and str(next(iter(settings.values()))) in str(caught.value)
+
+
+def test_defaults_are_the_paper_s():
+    algorithm = JustGRPO()
+    assert (algorithm.num_masks, algorithm.p_mask_prompt, algorithm.advantage) == (256, 0.0, "mean_std")

@@ -1,0 +1,126 @@
+"""`diff` pairs two evaluations problem by problem and says what changed, by how much and how surely."""
+
+import json
+import re
+import subprocess
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+
+from spg_trainer import cli
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.diff import difference, run_diff
+from spg_trainer.settings.fields import DiffCommand
+from tests.common.trainer_cases import child_environment, finished_run
+
+
+def evaluated(*correct, prompt="problem {}"):
+    """One evaluation: what each completion of each problem was judged to be."""
+    judged = {True: "ok", False: "wrong"}
+    return {
+        i: [
+            {"prompt": prompt.format(i), "correct": bool(c), "reason": judged[bool(c)]}
+            for c in np.atleast_1d(group)
+        ]
+        for i, group in enumerate(correct)
+    }
+
+
+def written(path, groups):
+    rows = [{"index": i, **row} for i, group in groups.items() for row in group]
+    path.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("{}")
+    return str(path)
+
+
+def test_fixed_and_broken_problems_and_the_exact_test_of_a_hand_count():
+    found = difference(evaluated(0, 0, 0, 0, 1, 1, 0, 1), evaluated(1, 1, 1, 1, 1, 0, 0, 1))
+    assert (found.fixed, found.broken) == ((0, 1, 2, 3), (5,))
+    assert (found.a.value, found.b.value, found.gain.value) == (3 / 8, 6 / 8, 3 / 8)
+    assert found.p == pytest.approx(2 * (5 + 1) / 32)  # 4 or 5 of 5 that changed, on either side
+    change = np.array([1, 1, 1, 1, 0, -1, 0, 0])
+    reach = 1.959964 * change.std(ddof=1) / 8**0.5
+    assert found.gain.interval == pytest.approx((3 / 8 - reach, 3 / 8 + reach))
+
+
+def test_a_difference_of_rates_does_not_pass_one():
+    found = difference(evaluated(0, 0, 0, 0, 0, 0, 0, 0), evaluated(1, 1, 1, 1, 1, 1, 1, 0))
+    assert found.gain.interval[1] > 1
+    assert found.gain.gain_interval == (found.gain.interval[0], 1.0)
+
+
+def test_the_test_is_exact_for_every_outcome():
+    """Under chance, each value of p comes up with at most that probability: by enumeration of six changed problems."""
+    none = evaluated(*[0] * 6), evaluated(*[1] * 6)
+    values = []
+    for flips in product((0, 1), repeat=6):
+        a = {i: none[flip][i] for i, flip in enumerate(flips)}
+        b = {i: none[1 - flip][i] for i, flip in enumerate(flips)}
+        values.append(difference(a, b).p)
+    for p in set(values):
+        assert np.mean([value <= p for value in values]) == pytest.approx(p)
+
+
+def test_equal_evaluations_differ_by_nothing():
+    same = evaluated(1, 0, 1)
+    found = difference(same, same)
+    assert (found.gain.value, found.fixed, found.broken, found.p) == (0, (), (), 1)
+
+
+def test_several_completions_count_by_problem():
+    found = difference(evaluated([1, 0], [0, 0], [1, 1]), evaluated([1, 1], [0, 0], [0, 1]))
+    assert (found.fixed, found.broken, found.gain.value) == ((0,), (2,), 0)
+    assert len(found.problems) == 3
+
+
+def test_only_the_problems_of_both_are_compared(tmp_path, capsys):
+    a, b = written(tmp_path / "a.json", evaluated(0, 1, 0, 0)), written(tmp_path / "b.json", evaluated(1, 1))
+    found = run_diff(DiffCommand((a, b)))
+    assert found.problems == (0, 1) and found.a.value == 0.5 and found.b.value == 1
+    said = capsys.readouterr().out
+    assert (
+        "of 2 problems (4 in the file)" in said and "fixed: 0 (wrong -> ok)" in said and "broken:" not in said
+    )
+
+
+def test_other_problems_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"Problem 0 is not the same in both: .*problem 0.* and .*puzzle 0"):
+        difference(evaluated(1, 0), evaluated(1, 0, prompt="puzzle {}"))
+    with pytest.raises(ConfigError, match="no problem in common"):
+        difference({0: evaluated(1)[0]}, {1: evaluated(1, 1)[1]})
+
+
+def test_two_runs_or_files_from_the_command_line(capsys):
+    folder, summary = finished_run()
+    assert cli.main(["diff", str(folder / "eval" / "before.json"), str(folder)]) == 0
+    said = capsys.readouterr().out
+    rates = [float(rate) for rate in re.findall(r"^[AB]  ([\d.]+) ", said, re.M)]
+    expected = [summary[f"eval_{when}"]["correct"] for when in ("before", "after")]
+    assert rates == pytest.approx(expected, abs=1e-3) and f"B - A  {expected[1] - expected[0]:+.3f} [" in said
+
+
+def test_the_command_runs_in_an_interpreter_of_its_own():
+    """What other tests have imported hides what a module lacks."""
+    words = [sys.executable, "-m", "spg_trainer", "diff", *[str(finished_run()[0])] * 2]
+    done = subprocess.run(words, env=child_environment(), capture_output=True, text=True)
+    assert done.returncode == 0 and "B - A  +0.000" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "needs two evaluations, A B (given: none)"),
+        (("{run}",), "needs two evaluations"),
+        (("{run}", "nowhere.json"), "nowhere.json is no evaluation: there is no nowhere.jsonl"),
+        (("{run}", "{run}/samples"), "is no evaluation"),
+        (("{run}", "{run}/metrics.jsonl"), "metrics.jsonl does not hold the completions of an evaluation"),
+        (("{run}", "--nmu"), "No flag --nmu"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_give(words, said, capsys):
+    run = str(finished_run()[0])
+    assert cli.main(["diff", *(word.format(run=run) for word in words)]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1

@@ -1,0 +1,246 @@
+"""Evaluation counts what happened, the same however the work is cut up."""
+
+import json
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+import envs
+import verifiers
+from spg_trainer import Sampling, evaluate, load_model
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.evaluate import clustered_interval, figures, majority_vote
+from spg_trainer.settings.sources import preset_sampling, task_preset
+from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
+from tests.common.two_processes import two_processes
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return load_model(str(tiny_folder()), dtype="float64", device="cpu")
+
+
+class Rigged(Letters):
+    """Counts a completion as right by the problem and by how often that problem was answered before."""
+
+    def __init__(self, solved, size=10):
+        super().__init__("test", size=size)
+        self.solved, self.asked = solved, {}
+
+    def score(self, problem, completion):
+        index = problem.metadata["index"]
+        turn = self.asked[index] = self.asked.get(index, -1) + 1
+        right = float(turn < self.solved.get(index, 0))
+        return envs.Score({"correct": right, "letters": 0.5}, "ok" if right else "wrong", completion)
+
+
+# Wilson's intervals of 3, 0 and 10 of 10, from the formula with z = 1.96.
+@pytest.mark.parametrize(
+    ("solved", "low", "high"), [((0, 3, 9), 0.10779, 0.60322), ((), 0, 0.27753), (range(10), 0.72247, 1)]
+)
+def test_the_solved_rate_and_its_interval_equal_a_hand_count(policy, solved, low, high):
+    result = evaluate(policy, Rigged({index: 1 for index in solved}), EVALUATION)
+    rate = len(solved) / 10
+    assert (result.correct, result.n, result.pass_at) == (rate, 10, {1: rate})
+    assert (result.low, result.high) == pytest.approx((low, high), abs=1e-5)
+    assert result.rewards == {"correct": rate, "letters": 0.5}
+    assert result.reasons.get("ok", 0) == len(solved) and sum(result.reasons.values()) == 10
+    assert [row["correct"] for row in result.rows] == [i in solved for i in range(10)]
+    assert "rows" not in result.summary() and json.dumps(result.summary())
+
+
+def test_pass_at_k_is_the_mean_over_all_ways_to_pick_k(policy):
+    solved = {0: 4, 1: 1, 2: 2, 3: 0, 4: 3}
+    result = evaluate(policy, Rigged(solved, size=5), EVALUATION, num_generations=4)
+    assert (result.n, result.correct) == (20, 0.5)
+    assert set(result.pass_at) == {1, 2, 4}
+    for k, value in result.pass_at.items():
+        picks = [combinations([j < count for j in range(4)], k) for count in solved.values()]
+        assert value == pytest.approx(np.mean([np.mean([any(pick) for pick in some]) for some in picks])), k
+    # The means 1, 1/4, 1/2, 0, 3/4 vary as those of 8 independent completions, not 20: 1/4 / (5/32 / 5).
+    assert (result.low, result.high) == pytest.approx(verifiers.statistics.wilson_interval(4, 8))
+    assert [row["generation"] for row in result.rows] == [0, 1, 2, 3] * 5
+    assert len({row["completion"] for row in result.rows[:4]}) > 1, "every generation has noise of its own"
+    shown = figures(result)
+    assert result.solved.startswith("solved 0.500") and result.solved.endswith(" of 5 problems x 4")
+    assert "solved 0.500" in shown and f"pass@4 {result.pass_at[4]:.3f}" in shown and "pass@1" not in shown
+
+
+@pytest.mark.parametrize(
+    ("correct", "successes", "trials"),
+    [
+        ([[1, 1], [0, 0], [1, 1], [0, 0]], 2, 4),  # a second completion says nothing new
+        ([[1, 0], [0, 1], [1, 0], [0, 1]], 2, 4),  # no spread to go by: the careful end
+        ([[1, 1, 1, 1]], 1, 1),
+        ([[0, 0], [0, 0]], 0, 2),
+        ([[1], [0], [0]], 1, 3),
+    ],
+)
+def test_the_interval_counts_problems_where_their_completions_agree(correct, successes, trials):
+    expected = verifiers.statistics.wilson_interval(successes, trials)
+    assert clustered_interval(np.array(correct, float)) == pytest.approx(expected)
+
+
+def test_the_clustered_interval_covers_as_often_as_it_says():
+    """50 problems x 8 whose own rates spread; problems as trials would cover nearly always, completions too seldom."""
+    rng, truth, hits, naive = np.random.default_rng(0), 0.3, 0, 0
+    for _ in range(1000):
+        rates = rng.beta(0.9, 2.1, size=(50, 1))
+        correct = (rng.random((50, 8)) < rates).astype(float)
+        low, high = clustered_interval(correct)
+        hits += low <= truth <= high
+        low, high = verifiers.statistics.wilson_interval(correct.sum(), correct.size)
+        naive += low <= truth <= high
+    assert 930 <= hits <= 970 and naive < 800, (hits, naive)
+
+
+@pytest.mark.parametrize(
+    ("answers", "right", "vote"),
+    [
+        (["a", "b", "a"], "a", 1.0),
+        (["a", "b", "b"], "a", 0.0),
+        (["a", "b", None], "a", 0.5),  # as frequent: as likely to be taken
+        ([None, None, "a"], "a", 1.0),
+        ([None, None, None], "a", 0.0),
+    ],
+)
+def test_the_majority_is_the_most_frequent_answer(answers, right, vote):
+    assert majority_vote([{"extracted": a, "correct": a == right} for a in answers]) == vote
+
+
+def test_lengths_and_missing_ends_are_counted(policy):
+    result = evaluate(policy, Letters("test", size=30), EVALUATION)
+    lengths = [row["length"] for row in result.rows]
+    assert result.mean_length == pytest.approx(np.mean(lengths)) and len(set(lengths)) > 2
+    assert 0 < result.clipped_ratio < 1
+    assert result.clipped_ratio == pytest.approx(np.mean([not row["ended"] for row in result.rows]))
+    assert all(row["length"] == 10 for row in result.rows if not row["ended"])
+    for row in result.rows:  # the end token is no part of the text; every other token is one byte
+        assert bool(row["completion"]) == (row["length"] > row["ended"])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("generations", [1, 3])
+def test_the_result_does_not_depend_on_rows_per_forward(dtype, generations):
+    policy, env = load_model(str(tiny_folder()), dtype=dtype, device="cpu"), Letters("test", size=9)
+    counts = {"num_generations": generations}
+    results = [evaluate(policy, env, EVALUATION, **counts, rows_per_forward=n) for n in (1, 2, 64)]
+    assert results[0] == results[1] == results[2] and len(results[0].rows) == 9 * generations
+
+
+def test_a_completion_does_not_depend_on_its_chunk(policy):
+    """With two generations, 140 problems take two chunks."""
+    done, rows = [], []
+    for count in (1, 2):
+        env = Letters("test", size=140)
+        rows.append(evaluate(policy, env, EVALUATION, num_generations=count, advance=done.append).rows)
+    first = [row["completion"] for row in rows[1] if row["generation"] == 0]
+    assert [row["completion"] for row in rows[0]] == first
+    assert done[0] == 0 and sum(done) == pytest.approx(280), "progress adds up to the problems"
+    assert len(done) > 12 and max(done) < 140, "and moves within a batch"
+
+
+def test_two_processes_find_what_one_finds(policy):
+    """Seven problems of two generations do not divide evenly; both processes get the whole result."""
+    expected = evaluate(policy, Letters("test", size=7), EVALUATION, num_generations=2)
+    for rank in (0, 1):
+        result = torch.load(two_processes() / f"rank-{rank}.pt")["evaluation"]
+        assert result.pop("rows") == expected.rows and result == expected.summary()
+
+
+def test_the_seed_decides_the_completions_alone(policy):
+    def texts(seed, global_seed):
+        torch.manual_seed(global_seed)
+        return [row["completion"] for row in evaluate(policy, ENV, EVALUATION, seed=seed).rows]
+
+    assert texts(0, 3) == texts(0, 4) != texts(1, 3)
+
+
+def test_an_environment_by_name_split_and_number_of_problems(policy):
+    result = evaluate(policy, ENV, EVALUATION, split="validation", num_problems=3)
+    assert result.n == 3 and [row["index"] for row in result.rows] == [0, 1, 2]
+    assert all(row["prompt"].startswith("validation ") for row in result.rows)
+    counts = {"seed": 0, "num_problems": 3, "num_generations": 1}
+    lengths = {"max_completion_length": 10, "block_length": 5, "diffusion_steps": 6}
+    sampled = {**lengths, "temperature": 1.0, "remasking": "low_confidence"}
+    assert result.settings == {"env": "letters", "split": "validation", **counts, **sampled}
+    assert evaluate(policy, ENV, EVALUATION, num_problems=99).n == 8
+
+
+def test_completions_start_with_their_prefix_and_are_judged_with_it(policy):
+    class Prefixed(Letters):
+        def problem(self, index):
+            plain = super().problem(index)
+            return envs.Problem(plain.prompt, plain.reference, "abc ", plain.metadata)
+
+    result = evaluate(policy, Prefixed("test"), EVALUATION)
+    assert all(row["completion"].startswith("abc ") and row["extracted"] == "a" for row in result.rows)
+
+
+class Boastful(Letters):
+    """Puts the trainer's own words into the reference."""
+
+    def problem(self, index):
+        own = {"correct": 1, "length": 99, "ended": True, "rewards": {}, "index": 7, "puzzle": "12"}
+        return envs.Problem(f"say {index}", own, metadata={"index": index})
+
+    def score(self, problem, completion):
+        return envs.Score({"correct": 0.0, "letters": 0.5}, "wrong")
+
+
+def test_an_authors_reference_changes_no_figure(policy):
+    result = evaluate(policy, Boastful("test", size=6), EVALUATION)
+    assert result.correct == 0 and result.rewards == {"correct": 0.0, "letters": 0.5}
+    assert [row["index"] for row in result.rows] == list(range(6))
+    assert all(row["correct"] is False and row["length"] <= 10 for row in result.rows)
+    assert all(row["puzzle"] == "12" for row in result.rows), "what is not ours is kept"
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"num_problems": -1}, "num_problems=-1: should be 0"),
+        ({"num_generations": 0}, "num_generations=0: should be at least 1"),
+        ({"num_generations": 3, "sampling": Sampling(10, 5, 6)}, r"=3 at temperature 0.*temperature above 0"),
+    ],
+)
+def test_counts_that_no_evaluation_can_have_are_refused(policy, counts, words):
+    with pytest.raises(ConfigError, match=words):
+        evaluate(policy, ENV, **{"sampling": EVALUATION, **counts})
+
+
+def made_for(policy, folder, **environment):
+    """The same model, as if it came from a folder with this environment.json."""
+    folder.mkdir()
+    (folder / "environment.json").write_text(json.dumps(environment))
+    return replace(policy, source=str(folder))
+
+
+OWN = {"max_completion_length": 8, "block_length": 4, "diffusion_steps": 4}
+
+
+@pytest.mark.parametrize(
+    ("task", "environment", "lengths"),
+    [
+        ("sudoku", {"preset": "tiny"}, (20, 20, 0)),
+        ("sudoku", {"preset": "llada"}, (256, 128, 0)),  # no model of 8B is measured at 20 tokens
+        ("sudoku", {"preset": "llada", "env": "spg/Sudoku-v0", "rollout": OWN}, (8, 4, 0)),
+        ("letters", {"preset": "tiny", "env": "sudoku", "rollout": OWN}, (64, 32, 0)),  # of another task
+    ],
+)
+def test_without_lengths_those_of_the_models_kind_are_taken(policy, tmp_path, task, environment, lengths):
+    source = made_for(policy, tmp_path / "model", **environment).source
+    chosen = preset_sampling(task_preset(task, source))
+    assert (chosen.max_completion_length, chosen.diffusion_steps, chosen.temperature) == lengths
+
+
+def test_an_environment_by_name_gets_the_models_own_arguments(policy, tmp_path):
+    few = made_for(policy, tmp_path / "b", preset="tiny", env="sudoku", env_args={"blanks": 2})
+    result = evaluate(few, "sudoku", EVALUATION, num_problems=1)
+    assert result.rows[0]["puzzle"].count("0") == 2 and result.settings["env"] == "sudoku[blanks=2]"
+    large = made_for(policy, tmp_path / "a", preset="llada", env="sudoku", env_args={"blanks": 2})
+    with pytest.raises(ConfigError, match=r"prompt 0 has 1\d\d\d tokens"):  # the paper's; this model is tiny
+        evaluate(large, "sudoku", EVALUATION, num_problems=1)

@@ -1,0 +1,156 @@
+"""lm-evaluation-harness, where it is installed, measures with our sampler what `evaluate` measures."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import envs
+from spg_trainer import cli, evaluate, generate, load_model
+from spg_trainer.errors import ConfigError, ModelError
+from tests.common.trainer_cases import child_environment
+
+PROBLEMS = 64
+TASK = """
+task: own_sudoku
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {folder}/puzzles.jsonl}}}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{prompt}}}}"
+doc_to_target: "{{{{solution}}}}"
+process_results: !function judge.process_results
+generation_kwargs: {{until: ["\\n\\n"]}}
+metric_list: [{{metric: correct, aggregation: mean, higher_is_better: true}}]
+metadata: {{version: 1}}
+"""
+JUDGE = """
+import verifiers
+
+
+def process_results(doc, results):
+    return {"correct": float(verifiers.verify("sudoku", results[0], puzzle=doc["puzzle"]).correct)}
+"""
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    """A folder with the first test puzzles as a task of lm-eval."""
+    env = envs.make("sudoku", split="test")
+    problems = [env.problem(index) for index in range(PROBLEMS)]
+    lines = [json.dumps({"prompt": p.prompt, **p.reference, **p.metadata}) for p in problems]
+    (tmp_path / "puzzles.jsonl").write_text("\n".join(lines))
+    (tmp_path / "own_sudoku.yaml").write_text(TASK.format(folder=tmp_path))
+    (tmp_path / "judge.py").write_text(JUDGE)
+    return tmp_path
+
+
+@pytest.fixture
+def model():
+    pytest.importorskip("lm_eval")
+    from spg_trainer.evaluation.lm_eval import SpgLLaDA
+
+    return SpgLLaDA("tiny", device="cpu")
+
+
+def requests(model, prompts: list[str], **kwargs: object) -> list[SimpleNamespace]:
+    """What lm-eval hands over for some user messages."""
+    asked = [model.apply_chat_template([{"role": "user", "content": prompt}]) for prompt in prompts]
+    return [SimpleNamespace(args=(text, kwargs), doc_id=i, task_name="own") for i, text in enumerate(asked)]
+
+
+def test_the_figure_and_the_texts_are_those_of_evaluate(task, model):
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    found = simple_evaluate(
+        model=model,
+        tasks=["own_sudoku"],
+        task_manager=TaskManager(include_path=str(task), include_defaults=False),
+        apply_chat_template=True,
+        log_samples=True,
+        bootstrap_iters=0,
+    )
+    ours = evaluate(load_model("tiny", device="cpu"), "sudoku", num_problems=PROBLEMS)
+    assert 0 < ours.correct < 1
+    assert found["results"]["own_sudoku"]["correct,none"] == ours.correct
+    samples = sorted(found["samples"]["own_sudoku"], key=lambda sample: sample["doc_id"])
+    assert [sample["resps"][0][0] for sample in samples] == [row["completion"] for row in ours.rows]
+
+
+@pytest.mark.slow
+def test_the_command_line_finds_the_model_by_its_name(task):
+    pytest.importorskip("lm_eval")
+    words = "lm-eval --model spg_llada --model_args pretrained=tiny,env=sudoku --device cpu --limit 4"
+    more = [
+        "--tasks",
+        str(task / "own_sudoku.yaml"),
+        "--apply_chat_template",
+        "--output_path",
+        str(task / "out"),
+    ]
+    command = [sys.executable, "-m", "spg_trainer", *words.split(), *more]
+    ended = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 0, ended.stderr
+    (file,) = (task / "out").rglob("results_*.json")
+    written = json.loads(file.read_text())
+    assert written["config"]["spg_llada"]["max_completion_length"] == 20
+    assert written["n-samples"]["own_sudoku"]["effective"] == 4
+
+
+def test_lengths_come_from_the_environment_then_from_the_arguments(model):
+    from spg_trainer.evaluation.lm_eval import SpgLLaDA
+
+    def lengths(model: SpgLLaDA) -> tuple[int, int, int]:
+        s = model.sampling
+        return s.max_completion_length, s.block_length, s.diffusion_steps
+
+    assert lengths(model) == (20, 20, 20)
+    assert lengths(SpgLLaDA("tiny", device="cpu", max_completion_length=40)) == (40, 20, 40)
+    assert lengths(SpgLLaDA("tiny", device="cpu", block_length=10, diffusion_steps=4)) == (20, 10, 4)
+    with pytest.raises(
+        ConfigError, match=r"max_gen: unknown\. Known: pretrained, env, max_completion_length"
+    ):
+        SpgLLaDA("tiny", max_gen=12)
+
+
+def test_an_answer_is_cut_at_the_first_stop_string(model):
+    env = envs.make("sudoku", split="test")
+    prompts = [env.problem(0).prompt]
+    (whole,) = generate(model.policy, prompts, model.sampling)
+    stop = whole[len(whole) // 2]
+    assert model.generate_until(requests(model, prompts, until=[stop]), disable_tqdm=True) == [
+        whole.partition(stop)[0]
+    ]
+
+
+def test_repeats_and_seeds_have_noise_of_their_own(model):
+    (request,) = requests(model, [envs.make("sudoku", split="test").problem(0).prompt], temperature=3.0)
+    first, second = model.generate_until([request, request], disable_tqdm=True)
+    assert first != second
+    assert model.generate_until([request], disable_tqdm=True) == [first]
+    model.seed = 1
+    assert model.generate_until([request], disable_tqdm=True) != [first]
+
+
+def test_the_beginning_of_an_answer_follows_the_prompt(model):
+    asked = [{"role": "user", "content": "1"}]
+    begun = [*asked, {"role": "assistant", "content": "2"}]
+    whole = model.apply_chat_template(begun, add_generation_prompt=False)
+    assert whole == model.apply_chat_template(asked) + "2"
+
+
+def test_ranking_tasks_are_refused_with_the_reason(model):
+    with pytest.raises(ModelError, match=r"bounds only, .* output_type generate_until"):
+        model.loglikelihood([])
+
+
+def test_without_the_package_the_command_says_what_to_install(monkeypatch, capsys):
+    for name in ("lm_eval", "lm_eval.models"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "spg_trainer.evaluation.lm_eval", raising=False)
+    assert cli.main(["lm-eval", "--help"]) == 2
+    assert "pip install 'lm-eval>=0.4.13,<0.5' 'pytablewriter>=1.2' requests" in capsys.readouterr().err

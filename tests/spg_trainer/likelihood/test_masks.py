@@ -1,0 +1,435 @@
+"""Maskings against exact enumeration and the real sampler: what they show, score and weigh, and what they refuse."""
+
+import itertools
+import math
+from dataclasses import fields, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import Masks, Where, elbo, token_logps
+from spg_trainer.likelihood.masks import (
+    ActiveBlockMasking,
+    AllMasking,
+    AutoregressiveMasking,
+    BernoulliMasking,
+    BlockMasking,
+    BlockModuloMasking,
+    CoupledMasking,
+    GaussMasking,
+    RandomMasking,
+    RisingMasking,
+    TrajectoryMasking,
+)
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.settings.fields import Sampling
+from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_rollouts, seeded
+from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
+
+WIDTH = 4
+ALL = [
+    RandomMasking(2, 0.15),
+    BlockMasking(2, 0.15, 4),
+    BlockModuloMasking(2, 0.15, 4),
+    ActiveBlockMasking(2, 0.15, 4),
+    TrajectoryMasking(2, 0.15),
+    AllMasking(2, 0.15),
+    BernoulliMasking(2, 0.15),
+    GaussMasking(2, 0.15),
+    RisingMasking(2, 0.15),
+]
+each = pytest.mark.parametrize("masking", ALL, ids=lambda masking: type(masking).__name__)
+
+
+def draws_of(masking, rollouts):
+    """(probability, masks, path) of every draw."""
+    return every_draw(lambda stream: masking.draw(rollouts, lambda row, mask: stream))
+
+
+def mean_elbo(masking, rollouts, model):
+    """Exact mean of the ELBO over every draw."""
+    found = [(p, float(elbo(model.logps(m, WIDTH), m))) for p, m, _ in draws_of(masking, rollouts)]
+    assert sum(p for p, _ in found) == pytest.approx(1, abs=1e-12)
+    return sum(p * value for p, value in found)
+
+
+def any_order(model, tokens, later=()):
+    """Mean over all orders of the sum of log p(token | what comes before it); `later` stays masked."""
+    orders = list(itertools.permutations(tokens))
+    return sum(model(o[j], [*o[j:], *later]) for o in orders for j in range(len(o))) / len(orders)
+
+
+# The mean over all masks.
+
+
+@pytest.mark.parametrize("length, size", [(1, 3), (3, 3), (4, 5)])
+def test_random_masks_average_to_the_any_order_elbo(length, size):
+    model = ToyModel()
+    expected = any_order(model, range(length), later=range(length, size))
+    found = mean_elbo(RandomMasking(1), make_rollouts([length], size), model)
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_four_forms_of_the_elbo_agree():
+    """Bernoulli masks at 1/t, k masks at n/k, any order, and token by token: one number."""
+    model, n = ToyModel(3), 4
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    subsets = [s for k in range(1, n + 1) for s in itertools.combinations(range(n), k)]
+    bernoulli = by_token = 0.0
+    for t, w in zip((nodes + 1) / 2, weights / 2, strict=True):
+        for s in subsets:
+            chance = (1 - t) ** (n - len(s))
+            bernoulli += w / t * t ** len(s) * chance * sum(model(i, s) for i in s)
+            by_token += sum(w * t ** (len(s) - 1) * chance * model(i, s) for i in s)
+    counted = mean_elbo(RandomMasking(1), make_rollouts([n], n), model)
+    assert [bernoulli, by_token, counted] == pytest.approx([any_order(model, range(n))] * 3, abs=1e-12)
+
+
+@pytest.mark.parametrize("length, block_length", [(5, 3), (4, 2), (3, 3), (6, 2), (2, 4)])
+def test_active_block_masks_average_to_the_block_elbo(length, block_length):
+    model, size, expected = ToyModel(1), 7, 0.0
+    for start in range(0, length, block_length):
+        stop = min(start + block_length, length)
+        expected += any_order(model, range(start, stop), later=range(stop, size))
+    found = mean_elbo(ActiveBlockMasking(1, block_length=block_length), make_rollouts([length], size), model)
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("num_masks", [1, 2, 3, 5])
+def test_trajectory_masks_average_to_the_path_that_was_taken(num_masks):
+    model, length = ToyModel(2), 6
+    rollouts, step = make_rollouts([length], 8), [3, 0, 1, 1, 0, 2, 2, -1]
+    rollouts.unmask_step[0] = torch.tensor(step)
+    masked_at = {s: [i for i, r in enumerate(step) if r < 0 or r >= s] for s in range(4)}
+    expected = sum(model(i, masked_at[step[i]]) for i in range(length))
+    assert mean_elbo(TrajectoryMasking(num_masks), rollouts, model) == pytest.approx(expected, abs=1e-12)
+
+
+def test_bernoulli_masks_average_to_the_any_order_elbo():
+    """Over nodes of the ratio, exact for these polynomials, every first masked token and all that follow."""
+    model, n, size, found = ToyModel(5), 4, 5, 0.0
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    for clean, w in zip((1 - nodes) / 2, weights / 2, strict=True):
+        some = 1 - clean**n
+        for first in range(n):
+            middle = (1 - clean ** (first + 0.5)) / some  # where among the quantiles this first token lies
+            for later in itertools.product([True, False], repeat=n - first - 1):
+                chance = clean**first * (1 - clean) / some
+                chance *= math.prod((1 - clean) if masked else clean for masked in later)
+                values = iter([np.array([clean, middle]), np.where(later, 1.0, 0.0)])
+                stream = SimpleNamespace(random=lambda count, values=values: next(values))
+                masks = BernoulliMasking(1).draw(make_rollouts([n], size), lambda row, mask, s=stream: s)
+                assert masks.scored[0, 0, :n].tolist() == [*[False] * first, True, *later]
+                found += w * chance * float(elbo(model.logps(masks, WIDTH), masks))
+    assert found == pytest.approx(any_order(model, range(n), later=[4]), abs=1e-12)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4])
+@pytest.mark.parametrize("row, total", [(0, 1), (2, 5)])
+def test_coupled_masks_average_to_the_any_order_elbo(length, row, total):
+    """Wherever the row stands in its step; each token is scored once in a pair."""
+    model, rollouts, mean = ToyModel(6), make_rollouts([length], 5), 0.0
+    where = Where(0, 1, [row], total)
+    for chance, masks, _ in every_draw(
+        lambda stream: CoupledMasking(2).draw(rollouts, lambda row, mask: stream, where)
+    ):
+        assert (masks.scored[0].sum(0)[:length] == 1).all() and masks.masked[0, :, WIDTH + length :].all()
+        mean += chance * float(elbo(model.logps(masks, WIDTH), masks))
+    assert mean == pytest.approx(any_order(model, range(length), later=range(length, 5)), abs=1e-12)
+
+
+def test_coupled_sizes_are_spread_evenly_over_a_step():
+    rollouts, where = make_rollouts([9] * 10, 9), Where(0, 1, range(10), 10)
+    for seed in range(3):
+        masks = CoupledMasking(2).draw(rollouts, seeded(seed), where)
+        assert sorted(masks.scored[:, 0].sum(-1).tolist()) == list(range(10))
+    with pytest.raises(ConfigError, match="num_masks=4"):
+        CoupledMasking(3)
+
+
+@pytest.mark.parametrize("num_masks, counts", [(1, [2]), (2, [1, 3]), (3, [1, 2, 4])])
+def test_gauss_masks_average_to_their_quadrature(num_masks, counts):
+    model, n = ToyModel(7), 5
+    weights = np.polynomial.legendre.leggauss(num_masks)[1] / 2
+    expected = 0.0
+    for weight, count in zip(weights, counts, strict=True):
+        subsets = list(itertools.combinations(range(n), count))
+        expected += weight * n / count * sum(model(i, s) for s in subsets for i in s) / len(subsets)
+    one = GaussMasking(num_masks)
+    mean = 0.0
+    for mask in range(num_masks):  # the masks are drawn apart, so that each can be enumerated by itself
+        for chance, masks, _ in every_draw(
+            lambda stream, mask=mask: one.draw(
+                make_rollouts([n], n), lambda row, m, mask=mask: stream if m == mask else seeded()(0, m)
+            )
+        ):
+            alone = masks.weight[0, mask] * model.logps(masks, WIDTH)[0, mask]
+            mean += chance * float(alone.sum()) / num_masks
+    assert mean == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("num_masks", [1, 2, 3, 5, 256])
+def test_autoregressive_masks_average_to_the_chain_from_left_to_right(num_masks):
+    model, length, size = ToyModel(8), 4, 5
+    masking, rollouts = AutoregressiveMasking(num_masks), make_rollouts([length], size)
+    expected = sum(model(i, range(i, size)) for i in range(length))
+    assert mean_elbo(masking, rollouts, model) == pytest.approx(expected, abs=1e-12)
+    masks = masking.draw(rollouts, seeded())
+    assert masks.scored.shape == (1, min(num_masks, size), size)
+    assert int(masks.scored.sum()) == min(num_masks, length)
+    assert not masking.has_eubo and masking.count(3) == min(num_masks, 3)
+
+
+def test_all_masks_score_every_token_from_the_prompt_alone():
+    model, rollouts = ToyModel(9), make_rollouts([3], 5)
+    expected = sum(model(i, range(5)) for i in range(3))
+    assert mean_elbo(AllMasking(1), rollouts, model) == pytest.approx(expected, abs=1e-12)
+
+
+def test_rising_masks_grow_over_the_iterations_to_everything():
+    rollouts = make_rollouts([20] * 50, 20)
+    counts = []
+    for iteration in range(4):
+        masks = RisingMasking(1).draw(rollouts, seeded(), Where(iteration, 4, range(50), 50))
+        counts.append(masks.scored.sum(-1).squeeze(-1))
+        assert torch.allclose(masks.weight.sum(-1), torch.tensor(20.0, dtype=torch.float64))
+    counts = torch.stack(counts)
+    assert (counts.diff(dim=0) >= 0).all() and (counts[-1] == 20).all()
+    assert abs(float(counts[0].double().mean()) - 9.5) < 3
+    bends = counts.diff(dim=0).diff(dim=0).abs()
+    assert (bends <= 2).all() and float(bends.double().mean()) < 0.7, "linear but for whole tokens"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("remasking", ["low_confidence", "random"])
+def test_the_elbo_over_all_steps_is_the_samplers_own_log_likelihood(temperature, remasking):
+    """With the real sampler and a float64 model; the first row ends at its first token, others later or never."""
+    sampling = replace(SAMPLING, temperature=temperature, remasking=remasking)
+    policy = replace(make_policy(torch.float64), end_token_ids=())
+    prompts = make_prompts(policy)
+    inputs = pad(policy, prompts, extra=2)
+    endless = sample_completions(policy, *inputs, sampling, streams(len(prompts)))
+    end_tokens = {int(endless.completion_ids[0, 0]), int(endless.completion_ids[1, 10])}
+    policy = replace(policy, end_token_ids=tuple(end_tokens))
+    out = sample_completions(policy, *inputs, sampling, streams(len(prompts)))
+    lengths = out.completion_mask.sum(-1)
+    assert lengths.min() == 1 and lengths.max() > 8, "one text ends at once, one goes over several blocks"
+    masks = TrajectoryMasking(sampling.diffusion_steps).draw(out, seeded())
+    logps = token_logps(policy.model, out, masks, policy.mask_id)
+    expected = out.unmask_logps * out.completion_mask
+    for row in range(len(out)):
+        steps = int(masks.weight[row].max())  # the first masks take each step once
+        assert steps == len(out.unmask_step[row, : lengths[row]].unique())
+        one = masks.select(torch.tensor([row]))
+        parts = {name: getattr(one, name)[:, :steps] for name in ("masked", "scored", "weight")}
+        bound = float(elbo(logps[row : row + 1, :steps], replace(one, **parts)))
+        assert bound == pytest.approx(float(expected[row].sum()), abs=1e-10)
+        assert torch.allclose(logps[row, :steps].sum(0), expected[row], rtol=0, atol=1e-10)
+
+
+def block_coefficients(n, block_length, p, odds):
+    """Exact mean coefficient of a token of each block under `block`: sums over active block, k, and noise."""
+    blocks = math.ceil(n / block_length)
+    result = np.zeros(blocks)
+    for active in range(blocks):
+        start, stop = active * block_length, min((active + 1) * block_length, n)
+        size = stop - start
+        for k in range(1, size + 1):
+            for noise in range(start + 1):
+                share = odds[active] / size * math.comb(start, noise) * p**noise * (1 - p) ** (start - noise)
+                weight = share * n / (k + noise + n - stop)
+                result[active] += weight * k / size
+                result[active + 1 :] += weight
+                if noise:
+                    result[:active] += weight * noise / start
+    return result
+
+
+@pytest.mark.parametrize(
+    "masking, n, odds, expected",
+    [
+        (BlockMasking, 256, [1 / 8] * 8, [0.39, 0.51, 0.64, 0.80, 0.98, 1.22, 1.51, 1.95]),
+        (BlockModuloMasking, 75, [3 / 8, 3 / 8, 2 / 8], [0.55, 1.08, 2.09]),  # 8 blocks modulo the 3 in use
+    ],
+)
+def test_block_masks_lean_towards_late_blocks_as_published(masking, n, odds, expected):
+    """The reference figures: what each block weighs on average where an unbiased estimator would say 1."""
+    exact = block_coefficients(n, 32, 0.15, odds)
+    assert exact == pytest.approx(expected, abs=0.02)  # the published figures are simulated
+    draws = 300
+    masks = masking(8, 0.15, 32).draw(make_rollouts([n] * draws, 256), seeded())
+    means = masks.weight.mean(1)[:, :n].T  # (n, draws)
+    per_block = torch.stack([block.mean(0) for block in means.split(32)])
+    error = per_block.std(1) / math.sqrt(draws)
+    assert ((per_block.mean(1) - torch.tensor(exact)).abs() < 4 * error).all()
+
+
+# What is shown, scored and weighed.
+
+
+def test_each_block_mask_masks_a_subset_of_one_block_and_everything_later():
+    starts = set()
+    for _, masks, path in draws_of(BlockMasking(1, 0.0, 4), make_rollouts([7], 12)):
+        masked, scored = masks.masked[0, 0, WIDTH:], masks.scored[0, 0]
+        stop = [4, 7][path[0]]
+        assert masked[stop:].all() and scored[stop:7].all() and not scored[7:].any()
+        assert not masked[: 4 * path[0]].any() and scored[4 * path[0] : stop].any()
+        assert masks.weight[0, 0][scored].unique().tolist() == [7 / int(scored.sum())]
+        starts.add(path[0])
+    assert starts == {0, 1}
+
+
+def test_the_noise_of_block_masks_reaches_prompt_and_earlier_blocks():
+    masks = BlockMasking(8, 0.3, 200).draw(make_rollouts([400], 400, prompts=[100], width=100), seeded())
+    assert torch.equal(masks.scored, masks.masked[:, :, 100:])
+    late = ~masks.scored[0, :, 200:].all(-1)  # a mask of the first block masks all of the second
+    assert 0 < late.sum() < 8
+    assert ((masks.scored[0, late, :200].double().mean(-1) - 0.3).abs() < 0.13).all()
+    assert 0.22 < masks.masked[0, :, :100].double().mean() < 0.38
+
+
+def test_the_modulo_draw_of_blocks_is_that_of_the_reference():
+    rollouts, masking = make_rollouts([10], 24), BlockModuloMasking(2, 0.0, 4)  # 6 blocks, 3 in use
+
+    def shared_only(stream):
+        return masking.draw(rollouts, lambda row, mask: stream if mask == -1 else Branching([]))
+
+    for _, masks, path in every_draw(shared_only):
+        order = list(itertools.permutations(range(6)))[path[0]]
+        firsts = [int(masks.scored[0, m].nonzero()[0]) // 4 for m in range(2)]
+        assert firsts == [block % 3 for block in order[:2]]
+
+
+def test_active_block_masks_share_the_block_and_score_nothing_else():
+    masks = ActiveBlockMasking(6, 0.0, 4).draw(make_rollouts([11, 5], 12), seeded(5))
+    for row, (length, blocks) in enumerate([(11, 3), (5, 2)]):
+        assert masks.scale[row] == blocks
+        part = masks.part[row]
+        start, stop = int(part.nonzero()[0]), int(part.nonzero()[-1]) + 1
+        assert part.sum() == stop - start == min(4, length - start)
+        assert not (masks.scored[row] & ~part).any()
+        assert masks.masked[row, :, WIDTH + stop :].all()
+        assert not masks.masked[row, :, : WIDTH + start].any()
+
+
+def test_trajectory_shows_what_the_sampler_saw():
+    rollouts, seen = make_rollouts([3], 6), {}
+    rollouts.unmask_step[0] = torch.tensor([4, 2, 4, 0, 3, -1])
+    for _, masks, _ in draws_of(TrajectoryMasking(1), rollouts):
+        scored = masks.scored[0, 0]
+        seen[tuple(scored.nonzero().squeeze(-1).tolist())] = masks.masked[0, 0, WIDTH:].tolist()
+        assert masks.weight[0, 0][scored].unique().tolist() == [2.0]  # steps 2 and 4 score, 0 and 3 do not
+    shown = {(1,): [True, True, True, False, True, True], (0, 2): [True, False, True, False, False, True]}
+    assert seen == shown
+    several = TrajectoryMasking(4).draw(make_rollouts([8], 8), seeded())
+    assert several.scored[0].sum(0).tolist() == [1] * 8, "each mask takes another step"
+    rollouts.unmask_step[:] = -1
+    with pytest.raises(ConfigError, match="masking=random"):
+        TrajectoryMasking(1).draw(rollouts, seeded())
+
+
+@each
+def test_what_is_shown_and_scored(masking, device):
+    rollouts = make_rollouts([8, 3, 1], 8, prompts=[4, 2, 1], device=device)
+    for seed in range(20):
+        masks = masking.draw(rollouts, seeded(seed))
+        assert {getattr(masks, f.name).device.type for f in fields(Masks)} == {device}
+        masked = masks.masked[:, :, WIDTH:]
+        assert masks.masked.shape == (3, 2, WIDTH + 8)
+        assert not (masks.scored & ~masked).any(), "a scored token is masked"
+        assert not (masks.part & ~rollouts.completion_mask).any(), "nothing behind the end is scored"
+        assert not (masks.scored & ~masks.part[:, None]).any()
+        assert masks.scored.any(-1).all(), "every mask scores something"
+        assert torch.equal(masks.weight > 0, masks.scored)
+        if not isinstance(masking, TrajectoryMasking):
+            assert (masked | rollouts.completion_mask[:, None]).all(), "everything behind the end is masked"
+
+
+@each
+def test_padding_is_never_masked_and_real_prompt_tokens_are_at_rate_p(masking):
+    rollouts = make_rollouts([6] * 40, 8, prompts=[30] * 40, width=50)
+    clear = replace(masking, p_mask_prompt=0.0, num_masks=1 if isinstance(masking, AllMasking) else 2)
+    masks, clean = (form.draw(rollouts, seeded()) for form in (masking, clear))
+    assert not masks.masked[:, :, :20].any() and not clean.masked[:, :, :50].any()
+    assert 0.12 < masks.masked[:, :, 20:50].double().mean() < 0.18
+    if isinstance(masking, RandomMasking):
+        assert torch.equal(clean.scored, masks.scored), "noise in the prompt leaves the rest as it is"
+
+
+@each
+def test_draws_depend_neither_on_padding_nor_on_other_rows(masking, device):
+    narrow, wide = (make_rollouts([8, 5, 6], 8, prompts=[3, 2, 4], width=w, device=device) for w in (4, 9))
+    a, b = masking.draw(narrow, seeded()), masking.draw(wide, seeded())
+    assert torch.equal(a.masked, b.masked[:, :, 5:]) and not b.masked[:, :, :5].any()
+    assert torch.equal(a.weight, b.weight) and torch.equal(a.part, b.part)
+    last = masking.draw(narrow.select(torch.tensor([2])), lambda row, mask: seeded()(2, mask))
+    assert torch.equal(last.masked[0], a.select(torch.tensor([2])).masked[0])
+
+
+# What is refused.
+
+
+@each
+def test_an_upper_bound_needs_two_masks_and_two_contexts(masking):
+    assert masking.has_eubo is not isinstance(masking, TrajectoryMasking | AllMasking)
+    assert not type(masking)(1).has_eubo
+    assert all(masking.check(size) is None for size in (5, 8, 64)), "of any size, if there are blocks enough"
+
+
+@each
+def test_positions_that_were_never_unmasked_are_refused(masking):
+    """Training on them would teach the model to write [MASK]."""
+    rollouts = make_rollouts([6], 8)
+    rollouts.unmask_step[0, 6:] = -1
+    masking.draw(rollouts, seeded())
+    masking.draw(rollouts.count_tail(7), seeded())
+    rollouts.completion_mask[:] = True
+    if isinstance(masking, TrajectoryMasking):
+        assert not (masking.draw(rollouts, seeded()).scored & (rollouts.unmask_step < 0)).any()
+        return
+    with pytest.raises(ConfigError, match=r"never unmasked.*score_tail=true"):
+        for seed in range(30):
+            masking.draw(rollouts, seeded(seed))
+
+
+def test_a_tail_that_counts_is_padding_unmasked_last():
+    rollouts = make_rollouts([3, 8], 8)
+    whole = rollouts.count_tail(7)
+    assert whole.completion_mask.all() and (whole.completion_ids[0, 3:] == 7).all()
+    assert (whole.unmask_step[0, 3:] > rollouts.unmask_step.max()).all()
+    assert torch.equal(whole.completion_ids[1], rollouts.completion_ids[1])
+
+
+def test_a_block_of_one_token_has_one_context_and_no_upper_bound():
+    masks = ActiveBlockMasking(4, 0.0, 1).draw(make_rollouts([5], 6), seeded())
+    assert (masks.masked == masks.masked[:, :1]).all() and (masks.weight.sum(-1) == 1).all()
+    assert not ActiveBlockMasking(4, 0.0, 1).has_eubo and ActiveBlockMasking(4, 0.0, 2).has_eubo
+    assert BlockMasking(2, 0.0, 1).has_eubo  # scores later blocks, too, so that tokens meet in other contexts
+    with pytest.raises(ConfigError, match="one context only"):
+        SPG(masking="block_active", block_length=1)
+
+
+@pytest.mark.parametrize(
+    "size, block_length, num_masks, remedy",
+    [
+        (20, 20, 2, "--block-length 10 --diffusion-steps 20"),
+        (20, 10, 3, "--block-length 5 --diffusion-steps 20 or --algorithm-args num_masks=2"),
+        (7, 7, 2, "--block-length 1 --diffusion-steps 7"),
+        (2, 1, 3, "--algorithm-args num_masks=2"),
+    ],
+)
+def test_modulo_blocks_need_as_many_blocks_as_masks(size, block_length, num_masks, remedy):
+    masking = BlockModuloMasking(num_masks, 0.0, block_length)
+    with pytest.raises(ConfigError) as caught:
+        masking.check(size)
+    assert str(caught.value).endswith(f"use {remedy}") and f"num_masks={num_masks}" in str(caught.value)
+    with pytest.raises(ConfigError, match="num_masks"):
+        masking.draw(make_rollouts([1, size], size), seeded())
+    if remedy.startswith("--block-length"):
+        block, steps = map(int, remedy.split()[1:4:2])
+        Sampling(size, block, steps).check()
+        BlockModuloMasking(num_masks, 0.0, block).check(size)

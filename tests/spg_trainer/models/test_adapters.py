@@ -1,0 +1,160 @@
+"""Rank, alpha and dropout: settled once, written down, run, and the same after a resume."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+
+from spg_trainer.cli import main, parse
+from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.models import load_model
+from spg_trainer.models.adapters import settle
+from spg_trainer.settings.fields import Config, ModelConfig, SftCommand
+from spg_trainer.settings.sources import defaults
+from spg_trainer.training.loop import train
+from tests.common.trainer_cases import (
+    assert_equal_runs,
+    rows,
+    save_adapter,
+    small_config,
+    step,
+    tiny_folder,
+)
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    """Rank 2, alpha 3, dropout 0.05; read only."""
+    return save_adapter(tmp_path_factory.mktemp("published") / "adapter")
+
+
+def settled(model, **given):
+    m = settle(ModelConfig(str(model), **given))
+    assert settle(m) == m, "settled settings stay as they are"
+    return m.lora_r, m.lora_alpha, m.lora_dropout
+
+
+def test_what_is_left_open_is_settled_for_every_kind_of_model(adapter):
+    whole = tiny_folder()
+    assert settled(whole) == (0, None, 0.0)
+    assert settled(whole, lora_r=5) == (5, 3, 0.0)
+    assert settled(whole, lora_r=5, lora_alpha=7, lora_dropout=0.2) == (5, 7, 0.2)
+    assert settled(adapter) == settled(adapter, lora_r=2, lora_alpha=3) == (2, 3, 0.05)
+    assert settled(adapter, lora_dropout=0.0) == (2, 3, 0.0)
+    assert settled(adapter, lora_dropout=0.3) == (2, 3, 0.3)
+
+
+@pytest.mark.parametrize("flag, given", [("--lora-r", {"lora_r": 4}), ("--lora-alpha", {"lora_alpha": 2})])
+def test_a_flag_that_the_adapter_contradicts_is_refused(adapter, tmp_path, capsys, flag, given):
+    (value,) = given.values()
+    words = f"{flag} {value}: .*adapter already is an adapter, of rank 2 and alpha 3"
+    with pytest.raises(ConfigError, match=words):
+        load_model(str(adapter), device="cpu", **given)
+    with pytest.raises(ConfigError, match=words):
+        train(small_config(tmp_path / "run", model=adapter, **given), quiet=True)
+    assert not (tmp_path / "run").exists()
+    assert main(["--model", str(adapter), flag, str(value), "--dry-run"]) == 2
+    assert f"{flag} {value}" in capsys.readouterr().err
+
+
+def test_the_dropout_given_is_that_of_the_loaded_adapter(adapter):
+    for given, expected in ((None, 0.05), (0.0, 0.0), (0.3, 0.3)):
+        model = load_model(str(adapter), device="cpu", lora_dropout=given).model
+        layers = [m for name, m in model.named_modules() if name.endswith(".lora_dropout.default")]
+        found = {layer.p if isinstance(layer, torch.nn.Dropout) else 0.0 for layer in layers}
+        assert len(layers) == 7 and found == {expected} == {model.peft_config["default"].lora_dropout}
+
+
+@pytest.mark.parametrize("change", [{"r": 0}, {"lora_alpha": 0.5}, {"lora_dropout": 1}, {"r": "x"}, None])
+def test_an_adapter_without_usable_numbers_is_named(adapter, tmp_path, change):
+    folder = shutil.copytree(adapter, tmp_path / "adapter")
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}) if change else "{")
+    with pytest.raises(ModelError, match=r"adapter_config.json is not that of a LoRA adapter"):
+        settle(ModelConfig(str(folder)))
+
+
+def test_config_yaml_says_what_runs(adapter, tmp_path, capsys):
+    for name, given, expected in (
+        ("own", {}, (2, 3, 0.05)),
+        ("given", {"lora_dropout": 0.3}, (2, 3, 0.3)),
+    ):
+        train(small_config(tmp_path / name, model=adapter, max_steps=1, **given), quiet=True)
+        m = yaml.safe_load((tmp_path / name / "config.yaml").read_text())["model"]
+        assert (m["lora_r"], m["lora_alpha"], m["lora_dropout"]) == expected
+        saved = json.loads((tmp_path / name / "model" / "adapter_config.json").read_text())
+        assert (saved["r"], saved["lora_alpha"], saved["lora_dropout"]) == expected
+    first = [rows(tmp_path / name / "metrics.jsonl")[0] for name in ("own", "given")]
+    assert first[0]["reward"] == first[1]["reward"] and first[0]["grad_norm"] != first[1]["grad_norm"]
+    main(["--model", str(adapter), "--dry-run", "--prompts-per-step", "4"])
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["lora_dropout"] == 0.05
+
+
+def config(folder, model, **changes):
+    """Four steps of two updates, a checkpoint after each."""
+    return small_config(
+        folder, model=model, **{"max_steps": 4, "num_iterations": 2, "save_steps": 1, **changes}
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(adapter, tmp_path_factory):
+    """A run from the adapter, never interrupted; read only."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(config(folder, adapter), quiet=True)
+    return folder
+
+
+def test_a_run_from_an_adapter_with_dropout_resumes_bit_equal(adapter, whole, tmp_path):
+    state = torch.manual_seed(77).get_state()
+    train(config(tmp_path / "run", adapter, max_steps=2), quiet=True)
+    train(config(tmp_path / "run", adapter, resume="auto"), quiet=True)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_equal_runs(tmp_path / "run", whole)
+
+
+def as_written_before(folder):
+    """Rewrites config.yaml as versions did that left adapters open: the flags' defaults, and fewer settings."""
+    file = folder / "config.yaml"
+    values = yaml.safe_load(file.read_text())
+    values["model"].pop("ref_copy")
+    values["model"] |= {"lora_alpha": None, "lora_dropout": 0.0}
+    if "adapter" in values["model"]["model"]:
+        values["model"]["lora_r"] = 0
+    file.write_text(yaml.safe_dump(values))
+
+
+@pytest.mark.parametrize("kind", ["adapter", "fresh", "all weights"])
+def test_run_folders_of_older_versions_still_resume(adapter, whole, tmp_path, kind):
+    model, given = {
+        "adapter": (adapter, {}),
+        "fresh": (tiny_folder(), {"lora_r": 2}),
+        "all weights": (tiny_folder(), {}),
+    }[kind]
+    for name in ("python", "typed"):
+        folder = tmp_path / name
+        train(config(folder, model, max_steps=2, **given), quiet=True)
+        as_written_before(folder)
+        again = config(folder, model, resume="auto", **given)
+        if name == "typed":
+            again = parse(Config, ["--resume", str(folder), "--max-steps", "4"], "")
+        train(again, quiet=True)
+    assert_equal_runs(tmp_path / "python", whole if kind == "adapter" else tmp_path / "typed")
+    assert_equal_runs(tmp_path / "typed", tmp_path / "python")
+
+
+def test_another_dropout_is_refused_on_resume(adapter, whole, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"model.lora_dropout was 0.05, now 0.3"):
+        train(config(folder, adapter, lora_dropout=0.3, resume="auto"), quiet=True)
+    assert step(folder, 4).is_dir()
+
+
+def test_a_preset_puts_no_fresh_adapters_on_an_adapter(adapter, tmp_path):
+    folder = shutil.copytree(adapter, tmp_path / "adapter")
+    (folder / "environment.json").unlink()
+    for cls in (Config, SftCommand):
+        assert defaults(cls, env="sudoku", model="some/hub-id").model.lora_r == 128
+        assert defaults(cls, env="sudoku", model=str(folder)).model.lora_r == 0

@@ -1,0 +1,335 @@
+"""`--model`: what it opens, what it says when it cannot, adapters and embedded models included."""
+
+import importlib.resources
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoTokenizer, BertConfig
+
+from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.models import Policy, head_weight, hidden_states, load_model, open_policy, save_model
+from spg_trainer.settings.fields import ModelConfig
+from tests.common.model_cases import edit, hub_folder, save_small, some_ids
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A model, read only."""
+    return save_small(tmp_path_factory.mktemp("stored") / "model")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model to break."""
+    return save_small(tmp_path / "good", hidden_size=16, layers=1, heads=2, ffn=24)
+
+
+def logits(policy: Policy) -> torch.Tensor:
+    with torch.no_grad():
+        return hidden_states(policy.model, some_ids(2, 11, vocab=266)) @ head_weight(policy.model).T
+
+
+def train_a_little(policy: Policy) -> None:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+def refused(name: object, *words: object, **options: object) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_model(str(name), **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert str(word) in message
+
+
+# Opening and saving.
+
+
+def test_a_policy_knows_its_tokens(stored):
+    policy = load_model(str(stored))
+    assert (policy.mask_id, policy.pad_id, policy.end_token_ids) == (258, 256, (256, 257))
+    assert (policy.source, policy.note) == (str(stored), "")
+    assert [policy.ending_with(which).end_token_ids for which in ("any", "eos")] == [(256, 257), (256,)]
+    assert not policy.model.training
+    assert policy.model.dtype == (torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+    assert torch.equal(head_weight(policy.model), policy.model.lm_head.weight)
+
+
+def test_saving_and_loading_keeps_every_bit(stored, tmp_path):
+    policy = load_model(str(stored), device="cpu")
+    train_a_little(policy)
+    save_model(policy, tmp_path / "run" / "model")
+    again = load_model(str(tmp_path / "run"), device="cpu")
+    assert again.source == str(tmp_path / "run" / "model")
+    assert torch.equal(logits(again), logits(policy))
+    assert torch.equal(AutoModel.from_pretrained(again.source).lm_head.weight, policy.model.lm_head.weight)
+    chat = [{"role": "user", "content": "1+1"}]
+    template = AutoTokenizer.from_pretrained(again.source).apply_chat_template(chat, tokenize=False)
+    assert template == "<|user|>1+1<|eot_id|>"
+    with pytest.raises(ModelError, match="is a file"):
+        save_model(policy, stored / "config.json")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_dtype_is_what_was_asked_for(stored, dtype):
+    policy = load_model(str(stored), dtype=dtype, device="cpu")
+    assert {p.dtype for p in policy.model.parameters()} == {getattr(torch, dtype)}
+    assert policy.model.model.rotary_emb.inv_freq.dtype == torch.float32
+
+
+def test_all_weights_are_never_trained_in_bfloat16():
+    with pytest.raises(ConfigError, match="--lora-r 128"):
+        open_policy(ModelConfig(dtype="bfloat16"), env="sudoku", seed=0)
+    whole = open_policy(ModelConfig(), env="sudoku", seed=0)
+    assert {p.dtype for p in whole.model.parameters()} == {torch.float32}
+    adapted = open_policy(ModelConfig(dtype="bfloat16", lora_r=2), env="sudoku", seed=0)
+    assert {p.dtype for p in adapted.model.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in adapted.model.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+# Adapters.
+
+
+def test_lora_sits_on_all_seven_layers_and_starts_at_no_effect(stored):
+    plain, adapted = load_model(str(stored), device="cpu"), load_model(str(stored), device="cpu", lora_r=8)
+    assert torch.equal(logits(plain), logits(adapted))
+    trained = [name for name, p in adapted.model.named_parameters() if p.requires_grad]
+    layers = {name.split(".lora_")[0].rsplit(".", 1)[1] for name in trained}
+    assert layers == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert len(trained) == 2 * 7 * 2
+    settings = adapted.model.peft_config["default"]
+    assert (settings.r, settings.lora_alpha, settings.lora_dropout) == (8, 4, 0.0)
+
+
+def test_lora_depends_on_its_seed_alone(stored):
+    name = "base_model.model.model.layers.1.mlp.up_proj.lora_A.default.weight"
+    weights = []
+    for global_seed, seed in ((1, 7), (2, 7), (2, 8)):
+        before = torch.manual_seed(global_seed).get_state()
+        weights.append(load_model(str(stored), device="cpu", lora_r=4, seed=seed).model.get_parameter(name))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert 0 < weights[0].abs().max() <= 32**-0.5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_an_adapter_reopens_to_the_bit(stored, tmp_path, dtype):
+    options = {"device": "cpu", "dtype": dtype}
+    policy = load_model(str(stored), lora_r=4, lora_alpha=16, **options)
+    train_a_little(policy)
+    save_model(policy, tmp_path / "model")
+    expected = logits(policy)
+    assert not torch.equal(expected, logits(load_model(str(stored), **options)))
+    again = load_model(str(tmp_path), **options)
+    assert torch.equal(logits(again), expected)
+    assert (again.source, again.mask_id) == (str(tmp_path / "model"), 258)
+    assert sum(p.requires_grad for p in again.model.parameters()) == 28
+    base = AutoModel.from_pretrained(stored, dtype=getattr(torch, dtype))
+    by_peft = PeftModel.from_pretrained(base, tmp_path / "model").eval()
+    assert torch.equal(logits(Policy(by_peft, again.tokenizer, 258, 256, (), "")), expected)
+    save_model(again, tmp_path / "again")
+    assert torch.equal(logits(load_model(str(tmp_path / "again"), **options)), expected)
+
+
+def test_an_adapter_on_the_hub_names_is_understood(stored, tmp_path):
+    """As d1's and SPG's code saves them, around the remote code's modules: four of the seven found."""
+    policy = load_model(str(stored), device="cpu", lora_r=4)
+    train_a_little(policy)
+    save_model(policy, tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    found = [f".{k}_proj." for k in ("q", "k", "v", "up")]
+    ours = {name: x for name, x in load_file(file).items() if any(kind in name for kind in found)}
+    renamed = {}
+    for name, weight in ours.items():
+        name = name.replace(".model.layers.", ".model.transformer.blocks.")
+        renamed[name.replace(".self_attn.", ".").replace(".mlp.", ".")] = weight
+    save_file(renamed, file, metadata={"format": "pt"})
+    theirs = load_model(str(tmp_path), device="cpu").model.state_dict()
+    for name, weight in ours.items():
+        assert torch.equal(theirs[name.replace(".weight", ".default.weight")], weight)
+    left_out = [weight for name, weight in theirs.items() if "o_proj.lora_B" in name]
+    assert left_out and all(not weight.any() for weight in left_out)
+
+
+def test_adapters_that_cannot_work_are_refused(stored, tmp_path):
+    save_model(load_model(str(stored), device="cpu", lora_r=4), tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    weights = load_file(file)
+    save_file({"base_model.model.x.lora_A.weight": torch.zeros(2, 2)}, file, metadata={"format": "pt"})
+    refused(tmp_path, "does not fit")
+    save_file({n: x.repeat(1, 2) for n, x in weights.items()}, file, metadata={"format": "pt"})
+    refused(tmp_path, "cannot be put on its base")
+    edit(tmp_path / "adapter_config.json", base_model_name_or_path="/gone/base")
+    refused(tmp_path, "/gone/base")
+    for change in ({"lora_alpha": 0}, {"lora_dropout": 1.0}, {"lora_r": -1}):
+        refused(stored, "lora_r", **({"lora_r": 2} | change))
+
+
+# What cannot be opened.
+
+
+def test_unknown_paths_name_the_nearest_folder_and_what_a_folder_holds(folder, monkeypatch):
+    for path in (folder.parent / "goood", folder.parent / "goood" / "model"):
+        refused(path, "no such folder", f"did you mean {folder}?")
+    refused("./zzqx", "no such folder", "tiny")
+    refused("tyni", "did you mean tiny?")
+    refused("", "empty")
+    refused(folder / "config.json", "is a file", f"--model {folder}")
+    refused(folder.parent, "no config.json", "good")
+    for step in (3, 20):
+        checkpoint = folder.parent / "checkpoints" / f"step-{step}"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "COMPLETE").touch()
+    refused(folder.parent, "newest checkpoint", checkpoint)
+    monkeypatch.chdir(folder.parent.parent)  # below an existing folder, a name is never taken for a Hub id
+    refused(f"{folder.parent.name}/god", "did you mean", "good")
+
+
+def test_a_hub_id_without_a_network_answers_at_once(monkeypatch):
+    asked = []
+
+    def no_network(host: object, *args: object, **kwargs: object) -> None:
+        asked.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    refused("nobody-here/llada-none", "nobody-here/llada-none", "does not answer", "download", "--model PATH")
+    assert len(asked) <= 2
+
+
+def test_broken_weights_and_configs_are_reported_with_their_folder(folder, tmp_path):
+    file = folder / "model.safetensors"
+    whole, stored, lost = file.read_bytes(), load_file(file), "model.transformer.blocks.0.up_proj.weight"
+    save_file({n: x for n, x in stored.items() if n != lost}, file)
+    refused(folder, "1 missing keys", "up_proj")
+    save_file(stored | {"model.transformer.wpe.weight": torch.zeros(2)}, file)
+    refused(folder, "1 unexpected keys", "wpe")
+    edit(folder / "config.json", mlp_hidden_size=32)
+    refused(folder, folder, "cannot be opened")
+    edit(folder / "config.json", alibi=True)
+    refused(folder, folder, "alibi")
+    edit(folder / "config.json", alibi=False, mlp_hidden_size=24)
+    file.write_bytes(whole[: len(whole) // 2])
+    refused(folder, folder, "cannot be opened")
+    file.unlink()
+    refused(folder, folder, "cannot be opened", "model.safetensors")
+    (folder / "config.json").write_text("{")
+    refused(folder, folder, "cannot be opened")
+    hub_folder(tmp_path / "hub")
+    refused(tmp_path / "hub", "tokenizer", tmp_path / "hub")
+
+
+def test_other_kinds_of_models_are_refused_by_their_type(tmp_path):
+    BertConfig().save_pretrained(tmp_path)
+    refused(tmp_path, "model_type 'bert'", "llada")
+    edit(tmp_path / "config.json", model_type="dream_unknown")
+    refused(tmp_path, "dream_unknown")
+    edit(tmp_path / "config.json", auto_map={"AutoConfig": "code.Config"})
+    (tmp_path / "code.py").write_text("raise SystemExit('remote code was run')")
+    refused(tmp_path, tmp_path)
+
+
+def test_the_mask_token_is_looked_for_in_config_and_tokenizer(folder):
+    edit(folder / "config.json", mask_token_id=None)
+    assert load_model(str(folder)).mask_id == 258
+    edit(folder / "tokenizer_config.json", mask_token=None)
+    refused(folder, "no mask token", "mask_token_id", "config.json", "mask_token", "tokenizer_config.json")
+    edit(folder / "config.json", mask_token_id=100)
+    assert load_model(str(folder)).mask_id == 100
+    edit(folder / "config.json", mask_token_id=266)
+    refused(folder, "266 embeddings", "mask_token_id is 266")
+    edit(folder / "config.json", mask_token_id=256)
+    refused(folder, "both mask and end token")
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(folder):
+    file = folder / "model.safetensors"
+    vocabulary = ("model.transformer.wte.weight", "model.transformer.ff_out.weight")
+    cut = {name: x[:260].clone() if name in vocabulary else x for name, x in load_file(file).items()}
+    save_file(cut, file, metadata={"format": "pt"})
+    edit(folder / "config.json", vocab_size=260, embedding_size=260)
+    refused(folder, "260 embeddings", "266 tokens")
+
+
+def test_end_tokens_are_every_end_of_config_and_tokenizer(folder):
+    edit(folder / "config.json", eos_token_id=[10, 256])
+    assert load_model(str(folder)).end_token_ids == (10, 256, 257)
+    edit(folder / "config.json", eos_token_id=None)
+    edit(folder / "tokenizer_config.json", eos_token=None)
+    assert load_model(str(folder)).end_token_ids == (257,)  # that of the turn is enough
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        text = (folder / file).read_text()
+        (folder / file).write_text(text.replace("<|eot_id|>", "<|other|>"))
+    refused(folder, folder, "no end token", "eos_token_id", "config.json", "tokenizer_config.json")
+
+
+def test_unknown_devices_and_dtypes_list_the_known(stored):
+    refused(stored, "bf16", "bfloat16", dtype="bf16")
+    refused(stored, "gpu0", "cuda", device="gpu0")
+    refused(stored, "cuda:99", "CUDA devices", device="cuda:99")
+
+
+def test_a_head_that_is_no_plain_linear_is_refused(stored):
+    model = load_model(str(stored), device="cpu").model
+    with pytest.raises(ModelError, match="lm_head"):
+        head_weight(get_peft_model(model, LoraConfig(r=2, target_modules=["lm_head"])))
+    model = load_model(str(stored), device="cpu").model
+    model.lm_head = torch.nn.Linear(32, 266, bias=True)
+    with pytest.raises(ModelError, match="without bias"):
+        head_weight(model)
+
+
+# The embedded models.
+
+
+def test_the_embedded_model_opens_like_any_other():
+    policy = load_model("tiny", env="spg/Sudoku-v0", device="cpu")
+    assert (Path(policy.source).name, policy.note) == ("tiny-sudoku", "")
+    assert len(policy.tokenizer) == policy.model.config.vocab_size == 266
+    assert sum(file.stat().st_size for file in Path(policy.source).iterdir()) <= 4_000_000
+
+
+def test_tiny_is_the_model_of_the_environment_or_says_what_to_do(folder, monkeypatch):
+    models = folder.parent / "data" / "models"
+    for task in ("sudoku", "countdown"):
+        shutil.copytree(folder, models / f"tiny-{task}")
+    files = importlib.resources.files
+    monkeypatch.setattr(
+        importlib.resources, "files", lambda name: models.parent if name == "spg_data" else files(name)
+    )
+    for env in ("countdown", "spg/Countdown-v0", "envs:spg/Countdown-v3", "envs.countdown:Countdown"):
+        policy = load_model("tiny", env=env)
+        assert (Path(policy.source).name, policy.note) == ("tiny-countdown", "")
+    assert Path(load_model("tiny").source).name == "tiny-sudoku"
+    same_name = ("reasoning_gym:countdown", "./my_task.py:my/Countdown-v0", "my/Countdown-v0")
+    for env in (*same_name, "./maze.py:my/Maze-v0"):  # but other tasks
+        policy = load_model("tiny", env=env)
+        assert Path(policy.source).name == "tiny-sudoku"
+        assert "knows nothing of this task" in policy.note and "\n" not in policy.note
+        assert f"python -m spg_trainer sft --env {env}" in policy.note
+    # An adapter trained on an embedded model of another machine finds the one of this machine.
+    adapter = folder.parent / "adapter"
+    save_model(load_model("tiny", lora_r=1), adapter)
+    edit(adapter / "adapter_config.json", base_model_name_or_path="/elsewhere/spg_data/models/tiny-sudoku")
+    assert load_model(str(adapter)).source == str(adapter)
+    shutil.rmtree(models / "tiny-sudoku")
+    refused("tiny", "tiny-sudoku", "--model PATH")
+
+
+def test_without_the_package_data_the_error_says_to_install(monkeypatch):
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(importlib.resources, "files", missing)
+    refused("tiny", "spg_data", "pip install", "--model PATH")

@@ -1,0 +1,245 @@
+"""Pairs of a file: read with the line of every fault, each once in a pass, trained on as if they had been sampled."""
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+import yaml
+
+from envs.errors import EnvError
+from spg_trainer import cli
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import load_model
+from spg_trainer.rollout.pairs import Pair, Preferences, as_rollouts, open_pairs, read_pairs
+from spg_trainer.rollout.tokens import decode_completions
+from spg_trainer.training.loop import train
+from tests.common.likelihood_cases import relative
+from tests.common.preference_cases import COUNT, pair_config, pairs_file
+from tests.common.process_cases import one_step
+from tests.common.trainer_cases import (
+    ENV,
+    assert_equal_runs,
+    change,
+    rows,
+    step,
+    tiny_folder,
+)
+from tests.common.two_processes import PAIRS, two_processes
+
+TEXT = {"prompt": "say a letter", "chosen": "abc", "rejected": "1"}
+CHAT = {
+    "prompt": [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"}],
+    "chosen": [{"role": "assistant", "content": "hello"}],
+    "rejected": [{"role": "assistant", "content": "no"}],
+}
+
+
+def write(path: Path, values: list) -> Path:
+    """The rows in a file of the kind that its name says."""
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(values), path)
+        return path
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "wt") as file:
+        file.write("".join(f"{value if isinstance(value, str) else json.dumps(value)}\n" for value in values))
+    return path
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return load_model(str(tiny_folder()), dtype="float64", device="cpu")
+
+
+# Files.
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".parquet"])
+def test_every_kind_of_file_and_of_column_is_read(tmp_path, ending):
+    texts = read_pairs(str(write(tmp_path / f"texts{ending}", [TEXT, {**TEXT, "more": 1}])))
+    chats = read_pairs(str(write(tmp_path / f"chats{ending}", [CHAT])))
+    assert texts == [Pair("say a letter", "abc", "1")] * 2
+    assert chats == [Pair(CHAT["prompt"], "hello", "no")]
+
+
+@pytest.mark.parametrize(
+    "value, said",
+    [
+        ("{", r"p.jsonl, line 2 is not JSON"),
+        ({"prompt": "a", "chosen": "b"}, r"line 2 is .* keys prompt, chosen, rejected"),
+        ({**TEXT, "prompt": 3}, r"line 2 has the prompt 3; it should be text, or messages"),
+        ({**TEXT, "prompt": []}, r"line 2 has the prompt \[\]"),
+        ({**TEXT, "prompt": [{"role": "user"}]}, r"line 2 has the prompt"),
+        ({**TEXT, "chosen": None}, r"line 2 has chosen None; it should be text, or one message"),
+        ({**TEXT, "rejected": CHAT["prompt"]}, r"line 2 has rejected \[.*one message"),
+        ({**TEXT, "chosen": [{"role": "user", "content": "x"}]}, r"line 2 has chosen"),
+    ],
+)
+def test_a_row_that_is_no_pair_is_named(tmp_path, value, said):
+    with pytest.raises((ConfigError, EnvError), match=said):
+        read_pairs(str(write(tmp_path / "p.jsonl", [TEXT, value])))
+
+
+def test_files_that_hold_no_pairs_are_refused(tmp_path):
+    with pytest.raises(EnvError, match=r"holds no rows; each must have prompt, chosen, rejected"):
+        read_pairs(str(write(tmp_path / "p.jsonl", [])))
+    with pytest.raises(ConfigError, match=r"should end in \.jsonl"):
+        read_pairs(str(write(tmp_path / "p.csv", [TEXT])))
+    with pytest.raises(EnvError, match=r"has the columns chosen, prompt, but lacks rejected"):
+        read_pairs(str(write(tmp_path / "p.parquet", [{"chosen": "a", "prompt": "b"}])))
+    with pytest.raises(EnvError, match=r"none.jsonl cannot be read .* Check the file"):
+        read_pairs(str(tmp_path / "none.jsonl"))
+
+
+# The pairs of a step.
+
+
+def test_each_pair_comes_once_in_a_pass_and_passes_differ():
+    pairs = Preferences("file", [None] * 12, np.array([0, 1, 2, 4, 5, 6, 7, 9, 10, 11]))
+    drawn = np.concatenate(
+        [pairs.choose(3, step, 4) for step in range(10)]
+    )  # four passes, some within a step
+    passes = drawn.reshape(4, 10)
+    assert [sorted(some) for some in passes.tolist()] == [pairs.index.tolist()] * 4
+    assert len({tuple(some) for some in passes.tolist()}) == 4
+    assert not np.array_equal(drawn[:10], Preferences("file", [None] * 12, pairs.index).choose(4, 0, 10))
+
+
+def test_completions_of_a_file_look_sampled_up_to_their_end(policy):
+    found = as_rollouts(policy, ["p", "prompt"], ["ab", "abcdefghi"], 10)
+    end = policy.end_token_ids[-1]
+    assert found.completion_ids[0, 2:].tolist() == [end] + [policy.mask_id] * 7
+    assert found.completion_mask.sum(-1).tolist() == [3, 10]
+    assert found.unmask_step.tolist() == [[0] * 3 + [-1] * 7, [0] * 10]
+    assert decode_completions(policy, found) == ["ab", "abcdefghi"]
+    assert found.prompt_mask.sum(-1).diff().tolist() == [5]
+
+
+def test_a_text_that_holds_an_end_token_ends_there(policy):
+    found = as_rollouts(policy, ["p"], ["ab<|eot_id|>cd"], 10)
+    assert found.completion_mask.sum(-1).tolist() == [3] and decode_completions(policy, found) == ["ab"]
+    assert (found.completion_ids[0, 3:] == policy.mask_id).all()
+
+
+def test_pairs_that_do_not_fit_are_left_out_and_counted(tmp_path, policy):
+    fits, longer = {**TEXT, "chosen": "a" * 9}, {**TEXT, "rejected": "a" * 10}
+    values = [fits, longer, TEXT, {**TEXT, "prompt": "long " * 40}, {**TEXT, "rejected": "abc"}, CHAT]
+    config = pair_config(None, write(tmp_path / "p.jsonl", values), prompts_per_step=3)
+    found = open_pairs(config, policy)
+    assert found.index.tolist() == [0, 2, 5] and len(found) == 3
+    assert "3 of 6 pairs are left out" in found.note
+    with pytest.raises(ConfigError, match=r"--prompts-per-step 4: .* has 3 pairs to train on. Use fewer"):
+        open_pairs(change(config, prompts_per_step=4), policy)
+    assert open_pairs(pair_config(None, write(tmp_path / "q.jsonl", [TEXT] * 4)), policy).note == ""
+
+
+# Runs.
+
+
+@pytest.fixture(scope="module")
+def file():
+    """Ten pairs: letters are better than digits; read only."""
+    return pairs_file()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, file):
+    """Five steps of four pairs: two passes."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(pair_config(folder, file), quiet=True)
+    return folder
+
+
+def test_a_run_learns_the_pairs_of_its_file_and_writes_them_down(whole, file):
+    written = json.loads(file.read_text().splitlines()[7])
+    seen = [row for number in range(1, 6) for row in rows(whole / "samples" / f"step-{number:06d}.jsonl")]
+    assert sorted(row["index"] for row in seen) == sorted([*range(COUNT)] * 4)
+    good, bad = [row for row in seen if row["index"] == 7][:2]
+    assert (good["completion"], bad["completion"]) == (written["chosen"], written["rejected"])
+    assert good["prompt"] == bad["prompt"] == written["prompt"] and good["env"] == str(file)
+    assert (good["reward"], good["advantage"], good["reason"]) == (1.0, 1.0, "chosen")
+    assert (bad["reward"], bad["advantage"], bad["reason"]) == (0.0, -1.0, "rejected")
+    found = rows(whole / "metrics.jsonl")
+    assert found[0]["pairs/margin"] == 0 and found[-1]["pairs/accuracy"] > 0.7
+    assert found[-1]["loss/preference"] < found[0]["loss/preference"]
+    config = yaml.safe_load((whole / "config.yaml").read_text())
+    assert config["pairs_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert json.loads((whole / "summary.json").read_text())["eval_before"]["settings"]["env"] == "letters"
+
+
+def test_a_resumed_run_is_bit_equal(tmp_path, whole, file):
+    train(pair_config(tmp_path / "run", file, max_steps=3), quiet=True)
+    train(pair_config(tmp_path / "run", file, resume="auto"), quiet=True)
+    assert_equal_runs(tmp_path / "run", whole)
+    train(pair_config(None, file, resume=str(step(tmp_path / "run", 2))), quiet=True)
+    assert_equal_runs(tmp_path / "run", whole)
+
+
+def test_another_file_is_refused_when_the_run_goes_on(tmp_path, file):
+    own = tmp_path / "own.jsonl"
+    own.write_bytes(file.read_bytes())
+    train(pair_config(tmp_path / "run", own, max_steps=1), quiet=True)
+    own.write_text(own.read_text().replace("abc", "abd"))
+    with pytest.raises(ConfigError, match="pairs_sha256 was"):
+        train(pair_config(tmp_path / "run", own, resume="auto"), quiet=True)
+    words = ["--resume", str(tmp_path / "run"), "--max-steps", "2"]
+    with pytest.raises(
+        ConfigError, match=r"own.jsonl: the file is not the one .* Restore it, or start a new"
+    ):
+        train(cli.parse(type(pair_config(None, own)), words, "x"), quiet=True)
+
+
+def test_pairs_may_be_more_than_the_problems_of_the_environment(tmp_path, file):
+    """The environment of the small settings has 8 problems."""
+    config = pair_config(tmp_path / "run", file, prompts_per_step=10, max_steps=1, render_steps=1)
+    train(config, quiet=True)
+    assert rows(tmp_path / "run" / "metrics.jsonl")[0]["bound/share"] == 1
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"algorithm": "spg"}, r"--algorithm spg learns from completions .* Use --algorithm vrpo"),
+        ({"num_generations": 4}, r"--num-generations 4: a pair .* Use --num-generations 2"),
+        ({"pairs": None, "pairs_sha256": "12"}, r"--pairs-sha256 .* Add it"),
+        ({"problem_choice": "mixed"}, "--problem-choice mixed .* Leave them out"),
+        ({"temperature": "auto"}, "--temperature auto .* Leave them out"),
+        ({"pairs_sha256": "12"}, r"its sha256 is .*, not 12"),
+        ({"pairs": "none.jsonl"}, r"--pairs none.jsonl: cannot be read \(No such file"),
+    ],
+)
+def test_settings_that_do_not_go_with_pairs_are_refused(tmp_path, file, changes, said):
+    with pytest.raises(ConfigError, match=said):
+        train(pair_config(tmp_path / "run", file, **changes), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_reads_the_pairs(tmp_path, file, capsys):
+    command = ["--model", str(tiny_folder()), "--env", ENV, "--algorithm", "vrpo", "--ref-copy", "--dry-run"]
+    command += ["--num-generations", "2", "--pairs"]
+    assert cli.main([*command, str(file)]) == 0
+    said = capsys.readouterr().out
+    assert yaml.safe_load(said)["pairs_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert f"32 pairs of {file} = 64 completions" in said
+    assert cli.main([*command, str(write(tmp_path / "broken.jsonl", [TEXT, 3]))]) == 2
+    assert "broken.jsonl, line 2" in capsys.readouterr().err
+
+
+# Two processes.
+
+
+def test_two_processes_share_the_pairs_of_a_step(tmp_path, whole, file):
+    expected, metrics = one_step(pair_config(tmp_path / "one", file, max_grad_norm=1e9))
+    both = two_processes(PAIRS)
+    for rank in (0, 1):
+        found, again = torch.load(both / f"rank-{rank}.pt")
+        assert relative(found, expected) < 1e-10 and float(found.norm()) > 1e-3
+        assert again == pytest.approx(metrics, rel=1e-9, abs=1e-9)
+    for number in (1, 2):
+        name = Path("samples") / f"step-{number:06d}.jsonl"
+        assert (both / "run" / name).read_bytes() == (whole / name).read_bytes()

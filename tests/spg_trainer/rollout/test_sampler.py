@@ -1,0 +1,265 @@
+"""Exact decoding against the plain LLaDA sampler of rollout_cases, settings that divide, and rigged models."""
+
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.rollout.sampler import log_exponential, sample_completions, unmask_counts
+from spg_trainer.seeding import generator
+from spg_trainer.settings.fields import Sampling
+from tests.common.rollout_cases import (
+    LENGTHS,
+    MODES,
+    SAMPLING,
+    Plain,
+    make_policy,
+    make_prompts,
+    pad,
+    plain_rows,
+    streams,
+)
+
+CLOSE = 1e-5
+modes = pytest.mark.parametrize(("temperature", "remasking"), MODES)
+
+
+@cache
+def plain_in_float64(sampling: Sampling) -> list[Plain]:
+    policy = make_policy(torch.float64)
+    return plain_rows(policy, make_prompts(policy), sampling)
+
+
+# Against the plain sampler.
+
+
+@modes
+@pytest.mark.parametrize(
+    ("order", "extra", "rows_per_forward"),
+    [([0, 1, 2, 3, 4, 5], 0, None), ([4, 2, 5, 0, 3, 1], 3, 2), ([3], 0, None), ([1, 2], 7, 1)],
+)
+def test_float64_tokens_equal_the_plain_sampler(temperature, remasking, order, extra, rows_per_forward):
+    policy = make_policy(torch.float64)
+    sampling = replace(SAMPLING, temperature=temperature, remasking=remasking)
+    prompts, expected = make_prompts(policy), plain_in_float64(sampling)
+    noises = streams(len(prompts))
+    inputs = pad(policy, [prompts[i] for i in order], extra)
+    chosen = [noises[i] for i in order]
+    out = sample_completions(policy, *inputs, sampling, chosen, rows_per_forward=rows_per_forward)
+    assert out.unmask_logps.dtype == torch.float64
+    for row, i in enumerate(order):
+        end = expected[i].end(policy.end_token_ids)
+        assert out.completion_mask[row].tolist() == [place < end for place in range(24)]
+        assert out.completion_ids[row, :end].tolist() == expected[i].tokens[:end]
+        assert out.unmask_step[row, :end].tolist() == expected[i].steps[:end]
+        assert out.unmask_logps[row, :end].tolist() == pytest.approx(expected[i].logps[:end], abs=1e-10)
+
+
+def test_float32_tokens_differ_only_at_close_calls():
+    tally = Counter()
+    for seed in range(2):
+        policy = make_policy(torch.float32, seed=seed)
+        prompts = make_prompts(policy)
+        for temperature, remasking in MODES:
+            sampling = replace(SAMPLING, temperature=temperature, remasking=remasking)
+            out = sample_completions(policy, *pad(policy, prompts), sampling, streams(len(prompts)))
+            assert out.unmask_logps.dtype == torch.float32
+            for row, expected in enumerate(plain_rows(policy, prompts, sampling)):
+                ours = list(zip(out.completion_ids[row].tolist(), out.unmask_step[row].tolist(), strict=True))
+                theirs = list(zip(expected.tokens, expected.steps, strict=True))
+                wrong = [i for i in range(expected.end(policy.end_token_ids)) if ours[i] != theirs[i]]
+                tally["close calls" if wrong else "equal"] += 1
+                if wrong:
+                    first = min(step for i in wrong for step in (ours[i][1], theirs[i][1]) if step >= 0)
+                    assert expected.margins[first] <= CLOSE, f"step {first} of row {row} was no close call"
+    assert tally["equal"] >= 0.95 * tally.total(), tally
+
+
+def test_tokens_do_not_depend_on_the_batch(device):
+    policy = make_policy(torch.float64, device=device)
+    prompts, sampling = make_prompts(policy), replace(SAMPLING, temperature=1.0)
+    noises = streams(len(prompts), device=device)
+    together = sample_completions(policy, *pad(policy, prompts), sampling, noises)
+    for row, prompt in enumerate(prompts):
+        noise = streams(len(prompts), device=device)[row : row + 1]
+        alone = sample_completions(policy, *pad(policy, [prompt], extra=row), sampling, noise)
+        for name in ("completion_mask", "completion_ids", "unmask_step"):
+            assert torch.equal(getattr(alone, name)[0], getattr(together, name)[row]), name
+
+
+def test_padding_matters_to_this_model():
+    """Guards the tests above: with the padding shown to the model as text, tokens change."""
+    policy = make_policy(torch.float64)
+    ids, mask = pad(policy, make_prompts(policy))
+    right, wrong = (sample_completions(policy, ids, m, SAMPLING, None) for m in (mask, torch.ones_like(mask)))
+    assert not torch.equal(right.completion_ids, wrong.completion_ids)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_every_step_unmasks_what_the_schedule_says(temperature, device):
+    policy = replace(make_policy(torch.float32, device=device), end_token_ids=())
+    ids, mask = (x.to(device) for x in pad(policy, make_prompts(policy)))
+    noise = streams(len(ids), device=device)
+    out = sample_completions(policy, ids, mask, replace(SAMPLING, temperature=temperature), noise)
+    per_block = [2, 2, 2, 1, 1]  # 8 tokens in 5 steps, the remainder first
+    for row in out.unmask_step:
+        assert torch.bincount(row, minlength=15).tolist() == per_block * 3
+        assert row.view(3, 8).div(5, rounding_mode="floor").tolist() == [[b] * 8 for b in range(3)]
+    assert not (out.completion_ids == policy.mask_id).any()
+    assert out.completion_mask.all()
+    assert torch.equal(out.prompt_ids, ids) and torch.equal(out.prompt_mask, mask)
+
+
+def test_finished_rows_leave_at_once_and_equal_rows_are_computed_once():
+    policy, sampling = make_policy(torch.float64), replace(SAMPLING, temperature=1.0)
+    prompts = [p for p in make_prompts(policy) for _ in range(2)]
+    expected = plain_rows(policy, prompts, sampling)
+    rows_seen: list[int] = []
+    embedding = policy.model.get_input_embeddings()
+    handle = embedding.register_forward_hook(lambda *call: rows_seen.append(len(call[2])))
+    out = sample_completions(policy, *pad(policy, prompts), sampling, streams(len(prompts)))
+    handle.remove()
+    last = [row.done_at(policy.end_token_ids) for row in expected]
+    assert min(last) < sampling.diffusion_steps - 1, "no row ends early: this test would show nothing"
+    assert any((done + 1) % 5 for done in last), "no row ends inside a block"
+    assert out.unmask_step.amax(-1).tolist() == last
+    states = set()
+    for prompt, row in zip(prompts, expected, strict=True):
+        for step in range(row.done_at(policy.end_token_ids) + 1):
+            seen = [t if s < step else -1 for t, s in zip(row.tokens, row.steps, strict=True)]
+            states.add((step, tuple(prompt), tuple(seen)))
+    distinct = [sum(key[0] == step for key in states) for step in range(max(last) + 1)]
+    assert distinct[0] == len(LENGTHS)
+    assert rows_seen == distinct
+
+
+def test_what_was_not_unmasked_is_marked():
+    policy = make_policy(torch.float32)
+    out = sample_completions(policy, *pad(policy, make_prompts(policy)), SAMPLING, None)
+    masked = out.completion_ids == policy.mask_id
+    assert masked.any() and not (masked & out.completion_mask).any()
+    assert torch.equal(masked, out.unmask_step == -1)
+    assert (out.unmask_logps[masked] == 0).all() and (out.unmask_logps[~masked] < 0).all()
+
+
+def test_one_generator_of_each_row_is_used_and_no_global_one(device):
+    policy = make_policy(torch.float32, device=device)
+    inputs, sampling = pad(policy, [make_prompts(policy)[0]] * 3), replace(SAMPLING, temperature=1.0)
+    state = torch.cuda.get_rng_state if device == "cuda" else torch.get_rng_state
+    before = state()
+    equal = [generator(1, "row", device=device) for _ in range(3)]
+    same = sample_completions(policy, *inputs, sampling, equal)
+    assert torch.equal(state(), before)
+    assert torch.equal(same.completion_ids[0], same.completion_ids[1])
+    other = sample_completions(policy, *inputs, sampling, streams(3, device=device))
+    assert not torch.equal(other.completion_ids[0], other.completion_ids[1])
+
+
+def test_large_heads_are_computed_in_pieces(monkeypatch):
+    policy, results = make_policy(torch.float64), []
+    prompts, sampling = make_prompts(policy), replace(SAMPLING, temperature=1.0, remasking="random")
+    for limit in (2**26, 2 * 8 * 266):
+        monkeypatch.setattr("spg_trainer.rollout.sampler._MAX_LOGITS", limit)
+        results.append(sample_completions(policy, *pad(policy, prompts), sampling, streams(len(prompts))))
+    assert torch.equal(results[0].completion_ids, results[1].completion_ids)
+    assert torch.equal(results[0].unmask_step, results[1].unmask_step)
+
+
+# Models rigged to go wrong.
+
+
+@modes
+def test_the_mask_is_never_sampled(temperature, remasking):
+    policy = replace(make_policy(torch.float32), end_token_ids=())
+    head, features = policy.model.get_output_embeddings(), torch.zeros(32)
+    features[0] = 1.0
+    # The last norm leaves one feature; its sign decides, so a row and its negative catch both.
+    for sign in (40.0, -40.0):
+        with torch.no_grad():
+            policy.model.model.norm.weight.copy_(features)
+            head.weight[:, 0] = 0.0
+            head.weight[policy.mask_id, 0] = sign
+        sampling = replace(SAMPLING, temperature=temperature, remasking=remasking)
+        inputs = pad(policy, make_prompts(policy))
+        out = sample_completions(policy, *inputs, sampling, streams(len(LENGTHS)))
+        assert not (out.completion_ids == policy.mask_id).any()
+        assert (out.unmask_step >= 0).all()
+
+
+def with_head(value: float, temperature: float = 0.0):
+    """Whatever the model sees, all logits are `value` times the same sum."""
+    policy = replace(make_policy(torch.float64), end_token_ids=())
+    with torch.no_grad():
+        policy.model.get_output_embeddings().weight.fill_(value)
+    sampling = replace(SAMPLING, temperature=temperature)
+    return policy, sample_completions(policy, *pad(policy, [[5, 6]]), sampling, streams(1))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_broken_model_neither_crashes_nor_samples_the_mask(temperature):
+    policy, out = with_head(float("nan"), temperature)
+    assert not (out.completion_ids == policy.mask_id).any()
+    assert out.unmask_logps.isnan().all()
+
+
+def test_ties_go_to_the_first_token_and_position_and_the_mask_counts():
+    policy, out = with_head(0.0)
+    assert (out.completion_ids == 0).all()
+    assert out.unmask_step[0].tolist() == sorted(out.unmask_step[0].tolist())
+    whole_vocabulary = torch.tensor(float(policy.model.config.vocab_size), dtype=torch.float64)
+    assert torch.allclose(out.unmask_logps, -whole_vocabulary.log())
+
+
+def test_only_an_exact_zero_is_kept_from_the_logarithm(monkeypatch):
+    """Real draws are as small as 2**-31 and smaller; clipping them would change the law of rare tokens."""
+    draws = torch.tensor([0.0, 2.0**-100, 2.0**-31, 1.0])
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda self, generator: self.copy_(draws))
+    noise = log_exponential((4,), [None, None], torch.device("cpu"))
+    assert noise.shape == (2, 4) and noise.isfinite().all()
+    assert torch.allclose(noise[0, 1:], draws[1:].log())
+    assert noise[0, 0] < noise[0, 1]
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    ("masked", "steps", "counts"),
+    [(8, 5, [2, 2, 2, 1, 1]), (8, 4, [2, 2, 2, 2]), (32, 32, [1] * 32), (7, 2, [4, 3]), (5, 1, [5])],
+)
+def test_the_remainder_goes_to_the_first_steps(masked, steps, counts):
+    assert unmask_counts(masked, steps) == counts
+
+
+def test_defaults_and_what_the_errors_propose_work() -> None:
+    sampling = Sampling()
+    assert (sampling.num_blocks, sampling.steps_per_block, sampling.draws_noise) == (8, 16, False)
+    assert Sampling(remasking="random").draws_noise and Sampling(temperature=0.1).draws_noise
+    for sizes in ((256, 32, 128), (256, 64, 128), (288, 48, 126), (256, 32, 104)):
+        Sampling(*sizes).check()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (dict(block_length=48), ["block_length=48 does not divide", "256 / 48 = 5.33", "=64", "=288"]),
+        (
+            dict(diffusion_steps=100),
+            ["=100", "8 blocks (256 tokens / 32 per block)", "100 / 8 = 12.50", "=104"],
+        ),
+        (dict(max_completion_length=64), ["128 over 2 blocks is 64", "only 32 tokens", "diffusion_steps=64"]),
+        (dict(max_completion_length=0), ["max_completion_length=0", "at least 1"]),
+        (dict(block_length=-4), ["block_length=-4"]),
+        (dict(diffusion_steps=12.5), ["diffusion_steps=12.5", "whole number"]),
+        (dict(temperature=-0.1), ["temperature=-0.1", "0 (greedy)"]),
+        (dict(temperature=float("nan")), ["temperature=nan"]),
+    ],
+)
+def test_settings_that_cannot_decode_are_explained(settings, words):
+    with pytest.raises(ConfigError) as error:
+        Sampling(**settings).check()
+    for word in words:
+        assert word in str(error.value)

@@ -1,0 +1,177 @@
+"""Prompts in, texts out: chat format, padding, cutting at the end token, modes restored, helpful errors."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tokenizers.processors import TemplateProcessing
+from torch import nn
+
+from spg_trainer.batch import Rollouts
+from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.rollout.tokens import decode_completions, encode_prompts, generate
+from spg_trainer.seeding import generator
+from spg_trainer.settings.fields import Sampling
+
+SAMPLING = Sampling(max_completion_length=16, block_length=8, diffusion_steps=8)
+
+
+@pytest.fixture
+def policy() -> Policy:
+    tokenizer = tiny_tokenizer()
+    ends = tuple(tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|eot_id|>"]))
+    model = new_tiny(hidden_size=32, layers=1, heads=2, ffn=48, max_length=64)
+    return Policy(model, tokenizer, tokenizer.mask_token_id, tokenizer.pad_token_id, ends, "test")
+
+
+def written(policy: Policy, *texts: str) -> Rollouts:
+    """Completions as a sampler could have left them; `~` stands for a position that was never unmasked."""
+    masked = policy.tokenizer.mask_token
+    rows = [policy.tokenizer(x.replace("~", masked), add_special_tokens=False)["input_ids"] for x in texts]
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [policy.mask_id] * (width - len(row)) for row in rows])
+    is_end = torch.isin(ids, torch.tensor(policy.end_token_ids))
+    mask = (is_end.cumsum(-1) - is_end.long()) == 0
+    blank = torch.zeros_like(ids)
+    return Rollouts(ids[:, :0], mask[:, :0], ids, mask, blank, blank.float())
+
+
+def test_text_ends_at_the_first_end_token_without_special_tokens(policy):
+    rollouts = written(
+        policy,
+        "<answer>12</answer><|eot_id|>more<|endoftext|>",
+        "a<|user|>b<|endoftext|>~~~",
+        "<|eot_id|>nothing",
+        "whole text without an end",
+    )
+    whole = ["<answer>12</answer>", "ab", "", "whole text without an end"]
+    assert decode_completions(policy, rollouts) == whole
+    rollouts = written(policy, "ab", "🙂")
+    rollouts.completion_mask[1, 2:] = False
+    rollouts.completion_ids[0, 1] = len(policy.tokenizer) + 5
+    rollouts.completion_mask[0, 2:] = False
+    first, half = decode_completions(policy, rollouts)
+    assert first == "a" and "\ufffd" in half, (
+        "no text beyond the tokenizer; half a character is shown as such"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["naïve — 你好 🙂", "tabs\tand\nlines", "  spaces  , kept !", "<b>&</b> a 's"]
+)
+def test_unicode_and_spacing_survive(policy, text):
+    assert decode_completions(policy, written(policy, text + "<|eot_id|>")) == [text]
+
+
+def test_prompts_follow_the_chat_format_and_are_padded_on_the_left(policy):
+    messages = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "hi"}]
+    ids, mask = encode_prompts(policy, ["hello", messages, ""], ["<answer>", "", ""])
+    shown = [policy.tokenizer.decode(row[real]) for row, real in zip(ids, mask, strict=True)]
+    assert shown == [
+        "<|user|>hello<|eot_id|><|assistant|><answer>",
+        "<|system|>Be short.<|eot_id|><|user|>hi<|eot_id|><|assistant|>",
+        "<|user|><|eot_id|><|assistant|>",
+    ]
+    assert mask.all(-1).tolist() == [False, True, False]
+    assert mask[:, -1].all()
+    assert (mask.int().diff() >= 0).all()
+    assert (ids[~mask] == policy.pad_id).all()
+
+
+def test_the_tokenizer_adds_nothing_of_its_own_to_the_chat_format(policy):
+    plain, _ = encode_prompts(policy, ["hello"])
+    start = [("<|system|>", policy.tokenizer.convert_tokens_to_ids("<|system|>"))]
+    policy.tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<|system|> $A", None, start)
+    assert torch.equal(encode_prompts(policy, ["hello"])[0], plain)
+
+
+def test_text_is_taken_as_it_is_without_a_chat_template(policy):
+    policy.tokenizer.chat_template = None
+    ids, _ = encode_prompts(policy, ["hello"])
+    assert policy.tokenizer.decode(ids[0]) == "hello"
+    with pytest.raises(ModelError, match=r"prompt 1 .* no chat template"):
+        encode_prompts(policy, ["a", [{"role": "user", "content": "hi"}]])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "prefixes", "words"),
+    [
+        ("hello", None, "single string 'hello'"),
+        (["a", "b"], ["x"], "2 prompts"),
+        (["a", "b"], "xy", "2 prompts"),
+        (["a", 7], None, "prompt 1 is 7"),
+        (["a", [{"role": "user"}]], None, r"prompt 1 is .*content"),
+    ],
+)
+def test_prompts_of_a_wrong_kind_are_named(policy, prompts, prefixes, words):
+    with pytest.raises(ConfigError, match=words):
+        encode_prompts(policy, prompts, prefixes)
+
+
+def test_generate_answers_in_order_and_depends_only_on_the_seed(policy):
+    prompts = ["one", "a second, longer prompt", "three"]
+    sampling = replace(SAMPLING, temperature=1.0)
+    first = generate(policy, prompts, sampling, seed=3)
+    assert generate(policy, prompts, sampling, seed=3, rows_per_forward=1) == first
+    assert generate(policy, prompts[:2], sampling, seed=3) == first[:2]
+    assert generate(policy, prompts, sampling, seed=4) != first
+    assert generate(policy, [], sampling) == []
+    twins = generate(policy, ["one", "one"], sampling, seed=3)
+    assert twins[0] == first[0] != twins[1]
+
+
+def test_a_prompt_too_long_for_the_model_is_an_error(policy):
+    fits = "x" * (64 - 16 - 3)
+    assert len(generate(policy, ["short", fits], SAMPLING)) == 2
+    with pytest.raises(ConfigError) as error:
+        generate(policy, ["short", fits + "x"], SAMPLING)
+    for word in ("prompt 1 has 49 tokens", "that is 65", "64 positions", "=15 or less"):
+        assert word in str(error.value)
+
+
+def test_padding_does_not_count_as_length(policy):
+    ids = torch.full((1, 60), policy.pad_id)
+    mask = torch.zeros(1, 60, dtype=torch.bool)
+    ids[0, -2:], mask[0, -2:] = 5, True
+    assert sample_completions(policy, ids, mask, SAMPLING, None).completion_ids.shape == (1, 16)
+
+
+def test_work_of_a_wrong_shape_and_missing_generators_are_named(policy):
+    ids, mask = encode_prompts(policy, ["a", "bcd"])
+    for inputs, changes, generators, words in (
+        ((ids, mask), {"temperature": 0.5}, None, "2 generators, got None"),
+        ((ids, mask), {"remasking": "random"}, None, "2 generators, got None"),
+        ((ids, mask), {"temperature": 0.5}, [generator(0, "a")], "2 generators, got 1"),
+        ((ids.flip(1), mask.flip(1)), {}, None, "Pad on the left"),
+        ((ids, mask), {"block_length": 5}, None, "does not divide"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            sample_completions(policy, *inputs, replace(SAMPLING, **changes), generators)
+    with pytest.raises(ConfigError, match="rows_per_forward=0"):
+        sample_completions(policy, ids, mask, SAMPLING, None, rows_per_forward=0)
+
+
+def test_no_dropout_no_graph_and_every_mode_restored(policy):
+    clean = generate(policy, ["hello"], SAMPLING)
+    dropout = nn.Dropout(0.9)
+    policy.model.add_module("noise", dropout)
+    policy.model.model.norm.register_forward_hook(lambda module, args, output: dropout(output))
+    policy.model.train()
+    policy.model.model.layers[0].eval()
+    before = {name: module.training for name, module in policy.model.named_modules()}
+    assert generate(policy, ["hello"], SAMPLING) == clean
+    assert {name: module.training for name, module in policy.model.named_modules()} == before
+    ids, mask = encode_prompts(policy, ["hello"])
+    assert not sample_completions(policy, ids, mask, SAMPLING, None).unmask_logps.requires_grad
+    assert torch.is_grad_enabled()
+
+    def fail(*call: object) -> None:
+        raise RuntimeError("out of memory")
+
+    policy.model.model.norm.register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        generate(policy, ["hello"], SAMPLING)
+    assert {name: module.training for name, module in policy.model.named_modules()} == before
+    assert torch.is_grad_enabled()

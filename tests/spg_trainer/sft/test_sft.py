@@ -1,0 +1,633 @@
+"""Base models from demonstrations: what is drawn, the loss, equal weights for equal seeds, what the folder holds."""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from filelock import FileLock, Timeout
+from transformers import AutoModel, AutoTokenizer
+
+import envs
+from spg_trainer import cli, defaults, load_model
+from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
+from spg_trainer.evaluation.evaluate import evaluate, mix_hint, train_longer
+from spg_trainer.model_card import command_line
+from spg_trainer.models import LLaDAForMaskedLM, Policy, save_model
+from spg_trainer.rollout.tokens import encode_completions, encode_prompts
+from spg_trainer.runs import checkpoint
+from spg_trainer.runs.console import Console
+from spg_trainer.runs.files import incomplete
+from spg_trainer.settings.fields import ModelConfig, SftCommand
+from spg_trainer.sft import command as supervised
+from spg_trainer.sft import loop as fitting
+from spg_trainer.sft.command import base_policy, eval_sampling, evaluate_split, sft
+from spg_trainer.sft.demonstrations import denoising_loss, draw_demonstrations, draw_masked, mix_shares
+from spg_trainer.sft.loop import Fit, Progress
+from tests.common.trainer_cases import same_weights, weights
+
+
+class Count(envs.TextEnv):
+    """Write the number of the problem, three times over."""
+
+    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
+
+    def __init__(self, split: str = "train", offset: int = 0) -> None:
+        self.split, self.offset = split, offset
+
+    def __len__(self) -> int:
+        return 9 if self.split == "train" else 2
+
+    def problem(self, index: int) -> envs.Problem:
+        return envs.Problem(f"count {index + self.offset}", {"number": index + self.offset})
+
+    def score(self, problem: envs.Problem, completion: str) -> envs.Score:
+        right = completion == self.demonstration(problem)
+        return envs.Score({"correct": float(right), "format": float(completion.isdigit())})
+
+    def demonstration(self, problem: envs.Problem) -> str:
+        return str(problem.reference["number"]) * 3
+
+    def habits(self, problem: envs.Problem) -> dict[str, str]:
+        return {"short": str(problem.reference["number"]), "wordy": "a" * 7}
+
+
+envs.register("test/Count-v0", Count)
+
+SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
+STEPS = {"steps": 3, "batch_size": 4, "max_completion_length": 8, "warmup_steps": 1, "learning_rate": 1e-2}
+SMALL = SftCommand(env="count", **STEPS, **SIZES, model=ModelConfig(model="new", device="cpu"))
+LONG = replace(SMALL, steps=20, eval_steps=4, mix={"right": 1, "short": 1}, seed=3)
+TWO_HABITS = replace(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}, seed=5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_validated() -> Iterator[None]:
+    """The validation loss is that of fewer demonstrations, for most of the time would go there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "VALIDATION", 32)
+        yield
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return base_policy(SMALL)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model made from two habits of the task."""
+    folder = tmp_path_factory.mktemp("sft") / "models" / "count"
+    assert sft(replace(TWO_HABITS, output_dir=str(folder)), quiet=True) == folder
+    return folder
+
+
+def opened(folder: Path) -> Policy:
+    return load_model(str(folder), device="cpu")
+
+
+# What is drawn.
+
+
+def test_the_note_on_a_base_model_names_its_habits(monkeypatch) -> None:
+    assert mix_hint(Count()) == "; add --mix right=0.4 short=0.3 wordy=0.3 for its habits"
+    monkeypatch.setattr(Count, "habits", lambda *_: {})
+    assert mix_hint(Count()) == ""
+    monkeypatch.setattr(Count, "habits", lambda *_: {"right": "1"})
+    with pytest.raises(ConfigError, match="count has a habit named 'right'"):
+        mix_shares({"right": 1}, envs.make("count"))
+
+
+def test_a_habit_of_some_problems_only_is_no_part_of_a_mix(monkeypatch) -> None:
+    habits = Count.habits
+    monkeypatch.setattr(Count, "habits", lambda self, p: habits(self, p) if p.reference["number"] < 5 else {})
+    with pytest.raises(
+        ConfigError, match=r"--mix short: count has this habit for some problems, not for 'count [5-9]'"
+    ):
+        draw_demonstrations(envs.make("count"), {"short": 1.0}, 0, 0, 40)
+
+
+def test_a_problem_that_raises_is_named() -> None:
+    class Torn(Count):
+        def problem(self, index: int) -> envs.Problem:
+            raise KeyError(f"row {index}")
+
+    with pytest.raises(envs.EnvError, match="problem 0 of Torn: KeyError 'row 0'"):
+        mix_shares({}, Torn())
+    with pytest.raises(envs.EnvError, match=r"problem \d of Torn: KeyError"):
+        draw_demonstrations(Torn(), {"right": 1.0}, 0, 0, 1)
+
+
+def test_a_demonstration_depends_on_seed_step_and_row_only() -> None:
+    def drawn(seed: int, step: int, count: int) -> list[tuple[str, str]]:
+        problems, texts = draw_demonstrations(Count(), {"right": 0.5, "short": 0.5}, seed, step, count)
+        return [(problem.prompt, text) for problem, text in zip(problems, texts, strict=True)]
+
+    first = drawn(0, 3, 40)
+    drawn(9, 9, 5)
+    torch.rand(3)
+    assert drawn(0, 3, 40) == first and drawn(0, 3, 12) == first[:12]
+    assert drawn(0, 4, 40) != first != drawn(1, 3, 40) and len(set(first)) > 10
+
+
+def test_each_habit_gets_its_share_and_every_problem_its_turn() -> None:
+    assert mix_shares({}, Count()) == {"right": 1.0}
+    mix = mix_shares({"right": 1, "short": 2, "wordy": 0}, Count())
+    assert mix == {"right": 1 / 3, "short": 2 / 3, "wordy": 0}
+    problems, texts = draw_demonstrations(Count(), mix, 0, 0, 600)
+    lengths = Counter(len(text) for text in texts)
+    assert set(lengths) == {1, 3} and abs(lengths[3] / 600 - 1 / 3) < 0.07
+    assert {problem.reference["number"] for problem in problems} == set(range(9))
+    for problem, text in zip(problems, texts, strict=True):
+        number = str(problem.reference["number"])
+        assert text in (number, number * 3)
+
+
+def test_a_completion_ends_with_one_end_token_and_then_padding(policy: Policy) -> None:
+    ids = encode_completions(policy, ["12", "", "1234567"], 8)
+    end, pad = policy.end_token_ids[-1], policy.pad_id
+    assert ids.shape == (3, 8) and ids.dtype == torch.int64 and end != pad
+    one, two = policy.tokenizer.convert_tokens_to_ids(["1", "2"])
+    assert ids[0].tolist() == [one, two, end, pad, pad, pad, pad, pad]
+    assert ids[1].tolist() == [end] + [pad] * 7
+    assert ids[2, -1] == end and policy.tokenizer.decode(ids[2, :-1]) == "1234567"
+    assert policy.tokenizer.decode([end]) == "<|eot_id|>"
+    with pytest.raises(ConfigError, match=r"9 tokens with its end token, .* Use --max-completion-length 9"):
+        encode_completions(policy, ["1", "12345678"], 8)
+
+
+# The loss.
+
+
+def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
+    masked, weight = draw_masked(4000, 4, 0, 0)
+    assert torch.equal(weight, 1 / masked.sum(1).float())
+    counts = Counter(masked.sum(1).tolist())
+    assert set(counts) == {1, 2, 3, 4} and all(abs(n / 4000 - 0.25) < 0.04 for n in counts.values())
+    assert (masked[masked.sum(1) == 1].float().mean(0) - 0.25).abs().max() < 0.06
+    assert torch.equal(draw_masked(4000, 4, 0, 0)[0], masked)
+    for seed, step in ((0, 1), (1, 0)):
+        assert not torch.equal(draw_masked(4000, 4, seed, step)[0], masked)
+
+
+def test_the_loss_of_a_row_is_the_mean_of_its_masked_tokens(policy: Policy) -> None:
+    prompt = encode_prompts(policy, ["count 3", "count 12, a longer one"])
+    ids = encode_completions(policy, ["333", "12"], 8)
+    masked, weight = draw_masked(2, 8, 1, 0)
+    expected = 0.0
+    with torch.no_grad():
+        for row in range(2):
+            real = prompt[0][row][prompt[1][row]]  # alone, and so without padding
+            shown = torch.where(masked[row], policy.mask_id, ids[row])
+            logits = policy.model(input_ids=torch.cat([real, shown])[None]).logits[0, len(real) :]
+            nats = -torch.log_softmax(logits.double(), -1)[torch.arange(8), ids[row]]
+            expected += float(nats[masked[row]].mean())
+        loss = denoising_loss(policy, prompt, ids, masked, weight)
+    assert float(loss) == pytest.approx(expected, abs=1e-5)
+    assert masked[:, 4:].any(), "padding behind the end is learned too"
+
+
+def test_two_runs_of_a_seed_are_bit_equal_and_another_is_not(made: Path, tmp_path: Path) -> None:
+    torch.manual_seed(123)  # the global stream decides nothing
+    state = torch.get_rng_state()
+    sft(replace(TWO_HABITS, output_dir=str(tmp_path / "again")), quiet=True)
+    assert torch.equal(torch.get_rng_state(), state)
+    sft(replace(TWO_HABITS, seed=6, output_dir=str(tmp_path / "other")), quiet=True)
+    assert same_weights(made, tmp_path / "again") and not same_weights(made, tmp_path / "other")
+    first, start = (policy.model.state_dict() for policy in (opened(made), base_policy(TWO_HABITS)))
+    assert not any(torch.equal(first[name], start[name]) for name in first if "q_proj" in name)
+
+
+def test_an_adapters_own_dropout_is_drawn_from_the_seed(made: Path, tmp_path: Path) -> None:
+    adapter, folders = tmp_path / "adapter", [tmp_path / name for name in ("one", "two")]
+    save_model(load_model(str(made), device="cpu", lora_r=2, lora_dropout=0.5), adapter)
+    for number, folder in enumerate(folders):
+        state = torch.manual_seed(number).get_state()
+        model = ModelConfig(model=str(adapter), device="cpu")
+        sft(replace(TWO_HABITS, model=model, output_dir=str(folder)), quiet=True)
+        assert torch.equal(torch.get_rng_state(), state)
+    assert same_weights(*folders) and not same_weights(adapter, folders[0])
+
+
+def test_the_micro_batch_changes_memory_only(made: Path, tmp_path: Path) -> None:
+    command = replace(TWO_HABITS, per_device_batch_size=3, output_dir=str(tmp_path / "parts"))
+    torch.testing.assert_close(weights(made), weights(sft(command, quiet=True)), rtol=0, atol=2e-3)
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    def last_loss(steps: int) -> float:
+        command = replace(SMALL, steps=steps, batch_size=8, output_dir=str(tmp_path / str(steps)))
+        card = (sft(command, quiet=True) / "README.md").read_text()
+        return float(card.partition("Last training loss ")[2].split()[0])
+
+    assert last_loss(60) < last_loss(3) - 0.5
+
+
+def test_a_loss_that_is_not_finite_writes_nothing(tmp_path: Path) -> None:
+    command = replace(SMALL, learning_rate=1e30, output_dir=str(tmp_path / "model"))
+    with pytest.raises(TrainingError, match=r"sft step \d is not finite. Lower --learning-rate 1e\+30"):
+        sft(command, quiet=True)
+    assert not (tmp_path / "model").exists()
+
+
+# The folder.
+
+
+def test_the_folder_opens_like_any_model(made: Path) -> None:
+    model = AutoModel.from_pretrained(made)
+    assert model.config.model_type == "llada" and model.config.hidden_size == 16
+    assert AutoTokenizer.from_pretrained(made).mask_token == "<|mdm_mask|>"
+    assert isinstance(opened(made).model, LLaDAForMaskedLM)
+    card = (made / "README.md").read_text()
+    result = evaluate(opened(made), envs.make("count", split="test", offset=1), eval_sampling(SMALL))
+    assert result.n == 2 and f"| test | {result.correct:.3f} |" in card
+
+
+def test_bfloat16_on_disk_is_half_as_large(made: Path, tmp_path: Path) -> None:
+    command = replace(TWO_HABITS, save_dtype="bfloat16", output_dir=str(tmp_path / "half"))
+    folder = sft(command, quiet=True)
+    full, half = (opened(place).model.state_dict() for place in (made, folder))
+    assert all(half[name].dtype == torch.float32 for name in half), "opened as float32 on a CPU"
+    assert all(torch.equal(half[name], value.bfloat16().float()) for name, value in full.items())
+    sizes = [(place / "model.safetensors").stat().st_size for place in (made, folder)]
+    assert sizes[1] < 0.7 * sizes[0]
+    assert "--save-dtype bfloat16" in (folder / "README.md").read_text()
+    with pytest.raises(ConfigError, match="--save-dtype bfloat16 is for whole models"):
+        sft(replace(command, model=ModelConfig(model="tiny", lora_r=4)), quiet=True)
+
+
+def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> None:
+    lengths = {"max_completion_length": 8, "block_length": 8, "diffusion_steps": 8}
+    rollout = {**lengths, "remasking": "low_confidence"}
+    expected = {"env": "count", "env_args": {"offset": 1}, "preset": "tiny", "rollout": rollout}
+    assert json.loads((made / "environment.json").read_text()) == expected
+    assert cli.main(["--model", str(made), "--prompts-per-step", "4", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "env: count" in shown and "offset: 1" in shown
+    assert "8 tokens in 1 block of 8, 8 denoising steps" in shown
+
+
+def test_the_card_tells_how_it_was_made_and_what_it_scores(made: Path) -> None:
+    card = (made / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    parts = ("# A base model for `count` (offset=1)", "right=0.25 short=0.75", "3 updates of 4", "seed 5")
+    assert all(words in card for words in (*parts, "| test | 0.000 |", "| validation | 0.000 |"))
+
+
+def test_the_cards_command_makes_the_same_model(made: Path) -> None:
+    card = (made / "README.md").read_text()
+    line = card.partition("Make it again: `python -m spg_trainer sft ")[2].partition("`")[0]
+    read = cli.parse(SftCommand, line.split(), "")
+    assert replace(read, model=TWO_HABITS.model) == TWO_HABITS
+    assert "--env-args offset=1" in line and "output" not in line
+    again = command_line(replace(TWO_HABITS, mix={}, model=ModelConfig(model="tiny", lora_r=4)))
+    assert "--mix right=1" in again and "--lora-r 4 --model tiny --seed 5" in again
+
+
+def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for place in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(ConfigError, match=rf"--output-dir {place} is no empty folder"):
+            sft(replace(SMALL, output_dir=str(place)), quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "empty").mkdir()
+    sft(replace(SMALL, steps=1, output_dir=str(tmp_path / "empty")), quiet=True)
+    assert (tmp_path / "empty" / "config.json").is_file()
+
+
+def test_two_of_them_never_write_into_one_folder(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "model"
+
+    def train(*_) -> None:
+        assert [path.name for path in folder.iterdir()] == [".lock"]
+        with pytest.raises(Timeout):
+            FileLock(folder / ".lock", blocking=False).acquire()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fit, "run", train)
+    command = replace(SMALL, output_dir=str(folder))
+    with pytest.raises(KeyboardInterrupt):
+        sft(command, quiet=True)
+    assert not folder.exists()
+    folder.mkdir()
+    with (
+        FileLock(folder / ".lock"),
+        pytest.raises(ConfigError, match=r"model is being written by another process"),
+    ):
+        sft(command, quiet=True)
+    with pytest.raises(KeyboardInterrupt):  # after a kill, of which the file is left
+        sft(command, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"), [("notes.txt/model", "Not a directory"), (".", "is the folder you are in")]
+)
+def test_an_unusable_folder_is_told_before_the_training(tmp_path, monkeypatch, place, words) -> None:
+    monkeypatch.chdir(tmp_path)
+    if place != ".":
+        (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.setattr(Fit, "run", lambda *_: pytest.fail("trained first"))
+    with pytest.raises((CheckpointError, ConfigError), match=words) as caught:
+        sft(replace(SMALL, output_dir=place), quiet=True)
+    assert "--output-dir" in str(caught.value) and "--resume" not in str(caught.value)
+
+
+def test_problems_that_are_missing_are_told_before_the_training(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Count, "__len__", lambda self: 0 if self.split == "test" else 9)
+    monkeypatch.setattr(Fit, "run", lambda *_: pytest.fail("trained first"))
+    with pytest.raises(envs.EnvError, match="test"):
+        sft(replace(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
+    assert not (tmp_path / "model").exists()
+
+
+def test_after_a_full_disk_at_the_end_it_can_go_on(tmp_path: Path, monkeypatch) -> None:
+    def full(*_) -> None:
+        raise OSError(28, "No space left on device")
+
+    command = replace(LONG, output_dir=str(tmp_path / "model"))
+    with monkeypatch.context() as patch:
+        patch.setattr(supervised, "model_card", lambda *_: patch.setattr(os, "replace", full) or "")
+        with pytest.raises(CheckpointError, match=r"No space left on device.*continue with sft --resume"):
+            sft(command, quiet=True)
+    sft(replace(command, resume="auto"), quiet=True)
+    assert incomplete(tmp_path / "model") is None
+
+
+def test_the_card_scores_at_most_256_problems_of_both_splits(policy, monkeypatch) -> None:
+    seen = []
+
+    def watched(policy, env, sampling, *, num_problems, split, **_):
+        seen.append((len(env), num_problems, env.split, split, env.offset, sampling))
+
+    monkeypatch.setattr(supervised, "evaluate", watched)
+    command = replace(SMALL, env_args={"offset": 3})
+    for size, split, count in ((30, "test", 30), (10_000, "validation", 256)):
+        monkeypatch.setattr(Count, "__len__", lambda self, size=size: size)
+        evaluate_split(policy, command, split, Console(quiet=True))
+        assert seen.pop() == (size, count, split, split, 3, eval_sampling(command))
+
+
+def test_the_default_folder_names_task_and_seed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = sft(replace(SMALL, env="test/Count-v0", steps=1, seed=2), quiet=True)
+    assert str(folder) == "models/Count-v0-sft-s2"
+
+
+def test_an_existing_model_goes_on_and_keeps_its_kind(made: Path, tmp_path: Path) -> None:
+    model = ModelConfig(model=str(made), device="cpu")
+    command = replace(SMALL, steps=1, model=model, output_dir=str(tmp_path / "b"))
+    first, start = (policy.model.state_dict() for policy in (opened(made), base_policy(command)))
+    assert all(torch.equal(first[name], start[name]) for name in first)
+    sft(command, quiet=True)
+    assert json.loads((tmp_path / "b" / "environment.json").read_text())["preset"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("length", "block", "steps"), [(8, 8, 8), (32, 32, 32), (40, 40, 40), (64, 32, 64), (33, 33, 33)]
+)
+def test_what_is_made_is_evaluated_at_its_own_length(length: int, block: int, steps: int) -> None:
+    sampling = eval_sampling(replace(SMALL, env="nobodys-task", max_completion_length=length))
+    sampling.check()
+    sizes = (sampling.max_completion_length, sampling.block_length, sampling.diffusion_steps)
+    assert sizes == (length, block, steps) and sampling.temperature == 0
+    large = replace(SMALL, max_completion_length=length, model=ModelConfig(model="GSAI-ML/LLaDA-8B-Instruct"))
+    assert eval_sampling(large).diffusion_steps == round(length / 2), "as the papers decode"
+
+
+def test_sft_of_a_large_model_trains_adapters_at_a_low_rate():
+    command = defaults(SftCommand, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
+    assert command.model.lora_r == 128 and command.model.model == "GSAI-ML/LLaDA-8B-Instruct"
+    assert command.learning_rate <= 1e-4 and 0 < command.per_device_batch_size <= 8
+
+
+# How long, and going on.
+
+
+def interrupt(command: SftCommand, at: int, monkeypatch) -> None:
+    """Runs `sft` until so many updates are done, and ends it there as Ctrl-C does."""
+    update = Fit.update
+
+    def stopping(self: Fit) -> float:
+        if self.progress.step == at:
+            raise KeyboardInterrupt
+        return update(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "update", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            sft(command, quiet=True)
+
+
+def told(folder: Path) -> str:
+    """What the card says but the minutes."""
+    return re.sub(r"[\d.]+ minutes", "", (folder / "README.md").read_text())
+
+
+@pytest.mark.parametrize(
+    ("change", "at"),
+    [
+        pytest.param({}, (2, 5, 13), id="before the first checkpoint, then twice"),
+        pytest.param({}, (18,), id="while the rate falls"),
+        pytest.param({"learning_rate": 1e-9, "patience": 2}, (14,), id="while it falls early"),
+        pytest.param({"patience": 0}, (7, 19), id="under a cosine"),
+        pytest.param({"lora": True}, (6, 17), id="adapters with dropout"),
+        pytest.param({"optimizer": "muon"}, (6, 17), id="muon"),
+    ],
+)
+def test_one_that_was_interrupted_ends_like_one_never_interrupted(
+    tmp_path, monkeypatch, made, change, at
+) -> None:
+    change = dict(change)
+    if change.pop("lora", False):
+        change["model"] = ModelConfig(model=str(made), device="cpu", lora_r=2, lora_dropout=0.5)
+    command = replace(LONG, **change)
+    whole = sft(replace(command, output_dir=str(tmp_path / "whole")), quiet=True)
+    folder = tmp_path / "cut"
+    for step in at:
+        interrupt(replace(command, output_dir=str(folder), resume="auto"), step, monkeypatch)
+        torch.rand(7)
+    sft(replace(command, output_dir=str(folder), resume="auto"), quiet=True)
+    assert same_weights(whole, folder) and told(whole) == told(folder)
+    assert incomplete(folder) is None and not (folder / ".model").exists()
+
+
+@pytest.mark.parametrize(
+    ("rate", "killed"), [(LONG.learning_rate, "before"), (1e-9, "after")], ids=["loss falls", "loss stays"]
+)
+def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, rate, killed) -> None:
+    command, save = replace(LONG, learning_rate=rate), checkpoint.save
+
+    def dying(*positional, **named) -> None:
+        if killed == "after":
+            save(*positional, **named)
+        raise KeyboardInterrupt
+
+    long = sft(replace(command, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
+    folder = sft(replace(command, output_dir=str(tmp_path / "short")), quiet=True)
+    assert told(long) != told(folder)
+    with pytest.raises(ConfigError, match=r"is finished, after 20 updates. Train longer with --steps 40"):
+        sft(replace(command, resume=str(folder)), quiet=True)
+    longer = replace(command, steps=40, output_dir=str(folder), resume="auto")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save", dying)  # at its first checkpoint it is still a finished one
+        sft(longer, quiet=True)
+    assert sft(longer, quiet=True) == folder
+    assert same_weights(long, folder) and told(long) == told(folder)
+
+
+def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "model"
+    interrupt(replace(LONG, output_dir=str(folder)), 9, monkeypatch)
+    read = cli.parse(SftCommand, ["--resume", str(folder), "--steps", "24"], "")
+    assert replace(read, steps=20, resume=None, model=LONG.model) == LONG
+    with pytest.raises(ConfigError, match=r"other settings: seed was 3, now 4.*sft --resume .*--model"):
+        sft(replace(LONG, seed=4, resume=str(folder)), quiet=True)
+    with pytest.raises(ConfigError, match=r"no empty folder.*--resume auto"):
+        sft(replace(LONG, output_dir=str(folder)), quiet=True)
+    with pytest.raises(ConfigError, match=r"holds no sft.yaml"):
+        sft(replace(LONG, resume=str(tmp_path)), quiet=True)
+
+
+def test_one_that_was_cut_short_tells_how_long_it_is(tmp_path: Path, monkeypatch) -> None:
+    command = replace(LONG, output_dir=str(tmp_path / "model"))
+    interrupt(command, 14, monkeypatch)
+    command = replace(command, steps=14, resume="auto")
+    sft(command, quiet=True)
+    with pytest.raises(ConfigError, match=r"is finished, after 14 updates. Train longer with --steps 28"):
+        sft(command, quiet=True)
+
+
+def test_a_cosine_is_of_one_length_and_says_what_to_do_instead(tmp_path: Path) -> None:
+    command = replace(LONG, patience=0, output_dir=str(tmp_path / "model"))
+    folder = sft(command, quiet=True)
+    for steps, words in ((20, "is finished"), (40, "steps was 20, now 40")):
+        with pytest.raises(ConfigError, match=f"{words}.*second stage.*--model {folder}"):
+            sft(replace(command, steps=steps, resume="auto"), quiet=True)
+    assert train_longer(TWO_HABITS, str(folder), Count()).startswith(
+        "Train the base first: python -m spg_trainer sft --env count --env-args offset=1 --model"
+    )
+
+
+def test_where_the_loss_had_stopped_falling_a_larger_base_is_the_first_advice(tmp_path: Path) -> None:
+    command = replace(
+        LONG, steps=200, eval_steps=2, patience=1, learning_rate=1e-9, output_dir=str(tmp_path / "model")
+    )
+    folder = sft(command, quiet=True)
+    told = train_longer(TWO_HABITS, str(folder), Count())
+    assert told.startswith(
+        "Its validation loss had stopped falling after 4 updates: make a base with a larger model"
+    )
+    assert told.endswith(f"or train the base longer: python -m spg_trainer sft --resume {folder} --steps 400")
+
+
+def test_fewer_updates_than_are_done_are_refused(tmp_path: Path, monkeypatch) -> None:
+    command = replace(LONG, output_dir=str(tmp_path / "model"), resume="auto")
+    interrupt(command, 14, monkeypatch)
+    with pytest.raises(ConfigError, match=r"goes on from update 12, later than --steps 11. Use 12 or more"):
+        sft(replace(command, steps=11), quiet=True)
+
+
+def test_it_ends_when_the_validation_loss_no_longer_falls() -> None:
+    progress, command = Progress(), replace(SMALL, steps=1000, eval_steps=10, patience=2, warmup_steps=0)
+    for step, loss in ((10, 2.0), (20, 1.0), (30, 0.995), (40, 1.2)):
+        assert progress.last(command) == 1000 and progress.fall_at(command) == 800
+        progress.step = step
+        assert progress.measured(loss, command) == (step < 40)
+    assert (progress.fall_at(command), progress.last(command)) == (40, 50)
+    assert progress.rate(command) == pytest.approx(command.learning_rate * 0.905)
+    assert (progress.best_step, progress.best_loss) == (30, 0.995), "any fall makes it the best"
+
+
+def test_however_early_the_rate_falls_it_can_go_on_from_there(tmp_path: Path) -> None:
+    command = replace(LONG, eval_steps=1, patience=1, learning_rate=1e-12, output_dir=str(tmp_path / "model"))
+    folder = sft(command, quiet=True)
+    assert "- 3 updates" in told(folder), "two evaluations, and a fall of one update"
+    sft(replace(command, resume="auto"), quiet=True)
+    assert "- 3 updates" not in told(folder)
+
+
+def test_a_validation_loss_that_is_not_finite_ends_it(tmp_path: Path, monkeypatch) -> None:
+    loss = fitting.denoising_loss
+
+    def broken(policy: Policy, *batch: torch.Tensor) -> torch.Tensor:
+        return loss(policy, *batch) * (1.0 if torch.is_grad_enabled() else float("nan"))
+
+    monkeypatch.setattr(fitting, "denoising_loss", broken)
+    with pytest.raises(
+        TrainingError, match=r"validation loss after sft step 3 is nan. Lower --learning-rate"
+    ):
+        sft(replace(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
+
+
+def test_the_best_weights_by_validation_loss_are_kept(tmp_path: Path, monkeypatch) -> None:
+    losses = {4: 3.0, 8: 1.0, 12: 2.0, 16: 2.0, 20: 1.5}
+    kept, measured = {}, Progress.measured
+
+    def scripted(self: Progress, loss: float, command: SftCommand) -> bool:
+        return measured(self, losses[self.step], command)
+
+    save = Fit.save
+    monkeypatch.setattr(Progress, "measured", scripted)
+    monkeypatch.setattr(
+        Fit, "save", lambda self: (kept.setdefault(self.progress.step, weights_of(self)), save(self))
+    )
+    command = replace(LONG, output_dir=str(tmp_path / "model"))
+    interrupt(command, 14, monkeypatch)  # a checkpoint has them
+    folder = sft(replace(command, resume="auto"), quiet=True)
+    assert same_tensors(opened(folder), kept[8]) and "1.0000 after" in (folder / "README.md").read_text()
+    folder = sft(replace(LONG, patience=0, output_dir=str(tmp_path / "cosine")), quiet=True)
+    assert not any(same_tensors(opened(folder), weights) for weights in kept.values()), (
+        "of a cosine the last are"
+    )
+
+
+def same_tensors(policy: Policy, kept: dict[str, torch.Tensor]) -> bool:
+    found = policy.model.state_dict()
+    return all(torch.equal(found[name], value) for name, value in kept.items())
+
+
+def weights_of(fit: Fit) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in fit.policy.model.state_dict().items()}
+
+
+# What it says.
+
+
+def test_the_length_is_what_the_longest_demonstration_needs(tmp_path: Path) -> None:
+    command = replace(SMALL, max_completion_length=0, env_args={"offset": 1000})
+    folder = sft(replace(command, output_dir=str(tmp_path / "right")), quiet=True)
+    length = json.loads((folder / "environment.json").read_text())["rollout"]["max_completion_length"]
+    assert length == 15, "twelve digits, the end, and a tenth"
+    command = replace(command, mix={"short": 1, "wordy": 1}, output_dir=str(tmp_path / "short"))
+    length = json.loads((sft(command, quiet=True) / "environment.json").read_text())["rollout"]
+    assert length["max_completion_length"] == 9, "seven letters, the end, and a tenth"
+
+
+def test_the_decoding_that_is_asked_for_is_recorded_and_used(tmp_path: Path) -> None:
+    asked = {"block_length": 4, "diffusion_steps": 4, "remasking": "random"}
+    command = replace(SMALL, **asked, output_dir=str(tmp_path / "model"))
+    folder = sft(command, quiet=True)
+    recorded = json.loads((folder / "environment.json").read_text())["rollout"]
+    assert recorded == {"max_completion_length": 8, **asked} and "--diffusion-steps 4" in told(folder)
+    with pytest.raises(ConfigError, match=r"diffusion_steps=9 over .* Use diffusion_steps=8"):
+        eval_sampling(replace(SMALL, diffusion_steps=9))
+
+
+def test_it_says_what_its_completions_follow_and_that_it_is_no_base(tmp_path: Path, capsys) -> None:
+    sft(replace(TWO_HABITS, output_dir=str(tmp_path / "model")))
+    said = capsys.readouterr().out
+    for words in (
+        r"sft 3: validation loss \d\.\d{4}; at temperature 1: right 0, short 0, wordy 0, none of these 2 of 2",
+        r"Validation completions, greedy: right 0, short 0, wordy 0, none of these 2 of 2",
+        r"At temperature 1: right 0, .* 16 of 16; 0 of 2 groups are mixed",
+        r"warning: no base for RL yet: 16 of 16 completions follow no known habit.*hardly learn",
+        rf"Train the base longer: python -m spg_trainer sft --resume {tmp_path}/model --steps 6",
+    ):
+        assert re.search(words, said), said
+    assert "none of these 16 of 16" in told(tmp_path / "model")

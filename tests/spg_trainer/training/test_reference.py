@@ -1,0 +1,212 @@
+"""The reference: the weights that a run started from, unmoved by updates, resumes and deleted folders."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from spg_trainer import algorithms
+from spg_trainer.errors import CheckpointError, ConfigError, ModelError
+from spg_trainer.models import load_model, open_policy
+from spg_trainer.settings.fields import ModelConfig
+from spg_trainer.training.loop import collect, train, train_step
+from spg_trainer.training.run import start
+from tests.common.likelihood_cases import naive_logps
+from tests.common.trainer_cases import (
+    ENV,
+    LORA,
+    PROBE,
+    REFERENCE_PROBE,
+    Probe,
+    adam_state,
+    same_weights,
+    save_adapter,
+    small_config,
+    step,
+    tiny_folder,
+    weights,
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a run trains, and from where."""
+
+    source: Path
+    start: dict
+    """Its settings."""
+
+    def config(self, folder, **changes):
+        settings = {"algorithm": REFERENCE_PROBE, "algorithm_args": {}, "num_iterations": 2, **self.start}
+        return small_config(folder, model=self.source, **{**settings, **changes})
+
+
+KINDS = {
+    "fresh adapters": lambda folder: Kind(tiny_folder(), {**LORA, "lora_dropout": 0.3}),
+    "an adapter": lambda folder: Kind(save_adapter(folder), {"lora_dropout": 0.3}),
+    "all weights": lambda folder: Kind(shutil.copytree(tiny_folder(), folder), {"ref_copy": True}),
+}
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request, tmp_path):
+    return KINDS[request.param](tmp_path / "source")
+
+
+@pytest.fixture
+def from_adapter(tmp_path):
+    return KINDS["an adapter"](tmp_path / "source")
+
+
+IDS = torch.arange(40, 60)[None]
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(input_ids=IDS).logits
+
+
+def reference_logits(policy):
+    with policy.reference() as model:
+        assert not any(module.training for module in model.modules()), "no dropout"
+        return logits(model)
+
+
+def go_on(config, steps):
+    """Starts or resumes a run, makes so many steps of an algorithm that asks for no reference, and saves it."""
+    run = start(config, quiet=True)
+    run.algorithm = algorithms.build(PROBE, config.hyper_parameters)
+    for _ in range(steps):
+        train_step(run)
+    run.save()
+    run.folder.release()
+    Probe.seen.clear()
+    return run
+
+
+def test_the_reference_is_what_the_run_started_from_and_does_not_move(kind, tmp_path):
+    expected = logits(load_model(str(kind.source), device="cpu").model)
+    run = start(kind.config(tmp_path / "run"), quiet=True)
+    assert torch.equal(reference_logits(run.policy), expected)
+    run.folder.release()
+    run = go_on(kind.config(tmp_path / "run", resume="auto"), steps=3)
+    assert run.updates == 6 and torch.equal(reference_logits(run.policy), expected)
+    assert float((logits(run.policy.model) - expected).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_scoring_with_the_reference_leaves_the_trained_model_as_it_was(kind, tmp_path, training):
+    run = go_on(kind.config(tmp_path / "run"), steps=1)
+    model = run.policy.model.train(training)
+    state = {name: (p.requires_grad, p.detach().clone()) for name, p in model.named_parameters()}
+    before = logits(model.eval())
+    model.train(training)
+    for p in run.parameters:
+        p.grad = torch.ones_like(p)
+    with pytest.raises(KeyError), run.policy.reference():
+        raise KeyError
+    reference_logits(run.policy)
+    assert {module.training for module in model.modules()} == {training}
+    for name, p in model.named_parameters():
+        assert p.requires_grad == state[name][0] and torch.equal(p, state[name][1])
+    assert all(bool((p.grad == 1).all()) for p in run.parameters)
+    assert torch.equal(logits(model.eval()), before)
+
+
+def test_the_reference_is_neither_trained_nor_saved(from_adapter, tmp_path):
+    run = go_on(from_adapter.config(tmp_path / "run"), steps=1)
+    names = {name for name, p in run.policy.model.named_parameters() if p.requires_grad}
+    assert len(names) == len(run.parameters) == 14 and not any("reference" in name for name in names)
+    assert sum(len(group["params"]) for group in run.optimizer.param_groups) == 14
+    checkpoint, plain = step(tmp_path / "run", 1), tmp_path / "plain"
+    train(from_adapter.config(plain, algorithm=PROBE, max_steps=1), quiet=True)
+    names = [{path.relative_to(place) for path in place.rglob("*")} for place in (checkpoint, step(plain, 1))]
+    assert names[0] == names[1] and weights(checkpoint).keys() == weights(step(plain, 1)).keys()
+    assert not (plain / "reference").exists()
+    assert same_weights(checkpoint, step(plain, 1)), "keeping a reference changes nothing"
+
+
+def test_a_run_moved_away_from_its_deleted_start_resumes_bit_equal(kind, tmp_path):
+    whole = go_on(kind.config(tmp_path / "whole"), steps=4)
+    torch.manual_seed(5)
+    go_on(kind.config(tmp_path / "before"), steps=2)
+    folder = shutil.move(tmp_path / "before", tmp_path / "run")
+    if kind.source != tiny_folder():
+        shutil.rmtree(kind.source)
+    resumed = go_on(kind.config(folder, resume="auto"), steps=2)
+    assert torch.equal(reference_logits(resumed.policy), reference_logits(whole.policy))
+    places = [step(tmp_path / name, 4) for name in ("whole", "run")]
+    assert same_weights(*places)
+    states = [adam_state(place) for place in places]
+    assert states[0] and all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+    rows = [(place.parents[1] / "metrics.jsonl").read_bytes() for place in places]
+    assert rows[0] == rows[1]
+    made = [json.loads((place / "environment.json").read_text()) for place in places]
+    assert made[0] == made[1] and made[0]["preset"] == "tiny"
+
+
+def test_a_run_that_lost_its_copy_is_refused_unless_nothing_was_trained(from_adapter, tmp_path):
+    folder = tmp_path / "run"
+    start(from_adapter.config(folder), quiet=True).folder.release()
+    shutil.rmtree(folder / "reference")  # as if it had been killed before it was written
+    go_on(from_adapter.config(folder, resume="auto"), steps=1)
+    for damage in (
+        lambda: (folder / "reference" / "COMPLETE").unlink(),
+        lambda: shutil.rmtree(folder / "reference"),
+    ):
+        damage()
+        with pytest.raises(CheckpointError, match=r"reference .*cannot be made again from trained weights"):
+            start(from_adapter.config(folder, resume="auto"), quiet=True)
+
+
+@pytest.mark.parametrize("name", ["an adapter", "all weights"])
+def test_a_reference_is_kept_only_where_the_algorithm_asks_for_it(tmp_path, name):
+    kind = KINDS[name](tmp_path / "source")
+    run = start(kind.config(tmp_path / "run", algorithm=PROBE, ref_copy=False), quiet=True)
+    run.folder.release()
+    assert not (tmp_path / "run" / "reference").exists()
+    with pytest.raises(ModelError, match=r"no reference of .*source' was kept"), run.policy.reference():
+        pass
+
+
+def test_another_run_is_not_started_over_a_reference(from_adapter, tmp_path):
+    (tmp_path / "run" / "reference").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        start(from_adapter.config(tmp_path / "run"), quiet=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_a_reference_equals_the_adapter_in_every_type(from_adapter, dtype):
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    m = ModelConfig(str(from_adapter.source), dtype=dtype, device="cpu")
+    policy = open_policy(m, env=ENV, seed=0, reference=True)
+    assert torch.equal(torch.get_rng_state(), state)
+    expected = logits(policy.model)
+    with torch.no_grad():
+        for p in policy.model.parameters():
+            if p.requires_grad:
+                p.mul_(1.5)
+    assert torch.equal(reference_logits(policy), expected) and not torch.equal(logits(policy.model), expected)
+
+
+def test_an_update_is_given_the_reference_s_logps(kind, tmp_path):
+    settings = {"dtype": "float64", "lora_dropout": None, "per_device_batch_size": 64, "max_steps": 2}
+    Probe.seen.clear()
+    train(kind.config(tmp_path / "run", **settings), quiet=True)
+    seen = list(Probe.seen)
+    Probe.seen.clear()
+    base = load_model(str(kind.source), dtype="float64", device="cpu")
+    for shown in seen:
+        batch, masks = shown["batch"], shown["masks"]
+        assert batch.ref_logps.shape == shown["logps"].shape and (batch.ref_logps[~masks.scored] == 0).all()
+    run = start(kind.config(tmp_path / "fresh", **settings), quiet=True)
+    rollouts = collect(run, 0).rollouts
+    run.folder.release()
+    expected = naive_logps(base.model, rollouts, seen[0]["masks"], base.mask_id)
+    assert torch.allclose(seen[0]["batch"].ref_logps, expected, atol=1e-10)
+    later = seen[2]["batch"]
+    assert float((later.ref_logps - later.old_logps).abs().max()) > 1e-4

@@ -1,0 +1,391 @@
+"""The gradient depends on neither micro-batch, passes nor processes; masks and logps are those of their update."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import pad
+
+from spg_trainer.batch import Batch
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import elbo, token_logps
+from spg_trainer.models import load_model
+from spg_trainer.seeding import numpy_generator
+from spg_trainer.training.loop import collect, credit, train
+from spg_trainer.training.run import start
+from spg_trainer.training.update import gradient, means, plan_updates, split_rows
+from tests.common.likelihood_cases import naive_logps, relative
+from tests.common.process_cases import (
+    DTYPES,
+    NORMALIZERS,
+    algorithm_config,
+    gradient_config,
+    half_dull,
+    loop_config,
+    one_step,
+)
+from tests.common.trainer_cases import (
+    LORA,
+    PROBE,
+    REFERENCE_PROBE,
+    SELF_NORMALISED,
+    Probe,
+    change,
+    rows,
+    save_tiny,
+    small_config,
+    tiny_folder,
+    weights,
+)
+from tests.common.two_processes import two_processes
+
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """New run folders."""
+    return lambda: tmp_path_factory.mktemp("runs") / "run"
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """(dtype, normalizer) -> gradient and metrics of one process in one pass over everything, half of it dull."""
+    return {
+        key: one_step(gradient_config(place(), *key, per_device_batch_size=16))
+        for key in itertools.product(DTYPES, NORMALIZERS)
+    }
+
+
+def assert_equal_metrics(found, expected, dtype):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=10 * TOLERANCE[dtype], abs=TOLERANCE[dtype]), name
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 2, 4, 6])
+def test_micro_batches_and_passes_give_the_gradient_of_the_whole(place, whole, size, dtype, normalizer):
+    """8 completions of 2 masks: one at a time in two passes and in one, two at a time, three and the rest."""
+    found, metrics = one_step(gradient_config(place(), dtype, normalizer, per_device_batch_size=size))
+    expected, metrics_of_whole = whole[dtype, normalizer]
+    assert found.dtype == getattr(torch, dtype) and float(found.norm()) > 1e-3
+    assert relative(found, expected) < TOLERANCE[dtype]
+    assert_equal_metrics(metrics, metrics_of_whole, dtype)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_two_passes_take_several_completions_at_once(place, size):
+    """Four masks do not fit below 4, so the limit counts completions, each with one live mask."""
+    settings = {"num_masks": 4, "masking": "block_active", "block_length": 4}
+    config = gradient_config(place(), "float64", "length", algorithm_args=settings, per_device_batch_size=64)
+    expected, metrics_of_whole = one_step(config)
+    found, metrics = one_step(change(config, per_device_batch_size=size, output_dir=str(place())))
+    assert relative(found, expected) < 1e-10
+    assert_equal_metrics(metrics, metrics_of_whole, "float64")
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two_processes_give_the_gradient_of_one(whole, dtype, normalizer):
+    """The second has nothing that changes the loss, and its completions and prompts have other lengths."""
+    expected, metrics_of_one = whole[dtype, normalizer]
+    for rank in (0, 1):
+        found, metrics = torch.load(two_processes() / f"rank-{rank}.pt")[f"{dtype}-{normalizer}"]
+        assert relative(found, expected) < TOLERANCE[dtype], rank
+        assert_equal_metrics(metrics, metrics_of_one, dtype)
+
+
+def first_step(config):
+    """A run before its first step, and that step's scored completions."""
+    run = start(config, quiet=True)
+    scored = collect(run, 0)
+    run.folder.release()
+    return run, scored, run.algorithm.compute_advantages(torch.from_numpy(scored.rewards).view(4, 4))
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+def test_the_gradient_is_that_of_plain_autograd_over_every_completion(place, whole, normalizer):
+    """Nothing skipped, nothing cut: whole softmax, all rows at once, masks keyed by problem and generation."""
+    run, scored, advantages = first_step(gradient_config(place(), "float64", normalizer))
+    rollouts = scored.rollouts
+    lengths = rollouts.completion_mask.sum(-1)
+    assert len(set(lengths[8:].tolist())) > 2 and len(set(lengths[:8].tolist())) > 2
+    assert len(set(rollouts.prompt_mask.sum(-1).tolist())) > 1
+    assert (scored.rewards[8:] == 0).all() and (scored.rewards[:8].reshape(2, 4).std(1) > 0).all()
+    assert set(scored.index[8:].tolist()) == {int(i) for i in half_dull().split(",")}
+
+    def streams(row, mask):
+        key = (0, int(scored.index[row]), int(scored.generation[row]), 0, mask)
+        return numpy_generator(0, "masks", *key)
+
+    masks = run.algorithm.make_masking().draw(rollouts, streams)
+    totals = {"completions": 16.0, "tokens": float(lengths.sum())}
+    batch = Batch(rollouts.completion_mask, advantages, totals)
+    logps = naive_logps(run.policy.model, rollouts, masks, run.policy.mask_id)
+    loss = run.algorithm.loss(logps, masks, batch)
+    loss.loss.backward()
+    expected = torch.cat([p.grad.flatten() for p in run.parameters])
+    found, metrics = whole["float64", normalizer]
+    assert relative(found, expected) < 1e-10
+    assert metrics["loss"] == pytest.approx(loss.loss.item(), rel=1e-10)
+    assert metrics["grad_norm"] == pytest.approx(float(expected.norm()), rel=1e-10)
+
+
+def test_skipped_groups_count_in_the_totals(place):
+    """Making half of the groups dull takes their share of the gradient away and rescales nothing."""
+    config = gradient_config(place(), "float64", "tokens")
+    dull, _ = one_step(config)
+    first = half_dull()
+    second = ",".join(str(i) for i in range(8) if str(i) not in first.split(","))
+    rest, _ = one_step(change(config, env_args={"dull": second}, output_dir=str(place())))
+    both, _ = one_step(change(config, env_args={}, output_dir=str(place())))
+    assert relative(dull + rest, both) < 1e-10
+
+
+def test_a_process_without_active_completions_takes_part_with_old_logps(place):
+    settings = {"algorithm": PROBE, "algorithm_args": {}, "num_iterations": 2}
+    Probe.seen.clear()
+    expected, _ = one_step(gradient_config(place(), "float64", "tokens", **settings))
+    logps, old_logps = Probe.seen[-1]["logps"], Probe.seen[-1]["batch"].old_logps
+    assert not torch.allclose(logps, old_logps)
+    found = torch.load(two_processes() / "rank-1.pt")
+    assert found["active"] == []
+    assert relative(found["probe"][0], expected) < 1e-10
+
+
+def test_a_whole_run_of_two_processes_is_that_of_one(place):
+    """Float64, four updates a step, of half the groups each; the folder is written once, by the first process."""
+    folder, alone = two_processes() / "loop", place()
+    assert train(loop_config(alone, num_minibatches=2), quiet=True)["updates"] == 8
+    for found, expected in zip(rows(folder / "metrics.jsonl"), rows(alone / "metrics.jsonl"), strict=True):
+        assert_equal_metrics(found, expected, "float64")
+    torch.testing.assert_close(weights(folder / "model"), weights(alone / "model"), rtol=1e-8, atol=1e-10)
+    samples = [rows(place / "samples" / "step-000002.jsonl") for place in (folder, alone)]
+    assert [row["completion"] for row in samples[0]] == [row["completion"] for row in samples[1]]
+    names = [{path.relative_to(place) for path in place.rglob("*")} for place in (folder, alone)]
+    assert names[0] == names[1]
+
+
+def test_a_coupled_loss_of_two_processes_is_that_of_one(place):
+    """The ratios of all completions are added up, and each metric counts once."""
+    settings = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}, "num_iterations": 2}
+    expected, metrics_of_one = one_step(gradient_config(place(), "float64", "tokens", **settings))
+    assert abs(metrics_of_one["ratio/mean"] - 1) > 1e-3
+    for rank in (0, 1):
+        found, metrics = torch.load(two_processes() / f"rank-{rank}.pt")["coupled"]
+        assert relative(found, expected) < 1e-10
+        assert_equal_metrics(metrics, metrics_of_one, "float64")
+
+
+# How an update is put together.
+
+
+def planned(config, **moved):
+    """The updates of a run's first step before any of them, and the run."""
+    run = start(config, quiet=True)
+    scored = collect(run, 0)
+    run.folder.release()
+    _, step = credit(run, scored, scored.rewards.reshape(4, 4))
+    plan = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=0)
+    return run, plan
+
+
+def move(run, scale=0.05):
+    stream = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in run.parameters:
+            weight.add_(scale * torch.randn(weight.shape, generator=stream, dtype=weight.dtype))
+
+
+@pytest.mark.parametrize("num_masks, size", [(2, 8), (3, 2), (4, 3)])
+def test_old_logps_are_bit_equal_to_the_update_s_own_in_bfloat16(place, seen, num_masks, size):
+    """Of the same weights: on other rows, padding or groups of masks they would differ by tenths of a nat."""
+    settings = {"dtype": "bfloat16", "num_iterations": 2, "per_device_batch_size": size}
+    settings |= {"algorithm": PROBE, "algorithm_args": {"masking": "random", "num_masks": num_masks}}
+    model = save_tiny(place(), hidden_size=128, layers=4, heads=4, ffn=344)
+    run, plan = planned(small_config(place(), model=model, **LORA, **settings))
+    for update in plan:
+        gradient(run.policy, run.algorithm, update)
+    assert len(plan) == 2 and all(micro.batch.old_logps is None for micro in plan[0].micro_batches)
+    assert all(micro.batch.old_logps is not None for micro in plan[1].micro_batches)
+    for shown in seen:
+        assert torch.equal(shown["batch"].old_logps, shown["logps"])
+    differ = []
+    for micro in plan[1].micro_batches:
+        prompt = {name: pad(getattr(micro.rollouts, name), (9, 0)) for name in ("prompt_ids", "prompt_mask")}
+        wide = replace(micro.rollouts, **prompt), replace(micro.masks, masked=pad(micro.masks.masked, (9, 0)))
+        elsewhere = token_logps(run.policy.model, *wide, run.policy.mask_id, micro.masks_at_once)
+        differ.append(float((elsewhere - micro.batch.old_logps).abs().max()))
+    assert max(differ) > 0, "with more padding they are others"
+
+
+def test_minibatches_divide_the_groups_and_have_totals_of_their_own(place):
+    whole_run, (whole,) = planned(small_config(place(), dtype="float64"))
+    run, plan = planned(small_config(place(), dtype="float64", num_minibatches=4, num_iterations=2))
+    assert len(plan) == 8 and sum(update.totals["tokens"] for update in plan[:4]) == whole.totals["tokens"]
+    for number, update in enumerate(plan):
+        assert update.totals["completions"] == 4
+        assert {int(g) for micro in update.micro_batches for g in micro.batch.group} == {number % 4}
+    gradients = []
+    for each, updates in ((whole_run, [whole]), (run, plan[:4])):
+        for update in updates:
+            gradient(each.policy, each.algorithm, update)
+        gradients.append(torch.cat([p.grad.flatten() for p in each.parameters]))
+    assert relative(gradients[1] / 4, gradients[0]) < 1e-10, (
+        "a quarter of the completions, four times the weight"
+    )
+    with pytest.raises(ConfigError, match="--num-minibatches 5"):
+        start(small_config(place(), num_minibatches=5), quiet=True)
+
+
+@pytest.mark.parametrize("size, expected", [(1, [3, 2, 1, 2]), (4, [3, 3, 2]), (5, [5, 3]), (9, [8])])
+def test_whole_groups_are_never_divided(size, expected):
+    rows, group = np.arange(8), np.array([0, 0, 0, 1, 1, 2, 5, 5])
+    parts = split_rows(rows, group, size, whole_groups=True)
+    assert [len(part) for part in parts] == expected and [*itertools.chain(*parts)] == rows.tolist()
+    assert all(len(part) <= size for part in split_rows(rows, group, size, whole_groups=False))
+
+
+@pytest.mark.parametrize("size", [1, 16])
+def test_a_score_temperature_divides_current_old_and_reference_logits(place, size):
+    """Three masks: with a size of 1 two of them go through the model twice."""
+    arguments = {"score_temperature": 1.5, "num_masks": 3, "masking": "random"}
+    run, plan = planned(
+        algorithm_config(place(), "diffu_grpo", algorithm_args=arguments, per_device_batch_size=size)
+    )
+
+    def tempered(micro):
+        return naive_logps(run.policy.model, micro.rollouts, micro.masks, run.policy.mask_id, 1.5)
+
+    before = [tempered(micro).detach() for micro in plan[1].micro_batches]
+    for micro, expected in zip(plan[1].micro_batches, before, strict=True):
+        assert torch.allclose(micro.batch.old_logps, expected, atol=1e-10)
+        assert torch.allclose(micro.batch.ref_logps, expected, atol=1e-10)  # fresh adapters change nothing
+    move(run)
+    gradient(run.policy, run.algorithm, plan[1])
+    found = torch.cat([p.grad.flatten() for p in run.parameters])
+    run.optimizer.zero_grad()
+    losses = [run.algorithm.loss(tempered(m), m.masks, m.batch).loss for m in plan[1].micro_batches]
+    torch.stack(losses).sum().backward()
+    assert relative(found, torch.cat([p.grad.flatten() for p in run.parameters])) < 1e-10
+
+
+def test_a_coupled_loss_has_the_gradient_of_plain_autograd(place):
+    """After the weights have moved, so that the ratios differ; masks two at a time and all at once."""
+    settings = {"algorithm": SELF_NORMALISED, "dtype": "float64", "num_iterations": 2}
+    for size in (1, 16):
+        arguments = {"num_masks": 3, "p_mask_prompt": 0.1, "score_temperature": 1.5}
+        config = small_config(place(), algorithm_args=arguments, per_device_batch_size=size, **settings)
+        run, plan = planned(config)
+
+        def bounds(run=run, plan=plan):
+            mask_id = run.policy.mask_id
+            logps = [
+                naive_logps(run.policy.model, m.rollouts, m.masks, mask_id, 1.5)
+                for m in plan[1].micro_batches
+            ]
+            return torch.cat(
+                [elbo(values, m.masks) for values, m in zip(logps, plan[1].micro_batches, strict=True)]
+            )
+
+        old = bounds().detach()
+        move(run)
+        sums = gradient(run.policy, run.algorithm, plan[1])
+        found = torch.cat([p.grad.flatten() for p in run.parameters])
+        run.optimizer.zero_grad()
+        current = bounds()
+        batches = [m.batch for m in plan[1].micro_batches]
+        length, advantages = (
+            torch.cat(x) for x in zip(*((b.length, b.advantages) for b in batches), strict=True)
+        )
+        ratio = ((current.detach() - old) / length).exp().clamp(0.8, 1.2)
+        assert 0 < (ratio == 0.8).sum() + (ratio == 1.2).sum() < len(ratio), "some are clipped"
+        loss = -(ratio * advantages * current).sum() / ratio.sum()
+        loss.backward()
+        assert relative(found, torch.cat([p.grad.flatten() for p in run.parameters])) < 1e-10
+        assert sums["loss", "update"] == pytest.approx(float(loss.detach()), rel=1e-10)
+
+
+def test_metrics_are_divided_by_what_they_name():
+    sums = {("a", "completions"): 6.0, ("b", "scored_completions"): 6.0, ("c", "scored_tokens"): 6.0}
+    sums |= {("d", "rewarded_completions"): 6.0, ("e", "rewarded_tokens"): 6.0, ("", "rewarded_tokens"): 10.0}
+    sums |= {("loss", "update"): 6.0, ("", "scored_tokens"): 12.0}
+    totals = {"completions": 8.0, "tokens": 50.0, "scored_completions": 3.0, "rewarded_completions": 2.0}
+    assert means(sums, totals) == {"a": 0.75, "b": 2.0, "c": 0.5, "d": 3.0, "e": 0.6, "loss": 6.0}
+    assert means({("c", "scored_tokens"): 0.0}, totals) == {"c": 0.0}, "an update in which nothing is scored"
+
+
+def test_a_group_larger_than_a_micro_batch_holds_fewer_masks_at_once(place):
+    """Sequences with a graph are never more than per_device_batch_size, where a group alone is not."""
+    settings = {"algorithm": "tests.common.trainer_cases:Whole", "algorithm_args": {"num_masks": 4}}
+    for size, expected in ((16, 4), (8, 2), (4, 1), (1, 1)):
+        _, plan = planned(small_config(place(), per_device_batch_size=size, **settings))
+        for micro in plan[0].micro_batches:
+            assert len(micro.index) == 4 and micro.masks_at_once == expected
+
+
+# The masks of an update, and old and reference logps on them.
+
+
+@pytest.fixture
+def seen():
+    """What the probing algorithm was shown, call by call."""
+    Probe.seen.clear()
+    yield Probe.seen
+    Probe.seen.clear()
+
+
+def active_rollouts(config):
+    """The first step's completions that change the loss, and the model that wrote them."""
+    run, scored, advantages = first_step(config)
+    return run.policy, scored.rollouts.select(run.algorithm.active(advantages))
+
+
+def probing(folder, **changes):
+    """All completions in one micro-batch, three updates a step, in float64."""
+    settings = {"algorithm": PROBE, "algorithm_args": {}, "dtype": "float64", "per_device_batch_size": 64}
+    return small_config(folder, **{**settings, "num_iterations": 3, "max_steps": 1, **changes})
+
+
+def test_old_logps_are_the_sampling_models_on_each_iterations_masks(tmp_path, seen):
+    train(probing(tmp_path / "run"), quiet=True)
+    assert len(seen) == 3
+    policy, rollouts = active_rollouts(probing(tmp_path / "fresh"))
+    for iteration, shown in enumerate(seen):
+        with torch.no_grad():
+            expected = naive_logps(policy.model, rollouts, shown["masks"], policy.mask_id)
+        old = shown["batch"].old_logps
+        assert torch.allclose(old, expected, atol=1e-10) and (old[~shown["masks"].scored] == 0).all()
+        moved = float((shown["logps"] - old).abs().max())
+        assert moved < 1e-10 if iteration == 0 else moved > 1e-3
+        assert shown["batch"].ref_logps is None
+
+
+def test_every_iteration_and_every_step_has_masks_of_its_own(tmp_path, seen):
+    train(probing(tmp_path / "run", max_steps=2), quiet=True)
+    drawn = [str(shown["masks"].scored.int().tolist()) for shown in seen]
+    assert len(drawn) == len(set(drawn)) == 6
+    assert all(shown["masks"].masked[:, :, :-10].any() for shown in seen), "p_mask_prompt of the paper"
+
+
+def test_reference_logps_are_those_below_the_adapters(tmp_path, seen):
+    with pytest.raises(ConfigError, match="--lora-r"):
+        train(probing(tmp_path / "refused", algorithm=REFERENCE_PROBE), quiet=True)
+    assert not (tmp_path / "refused").exists()
+    config = probing(tmp_path / "run", algorithm=REFERENCE_PROBE, num_iterations=2, max_steps=2, **LORA)
+    train(config, quiet=True)
+    assert len(seen) == 4
+    for shown in seen[:2]:
+        assert torch.allclose(shown["batch"].ref_logps, shown["batch"].old_logps, atol=1e-10)
+    base = load_model(str(tiny_folder()), dtype="float64", device="cpu")
+    _, rollouts = active_rollouts(probing(tmp_path / "fresh", algorithm=REFERENCE_PROBE, **LORA))
+    with torch.no_grad():
+        expected = naive_logps(base.model, rollouts, seen[1]["masks"], base.mask_id)
+    assert torch.allclose(seen[1]["batch"].ref_logps, expected, atol=1e-10)
+    later = seen[2]["batch"]
+    assert float((later.ref_logps - later.old_logps).abs().max()) > 1e-4
+    assert torch.allclose(later.old_logps, seen[2]["logps"], atol=1e-10)
