@@ -1,4 +1,4 @@
-"""Rows of data sets: from the Hugging Face hub, from a folder or file of the user, or from `spg_data`."""
+"""Rows of data sets: from the Hugging Face hub, from a folder or file of the user, or from `data/`."""
 
 import gzip
 import json
@@ -6,7 +6,6 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -159,16 +158,16 @@ def read_files(
     return rows
 
 
-def read_packaged(task: str, file: str) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file that is installed with this package, e.g. "sudoku/test.jsonl"."""
-    try:
-        text = resources.files("spg_data").joinpath(file).read_text(encoding="ascii")
-    except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise EnvError(
-            f"{task}: the test problems of spg-trainer are not installed ({error}). A bare checkout must be "
-            "installed first: pip install -e ."
-        ) from error
-    return [json.loads(line) for line in text.splitlines()]
+def data_folder() -> Path:
+    """The files that the tasks ship with: in the wheel inside this package, in a checkout beside it."""
+    package = Path(__file__).parent
+    inside = package / "data"
+    return inside if inside.is_dir() else package.parent / "data"
+
+
+def read_packaged(file: str) -> list[dict[str, Any]]:
+    """The rows of a .jsonl file that this project ships, e.g. "sudoku/test.jsonl"."""
+    return [json.loads(line) for line in (data_folder() / file).read_text(encoding="ascii").splitlines()]
 
 
 def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -4,7 +4,6 @@ import ast
 import functools
 import re
 import sys
-import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import find_spec
@@ -91,19 +90,6 @@ def test_the_trainer_takes_the_environments_through_its_check() -> None:
         assert not direct, (
             f"{module} imports {direct}; it should take envs from spg_trainer.settings.packages"
         )
-
-
-def test_every_folder_of_code_is_a_package_of_the_wheel() -> None:
-    project = Path(__file__).parents[1] / "pyproject.toml"
-    if not project.is_file():
-        pytest.skip("no pyproject.toml beside the tests")
-    listed = tomllib.loads(project.read_text())["tool"]["setuptools"]["packages"]
-    folders = {
-        ".".join(path.parent.relative_to(project.parent).parts)
-        for package in PACKAGES
-        for path in (project.parent / package).rglob("__init__.py")
-    }
-    assert folders == set(listed) - {"spg_data"}
 
 
 def test_algorithms_know_torch_and_their_siblings_only() -> None:

@@ -191,7 +191,7 @@ def draw_9x9(
 @cache
 def test_puzzles(size: int = 4) -> tuple[tuple[str, str], ...]:
     """The 256 committed (puzzle, solution) pairs, in order; raises EnvError if they are not installed."""
-    rows = read_packaged("sudoku", "sudoku/test.jsonl" if size == 4 else "sudoku/test-9x9.jsonl")
+    rows = read_packaged("sudoku/test.jsonl" if size == 4 else "sudoku/test-9x9.jsonl")
     return tuple((row["puzzle"], row["solution"]) for row in rows)
 
 

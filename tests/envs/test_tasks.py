@@ -5,7 +5,6 @@ import json
 import re
 import time
 import warnings
-from importlib import resources
 
 import gymnasium
 import numpy as np
@@ -19,6 +18,7 @@ import verifiers
 from envs import EnvError, Problem
 from envs.countdown.problems import key
 from envs.countdown.problems import split_of as countdown_split
+from envs.datasets import data_folder
 from envs.gsm8k.problems import split_of as gsm8k_split
 from envs.math500.problems import split_of as math500_split
 from envs.registry import offline_arguments
@@ -134,7 +134,7 @@ def test_released_problems_never_change(task, arguments, count, hashes):
     ],
 )
 def test_the_committed_test_file_is_what_its_function_makes(name, size, digest):
-    task, text = name.partition("/")[0], resources.files("spg_data").joinpath(f"{name}.jsonl").read_bytes()
+    task, text = name.partition("/")[0], (data_folder() / f"{name}.jsonl").read_bytes()
     again = getattr(envs, task).problems.test_file(*size.values())
     assert text == again.encode("ascii") and hashlib.sha256(text).hexdigest() == digest
     rows = [json.loads(line) for line in text.splitlines()]
