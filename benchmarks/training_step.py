@@ -5,7 +5,7 @@ The baseline scores every position of every masked copy and keeps the logits; ou
 only, a few rows of logits at a time, with at most one mask's graph alive. Memory is what a step adds at its highest
 point above weights and gradients, in a process of its own.
 
-    python benchmarks/training_step.py [--rounds 5] [--vocabulary 126464] [--frozen-head] [--threads 1]
+    python benchmarks/training_step.py [--rounds 5] [--vocabulary 126464] [--threads 1]
 """
 
 import argparse
@@ -54,12 +54,8 @@ def make_model(given: argparse.Namespace) -> LLaDAForMaskedLM:
         pad_token_id=given.vocabulary - 2,
     )
     model = LLaDAForMaskedLM(config).eval()
-    if given.frozen_head:
-        model.get_input_embeddings().weight.requires_grad_(False)
-        model.get_output_embeddings().weight.requires_grad_(False)
     for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.grad = torch.ones_like(parameter)
+        parameter.grad = torch.ones_like(parameter)
     return model
 
 
@@ -123,7 +119,7 @@ def gradient(step: Callable[[Case], None], case: Case) -> Tensor:
     """The whole gradient of one step."""
     case.model.zero_grad(set_to_none=False)
     step(case)
-    return torch.cat([p.grad.flatten() for p in case.model.parameters() if p.requires_grad])
+    return torch.cat([p.grad.flatten() for p in case.model.parameters()])
 
 
 def resident() -> tuple[float, float]:
@@ -145,7 +141,6 @@ def measure_peak(script: str, form: str, given: argparse.Namespace, num_masks: i
     command = [sys.executable, str(Path(script).resolve()), "--peak-of", form, "--num-masks", str(num_masks)]
     for name in ("vocabulary", "layers", "threads"):
         command += [f"--{name}", str(getattr(given, name))]
-    command += ["--frozen-head"] if given.frozen_head else []
     return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
@@ -156,7 +151,6 @@ def make_parser(description: str, vocabulary: int) -> argparse.ArgumentParser:
     )
     parser.add_argument("--vocabulary", type=int, default=vocabulary, help=f"tokens ({vocabulary})")
     parser.add_argument("--layers", type=int, default=8, help="layers of the model (8)")
-    parser.add_argument("--frozen-head", action="store_true", help="embeddings are not trained")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     parser.add_argument("--num-masks", type=int, default=2, help=argparse.SUPPRESS)
