@@ -40,7 +40,7 @@ def medians(
 
 def hardware(device: str = "cpu") -> str:
     """One line: processor or GPU, cores that this process may use, Python."""
-    name = platform.processor() or platform.machine()
+    name = platform.machine()
     if device.startswith("cuda"):
         import torch
 

