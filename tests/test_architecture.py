@@ -37,8 +37,8 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (a.value for a in node.args[:1] if isinstance(a, ast.Constant))
 
 
-def is_within(name: str, modules: set[str]) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for module in modules)
+def is_within(name: str, modules: str) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules.split())
 
 
 def at_run_time(tree: ast.Module) -> ast.Module:
@@ -58,22 +58,22 @@ def at_run_time(tree: ast.Module) -> ast.Module:
 )
 def test_dependencies_point_one_way(modules: str, forbidden: str) -> None:
     for module, tree in sources(modules.partition(".")[0]).items():
-        wrong = [name for name in imports(tree) if is_within(name, set(forbidden.split()))]
-        assert not wrong or not is_within(module, {modules}), f"{module} imports {wrong}"
+        wrong = [name for name in imports(tree) if is_within(name, forbidden)]
+        assert not wrong or not is_within(module, modules), f"{module} imports {wrong}"
 
 
 def test_the_trainer_takes_the_environments_through_its_check() -> None:
     for module, tree in sources("spg_trainer").items():
-        direct = [name for name in imports(at_run_time(tree)) if is_within(name, {"envs", "verifiers"})]
+        direct = [name for name in imports(at_run_time(tree)) if is_within(name, "envs verifiers")]
         assert not direct, f"{module} imports {direct}, not from spg_trainer.settings.packages"
 
 
 def test_algorithms_know_torch_and_their_siblings_only() -> None:
-    allowed = {"torch", *(f"spg_trainer.{name}" for name in ("algorithms", "likelihood", "batch", "errors"))}
+    allowed = "torch spg_trainer.algorithms spg_trainer.likelihood spg_trainer.batch spg_trainer.errors"
     for module, tree in sources("spg_trainer").items():
-        if is_within(module, {"spg_trainer.algorithms"}):
-            names = {name for name in imports(tree) if name.split(".")[0] not in sys.stdlib_module_names}
-            wrong = [name for name in names if not is_within(name, allowed)]
+        if is_within(module, "spg_trainer.algorithms"):
+            wrong = [name for name in imports(tree) if not is_within(name, allowed)]
+            wrong = [name for name in wrong if name.split(".")[0] not in sys.stdlib_module_names]
             assert not wrong, f"{module} imports {wrong}"
 
 
@@ -100,10 +100,7 @@ def arrows(package: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_circle_among_modules(package: str) -> None:
-    try:
-        TopologicalSorter(arrows(package)).prepare()
-    except CycleError as error:
-        pytest.fail(" -> ".join(error.args[1]))
+    TopologicalSorter(arrows(package)).prepare()
 
 
 def test_a_circle_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
