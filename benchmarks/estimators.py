@@ -77,9 +77,6 @@ COLUMNS = ("passes", "bias, any order", "bias, decoder", "s.d.", "cosine, mean",
 BOUNDS = ("elbo", "eubo", "mix", "positives only")
 
 
-# The model
-
-
 def train_model(steps: int, seed: int) -> Policy:
     """Three habits, learned by the supervised loss of `sft`; float64, without a tokenizer: ids go in and out."""
     config = LLaDAConfig(
@@ -117,9 +114,6 @@ def demonstrations(prompt: list[int]) -> list[list[int]]:
     """The palindrome, which is right; the prompt twice; the prompt backwards. Filled with end tokens."""
     texts = [prompt + prompt[::-1], prompt + prompt, prompt[::-1]]
     return [text + [END] * (SAMPLING.max_completion_length - len(text)) for text in texts]
-
-
-# The truth
 
 
 class Truth(NamedTuple):
@@ -169,9 +163,6 @@ def oracle_log_likelihoods(policy: Policy, truth: Truth, name: str, rollouts: Ro
             function(context_logps(predictor(policy.model, row[:width]), row[width:], length, MASK))
         )
     return torch.stack(values)[inverse]
-
-
-# The estimators
 
 
 def make_masking(name: str, num_masks: int) -> Masking:
@@ -224,9 +215,6 @@ def likelihoods(
     return masks.scored.shape[1], {name: value.view(repeats, -1).T for name, value in bounds.items()}
 
 
-# Gradients
-
-
 def flat_gradient(policy: Policy, value: Tensor) -> Tensor:
     """The gradient of a scalar with respect to all weights, in one vector."""
     parameters = list(policy.model.parameters())
@@ -270,9 +258,6 @@ def cosines(gradients: list[Tensor], truth: Tensor) -> tuple[float, float]:
     square = (stack.sum(0).square().sum() - own.sum()) / (count * (count - 1))
     mean = float(along.mean()) / math.sqrt(square) if square > 0 else math.nan
     return mean, float((along / own.sqrt()).mean())
-
-
-# The table
 
 
 def oracle_rows(

@@ -130,8 +130,6 @@ def faults(tree: ast.AST) -> Iterator[str]:
                 yield f"{where}{name}(...)"
         elif isinstance(node, ast.ExceptHandler) and node.type is None:
             yield f"{where}a bare except"
-        elif isinstance(node, ast.ImportFrom) and node.module == "random":
-            yield f"{where}the global stream of `random`"
         elif isinstance(node, ast.Raise) and "NotImplementedError" in ast.unparse(node):
             yield f"{where}a stub"
         elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
@@ -151,7 +149,6 @@ def test_no_file_prints_evaluates_text_hides_errors_or_seeds_globally(package: s
     ("text", "fault"),
     [
         ("print('x')", "print"),
-        ("def f():\n    exec('1')", "exec"),
         ("try:\n    f()\nexcept:\n    pass", "bare except"),
         ("def f(n):\n    assert n > 0", "assert n > 0"),
         ("torch.manual_seed(0)", "torch.manual_seed"),

@@ -14,7 +14,6 @@ NOTEBOOK = DOCS / "first_hour.ipynb"
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no pages beside the tests")
 PAGES = [page for page in DOCS.rglob("*.md") if "runs" not in page.relative_to(DOCS).parts]
 PACKAGES = ("verifiers", "envs", "spg_trainer", "spg_trainer.algorithms")
-"""Those whose `__all__` is what we promise."""
 
 
 def leaves(menu: list | dict | str) -> Iterator[str]:
