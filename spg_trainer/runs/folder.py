@@ -26,7 +26,7 @@ from spg_trainer.runs.files import (
     write_text,
     writing,
 )
-from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, PRESET, identity, read_config
+from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, identity, read_config
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -38,7 +38,7 @@ TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = ".lock"
-_OURS = {CONFIG, PRESET, METRICS, TIMINGS, SUMMARY, REPORT, ENVIRONMENT, FOLDER, REFERENCE}
+_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, REPORT, ENVIRONMENT, FOLDER, REFERENCE}
 _OURS |= {"samples", "eval", "checkpoints", "model"}
 _STEP = re.compile(r"step-(\d+)")
 _LOCKS: "dict[Path, FileLock]" = {}
@@ -65,28 +65,23 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--output-dir {self.path} is a file. Choose a folder that is new or empty.")
         names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
-        if names & (_OURS - {ENVIRONMENT}):
+        names -= {ENVIRONMENT}  # the first file that `create` writes
+        if names & _OURS:
             rows = self.history()
-            steps = rows[-1].get("step", len(rows)) if rows else 0
             finished = (self.path / SUMMARY).exists()
             end = "finished: it needs a larger --max-steps" if finished else "unfinished"
-            text = f"--output-dir {self.path} already holds a run ({steps} steps, {end})"
-            raise ConfigError(f"{text}. Continue it with --resume auto, or choose another --output-dir.")
-        foreign = sorted(
-            n for n in names - {ENVIRONMENT} if not n.startswith(".") and not n.endswith((".log", ".out"))
-        )
-        if foreign:
-            text = f"--output-dir {self.path} is not empty and holds no run"
-            entries = f"{len(foreign)} entries: {', '.join(foreign[:3])}"
-            raise ConfigError(f"{text} ({entries}). Choose a folder that is new or empty.")
+            raise ConfigError(
+                f"--output-dir {self.path} already holds a run ({rows[-1]['step'] if rows else 0} steps, {end}). "
+                "Continue it with --resume auto, or choose another --output-dir."
+            )
+        if foreign := sorted(n for n in names if not n.startswith(".") and not n.endswith((".log", ".out"))):
+            raise ConfigError(
+                f"--output-dir {self.path} is not empty and holds no run ({', '.join(foreign[:3])}). "
+                "Choose a folder that is new or empty."
+            )
 
-    def create(
-        self, config_yaml: str, environment: Mapping[str, Any], preset_yaml: str | None = None
-    ) -> None:
-        """Starts a run here and keeps other processes out; ConfigError if the folder is taken or cannot be made.
-
-        preset_yaml: what the settings were before any flag.
-        """
+    def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
+        """Starts a run here and keeps other processes out; ConfigError if the folder is taken or cannot be made."""
         if rank():
             return
         try:
@@ -96,8 +91,6 @@ class RunFolder:
             self.refuse_other_run()  # two runs may have passed the first look together
             write_text(self.path / ENVIRONMENT, json_document(environment))
             write_text(self.path / CONFIG, config_yaml)
-            if preset_yaml is not None:
-                write_text(self.path / PRESET, preset_yaml)
         except (OSError, CheckpointError) as error:
             raise ConfigError(f"--output-dir {self.path} cannot be used: {error}. Choose another.") from error
 
@@ -203,9 +196,7 @@ class RunFolder:
             for name in (SUMMARY, REPORT):
                 (self.path / name).unlink(missing_ok=True)
             for path in set_aside_after(self.path, step):
-                _log.warning(
-                    "A later checkpoint was moved to %s: the run continues from step %d.", path, step
-                )
+                _log.warning("A later checkpoint was moved to %s.", path)
 
     def release(self) -> None:
         """Lets other processes write here again; the end of the process does so too."""
@@ -229,8 +220,10 @@ def lock(folder: Path) -> None:
         return
     own, owner = _try_lock(place)
     if owner is not None:
-        text = f"{folder} is being written by another process ({owner})"
-        raise ConfigError(f"{text}. Wait for it, stop it, or choose another --output-dir.")
+        raise ConfigError(
+            f"{folder} is being written by another process ({owner}). Wait for it, stop it, or choose another "
+            "--output-dir."
+        )
     (place / LOCK).write_text(f"pid {os.getpid()}", encoding="utf-8")
     _LOCKS[place] = own
 
