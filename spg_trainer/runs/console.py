@@ -8,7 +8,6 @@ import os
 import re
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,8 +34,6 @@ _FIGURES = {
     "tokens_per_second": "  {:,.0f}[dim] tokens/s[/]",
 }
 """The figures of a step that are shown if they are there, in rich's markup."""
-_BARS = "▁▂▃▄▅▆▇█"
-"""The solved rates of the last steps, from 0 to 1."""
 
 
 @dataclass
@@ -97,7 +94,6 @@ class Console:
         self._terminal = RichConsole(file=self._file, force_terminal=live, highlight=False, emoji=False)
         self._tasks: list[_Task] = []
         self._training: _Task | None = None
-        self._solved: deque[float] = deque(maxlen=24)
         shared = dict.fromkeys(("redirect_stdout", "redirect_stderr"), self._file is sys.stdout)
         options = {"console": self._terminal, "refresh_per_second": 2, "transient": True, **shared}
         self._live = Live(get_renderable=self._live_line, **options)
@@ -117,7 +113,6 @@ class Console:
             return
         step = int(metrics["step"])
         values = {name: v for name in _FIGURES if (v := metrics.get(name)) is not None and v == v}
-        self._solved.extend(value for name, value in values.items() if name == "correct")
         if self._training is None:
             self._training = self._begin(_Task("step", total, step, None))
         task = self._training
@@ -194,13 +189,7 @@ class Console:
             self.say(task.line().plain)
 
     def _live_line(self) -> Text:
-        if not self._tasks:
-            return Text()
-        line = self._tasks[-1].line()
-        if self._tasks[-1] is self._training:
-            bars = "".join(_BARS[round(7 * min(1.0, max(0.0, rate)))] for rate in self._solved)
-            line.append(f"  {bars}", "green")
-        return line
+        return self._tasks[-1].line() if self._tasks else Text()
 
     def _guarded(self, action: Callable[[], Any]) -> None:
         try:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import re
 import time
@@ -131,7 +130,7 @@ class RunFolder:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of a JSONL file of the run so far; torn lines are left out, an absent file has none."""
-        return [json.loads(text) for text in _whole_lines(self.path / name)]
+        return _whole_rows(self.path / name)
 
     def figures(self, name: str) -> dict[str, Any] | None:
         """What the evaluation NAME found, if it has been made."""
@@ -150,7 +149,7 @@ class RunFolder:
 
     def kept_rows(self, name: str) -> list[dict[str, Any]]:
         """What all processes have kept of the evaluation NAME."""
-        return [json.loads(text) for path in self._parts(name) for text in _whole_lines(path)]
+        return [row for path in self._parts(name) for row in _whole_rows(path)]
 
     def drop_rows(self, name: str) -> None:
         """Removes what was kept of the evaluation NAME."""
@@ -163,11 +162,8 @@ class RunFolder:
 
     def validations(self) -> dict[int, list[bool]]:
         """Step -> whether each problem was solved, of the validations made so far."""
-        files = {int(file.stem[5:]): file for file in (self.path / "eval").glob("step-*.json")}
-        return {
-            step: [json.loads(text)["correct"] for text in _whole_lines(files[step].with_suffix(".jsonl"))]
-            for step in sorted(files)
-        }
+        names = sorted(file.stem for file in (self.path / "eval").glob("step-*.json"))
+        return {int(name[5:]): [row["correct"] for row in self.rows(f"eval/{name}.jsonl")] for name in names}
 
     def truncate_after(self, step: int) -> None:
         """Readies the folder for a run that continues from `step`: what came later will be done again.
@@ -183,15 +179,14 @@ class RunFolder:
             lock(self.path)
             for path in self.path.glob(".*.tmp-*"):
                 path.unlink()
-            for file in (self.path / METRICS, self.path / TIMINGS):
-                if file.exists():
-                    rows = [text for text in _whole_lines(file) if json.loads(text).get("step", 0) <= step]
-                    write_text(file, "".join(text + "\n" for text in rows))
+            for name in (METRICS, TIMINGS):
+                if rows := self.rows(name):
+                    self._write(name, "".join(json_line(row) for row in rows if row["step"] <= step))
             for path in [*self.path.glob("samples/*"), *self.path.glob("eval/*")]:
                 match = _STEP.match(path.name)
                 if ".tmp-" in path.name or (match and int(match[1]) > step):
                     path.unlink()
-            if (after := self.figures("after")) and after.get("step", math.inf) > step:
+            if (after := self.figures("after")) and after["step"] > step:
                 self.evaluation_path("after").unlink()
             for name in (SUMMARY, REPORT):
                 (self.path / name).unlink(missing_ok=True)
@@ -239,8 +234,8 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
 
     Those in which another process is writing at this moment are passed over with a message.
     """
-    runs = []
-    for file in root.glob(f"*/{CONFIG}"):
+    files = root.glob(f"*/{CONFIG}")
+    for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file), reverse=True):
         run = file.parent
         try:
             own = read_config(file)
@@ -251,25 +246,23 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
         except (ConfigError, ModelError) as error:
             _log.warning("%s is passed over: %s", run, error)
             continue
-        owner = None
-        if run.resolve() not in _LOCKS and (run / LOCK).exists():
-            other, owner = _try_lock(run)
-            other.release()
+        if run.resolve() in _LOCKS:
+            return run
+        lock, owner = _try_lock(run)
+        lock.release()
         if owner is None:
-            runs.append((file.stat().st_mtime_ns, run.name, run))
-        else:
-            _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)
-    return max(runs)[-1] if runs else None
+            return run
+        _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)
+    return None
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Lines that end in a newline and hold a JSON object, without the newline; an absent file has none."""
-    whole = []
+def _whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of the lines that end in a newline; an absent file has none."""
+    rows = []
     for text in path.read_bytes().split(b"\n")[:-1] if path.exists() else ():
         with suppress(ValueError):
-            if isinstance(json.loads(text), dict):
-                whole.append(text.decode())
-    return whole
+            rows.append(json.loads(text))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _try_lock(run: Path) -> "tuple[FileLock, str | None]":
