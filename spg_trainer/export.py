@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MERGED = "merged"
 CARD = "README.md"
 CURVE = "curve.png"
+PLACES = frozenset("output output_dir resume config dry_run".split())
+"""Settings that say where a model was made, not how."""
 
 
 def merge(command: MergeCommand) -> None:
@@ -193,7 +195,8 @@ def compose(
         ]
     )
     content = f"---\n{data.to_yaml()}\n---\n# {title}\n\n{text}\n{table}\n\n## Settings of spg-trainer {__version__}"
-    chosen = f"```yaml\n{to_yaml(without_folders(asdict(settings)))}```\n"
+    shown = {name: value for name, value in asdict(settings).items() if name not in PLACES}
+    chosen = f"```yaml\n{to_yaml(without_folders(shown))}```\n"
     return str(ModelCard(f"{content}\n\n{chosen}\n## Open it\n\n{how_to_open}"))
 
 

@@ -113,20 +113,22 @@ def draw_panel(panel: Panel, names: Sequence[str], groups: Groups) -> "Figure":
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(4.2, 2.6), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(4.2, 2.6))
+    axes = figure.add_axes((0.12, 0.26, 0.86, 0.71))
     for number, (label, name) in enumerate((label, name) for label in groups for name in names):
         mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
         if mean.size:
             last = f"{mean[-1]:.3g}" if mean[-1] < 1000 else f"{mean[-1]:,.0f}"
-            axes.plot([], [], color=f"C{number}", label=f"{short(name) if len(groups) == 1 else label} {last}")
+            axes.plot(
+                [], [], color=f"C{number}", label=f"{short(name) if len(groups) == 1 else label} {last}"
+            )
         for run in groups[label]:
             mark_evaluations(axes, run, name, f"C{number}")
     axes.set_ylim(panel.low, panel.high and panel.high * 1.03)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     axes.grid(alpha=0.3)
     axes.set_frame_on(False)
-    figure.legend(loc="outside lower left", ncols=2, fontsize=8, frameon=False)
+    figure.legend(loc="lower left", ncols=3, fontsize=7, frameon=False)
     return figure
 
 

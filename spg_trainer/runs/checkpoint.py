@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError
+from spg_trainer.models.source import first_line
 from spg_trainer.runs.files import (
     RESUME,
     delete_folder,
@@ -179,8 +180,8 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
         return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
         raise CheckpointError(
-            f"Checkpoint {folder} does not fit this run: {error}. Resume with the run's own --model and --lora-r, or "
-            "from another of its checkpoints with --resume PATH."
+            f"Checkpoint {folder} does not fit this run: {first_line(error)}. Resume with the run's own --model and "
+            "--lora-r, or from another of its checkpoints with --resume PATH."
         ) from error
 
 
