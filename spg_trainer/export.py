@@ -40,9 +40,7 @@ def merge(command: MergeCommand) -> None:
         raise ConfigError("Nothing to merge. Give a run or the folder of an adapter, e.g. runs/NAME.")
     source = resolve_model(command.source)
     if source.adapter is None:
-        raise ConfigError(
-            f"{command.source} holds no adapter to merge. Give a run that was made with --lora-r."
-        )
+        raise ConfigError(f"{command.source} holds no adapter to merge. Give a run made with --lora-r.")
     target = Path(command.output or source.adapter.resolve().parent / MERGED)
     if target.exists() and (target.is_file() or any(target.iterdir())):
         raise ConfigError(f"{target} is taken. Choose a folder that is new or empty with --output.")
@@ -70,9 +68,7 @@ def push(command: PushCommand) -> None:
     run = read_run(command.run)
     folder = run.path / (MERGED if command.merged else "model")
     if run.summary is None:
-        raise ConfigError(
-            f"{run.path} has no {SUMMARY}: it is not finished. Continue it: --resume {run.path}"
-        )
+        raise ConfigError(f"{run.path} is not finished: it has no {SUMMARY}. Use --resume {run.path} first.")
     if problem := incomplete(folder):
         remedy = f" Write it with: python -m spg_trainer merge {run.path}" if command.merged else ""
         raise ConfigError(f"{folder} {problem}.{remedy}")
@@ -136,11 +132,8 @@ It started from {f"`{base}`" if base else start}.{step}
 """
     front = {"library_name": "peft" if adapter else "transformers", "base_model": base}
     measured = {f"{name} training": run.summary[f"eval_{name}"] for name in ("after", "before")}
-    title, how_to_open = (
-        repo.rpartition("/")[2],
-        opening(repo, base if adapter else None, without_folders(config.env)),
-    )
-    return compose(title, text, config, measured, how_to_open, **front)
+    usage = opening(repo, base if adapter else None, without_folders(config.env))
+    return compose(repo.rpartition("/")[2], text, config, measured, usage, **front)
 
 
 def card_of_sft(fit: "Fit", results: "Mapping[str, Evaluation]", greedy: "Look", sampled: "Look") -> str:
@@ -168,7 +161,7 @@ imitates several ways to answer, one of them right, and knows no other task.
 
 
 def compose(
-    title: str, text: str, settings: Any, measured: Mapping[str, Any], how_to_open: str, **front: Any
+    title: str, text: str, settings: Any, measured: Mapping[str, Any], usage: str, **front: Any
 ) -> str:
     """A model card. settings: Config or SftCommand. measured: evaluations by name, the model's own first."""
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -182,22 +175,16 @@ def compose(
         **front,
     )
     names = ("split", "max_completion_length", "diffusion_steps", "block_length", "temperature")
-    rows = [
-        f"| {name} | {f['correct']:.3f} | {f['low']:.3f} to {f['high']:.3f} | {f['n']} | "
-        + " | ".join(str(f["settings"][key]) for key in names)
-        for name, f in measured.items()
-    ]
-    table = "\n".join(
-        [
-            "| | solved | 95% interval | problems | split | tokens | steps | block | temperature |",
-            "|---" * 9,
-            *rows,
-        ]
+    table = (
+        "| | solved | 95% interval | problems | split | tokens | steps | block | temperature |\n" + "|---" * 9
     )
-    content = f"---\n{data.to_yaml()}\n---\n# {title}\n\n{text}\n{table}\n\n## Settings of spg-trainer {__version__}"
+    for name, f in measured.items():
+        table += f" |\n| {name} | {f['correct']:.3f} | {f['low']:.3f} to {f['high']:.3f} | {f['n']} | "
+        table += " | ".join(str(f["settings"][key]) for key in names)
+    content = f"---\n{data.to_yaml()}\n---\n# {title}\n\n{text}\n{table} |\n\n## Settings of spg-trainer {__version__}"
     shown = {name: value for name, value in asdict(settings).items() if name not in PLACES}
     chosen = f"```yaml\n{to_yaml(without_folders(shown))}```\n"
-    return str(ModelCard(f"{content}\n\n{chosen}\n## Open it\n\n{how_to_open}"))
+    return str(ModelCard(f"{content}\n\n{chosen}\n## Open it\n\n{usage}"))
 
 
 def task(settings: Any) -> str:

@@ -168,10 +168,9 @@ class RunFolder:
     def truncate_after(self, step: int) -> None:
         """Readies the folder for a run that continues from `step`: what came later will be done again.
 
-        Cuts later rows and torn lines, removes summary, report, later samples and evaluations (`after` too, if
-        that was of a later step), moves later checkpoints to checkpoints/superseded, and keeps other processes out. A
-        folder that holds no run is left as it is.
-        Raises ConfigError if another process is writing here.
+        Cuts later rows and torn lines, removes summary, report, later samples and evaluations, moves later checkpoints
+        to checkpoints/superseded, and keeps other processes out. A folder that holds no run is left as it is. Raises
+        ConfigError if another process is writing here.
         """
         if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & _OURS:
             return
