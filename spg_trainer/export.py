@@ -132,7 +132,7 @@ It started from {f"`{base}`" if base else start}.{step}
 """
     front = {"library_name": "peft" if adapter else "transformers", "base_model": base}
     measured = {f"{name} training": run.summary[f"eval_{name}"] for name in ("after", "before")}
-    usage = opening(repo, base if adapter else None, without_folders(config.env))
+    usage = opening(repo, without_folders(config.env))
     return compose(repo.rpartition("/")[2], text, config, measured, usage, **front)
 
 

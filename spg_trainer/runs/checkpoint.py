@@ -100,24 +100,18 @@ def write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) 
     (folder / ENVIRONMENT).write_text(json_document(environment), encoding="utf-8")
 
 
-def opening(name: str = "PATH OF THIS FOLDER", base: str | None = None, env: str = "") -> str:
-    """How to open the model `name`, in Markdown. base: of an adapter, the model to put it on. env: to measure it on."""
-    lines = [
-        "import spg_trainer.models  # registers `llada` with transformers",
-        *["from peft import PeftModel"] * bool(base),
-        "from transformers import AutoModelForMaskedLM, AutoTokenizer",
-        "",
-        f'model = AutoModelForMaskedLM.from_pretrained("{base or name}")',
-        *[f'model = PeftModel.from_pretrained(model, "{name}")'] * bool(base),
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
-    ]
-    code = "\n".join(lines)
+def opening(name: str = "PATH OF THIS FOLDER", env: str = "") -> str:
+    """How to open a model or adapter, in Markdown. name: its folder or Hub id. env: to measure it on."""
     return f"""\
 A masked diffusion language model of the architecture `llada`, which transformers opens once spg-trainer is installed
 (`pip install -e .` in its checkout):
 
 ```python
-{code}
+import spg_trainer.models  # registers `llada` with transformers
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+model = AutoModelForMaskedLM.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")
 ```
 
 `python -m spg_trainer eval --model {name}{env and f" --env {env}"}` measures it.

@@ -68,9 +68,7 @@ class _Task:
             hours, minutes = divmod(minutes, 60)
             clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
             line += f"  {clock}[dim] left[/]"
-        text = Text.from_markup(line, emoji=False, overflow="ellipsis")
-        text.no_wrap = True
-        return text
+        return Text.from_markup(line, emoji=False)
 
 
 class Console:
@@ -189,7 +187,9 @@ class Console:
             self.say(task.line().plain)
 
     def _live_line(self) -> Text:
-        return self._tasks[-1].line() if self._tasks else Text()
+        line = self._tasks[-1].line() if self._tasks else Text()
+        line.truncate(self._terminal.width, overflow="ellipsis")
+        return line
 
     def _guarded(self, action: Callable[[], Any]) -> None:
         try:

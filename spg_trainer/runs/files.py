@@ -124,8 +124,9 @@ def incomplete(folder: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"has an unreadable {COMPLETE} marker ({error})"
     for name, size in sizes.items():
-        there = (folder / name).stat().st_size if (folder / name).is_file() else 0
-        if there != size:
+        if not (folder / name).is_file():
+            return f"lacks the file {name}"
+        if (there := (folder / name).stat().st_size) != size:
             return f"has a torn file {name} ({there} bytes instead of {size})"
     return None
 
