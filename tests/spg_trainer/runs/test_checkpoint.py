@@ -214,8 +214,8 @@ def test_a_kill_at_any_file_operation_leaves_a_complete_checkpoint(tmp_path, fak
             except KilledError:
                 kills += 1
             finished = left[0] > 0
-        found = checkpoint.latest_complete(run)
-        assert found is not None and found.name in ("step-000010", "step-000020"), limit
+        newest = checkpoint.latest_complete(run)
+        assert newest is not None and newest.name in ("step-000010", "step-000020"), limit
         visible = [path for path in (run / "checkpoints").iterdir() if not path.name.startswith(".")]
         assert all(files.incomplete(path) is None for path in visible), limit
         save(run, 20, fake_model, keep=1)
