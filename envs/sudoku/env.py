@@ -57,7 +57,6 @@ _HTML_KINDS = {
     "broken": "color:#fff;background:#c62a2f",
     "blank": "",
 }
-_MIN_COMPILED = 50  # 9x9: so many problems cost less in plain Python than numba needs to start
 
 
 class Sudoku(TextEnv):
@@ -112,7 +111,6 @@ class Sudoku(TextEnv):
         rows = () if self.source == "generated" else bank.read_puzzles(self.source, size)
         self._excluded = frozenset(grid if size == 4 else bank.renamed(grid) for _, grid in rows)
         self._rows: Sequence[tuple[str, str]] | None = None  # None: problems are drawn when asked for
-        self._num_drawn = 0
         if split == "test" and rows:
             self._rows = rows
         elif split == "test" and self.blanks == bank.LEVELS[size][1]:
@@ -128,17 +126,15 @@ class Sudoku(TextEnv):
 
     def problem(self, index: int) -> Problem:
         index = check_index(self, index)
-        puzzle, solution = self._draw(index) if self._rows is None else self._rows[index]
+        if self._rows is not None:
+            puzzle, solution = self._rows[index]
+        elif self.size == 4:
+            puzzle, solution = bank.train_puzzle(index, self._table, self._excluded)
+        else:
+            puzzle, solution = bank.draw_9x9(self.split, index, self.blanks, self._excluded)
         prompt = f"sudoku {puzzle}" if self.prompt_style == "plain" else paper_prompt(puzzle)
         metadata = {"solution": solution, "blanks": puzzle.count("0")}
         return Problem(prompt, {"puzzle": puzzle}, metadata=metadata)
-
-    def _draw(self, index: int) -> tuple[str, str]:
-        if self.size == 4:
-            return bank.train_puzzle(index, self._table, self._excluded)
-        self._num_drawn += 1
-        compiled = self._num_drawn > _MIN_COMPILED  # quicker; the problems are the same
-        return bank.draw_9x9(self.split, index, self.blanks, self._excluded, compiled=compiled)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
