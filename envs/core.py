@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 from envs.errors import EnvError
-from envs.markup import from_ansi, masked, text
+from envs.rendering import as_html, from_ansi, masked
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
@@ -170,7 +170,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     def render_html(self, problem: Problem, completion: str | None) -> str:
         """The same for a report or a notebook, as HTML: `render_text` in its colours, or what an author makes of it.
 
-        Whoever overrides it escapes what a model wrote (`envs.markup.text`). Scripts do not run in reports.
+        Whoever overrides it escapes what a model wrote (`envs.rendering.as_html`). Scripts do not run in reports.
         """
         return from_ansi(self.render_text(problem, completion))
 
@@ -178,7 +178,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         """`render_html` of a completion that is still coming to be, for the replay of a report.
 
         completion: as it will be. hidden: indices of its characters that are not unmasked yet. By default each of them
-        is a light shade (`envs.markup.MASK`); a board leaves its cells empty.
+        is a light shade (`envs.rendering.MASK`); a board leaves its cells empty.
         """
         return self.render_html(problem, masked(completion, hidden))
 
@@ -243,7 +243,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         episode = self._episode
         if self.render_mode == "html":
             shown = self.render_html(episode.problem, episode.completion)
-            return f"{shown}<p>{text(episode.result)}</p>" if episode.result else shown
+            return f"{shown}<p>{as_html(episode.result)}</p>" if episode.result else shown
         shown = self.render_text(episode.problem, episode.completion)
         return f"{shown}\n{episode.result}" if episode.result else shown
 

@@ -16,9 +16,8 @@ from envs.countdown.problems import Puzzle
 from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, read_numbers, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
 from envs.errors import EnvError, check_choice
-from envs.markup import MASK, from_ansi, masked
+from envs.rendering import MASK, from_ansi, masked, painter
 from envs.splits import SPLIT_SIZES
-from envs.terminal import painter
 
 _UNSURE = re.compile(rf"\d*{MASK}[\d{MASK}]*")  # a digit may come beside what is masked
 _MAX_SHOWN = 200  # characters of an answer; what is longer is cut, and not computed
