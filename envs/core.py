@@ -187,9 +187,8 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     @property
     def spec_name(self) -> str:
         """The name under which results are shown: the short name and the arguments that shape the task."""
-        base = type(self).__name__
-        if self._env_id:
-            base = self._env_id.rpartition("/")[2].rpartition("-v")[0].lower()
+        id = self._env_id
+        base = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
         given = {name: value for name, value in self._env_arguments.items() if name != "split"}
         arguments = [_source_name(str(v)) if name == "source" else f"{name}={v}" for name, v in given.items()]
         return f"{base}[{','.join(arguments)}]" if arguments else base
@@ -219,19 +218,13 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         indices = [] if episode is None else [episode.index]
         check_step(self, indices, [action], ended=bool(indices) and episode.completion is not None)
         scored = score_all(self, indices, [episode.problem], [action], one_by_one=True)
+        reward, reason = float(scored.total[0]), scored.reason[0]
         rewards = {name: float(values[0]) for name, values in scored.rewards.items()}
-        info = {
-            "index": episode.index,
-            "rewards": rewards,
-            "correct": rewards["correct"] == 1.0,
-            "reason": scored.reason[0],
-            "extracted": scored.extracted[0],
-        }
+        info = {"index": episode.index, "rewards": rewards, "correct": rewards["correct"] == 1.0}
+        info |= {"reason": reason, "extracted": scored.extracted[0]}
         if scored.traceback[0] is not None:
             info["traceback"] = scored.traceback[0]
-        reward = float(scored.total[0])
-        episode.completion = action
-        episode.result = f"reward {reward:g}, {scored.reason[0] or 'no reason given'}"
+        episode.completion, episode.result = action, f"reward {reward:g}, {reason or 'no reason given'}"
         return "", reward, True, False, info
 
     def render(self) -> str | None:
@@ -242,10 +235,9 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             raise EnvError(f"{self.spec_name}: render() before reset(). Call reset() first.")
         episode = self._episode
         if self.render_mode == "html":
-            shown = self.render_html(episode.problem, episode.completion)
-            return f"{shown}<p>{as_html(episode.result)}</p>" if episode.result else shown
-        shown = self.render_text(episode.problem, episode.completion)
-        return f"{shown}\n{episode.result}" if episode.result else shown
+            result = f"<p>{as_html(episode.result)}</p>" if episode.result else ""
+            return self.render_html(episode.problem, episode.completion) + result
+        return f"{self.render_text(episode.problem, episode.completion)}\n{episode.result}".rstrip("\n")
 
 
 def _source_name(source: str) -> str:
@@ -280,8 +272,7 @@ def check_step(env: TextEnv, indices: Sequence[int], actions: Sequence[Any], *, 
         )
     for index, action in zip(indices, actions, strict=True):
         if not isinstance(action, str):
-            wrong = f"the action is {action!r:.80} ({type(action).__name__})"
-            raise EnvError(f"{env.spec_name}, problem {index}: {wrong}, but must be the completion as a str.")
+            raise _broken(env, index, f"the action is {action!r:.80}; it must be the completion as a str.")
 
 
 def check_index(env: TextEnv, index: Any) -> int:
@@ -300,16 +291,11 @@ def read_problem(env: TextEnv, index: int) -> Problem:
         raise
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        words = ", ".join(repr(argument) for argument in error.args)
-        raise EnvError(
-            f"problem {index} of {env._env_id or env.spec_name}: {type(error).__name__} {words:.200}\n"
-            f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
-        ) from error
+        where = f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
+        raise _broken(env, index, f"{type(error).__name__} {error!s:.200}\n{where}") from error
     if not isinstance(problem, Problem) or not env.observation_space.contains(problem.prompt):
         wanted = 'envs.Problem with a str or a list of {"role", "content"} as its prompt'
-        raise EnvError(
-            f"{env.spec_name}, problem {index}: problem() returned {problem!r:.200}, not {wanted}."
-        )
+        raise _broken(env, index, f"problem() returned {problem!r:.200}, not {wanted}.")
     return problem
 
 
