@@ -126,7 +126,7 @@ def _find_in(module: str, where: str, id: str) -> str | None:
     """The id that `id` means in an imported module; without it, of the only environment there."""
     inside = [known for known, cls in _classes.items() if cls.__module__ == module]
     if not id and len(inside) > 1:
-        raise EnvError(f"{where} holds {len(inside)} environments; say which: {where}:{inside[0]}, ...")
+        raise EnvError(f"{where}: say which: {', '.join(f'{where}:{known}' for known in inside)}")
     match = inside[0] if inside and not id else _find(id, module) or _find(id)
     # A module may register what another one holds, but ./my_task.py:sudoku must not open ours.
     if match is not None and (

@@ -47,23 +47,19 @@ def test_all_names_lead_to_one_class_and_gymnasium_to_the_same():
     names = ("sudoku", "Sudoku", "spg/Sudoku-v0", "spg/sudoku", "Sudoku-v0")
     for name in (*names, "envs:spg/Sudoku-v0", "envs:sudoku"):
         assert envs.resolve(name) == "spg/Sudoku-v0" and type(envs.make(name)) is envs.Sudoku
+    assert envs.resolve("Math") == "spg/MATH500-v0"
     assert type(gymnasium.make("envs:spg/Sudoku-v0").unwrapped) is envs.Sudoku
     vector = gymnasium.make_vec("envs:spg/Sudoku-v0", num_envs=2)
     assert type(vector) is envs.TextVectorEnv and type(vector.env) is envs.Sudoku
-
-
-def test_math_is_math500():
-    assert envs.registry.resolve("math") == envs.registry.resolve("Math") == "spg/MATH500-v0"
 
 
 def test_an_unknown_name_answers_with_the_nearest_or_with_what_there_is():
     for name in ("sodoku", "Sudoku-v1", "spg/Sudok-v0", "sudoko"):
         with pytest.raises(EnvError, match=r'No environment ".*"\. Did you mean "(sudoku|spg/Sudoku-v0)"'):
             envs.make(name)
-    with pytest.raises(EnvError, match=r'No environment "qqqqqq"\. Known: .*sudoku.*To use your own: --env'):
-        envs.make("qqqqqq")
-    with pytest.raises(EnvError, match="No environment"):
-        envs.make("CartPole-v1")
+    for name in ("qqqqqq", "CartPole-v1"):
+        with pytest.raises(EnvError, match=f'No environment "{name}".*Known: .*sudoku.*--env'):
+            envs.make(name)
 
 
 def test_a_file_with_a_neighbour_runs(folder):
@@ -92,7 +88,7 @@ def test_a_module_and_an_entry_point_reach_the_same_task(folder):
     assert {envs.resolve(name) for name in names} == {"my/ParrotOne-v0"}
     env = envs.make("polly", split="test")
     assert len(env) == 256 and env.score(env.problem(3), env.demonstration(env.problem(3))).reason == "ok"
-    with pytest.raises(EnvError, match=r"entry points of spg.envs that cannot be loaded: broken"):
+    with pytest.raises(EnvError, match="cannot be loaded: broken"):
         envs.resolve("zzz")
     text = (folder / "author" / "parrot_one.py").read_text().replace("my/ParrotOne", "other/ParrotOne")
     (folder / "parrot_other.py").write_text(text)
@@ -113,50 +109,37 @@ def test_the_same_names_work_in_a_fresh_process_and_in_the_trainer(folder, capsy
         assert f"env: {name}" in capsys.readouterr().out
 
 
+BASE = "import envs\nclass {0}(envs.TextEnv):\n    reward_weights = {{'correct': 1.0}}\n"
+WHOLE = BASE + "    __len__ = problem = score = lambda self, *_: 1\nenvs.register('my/{0}-v0', {0})\n"
+FILES = {
+    "empty.py": "import envs\n",
+    "silent.py": BASE.format("Silent"),
+    "wrong.py": "1 / 0\n",
+    "lacking.py": BASE.format("Lacking") + "envs.register('my/Lacking-v0', Lacking)\n",
+    "two.py": WHOLE.format("One") + WHOLE.format("Two"),
+    "badid.py": BASE.format("Bad") + "envs.register('Bad', Bad)\n",
+}
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("./nowhere.py:my/X-v0", "There is no file nowhere.py"),
+        ("./nowhere.py:my/X-v0", "no file nowhere.py"),
         ("no_such_package.mod:my/X-v0", "importing no_such_package.mod raised ModuleNotFoundError"),
-        ("json:my/X-v0", "json registers no environment"),
-        (
-            "./silent.py:my/Silent-v0",
-            r'silent.py registers no environment. End it with envs.register\("my/Sil',
-        ),
-        ("silent:my/Silent-v0", "silent registers no environment"),
+        ("./silent.py:my/Silent-v0", r"silent.py registers no environment.*envs.register\("),
         ("./empty.py:sudoku", "empty.py registers no environment"),  # and does not open ours
-        ("./parrot_three.py:my/ParotThree-v0", r'in ./parrot_three.py. Did you mean "my/ParrotThree-v0"'),
-        ("./silent.py", '"./silent.py" registers no environment'),
-        ("./two.py", "holds 2 environments; say which: ./two.py:my/One-v0, ./two.py:my/Two-v0"),
+        ("./two.py", "say which: ./two.py:my/One-v0, ./two.py:my/Two-v0"),
         ("./wrong.py:my/Wrong-v0", "importing ./wrong.py raised ZeroDivisionError: division by zero"),
-        ("./torn.py:my/Torn-v0", r"importing \./torn\.py raised SyntaxError"),
-        ("./lacking.py:my/Lacking-v0", "my/Lacking-v0: Lacking lacks problem, score"),
-        ("./badid.py:Bad", '"Bad" is not an environment id; it must read namespace/Name-vN'),
-        ("quiet", 'entry point "quiet" of spg.envs offers silent:Silent, which its module does not register'),
-        ("gone", "entry points of spg.envs that cannot be loaded: gone"),
+        ("./lacking.py:my/Lacking-v0", "my/Lacking-v0: Lacking lacks __len__, problem, score"),
+        ("./badid.py:Bad", '"Bad" .* namespace/Name-vN'),
+        ("quiet", 'entry point "quiet" .*silent:Silent'),
+        ("gone", "cannot be loaded: gone"),
         ("", 'No environment ""'),
     ],
 )
 def test_each_mistake_is_one_line(folder, name, message, capsys):
-    base = "import envs\nclass {0}(envs.TextEnv):\n    reward_weights = {{'correct': 1.0}}\n"
-    files = {
-        "empty.py": "import envs\n",
-        "silent.py": base.format("Silent"),
-        "wrong.py": "1 / 0\n",
-        "torn.py": "import envs\nthis is no python\n",
-        "lacking.py": base.format("Lacking")
-        + "    def __len__(self): return 1\nenvs.register('my/Lacking-v0', Lacking)\n",
-        "two.py": "".join(
-            base.format(name)
-            + "    def __len__(self): return 1\n    def problem(self, index): ...\n    def score(self, *_): ...\n"
-            + f"envs.register('my/{name}-v0', {name})\n"
-            for name in ("One", "Two")
-        ),
-        "badid.py": base.format("Bad") + "envs.register('Bad', Bad)\n",
-    }
-    for file, text in files.items():
+    for file, text in FILES.items():
         (folder / file).write_text(text)
-    write_task("parrot_three.py")
     write_distribution(folder, "quiet = silent:Silent", "gone = not_there:Gone")
     sys.modules.pop("silent", None)
     for _ in range(2):  # a failed import leaves nothing behind
