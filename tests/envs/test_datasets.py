@@ -87,7 +87,7 @@ def test_another_number_of_rows_is_refused(repo: Path):
 def test_missing_columns_of_the_hub_and_of_a_parquet_file_are_named(repo: Path):
     hub = HubDataset(str(repo), "main", "train", 5)
     for source in ("hub", str(repo)):
-        with pytest.raises(EnvError, match="row 1 is .*an object with problem"):
+        with pytest.raises(EnvError, match=r"row 1 is .*an object with problem"):
             load_rows("math500", source, "train", hub, ("problem",))
 
 
