@@ -56,8 +56,10 @@ def judge(completion: str, is_right: Callable[[str], bool]) -> Score:
     format is 1 if there is exactly one `<answer>` block and it is closed. Reasons: "ok", "wrong", "no_answer",
     "malformed" (a longer answer).
     """
-    answer = read_answer(completion)
-    rewards = {"correct": 0.0, "format": float(only_answer(completion) is not None)}
+    answer = only_answer(completion)
+    rewards = {"correct": 0.0, "format": float(answer is not None)}
+    if answer is None:
+        answer = read_answer(completion)
     if answer is None or len(answer) > _MAX_LENGTH:
         return Score(rewards, "no_answer" if answer is None else "malformed")
     right = bool(is_right(answer))

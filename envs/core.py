@@ -237,7 +237,8 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         if self.render_mode == "html":
             result = f"<p>{as_html(episode.result)}</p>" if episode.result else ""
             return self.render_html(episode.problem, episode.completion) + result
-        return f"{self.render_text(episode.problem, episode.completion)}\n{episode.result}".rstrip("\n")
+        result = f"\n{episode.result}" if episode.result else ""
+        return self.render_text(episode.problem, episode.completion) + result
 
 
 def _source_name(source: str) -> str:

@@ -1,8 +1,5 @@
 """Every way of naming an environment leads to the same class; every wrong way is one line that says what is right."""
 
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -93,20 +90,6 @@ def test_a_module_and_an_entry_point_reach_the_same_task(folder):
     text = (folder / "author" / "parrot_one.py").read_text().replace("my/ParrotOne", "other/ParrotOne")
     (folder / "parrot_other.py").write_text(text)
     assert envs.resolve("parrot_other:parrotone") == "other/ParrotOne-v0"  # whoever else has a ParrotOne
-
-
-def test_the_same_names_work_in_a_fresh_process_and_in_the_trainer(folder, capsys):
-    from spg_trainer.cli import main as trainer
-
-    write_task("parrot_four.py")
-    write_task("parrot_five.py")
-    write_distribution(folder, "polly4 = parrot_four:ParrotFour")
-    line = [sys.executable, "-m", "envs", "show", "polly4", "-n", "1"]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=folder, timeout=60)
-    assert done.returncode == 0 and "== parrotfour, train, problem 0 ==" in done.stdout, done.stderr
-    for name in ("./parrot_five.py:my/ParrotFive-v0", "parrot_four:my/ParrotFour-v0", "polly4"):
-        assert trainer(["--env", name, "--dry-run"]) == 0
-        assert f"env: {name}" in capsys.readouterr().out
 
 
 BASE = "import envs\nclass {0}(envs.TextEnv):\n    reward_weights = {{'correct': 1.0}}\n"
@@ -207,19 +190,3 @@ def test_a_class_without_split_is_divided_whatever_else_it_takes():
     prompts = [{env.problem(i).prompt for i in range(len(env))} for env in splits.values()]
     assert sum(map(len, prompts)) == len(set().union(*prompts)) == 100
     assert splits["test"].notice.startswith("Mind the gap. ") and "80/10/10" in splits["test"].notice
-
-
-def test_a_new_environment_of_the_package_is_its_file_and_one_line(folder):
-    for package in ("envs", "verifiers"):
-        original = Path(sys.modules[package].__file__).parent
-        shutil.copytree(original, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    write_task("copy_first.py")
-    text = (folder / "copy_first.py").read_text().partition("envs.register(")[0]
-    (folder / "envs" / "small" / "copy_first.py").write_text(text)
-    init = folder / "envs" / "__init__.py"
-    line = '    "spg/CopyFirst-v0": "envs.small.copy_first:CopyFirst",\n'
-    init.write_text(init.read_text().replace("ENVIRONMENTS = {\n", f"ENVIRONMENTS = {{\n{line}"))
-    command = [sys.executable, "-m", "envs", "check", "copyfirst", "-n", "8"]
-    clean = {**os.environ, "PYTHONPATH": str(folder)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=clean, timeout=120)
-    assert done.returncode == 0 and "copyfirst: 100,000 train" in done.stdout, done.stdout + done.stderr
