@@ -11,12 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, BertConfig
 
 from spg_trainer.errors import ConfigError, ModelError
-<<<<<<< HEAD:tests/spg_trainer/models/test_load.py
-from spg_trainer.models import Policy, head_weight, hidden_states, load_model, open_policy, save_model
-from spg_trainer.settings.fields import ModelConfig
-=======
 from spg_trainer.models import Policy, head_weight, hidden_states, load_model, open_policy, save_model, source
->>>>>>> a84e175:tests/spg_trainer/test_models_load.py
+from spg_trainer.settings.fields import ModelConfig
 from tests.common.model_cases import edit, hub_folder, save_small, some_ids
 
 
