@@ -33,7 +33,8 @@ from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import derive, generator, numpy_generator
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.sft.demonstrations import denoising_loss, draw_masked
-from spg_trainer.training.optimizer import apply_gradients, make_adamw, warmup_cosine
+from spg_trainer.sft.schedule import warmup_cosine
+from spg_trainer.training.optimizer import apply_gradients, make_adamw
 
 WORDS, END, MASK = 3, 3, 4
 SAMPLING = Sampling(max_completion_length=8, block_length=4, diffusion_steps=4, temperature=0.9)

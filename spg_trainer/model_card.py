@@ -10,7 +10,7 @@ from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.runs.checkpoint import OPENING
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.sources import defaults
-from spg_trainer.sft.habits import NO_BASE, Look
+from spg_trainer.sft.habits import HabitCounts
 
 if TYPE_CHECKING:
     from spg_trainer.sft.loop import Fit
@@ -21,7 +21,7 @@ _ELSEWHERE = frozenset(
 """Settings that the command line names on its own, or that do not decide the weights."""
 
 
-def model_card(fit: "Fit", results: Mapping[str, Evaluation], greedy: Look, sampled: Look) -> str:
+def model_card(fit: "Fit", results: Mapping[str, Evaluation], greedy: HabitCounts, sampled: HabitCounts) -> str:
     """Markdown with the Hub's front matter."""
     command, p = fit.command, fit.progress
     weights = sum(w.numel() for w in fit.policy.model.parameters())
@@ -30,7 +30,6 @@ def model_card(fit: "Fit", results: Mapping[str, Evaluation], greedy: Look, samp
     falling = "constant, then falling to 5%" if command.patience else "cosine to 5%"
     optimizer = {"adamw": "AdamW", "muon": "Muon"}[command.optimizer]
     kept = "whose weights these are" if command.patience else "but these are the last ones"
-    weakness = f"; {NO_BASE}: {sampled.problem}" * bool(sampled.problem)
     lines = "\n".join(
         f"| {split} | {r.correct:.3f} | {r.low:.3f} to {r.high:.3f} | {r.n} | {r.rewards.get('format', 0):.3f} |"
         for split, r in results.items()
@@ -53,7 +52,7 @@ other task.
   {p.best_step} updates, {kept}. {p.seconds / 60:.1f} minutes on {fit.policy.model.device.type},
   {torch.get_num_threads()} threads.
 - Validation completions, greedy: {greedy.shares}.
-  At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}{weakness}.
+  At temperature {command.temperature:g}: {sampled.line}.
 
 | split | solved, greedy | 95% interval | problems | format met |
 |---|---|---|---|---|
