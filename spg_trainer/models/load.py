@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,19 +176,10 @@ def hidden_states(
     positions = None
     if attention_mask is not None:
         positions = (attention_mask.long().cumsum(-1) - 1).clamp_(min=0)
-    # `is_causal` once more by hand: without padding the mask is None, and a fall-back would then decide.
-    return (
-        _base(model)
-        .base_model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=positions,
-            use_cache=False,
-            is_causal=False,
-            **({} if keep is None else {"keep": keep}),
-        )
-        .last_hidden_state
-    )
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions}
+    if keep is not None:
+        inputs["keep"] = keep
+    return _base(model).base_model(**inputs, use_cache=False).last_hidden_state
 
 
 def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:
@@ -221,9 +212,7 @@ def _special_token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast) 
     if mask is None:
         mask = tokenizer.mask_token_id
     if mask is None:
-        raise ModelError(
-            "no mask token: set mask_token_id in its config.json or mask_token in its tokenizer_config.json"
-        )
+        raise ModelError("no mask token: set mask_token_id in its config.json")
     if not 0 <= mask < size or len(tokenizer) > size:
         raise ModelError(
             f"it has {size} embeddings, but mask_token_id is {mask} and the tokenizer has {len(tokenizer)} tokens; "
@@ -233,9 +222,7 @@ def _special_token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast) 
     candidates = [*listed, tokenizer.eos_token_id, tokenizer.get_vocab().get(END_OF_TURN)]
     ends = tuple(dict.fromkeys(token for token in candidates if token is not None))
     if not ends:
-        raise ModelError(
-            "no end token: set eos_token_id in its config.json or eos_token in its tokenizer_config.json"
-        )
+        raise ModelError("no end token: set eos_token_id in its config.json")
     if mask in ends:
         raise ModelError(f"token {mask} is both mask and end token; correct its config.json")
     padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])
@@ -244,15 +231,14 @@ def _special_token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast) 
 
 
 @contextmanager
-def no_progress_bars(silent: bool = True) -> Iterator[None]:
-    """Without the progress bars of transformers, if `silent`."""
+def no_progress_bars() -> Iterator[None]:
+    """Without the progress bars of transformers."""
     shown = logging.is_progress_bar_enabled()
-    if silent:
-        logging.disable_progress_bar()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
-        if silent and shown:
+        if shown:
             logging.enable_progress_bar()
 
 
@@ -264,40 +250,31 @@ def _open(source: Source, revision: str | None, dtype: torch.dtype, device: torc
     try:
         config = AutoConfig.from_pretrained(base, **options)
         if not isinstance(config, LLaDAConfig):
-            raise ModelError(
-                f"model_type {config.model_type!r}; only masked diffusion models of the LLaDA family ('llada') can be "
-                "trained here, for instance GSAI-ML/LLaDA-8B-Instruct"
-            )
+            raise ModelError(f"model_type {config.model_type!r}; only LLaDA's ('llada') can be trained here")
         own_tokenizer = adapter and (adapter / "tokenizer_config.json").is_file()
         tokenizer = AutoTokenizer.from_pretrained(str(adapter if own_tokenizer else base), **options)
         tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts
         special = _special_token_ids(config, tokenizer)
         if device.type != "cpu":
             options["device_map"] = {"": device}
-        weights = Path(base).glob("*.safetensors") if source.is_local else ()
-        small = source.is_local and sum(file.stat().st_size for file in weights) < 100_000_000
-        with no_progress_bars(small):
+        with no_progress_bars() if source.is_local else nullcontext():
             model, report = AutoModelForMaskedLM.from_pretrained(
                 base, dtype=dtype, output_loading_info=True, **options
             )
         for kind in ("missing", "unexpected"):
             if names := sorted(report[f"{kind}_keys"]):
-                raise ModelError(
-                    f"its weights do not fit its config.json: {len(names)} {kind} keys, for instance {names[0]}; "
-                    "download or save the model again"
-                )
+                text = f"{len(names)} {kind} keys, for instance {names[0]}"
+                raise ModelError(f"its weights do not fit its config.json: {text}; download or save it again")
     except ModelError as error:
         raise ModelError(f"model {base!r}: {error}") from error
     except Exception as error:
         if source.is_local:
             text = f"model folder {base} cannot be opened: {first_line(error)}"
-            advice = "It needs config.json, model.safetensors and a tokenizer as save_pretrained writes them"
+            advice = "It needs config.json, weights and a tokenizer as save_pretrained writes them"
         else:
             why = f"the Hub does not answer ({offline})" if offline else first_line(error)
             text = f"model {base!r} is no folder here, not in the local cache, and cannot be fetched: {why}"
-            advice = (
-                "Check the id and the network, or download its folder elsewhere and pass it with --model PATH"
-            )
+            advice = "Check the id and the network, or pass a downloaded folder with --model PATH"
         raise ModelError(f"{text}. {advice}") from error
     return Policy(model, tokenizer, **special, source=str(adapter or base), note=source.note)
 

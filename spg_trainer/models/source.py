@@ -92,8 +92,7 @@ def _open_folder(folder: Path) -> Source:
         newest = max(checkpoints, key=lambda path: (len(path.name), path.name))  # step-3 < step-20
         raise ModelError(f"run folder {folder} has no finished model; use its newest checkpoint: {newest}")
     raise ModelError(
-        f"model folder {folder} has no config.json, adapter_config.json or model/; pass a folder written by "
-        "save_pretrained, by a run, or downloaded from the Hub"
+        f"model folder {folder} has no config.json, adapter_config.json or model/; pass one that has"
     )
 
 
