@@ -18,7 +18,7 @@ import envs
 from spg_trainer import cli, defaults, load_model
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
-from spg_trainer.models import LLaDAForMaskedLM, Policy, save_model
+from spg_trainer.models import LLaDAForMaskedLM, Policy
 from spg_trainer.rollout.tokens import encode_completions, encode_prompts
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
@@ -187,29 +187,9 @@ def test_two_runs_of_a_seed_are_bit_equal_and_another_is_not(made: Path, tmp_pat
     assert not any(torch.equal(first[name], start[name]) for name in first if "q_proj" in name)
 
 
-def test_an_adapters_own_dropout_is_drawn_from_the_seed(made: Path, tmp_path: Path) -> None:
-    adapter, folders = tmp_path / "adapter", [tmp_path / name for name in ("one", "two")]
-    save_model(load_model(str(made), device="cpu", lora_r=2, lora_dropout=0.5), adapter)
-    for number, folder in enumerate(folders):
-        state = torch.manual_seed(number).get_state()
-        model = ModelConfig(model=str(adapter), device="cpu")
-        sft(replace(TWO_HABITS, model=model, output_dir=str(folder)), quiet=True)
-        assert torch.equal(torch.get_rng_state(), state)
-    assert same_weights(*folders) and not same_weights(adapter, folders[0])
-
-
 def test_the_micro_batch_changes_memory_only(made: Path, tmp_path: Path) -> None:
     command = replace(TWO_HABITS, per_device_batch_size=3, output_dir=str(tmp_path / "parts"))
     torch.testing.assert_close(weights(made), weights(sft(command, quiet=True)), rtol=0, atol=2e-3)
-
-
-def test_the_loss_falls(tmp_path: Path) -> None:
-    def last_loss(steps: int) -> float:
-        command = replace(SMALL, steps=steps, batch_size=8, output_dir=str(tmp_path / str(steps)))
-        card = (sft(command, quiet=True) / "README.md").read_text()
-        return float(card.partition("Last training loss ")[2].split()[0])
-
-    assert last_loss(60) < last_loss(3) - 0.5
 
 
 @pytest.mark.parametrize("validation", [False, True])
@@ -324,15 +304,6 @@ def test_the_default_folder_names_task_and_seed(tmp_path: Path, monkeypatch) -> 
     monkeypatch.chdir(tmp_path)
     folder = sft(replace(SMALL, env="test/Count-v0", steps=1, seed=2), quiet=True)
     assert str(folder) == "models/Count-v0-sft-s2"
-
-
-def test_an_existing_model_goes_on_and_keeps_its_kind(made: Path, tmp_path: Path) -> None:
-    model = ModelConfig(model=str(made), device="cpu")
-    command = replace(SMALL, steps=1, model=model, output_dir=str(tmp_path / "b"))
-    first, start = (policy.model.state_dict() for policy in (opened(made), base_policy(command)))
-    assert all(torch.equal(first[name], start[name]) for name in first)
-    sft(command, quiet=True)
-    assert json.loads((tmp_path / "b" / "environment.json").read_text())["preset"] == "tiny"
 
 
 @pytest.mark.parametrize(
