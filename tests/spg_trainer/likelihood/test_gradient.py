@@ -171,39 +171,6 @@ def test_a_bfloat16_model_gets_bfloat16_gradients_near_the_exact_ones():
     assert found.dtype == torch.bfloat16 and relative(found.double(), exact) < 0.03
 
 
-def test_both_passes_see_the_same_dropout(device):
-    """The coefficients of a copy and its backward pass must come from the same noise."""
-    model, rollouts, masks = case(device=device)
-    model.model.norm = torch.nn.Sequential(model.model.norm, torch.nn.Dropout(0.5))
-    model.train()
-    fixed = torch.linspace(0.1, 2, SIZE, dtype=torch.float64, device=device)
-
-    def loss_fn(logps):
-        return Loss((logps * fixed).exp().sum(), {})
-
-    seen, original = [], Scorer.forward
-
-    def recorded(self, copies):
-        out = original(self, copies)
-        seen.append(out.states.detach().clone())
-        return out
-
-    with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Scorer, "forward", recorded)
-        torch.manual_seed(0)
-        two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once=1)
-        after = torch.rand(1, device=device)
-        torch.manual_seed(0)
-        scorer = Scorer(model, rollouts, masks, MASK, None)
-        for _ in range(3):
-            original(scorer, scorer.copies(0, 1))
-        again = torch.rand(1, device=device)
-        assert torch.equal(again, after), "the second pass leaves the generators as they were"
-    first, second, _, first_again, second_again = seen
-    assert torch.equal(first, first_again) and torch.equal(second, second_again)
-    assert (first == 0).any() and not torch.equal(first == 0, second[: len(first)] == 0)
-
-
 # Other forms of the model: adapters, checkpointing, shared keys, tied head, dropout.
 
 ROLLOUTS = make_rollouts(LENGTHS, SIZE, PROMPTS)
@@ -211,8 +178,8 @@ ADVANTAGES = torch.tensor([0.75, -0.25, 0.4, -0.9], dtype=torch.float64)
 BATCH = Batch(ROLLOUTS.completion_mask, ADVANTAGES, {"completions": 8.0, "tokens": 50.0})
 
 
-def spg(masking: str = "random") -> SPG:
-    return SPG(masking=masking, num_masks=3, p_mask_prompt=0.15, block_length=4)
+def spg() -> SPG:
+    return SPG(masking="random", num_masks=3, p_mask_prompt=0.15, block_length=4)
 
 
 def make_model(form: str, dropout: float = 0.0) -> nn.Module:
@@ -249,13 +216,12 @@ def two_pass(model: nn.Module, algorithm: SPG, masks_at_once: int) -> Tensor:
     )
 
 
-FORMS = ["gqa", "gqa tied", "checkpointed", "lora", "lora checkpointed", "lora gqa tied checkpointed"]
+FORMS = ["gqa", "tied checkpointed", "lora", "lora gqa tied checkpointed"]
 
 
-@pytest.mark.parametrize("masking", ["random", "block_active"])
 @pytest.mark.parametrize("form", FORMS)
-def test_the_gradient_is_that_of_autograd_for_every_form_of_model(form, masking):
-    plain, algorithm = make_model(form.replace("checkpointed", "")), spg(masking)
+def test_the_gradient_is_that_of_autograd_for_every_form_of_model(form):
+    plain, algorithm = make_model(form.replace("checkpointed", "")), spg()
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     algorithm.loss(naive_logps(plain, ROLLOUTS, masks, MASK), masks, BATCH).loss.backward()
     expected = whole_gradient(plain)
@@ -267,9 +233,8 @@ def test_the_gradient_is_that_of_autograd_for_every_form_of_model(form, masking)
         assert relative(two_pass(model, algorithm, masks_at_once), expected) < 1e-10, masks_at_once
 
 
-@pytest.mark.parametrize("form", ["lora", "lora checkpointed"])
-def test_with_dropout_the_gradient_is_that_of_one_graph(form):
-    model, algorithm = make_model(form, dropout=0.3), spg()
+def test_with_dropout_the_gradient_is_that_of_one_graph():
+    model, algorithm = make_model("lora checkpointed", dropout=0.3), spg()
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -283,6 +248,15 @@ def test_with_dropout_the_gradient_is_that_of_one_graph(form):
         expected = whole_gradient(model)
         torch.manual_seed(0)
         assert relative(two_pass(model, algorithm, masks_at_once=1), expected) < 1e-10
+        torch.manual_seed(0)
+        scorer_state = [scorer.forward(scorer.copies(m, m + 1)) and torch.get_rng_state() for m in range(3)][
+            -1
+        ]
+        torch.manual_seed(0)
+        two_pass(model, algorithm, masks_at_once=1)
+        assert torch.equal(torch.get_rng_state(), scorer_state), (
+            "replaying leaves the generators as they were"
+        )
         assert relative(two_pass(model, algorithm, masks_at_once=1), expected) > 0.01, (
             "other noise, other gradient"
         )

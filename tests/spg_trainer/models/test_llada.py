@@ -1,7 +1,6 @@
 """LLaDA against the published architecture, the Hub's files, and every way in which stock classes would be wrong."""
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -60,17 +59,6 @@ def test_logits_equal_the_published_architecture(tmp_path, changes, spelled_out,
     ids = some_ids(3, 40)
     with torch.no_grad():
         assert (model(ids).logits - reference_logits(weights, config, ids)).abs().max() < 1e-5
-
-
-def test_the_reference_itself_notices_a_wrong_architecture():
-    """Guards the oracle: theta, epsilon and the order of gate and up all change its logits."""
-    ids, weights = some_ids(1, 20), hub_weights(HUB_CONFIG)
-    base = reference_logits(weights, HUB_CONFIG, ids)
-    swap = {"ff_proj": "up_proj", "up_proj": "ff_proj"}
-    swapped = {re.sub("ff_proj|up_proj", lambda m: swap[m[0]], name): x for name, x in weights.items()}
-    assert (reference_logits(swapped, HUB_CONFIG, ids) - base).abs().max() > 1e-2
-    for change in ({"rope_theta": 1e4}, {"rms_norm_eps": 1e-2}):
-        assert (reference_logits(weights, HUB_CONFIG | change, ids) - base).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -247,18 +235,6 @@ def test_bfloat16_queries_and_keys_are_rotated_in_float32(tmp_path, device, monk
         expected = rotary(straight, torch.arange(400)[None], 500000.0)
         assert rotated.dtype == torch.bfloat16
         assert (rotated.cpu() == expected).float().mean() > 0.995
-
-
-def test_bfloat16_is_as_close_to_float32_as_the_published_code(tmp_path):
-    config, weights = hub_folder(tmp_path)
-    model = AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    ids = some_ids(1, 400)
-    low = {name: x.bfloat16() for name, x in weights.items()}
-    with torch.no_grad():
-        exact = reference_logits({name: x.float() for name, x in low.items()}, config, ids)
-        candidates = (model(ids).logits, reference_logits(low, config, ids))
-        errors = [(logits.float() - exact).pow(2).mean().sqrt() for logits in candidates]
-    assert errors[0] < 1.1 * errors[1]
 
 
 def test_positions_stay_exact_under_autocast():
