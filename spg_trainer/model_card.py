@@ -52,7 +52,7 @@ other task.
   {p.best_step} updates, {kept}. {p.seconds / 60:.1f} minutes on {fit.policy.model.device.type},
   {torch.get_num_threads()} threads.
 - Validation completions, greedy: {greedy.shares}.
-  At temperature {command.temperature:g}: {sampled.line}.
+  At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.
 
 | split | solved, greedy | 95% interval | problems | format met |
 |---|---|---|---|---|

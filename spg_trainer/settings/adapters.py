@@ -1,4 +1,4 @@
-"""What the LoRA adapters of a run are: rank, scale and dropout of fresh ones, of those in a folder, or none at all.
+"""What the adapters of a run are: rank, scale and dropout, of fresh ones, of those in a folder, or none at all.
 
 Settings leave them open (`--lora-alpha` unset); a model, a run and its config.yaml have them settled. Imports no torch.
 """
@@ -26,13 +26,7 @@ def settle(m: ModelConfig, run: Path | None = None) -> ModelConfig:
     if folder is None:
         alpha = default_alpha(m.lora_r) if m.lora_r and m.lora_alpha is None else m.lora_alpha
         return replace(m, lora_alpha=alpha, lora_dropout=m.lora_dropout or 0.0)
-    file = folder / "adapter_config.json"
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        r, alpha, dropout = int(values["r"]), int(values["lora_alpha"]), float(values["lora_dropout"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        text = f"{file} is not that of a LoRA adapter ({type(error).__name__}: {error})"
-        raise ModelError(f"{text}; restore r, lora_alpha and lora_dropout") from error
+    r, alpha, dropout = read_adapter(folder)
     for flag, given, own in (("--lora-r", m.lora_r or None, r), ("--lora-alpha", m.lora_alpha, alpha)):
         if given not in (None, own):
             text = f"{flag} {given}: {folder} already is an adapter, of rank {r} and alpha {alpha}"
@@ -44,3 +38,19 @@ def settle(m: ModelConfig, run: Path | None = None) -> ModelConfig:
 def default_alpha(r: int) -> int:
     """Half the rank (rounded up), the proportion of d1 and SPG (64 and 128)."""
     return (r + 1) // 2
+
+
+def read_adapter(folder: Path) -> tuple[int, int, float]:
+    """Rank, alpha and dropout of the LoRA adapter in `folder`; ModelError if its adapter_config.json has none."""
+    file = folder / "adapter_config.json"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        r, alpha, dropout = values["r"], values["lora_alpha"], float(values["lora_dropout"])
+        if r != int(r) or r < 1 or alpha != int(alpha) or alpha < 1 or not 0 <= dropout < 1:
+            raise ValueError(f"r {r}, lora_alpha {alpha}, lora_dropout {dropout}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = f"{file} is not that of a LoRA adapter ({type(error).__name__}: {error})"
+        raise ModelError(
+            f"{text}; it needs whole r and lora_alpha of at least 1 and lora_dropout in [0, 1); restore it"
+        ) from error
+    return int(r), int(alpha), dropout

@@ -196,12 +196,15 @@ def publish(fit: Fit, console: Console) -> None:
         f"{p.step} updates, {p.seconds / 60:.1f} minutes; best validation loss {p.best_loss:.4f} after {p.best_step}."
     )
     console.say(f"{fit.train.spec_name}, greedy: {solved}.")
-    console.say(f"At temperature {command.temperature:g}: {sampled.line}.")
+    console.say(f"At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.")
     console.say(
         f"The model is in {folder}. Train it: python -m spg_trainer --env {command.env} --model {folder}"
     )
-    if sampled.warning:
-        console.warn(sampled.warning)
+    if not sampled.mixed:
+        console.warn(
+            "no group is mixed, so RL has no right and wrong answers to compare. Train longer (--steps), with another "
+            "--mix, or on easier problems (--env-args)."
+        )
 
 
 def evaluate_split(fit: Fit, split: str, console: Console) -> Evaluation:

@@ -9,11 +9,6 @@ from spg_trainer.settings.packages import envs
 if TYPE_CHECKING:
     from envs import TextEnv
 
-NONE_MIXED = (
-    "no group is mixed: RL compares right with wrong answers to one problem and would learn nothing. Train the base "
-    "longer or with another --mix (sft), or choose other problems (--env-args)."
-)
-
 
 @dataclass(frozen=True)
 class HabitCounts:
@@ -38,14 +33,9 @@ class HabitCounts:
         return f"{', '.join(counts)} of {self.completions}"
 
     @property
-    def line(self) -> str:
-        """The shares, and how many groups are mixed."""
-        return f"{self.shares}; {self.mixed} of {self.groups} groups are mixed (right and wrong answers to one problem)"
-
-    @property
-    def warning(self) -> str:
-        """What RL lacks where no group is mixed; else empty."""
-        return "" if self.mixed else NONE_MIXED
+    def signal(self) -> str:
+        """`9 of 32 groups are mixed (right and wrong answers to one problem)`."""
+        return f"{self.mixed} of {self.groups} groups are mixed (right and wrong answers to one problem)"
 
 
 def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCounts:

@@ -135,17 +135,20 @@ def collect(run: Run, step: int) -> Scored:
 
 
 def look_at_base(run: Run, scored: Scored) -> None:
-    """Says before the first update which habits the model follows, and warns if RL cannot learn from them."""
+    """Says before the first update what the model does: RL picks among the behaviours that it has."""
     rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
     names = ("index", "completion", "extracted", "correct")
     rows = gather(
         [dict(zip(names, (int(i), text, part, bool(right)), strict=True)) for i, text, part, right in rows]
     )
     with raising_on_all():
-        counts = count_habits(run.env, rows)
-    run.console.say(f"Before step 1: {counts.line}.")
-    if counts.warning:
-        run.console.warn(counts.warning)
+        base = count_habits(run.env, rows)
+    run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
+    if base.mixed == 0:
+        run.console.warn(
+            "before step 1: no group is mixed. Raise --temperature or --num-generations, or teach the model the task "
+            "first with `python -m spg_trainer sft`."
+        )
 
 
 def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:

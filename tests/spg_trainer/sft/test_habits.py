@@ -55,13 +55,13 @@ def test_where_habits_agree_a_completion_counts_for_each() -> None:
     assert (counts.follows, counts.neither) == ({"right": 1, "first": 1, "silent": 0}, 0)
 
 
-def test_groups_are_counted_by_problem_and_one_that_is_mixed_is_enough(monkeypatch) -> None:
+def test_groups_are_counted_by_problem(monkeypatch) -> None:
     right, wrong = "<answer>{}</answer>".format, "<answer>z</answer>"
     texts = [(1, right("b")), (1, wrong), (2, wrong), (2, wrong), (3, right("d")), (3, right("d"))]
     counts = count_habits(Case(), rows(*texts))
     assert (counts.groups, counts.mixed, counts.completions) == (3, 1, 6)
-    assert counts.line.startswith("right 3, first 0, silent 0, none of these 3 of 6; 1 of 3 groups are mixed")
-    assert counts.warning == ""
-    assert "no group is mixed" in count_habits(Case(), rows(*texts[2:])).warning
+    assert counts.shares == "right 3, first 0, silent 0, none of these 3 of 6"
+    assert counts.signal.startswith("1 of 3 groups are mixed")
+    assert count_habits(Case(), rows(*texts[2:])).mixed == 0
     monkeypatch.setattr(Case, "habits", lambda *_: {})
     assert count_habits(Case(), rows(*texts)).shares == "right 3 of 6"
