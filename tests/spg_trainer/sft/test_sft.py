@@ -288,14 +288,14 @@ def test_after_a_full_disk_at_the_end_it_can_go_on(tmp_path: Path, monkeypatch) 
         write(*arguments)
         patch.setattr(os, "replace", full)
 
+    def publishing(*arguments) -> None:
+        patch.setattr(checkpoint, "write_model", last_write)
+        publish(*arguments)
+
     command = replace(LONG, output_dir=str(tmp_path / "model"))
     write, publish = checkpoint.write_model, sft_command.publish
     with monkeypatch.context() as patch:
-        patch.setattr(
-            sft_command,
-            "publish",
-            lambda *a: patch.setattr(checkpoint, "write_model", last_write) or publish(*a),
-        )
+        patch.setattr(sft_command, "publish", publishing)
         with pytest.raises(CheckpointError, match=r"No space left on device.*sft --resume"):
             sft(command, quiet=True)
     sft(replace(command, resume="auto"), quiet=True)
