@@ -10,6 +10,7 @@ from spg_trainer.algorithms import Loss, Metric
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood import accumulate, elbo, eubo
+from spg_trainer.likelihood import logps as likelihood_logps
 from spg_trainer.likelihood.logps import Scorer
 from spg_trainer.likelihood.masks import (
     ActiveBlockMasking,
@@ -31,6 +32,11 @@ from tests.common.likelihood_cases import (
 
 MASK = 257
 LENGTHS, SIZE, PROMPTS = [9, 4, 1, 7], 9, [4, 2, 3, 1]
+
+
+@pytest.fixture(autouse=True)
+def _several_chunks(monkeypatch):
+    monkeypatch.setattr(likelihood_logps, "rows_per_chunk", lambda vocabulary: 6)
 
 
 def case(dtype=torch.float64, num_masks=3, masking=RandomMasking, device="cpu", **settings):
@@ -57,10 +63,9 @@ def plain_gradient(model, rollouts, masks, loss_fn):
     return whole_gradient(model)
 
 
-def two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once, chunk_rows=None):
+def two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once):
     model.zero_grad(set_to_none=True)
-    options = {"mask_id": MASK, "masks_at_once": masks_at_once, "chunk_rows": chunk_rows}
-    result = accumulate(model, rollouts, masks, loss_fn, **options)
+    result = accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once)
     assert not result.loss.requires_grad and all(not x.total.requires_grad for x in result.metrics.values())
     return whole_gradient(model)
 
@@ -79,7 +84,7 @@ def test_one_pass_two_passes_and_plain_autograd_agree(dtype, tolerance, masking,
     loss_fn = spg_like(masks)
     expected = plain_gradient(model, rollouts, masks, loss_fn)
     for masks_at_once in (1, 2, 3, 4, 9):
-        found = two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once, chunk_rows=6)
+        found = two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once)
         assert relative(found, expected) < tolerance, masks_at_once
 
 
@@ -212,7 +217,7 @@ def trained(model: nn.Module) -> list[Tensor]:
 def two_pass(model: nn.Module, algorithm: SPG, masks_at_once: int) -> Tensor:
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     return two_pass_gradient(
-        model, ROLLOUTS, masks, lambda logps: algorithm.loss(logps, masks, BATCH), masks_at_once, 5
+        model, ROLLOUTS, masks, lambda logps: algorithm.loss(logps, masks, BATCH), masks_at_once
     )
 
 
@@ -238,7 +243,7 @@ def test_with_dropout_the_gradient_is_that_of_one_graph():
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        scorer, parts = Scorer(model, ROLLOUTS, masks, MASK, None), []
+        scorer, parts = Scorer(model, ROLLOUTS, masks, MASK), []
         for mask in range(3):
             out = scorer.forward(scorer.copies(mask, mask + 1))
             logits = (out.states @ scorer.weight.T).log_softmax(-1)
