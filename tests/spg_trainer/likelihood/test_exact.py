@@ -299,14 +299,6 @@ def test_the_policy_gradient_is_that_of_finite_differences(sampling):
         assert slope == pytest.approx((values[0] - values[1]) / (2 * h), rel=1e-5)
 
 
-def test_the_law_of_a_float32_model_sums_to_one_in_float64():
-    policy = make_policy(dtype=torch.float32)
-    law = law_of(policy, MODES[0])
-    assert float(law.probabilities.detach().sum()) == pytest.approx(1, abs=1e-13)
-    exact = law_of(make_policy(), MODES[0])
-    torch.testing.assert_close(law.probabilities, exact.probabilities, rtol=0, atol=1e-4)
-
-
 @pytest.mark.parametrize(
     "sampling, words",
     [

@@ -119,7 +119,7 @@ def test_lora_depends_on_its_seed_alone(stored):
     assert 0 < weights[0].abs().max() <= 32**-0.5
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_an_adapter_reopens_to_the_bit(stored, tmp_path, dtype):
     options = {"device": "cpu", "dtype": dtype}
     policy = load_model(str(stored), lora_r=4, lora_alpha=16, **options)
@@ -240,18 +240,9 @@ def test_the_mask_token_is_looked_for_in_config_and_tokenizer(folder):
     edit(folder / "config.json", mask_token_id=100)
     assert load_model(str(folder)).mask_id == 100
     edit(folder / "config.json", mask_token_id=266)
-    refused(folder, "266 embeddings", "mask_token_id is 266")
+    refused(folder, "266 embeddings", "mask_token_id is 266", "266 tokens")
     edit(folder / "config.json", mask_token_id=256)
     refused(folder, "both mask and end token")
-
-
-def test_a_tokenizer_larger_than_the_model_is_refused(folder):
-    file = folder / "model.safetensors"
-    vocabulary = ("model.transformer.wte.weight", "model.transformer.ff_out.weight")
-    cut = {name: x[:260].clone() if name in vocabulary else x for name, x in load_file(file).items()}
-    save_file(cut, file, metadata={"format": "pt"})
-    edit(folder / "config.json", vocab_size=260, embedding_size=260)
-    refused(folder, "260 embeddings", "266 tokens")
 
 
 def test_end_tokens_are_every_end_of_config_and_tokenizer(folder):
@@ -283,13 +274,6 @@ def test_a_head_that_is_no_plain_linear_is_refused(stored):
 
 
 # The embedded models.
-
-
-def test_the_embedded_model_opens_like_any_other():
-    policy = load_model("tiny", env="spg/Sudoku-v0", device="cpu")
-    assert (Path(policy.source).name, policy.note) == ("tiny-sudoku", "")
-    assert len(policy.tokenizer) == policy.model.config.vocab_size == 266
-    assert sum(file.stat().st_size for file in Path(policy.source).iterdir()) <= 4_000_000
 
 
 def test_tiny_is_the_model_of_the_environment_or_says_what_to_do(folder, monkeypatch):
