@@ -174,8 +174,8 @@ def publish(fit: Fit, console: Console) -> None:
     results = {split: evaluate_split(fit, split, console) for split in ("test", "validation")}
     greedy = count_habits(fit.validation, results["validation"].rows)
     sampling = replace(fit.sampling, temperature=command.temperature)
-    groups = {"num_problems": min(GROUPS, len(fit.validation)), "num_generations": GENERATIONS}
-    samples = evaluate(policy, fit.validation, sampling, split="validation", seed=command.seed, **groups)
+    groups = {"num_problems": GROUPS, "num_generations": GENERATIONS, "seed": command.seed}
+    samples = evaluate(policy, fit.validation, sampling, split="validation", **groups)
     sampled = count_habits(fit.validation, samples.rows)
 
     def write(place: Path) -> None:

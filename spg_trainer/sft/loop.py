@@ -73,16 +73,10 @@ class Fit:
         if not (self.folder / SFT).is_file():
             write_text(self.folder / SFT, self.settings, CONTINUE)
         state = asdict(self.progress)
-        step, environment = state.pop("step"), task_record(self.command, self.sampling)
+        environment = task_record(self.command, self.sampling)
+        content = {"state": state, "environment": environment, "best": self.best}
         checkpoint.save(
-            self.folder,
-            step,
-            self.policy,
-            self.optimizer.state_dict(),
-            state=state,
-            environment=environment,
-            keep=1,
-            best=self.best,
+            self.folder, state.pop("step"), self.policy, self.optimizer.state_dict(), keep=1, **content
         )
         # Only now: a kill before leaves the finished model, and the settings that say how long it was trained.
         (self.folder / COMPLETE).unlink(missing_ok=True)
