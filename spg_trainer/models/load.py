@@ -57,13 +57,15 @@ class Policy:
 
     @contextmanager
     def reference(self) -> Iterator["PreTrainedModel | PeftModel"]:
-        """The model that training started from, in eval mode, as kept by `open_policy(reference=True)`.
+        """The model that training started from, in eval mode, as kept by `open_policy(reference=True)`, else ModelError.
 
         Fresh adapters: the model below them. A loaded adapter: as it was loaded. All weights: their copy.
         """
         if self.frozen is not None:
             yield self.frozen
             return
+        if not self.fresh_adapters and REFERENCE not in getattr(self.model, "peft_config", {}):
+            raise ModelError(f"no reference of {self.source!r} was kept; use open_policy(..., reference=True)")
         training = self.model.training
         self.model.eval()
         try:
