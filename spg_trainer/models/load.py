@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.llada import LLaDAConfig, register
-from spg_trainer.models.lora import TRAINED, add_lora, add_reference, load_adapter, using_reference
+from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
 from spg_trainer.models.source import Source, first_line, resolve_model
 from spg_trainer.models.tiny import END_OF_TURN, new_tiny, tiny_tokenizer
 from spg_trainer.settings.adapters import settle
@@ -57,7 +57,7 @@ class Policy:
 
     @contextmanager
     def reference(self) -> Iterator["PreTrainedModel | PeftModel"]:
-        """The model that training started from, in eval mode, as kept by `open_policy(reference=True)`, else ModelError.
+        """The model that training started from, in eval mode, as kept by `open_policy(reference=True)`.
 
         Fresh adapters: the model below them. A loaded adapter: as it was loaded. All weights: their copy.
         """
@@ -65,7 +65,9 @@ class Policy:
             yield self.frozen
             return
         if not self.fresh_adapters and REFERENCE not in getattr(self.model, "peft_config", {}):
-            raise ModelError(f"no reference of {self.source!r} was kept; use open_policy(..., reference=True)")
+            raise ModelError(
+                f"no reference of {self.source!r} was kept; use open_policy(..., reference=True)"
+            )
         training = self.model.training
         self.model.eval()
         try:
