@@ -25,15 +25,14 @@ from spg_trainer.distributed import (
     sum_tensor,
 )
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.evaluate import ended, train_longer
+from spg_trainer.evaluation.evaluate import ended
 from spg_trainer.rollout.problems import choose_problems, remember
 from spg_trainer.rollout.scored import Failures, Scored, sample_and_score
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import closing_lines
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import NO_END, Config
-from spg_trainer.settings.sources import preset_kind
-from spg_trainer.sft.habits import look
+from spg_trainer.sft.habits import count_habits
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.optimizer import all_finite, apply_gradients, linear_decay, linear_warmup
 from spg_trainer.training.run import Run, start
@@ -136,19 +135,20 @@ def collect(run: Run, step: int) -> Scored:
 
 
 def look_at_base(run: Run, scored: Scored) -> None:
-    """Warns before the first update if a model that imitates, such as `sft` makes, is no base for RL yet."""
-    if preset_kind(run.config.model.model) != "tiny":
-        return  # a pretrained model answers in its own way, right or wrong
+    """Says before the first update what the model does: RL picks among the behaviours that it has."""
     rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
     names = ("index", "completion", "extracted", "correct")
     rows = gather(
         [dict(zip(names, (int(i), text, part, bool(right)), strict=True)) for i, text, part, right in rows]
     )
     with raising_on_all():
-        found = look(run.env, rows)
-    if found.problem:
-        longer = train_longer(run.config, run.config.model.model, run.env)
-        run.console.warn(f"before step 1: {found.shares}; {found.problem}. {longer}")
+        base = count_habits(run.env, rows)
+    run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
+    if base.mixed == 0:
+        run.console.warn(
+            "before step 1: no group is mixed. Raise --temperature or --num-generations, or teach the model the task "
+            "first with `python -m spg_trainer sft`."
+        )
 
 
 def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:

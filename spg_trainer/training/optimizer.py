@@ -1,6 +1,5 @@
 """The optimizer: how it is built, its learning rate, and the guard that keeps non-finite gradients from the weights."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -30,21 +29,6 @@ def linear_warmup(peak: float, warmup_steps: int, step: int) -> float:
 def linear_decay(step: int, max_steps: int) -> float:
     """The share of the learning rate in the step after `step` others: 1 in the first, 1/max_steps in the last."""
     return 1 - step / max_steps
-
-
-def warmup_cosine(peak: float, warmup_steps: int, steps: int, step: int) -> float:
-    """Linear warm-up, then a cosine from the peak to 5% of it at the last of `steps`."""
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    done = (step - warmup_steps) / max(1, steps - warmup_steps)
-    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def warmup_hold_fall(peak: float, warmup_steps: int, fall: int, steps: int, step: int) -> float:
-    """Linear warm-up, then the peak, from update `fall` on a straight line to 5% of it at the last of `steps`."""
-    if step < fall:
-        return peak * min(1.0, (step + 1) / max(1, warmup_steps))
-    return peak * (1 - 0.95 * (step + 1 - fall) / (steps - fall))
 
 
 def apply_gradients(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -12,8 +12,6 @@ from spg_trainer.training.optimizer import (
     all_finite,
     linear_decay,
     linear_warmup,
-    warmup_cosine,
-    warmup_hold_fall,
 )
 
 
@@ -77,9 +75,3 @@ def test_rates_warm_up_and_then_stay_or_fall_to_a_twentieth():
     assert [linear_warmup(1.0, 10, step) for step in (0, 4, 9, 10, 500)] == [0.1, 0.5, 1.0, 1.0, 1.0]
     assert linear_warmup(1.0, 0, 0) == 1.0
     assert [linear_decay(step, 4) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
-    assert [warmup_cosine(1.0, 10, 1000, step) for step in (0, 4, 9, 10)] == [0.1, 0.5, 1.0, 1.0]
-    assert warmup_cosine(1.0, 10, 1000, 505) == pytest.approx(0.525)
-    assert warmup_cosine(1.0, 10, 1000, 999) == pytest.approx(0.05, abs=1e-4)
-    assert [warmup_hold_fall(1.0, 10, 80, 100, step) for step in (0, 9, 10, 79)] == [0.1, 1.0, 1.0, 1.0]
-    assert warmup_hold_fall(1.0, 10, 80, 100, 89) == pytest.approx(0.525)
-    assert warmup_hold_fall(1.0, 10, 80, 100, 99) == pytest.approx(0.05)
