@@ -78,7 +78,8 @@ def read_run(path: str | Path) -> Recorded:
     summary = read_json(place / SUMMARY)
     chosen = (summary or {}).get("validation") or {}
     model_step = chosen.get("best_step", metrics[-1]["step"] if metrics else 0)
-    evaluations = [_evaluation(folder, file, model_step) for file in sorted((place / "eval").glob("*.json"))]
+    finished = [file for file in sorted((place / "eval").glob("*.json")) if "correct" in read_json(file)]
+    evaluations = [_evaluation(folder, file, model_step) for file in finished]
     files = sorted((place / "samples").glob("step-*.jsonl"))
     return Recorded(
         place,
