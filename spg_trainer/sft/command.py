@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.evaluate import Evaluation, evaluate, make_env, train_longer
+from spg_trainer.evaluation.evaluate import Evaluation, evaluate, make_env
 from spg_trainer.model_card import model_card
 from spg_trainer.models import Policy, new_tiny, open_policy, tiny_tokenizer
 from spg_trainer.models.adapters import settle
@@ -240,7 +240,7 @@ def publish(fit: Fit, console: Console) -> None:
     for line in closing_lines(fit, results, greedy, sampled):
         console.say(line)
     if sampled.problem:
-        console.warn(f"{NO_BASE}: {sampled.problem}. {train_longer(command, str(folder), fit.train)}")
+        console.warn(f"{NO_BASE}: {sampled.problem}.")
 
 
 def closing_lines(fit: Fit, results: Mapping[str, Evaluation], greedy: Look, sampled: Look) -> list[str]:

@@ -25,7 +25,7 @@ from spg_trainer.distributed import (
     sum_tensor,
 )
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.evaluate import ended, train_longer
+from spg_trainer.evaluation.evaluate import ended
 from spg_trainer.rollout.problems import choose_problems, remember
 from spg_trainer.rollout.scored import Failures, Scored, sample_and_score
 from spg_trainer.runs.checkpoint import latest_complete
@@ -147,8 +147,7 @@ def look_at_base(run: Run, scored: Scored) -> None:
     with raising_on_all():
         found = look(run.env, rows)
     if found.problem:
-        longer = train_longer(run.config, run.config.model.model, run.env)
-        run.console.warn(f"before step 1: {found.shares}; {found.problem}. {longer}")
+        run.console.warn(f"before step 1: {found.shares}; {found.problem}.")
 
 
 def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:
