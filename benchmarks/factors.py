@@ -26,7 +26,7 @@ from spg_trainer.distributed import world_size
 from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.likelihood import Masks
 from spg_trainer.reporting.compare import Planned, compare, label, plan, read_word
-from spg_trainer.reporting.results import mean_over
+from spg_trainer.reporting.statistics import mean_over
 from spg_trainer.runs.files import read_lines
 from spg_trainer.runs.folder import METRICS
 from spg_trainer.seeding import numpy_generator

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spg_trainer.errors import SpgError
-from spg_trainer.reporting.compare import compare, cores, plan
+from spg_trainer.reporting.compare import compare, plan
 from spg_trainer.reporting.jobs import Job, run_jobs
-from spg_trainer.reporting.results import mean_over, verdict
+from spg_trainer.reporting.statistics import mean_over
 from spg_trainer.runs.console import Console
 from spg_trainer.settings.fields import CompareCommand
 from spg_trainer.settings.sources import SFT, read_sft
@@ -65,7 +65,7 @@ class Task:
                 words = (*words, "--steps", str(steps))
         elif made:
             return None
-        return Job(f"base of {self.env}", words, bases / f"{self.name}.log", 1, bases / "none")
+        return Job(f"base of {self.env}", words, bases / f"{self.name}.log")
 
 
 def two_habits(env: str, habit: str, length: int) -> tuple[str, ...]:
@@ -105,9 +105,8 @@ def run(folder: Path, tasks: list[Task], seeds: int, jobs: int, more: list[str])
     """Bases, then runs, table and curves; returns 1 if one of them failed."""
     bases = folder / "bases"
     console = Console(file=sys.stderr, every_seconds=60.0)
-    environment = {"OMP_NUM_THREADS": "1"}
     while missing := [job for task in tasks if (job := task.job(bases))]:
-        if run_jobs(missing, jobs or cores(), console, environment=environment, unit="bases"):
+        if run_jobs(missing, jobs, console):
             return 1
     command = CompareCommand(
         env=tuple(task.env for task in tasks),
@@ -117,13 +116,11 @@ def run(folder: Path, tasks: list[Task], seeds: int, jobs: int, more: list[str])
         output_dir=str(folder),
     )
     status = compare(command, more)
-    ends = []
-    for planned in plan(command, more):
-        if found := planned.result:
-            ends.append(verdict(*mean_over((found.after - found.before)[None]).gain_interval))
+    results = [result for planned in plan(command, more) if (result := planned.result)]
+    gains = [mean_over((result.after - result.before)[None]).gain_interval for result in results]
+    above, below = sum(low > 0 for low, _ in gains), sum(high < 0 for _, high in gains)
     sys.stdout.write(
-        f"\nOf {len(ends)} runs, {ends.count('better')} end above their start by more than their own interval, "
-        f"{ends.count('worse')} below.\n"
+        f"\nOf {len(gains)} runs, {above} end above their start by more than their own interval, {below} below.\n"
     )
     return status
 
