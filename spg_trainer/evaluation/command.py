@@ -84,24 +84,31 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         settings = evaluation_settings(env, sampling, **shared)
         measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
         name = result_name(settings, count < len(env), model["step"])
-        files = {}
+        kept: dict[str, Any] = {}
         if folder is not None:
-            files["rows"] = decide_on_main(partial(begin, folder, name, measured))
-            files["keep"] = partial(folder.add_completions, name)
+            kept["rows"] = decide_on_main(partial(begin, folder, name, measured))
+            kept["keep"] = partial(folder.add_completions, name)
         what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
         what += f"{sampling.diffusion_steps} steps"
         with console.progress(count, f"eval {what}") as advance:
-            more = {"rows_per_forward": rows_per_forward, "advance": advance, "accelerator": accelerator}
-            result = evaluate(policy, env, sampling, **shared, **more, **files)
+            result = evaluate(
+                policy,
+                env,
+                sampling,
+                **shared,
+                **kept,
+                rows_per_forward=rows_per_forward,
+                accelerator=accelerator,
+                advance=advance,
+            )
         cells = cell_accuracy(result)
         console.say(f"{what}: {figures(result)}" + ("" if cells is None else f"; cell accuracy {cells:.3f}"))
         if folder is not None:
             content = {**measured, **result.summary(), "cell_accuracy": cells}
             with raising_on_all():
                 path = folder.evaluation(name, content, result.rows, CHOOSE_ANOTHER)
-            before = len(files["rows"])
-            again = f" ({before} of {result.n} completions were there; remove it to measure again)"
-            console.say(f"Written: {path}{again if before else ''}")
+            there = f" ({len(kept['rows'])} of {result.n} completions were there; remove it to measure again)"
+            console.say(f"Written: {path}{there if kept['rows'] else ''}")
         results.append(result)
     return results
 

@@ -70,9 +70,10 @@ class Evaluation:
 
 def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv":
     """The environment of a command, in one of its splits; EnvError if that has no problems."""
-    weights = dict(getattr(command, "reward_weights", {}))
-    more = {"reward_weights": weights} if weights else {}
-    env = envs.make(command.env, split=split, **more, **command.env_args)
+    arguments = dict(command.env_args)
+    if weights := getattr(command, "reward_weights", {}):
+        arguments["reward_weights"] = dict(weights)
+    env = envs.make(command.env, split=split, **arguments)
     if len(env) < 1:
         raise envs.EnvError(f"{env.spec_name} has no {split} problems; its __len__ must be at least 1.")
     return env
@@ -262,8 +263,9 @@ def evaluation_settings(
 
 def figures(result: Evaluation) -> str:
     """The figures of one evaluation in one line."""
-    more = {f"pass@{k}": f"{v:.3f}" for k, v in result.pass_at.items() if k > 1}
-    more |= {} if result.majority is None else {"majority": f"{result.majority:.3f}"}
-    more |= {name: f"{value:.3f}" for name, value in result.rewards.items() if name != "correct"}
-    more |= {"mean length": f"{result.mean_length:.1f}", "no end": f"{result.clipped_ratio:.3f}"}
-    return f"{result.solved}; " + ", ".join(f"{name} {value}" for name, value in more.items())
+    rates = {f"pass@{k}": rate for k, rate in result.pass_at.items() if k > 1}
+    rates |= {} if result.majority is None else {"majority": result.majority}
+    rates |= {name: mean for name, mean in result.rewards.items() if name != "correct"}
+    shown = [f"{name} {rate:.3f}" for name, rate in rates.items()]
+    shown += [f"mean length {result.mean_length:.1f}", f"no end {result.clipped_ratio:.3f}"]
+    return f"{result.solved}; {', '.join(shown)}"

@@ -48,14 +48,14 @@ class Planned:
         return Job(self.folder.name, self.words + words, self.folder / "run.log")
 
 
-def compare(command: CompareCommand, more: Sequence[str] = (), *, quiet: bool = False) -> int:
+def compare(command: CompareCommand, shared: Sequence[str] = (), *, quiet: bool = False) -> int:
     """Trains what has not finished, then writes the table, to standard output too, and the curves.
 
-    more: flags of every training. Returns 1 if a run failed, while the others go on, else 0. Raises SpgError before
+    shared: flags of every training. Returns 1 if a run failed, while the others go on, else 0. Raises SpgError before
     anything is trained for what a training would refuse, and for folders of other runs.
     """
     check_ranges(command)
-    runs = plan(command, more)
+    runs = plan(command, shared)
     ignored = MAY_CHANGE - {"max_steps", "eval.eval_steps"}  # these decide what model/ is
     for run in runs:
         if (file := run.folder / CONFIG).is_file():
@@ -80,7 +80,7 @@ def compare(command: CompareCommand, more: Sequence[str] = (), *, quiet: bool = 
     return int(bool(failed))
 
 
-def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
+def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
     """The runs of a comparison, checked as a training would be, seed by seed: so an early table has all settings."""
     models = command.model * len(command.env) if len(command.model) == 1 else command.model
     if len(models) != len(command.env):
@@ -89,7 +89,7 @@ def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
     for (task, model), setting in product(zip(command.env, models, strict=True), command.algorithms):
         env, env_args = read_word("--env", task)
         algorithm, settings = read_word("--algorithms", setting)
-        words = [*typed(settings), *more]
+        words = [*typed(settings), *shared]
         if own := [flag for flag in OWN if peek(words, flag) is not None]:
             raise ConfigError(f"--{own[0]}: compare gives it to each run. Use compare's own flags.")
         words += ["--env", env, "--model", model, "--algorithm", algorithm]

@@ -82,25 +82,19 @@ def test_what_cannot_work_is_told_before_the_model_is_opened(command, tmp_path, 
     assert "--resume" not in str(caught.value)
 
 
-@pytest.mark.parametrize("place", ["output_dir", "run"])
-def test_results_go_where_output_dir_says_or_into_the_run(command, tmp_path, place):
+def test_results_go_into_the_run(command, tmp_path):
     folder = tmp_path / "results"
-    if place == "run":
-        folder.mkdir()
-        (folder / "config.yaml").write_text("env: sudoku\n")
-        (folder / "model").symlink_to(tiny_folder())
-        command = replace(command, model=ModelConfig(model=str(folder), device="cpu"))
-    else:
-        command = replace(command, output_dir="results")
-    run_eval(command, quiet=True)
+    folder.mkdir()
+    (folder / "config.yaml").write_text("env: sudoku\n")
+    (folder / "model").symlink_to(tiny_folder())
+    run_eval(replace(command, model=ModelConfig(model=str(folder), device="cpu")), quiet=True)
     assert len([*(folder / "eval").iterdir()]) == 4
-    for length, steps, block in ((8, 2, ""), (24, 6, "-b12")):
-        content = json.loads((folder / "eval" / f"sudoku-test-{length}x{steps}{block}-p3.json").read_text())
+    for name, length in (("sudoku-test-8x2-p3", 8), ("sudoku-test-24x6-b12-p3", 24)):
+        content = json.loads((folder / "eval" / f"{name}.json").read_text())
         assert {"correct", "n", "low", "high", "rewards", "pass_at", "reasons"} <= content.keys()
         assert content["n"] == 3 and content["settings"]["max_completion_length"] == length
-        assert "rows" not in content and (place == "run" or content["model"] == str(tiny_folder()))
-        written = rows(folder / "eval" / f"sudoku-test-{length}x{steps}{block}-p3.jsonl")
-        assert [row["index"] for row in written] == [0, 1, 2]
+        written = rows(folder / "eval" / f"{name}.jsonl")
+        assert [row["index"] for row in written] == [0, 1, 2] and "rows" not in content
         assert {"task", "prompt", "completion", "rewards", "correct", "reason", "puzzle"} <= written[0].keys()
 
 
@@ -267,7 +261,7 @@ def test_steps_are_a_multiple_of_the_blocks(rate, steps):
     assert (sampling.diffusion_steps, sampling.num_blocks) == (steps, 2)
 
 
-def test_the_command_line_shows_a_line_per_length(command, capsys, monkeypatch):
+def test_the_command_line_shows_a_line_per_length_and_writes_where_it_is_told(command, capsys, monkeypatch):
     monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
     words = "eval --env sudoku --env-args prompt_style=plain --num-problems=2 --max-completion-length 8 24"
     words += f" --block-length 8 --device cpu --output-dir out --model {tiny_folder()}"
