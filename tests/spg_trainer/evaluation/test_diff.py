@@ -36,19 +36,19 @@ def written(path, groups):
 
 
 def test_fixed_and_broken_problems_and_the_exact_test_of_a_hand_count():
-    found = difference(evaluated(0, 0, 0, 0, 1, 1, 0, 1), evaluated(1, 1, 1, 1, 1, 0, 0, 1))
-    assert (found.fixed, found.broken) == ((0, 1, 2, 3), (5,))
-    assert (found.a.value, found.b.value, found.gain.value) == (3 / 8, 6 / 8, 3 / 8)
-    assert found.p == pytest.approx(2 * (5 + 1) / 32)  # 4 or 5 of 5 that changed, on either side
+    result = difference(evaluated(0, 0, 0, 0, 1, 1, 0, 1), evaluated(1, 1, 1, 1, 1, 0, 0, 1))
+    assert (result.fixed, result.broken) == ((0, 1, 2, 3), (5,))
+    assert (result.a.value, result.b.value, result.gain.value) == (3 / 8, 6 / 8, 3 / 8)
+    assert result.p == pytest.approx(2 * (5 + 1) / 32)  # 4 or 5 of 5 that changed, on either side
     change = np.array([1, 1, 1, 1, 0, -1, 0, 0])
     reach = 1.959964 * change.std(ddof=1) / 8**0.5
-    assert found.gain.interval == pytest.approx((3 / 8 - reach, 3 / 8 + reach))
+    assert result.gain.interval == pytest.approx((3 / 8 - reach, 3 / 8 + reach))
 
 
 def test_a_difference_of_rates_does_not_pass_one():
-    found = difference(evaluated(0, 0, 0, 0, 0, 0, 0, 0), evaluated(1, 1, 1, 1, 1, 1, 1, 0))
-    assert found.gain.interval[1] > 1
-    assert found.gain.gain_interval == (found.gain.interval[0], 1.0)
+    result = difference(evaluated(0, 0, 0, 0, 0, 0, 0, 0), evaluated(1, 1, 1, 1, 1, 1, 1, 0))
+    assert result.gain.interval[1] > 1
+    assert result.gain.gain_interval == (result.gain.interval[0], 1.0)
 
 
 def test_the_test_is_exact_for_every_outcome():
@@ -63,22 +63,27 @@ def test_the_test_is_exact_for_every_outcome():
         assert np.mean([value <= p for value in values]) == pytest.approx(p)
 
 
-def test_equal_evaluations_differ_by_nothing():
-    same = evaluated(1, 0, 1)
-    found = difference(same, same)
-    assert (found.gain.value, found.fixed, found.broken, found.p) == (0, (), (), 1)
-
-
-def test_several_completions_count_by_problem():
-    found = difference(evaluated([1, 0], [0, 0], [1, 1]), evaluated([1, 1], [0, 0], [0, 1]))
-    assert (found.fixed, found.broken, found.gain.value) == ((0,), (2,), 0)
-    assert len(found.problems) == 3
+@pytest.mark.parametrize(
+    ("a", "b", "fixed", "broken"),
+    [
+        ((1, 0, 1), (1, 0, 1), (), ()),
+        (
+            ([1, 0], [0, 0], [1, 1]),
+            ([1, 1], [0, 0], [0, 1]),
+            (0,),
+            (2,),
+        ),  # several completions of each problem
+    ],
+)
+def test_evaluations_of_one_rate_differ_by_problem_or_not_at_all(a, b, fixed, broken):
+    result = difference(evaluated(*a), evaluated(*b))
+    assert (result.fixed, result.broken, result.gain.value, result.p) == (fixed, broken, 0, 1)
 
 
 def test_only_the_problems_of_both_are_compared(tmp_path, capsys):
     a, b = written(tmp_path / "a.json", evaluated(0, 1, 0, 0)), written(tmp_path / "b.json", evaluated(1, 1))
-    found = run_diff(DiffCommand((a, b)))
-    assert found.problems == (0, 1) and found.a.value == 0.5 and found.b.value == 1
+    result = run_diff(DiffCommand((a, b)))
+    assert result.problems == (0, 1) and result.a.value == 0.5 and result.b.value == 1
     said = capsys.readouterr().out
     assert (
         "of 2 problems (4 in the file)" in said and "fixed: 0 (wrong -> ok)" in said and "broken:" not in said
