@@ -60,7 +60,7 @@ def test_the_interval_of_one_seed_is_wilsons() -> None:
 
 @pytest.mark.parametrize(("of_seeds", "of_problems"), [(0.1, 0.3), (0.0, 0.3), (0.3, 0.0)])
 def test_ninety_five_of_a_hundred_intervals_hold_the_mean(of_seeds: float, of_problems: float) -> None:
-    rng, hits, trials = np.random.default_rng(3), 0, 600
+    rng, hits, trials = np.random.default_rng(3), 0, 300
     for _ in range(trials):
         noise = rng.normal(0, 0.4, (5, 40))
         values = rng.normal(0, of_seeds, (5, 1)) + rng.normal(0, of_problems, (1, 40)) + noise
