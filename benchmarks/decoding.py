@@ -1,19 +1,18 @@
 """Exact decoding against the plain LLaDA sampler: `python benchmarks/decoding.py`.
 
-The baseline is written from LLaDA's published sampler (arXiv 2502.09992): at every step logits and
-probabilities of all positions of all rows, in float32, and a loop over the rows to choose what is unmasked.
-Both decode the same prompts with the same random model, greedily, turn by turn; the table shows medians and
-their ratio. Fewer steps per block than the 16 of a real run change the ratio little, and to the disadvantage
-of exact decoding, whose later steps in a block are the cheaper ones.
+The baseline is written from LLaDA's published sampler (arXiv 2502.09992): at every step logits and probabilities of
+all positions of all rows, in float32, and a loop over the rows to choose what is unmasked. Both decode the same
+prompts with the same random model, greedily, in turns; the table shows medians and their ratio. In the second row of
+each vocabulary some tokens end a text, so that completions are as short as real answers. Fewer steps per block than
+the 16 of a real run change the ratio little, and to the disadvantage of exact decoding, whose later steps in a block
+are the cheaper ones.
 """
 
 import argparse
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from statistics import median
+from dataclasses import replace
 
 import torch
+from measuring import hardware, medians, print_head, print_row, wall_seconds
 from torch import Tensor
 
 from spg_trainer.batch import Rollouts
@@ -22,23 +21,14 @@ from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.fields import Sampling
 
 ROWS, PROMPT, COMPLETION, BLOCK = 4, 64, 128, 32
-BARS = {126464: 2.5, 4096: 0.95}
 
 
-@dataclass
-class Result:
-    """Seconds of every repetition, and what was written."""
-
-    seconds: list[float]
-    tokens: Tensor
-
-
-def build(vocabulary: int) -> Policy:
-    """A random model of the benchmark's size: 8 layers, width 512, 8 heads, feed-forward 1536."""
+def build(vocabulary: int, layers: int) -> Policy:
+    """A random model of width 512, 8 heads, feed-forward 1536."""
     torch.manual_seed(0)
     config = LLaDAConfig(
         d_model=512,
-        n_layers=8,
+        n_layers=layers,
         n_heads=8,
         mlp_hidden_size=1536,
         max_sequence_length=256,
@@ -59,7 +49,7 @@ def plain(policy: Policy, prompt_ids: Tensor, sampling: Sampling) -> Tensor:
     for block in range(sampling.num_blocks):
         stop = width + (block + 1) * sampling.block_length
         masked = int((x[0, :stop] == policy.mask_id).sum())
-        base, more = divmod(masked, sampling.steps_per_block)
+        count, remainder = divmod(masked, sampling.steps_per_block)
         for step in range(sampling.steps_per_block):
             is_mask = x == policy.mask_id
             logits = policy.model(input_ids=x).logits
@@ -68,77 +58,63 @@ def plain(policy: Policy, prompt_ids: Tensor, sampling: Sampling) -> Tensor:
             confidence[:, stop:] = float("-inf")
             confidence = torch.where(is_mask, confidence, float("-inf"))
             for row in range(rows):
-                chosen = confidence[row].topk(base + (step < more)).indices
+                chosen = confidence[row].topk(count + (step < remainder)).indices
                 x[row, chosen] = sampled[row, chosen]
     return x[:, width:]
 
 
-def measure(repeats: int, **forms: Callable[[], Tensor]) -> dict[str, Result]:
-    """Runs every form once per repetition, so that a slow moment of the machine meets all of them."""
-    results = {name: Result([], torch.empty(0)) for name in forms}
-    for _ in range(repeats):
-        for name, form in forms.items():
-            start = time.perf_counter()
-            results[name].tokens = form()
-            results[name].seconds.append(time.perf_counter() - start)
-    return results
+def exact(policy: Policy, prompt_ids: Tensor, sampling: Sampling) -> Rollouts:
+    """The trainer's sampler."""
+    return sample_completions(
+        policy, prompt_ids, torch.ones_like(prompt_ids, dtype=torch.bool), sampling, None
+    )
 
 
-def stand_in_end_tokens(written: Tensor) -> tuple[int, ...]:
-    """One token of each row, first met about a third into it, for texts as long as real answers."""
-    end_tokens = []
-    for row, tokens in enumerate(written.tolist()):
-        start = COMPLETION // 4 + row * COMPLETION // 16
-        early = {token for other in written.tolist() for token in other[: COMPLETION // 4]}
-        end_tokens += [next((token for token in tokens[start:] if token not in early), tokens[start])]
-    return tuple(end_tokens)
-
-
-def report(title: str, results: dict[str, Result], slow: str, fast: str, note: str) -> None:
-    """One line of the table."""
-    a, b = median(results[slow].seconds), median(results[fast].seconds)
-    ratios = [x / y for x, y in zip(results[slow].seconds, results[fast].seconds, strict=True)]
-    spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
-    print(f"{title:38s} {a:8.2f} {b:8.2f} {a / b:6.2f}x  {spread:16s}  {note}", flush=True)
+def end_tokens(completion_ids: Tensor) -> tuple[int, ...]:
+    """One token of each row, first met about a third into it."""
+    early = set(completion_ids[:, : COMPLETION // 4].flatten().tolist())
+    chosen = []
+    for row, tokens in enumerate(completion_ids.tolist()):
+        behind = tokens[COMPLETION // 4 + row * COMPLETION // 16 :]
+        chosen.append(next((token for token in behind if token not in early), behind[0]))
+    return tuple(chosen)
 
 
 def main() -> None:
-    """Parses the flags and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps-per-block", type=int, default=4, help="of 32 tokens; a real run has 16")
-    parser.add_argument("--repeats", type=int, default=5, help="interleaved repetitions; the median counts")
-    parser.add_argument("--vocab", type=int, nargs="+", default=[126464, 4096], help="vocabulary sizes")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    sampling = Sampling(COMPLETION, BLOCK, COMPLETION // BLOCK * args.steps_per_block)
-    print(
-        f"batch {ROWS}, prompt {PROMPT}, completion {COMPLETION}, blocks of {BLOCK}, "
-        f"{sampling.diffusion_steps} steps, temperature 0, float32, {args.threads} threads, "
-        f"median of {args.repeats}"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    print(f"{'':38s} {'before s':>8s} {'after s':>8s} {'ratio':>7s}")
-    for vocabulary in args.vocab:
-        policy = build(vocabulary)
+    parser.add_argument("--steps-per-block", type=int, default=4, help="of 32 tokens; a real run has 16")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts (5)")
+    parser.add_argument("--vocabulary", type=int, nargs="+", default=[126464, 4096], help="vocabulary sizes")
+    parser.add_argument("--layers", type=int, default=8, help="layers of the model (8)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    sampling = Sampling(COMPLETION, BLOCK, COMPLETION // BLOCK * given.steps_per_block)
+    print(
+        f"{hardware()}; {given.threads} threads, float32; batch {ROWS}, prompt {PROMPT}, completion {COMPLETION} in "
+        f"blocks of {BLOCK}, {sampling.diffusion_steps} steps, temperature 0; median of {given.rounds}\n"
+    )
+    print_head(["vocabulary, mean length", "plain, s", "exact, s", "ratio", "equal tokens"])
+    for vocabulary in given.vocabulary:
+        policy = build(vocabulary, given.layers)
         prompt_ids = torch.randint(0, vocabulary - 2, (ROWS, PROMPT))
-        mask = torch.ones_like(prompt_ids, dtype=torch.bool)
-
-        def exact(policy: Policy, prompt_ids: Tensor = prompt_ids, mask: Tensor = mask) -> Rollouts:
-            return sample_completions(policy, prompt_ids, mask, sampling, None)
-
-        ended = replace(policy, end_token_ids=stand_in_end_tokens(exact(policy).completion_ids))
-        results = measure(
-            args.repeats,
-            plain=lambda p=policy, x=prompt_ids: plain(p, x, sampling),
-            exact=lambda p=policy: exact(p).completion_ids,
-            ended=lambda p=ended: exact(p).completion_ids,
-        )
-        same = (results["plain"].tokens == results["exact"].tokens).float().mean().item()
-        bar = f", bar {BARS[vocabulary]}x" if vocabulary in BARS else ""
-        report(f"plain -> exact, V={vocabulary}", results, "plain", "exact", f"{same:.1%} equal tokens{bar}")
-        length = exact(ended).completion_mask.sum(-1).float().mean().item()
-        note = f"mean length {length:.0f}"
-        report(f"exact -> with end tokens, V={vocabulary}", results, "exact", "ended", note)
+        published = plain(policy, prompt_ids, sampling)
+        ending = replace(policy, end_token_ids=end_tokens(published))
+        works = [
+            lambda p=policy, x=prompt_ids: plain(p, x, sampling),
+            lambda p=policy, x=prompt_ids: exact(p, x, sampling),
+            lambda p=ending, x=prompt_ids: exact(p, x, sampling),
+        ]
+        slow, *fast = medians(works, given.rounds, wall_seconds)
+        for each, took in zip((policy, ending), fast, strict=True):
+            rollouts = exact(each, prompt_ids, sampling)
+            written = rollouts.completion_mask
+            length = written.sum(-1).float().mean().item()
+            same = (rollouts.completion_ids == published)[written].float().mean().item()
+            label = f"{vocabulary}, {length:.0f} tokens"
+            print_row([label, f"{slow:.2f}", f"{took:.2f}", f"{slow / took:.2f}x", f"{same:.1%}"])
 
 
 if __name__ == "__main__":

@@ -1,93 +1,293 @@
-"""Bias, deviation and cost of every masking and bound against the exact likelihood and the true policy gradient.
+"""Bias, deviation and direction of every masking and bound, against the exact likelihood and the true policy gradient.
 
-Trains a model of 21,000 weights for seconds on a task that can be enumerated (estimator_errors.py says which), then
-measures every masking of `spg_trainer.likelihood.MASKINGS` at every number of masks. Some minutes on one core:
+The truth is `spg_trainer.likelihood.exact`. The task is as small as it must be: three words, an end token, completions
+of 8 tokens in 2 blocks, 2 tokens a step by confidence, temperature 0.9, which are LLaDA's defaults in small. The prompt
+is three words; right is the palindrome that begins with them, and a third of what a model of 21,000 weights learned.
+docs/estimators.md explains the columns; `positives only` scores no completion below its group's mean. Some minutes on
+one core:
 
-    python benchmarks/estimators.py --page docs/estimators.md --plot docs/images/estimators.png
+    python benchmarks/estimators.py [--maskings random block ...] [--masks 1 2 4 8]
 """
-
-from __future__ import annotations
 
 import argparse
 import math
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from estimator_errors import Row
+import numpy as np
+import torch
+from measuring import print_head, print_row
+from torch import Tensor
 
-BEGIN, END = "<!-- table: benchmarks/estimators.py -->\n", "<!-- end of table -->\n"
-COLUMNS: dict[str, Callable[[Row], str]] = {
-    "passes": lambda row: str(row.passes or "-"),
-    "bias, any order": lambda row: f"{row.bias_any_order:+.2f}",
-    "bias, decoder": lambda row: f"{row.bias_decoder:+.2f}",
-    "s.d.": lambda row: f"{row.deviation:.2f}",
-    "cosine, mean": lambda row: "-" if math.isnan(row.cosine_mean) else f"{row.cosine_mean:.2f}",
-    "cosine, one step": lambda row: f"{row.cosine_step:.2f}",
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.batch import Rollouts
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import MASKINGS, Masking, Masks, elbo, eubo, mixture
+from spg_trainer.likelihood.exact import (
+    Law,
+    any_order_elbo,
+    any_order_log_likelihood,
+    block_elbo,
+    block_log_likelihood,
+    completion_law,
+    context_logps,
+    expected_reward,
+    predictor,
+)
+from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.seeding import derive, generator, numpy_generator
+from spg_trainer.settings.fields import Sampling
+from spg_trainer.sft.demonstrations import denoising_loss, draw_masked
+from spg_trainer.training.optimizer import apply_gradients, make_adamw, warmup_cosine
+
+WORDS, END, MASK = 3, 3, 4
+SAMPLING = Sampling(max_completion_length=8, block_length=4, diffusion_steps=4, temperature=0.9)
+PROMPTS = torch.tensor([[0, 1, 2], [1, 1, 0], [2, 0, 0], [0, 2, 1]])
+GENERATIONS = 8
+ORACLES = {
+    "log p, decoder": None,
+    "log p, block": lambda logps: block_log_likelihood(logps, SAMPLING.block_length),
+    "log p, any order": any_order_log_likelihood,
+    "elbo, block": lambda logps: block_elbo(logps, SAMPLING.block_length),
+    "elbo, any order": any_order_elbo,
 }
+"""Exact functions of `context_logps`; None is the law of the sampler."""
 
 
-def table(found: Sequence[Row]) -> str:
-    """Markdown: a row per masking and bound, in each cell the numbers of masks side by side."""
-    counts = sorted({row.num_masks for row in found if row.num_masks})
-    lines = [f"| masking | bound | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
-    for key in dict.fromkeys((row.masking, row.bound) for row in found):
-        rows = {row.num_masks: row for row in found if (row.masking, row.bound) == key}
-        shown = list(rows) if 0 in rows else counts
-        cells = [" · ".join(cell(rows[c]) if c in rows else "-" for c in shown) for cell in COLUMNS.values()]
-        lines.append(f"| {' | '.join([*key, *cells])} |")
-    return "\n".join(lines) + "\n"
+class Figures(NamedTuple):
+    """What is known of one estimator."""
+
+    passes: float
+    """Masked copies of a completion that go through the model; NaN for an oracle."""
+    bias_any_order: float
+    """Nats per completion, against the exact any-order log-likelihood, in the mean over completions and masks."""
+    bias_decoder: float
+    """The same against the log-probability of the sampler writing this completion."""
+    deviation: float
+    """Nats, over the masks of a completion (root mean square over completions)."""
+    cosine_mean: float
+    """Of the expected gradient and the policy gradient."""
+    cosine_step: float
+    """Of the gradient of one step of 4 prompts x 8 generations and the policy gradient, in the mean over steps."""
 
 
-def write_page(page: Path, text: str) -> None:
-    """Puts the table between the marks of a page."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{page} has no line {BEGIN.strip()!r} with {END.strip()!r} after it; add both.")
-    page.write_text(before + BEGIN + text + END + after)
+COLUMNS = ("passes", "bias, any order", "bias, decoder", "s.d.", "cosine, mean", "cosine, one step")
+BOUNDS = ("elbo", "eubo", "mix", "positives only")
 
 
-def plot(found: Sequence[Row], output: Path) -> None:
-    """Deviation and cosine over forward passes: a colour per masking, the ELBO solid, the mixture dashed."""
-    import matplotlib
+def train_model(steps: int, seed: int) -> Policy:
+    """Three habits, learned by the supervised loss of `sft`; float64, without a tokenizer: ids go in and out."""
+    config = LLaDAConfig(
+        d_model=32,
+        n_layers=2,
+        n_heads=2,
+        mlp_hidden_size=64,
+        max_sequence_length=16,
+        vocab_size=WORDS + 2,
+        mask_token_id=MASK,
+        eos_token_id=END,
+        pad_token_id=END,
+        rope_theta=100.0,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(seed, "model"))
+        model = LLaDAForMaskedLM(config)
+    policy = Policy(model, None, MASK, END, (END,), "new")
+    rows, length = 64, SAMPLING.max_completion_length
+    optimizer = make_adamw(list(model.parameters()), 2e-3, 0.01)
+    for step in range(steps):
+        stream = numpy_generator(seed, "demonstrations", step)
+        prompts = stream.integers(WORDS, size=(rows, 3))
+        habits = stream.integers(3, size=rows)
+        ids = torch.tensor([demonstrations(p)[h] for p, h in zip(prompts.tolist(), habits, strict=True)])
+        prompt = torch.from_numpy(prompts), torch.ones(rows, 3, dtype=torch.bool)
+        (denoising_loss(policy, prompt, ids, *draw_masked(rows, length, seed, step)) / rows).backward()
+        apply_gradients(optimizer, warmup_cosine(2e-3, 50, steps, step))
+        optimizer.zero_grad()
+    model.double().eval()
+    return policy
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    names = dict.fromkeys(row.masking for row in found if row.num_masks)
-    for number, name in enumerate(names):
-        for bound, style in (("elbo", "o-"), ("mix", "s--")):
-            rows = [row for row in found if (row.masking, row.bound) == (name, bound)]
-            if not rows:
-                continue
-            passes = [row.passes for row in rows]
-            look = {"color": f"C{number}", "label": f"{name}, {bound}", "ms": 4}
-            left.plot(passes, [row.deviation for row in rows], style, **look)
-            right.plot(passes, [row.cosine_step for row in rows], style, **look)
-    for row in (row for row in found if row.masking == "exact" and row.bound.startswith("log p")):
-        right.axhline(row.cosine_step, color="black", lw=0.8, ls=":")
-        place = {"xy": (0.01, row.cosine_step), "xycoords": ("axes fraction", "data"), "va": "bottom"}
-        right.annotate(f"exact {row.bound}", fontsize=8, **place)
-    ticks = sorted({row.passes for row in found if row.num_masks})
-    for axes in (left, right):
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(ticks, [str(tick) for tick in ticks])
-        axes.set_xlabel("forward passes per completion")
-        axes.grid(alpha=0.3)
-    left.set(ylabel="nats", ylim=(0, None), title="standard deviation of the bound over masks")
-    right.set(ylim=(0, 1), title="cosine of one step's gradient with the policy gradient")
-    left.legend(fontsize=8, ncols=2, loc="upper right")
-    figure.savefig(output, dpi=110)
+def demonstrations(prompt: list[int]) -> list[list[int]]:
+    """The palindrome, which is right; the prompt twice; the prompt backwards. Filled with end tokens."""
+    texts = [prompt + prompt[::-1], prompt + prompt, prompt[::-1]]
+    return [text + [END] * (SAMPLING.max_completion_length - len(text)) for text in texts]
 
 
-def arguments() -> argparse.Namespace:
+class Truth(NamedTuple):
+    """The laws of all prompts with their graphs, and the gradient of the mean expected reward."""
+
+    laws: list[Law]
+    gradient: Tensor
+
+
+def find_truth(policy: Policy) -> Truth:
+    laws, values = [], []
+    for prompt in PROMPTS:
+        predict = predictor(policy.model, prompt)
+        law = completion_law(predict, SAMPLING, mask_id=MASK, end_token_ids=policy.end_token_ids)
+        prompts = prompt.expand(len(law.completion_ids), -1)
+        laws.append(law)
+        values.append(expected_reward(law, rewards_of(law.completion_ids, law.completion_mask, prompts)))
+    return Truth(laws, flat_gradient(policy, torch.stack(values).mean()))
+
+
+def rewards_of(completion_ids: Tensor, completion_mask: Tensor, prompts: Tensor) -> Tensor:
+    """(B,) 1 for the palindrome with its end token, else 0."""
+    right = torch.cat([prompts, prompts.flip(-1), torch.full((len(prompts), 1), END)], -1)
+    same = completion_ids[:, : right.shape[1]] == right
+    return (same.all(-1) & (completion_mask.sum(-1) == right.shape[1])).double()
+
+
+def sample(policy: Policy, per_prompt: int, seed: int) -> Rollouts:
+    """Completions of every prompt, prompt after prompt."""
+    prompts = PROMPTS.repeat_interleave(per_prompt, 0)
+    noise = [generator(seed, "rollouts", row) for row in range(len(prompts))]
+    return sample_completions(policy, prompts, torch.ones_like(prompts, dtype=torch.bool), SAMPLING, noise)
+
+
+def oracle_log_likelihoods(policy: Policy, truth: Truth, name: str, rollouts: Rollouts) -> Tensor:
+    """(B,) exact log-likelihoods of an oracle, with their graph; equal completions are enumerated once."""
+    function = ORACLES[name]
+    if function is None:
+        parts = zip(truth.laws, torch.arange(len(rollouts)).chunk(len(truth.laws)), strict=True)
+        return torch.cat([law.probabilities[law.find(rollouts.select(rows))].log() for law, rows in parts])
+    behind = rollouts.completion_ids.where(rollouts.completion_mask, MASK)
+    distinct, inverse = torch.cat([rollouts.prompt_ids, behind], -1).unique(dim=0, return_inverse=True)
+    width, values = PROMPTS.shape[1], []
+    for row in distinct:
+        length = int((row[width:] != MASK).sum())
+        values.append(
+            function(context_logps(predictor(policy.model, row[:width]), row[width:], length, MASK))
+        )
+    return torch.stack(values)[inverse]
+
+
+def make_masking(name: str, num_masks: int) -> Masking:
+    """A masking of the table, clean prompts, in the blocks of the sampler."""
+    settings = {"num_masks": num_masks, "p_mask_prompt": 0.0, "block_length": SAMPLING.block_length}
+    cls = MASKINGS[name]
+    masking = cls(**{f.name: settings[f.name] for f in fields(cls) if f.name in settings})
+    masking.check(SAMPLING.max_completion_length)
+    return masking
+
+
+def draw_masks(masking: Masking, rollouts: Rollouts, seed: int) -> Masks:
+    """The masks of one update."""
+
+    def stream(row: int, mask: int) -> np.random.Generator:
+        return numpy_generator(seed, "masks", row, mask)
+
+    return masking.draw(rollouts, stream)
+
+
+def make_bounds(masking: Masking, logps: Tensor, masks: Masks) -> dict[str, Tensor]:
+    """(B,) the bounds that a masking allows, at the settings of SPG's paper."""
+    lower = elbo(logps, masks)
+    if not masking.has_eubo:
+        return {"elbo": lower}
+    upper = eubo(logps, masks, SPG.eubo_beta)
+    return {"elbo": lower, "eubo": upper, "mix": mixture(lower, upper, SPG.mix_weight)}
+
+
+def score(policy: Policy, rollouts: Rollouts, masks: Masks) -> Tensor:
+    """(B, M, T) logps at scored positions with their graph; equal canvases go through the model once."""
+    ids = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], -1)
+    canvases = ids[:, None].where(~masks.masked, MASK).flatten(0, 1)
+    distinct, inverse = canvases.unique(dim=0, return_inverse=True)
+    logps = predictor(policy.model, distinct.new_empty(0))(distinct)[:, PROMPTS.shape[1] :]
+    targets = rollouts.completion_ids.repeat_interleave(masks.scored.shape[1], 0)
+    logps = logps[inverse[:, None], torch.arange(targets.shape[1]), targets]
+    return logps.view(masks.scored.shape) * masks.scored
+
+
+@torch.no_grad()
+def likelihoods(
+    policy: Policy, masking: Masking, rollouts: Rollouts, repeats: int, seed: int
+) -> tuple[int, dict[str, Tensor]]:
+    """Passes, and of each bound its values (B, repeats) with as many draws of the masks."""
+    # All completions, then all again: a masking that spreads its draws over a step spreads those of each completion.
+    repeated = rollouts.select(torch.arange(len(rollouts)).repeat(repeats))
+    masks = draw_masks(masking, repeated, seed)
+    bounds = make_bounds(masking, score(policy, repeated, masks), masks)
+    return masks.scored.shape[1], {name: value.view(repeats, -1).T for name, value in bounds.items()}
+
+
+def flat_gradient(policy: Policy, value: Tensor) -> Tensor:
+    """The gradient of a scalar with respect to all weights, in one vector."""
+    parameters = list(policy.model.parameters())
+    return torch.cat([g.flatten() for g in torch.autograd.grad(value, parameters, retain_graph=True)])
+
+
+def steps_of(rollouts: Rollouts, count: int) -> Iterator[tuple[int, Rollouts, Tensor]]:
+    """Number, completions and advantages (B,) of the first steps in which some are right and some wrong."""
+    rows = torch.arange(len(rollouts)).view(len(PROMPTS), -1, GENERATIONS)
+    for step in range(count):
+        part = rollouts.select(rows[:, step].flatten())
+        groups = rewards_of(part.completion_ids, part.completion_mask, part.prompt_ids).view(-1, GENERATIONS)
+        advantages = (groups - groups.mean(1, keepdim=True)).flatten()
+        if advantages.any():
+            yield step, part, advantages
+
+
+def bound_gradients(
+    policy: Policy, masking: Masking, rollouts: Rollouts, steps: int, seed: int
+) -> dict[str, list[Tensor]]:
+    """The gradient of every step, per bound: good completions take the ELBO, the others the bound."""
+    gradients: dict[str, list[Tensor]] = {}
+    for step, part, advantages in steps_of(rollouts, steps):
+        masks = draw_masks(masking, part, derive(seed, step))
+        bounds = make_bounds(masking, score(policy, part, masks), masks)
+        lower = bounds["elbo"]
+        for name, value in {**bounds, "positives only": torch.zeros_like(lower)}.items():
+            loss = (advantages * torch.where(advantages >= 0, lower, value)).mean()
+            gradients.setdefault(name, []).append(flat_gradient(policy, loss))
+    return gradients
+
+
+def cosines(gradients: list[Tensor], truth: Tensor) -> tuple[float, float]:
+    """Of the expected gradient with the truth, and the mean of those of single steps.
+
+    The squared norm of the expected gradient is taken from products of different steps: that of their mean would hold
+    its noise, and make a noisy estimator look biased.
+    """
+    stack, truth = torch.stack(gradients), truth / truth.norm()
+    count, along, own = len(stack), stack @ truth, stack.square().sum(-1)
+    square = (stack.sum(0).square().sum() - own.sum()) / (count * (count - 1))
+    mean = float(along.mean()) / math.sqrt(square) if square > 0 else math.nan
+    return mean, float((along / own.sqrt()).mean())
+
+
+def oracle_rows(
+    policy: Policy, truth: Truth, values: dict[str, Tensor], trained: Rollouts, steps: int
+) -> Iterator[tuple[str, Figures]]:
+    """What exact likelihoods are worth: no masks, what is left is the noise of 32 completions."""
+    for name, value in values.items():
+        biases = (float((value - values[f"log p, {of}"]).mean()) for of in ("any order", "decoder"))
+        gradients = [
+            flat_gradient(policy, (advantages * oracle_log_likelihoods(policy, truth, name, part)).mean())
+            for _, part, advantages in steps_of(trained, steps)
+        ]
+        yield name, Figures(math.nan, *biases, 0.0, *cosines(gradients, truth.gradient))
+
+
+def print_figures(masking: str, bound: str, figures: list[Figures | None]) -> None:
+    """A row: in each cell the numbers of masks side by side; `-` where a masking allows no such bound."""
+    forms = ("{:.0f}", "{:+.2f}", "{:+.2f}", "{:.2f}", "{:.2f}", "{:.2f}")
+    cells = []
+    for number, form in enumerate(forms):
+        values = [each and each[number] for each in figures]
+        cells.append(" · ".join("-" if v is None or math.isnan(v) else form.format(v) for v in values))
+    print_row([masking, bound, *cells])
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--maskings", nargs="*", choices=MASKINGS, default=[*MASKINGS], help="some of them")
     parser.add_argument("--masks", type=int, nargs="+", default=[1, 2, 4, 8], help="numbers of masks M")
     parser.add_argument("--completions", type=int, default=32, help="per prompt, to score")
     parser.add_argument("--repeats", type=int, default=128, help="draws of the masks of each of them")
@@ -95,37 +295,39 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--oracle-steps", type=int, default=64, help="the same for exact likelihoods")
     parser.add_argument("--training-steps", type=int, default=1200, help="supervised steps before")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--page", type=Path, help="Markdown file with the marks between which the table goes")
-    parser.add_argument("--plot", type=Path, help="PNG to write")
-    return parser.parse_args()
-
-
-def main() -> None:
-    given = arguments()
-    import torch
-    from estimator_errors import find_truth, measure, train_model
-
-    torch.set_num_threads(given.threads)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
     policy = train_model(given.training_steps, given.seed)
-    found = []
-    for row in measure(
-        policy,
-        find_truth(policy),
-        num_masks=given.masks,
-        completions=given.completions,
-        repeats=given.repeats,
-        steps=given.steps,
-        oracle_steps=given.oracle_steps,
-        seed=given.seed,
-    ):
-        found.append(row)
-        print(f"{row.masking}, {row.bound}, M = {row.num_masks}", file=sys.stderr, flush=True)
-    if given.page:
-        write_page(given.page, table(found))
-    if given.plot:
-        plot(found, given.plot)
-    print(table(found), end="")
+    truth = find_truth(policy)
+    scored = sample(policy, given.completions, derive(given.seed, "scored"))
+    trained = sample(policy, GENERATIONS * given.steps, derive(given.seed, "trained"))
+    with torch.no_grad():
+        exact = {name: oracle_log_likelihoods(policy, truth, name, scored) for name in ORACLES}
+    print_head(["masking", "bound", *COLUMNS])
+    for name, figures in oracle_rows(policy, truth, exact, trained, min(given.steps, given.oracle_steps)):
+        print_figures("exact", name, [figures])
+    for name in given.maskings:
+        table: dict[str, list[Figures | None]] = {}
+        for place, count in enumerate(given.masks):
+            try:
+                masking = make_masking(name, count)
+            except ConfigError:  # e.g. an odd number of masks where they come in pairs
+                continue
+            seed = derive(given.seed, name, count)
+            passes, values = likelihoods(policy, masking, scored, given.repeats, seed)
+            gradients = bound_gradients(
+                policy, masking, trained, given.steps, derive(given.seed, name, count, "gradient")
+            )
+            for bound, steps in gradients.items():
+                errors = (math.nan,) * 3
+                if (value := values.get(bound)) is not None:
+                    mean = value.mean(1)
+                    biases = (float((mean - exact[f"log p, {of}"]).mean()) for of in ("any order", "decoder"))
+                    errors = (*biases, float(value.var(1).mean().sqrt()))
+                row = table.setdefault(bound, [None] * len(given.masks))
+                row[place] = Figures(passes, *errors, *cosines(steps, truth.gradient))
+        for bound in (bound for bound in BOUNDS if bound in table):
+            print_figures(name, bound, table[bound])
 
 
 if __name__ == "__main__":

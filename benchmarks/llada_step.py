@@ -1,8 +1,9 @@
 """One full training step at LLaDA-8B's shape: rollout, then SPG's update with LoRA, on random weights.
 
-Prints completion tokens per second of the rollout, seconds per update (masks, bounds, backward, clipping, AdamW) and
-the peak memory of both. The weights are random, so no text ever ends: every completion has its full length, the worst
-case. The defaults need a GPU of 80 GB; smaller shapes run in seconds on a CPU:
+Prints seconds and peak memory of the rollout and of the update (masks, bounds, backward, clipping, AdamW). The baseline
+of both is the same model in a plain loop: a forward pass of every row at each denoising step, and forward and backward
+of every masked copy, with logits at all positions. The weights are random, so no text ever ends: every completion has
+its full length, the worst case. The defaults need a GPU of 80 GB; smaller shapes run in seconds on a CPU:
 
     python benchmarks/llada_step.py [--batch 8] [--gradient-checkpointing]
     python benchmarks/llada_step.py --device cpu --dtype float32 --layers 2 --hidden-size 128 --vocabulary 512 \\
@@ -12,11 +13,11 @@ case. The defaults need a GPU of 80 GB; smaller shapes run in seconds on a CPU:
 import argparse
 import resource
 import statistics
-import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
+from measuring import hardware, print_head, print_row, wall_seconds
+from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms.spg import SPG
@@ -111,20 +112,34 @@ def update(
     return float(norm)
 
 
-def measure(device: torch.device, work: Callable[[], Any]) -> tuple[Any, float, float]:
-    """Result, seconds and highest memory of some work, GiB: allocated on the GPU meanwhile, or resident so far."""
-    cuda = device.type == "cuda"
-    if cuda:
+def plain_rollout(policy: Policy, ids: Tensor, given: argparse.Namespace) -> None:
+    """As many forward passes as the rollout has denoising steps."""
+    with torch.no_grad():
+        for _ in range(given.diffusion_steps):
+            policy.model(input_ids=ids)
+
+
+def plain_update(policy: Policy, ids: Tensor, given: argparse.Namespace) -> None:
+    """Forward and backward of each masked copy, as many at once as have a live graph."""
+    copies = ids.repeat(NUM_MASKS, 1)
+    for rows in copies.split(given.per_device_batch_size):
+        logits = policy.model(input_ids=rows).logits
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), rows.flatten()).backward()
+    policy.model.zero_grad(set_to_none=True)
+
+
+def measure(device: torch.device, work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds and highest memory of some work, GiB: allocated on the GPU meanwhile, or resident so far."""
+    if device.type != "cuda":
+        return wall_seconds(work), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+
+    def synchronized() -> None:
+        work()
         torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-    start = time.perf_counter()
-    result = work()
-    if cuda:
-        torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - start
-    if cuda:
-        return result, seconds, torch.cuda.max_memory_allocated(device) / 2**30
-    return result, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return wall_seconds(synchronized), torch.cuda.max_memory_allocated(device) / 2**30
 
 
 def arguments() -> argparse.Namespace:
@@ -159,29 +174,35 @@ def main() -> None:
     optimizer = torch.optim.AdamW(trained, lr=3e-6, betas=(0.9, 0.99), weight_decay=0.1)
     weights, adapters = (sum(w.numel() for w in group) for group in (policy.model.parameters(), trained))
     print(
-        f"{weights / 1e6:,.2f} M weights, {adapters / 1e6:.2f} M of them trained; {given.dtype} on {policy.device}; "
+        f"{hardware(given.device)}; {weights / 1e6:,.2f} M weights, {adapters / 1e6:.2f} M trained; {given.dtype}; "
         f"batch {given.batch}, prompt {given.prompt_length}, completion {given.completion_length} in "
-        f"{given.diffusion_steps} steps, M = {NUM_MASKS}, {given.per_device_batch_size} live",
-        flush=True,
+        f"{given.diffusion_steps} steps, M = {NUM_MASKS}, {given.per_device_batch_size} live; "
+        f"median of {given.rounds}\n"
     )
-    seconds: dict[str, list[float]] = {"rollout": [], "update": []}
-    peaks = dict.fromkeys(seconds, 0.0)
+    state: dict[str, Rollouts | float] = {}
+    shape = (given.batch, given.prompt_length + given.completion_length)
+    ids = torch.randint(given.vocabulary - 2, shape, device=policy.device)
+    works = {
+        "plain rollout": lambda number: plain_rollout(policy, ids, given),
+        "rollout": lambda number: state.update(rollouts=write(policy, given, number)),
+        "plain update": lambda number: plain_update(policy, ids, given),
+        "update": lambda number: state.update(
+            norm=update(policy, optimizer, state["rollouts"], given, number)
+        ),
+    }
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for number in range(given.rounds + 1):
-        rollouts, wrote, peaks["rollout"] = measure(policy.device, lambda n=number: write(policy, given, n))
-        norm, learned, peaks["update"] = measure(
-            policy.device, lambda r=rollouts, n=number: update(policy, optimizer, r, given, n)
-        )
-        if number:  # the first step compiles kernels and allocates the optimizer's state
-            seconds["rollout"].append(wrote)
-            seconds["update"].append(learned)
-        print(
-            f"step {number}: rollout {wrote:.2f} s, update {learned:.2f} s, gradient norm {norm:.2e}",
-            flush=True,
-        )
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    tokens = given.batch * given.completion_length
-    print(f"rollout  {tokens / medians['rollout']:.1f} tokens/s, peak {peaks['rollout']:.2f} GiB")
-    print(f"update   {medians['update']:.2f} s, peak {peaks['update']:.2f} GiB")
+        for name, work in works.items():
+            measured[name].append(measure(policy.device, lambda work=work, n=number: work(n)))
+    # The first round compiles kernels and allocates the optimizer's state.
+    seconds = {name: statistics.median(took for took, _ in rounds[1:]) for name, rounds in measured.items()}
+    print_head(["part", "plain loop, s", "ours, s", "ratio", "completion tokens/s", "peak, GiB"])
+    for name in ("rollout", "update"):
+        slow, fast = seconds[f"plain {name}"], seconds[name]
+        rate = given.batch * given.completion_length / fast
+        peak = max(peak for _, peak in measured[name])
+        print_row([name, f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.2f}x", f"{rate:.1f}", f"{peak:.2f}"])
+    print(f"\ngradient norm of the last update: {state['norm']:.2e}")
 
 
 if __name__ == "__main__":

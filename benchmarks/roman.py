@@ -1,11 +1,11 @@
-"""Roman numerals up to 3,999, a task that no setting of RL was tuned on: `--env benchmarks/roman.py:bench/Roman-v0`."""
+"""Roman numerals up to 3,999, a task of the gauntlet's: `--env benchmarks/roman.py:bench/Roman-v0`."""
 
 from typing import ClassVar
 
 import envs
 
-PAIRS = [(900, "CM"), (400, "CD"), (90, "XC"), (40, "XL"), (9, "IX"), (4, "IV")]
 LETTERS = [(1000, "M"), (500, "D"), (100, "C"), (50, "L"), (10, "X"), (5, "V"), (1, "I")]
+PAIRS = [(900, "CM"), (400, "CD"), (90, "XC"), (40, "XL"), (9, "IX"), (4, "IV")]
 
 
 def numeral(number: int, symbols: list[tuple[int, str]]) -> str:

@@ -46,8 +46,8 @@ COMMANDS = {
     "sft": (SftCommand, "sft.command", "sft"),
     "compare": (CompareCommand, "reporting.compare", "compare"),
     "report": (ReportCommand, "reporting.page", "write"),
-    "merge": (MergeCommand, "merging", "merge"),
-    "push": (PushCommand, "pushing", "push"),
+    "merge": (MergeCommand, "export", "merge"),
+    "push": (PushCommand, "export", "push"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 OTHERS = (

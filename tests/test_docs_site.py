@@ -1,8 +1,6 @@
 """The docs as a site: every page is in its menu, every public name in its reference, links and the notebook hold."""
 
-import ast
 import json
-import os
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -16,9 +14,6 @@ NOTEBOOK = DOCS / "first_hour.ipynb"
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no pages beside the tests")
 PAGES = [page for page in DOCS.rglob("*.md") if "runs" not in page.relative_to(DOCS).parts]
 PACKAGES = ("verifiers", "envs", "spg_trainer", "spg_trainer.algorithms")
-"""Those whose `__all__` is what we promise."""
-MAX_CPU_SECONDS = 240
-"""Of the notebook: two minutes of two cores."""
 
 
 def leaves(menu: list | dict | str) -> Iterator[str]:
@@ -71,27 +66,8 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert promised - shown == set()
 
 
-@pytest.fixture
-def cells() -> list[dict]:
-    """The code cells of the notebook."""
-    return [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
-
-
-def test_the_notebook_uses_names_that_exist(cells: list[dict]) -> None:
-    for cell in cells:
-        source = re.sub(r"^%.*", "pass", "".join(cell["source"]), flags=re.M)
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and node.module in PACKAGES:
-                assert {name.name for name in node.names} <= set(import_module(node.module).__all__)
-            if (
-                isinstance(node, ast.Attribute)
-                and isinstance(node.value, ast.Name)
-                and node.value.id in PACKAGES
-            ):
-                assert node.attr in import_module(node.value.id).__all__
-
-
-def test_the_notebook_is_stored_as_it_ran(cells: list[dict]) -> None:
+def test_the_notebook_is_stored_as_it_ran() -> None:
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
     assert kinds == {"stream", "execute_result"}  # no error
@@ -105,11 +81,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
     nbformat, nbclient = (pytest.importorskip(name) for name in ("nbformat", "nbclient"))
     pytest.importorskip("ipykernel")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    before = os.times()
     nbclient.NotebookClient(notebook, timeout=1500, resources={"metadata": {"path": tmp_path}}).execute()
-    after = os.times()
-    spent = after.children_user + after.children_system - before.children_user - before.children_system
-    assert 0 < spent < MAX_CPU_SECONDS
     printed = "".join(
         output["text"] for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output
     )

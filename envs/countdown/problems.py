@@ -124,7 +124,7 @@ def _draw_tree(rng: np.random.Generator, level: Level) -> Puzzle:
 @cache
 def test_problems() -> tuple[Puzzle, ...]:
     """The 256 committed (numbers, target) of level 1, in order; raises EnvError if they are not installed."""
-    rows = read_packaged("countdown", "countdown/test.jsonl")
+    rows = read_packaged("countdown/test.jsonl")
     return tuple((tuple(row["numbers"]), row["target"]) for row in rows)
 
 

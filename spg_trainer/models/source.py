@@ -4,7 +4,6 @@ import difflib
 import json
 import re
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from spg_trainer.errors import ModelError
@@ -55,26 +54,24 @@ def _tiny(env: str | None) -> Source:
     folder = packaged(f"tiny-{own_task(env) if env else FALLBACK}")
     if folder is not None:
         return Source(base=str(folder))
-    folder = packaged(f"tiny-{FALLBACK}")
-    if folder is None:
-        raise ModelError(
-            f"the package spg_data with models/tiny-{FALLBACK} is not installed: run `pip install -e .` in the "
-            "checkout (or install the wheel) again, or pass a model folder with --model PATH"
-        )
     note = (
         f"the embedded model has only seen {FALLBACK} and knows nothing of this task; teach it the format first with "
         f"`python -m spg_trainer sft --env {env}` and pass the folder that writes as --model"
     )
-    return Source(base=str(folder), note=note)
+    return Source(base=str(packaged(f"tiny-{FALLBACK}")), note=note)
+
+
+def models_folder() -> Path:
+    """The embedded models: in the wheel inside this package, in a checkout beside it."""
+    package = Path(__file__).parents[1]
+    inside = package / "data"
+    return (inside if inside.is_dir() else package.parent / "data") / "models"
 
 
 def packaged(name: str) -> Path | None:
     """The folder of an embedded model, or None."""
-    try:
-        folder = Path(str(resources.files("spg_data").joinpath("models", name)))
-    except ModuleNotFoundError:
-        return None
-    return folder if folder.joinpath("config.json").is_file() else None
+    folder = models_folder() / name
+    return folder if (folder / "config.json").is_file() else None
 
 
 def _open_folder(folder: Path) -> Source:

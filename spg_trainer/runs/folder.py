@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import re
 import time
@@ -26,7 +25,7 @@ from spg_trainer.runs.files import (
     write_text,
     writing,
 )
-from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, PRESET, identity, read_config
+from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, identity, read_config
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -38,7 +37,7 @@ TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = ".lock"
-_OURS = {CONFIG, PRESET, METRICS, TIMINGS, SUMMARY, REPORT, ENVIRONMENT, FOLDER, REFERENCE}
+_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, REPORT, ENVIRONMENT, FOLDER, REFERENCE}
 _OURS |= {"samples", "eval", "checkpoints", "model"}
 _STEP = re.compile(r"step-(\d+)")
 _LOCKS: "dict[Path, FileLock]" = {}
@@ -65,28 +64,23 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--output-dir {self.path} is a file. Choose a folder that is new or empty.")
         names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
-        if names & (_OURS - {ENVIRONMENT}):
+        names -= {ENVIRONMENT}  # the first file that `create` writes
+        if names & _OURS:
             rows = self.history()
-            steps = rows[-1].get("step", len(rows)) if rows else 0
             finished = (self.path / SUMMARY).exists()
             end = "finished: it needs a larger --max-steps" if finished else "unfinished"
-            text = f"--output-dir {self.path} already holds a run ({steps} steps, {end})"
-            raise ConfigError(f"{text}. Continue it with --resume auto, or choose another --output-dir.")
-        foreign = sorted(
-            n for n in names - {ENVIRONMENT} if not n.startswith(".") and not n.endswith((".log", ".out"))
-        )
-        if foreign:
-            text = f"--output-dir {self.path} is not empty and holds no run"
-            entries = f"{len(foreign)} entries: {', '.join(foreign[:3])}"
-            raise ConfigError(f"{text} ({entries}). Choose a folder that is new or empty.")
+            raise ConfigError(
+                f"--output-dir {self.path} already holds a run ({rows[-1]['step'] if rows else 0} steps, {end}). "
+                "Continue it with --resume auto, or choose another --output-dir."
+            )
+        if foreign := sorted(n for n in names if not n.startswith(".") and not n.endswith((".log", ".out"))):
+            raise ConfigError(
+                f"--output-dir {self.path} is not empty and holds no run ({', '.join(foreign[:3])}). "
+                "Choose a folder that is new or empty."
+            )
 
-    def create(
-        self, config_yaml: str, environment: Mapping[str, Any], preset_yaml: str | None = None
-    ) -> None:
-        """Starts a run here and keeps other processes out; ConfigError if the folder is taken or cannot be made.
-
-        preset_yaml: what the settings were before any flag.
-        """
+    def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
+        """Starts a run here and keeps other processes out; ConfigError if the folder is taken or cannot be made."""
         if rank():
             return
         try:
@@ -96,8 +90,6 @@ class RunFolder:
             self.refuse_other_run()  # two runs may have passed the first look together
             write_text(self.path / ENVIRONMENT, json_document(environment))
             write_text(self.path / CONFIG, config_yaml)
-            if preset_yaml is not None:
-                write_text(self.path / PRESET, preset_yaml)
         except (OSError, CheckpointError) as error:
             raise ConfigError(f"--output-dir {self.path} cannot be used: {error}. Choose another.") from error
 
@@ -138,7 +130,7 @@ class RunFolder:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of a JSONL file of the run so far; torn lines are left out, an absent file has none."""
-        return [json.loads(text) for text in _whole_lines(self.path / name)]
+        return _whole_rows(self.path / name)
 
     def figures(self, name: str) -> dict[str, Any] | None:
         """What the evaluation NAME found, if it has been made."""
@@ -154,19 +146,15 @@ class RunFolder:
 
     def validations(self) -> dict[int, list[bool]]:
         """Step -> whether each problem was solved, of the validations made so far."""
-        files = {int(file.stem[5:]): file for file in (self.path / "eval").glob("step-*.json")}
-        return {
-            step: [json.loads(text)["correct"] for text in _whole_lines(files[step].with_suffix(".jsonl"))]
-            for step in sorted(files)
-        }
+        names = sorted(file.stem for file in (self.path / "eval").glob("step-*.json"))
+        return {int(name[5:]): [row["correct"] for row in self.rows(f"eval/{name}.jsonl")] for name in names}
 
     def truncate_after(self, step: int) -> None:
         """Readies the folder for a run that continues from `step`: what came later will be done again.
 
-        Cuts later rows and torn lines, removes summary, report, later samples and evaluations (`after` too, if
-        that was of a later step), moves later checkpoints to checkpoints/superseded, and keeps other processes out. A
-        folder that holds no run is left as it is.
-        Raises ConfigError if another process is writing here.
+        Cuts later rows and torn lines, removes summary, report, later samples and evaluations, moves later checkpoints
+        to checkpoints/superseded, and keeps other processes out. A folder that holds no run is left as it is. Raises
+        ConfigError if another process is writing here.
         """
         if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & _OURS:
             return
@@ -174,22 +162,19 @@ class RunFolder:
             lock(self.path)
             for path in self.path.glob(".*.tmp-*"):
                 path.unlink()
-            for file in (self.path / METRICS, self.path / TIMINGS):
-                if file.exists():
-                    rows = [text for text in _whole_lines(file) if json.loads(text).get("step", 0) <= step]
-                    write_text(file, "".join(text + "\n" for text in rows))
+            for name in (METRICS, TIMINGS):
+                if rows := self.rows(name):
+                    self._write(name, "".join(json_line(row) for row in rows if row["step"] <= step))
             for path in [*self.path.glob("samples/*"), *self.path.glob("eval/*")]:
                 match = _STEP.match(path.name)
                 if ".tmp-" in path.name or (match and int(match[1]) > step):
                     path.unlink()
-            if (after := self.figures("after")) and after.get("step", math.inf) > step:
+            if (after := self.figures("after")) and after["step"] > step:
                 self.evaluation_path("after").unlink()
             for name in (SUMMARY, REPORT):
                 (self.path / name).unlink(missing_ok=True)
             for path in set_aside_after(self.path, step):
-                _log.warning(
-                    "A later checkpoint was moved to %s: the run continues from step %d.", path, step
-                )
+                _log.warning("A later checkpoint was moved to %s.", path)
 
     def release(self) -> None:
         """Lets other processes write here again; the end of the process does so too."""
@@ -213,8 +198,10 @@ def lock(folder: Path) -> None:
         return
     own, owner = _try_lock(place)
     if owner is not None:
-        text = f"{folder} is being written by another process ({owner})"
-        raise ConfigError(f"{text}. Wait for it, stop it, or choose another --output-dir.")
+        raise ConfigError(
+            f"{folder} is being written by another process ({owner}). Wait for it, stop it, or choose another "
+            "--output-dir."
+        )
     (place / LOCK).write_text(f"pid {os.getpid()}", encoding="utf-8")
     _LOCKS[place] = own
 
@@ -230,8 +217,8 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
 
     Those in which another process is writing at this moment are passed over with a message.
     """
-    runs = []
-    for file in root.glob(f"*/{CONFIG}"):
+    files = root.glob(f"*/{CONFIG}")
+    for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file), reverse=True):
         run = file.parent
         try:
             own = read_config(file)
@@ -242,25 +229,23 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
         except (ConfigError, ModelError) as error:
             _log.warning("%s is passed over: %s", run, error)
             continue
-        owner = None
-        if run.resolve() not in _LOCKS and (run / LOCK).exists():
-            other, owner = _try_lock(run)
-            other.release()
+        if run.resolve() in _LOCKS:
+            return run
+        lock, owner = _try_lock(run)
+        lock.release()
         if owner is None:
-            runs.append((file.stat().st_mtime_ns, run.name, run))
-        else:
-            _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)
-    return max(runs)[-1] if runs else None
+            return run
+        _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)
+    return None
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Lines that end in a newline and hold a JSON object, without the newline; an absent file has none."""
-    whole = []
+def _whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of the lines that end in a newline; an absent file has none."""
+    rows = []
     for text in path.read_bytes().split(b"\n")[:-1] if path.exists() else ():
         with suppress(ValueError):
-            if isinstance(json.loads(text), dict):
-                whole.append(text.decode())
-    return whole
+            rows.append(json.loads(text))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _try_lock(run: Path) -> "tuple[FileLock, str | None]":

@@ -13,7 +13,7 @@ import torch
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import Evaluation, evaluate, make_env
-from spg_trainer.model_card import model_card
+from spg_trainer.export import card_of_sft
 from spg_trainer.models import Policy, new_tiny, open_policy, tiny_tokenizer
 from spg_trainer.models.adapters import settle
 from spg_trainer.rollout.sampler import get_decoder
@@ -227,7 +227,7 @@ def publish(fit: Fit, console: Console) -> None:
     def write(place: Path) -> None:
         checkpoint.write_model(place, policy, task_record(command, fit.sampling))
         (place / SFT).write_text(fit.settings, encoding="utf-8")
-        (place / "README.md").write_text(model_card(fit, results, greedy, sampled), encoding="utf-8")
+        (place / "README.md").write_text(card_of_sft(fit, results, greedy, sampled), encoding="utf-8")
 
     policy.model.to(dtypes[0])
     write_folder(aside, write, CONTINUE)

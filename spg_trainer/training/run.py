@@ -33,7 +33,6 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.settings.sources import (
     CONFIG,
     model_environment,
-    preset_of,
     read_config,
     refuse_changes,
     task_record,
@@ -392,7 +391,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             run.folder.truncate_after(run.step)
             run.folder.config(settings)
         else:
-            run.folder.create(settings, run.environment(), to_yaml(preset_of(config)))
+            run.folder.create(settings, run.environment())
         if accelerator.is_main_process:
             keep(path, config.env)
     run.history = decide_on_main(run.folder.history)  # it steers the temperature of all processes

@@ -97,7 +97,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--seed", ["--seed"]),
         ("--env-args split=test", ["--env-args split=test", "--eval-split"]),
         ("--env-args blank=3", ['no argument "blank"', 'Did you mean "blanks"?']),
-        ("--reward-weights corect=1", ['no reward component "corect"', 'Did you mean "correct"?']),
+        ("--reward-weights corect=1", ['"corect"', 'Did you mean "correct"?']),
         ("--reward-weights correct=much", ["'much'", "a finite number"]),
         ("eval --num-generations 0", ["--num-generations 0: should be at least 1"]),
         ("eval --num-problems -1", ["--num-problems -1: should be 0 or more"]),

@@ -1,6 +1,5 @@
 """`--model`: what it opens, what it says when it cannot, adapters and embedded models included."""
 
-import importlib.resources
 import shutil
 import socket
 from pathlib import Path
@@ -12,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, BertConfig
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.models import Policy, head_weight, hidden_states, load_model, open_policy, save_model
+from spg_trainer.models import Policy, head_weight, hidden_states, load_model, open_policy, save_model, source
 from spg_trainer.settings.fields import ModelConfig
 from tests.common.model_cases import edit, hub_folder, save_small, some_ids
 
@@ -304,10 +303,7 @@ def test_tiny_is_the_model_of_the_environment_or_says_what_to_do(folder, monkeyp
     models = folder.parent / "data" / "models"
     for task in ("sudoku", "countdown"):
         shutil.copytree(folder, models / f"tiny-{task}")
-    files = importlib.resources.files
-    monkeypatch.setattr(
-        importlib.resources, "files", lambda name: models.parent if name == "spg_data" else files(name)
-    )
+    monkeypatch.setattr(source, "models_folder", lambda: models)
     for env in ("countdown", "spg/Countdown-v0", "envs:spg/Countdown-v3", "envs.countdown:Countdown"):
         policy = load_model("tiny", env=env)
         assert (Path(policy.source).name, policy.note) == ("tiny-countdown", "")
@@ -321,15 +317,5 @@ def test_tiny_is_the_model_of_the_environment_or_says_what_to_do(folder, monkeyp
     # An adapter trained on an embedded model of another machine finds the one of this machine.
     adapter = folder.parent / "adapter"
     save_model(load_model("tiny", lora_r=1), adapter)
-    edit(adapter / "adapter_config.json", base_model_name_or_path="/elsewhere/spg_data/models/tiny-sudoku")
+    edit(adapter / "adapter_config.json", base_model_name_or_path="/elsewhere/data/models/tiny-sudoku")
     assert load_model(str(adapter)).source == str(adapter)
-    shutil.rmtree(models / "tiny-sudoku")
-    refused("tiny", "tiny-sudoku", "--model PATH")
-
-
-def test_without_the_package_data_the_error_says_to_install(monkeypatch):
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(importlib.resources, "files", missing)
-    refused("tiny", "spg_data", "pip install", "--model PATH")

@@ -71,7 +71,7 @@ def test_every_kind_of_file_and_of_column_is_read(tmp_path, ending):
     "value, said",
     [
         ("{", r"p.jsonl, line 2 is not JSON"),
-        ({"prompt": "a", "chosen": "b"}, r"line 2 is .* keys prompt, chosen, rejected"),
+        ({"prompt": "a", "chosen": "b"}, r"line 2 is .* an object with prompt, chosen, rejected"),
         ({**TEXT, "prompt": 3}, r"line 2 has the prompt 3; it should be text, or messages"),
         ({**TEXT, "prompt": []}, r"line 2 has the prompt \[\]"),
         ({**TEXT, "prompt": [{"role": "user"}]}, r"line 2 has the prompt"),
@@ -90,7 +90,7 @@ def test_files_that_hold_no_pairs_are_refused(tmp_path):
         read_pairs(str(write(tmp_path / "p.jsonl", [])))
     with pytest.raises(ConfigError, match=r"should end in \.jsonl"):
         read_pairs(str(write(tmp_path / "p.csv", [TEXT])))
-    with pytest.raises(EnvError, match=r"has the columns chosen, prompt, but lacks rejected"):
+    with pytest.raises(EnvError, match="an object with prompt, chosen, rejected"):
         read_pairs(str(write(tmp_path / "p.parquet", [{"chosen": "a", "prompt": "b"}])))
     with pytest.raises(EnvError, match=r"none.jsonl cannot be read .* Check the file"):
         read_pairs(str(tmp_path / "none.jsonl"))

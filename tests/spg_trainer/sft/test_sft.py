@@ -12,19 +12,20 @@ from typing import ClassVar
 import pytest
 import torch
 from filelock import FileLock, Timeout
+from huggingface_hub import ModelCard
 from transformers import AutoModel, AutoTokenizer
 
 import envs
 from spg_trainer import cli, defaults, load_model
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate, mix_hint, train_longer
-from spg_trainer.model_card import command_line
 from spg_trainer.models import LLaDAForMaskedLM, Policy, save_model
 from spg_trainer.rollout.tokens import encode_completions, encode_prompts
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import ModelConfig, SftCommand
+from spg_trainer.settings.sources import read_sft
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft import loop as fitting
 from spg_trainer.sft.command import base_policy, eval_sampling, evaluate_split, sft
@@ -257,7 +258,7 @@ def test_bfloat16_on_disk_is_half_as_large(made: Path, tmp_path: Path) -> None:
     assert all(torch.equal(half[name], value.bfloat16().float()) for name, value in full.items())
     sizes = [(place / "model.safetensors").stat().st_size for place in (made, folder)]
     assert sizes[1] < 0.7 * sizes[0]
-    assert "--save-dtype bfloat16" in (folder / "README.md").read_text()
+    assert "save_dtype: bfloat16" in (folder / "README.md").read_text()
     with pytest.raises(ConfigError, match="--save-dtype bfloat16 is for whole models"):
         sft(replace(command, model=ModelConfig(model="tiny", lora_r=4)), quiet=True)
 
@@ -275,19 +276,17 @@ def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> Non
 
 def test_the_card_tells_how_it_was_made_and_what_it_scores(made: Path) -> None:
     card = (made / "README.md").read_text()
-    assert card.startswith("---\nlicense: apache-2.0\n")
-    parts = ("# A base model for `count` (offset=1)", "right=0.25 short=0.75", "3 updates of 4", "seed 5")
+    assert ModelCard(card).data.license == "apache-2.0"
+    parts = ("# A base model for `count` (offset=1)", "right=0.25 short=0.75", "3 updates of 4", "seed: 5")
     assert all(words in card for words in (*parts, "| test | 0.000 |", "| validation | 0.000 |"))
 
 
-def test_the_cards_command_makes_the_same_model(made: Path) -> None:
-    card = (made / "README.md").read_text()
-    line = card.partition("Make it again: `python -m spg_trainer sft ")[2].partition("`")[0]
-    read = cli.parse(SftCommand, line.split(), "")
-    assert replace(read, model=TWO_HABITS.model) == TWO_HABITS
-    assert "--env-args offset=1" in line and "output" not in line
-    again = command_line(replace(TWO_HABITS, mix={}, model=ModelConfig(model="tiny", lora_r=4)))
-    assert "--mix right=1" in again and "--lora-r 4 --model tiny --seed 5" in again
+def test_the_settings_in_the_card_make_the_same_model(made: Path, tmp_path: Path) -> None:
+    settings = (made / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "card.yaml").write_text(settings)
+    again = cli.parse(SftCommand, ["--config", str(tmp_path / "card.yaml")], "")
+    own = read_sft(made / "sft.yaml")
+    assert replace(again, output_dir=None, config=None) == replace(own, output_dir=None)
 
 
 def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -352,7 +351,7 @@ def test_after_a_full_disk_at_the_end_it_can_go_on(tmp_path: Path, monkeypatch) 
 
     command = replace(LONG, output_dir=str(tmp_path / "model"))
     with monkeypatch.context() as patch:
-        patch.setattr(supervised, "model_card", lambda *_: patch.setattr(os, "replace", full) or "")
+        patch.setattr(supervised, "card_of_sft", lambda *_: patch.setattr(os, "replace", full) or "")
         with pytest.raises(CheckpointError, match=r"No space left on device.*continue with sft --resume"):
             sft(command, quiet=True)
     sft(replace(command, resume="auto"), quiet=True)
@@ -614,7 +613,7 @@ def test_the_decoding_that_is_asked_for_is_recorded_and_used(tmp_path: Path) -> 
     command = replace(SMALL, **asked, output_dir=str(tmp_path / "model"))
     folder = sft(command, quiet=True)
     recorded = json.loads((folder / "environment.json").read_text())["rollout"]
-    assert recorded == {"max_completion_length": 8, **asked} and "--diffusion-steps 4" in told(folder)
+    assert recorded == {"max_completion_length": 8, **asked} and "diffusion_steps: 4" in told(folder)
     with pytest.raises(ConfigError, match=r"diffusion_steps=9 over .* Use diffusion_steps=8"):
         eval_sampling(replace(SMALL, diffusion_steps=9))
 

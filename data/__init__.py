@@ -1,1 +1,0 @@
-"""The files that the tasks ship with; `README.md` says where each comes from."""
