@@ -504,12 +504,10 @@ class CompareCommand:
     """What runs start from: one for all tasks, or one for each, in the order of --env."""
     seeds: Count = 3
     """Runs of each setting on each task, with the seeds 0, 1, ..."""
-    max_minutes: NotNegative = 0.0
-    """Minutes of every run, over all resumes: equal time; 0 = equal rollouts, the preset's or `-- --max-steps N`."""
     jobs: CountOrZero = 0
     """Runs at once; 0 = one for each CPU core, with one thread, or on a GPU one alone."""
     output_dir: str = "runs/compare"
-    """Holds a run folder for each run, compare.md (the table), curves.svg and compare.json (what both are made of)."""
+    """Holds a run folder for each run, compare.md (the table) and curves.svg."""
     table_only: bool = False
     """Train nothing; tabulate the runs that have finished."""
 

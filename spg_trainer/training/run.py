@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from spg_trainer import __version__, algorithms
 from spg_trainer.distributed import decide_on_main, gather, missing_processes, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.evaluation.evaluate import Evaluation, evaluate, make_env, mix_hint
+from spg_trainer.evaluation.evaluate import Evaluation, evaluate, make_env
 from spg_trainer.models import Policy, open_policy
 from spg_trainer.rollout.pairs import Preferences, open_pairs, settle_pairs
 from spg_trainer.rollout.problems import Returning
@@ -353,7 +353,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         pairs = open_pairs(config, policy) if config.pairs else None
     if kept:
         policy.source = model_environment(str(kept))["base_model"]
-    for note in (policy.note and policy.note + mix_hint(env), env.notice, pairs and pairs.note):
+    for note in (policy.note, env.notice, pairs and pairs.note):
         if note:
             console.warn(note)
     o = config.optimizer

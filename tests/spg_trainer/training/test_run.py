@@ -164,7 +164,7 @@ def test_the_eval_command_reads_a_run_folder_and_agrees_with_its_evaluation(fini
     assert (result.settings, result.correct) == (after["settings"], after["correct"])
     expected = rows(folder / "eval" / "after.jsonl")
     assert [row["completion"] for row in result.rows] == [row["completion"] for row in expected]
-    assert len([*(folder / "eval").glob("letters-test-10x6-p4-step3-????????.json")]) == 1
+    assert (folder / "eval" / "letters-test-10x6-b5-p4-step3.json").is_file()
 
 
 @pytest.mark.slow
