@@ -22,8 +22,8 @@ import tyro
 from spg_trainer import __version__
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
-from spg_trainer.models.adapters import settle
 from spg_trainer.settings import packages
+from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import (
     FIELDS,
     CompareCommand,

@@ -19,11 +19,11 @@ from transformers import (
 from transformers.utils import logging
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.models.adapters import settle
 from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
 from spg_trainer.models.source import Source, first_line, resolve_model
 from spg_trainer.models.tiny import END_OF_TURN
+from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import ModelConfig
 from spg_trainer.settings.packages import envs
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from spg_trainer.errors import ModelError
-from spg_trainer.models.adapters import default_alpha
 from spg_trainer.models.source import first_line
 from spg_trainer.seeding import generator, gpus
+from spg_trainer.settings.adapters import default_alpha
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -6,9 +6,9 @@ from typing import Any
 
 from spg_trainer import __version__
 from spg_trainer.errors import ConfigError, SpgError
-from spg_trainer.models.adapters import settle
 from spg_trainer.runs.files import read_json
 from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS, RunFolder
+from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.sources import (
     CONFIG,

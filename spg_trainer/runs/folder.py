@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
-from spg_trainer.models.adapters import REFERENCE
 from spg_trainer.runs.checkpoint import set_aside_after
 from spg_trainer.runs.environment_file import FOLDER
 from spg_trainer.runs.files import (
@@ -26,6 +25,7 @@ from spg_trainer.runs.files import (
     write_text,
     writing,
 )
+from spg_trainer.settings.adapters import REFERENCE
 from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, PRESET, identity, read_config
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from spg_trainer.errors import CheckpointError, ConfigError, did_you_mean
-from spg_trainer.models.adapters import settle
 from spg_trainer.runs.environment_file import kept
 from spg_trainer.runs.files import to_json
+from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.settings.recipes import load_preset, load_section, task_name
 

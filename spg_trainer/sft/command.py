@@ -15,7 +15,6 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import Evaluation, evaluate, make_env, train_longer
 from spg_trainer.model_card import model_card
 from spg_trainer.models import Policy, new_tiny, open_policy, tiny_tokenizer
-from spg_trainer.models.adapters import settle
 from spg_trainer.rollout.sampler import get_decoder
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
@@ -28,6 +27,7 @@ from spg_trainer.runs.files import (
     writing,
 )
 from spg_trainer.runs.folder import LOCK, lock, unlock
+from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand, check_sft
 from spg_trainer.settings.sources import (
     SFT,

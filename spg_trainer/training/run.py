@@ -17,7 +17,6 @@ from spg_trainer.distributed import decide_on_main, gather, missing_processes, r
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation.evaluate import Evaluation, evaluate, make_env, mix_hint
 from spg_trainer.models import Policy, open_policy
-from spg_trainer.models.adapters import REFERENCE, settle
 from spg_trainer.rollout.pairs import Preferences, open_pairs, settle_pairs
 from spg_trainer.rollout.problems import Returning
 from spg_trainer.rollout.sampler import get_decoder
@@ -28,6 +27,7 @@ from spg_trainer.runs.environment_file import keep
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import REPORT, RunFolder, find_unfinished
 from spg_trainer.runs.tracking import Trackers, check_trackers, open_trackers
+from spg_trainer.settings.adapters import REFERENCE, settle
 from spg_trainer.settings.fields import Config, Sampling, arithmetic, check
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.sources import (

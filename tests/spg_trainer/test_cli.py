@@ -13,7 +13,7 @@ import pytest
 
 from spg_trainer import __version__, cli
 from spg_trainer.algorithms import build
-from spg_trainer.models.adapters import settle
+from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand, SftCommand, arithmetic
 from tests.common.trainer_cases import save_tiny
 

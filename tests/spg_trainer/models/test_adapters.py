@@ -10,7 +10,7 @@ import yaml
 from spg_trainer.cli import main, parse
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import load_model
-from spg_trainer.models.adapters import settle
+from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config, ModelConfig, SftCommand
 from spg_trainer.settings.sources import defaults
 from spg_trainer.training.loop import train
