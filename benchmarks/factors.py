@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms import Loss, Metric
+from spg_trainer.algorithms.raft import merge_equal
 from spg_trainer.algorithms.ratios import kl_k2
-from spg_trainer.algorithms.shares import merge_equal
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.distributed import world_size

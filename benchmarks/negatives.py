@@ -29,7 +29,7 @@ from estimator_errors import (
 )
 from torch import Tensor
 
-from spg_trainer.algorithms.shares import merge_equal
+from spg_trainer.algorithms.raft import merge_equal
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood import Masks, elbo, eubo, mixture

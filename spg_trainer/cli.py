@@ -22,10 +22,11 @@ import tyro
 from spg_trainer import __version__
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
+from spg_trainer.runs.files import to_json
 from spg_trainer.settings import packages
 from spg_trainer.settings.adapters import settle
+from spg_trainer.settings.checks import check
 from spg_trainer.settings.fields import (
-    FIELDS,
     CompareCommand,
     Config,
     DiffCommand,
@@ -35,9 +36,9 @@ from spg_trainer.settings.fields import (
     ReportCommand,
     SftCommand,
     arithmetic,
-    check,
 )
-from spg_trainer.settings.sources import CONFIG, SFT, defaults, to_yaml
+from spg_trainer.settings.sources import CONFIG, SFT, apply, defaults, layers, with_origins
+from spg_trainer.settings.values import flatten
 
 PROG = "python -m spg_trainer"
 COMMANDS = {
@@ -50,91 +51,94 @@ COMMANDS = {
     "push": (PushCommand, "pushing", "push"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
+WORDS = (*COMMANDS, "lm-eval")
 OTHERS = (
     "Other commands: eval (measure a model), diff (two evaluations, problem by problem), sft (make a base model from "
-    "demonstrations), compare (many runs, one table), report (runs as one HTML page), merge (adapter into base), "
-    "push (a model with its card to the Hub), lm-eval (a model on the tasks of "
-    "lm-evaluation-harness); each has its own --help."
+    "demonstrations), compare (many runs, one table), report (runs as one HTML page), merge (adapter into base), push "
+    "(a model with its card to the Hub), lm-eval (a model on the tasks of lm-evaluation-harness); each has its own "
+    "--help."
 )
+SAVED = {
+    "compare": " Finished steps are saved; continue with the same command.",
+    "sft": " Continue from the last evaluation with sft --resume and the folder, if there was one.",
+}
+"""What someone who stops a command should know; a training says it itself."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status: 0 done, 1 a run of `compare` failed, 2 a mistake that the
     message explains, 130 stopped.
     """
-    open_closed_streams()
+    for name in ("stdout", "stderr"):  # closed by `>&-`: the next file that is opened would become it
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     args = list(sys.argv[1:] if argv is None else argv)
     word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
-        if not word and "--version" in args:
-            sys.stdout.write(f"spg-trainer {__version__}\n")
-            return 0
-        if not word:
-            run_train(parse(Config, args, PROG, OTHERS))
-            return 0
-        known = (*COMMANDS, "lm-eval")
-        if word not in known:
-            hint = did_you_mean(word, known)
-            raise ConfigError(
-                f"No command {word!r}. {hint}Known: {', '.join(known)}; without one, --env ENV trains."
-            )
-        if word != "eval" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
-        if word == "lm-eval":  # its flags are lm-eval's own
-            import_module("spg_trainer.evaluation.lm_eval").main(args)
-            return 0
-        cls, module, name = COMMANDS[word]
-        if word == "compare":
-            command, more = read_compare(args)
-            return getattr(import_module(f"spg_trainer.{module}"), name)(command, more)
-        if word in ("diff", "report", "merge", "push"):
-            check_flags(cls, args, f"{PROG} {word}")
-            command = read_flags(cls, args, cls(), f"{PROG} {word}")
-        else:
-            command = parse(cls, args, f"{PROG} {word}")
-        if word not in ("diff", "report"):
-            quiet_libraries()
-        getattr(import_module(f"spg_trainer.{module}"), name)(command)
-        leave_processes()
-    except KeyboardInterrupt:  # a training has said what it saved
-        saved = {
-            "compare": "Finished steps are saved; continue with the same command.",
-            "sft": "Continue from the last evaluation with sft --resume and the folder, if there was one.",
-        }
-        sys.stderr.write(f"\nStopped. {saved.get(word, '')}".rstrip() + "\n")
+        return run(word, args)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nStopped.{SAVED.get(word, '')}\n")
         return 130
     except (SpgError, ImportError, *packages.errors()) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run(word: str, args: Sequence[str]) -> int:
+    """Runs the command of a word, "" for training; returns the exit status."""
+    prog = f"{PROG} {word}".rstrip()
+    if not word and "--version" in args:
+        sys.stdout.write(f"spg-trainer {__version__}\n")
+    elif not word:
+        run_train(parse(Config, args, prog), args)
+    elif word not in WORDS:
+        nearest = did_you_mean(word, WORDS)
+        raise ConfigError(
+            f"No command {word!r}. {nearest}Known: {', '.join(WORDS)}; without one, --env ENV trains."
+        )
+    elif word != "eval" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(f"{prog} runs in one process. Start it without a launcher.")
+    elif word == "lm-eval":  # its flags are lm-eval's own
+        import_module("spg_trainer.evaluation.lm_eval").main(args)
+    else:
+        cls, module, name = COMMANDS[word]
+        end = args.index("--") if word == "compare" and "--" in args else len(args)
+        command = parse(cls, args[:end], prog)
+        if word not in ("diff", "report", "compare"):
+            quiet_libraries()
+        call = getattr(import_module(f"spg_trainer.{module}"), name)
+        if word == "compare":  # behind ` -- ` stand the flags of every training
+            return call(command, args[end + 1 :])
+        call(command)
+        leave_processes()
     return 0
 
 
-def open_closed_streams() -> None:
-    """Gives a command that was started with `>&-` or `2>&-` a place for its words, or the next file becomes it."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-
-
-def parse(cls: type, args: Sequence[str], prog: str, more: str = "") -> Any:
-    """The settings of a command, from presets, files and flags (`settings.py`)."""
+def parse(cls: type, args: Sequence[str], prog: str) -> Any:
+    """The settings of a command, from recipes, files and flags (`settings/sources.py`)."""
     check_flags(cls, args, prog)
-    named = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
-    written = SFT if cls is SftCommand else CONFIG
-    level = next((word.partition("=")[2] for word in args if word.startswith("level=")), None)
-    base = defaults(cls, **named, lora_r=peek(args, "lora-r"), level=level, run=resumed(args, written))
-    given = read_flags(cls, args, base, prog, more)
+    if cls not in (Config, EvalCommand, SftCommand):
+        return read_flags(cls, args, cls(), prog)
+    base = defaults(cls, **named(cls, args))
+    given = read_flags(cls, args, base, prog)
     packages.envs.resolve(given.env)  # a mistyped name is told before torch is loaded, which takes seconds
-    pairs = {f.name for f in fields(given) if isinstance(getattr(given, f.name), dict)}
-    return replace(given, **{name: {**getattr(base, name), **getattr(given, name)} for name in pairs})
+    pairs = {f.name: getattr(base, f.name) for f in fields(given) if isinstance(getattr(given, f.name), dict)}
+    return replace(given, **{name: {**below, **getattr(given, name)} for name, below in pairs.items()})
 
 
-def read_flags(cls: type, args: Sequence[str], base: Any, prog: str, more: str = "") -> Any:
+def named(cls: type, args: Sequence[str]) -> dict[str, Any]:
+    """What `sources.layers` must know of a command line before its flags are read."""
+    names = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
+    level = next((word.partition("=")[2] for word in args if word.startswith("level=")), None)
+    return {**names, "level": level, "run": resumed(args, SFT if cls is SftCommand else CONFIG)}
+
+
+def read_flags(cls: type, args: Sequence[str], base: Any, prog: str) -> Any:
     """`base` with what the flags say; ConfigError in one line for a value that cannot be read."""
-    messages = io.StringIO()
-    about = f"{str(cls.__doc__).partition(FIELDS)[0]} {more}".strip()
+    messages, about = io.StringIO(), f"{cls.__doc__} {OTHERS if cls is Config else ''}"
     markers = (tyro.conf.OmitArgPrefixes,)
     try:
         with redirect_stderr(messages):
@@ -143,14 +147,6 @@ def read_flags(cls: type, args: Sequence[str], base: Any, prog: str, more: str =
         if not end.code:
             raise
         raise ConfigError(f"{first_paragraph(messages.getvalue())} All flags: {prog} --help") from None
-
-
-def read_compare(args: Sequence[str]) -> tuple[CompareCommand, Sequence[str]]:
-    """The settings of `compare`, in front of ` -- `, and the flags of every training, behind it."""
-    end = args.index("--") if "--" in args else len(args)
-    prog = f"{PROG} compare"
-    check_flags(CompareCommand, args[:end], prog)
-    return read_flags(CompareCommand, args[:end], CompareCommand(), prog), args[end + 1 :]
 
 
 def peek(args: Sequence[str], name: str) -> str | None:
@@ -163,40 +159,42 @@ def peek(args: Sequence[str], name: str) -> str | None:
     return last
 
 
-def resumed(args: Sequence[str], name: str = CONFIG) -> str | None:
-    """The folder whose own settings, the file `name` in it, a command line continues from; None if it starts afresh."""
+def resumed(args: Sequence[str], file: str) -> str | None:
+    """The folder whose own settings, in `file`, a command line continues from; None if it starts afresh."""
     resume = peek(args, "resume")
     folder = peek(args, "output-dir") if resume == "auto" else resume
     if folder is None:
         return None
     place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one
-    return next((str(p) for p in (place, *list(place.parents)[:3]) if (p / name).is_file()), None)
+    return next((str(p) for p in (place, *list(place.parents)[:3]) if (p / file).is_file()), None)
 
 
 def flags(settings: Any) -> dict[str, bool]:
     """Every flag of a command, without the dashes in front, and whether it takes KEY=VALUE pairs."""
-    known: dict[str, bool] = {"help": False}
+    names: dict[str, bool] = {"help": False}
     for field in fields(settings):
         value, flag = getattr(settings, field.name), field.name.replace("_", "-")
-        known |= flags(value) if is_dataclass(value) else {flag: isinstance(value, dict)}
+        names |= flags(value) if is_dataclass(value) else {flag: isinstance(value, dict)}
         if isinstance(value, bool):
-            known[f"no-{flag}"] = False
-    return known
+            names[f"no-{flag}"] = False
+    return names
 
 
-def check_flags(cls: type, args: Sequence[str], prog: str) -> None:
-    """Raises ConfigError for a flag that does not exist, and for pairs given twice, of which the last would win."""
-    known, seen = flags(cls()), set()
+def check_flags(cls: type, args: Sequence[str], prog: str) -> set[str]:
+    """The flags of a command line; ConfigError for one that does not exist, and for pairs given twice."""
+    names, seen = flags(cls()), set()
     for word in args:
         flag = word.partition("=")[0].replace("_", "-").removeprefix("--")
         if not word.startswith("--") or flag.startswith("tyro-"):
             continue
-        if flag not in known:
-            hint = did_you_mean(flag, known, shown_as="--{}")
-            raise ConfigError(f"No flag --{flag}. {hint}All flags: {prog} --help")
-        if flag in seen and known[flag]:
+        if flag not in names:
+            raise ConfigError(
+                f"No flag --{flag}. {did_you_mean(flag, names, '--{}')}All flags: {prog} --help"
+            )
+        if flag in seen and names[flag]:
             raise ConfigError(f"--{flag} is given twice. Put all pairs behind one --{flag} KEY=VALUE ...")
         seen.add(flag)
+    return seen
 
 
 def first_paragraph(box: str) -> str:
@@ -209,7 +207,7 @@ def first_paragraph(box: str) -> str:
     return " ".join(lines[first:last]).removeprefix("Error parsing ").rstrip(".") + "."
 
 
-def run_train(config: Config) -> None:
+def run_train(config: Config, args: Sequence[str]) -> None:
     """Trains, or with --dry-run shows the settings and ends, in the first process alone."""
     from spg_trainer import algorithms
 
@@ -219,15 +217,29 @@ def run_train(config: Config) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     check(config, algorithm, processes)
     if config.dry_run:
-        config = refuse_early(config)
-        numbers = arithmetic(config, algorithm, processes)
-        sys.stdout.write(f"{to_yaml(replace(config, dry_run=False))}\n# {numbers}\n")
+        settled = refuse_early(config)
+        sys.stdout.write(f"{dry_run(settled, config, args)}# {arithmetic(settled, algorithm, processes)}\n")
         return
     quiet_libraries()
     from spg_trainer.training.loop import train
 
     train(replace(config, config=None))
     leave_processes()
+
+
+def dry_run(settled: Config, config: Config, args: Sequence[str]) -> str:
+    """The settings of a command line as YAML, each with where it comes from. settled: `config` as it would be run."""
+    over, given = layers(Config, **named(Config, args)), check_flags(Config, args, PROG)
+    below, chosen = (flatten(to_json(c)) for c in (apply(Config(), over), config))
+    origins = {name: layer.origin for layer in over for name in flatten(layer.values)}
+    for name, value in flatten(to_json(settled)).items():
+        part, _, field = name.replace("_", "-").rpartition(".")
+        if value != chosen.get(name):
+            origins[name] = "derived"
+        elif {field, f"no-{field}"} & given or (part in given and value != below.get(name)):
+            origins[name] = "flag"
+    origins.pop("dry_run")
+    return with_origins(replace(settled, dry_run=False), origins)
 
 
 def leave_processes() -> None:

@@ -107,7 +107,8 @@ def test_every_folder_of_code_is_a_package_of_the_wheel() -> None:
 
 
 def test_algorithms_know_torch_and_their_siblings_only() -> None:
-    known = {"torch", *(f"spg_trainer.{name}" for name in ("algorithms", "likelihood", "batch", "errors"))}
+    siblings = ("algorithms", "likelihood", "batch", "errors", "settings.values")
+    known = {"torch", *(f"spg_trainer.{name}" for name in siblings)}
     for module, tree in sources("spg_trainer").items():
         if is_within(module, {"spg_trainer.algorithms"}):
             names = {name for name in imports(tree) if name.split(".")[0] not in sys.stdlib_module_names}

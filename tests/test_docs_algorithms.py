@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, get
-from spg_trainer.settings.sources import task_preset
+from spg_trainer.settings.sources import task_settings
 
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "algorithms"
 TASKS = {"gsm8k": "GSM8K", "math500": "MATH500", "countdown": "Countdown", "sudoku": "Sudoku"}
@@ -42,7 +42,7 @@ def test_pages_show_what_the_presets_set(name: str) -> None:
 def preset_rows(name: str) -> list[str]:
     """Rows of a page's table: options to which a preset gives another value than the algorithm's own default."""
     given = {
-        model: {env: task_preset(env, model, name).get("algorithm_args", {}) for env in TASKS}
+        model: {env: task_settings(env, model, name).algorithm_args for env in TASKS}
         for model in ("tiny", "GSAI-ML/LLaDA-8B-Instruct")
     }
     rows = []

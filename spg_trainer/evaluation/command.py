@@ -36,7 +36,8 @@ from spg_trainer.runs.console import Console
 from spg_trainer.runs.environment_file import digest
 from spg_trainer.runs.files import CHOOSE_ANOTHER, check_writable
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.settings.fields import EvalCommand, Sampling, check_eval
+from spg_trainer.settings.checks import check_eval
+from spg_trainer.settings.fields import EvalCommand, Sampling
 from spg_trainer.settings.recipes import own_task
 from spg_trainer.settings.sources import ENVIRONMENT, model_environment, run_holding
 

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from spg_trainer.rollout.scored import Failures, Scored, sample_and_score, sampl
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.settings.packages import envs, verifiers
-from spg_trainer.settings.sources import SFT, preset_sampling, read_sft, task_preset
+from spg_trainer.settings.sources import SFT, read_sft, task_settings
 from spg_trainer.sft.habits import habit_names
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ def evaluate(
         ConfigError: a number out of range, several generations at temperature 0.
         TrainingError: the environment failed on too many completions, or another process failed.
     """
-    preset = task_preset(env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
-    sampling = sampling or preset_sampling(preset)
+    preset = task_settings(env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
+    sampling = sampling or replace(preset.rollout, temperature=0.0)
     if num_problems < 0:
         raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
     if num_generations < 1:
@@ -159,7 +159,7 @@ def evaluate(
     agreeing = raising_on_all if world > 1 else nullcontext
     with agreeing():
         if isinstance(env, str):
-            env = envs.make(env, split=split, **preset.get("env_args", {}))
+            env = envs.make(env, split=split, **preset.env_args)
         count = min(num_problems or len(env), len(env))
     asked = {(row["index"], row["generation"]): row for row in known}
     missing = {i for i in range(count) for g in range(num_generations) if (i, g) not in asked}

@@ -18,11 +18,13 @@ from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import CHOOSE_ANOTHER, check_writable, read_json, write_text
 from spg_trainer.runs.folder import METRICS, SUMMARY
-from spg_trainer.settings.fields import NO_END, CompareCommand, Config, check, check_ranges, parse_pairs
+from spg_trainer.settings.checks import check, check_ranges
+from spg_trainer.settings.fields import NO_END, CompareCommand, Config
 from spg_trainer.settings.sources import CONFIG, MAY_CHANGE, differences, identity, read_config
+from spg_trainer.settings.values import parse_pairs
 
 TABLE, CURVES, RECORD = "compare.md", "curves.svg", "compare.json"
-CHOOSING = {"eval.eval_steps", "eval.stop_if_worse"}
+CHOOSING = {"eval.eval_steps"}
 """Settings that may change when a run is resumed, and yet decide which step becomes model/."""
 OWN = {"env", "model", "algorithm", "seed", "max-minutes", "output-dir", "resume", "dry-run"}
 """Flags of training that `compare` gives itself."""

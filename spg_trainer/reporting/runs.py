@@ -14,11 +14,11 @@ from spg_trainer.settings.sources import (
     CONFIG,
     ENVIRONMENT,
     PRESET,
-    flatten,
     identity,
-    preset_of,
     read_config,
+    recipe_of,
 )
+from spg_trainer.settings.values import flatten
 
 Row = dict[str, Any]
 
@@ -135,7 +135,7 @@ def changed_settings(run: Recorded) -> Changed:
     """What differs from the preset that the run started from; from today's where it kept none."""
     kept, config = run.path / PRESET, run.config
     try:
-        preset = read_config(kept) if kept.is_file() else preset_of(config, run.path)
+        preset = read_config(kept) if kept.is_file() else recipe_of(config, run.path)
         config = replace(config, model=settle(config.model, run.path))
     except SpgError as error:
         return Changed(None, f"The preset cannot be read here: {error}")

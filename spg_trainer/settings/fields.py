@@ -1,35 +1,28 @@
-"""Every setting of a command: its default, unit and meaning (the docstrings are the text of `--help`), and its range.
+"""Every setting of a command: its default, unit, meaning (the docstrings are the text of `--help`) and range.
 
-`help(Config)` shows the same texts. Where a value comes from is in `settings.py`. Imports nothing heavy: `--help`
-answers at once.
+Where a value comes from is in `sources.py`, what cannot work in `checks.py`. Imports nothing heavy.
 """
 
-import ast
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple
 
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings.values import parse_pairs
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(NamedTuple):
     """The values that a number may have; `check_ranges` reads it from a field's annotation."""
 
     expected: str
     holds: Callable[[float], bool]
 
-    def __repr__(self) -> str:  # `help` shows it in the annotation
-        return f"<{self.expected}>"
 
-
-FIELDS = "\n\nArgs:\n"
-"""Stands between a class's docstring and those of its fields."""
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
 Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
 CountOrZero = Annotated[int, NOT_NEGATIVE]
@@ -37,46 +30,16 @@ NotNegative = Annotated[float, NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
 Group = Annotated[int, Range("at least 2, to judge each against the others. Try 8", lambda v: v >= 2)]
 Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
-
-
-def parse_pairs(words: list[str]) -> dict[str, object]:
-    """`["a=1", "b=x"]` -> `{"a": 1, "b": "x"}`. Raises ValueError on a word without `=`, a repeated key, or no pair."""
-    pairs: dict[str, object] = {}
-    if not words:
-        raise ValueError("needs at least one KEY=VALUE pair")
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ValueError(f"{word!r} is not of the form KEY=VALUE")
-        if key in pairs:
-            raise ValueError(f"{key!r} is given twice")
-        pairs[key] = _scalar(value)
-    return pairs
-
-
-def _scalar(text: str) -> object:
-    """YAML's int and float by Python's own rules (YAML 1.1 reads 1e-3 as text and 4:11 as a number), else text."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
-
-
-class _PairsSpec(PrimitiveConstructorSpec[dict[str, object]]):
-    def __repr__(self) -> str:
-        return "<KEY=VALUE pairs>"
-
-
-_PAIRS = _PairsSpec(
-    nargs="*",
-    metavar="KEY=VALUE [KEY=VALUE ...]",
-    instance_from_str=parse_pairs,
-    is_instance=lambda value: isinstance(value, dict),
-    str_from_instance=lambda value: [f"{k}={v}" for k, v in value.items()],
-)
-Pairs = Annotated[dict[str, object], _PAIRS]
+Pairs = Annotated[
+    dict[str, object],
+    PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="KEY=VALUE [KEY=VALUE ...]",
+        instance_from_str=parse_pairs,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [f"{k}={v}" for k, v in value.items()],
+    ),
+]
 """`KEY=VALUE ...` flags, the same for every command."""
 
 
@@ -122,7 +85,7 @@ class ModelConfig(LoadConfig):
     lora_dropout: Below1 | None = None
     """Dropout in the adapters; unset = the adapter's own, or 0. Above 0 micro-batches change the gradient."""
     ref_copy: bool = False
-    """Keep a frozen copy of all weights as reference: a second set in memory and on disk. Adapters need none."""
+    """Where all weights are trained, keep a frozen copy as reference: a second set in memory and on disk."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, far less memory."""
 
@@ -137,8 +100,8 @@ class Sampling:
     """Tokens of a block; blocks are decoded left to right. Divides the completion length."""
     diffusion_steps: int = 128
     """Denoising steps for a whole completion; a multiple of the number of blocks."""
-    temperature: float | Literal["auto"] = 0.0
-    """Sampling temperature; 0 = greedy; auto (in training) = from 0.3 to 3, so that about half of the groups differ."""
+    temperature: float = 0.0
+    """Sampling temperature; 0 = greedy."""
     remasking: str = "low_confidence"
     """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
 
@@ -174,30 +137,22 @@ class Sampling:
         for name in ("max_completion_length", "block_length", "diffusion_steps"):
             if type(value := getattr(self, name)) is not int or value < 1:
                 raise ConfigError(f"{name}={value!r} must be a whole number of at least 1.")
-        if self.temperature == "auto" or not 0 <= self.temperature < math.inf:
+        if not 0 <= self.temperature < math.inf:
             raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or a finite number above.")
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
             divisors = (d for d in range(1, length + 1) if length % d == 0)
-            nearest, longer = (
-                min(divisors, key=lambda d: (abs(d - block), -d)),
-                length + block - length % block,
-            )
+            nearest = min(divisors, key=lambda d: (abs(d - block), -d))
             raise ConfigError(
-                f"block_length={block} does not divide max_completion_length={length}: {length} / {block} = "
-                f"{length / block:.2f}. Use block_length={nearest} or max_completion_length={longer}."
+                f"block_length={block} does not divide max_completion_length={length}. Use block_length={nearest} or "
+                f"max_completion_length={length + block - length % block}."
             )
         blocks = length // block
-        if steps % blocks:
+        if steps % blocks or steps > length:
             fits = min((steps // blocks + 1) * blocks, length)
             raise ConfigError(
-                f"diffusion_steps={steps} cannot be shared by {blocks} blocks ({length} tokens / {block} per block): "
-                f"{steps} / {blocks} = {steps / blocks:.2f}. Use diffusion_steps={fits}."
-            )
-        if steps > length:
-            raise ConfigError(
-                f"diffusion_steps={steps} over {blocks} blocks is {steps // blocks} steps per block, but a block has "
-                f"only {block} tokens to unmask. Use diffusion_steps={length} or fewer."
+                f"diffusion_steps={steps} should be a multiple of the {blocks} blocks ({length} tokens / {block} per "
+                f"block) and at most one for each token. Use diffusion_steps={fits}."
             )
 
 
@@ -209,8 +164,6 @@ class BatchConfig:
     """Problems per rollout, over all processes."""
     num_generations: Group = 6
     """Completions per problem (the group, G), at least 2."""
-    problem_choice: Literal["uniform", "mixed"] = "uniform"
-    """mixed = up to half of a step are problems whose completions were not all worth the same when last tried."""
     num_iterations: Count = 1
     """How often the completions of a rollout are used; fresh masks each time."""
     num_minibatches: Count = 1
@@ -256,8 +209,6 @@ class EvalConfig:
     last step."""
     validation_problems: CountOrZero = 64
     """Problems per validation; 0 = the whole validation split."""
-    stop_if_worse: bool = False
-    """End the run at a validation that lies below that of the start by more than chance allows."""
     eval_problems: CountOrZero = 0
     """Problems of the evaluations before and after training; 0 = the whole split."""
     eval_temperature: NotNegative = 0.0
@@ -300,7 +251,8 @@ class Config:
     reward_weights: Pairs = field(default_factory=dict)
     """Weights of the reward components, e.g. `correct=1 cells=0.2`."""
     algorithm: str = "spg"
-    """RL algorithm: a name such as spg or spg_repro, `./my_algorithm.py:MyClass` or `my_package.my_module:MyClass`."""
+    """RL algorithm: a name such as spg or raft, `./my_algorithm.py:MyClass` or `my_package.my_module:MyClass`; unset =
+    what the task's recipe names."""
     algorithm_args: Pairs = field(default_factory=dict)
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`."""
     pairs: str | None = None
@@ -317,7 +269,7 @@ class Config:
     config: str | None = None
     """A YAML file nested as config.yaml of a run folder; flags override it."""
     dry_run: bool = False
-    """Print the resolved settings and the batch arithmetic, then end."""
+    """Print every setting with where it comes from, as `--config` reads them, and the batch arithmetic, then end."""
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: Sampling = field(default_factory=lambda: Sampling(temperature=0.9))
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -536,154 +488,3 @@ def arithmetic(config: Config, algorithm: Any, num_processes: int = 1) -> str:
         f"{num_masks} mask{'s' * (num_masks > 1)} a completion, micro-batches of up to {rows} completions; "
         f"{config.max_steps} steps."
     )
-
-
-def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
-    """Raises ConfigError for settings that cannot work, with the arithmetic and a value that would."""
-    b, auto = config.batch, config.rollout.temperature == "auto"
-    (replace(config.rollout, temperature=1.0) if auto else config.rollout).check()
-    algorithm.make_masking().check(config.rollout.max_completion_length)
-    if algorithm.left_to_right and config.rollout.block_length != 1:
-        raise ConfigError(
-            f"--algorithm {config.algorithm} samples token by token, not in blocks of {config.rollout.block_length}. "
-            f"Use --block-length 1 --diffusion-steps {config.rollout.max_completion_length}."
-        )
-    if num_processes > 1 and ":" in config.model.device:
-        raise ConfigError(
-            f"--device {config.model.device} is one GPU, not {num_processes}. Leave out --device."
-        )
-    check_common(config)
-    check_pairs(config, algorithm)
-    if config.eval.stop_if_worse and config.eval.eval_steps == 0:
-        raise ConfigError(
-            "--stop-if-worse judges validations, and there are none. Set --eval-steps, e.g. 10."
-        )
-    updates = b.num_iterations * b.num_minibatches
-    if algorithm.left_to_right and updates > 1:
-        raise ConfigError(
-            f"--algorithm {config.algorithm} has no ratio that would correct for {updates} updates per rollout. Use "
-            "--num-iterations 1 --num-minibatches 1."
-        )
-    if b.num_minibatches > b.prompts_per_step:
-        raise ConfigError(
-            f"--num-minibatches {b.num_minibatches}: a step has only {b.prompts_per_step} groups "
-            f"(--prompts-per-step). Use {b.prompts_per_step} or fewer."
-        )
-    if b.problem_choice == "mixed" and b.prompts_per_step == 1:
-        raise ConfigError(
-            "--problem-choice mixed takes half of a step from earlier ones, and --prompts-per-step 1 has no half. Use "
-            "2 or more."
-        )
-    m = config.model
-    if m.ref_copy and not algorithm.needs_ref_logps:
-        raise ConfigError(
-            f"--ref-copy: --algorithm {config.algorithm} with these settings asks for no reference. Leave it out, or "
-            "give a KL term its weight, e.g. --algorithm-args beta=0.04, where the algorithm has one."
-        )
-    if algorithm.needs_ref_logps and not (m.lora_r or m.is_adapter or m.ref_copy):
-        raise ConfigError(
-            f"--algorithm {config.algorithm} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, "
-            "start from an adapter (--model PATH), or keep a frozen copy of the weights (--ref-copy)."
-        )
-    if b.prompts_per_step % num_processes:
-        prompts, below = b.prompts_per_step, b.prompts_per_step // num_processes * num_processes
-        counts = " or ".join(str(n) for n in (below, below + num_processes) if n)
-        fits = ", ".join(str(n) for n in range(1, prompts + 1) if prompts % n == 0)
-        text = f"--prompts-per-step {prompts} cannot be shared by {num_processes} processes"
-        raise ConfigError(f"{text}. Use {counts}, or launch {fits} processes.")
-
-
-def check_pairs(config: Config, algorithm: Any) -> None:
-    """Raises ConfigError where --pairs does not go with the algorithm or the size of a group."""
-    if config.pairs is None:
-        if config.pairs_sha256 is not None:
-            raise ConfigError("--pairs-sha256 is that of the file of --pairs, which is not given. Add it.")
-        return
-    if not algorithm.learns_from_pairs:
-        raise ConfigError(
-            f"--pairs {config.pairs}: --algorithm {config.algorithm} learns from completions that the model has just "
-            "sampled, not from those of a file. Use --algorithm vrpo, or leave out --pairs."
-        )
-    if config.batch.num_generations != 2:
-        raise ConfigError(
-            f"--num-generations {config.batch.num_generations}: a pair of --pairs is two completions. Use "
-            "--num-generations 2."
-        )
-    if config.batch.problem_choice != "uniform" or config.rollout.temperature == "auto":
-        raise ConfigError(
-            "--problem-choice mixed and --temperature auto follow the rewards of completions that the model has just "
-            "sampled, and --pairs has none. Leave them out."
-        )
-
-
-def check_eval(command: EvalCommand) -> None:
-    """Raises ConfigError for settings of `eval` that cannot work; sizes that do not divide are `Sampling`'s to find."""
-    check_common(command)
-    if not command.protocol:
-        raise ConfigError("--protocol needs at least one of ours, papers.")
-    if not command.max_completion_length:
-        raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
-    if command.num_generations > 1 and command.temperature == 0:
-        text = f"--num-generations {command.num_generations} at --temperature 0 gives equal completions"
-        raise ConfigError(f"{text}. Raise it, e.g. --temperature 0.9.")
-
-
-def check_sft(command: SftCommand) -> None:
-    """Raises ConfigError for settings of `sft` that cannot work."""
-    check_common(command)
-    if command.model.ref_copy:
-        raise ConfigError("--ref-copy: sft compares with no reference. Leave it out.")
-    if command.save_dtype != "auto" and (command.model.lora_r or command.model.is_adapter):
-        raise ConfigError(f"--save-dtype {command.save_dtype} is for whole models, not adapters. Use auto.")
-
-
-def check_common(command: Config | EvalCommand | SftCommand) -> None:
-    """Raises ConfigError for what is wrong in every command: ranges, adapters, arguments that have flags."""
-    check_ranges(command)
-    m, flags = command.model, {"split": "--split or --eval-split", "reward_weights": "--reward-weights"}
-    for name in flags.keys() & command.env_args.keys():
-        raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {flags[name]} instead.")
-    if not isinstance(m, ModelConfig):
-        return
-    if m.lora_r == 0 and not m.is_adapter and (m.lora_alpha is not None or m.lora_dropout):
-        raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
-    if m.ref_copy and (m.lora_r or m.is_adapter):
-        text = "--ref-copy keeps a copy of all weights, but adapters are trained"
-        raise ConfigError(f"{text}. Leave it out: the weights they started from are their reference.")
-    if m.model == "new" and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
-        raise ConfigError("--model new takes no --lora-r, --revision or --dtype: they need --model PATH.")
-
-
-def check_ranges(settings: Any) -> None:
-    """Raises ConfigError for a number outside the `Range` of its annotation, nested settings included."""
-    hints = get_type_hints(type(settings), include_extras=True)
-    for name in (f.name for f in fields(settings)):
-        value = getattr(settings, name)
-        if is_dataclass(value):
-            check_ranges(value)
-        for hint in (hints[name], *get_args(hints[name])):  # in `Count | None` it is on the first part
-            for allowed in getattr(hint, "__metadata__", ()):
-                if isinstance(allowed, Range) and value is not None and not allowed.holds(value):
-                    raise ConfigError(f"--{name.replace('_', '-')} {value}: should be {allowed.expected}.")
-
-
-def _document(source: str) -> None:
-    """Puts the docstrings of all fields behind that of their class, where `help` looks; `--help` has them already."""
-    texts: dict[str, dict[str, str]] = {}
-    internal = (Range.__name__, _PairsSpec.__name__)
-    for cls in ast.parse(source).body:
-        if not isinstance(cls, ast.ClassDef) or cls.name in internal:
-            continue
-        own = texts[cls.name] = {}
-        for base in cls.bases:
-            own |= texts.get(ast.unparse(base), {})
-        for line, text in zip(cls.body, [*cls.body[1:], None], strict=True):
-            if isinstance(line, ast.AnnAssign):
-                told = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-                about = text.value.value if told else globals()[ast.unparse(line.annotation)].__doc__
-                own[ast.unparse(line.target)] = " ".join(about.partition(FIELDS)[0].split())
-        lines = "\n".join(f"    {name}: {text}" for name, text in own.items())
-        globals()[cls.name].__doc__ += FIELDS + lines
-
-
-_document(Path(__file__).read_text(encoding="utf-8"))

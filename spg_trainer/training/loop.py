@@ -26,13 +26,13 @@ from spg_trainer.distributed import (
 )
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import ended, train_longer
-from spg_trainer.rollout.problems import choose_problems, remember
+from spg_trainer.rollout.problems import choose_problems
 from spg_trainer.rollout.scored import Failures, Scored, sample_and_score
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import closing_lines
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import NO_END, Config
-from spg_trainer.settings.sources import preset_kind
+from spg_trainer.settings.sources import recipe_kind
 from spg_trainer.sft.habits import look
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.optimizer import all_finite, apply_gradients, linear_decay, linear_warmup
@@ -101,9 +101,6 @@ def train_step(run: Run) -> None:
     advantages, step = credit(run, scored, rewards)
     metrics |= apply_updates(run, step)
     run.clean, run.step = False, run.step + 1  # a checkpoint of this step needs its row
-    if batch.problem_choice == "mixed":
-        tried = np.concatenate(gather([scored.index[:: batch.num_generations]]))
-        run.returning = remember(run.returning, tried, np.ptp(rewards, axis=1) > 0)
     timings = {
         "rollout": sampled - started,
         "update": time.monotonic() - sampled,
@@ -137,7 +134,7 @@ def collect(run: Run, step: int) -> Scored:
 
 def look_at_base(run: Run, scored: Scored) -> None:
     """Warns before the first update if a model that imitates, such as `sft` makes, is no base for RL yet."""
-    if preset_kind(run.config.model.model) != "tiny":
+    if recipe_kind(run.config.model.model) != "tiny":
         return  # a pretrained model answers in its own way, right or wrong
     rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
     names = ("index", "completion", "extracted", "correct")
@@ -248,7 +245,6 @@ def reason_to_end(run: Run) -> str:
     reasons = {
         "max_minutes": late > 0,
         "max_steps": run.step >= run.config.max_steps,
-        "stop_if_worse": run.fallen,
     }
     return next((flag for flag, holds in reasons.items() if holds), "")
 

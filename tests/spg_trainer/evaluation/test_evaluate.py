@@ -13,7 +13,7 @@ import verifiers
 from spg_trainer import Sampling, evaluate, load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import clustered_interval, figures, majority_vote
-from spg_trainer.settings.sources import preset_sampling, task_preset
+from spg_trainer.settings.sources import task_settings
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
 from tests.common.two_processes import two_processes
 
@@ -233,7 +233,7 @@ OWN = {"max_completion_length": 8, "block_length": 4, "diffusion_steps": 4}
 )
 def test_without_lengths_those_of_the_models_kind_are_taken(policy, tmp_path, task, environment, lengths):
     source = made_for(policy, tmp_path / "model", **environment).source
-    chosen = preset_sampling(task_preset(task, source))
+    chosen = replace(task_settings(task, source).rollout, temperature=0.0)
     assert (chosen.max_completion_length, chosen.diffusion_steps, chosen.temperature) == lengths
 
 
