@@ -4,25 +4,21 @@ without a word: training.
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
 
-import io
 import logging
 import os
-import re
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import redirect_stderr
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass, replace
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from itertools import takewhile
+from typing import Any, get_origin, get_type_hints
 
 import tyro
 
 from spg_trainer import __version__
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
-from spg_trainer.runs.files import to_json
 from spg_trainer.settings import packages
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.checks import check
@@ -37,8 +33,9 @@ from spg_trainer.settings.fields import (
     SftCommand,
     arithmetic,
 )
-from spg_trainer.settings.sources import CONFIG, SFT, apply, defaults, layers, with_origins
-from spg_trainer.settings.values import flatten
+from spg_trainer.settings.recipes import Layer
+from spg_trainer.settings.sources import apply, layers, with_origins
+from spg_trainer.settings.values import typed
 
 PROG = "python -m spg_trainer"
 COMMANDS = {
@@ -63,6 +60,8 @@ SAVED = {
     "sft": " Continue from the last evaluation with sft --resume and the folder, if there was one.",
 }
 """What someone who stops a command should know; a training says it itself."""
+POSITIONAL = {ReportCommand: "runs", MergeCommand: "source", PushCommand: "run", DiffCommand: "evaluations"}
+"""The setting that words without a flag give."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +92,7 @@ def run(word: str, args: Sequence[str]) -> int:
     if not word and "--version" in args:
         sys.stdout.write(f"spg-trainer {__version__}\n")
     elif not word:
-        run_train(parse(Config, args, prog), args)
+        run_train(resolve(Config, args, prog))
     elif word not in WORDS:
         nearest = did_you_mean(word, WORDS)
         raise ConfigError(
@@ -118,128 +117,86 @@ def run(word: str, args: Sequence[str]) -> int:
 
 
 def parse(cls: type, args: Sequence[str], prog: str) -> Any:
-    """The settings of a command, from recipes, files and flags (`settings/sources.py`)."""
-    check_flags(cls, args, prog)
-    if cls not in (Config, EvalCommand, SftCommand):
-        return read_flags(cls, args, cls(), prog)
-    base = defaults(cls, **named(cls, args))
-    given = read_flags(cls, args, base, prog)
-    packages.envs.resolve(given.env)  # a mistyped name is told before torch is loaded, which takes seconds
-    pairs = {f.name: getattr(base, f.name) for f in fields(given) if isinstance(getattr(given, f.name), dict)}
-    return replace(given, **{name: {**below, **getattr(given, name)} for name, below in pairs.items()})
+    """The settings of a command line."""
+    return apply(cls(), resolve(cls, args, prog))
 
 
-def named(cls: type, args: Sequence[str]) -> dict[str, Any]:
-    """What `sources.layers` must know of a command line before its flags are read."""
-    names = {name: peek(args, name) for name in ("env", "model", "algorithm", "config")}
-    level = next((word.partition("=")[2] for word in args if word.startswith("level=")), None)
-    return {**names, "level": level, "run": resumed(args, SFT if cls is SftCommand else CONFIG)}
+def resolve(cls: type, args: Sequence[str], prog: str) -> list[Layer]:
+    """The layers of a command line's settings: recipes, files and flags (`settings/sources.py`); shows --help."""
+    asked = {"-h", "--help"} & {*args}
+    flags = read_flags(cls, [word for word in args if word not in asked], prog)
+    over = layers(cls, flags)
+    base = apply(cls(), over)
+    if asked:
+        about, shown = f"{cls.__doc__} {OTHERS if cls is Config else ''}", (tyro.conf.OmitArgPrefixes,)
+        tyro.cli(cls, args=["--help"], default=base, prog=prog, description=about, config=shown)
+    if hasattr(base, "env_args"):
+        packages.envs.resolve(base.env)  # a mistyped name is told before torch is loaded, which takes seconds
+    return over
 
 
-def read_flags(cls: type, args: Sequence[str], base: Any, prog: str) -> Any:
-    """`base` with what the flags say; ConfigError in one line for a value that cannot be read."""
-    messages, about = io.StringIO(), f"{cls.__doc__} {OTHERS if cls is Config else ''}"
-    markers = (tyro.conf.OmitArgPrefixes,)
-    try:
-        with redirect_stderr(messages):
-            return tyro.cli(cls, args=list(args), default=base, prog=prog, description=about, config=markers)
-    except SystemExit as end:
-        if not end.code:
-            raise
-        raise ConfigError(f"{first_paragraph(messages.getvalue())} All flags: {prog} --help") from None
-
-
-def peek(args: Sequence[str], name: str) -> str | None:
-    """The value of `--name VALUE` or `--name=VALUE` on a command line, the last one; None if absent."""
-    last = None
-    for i, text in enumerate(args):
-        flag, equals, value = text.partition("=")
-        if flag.replace("_", "-") == f"--{name}":  # tyro reads --output_dir as --output-dir
-            last = value if equals else args[i + 1] if i + 1 < len(args) else last
-    return last
-
-
-def resumed(args: Sequence[str], file: str) -> str | None:
-    """The folder whose own settings, in `file`, a command line continues from; None if it starts afresh."""
-    resume = peek(args, "resume")
-    folder = peek(args, "output-dir") if resume == "auto" else resume
-    if folder is None:
-        return None
-    place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one
-    return next((str(p) for p in (place, *list(place.parents)[:3]) if (p / file).is_file()), None)
-
-
-def flags(settings: Any) -> dict[str, bool]:
-    """Every flag of a command, without the dashes in front, and whether it takes KEY=VALUE pairs."""
-    names: dict[str, bool] = {"help": False}
-    for field in fields(settings):
-        value, flag = getattr(settings, field.name), field.name.replace("_", "-")
-        names |= flags(value) if is_dataclass(value) else {flag: isinstance(value, dict)}
-        if isinstance(value, bool):
-            names[f"no-{flag}"] = False
-    return names
-
-
-def check_flags(cls: type, args: Sequence[str], prog: str) -> set[str]:
-    """The flags of a command line; ConfigError for one that does not exist, and for pairs given twice."""
-    names, seen = flags(cls()), set()
-    for word in args:
-        flag = word.partition("=")[0].replace("_", "-").removeprefix("--")
-        if not word.startswith("--") or flag.startswith("tyro-"):
+def read_flags(cls: type, args: Sequence[str], prog: str) -> dict[str, Any]:
+    """What the flags of a command line say, nested as the settings are; ConfigError in one line."""
+    places, words, values, alone = dict(flags_of(cls)), list(args), {}, []
+    while words:
+        flag, equals, value = words.pop(0).partition("=")
+        if not flag.startswith("-"):
+            alone.append(flag + equals + value)
             continue
-        if flag not in names:
+        flag = "output" if flag == "-o" else flag.removeprefix("--").replace("_", "-")
+        name = flag if flag in places else flag.removeprefix("no-")
+        path, hint = places.get(name, ((), None))
+        if hint is None or (name != flag and hint is not bool):
             raise ConfigError(
-                f"No flag --{flag}. {did_you_mean(flag, names, '--{}')}All flags: {prog} --help"
+                f"No flag --{flag}. {did_you_mean(flag, places, '--{}')}All flags: {prog} --help"
             )
-        if flag in seen and names[flag]:
+        following = [value] if equals else list(takewhile(lambda word: not word.startswith("--"), words))
+        if get_origin(hint) not in (dict, tuple):
+            following = following[: hint is not bool]
+        del words[: 0 if equals else len(following)]
+        place = values
+        for part in path[:-1]:
+            place = place.setdefault(part, {})
+        if get_origin(hint) is dict and path[-1] in place:
             raise ConfigError(f"--{flag} is given twice. Put all pairs behind one --{flag} KEY=VALUE ...")
-        seen.add(flag)
-    return seen
+        place[path[-1]] = flag == name if hint is bool else typed(following, hint, f"--{flag}")
+    if alone:
+        place = POSITIONAL.get(cls)
+        if place is None:
+            raise ConfigError(f"{alone[0]!r} belongs to no flag. All flags: {prog} --help")
+        values[place] = typed(alone, get_type_hints(cls)[place], place)
+    return values
 
 
-def first_paragraph(box: str) -> str:
-    """What tyro's framed message says first, as one line without the frame."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip(" │╭╮╰╯") for line in text.splitlines()][1:]  # the first is its title
-    rules = [number for number, line in enumerate(lines) if not line.strip("─-")]
-    first = 1 if 0 in rules else 0
-    last = next((number for number in rules if number > first), len(lines))
-    return " ".join(lines[first:last]).removeprefix("Error parsing ").rstrip(".") + "."
+def flags_of(cls: type, path: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[tuple[str, ...], Any]]]:
+    """Every flag of a command without the dashes in front, its place among the settings and its type."""
+    for name, hint in get_type_hints(cls).items():
+        if is_dataclass(hint):
+            yield from flags_of(hint, (*path, name))
+        else:
+            yield name.replace("_", "-"), ((*path, name), hint)
 
 
-def run_train(config: Config, args: Sequence[str]) -> None:
+def run_train(over: Sequence[Layer]) -> None:
     """Trains, or with --dry-run shows the settings and ends, in the first process alone."""
     from spg_trainer import algorithms
 
+    config = apply(Config(), over)
     if config.dry_run and rank() > 0:
         return
     algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     check(config, algorithm, processes)
     if config.dry_run:
-        settled = refuse_early(config)
-        sys.stdout.write(f"{dry_run(settled, config, args)}# {arithmetic(settled, algorithm, processes)}\n")
+        settled = replace(refuse_early(config), dry_run=False)
+        numbers = arithmetic(settled, algorithm, processes)
+        sys.stdout.write(f"{with_origins(settled, over)}\n# {numbers}\n")
         return
     quiet_libraries()
     from spg_trainer.training.loop import train
 
     train(replace(config, config=None))
     leave_processes()
-
-
-def dry_run(settled: Config, config: Config, args: Sequence[str]) -> str:
-    """The settings of a command line as YAML, each with where it comes from. settled: `config` as it would be run."""
-    over, given = layers(Config, **named(Config, args)), check_flags(Config, args, PROG)
-    below, chosen = (flatten(to_json(c)) for c in (apply(Config(), over), config))
-    origins = {name: layer.origin for layer in over for name in flatten(layer.values)}
-    for name, value in flatten(to_json(settled)).items():
-        part, _, field = name.replace("_", "-").rpartition(".")
-        if value != chosen.get(name):
-            origins[name] = "derived"
-        elif {field, f"no-{field}"} & given or (part in given and value != below.get(name)):
-            origins[name] = "flag"
-    origins.pop("dry_run")
-    return with_origins(replace(settled, dry_run=False), origins)
 
 
 def leave_processes() -> None:

@@ -36,9 +36,12 @@ MAY_CHANGE = frozenset(
 """Settings that may change on resume: how long, what is shown and kept, and where it runs."""
 
 
-def defaults(cls: type[Command], **named: Any) -> Command:
-    """The settings of a command before any flag is read. named: as in `layers`."""
-    return apply(cls(), layers(cls, **named))
+def defaults(
+    cls: type[Command], env: str | None = None, model: str | None = None, algorithm: str | None = None
+) -> Command:
+    """The settings of a command for a task, a model and an algorithm, before any file or flag; None = the default."""
+    named = {"env": env, "algorithm": algorithm, "model": model and {"model": model}}
+    return apply(cls(), layers(cls, {name: value for name, value in named.items() if value}))
 
 
 def apply(base: Command, over: Iterable[Layer]) -> Command:
@@ -48,49 +51,38 @@ def apply(base: Command, over: Iterable[Layer]) -> Command:
     return base
 
 
-def layers(
-    cls: type[Command],
-    *,
-    env: str | None = None,
-    model: str | None = None,
-    algorithm: str | None = None,
-    level: object = None,
-    config: str | None = None,
-    run: str | None = None,
-) -> list[Layer]:
-    """What lies over the dataclass of a command before any flag is read.
-
-    env, model, algorithm, level (of --env-args), config: what flags name; None = not named. run: a run folder (of
-    `sft`, a model's) to continue, whose own settings stand for recipes.
-    """
-    file = Layer(str(config), read_yaml(config) if config else {})
-    overlay(cls(), file.values, file.origin)  # wrong keys and types are reported before any of them is used
-    if run:
-        own = Path(run) / (SFT if cls is SftCommand else CONFIG)
+def layers(cls: type[Command], flags: dict[str, Any]) -> list[Layer]:
+    """What lies over the dataclass of a command; flags: what they say, nested as the settings are."""
+    if cls not in (Config, EvalCommand, SftCommand):
+        return [Layer("flag", flags)]
+    config = flags.get("config")
+    over = [Layer(str(config), read_yaml(config) if config else {}), Layer("flag", flags)]
+    apply(cls(), over)  # wrong keys and types are reported before any of them is used
+    if run := resumed(cls, flags):
         moved = {"output_dir": None}  # the folder may have moved
-        return [
-            Layer(str(own), read_yaml(own, "the run's")),
-            Layer("default", moved if cls is SftCommand else {"output": moved}),
-            file,
-        ]
-    model = model or file.values.get("model", {}).get("model")
-    named = {
-        "env": env,
-        "algorithm": algorithm if cls is Config else None,
-        "model": model and {"model": model},
-    }
-    flags = Layer("flag", {name: value for name, value in named.items() if value})
-    model = model or cls().model.model
+        own = Layer(str(run), read_yaml(run, "the run's"))
+        return [own, Layer("default", moved if cls is SftCommand else {"output": moved}), *over]
+    given = merge(over)
+    model = given.get("model", {}).get("model") or cls().model.model
     recorded = model_environment(model).get("env")
     record = Layer(f"{model}/{ENVIRONMENT}", {"env": kept(run_holding(model), recorded)} if recorded else {})
-    task = merge([Layer("", {"env": cls().env}), record, file, flags])["env"]
+    env = given.get("env") or record.values.get("env") or cls().env
     if cls is Config:
-        algorithm = algorithm or file.values.get("algorithm")
-        level = level or file.values.get("env_args", {}).get("level")
-        over = task_layers(task, model, algorithm, level)
+        shipped = task_layers(env, model, given.get("algorithm"), given.get("env_args", {}).get("level"))
     else:
-        over = [Layer(f"recipe of {task}", command_recipe(cls, task, model))]
-    return [record, *over, flags, file]
+        shipped = [Layer(f"recipe of {env}", command_recipe(cls, env, model))]
+    return [record, *shipped, *over]
+
+
+def resumed(cls: type[Command], flags: Mapping[str, Any]) -> Path | None:
+    """The file with the settings of the run (of `sft`, the model) that --resume continues; None if there is none."""
+    output = flags.get("output", {}) if cls is Config else flags
+    folder = output.get("output_dir") if output.get("resume") == "auto" else output.get("resume")
+    if folder is None:
+        return None
+    place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one
+    files = (above / (SFT if cls is SftCommand else CONFIG) for above in (place, *list(place.parents)[:3]))
+    return next((file for file in files if file.is_file()), None)
 
 
 def task_settings(env: str, model: str, algorithm: str | None = None) -> Config:
@@ -146,8 +138,9 @@ def recipe_of(config: Config, run: Path | None = None) -> Config:
 
     run: the folder of a run that is there. Raises SpgError where the model or a recipe cannot be read.
     """
-    named = {"env": config.env, "model": config.model.model, "algorithm": config.algorithm}
-    shipped = defaults(Config, **named, level=config.env_args.get("level"))
+    named = {"env": config.env, "algorithm": config.algorithm, "model": {"model": config.model.model}}
+    level = {name: value for name, value in config.env_args.items() if name == "level"}
+    shipped = apply(Config(), layers(Config, {**named, "env_args": level}))
     return replace(shipped, model=settle(shipped.model, run))
 
 
@@ -188,8 +181,10 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(to_json(config), sort_keys=False, allow_unicode=True)
 
 
-def with_origins(config: Config, origins: Mapping[str, str]) -> str:
-    """`to_yaml` with, behind each value, where it comes from. origins: by dotted name; else it is the default."""
+def with_origins(settled: Config, over: Iterable[Layer]) -> str:
+    """`to_yaml` of settings made of layers, with where each value comes from behind it."""
+    origins = {name: layer.origin for layer in over for name in flatten(layer.values)}
+    origins |= {"dry_run": "default", "config": "default"}
 
     def lines(tree: Mapping[str, Any], path: str = "", indent: str = "") -> Iterator[str]:
         for key, value in tree.items():
@@ -201,7 +196,7 @@ def with_origins(config: Config, origins: Mapping[str, str]) -> str:
                 text = yaml.safe_dump({key: value}, default_flow_style=style, width=1e9, allow_unicode=True)
                 yield f"{indent}{text.rstrip()}  # {origins.get(path + key, 'default')}"
 
-    return "\n".join(lines(to_json(config))) + "\n"
+    return "\n".join(lines(to_json(settled)))
 
 
 def read_yaml(path: str | Path, source: str = "--config") -> dict[str, Any]:

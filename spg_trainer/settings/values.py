@@ -47,6 +47,23 @@ def scalar(text: str) -> object:
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
+def typed(words: Sequence[str], hint: Any, where: str) -> Any:
+    """The words behind a flag as the annotated type; ConfigError for those that it cannot be."""
+    origin, options = get_origin(hint), get_args(hint)
+    if origin is dict:
+        try:
+            return parse_pairs(words)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}.") from None
+    if origin is tuple:
+        return tuple(typed([word], options[0], where) for word in words)
+    if len(words) != 1:
+        raise ConfigError(f"{where} takes one value, not {' '.join(words) or 'none'}.")
+    if origin in (Union, types.UnionType):
+        return None if words[0].lower() == "none" else typed(words, options[0], where)
+    return convert(words[0] if hint is str or origin is Literal else scalar(words[0]), hint, where)
+
+
 def overlay(base: T, values: Any, source: str, path: str = "") -> T:
     """A copy of the dataclass `base` with nested `values` laid over it; dicts are merged by key.
 
