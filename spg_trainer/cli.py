@@ -35,7 +35,7 @@ from spg_trainer.settings.fields import (
 )
 from spg_trainer.settings.recipes import Layer
 from spg_trainer.settings.sources import apply, layers, with_origins
-from spg_trainer.settings.values import typed
+from spg_trainer.settings.values import convert, parse_pairs
 
 PROG = "python -m spg_trainer"
 COMMANDS = {
@@ -159,13 +159,25 @@ def read_flags(cls: type, args: Sequence[str], prog: str) -> dict[str, Any]:
             place = place.setdefault(part, {})
         if get_origin(hint) is dict and path[-1] in place:
             raise ConfigError(f"--{flag} is given twice. Put all pairs behind one --{flag} KEY=VALUE ...")
-        place[path[-1]] = flag == name if hint is bool else typed(following, hint, f"--{flag}")
+        place[path[-1]] = flag == name if hint is bool else read_words(following, hint, f"--{flag}")
     if alone:
         place = POSITIONAL.get(cls)
         if place is None:
             raise ConfigError(f"{alone[0]!r} belongs to no flag. All flags: {prog} --help")
-        values[place] = typed(alone, get_type_hints(cls)[place], place)
+        values[place] = read_words(alone, get_type_hints(cls)[place], place)
     return values
+
+
+def read_words(words: Sequence[str], hint: Any, where: str) -> Any:
+    """The words behind a flag as the annotated type; ConfigError for those that it cannot be."""
+    if get_origin(hint) is dict:
+        try:
+            return parse_pairs(words)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}.") from None
+    if get_origin(hint) is not tuple and len(words) != 1:
+        raise ConfigError(f"{where} takes one value, not {' '.join(words) or 'none'}.")
+    return convert(words if get_origin(hint) is tuple else words[0], hint, where)
 
 
 def flags_of(cls: type, path: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[tuple[str, ...], Any]]]:

@@ -48,8 +48,7 @@ class LoadConfig:
     """Which weights, their type and device."""
 
     model: str = "tiny"
-    """`tiny` (the embedded model), a folder, a run folder, or a hub id such as GSAI-ML/LLaDA-8B-Instruct;
-    for `sft` also `new`, a small model with fresh weights."""
+    """`tiny` (embedded), a folder, a run folder or a hub id; for `sft` also `new`, a small model with fresh weights."""
     revision: str | None = None
     """Hub revision (branch, tag or commit) of the model."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
@@ -185,15 +184,14 @@ class OptimizerConfig:
     warmup_steps: CountOrZero = 0
     """Updates over which the rate rises linearly from 0."""
     lr_schedule: Literal["constant", "linear"] = "constant"
-    """What follows: the same rate, or one that falls step by step to 1/--max-steps of it in the last; where
-    --max-minutes alone ends the run (--max-steps 1000000), one that falls with the clock, so no two runs are equal."""
+    """What follows: the same rate, or one that falls to 1/--max-steps of it in the last; with --max-steps 1000000 it
+    falls with the clock to --max-minutes, so no two runs are equal."""
     adam_beta1: Below1 = 0.9
     """AdamW's first decay."""
     adam_beta2: Below1 = 0.99
     """AdamW's second decay."""
     adam_epsilon: Positive = 1e-8
-    """What AdamW adds to the root of the second moment; where it is larger than a gradient's usual size, small
-    gradients take small steps."""
+    """What AdamW adds to the root of the second moment; a larger one lets small gradients take small steps."""
     weight_decay: Below1 = 0.1
     """AdamW's decoupled weight decay."""
     max_grad_norm: Positive = 0.2
@@ -205,8 +203,7 @@ class EvalConfig:
     """Greedy evaluation before and after training, and validation on the way, which chooses the model that is kept."""
 
     eval_steps: CountOrZero = 0
-    """Validate at the start, every so many steps and at the end; model/ is then the best step. 0 = never, model/ is the
-    last step."""
+    """Validate at the start, every so many steps and at the end, and keep the best step; 0 = keep the last."""
     validation_problems: CountOrZero = 64
     """Problems per validation; 0 = the whole validation split."""
     eval_problems: CountOrZero = 0
@@ -224,8 +221,7 @@ class OutputConfig:
     output_dir: str | None = None
     """Run folder; unset = runs/ENV-ALGORITHM-sSEED-UTCTIME."""
     resume: str | None = None
-    """`auto` = continue from the newest complete checkpoint (of --output-dir, or of the newest unfinished run of these
-    settings); or the path of a run folder or checkpoint."""
+    """A run folder or checkpoint to continue; `auto` = that of --output-dir, or the newest unfinished run like this."""
     save_steps: CountOrZero = 10
     """A checkpoint every so many steps; 0 = only at the end."""
     keep: Count = 2
@@ -241,35 +237,40 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
-class Config:
-    """Train a masked diffusion language model by RL on a verifiable task."""
+class TaskSettings:
+    """What every command on a task has."""
 
     env: str = "sudoku"
-    """Task: a name, `my_package.my_module:my/MyTask-v0`, or `./my_task.py:my/MyTask-v0`."""
+    """Task: a name, `my_package.my_module:my/MyTask-v0` or `./my_task.py:my/MyTask-v0`; unset = the model's own."""
     env_args: Pairs = field(default_factory=dict)
     """Arguments of the environment, e.g. `prompt_style=paper`."""
+    seed: int = 0
+    """Seed of every random stream."""
+    config: str | None = None
+    """A YAML file, nested as config.yaml of a run folder; flags override it."""
+
+
+@dataclass(frozen=True)
+class Config(TaskSettings):
+    """Train a masked diffusion language model by RL on a verifiable task."""
+
     reward_weights: Pairs = field(default_factory=dict)
     """Weights of the reward components, e.g. `correct=1 cells=0.2`."""
     algorithm: str = "spg"
-    """RL algorithm: a name such as spg or raft, `./my_algorithm.py:MyClass` or `my_package.my_module:MyClass`; unset =
-    what the task's recipe names."""
+    """A name such as spg or raft, `./my_algorithm.py:MyClass` or `my_module:MyClass`; unset = the task's recipe's."""
     algorithm_args: Pairs = field(default_factory=dict)
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`."""
     pairs: str | None = None
-    """Preference pairs to learn from in place of sampled completions: a .jsonl, .jsonl.gz or .parquet file with the
-    columns prompt, chosen and rejected. Needs --algorithm vrpo and --num-generations 2."""
+    """A .jsonl, .jsonl.gz or .parquet file of pairs to learn from in place of sampled completions: prompt, chosen and
+    rejected. Needs --algorithm vrpo and --num-generations 2."""
     pairs_sha256: str | None = None
-    """The sha256 of that file, which is refused if it has another; unset = whatever it is, from then on the run's."""
+    """The sha256 that the file must have; unset = whatever it is, from then on the run's."""
     max_steps: CountOrZero = 100
     """Steps in all; a step is one rollout and its num_iterations updates."""
     max_minutes: NotNegative = 0.0
     """Stop after the step in which so many minutes have passed, evaluate and save; 0 = no limit."""
-    seed: int = 0
-    """Seed of every random stream."""
-    config: str | None = None
-    """A YAML file nested as config.yaml of a run folder; flags override it."""
     dry_run: bool = False
-    """Print every setting with where it comes from, as `--config` reads them, and the batch arithmetic, then end."""
+    """Print every setting with where it comes from, in a form that --config reads, then end."""
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: Sampling = field(default_factory=lambda: Sampling(temperature=0.9))
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -324,13 +325,9 @@ class PushCommand:
 
 
 @dataclass(frozen=True)
-class EvalCommand:
+class EvalCommand(TaskSettings):
     """Measure a model's solved rate on a task."""
 
-    env: str = "sudoku"
-    """Task; unset with a run folder as --model = the run's own."""
-    env_args: Pairs = field(default_factory=dict)
-    """Arguments of the environment, e.g. `source=papers.jsonl`."""
     reward_weights: Pairs = field(default_factory=dict)
     """Weights of the reward components."""
     split: Literal["test", "validation", "train"] = "test"
@@ -338,15 +335,13 @@ class EvalCommand:
     num_problems: CountOrZero = 0
     """Problems taken from the start of the split; 0 = all."""
     num_generations: Count = 1
-    """Completions per problem; more than 1 also gives pass@k and the majority's answer, and needs --temperature above
-    0."""
+    """Completions per problem; more than 1 gives pass@k and the majority's answer, and needs --temperature above 0."""
     max_completion_length: tuple[int, ...] = (256,)
     """One or several completion lengths, each evaluated."""
     block_length: int = 32
     """Tokens of a block; a shorter completion is one block."""
     diffusion_steps: tuple[int, ...] = ()
-    """Denoising steps for a whole completion, one or several, each evaluated at every length; unset = length /
-    --tokens-per-step."""
+    """Denoising steps of a completion, one or several, each with every length; unset = length / --tokens-per-step."""
     tokens_per_step: Positive = 2.0
     """Tokens unmasked per denoising step where --diffusion-steps is unset."""
     temperature: float = 0.0
@@ -354,34 +349,26 @@ class EvalCommand:
     remasking: str = "low_confidence"
     """Which masked positions are unmasked first."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
-    """`papers` = as d1 and SPG measure: their style of prompt, lengths 128, 256, 512 in half as many steps, blocks of
-    32, greedy, cell accuracy for Sudoku, whatever other flags say. `ours papers` = both."""
+    """`papers` = as d1 and SPG measure, whatever other flags say: their prompts, lengths 128, 256, 512 in half as many
+    steps, blocks of 32, greedy, cell accuracy for Sudoku."""
     rows_per_forward: Count = 64
     """Completions decoded at once on a GPU; on a CPU, as many as stay in its cache. Memory only."""
-    seed: int = 0
-    """Seed of the sampling noise."""
     output_dir: str | None = None
     """Folder for result and completions (JSON, JSONL); unset = MODEL/eval for a run folder, else nothing is written."""
-    config: str | None = None
-    """A YAML file with these settings; flags override it."""
     model: LoadConfig = field(default_factory=LoadConfig)
 
 
 @dataclass(frozen=True)
-class SftCommand:
+class SftCommand(TaskSettings):
     """Make a base model from an environment's demonstrations and habits (supervised, masked denoising)."""
 
-    env: str = "sudoku"
-    """Task whose `demonstration` (named `right`) and `habits` are learned."""
-    env_args: Pairs = field(default_factory=dict)
-    """Arguments of the environment, e.g. `blanks=4-11`."""
     mix: Pairs = field(default_factory=dict)
-    """Share of each habit, e.g. `right=0.4 careless=0.6`, divided by their sum; unset = all right."""
+    """Share of `right`, the demonstration, and of each habit, e.g. `right=0.4 careless=0.6`; unset = all right."""
     steps: Count = 3000
     """Updates at most."""
     patience: CountOrZero = 5
-    """Evaluations in a row without a validation loss 1% below the best, after which the rate falls and training ends;
-    the best weights are kept. 0 = all updates under a cosine, and the last weights."""
+    """Evaluations without a validation loss 1% below the best, after which training ends with the best weights; 0 = all
+    updates under a cosine, and the last weights."""
     eval_steps: Count = 100
     """Every so many updates: the validation loss, the habits of some validation completions, and a checkpoint."""
     batch_size: Count = 192
@@ -389,8 +376,7 @@ class SftCommand:
     per_device_batch_size: CountOrZero = 0
     """Demonstrations whose graph is in memory at once; 0 = all of an update. Memory only."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """`muon` takes steps of one size in all directions of a layer's matrices and leaves the rest to AdamW, at the same
-    rate. Default of small models on tasks without a preset: fewer updates bring them as far."""
+    """`muon` takes steps of one size in all directions of a layer's matrices and leaves the rest to AdamW."""
     learning_rate: Positive = 2e-3
     """Peak rate; linear warm-up, then constant until the last fifth of the updates, which takes it to 5%."""
     warmup_steps: CountOrZero = 50
@@ -400,17 +386,16 @@ class SftCommand:
     max_grad_norm: Positive = 1.0
     """The gradient's norm is clipped to this."""
     max_completion_length: CountOrZero = 20
-    """Tokens of a completion (T); shorter demonstrations are filled with padding, which is learned too. 0 = what the
-    longest of 2,000 training problems' needs, and a tenth more."""
+    """Tokens of a completion (T), padding included; 0 = a tenth more than the longest of 2,000 demonstrations."""
     block_length: CountOrZero = 0
-    """Tokens of a block when the model decodes; 0 = the preset's, or the whole completion if that does not divide it.
+    """Tokens of a block when the model decodes; 0 = the recipe's, or the whole completion if that does not divide it.
     These three are written down with the model, and RL and `eval` take them from there."""
     diffusion_steps: CountOrZero = 0
-    """Denoising steps of a completion; 0 = one for each token (llada presets: half as many)."""
+    """Denoising steps of a completion; 0 = one for each token (llada: half as many)."""
     remasking: str | None = None
-    """Which masked positions are unmasked first; unset = as the preset has it."""
+    """Which masked positions are unmasked first; unset = as the recipe has it."""
     temperature: Positive = 1.0
-    """Sampling temperature at which habits are counted: presets have that of the default algorithm's RL."""
+    """Sampling temperature at which habits are counted: that of RL."""
     hidden_size: Count = 128
     """Width of a new model (--model new)."""
     num_layers: Count = 4
@@ -419,16 +404,12 @@ class SftCommand:
     """Attention heads of a new model."""
     intermediate_size: Count = 344
     """Feed-forward width of a new model."""
-    seed: int = 0
-    """Seed of the weights and of every draw."""
     save_dtype: Literal["auto", "bfloat16"] = "auto"
     """Type of the weights on disk; auto = as trained. bfloat16 halves the file; what is measured is what is saved."""
     output_dir: str | None = None
     """Folder of the model; unset = models/ENV-sft-sSEED."""
     resume: str | None = None
-    """The folder of a model made by `sft`, interrupted or finished, to go on with; `auto` = that of --output-dir."""
-    config: str | None = None
-    """A YAML file with these settings; flags override it."""
+    """The folder of a model made by `sft` to go on with; `auto` = that of --output-dir."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
 
 
@@ -450,8 +431,8 @@ class CompareCommand:
     env: tuple[str, ...] = ("sudoku",)
     """Tasks, with arguments behind a colon: `sudoku countdown:level=2,source=my.jsonl ./my_task.py:my/MyTask-v0`."""
     algorithms: tuple[str, ...] = ("spg",)
-    """Algorithms, or settings of one: `spg wd1 spg:negatives=elbo,num_masks=4 spg:temperature=2`. A key is a flag of
-    training where there is one of that name, else a hyper-parameter."""
+    """Algorithms, or settings of one: `spg wd1 spg:negatives=elbo,temperature=2`. A key is a flag of training where
+    there is one of that name, else a hyper-parameter."""
     model: tuple[str, ...] = ("tiny",)
     """What runs start from: one for all tasks, or one for each, in the order of --env."""
     seeds: Count = 3
@@ -476,15 +457,15 @@ def arithmetic(config: Config, algorithm: Any, num_processes: int = 1) -> str:
     """One line that says what a step does, in numbers."""
     b, r = config.batch, config.rollout
     num_masks = algorithm.make_masking().count(r.max_completion_length)
-    completions, blocks = b.prompts_per_step * b.num_generations, r.num_blocks
-    rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
-    updates = b.num_iterations * b.num_minibatches
+    completions, rows = (
+        b.prompts_per_step * b.num_generations,
+        micro_batch_size(b.per_device_batch_size, num_masks)[0],
+    )
     groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {b.num_generations} generations"
     shared = f" ({num_processes} processes x {completions // num_processes})" if num_processes > 1 else ""
     return (
-        f"{b.prompts_per_step} {groups} = {completions} completions a step{shared}; "
-        f"{r.max_completion_length} tokens in {blocks} block{'s' * (blocks > 1)} of {r.block_length}, "
-        f"{r.diffusion_steps} denoising steps; {updates} update{'s' * (updates > 1)} a step, "
-        f"{num_masks} mask{'s' * (num_masks > 1)} a completion, micro-batches of up to {rows} completions; "
-        f"{config.max_steps} steps."
+        f"{b.prompts_per_step} {groups} = {completions} completions a step{shared}; {r.max_completion_length} tokens "
+        f"in blocks of {r.block_length}, {r.diffusion_steps} denoising steps; updates a step: "
+        f"{b.num_iterations * b.num_minibatches}, masks a completion: {num_masks}, micro-batches of up to {rows} "
+        f"completions; {config.max_steps} steps."
     )

@@ -6,7 +6,6 @@ pydantic would do the second, but adds 0.25 s to every `--help`; this adds none.
 import math
 import types
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -47,23 +46,6 @@ def scalar(text: str) -> object:
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
-def typed(words: Sequence[str], hint: Any, where: str) -> Any:
-    """The words behind a flag as the annotated type; ConfigError for those that it cannot be."""
-    origin, options = get_origin(hint), get_args(hint)
-    if origin is dict:
-        try:
-            return parse_pairs(words)
-        except ValueError as error:
-            raise ConfigError(f"{where}: {error}.") from None
-    if origin is tuple:
-        return tuple(typed([word], options[0], where) for word in words)
-    if len(words) != 1:
-        raise ConfigError(f"{where} takes one value, not {' '.join(words) or 'none'}.")
-    if origin in (Union, types.UnionType):
-        return None if words[0].lower() == "none" else typed(words, options[0], where)
-    return convert(words[0] if hint is str or origin is Literal else scalar(words[0]), hint, where)
-
-
 def overlay(base: T, values: Any, source: str, path: str = "") -> T:
     """A copy of the dataclass `base` with nested `values` laid over it; dicts are merged by key.
 
@@ -100,26 +82,28 @@ def convert_fields(cls: type, values: Mapping[str, Any], source: str, path: str 
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the annotated type: bool, int, float, str, dict, Literal, optional or a tuple; else ConfigError."""
+    """`value`, text or typed, as the annotated type: a scalar, Literal, optional, dict or tuple; else ConfigError."""
     origin, options = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):  # `... | None`
-        return None if value is None else convert(value, options[0], where)
+        return None if value in (None, "none", "None") else convert(value, options[0], where)
     if origin is Literal:
         if value in options:
             return value
-        nearest = did_you_mean(value, options)
-        raise ConfigError(f"{where}={value!r}: expected one of {', '.join(options)}. {nearest}".rstrip())
+        raise ConfigError(
+            f"{where}={value!r}: expected one of {', '.join(options)}. {did_you_mean(value, options)}".rstrip()
+        )
     if origin is tuple:
-        items = [scalar(word) for word in value.split(",")] if isinstance(value, str) else value
-        items = items if isinstance(items, list | tuple) else [items]
-        return tuple(convert(item, options[0], where) for item in items)
-    kind, typed = origin or hint, value
-    if kind is float and type(value) in (int, str):  # YAML 1.1 reads 1e-3 as text
-        with suppress(ValueError):
-            typed = float(value)
-    if type(typed) is not kind or (kind is float and not math.isfinite(typed)):
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(
+            convert(i, options[0], where) for i in (items if isinstance(items, list | tuple) else [items])
+        )
+    kind = origin or hint
+    read = scalar(value) if isinstance(value, str) and kind is not str else value
+    if kind is float and type(read) is int:
+        read = float(read)
+    if type(read) is not kind or (kind is float and not math.isfinite(read)):
         raise ConfigError(f"{where}={value!r}: expected {NAMES.get(kind, kind.__name__)}.")
-    return typed
+    return read
 
 
 def flatten(tree: Mapping[str, Any], ignore: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
