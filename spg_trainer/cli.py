@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
 from importlib import import_module
 from itertools import takewhile
@@ -124,8 +124,7 @@ def parse(cls: type, args: Sequence[str], prog: str) -> Any:
 def resolve(cls: type, args: Sequence[str], prog: str) -> list[Layer]:
     """The layers of a command line's settings: recipes, files and flags (`settings/sources.py`); shows --help."""
     asked = {"-h", "--help"} & {*args}
-    flags = read_flags(cls, [word for word in args if word not in asked], prog)
-    over = layers(cls, flags)
+    over = layers(cls, read_flags(cls, [word for word in args if word not in asked], prog))
     base = apply(cls(), over)
     if asked:
         about, shown = f"{cls.__doc__} {OTHERS if cls is Config else ''}", (tyro.conf.OmitArgPrefixes,)
@@ -137,7 +136,7 @@ def resolve(cls: type, args: Sequence[str], prog: str) -> list[Layer]:
 
 def read_flags(cls: type, args: Sequence[str], prog: str) -> dict[str, Any]:
     """What the flags of a command line say, nested as the settings are; ConfigError in one line."""
-    places, words, values, alone = dict(flags_of(cls)), list(args), {}, []
+    places, words, values, alone = flags(cls), list(args), {}, []
     while words:
         flag, equals, value = words.pop(0).partition("=")
         if not flag.startswith("-"):
@@ -180,13 +179,13 @@ def read_words(words: Sequence[str], hint: Any, where: str) -> Any:
     return convert(words if get_origin(hint) is tuple else words[0], hint, where)
 
 
-def flags_of(cls: type, path: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[tuple[str, ...], Any]]]:
-    """Every flag of a command without the dashes in front, its place among the settings and its type."""
+def flags(cls: type, path: tuple[str, ...] = ()) -> dict[str, tuple[tuple[str, ...], Any]]:
+    """Every flag of a command without the dashes in front: its place among the settings and its type."""
+    places: dict[str, tuple[tuple[str, ...], Any]] = {}
     for name, hint in get_type_hints(cls).items():
-        if is_dataclass(hint):
-            yield from flags_of(hint, (*path, name))
-        else:
-            yield name.replace("_", "-"), ((*path, name), hint)
+        inner = (*path, name)
+        places |= flags(hint, inner) if is_dataclass(hint) else {name.replace("_", "-"): (inner, hint)}
+    return places
 
 
 def run_train(over: Sequence[Layer]) -> None:

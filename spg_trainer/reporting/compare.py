@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from spg_trainer import algorithms
-from spg_trainer.cli import PROG, flags, parse, peek, refuse_early
+from spg_trainer.cli import PROG, flags, parse, refuse_early
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.jobs import Job, run_jobs
 from spg_trainer.reporting.results import Finished, draw_curves, markdown, pack, read_run, unpack
@@ -190,7 +190,7 @@ def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
 
     They are in the order in which they start: seed by seed, so that a table made early has all settings.
     """
-    known = flags(Config())
+    known = flags(Config)
     for word in more:
         flag = word.partition("=")[0].replace("_", "-").removeprefix("--")
         if word.startswith("--") and flag in OWN:
@@ -216,7 +216,7 @@ def plan(command: CompareCommand, more: Sequence[str] = ()) -> list[Planned]:
             hyper = {key: value for key, value in chosen.items() if key not in own}
             words = [*task_words, "--algorithm", algorithm, *pairs("--algorithm-args", hyper), *more]
             words += [word for key, value in own.items() for word in as_flag(key, value, known)]
-            if command.max_minutes and peek(words, "max-steps") is None:
+            if command.max_minutes and not any(word.startswith("--max-steps") for word in words):
                 words += ["--max-steps", str(NO_END)]
             name = re.sub(r"[^\w.,=+-]+", "_", f"{task}-{row}")
             if name in cells:
@@ -297,14 +297,14 @@ def pairs(flag: str, values: dict[str, object]) -> list[str]:
     return [flag, *(f"{key}={value}" for key, value in values.items())] if values else []
 
 
-def as_flag(key: str, value: object, known: dict[str, bool]) -> list[str]:
+def as_flag(key: str, value: object, known: dict[str, tuple]) -> list[str]:
     """A setting of training as it is typed."""
     flag = key.replace("_", "-")
-    if flag in OWN or known[flag]:
+    if flag in OWN or get_origin(known[flag][1]) is dict:
         raise ConfigError(
             f"--algorithms NAME:{key}={value}: --{flag} cannot differ between the rows of a table."
         )
-    if f"no-{flag}" in known:
+    if known[flag][1] is bool:
         return [f"--{flag}" if value else f"--no-{flag}"]
     return [f"--{flag}", str(value)]
 

@@ -17,7 +17,12 @@ def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
     config = defaults(Config, algorithm="vrpo")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "adapter_config.json").write_text("{}")
-    for change in ({"lora_r": 8}, {"model": str(tmp_path)}, {"model": str(tmp_path / "model")}, {"ref_copy": True}):
+    for change in (
+        {"lora_r": 8},
+        {"model": str(tmp_path)},
+        {"model": str(tmp_path / "model")},
+        {"ref_copy": True},
+    ):
         check(replace(config, model=replace(ModelConfig(), **change)), VRPO())
     with pytest.raises(ConfigError, match=r"--algorithm vrpo .*--lora-r.*--model PATH.*--ref-copy"):
         check(replace(config, model=ModelConfig()), VRPO())

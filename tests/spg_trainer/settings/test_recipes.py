@@ -1,4 +1,4 @@
-"""The shipped recipes: whose they are, that every algorithm can start on every task, and that none is another method."""
+"""The shipped recipes: every algorithm can start on every task, and none becomes another method."""
 
 from importlib import resources
 
