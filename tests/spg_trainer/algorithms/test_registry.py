@@ -64,4 +64,3 @@ def test_text_becomes_the_type_of_the_field():
     algorithm = build("spg", {"negatives": "eubo", "eubo_beta": "2", "num_masks": "4", "p_mask_prompt": 0})
     assert (algorithm.negatives, algorithm.eubo_beta, algorithm.num_masks) == ("eubo", 2.0, 4)
     assert isinstance(algorithm.num_masks, int) and isinstance(algorithm.p_mask_prompt, float)
-    assert build("spg", {"num_masks": 4.0}).num_masks == 4

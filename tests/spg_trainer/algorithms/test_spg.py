@@ -201,10 +201,6 @@ def test_defaults_are_the_paper_s_and_what_changes_nothing_is_not_active():
         ({"score_temperature": 0.0}, "above 0"),
         ({"score_temperature": math.nan}, "above 0"),
         ({"score_tail": True, "masking": "trajectory", "p_mask_prompt": 0.0}, "false for masking=trajectory"),
-        (
-            {"merge": True, "masking": "trajectory", "p_mask_prompt": 0.0, "negatives": "zero"},
-            "false for masking=trajectory",
-        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
@@ -221,61 +217,3 @@ def test_the_lower_bound_needs_no_second_context(settings):
         masks = algorithm.make_masking().draw(rollouts, seeded())
         loss = algorithm.loss(-1.0 * masks.scored, masks, batch)
         assert loss.loss.isfinite() and "bound/eubo" not in loss.metrics
-
-
-def shares(rewards):
-    rewards = torch.tensor(rewards, dtype=torch.float64)
-    return SPG(advantage="share").compute_advantages(rewards).view(rewards.shape)
-
-
-def test_solved_problems_weigh_the_same_however_many_are_right():
-    found = shares([[1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 0, 1]])  # mean 7/16
-    right, wrong = 9 / 16, -7 / 16
-    assert found[0].tolist() == pytest.approx([right, *[wrong / 3] * 3])
-    assert found[1].tolist() == pytest.approx([right / 4] * 4)
-    assert found[2].tolist() == pytest.approx([wrong / 4] * 4)
-    assert found[3].tolist() == pytest.approx([wrong / 2, right / 2, wrong / 2, right / 2])
-
-
-def test_partial_credit_weighs_its_distance_from_the_mean():
-    assert shares([[1, 0], [0.6, 0.6]])[1].tolist() == pytest.approx([0.025, 0.025])
-
-
-def test_shares_of_equal_rewards_are_exactly_zero():
-    for reward in (0.1, 0.21, 1 / 3, 0.7, -2.3):
-        assert (shares([[reward] * 7] * 3) == 0).all()
-
-
-def test_merging_changes_no_gradient_where_masks_are_no_matter_of_chance():
-    model, rollouts = tiny_model(), make_rollouts([9, 4], SIZE, [4, 2])
-    rollouts = rollouts.select(torch.tensor([0, 1, 0, 0, 1, 1]))  # two groups: a b a, a b b
-    rewards = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
-    found = []
-    for merge in (False, True):
-        algorithm = SPG("all", 1, 0.0, negatives="elbo", merge=merge)
-        advantages = algorithm.prepare(rewards, rollouts)["advantages"]
-        batch = make_batch([9, 4, 9, 9, 4, 4], SIZE, advantages.tolist(), completions=6)
-        masks = algorithm.make_masking().draw(rollouts, seeded())
-        model.zero_grad(set_to_none=True)
-        loss = algorithm.loss(naive_logps(model, rollouts, masks, MASK), masks, batch).loss
-        loss.backward()
-        found.append((whole_gradient(model), float(loss.detach()), int(algorithm.active(advantages).sum())))
-    (plain, value, scored), (merged, same, fewer) = found
-    assert relative(merged, plain) < 1e-10 and same == pytest.approx(value, rel=1e-10)
-    assert (scored, fewer) == (6, 4)
-
-
-def test_equal_texts_that_are_paid_differently_are_merged_by_the_sign_of_their_advantage():
-    rollouts = make_rollouts([4], SIZE, [2]).select(torch.tensor([0, 0, 0, 0]))
-    rewards = torch.tensor([[0.0, 1.0, 0.0, 1.0]], dtype=torch.float64)
-    assert SPG(merge=True).prepare(rewards, rollouts)["advantages"].tolist() == [-1.0, 1.0, 0.0, 0.0]
-
-
-def test_merging_looks_no_further_than_the_end_of_a_completion():
-    rollouts = make_rollouts([4, 4], SIZE, [2, 2]).select(torch.tensor([0, 0]))
-    rollouts.completion_ids[1, 4:] += 1
-    algorithm = SPG(advantage="share", negatives="zero", merge=True)
-    rewards = torch.ones(1, 2, dtype=torch.float64)
-    rewards = torch.cat([rewards, 0 * rewards])
-    both = rollouts.select(torch.tensor([0, 1, 0, 1]))
-    assert algorithm.prepare(rewards, both)["advantages"].tolist() == [0.5, 0, -0.5, 0]
