@@ -1,12 +1,9 @@
 """RAFT: the weights of problems and the merging by hand, and the formula through a real model."""
 
-import math
-
 import pytest
 import torch
 
 from spg_trainer.algorithms.raft import RAFT, merge_equal
-from spg_trainer.errors import ConfigError
 from tests.common.algorithm_cases import largest_error, logps_gradient, make_batch, two_tokens
 from tests.common.likelihood_cases import make_rollouts
 
@@ -64,20 +61,3 @@ def test_equal_completions_of_a_group_are_scored_once_up_to_their_end():
     rewards = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
     prepared = RAFT().prepare(rewards, rollouts)["advantages"].tolist()
     assert prepared == pytest.approx([2 / 3, 0, 0, 0, 0, 0])
-
-
-@pytest.mark.parametrize(
-    "settings, hint",
-    [
-        ({"masking": "trajectory"}, "random"),
-        ({"masking": "block"}, "random"),
-        ({"advantage": "mean"}, "share"),
-        ({"normalizer": "sum"}, "length"),
-        ({"num_masks": 0}, "1 or more"),
-        ({"p_mask_prompt": math.nan}, "from 0"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
-    with pytest.raises(ConfigError) as caught:
-        RAFT(**settings)
-    assert hint in str(caught.value) and str(next(iter(settings.values()))) in str(caught.value)

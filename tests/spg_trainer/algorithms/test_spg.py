@@ -1,7 +1,6 @@
 """SPG: hand-computed numbers, the published formulas through a real model, advantages and settings."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -10,14 +9,13 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.spg_repro import SPGRepro
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood import Masks, accumulate
+from spg_trainer.likelihood import Masks
+from tests.common.algorithm_cases import largest_error
 from tests.common.likelihood_cases import (
     make_rollouts,
     naive_logps,
-    relative,
     seeded,
     tiny_model,
-    whole_gradient,
 )
 
 MASK = 257
@@ -55,70 +53,41 @@ def test_a_three_token_completion_by_hand():
         assert float(loss.metrics["bound/gap"].total) / 2 == pytest.approx(eubo / 3 + 1)
 
 
-def published(algorithm, logps, masks, batch):
-    """The objective as the paper writes it, in probabilities: sums over tokens, one completion at a time."""
-    beta, mix, total = algorithm.eubo_beta, algorithm.mix_weight, 0.0
-    for b, advantage in enumerate(batch.advantages.tolist()):
-        length = int(batch.completion_mask[b].sum())
-        blocks = 1
-        part = range(length)
+def published(algorithm):
+    """The objective as the paper writes it, in probabilities: sums over the tokens of the part that was drawn."""
+    beta, mix = algorithm.eubo_beta, algorithm.mix_weight
+
+    def formula(row):
+        part, samples = range(row.length), range(len(row.logps))
         if algorithm.masking == "block_active":
-            size = algorithm.block_length
-            blocks = math.ceil(length / size)
-            start = int(masks.scored[b].any(0).nonzero()[0]) // size * size
-            part = range(start, min(start + size, length))
-        count = masks.scored[b].sum(-1)
-        samples = range(masks.scored.shape[1])
-        ratio = [len(part) / int(count[m]) for m in samples]
-        elbo = (
-            blocks * sum(ratio[m] * (logps[b, m] * masks.scored[b, m]).sum() for m in samples) / len(samples)
-        )
+            start = int(row.scored.any(0).nonzero()[0]) // 4 * 4
+            part = range(start, min(start + 4, row.length))
+        ratio = [len(part) / int(row.scored[m].sum()) for m in samples]
+        elbo = sum(ratio[m] * (row.logps[m] * row.scored[m]).sum() for m in samples) / len(samples)
         eubo, seen = 0.0, 0
         for i in part:
-            masked = [m for m in samples if masks.scored[b, m, i]]
-            if masked:
+            if masked := [m for m in samples if row.scored[m, i]]:
                 seen += 1
-                power = sum(ratio[m] * logps[b, m, i].exp() ** beta for m in masked) / len(samples)
+                power = sum(ratio[m] * row.logps[m, i].exp() ** beta for m in masked) / len(samples)
                 eubo = eubo + power.log() / beta
-        eubo = blocks * len(part) / seen * eubo
+        eubo = len(part) / seen * eubo
         negative = {"zero": 0 * elbo, "elbo": elbo, "eubo": eubo, "mix": mix * eubo + (1 - mix) * elbo}
-        bound = elbo if advantage >= 0 else negative[algorithm.negatives]
-        divisor = {
-            "tokens": batch.totals["tokens"],
-            "completions": batch.totals["completions"],
-            "length": length * batch.totals["completions"],
-        }[algorithm.normalizer]
-        total = total - advantage * bound / divisor
-    return total
+        bound = elbo if row.advantage >= 0 else negative[algorithm.negatives]
+        divisor = {"tokens": 50, "completions": row.completions, "length": row.length * row.completions}
+        return -row.advantage * row.scale * bound / divisor[algorithm.normalizer]
+
+    return formula
 
 
 @pytest.mark.parametrize("masking", ["random", "block", "block_active"])
 @pytest.mark.parametrize("negatives", ["zero", "elbo", "eubo", "mix"])
 def test_every_form_has_the_gradient_of_the_published_formula(negatives, masking):
-    model, rollouts = tiny_model(), make_rollouts(LENGTHS, SIZE, [4, 2, 3, 1])
     for normalizer, num_masks in (("tokens", 2), ("completions", 3), ("length", 4)):
-        forms = {"negatives": negatives, "normalizer": normalizer, "mix_weight": 0.3}
-        algorithm = SPG(masking, num_masks, 0.15, 4, **forms)
+        algorithm = SPG(
+            masking, num_masks, 0.15, 4, negatives=negatives, normalizer=normalizer, mix_weight=0.3
+        )
         assert algorithm.separable == (negatives in ("zero", "elbo"))
-        masks, batch = algorithm.make_masking().draw(rollouts, seeded(num_masks)), make_batch()
-        model.zero_grad(set_to_none=True)
-        direct = published(algorithm, naive_logps(model, rollouts, masks, MASK), masks, batch)
-        direct.backward()
-        expected = whole_gradient(model)
-        for live in (1, num_masks):
-            model.zero_grad(set_to_none=True)
-            loss_fn = partial(algorithm.loss, masks=masks, batch=batch)
-            found = accumulate(
-                model,
-                rollouts,
-                masks,
-                loss_fn,
-                mask_id=MASK,
-                masks_at_once=live,
-                separable=algorithm.separable,
-            )
-            assert float(found.loss) == pytest.approx(float(direct.detach()), rel=1e-10)
-            assert relative(whole_gradient(model), expected) < 1e-10
+        assert largest_error(algorithm, published(algorithm)) < 1e-10
 
 
 def test_trajectory_weighs_each_step_by_the_number_of_steps():
@@ -171,42 +140,6 @@ def test_advantages_by_hand_and_exactly_zero_in_groups_of_equal_rewards(form, ex
         assert (compute(rewards) == 0).all() and not SPG().active(compute(rewards)).any()
     with pytest.raises(ConfigError, match="--num-generations 2"):
         compute(rewards[:, :1])
-
-
-def test_defaults_are_the_paper_s_and_what_changes_nothing_is_not_active():
-    spg, advantages = SPG(), torch.tensor([0.5, 0.0, -0.5])
-    assert spg.active(advantages).tolist() == [True, False, True]
-    assert SPG(negatives="zero").active(advantages).tolist() == [True, False, False]
-    assert (spg.negatives, spg.eubo_beta, spg.mix_weight, spg.advantage) == ("mix", 1.5, 0.5, "mean")
-    assert (spg.masking, spg.num_masks, spg.p_mask_prompt, spg.block_length) == ("block", 2, 0.15, 32)
-    assert spg.normalizer == "completions"
-
-
-@pytest.mark.parametrize(
-    "settings, hint",
-    [
-        ({"negatives": "mix", "masking": "trajectory", "p_mask_prompt": 0.0}, "negatives=elbo"),
-        ({"p_mask_prompt": 0.15, "masking": "trajectory"}, "0 for masking=trajectory"),
-        ({"negatives": "eubo", "num_masks": 1}, "num_masks=2"),
-        ({"negatives": "none"}, "zero, elbo, eubo, mix"),
-        ({"advantage": "median"}, "leave_one_out"),
-        ({"normalizer": "sum"}, "completions"),
-        ({"masking": "blocks"}, "block_active"),
-        ({"eubo_beta": 0.5}, "1 or more"),
-        ({"eubo_beta": math.nan}, "1 or more"),
-        ({"mix_weight": 1.5}, "from 0 to 1"),
-        ({"num_masks": 0}, "1 or more"),
-        ({"p_mask_prompt": 1.0}, "0.15"),
-        ({"block_length": 0}, "32"),
-        ({"score_temperature": 0.0}, "above 0"),
-        ({"score_temperature": math.nan}, "above 0"),
-        ({"score_tail": True, "masking": "trajectory", "p_mask_prompt": 0.0}, "false for masking=trajectory"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
-    with pytest.raises(ConfigError) as caught:
-        SPG(**settings)
-    assert hint in str(caught.value) and str(next(iter(settings.values()))) in str(caught.value)
 
 
 @pytest.mark.parametrize("settings", [{"num_masks": 1}, {"masking": "trajectory", "p_mask_prompt": 0.0}])
