@@ -92,20 +92,19 @@ def task_settings(env: str, model: str, algorithm: str | None = None) -> Config:
 
 def task_layers(env: str, model: str, algorithm: str | None = None, level: object = None) -> list[Layer]:
     """The task's recipe, the algorithm's own, and environment.json of a model that was made for the task."""
-    over: list[Layer] = []
+    made, over = made_for(env, model), list[Layer]()
+    level = level or made.get("env_args", {}).get("level")
     for origin, values in recipe(env, recipe_kind(model), algorithm, level):
         if LoadConfig(model).is_adapter:  # it is trained as it is; `model` of a recipe is for whole models
             values = {**values, "model": {}}
         rollout = values.get("rollout", {})
-        if (
-            "block_length" in rollout and "diffusion_steps" not in rollout
-        ):  # at as many tokens per step as before
+        if "block_length" in rollout and "diffusion_steps" not in rollout:  # as many tokens a step as before
             before = overlay(Sampling(), merge(over)["rollout"], origin)
             length, rate = before.max_completion_length, before.tokens_per_step
             steps = Sampling.at_rate(length, rollout["block_length"], rate).diffusion_steps
             values = {**values, "rollout": {**rollout, "diffusion_steps": steps}}
         over.append(Layer(origin, values))
-    return [*over, Layer(f"{model}/{ENVIRONMENT}", made_for(env, model))]
+    return [*over, Layer(f"{model}/{ENVIRONMENT}", made)]
 
 
 def made_for(env: str, model: str) -> dict[str, Any]:
@@ -126,11 +125,9 @@ def command_recipe(cls: type[Command], env: str, model: str) -> dict[str, Any]:
     own = sft_recipe(env, recipe_kind(model))
     if LoadConfig(model).is_adapter:
         own.pop("model", None)
-    lengths = (
-        made_for(env, model).get("rollout", {}).get("max_completion_length", own["max_completion_length"])
-    )
-    habits = {"temperature": sampling.temperature}  # they are counted at RL's
-    return {**shared, **habits, **own, "max_completion_length": lengths}
+    made = made_for(env, model).get("rollout", {})
+    own["max_completion_length"] = made.get("max_completion_length", own["max_completion_length"])
+    return {**shared, "temperature": sampling.temperature, **own}  # habits are counted at RL's temperature
 
 
 def recipe_of(config: Config, run: Path | None = None) -> Config:
@@ -138,9 +135,9 @@ def recipe_of(config: Config, run: Path | None = None) -> Config:
 
     run: the folder of a run that is there. Raises SpgError where the model or a recipe cannot be read.
     """
-    named = {"env": config.env, "algorithm": config.algorithm, "model": {"model": config.model.model}}
-    level = {name: value for name, value in config.env_args.items() if name == "level"}
-    shipped = apply(Config(), layers(Config, {**named, "env_args": level}))
+    model, named = config.model.model, {"env": config.env, "algorithm": config.algorithm}
+    over = task_layers(config.env, model, config.algorithm, config.env_args.get("level"))
+    shipped = apply(Config(), [*over, Layer("run", {**named, "model": {"model": model}})])
     return replace(shipped, model=settle(shipped.model, run))
 
 

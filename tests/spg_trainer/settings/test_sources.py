@@ -70,11 +70,14 @@ def test_a_recipe_lies_over_the_defaults_and_the_algorithms_own_over_it() -> Non
     assert typed("--algorithm", "./mine.py:Mine").algorithm_args == {}
 
 
-def test_a_level_of_the_task_lies_over_its_recipe(file) -> None:
+def test_a_level_of_the_task_lies_over_its_recipe(file, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert typed("--env-args", "level=4").max_steps == 100 != SUDOKU.max_steps
     assert typed("--config", file("env_args: {level: 4}\n")).max_steps == 100
     assert typed("--env-args", "level=4", "--max-steps", "7").max_steps == 7
     assert typed("--env-args", "level=3").max_steps == SUDOKU.max_steps
+    Path("environment.json").write_text('{"env": "sudoku", "env_args": {"level": 4}, "preset": "tiny"}')
+    assert defaults(Config, model=".").max_steps == 100, "the model was made for it"
 
 
 def test_a_models_environment_lies_over_recipes_of_its_task_only(folder: Path) -> None:
