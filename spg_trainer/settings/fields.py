@@ -208,8 +208,6 @@ class EvalConfig:
     """Problems per validation; 0 = the whole validation split."""
     eval_problems: CountOrZero = 0
     """Problems of the evaluations before and after training; 0 = the whole split."""
-    eval_temperature: NotNegative = 0.0
-    """Sampling temperature of evaluations."""
     eval_split: Literal["test", "validation"] = "test"
     """Split of the evaluations before and after training."""
 

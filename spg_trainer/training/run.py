@@ -243,7 +243,7 @@ class Run:
                 result = evaluate(
                     self.policy,
                     env,
-                    replace(self.config.rollout, temperature=self.config.eval.eval_temperature),
+                    replace(self.config.rollout, temperature=0.0),
                     split=split,
                     num_problems=count,
                     seed=self.config.seed,

@@ -263,13 +263,6 @@ def test_a_mistyped_name_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
     assert done.returncode == 0 and done.stderr.count("Did you mean") == len(MISTAKES), done.stderr
 
 
-def test_a_mistake_typed_in_a_shell_ends_with_status_2(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "spg_trainer", "--num-generation", "1"]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: No flag --num-generation.") and done.stderr.count("\n") == 1
-
-
 def test_closed_streams_end_nothing(tmp_path: Path) -> None:
     code = "import sys\nfrom spg_trainer.cli import main\nsys.exit(main(['--version']) or main(['evl']) - 2)"
     line = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} >&- 2>err; echo $? $(cat err)"
@@ -280,13 +273,6 @@ def test_closed_streams_end_nothing(tmp_path: Path) -> None:
 def test_version_is_named_at_once(capsys) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"spg-trainer {__version__}\n"
-
-
-def test_the_help_of_sft_explains_its_default_model(capsys) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["sft", "--help"])
-    text = " ".join(capsys.readouterr().out.split())
-    assert "`new`, a small model" in text and "(default: new)" in text
 
 
 def test_a_stop_by_hand_is_one_line_a_bug_keeps_its_traceback(here, capsys, monkeypatch) -> None:

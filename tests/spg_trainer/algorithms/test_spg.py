@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.algorithms.spg_repro import SPGRepro
 from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks
@@ -100,27 +99,6 @@ def test_trajectory_weighs_each_step_by_the_number_of_steps():
         steps = len(set(rollouts.unmask_step[b, : LENGTHS[b]].tolist()))
         expected -= advantage * steps * logps[b].sum() / 2 / 8
     assert float(algorithm.loss(logps, masks, batch).loss) == pytest.approx(float(expected), rel=1e-12)
-
-
-@pytest.mark.parametrize("algorithm", [SPG(block_length=4), SPGRepro(block_length=4)])
-def test_losses_and_metrics_of_micro_batches_add_up(algorithm):
-    model, rollouts, batch = tiny_model(), make_rollouts(LENGTHS, SIZE), make_batch()
-    masks = algorithm.make_masking().draw(rollouts, seeded())
-    logps = naive_logps(model, rollouts, masks, MASK).detach()
-    whole = algorithm.loss(logps, masks, batch)
-    total = dict.fromkeys(["loss", *whole.metrics], 0.0)
-    for rows in torch.arange(4).split(3):
-        some = Batch(batch.completion_mask[rows], batch.advantages[rows], batch.totals)
-        part = algorithm.loss(logps[rows], masks.select(rows), some)
-        total["loss"] += float(part.loss)
-        for name, metric in part.metrics.items():
-            total[name] += float(metric.total)
-            assert metric.per == whole.metrics[name].per
-    expected = {"loss": float(whole.loss), **{name: float(m.total) for name, m in whole.metrics.items()}}
-    assert total == pytest.approx(expected)
-    assert total["bound/share"] == 4 and whole.metrics["bound/share"].per == "completions"
-    assert total["loss/positive"] + total["loss/negative"] == pytest.approx(total["loss"])
-    assert all(not metric.total.requires_grad for metric in whole.metrics.values())
 
 
 @pytest.mark.parametrize(
