@@ -112,9 +112,7 @@ def test_defaults_are_the_paper_s(name):
 def test_a_wrong_name_or_setting_says_what_would_be_right(name, args, hint):
     with pytest.raises(ConfigError) as caught:
         build(name, args).make_masking()
-    assert all(
-        word in str(caught.value) for word in (hint, *map(str, list(args.values())[:1]), *list(args)[:1])
-    )
+    assert hint in str(caught.value) and any(key in str(caught.value) for key in args or [name])
 
 
 @pytest.mark.parametrize("bad", [nan, inf])
