@@ -26,7 +26,7 @@ from spg_trainer.distributed import (
 )
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import ended
-from spg_trainer.rollout.problems import choose_problems, remember
+from spg_trainer.rollout.problems import choose_problems
 from spg_trainer.rollout.scored import Failures, Scored, sample_and_score
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import closing_lines
@@ -100,9 +100,6 @@ def train_step(run: Run) -> None:
     advantages, step = credit(run, scored, rewards)
     metrics |= apply_updates(run, step)
     run.clean, run.step = False, run.step + 1  # a checkpoint of this step needs its row
-    if batch.problem_choice == "mixed":
-        tried = np.concatenate(gather([scored.index[:: batch.num_generations]]))
-        run.returning = remember(run.returning, tried, np.ptp(rewards, axis=1) > 0)
     timings = {
         "rollout": sampled - started,
         "update": time.monotonic() - sampled,
@@ -248,7 +245,6 @@ def reason_to_end(run: Run) -> str:
     reasons = {
         "max_minutes": late > 0,
         "max_steps": run.step >= run.config.max_steps,
-        "stop_if_worse": run.fallen,
     }
     return next((flag for flag, holds in reasons.items() if holds), "")
 

@@ -28,7 +28,8 @@ from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import REPORT, RunFolder, find_unfinished
 from spg_trainer.runs.tracking import Trackers, check_trackers, open_trackers
 from spg_trainer.settings.adapters import REFERENCE, settle
-from spg_trainer.settings.fields import Config, Sampling, arithmetic, check
+from spg_trainer.settings.checks import check
+from spg_trainer.settings.fields import Config, Sampling, arithmetic
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.sources import (
     CONFIG,
@@ -40,7 +41,6 @@ from spg_trainer.settings.sources import (
 )
 from spg_trainer.training import validation
 from spg_trainer.training.optimizer import Guard, linear_decay, make_adamw
-from spg_trainer.training.temperature import next_temperature
 from spg_trainer.training.warnings import diagnose
 
 if TYPE_CHECKING:
@@ -98,9 +98,7 @@ class Run:
     @property
     def sampling(self) -> Sampling:
         """How the next step's completions are sampled."""
-        settings = self.config.rollout
-        auto = settings.temperature == "auto"
-        return replace(settings, temperature=next_temperature(self.history)) if auto else settings
+        return self.config.rollout
 
     @property
     def rows_per_forward(self) -> int | None:
@@ -200,7 +198,7 @@ class Run:
         if validation.best_step(self.validations) == self.step:
             self.save()
         falls = self.config.optimizer.lr_schedule == "linear"
-        how = {"stops": settings.stop_if_worse, "falls": falls, "negatives": self.has_negatives}
+        how = {"stops": False, "falls": falls, "negatives": self.has_negatives}
         if text := validation.warning(self.validations, **how):
             self.console.warn(text)
         return result.correct
@@ -209,11 +207,6 @@ class Run:
     def has_negatives(self) -> bool:
         """Whether the algorithm pushes bad completions down, and can do without."""
         return getattr(self.algorithm, "negatives", "zero") != "zero"
-
-    @property
-    def fallen(self) -> bool:
-        """Whether --stop-if-worse ends the run here."""
-        return self.config.eval.stop_if_worse and bool(validation.below_start(self.validations))
 
     def keep_best(self) -> int:
         """Writes model/ and returns its step: the best by validation, else the last. Its weights are loaded then."""
@@ -249,7 +242,7 @@ class Run:
                 result = evaluate(
                     self.policy,
                     env,
-                    replace(self.config.rollout, temperature=self.config.eval.eval_temperature),
+                    replace(self.config.rollout, temperature=0.0),
                     split=split,
                     num_problems=count,
                     seed=self.config.seed,
@@ -366,12 +359,6 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         with raising_on_all():
             run.restore(newest)
         console.say(f"Continuing {path} from step {run.step}.{rate_note(run)}")
-    start_known = run.step == 0 or decide_on_main(lambda: 0 in run.folder.validations())
-    if config.eval.stop_if_worse and not start_known:
-        raise ConfigError(
-            f"--stop-if-worse compares with the validation of step 0, and {path} has none: it began with "
-            "--eval-steps 0. Leave it out, or start a new run."
-        )
     if absent := missing_processes(accelerator.num_processes):
         console.warn(absent)
     where = processes_line(gather([str(policy.device)]))

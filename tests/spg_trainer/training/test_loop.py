@@ -300,7 +300,7 @@ def test_a_base_without_the_habits_is_told_before_the_first_step(tmp_path, monke
     assert said.index("warning: before step 1: right") < said.index("step 1/3")
     plain, told = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("plain", "run"))
     assert plain == told, "it is a look at what the first step has sampled"
-    monkeypatch.setattr("spg_trainer.training.loop.preset_kind", lambda model: "llada")
+    monkeypatch.setattr("spg_trainer.training.loop.recipe_kind", lambda model: "llada")
     train(small_config(tmp_path / "pretrained", env_args={"dull": half_dull()}))
     assert "before step 1" not in capsys.readouterr().out
 
