@@ -220,7 +220,6 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     temperature = after["settings"]["temperature"]
     decoding = f"temperature {temperature:g}" if temperature else "greedy"
     more = max(2 * summary["steps"], summary["max_steps"]) or 100
-    go_on = " --no-stop-if-worse" if summary["ended_by"] == "stop_if_worse" else ""
     return [
         *validation_lines(summary),
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on, "
@@ -229,7 +228,7 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
         *changed_lines(folder),
         f"Everything is in {folder}: {', '.join(written(folder))}.",
         f"Next:  python -m spg_trainer eval --model {folder}",
-        f"       python -m spg_trainer --resume {folder} --max-steps {more}{go_on}",
+        f"       python -m spg_trainer --resume {folder} --max-steps {more}",
     ]
 
 
@@ -257,8 +256,7 @@ def validation_lines(summary: Mapping[str, Any]) -> list[str]:
     found = summary["validation"]
     if found is None:
         return []
-    ended = "--stop-if-worse ended the run. " if summary["ended_by"] == "stop_if_worse" else ""
-    line = f"{ended}model/ is step {found['best_step']}, chosen on {found['problems']} validation problems: "
+    line = f"model/ is step {found['best_step']}, chosen on {found['problems']} validation problems: "
     line += f"{found['best']:.3f}; the last, step {found['last_step']}, {found['last']:.3f}"
     return [line + ("" if found["start"] is None else f"; the start {found['start']:.3f}") + "."]
 

@@ -7,7 +7,7 @@ answers at once.
 import ast
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -137,8 +137,8 @@ class Sampling:
     """Tokens of a block; blocks are decoded left to right. Divides the completion length."""
     diffusion_steps: int = 128
     """Denoising steps for a whole completion; a multiple of the number of blocks."""
-    temperature: float | Literal["auto"] = 0.0
-    """Sampling temperature; 0 = greedy; auto (in training) = from 0.3 to 3, so that about half of the groups differ."""
+    temperature: float = 0.0
+    """Sampling temperature; 0 = greedy."""
     remasking: str = "low_confidence"
     """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
 
@@ -174,7 +174,7 @@ class Sampling:
         for name in ("max_completion_length", "block_length", "diffusion_steps"):
             if type(value := getattr(self, name)) is not int or value < 1:
                 raise ConfigError(f"{name}={value!r} must be a whole number of at least 1.")
-        if self.temperature == "auto" or not 0 <= self.temperature < math.inf:
+        if not 0 <= self.temperature < math.inf:
             raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or a finite number above.")
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
@@ -209,8 +209,6 @@ class BatchConfig:
     """Problems per rollout, over all processes."""
     num_generations: Group = 6
     """Completions per problem (the group, G), at least 2."""
-    problem_choice: Literal["uniform", "mixed"] = "uniform"
-    """mixed = up to half of a step are problems whose completions were not all worth the same when last tried."""
     num_iterations: Count = 1
     """How often the completions of a rollout are used; fresh masks each time."""
     num_minibatches: Count = 1
@@ -256,8 +254,6 @@ class EvalConfig:
     last step."""
     validation_problems: CountOrZero = 64
     """Problems per validation; 0 = the whole validation split."""
-    stop_if_worse: bool = False
-    """End the run at a validation that lies below that of the start by more than chance allows."""
     eval_problems: CountOrZero = 0
     """Problems of the evaluations before and after training; 0 = the whole split."""
     eval_temperature: NotNegative = 0.0
@@ -540,8 +536,8 @@ def arithmetic(config: Config, algorithm: Any, num_processes: int = 1) -> str:
 
 def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     """Raises ConfigError for settings that cannot work, with the arithmetic and a value that would."""
-    b, auto = config.batch, config.rollout.temperature == "auto"
-    (replace(config.rollout, temperature=1.0) if auto else config.rollout).check()
+    b = config.batch
+    config.rollout.check()
     algorithm.make_masking().check(config.rollout.max_completion_length)
     if algorithm.left_to_right and config.rollout.block_length != 1:
         raise ConfigError(
@@ -554,10 +550,6 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
         )
     check_common(config)
     check_pairs(config, algorithm)
-    if config.eval.stop_if_worse and config.eval.eval_steps == 0:
-        raise ConfigError(
-            "--stop-if-worse judges validations, and there are none. Set --eval-steps, e.g. 10."
-        )
     updates = b.num_iterations * b.num_minibatches
     if algorithm.left_to_right and updates > 1:
         raise ConfigError(
@@ -568,11 +560,6 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has only {b.prompts_per_step} groups "
             f"(--prompts-per-step). Use {b.prompts_per_step} or fewer."
-        )
-    if b.problem_choice == "mixed" and b.prompts_per_step == 1:
-        raise ConfigError(
-            "--problem-choice mixed takes half of a step from earlier ones, and --prompts-per-step 1 has no half. Use "
-            "2 or more."
         )
     m = config.model
     if m.ref_copy and not algorithm.needs_ref_logps:
@@ -608,11 +595,6 @@ def check_pairs(config: Config, algorithm: Any) -> None:
         raise ConfigError(
             f"--num-generations {config.batch.num_generations}: a pair of --pairs is two completions. Use "
             "--num-generations 2."
-        )
-    if config.batch.problem_choice != "uniform" or config.rollout.temperature == "auto":
-        raise ConfigError(
-            "--problem-choice mixed and --temperature auto follow the rewards of completions that the model has just "
-            "sampled, and --pairs has none. Leave them out."
         )
 
 

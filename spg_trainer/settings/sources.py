@@ -35,7 +35,7 @@ SFT = "sft.yaml"
 RENAMED = {("output", "board_steps"): "render_steps"}
 """Settings by the names that older run folders know them by, as (part, name)."""
 MAY_CHANGE = frozenset(
-    "max_steps max_minutes config dry_run eval.eval_steps eval.stop_if_worse output.output_dir "
+    "max_steps max_minutes config dry_run eval.eval_steps output.output_dir "
     "output.resume output.save_steps output.keep output.sample_steps output.render_steps output.report output.track "
     "batch.per_device_batch_size".split()
 )
