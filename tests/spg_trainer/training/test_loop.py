@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,12 +15,11 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
-from spg_trainer.rollout.problems import choose_problems
+from spg_trainer.rollout.sources import EnvironmentSource, choose_problems
 from spg_trainer.settings.fields import NO_END
-from spg_trainer.training import loop as loop
-from spg_trainer.training import run as run_module
-from spg_trainer.training.loop import learning_rate, reason_to_end, train
-from spg_trainer.training.run import start
+from spg_trainer.training import evaluations, loop
+from spg_trainer.training.loop import reason_to_end, share_of_rate, train
+from spg_trainer.training.setup import start
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
     EVALUATION,
@@ -38,6 +38,8 @@ from tests.common.trainer_cases import (
     weights,
 )
 from tests.common.two_processes import outcomes, two_processes
+
+ALL = ",".join(str(index) for index in range(PROBLEMS))
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +88,7 @@ def test_completions_without_signal_are_not_scored_but_counted(tmp_path, monkeyp
 
 
 def test_a_step_in_which_nothing_has_a_signal_changes_no_weight(tmp_path):
-    every = ",".join(str(i) for i in range(PROBLEMS))
-    config = small_config(tmp_path / "run", env_args={"dull": every}, weight_decay=0.5)
+    config = small_config(tmp_path / "run", env_args={"dull": ALL}, weight_decay=0.5)
     summary = train(config, quiet=True)
     assert same_weights(tmp_path / "run" / "model", tiny_folder())
     assert adam_state(step(tmp_path / "run", 3)) == []
@@ -151,7 +152,7 @@ def test_three_in_a_row_stop_the_run_and_keep_the_finished_steps(tmp_path, monke
 # Length of a run.
 
 
-def test_the_optimizer_has_the_settings_of_the_command(tmp_path):
+def test_the_optimizer_has_the_settings_of_the_run(tmp_path):
     given = {"adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-5, "weight_decay": 0.3}
     run = start(small_config(tmp_path, **given), quiet=True)
     run.folder.release()
@@ -172,39 +173,24 @@ def test_the_learning_rate_warms_up_and_then_stays(tmp_path):
     assert moved == pytest.approx(rate / 3, rel=1e-3)
 
 
-def test_a_falling_rate_ends_at_its_share_of_the_last_step_and_says_where_a_resume_takes_it(tmp_path, capsys):
+def test_a_falling_rate_ends_at_its_share_of_the_last_step(tmp_path):
     settings = {"learning_rate": 1e-3, "warmup_steps": 2, "lr_schedule": "linear", "num_iterations": 2}
     train(small_config(tmp_path, max_steps=4, **settings), quiet=True)
     shown = [row["learning_rate"] for row in rows(tmp_path / "metrics.jsonl")]
     assert shown == pytest.approx([0.75e-3, 0.75e-3, 0.5e-3, 0.25e-3])
-    train(small_config(tmp_path, max_steps=5, resume="auto", **settings))
-    told = "from step 4. --lr-schedule linear falls over 5 steps, no longer 4: the rate goes on at 0.0002, not 0."
-    assert told in capsys.readouterr().out
-    train(small_config(tmp_path, max_steps=5, resume="auto", **settings))
-    assert "--lr-schedule" not in capsys.readouterr().out
-    train(small_config(tmp_path, max_steps=3, resume="auto", **settings))
-    assert "--lr-schedule" not in capsys.readouterr().out, "it ends there"
-
-
-def test_a_run_of_no_steps_goes_on_at_the_whole_rate(tmp_path, capsys):
-    settings = {"learning_rate": 1e-3, "lr_schedule": "linear"}
-    train(small_config(tmp_path, max_steps=0, **settings), quiet=True)
-    train(small_config(tmp_path, max_steps=1, resume="auto", **settings))
-    assert "the rate goes on at 0.001, not 0." in capsys.readouterr().out
+    train(small_config(tmp_path, max_steps=5, resume="auto", **settings), quiet=True)
+    assert rows(tmp_path / "metrics.jsonl")[-1]["learning_rate"] == pytest.approx(0.2e-3)
 
 
 def test_a_falling_rate_falls_with_the_time_where_minutes_alone_end_the_run(tmp_path):
-    settings = {"learning_rate": 1e-3, "lr_schedule": "linear", "max_minutes": 1.0, "max_steps": NO_END}
+    settings = {"lr_schedule": "linear", "max_minutes": 1.0, "max_steps": NO_END}
     run = start(small_config(tmp_path, **settings), quiet=True)
-    try:
-        for earlier, seconds, share in ((0.0, 0.0, 1.0), (0.0, 45.0, 0.25), (60.0, 30.0, 0.25)):
-            run.earlier_seconds, run.started = earlier, time.monotonic() - seconds
-            assert not reason_to_end(run)
-            assert learning_rate(run) == pytest.approx(share * 1e-3, rel=0.02)
-        run.started -= 60
-        assert reason_to_end(run) == "max_minutes" and learning_rate(run) == 0
-    finally:
-        run.folder.release()
+    run.folder.release()
+    for earlier, seconds, share in ((0.0, 0.0, 1.0), (0.0, 45.0, 0.25), (60.0, 30.0, 0.25), (0.0, 60.1, 0.0)):
+        run.state.seconds = earlier
+        later = replace(run, started=time.monotonic() - seconds)
+        assert reason_to_end(later) == ("" if share else "max_minutes")
+        assert share_of_rate(later) == pytest.approx(share, abs=0.01)
 
 
 class Clock:
@@ -262,14 +248,14 @@ def test_a_task_that_fails_in_one_process_stops_both():
 
 def test_a_signal_while_a_failed_run_is_saved_waits_until_it_is(tmp_path, monkeypatch):
     """A launcher ends the processes that are left as soon as one has failed."""
-    original = run_module.Run.save
+    original = loop.save_checkpoint
 
-    def asked(self):
+    def asked(run):
         signal.raise_signal(signal.SIGINT)
-        return original(self)
+        return original(run)
 
     break_score(monkeypatch, lambda number, _: number > 32)
-    monkeypatch.setattr(run_module.Run, "save", asked)
+    monkeypatch.setattr(loop, "save_checkpoint", asked)
     with pytest.raises((TrainingError, KeyboardInterrupt), match="letters failed"):
         train(small_config(tmp_path / "run", save_steps=0), quiet=True)
     assert saved_steps(tmp_path / "run") == [2]
@@ -284,25 +270,17 @@ def test_the_share_of_failures_is_that_of_all_processes():
         assert "problem 8" in said and "ValueError: no such letter" in said
 
 
-def test_a_base_without_the_habits_is_told_before_the_first_step(tmp_path, monkeypatch, capsys):
-    config = small_config(tmp_path / "plain", env_args={"dull": half_dull()})
-    train(config)
-    assert "before step 1" not in capsys.readouterr().out
-    # Processes see other problems of a step, and must agree on what they do next.
+def test_what_the_model_does_is_said_once_before_the_first_step(tmp_path, monkeypatch, capsys):
     few = {"numbers": "12345"}
     monkeypatch.setattr(Letters, "habits", lambda _, p: few if p.metadata["index"] == 0 else {})
-    assert choose_problems(0, 0, 4, PROBLEMS)[0] != 0
-    train(small_config(tmp_path / "run", env_args={"dull": half_dull()}))
-    said = capsys.readouterr().out
-    assert "of 16 completions follow no known habit, and" in said and "of 4 groups are mixed" in said
-    task = f"--env {config.env} --env-args dull={half_dull()}"
-    assert f"sft {task} --model {config.model.model} --output-dir BASE; add --mix right=0.4" in said
-    assert said.index("warning: before step 1: right") < said.index("step 1/3")
-    plain, told = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("plain", "run"))
-    assert plain == told, "it is a look at what the first step has sampled"
-    monkeypatch.setattr("spg_trainer.training.loop.preset_kind", lambda model: "llada")
-    train(small_config(tmp_path / "pretrained", env_args={"dull": half_dull()}))
-    assert "before step 1" not in capsys.readouterr().out
+    train(small_config(tmp_path / "run", max_steps=2, env_args={"dull": half_dull()}))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "before step 1" in line.lower())
+    assert "of 16;" in line and "of 4 groups are mixed" in line and "numbers 0" in line
+    train(small_config(tmp_path / "dull", max_steps=1, env_args={"dull": ALL}))
+    facts, warning = (
+        line for line in capsys.readouterr().out.splitlines() if "before step 1" in line.lower()
+    )
+    assert "right 0" in facts and "no group is mixed" in warning and "--temperature" in warning
 
 
 def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, capsys):
@@ -345,7 +323,7 @@ def interrupt(monkeypatch, where, name, call):
 @pytest.mark.parametrize(
     "where, name, call, saved",
     [
-        (loop, "collect", 3, [2]),
+        (EnvironmentSource, "collect", 3, [2]),
         (loop, "gradient", 5, [2]),
         (loop, "gradient", 6, []),  # one of the two updates of step 3 is in the weights
         (Letters, "render_text", 3, [3]),
@@ -369,14 +347,14 @@ def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(
 
 
 def test_a_signal_in_the_evaluation_before_training_ends_at_once(tmp_path, monkeypatch, capsys):
-    original, made = run_module.evaluate, []
+    original, made = evaluations.evaluate, []
 
     def asked(*arguments, **options):
         signal.raise_signal(signal.SIGINT)
         made.append(original(*arguments, **options))
         return made[-1]
 
-    monkeypatch.setattr(run_module, "evaluate", asked)
+    monkeypatch.setattr(evaluations, "evaluate", asked)
     with pytest.raises(KeyboardInterrupt):
         train(small_config(tmp_path / "run"))
     assert not made and not (tmp_path / "run" / "eval").exists()
@@ -409,7 +387,7 @@ def test_a_stopped_run_says_what_is_saved(tmp_path, monkeypatch, capsys):
     for call, told in ((1, "Nothing is saved yet: --resume {}"), (3, "{}/checkpoints/step-000002 is saved")):
         folder = tmp_path / f"run{call}"
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            interrupt(patch, loop, "collect", call)
+            interrupt(patch, EnvironmentSource, "collect", call)
             train(small_config(folder, save_steps=0))
         out = "".join(capsys.readouterr())
         assert told.format(folder) in out and f"--resume {folder}" in out

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,9 @@ from spg_trainer import algorithms
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.models import load_model, open_policy
 from spg_trainer.settings.fields import ModelConfig
-from spg_trainer.training.loop import collect, train, train_step
-from spg_trainer.training.run import start
+from spg_trainer.training.loop import train, train_step
+from spg_trainer.training.records import save_checkpoint
+from spg_trainer.training.setup import start
 from tests.common.likelihood_cases import naive_logps
 from tests.common.trainer_cases import (
     ENV,
@@ -77,11 +78,10 @@ def reference_logits(policy):
 
 def go_on(config, steps):
     """Starts or resumes a run, makes so many steps of an algorithm that asks for no reference, and saves it."""
-    run = start(config, quiet=True)
-    run.algorithm = algorithms.build(PROBE, config.hyper_parameters)
+    run = replace(start(config, quiet=True), algorithm=algorithms.build(PROBE, config.hyper_parameters))
     for _ in range(steps):
         train_step(run)
-    run.save()
+    save_checkpoint(run)
     run.folder.release()
     Probe.seen.clear()
     return run
@@ -93,7 +93,7 @@ def test_the_reference_is_what_the_run_started_from_and_does_not_move(kind, tmp_
     assert torch.equal(reference_logits(run.policy), expected)
     run.folder.release()
     run = go_on(kind.config(tmp_path / "run", resume="auto"), steps=3)
-    assert run.updates == 6 and torch.equal(reference_logits(run.policy), expected)
+    assert run.state.updates == 6 and torch.equal(reference_logits(run.policy), expected)
     assert float((logits(run.policy.model) - expected).abs().max()) > 1e-3
 
 
@@ -204,7 +204,7 @@ def test_an_update_is_given_the_reference_s_logps(kind, tmp_path):
         batch, masks = shown["batch"], shown["masks"]
         assert batch.ref_logps.shape == shown["logps"].shape and (batch.ref_logps[~masks.scored] == 0).all()
     run = start(kind.config(tmp_path / "fresh", **settings), quiet=True)
-    rollouts = collect(run, 0).rollouts
+    rollouts = run.source.collect(0).rollouts
     run.folder.release()
     expected = naive_logps(base.model, rollouts, seen[0]["masks"], base.mask_id)
     assert torch.allclose(seen[0]["batch"].ref_logps, expected, atol=1e-10)

@@ -9,10 +9,8 @@ import torch
 import yaml
 
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.rollout.problems import choose_problems
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import (
-    PROBLEMS,
     assert_equal_runs,
     rows,
     saved_steps,
@@ -80,20 +78,6 @@ def test_three_steps_and_the_rest_are_six_whatever_became_of_checkpoints(
         train(settings(half, resume="auto"), quiet=True)
     assert re.search(said, caplog.text)
     assert_equal_runs(half, whole)
-
-
-def test_problems_that_come_back_and_the_temperature_go_on_as_they_would(tmp_path):
-    signal = {"problem_choice": "mixed", "temperature": "auto", "env_args": {"dull": "0,1,2,5,6"}}
-    train(settings(tmp_path / "whole", **signal), quiet=True)
-    train(settings(tmp_path / "half", **signal, max_steps=3), quiet=True)
-    shutil.rmtree(step(tmp_path / "half", 3))
-    train(settings(tmp_path / "half", **signal, resume="auto"), quiet=True)
-    assert_equal_runs(tmp_path / "half", tmp_path / "whole")
-    assert len({row["temperature"] for row in rows(tmp_path / "whole" / "metrics.jsonl")}) > 3
-    found = [rows(tmp_path / "whole" / "samples" / f"step-{number:06d}.jsonl") for number in range(1, 7)]
-    tried = [list(dict.fromkeys(row["index"] for row in sample)) for sample in found]
-    drawn = [choose_problems(0, number, 4, PROBLEMS).tolist() for number in range(6)]
-    assert tried[0] == drawn[0] and tried[3:] != drawn[3:], "after what came back, as drawn"
 
 
 def test_the_newest_unfinished_run_of_equal_settings_is_found(tmp_path, whole, monkeypatch):

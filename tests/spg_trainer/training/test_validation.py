@@ -1,4 +1,4 @@
-"""A run keeps its best step by validation, says when it falls below its start, and does so again after any kill."""
+"""A run keeps its best step by validation, tells when the start was better, and does so again after any kill."""
 
 import json
 import os
@@ -10,8 +10,7 @@ import pytest
 import envs
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs import checkpoint
-from spg_trainer.training import run as run_module
-from spg_trainer.training import validation
+from spg_trainer.training import evaluations, setup, validation
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import (
     LORA,
@@ -38,12 +37,12 @@ def settings(folder, **changes):
 @pytest.fixture
 def script(monkeypatch):
     """Makes the validation of each step solve as many of its 8 problems as told; returns the steps validated."""
-    validated, original, evaluate = [], run_module.Run.evaluate, run_module.evaluate
+    validated, original, evaluate = [], evaluations.evaluate_weights, evaluations.evaluate
 
     def told(counts):
-        def at(self, name, split, number, count):
+        def at(run, name, split, number, count):
             validated.extend([number] if split == "validation" else [])
-            return original(self, name, split, number, count)
+            return original(run, name, split, number, count)
 
         def evaluated(*arguments, split, **more):
             result = evaluate(*arguments, split=split, **more)
@@ -53,8 +52,8 @@ def script(monkeypatch):
             marked = [{**row, "correct": row["index"] < count} for row in result.rows]
             return replace(result, rows=marked, correct=count / 8)
 
-        monkeypatch.setattr(run_module.Run, "evaluate", at)
-        monkeypatch.setattr(run_module, "evaluate", evaluated)
+        monkeypatch.setattr(evaluations, "evaluate_weights", at)
+        monkeypatch.setattr(evaluations, "evaluate", evaluated)
         return validated
 
     return told
@@ -101,20 +100,9 @@ def test_a_fall_is_told_once_until_the_run_has_recovered():
     found, told = {}, []
     for number, count in enumerate((8, 0, 0, 8, 0)):
         found[number] = solved(count)
-        told.append(bool(validation.warning(found, stops=False, falls=False, negatives=True)))
-    assert told == [False, True, False, False, True]
-    text = validation.warning(found, stops=False, falls=False, negatives=True)
-    for words in (
-        "--learning-rate",
-        "--lr-schedule linear",
-        "--prompts-per-step",
-        "negatives=zero",
-        "--stop-if-worse",
-        "best step, 3",
-    ):
-        assert words in text
-    text = validation.warning(found, stops=True, falls=True, negatives=False)
-    assert not any(words in text for words in ("--stop-if-worse", "--lr-schedule", "negatives"))
+        told.append(validation.warning(found))
+    assert [bool(text) for text in told] == [False, True, False, False, True]
+    assert all(words in told[-1] for words in ("--learning-rate", "--prompts-per-step", "best step, 3"))
 
 
 # Runs.
@@ -141,7 +129,7 @@ class Tracker:
 @pytest.mark.parametrize("kind", [{}, LORA], ids=["all weights", "adapter"])
 def test_the_best_step_is_kept_and_evaluated_and_named(tmp_path, script, monkeypatch, capsys, kind):
     tracker, folder = Tracker(), tmp_path / "run"
-    monkeypatch.setattr(run_module, "open_trackers", lambda *_: [tracker])
+    monkeypatch.setattr(setup, "open_trackers", lambda *_: [tracker])
     validated = script({0: 3, 1: 5, 2: 5, 3: 2})
     summary = train(settings(folder, **kind))
     assert validated == [0, 1, 2, 3] and saved_steps(folder) == [2, 3]
@@ -170,35 +158,16 @@ def test_the_best_step_is_kept_and_evaluated_and_named(tmp_path, script, monkeyp
     assert texts[0] == texts[1]
 
 
-def test_a_run_below_its_start_says_so_and_stop_if_worse_ends_it(tmp_path, script, capsys):
+def test_a_run_below_its_start_says_so_and_validates_nothing_twice(tmp_path, script, capsys):
     validated = script({0: 8, 1: 8, 2: 0, 3: 0})
     folder = tmp_path / "run"
-    summary = train(settings(folder, stop_if_worse=True, max_steps=9))
-    assert summary["steps"] == 2 and summary["ended_by"] == "stop_if_worse"
-    assert same_weights(folder / "model", step(folder, 1)) and saved_steps(folder) == [1, 2]
+    train(settings(folder, max_steps=2))
     said = capsys.readouterr().out
-    assert (
-        said.count("worse than its start") == 1 and "--stop-if-worse ended the run. model/ is step 1" in said
-    )
-    assert said.endswith(f"--resume {folder} --max-steps 9 --no-stop-if-worse\n"), "or it would end again"
-    train(settings(folder, stop_if_worse=True, max_steps=9, resume="auto"), quiet=True)
-    assert validated == [0, 1, 2], "it ends again, and nothing is validated twice"
-    summary = train(settings(folder, max_steps=3, resume="auto"), quiet=True)
-    assert validated == [0, 1, 2, 3] and summary["steps"] == 3 and summary["validation"]["best_step"] == 1
-
-
-def test_stop_if_worse_without_validation_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"--stop-if-worse judges validations.*--eval-steps"):
-        train(settings(tmp_path / "run", stop_if_worse=True, eval_steps=0), quiet=True)
-
-
-def test_stop_if_worse_is_refused_where_the_start_was_not_validated(tmp_path):
-    config = settings(tmp_path / "run", eval_steps=0, max_steps=1)
-    train(config, quiet=True)
-    later = change(config, eval_steps=1, stop_if_worse=True, max_steps=2, resume="auto")
-    with pytest.raises(ConfigError, match=r"--stop-if-worse compares with.*step 0.*--eval-steps 0"):
-        train(later, quiet=True)
-    assert (tmp_path / "run" / "summary.json").exists(), "nothing is touched"
+    assert said.count("worse than its start") == 1 and "model/ is step 1" in said
+    summary = train(settings(folder, max_steps=3, resume="auto"))
+    assert validated == [0, 1, 2, 3] and summary["validation"]["best_step"] == 1
+    assert same_weights(folder / "model", step(folder, 1)) and saved_steps(folder) == [1, 3]
+    assert "worse than its start" not in capsys.readouterr().out
 
 
 class Short(Letters):
@@ -272,15 +241,15 @@ def test_a_run_killed_before_its_start_was_saved_can_go_back_to_it(tmp_path, scr
 
 def test_a_validation_that_was_interrupted_is_made_on_resume(tmp_path, script, monkeypatch):
     script(COUNTS)
-    original, folder = run_module.Run.evaluate, tmp_path / "run"
+    original, folder = evaluations.evaluate_weights, tmp_path / "run"
 
-    def interrupted(self, name, *more):
+    def interrupted(run, name, *settings):
         if name == "step-000001":
             raise KeyboardInterrupt
-        return original(self, name, *more)
+        return original(run, name, *settings)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_module.Run, "evaluate", interrupted)
+        patch.setattr(evaluations, "evaluate_weights", interrupted)
         train(settings(folder), quiet=True)
     assert saved_steps(folder)[-1] == 1 and not (folder / "eval" / "step-000001.json").exists()
     summary = train(settings(folder, resume="auto"), quiet=True)
