@@ -60,11 +60,12 @@ def best_saved_step(run: Run) -> int:
     places = {step: checkpoint.at_step(run.folder.path, step) for step in validations}
     lost = {step: why for step, place in places.items() if step != last and (why := incomplete(place))}
     best = validation.best_step(validations)
+    if best not in lost:
+        return best
     step = validation.best_step({s: solved for s, solved in validations.items() if s not in lost})
-    if best in lost:
-        fewer = sum(validations[step]) < sum(validations.get(0, ()))
-        worse = ", which solves fewer validation problems than the start" * fewer
-        run.console.warn(f"{places[best]}, the best step, {lost[best]}; model/ is step {step}{worse}.")
+    fewer = sum(validations[step]) < sum(validations.get(0, ()))
+    worse = ", which solves fewer validation problems than the start" * fewer
+    run.console.warn(f"{places[best]}, the best step, {lost[best]}; model/ is step {step}{worse}.")
     return step
 
 

@@ -201,11 +201,11 @@ def test_pairs_may_be_more_than_the_problems_of_the_environment(tmp_path, file):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"algorithm": "spg"}, r"--algorithm spg learns from completions .* Use --algorithm vrpo"),
-        ({"num_generations": 4}, r"--num-generations 4: a pair .* Use --num-generations 2"),
-        ({"pairs": None, "pairs_sha256": "12"}, r"--pairs-sha256 .* Add it"),
-        ({"pairs_sha256": "12"}, r"its sha256 is .*, not 12"),
-        ({"pairs": "none.jsonl"}, r"--pairs none.jsonl: No such file"),
+        ({"algorithm": "spg"}, "--algorithm spg .* --algorithm vrpo"),
+        ({"num_generations": 4}, "--num-generations 4.* --num-generations 2"),
+        ({"pairs": None, "pairs_sha256": "12"}, "--pairs-sha256"),
+        ({"pairs_sha256": "12"}, "sha256 .* 12.* --output-dir"),
+        ({"pairs": "none.jsonl"}, "--pairs none.jsonl: No such file"),
     ],
 )
 def test_settings_that_do_not_go_with_pairs_are_refused(tmp_path, file, changes, said):

@@ -16,5 +16,5 @@ def test_a_step_has_distinct_problems_of_its_seed_and_number():
 
 def test_a_step_that_asks_for_more_problems_than_there_are_is_refused():
     check_prompts(8, Letters())
-    with pytest.raises(ConfigError, match=r"--prompts-per-step 9: letters has 8"):
+    with pytest.raises(ConfigError, match=r"--prompts-per-step 9: Letters has 8"):
         check_prompts(9, Letters())
