@@ -41,21 +41,12 @@ def world_size() -> int:
 
 
 def missing_processes(joined: int) -> str:
-    """A line for a run that fewer processes have joined than a launcher was asked for; empty if none is missing.
-
-    Launchers that start processes say how many in the environment. `accelerate launch --num_processes 2` starts only
-    one where it finds fewer than two GPUs, or with --cpu, and leaves an address at which nobody will meet.
-    """
+    """A line for a run that fewer processes have joined than its launcher counts; empty if none is missing."""
     asked = max((int(os.environ[name]) for name in _COUNTS if name in os.environ), default=1)
-    accelerates = {"ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= os.environ.keys()
-    if asked > joined:
-        count = str(asked)
-    elif accelerates and "WORLD_SIZE" not in os.environ:
-        count = "several"
-    else:
+    if asked <= joined:
         return ""
     return (
-        f"A launcher was asked for {count} processes, and this run has {joined}. What starts them, on GPUs or not: "
+        f"A launcher was asked for {asked} processes, and this run has {joined}. What starts them, on GPUs or not: "
         "torchrun --nproc-per-node N -m spg_trainer ..."
     )
 

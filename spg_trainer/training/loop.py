@@ -188,8 +188,14 @@ def one_update(run: Run, update: Update, number: int, share: float) -> dict[str,
     ok = math.isfinite(metrics["loss"]) and all_finite(p.grad for p in run.parameters)
     norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm)
     rate = learning_rate(run, share)
-    batch = {"step": run.state.step, "update": number, **vars(update)}
-    if run.guard.check(ok, lambda: batch, run.folder.path):
+
+    def name_batch() -> dict[str, Any]:
+        completions = [
+            (int(i), int(g)) for m in update.micro_batches for i, g in zip(m.index, m.generation, strict=True)
+        ]
+        return {"step": run.state.step, "update": number, "index_generation": gather(completions)}
+
+    if run.guard.check(ok, name_batch, run.folder.path):
         run.state.consistent = False
         apply_gradients(run.optimizer, rate)
         run.state.updates += 1

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -135,13 +136,11 @@ def test_three_in_a_row_stop_the_run_and_keep_the_finished_steps(tmp_path, monke
     folder = tmp_path / "run"
     with pytest.raises(TrainingError, match="3 times in a row") as caught:
         train(small_config(folder, max_steps=9, save_steps=0), quiet=True)
-    (file,) = folder.glob("nonfinite-*.pt")
+    (file,) = folder.glob("nonfinite-*.json")
     assert str(file) in str(caught.value)
-    batch = torch.load(file, weights_only=True)
+    batch = json.loads(file.read_text())
     assert (batch["step"], batch["update"]) == (3, 0)
-    index = [problem for micro in batch["micro_batches"] for problem in micro["index"]]
-    assert index == np.repeat(choose_problems(0, 3, 4, 8), 4).tolist()
-    assert batch["micro_batches"][0]["rollouts"]["completion_ids"].shape == (4, 10)
+    assert batch["index_generation"] == [[i, g] for i in choose_problems(0, 3, 4, 8) for g in range(4)]
     assert steps_of(folder) == [1, 2, 3] and saved_steps(folder) == [3]
     # The same stop again, rather than three more tries: the count is part of the run.
     with pytest.raises(TrainingError, match="3 times in a row"):
@@ -228,9 +227,9 @@ def test_the_time_limit_ends_evaluates_and_saves(tmp_path, monkeypatch):
 def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, monkeypatch):
     break_score(monkeypatch, lambda number, _: number in (33, 40))
     folder = tmp_path / "run"
-    with pytest.raises(TrainingError, match=r"letters failed on 2 of 16 completions.*Fix") as caught:
+    with pytest.raises(TrainingError, match=r"2 of 16.*--resume auto") as caught:
         train(small_config(folder, save_steps=0), quiet=True)
-    assert "Traceback" in str(caught.value) and "ValueError: no such letter" in str(caught.value)
+    assert "ValueError: no such letter" in str(caught.value)
     assert steps_of(folder) == [1, 2] and saved_steps(folder) == [2]
     monkeypatch.undo()
     train(small_config(folder, save_steps=0, resume="auto"), quiet=True)
@@ -240,8 +239,7 @@ def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, mo
 def test_a_task_that_fails_in_one_process_stops_both():
     for rank in (0, 1):
         said = torch.load(two_processes() / f"rank-{rank}.pt")["failure"]
-        assert "letters failed on 8 of 16 completions" in said
-        assert "ValueError: no such letter" in said
+        assert "8 of 16" in said and "ValueError: no such letter" in said
     folder = two_processes() / "failing"
     assert steps_of(folder) == [1] and saved_steps(folder) == [1]
 
@@ -266,8 +264,7 @@ def test_the_share_of_failures_is_that_of_all_processes():
     found, other = outcomes("one_score_of_21")
     assert found == other and found["error"] == 1, "5% of the evaluation, 10% of the second's"
     for said in outcomes("scores_in_a_batch_that_the_second_lacks"):
-        assert said.startswith("TrainingError: The score of Picky failed on 1 of 9 completions")
-        assert "problem 8" in said and "ValueError: no such letter" in said
+        assert re.match(r"TrainingError(.|\n)*1 of 9(.|\n)*problem 8(.|\n)*ValueError: no such letter", said)
 
 
 def test_what_the_model_does_is_said_once_before_the_first_step(tmp_path, monkeypatch, capsys):
@@ -320,30 +317,39 @@ def interrupt(monkeypatch, where, name, call):
     monkeypatch.setattr(where, name, interrupted)
 
 
+INTERRUPTED = {"num_iterations": 2, "save_steps": 0, "render_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Three steps of two updates; read only."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    train(small_config(folder, **INTERRUPTED), quiet=True)
+    return folder
+
+
 @pytest.mark.parametrize(
     "where, name, call, saved",
     [
         (EnvironmentSource, "collect", 3, [2]),
         (loop, "gradient", 5, [2]),
         (loop, "gradient", 6, []),  # one of the two updates of step 3 is in the weights
-        (Letters, "render_text", 3, [3]),
+        (Letters, "render_text", 2, [2]),
     ],
 )
 def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(
-    tmp_path, monkeypatch, where, name, call, saved
+    tmp_path, monkeypatch, uninterrupted, where, name, call, saved
 ):
     """No checkpoint ever holds weights of a half step, and the run that goes on is the one never interrupted."""
-    settings = {"num_iterations": 2, "save_steps": 0, "render_steps": 1, "max_steps": 4}
     interrupt(monkeypatch, where, name, call)
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(small_config(folder, **settings), quiet=True)
+        train(small_config(folder, **INTERRUPTED), quiet=True)
     assert saved_steps(folder) == saved
     monkeypatch.undo()
-    train(small_config(folder, **settings, resume="auto"), quiet=True)
-    train(small_config(tmp_path / "whole", **settings), quiet=True)
-    assert (folder / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
-    assert same_weights(folder / "model", tmp_path / "whole" / "model")
+    train(small_config(folder, **INTERRUPTED, resume="auto"), quiet=True)
+    assert (folder / "metrics.jsonl").read_bytes() == (uninterrupted / "metrics.jsonl").read_bytes()
+    assert same_weights(folder / "model", uninterrupted / "model")
 
 
 def test_a_signal_in_the_evaluation_before_training_ends_at_once(tmp_path, monkeypatch, capsys):
@@ -393,18 +399,8 @@ def test_a_stopped_run_says_what_is_saved(tmp_path, monkeypatch, capsys):
         assert told.format(folder) in out and f"--resume {folder}" in out
 
 
-def test_a_run_of_no_steps_announces_only_what_is_there(tmp_path, capsys):
-    folder = tmp_path / "run"
-    train(small_config(folder, max_steps=0))
-    out = "".join(capsys.readouterr())
-    (line,) = (line for line in out.splitlines() if "Everything is in" in line)
-    assert line.endswith(f"{folder}: model/, eval/, summary.json.") and "--max-steps 100" in out
-
-
 def test_a_folder_with_a_run_is_refused_and_left_as_it_is(finished):
     before = snapshot(finished[0])
-    with pytest.raises(
-        ConfigError, match=r"already holds a run \(3 steps, finished: .*--max-steps\).*--resume auto"
-    ):
+    with pytest.raises(ConfigError, match=r"3 steps.*--max-steps.*--resume auto"):
         train(small_config(finished[0], seed=4), quiet=True)
     assert snapshot(finished[0]) == before
