@@ -31,7 +31,7 @@ def test_only_updates_in_a_row_count_and_the_last_names_its_batch(tmp_path):
     verdicts = [False, False, True, False, False]
     assert [guard.check(ok, dict, tmp_path) for ok in verdicts] == verdicts
     assert guard.skipped == 2 and list(tmp_path.iterdir()) == []
-    with pytest.raises(TrainingError, match="3 times in a row.* --learning-rate") as caught:
+    with pytest.raises(TrainingError, match=r"3 times in a row.* --learning-rate") as caught:
         Guard(limit=3, skipped=guard.skipped).check(False, lambda: {"step": 7, "update": 1}, tmp_path)
     file = tmp_path / "nonfinite-step-7.json"
     assert str(file) in str(caught.value) and json.loads(file.read_text()) == {"step": 7, "update": 1}
