@@ -84,7 +84,7 @@ def test_two_steps_and_the_rest_are_four_whatever_became_of_checkpoints(
 
 def test_the_newest_unfinished_run_of_equal_settings_is_found(tmp_path, half, whole, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="--resume auto.* --output-dir"):
+    with pytest.raises(ConfigError, match=r"--resume auto.* --output-dir"):
         train(settings(None, resume="auto"), quiet=True)
     folder = shutil.move(half, tmp_path / "runs" / "found")
     (folder / "summary.json").unlink()

@@ -9,9 +9,7 @@ import torch
 from torch.nn.functional import pad
 
 from spg_trainer.batch import Batch
-from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import elbo, token_logps
-from spg_trainer.models import load_model
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.training.loop import credit, train
 from spg_trainer.training.setup import start
@@ -28,14 +26,12 @@ from tests.common.process_cases import (
 from tests.common.trainer_cases import (
     LORA,
     PROBE,
-    REFERENCE_PROBE,
     SELF_NORMALISED,
     Probe,
     change,
     rows,
     save_tiny,
     small_config,
-    tiny_folder,
     weights,
 )
 from tests.common.two_processes import two_processes
@@ -202,7 +198,7 @@ def test_old_logps_are_bit_equal_to_the_update_s_own_in_bfloat16(place, seen, nu
     """Of the same weights: on other rows, padding or groups of masks they would differ by tenths of a nat."""
     settings = {"dtype": "bfloat16", "num_iterations": 2, "per_device_batch_size": size}
     settings |= {"algorithm": PROBE, "algorithm_args": {"masking": "random", "num_masks": num_masks}}
-    model = save_tiny(place(), hidden_size=128, layers=4, heads=4, ffn=344)
+    model = save_tiny(place(), hidden_size=64, layers=2, heads=4, ffn=128)
     run, plan = planned(small_config(place(), model=model, **LORA, **settings))
     for update in plan:
         gradient(run.policy, run.algorithm, update)
@@ -234,8 +230,6 @@ def test_minibatches_divide_the_groups_and_have_totals_of_their_own(place):
     assert relative(gradients[1] / 4, gradients[0]) < 1e-10, (
         "a quarter of the completions, four times the weight"
     )
-    with pytest.raises(ConfigError, match="--num-minibatches 5"):
-        start(small_config(place(), num_minibatches=5), quiet=True)
 
 
 @pytest.mark.parametrize("size, expected", [(1, [3, 2, 1, 2]), (4, [3, 3, 2]), (5, [5, 3]), (9, [8])])
@@ -342,13 +336,13 @@ def active_rollouts(config):
 
 
 def probing(folder, **changes):
-    """All completions in one micro-batch, three updates a step, in float64."""
+    """All completions in one micro-batch, one step, in float64."""
     settings = {"algorithm": PROBE, "algorithm_args": {}, "dtype": "float64", "per_device_batch_size": 64}
-    return small_config(folder, **{**settings, "num_iterations": 3, "max_steps": 1, **changes})
+    return small_config(folder, **{**settings, "max_steps": 1, **changes})
 
 
 def test_old_logps_are_the_sampling_models_on_each_iterations_masks(tmp_path, seen):
-    train(probing(tmp_path / "run"), quiet=True)
+    train(probing(tmp_path / "run", num_iterations=3), quiet=True)
     assert len(seen) == 3
     policy, rollouts = active_rollouts(probing(tmp_path / "fresh"))
     for iteration, shown in enumerate(seen):
@@ -362,26 +356,7 @@ def test_old_logps_are_the_sampling_models_on_each_iterations_masks(tmp_path, se
 
 
 def test_every_iteration_and_every_step_has_masks_of_its_own(tmp_path, seen):
-    train(probing(tmp_path / "run", max_steps=2), quiet=True)
+    train(probing(tmp_path / "run", max_steps=2, num_iterations=2), quiet=True)
     drawn = [str(shown["masks"].scored.int().tolist()) for shown in seen]
-    assert len(drawn) == len(set(drawn)) == 6
+    assert len(drawn) == len(set(drawn)) == 4
     assert all(shown["masks"].masked[:, :, :-10].any() for shown in seen), "p_mask_prompt of the paper"
-
-
-def test_reference_logps_are_those_below_the_adapters(tmp_path, seen):
-    with pytest.raises(ConfigError, match="--lora-r"):
-        train(probing(tmp_path / "refused", algorithm=REFERENCE_PROBE), quiet=True)
-    assert not (tmp_path / "refused").exists()
-    config = probing(tmp_path / "run", algorithm=REFERENCE_PROBE, num_iterations=2, max_steps=2, **LORA)
-    train(config, quiet=True)
-    assert len(seen) == 4
-    for shown in seen[:2]:
-        assert torch.allclose(shown["batch"].ref_logps, shown["batch"].old_logps, atol=1e-10)
-    base = load_model(str(tiny_folder()), dtype="float64", device="cpu")
-    _, rollouts = active_rollouts(probing(tmp_path / "fresh", algorithm=REFERENCE_PROBE, **LORA))
-    with torch.no_grad():
-        expected = naive_logps(base.model, rollouts, seen[1]["masks"], base.mask_id)
-    assert torch.allclose(seen[1]["batch"].ref_logps, expected, atol=1e-10)
-    later = seen[2]["batch"]
-    assert float((later.ref_logps - later.old_logps).abs().max()) > 1e-4
-    assert torch.allclose(later.old_logps, seen[2]["logps"], atol=1e-10)
