@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator
 
 import envs
-from spg_trainer.distributed import decide_on_main
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.models import load_model
@@ -85,11 +84,6 @@ def evaluated(env: Picky, spoil: Callable[[Any], None] = lambda model: None) -> 
 
 
 @case
-def a_problem_of_the_second(here: Here) -> Any:
-    return evaluated(Picky(9, unmade=(5,)))
-
-
-@case
 def a_problem_of_a_batch_that_the_second_lacks(here: Here) -> Any:
     return evaluated(Picky(9, unmade=(8,)))
 
@@ -121,12 +115,6 @@ def one_score_of_21(here: Here) -> Any:
 def an_evaluation_by_the_first_alone(here: Here) -> Any:
     policy = load_model(str(tiny_folder()), dtype="float64", device="cpu")
     return here.rank == 0 and evaluation.evaluate(policy, Picky(3), EVALUATION).n
-
-
-@case
-def the_environment_of_an_evaluation(here: Here) -> Any:
-    with here.failing(setup, "make_env", envs.EnvError("no test split"), after=1):
-        train(here.config(), quiet=True)
 
 
 @case
@@ -175,12 +163,6 @@ def a_stop_in_the_last_step(here: Here) -> Any:
 
 
 @case
-def the_environment_of_a_start(here: Here) -> Any:
-    with here.failing(setup, "make_env", envs.EnvError("no such file")):
-        setup.start(here.config(), quiet=True)
-
-
-@case
 def the_choice_of_a_folder(here: Here) -> Any:
     with here.failing(setup, "choose_folder", PermissionError("not yours"), rank=0):
         setup.start(here.config(), quiet=True)
@@ -197,17 +179,6 @@ def the_checkpoint_of_a_start(here: Here) -> Any:
     train(here.config(max_steps=1), quiet=True)
     with here.failing(setup.checkpoint, "load", CheckpointError("torn")):
         setup.start(here.config(max_steps=2, resume=str(here.run)), quiet=True)
-
-
-@case
-def the_folder_of_a_start(here: Here) -> Any:
-    with here.failing(RunFolder, "create", ConfigError("disk full"), rank=0):
-        setup.start(here.config(), quiet=True)
-
-
-@case
-def a_decision(here: Here) -> Any:
-    return decide_on_main(lambda: {"rank": here.rank})
 
 
 def count_calls() -> None:

@@ -12,19 +12,15 @@ from tests.common.two_processes import outcomes
     ("name", "rank", "error"),
     [
         # Evaluations, whose batches the processes have unequally many of.
-        ("a_problem_of_the_second", 1, "EnvError: no problem 5"),
         ("a_problem_of_a_batch_that_the_second_lacks", 0, "EnvError: no problem 8"),
         ("the_model_of_the_second", 1, "NotImplementedError: "),
-        ("the_environment_of_an_evaluation", 1, "EnvError: no test split"),
         ("the_file_of_an_evaluation", 0, "CheckpointError: disk full"),
         # Steps.
         ("the_problems_of_a_step", 1, "ConfigError: no problems"),
         # Starts.
-        ("the_environment_of_a_start", 1, "EnvError: no such file"),
         ("the_choice_of_a_folder", 0, "PermissionError: not yours"),
         ("the_model_of_a_start", 1, "ModelError: no such model"),
         ("the_checkpoint_of_a_start", 1, "CheckpointError: torn"),
-        ("the_folder_of_a_start", 0, "ConfigError: disk full"),
     ],
 )
 def test_an_error_in_one_process_is_raised_in_both(name: str, rank: int, error: str) -> None:
@@ -35,10 +31,6 @@ def test_an_error_in_one_process_is_raised_in_both(name: str, rank: int, error: 
 
 def test_an_evaluation_without_an_accelerator_calls_no_other_process() -> None:
     assert outcomes("an_evaluation_by_the_first_alone") == (3, False)
-
-
-def test_a_decision_is_that_of_the_first_process() -> None:
-    assert outcomes("a_decision") == ({"rank": 0}, {"rank": 0})
 
 
 def test_a_stop_asked_of_one_process_in_the_last_step_stops_both() -> None:

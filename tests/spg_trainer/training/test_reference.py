@@ -155,7 +155,7 @@ def test_a_run_that_lost_its_copy_is_refused_unless_nothing_was_trained(from_ada
         lambda: shutil.rmtree(folder / "reference"),
     ):
         damage()
-        with pytest.raises(CheckpointError, match="reference .* --output-dir"):
+        with pytest.raises(CheckpointError, match=r"reference .* --output-dir"):
             start(from_adapter.config(folder, resume="auto"), quiet=True)
 
 
@@ -170,7 +170,7 @@ def test_a_reference_is_kept_only_where_the_algorithm_asks_for_it(tmp_path, name
 
 
 def test_a_reference_of_whole_weights_must_be_asked_for(tmp_path):
-    with pytest.raises(ConfigError, match="--lora-r.*--ref-copy"):
+    with pytest.raises(ConfigError, match=r"--lora-r.*--ref-copy"):
         train(small_config(tmp_path / "run", algorithm=REFERENCE_PROBE), quiet=True)
     assert not (tmp_path / "run").exists()
 
