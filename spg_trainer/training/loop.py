@@ -86,9 +86,8 @@ def train_step(run: Run) -> None:
     sampled = time.monotonic()
     if state.step == 0 and run.source.env is not None:
         look_at_base(run, scored)
-    # Both of all processes.
     ends = ended(run.policy, scored.rollouts)
-    rewards, metrics = rollout_metrics(scored, ends, run.config.batch.num_generations)
+    rewards, metrics = rollout_metrics(scored, ends, run.config.batch.num_generations)  # of all processes
     advantages, step = credit(run, scored, rewards)
     metrics |= apply_updates(run, step)
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
@@ -106,18 +105,18 @@ def train_step(run: Run) -> None:
 
 def look_at_base(run: Run, scored: Scored) -> None:
     """Says before the first update what the model does: RL picks among the behaviours that it has."""
-    rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
-    names = ("index", "completion", "extracted", "correct")
-    rows = gather(
-        [dict(zip(names, (int(i), text, part, bool(right)), strict=True)) for i, text, part, right in rows]
+    columns = zip(
+        scored.index.tolist(), scored.completions, scored.extracted, scored.correct.tolist(), strict=True
     )
+    names = ("index", "completion", "extracted", "correct")
+    rows = gather([dict(zip(names, row, strict=True)) for row in columns])
     with raising_on_all():
         base = look(run.source.env, rows)
     run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
     if base.mixed == 0:
         run.console.warn(
-            "before step 1: no group is mixed. Raise --temperature or --num-generations, or teach the model the task "
-            "first with `python -m spg_trainer sft`."
+            "before step 1: no group is mixed, so there is nothing to learn from. Raise --temperature or "
+            "--num-generations, or teach the model the task first with `python -m spg_trainer sft`."
         )
 
 

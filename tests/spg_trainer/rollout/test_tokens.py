@@ -57,9 +57,7 @@ def test_text_ends_at_the_first_end_token_without_special_tokens(policy):
     )
 
 
-@pytest.mark.parametrize(
-    "text", ["naïve — 你好 🙂", "tabs\tand\nlines", "  spaces  , kept !", "<b>&</b> a 's"]
-)
+@pytest.mark.parametrize("text", ["naïve — 你好 🙂", "tabs\tand\nlines", "  <b>&</b> , kept a 's !"])
 def test_unicode_and_spacing_survive(policy, text):
     assert decode_completions(policy, written(policy, text + "<|eot_id|>")) == [text]
 
@@ -126,13 +124,6 @@ def test_a_prompt_too_long_for_the_model_is_an_error(policy):
         generate(policy, ["short", fits + "x"], SAMPLING)
     for word in ("49 tokens", "65", "64 positions", "=15 or less"):
         assert word in str(error.value)
-
-
-def test_padding_does_not_count_as_length(policy):
-    ids = torch.full((1, 60), policy.pad_id)
-    mask = torch.zeros(1, 60, dtype=torch.bool)
-    ids[0, -2:], mask[0, -2:] = 5, True
-    assert sample_completions(policy, ids, mask, SAMPLING, None).completion_ids.shape == (1, 16)
 
 
 def test_no_dropout_no_graph_and_every_mode_restored(policy):
