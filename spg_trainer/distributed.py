@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 K = TypeVar("K")
-_COUNTS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def _group():
@@ -35,20 +34,9 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """The number of processes that have joined this run; a launcher's count before they have is WORLD_SIZE."""
+    """The number of processes that have joined this run."""
     group = _group()
     return group.get_world_size() if group else 1
-
-
-def missing_processes(joined: int) -> str:
-    """A line for a run that fewer processes have joined than its launcher counts; empty if none is missing."""
-    asked = max((int(os.environ[name]) for name in _COUNTS if name in os.environ), default=1)
-    if asked <= joined:
-        return ""
-    return (
-        f"A launcher was asked for {asked} processes, and this run has {joined}. What starts them, on GPUs or not: "
-        "torchrun --nproc-per-node N -m spg_trainer ..."
-    )
 
 
 def gather(items: list[T]) -> list[T]:

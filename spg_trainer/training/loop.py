@@ -160,7 +160,7 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
     """The optimizer steps of a step, none for minibatches without an active completion; returns their mean metrics."""
     config, device, number = run.config, run.policy.device, run.state.step
     active = [totals["scored_completions"] > 0 for totals in step.totals]
-    share = share_of_rate(run)
+    share = learning_rate_share(run)
     if not any(active):
         return {"grad_norm": 0.0, "learning_rate": learning_rate(run, share)}
     updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)
@@ -202,7 +202,7 @@ def one_update(run: Run, update: Update, number: int, share: float) -> dict[str,
     return {**metrics, "grad_norm": float(norm), "learning_rate": rate}
 
 
-def share_of_rate(run: Run) -> float:
+def learning_rate_share(run: Run) -> float:
     """The share of the learning rate that a step has: it falls with steps, not updates.
 
     Where minutes alone end the run, it falls with the time, which is that of all processes.
@@ -212,7 +212,7 @@ def share_of_rate(run: Run) -> float:
         return 1.0
     if run.config.max_steps < NO_END or not limit:
         return linear_decay(run.state.step, run.config.max_steps)
-    spent = torch.tensor(run.seconds / (run.state.seconds + limit), device=run.accelerator.device)
+    spent = torch.tensor(run.elapsed_seconds / (run.state.seconds + limit), device=run.accelerator.device)
     return 1 - min(1.0, float(sum_tensor(spent)) / run.accelerator.num_processes)
 
 

@@ -74,7 +74,7 @@ class Run:
     """When this process began, on the monotonic clock."""
 
     @property
-    def seconds(self) -> float:
+    def elapsed_seconds(self) -> float:
         """Time spent on this run, over all resumes."""
         return self.state.seconds + time.monotonic() - self.started
 

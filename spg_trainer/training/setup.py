@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from spg_trainer import algorithms
-from spg_trainer.distributed import decide_on_main, gather, missing_processes, raising_on_all
+from spg_trainer.distributed import decide_on_main, gather, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models import Policy, open_policy
@@ -109,8 +109,7 @@ def open_model(
 def introduce(run: Run) -> None:
     """The first lines of a run: what it trains on what, and what the user should know before."""
     config, console, path = run.config, run.console, run.folder.path
-    count = run.accelerator.num_processes
-    for note in (run.policy.note, run.source.notice, missing_processes(count)):
+    for note in (run.policy.note, run.source.notice):
         if note:
             console.warn(note)
     if run.state.step:
@@ -124,7 +123,7 @@ def introduce(run: Run) -> None:
             f"--lora-dropout {config.model.lora_dropout} acts on updates, not on old and reference log-probabilities: "
             "ratios differ from 1 before any step. 0 makes them exact."
         )
-    console.say(arithmetic(config, run.algorithm, count))
+    console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes))
 
 
 def prepare_folder(run: Run) -> None:

@@ -188,13 +188,6 @@ def test_another_file_is_refused_when_the_run_goes_on(tmp_path, file):
         train(command, quiet=True)
 
 
-def test_pairs_may_be_more_than_the_problems_of_the_environment(tmp_path, file):
-    """The environment of the small settings has 8 problems."""
-    config = pair_config(tmp_path / "run", file, prompts_per_step=10, max_steps=1, render_steps=1)
-    train(config, quiet=True)
-    assert rows(tmp_path / "run" / "metrics.jsonl")[0]["bound/share"] == 1
-
-
 @pytest.mark.parametrize(
     "changes, said",
     [

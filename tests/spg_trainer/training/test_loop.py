@@ -19,7 +19,7 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.sources import EnvironmentSource, choose_problems
 from spg_trainer.settings.fields import NO_END
 from spg_trainer.training import evaluations, loop
-from spg_trainer.training.loop import reason_to_end, share_of_rate, train
+from spg_trainer.training.loop import learning_rate_share, reason_to_end, train
 from spg_trainer.training.setup import start
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
@@ -180,7 +180,7 @@ def test_a_falling_rate_falls_with_the_time_where_minutes_alone_end_the_run(tmp_
         run.state.seconds = earlier
         later = replace(run, started=time.monotonic() - seconds)
         assert reason_to_end(later) == ("" if share else "max_minutes")
-        assert share_of_rate(later) == pytest.approx(share, abs=0.01)
+        assert learning_rate_share(later) == pytest.approx(share, abs=0.01)
 
 
 # What is told.
