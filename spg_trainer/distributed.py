@@ -50,8 +50,6 @@ def gather(items: list[T]) -> list[T]:
 
 def gather_rows(rollouts: "Rollouts") -> "Rollouts":
     """The rollouts of all processes in the order of ranks, on the CPU."""
-    if world_size() == 1:
-        return replace(rollouts, **{name: column.cpu() for name, column in vars(rollouts).items()})
     import torch
     from torch.nn.functional import pad
 
