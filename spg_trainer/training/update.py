@@ -80,7 +80,7 @@ def plan_updates(
     """The updates of a step, minibatch by minibatch of every iteration, with their masks, old and reference logps.
 
     number: of the step. These logps are computed here, before any weight changes, on the rows, padding and groups of
-    masks that the update itself uses. The first update has no old logps: they are its own.
+    masks that the update itself uses.
     """
     updates: list[Update] = []
     for iteration in range(settings.num_iterations):
@@ -95,13 +95,23 @@ def plan_updates(
                 update.micro_batches.append(micro_batch(algorithm, step, rows, masks, totals, at_once))
             updates.append(update)
     if algorithm.needs_old_logps:
-        for micro in (micro for update in updates[1:] for micro in update.micro_batches):
-            micro.batch = replace(micro.batch, old_logps=micro.logps(policy.model, policy.mask_id))
+        add_old_logps(policy, updates)
     if algorithm.needs_ref_logps:
-        with policy.reference() as model:
-            for micro in (micro for update in updates for micro in update.micro_batches):
-                micro.batch = replace(micro.batch, ref_logps=micro.logps(model, policy.mask_id))
+        add_reference_logps(policy, updates)
     return updates
+
+
+def add_old_logps(policy: Policy, updates: list[Update]) -> None:
+    """Those of the weights that sampled; the first update needs none, since they are its own."""
+    for micro in (micro for update in updates[1:] for micro in update.micro_batches):
+        micro.batch = replace(micro.batch, old_logps=micro.logps(policy.model, policy.mask_id))
+
+
+def add_reference_logps(policy: Policy, updates: list[Update]) -> None:
+    """Those of the weights that the run started from."""
+    with policy.reference() as model:
+        for micro in (micro for update in updates for micro in update.micro_batches):
+            micro.batch = replace(micro.batch, ref_logps=micro.logps(model, policy.mask_id))
 
 
 def micro_batch(
