@@ -118,11 +118,6 @@ def introduce(run: Run) -> None:
     console.say(
         f"{run.splits['train'].spec_name}, {config.algorithm}, model {config.model.model}, {where}; run folder {path}"
     )
-    if config.model.lora_dropout and (run.algorithm.needs_old_logps or run.algorithm.needs_ref_logps):
-        console.warn(
-            f"--lora-dropout {config.model.lora_dropout} acts on updates, not on old and reference log-probabilities: "
-            "ratios differ from 1 before any step. 0 makes them exact."
-        )
     console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes))
 
 
