@@ -115,12 +115,7 @@ def add_reference_logps(policy: Policy, updates: list[Update]) -> None:
 
 
 def micro_batch(
-    algorithm: Algorithm,
-    step: Step,
-    rows: list[int],
-    masks: Masks,
-    totals: Mapping[str, float],
-    masks_at_once: int,
+    algorithm: Algorithm, step: Step, rows: list[int], masks: Masks, totals: Mapping[str, float], at_once: int
 ) -> MicroBatch:
     """Some rows of a step, with prompts as long as the longest of them."""
     chosen = torch.tensor(rows, device=step.rollouts.completion_ids.device)
@@ -135,7 +130,7 @@ def micro_batch(
         rollouts,
         replace(masks, masked=masks.masked[:, :, cut:]),
         Batch(rollouts.completion_mask, prepared["advantages"], totals, group, prepared),
-        masks_at_once,
+        at_once,
         algorithm.score_temperature,
     )
 
