@@ -24,7 +24,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
         for block in blocks:
             yield judge_block(job, block)
         return
-    from verifiers.workers import Workers, WorkerUnavailable
+    from verifiers.worker import Workers, WorkerUnavailable
 
     workers = Workers(__name__, size=processes, soft=None, hard=None, quiet=False)
     threads = ThreadPoolExecutor(processes, thread_name_prefix="verifiers-command")
