@@ -38,62 +38,41 @@ class WorkerUnavailable(Exception):
     """No worker of this kind can run here; the text says what is missing."""
 
 
-class DeadlinePassed(Exception):
-    """No answer before the deadline."""
-
-
 class _Worker:
     """One child process and the pipe to it."""
 
-    def __init__(self, module: str, quiet: bool) -> None:
+    def __init__(self, module: str) -> None:
         paths = os.pathsep.join([*(path or os.getcwd() for path in sys.path), _ROOT])
         with _starting:
             self.pipe, theirs = Pipe()
             with theirs:
                 self.process = subprocess.Popen(
                     [sys.executable, "-P", "-m", __name__, module, str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL if quiet else None,
+                    **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
                     pass_fds=[theirs.fileno()],
                     env={**os.environ, "PYTHONPATH": paths},
                     start_new_session=True,  # Ctrl-C in a terminal is for us alone
                 )
         self.start_deadline = time.monotonic() + START_SECONDS
-        self.ready = False
+        self.ready: dict[str, Any] = {}  # its first message
 
     def receive(self, deadline: float) -> dict[str, Any]:
-        """The next message; raises DeadlinePassed, and EOFError or OSError where the worker is gone."""
+        """The next message; raises TimeoutError, and EOFError or another OSError where the worker is gone."""
         left = deadline - time.monotonic()
         if left <= 0 or not self.pipe.poll(None if left == math.inf else left):
-            raise DeadlinePassed
+            raise TimeoutError
         return json.loads(self.pipe.recv_bytes())
-
-    def end(self) -> None:
-        self.process.kill()
-        self.pipe.close()
-        with suppress(subprocess.TimeoutExpired):  # it frees much memory; `subprocess` collects it later
-            self.process.wait(0.2)
 
 
 class Workers:
     """Up to `size` processes that run `main()` of a module, shared by all threads of this process.
 
     `soft` and `hard` are the deadlines of a job in seconds, None for no deadline: at `soft` (of processor time) the
-    worker itself gives up; the reply comes within `hard`, for which a busy worker is killed shortly before. `quiet`
-    discards what workers write to standard error.
+    worker itself gives up; the reply comes within `hard`, for which a busy worker is killed shortly before.
     """
 
-    def __init__(
-        self,
-        module: str,
-        *,
-        size: int,
-        soft: float | None = 1.0,
-        hard: float | None = 3.0,
-        quiet: bool = True,
-    ) -> None:
-        self.module, self.size, self.soft, self.hard, self.quiet = module, size, soft, hard, quiet
+    def __init__(self, module: str, *, size: int, soft: float | None = 1.0, hard: float | None = 3.0) -> None:
+        self.module, self.size, self.soft, self.hard = module, size, soft, hard
         self._alive: set[_Worker] = set()
         self.reset()
         _pools.add(self)
@@ -135,7 +114,7 @@ class Workers:
                     hard = None if due == math.inf else due - time.monotonic()
                     worker.pipe.send({**job, "soft": self.soft, "hard": hard})
                     reply = worker.receive(due)
-                except DeadlinePassed:
+                except TimeoutError:
                     self._end(worker)
                     return {"outcome": "timeout", "detail": f"killed after {self.hard:g} s"}
                 except (EOFError, OSError):
@@ -158,33 +137,31 @@ class Workers:
         if self._unavailable:
             raise WorkerUnavailable(self._unavailable)
         try:
-            worker = _Worker(self.module, self.quiet)
+            self._alive.add(worker := _Worker(self.module))
         except OSError as error:
             raise WorkerUnavailable(f"no process can be started: {error}") from error
-        self._alive.add(worker)
         return worker
 
     def _is_ready(self, worker: _Worker, end: float) -> bool:
         """Wait for a worker's first message until `end`; one that takes more than START_SECONDS is killed."""
         if not worker.ready:
             try:
-                self._unavailable = worker.receive(min(end, worker.start_deadline))["unavailable"]
-            except DeadlinePassed:
+                worker.ready = worker.receive(min(end, worker.start_deadline))
+            except TimeoutError:
                 if end > worker.start_deadline:
                     self._end(worker)
                 return False
-            if self._unavailable:
-                raise WorkerUnavailable(self._unavailable)
-            worker.ready = True
+            if reason := worker.ready.get("unavailable"):
+                self._unavailable = reason
+                raise WorkerUnavailable(reason)
         return True
 
     def _end(self, worker: _Worker) -> None:
         self._alive.discard(worker)
-        worker.end()
-
-    def pids(self) -> list[int]:
-        """The processes that run for this process now."""
-        return [worker.process.pid for worker in list(self._alive)]
+        worker.process.kill()
+        worker.pipe.close()
+        with suppress(subprocess.TimeoutExpired):  # it frees much memory; `subprocess` collects it later
+            worker.process.wait(0.2)
 
     def close(self, for_good: bool = False) -> None:
         """End all workers; the next question starts new ones, or is refused where it is `for_good`."""
@@ -194,17 +171,14 @@ class Workers:
 
 
 def _after_fork_in_child() -> None:
-    global _starting
-    _starting = threading.Lock()
+    _starting.release()
     for pool in list(_pools):
         pool.reset()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=lambda: _starting.acquire(),
-        after_in_parent=lambda: _starting.release(),
-        after_in_child=_after_fork_in_child,
+        before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_after_fork_in_child
     )
 
 
@@ -212,7 +186,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class SoftDeadline(BaseException):
-    """Raised inside a job that has used up its processor time; no `except Exception` of a library stops it."""
+    """A job has used up its processor time; no `except Exception` of a library stops it."""
 
 
 def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> None:
@@ -228,15 +202,13 @@ def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> 
     if memory is not None:
         _limit("RLIMIT_AS", memory)
     answer = prepare()
-    _send(pipe, {"unavailable": ""})
+    pipe.send_bytes(b'{"ready": true}')
     while True:
         job = jobs.get()
         # Where code holds the interpreter (a huge power in C) and nobody is left to kill it, the system ends it.
         _limit("RLIMIT_CPU", None if job["hard"] is None else int(time.process_time() + job["hard"]) + 1)
         reply = _reply(answer, job)
-        _send(pipe, reply)
-        if reply.get("retire"):
-            sys.exit(0)
+        pipe.send_bytes(json.dumps(reply).encode())
 
 
 def _read_jobs(pipe: Connection, jobs: SimpleQueue[dict]) -> None:
@@ -246,14 +218,6 @@ def _read_jobs(pipe: Connection, jobs: SimpleQueue[dict]) -> None:
             jobs.put(pipe.recv())
     finally:
         os._exit(0)
-
-
-def _send(pipe: Connection, message: dict[str, Any]) -> None:
-    """Send a message; end the process where nobody listens any more, also while it starts."""
-    try:
-        pipe.send_bytes(json.dumps(message).encode())
-    except OSError:
-        sys.exit(0)
 
 
 def _give_up(*_: object) -> None:
@@ -266,7 +230,7 @@ def _limit(name: str, amount: int | None) -> None:
 
     kind = getattr(resource, name)
     hard = resource.getrlimit(kind)[1]
-    if amount is None or (hard != resource.RLIM_INFINITY and hard < amount):
+    if amount is None or (hard < amount and hard != resource.RLIM_INFINITY):
         amount = hard
     with suppress(ValueError, OSError):
         resource.setrlimit(kind, (amount, hard))
@@ -284,20 +248,14 @@ def _reply(answer: Callable[[dict], dict], job: dict) -> dict:
         return {"outcome": "timeout", "detail": f"not decided within {job['soft']:g} s"}
     except MemoryError:
         return {"outcome": "error", "detail": "needs more memory than a worker may have", "retire": True}
-    except RecursionError:
-        return {"outcome": "error", "detail": "nested too deeply"}
     except Exception as error:
         return {"outcome": "error", "detail": f"{type(error).__name__}: {str(error)[:200]}"}
 
 
-def _main() -> None:
+if __name__ == "__main__":
     try:
         importlib.import_module(sys.argv[1]).main()
     except ImportError as error:
         package = (error.name or "").partition(".")[0].replace("_", "-")
-        reason = f"{package} cannot be imported ({error}); run: pip install {package}"
-        _send(Connection(int(sys.argv[2])), {"unavailable": reason})
-
-
-if __name__ == "__main__":
-    _main()
+        missing = {"unavailable": f"{package} cannot be imported ({error}); run: pip install {package}"}
+        Connection(int(sys.argv[2])).send_bytes(json.dumps(missing).encode())

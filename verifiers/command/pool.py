@@ -26,7 +26,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
         return
     from verifiers.worker import Workers, WorkerUnavailable
 
-    workers = Workers(__name__, size=processes, soft=None, hard=None, quiet=False)
+    workers = Workers(__name__, size=processes, soft=None, hard=None)
     threads = ThreadPoolExecutor(processes, thread_name_prefix="verifiers-command")
 
     def judge(block: Block) -> Judged:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -38,7 +38,6 @@ DIGITS = 50
 
 _DOTS = ("\\ldots", "\\dots", "\\cdots", "\\vdots", "\\ddots", "...", "…", "\\approx", "~=", "\\sim", "≈")
 _ANGLES = ("\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\cis")
-_FRACTIONS = ("\\frac", "\\dfrac", "\\tfrac", "\\cfrac")
 _NORMALIZATION = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
 )
@@ -89,11 +88,11 @@ def prepare() -> Callable[[dict], dict]:
 def is_numeric_literal(code: str) -> bool:
     """True for what sympy makes of a number in a text: `Integer (2 )`, `Float ('0.5' )`, or one over another."""
     for call in code.split("/", 1):
-        name, _, rest = call.strip().partition("(")
-        digits = rest[:-1].strip().strip("'\"") if rest.endswith(")") else ""
-        if name.strip() not in ("Integer", "Float", "Rational") or set(digits) - set("0123456789.,eE+- "):
+        name, _, rest = call.strip().removesuffix(")").partition("(")
+        literal = rest.strip().strip("'\"")
+        if name.strip() not in ("Integer", "Float", "Rational") or not any(map(str.isdigit, literal)):
             return False
-        if not any(map(str.isdigit, digits)):
+        if not set(literal) <= set("0123456789.,eE+- "):
             return False
     return True
 
@@ -119,32 +118,28 @@ def judge(answer: str, gold: str) -> tuple[str, str]:
 # ---- reading ----
 
 
-def number(text: str) -> sympy.Rational:
-    """A decimal literal as the rational number that it is."""
-    value = Fraction(text.replace(",", "").replace(" ", ""))
-    return sympy.Rational(value.numerator, value.denominator)
-
-
 class Reader(_Latex2Sympy):
     """math-verify's reader with exact numbers, letters told apart by case, and no hidden additions."""
 
     def parse_number(self, text: str) -> sympy.Rational:
-        return number(text)
+        """A decimal literal as the rational number that it is."""
+        value = Fraction(text.replace(",", "").replace(" ", ""))
+        return sympy.Rational(value.numerator, value.denominator)
 
     def convert_postfix_list(self, arr: list, i: int = 0) -> object:
         """Factors side by side: a product, unless they are an integer and a fraction."""
         first = self.convert_postfix(arr[i])
-        if not isinstance(first, sympy.Expr | sympy.MatrixBase) or i == len(arr) - 1:
+        if not isinstance(first, sympy.Expr) or i == len(arr) - 1:
             return super().convert_postfix_list(arr, i)
         whole, following = arr[i].getText().isdecimal(), arr[i + 1].getText()
         if whole and following.lstrip("{")[:1].isdecimal():
             raise Unreadable("two numbers side by side")
         rest = self.convert_postfix_list(arr, i + 1)
-        mixed = i == len(arr) - 2 and whole and following.startswith(_FRACTIONS)
+        mixed = (
+            i == len(arr) - 2 and whole and following.startswith(("\\frac", "\\dfrac", "\\tfrac", "\\cfrac"))
+        )
         if mixed and isinstance(rest, sympy.Rational):
             return first + rest
-        if getattr(first, "is_Matrix", False) or getattr(rest, "is_Matrix", False):
-            return self.mat_mul_flat(first, rest)
         return self.mul_flat(first, rest)
 
 
@@ -174,10 +169,6 @@ def _read(text: str, real: bool) -> object:
     text = normalize_latex(text, _NORMALIZATION)
     degrees = "\\circ" in text and any(name in text for name in _ANGLES)
     try:
-        first, *groups = text.lstrip("-").split(",")
-        thousands = bool(groups) and all(len(group) == 3 and group.isdecimal() for group in groups)
-        if thousands and len(first) <= 3 and first.isdecimal():
-            return number(text)
         parsed = Reader(is_real=real or None, convert_degrees=degrees, config=_CONVERSION).parse(text)
     except (MemoryError, RecursionError):
         raise
@@ -219,18 +210,15 @@ def digits(expr: sympy.Basic) -> float:
 def same(gold: object, answer: object) -> bool:
     """Do the two say the same? `x = value` is its value; a list is a set in which elements may come again."""
     if isinstance(gold, sympy.Eq) != isinstance(answer, sympy.Eq):
-        gold, answer = (side.rhs if is_assignment(side) else side for side in (gold, answer))
-    if isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr):
-        return same_value(gold, answer)
-    if isinstance(gold, sympy.Tuple) and isinstance(answer, sympy.Tuple):
-        return same_entries(gold.args, answer.args)
-    if isinstance(gold, sympy.MatrixBase) and isinstance(answer, sympy.MatrixBase):
-        return gold.shape == answer.shape and same_entries(gold.flat(), answer.flat())
-    if isinstance(gold, sympy.FiniteSet) and isinstance(answer, sympy.FiniteSet):
-        return same_elements(*(getattr(side, "_unsorted_args", side.args) for side in (gold, answer)))
-    if isinstance(gold, sympy.Set) and isinstance(answer, sympy.Set):
-        gold, answer = gold.doit(), answer.doit()
-        return gold == answer or sympy.SymmetricDifference(gold, answer).doit() == sympy.S.EmptySet
+        gold, answer = (s.rhs if isinstance(s, sympy.Eq) and is_name(s.lhs) else s for s in (gold, answer))
+    for kind, compare in (
+        (sympy.Expr, same_value),
+        (sympy.Tuple | sympy.MatrixBase, same_entries),
+        (sympy.FiniteSet, same_elements),
+        (sympy.Set, same_set),
+    ):
+        if isinstance(gold, kind) and isinstance(answer, kind):
+            return compare(gold, answer)
     return gold == answer
 
 
@@ -239,17 +227,15 @@ def is_name(value: object) -> bool:
     return isinstance(value, sympy.Symbol | AppliedUndef)
 
 
-def is_assignment(value: object) -> bool:
-    return isinstance(value, sympy.Eq) and is_name(value.lhs)
+def same_entries(gold: Iterable, answer: Iterable) -> bool:
+    alike = getattr(gold, "shape", None) == getattr(answer, "shape", None)
+    return alike and len(gold) == len(answer) and all(map(same, gold, answer))
 
 
-def same_entries(gold: Sequence, answer: Sequence) -> bool:
-    return len(gold) == len(answer) and all(map(same, gold, answer))
-
-
-def same_elements(gold: Sequence, answer: Sequence) -> bool:
-    left = list(answer)
-    for element in gold:
+def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
+    """As multisets: the elements as they were written, also repeated ones."""
+    elements, left = (list(getattr(side, "_unsorted_args", side.args)) for side in (gold, answer))
+    for element in elements:
         match = next((i for i, other in enumerate(left) if same(element, other)), None)
         if match is None:
             return False
@@ -257,18 +243,9 @@ def same_elements(gold: Sequence, answer: Sequence) -> bool:
     return not left
 
 
-def _evaluated(expr: sympy.Expr) -> sympy.Expr:
-    """`expr` evaluated, and 50% as 50."""
-    return expr.xreplace({_PERCENT: sympy.S.One}).doit()
-
-
-def _point(symbols: set, k: int) -> dict:
-    """The k-th place to evaluate at: another rational number for every letter."""
-    point = {}
-    for j, symbol in enumerate(sorted(symbols, key=str)):
-        above, below = _POINTS[(k + j) % 6]
-        point[symbol] = sympy.Rational(above * (2 * j + 1) + j, below + 2 * j)
-    return point
+def same_set(gold: sympy.Set, answer: sympy.Set) -> bool:
+    gold, answer = gold.doit(), answer.doit()
+    return gold == answer or sympy.SymmetricDifference(gold, answer).doit() == sympy.S.EmptySet
 
 
 def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
@@ -277,25 +254,30 @@ def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     gold, answer = gold.xreplace(imaginary), answer.xreplace(imaginary)
     if _integrals_differ(gold, answer):
         return False
-    a, b = _evaluated(gold), _evaluated(answer)
-    if a.has(sympy.nan, sympy.zoo) or b.has(sympy.nan, sympy.zoo):
+    a, b = (side.xreplace({_PERCENT: sympy.S.One}).doit() for side in (gold, answer))  # 50% is 50
+    if any(side.has(sympy.nan, sympy.zoo) for side in (a, b)):
         return False
     if a == b:
         return True
     if isinstance(a, sympy.Rational) and isinstance(b, sympy.Rational):
         return False
-    if a.has(sympy.oo, -sympy.oo) or b.has(sympy.oo, -sympy.oo):
+    if any(side.has(sympy.oo, -sympy.oo) for side in (a, b)):
         return False  # not the same infinity, or not only one
-    symbols = a.free_symbols | b.free_symbols
+    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
     agreed = 0
     for k in range(4 if symbols else 1):
-        same_number = _compare_numbers(a, b, _point(symbols, k))
+        numbers = [(*_POINTS[(k + j) % 6], 2 * j) for j in range(len(symbols))]
+        point = [sympy.Rational(n * (twice + 1) + twice // 2, d + twice) for n, d, twice in numbers]
+        same_number = _compare_numbers(a, b, dict(zip(symbols, point, strict=True)))
         if same_number is False:
             return False
         agreed += same_number is True
     if agreed >= (2 if symbols else 1) and _has_short_numbers(a) and _has_short_numbers(b):
         return True
-    return _is_zero(a - b)
+    difference = sympy.expand(a - b)
+    if not difference.is_Rational and not difference.is_zero:
+        difference = sympy.simplify(difference)
+    return difference == 0 or bool(difference.is_zero)
 
 
 def _integrals_differ(a: sympy.Expr, b: sympy.Expr) -> bool:
@@ -306,8 +288,9 @@ def _integrals_differ(a: sympy.Expr, b: sympy.Expr) -> bool:
         one, two = a.evalf(9, maxn=12), b.evalf(9, maxn=12)
     except _NO_NUMBER:
         return False
-    known = _is_number(one) and _is_number(two) and all(f._prec > 24 for f in one.atoms(sympy.Float))
-    return known and bool(abs(one - two) > max(abs(one), abs(two)) / 100)
+    if not (_is_number(one) and _is_number(two) and _is_precise(one, 24)):
+        return False
+    return bool(abs(one - two) > max(abs(one), abs(two)) / 100)
 
 
 def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
@@ -316,14 +299,11 @@ def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
         one, two = (expr.subs(point).evalf(DIGITS + 10) for expr in (a, b))
     except _NO_NUMBER:
         return None
-    if not (_is_number(one) and _is_number(two)):
+    if not (
+        _is_number(one) and _is_number(two) and (one == two == 0 or _is_precise(one) or _is_precise(two))
+    ):
         return None
-    size = max(abs(one), abs(two))
-    if size == 0:
-        return True
-    if not (_is_precise(one) or _is_precise(two)):
-        return None
-    return bool(abs(one - two) <= size * sympy.Rational(1, 10**DIGITS))
+    return bool(abs(one - two) <= max(abs(one), abs(two)) * sympy.Rational(1, 10**DIGITS))
 
 
 def _is_number(value: sympy.Basic) -> bool:
@@ -331,19 +311,9 @@ def _is_number(value: sympy.Basic) -> bool:
     return all(isinstance(part, sympy.Float | sympy.Rational) and part.is_finite for part in parts)
 
 
-def _is_precise(value: sympy.Expr) -> bool:
-    """False where cancellation left no digit that is known."""
-    return all(f._prec > DIGITS * 3 for f in value.atoms(sympy.Float))
-
-
-def _is_zero(difference: sympy.Expr) -> bool:
-    for rewrite in (sympy.expand, sympy.simplify):
-        difference = rewrite(difference)
-        if difference.is_number and difference.is_Rational:
-            return difference == 0
-        if difference.is_zero:
-            return True
-    return False
+def _is_precise(value: sympy.Expr, bits: int = DIGITS * 3) -> bool:
+    """False where cancellation left no digit that is certain."""
+    return all(f._prec > bits for f in value.atoms(sympy.Float))
 
 
 def _has_short_numbers(expr: sympy.Expr) -> bool:
