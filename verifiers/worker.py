@@ -205,7 +205,7 @@ def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> 
     pipe.send_bytes(b'{"ready": true}')
     while True:
         job = jobs.get()
-        # Where code holds the interpreter (a huge power in C) and nobody is left to kill it, the system ends it.
+        # Where code holds the interpreter (a long loop in C) and nobody is left to kill it, the system ends it.
         _limit("RLIMIT_CPU", None if job["hard"] is None else int(time.process_time() + job["hard"]) + 1)
         reply = _reply(answer, job)
         pipe.send_bytes(json.dumps(reply).encode())
