@@ -21,20 +21,7 @@ from verifiers.math500.parser import OPENS, Parser
 from verifiers.math500.probe import NO, UNSURE, YES
 from verifiers.math500.tree import Node
 from verifiers.math500.typed import Comparison
-from verifiers.verdicts import (
-    CAS,
-    GRAMMAR,
-    MALFORMED,
-    OK,
-    PROBE,
-    RATIONAL,
-    RULE_BROKEN,
-    TEXT,
-    TYPED,
-    WRONG,
-    cut,
-    encoded,
-)
+from verifiers.verdicts import CAS, GRAMMAR, MALFORMED, OK, PROBE, RATIONAL, TEXT, TYPED, WRONG, cut, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,7 +156,7 @@ def finished(outcome: tuple[int, int], answer: str, gold: Reference, problem: st
     if reason != OK or problem is None or tier == TEXT or gold.is_choice or is_short_integer(answer):
         return outcome
     copied = is_copy(normal_text.unwrapped(answer), gold.text, gold.variables, problem)
-    return (RULE_BROKEN, tier) if copied else outcome
+    return (verdicts.RULE_BROKEN, tier) if copied else outcome
 
 
 def leading_choice(answer: str) -> str:
