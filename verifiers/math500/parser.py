@@ -305,7 +305,9 @@ class Parser:
             return False
         end = self.position + 1
         while (
-            (token := self.tokens[end])[0] == WORD and len(token[1]) > 1 and token[1].lower() not in NO_REMARK
+            self.tokens[end][0] == WORD
+            and len(word := self.tokens[end][1]) > 1
+            and word.lower() not in NO_REMARK
         ):
             end += 1
         return self.tokens[end][1] == ")" and self.tokens[end + 1] is END and end > self.position + 1
