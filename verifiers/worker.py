@@ -94,10 +94,7 @@ class Workers:
         The hard deadline runs from the moment a worker is free for this job, the start of a process included; one
         that is still starting by then goes on for the next question. For a `patient` caller it runs only while a
         worker that is ready works on the job, so that a busy machine decides no verdict. The job of a worker that
-        dies is asked once more, because what killed it may have come from outside.
-
-        Raises:
-            WorkerUnavailable: no worker can run here.
+        dies is asked once more, because what killed it may have come from outside. Raises `WorkerUnavailable`.
         """
         worker = None
         try:

@@ -58,7 +58,7 @@ def test_puzzles_may_be_laid_out_in_rows():
         ([RIGHT], [PUZZLE] * 2, "puzzle has 2 values for 1 completions"),
         (None, [PUZZLE], "completions=None is a NoneType"), (RIGHT.encode(), [PUZZLE], "is a bytes"),
         ({RIGHT}, [PUZZLE], "is a set"), ({0: RIGHT}, [PUZZLE], "is a dict"),
-        (np.array(RIGHT), [PUZZLE], "cannot be iterated"),
+        (np.array(RIGHT), [PUZZLE], "is a ndarray"),
     ],
 )  # fmt: skip
 def test_a_batch_needs_sequences_of_one_length(completions, puzzles, words):
