@@ -57,15 +57,6 @@ def test_a_worker_that_dies_costs_its_block_at_most(tmp_path, action, verdicts):
     )
 
 
-def test_no_process_to_start_is_one_line(capfd, tmp_path, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError(11, "Resource temporarily unavailable")
-
-    monkeypatch.setattr("verifiers.worker.subprocess.Popen", refuse)
-    status, rows, said = call(capfd, "sudoku", write(tmp_path / "a.jsonl", sample(RIGHT)), "--workers", 2)
-    assert (status, rows) == (1, []) and "stopped: " in said and "Traceback" not in said
-
-
 def test_only_a_few_blocks_are_under_way():
     given = []
 
@@ -112,25 +103,6 @@ def test_what_is_not_needed_is_not_imported_and_help_is_quick(tmp_path):
     assert "--completion-field" in done.stdout and "sudoku" in done.stdout
     *_, heavy, numpy = done.stdout.splitlines()
     assert heavy.startswith("[] ") and float(heavy.split()[1]) < 0.5 and numpy == "False"
-
-
-def test_progress_shows_on_a_terminal_only(tmp_path):
-    pty = pytest.importorskip("pty")
-    path = write(tmp_path / "a.jsonl", *[sample()] * 2000, "x")
-    reader, writer = pty.openpty()
-    env = {**environment(), "TERM": "xterm", "COLUMNS": "100"}
-    line = [sys.executable, "-m", "verifiers", "sudoku", path, "--output", str(tmp_path / "v.jsonl")]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=writer, env=env) as process:
-        os.close(writer)
-        seen = b""
-        try:
-            while piece := os.read(reader, 65536):
-                seen += piece
-        except OSError:  # the other end is closed
-            pass
-    assert process.returncode == 0
-    assert b"\r2,000 judged, 2,000 right" in seen and b"line 2001 is not valid JSON" in seen
-    assert b"\r" not in outside("sudoku", path).stderr
 
 
 @pytest.mark.parametrize("action", ["sleep", "spin", "idle"])

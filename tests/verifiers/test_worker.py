@@ -8,8 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -72,18 +70,6 @@ def test_a_worker_killed_before_or_during_a_question_is_replaced(pool, tmp_path)
         assert after or ends(pid)
         assert pool.ask({"do": "echo", "after": 0.5, "say": "still"}, patient=True)["detail"] == "still"
         assert pid not in pids(pool)
-
-
-def test_64_threads_get_their_own_answers_while_some_workers_die(pool):
-    def ask(i: int) -> str:
-        if i % 16 == 5:
-            return pool.ask({"do": "die"}, patient=True)["outcome"]
-        return say(pool, i)["detail"]
-
-    with ThreadPoolExecutor(64) as threads:
-        answers = list(threads.map(ask, range(192)))
-    assert answers == ["error" if i % 16 == 5 else str(i) for i in range(192)]
-    assert len(pids(pool)) <= 2
 
 
 def test_ctrl_c_during_a_question_leaves_a_pool_that_still_answers(pool):
@@ -174,20 +160,6 @@ def test_a_fork_in_the_middle_of_questions_has_workers_of_its_own(pool):
         right, *theirs = result.split()
         assert right == "True" and theirs and not set(map(int, theirs)) & set(pids(pool))
         assert all(ends(int(pid)) for pid in theirs), "the workers of a fork end with it"
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_a_fork_holds_no_pipe_of_its_parent(pool):
-    say(pool, "warm")
-    (worker,) = pool._alive
-    pipes = {os.readlink(f"/proc/self/fd/{worker.pipe.fileno()}")}
-
-    def child() -> str:
-        links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
-        return str(bool(pipes & {os.readlink(link) for link in links if os.path.islink(link)}))
-
-    assert in_a_fork(child) == "False"
-    assert say(pool, "parent")["detail"] == "parent"
 
 
 def _ask_in_a_daemon(results):
