@@ -184,6 +184,8 @@ def digits(expr: sympy.Basic) -> float:
     parts = [digits(part) for part in expr.args if isinstance(part, sympy.Basic)]
     largest = max(parts, default=0.0)
     if isinstance(expr, sympy.Pow | sympy.exp):
+        if any(inner.exp.has(sympy.Pow, sympy.exp) for inner in expr.exp.atoms(sympy.Pow, sympy.exp)):
+            raise Unreadable("a tower of powers")
         exponent = parts[-1]
         base = parts[0] if isinstance(expr, sympy.Pow) else 0.0
         largest = 10.0 ** min(exponent, 300.0) * max(base, 0.5) if exponent or base else 0.0
