@@ -89,7 +89,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
             result = evaluate(
                 run.policy,
                 env,
-                replace(run.config.rollout, temperature=run.config.eval.eval_temperature),
+                replace(run.config.rollout, temperature=0.0),
                 split=split,
                 num_problems=count,
                 seed=run.config.seed,

@@ -30,7 +30,7 @@ from spg_trainer.rollout.scored import Scored
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import closing_lines
 from spg_trainer.seeding import derive, gpus
-from spg_trainer.settings.fields import NO_END, Config
+from spg_trainer.settings.fields import Config
 from spg_trainer.sft.habits import count_habits
 from spg_trainer.training.evaluations import evaluate_before, evaluate_once, validate, write_best_model
 from spg_trainer.training.metrics import rollout_metrics
@@ -160,9 +160,8 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
     """The optimizer steps of a step, none for minibatches without an active completion; returns their mean metrics."""
     config, device, number = run.config, run.policy.device, run.state.step
     active = [totals["scored_completions"] > 0 for totals in step.totals]
-    share = learning_rate_share(run)
     if not any(active):
-        return {"grad_norm": 0.0, "learning_rate": learning_rate(run, share)}
+        return {"grad_norm": 0.0, "learning_rate": learning_rate(run)}
     updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)
     dropout = config.model.lora_dropout > 0
     with torch.random.fork_rng(gpus(device), enabled=dropout):  # dropout knows the global stream only
@@ -170,7 +169,7 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
             torch.manual_seed(derive(config.seed, "dropout", number, run.accelerator.process_index))
         run.policy.model.train()
         metrics = [
-            one_update(run, update, number, share)
+            one_update(run, update, number)
             for number, update in enumerate(updates)
             if active[number % len(active)]
         ]
@@ -178,7 +177,7 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
     return {name: float(np.mean([m[name] for m in metrics])) for name in metrics[-1]}
 
 
-def one_update(run: Run, update: Update, number: int, share: float) -> dict[str, float]:
+def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
     """Gradient, all-reduce, finite guard, clip, optimizer step. number: of the update in its step."""
     sums = gradient(run.policy, run.algorithm, update)
     sum_gradients(run.parameters)
@@ -186,7 +185,7 @@ def one_update(run: Run, update: Update, number: int, share: float) -> dict[str,
     # Equal on all processes: both are sums over them.
     ok = math.isfinite(metrics["loss"]) and all_finite(p.grad for p in run.parameters)
     norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm)
-    rate = learning_rate(run, share)
+    rate = learning_rate(run)
 
     def name_batch() -> dict[str, Any]:
         completions = [
@@ -202,23 +201,11 @@ def one_update(run: Run, update: Update, number: int, share: float) -> dict[str,
     return {**metrics, "grad_norm": float(norm), "learning_rate": rate}
 
 
-def learning_rate_share(run: Run) -> float:
-    """The share of the learning rate that a step has: it falls with steps, not updates.
-
-    Where minutes alone end the run, it falls with the time, which is that of all processes.
-    """
-    limit = 60 * run.config.max_minutes
-    if run.config.optimizer.lr_schedule == "constant":
-        return 1.0
-    if run.config.max_steps < NO_END or not limit:
-        return linear_decay(run.state.step, run.config.max_steps)
-    spent = torch.tensor(run.elapsed_seconds / (run.state.seconds + limit), device=run.accelerator.device)
-    return 1 - min(1.0, float(sum_tensor(spent)) / run.accelerator.num_processes)
-
-
-def learning_rate(run: Run, share: float) -> float:
-    """That of the next update."""
+def learning_rate(run: Run) -> float:
+    """That of the next update: it rises with updates and falls with steps."""
     o = run.config.optimizer
+    falls = o.lr_schedule == "linear"
+    share = linear_decay(run.state.step, run.config.max_steps) if falls else 1.0
     return share * linear_warmup(o.learning_rate, o.warmup_steps, run.state.updates)
 
 

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,9 +16,8 @@ from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.rollout.sources import EnvironmentSource, choose_problems
-from spg_trainer.settings.fields import NO_END
 from spg_trainer.training import evaluations, loop
-from spg_trainer.training.loop import learning_rate_share, reason_to_end, train
+from spg_trainer.training.loop import train
 from spg_trainer.training.setup import start
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
@@ -170,17 +168,6 @@ def test_a_falling_rate_ends_at_its_share_of_the_last_step(tmp_path):
     train(small_config(tmp_path, max_steps=4, resume="auto", **settings), quiet=True)
     shown = [row["learning_rate"] for row in rows(tmp_path / "metrics.jsonl")]
     assert shown == pytest.approx([0.75e-3, 0.5e-3, 0.5e-3, 0.25e-3]), "of 2 steps, then of 4"
-
-
-def test_a_falling_rate_falls_with_the_time_where_minutes_alone_end_the_run(tmp_path):
-    settings = {"lr_schedule": "linear", "max_minutes": 1.0, "max_steps": NO_END}
-    run = start(small_config(tmp_path, **settings), quiet=True)
-    run.folder.release()
-    for earlier, seconds, share in ((0.0, 0.0, 1.0), (0.0, 45.0, 0.25), (60.0, 30.0, 0.25), (0.0, 60.1, 0.0)):
-        run.state.seconds = earlier
-        later = replace(run, started=time.monotonic() - seconds)
-        assert reason_to_end(later) == ("" if share else "max_minutes")
-        assert learning_rate_share(later) == pytest.approx(share, abs=0.01)
 
 
 # What is told.
