@@ -224,7 +224,7 @@ def refuse_early(config: Config) -> Config:
     from spg_trainer.models.source import resolve_model
     from spg_trainer.rollout.pairs import read_pairs, settle_pairs
     from spg_trainer.rollout.sampler import get_decoder
-    from spg_trainer.rollout.scored import check_prompts
+    from spg_trainer.rollout.sources import check_prompts
     from spg_trainer.runs.tracking import check_trackers
 
     config = settle_pairs(replace(config, model=settle(config.model)))

@@ -171,10 +171,6 @@ class BatchConfig:
     """(completion, mask) sequences whose graph is in memory at once; rollouts on a GPU take four times as many."""
 
 
-NO_END = 1_000_000
-"""--max-steps, where minutes alone end a run."""
-
-
 @dataclass(frozen=True)
 class OptimizerConfig:
     """AdamW with linear warm-up, then a constant or falling rate."""
@@ -184,8 +180,7 @@ class OptimizerConfig:
     warmup_steps: CountOrZero = 0
     """Updates over which the rate rises linearly from 0."""
     lr_schedule: Literal["constant", "linear"] = "constant"
-    """What follows: the same rate, or one that falls to 1/--max-steps of it in the last; with --max-steps 1000000 it
-    falls with the clock to --max-minutes, so no two runs are equal."""
+    """What follows: the same rate, or one that falls step by step to 1/--max-steps of it in the last."""
     adam_beta1: Below1 = 0.9
     """AdamW's first decay."""
     adam_beta2: Below1 = 0.99

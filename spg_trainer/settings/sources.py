@@ -25,8 +25,6 @@ Command = TypeVar("Command", Config, EvalCommand, SftCommand)
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
-PRESET = "preset.yaml"
-"""What a run's settings were before any flag or file changed them, beside its config.yaml."""
 SFT = "sft.yaml"
 """The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
 MAY_CHANGE = frozenset(
@@ -128,17 +126,6 @@ def command_recipe(cls: type[Command], env: str, model: str) -> dict[str, Any]:
     made = made_for(env, model).get("rollout", {})
     own["max_completion_length"] = made.get("max_completion_length", own["max_completion_length"])
     return {**shared, "temperature": sampling.temperature, **own}  # habits are counted at RL's temperature
-
-
-def recipe_of(config: Config, run: Path | None = None) -> Config:
-    """The settings that today's recipes give for a run's task, model, algorithm and level, its adapters settled.
-
-    run: the folder of a run that is there. Raises SpgError where the model or a recipe cannot be read.
-    """
-    model, named = config.model.model, {"env": config.env, "algorithm": config.algorithm}
-    over = task_layers(config.env, model, config.algorithm, config.env_args.get("level"))
-    shipped = apply(Config(), [*over, Layer("run", {**named, "model": {"model": model}})])
-    return replace(shipped, model=settle(shipped.model, run))
 
 
 def model_environment(model: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from spg_trainer.batch import Batch
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood.masks import BlockModuloMasking
 from spg_trainer.settings.sources import ENVIRONMENT
-from spg_trainer.training.run import start
+from spg_trainer.training.setup import start
 from tests.common.likelihood_cases import (
     make_rollouts,
     naive_logps,
