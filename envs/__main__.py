@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -95,10 +96,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of problems; use 1 or more")
-    return value
+    return int(text)
 
 
 def pairs(words: Sequence[str]) -> dict[str, Any]:
@@ -131,15 +131,13 @@ def _list(options: argparse.Namespace) -> int:
     """Prints a table of the registered environments; opens nothing that needs a network."""
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold")
-    for column in ("--env", "id", "train / validation / test"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("what it is")
+    table = Table("--env", "id", "train / validation / test", "what it is", box=None, header_style="bold")
+    for column in table.columns[:3]:
+        column.no_wrap = True
     for id, cls in known().items():
         offline = offline_arguments(id)
         sizes = " / ".join(f"{len(make(id, split=split, **offline)):,}" for split in SPLITS)
-        before, _, behind = (cls.__doc__ or "").strip().partition("\n\n")[0].partition("(`")
-        summary = f"{before.strip()}{behind.partition('`)')[2]}"
+        summary = re.sub(r" ?\(`.*?`\)", "", (cls.__doc__ or "").strip().partition("\n\n")[0])
         table.add_row(short_name(id) + ("*" if offline else ""), id, sizes, summary)
     table.add_row("reasoning_gym:NAME", "", "", "a dataset of the reasoning-gym package (an optional extra)")
     console = _console()

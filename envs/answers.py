@@ -56,13 +56,11 @@ def judge(completion: str, is_right: Callable[[str], bool]) -> Score:
     format is 1 if there is exactly one `<answer>` block and it is closed. Reasons: "ok", "wrong", "no_answer",
     "malformed" (a longer answer).
     """
-    text = until_end(completion)
-    answer = only_answer(text)
+    answer = only_answer(completion)
     rewards = {"correct": 0.0, "format": float(answer is not None)}
     if answer is None:
-        answer = read_answer(text)
+        answer = read_answer(completion)
     if answer is None or len(answer) > _MAX_LENGTH:
         return Score(rewards, "no_answer" if answer is None else "malformed")
     right = bool(is_right(answer))
-    rewards["correct"] = float(right)
-    return Score(rewards, "ok" if right else "wrong", answer)
+    return Score({**rewards, "correct": float(right)}, "ok" if right else "wrong", answer)

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from envs.core import Problem, ScoredBatch, TextEnv, read_problem, score_all
+from envs.core import Problem, TextEnv, read_problem, score_all
 from envs.errors import EnvError
 from envs.registry import make, make_vec
 from envs.splits import SPLITS
@@ -63,10 +63,14 @@ class _Subject:
     def train(self) -> TextEnv:
         return self.splits["train"]
 
+    def problems(self, env: TextEnv, count: int | None = None) -> dict[int, Problem]:
+        """{index: problem}, up to `count` of them, evenly spread."""
+        return {i: read_problem(env, i) for i in spread(len(env), self.count if count is None else count)}
+
     def score(
-        self, env: TextEnv, indices: Sequence[int], problems: list[Problem], texts: list[str]
-    ) -> ScoredBatch:
-        """The scores; notes the range of each component, and raises EnvError for what `score` raised."""
+        self, env: TextEnv, indices: list[int], problems: list[Problem], texts: list[str]
+    ) -> np.ndarray:
+        """Which texts are right; notes the range of each component, and raises EnvError for what `score` raised."""
         scored = score_all(env, indices, problems, texts)
         for index, text, trace in zip(indices, texts, scored.traceback, strict=True):
             if trace is not None:
@@ -75,11 +79,7 @@ class _Subject:
         for name, values in scored.rewards.items():
             low, high = ranges.get(name, (np.inf, -np.inf))
             ranges[name] = (min(low, float(values.min())), max(high, float(values.max())))
-        return scored
-
-    def solved(self, indices: Sequence[int], problems: list[Problem], texts: list[str]) -> int:
-        """How many of the texts solve their problem of the train split."""
-        return int(self.score(self.train, indices, problems, texts).rewards["correct"].sum())
+        return scored.rewards["correct"] == 1
 
 
 def check(name: str, problems: int = 1000, **arguments: Any) -> Report:
@@ -141,8 +141,7 @@ def _splits(subject: _Subject) -> str:
     """No problem is in two splits."""
     seen: dict[str, str] = {}
     for split, env in subject.splits.items():
-        for index in spread(len(env), subject.count):
-            problem = read_problem(env, index)
+        for index, problem in subject.problems(env).items():
             other = seen.setdefault(_content(problem), split)
             if other != split:
                 raise EnvError(f"problem {index} of {split} is in {other} too: {problem.prompt!r:.80}")
@@ -154,12 +153,11 @@ def _demonstrations(subject: _Subject) -> str:
     """Every demonstration is right."""
     solved = 0
     for split, env in subject.splits.items():
-        indices = spread(len(env), subject.count)
-        problems = [read_problem(env, index) for index in indices]
+        indices, problems = map(list, zip(*subject.problems(env).items(), strict=True))
         texts = [_demonstration(env, problem) for problem in problems]
         if None in texts:
             return f"none for problem {indices[texts.index(None)]} of {split}: sft has nothing to learn from"
-        right = subject.score(env, indices, problems, texts).rewards["correct"] == 1
+        right = subject.score(env, indices, problems, texts)
         if not right.all():
             wrong = int(np.argmin(right))
             raise EnvError(f"problem {indices[wrong]} of {split} is not solved by {texts[wrong]!r:.80}")
@@ -172,15 +170,14 @@ def _habits(subject: _Subject) -> str:
     """How often each habit is right, with its interval."""
     env = subject.train
     rows: dict[str, list[tuple[int, Problem, str]]] = {}
-    for index in spread(len(env), subject.count):
-        problem = read_problem(env, index)
+    for index, problem in subject.problems(env).items():
         for name, text in env.habits(problem).items():
             rows.setdefault(name, []).append((index, problem, text))
     if "right" in rows:
         raise EnvError('a habit is called "right", which is the name of the demonstration; call it otherwise')
     rates = subject.figures["habits"] = {}
     for name, tries in rows.items():
-        solved, n = subject.solved(*map(list, zip(*tries, strict=True))), len(tries)
+        solved, n = int(subject.score(env, *map(list, zip(*tries, strict=True))).sum()), len(tries)
         rates[name] = {"solved": solved / n, "interval": wilson_interval(solved, n), "n": n}
     texts = [
         f"{name} solves {rate['solved']:.1%} [{rate['interval'][0]:.1%}, {rate['interval'][1]:.1%}] of {rate['n']:,}"
@@ -193,13 +190,12 @@ def _junk(subject: _Subject) -> str:
     """What is no answer is not right, raises nothing and takes no time."""
     env, tried, slowest = subject.train, 0, 0.0
     rng = np.random.default_rng(0)
-    for index in spread(len(env), _FEW):
-        problem = read_problem(env, index)
+    for index, problem in subject.problems(env, _FEW).items():
         for kind, text in junk(problem, _demonstration(env, problem), rng):
             start = time.process_time()
-            solved = subject.solved([index], [problem], [text])
+            right = subject.score(env, [index], [problem], [text])
             seconds = time.process_time() - start
-            if solved:
+            if right.any():
                 raise EnvError(f"problem {index} counts as solved by {kind}: {text!r:.60}")
             if seconds > SLOWEST:
                 raise EnvError(f"problem {index}: {kind} took {seconds:.1f} s to score, {text!r:.60}")
@@ -209,15 +205,15 @@ def _junk(subject: _Subject) -> str:
 
 def _swapped(subject: _Subject) -> str:
     """The answer to another problem, or the prompt itself, is not always right: the score looks at the problem."""
-    env, indices = subject.train, spread(len(subject.train), subject.count)
-    problems = [read_problem(env, index) for index in indices]
+    env = subject.train
+    indices, problems = map(list, zip(*subject.problems(env).items(), strict=True))
     shifted = [_demonstration(env, problem) for problem in problems[1:] + problems[:1]]
     tries = {}
     if None not in shifted and len(problems) > 1:
         tries["another problem's demonstration"] = shifted
     tries["its own prompt as the answer"] = [f"<answer>{_prompt_text(p)}</answer>" for p in problems]
     for kind, texts in tries.items():
-        rate = subject.figures[kind] = subject.solved(indices, problems, texts) / len(indices)
+        rate = subject.figures[kind] = float(subject.score(env, indices, problems, texts).mean())
         if rate == 1:
             raise EnvError(f"{kind} is always right; score must look at its problem and at the answer")
     rates = ", ".join(f"{kind} is right in {subject.figures[kind]:.1%}" for kind in tries)
@@ -230,10 +226,8 @@ def _components(subject: _Subject) -> str:
     for name, (low, high) in seen.items():
         lowest, highest = subject.train.reward_ranges.get(name, (0.0, 1.0))
         if low < lowest or high > highest:
-            raise EnvError(
-                f"{name} went from {low:g} to {high:g}, outside {lowest:g} to {highest:g}; if that is meant, "
-                f'write reward_ranges = {{"{name}": (lowest, highest)}} in the class'
-            )
+            outside = f"outside {lowest:g} to {highest:g}; if that is meant, write reward_ranges in the class"
+            raise EnvError(f"{name} went from {low:g} to {high:g}, {outside}")
     return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in seen.items())
 
 
@@ -241,8 +235,7 @@ def _vector_form(subject: _Subject) -> str:
     """Many at once get what each gets alone."""
     env, rng = make(subject.name, split="train", **subject.arguments), np.random.default_rng(1)
     rows: list[tuple[int, str]] = []
-    for index in spread(len(env), _FEW):
-        problem = read_problem(env, index)
+    for index, problem in subject.problems(env, _FEW).items():
         right = _demonstration(env, problem)
         texts = [*env.habits(problem).values(), *([right] if right is not None else [])]
         texts += [text for _, text in junk(problem, right, rng)][:8]

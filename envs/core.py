@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 from envs.errors import EnvError
-from envs.markup import from_ansi, masked, text
+from envs.rendering import as_html, from_ansi, masked
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
@@ -138,9 +138,9 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
     def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
         """What `completion` earns, component by component. Write this or `score_batch`."""
-        if not _has_batch_form(self):
+        if not _overrides(self, "score_batch"):
             raise EnvError(f"{type(self).__name__} cannot score: write score(self, problem, completion).")
-        return _first_score(self.score_batch([problem], [completion]))
+        return _first(self.score_batch([problem], [completion]))
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         """What n completions earn, each for its own problem. Override it where a batch is faster."""
@@ -170,7 +170,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     def render_html(self, problem: Problem, completion: str | None) -> str:
         """The same for a report or a notebook, as HTML: `render_text` in its colours, or what an author makes of it.
 
-        Whoever overrides it escapes what a model wrote (`envs.markup.text`). Scripts do not run in reports.
+        Whoever overrides it escapes what a model wrote (`envs.rendering.as_html`). Scripts do not run in reports.
         """
         return from_ansi(self.render_text(problem, completion))
 
@@ -178,7 +178,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         """`render_html` of a completion that is still coming to be, for the replay of a report.
 
         completion: as it will be. hidden: indices of its characters that are not unmasked yet. By default each of them
-        is a light shade (`envs.markup.MASK`); a board leaves its cells empty.
+        is a light shade (`envs.rendering.MASK`); a board leaves its cells empty.
         """
         return self.render_html(problem, masked(completion, hidden))
 
@@ -187,9 +187,8 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     @property
     def spec_name(self) -> str:
         """The name under which results are shown: the short name and the arguments that shape the task."""
-        base = type(self).__name__
-        if self._env_id:
-            base = self._env_id.rpartition("/")[2].rpartition("-v")[0].lower()
+        id = self._env_id
+        base = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
         given = {name: value for name, value in self._env_arguments.items() if name != "split"}
         arguments = [_source_name(str(v)) if name == "source" else f"{name}={v}" for name, v in given.items()]
         return f"{base}[{','.join(arguments)}]" if arguments else base
@@ -219,19 +218,13 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         indices = [] if episode is None else [episode.index]
         check_step(self, indices, [action], ended=bool(indices) and episode.completion is not None)
         scored = score_all(self, indices, [episode.problem], [action], one_by_one=True)
+        reward, reason = float(scored.total[0]), scored.reason[0]
         rewards = {name: float(values[0]) for name, values in scored.rewards.items()}
-        info = {
-            "index": episode.index,
-            "rewards": rewards,
-            "correct": rewards["correct"] == 1.0,
-            "reason": scored.reason[0],
-            "extracted": scored.extracted[0],
-        }
+        info = {"index": episode.index, "rewards": rewards, "correct": rewards["correct"] == 1.0}
+        info |= {"reason": reason, "extracted": scored.extracted[0]}
         if scored.traceback[0] is not None:
             info["traceback"] = scored.traceback[0]
-        reward = float(scored.total[0])
-        episode.completion = action
-        episode.result = f"reward {reward:g}, {scored.reason[0] or 'no reason given'}"
+        episode.completion, episode.result = action, f"reward {reward:g}, {reason or 'no reason given'}"
         return "", reward, True, False, info
 
     def render(self) -> str | None:
@@ -242,10 +235,10 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             raise EnvError(f"{self.spec_name}: render() before reset(). Call reset() first.")
         episode = self._episode
         if self.render_mode == "html":
-            shown = self.render_html(episode.problem, episode.completion)
-            return f"{shown}<p>{text(episode.result)}</p>" if episode.result else shown
-        shown = self.render_text(episode.problem, episode.completion)
-        return f"{shown}\n{episode.result}" if episode.result else shown
+            result = f"<p>{as_html(episode.result)}</p>" if episode.result else ""
+            return self.render_html(episode.problem, episode.completion) + result
+        result = f"\n{episode.result}" if episode.result else ""
+        return self.render_text(episode.problem, episode.completion) + result
 
 
 def _source_name(source: str) -> str:
@@ -280,8 +273,7 @@ def check_step(env: TextEnv, indices: Sequence[int], actions: Sequence[Any], *, 
         )
     for index, action in zip(indices, actions, strict=True):
         if not isinstance(action, str):
-            wrong = f"the action is {action!r:.80} ({type(action).__name__})"
-            raise EnvError(f"{env.spec_name}, problem {index}: {wrong}, but must be the completion as a str.")
+            raise _broken(env, index, f"the action is {action!r:.80}; it must be the completion as a str.")
 
 
 def check_index(env: TextEnv, index: Any) -> int:
@@ -300,25 +292,12 @@ def read_problem(env: TextEnv, index: int) -> Problem:
         raise
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        words = ", ".join(repr(argument) for argument in error.args)
-        raise EnvError(
-            f"problem {index} of {env._env_id or env.spec_name}: {type(error).__name__} {words:.200}\n"
-            f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
-        ) from error
+        where = f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
+        raise _broken(env, index, f"{type(error).__name__} {error!s:.200}\n{where}") from error
     if not isinstance(problem, Problem) or not env.observation_space.contains(problem.prompt):
         wanted = 'envs.Problem with a str or a list of {"role", "content"} as its prompt'
-        raise EnvError(
-            f"{env.spec_name}, problem {index}: problem() returned {problem!r:.200}, not {wanted}."
-        )
+        raise _broken(env, index, f"problem() returned {problem!r:.200}, not {wanted}.")
     return problem
-
-
-class ContractError(EnvError):
-    """An invalid score, of one row: raised on, where other exceptions of an author's `score` are counted."""
-
-    def __init__(self, text: str, row: int = 0) -> None:
-        super().__init__(text)
-        self.row = row
 
 
 @dataclass(frozen=True)
@@ -352,110 +331,92 @@ def score_all(
     reason or extracted part that is no text.
     """
     traces: list[str | None] = [None] * len(problems)
-    scores = failure = None
-    if _has_batch_form(env) and not one_by_one:
+    if one_by_one or not _overrides(env, "score_batch"):
+        scores, traces = _score_one_by_one(env, indices, problems, completions)
+    else:
         try:
             scores = env.score_batch(problems, completions)
-        except Exception as error:
-            failure = error
-    else:
-        one_by_one = True
-    try:
-        if one_by_one or failure is not None:
-            # A batch that raises does not say for which completion: scoring each alone does.
-            scores, traces = _score_one_by_one(env, problems, completions)
-        if failure is None or any(traces):
-            return _checked(env.reward_weights, scores, traces)
-    except ContractError as error:
-        raise ContractError(f"{env.spec_name}, problem {indices[error.row]}: {error}") from None
-    raise EnvError(
-        f"{env.spec_name}: score_batch raised {failure!r:.200} for {len(problems)} completions, but "
-        "scores each of them when alone. Both must agree; try score_batch on a list of several."
-    ) from failure
-
-
-def _has_batch_form(env: TextEnv) -> bool:
-    return getattr(env.score_batch, "__func__", None) is not TextEnv.score_batch
-
-
-def _score_one_by_one(
-    env: TextEnv, problems: Sequence[Problem], completions: Sequence[str]
-) -> tuple[Scores, list[str | None]]:
-    """(the scores, the traceback of each that raised)."""
-    rows, traces = [], [None] * len(problems)
-    for i, (problem, completion) in enumerate(zip(problems, completions, strict=True)):
-        try:
-            score = _as_score(env.score(problem, completion))
-        except ContractError as error:
-            raise ContractError(str(error), i) from None
-        except Exception:
-            traces[i] = traceback.format_exc()
-            score = Score(dict.fromkeys(env.reward_weights, 0.0), "error")
-        if not isinstance(score, Score) or not isinstance(score.rewards, Mapping):
-            wanted = f"envs.Score or a dict {{component: number}} with {', '.join(env.reward_weights)}"
-            raise ContractError(f"score returned {score!r:.80}; it must return {wanted}.", i)
-        _check_names(env.reward_weights, score.rewards, i)
-        rows.append(score)
-    rewards = {name: [row.rewards[name] for row in rows] for name in env.reward_weights}
-    return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows]), traces
-
-
-def _as_score(value: Any) -> Score:
-    """What `score` returned, as a Score: a plain dict of rewards is allowed."""
-    return Score(dict(value)) if isinstance(value, Mapping) else value
-
-
-def _first_score(scores: Any) -> Score:
-    """What `score_batch` returned for one completion, as a Score."""
-    _check_lengths(scores, 1)
-    rewards = {name: values[0] for name, values in scores.rewards.items()}
-    for name, value in rewards.items():
-        rewards[name] = value.item() if isinstance(value, np.generic) else value
-    return Score(rewards, scores.reason[0], scores.extracted[0])
-
-
-def _checked(weights: Mapping[str, float], scores: Any, traces: list[str | None]) -> ScoredBatch:
-    _check_lengths(scores, len(traces))
-    _check_names(weights, scores.rewards, 0)
-    for name, values, types in (("reason", scores.reason, str), ("extracted", scores.extracted, str | None)):
-        for row, value in enumerate(values):
-            if not isinstance(value, types):
-                wanted = "a str" if types is str else "a str or None"
-                raise ContractError(f"{name} is {value!r:.80}; it must be {wanted}.", row)
-    rewards = {name: _numbers(name, scores.rewards[name]) for name in weights}
+        except Exception as error:  # it does not say for which completion: scoring each alone does
+            scores, traces = _score_one_by_one(env, indices, problems, completions)
+            if not any(traces):
+                raise EnvError(
+                    f"{env.spec_name}: score_batch raised {error!r:.200} for {len(problems)} completions, but "
+                    "scores each of them when alone; both must agree."
+                ) from error
+    _check_form(env, indices, scores)
+    rewards = {name: _numbers(env, indices, name, scores.rewards[name]) for name in env.reward_weights}
     total = np.zeros(len(traces))
-    for name, weight in weights.items():
+    for name, weight in env.reward_weights.items():
         total += weight * rewards[name]
     return ScoredBatch(total, rewards, [str(r) for r in scores.reason], list(scores.extracted), traces)
 
 
-def _check_lengths(scores: Any, n: int) -> None:
-    """Raises ContractError unless `scores` is a Scores of n entries in every column."""
+def _overrides(env: TextEnv, method: str) -> bool:
+    return getattr(getattr(env, method), "__func__", None) is not getattr(TextEnv, method)
+
+
+def _score_one_by_one(
+    env: TextEnv, indices: Sequence[int], problems: Sequence[Problem], completions: Sequence[str]
+) -> tuple[Scores, list[str | None]]:
+    """(the scores, the traceback of each that raised)."""
+    rows, traces, own = [], [], _overrides(env, "score")
+    for index, problem, completion in zip(indices, problems, completions, strict=True):
+        trace = None
+        try:
+            row = env.score(problem, completion) if own else env.score_batch([problem], [completion])
+        except Exception:
+            row, trace = Score(dict.fromkeys(env.reward_weights, 0.0), "error"), traceback.format_exc()
+        if not own and trace is None:
+            _check_form(env, [index], row)
+            row = _first(row)
+        row = _as_score(row)
+        if not isinstance(row, Score) or not isinstance(row.rewards, Mapping):
+            raise _broken(env, index, f"score returned {row!r:.80}, not envs.Score or {{component: number}}.")
+        _check_names(env, index, row.rewards)
+        rows.append(row)
+        traces.append(trace)
+    rewards = {name: [row.rewards[name] for row in rows] for name in env.reward_weights}
+    return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows]), traces
+
+
+def _as_score(value: Any) -> Any:
+    """What `score` returned; a plain dict of rewards as a Score."""
+    return Score(dict(value)) if isinstance(value, Mapping) else value
+
+
+def _first(scores: Scores) -> Score:
+    first = {name: values[0] for name, values in scores.rewards.items()}
+    rewards = {name: v.item() if isinstance(v, np.generic) else v for name, v in first.items()}
+    return Score(rewards, scores.reason[0], scores.extracted[0])
+
+
+def _broken(env: TextEnv, index: int, why: str) -> EnvError:
+    return EnvError(f"{env.spec_name}, problem {index}: {why}")
+
+
+def _check_form(env: TextEnv, indices: Sequence[int], scores: Any) -> None:
+    """Raises EnvError unless `scores` is a Scores with every component and an entry for each index in every column."""
     if not isinstance(scores, Scores) or not isinstance(scores.rewards, Mapping):
-        raise ContractError(f"score_batch returned {scores!r:.80}; it must return envs.Scores.")
-    columns = {**scores.rewards, "reason": scores.reason, "extracted": scores.extracted}
-    wrong = {name: length for name, values in columns.items() if (length := _length(values)) != n}
-    if wrong:
-        raise ContractError(f"score_batch got {n} completions but returned {wrong} entries.")
+        raise _broken(env, indices[0], f"score_batch returned {scores!r:.80}; it must return envs.Scores.")
+    _check_names(env, indices[0], scores.rewards)
+    for name, values in {**scores.rewards, "reason": scores.reason, "extracted": scores.extracted}.items():
+        entries = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
+        if not entries or len(values) != len(indices):
+            wrong = f"score_batch returned {name}={values!r:.80} for {len(indices)} completions"
+            raise _broken(env, indices[0], f"{wrong}; it must have an entry for each.")
+    for index, reason, extracted in zip(indices, scores.reason, scores.extracted, strict=True):
+        if not isinstance(reason, str) or not isinstance(extracted, str | None):
+            wrong = f"reason={reason!r:.80} and extracted={extracted!r:.80}"
+            raise _broken(env, index, f"the score has {wrong}; they must be a str, and a str or None.")
 
 
-def _length(values: Any) -> int | None:
-    """len(values), or None for what is no sequence of entries."""
-    try:
-        return None if isinstance(values, str) else len(values)
-    except TypeError:
-        return None
+def _check_names(env: TextEnv, index: int, rewards: Mapping[str, Any]) -> None:
+    if rewards.keys() != env.reward_weights.keys():
+        components = f"the components {', '.join(rewards)}; they must be {', '.join(env.reward_weights)}."
+        raise _broken(env, index, f"the score has {components}")
 
 
-def _check_names(weights: Mapping[str, float], rewards: Mapping[str, Any], row: int) -> None:
-    wrong = [f"misses {name!r}" for name in weights if name not in rewards]
-    wrong += [f"has the unknown {name!r}" for name in rewards if name not in weights]
-    if wrong:
-        text = f"the score {' and '.join(wrong)}; its components must be {', '.join(weights)}."
-        raise ContractError(text, row)
-
-
-def _numbers(name: str, values: Any) -> np.ndarray:
+def _numbers(env: TextEnv, indices: Sequence[int], name: str, values: Any) -> np.ndarray:
     """`values` as (n,) float64, every one finite; "correct" 0 or 1."""
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.ndim == 1:
         numbers = values.astype(np.float64)
@@ -465,15 +426,15 @@ def _numbers(name: str, values: Any) -> np.ndarray:
     if not valid.all():
         row = int(np.argmin(valid))
         wanted = "0 or 1" if name == "correct" else "a finite number"
-        raise ContractError(f'the component "{name}" is {values[row]!r:.80}; it must be {wanted}.', row)
+        raise _broken(env, indices[row], f'"{name}" is {values[row]!r:.80}; it must be {wanted}.')
     return numbers
 
 
 def _number(value: Any) -> float:
     """`value` as a float, nan if it is no number or an int beyond the range of floats."""
-    if not isinstance(value, int | float | np.integer | np.floating | np.bool_):
-        return np.nan
     try:
-        return float(value)
+        return (
+            float(value) if isinstance(value, int | float | np.integer | np.floating | np.bool_) else np.nan
+        )
     except OverflowError:
         return np.nan

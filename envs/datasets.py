@@ -6,7 +6,6 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,9 +14,9 @@ from envs.hub import from_cache_only, why_offline
 from envs.splits import PUBLISHED
 
 FORMATS = (".jsonl", ".jsonl.gz", ".parquet")
+UNUSABLE = 0.01  # largest share of the rows of a split that is left out
 Commits = dict[str, str]  # {repository: commit}
 Item = TypeVar("Item")
-UNUSABLE = 0.01  # share of the rows of a split
 
 
 @dataclass(frozen=True)
@@ -68,41 +67,42 @@ def load_split(
     in which more than 1% of the rows cannot be used.
     """
     commits: Commits = {}
-    unusable: list[EnvError] = []
+    unusable: list[str] = []
 
-    def load(part: str, hub: HubDataset) -> list[Row]:
+    def load(part: str, hub: HubDataset) -> list[tuple[str, Row]]:
         rows, commit = load_rows(task, source, part, hub, columns)
-        kept = []
+        if commit:
+            commits[hub.repo] = commit
+        usable = []
         for row in rows:
             text = row.values[columns[0]]
             if isinstance(text, str) and text.strip():
-                kept.append(row)
+                usable.append((text, row))
             else:
-                why = f"has the {columns[0]} {text!r:.80}; it must be a text."
-                unusable.append(EnvError(f"{task}: {row.where} {why}"))
-        if commit:
-            commits[hub.repo] = commit
-        return kept
+                unusable.append(f"{task}: {row.where} has the {columns[0]} {text!r:.80}; it must be a text.")
+        return usable
 
-    rows = load("test", test) if split == "test" else load("train", train)
+    rows = load(split if split == "test" else "train", test if split == "test" else train)
     held = len(rows)
     if split != "test":
-        test_texts = {normalized(row.values[columns[0]]) for row in load("test", test)}
-        texts = [row.values[columns[0]] for row in rows]
-        picked = [normalized(t) not in test_texts and PUBLISHED(hashed(t)) == split for t in texts]
-        rows = list(compress(rows, picked))
+        test_texts = {normalized(text) for text, _ in load("test", test)}
+        rows = [
+            (text, row)
+            for text, row in rows
+            if normalized(text) not in test_texts and PUBLISHED(hashed(text)) == split
+        ]
     total, problems = len(rows) + len(unusable), []
-    for row in rows:
+    for _, row in rows:
         try:
             problems.append(read(row))
         except EnvError as error:
-            unusable.append(error)
-    said = f"{unusable[0]} {len(unusable):,} of {total:,} rows cannot be used" if unusable else ""
+            unusable.append(str(error))
+    notice = f"{unusable[0]} {len(unusable):,} of {total:,} rows cannot be used" if unusable else ""
     if len(unusable) > total * UNUSABLE:
-        raise EnvError(f"{said}; up to 1% are left out.")
+        raise EnvError(f"{notice}; up to 1% are left out.")
     if not problems:
         raise EnvError(f"{task}: source={source} leaves no problem for {split}; it has {held} rows.")
-    return tuple(problems), commits, f"{said} and are left out." if said else ""
+    return tuple(problems), commits, f"{notice} and are left out." if notice else ""
 
 
 def load_rows(
@@ -128,8 +128,6 @@ def load_rows(
             f"{task}: source={source} is one file and serves as the test split only; for the {split} split give "
             f"a folder that holds {split}.jsonl, or --env-args source=generated."
         )
-    elif not path.name.endswith(FORMATS):
-        raise EnvError(f"{task}: {path} must end in {', '.join(FORMATS)}.")
     else:
         files = [path]
     return read_files(task, files, columns), None
@@ -148,13 +146,15 @@ def read_files(
     """
     rows: list[Row] = []
     for file in files:
-        read = _parquet if file.suffix == ".parquet" else _jsonl
+        if not file.name.endswith(FORMATS):
+            raise EnvError(f"{task}: {file} must end in {', '.join(FORMATS)}.")
         try:
-            rows += read(task, file, columns)
-        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+            rows += _parquet(file) if file.suffix == ".parquet" else _jsonl(file)
+        except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
             raise EnvError(f"{task}: {file} cannot be read ({error}). {hint}") from error
     if not rows:
         raise EnvError(f"{task}: {files[0]} holds no rows; each must have {', '.join(columns)}.")
+    _check_columns(task, rows, columns)
     return rows
 
 
@@ -167,7 +167,7 @@ def data_folder() -> Path:
 
 def read_packaged(file: str) -> list[dict[str, Any]]:
     """The rows of a .jsonl file that this project ships, e.g. "sudoku/test.jsonl"."""
-    return [json.loads(line) for line in (data_folder() / file).read_text(encoding="ascii").splitlines()]
+    return [row.values for row in _jsonl(data_folder() / file)]
 
 
 def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -178,10 +178,9 @@ def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
 def _advice(hub: HubDataset) -> str:
     folder = hub.repo.rpartition("/")[2]
     return (
-        "This name means the published set unless a source is given. Use problems that need no data (--env-args "
-        "source=generated, as the presets of tiny models have it), or, on a machine with a network, "
-        f"`hf download {hub.repo} --repo-type dataset --local-dir {folder}`, bring the folder here and pass "
-        f"--env-args source={folder}."
+        "Use problems that need no data (--env-args source=generated, as the presets of tiny models have it), or, on a "
+        f"machine with a network, `hf download {hub.repo} --repo-type dataset --local-dir {folder}`, bring the folder "
+        f"here and pass --env-args source={folder}."
     )
 
 
@@ -190,12 +189,13 @@ def _from_hub(task: str, hub: HubDataset, columns: Sequence[str]) -> tuple[list[
 
     at = f" at revision {hub.revision}" if hub.revision else ""
     name = f"{hub.repo} ({hub.config + ', ' if hub.config else ''}{hub.split}){at}"
-    if not Path(hub.repo).is_absolute() and Path(hub.repo).exists():
+    local = Path(hub.repo).is_absolute()
+    if not local and Path(hub.repo).exists():  # which `datasets` would read in place of the hub's
         raise EnvError(
-            f"{task}: the folder {hub.repo} lies here and `datasets` would read it in place of the hub's. Pass "
-            f"--env-args source={hub.repo} if you mean it, or work in another folder."
+            f"{task}: the folder {hub.repo} lies here; pass --env-args source={hub.repo} if you mean it, or work in "
+            "another folder."
         )
-    offline = "" if Path(hub.repo).is_absolute() else why_offline()
+    offline = "" if local else why_offline()
     try:
         with from_cache_only(bool(offline)):
             builder = datasets.load_dataset_builder(hub.repo, hub.config, revision=hub.revision)
@@ -212,70 +212,56 @@ def _from_hub(task: str, hub: HubDataset, columns: Sequence[str]) -> tuple[list[
             f"{task}: {name} has {len(table):,} rows, but the published set has {hub.num_rows:,}. Pass a commit that "
             "has them (--env-args revision=COMMIT)."
         )
-    _check_columns(task, name, table.column_names, columns)
     rows = [Row(f"{name}, row {i}", values) for i, values in enumerate(table, 1)]
+    _check_columns(task, rows, columns)
     commit = builder.hash if re.fullmatch("[0-9a-f]{40}", str(builder.hash)) else hub.revision
     return rows, commit
 
 
 def _split_files(task: str, folder: Path, split: str, hub: HubDataset) -> list[Path]:
     """The one file of a split, or its numbered parts as the hub writes them."""
-    places = [folder, *(folder / name for name in (hub.config, "data") if name)]
-    files = (place / f"{split}{ending}" for place in places for ending in FORMATS)
-    choices = [[file] for file in files if file.is_file()]
-    choices += [parts for place in places if (parts := sorted(place.glob(f"{split}-*-of-*.parquet")))]
-    if not choices:
-        names = ", ".join(sorted(file.name for file in folder.iterdir())[:8]) or "nothing"
-        raise EnvError(
-            f"{task}: source={folder} has no {split} split; it needs {split}.jsonl, {split}.jsonl.gz or "
-            f"{split}.parquet, or a folder as on the hub. It holds {names}."
-        )
-    if len(choices) > 1:
-        both = f"{choices[0][0]} and {choices[1][0]}"
-        raise EnvError(
-            f"{task}: source={folder} has several {split} splits, {both}; leave one, or name the file."
-        )
-    parts = choices[0]
-    whole = re.fullmatch(r".*-\d+-of-(\d+)\.parquet", parts[0].name)
-    if whole is not None and len(parts) != int(whole[1]):  # as after a download that was broken off
-        held = f"{parts[0].parent} holds {len(parts)} of the {int(whole[1])} parts of {parts[0].name}"
-        raise EnvError(f"{task}: {held}; download the set again.")
-    return parts
+    for place in [folder, *(folder / name for name in (hub.config, "data") if name)]:
+        parts = sorted(place.glob(f"{split}-*-of-*.parquet"))
+        choices = [[file] for ending in FORMATS if (file := place / f"{split}{ending}").is_file()]
+        choices += [parts] if parts else []
+        if len(choices) > 1:
+            raise EnvError(f"{task}: {place} has several {split} splits; leave one, or name the file.")
+        if parts and len(parts) != int(
+            parts[0].stem.rpartition("-")[2]
+        ):  # as after a download that was broken off
+            raise EnvError(
+                f"{task}: {place} holds {len(parts)} of the parts of {parts[0].name}; download it again."
+            )
+        if choices:
+            return choices[0]
+    names = ", ".join(sorted(file.name for file in folder.iterdir())[:8]) or "nothing"
+    raise EnvError(
+        f"{task}: source={folder} has no {split} split; it needs {split}.jsonl, {split}.jsonl.gz or "
+        f"{split}.parquet, or a folder as on the hub. It holds {names}."
+    )
 
 
-def _jsonl(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _jsonl(file: Path) -> Iterator[Row]:
     opened = gzip.open if file.suffix == ".gz" else open
     with opened(file, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            where = f"{file.name}, line {number}"
-            try:
-                values = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise EnvError(f"{task}: {where} is not JSON ({error}).") from error
-            if not isinstance(values, dict) or any(column not in values for column in columns):
-                keys = f"key{'s' if len(columns) > 1 else ''} {', '.join(columns)}"
-                raise EnvError(
-                    f"{task}: {where} is {line.strip()!r:.80}; it must be an object with the {keys}."
-                )
-            yield Row(where, values)
+            if line.strip():
+                where = f"{file.name}, line {number}"
+                try:
+                    yield Row(where, json.loads(line))
+                except (ValueError, RecursionError) as error:
+                    raise ValueError(f"{where} is not JSON: {error}") from error
 
 
-def _parquet(task: str, file: Path, columns: Sequence[str]) -> Iterator[Row]:
-    import pyarrow
+def _parquet(file: Path) -> Iterator[Row]:
     import pyarrow.parquet
 
-    try:
-        table = pyarrow.parquet.read_table(file)
-    except pyarrow.ArrowInvalid as error:
-        raise EnvError(f"{task}: {file} is no parquet file ({error}).") from error
-    _check_columns(task, str(file), table.column_names, columns)
-    for number, values in enumerate(table.to_pylist(), 1):
+    for number, values in enumerate(pyarrow.parquet.read_table(file).to_pylist(), 1):
         yield Row(f"{file.name}, row {number}", values)
 
 
-def _check_columns(task: str, where: str, present: Sequence[str], columns: Sequence[str]) -> None:
-    if missing := [column for column in columns if column not in present]:
-        lacks = ", ".join(missing)
-        raise EnvError(f"{task}: {where} has the columns {', '.join(present)}, but lacks {lacks}.")
+def _check_columns(task: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    for where, values in rows:
+        if not isinstance(values, dict) or any(column not in values for column in columns):
+            wanted = f"an object with {', '.join(columns)}"
+            raise EnvError(f"{task}: {where} is {values!r:.80}; it must be {wanted}.")

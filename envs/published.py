@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 from envs.answers import paper_completion
 from envs.core import Problem, Score, TextEnv, check_index
 from envs.errors import EnvError, check_choice
-from envs.markup import from_ansi, masked
+from envs.rendering import from_ansi, highlight_last, labelled, masked, painter, printable
 from envs.splits import SPLIT_SIZES
-from envs.terminal import highlight_last, labelled, painter, printable
 from verifiers.verdicts import Verdict
 
 ANSWER_FORMAT = """

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 
 from envs.core import TextEnv
-from envs.errors import EnvError
+from envs.errors import EnvError, check_choice
 from envs.reasoning_gym import class_of
 from envs.splits import DividedEnv
 from envs.vector import TextVectorEnv
@@ -43,10 +43,6 @@ def _create(
     split = None if "split" in parameters else arguments.pop("split", None)
     _check_arguments(signature, id, arguments)
     env = cls(**arguments)
-    try:
-        len(env)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise EnvError(f"{id}: __len__ returns no number of problems ({error}); return 1 or more.") from error
     env._env_id = id
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     env._env_arguments = {k: v for k, v in arguments.items() if k not in defaults or v != defaults[k]}
@@ -109,44 +105,39 @@ def resolve(name: str) -> str:
     """
     where, _, id = name.rpartition(":")
     if id.endswith(".py"):
-        return _only_one(name)
+        where, id = name, ""
     if where == "reasoning_gym":
         register(f"reasoning_gym/{id}-v0", class_of(id))
         return f"reasoning_gym/{id}-v0"
-    module = _import(where, name) if where else None
-    match = _find(id, module)
-    if match is None and module is not None:
-        match = _find(id)
-        if module.partition(".")[0] != "envs" and str(match).startswith("spg/"):
-            match = None  # ./my_task.py:sudoku must not open ours
-    if match is None and not where:
-        match = _find(ALIASES.get(id.lower(), "")) or _from_entry_points(id)
-    if match is not None:
-        return match
-    shorts = sorted({short_name(known) for known in _classes})
-    inside = f" in {where}" if where else ""
-    if module is not None and not any(cls.__module__ == module for cls in _classes.values()):
-        end = f'End it with envs.register("{id}", YourClass), where YourClass is derived from envs.TextEnv.'
-        raise EnvError(f'"{name}": {where} registers no environment. {end}')
-    raise EnvError(
-        f'No environment "{id}"{inside}. {did_you_mean(id, [*shorts, *_classes])}Known: {", ".join(shorts)}. '
-        "To use your own: --env my_package.my_module:my/MyTask-v0 or --env ./my_task.py:my/MyTask-v0."
-    )
-
-
-def _only_one(file: str) -> str:
-    """The id of the environment in a file, if it is the only one."""
-    module = _import(file, file)
-    ids = [id for id, cls in _classes.items() if cls.__module__ == module]
-    if len(ids) == 1:
-        return ids[0]
-    if not ids:
+    if not where:
+        match = _find(id) or _find(ALIASES.get(id.lower(), "")) or _from_entry_points(id)
+    else:
+        match = _find_in(_import(where, name), where, id)
+    if match is None:
+        shorts = sorted({short_name(known) for known in _classes})
         raise EnvError(
-            f'"{file}" registers no environment. End it with envs.register("my/Task-v0", YourClass).'
+            f'No environment "{name}". {did_you_mean(id, [*shorts, *_classes])}Known: {", ".join(shorts)}. '
+            "To use your own: --env my_package.my_module:my/MyTask-v0 or --env ./my_task.py:my/MyTask-v0."
         )
-    raise EnvError(
-        f'"{file}" holds {len(ids)} environments; say which: {", ".join(f"{file}:{id}" for id in ids)}'
-    )
+    return match
+
+
+def _find_in(module: str, where: str, id: str) -> str | None:
+    """The id that `id` means in an imported module; without it, of the only environment there."""
+    inside = [known for known, cls in _classes.items() if cls.__module__ == module]
+    if not id and len(inside) > 1:
+        raise EnvError(f"{where}: say which: {', '.join(f'{where}:{known}' for known in inside)}")
+    match = inside[0] if inside and not id else _find(id, module) or _find(id)
+    # A module may register what another one holds, but ./my_task.py:sudoku must not open ours.
+    if match is not None and (
+        match in inside or module.partition(".")[0] == "envs" or not match.startswith("spg/")
+    ):
+        return match
+    if not inside:
+        raise EnvError(
+            f'{where} registers no environment; end it with envs.register("my/Task-v0", YourClass).'
+        )
+    return None
 
 
 def short_name(id: str) -> str:
@@ -171,19 +162,21 @@ def _find(name: str, module: str | None = None) -> str | None:
 
     module: look only at classes written there.
     """
-    parsed = {id: _ID.fullmatch(id) for id, cls in _classes.items() if module in (None, cls.__module__)}
-    if name in parsed:
-        return name
     parts = _ID.fullmatch(name)
+    if name in _classes and module in (None, _classes[name].__module__):
+        return name
     if parts is None:
         return None
-    matches = [
-        (known["space"], int(known["version"]), id)
-        for id, known in parsed.items()
-        if known["name"].lower() == parts["name"].lower()
-        and parts["version"] in (None, known["version"])
-        and (parts["space"] is None or parts["space"].lower() == known["space"].lower())
-    ]
+    matches = []
+    for id, cls in _classes.items():
+        other = _ID.fullmatch(id)
+        if (
+            module in (None, cls.__module__)
+            and other["name"].lower() == parts["name"].lower()
+            and parts["version"] in (None, other["version"])
+            and (parts["space"] is None or parts["space"].lower() == other["space"].lower())
+        ):
+            matches.append((other["space"], int(other["version"]), id))
     ours = [match for match in matches if match[0] == "spg"]
     if not ours and len({space for space, _, _ in matches}) > 1:
         full = ", ".join(sorted(id for _, _, id in matches))
@@ -204,14 +197,12 @@ def _from_entry_points(name: str) -> str | None:
             for id, cls in _classes.items():
                 if cls is offered:
                     return id
-            if inspect.isclass(offered):
-                end = f'End the module with envs.register("my/{offered.__name__}-v0", {offered.__name__}).'
-                offer = f'The entry point "{point.name}" of spg.envs offers {point.value}'
-                raise EnvError(f"{offer}, which its module does not register. {end}")
+            raise EnvError(
+                f'The entry point "{point.name}" offers {point.value}, which its module does not register.'
+            )
     match = _find(name)
     if match is None and broken:
-        points = "; ".join(broken)
-        raise EnvError(f'No environment "{name}"; entry points of spg.envs that cannot be loaded: {points}')
+        raise EnvError(f'No environment "{name}"; entry points that cannot be loaded: {"; ".join(broken)}')
     return match
 
 
@@ -255,18 +246,20 @@ def _qualified_name(cls: type) -> str:
 
 def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[str, Any]) -> None:
     """Raises EnvError for arguments that `__init__` does not take, or misses."""
-    parameters = signature.parameters
-    known = [name for name in parameters if name not in ("args", "kwargs")]
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    takes = [
+        name for name, p in signature.parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for argument in arguments:
-        if argument not in parameters and not takes_any:
-            listed = ", ".join(dict.fromkeys([*known, "split", "reward_weights", "render_mode"]))
-            hint = did_you_mean(argument, known)
-            raise EnvError(f'{id} takes no argument "{argument}". {hint}It takes: {listed}.')
+        if argument not in takes and not takes_any:
+            listed = ", ".join(dict.fromkeys([*takes, "split", "reward_weights", "render_mode"]))
+            raise EnvError(
+                f'{id} takes no argument "{argument}". {did_you_mean(argument, takes)}It takes: {listed}.'
+            )
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        raise EnvError(f"{id}: {error}; it takes: {', '.join(known)}.") from error
+        raise EnvError(f"{id}: {error}; it takes: {', '.join(takes)}.") from error
 
 
 def _merged_weights(
@@ -275,15 +268,11 @@ def _merged_weights(
     """`weights` with `changes` laid over them; raises EnvError for an unknown component or a bad weight."""
     if "correct" not in weights:
         raise EnvError(f'{name}: reward_weights has {sorted(weights)}, but "correct" is required.')
-    if changes is not None and not isinstance(changes, Mapping):
-        raise EnvError(f"{name}: reward_weights={changes!r:.80} is not a dict such as {dict(weights)}.")
     for component in changes or {}:
-        if component not in weights:
-            hint, known = did_you_mean(component, weights), ", ".join(weights)
-            raise EnvError(f'{name}: no reward component "{component}". {hint}Known: {known}.')
+        check_choice(name, "reward_weights", component, weights)
     merged = {**weights, **(changes or {})}
     for component, weight in merged.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not np.isfinite(weight):
+        if not isinstance(weight, int | float) or not np.isfinite(weight):
             raise EnvError(f"{name}: the weight of {component} is {weight!r:.80}, not a finite number.")
     return {component: float(weight) for component, weight in merged.items()}
 

@@ -22,13 +22,12 @@ SPLIT_SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
 """How many problems the generated splits have."""
 STREAMS = {"train": 0, "validation": 1, "test": 2}
 """What a task adds to its seed, so that the splits draw from separate streams."""
-MAX_PROBLEMS = 10**8
+MAX_PROBLEMS = 10**7
 """Largest environment that is divided by index; its indices take 8 bytes each."""
 
-_TENTHS = ("train",) * 8 + ("validation", "test")
+_TENTHS = {"train": range(8), "validation": [8], "test": [9]}
 _MAX_DRAWS = 2000
 _SEED = 20_260_701
-_CHUNK = 1 << 20
 _DIVIDE_YOURSELF = "take `split` in its __init__ and divide them there"
 Drawn = TypeVar("Drawn")
 
@@ -130,10 +129,7 @@ def indices_of(base: TextEnv, split: str) -> np.ndarray:
     if size > MAX_PROBLEMS:
         many = f"{size} problems, more than the {MAX_PROBLEMS} that can be divided by a hash of each"
         raise EnvError(f"{base.spec_name} has {many}. Return fewer from __len__, or {_DIVIDE_YOURSELF}.")
-    tenths = [number for number, name in enumerate(_TENTHS) if name == split]
-    parts = (np.arange(start, min(start + _CHUNK, size)) for start in range(0, size, _CHUNK))
-    kept = [part[np.isin(tenth(part), tenths)] for part in parts]
-    return np.concatenate(kept) if kept else np.empty(0, np.int64)
+    return np.flatnonzero(np.isin(tenth(np.arange(size)), list(_TENTHS[split])))
 
 
 class DividedEnv(TextEnv):

@@ -37,15 +37,9 @@ class TextVectorEnv(VectorEnv):
         """
         super().reset(seed=seed)
         index = choose_index(self.env, self.np_random, options, self.num_envs)
-        try:
-            shape = np.shape(index)
-        except ValueError:  # rows of different lengths
-            shape = None
-        if shape != (self.num_envs,):
+        if not isinstance(index, Sequence | np.ndarray) or len(index) != self.num_envs:
             wanted = f"{self.num_envs} integers, one for each environment"
-            raise EnvError(
-                f"{self.env.spec_name}: index is {index!r:.80} of shape {shape}, but must be {wanted}."
-            )
+            raise EnvError(f"{self.env.spec_name}: index is {index!r:.80}, but must be {wanted}.")
         indices = [check_index(self.env, i) for i in index]
         once = {i: read_problem(self.env, i) for i in dict.fromkeys(indices)}
         # Set last: after a reset that failed, a step must not judge a mixture of old and new.
@@ -64,9 +58,9 @@ class TextVectorEnv(VectorEnv):
         """
         n = self.num_envs
         if isinstance(actions, str) or not isinstance(actions, Sequence | np.ndarray) or len(actions) != n:
-            given = "one str" if isinstance(actions, str) else f"{actions!r:.80}"
-            given = f"{len(actions)} completions" if isinstance(actions, list | tuple) else given
-            raise EnvError(f"{self.env.spec_name}: step() got {given}; it must be a sequence of {n} strings.")
+            raise EnvError(
+                f"{self.env.spec_name}: step() got {actions!r:.80}, not a sequence of {n} strings."
+            )
         check_step(self.env, self._indices, actions, ended=self._completions is not None)
         scored = score_all(self.env, self._indices, self._problems, actions)
         self._completions = tuple(actions)

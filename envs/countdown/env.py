@@ -1,7 +1,6 @@
 """Countdown: combine the given numbers, each once, so that they make the target."""
 
 import ast
-import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,15 +13,22 @@ from envs.core import Problem, Scores, TextEnv, check_index
 from envs.countdown import problems as bank
 from envs.countdown.problems import Puzzle
 from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, read_numbers, share_used
-from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
+from envs.countdown.solver import (
+    OPERATIONS,
+    Tree,
+    format_expression,
+    format_steps,
+    solve,
+    solve_signs,
+    sum_tree,
+)
 from envs.errors import EnvError, check_choice
-from envs.markup import MASK, from_ansi, masked
+from envs.rendering import MASK, from_ansi, masked, painter
 from envs.splits import SPLIT_SIZES
-from envs.terminal import painter
 
 _UNSURE = re.compile(rf"\d*{MASK}[\d{MASK}]*")  # a digit may come beside what is masked
 _MAX_SHOWN = 200  # characters of an answer; what is longer is cut, and not computed
-_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+_BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 _PAPER_PROMPT = """\
 Work out the task below. Write your reasoning first and your answer after it, in this form:
 <reasoning>
@@ -121,15 +127,11 @@ class Countdown(TextEnv):
             if reasons[row] == "rule_broken":
                 used[row] = share_used(numbers[row], answers[row] or "")
         form = [read and has_format(text) for read, text in zip(readable, completions, strict=True)]
-        rewards = {
-            "correct": np.asarray(verdicts.correct, np.float64),
-            "format": np.array(form, np.float64),
-            "numbers_used": np.array(used, np.float64),
-        }
+        rewards = {"correct": verdicts.correct, "format": form, "numbers_used": used}
         if "paper" in self.reward_weights:
-            paid = [paper_reward(*row) for row in zip(completions, verdicts.correct, strict=True)]
-            rewards["paper"] = np.array(paid, np.float64)
-        return Scores(rewards, reasons, answers)
+            rewards["paper"] = list(map(paper_reward, completions, verdicts.correct))
+        columns = {name: np.asarray(values, np.float64) for name, values in rewards.items()}
+        return Scores(columns, reasons, answers)
 
     def demonstration(self, problem: Problem) -> str:
         """A solution: at level 1 of + and - alone where that is possible, otherwise the solver's first.
@@ -213,8 +215,8 @@ def _value(node: ast.expr) -> Fraction:
         return Fraction(node.value)  # type: ignore[arg-type]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_value(node.operand)
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
+    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+        return OPERATIONS[_BINARY[type(node.op)]](_value(node.left), _value(node.right))
     raise ValueError("not an expression of Countdown")
 
 
@@ -226,7 +228,6 @@ def _mark_numbers(paint: Callable[[str, str], str], numbers: list[int], answer: 
         used = unmatched[number] > 0
         unmatched[number] -= used
         parts.append(paint("green", f"({number})") if used else paint("dim", f".{number}"))
-    extra = list(unmatched.elements())
-    parts += [paint("red", f"x{number[:20]}") for number in extra[:20]]
+    extra = [paint("red", f"x{number[:20]}") for number in unmatched.elements()]
     legend = "(n) used  .n missing" + ("  xn not given" if extra else "")
-    return f"{' '.join(parts)}   {legend}"
+    return f"{' '.join([*parts, *extra[:20]])}   {legend}"

@@ -11,7 +11,7 @@ from envs.gsm8k import problems
 from envs.gsm8k.problems import Solution
 from envs.gsm8k.rewards import REWARD_PRESETS, has_format, paper_rewards
 from envs.published import ANSWER_FORMAT, PublishedEnv
-from envs.terminal import printable
+from envs.rendering import printable
 from verifiers.verdicts import Verdict
 
 

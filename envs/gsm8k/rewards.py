@@ -10,6 +10,7 @@ REWARD_PRESETS = {
     "paper": {"correct": 0.0, "format": 0.0, **_PAPERS},
 }
 """The weights by `reward_preset`; each component is documented at its function below."""
+_PAIR = re.compile(r"</reasoning>\s*<answer>")
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
@@ -50,24 +51,12 @@ def strict_format(text: str) -> bool:
 
 def soft_format(text: str) -> bool:
     r"""Whether the text begins with `<reasoning>.*?</reasoning>\s*<answer>.*?</answer>`, . being no line end."""
-    if not text.startswith("<reasoning>"):
-        return False
-    first_end = _line_end(text, 0)
-    last_close = text.rfind("</answer>", 0, first_end)
-    tag = text.find("</reasoning>", len("<reasoning>"), first_end)
-    while tag >= 0:
-        start = tag + len("</reasoning>")
-        while start < len(text) and text[start].isspace():
-            start += 1
-        if text.startswith("<answer>", start):
-            body = start + len("<answer>")
-            # Only the last tag of the first line can be followed by a line end: other lines are searched once.
-            if start > first_end:
-                return text.find("</answer>", body, _line_end(text, body)) >= 0
-            if last_close >= body:
-                return True
-        tag = text.find("</reasoning>", start, first_end)
-    return False
+    first_line = text.partition("\n")[0]
+    pairs = [match for match in _PAIR.finditer(text, len("<reasoning>")) if match.start() < len(first_line)]
+    # Of the pairs on the first line the first has the most behind it; only the last can reach into another line.
+    return first_line.startswith("<reasoning>") and any(
+        "</answer>" in text[match.end() :].partition("\n")[0] for match in (*pairs[:1], *pairs[-1:])
+    )
 
 
 def xml_count(text: str) -> float:
@@ -82,8 +71,3 @@ def xml_count(text: str) -> float:
     if text.count("\n</answer>") == 1:
         count += 0.125 - 0.001 * (len(text.split("\n</answer>")[-1]) - 1)
     return count
-
-
-def _line_end(text: str, start: int) -> int:
-    end = text.find("\n", start)
-    return len(text) if end < 0 else end

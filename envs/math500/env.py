@@ -8,7 +8,7 @@ from envs.core import Problem, Score, Scores
 from envs.math500 import problems
 from envs.math500.rewards import REWARD_PRESETS, equivalent, has_format, is_plain, tag_reward
 from envs.published import ANSWER_FORMAT, PublishedEnv
-from envs.terminal import printable
+from envs.rendering import printable
 from verifiers.verdicts import Verdict
 
 _INSTRUCTION = rf"""{ANSWER_FORMAT}

@@ -128,39 +128,37 @@ class ReasoningGym(TextEnv):
             for _ in range(_MAX_DRAWS):
                 if problem := self._in_split(int(rng.integers(self.size))):
                     return problem
-            raise EnvError(self._few(f"of {_MAX_DRAWS} questions"))
+            raise self._too_few(_MAX_DRAWS)
         order = _order(self.split, min(self.size, _MOST_WALKED))
         while len(self._different) <= index and self._walked < len(order):
             if problem := self._in_split(int(order[self._walked])):
                 self._different.setdefault(problem.reference["question"], problem)
             self._walked += 1
         if not self._different:
-            raise EnvError(self._few(f"of {self._walked} questions"))
+            raise self._too_few(self._walked)
         return [*self._different.values()][index % len(self._different)]
 
     def _in_split(self, index: int) -> Problem | None:
         """The problem of an item of the dataset, if it belongs to this split."""
         entry = self._item(index)
-        question, answer = entry["question"], entry["answer"]
+        question = entry["question"]
         if split_of(question) != self.split:
             return None
-        reference = {"question": question, "answer": answer}
+        reference = {"question": question, "answer": entry["answer"]}
         return Problem(question + ASK, reference, metadata={"entry": entry})
 
-    def _few(self, searched: str) -> str:
-        advice = "Give it a larger size, or settings with more variety."
-        return f"{self.spec_name}: {searched} none belongs to {self.split}, too few differ. {advice}"
+    def _too_few(self, searched: int) -> EnvError:
+        few = f"of {searched} questions none belongs to {self.split}, too few differ"
+        return EnvError(f"{self.spec_name}: {few}. Give it a larger size, or settings with more variety.")
 
     def score(self, problem: Problem, completion: str) -> Score:
         """The dataset's score of the answer, in a process of its own, or our check where theirs is not safe.
 
         Reasons beside "ok" and "wrong": "no_answer", "malformed" (too long, or their scorer raised), "timeout".
         """
-        answer, value = read_answer(completion), 0.0
-        if answer is None:
-            reason = "no_answer"
-        elif len(answer) > _MAX_LENGTH:
-            reason = "malformed"
+        answer = read_answer(completion)
+        if answer is None or len(answer) > _MAX_LENGTH:
+            value, reason = 0.0, "no_answer" if answer is None else "malformed"
         else:
             value, reason = self._value(answer, problem.metadata["entry"])
         form = float(only_answer(completion) is not None)
@@ -170,8 +168,8 @@ class ReasoningGym(TextEnv):
         """The dataset's answer, or its example of one."""
         entry = problem.metadata["entry"]
         answer = entry["answer"]
-        if answer is None and self.dataset in _EXAMPLES:
-            answer = entry["metadata"][_EXAMPLES[self.dataset]]
+        if answer is None:
+            answer = entry["metadata"].get(_EXAMPLES.get(self.dataset))
         if answer is None:
             return super().demonstration(problem)
         return f"<answer>{answer if isinstance(answer, str) else json.dumps(answer)}</answer>"
@@ -261,7 +259,7 @@ def _datasets() -> tuple[str, ...]:
 
 @cache
 def _workers() -> Any:
-    from verifiers.workers import Workers
+    from verifiers.worker import Workers
 
     # Processor time stops a scorer; the clock is generous, because the first job opens the dataset on a busy machine.
     return Workers("envs.reasoning_gym.worker", size=1, soft=2.5, hard=30.0)

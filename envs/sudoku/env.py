@@ -2,17 +2,17 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from math import isqrt
+from typing import NamedTuple
 
 import numpy as np
 
 from envs.answers import paper_completion
 from envs.core import Problem, Scores, TextEnv, check_index
 from envs.errors import check_choice
-from envs.markup import text
+from envs.rendering import as_html, painter
 from envs.splits import SPLIT_SIZES
 from envs.sudoku import problems as bank
 from envs.sudoku.rewards import REWARD_PRESETS, has_format, paper_cells
-from envs.terminal import painter
 
 PAPER_EXAMPLES = {
     4: (
@@ -39,25 +39,31 @@ _WORDS = {
     4: {"rows": "four", "boxes": "four 2x2 corner boxes", "digits": "1, 2, 3 and 4"},
     9: {"rows": "nine", "boxes": "nine 3x3 boxes", "digits": "each digit from 1 to 9"},
 }
-_CELLS = {  # kind of a cell: style, mark
-    "given": ("bold", " {} "),
-    "right": ("green", "({})"),
-    "wrong": ("red", "x{} "),
-    "broken": ("alarm", "!{} "),
-    "blank": ("dim", " . "),
+
+
+class Cell(NamedTuple):
+    """How one kind of cell is shown."""
+
+    style: str
+    mark: str
+    legend: str
+    css: str
+
+
+_CELLS = {
+    "given": Cell("bold", " {} ", "", "font-weight:700;background:rgba(128,128,128,.18)"),
+    "right": Cell("green", "({})", "(n) right", "color:#1f9d55;background:rgba(31,157,85,.14)"),
+    "wrong": Cell(
+        "red",
+        "x{} ",
+        "xn wrong",
+        "color:#e5484d;background:rgba(229,72,77,.16);text-decoration:line-through",
+    ),
+    "broken": Cell("alarm", "!{} ", "!n overwrites the given", "color:#fff;background:#c62a2f"),
+    "blank": Cell("dim", " . ", "", ""),
+    "unwritten": Cell("dim", " {} ", "", "color:gray"),
 }
-_LEGEND = {"right": "(n) right", "wrong": "xn wrong", "broken": "!n overwrites the given"}
 _HTML_BOARD = "border-collapse:collapse;border:2px solid gray;font:18px ui-monospace,monospace"
-_HTML_CELL = "padding:0;text-align:center;border:solid gray;"
-_HTML_KINDS = {
-    "given": "font-weight:700;background:rgba(128,128,128,.18)",
-    "right": "color:#1f9d55;background:rgba(31,157,85,.14)",
-    "wrong": "color:#e5484d;background:rgba(229,72,77,.16);text-decoration:line-through",
-    "unwritten": "color:gray",
-    "broken": "color:#fff;background:#c62a2f",
-    "blank": "",
-}
-_MIN_COMPILED = 50  # 9x9: so many problems cost less in plain Python than numba needs to start
 
 
 class Sudoku(TextEnv):
@@ -112,7 +118,6 @@ class Sudoku(TextEnv):
         rows = () if self.source == "generated" else bank.read_puzzles(self.source, size)
         self._excluded = frozenset(grid if size == 4 else bank.renamed(grid) for _, grid in rows)
         self._rows: Sequence[tuple[str, str]] | None = None  # None: problems are drawn when asked for
-        self._num_drawn = 0
         if split == "test" and rows:
             self._rows = rows
         elif split == "test" and self.blanks == bank.LEVELS[size][1]:
@@ -128,17 +133,15 @@ class Sudoku(TextEnv):
 
     def problem(self, index: int) -> Problem:
         index = check_index(self, index)
-        puzzle, solution = self._draw(index) if self._rows is None else self._rows[index]
+        if self._rows is not None:
+            puzzle, solution = self._rows[index]
+        elif self.size == 4:
+            puzzle, solution = bank.train_puzzle(index, self._table, self._excluded)
+        else:
+            puzzle, solution = bank.draw_9x9(self.split, index, self.blanks, self._excluded)
         prompt = f"sudoku {puzzle}" if self.prompt_style == "plain" else paper_prompt(puzzle)
         metadata = {"solution": solution, "blanks": puzzle.count("0")}
         return Problem(prompt, {"puzzle": puzzle}, metadata=metadata)
-
-    def _draw(self, index: int) -> tuple[str, str]:
-        if self.size == 4:
-            return bank.train_puzzle(index, self._table, self._excluded)
-        self._num_drawn += 1
-        compiled = self._num_drawn > _MIN_COMPILED  # quicker; the problems are the same
-        return bank.draw_9x9(self.split, index, self.blanks, self._excluded, compiled=compiled)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -174,24 +177,20 @@ class Sudoku(TextEnv):
         """
         paint = painter(color)
         board, kinds, unread = _judged(problem, completion)
-        marks = zip(map(_CELLS.get, kinds), board, strict=True)
-        cells = [paint(style, mark.format(digit)) for (style, mark), digit in marks]
         size = isqrt(len(board))
         box = isqrt(size)
-        rule = "+".join(["-" * (3 * box)] * box)  # a cell is three characters wide
-        lines = []
-        for row in range(size):
-            one = cells[size * row : size * row + size]
-            lines += [rule] if row and row % box == 0 else []
-            lines.append("|".join("".join(one[i : i + box]) for i in range(0, size, box)))
+        pairs = zip(map(_CELLS.get, kinds), board, strict=True)
+        cells = [paint(cell.style, cell.mark.format(digit)) for cell, digit in pairs]
+        boxes = ["".join(cells[start : start + box]) for start in range(0, len(cells), box)]
+        lines = ["|".join(boxes[start : start + box]) for start in range(0, len(boxes), box)]
+        for row in range(size - box, 0, -box):
+            lines.insert(row, "+".join(["-" * (3 * box)] * box))  # a cell is three characters wide
         legend = []
-        for kind in _LEGEND:
-            if kind in kinds:
-                mark, _, text = _LEGEND[kind].partition(" ")
-                legend.append(f"{paint(_CELLS[kind][0], mark)} {text}")
-        if legend:
-            lines.append("  ".join(legend))
-        return "\n".join([*lines, unread] if unread else lines)
+        for kind, cell in _CELLS.items():
+            if cell.legend and kind in kinds:
+                mark, _, words = cell.legend.partition(" ")
+                legend.append(f"{paint(cell.style, mark)} {words}")
+        return "\n".join([*lines, *(["  ".join(legend)] if legend else []), *([unread] if unread else [])])
 
     def render_html(self, problem: Problem, completion: str | None) -> str:
         """The board as a table: givens bold, right cells green, wrong ones red and struck through."""
@@ -207,52 +206,46 @@ def _table(board: str, kinds: Sequence[str], unread: str = "") -> str:
     size = isqrt(len(board))
     box = isqrt(size)
     side = 40 if size < 9 else 32  # of a cell, in pixels; nine of them fit a phone
-    rows = ""
-    for start in range(0, len(board), size):
-        cells = zip(range(size), kinds[start : start + size], board[start : start + size], strict=True)
-        below = "2px" if (start // size + 1) % box == 0 else "1px"
-        rows += "<tr>"
-        for column, kind, digit in cells:
-            right = "2px" if (column + 1) % box == 0 else "1px"
-            style = f"width:{side}px;height:{side}px;{_HTML_CELL}border-width:0 {right} {below} 0;{_HTML_KINDS[kind]}"
-            rows += f'<td title="{kind}" style="{style}">{"&nbsp;" if kind == "blank" else digit}</td>'
-        rows += "</tr>"
-    table = f'<table style="{_HTML_BOARD}">{rows}</table>'
-    return table + (f'<p style="margin:.5em 0 0">{text(unread)}</p>' if unread else "")
-
-
-def _read_grid(puzzle: str, completion: str) -> tuple[dict[int, str], str]:
-    """({index in the completion: digit} of the n*n cells that the verifier judged, or nothing; its reason)."""
-    from verifiers import verify
-
-    verdict = verify("sudoku", completion, puzzle=puzzle)
-    extracted = verdict.extracted or ""
-    # The verifier allows spaces, bars and other marks between the digits.
-    start = completion.rfind(extracted)
-    digits = {start + i: str(int(c)) for i, c in enumerate(extracted) if c.isdecimal()}
-    return digits if len(digits) == len(puzzle) else {}, str(verdict.reason)
+    html = ""
+    for at, (kind, digit) in enumerate(zip(kinds, board, strict=True)):
+        right, below = ("2px" if (place + 1) % box == 0 else "1px" for place in (at % size, at // size))
+        style = f"width:{side}px;height:{side}px;padding:0;text-align:center;border:solid gray;"
+        style += f"border-width:0 {right} {below} 0;{_CELLS[kind].css}"
+        html += "<tr>" if at % size == 0 else ""
+        html += f'<td title="{kind}" style="{style}">{"&nbsp;" if kind == "blank" else digit}</td>'
+        html += "</tr>" if at % size == size - 1 else ""
+    note = f'<p style="margin:.5em 0 0">{as_html(unread)}</p>' if unread else ""
+    return f'<table style="{_HTML_BOARD}">{html}</table>{note}'
 
 
 def _judged(
     problem: Problem, completion: str | None, hidden: Collection[int] = ()
 ) -> tuple[str, list[str], str]:
     """(the digits to show, the kind of each cell, why no grid could be read if so); cells at `hidden` as they were."""
+    from verifiers import verify
+
     puzzle, solution = problem.reference["puzzle"], problem.metadata["solution"]
-    grid, reason = ({}, "") if completion is None else _read_grid(puzzle, completion)
-    if reason == "ok":
-        solution = "".join(grid.values())  # of several solutions each one is as right as the stored one
-    masked = [at in hidden for at in grid] or [False] * len(puzzle)
-    written = zip(masked, puzzle, grid.values() or puzzle, strict=True)
-    board = "".join(given if unseen else digit for unseen, given, digit in written)
-    kinds = [_kind(*cell) for cell in zip(puzzle, solution, board, strict=True)]
-    kinds = ["unwritten" if pair == ("given", True) else pair[0] for pair in zip(kinds, masked, strict=True)]
-    unread = f"no grid of {len(puzzle)} digits in the answer ({reason})" if reason and not grid else ""
+    written, masked, unread = puzzle, [False] * len(puzzle), ""
+    if completion is not None:
+        verdict = verify("sudoku", completion, puzzle=puzzle)
+        extracted = verdict.extracted or ""
+        # The verifier allows spaces, bars and other marks between the digits.
+        places = [i for i, c in enumerate(extracted, completion.rfind(extracted)) if c.isdecimal()]
+        if len(places) == len(puzzle):
+            written = "".join(str(int(completion[i])) for i in places)
+            masked = [i in hidden for i in places]
+        else:
+            unread = f"no grid of {len(puzzle)} digits in the answer ({verdict.reason})"
+        if verdict.correct:
+            solution = written  # of several solutions each one is as right as the stored one
+    board = "".join(g if hide else w for g, w, hide in zip(puzzle, written, masked, strict=True))
+    kinds = list(map(_kind, puzzle, solution, board, masked))
     return board, kinds, unread
 
 
-def _kind(given: str, right: str, written: str) -> str:
+def _kind(given: str, right: str, written: str, masked: bool) -> str:
     if written == given:
-        return "blank" if given == "0" else "given"
+        return "blank" if given == "0" else "unwritten" if masked else "given"
     if given != "0":
         return "broken"
     return "right" if written == right else "wrong"

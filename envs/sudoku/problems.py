@@ -170,20 +170,18 @@ def renamed(grid: str) -> str:
     return grid.translate(str.maketrans(grid[:9], "123456789"))
 
 
-def draw_9x9(
-    split: str, index: int, blanks: tuple[int, int], excluded: frozenset[str], *, compiled: bool
-) -> tuple[str, str]:
-    """9x9 (puzzle, solution) number `index` of a split's stream, equal whether compiled or not.
+def draw_9x9(split: str, index: int, blanks: tuple[int, int], excluded: frozenset[str]) -> tuple[str, str]:
+    """9x9 (puzzle, solution) number `index` of a split's stream.
 
     blanks: (low, high), each number in between equally likely. excluded: grids, as `renamed` gives them.
     """
     rng = np.random.default_rng([_SEED_9X9, STREAMS[split], index])
     wanted = int(rng.integers(blanks[0], blanks[1] + 1))
     while True:
-        grid = random_grid(rng, 9, compiled=compiled)
+        grid = random_grid(rng, 9)
         if SUDOKU_9X9(renamed(grid)) != split or renamed(grid) in excluded:
             continue
-        puzzle = random_puzzle(rng, grid, wanted, compiled=compiled)
+        puzzle = random_puzzle(rng, grid, wanted)
         if puzzle.count("0") == wanted:  # otherwise one solution needs more givens in this order
             return puzzle, grid
 
@@ -200,7 +198,7 @@ def test_file(size: int = 4) -> str:
     if size == 4:
         pairs = fixed_set("test")
     else:
-        pairs = [draw_9x9("test", i, TEST_BLANKS_9X9, frozenset(), compiled=True) for i in range(256)]
+        pairs = [draw_9x9("test", i, TEST_BLANKS_9X9, frozenset()) for i in range(256)]
     return to_jsonl({"puzzle": puzzle, "solution": grid} for puzzle, grid in pairs)
 
 
@@ -221,19 +219,17 @@ def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:
         hint = f" For {other}x{other}: size={other}." if _is_grid(puzzle, other, "0") else ""
         wanted = f"{size * size} digits from 0 to {size}, 0 = blank"
         raise EnvError(f"sudoku: {where} has the puzzle {puzzle!r:.100}; it must be {wanted}.{hint}")
-    if solution is None or (size == 4 and not solutions(puzzle)):
+    if solution is None:
         return puzzle, _first_solution(where, puzzle)
-    solves = _is_grid(solution, size) and solve(solution)[0] == 1
-    if not solves or any(given not in ("0", cell) for given, cell in zip(puzzle, solution, strict=True)):
+    # A full grid has one solution, itself, unless it breaks a rule.
+    legal = _is_grid(solution, size) and (solution in grids() if size == 4 else solve(solution)[0] == 1)
+    if not legal or any(given not in ("0", cell) for given, cell in zip(puzzle, solution, strict=True)):
         raise EnvError(f"sudoku: {where} has the solution {solution!r:.100}, which does not solve {puzzle}.")
     return puzzle, solution
 
 
 def _first_solution(where: str, puzzle: str) -> str:
-    if len(puzzle) == 16:
-        count, solution = 0, next(iter(solutions(puzzle)), "")
-    else:
-        count, solution = solve(puzzle)
+    count, solution = (0, next(iter(solutions(puzzle)), "")) if len(puzzle) == 16 else solve(puzzle)
     if count < 0:
         raise EnvError(f'sudoku: {where} has a puzzle too hard for our search, {puzzle}; give its "solution"')
     if not solution:

@@ -1,21 +1,22 @@
-"""Counting the solutions of a Sudoku and making one, as plain Python that numba also compiles as it stands.
+"""Counting the solutions of a Sudoku and making one: plain functions that numba compiles, and what calls them.
 
-Cells hold 0 (blank) to n in reading order; rows, columns and boxes are bit masks (bit d - 1 = digit d). The
-search always continues in the blank with the fewest digits left, the first such one. Plain and compiled give
-equal results; compiling takes seconds once (the machine code is kept on disk), so it is left to the caller.
+Cells hold 0 (blank) to n in reading order; rows, columns and boxes are bit masks (bit d - 1 = digit d). The search
+always continues in the blank with the fewest digits left, the first such one. Compiling takes seconds once; the machine
+code is kept on disk.
 """
 
 import sys
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from math import isqrt
 
 import numpy as np
+import numpy.typing as npt
 
-Ints = list[int]  # or, where compiled, an array of int64
+Ints = npt.NDArray[np.int64]
 
 NO_LIMIT = 1 << 62
-_PLAIN_BUDGET, _BUDGET = 2_000, 5_000_000  # digits placed: some 20 ms in plain Python, some 1 s compiled
+_BUDGET = 5_000_000  # digits placed: some 1 s
 _INTS = "int64[::1]"
 
 
@@ -150,67 +151,59 @@ def dig(
 def solve(puzzle: str, limit: int = 1) -> tuple[int, str]:
     """(number of solutions up to `limit`, the first of them or ""); -1 where the search was given up.
 
-    puzzle: n*n digits, n = 4 or 9, 0 = blank. Compiled only if the search is long; given up after 5,000,000
-    steps, where a puzzle with one solution takes some hundred, a very hard one some thousand.
+    puzzle: n*n digits, n = 4 or 9, 0 = blank. Given up after 5,000,000 steps, where a puzzle with one solution takes
+    some hundred, a very hard one some thousand.
     """
-    cells = [int(digit) for digit in puzzle]
-    count, first = _count(cells, limit, _PLAIN_BUDGET, [0] * len(cells), compiled=False)
-    if count < 0:
-        count, first = _count(cells, limit, _BUDGET, [0] * len(cells), compiled=True)
+    cells = _cells(puzzle)
+    count, first = _count(cells, limit, _BUDGET, np.zeros_like(cells))
     return count, _text(first) if count > 0 else ""
 
 
-def random_grid(rng: np.random.Generator, size: int, *, compiled: bool) -> str:
+def random_grid(rng: np.random.Generator, size: int) -> str:
     """A solved grid as n*n digits: the first that a search with random beginnings finds on the empty board."""
-    starts = rng.integers(size, size=size * size).tolist()
-    return _text(_count([0] * (size * size), 1, NO_LIMIT, starts, compiled=compiled)[1])
+    starts = rng.integers(size, size=size * size)
+    return _text(_count(np.zeros_like(starts), 1, NO_LIMIT, starts)[1])
 
 
-def random_puzzle(rng: np.random.Generator, grid: str, blanks: int, *, compiled: bool) -> str:
+def random_puzzle(rng: np.random.Generator, grid: str, blanks: int) -> str:
     """`grid` with cells blanked out in random order while one solution remains; at most `blanks` of them."""
-    function, ints = _implementation("dig", compiled)
-    size, zeros = isqrt(len(grid)), ints([0] * len(grid))
-    order = ints(rng.permutation(len(grid)).tolist())
-    cells = ints([int(digit) for digit in grid])
-    function(cells, _units(size, ints), size, blanks, order, zeros, zeros, _workspace(size, ints))
+    cells, size = _cells(grid), isqrt(len(grid))
+    order, zeros = rng.permutation(len(grid)), np.zeros_like(cells)
+    _kernels()["dig"](cells, _units(size), size, blanks, order, zeros, zeros, _workspace(size))
     return _text(cells)
 
 
-def _count(cells: Ints, limit: int, budget: int, starts: Ints, *, compiled: bool) -> tuple[int, Ints]:
-    function, ints = _implementation("count_solutions", compiled)
-    size, first = isqrt(len(cells)), ints([0] * len(cells))
-    units, work = _units(size, ints), _workspace(size, ints)
-    return function(ints(cells), units, size, limit, budget, ints(starts), first, work), first
+def _count(cells: Ints, limit: int, budget: int, starts: Ints) -> tuple[int, Ints]:
+    size, first = isqrt(len(cells)), np.zeros_like(cells)
+    kernel = _kernels()["count_solutions"]
+    return kernel(cells, _units(size), size, limit, budget, starts, first, _workspace(size)), first
 
 
-def _implementation(name: str, compiled: bool) -> tuple[Callable[..., int], Callable[[Ints], Ints]]:
-    """(the function of that name, plain or compiled; what makes a list into what it takes)."""
-    kernels = _kernels() if compiled else None
-    return (globals()[name], list) if kernels is None else (kernels[name], _array)
+def _workspace(size: int) -> Ints:
+    return np.zeros(3 * size + 2 * size * size, np.int64)
 
 
-_array = partial(np.array, dtype=np.int64)
-
-
-def _workspace(size: int, ints: Callable[[Ints], Ints]) -> Ints:
-    return ints([0] * (3 * size + 2 * size * size))
+def _cells(digits: str) -> Ints:
+    return np.array([int(digit) for digit in digits], np.int64)
 
 
 def _text(cells: Ints) -> str:
-    return bytes([48 + int(digit) for digit in cells]).decode("ascii")
+    return "".join(map(str, cells.tolist()))
 
 
 @cache
-def _units(size: int, ints: Callable[[Ints], Ints]) -> Ints:
+def _units(size: int) -> Ints:
     """For each cell the numbers of its row (0 to n - 1), its column (from n on) and its box (from 2n on)."""
     box = isqrt(size)
     cells = ((cell // size, cell % size) for cell in range(size * size))
-    return ints([u for r, c in cells for u in (r, size + c, 2 * size + r // box * box + c // box)])
+    return np.array(
+        [u for r, c in cells for u in (r, size + c, 2 * size + r // box * box + c // box)], np.int64
+    )
 
 
 @cache
-def _kernels() -> dict[str, Callable[..., int]] | None:
-    """The compiled functions by name, or None where numba cannot be imported."""
+def _kernels() -> dict[str, Callable[..., int]]:
+    """The compiled functions by name."""
     from verifiers.batch import compile_loop
 
     here, kernels = sys.modules[__name__], {}
@@ -218,4 +211,4 @@ def _kernels() -> dict[str, Callable[..., int]] | None:
         signature = f"int64({_INTS}, {_INTS}, int64, int64, {fifth}, {_INTS}, {_INTS}, {_INTS})"
         # All that it calls stands in this file, so numba's cache notices every change without the checksum.
         kernels[function.__name__] = compile_loop(lambda checksum, f=function: f, signature, here)
-    return None if None in kernels.values() else kernels
+    return kernels

@@ -1,4 +1,4 @@
-"""Learning curves: panels of a page, as SVG that takes its colours from it, and figures in a file of their own."""
+"""Learning curves: the panels of a report, and the figure of a comparison."""
 
 import io
 import re
@@ -14,16 +14,20 @@ from spg_trainer.runs.files import CHOOSE_ANOTHER, writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Column = Mapping[float, float | None]
 """Step, or minute -> a run's value there."""
+Groups = Mapping[str, Sequence[Recorded]]
+"""Label -> runs of one setting; several runs are drawn as their mean and range."""
 WINDOW = 5
 """Values of the moving mean that is drawn over those of a single run."""
-COLOURS = 8
-"""Colours of the page, --c0 to --c7; more lines begin again."""
-_INK, _GRID = "#010101", "#020202"
-_NAMED = {_INK: "var(--ink)", _GRID: "var(--line)"} | {f"#0a000{i}": f"var(--c{i})" for i in range(COLOURS)}
-"""What matplotlib is told, and what the page makes of it."""
+STYLE = {
+    **dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), "#808080"),
+    "svg.fonttype": "none",
+    "font.size": 9,
+}
+"""Grey can be read on a light page and on a dark one."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +43,16 @@ class Panel:
     high: float | None = None
 
 
+SOLVED = Panel(
+    "Solved", "correct", "share of sampled completions that are right; dots are evaluations, greedy", 0, 1
+)
 PANELS = (
-    Panel(
-        "Solved", "correct", "share of sampled completions that are right; dots are evaluations, greedy", 0, 1
-    ),
+    SOLVED,
     Panel("Reward", "reward", "mean of sampled completions"),
     Panel(
         "Reward components", "rewards/.+/mean", "each on its own, those of weight 0 too; dots are evaluations"
     ),
-    Panel(
-        "Group signal",
-        "frac_reward_zero_std|frac_groups_.+",
-        "shares of groups",
-        0,
-        1,
-    ),
+    Panel("Group signal", "frac_reward_zero_std|frac_groups_.+", "shares of groups", 0, 1),
     Panel("Bounds", "bound/(elbo|eubo)", "nats a token; the EUBO is a penalty, no certified upper bound"),
     Panel("Entropy", ".*entropy.*", "nats a token, of those sampled", 0),
     Panel("Ratio and KL", "ratio/.+|kl", "of algorithms that have them"),
@@ -62,8 +61,6 @@ PANELS = (
     Panel("Length", "completions/mean_length", "tokens of a completion; dots are evaluations"),
     Panel("Speed", "tokens_per_second", "tokens sampled a second", 0),
 )
-
-
 NAMES = {
     "correct": "solved",
     "frac_reward_zero_std": "equal rewards",
@@ -78,38 +75,19 @@ NAMES = {
 """Metrics that have words of their own in a legend."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """An entry of a legend."""
-
-    label: str
-    colour: int
-    last: float
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A panel as the page shows it."""
-
-    title: str
-    note: str
-    svg: str
-    lines: list[Line]
-
-
-def draw_panels(groups: Mapping[str, Sequence[Recorded]]) -> list[Drawn]:
-    """Every panel that has values. groups: label -> runs of one setting; several runs become mean and range."""
-    runs = [run for members in groups.values() for run in members]
-    known = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
-    drawn = []
+def draw_panels(groups: Groups) -> list[dict[str, str]]:
+    """Title, note and SVG of every panel that has values."""
+    rows = [row for members in groups.values() for run in members for row in run.metrics]
+    recorded = list(dict.fromkeys(name for row in rows for name in row))
+    panels = []
     for panel in PANELS:
-        names = [name for name in known if re.fullmatch(panel.metrics, name)]
+        names = [name for name in recorded if re.fullmatch(panel.metrics, name)]
         # Lines of several metrics and several settings at once would need two kinds of colour.
         for part in [names] if len(groups) == 1 else [[name] for name in names]:
             if part:
                 title = panel.title if len(part) == len(names) else f"{panel.title}: {short(part[0])}"
-                drawn.append(_draw(panel, title, part, groups))
-    return drawn
+                panels.append({"title": title, "note": panel.note, "svg": _svg(panel, title, part, groups)})
+    return panels
 
 
 def short(metric: str) -> str:
@@ -117,55 +95,47 @@ def short(metric: str) -> str:
     return NAMES.get(metric) or re.sub(r"^rewards/(.+)/mean$|^bound/(.+)$", r"\1\2", metric)
 
 
-def _draw(panel: Panel, title: str, names: list[str], groups: Mapping[str, Sequence[Recorded]]) -> Drawn:
+def _svg(panel: Panel, title: str, names: Sequence[str], groups: Groups) -> str:
+    """A panel alone, as wide as its place on the page."""
     import matplotlib
+
+    text = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):  # ids that no other panel of the page has
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        draw_panel(panel, names, groups).savefig(text, format="svg", transparent=True, metadata=metadata)
+    svg = text.getvalue()
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg[svg.index("<svg") :], count=2)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+
+
+def draw_panel(panel: Panel, names: Sequence[str], groups: Groups) -> "Figure":
+    """The metrics `names`, a line for each of them and each setting, with its last value in the legend."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    style = {
-        **dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
-        "svg.fonttype": "none",
-        "svg.hashsalt": title,  # ids that no other drawing of the page has
-        "font.size": 9,
-        "grid.color": _GRID,
-        "path.simplify": True,
-    }
-    lines = []
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(4.2, 2.3))
-        axes = figure.add_axes((0.12, 0.13, 0.86, 0.83))
-        for number, (label, name) in enumerate((label, name) for label in groups for name in names):
-            colour = f"#0a000{number % COLOURS}"
-            mean = plot(axes, [column(run, name) for run in groups[label]], colour)
-            if not mean.size:
-                continue
-            for run in groups[label]:
-                mark_evaluations(axes, run, name, colour)
-            lines.append(Line(short(name) if len(groups) == 1 else label, number % COLOURS, float(mean[-1])))
-        axes.set_ylim(panel.low, panel.high if panel.high is None else panel.high * 1.03)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
-        axes.grid(linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0)
-        for side in axes.spines.values():
-            side.set_visible(False)
-        text = io.StringIO()
-        none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(text, format="svg", transparent=True, metadata=none)
-    return Drawn(title, panel.note, _themed(text.getvalue(), title), lines)
+    figure = Figure(figsize=(4.2, 2.6))
+    axes = figure.add_axes((0.12, 0.26, 0.86, 0.71))
+    for number, (label, name) in enumerate((label, name) for label in groups for name in names):
+        mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
+        if mean.size:
+            last = f"{mean[-1]:.3g}" if mean[-1] < 1000 else f"{mean[-1]:,.0f}"
+            axes.plot(
+                [], [], color=f"C{number}", label=f"{short(name) if len(groups) == 1 else label} {last}"
+            )
+        for run in groups[label]:
+            mark_evaluations(axes, run, name, f"C{number}")
+    axes.set_ylim(panel.low, panel.high and panel.high * 1.03)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+    axes.grid(alpha=0.3)
+    axes.set_frame_on(False)
+    figure.legend(loc="lower left", ncols=3, fontsize=7, frameon=False)
+    return figure
 
 
-def draw_figure(
-    panels: Mapping[str, Mapping[str, Sequence[Column]]],
-    path: Path,
-    *,
-    x: str = "step",
-    marks: Mapping[str, Recorded] | None = None,
-) -> None:
+def draw_figure(panels: Mapping[str, Mapping[str, Sequence[Column]]], path: Path, *, x: str = "step") -> None:
     """Writes solved rates as a figure of their own: a panel for each title, in it a line for each label.
 
-    marks: label -> the run whose evaluations are marked on its line. path: an .svg or .png; equal runs, equal bytes.
-    Raises CheckpointError if the disk refuses.
+    path: an .svg or .png; equal runs, equal bytes. Raises CheckpointError if the disk refuses.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -182,14 +152,10 @@ def draw_figure(
             axes.remove()
         for axes, (title, lines) in zip(grid.flat, panels.items(), strict=False):
             for label, members in lines.items():
-                colour = f"C{labels.index(label)}"
-                plot(axes, members, colour)
-                if marks and label in marks:
-                    mark_evaluations(axes, marks[label], "correct", colour)
+                plot(axes, members, f"C{labels.index(label)}")
             axes.set(title=title, xlabel=x, ylim=(-0.02, 1.02))
             axes.grid(alpha=0.3)
-        seeds, dots = "mean and range of seeds", f"mean of {WINDOW}; dots: greedy, hollow on validation"
-        figure.suptitle(f"solved in training, {dots if marks else seeds}", fontsize=9)
+        figure.suptitle("solved in training, mean and range of seeds", fontsize=9)
         legend = [Line2D([], [], color=f"C{number}", label=label) for number, label in enumerate(labels)]
         figure.legend(handles=legend, loc="outside lower center", ncols=min(3, columns + 1), fontsize=8)
         with writing(path, CHOOSE_ANOTHER):
@@ -231,10 +197,10 @@ def mark_evaluations(axes: "Axes", run: Recorded, name: str, colour: str) -> Non
 
 
 def evaluated(one: Completions, metric: str) -> float | None:
-    """What an evaluation found of a metric; None if it does not measure it."""
-    found = {f"rewards/{name}/mean": value for name, value in one.figures["rewards"].items()}
-    found |= {"correct": one.figures["correct"], "completions/mean_length": one.figures["mean_length"]}
-    return found.get(metric)
+    """An evaluation's value of a metric; None if it does not measure it."""
+    values = {f"rewards/{name}/mean": value for name, value in one.figures["rewards"].items()}
+    values |= {"correct": one.figures["correct"], "completions/mean_length": one.figures["mean_length"]}
+    return values.get(metric)
 
 
 def aligned(columns: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
@@ -250,12 +216,3 @@ def aligned(columns: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
 def smooth(values: np.ndarray) -> np.ndarray:
     """The mean of each value and the `WINDOW` - 1 before it, as far as there are."""
     return np.array([np.nanmean(values[max(0, i + 1 - WINDOW) : i + 1]) for i in range(len(values))])
-
-
-def _themed(svg: str, title: str) -> str:
-    """The drawing alone, as wide as its place, in the page's colours."""
-    svg = svg[svg.index("<svg") :]
-    for given, wanted in _NAMED.items():
-        svg = svg.replace(given, wanted)
-    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

@@ -1,12 +1,11 @@
 "use strict";
 // What a model wrote reaches the page as textContent only; `html` comes from environments, which escape it.
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const runs = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
   const OUTCOMES = { "01": "fixed", "10": "broken", "00": "still wrong", "11": "still right" };
   const KINDS = ["fixed", "broken", "still wrong", "still right"];
   const PAGE = 12;
-  const PIECE = /<[^>]*>|&[#a-zA-Z0-9]+;|[^]/gu;  // as completions.py cuts it
   let run, pairs = [], place = 0, outcome = "", shown = PAGE, timer = 0;
 
   function make(tag, name = "", text = "") {
@@ -20,20 +19,12 @@
     select.replaceChildren(...names.map(([value, text]) => new Option(text, value, false, value === chosen)));
   }
 
-  /** One completion of a set, with its texts. */
-  function read(set, row) {
-    const html = (set.html[row] || []).map((number) => data.texts[number]).join("");
-    const one = { set, row, html, undo: set.undo[row] || [] };
-    for (const name of ["index", "generation", "correct", "reward", "rewards", "length", "reveal", "sure"]) one[name] = set[name][row];
-    for (const name of ["prompt", "completion", "reason"]) one[name] = data.texts[set[name][row]];
-    one.tokens = set.tokens[row].map((number) => data.texts[number]);
-    one.steps = 1 + Math.max(-1, ...one.reveal);
-    return one;
-  }
+  /** How many steps unmasked something of a completion. */
+  const steps = (one) => 1 + Math.max(-1, ...one.reveal);
 
   function facts(one, title) {
     const line = make("div", "facts");
-    const rewards = one.set.components.map((name, i) => `${name} ${+one.rewards[i].toFixed(3)}`).join(", ");
+    const rewards = Object.entries(one.rewards).map(([name, value]) => `${name} ${+value.toFixed(3)}`).join(", ");
     line.append(
       make("b", "", title),
       make("span", `tag ${one.correct ? "right" : "wrong"}`, one.correct ? "right" : one.reason || "wrong"),
@@ -45,12 +36,8 @@
   /** The positions of a completion, and `show(step)`: what was unmasked in the first so many steps. */
   function strip(one) {
     const box = make("div", "tokens");
-    if (!one.tokens.length) {
-      box.append(make("pre", "", one.completion));
-      return { box, show: () => "the run did not record its tokens" };
-    }
-    const last = one.reveal.findLastIndex((step) => step >= 0);
-    const chips = one.tokens.slice(0, last + 1).map((token, i) => {
+    const last = steps(one);
+    const chips = one.tokens.slice(0, one.reveal.findLastIndex((step) => step >= 0) + 1).map((token, i) => {
       if (i && i % run.block === 0) box.append(make("span", "block"));
       const special = /^<\|.*\|>$/.test(token) ? " special" : "";
       const chip = make("span", `token${special}`, token.replace(/\n/g, "\u21b5"));
@@ -65,7 +52,7 @@
       let sum = 0, count = 0;
       chips.forEach((chip, i) => {
         chip.classList.toggle("masked", one.reveal[i] < 0 || one.reveal[i] >= step);
-        const now = step < one.steps && one.reveal[i] === step - 1;
+        const now = step < last && one.reveal[i] === step - 1;
         chip.classList.toggle("now", now);
         if (now) { sum += one.sure[i]; count += 1; }
       });
@@ -74,57 +61,16 @@
     return { box, show };
   }
 
-  /** What an environment renders of a completion after each step, from none on; empty where only the last is known. */
-  function renderings(one) {
-    if (typeof one.undo === "string" || !one.undo.length) return [];
-    const pieces = one.html.match(PIECE), found = [one.html];
-    for (const changes of one.undo) {
-      for (let i = changes.length - 3; i >= 0; i -= 3) {  // from the right, so that the places of the others hold
-        pieces.splice(changes[i], changes[i + 1], ...(data.texts[changes[i + 2]].match(PIECE) || []));
-      }
-      found.unshift(pieces.join(""));
-    }
-    return found;
-  }
-
-  /** For each cell of a rendering's tables the step that gave it what it holds in the end; 0 if it always held it. */
-  function cellSteps(found) {
-    const cells = found.map((html) => {
-      const page = document.createElement("template");
-      page.innerHTML = html;
-      return [...page.content.querySelectorAll("td")].map((cell) => cell.outerHTML);
-    });
-    if (!cells.length || cells.some((row) => row.length !== cells[0].length)) return [];
-    const set = (i) => cells.findLastIndex((row, step) => step && row[i] !== cells[step - 1][i]);
-    return cells[0].map((_, i) => Math.max(0, set(i)));
-  }
-
-  /** The rendering of a completion; `show` as of `strip`. Unfinished texts that cannot be rendered leave it empty. */
-  function board(one) {
-    const box = make("div", "env"), found = renderings(one), order = cellSteps(found);
-    if (!one.html && one.tokens.length) box.append(make("pre", "", one.completion));
-    const show = (step) => {
-      box.classList.toggle("unknown", one.tokens.length > 0 && step < one.steps && !found.length);
-      if (!one.html) return;
-      box.innerHTML = found[Math.min(step, one.steps)] ?? one.html;
-      box.querySelectorAll("td").forEach((cell, i) => {
-        if (order[i] && order[i] <= step) cell.dataset.step = order[i];
-        cell.classList.toggle("now", order[i] === step && step < one.steps);
-      });
-    };
-    return { box, show };
-  }
-
-  /** A completion with everything known of it; `show` as of `strip`. */
+  /** A completion step by step, and at the last step what its environment makes of it; `show` as of `strip`. */
   function side(one, title) {
-    const box = make("div", "card side"), tokens = strip(one), said = make("small"), env = board(one);
-    box.append(facts(one, title), tokens.box, said, env.box);
-    if (typeof one.undo === "string") box.append(make("small", "", `Before the last step as tokens alone: ${one.undo}`));
+    const box = make("div", "card side"), tokens = strip(one), said = make("small"), finished = make("div", "env");
+    finished.innerHTML = one.html || "";
+    box.append(facts(one, title), tokens.box, said, finished);
     const show = (step) => {
       said.textContent = tokens.show(step);
-      env.show(step);
+      finished.classList.toggle("unfinished", step < steps(one));
     };
-    return { box, show, steps: one.steps };
+    return { box, show, steps: steps(one) };
   }
 
   const titled = (set) => set.name === "before" || set.name === "after" ? `${set.name} training` : `${set.name.replace(/step-0*(\d)/, "step $1")}, ${set.split}`;
@@ -136,15 +82,15 @@
     pairs = [];
     chips.replaceChildren();
     if (!left) return showPair();
-    const other = new Map();
-    if (right) for (let j = 0; j < right.rows; j++) other.set(`${right.index[j]} ${right.generation[j]}`, j);
+    const key = (row) => `${row.index} ${row.generation}`;
+    const others = new Map((right?.rows ?? []).map((row) => [key(row), row]));
     const counts = {};
-    for (let i = 0; i < left.rows; i++) {
-      const j = other.get(`${left.index[i]} ${left.generation[i]}`);
-      if (right && j === undefined) continue;
-      const kind = right ? OUTCOMES[`${left.correct[i]}${right.correct[j]}`] : left.correct[i] ? "right" : "wrong";
+    for (const row of left.rows) {
+      const other = others.get(key(row));
+      if (right && !other) continue;
+      const kind = right ? OUTCOMES[`${+row.correct}${+other.correct}`] : row.correct ? "right" : "wrong";
       counts[kind] = (counts[kind] || 0) + 1;
-      pairs.push({ i, j, kind, rendered: i in left.html });
+      pairs.push({ kind, ones: [row, other].filter(Boolean) });
     }
     const kinds = right ? KINDS : ["right", "wrong"];
     if (outcome && !counts[outcome]) outcome = "";
@@ -157,7 +103,6 @@
       chips.append(chip);
     }
     if (outcome) pairs = pairs.filter((pair) => pair.kind === outcome);
-    pairs.sort((a, b) => b.rendered - a.rendered);
     place = Math.max(0, pairs.findIndex((pair) => pair.kind === "fixed"));  // what was learned
     showPair();
   }
@@ -173,11 +118,10 @@
       at("where").textContent = run.sets.length ? "no problem in both" : "no completions are recorded";
       return;
     }
-    const sets = [named(at("left").value), named(at("right").value)].filter(Boolean);
-    const ones = sets.map((set, k) => read(set, k ? pair.j : pair.i));
-    at("where").textContent = `problem ${ones[0].index} (${place + 1} of ${pairs.length})`;
-    at("prompt").textContent = ones[0].prompt;
-    sides = ones.map((one) => side(one, titled(one.set)));
+    const sets = [named(at("left").value), named(at("right").value)];
+    at("where").textContent = `problem ${pair.ones[0].index} (${place + 1} of ${pairs.length})`;
+    at("prompt").textContent = pair.ones[0].prompt;
+    sides = pair.ones.map((one, i) => side(one, titled(sets[i])));
     stage.append(...sides.map((one) => one.box));
     const slider = at("slider");
     slider.max = Math.max(1, ...sides.map((one) => one.steps));
@@ -219,7 +163,7 @@
 
   function chooseSet() {
     const set = named(at("set").value);
-    const reasons = set ? [...new Set(set.reason)].map((number) => data.texts[number]).sort() : [];
+    const reasons = set ? [...new Set(set.rows.map((row) => row.reason))].sort() : [];
     fill(at("reason"), [["", "any"], ...reasons.map((reason) => [reason, reason || "none given"])], "");
     list();
   }
@@ -231,16 +175,16 @@
     at("found").textContent = "";
     if (!set) return;
     const verdict = at("verdict").value, reason = at("reason").value, text = at("search").value.toLowerCase();
-    let rows = [...Array(set.rows).keys()].filter((i) =>
-      (!verdict || set.correct[i] === +verdict) &&
-      (!reason || data.texts[set.reason[i]] === reason) &&
-      (!text || `${data.texts[set.prompt[i]]}\n${data.texts[set.completion[i]]}`.toLowerCase().includes(text)));
+    const rows = set.rows.filter((row) =>
+      (!verdict || +row.correct === +verdict) &&
+      (!reason || row.reason === reason) &&
+      (!text || `${row.prompt}\n${row.completion}`.toLowerCase().includes(text)));
     const order = at("order").value;
-    if (order !== "index") rows.sort((a, b) => set[order][b] - set[order][a]);
-    const cut = set.rows < set.total ? `; the first ${set.rows} of ${set.total} are on this page, all are in the run folder` : "";
-    at("found").textContent = `${rows.length} of ${set.rows} completions${cut}`;
+    if (order !== "index") rows.sort((a, b) => b[order] - a[order]);
+    const cut = set.rows.length < set.total ? `; the first ${set.rows.length} of ${set.total} are on this page, all are in the run folder` : "";
+    at("found").textContent = `${rows.length} of ${set.rows.length} completions${cut}`;
     at("more").hidden = rows.length <= shown;
-    box.append(...rows.slice(0, shown).map((i) => item(read(set, i))));
+    box.append(...rows.slice(0, shown).map(item));
   }
 
   function item(one) {
@@ -258,14 +202,13 @@
       if (!box.open || box.children.length > 1) return;
       const inside = make("div", "inside"), tokens = strip(one), slider = make("input");
       slider.type = "range";
-      slider.max = slider.value = one.steps;
+      slider.max = slider.value = steps(one);
       slider.setAttribute("aria-label", "denoising step");
       slider.addEventListener("input", () => tokens.show(+slider.value));
       const bar = make("div", "bar slider");
       bar.append(slider);
-      bar.hidden = !one.tokens.length;
       inside.append(make("pre", "prompt", one.prompt), bar, tokens.box, facts(one, ""));
-      tokens.show(one.steps);
+      tokens.show(steps(one));
       box.append(inside);
     });
     return box;
@@ -273,7 +216,7 @@
 
   function chooseRun() {
     const number = at("run") ? +at("run").value : 0;
-    run = data.runs[number];
+    run = runs[number];
     for (const box of document.querySelectorAll(".of-run")) box.hidden = +box.dataset.run !== number;
     const names = run.sets.map((set) => [set.name, titled(set)]), has = (name) => Boolean(named(name));
     fill(at("left"), names, has("before") ? "before" : undefined);

@@ -13,12 +13,13 @@ from typing import Any
 
 from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
-from spg_trainer.reporting.completions import MAX_BYTES, OUTCOMES, Pool, page_data, paired
+from spg_trainer.reporting.completions import MAX_BYTES, page_data
 from spg_trainer.reporting.curves import draw_panels
-from spg_trainer.reporting.runs import Recorded, changed_settings, group_by_setting, read_run
+from spg_trainer.reporting.runs import Recorded, group_by_setting, read_run
 from spg_trainer.runs.files import CHOOSE_ANOTHER, write_text
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.settings.fields import ReportCommand
+from spg_trainer.settings.sources import to_yaml
 
 HEIGHT = 900
 """Pixels of the frame in a notebook."""
@@ -47,17 +48,16 @@ def report(*runs: str | Path) -> Report:
     """
     if not runs:
         raise ConfigError("No run to report. Give a run folder, e.g. runs/NAME.")
-    read = [read_run(run) for run in runs]
-    groups, pool = group_by_setting(read), Pool()
-    data = [page_data(run, pool, MAX_BYTES // len(read)) for run in read]
-    script = {"texts": list(pool.texts), "runs": [one["script"] for one in data]}
+    opened = [read_run(run) for run in runs]
+    groups = group_by_setting(opened)
+    data = [page_data(run, MAX_BYTES // len(opened)) for run in opened]
     code = source("page.js")
     page = template().render(
         groups=groups,
         panels=draw_panels(groups),
-        runs=[{**describe(run), **one} for run, one in zip(read, data, strict=True)],
+        runs=[{**describe(run), **one} for run, one in zip(opened, data, strict=True)],
         # Inside of a script element only `<` could end it.
-        data=json.dumps(script, separators=(",", ":")).replace("<", "\\u003c"),
+        data=json.dumps([one["script"] for one in data], separators=(",", ":")).replace("<", "\\u003c"),
         css=source("page.css"),
         code=code,
         digest=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
@@ -100,31 +100,30 @@ def duration(seconds: float) -> str:
 
 def describe(run: Recorded) -> dict[str, Any]:
     """What the layout shows of a run besides curves and completions."""
-    counts: dict[str, int] = {}
-    if len(run.before_after) == 2:
-        before, after = run.before_after
-        counts = {name: len(couples) for name, couples in paired(before.rows, after.rows).items()}
     return {
         "run": run,
         "steps": run.metrics[-1]["step"] if run.metrics else 0,
-        "evaluations": run.evaluations,
-        "outcomes": {name: counts.get(name, 0) for name in OUTCOMES.values()} if counts else {},
-        "changed": changed_settings(run),
-        "cost": cost(run.metrics, run.summary or {}),
+        "settings": to_yaml(run.config),
+        "cost": cost(run.metrics, run.summary),
         "versions": run.environment.get("versions", {}),
     }
 
 
-def cost(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> dict[str, str]:
+def cost(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | None) -> dict[str, str]:
     """What the run took."""
     rollout, update = (sum(row.get(name, 0) for row in metrics) for name in ("rollout", "update"))
-    tokens = sum(row.get("num_tokens", 0) for row in metrics)
-    found = {"rollouts": duration(rollout), "updates": duration(update)}
-    if summary:
-        rest = max(0.0, summary["seconds"] - rollout - update)
-        found = {"whole run": duration(summary["seconds"]), **found, "evaluations and files": duration(rest)}
-    found |= {"tokens sampled": f"{tokens:,}"}
+    tokens = sum(row["num_tokens"] for row in metrics)
+    rows = {"rollouts": duration(rollout), "updates": duration(update), "tokens sampled": f"{tokens:,}"}
     if rollout:
-        found["tokens a second"] = f"{tokens / rollout:,.0f}"
-    shown = {"device": "device", "processes": "processes", "threads": "threads of each"}
-    return found | {label: str(summary[key]) for key, label in shown.items() if key in summary}
+        rows["tokens a second"] = f"{tokens / rollout:,.0f}"
+    if summary is None:
+        return rows
+    rest = max(0.0, summary["seconds"] - rollout - update)
+    return {
+        "whole run": duration(summary["seconds"]),
+        **rows,
+        "evaluations and files": duration(rest),
+        "device": summary["device"],
+        "processes": str(summary["processes"]),
+        "threads of each": str(summary["threads"]),
+    }

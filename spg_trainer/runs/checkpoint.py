@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError
+from spg_trainer.models.source import first_line
 from spg_trainer.runs.files import (
     RESUME,
     delete_folder,
@@ -28,20 +29,6 @@ from spg_trainer.runs.files import (
 from spg_trainer.settings.sources import ENVIRONMENT
 from spg_trainer.training.validation import Validations, needed_steps
 
-OPENING = """\
-A masked diffusion language model of the architecture `llada`, which transformers opens once spg-trainer is installed
-(`pip install -e .` in its checkout):
-
-```python
-import spg_trainer.models  # registers `llada` with transformers
-from transformers import AutoModel, AutoTokenizer
-
-model, tokenizer = (auto.from_pretrained("PATH OF THIS FOLDER") for auto in (AutoModel, AutoTokenizer))
-```
-
-`python -m spg_trainer eval --model PATH` measures it.
-"""
-"""What the README.md of every model says."""
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
@@ -62,13 +49,13 @@ def save(
     environment: Mapping[str, Any],
     keep: int,
     validations: Validations | None = None,
-    **more: Any,
+    **tensors: Any,
 ) -> Path:
     """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1) and the best.
 
     state: counters, as JSON. validations: those of the run, which say which was the best at each one that is kept.
-    more: tensors for training.pt beside the optimizer's. A complete checkpoint of this step is left as it is. Only
-    rank 0 writes; all get the path. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
+    tensors: for training.pt, beside the optimizer's. A complete checkpoint of this step is left as it is. Only rank 0
+    writes; all get the path. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
     """
     target = at_step(folder, step)
     if rank() or incomplete(target) is None:
@@ -78,7 +65,7 @@ def save(
         import torch
 
         write_model(aside, policy, environment)
-        torch.save({"optimizer": optimizer_state, **more}, aside / "training.pt")
+        torch.save({"optimizer": optimizer_state, **tensors}, aside / "training.pt")
         (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
     for path in [*folder.glob("metrics.jsonl"), *folder.glob("timings.jsonl")]:
@@ -105,23 +92,39 @@ def export(folder: Path, policy: "Policy", environment: Mapping[str, Any], *, ad
 
 
 def write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
-    """Writes weights, tokenizer and environment.json into a folder that is there."""
+    """Writes weights, tokenizer, environment.json and how to open them into a folder that is there."""
     from spg_trainer.models.load import save_model
 
     save_model(policy, folder)
-    (folder / "README.md").write_text(OPENING, encoding="utf-8")
+    (folder / "README.md").write_text(opening(), encoding="utf-8")
     (folder / ENVIRONMENT).write_text(json_document(environment), encoding="utf-8")
+
+
+def opening(name: str = "PATH OF THIS FOLDER", env: str = "") -> str:
+    """How to open a model or adapter, in Markdown. name: its folder or Hub id. env: to measure it on."""
+    return f"""\
+A masked diffusion language model of the architecture `llada`, which transformers opens once spg-trainer is installed
+(`pip install -e .` in its checkout):
+
+```python
+import spg_trainer.models  # registers `llada` with transformers
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+model = AutoModelForMaskedLM.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+```
+
+`python -m spg_trainer eval --model {name}{env and f" --env {env}"}` measures it.
+"""
 
 
 def latest_complete(run: Path) -> Path | None:
     """The newest whole checkpoint of a run folder, or None; each torn one that is passed over is logged."""
-    problems = {path: incomplete(path) for path in reversed(_checkpoints(run))}
-    newest = next((path for path, problem in problems.items() if problem is None), None)
+    checkpoints = _checkpoints(run)
+    newest = next((path for path in reversed(checkpoints) if incomplete(path) is None), None)
     outcome = f"resuming from {newest.name}" if newest else "no whole checkpoint is left, starting at step 0"
-    for path, problem in problems.items():
-        if path == newest:
-            break
-        _log.warning("Checkpoint %s %s; %s.", path, problem, outcome)
+    for path in checkpoints[checkpoints.index(newest) + 1 if newest else 0 :]:
+        _log.warning("Checkpoint %s %s; %s.", path, incomplete(path), outcome)
     return newest
 
 
@@ -152,8 +155,7 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
     try:
         adapter = (folder / "adapter_config.json").exists()
         if adapter != hasattr(policy.model, "peft_config"):
-            kinds = ("a full model", "a LoRA adapter")
-            raise ValueError(f"it holds {kinds[adapter]} and this run trains {kinds[not adapter]}")
+            raise ValueError(f"it holds {'a LoRA adapter' if adapter else 'a whole model'}")
         if adapter:
             from peft import load_peft_weights, set_peft_model_state_dict
 
@@ -172,8 +174,8 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
         return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
         raise CheckpointError(
-            f"Checkpoint {folder} does not fit this run: {error}. Resume with the run's own --model and --lora-r, or "
-            "from another of its checkpoints with --resume PATH."
+            f"Checkpoint {folder} does not fit this run: {first_line(error)}. Resume with the run's own --model and "
+            "--lora-r, or from another of its checkpoints with --resume PATH."
         ) from error
 
 

@@ -8,15 +8,15 @@ import os
 import re
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
 from spg_trainer.distributed import rank
@@ -34,8 +34,41 @@ _FIGURES = {
     "tokens_per_second": "  {:,.0f}[dim] tokens/s[/]",
 }
 """The figures of a step that are shown if they are there, in rich's markup."""
-_BARS = "▁▂▃▄▅▆▇█"
-"""The solved rates of the last steps, from 0 to 1."""
+
+
+@dataclass
+class _Task:
+    """Something that takes a while: how far it is, and what its line says."""
+
+    what: str
+    total: int
+    first: int
+    """Items done before it began."""
+    shown: tuple[int, float] | None
+    """Items and moment of its last plain line."""
+    done: int = 0
+    figures: str = ""
+    end: float | None = None
+    """When it will be over."""
+    started: float = field(default_factory=lambda: time.monotonic())
+
+    def update(self, done: int, figures: str, seconds_left: float | None = None) -> None:
+        """seconds_left: to a time limit, None = there is none."""
+        now = time.monotonic()
+        ends = [] if seconds_left is None else [now + seconds_left]
+        if done > self.first:
+            ends.append(now + (now - self.started) / (done - self.first) * (self.total - done))
+        self.done, self.figures, self.end = done, figures, min(ends, default=None)
+
+    def line(self) -> Text:
+        """`step 3/9  reward 0.25  1:00 left`."""
+        line = f"[bold]{escape(self.what)} {self.done}/{self.total}[/]{self.figures}"
+        if self.end is not None and self.done < self.total:
+            minutes, seconds = divmod(int(max(0.0, self.end - time.monotonic())), 60)
+            hours, minutes = divmod(minutes, 60)
+            clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+            line += f"  {clock}[dim] left[/]"
+        return Text.from_markup(line, emoji=False)
 
 
 class Console:
@@ -54,23 +87,14 @@ class Console:
     ) -> None:
         self._file = file or sys.stdout
         self._quiet = quiet or rank() > 0
-        self._every_seconds = every_seconds
-        self._every_steps = every_steps
+        self._every_seconds, self._every_steps = every_seconds, every_steps
         self._on_terminal = live = not self._quiet and _is_terminal(self._file)
         self._terminal = RichConsole(file=self._file, force_terminal=live, highlight=False, emoji=False)
-        own = self._file is sys.stdout
-        self._progress = Progress(
-            _LiveLine(),
-            console=self._terminal,
-            refresh_per_second=2,
-            transient=True,
-            redirect_stdout=own,
-            redirect_stderr=own,
-            get_time=lambda: time.monotonic(),
-            disable=not live,
-        )
-        self._training: TaskID | None = None
-        self._solved: deque[float] = deque(maxlen=24)
+        self._tasks: list[_Task] = []
+        self._training: _Task | None = None
+        shared = dict.fromkeys(("redirect_stdout", "redirect_stderr"), self._file is sys.stdout)
+        options = {"console": self._terminal, "refresh_per_second": 2, "transient": True, **shared}
+        self._live = Live(get_renderable=self._live_line, **options)
 
     def __enter__(self) -> "Console":
         return self
@@ -85,22 +109,18 @@ class Console:
         """
         if self._quiet:
             return
-        done = int(metrics["step"])
-        values = {
-            key: value for key in _FIGURES if (value := metrics.get(key)) is not None and value == value
-        }
-        figures = "".join(_FIGURES[key].format(value) for key, value in values.items())
-        self._solved.extend(value for key, value in values.items() if key == "correct")
-        curve = "  " + "".join(_BARS[round(7 * min(1.0, max(0.0, rate)))] for rate in self._solved)
+        step = int(metrics["step"])
+        values = {name: v for name in _FIGURES if (v := metrics.get(name)) is not None and v == v}
         if self._training is None:
-            self._training = self._start("step", total, first=done)
-        task = self._update(self._training, done, figures, seconds_left, curve)
-        if done >= total:
-            self._end(self._training)
+            self._training = self._begin(_Task("step", total, step, None))
+        task = self._training
+        task.update(step, "".join(_FIGURES[name].format(v) for name, v in values.items()), seconds_left)
+        if step < total:
+            self._show(task, self._every_steps)
+        else:
+            self._end(task)
             self._training = None
-            self.say(_line(task).plain)
-        elif not self._on_terminal and self._due(task, self._every_steps):
-            self.say(_line(task).plain)
+            self.say(task.line().plain)
 
     @contextmanager
     def progress(self, total: int, what: str, first: int = 0) -> Iterator[Callable[..., None]]:
@@ -108,20 +128,17 @@ class Console:
 
         Yields `advance(done=1, text="", total=total)`, whose total is that of the items as far as is known by then.
         """
-        number, completed = self._start(what, total, first, shown=(first, time.monotonic())), first
+        task = self._begin(_Task(what, total, first, (first, time.monotonic()), first))
 
         def advance(done: int = 1, text: str = "", total: int = total) -> None:
-            nonlocal completed
-            completed = min(completed + done, total)
-            self._progress.update(number, total=total)
-            task = self._update(number, completed, f"  [cyan]{escape(text)}[/]" if text else "")
-            if not self._on_terminal and self._due(task):
-                self.say(_line(task).plain)
+            task.total = total
+            task.update(min(task.done + done, total), f"  [cyan]{escape(text)}[/]" if text else "")
+            self._show(task)
 
         try:
             yield advance
         finally:
-            self._end(number)
+            self._end(task)
 
     def say(self, text: str) -> None:
         """Prints a line, or several, above the live line; colours included where the terminal has them."""
@@ -138,49 +155,41 @@ class Console:
 
     def close(self) -> None:
         """Removes the live line and gives the terminal back; safe to call twice."""
-        for number in self._progress.task_ids:
-            self._progress.remove_task(number)
+        self._tasks.clear()
         self._training = None
-        self._guarded(self._progress.stop)
+        self._guarded(self._live.stop)
 
-    def _start(self, what: str, total: int, first: int = 0, shown: tuple[int, float] | None = None) -> TaskID:
-        """Gives the live line to a new task."""
-        for number in self._progress.task_ids:
-            self._progress.update(number, visible=False)
-        fields = {"first": first, "shown": shown, "figures": "", "curve": "", "end": None}
-        number = self._progress.add_task(what, total=total, completed=first, **fields)
-        self._guarded(self._progress.start)
-        return number
-
-    def _update(
-        self, number: TaskID, done: int, figures: str, seconds_left: float | None = None, curve: str = ""
-    ) -> Task:
-        task = next(task for task in self._progress.tasks if task.id == number)
-        now, first = time.monotonic(), task.fields["first"]
-        ends = [] if seconds_left is None else [now + seconds_left]
-        if done > first:
-            ends.append(now + task.elapsed / (done - first) * (task.total - done))
-        fields = {"figures": figures, "curve": curve, "end": min(ends, default=None)}
-        self._progress.update(number, completed=done, **fields)
-        self._guarded(self._progress.refresh)
+    def _begin(self, task: _Task) -> _Task:
+        """Gives the live line to a task."""
+        self._tasks.append(task)
+        if self._on_terminal:
+            self._guarded(self._live.start)
         return task
 
-    def _end(self, number: TaskID) -> None:
+    def _end(self, task: _Task) -> None:
         """Gives the live line back to the task before; without one, it goes."""
-        if number in self._progress.task_ids:
-            self._progress.remove_task(number)
-        if self._progress.task_ids:
-            self._progress.update(self._progress.task_ids[-1], visible=True)
-        else:
-            self._guarded(self._progress.stop)
+        if task in self._tasks:
+            self._tasks.remove(task)
+        if not self._tasks:
+            self._guarded(self._live.stop)
 
-    def _due(self, task: Task, steps: float = float("inf")) -> bool:
-        """Whether a plain line should be printed now: the first, then by steps or seconds."""
-        now, shown = time.monotonic(), task.fields["shown"]
-        if shown and task.completed - shown[0] < steps and now - shown[1] < self._every_seconds:
-            return False
-        task.fields["shown"] = (task.completed, now)
-        return True
+    def _show(self, task: _Task, steps: float = float("inf")) -> None:
+        """Redraws the live line, or prints a plain one if it is time: by steps or seconds."""
+        now = time.monotonic()
+        if self._on_terminal:
+            self._guarded(self._live.refresh)
+        elif (
+            task.shown is None
+            or task.done - task.shown[0] >= steps
+            or now - task.shown[1] >= self._every_seconds
+        ):
+            task.shown = task.done, now
+            self.say(task.line().plain)
+
+    def _live_line(self) -> Text:
+        line = self._tasks[-1].line() if self._tasks else Text()
+        line.truncate(self._terminal.width, overflow="ellipsis")
+        return line
 
     def _guarded(self, action: Callable[[], Any]) -> None:
         try:
@@ -188,24 +197,7 @@ class Console:
         except (OSError, ValueError) as error:  # nobody is watching any more, and the run continues
             if isinstance(error, ValueError) and not self._file.closed:
                 raise
-            self._quiet, self._on_terminal, self._progress.disable = True, False, True
-
-
-class _LiveLine(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return _line(task).append(task.fields["curve"], "green")
-
-
-def _line(task: Task) -> Text:
-    """`step 3/9  reward 0.25  1:00 left`: where the task is, how it does, how long it will take."""
-    end, figures = task.fields["end"], task.fields["figures"]
-    line = f"[bold]{escape(task.description)} {task.completed:.0f}/{task.total:.0f}[/]{figures}"
-    if end is not None and task.completed < task.total:
-        minutes, seconds = divmod(int(max(0.0, end - time.monotonic())), 60)
-        hours, minutes = divmod(minutes, 60)
-        clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-        line += f"  {clock}[dim] left[/]"
-    return Text.from_markup(line, emoji=False)
+            self._quiet, self._on_terminal = True, False
 
 
 def processes_line(devices: Sequence[str]) -> str:
@@ -219,18 +211,23 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
     temperature = after["settings"]["temperature"]
     decoding = f"temperature {temperature:g}" if temperature else "greedy"
-    more = max(2 * summary["steps"], summary["max_steps"]) or 100
-    go_on = " --no-stop-if-worse" if summary["ended_by"] == "stop_if_worse" else ""
-    return [
-        *validation_lines(summary),
+    files = ("model/", "metrics.jsonl", "samples/", "eval/")
+    present = [name for name in files if (folder / name).exists()] + ["summary.json"]
+    steps = max(2 * summary["steps"], summary["max_steps"]) or 100
+    lines = [
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on, "
         f"{decoding}: {before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
         f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
         *changed_lines(folder),
-        f"Everything is in {folder}: {', '.join(written(folder))}.",
+        f"Everything is in {folder}: {', '.join(present)}.",
         f"Next:  python -m spg_trainer eval --model {folder}",
-        f"       python -m spg_trainer --resume {folder} --max-steps {more}{go_on}",
+        f"       python -m spg_trainer --resume {folder} --max-steps {steps}",
     ]
+    if (v := summary["validation"]) is None:
+        return lines
+    start = "" if v["start"] is None else f"; the start {v['start']:.3f}"
+    kept = f"model/ is step {v['best_step']}, chosen on {v['problems']} validation problems: {v['best']:.3f}"
+    return [f"{kept}; the last, step {v['last_step']}, {v['last']:.3f}{start}.", *lines]
 
 
 def changed_lines(folder: Path) -> list[str]:
@@ -241,26 +238,10 @@ def changed_lines(folder: Path) -> list[str]:
     before, after = ([row["correct"] for row in read_lines(place)] for place in places)
     lost, won = changed(before, after)
     line = f"Of these problems {won} were won and {lost} lost"
-    chances = {"better": sign_test(won, lost), "worse": sign_test(lost, won)}
-    found = [f"{what} than before (p = {p:.1g})" for what, p in chances.items() if p <= 0.025]
-    return [f"{line}: {found[0] if found else 'no more than chance explains'}."]
-
-
-def written(folder: Path) -> list[str]:
-    """What a reader should look at, of what a run folder holds."""
-    files = [name for name in ("model/", "metrics.jsonl", "samples/", "eval/") if (folder / name).exists()]
-    return [*files, "summary.json"]  # which the run writes at this moment
-
-
-def validation_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Which step model/ is, and what the validations said of it, of the last step and of the start."""
-    found = summary["validation"]
-    if found is None:
-        return []
-    ended = "--stop-if-worse ended the run. " if summary["ended_by"] == "stop_if_worse" else ""
-    line = f"{ended}model/ is step {found['best_step']}, chosen on {found['problems']} validation problems: "
-    line += f"{found['best']:.3f}; the last, step {found['last_step']}, {found['last']:.3f}"
-    return [line + ("" if found["start"] is None else f"; the start {found['start']:.3f}") + "."]
+    p = sign_test(max(won, lost), min(won, lost))
+    if p > 0.025:
+        return [f"{line}: no more than chance explains."]
+    return [f"{line}: {'better' if won > lost else 'worse'} than before (p = {p:.1g})."]
 
 
 def clean(text: str, *, colours: bool) -> str:

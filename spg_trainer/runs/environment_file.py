@@ -21,16 +21,15 @@ def keep(run: Path, env: str) -> None:
 
     Raises CheckpointError if the disk refuses.
     """
-    file = environment_file(env)
-    if file is None or (run / FOLDER / file.name).is_file():
+    file, copies = environment_file(env), run / FOLDER
+    if file is None or (copies / file.name).is_file():
         return
-    folder = file.resolve().parent
     loaded = [Path(place) for m in [*sys.modules.values()] if (place := getattr(m, "__file__", None))]
-    with writing(run / FOLDER):
-        (run / FOLDER).mkdir(exist_ok=True)
-        beside = [place for place in loaded if place.parent == folder]
+    beside = [place for place in loaded if place.parent == file.resolve().parent]
+    with writing(copies):
+        copies.mkdir(exist_ok=True)
         for place in (*beside, file):  # the file last: where it is, its modules are
-            shutil.copyfile(place, run / FOLDER / place.name)
+            shutil.copyfile(place, copies / place.name)
 
 
 def kept(run: Path | None, env: str) -> str:

@@ -1,6 +1,5 @@
 """How the trainer touches the disk: every file is whole or absent, and every failure names the path."""
 
-import itertools
 import json
 import math
 import os
@@ -79,9 +78,9 @@ def write_folder(target: Path, write: Callable[[Path], None], advice: str = RESU
             shutil.rmtree(aside, ignore_errors=True)  # what an interrupted save left
             aside.mkdir(parents=True)
             write(aside)
-            paths = sorted(path for path in aside.rglob("*") if path.is_file())
-            sizes = {path.relative_to(aside).as_posix(): path.stat().st_size for path in paths}
-            for path in [*paths, *(path for path in aside.rglob("*") if path.is_dir())]:
+            paths = sorted(aside.rglob("*"))
+            sizes = {p.relative_to(aside).as_posix(): p.stat().st_size for p in paths if p.is_file()}
+            for path in paths:
                 sync(path)
             (aside / COMPLETE).write_text(json.dumps({"files": sizes}) + "\n", encoding="utf-8")
             sync(aside / COMPLETE)
@@ -109,8 +108,11 @@ def _hide(path: Path) -> Path:
 
 def unused(path: Path) -> Path:
     """`path`, or the first of `path-2`, `path-3`, ... that does not exist."""
-    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
-    return next(place for place in itertools.chain([path], others) if not place.exists())
+    place, number = path, 1
+    while place.exists():
+        number += 1
+        place = path.with_name(f"{path.name}-{number}")
+    return place
 
 
 def incomplete(folder: Path) -> str | None:
@@ -122,11 +124,10 @@ def incomplete(folder: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"has an unreadable {COMPLETE} marker ({error})"
     for name, size in sizes.items():
-        path = folder / name
-        if not path.is_file():
+        if not (folder / name).is_file():
             return f"lacks the file {name}"
-        if path.stat().st_size != size:
-            return f"has a torn file {name} ({path.stat().st_size} bytes instead of {size})"
+        if (there := (folder / name).stat().st_size) != size:
+            return f"has a torn file {name} ({there} bytes instead of {size})"
     return None
 
 
@@ -141,10 +142,10 @@ def to_json(value: Any) -> Any:
     """`value` as JSON knows it: arrays become numbers and lists, NaN and infinities null, the rest text."""
     if isinstance(value, Enum):
         return to_json(value.value)
-    if value is None or isinstance(value, bool | int | str):
-        return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, int | str):
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import re
 import time
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
-from spg_trainer.models.adapters import REFERENCE
 from spg_trainer.runs.checkpoint import set_aside_after
 from spg_trainer.runs.environment_file import FOLDER
 from spg_trainer.runs.files import (
@@ -26,7 +24,8 @@ from spg_trainer.runs.files import (
     write_text,
     writing,
 )
-from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, PRESET, identity, read_config
+from spg_trainer.settings.adapters import REFERENCE
+from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, identity, read_config
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -38,7 +37,7 @@ TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = ".lock"
-_OURS = {CONFIG, PRESET, METRICS, TIMINGS, SUMMARY, REPORT, ENVIRONMENT, FOLDER, REFERENCE}
+_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, REPORT, ENVIRONMENT, FOLDER, REFERENCE}
 _OURS |= {"samples", "eval", "checkpoints", "model"}
 _STEP = re.compile(r"step-(\d+)")
 _LOCKS: "dict[Path, FileLock]" = {}
@@ -65,28 +64,23 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--output-dir {self.path} is a file. Choose a folder that is new or empty.")
         names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
-        if names & (_OURS - {ENVIRONMENT}):
+        names -= {ENVIRONMENT}  # the first file that `create` writes
+        if names & _OURS:
             rows = self.history()
-            steps = rows[-1].get("step", len(rows)) if rows else 0
             finished = (self.path / SUMMARY).exists()
             end = "finished: it needs a larger --max-steps" if finished else "unfinished"
-            text = f"--output-dir {self.path} already holds a run ({steps} steps, {end})"
-            raise ConfigError(f"{text}. Continue it with --resume auto, or choose another --output-dir.")
-        foreign = sorted(
-            n for n in names - {ENVIRONMENT} if not n.startswith(".") and not n.endswith((".log", ".out"))
-        )
-        if foreign:
-            text = f"--output-dir {self.path} is not empty and holds no run"
-            entries = f"{len(foreign)} entries: {', '.join(foreign[:3])}"
-            raise ConfigError(f"{text} ({entries}). Choose a folder that is new or empty.")
+            raise ConfigError(
+                f"--output-dir {self.path} already holds a run ({rows[-1]['step'] if rows else 0} steps, {end}). "
+                "Continue it with --resume auto, or choose another --output-dir."
+            )
+        if foreign := sorted(n for n in names if not n.startswith(".") and not n.endswith((".log", ".out"))):
+            raise ConfigError(
+                f"--output-dir {self.path} is not empty and holds no run ({', '.join(foreign[:3])}). "
+                "Choose a folder that is new or empty."
+            )
 
-    def create(
-        self, config_yaml: str, environment: Mapping[str, Any], preset_yaml: str | None = None
-    ) -> None:
-        """Starts a run here and keeps other processes out; ConfigError if the folder is taken or cannot be made.
-
-        preset_yaml: what the settings were before any flag.
-        """
+    def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
+        """Starts a run here and keeps other processes out; ConfigError if the folder is taken or cannot be made."""
         if rank():
             return
         try:
@@ -96,8 +90,6 @@ class RunFolder:
             self.refuse_other_run()  # two runs may have passed the first look together
             write_text(self.path / ENVIRONMENT, json_document(environment))
             write_text(self.path / CONFIG, config_yaml)
-            if preset_yaml is not None:
-                write_text(self.path / PRESET, preset_yaml)
         except (OSError, CheckpointError) as error:
             raise ConfigError(f"--output-dir {self.path} cannot be used: {error}. Choose another.") from error
 
@@ -138,51 +130,31 @@ class RunFolder:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of a JSONL file of the run so far; torn lines are left out, an absent file has none."""
-        return [json.loads(text) for text in _whole_lines(self.path / name)]
+        return _whole_rows(self.path / name)
 
     def figures(self, name: str) -> dict[str, Any] | None:
         """What the evaluation NAME found, if it has been made."""
         return read_json(self.evaluation_path(name))
 
-    def evaluation_rows(self, name: str) -> list[dict[str, Any]] | None:
-        """Every completion of the evaluation NAME, if it has been made and both of its files are there."""
-        file = self.evaluation_path(name)
-        return (self.rows(f"eval/{file.name}l") or None) if file.is_file() else None
+    def add_completions(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Appends completions to those of the evaluation NAME, which is not finished."""
+        self._append(f"eval/{self.evaluation_path(name).name}l", *rows, advice=CHOOSE_ANOTHER)
 
-    def keep_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Appends completions of the evaluation NAME, which is not done, to a file of this process, whichever it is."""
-        path = self.path / "eval" / f".{name}.part-{rank()}"
-        with writing(path, CHOOSE_ANOTHER), open(path, "a", encoding="utf-8") as file:
-            file.write("\n" + "".join(map(json_line, rows)))  # behind a line that a kill may have torn
-
-    def kept_rows(self, name: str) -> list[dict[str, Any]]:
-        """What all processes have kept of the evaluation NAME."""
-        return [json.loads(text) for path in self._parts(name) for text in _whole_lines(path)]
-
-    def drop_rows(self, name: str) -> None:
-        """Removes what was kept of the evaluation NAME."""
-        if rank() == 0:
-            for path in self._parts(name):
-                path.unlink()
-
-    def _parts(self, name: str) -> list[Path]:
-        return sorted((self.path / "eval").glob(f".{name}.part-*"))
+    def completions(self, name: str) -> list[dict[str, Any]]:
+        """The completions of the evaluation NAME so far."""
+        return self.rows(f"eval/{self.evaluation_path(name).name}l")
 
     def validations(self) -> dict[int, list[bool]]:
         """Step -> whether each problem was solved, of the validations made so far."""
-        files = {int(file.stem[5:]): file for file in (self.path / "eval").glob("step-*.json")}
-        return {
-            step: [json.loads(text)["correct"] for text in _whole_lines(files[step].with_suffix(".jsonl"))]
-            for step in sorted(files)
-        }
+        names = sorted(file.stem for file in (self.path / "eval").glob("step-*.json"))
+        return {int(name[5:]): [row["correct"] for row in self.rows(f"eval/{name}.jsonl")] for name in names}
 
     def truncate_after(self, step: int) -> None:
         """Readies the folder for a run that continues from `step`: what came later will be done again.
 
-        Cuts later rows and torn lines, removes summary, report, later samples and evaluations (`after` too, if
-        that was of a later step), moves later checkpoints to checkpoints/superseded, and keeps other processes out. A
-        folder that holds no run is left as it is.
-        Raises ConfigError if another process is writing here.
+        Cuts later rows and torn lines, removes summary, report, later samples and evaluations, moves later checkpoints
+        to checkpoints/superseded, and keeps other processes out. A folder that holds no run is left as it is. Raises
+        ConfigError if another process is writing here.
         """
         if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & _OURS:
             return
@@ -190,31 +162,28 @@ class RunFolder:
             lock(self.path)
             for path in self.path.glob(".*.tmp-*"):
                 path.unlink()
-            for file in (self.path / METRICS, self.path / TIMINGS):
-                if file.exists():
-                    rows = [text for text in _whole_lines(file) if json.loads(text).get("step", 0) <= step]
-                    write_text(file, "".join(text + "\n" for text in rows))
+            for name in (METRICS, TIMINGS):
+                if rows := self.rows(name):
+                    self._write(name, "".join(json_line(row) for row in rows if row["step"] <= step))
             for path in [*self.path.glob("samples/*"), *self.path.glob("eval/*")]:
                 match = _STEP.match(path.name)
                 if ".tmp-" in path.name or (match and int(match[1]) > step):
                     path.unlink()
-            if (after := self.figures("after")) and after.get("step", math.inf) > step:
+            if (after := self.figures("after")) and after["step"] > step:
                 self.evaluation_path("after").unlink()
             for name in (SUMMARY, REPORT):
                 (self.path / name).unlink(missing_ok=True)
             for path in set_aside_after(self.path, step):
-                _log.warning(
-                    "A later checkpoint was moved to %s: the run continues from step %d.", path, step
-                )
+                _log.warning("A later checkpoint was moved to %s.", path)
 
     def release(self) -> None:
         """Lets other processes write here again; the end of the process does so too."""
         unlock(self.path)
 
-    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+    def _append(self, name: str, *rows: Mapping[str, Any], advice: str = RESUME) -> None:
         if rank() == 0:
-            with writing(self.path / name), open(self.path / name, "a", encoding="utf-8") as file:
-                file.write(json_line(row))
+            with writing(self.path / name, advice), open(self.path / name, "a", encoding="utf-8") as file:
+                file.write("".join(map(json_line, rows)))
 
     def _write(self, name: str | Path, text: str, advice: str = RESUME) -> Path:
         if rank() == 0:
@@ -229,8 +198,10 @@ def lock(folder: Path) -> None:
         return
     own, owner = _try_lock(place)
     if owner is not None:
-        text = f"{folder} is being written by another process ({owner})"
-        raise ConfigError(f"{text}. Wait for it, stop it, or choose another --output-dir.")
+        raise ConfigError(
+            f"{folder} is being written by another process ({owner}). Wait for it, stop it, or choose another "
+            "--output-dir."
+        )
     (place / LOCK).write_text(f"pid {os.getpid()}", encoding="utf-8")
     _LOCKS[place] = own
 
@@ -246,8 +217,8 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
 
     Those in which another process is writing at this moment are passed over with a message.
     """
-    runs = []
-    for file in root.glob(f"*/{CONFIG}"):
+    files = root.glob(f"*/{CONFIG}")
+    for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file), reverse=True):
         run = file.parent
         try:
             own = read_config(file)
@@ -258,25 +229,23 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
         except (ConfigError, ModelError) as error:
             _log.warning("%s is passed over: %s", run, error)
             continue
-        owner = None
-        if run.resolve() not in _LOCKS and (run / LOCK).exists():
-            other, owner = _try_lock(run)
-            other.release()
+        if run.resolve() in _LOCKS:
+            return run
+        lock, owner = _try_lock(run)
+        lock.release()
         if owner is None:
-            runs.append((file.stat().st_mtime_ns, run.name, run))
-        else:
-            _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)
-    return max(runs)[-1] if runs else None
+            return run
+        _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)
+    return None
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Lines that end in a newline and hold a JSON object, without the newline; an absent file has none."""
-    whole = []
+def _whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of the lines that end in a newline; an absent file has none."""
+    rows = []
     for text in path.read_bytes().split(b"\n")[:-1] if path.exists() else ():
         with suppress(ValueError):
-            if isinstance(json.loads(text), dict):
-                whole.append(text.decode())
-    return whole
+            rows.append(json.loads(text))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _try_lock(run: Path) -> "tuple[FileLock, str | None]":

@@ -1,4 +1,4 @@
-"""Sends a step's figures to the trackers asked for with --track.
+"""Sends a step's metrics to the trackers asked for with --track.
 
 The run folder is the record; a tracker is a view of it. One that fails is dropped with a message, because a
 lost connection must not cost a step.
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import to_json
-from spg_trainer.settings.sources import flatten
+from spg_trainer.settings.values import flatten
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
 _log = logging.getLogger(__name__)
 PROJECT = "spg-trainer"
-COLUMNS = ("prompt", "completion", "reward", "correct", "reason")
+COLUMNS = ["prompt", "completion", "reward", "correct", "reason"]
 TABLE_ROWS = 32
 _DROPPED = "Tracker %s failed and is no longer used: %s"
 
@@ -36,8 +36,7 @@ class Trackers:
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Forwards the numbers of a step."""
-        items = values.items()
-        numbers = {key: v for key, v in items if isinstance(v, int | float) and math.isfinite(v)}
+        numbers = {k: v for k, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
         self._each(lambda tracker: tracker.log(numbers, step=step))
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
@@ -59,32 +58,30 @@ class Trackers:
 
 
 def _cell(value: Any) -> Any:
-    """A number as it is, all else (a chat, a missing reason) as text."""
-    return (
-        value if isinstance(value, bool | int | float | str) else "" if value is None else json.dumps(value)
-    )
+    """Numbers and text as they are, a missing one empty, all else (a chat) as JSON."""
+    value = "" if value is None else value
+    return value if isinstance(value, int | float | str) else json.dumps(value)
 
 
 def _send_table(tracker: "GeneralTracker", name: str, data: list[list[Any]], step: int) -> None:
     """A table in the tracker's own form; TensorBoard's is Markdown."""
     if tracker.name == "tensorboard":
         rows = [COLUMNS, ["---"] * len(COLUMNS), *data]
-        clean = [[str(cell).replace("|", "\\|").replace("\n", "<br>") for cell in row] for row in rows]
-        tracker.writer.add_text(name, "\n".join(f"| {' | '.join(row)} |" for row in clean), step)
+        cells = [[str(cell).replace("|", "\\|").replace("\n", "<br>") for cell in row] for row in rows]
+        tracker.writer.add_text(name, "\n".join(f"| {' | '.join(row)} |" for row in cells), step)
     elif tracker.name == "trackio":
         import trackio
 
-        tracker.log({name: trackio.Table(columns=[*COLUMNS], data=data)}, step=step)
+        tracker.log({name: trackio.Table(columns=COLUMNS, data=data)}, step=step)
     else:
-        tracker.log_table(name, columns=[*COLUMNS], data=data, step=step)
+        tracker.log_table(name, columns=COLUMNS, data=data, step=step)
 
 
 def check_trackers(names: Sequence[str]) -> None:
     """Raises ConfigError unless the packages of all trackers are installed; call it first of all."""
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        fix = f"Run `pip install {' '.join(missing)}`, or leave --track out; metrics.jsonl holds the same figures."
-        raise ConfigError(f"--track {missing[0]}: the package is not installed. {fix}")
+    for name in names:
+        if find_spec(name) is None:
+            raise ConfigError(f"--track {name}: the package is not installed. Run `pip install {name}`.")
 
 
 def open_trackers(names: Sequence[str], folder: Path, config: Any) -> "list[GeneralTracker]":
@@ -94,27 +91,25 @@ def open_trackers(names: Sequence[str], folder: Path, config: Any) -> "list[Gene
     the project `spg-trainer` ($WANDB_PROJECT for W&B), under the name of their folder. One that does not start, such as
     wandb without a login, is left out with a message.
     """
-    check_trackers(names)
     if rank() or not names:
         return []
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     leaves = flatten(to_json(config)).items()
     settings = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in leaves}
+    options = {
+        "tensorboard": ("tensorboard", {"logging_dir": str(folder)}),
+        "wandb": (os.environ.get("WANDB_PROJECT", PROJECT), {"name": folder.name, "dir": str(folder)}),
+        "trackio": (PROJECT, {"name": folder.name, "embed": False}),
+    }
     opened = []
     for name in dict.fromkeys(names):
-        kind = LOGGER_TYPE_TO_CLASS[name]
-        title, options = {
-            "tensorboard": ("tensorboard", {"logging_dir": str(folder)}),
-            "wandb": (os.environ.get("WANDB_PROJECT", PROJECT), {"name": folder.name, "dir": str(folder)}),
-            "trackio": (PROJECT, {"name": folder.name, "embed": False}),
-        }[name]
+        project, named = options[name]
         try:
-            tracker = kind(title, **options)
+            tracker = LOGGER_TYPE_TO_CLASS[name](project, **named)
             tracker.start()
             tracker.store_init_configuration(settings)
+            opened.append(tracker)
         except Exception as error:  # a tracker's client may raise anything
             _log.warning(_DROPPED, name, error)
-        else:
-            opened.append(tracker)
     return opened

@@ -7,7 +7,7 @@ from typing import Any
 import envs
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.sources import defaults, preset_of, to_yaml
+from spg_trainer.settings.sources import defaults, to_yaml
 
 HOSTILE = [
     "</script><script>document.title='owned'</script>",
@@ -28,7 +28,7 @@ def write_run(
     config = replace(defaults(Config, env="sudoku"), seed=seed, max_steps=steps, **changes)
     run = RunFolder(folder)
     record = {"env": config.env, "env_args": config.env_args, "versions": {"python": "3.11"}}
-    run.create(to_yaml(config), record, to_yaml(preset_of(config)))
+    run.create(to_yaml(config), record)
     run.release()
     for step in range(1, steps + 1):
         run.metrics(

@@ -85,7 +85,7 @@ BROKEN = {
     "Missing": (
         "Task.score = lambda self, problem, text: {'correct': 0.0}",
         "demonstrations",
-        "the score misses 'format'",
+        "components correct; they must be correct, format",
     ),
     "Split": (
         "import numpy as np\ndef score_batch(self, problems, texts):\n"

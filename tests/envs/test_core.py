@@ -1,6 +1,7 @@
 """The environment contract: one episode is reset, one step; misuse and invalid scores are named."""
 
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -52,9 +53,7 @@ def test_step_before_reset_and_a_second_step_are_refused():
 def test_an_action_that_is_no_string_is_refused(action):
     env = envs.make("doubling")
     env.reset(options={"index": 7})
-    with pytest.raises(
-        EnvError, match=r"doubling, problem 7: the action is .* must be the completion as a str"
-    ):
+    with pytest.raises(EnvError, match=r"doubling, problem 7: .* completion as a str"):
         env.step(action)
 
 
@@ -88,10 +87,9 @@ def test_reward_weights_are_merged_over_the_class():
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"shrt": 1.0}, 'no reward component "shrt". Did you mean "short"'),
+        ({"shrt": 1.0}, 'reward_weights="shrt".*Did you mean "short"'),
         ({"short": "much"}, "the weight of short is 'much'"),
         ({"short": float("inf")}, "finite"),
-        ([1.0], "is not a dict"),
     ],
 )
 def test_wrong_reward_weights_are_refused(weights, message):
@@ -127,13 +125,6 @@ def test_demonstrations_and_habits_are_optional():
     assert envs.make("doubling").habits(Problem("", {})) == {}
 
 
-@pytest.mark.parametrize("length", [-5, 2.5])
-def test_an_impossible_length_is_an_error_in_words(length):
-    envs.register("test/Length-v0", type("Length", (Doubling,), {"__len__": lambda self: length}))
-    with pytest.raises(EnvError, match="test/Length-v0: __len__ returns no number of problems"):
-        envs.make("test/Length-v0")
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -141,7 +132,7 @@ def test_an_impossible_length_is_an_error_in_words(length):
         ({"reward_weights": {"short": 1.0}}, '"correct" is required'),
         *(
             ({"reward_weights": {"correct": 1.0, "short": weight}}, "the weight of short is .* finite number")
-            for weight in (float("nan"), "1", None, True)
+            for weight in (float("nan"), "1", None)
         ),
     ],
 )
@@ -179,66 +170,64 @@ def test_importing_envs_and_showing_problems_loads_and_compiles_nothing_heavy():
 def test_a_problem_that_raises_is_named_with_its_line(arguments):
     env = envs.make("torn", **arguments)
     number = int(env.indices[3]) if arguments else 3
-    wanted = rf"problem {number} of test/Torn-v0: KeyError 'row {number}'"
-    wanted += r"\n.*env_cases.py:\d+, in problem: .*rows\["
+    wanted = rf"torn.*, problem {number}: KeyError 'row {number}'\n.*env_cases.py:\d+, in problem: .*rows\["
     with pytest.raises(EnvError, match=wanted):
         env.reset(options={"index": 3})
     with pytest.raises(EnvError, match=wanted):
         envs.TextVectorEnv(env, 1).reset(options={"index": [3]})
 
 
+RIGHT = {"correct": 1.0, "short": 0.0}
+
+
 @pytest.mark.parametrize(
-    ("value", "message"),
+    ("value", "seen"),
     [
-        ({"correct": 1.0}, "misses 'short'"),
-        ({"correct": 1.0, "short": 0.0, "long": 1.0}, "unknown 'long'"),
-        ({"correct": float("nan"), "short": 0.0}, '"correct" is nan; it must be 0 or 1'),
-        ({"correct": 0.5, "short": 0.0}, '"correct" is 0.5; it must be 0 or 1'),
-        ({"correct": 1.0, "short": float("nan")}, '"short" is nan; it must be a finite number'),
-        ({"correct": 1.0, "short": float("inf")}, '"short" is inf'),
-        ({"correct": 1.0, "short": "1"}, "\"short\" is '1'"),
-        ({"correct": 1.0, "short": None}, '"short" is None'),
-        ({"correct": 1.0, "short": 10**400}, '"short" is 1000'),
-        ({"correct": 1.0, "short": [1.0, 2.0]}, r'"short" is \[1.0, 2.0\]'),
-        ({"correct": 1.0, "short": 1j}, '"short" is 1j'),
-        (Score({"correct": 1.0, "short": 0.0}, reason=None), "reason is None; it must be a str"),
-        (Score({"correct": 1.0, "short": 0.0}, extracted=3), "extracted is 3; it must be a str or None"),
-        (None, "score returned None"),
-        (0.5, "score returned 0.5"),
-        (Score(None), "score returned Score"),
+        ({"correct": 1.0}, "components correct; they must be correct, short"),
+        (RIGHT | {"long": 1.0}, "short, long; they must be correct, short"),
+        *((RIGHT | {"correct": value}, f'"correct" is {value!r}') for value in (float("nan"), 0.5)),
+        *(
+            (RIGHT | {"short": value}, f'"short" is {value!r}')
+            for value in (float("inf"), "1", None, [1.0], 1j)
+        ),
+        (RIGHT | {"short": 10**400}, '"short" is 1000'),
+        (Score(RIGHT, reason=None), "reason=None"),
+        (Score(RIGHT, extracted=3), "extracted=3"),
+        *((value, f"score returned {value!r}") for value in (None, 0.5, Score(None))),
     ],
 )
-def test_a_score_that_breaks_the_contract_names_environment_and_problem(value, message):
+def test_a_score_that_breaks_the_contract_names_environment_and_problem(value, seen):
     env = envs.make("returning")
     env.value = value
     env.reset(options={"index": 13})
-    with pytest.raises(EnvError, match=f"returning, problem 13: .*{message}"):
+    with pytest.raises(EnvError, match=f"returning, problem 13: .*{re.escape(seen)}"):
         env.step("x")
 
 
+def batch(reason: object = ("ok",), **rewards: object) -> Scores:
+    return Scores({"correct": [1.0], "short": [0.0], **rewards}, reason, [None])
+
+
 @pytest.mark.parametrize(
-    ("value", "message"),
+    ("value", "seen"),
     [
-        (None, "score_batch returned None; it must return envs.Scores"),
-        ({"correct": [1.0], "short": [1.0]}, r"score_batch returned .*; it must return envs.Scores"),
+        (None, "score_batch returned None"),
         (Scores(None, ["ok"], [None]), "must return envs.Scores"),
-        (Scores({"correct": 1.0, "short": [0.0]}, ["ok"], [None]), r"returned {'correct': None} entries"),
-        (Scores({"correct": [1.0], "short": [0.0]}, "o", [None]), r"returned {'reason': None} entries"),
-        (Scores({"correct": [1.0], "short": []}, ["ok"], [None]), r"returned {'short': 0} entries"),
-        (Scores({"correct": [1.0], "short": [np.nan]}, ["ok"], [None]), '"short" is nan'),
-        (Scores({"correct": [1.0], "short": ["1"]}, ["ok"], [None]), "\"short\" is '1'"),
-        (Scores({"correct": [1.0]}, ["ok"], [None]), "misses 'short'"),
-        (Scores({"correct": [1.0], "short": [0.0]}, [3], [None]), "reason is 3; it must be a str"),
+        (batch(correct=1.0), "correct=1.0 for 1 completions"),
+        (batch(short=[]), "short=[] for 1 completions"),
+        (batch(reason="o"), "reason='o' for 1 completions"),
+        (batch(short=[np.nan]), '"short" is nan'),
+        (batch(reason=[3]), "reason=3"),
+        (Scores({"correct": [1.0]}, ["ok"], [None]), "components correct;"),
     ],
 )
-@pytest.mark.parametrize("arguments", [{}, {"split": "train"}])
-@pytest.mark.parametrize("vector", [False, True])
-def test_a_batch_that_breaks_the_contract_is_named_in_both_forms(value, message, arguments, vector):
+@pytest.mark.parametrize(("arguments", "vector"), [({}, False), ({"split": "train"}, False), ({}, True)])
+def test_a_batch_that_breaks_the_contract_is_named_in_both_forms(value, seen, arguments, vector):
     env = envs.make("batching", **arguments)
     getattr(env, "base", env).value = value
     opened = envs.TextVectorEnv(env, 1) if vector else env
     opened.reset(options={"index": [13] if vector else 13})
-    with pytest.raises(EnvError, match=f"batching, problem 13: .*{message}"):
+    with pytest.raises(EnvError, match=f"batching, problem 13: .*{re.escape(seen)}"):
         opened.step(["x"] if vector else "x")
 
 

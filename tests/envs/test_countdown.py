@@ -1,6 +1,7 @@
 """Countdown: problems, prompts, the solver against brute force, rewards and rendering."""
 
 import re
+import time
 from fractions import Fraction
 from functools import cache
 from itertools import combinations, product
@@ -13,9 +14,9 @@ from envs import EnvError, Problem
 from envs.countdown import problems as bank
 from envs.countdown import solver
 from envs.countdown.env import compute
-from envs.countdown.problems import LEVELS, fixed_set, key, split_of, train_problem
+from envs.countdown.problems import LEVELS, fixed_set, key, split_of
 from envs.countdown.rewards import share_used
-from envs.countdown.solver import compiled, format_expression, solve, value
+from envs.countdown.solver import format_expression, solve, value
 from tests.common.env_cases import SPLITS
 
 PROBLEM = Problem("", {"numbers": [7, 12, 5], "target": 24})
@@ -32,25 +33,13 @@ def test_the_hash_divides_80_10_10_and_ignores_the_order():
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_keeps_its_ranges_and_operations(level):
     env = envs.make("countdown", level=level)
-    problems = [env.problem(i) for i in range(1000 if level < 4 else 100)]
+    problems = [env.problem(i) for i in range(300 if level < 4 else 30)]
     for problem in problems:
         numbers, target = problem.reference["numbers"], problem.reference["target"]
         assert len(numbers) == LEVELS[level].count and target >= 1 and (level == 1 or target <= 100)
         assert LEVELS[level].low <= min(numbers) and max(numbers) <= LEVELS[level].high
     used = set("".join(env.demonstration(problem)[8:-9] for problem in problems)) & set("+-*/")
     assert used == set("+-" if level == 1 else "+-*/") or level > 3
-
-
-def test_level_1_is_no_lookup_and_adding_solves_some():
-    width = LEVELS[1].high - LEVELS[1].low + 1
-    assert width * (width + 1) * (width + 2) // 6 * 3 > 10_000  # three targets at least for all numbers
-    env = envs.make("countdown")
-    problems = [env.problem(i) for i in range(4000)]
-    assert len({problem.prompt for problem in problems}) > 3900
-    scores = env.score_batch(problems, [env.habits(problem)["adder"] for problem in problems])
-    sums = [sum(p.reference["numbers"]) == p.reference["target"] for p in problems]
-    assert scores.rewards["correct"].tolist() == sums and 0.1 < sum(sums) / 4000 < 0.2
-    assert scores.rewards["format"].all() and scores.rewards["numbers_used"].all()
 
 
 def test_plain_prompts_are_short_and_the_paper_prompt_asks_for_tags():
@@ -77,9 +66,7 @@ def test_fixed_sets_leave_out_what_is_excluded(monkeypatch):
     others = fixed_set(1, "validation", frozenset(first[:20]))
     assert len(others) == 256 and not {key(*problem) for problem in others} & set(first[:20])
     monkeypatch.setattr(bank, "_MAX_DRAWS", 2_000)
-    with pytest.raises(
-        EnvError, match="found no further problem of validation outside the 256 that are taken"
-    ):
+    with pytest.raises(EnvError, match=r"validation.* 256 .*shorter file"):
         fixed_set.__wrapped__(1, "validation", frozenset(first))
 
 
@@ -129,52 +116,18 @@ def test_the_solver_finds_a_solution_exactly_where_brute_force_does(count, probl
     assert solved > 30 and unsolved > 10
 
 
-@pytest.mark.parametrize(
-    ("numbers", "target"), [((3, 3, 8, 8), 24), ((1, 5, 5, 5), 24), ((1, 3, 4, 6), 24), ((3, 7, 7, 3), 24)]
-)
-def test_the_solver_passes_through_fractions(numbers, target):
-    tree = solve(numbers, target)
-    assert value(tree) == target and "/" in format_expression(tree)
+@pytest.mark.parametrize("numbers", [(3, 3, 8, 8), (1, 5, 5, 5), (1, 3, 4, 6), (3, 7, 7, 3)])
+def test_the_solver_passes_through_fractions(numbers):
+    tree = solve(numbers, 24)
+    assert value(tree) == 24 and "/" in format_expression(tree)
 
 
-def test_plain_and_compiled_say_the_same(monkeypatch):
-    kernel = compiled()
-    assert kernel is not None
-    problems = [train_problem(level, i) for level in (2, 3, 4, 5) for i in range(25)]
-    problems += [((1, 1, 1, 1), 100), ((2, 3, 5), 97), ((7, 7, 7, 7), 4)]
-    for numbers, target in problems:
-        plain = solver._run(solver.search, numbers, target, 3_000)
-        assert plain == solver._run(kernel, numbers, target, 3_000)
-    hard = [problem for problem in problems if len(problem[0]) == 5][:5]
-    fast = [solve(*problem) for problem in hard]
-    monkeypatch.setattr(solver, "compiled", lambda: None)
-    assert [solve(*problem) for problem in hard] == fast
-
-
-def test_numbers_too_large_for_64_bits_are_solved_in_plain_python(monkeypatch):
-    monkeypatch.setattr(solver, "PLAIN_STEPS", 0)
-    monkeypatch.setattr(solver, "compiled", lambda: pytest.fail("64 bits are too few here"))
-    numbers = [10**7, 10**7 + 1, 10**7 + 3]
-    assert solver.fits([99] * 6, 100) and not solver.fits(numbers, 10**14)
-    assert value(solve(numbers, 10**7 * (2 * 10**7 + 4))) == 10**7 * (2 * 10**7 + 4)
-
-
-def test_without_a_cache_folder_the_search_is_compiled_all_the_same(monkeypatch):
-    import numba
-
-    real = numba.njit
-
-    def njit(*arguments, **options):
-        if options.pop("cache", False):
-            raise RuntimeError("no locator available")
-        return lambda function: real(function)  # lazily, so that the test is quick
-
-    monkeypatch.setattr(numba, "njit", njit)
-    compiled.cache_clear()
-    try:
-        assert compiled() is not None and compiled().py_func is solver.search
-    finally:
-        compiled.cache_clear()
+def test_numbers_of_any_size_and_six_without_a_solution_are_decided():
+    large = [10**7, 10**7 + 1, 10**7 + 3]
+    assert value(solve(large, 10**7 * (2 * 10**7 + 4))) == 10**7 * (2 * 10**7 + 4)
+    begun = time.process_time()
+    assert solve([9973, 9967, 9949, 9941, 9931, 9929], 5003) is None
+    assert time.process_time() - begun < 10
 
 
 def test_signs_have_the_fewest_minuses_and_never_begin_with_one():
@@ -231,12 +184,9 @@ def rewards(completion: str, problem: Problem = PROBLEM, **arguments) -> dict[st
         ("<answer>12 × 7 - 5</answer>", 0, 0, 1),
         ("<answer>12+7+</answer>", 0, 0, 0),
         ("<answer>12 7 5</answer>", 0, 0, 0),
-        ("<answer>12**7**5</answer>", 0, 0, 0),
         ("<answer></answer>", 0, 0, 0),
         ("<answer>1</answer><answer>12+7+5</answer>", 1, 0, 1),
-        ("<answer>12+7+5</answer></answer>", 1, 0, 1),
         ("<answer>12+7+5", 1, 0, 1),
-        ("</answer><answer>12+7+5", 1, 0, 1),
         ("<answer>12+7+5</answer><|eot_id|><answer>", 1, 1, 1),
         ("", 0, 0, 0),
     ],

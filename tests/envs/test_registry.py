@@ -1,8 +1,5 @@
 """Every way of naming an environment leads to the same class; every wrong way is one line that says what is right."""
 
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -47,23 +44,19 @@ def test_all_names_lead_to_one_class_and_gymnasium_to_the_same():
     names = ("sudoku", "Sudoku", "spg/Sudoku-v0", "spg/sudoku", "Sudoku-v0")
     for name in (*names, "envs:spg/Sudoku-v0", "envs:sudoku"):
         assert envs.resolve(name) == "spg/Sudoku-v0" and type(envs.make(name)) is envs.Sudoku
+    assert envs.resolve("Math") == "spg/MATH500-v0"
     assert type(gymnasium.make("envs:spg/Sudoku-v0").unwrapped) is envs.Sudoku
     vector = gymnasium.make_vec("envs:spg/Sudoku-v0", num_envs=2)
     assert type(vector) is envs.TextVectorEnv and type(vector.env) is envs.Sudoku
-
-
-def test_math_is_math500():
-    assert envs.registry.resolve("math") == envs.registry.resolve("Math") == "spg/MATH500-v0"
 
 
 def test_an_unknown_name_answers_with_the_nearest_or_with_what_there_is():
     for name in ("sodoku", "Sudoku-v1", "spg/Sudok-v0", "sudoko"):
         with pytest.raises(EnvError, match=r'No environment ".*"\. Did you mean "(sudoku|spg/Sudoku-v0)"'):
             envs.make(name)
-    with pytest.raises(EnvError, match=r'No environment "qqqqqq"\. Known: .*sudoku.*To use your own: --env'):
-        envs.make("qqqqqq")
-    with pytest.raises(EnvError, match="No environment"):
-        envs.make("CartPole-v1")
+    for name in ("qqqqqq", "CartPole-v1"):
+        with pytest.raises(EnvError, match=f'No environment "{name}".*Known: .*sudoku.*--env'):
+            envs.make(name)
 
 
 def test_a_file_with_a_neighbour_runs(folder):
@@ -92,71 +85,44 @@ def test_a_module_and_an_entry_point_reach_the_same_task(folder):
     assert {envs.resolve(name) for name in names} == {"my/ParrotOne-v0"}
     env = envs.make("polly", split="test")
     assert len(env) == 256 and env.score(env.problem(3), env.demonstration(env.problem(3))).reason == "ok"
-    with pytest.raises(EnvError, match=r"entry points of spg.envs that cannot be loaded: broken"):
+    with pytest.raises(EnvError, match="cannot be loaded: broken"):
         envs.resolve("zzz")
     text = (folder / "author" / "parrot_one.py").read_text().replace("my/ParrotOne", "other/ParrotOne")
     (folder / "parrot_other.py").write_text(text)
     assert envs.resolve("parrot_other:parrotone") == "other/ParrotOne-v0"  # whoever else has a ParrotOne
 
 
-def test_the_same_names_work_in_a_fresh_process_and_in_the_trainer(folder, capsys):
-    from spg_trainer.cli import main as trainer
-
-    write_task("parrot_four.py")
-    write_task("parrot_five.py")
-    write_distribution(folder, "polly4 = parrot_four:ParrotFour")
-    line = [sys.executable, "-m", "envs", "show", "polly4", "-n", "1"]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=folder, timeout=60)
-    assert done.returncode == 0 and "== parrotfour, train, problem 0 ==" in done.stdout, done.stderr
-    for name in ("./parrot_five.py:my/ParrotFive-v0", "parrot_four:my/ParrotFour-v0", "polly4"):
-        assert trainer(["--env", name, "--dry-run"]) == 0
-        assert f"env: {name}" in capsys.readouterr().out
+BASE = "import envs\nclass {0}(envs.TextEnv):\n    reward_weights = {{'correct': 1.0}}\n"
+WHOLE = BASE + "    __len__ = problem = score = lambda self, *_: 1\nenvs.register('my/{0}-v0', {0})\n"
+FILES = {
+    "empty.py": "import envs\n",
+    "silent.py": BASE.format("Silent"),
+    "wrong.py": "1 / 0\n",
+    "lacking.py": BASE.format("Lacking") + "envs.register('my/Lacking-v0', Lacking)\n",
+    "two.py": WHOLE.format("One") + WHOLE.format("Two"),
+    "badid.py": BASE.format("Bad") + "envs.register('Bad', Bad)\n",
+}
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("./nowhere.py:my/X-v0", "There is no file nowhere.py"),
+        ("./nowhere.py:my/X-v0", "no file nowhere.py"),
         ("no_such_package.mod:my/X-v0", "importing no_such_package.mod raised ModuleNotFoundError"),
-        ("json:my/X-v0", "json registers no environment"),
-        (
-            "./silent.py:my/Silent-v0",
-            r'silent.py registers no environment. End it with envs.register\("my/Sil',
-        ),
-        ("silent:my/Silent-v0", "silent registers no environment"),
+        ("./silent.py:my/Silent-v0", r"silent.py registers no environment.*envs.register\("),
         ("./empty.py:sudoku", "empty.py registers no environment"),  # and does not open ours
-        ("./parrot_three.py:my/ParotThree-v0", r'in ./parrot_three.py. Did you mean "my/ParrotThree-v0"'),
-        ("./silent.py", '"./silent.py" registers no environment'),
-        ("./two.py", "holds 2 environments; say which: ./two.py:my/One-v0, ./two.py:my/Two-v0"),
+        ("./two.py", "say which: ./two.py:my/One-v0, ./two.py:my/Two-v0"),
         ("./wrong.py:my/Wrong-v0", "importing ./wrong.py raised ZeroDivisionError: division by zero"),
-        ("./torn.py:my/Torn-v0", r"importing \./torn\.py raised SyntaxError"),
-        ("./lacking.py:my/Lacking-v0", "my/Lacking-v0: Lacking lacks problem, score"),
-        ("./badid.py:Bad", '"Bad" is not an environment id; it must read namespace/Name-vN'),
-        ("quiet", 'entry point "quiet" of spg.envs offers silent:Silent, which its module does not register'),
-        ("gone", "entry points of spg.envs that cannot be loaded: gone"),
+        ("./lacking.py:my/Lacking-v0", "my/Lacking-v0: Lacking lacks __len__, problem, score"),
+        ("./badid.py:Bad", '"Bad" .* namespace/Name-vN'),
+        ("quiet", 'entry point "quiet" .*silent:Silent'),
+        ("gone", "cannot be loaded: gone"),
         ("", 'No environment ""'),
     ],
 )
 def test_each_mistake_is_one_line(folder, name, message, capsys):
-    base = "import envs\nclass {0}(envs.TextEnv):\n    reward_weights = {{'correct': 1.0}}\n"
-    files = {
-        "empty.py": "import envs\n",
-        "silent.py": base.format("Silent"),
-        "wrong.py": "1 / 0\n",
-        "torn.py": "import envs\nthis is no python\n",
-        "lacking.py": base.format("Lacking")
-        + "    def __len__(self): return 1\nenvs.register('my/Lacking-v0', Lacking)\n",
-        "two.py": "".join(
-            base.format(name)
-            + "    def __len__(self): return 1\n    def problem(self, index): ...\n    def score(self, *_): ...\n"
-            + f"envs.register('my/{name}-v0', {name})\n"
-            for name in ("One", "Two")
-        ),
-        "badid.py": base.format("Bad") + "envs.register('Bad', Bad)\n",
-    }
-    for file, text in files.items():
+    for file, text in FILES.items():
         (folder / file).write_text(text)
-    write_task("parrot_three.py")
     write_distribution(folder, "quiet = silent:Silent", "gone = not_there:Gone")
     sys.modules.pop("silent", None)
     for _ in range(2):  # a failed import leaves nothing behind
@@ -224,19 +190,3 @@ def test_a_class_without_split_is_divided_whatever_else_it_takes():
     prompts = [{env.problem(i).prompt for i in range(len(env))} for env in splits.values()]
     assert sum(map(len, prompts)) == len(set().union(*prompts)) == 100
     assert splits["test"].notice.startswith("Mind the gap. ") and "80/10/10" in splits["test"].notice
-
-
-def test_a_new_environment_of_the_package_is_its_file_and_one_line(folder):
-    for package in ("envs", "verifiers"):
-        original = Path(sys.modules[package].__file__).parent
-        shutil.copytree(original, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    write_task("copy_first.py")
-    text = (folder / "copy_first.py").read_text().partition("envs.register(")[0]
-    (folder / "envs" / "small" / "copy_first.py").write_text(text)
-    init = folder / "envs" / "__init__.py"
-    line = '    "spg/CopyFirst-v0": "envs.small.copy_first:CopyFirst",\n'
-    init.write_text(init.read_text().replace("ENVIRONMENTS = {\n", f"ENVIRONMENTS = {{\n{line}"))
-    command = [sys.executable, "-m", "envs", "check", "copyfirst", "-n", "8"]
-    clean = {**os.environ, "PYTHONPATH": str(folder)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=clean, timeout=120)
-    assert done.returncode == 0 and "copyfirst: 100,000 train" in done.stdout, done.stdout + done.stderr

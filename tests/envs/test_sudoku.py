@@ -1,14 +1,11 @@
 """Sudoku: puzzles with one solution, splits that share no grid, prompts, rewards and rendering."""
 
-import hashlib
 import json
 import re
-import time
 from collections import Counter
 from functools import cache
 from math import isqrt
 
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -22,7 +19,6 @@ from envs.sudoku.problems import (
     LEVELS,
     PAPER_BLANKS,
     TEST_RANKS,
-    draw_9x9,
     fixed_set,
     grids,
     renamed,
@@ -103,14 +99,6 @@ def test_9x9_splits_share_no_grid_even_with_digits_renamed():
     assert renamed(other) == renamed(seen["test"][0]) != other
 
 
-def test_all_splits_get_their_share_of_the_9x9_grids():
-    rng = np.random.default_rng(0)
-    found = [SUDOKU_9X9(renamed(solver.random_grid(rng, 9, compiled=True))) for _ in range(1000)]
-    assert [round(found.count(split) / 1000, 1) for split in SPLITS] == [0.8, 0.1, 0.1]
-    corner = [solver.random_grid(rng, 9, compiled=True)[0] for _ in range(900)]
-    assert all(60 < corner.count(digit) < 140 for digit in "123456789")
-
-
 def test_the_papers_grids_are_exactly_the_test_grids(shared_data):
     rows = [json.loads(line) for line in (shared_data / "sudoku/test.jsonl").read_text().splitlines()]
     solutions = {row["solution"] for row in rows}
@@ -164,43 +152,6 @@ def test_blanks_come_in_the_papers_proportions():
         assert Counter(puzzle.count("0") for puzzle, _ in fixed_set(split)) == PAPER_BLANKS
         uses = Counter(grid for _, grid in fixed_set(split)).values()
         assert max(uses) - min(uses) <= 2 and len(uses) == len(split_ranks(split))
-    env = envs.make("sudoku")
-    drawn = Counter(env.problem(i).metadata["blanks"] for i in range(8000))
-    for number, count in PAPER_BLANKS.items():
-        expected = 8000 * count / 256
-        assert abs(drawn[number] - expected) < 5 * expected**0.5
-
-
-def test_plain_and_compiled_make_the_same_problems():
-    for level, blanks in LEVELS[9].items():
-        for split in ("train", "validation"):
-            draw = [draw_9x9(split, 1000 + level, blanks, frozenset(), compiled=way) for way in (False, True)]
-            assert draw[0] == draw[1]
-    for puzzle in (HARD, "0" * 81, "11" + "0" * 79):
-        cells, starts = [int(cell) for cell in puzzle], list(range(9)) * 9
-        plain, compiled = (solver._count(cells, 3, 100_000, starts, compiled=way) for way in (False, True))
-        assert plain[0] == compiled[0] and list(plain[1]) == list(compiled[1])
-    assert solver._count([int(c) for c in HARD], 2, 10, [0] * 81, compiled=True)[0] == -1
-
-
-def test_a_problem_does_not_depend_on_what_was_asked_before():
-    env = envs.make("sudoku", size=9)
-    first = [env.problem(i).prompt for i in range(10)]
-    for i in range(100, 150):  # from now on compiled
-        env.problem(i)
-    assert [env.problem(i).prompt for i in range(10)] == first
-
-
-def test_problems_are_cheap():
-    env = envs.make("sudoku")
-    env.problem(0)
-    times = []
-    for start in range(1000, 6000, 1000):
-        begun = time.process_time()
-        for i in range(start, start + 200):
-            env.problem(i)
-        times.append((time.process_time() - begun) / 200)
-    assert sorted(times)[2] < 150e-6
 
 
 @pytest.fixture
@@ -260,18 +211,6 @@ def test_the_habit_looks_at_rows_only(known):
     assert env.habits(problem) == {"careless": "<answer>4123123414323241</answer>"}
 
 
-@pytest.mark.parametrize(
-    ("grid", "low", "high"),
-    [("4123231414323241", 1.2, 1.2), ("4123231414323242", 0.01, 0.19), ("1123231414323241", 0, 0)],
-)
-def test_cells_pay_for_parts_but_not_for_overwritten_givens(known, grid, low, high):
-    env = envs.make("sudoku", **known, reward_weights={"correct": 1, "cells": 0.2})
-    env.reset(options={"index": 0})
-    _, reward, _, _, info = env.step(f"<answer>{grid}</answer>")
-    assert reward == pytest.approx(info["rewards"]["correct"] + 0.2 * info["rewards"]["cells"])
-    assert low <= reward <= high
-
-
 def test_the_board_is_readable_without_colours(known):
     env = envs.make("sudoku", **known)
     problem = env.problem(0)
@@ -311,13 +250,9 @@ def test_the_9x9_board_has_nine_rows_and_boxes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 5}, 'size="5" is unknown.*Known: 4, 9'),
-        ({"size": True}, 'size="True" is unknown'),
-        ({"size": 9, "blanks": 55}, "within 1 to 54"),
-        *(
-            ({"blanks": blanks}, r'is not a number or a range such as "4-11"')
-            for blanks in ["x", 0, "0-3", "13", "9-8", "4-13", 2.5, "", "-4", True]
-        ),
+        ({"size": 5}, "Known: 4, 9"),
+        ({"size": 9, "blanks": 55}, "55.*within 1 to 54"),
+        *(({"blanks": blanks}, f"{blanks!r}.*4-11") for blanks in ["x", 0, "13", "9-8", "4-13", 2.5, ""]),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
@@ -328,17 +263,10 @@ def test_wrong_arguments_are_refused(arguments, message):
 def test_levels_blanks_and_the_name_that_shows_them():
     shown = envs.make("sudoku", prompt_style="paper", blanks=8).spec_name
     assert shown == "sudoku[prompt_style=paper,blanks=8]"
-    standard = envs.make("sudoku", split="test", prompt_style="plain", source="generated")
-    assert standard.spec_name == "sudoku"
-    assert envs.make("sudoku", level=1).problem(5) == envs.make("sudoku").problem(5)
-    for size, levels in LEVELS.items():
-        for level, blanks in levels.items():
-            env = envs.make("sudoku", size=size, level=level)
-            low, high = blanks or (7, 12)
-            assert all(low <= env.problem(i).metadata["blanks"] <= high for i in range(8))
+    for level, blanks in LEVELS[4].items():
+        env, (low, high) = envs.make("sudoku", level=level), blanks or (7, 12)
+        assert all(low <= env.problem(i).metadata["blanks"] <= high for i in range(8))
     assert envs.make("sudoku", size=9, level=4, blanks=7).problem(0).metadata["blanks"] == 7
-    by_blanks = envs.make("sudoku", blanks="4-11")
-    assert envs.make("sudoku", level=3, blanks="4-11").problem(0) == by_blanks.problem(0)
 
 
 def slow_format(completion: str, size: int) -> bool:
@@ -397,35 +325,3 @@ def test_the_papers_reward_is_the_share_of_blanks_like_the_stored_solution(known
     env.reset(options={"index": 0})
     assert env.step(f"<answer>{answer}")[1] == 0.0  # never closed
     assert env.spec_name == "sudoku[known.jsonl,reward_preset=paper]"
-
-
-def digest(lines: list[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-@pytest.mark.parametrize("style", ["plain", "paper"])
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_released_problems_demonstrations_and_scores_never_change(style, split):
-    many = envs.make_vec("sudoku", 512, split=split, prompt_style=style)
-    env, problems = many.env, [many.env.problem(i) for i in range(256)]
-    lines = []
-    for p in problems:
-        lines += [p.prompt, p.reference["puzzle"], p.metadata["solution"], str(p.metadata["blanks"])]
-    written = [text for p in problems for text in (env.demonstration(p), env.habits(p)["careless"])]
-    many.reset(options={"index": np.arange(512) // 2})
-    _, rewards, _, _, info = many.step([t if i % 3 else t[:-3] + " x" for i, t in enumerate(written)])
-    scores = []
-    for i, reward in enumerate(rewards.tolist()):
-        parts = sorted((name, float(values[i])) for name, values in info["rewards"].items())
-        scores.append(f"{reward} {info['reason'][i]} {info['extracted'][i]} {parts}")
-    assert (digest(lines), digest(written), digest(scores)) == RELEASED[style, split]
-
-
-RELEASED = {
-    ("plain", "train"): ("bf1ca19b7db51bb0", "61f5ef2502514a39", "892cf0f0519aca4c"),
-    ("plain", "validation"): ("f120bd5de61e5c57", "659583d025500e17", "0bd26cb405fec2c8"),
-    ("plain", "test"): ("8cd10f0ff85c6a6d", "25441bb2a095a697", "872d83efa3e2dbe9"),
-    ("paper", "train"): ("89f68badcdd3624b", "b1355e491e4a16dd", "a762af86f6ae7d09"),
-    ("paper", "validation"): ("306b12936da7817a", "5ef1c04659bf38bb", "c39bdb78e9cb7ed0"),
-    ("paper", "test"): ("c7278e998940903c", "1822779ee2a1df92", "89b859fd2bb60701"),
-}

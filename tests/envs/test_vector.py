@@ -49,7 +49,7 @@ def test_a_batch_that_raises_while_its_rows_score_is_an_error():
 
     for value, message in (
         (uneven, r"score_batch raised RuntimeError.*scores each of them when alone"),
-        (short, r"got 2 completions but returned {'reason': 1}"),
+        (short, r"reason=\['ok'\] for 2 completions"),
     ):
         with pytest.raises(EnvError, match=message):
             batching(value, [0, 1]).step(["0", "2"])
@@ -63,26 +63,14 @@ def test_the_row_that_breaks_the_contract_is_named():
     for value, message in ((nan, '"short" is nan'), (alone, "score_batch returned None")):
         with pytest.raises(EnvError, match=f"batching, problem 8: .*{message}"):
             batching(value, [7, 8]).step(["boom", "y"])
-    many = envs.make_vec("returning", 2)
-    many.env.score = lambda problem, completion: {
-        "correct": 0.0,
-        "short": 0.0,
-        **dict.fromkeys(completion, 1),
-    }
-    many.reset(options={"index": [7, 8]})
-    with pytest.raises(EnvError, match=r"returning, problem 8: .*unknown 'y'"):
-        many.step(["", "y"])
 
 
 def test_wrong_completions_and_indices_are_refused():
     many = envs.make_vec("sudoku", 2, split="validation")
     many.reset(options={"index": [7, 8]})
     for actions, message in (
-        ("ab", "got one str"),
-        (None, r"got None; it must be a sequence of 2 strings"),
-        (iter(["a", "b"]), r"got <list_iterator .*; it must be a sequence of 2 strings"),
-        (["a"], "got 1 completions; it must be a sequence of 2 strings"),
-        (["a", None], r"sudoku, problem 8: the action is None \(NoneType\)"),
+        *((actions, "sequence of 2 strings") for actions in ("ab", None, iter(["a", "b"]), ["a"])),
+        (["a", None], r"sudoku, problem 8: the action is None"),
     ):
         with pytest.raises(EnvError, match=message):
             many.step(actions)
@@ -94,7 +82,7 @@ def test_wrong_completions_and_indices_are_refused():
 def test_a_reset_that_fails_leaves_the_episodes_before_it():
     many = envs.make_vec("torn", 2)
     many.reset(options={"index": [0, 0]})
-    with pytest.raises(EnvError, match="problem 5 of test/Torn-v0: KeyError"):
+    with pytest.raises(EnvError, match="torn, problem 5: KeyError"):
         many.reset(options={"index": [0, 5]})
     info = many.step(["0", "0"])[4]
     assert info["index"].tolist() == [0, 0] and info["correct"].all()

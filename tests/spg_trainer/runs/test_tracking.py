@@ -35,19 +35,9 @@ def test_numbers_go_to_every_tracker_a_broken_one_is_dropped(caplog):
     assert caplog.text.count("Tracker bad failed and is no longer used: no route") == 1
 
 
-def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path):
-    with pytest.raises(ConfigError, match=r"--track absent_tracker: .*pip install absent_tracker`"):
+def test_a_missing_package_is_named_with_the_command_that_installs_it():
+    with pytest.raises(ConfigError, match=r"--track absent_tracker.*pip install absent_tracker"):
         check_trackers(["absent_tracker"])
-    with pytest.raises(ConfigError):
-        open_trackers(["absent_tracker"], tmp_path, {})
-
-
-def test_tensorboard_writes_into_the_run_folder(tmp_path):
-    pytest.importorskip("tensorboard")
-    trackers = Trackers(open_trackers(["tensorboard"], tmp_path, {"batch": {"keep": None, "lr": 1e-3}}))
-    trackers.log({"step": 1, "reward": 0.5}, 1)
-    trackers.finish()
-    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
 
 
 def test_completions_go_to_a_table(tmp_path):
@@ -65,14 +55,17 @@ def test_completions_go_to_a_table(tmp_path):
     assert data[0] == ['[{"role": "user"}]', "a|b\n", 0.5, True, ""]
 
 
-def test_tensorboard_gets_tables_as_markdown(tmp_path):
+def test_tensorboard_gets_numbers_and_tables_in_the_run_folder(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    trackers = Trackers(open_trackers(["tensorboard"], tmp_path, {}))
+    trackers = Trackers(open_trackers(["tensorboard"], tmp_path, {"batch": {"keep": None, "lr": 1e-3}}))
+    trackers.log({"step": 1, "reward": 0.5}, 1)
     trackers.table("samples", [{"prompt": "p", "completion": "a|b\nc", "reward": 1.0}], 1)
     trackers.finish()
-    (event,) = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tensors("samples/text_summary")
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.value for event in events.Scalars("reward")] == [0.5]
+    (event,) = events.Tensors("samples/text_summary")
     assert "| p | a\\|b<br>c | 1.0 |  |  |" in event.tensor_proto.string_val[0].decode()
 
 

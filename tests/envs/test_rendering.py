@@ -6,7 +6,7 @@ from html import unescape
 import pytest
 
 import envs
-from envs.markup import MASK, from_ansi, masked
+from envs.rendering import MASK, from_ansi, masked
 
 TASKS = {
     "sudoku": {},

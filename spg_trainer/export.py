@@ -1,0 +1,195 @@
+"""What leaves a run: an adapter worked into its base, a model card, and both on the Hugging Face Hub."""
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spg_trainer import __version__
+from spg_trainer.errors import ConfigError
+from spg_trainer.models.source import looks_local, resolve_model
+from spg_trainer.reporting.curves import SOLVED, draw_panel
+from spg_trainer.reporting.runs import Recorded, read_run
+from spg_trainer.runs.checkpoint import export, opening
+from spg_trainer.runs.files import COMPLETE, incomplete, json_document, without_folders, write_text
+from spg_trainer.runs.folder import SUMMARY
+from spg_trainer.settings.fields import MergeCommand, PushCommand
+from spg_trainer.settings.packages import envs
+from spg_trainer.settings.sources import ENVIRONMENT, model_environment, to_yaml
+
+if TYPE_CHECKING:
+    from spg_trainer.evaluation.evaluate import Evaluation
+    from spg_trainer.sft.habits import HabitCounts
+    from spg_trainer.sft.loop import Fit
+
+MERGED = "merged"
+CARD = "README.md"
+CURVE = "curve.png"
+PLACES = frozenset("output output_dir resume config dry_run".split())
+"""Settings that say where a model was made, not how."""
+
+
+def merge(command: MergeCommand) -> None:
+    """Works an adapter into its base, summed in float32, and writes the whole model.
+
+    Raises ConfigError for a source without an adapter, and for a folder that is taken.
+    """
+    if not command.source:
+        raise ConfigError("Nothing to merge. Give a run or the folder of an adapter, e.g. runs/NAME.")
+    source = resolve_model(command.source)
+    if source.adapter is None:
+        raise ConfigError(f"{command.source} holds no adapter to merge. Give a run made with --lora-r.")
+    target = Path(command.output or source.adapter.resolve().parent / MERGED)
+    if target.exists() and (target.is_file() or any(target.iterdir())):
+        raise ConfigError(f"{target} is taken. Choose a folder that is new or empty with --output.")
+    recorded = model_environment(str(source.adapter))
+    dtype = recorded.get("dtype", "float32") if command.dtype == "auto" else command.dtype
+
+    import torch
+
+    from spg_trainer.models.load import load_model
+
+    policy = load_model(str(source.adapter), dtype="float32", device="cpu", revision=command.revision)
+    whole = policy.model.merge_and_unload().to(getattr(torch, dtype))
+    advice = "Free space, fix the permissions, or choose another --output."
+    export(target, replace(policy, model=whole), {**recorded, "dtype": dtype}, advice=advice)
+    sys.stdout.write(f"{target}\n")
+
+
+def push(command: PushCommand) -> None:
+    """Uploads a finished run's model with its card in one commit, or with --dry-run writes the card to RUN/card.
+
+    Raises ConfigError for an unfinished run, an adapter whose base is not on the Hub, and what the Hub refuses.
+    """
+    if not (command.run and command.repo):
+        raise ConfigError("Give a finished run, and with --repo NAME/ID where to.")
+    run = read_run(command.run)
+    folder = run.path / (MERGED if command.merged else "model")
+    if run.summary is None:
+        raise ConfigError(f"{run.path} is not finished: it has no {SUMMARY}. Use --resume {run.path} first.")
+    if problem := incomplete(folder):
+        remedy = f" Write it with: python -m spg_trainer merge {run.path}" if command.merged else ""
+        raise ConfigError(f"{folder} {problem}.{remedy}")
+    source = resolve_model(str(folder))
+    base = source.base if source.adapter else run.config.model.model
+    on_hub = base != "tiny" and not Path(base).is_dir() and not looks_local(base)
+    if source.adapter and not on_hub:
+        raise ConfigError(
+            f"{folder} is an adapter on {base}, a folder that nobody else has. Push the whole model: "
+            f"python -m spg_trainer merge {run.path}, then this command with --merged."
+        )
+    card = card_of_run(run, command.repo, base if on_hub else None, adapter=bool(source.adapter))
+    with tempfile.TemporaryDirectory() as name:
+        place = run.path / "card" if command.dry_run else Path(name)
+        write_text(place / CARD, card)
+        draw_panel(SOLVED, ["correct"], {"": [run]}).savefig(place / CURVE, dpi=150)
+        if command.dry_run:
+            sys.stdout.write(f"{place / CARD}\n")
+            return
+        for path in folder.iterdir():
+            if path.name not in (COMPLETE, CARD, ENVIRONMENT):
+                (place / path.name).symlink_to(path.resolve())
+        write_text(place / ENVIRONMENT, json_document(without_folders(model_environment(str(folder)))))
+        sys.stdout.write(f"{upload(command, place)}\n")
+
+
+def upload(command: PushCommand, folder: Path) -> str:
+    """One commit of a folder; returns the repository's address. Raises ConfigError with what the Hub said."""
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    if get_token() is None:
+        raise ConfigError("The Hub needs a token with the right to write: `hf auth login`, or HF_TOKEN=...")
+    if why := envs.hub.why_offline():
+        raise ConfigError(f"The Hub does not answer: {why}. The card alone, without a network: --dry-run")
+    api, repo = HfApi(), command.repo
+    try:
+        url = api.create_repo(repo, private=command.private or None, exist_ok=True)
+        if command.private and not api.model_info(repo).private:
+            raise ConfigError(f"{repo} is public. Choose another --repo, or make it private on the Hub.")
+        api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Model and card")
+    except (HTTPError, HFValidationError) as error:
+        said = str(error).strip().splitlines()[0].rstrip(".")
+        remedy = "Give NAME/ID, and a token that may write there."
+        raise ConfigError(f"The Hub refused --repo {repo}: {said}. {remedy}") from error
+    return str(url)
+
+
+def card_of_run(run: Recorded, repo: str, base: str | None, *, adapter: bool) -> str:
+    """The card of a run's model. base: the Hub id of what it started from, None for a folder."""
+    config, step = run.config, ""
+    start = "the embedded model of spg-trainer" if config.model.model == "tiny" else "a local model"
+    if run.kept_step is not None:
+        step = f" These weights are of step {run.kept_step}, the best on validation."
+    text = f"""\
+A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, trained by reinforcement learning with
+`{without_folders(config.algorithm)}` on {task(config)} for {run.summary["steps"]} steps, seed {config.seed}.
+It started from {f"`{base}`" if base else start}.{step}
+
+![Share solved over the steps of training]({CURVE})
+"""
+    front = {"library_name": "peft" if adapter else "transformers", "base_model": base}
+    measured = {f"{name} training": run.summary[f"eval_{name}"] for name in ("after", "before")}
+    usage = opening(repo, without_folders(config.env))
+    return compose(repo.rpartition("/")[2], text, config, measured, usage, **front)
+
+
+def card_of_sft(
+    fit: "Fit", results: "Mapping[str, Evaluation]", greedy: "HabitCounts", sampled: "HabitCounts"
+) -> str:
+    """The card of a model made by `sft`. results: by split. greedy, sampled: what its completions follow."""
+    command, p = fit.command, fit.progress
+    weights = sum(w.numel() for w in fit.policy.model.parameters())
+    shares = " ".join(f"{name}={share:g}" for name, share in fit.mix.items())
+    kept = "whose weights these are" if command.patience else "but these are the last ones"
+    text = f"""\
+A masked diffusion language model of {weights:,} weights, made to begin reinforcement learning on {task(command)}: it
+imitates several ways to answer, one of them right, and knows no other task.
+
+- Start: {command.model.model}. Demonstrations: {shares} (`right` is the environment's own solution).
+- {p.step} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens.
+- Last training loss {sum(p.losses) / len(p.losses):.4f} nats per token; lowest validation loss {p.best_loss:.4f} after
+  {p.best_step} updates, {kept}. {p.seconds / 60:.1f} minutes on {fit.policy.model.device.type}.
+- Validation completions, greedy: {greedy.shares}.
+  At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.
+
+`python -m spg_trainer sft --config FILE` with the settings below makes it again.
+"""
+    front = {"library_name": "transformers", "license": "apache-2.0"}
+    measured = {split: result.summary() for split, result in results.items()}
+    return compose(f"A base model for {task(command)}", text, command, measured, opening(), **front)
+
+
+def compose(
+    title: str, text: str, settings: Any, measured: Mapping[str, Any], usage: str, **front: Any
+) -> str:
+    """A model card. settings: Config or SftCommand. measured: evaluations by name, the model's own first."""
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    env = without_folders(settings.env)
+    solved = next(iter(measured.values()))["correct"]
+    data = ModelCardData(
+        model_name=title,
+        eval_results=[EvalResult("text-generation", env, env, "accuracy", solved, metric_name="solved")],
+        tags=["masked-diffusion", "llada", "reinforcement-learning", "spg-trainer"],
+        **front,
+    )
+    names = ("split", "max_completion_length", "diffusion_steps", "block_length", "temperature")
+    table = (
+        "| | solved | 95% interval | problems | split | tokens | steps | block | temperature |\n" + "|---" * 9
+    )
+    for name, f in measured.items():
+        table += f" |\n| {name} | {f['correct']:.3f} | {f['low']:.3f} to {f['high']:.3f} | {f['n']} | "
+        table += " | ".join(str(f["settings"][key]) for key in names)
+    content = f"---\n{data.to_yaml()}\n---\n# {title}\n\n{text}\n{table} |\n\n## Settings of spg-trainer {__version__}"
+    shown = {name: value for name, value in asdict(settings).items() if name not in PLACES}
+    chosen = f"```yaml\n{to_yaml(without_folders(shown))}```\n"
+    return str(ModelCard(f"{content}\n\n{chosen}\n## Open it\n\n{usage}"))
+
+
+def task(settings: Any) -> str:
+    """The environment and its arguments, without folders."""
+    pairs = " ".join(f"{name}={value}" for name, value in without_folders(settings.env_args).items())
+    return f"`{without_folders(settings.env)}`" + (f" ({pairs})" if pairs else "")

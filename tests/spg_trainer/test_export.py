@@ -1,0 +1,275 @@
+"""`merge` writes the model that is the adapter on its base; `push` sends a run's model and card to a local Hub."""
+
+import base64
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard, constants
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM
+
+import envs
+from spg_trainer import cli, load_model
+from spg_trainer.models import save_model, tiny_tokenizer
+from spg_trainer.runs.files import write_folder
+from spg_trainer.settings.sources import model_environment
+from tests.common.model_cases import edit, hub_folder, some_ids
+from tests.common.report_cases import write_run
+from tests.common.trainer_cases import ENV, save_adapter, snapshot, tiny_folder
+
+IDS = some_ids(3, 12)
+REPO = "ada/sudoku-spg"
+PUSH = ("--repo", REPO)
+
+
+def refused(capsys, *words):
+    """What a command says that ends in an error."""
+    assert cli.main([*map(str, words)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """An adapter with an effect, on a base of the Hub's shape."""
+    hub_folder(tmp_path / "base", embedding_size=272, vocab_size=272, mask_token_id=258, eos_token_id=256)
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    policy = load_model(str(tmp_path / "base"), device="cpu", lora_r=2, lora_alpha=3)
+    with torch.no_grad():
+        for name, weight in policy.model.named_parameters():
+            if ".lora_B." in name:
+                weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    save_model(policy, tmp_path / "run" / "model")
+    return tmp_path / "run" / "model"
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(input_ids=IDS).logits
+
+
+def test_the_merged_model_has_the_logits_of_the_adapter_on_its_base(adapter, tmp_path, capsys):
+    assert cli.main(["merge", str(adapter.parent)]) == 0
+    merged = adapter.parent / "merged"
+    assert capsys.readouterr().out == f"{merged}\n"
+    expected = logits(load_model(str(adapter), device="cpu").model)
+    plain = logits(load_model(str(tmp_path / "base"), device="cpu").model)
+    assert (expected - plain).abs().max() > 0.1
+    for model in (AutoModelForMaskedLM.from_pretrained(merged), load_model(str(merged), device="cpu").model):
+        torch.testing.assert_close(logits(model), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_merged_tensors_bear_the_names_of_the_base(adapter, tmp_path, capsys):
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "whole"), "--dtype", "bfloat16"]) == 0
+    base, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "whole"))
+    assert base.keys() == whole.keys()
+    assert {tensor.dtype for tensor in whole.values()} == {torch.bfloat16}
+    assert json.loads((tmp_path / "whole" / "config.json").read_text())["model_type"] == "llada"
+    capsys.readouterr()
+    before = snapshot(tmp_path)
+    assert "--output" in refused(capsys, "merge", adapter, "-o", tmp_path / "base")
+    assert snapshot(tmp_path) == before
+
+
+def test_the_merged_model_keeps_its_task_and_whole_weights_are_refused(tmp_path, capsys):
+    adapter = save_adapter(tmp_path / "adapter")
+    assert cli.main(["merge", str(adapter), "--output", str(tmp_path / "whole")]) == 0
+    assert model_environment(str(tmp_path / "whole")) == {"env": ENV, "preset": "tiny", "dtype": "float32"}
+    capsys.readouterr()
+    assert "Give a run" in refused(capsys, "merge")
+    assert "--lora-r" in refused(capsys, "merge", tiny_folder())
+
+
+class Hub(BaseHTTPRequestHandler):
+    """What `create_repo`, `model_info` and `create_commit` ask for; keeps what it was sent."""
+
+    def do_HEAD(self):
+        self.answer({})
+
+    def do_GET(self):
+        self.answer({"id": REPO, "private": self.server.private, "siblings": [], "tags": []})
+
+    def do_POST(self):
+        body = self.body()
+        self.server.asked.append((self.path, self.headers["Authorization"]))
+        if self.server.status != 200:
+            return self.answer({"error": "Forbidden: this token reads only"}, self.server.status)
+        if self.path == "/api/repos/create":
+            self.server.created.append(json.loads(body))
+            return self.answer({"url": f"{self.server.url}/{REPO}", "name": REPO})
+        if "/preupload/" in self.path:
+            names = [file["path"] for file in json.loads(body)["files"]]
+            modes = [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]
+            return self.answer({"files": modes})
+        if self.path == "/api/validate-yaml":  # the front matter of the card
+            return self.answer({"errors": [], "warnings": []})
+        for line in map(json.loads, body.splitlines()):
+            if line["key"] == "file":
+                self.server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+        self.answer({"commitUrl": f"{self.server.url}/{REPO}/commit/1", "commitOid": "1"})
+
+    def body(self):
+        """What was sent, in one piece or in chunks."""
+        if "Content-Length" in self.headers:
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        pieces = []
+        while size := int(self.rfile.readline(), 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
+
+    def answer(self, content, status=200):
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    server.asked, server.created, server.files, server.status, server.private = [], [], {}, 200, False
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name, value in {"ENDPOINT": server.url, "HF_HUB_OFFLINE": False}.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run of Sudoku; its model is a stand-in, as nothing opens it here."""
+    return with_model(write_run(tmp_path / "run"))
+
+
+def with_model(folder, name="model", **recorded):
+    files = {"config.json": "{}", "model.safetensors": "weights", "README.md": "not this one"}
+    record = {"env": "sudoku", "base_model": "/home/ada/models/tiny-sudoku", **recorded}
+    files["environment.json"] = json.dumps(record)
+
+    def write(aside):
+        for file, text in files.items():
+            (aside / file).write_text(text)
+
+    write_folder(folder / name, write)
+    return folder
+
+
+def test_the_model_goes_up_with_its_card_in_one_commit(hub, run, capsys):
+    before = snapshot(run)
+    assert cli.main(["push", str(run), *PUSH]) == 0
+    assert capsys.readouterr().out == f"{hub.url}/{REPO}\n"
+    names = {"README.md", "curve.png", "config.json", "model.safetensors", "environment.json"}
+    assert set(hub.files) == names
+    assert hub.files["model.safetensors"] == b"weights"
+    assert hub.files["curve.png"].startswith(b"\x89PNG")
+    assert b"not this one" not in hub.files["README.md"]
+    assert {token for _, token in hub.asked} == {"Bearer hf_test"}
+    assert sum("/commit/" in path for path, _ in hub.asked) == 1
+    assert snapshot(run) == before
+
+
+def test_no_folder_of_this_machine_goes_up(hub, tmp_path):
+    places = {"env_args": {"source": "/home/ada/puzzles.csv"}, "pairs": "/home/ada/pairs.jsonl"}
+    run = write_run(tmp_path / "run", algorithm="./mine/own.py:Own", **places)
+    with_model(run, env="/home/ada/task.py:my/T-v0", env_args=places["env_args"])
+    assert cli.main(["push", str(run), *PUSH]) == 0
+    sent = b"".join(hub.files.values())
+    assert b"/home/ada" not in sent and b"./mine" not in sent and str(run).encode() not in sent
+    card = hub.files["README.md"].decode()
+    assert "`own.py:Own` on `sudoku` (source=puzzles.csv)" in card and "pairs: pairs.jsonl" in card
+    record = json.loads(hub.files["environment.json"])
+    assert record == {
+        "env": "task.py:my/T-v0",
+        "base_model": "tiny-sudoku",
+        "env_args": {"source": "puzzles.csv"},
+    }
+
+
+def test_the_card_holds_task_algorithm_settings_and_evaluations_and_needs_no_hub(run, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: 1 / 0)
+    monkeypatch.setattr(envs.hub, "why_offline", lambda: 1 / 0)
+    before = snapshot(run / "model")
+    assert cli.main(["push", str(run), *PUSH, "--dry-run"]) == 0
+    assert snapshot(run / "model") == before
+    place = run / "card" / "README.md"
+    assert capsys.readouterr().out == f"{place}\n" and (run / "card" / "curve.png").stat().st_size
+    card = ModelCard.load(place)
+    assert card.data.library_name == "transformers" and "llada" in card.data.tags
+    (result,) = card.data.eval_results
+    assert (result.dataset_type, result.metric_value) == ("sudoku", 0.875)
+    text = card.text
+    assert "`spg` on `sudoku` for 4 steps, seed 0." in text and "step 2, the best on validation" in text
+    for name in ("before", "after"):
+        f = json.loads((run / "eval" / f"{name}.json").read_text())
+        assert (
+            f"| {name} training | {f['correct']:.3f} | {f['low']:.3f} to {f['high']:.3f} | {f['n']} |" in text
+        )
+    settings = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    assert settings["env"] == "sudoku" and settings["max_steps"] == 4
+    assert f'from_pretrained("{REPO}")' in text and f"eval --model {REPO} --env sudoku" in text
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_private_never_goes_into_a_public_repository(hub, run, capsys, private):
+    hub.private = private
+    assert cli.main(["push", str(run), *PUSH, "--private"]) == (0 if private else 2)
+    assert hub.created[0]["visibility"] == "private"
+    assert bool(hub.files) is private
+    assert ("Choose another --repo" in capsys.readouterr().err) is not private
+
+
+def test_what_is_missing_is_said_before_anything_is_sent(hub, run, tmp_path, capsys, monkeypatch):
+    assert "NAME/ID" in refused(capsys, "push", run)
+    assert "--repo a/b/c" in refused(capsys, "push", run, "--repo", "a/b/c")
+    assert "runs/NAME" in refused(capsys, "push", tmp_path, *PUSH)
+    assert "--resume" in refused(capsys, "push", write_run(tmp_path / "half", finished=False), *PUSH)
+    assert f"python -m spg_trainer merge {run}" in refused(capsys, "push", run, *PUSH, "--merged")
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.get_token", lambda: None)
+        assert "hf auth login" in refused(capsys, "push", run, *PUSH)
+    assert hub.asked == []
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert "--dry-run" in refused(capsys, "push", run, *PUSH)
+
+
+def test_what_the_hub_refuses_is_said(hub, run, capsys):
+    hub.status = 403
+    assert f"The Hub refused --repo {REPO}: " in refused(capsys, "push", run, *PUSH)
+
+
+def test_an_adapter_on_a_folder_is_merged_first(hub, tmp_path, capsys):
+    run = write_run(tmp_path / "run")
+    write_folder(run / "model", save_adapter)
+    assert f"python -m spg_trainer merge {run}" in refused(capsys, "push", run, *PUSH)
+    with_model(run, "merged")
+    assert cli.main(["push", str(run), *PUSH, "--merged"]) == 0
+    assert hub.files["model.safetensors"] == b"weights"
+
+
+def test_an_adapter_on_a_model_of_the_hub_names_it(hub, tmp_path):
+    run = write_run(tmp_path / "run")
+
+    def write(aside):
+        edit(save_adapter(aside) / "adapter_config.json", base_model_name_or_path="org/base")
+
+    write_folder(run / "model", write)
+    assert cli.main(["push", str(run), *PUSH]) == 0
+    card = ModelCard(hub.files["README.md"].decode())
+    assert (card.data.library_name, card.data.base_model) == ("peft", "org/base")
+    assert f'from_pretrained("{REPO}")' in card.text
