@@ -1,7 +1,7 @@
 """What an environment is: problems, scores, and the class that a task author derives from."""
 
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -9,7 +9,6 @@ import gymnasium
 import numpy as np
 
 from envs.errors import EnvError
-from envs.rendering import as_html, from_ansi, masked
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
@@ -114,7 +113,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     """{component: weight}; the reward is the weighted sum, weight 0 measures only; "correct" is a must."""
     reward_ranges: Mapping[str, tuple[float, float]] = {}
     """{component: (lowest, highest)} where that is not 0 to 1; `python -m envs check` looks at it."""
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "html"], "render_fps": 1}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
     observation_space = PromptText()
     action_space = Unicode()
 
@@ -167,21 +166,6 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             prompt = "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
         return prompt if completion is None else f"{prompt}\n{problem.completion_prefix}{completion}"
 
-    def render_html(self, problem: Problem, completion: str | None) -> str:
-        """The same for a report or a notebook, as HTML: `render_text` in its colours, or what an author makes of it.
-
-        Whoever overrides it escapes what a model wrote (`envs.rendering.as_html`). Scripts do not run in reports.
-        """
-        return from_ansi(self.render_text(problem, completion))
-
-    def render_partial(self, problem: Problem, completion: str, hidden: Collection[int]) -> str:
-        """`render_html` of a completion that is still coming to be, for the replay of a report.
-
-        completion: as it will be. hidden: indices of its characters that are not unmasked yet. By default each of them
-        is a light shade (`envs.rendering.MASK`); a board leaves its cells empty.
-        """
-        return self.render_html(problem, masked(completion, hidden))
-
     # What Gymnasium and the trainer call.
 
     @property
@@ -228,15 +212,12 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         return "", reward, True, False, info
 
     def render(self) -> str | None:
-        """The current problem and completion as text (`render_mode="ansi"`) or HTML ("html"), otherwise None."""
+        """The current problem and completion as text (`render_mode="ansi"`), otherwise None."""
         if self.render_mode is None:
             return None
         if self._episode is None:
             raise EnvError(f"{self.spec_name}: render() before reset(). Call reset() first.")
         episode = self._episode
-        if self.render_mode == "html":
-            result = f"<p>{as_html(episode.result)}</p>" if episode.result else ""
-            return self.render_html(episode.problem, episode.completion) + result
         result = f"\n{episode.result}" if episode.result else ""
         return self.render_text(episode.problem, episode.completion) + result
 

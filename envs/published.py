@@ -1,16 +1,14 @@
 """What GSM8K and MATH500 share: problems of a published set, of a copy of it, or generated, and how they are shown."""
 
-from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, ClassVar
 
 from envs.answers import paper_completion
-from envs.core import Problem, Score, TextEnv, check_index
+from envs.core import Problem, TextEnv, check_index
 from envs.errors import EnvError, check_choice
-from envs.rendering import from_ansi, highlight_last, labelled, masked, painter, printable
+from envs.rendering import highlight_last, labelled, paint, printable
 from envs.splits import SPLIT_SIZES
-from verifiers.verdicts import Verdict
 
 ANSWER_FORMAT = """
 Answer in this format:
@@ -85,42 +83,19 @@ class PublishedEnv(TextEnv):
             return f"{work}<answer>{answer}</answer>"
         return paper_completion(work, answer) + "\n"
 
-    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+    def render_text(self, problem: Problem, completion: str | None) -> str:
         """The problem, the completion with the part that was judged in green or red, the gold answer, the verdict."""
-        paint = painter(color)
+        names = [name for name in ("subject", self.text) if problem.metadata.get(name)]
+        shown = {name: printable(problem.metadata[name]) for name in names}
+        shown[self.text] = paint("bold", shown[self.text])
+        gold = printable(problem.reference["answer"])
         if completion is None:
-            return self._lines(paint, problem)
-        from verifiers import verify
-
-        # The score is the environment's, which may refuse what the verifier alone would accept.
-        verdict = verify(self.task, completion, answer=problem.reference["answer"])
-        score = self.score(problem, completion)
-        style, word = ("green", "right") if score.rewards["correct"] else ("red", "wrong")
-        judged = highlight_last(paint, style, printable(completion), printable(verdict.extracted or ""))
-        return self._lines(paint, problem, judged, paint(style, word + self._reason(score, verdict)))
-
-    def _lines(
-        self, paint: Callable[[str, str], str], problem: Problem, judged: str | None = None, verdict: str = ""
-    ) -> str:
-        """Everything known, each behind its label; judged: the completion as it is shown, None if there is none."""
-        heading = self._heading(problem)
-        heading[self.text] = paint("bold", heading[self.text])
-        lines = [(label, text) for label, text in heading.items() if text]
-        gold = ("gold", printable(problem.reference["answer"]))
-        lines += [gold] if judged is None else [("answer", judged), gold, ("verdict", verdict)]
-        return "\n".join(labelled(paint, label, text) for label, text in lines)
-
-    def render_html(self, problem: Problem, completion: str | None) -> str:
-        return from_ansi(self.render_text(problem, completion, color=True))
-
-    def render_partial(self, problem: Problem, completion: str, hidden: Collection[int]) -> str:
-        """Without a verdict: it is of the whole."""
-        return from_ansi(self._lines(painter(True), problem, printable(masked(completion, hidden))))
-
-    @abstractmethod
-    def _heading(self, problem: Problem) -> dict[str, str]:
-        """{label: text or ""} of what is shown above the answer, its text among it."""
-
-    @abstractmethod
-    def _reason(self, score: Score, verdict: Verdict) -> str:
-        """What is shown behind "right" or "wrong"."""
+            shown["gold"] = gold
+        else:
+            score = self.score(problem, completion)
+            style, verdict = ("green", "right") if score.rewards["correct"] else ("red", "wrong")
+            if score.reason not in ("ok", "wrong"):
+                verdict += f" ({score.reason})"
+            judged = highlight_last(style, printable(completion), printable(score.extracted or ""))
+            shown |= {"answer": judged, "gold": gold, "verdict": paint(style, verdict)}
+        return "\n".join(labelled(label, text) for label, text in shown.items())

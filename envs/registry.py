@@ -36,8 +36,7 @@ def _create(
     **arguments: Any,
 ) -> TextEnv:
     """An instance; render mode and weights are set on it, so that `__init__` need not know them."""
-    if render_mode not in (None, "ansi", "html"):
-        raise EnvError(f'{id}: render_mode={render_mode!r:.80}; should be "ansi", "html" or None.')
+    check_choice(id, "render_mode", render_mode, [None, "ansi"])
     signature = inspect.signature(cls)
     parameters = signature.parameters
     split = None if "split" in parameters else arguments.pop("split", None)
@@ -85,7 +84,7 @@ def make(name: str, **arguments: Any) -> TextEnv:
 
     name: all that `resolve` takes. arguments: those of the environment's constructor, and for every
     environment `split` ("train", "validation", "test"), `reward_weights` ({component: weight}, merged over
-    the class's) and `render_mode` (None, "ansi" or "html"). Raises EnvError for an unknown name, argument or
+    the class's) and `render_mode` (None or "ansi"). Raises EnvError for an unknown name, argument or
     component.
     """
     return gymnasium.make(resolve(name), disable_env_checker=True, **arguments).unwrapped

@@ -1,18 +1,15 @@
 """GSM8K, word problems with one number as the answer: the published set, a copy of it, or our own generator."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from envs.core import Problem, Score, Scores
+from envs.core import Problem, Scores
 from envs.gsm8k import problems
 from envs.gsm8k.problems import Solution
 from envs.gsm8k.rewards import REWARD_PRESETS, has_format, paper_rewards
 from envs.published import ANSWER_FORMAT, PublishedEnv
-from envs.rendering import printable
-from verifiers.verdicts import Verdict
 
 
 class GSM8K(PublishedEnv):
@@ -83,9 +80,3 @@ class GSM8K(PublishedEnv):
     def _worked(self, solution: Solution) -> str:
         lines, answer = solution
         return self._write((" " if self.prompt_style == "plain" else "\n").join(lines), answer)
-
-    def _heading(self, problem: Problem) -> dict[str, str]:
-        return {"question": "\n".join(textwrap.wrap(printable(problem.metadata["question"]), 90))}
-
-    def _reason(self, score: Score, verdict: Verdict) -> str:
-        return "" if score.reason in ("ok", "wrong") else f" ({score.reason})"

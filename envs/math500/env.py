@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from envs.core import Problem, Score, Scores
+from envs.core import Problem, Scores
 from envs.math500 import problems
 from envs.math500.rewards import REWARD_PRESETS, equivalent, has_format, is_plain, tag_reward
 from envs.published import ANSWER_FORMAT, PublishedEnv
-from envs.rendering import printable
-from verifiers.verdicts import Verdict
 
 _INSTRUCTION = rf"""{ANSWER_FORMAT}
 
@@ -100,9 +98,3 @@ class MATH500(PublishedEnv):
 
     def _worked(self, work: str, answer: str) -> str:
         return self._write(work, f"\\boxed{{{answer}}}" if self._boxes_answers else answer)
-
-    def _heading(self, problem: Problem) -> dict[str, str]:
-        return {name: printable(problem.metadata[name]) for name in ("subject", "problem")}
-
-    def _reason(self, score: Score, verdict: Verdict) -> str:
-        return f" ({score.reason}, {verdict.decided_by})"

@@ -17,7 +17,7 @@ import numpy as np
 from envs.datasets import read_files, read_packaged, to_jsonl
 from envs.errors import EnvError
 from envs.splits import SPLIT_SIZES, STREAMS, SUDOKU_9X9, pick
-from envs.sudoku.solver import random_grid, random_puzzle, solve
+from envs.sudoku.solver import random_grid, random_puzzle
 
 TEST_RANKS = (
     5, 9, 12, 13, 25, 27, 30, 31, 32, 33, 35, 43, 47, 48, 55, 56, 57, 67, 71, 74, 75, 80, 82, 86, 89, 91, 94,
@@ -84,11 +84,6 @@ def _differences() -> np.ndarray:
     """(288, 288) uint16: bit c of [g, h] is set where grids g and h differ in cell c."""
     digits = np.array([list(grid) for grid in grids()])
     return ((digits[:, None] != digits[None]) << np.arange(16)).sum(-1).astype(np.uint16)
-
-
-def solutions(puzzle: str) -> list[str]:
-    """Every grid that solves a 4x4 `puzzle`, sorted. puzzle: 16 digits, row by row, 0 = blank."""
-    return [grid for grid in grids() if all(g in ("0", c) for g, c in zip(puzzle, grid, strict=True))]
 
 
 def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
@@ -206,37 +201,20 @@ def test_file(size: int = 4) -> str:
 def read_puzzles(path: str, size: int = 4) -> tuple[tuple[str, str], ...]:
     """The (puzzle, solution) pairs of a .jsonl file, one {"puzzle": "0310...", "solution": "4312..."} a line.
 
-    Without "solution" the first grid that solves the puzzle is taken. Raises EnvError naming the line if one is no
-    JSON object, has no usable puzzle, or a solution that does not solve it.
+    Raises EnvError naming the line if one is no JSON object, or its solution does not solve a puzzle of this size.
     """
-    return tuple(_read_row(*row, size) for row in read_files("sudoku", [Path(path)], ["puzzle"]))
+    return tuple(_read_row(*row, size) for row in read_files("sudoku", [Path(path)], ["puzzle", "solution"]))
 
 
 def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:
-    puzzle, solution = values["puzzle"], values.get("solution")
-    if not _is_grid(puzzle, size, "0"):
-        other = 13 - size
-        hint = f" For {other}x{other}: size={other}." if _is_grid(puzzle, other, "0") else ""
-        wanted = f"{size * size} digits from 0 to {size}, 0 = blank"
-        raise EnvError(f"sudoku: {where} has the puzzle {puzzle!r:.100}; it must be {wanted}.{hint}")
-    if solution is None:
-        return puzzle, _first_solution(where, puzzle)
-    # A full grid has one solution, itself, unless it breaks a rule.
-    legal = _is_grid(solution, size) and (solution in grids() if size == 4 else solve(solution)[0] == 1)
+    from verifiers import verify
+
+    digits, puzzle, solution = "123456789"[:size], values["puzzle"], values["solution"]
+    for name, text, allowed in (("puzzle", puzzle, "0" + digits), ("solution", solution, digits)):
+        if not isinstance(text, str) or len(text) != size * size or text.strip(allowed):
+            wanted = f"{size * size} digits from {allowed[0]} to {size}, 0 = blank; see also size={13 - size}"
+            raise EnvError(f"sudoku: {where} has the {name} {text!r:.100}; it must be {wanted}.")
+    legal = verify("sudoku", f"<answer>{solution}</answer>", puzzle="0" * len(puzzle)).correct
     if not legal or any(given not in ("0", cell) for given, cell in zip(puzzle, solution, strict=True)):
-        raise EnvError(f"sudoku: {where} has the solution {solution!r:.100}, which does not solve {puzzle}.")
+        raise EnvError(f"sudoku: {where} has the solution {solution}, which does not solve {puzzle}.")
     return puzzle, solution
-
-
-def _first_solution(where: str, puzzle: str) -> str:
-    count, solution = (0, next(iter(solutions(puzzle)), "")) if len(puzzle) == 16 else solve(puzzle)
-    if count < 0:
-        raise EnvError(f'sudoku: {where} has a puzzle too hard for our search, {puzzle}; give its "solution"')
-    if not solution:
-        raise EnvError(f"sudoku: {where} has the puzzle {puzzle}, which no grid solves.")
-    return solution
-
-
-def _is_grid(value: Any, size: int, blank: str = "") -> bool:
-    digits = "123456789"[:size] + blank
-    return isinstance(value, str) and len(value) == size * size and not value.strip(digits)
