@@ -203,23 +203,6 @@ def _junk(subject: _Subject) -> str:
     return f"none of {tried:,} is right, raises or takes long (at most {slowest * 1000:.0f} ms)"
 
 
-def _swapped(subject: _Subject) -> str:
-    """The answer to another problem, or the prompt itself, is not always right: the score looks at the problem."""
-    env = subject.train
-    indices, problems = map(list, zip(*subject.problems(env).items(), strict=True))
-    shifted = [_demonstration(env, problem) for problem in problems[1:] + problems[:1]]
-    tries = {}
-    if None not in shifted and len(problems) > 1:
-        tries["another problem's demonstration"] = shifted
-    tries["its own prompt as the answer"] = [f"<answer>{_prompt_text(p)}</answer>" for p in problems]
-    for kind, texts in tries.items():
-        rate = subject.figures[kind] = float(subject.score(env, indices, problems, texts).mean())
-        if rate == 1:
-            raise EnvError(f"{kind} is always right; score must look at its problem and at the answer")
-    rates = ", ".join(f"{kind} is right in {subject.figures[kind]:.1%}" for kind in tries)
-    return f"{rates} of {len(indices):,}"
-
-
 def _components(subject: _Subject) -> str:
     """Each component stayed within its range."""
     seen = subject.figures["components"]
@@ -253,7 +236,7 @@ def _vector_form(subject: _Subject) -> str:
     return f"{len(rows)} completions at once score as one by one"
 
 
-_RUNS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _swapped, _components, _vector_form)
+_RUNS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _components, _vector_form)
 _CHECKS = {run.__name__[1:].replace("_", " "): run for run in _RUNS}
 
 

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
@@ -65,8 +66,6 @@ class Unicode(gymnasium.Space[str]):
 
     def sample(self, mask: None = None, probability: None = None) -> str:
         """A short random text; there are no masks or probabilities of texts."""
-        if mask is not None or probability is not None:
-            raise ValueError("The Unicode space has no masks or probabilities; leave both at None.")
         picks = self.np_random.integers(len(_SAMPLES), size=int(self.np_random.integers(40)))
         return "".join(_SAMPLES[i] for i in picks)
 
@@ -139,14 +138,15 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         """What `completion` earns, component by component. Write this or `score_batch`."""
         if not _overrides(self, "score_batch"):
             raise EnvError(f"{type(self).__name__} cannot score: write score(self, problem, completion).")
-        return _first(self.score_batch([problem], [completion]))
+        scores = self.score_batch([problem], [completion])
+        rewards = {name: float(values[0]) for name, values in scores.rewards.items()}
+        return Score(rewards, scores.reason[0], scores.extracted[0])
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         """What n completions earn, each for its own problem. Override it where a batch is faster."""
-        rows = [_as_score(self.score(p, c)) for p, c in zip(problems, completions, strict=True)]
-        names = rows[0].rewards if rows else self.reward_weights
-        rewards = {name: np.array([row.rewards[name] for row in rows], np.float64) for name in names}
-        return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows])
+        return _stacked(
+            self, [_as_score(self.score(*pair)) for pair in zip(problems, completions, strict=True)]
+        )
 
     def demonstration(self, problem: Problem) -> str:
         """A completion that solves the problem; raises EnvError where the author gave none."""
@@ -174,7 +174,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         id = self._env_id
         base = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
         given = {name: value for name, value in self._env_arguments.items() if name != "split"}
-        arguments = [_source_name(str(v)) if name == "source" else f"{name}={v}" for name, v in given.items()]
+        arguments = [Path(v).name if name == "source" else f"{name}={v}" for name, v in given.items()]
         return f"{base}[{','.join(arguments)}]" if arguments else base
 
     def reset(
@@ -201,7 +201,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         episode = self._episode
         indices = [] if episode is None else [episode.index]
         check_step(self, indices, [action], ended=bool(indices) and episode.completion is not None)
-        scored = score_all(self, indices, [episode.problem], [action], one_by_one=True)
+        scored = score_all(self, indices, [episode.problem], [action])
         reward, reason = float(scored.total[0]), scored.reason[0]
         rewards = {name: float(values[0]) for name, values in scored.rewards.items()}
         info = {"index": episode.index, "rewards": rewards, "correct": rewards["correct"] == 1.0}
@@ -220,12 +220,6 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         episode = self._episode
         result = f"\n{episode.result}" if episode.result else ""
         return self.render_text(episode.problem, episode.completion) + result
-
-
-def _source_name(source: str) -> str:
-    """`generated`, `hub`, or the last part of a path; a folder `./hub` stays `./hub`."""
-    last = source.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return f"./{last}" if last != source and last in ("generated", "hub") else last
 
 
 def choose_index(
@@ -297,14 +291,9 @@ class ScoredBatch:
 
 
 def score_all(
-    env: TextEnv,
-    indices: Sequence[int],
-    problems: Sequence[Problem],
-    completions: Sequence[str],
-    *,
-    one_by_one: bool = False,
+    env: TextEnv, indices: Sequence[int], problems: Sequence[Problem], completions: Sequence[str]
 ) -> ScoredBatch:
-    """Scores n completions, with one `score_batch` call where the author wrote it, unless `one_by_one`.
+    """Scores n completions, with one `score_batch` call where the author wrote it; one by his `score`, if there is one.
 
     An exception in the author's code marks only the completions that cause it, with reason "error" and all
     rewards 0. Raises EnvError, naming environment and problem, for scores that break the contract: a
@@ -312,13 +301,13 @@ def score_all(
     reason or extracted part that is no text.
     """
     traces: list[str | None] = [None] * len(problems)
-    if one_by_one or not _overrides(env, "score_batch"):
-        scores, traces = _score_one_by_one(env, indices, problems, completions)
+    if not _overrides(env, "score_batch") or (len(problems) == 1 and _overrides(env, "score")):
+        scores, traces = _score_each(env, indices, problems, completions)
     else:
         try:
             scores = env.score_batch(problems, completions)
         except Exception as error:  # it does not say for which completion: scoring each alone does
-            scores, traces = _score_one_by_one(env, indices, problems, completions)
+            scores, traces = _score_each(env, indices, problems, completions)
             if not any(traces):
                 raise EnvError(
                     f"{env.spec_name}: score_batch raised {error!r:.200} for {len(problems)} completions, but "
@@ -336,28 +325,23 @@ def _overrides(env: TextEnv, method: str) -> bool:
     return getattr(getattr(env, method), "__func__", None) is not getattr(TextEnv, method)
 
 
-def _score_one_by_one(
+def _score_each(
     env: TextEnv, indices: Sequence[int], problems: Sequence[Problem], completions: Sequence[str]
 ) -> tuple[Scores, list[str | None]]:
     """(the scores, the traceback of each that raised)."""
-    rows, traces, own = [], [], _overrides(env, "score")
+    rows, traces = [], []
     for index, problem, completion in zip(indices, problems, completions, strict=True):
         trace = None
         try:
-            row = env.score(problem, completion) if own else env.score_batch([problem], [completion])
+            row = _as_score(env.score(problem, completion))
         except Exception:
             row, trace = Score(dict.fromkeys(env.reward_weights, 0.0), "error"), traceback.format_exc()
-        if not own and trace is None:
-            _check_form(env, [index], row)
-            row = _first(row)
-        row = _as_score(row)
         if not isinstance(row, Score) or not isinstance(row.rewards, Mapping):
             raise _broken(env, index, f"score returned {row!r:.80}, not envs.Score or {{component: number}}.")
         _check_names(env, index, row.rewards)
         rows.append(row)
         traces.append(trace)
-    rewards = {name: [row.rewards[name] for row in rows] for name in env.reward_weights}
-    return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows]), traces
+    return _stacked(env, rows), traces
 
 
 def _as_score(value: Any) -> Any:
@@ -365,10 +349,9 @@ def _as_score(value: Any) -> Any:
     return Score(dict(value)) if isinstance(value, Mapping) else value
 
 
-def _first(scores: Scores) -> Score:
-    first = {name: values[0] for name, values in scores.rewards.items()}
-    rewards = {name: v.item() if isinstance(v, np.generic) else v for name, v in first.items()}
-    return Score(rewards, scores.reason[0], scores.extracted[0])
+def _stacked(env: TextEnv, rows: Sequence[Score]) -> Scores:
+    rewards = {name: [row.rewards[name] for row in rows] for name in env.reward_weights}
+    return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows])
 
 
 def _broken(env: TextEnv, index: int, why: str) -> EnvError:
@@ -399,23 +382,11 @@ def _check_names(env: TextEnv, index: int, rewards: Mapping[str, Any]) -> None:
 
 def _numbers(env: TextEnv, indices: Sequence[int], name: str, values: Any) -> np.ndarray:
     """`values` as (n,) float64, every one finite; "correct" 0 or 1."""
-    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.ndim == 1:
-        numbers = values.astype(np.float64)
-    else:
-        numbers = np.array([_number(value) for value in values], np.float64)
+    kinds = int | float | np.integer | np.floating | np.bool_
+    numbers = np.array([value if isinstance(value, kinds) else np.nan for value in values], np.float64)
     valid = ((numbers == 0) | (numbers == 1)) if name == "correct" else np.isfinite(numbers)
     if not valid.all():
         row = int(np.argmin(valid))
         wanted = "0 or 1" if name == "correct" else "a finite number"
         raise _broken(env, indices[row], f'"{name}" is {values[row]!r:.80}; it must be {wanted}.')
     return numbers
-
-
-def _number(value: Any) -> float:
-    """`value` as a float, nan if it is no number or an int beyond the range of floats."""
-    try:
-        return (
-            float(value) if isinstance(value, int | float | np.integer | np.floating | np.bool_) else np.nan
-        )
-    except OverflowError:
-        return np.nan
