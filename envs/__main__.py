@@ -15,7 +15,6 @@ from envs.errors import EnvError
 from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.splits import SPLITS
 from envs.template import write_task
-from verifiers.errors import did_you_mean
 
 _EPILOG = """\
 ID is a name from `list` (sudoku, spg/Sudoku-v0), a file (./my_task.py:my/MyTask-v0), a module
@@ -34,25 +33,17 @@ Exit status: 0 when all is well, 1 when a check fails, 2 when a name, a file or 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    args = list(sys.argv[1:] if arguments is None else arguments)
-    if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-        hint = did_you_mean(args[0], COMMANDS)
-        return _fail(f'No command "{args[0]}". {hint}Known: {", ".join(COMMANDS)}.')
-    options = _parser().parse_args(args)
+    options = _parser().parse_args(arguments)
     try:
         return COMMANDS[options.command][1](options)
     except (EnvError, ImportError) as error:
-        return _fail(str(error))
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
-
-
-def _fail(text: str) -> int:
-    sys.stderr.write(f"error: {text}\n")
-    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,11 +152,10 @@ def _check(options: argparse.Namespace) -> int:
         raise EnvError("check wants the ID of one environment or several, or --all; see python -m envs list.")
     arguments, ok = pairs(options.env_args), True
     for name in options.ids or [id for id in known() if id.startswith("spg/")]:
-        report = check(name, options.n, **{**offline_arguments(resolve(name)), **arguments})
-        ok &= report.ok
-        sizes = ", ".join(f"{number:,} {split}" for split, number in report.figures["problems"].items())
-        sys.stdout.write(f"{report.env}: {sizes} ({report.seconds:.1f} s)\n")
-        for finding in report.findings:
+        findings = check(name, options.n, **{**offline_arguments(resolve(name)), **arguments})
+        ok &= all(finding.ok for finding in findings)
+        sys.stdout.write(f"{name}\n")
+        for finding in findings:
             sys.stdout.write(f"{'ok' if finding.ok else 'FAILS':6} {finding.name:15} {finding.figure}\n")
         sys.stdout.flush()
     return 0 if ok else 1

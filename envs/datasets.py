@@ -4,7 +4,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -155,11 +155,6 @@ def data_folder() -> Path:
 def read_packaged(file: str) -> list[dict[str, Any]]:
     """The rows of a .jsonl file that this project ships, e.g. "sudoku/test.jsonl"."""
     return [row.values for row in _jsonl(data_folder() / file)]
-
-
-def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The rows as lines of JSON."""
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def _advice(hub: HubDataset) -> str:

@@ -22,7 +22,7 @@ Answer in this format:
 
 
 class PublishedEnv(TextEnv):
-    """A task with a published set and a generator; `__init__` of its class calls `_open`."""
+    """A task with a published set and a generator."""
 
     task: ClassVar[str]
     """Its name among the verifiers and in messages."""
@@ -34,15 +34,25 @@ class PublishedEnv(TextEnv):
     """What the paper-style prompt says before the text."""
     reward_presets: ClassVar[Mapping[str, Mapping[str, float]]]
 
-    def _open(
+    def __init__(
         self,
-        split: str,
-        source: str,
-        prompt_style: str | None,
-        level: int,
-        reward_preset: str,
-        **revisions: str | None,
+        split: str = "train",
+        source: str = "hub",
+        prompt_style: str | None = None,
+        level: int = 1,
+        reward_preset: str = "default",
+        revision: str | None = None,
     ) -> None:
+        """Opens one split; raises EnvError for an unknown value and for data that cannot be loaded or used.
+
+        Args:
+            source: "hub" (the published sets), "generated" (our own problems, no data needed), or the path of a folder
+                or file with their columns.
+            prompt_style: "plain" or "paper"; None = plain for generated problems, paper for all others.
+            level: of generated problems, 1 to 3.
+            reward_preset: "default", or "paper" for the rewards of d1 and SPG.
+            revision: branch, tag or commit of the hub's train set; None = its main branch.
+        """
         check_choice(self.task, "split", split, SPLIT_SIZES)
         check_choice(self.task, "prompt_style", prompt_style, ["plain", "paper", None])
         check_choice(self.task, "level", level, self.bank.LEVELS)
@@ -52,15 +62,13 @@ class PublishedEnv(TextEnv):
         if level != 1 and not self._generated:
             why = f"level={level} is for source=generated; {self.source} has no levels"
             raise EnvError(f"{self.task}: {why}.")
-        for name, value in revisions.items():
-            if value is not None and self.source != "hub":
-                raise EnvError(f"{self.task}: {name}={value} is for source=hub, not for {self.source}.")
+        if revision is not None and self.source != "hub":
+            raise EnvError(f"{self.task}: revision={revision} is for source=hub, not for {self.source}.")
         self.prompt_style = prompt_style or ("plain" if self._generated else "paper")
         self.reward_weights = self.reward_presets[reward_preset]
         self._problems: Sequence[Any] | None = None  # None: the training stream, drawn when asked for
         if not self._generated:
-            loaded = self.bank.load_problems(self.source, split, **revisions)
-            self._problems, self.origin, self.notice = loaded
+            self._problems, self.origin, self.notice = self.bank.load_problems(self.source, split, revision)
         elif split != "train":
             self._problems = self.bank.fixed_set(level, split)
         if self.origin:

@@ -110,13 +110,13 @@ def resolve(name: str) -> str:
         return f"reasoning_gym/{id}-v0"
     if where:
         module = _import(where, name)
-        inside = {i: cls for i, cls in _classes.items() if cls.__module__ == module or where == "envs"}
+        inside = [i for i, cls in _classes.items() if f"{cls.__module__}.".startswith(f"{module}.")]
         if not inside:
             wanted = 'end it with envs.register("my/Task-v0", YourClass)'
             raise EnvError(f"{where} registers no environment; {wanted}.")
         if not id and len(inside) > 1:
             raise EnvError(f"{where}: say which: {', '.join(f'{where}:{one}' for one in inside)}")
-        match = _find(id, inside) if id else next(iter(inside))
+        match = _find(id, inside) if id else inside[0]
     else:
         match = _find(ALIASES.get(id.lower(), id), _classes) or _from_entry_points(id)
     if match is None:
@@ -220,20 +220,14 @@ def _qualified_name(cls: type) -> str:
 
 def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[str, Any]) -> None:
     """Raises EnvError for arguments that `__init__` does not take, or misses."""
-    takes = [
-        name for name, p in signature.parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    for argument in arguments:
-        if argument not in takes and not takes_any:
-            listed = ", ".join(dict.fromkeys([*takes, "split", "reward_weights", "render_mode"]))
-            raise EnvError(
-                f'{id} takes no argument "{argument}". {did_you_mean(argument, takes)}It takes: {listed}.'
-            )
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        raise EnvError(f"{id}: {error}; it takes: {', '.join(takes)}.") from error
+        takes = [*dict.fromkeys([*signature.parameters, "split", "reward_weights", "render_mode"])]
+        why = str(error)
+        if unknown := [name for name in arguments if name not in takes]:
+            why = f'it takes no argument "{unknown[0]}". {did_you_mean(unknown[0], takes)}'
+        raise EnvError(f"{id}: {why.rstrip('. ')}. It takes: {', '.join(takes)}.") from error
 
 
 def _merged_weights(

@@ -55,11 +55,11 @@ def _draw(rng: np.random.Generator, level: int, split: str, template: int) -> Ma
 
 @cache
 def load_problems(
-    source: str, split: str, revision: str | None = None, test_revision: str | None = None
+    source: str, split: str, revision: str | None = None
 ) -> tuple[tuple[MathProblem, ...], Commits, str]:
     """The problems of a split, {data set: the hub's commit} and a notice, as `envs.datasets.load_split` gives them."""
-    train, test = replace(TRAIN, revision=revision), replace(TEST, revision=test_revision)
-    return load_split("math500", source, split, train, test, columns=("problem",), read=read_row)
+    train = replace(TRAIN, revision=revision)
+    return load_split("math500", source, split, train, TEST, columns=("problem",), read=read_row)
 
 
 def read_row(row: Row) -> MathProblem:

@@ -139,7 +139,8 @@ class Sudoku(TextEnv):
         }
         if "paper_cells" in self.reward_weights:
             solutions = [p.metadata["solution"] for p in problems]
-            rewards["paper_cells"] = paper_cells(completions, puzzles, solutions)
+            paid = map(paper_cells, completions, puzzles, solutions)
+            rewards["paper_cells"] = np.array(list(paid), np.float64)
         return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
     def demonstration(self, problem: Problem) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.datasets import read_files, read_packaged, to_jsonl
+from envs.datasets import read_files, read_packaged
 from envs.errors import EnvError
 from envs.splits import SPLIT_SIZES, STREAMS, SUDOKU_9X9, pick
 from envs.sudoku.solver import random_grid, random_puzzle
@@ -183,18 +183,9 @@ def draw_9x9(split: str, index: int, blanks: tuple[int, int], excluded: frozense
 
 @cache
 def test_puzzles(size: int = 4) -> tuple[tuple[str, str], ...]:
-    """The 256 committed (puzzle, solution) pairs, in order; raises EnvError if they are not installed."""
+    """The 256 committed (puzzle, solution) pairs, in order; 4x4 they are those of fixed_set("test")."""
     rows = read_packaged("sudoku/test.jsonl" if size == 4 else "sudoku/test-9x9.jsonl")
     return tuple((row["puzzle"], row["solution"]) for row in rows)
-
-
-def test_file(size: int = 4) -> str:
-    """The text of the committed test file, made anew; a pure function of the size."""
-    if size == 4:
-        pairs = fixed_set("test")
-    else:
-        pairs = [draw_9x9("test", i, TEST_BLANKS_9X9, frozenset()) for i in range(256)]
-    return to_jsonl({"puzzle": puzzle, "solution": grid} for puzzle, grid in pairs)
 
 
 @cache
