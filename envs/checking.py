@@ -22,7 +22,7 @@ SLOWEST = 2.0
 """Seconds of processor time within which any completion must be scored."""
 _FEW = 16
 """Problems for the more costly checks: made again in a fresh process, scored with junk."""
-_CHILD = "import json, sys; from envs.checking import contents; json.dump(contents(*json.loads(sys.argv[1])), sys.stdout)"
+_CHILD = "import json, sys, envs.checking as c; json.dump(c.contents(*json.loads(sys.argv[1])), sys.stdout)"
 
 
 @dataclass(frozen=True)

@@ -128,16 +128,14 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
     def __len__(self) -> int:
         """How many problems this split has."""
-        raise EnvError(f"{type(self).__name__} has no length: write __len__(self) -> int.")
+        raise NotImplementedError
 
     def problem(self, index: int) -> Problem:
         """Problem number `index` (0 <= index < len(self)), a pure function of arguments and index."""
-        raise EnvError(f"{type(self).__name__} has no problems: write problem(self, index) -> envs.Problem.")
+        raise NotImplementedError
 
     def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
         """What `completion` earns, component by component. Write this or `score_batch`."""
-        if not _overrides(self, "score_batch"):
-            raise EnvError(f"{type(self).__name__} cannot score: write score(self, problem, completion).")
         scores = self.score_batch([problem], [completion])
         rewards = {name: float(values[0]) for name, values in scores.rewards.items()}
         return Score(rewards, scores.reason[0], scores.extracted[0])

@@ -4,10 +4,12 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from envs.errors import EnvError
 from envs.hub import from_cache_only, why_offline
@@ -15,8 +17,6 @@ from envs.splits import PUBLISHED
 
 FORMATS = (".jsonl", ".jsonl.gz", ".parquet")
 UNUSABLE = 0.01  # largest share of the rows of a split that is left out
-Commits = dict[str, str]  # {repository: commit}
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -46,49 +46,45 @@ def normalized(text: str) -> str:
     return " ".join(text.split())
 
 
+@cache
 def load_split(
-    task: str,
-    source: str,
-    split: str,
-    train: HubDataset,
-    test: HubDataset,
-    columns: Sequence[str],
-    read: Callable[[Row], Item],
-    hashed: Callable[[str], str] = normalized,
-) -> tuple[tuple[Item, ...], Commits, str]:
-    """The problems of a split of a published data set, in its order, the commits of what the hub gave, and a notice.
+    task: str, bank: ModuleType, source: str, split: str, revision: str | None
+) -> tuple[tuple[Any, ...], dict[str, str], str]:
+    """The problems of a split of a published set, in its order, {data set: commit} of the hub's, and a notice.
 
     test is the published test set; validation is the twentieth of the train set that a hash of the first column
     picks; train is the rest. A problem that is also in test, white space aside, is in neither.
 
-    task, source: see `load_rows`. columns: the first is the problem's text. read: makes a problem of a row, or raises
-    EnvError for one that cannot be used; such rows are left out, and the notice counts them and names the first, or is
-    "". hashed: what of the text is hashed. Raises EnvError for a set that cannot be loaded, that leaves no problem, or
-    in which more than 1% of the rows cannot be used.
+    bank: the sets TRAIN and TEST; COLUMNS, the first of them the text; `hashed(text)`, what is hashed of it; and
+    `read_row(row)`, the problem of a row, which raises EnvError for one that cannot be used: such rows are left out,
+    and the notice counts them and names the first, or is "". source: see `load_rows`. revision: of TRAIN. Raises
+    EnvError for a set that cannot be loaded, that leaves no problem, or in which more than 1% of the rows cannot be
+    used.
     """
-    commits: Commits = {}
+    commits: dict[str, str] = {}
+    test = replace(bank.TEST, revision=revision) if bank.TEST.repo == bank.TRAIN.repo else bank.TEST
 
     def load(hub: HubDataset) -> list[tuple[str, Row]]:
-        rows, commit = load_rows(task, source, hub, columns)
+        rows, commit = load_rows(task, source, hub, bank.COLUMNS)
         if commit:
             commits[hub.repo] = commit
-        values = [row.values[columns[0]] for row in rows]
+        values = [row.values[bank.COLUMNS[0]] for row in rows]
         return [(text if isinstance(text, str) else "", row) for text, row in zip(values, rows, strict=True)]
 
-    rows = load(test if split == "test" else train)
+    rows = load(test if split == "test" else replace(bank.TRAIN, revision=revision))
     if split != "test":
         test_texts = {normalized(text) for text, _ in load(test)}
         rows = [
             (text, row)
             for text, row in rows
-            if normalized(text) not in test_texts and PUBLISHED(hashed(text)) == split
+            if normalized(text) not in test_texts and PUBLISHED(bank.hashed(text)) == split
         ]
     unusable, problems = [], []
     for text, row in rows:
         try:
             if not text.strip():
-                raise EnvError(f"{task}: {row.where} has no text as its {columns[0]}.")
-            problems.append(read(row))
+                raise EnvError(f"{task}: {row.where} has no text as its {bank.COLUMNS[0]}.")
+            problems.append(bank.read_row(row))
         except EnvError as error:
             unusable.append(str(error))
     notice = f"{unusable[0]} {len(unusable):,} of {len(rows):,} rows cannot be used" if unusable else ""

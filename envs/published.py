@@ -1,14 +1,18 @@
 """What GSM8K and MATH500 share: problems of a published set, of a copy of it, or generated, and how they are shown."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import ModuleType
 from typing import Any, ClassVar
 
+import numpy as np
+
 from envs.answers import paper_completion
 from envs.core import Problem, TextEnv, check_index
+from envs.datasets import load_split
 from envs.errors import EnvError, check_choice
 from envs.rendering import highlight_last, labelled, paint, printable
-from envs.splits import SPLIT_SIZES
+from envs.splits import SPLIT_SIZES, STREAMS, distinct
 
 ANSWER_FORMAT = """
 Answer in this format:
@@ -21,15 +25,22 @@ Answer in this format:
 """
 
 
+@cache
+def fixed_set(bank: ModuleType, level: int, split: str) -> tuple[Any, ...]:
+    """The 256 different generated problems of `validation` or `test`, in their fixed order."""
+    rng = np.random.default_rng([bank.SEED, level, STREAMS[split]])
+    return distinct(
+        lambda turn: bank.draw(rng, level, split, turn), key=lambda item: getattr(item, bank.COLUMNS[0])
+    )
+
+
 class PublishedEnv(TextEnv):
     """A task with a published set and a generator."""
 
     task: ClassVar[str]
     """Its name among the verifiers and in messages."""
     bank: ClassVar[ModuleType]
-    """Its `problems`: LEVELS, load_problems, train_problem and fixed_set."""
-    text: ClassVar[str]
-    """The field of a problem that holds its text."""
+    """Its `problems`: LEVELS, SEED and draw; TRAIN, TEST, COLUMNS (the first is the text), hashed and read_row."""
     instruction: ClassVar[str]
     """What the paper-style prompt says before the text."""
     reward_presets: ClassVar[Mapping[str, Mapping[str, float]]]
@@ -68,19 +79,30 @@ class PublishedEnv(TextEnv):
         self.reward_weights = self.reward_presets[reward_preset]
         self._problems: Sequence[Any] | None = None  # None: the training stream, drawn when asked for
         if not self._generated:
-            self._problems, self.origin, self.notice = self.bank.load_problems(self.source, split, revision)
+            self._problems, self.origin, self.notice = load_split(
+                self.task, self.bank, self.source, split, revision
+            )
         elif split != "train":
-            self._problems = self.bank.fixed_set(level, split)
+            self._problems = fixed_set(self.bank, level, split)
         if self.origin:
             commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
             self.notice = f"{self.task}: {', '.join(commits)}. {self.notice}".rstrip()
+
+    @property
+    def text(self) -> str:
+        """The field of a problem that holds its text."""
+        return self.bank.COLUMNS[0]
 
     def __len__(self) -> int:
         return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
 
     def problem(self, index: int) -> Problem:
         i = check_index(self, index)
-        item = self.bank.train_problem(self.level, i) if self._problems is None else self._problems[i]
+        if self._problems is None:
+            rng = np.random.default_rng([self.bank.SEED, self.level, STREAMS["train"], i])
+            item = self.bank.draw(rng, self.level, "train", None)
+        else:
+            item = self._problems[i]
         text = getattr(item, self.text)
         prompt = text if self.prompt_style == "plain" else f"{self.instruction}\n\n{text}"
         return Problem(prompt, {"answer": item.right[1]}, metadata={self.text: text, **vars(item)})

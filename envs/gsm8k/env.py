@@ -30,7 +30,7 @@ class GSM8K(PublishedEnv):
     train set that a hash picks; the columns are question and answer.
     """
 
-    task, bank, text, instruction = "gsm8k", problems, "question", ANSWER_FORMAT
+    task, bank, instruction = "gsm8k", problems, ANSWER_FORMAT
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
     reward_ranges: ClassVar[dict[str, tuple[float, float]]] = {"xml_count": (-float("inf"), 0.5)}

@@ -34,7 +34,7 @@ class MATH500(PublishedEnv):
     that a hash picks; the columns are problem and solution, or problem and answer.
     """
 
-    task, bank, text, instruction = "math500", problems, "problem", _INSTRUCTION
+    task, bank, instruction = "math500", problems, _INSTRUCTION
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 

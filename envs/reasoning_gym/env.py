@@ -45,8 +45,6 @@ REFUSED = {
 _EXAMPLES = {"graph_color": "possible_answer", "rubiks_cube": "example_correct_answer"}
 """Where a dataset without a single answer keeps an example of one, in its metadata."""
 _MAX_DRAWS = 500
-_MOST_WALKED = 1_000_000
-"""Items among which the problems of an evaluation split are looked for."""
 _SEED = 20_260_703
 _MAX_LENGTH = 20_000
 """Characters of an answer; a longer one is malformed."""
@@ -129,7 +127,7 @@ class ReasoningGym(TextEnv):
                 if problem := self._in_split(int(rng.integers(self.size))):
                     return problem
             raise self._too_few(_MAX_DRAWS)
-        order = _order(self.split, min(self.size, _MOST_WALKED))
+        order = _order(self.split, self.size)
         while len(self._different) <= index and self._walked < len(order):
             if problem := self._in_split(int(order[self._walked])):
                 self._different.setdefault(problem.reference["question"], problem)
