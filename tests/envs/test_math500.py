@@ -106,7 +106,7 @@ def test_rendering_a_copied_task_says_what_its_score_says():
     scores = env.score_batch(problems, texts)
     row = scores.reason.index("rule_broken")
     assert scores.rewards["correct"][row] == 0
-    assert "wrong (rule_broken" in env.render_text(problems[row], texts[row], color=False)
+    assert "wrong (rule_broken" in env.render_text(problems[row], texts[row])
 
 
 @pytest.mark.parametrize(
