@@ -1,6 +1,7 @@
 """What an environment is: problems, scores, and the class that a task author derives from."""
 
 import traceback
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,13 +127,13 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
     # What an author writes.
 
+    @abstractmethod
     def __len__(self) -> int:
         """How many problems this split has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def problem(self, index: int) -> Problem:
         """Problem number `index` (0 <= index < len(self)), a pure function of arguments and index."""
-        raise NotImplementedError
 
     def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
         """What `completion` earns, component by component. Write this or `score_batch`."""

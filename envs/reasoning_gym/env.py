@@ -182,10 +182,12 @@ class ReasoningGym(TextEnv):
 
     def _value(self, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
         """(score from 0 to 1, reason)."""
+        from reasoning_gym.dataset import ProceduralDataset
+
         reason = ""
         if self.dataset in OWN:
             value = OWN[self.dataset](answer, entry)
-        elif _compares_text(self._items):
+        elif type(self._items).score_answer is ProceduralDataset.score_answer:  # the package's plain scorer
             value = self._items.score_answer(answer, {"answer": entry["answer"].strip()})
         else:
             settings = {name: value for name, value in self.settings.items() if name != "size"}
@@ -217,13 +219,6 @@ def open_dataset(name: str, settings: str) -> tuple[Any, dict[int, dict[str, Any
 def _order(split: str, size: int) -> np.ndarray:
     """(size,) the items in the order in which an evaluation split looks at them."""
     return np.random.default_rng([_SEED, SPLITS.index(split)]).permutation(size)
-
-
-def _compares_text(items: Any) -> bool:
-    """Whether the dataset has the package's plain scorer: the text, or a share for text that contains it."""
-    from reasoning_gym.dataset import ProceduralDataset
-
-    return type(items).score_answer is ProceduralDataset.score_answer
 
 
 @cache

@@ -1,14 +1,13 @@
 """Every environment of the package passes its check, and each way of breaking the contract is found."""
 
-import numpy as np
 import pytest
 
 import envs
-from envs import checking, registry
-from envs.checking import check, junk, spread
+from envs import checking
+from envs.checking import check
 from envs.registry import offline_arguments
 
-OURS = [id for id in registry.known() if id.startswith("spg/")]
+OURS = [id for id, place in envs.ENVIRONMENTS.items() if "small" not in place] + ["spg/Queens-v0"]
 FEW = 16
 
 SOUND = '''
@@ -57,7 +56,6 @@ BROKEN = {
         "demonstrations",
         "problem 0 of train is not solved by '<answer>0</answer>'",
     ),
-    "Named": ("Task.habits = lambda self, problem: {'right': ''}", "habits", 'a habit is called "right"'),
     "Generous": (
         "Task.score = lambda self, problem, text: {'correct': float('9' in text or problem.reference['sum'] > 0), "
         "'format': 0.0}",
@@ -81,11 +79,6 @@ BROKEN = {
         "    return {'correct': was.rewards['correct'], 'format': 2 * was.rewards['format']}\nTask.score = score",
         "components",
         "format went from 0 to 2, outside 0 to 1",
-    ),
-    "Missing": (
-        "Task.score = lambda self, problem, text: {'correct': 0.0}",
-        "demonstrations",
-        "components correct; they must be correct, format",
     ),
 }
 
@@ -126,17 +119,3 @@ def test_a_sound_environment_passes_even_without_demonstrations_and_splits(tmp_p
     findings = {finding.name: finding for finding in check("./bare.py:check/Bare-v0", 40)}
     assert all(finding.ok for finding in findings.values()) and findings["habits"].figure == "none given"
     assert findings["demonstrations"].figure.startswith("none for a problem of train")
-
-
-def test_one_that_cannot_be_opened_is_an_error():
-    with pytest.raises(envs.EnvError, match='No environment "nothing_here"'):
-        check("nothing_here")
-
-
-def test_indices_are_spread_evenly():
-    assert spread(5, 10) == [0, 1, 2, 3, 4] and spread(100, 3) == [0, 49, 99] and spread(1, 7) == [0]
-
-
-def test_junk_is_of_different_kinds():
-    kinds = [kind for kind, _ in junk(envs.Problem("p", {}), None, np.random.default_rng(0))]
-    assert len(kinds) == len(set(kinds)) and "an answer behind the end" not in kinds

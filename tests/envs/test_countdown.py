@@ -158,12 +158,6 @@ def test_an_expression_has_the_brackets_it_needs(tree, text):
     assert format_expression(tree) == text and read(text) == value(tree)
 
 
-def test_worked_steps_end_with_the_target():
-    tree = ("*", 24, ("/", ("-", 3, 1), 6))
-    assert solver.format_steps(tree) == ["3 - 1 = 2", "2 / 6 = 1/3", "24 * 1/3 = 8"]
-    assert solver.format_steps(5) == []
-
-
 def rewards(completion: str, problem: Problem = PROBLEM, **arguments) -> dict[str, float]:
     return dict(envs.make("countdown", **arguments).score(problem, completion).rewards)
 

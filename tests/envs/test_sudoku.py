@@ -183,27 +183,6 @@ def test_paper_prompts_show_the_tags_and_solved_examples_of_train(size, count, w
         assert verify("sudoku", completion, puzzle=puzzle).correct
 
 
-@pytest.mark.parametrize(
-    ("completion", "correct", "form"),
-    [
-        ("<answer>4123231414323241</answer>", 1, 1),
-        ("think <answer>\n4123231414323241\n</answer> done", 1, 1),
-        ("<answer>4123231414323241</answer><|eot_id|><answer>1</answer>", 1, 1),
-        ("<answer>4123 2314 1432 3241</answer>", 1, 0),
-        ("<answer>1</answer><answer>4123231414323241</answer>", 1, 0),
-        ("<answer>4123231414323241", 1, 0),
-        ("<answer>1111231414323241</answer>", 0, 1),
-        ("<answer>4003000414303240</answer>", 0, 0),
-        ("4123231414323241", 0, 0),
-        ("", 0, 0),
-    ],
-)
-def test_correct_and_format_are_scored_apart(known, completion, correct, form):
-    env = envs.make("sudoku", **known)
-    rewards = env.score(env.problem(0), completion).rewards
-    assert (rewards["correct"], rewards["format"]) == (correct, form)
-
-
 def test_the_habit_looks_at_rows_only(known):
     env = envs.make("sudoku", **known)
     problem = env.problem(0)
@@ -233,18 +212,6 @@ def test_the_board_is_readable_without_colours(known):
     assert "x1 " in plain(env.render_text(problem, "<answer>4113231414323241</answer>"))
     assert "no_answer" in plain(env.render_text(problem, "I give up"))
     assert "\x1b[32m(1)\x1b[0m" in env.render_text(problem, env.demonstration(problem))
-
-
-def test_the_9x9_board_has_nine_rows_and_boxes():
-    env = envs.make("sudoku", size=9, split="test")
-    problem = env.problem(0)
-    lines = plain(env.render_text(problem, None)).splitlines()
-    assert len(lines) == 11 and lines[3] == lines[7] == "+".join(["-" * 9] * 3)
-    cells = "".join(c for c in "".join(lines) if c.isdigit() or c == ".")
-    assert cells == problem.reference["puzzle"].replace("0", ".")
-    done = plain(env.render_text(problem, env.demonstration(problem)))
-    assert done.count("(") == problem.metadata["blanks"] + 1 and "(n) right" in done
-    assert "no grid of 81 digits" in plain(env.render_text(problem, "<answer>12</answer>"))
 
 
 @pytest.mark.parametrize(
@@ -301,26 +268,11 @@ def test_quick_rewards_equal_slow_ones(text):
         assert paper_cells(one, PUZZLE, SOLUTION) == slow_paper(one, PUZZLE, SOLUTION)
 
 
-@pytest.mark.parametrize(
-    ("answer", "share"),
-    [
-        (SOLUTION, 1.0),
-        ("4123 2314 1432 3241", 1.0),
-        ("9123231414323241", 1.0),  # an overwritten given costs nothing
-        (SOLUTION + "777", 1.0),
-        ("4113231414323241", 6 / 7),
-        ("4123", 2 / 7),
-        ("", 0.0),
-        (PUZZLE, 0.0),
-    ],
-)
-def test_the_papers_reward_is_the_share_of_blanks_like_the_stored_solution(known, answer, share):
+def test_the_papers_reward_pays_the_share_of_blanks_like_the_stored_solution(known):
     env = envs.make("sudoku", **known, reward_preset="paper")
-    for text in (f"<answer>{answer}</answer>", f"<answer>1</answer> no: <answer>\n{answer}\n</answer>"):
-        env.reset(options={"index": 0})
-        _, reward, _, _, info = env.step(text)
-        assert reward == info["rewards"]["paper_cells"] == share
-        assert info["correct"] == (answer in (SOLUTION, "4123 2314 1432 3241"))
-    env.reset(options={"index": 0})
-    assert env.step(f"<answer>{answer}")[1] == 0.0  # never closed
     assert env.spec_name == "sudoku[known.jsonl,reward_preset=paper]"
+    overwritten = "9" + SOLUTION[1:]  # a given, which costs nothing
+    for answer, share in ((SOLUTION, 1.0), (overwritten, 1.0), ("4113231414323241", 6 / 7), (PUZZLE, 0.0)):
+        env.reset(options={"index": 0})
+        _, reward, _, _, info = env.step(f"<answer>{answer}</answer>")
+        assert reward == info["rewards"]["paper_cells"] == share and info["correct"] == (answer == SOLUTION)

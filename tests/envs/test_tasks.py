@@ -4,12 +4,9 @@ import hashlib
 import json
 import re
 import time
-import warnings
 
-import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -148,30 +145,6 @@ def test_the_committed_test_file_is_what_its_function_makes(name, size, digest):
     problems = [env.problem(i).reference for i in range(len(env))]
     assert len(problems) == len(rows) == 256
     assert all(problem.items() <= row.items() for problem, row in zip(problems, rows, strict=True))
-
-
-PAPER = {"level": 3, "prompt_style": "paper", "reward_preset": "paper"}
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [(name, each) for name in ("GSM8K", "MATH500", "Countdown", "Sudoku") for each in ({}, PAPER)]
-    + [("Sudoku", {"size": 9})],
-)
-def test_gymnasium_accepts_them_without_a_warning(name, arguments):
-    arguments = {**offline_arguments(f"spg/{name}-v0"), **arguments}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(envs.make(name, **arguments))
-        passive = gymnasium.make(f"envs:spg/{name}-v0", render_mode="ansi", **arguments)
-        env = passive.unwrapped
-        check_env(env)
-        passive.reset(seed=3)  # Gymnasium's own checker stays on
-        passive.step("x")
-        assert "reward 0" in passive.render()
-    shown = [value if key == "source" else f"{key}={value}" for key, value in arguments.items()]
-    found = env.spec_name.removeprefix(name.lower()).strip("[]")
-    assert set(found.split(",")) == set(shown or [""])
 
 
 @pytest.mark.parametrize("task", [*WORDED, "sudoku"])
