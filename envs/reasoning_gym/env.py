@@ -103,8 +103,9 @@ class ReasoningGym(TextEnv):
         self.split, self.size = split, size
         self.settings = {"seed": seed, "size": size, **config}
         self._items, self._made = open_dataset(self.dataset, json.dumps(self.settings, sort_keys=True))
-        self._walked = 0  # items that an evaluation split has looked at
-        self._different: dict[str, Problem] = {}  # what it found, by question
+        order = np.random.default_rng([_SEED, SPLITS.index(split)]).permutation(size)
+        self._order = iter(order.tolist())  # in which an evaluation split looks at the items
+        self._different: dict[str, Problem] = {}  # what it has made of them, by question
 
     def __len__(self) -> int:
         """`size` problems to train on, 256 in each other split; some repeat, in those only where fewer differ."""
@@ -127,13 +128,11 @@ class ReasoningGym(TextEnv):
                 if problem := self._in_split(int(rng.integers(self.size))):
                     return problem
             raise self._too_few(_MAX_DRAWS)
-        order = _order(self.split, self.size)
-        while len(self._different) <= index and self._walked < len(order):
-            if problem := self._in_split(int(order[self._walked])):
+        while len(self._different) <= index and (item := next(self._order, None)) is not None:
+            if problem := self._in_split(item):
                 self._different.setdefault(problem.reference["question"], problem)
-            self._walked += 1
         if not self._different:
-            raise self._too_few(self._walked)
+            raise self._too_few(self.size)
         return [*self._different.values()][index % len(self._different)]
 
     def _in_split(self, index: int) -> Problem | None:
@@ -213,12 +212,6 @@ def open_dataset(name: str, settings: str) -> tuple[Any, dict[int, dict[str, Any
         return create_dataset(name, **json.loads(settings)), {}
     except Exception as error:  # asserts, ValueError and TypeError of its configuration
         raise EnvError(f"reasoning_gym:{name} cannot be opened with {settings}: {error}") from error
-
-
-@cache
-def _order(split: str, size: int) -> np.ndarray:
-    """(size,) the items in the order in which an evaluation split looks at them."""
-    return np.random.default_rng([_SEED, SPLITS.index(split)]).permutation(size)
 
 
 @cache
