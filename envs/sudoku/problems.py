@@ -88,11 +88,10 @@ def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
     """Grid number `rank` with `blanks` random cells blanked, drawn until exactly one solution is left."""
     table, grid = _table(), _table()[rank]
     while True:
-        blanked = rng.permutation(16)[:blanks]
-        puzzle = grid.copy()
-        puzzle[blanked] = ord("0")
-        if ((table == puzzle).sum(1) == 16 - blanks).sum() == 1:  # one grid agrees with all givens
-            return puzzle.tobytes().decode()
+        given = np.ones(16, bool)
+        given[rng.permutation(16)[:blanks]] = False
+        if (table[:, given] == grid[given]).all(1).sum() == 1:
+            return "".join(chr(cell) if keep else "0" for cell, keep in zip(grid, given, strict=True))
 
 
 def read_blanks(blanks: str | int, size: int) -> tuple[int, int]:
