@@ -21,7 +21,7 @@ from spg_trainer.settings.sources import ENVIRONMENT, model_environment, to_yaml
 
 if TYPE_CHECKING:
     from spg_trainer.evaluation.evaluate import Evaluation
-    from spg_trainer.sft.habits import Look
+    from spg_trainer.sft.habits import HabitCounts
     from spg_trainer.sft.loop import Fit
 
 MERGED = "merged"
@@ -136,7 +136,9 @@ It started from {f"`{base}`" if base else start}.{step}
     return compose(repo.rpartition("/")[2], text, config, measured, usage, **front)
 
 
-def card_of_sft(fit: "Fit", results: "Mapping[str, Evaluation]", greedy: "Look", sampled: "Look") -> str:
+def card_of_sft(
+    fit: "Fit", results: "Mapping[str, Evaluation]", greedy: "HabitCounts", sampled: "HabitCounts"
+) -> str:
     """The card of a model made by `sft`. results: by split. greedy, sampled: what its completions follow."""
     command, p = fit.command, fit.progress
     weights = sum(w.numel() for w in fit.policy.model.parameters())

@@ -1,8 +1,6 @@
 """The `diff` command: two evaluations on the same problems, compared in pairs: what was fixed and what broke."""
 
-import json
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.reporting.results import Mean, mean_over
+from spg_trainer.reporting.statistics import Mean, mean_over
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import read_lines
 from spg_trainer.settings.fields import DiffCommand
@@ -42,41 +40,34 @@ class Difference:
 def run_diff(command: DiffCommand, *, quiet: bool = False) -> Difference:
     """Compares two evaluations and shows how; ConfigError for files that hold none, or other problems."""
     if len(command.evaluations) != 2:
-        given = " ".join(command.evaluations) or "none"
-        raise ConfigError(
-            f"diff needs two evaluations, A B (given: {given}). Give files of eval/, or run folders."
-        )
+        raise ConfigError(f"diff needs two evaluations, A B, not {len(command.evaluations)}.")
     files = [evaluation_file(place) for place in command.evaluations]
-    a, b = groups = [by_problem(file) for file in files]
-    found = difference(a, b)
+    a, b = [by_problem(file) for file in files]
+    result = difference(a, b)
     console = Console(quiet=quiet)
-    for name, file, all_of, rate in zip("AB", files, groups, (found.a, found.b), strict=True):
+    for name, file, groups, rate in zip("AB", files, (a, b), (result.a, result.b), strict=True):
         low, high = rate.rate_interval
-        others = f" ({len(all_of)} in the file)" if len(all_of) > len(found.problems) else ""
-        console.say(
-            f"{name}  {rate.value:.3f} [{low:.3f}, {high:.3f}] of {len(found.problems)} problems{others}  {file}"
-        )
-    low, high = found.gain.gain_interval
+        of = f"{len(result.problems)} problems"
+        if len(groups) > len(result.problems):
+            of += f" ({len(groups)} in the file)"
+        console.say(f"{name}  {rate.value:.3f} [{low:.3f}, {high:.3f}] of {of}  {file}")
+    low, high = result.gain.gain_interval
     console.say(
-        f"B - A  {found.gain.value:+.3f} [{low:+.3f}, {high:+.3f}]: {len(found.fixed)} fixed, {len(found.broken)} "
-        f"broken, p = {found.p:.2g} (exact sign test on the problems that changed)"
+        f"B - A  {result.gain.value:+.3f} [{low:+.3f}, {high:+.3f}]: {len(result.fixed)} fixed, "
+        f"{len(result.broken)} broken, p = {result.p:.2g} (exact sign test on the problems that changed)"
     )
-    for what, changed in (("fixed", found.fixed), ("broken", found.broken)):
+    for what, changed in (("fixed", result.fixed), ("broken", result.broken)):
         if changed:
             console.say(f"{what}: {' '.join(f'{i} ({reasons(a[i])} -> {reasons(b[i])})' for i in changed)}")
-    return found
+    return result
 
 
 def evaluation_file(place: str) -> Path:
-    """The file of completions that a word means: a file of eval/, or a run folder, whose `after` it then is."""
+    """The completions that a word means: a file of eval/, or a run folder, which stands for its eval/after."""
     path = Path(place)
     file = path / "eval" / "after.jsonl" if path.is_dir() else path.with_suffix(".jsonl")
     if not file.is_file():
-        here = sorted(str(p) for p in (path if path.is_dir() else path.parent).glob("**/eval/*.json"))[:5]
-        known = f" There are: {', '.join(here)}." if here else ""
-        raise ConfigError(
-            f"{place} is no evaluation: there is no {file}.{known} Give a file of eval/, or a run folder."
-        )
+        raise ConfigError(f"{place}: there is no {file}. Give a file of eval/, or a run folder.")
     return file
 
 
@@ -96,26 +87,20 @@ def difference(a: Groups, b: Groups) -> Difference:
     """B against A on the problems that are in both; ConfigError if there are none, or they are other problems."""
     common = sorted(a.keys() & b.keys())
     if not common:
-        raise ConfigError(
-            "The two evaluations have no problem in common. Evaluate both with the same --num-problems."
-        )
+        raise ConfigError("The evaluations have no problem in common. Evaluate both with one --num-problems.")
     for index in common:
-        asked = [group[index][0]["prompt"] for group in (a, b)]
-        if asked[0] != asked[1]:
-            shown = " and ".join(json.dumps(prompt)[:60] for prompt in asked)
-            raise ConfigError(
-                f"Problem {index} is not the same in both: {shown}. Evaluate both with the same --env, --env-args and "
-                "--split."
-            )
+        if a[index][0]["prompt"] != b[index][0]["prompt"]:
+            text = f"Problem {index} is not the same in both"
+            raise ConfigError(f"{text}. Evaluate both with the same --env, --env-args and --split.")
     rates = [np.array([np.mean([row["correct"] for row in group[i]]) for i in common]) for group in (a, b)]
     change = rates[1] - rates[0]
     fixed = tuple(i for i, d in zip(common, change, strict=True) if d > 0)
     broken = tuple(i for i, d in zip(common, change, strict=True) if d < 0)
-    more, less = max(len(fixed), len(broken)), min(len(fixed), len(broken))
+    larger, smaller = max(len(fixed), len(broken)), min(len(fixed), len(broken))
     means = [mean_over(values[None]) for values in (*rates, change)]
-    return Difference(tuple(common), *means, fixed, broken, min(1.0, 2 * sign_test(more, less)))
+    return Difference(tuple(common), *means, fixed, broken, min(1.0, 2 * sign_test(larger, smaller)))
 
 
-def reasons(rows: Sequence[dict[str, Any]]) -> str:
+def reasons(rows: list[dict[str, Any]]) -> str:
     """Why a problem's completions were judged as they were, each reason once."""
     return "/".join(dict.fromkeys(row["reason"] for row in rows))

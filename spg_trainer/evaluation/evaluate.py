@@ -1,12 +1,10 @@
 """How often a model solves a task: the solved rate with its interval, on problems it was not trained on."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import comb
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +15,9 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.sampler import watching
 from spg_trainer.rollout.scored import Failures, Scored, sample_and_score, sample_rows
-from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.settings.packages import envs, verifiers
-from spg_trainer.settings.sources import SFT, preset_sampling, read_sft, task_preset
-from spg_trainer.sft.habits import habit_names
+from spg_trainer.settings.sources import task_settings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -74,42 +70,13 @@ class Evaluation:
 
 def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv":
     """The environment of a command, in one of its splits; EnvError if that has no problems."""
-    weights = dict(getattr(command, "reward_weights", {}))
-    more = {"reward_weights": weights} if weights else {}
-    env = envs.make(command.env, split=split, **more, **command.env_args)
+    arguments = dict(command.env_args)
+    if weights := getattr(command, "reward_weights", {}):
+        arguments["reward_weights"] = dict(weights)
+    env = envs.make(command.env, split=split, **arguments)
     if len(env) < 1:
         raise envs.EnvError(f"{env.spec_name} has no {split} problems; its __len__ must be at least 1.")
     return env
-
-
-def mix_hint(env: "TextEnv") -> str:
-    """The end of a line that tells how to make a base model for `env`: which --mix its habits allow, if any."""
-    habits = habit_names(env)
-    if not habits:
-        return ""
-    shares = " ".join(f"{name}={0.6 / len(habits):.2g}" for name in habits)
-    return f"; add --mix right=0.4 {shares} for its habits"
-
-
-def train_longer(given: Config | SftCommand, model: str, env: "TextEnv") -> str:
-    """The line that makes a better base of a model for the task of a command: it goes on with it, or starts from it."""
-    command, file = "python -m spg_trainer sft", Path(model) / SFT
-    made = read_sft(file) if file.is_file() else None
-    if made and made.patience:
-        longer = f"rain the base longer: {command} --resume {model} --steps {2 * made.steps}"
-        newest = latest_complete(Path(model))
-        stalled = (
-            json.loads((newest / "state.json").read_text(encoding="utf-8")).get("fall") if newest else None
-        )
-        if stalled is None:
-            return f"T{longer}"
-        why = f"Its validation loss had stopped falling after {stalled} updates"
-        larger = "a larger model (--hidden-size, --num-layers) or easier problems (--env-args)"
-        return f"{why}: make a base with {larger}, or t{longer}"
-    task = f"--env {given.env}"
-    if given.env_args:
-        task += " --env-args " + " ".join(f"{name}={value}" for name, value in given.env_args.items())
-    return f"Train the base first: {command} {task} --model {model} --output-dir BASE{mix_hint(env)}"
 
 
 def evaluate(
@@ -123,9 +90,9 @@ def evaluate(
     seed: int = 0,
     rows_per_forward: int | None = None,
     accelerator: "Accelerator | None" = None,
-    advance: Callable[[float], None] | None = None,
-    known: Sequence[dict[str, Any]] = (),
-    keep: Callable[[list[dict[str, Any]]], None] | None = None,
+    advance: Callable[[float], None] = lambda problems: None,
+    rows: Sequence[dict[str, Any]] = (),
+    keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
 ) -> Evaluation:
     """Solves the problems of a split and counts.
 
@@ -138,17 +105,17 @@ def evaluate(
         num_generations: completions per problem; more than 1 needs a temperature above 0.
         num_problems: problems from the start of the split; 0 = all.
         rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
-        accelerator: shares the problems among its processes; result and errors are the same on each of them.
-        advance: called with the problems done since the last call; a share of a batch is as many of its problems.
-        known: rows of the same evaluation, made before it was cut short; the same on each process.
-        keep: called with this process's rows as soon as they are there, a batch at a time.
+        accelerator: shares the completions among its processes; result and errors are the same on each of them.
+        advance: called with the problems done since the last call; a part of a problem is a fraction.
+        rows: of the same evaluation, made before it was interrupted; these completions are not made again.
+        keep: called with the new rows of all processes, a batch at a time, in each process.
 
     Raises:
         ConfigError: a number out of range, several generations at temperature 0.
         TrainingError: the environment failed on too many completions, or another process failed.
     """
-    preset = task_preset(env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
-    sampling = sampling or preset_sampling(preset)
+    preset = task_settings(env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
+    sampling = sampling or replace(preset.rollout, temperature=0.0)
     if num_problems < 0:
         raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
     if num_generations < 1:
@@ -159,48 +126,41 @@ def evaluate(
     agreeing = raising_on_all if world > 1 else nullcontext
     with agreeing():
         if isinstance(env, str):
-            env = envs.make(env, split=split, **preset.get("env_args", {}))
+            env = envs.make(env, split=split, **preset.env_args)
         count = min(num_problems or len(env), len(env))
-    asked = {(row["index"], row["generation"]): row for row in known}
-    missing = {i for i in range(count) for g in range(num_generations) if (i, g) not in asked}
-    rows, before = [], [row for (index, _), row in asked.items() if index not in missing]
-    advance = advance or (lambda problems: None)
-    advance(count - len(missing))
-    todo = np.array(sorted(missing))
-    # What is kept is kept after each batch: on a GPU, one that is decoded at once.
-    size = max(1, (rows_per_forward if keep and rows_per_forward else BATCH) // num_generations)
+    made = {key(row): row for row in rows if row["reason"] != "error"}  # the environment may be repaired
+    missing = [(i, g) for i in range(count) for g in range(num_generations) if (i, g) not in made]
+    advance(len(made) / num_generations)
     failures = Failures(count * num_generations, shared=world > 1)
-    failures.count = sum(row["reason"] == "error" for row in before)
-    # Equally often on each process: its last share may be empty.
-    for start in range(0, len(todo), size * world):
-        batch = todo[start : start + size * world]
-        mine, scored, report = batch[rank::world], None, moving(advance, len(batch))
+    size = max(1, BATCH // num_generations) * num_generations * world
+    for start in range(0, len(missing), size):
+        batch = missing[start : start + size]
+        mine, scored, written = batch[rank::world], None, []
+        report = by_share(advance, len(batch) / num_generations)
         with agreeing(), watching(report):
-            if len(mine):
+            if mine:  # the last share of a process may be empty
+                index, generation = np.array(mine).T
+                pairs = {"index": index, "generation": generation, "key": ("eval",), "seed": seed}
                 scored = sample_and_score(
-                    policy,
-                    env,
-                    np.repeat(mine, num_generations),
-                    np.tile(np.arange(num_generations), len(mine)),
-                    sampling,
-                    key=("eval",),
-                    seed=seed,
-                    rows_per_forward=rows_per_forward,
+                    policy, env, sampling=sampling, rows_per_forward=rows_per_forward, **pairs
                 )
                 written = evaluated_rows(policy, env, scored)
-                rows += written
-                if keep:
-                    keep(written)
+        written = sorted(gather(written) if world > 1 else written, key=key)
+        with agreeing():
+            keep(written)
         failures.add(env, scored)
+        made |= {key(row): row for row in written}
         report(1.0)
-    rows = sorted(
-        before + (gather(rows) if world > 1 else rows), key=lambda row: (row["index"], row["generation"])
-    )
     settings = evaluation_settings(env, sampling, num_generations, count, seed, split)
-    return summarize(rows, num_generations, settings)
+    return summarize([made[pair] for pair in sorted(made)], num_generations, settings)
 
 
-def moving(advance: Callable[[float], None], problems: int) -> Callable[[float], None]:
+def key(row: dict[str, Any]) -> tuple[int, int]:
+    """Which completion of an evaluation a row is: its problem and its number among those of this problem."""
+    return row["index"], row["generation"]
+
+
+def by_share(advance: Callable[[float], None], problems: float) -> Callable[[float], None]:
     """Tells `advance` of a batch of problems as the share that is done grows to 1."""
     told = 0.0
 
@@ -215,9 +175,11 @@ def moving(advance: Callable[[float], None], problems: int) -> Callable[[float],
 def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
     """The rows of an evaluation's file: those of samples/, how long each completion is and whether it ends."""
     lengths = scored.rollouts.completion_mask.sum(-1).tolist()
-    ends, written = ended(policy, scored.rollouts), sample_rows(scored, policy=policy, env=env, step=-1)
-    more = zip(written, lengths, ends, strict=True)
-    return [{**row, "length": length, "ended": end} for row, length, end in more]
+    rows = sample_rows(scored, policy=policy, env=env, step=-1)
+    ends = ended(policy, scored.rollouts)
+    return [
+        {**row, "length": length, "ended": end} for row, length, end in zip(rows, lengths, ends, strict=True)
+    ]
 
 
 def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
@@ -301,8 +263,9 @@ def evaluation_settings(
 
 def figures(result: Evaluation) -> str:
     """The figures of one evaluation in one line."""
-    more = {f"pass@{k}": f"{v:.3f}" for k, v in result.pass_at.items() if k > 1}
-    more |= {} if result.majority is None else {"majority": f"{result.majority:.3f}"}
-    more |= {name: f"{value:.3f}" for name, value in result.rewards.items() if name != "correct"}
-    more |= {"mean length": f"{result.mean_length:.1f}", "no end": f"{result.clipped_ratio:.3f}"}
-    return f"{result.solved}; " + ", ".join(f"{name} {value}" for name, value in more.items())
+    rates = {f"pass@{k}": rate for k, rate in result.pass_at.items() if k > 1}
+    rates |= {} if result.majority is None else {"majority": result.majority}
+    rates |= {name: mean for name, mean in result.rewards.items() if name != "correct"}
+    shown = [f"{name} {rate:.3f}" for name, rate in rates.items()]
+    shown += [f"mean length {result.mean_length:.1f}", f"no end {result.clipped_ratio:.3f}"]
+    return f"{result.solved}; {', '.join(shown)}"

@@ -14,10 +14,7 @@ from typing import Any
 try:
     import lm_eval.models  # noqa: F401  its own models: it would not look for them once ours is in the table
 except ModuleNotFoundError as error:
-    raise ImportError(
-        f"lm-evaluation-harness is missing ({error}): "
-        "pip install 'lm-eval>=0.4.13,<0.5' 'pytablewriter>=1.2' requests"
-    ) from error
+    raise ImportError(f"{error}: pip install 'lm-eval>=0.4.13,<0.5' 'pytablewriter>=1.2' requests") from error
 from lm_eval.__main__ import cli_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
@@ -25,13 +22,13 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from tqdm import tqdm
 
-from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.errors import ModelError
 from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.models import load_model
 from spg_trainer.models.source import resolve_model
 from spg_trainer.rollout.tokens import decode_completions, encode_texts, sample
 from spg_trainer.settings.fields import Sampling
-from spg_trainer.settings.sources import model_environment, preset_sampling, task_preset
+from spg_trainer.settings.sources import model_environment, task_settings
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +44,7 @@ class SpgLLaDA(LM):
     """A masked diffusion model as lm-eval sees one.
 
     Args (lm-eval's `--model_args`; `device` and `batch_size` are flags of its own):
-        pretrained: what `load_model` opens: `tiny`, a model or run folder, a Hub id.
+        pretrained: what `load_model` opens.
         env: the task whose preset gives lengths and steps; unset = that of the model's environment.json, and without
             one the defaults of `Sampling`.
         max_completion_length, block_length, diffusion_steps, remasking: as the flags of training; unset = as `env` has
@@ -56,7 +53,7 @@ class SpgLLaDA(LM):
         dtype, revision: as the flags of training.
         batch_size: requests decoded at once on a GPU; auto = 256. On a CPU, as many as stay in its cache.
 
-    Raises ConfigError for another argument and lengths that do not divide, ModelError as `load_model`.
+    Raises ConfigError for lengths that do not divide, ModelError as `load_model`.
     """
 
     def __init__(
@@ -73,17 +70,13 @@ class SpgLLaDA(LM):
         revision: str | None = None,
         device: str | None = None,
         batch_size: int | str = "auto",
-        **unknown: Any,
     ) -> None:
         super().__init__()
-        if unknown:
-            known = ", ".join(name for name in self.__init__.__kwdefaults__)
-            raise ConfigError(f"--model_args {', '.join(unknown)}: unknown. Known: pretrained, {known}.")
         source = resolve_model(pretrained, env)
         folder = str(source.adapter or source.base)
         recorded = model_environment(folder)
         env = env or recorded.get("env")
-        base = preset_sampling(task_preset(env, folder)) if env else Sampling()
+        base = task_settings(env, folder).rollout if env else Sampling()
         length, block = max_completion_length or base.max_completion_length, block_length or base.block_length
         sampling = Sampling.at_rate(length, block, base.tokens_per_step, remasking=remasking)
         self.sampling = replace(sampling, diffusion_steps=diffusion_steps or sampling.diffusion_steps)
@@ -116,34 +109,34 @@ class SpgLLaDA(LM):
                 asked,
                 self.sampling.max_completion_length,
             )
-        seen: Counter[tuple[str | None, int | None]] = Counter()
+        repeats: Counter[tuple[str | None, int | None]] = Counter()
         keys = []
         for request in requests:
             document = (request.task_name, request.doc_id)
-            keys.append(("eval", request.doc_id, seen[document]))
-            seen[document] += 1
+            keys.append(("eval", request.doc_id, repeats[document]))
+            repeats[document] += 1
+        temperatures = [float(wish.get("temperature", 0.0)) for wish in wishes]
         texts = [""] * len(requests)
         with tqdm(total=len(requests), disable=disable_tqdm, desc="spg_llada") as bar:
-            for rows, temperature in batches([w.get("temperature", 0.0) for w in wishes], self.batch_size):
-                written = self._write([(requests[i].args[0], keys[i]) for i in rows], float(temperature))
-                for i, text in zip(rows, written, strict=True):
+            for batch in batches(temperatures, self.batch_size):
+                rollouts = sample(
+                    self.policy,
+                    encode_texts(self.policy, [requests[i].args[0] for i in batch]),
+                    replace(self.sampling, temperature=temperatures[batch[0]]),
+                    self.seed,
+                    [keys[i] for i in batch],
+                    None,
+                )
+                for i, text in zip(batch, decode_completions(self.policy, rollouts), strict=True):
                     texts[i] = postprocess_generated_text(text, wishes[i]["until"], None)
                     self.cache_hook.add_partial("generate_until", requests[i].args, texts[i])
-                bar.update(len(rows))
+                bar.update(len(batch))
         return texts
 
-    def _write(self, batch: list[tuple[str, tuple[Any, ...]]], temperature: float) -> list[str]:
-        contexts, keys = zip(*batch, strict=True)
-        sampling = replace(self.sampling, temperature=temperature)
-        rollouts = sample(self.policy, encode_texts(self.policy, contexts), sampling, self.seed, keys, None)
-        return decode_completions(self.policy, rollouts)
-
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Refused: see the error."""
+        """Refused: only bounds are known, and ranking answers by them is another measurement."""
         raise ModelError(
-            "spg_llada has no log-likelihoods: a masked diffusion model gives bounds only, estimated from random "
-            "masks, and ranking answers by them is another measurement. Use tasks with output_type generate_until, for "
-            "instance gsm8k instead of hellaswag."
+            "spg_llada has bounds of log-likelihoods only. Use tasks with output_type generate_until, e.g. gsm8k."
         )
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
@@ -155,20 +148,16 @@ class SpgLLaDA(LM):
     ) -> str:
         """The conversation in the model's format; without `add_generation_prompt` its last message is the beginning
         of the answer."""
-        tokenizer = self.policy.tokenizer
-        if tokenizer.chat_template is None:
+        template = self.policy.tokenizer.apply_chat_template
+        if not self.chat_template(True):
             raise ModelError(f"{self.policy.source} has no chat template. Leave out --apply_chat_template.")
-        asked, begun = (
-            (chat_history, "") if add_generation_prompt else (chat_history[:-1], chat_history[-1]["content"])
-        )
-        return tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False) + begun
+        if add_generation_prompt:
+            return template(chat_history, add_generation_prompt=True, tokenize=False)
+        asked = template(chat_history[:-1], add_generation_prompt=True, tokenize=False)
+        return asked + chat_history[-1]["content"]
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         """The template that --apply_chat_template applies, for lm-eval's records."""
-        if isinstance(chat_template, str):
-            raise ConfigError(
-                f"--apply_chat_template {chat_template}: there is one template. Leave out its name."
-            )
         return (self.policy.tokenizer.chat_template or "") if chat_template else ""
 
     @property
@@ -181,9 +170,9 @@ class SpgLLaDA(LM):
         return {"spg_llada": {**vars(self.sampling), "dtype": str(self.policy.model.dtype)}}
 
 
-def batches(kinds: Sequence[float], size: int) -> Iterable[tuple[list[int], float]]:
-    """Indices of equal kind, at most `size` at once."""
-    for kind in dict.fromkeys(kinds):
-        rows = [i for i, other in enumerate(kinds) if other == kind]
+def batches(temperatures: Sequence[float], size: int) -> Iterable[list[int]]:
+    """The indices of requests of one temperature, at most `size` at once."""
+    for temperature in dict.fromkeys(temperatures):
+        rows = [i for i, other in enumerate(temperatures) if other == temperature]
         for start in range(0, len(rows), size):
-            yield rows[start : start + size], kind
+            yield rows[start : start + size]

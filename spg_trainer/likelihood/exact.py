@@ -148,10 +148,7 @@ def _bits(n: int) -> Tensor:
 
 def _check_length(length: int) -> None:
     if not 1 <= length <= MAX_TOKENS:
-        raise ConfigError(
-            f"a completion of {length} tokens cannot be enumerated: exact results are for 1 to {MAX_TOKENS}. Take "
-            "shorter completions, or estimate with a masking of spg_trainer.likelihood."
-        )
+        raise ConfigError(f"a completion of {length} tokens: enumeration is for 1 to {MAX_TOKENS}.")
 
 
 # The law of the sampler
@@ -170,19 +167,18 @@ class Law(NamedTuple):
     def find(self, rollouts: Rollouts) -> Tensor:
         """(B,) int64, the row of each completion. Raises ConfigError for one that the law does not know."""
         behind = self.completion_ids.new_full((), -1)
-        known = self.completion_ids.where(self.completion_mask, behind)
-        asked = rollouts.completion_ids.where(rollouts.completion_mask, behind).to(known.device)
-        distinct, inverse = torch.cat([known, asked]).unique(dim=0, return_inverse=True)
+        own = self.completion_ids.where(self.completion_mask, behind)
+        asked = rollouts.completion_ids.where(rollouts.completion_mask, behind).to(own.device)
+        distinct, inverse = torch.cat([own, asked]).unique(dim=0, return_inverse=True)
         rows = inverse.new_full((len(distinct),), -1)
-        rows[inverse[: len(known)]] = torch.arange(len(known), device=rows.device)
-        found = rows[inverse[len(known) :]]
-        if (found < 0).any():
-            completion = asked[found < 0][0].tolist()
+        rows[inverse[: len(own)]] = torch.arange(len(own), device=rows.device)
+        places = rows[inverse[len(own) :]]
+        if (places < 0).any():
+            completion = asked[places < 0][0].tolist()
             raise ConfigError(
-                f"the law has no completion {completion} (-1 = behind the end). Its prompt, model, sampling and end "
-                "tokens must be those of the rollouts."
+                f"the law has no completion {completion} (-1 = behind the end): is it of this sampler?"
             )
-        return found
+        return places
 
 
 def completion_law(
@@ -202,9 +198,7 @@ def completion_law(
     sampling.check()
     _check_length(sampling.max_completion_length)
     if sampling.remasking not in _STAY:
-        raise ConfigError(
-            f"remasking={sampling.remasking!r} has no exact law. Use one of: {', '.join(_STAY)}."
-        )
+        raise ConfigError(f"remasking={sampling.remasking!r} has no exact law. Use: {', '.join(_STAY)}.")
     canvases = torch.full((1, sampling.max_completion_length), mask_id)
     masses = torch.ones(1, dtype=torch.float64)
     ends = torch.tensor(end_token_ids, dtype=torch.int64)
@@ -272,11 +266,11 @@ def _unmask(
     outcomes = len(canvases) * math.comb(masked, count) * words**count
     if outcomes > MAX_OUTCOMES:
         raise ConfigError(
-            f"a denoising step leads to {outcomes} canvases, more than {MAX_OUTCOMES}: {len(canvases)} canvases, "
-            f"{count} of {masked} positions, {words} words. Take shorter blocks, more diffusion_steps, or fewer words."
+            f"a denoising step leads to {outcomes} canvases, more than {MAX_OUTCOMES}. Take shorter blocks, more "
+            "diffusion_steps, or fewer words."
         )
     draws = torch.cartesian_prod(*[torch.arange(words)] * count).view(-1, count)
-    found = []
+    reached = []
     for chosen in itertools.combinations(range(masked), count):
         index = torch.tensor(chosen)
         entries = (slice(None), index, draws)  # (N, W**count, count) of a table (N, m, W)
@@ -285,8 +279,8 @@ def _unmask(
         after.scatter_(2, places[:, None, index].expand(-1, len(draws), -1), tokens[entries])
         mass = masses[:, None] * chance
         possible = mass.detach() > 0
-        found.append((after[possible], mass[possible]))
-    return _merge(torch.cat([c for c, _ in found]), torch.cat([m for _, m in found]))
+        reached.append((after[possible], mass[possible]))
+    return _merge(torch.cat([c for c, _ in reached]), torch.cat([m for _, m in reached]))
 
 
 def _others_are_less_sure(chances: Tensor, confidence: Tensor, kept: Tensor, index: Tensor) -> Tensor:

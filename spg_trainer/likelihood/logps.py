@@ -28,16 +28,14 @@ def token_logps(
     masks: Masks,
     mask_id: int,
     masks_at_once: int = 1,
-    chunk_rows: int | None = None,
     temperature: float = 1.0,
 ) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens, zero where nothing is scored; no graph.
 
-    mask_id, masks_at_once, chunk_rows, temperature: as for `accumulate`, which with equal ones finds equal values, bit
-    for bit; in bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat, and a
-    temperature other than 1 rounds the states once more.
+    mask_id, masks_at_once, temperature: as for `accumulate`, which with equal ones finds equal values, bit for bit; in
+    bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat.
     """
-    scorer = Scorer(model, rollouts, masks, mask_id, chunk_rows, temperature)
+    scorer = Scorer(model, rollouts, masks, mask_id, temperature)
     for copies in scorer.passes(masks_at_once):
         scorer.score(copies)
     return scorer.logps
@@ -58,20 +56,14 @@ class Scorer:
     """One model and the masked copies it scores."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        rollouts: Rollouts,
-        masks: Masks,
-        mask_id: int,
-        chunk_rows: int | None,
-        temperature: float = 1.0,
+        self, model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, temperature: float = 1.0
     ) -> None:
         from spg_trainer.models.load import head_weight
 
         self.model, self.rollouts, self.masks, self.mask_id = model, rollouts, masks, mask_id
         self.temperature = temperature
         self.weight = head_weight(model)
-        self.chunk_rows = chunk_rows or default_chunk_rows(self.weight.shape[0])
+        self.chunk_rows = rows_per_chunk(self.weight.shape[0])
         self.logps = torch.zeros_like(masks.scored, dtype=result_dtype(self.weight))
         """(B, M, T), zero until scored."""
 
@@ -162,8 +154,8 @@ def head_gradient(
     return result
 
 
-def default_chunk_rows(vocabulary: int) -> int:
-    """How many positions are scored at once unless the caller says otherwise: 128 MB of float32 logits."""
+def rows_per_chunk(vocabulary: int) -> int:
+    """How many positions are scored at once: 128 MB of float32 logits."""
     return max(16, 2**25 // vocabulary)
 
 

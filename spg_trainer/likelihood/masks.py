@@ -149,11 +149,9 @@ class Masking:
                 for mask in range(num_masks):
                     masked[row, mask, real] = stream(mask).random(len(real)) < self.p_mask_prompt
         if (scored & (unmask_step < 0)[:, None]).any():
-            name = next((name for name, cls in MASKINGS.items() if cls is type(self)), type(self).__name__)
             raise ConfigError(
-                f"masking={name} scores positions that were never unmasked, which would train the probability of "
-                "[MASK]. Score up to the first end token (completion_mask), or set score_tail=true, with which the "
-                "tail counts as padding."
+                f"{type(self).__name__} scores positions that were never unmasked, which would train the probability "
+                "of [MASK]. Score up to the first end token (completion_mask), or set score_tail=true."
             )
         device = rollouts.completion_ids.device
         return Masks(*(torch.from_numpy(array).to(device) for array in (masked, scored, weight, scale, part)))
@@ -225,16 +223,11 @@ class BlockModuloMasking(BlockMasking):
     def check(self, size: int) -> None:
         """Raises ConfigError where `size` completion tokens hold fewer blocks than there are masks."""
         blocks = _blocks(size, self.block_length)
-        if blocks >= self.num_masks:
-            return
-        fitting = [n for n in range(1, size + 1) if size % n == 0 and size // n >= self.num_masks]
-        remedies = [f"--algorithm-args num_masks={blocks}"] if blocks > 1 or not fitting else []
-        if fitting:  # a step per token can be shared by any blocks
-            remedies.insert(0, f"--block-length {fitting[-1]} --diffusion-steps {size}")
-        raise ConfigError(
-            f"num_masks={self.num_masks}: each mask takes a block of its own, but {size} completion tokens hold only "
-            f"{blocks} of block_length={self.block_length}; use {' or '.join(remedies)}"
-        )
+        if blocks < self.num_masks:
+            raise ConfigError(
+                f"num_masks={self.num_masks}: each mask takes a block of its own, but {size} completion tokens hold "
+                f"{blocks} of --block-length {self.block_length}; lower it, or use --algorithm-args num_masks={blocks}"
+            )
 
     def plan(self, row: Row) -> Plan:
         blocks = _blocks(len(row.unmask_step), self.block_length)
@@ -285,8 +278,7 @@ class TrajectoryMasking(Masking):
         steps = steps[steps >= 0]
         if not len(steps):
             raise ConfigError(
-                "masking=trajectory needs the step at which each token was unmasked, but a completion has none; score "
-                "these completions with masking=random instead"
+                "masking=trajectory needs completions of the sampler (unmask_step); use masking=random"
             )
         order = np.resize(row.stream(-1).permutation(len(steps)), max(len(steps), self.num_masks))
         return super().plan(row)._replace(choice=steps[order])
@@ -308,10 +300,8 @@ class AllMasking(Masking):
 
     def __post_init__(self) -> None:
         if self.num_masks > 1 and self.p_mask_prompt == 0:
-            raise ConfigError(
-                f"num_masks={self.num_masks}: with masking=all and p_mask_prompt=0 every copy is the same; set "
-                "--algorithm-args num_masks=1, or p_mask_prompt above 0, e.g. 0.15"
-            )
+            text = f"num_masks={self.num_masks}: with masking=all and p_mask_prompt=0 all copies are equal"
+            raise ConfigError(f"{text}; set num_masks=1")
 
     @property
     def varies_context(self) -> bool:
@@ -370,8 +360,7 @@ class CoupledMasking(Masking):
     def __post_init__(self) -> None:
         if self.num_masks % 2:
             raise ConfigError(
-                f"num_masks={self.num_masks}: masking=coupled draws pairs; use an even number, e.g. "
-                f"--algorithm-args num_masks={self.num_masks + 1}"
+                f"num_masks={self.num_masks}: masking=coupled draws pairs; set num_masks={self.num_masks + 1}"
             )
 
     @property

@@ -4,7 +4,15 @@
 """
 
 from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM, register
-from spg_trainer.models.load import Policy, head_weight, hidden_states, load_model, open_policy, save_model
+from spg_trainer.models.load import (
+    Policy,
+    head_weight,
+    hidden_states,
+    load_model,
+    new_policy,
+    open_policy,
+    save_model,
+)
 from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 
 register()
@@ -16,6 +24,6 @@ __all__ = [
     "head_weight",
     "hidden_states",
     "load_model",
-    "new_tiny",
+    "new_policy",
 ]
-__all__ += ["open_policy", "register", "save_model", "tiny_tokenizer"]
+__all__ += ["new_tiny", "open_policy", "register", "save_model", "tiny_tokenizer"]

@@ -43,7 +43,6 @@ _REQUIRED: dict[str, Any] = {
     **dict.fromkeys("input_emb_norm is_causal rope_scaling scale_logits".split(), False),
 }
 """What this implementation can run; whatever is off may also be null."""
-_SIZES = "d_model n_layers n_heads n_kv_heads mlp_hidden_size max_sequence_length vocab_size".split()
 _DERIVED = ("is_causal", "rope_parameters", "rope_scaling", "head_dim")
 """Settings that transformers knows and the Hub's config.json leaves out."""
 
@@ -104,27 +103,21 @@ class LLaDAConfig(PreTrainedConfig):
             required = _REQUIRED.get(name, value)
             if value != required and (required or value is not None):
                 raise ModelError(
-                    f"config.json has {name} = {value!r}, this LLaDA implementation needs {required!r}: the checkpoint "
-                    "is of another architecture and would give wrong results"
+                    f"config.json has {name} = {value!r}, but LLaDA's architecture has {required!r}"
                 )
         for key in _DERIVED:
             kwargs.pop(key, None)
         super().__post_init__(**kwargs)
         if self.vocab_size and self.embedding_size and self.vocab_size != self.embedding_size:
-            raise ModelError(
-                f"config.json has embedding_size {self.embedding_size} and vocab_size {self.vocab_size}; they must be "
-                "equal, because a padded row could be sampled as a token that does not exist"
-            )
+            # A padded row could be sampled as a token that does not exist.
+            sizes = f"embedding_size {self.embedding_size} and vocab_size {self.vocab_size}"
+            raise ModelError(f"config.json has {sizes}; they must be equal")
         self.vocab_size = self.embedding_size or self.vocab_size or 126464
         self.embedding_size = self.vocab_size
         if self.n_kv_heads is None:
             self.n_kv_heads = 1 if getattr(self, "multi_query_attention", None) else self.n_heads
         if self.mlp_hidden_size is None:
             self.mlp_hidden_size = self.mlp_ratio * self.d_model
-        for name in _SIZES:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ModelError(f"config.json has {name} = {value!r}, not a whole number of at least 1")
         if self.d_model % (2 * self.n_heads) or self.n_heads % self.n_kv_heads:
             raise ModelError(
                 f"d_model {self.d_model} must be a multiple of 2 * n_heads = {2 * self.n_heads} (rotation), and "

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,11 @@ from transformers import (
 from transformers.utils import logging
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.models.adapters import settle
 from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
 from spg_trainer.models.source import Source, first_line, resolve_model
-from spg_trainer.models.tiny import END_OF_TURN
+from spg_trainer.models.tiny import END_OF_TURN, new_tiny, tiny_tokenizer
+from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import ModelConfig
 from spg_trainer.settings.packages import envs
 
@@ -57,19 +57,16 @@ class Policy:
 
     @contextmanager
     def reference(self) -> Iterator["PreTrainedModel | PeftModel"]:
-        """The model that training started from, in eval mode.
+        """The model that training started from, in eval mode, as kept by `open_policy(reference=True)`.
 
-        Fresh adapters: the model below them. A loaded adapter: as it was loaded. All weights: their copy. The first
-        two are the trained model itself in another state, in which it was put back afterwards. Raises ModelError if
-        nothing was kept (`open_policy(reference=True)`).
+        Fresh adapters: the model below them. A loaded adapter: as it was loaded. All weights: their copy.
         """
         if self.frozen is not None:
             yield self.frozen
             return
         if not self.fresh_adapters and REFERENCE not in getattr(self.model, "peft_config", {}):
             raise ModelError(
-                f"no reference of {self.source!r} was kept; open it with open_policy(..., reference=True), and with "
-                "ref_copy=True in its settings where all weights are trained"
+                f"no reference of {self.source!r} was kept; use open_policy(..., reference=True)"
             )
         training = self.model.training
         self.model.eval()
@@ -99,12 +96,11 @@ def load_model(
 ) -> Policy:
     """Opens a masked diffusion model without running any code that comes with it.
 
-    name: `tiny` (the embedded model of `env`, else Sudoku's with a `note`), a model, adapter or run folder, or a Hub
-    id. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16, float16 or float64. device: auto (CUDA if
-    there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters, drawn from `seed`; 0 trains every weight, or
-    the adapter in `name`. lora_alpha, lora_dropout: None = as `settle` has it. revision: branch, tag or commit of a Hub
-    id. Raises ModelError that names what is missing and what to do, ConfigError for a rank or alpha that is not the
-    adapter's.
+    name: as `--model`, see `resolve_model`. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16,
+    float16 or float64. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters,
+    drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha, lora_dropout: None = as `settle` has
+    it. revision: branch, tag or commit of a Hub id. Raises ModelError that names what is missing and what to do,
+    ConfigError for a rank or alpha that is not the adapter's.
     """
     register()
     target = _device(device)
@@ -123,6 +119,14 @@ def load_model(
         policy.fresh_adapters = True
     policy.model.eval()
     return policy
+
+
+def new_policy(*, device: str = "auto", seed: int = 0, **sizes: int) -> Policy:
+    """An untrained model of the embedded kind with its tokenizer; sizes: as for `new_tiny`."""
+    model, tokenizer = new_tiny(**sizes, seed=seed), tiny_tokenizer()
+    return Policy(
+        model.to(_device(device)), tokenizer, **_special_token_ids(model.config, tokenizer), source="new"
+    )
 
 
 def open_policy(
@@ -176,19 +180,10 @@ def hidden_states(
     positions = None
     if attention_mask is not None:
         positions = (attention_mask.long().cumsum(-1) - 1).clamp_(min=0)
-    # `is_causal` once more by hand: without padding the mask is None, and a fall-back would then decide.
-    return (
-        _base(model)
-        .base_model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=positions,
-            use_cache=False,
-            is_causal=False,
-            **({} if keep is None else {"keep": keep}),
-        )
-        .last_hidden_state
-    )
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions}
+    if keep is not None:
+        inputs["keep"] = keep
+    return _base(model).base_model(**inputs, use_cache=False).last_hidden_state
 
 
 def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:
@@ -199,19 +194,14 @@ def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:
     head = _base(model).get_output_embeddings()
     if type(head) is not torch.nn.Linear or head.bias is not None:
         raise ModelError(
-            f"the output head is {type(head).__name__}, a linear layer without bias is needed, as its weight is used "
-            "in pieces. Train the adapter without lm_head among its target modules"
+            f"the output head is {type(head).__name__}, a plain linear layer without bias is needed; train the adapter "
+            "without lm_head among its target modules"
         )
     return head.weight
 
 
 def save_model(policy: Policy, folder: str | Path) -> None:
-    """Writes model (or adapter) and tokenizer under LLaDA's names; Auto classes, peft and `load_model` open them.
-
-    An existing folder is written into.
-    """
-    if Path(folder).is_file():
-        raise ModelError(f"cannot write a model to {folder}: it is a file; name a folder")
+    """Writes model (or adapter) and tokenizer under LLaDA's names; Auto classes, peft and `load_model` open them."""
     # peft would otherwise ask the Hub whether the base model's vocabulary has changed.
     lora = {"save_embedding_layers": False, "selected_adapters": [TRAINED]}
     extra = {} if isinstance(policy.model, PreTrainedModel) else lora
@@ -222,26 +212,21 @@ def save_model(policy: Policy, folder: str | Path) -> None:
 
 def _special_token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     """mask_id, pad_id and end_token_ids, from the model's config first and its tokenizer second."""
-    size = config.vocab_size
-    mask = tokenizer.mask_token_id if config.mask_token_id is None else config.mask_token_id
+    size, mask = config.vocab_size, config.mask_token_id
     if mask is None:
-        raise ModelError(
-            "no mask token: neither mask_token_id in its config.json nor mask_token in its tokenizer_config.json is "
-            "set; add the id there if this is a masked diffusion model"
-        )
+        mask = tokenizer.mask_token_id
+    if mask is None:
+        raise ModelError("no mask token: set mask_token_id in its config.json")
     if not 0 <= mask < size or len(tokenizer) > size:
         raise ModelError(
             f"it has {size} embeddings, but mask_token_id is {mask} and the tokenizer has {len(tokenizer)} tokens; "
-            "both must fit: config.json and tokenizer are of different models"
+            "take config.json and tokenizer of one model"
         )
     listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     candidates = [*listed, tokenizer.eos_token_id, tokenizer.get_vocab().get(END_OF_TURN)]
     ends = tuple(dict.fromkeys(token for token in candidates if token is not None))
     if not ends:
-        raise ModelError(
-            "no end token: neither eos_token_id in its config.json nor eos_token in its tokenizer_config.json is set, "
-            f"and its tokenizer has no {END_OF_TURN}; add eos_token_id, or completions would run to their full length"
-        )
+        raise ModelError("no end token: set eos_token_id in its config.json")
     if mask in ends:
         raise ModelError(f"token {mask} is both mask and end token; correct its config.json")
     padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])
@@ -250,81 +235,52 @@ def _special_token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast) 
 
 
 @contextmanager
-def no_progress_bars(silent: bool = True) -> Iterator[None]:
-    """Without the progress bars of transformers, if `silent`."""
+def no_progress_bars() -> Iterator[None]:
+    """Without the progress bars of transformers."""
     shown = logging.is_progress_bar_enabled()
-    if silent:
-        logging.disable_progress_bar()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
-        if silent and shown:
+        if shown:
             logging.enable_progress_bar()
 
 
 def _open(source: Source, revision: str | None, dtype: torch.dtype, device: torch.device) -> Policy:
     """What is stored at a source, the adapter's weights aside. Raises ModelError that names it and the next step."""
-    base, is_local = source.base, source.is_local
-    offline = "" if is_local else envs.hub.why_offline()
-    options = {
-        "revision": revision or "main",
-        "trust_remote_code": False,
-        "local_files_only": bool(offline),
-    }
+    base, adapter = source.base, source.adapter
+    offline = "" if source.is_local else envs.hub.why_offline()
+    options = {"revision": revision or "main", "trust_remote_code": False, "local_files_only": bool(offline)}
     try:
         config = AutoConfig.from_pretrained(base, **options)
         if not isinstance(config, LLaDAConfig):
-            raise ModelError(
-                f"model_type {config.model_type!r}; only masked diffusion models of the LLaDA family ('llada') can be "
-                "trained here, for instance GSAI-ML/LLaDA-8B-Instruct"
-            )
-        tokenizer = _tokenizer(source, options)
+            raise ModelError(f"model_type {config.model_type!r}; only LLaDA's ('llada') can be trained here")
+        own_tokenizer = adapter and (adapter / "tokenizer_config.json").is_file()
+        tokenizer = AutoTokenizer.from_pretrained(str(adapter if own_tokenizer else base), **options)
+        tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts
         special = _special_token_ids(config, tokenizer)
         if device.type != "cpu":
             options["device_map"] = {"": device}
-        small = (
-            is_local and sum(file.stat().st_size for file in Path(base).glob("*.safetensors")) < 100_000_000
-        )
-        with no_progress_bars(small):
+        with no_progress_bars() if source.is_local else nullcontext():
             model, report = AutoModelForMaskedLM.from_pretrained(
                 base, dtype=dtype, output_loading_info=True, **options
             )
         for kind in ("missing", "unexpected"):
             if names := sorted(report[f"{kind}_keys"]):
-                raise ModelError(
-                    f"its weights do not fit its config.json: {len(names)} {kind} keys, for instance {names[0]}; "
-                    "download or save the model again"
-                )
+                text = f"{len(names)} {kind} keys, for instance {names[0]}"
+                raise ModelError(f"its weights do not fit its config.json: {text}; download or save it again")
     except ModelError as error:
         raise ModelError(f"model {base!r}: {error}") from error
     except Exception as error:
-        if is_local:
-            raise ModelError(
-                f"model folder {base} cannot be opened: {first_line(error)}. It needs config.json and "
-                "model.safetensors as save_pretrained writes them; download or save the model again"
-            ) from error
-        why = f"the Hub does not answer ({offline})" if offline else first_line(error)
-        raise ModelError(
-            f"model {base!r} is no folder here, not in the local cache, and cannot be fetched from the Hub: {why}. "
-            "Check the id and the network, or download its folder elsewhere and pass it with --model PATH"
-        ) from error
-    return Policy(model, tokenizer, **special, source=str(source.adapter or base), note=source.note)
-
-
-def _tokenizer(source: Source, options: dict[str, Any]) -> PreTrainedTokenizerFast:
-    """The adapter's tokenizer if it has one, else the base's."""
-    adapter = source.adapter
-    place = adapter if adapter and (adapter / "tokenizer_config.json").is_file() else source.base
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(place), **options)
-    except Exception as error:
-        raise ModelError(
-            f"the tokenizer of {str(place)!r} cannot be read: {first_line(error)}. The folder needs tokenizer.json "
-            "and tokenizer_config.json beside the weights"
-        ) from error
-    # Prompts of unequal length end where the completion starts, whatever the folder says.
-    tokenizer.padding_side = "left"
-    return tokenizer
+        if source.is_local:
+            text = f"model folder {base} cannot be opened: {first_line(error)}"
+            advice = "It needs config.json, weights and a tokenizer as save_pretrained writes them"
+        else:
+            why = f"the Hub does not answer ({offline})" if offline else first_line(error)
+            text = f"model {base!r} is no folder here, not in the local cache, and cannot be fetched: {why}"
+            advice = "Check the id and the network, or pass a downloaded folder with --model PATH"
+        raise ModelError(f"{text}. {advice}") from error
+    return Policy(model, tokenizer, **special, source=str(adapter or base), note=source.note)
 
 
 def _base(model: "PreTrainedModel | PeftModel") -> PreTrainedModel:
@@ -335,19 +291,14 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:0") from error
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise ModelError(f"device {name!r}: this machine has {count} CUDA devices; use --device cpu")
-    return device
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # unknown, not here, or torch is built without CUDA
+        raise ModelError(f"device {name!r}: {first_line(error)}; use auto, cpu, cuda or cuda:0") from error
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    known = ("float32", "bfloat16", "float16", "float64")
-    if name not in known:
-        raise ModelError(f"dtype {name!r} is unknown; use auto, {', '.join(known)}")
+    if name not in ("float32", "bfloat16", "float16", "float64"):
+        raise ModelError(f"dtype {name!r} is unknown; use auto, float32, bfloat16, float16 or float64")
     return getattr(torch, name)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from spg_trainer.errors import ModelError
-from spg_trainer.models.adapters import default_alpha
 from spg_trainer.models.source import first_line
 from spg_trainer.seeding import generator, gpus
+from spg_trainer.settings.adapters import default_alpha
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -29,15 +29,12 @@ def add_lora(
     """Freezes the model and puts fresh adapters of rank `r` on its seven kinds of linear layers.
 
     alpha: None = `default_alpha`. base: what an adapter folder names as its base model. Equal seeds give equal adapters
-    on any device, and the global random state is left as it was. Raises ModelError unless r >= 1,
-    alpha >= 1 and 0 <= dropout < 1.
+    on any device. Raises ModelError unless r >= 1, alpha >= 1 and 0 <= dropout < 1.
     """
     alpha = default_alpha(r) if alpha is None else alpha
     if r < 1 or alpha < 1 or not 0 <= dropout < 1:
-        raise ModelError(
-            f"lora_r {r}, lora_alpha {alpha}, lora_dropout {dropout}: rank and alpha must be at least 1 and dropout in "
-            "[0, 1); leave out --lora-r to train every weight"
-        )
+        text = f"lora_r {r}, lora_alpha {alpha}, lora_dropout {dropout}"
+        raise ModelError(f"{text}: rank and alpha must be at least 1 and dropout in [0, 1)")
     from peft import LoraConfig, get_peft_model
 
     settings = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(TARGETS))
@@ -70,14 +67,12 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
             adapted = PeftModel(model, settings)
             report = adapted.load_adapter(str(folder), TRAINED, is_trainable=True)
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"the adapter in {folder} cannot be put on its base model: {first_line(error)}. Correct the base in its "
-            "adapter_config.json (base_model_name_or_path), or train the adapter again"
-        ) from error
+        text = f"the adapter in {folder} cannot be put on its base model: {first_line(error)}"
+        raise ModelError(f"{text}. Correct base_model_name_or_path in its adapter_config.json") from error
     own = [name for name, _ in adapted.named_parameters() if ".lora_" in name]
     if report.unexpected_keys or set(own) <= set(report.missing_keys):
         problem = min(report.unexpected_keys, default="none of its weights is there")
-        raise ModelError(f"the adapter in {folder} does not fit its base model: {problem}; train it again")
+        raise ModelError(f"the adapter in {folder} does not fit its base model: {problem}")
     return adapted
 
 

@@ -1,16 +1,18 @@
-"""What `--model` means: `tiny`, a model, adapter or run folder, or a Hub id. Imports no torch."""
+"""Which weights `--model` opens, by `resolve_model`. Imports no torch.
 
-import difflib
+`tiny`: the embedded model of the task, else Sudoku's. A folder: the model or adapter in it; of a run, that in its
+`model/`, the best by validation. Anything else: a Hub id.
+"""
+
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from spg_trainer.errors import ModelError
+from spg_trainer.errors import ModelError, did_you_mean
 from spg_trainer.settings.recipes import own_task
 
 FALLBACK = "sudoku"
-_ACCEPTED = " (--model takes `tiny`, a folder, or a Hub id such as GSAI-ML/LLaDA-8B-Instruct)"
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,20 @@ class Source:
 def resolve_model(name: str, env: str | None = None) -> Source:
     """Finds the model that `name` stands for; `env` picks the embedded model of that environment for `tiny`.
 
-    Raises ModelError that names the nearest thing there is.
+    Raises ModelError that names the nearest folder.
     """
     if name == "tiny":
         return _tiny(env)
-    if not name.strip():
-        raise ModelError(f"--model is empty{_ACCEPTED}")
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _open_folder(folder)
-    if folder.exists():
-        raise ModelError(f"model {name!r} is a file; pass the folder that holds it: --model {folder.parent}")
-    if looks_local(name):
-        raise ModelError(f"model {name!r}: there is no such folder{_nearest(folder)}{_ACCEPTED}")
+    if folder.exists() or looks_local(name):
+        beside = [path for path in folder.parent.glob("*") if path.is_dir()]
+        near = did_you_mean(str(folder), ["tiny", *map(str, beside)])
+        raise ModelError(
+            f"model {name!r} is no folder. {near}--model takes `tiny`, a folder, or a Hub id such as "
+            "GSAI-ML/LLaDA-8B-Instruct"
+        )
     return Source(base=name)
 
 
@@ -85,45 +88,31 @@ def _open_folder(folder: Path) -> Source:
     if checkpoints:
         newest = max(checkpoints, key=lambda path: (len(path.name), path.name))  # step-3 < step-20
         raise ModelError(f"run folder {folder} has no finished model; use its newest checkpoint: {newest}")
-    content = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     raise ModelError(
-        f"model folder {folder} has no config.json, adapter_config.json or model/ (it holds: {content}); pass a folder "
-        "written by save_pretrained, by a run, or downloaded from the Hub"
+        f"model folder {folder} has no config.json, adapter_config.json or model/; pass one that has"
     )
 
 
-def _base_of(folder: Path) -> str:
-    file = folder / "adapter_config.json"
+def _base_of(adapter: Path) -> str:
+    """The base model that an adapter names: a folder, seen from here or from it, an embedded model, or a Hub id."""
+    file = adapter / "adapter_config.json"
     try:
-        base = json.loads(file.read_text())["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError):
-        base = None
-    if not base or not isinstance(base, str):
+        base = Path(json.loads(file.read_text())["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{file} names no base model; put its folder or Hub id there as base_model_name_or_path"
-        )
-    for candidate in (Path(base), folder / base):
+            f"{file} names no base model; put its folder or Hub id at base_model_name_or_path"
+        ) from error
+    for candidate in (base, adapter / base):
         if candidate.is_dir():
             return _open_folder(candidate).base
     # An adapter of an embedded model may come from another machine, where the package lies elsewhere.
-    embedded = packaged(Path(base).name) if Path(base).name.startswith("tiny-") else None
-    if embedded is None and looks_local(base):
-        raise ModelError(
-            f"the adapter in {folder} was trained on {base!r}, which is not here; correct "
-            f"base_model_name_or_path in {file}"
-        )
+    embedded = packaged(base.name) if base.name.startswith("tiny-") else None
+    if embedded is None and looks_local(str(base)):
+        text = f"the adapter in {adapter} was trained on {str(base)!r}, which is not here"
+        raise ModelError(f"{text}; correct base_model_name_or_path in {file}")
     return str(embedded or base)
 
 
 def looks_local(name: str) -> bool:
     """Hub ids are ORG/NAME in a small alphabet; all else, or a name below an existing folder, is a path."""
     return not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) or Path(name).parent.is_dir()
-
-
-def _nearest(folder: Path) -> str:
-    parent = folder.parent
-    while not parent.is_dir():
-        folder, parent = parent, parent.parent
-    known = {path.name: str(path) for path in parent.iterdir() if path.is_dir()} | {"tiny": "tiny"}
-    close = difflib.get_close_matches(folder.name, known, n=1, cutoff=0.5)
-    return f"; did you mean {known[close[0]]}?" if close else ""

@@ -67,6 +67,8 @@ def read_run(path: str | Path) -> Recorded:
     evaluations = []
     for file in (place / "eval").glob("*.json"):
         figures = read_json(file)
+        if "correct" not in figures:  # an `eval` that has not finished
+            continue
         rows = folder.rows(f"eval/{file.name}l")
         evaluations.append(
             Completions(file.stem, figures["step"], figures["settings"]["split"], rows, figures)

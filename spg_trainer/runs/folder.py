@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
-from spg_trainer.models.adapters import REFERENCE
 from spg_trainer.runs.checkpoint import set_aside_after
 from spg_trainer.runs.environment_file import FOLDER
 from spg_trainer.runs.files import (
@@ -25,6 +24,7 @@ from spg_trainer.runs.files import (
     write_text,
     writing,
 )
+from spg_trainer.settings.adapters import REFERENCE
 from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, identity, read_config
 
 if TYPE_CHECKING:
@@ -136,29 +136,13 @@ class RunFolder:
         """What the evaluation NAME found, if it has been made."""
         return read_json(self.evaluation_path(name))
 
-    def evaluation_rows(self, name: str) -> list[dict[str, Any]] | None:
-        """Every completion of the evaluation NAME, if it has been made and both of its files are there."""
-        file = self.evaluation_path(name)
-        return (self.rows(f"eval/{file.name}l") or None) if file.is_file() else None
+    def add_completions(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Appends completions to those of the evaluation NAME, which is not finished."""
+        self._append(f"eval/{self.evaluation_path(name).name}l", *rows, advice=CHOOSE_ANOTHER)
 
-    def keep_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Appends completions of the evaluation NAME, which is not done, to a file of this process, whichever it is."""
-        path = self.path / "eval" / f".{name}.part-{rank()}"
-        with writing(path, CHOOSE_ANOTHER), open(path, "a", encoding="utf-8") as file:
-            file.write("\n" + "".join(map(json_line, rows)))  # behind a line that a kill may have torn
-
-    def kept_rows(self, name: str) -> list[dict[str, Any]]:
-        """What all processes have kept of the evaluation NAME."""
-        return [row for path in self._parts(name) for row in _whole_rows(path)]
-
-    def drop_rows(self, name: str) -> None:
-        """Removes what was kept of the evaluation NAME."""
-        if rank() == 0:
-            for path in self._parts(name):
-                path.unlink()
-
-    def _parts(self, name: str) -> list[Path]:
-        return sorted((self.path / "eval").glob(f".{name}.part-*"))
+    def completions(self, name: str) -> list[dict[str, Any]]:
+        """The completions of the evaluation NAME so far."""
+        return self.rows(f"eval/{self.evaluation_path(name).name}l")
 
     def validations(self) -> dict[int, list[bool]]:
         """Step -> whether each problem was solved, of the validations made so far."""
@@ -196,10 +180,10 @@ class RunFolder:
         """Lets other processes write here again; the end of the process does so too."""
         unlock(self.path)
 
-    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+    def _append(self, name: str, *rows: Mapping[str, Any], advice: str = RESUME) -> None:
         if rank() == 0:
-            with writing(self.path / name), open(self.path / name, "a", encoding="utf-8") as file:
-                file.write(json_line(row))
+            with writing(self.path / name, advice), open(self.path / name, "a", encoding="utf-8") as file:
+                file.write("".join(map(json_line, rows)))
 
     def _write(self, name: str | Path, text: str, advice: str = RESUME) -> Path:
         if rank() == 0:

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, head_weight, hidden_states
-from spg_trainer.rollout.tokens import encode_completions, encode_prompts
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.packages import envs
-from spg_trainer.sft.habits import habit_names, habits_of
+from spg_trainer.sft.habits import habit_names
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -28,25 +27,20 @@ MEASURED = 2000
 """Training problems whose demonstrations decide how long a completion is."""
 
 
-def mix_shares(mix: Mapping[str, object], env: "TextEnv") -> dict[str, float]:
+def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
     """The mix as shares that sum to 1; ConfigError for habits and shares that the environment cannot have."""
     mix = mix or {"right": 1.0}
-    habits = habit_names(env)
-    if "right" in habits:
-        raise ConfigError(
-            f"{env.spec_name} has a habit named 'right', which is its demonstration. Rename it."
-        )
-    known = sorted({"right", *habits})
+    names = ("right", *habit_names(env))
     for name, share in mix.items():
-        if name not in known:
+        if name not in names:
             text = f"--mix {name}={share}: {env.spec_name} has no habit {name!r}"
-            raise ConfigError(f"{text}. Known: {', '.join(known)}.")
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
+            raise ConfigError(f"{text}. Known: {', '.join(names)}.")
+        if not isinstance(share, int | float) or not 0 <= share < float("inf"):
             raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
-    total = sum(float(share) for share in mix.values())
-    if total <= 0:
+    total = sum(mix.values())
+    if total == 0:
         raise ConfigError("--mix: all shares are 0. Give one habit a share, e.g. --mix right=1.")
-    return {name: float(share) / total for name, share in mix.items()}
+    return {name: share / total for name, share in mix.items()}
 
 
 def draw_demonstrations(
@@ -60,24 +54,17 @@ def draw_demonstrations(
         problem = envs.core.read_problem(env, int(rng.integers(len(env))))
         name = names[min(int(np.searchsorted(edges, rng.random(), side="right")), len(names) - 1)]
         problems.append(problem)
-        completions.append(written(env, problem, name))
+        completions.append(write_habit(env, problem, name))
     return problems, completions
 
 
-def written(env: "TextEnv", problem: "Problem", name: str) -> str:
-    """What the habit `name` of the environment writes, or its demonstration for `right`.
-
-    Raises ConfigError where the problem has no such habit.
-    """
-    if name == "right":
-        return env.demonstration(problem)
-    habits = habits_of(env, problem)
-    if name not in habits:
-        text = (
-            f"--mix {name}: {env.spec_name} has this habit for some problems, not for {problem.prompt!r:.80}"
-        )
-        raise ConfigError(f"{text}. Leave it out of the mix, or let habits() name it for every problem.")
-    return habits[name]
+def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str:
+    """What the habit `name` writes, of `right` the demonstration; ConfigError where the problem has no such habit."""
+    habits = {} if name == "right" else env.habits(problem)
+    if name not in ("right", *habits):
+        text = f"--mix {name}: {env.spec_name} has no habit of this name for {problem.prompt!r:.80}"
+        raise ConfigError(f"{text}. Leave it out, or name it in habits() for every problem.")
+    return habits[name] if habits else env.demonstration(problem)
 
 
 def draw_masked(batch_size: int, length: int, seed: int, step: int | str) -> tuple[Tensor, Tensor]:
@@ -107,29 +94,10 @@ def denoising_loss(
     return (nats * weight[:, None].expand_as(masked)[masked]).sum()
 
 
-def draw_batch(
-    policy: Policy,
-    env: "TextEnv",
-    mix: Mapping[str, float],
-    *,
-    count: int,
-    length: int,
-    seed: int,
-    step: int | str,
-) -> list[Tensor]:
-    """What `denoising_loss` takes, of `count` demonstrations; a pure function of seed and step.
-
-    prompt_ids (B, L) int64, prompt_mask (B, L) bool, completion_ids (B, T) int64, masked (B, T) bool, weight (B,).
-    """
-    problems, texts = draw_demonstrations(env, mix, seed, step, count)
-    prompt = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
-    return [*prompt, encode_completions(policy, texts, length), *draw_masked(count, length, seed, step)]
-
-
 def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) -> int:
     """Tokens that the demonstrations of `mix` need, with the end token and a tenth more for longer ones elsewhere."""
     indices = range(0, len(env), max(1, len(env) // MEASURED))
     problems = [envs.core.read_problem(env, index) for index in indices]
-    texts = [written(env, problem, name) for problem in problems for name in mix]
+    texts = [write_habit(env, problem, name) for problem in problems for name in mix]
     longest = max(len(row) for row in policy.tokenizer(texts, add_special_tokens=False)["input_ids"])
     return -(-11 * (longest + 1) // 10)

@@ -1,8 +1,7 @@
 """The optimizer: how it is built, its learning rate, and the guard that keeps non-finite gradients from the weights."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import TrainingError
+from spg_trainer.runs.files import json_document, write_text
 
 
 def make_adamw(
@@ -30,21 +30,6 @@ def linear_warmup(peak: float, warmup_steps: int, step: int) -> float:
 def linear_decay(step: int, max_steps: int) -> float:
     """The share of the learning rate in the step after `step` others: 1 in the first, 1/max_steps in the last."""
     return 1 - step / max_steps
-
-
-def warmup_cosine(peak: float, warmup_steps: int, steps: int, step: int) -> float:
-    """Linear warm-up, then a cosine from the peak to 5% of it at the last of `steps`."""
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    done = (step - warmup_steps) / max(1, steps - warmup_steps)
-    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def warmup_hold_fall(peak: float, warmup_steps: int, fall: int, steps: int, step: int) -> float:
-    """Linear warm-up, then the peak, from update `fall` on a straight line to 5% of it at the last of `steps`."""
-    if step < fall:
-        return peak * min(1.0, (step + 1) / max(1, warmup_steps))
-    return peak * (1 - 0.95 * (step + 1 - fall) / (steps - fall))
 
 
 def apply_gradients(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
@@ -74,41 +59,21 @@ class Guard:
     limit: int = 3
     skipped: int = 0
 
-    def check(self, ok: bool, dump: Callable[[], Mapping[str, Any]], folder: Path) -> bool:
+    def check(self, ok: bool, name_batch: Callable[[], Mapping[str, Any]], folder: Path) -> bool:
         """True if the update may be applied. Raises TrainingError after `limit` skipped updates in a row.
 
-        dump: called only when the run must stop; names what made the batch, with `step` among the keys. folder: where
-        `nonfinite-step-N.pt` is written (`nonfinite-step-N-rank-R.pt` by process R > 0), for `torch.load`.
+        name_batch: what the file `nonfinite-step-N.json` in `folder` will say of the last one, `step` among the keys;
+        called on every process.
         """
         self.skipped = 0 if ok else self.skipped + 1
         if self.skipped >= self.limit:
+            batch = name_batch()
+            file = folder / f"nonfinite-step-{batch['step']}.json"
+            if rank() == 0:
+                write_text(file, json_document(batch))
             raise TrainingError(
                 f"The loss or its gradient was NaN or infinite {self.skipped} times in a row; the weights are those of "
-                f"the last finite update. {_write(dump(), folder)} Start a new run with a lower --learning-rate or "
+                f"the last finite update. {file} names the batch. Start a new run with a lower --learning-rate or "
                 "--max-grad-norm; --model with the path of a checkpoint begins from its weights."
             )
         return ok
-
-
-def _write(content: Mapping[str, Any], folder: Path) -> str:
-    suffix = f"-rank-{rank()}" if rank() else ""
-    path = folder / f"nonfinite-step-{content['step']}{suffix}.pt"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.save(_loadable(content), path)
-    except (OSError, RuntimeError) as error:
-        return f"The batch could not be written to {path}: {error}."
-    return f"The batch is in {path}."
-
-
-def _loadable(value: Any) -> Any:
-    """`value` in types that `torch.load(weights_only=True)` accepts; tensors on the CPU without a graph."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu().clone()
-    if is_dataclass(value):
-        value = vars(value)
-    if isinstance(value, Mapping):
-        return {key: _loadable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_loadable(item) for item in value]
-    return value.tolist() if hasattr(value, "tolist") else value

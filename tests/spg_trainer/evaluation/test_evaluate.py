@@ -13,7 +13,6 @@ import verifiers
 from spg_trainer import Sampling, evaluate, load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import clustered_interval, figures, majority_vote
-from spg_trainer.settings.sources import preset_sampling, task_preset
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
 from tests.common.two_processes import two_processes
 
@@ -123,12 +122,10 @@ def test_lengths_and_missing_ends_are_counted(policy):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("generations", [1, 3])
-def test_the_result_does_not_depend_on_rows_per_forward(dtype, generations):
-    policy, env = load_model(str(tiny_folder()), dtype=dtype, device="cpu"), Letters("test", size=9)
-    counts = {"num_generations": generations}
-    results = [evaluate(policy, env, EVALUATION, **counts, rows_per_forward=n) for n in (1, 2, 64)]
-    assert results[0] == results[1] == results[2] and len(results[0].rows) == 9 * generations
+def test_the_result_does_not_depend_on_rows_per_forward(dtype):
+    policy, env = load_model(str(tiny_folder()), dtype=dtype, device="cpu"), Letters("test", size=5)
+    results = [evaluate(policy, env, EVALUATION, num_generations=3, rows_per_forward=n) for n in (1, 2, 64)]
+    assert results[0] == results[1] == results[2] and len(results[0].rows) == 15
 
 
 def test_a_completion_does_not_depend_on_its_chunk(policy):
@@ -202,9 +199,9 @@ def test_an_authors_reference_changes_no_figure(policy):
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ({"num_problems": -1}, "num_problems=-1: should be 0"),
-        ({"num_generations": 0}, "num_generations=0: should be at least 1"),
-        ({"num_generations": 3, "sampling": Sampling(10, 5, 6)}, r"=3 at temperature 0.*temperature above 0"),
+        ({"num_problems": -1}, "num_problems=-1"),
+        ({"num_generations": 0}, "num_generations=0"),
+        ({"num_generations": 3, "sampling": Sampling(10, 5, 6)}, r"=3 .*temperature above 0"),
     ],
 )
 def test_counts_that_no_evaluation_can_have_are_refused(policy, counts, words):
@@ -212,35 +209,20 @@ def test_counts_that_no_evaluation_can_have_are_refused(policy, counts, words):
         evaluate(policy, ENV, **{"sampling": EVALUATION, **counts})
 
 
-def made_for(policy, folder, **environment):
-    """The same model, as if it came from a folder with this environment.json."""
-    folder.mkdir()
-    (folder / "environment.json").write_text(json.dumps(environment))
-    return replace(policy, source=str(folder))
+def test_an_environment_by_name_gets_the_models_own_arguments_and_lengths(policy, tmp_path):
+    def made_for(**environment):
+        """The same model, as if it came from a folder with this environment.json."""
+        (tmp_path / "environment.json").write_text(json.dumps(environment))
+        return replace(policy, source=str(tmp_path))
 
-
-OWN = {"max_completion_length": 8, "block_length": 4, "diffusion_steps": 4}
-
-
-@pytest.mark.parametrize(
-    ("task", "environment", "lengths"),
-    [
-        ("sudoku", {"preset": "tiny"}, (20, 20, 0)),
-        ("sudoku", {"preset": "llada"}, (256, 128, 0)),  # no model of 8B is measured at 20 tokens
-        ("sudoku", {"preset": "llada", "env": "spg/Sudoku-v0", "rollout": OWN}, (8, 4, 0)),
-        ("letters", {"preset": "tiny", "env": "sudoku", "rollout": OWN}, (64, 32, 0)),  # of another task
-    ],
-)
-def test_without_lengths_those_of_the_models_kind_are_taken(policy, tmp_path, task, environment, lengths):
-    source = made_for(policy, tmp_path / "model", **environment).source
-    chosen = preset_sampling(task_preset(task, source))
-    assert (chosen.max_completion_length, chosen.diffusion_steps, chosen.temperature) == lengths
-
-
-def test_an_environment_by_name_gets_the_models_own_arguments(policy, tmp_path):
-    few = made_for(policy, tmp_path / "b", preset="tiny", env="sudoku", env_args={"blanks": 2})
-    result = evaluate(few, "sudoku", EVALUATION, num_problems=1)
+    own = {
+        "env_args": {"blanks": 2},
+        "rollout": {"max_completion_length": 8, "block_length": 4, "diffusion_steps": 4},
+    }
+    result = evaluate(made_for(preset="tiny", env="sudoku", **own), "sudoku", num_problems=1)
     assert result.rows[0]["puzzle"].count("0") == 2 and result.settings["env"] == "sudoku[blanks=2]"
-    large = made_for(policy, tmp_path / "a", preset="llada", env="sudoku", env_args={"blanks": 2})
+    assert (result.settings["max_completion_length"], result.settings["diffusion_steps"]) == (8, 4)
+    of_another = evaluate(made_for(preset="tiny", env="countdown", **own), "sudoku", num_problems=1)
+    assert of_another.settings["max_completion_length"] == 20
     with pytest.raises(ConfigError, match=r"prompt 0 has 1\d\d\d tokens"):  # the paper's; this model is tiny
-        evaluate(large, "sudoku", EVALUATION, num_problems=1)
+        evaluate(made_for(preset="llada", env="sudoku", **own), "sudoku", EVALUATION, num_problems=1)

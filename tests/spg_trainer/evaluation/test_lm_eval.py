@@ -10,7 +10,7 @@ import pytest
 
 import envs
 from spg_trainer import cli, evaluate, generate, load_model
-from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.errors import ModelError
 from tests.common.trainer_cases import child_environment
 
 PROBLEMS = 64
@@ -111,9 +111,7 @@ def test_lengths_come_from_the_environment_then_from_the_arguments(model):
     assert lengths(model) == (20, 20, 20)
     assert lengths(SpgLLaDA("tiny", device="cpu", max_completion_length=40)) == (40, 20, 40)
     assert lengths(SpgLLaDA("tiny", device="cpu", block_length=10, diffusion_steps=4)) == (20, 10, 4)
-    with pytest.raises(
-        ConfigError, match=r"max_gen: unknown\. Known: pretrained, env, max_completion_length"
-    ):
+    with pytest.raises(TypeError, match="max_gen"):
         SpgLLaDA("tiny", max_gen=12)
 
 
@@ -144,7 +142,7 @@ def test_the_beginning_of_an_answer_follows_the_prompt(model):
 
 
 def test_ranking_tasks_are_refused_with_the_reason(model):
-    with pytest.raises(ModelError, match=r"bounds only, .* output_type generate_until"):
+    with pytest.raises(ModelError, match="output_type generate_until"):
         model.loglikelihood([])
 
 

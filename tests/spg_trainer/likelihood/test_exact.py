@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.likelihood.exact import (
     Law,
     any_order_elbo,
@@ -23,12 +22,10 @@ from spg_trainer.likelihood.exact import (
     path_log_likelihood,
     predictor,
 )
-from spg_trainer.likelihood.masks import ActiveBlockMasking, RandomMasking, TrajectoryMasking
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
-from tests.common.likelihood_cases import every_draw
 
 END, MASK, VOCABULARY = 3, 4, 5
 PROMPT = torch.tensor([1, 0, 2])
@@ -89,20 +86,6 @@ def law_of(policy, sampling):
     return completion_law(
         predictor(policy.model, PROMPT), sampling, mask_id=MASK, end_token_ids=policy.end_token_ids
     )
-
-
-def draw(masking, rollouts, stream):
-    """Masks whose every draw comes from one stream."""
-    return masking.draw(rollouts, lambda row, mask: stream)
-
-
-def mean_elbo(masking, policy, rollouts):
-    """The mean over every way in which the draws can fall."""
-    found = [
-        (chance, elbo(token_logps(policy.model, rollouts, masks, MASK), masks))
-        for chance, masks, _ in every_draw(lambda stream: draw(masking, rollouts, stream))
-    ]
-    return float(sum(chance * value for chance, value in found))
 
 
 # Likelihoods.
@@ -181,57 +164,7 @@ def test_likelihoods_have_the_gradient_of_finite_differences():
         assert torch.autograd.gradcheck(function, logps)
 
 
-def test_a_completion_of_thirteen_tokens_is_refused():
-    with pytest.raises(ConfigError, match=r"13 tokens .* 1 to 12"):
-        context_logps(table(13), torch.zeros(13, dtype=torch.int64), 13, MASK)
-    with pytest.raises(ConfigError, match=r"13 tokens .* 1 to 12"):
-        completion_law(table(13), Sampling(13, 1, 13, 0.7), mask_id=MASK)
-
-
-def test_twelve_tokens_are_accepted():
-    logps = context_logps(table(12, 1), torch.arange(12) % 3, 12, MASK)
-    assert logps.shape == (4096, 12)
-    assert any_order_elbo(logps) < any_order_log_likelihood(logps) < logps.amax(0).sum()
-
-
-# The estimators' named targets.
-
-
-def rollouts_to_score(policy, size):
-    """One completion that ends early and one that does not, both from the sampler."""
-    found = sample(policy, Sampling(size, size, size - 1, 1.0, "random"), 64)
-    lengths = found.completion_mask.sum(-1)
-    rows = [int((lengths == length).nonzero()[0]) for length in (size - 1, size)]
-    return [found.select(torch.tensor([row])) for row in rows]
-
-
-@pytest.mark.parametrize(
-    "masking, target",
-    [
-        (RandomMasking(1), any_order_elbo),
-        (ActiveBlockMasking(1, block_length=2), lambda logps: block_elbo(logps, 2)),
-        (ActiveBlockMasking(2, block_length=3), lambda logps: block_elbo(logps, 3)),
-    ],
-    ids=["random", "block_active-2", "block_active-3"],
-)
-def test_masks_average_to_their_exact_target(masking, target):
-    policy = make_policy()
-    predict = torch.no_grad()(predictor(policy.model, PROMPT))
-    for rollouts in rollouts_to_score(policy, 4):
-        length = int(rollouts.completion_mask.sum())
-        logps = context_logps(predict, rollouts.completion_ids[0], length, MASK)
-        assert mean_elbo(masking, policy, rollouts) == pytest.approx(float(target(logps)), abs=1e-10)
-
-
-def test_trajectory_masks_average_to_the_path_the_sampler_took():
-    policy = make_policy()
-    predict = torch.no_grad()(predictor(policy.model, PROMPT))
-    for rollouts in rollouts_to_score(policy, 4):
-        length = int(rollouts.completion_mask.sum())
-        ids, steps = rollouts.completion_ids[0], rollouts.unmask_step[0]
-        target = path_log_likelihood(predict, ids, steps, length, MASK)
-        found = mean_elbo(TrajectoryMasking(1), policy, rollouts)
-        assert found == pytest.approx(float(target), abs=1e-10)
+# The law of the sampler.
 
 
 @each_mode
@@ -246,9 +179,6 @@ def test_the_path_holds_the_logps_that_the_sampler_recorded(sampling):
         for row, n in enumerate(lengths)
     ]
     torch.testing.assert_close(torch.stack(paths), recorded, rtol=0, atol=1e-10)
-
-
-# The law of the sampler.
 
 
 @each_mode
@@ -324,7 +254,7 @@ def p_value(law: Law, rows) -> float:
     return float(torch.special.gammaincc(torch.tensor((len(expected) - 1) / 2), statistic / 2))
 
 
-@each_mode
+@pytest.mark.parametrize("sampling", [MODES[0], MODES[3]], ids=lambda s: f"{s.remasking}-{s.block_length}")
 def test_the_sampler_follows_its_law_in_100000_rollouts(sampling):
     policy = make_policy()
     rollouts = sample(policy, sampling, 100_000)
@@ -369,22 +299,17 @@ def test_the_policy_gradient_is_that_of_finite_differences(sampling):
         assert slope == pytest.approx((values[0] - values[1]) / (2 * h), rel=1e-5)
 
 
-def test_the_law_of_a_float32_model_sums_to_one_in_float64():
-    policy = make_policy(dtype=torch.float32)
-    law = law_of(policy, MODES[0])
-    assert float(law.probabilities.detach().sum()) == pytest.approx(1, abs=1e-13)
-    exact = law_of(make_policy(), MODES[0])
-    torch.testing.assert_close(law.probabilities, exact.probabilities, rtol=0, atol=1e-4)
-
-
-def test_a_step_with_too_many_outcomes_is_refused():
-    with pytest.raises(ConfigError, match=r"4194304 canvases.*more diffusion_steps"):
-        completion_law(table(11), Sampling(11, 11, 1, 0.7), mask_id=MASK)
-
-
-def test_a_remasking_without_a_law_is_refused():
-    with pytest.raises(ConfigError, match=r"'threshold'.*low_confidence, random"):
-        completion_law(table(4), Sampling(4, 4, 4, 0.7, "threshold"), mask_id=MASK)
+@pytest.mark.parametrize(
+    "sampling, words",
+    [
+        (Sampling(13, 1, 13, 0.7), r"13 tokens.* 1 to 12"),
+        (Sampling(11, 11, 1, 0.7), r"4194304 canvases.*more diffusion_steps"),
+        (Sampling(4, 4, 4, 0.7, "threshold"), r"'threshold'.*low_confidence, random"),
+    ],
+)
+def test_what_cannot_be_enumerated_is_refused(sampling, words):
+    with pytest.raises(ConfigError, match=words):
+        completion_law(table(sampling.max_completion_length), sampling, mask_id=MASK)
 
 
 def test_a_completion_outside_the_law_is_named():

@@ -10,6 +10,7 @@ from spg_trainer.algorithms import Loss, Metric
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood import accumulate, elbo, eubo
+from spg_trainer.likelihood import logps as likelihood_logps
 from spg_trainer.likelihood.logps import Scorer
 from spg_trainer.likelihood.masks import (
     ActiveBlockMasking,
@@ -31,6 +32,11 @@ from tests.common.likelihood_cases import (
 
 MASK = 257
 LENGTHS, SIZE, PROMPTS = [9, 4, 1, 7], 9, [4, 2, 3, 1]
+
+
+@pytest.fixture(autouse=True)
+def _several_chunks(monkeypatch):
+    monkeypatch.setattr(likelihood_logps, "rows_per_chunk", lambda vocabulary: 6)
 
 
 def case(dtype=torch.float64, num_masks=3, masking=RandomMasking, device="cpu", **settings):
@@ -57,10 +63,9 @@ def plain_gradient(model, rollouts, masks, loss_fn):
     return whole_gradient(model)
 
 
-def two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once, chunk_rows=None):
+def two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once):
     model.zero_grad(set_to_none=True)
-    options = {"mask_id": MASK, "masks_at_once": masks_at_once, "chunk_rows": chunk_rows}
-    result = accumulate(model, rollouts, masks, loss_fn, **options)
+    result = accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once)
     assert not result.loss.requires_grad and all(not x.total.requires_grad for x in result.metrics.values())
     return whole_gradient(model)
 
@@ -79,7 +84,7 @@ def test_one_pass_two_passes_and_plain_autograd_agree(dtype, tolerance, masking,
     loss_fn = spg_like(masks)
     expected = plain_gradient(model, rollouts, masks, loss_fn)
     for masks_at_once in (1, 2, 3, 4, 9):
-        found = two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once, chunk_rows=6)
+        found = two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once)
         assert relative(found, expected) < tolerance, masks_at_once
 
 
@@ -171,39 +176,6 @@ def test_a_bfloat16_model_gets_bfloat16_gradients_near_the_exact_ones():
     assert found.dtype == torch.bfloat16 and relative(found.double(), exact) < 0.03
 
 
-def test_both_passes_see_the_same_dropout(device):
-    """The coefficients of a copy and its backward pass must come from the same noise."""
-    model, rollouts, masks = case(device=device)
-    model.model.norm = torch.nn.Sequential(model.model.norm, torch.nn.Dropout(0.5))
-    model.train()
-    fixed = torch.linspace(0.1, 2, SIZE, dtype=torch.float64, device=device)
-
-    def loss_fn(logps):
-        return Loss((logps * fixed).exp().sum(), {})
-
-    seen, original = [], Scorer.forward
-
-    def recorded(self, copies):
-        out = original(self, copies)
-        seen.append(out.states.detach().clone())
-        return out
-
-    with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Scorer, "forward", recorded)
-        torch.manual_seed(0)
-        two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once=1)
-        after = torch.rand(1, device=device)
-        torch.manual_seed(0)
-        scorer = Scorer(model, rollouts, masks, MASK, None)
-        for _ in range(3):
-            original(scorer, scorer.copies(0, 1))
-        again = torch.rand(1, device=device)
-        assert torch.equal(again, after), "the second pass leaves the generators as they were"
-    first, second, _, first_again, second_again = seen
-    assert torch.equal(first, first_again) and torch.equal(second, second_again)
-    assert (first == 0).any() and not torch.equal(first == 0, second[: len(first)] == 0)
-
-
 # Other forms of the model: adapters, checkpointing, shared keys, tied head, dropout.
 
 ROLLOUTS = make_rollouts(LENGTHS, SIZE, PROMPTS)
@@ -211,8 +183,8 @@ ADVANTAGES = torch.tensor([0.75, -0.25, 0.4, -0.9], dtype=torch.float64)
 BATCH = Batch(ROLLOUTS.completion_mask, ADVANTAGES, {"completions": 8.0, "tokens": 50.0})
 
 
-def spg(masking: str = "random") -> SPG:
-    return SPG(masking=masking, num_masks=3, p_mask_prompt=0.15, block_length=4)
+def spg() -> SPG:
+    return SPG(masking="random", num_masks=3, p_mask_prompt=0.15, block_length=4)
 
 
 def make_model(form: str, dropout: float = 0.0) -> nn.Module:
@@ -245,17 +217,16 @@ def trained(model: nn.Module) -> list[Tensor]:
 def two_pass(model: nn.Module, algorithm: SPG, masks_at_once: int) -> Tensor:
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     return two_pass_gradient(
-        model, ROLLOUTS, masks, lambda logps: algorithm.loss(logps, masks, BATCH), masks_at_once, 5
+        model, ROLLOUTS, masks, lambda logps: algorithm.loss(logps, masks, BATCH), masks_at_once
     )
 
 
-FORMS = ["gqa", "gqa tied", "checkpointed", "lora", "lora checkpointed", "lora gqa tied checkpointed"]
+FORMS = ["gqa", "tied checkpointed", "lora", "lora gqa tied checkpointed"]
 
 
-@pytest.mark.parametrize("masking", ["random", "block_active"])
 @pytest.mark.parametrize("form", FORMS)
-def test_the_gradient_is_that_of_autograd_for_every_form_of_model(form, masking):
-    plain, algorithm = make_model(form.replace("checkpointed", "")), spg(masking)
+def test_the_gradient_is_that_of_autograd_for_every_form_of_model(form):
+    plain, algorithm = make_model(form.replace("checkpointed", "")), spg()
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     algorithm.loss(naive_logps(plain, ROLLOUTS, masks, MASK), masks, BATCH).loss.backward()
     expected = whole_gradient(plain)
@@ -267,13 +238,12 @@ def test_the_gradient_is_that_of_autograd_for_every_form_of_model(form, masking)
         assert relative(two_pass(model, algorithm, masks_at_once), expected) < 1e-10, masks_at_once
 
 
-@pytest.mark.parametrize("form", ["lora", "lora checkpointed"])
-def test_with_dropout_the_gradient_is_that_of_one_graph(form):
-    model, algorithm = make_model(form, dropout=0.3), spg()
+def test_with_dropout_the_gradient_is_that_of_one_graph():
+    model, algorithm = make_model("lora checkpointed", dropout=0.3), spg()
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        scorer, parts = Scorer(model, ROLLOUTS, masks, MASK, None), []
+        scorer, parts = Scorer(model, ROLLOUTS, masks, MASK), []
         for mask in range(3):
             out = scorer.forward(scorer.copies(mask, mask + 1))
             logits = (out.states @ scorer.weight.T).log_softmax(-1)
@@ -283,6 +253,15 @@ def test_with_dropout_the_gradient_is_that_of_one_graph(form):
         expected = whole_gradient(model)
         torch.manual_seed(0)
         assert relative(two_pass(model, algorithm, masks_at_once=1), expected) < 1e-10
+        torch.manual_seed(0)
+        scorer_state = [scorer.forward(scorer.copies(m, m + 1)) and torch.get_rng_state() for m in range(3)][
+            -1
+        ]
+        torch.manual_seed(0)
+        two_pass(model, algorithm, masks_at_once=1)
+        assert torch.equal(torch.get_rng_state(), scorer_state), (
+            "replaying leaves the generators as they were"
+        )
         assert relative(two_pass(model, algorithm, masks_at_once=1), expected) > 0.01, (
             "other noise, other gradient"
         )

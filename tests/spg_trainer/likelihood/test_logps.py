@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spg_trainer.likelihood import token_logps
-from spg_trainer.likelihood.logps import default_chunk_rows, head_gradient, head_logps
+from spg_trainer.likelihood.logps import head_gradient, head_logps, rows_per_chunk
 from spg_trainer.likelihood.masks import RandomMasking
 from tests.common.likelihood_cases import make_rollouts, naive_logps, seeded, tiny_model
 
@@ -23,22 +23,22 @@ def plain(states, weight, targets):
     return (states @ weight.T).log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 4, 11, 100])
+@pytest.mark.parametrize("size", [1, 4, 11, 100])
 @pytest.mark.parametrize("keep", [True, False], ids=["normalisers kept", "recomputed"])
-def test_logps_and_both_gradients_are_those_of_a_plain_softmax(chunk_rows, keep):
+def test_logps_and_both_gradients_are_those_of_a_plain_softmax(size, keep):
     states, weight, targets = case()
     coefficients = torch.linspace(-2, 3, len(targets), dtype=torch.float64)
     s, w = states.clone().requires_grad_(), weight.clone().requires_grad_()
     expected = plain(s, w, targets)
     (coefficients * expected).sum().backward()
-    logps, normalisers = head_logps(states, weight, targets, chunk_rows)
+    logps, normalisers = head_logps(states, weight, targets, size)
     assert torch.allclose(logps, expected, atol=1e-13)
     total = torch.full_like(weight, 0.5)
     kept = normalisers if keep else None
-    found = head_gradient(states, weight, targets, coefficients, chunk_rows, kept, total)
+    found = head_gradient(states, weight, targets, coefficients, size, kept, total)
     assert torch.allclose(found, s.grad, atol=1e-13)
     assert torch.allclose(total, w.grad + 0.5, atol=1e-13), "added to what was there"
-    assert torch.equal(head_gradient(states, weight, targets, coefficients, chunk_rows, kept), found)
+    assert torch.equal(head_gradient(states, weight, targets, coefficients, size, kept), found)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_logits_far_apart_stay_finite():
 
 
 def test_the_default_chunk_holds_128_megabytes_of_logits():
-    assert default_chunk_rows(126464) == 265
-    assert default_chunk_rows(2**30) == 16
+    assert rows_per_chunk(126464) == 265
+    assert rows_per_chunk(2**30) == 16
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """LLaDA against the published architecture, the Hub's files, and every way in which stock classes would be wrong."""
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -17,8 +16,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     DynamicCache,
-    LlamaConfig,
-    LlamaForCausalLM,
 )
 from transformers.masking_utils import flash_attention_mask
 
@@ -64,17 +61,6 @@ def test_logits_equal_the_published_architecture(tmp_path, changes, spelled_out,
         assert (model(ids).logits - reference_logits(weights, config, ids)).abs().max() < 1e-5
 
 
-def test_the_reference_itself_notices_a_wrong_architecture():
-    """Guards the oracle: theta, epsilon and the order of gate and up all change its logits."""
-    ids, weights = some_ids(1, 20), hub_weights(HUB_CONFIG)
-    base = reference_logits(weights, HUB_CONFIG, ids)
-    swap = {"ff_proj": "up_proj", "up_proj": "ff_proj"}
-    swapped = {re.sub("ff_proj|up_proj", lambda m: swap[m[0]], name): x for name, x in weights.items()}
-    assert (reference_logits(swapped, HUB_CONFIG, ids) - base).abs().max() > 1e-2
-    for change in ({"rope_theta": 1e4}, {"rms_norm_eps": 1e-2}):
-        assert (reference_logits(weights, HUB_CONFIG | change, ids) - base).abs().max() > 1e-3
-
-
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_every_row_of_a_left_padded_batch_equals_the_row_alone(tmp_path, attention):
     config, weights = hub_folder(tmp_path, n_kv_heads=2)
@@ -100,8 +86,7 @@ def test_every_row_of_a_left_padded_batch_equals_the_row_alone(tmp_path, attenti
 
 
 @pytest.mark.parametrize("auto", [AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM])
-@pytest.mark.parametrize("trust", [None, False, True])
-@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("trust, shards", [(None, 1), (True, 3)])
 def test_auto_classes_open_the_hub_shape_without_its_code(tmp_path, auto, trust, shards):
     _, weights = hub_folder(tmp_path, shards=shards)
     model, report = auto.from_pretrained(tmp_path, trust_remote_code=trust, output_loading_info=True)
@@ -141,20 +126,14 @@ def test_a_saved_model_has_the_hub_names_and_every_bit(tmp_path, tied):
         ("layer_norm_type", "default"),
         ("activation_type", "gelu"),
         ("block_group_size", 4),
-        ("block_type", "sequential"),
-        ("include_bias", True),
         ("include_qkv_bias", True),
-        ("attention_layer_norm", True),
-        ("bias_for_layer_norm", True),
         ("rope", False),
         ("rope_scaling", {"rope_type": "linear", "factor": 2.0}),
-        ("scale_logits", True),
         ("residual_dropout", 0.1),
         ("is_causal", True),
         ("embedding_size", 64),
         ("n_heads", 3),
         ("n_kv_heads", 3),
-        ("n_layers", 0),
     ],
 )
 def test_settings_of_another_architecture_are_refused_by_name(setting, value):
@@ -209,17 +188,6 @@ def test_a_layer_called_by_itself_is_not_causal():
     assert model.config.is_causal is False and "is_causal" not in model.config.to_dict()
 
 
-def test_other_llama_models_stay_as_they_are():
-    sizes = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2)
-    llama = LlamaForCausalLM(LlamaConfig(vocab_size=20, **sizes)).eval()
-    ids = some_ids(1, 8, vocab=20)
-    other = ids.clone()
-    other[0, -1] = (ids[0, -1] + 1) % 20
-    with torch.no_grad():
-        assert torch.equal(llama(ids).logits[0, 0], llama(other).logits[0, 0])
-    assert not hasattr(llama.config, "is_causal")
-
-
 def test_labels_score_the_same_position_and_generate_is_refused():
     model, ids = small(), some_ids(2, 7)
     with torch.no_grad():
@@ -229,9 +197,7 @@ def test_labels_score_the_same_position_and_generate_is_refused():
         model.generate(ids)
 
 
-@pytest.mark.parametrize(
-    "cast", [("bfloat16",), ("to", torch.bfloat16), ("half",), ("double",), ("to", "cpu", torch.bfloat16)]
-)
+@pytest.mark.parametrize("cast", [("bfloat16",), ("double",), ("to", "cpu", torch.bfloat16)])
 def test_casting_the_model_keeps_the_frequencies(tmp_path, cast):
     hub_folder(tmp_path)
     model = AutoModel.from_pretrained(tmp_path, dtype=torch.float32)
@@ -271,18 +237,6 @@ def test_bfloat16_queries_and_keys_are_rotated_in_float32(tmp_path, device, monk
         assert (rotated.cpu() == expected).float().mean() > 0.995
 
 
-def test_bfloat16_is_as_close_to_float32_as_the_published_code(tmp_path):
-    config, weights = hub_folder(tmp_path)
-    model = AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    ids = some_ids(1, 400)
-    low = {name: x.bfloat16() for name, x in weights.items()}
-    with torch.no_grad():
-        exact = reference_logits({name: x.float() for name, x in low.items()}, config, ids)
-        candidates = (model(ids).logits, reference_logits(low, config, ids))
-        errors = [(logits.float() - exact).pow(2).mean().sqrt() for logits in candidates]
-    assert errors[0] < 1.1 * errors[1]
-
-
 def test_positions_stay_exact_under_autocast():
     turn, positions = small().model.rotary_emb, torch.arange(600)[None]
     plain = turn(torch.zeros(1), positions)
@@ -304,15 +258,13 @@ def test_a_float64_model_computes_in_float64():
 # Running it.
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradient_checkpointing_computes_twice(checkpointing):
+def test_gradient_checkpointing_computes_twice():
     """That the gradients stay the same is asserted below, and in test_gradient."""
     model, calls = small().train(), []
-    if checkpointing:
-        model.gradient_checkpointing_enable()
+    model.gradient_checkpointing_enable()
     model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     hidden_states(model, some_ids(2, 9)).sin().sum().backward()
-    assert len(calls) == 1 + checkpointing
+    assert len(calls) == 2
 
 
 def test_the_forward_arguments_of_transformers_work():
@@ -345,13 +297,13 @@ def keep_inputs(padded: bool) -> tuple[Tensor, Tensor | None]:
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("kind", ["plain", "lora", "checkpointed"])
+@pytest.mark.parametrize("kind", ["plain", "lora checkpointed"])
 def test_kept_positions_and_their_gradients_equal_the_whole_pass(kind, padded, attention):
     model = small(layers=3, seed=1).double()
     model.set_attn_implementation(attention)
-    if kind == "lora":
+    if "lora" in kind:
         model = add_lora(model, r=2, alpha=None, dropout=0.0, seed=0, base="x")
-    if kind == "checkpointed":
+    if "checkpointed" in kind:
         model.gradient_checkpointing_enable()
     model.train()
     ids, mask = keep_inputs(padded)

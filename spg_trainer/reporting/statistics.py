@@ -1,0 +1,77 @@
+"""Means over seeds and problems, with their intervals."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spg_trainer.settings.packages import verifiers
+
+Z = 1.959964
+"""The normal quantile of 95% intervals."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over S seeds and P problems, its variance and its quantile of 95%."""
+
+    value: float
+    variance: float
+    quantile: float
+    shape: tuple[int, int]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of any quantity."""
+        reach = self.quantile * math.sqrt(self.variance)
+        return self.value - reach, self.value + reach
+
+    @property
+    def gain_interval(self) -> tuple[float, float]:
+        """Of a difference of rates, which lies between -1 and 1."""
+        low, high = self.interval
+        return max(low, -1.0), min(high, 1.0)
+
+    @property
+    def rate_interval(self) -> tuple[float, float]:
+        """Of a rate: Wilson's, of as many problems as would have this variance; one seed is Wilson's as it is."""
+        seeds, problems = self.shape
+        if seeds == 1 or self.variance == 0:
+            return verifiers.statistics.wilson_interval(self.value * problems, problems)
+        n = min(self.value * (1 - self.value) / self.variance, seeds * problems)
+        return verifiers.statistics.wilson_interval(self.value * n, n, self.quantile)
+
+
+def mean_over(values: np.ndarray) -> Mean:
+    """The mean of `values` (S, P), of S seeds on the same P problems, as an estimate for other seeds and problems.
+
+    Two-way analysis of variance with random seeds and problems, one value in each cell; components below zero count as
+    zero; degrees of freedom by Satterthwaite (1946). One seed: its problems alone, the spread of seeds is not known.
+    """
+    seeds, problems = values.shape
+    mean = float(values.mean())
+    of_seeds, of_problems = values.mean(1, keepdims=True) - mean, values.mean(0, keepdims=True) - mean
+    more = max(problems - 1, 1)
+    if seeds == 1:
+        return Mean(mean, float((of_problems**2).sum() / more / problems), Z, (seeds, problems))
+    rest = values - mean - of_seeds - of_problems
+    degrees = np.array([seeds - 1, more, (seeds - 1) * more])
+    sums = [problems * (of_seeds**2).sum(), seeds * (of_problems**2).sum(), (rest**2).sum()]
+    squares = np.array(sums) / degrees
+    signs = max(([1, 1, -1], [1, 0, 0], [0, 1, 0]), key=lambda signs: float(squares @ signs))
+    total = float(squares @ signs)
+    freedom = total**2 / float((squares**2 / degrees) @ np.abs(signs)) if total else math.inf
+    return Mean(mean, total / (seeds * problems), t_quantile(max(freedom, seeds - 1)), (seeds, problems))
+
+
+def t_quantile(freedom: float) -> float:
+    """The 97.5% quantile of Student's t with `freedom` > 0 degrees of freedom, by its incomplete beta function."""
+    if math.isinf(freedom):
+        return Z
+    import mpmath
+
+    def beyond(t: float) -> Any:
+        return mpmath.betainc(freedom / 2, 0.5, 0, freedom / (freedom + t * t), regularized=True) - 0.05
+
+    return float(mpmath.findroot(beyond, (Z, 13), solver="anderson"))
