@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.evaluate import Evaluation, evaluate, make_env
+from spg_trainer.evaluation.evaluate import evaluate, make_env
 from spg_trainer.export import card_of_sft
 from spg_trainer.models import Policy, new_policy, open_policy
 from spg_trainer.rollout.sampler import get_decoder
@@ -151,17 +151,15 @@ def eval_sampling(command: SftCommand) -> Sampling:
     Else a tiny model unmasks one token a step, others as many as the preset; the preset's blocks if they divide the
     length, else one block.
     """
-    kind = recipe_kind(command.model.model)
     preset = task_settings(command.env, command.model.model).rollout
     length, block = command.max_completion_length, command.block_length or preset.block_length
     if not command.block_length and length % block:
         block = length
+    rate = 1 if recipe_kind(command.model.model) == "tiny" else preset.tokens_per_step
     remasking = command.remasking or preset.remasking
     get_decoder(remasking)  # raises if there is none of this name
-    if not command.diffusion_steps:
-        rate = 1 if kind == "tiny" else preset.tokens_per_step
-        return Sampling.at_rate(length, block, rate, remasking=remasking)
-    sampling = Sampling(length, block, command.diffusion_steps, remasking=remasking)
+    sampling = Sampling.at_rate(length, block, rate, remasking=remasking)
+    sampling = replace(sampling, diffusion_steps=command.diffusion_steps or sampling.diffusion_steps)
     sampling.check()
     return sampling
 
@@ -172,7 +170,13 @@ def publish(fit: Fit, console: Console) -> None:
     trained = policy.model.dtype
     saved = torch.bfloat16 if command.save_dtype == "bfloat16" else trained
     policy.model.to(saved).to(trained)  # what is evaluated is what is saved
-    results = {split: evaluate_split(fit, split, console) for split in ("test", "validation")}
+    results = {}
+    for split, env in (("test", make_env(command, "test")), ("validation", fit.validation)):
+        count = min(EVAL_PROBLEMS, len(env))
+        with console.progress(count, f"eval {split}") as advance:
+            results[split] = evaluate(
+                policy, env, fit.sampling, split=split, num_problems=count, advance=advance
+            )
     greedy = count_habits(fit.validation, results["validation"].rows)
     sampling = replace(fit.sampling, temperature=command.temperature)
     groups = {"num_problems": GROUPS, "num_generations": GENERATIONS, "seed": command.seed}
@@ -206,11 +210,3 @@ def publish(fit: Fit, console: Console) -> None:
             "no group is mixed, so RL has no right and wrong answers to compare. Train longer (--steps), with another "
             "--mix, or on easier problems (--env-args)."
         )
-
-
-def evaluate_split(fit: Fit, split: str, console: Console) -> Evaluation:
-    """The greedy solved rate of what was made, on up to 256 problems."""
-    env = make_env(fit.command, split)
-    count = min(EVAL_PROBLEMS, len(env))
-    with console.progress(count, f"eval {split}") as advance:
-        return evaluate(fit.policy, env, fit.sampling, split=split, num_problems=count, advance=advance)

@@ -44,11 +44,17 @@ class Progress:
         return command.steps if self.stalled is None else self.stalled + max(1, self.stalled // 4)
 
     def learning_rate(self, command: SftCommand) -> float:
-        """The learning rate of the next update."""
-        peak, warmup = command.learning_rate, command.warmup_steps
+        """The learning rate of the next update: a linear warm-up, and at last 5% of the peak."""
+        peak, warmup, step = command.learning_rate, command.warmup_steps, self.step
         if not command.patience:
-            return warmup_cosine(peak, warmup, command.steps, self.step)
-        return warmup_constant_decay(peak, warmup, self.decay_start(command), self.total(command), self.step)
+            if step < warmup:
+                return peak * (step + 1) / warmup
+            done = (step - warmup) / max(1, command.steps - warmup)
+            return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+        start = self.decay_start(command)
+        if step < start:
+            return peak * min(1.0, (step + 1) / max(1, warmup))
+        return peak * (1 - 0.95 * (step + 1 - start) / (self.total(command) - start))
 
     def note_validation(self, loss: float, command: SftCommand) -> bool:
         """Notes a validation loss; returns whether it is the lowest so far."""
@@ -62,18 +68,3 @@ class Progress:
             return False
         self.best_loss, self.best_step = loss, self.step
         return True
-
-
-def warmup_cosine(peak: float, warmup_steps: int, steps: int, step: int) -> float:
-    """Linear warm-up, then a cosine from the peak to 5% of it at the last of `steps`."""
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    done = (step - warmup_steps) / max(1, steps - warmup_steps)
-    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def warmup_constant_decay(peak: float, warmup_steps: int, decay_start: int, steps: int, step: int) -> float:
-    """Linear warm-up, then the peak, from `decay_start` on a straight line to 5% of it at the last of `steps`."""
-    if step < decay_start:
-        return peak * min(1.0, (step + 1) / max(1, warmup_steps))
-    return peak * (1 - 0.95 * (step + 1 - decay_start) / (steps - decay_start))

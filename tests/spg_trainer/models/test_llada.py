@@ -302,7 +302,7 @@ def test_kept_positions_and_their_gradients_equal_the_whole_pass(kind, padded, a
     model = small(layers=3, seed=1).double()
     model.set_attn_implementation(attention)
     if "lora" in kind:
-        model = add_lora(model, r=2, alpha=None, dropout=0.0, seed=0, base="x")
+        model = add_lora(model, r=2, alpha=1, dropout=0.0, seed=0, base="x")
     if "checkpointed" in kind:
         model.gradient_checkpointing_enable()
     model.train()
