@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.justgrpo import JustGRPO, JustGRPORepro
-from spg_trainer.likelihood import Masking, accumulate
-from spg_trainer.likelihood.masks import AutoregressiveMasking, MaskedCopy
+from spg_trainer.likelihood import accumulate
+from spg_trainer.likelihood.masks import AutoregressiveMasking
 from tests.common.algorithm_cases import (
     LENGTHS,
     MASK,
@@ -83,27 +83,6 @@ def test_a_token_sees_the_prompt_and_what_stands_before_it():
             assert masks.scored[row, mask].nonzero().tolist() == [[mask]]
             assert masks.masked[row, mask].tolist() == [False] * (4 + mask) + [True] * (4 - mask)
         assert not masks.scored[row, length:].any() and masks.weight[row].sum() == 4 * length
-
-
-@pytest.mark.parametrize("num_masks", [3, 256])
-def test_masks_drawn_together_are_those_drawn_one_by_one(num_masks):
-    class OneByOne(AutoregressiveMasking):
-        copies = Masking.copies
-
-        def copy(self, plan, mask, stream):
-            size, tokens = len(plan.unmask_step), plan.choice
-            scored = np.isin(np.arange(size), tokens[mask : mask + 1])
-            first = tokens[mask] if mask < len(tokens) else size
-            return MaskedCopy(np.arange(size) >= first, scored, self.count(size) * plan.length / len(tokens))
-
-    rollouts = make_rollouts(LENGTHS, SIZE)
-    together, one_by_one = (
-        cls(num_masks).draw(rollouts, seeded()) for cls in (AutoregressiveMasking, OneByOne)
-    )
-    for name in ("masked", "scored", "weight"):
-        scoring = together.scored.any(-1)
-        assert torch.equal(getattr(together, name)[scoring], getattr(one_by_one, name)[scoring])
-    assert torch.equal(together.scored, one_by_one.scored)
 
 
 def test_fewer_masks_score_each_token_as_much_in_the_mean():

@@ -27,8 +27,7 @@ from spg_trainer.sft import command as sft_command
 from spg_trainer.sft import loop as sft_loop
 from spg_trainer.sft.command import base_policy, eval_sampling, sft
 from spg_trainer.sft.demonstrations import denoising_loss, draw_demonstrations, draw_masked, mix_shares
-from spg_trainer.sft.loop import Fit
-from spg_trainer.sft.schedule import Progress
+from spg_trainer.sft.loop import Fit, Progress
 from tests.common.trainer_cases import same_weights, weights
 
 
@@ -236,7 +235,7 @@ def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> Non
     assert cli.main(["--model", str(made), "--prompts-per-step", "4", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "env: count" in shown and "offset: 1" in shown
-    assert "8 tokens in 1 block of 8, 8 denoising steps" in shown
+    assert "of 8, 8 denoising steps" in shown
 
 
 @pytest.mark.parametrize("place", [".", "notes.txt", "notes.txt/model"])
@@ -315,6 +314,32 @@ def test_sft_of_a_large_model_trains_adapters_at_a_low_rate():
     command = defaults(SftCommand, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
     assert command.model.lora_r == 128 and command.model.model == "GSAI-ML/LLaDA-8B-Instruct"
     assert command.learning_rate <= 1e-4 and 0 < command.per_device_batch_size <= 8
+
+
+# The learning rate, and when it ends.
+
+
+def rates(steps: list[int], **settings: int) -> list[float]:
+    command = SftCommand(steps=1000, warmup_steps=10, learning_rate=1.0, **settings)
+    return [Progress(step=step).learning_rate(command) for step in steps]
+
+
+def test_both_rates_warm_up_and_end_at_a_twentieth() -> None:
+    assert rates([0, 4, 9, 10], patience=0) == [0.1, 0.5, 1.0, 1.0]
+    assert rates([505, 999], patience=0) == pytest.approx([0.525, 0.05], abs=1e-4)
+    assert rates([0, 9, 10, 799], patience=2) == [0.1, 1.0, 1.0, 1.0]
+    assert rates([899, 999], patience=2) == pytest.approx([0.525, 0.05])
+
+
+def test_it_ends_when_the_validation_loss_no_longer_falls() -> None:
+    progress, command = Progress(), SftCommand(steps=1000, eval_steps=10, patience=2, warmup_steps=0)
+    for step, loss in ((10, 2.0), (20, 1.0), (30, 0.995), (40, 1.2)):
+        assert progress.total(command) == 1000 and progress.decay_start(command) == 800
+        progress.step = step
+        assert progress.note_validation(loss, command) == (step < 40)
+    assert (progress.decay_start(command), progress.total(command)) == (40, 50)
+    assert progress.learning_rate(command) == pytest.approx(command.learning_rate * 0.905)
+    assert (progress.best_step, progress.best_loss) == (30, 0.995), "any fall makes it the best"
 
 
 # How long, and going on.
