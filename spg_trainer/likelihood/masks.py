@@ -108,6 +108,10 @@ class Masking:
         """Whether an upper bound can be formed: it compares at least two contexts of one token."""
         return self.varies_context and self.num_masks > 1
 
+    def check(self, size: int) -> None:
+        """Raises ConfigError if completions of `size` tokens cannot be masked this way; by default all can."""
+        return
+
     def count(self, size: int) -> int:
         """M for completions of `size` tokens."""
         return self.num_masks
@@ -123,6 +127,7 @@ class Masking:
         unmask_step = rollouts.unmask_step.cpu().numpy()
         (rows, width), size = prompt.shape, unmask_step.shape[1]
         where = where or Where(0, 1, range(rows), rows)
+        self.check(size)
         num_masks = self.count(size)
         masked = np.zeros((rows, num_masks, width + size), dtype=bool)
         scored = np.zeros((rows, num_masks, size), dtype=bool)
@@ -202,12 +207,15 @@ class BlockModuloMasking(BlockMasking):
     The draw is not uniform where a completion ends early, and masks may share a block.
     """
 
-    def plan(self, row: Row) -> Plan:
-        blocks = _blocks(len(row.unmask_step), self.block_length)
-        if blocks < self.num_masks:
-            text = f"num_masks={self.num_masks} needs as many blocks; {len(row.unmask_step)} tokens hold {blocks}"
+    def check(self, size: int) -> None:
+        """Raises ConfigError where `size` completion tokens hold fewer blocks than there are masks."""
+        if (blocks := _blocks(size, self.block_length)) < self.num_masks:
+            text = f"num_masks={self.num_masks} needs as many blocks; {size} completion tokens hold {blocks}"
             remedy = f"lower --block-length {self.block_length}, or use --algorithm-args num_masks={blocks}"
             raise ConfigError(f"{text}: {remedy}")
+
+    def plan(self, row: Row) -> Plan:
+        blocks = _blocks(len(row.unmask_step), self.block_length)
         order = row.stream(-1).permutation(blocks)[: self.num_masks] % _blocks(row.length, self.block_length)
         return super().plan(row)._replace(choice=order)
 

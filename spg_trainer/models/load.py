@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.llada import LLaDAConfig, register
-from spg_trainer.models.lora import TRAINED, add_lora, add_reference, load_adapter, using_reference
+from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
 from spg_trainer.models.resolve import Weights, first_line, resolve_model
 from spg_trainer.models.tiny import END_OF_TURN, new_tiny, tiny_tokenizer
 from spg_trainer.settings.adapters import settle
@@ -64,6 +64,8 @@ class Policy:
         if self.frozen is not None:
             yield self.frozen
             return
+        if not self.fresh_adapters and REFERENCE not in getattr(self.model, "peft_config", {}):
+            raise ModelError(f"no reference of {self.source!r} was kept; use open_policy(reference=True)")
         training = self.model.training
         self.model.eval()
         try:
@@ -180,10 +182,8 @@ def _special_token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast) 
     if mask is None:
         raise ModelError("no mask token: set mask_token_id in its config.json")
     if not 0 <= mask < size or len(tokenizer) > size:
-        raise ModelError(
-            f"it has {size} embeddings, but mask_token_id is {mask} and the tokenizer has {len(tokenizer)} tokens; "
-            "take config.json and tokenizer of one model"
-        )
+        text = f"it has {size} embeddings, but mask_token_id is {mask} and the tokenizer has {len(tokenizer)} tokens"
+        raise ModelError(f"{text}; take config.json and tokenizer of one model")
     listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     candidates = [*listed, tokenizer.eos_token_id, tokenizer.get_vocab().get(END_OF_TURN)]
     ends = tuple(dict.fromkeys(token for token in candidates if token is not None))

@@ -4,7 +4,6 @@ import itertools
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -99,7 +98,7 @@ def test_a_predictor_gives_the_logps_of_the_model():
     torch.testing.assert_close(predictor(model, PROMPT)(canvases), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("length, size", [(1, 1), (1, 3), (3, 3), (5, 6)])
+@pytest.mark.parametrize("length, size", [(1, 3), (3, 3), (4, 5)])
 def test_dynamic_programming_equals_the_sum_over_orders(length, size):
     predict, ids = table(size, size), torch.arange(size) % 3
     logps = context_logps(predict, ids, length, MASK)
@@ -117,7 +116,7 @@ def test_dynamic_programming_equals_the_sum_over_orders(length, size):
     assert float(any_order_elbo(logps)) == pytest.approx(float(paths.mean()), abs=1e-12)
 
 
-@pytest.mark.parametrize("length, size, block_length", [(5, 6, 2), (4, 4, 4), (3, 4, 1), (4, 4, 3)])
+@pytest.mark.parametrize("length, size, block_length", [(5, 6, 2), (3, 4, 1), (4, 4, 3)])
 def test_block_likelihoods_sum_over_the_orders_of_each_block(length, size, block_length):
     logps = context_logps(table(size, 9), torch.arange(size) % 3, length, MASK)
     blocks = [range(s, min(s + block_length, length)) for s in range(0, length, block_length)]
@@ -126,36 +125,6 @@ def test_block_likelihoods_sum_over_the_orders_of_each_block(length, size, block
     likelihood = paths.logsumexp(0) - math.log(len(paths))
     assert float(block_log_likelihood(logps, block_length)) == pytest.approx(float(likelihood), abs=1e-12)
     assert float(block_elbo(logps, block_length)) == pytest.approx(float(paths.mean()), abs=1e-12)
-
-
-def test_the_four_forms_of_the_elbo_are_one_number():
-    n = 4
-    logps = context_logps(table(n, 3), torch.tensor([0, 2, 1, 0]), n, MASK).numpy()
-    # Polynomials in t of degree n - 1: twelve nodes are exact.
-    nodes, weights = np.polynomial.legendre.leggauss(12)
-    bernoulli = by_token = counted = 0.0
-    for row in range((1 << n) - 1):
-        masked = n - row.bit_count()
-        total = logps[row].sum()
-        counted += total / masked / math.comb(n, masked)
-        for t, w in zip((nodes + 1) / 2, weights / 2, strict=True):
-            bernoulli += w / t * t**masked * (1 - t) ** (n - masked) * total
-            by_token += w * t ** (masked - 1) * (1 - t) ** (n - masked) * total
-    found = [bernoulli, counted, float(any_order_elbo(torch.from_numpy(logps))), by_token]
-    assert found == pytest.approx([bernoulli] * 4, abs=1e-12)
-
-
-@pytest.mark.parametrize("spread", [0.0, 0.3, 1.0, 4.0])
-def test_no_elbo_exceeds_its_log_likelihood(spread):
-    gaps = []
-    for seed in range(25):
-        ids = torch.randint(3, (6,), generator=torch.Generator().manual_seed(seed))
-        logps = context_logps(table(6, seed, spread), ids, 5, MASK)
-        gaps.append(any_order_log_likelihood(logps) - any_order_elbo(logps))
-        gaps.append(block_log_likelihood(logps, 2) - block_elbo(logps, 2))
-    gaps = torch.stack(gaps)
-    assert gaps.min() > (1e-4 if spread else -1e-12)
-    assert spread or gaps.max() < 1e-12  # equal where contexts do not matter
 
 
 def test_likelihoods_have_the_gradient_of_finite_differences():
@@ -234,7 +203,7 @@ def test_equal_confidence_goes_by_position():
     ]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_greedy_law_is_the_greedy_completion(seed):
     policy, sampling = make_policy(seed), Sampling(6, 6, 4)
     law = law_of(policy, sampling)

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from transformers import AutoModel, AutoTokenizer
 
 import envs
-from spg_trainer import cli, defaults, load_model
+from spg_trainer import cli, load_model
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import LLaDAForMaskedLM, Policy
@@ -310,12 +310,6 @@ def test_what_is_made_is_evaluated_at_its_own_length(length: int, block: int, st
     assert eval_sampling(large).diffusion_steps == round(length / 2), "as the papers decode"
 
 
-def test_sft_of_a_large_model_trains_adapters_at_a_low_rate():
-    command = defaults(SftCommand, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
-    assert command.model.lora_r == 128 and command.model.model == "GSAI-ML/LLaDA-8B-Instruct"
-    assert command.learning_rate <= 1e-4 and 0 < command.per_device_batch_size <= 8
-
-
 # The learning rate, and when it ends.
 
 
@@ -496,7 +490,7 @@ def test_the_decoding_that_is_asked_for_is_recorded_and_used(tmp_path: Path) -> 
     folder = sft(command, quiet=True)
     recorded = json.loads((folder / "environment.json").read_text())["rollout"]
     assert recorded == {"max_completion_length": 8, **asked} and "diffusion_steps: 4" in told(folder)
-    with pytest.raises(ConfigError, match=r"diffusion_steps=9 over .* Use diffusion_steps=8"):
+    with pytest.raises(ConfigError, match=r"diffusion_steps=9 .* diffusion_steps=8"):
         eval_sampling(replace(SMALL, diffusion_steps=9))
 
 
