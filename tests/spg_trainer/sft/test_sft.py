@@ -69,7 +69,7 @@ TWO_HABITS = replace(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}
 def _few_validated() -> Iterator[None]:
     """The validation loss is that of fewer demonstrations, for most of the time would go there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft_loop, "VALIDATION", 32)
+        patch.setattr(sft_loop, "VALIDATION", 8)
         yield
 
 
@@ -298,9 +298,7 @@ def test_the_default_folder_names_task_and_seed(tmp_path: Path, monkeypatch) -> 
     assert str(folder) == "models/Count-v0-sft-s2"
 
 
-@pytest.mark.parametrize(
-    ("length", "block", "steps"), [(8, 8, 8), (32, 32, 32), (40, 40, 40), (64, 32, 64), (33, 33, 33)]
-)
+@pytest.mark.parametrize(("length", "block", "steps"), [(8, 8, 8), (40, 40, 40), (64, 32, 64)])
 def test_what_is_made_is_evaluated_at_its_own_length(length: int, block: int, steps: int) -> None:
     sampling = eval_sampling(replace(SMALL, env="nobodys-task", max_completion_length=length))
     sampling.check()
