@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -125,6 +126,36 @@ def test_block_likelihoods_sum_over_the_orders_of_each_block(length, size, block
     likelihood = paths.logsumexp(0) - math.log(len(paths))
     assert float(block_log_likelihood(logps, block_length)) == pytest.approx(float(likelihood), abs=1e-12)
     assert float(block_elbo(logps, block_length)) == pytest.approx(float(paths.mean()), abs=1e-12)
+
+
+def test_the_four_forms_of_the_elbo_are_one_number():
+    n = 4
+    logps = context_logps(table(n, 3), torch.tensor([0, 2, 1, 0]), n, MASK).numpy()
+    # Polynomials in t of degree n - 1: twelve nodes are exact.
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    bernoulli = by_token = counted = 0.0
+    for row in range((1 << n) - 1):
+        masked = n - row.bit_count()
+        total = logps[row].sum()
+        counted += total / masked / math.comb(n, masked)
+        for t, w in zip((nodes + 1) / 2, weights / 2, strict=True):
+            bernoulli += w / t * t**masked * (1 - t) ** (n - masked) * total
+            by_token += w * t ** (masked - 1) * (1 - t) ** (n - masked) * total
+    found = [bernoulli, counted, float(any_order_elbo(torch.from_numpy(logps))), by_token]
+    assert found == pytest.approx([bernoulli] * 4, abs=1e-12)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3, 1.0, 4.0])
+def test_no_elbo_exceeds_its_log_likelihood(spread):
+    gaps = []
+    for seed in range(25):
+        ids = torch.randint(3, (6,), generator=torch.Generator().manual_seed(seed))
+        logps = context_logps(table(6, seed, spread), ids, 5, MASK)
+        gaps.append(any_order_log_likelihood(logps) - any_order_elbo(logps))
+        gaps.append(block_log_likelihood(logps, 2) - block_elbo(logps, 2))
+    gaps = torch.stack(gaps)
+    assert gaps.min() > (1e-4 if spread else -1e-12)
+    assert spread or gaps.max() < 1e-12  # equal where contexts do not matter
 
 
 def test_likelihoods_have_the_gradient_of_finite_differences():

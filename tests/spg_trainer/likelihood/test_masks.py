@@ -255,6 +255,27 @@ def test_block_masks_lean_towards_late_blocks_as_published(masking, n, odds, exp
 # What is shown, scored and weighed.
 
 
+def test_each_block_mask_masks_a_subset_of_one_block_and_everything_later():
+    starts = set()
+    for _, masks, path in draws_of(BlockMasking(1, 0.0, 4), make_rollouts([7], 12)):
+        masked, scored = masks.masked[0, 0, WIDTH:], masks.scored[0, 0]
+        stop = [4, 7][path[0]]
+        assert masked[stop:].all() and scored[stop:7].all() and not scored[7:].any()
+        assert not masked[: 4 * path[0]].any() and scored[4 * path[0] : stop].any()
+        assert masks.weight[0, 0][scored].unique().tolist() == [7 / int(scored.sum())]
+        starts.add(path[0])
+    assert starts == {0, 1}
+
+
+def test_the_noise_of_block_masks_reaches_prompt_and_earlier_blocks():
+    masks = BlockMasking(8, 0.3, 200).draw(make_rollouts([400], 400, prompts=[100], width=100), seeded())
+    assert torch.equal(masks.scored, masks.masked[:, :, 100:])
+    late = ~masks.scored[0, :, 200:].all(-1)  # a mask of the first block masks all of the second
+    assert 0 < late.sum() < 8
+    assert ((masks.scored[0, late, :200].double().mean(-1) - 0.3).abs() < 0.13).all()
+    assert 0.22 < masks.masked[0, :, :100].double().mean() < 0.38
+
+
 def test_the_modulo_draw_of_blocks_is_that_of_the_reference():
     rollouts, masking = make_rollouts([10], 24), BlockModuloMasking(2, 0.0, 4)  # 6 blocks, 3 in use
 
