@@ -47,7 +47,7 @@ COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # and of `Columns
 INTEGER_BITS = 2000  # of a reference; Python prints no integer of more than 4,300 digits
 _registered: set[Any] = set()
 _lock = Lock()
-_rows_before_compiling = 0
+rows_before_compiling = 0  # are judged without compiled code, whatever the size of their batches
 
 
 def as_text(completion: object) -> str | None:
@@ -77,14 +77,13 @@ class RowLoop:
     `judge(data, start, end, lenient, references, row, scratch)` judges data[start:end] by the reference in that row:
     plain Python that numba compiles too; a negative reason is to be judged outside compiled code. `references` is
     numba's type of its argument, a tuple, `scratch` the size of each of the five lists of integers that it may write
-    to, `modules` those it calls into, `compile_above` the characters of a batch.
+    to, `modules` those it calls into.
     """
 
     judge: Callable[..., Judged]
     references: str
     scratch: int
     modules: tuple[ModuleType, ...]
-    compile_above: int = MIN_COMPILED_CHARACTERS
 
     def lists(self) -> Scratch:
         return tuple([0] * self.scratch for _ in range(5))
@@ -131,7 +130,7 @@ def judge_texts(
     reason, tier, score = (np.empty(n, kind) for kind in (np.int8, np.int8, np.float64))
     spans = np.empty((n, 2), np.int64)
     rows: Iterable[int] = range(n)
-    kernel = compiled_rows(loop) if is_worth_compiling(texts, loop.compile_above) else None
+    kernel = compiled_rows(loop) if is_worth_compiling(texts) else None
     if kernel is not None:
         packed = references()
 
@@ -282,23 +281,13 @@ def _cpus() -> int:
     return os.cpu_count() or 1
 
 
-def delay_compilation(rows: int) -> None:
-    """Let this process judge so many rows without compiled code, whatever the size of the batches."""
-    global _rows_before_compiling
-    _rows_before_compiling = rows
-
-
-def is_worth_compiling(texts: Sequence[str], characters: int = MIN_COMPILED_CHARACTERS) -> bool:
-    """True for a batch of many rows or of more than so many characters."""
-    global _rows_before_compiling
-    if len(texts) <= MIN_COMPILED_ROWS and sum(map(len, texts)) <= characters:
+def is_worth_compiling(texts: Sequence[str]) -> bool:
+    """True for a batch of many rows or of many characters."""
+    global rows_before_compiling
+    if len(texts) <= MIN_COMPILED_ROWS and sum(map(len, texts)) <= MIN_COMPILED_CHARACTERS:
         return False
-    _rows_before_compiling -= len(texts)
-    return _rows_before_compiling < 0
-
-
-def source_checksum(*modules: ModuleType) -> int:
-    return zlib.crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in modules))
+    rows_before_compiling -= len(texts)
+    return rows_before_compiling < 0
 
 
 def compile_loop(make: Callable[[int], Callable], signature: str, *modules: ModuleType) -> Callable | None:
@@ -325,7 +314,8 @@ def compile_loop(make: Callable[[int], Callable], signature: str, *modules: Modu
                 if ours and function not in _registered:
                     register_jitable(function)
                     _registered.add(function)
-        function = make(source_checksum(extract, *modules))
+        sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (extract, *modules))
+        function = make(zlib.crc32(sources))
         try:
             return numba.njit(signature, nogil=True, _nrt=False, cache=True)(function)
         except (RuntimeError, OSError):  # no folder for the cache, or one that cannot be written

@@ -67,7 +67,7 @@ def test_only_a_few_blocks_are_under_way():
 
     job = judge.Job("sudoku", "lenient", ("completion",), {"puzzle": ("puzzle",)})
     for taken, judged in enumerate(judge.judge_blocks(job, blocks(), 2), 1):
-        assert judged.marks == "1" and len(given) < taken + 2 * 2 + 1
+        assert judged.tally["correct"] == 1 and len(given) < taken + 2 * 2 + 1
     assert given == list(range(1, 41))
 
 

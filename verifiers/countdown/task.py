@@ -49,24 +49,14 @@ def _read_target(target: Any, row: int | None) -> tuple[int, int]:
         return target, 1
     from decimal import Decimal  # only now: slow to import, and most targets are small integers
     from fractions import Fraction
-    from numbers import Rational
 
-    value: Fraction | None = None
-    with suppress(TypeError, ValueError, ZeroDivisionError, OverflowError):
-        if isinstance(target, Rational) and not isinstance(target, bool):
-            value = Fraction(int(target.numerator), int(target.denominator))
-        elif isinstance(target, Decimal):
-            value = Fraction(target) if abs(target.adjusted()) < MAX_DIGITS else None
-        elif isinstance(target, str):
-            value = (
-                Fraction(target)
-                if len(target) < 2 * MAX_DIGITS and _TARGET_SIGNS.issuperset(target)
-                else None
-            )
-        elif hasattr(target, "is_integer"):
-            value = Fraction(str(target))  # 0.1 is one tenth here, not the double that is next to it
-        elif not isinstance(target, bool):
-            value = Fraction(index(target))
+    value = None
+    if isinstance(target, str):
+        readable = len(target) < 2 * MAX_DIGITS and _TARGET_SIGNS.issuperset(target)
+    else:
+        readable = not isinstance(target, Decimal) or abs(target.adjusted()) < MAX_DIGITS
+    with suppress(ValueError, ZeroDivisionError):
+        value = Fraction(str(target)) if readable else None  # 0.1 is one tenth, not the double next to it
     if value is None or max(abs(value.numerator), value.denominator) >= 10**MAX_DIGITS:
         problem = 'is no rational number; give one such as 22, Fraction(21, 2), 10.5 or "21/2"'
         raise invalid_reference("target", target, problem, row)
@@ -157,6 +147,5 @@ _LOOP = batch.RowLoop(
     "int64[::1], int64[::1], int64[::1], int64[::1]",
     max(expression.MAX_DEPTH + 1, MAX_NUMBERS, expression.STATE_SIZE),
     (characters, expression, sys.modules[__name__]),
-    compile_above=1 << 18,
 )
 TASK = batch.compiled_task("countdown", ("numbers", "target"), _LOOP, _judge, reference_columns)

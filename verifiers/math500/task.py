@@ -107,8 +107,9 @@ def problem_of(problem: object, index: int | None) -> str | None:
         return problem
     exact = batch.as_text(problem)
     if exact is None:
-        advice = "give its text, or None where there is none"
-        raise invalid_reference("problem", problem, f"is a {type(problem).__name__}; {advice}", index)
+        raise invalid_reference(
+            "problem", problem, "is no problem; give its text, or None where there is none", index
+        )
     return exact
 
 
