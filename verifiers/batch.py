@@ -129,19 +129,28 @@ def judge_texts(
     n = len(texts)
     reason, tier, score = (np.empty(n, kind) for kind in (np.int8, np.int8, np.float64))
     spans = np.empty((n, 2), np.int64)
-    rows: Iterable[int] = range(n)
+    undecided: Iterable[int] = range(n)
     kernel = compiled_rows(loop) if is_worth_compiling(texts) else None
     if kernel is not None:
-        packed = references()
+        packed, starts = references(), starts_of(texts)
 
-        def rest(rows: slice) -> tuple:
-            memory = np.empty(5 * loop.scratch, np.int64)
+        def arguments(rows: slice) -> tuple:
+            part = starts[rows.start : rows.stop + 1] - starts[rows.start]
             columns = (column[rows] for column in (reason, tier, score, spans))
-            return lenient, packed, *columns, rows.start, memory
+            memory = np.empty(5 * loop.scratch, np.int64)
+            return *pack(texts[rows], part), lenient, packed, *columns, rows.start, memory
 
-        for_each_slice(texts, rest, kernel)
-        rows = np.flatnonzero(reason < 0).tolist()
-    for row in rows:
+        slices = slices_of(starts)
+        threads = min(len(slices), MAX_THREADS, _cpus())
+        if threads < 2:
+            for rows in slices:
+                kernel(*arguments(rows))
+        else:
+            with ThreadPoolExecutor(threads, thread_name_prefix="verifiers") as pool:
+                for future in [pool.submit(kernel, *arguments(rows)) for rows in slices]:
+                    future.result()
+        undecided = np.flatnonzero(reason < 0).tolist()
+    for row in undecided:
         judged = judge_row(verdicts.encoded(texts[row]), row)
         reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = judged
     return reason, tier, score, spans
@@ -255,24 +264,6 @@ def slices_of(starts: npt.NDArray[np.int64]) -> list[slice]:
 
     cuts = starts.searchsorted(np.arange(SLICE_CHARACTERS, starts[-1], SLICE_CHARACTERS))
     return [slice(*pair) for pair in pairwise(np.unique([0, *cuts, len(starts) - 1]).tolist())]
-
-
-def for_each_slice(texts: Sequence[str], rest: Callable[[slice], tuple], work: Callable[..., object]) -> None:
-    """Call `work(data, starts, *rest(rows))` for each slice: packed here, one by one, judged in threads."""
-    starts = starts_of(texts)
-    slices = slices_of(starts)
-
-    def arguments(rows: slice) -> tuple:
-        return *pack(texts[rows], starts[rows.start : rows.stop + 1] - starts[rows.start]), *rest(rows)
-
-    threads = min(len(slices), MAX_THREADS, _cpus())
-    if threads < 2:
-        for rows in slices:
-            work(*arguments(rows))
-        return
-    with ThreadPoolExecutor(threads, thread_name_prefix="verifiers") as pool:
-        for future in [pool.submit(work, *arguments(rows)) for rows in slices]:
-            future.result()
 
 
 def _cpus() -> int:

@@ -173,10 +173,9 @@ def _after_fork_in_child() -> None:
         pool.reset()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_after_fork_in_child
-    )
+os.register_at_fork(
+    before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_after_fork_in_child
+)
 
 
 # ---- the inside of a worker process: `python -m verifiers.worker MODULE PIPE` ----
