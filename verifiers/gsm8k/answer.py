@@ -8,15 +8,7 @@ Plain Python over UTF-8 bytes that numba also compiles as it stands; one pass.
 from verifiers.characters import is_one_of
 from verifiers.extract import Bytes, word_key, word_keys
 from verifiers.gsm8k import number as num
-from verifiers.gsm8k.number import (
-    Fields,
-    is_digit,
-    read_exponent,
-    read_number,
-    skip_spaces,
-    starts_number,
-    symbol,
-)
+from verifiers.gsm8k.number import Fields, is_digit, read_number, skip_spaces, starts_number, symbol
 
 # What has been seen of a side so far.
 NUMBERS, PREVIOUS, GAP, SIGNED, LOOSE, WORDS, UNIT, KEY, OPAQUE, REFUSED, HEDGED, VARIABLE = range(12)
@@ -243,7 +235,7 @@ def note_caret(data: Bytes, i: int, end: int, state: Fields) -> int:
                 break
             i = after
     elif state[UNIT] and not is_one_of(state[KEY], _VARIABLES):
-        power, behind = read_exponent(data, i, end, num.BRACED)
+        power, behind = num.read_exponent(data, i, end, num.BRACED)
         if behind >= 0 and 1 <= abs(power) <= 3:
             state[KEY] = 0
             return behind

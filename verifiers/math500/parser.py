@@ -40,12 +40,7 @@ MATRICES = frozenset("matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
 NO_FACTOR = {*"pm mp cup deg over choose rfloor rceil".split(), *RELATIONS}  # commands that begin none
 CLOSING = {"(": ")", "[": "]"}
 NAME_KINDS = frozenset([LETTERS, WORD])
-NAME_SIGNS = (
-    frozenset("( ) [ ] { } | ' + - * / : _ ^ ,".split())
-    | GREEK
-    | FUNCTIONS
-    | {*"overline widehat cap cup perp Pr".split()}
-)
+NAME_SIGNS = GREEK | FUNCTIONS | {*"( ) [ ] { } | ' + - * / : _ ^ , overline widehat cap cup perp Pr".split()}
 NO_REMARK = units.CHANGING_BEFORE | units.JOINING
 POSTFIX = frozenset("deg ^ ! %".split())
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
