@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Column = npt.NDArray[np.int64]
     Columns = tuple[Column, Column, Column, Column]
 
+_TOO_LONG = 10**MAX_DIGITS  # an integer that is; worked out once, because it takes long
 _TARGET_SIGNS = frozenset("0123456789+-./ ")
 
 
@@ -37,7 +38,7 @@ def _read_numbers(numbers: Any, row: int | None) -> list[int]:
     if hasattr(numbers, "__len__") and not isinstance(numbers, str | bytes | bytearray | dict):
         with suppress(TypeError):
             exact = [index("" if isinstance(value, bool) else value) for value in numbers]  # type: ignore[arg-type]
-    if not 1 <= len(exact) <= MAX_NUMBERS or any(abs(value) >= 10**MAX_DIGITS for value in exact):
+    if not 1 <= len(exact) <= MAX_NUMBERS or any(abs(value) >= _TOO_LONG for value in exact):
         problem = f"is no list of 1 to {MAX_NUMBERS} integers, such as [3, 5, 7]"
         raise invalid_reference("numbers", numbers, problem, row)
     return exact
@@ -57,7 +58,7 @@ def _read_target(target: Any, row: int | None) -> tuple[int, int]:
         readable = not isinstance(target, Decimal) or abs(target.adjusted()) < MAX_DIGITS
     with suppress(ValueError, ZeroDivisionError):
         value = Fraction(str(target)) if readable else None  # 0.1 is one tenth, not the double next to it
-    if value is None or max(abs(value.numerator), value.denominator) >= 10**MAX_DIGITS:
+    if value is None or max(abs(value.numerator), value.denominator) >= _TOO_LONG:
         problem = 'is no rational number; give one such as 22, Fraction(21, 2), 10.5 or "21/2"'
         raise invalid_reference("target", target, problem, row)
     return value.numerator, value.denominator
