@@ -38,7 +38,7 @@ def compiled(
 def test_compiled_and_interpreted_code_agree(task):
     references = st.sampled_from(REFERENCES[task]) | MORE_REFERENCES.get(task, st.nothing())
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(st.lists(st.tuples(soup(task), references), min_size=1, max_size=8))
     def agree(rows):
         for mode in MODES:
