@@ -22,7 +22,6 @@ from spg_trainer.settings.sources import SFT, task_record, to_yaml
 from spg_trainer.sft.demonstrations import denoising_loss, draw_demonstrations, draw_masked
 from spg_trainer.sft.schedule import Progress
 from spg_trainer.training.muon import Muon
-from spg_trainer.training.optimizer import apply_gradients, make_adamw
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -49,7 +48,8 @@ class Fit:
     def __post_init__(self) -> None:
         c = self.command
         if c.optimizer == "adamw":
-            self.optimizer = make_adamw(list(self.trainable.values()), c.learning_rate, c.weight_decay)
+            rates = {"lr": c.learning_rate, "betas": (0.9, 0.99), "weight_decay": c.weight_decay}
+            self.optimizer = torch.optim.AdamW(self.trainable.values(), **rates)
         else:
             self.optimizer = Muon(self.trainable, c.learning_rate, c.weight_decay)
 
@@ -125,7 +125,9 @@ class Fit:
             raise TrainingError(
                 f"The gradient of sft step {p.step} is not finite. Lower --learning-rate {c.learning_rate}."
             )
-        apply_gradients(self.optimizer, p.learning_rate(c))
+        for group in self.optimizer.param_groups:
+            group["lr"] = p.learning_rate(c)
+        self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return total
 

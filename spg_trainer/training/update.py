@@ -94,24 +94,14 @@ def plan_updates(
                 at_once = min(masks_at_once, fit)
                 update.micro_batches.append(micro_batch(algorithm, step, rows, masks, totals, at_once))
             updates.append(update)
-    if algorithm.needs_old_logps:
-        add_old_logps(policy, updates)
+    if algorithm.needs_old_logps:  # those of the first update are its own
+        for micro in (micro for update in updates[1:] for micro in update.micro_batches):
+            micro.batch = replace(micro.batch, old_logps=micro.logps(policy.model, policy.mask_id))
     if algorithm.needs_ref_logps:
-        add_reference_logps(policy, updates)
+        with policy.reference() as model:
+            for micro in (micro for update in updates for micro in update.micro_batches):
+                micro.batch = replace(micro.batch, ref_logps=micro.logps(model, policy.mask_id))
     return updates
-
-
-def add_old_logps(policy: Policy, updates: list[Update]) -> None:
-    """Those of the weights that sampled; the first update needs none, since they are its own."""
-    for micro in (micro for update in updates[1:] for micro in update.micro_batches):
-        micro.batch = replace(micro.batch, old_logps=micro.logps(policy.model, policy.mask_id))
-
-
-def add_reference_logps(policy: Policy, updates: list[Update]) -> None:
-    """Those of the weights that the run started from."""
-    with policy.reference() as model:
-        for micro in (micro for update in updates for micro in update.micro_batches):
-            micro.batch = replace(micro.batch, ref_logps=micro.logps(model, policy.mask_id))
 
 
 def micro_batch(

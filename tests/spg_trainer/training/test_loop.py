@@ -318,7 +318,7 @@ def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(
     with pytest.raises(KeyboardInterrupt):
         train(small_config(folder, **INTERRUPTED))
     assert saved_steps(folder) == ([saved] if saved else [])
-    kept = f"{step(folder, saved)} is saved; " if saved else "Nothing is saved yet: "
+    kept = f"{step(folder, saved)} is saved; " if saved else "Nothing is saved yet; "
     said = capsys.readouterr().out
     assert kept in said and f"--resume {folder}" in said
     monkeypatch.undo()
