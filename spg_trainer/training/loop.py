@@ -205,8 +205,7 @@ def count_skipped(run: Run, update: Update, number: int) -> None:
     run.state.skipped += 1
     if run.state.skipped < MAX_SKIPPED:
         return
-    pairs = [zip(m.index.tolist(), m.generation.tolist(), strict=True) for m in update.micro_batches]
-    completions = gather([pair for of_one in pairs for pair in of_one])
+    completions = gather(update.completions)
     file = run.folder.path / f"nonfinite-step-{run.state.step}.json"
     if rank() == 0:
         batch = {"step": run.state.step, "update": number, "index_generation": completions}

@@ -47,10 +47,6 @@ class Step:
 class MicroBatch:
     """Completions that go through the model together, without prompt columns that are padding in all of them."""
 
-    index: np.ndarray
-    """(b,) int64, problem of each completion."""
-    generation: np.ndarray
-    """(b,) int64, number of the completion in its group."""
     rollouts: Rollouts
     masks: Masks
     batch: Batch
@@ -71,6 +67,8 @@ class Update:
 
     totals: Mapping[str, float]
     """As in `Batch`."""
+    completions: list[tuple[int, int]]
+    """(problem, generation) of each."""
     micro_batches: list[MicroBatch]
 
 
@@ -88,7 +86,8 @@ def plan_updates(
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
         for minibatch, totals in enumerate(step.totals):
             chosen = np.flatnonzero(step.group % len(step.totals) == minibatch)
-            update = Update(totals, [])
+            names = zip(step.index[chosen].tolist(), step.generation[chosen].tolist(), strict=True)
+            update = Update(totals, list(names), [])
             for rows in split_rows(chosen, step.group, size, algorithm.whole_groups):
                 fit = max(1, settings.per_device_batch_size // len(rows))  # a group may be larger than `size`
                 at_once = min(masks_at_once, fit)
@@ -115,8 +114,6 @@ def micro_batch(
     prepared = {name: values[chosen] for name, values in step.prepared.items()}
     group = torch.from_numpy(step.group[rows]).to(chosen.device)
     return MicroBatch(
-        step.index[rows],
-        step.generation[rows],
         rollouts,
         replace(masks, masked=masks.masked[:, :, cut:]),
         Batch(rollouts.completion_mask, prepared["advantages"], totals, group, prepared),

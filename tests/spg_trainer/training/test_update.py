@@ -315,7 +315,7 @@ def test_a_group_larger_than_a_micro_batch_holds_fewer_masks_at_once(place):
     for size, expected in ((16, 4), (8, 2), (4, 1), (1, 1)):
         _, plan = planned(small_config(place(), per_device_batch_size=size, **settings))
         for micro in plan[0].micro_batches:
-            assert len(micro.index) == 4 and micro.masks_at_once == expected
+            assert len(micro.rollouts) == 4 and micro.masks_at_once == expected
 
 
 # The masks of an update, and old and reference logps on them.
