@@ -16,7 +16,7 @@ from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.scored import Scored
-from spg_trainer.rollout.sources import own_share
+from spg_trainer.rollout.sources import check_prompts, own_share
 from spg_trainer.rollout.tokens import Prompt, encode_completions, encode_prompts, is_chat
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import Config
@@ -46,16 +46,11 @@ class PairFile:
         self.pairs = read_pairs(config.pairs)
         length = config.rollout.max_completion_length
         self.index = np.flatnonzero([usable(pair, policy, length) for pair in self.pairs])
-        unused = len(self.pairs) - len(self.index)
-        why = "longer than --max-completion-length or the model's positions, or two equal completions"
-        self.notice = f"{config.pairs}: {unused} of {len(self.pairs)} pairs are left out ({why})." * bool(
-            unused
-        )
-        if config.batch.prompts_per_step > len(self.index):
-            raise ConfigError(
-                f"--prompts-per-step {config.batch.prompts_per_step}: {config.pairs} has {len(self.index)} pairs to "
-                f"train on. Use fewer. {self.notice}".rstrip()
-            )
+        unused, self.notice = len(self.pairs) - len(self.index), ""
+        if unused:
+            why = "longer than --max-completion-length or the model's positions, or two equal completions"
+            self.notice = f"{config.pairs}: {unused} of {len(self.pairs)} pairs are left out ({why})."
+        check_prompts(config.batch.prompts_per_step, len(self.index), config.pairs, self.notice)
 
     def choose(self, step: int) -> np.ndarray:
         """The pairs of a step, int64: each once in a pass over the file, and each pass in another order."""

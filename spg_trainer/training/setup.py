@@ -49,7 +49,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         check_trackers(config.output.track)
         splits = open_splits(config)
         if config.pairs is None:
-            check_prompts(config.batch.prompts_per_step, splits["train"])
+            train = splits["train"]
+            check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
     policy = open_model(config, algorithm, path, newest, accelerator)
     rows_per_forward = None if policy.device.type == "cpu" else 4 * config.batch.per_device_batch_size
     with raising_on_all():

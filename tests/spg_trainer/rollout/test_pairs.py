@@ -130,7 +130,7 @@ def test_pairs_that_do_not_fit_are_left_out_and_counted(tmp_path, policy):
     config = pair_config(None, write(tmp_path / "p.jsonl", values), prompts_per_step=3)
     source = PairFile(config, policy)
     assert source.index.tolist() == [0, 2, 5] and "3 of 6 pairs" in source.notice
-    with pytest.raises(ConfigError, match=r"--prompts-per-step 4: .* 3 pairs"):
+    with pytest.raises(ConfigError, match=r"--prompts-per-step 4: .* has 3"):
         PairFile(change(config, prompts_per_step=4), policy)
     assert PairFile(pair_config(None, write(tmp_path / "q.jsonl", [TEXT] * 4)), policy).notice == ""
 
