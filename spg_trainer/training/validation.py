@@ -68,7 +68,7 @@ def warning(validations: Validations) -> str:
     return (
         f"the run is worse than its start: {rate(last):.3f} of {len(last)} validation problems solved at step "
         f"{steps[-1]}, {rate(start):.3f} at step 0 ({lost} lost, {won} won, p = {p_values[-1]:.1g}). model/ will be "
-        f"the best step, {best_step(validations)}. Lower --learning-rate or raise --prompts-per-step for a steadier run."
+        f"the best step, {best_step(validations)}. Lower --learning-rate or raise --prompts-per-step."
     )
 
 

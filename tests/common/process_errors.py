@@ -17,7 +17,6 @@ from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.models import load_model
 from spg_trainer.rollout import sources
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.settings.fields import Config
 from spg_trainer.training import loop, setup
 from spg_trainer.training.loop import train
 from tests.common.preference_cases import pair_config, pairs_file
@@ -40,9 +39,6 @@ class Here:
 
     run: Path
     rank: int
-
-    def config(self, **changes: Any) -> Config:
-        return small_config(self.run, **changes)
 
     def failing(self, where: Any, name: str, error: Exception, rank: int = 1, after: int = 0) -> Any:
         """Makes `where.name` raise in one process, after so many calls that succeed."""
@@ -103,7 +99,7 @@ def an_evaluation_by_the_first_alone(here: Here) -> Any:
 @case
 def the_file_of_an_evaluation(here: Here) -> Any:
     with here.failing(RunFolder, "evaluation", CheckpointError("disk full"), rank=0):
-        train(here.config(), quiet=True)
+        train(small_config(here.run), quiet=True)
 
 
 # Steps.
@@ -125,13 +121,13 @@ def one_score_of_24(here: Here) -> Any:
         return original(self, problem, completion)
 
     with patch.object(Letters, "score", broken):
-        return train(here.config(prompts_per_step=6, max_steps=1), quiet=True)["steps"]
+        return train(small_config(here.run, prompts_per_step=6, max_steps=1), quiet=True)["steps"]
 
 
 @case
 def the_problems_of_a_step(here: Here) -> Any:
     with here.failing(sources, "choose_problems", ConfigError("no problems"), after=1):
-        train(here.config(), quiet=True)
+        train(small_config(here.run), quiet=True)
 
 
 @case
@@ -144,7 +140,7 @@ def a_stop_in_the_last_step(here: Here) -> Any:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with patch.object(loop, "train_step", stop):
-        train(here.config(max_steps=1), quiet=True)
+        train(small_config(here.run, max_steps=1), quiet=True)
 
 
 # Starts.
@@ -153,13 +149,13 @@ def a_stop_in_the_last_step(here: Here) -> Any:
 @case
 def the_choice_of_a_folder(here: Here) -> Any:
     with here.failing(setup, "choose_folder", PermissionError("not yours"), rank=0):
-        setup.start(here.config(), quiet=True)
+        setup.start(small_config(here.run), quiet=True)
 
 
 @case
 def the_model_of_a_start(here: Here) -> Any:
     with here.failing(setup, "open_policy", ModelError("no such model")):
-        setup.start(here.config(), quiet=True)
+        setup.start(small_config(here.run), quiet=True)
 
 
 def count_calls() -> None:

@@ -15,7 +15,7 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
-from spg_trainer.rollout.sources import EnvironmentSource, choose_problems
+from spg_trainer.rollout.sources import choose_problems
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
 from spg_trainer.training.setup import start
@@ -301,7 +301,6 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.parametrize(
     "where, name, call, saved",
     [
-        (EnvironmentSource, "collect", 3, 2),
         (loop, "gradient", 5, 2),
         (loop, "gradient", 6, None),  # one of the two updates of step 3 is in the weights
         (Letters, "render_text", 2, 2),
