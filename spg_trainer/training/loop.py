@@ -62,9 +62,9 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
             with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
                 save_checkpoint(run)
         if isinstance(error, KeyboardInterrupt):
-            newest, path = latest_complete(run.folder.path), run.folder.path
+            newest = latest_complete(run.folder.path)
             kept = f"{newest} is saved" if newest else "Nothing is saved yet"
-            run.console.say(f"{kept}; continue with --resume {path}.")
+            run.console.say(f"{kept}; continue with --resume {run.folder.path}")
         raise
     finally:
         run.trackers.finish()

@@ -185,25 +185,25 @@ def means(sums: Sums, totals: Mapping[str, float]) -> dict[str, float]:
 
 def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     """Gives every completion its coefficient. Returns the loss of them all, on other processes than the first empty."""
-    parts = []
+    ours = []
     for micro in update.micro_batches:
         batch, bound = micro.batch, partial(algorithm.bound, masks=micro.masks)
         current = bound(micro.logps(policy.model, policy.mask_id))
         old = bound(batch.old_logps) if batch.old_logps is not None else current
-        part = {"bounds": current, "old_bounds": old, "advantages": batch.advantages, "group": batch.group}
-        part |= {"length": batch.length}
-        part |= {} if batch.ref_logps is None else {"ref_bounds": bound(batch.ref_logps)}
-        parts.append((rank(), {name: column.cpu() for name, column in part.items()}))
-    everyone = gather(parts)
-    names = everyone[0][1]
-    whole = Sequences(
-        totals=update.totals, **{name: torch.cat([part[name] for _, part in everyone]) for name in names}
-    )
+        part = {"bounds": current, "old_bounds": old, "advantages": batch.advantages}
+        part |= {"group": batch.group, "length": batch.length}
+        if batch.ref_logps is not None:
+            part["ref_bounds"] = bound(batch.ref_logps)
+        ours.append({name: column.cpu() for name, column in part.items()})
+    everyone = gather([ours])
+    parts = [part for of_one in everyone for part in of_one]
+    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    whole = Sequences(totals=update.totals, **columns)
     whole.bounds.requires_grad_()
     result = algorithm.coupled_loss(whole)
     (coefficients,) = torch.autograd.grad(result.loss, whole.bounds)
-    ours = coefficients.split([len(part["bounds"]) for _, part in everyone])
-    ours = [part for part, (owner, _) in zip(ours, everyone, strict=True) if owner == rank()]
+    before = sum(map(len, everyone[: rank()]))
+    ours = coefficients.split([len(part["bounds"]) for part in parts])[before : before + len(ours)]
     for micro, part in zip(update.micro_batches, ours, strict=True):
         prepared = {**micro.batch.prepared, "coefficients": part.to(micro.batch.advantages.device)}
         micro.batch = replace(micro.batch, prepared=prepared)
