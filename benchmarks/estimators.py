@@ -40,7 +40,6 @@ from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import derive, generator, numpy_generator
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.sft.demonstrations import denoising_loss, draw_masked
-from spg_trainer.training.optimizer import apply_gradients, make_adamw, warmup_cosine
 
 WORDS, END, MASK = 3, 3, 4
 SAMPLING = Sampling(max_completion_length=8, block_length=4, diffusion_steps=4, temperature=0.9)
@@ -96,7 +95,10 @@ def train_model(steps: int, seed: int) -> Policy:
         model = LLaDAForMaskedLM(config)
     policy = Policy(model, None, MASK, END, (END,), "new")
     rows, length = 64, SAMPLING.max_completion_length
-    optimizer = make_adamw(list(model.parameters()), 2e-3, 0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01)
+    done = [max(0, step - 50) / (steps - 50) for step in range(steps)]  # a warm-up of 50, then a cosine to 5%
+    rate = [min(1.0, (s + 1) / 50) * (0.525 + 0.475 * math.cos(math.pi * d)) for s, d in enumerate(done)]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate.__getitem__)
     for step in range(steps):
         stream = numpy_generator(seed, "demonstrations", step)
         prompts = stream.integers(WORDS, size=(rows, 3))
@@ -104,8 +106,10 @@ def train_model(steps: int, seed: int) -> Policy:
         ids = torch.tensor([demonstrations(p)[h] for p, h in zip(prompts.tolist(), habits, strict=True)])
         prompt = torch.from_numpy(prompts), torch.ones(rows, 3, dtype=torch.bool)
         (denoising_loss(policy, prompt, ids, *draw_masked(rows, length, seed, step)) / rows).backward()
-        apply_gradients(optimizer, warmup_cosine(2e-3, 50, steps, step))
+        optimizer.step()
         optimizer.zero_grad()
+        if step + 1 < steps:
+            schedule.step()
     model.double().eval()
     return policy
 

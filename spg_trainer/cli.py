@@ -232,7 +232,7 @@ def refuse_early(config: Config) -> Config:
     if config.pairs:
         read_pairs(config.pairs)
     else:
-        check_prompts(config.batch.prompts_per_step, env)
+        check_prompts(config.batch.prompts_per_step, len(env), env.spec_name)
     resolve_model(config.model.model, config.env)
     get_decoder(config.rollout.remasking)
     check_trackers(config.output.track)

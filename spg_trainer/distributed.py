@@ -61,13 +61,6 @@ def gather_rows(rollouts: "Rollouts") -> "Rollouts":
     return replace(rollouts, **{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
 
-def sum_tensor(tensor: "Tensor") -> "Tensor":
-    """`tensor`, overwritten by its sum over the processes. It lies on the device of the process group."""
-    if world_size() > 1:
-        _group().all_reduce(tensor)
-    return tensor
-
-
 def sum_gradients(parameters: "Sequence[Tensor]") -> None:
     """Sums `.grad` over the processes in one all-reduce; a process without completions takes part with zeros."""
     import torch
@@ -76,7 +69,8 @@ def sum_gradients(parameters: "Sequence[Tensor]") -> None:
         if p.grad is None:
             p.grad = torch.zeros_like(p)
     if world_size() > 1:
-        total = sum_tensor(torch.cat([p.grad.reshape(-1) for p in parameters]))
+        total = torch.cat([p.grad.reshape(-1) for p in parameters])
+        _group().all_reduce(total)
         for p, part in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
             p.grad.copy_(part.view_as(p))
 
@@ -84,7 +78,7 @@ def sum_gradients(parameters: "Sequence[Tensor]") -> None:
 def sum_metrics(sums: Mapping[K, float]) -> dict[K, float]:
     """Adds up the sums of all processes by key; one that a process lacks counts as 0 there."""
     parts = gather([dict(sums)])
-    names = sorted({name for part in parts for name in part}) if len(parts) > 1 else parts[0]
+    names = dict.fromkeys(name for part in parts for name in part)
     return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
 
 

@@ -4,7 +4,7 @@ The file has TRL's preference columns, `prompt`, `chosen` and `rejected`, as tex
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,8 +16,8 @@ from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.scored import Scored
-from spg_trainer.rollout.sources import own_share
-from spg_trainer.rollout.tokens import Prompt, encode_completions, encode_prompts, is_message
+from spg_trainer.rollout.sources import check_prompts, own_share
+from spg_trainer.rollout.tokens import Prompt, encode_completions, encode_prompts, is_chat
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from envs import Problem
 
 COLUMNS = ("prompt", "chosen", "rejected")
-TOKENIZED_AT_ONCE = 1024
 
 
 class Pair(NamedTuple):
@@ -45,17 +44,13 @@ class PairFile:
     def __init__(self, config: Config, policy: Policy) -> None:
         self.policy, self.config, self.spec_name = policy, config, config.pairs
         self.pairs = read_pairs(config.pairs)
-        self.index = np.flatnonzero(usable(self.pairs, policy, config.rollout.max_completion_length))
-        unused = len(self.pairs) - len(self.index)
-        why = "longer than --max-completion-length or the model's positions, or two equal completions"
-        self.notice = f"{config.pairs}: {unused} of {len(self.pairs)} pairs are left out ({why})." * bool(
-            unused
-        )
-        if config.batch.prompts_per_step > len(self.index):
-            raise ConfigError(
-                f"--prompts-per-step {config.batch.prompts_per_step}: {config.pairs} has {len(self.index)} pairs to "
-                f"train on. Use fewer. {self.notice}".rstrip()
-            )
+        length = config.rollout.max_completion_length
+        self.index = np.flatnonzero([usable(pair, policy, length) for pair in self.pairs])
+        unused, self.notice = len(self.pairs) - len(self.index), ""
+        if unused:
+            why = "longer than --max-completion-length or the model's positions, or two equal completions"
+            self.notice = f"{config.pairs}: {unused} of {len(self.pairs)} pairs are left out ({why})."
+        check_prompts(config.batch.prompts_per_step, len(self.index), config.pairs, self.notice)
 
     def choose(self, step: int) -> np.ndarray:
         """The pairs of a step, int64: each once in a pass over the file, and each pass in another order."""
@@ -90,10 +85,7 @@ class PairFile:
         )
 
     def render_text(self, problem: "Problem", completion: str) -> str:
-        prompt = problem.prompt
-        if not isinstance(prompt, str):
-            prompt = "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
-        return f"{prompt}\n{completion}"
+        return f"{problem.prompt}\n{completion}"
 
 
 def settle_pairs(config: Config) -> Config:
@@ -122,26 +114,29 @@ def read_pairs(path: str) -> list[Pair]:
     if not path.endswith(formats):
         raise ConfigError(f"--pairs {path}: should end in {', '.join(formats)}.")
     rows = envs.datasets.read_files("--pairs", [Path(path)], COLUMNS)
-    return [
-        Pair(_prompt(where, row["prompt"]), *(_completion(where, name, row[name]) for name in COLUMNS[1:]))
-        for where, row in rows
-    ]
+    return [read_pair(where, row) for where, row in rows]
 
 
-def usable(pairs: Sequence[Pair], policy: Policy, length: int) -> list[bool]:
-    """Whether each pair fits the model and `length`, and its completions differ."""
-    fits, positions = [], policy.model.config.max_position_embeddings
-    for start in range(0, len(pairs), TOKENIZED_AT_ONCE):
-        prompts, *completions = zip(*pairs[start : start + TOKENIZED_AT_ONCE], strict=True)
-        prompt_lengths = encode_prompts(policy, prompts)[1].sum(-1).tolist()
-        chosen, rejected = (
-            policy.tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in completions
-        )
-        fits += [
-            max(len(good), len(bad)) + 1 <= length and prompt + length <= positions and good != bad
-            for prompt, good, bad in zip(prompt_lengths, chosen, rejected, strict=True)
-        ]
-    return fits
+def read_pair(where: str, row: Mapping[str, Any]) -> Pair:
+    """A row as a pair: the prompt a text or messages, a completion a text or one message of the assistant."""
+    values = []
+    for name in COLUMNS:
+        value, is_prompt = row[name], name == "prompt"
+        if not is_prompt and is_chat(value) and [message["role"] for message in value] == ["assistant"]:
+            value = value[0]["content"]
+        if not (isinstance(value, str) or (is_prompt and is_chat(value))):
+            kind = "chat messages" if is_prompt else "one message of the assistant"
+            raise ConfigError(f"--pairs: {where} has {name} {value!r:.80}; give text, or {kind}.")
+        values.append(value)
+    return Pair(*values)
+
+
+def usable(pair: Pair, policy: Policy, length: int) -> bool:
+    """Whether a pair fits the model and `length`, and its completions differ."""
+    prompt = encode_prompts(policy, [pair.prompt])[0].shape[1]
+    chosen, rejected = policy.tokenizer([pair.chosen, pair.rejected], add_special_tokens=False)["input_ids"]
+    fits = prompt + length <= policy.model.config.max_position_embeddings
+    return fits and max(len(chosen), len(rejected)) < length and chosen != rejected
 
 
 def as_rollouts(
@@ -163,20 +158,3 @@ def as_rollouts(
         unmask_step=real.long() - 1,
         unmask_logps=torch.zeros(real.shape, device=policy.device),
     )
-
-
-def _prompt(where: str, value: Any) -> Prompt:
-    if isinstance(value, str) or (isinstance(value, list) and value and all(map(is_message, value))):
-        return value
-    messages = '[{"role": "user", "content": "..."}]'
-    raise ConfigError(f"--pairs: {where} has the prompt {value!r:.80}; give text, or messages {messages}.")
-
-
-def _completion(where: str, name: str, value: Any) -> str:
-    match value:
-        case str():
-            return value
-        case [{"role": "assistant", "content": str(text)}]:
-            return text
-    message = '[{"role": "assistant", "content": "..."}]'
-    raise ConfigError(f"--pairs: {where} has {name} {value!r:.80}; give text, or one message {message}.")

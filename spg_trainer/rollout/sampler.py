@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import linear
 
 from spg_trainer.batch import Rollouts
@@ -49,7 +49,9 @@ def sample_completions(
     *,
     rows_per_forward: int | None = None,
 ) -> Rollouts:
-    """Writes one completion for each prompt, in evaluation mode, with the decoder that `sampling.remasking` names.
+    """Writes one completion for each prompt with the decoder that `sampling.remasking` names.
+
+    The model is in evaluation mode then and afterwards.
 
     prompt_ids: (B, L) int64, left-padded. prompt_mask: (B, L) bool, false on padding. generators: B on the model's
     device; None where nothing is random. rows_per_forward: at most so many rows in one call of the model, which bounds
@@ -63,7 +65,8 @@ def sample_completions(
     device = policy.model.device
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
     _check_prompts_fit(policy, prompt_mask, sampling.max_completion_length)
-    with torch.no_grad(), _evaluating(policy.model):
+    policy.model.eval()
+    with torch.no_grad():
         return decode(policy, prompt_ids, prompt_mask, sampling, generators, rows_per_forward)
 
 
@@ -298,15 +301,3 @@ def _check_prompts_fit(policy: Policy, prompt_mask: Tensor, asked: int) -> None:
             f"model has {limit} positions. Shorten the prompt (it is never cut), or use max_completion_length="
             f"{max(0, limit - longest)} or less."
         )
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards every module is in the mode it was in, whatever happened."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -35,9 +35,7 @@ class Source(Protocol):
 class EnvironmentSource:
     """The model's own completions of an environment's problems."""
 
-    def __init__(
-        self, env: "TextEnv", policy: Policy, config: Config, rows_per_forward: int | None = None
-    ) -> None:
+    def __init__(self, env: "TextEnv", policy: Policy, config: Config, rows_per_forward: int | None) -> None:
         self.env, self.policy, self.config, self.rows_per_forward = env, policy, config, rows_per_forward
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
         self.render_text = env.render_text
@@ -70,8 +68,8 @@ def own_share(index: np.ndarray) -> np.ndarray:
     return index.reshape(world_size(), -1)[rank()]
 
 
-def check_prompts(count: int, env: "TextEnv") -> None:
-    """Raises ConfigError if `env` has fewer problems than a step takes."""
-    if count > len(env):
-        text = f"--prompts-per-step {count}: {env.spec_name} has {len(env)} problems"
-        raise ConfigError(f"{text}. Use {len(env)} or fewer.")
+def check_prompts(count: int, size: int, source: str, note: str = "") -> None:
+    """Raises ConfigError if a step takes more prompts than its source has."""
+    if count > size:
+        text = f"--prompts-per-step {count}: {source} has {size}. Use {size} or fewer. {note}"
+        raise ConfigError(text.rstrip())

@@ -113,7 +113,7 @@ def _chat_text(policy: Policy, prompt: Prompt) -> str:
         if template is None:
             return prompt
         prompt = [{"role": "user", "content": prompt}]
-    if not isinstance(prompt, list) or not all(map(is_message, prompt)):
+    if not is_chat(prompt):
         messages = '[{"role": "user", "content": "..."}]'
         raise ConfigError(f"prompt {prompt!r:.80}: should be text, or messages {messages}.")
     if template is None:
@@ -124,6 +124,13 @@ def _chat_text(policy: Policy, prompt: Prompt) -> str:
     return policy.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
 
 
-def is_message(message: object) -> bool:
-    """Whether a value is a chat message with text as its role and content."""
-    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+def is_chat(value: object) -> bool:
+    """Whether a value is a conversation: messages with text as their role and content."""
+    return (
+        bool(value)
+        and isinstance(value, list)
+        and all(
+            isinstance(m, dict) and all(isinstance(m.get(key), str) for key in ("role", "content"))
+            for m in value
+        )
+    )

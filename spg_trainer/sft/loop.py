@@ -21,7 +21,6 @@ from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.sources import SFT, task_record, to_yaml
 from spg_trainer.sft.demonstrations import denoising_loss, draw_demonstrations, draw_masked
 from spg_trainer.training.muon import Muon
-from spg_trainer.training.optimizer import apply_gradients, make_adamw
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -112,7 +111,8 @@ class Fit:
         c = self.command
         self.trainable = {name: p for name, p in self.policy.model.named_parameters() if p.requires_grad}
         if c.optimizer == "adamw":
-            self.optimizer = make_adamw(list(self.trainable.values()), c.learning_rate, c.weight_decay)
+            rates = {"lr": c.learning_rate, "betas": (0.9, 0.99), "weight_decay": c.weight_decay}
+            self.optimizer = torch.optim.AdamW(self.trainable.values(), **rates)
         else:
             self.optimizer = Muon(self.trainable, c.learning_rate, c.weight_decay)
 
@@ -185,9 +185,12 @@ class Fit:
             model.eval()
         norm = torch.nn.utils.clip_grad_norm_(self.trainable.values(), c.max_grad_norm)
         if not torch.isfinite(norm):
-            text = f"The gradient of sft step {p.step} is not finite"
-            raise TrainingError(f"{text}. Lower --learning-rate {c.learning_rate}.")
-        apply_gradients(self.optimizer, p.learning_rate(c))
+            raise TrainingError(
+                f"The gradient of sft step {p.step} is not finite. Lower --learning-rate {c.learning_rate}."
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = p.learning_rate(c)
+        self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return total
 

@@ -13,15 +13,6 @@ from spg_trainer.training.records import environment_record, save_checkpoint
 from spg_trainer.training.run import Run
 
 
-def evaluate_before(run: Run) -> dict[str, Any]:
-    """The evaluation of the base model; CheckpointError if it was lost."""
-    file = run.folder.evaluation_path("before")
-    if run.state.step > 0 and not decide_on_main(file.is_file):
-        text = f"{file} is missing and cannot be made again after step {run.state.step}"
-        raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
-    return evaluate_once(run, "before", 0)
-
-
 def validate(run: Run, last: bool = False) -> float | None:
     """Validates the finished step, where its turn has come and this run has not; returns the solved rate.
 
@@ -57,23 +48,31 @@ def best_saved_step(run: Run) -> int:
     validations, last = run.state.validations, run.state.step
     if not validations:
         return last
-    places = {step: checkpoint.at_step(run.folder.path, step) for step in validations}
-    lost = {step: why for step, place in places.items() if step != last and (why := incomplete(place))}
     best = validation.best_step(validations)
+    lost = {
+        step: problem
+        for step in validations
+        if step != last and (problem := incomplete(checkpoint.at_step(run.folder.path, step)))
+    }
     if best not in lost:
         return best
-    step = validation.best_step({s: solved for s, solved in validations.items() if s not in lost})
-    fewer = sum(validations[step]) < sum(validations.get(0, ()))
-    worse = ", which solves fewer validation problems than the start" * fewer
-    run.console.warn(f"{places[best]}, the best step, {lost[best]}; model/ is step {step}{worse}.")
+    step = validation.best_step({step: solved for step, solved in validations.items() if step not in lost})
+    place = checkpoint.at_step(run.folder.path, best)
+    run.console.warn(f"{place}, the best step, {lost[best]}; model/ is step {step}.")
     return step
 
 
 def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
-    """The figures of an evaluation of `step`'s weights on --eval-split, read again where this run has made it."""
+    """The figures of an evaluation of `step`'s weights on --eval-split, read again where this run has made it.
+
+    Raises CheckpointError if that of the base model was lost.
+    """
     figures = decide_on_main(lambda: run.folder.figures(name))
-    if figures and figures.get("step", step) == step:
+    if figures and figures["step"] == step:
         return figures
+    if name == "before" and run.state.step > 0:
+        text = f"{run.folder.evaluation_path(name)} is missing and cannot be made again after step {run.state.step}"
+        raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
     settings = run.config.eval
     result = evaluate_weights(run, name, settings.eval_split, step, settings.eval_problems)
     return {"step": step, **result.summary()}

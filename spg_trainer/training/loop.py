@@ -10,36 +10,31 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from spg_trainer.distributed import (
-    gather,
-    gather_rows,
-    raising_on_all,
-    sum_gradients,
-    sum_metrics,
-    sum_tensor,
-)
-from spg_trainer.errors import ConfigError
+from spg_trainer.distributed import gather, gather_rows, raising_on_all, rank, sum_gradients, sum_metrics
+from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import ended
-from spg_trainer.rollout.scored import Scored
+from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import closing_lines
+from spg_trainer.runs.files import json_document, write_text
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Config
 from spg_trainer.sft.habits import count_habits
-from spg_trainer.training.evaluations import evaluate_before, evaluate_once, validate, write_best_model
+from spg_trainer.training.evaluations import evaluate_once, validate, write_best_model
 from spg_trainer.training.metrics import rollout_metrics
-from spg_trainer.training.optimizer import all_finite, apply_gradients, linear_decay, linear_warmup
-from spg_trainer.training.records import record_step, save_checkpoint, show_step, write_report, write_summary
+from spg_trainer.training.records import record_step, save_checkpoint, write_report, write_summary
 from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import Step, Update, gradient, means, plan_updates
 from spg_trainer.training.warnings import new_warnings
+
+MAX_SKIPPED = 3
+"""Non-finite updates in a row that stop a run."""
 
 
 def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
@@ -53,7 +48,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     run = start(config, quiet=quiet)
     try:
         with run.console, stopping_between_steps(run):
-            before = evaluate_before(run)
+            before = evaluate_once(run, "before", 0)
             validate(run)
             while not (ended_by := reason_to_end(run)):
                 train_step(run)
@@ -67,7 +62,9 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
             with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
                 save_checkpoint(run)
         if isinstance(error, KeyboardInterrupt):
-            run.console.say(what_is_saved(run.folder.path))
+            newest = latest_complete(run.folder.path)
+            kept = f"{newest} is saved" if newest else "Nothing is saved yet"
+            run.console.say(f"{kept}; continue with --resume {run.folder.path}")
         raise
     finally:
         run.trackers.finish()
@@ -98,18 +95,21 @@ def train_step(run: Run) -> None:
     }
     record_step(run, scored, advantages, metrics, timings)
     solved = validate(run)
-    show_step(run, scored, {**state.history[-1], **timings, "validation": solved})
+    limit = 60 * run.config.max_minutes
+    run.console.step(
+        {**state.history[-1], **timings, "validation": solved},
+        total=run.config.max_steps,
+        seconds_left=max(0.0, limit - (time.monotonic() - run.started)) if limit else None,
+    )
+    if run.due(run.config.output.render_steps):
+        run.console.say(run.source.render_text(scored.problems[0], scored.completions[0]))
     for warning in new_warnings(state.history, right_groups_teach(run)):
         run.console.warn(warning)
 
 
 def look_at_base(run: Run, scored: Scored) -> None:
     """Says before the first update what the model does: RL picks among the behaviours that it has."""
-    columns = zip(
-        scored.index.tolist(), scored.completions, scored.extracted, scored.correct.tolist(), strict=True
-    )
-    names = ("index", "completion", "extracted", "correct")
-    rows = gather([dict(zip(names, row, strict=True)) for row in columns])
+    rows = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
         base = count_habits(run.source.env, rows)
     run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
@@ -163,50 +163,65 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
     if not any(active):
         return {"grad_norm": 0.0, "learning_rate": learning_rate(run)}
     updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)
-    dropout = config.model.lora_dropout > 0
+    dropout, skipped = config.model.lora_dropout > 0, run.state.skipped
     with torch.random.fork_rng(gpus(device), enabled=dropout):  # dropout knows the global stream only
         if dropout:
             torch.manual_seed(derive(config.seed, "dropout", number, run.accelerator.process_index))
         run.policy.model.train()
-        metrics = [
-            one_update(run, update, number)
-            for number, update in enumerate(updates)
-            if active[number % len(active)]
-        ]
+        try:
+            metrics = [
+                one_update(run, update, number)
+                for number, update in enumerate(updates)
+                if active[number % len(active)]
+            ]
+        except BaseException:
+            run.state.skipped = skipped  # that of the last finished step, which may be saved now
+            raise
         run.policy.model.eval()
     return {name: float(np.mean([m[name] for m in metrics])) for name in metrics[-1]}
 
 
 def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
-    """Gradient, all-reduce, finite guard, clip, optimizer step. number: of the update in its step."""
+    """Gradient, all-reduce, clip, optimizer step if all is finite. number: of the update in its step."""
     sums = gradient(run.policy, run.algorithm, update)
     sum_gradients(run.parameters)
     metrics = means(sum_metrics(sums), update.totals)
-    # Equal on all processes: both are sums over them.
-    ok = math.isfinite(metrics["loss"]) and all_finite(p.grad for p in run.parameters)
-    norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm)
+    norm = float(torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm))
     rate = learning_rate(run)
-
-    def name_batch() -> dict[str, Any]:
-        completions = [
-            (int(i), int(g)) for m in update.micro_batches for i, g in zip(m.index, m.generation, strict=True)
-        ]
-        return {"step": run.state.step, "update": number, "index_generation": gather(completions)}
-
-    if run.guard.check(ok, name_batch, run.folder.path):
-        run.state.consistent = False
-        apply_gradients(run.optimizer, rate)
+    if math.isfinite(metrics["loss"]) and math.isfinite(norm):  # equal on all processes: sums over them
+        run.state.consistent, run.state.skipped = False, 0
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate
+        run.optimizer.step()
         run.state.updates += 1
+    else:
+        count_skipped(run, update, number)
     run.optimizer.zero_grad(set_to_none=True)
-    return {**metrics, "grad_norm": float(norm), "learning_rate": rate}
+    return {**metrics, "grad_norm": norm, "learning_rate": rate}
+
+
+def count_skipped(run: Run, update: Update, number: int) -> None:
+    """Counts an update that is not finite; after several in a row TrainingError and a file that names the last."""
+    run.state.skipped += 1
+    if run.state.skipped < MAX_SKIPPED:
+        return
+    completions = gather(update.completions)
+    file = run.folder.path / f"nonfinite-step-{run.state.step}.json"
+    if rank() == 0:
+        batch = {"step": run.state.step, "update": number, "index_generation": completions}
+        write_text(file, json_document(batch))
+    raise TrainingError(
+        f"The loss or its gradient was NaN or infinite {MAX_SKIPPED} times in a row; the weights are those of the last "
+        f"finite update. {file} names the batch. Start a new run with a lower --learning-rate or --max-grad-norm; "
+        "--model with the path of a checkpoint begins from its weights."
+    )
 
 
 def learning_rate(run: Run) -> float:
     """That of the next update: it rises with updates and falls with steps."""
     o = run.config.optimizer
-    falls = o.lr_schedule == "linear"
-    share = linear_decay(run.state.step, run.config.max_steps) if falls else 1.0
-    return share * linear_warmup(o.learning_rate, o.warmup_steps, run.state.updates)
+    share = 1 - run.state.step / run.config.max_steps if o.lr_schedule == "linear" else 1.0
+    return share * (o.learning_rate * min(1.0, (run.state.updates + 1) / max(1, o.warmup_steps)))
 
 
 def right_groups_teach(run: Run) -> bool:
@@ -219,11 +234,10 @@ def reason_to_end(run: Run) -> str:
     """The flag that ends the run before its next step, if any; KeyboardInterrupt if a process was asked to stop."""
     limit = 60 * run.config.max_minutes
     late = limit > 0 and time.monotonic() - run.started > limit
-    asked = torch.tensor([float(late), float(run.stop.asked)], device=run.accelerator.device)
-    late, stop = sum_tensor(asked).tolist()  # all processes end alike
-    if stop > 0:
+    late, stop = map(any, zip(*gather([(late, run.stop.asked)]), strict=True))  # all processes end alike
+    if stop:
         raise KeyboardInterrupt
-    if late > 0:
+    if late:
         return "max_minutes"
     return "max_steps" if run.state.step >= run.config.max_steps else ""
 
@@ -252,11 +266,3 @@ def stopping_between_steps(run: Run) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def what_is_saved(folder: Path) -> str:
-    """What someone who stops a run should know."""
-    newest = latest_complete(folder)
-    if newest is None:
-        return f"Nothing is saved yet: --resume {folder} would begin at step 0."
-    return f"{newest} is saved; continue with --resume {folder}"

@@ -19,25 +19,20 @@ def rollout_metrics(
     """
     rollouts = scored.rollouts
     written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
+    texts = scored.completions
     mine = {
         "reward": scored.rewards,
-        "correct": scored.correct.astype(float),
-        "length": rollouts.completion_mask.sum(-1).numpy(force=True).astype(float),
-        "error": np.array([reason == "error" for reason in scored.reason], float),
-        "copied": np.array(
-            [
-                text == scored.completions[b - b % num_generations]
-                for b, text in enumerate(scored.completions)
-            ],
-            float,
-        ),
-        "clipped": 1.0 - np.array(ended, float),
+        "correct": scored.correct,
+        "length": rollouts.completion_mask.sum(-1).numpy(force=True),
+        "error": np.array(scored.reason) == "error",
+        "copied": np.array([text == texts[b - b % num_generations] for b, text in enumerate(texts)]),
+        "clipped": ~np.array(ended),
         "nats": -(rollouts.unmask_logps * written).sum(-1).numpy(force=True).astype(float),
-        "written": written.sum(-1).numpy(force=True).astype(float),
+        "written": written.sum(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
     parts = gather([mine])
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in mine}
+    whole = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in mine}
     groups = whole["reward"].reshape(-1, num_generations)
     constant = np.ptp(groups, axis=1) == 0  # the standard deviation of 0.1s is not quite 0
     correct, copied = (whole[name].reshape(-1, num_generations) for name in ("correct", "copied"))

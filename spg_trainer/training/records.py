@@ -1,7 +1,6 @@
 """What a run leaves in its folder: rows, samples, checkpoints, the summary and the report."""
 
 import platform
-import time
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -31,22 +30,14 @@ def record_step(
     run.folder.metrics(metrics)
     run.folder.timings({"step": state.step, **timings})
     run.trackers.log({**timings, **metrics}, state.step)
-    state.consistent, state.skipped = True, run.guard.skipped
+    state.consistent = True
     state.history.append(metrics)
     if run.due(run.config.output.sample_steps):
-        rows = sample_rows(scored, policy=run.policy, env=run.source, step=state.step, advantages=advantages)
-        rows = gather(rows)
+        rows = gather(
+            sample_rows(scored, policy=run.policy, env=run.source, step=state.step, advantages=advantages)
+        )
         run.folder.samples(state.step, rows)
         run.trackers.table("samples", rows, state.step)
-
-
-def show_step(run: Run, scored: Scored, figures: dict[str, Any]) -> None:
-    """Shows a finished step. figures: its rows, and the solved rate of its validation if there was one."""
-    limit = 60 * run.config.max_minutes
-    left = max(0.0, limit - (time.monotonic() - run.started)) if limit else None
-    run.console.step(figures, total=run.config.max_steps, seconds_left=left)
-    if run.due(run.config.output.render_steps):
-        run.console.say(run.source.render_text(scored.problems[0], scored.completions[0]))
 
 
 def save_checkpoint(run: Run) -> None:

@@ -15,7 +15,6 @@ from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
-from spg_trainer.training.optimizer import Guard
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -30,7 +29,7 @@ class TrainingState:
     updates: int = 0
     """Applied updates."""
     skipped: int = 0
-    """Non-finite updates in a row at the end of the last finished step."""
+    """Non-finite updates in a row so far."""
     seconds: float = 0.0
     """Time that earlier processes of this run took, up to the checkpoint."""
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -59,7 +58,6 @@ class Run:
     policy: Policy
     algorithm: Algorithm
     optimizer: torch.optim.Optimizer
-    guard: Guard
     source: Source
     splits: "Mapping[str, TextEnv]"
     """The environment in `train`, and in each split that is evaluated."""

@@ -27,7 +27,6 @@ from spg_trainer.settings.checks import check
 from spg_trainer.settings.fields import Config, arithmetic
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.sources import CONFIG, model_environment, refuse_changes, to_yaml
-from spg_trainer.training.optimizer import Guard, make_adamw
 from spg_trainer.training.records import environment_record
 from spg_trainer.training.run import Run, TrainingState
 
@@ -50,7 +49,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         check_trackers(config.output.track)
         splits = open_splits(config)
         if config.pairs is None:
-            check_prompts(config.batch.prompts_per_step, splits["train"])
+            train = splits["train"]
+            check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
     policy = open_model(config, algorithm, path, newest, accelerator)
     rows_per_forward = None if policy.device.type == "cpu" else 4 * config.batch.per_device_batch_size
     with raising_on_all():
@@ -58,9 +58,14 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             source = PairFile(config, policy)
         else:
             source = EnvironmentSource(splits["train"], policy, config, rows_per_forward)
-    o, trainable = config.optimizer, [p for p in policy.model.parameters() if p.requires_grad]
-    betas = o.adam_beta1, o.adam_beta2
-    optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, betas, o.adam_epsilon)
+    o = config.optimizer
+    optimizer = torch.optim.AdamW(
+        [p for p in policy.model.parameters() if p.requires_grad],
+        lr=o.learning_rate,
+        betas=(o.adam_beta1, o.adam_beta2),
+        eps=o.adam_epsilon,
+        weight_decay=o.weight_decay,
+    )
     state, folder = TrainingState(), RunFolder(path)
     if newest is not None:
         with raising_on_all():
@@ -72,7 +77,6 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         policy=policy,
         algorithm=algorithm,
         optimizer=optimizer,
-        guard=Guard(skipped=state.skipped),
         source=source,
         splits=splits,
         folder=folder,

@@ -47,10 +47,6 @@ class Step:
 class MicroBatch:
     """Completions that go through the model together, without prompt columns that are padding in all of them."""
 
-    index: np.ndarray
-    """(b,) int64, problem of each completion."""
-    generation: np.ndarray
-    """(b,) int64, number of the completion in its group."""
     rollouts: Rollouts
     masks: Masks
     batch: Batch
@@ -71,6 +67,8 @@ class Update:
 
     totals: Mapping[str, float]
     """As in `Batch`."""
+    completions: list[tuple[int, int]]
+    """(problem, generation) of each."""
     micro_batches: list[MicroBatch]
 
 
@@ -88,30 +86,21 @@ def plan_updates(
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
         for minibatch, totals in enumerate(step.totals):
             chosen = np.flatnonzero(step.group % len(step.totals) == minibatch)
-            update = Update(totals, [])
+            names = zip(step.index[chosen].tolist(), step.generation[chosen].tolist(), strict=True)
+            update = Update(totals, list(names), [])
             for rows in split_rows(chosen, step.group, size, algorithm.whole_groups):
                 fit = max(1, settings.per_device_batch_size // len(rows))  # a group may be larger than `size`
                 at_once = min(masks_at_once, fit)
                 update.micro_batches.append(micro_batch(algorithm, step, rows, masks, totals, at_once))
             updates.append(update)
-    if algorithm.needs_old_logps:
-        add_old_logps(policy, updates)
+    if algorithm.needs_old_logps:  # those of the first update are its own
+        for micro in (micro for update in updates[1:] for micro in update.micro_batches):
+            micro.batch = replace(micro.batch, old_logps=micro.logps(policy.model, policy.mask_id))
     if algorithm.needs_ref_logps:
-        add_reference_logps(policy, updates)
+        with policy.reference() as model:
+            for micro in (micro for update in updates for micro in update.micro_batches):
+                micro.batch = replace(micro.batch, ref_logps=micro.logps(model, policy.mask_id))
     return updates
-
-
-def add_old_logps(policy: Policy, updates: list[Update]) -> None:
-    """Those of the weights that sampled; the first update needs none, since they are its own."""
-    for micro in (micro for update in updates[1:] for micro in update.micro_batches):
-        micro.batch = replace(micro.batch, old_logps=micro.logps(policy.model, policy.mask_id))
-
-
-def add_reference_logps(policy: Policy, updates: list[Update]) -> None:
-    """Those of the weights that the run started from."""
-    with policy.reference() as model:
-        for micro in (micro for update in updates for micro in update.micro_batches):
-            micro.batch = replace(micro.batch, ref_logps=micro.logps(model, policy.mask_id))
 
 
 def micro_batch(
@@ -125,8 +114,6 @@ def micro_batch(
     prepared = {name: values[chosen] for name, values in step.prepared.items()}
     group = torch.from_numpy(step.group[rows]).to(chosen.device)
     return MicroBatch(
-        step.index[rows],
-        step.generation[rows],
         rollouts,
         replace(masks, masked=masks.masked[:, :, cut:]),
         Batch(rollouts.completion_mask, prepared["advantages"], totals, group, prepared),
@@ -198,25 +185,25 @@ def means(sums: Sums, totals: Mapping[str, float]) -> dict[str, float]:
 
 def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     """Gives every completion its coefficient. Returns the loss of them all, on other processes than the first empty."""
-    parts = []
+    ours = []
     for micro in update.micro_batches:
         batch, bound = micro.batch, partial(algorithm.bound, masks=micro.masks)
         current = bound(micro.logps(policy.model, policy.mask_id))
         old = bound(batch.old_logps) if batch.old_logps is not None else current
-        part = {"bounds": current, "old_bounds": old, "advantages": batch.advantages, "group": batch.group}
-        part |= {"length": batch.length}
-        part |= {} if batch.ref_logps is None else {"ref_bounds": bound(batch.ref_logps)}
-        parts.append((rank(), {name: column.cpu() for name, column in part.items()}))
-    everyone = gather(parts)
-    names = everyone[0][1]
-    whole = Sequences(
-        totals=update.totals, **{name: torch.cat([part[name] for _, part in everyone]) for name in names}
-    )
+        part = {"bounds": current, "old_bounds": old, "advantages": batch.advantages}
+        part |= {"group": batch.group, "length": batch.length}
+        if batch.ref_logps is not None:
+            part["ref_bounds"] = bound(batch.ref_logps)
+        ours.append({name: column.cpu() for name, column in part.items()})
+    everyone = gather([ours])
+    parts = [part for of_one in everyone for part in of_one]
+    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    whole = Sequences(totals=update.totals, **columns)
     whole.bounds.requires_grad_()
     result = algorithm.coupled_loss(whole)
     (coefficients,) = torch.autograd.grad(result.loss, whole.bounds)
-    ours = coefficients.split([len(part["bounds"]) for _, part in everyone])
-    ours = [part for part, (owner, _) in zip(ours, everyone, strict=True) if owner == rank()]
+    before = sum(map(len, everyone[: rank()]))
+    ours = coefficients.split([len(part["bounds"]) for part in parts])[before : before + len(ours)]
     for micro, part in zip(update.micro_batches, ours, strict=True):
         prepared = {**micro.batch.prepared, "coefficients": part.to(micro.batch.advantages.device)}
         micro.batch = replace(micro.batch, prepared=prepared)

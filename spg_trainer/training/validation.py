@@ -53,33 +53,22 @@ def sign_test(lost: int, won: int) -> float:
     return sum(comb(both, k) for k in range(lost, both + 1)) / 2**both
 
 
-def below_start(validations: Validations) -> str:
-    """How the newest validation compares with step 0, if it is worse by more than chance allows; else nothing.
+def warning(validations: Validations) -> str:
+    """What to tell where the newest validation, but not the one before, is worse than step 0 by more than chance.
 
     Source: the exact sign test (McNemar) on the problems whose outcome changed, one-sided at `ALPHA`.
     """
-    last = max(validations, default=0)
-    if 0 not in validations or last == 0:
+    start = validations.get(0, [])
+    steps = sorted(validations)[-2:] if start else []
+    p_values = [sign_test(*changed(start, validations[step])) for step in steps]
+    if [p <= ALPHA for p in p_values] != [False, True]:
         return ""
-    start, now = validations[0], validations[last]
-    lost, won = changed(start, now)
-    if (p := sign_test(lost, won)) > ALPHA:
-        return ""
+    last = validations[steps[-1]]
+    lost, won = changed(start, last)
     return (
-        f"worse than its start: {rate(now):.3f} of {len(now)} validation problems solved at step {last}, "
-        f"{rate(start):.3f} at step 0 ({lost} lost, {won} won, p = {p:.1g})"
-    )
-
-
-def warning(validations: Validations) -> str:
-    """What to tell after a validation that is the first in a row to lie below the start; else nothing."""
-    below = below_start(validations)
-    before = {step: solved for step, solved in validations.items() if step != max(validations)}
-    if not below or below_start(before):
-        return ""
-    return (
-        f"the run is {below}. model/ will be the best step, {best_step(validations)}. A lower --learning-rate or more "
-        "--prompts-per-step make a run steadier."
+        f"the run is worse than its start: {rate(last):.3f} of {len(last)} validation problems solved at step "
+        f"{steps[-1]}, {rate(start):.3f} at step 0 ({lost} lost, {won} won, p = {p_values[-1]:.1g}). model/ will be "
+        f"the best step, {best_step(validations)}. Lower --learning-rate or raise --prompts-per-step."
     )
 
 

@@ -16,13 +16,9 @@ def new_warnings(history: History, right_groups_teach: bool = False) -> list[str
 
     history: rows of metrics.jsonl, oldest first. right_groups_teach: whether groups that are all right have a signal.
     """
-    warnings = all_warnings(history, right_groups_teach)
-    for back in range(1, min(REPEAT_AFTER, len(history)) + 1):
-        if not warnings:
-            break
-        before = all_warnings(history[:-back], right_groups_teach)
-        warnings = {name: text for name, text in warnings.items() if name not in before}
-    return list(warnings.values())
+    earlier = (history[:-back] for back in range(1, min(REPEAT_AFTER, len(history)) + 1))
+    told = {name for rows in earlier for name in all_warnings(rows, right_groups_teach)}
+    return [text for name, text in all_warnings(history, right_groups_teach).items() if name not in told]
 
 
 def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:

@@ -17,9 +17,10 @@ from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.models import load_model
 from spg_trainer.rollout import sources
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.settings.fields import Config
 from spg_trainer.training import loop, setup
 from spg_trainer.training.loop import train
+from tests.common.preference_cases import pair_config, pairs_file
+from tests.common.process_cases import one_step
 from tests.common.trainer_cases import EVALUATION, Letters, small_config, tiny_folder
 
 CASES: "dict[str, Callable[[Here], Any]]" = {}
@@ -38,9 +39,6 @@ class Here:
 
     run: Path
     rank: int
-
-    def config(self, **changes: Any) -> Config:
-        return small_config(self.run, **changes)
 
     def failing(self, where: Any, name: str, error: Exception, rank: int = 1, after: int = 0) -> Any:
         """Makes `where.name` raise in one process, after so many calls that succeed."""
@@ -72,10 +70,9 @@ class Picky(Letters):
         return super().score(problem, completion)
 
 
-def evaluated(env: Picky, spoil: Callable[[Any], None] = lambda model: None) -> dict[str, int]:
+def evaluated(env: Picky) -> dict[str, int]:
     """The outcomes of an evaluation by both processes, two completions at a time."""
     policy = load_model(str(tiny_folder()), dtype="float64", device="cpu")
-    spoil(policy.model)
     with patch.object(evaluation, "BATCH", 2):
         return evaluation.evaluate(policy, env, EVALUATION, accelerator=Accelerator(cpu=True)).reasons
 
@@ -89,26 +86,8 @@ def a_problem_of_a_batch_that_the_second_lacks(here: Here) -> Any:
 
 
 @case
-def the_model_of_the_second(here: Here) -> Any:
-    def stumble(*_: Any) -> None:
-        raise NotImplementedError  # without a text
-
-    def spoil(model: Any) -> None:
-        if here.rank == 1:
-            model.get_input_embeddings().register_forward_hook(stumble)
-
-    return evaluated(Picky(9), spoil)
-
-
-@case
 def scores_in_a_batch_that_the_second_lacks(here: Here) -> Any:
     return evaluated(Picky(9, unscored=(8,)))
-
-
-@case
-def one_score_of_21(here: Here) -> Any:
-    """It is one of 10 in the second process."""
-    return evaluated(Picky(21, unscored=(19,)))
 
 
 @case
@@ -120,10 +99,15 @@ def an_evaluation_by_the_first_alone(here: Here) -> Any:
 @case
 def the_file_of_an_evaluation(here: Here) -> Any:
     with here.failing(RunFolder, "evaluation", CheckpointError("disk full"), rank=0):
-        train(here.config(), quiet=True)
+        train(small_config(here.run), quiet=True)
 
 
 # Steps.
+
+
+@case
+def a_step_of_pairs(here: Here) -> Any:
+    return one_step(pair_config(here.run, pairs_file(), max_grad_norm=1e9))
 
 
 @case
@@ -137,13 +121,13 @@ def one_score_of_24(here: Here) -> Any:
         return original(self, problem, completion)
 
     with patch.object(Letters, "score", broken):
-        return train(here.config(prompts_per_step=6, max_steps=1), quiet=True)["steps"]
+        return train(small_config(here.run, prompts_per_step=6, max_steps=1), quiet=True)["steps"]
 
 
 @case
 def the_problems_of_a_step(here: Here) -> Any:
     with here.failing(sources, "choose_problems", ConfigError("no problems"), after=1):
-        train(here.config(), quiet=True)
+        train(small_config(here.run), quiet=True)
 
 
 @case
@@ -156,7 +140,7 @@ def a_stop_in_the_last_step(here: Here) -> Any:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with patch.object(loop, "train_step", stop):
-        train(here.config(max_steps=1), quiet=True)
+        train(small_config(here.run, max_steps=1), quiet=True)
 
 
 # Starts.
@@ -165,20 +149,13 @@ def a_stop_in_the_last_step(here: Here) -> Any:
 @case
 def the_choice_of_a_folder(here: Here) -> Any:
     with here.failing(setup, "choose_folder", PermissionError("not yours"), rank=0):
-        setup.start(here.config(), quiet=True)
+        setup.start(small_config(here.run), quiet=True)
 
 
 @case
 def the_model_of_a_start(here: Here) -> Any:
     with here.failing(setup, "open_policy", ModelError("no such model")):
-        setup.start(here.config(), quiet=True)
-
-
-@case
-def the_checkpoint_of_a_start(here: Here) -> Any:
-    train(here.config(max_steps=1), quiet=True)
-    with here.failing(setup.checkpoint, "load", CheckpointError("torn")):
-        setup.start(here.config(max_steps=2, resume=str(here.run)), quiet=True)
+        setup.start(small_config(here.run), quiet=True)
 
 
 def count_calls() -> None:

@@ -7,35 +7,33 @@ from typing import Any
 
 import torch
 
-from tests.common import preference_cases, process_cases, process_errors
+from tests.common import process_cases, process_errors
 from tests.common.process_cases import run_processes
 from tests.common.trainer_cases import session_folder
 
 FILES = ("rank-0.pt", "rank-1.pt")
-"""What each process leaves of its work, in the folder of `process_cases` and in those below it of the other two."""
-PAIRS, ERRORS = "pairs", "errors"
+"""What each process leaves of its work, in the folder of `process_cases` and in `ERRORS` below it."""
+ERRORS = "errors"
 
 
 @functools.cache
 def _run() -> tuple[Path, Exception | None]:
     """The folder that the two filled, and the error that has ended them early."""
     folder = session_folder("processes-")
-    for name in (PAIRS, ERRORS):
-        (folder / name).mkdir()
+    (folder / ERRORS).mkdir()
     try:
-        arguments = str(folder), str(preference_cases.pairs_file())
-        run_processes("tests.common.two_processes", *arguments, timeout=280)
+        run_processes("tests.common.two_processes", str(folder), timeout=280)
     except Exception as error:
         return folder, error
     return folder, None
 
 
-def two_processes(part: str = "") -> Path:
-    """The folder that they filled by `process_cases`, or by `preference_cases` where `part` is PAIRS."""
+def two_processes() -> Path:
+    """The folder that they filled by `process_cases`."""
     folder, failure = _run()
-    if failure and not all((folder / part / file).is_file() for file in FILES):
+    if failure and not all((folder / file).is_file() for file in FILES):
         raise failure
-    return folder / part
+    return folder
 
 
 def outcomes(name: str) -> tuple[Any, Any]:
@@ -50,13 +48,12 @@ def outcomes(name: str) -> tuple[Any, Any]:
     return first, second
 
 
-def in_each_process(folder: Path, pairs: str) -> None:
+def in_each_process(folder: Path) -> None:
     """The errors come last: a process that one of them leaves waiting spoils no other result."""
     process_cases.in_each_process(folder)
-    preference_cases.in_each_process(folder / PAIRS, pairs)
     process_errors.in_each_process(folder / ERRORS)
     torch.distributed.destroy_process_group()  # or a thread of gloo may abort the process as it ends
 
 
 if __name__ == "__main__":
-    in_each_process(Path(sys.argv[1]), sys.argv[2])
+    in_each_process(Path(sys.argv[1]))

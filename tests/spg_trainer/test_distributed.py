@@ -10,14 +10,12 @@ from tests.common.two_processes import outcomes
     [
         # Evaluations, whose batches the processes have unequally many of.
         ("a_problem_of_a_batch_that_the_second_lacks", 0, "EnvError: no problem 8"),
-        ("the_model_of_the_second", 1, "NotImplementedError: "),
         ("the_file_of_an_evaluation", 0, "CheckpointError: disk full"),
         # Steps.
         ("the_problems_of_a_step", 1, "ConfigError: no problems"),
         # Starts.
         ("the_choice_of_a_folder", 0, "PermissionError: not yours"),
         ("the_model_of_a_start", 1, "ModelError: no such model"),
-        ("the_checkpoint_of_a_start", 1, "CheckpointError: torn"),
     ],
 )
 def test_an_error_in_one_process_is_raised_in_both(name: str, rank: int, error: str) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-import torch
 import yaml
 
 from envs.errors import EnvError
@@ -31,7 +30,7 @@ from tests.common.trainer_cases import (
     rows,
     tiny_folder,
 )
-from tests.common.two_processes import PAIRS, two_processes
+from tests.common.two_processes import outcomes
 
 TEXT = {"prompt": "say a letter", "chosen": "abc", "rejected": "1"}
 CHAT = {
@@ -73,10 +72,10 @@ def test_every_kind_of_file_and_of_column_is_read(tmp_path, ending):
     [
         ("{", "JSON"),
         ({"prompt": "a", "chosen": "b"}, "rejected"),
-        ({**TEXT, "prompt": 3}, "prompt 3; .*messages"),
+        ({**TEXT, "prompt": 3}, "prompt 3"),
         ({**TEXT, "prompt": []}, "prompt"),
         ({**TEXT, "prompt": [{"role": "user"}]}, "prompt"),
-        ({**TEXT, "chosen": None}, "chosen None; .*message"),
+        ({**TEXT, "chosen": None}, "chosen None"),
         ({**TEXT, "rejected": CHAT["prompt"]}, "rejected"),
         ({**TEXT, "chosen": [{"role": "user", "content": "x"}]}, "chosen"),
     ],
@@ -131,7 +130,7 @@ def test_pairs_that_do_not_fit_are_left_out_and_counted(tmp_path, policy):
     config = pair_config(None, write(tmp_path / "p.jsonl", values), prompts_per_step=3)
     source = PairFile(config, policy)
     assert source.index.tolist() == [0, 2, 5] and "3 of 6 pairs" in source.notice
-    with pytest.raises(ConfigError, match=r"--prompts-per-step 4: .* 3 pairs"):
+    with pytest.raises(ConfigError, match=r"--prompts-per-step 4: .* has 3"):
         PairFile(change(config, prompts_per_step=4), policy)
     assert PairFile(pair_config(None, write(tmp_path / "q.jsonl", [TEXT] * 4)), policy).notice == ""
 
@@ -218,13 +217,8 @@ def test_a_dry_run_reads_the_pairs(tmp_path, file, capsys):
 # Two processes.
 
 
-def test_two_processes_share_the_pairs_of_a_step(tmp_path, whole, file):
+def test_two_processes_share_the_pairs_of_a_step(tmp_path, file):
     expected, metrics = one_step(pair_config(tmp_path / "one", file, max_grad_norm=1e9))
-    both = two_processes(PAIRS)
-    for rank in (0, 1):
-        found, again = torch.load(both / f"rank-{rank}.pt")
+    for found, again in outcomes("a_step_of_pairs"):
         assert relative(found, expected) < 1e-10 and float(found.norm()) > 1e-3
         assert again == pytest.approx(metrics, rel=1e-9, abs=1e-9)
-    for number in (1, 2):
-        name = Path("samples") / f"step-{number:06d}.jsonl"
-        assert (both / "run" / name).read_bytes() == (whole / name).read_bytes()

@@ -4,7 +4,6 @@ import pytest
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.sources import check_prompts, choose_problems
-from tests.common.trainer_cases import Letters
 
 
 def test_a_step_has_distinct_problems_of_its_seed_and_number():
@@ -15,6 +14,6 @@ def test_a_step_has_distinct_problems_of_its_seed_and_number():
 
 
 def test_a_step_that_asks_for_more_problems_than_there_are_is_refused():
-    check_prompts(8, Letters())
-    with pytest.raises(ConfigError, match=r"--prompts-per-step 9: Letters has 8"):
-        check_prompts(9, Letters())
+    check_prompts(8, 8, "letters")
+    with pytest.raises(ConfigError, match="--prompts-per-step 9: letters has 8"):
+        check_prompts(9, 8, "letters")

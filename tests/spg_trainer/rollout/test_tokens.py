@@ -1,4 +1,4 @@
-"""Prompts in, texts out: chat format, padding, cutting at the end token, modes restored, helpful errors."""
+"""Prompts in, texts out: chat format, padding, cutting at the end token, helpful errors."""
 
 from dataclasses import replace
 
@@ -126,25 +126,13 @@ def test_a_prompt_too_long_for_the_model_is_an_error(policy):
         assert word in str(error.value)
 
 
-def test_no_dropout_no_graph_and_every_mode_restored(policy):
+def test_no_dropout_and_no_graph(policy):
     clean = generate(policy, ["hello"], SAMPLING)
     dropout = nn.Dropout(0.9)
     policy.model.add_module("noise", dropout)
     policy.model.model.norm.register_forward_hook(lambda module, args, output: dropout(output))
     policy.model.train()
-    policy.model.model.layers[0].eval()
-    before = {name: module.training for name, module in policy.model.named_modules()}
     assert generate(policy, ["hello"], SAMPLING) == clean
-    assert {name: module.training for name, module in policy.model.named_modules()} == before
     ids, mask = encode_prompts(policy, ["hello"])
     assert not sample_completions(policy, ids, mask, SAMPLING, None).unmask_logps.requires_grad
-    assert torch.is_grad_enabled()
-
-    def fail(*call: object) -> None:
-        raise RuntimeError("out of memory")
-
-    policy.model.model.norm.register_forward_hook(fail)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        generate(policy, ["hello"], SAMPLING)
-    assert {name: module.training for name, module in policy.model.named_modules()} == before
     assert torch.is_grad_enabled()

@@ -80,13 +80,13 @@ def test_below_the_start_is_more_lost_problems_than_chance_explains():
     assert validation.sign_test(8, 0) == 1 / 256
     assert validation.sign_test(5, 3) == (56 + 28 + 8 + 1) / 256
     assert validation.sign_test(0, 0) == 1
-    assert not validation.below_start({0: solved(7), 10: solved(0)}), "p = 1/128"
-    said = validation.below_start({0: solved(8), 10: solved(0)})
+    assert not validation.warning({0: solved(7), 10: solved(0)}), "p = 1/128"
+    said = validation.warning({0: solved(8), 10: solved(0)})
     assert "step 10" in said and "(8 lost, 0 won, p = 0.004)" in said
     mixed = {0: [True] * 12 + [False] * 4, 10: [False] * 12 + [True] * 4}
-    assert not validation.below_start(mixed), "12 lost and 4 won: p = 0.04"
-    assert not validation.below_start({0: solved(8)}) and not validation.below_start({})
-    assert not validation.below_start({10: solved(8), 20: solved(0)}), "its start is not known"
+    assert not validation.warning(mixed), "12 lost and 4 won: p = 0.04"
+    assert not validation.warning({0: solved(8)}) and not validation.warning({})
+    assert not validation.warning({10: solved(8), 20: solved(0)}), "its start is not known"
 
 
 def test_a_fall_is_told_once_until_the_run_has_recovered():
@@ -222,23 +222,6 @@ def test_a_run_killed_before_its_start_was_saved_can_go_back_to_it(tmp_path, scr
     assert summary["validation"]["best_step"] == 0 and same_weights(folder / "model", step(folder, 0))
 
 
-def test_a_validation_that_was_interrupted_is_made_on_resume(tmp_path, script, monkeypatch):
-    script(COUNTS)
-    original, folder = evaluations.evaluate_weights, tmp_path / "run"
-
-    def interrupted(run, name, *settings):
-        if name == "step-000001":
-            raise KeyboardInterrupt
-        return original(run, name, *settings)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(evaluations, "evaluate_weights", interrupted)
-        train(settings(folder), quiet=True)
-    assert saved_steps(folder)[-1] == 1 and not (folder / "eval" / "step-000001.json").exists()
-    summary = train(settings(folder, resume="auto"), quiet=True)
-    assert summary["validation"]["best_step"] == 1
-
-
 def test_going_back_to_an_older_checkpoint_finds_the_best_of_that_time(tmp_path, script):
     script({0: 5, 1: 2, 2: 6, 3: 1})
     folder = tmp_path / "run"
@@ -261,7 +244,7 @@ def test_the_start_is_a_bar_when_its_checkpoint_is_gone_too(tmp_path, script, ca
 
 @pytest.mark.parametrize(
     ("start", "lost", "words"),
-    [(2, [1], "step-000001, the best step"), (5, [0, 1], "model/ is step 2, which solves fewer")],
+    [(2, [1], "step-000001, the best step"), (5, [0, 1], "model/ is step 2")],
 )
 def test_a_lost_best_checkpoint_is_told_and_the_next_best_kept(tmp_path, script, capsys, start, lost, words):
     script({0: start, 1: 6, 2: 4, 3: 1})
