@@ -15,8 +15,9 @@ from spg_trainer.reporting.results import Finished, draw_curves, markdown, read_
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import CHOOSE_ANOTHER, write_text
 from spg_trainer.runs.folder import SUMMARY
-from spg_trainer.settings.checks import check, check_ranges
+from spg_trainer.settings.checks import check
 from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.sources import CONFIG, MAY_CHANGE, differences, identity, read_config
 from spg_trainer.settings.values import parse_pairs
 

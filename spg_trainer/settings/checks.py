@@ -1,18 +1,18 @@
 """Settings that cannot work, refused before anything is loaded, each with a value that would."""
 
-from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.fields import Config, EvalCommand, ModelConfig, Range, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand, ModelConfig, SftCommand
+from spg_trainer.settings.ranges import check_ranges
 
 
 def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     """Raises ConfigError for settings of a training that cannot work."""
     b, m, name = config.batch, config.model, f"--algorithm {config.algorithm}"
+    check_common(config)
     config.rollout.check()
     algorithm.make_masking().check(config.rollout.max_completion_length)
-    check_common(config)
     check_pairs(config, algorithm)
     updates = b.num_iterations * b.num_minibatches
     if algorithm.left_to_right and config.rollout.block_length != 1:
@@ -53,14 +53,13 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
 def check_pairs(config: Config, algorithm: Any) -> None:
     """Raises ConfigError where --pairs does not go with the algorithm or the size of a group."""
     if config.pairs is None:
-        if config.pairs_sha256 is not None:
-            raise ConfigError("--pairs-sha256 is that of the file of --pairs, which is not given. Add it.")
-    elif not algorithm.learns_from_pairs:
+        return
+    if not algorithm.learns_from_pairs:
         raise ConfigError(
             f"--pairs {config.pairs}: --algorithm {config.algorithm} learns only from what the model has just "
             "sampled. Use --algorithm vrpo, or leave out --pairs."
         )
-    elif config.batch.num_generations != 2:
+    if config.batch.num_generations != 2:
         raise ConfigError(
             f"--num-generations {config.batch.num_generations}: a pair is two. Use --num-generations 2."
         )
@@ -69,10 +68,6 @@ def check_pairs(config: Config, algorithm: Any) -> None:
 def check_eval(command: EvalCommand) -> None:
     """Raises ConfigError for settings of `eval` that cannot work; sizes that do not divide are `Sampling`'s to find."""
     check_common(command)
-    if not command.protocol:
-        raise ConfigError("--protocol needs at least one of ours, papers.")
-    if not command.max_completion_length:
-        raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
     if command.num_generations > 1 and command.temperature == 0:
         text = f"--num-generations {command.num_generations} at --temperature 0 gives equal completions"
         raise ConfigError(f"{text}. Raise it, e.g. --temperature 0.9.")
@@ -99,16 +94,3 @@ def check_common(command: Config | EvalCommand | SftCommand) -> None:
         raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
     if m.model == "new" and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
         raise ConfigError("--model new takes no --lora-r, --revision or --dtype: they need --model PATH.")
-
-
-def check_ranges(settings: Any) -> None:
-    """Raises ConfigError for a number outside the `Range` of its annotation, nested settings included."""
-    hints = get_type_hints(type(settings), include_extras=True)
-    for name in (f.name for f in fields(settings)):
-        value = getattr(settings, name)
-        if is_dataclass(value):
-            check_ranges(value)
-        for hint in (hints[name], *get_args(hints[name])):  # in `Count | None` it is on the first part
-            for allowed in getattr(hint, "__metadata__", ()):
-                if isinstance(allowed, Range) and value is not None and not allowed.holds(value):
-                    raise ConfigError(f"--{name.replace('_', '-')} {value}: should be {allowed.expected}.")

@@ -14,12 +14,10 @@ from spg_trainer.runs.files import json_document, write_text
 
 
 def make_adamw(
-    parameters: Sequence[Tensor], learning_rate: float, weight_decay: float, betas=(0.9, 0.99), epsilon=1e-8
+    parameters: Sequence[Tensor], learning_rate: float, weight_decay: float, beta2: float = 0.99
 ) -> torch.optim.AdamW:
     """AdamW over the trainable parameters."""
-    return torch.optim.AdamW(
-        parameters, lr=learning_rate, betas=betas, eps=epsilon, weight_decay=weight_decay
-    )
+    return torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, beta2), weight_decay=weight_decay)
 
 
 def linear_warmup(peak: float, warmup_steps: int, step: int) -> float:

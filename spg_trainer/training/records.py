@@ -45,7 +45,7 @@ def show_step(run: Run, scored: Scored, figures: dict[str, Any]) -> None:
     limit = 60 * run.config.max_minutes
     left = max(0.0, limit - (time.monotonic() - run.started)) if limit else None
     run.console.step(figures, total=run.config.max_steps, seconds_left=left)
-    if run.due(run.config.output.render_steps):
+    if run.due(run.config.output.sample_steps):
         run.console.say(run.source.render_text(scored.problems[0], scored.completions[0]))
 
 

@@ -59,8 +59,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         else:
             source = EnvironmentSource(splits["train"], policy, config, rows_per_forward)
     o, trainable = config.optimizer, [p for p in policy.model.parameters() if p.requires_grad]
-    betas = o.adam_beta1, o.adam_beta2
-    optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, betas, o.adam_epsilon)
+    optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, o.adam_beta2)
     state, folder = TrainingState(), RunFolder(path)
     if newest is not None:
         with raising_on_all():

@@ -81,7 +81,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--learning-rate 0", ["--learning-rate 0.0", "above 0"]),
         ("--max-grad-norm nan", ["--max-grad-norm='nan'", "a number"]),
         ("--adam-beta2 1", ["--adam-beta2 1.0", "from 0 up to, but not, 1"]),
-        ("--temperature -1", ["temperature=-1"]),
+        ("--temperature -1", ["--temperature -1"]),
         ("--block-length 24 --max-completion-length 64", ["block_length=24", "block_length=32"]),
         ("--lora-r 8 --lora-alpha 0", ["--lora-alpha 0", "at least 1"]),
         ("--dtype float8", ["--dtype='float8'", "float32"]),
@@ -176,7 +176,7 @@ def test_a_dry_run_says_where_each_value_comes_from(here, capsys, model: Path) -
         "  warmup_steps: 9  # some.yaml",
         "  max_grad_norm: 3.0  # flag",
         "  lora_r: 8  # flag",
-        "  adam_beta1: 0.9  # default",
+        "  adam_beta2: 0.99  # default",
         "  track: []  # default",
     ):
         assert expected in settings.split("\n"), expected

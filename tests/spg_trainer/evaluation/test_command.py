@@ -68,7 +68,7 @@ def test_the_command_samples_as_the_function_does(command):
         ({"max_completion_length": (24, 25)}, "block_length=12 .* max_completion_length=25"),
         ({"max_completion_length": ()}, "--max-completion-length .* one"),
         ({"env_args": {"split": "test"}}, r"--env-args split=test: use --split"),
-        ({"block_length": 0}, "block_length=0"),
+        ({"block_length": 0}, "--block-length 0"),
         ({"diffusion_steps": (4, 16)}, "diffusion_steps=16 .* diffusion_steps=8"),
         ({"env": "queens", "protocol": ("papers",)}, "countdown, .* queens"),
         ({"protocol": ()}, "--protocol .* ours, papers"),
