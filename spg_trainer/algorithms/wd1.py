@@ -7,7 +7,7 @@ code (trainer type wll_d1_neg); taken over, what the paper says in brackets:
 
 1. The loss is summed over a group and averaged over groups [1/G in front, that is, averaged over completions].
 2. Only the tokenizer's eos ends a completion (LLaDA: endoftext), in rollout, masks and text [not said].
-3. 12 iterations, on Sudoku 8 [8]: in the presets.
+3. 12 iterations, on Sudoku 8 [8]: in the recipes.
 
 Not reproduced: a softmax over the rows of a micro-batch, which is one over a group only where it holds one, as
 published (6 rows); mask seeds counted by micro-batch; reseeding of the global generators; rollouts with dropout and

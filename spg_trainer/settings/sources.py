@@ -66,7 +66,7 @@ def layers(cls: type[Command], flags: dict[str, Any]) -> list[Layer]:
     record = Layer(f"{model}/{ENVIRONMENT}", {"env": kept(run_holding(model), recorded)} if recorded else {})
     env = given.get("env") or record.values.get("env") or cls().env
     if cls is Config:
-        shipped = task_layers(env, model, given.get("algorithm"), given.get("env_args", {}).get("level"))
+        shipped = task_layers(env, model, given.get("algorithm"))
     else:
         shipped = [Layer(f"recipe of {env}", command_recipe(cls, env, model))]
     return [record, *shipped, *over]
@@ -83,26 +83,17 @@ def resumed(cls: type[Command], flags: Mapping[str, Any]) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def task_settings(env: str, model: str, algorithm: str | None = None) -> Config:
-    """The settings of a training by recipes, and by what the model says of the task if it was made for it."""
-    return apply(Config(), task_layers(env, model, algorithm))
-
-
-def task_layers(env: str, model: str, algorithm: str | None = None, level: object = None) -> list[Layer]:
+def task_layers(env: str, model: str, algorithm: str | None) -> list[Layer]:
     """The task's recipe, the algorithm's own, and environment.json of a model that was made for the task."""
-    made, over = made_for(env, model), list[Layer]()
-    level = level or made.get("env_args", {}).get("level")
-    for origin, values in recipe(env, recipe_kind(model), algorithm, level):
-        if LoadConfig(model).is_adapter:  # it is trained as it is; `model` of a recipe is for whole models
-            values = {**values, "model": {}}
-        rollout = values.get("rollout", {})
-        if "block_length" in rollout and "diffusion_steps" not in rollout:  # as many tokens a step as before
-            before = overlay(Sampling(), merge(over)["rollout"], origin)
-            length, rate = before.max_completion_length, before.tokens_per_step
-            steps = Sampling.at_rate(length, rollout["block_length"], rate).diffusion_steps
-            values = {**values, "rollout": {**rollout, "diffusion_steps": steps}}
-        over.append(Layer(origin, values))
-    return [*over, Layer(f"{model}/{ENVIRONMENT}", made)]
+    over = recipe(env, recipe_kind(model), algorithm)
+    if LoadConfig(model).is_adapter:  # it is trained as it is; `model` of a recipe is for whole models
+        over = [Layer(layer.origin, {**layer.values, "model": {}}) for layer in over]
+    rollout = merge(over)["rollout"]
+    if rollout["block_length"] == 1:  # which leaves one number of steps: one for each token
+        over.append(
+            Layer(over[-1].origin, {"rollout": {"diffusion_steps": rollout["max_completion_length"]}})
+        )
+    return [*over, Layer(f"{model}/{ENVIRONMENT}", made_for(env, model))]
 
 
 def made_for(env: str, model: str) -> dict[str, Any]:
@@ -114,7 +105,7 @@ def made_for(env: str, model: str) -> dict[str, Any]:
 
 def command_recipe(cls: type[Command], env: str, model: str) -> dict[str, Any]:
     """What the settings of a training on the task say of `eval` or `sft`."""
-    training, recorded = task_settings(env, model), model_environment(model)
+    training, recorded = defaults(Config, env, model), model_environment(model)
     sampling, shared = training.rollout, {"env_args": training.env_args}
     if cls is EvalCommand:
         names = ("max_completion_length", "block_length", "tokens_per_step", "remasking")
@@ -207,14 +198,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in pairs.items() if old != new)
 
 
-def read_config(file: str | Path) -> Config:
-    """The settings in a run's config.yaml; ConfigError if they cannot be read."""
-    return overlay(Config(), read_yaml(file, "the run's"), str(file))
-
-
-def read_sft(file: str | Path) -> SftCommand:
-    """The settings in a model's sft.yaml; ConfigError if they cannot be read."""
-    return overlay(SftCommand(), read_yaml(file, "the model's"), str(file))
+def read_config(file: str | Path, cls: type[Command] = Config) -> Command:
+    """The settings in config.yaml of a run, or in sft.yaml of a model; ConfigError if they cannot be read."""
+    return overlay(cls(), read_yaml(file, "the settings in"), str(file))
 
 
 def identity(config: Config, run: Path, ignore: Collection[str] = MAY_CHANGE) -> dict[str, Any]:
