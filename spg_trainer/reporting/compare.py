@@ -112,10 +112,7 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
 def read_word(flag: str, word: str) -> tuple[str, dict[str, object]]:
     """`spg:negatives=elbo,num_masks=4` -> ("spg", {"negatives": "elbo", "num_masks": 4}); values may hold commas."""
     name, colon, rest = re.fullmatch(r"(.*?)(?:(:)(\w+=.*))?", word, re.S).groups()
-    try:
-        return name, parse_pairs(re.split(r",(?=\w+=)", rest)) if colon else {}
-    except ValueError as error:
-        raise ConfigError(f"{flag} {word}: {error}. Write NAME:KEY=VALUE,KEY=VALUE.") from error
+    return name, parse_pairs(re.split(r",(?=\w+=)", rest), f"{flag} {word}") if colon else {}
 
 
 def label(name: str, arguments: dict[str, object]) -> str:

@@ -20,14 +20,13 @@ from spg_trainer.settings.ranges import (
     Positive,
     check_ranges,
 )
-from spg_trainer.settings.values import parse_pairs
 
 Pairs = Annotated[
     dict[str, object],
     PrimitiveConstructorSpec(
         nargs="*",
         metavar="KEY=VALUE [KEY=VALUE ...]",
-        instance_from_str=parse_pairs,
+        instance_from_str=dict,  # tyro draws the help alone: `cli` reads the words
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [f"{k}={v}" for k, v in value.items()],
     ),
@@ -428,10 +427,8 @@ def arithmetic(config: Config, algorithm: Any, num_processes: int = 1) -> str:
     """One line that says what a step does, in numbers."""
     b, r = config.batch, config.rollout
     num_masks = algorithm.make_masking().count(r.max_completion_length)
-    completions, rows = (
-        b.prompts_per_step * b.num_generations,
-        micro_batch_size(b.per_device_batch_size, num_masks)[0],
-    )
+    completions = b.prompts_per_step * b.num_generations
+    rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
     groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {b.num_generations} generations"
     shared = f" ({num_processes} processes x {completions // num_processes})" if num_processes > 1 else ""
     return (

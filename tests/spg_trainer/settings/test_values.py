@@ -9,7 +9,7 @@ from spg_trainer.settings.values import flatten, overlay, parse_pairs
 
 
 def test_values_of_pairs_keep_the_type_they_were_typed_in() -> None:
-    read = parse_pairs(["a=1", "b=1e-3", "c=4-11", "d=true", "e=None", "f=x=y", "g=", "h=4:11"])
+    read = parse_pairs(["a=1", "b=1e-3", "c=4-11", "d=true", "e=None", "f=x=y", "g=", "h=4:11"], "--x")
     assert read == {"a": 1, "b": 1e-3, "c": "4-11", "d": True, "e": None, "f": "x=y", "g": "", "h": "4:11"}
     assert type(read["a"]) is int
 
