@@ -58,7 +58,7 @@ def layers(cls: type[Command], flags: dict[str, Any]) -> list[Layer]:
     apply(cls(), over)  # wrong keys and types are reported before any of them is used
     if run := resumed(cls, flags):
         moved = {"output_dir": None}  # the folder may have moved
-        own = Layer(str(run), read_yaml(run, "the run's"))
+        own = Layer(str(run), read_yaml(run))
         return [own, Layer("default", moved if cls is SftCommand else {"output": moved}), *over]
     given = merge(over)
     model = given.get("model", {}).get("model") or cls().model.model
@@ -174,22 +174,12 @@ def with_origins(settled: Config, over: Iterable[Layer]) -> str:
     return "\n".join(lines(to_json(settled)))
 
 
-def read_yaml(path: str | Path, source: str = "--config") -> dict[str, Any]:
-    """The settings in a YAML file. source: what an error calls it."""
-    problem, values = "", None
+def read_yaml(path: str | Path) -> Any:
+    """What is in a YAML file; ConfigError if it cannot be read."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-    except yaml.YAMLError as error:
-        problem = f"not valid YAML ({' '.join(str(error).split())})"
-    except UnicodeDecodeError:
-        problem = "not a text file"
-    if problem or not isinstance(values, dict):
-        problem = problem or f"should hold `name: value` lines, as {CONFIG} of a run does"
-        remedy = "Give a YAML file's path." if source == "--config" else "Restore it, or start a new run."
-        raise ConfigError(f"{source} {path}: {problem}. {remedy}")
-    return values
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}.") from error
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -200,7 +190,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 def read_config(file: str | Path, cls: type[Command] = Config) -> Command:
     """The settings in config.yaml of a run, or in sft.yaml of a model; ConfigError if they cannot be read."""
-    return overlay(cls(), read_yaml(file, "the settings in"), str(file))
+    return overlay(cls(), read_yaml(file), str(file))
 
 
 def identity(config: Config, run: Path, ignore: Collection[str] = MAY_CHANGE) -> dict[str, Any]:

@@ -49,7 +49,9 @@ def overlay(base: T, values: Any, source: str, path: str = "") -> T:
     source: what an error calls the place where the values stand. Raises ConfigError for an unknown key or wrong type.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{source}: {path.rstrip('.')} should hold `name: value` lines, not {values!r}.")
+        raise ConfigError(
+            f"{source}: {path.rstrip('.') or 'it'} should hold `name: value` lines, not {values!r}."
+        )
     below = {f.name: getattr(base, f.name) for f in fields(base)}  # type: ignore[arg-type]
     nested = {key: value for key, value in values.items() if is_dataclass(below.get(key))}
     plain = {key: value for key, value in values.items() if key not in nested}

@@ -144,11 +144,11 @@ def test_tokens_one_by_one_take_a_step_each() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a: [", "not valid YAML"),
+        (b"a: [", "as YAML"),
         (b"- a\n- b", "name: value"),
         (b"", "name: value"),
-        (b"\xff\xfe\x00", "not a text file"),
-        (None, r"cannot be read \(No such file"),
+        (b"\xff\xfe\x00", "as YAML"),
+        (None, "No such file"),
         (b"max_steps: many", "max_steps='many'"),
     ],
 )
@@ -156,7 +156,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content: bytes | None, wo
     path = tmp_path / "settings.yaml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConfigError, match=rf"{path}: .*{words}"):
+    with pytest.raises(ConfigError, match=rf"{path}.*{words}"):
         typed("--config", str(path))
     if content is not None:
         with pytest.raises(CheckpointError, match=r"settings.yaml .* another --output-dir"):
