@@ -24,11 +24,10 @@ FACTORS = {
     "adam": [
         "raft:adam_beta2=0.9",
         "raft:adam_beta2=0.999",
-        "raft:adam_epsilon=1e-6",
         "raft:max_grad_norm=0.002",
         "raft:weight_decay=0.1",
     ],
-    "temperature": ["raft:temperature=1", "raft:temperature=2", "raft:score_temperature=1.5"],
+    "temperature": ["raft:temperature=1", "raft:temperature=2"],
     "masks": ["raft:num_masks=2", "raft:num_masks=8"],
     "batch": [
         "raft:prompts_per_step=16,num_generations=16",

@@ -49,17 +49,6 @@ COMMANDS = {
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
 WORDS = (*COMMANDS, "lm-eval")
-OTHERS = (
-    "Other commands: eval (measure a model), diff (two evaluations, problem by problem), sft (make a base model from "
-    "demonstrations), compare (many runs, one table), report (runs as one HTML page), merge (adapter into base), push "
-    "(a model with its card to the Hub), lm-eval (a model on the tasks of lm-evaluation-harness); each has its own "
-    "--help."
-)
-SAVED = {
-    "compare": " Finished steps are saved; continue with the same command.",
-    "sft": " Continue from the last evaluation with sft --resume and the folder, if there was one.",
-}
-"""What someone who stops a command should know; a training says it itself."""
 POSITIONAL = {ReportCommand: "runs", MergeCommand: "source", PushCommand: "run", DiffCommand: "evaluations"}
 """The setting that words without a flag give."""
 
@@ -76,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(word, args)
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nStopped.{SAVED.get(word, '')}\n")
+        sys.stderr.write("\nStopped.\n")
         return 130
     except (SpgError, ImportError, *packages.errors()) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -127,8 +116,13 @@ def resolve(cls: type, args: Sequence[str], prog: str) -> list[Layer]:
     over = layers(cls, read_flags(cls, [word for word in args if word not in asked], prog))
     base = apply(cls(), over)
     if asked:
-        about, shown = f"{cls.__doc__} {OTHERS if cls is Config else ''}", (tyro.conf.OmitArgPrefixes,)
-        tyro.cli(cls, args=["--help"], default=base, prog=prog, description=about, config=shown)
+        others = f"Other commands, each with its own --help: {', '.join(WORDS)}." * (cls is Config)
+        shown = {
+            "prog": prog,
+            "description": f"{cls.__doc__} {others}",
+            "config": (tyro.conf.OmitArgPrefixes,),
+        }
+        tyro.cli(cls, args=["--help"], default=base, **shown)
     if hasattr(base, "env_args"):
         packages.envs.resolve(base.env)  # a mistyped name is told before torch is loaded, which takes seconds
     return over
@@ -169,14 +163,14 @@ def read_flags(cls: type, args: Sequence[str], prog: str) -> dict[str, Any]:
 
 def read_words(words: Sequence[str], hint: Any, where: str) -> Any:
     """The words behind a flag as the annotated type; ConfigError for those that it cannot be."""
+    several = get_origin(hint) in (dict, tuple)
+    if len(words) != 1 and not (several and words):
+        kind = "KEY=VALUE pair" if get_origin(hint) is dict else "value"
+        count = f"at least one {kind}" if several else f"one {kind}"
+        raise ConfigError(f"{where} takes {count}, not {' '.join(words) or 'none'}.")
     if get_origin(hint) is dict:
-        try:
-            return parse_pairs(words)
-        except ValueError as error:
-            raise ConfigError(f"{where}: {error}.") from None
-    if get_origin(hint) is not tuple and len(words) != 1:
-        raise ConfigError(f"{where} takes one value, not {' '.join(words) or 'none'}.")
-    return convert(words if get_origin(hint) is tuple else words[0], hint, where)
+        return parse_pairs(words, where)
+    return convert(words if several else words[0], hint, where)
 
 
 def flags(cls: type, path: tuple[str, ...] = ()) -> dict[str, tuple[tuple[str, ...], Any]]:

@@ -51,7 +51,7 @@ def merge(command: MergeCommand) -> None:
 
     from spg_trainer.models.load import load_model
 
-    policy = load_model(str(source.adapter), dtype="float32", device="cpu", revision=command.revision)
+    policy = load_model(str(source.adapter), dtype="float32", device="cpu")
     whole = policy.model.merge_and_unload().to(getattr(torch, dtype))
     advice = "Free space, fix the permissions, or choose another --output."
     export(target, replace(policy, model=whole), {**recorded, "dtype": dtype}, advice=advice)

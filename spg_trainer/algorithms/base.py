@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args, get_type_hints
 
 from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.settings.ranges import Below1, Count, as_argument, check_ranges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,17 +55,14 @@ class Algorithm(ABC):
 
     masking: str = "block"
     """What the model is shown when a completion is scored: a name of `MASKINGS`."""
-    num_masks: int = 2
-    """M, masked copies of each completion, >= 1."""
-    p_mask_prompt: float = 0.15
-    """Chance that a prompt token is masked (`block`: a token of an earlier block, too), 0 up to but not 1."""
-    block_length: int = 32
-    """Tokens of a block for `block` and `block_active`, >= 1; usually that of the rollout."""
+    num_masks: Count = 2
+    """M, masked copies of each completion."""
+    p_mask_prompt: Below1 = 0.15
+    """Chance that a prompt token is masked (`block`: a token of an earlier block, too)."""
+    block_length: Count = 32
+    """Tokens of a block for `block` and `block_active`; usually that of the rollout."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
     """What a reward is compared with: group mean, the same over the group's deviation, mean of the others."""
-    score_temperature: float = 1.0
-    """What logits are divided by where a completion is scored, above 0: 1 for the model itself, as in SPG's paper; with
-    that of the rollout, a token has the probability of the softmax that it was drawn from."""
     score_tail: bool = False
     """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
 
@@ -86,29 +84,26 @@ class Algorithm(ABC):
     """Whether completions must be sampled token by token, with --block-length 1."""
 
     def __post_init__(self) -> None:
+        check_ranges(self, as_argument)
         choices = {name: get_args(kind) for name, kind in get_type_hints(type(self)).items()}
         choices["masking"] = tuple(self.maskings())
         for name, words in choices.items():
             value = getattr(self, name)
             if words and str in map(type, words) and value not in words:
                 choice = f"expected one of {', '.join(words)}. {did_you_mean(value, words)}".rstrip()
-                raise ConfigError(f"--algorithm-args {name}={value}: {choice}")
-        self.require("num_masks", self.num_masks >= 1, "1 or more, e.g. 2")
+                raise ConfigError(f"{as_argument(name, value)}: {choice}")
         if self.masking == "trajectory":
             exact = self.p_mask_prompt == 0
             self.require("p_mask_prompt", exact, "0 for masking=trajectory, which shows what the sampler saw")
             self.require(
                 "score_tail", not self.score_tail, "false for masking=trajectory, which has no such tail"
             )
-        self.require("p_mask_prompt", 0 <= self.p_mask_prompt < 1, "from 0 up to, but not, 1, e.g. 0.15")
-        self.require("block_length", self.block_length >= 1, "1 or more, e.g. 32")
-        self.require("score_temperature", 0 < self.score_temperature < float("inf"), "above 0, e.g. 1")
+        self.make_masking()  # which has settings of its own to refuse
 
     def require(self, name: str, fine: bool, expected: str) -> None:
         """Raises ConfigError unless the field's value is fine."""
         if not fine:
-            value = getattr(self, name)
-            raise ConfigError(f"{name}={value} should be {expected}; set it with --algorithm-args {name}=...")
+            raise ConfigError(f"{as_argument(name, getattr(self, name))}: should be {expected}.")
 
     @classmethod
     def maskings(cls) -> Mapping[str, type[Masking]]:
@@ -154,6 +149,15 @@ class Algorithm(ABC):
         Where a reference holds the policy back, every completion does.
         """
         return (advantages != 0) | self.needs_ref_logps
+
+    def norm(self, batch: Batch) -> Tensor:
+        """(B,) what a completion's bound is multiplied by, as the subclass's field `normalizer` says: 1 over the
+        update's completions or tokens, or over its completions and the own length.
+        """
+        length = batch.length.double()
+        if self.normalizer == "length":
+            return 1 / (length * batch.totals["completions"])
+        return length.new_full(length.shape, 1 / batch.totals[self.normalizer])
 
     @abstractmethod
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:

@@ -12,10 +12,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.algorithms.base import Algorithm, Loss
 from spg_trainer.algorithms.ratios import sequence_metrics
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood.masks import LIKELIHOODS, Masking, Masks
+from spg_trainer.settings.ranges import Below1, Count
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,15 @@ class BGPO(Algorithm):
 
     masking: str = "bernoulli"
     """Each token masked with probability t, weighing 1/t (paper); any with a likelihood behind it."""
-    num_masks: int = 16
-    """M, n_t of the paper, >= 1; 16, on Sudoku 32. Memory does not grow with it."""
-    p_mask_prompt: float = 0.0
-    """Chance that a prompt token is masked, 0 up to but not 1; 0 in the paper."""
+    num_masks: Count = 16
+    """M, n_t of the paper; 16, on Sudoku 32. Memory does not grow with it."""
+    p_mask_prompt: Below1 = 0.0
+    """Chance that a prompt token is masked; 0 in the paper."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean_std"
     """What a reward is compared with; the paper divides by the group's standard deviation."""
-    max_log_ratio: float | None = None
-    """Where A < 0, d is cut to at most this, > 0; none = never (paper). Off policy, exp(d) can be any size."""
 
     needs_old_logps: ClassVar[bool] = True
     separable: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        fine = self.max_log_ratio is None or self.max_log_ratio > 0
-        self.require("max_log_ratio", fine, "above 0, e.g. 10, or none")
 
     @classmethod
     def maskings(cls) -> Mapping[str, type[Masking]]:
@@ -56,20 +50,11 @@ class BGPO(Algorithm):
         advantages = batch.advantages.to(logps)[:, None]
         current, old = estimates(logps, masks), estimates(batch.old_logps, masks)
         difference = current - old
-        # Cut before the exponential, not after: a discarded infinity would still turn the gradient into nan.
+        # A zero in place of what is not used: a discarded infinity would still turn the gradient into nan.
         exponent = difference.where(advantages < 0, 0.0)
-        exponent = exponent if self.max_log_ratio is None else exponent.clamp(max=self.max_log_ratio)
         terms = torch.where(advantages < 0, exponent.exp(), 1 + difference) * advantages
         loss = -terms.mean(-1).sum() / batch.totals["completions"]
-        return Loss(loss, self.metrics(current.detach(), difference.detach(), exponent.detach(), batch))
-
-    def metrics(
-        self, current: Tensor, difference: Tensor, exponent: Tensor, batch: Batch
-    ) -> dict[str, Metric]:
-        """As other algorithms of sequences; the clip fraction is that of a completion's masks."""
-        cut = (exponent < difference) & (batch.advantages < 0)[:, None]
-        stopped = cut.to(current).mean(-1)
-        return sequence_metrics(current.mean(-1), difference.mean(-1), stopped, batch)
+        return Loss(loss, sequence_metrics(current.mean(-1), difference.mean(-1), batch))
 
 
 def estimates(logps: Tensor, masks: Masks) -> Tensor:

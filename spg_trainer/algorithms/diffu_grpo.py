@@ -14,7 +14,6 @@ iterations in one batch; rollouts with dropout and bfloat16 noise; LoRA dropout 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -27,6 +26,7 @@ from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import AllMasking, Masking, Masks
+from spg_trainer.settings.ranges import Below1, Count, NotNegative
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,14 @@ class DiffuGRPO(Algorithm):
 
     masking: str = "all"
     """What the model is shown: nothing of the completion (section 3.2)."""
-    num_masks: int = 1
+    num_masks: Count = 1
     """M; copies differ in the prompt's noise only, of which the paper draws one for each iteration."""
-    p_mask_prompt: float = 0.15
-    """Chance that a prompt token is masked (section 3.2)."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
     """What a reward is compared with; d1 does not divide by the deviation."""
-    epsilon: float = 0.5
-    """Clip: a token's gradient stops once its ratio is so far from 1 on the side it was to move to; 0 up to 1 (d1)."""
-    beta: float = 0.04
-    """Weight of the KL to the model that training started from, >= 0; 0 = no reference (d1)."""
+    epsilon: Below1 = 0.5
+    """Clip: a token's gradient stops once its ratio is so far from 1 on the side it was to move to (d1)."""
+    beta: NotNegative = 0.04
+    """Weight of the KL to the model that training started from; 0 = no reference (d1)."""
     normalizer: Literal["length", "tokens"] = "length"
     """Divisor: own length and then all completions (equation 3), or all tokens of the update (d1's code)."""
 
@@ -58,12 +56,6 @@ class DiffuGRPO(Algorithm):
     @property
     def needs_ref_logps(self) -> bool:
         return self.beta > 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("epsilon", 0 <= self.epsilon < 1, "from 0 up to, but not, 1, e.g. 0.2")
-        self.require("beta", 0 <= self.beta < math.inf, "0 (no reference) or more, e.g. 0.04")
-        self.make_masking()  # which has settings of its own to refuse
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         log_ratio = logps - batch.old_logps
@@ -77,13 +69,6 @@ class DiffuGRPO(Algorithm):
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
         terms = elbo(objective, masks) * self.norm(batch).to(logps)
         return Loss(-terms.sum(), metrics)
-
-    def norm(self, batch: Batch) -> Tensor:
-        """(B,) what the sum over each completion's tokens is multiplied by."""
-        length = batch.length.double()
-        if self.normalizer == "length":
-            return 1 / (length * batch.totals["completions"])
-        return torch.full_like(length, 1 / batch.totals["tokens"])
 
 
 @torch.no_grad()

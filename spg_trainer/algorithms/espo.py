@@ -22,6 +22,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k2
 from spg_trainer.likelihood.masks import CoupledMasking, Masking
+from spg_trainer.settings.ranges import Below1, Count, NotNegative
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,14 @@ class ESPO(SequenceRatio):
 
     masking: str = "coupled"
     """Pairs of complementary masks (paper and code); any with a likelihood behind it."""
-    num_masks: int = 4
-    """M, >= 1, even for `coupled`; two pairs (code: num_mc 2)."""
-    p_mask_prompt: float = 0.0
-    """Chance that a prompt token is masked, 0 up to but not 1; 0 in paper and code."""
-    epsilon: float = 0.2
-    """The ratio is clipped below 1 - epsilon, 0 up to but not 1; 0.2, on Countdown 0 (the code's recipes)."""
-    beta: float = 1e-3 / 256
-    """Weight of the KL penalty, >= 0; the code's 0.001 (GSM8K, MATH), 0.003 (Countdown) and 0.01 (Sudoku), which weigh
+    num_masks: Count = 4
+    """M, even for `coupled`; two pairs (code: num_mc 2)."""
+    p_mask_prompt: Below1 = 0.0
+    """Chance that a prompt token is masked; 0 in paper and code."""
+    epsilon: Below1 = 0.2
+    """The ratio is clipped below 1 - epsilon; 0.2, on Countdown 0 (the code's recipes)."""
+    beta: NotNegative = 1e-3 / 256
+    """Weight of the KL penalty; the code's 0.001 (GSM8K, MATH), 0.003 (Countdown) and 0.01 (Sudoku), which weigh
     the square divided by L = 256, for the bare square; 0 needs no reference."""
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
@@ -56,8 +57,8 @@ class ESPO(SequenceRatio):
 class ESPORepro(ESPO):
     """ESPO with the semantics of its reference code; the differences are numbered at the top of the module."""
 
-    beta: float = 1e-3
-    """Weight of the KL penalty, >= 0: 0.001 (GSM8K, MATH), 0.003 (Countdown), 0.01 (Sudoku); 0 needs no reference."""
+    beta: NotNegative = 1e-3
+    """Weight of the KL penalty: 0.001 (GSM8K, MATH), 0.003 (Countdown), 0.01 (Sudoku); 0 needs no reference."""
     score_tail: bool = True
     """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
     advantage: Literal["leave_one_out"] = "leave_one_out"

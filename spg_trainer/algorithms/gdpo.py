@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k3
 from spg_trainer.likelihood.masks import GaussMasking, Masking
+from spg_trainer.settings.ranges import Below1, Count, Nothing
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,15 @@ class GDPO(SequenceRatio):
 
     masking: str = "gauss"
     """Gauss-Legendre quadrature of the masking ratio (paper); any with a likelihood behind it."""
-    num_masks: int = 3
-    """M, nodes of the quadrature, one mask each (N = 3, K = 1), >= 1."""
-    p_mask_prompt: float = 0.0
-    """Chance that a prompt token is masked, 0 up to but not 1; 0 in the published runs."""
-    node_weight: Literal["count", "ratio"] = "count"
-    """`gauss`: a token of a node (t, w) weighs w n/k, k of n tokens being masked, or w/t."""
-    epsilon: float = 0.5
-    """The ratio is clipped below 1 - epsilon, 0 up to but not 1 (published runs: 0.5)."""
+    num_masks: Count = 3
+    """M, nodes of the quadrature, one mask each (N = 3, K = 1)."""
+    p_mask_prompt: Below1 = 0.0
+    """Chance that a prompt token is masked; 0 in the published runs."""
+    epsilon: Below1 = 0.5
+    """The ratio is clipped below 1 - epsilon (published runs: 0.5)."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        known = self.masking == "gauss" or self.node_weight == type(self).node_weight
-        self.require("node_weight", known, f"left out: masking={self.masking} has no nodes")
+    node_weight: ClassVar[Literal["count", "ratio"]] = "count"
+    """`gauss`: a token of a node (t, w) weighs w n/k, k of n tokens being masked, or w/t."""
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference
@@ -66,17 +63,15 @@ class GDPO(SequenceRatio):
 class GDPORepro(GDPO):
     """GDPO as NeMo-RL computes it; the differences are numbered at the top of the module."""
 
-    node_weight: Literal["ratio"] = "ratio"
     advantage: Literal["mean"] = "mean"
+    beta: Nothing = 0.0
+
+    node_weight: ClassVar[Literal["count", "ratio"]] = "ratio"
 
     @classmethod
     def maskings(cls) -> Mapping[str, type[Masking]]:
         """The one that the recipe uses."""
         return {"gauss": GaussMasking}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("beta", self.beta == 0, "0: the code has no KL penalty of sequences")
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference / length

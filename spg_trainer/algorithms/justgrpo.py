@@ -25,6 +25,7 @@ from spg_trainer.algorithms.base import Algorithm, Loss, Metric
 from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import AutoregressiveMasking, Masking, Masks
+from spg_trainer.settings.ranges import Count, Nothing
 
 
 @dataclass(frozen=True)
@@ -32,26 +33,22 @@ class JustGRPO(Algorithm):
     """Raises the exact log-likelihood of completions above their group's mean and lowers that of the others.
 
     loss = -sum_b A_b * log p_b / n_b / completions, log p_b the sum over its n_b tokens, each predicted from the prompt
-    and the tokens before it. To be on policy, completions must be sampled with --block-length 1 at `score_temperature`
+    and the tokens before it. To be on policy, completions must be sampled with --block-length 1 at --temperature 1
     and used once. Defaults are the paper's. Raises ConfigError for values out of range, and for prompts not shown in
     full.
     """
 
     masking: Literal["autoregressive"] = "autoregressive"
     """Everything from a token on is masked, and that token scored."""
-    num_masks: int = 256
-    """M, >= 1: at most so many tokens of a completion are scored, all of them if it has no more, else any so many."""
-    p_mask_prompt: float = 0.0
+    num_masks: Count = 256
+    """M: at most so many tokens of a completion are scored, all of them if it has no more, else any so many."""
+    p_mask_prompt: Nothing = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean_std"
     """What a reward is compared with; the paper divides by the group's standard deviation (GRPO)."""
 
     separable: ClassVar[bool] = True
     left_to_right: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("p_mask_prompt", self.p_mask_prompt == 0, "0, as the sampler saw the whole prompt")
 
     @classmethod
     def maskings(cls) -> Mapping[str, type[Masking]]:

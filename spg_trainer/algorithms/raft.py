@@ -19,6 +19,7 @@ from spg_trainer.algorithms.base import Algorithm, Loss, Metric
 from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import LIKELIHOODS, Masking, Masks
+from spg_trainer.settings.ranges import Below1, Count
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,8 @@ class RAFT(Algorithm):
 
     masking: str = "random"
     """What the model is shown when a completion is scored: any masking with a likelihood behind it."""
-    num_masks: int = 4
-    """M, masked copies of each completion, >= 1."""
-    p_mask_prompt: float = 0.0
-    """Chance that a prompt token is masked, 0 up to but not 1."""
+    num_masks: Count = 4
+    p_mask_prompt: Below1 = 0.0
     advantage: Literal["share"] = "share"
     """A problem's completions above the mean of the whole step share one weight."""
     normalizer: Literal["length", "completions", "tokens"] = "length"
@@ -61,13 +60,6 @@ class RAFT(Algorithm):
             "bound/elbo": Metric((bound.detach() / length).sum(), "scored_completions"),
         }
         return Loss(terms.sum(), metrics)
-
-    def norm(self, batch: Batch) -> Tensor:
-        """(B,) what each completion's bound is multiplied by."""
-        length = batch.length.double()
-        if self.normalizer == "length":
-            return 1 / (length * batch.totals["completions"])
-        return torch.full_like(length, 1 / batch.totals[self.normalizer])
 
 
 def shares(rewards: Tensor) -> Tensor:

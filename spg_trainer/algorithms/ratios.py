@@ -17,6 +17,7 @@ from spg_trainer.algorithms.base import Algorithm, Loss, Metric
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import LIKELIHOODS, Masking, Masks
+from spg_trainer.settings.ranges import Below1, NotNegative
 
 
 def clipped_surrogate(
@@ -50,18 +51,16 @@ def kl_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sequence_metrics(bound: Tensor, log_ratio: Tensor, stopped: Tensor, batch: Batch) -> dict[str, Metric]:
-    """What algorithms with one ratio per completion show; bound, log_ratio, stopped: (B,).
+def sequence_metrics(bound: Tensor, log_ratio: Tensor, batch: Batch) -> dict[str, Metric]:
+    """What algorithms with one ratio per completion show; bound, log_ratio: (B,).
 
-    bound/share: of the completions, those that were scored. Of these: bound/elbo in nats per token and ratio/mean; of
-    those with an advantage ratio/clip_fraction, the share that the clip took out of the gradient.
+    bound/share: of the completions, those that were scored; of these bound/elbo in nats per token, and ratio/mean.
     """
     per_token = bound / batch.length.to(bound)
     return {
         "bound/share": Metric(bound.new_tensor(len(bound)), "completions"),
         "bound/elbo": Metric(per_token.sum(), "scored_completions"),
         "ratio/mean": Metric(log_ratio.exp().sum(), "scored_completions"),
-        "ratio/clip_fraction": Metric(stopped.to(bound).sum(), "rewarded_completions"),
     }
 
 
@@ -69,20 +68,14 @@ def sequence_metrics(bound: Tensor, log_ratio: Tensor, stopped: Tensor, batch: B
 class SequenceRatio(Algorithm):
     """A clipped ratio of whole completions, by their ELBOs under the same masks, and a KL penalty."""
 
-    epsilon: float = 0.2
-    """The ratio is clipped below 1 - epsilon, 0 up to but not 1."""
-    epsilon_high: float | None = None
-    """... and above 1 + epsilon_high, >= 0; none = epsilon."""
-    beta: float = 0.0
-    """Weight of the KL penalty, >= 0; 0 needs no reference model."""
+    epsilon: Below1 = 0.2
+    """The ratio is clipped below 1 - epsilon."""
+    epsilon_high: NotNegative | None = None
+    """... and above 1 + epsilon_high; none = epsilon."""
+    beta: NotNegative = 0.0
+    """Weight of the KL penalty; 0 needs no reference model."""
 
     needs_old_logps: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("epsilon", 0 <= self.epsilon < 1, f"from 0 up to, but not, 1, e.g. {type(self).epsilon}")
-        self.require("epsilon_high", (self.epsilon_high or 0) >= 0, "0 or more, or none")
-        self.require("beta", self.beta >= 0, "0 or more, e.g. 0.01")
 
     @property
     def needs_ref_logps(self) -> bool:
@@ -99,7 +92,8 @@ class SequenceRatio(Algorithm):
         surrogate, stopped = clipped_surrogate(
             log_ratio, batch.advantages.to(logps), self.epsilon, self.epsilon_high
         )
-        metrics = sequence_metrics(bound.detach(), log_ratio, stopped, batch)
+        metrics = sequence_metrics(bound, log_ratio, batch)
+        metrics["ratio/clip_fraction"] = Metric(stopped.to(bound).sum(), "rewarded_completions")
         terms = -surrogate / self.divisor(length)
         if self.needs_ref_logps:
             kl = self.penalty(bound, elbo(batch.ref_logps, masks), length)

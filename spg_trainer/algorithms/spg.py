@@ -16,6 +16,7 @@ from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.masks import Masks
+from spg_trainer.settings.ranges import AtLeast1, Share
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,15 @@ class SPG(Algorithm):
 
     negatives: Literal["zero", "elbo", "eubo", "mix"] = "mix"
     """Bound of completions below the mean: none at all, the ELBO, the EUBO, or a mixture of both."""
-    eubo_beta: float = 1.5
-    """Exponent of the EUBO, >= 1; larger looks more at the contexts in which a token was likely."""
-    mix_weight: float = 0.5
-    """Share of the EUBO in `mix`, 0..1."""
+    eubo_beta: AtLeast1 = 1.5
+    """Exponent of the EUBO; larger looks more at the contexts in which a token was likely."""
+    mix_weight: Share = 0.5
+    """Share of the EUBO in `mix`."""
     normalizer: Literal["tokens", "completions", "length"] = "completions"
     """Divisor: all tokens (SPG's code), all completions (the paper's 1/g), or own length and then all completions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("eubo_beta", 1 <= self.eubo_beta < float("inf"), "1 or more, e.g. 1.5")
-        self.require("mix_weight", 0 <= self.mix_weight <= 1, "from 0 to 1, e.g. 0.5")
         masking = self.make_masking()
         if self.negatives in ("eubo", "mix") and not masking.has_eubo:
             cause, remedy = f"masking={self.masking} shows each token in one context only", "negatives=elbo"
@@ -73,13 +72,6 @@ class SPG(Algorithm):
         if self.negatives == "mix":
             return mixture(lower, upper, self.mix_weight)
         return upper if self.negatives == "eubo" else lower
-
-    def norm(self, batch: Batch) -> Tensor:
-        """(B,) what each completion's bound is multiplied by."""
-        length = batch.length.double()
-        if self.normalizer == "length":
-            return 1 / (length * batch.totals["completions"])
-        return torch.full_like(length, 1 / batch.totals[self.normalizer])
 
     @torch.no_grad()
     def metrics(self, terms: Tensor, lower: Tensor, upper: Tensor | None, batch: Batch) -> dict[str, Metric]:

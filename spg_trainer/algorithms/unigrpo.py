@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
+from spg_trainer.settings.ranges import Below1, Count, NotNegative
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,13 @@ class UniGRPO(DiffuGRPO):
 
     masking: str = "rising"
     """A share of masked tokens that rises over the iterations to all (Algorithm 1)."""
-    num_masks: int = 1
+    num_masks: Count = 1
     """M; the paper draws one mask for each iteration."""
-    p_mask_prompt: float = 0.0
+    p_mask_prompt: Below1 = 0.0
     """The prompt is always clean (section 3)."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean_std"
     """GRPO's, over the group's deviation: the paper names GRPO and gives no other."""
-    epsilon: float = 0.2
-    """Clip, 0 up to 1. The paper prints none that is known here; this is the value of its authors' code."""
-    beta: float = 0.01
-    """Weight of the KL to the reference, >= 0; 0 = no reference. As for `epsilon`: from the authors' code."""
+    epsilon: Below1 = 0.2
+    """Clip. The paper prints none that is known here; this is the value of its authors' code."""
+    beta: NotNegative = 0.01
+    """Weight of the KL to the reference; 0 = no reference. As for `epsilon`: from the authors' code."""

@@ -31,6 +31,7 @@ from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import Masking, Masks, RatioMasking
+from spg_trainer.settings.ranges import Count, NotNegative, Share
 
 
 @dataclass(frozen=True)
@@ -41,24 +42,23 @@ class UniGRPORepro(UniGRPO):
     """
 
     masking: str = "bernoulli"
-    num_masks: int = 35
+    num_masks: Count = 35
     advantage: Literal["z_score"] = "z_score"
     normalizer: Literal["length"] = "length"
-    beta: float = 0.01
-    """Weight of the KL to the model that sampled, >= 0; it acts from the second update of a rollout on."""
-    min_ratio: float = 0.1
-    """Least probability with which a token of a copy is masked, 0..1 (lower_p)."""
-    max_ratio: float = 0.9
-    """Greatest such probability, at least `min_ratio` and at most 1 (upper_p)."""
+    beta: NotNegative = 0.01
+    """Weight of the KL to the model that sampled; it acts from the second update of a rollout on."""
+    min_ratio: Share = 0.1
+    """Least probability with which a token of a copy is masked (lower_p)."""
+    max_ratio: Share = 0.9
+    """Greatest such probability, at least `min_ratio` (upper_p)."""
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
     needs_ref_logps: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("min_ratio", 0 <= self.min_ratio <= 1, "from 0 to 1, e.g. 0.1")
-        fine = self.min_ratio <= self.max_ratio <= 1 and self.max_ratio > 0
-        self.require("max_ratio", fine, "above 0, at least min_ratio and at most 1, e.g. 0.9")
+        fine = self.min_ratio <= self.max_ratio and self.max_ratio > 0
+        self.require("max_ratio", fine, "above 0 and at least min_ratio, e.g. 0.9")
 
     @classmethod
     def maskings(cls) -> Mapping[str, type[Masking]]:

@@ -5,7 +5,6 @@ Source: arXiv 2505.19223; docs/algorithms/vrpo.md has the formulas. Its training
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -18,6 +17,7 @@ from spg_trainer.algorithms.base import Algorithm, Loss, Metric
 from spg_trainer.batch import Batch
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import MASKINGS, Masking, Masks
+from spg_trainer.settings.ranges import Below1, Count, NotNegative, Positive
 
 
 @dataclass(frozen=True)
@@ -31,24 +31,19 @@ class VRPO(Algorithm):
     """
 
     masking: str = "bernoulli"
-    num_masks: int = 8
+    num_masks: Count = 8
     """M: each mask has a ratio of its own, the division of a budget with the least variance (the paper's n_t = n)."""
-    p_mask_prompt: float = 0.0
+    p_mask_prompt: Below1 = 0.0
     advantage: Literal["best_worst"] = "best_worst"
     """1 for a group's best completion, -1 for its worst, else 0; the first of equals."""
-    beta: float = 0.2
-    """Weight of the KL to the reference, > 0: larger stays nearer. 0.2, like 8 masks, is remembered, not looked up."""
-    sft_weight: float = 0.05
-    """Weight of the supervised loss of chosen completions, per token, >= 0; 0.05 is remembered, too."""
+    beta: Positive = 0.2
+    """Weight of the KL to the reference: larger stays nearer. 0.2, like 8 masks, is remembered, not looked up."""
+    sft_weight: NotNegative = 0.05
+    """Weight of the supervised loss of chosen completions, per token; 0.05 is remembered, too."""
 
     needs_ref_logps: ClassVar[bool] = True
     whole_groups: ClassVar[bool] = True
     learns_from_pairs: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("beta", 0 < self.beta < math.inf, "above 0, e.g. 0.2")
-        self.require("sft_weight", 0 <= self.sft_weight < math.inf, "0 or more, e.g. 0.05")
 
     @classmethod
     def maskings(cls) -> Mapping[str, type[Masking]]:

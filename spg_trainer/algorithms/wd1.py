@@ -7,7 +7,7 @@ code (trainer type wll_d1_neg); taken over, what the paper says in brackets:
 
 1. The loss is summed over a group and averaged over groups [1/G in front, that is, averaged over completions].
 2. Only the tokenizer's eos ends a completion (LLaDA: endoftext), in rollout, masks and text [not said].
-3. 12 iterations, on Sudoku 8 [8]: in the presets.
+3. 12 iterations, on Sudoku 8 [8]: in the recipes.
 
 Not reproduced: a softmax over the rows of a micro-batch, which is one over a group only where it holds one, as
 published (6 rows); mask seeds counted by micro-batch; reseeding of the global generators; rollouts with dropout and
@@ -17,7 +17,6 @@ own) is another algorithm, not this one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -29,6 +28,7 @@ from spg_trainer.algorithms.base import Algorithm, Loss, Metric
 from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import AllMasking, Masking, Masks
+from spg_trainer.settings.ranges import Count, Positive
 
 
 @dataclass(frozen=True)
@@ -41,25 +41,16 @@ class WD1(Algorithm):
 
     masking: str = "all"
     """What the model is shown: nothing of the completion, as in d1; others estimate the likelihood by their bound."""
-    num_masks: int = 1
+    num_masks: Count = 1
     """M; copies differ in the prompt's noise only, of which the paper draws one for each iteration."""
-    p_mask_prompt: float = 0.15
-    """Chance that a prompt token is masked (as in d1)."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
     """What goes into the softmax; the paper does not divide by the deviation."""
-    psi: float = 1.0
-    """Inverse temperature of the weights, > 0: 1 / (lambda + beta) of the paper, which has lambda 1 and beta 0."""
-    weights: Literal["group", "step"] = "group"
-    """What the weights are a softmax over: a group, or all completions of a step, on average one to a group."""
+    psi: Positive = 1.0
+    """Inverse temperature of the weights: 1 / (lambda + beta) of the paper, which has lambda 1 and beta 0."""
     normalizer: Literal["completions", "groups"] = "completions"
     """Divisor: all completions (the paper's 1/G), or all groups (its code)."""
 
     separable: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require("psi", 0 < self.psi < math.inf, "above 0, e.g. 1")
-        self.make_masking()  # which has settings of its own to refuse
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         advantages = self.compute_advantages(rewards)
@@ -67,12 +58,9 @@ class WD1(Algorithm):
         return {"advantages": advantages, "repeats": torch.full_like(advantages, size)}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
-        """(P*G,) w+ - w- of rewards (P, G); exactly zero where all rewards are equal, of the group or of the step."""
+        """(P*G,) w+ - w- of rewards (P, G); exactly zero where all rewards of a group are equal."""
         scores = self.psi * super().compute_advantages(rewards).view_as(rewards)
-        if self.weights == "step":
-            scores = scores.view(1, -1)
-        weights = scores.softmax(1) - (-scores).softmax(1)
-        return weights.view(-1) * (scores.shape[1] / rewards.shape[1])
+        return (scores.softmax(1) - (-scores).softmax(1)).view(-1)
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         weights, repeats = batch.advantages.to(logps), batch.prepared["repeats"].to(logps)
@@ -95,7 +83,6 @@ class WD1Repro(WD1):
     """wd1 with the semantics of its public code; the differences are numbered at the top of the module."""
 
     advantage: Literal["mean"] = "mean"
-    weights: Literal["group"] = "group"
     normalizer: Literal["groups"] = "groups"
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"

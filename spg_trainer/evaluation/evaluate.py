@@ -17,7 +17,7 @@ from spg_trainer.rollout.sampler import watching
 from spg_trainer.rollout.scored import Failures, Scored, sample_and_score, sample_rows
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.settings.packages import envs, verifiers
-from spg_trainer.settings.sources import task_settings
+from spg_trainer.settings.sources import defaults
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -101,7 +101,7 @@ def evaluate(
         env: a name for `envs.make`, opened with the arguments that suit the model, or a `TextEnv` made before.
         split: problems to solve; of a `TextEnv` that does not say its split, the name to record.
         sampling: completion length, steps, temperature; by default the model's own lengths (of its
-            environment.json, else of the preset that suits it) at temperature 0.
+            environment.json, else of the recipe that suits it) at temperature 0.
         num_generations: completions per problem; more than 1 needs a temperature above 0.
         num_problems: problems from the start of the split; 0 = all.
         rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
@@ -114,8 +114,8 @@ def evaluate(
         ConfigError: a number out of range, several generations at temperature 0.
         TrainingError: the environment failed on too many completions, or another process failed.
     """
-    preset = task_settings(env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
-    sampling = sampling or replace(preset.rollout, temperature=0.0)
+    recipe = defaults(Config, env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
+    sampling = sampling or replace(recipe.rollout, temperature=0.0)
     if num_problems < 0:
         raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
     if num_generations < 1:
@@ -126,7 +126,7 @@ def evaluate(
     agreeing = raising_on_all if world > 1 else nullcontext
     with agreeing():
         if isinstance(env, str):
-            env = envs.make(env, split=split, **preset.env_args)
+            env = envs.make(env, split=split, **recipe.env_args)
         count = min(num_problems or len(env), len(env))
     made = {key(row): row for row in rows if row["reason"] != "error"}  # the environment may be repaired
     missing = [(i, g) for i in range(count) for g in range(num_generations) if (i, g) not in made]

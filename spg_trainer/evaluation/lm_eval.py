@@ -27,8 +27,8 @@ from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.models import load_model
 from spg_trainer.models.resolve import resolve_model
 from spg_trainer.rollout.tokens import decode_completions, encode_texts, sample
-from spg_trainer.settings.fields import Sampling
-from spg_trainer.settings.sources import model_environment, task_settings
+from spg_trainer.settings.fields import Config, Sampling
+from spg_trainer.settings.sources import defaults, model_environment
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class SpgLLaDA(LM):
 
     Args (lm-eval's `--model_args`; `device` and `batch_size` are flags of its own):
         pretrained: what `load_model` opens.
-        env: the task whose preset gives lengths and steps; unset = that of the model's environment.json, and without
+        env: the task whose recipe gives lengths and steps; unset = that of the model's environment.json, and without
             one the defaults of `Sampling`.
         max_completion_length, block_length, diffusion_steps, remasking: as the flags of training; unset = as `env` has
             it, steps at its tokens per step.
@@ -76,7 +76,7 @@ class SpgLLaDA(LM):
         folder = str(source.adapter or source.base)
         recorded = model_environment(folder)
         env = env or recorded.get("env")
-        base = task_settings(env, folder).rollout if env else Sampling()
+        base = defaults(Config, env, folder).rollout if env else Sampling()
         length, block = max_completion_length or base.max_completion_length, block_length or base.block_length
         sampling = Sampling.at_rate(length, block, base.tokens_per_step, remasking=remasking)
         self.sampling = replace(sampling, diffusion_steps=diffusion_steps or sampling.diffusion_steps)

@@ -27,20 +27,19 @@ def accumulate(
     mask_id: int,
     masks_at_once: int,
     separable: bool = False,
-    temperature: float = 1.0,
 ) -> Loss:
     """Adds the gradient of `loss_fn(logps)` to `.grad` and returns the loss and its metrics, both detached.
 
     loss_fn: from logps (B, M, T), zero where not scored. mask_id: the model's [MASK] token. masks_at_once: how many of
     the M masks may hold a graph at once, >= 1; where all do, every masked copy goes through the model once. separable:
-    whether the loss is a sum of terms that depend on one mask each. temperature: what logits are divided by, above 0.
+    whether the loss is a sum of terms that depend on one mask each.
 
     Where not all masks fit, the others are first scored without a graph. The loss then yields one coefficient per
     scored token, which is all that the backward pass of a copy needs: first of the masks that hold a graph, then of the
     others, which go through the model once more, `masks_at_once` at a time. Copies without a coefficient do not. In a
     separable loss a mask's coefficients do not wait for other masks, so that every copy goes through the model once.
     """
-    scorer = Scorer(model, rollouts, masks, mask_id, temperature)
+    scorer = Scorer(model, rollouts, masks, mask_id)
     passes = scorer.passes(masks_at_once)
     if not passes:  # nothing is scored
         return _coefficients(loss_fn, scorer.logps)[0]

@@ -28,14 +28,13 @@ def token_logps(
     masks: Masks,
     mask_id: int,
     masks_at_once: int = 1,
-    temperature: float = 1.0,
 ) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens, zero where nothing is scored; no graph.
 
-    mask_id, masks_at_once, temperature: as for `accumulate`, which with equal ones finds equal values, bit for bit; in
+    mask_id, masks_at_once: as for `accumulate`, which with equal ones finds equal values, bit for bit; in
     bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat.
     """
-    scorer = Scorer(model, rollouts, masks, mask_id, temperature)
+    scorer = Scorer(model, rollouts, masks, mask_id)
     for copies in scorer.passes(masks_at_once):
         scorer.score(copies)
     return scorer.logps
@@ -49,19 +48,16 @@ class Forward(NamedTuple):
     targets: Tensor
     """(n,) int64, the tokens at the scored positions, in the order of `scored`."""
     states: Tensor
-    """(n, D) the last hidden states there, over the temperature."""
+    """(n, D) the last hidden states there."""
 
 
 class Scorer:
     """One model and the masked copies it scores."""
 
-    def __init__(
-        self, model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, temperature: float = 1.0
-    ) -> None:
+    def __init__(self, model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int) -> None:
         from spg_trainer.models.load import head_weight
 
         self.model, self.rollouts, self.masks, self.mask_id = model, rollouts, masks, mask_id
-        self.temperature = temperature
         self.weight = head_weight(model)
         self.chunk_rows = rows_per_chunk(self.weight.shape[0])
         self.logps = torch.zeros_like(masks.scored, dtype=result_dtype(self.weight))
@@ -92,7 +88,7 @@ class Scorer:
         width = rollouts.prompt_mask.shape[1]
         keep = torch.arange(width, ids.shape[1], device=ids.device).expand(len(rows), -1)
         states = hidden_states(self.model, ids, attention, keep=keep)[scored]
-        return Forward(scored, completion_ids[scored], states / self.temperature)
+        return Forward(scored, completion_ids[scored], states)
 
     def score(self, copies: Copies) -> tuple[Forward, Tensor]:
         """Writes the copies' `logps`; returns what a backward pass needs, with the log-normalisers (n,)."""

@@ -15,8 +15,9 @@ from spg_trainer.reporting.results import Finished, draw_curves, markdown, read_
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import CHOOSE_ANOTHER, write_text
 from spg_trainer.runs.folder import SUMMARY
-from spg_trainer.settings.checks import check, check_ranges
+from spg_trainer.settings.checks import check
 from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.sources import CONFIG, MAY_CHANGE, differences, identity, read_config
 from spg_trainer.settings.values import parse_pairs
 
@@ -111,10 +112,7 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
 def read_word(flag: str, word: str) -> tuple[str, dict[str, object]]:
     """`spg:negatives=elbo,num_masks=4` -> ("spg", {"negatives": "elbo", "num_masks": 4}); values may hold commas."""
     name, colon, rest = re.fullmatch(r"(.*?)(?:(:)(\w+=.*))?", word, re.S).groups()
-    try:
-        return name, parse_pairs(re.split(r",(?=\w+=)", rest)) if colon else {}
-    except ValueError as error:
-        raise ConfigError(f"{flag} {word}: {error}. Write NAME:KEY=VALUE,KEY=VALUE.") from error
+    return name, parse_pairs(re.split(r",(?=\w+=)", rest), f"{flag} {word}") if colon else {}
 
 
 def label(name: str, arguments: dict[str, object]) -> str:

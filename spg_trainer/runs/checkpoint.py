@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError
-from spg_trainer.models.resolve import first_line
 from spg_trainer.runs.files import (
     RESUME,
     delete_folder,
@@ -173,6 +172,8 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
             optimizer.load_state_dict(training["optimizer"])
         return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
+        from spg_trainer.models.resolve import first_line
+
         raise CheckpointError(
             f"Checkpoint {folder} does not fit this run: {first_line(error)}. Resume with the run's own --model and "
             "--lora-r, or from another of its checkpoints with --resume PATH."

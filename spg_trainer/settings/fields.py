@@ -3,39 +3,30 @@
 Where a value comes from is in `sources.py`, what cannot work in `checks.py`. Imports nothing heavy.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.values import parse_pairs
+from spg_trainer.settings.ranges import (
+    Below1,
+    Count,
+    CountOrZero,
+    Group,
+    NotNegative,
+    Positive,
+    check_ranges,
+)
 
-
-class Range(NamedTuple):
-    """The values that a number may have; `check_ranges` reads it from a field's annotation."""
-
-    expected: str
-    holds: Callable[[float], bool]
-
-
-NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
-Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
-CountOrZero = Annotated[int, NOT_NEGATIVE]
-NotNegative = Annotated[float, NOT_NEGATIVE]
-Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
-Group = Annotated[int, Range("at least 2, to judge each against the others. Try 8", lambda v: v >= 2)]
-Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
 Pairs = Annotated[
     dict[str, object],
     PrimitiveConstructorSpec(
         nargs="*",
         metavar="KEY=VALUE [KEY=VALUE ...]",
-        instance_from_str=parse_pairs,
+        instance_from_str=dict,  # tyro draws the help alone: `cli` reads the words
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [f"{k}={v}" for k, v in value.items()],
     ),
@@ -93,13 +84,13 @@ class ModelConfig(LoadConfig):
 class Sampling:
     """How completions are sampled; `eval` uses the same lengths and steps with its own temperature."""
 
-    max_completion_length: int = 256
+    max_completion_length: Count = 256
     """Tokens of a completion (T)."""
-    block_length: int = 32
+    block_length: Count = 32
     """Tokens of a block; blocks are decoded left to right. Divides the completion length."""
-    diffusion_steps: int = 128
+    diffusion_steps: Count = 128
     """Denoising steps for a whole completion; a multiple of the number of blocks."""
-    temperature: float = 0.0
+    temperature: NotNegative = 0.0
     """Sampling temperature; 0 = greedy."""
     remasking: str = "low_confidence"
     """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
@@ -133,11 +124,7 @@ class Sampling:
 
     def check(self) -> None:
         """Raises ConfigError for numbers out of range, and for lengths and steps that do not divide."""
-        for name in ("max_completion_length", "block_length", "diffusion_steps"):
-            if type(value := getattr(self, name)) is not int or value < 1:
-                raise ConfigError(f"{name}={value!r} must be a whole number of at least 1.")
-        if not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or a finite number above.")
+        check_ranges(self)
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
             divisors = (d for d in range(1, length + 1) if length % d == 0)
@@ -181,12 +168,8 @@ class OptimizerConfig:
     """Updates over which the rate rises linearly from 0."""
     lr_schedule: Literal["constant", "linear"] = "constant"
     """What follows: the same rate, or one that falls step by step to 1/--max-steps of it in the last."""
-    adam_beta1: Below1 = 0.9
-    """AdamW's first decay."""
     adam_beta2: Below1 = 0.99
-    """AdamW's second decay."""
-    adam_epsilon: Positive = 1e-8
-    """What AdamW adds to the root of the second moment; a larger one lets small gradients take small steps."""
+    """AdamW's second decay; the first is 0.9."""
     weight_decay: Below1 = 0.1
     """AdamW's decoupled weight decay."""
     max_grad_norm: Positive = 0.2
@@ -220,9 +203,7 @@ class OutputConfig:
     keep: Count = 2
     """Newest complete checkpoints kept; that of the best step stays, too."""
     sample_steps: CountOrZero = 10
-    """Completions are written to samples/ every so many steps; 0 = never."""
-    render_steps: CountOrZero = 10
-    """A completion is rendered by its environment every so many steps; 0 = never."""
+    """Every so many steps completions are written to samples/, and one is shown; 0 = never."""
     report: bool = True
     """Write report.html, the run as a page to look at, when it ends."""
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
@@ -297,8 +278,6 @@ class MergeCommand:
     """The folder to write, new or empty; unset = `merged` beside the adapter (RUN/merged)."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the weights that are written, after a sum in float32; auto = as the adapter was trained."""
-    revision: str | None = None
-    """Branch, tag or commit of a base from the Hub."""
 
 
 @dataclass(frozen=True)
@@ -448,10 +427,8 @@ def arithmetic(config: Config, algorithm: Any, num_processes: int = 1) -> str:
     """One line that says what a step does, in numbers."""
     b, r = config.batch, config.rollout
     num_masks = algorithm.make_masking().count(r.max_completion_length)
-    completions, rows = (
-        b.prompts_per_step * b.num_generations,
-        micro_batch_size(b.per_device_batch_size, num_masks)[0],
-    )
+    completions = b.prompts_per_step * b.num_generations
+    rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
     groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {b.num_generations} generations"
     shared = f" ({num_processes} processes x {completions // num_processes})" if num_processes > 1 else ""
     return (

@@ -29,7 +29,7 @@ SFT = "sft.yaml"
 """The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
 MAY_CHANGE = frozenset(
     "max_steps max_minutes config dry_run eval.eval_steps output.output_dir output.resume output.save_steps "
-    "output.keep output.sample_steps output.render_steps output.report output.track batch.per_device_batch_size".split()
+    "output.keep output.sample_steps output.report output.track batch.per_device_batch_size".split()
 )
 """Settings that may change on resume: how long, what is shown and kept, and where it runs."""
 
@@ -58,7 +58,7 @@ def layers(cls: type[Command], flags: dict[str, Any]) -> list[Layer]:
     apply(cls(), over)  # wrong keys and types are reported before any of them is used
     if run := resumed(cls, flags):
         moved = {"output_dir": None}  # the folder may have moved
-        own = Layer(str(run), read_yaml(run, "the run's"))
+        own = Layer(str(run), read_yaml(run))
         return [own, Layer("default", moved if cls is SftCommand else {"output": moved}), *over]
     given = merge(over)
     model = given.get("model", {}).get("model") or cls().model.model
@@ -66,7 +66,7 @@ def layers(cls: type[Command], flags: dict[str, Any]) -> list[Layer]:
     record = Layer(f"{model}/{ENVIRONMENT}", {"env": kept(run_holding(model), recorded)} if recorded else {})
     env = given.get("env") or record.values.get("env") or cls().env
     if cls is Config:
-        shipped = task_layers(env, model, given.get("algorithm"), given.get("env_args", {}).get("level"))
+        shipped = task_layers(env, model, given.get("algorithm"))
     else:
         shipped = [Layer(f"recipe of {env}", command_recipe(cls, env, model))]
     return [record, *shipped, *over]
@@ -83,26 +83,17 @@ def resumed(cls: type[Command], flags: Mapping[str, Any]) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def task_settings(env: str, model: str, algorithm: str | None = None) -> Config:
-    """The settings of a training by recipes, and by what the model says of the task if it was made for it."""
-    return apply(Config(), task_layers(env, model, algorithm))
-
-
-def task_layers(env: str, model: str, algorithm: str | None = None, level: object = None) -> list[Layer]:
+def task_layers(env: str, model: str, algorithm: str | None) -> list[Layer]:
     """The task's recipe, the algorithm's own, and environment.json of a model that was made for the task."""
-    made, over = made_for(env, model), list[Layer]()
-    level = level or made.get("env_args", {}).get("level")
-    for origin, values in recipe(env, recipe_kind(model), algorithm, level):
-        if LoadConfig(model).is_adapter:  # it is trained as it is; `model` of a recipe is for whole models
-            values = {**values, "model": {}}
-        rollout = values.get("rollout", {})
-        if "block_length" in rollout and "diffusion_steps" not in rollout:  # as many tokens a step as before
-            before = overlay(Sampling(), merge(over)["rollout"], origin)
-            length, rate = before.max_completion_length, before.tokens_per_step
-            steps = Sampling.at_rate(length, rollout["block_length"], rate).diffusion_steps
-            values = {**values, "rollout": {**rollout, "diffusion_steps": steps}}
-        over.append(Layer(origin, values))
-    return [*over, Layer(f"{model}/{ENVIRONMENT}", made)]
+    over = recipe(env, recipe_kind(model), algorithm)
+    if LoadConfig(model).is_adapter:  # it is trained as it is; `model` of a recipe is for whole models
+        over = [Layer(layer.origin, {**layer.values, "model": {}}) for layer in over]
+    rollout = merge(over)["rollout"]
+    if rollout["block_length"] == 1:  # which leaves one number of steps: one for each token
+        over.append(
+            Layer(over[-1].origin, {"rollout": {"diffusion_steps": rollout["max_completion_length"]}})
+        )
+    return [*over, Layer(f"{model}/{ENVIRONMENT}", made_for(env, model))]
 
 
 def made_for(env: str, model: str) -> dict[str, Any]:
@@ -114,7 +105,7 @@ def made_for(env: str, model: str) -> dict[str, Any]:
 
 def command_recipe(cls: type[Command], env: str, model: str) -> dict[str, Any]:
     """What the settings of a training on the task say of `eval` or `sft`."""
-    training, recorded = task_settings(env, model), model_environment(model)
+    training, recorded = defaults(Config, env, model), model_environment(model)
     sampling, shared = training.rollout, {"env_args": training.env_args}
     if cls is EvalCommand:
         names = ("max_completion_length", "block_length", "tokens_per_step", "remasking")
@@ -183,22 +174,12 @@ def with_origins(settled: Config, over: Iterable[Layer]) -> str:
     return "\n".join(lines(to_json(settled)))
 
 
-def read_yaml(path: str | Path, source: str = "--config") -> dict[str, Any]:
-    """The settings in a YAML file. source: what an error calls it."""
-    problem, values = "", None
+def read_yaml(path: str | Path) -> Any:
+    """What is in a YAML file; ConfigError if it cannot be read."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-    except yaml.YAMLError as error:
-        problem = f"not valid YAML ({' '.join(str(error).split())})"
-    except UnicodeDecodeError:
-        problem = "not a text file"
-    if problem or not isinstance(values, dict):
-        problem = problem or f"should hold `name: value` lines, as {CONFIG} of a run does"
-        remedy = "Give a YAML file's path." if source == "--config" else "Restore it, or start a new run."
-        raise ConfigError(f"{source} {path}: {problem}. {remedy}")
-    return values
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}.") from error
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -207,14 +188,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in pairs.items() if old != new)
 
 
-def read_config(file: str | Path) -> Config:
-    """The settings in a run's config.yaml; ConfigError if they cannot be read."""
-    return overlay(Config(), read_yaml(file, "the run's"), str(file))
-
-
-def read_sft(file: str | Path) -> SftCommand:
-    """The settings in a model's sft.yaml; ConfigError if they cannot be read."""
-    return overlay(SftCommand(), read_yaml(file, "the model's"), str(file))
+def read_config(file: str | Path, cls: type[Command] = Config) -> Command:
+    """The settings in config.yaml of a run, or in sft.yaml of a model; ConfigError if they cannot be read."""
+    return overlay(cls(), read_yaml(file), str(file))
 
 
 def identity(config: Config, run: Path, ignore: Collection[str] = MAY_CHANGE) -> dict[str, Any]:

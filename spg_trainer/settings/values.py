@@ -21,17 +21,14 @@ NAMES = {
 }
 
 
-def parse_pairs(words: Sequence[str]) -> dict[str, object]:
-    """`["a=1", "b=x"]` -> `{"a": 1, "b": "x"}`. Raises ValueError on a word without `=`, a repeated key, or no pair."""
+def parse_pairs(words: Sequence[str], where: str) -> dict[str, object]:
+    """`["a=1", "b=x"]` -> `{"a": 1, "b": "x"}`; ConfigError, at `where`, for other words or a key given twice."""
     pairs: dict[str, object] = {}
-    if not words:
-        raise ValueError("needs at least one KEY=VALUE pair")
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ValueError(f"{word!r} is not of the form KEY=VALUE")
-        if key in pairs:
-            raise ValueError(f"{key!r} is given twice")
+        if not equals or not key or key in pairs:
+            problem = "gives a key twice" if key in pairs else "is not of the form KEY=VALUE"
+            raise ConfigError(f"{where}: {word} {problem}.")
         pairs[key] = scalar(value)
     return pairs
 
@@ -52,7 +49,9 @@ def overlay(base: T, values: Any, source: str, path: str = "") -> T:
     source: what an error calls the place where the values stand. Raises ConfigError for an unknown key or wrong type.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{source}: {path.rstrip('.')} should hold `name: value` lines, not {values!r}.")
+        raise ConfigError(
+            f"{source}: {path.rstrip('.') or 'it'} should hold `name: value` lines, not {values!r}."
+        )
     below = {f.name: getattr(base, f.name) for f in fields(base)}  # type: ignore[arg-type]
     nested = {key: value for key, value in values.items() if is_dataclass(below.get(key))}
     plain = {key: value for key, value in values.items() if key not in nested}

@@ -22,14 +22,14 @@ from spg_trainer.runs.files import CHOOSE_ANOTHER, COMPLETE, CONTINUE, incomplet
 from spg_trainer.runs.folder import LOCK, lock, unlock
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.checks import check_sft
-from spg_trainer.settings.fields import Sampling, SftCommand
+from spg_trainer.settings.fields import Config, Sampling, SftCommand
 from spg_trainer.settings.sources import (
     SFT,
+    defaults,
     differences,
-    read_sft,
+    read_config,
     recipe_kind,
     task_record,
-    task_settings,
     to_json,
 )
 from spg_trainer.settings.values import flatten
@@ -107,7 +107,7 @@ def resume(fit: Fit) -> None:
 
     Raises ConfigError if the folder was begun with other settings, or there is nothing left to do.
     """
-    folder, command, before = fit.folder, fit.command, read_sft(fit.folder / SFT)
+    folder, command, before = fit.folder, fit.command, read_config(fit.folder / SFT, SftCommand)
     second_stage = f"train a second stage from its weights: --model {folder} --output-dir ANOTHER"
     extensible = before.patience > 0 and command.patience > 0  # a cosine is of one length only
     ignored = MAY_CHANGE if extensible else MAY_CHANGE - {"steps", "patience"}
@@ -141,15 +141,15 @@ def base_policy(command: SftCommand) -> Policy:
 def eval_sampling(command: SftCommand) -> Sampling:
     """Greedy decoding at the command's length, with its own block, steps and remasking where it has them.
 
-    Else a tiny model unmasks one token a step, others as many as the preset; the preset's blocks if they divide the
+    Else a tiny model unmasks one token a step, others as many as the recipe; the recipe's blocks if they divide the
     length, else one block.
     """
-    preset = task_settings(command.env, command.model.model).rollout
-    length, block = command.max_completion_length, command.block_length or preset.block_length
+    recipe = defaults(Config, command.env, command.model.model).rollout
+    length, block = command.max_completion_length, command.block_length or recipe.block_length
     if not command.block_length and length % block:
         block = length
-    rate = 1 if recipe_kind(command.model.model) == "tiny" else preset.tokens_per_step
-    remasking = command.remasking or preset.remasking
+    rate = 1 if recipe_kind(command.model.model) == "tiny" else recipe.tokens_per_step
+    remasking = command.remasking or recipe.remasking
     get_decoder(remasking)  # raises if there is none of this name
     sampling = Sampling.at_rate(length, block, rate, remasking=remasking)
     sampling = replace(sampling, diffusion_steps=command.diffusion_steps or sampling.diffusion_steps)

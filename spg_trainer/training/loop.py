@@ -101,7 +101,7 @@ def train_step(run: Run) -> None:
         total=run.config.max_steps,
         seconds_left=max(0.0, limit - (time.monotonic() - run.started)) if limit else None,
     )
-    if run.due(run.config.output.render_steps):
+    if run.due(run.config.output.sample_steps):
         run.console.say(run.source.render_text(scored.problems[0], scored.completions[0]))
     for warning in new_warnings(state.history, right_groups_teach(run)):
         run.console.warn(warning)

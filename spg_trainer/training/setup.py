@@ -62,8 +62,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     optimizer = torch.optim.AdamW(
         [p for p in policy.model.parameters() if p.requires_grad],
         lr=o.learning_rate,
-        betas=(o.adam_beta1, o.adam_beta2),
-        eps=o.adam_epsilon,
+        betas=(0.9, o.adam_beta2),
         weight_decay=o.weight_decay,
     )
     state, folder = TrainingState(), RunFolder(path)

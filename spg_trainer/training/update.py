@@ -51,14 +51,10 @@ class MicroBatch:
     masks: Masks
     batch: Batch
     masks_at_once: int
-    temperature: float
-    """What logits are divided by."""
 
     def logps(self, model: nn.Module, mask_id: int) -> Tensor:
         """(B, M, T) without a graph; bit for bit those of the update itself, if the weights are the same."""
-        return token_logps(
-            model, self.rollouts, self.masks, mask_id, self.masks_at_once, temperature=self.temperature
-        )
+        return token_logps(model, self.rollouts, self.masks, mask_id, self.masks_at_once)
 
 
 @dataclass
@@ -118,7 +114,6 @@ def micro_batch(
         replace(masks, masked=masks.masked[:, :, cut:]),
         Batch(rollouts.completion_mask, prepared["advantages"], totals, group, prepared),
         at_once,
-        algorithm.score_temperature,
     )
 
 
@@ -163,7 +158,6 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
             mask_id=policy.mask_id,
             masks_at_once=micro.masks_at_once,
             separable=algorithm.separable,
-            temperature=micro.temperature,
         )
         if not algorithm.couples:  # else it is known already
             _add(sums, loss)

@@ -121,9 +121,7 @@ def tiny_model(dtype: torch.dtype = torch.float64, seed: int = 0, **sizes: int) 
     return model
 
 
-def naive_logps(
-    model: torch.nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, temperature: float = 1.0
-) -> Tensor:
+def naive_logps(model: torch.nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int) -> Tensor:
     """(B, M, T) by the model's own forward and a softmax over all positions; zero where not scored.
 
     Positions count real tokens: rotary angles are float32 in every model, so a shift would show at 1e-8.
@@ -137,7 +135,7 @@ def naive_logps(
         for masked in masks.masked[row]:
             shown = torch.where(masked, mask_id, ids)[None]
             logits = model(input_ids=shown, attention_mask=real[None].long(), position_ids=places).logits[0]
-            logps = (logits / temperature).log_softmax(-1)[-len(rollouts.completion_ids[row]) :]
+            logps = logits.log_softmax(-1)[-len(rollouts.completion_ids[row]) :]
             samples.append(logps.gather(-1, rollouts.completion_ids[row][:, None]).squeeze(-1))
         rows.append(torch.stack(samples) * masks.scored[row])
     return torch.stack(rows)

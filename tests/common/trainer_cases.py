@@ -196,7 +196,7 @@ def small_config(output: Path | None, *, model: Path | None = None, **changes: A
         batch=BatchConfig(prompts_per_step=4, num_generations=4, per_device_batch_size=8),
         optimizer=OptimizerConfig(learning_rate=1e-2, weight_decay=0.01, max_grad_norm=1.0),
         eval=EvalConfig(eval_problems=4, validation_problems=4),
-        output=OutputConfig(sample_steps=1, render_steps=0, report=False),
+        output=OutputConfig(sample_steps=1, report=False),
     )
     return change(config, output_dir=output and str(output), **changes)
 

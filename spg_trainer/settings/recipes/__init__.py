@@ -1,7 +1,7 @@
 """The settings shipped for tasks (`TASK.yaml` here) and for algorithms (`algorithms/recipes.yaml`).
 
 Each file says what it asks for of `tiny` models and of `llada`, nested as the settings are, besides `sft`, the settings
-of that command, and, for a task, `algorithms` and `levels`: what one of these asks for on this task.
+of that command, and, for a task, `algorithms`: what one of these asks for on this task.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from spg_trainer.errors import ConfigError
 
-SECTIONS = ("algorithms", "levels", "sft")
+SECTIONS = ("algorithms", "sft")
 
 
 class Layer(NamedTuple):
@@ -23,22 +23,20 @@ class Layer(NamedTuple):
     values: dict[str, Any]
 
 
-def recipe(env: str, kind: str, algorithm: str | None = None, level: object = None) -> list[Layer]:
+def recipe(env: str, kind: str, algorithm: str | None = None) -> list[Layer]:
     """What is shipped for a task and a kind of model, `tiny` or `llada`; a later layer lies over those before it.
 
     The task's recipe (over what all tasks have, `default.yaml`), then the algorithm's own, then what the task's says of
-    the algorithm and of a level. algorithm: None = the one that the task's recipe names.
+    the algorithm. algorithm: None = the one that the task's recipe names.
     """
     tasks = task_recipes(env, kind)
     name = algorithm or merge(tasks)["algorithm"]
-    level = str(level or merge(tasks).get("env_args", {}).get("level"))
     own = read_kinds(resources.files("spg_trainer.algorithms") / "recipes.yaml").get(name) or {}
     layers = [
         Layer(task.origin, {k: v for k, v in task.values.items() if k not in SECTIONS}) for task in tasks
     ]
     layers += [Layer("algorithms/recipes.yaml", own.get(kind, {}))]
-    for section, key in (("algorithms", name), ("levels", level)):
-        layers += [Layer(task.origin, task.values.get(section, {}).get(key, {})) for task in tasks]
+    layers += [Layer(task.origin, task.values.get("algorithms", {}).get(name, {})) for task in tasks]
     return [layer for layer in layers if layer.values]
 
 

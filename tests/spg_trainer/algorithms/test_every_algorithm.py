@@ -29,7 +29,7 @@ def small(env: str, name: str, output: Path, model: str = "tiny", **changes) -> 
     sizes = {"prompts_per_step": 12, "num_generations": 6, "num_iterations": 2, "max_steps": 2}
     if get(name).left_to_right:  # every token is a mask
         sizes |= {"prompts_per_step": 8, "num_iterations": 1}
-    quick = {"eval_problems": 2, "eval_steps": 0, "render_steps": 0, "report": False, "device": "cpu"}
+    quick = {"eval_problems": 2, "eval_steps": 0, "report": False, "device": "cpu"}
     return change(config, output_dir=str(output), **{**sizes, **quick, **changes})
 
 

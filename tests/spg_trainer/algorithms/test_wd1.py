@@ -36,18 +36,6 @@ def test_weights_sum_to_zero_are_bounded_and_vanish_for_equal_rewards(psi):
         assert weights[2].tolist() == pytest.approx([-1, 1, 0], abs=1e-9)
 
 
-def test_weights_of_a_step_sum_to_one_for_each_group_on_average():
-    """Over all nine completions the group of equal rewards is worth something as well."""
-    advantages = (REWARDS - REWARDS.mean(1, keepdim=True)).flatten()
-    up, down = advantages.exp(), (-advantages).exp()
-    expected = 3 * (up / up.sum() - down / down.sum())
-    found = WD1(weights="step").compute_advantages(REWARDS)
-    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-12)
-    assert abs(float(found.sum())) < 1e-14 and (found[3:6] != 0).all()
-    equal = WD1(weights="step").compute_advantages(torch.full((2, 3), 0.7, dtype=torch.float64))
-    assert (equal == 0).all()
-
-
 def test_prepare_says_how_often_a_completion_counts():
     for normalizer, repeats in (("completions", 1), ("groups", 3)):
         prepared = WD1(normalizer=normalizer).prepare(REWARDS, None)

@@ -31,7 +31,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvalCommand:
     """Three puzzles, two lengths."""
     monkeypatch.chdir(tmp_path)
     model = ModelConfig(model=str(tiny_folder()), device="cpu")
-    return EvalCommand("sudoku", {}, {}, "test", 3, 1, (8, 24), 12, (), 4, model=model)
+    sizes = {"max_completion_length": (8, 24), "block_length": 12, "tokens_per_step": 4.0}
+    return EvalCommand(num_problems=3, **sizes, model=model)
 
 
 def test_every_length_is_evaluated_at_its_own_steps_and_leaves_no_files(command, tmp_path):
@@ -66,12 +67,10 @@ def test_the_command_samples_as_the_function_does(command):
     [
         ({"num_generations": 4}, r"--num-generations 4 .* --temperature 0.9"),
         ({"max_completion_length": (24, 25)}, "block_length=12 .* max_completion_length=25"),
-        ({"max_completion_length": ()}, "--max-completion-length .* one"),
         ({"env_args": {"split": "test"}}, r"--env-args split=test: use --split"),
-        ({"block_length": 0}, "block_length=0"),
+        ({"block_length": 0}, "--block-length 0"),
         ({"diffusion_steps": (4, 16)}, "diffusion_steps=16 .* diffusion_steps=8"),
         ({"env": "queens", "protocol": ("papers",)}, "countdown, .* queens"),
-        ({"protocol": ()}, "--protocol .* ours, papers"),
         ({"output_dir": "file"}, "file/eval.* another --output-dir"),
     ],
 )

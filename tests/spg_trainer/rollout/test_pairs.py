@@ -192,7 +192,6 @@ def test_another_file_is_refused_when_the_run_goes_on(tmp_path, file):
     [
         ({"algorithm": "spg"}, "--algorithm spg .* --algorithm vrpo"),
         ({"num_generations": 4}, "--num-generations 4.* --num-generations 2"),
-        ({"pairs": None, "pairs_sha256": "12"}, "--pairs-sha256"),
         ({"pairs_sha256": "12"}, "sha256 .* 12.* --output-dir"),
         ({"pairs": "none.jsonl"}, "--pairs none.jsonl: No such file"),
     ],

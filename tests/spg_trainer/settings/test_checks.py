@@ -50,7 +50,6 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
 @pytest.mark.parametrize(
     ("change", "remedy"),
     [
-        ({"pairs_sha256": "0"}, "--pairs-sha256"),
         ({"pairs": "a.jsonl"}, "--algorithm vrpo"),
         ({"batch": BatchConfig(prompts_per_step=2, num_minibatches=3)}, "2 or fewer"),
         ({"model": ModelConfig(lora_alpha=8)}, "--lora-r"),
@@ -58,7 +57,7 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
         ({"rollout": Sampling(64, 24, 64)}, "block_length=32 or max_completion_length=72"),
         ({"rollout": Sampling(64, 16, 30)}, "diffusion_steps=32"),
         ({"rollout": Sampling(64, 16, 128)}, "diffusion_steps=64"),
-        ({"rollout": Sampling(64, 0, 64)}, "block_length=0"),
+        ({"rollout": Sampling(64, 0, 64)}, "--block-length 0"),
     ],
 )
 def test_settings_that_do_not_go_together_name_what_would(change, remedy) -> None:

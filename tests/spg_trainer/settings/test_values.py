@@ -9,7 +9,7 @@ from spg_trainer.settings.values import flatten, overlay, parse_pairs
 
 
 def test_values_of_pairs_keep_the_type_they_were_typed_in() -> None:
-    read = parse_pairs(["a=1", "b=1e-3", "c=4-11", "d=true", "e=None", "f=x=y", "g=", "h=4:11"])
+    read = parse_pairs(["a=1", "b=1e-3", "c=4-11", "d=true", "e=None", "f=x=y", "g=", "h=4:11"], "--x")
     assert read == {"a": 1, "b": 1e-3, "c": "4-11", "d": True, "e": None, "f": "x=y", "g": "", "h": "4:11"}
     assert type(read["a"]) is int
 
@@ -34,7 +34,7 @@ def test_numbers_written_as_yaml_1_1_text_are_read() -> None:
         ("max_step: 3", ["max_step", "Did you mean 'max_steps'?"]),
         ("rollout: {blok_length: 3}", ["rollout.blok_length", "Did you mean 'block_length'?"]),
         ("learning_rate: 1", ["learning_rate", "Did you mean 'optimizer.learning_rate'?"]),
-        ("output: {board_steps: 1}", ["output.board_steps", "Known:", "render_steps"]),
+        ("output: {board_steps: 1}", ["output.board_steps", "Known:", "sample_steps"]),
         ("max_steps: many", ["max_steps='many'", "whole number"]),
         ("max_steps: 2.5", ["max_steps=2.5", "whole number"]),
         ("max_steps: true", ["max_steps=True", "whole number"]),

@@ -99,7 +99,7 @@ def test_the_summary_says_how_it_went(finished):
 
 def test_the_last_lines_say_what_was_gained_and_what_to_type(tmp_path, capsys):
     folder = tmp_path / "run"
-    train(small_config(folder, max_steps=1, render_steps=1))
+    train(small_config(folder, max_steps=1))
     said = capsys.readouterr().out
     board = Letters("train").problem(rows(folder / "samples" / "step-000001.jsonl")[0]["index"]).prompt
     assert (

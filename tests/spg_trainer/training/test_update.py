@@ -239,17 +239,17 @@ def test_whole_groups_are_never_divided(size, expected):
 
 
 @pytest.mark.parametrize("size", [1, 16])
-def test_a_score_temperature_divides_current_old_and_reference_logits(place, size):
+def test_current_old_and_reference_logps_are_those_of_plain_autograd(place, size):
     """Three masks: with a size of 1 two of them go through the model twice."""
-    arguments = {"score_temperature": 1.5, "num_masks": 3, "masking": "random"}
+    arguments = {"num_masks": 3, "masking": "random"}
     run, plan = planned(
         algorithm_config(place(), "diffu_grpo", algorithm_args=arguments, per_device_batch_size=size)
     )
 
-    def tempered(micro):
-        return naive_logps(run.policy.model, micro.rollouts, micro.masks, run.policy.mask_id, 1.5)
+    def naive(micro):
+        return naive_logps(run.policy.model, micro.rollouts, micro.masks, run.policy.mask_id)
 
-    before = [tempered(micro).detach() for micro in plan[1].micro_batches]
+    before = [naive(micro).detach() for micro in plan[1].micro_batches]
     for micro, expected in zip(plan[1].micro_batches, before, strict=True):
         assert torch.allclose(micro.batch.old_logps, expected, atol=1e-10)
         assert torch.allclose(micro.batch.ref_logps, expected, atol=1e-10)  # fresh adapters change nothing
@@ -257,7 +257,7 @@ def test_a_score_temperature_divides_current_old_and_reference_logits(place, siz
     gradient(run.policy, run.algorithm, plan[1])
     found = torch.cat([p.grad.flatten() for p in run.parameters])
     run.optimizer.zero_grad()
-    losses = [run.algorithm.loss(tempered(m), m.masks, m.batch).loss for m in plan[1].micro_batches]
+    losses = [run.algorithm.loss(naive(m), m.masks, m.batch).loss for m in plan[1].micro_batches]
     torch.stack(losses).sum().backward()
     assert relative(found, torch.cat([p.grad.flatten() for p in run.parameters])) < 1e-10
 
@@ -266,15 +266,14 @@ def test_a_coupled_loss_has_the_gradient_of_plain_autograd(place):
     """After the weights have moved, so that the ratios differ; masks two at a time and all at once."""
     settings = {"algorithm": SELF_NORMALISED, "dtype": "float64", "num_iterations": 2}
     for size in (1, 16):
-        arguments = {"num_masks": 3, "p_mask_prompt": 0.1, "score_temperature": 1.5}
+        arguments = {"num_masks": 3, "p_mask_prompt": 0.1}
         config = small_config(place(), algorithm_args=arguments, per_device_batch_size=size, **settings)
         run, plan = planned(config)
 
         def bounds(run=run, plan=plan):
             mask_id = run.policy.mask_id
             logps = [
-                naive_logps(run.policy.model, m.rollouts, m.masks, mask_id, 1.5)
-                for m in plan[1].micro_batches
+                naive_logps(run.policy.model, m.rollouts, m.masks, mask_id) for m in plan[1].micro_batches
             ]
             return torch.cat(
                 [elbo(values, m.masks) for values, m in zip(logps, plan[1].micro_batches, strict=True)]

@@ -1,0 +1,48 @@
+"""Which values a number may have, as part of its type: `learning_rate: Positive`."""
+
+import math
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+
+from spg_trainer.errors import ConfigError
+
+
+class Range(NamedTuple):
+    """What `check_ranges` reads from a field's annotation."""
+
+    expected: str
+    holds: Callable[[float], bool]
+
+
+NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
+Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
+CountOrZero = Annotated[int, NOT_NEGATIVE]
+Group = Annotated[int, Range("at least 2, to judge each against the others. Try 8", lambda v: v >= 2)]
+NotNegative = Annotated[float, NOT_NEGATIVE]
+Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
+Share = Annotated[float, Range("from 0 to 1", lambda v: 0 <= v <= 1)]
+Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
+AtLeast1 = Annotated[float, Range("1 or more", lambda v: 1 <= v < math.inf)]
+Nothing = Annotated[float, Range("0", lambda v: v == 0)]
+
+
+def as_flag(name: str, value: object) -> str:
+    return f"--{name.replace('_', '-')} {value}"
+
+
+def as_argument(name: str, value: object) -> str:
+    return f"--algorithm-args {name}={value}"
+
+
+def check_ranges(settings: Any, shown: Callable[[str, object], str] = as_flag) -> None:
+    """Raises ConfigError for a number outside the `Range` of its annotation, nested dataclasses included."""
+    hints = get_type_hints(type(settings), include_extras=True)
+    for name in (f.name for f in fields(settings)):
+        value = getattr(settings, name)
+        if is_dataclass(value):
+            check_ranges(value, shown)
+        for hint in (hints[name], *get_args(hints[name])):  # in `Count | None` it is on the first part
+            for allowed in getattr(hint, "__metadata__", ()):
+                if isinstance(allowed, Range) and value is not None and not allowed.holds(value):
+                    raise ConfigError(f"{shown(name, value)}: should be {allowed.expected}.")
