@@ -15,7 +15,7 @@ from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import encode_completions, encode_prompts
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import COMPLETE, CONTINUE, write_text
+from spg_trainer.runs.files import COMPLETE, write_text
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.sources import SFT, task_record, to_yaml
@@ -71,7 +71,7 @@ class Fit:
     def save(self) -> None:
         """Writes a checkpoint of the finished updates; a finished model that it goes on from is finished no longer."""
         if not (self.folder / SFT).is_file():
-            write_text(self.folder / SFT, self.settings, CONTINUE)
+            write_text(self.folder / SFT, self.settings)
         state = asdict(self.progress)
         environment = task_record(self.command, self.sampling)
         content = {"state": state, "environment": environment, "best": self.best}
@@ -80,7 +80,7 @@ class Fit:
         )
         # Only now: a kill before leaves the finished model, and the settings that say how long it was trained.
         (self.folder / COMPLETE).unlink(missing_ok=True)
-        write_text(self.folder / SFT, self.settings, CONTINUE)
+        write_text(self.folder / SFT, self.settings)
 
     def run(self, console: Console) -> None:
         """All updates that are left; afterwards the model has the best weights, after a cosine the last ones.
