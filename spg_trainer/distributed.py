@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 K = TypeVar("K")
-_COUNTS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def _group():
@@ -35,29 +34,9 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """The number of processes that have joined this run; a launcher's count before they have is WORLD_SIZE."""
+    """The number of processes that have joined this run."""
     group = _group()
     return group.get_world_size() if group else 1
-
-
-def missing_processes(joined: int) -> str:
-    """A line for a run that fewer processes have joined than a launcher was asked for; empty if none is missing.
-
-    Launchers that start processes say how many in the environment. `accelerate launch --num_processes 2` starts only
-    one where it finds fewer than two GPUs, or with --cpu, and leaves an address at which nobody will meet.
-    """
-    asked = max((int(os.environ[name]) for name in _COUNTS if name in os.environ), default=1)
-    accelerates = {"ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= os.environ.keys()
-    if asked > joined:
-        count = str(asked)
-    elif accelerates and "WORLD_SIZE" not in os.environ:
-        count = "several"
-    else:
-        return ""
-    return (
-        f"A launcher was asked for {count} processes, and this run has {joined}. What starts them, on GPUs or not: "
-        "torchrun --nproc-per-node N -m spg_trainer ..."
-    )
 
 
 def gather(items: list[T]) -> list[T]:
@@ -71,8 +50,6 @@ def gather(items: list[T]) -> list[T]:
 
 def gather_rows(rollouts: "Rollouts") -> "Rollouts":
     """The rollouts of all processes in the order of ranks, on the CPU."""
-    if world_size() == 1:
-        return replace(rollouts, **{name: column.cpu() for name, column in vars(rollouts).items()})
     import torch
     from torch.nn.functional import pad
 

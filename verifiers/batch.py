@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from inspect import isfunction
+from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 from threading import Lock
@@ -69,25 +70,14 @@ def as_reference(value: object) -> str | None:
     return as_text(value)
 
 
-def as_texts(completions: list[object]) -> tuple[list[str], list[int]]:
-    """The completions as exact strings, and the rows that are none (they are "" in the list)."""
-    if set(map(type, completions)) <= {str}:
-        return completions, []  # type: ignore[return-value]
-    texts = [as_text(completion) for completion in completions]
-    return [text or "" for text in texts], [row for row, text in enumerate(texts) if text is None]
-
-
 @dataclass(frozen=True)
 class RowLoop:
     """A function that judges one completion, and what it takes to compile a loop of it over many.
 
-    Attributes:
-        judge: (data, start, end, lenient, references, row, scratch) -> Judged for data[start:end] and the reference in
-            that row; plain Python that numba compiles too. A negative reason: to be judged outside compiled code.
-        references: numba's type of `references`, a tuple.
-        scratch: size of each of the five lists of integers that it may write to.
-        modules: those it calls into.
-        compile_above: characters of a batch.
+    `judge(data, start, end, lenient, references, row, scratch)` judges data[start:end] by the reference in that row:
+    plain Python that numba compiles too; a negative reason is to be judged outside compiled code. `references` is
+    numba's type of its argument, a tuple, `scratch` the size of each of the five lists of integers that it may write
+    to, `modules` those it calls into, `compile_above` the characters of a batch.
     """
 
     judge: Callable[..., Judged]
@@ -113,9 +103,9 @@ def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
     def judge_rows(data, starts, lenient, references, reason, tier, score, spans, first, memory):  # type: ignore[no-untyped-def]
         if checksum < 0:
             return
+        a, b, c, d = size, 2 * size, 3 * size, 4 * size
         # Parts of one array, because the compiler knows that these do not overlap.
-        one, two, three = memory[:size], memory[size : 2 * size], memory[2 * size : 3 * size]
-        scratch = (one, two, three, memory[3 * size : 4 * size], memory[4 * size :])
+        scratch = (memory[:a], memory[a:b], memory[b:c], memory[c:d], memory[d:])
         for i in range(len(starts) - 1):
             start = starts[i]
             reason[i], tier[i], score[i], low, high = judge(
@@ -138,12 +128,8 @@ def judge_texts(
     import numpy as np
 
     n = len(texts)
-    reason, tier, score, spans = columns = (
-        np.empty(n, np.int8),
-        np.empty(n, np.int8),
-        np.empty(n, np.float64),
-        np.empty((n, 2), np.int64),
-    )
+    reason, tier, score = (np.empty(n, kind) for kind in (np.int8, np.int8, np.float64))
+    spans = np.empty((n, 2), np.int64)
     rows: Iterable[int] = range(n)
     kernel = compiled_rows(loop) if is_worth_compiling(texts, loop.compile_above) else None
     if kernel is not None:
@@ -151,14 +137,15 @@ def judge_texts(
 
         def rest(rows: slice) -> tuple:
             memory = np.empty(5 * loop.scratch, np.int64)
-            return lenient, packed, *(column[rows] for column in columns), rows.start, memory
+            columns = (column[rows] for column in (reason, tier, score, spans))
+            return lenient, packed, *columns, rows.start, memory
 
         for_each_slice(texts, rest, kernel)
         rows = np.flatnonzero(reason < 0).tolist()
     for row in rows:
         judged = judge_row(verdicts.encoded(texts[row]), row)
         reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = judged
-    return columns
+    return reason, tier, score, spans
 
 
 def text_task(
@@ -185,7 +172,11 @@ def text_task(
         return Verdict(reason == OK, score, verdicts.cut(text, start, end), REASONS[reason], TIERS[tier])
 
     def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
-        texts, not_text = as_texts(completions)
+        texts, not_text = completions, []
+        if not set(map(type, completions)) <= {str}:
+            exact = [as_text(completion) for completion in completions]
+            texts = [text or "" for text in exact]
+            not_text = [row for row, text in enumerate(exact) if text is None]
         columns = [references.get(field) for field in (*fields, *optional)]
         reason, tier, score, spans = judge_all(texts, mode == "lenient", *columns)
         reason[not_text], tier[not_text] = MALFORMED, TEXT
@@ -259,33 +250,29 @@ def starts_of(parts: Sequence) -> npt.NDArray[np.int64]:
     return starts
 
 
-def packed_slices(texts: Sequence[str], starts: npt.NDArray[np.int64]) -> Iterator[tuple[slice, Packed]]:
-    """N texts in slices that end where SLICE_CHARACTERS more characters have been reached: (rows, those packed).
-
-    `starts` are those of the characters.
-    """
+def slices_of(starts: npt.NDArray[np.int64]) -> list[slice]:
+    """Rows in slices that end where SLICE_CHARACTERS more have been reached; `starts` are those of characters."""
     import numpy as np
 
     cuts = starts.searchsorted(np.arange(SLICE_CHARACTERS, starts[-1], SLICE_CHARACTERS))
-    start = 0
-    for stop in (*np.unique(cuts).tolist(), len(texts)):
-        if start < stop:
-            rows = slice(start, stop)
-            yield rows, pack(texts[rows], starts[start : stop + 1] - starts[start])
-        start = stop
+    return [slice(*pair) for pair in pairwise(np.unique([0, *cuts, len(starts) - 1]).tolist())]
 
 
 def for_each_slice(texts: Sequence[str], rest: Callable[[slice], tuple], work: Callable[..., object]) -> None:
-    """Call `work(data, starts, *rest(rows))` for each packed slice: packed here, one by one, judged in threads."""
+    """Call `work(data, starts, *rest(rows))` for each slice: packed here, one by one, judged in threads."""
     starts = starts_of(texts)
-    slices = packed_slices(texts, starts)
-    threads = min(1 + int(starts[-1]) // SLICE_CHARACTERS, MAX_THREADS, _cpus())
+    slices = slices_of(starts)
+
+    def arguments(rows: slice) -> tuple:
+        return *pack(texts[rows], starts[rows.start : rows.stop + 1] - starts[rows.start]), *rest(rows)
+
+    threads = min(len(slices), MAX_THREADS, _cpus())
     if threads < 2:
-        for rows, packed in slices:
-            work(*packed, *rest(rows))
+        for rows in slices:
+            work(*arguments(rows))
         return
     with ThreadPoolExecutor(threads, thread_name_prefix="verifiers") as pool:
-        for future in [pool.submit(work, *packed, *rest(rows)) for rows, packed in slices]:
+        for future in [pool.submit(work, *arguments(rows)) for rows in slices]:
             future.result()
 
 
@@ -311,10 +298,7 @@ def is_worth_compiling(texts: Sequence[str], characters: int = MIN_COMPILED_CHAR
 
 
 def source_checksum(*modules: ModuleType) -> int:
-    checksum = 0
-    for module in modules:
-        checksum = zlib.crc32(Path(str(module.__file__)).read_bytes(), checksum)
-    return checksum
+    return zlib.crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in modules))
 
 
 def compile_loop(make: Callable[[int], Callable], signature: str, *modules: ModuleType) -> Callable | None:

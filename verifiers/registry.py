@@ -74,16 +74,19 @@ def tasks() -> tuple[str, ...]:
 
 def find(task: str) -> Task:
     """The `Task` named `task`; raises `UnknownTaskError` with the nearest known name."""
-    if not isinstance(task, str):
-        raise _unknown(task)
-    if task in _tasks:
+    if isinstance(task, str) and task in _tasks:
         return _tasks[task]
-    if task in _BUILT_IN:
+    if isinstance(task, str) and task in _BUILT_IN:
         module, _, attribute = _BUILT_IN[task].partition(":")
         return _tasks.setdefault(task, getattr(import_module(module), attribute))
-    entry = _installed().get(task)
+    entry = _installed().get(task) if isinstance(task, str) else None
     if entry is None:
-        raise _unknown(task)
+        known = tasks()
+        message = (
+            f"No task {shown(task)}. {did_you_mean(task, known)}Known: {', '.join(known)}. "
+            "Add yours with verifiers.register(...)."
+        )
+        raise UnknownTaskError(message, argument="task", value=task)
     loaded = entry.load()
     if not isinstance(loaded, Task):
         message = (
@@ -127,19 +130,15 @@ def verify_batch(
             raise ArgumentError(message, argument=name, value=len(values))
     if entry.verify_batch is not None:
         return entry.verify_batch(texts, mode=mode, **columns)
-    return Verdicts.of([_verify_row(entry, texts, columns, row, mode) for row in range(len(texts))])
-
-
-def _verify_row(
-    task: Task, texts: list[object], columns: dict[str, list[Any]], row: int, mode: Mode
-) -> Verdict:
-    reference = {name: values[row] for name, values in columns.items()}
-    try:
-        return task.verify(texts[row], mode=mode, **reference)
-    except VerifierError as error:
-        error.index = row
-        error.args = (f"Row {row}: {error}",)
-        raise
+    verdicts = []
+    for row, text in enumerate(texts):
+        try:
+            reference = {name: values[row] for name, values in columns.items()}
+            verdicts.append(entry.verify(text, mode=mode, **reference))
+        except VerifierError as error:
+            error.index, error.args = row, (f"Row {row}: {error}",)
+            raise
+    return Verdicts.of(verdicts)
 
 
 def check_mode(mode: object) -> None:
@@ -164,18 +163,14 @@ def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
 def _as_list(name: str, values: object) -> list[Any]:
     if isinstance(values, str):
         raise _bare_string(name, values)
-    usable = hasattr(values, "__len__") and hasattr(values, "__iter__")
-    if not usable or isinstance(values, bytes | bytearray | Mapping | Set):
+    sized = hasattr(values, "__len__") and hasattr(values, "__iter__") and getattr(values, "shape", 1) != ()
+    if not sized or isinstance(values, bytes | bytearray | Mapping | Set):
         message = (
             f"{name}={shown(values)} is a {type(values).__name__}; "
             "give a list, a tuple or an array with one value per completion."
         )
         raise ArgumentError(message, argument=name, value=values)
-    try:
-        return list(values)  # type: ignore[call-overload]
-    except TypeError as error:  # an array without dimensions has __iter__ and still cannot be iterated
-        message = f"{name}={shown(values)} cannot be iterated ({error}); give a list, a tuple or an array."
-        raise ArgumentError(message, argument=name, value=values) from error
+    return list(values)  # type: ignore[call-overload]
 
 
 def _bare_string(name: str, value: str) -> ArgumentError:
@@ -187,12 +182,3 @@ def _installed() -> dict[str, Any]:
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-
-
-def _unknown(task: object) -> UnknownTaskError:
-    known = tasks()
-    guess = did_you_mean(task, known)
-    message = (
-        f"No task {shown(task)}. {guess}Known: {', '.join(known)}. Add yours with verifiers.register(...)."
-    )
-    return UnknownTaskError(message, argument="task", value=task)

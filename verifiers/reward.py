@@ -26,14 +26,13 @@ def reward_function(
     `ArgumentError` here, and what `verify_batch` raises when it is called, but for invalid references: the first one
     that is not None is logged.
     """
-    found = find(task)
+    entry = find(task)
     check_mode(mode)
     for field in columns:
-        if field not in (*found.fields, *found.optional):
-            known = ", ".join((*found.fields, *found.optional))
-            message = f'Task "{task}" has no reference field {field}; it has {known}.'
+        if field not in (fields := (*entry.fields, *entry.optional)):
+            message = f'Task "{task}" has no reference field {field}; it has {", ".join(fields)}.'
             raise ArgumentError(message, argument=field, value=columns[field])
-    names = {field: columns.get(field, field) for field in (*found.fields, *columns)}
+    names = {field: columns.get(field, field) for field in (*entry.fields, *columns)}
     reported = False
 
     def reward(completions: Any, **given: Any) -> list[float | None]:
@@ -41,14 +40,13 @@ def reward_function(
         for field, name in names.items():
             if name not in given:
                 message = (
-                    f'The reward of task "{task}" needs {name}=, a sequence with one {field} per completion. '
-                    f"Add a column {name} to the data set, or name yours: "
-                    f'reward_function("{task}", {field}="your_column").'
+                    f'The reward of task "{task}" needs {name}=, one {field} per completion: add such a column, or '
+                    f'name yours: reward_function("{task}", {field}="your_column").'
                 )
                 raise ArgumentError(message, argument=name, value=sorted(given))
         references = {field: given[name] for field, name in names.items()}
         problems = references.get("problem", given.get("problem", given.get("prompts")))
-        if "problem" in found.optional and problems is not None:
+        if "problem" in entry.optional and problems is not None:
             unwrapped = [unwrap(problem, "user") for problem in problems]
             references["problem"] = [text if isinstance(text, str) else None for text in unwrapped]
         texts = [unwrap(c) for c in completions] if isinstance(completions, list | tuple) else completions
@@ -56,20 +54,17 @@ def reward_function(
             verdicts = verify_batch(task, texts, mode=mode, **references)
             usable: Sequence[int] = range(len(texts))
         except InvalidReferenceError:
-            errors = [_error_of(found, mode, references, row) for row in range(len(texts))]
+            errors = [_error_of(entry, mode, references, row) for row in range(len(texts))]
             usable = [row for row, error in enumerate(errors) if error is None]
-            said = [
-                f"row {row}: {e}" for row, e in enumerate(errors) if e is not None and e.value is not None
-            ]
+            said = [error for error in errors if error is not None and error.value is not None]
             if said and not reported:
-                logging.getLogger("verifiers").warning("Reward None, here and later, for %s", said[0])
+                logging.getLogger("verifiers").warning("Reward None, here and later: %s", said[0])
                 reported = True
             kept = {field: [values[row] for row in usable] for field, values in references.items()}
             verdicts = verify_batch(task, [texts[row] for row in usable], mode=mode, **kept)
         rewards: list[float | None] = [None] * len(texts)
-        for row, value in zip(
-            usable, (verdicts.score if partial else verdicts.correct).tolist(), strict=True
-        ):
+        values = verdicts.score if partial else verdicts.correct
+        for row, value in zip(usable, values.tolist(), strict=True):
             rewards[row] = float(value)
         return rewards
 

@@ -24,7 +24,7 @@ References = tuple[Bytes, tuple[int, ...]]  # all puzzles, and where each begins
 
 MAX_SIZE = 49
 MAX_CELLS = MAX_SIZE * MAX_SIZE
-NOT_A_SIZE, BAD_CHARACTER, BAD_DIGIT, CLASH = -1, -2, -3, -4  # what can be wrong with a puzzle
+INVALID = -1  # in place of the size of what is no puzzle
 SEPARATOR, NOTHING, POINT, BLANK, FOREIGN = range(10, 15)  # classes of characters; 0..9 is a digit
 PUZZLE, STRICT, LENIENT = range(3)  # notations of grids
 
@@ -61,14 +61,10 @@ _WIDE = (
     *((0x2010, 0x201F, SEPARATOR), (0x2500, 0x257F, SEPARATOR), (0xFF5C, 0xFF5C, SEPARATOR)),
 )
 
-_WRONG_PUZZLE = {
-    NOT_A_SIZE: "does not have n * n cells; a puzzle has 1, 16 or 81 digits, or 256, 625, 1296 or 2401 "
-    "numbers with spaces between, 0 or . for a blank",
-    BAD_CHARACTER: "holds a character that is no cell; use digits, 0 or . for a blank, and spaces, "
-    "commas or pipes between cells",
-    BAD_DIGIT: "holds a cell greater than n; an n x n puzzle has cells 1 to n, 0 or . for a blank",
-    CLASH: "holds a digit twice in a row, column or box, so nothing can solve it; check its givens",
-}
+_A_PUZZLE = (
+    "is no puzzle that can be solved: 1, 16 or 81 digits, or 256, 625, 1296 or 2401 numbers with spaces, commas or "
+    "pipes between, 0 or . for a blank, no digit above n and none twice in a row, column or box"
+)
 
 
 def classify(code: int) -> int:
@@ -140,12 +136,8 @@ def skip_writing(data: Bytes, start: int, i: int, end: int, size: int, count: in
         return after + 1 if after < end and data[after] == 62 and is_one_of(key, _TAGS) else -1
     if key == 0:
         return -1
-    if (
-        i - start >= 3
-        and data[i - 1] == data[i - 2] == data[i - 3] == 96
-        and after < end
-        and data[after] == 10
-    ):
+    fenced = i - start >= 3 and data[i - 1] == data[i - 2] == data[i - 3] == 96
+    if fenced and after < end and data[after] == 10:
         return after
     if is_one_of(key, _ROW):
         return skip_label(data, after, end, count // size + 1) if count % size == 0 else -1
@@ -229,16 +221,8 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
     return count == wanted
 
 
-def puzzle_size(digits: int, numbers: int) -> int:
-    """n for a puzzle of so many digits in so many runs, or NOT_A_SIZE."""
-    for size in (1, 4, 9, 16, 25, 36, 49):
-        if size * size == (digits if size < 10 else numbers):
-            return size
-    return NOT_A_SIZE
-
-
 def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -> int:
-    """Fill `cells` (0 = blank) from a puzzle and return its n, or what is wrong with it (a negative code)."""
+    """Fill `cells` (0 = blank) from a puzzle and return its n, or INVALID."""
     digits = numbers = previous = 0
     for i in range(start, end):
         byte = data[i] + 0
@@ -247,14 +231,13 @@ def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -
             if byte == 46 or not 48 <= previous <= 57:
                 numbers += 1
         elif byte not in (9, 10, 13, 32, 44, 124):
-            return BAD_CHARACTER
+            return INVALID
         previous = byte
-    size = puzzle_size(digits, numbers)
-    if size < 0:
-        return size
-    if not read_cells(data, start, end, size, cells, PUZZLE):
-        return BAD_DIGIT
-    return CLASH if fill_masks(cells, size, masks) else size
+    for size in (1, 4, 9, 16, 25, 36, 49):
+        if size * size == (digits if size < 10 else numbers):
+            valid = read_cells(data, start, end, size, cells, PUZZLE) and not fill_masks(cells, size, masks)
+            return size if valid else INVALID
+    return INVALID
 
 
 def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
@@ -324,12 +307,12 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
 def judge_completion(
     data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: batch.Scratch
 ) -> batch.Judged:
-    """The verdict on data[start:end], with what is wrong with the puzzle as a reason; see `batch.RowLoop`."""
+    """The verdict on data[start:end], with INVALID in place of a reason; see `batch.RowLoop`."""
     puzzles, firsts = references
     cells, puzzle, masks, _, _ = scratch
     size = read_puzzle(puzzles, firsts[row], firsts[row + 1], puzzle, masks)
     if size < 0:
-        return size, TEXT, 0.0, -1, -1
+        return INVALID, TEXT, 0.0, -1, -1
     status, low, high, boxed = locate(data, start, end, lenient)
     if status != FOUND:
         return status, TEXT, 0.0, low, high
@@ -347,14 +330,13 @@ def _judge(
     raw = encoded(_puzzle_text(puzzle, row))
     judged = judge_completion(data, 0, len(data), lenient, (raw, (0, len(raw))), 0, scratch)
     if judged[0] < 0:
-        raise invalid_reference("puzzle", puzzle, _WRONG_PUZZLE[judged[0]], row)
+        raise invalid_reference("puzzle", puzzle, _A_PUZZLE, row)
     return judged
 
 
 def _puzzle_text(puzzle: object, row: int | None) -> str:
     if not isinstance(puzzle, str):
-        problem = f"is a {type(puzzle).__name__}; a puzzle is a string such as '0310200404001043'"
-        raise invalid_reference("puzzle", puzzle, problem, row)
+        raise invalid_reference("puzzle", puzzle, "is no string such as '0310200404001043'", row)
     return puzzle
 
 

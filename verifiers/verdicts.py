@@ -6,7 +6,7 @@ end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, overload
@@ -158,9 +158,6 @@ class Verdicts(Sequence[Verdict]):
             REASONS[self.reason[row]],
             TIERS[self.decided_by[row]],
         )
-
-    def __iter__(self) -> Iterator[Verdict]:
-        return (self[row] for row in range(len(self)))
 
     def __repr__(self) -> str:
         return f"Verdicts(n={len(self)}, correct={int(self.correct.sum())}, reasons={self.counts()})"

@@ -1,199 +1,258 @@
-"""The inside of a worker process: `python worker.py MODULE PATHS` imports MODULE and calls its `main`, which serves.
+"""Processes that can be killed: a small pool of workers that answer jobs, each within a deadline.
 
-Jobs come in on standard input and replies leave on standard output, each as one line of JSON that bytes may follow.
-A worker ends by itself when its standard input ends, also in the middle of a job, so it outlives neither the
-interpreter that started it nor a kill -9 of that one. Where code holds the interpreter so that nothing else
-runs (a huge power in C), the processor-time limit of the system ends it. No signal handler is set.
+`Workers` asks and `serve` answers, in a plain `subprocess` child at the other end of a pipe. A worker ends by itself
+when its pipe closes, also in the middle of a job, so it outlives neither the interpreter that started it nor a kill -9
+of that one. Any thread may ask; a forked child closes what it inherited and starts workers of its own.
+
+Our own pool, because those over `multiprocessing` (pebble 5.2 was measured) start none from a daemonic process, run
+a script without a `__main__` guard again, and leave a busy child running when the parent is killed.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib
-import importlib.util
 import json
+import math
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from queue import SimpleQueue
+from queue import LifoQueue, SimpleQueue
+from typing import Any
 
-START_SECONDS = 120
+START_SECONDS = 60.0
+_KILL = 0.9  # of the hard deadline: what is left is for ending a worker
+_ROOT = str(Path(__file__).parents[1])
+_starting = threading.Lock()  # held while a pipe has both its ends here, and across every fork
+_pools: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+class WorkerUnavailable(Exception):
+    """No worker of this kind can run here; the text says what is missing."""
+
+
+class _Worker:
+    """One child process and the pipe to it."""
+
+    def __init__(self, module: str) -> None:
+        paths = os.pathsep.join([*(path or os.getcwd() for path in sys.path), _ROOT])
+        with _starting:
+            self.pipe, theirs = Pipe()
+            with theirs:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", __name__, module, str(theirs.fileno())],
+                    **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
+                    pass_fds=[theirs.fileno()],
+                    env={**os.environ, "PYTHONPATH": paths},
+                    start_new_session=True,  # Ctrl-C in a terminal is for us alone
+                )
+        self.start_deadline = time.monotonic() + START_SECONDS
+        self.ready: dict[str, Any] = {}  # its first message
+
+    def receive(self, deadline: float) -> dict[str, Any]:
+        """The next message; raises TimeoutError, and EOFError or another OSError where the worker is gone."""
+        left = deadline - time.monotonic()
+        if left <= 0 or not self.pipe.poll(None if left == math.inf else left):
+            raise TimeoutError
+        return json.loads(self.pipe.recv_bytes())
+
+
+class Workers:
+    """Up to `size` processes that run `main()` of a module, shared by all threads of this process.
+
+    `soft` and `hard` are the deadlines of a job in seconds, None for no deadline: at `soft` (of processor time) the
+    worker itself gives up; the reply comes within `hard`, for which a busy worker is killed shortly before.
+    """
+
+    def __init__(self, module: str, *, size: int, soft: float | None = 1.0, hard: float | None = 3.0) -> None:
+        self.module, self.size, self.soft, self.hard = module, size, soft, hard
+        self._alive: set[_Worker] = set()
+        self.reset()
+        _pools.add(self)
+
+    def reset(self) -> None:
+        """Begin without workers; in a forked child those of the parent are left to it."""
+        for worker in self._alive:
+            worker.process.returncode = 0
+            worker.pipe.close()
+        self._alive = set()
+        self._unavailable = ""
+        self._free: LifoQueue[_Worker | None] = LifoQueue()  # the last one used first: the rest never start
+        for _ in range(self.size):
+            self._free.put(None)
+
+    def ask(self, job: dict[str, Any], patient: bool = False) -> dict[str, Any]:
+        """The reply to `job`, with `outcome` and `detail`; "timeout" or "error" where none came.
+
+        The hard deadline runs from the moment a worker is free for this job, the start of a process included; one
+        that is still starting by then goes on for the next question. For a `patient` caller it runs only while a
+        worker that is ready works on the job, so that a busy machine decides no verdict. The job of a worker that
+        dies is asked once more, because what killed it may have come from outside. Raises `WorkerUnavailable`.
+        """
+        worker = None
+        try:
+            worker = self._free.get()
+            seconds = math.inf if self.hard is None else _KILL * self.hard
+            end = math.inf if patient else time.monotonic() + seconds
+            for _ in range(2):
+                if worker not in self._alive:
+                    worker = self._start()
+                try:
+                    if not self._is_ready(worker, end):
+                        return {"outcome": "timeout", "detail": "no worker was ready in time"}
+                    due = min(time.monotonic() + seconds, end)
+                    hard = None if due == math.inf else due - time.monotonic()
+                    worker.pipe.send({**job, "soft": self.soft, "hard": hard})
+                    reply = worker.receive(due)
+                except TimeoutError:
+                    self._end(worker)
+                    return {"outcome": "timeout", "detail": f"killed after {self.hard:g} s"}
+                except (EOFError, OSError):
+                    with suppress(subprocess.TimeoutExpired):
+                        worker.process.wait(1)
+                    self._end(worker)
+                    continue
+                if reply.get("retire"):
+                    self._end(worker)
+                return reply
+            return {"outcome": "error", "detail": f"the worker died twice ({worker.process.returncode})"}
+        except BaseException:  # Ctrl-C too: a worker that still owes an answer is of no more use
+            if worker is not None:
+                self._end(worker)
+            raise
+        finally:
+            self._free.put(worker)
+
+    def _start(self) -> _Worker:
+        if self._unavailable:
+            raise WorkerUnavailable(self._unavailable)
+        try:
+            self._alive.add(worker := _Worker(self.module))
+        except OSError as error:
+            raise WorkerUnavailable(f"no process can be started: {error}") from error
+        return worker
+
+    def _is_ready(self, worker: _Worker, end: float) -> bool:
+        """Wait for a worker's first message until `end`; one that takes more than START_SECONDS is killed."""
+        if not worker.ready:
+            try:
+                worker.ready = worker.receive(min(end, worker.start_deadline))
+            except TimeoutError:
+                if end > worker.start_deadline:
+                    self._end(worker)
+                return False
+            if reason := worker.ready.get("unavailable"):
+                self._unavailable = reason
+                raise WorkerUnavailable(reason)
+        return True
+
+    def _end(self, worker: _Worker) -> None:
+        self._alive.discard(worker)
+        worker.process.kill()
+        worker.pipe.close()
+        with suppress(subprocess.TimeoutExpired):  # it frees much memory; `subprocess` collects it later
+            worker.process.wait(0.2)
+
+    def close(self, for_good: bool = False) -> None:
+        """End all workers; the next question starts new ones, or is refused where it is `for_good`."""
+        self._unavailable = "the pool was closed" if for_good else ""
+        for worker in list(self._alive):
+            self._end(worker)
+
+
+def _after_fork_in_child() -> None:
+    _starting.release()
+    for pool in list(_pools):
+        pool.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_after_fork_in_child
+    )
+
+
+# ---- the inside of a worker process: `python -m verifiers.worker MODULE PIPE` ----
 
 
 class SoftDeadline(BaseException):
-    """Raised inside a job that has used up its soft deadline; no `except Exception` of a library stops it."""
+    """A job has used up its processor time; no `except Exception` of a library stops it."""
 
 
-class Unavailable(Exception):
-    """This worker can never answer; the text says what is missing and how to get it."""
+def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> None:
+    """Answer jobs until the pipe closes.
 
-
-def write_message(stream: int, message: dict) -> None:
-    """Write a message to a file descriptor: a line of JSON, in which `payload` is the number of bytes after it."""
-    payload = message.get("payload", b"")
-    header = {**message, "payload": len(payload)} if "payload" in message else message
-    data = memoryview(json.dumps(header).encode() + b"\n" + payload)
-    while data:
-        data = data[os.write(stream, data) :]
-
-
-def limit(resource_name: str, amount: int | None) -> None:
-    """Let the system cap a resource of this process, where it can: RLIMIT_AS (bytes) or RLIMIT_CPU (seconds).
-
-    None: as high as it may be.
+    `prepare` does the imports, then returns the function that answers a job. `memory`: bytes of address space this
+    process may have, None for no limit.
     """
+    pipe = Connection(int(sys.argv[2]))
+    jobs: SimpleQueue[dict] = SimpleQueue()
+    threading.Thread(target=_read_jobs, args=(pipe, jobs), daemon=True).start()
+    signal.signal(signal.SIGPROF, _give_up)
+    if memory is not None:
+        _limit("RLIMIT_AS", memory)
+    answer = prepare()
+    pipe.send_bytes(b'{"ready": true}')
+    while True:
+        job = jobs.get()
+        # Where code holds the interpreter (a long loop in C) and nobody is left to kill it, the system ends it.
+        _limit("RLIMIT_CPU", None if job["hard"] is None else int(time.process_time() + job["hard"]) + 1)
+        reply = _reply(answer, job)
+        pipe.send_bytes(json.dumps(reply).encode())
+
+
+def _read_jobs(pipe: Connection, jobs: SimpleQueue[dict]) -> None:
+    """Queue every job; end the process where they end."""
     try:
-        import resource
-
-        kind = getattr(resource, resource_name)
-        hard = resource.getrlimit(kind)[1]
-        if amount is None or hard != resource.RLIM_INFINITY:
-            amount = hard if amount is None else min(amount, hard)
-        resource.setrlimit(kind, (amount, hard))
-    except (ImportError, AttributeError, ValueError, OSError):
-        return
-
-
-def limit_processor(seconds: float | None) -> None:
-    """End this process after so many more seconds of processor time; None: no limit."""
-    limit("RLIMIT_CPU", None if seconds is None else int(time.process_time() + seconds) + 1)
-
-
-class SoftTimer:
-    """Raises `SoftDeadline` in the main thread of this worker when a job has run for too long.
-
-    Too long is `soft` seconds of processor time, so that a busy machine does not change verdicts, or most of
-    the hard deadline by the clock.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._target = threading.get_ident()
-        self._due: float | None = None  # on the clock; None between jobs
-        self._last = self._cpu = 0.0
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def start(self, soft: float, hard: float) -> None:
-        with self._lock:
-            now = time.monotonic()
-            self._cpu, self._last, self._due = time.process_time() + soft, now + 0.9 * hard, now + soft
-        self._wake.set()
-
-    def stop(self) -> None:
-        """End a job; nothing is raised from here on."""
-        with self._lock:
-            self._due = None
-            self._raise(None)
-
-    def _raise(self, error: type[BaseException] | None) -> None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(self._target), None if error is None else ctypes.py_object(error)
-        )
-
-    def _watch(self) -> None:
         while True:
-            with self._lock:
-                due = self._due
-                now = time.monotonic()
-                if due is not None and now >= due:
-                    left = min(self._cpu - time.process_time(), self._last - now)
-                    self._due = due = now + left if left > 0 else None
-                    if due is None:
-                        self._raise(SoftDeadline)
-            self._wake.wait(None if due is None else max(0.0, due - time.monotonic()))
-            self._wake.clear()
-
-
-def _read_jobs(source: int, jobs: SimpleQueue[dict]) -> None:
-    """Queue every job that comes from a file descriptor; end the process where they end."""
-    try:
-        stream = os.fdopen(source, "rb")
-        while line := stream.readline():
-            job = json.loads(line)
-            if "payload" in job:
-                job["payload"] = stream.read(job["payload"])
-            jobs.put(job)
+            jobs.put(pipe.recv())
     finally:
         os._exit(0)
 
 
-def _reply(timer: SoftTimer, answer: Callable[[dict], dict], job: dict) -> dict:
+def _give_up(*_: object) -> None:
+    raise SoftDeadline
+
+
+def _limit(name: str, amount: int | None) -> None:
+    """Let the system cap a resource of this process, where it can; None: as high as it may be."""
+    import resource
+
+    kind = getattr(resource, name)
+    hard = resource.getrlimit(kind)[1]
+    if amount is None or (hard < amount and hard != resource.RLIM_INFINITY):
+        amount = hard
+    with suppress(ValueError, OSError):
+        resource.setrlimit(kind, (amount, hard))
+
+
+def _reply(answer: Callable[[dict], dict], job: dict) -> dict:
     """The answer to one job; whatever goes wrong is an answer too."""
     try:
         try:
-            if job["soft"] is not None:
-                timer.start(job["soft"], job["hard"])
+            signal.setitimer(signal.ITIMER_PROF, job["soft"] or 0)
             return answer(job)
         finally:
-            timer.stop()
+            signal.setitimer(signal.ITIMER_PROF, 0)
     except SoftDeadline:
         return {"outcome": "timeout", "detail": f"not decided within {job['soft']:g} s"}
     except MemoryError:
         return {"outcome": "error", "detail": "needs more memory than a worker may have", "retire": True}
-    except RecursionError:
-        return {"outcome": "error", "detail": "nested too deeply"}
     except Exception as error:
         return {"outcome": "error", "detail": f"{type(error).__name__}: {str(error)[:200]}"}
 
 
-def _send(stream: int, message: dict) -> None:
-    """Write a message; end the process where nobody listens any more, also while it starts."""
-    try:
-        write_message(stream, message)
-    except OSError:
-        sys.exit(0)
-
-
-def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> None:
-    """Answer jobs until standard input ends.
-
-    `prepare` does the imports, then returns the function that answers a job; it raises `Unavailable`. `memory`: bytes
-    of address space this process may have, None for no limit.
-    """
-    replies, source = os.dup(1), os.dup(0)
-    silence = os.open(os.devnull, os.O_RDWR)
-    os.dup2(silence, 1)  # what a library prints must not look like a reply
-    os.dup2(silence, 0)
-    jobs: SimpleQueue[dict] = SimpleQueue()
-    threading.Thread(target=_read_jobs, args=(source, jobs), daemon=True).start()
-    limit_processor(START_SECONDS)
-    if memory is not None:
-        limit("RLIMIT_AS", memory)
-    try:
-        answer = prepare()
-    except Unavailable as error:
-        _send(replies, {"ready": False, "detail": str(error)})
-        return
-    _send(replies, {"ready": True})
-    timer = SoftTimer()
-    while True:
-        job = jobs.get()
-        limit_processor(job["hard"])
-        reply = _reply(timer, answer, job)
-        _send(replies, {**reply, "id": job["id"]})
-        if reply.get("retire"):
-            sys.exit(0)
-
-
-def _start(module: str, paths: list[str]) -> None:
-    """Run `main` of `module`, which may be beside this package or anywhere the starting process imports from.
-
-    This package is loaded from the folder of this file, whatever else is named `verifiers` on the path.
-    """
-    folder = Path(__file__).resolve().parent
-    spec = importlib.util.spec_from_file_location(
-        "verifiers", folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    package = importlib.util.module_from_spec(spec)
-    sys.modules["verifiers"] = package
-    sys.path.extend(path for path in paths if path and path not in sys.path)
-    spec.loader.exec_module(package)
-    importlib.import_module(module).main()
-
-
 if __name__ == "__main__":
-    _start(sys.argv[1], json.loads(sys.argv[2]))
+    try:
+        importlib.import_module(sys.argv[1]).main()
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0].replace("_", "-")
+        missing = {"unavailable": f"{package} cannot be imported ({error}); run: pip install {package}"}
+        Connection(int(sys.argv[2])).send_bytes(json.dumps(missing).encode())

@@ -259,7 +259,7 @@ def _datasets() -> tuple[str, ...]:
 
 @cache
 def _workers() -> Any:
-    from verifiers.workers import Workers
+    from verifiers.worker import Workers
 
     # Processor time stops a scorer; the clock is generous, because the first job opens the dataset on a busy machine.
     return Workers("envs.reasoning_gym.worker", size=1, soft=2.5, hard=30.0)

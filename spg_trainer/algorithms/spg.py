@@ -1,7 +1,6 @@
 """SPG, the sandwiched policy gradient: a lower bound for good completions, an upper one for bad.
 
-Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and where paper, code and this differ;
-docs/algorithms/shares.md has `advantage=share` and `merge`, which are not this paper's.
+Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and where paper, code and this differ.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Loss, Metric
-from spg_trainer.algorithms.shares import merge_equal, shares
-from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.masks import Masks
@@ -37,10 +35,6 @@ class SPG(Algorithm):
     """Share of the EUBO in `mix`, 0..1."""
     normalizer: Literal["tokens", "completions", "length"] = "completions"
     """Divisor: all tokens (SPG's code), all completions (the paper's 1/g), or own length and then all completions."""
-    advantage: Literal["mean", "mean_std", "leave_one_out", "share"] = "mean"
-    """What a reward is compared with: as elsewhere, or `share`: the mean of the step, see `shares`."""
-    merge: bool = False
-    """Whether equal completions of a group are scored once, with the sum of their advantages."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,23 +50,10 @@ class SPG(Algorithm):
                 f"negatives={self.negatives} compares the contexts in which a token is masked, and {cause}; set "
                 f"--algorithm-args {remedy}"
             )
-        if self.masking == "trajectory":
-            self.require(
-                "merge", not self.merge, "false for masking=trajectory, where equal texts differ in order"
-            )
 
     @property
     def separable(self) -> bool:
         return self.negatives in ("zero", "elbo")
-
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
-        advantages = self.compute_advantages(rewards)
-        return {
-            "advantages": merge_equal(advantages, rollouts, rewards.shape[1]) if self.merge else advantages
-        }
-
-    def compute_advantages(self, rewards: Tensor) -> Tensor:
-        return shares(rewards) if self.advantage == "share" else super().compute_advantages(rewards)
 
     def active(self, advantages: Tensor) -> Tensor:
         return advantages > 0 if self.negatives == "zero" else advantages != 0

@@ -25,7 +25,8 @@ from spg_trainer.rollout.sampler import get_decoder
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import CHOOSE_ANOTHER, check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.settings.fields import EvalCommand, Sampling, check_eval
+from spg_trainer.settings.checks import check_eval
+from spg_trainer.settings.fields import EvalCommand, Sampling
 from spg_trainer.settings.recipes import own_task
 from spg_trainer.settings.sources import ENVIRONMENT, differences, flatten, model_environment, run_holding
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import comb
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from spg_trainer.rollout.sampler import watching
 from spg_trainer.rollout.scored import Failures, Scored, sample_and_score, sample_rows
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.settings.packages import envs, verifiers
-from spg_trainer.settings.sources import preset_sampling, task_preset
+from spg_trainer.settings.sources import task_settings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -114,8 +114,8 @@ def evaluate(
         ConfigError: a number out of range, several generations at temperature 0.
         TrainingError: the environment failed on too many completions, or another process failed.
     """
-    preset = task_preset(env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
-    sampling = sampling or preset_sampling(preset)
+    preset = task_settings(env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
+    sampling = sampling or replace(preset.rollout, temperature=0.0)
     if num_problems < 0:
         raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
     if num_generations < 1:
@@ -126,7 +126,7 @@ def evaluate(
     agreeing = raising_on_all if world > 1 else nullcontext
     with agreeing():
         if isinstance(env, str):
-            env = envs.make(env, split=split, **preset.get("env_args", {}))
+            env = envs.make(env, split=split, **preset.env_args)
         count = min(num_problems or len(env), len(env))
     made = {key(row): row for row in rows if row["reason"] != "error"}  # the environment may be repaired
     missing = [(i, g) for i in range(count) for g in range(num_generations) if (i, g) not in made]

@@ -28,7 +28,7 @@ from spg_trainer.models import load_model
 from spg_trainer.models.source import resolve_model
 from spg_trainer.rollout.tokens import decode_completions, encode_texts, sample
 from spg_trainer.settings.fields import Sampling
-from spg_trainer.settings.sources import model_environment, preset_sampling, task_preset
+from spg_trainer.settings.sources import model_environment, task_settings
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class SpgLLaDA(LM):
         folder = str(source.adapter or source.base)
         recorded = model_environment(folder)
         env = env or recorded.get("env")
-        base = preset_sampling(task_preset(env, folder)) if env else Sampling()
+        base = task_settings(env, folder).rollout if env else Sampling()
         length, block = max_completion_length or base.max_completion_length, block_length or base.block_length
         sampling = Sampling.at_rate(length, block, base.tokens_per_step, remasking=remasking)
         self.sampling = replace(sampling, diffusion_steps=diffusion_steps or sampling.diffusion_steps)

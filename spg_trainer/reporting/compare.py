@@ -8,17 +8,19 @@ from itertools import product
 from pathlib import Path
 
 from spg_trainer import algorithms
-from spg_trainer.cli import PROG, flags, parse, peek, refuse_early
+from spg_trainer.cli import PROG, flags, parse, refuse_early
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.jobs import Job, run_jobs
 from spg_trainer.reporting.results import Finished, draw_curves, markdown, read_finished
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import CHOOSE_ANOTHER, write_text
 from spg_trainer.runs.folder import SUMMARY
-from spg_trainer.settings.fields import CompareCommand, Config, check, check_ranges, parse_pairs
+from spg_trainer.settings.checks import check, check_ranges
+from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.sources import CONFIG, MAY_CHANGE, differences, identity, read_config
+from spg_trainer.settings.values import parse_pairs
 
-OWN = ("env", "model", "algorithm", "seed", "output-dir", "resume")
+OWN = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
 """Flags of training that `compare` gives itself."""
 
 
@@ -90,8 +92,8 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
         env, env_args = read_word("--env", task)
         algorithm, settings = read_word("--algorithms", setting)
         words = [*typed(settings), *shared]
-        if own := [flag for flag in OWN if peek(words, flag) is not None]:
-            raise ConfigError(f"--{own[0]}: compare gives it to each run. Use compare's own flags.")
+        if own := {word.partition("=")[0] for word in words} & OWN:
+            raise ConfigError(f"{min(own)}: compare gives it to each run. Use compare's own flags.")
         words += ["--env", env, "--model", model, "--algorithm", algorithm]
         words += ["--env-args", *(f"{key}={value}" for key, value in env_args.items())] if env_args else []
         task, setting = label(env, env_args), label(algorithm, settings)
@@ -123,7 +125,7 @@ def label(name: str, arguments: dict[str, object]) -> str:
 
 def typed(settings: dict[str, object]) -> list[str]:
     """Settings of an algorithm as they are typed: by their flag of training, else as hyper-parameters."""
-    known, words, hyper = flags(Config()), [], []
+    known, words, hyper = flags(Config), [], []
     for key, value in settings.items():
         flag = key.replace("_", "-")
         if flag not in known:

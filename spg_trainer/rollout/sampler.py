@@ -56,14 +56,13 @@ def sample_completions(
     memory; None = what is fastest: all on an accelerator, few enough to stay in the cache on a CPU.
 
     Returns Rollouts on the model's device; positions that were still masked when a row was finished hold the mask id,
-    step -1 and log-probability 0. Raises ConfigError for settings that cannot decode, a prompt too long for the model,
-    too few generators.
+    step -1 and log-probability 0. Raises ConfigError for settings that cannot decode, a prompt too long for the model.
     """
     sampling.check()
     decode = get_decoder(sampling.remasking)
     device = policy.model.device
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
-    _check_inputs(policy, prompt_mask, sampling, generators, rows_per_forward)
+    _check_prompts_fit(policy, prompt_mask, sampling.max_completion_length)
     with torch.no_grad(), _evaluating(policy.model):
         return decode(policy, prompt_ids, prompt_mask, sampling, generators, rows_per_forward)
 
@@ -262,8 +261,6 @@ class _Canvas:
         self.unmask_logps[rows, where] = logps.gather(1, now)
         self.unmask_step[rows, where] = step
         self.masked = self.masked.gather(1, later)
-        if not len(self.end_tokens):
-            return
         end = self._end(self.rows)
         # With the block complete, any end token will do: later blocks are still masked.
         first_masked = self.masked[:, 0] if self.masked.shape[1] else self.unmask_step.shape[1]
@@ -292,31 +289,14 @@ class _Canvas:
         return columns.masked_fill(~is_end, is_end.shape[1]).amin(-1)
 
 
-def _check_inputs(
-    policy: Policy,
-    prompt_mask: Tensor,
-    sampling: Sampling,
-    generators: Generators,
-    rows_per_forward: int | None,
-) -> None:
-    rows, given = len(prompt_mask), None if generators is None else len(generators)
-    if sampling.draws_noise and given != rows:
-        raise ConfigError(
-            f"temperature={sampling.temperature}, remasking={sampling.remasking!r} draws noise: {rows} prompts need "
-            f"{rows} generators, got {given}. Make one for each with spg_trainer.seeding.generator."
-        )
-    if rows_per_forward is not None and rows_per_forward < 1:
-        raise ConfigError(f"rows_per_forward={rows_per_forward} must be at least 1, or None for all rows.")
-    if bool((prompt_mask[:, :-1] & ~prompt_mask[:, 1:]).any()):
-        raise ConfigError("prompt_mask has padding behind a token. Pad on the left, as encode_prompts does.")
+def _check_prompts_fit(policy: Policy, prompt_mask: Tensor, asked: int) -> None:
     limit = policy.model.config.max_position_embeddings
-    lengths, asked = prompt_mask.sum(-1), sampling.max_completion_length
-    longest = int(lengths.max()) if rows else 0
+    longest = int(prompt_mask.sum(-1).max()) if len(prompt_mask) else 0
     if longest + asked > limit:
         raise ConfigError(
-            f"prompt {int(lengths.argmax())} has {longest} tokens; with max_completion_length={asked} that is "
-            f"{longest + asked}, but the model has {limit} positions. Shorten the prompt (it is never cut), or use "
-            f"max_completion_length={max(0, limit - longest)} or less."
+            f"a prompt has {longest} tokens; with max_completion_length={asked} that is {longest + asked}, but the "
+            f"model has {limit} positions. Shorten the prompt (it is never cut), or use max_completion_length="
+            f"{max(0, limit - longest)} or less."
         )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from spg_trainer.batch import Rollouts
 from spg_trainer.distributed import gather
-from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.errors import TrainingError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import decode_completions, encode_prompts, sample
 from spg_trainer.settings.fields import Sampling
@@ -17,7 +17,7 @@ from spg_trainer.settings.packages import envs
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
-    from spg_trainer.rollout.pairs import Preferences
+    from spg_trainer.rollout.sources import Source
 
 MAX_ERROR_SHARE = 0.05
 """A step or evaluation in which a larger share of the completions could not be scored stops the run."""
@@ -53,7 +53,7 @@ class Scored:
 class Failures:
     """Counts the completions of a step or evaluation, `expected` in all, that its environment could not score.
 
-    Where it is `shared`, both numbers are those of all processes, and each calls `add` equally often.
+    shared: both numbers are those of all processes, and each calls `add` equally often.
     """
 
     expected: int
@@ -61,28 +61,18 @@ class Failures:
     count: int = 0
 
     def add(self, env: "TextEnv", scored: Scored | None) -> None:
-        """Counts the failures among more completions (None = no more); raises TrainingError when there are too many."""
-        failed = [row for row, reason in enumerate(scored.reason) if reason == "error"] if scored else []
-        first = [(int(scored.index[row]), scored.traceback[row] or "") for row in failed[:1]]
-        parts = [(len(failed), first)]
-        parts = gather(parts) if self.shared else parts
-        self.count += sum(count for count, _ in parts)
-        firsts = [one for _, first in parts for one in first]
-        if firsts and self.count > MAX_ERROR_SHARE * self.expected:
-            index, traceback = firsts[0]
+        """Counts the failures among completions (None = there are none); raises TrainingError at too many."""
+        rows = zip(scored.index, scored.reason, scored.traceback, strict=True) if scored else ()
+        failed = [(int(index), traceback) for index, reason, traceback in rows if reason == "error"]
+        failed = gather(failed) if self.shared else failed
+        self.count += len(failed)
+        if failed and self.count > MAX_ERROR_SHARE * self.expected:
+            index, traceback = failed[0]
             raise TrainingError(
                 f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions (more than "
                 f"{MAX_ERROR_SHARE:.0%}), among them one of problem {index}. Fix the environment, "
-                f"then continue with --resume auto.\n{traceback}".rstrip()
+                f"then continue with --resume auto.\n{traceback or ''}".rstrip()
             )
-
-
-def check_prompts(count: int, env: "TextEnv") -> None:
-    """Raises ConfigError if `env` has fewer problems than a step takes."""
-    size = len(env)
-    if count > size:
-        text = f"--prompts-per-step {count}: {env.spec_name} has {size} problems"
-        raise ConfigError(f"{text}. Use {size} or fewer.")
 
 
 def sample_and_score(
@@ -130,7 +120,7 @@ def sample_rows(
     scored: Scored,
     *,
     policy: Policy,
-    env: "TextEnv | Preferences",
+    env: "TextEnv | Source",
     step: int,
     advantages: torch.Tensor | None = None,
 ) -> list[dict[str, Any]]:

@@ -66,16 +66,14 @@ def encode_prompts(
 
     A `str` becomes one user message, or is taken as it is where the tokenizer has no chat template. A completion prefix
     follows the opening of the assistant's turn. Returns prompt_ids (B, L) int64 and prompt_mask (B, L) bool on the
-    model's device; L is the longest prompt. Raises ConfigError for a bare string, a prompt that is neither text nor
-    messages, or another number of prefixes; ModelError for chat messages where the tokenizer has no chat template.
+    model's device; L is the longest prompt. Raises ConfigError for a bare string or a prompt that is neither text nor
+    messages; ModelError for chat messages where the tokenizer has no chat template.
     """
     if isinstance(prompts, str):
         raise ConfigError(f"prompts is the single string {prompts[:40]!r}. Pass a list: [prompt].")
     prefixes = [""] * len(prompts) if completion_prefixes is None else completion_prefixes
-    if isinstance(prefixes, str) or len(prefixes) != len(prompts):
-        raise ConfigError(f"{len(prompts)} prompts need as many completion_prefixes, got {prefixes!r}.")
-    texts = [_chat_text(policy, i, prompt) + prefixes[i] for i, prompt in enumerate(prompts)]
-    return encode_texts(policy, texts)
+    turns = zip(prompts, prefixes, strict=True)
+    return encode_texts(policy, [_chat_text(policy, prompt) + prefix for prompt, prefix in turns])
 
 
 def encode_texts(policy: Policy, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -109,22 +107,21 @@ def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
     return texts
 
 
-def _chat_text(policy: Policy, index: int, prompt: Prompt) -> str:
-    tokenizer = policy.tokenizer
+def _chat_text(policy: Policy, prompt: Prompt) -> str:
+    template = policy.tokenizer.chat_template
     if isinstance(prompt, str):
-        if tokenizer.chat_template is None:
+        if template is None:
             return prompt
         prompt = [{"role": "user", "content": prompt}]
-    if not isinstance(prompt, list) or not all(is_message(message) for message in prompt):
-        raise ConfigError(
-            f'prompt {index} is {prompt!r:.80}. Pass text, or messages [{{"role": "user", "content": "..."}}].'
-        )
-    if tokenizer.chat_template is None:
+    if not isinstance(prompt, list) or not all(map(is_message, prompt)):
+        messages = '[{"role": "user", "content": "..."}]'
+        raise ConfigError(f"prompt {prompt!r:.80}: should be text, or messages {messages}.")
+    if template is None:
         raise ModelError(
-            f"prompt {index} is a list of chat messages, but the tokenizer of {policy.source} has no chat template. "
-            "Pass plain text, or use an instruction-tuned model."
+            f"prompt {prompt!r:.80}: the tokenizer of {policy.source} has no chat template. Pass plain text, or use an "
+            "instruction-tuned model."
         )
-    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+    return policy.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
 
 
 def is_message(message: object) -> bool:

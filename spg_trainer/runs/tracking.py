@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import to_json
-from spg_trainer.settings.sources import flatten
+from spg_trainer.settings.values import flatten
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker

@@ -25,14 +25,15 @@ def settle(m: ModelConfig, run: Path | None = None) -> ModelConfig:
     folder = kept if kept and (kept / "adapter_config.json").is_file() else m.adapter
     if folder is None:
         alpha = default_alpha(m.lora_r) if m.lora_r and m.lora_alpha is None else m.lora_alpha
-        return replace(m, lora_alpha=alpha, lora_dropout=m.lora_dropout or 0.0)
+        copy = m.ref_copy and not m.lora_r  # below adapters are the weights that they started from
+        return replace(m, lora_alpha=alpha, lora_dropout=m.lora_dropout or 0.0, ref_copy=copy)
     r, alpha, dropout = read_adapter(folder)
     for flag, given, own in (("--lora-r", m.lora_r or None, r), ("--lora-alpha", m.lora_alpha, alpha)):
         if given not in (None, own):
             text = f"{flag} {given}: {folder} already is an adapter, of rank {r} and alpha {alpha}"
             raise ConfigError(f"{text}. Leave it out, or train fresh adapters on a whole model.")
     dropout = dropout if m.lora_dropout is None else m.lora_dropout
-    return replace(m, lora_r=r, lora_alpha=alpha, lora_dropout=dropout)
+    return replace(m, lora_r=r, lora_alpha=alpha, lora_dropout=dropout, ref_copy=False)
 
 
 def default_alpha(r: int) -> int:

@@ -1,35 +1,28 @@
-"""Every setting of a command: its default, unit and meaning (the docstrings are the text of `--help`), and its range.
+"""Every setting of a command: its default, unit, meaning (the docstrings are the text of `--help`) and range.
 
-`help(Config)` shows the same texts. Where a value comes from is in `settings.py`. Imports nothing heavy: `--help`
-answers at once.
+Where a value comes from is in `sources.py`, what cannot work in `checks.py`. Imports nothing heavy.
 """
 
-import ast
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple
 
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings.values import parse_pairs
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(NamedTuple):
     """The values that a number may have; `check_ranges` reads it from a field's annotation."""
 
     expected: str
     holds: Callable[[float], bool]
 
-    def __repr__(self) -> str:  # `help` shows it in the annotation
-        return f"<{self.expected}>"
 
-
-FIELDS = "\n\nArgs:\n"
-"""Stands between a class's docstring and those of its fields."""
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
 Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
 CountOrZero = Annotated[int, NOT_NEGATIVE]
@@ -37,46 +30,16 @@ NotNegative = Annotated[float, NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
 Group = Annotated[int, Range("at least 2, to judge each against the others. Try 8", lambda v: v >= 2)]
 Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
-
-
-def parse_pairs(words: list[str]) -> dict[str, object]:
-    """`["a=1", "b=x"]` -> `{"a": 1, "b": "x"}`. Raises ValueError on a word without `=`, a repeated key, or no pair."""
-    pairs: dict[str, object] = {}
-    if not words:
-        raise ValueError("needs at least one KEY=VALUE pair")
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ValueError(f"{word!r} is not of the form KEY=VALUE")
-        if key in pairs:
-            raise ValueError(f"{key!r} is given twice")
-        pairs[key] = _scalar(value)
-    return pairs
-
-
-def _scalar(text: str) -> object:
-    """YAML's int and float by Python's own rules (YAML 1.1 reads 1e-3 as text and 4:11 as a number), else text."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
-
-
-class _PairsSpec(PrimitiveConstructorSpec[dict[str, object]]):
-    def __repr__(self) -> str:
-        return "<KEY=VALUE pairs>"
-
-
-_PAIRS = _PairsSpec(
-    nargs="*",
-    metavar="KEY=VALUE [KEY=VALUE ...]",
-    instance_from_str=parse_pairs,
-    is_instance=lambda value: isinstance(value, dict),
-    str_from_instance=lambda value: [f"{k}={v}" for k, v in value.items()],
-)
-Pairs = Annotated[dict[str, object], _PAIRS]
+Pairs = Annotated[
+    dict[str, object],
+    PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="KEY=VALUE [KEY=VALUE ...]",
+        instance_from_str=parse_pairs,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [f"{k}={v}" for k, v in value.items()],
+    ),
+]
 """`KEY=VALUE ...` flags, the same for every command."""
 
 
@@ -85,8 +48,7 @@ class LoadConfig:
     """Which weights, their type and device."""
 
     model: str = "tiny"
-    """`tiny` (the embedded model), a folder, a run folder, or a hub id such as GSAI-ML/LLaDA-8B-Instruct;
-    for `sft` also `new`, a small model with fresh weights."""
+    """`tiny` (embedded), a folder, a run folder or a hub id; for `sft` also `new`, a small model with fresh weights."""
     revision: str | None = None
     """Hub revision (branch, tag or commit) of the model."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
@@ -122,7 +84,7 @@ class ModelConfig(LoadConfig):
     lora_dropout: Below1 | None = None
     """Dropout in the adapters; unset = the adapter's own, or 0. Above 0 micro-batches change the gradient."""
     ref_copy: bool = False
-    """Keep a frozen copy of all weights as reference: a second set in memory and on disk. Adapters need none."""
+    """Where all weights are trained, keep a frozen copy as reference: a second set in memory and on disk."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, far less memory."""
 
@@ -137,8 +99,8 @@ class Sampling:
     """Tokens of a block; blocks are decoded left to right. Divides the completion length."""
     diffusion_steps: int = 128
     """Denoising steps for a whole completion; a multiple of the number of blocks."""
-    temperature: float | Literal["auto"] = 0.0
-    """Sampling temperature; 0 = greedy; auto (in training) = from 0.3 to 3, so that about half of the groups differ."""
+    temperature: float = 0.0
+    """Sampling temperature; 0 = greedy."""
     remasking: str = "low_confidence"
     """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
 
@@ -174,30 +136,22 @@ class Sampling:
         for name in ("max_completion_length", "block_length", "diffusion_steps"):
             if type(value := getattr(self, name)) is not int or value < 1:
                 raise ConfigError(f"{name}={value!r} must be a whole number of at least 1.")
-        if self.temperature == "auto" or not 0 <= self.temperature < math.inf:
+        if not 0 <= self.temperature < math.inf:
             raise ConfigError(f"temperature={self.temperature} must be 0 (greedy) or a finite number above.")
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
             divisors = (d for d in range(1, length + 1) if length % d == 0)
-            nearest, longer = (
-                min(divisors, key=lambda d: (abs(d - block), -d)),
-                length + block - length % block,
-            )
+            nearest = min(divisors, key=lambda d: (abs(d - block), -d))
             raise ConfigError(
-                f"block_length={block} does not divide max_completion_length={length}: {length} / {block} = "
-                f"{length / block:.2f}. Use block_length={nearest} or max_completion_length={longer}."
+                f"block_length={block} does not divide max_completion_length={length}. Use block_length={nearest} or "
+                f"max_completion_length={length + block - length % block}."
             )
         blocks = length // block
-        if steps % blocks:
+        if steps % blocks or steps > length:
             fits = min((steps // blocks + 1) * blocks, length)
             raise ConfigError(
-                f"diffusion_steps={steps} cannot be shared by {blocks} blocks ({length} tokens / {block} per block): "
-                f"{steps} / {blocks} = {steps / blocks:.2f}. Use diffusion_steps={fits}."
-            )
-        if steps > length:
-            raise ConfigError(
-                f"diffusion_steps={steps} over {blocks} blocks is {steps // blocks} steps per block, but a block has "
-                f"only {block} tokens to unmask. Use diffusion_steps={length} or fewer."
+                f"diffusion_steps={steps} should be a multiple of the {blocks} blocks ({length} tokens / {block} per "
+                f"block) and at most one for each token. Use diffusion_steps={fits}."
             )
 
 
@@ -209,18 +163,12 @@ class BatchConfig:
     """Problems per rollout, over all processes."""
     num_generations: Group = 6
     """Completions per problem (the group, G), at least 2."""
-    problem_choice: Literal["uniform", "mixed"] = "uniform"
-    """mixed = up to half of a step are problems whose completions were not all worth the same when last tried."""
     num_iterations: Count = 1
     """How often the completions of a rollout are used; fresh masks each time."""
     num_minibatches: Count = 1
     """Parts of whole groups that the completions are divided into, one update each; more than 1 is off-policy."""
     per_device_batch_size: Count = 8
     """(completion, mask) sequences whose graph is in memory at once; rollouts on a GPU take four times as many."""
-
-
-NO_END = 1_000_000
-"""--max-steps, where minutes alone end a run."""
 
 
 @dataclass(frozen=True)
@@ -232,15 +180,13 @@ class OptimizerConfig:
     warmup_steps: CountOrZero = 0
     """Updates over which the rate rises linearly from 0."""
     lr_schedule: Literal["constant", "linear"] = "constant"
-    """What follows: the same rate, or one that falls step by step to 1/--max-steps of it in the last; where
-    --max-minutes alone ends the run (--max-steps 1000000), one that falls with the clock, so no two runs are equal."""
+    """What follows: the same rate, or one that falls step by step to 1/--max-steps of it in the last."""
     adam_beta1: Below1 = 0.9
     """AdamW's first decay."""
     adam_beta2: Below1 = 0.99
     """AdamW's second decay."""
     adam_epsilon: Positive = 1e-8
-    """What AdamW adds to the root of the second moment; where it is larger than a gradient's usual size, small
-    gradients take small steps."""
+    """What AdamW adds to the root of the second moment; a larger one lets small gradients take small steps."""
     weight_decay: Below1 = 0.1
     """AdamW's decoupled weight decay."""
     max_grad_norm: Positive = 0.2
@@ -252,16 +198,11 @@ class EvalConfig:
     """Greedy evaluation before and after training, and validation on the way, which chooses the model that is kept."""
 
     eval_steps: CountOrZero = 0
-    """Validate at the start, every so many steps and at the end; model/ is then the best step. 0 = never, model/ is the
-    last step."""
+    """Validate at the start, every so many steps and at the end, and keep the best step; 0 = keep the last."""
     validation_problems: CountOrZero = 64
     """Problems per validation; 0 = the whole validation split."""
-    stop_if_worse: bool = False
-    """End the run at a validation that lies below that of the start by more than chance allows."""
     eval_problems: CountOrZero = 0
     """Problems of the evaluations before and after training; 0 = the whole split."""
-    eval_temperature: NotNegative = 0.0
-    """Sampling temperature of evaluations."""
     eval_split: Literal["test", "validation"] = "test"
     """Split of the evaluations before and after training."""
 
@@ -273,8 +214,7 @@ class OutputConfig:
     output_dir: str | None = None
     """Run folder; unset = runs/ENV-ALGORITHM-sSEED-UTCTIME."""
     resume: str | None = None
-    """`auto` = continue from the newest complete checkpoint (of --output-dir, or of the newest unfinished run of these
-    settings); or the path of a run folder or checkpoint."""
+    """A run folder or checkpoint to continue; `auto` = that of --output-dir, or the newest unfinished run like this."""
     save_steps: CountOrZero = 10
     """A checkpoint every so many steps; 0 = only at the end."""
     keep: Count = 2
@@ -290,34 +230,40 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
-class Config:
-    """Train a masked diffusion language model by RL on a verifiable task."""
+class TaskSettings:
+    """What every command on a task has."""
 
     env: str = "sudoku"
-    """Task: a name, `my_package.my_module:my/MyTask-v0`, or `./my_task.py:my/MyTask-v0`."""
+    """Task: a name, `my_package.my_module:my/MyTask-v0` or `./my_task.py:my/MyTask-v0`; unset = the model's own."""
     env_args: Pairs = field(default_factory=dict)
     """Arguments of the environment, e.g. `prompt_style=paper`."""
+    seed: int = 0
+    """Seed of every random stream."""
+    config: str | None = None
+    """A YAML file, nested as config.yaml of a run folder; flags override it."""
+
+
+@dataclass(frozen=True)
+class Config(TaskSettings):
+    """Train a masked diffusion language model by RL on a verifiable task."""
+
     reward_weights: Pairs = field(default_factory=dict)
     """Weights of the reward components, e.g. `correct=1 cells=0.2`."""
     algorithm: str = "spg"
-    """RL algorithm: a name such as spg or spg_repro, `./my_algorithm.py:MyClass` or `my_package.my_module:MyClass`."""
+    """A name such as spg or raft, `./my_algorithm.py:MyClass` or `my_module:MyClass`; unset = the task's recipe's."""
     algorithm_args: Pairs = field(default_factory=dict)
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`."""
     pairs: str | None = None
-    """Preference pairs to learn from in place of sampled completions: a .jsonl, .jsonl.gz or .parquet file with the
-    columns prompt, chosen and rejected. Needs --algorithm vrpo and --num-generations 2."""
+    """A .jsonl, .jsonl.gz or .parquet file of pairs to learn from in place of sampled completions: prompt, chosen and
+    rejected. Needs --algorithm vrpo and --num-generations 2."""
     pairs_sha256: str | None = None
-    """The sha256 of that file, which is refused if it has another; unset = whatever it is, from then on the run's."""
+    """The sha256 that the file must have; unset = whatever it is, from then on the run's."""
     max_steps: CountOrZero = 100
     """Steps in all; a step is one rollout and its num_iterations updates."""
     max_minutes: NotNegative = 0.0
     """Stop after the step in which so many minutes have passed, evaluate and save; 0 = no limit."""
-    seed: int = 0
-    """Seed of every random stream."""
-    config: str | None = None
-    """A YAML file nested as config.yaml of a run folder; flags override it."""
     dry_run: bool = False
-    """Print the resolved settings and the batch arithmetic, then end."""
+    """Print every setting with where it comes from, in a form that --config reads, then end."""
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: Sampling = field(default_factory=lambda: Sampling(temperature=0.9))
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -372,13 +318,9 @@ class PushCommand:
 
 
 @dataclass(frozen=True)
-class EvalCommand:
+class EvalCommand(TaskSettings):
     """Measure a model's solved rate on a task."""
 
-    env: str = "sudoku"
-    """Task; unset with a run folder as --model = the run's own."""
-    env_args: Pairs = field(default_factory=dict)
-    """Arguments of the environment, e.g. `source=papers.jsonl`."""
     reward_weights: Pairs = field(default_factory=dict)
     """Weights of the reward components."""
     split: Literal["test", "validation", "train"] = "test"
@@ -386,15 +328,13 @@ class EvalCommand:
     num_problems: CountOrZero = 0
     """Problems taken from the start of the split; 0 = all."""
     num_generations: Count = 1
-    """Completions per problem; more than 1 also gives pass@k and the majority's answer, and needs --temperature above
-    0."""
+    """Completions per problem; more than 1 gives pass@k and the majority's answer, and needs --temperature above 0."""
     max_completion_length: tuple[int, ...] = (256,)
     """One or several completion lengths, each evaluated."""
     block_length: int = 32
     """Tokens of a block; a shorter completion is one block."""
     diffusion_steps: tuple[int, ...] = ()
-    """Denoising steps for a whole completion, one or several, each evaluated at every length; unset = length /
-    --tokens-per-step."""
+    """Denoising steps of a completion, one or several, each with every length; unset = length / --tokens-per-step."""
     tokens_per_step: Positive = 2.0
     """Tokens unmasked per denoising step where --diffusion-steps is unset."""
     temperature: float = 0.0
@@ -402,34 +342,26 @@ class EvalCommand:
     remasking: str = "low_confidence"
     """Which masked positions are unmasked first."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
-    """`papers` = as d1 and SPG measure: their style of prompt, lengths 128, 256, 512 in half as many steps, blocks of
-    32, greedy, cell accuracy for Sudoku, whatever other flags say. `ours papers` = both."""
+    """`papers` = as d1 and SPG measure, whatever other flags say: their prompts, lengths 128, 256, 512 in half as many
+    steps, blocks of 32, greedy, cell accuracy for Sudoku."""
     rows_per_forward: Count = 64
     """Completions decoded at once on a GPU; on a CPU, as many as stay in its cache. Memory only."""
-    seed: int = 0
-    """Seed of the sampling noise."""
     output_dir: str | None = None
     """Folder for result and completions (JSON, JSONL); unset = MODEL/eval for a run folder, else nothing is written."""
-    config: str | None = None
-    """A YAML file with these settings; flags override it."""
     model: LoadConfig = field(default_factory=LoadConfig)
 
 
 @dataclass(frozen=True)
-class SftCommand:
+class SftCommand(TaskSettings):
     """Make a base model from an environment's demonstrations and habits (supervised, masked denoising)."""
 
-    env: str = "sudoku"
-    """Task whose `demonstration` (named `right`) and `habits` are learned."""
-    env_args: Pairs = field(default_factory=dict)
-    """Arguments of the environment, e.g. `blanks=4-11`."""
     mix: Pairs = field(default_factory=dict)
-    """Share of each habit, e.g. `right=0.4 careless=0.6`, divided by their sum; unset = all right."""
+    """Share of `right`, the demonstration, and of each habit, e.g. `right=0.4 careless=0.6`; unset = all right."""
     steps: Count = 3000
     """Updates at most."""
     patience: CountOrZero = 5
-    """Evaluations in a row without a validation loss 1% below the best, after which the rate falls and training ends;
-    the best weights are kept. 0 = all updates under a cosine, and the last weights."""
+    """Evaluations without a validation loss 1% below the best, after which training ends with the best weights; 0 = all
+    updates under a cosine, and the last weights."""
     eval_steps: Count = 100
     """Every so many updates: the validation loss, the habits of some validation completions, and a checkpoint."""
     batch_size: Count = 192
@@ -437,8 +369,7 @@ class SftCommand:
     per_device_batch_size: CountOrZero = 0
     """Demonstrations whose graph is in memory at once; 0 = all of an update. Memory only."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """`muon` takes steps of one size in all directions of a layer's matrices and leaves the rest to AdamW, at the same
-    rate. Default of small models on tasks without a preset: fewer updates bring them as far."""
+    """`muon` takes steps of one size in all directions of a layer's matrices and leaves the rest to AdamW."""
     learning_rate: Positive = 2e-3
     """Peak rate; linear warm-up, then constant until the last fifth of the updates, which takes it to 5%."""
     warmup_steps: CountOrZero = 50
@@ -448,17 +379,16 @@ class SftCommand:
     max_grad_norm: Positive = 1.0
     """The gradient's norm is clipped to this."""
     max_completion_length: CountOrZero = 20
-    """Tokens of a completion (T); shorter demonstrations are filled with padding, which is learned too. 0 = what the
-    longest of 2,000 training problems' needs, and a tenth more."""
+    """Tokens of a completion (T), padding included; 0 = a tenth more than the longest of 2,000 demonstrations."""
     block_length: CountOrZero = 0
-    """Tokens of a block when the model decodes; 0 = the preset's, or the whole completion if that does not divide it.
+    """Tokens of a block when the model decodes; 0 = the recipe's, or the whole completion if that does not divide it.
     These three are written down with the model, and RL and `eval` take them from there."""
     diffusion_steps: CountOrZero = 0
-    """Denoising steps of a completion; 0 = one for each token (llada presets: half as many)."""
+    """Denoising steps of a completion; 0 = one for each token (llada: half as many)."""
     remasking: str | None = None
-    """Which masked positions are unmasked first; unset = as the preset has it."""
+    """Which masked positions are unmasked first; unset = as the recipe has it."""
     temperature: Positive = 1.0
-    """Sampling temperature at which habits are counted: presets have that of the default algorithm's RL."""
+    """Sampling temperature at which habits are counted: that of RL."""
     hidden_size: Count = 128
     """Width of a new model (--model new)."""
     num_layers: Count = 4
@@ -467,16 +397,12 @@ class SftCommand:
     """Attention heads of a new model."""
     intermediate_size: Count = 344
     """Feed-forward width of a new model."""
-    seed: int = 0
-    """Seed of the weights and of every draw."""
     save_dtype: Literal["auto", "bfloat16"] = "auto"
     """Type of the weights on disk; auto = as trained. bfloat16 halves the file; what is measured is what is saved."""
     output_dir: str | None = None
     """Folder of the model; unset = models/ENV-sft-sSEED."""
     resume: str | None = None
-    """The folder of a model made by `sft`, interrupted or finished, to go on with; `auto` = that of --output-dir."""
-    config: str | None = None
-    """A YAML file with these settings; flags override it."""
+    """The folder of a model made by `sft` to go on with; `auto` = that of --output-dir."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
 
 
@@ -498,8 +424,8 @@ class CompareCommand:
     env: tuple[str, ...] = ("sudoku",)
     """Tasks, with arguments behind a colon: `sudoku countdown:level=2,source=my.jsonl ./my_task.py:my/MyTask-v0`."""
     algorithms: tuple[str, ...] = ("spg",)
-    """Algorithms, or settings of one: `spg wd1 spg:negatives=elbo,num_masks=4 spg:temperature=2`. A key is a flag of
-    training where there is one of that name, else a hyper-parameter."""
+    """Algorithms, or settings of one: `spg wd1 spg:negatives=elbo,temperature=2`. A key is a flag of training where
+    there is one of that name, else a hyper-parameter."""
     model: tuple[str, ...] = ("tiny",)
     """What runs start from: one for all tasks, or one for each, in the order of --env."""
     seeds: Count = 3
@@ -522,166 +448,15 @@ def arithmetic(config: Config, algorithm: Any, num_processes: int = 1) -> str:
     """One line that says what a step does, in numbers."""
     b, r = config.batch, config.rollout
     num_masks = algorithm.make_masking().count(r.max_completion_length)
-    completions, blocks = b.prompts_per_step * b.num_generations, r.num_blocks
-    rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
-    updates = b.num_iterations * b.num_minibatches
+    completions, rows = (
+        b.prompts_per_step * b.num_generations,
+        micro_batch_size(b.per_device_batch_size, num_masks)[0],
+    )
     groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {b.num_generations} generations"
     shared = f" ({num_processes} processes x {completions // num_processes})" if num_processes > 1 else ""
     return (
-        f"{b.prompts_per_step} {groups} = {completions} completions a step{shared}; "
-        f"{r.max_completion_length} tokens in {blocks} block{'s' * (blocks > 1)} of {r.block_length}, "
-        f"{r.diffusion_steps} denoising steps; {updates} update{'s' * (updates > 1)} a step, "
-        f"{num_masks} mask{'s' * (num_masks > 1)} a completion, micro-batches of up to {rows} completions; "
-        f"{config.max_steps} steps."
+        f"{b.prompts_per_step} {groups} = {completions} completions a step{shared}; {r.max_completion_length} tokens "
+        f"in blocks of {r.block_length}, {r.diffusion_steps} denoising steps; updates a step: "
+        f"{b.num_iterations * b.num_minibatches}, masks a completion: {num_masks}, micro-batches of up to {rows} "
+        f"completions; {config.max_steps} steps."
     )
-
-
-def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
-    """Raises ConfigError for settings that cannot work, with the arithmetic and a value that would."""
-    b, auto = config.batch, config.rollout.temperature == "auto"
-    (replace(config.rollout, temperature=1.0) if auto else config.rollout).check()
-    algorithm.make_masking().check(config.rollout.max_completion_length)
-    if algorithm.left_to_right and config.rollout.block_length != 1:
-        raise ConfigError(
-            f"--algorithm {config.algorithm} samples token by token, not in blocks of {config.rollout.block_length}. "
-            f"Use --block-length 1 --diffusion-steps {config.rollout.max_completion_length}."
-        )
-    if num_processes > 1 and ":" in config.model.device:
-        raise ConfigError(
-            f"--device {config.model.device} is one GPU, not {num_processes}. Leave out --device."
-        )
-    check_common(config)
-    check_pairs(config, algorithm)
-    if config.eval.stop_if_worse and config.eval.eval_steps == 0:
-        raise ConfigError(
-            "--stop-if-worse judges validations, and there are none. Set --eval-steps, e.g. 10."
-        )
-    updates = b.num_iterations * b.num_minibatches
-    if algorithm.left_to_right and updates > 1:
-        raise ConfigError(
-            f"--algorithm {config.algorithm} has no ratio that would correct for {updates} updates per rollout. Use "
-            "--num-iterations 1 --num-minibatches 1."
-        )
-    if b.num_minibatches > b.prompts_per_step:
-        raise ConfigError(
-            f"--num-minibatches {b.num_minibatches}: a step has only {b.prompts_per_step} groups "
-            f"(--prompts-per-step). Use {b.prompts_per_step} or fewer."
-        )
-    if b.problem_choice == "mixed" and b.prompts_per_step == 1:
-        raise ConfigError(
-            "--problem-choice mixed takes half of a step from earlier ones, and --prompts-per-step 1 has no half. Use "
-            "2 or more."
-        )
-    m = config.model
-    if m.ref_copy and not algorithm.needs_ref_logps:
-        raise ConfigError(
-            f"--ref-copy: --algorithm {config.algorithm} with these settings asks for no reference. Leave it out, or "
-            "give a KL term its weight, e.g. --algorithm-args beta=0.04, where the algorithm has one."
-        )
-    if algorithm.needs_ref_logps and not (m.lora_r or m.is_adapter or m.ref_copy):
-        raise ConfigError(
-            f"--algorithm {config.algorithm} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, "
-            "start from an adapter (--model PATH), or keep a frozen copy of the weights (--ref-copy)."
-        )
-    if b.prompts_per_step % num_processes:
-        prompts, below = b.prompts_per_step, b.prompts_per_step // num_processes * num_processes
-        counts = " or ".join(str(n) for n in (below, below + num_processes) if n)
-        fits = ", ".join(str(n) for n in range(1, prompts + 1) if prompts % n == 0)
-        text = f"--prompts-per-step {prompts} cannot be shared by {num_processes} processes"
-        raise ConfigError(f"{text}. Use {counts}, or launch {fits} processes.")
-
-
-def check_pairs(config: Config, algorithm: Any) -> None:
-    """Raises ConfigError where --pairs does not go with the algorithm or the size of a group."""
-    if config.pairs is None:
-        if config.pairs_sha256 is not None:
-            raise ConfigError("--pairs-sha256 is that of the file of --pairs, which is not given. Add it.")
-        return
-    if not algorithm.learns_from_pairs:
-        raise ConfigError(
-            f"--pairs {config.pairs}: --algorithm {config.algorithm} learns from completions that the model has just "
-            "sampled, not from those of a file. Use --algorithm vrpo, or leave out --pairs."
-        )
-    if config.batch.num_generations != 2:
-        raise ConfigError(
-            f"--num-generations {config.batch.num_generations}: a pair of --pairs is two completions. Use "
-            "--num-generations 2."
-        )
-    if config.batch.problem_choice != "uniform" or config.rollout.temperature == "auto":
-        raise ConfigError(
-            "--problem-choice mixed and --temperature auto follow the rewards of completions that the model has just "
-            "sampled, and --pairs has none. Leave them out."
-        )
-
-
-def check_eval(command: EvalCommand) -> None:
-    """Raises ConfigError for settings of `eval` that cannot work; sizes that do not divide are `Sampling`'s to find."""
-    check_common(command)
-    if not command.protocol:
-        raise ConfigError("--protocol needs at least one of ours, papers.")
-    if not command.max_completion_length:
-        raise ConfigError("--max-completion-length needs at least one length, e.g. 256.")
-    if command.num_generations > 1 and command.temperature == 0:
-        text = f"--num-generations {command.num_generations} at --temperature 0 gives equal completions"
-        raise ConfigError(f"{text}. Raise it, e.g. --temperature 0.9.")
-
-
-def check_sft(command: SftCommand) -> None:
-    """Raises ConfigError for settings of `sft` that cannot work."""
-    check_common(command)
-    if command.model.ref_copy:
-        raise ConfigError("--ref-copy: sft compares with no reference. Leave it out.")
-    if command.save_dtype != "auto" and (command.model.lora_r or command.model.is_adapter):
-        raise ConfigError(f"--save-dtype {command.save_dtype} is for whole models, not adapters. Use auto.")
-
-
-def check_common(command: Config | EvalCommand | SftCommand) -> None:
-    """Raises ConfigError for what is wrong in every command: ranges, adapters, arguments that have flags."""
-    check_ranges(command)
-    m, flags = command.model, {"split": "--split or --eval-split", "reward_weights": "--reward-weights"}
-    for name in flags.keys() & command.env_args.keys():
-        raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {flags[name]} instead.")
-    if not isinstance(m, ModelConfig):
-        return
-    if m.lora_r == 0 and not m.is_adapter and (m.lora_alpha is not None or m.lora_dropout):
-        raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
-    if m.ref_copy and (m.lora_r or m.is_adapter):
-        text = "--ref-copy keeps a copy of all weights, but adapters are trained"
-        raise ConfigError(f"{text}. Leave it out: the weights they started from are their reference.")
-    if m.model == "new" and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
-        raise ConfigError("--model new takes no --lora-r, --revision or --dtype: they need --model PATH.")
-
-
-def check_ranges(settings: Any) -> None:
-    """Raises ConfigError for a number outside the `Range` of its annotation, nested settings included."""
-    hints = get_type_hints(type(settings), include_extras=True)
-    for name in (f.name for f in fields(settings)):
-        value = getattr(settings, name)
-        if is_dataclass(value):
-            check_ranges(value)
-        for hint in (hints[name], *get_args(hints[name])):  # in `Count | None` it is on the first part
-            for allowed in getattr(hint, "__metadata__", ()):
-                if isinstance(allowed, Range) and value is not None and not allowed.holds(value):
-                    raise ConfigError(f"--{name.replace('_', '-')} {value}: should be {allowed.expected}.")
-
-
-def _document(source: str) -> None:
-    """Puts the docstrings of all fields behind that of their class, where `help` looks; `--help` has them already."""
-    texts: dict[str, dict[str, str]] = {}
-    internal = (Range.__name__, _PairsSpec.__name__)
-    for cls in ast.parse(source).body:
-        if not isinstance(cls, ast.ClassDef) or cls.name in internal:
-            continue
-        own = texts[cls.name] = {}
-        for base in cls.bases:
-            own |= texts.get(ast.unparse(base), {})
-        for line, text in zip(cls.body, [*cls.body[1:], None], strict=True):
-            if isinstance(line, ast.AnnAssign):
-                told = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-                about = text.value.value if told else globals()[ast.unparse(line.annotation)].__doc__
-                own[ast.unparse(line.target)] = " ".join(about.partition(FIELDS)[0].split())
-        lines = "\n".join(f"    {name}: {text}" for name, text in own.items())
-        globals()[cls.name].__doc__ += FIELDS + lines
-
-
-_document(Path(__file__).read_text(encoding="utf-8"))

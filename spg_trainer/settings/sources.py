@@ -1,149 +1,131 @@
 """Where a setting's value comes from, how it is written down, and what may change when a run is resumed.
 
-Defaults (`config.py`) < the environment's preset < the model's environment.json < --config FILE < flags (`cli.py`).
-
-YAML is laid over the dataclasses by hand (`overlay`, 0.07 ms a file): pydantic's TypeAdapter adds 0.2 s to every start
-and passes over unknown keys, and tyro reads flat command lines, 60 ms for each layer.
+A value is that of the dataclass (`fields.py`), over which lie, in this order: the task's recipe (`recipes/TASK.yaml`,
+which names its algorithm), the algorithm's own (`algorithms/recipes.yaml`), environment.json of a model that was made
+for the task, --config FILE, and flags (`cli.py`). A run that is resumed has its own config.yaml below file and flags.
 """
 
 import json
-import types
-from collections.abc import Collection, Mapping
-from contextlib import suppress
-from dataclasses import asdict, fields, is_dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 import yaml
 
-from spg_trainer.errors import CheckpointError, ConfigError, did_you_mean
+from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.environment_file import kept
 from spg_trainer.runs.files import to_json
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
-from spg_trainer.settings.recipes import load_preset, load_section, task_name
+from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, Sampling, SftCommand
+from spg_trainer.settings.recipes import Layer, merge, recipe, sft_recipe, task_name
+from spg_trainer.settings.values import flatten, overlay
 
 Command = TypeVar("Command", Config, EvalCommand, SftCommand)
-T = TypeVar("T")
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
-PRESET = "preset.yaml"
-"""What a run's settings were before any flag or file changed them, beside its config.yaml."""
 SFT = "sft.yaml"
 """The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
-RENAMED = {("output", "board_steps"): "render_steps"}
-"""Settings by the names that older run folders know them by, as (part, name)."""
 MAY_CHANGE = frozenset(
-    "max_steps max_minutes config dry_run eval.eval_steps eval.stop_if_worse output.output_dir "
-    "output.resume output.save_steps output.keep output.sample_steps output.render_steps output.report output.track "
-    "batch.per_device_batch_size".split()
+    "max_steps max_minutes config dry_run eval.eval_steps output.output_dir output.resume output.save_steps "
+    "output.keep output.sample_steps output.render_steps output.report output.track batch.per_device_batch_size".split()
 )
 """Settings that may change on resume: how long, what is shown and kept, and where it runs."""
 
 
 def defaults(
-    cls: type[Command],
-    *,
-    env: str | None = None,
-    model: str | None = None,
-    algorithm: str | None = None,
-    config: str | None = None,
-    lora_r: str | None = None,
-    level: str | None = None,
-    run: str | None = None,
+    cls: type[Command], env: str | None = None, model: str | None = None, algorithm: str | None = None
 ) -> Command:
-    """The settings of a command before any flag is read.
-
-    env, model, algorithm, config, lora_r: what flags name; None = not named. level: that of --env-args. run: a run
-    folder (of `sft`, a model's) to continue, whose own settings then stand for presets and defaults.
-    """
-    values = read_yaml(config) if config else {}
-    overlay(cls(), values, str(config))  # wrong keys and types are reported before any of them is used
-    if run and cls is SftCommand:
-        return overlay(replace(read_sft(f"{run}/{SFT}"), output_dir=None), values, str(config))
-    if run:
-        own = read_config(f"{run}/{CONFIG}")
-        own = replace(own, output=replace(own.output, output_dir=None))  # the folder may have moved
-        return overlay(own, values, str(config))
-    model = model or (values.get("model") or {}).get("model") or cls().model.model
-    recorded = model_environment(model)
-    own = recorded.get("env") and kept(run_holding(model), recorded["env"])
-    env = env or values.get("env") or own or cls().env
-    algorithm = algorithm or values.get("algorithm") or Config.algorithm
-    level = level or (values.get("env_args") or {}).get("level")
-    preset = task_preset(env, model, algorithm, level)
-    named = {"algorithm": algorithm} if cls is Config else {}
-    base = overlay(cls(), {"env": env, "model": {"model": model}, **named}, "flags")
-    if base.model.is_adapter:  # it is trained as it is
-        for part in (preset, preset.get("sft", {})):
-            part.get("model", {}).pop("lora_r", None)
-    rank = lora_r or (values.get("model") or {}).get("lora_r")
-    if base.model.is_adapter or str(rank or 0) != "0":  # adapters have a reference without a copy
-        preset.get("model", {}).pop("ref_copy", None)
-    base = overlay(base, command_preset(cls, preset), f"preset of {env}")
-    if cls is EvalCommand and recorded.get("dtype"):  # as it was trained and evaluated
-        base = overlay(base, {"model": {"dtype": recorded["dtype"]}}, ENVIRONMENT)
-    return overlay(base, values, str(config))
+    """The settings of a command for a task, a model and an algorithm, before any file or flag; None = the default."""
+    named = {"env": env, "algorithm": algorithm, "model": model and {"model": model}}
+    return apply(cls(), layers(cls, {name: value for name, value in named.items() if value}))
 
 
-def preset_of(config: Config, run: Path | None = None) -> Config:
-    """The settings that today's preset gives for a run's task, model, algorithm and level, its adapters settled.
-
-    run: the folder of a run that is there. Raises SpgError where the model or the preset cannot be read.
-    """
-    named = {"env": config.env, "model": config.model.model, "algorithm": config.algorithm}
-    level = config.env_args.get("level")
-    preset = defaults(Config, **named, lora_r=str(config.model.lora_r), level=level)
-    return replace(preset, model=settle(preset.model, run))
+def apply(base: Command, over: Iterable[Layer]) -> Command:
+    """`base` with layers of settings over it; ConfigError for an unknown key or a wrong type."""
+    for layer in over:
+        base = overlay(base, layer.values, layer.origin)
+    return base
 
 
-def command_preset(cls: type[Command], preset: dict[str, Any]) -> dict[str, Any]:
-    """The part of a training preset that a command has settings for."""
-    sft = preset.pop("sft", {})
+def layers(cls: type[Command], flags: dict[str, Any]) -> list[Layer]:
+    """What lies over the dataclass of a command; flags: what they say, nested as the settings are."""
+    if cls not in (Config, EvalCommand, SftCommand):
+        return [Layer("flag", flags)]
+    config = flags.get("config")
+    over = [Layer(str(config), read_yaml(config) if config else {}), Layer("flag", flags)]
+    apply(cls(), over)  # wrong keys and types are reported before any of them is used
+    if run := resumed(cls, flags):
+        moved = {"output_dir": None}  # the folder may have moved
+        own = Layer(str(run), read_yaml(run, "the run's"))
+        return [own, Layer("default", moved if cls is SftCommand else {"output": moved}), *over]
+    given = merge(over)
+    model = given.get("model", {}).get("model") or cls().model.model
+    recorded = model_environment(model).get("env")
+    record = Layer(f"{model}/{ENVIRONMENT}", {"env": kept(run_holding(model), recorded)} if recorded else {})
+    env = given.get("env") or record.values.get("env") or cls().env
     if cls is Config:
-        return preset
-    sampling = preset_sampling(preset)
-    chosen = {"env_args": preset.get("env_args", {}), "max_completion_length": sampling.max_completion_length}
-    names = ("block_length", "tokens_per_step", "remasking")
-    of_sft = {"temperature": preset["rollout"]["temperature"], **sft}  # habits are counted at RL's
-    more = of_sft if cls is SftCommand else {name: getattr(sampling, name) for name in names}
-    return {**chosen, **more}
+        shipped = task_layers(env, model, given.get("algorithm"), given.get("env_args", {}).get("level"))
+    else:
+        shipped = [Layer(f"recipe of {env}", command_recipe(cls, env, model))]
+    return [record, *shipped, *over]
 
 
-def task_preset(env: str, model: str, algorithm: str = "", level: object = None) -> dict[str, Any]:
-    """The preset for a task, under what the model's environment.json says if the model was made for that task.
-
-    On top lies what an algorithm asks for: on every task, then on this one; and then the level of the task.
-    """
-    kind, recorded = preset_kind(model), model_environment(model)
-    preset = load_preset(env, kind)
-    sections, levels = preset.pop("algorithms", {}), preset.pop("levels", {})
-    if task_name(str(recorded.get("env"))) == task_name(env):
-        preset = merge(preset, {part: recorded.get(part) or {} for part in ("env_args", "rollout")})
-    for section in (load_section(algorithm, kind), sections.get(algorithm, {})):
-        sampling = preset_sampling(preset)
-        preset = merge(preset, section)
-        blocks = section.get("rollout", {})
-        if "block_length" in blocks and "diffusion_steps" not in blocks:
-            length = preset["rollout"]["max_completion_length"]
-            steps = Sampling.at_rate(length, blocks["block_length"], sampling.tokens_per_step).diffusion_steps
-            preset["rollout"]["diffusion_steps"] = steps
-    return merge(preset, levels.get(str(level or preset.get("env_args", {}).get("level")), {}))
+def resumed(cls: type[Command], flags: Mapping[str, Any]) -> Path | None:
+    """The file with the settings of the run (of `sft`, the model) that --resume continues; None if there is none."""
+    output = flags.get("output", {}) if cls is Config else flags
+    folder = output.get("output_dir") if output.get("resume") == "auto" else output.get("resume")
+    if folder is None:
+        return None
+    place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one
+    files = (above / (SFT if cls is SftCommand else CONFIG) for above in (place, *list(place.parents)[:3]))
+    return next((file for file in files if file.is_file()), None)
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested mappings with others laid over it, key by key."""
-    both = {
-        key: merge(base[key], over[key]) if isinstance(over[key], Mapping) else over[key]
-        for key in base.keys() & over.keys()
-    }
-    return {**base, **over, **both}
+def task_settings(env: str, model: str, algorithm: str | None = None) -> Config:
+    """The settings of a training by recipes, and by what the model says of the task if it was made for it."""
+    return apply(Config(), task_layers(env, model, algorithm))
 
 
-def preset_sampling(preset: Mapping[str, Any]) -> Sampling:
-    """Greedy decoding at a preset's lengths."""
-    return overlay(Sampling(), {**preset["rollout"], "temperature": 0.0}, f"preset or {ENVIRONMENT}")
+def task_layers(env: str, model: str, algorithm: str | None = None, level: object = None) -> list[Layer]:
+    """The task's recipe, the algorithm's own, and environment.json of a model that was made for the task."""
+    made, over = made_for(env, model), list[Layer]()
+    level = level or made.get("env_args", {}).get("level")
+    for origin, values in recipe(env, recipe_kind(model), algorithm, level):
+        if LoadConfig(model).is_adapter:  # it is trained as it is; `model` of a recipe is for whole models
+            values = {**values, "model": {}}
+        rollout = values.get("rollout", {})
+        if "block_length" in rollout and "diffusion_steps" not in rollout:  # as many tokens a step as before
+            before = overlay(Sampling(), merge(over)["rollout"], origin)
+            length, rate = before.max_completion_length, before.tokens_per_step
+            steps = Sampling.at_rate(length, rollout["block_length"], rate).diffusion_steps
+            values = {**values, "rollout": {**rollout, "diffusion_steps": steps}}
+        over.append(Layer(origin, values))
+    return [*over, Layer(f"{model}/{ENVIRONMENT}", made)]
+
+
+def made_for(env: str, model: str) -> dict[str, Any]:
+    """The arguments and lengths that a model was made with, if it was made for this task."""
+    recorded = model_environment(model)
+    same = task_name(str(recorded.get("env"))) == task_name(env)
+    return {part: recorded.get(part) or {} for part in ("env_args", "rollout")} if same else {}
+
+
+def command_recipe(cls: type[Command], env: str, model: str) -> dict[str, Any]:
+    """What the settings of a training on the task say of `eval` or `sft`."""
+    training, recorded = task_settings(env, model), model_environment(model)
+    sampling, shared = training.rollout, {"env_args": training.env_args}
+    if cls is EvalCommand:
+        names = ("max_completion_length", "block_length", "tokens_per_step", "remasking")
+        lengths = {name: getattr(sampling, name) for name in names}
+        return {**shared, **lengths, "model": {"dtype": recorded.get("dtype", "auto")}}  # as it was trained
+    own = sft_recipe(env, recipe_kind(model))
+    if LoadConfig(model).is_adapter:
+        own.pop("model", None)
+    made = made_for(env, model).get("rollout", {})
+    own["max_completion_length"] = made.get("max_completion_length", own["max_completion_length"])
+    return {**shared, "temperature": sampling.temperature, **own}  # habits are counted at RL's temperature
 
 
 def model_environment(model: str) -> dict[str, Any]:
@@ -153,7 +135,7 @@ def model_environment(model: str) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text())) if file else {}
     except (ValueError, TypeError) as error:
-        text = f"{file} is not a JSON object ({error}). Restore it, or remove it to use the presets."
+        text = f"{file} is not a JSON object ({error}). Restore it, or remove it to use the recipes."
         raise ConfigError(text) from error
 
 
@@ -169,12 +151,12 @@ def run_holding(path: str | Path) -> Path | None:
 def task_record(command: Config | SftCommand, sampling: Sampling, **more: Any) -> dict[str, Any]:
     """What environment.json of a model says of the task it was made for; its temperature is not part of it."""
     lengths = {name: value for name, value in asdict(sampling).items() if name != "temperature"}
-    made = {"preset": preset_kind(command.model.model), "rollout": lengths}
+    made = {"preset": recipe_kind(command.model.model), "rollout": lengths}
     return {"env": command.env, "env_args": dict(command.env_args), **more, **made}
 
 
-def preset_kind(model: str) -> str:
-    """Which presets suit a model: `tiny` for the embedded ones and what was made from them, else `llada`."""
+def recipe_kind(model: str) -> str:
+    """Which recipes suit a model: `tiny` for the embedded ones and what was made from them, else `llada`."""
     return "tiny" if model in ("tiny", "new") else model_environment(model).get("preset", "llada")
 
 
@@ -183,8 +165,26 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(to_json(config), sort_keys=False, allow_unicode=True)
 
 
+def with_origins(settled: Config, over: Iterable[Layer]) -> str:
+    """`to_yaml` of settings made of layers, with where each value comes from behind it."""
+    origins = {name: layer.origin for layer in over for name in flatten(layer.values)}
+    origins |= {"dry_run": "default", "config": "default"}
+
+    def lines(tree: Mapping[str, Any], path: str = "", indent: str = "") -> Iterator[str]:
+        for key, value in tree.items():
+            if value and isinstance(value, dict):
+                yield f"{indent}{key}:"
+                yield from lines(value, f"{path}{key}.", f"{indent}  ")
+            else:
+                style = None if isinstance(value, list) else False  # a list on one line
+                text = yaml.safe_dump({key: value}, default_flow_style=style, width=1e9, allow_unicode=True)
+                yield f"{indent}{text.rstrip()}  # {origins.get(path + key, 'default')}"
+
+    return "\n".join(lines(to_json(settled)))
+
+
 def read_yaml(path: str | Path, source: str = "--config") -> dict[str, Any]:
-    """The settings in a YAML file, by their present names. source: what an error calls it."""
+    """The settings in a YAML file. source: what an error calls it."""
     problem, values = "", None
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -198,21 +198,7 @@ def read_yaml(path: str | Path, source: str = "--config") -> dict[str, Any]:
         problem = problem or f"should hold `name: value` lines, as {CONFIG} of a run does"
         remedy = "Give a YAML file's path." if source == "--config" else "Restore it, or start a new run."
         raise ConfigError(f"{source} {path}: {problem}. {remedy}")
-    for (part, old), new in RENAMED.items():
-        nested = values.get(part)
-        if isinstance(nested, dict) and old in nested:
-            nested[new] = nested.pop(old)
     return values
-
-
-def flatten(tree: Mapping[str, Any], ignore: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}`, without the dotted names in `ignore`; an empty mapping leaves nothing."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if name not in ignore:
-            leaves |= flatten(value, ignore, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return leaves
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -222,13 +208,8 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def read_config(file: str | Path) -> Config:
-    """The settings in a run's config.yaml, whichever version wrote it; ConfigError if they cannot be read."""
-    config = overlay(Config(), read_yaml(file, "the run's"), str(file))
-    m = config.model
-    # Once these were the defaults, and the adapter's own dropout was used.
-    if m.is_adapter and m.lora_r == 0 and m.lora_dropout == 0:
-        config = replace(config, model=replace(m, lora_dropout=None))
-    return config
+    """The settings in a run's config.yaml; ConfigError if they cannot be read."""
+    return overlay(Config(), read_yaml(file, "the run's"), str(file))
 
 
 def read_sft(file: str | Path) -> SftCommand:
@@ -256,57 +237,3 @@ def refuse_changes(file: Path, config: Config) -> None:
             f"{file.parent} is a run of other settings: {changed}. Resume it with its own (--max-steps, --max-minutes, "
             "--per-device-batch-size and what is logged or kept may change), or use another --output-dir."
         )
-
-
-def overlay(base: T, values: Mapping[str, Any], source: str, path: str = "") -> T:
-    """A copy of the dataclass `base` with nested `values` laid over it, or ConfigError; dicts are merged by key."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{source}: {path.rstrip('.')} should hold `name: value` lines, not {values!r}.")
-    hints = get_type_hints(type(base))
-    changes: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in hints:
-            raise ConfigError(f"{source}: unknown setting {path + str(key)!r}. {_nearest_setting(base, key)}")
-        current = getattr(base, key)
-        if is_dataclass(current):
-            changes[key] = overlay(current, value, source, f"{path}{key}.")
-        elif not isinstance(current, dict):
-            changes[key] = _convert(value, hints[key], f"{source}: {path}{key}")
-        elif isinstance(value, Mapping):
-            changes[key] = {**current, **{str(name): item for name, item in value.items()}}
-        else:
-            raise ConfigError(f"{source}: {path}{key} should be a mapping of names to values, not {value!r}.")
-    return replace(base, **changes)  # type: ignore[type-var]
-
-
-def _nearest_setting(base: Any, key: str) -> str:
-    known = {f.name: getattr(base, f.name) for f in fields(base)}
-    for part, nested in known.items():
-        if is_dataclass(nested) and hasattr(nested, str(key)):
-            return f"Did you mean '{part}.{key}'?"
-    return did_you_mean(key, known).rstrip() or f"Known: {', '.join(sorted(known))}."
-
-
-def _convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the annotated type: bool, int, float, str, Literal, optional, tuple, or a number or a word."""
-    words: list[str | None] = []
-    if get_origin(hint) in (Union, types.UnionType):  # `... | None`, or a number or a word
-        hint, *others = get_args(hint)
-        words = [word for other in others for word in get_args(other) or (None,)]
-        if value in words:
-            return value
-    origin, options = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        if value in options:
-            return value
-        raise ConfigError(f"{where}={value!r}: should be one of {', '.join(map(str, options))}.")
-    if origin is tuple:
-        items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_convert(item, options[0], where) for item in items)
-    if hint is float and type(value) in (int, str):
-        with suppress(ValueError):  # YAML 1.1 reads 1e-3 as text
-            return float(value)
-    if type(value) is hint:
-        return value
-    expected = " or ".join([hint.__name__, *filter(None, words)])
-    raise ConfigError(f"{where}={value!r}: should be of type {expected}.")

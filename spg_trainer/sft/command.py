@@ -21,18 +21,18 @@ from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
 from spg_trainer.runs.folder import LOCK, lock, unlock
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.fields import Sampling, SftCommand, check_sft
+from spg_trainer.settings.checks import check_sft
+from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.sources import (
     SFT,
     differences,
-    flatten,
-    load_preset,
-    preset_kind,
-    preset_sampling,
     read_sft,
+    recipe_kind,
     task_record,
+    task_settings,
     to_json,
 )
+from spg_trainer.settings.values import flatten
 from spg_trainer.sft.demonstrations import completion_length, mix_shares
 from spg_trainer.sft.habits import count_habits
 from spg_trainer.sft.loop import Fit
@@ -151,10 +151,11 @@ def eval_sampling(command: SftCommand) -> Sampling:
     Else a tiny model unmasks one token a step, others as many as the preset; the preset's blocks if they divide the
     length, else one block.
     """
-    kind = preset_kind(command.model.model)
-    preset = preset_sampling(load_preset(command.env, kind))
-    length = command.max_completion_length
-    block = command.block_length or (length if length % preset.block_length else preset.block_length)
+    kind = recipe_kind(command.model.model)
+    preset = task_settings(command.env, command.model.model).rollout
+    length, block = command.max_completion_length, command.block_length or preset.block_length
+    if not command.block_length and length % block:
+        block = length
     remasking = command.remasking or preset.remasking
     get_decoder(remasking)  # raises if there is none of this name
     if not command.diffusion_steps:

@@ -26,23 +26,26 @@ from spg_trainer.distributed import (
 )
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import ended
-from spg_trainer.rollout.problems import choose_problems, remember
-from spg_trainer.rollout.scored import Failures, Scored, sample_and_score
+from spg_trainer.rollout.scored import Scored
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import closing_lines
 from spg_trainer.seeding import derive, gpus
-from spg_trainer.settings.fields import NO_END, Config
+from spg_trainer.settings.fields import Config
 from spg_trainer.sft.habits import count_habits
+from spg_trainer.training.evaluations import evaluate_before, evaluate_once, validate, write_best_model
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.optimizer import all_finite, apply_gradients, linear_decay, linear_warmup
-from spg_trainer.training.run import Run, start
+from spg_trainer.training.records import record_step, save_checkpoint, show_step, write_report, write_summary
+from spg_trainer.training.run import Run
+from spg_trainer.training.setup import start
 from spg_trainer.training.update import Step, Update, gradient, means, plan_updates
+from spg_trainer.training.warnings import new_warnings
 
 
 def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     """Trains to the end of the settings and returns what summary.json holds.
 
-    config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the presets. quiet: nothing is
+    config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the recipes. quiet: nothing is
     printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved first.
     """
     if config.dry_run or config.config:
@@ -50,104 +53,70 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
     run = start(config, quiet=quiet)
     try:
         with run.console, stopping_between_steps(run):
-            before = run.evaluate_before()
-            run.validate()
+            before = evaluate_before(run)
+            validate(run)
             while not (ended_by := reason_to_end(run)):
                 train_step(run)
                 if run.due(config.output.save_steps):
-                    run.save()
-            run.validate(last=True)
-            run.save()
-            after = run.evaluate_once("after", run.keep_best())
+                    save_checkpoint(run)
+            validate(run, last=True)
+            save_checkpoint(run)
+            after = evaluate_once(run, "after", write_best_model(run))
     except BaseException as error:
-        if run.clean and run.step:
+        if run.state.consistent and run.state.step:
             with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
-                run.save()
+                save_checkpoint(run)
         if isinstance(error, KeyboardInterrupt):
             run.console.say(what_is_saved(run.folder.path))
         raise
     finally:
         run.trackers.finish()
         run.folder.release()
-    summary = run.summary(before, after, ended_by)
-    run.folder.summary(summary)
-    run.report()
+    summary = write_summary(run, before, after, ended_by)
+    write_report(run)
     for line in closing_lines(summary):
         run.console.say(line)
     return summary
 
 
-def what_is_saved(folder: Path) -> str:
-    """What someone who stops a run should know."""
-    newest = latest_complete(folder)
-    if newest is None:
-        return f"Nothing is saved yet: --resume {folder} would begin at step 0."
-    return f"{newest} is saved; continue with --resume {folder}"
-
-
 def train_step(run: Run) -> None:
-    """One rollout and its updates; appends the step's row to metrics.jsonl and timings.jsonl."""
-    started = time.monotonic()
-    batch, temperature = run.config.batch, run.sampling.temperature
-    scored = collect(run, run.step)
+    """One rollout and its updates, recorded, validated and shown."""
+    state, started = run.state, time.monotonic()
+    scored = run.source.collect(state.step)
     sampled = time.monotonic()
-    if run.step == 0 and run.pairs is None:
+    if state.step == 0 and run.source.env is not None:
         look_at_base(run, scored)
-    # Both of all processes.
-    rewards, metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts), batch.num_generations)
-    if run.pairs is None:
-        metrics["temperature"] = temperature
+    ends = ended(run.policy, scored.rollouts)
+    rewards, metrics = rollout_metrics(scored, ends, run.config.batch.num_generations)  # of all processes
     advantages, step = credit(run, scored, rewards)
     metrics |= apply_updates(run, step)
-    run.clean, run.step = False, run.step + 1  # a checkpoint of this step needs its row
-    if batch.problem_choice == "mixed":
-        tried = np.concatenate(gather([scored.index[:: batch.num_generations]]))
-        run.returning = remember(run.returning, tried, np.ptp(rewards, axis=1) > 0)
+    state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
     timings = {
         "rollout": sampled - started,
         "update": time.monotonic() - sampled,
         "tokens_per_second": metrics["num_tokens"] / (sampled - started),
     }
-    run.record_step(scored, advantages, metrics, timings)
-
-
-def collect(run: Run, step: int) -> Scored:
-    """This process's completions of a step; a group never leaves its process."""
-    batch, world, rank = run.config.batch, run.accelerator.num_processes, run.accelerator.process_index
-    if run.pairs is not None:
-        index = run.pairs.choose(run.config.seed, step, batch.prompts_per_step).reshape(world, -1)[rank]
-        return run.pairs.collect(run.policy, index, run.config.rollout.max_completion_length)
-    with raising_on_all():
-        problems = choose_problems(run.config.seed, step, batch.prompts_per_step, len(run.env), run.returning)
-        mine = problems.reshape(world, -1)[rank]
-        scored = sample_and_score(
-            run.policy,
-            run.env,
-            np.repeat(mine, batch.num_generations),
-            np.tile(np.arange(batch.num_generations), len(mine)),
-            run.sampling,
-            key=("rollout", step),
-            seed=run.config.seed,
-            rows_per_forward=run.rows_per_forward,
-        )
-    Failures(batch.prompts_per_step * batch.num_generations).add(run.env, scored)
-    return scored
+    record_step(run, scored, advantages, metrics, timings)
+    solved = validate(run)
+    show_step(run, scored, {**state.history[-1], **timings, "validation": solved})
+    for warning in new_warnings(state.history, right_groups_teach(run)):
+        run.console.warn(warning)
 
 
 def look_at_base(run: Run, scored: Scored) -> None:
     """Says before the first update what the model does: RL picks among the behaviours that it has."""
-    rows = zip(scored.index, scored.completions, scored.extracted, scored.correct, strict=True)
-    names = ("index", "completion", "extracted", "correct")
-    rows = gather(
-        [dict(zip(names, (int(i), text, part, bool(right)), strict=True)) for i, text, part, right in rows]
+    columns = zip(
+        scored.index.tolist(), scored.completions, scored.extracted, scored.correct.tolist(), strict=True
     )
+    names = ("index", "completion", "extracted", "correct")
+    rows = gather([dict(zip(names, row, strict=True)) for row in columns])
     with raising_on_all():
-        base = count_habits(run.env, rows)
+        base = count_habits(run.source.env, rows)
     run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
     if base.mixed == 0:
         run.console.warn(
-            "before step 1: no group is mixed. Raise --temperature or --num-generations, or teach the model the task "
-            "first with `python -m spg_trainer sft`."
+            "before step 1: no group is mixed, so there is nothing to learn from. Raise --temperature or "
+            "--num-generations, or teach the model the task first with `python -m spg_trainer sft`."
         )
 
 
@@ -189,15 +158,15 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
 
 def apply_updates(run: Run, step: Step) -> dict[str, float]:
     """The optimizer steps of a step, none for minibatches without an active completion; returns their mean metrics."""
-    config, device = run.config, run.policy.device
+    config, device, number = run.config, run.policy.device, run.state.step
     active = [totals["scored_completions"] > 0 for totals in step.totals]
     if not any(active):
         return {"grad_norm": 0.0, "learning_rate": learning_rate(run)}
-    updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=run.step)
+    updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)
     dropout = config.model.lora_dropout > 0
     with torch.random.fork_rng(gpus(device), enabled=dropout):  # dropout knows the global stream only
         if dropout:
-            torch.manual_seed(derive(config.seed, "dropout", run.step, run.accelerator.process_index))
+            torch.manual_seed(derive(config.seed, "dropout", number, run.accelerator.process_index))
         run.policy.model.train()
         metrics = [
             one_update(run, update, number)
@@ -217,40 +186,46 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
     ok = math.isfinite(metrics["loss"]) and all_finite(p.grad for p in run.parameters)
     norm = torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm)
     rate = learning_rate(run)
-    batch = {"step": run.step, "update": number, **vars(update)}
-    if run.guard.check(ok, lambda: batch, run.folder.path):
-        run.clean = False
+
+    def name_batch() -> dict[str, Any]:
+        completions = [
+            (int(i), int(g)) for m in update.micro_batches for i, g in zip(m.index, m.generation, strict=True)
+        ]
+        return {"step": run.state.step, "update": number, "index_generation": gather(completions)}
+
+    if run.guard.check(ok, name_batch, run.folder.path):
+        run.state.consistent = False
         apply_gradients(run.optimizer, rate)
-        run.updates += 1
+        run.state.updates += 1
     run.optimizer.zero_grad(set_to_none=True)
     return {**metrics, "grad_norm": float(norm), "learning_rate": rate}
 
 
 def learning_rate(run: Run) -> float:
-    """That of the next update. It knows the step, not the updates: those without signal are left out."""
-    o, share = run.config.optimizer, 1.0
-    if o.lr_schedule == "linear":
-        timed = run.config.max_steps >= NO_END and run.config.max_minutes > 0
-        share = 1 - run.spent if timed else linear_decay(run.step, run.config.max_steps)
-    return share * linear_warmup(o.learning_rate, o.warmup_steps, run.updates)
+    """That of the next update: it rises with updates and falls with steps."""
+    o = run.config.optimizer
+    falls = o.lr_schedule == "linear"
+    share = linear_decay(run.state.step, run.config.max_steps) if falls else 1.0
+    return share * linear_warmup(o.learning_rate, o.warmup_steps, run.state.updates)
+
+
+def right_groups_teach(run: Run) -> bool:
+    """Whether a group whose completions are all right has advantages, beside one that is all wrong."""
+    beside = torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    return bool(run.algorithm.compute_advantages(beside)[:2].any())
 
 
 def reason_to_end(run: Run) -> str:
     """The flag that ends the run before its next step, if any; KeyboardInterrupt if a process was asked to stop."""
     limit = 60 * run.config.max_minutes
     late = limit > 0 and time.monotonic() - run.started > limit
-    spent = min(run.seconds / (run.earlier_seconds + limit), 1.0) if limit else 0.0
-    asked = torch.tensor([float(late), float(run.stop), spent], device=run.accelerator.device)
-    late, stop, spent = sum_tensor(asked).tolist()  # all processes end alike, and have one rate
-    run.spent = spent / run.accelerator.num_processes
+    asked = torch.tensor([float(late), float(run.stop.asked)], device=run.accelerator.device)
+    late, stop = sum_tensor(asked).tolist()  # all processes end alike
     if stop > 0:
         raise KeyboardInterrupt
-    reasons = {
-        "max_minutes": late > 0,
-        "max_steps": run.step >= run.config.max_steps,
-        "stop_if_worse": run.fallen,
-    }
-    return next((flag for flag, holds in reasons.items() if holds), "")
+    if late > 0:
+        return "max_minutes"
+    return "max_steps" if run.state.step >= run.config.max_steps else ""
 
 
 @contextmanager
@@ -261,7 +236,7 @@ def stopping_between_steps(run: Run) -> Iterator[None]:
     """
 
     def ask(number: int, frame: object) -> None:
-        at_once, run.stop = run.stop or run.evaluating, True
+        at_once, run.stop.asked = run.stop.asked or run.stop.at_once, True
         if at_once:
             raise KeyboardInterrupt
         run.console.say(
@@ -277,3 +252,11 @@ def stopping_between_steps(run: Run) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def what_is_saved(folder: Path) -> str:
+    """What someone who stops a run should know."""
+    newest = latest_complete(folder)
+    if newest is None:
+        return f"Nothing is saved yet: --resume {folder} would begin at step 0."
+    return f"{newest} is saved; continue with --resume {folder}"

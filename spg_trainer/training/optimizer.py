@@ -1,7 +1,7 @@
 """The optimizer: how it is built, its learning rate, and the guard that keeps non-finite gradients from the weights."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import TrainingError
+from spg_trainer.runs.files import json_document, write_text
 
 
 def make_adamw(
@@ -58,41 +59,21 @@ class Guard:
     limit: int = 3
     skipped: int = 0
 
-    def check(self, ok: bool, dump: Callable[[], Mapping[str, Any]], folder: Path) -> bool:
+    def check(self, ok: bool, name_batch: Callable[[], Mapping[str, Any]], folder: Path) -> bool:
         """True if the update may be applied. Raises TrainingError after `limit` skipped updates in a row.
 
-        dump: called only when the run must stop; names what made the batch, with `step` among the keys. folder: where
-        `nonfinite-step-N.pt` is written (`nonfinite-step-N-rank-R.pt` by process R > 0), for `torch.load`.
+        name_batch: what the file `nonfinite-step-N.json` in `folder` will say of the last one, `step` among the keys;
+        called on every process.
         """
         self.skipped = 0 if ok else self.skipped + 1
         if self.skipped >= self.limit:
+            batch = name_batch()
+            file = folder / f"nonfinite-step-{batch['step']}.json"
+            if rank() == 0:
+                write_text(file, json_document(batch))
             raise TrainingError(
                 f"The loss or its gradient was NaN or infinite {self.skipped} times in a row; the weights are those of "
-                f"the last finite update. {_write(dump(), folder)} Start a new run with a lower --learning-rate or "
+                f"the last finite update. {file} names the batch. Start a new run with a lower --learning-rate or "
                 "--max-grad-norm; --model with the path of a checkpoint begins from its weights."
             )
         return ok
-
-
-def _write(content: Mapping[str, Any], folder: Path) -> str:
-    suffix = f"-rank-{rank()}" if rank() else ""
-    path = folder / f"nonfinite-step-{content['step']}{suffix}.pt"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.save(_loadable(content), path)
-    except (OSError, RuntimeError) as error:
-        return f"The batch could not be written to {path}: {error}."
-    return f"The batch is in {path}."
-
-
-def _loadable(value: Any) -> Any:
-    """`value` in types that `torch.load(weights_only=True)` accepts; tensors on the CPU without a graph."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu().clone()
-    if is_dataclass(value):
-        value = vars(value)
-    if isinstance(value, Mapping):
-        return {key: _loadable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_loadable(item) for item in value]
-    return value.tolist() if hasattr(value, "tolist") else value

@@ -80,11 +80,8 @@ def plan_updates(
     """The updates of a step, minibatch by minibatch of every iteration, with their masks, old and reference logps.
 
     number: of the step. These logps are computed here, before any weight changes, on the rows, padding and groups of
-    masks that the update itself uses. The first update has no old logps: they are its own.
+    masks that the update itself uses.
     """
-    device = step.rollouts.completion_ids.device
-    group = torch.from_numpy(step.group).to(device)
-    whole = Batch(step.rollouts.completion_mask, step.prepared["advantages"], {}, group, step.prepared)
     updates: list[Update] = []
     for iteration in range(settings.num_iterations):
         masks = draw_masks(algorithm, step, seed, number, iteration, settings.num_iterations)
@@ -92,35 +89,50 @@ def plan_updates(
         for minibatch, totals in enumerate(step.totals):
             chosen = np.flatnonzero(step.group % len(step.totals) == minibatch)
             update = Update(totals, [])
-            for part in split_rows(chosen, step.group, size, algorithm.whole_groups):
-                rows = torch.tensor(part, device=device)
-                rollouts = step.rollouts.select(rows).trim()
-                cut = step.rollouts.prompt_ids.shape[1] - rollouts.prompt_ids.shape[1]
-                some = masks.select(rows)
-                some = replace(some, masked=some.masked[:, :, cut:])
-                batch = replace(whole.select(rows), totals=totals)
-                fit = max(
-                    1, settings.per_device_batch_size // len(part)
-                )  # fewer beside a group that is larger
-                micro = MicroBatch(
-                    step.index[part],
-                    step.generation[part],
-                    rollouts,
-                    some,
-                    batch,
-                    masks_at_once=min(masks_at_once, fit),
-                    temperature=algorithm.score_temperature,
-                )
-                update.micro_batches.append(micro)
+            for rows in split_rows(chosen, step.group, size, algorithm.whole_groups):
+                fit = max(1, settings.per_device_batch_size // len(rows))  # a group may be larger than `size`
+                at_once = min(masks_at_once, fit)
+                update.micro_batches.append(micro_batch(algorithm, step, rows, masks, totals, at_once))
             updates.append(update)
     if algorithm.needs_old_logps:
-        for micro in (micro for update in updates[1:] for micro in update.micro_batches):
-            micro.batch = replace(micro.batch, old_logps=micro.logps(policy.model, policy.mask_id))
+        add_old_logps(policy, updates)
     if algorithm.needs_ref_logps:
-        with policy.reference() as model:
-            for micro in (micro for update in updates for micro in update.micro_batches):
-                micro.batch = replace(micro.batch, ref_logps=micro.logps(model, policy.mask_id))
+        add_reference_logps(policy, updates)
     return updates
+
+
+def add_old_logps(policy: Policy, updates: list[Update]) -> None:
+    """Those of the weights that sampled; the first update needs none, since they are its own."""
+    for micro in (micro for update in updates[1:] for micro in update.micro_batches):
+        micro.batch = replace(micro.batch, old_logps=micro.logps(policy.model, policy.mask_id))
+
+
+def add_reference_logps(policy: Policy, updates: list[Update]) -> None:
+    """Those of the weights that the run started from."""
+    with policy.reference() as model:
+        for micro in (micro for update in updates for micro in update.micro_batches):
+            micro.batch = replace(micro.batch, ref_logps=micro.logps(model, policy.mask_id))
+
+
+def micro_batch(
+    algorithm: Algorithm, step: Step, rows: list[int], masks: Masks, totals: Mapping[str, float], at_once: int
+) -> MicroBatch:
+    """Some rows of a step, with prompts as long as the longest of them."""
+    chosen = torch.tensor(rows, device=step.rollouts.completion_ids.device)
+    rollouts = step.rollouts.select(chosen).trim()
+    cut = step.rollouts.prompt_ids.shape[1] - rollouts.prompt_ids.shape[1]
+    masks = masks.select(chosen)
+    prepared = {name: values[chosen] for name, values in step.prepared.items()}
+    group = torch.from_numpy(step.group[rows]).to(chosen.device)
+    return MicroBatch(
+        step.index[rows],
+        step.generation[rows],
+        rollouts,
+        replace(masks, masked=masks.masked[:, :, cut:]),
+        Batch(rollouts.completion_mask, prepared["advantages"], totals, group, prepared),
+        at_once,
+        algorithm.score_temperature,
+    )
 
 
 def draw_masks(

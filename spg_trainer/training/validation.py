@@ -43,8 +43,8 @@ def changed(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:
 
 def needed_steps(validations: Validations, kept: Sequence[int]) -> set[int]:
     """The best step as of each kept checkpoint: what a run that continues from one of them may have to go back to."""
-    known = [{step: v for step, v in validations.items() if step <= last} for last in kept]
-    return {best_step(some) for some in known if some}
+    until = [{step: solved for step, solved in validations.items() if step <= last} for last in kept]
+    return {best_step(earlier) for earlier in until if earlier}
 
 
 def sign_test(lost: int, won: int) -> float:
@@ -71,25 +71,15 @@ def below_start(validations: Validations) -> str:
     )
 
 
-def warning(validations: Validations, *, stops: bool, falls: bool, negatives: bool) -> str:
-    """What to tell after a validation that is the first in a row to lie below the start; else nothing.
-
-    stops, falls, negatives: whether the run has --stop-if-worse, a rate that falls, and pushes bad completions down.
-    """
-    said = below_start(validations)
+def warning(validations: Validations) -> str:
+    """What to tell after a validation that is the first in a row to lie below the start; else nothing."""
+    below = below_start(validations)
     before = {step: solved for step, solved in validations.items() if step != max(validations)}
-    if not said or below_start(before):
+    if not below or below_start(before):
         return ""
-    end = "" if stops else " --stop-if-worse ends such a run."
-    remedies = [
-        "a lower --learning-rate" + ("" if falls else ", or one that falls, --lr-schedule linear"),
-        "more --prompts-per-step, so that an update rests on more groups",
-        *["no negatives, --algorithm-args negatives=zero"] * negatives,
-        "a base that `sft` has trained for longer",
-    ]
     return (
-        f"the run is {said}. What usually helps: {'; '.join(remedies)}. model/ will be the best step, "
-        f"{best_step(validations)}.{end}"
+        f"the run is {below}. model/ will be the best step, {best_step(validations)}. A lower --learning-rate or more "
+        "--prompts-per-step make a run steadier."
     )
 
 

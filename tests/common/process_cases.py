@@ -14,10 +14,10 @@ from spg_trainer.algorithms.registry import ALGORITHMS, get
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
-from spg_trainer.rollout.problems import choose_problems
+from spg_trainer.rollout.sources import choose_problems
 from spg_trainer.settings.fields import Config
 from spg_trainer.training.loop import train, train_step
-from spg_trainer.training.run import start
+from spg_trainer.training.setup import start
 from tests.common.trainer_cases import (
     EVALUATION,
     LORA,
@@ -80,11 +80,11 @@ def one_step(config: Config) -> tuple[torch.Tensor, dict[str, Any]]:
     run.optimizer.step = move
     train_step(run)
     run.folder.release()
-    return torch.cat(found), run.history[-1]
+    return torch.cat(found), run.state.history[-1]
 
 
-NORMALIZERS = ("tokens", "completions", "length")
-DTYPES = ("float64", "float32")
+KINDS = (("float64", "tokens"), ("float64", "completions"), ("float64", "length"), ("float32", "tokens"))
+"""Type of the weights, and what SPG's loss is divided by."""
 
 
 def half_dull() -> str:
@@ -110,11 +110,9 @@ def algorithm_config(output: Path, algorithm: str, **changes: Any) -> Config:
 
 
 def loop_config(output: Path, **changes: Any) -> Config:
-    """A whole run in float64 that two processes can share, and whose second step depends on the first's rewards."""
-    signal = {"problem_choice": "mixed", "temperature": "auto"}
-    return small_config(
-        output, dtype="float64", num_iterations=2, max_steps=2, **{**signal, "eval_steps": 1, **changes}
-    )
+    """A whole run in float64 that two processes can share."""
+    settings = {"dtype": "float64", "num_iterations": 2, "num_minibatches": 2, "max_steps": 2}
+    return small_config(output, **settings, eval_steps=1, **changes)
 
 
 def failing(folder: Path, rank: int) -> str:
@@ -140,7 +138,7 @@ def in_each_process(here: Path) -> None:
     """What one of two processes does; it leaves gradients, metrics, an evaluation and a run in the folder."""
     rank = int(os.environ["RANK"])
     found: dict[str, Any] = {}
-    for dtype, normalizer in itertools.product(DTYPES, NORMALIZERS):
+    for dtype, normalizer in KINDS:
         name = f"{dtype}-{normalizer}"
         found[name] = one_step(gradient_config(here / name, dtype, normalizer))
     probe = {"algorithm": PROBE, "algorithm_args": {}, "num_iterations": 2}
@@ -150,7 +148,7 @@ def in_each_process(here: Path) -> None:
     found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
     for algorithm in sorted(ALGORITHMS):
         found[algorithm] = one_step(algorithm_config(here / algorithm, algorithm))
-    train(loop_config(here / "loop", num_minibatches=2), quiet=True)
+    train(loop_config(here / "loop"), quiet=True)
     found["failure"] = failing(here / "failing", rank)
     run = start(small_config(here / "evaluate"), quiet=True)
     run.folder.release()

@@ -12,13 +12,13 @@ import torch
 from accelerate import Accelerator
 
 import envs
-from spg_trainer.distributed import decide_on_main
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.models import load_model
+from spg_trainer.rollout import sources
+from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.fields import Config
-from spg_trainer.training import loop as training
-from spg_trainer.training import run
+from spg_trainer.training import loop, setup
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import EVALUATION, Letters, small_config, tiny_folder
 
@@ -84,11 +84,6 @@ def evaluated(env: Picky, spoil: Callable[[Any], None] = lambda model: None) -> 
 
 
 @case
-def a_problem_of_the_second(here: Here) -> Any:
-    return evaluated(Picky(9, unmade=(5,)))
-
-
-@case
 def a_problem_of_a_batch_that_the_second_lacks(here: Here) -> Any:
     return evaluated(Picky(9, unmade=(8,)))
 
@@ -123,14 +118,8 @@ def an_evaluation_by_the_first_alone(here: Here) -> Any:
 
 
 @case
-def the_environment_of_an_evaluation(here: Here) -> Any:
-    with here.failing(run, "make_env", envs.EnvError("no test split"), after=1):
-        train(here.config(), quiet=True)
-
-
-@case
 def the_file_of_an_evaluation(here: Here) -> Any:
-    with here.failing(run.RunFolder, "evaluation", CheckpointError("disk full"), rank=0):
+    with here.failing(RunFolder, "evaluation", CheckpointError("disk full"), rank=0):
         train(here.config(), quiet=True)
 
 
@@ -153,20 +142,20 @@ def one_score_of_24(here: Here) -> Any:
 
 @case
 def the_problems_of_a_step(here: Here) -> Any:
-    with here.failing(training, "choose_problems", ConfigError("no problems"), after=1):
+    with here.failing(sources, "choose_problems", ConfigError("no problems"), after=1):
         train(here.config(), quiet=True)
 
 
 @case
 def a_stop_in_the_last_step(here: Here) -> Any:
-    original = training.train_step
+    original = loop.train_step
 
     def stop(*arguments: Any) -> None:
         original(*arguments)
         if here.rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with patch.object(training, "train_step", stop):
+    with patch.object(loop, "train_step", stop):
         train(here.config(max_steps=1), quiet=True)
 
 
@@ -174,39 +163,22 @@ def a_stop_in_the_last_step(here: Here) -> Any:
 
 
 @case
-def the_environment_of_a_start(here: Here) -> Any:
-    with here.failing(run, "make_env", envs.EnvError("no such file")):
-        run.start(here.config(), quiet=True)
-
-
-@case
 def the_choice_of_a_folder(here: Here) -> Any:
-    with here.failing(run, "choose_folder", PermissionError("not yours"), rank=0):
-        run.start(here.config(), quiet=True)
+    with here.failing(setup, "choose_folder", PermissionError("not yours"), rank=0):
+        setup.start(here.config(), quiet=True)
 
 
 @case
 def the_model_of_a_start(here: Here) -> Any:
-    with here.failing(run, "open_policy", ModelError("no such model")):
-        run.start(here.config(), quiet=True)
+    with here.failing(setup, "open_policy", ModelError("no such model")):
+        setup.start(here.config(), quiet=True)
 
 
 @case
 def the_checkpoint_of_a_start(here: Here) -> Any:
     train(here.config(max_steps=1), quiet=True)
-    with here.failing(run.checkpoint, "load", CheckpointError("torn")):
-        run.start(here.config(max_steps=2, resume=str(here.run)), quiet=True)
-
-
-@case
-def the_folder_of_a_start(here: Here) -> Any:
-    with here.failing(run.RunFolder, "create", ConfigError("disk full"), rank=0):
-        run.start(here.config(), quiet=True)
-
-
-@case
-def a_decision(here: Here) -> Any:
-    return decide_on_main(lambda: {"rank": here.rank})
+    with here.failing(setup.checkpoint, "load", CheckpointError("torn")):
+        setup.start(here.config(max_steps=2, resume=str(here.run)), quiet=True)
 
 
 def count_calls() -> None:

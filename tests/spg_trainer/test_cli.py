@@ -58,78 +58,59 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
     ("line", "words"),
     [
         # Names.
-        (
-            "evl --env sudoku",
-            [
-                "No command 'evl'",
-                "Did you mean 'eval'?",
-                "Known: eval, diff, sft, compare, report, merge, push, lm-eval",
-            ],
-        ),
-        ("train --env sudoku", ["No command 'train'", "--env ENV trains"]),
-        ("--env sudko", ['No environment "sudko"', 'Did you mean "sudoku"?', "--env my_package.my_module:"]),
-        ("--env sudko --dry-run", ['Did you mean "sudoku"?']),
+        ("evl --env sudoku", ["'evl'", "Did you mean 'eval'?", "Known: eval, diff, sft, compare, report"]),
+        ("train --env sudoku", ["'train'", "--env ENV trains"]),
+        ("--env sudko", ['"sudko"', 'Did you mean "sudoku"?', "--env my_package.my_module:"]),
         ("eval --env sodoku", ['Did you mean "sudoku"?']),
         ("sft --env suduko", ['Did you mean "sudoku"?']),
         ("--algorithm spgg", ["--algorithm spgg", "Did you mean 'spg'?", "spg_repro"]),
-        ("--max-step 3", ["No flag --max-step.", "Did you mean --max-steps?", "--help"]),
-        ("--num_generation=4", ["No flag --num-generation.", "Did you mean --num-generations?"]),
-        ("--qqqq", ["No flag --qqqq. All flags: python -m spg_trainer --help"]),
+        ("--max-step 3", ["--max-step.", "Did you mean --max-steps?", "--help"]),
+        ("--num_generation=4", ["--num-generation.", "Did you mean --num-generations?"]),
+        ("--no-env sudoku", ["--no-env", "--help"]),
+        ("--qqqq", ["--qqqq. All flags: python -m spg_trainer --help"]),
         ("eval --num-problem 3", ["Did you mean --num-problems?", "python -m spg_trainer eval --help"]),
         ("sft --mixx right=1", ["Did you mean --mix?", "python -m spg_trainer sft --help"]),
-        ("--dry-run extra", ["extra", "--help"]),
+        ("--dry-run extra", ["'extra'", "--help"]),
         ("report", ["No run to report"]),
         ("report nothing/here", ["nothing/here holds no run: config.yaml is missing"]),
         ("report run --outptu x.html", ["Did you mean --output?", "python -m spg_trainer report --help"]),
         # Values.
-        ("--num-generations 1", ["--num-generations 1", "at least 2", "Try 8"]),
-        ("--prompts-per-step 0", ["--prompts-per-step 0: should be at least 1"]),
-        ("--max-steps -1", ["--max-steps -1: should be 0 or more"]),
-        ("--learning-rate 0", ["--learning-rate 0.0: should be above 0"]),
-        ("--max-grad-norm nan", ["--max-grad-norm nan: should be above 0"]),
-        ("--adam-beta2 1", ["--adam-beta2 1.0: should be from 0 up to, but not, 1"]),
-        ("--temperature nan", ["temperature=nan"]),
-        ("--block-length 24 --max-completion-length 64", ["block_length=24 does not", "64 / 24 = 2.67"]),
-        ("--lora-r 8 --lora-dropout 1", ["--lora-dropout 1.0"]),
-        ("--lora-r 8 --lora-alpha 0", ["--lora-alpha 0: should be at least 1"]),
-        ("--max-steps many", ["--max-steps", "'many'", "--help"]),
+        ("--num-generations 1", ["--num-generations 1", "at least 2"]),
+        ("--max-steps -1", ["--max-steps -1", "0 or more"]),
+        ("--max-steps many", ["--max-steps='many'", "whole number"]),
+        ("--learning-rate 0", ["--learning-rate 0.0", "above 0"]),
+        ("--max-grad-norm nan", ["--max-grad-norm='nan'", "a number"]),
+        ("--adam-beta2 1", ["--adam-beta2 1.0", "from 0 up to, but not, 1"]),
+        ("--temperature -1", ["temperature=-1"]),
+        ("--block-length 24 --max-completion-length 64", ["block_length=24", "block_length=32"]),
+        ("--lora-r 8 --lora-alpha 0", ["--lora-alpha 0", "at least 1"]),
+        ("--dtype float8", ["--dtype='float8'", "float32"]),
         ("--remasking low", ["'low'", "--remasking", "low_confidence"]),
-        ("--seed", ["--seed"]),
+        ("--seed", ["--seed takes one value"]),
         ("--env-args split=test", ["--env-args split=test", "--eval-split"]),
         ("--env-args blank=3", ['no argument "blank"', 'Did you mean "blanks"?']),
         ("--reward-weights corect=1", ['"corect"', 'Did you mean "correct"?']),
         ("--reward-weights correct=much", ["'much'", "a finite number"]),
-        ("eval --num-generations 0", ["--num-generations 0: should be at least 1"]),
-        ("eval --num-problems -1", ["--num-problems -1: should be 0 or more"]),
-        ("eval --tokens-per-step 0", ["--tokens-per-step 0.0: should be above 0"]),
-        ("eval --rows-per-forward 0", ["--rows-per-forward 0: should be at least 1"]),
-        ("eval --max-completion-length", ["--max-completion-length needs at least one length"]),
-        ("eval --split tset", ["'tset'", "--split", "validation"]),
-        ("sft --steps 0", ["--steps 0: should be at least 1"]),
-        ("sft --batch-size 0", ["--batch-size 0: should be at least 1"]),
-        ("sft --learning-rate inf", ["--learning-rate inf: should be above 0"]),
+        ("eval --num-generations 0", ["--num-generations 0", "at least 1"]),
+        ("eval --tokens-per-step 0", ["--tokens-per-step 0.0", "above 0"]),
+        ("eval --max-completion-length", ["--max-completion-length needs", "256"]),
+        ("eval --max-completion-length 128 many", ["--max-completion-length='many'", "whole number"]),
+        ("eval --split tset", ["--split='tset'", "validation"]),
         ("sft --hidden-size 15", ["15", "multiple of 2 * n_heads = 8"]),
-        ("sft --max-completion-length 10 --steps 1", ["19 tokens", "Use --max-completion-length 19 or more"]),
-        ("--problem-choice mixed --prompts-per-step 1", ["--problem-choice mixed", "Use 2 or more"]),
+        ("sft --max-completion-length 10 --steps 1", ["19 tokens", "--max-completion-length 19"]),
         # Pairs.
-        ("--algorithm-args eubo_bta=2", ["eubo_bta=2", "Did you mean 'eubo_beta'?", "num_masks"]),
-        ("--algorithm-args negatives=elbow", ["negatives=elbow", "Did you mean 'elbo'?"]),
-        ("--algorithm-args num_masks=two", ["num_masks=two", "a whole number"]),
+        ("--algorithm-args eubo_bta=2", ["eubo_bta", "Did you mean 'eubo_beta'?", "num_masks"]),
+        ("--algorithm-args negatives=elbow", ["negatives='elbow'", "Did you mean 'elbo'?"]),
+        ("--algorithm-args num_masks=two", ["num_masks='two'", "a whole number"]),
         ("--algorithm-args eubo_beta=0.5", ["eubo_beta=0.5", "1 or more"]),
         ("--algorithm-args masking=trajectory negatives=mix", ["negatives=mix", "negatives=elbo"]),
         ("--algorithm-args", ["--algorithm-args: needs at least one KEY=VALUE pair"]),
-        ("--algorithm-args num_masks", ["--algorithm-args: 'num_masks' is not of the form KEY=VALUE"]),
-        ("--algorithm-args num_masks=2 num_masks=4", ["'num_masks' is given twice"]),
+        ("--algorithm-args num_masks", ["--algorithm-args: 'num_masks'", "KEY=VALUE"]),
+        ("--algorithm-args num_masks=2 num_masks=4", ["--algorithm-args: 'num_masks' is given twice"]),
         ("--algorithm-args num_masks=2 --algorithm-args eubo_beta=2", ["is given twice", "pairs behind one"]),
         ("sft --mix rigth=1", ["rigth=1", "no habit 'rigth'", "careless, right"]),
         ("sft --mix right=-1", ["--mix right=-1", "a number >= 0"]),
-        ("sft --mix right=most", ["--mix right=most", "a number >= 0"]),
-        ("sft --mix right=nan", ["--mix right=nan", "a number >= 0"]),
-        ("sft --mix right=inf", ["--mix right=inf", "a number >= 0"]),
-        ("sft --mix right=true", ["--mix right=", "a number >= 0"]),
         ("sft --mix right=0 careless=0", ["all shares are 0", "--mix right=1"]),
-        ("sft --mix right", ["--mix: 'right' is not of the form KEY=VALUE"]),
-        ("sft --mix", ["--mix: needs at least one KEY=VALUE pair"]),
     ],
 )
 def test_a_mistake_names_its_flag_and_what_would_be_right(refused, line: str, words: list[str]) -> None:
@@ -145,23 +126,7 @@ def test_an_unknown_model_path_answers_with_the_nearest(refused, model: Path, co
 
 def test_prompts_that_the_processes_cannot_share_name_both_ways_out(refused, monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
-    refused("--prompts-per-step 6 --dry-run", "6 cannot be shared by 4 processes", "4 or 8", "1, 2, 3, 6")
-
-
-@pytest.mark.parametrize("width", ["40", "200"])
-def test_frames_of_any_width_become_one_line(refused, monkeypatch, width: str) -> None:
-    monkeypatch.setenv("COLUMNS", width)
-    line = refused("--algorithm-args num_masks=2 num_masks=4")
-    message = "--algorithm-args: 'num_masks' is given twice. All flags: python -m spg_trainer --help"
-    assert line == f"error: {message}\n"
-    box = (
-        "╭─ Value error ──────╮\n"
-        "│ Error parsing --a: │\n"
-        "│ wrong \x1b[1mvalue\x1b[0m        │\n"
-        "│ ────────────────── │\n"
-        "│ more               │\n"
-    )
-    assert cli.first_paragraph(box) == "--a: wrong value."
+    refused("--prompts-per-step 6 --dry-run", "6 cannot be shared by 4 processes", "4 or 8")
 
 
 def dry(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
@@ -193,16 +158,37 @@ def test_what_a_dry_run_prints_reads_back_to_the_same_settings(here, capsys, lin
     assert not (here / "out").exists() and not (here / "runs").exists()
 
 
+def test_a_dry_run_says_where_each_value_comes_from(here, capsys, model: Path) -> None:
+    (here / "some.yaml").write_text(
+        "optimizer: {warmup_steps: 9, max_grad_norm: 2.0}\nenv_args: {blanks: 3}\n"
+    )
+    line = (
+        f"--model {model} --algorithm raft --config some.yaml --max-grad-norm 3 --lora-r 8 --env-args level=4"
+    )
+    settings, _ = dry(line, capsys)
+    for expected in (
+        f"env: sudoku  # {model}/environment.json",
+        "  blanks: 3  # some.yaml",
+        "  level: 4  # flag",
+        "max_steps: 100  # recipes/sudoku.yaml",
+        "  prompts_per_step: 32  # recipes/default.yaml",
+        "  temperature: 1.5  # algorithms/recipes.yaml",
+        "  warmup_steps: 9  # some.yaml",
+        "  max_grad_norm: 3.0  # flag",
+        "  lora_r: 8  # flag",
+        "  adam_beta1: 0.9  # default",
+        "  track: []  # default",
+    ):
+        assert expected in settings.split("\n"), expected
+
+
 def test_the_arithmetic_of_a_step_is_spelled_out(here, capsys) -> None:
     _, numbers = dry(
         "--prompts-per-step 6 --num-generations 4 --max-completion-length 64 --block-length 16 --diffusion-steps 32 "
         "--num-iterations 2 --algorithm-args num_masks=3 --per-device-batch-size 10 --max-steps 9",
         capsys,
     )
-    assert numbers == (
-        "6 prompts x 4 generations = 24 completions a step; 64 tokens in 4 blocks of 16, 32 denoising steps; "
-        "2 updates a step, 3 masks a completion, micro-batches of up to 3 completions; 9 steps."
-    )
+    assert re.findall(r"\d+", numbers) == "6 4 24 64 16 32 2 3 3 9".split()
 
 
 def test_a_dry_run_refuses_more_prompts_than_there_are_problems(refused) -> None:
@@ -256,31 +242,14 @@ sys.exit(f"imported: {{found}}" if found else 0)
 """
 
 
-@pytest.mark.parametrize(
-    ("code", "usage"),
-    [
-        ("from spg_trainer.cli import main; main(['--help'])", "usage: python -m spg_trainer [-h]"),
-        (
-            "from spg_trainer.cli import main; main(['eval', '--help'])",
-            "usage: python -m spg_trainer eval [-h]",
-        ),
-        (
-            "from spg_trainer.cli import main; main(['sft', '--help'])",
-            "usage: python -m spg_trainer sft [-h]",
-        ),
-        (
-            "from spg_trainer.cli import main; main(['compare', '--help'])",
-            "usage: python -m spg_trainer compare [-h]",
-        ),
-        ("from spg_trainer.algorithms.registry import ALGORITHMS", ""),
-        ("from spg_trainer.settings.fields import Sampling; Sampling()", ""),
-    ],
-)
-def test_help_names_and_settings_import_nothing_heavy(tmp_path: Path, code: str, usage: str) -> None:
-    line = [sys.executable, "-c", LIGHT.format(code)]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+def test_help_imports_nothing_heavy(tmp_path: Path, command: str) -> None:
+    code = LIGHT.format(f"from spg_trainer.cli import main; main({[*command.split(), '--help']})")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
     assert done.returncode == 0, done.stderr
-    assert usage in done.stdout
+    assert f"usage: python -m spg_trainer {command} [-h]".replace("  ", " ") in done.stdout
 
 
 MISTAKES = ["--env sudko", "eval --env sudko", "sft --env sudko", "compare --env sudko", "--algorithm spgg"]
@@ -292,13 +261,6 @@ def test_a_mistyped_name_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
     line = [sys.executable, "-c", f"{code}sys.exit('torch' in sys.modules)", *MISTAKES]
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=200)
     assert done.returncode == 0 and done.stderr.count("Did you mean") == len(MISTAKES), done.stderr
-
-
-def test_a_mistake_typed_in_a_shell_ends_with_status_2(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "spg_trainer", "--num-generation", "1"]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: No flag --num-generation.") and done.stderr.count("\n") == 1
 
 
 def test_closed_streams_end_nothing(tmp_path: Path) -> None:
@@ -313,15 +275,8 @@ def test_version_is_named_at_once(capsys) -> None:
     assert capsys.readouterr().out == f"spg-trainer {__version__}\n"
 
 
-def test_the_help_of_sft_explains_its_default_model(capsys) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["sft", "--help"])
-    text = " ".join(capsys.readouterr().out.split())
-    assert "`new`, a small model" in text and "(default: new)" in text
-
-
 def test_a_stop_by_hand_is_one_line_a_bug_keeps_its_traceback(here, capsys, monkeypatch) -> None:
-    def fail(config: Config) -> None:
+    def fail(over: object) -> None:
         raise errors.pop()
 
     errors = [KeyError("a bug"), KeyboardInterrupt()]

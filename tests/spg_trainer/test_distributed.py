@@ -1,12 +1,7 @@
-"""Processes agree: an error in one ends all of them alike, none waits for another, and missing ones are told."""
-
-import subprocess
-import sys
+"""Processes agree: an error in one ends all of them alike."""
 
 import pytest
 
-from spg_trainer.distributed import missing_processes
-from tests.common.trainer_cases import child_environment
 from tests.common.two_processes import outcomes
 
 
@@ -14,19 +9,15 @@ from tests.common.two_processes import outcomes
     ("name", "rank", "error"),
     [
         # Evaluations, whose batches the processes have unequally many of.
-        ("a_problem_of_the_second", 1, "EnvError: no problem 5"),
         ("a_problem_of_a_batch_that_the_second_lacks", 0, "EnvError: no problem 8"),
         ("the_model_of_the_second", 1, "NotImplementedError: "),
-        ("the_environment_of_an_evaluation", 1, "EnvError: no test split"),
         ("the_file_of_an_evaluation", 0, "CheckpointError: disk full"),
         # Steps.
         ("the_problems_of_a_step", 1, "ConfigError: no problems"),
         # Starts.
-        ("the_environment_of_a_start", 1, "EnvError: no such file"),
         ("the_choice_of_a_folder", 0, "PermissionError: not yours"),
         ("the_model_of_a_start", 1, "ModelError: no such model"),
         ("the_checkpoint_of_a_start", 1, "CheckpointError: torn"),
-        ("the_folder_of_a_start", 0, "ConfigError: disk full"),
     ],
 )
 def test_an_error_in_one_process_is_raised_in_both(name: str, rank: int, error: str) -> None:
@@ -39,44 +30,5 @@ def test_an_evaluation_without_an_accelerator_calls_no_other_process() -> None:
     assert outcomes("an_evaluation_by_the_first_alone") == (3, False)
 
 
-def test_a_decision_is_that_of_the_first_process() -> None:
-    assert outcomes("a_decision") == ({"rank": 0}, {"rank": 0})
-
-
 def test_a_stop_asked_of_one_process_in_the_last_step_stops_both() -> None:
     assert outcomes("a_stop_in_the_last_step") == ("KeyboardInterrupt: ", "KeyboardInterrupt: ")
-
-
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment that no launcher has touched."""
-    for name in ("WORLD_SIZE", "MASTER_PORT", "ACCELERATE_MIXED_PRECISION", "SLURM_STEP_NUM_TASKS"):
-        monkeypatch.delenv(name, raising=False)
-    return monkeypatch
-
-
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
-def test_fewer_processes_than_a_launcher_counted_are_told(alone, name: str) -> None:
-    assert missing_processes(1) == ""
-    alone.setenv(name, "8")
-    assert missing_processes(8) == missing_processes(16) == ""
-    line = missing_processes(1)
-    assert "8 processes" in line and "this run has 1" in line and "torchrun --nproc-per-node" in line
-
-
-@pytest.mark.parametrize(("count", "told"), [(1, ""), (2, "A launcher was asked for several processes")])
-def test_what_accelerate_starts_on_a_cpu_is_one_process_and_told(alone, tmp_path, count, told) -> None:
-    (tmp_path / "alone.py").write_text(
-        "import sys\nfrom spg_trainer.distributed import missing_processes, rank\n"
-        "sys.stdout.write(f'{rank()}: {missing_processes(1)}\\n')\n"
-    )
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(count)]
-    done = subprocess.run(
-        [*launch, str(tmp_path / "alone.py")],
-        capture_output=True,
-        text=True,
-        env=child_environment(),
-        timeout=120,
-    )
-    (line,) = done.stdout.splitlines()
-    assert line.startswith(f"0: {told}") and (told or line == "0: ")

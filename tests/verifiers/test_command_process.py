@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import verifiers
 from tests.common.command_cases import (
     RIGHT,
     SOLUTION,
@@ -24,7 +23,7 @@ from tests.common.command_cases import (
     write,
 )
 from tests.common.worker_cases import SLOW, ends
-from verifiers.command import judge, lines, pool
+from verifiers.command import judge, read
 
 MAIN = "import sys, time\nfrom verifiers.__main__ import main\n"
 HEAVY = (
@@ -34,7 +33,7 @@ HEAVY = (
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_order_is_kept_over_blocks_and_workers(capfd, tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 2000)
+    monkeypatch.setattr(read, "BLOCK_BYTES", 2000)
     completions = [RIGHT if i % 3 else f"{i} <answer>{i}</answer>" for i in range(200)]
     path = write(tmp_path / "a.jsonl", *[sample(text) for text in completions], "broken")
     status, rows, said = call(capfd, "sudoku", path, "--workers", workers)
@@ -48,7 +47,7 @@ def test_order_is_kept_over_blocks_and_workers(capfd, tmp_path, monkeypatch, wor
 def test_a_worker_that_dies_costs_its_block_at_most(tmp_path, action, verdicts):
     install_acting_task(tmp_path)
     acts = [{"completion": action, "mark": str(tmp_path / "mark")}]
-    acts += [{"completion": "x" * lines.BLOCK_BYTES, "mark": ""}]  # in a block of its own
+    acts += [{"completion": "x" * read.BLOCK_BYTES, "mark": ""}]  # in a block of its own
     path = write(tmp_path / "a.jsonl", *map(json.dumps, acts))
     done = outside("acting", path, "--workers", 2, folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -58,25 +57,16 @@ def test_a_worker_that_dies_costs_its_block_at_most(tmp_path, action, verdicts):
     )
 
 
-def test_no_process_to_start_is_one_line(capfd, tmp_path, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError(11, "Resource temporarily unavailable")
-
-    monkeypatch.setattr("verifiers.workers.subprocess.Popen", refuse)
-    status, rows, said = call(capfd, "sudoku", write(tmp_path / "a.jsonl", sample(RIGHT)), "--workers", 2)
-    assert (status, rows) == (1, []) and "stopped: " in said and "Traceback" not in said
-
-
 def test_only_a_few_blocks_are_under_way():
     given = []
 
     def blocks():
         for number in range(1, 41):
             given.append(number)
-            yield lines.Block("", number, sample().encode())
+            yield read.Block("", number, [sample().encode()])
 
     job = judge.Job("sudoku", "lenient", ("completion",), {"puzzle": ("puzzle",)})
-    for taken, judged in enumerate(pool.judge_blocks(job, blocks(), 2), 1):
+    for taken, judged in enumerate(judge.judge_blocks(job, blocks(), 2), 1):
         assert judged.marks == "1" and len(given) < taken + 2 * 2 + 1
     assert given == list(range(1, 41))
 
@@ -93,13 +83,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     assert peaks[1] <= 1.2 * peaks[0]
 
 
-def test_in_a_fresh_interpreter(tmp_path):
-    done = outside("sudoku", "-", input=(sample() + "\n").encode() * 3)
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == 3 and b"3 judged" in done.stderr
-    assert outside("sudoku", tmp_path / "none.jsonl").returncode == 2
-    assert outside("nothing", "-").returncode == 2
-
-
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_reader_that_stops_early_is_no_mistake(tmp_path, workers):
     path = write(tmp_path / "a.jsonl", *[sample()] * 20_000)
@@ -109,27 +92,6 @@ def test_a_reader_that_stops_early_is_no_mistake(tmp_path, workers):
         process.stdout.close()
         said = process.stderr.read()
     assert process.returncode == 0 and b"Traceback" not in said and b"Exception" not in said
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "said"),
-    [
-        (">&-", 1, "stopped: standard output is closed; give --output FILE"),
-        ("--output v.jsonl --json >&-", 1, "stopped: standard output is closed"),
-        ("--output v.jsonl >&-", 0, "1 judged, 1 right"),
-        ("--output v.jsonl --workers 2 >&- <&-", 0, "1 judged, 1 right"),
-        ("--output v.jsonl 2>&-", 0, ""),
-        ("--output v.jsonl <&- >&- 2>&-", 0, ""),
-    ],
-)
-def test_a_closed_stream_is_named_or_not_needed(tmp_path, arguments, status, said):
-    write(tmp_path / "a.jsonl", sample())
-    line = f"{sys.executable} -m verifiers sudoku a.jsonl {arguments}"
-    options = {"capture_output": True, "cwd": tmp_path, "env": environment(), "text": True, "timeout": 60}
-    done = subprocess.run(line, shell=True, **options)
-    assert done.returncode == status and said in done.stderr and "Traceback" not in done.stderr
-    if not status:
-        assert json.loads((tmp_path / "v.jsonl").read_text())["correct"]
 
 
 def test_what_is_not_needed_is_not_imported_and_help_is_quick(tmp_path):
@@ -143,26 +105,6 @@ def test_what_is_not_needed_is_not_imported_and_help_is_quick(tmp_path):
     assert heavy.startswith("[] ") and float(heavy.split()[1]) < 0.5 and numpy == "False"
 
 
-def test_progress_shows_on_a_terminal_only(tmp_path):
-    pty = pytest.importorskip("pty")
-    path = write(tmp_path / "a.jsonl", *[sample()] * 2000, "x")
-    reader, writer = pty.openpty()
-    env = {**environment(), "TERM": "xterm", "COLUMNS": "100"}
-    line = [sys.executable, "-m", "verifiers", "sudoku", path, "--output", str(tmp_path / "v.jsonl")]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=writer, env=env) as process:
-        os.close(writer)
-        seen = b""
-        try:
-            while piece := os.read(reader, 65536):
-                seen += piece
-        except OSError:  # the other end is closed
-            pass
-    assert process.returncode == 0
-    assert b"lines/s" in seen and b"right 100.0%" in seen and b"\x1b[" in seen
-    assert b"line 2001 is not valid JSON" in seen
-    assert b"\x1b[" not in outside("sudoku", path).stderr
-
-
 @pytest.mark.parametrize("action", ["sleep", "spin", "idle"])
 @pytest.mark.parametrize("way", ["kill", "interrupt"])
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
@@ -171,7 +113,7 @@ def test_no_worker_outlives_the_command(tmp_path, way, action):
     line = [sys.executable, "-m", "verifiers", "acting", "-", "--workers", "2"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(line, env=environment(tmp_path), start_new_session=True, **pipes) as process:
-        padding = " " * lines.BLOCK_BYTES
+        padding = " " * read.BLOCK_BYTES
         act = json.dumps({"completion": action, "mark": "", "padding": padding}).encode() + b"\n"
         feeder = threading.Thread(target=feed, args=(process.stdin, act * 3))
         feeder.start()
@@ -208,16 +150,3 @@ def wait_for(condition):
             return value
         time.sleep(0.05)
     raise AssertionError("it did not happen within a minute")
-
-
-def test_a_worker_that_nobody_hears_ends_without_a_word():
-    line = [
-        sys.executable,
-        str(Path(verifiers.__file__).with_name("worker.py")),
-        "verifiers.command.pool",
-        "[]",
-    ]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(line, env=environment(), **pipes) as process:
-        process.stdout.close()  # before it is ready, as when the command is killed while its workers start
-        assert (process.wait(SLOW), process.stderr.read()) == (0, b"")

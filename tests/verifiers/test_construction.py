@@ -5,9 +5,7 @@ from itertools import islice
 import pytest
 
 from tests.common import countdown_writer, gsm8k_oracle, sudoku_answers
-from tests.common.countdown_oracle import oracle
 from tests.common.soup import judge
-from verifiers import batch, verify
 
 CASES = {"gsm8k": gsm8k_oracle.cases, "countdown": countdown_writer.cases, "sudoku": sudoku_answers.cases}
 COUNTS = [2_000, pytest.param(10_000, marks=pytest.mark.slow)]
@@ -31,24 +29,3 @@ def test_answers_one_edit_away_are_refused(task, mode, count):
     verdicts = judge(task, [case.edited for case in made], [case.reference for case in made], mode)
     assert [made[row].edited for row in verdicts.correct.nonzero()[0]] == []
     assert (verdicts.score < 1.0).all() and {"wrong", "malformed"} <= set(verdicts.counts())
-
-
-@pytest.mark.parametrize(("task", "mode"), TASKS)
-def test_compiled_and_interpreted_code_agree_on_them(task, mode, monkeypatch):
-    monkeypatch.setattr(batch, "MIN_COMPILED_ROWS", 0)
-    made = list(islice(CASES[task](13, mode == "strict"), 750))
-    texts = [text for case in made for text in (case.right, case.edited)]
-    references = [case.reference for case in made for _ in range(2)]
-    rows = zip(texts, references, strict=True)
-    one_by_one = [verify(task, text, mode=mode, **reference) for text, reference in rows]
-    assert list(judge(task, texts, references, mode)) == one_by_one
-    assert 750 <= sum(verdict.correct for verdict in one_by_one) < 1500
-
-
-@pytest.mark.parametrize(
-    ("answer", "right"),
-    [("3*5+7", True), ("3*5+8", False), ("3*5", False), ("35+7", False), ("3.5+7", False)],
-)
-def test_an_oracle_is_not_a_rubber_stamp(answer, right):
-    assert oracle(f"<answer>{answer}</answer>", [3, 5, 7], 22, False) is right
-    assert not oracle("<answer>3*5- -7</answer>", [3, 5, 7], 22, True)

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from tests.common.math500_pairs import pairs
-from verifiers.math500.exact import BIT_LIMIT, Point, TooBig, Undefined, integer_root
+from verifiers.math500.exact import BIT_LIMIT, Point, TooBig, Undefined
 from verifiers.math500.parser import Parser
 from verifiers.math500.probe import NO, UNSURE, YES, compare
 from verifiers.math500.tree import Node
@@ -110,11 +110,3 @@ def test_exact_values_equal_fractions() -> None:
             parse(f"\\frac{{{a}+{abs(b)}}}{{{d}}} - ({c})^{e if c else 2} \\cdot 0.25")
         )
         assert Fraction(n, m) == Fraction(a + abs(b), d) - Fraction(c) ** (e if c else 2) / 4
-
-
-def test_integer_root() -> None:
-    rng = random.Random(2)
-    for _ in range(200):
-        n, degree = rng.getrandbits(rng.randint(1, 200)), rng.randint(2, 9)
-        root = integer_root(n, degree)
-        assert root**degree <= n < (root + 1) ** degree

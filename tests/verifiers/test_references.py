@@ -13,32 +13,23 @@ VALID = {
     "countdown": {"numbers": [3, 5, 7], "target": 22},
     "sudoku": {"puzzle": PUZZLE},
 }
-ONE_NUMBER = "is not one number; .* ends in '#### 18'"
 INVALID = [
-    *(("gsm8k", "answer", value, ONE_NUMBER) for value in (
+    *(("gsm8k", "answer", value, "'#### 18'") for value in (
         "", " ", "abc", "eighteen", "1 2", "18 eggs", "1/0", "1,25", "x=18", "18 or 19", "\u00b13", "nan", "18\x00",
-        "\ud800", "#### ", "9" * 70_000, "1e1000001",
+        "\ud800", "#### ", "9" * 70_000, "1e1000001", None, True, float("nan"), b"18", 10**700, [18],
     )),
-    *(("gsm8k", "answer", value, "is a .*'#### 18'") for value in (None, True, float("nan"), b"18", 10**700, [18])),
-    *(("sudoku", "puzzle", value, words) for value, words in (
-        ("432000433010000", "does not have n \\* n cells"), ("", "does not have n \\* n cells"),
-        (PUZZLE.replace("4", "5"), "greater than n"), (PUZZLE.replace("0", "x"), "no cell"), ("44" + "0" * 14, "twice"),
-        ("1" + "0" * 80 + "\ud800", "no cell"), (4320004330100004, "is a int"), (None, "is a NoneType"),
-        (" ".join(["17"] + ["0"] * 255), "greater than n"), (" ".join(["016"] + ["0"] * 255), "greater than n"),
+    *(("sudoku", "puzzle", value, "is no ") for value in (
+        "432000433010000", "", PUZZLE.replace("4", "5"), PUZZLE.replace("0", "x"), "44" + "0" * 14,
+        "1" + "0" * 80 + "\ud800", 4320004330100004, None, " ".join(["17"] + ["0"] * 255),
+        " ".join(["016"] + ["0"] * 255),
     )),
-    *(("countdown", "numbers", value, words) for value, words in (
-        ([], "holds 0 numbers; give 1 to 256"), ([1] * 257, "holds 257 numbers"), (np.array(3), "is a ndarray"),
-        ("3,5,7", "is a str; give a list of integers"), ({3, 5, 7}, "is a set"), ({3: 5}, "is a dict"), (3, "is a int"),
-        (None, "is a NoneType"), ([3, "5", 7], "holds '5' at place 1, a str; give integers"),
-        ([3, 5.0, 7], "holds 5.0 at place 1, a float"), ([True, 5, 7], "holds True at place 0, a bool"),
-        ([[3, 5, 7]], "place 0, a list"), ([10**4000], "more than 4000 digits"), ([1, 10**5000, "x"], "place 2, a str"),
+    *(("countdown", "numbers", value, r"such as \[3, 5, 7\]") for value in (
+        [], [1] * 257, np.array(3), "3,5,7", {3: 5}, 3, None, [3, "5", 7], [3, 5.0, 7], [True, 5, 7], [[3, 5, 7]],
+        [10**4000], [1, 10**5000, "x"],
     )),
-    *(("countdown", "target", value, words) for value, words in (
-        (None, "is a NoneType that is no rational number; give a rational number such as 22"),
-        (float("nan"), "is a float"), (float("inf"), "is a float"), (Decimal("NaN"), "is a Decimal"),
-        (Decimal("1e999999999"), "is a Decimal"), (True, "is a bool"), ("1/0", "is a str"), ("twenty", "is a str"),
-        ("1e9999999999", "is a str"), ("", "is a str"), ([22], "is a list"), (2 + 0j, "is a complex"),
-        (10**4000, "more than 4000 digits"),
+    *(("countdown", "target", value, "such as 22") for value in (
+        None, float("nan"), float("inf"), Decimal("NaN"), Decimal("1e999999999"), True, "1/0", "twenty", "1e9999999999",
+        "", [22], 2 + 0j, 10**4000,
     )),
 ]  # fmt: skip
 

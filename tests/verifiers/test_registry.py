@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import verifiers
-from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, call, install_acting_task, outside, write
+from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, install_acting_task, outside, write
 from verifiers import Reason, Task, Tier, Verdict, VerifierError, registry, verify, verify_batch
 from verifiers.errors import ArgumentError, InvalidReferenceError, UnknownTaskError
 
@@ -45,11 +45,6 @@ def test_a_wrong_call_names_the_argument(reference, words):
         verify("sudoku", RIGHT, **reference)
 
 
-def test_puzzles_may_be_laid_out_in_rows():
-    for puzzle in ("4320\n0043\n3010\n0004", "4 3 2 . | . . 4 3 | 3 . 1 . | . . . 4", "432.,..43,3.1.,...4"):
-        assert verify("sudoku", RIGHT, puzzle=puzzle).correct
-
-
 @pytest.mark.parametrize(
     ("completions", "puzzles", "words"),
     [
@@ -58,7 +53,7 @@ def test_puzzles_may_be_laid_out_in_rows():
         ([RIGHT], [PUZZLE] * 2, "puzzle has 2 values for 1 completions"),
         (None, [PUZZLE], "completions=None is a NoneType"), (RIGHT.encode(), [PUZZLE], "is a bytes"),
         ({RIGHT}, [PUZZLE], "is a set"), ({0: RIGHT}, [PUZZLE], "is a dict"),
-        (np.array(RIGHT), [PUZZLE], "cannot be iterated"),
+        (np.array(RIGHT), [PUZZLE], "is a ndarray"),
     ],
 )  # fmt: skip
 def test_a_batch_needs_sequences_of_one_length(completions, puzzles, words):
@@ -94,11 +89,6 @@ def test_verdicts_are_arrays_and_a_sequence():
     assert list(verifiers.Verdicts.of(list(verdicts))) == list(verdicts)
     none = verify_batch("sudoku", [], puzzle=[])
     assert len(none) == 0 and list(none) == [] and none.counts() == {}
-
-
-def test_codes_are_positions_in_the_names():
-    assert [Reason(name).code for name in verifiers.Verdicts.reason_names] == list(range(len(Reason)))
-    assert [Tier(name).code for name in verifiers.Verdicts.tier_names] == list(range(len(Tier)))
 
 
 def judge_parity(completion, *, mode, answer):
@@ -139,25 +129,11 @@ def test_entry_points_add_tasks(own_registry, monkeypatch):
         verify("broken", "0")
 
 
-def test_a_task_of_the_package_is_its_module_and_one_line(own_registry, monkeypatch, tmp_path, capfd):
-    monkeypatch.setitem(registry._BUILT_IN, "parity", f"{__name__}:PARITY")
-    assert "parity" in verifiers.tasks()
-    assert verify("parity", "0", answer=2).correct
-    assert verifiers.reward_function("parity")(["1", "1"], answer=[2, 3]) == [0.0, 1.0]
-    path = write(tmp_path / "a.jsonl", '{"completion": "1", "answer": 3}')
-    status, rows, _ = call(capfd, "parity", path)
-    assert status == 0 and rows[0]["correct"]
-
-
 def test_an_installed_package_adds_a_task(tmp_path):
     install_acting_task(tmp_path)
     path = write(tmp_path / "a.jsonl", '{"completion": "anything", "mark": ""}')
     done = outside("acting", path, folder=tmp_path)
     assert done.returncode == 0 and b'"correct": true' in done.stdout
-
-
-def test_math_is_another_name_of_math500():
-    assert registry.find("math") is registry.find("math500") and "math" in verifiers.tasks()
 
 
 def test_an_optional_field_may_be_left_out_and_is_named():
@@ -174,7 +150,3 @@ def test_an_optional_field_may_be_left_out_and_is_named():
         verify("gsm8k", "5", answer="5", problem="x")
     with pytest.raises(ArgumentError, match="problem has 1 values for 2 completions"):
         verify_batch("math500", ["5", "6"], answer=["5", "6"], problem=["x"])
-
-
-def test_both_versions_are_declared():
-    assert verifiers.__spg_trainer__ == verifiers.__version__

@@ -1,145 +1,80 @@
-"""One block of lines judged: a verdict for every line that holds a sample, a reason for every other."""
+"""Blocks of lines judged, in this process or in workers: a verdict for every sample, a reason for every other line."""
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, NamedTuple
 
-from verifiers.command.fields import Names, completions_in, find_field, is_absent, read_sample
-from verifiers.command.lines import Block, LineError, is_summary, lines_of, read_line
+from verifiers import batch
+from verifiers.command.read import Block, LineError, Names, completions_in, read_line, read_sample
 from verifiers.errors import VerifierError
 from verifiers.registry import Mode, verify, verify_batch
 from verifiers.reward import unwrap
 
 ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported; a first compilation takes much longer
 REPORTED = 100  # problems that are spelled out on standard error; the output names all of them
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be done with every line."""
-
-    task: str
-    mode: Mode
-    completion: Names
-    """Names of the completion's field."""
-    references: dict[str, Names]
-    """Reference field of the task -> its names in the file."""
-    accept_verdicts: bool = False
-    """Take a line that holds `correct` and no completion as the verdict that it is."""
-
-
-@dataclass
-class Tally:
-    """Counts over the lines seen so far."""
-
-    judged: int = 0
-    correct: int = 0
-    invalid: int = 0
-    """Lines (or completions of a list) without a verdict: no JSON, a field missing, an invalid reference."""
-    score: float = 0.0
-    """Sum over the judged lines."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    tiers: Counter[str] = field(default_factory=Counter)
-    groups: Counter[str] = field(default_factory=Counter)
-    """Lines with a list of completions: "right/judged" -> how many."""
-
-    @classmethod
-    def of(cls, facts: dict[str, Any]) -> Tally:
-        """The tally whose attributes went through JSON."""
-        return cls(**{**facts, **{name: Counter(facts[name]) for name in ("reasons", "tiers", "groups")}})
-
-    def add(self, other: Tally) -> None:
-        for name, count in vars(other).items():
-            setattr(self, name, getattr(self, name) + count)
-
-
-class Judged(NamedTuple):
-    """What came of a block."""
-
-    label: str
-    output: bytes
-    """One line of JSON for each completion of the block."""
-    marks: str
-    """One character for each of those lines: "1" correct, "0" not, "-" no verdict."""
-    tally: Tally
-    problems: list[tuple[int, str]]
-    """(number, what is wrong) of the first REPORTED lines without a verdict."""
-
+_AHEAD = 2  # blocks under way for each worker
 
 # (correct, score, extracted, reason, decided_by), or why there is no verdict
 Outcome = tuple[bool, float, str | None, str, str] | str
 
 
+class Job(NamedTuple):
+    """What is to be done with every line: `references` are the names in the file of each reference field."""
+
+    task: str
+    mode: Mode
+    completion: Names
+    references: dict[str, Names]
+
+
+class Judged(NamedTuple):
+    """What came of a block.
+
+    Attributes:
+        output: a line of JSON for each completion.
+        marks: a character for each of these: "1" correct, "0" not, "-" no verdict.
+        tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), and of `reasons.ok`, `tiers.text`, ...;
+            `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right.
+        problems: (number, what is wrong) of the first REPORTED lines without a verdict.
+    """
+
+    label: str
+    output: str
+    marks: str
+    tally: dict[str, float]
+    problems: list[tuple[int, str]]
+
+
 def judge_block(job: Job, block: Block) -> Judged:
     """Judge every line of a block; whatever is wrong with a line concerns that line alone."""
-    # of each outcome: the line, and which completion of a list, from 1, or 0
+    # Of each outcome: the line, and which completion of a list, from 1, or 0.
     places: list[tuple[int, int]] = []
     outcomes: list[Outcome] = []
-    rows: list[int] = []
+    rows: list[int] = []  # the outcomes that are verdicts on `completions`
     completions: list[object] = []
     references: dict[str, list[Any]] = {name: [] for name in job.references}
-    first, firsts = job.completion[0], [names[0] for names in job.references.values()]
-    for number, line in enumerate(lines_of(block), block.first):
+    for number, line in enumerate(block.lines, block.first):
         try:
-            row = read_line(line)
-            if job.accept_verdicts and is_absent(find_field(row, job.completion)):
-                if not is_summary(row):
-                    outcomes.append(recorded_verdict(row))
-                    places.append((number, 0))
-                continue
-            try:
-                value, values = row[first], [row[name] for name in firsts]
-            except KeyError:
-                value, values = read_sample(row, job.completion, job.references.values())
-            if "problem" in job.references:
-                prompt = list(job.references).index("problem")
-                values[prompt] = unwrap(values[prompt], "user")
+            value, *values = read_sample(read_line(line), job.completion, job.references.values())
         except LineError as error:
             places.append((number, 0))
             outcomes.append(str(error))
             continue
-        found = (value,) if type(value) is str else completions_in(value)
-        for place, completion in enumerate(found, 1):
-            places.append((number, place if len(found) > 1 else 0))
+        several = [value] if type(value) is str else completions_in(value)
+        for place, completion in enumerate(several, 1):
+            places.append((number, place if len(several) > 1 else 0))
             rows.append(len(outcomes))
             outcomes.append("")
             completions.append(completion)
-            for column, reference in zip(references.values(), values, strict=True):
-                column.append(reference)
-    judged = _judge(job, completions, references) if rows else []
-    for place, outcome in zip(rows, judged, strict=True):
-        outcomes[place] = outcome
-    return _report_lines(block.label, places, outcomes)
-
-
-def unjudged_block(block: Block, why: str) -> Judged:
-    places = [(number, 0) for number, _ in enumerate(lines_of(block), block.first)]
-    return _report_lines(block.label, places, [why] * len(places))
-
-
-def recorded_verdict(row: dict[str, Any]) -> Outcome:
-    """The verdict that a line of a verdict file holds; raises LineError where it holds none."""
-    correct = row.get("correct")
-    if correct is None and "correct" in row:
-        return str(row.get("error") or 'has "correct": null.')
-    if correct not in (0, 1):
-        raise LineError('lacks "correct": true or false.')
-    score, extracted = row.get("score"), row.get("extracted")
-    if not isinstance(score, int | float):
-        score = correct
-    elif not abs(score) <= sys.float_info.max:
-        raise LineError('has a "score" that is no finite number.')
-    return (
-        bool(correct),
-        float(score),
-        extracted if isinstance(extracted, str) else None,
-        str(row.get("reason", "")),
-        str(row.get("decided_by", "")),
-    )
+            for (name, column), reference in zip(references.items(), values, strict=True):
+                column.append(unwrap(reference, "user") if name == "problem" else reference)
+    for row, outcome in zip(rows, _judge(job, completions, references), strict=True):
+        outcomes[row] = outcome
+    return _written(block.label, places, outcomes)
 
 
 def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[Outcome]:
@@ -149,12 +84,11 @@ def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]
     except Exception:
         if len(completions) == 1:
             return [_judge_one(job, completions[0], {name: column[0] for name, column in references.items()})]
-        outcomes: list[Outcome] = []
         middle = len(completions) // 2
-        for half in (slice(middle), slice(middle, None)):
-            parts = {name: column[half] for name, column in references.items()}
-            outcomes += _judge(job, completions[half], parts)
-        return outcomes
+        first, second = (
+            {name: c[half] for name, c in references.items()} for half in (slice(middle), slice(middle, None))
+        )
+        return _judge(job, completions[:middle], first) + _judge(job, completions[middle:], second)
     columns = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
     return list(zip(*columns, verdicts.reasons, verdicts.tiers, strict=True))
 
@@ -169,38 +103,83 @@ def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outco
     return verdict.correct, verdict.score, verdict.extracted, str(verdict.reason), str(verdict.decided_by)
 
 
-def _report_lines(label: str, places: list[tuple[int, int]], outcomes: list[Outcome]) -> Judged:
-    tally, marks, problems, lines = Tally(), [], [], []
+def _written(label: str, places: list[tuple[int, int]], outcomes: list[Outcome]) -> Judged:
+    tally: Counter[str] = Counter()
+    lines, marks, problems = [], [], []
     before = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
-    groups: dict[int, list[str]] = {}  # line -> marks of its list
+    lists: dict[int, list[str]] = {}  # line -> marks of its list
     for (number, sample), outcome in zip(places, outcomes, strict=True):
-        place = f'{number}, "sample": {sample}' if sample else number
+        place = f'{before}{number}, "sample": {sample}' if sample else f"{before}{number}"
         if isinstance(outcome, str):
-            tally.invalid += 1
-            mark = "-"
-            if len(problems) < REPORTED:
-                problems.append((number, outcome))
-            lines.append(
-                f'{before}{place}, "correct": null, "score": null, "extracted": null, "reason": null, '
-                f'"decided_by": null, "error": {_quoted(outcome)}}}\n'
-            )
+            marks.append("-")
+            problems.append((number, outcome))
+            nothing = '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null'
+            lines.append(f'{place}, {nothing}, "error": {_quoted(outcome)}}}\n')
         else:
             correct, score, extracted, reason, tier = outcome
-            tally.score += score
-            tally.reasons[reason] += 1
-            tally.tiers[tier] += 1
-            mark = "1" if correct else "0"
+            marks.append("1" if correct else "0")
+            tally["score"] += score
+            tally[f"reasons.{reason}"] += 1
+            tally[f"tiers.{tier}"] += 1
             lines.append(
-                f'{before}{place}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
+                f'{place}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
                 f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
                 f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}}}\n'
             )
-        marks.append(mark)
         if sample:
-            groups.setdefault(number, []).append(mark)
-    for group in groups.values():
-        if judged := len(group) - group.count("-"):
-            tally.groups[f"{group.count('1')}/{judged}"] += 1
-    tally.judged = len(marks) - tally.invalid
-    tally.correct = marks.count("1")
-    return Judged(label, "".join(lines).encode(), "".join(marks), tally, problems)
+            lists.setdefault(number, []).append(marks[-1])
+    for several in lists.values():
+        if judged := len(several) - several.count("-"):
+            tally[f"lists.{several.count('1')}/{judged}"] += 1
+    tally.update(judged=len(marks) - len(problems), correct=marks.count("1"), invalid=len(problems))
+    return Judged(label, "".join(lines), "".join(marks), tally, problems[:REPORTED])
+
+
+def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[Judged]:
+    """What came of each block, in the order of the blocks; reads at most a few blocks ahead.
+
+    One process is this one. Close the iterator to end the others.
+    """
+    if processes == 1:
+        for block in blocks:
+            yield judge_block(job, block)
+        return
+    from verifiers.worker import Workers, WorkerUnavailable
+
+    workers = Workers(__name__, size=processes, soft=None, hard=None)
+    threads = ThreadPoolExecutor(processes, thread_name_prefix="verifiers-command")
+
+    def judge(block: Block) -> Judged:
+        try:
+            reply = workers.ask({"job": job, "block": block}, patient=True)
+        except WorkerUnavailable as error:
+            raise OSError(str(error)) from error  # `main` says it in one line
+        if "marks" in reply:
+            return Judged(**reply)
+        lost = f"was not judged: its worker process failed on this part of the file ({reply['detail']})."
+        places = [(number, 0) for number in range(block.first, block.first + len(block.lines))]
+        return _written(block.label, places, [lost] * len(places))
+
+    under_way: deque[Future[Judged]] = deque()
+    try:
+        for block in blocks:
+            under_way.append(threads.submit(judge, block))
+            if len(under_way) >= _AHEAD * processes:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        workers.close(for_good=True)  # so that no thread waits for an answer
+        threads.shutdown(cancel_futures=True)
+
+
+def _prepare() -> Callable[[dict], dict]:
+    batch.delay_compilation(ROWS_BEFORE_COMPILING)
+    batch.MAX_THREADS = 1  # the cores are shared out between processes already
+    return lambda job: judge_block(job["job"], job["block"])._asdict()
+
+
+def main() -> None:
+    from verifiers.worker import serve
+
+    serve(_prepare, None)

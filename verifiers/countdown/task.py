@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from verifiers import batch, characters
 from verifiers.countdown import expression
 from verifiers.countdown.expression import LIMIT, MAX_DIGITS, MAX_NUMBERS, UNDECIDED, Given, Memory
-from verifiers.errors import invalid_reference, shown
+from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, is_alone, locate
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, RULE_BROKEN, TEXT
 
@@ -27,32 +28,17 @@ if TYPE_CHECKING:
     Column = npt.NDArray[np.int64]
     Columns = tuple[Column, Column, Column, Column]
 
-Reference = tuple[list[int], int, int]
-
 _TARGET_SIGNS = frozenset("0123456789+-./ ")
-_A_TARGET = 'give a rational number such as 22, Fraction(21, 2), 10.5 or "21/2"'
 
 
 def _read_numbers(numbers: Any, row: int | None) -> list[int]:
     """The given numbers as a list of exact integers; raises for anything else."""
-    sized = hasattr(numbers, "__len__") and hasattr(numbers, "__getitem__")
-    if not sized or isinstance(numbers, str | bytes | bytearray | dict) or getattr(numbers, "shape", 1) == ():
-        problem = f"is a {type(numbers).__name__}; give a list of integers such as [3, 5, 7]"
-        raise invalid_reference("numbers", numbers, problem, row)
-    values = list(numbers)
-    if not 1 <= len(values) <= MAX_NUMBERS:
-        problem = f"holds {len(values)} numbers; give 1 to {MAX_NUMBERS} integers such as [3, 5, 7]"
-        raise invalid_reference("numbers", numbers, problem, row)
     exact = []
-    for place, value in enumerate(values):
-        kind = type(value).__name__
-        try:
-            exact.append(index(value if kind not in ("bool", "bool_") else kind))  # type: ignore[arg-type]
-        except TypeError as error:
-            problem = f"holds {shown(value)} at place {place}, a {kind}; give integers such as [3, 5, 7]"
-            raise invalid_reference("numbers", numbers, problem, row) from error
-    if any(abs(value) >= 10**MAX_DIGITS for value in exact):
-        problem = f"holds a number of more than {MAX_DIGITS} digits; give smaller ones"
+    if hasattr(numbers, "__len__") and not isinstance(numbers, str | bytes | bytearray | dict):
+        with suppress(TypeError):
+            exact = [index("" if isinstance(value, bool) else value) for value in numbers]  # type: ignore[arg-type]
+    if not 1 <= len(exact) <= MAX_NUMBERS or any(abs(value) >= 10**MAX_DIGITS for value in exact):
+        problem = f"is no list of 1 to {MAX_NUMBERS} integers, such as [3, 5, 7]"
         raise invalid_reference("numbers", numbers, problem, row)
     return exact
 
@@ -65,35 +51,26 @@ def _read_target(target: Any, row: int | None) -> tuple[int, int]:
     from fractions import Fraction
     from numbers import Rational
 
-    kind = type(target).__name__
     value: Fraction | None = None
-    try:
-        if isinstance(target, Rational) and kind != "bool":
+    with suppress(TypeError, ValueError, ZeroDivisionError, OverflowError):
+        if isinstance(target, Rational) and not isinstance(target, bool):
             value = Fraction(int(target.numerator), int(target.denominator))
-        elif isinstance(target, Decimal) and target.is_finite() and abs(target.adjusted()) < MAX_DIGITS:
-            value = Fraction(target)
-        elif isinstance(target, str) and len(target) < 2 * MAX_DIGITS and _TARGET_SIGNS.issuperset(target):
-            value = Fraction(target)
-        elif isinstance(target, float) or hasattr(target, "is_integer"):
+        elif isinstance(target, Decimal):
+            value = Fraction(target) if abs(target.adjusted()) < MAX_DIGITS else None
+        elif isinstance(target, str):
+            value = (
+                Fraction(target)
+                if len(target) < 2 * MAX_DIGITS and _TARGET_SIGNS.issuperset(target)
+                else None
+            )
+        elif hasattr(target, "is_integer"):
             value = Fraction(str(target))  # 0.1 is one tenth here, not the double that is next to it
-        elif kind not in ("bool", "bool_"):
+        elif not isinstance(target, bool):
             value = Fraction(index(target))
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        pass
-    if value is None:
-        raise invalid_reference("target", target, f"is a {kind} that is no rational number; {_A_TARGET}", row)
-    if max(abs(value.numerator), value.denominator) >= 10**MAX_DIGITS:
-        problem = f"has more than {MAX_DIGITS} digits; give a smaller one"
+    if value is None or max(abs(value.numerator), value.denominator) >= 10**MAX_DIGITS:
+        problem = 'is no rational number; give one such as 22, Fraction(21, 2), 10.5 or "21/2"'
         raise invalid_reference("target", target, problem, row)
     return value.numerator, value.denominator
-
-
-def read_reference(numbers: object, target: object, row: int | None) -> Reference:
-    """(given numbers, numerator and denominator of the target); raises `InvalidReferenceError`.
-
-    `row` is the place in the batch that an error names, None outside one.
-    """
-    return (_read_numbers(numbers, row), *_read_target(target, row))
 
 
 def reference_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
@@ -118,17 +95,15 @@ def reference_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns
             sizes = np.diff(starts)
             if fit and 1 <= sizes.min(initial=1) and sizes.max(initial=1) <= MAX_NUMBERS:
                 return values, starts, numerators, np.ones(len(numerators), np.int64)
-    references = [read_reference(*pair, row) for row, pair in enumerate(zip(numbers, targets, strict=True))]
-    references = [reference if _fits(reference) else ([], 0, 1) for reference in references]
+    rows = enumerate(zip(numbers, targets, strict=True))
+    references = [(_read_numbers(given, row), *_read_target(target, row)) for row, (given, target) in rows]
+    for row, (given, top, bottom) in enumerate(references):
+        if any(abs(value) > LIMIT for value in (*given, top, bottom)):
+            references[row] = [], 0, 1
     starts = batch.starts_of([reference[0] for reference in references])
     values = np.fromiter(chain.from_iterable(r[0] for r in references), np.int64, int(starts[-1]))
     numerators, denominators = (np.array([r[place] for r in references], np.int64) for place in (1, 2))
     return values, starts, numerators, denominators
-
-
-def _fits(reference: Reference) -> bool:
-    numbers, top, bottom = reference
-    return all(-LIMIT <= value <= LIMIT for value in (*numbers, top, bottom))
 
 
 def judge_exactly(
@@ -169,8 +144,8 @@ def _judge(
     data: bytes, lenient: bool, row: int | None, memory: Memory, numbers: object, target: object
 ) -> batch.Judged:
     """One completion without numba, on 64 bits and, where these are too few, on integers of any size."""
-    values, numerator, denominator = read_reference(numbers, target, row)
-    given = (values, 0, len(values), numerator, denominator)
+    values = _read_numbers(numbers, row)
+    given = (values, 0, len(values), *_read_target(target, row))
     judged = judge_exactly(data, 0, len(data), lenient, False, given, memory)
     if judged[0] == UNDECIDED:
         judged = judge_exactly(data, 0, len(data), lenient, True, given, memory)

@@ -172,9 +172,7 @@ def note_word(key: int, number: Fields, state: Fields) -> None:
 
 
 def is_long_word(data: Bytes, i: int, end: int) -> bool:
-    if i >= end:
-        return False
-    kind, _, key = symbol(data, i, end)
+    kind, _, key = symbol(data, i, end) if i < end else (0, i, 0)
     return kind == WORD and key > 26
 
 

@@ -5,6 +5,8 @@ Digits, groups, points, fractions, mixed numbers and powers of ten; and whether 
 longer one is OVERFLOW, and `equal_exactly` reads it again in Python integers of any size.
 """
 
+from decimal import Decimal
+
 from verifiers import characters
 from verifiers.characters import OVER_LONG, decimal_digit, decode, is_one_of, read_word, rows
 from verifiers.extract import Bytes, word_key, word_keys
@@ -76,7 +78,6 @@ PLAIN, BRACED, RAISED = 0, 1, 2  # how an exponent is written
 
 _FRACTIONS = word_keys("frac dfrac tfrac cfrac sfrac nicefrac")
 _X, _E, _TIMES_WORD, _CDOT = word_key("x"), word_key("e"), word_key("times"), word_key("cdot")
-_CHUNK = 512  # digits per call of int(), which is quadratic and refuses more than a limit of 640 or above
 
 
 def map_wide(code: int) -> int:
@@ -456,7 +457,7 @@ def _magnitude(data: Bytes, fields: Fields) -> tuple[int, int, int]:
 
 
 def _mantissa(data: Bytes, fields: Fields, slot: int) -> int:
-    """The digits of a literal as one integer, joined by halves so that the cost stays below quadratic."""
+    """The digits of a literal as one integer."""
     if fields[slot] != OVERFLOW:
         return fields[slot]
     digits = []
@@ -465,11 +466,4 @@ def _mantissa(data: Bytes, fields: Fields, slot: int) -> int:
         kind, i, _ = symbol(data, i, fields[slot + 3])
         if 48 <= kind <= 57:
             digits.append(chr(kind))
-    return _join("".join(digits))
-
-
-def _join(digits: str) -> int:
-    if len(digits) <= _CHUNK:
-        return int(digits)
-    half = len(digits) // 2
-    return _join(digits[:-half]) * 10**half + _join(digits[-half:])
+    return int(Decimal("".join(digits)))  # which takes more digits than `int` does

@@ -125,16 +125,15 @@ def _gold_text(answer: object, index: int | None) -> str:
     """The reference as text; raises for what is neither text nor a number."""
     text = batch.as_reference(answer)
     if text is None:
-        raise _invalid(answer, f"is a {type(answer).__name__}", index)
+        raise _invalid(answer, index)
     return text
 
 
-def _invalid(answer: object, problem: str, index: int | None) -> InvalidReferenceError:
-    advice = (
-        "; an answer is one number without words, such as '18', '1,250', '-10' or '3/4', or a solution that ends "
-        "in '#### 18'"
+def _invalid(answer: object, index: int | None) -> InvalidReferenceError:
+    problem = (
+        "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'"
     )
-    return invalid_reference("answer", answer, problem + advice, index)
+    return invalid_reference("answer", answer, problem, index)
 
 
 def _judge(
@@ -145,7 +144,7 @@ def _judge(
     golds = gold, (0, len(gold))
     reason, tier, score, low, high = judge_completion(data, 0, len(data), lenient, golds, 0, scratch)
     if reason == BAD_GOLD:
-        raise _invalid(answer, "is not one number", row)
+        raise _invalid(answer, row)
     if reason == UNDECIDED:
         reason, _ = compare(data, low, high, gold, scratch, equal_exactly)
         score = float(reason == OK)

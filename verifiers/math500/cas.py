@@ -1,195 +1,300 @@
-"""The last tier: a computer algebra system in a process of its own, killed at its deadline.
+r"""The last tier, in a worker process: do two LaTeX texts have the same value to a computer algebra system?
 
-Nothing here imports sympy. It is not asked about texts that could keep it busy for ever, or that it would misread.
+math-verify's reader hands every number to sympy as text, which sympy evaluates as Python code, and reads `2(3)` as a
+mixed number; here numbers become sympy numbers directly, decimals included, and only an integer before a fraction is
+a mixed number. Where sympy itself evaluates text it takes numeric literals alone, and no code in this process may
+start a program or open a connection. What has too many digits is refused before anything is computed. Values are told
+apart by 50 digits relative to their size, and shown equal by those or by simplification.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate
-from typing import NamedTuple
+import math
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from itertools import accumulate, pairwise
 
-from verifiers.workers import Workers, WorkerUnavailable
+import sympy
+import sympy.physics.units  # names its units by evaluating text, and simplify imports it
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
+from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
+from latex2sympy2_extended.sets import FiniteSet
+from math_verify.grader import should_treat_as_complex
+from sympy.core.function import AppliedUndef
+from sympy.parsing import sympy_parser
 
-MAX_WORKERS = 4
-MEMORY_LIMIT = 65_536  # verdicts remembered
+from verifiers.math500.copies import sides_of
+from verifiers.worker import serve
 
-# Of a text that is given to it:
-LENGTH_LIMIT = 1000  # characters
+MEMORY = 1 << 30  # bytes
+LENGTH_LIMIT = 1000  # characters of a text
 DEPTH_LIMIT = 24
-EXPONENT_DIGITS = 4
-FACTORIAL_DIGITS = 3
-BASE_DIGITS = 2
+SIZE_LIMIT = 20_000  # decimal digits of any exact number on the way
+FACTORIAL_LIMIT = 2_000
+DIGITS = 50
+NAMES = sympy.Symbol | AppliedUndef  # what a value may be called: x, f(x)
+
 _DOTS = ("\\ldots", "\\dots", "\\cdots", "\\vdots", "\\ddots", "...", "…", "\\approx", "~=", "\\sim", "≈")
+_ANGLES = ("\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\cis")
+_NORMALIZATION = NormalizationConfig(
+    basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
+)
+_CONVERSION = ConversionConfig(lowercase_symbols=False)
+_PERCENT = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
+_POINTS = ((3, 7), (11, 5), (-2, 9), (-13, 4), (1, 6), (17, 3))
+_NO_NUMBER = (ValueError, TypeError, ArithmeticError, NotImplementedError, AttributeError)  # of sympy's evalf
+_REFUSED_EVENTS = frozenset(
+    "os.system os.exec os.fork os.forkpty os.posix_spawn os.startfile subprocess.Popen pty.spawn socket.connect "
+    "socket.bind os.remove os.rename os.rmdir shutil.rmtree".split()
+)
+_WARM_UP = ((r"\sin^2 x + \cos^2 x", "1"), (r"-\frac{\sqrt{3}}{2}x^{2}", "(x+1)(x-1)"))
 
 
-class Outcome(NamedTuple):
-    """One of equal, different, unread (the gold), timeout, error, and why where there is something to say."""
-
-    name: str
-    detail: str = ""
+class Unreadable(Exception):
+    """This text is not an expression, or one with a number of too many digits."""
 
 
-workers = Workers("verifiers.math500.cas_worker", size=max(1, min(MAX_WORKERS, os.cpu_count() or 1)))
-_known: dict[tuple[str, str], Outcome] = {}
+def main() -> None:
+    serve(prepare, MEMORY)
 
 
-def equal_many(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[Outcome]:
-    """Are the LaTeX texts of (answer, gold) pairs the same answer? In order; never raises.
+def prepare() -> Callable[[dict], dict]:
+    """Load what is loaded on first use, lock the process, and return what answers a job."""
+    for answer, gold in _WARM_UP:
+        judge(answer, gold)
+    sympy.simplify(sympy.sin(sympy.Symbol("x")) ** 2)
+    evaluate = sympy_parser.eval_expr
 
-    Identical pairs are judged once, also across calls. A patient caller waits for a worker to start, however long
-    that takes on a busy machine; for others the deadline includes the start. "error" says what is missing or wrong.
-    """
-    outcomes = {pair: _known.get(pair) for pair in pairs}
-    todo = [pair for pair, outcome in outcomes.items() if outcome is None]
+    def evaluate_literal(code: str, local_dict: dict, global_dict: dict) -> object:
+        if not is_numeric_literal(code):
+            raise PermissionError(f"{code[:100]} is not a number")
+        return evaluate(code, local_dict, global_dict)
 
-    def judge(pair: tuple[str, str]) -> Outcome:
-        return _judge(*pair, patient)
+    def refuse(event: str, _: tuple) -> None:
+        if event in _REFUSED_EVENTS:
+            raise PermissionError(f"{event} in a verifier's worker")
 
-    if len(todo) > 1 and workers.size > 1:
-        with ThreadPoolExecutor(min(len(todo), workers.size), thread_name_prefix="verifiers-cas") as pool:
-            fresh = dict(zip(todo, pool.map(judge, todo), strict=True))
-    else:
-        fresh = {pair: judge(pair) for pair in todo}
-    if len(_known) > MEMORY_LIMIT:
-        _known.clear()
-    _known.update(
-        (pair, outcome) for pair, outcome in fresh.items() if outcome.name in ("equal", "different", "unread")
-    )
-    outcomes |= fresh
-    return [outcomes[pair] for pair in pairs]
+    sympy_parser.eval_expr = evaluate_literal
+    sys.addaudithook(refuse)
+    return lambda job: dict(zip(("outcome", "detail"), judge(job["answer"], job["gold"]), strict=True))
 
 
-def _judge(answer: str, gold: str, patient: bool) -> Outcome:
-    if why := refusal(answer):
-        return Outcome("different", f"refused: {why}")
-    if why := refusal(gold):
-        return Outcome("unread", f"the gold answer is refused: {why}")
-    (answer, bases), (gold, gold_bases) = without_bases(answer), without_bases(gold)
-    if bases != gold_bases and (bases or not gold_bases):
-        return Outcome("different", f"bases {bases or 'none'} and {gold_bases or 'none'}")
-    if (is_word(answer) or is_word(gold)) and answer.strip() != gold.strip():
-        return Outcome("different", "a word is not a product of its letters")
+def is_numeric_literal(code: str) -> bool:
+    """True for what sympy makes of a number in a text: `Integer (2 )`, `Float ('0.5' )`, or one over another."""
+    for call in code.split("/", 1):
+        name, _, rest = call.strip().removesuffix(")").partition("(")
+        literal = rest.strip().strip("'\"")
+        if name.strip() not in ("Integer", "Float", "Rational") or not any(map(str.isdigit, literal)):
+            return False
+        if not set(literal) <= set("0123456789.,eE+- "):
+            return False
+    return True
+
+
+def judge(answer: str, gold: str) -> tuple[str, str]:
+    """("equal" | "different" | "unread", why) for two LaTeX texts; "unread" if the gold cannot be read."""
+    real = not any(map(should_treat_as_complex, (gold, answer)))
+    sides = [answer] if "=" in gold else sides_of(answer)
     try:
-        reply = workers.ask({"answer": answer, "gold": gold}, patient)
-    except WorkerUnavailable as error:
-        return Outcome("error", str(error))
-    return Outcome(reply["outcome"], reply["detail"])
+        given = [read(side, real) for side in sides]
+    except Unreadable as error:
+        return "different", f"the answer cannot be judged: {error}"
+    try:
+        expected = read(gold, real)
+    except Unreadable as error:
+        return "unread", f"the gold answer cannot be read: {error}"
+    called = isinstance(given[0], NAMES) or sides[0].strip() == "I"  # which is read as i
+    if len(given) > 1 and called and given[0] not in expected.free_symbols:
+        del given[0]
+    return "equal" if all(same(expected, side) for side in given) else "different", ""
 
 
-def refusal(text: str) -> str:
-    """Why `text` is not given to a computer algebra system, or "" if it may be."""
-    if len(text) > LENGTH_LIMIT:
-        return f"{len(text)} characters, at most {LENGTH_LIMIT} are read"
+# ---- reading ----
+
+
+class Reader(_Latex2Sympy):
+    """math-verify's reader with exact numbers, letters told apart by case, and no hidden additions."""
+
+    def parse_number(self, text: str) -> sympy.Rational:
+        """A decimal literal as the rational number that it is."""
+        value = Fraction(text.replace(",", "").replace(" ", ""))
+        return sympy.Rational(value.numerator, value.denominator)
+
+    def convert_postfix_list(self, arr: list, i: int = 0) -> object:
+        """Factors side by side: a product, unless they are an integer and a fraction."""
+        first = self.convert_postfix(arr[i])
+        if not isinstance(first, sympy.Expr) or i == len(arr) - 1:
+            return super().convert_postfix_list(arr, i)
+        whole, following = arr[i].getText().isdecimal(), arr[i + 1].getText()
+        if whole and following.lstrip("{")[:1].isdecimal():
+            raise Unreadable("two numbers side by side")
+        rest = self.convert_postfix_list(arr, i + 1)
+        mixed = (
+            i == len(arr) - 2 and whole and following.startswith(("\\frac", "\\dfrac", "\\tfrac", "\\cfrac"))
+        )
+        if mixed and isinstance(rest, sympy.Rational):
+            return first + rest
+        return self.mul_flat(first, rest)
+
+
+def read(text: str, real: bool) -> object:
+    """What the LaTeX `text` says: an expression, relation, set, tuple or matrix; raises `Unreadable`."""
+    if len(text) > LENGTH_LIMIT or not text.strip():
+        raise Unreadable(f"{len(text)} characters; 1 to {LENGTH_LIMIT} are read")
     if any("\ud800" <= c <= "\udfff" or c == "\0" for c in text):
-        return "a lone surrogate or NUL"
+        raise Unreadable("a lone surrogate or NUL")
     if any(mark in text for mark in _DOTS):
-        return "dots or an approximation"
-    depths = list(accumulate((c in "({[") - (c in ")}]") for c in text))
-    if max(depths, default=0) > DEPTH_LIMIT:
-        return f"nested {max(depths)} deep, at most {DEPTH_LIMIT}"
-    return _exponents(text) or _factorials(text)
+        raise Unreadable("dots or an approximation")
+    if any(before.isdigit() and mark == "_" for before, mark in pairwise(text.replace(" ", ""))):
+        raise Unreadable("a number with a base")
+    if max(accumulate((c in "({[") - (c in ")}]") for c in text)) > DEPTH_LIMIT:
+        raise Unreadable(f"nested more than {DEPTH_LIMIT} deep")
+    try:
+        return _read(text, real)
+    except Unreadable:
+        if "\\pm" not in text and "\\mp" not in text:
+            raise
+        signs = (("+", "-"), ("-", "+"))  # the reader knows a sign pair at the top level only
+        return FiniteSet(*(_read(text.replace("\\pm", a).replace("\\mp", b), real) for a, b in signs))
 
 
-def _exponents(text: str) -> str:
-    """Towers, and exponents of too many digits."""
-    for i, c in enumerate(text):
-        exponent = ""
-        if c == "^":
-            start, end = _argument(text, i + 1)
-            exponent = text[start:end]
-            nested = "^" in exponent and (exponent.count("^") > 1 or not _is_small_power(exponent))
-            if nested or text[end:].lstrip().startswith("^"):
-                return "a tower of powers"
-        elif c in "eE" and text[i - 1 : i].isdigit():  # 1e99999
-            exponent = text[i + 1 :].lstrip("+-")
-            exponent = exponent[: len(exponent) - len(exponent.lstrip("0123456789"))]
-        if _longest_number(exponent) > EXPONENT_DIGITS:
-            return f"an exponent of more than {EXPONENT_DIGITS} digits"
-    return ""
+@lru_cache(maxsize=1024)  # a gold answer is compared with many
+def _read(text: str, real: bool) -> object:
+    text = normalize_latex(text, _NORMALIZATION)
+    degrees = "\\circ" in text and any(name in text for name in _ANGLES)
+    try:
+        parsed = Reader(is_real=real or None, convert_degrees=degrees, config=_CONVERSION).parse(text)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:  # the reader raises bare Exceptions, and what its helpers stumble over
+        raise Unreadable(str(error)[:100]) from error
+    if not isinstance(parsed, sympy.Basic | sympy.MatrixBase):
+        raise Unreadable(f"a {type(parsed).__name__}")
+    for entry in parsed.flat() if isinstance(parsed, sympy.MatrixBase) else [parsed]:
+        digits(entry)  # before anything is computed that has too many
+    return parsed
 
 
-def _is_small_power(text: str) -> bool:
-    """`x^2` and `-x^{2}` inside an exponent, as in a bell curve; no number to a power."""
-    i = text.index("^")
-    start, end = _argument(text, i + 1)
-    return text[:i].rstrip()[-1:].isalpha() and text[start:end].strip("{} ").isdecimal() and end - start <= 4
+def digits(expr: sympy.Basic) -> float:
+    """A bound of log10 |value| (and of 1/|value|), letters counting as 1; `Unreadable` above SIZE_LIMIT."""
+    if isinstance(expr, sympy.Rational):
+        return math.log10(max(abs(expr.p), expr.q, 1))
+    parts = [digits(part) for part in expr.args if isinstance(part, sympy.Basic)]
+    largest = max(parts, default=0.0)
+    if isinstance(expr, sympy.Pow | sympy.exp):
+        if any(inner.exp.has(sympy.Pow, sympy.exp) for inner in expr.exp.atoms(sympy.Pow, sympy.exp)):
+            raise Unreadable("a tower of powers")
+        exponent = parts[-1]
+        base = parts[0] if isinstance(expr, sympy.Pow) else 0.0
+        largest = 10.0 ** min(exponent, 300.0) * max(base, 0.5) if exponent or base else 0.0
+    elif isinstance(expr, sympy.Add | sympy.Mul | sympy.MatMul | sympy.MatAdd):
+        largest = sum(parts) + len(parts)
+    elif isinstance(expr, sympy.factorial | sympy.gamma):
+        n = 10.0 ** min(largest, 300.0)
+        largest = n * math.log10(n + 1) if n <= FACTORIAL_LIMIT else math.inf
+    if largest > SIZE_LIMIT:
+        raise Unreadable("a number of too many digits")
+    return largest
 
 
-def _factorials(text: str) -> str:
-    for i, c in enumerate(text):
-        if c != "!":
-            continue
-        before = text[:i].rstrip()
-        if before.endswith("!"):
-            return "a factorial of a factorial"
-        if before.endswith((")", "}", "]")):
-            inside = before[_opening(before) :]
-            if "^" in inside or "!" in inside:
-                return "the factorial of a power"
-        else:
-            inside = before[len(before.rstrip("0123456789,")) :]
-        if _longest_number(inside.replace(",", "")) > FACTORIAL_DIGITS:
-            return f"a factorial of a number of more than {FACTORIAL_DIGITS} digits"
-    return ""
+# ---- comparing ----
 
 
-def _argument(text: str, start: int) -> tuple[int, int]:
-    """Where what follows `^` begins and ends: a group in braces or parentheses, a number, or one character."""
-    while text.startswith((" ", "+", "-"), start):
-        start += 1
-    end = start + 1
-    if text.startswith(("{", "("), start):
-        depth = 1
-        while depth and end < len(text):
-            depth += (text[end] in "{(") - (text[end] in "})")
-            end += 1
-    else:
-        while end < len(text) and text[start:end].isdecimal() and text[end].isdecimal():
-            end += 1
-    return start, min(end, len(text))
+def same(gold: object, answer: object) -> bool:
+    """Do the two say the same? `x = value` is its value; a list is a set in which elements may come again."""
+    if isinstance(gold, sympy.Eq) != isinstance(answer, sympy.Eq):
+        named = [isinstance(s, sympy.Eq) and isinstance(s.lhs, NAMES) for s in (gold, answer)]
+        gold, answer = (s.rhs if name else s for s, name in zip((gold, answer), named, strict=True))
+    if isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr):
+        return same_value(gold, answer)
+    if isinstance(gold, sympy.FiniteSet) and isinstance(answer, sympy.FiniteSet):
+        return same_elements(gold, answer)
+    return gold.doit() == answer.doit()
 
 
-def _opening(text: str) -> int:
-    """Where the bracket that closes at the end of `text` opens, or 0."""
-    depth = 0
-    for i in range(len(text) - 1, -1, -1):
-        depth += (text[i] in ")}]") - (text[i] in "({[")
-        if depth == 0:
-            return i
-    return 0
+def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
+    """As multisets: the elements as they were written, also repeated ones."""
+    elements, left = (list(getattr(side, "_unsorted_args", side.args)) for side in (gold, answer))
+    for element in elements:
+        match = next((i for i, other in enumerate(left) if same(element, other)), None)
+        if match is None:
+            return False
+        del left[match]
+    return not left
 
 
-def _longest_number(text: str) -> int:
-    """How many digits the longest run of digits has."""
-    return max(len(run) for run in "".join(c if c.isdigit() else " " for c in text).split(" "))
+def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
+    """Are two expressions equal wherever both are defined?"""
+    imaginary = {s: sympy.I for s in gold.free_symbols | answer.free_symbols if s.name == "i"}
+    gold, answer = gold.xreplace(imaginary), answer.xreplace(imaginary)
+    if _integrals_differ(gold, answer):
+        return False
+    a, b = (side.xreplace({_PERCENT: sympy.S.One}).doit() for side in (gold, answer))  # 50% is 50
+    if any(side.has(sympy.nan, sympy.zoo) for side in (a, b)):
+        return False
+    if a == b:
+        return True
+    if isinstance(a, sympy.Rational) and isinstance(b, sympy.Rational):
+        return False
+    if any(side.has(sympy.oo, -sympy.oo) for side in (a, b)):
+        return False  # not the same infinity, or not only one
+    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
+    agreed = 0
+    for k in range(4 if symbols else 1):
+        numbers = [(*_POINTS[(k + j) % 6], 2 * j) for j in range(len(symbols))]
+        point = [sympy.Rational(n * (twice + 1) + twice // 2, d + twice) for n, d, twice in numbers]
+        same_number = _compare_numbers(a, b, dict(zip(symbols, point, strict=True)))
+        if same_number is False:
+            return False
+        agreed += same_number is True
+    if agreed >= (2 if symbols else 1) and _has_short_numbers(a) and _has_short_numbers(b):
+        return True
+    difference = sympy.expand(a - b)
+    if not difference.is_Rational and not difference.is_zero:
+        difference = sympy.simplify(difference)
+    return difference == 0 or bool(difference.is_zero)
 
 
-def without_bases(text: str) -> tuple[str, tuple[str, ...]]:
-    """`2516_8` or `(2516)_{8}` without the base, and the bases in order."""
-    bases = []
-    i = text.find("_")
-    while i >= 0:
-        before = text[:i].rstrip()
-        digits, command = before[-1:], False
-        if before.endswith((")", "}")):
-            opening = _opening(before)
-            group = before[opening + 1 : -1].strip()
-            if group.isalnum():
-                digits, command = group, before[:opening].rstrip()[-1:].isalpha()
-        start, end = _argument(text, i + 1)
-        base = text[start:end].strip("{} ")
-        if digits.isdecimal() and base.isdecimal() and len(base) <= BASE_DIGITS and not command:
-            bases.append(base.lstrip("0"))
-            text = before + text[end:]
-            i = len(before) - 1
-        i = text.find("_", i + 1)
-    return text, tuple(bases)
+def _integrals_differ(a: sympy.Expr, b: sympy.Expr) -> bool:
+    """True for two numbers far apart of which one is an integral: quadrature takes a fraction of solving it."""
+    if not (a.has(sympy.Integral) or b.has(sympy.Integral)) or a.free_symbols | b.free_symbols:
+        return False
+    try:
+        one, two = a.evalf(9, maxn=12), b.evalf(9, maxn=12)
+    except _NO_NUMBER:
+        return False
+    if not (_is_number(one) and _is_number(two) and _is_precise(one, 24)):
+        return False
+    return bool(abs(one - two) > max(abs(one), abs(two)) / 100)
 
 
-def is_word(text: str) -> bool:
-    """True for four letters or more and nothing else: reading it as a product would make anagrams equal."""
-    letters = text.strip().strip("$. ")
-    return len(letters) > 3 and letters.replace(" ", "").isalpha()
+def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
+    """Do 50 digits relative to the larger one agree at one point? None if that cannot be told."""
+    try:
+        one, two = (expr.subs(point).evalf(DIGITS + 10) for expr in (a, b))
+    except _NO_NUMBER:
+        return None
+    if not (
+        _is_number(one) and _is_number(two) and (one == two == 0 or _is_precise(one) or _is_precise(two))
+    ):
+        return None
+    return bool(abs(one - two) <= max(abs(one), abs(two)) * sympy.Rational(1, 10**DIGITS))
+
+
+def _is_number(value: sympy.Basic) -> bool:
+    parts = value.as_real_imag() if value.is_number else (value,)
+    return all(isinstance(part, sympy.Float | sympy.Rational) and part.is_finite for part in parts)
+
+
+def _is_precise(value: sympy.Expr, bits: int = DIGITS * 3) -> bool:
+    """False where cancellation left no digit that is certain."""
+    return all(f._prec > bits for f in value.atoms(sympy.Float))
+
+
+def _has_short_numbers(expr: sympy.Expr) -> bool:
+    """True if no number in it is so long that a difference could hide behind 50 digits."""
+    return all(max(abs(r.p), r.q) < 10**12 for r in expr.atoms(sympy.Rational)) and all(
+        not (power.exp.is_Rational and abs(power.exp) > 12) for power in expr.atoms(sympy.Pow)
+    )

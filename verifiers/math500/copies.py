@@ -41,7 +41,7 @@ def is_copy(answer: str, gold: str, variables: frozenset[str], problem: str) -> 
 
     An equation for a value is judged by its value, too: a side that is a bare number, else the last side.
     """
-    sides = [answer] if "=" in gold else _sides(answer)
+    sides = [answer] if "=" in gold else sides_of(answer)
     read = [_read(side, variables) for side in sides]
     if len(sides) == 1 and is_bare(read[0][0]):
         return False
@@ -54,7 +54,7 @@ def is_copy(answer: str, gold: str, variables: frozenset[str], problem: str) -> 
     return stands_in(value, asked) or not read[-1][1] <= _read(gold, None)[1]
 
 
-def _sides(equation: str) -> list[str]:
+def sides_of(equation: str) -> list[str]:
     r"""What stands around `=` and `\approx`; the `=` of an index, `\sum_{i=1}^5 i`, belongs to its side."""
     sides, depth = [""], 0
     for mark in equation.replace("\\approx", "=").replace("≈", "="):

@@ -201,15 +201,7 @@ class Lexer:
         if text.startswith(NO_WORD_BEFORE.get(run, ()), end):
             return  # the backslash was forgotten
         behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""
-        if (
-            True in self.braces
-            or run.lower() in KNOWN_WORDS
-            or (run == "min" and not behind.startswith(OPENS))
-        ):
-            self.add(WORD, run)
-        elif run in ORDINALS and self.tokens and self.tokens[-1][0] == NUMBER and not self.spaced:
-            self.add(WORD, run)
-        elif run in ("a", "A") and self.is_article(run, behind):
+        if True in self.braces or run.lower() in KNOWN_WORDS or self.is_word(run, behind):
             self.add(WORD, run)
         elif run in BARE_COMMANDS:
             self.add(COMMAND, ALIASES.get(run, run))
@@ -219,16 +211,16 @@ class Lexer:
         else:
             self.add(WORD, run)
 
-    def is_article(self, run: str, behind: str) -> bool:
-        """True for the `a` of "a circle": a word of four letters or more behind it, and no letter of the reference."""
-        spaced = self.text.startswith(" ", self.position)
-        return (
-            spaced
-            and len(behind) == 4
-            and behind.isalpha()
-            and behind.islower()
-            and run not in self.letters_of_reference
+    def is_word(self, run: str, behind: str) -> bool:
+        """True for minutes, the th of 5th, and the `a` of "a circle": a word of four letters or more behind it."""
+        if run == "min":
+            return not behind.startswith(OPENS)
+        if run in ORDINALS:
+            return bool(self.tokens) and self.tokens[-1][0] == NUMBER and not self.spaced
+        word = (
+            run in "aA" and self.text.startswith(" ", self.position) and len(behind) == 4 and behind.isalpha()
         )
+        return word and behind.islower() and run not in self.letters_of_reference
 
     def is_product(self, run: str) -> bool:
         if run.lower() in SHORT_WORDS and not all(letter in self.letters_of_reference for letter in run):
@@ -272,12 +264,9 @@ class Lexer:
             name = ALIASES.get(name, name)
             self.depth += (name in ("\\{", "[")) - (name in ("\\}", "]"))
             self.add(WORD if name in JOINING else SIGN if name in SIGN_ALIASES else COMMAND, name)
-            if (
-                name == "\\\\"
-                and text.startswith("[", end)
-                and text[end : end + 12].partition("]")[0].endswith(LENGTHS)
-            ):
-                self.position = text.index("]", end) + 1
+            if name == "\\\\" and text.startswith("[", end):
+                length = text[end : end + 12].partition("]")[0]
+                self.position += len(length) + 1 if length.endswith(LENGTHS) else 0
         else:
             raise Malformed(f"\\{name}")
 

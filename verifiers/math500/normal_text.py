@@ -52,9 +52,8 @@ def unwrapped(text: str) -> str:
     if text[:1] == "#" and (rest := text.lstrip("#"))[:1] == " ":  # a heading
         text = rest
     text = text.strip()
-    if len(text) > 2 and (
-        _QUOTES.get(text[0]) == text[-1] or (text[0] == text[-1] == "*" and text.count("*") == 2)
-    ):
+    starred = text[:1] == text[-1:] == "*" and text.count("*") == 2
+    if len(text) > 2 and (starred or _QUOTES.get(text[0]) == text[-1]):
         text = text[1:-1].strip()
     for _ in range(3):
         if len(text) > 2 and text[0] == "{" and text[-1] == "}" and is_one_group(text):

@@ -12,23 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from verifiers.math500 import units
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Token, Unsupported
 from verifiers.math500.tree import INFINITY, MINUS_ONE, REALS, Node
-from verifiers.math500.units import (
-    CHANGING_BEFORE,
-    CHANGING_BEHIND,
-    GENERIC,
-    IS,
-    JOINING,
-    MONTHS,
-    NEGATING,
-    NUMBER_WORDS,
-    ORDINALS,
-    UNIT_LETTERS,
-    UNITS,
-    canonical_unit,
-    is_reals,
-)
 
 DEPTH_LIMIT = 40
 END: Token = ("end", "", False)
@@ -60,7 +46,7 @@ NAME_SIGNS = (
     | FUNCTIONS
     | {*"overline widehat cap cup perp Pr".split()}
 )
-NO_REMARK = CHANGING_BEFORE | JOINING
+NO_REMARK = units.CHANGING_BEFORE | units.JOINING
 POSTFIX = frozenset("deg ^ ! %".split())
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
@@ -158,13 +144,15 @@ class Parser:
             kind, value, _ = self.tokens[k]
             depth += (value in OPENS) - (value in CLOSES) if kind == SIGN else 0
             listed |= not (place or depth) and value == ","
-            if depth == 0 and ((kind == SIGN and value == "=") or (kind == WORD and value.lower() in IS)):
+            if depth == 0 and (
+                (kind == SIGN and value == "=") or (kind == WORD and value.lower() in units.IS)
+            ):
                 if place and not equals:
                     return 0
                 if not place:
                     place, equals = k, value == "="
         subject = self.tokens[start:place]
-        if not subject or any(kind == WORD and value.lower() in NEGATING for kind, value, _ in subject):
+        if not subject or any(kind == WORD and value.lower() in units.NEGATING for kind, value, _ in subject):
             return 0
         if subject[0][0] == WORD:
             return place + 1
@@ -184,7 +172,7 @@ class Parser:
         return items
 
     def is_separator(self) -> bool:
-        return self.value in (",", ";") or (self.kind == WORD and self.value.lower() in JOINING)
+        return self.value in (",", ";") or (self.kind == WORD and self.value.lower() in units.JOINING)
 
     def relation(self) -> Node:
         sides = [self.side()]
@@ -213,7 +201,7 @@ class Parser:
         """One side of a relation: words before it, a union of sums, a unit behind it."""
         outer, self.currency = self.currency, ""
         words = []
-        while self.kind == WORD and self.value.lower() not in JOINING:
+        while self.kind == WORD and self.value.lower() not in units.JOINING:
             words.append(self.advance())
         if words and self.kind == NUMBER and words[-1].lower() in ("negative", "minus"):
             words.pop()
@@ -224,7 +212,7 @@ class Parser:
             if self.ends_side():
                 self.currency = outer
                 return text_node(words)
-            if words[-1].lower() == "except" and is_reals(words[:-1]):
+            if words[-1].lower() == "except" and units.is_reals(words[:-1]):
                 return ("+", (REALS, ("*", (MINUS_ONE, ("set", (self.sum(),))))))
             colon = self.accept(":")
             check_words([word.lower() for word in words], colon)
@@ -251,7 +239,7 @@ class Parser:
         self.currency = outer
         if not words:
             return node
-        months = [MONTHS[word.lower()] for word in words if word.lower() in MONTHS]
+        months = [units.MONTHS[word.lower()] for word in words if word.lower() in units.MONTHS]
         return ("date", months[0], node) if months else ("words", node)
 
     def ends_side(self) -> bool:
@@ -284,33 +272,32 @@ class Parser:
                 words += self.unit_fraction()
                 continue
             word = self.value
-            unknown_letter = self.kind == WORD and len(word) == 1 and word.islower() and word not in UNITS
-            second = words and (word == "%" or (words[-1][0] == "^" and word in UNITS))  # m^3 m
-            if second or word.lower() in CHANGING_BEHIND or unknown_letter:
+            unknown_letter = (
+                self.kind == WORD and len(word) == 1 and word.islower() and word not in units.UNITS
+            )
+            second = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
+            if second or word.lower() in units.CHANGING_BEHIND or unknown_letter:
                 raise Malformed("words")
             words.append(word)
             self.advance()
             if word == "/":
-                if self.kind == WORD or (self.kind == LETTERS and self.value in UNIT_LETTERS):
+                if self.kind == WORD or (self.kind == LETTERS and self.value in units.UNIT_LETTERS):
                     continue
                 raise Malformed("unit")
-            if self.accept("^"):
-                if word.lower() not in UNITS and word.lower() not in GENERIC:
+            if self.value == "^":
+                if word.lower() not in units.UNITS and word.lower() not in units.GENERIC:
                     raise Malformed("the power of a word")
-                braces = self.accept("{")
-                if self.kind != NUMBER or len(self.value) > 1:
+                words += self.unit_power()
+                if len(words[-1]) > 2:
                     raise Malformed("unit")
-                words.append("^" + self.advance())
-                if braces:
-                    self.expect("}")
-        if len(words) == 1 + (words[-1:] == ["th"]) and words[0].lower() in MONTHS:
-            return ("date", MONTHS[words[0].lower()], node)
+        if len(words) == 1 + (words[-1:] == ["th"]) and words[0].lower() in units.MONTHS:
+            return ("date", units.MONTHS[words[0].lower()], node)
         if not words:
             return node
-        unit = canonical_unit(words)
+        unit = units.canonical_unit(words)
         if unit is None:
             raise Malformed("the power of no unit")
-        return ("unit", node, unit) if unit or words[0].lower() not in ORDINALS else node
+        return ("unit", node, unit) if unit or words[0].lower() not in units.ORDINALS else node
 
     def is_remark(self) -> bool:
         """True at words in brackets that end the answer, as in "16 (simplified)"."""
@@ -318,7 +305,9 @@ class Parser:
             return False
         end = self.position + 1
         while (
-            (token := self.tokens[end])[0] == WORD and len(token[1]) > 1 and token[1].lower() not in NO_REMARK
+            self.tokens[end][0] == WORD
+            and len(word := self.tokens[end][1]) > 1
+            and word.lower() not in NO_REMARK
         ):
             end += 1
         return self.tokens[end][1] == ")" and self.tokens[end + 1] is END and end > self.position + 1
@@ -327,8 +316,8 @@ class Parser:
         if (self.kind, self.value) != (COMMAND, "frac") or self.peek()[1] != "{":
             return False
         kind, value, _ = self.peek(2)
-        if kind == LETTERS and value in UNIT_LETTERS and self.variables is not None:
-            return self.variables.isdisjoint(UNIT_LETTERS) and self.is_unit_to_the_end(1)
+        if kind == LETTERS and value in units.UNIT_LETTERS and self.variables is not None:
+            return self.variables.isdisjoint(units.UNIT_LETTERS) and self.is_unit_to_the_end(1)
         return kind == WORD
 
     def unit_fraction(self) -> list[str]:
@@ -338,15 +327,20 @@ class Parser:
             words += ["/"] * slash
             self.expect("{")
             while not self.accept("}"):
-                if self.kind not in NAME_KINDS or self.value.lower() not in UNITS:
+                if self.kind not in NAME_KINDS or self.value.lower() not in units.UNITS:
                     raise Malformed("unit")
-                words.append(self.advance())
-                if self.accept("^"):
-                    braces = self.accept("{")
-                    words.append("^" + self.digits("unit"))
-                    if braces:
-                        self.expect("}")
+                words += [self.advance(), *self.unit_power()]
         return words
+
+    def unit_power(self) -> list[str]:
+        """`^2` or `^{2}` as one word, if it stands here."""
+        if not self.accept("^"):
+            return []
+        braces = self.accept("{")
+        power = "^" + self.digits("unit")
+        if braces:
+            self.expect("}")
+        return [power]
 
     def is_unit_word(self) -> bool:
         return self.kind == WORD and not self.is_equals_word() and not self.is_separator()
@@ -356,7 +350,7 @@ class Parser:
             self.kind == LETTERS
             and (self.spaced or before[-1:] == ["/"])
             and self.variables is not None
-            and self.value in UNIT_LETTERS
+            and self.value in units.UNIT_LETTERS
             and self.value not in self.variables
         )
 
@@ -459,7 +453,9 @@ class Parser:
         """True if nothing but units, powers and a slash follows: m, m^3, m/s^2."""
         end = self.position + offset
         while (token := self.tokens[end]) is not END and end < self.position + 12:
-            if token[1] not in UNIT_LETTERS and not (token[0] in (NUMBER, SIGN) and token[1] in UNIT_SIGNS):
+            if token[1] not in units.UNIT_LETTERS and not (
+                token[0] in (NUMBER, SIGN) and token[1] in UNIT_SIGNS
+            ):
                 return False
             end += 1
         return token is END
@@ -486,7 +482,7 @@ class Parser:
         r"""How many tokens of a raised "th" stand here: `^{\text{th}}`, `^\text{th}`."""
         braces = self.peek()[1] == "{"
         kind, value, _ = self.peek(2 if braces else 1)
-        return (4 if braces else 2) if kind == WORD and value in ORDINALS else 0
+        return (4 if braces else 2) if kind == WORD and value in units.ORDINALS else 0
 
     def accept_degree(self) -> bool:
         """True if a degree sign stood here, in any of its forms; it is read."""
@@ -591,12 +587,8 @@ class Parser:
         outer, self.join = self.join, ""
         conditions = self.items()
         join, self.join = self.join, outer
-        return (
-            "builder",
-            (domain, *conditions) if domain[0] == "rel" else tuple(conditions),
-            join or ",",
-            name,
-        )
+        conditions = [domain, *conditions] if domain[0] == "rel" else conditions
+        return ("builder", tuple(conditions), join or ",", name)
 
     def bracket(self) -> Node:
         """`(...)`, `[...]`: a group if it holds one expression, else a tuple or an interval."""
@@ -640,8 +632,8 @@ class Parser:
     def based(self, digits: str) -> Node:
         self.advance()
         braces = self.accept("{")
-        if self.kind == WORD and self.value.lower() in NUMBER_WORDS:
-            base = str(NUMBER_WORDS[self.advance().lower()])
+        if self.kind == WORD and self.value.lower() in units.NUMBER_WORDS:
+            base = str(units.NUMBER_WORDS[self.advance().lower()])
         else:
             base = self.digits("base")
         if not digits.isdigit():
@@ -764,31 +756,31 @@ class Parser:
 
 def text_node(words: list[str]) -> Node:
     """Words alone: a number if they are one, a letter as that letter; no articles, any case."""
-    verbs = [k for k, word in enumerate(words) if word.lower() in IS]
+    verbs = [k for k, word in enumerate(words) if word.lower() in units.IS]
     if (
         verbs
         and 0 < verbs[-1] < len(words) - 1
-        and NEGATING.isdisjoint(word.lower() for word in words[: verbs[-1]])
+        and units.NEGATING.isdisjoint(word.lower() for word in words[: verbs[-1]])
     ):
         words = words[verbs[-1] + 1 :]  # "The function is even"
     if len(words) > 1 and words[0].lower() in ARTICLES:
         words = words[1:]
     plain = tuple(word.lower() for word in words)
-    if len(plain) == 1 and plain[0] in NUMBER_WORDS:
-        return ("num", NUMBER_WORDS[plain[0]], 1)
+    if len(plain) == 1 and plain[0] in units.NUMBER_WORDS:
+        return ("num", units.NUMBER_WORDS[plain[0]], 1)
     return ("text", tuple(words) if len(words) == 1 == len(words[0]) else plain)
 
 
 def is_clause(node: Node) -> bool:
     """True for words that a sentence may begin with, before its comma."""
-    return node[0] == "text" and len(node[1]) > 1 and NEGATING.isdisjoint(node[1])
+    return node[0] == "text" and len(node[1]) > 1 and units.NEGATING.isdisjoint(node[1])
 
 
 def check_words(words: list[str], colon: bool) -> None:
     """Raise `Malformed` if words before a value say that another is meant."""
-    verbs = [k for k, word in enumerate(words) if word in IS]
+    verbs = [k for k, word in enumerate(words) if word in units.IS]
     split = len(words) if colon else verbs[-1] + 1 if verbs else 0
-    if not NEGATING.isdisjoint(words[:split]) or not CHANGING_BEFORE.isdisjoint(words[split:]):
+    if not units.NEGATING.isdisjoint(words[:split]) or not units.CHANGING_BEFORE.isdisjoint(words[split:]):
         raise Malformed("words")
 
 
@@ -830,8 +822,8 @@ def lift_unit(node: Node) -> tuple[Node, str]:
         return (("/", node[1], below), unit) if unit else (node, "")
     if kind in ("*", "+"):
         lifted = [lift_unit(part) for part in node[1]]
-        units = [unit for _, unit in lifted]
-        whole = set(units) == {"degree"} if kind == "+" else units[-1] == "degree" and not any(units[:-1])
+        signs = [unit for _, unit in lifted]
+        whole = set(signs) == {"degree"} if kind == "+" else signs[-1] == "degree" and not any(signs[:-1])
         if whole:
             return (kind, tuple(inner for inner, _ in lifted)), "degree"
     return node, ""

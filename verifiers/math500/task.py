@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -19,29 +21,27 @@ from verifiers.math500.parser import OPENS, Parser
 from verifiers.math500.probe import NO, UNSURE, YES
 from verifiers.math500.tree import Node
 from verifiers.math500.typed import Comparison
-from verifiers.verdicts import (
-    CAS,
-    GRAMMAR,
-    MALFORMED,
-    OK,
-    PROBE,
-    RATIONAL,
-    RULE_BROKEN,
-    TEXT,
-    TYPED,
-    WRONG,
-    cut,
-    encoded,
-)
+from verifiers.verdicts import CAS, GRAMMAR, MALFORMED, OK, PROBE, RATIONAL, TEXT, TYPED, WRONG, cut, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from verifiers.worker import Workers
+
 CACHE_LIMIT = 1 << 16  # pairs remembered within one batch
+MAX_WORKERS = 4
 CHOICES = "ABCDEFGH"
 _ADVICE = "an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
 
 Outcome = tuple[int, int] | None  # reason and tier; None: only a computer algebra system can tell
+_CAS_OUTCOMES = {
+    "equal": (OK, CAS),
+    "different": (WRONG, CAS),
+    "unread": (WRONG, TEXT),  # as text it is another; see `judge`
+    "timeout": (verdicts.TIMEOUT, CAS),
+    "error": (verdicts.ERROR, CAS),
+}
+_judged_by_cas: dict[tuple[str, str], tuple[int, int]] = {}
 
 
 class Reference:
@@ -156,7 +156,7 @@ def finished(outcome: tuple[int, int], answer: str, gold: Reference, problem: st
     if reason != OK or problem is None or tier == TEXT or gold.is_choice or is_short_integer(answer):
         return outcome
     copied = is_copy(normal_text.unwrapped(answer), gold.text, gold.variables, problem)
-    return (RULE_BROKEN, tier) if copied else outcome
+    return (verdicts.RULE_BROKEN, tier) if copied else outcome
 
 
 def leading_choice(answer: str) -> str:
@@ -178,22 +178,38 @@ def starts_as_a_value(tokens: Sequence[Token]) -> bool:
     return first[0] == NUMBER or first[1] in ("=", "+")
 
 
-def ask_cas(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tuple[int, int]]:
-    """What the computer algebra system says about (answer, reference) pairs; logs what keeps it from answering."""
-    from verifiers.math500 import cas
+@cache
+def cas_workers() -> Workers:
+    from verifiers.worker import Workers
 
-    codes = {
-        "equal": (OK, CAS),
-        "different": (WRONG, CAS),
-        "unread": (WRONG, TEXT),  # as text it is another; see `judge`
-        "timeout": (verdicts.TIMEOUT, CAS),
-        "error": (verdicts.ERROR, CAS),
-    }
-    outcomes = cas.equal_many(pairs, patient)
-    problem = next((detail for name, detail in outcomes if name == "error"), None)
+    return Workers("verifiers.math500.cas", size=max(1, min(MAX_WORKERS, os.cpu_count() or 1)))
+
+
+def ask_cas(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tuple[int, int]]:
+    """What the computer algebra system says about (answer, reference) pairs; logs what keeps it from answering.
+
+    Identical pairs are judged once, also across calls. For `patient` see `Workers.ask`.
+    """
+    from verifiers.worker import WorkerUnavailable
+
+    def ask(pair: tuple[str, str]) -> dict[str, str]:
+        try:
+            return cas_workers().ask({"answer": pair[0], "gold": pair[1]}, patient)
+        except WorkerUnavailable as error:
+            return {"outcome": "error", "detail": str(error)}
+
+    judged = {pair: _judged_by_cas[pair] for pair in pairs if pair in _judged_by_cas}
+    todo = [pair for pair in dict.fromkeys(pairs) if pair not in judged]
+    with ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="verifiers-cas") as threads:
+        replies = list(threads.map(ask, todo))
+    for pair, reply in zip(todo, replies, strict=True):
+        judged[pair] = _CAS_OUTCOMES[reply["outcome"]]
+        if reply["outcome"] in ("equal", "different", "unread") and len(_judged_by_cas) < CACHE_LIMIT:
+            _judged_by_cas[pair] = judged[pair]
+    problem = next((reply["detail"] for reply in replies if reply["outcome"] == "error"), None)
     if problem is not None:
         logging.getLogger("verifiers").warning("math500: some answers end as reason=error: %s", problem)
-    return [codes[name] for name, _ in outcomes]
+    return [judged[pair] for pair in pairs]
 
 
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:

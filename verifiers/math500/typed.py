@@ -105,11 +105,11 @@ class Comparison:
         if kind == "mat" == answer_kind and list(map(len, answer[1])) == list(map(len, gold[1])):
             return self.in_order(sum(answer[1], ()), sum(gold[1], ()))
         if kind == "text" == answer_kind:
-            return YES if same_words(answer[1], gold[1]) else NO
-        if "text" in kinds and len(letter := (gold if kind == "text" else answer)[1]) == 1:
-            return (
-                YES if (gold if kind != "text" else answer) in (("sym", *letter), ("const", *letter)) else NO
-            )
+            return YES if list(map(str.lower, answer[1])) == list(map(str.lower, gold[1])) else NO
+        if "text" in kinds:
+            text, other = (gold, answer) if kind == "text" else (answer, gold)
+            if len(text[1]) == 1:
+                return YES if other in (("sym", *text[1]), ("const", *text[1])) else NO
         if kind == "ratio" == answer_kind:
             return self.in_order(answer[1], gold[1])
         if kind == "date" == answer_kind:
@@ -118,13 +118,16 @@ class Comparison:
             return NO
         if answer_kind == "list" and gold[:3] == ("seq", "(", ")"):
             items = answer[1]
-            if all(map(is_assignment, items)) and len(set(map(name_of, items))) == len(items):
-                items = sorted(items, key=name_of)  # y = 7, x = 2
+            names = [item[2][0] for item in items if item[0] == "rel" and item[1] == ("=",)]
+            if len(set(names)) == len(items) and all(name[0] == "sym" for name in names):
+                items = sorted(items, key=lambda item: item[2][0][1])  # y = 7, x = 2
             elif any(item[0] == "rel" for item in items):
                 return NO
             return self.in_order(items, gold[3])
-        if kind == "seq" and answer_kind == "*" and len(answer[1]) == 2 and is_point_name(answer[1][0]):
-            return self.same(answer[1][1], gold)  # P(3, -4)
+        if kind == "seq" and answer_kind == "*" and len(answer[1]) == 2:
+            name, node = answer[1]
+            if name[0] == "sym" and name[1][0].isupper():
+                return self.same(node, gold)  # P(3, -4)
         if kind == "set" and answer_kind in EXPRESSIONS and len(gold[1]) == 1:
             return self.same(answer, gold[1][0])
         if kind in EXPRESSIONS and answer_kind == "set" and len(answer[1]) == 1:
@@ -204,13 +207,13 @@ class Comparison:
         operators, sides = answer[1], answer[2]
         if operators == ("in",) and is_name(sides[0]) and sides[0][0] != "*":
             return None if sides[1][0] in EXPRESSIONS else sides[1]
-        known = symbols_of(gold)
+        letters = symbols(gold) if gold[0] in EXPRESSIONS else frozenset()
         if operators[-1] == "approx" and len(sides) > 1 and not is_name(sides[-2]) and not self.strict:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
         if any(operator != "=" for operator in operators):
             return None
-        names = [is_name(side) or is_asked_for(side, known, gold) for side in sides]
-        if any(side[0] == "sym" and side[1] in known for side in sides[:-1]):
+        names = [is_name(side) or is_asked_for(side, letters, gold) for side in sides]
+        if any(side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
         if (sides[-1][0] == "text") != (gold[0] == "text"):
             return None
@@ -262,11 +265,7 @@ class Comparison:
 def is_name(node: Node) -> bool:
     """True for what a value may be called: x, f(x), AB, P(A), a word, an angle; no sums, no numbers."""
     kind = node[0]
-    if kind in (
-        "sym",
-        "text",
-        "words",
-    ):  # words stand before a side of a relation only where it is "The third term is"
+    if kind in ("sym", "text", "words"):  # of these the last before a side of "The third term is 16" only
         return True
     if kind == "unit" and not is_known(node[2]):
         return is_name(node[1])
@@ -295,27 +294,7 @@ def normal_relation(node: Node) -> Node:
     return node
 
 
-def is_assignment(node: Node) -> bool:
-    return node[0] == "rel" and node[1] == ("=",) and node[2][0][0] == "sym"
-
-
-def name_of(node: Node) -> str:
-    return node[2][0][1]
-
-
-def is_point_name(node: Node) -> bool:
-    return node[0] == "sym" and node[1][0].isupper()
-
-
-def same_words(answer: tuple[str, ...], gold: tuple[str, ...]) -> bool:
-    return [word.lower() for word in answer] == [word.lower() for word in gold]
-
-
-def symbols_of(gold: Node) -> frozenset[str]:
-    return symbols(gold) if gold[0] in EXPRESSIONS else frozenset()
-
-
-def is_asked_for(node: Node, known: frozenset[str], value: Node) -> bool:
+def is_asked_for(node: Node, letters: frozenset[str], value: Node) -> bool:
     r"""True for what a question may ask for, in other letters than the reference: m + n, |z|, \gcd(a, b), f^{-1}(x).
 
     Not 2x or x + 1: an equation of one letter with a number in it still has to be solved, and one with 0 behind it is
@@ -327,7 +306,9 @@ def is_asked_for(node: Node, known: frozenset[str], value: Node) -> bool:
     if node[0] == "*" and node[1][0] in INVERSE_FUNCTIONS and len(node[1]) == 2:
         return True
     names = set(leaves(node, "sym"))
-    return bool(names) and known.isdisjoint(names) and not has_number(node, len(names) > 1 and value != ZERO)
+    return (
+        bool(names) and letters.isdisjoint(names) and not has_number(node, len(names) > 1 and value != ZERO)
+    )
 
 
 def has_number(node: Node, several: bool) -> bool:

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.bgpo import BGPO
-from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks, accumulate, elbo
 from tests.common.algorithm_cases import (
     LENGTHS,
@@ -83,17 +82,6 @@ def test_the_bound_never_exceeds_the_importance_weighted_advantage(seed):
         assert bound <= float(ratio * batch.advantages[row]) + 1e-12
 
 
-def test_on_policy_it_is_the_policy_gradient_of_the_elbo():
-    masks, _, logps, batch = off_policy_case()
-    logps = logps.requires_grad_()
-    batch = make_batch(batch.completion_mask)
-    loss, gradient = logps_gradient(BGPO(), masks, batch, logps)
-    (expected,) = torch.autograd.grad(-(batch.advantages * elbo(logps, masks) / 8).sum(), logps)
-    assert torch.allclose(gradient, expected, rtol=1e-12)
-    assert float(loss.loss) == pytest.approx(-float(batch.advantages.sum()) / 8)
-    assert float(loss.metrics["ratio/mean"].total) == 4
-
-
 def test_a_raised_completion_of_any_size_leaves_others_finite():
     """exp of a difference that only the other branch needs must not turn its gradient into nan."""
     masks, old = two_tokens(2), torch.full((2, 1, 2), -800.0)
@@ -120,32 +108,3 @@ def test_every_mask_goes_through_the_model_once_off_policy_too(monkeypatch):
         )
         assert whole_gradient(model).any()
     assert seen == {"graph": 2 * 4 * 5, "no graph": 0, "largest graph": 4 * 5}
-
-
-def test_equal_rewards_change_nothing_and_are_not_scored():
-    advantages = BGPO().compute_advantages(torch.full((2, 2), 0.1, dtype=torch.float64))
-    assert not BGPO().active(advantages).any()
-    masks, _, logps, batch = off_policy_case()
-    batch = make_batch(batch.completion_mask, advantages.tolist(), old_logps=batch.old_logps)
-    assert not logps_gradient(BGPO(), masks, batch, logps)[1].any()
-
-
-@pytest.mark.parametrize(
-    "settings, hint",
-    [
-        ({"masking": "block"}, "bernoulli"),
-        ({"max_log_ratio": 0.0}, "above 0"),
-        ({"max_log_ratio": -2.0}, "above 0"),
-        ({"num_masks": 0}, "1 or more"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
-    with pytest.raises(ConfigError) as caught:
-        BGPO(**settings)
-    assert hint in str(caught.value) and str(next(iter(settings.values()))) in str(caught.value)
-
-
-def test_defaults_are_the_paper_s():
-    bgpo = BGPO()
-    assert (bgpo.masking, bgpo.num_masks, bgpo.p_mask_prompt) == ("bernoulli", 16, 0.0)
-    assert (bgpo.advantage, bgpo.max_log_ratio) == ("mean_std", None)

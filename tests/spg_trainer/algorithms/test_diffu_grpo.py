@@ -5,10 +5,8 @@ import math
 import pytest
 import torch
 
-from spg_trainer.algorithms import build
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO, DiffuGRPORepro
 from spg_trainer.batch import Batch
-from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks
 from tests.common.algorithm_cases import WITH_ZERO, largest_error, surrogate
 
@@ -105,65 +103,3 @@ def test_the_penalty_alone_by_hand_where_the_advantage_is_zero():
     (gradient,) = torch.autograd.grad(result.loss, logps)
     assert gradient.flatten().tolist() == pytest.approx([-1 / 8, -1 / 8], rel=1e-14)
     assert float(result.metrics["kl"].total) == pytest.approx(2 * (1 - math.log(2)))
-
-
-@pytest.mark.parametrize("settings", [{}, {"masking": "random", "num_masks": 3}], ids=str)
-def test_on_policy_the_gradient_is_the_advantage_times_the_bound_s(settings):
-    algorithm = DiffuGRPO(beta=0.0, **settings)
-
-    def formula(row):
-        weights = row.scale / len(row.logps) * row.weight * row.scored
-        bound = (weights * row.logps).sum()
-        # The surrogate itself is worth the sum of weights: every ratio is 1.
-        return -row.advantage * (weights.sum() + bound - bound.detach()) / row.length / 8
-
-    assert largest_error(algorithm, formula) < 1e-10
-
-
-def test_equal_rewards_have_no_gradient_without_a_reference():
-    algorithm = DiffuGRPO(beta=0.0)
-    advantages = algorithm.compute_advantages(torch.full((2, 3), 0.1, dtype=torch.float64))
-    assert not algorithm.active(advantages).any()
-    logps, masks, batch = hand_case([0.0, 0.0], [[1.0, 2.0, 0.25]] * 2)
-    (gradient,) = torch.autograd.grad(algorithm.loss(logps, masks, batch).loss, logps)
-    assert (gradient == 0).all()
-    assert DiffuGRPO().active(advantages).all(), "the penalty holds them"
-
-
-def test_defaults_are_the_paper_s():
-    algorithm = DiffuGRPO()
-    assert (algorithm.masking, algorithm.num_masks, algorithm.p_mask_prompt) == ("all", 1, 0.15)
-    assert (algorithm.epsilon, algorithm.beta, algorithm.advantage) == (0.5, 0.04, "mean")
-    assert algorithm.needs_old_logps and algorithm.needs_ref_logps and algorithm.separable
-    assert not DiffuGRPO(beta=0.0).needs_ref_logps
-    assert isinstance(build("diffu_grpo_repro"), DiffuGRPORepro)
-
-
-@pytest.mark.parametrize(
-    "settings, hint",
-    [
-        ({"epsilon": 1.0}, "from 0 up to"),
-        ({"epsilon": -0.1}, "from 0 up to"),
-        ({"epsilon": math.nan}, "from 0 up to"),
-        ({"beta": -0.1}, "0 (no reference) or more"),
-        ({"beta": math.inf}, "0 (no reference) or more"),
-        ({"normalizer": "completions"}, "length, tokens"),
-        ({"masking": "al"}, "all"),
-        ({"num_masks": 2, "p_mask_prompt": 0.0}, "num_masks=1"),
-        ({"masking": "trajectory"}, "p_mask_prompt"),
-        ({"masking": "coupled", "num_masks": 3}, "even"),
-    ],
-    ids=str,
-)
-def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
-    with pytest.raises(ConfigError) as caught:
-        DiffuGRPO(**settings)
-    assert hint in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "settings", [{"masking": "random"}, {"normalizer": "length"}, {"advantage": "mean_std"}], ids=str
-)
-def test_the_reproduction_refuses_forms_that_the_code_lacks(settings):
-    with pytest.raises(ConfigError, match="expected one of"):
-        DiffuGRPORepro(**settings)

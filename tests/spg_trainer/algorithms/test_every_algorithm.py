@@ -11,7 +11,7 @@ from spg_trainer.models import load_model, save_model
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.sources import defaults
 from spg_trainer.training.loop import train, train_step
-from spg_trainer.training.run import start
+from spg_trainer.training.setup import start
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import algorithm_config, half_dull, one_step
 from tests.common.trainer_cases import PROBLEMS, PUBLISHED, change, rows, steps_of
@@ -108,7 +108,7 @@ def test_equal_rewards_have_no_gradient(algorithm, tmp_path):
     run = start(algorithm_config(tmp_path, algorithm, env_args={"dull": every}, num_iterations=1), quiet=True)
     train_step(run)
     run.folder.release()
-    assert run.history[-1]["frac_reward_zero_std"] == 1 and run.history[-1]["grad_norm"] == 0
+    assert run.state.history[-1]["frac_reward_zero_std"] == 1 and run.state.history[-1]["grad_norm"] == 0
 
 
 @pytest.mark.parametrize("algorithm", ["diffu_grpo", "espo"])

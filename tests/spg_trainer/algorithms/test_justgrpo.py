@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.justgrpo import JustGRPO, JustGRPORepro
-from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masking, accumulate
 from spg_trainer.likelihood.masks import AutoregressiveMasking, MaskedCopy
-from spg_trainer.settings.fields import BatchConfig, Config, Sampling, check
 from tests.common.algorithm_cases import (
     LENGTHS,
     MASK,
@@ -141,34 +139,3 @@ def test_drawing_takes_one_stream_for_a_row_at_most():
     assert masks.scored.shape == (96, 256, 256) and not asked
     replace(JustGRPO(), num_masks=64).make_masking().draw(make_rollouts([256] * 96, 256), streams)
     assert asked == [(row, -1) for row in range(96)]
-
-
-def test_equal_rewards_change_nothing_and_are_not_scored():
-    advantages = JustGRPO().compute_advantages(torch.full((2, 2), 0.1, dtype=torch.float64))
-    assert not JustGRPO().active(advantages).any()
-
-
-def test_completions_must_be_sampled_from_left_to_right():
-    batch = BatchConfig(prompts_per_step=2, num_generations=2)
-    with pytest.raises(ConfigError, match="--block-length 1 --diffusion-steps 8"):
-        check(Config(rollout=Sampling(8, 4, 8, 1.0), batch=batch, algorithm="justgrpo"), JustGRPO())
-    check(Config(rollout=Sampling(8, 1, 8, 1.0), batch=batch, algorithm="justgrpo"), JustGRPO())
-
-
-@pytest.mark.parametrize(
-    "settings, hint",
-    [
-        ({"masking": "random"}, "autoregressive"),
-        ({"p_mask_prompt": 0.15}, "whole prompt"),
-        ({"num_masks": 0}, "1 or more"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
-    with pytest.raises(ConfigError) as caught:
-        JustGRPO(**settings)
-    assert hint in str(caught.value) and str(next(iter(settings.values()))) in str(caught.value)
-
-
-def test_defaults_are_the_paper_s():
-    algorithm = JustGRPO()
-    assert (algorithm.num_masks, algorithm.p_mask_prompt, algorithm.advantage) == (256, 0.0, "mean_std")

@@ -1,6 +1,7 @@
-"""Algorithms by name, and settings as people type them."""
+"""Algorithms by name, their hyper-parameters as people type them, published defaults and values that are refused."""
 
 from dataclasses import dataclass
+from math import inf, nan
 
 import pytest
 import torch
@@ -11,32 +12,115 @@ from spg_trainer.errors import ConfigError
 
 
 def test_every_name_leads_to_an_algorithm():
-    assert {"spg", "spg_repro"} <= set(ALGORITHMS)
     for name in ALGORITHMS:
         assert issubclass(get(name), Algorithm)
+        assert get(name).end_tokens == ("eos" if name.endswith("_repro") and name != "gdpo_repro" else "any")
         advantages = build(name).compute_advantages(torch.tensor([[1.0, 0.0]], dtype=torch.float64))
         assert advantages.shape == (2,)
 
 
+DEFAULTS = {  # masking, num_masks, p_mask_prompt, advantage of the paper, and what else it sets
+    "spg": ("block", 2, 0.15, "mean", {"negatives": "mix", "eubo_beta": 1.5, "mix_weight": 0.5}),
+    "diffu_grpo": ("all", 1, 0.15, "mean", {"epsilon": 0.5, "beta": 0.04}),
+    "wd1": ("all", 1, 0.15, "mean", {"psi": 1.0, "weights": "group"}),
+    "unigrpo": ("rising", 1, 0.0, "mean_std", {"epsilon": 0.2, "beta": 0.01}),
+    "gdpo": ("gauss", 3, 0.0, "mean", {"epsilon": 0.5, "beta": 0.0, "node_weight": "count"}),
+    "bgpo": ("bernoulli", 16, 0.0, "mean_std", {"max_log_ratio": None}),
+    "espo": ("coupled", 4, 0.0, "mean", {"epsilon": 0.2, "epsilon_high": None, "beta": 1e-3 / 256}),
+    "justgrpo": ("autoregressive", 256, 0.0, "mean_std", {}),
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_are_the_paper_s(name):
+    algorithm = build(name)
+    *shared, own = DEFAULTS[name]
+    assert [algorithm.masking, algorithm.num_masks, algorithm.p_mask_prompt, algorithm.advantage] == shared
+    assert {key: getattr(algorithm, key) for key in own} == own
+
+
 @pytest.mark.parametrize(
-    "name, args, hints",
+    "name, args, hint",
     [
-        ("spgg", {}, ["spgg", "'spg'"]),
-        ("SPG-repro", {}, ["SPG-repro", "'spg_repro'"]),
-        ("ppo", {}, ["ppo", "Known: spg"]),
-        ("spg", {"num_masks": 2.5}, ["num_masks", "a whole number"]),
-        ("spg", {"num_masks": True}, ["num_masks", "a whole number"]),
-        ("spg", {"eubo_beta": "inf"}, ["eubo_beta", "a number"]),
-        ("spg", {"mix_weight": None}, ["mix_weight", "a number"]),
-        ("spg", {"mix_weight": 2}, ["mix_weight", "from 0 to 1"]),
-        ("spg", {"score_tail": "maybe"}, ["score_tail", "true or false"]),
-        (f"{__name__}:Typed", {"steps": "1,x"}, ["steps", "a whole number"]),
+        ("spgg", {}, "'spg'"),
+        ("SPG-repro", {}, "'spg_repro'"),
+        ("ppo", {}, "Known: spg"),
+        # Of every algorithm.
+        ("spg", {"num_masks": 2.5}, "a whole number"),
+        ("spg", {"num_masks": True}, "a whole number"),
+        ("spg", {"eubo_beta": "inf"}, "a number"),
+        ("spg", {"mix_weight": None}, "a number"),
+        ("spg", {"score_tail": "maybe"}, "true or false"),
+        (f"{__name__}:Typed", {"steps": "1,x"}, "a whole number"),
+        ("spg", {"advantage": "median"}, "leave_one_out"),
+        ("spg", {"masking": "blocks"}, "block_active"),
+        ("spg", {"num_masks": 0}, "1 or more"),
+        ("spg", {"p_mask_prompt": 1.0}, "0.15"),
+        ("spg", {"block_length": 0}, "32"),
+        ("spg", {"score_temperature": 0.0}, "above 0"),
+        # Bounds and maskings.
+        ("spg", {"mix_weight": 2}, "from 0 to 1"),
+        ("spg", {"eubo_beta": 0.5}, "1 or more"),
+        ("spg", {"negatives": "none"}, "zero, elbo, eubo, mix"),
+        ("spg", {"negatives": "mix", "masking": "trajectory", "p_mask_prompt": 0.0}, "negatives=elbo"),
+        ("spg", {"negatives": "eubo", "num_masks": 1}, "num_masks=2"),
+        ("spg", {"normalizer": "sum"}, "completions"),
+        ("spg", {"p_mask_prompt": 0.15, "masking": "trajectory"}, "0 for masking=trajectory"),
+        (
+            "spg",
+            {"score_tail": True, "masking": "trajectory", "p_mask_prompt": 0.0},
+            "false for masking=trajectory",
+        ),
+        ("spg_repro", {"masking": "block_active"}, "random, block"),
+        ("spg_repro", {"normalizer": "length"}, "tokens"),
+        ("raft", {"masking": "trajectory"}, "random"),
+        ("raft", {"masking": "block"}, "random"),
+        ("raft", {"advantage": "mean"}, "share"),
+        ("bgpo", {"masking": "block"}, "bernoulli"),
+        ("bgpo", {"max_log_ratio": 0.0}, "above 0"),
+        ("diffu_grpo", {"epsilon": 1.0}, "from 0 up to"),
+        ("diffu_grpo", {"epsilon": -0.1}, "from 0 up to"),
+        ("diffu_grpo", {"beta": -0.1}, "0 (no reference) or more"),
+        ("diffu_grpo", {"normalizer": "completions"}, "length, tokens"),
+        ("diffu_grpo", {"num_masks": 2, "p_mask_prompt": 0.0}, "num_masks=1"),
+        ("diffu_grpo", {"num_masks": 3, "masking": "coupled"}, "even"),
+        ("diffu_grpo_repro", {"masking": "random"}, "all"),
+        ("espo", {"masking": "rising"}, "coupled"),
+        ("espo", {"epsilon_high": -1.0}, "0 or more"),
+        ("espo", {"beta": -0.5}, "0 or more"),
+        ("espo_repro", {"masking": "random"}, "coupled"),
+        ("gdpo", {"epsilon": 1.0}, "0.5"),
+        ("gdpo", {"node_weight": "time"}, "ratio"),
+        ("gdpo_repro", {"node_weight": "count"}, "ratio"),
+        ("gdpo_repro", {"beta": 0.1}, "no KL penalty"),
+        ("justgrpo", {"masking": "random"}, "autoregressive"),
+        ("justgrpo", {"p_mask_prompt": 0.15}, "whole prompt"),
+        ("unigrpo_repro", {"min_ratio": -0.1}, "from 0 to 1"),
+        ("unigrpo_repro", {"min_ratio": 0.5, "max_ratio": 0.4}, "at least min_ratio"),
+        ("unigrpo_repro", {"max_ratio": 1.1}, "at most 1"),
+        ("unigrpo_repro", {"advantage": "mean"}, "z_score"),
+        ("vrpo", {"beta": 0.0}, "above 0"),
+        ("vrpo", {"sft_weight": -0.1}, "0 or more"),
+        ("vrpo", {"advantage": "mean"}, "best_worst"),
+        ("wd1", {"psi": 0.0}, "above 0"),
+        ("wd1", {"weights": "batch"}, "group, step"),
+        ("wd1", {"normalizer": "tokens"}, "completions, groups"),
+        ("wd1_repro", {"weights": "step"}, "group"),
     ],
+    ids=str,
 )
-def test_a_wrong_name_or_setting_says_what_would_be_right(name, args, hints):
+def test_a_wrong_name_or_setting_says_what_would_be_right(name, args, hint):
     with pytest.raises(ConfigError) as caught:
-        build(name, args)
-    assert all(hint in str(caught.value) for hint in hints)
+        build(name, args).make_masking()
+    assert hint in str(caught.value) and any(key in str(caught.value) for key in args or [name])
+
+
+@pytest.mark.parametrize("bad", [nan, inf])
+def test_numbers_that_are_none_are_refused_from_python_too(bad):
+    """`build` refuses all that are not finite."""
+    for name, field in (("spg", "eubo_beta"), ("diffu_grpo", "beta"), ("wd1", "psi"), ("vrpo", "beta")):
+        with pytest.raises(ConfigError, match=field):
+            get(name)(**{field: bad})
 
 
 @dataclass(frozen=True)
@@ -64,4 +148,3 @@ def test_text_becomes_the_type_of_the_field():
     algorithm = build("spg", {"negatives": "eubo", "eubo_beta": "2", "num_masks": "4", "p_mask_prompt": 0})
     assert (algorithm.negatives, algorithm.eubo_beta, algorithm.num_masks) == ("eubo", 2.0, 4)
     assert isinstance(algorithm.num_masks, int) and isinstance(algorithm.p_mask_prompt, float)
-    assert build("spg", {"num_masks": 4.0}).num_masks == 4

@@ -9,11 +9,10 @@ import torch
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.spg_repro import SPGRepro
 from spg_trainer.batch import Batch
-from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood.masks import BlockModuloMasking
 from spg_trainer.settings.sources import ENVIRONMENT
-from spg_trainer.training.run import start
+from spg_trainer.training.setup import start
 from tests.common.likelihood_cases import (
     make_rollouts,
     naive_logps,
@@ -94,14 +93,6 @@ def test_improbable_tokens_are_kept_where_the_reference_loses_them():
     (gradient,) = torch.autograd.grad(loss, logps)
     assert loss.isfinite() and gradient.isfinite().all()
     assert torch.equal(gradient[1] != 0, masks.scored[1])
-
-
-def test_forms_that_the_reference_lacks_are_refused():
-    for settings in ({"masking": "trajectory"}, {"masking": "block_active"}, {"normalizer": "length"}):
-        with pytest.raises(ConfigError, match="expected one of"):
-            SPGRepro(**settings)
-    with pytest.raises(ConfigError, match="num_masks=2"):
-        SPGRepro(num_masks=1)
 
 
 def test_the_reproduction_ends_completions_with_eos_only(tmp_path):

@@ -2,15 +2,12 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from spg_trainer.algorithms import build
 from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.algorithms.unigrpo_repro import UniGRPORepro
 from spg_trainer.batch import Batch
-from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks, Where
 from spg_trainer.likelihood.masks import RatioMasking
 from tests.common.algorithm_cases import LENGTHS, WITH_ZERO, largest_error, surrogate
@@ -127,41 +124,3 @@ def test_a_copy_in_which_nothing_is_masked_counts_as_zero():
 def test_on_policy_the_code_s_penalty_has_neither_value_nor_gradient():
     expected = published(UniGRPORepro(num_masks=4, beta=0.0), [])
     assert largest_error(UniGRPORepro(num_masks=4, beta=5.0), expected) < 1e-10
-
-
-def test_defaults_and_what_each_asks_for():
-    paper, code = UniGRPO(), UniGRPORepro()
-    assert (paper.masking, paper.num_masks, paper.p_mask_prompt) == ("rising", 1, 0.0)
-    assert (paper.advantage, paper.epsilon, paper.beta) == ("mean_std", 0.2, 0.01)
-    assert paper.needs_old_logps and paper.needs_ref_logps and not UniGRPO(beta=0.0).needs_ref_logps
-    assert (code.num_masks, code.min_ratio, code.max_ratio, code.epsilon, code.beta) == (
-        35,
-        0.1,
-        0.9,
-        0.2,
-        0.01,
-    )
-    assert code.needs_old_logps and not code.needs_ref_logps
-    assert (code.end_tokens, paper.end_tokens) == ("eos", "any")
-    assert not code.active(code.compute_advantages(torch.ones(2, 3, dtype=torch.float64))).any()
-    assert isinstance(build("unigrpo_repro"), UniGRPORepro) and isinstance(build("unigrpo"), UniGRPO)
-
-
-@pytest.mark.parametrize(
-    "settings, hint",
-    [
-        ({"min_ratio": -0.1}, "from 0 to 1"),
-        ({"min_ratio": 0.5, "max_ratio": 0.4}, "at least min_ratio"),
-        ({"min_ratio": 0.0, "max_ratio": 0.0}, "above 0"),
-        ({"max_ratio": 1.1}, "at most 1"),
-        ({"min_ratio": np.nan}, "from 0 to 1"),
-        ({"epsilon": 1.0}, "from 0 up to"),
-        ({"masking": "rising"}, "bernoulli"),
-        ({"advantage": "mean"}, "z_score"),
-    ],
-    ids=str,
-)
-def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
-    with pytest.raises(ConfigError) as caught:
-        UniGRPORepro(**settings)
-    assert hint in str(caught.value)

@@ -5,10 +5,8 @@ import math
 import pytest
 import torch
 
-from spg_trainer.algorithms import build
 from spg_trainer.algorithms.wd1 import WD1, WD1Repro
 from spg_trainer.batch import Batch
-from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks
 from tests.common.algorithm_cases import WITH_ZERO, largest_error
 
@@ -111,35 +109,3 @@ def test_a_group_of_three_by_hand():
     assert totals["logps"] == (-7.0, "scored_tokens") and totals["weight/abs"] == (1.0, "completions")
     assert totals["loss/positive"] == (pytest.approx(0.5), "update")
     assert totals["loss/negative"] == (pytest.approx(-2.0), "update")
-
-
-def test_defaults_are_the_paper_s():
-    algorithm = WD1()
-    assert (algorithm.masking, algorithm.num_masks, algorithm.p_mask_prompt) == ("all", 1, 0.15)
-    assert (algorithm.psi, algorithm.advantage, algorithm.weights) == (1.0, "mean", "group")
-    assert algorithm.separable and not algorithm.needs_old_logps and not algorithm.needs_ref_logps
-    assert isinstance(build("wd1_repro"), WD1Repro)
-
-
-@pytest.mark.parametrize(
-    "settings, hint",
-    [
-        ({"psi": 0.0}, "above 0"),
-        ({"psi": math.inf}, "above 0"),
-        ({"psi": math.nan}, "above 0"),
-        ({"weights": "batch"}, "group, step"),
-        ({"normalizer": "tokens"}, "completions, groups"),
-        ({"num_masks": 2, "p_mask_prompt": 0.0}, "num_masks=1"),
-    ],
-    ids=str,
-)
-def test_settings_that_cannot_work_are_refused_with_what_would(settings, hint):
-    with pytest.raises(ConfigError) as caught:
-        WD1(**settings)
-    assert hint in str(caught.value)
-
-
-@pytest.mark.parametrize("settings", [{"masking": "random"}, {"weights": "step"}], ids=str)
-def test_the_reproduction_refuses_forms_that_the_code_lacks(settings):
-    with pytest.raises(ConfigError, match="expected one of"):
-        WD1Repro(**settings)

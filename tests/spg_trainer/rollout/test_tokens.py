@@ -12,7 +12,6 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.tokens import decode_completions, encode_prompts, generate
-from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
 
 SAMPLING = Sampling(max_completion_length=16, block_length=8, diffusion_steps=8)
@@ -58,9 +57,7 @@ def test_text_ends_at_the_first_end_token_without_special_tokens(policy):
     )
 
 
-@pytest.mark.parametrize(
-    "text", ["naïve — 你好 🙂", "tabs\tand\nlines", "  spaces  , kept !", "<b>&</b> a 's"]
-)
+@pytest.mark.parametrize("text", ["naïve — 你好 🙂", "tabs\tand\nlines", "  <b>&</b> , kept a 's !"])
 def test_unicode_and_spacing_survive(policy, text):
     assert decode_completions(policy, written(policy, text + "<|eot_id|>")) == [text]
 
@@ -91,23 +88,21 @@ def test_text_is_taken_as_it_is_without_a_chat_template(policy):
     policy.tokenizer.chat_template = None
     ids, _ = encode_prompts(policy, ["hello"])
     assert policy.tokenizer.decode(ids[0]) == "hello"
-    with pytest.raises(ModelError, match=r"prompt 1 .* no chat template"):
+    with pytest.raises(ModelError, match=r"'hi'.* no chat template"):
         encode_prompts(policy, ["a", [{"role": "user", "content": "hi"}]])
 
 
 @pytest.mark.parametrize(
-    ("prompts", "prefixes", "words"),
+    ("prompts", "words"),
     [
-        ("hello", None, "single string 'hello'"),
-        (["a", "b"], ["x"], "2 prompts"),
-        (["a", "b"], "xy", "2 prompts"),
-        (["a", 7], None, "prompt 1 is 7"),
-        (["a", [{"role": "user"}]], None, r"prompt 1 is .*content"),
+        ("hello", "single string 'hello'"),
+        (["a", 7], "prompt 7"),
+        (["a", [{"role": "user"}]], r"'user'.*content"),
     ],
 )
-def test_prompts_of_a_wrong_kind_are_named(policy, prompts, prefixes, words):
+def test_prompts_of_a_wrong_kind_are_named(policy, prompts, words):
     with pytest.raises(ConfigError, match=words):
-        encode_prompts(policy, prompts, prefixes)
+        encode_prompts(policy, prompts)
 
 
 def test_generate_answers_in_order_and_depends_only_on_the_seed(policy):
@@ -127,30 +122,8 @@ def test_a_prompt_too_long_for_the_model_is_an_error(policy):
     assert len(generate(policy, ["short", fits], SAMPLING)) == 2
     with pytest.raises(ConfigError) as error:
         generate(policy, ["short", fits + "x"], SAMPLING)
-    for word in ("prompt 1 has 49 tokens", "that is 65", "64 positions", "=15 or less"):
+    for word in ("49 tokens", "65", "64 positions", "=15 or less"):
         assert word in str(error.value)
-
-
-def test_padding_does_not_count_as_length(policy):
-    ids = torch.full((1, 60), policy.pad_id)
-    mask = torch.zeros(1, 60, dtype=torch.bool)
-    ids[0, -2:], mask[0, -2:] = 5, True
-    assert sample_completions(policy, ids, mask, SAMPLING, None).completion_ids.shape == (1, 16)
-
-
-def test_work_of_a_wrong_shape_and_missing_generators_are_named(policy):
-    ids, mask = encode_prompts(policy, ["a", "bcd"])
-    for inputs, changes, generators, words in (
-        ((ids, mask), {"temperature": 0.5}, None, "2 generators, got None"),
-        ((ids, mask), {"remasking": "random"}, None, "2 generators, got None"),
-        ((ids, mask), {"temperature": 0.5}, [generator(0, "a")], "2 generators, got 1"),
-        ((ids.flip(1), mask.flip(1)), {}, None, "Pad on the left"),
-        ((ids, mask), {"block_length": 5}, None, "does not divide"),
-    ):
-        with pytest.raises(ConfigError, match=words):
-            sample_completions(policy, *inputs, replace(SAMPLING, **changes), generators)
-    with pytest.raises(ConfigError, match="rows_per_forward=0"):
-        sample_completions(policy, ids, mask, SAMPLING, None, rows_per_forward=0)
 
 
 def test_no_dropout_no_graph_and_every_mode_restored(policy):

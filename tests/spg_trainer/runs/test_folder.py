@@ -19,7 +19,7 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder, find_unfinished
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.sources import overlay
+from spg_trainer.settings.values import overlay
 from tests.common.trainer_cases import rows, snapshot
 
 CONFIG = {

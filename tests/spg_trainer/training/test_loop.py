@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import time
 
@@ -14,12 +15,10 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
-from spg_trainer.rollout.problems import choose_problems
-from spg_trainer.settings.fields import NO_END
-from spg_trainer.training import loop as loop
-from spg_trainer.training import run as run_module
-from spg_trainer.training.loop import learning_rate, reason_to_end, train
-from spg_trainer.training.run import start
+from spg_trainer.rollout.sources import EnvironmentSource, choose_problems
+from spg_trainer.training import evaluations, loop
+from spg_trainer.training.loop import train
+from spg_trainer.training.setup import start
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
     EVALUATION,
@@ -39,27 +38,20 @@ from tests.common.trainer_cases import (
 )
 from tests.common.two_processes import outcomes, two_processes
 
-
-@pytest.fixture(scope="module")
-def finished():
-    """A run of three steps that kept all its checkpoints, and its summary; read only."""
-    return finished_run()
+ALL = ",".join(str(index) for index in range(PROBLEMS))
 
 
-# Reproducible.
-
-
-def test_equal_seeds_give_equal_bytes_and_another_seed_does_not(tmp_path, finished):
+def test_equal_seeds_give_equal_bytes_and_another_seed_does_not(tmp_path):
     """Whatever the global generators hold; evaluating on the way and saving more often change nothing either."""
+    finished, _ = finished_run()
     torch.manual_seed(123)
     np.random.seed(5)
     train(small_config(tmp_path / "again"), quiet=True)
-    train(small_config(tmp_path / "other", seed=1), quiet=True)
+    train(small_config(tmp_path / "other", seed=1, max_steps=1), quiet=True)
     for name in ("metrics.jsonl", "eval/after.jsonl"):
-        assert (finished[0] / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
-    assert same_weights(finished[0] / "model", tmp_path / "again" / "model")
-    assert not same_weights(finished[0] / "model", tmp_path / "other" / "model")
-    first, other = (rows(folder / "metrics.jsonl") for folder in (finished[0], tmp_path / "other"))
+        assert (finished / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    assert same_weights(finished / "model", tmp_path / "again" / "model")
+    first, other = (rows(folder / "metrics.jsonl") for folder in (finished, tmp_path / "other"))
     assert len(first) == 3 and first[0]["reward"] != other[0]["reward"]
 
 
@@ -80,19 +72,18 @@ def test_completions_without_signal_are_not_scored_but_counted(tmp_path, monkeyp
     (row,) = rows(tmp_path / "run" / "metrics.jsonl")
     assert scored == [2, 2, 2, 2]
     assert row["bound/share"] == 0.5 and row["frac_reward_zero_std"] == 0.5
-    found = rows(tmp_path / "run" / "samples" / "step-000001.jsonl")
+    samples = rows(tmp_path / "run" / "samples" / "step-000001.jsonl")
     assert row["num_tokens"] == 16 * row["completions/mean_length"] > 16
-    assert [sample["advantage"] for sample in found[8:]] == [0.0] * 8
+    assert [sample["advantage"] for sample in samples[8:]] == [0.0] * 8
 
 
 def test_a_step_in_which_nothing_has_a_signal_changes_no_weight(tmp_path):
-    every = ",".join(str(i) for i in range(PROBLEMS))
-    config = small_config(tmp_path / "run", env_args={"dull": every}, weight_decay=0.5)
+    config = small_config(tmp_path / "run", env_args={"dull": ALL}, weight_decay=0.5, max_steps=2)
     summary = train(config, quiet=True)
     assert same_weights(tmp_path / "run" / "model", tiny_folder())
-    assert adam_state(step(tmp_path / "run", 3)) == []
-    assert summary["steps"] == 3 and summary["updates"] == 0
-    assert [row["grad_norm"] for row in rows(tmp_path / "run" / "metrics.jsonl")] == [0.0] * 3
+    assert adam_state(step(tmp_path / "run", 2)) == []
+    assert summary["steps"] == 2 and summary["updates"] == 0
+    assert [row["grad_norm"] for row in rows(tmp_path / "run" / "metrics.jsonl")] == [0.0] * 2
 
 
 # Non-finite updates.
@@ -102,8 +93,8 @@ def poison(monkeypatch, when, what="gradient"):
     """Spoils the updates for which `when(number)` holds, counted from 0."""
     count, original = itertools.count(), loop.gradient
 
-    def poisoned(policy, *more):
-        sums = original(policy, *more)
+    def poisoned(policy, *arguments):
+        sums = original(policy, *arguments)
         if when(next(count)):
             if what == "loss":
                 return {**sums, ("loss", "update"): float("nan")}
@@ -124,8 +115,9 @@ def test_a_non_finite_update_leaves_weights_and_optimizer_as_they_were(tmp_path,
     assert not same_weights(step(folder, 2), step(folder, 3))
     assert all(tensor.isfinite().all() for tensor in weights(folder / "model").values())
     assert summary["steps"] == 3 and summary["updates"] == 2
-    assert rows(folder / "metrics.jsonl")[1]["grad_norm" if what == "gradient" else "loss"] is None
-    rates = [row["learning_rate"] for row in rows(folder / "metrics.jsonl")]
+    metrics = rows(folder / "metrics.jsonl")
+    assert metrics[1]["grad_norm" if what == "gradient" else "loss"] is None
+    rates = [row["learning_rate"] for row in metrics]
     assert rates == pytest.approx([1e-3, 2e-3, 2e-3]), "the warm-up counts applied updates"
 
 
@@ -134,13 +126,11 @@ def test_three_in_a_row_stop_the_run_and_keep_the_finished_steps(tmp_path, monke
     folder = tmp_path / "run"
     with pytest.raises(TrainingError, match="3 times in a row") as caught:
         train(small_config(folder, max_steps=9, save_steps=0), quiet=True)
-    (file,) = folder.glob("nonfinite-*.pt")
+    (file,) = folder.glob("nonfinite-*.json")
     assert str(file) in str(caught.value)
-    batch = torch.load(file, weights_only=True)
+    batch = json.loads(file.read_text())
     assert (batch["step"], batch["update"]) == (3, 0)
-    index = [problem for micro in batch["micro_batches"] for problem in micro["index"]]
-    assert index == np.repeat(choose_problems(0, 3, 4, 8), 4).tolist()
-    assert batch["micro_batches"][0]["rollouts"]["completion_ids"].shape == (4, 10)
+    assert batch["index_generation"] == [[i, g] for i in choose_problems(0, 3, 4, 8) for g in range(4)]
     assert steps_of(folder) == [1, 2, 3] and saved_steps(folder) == [3]
     # The same stop again, rather than three more tries: the count is part of the run.
     with pytest.raises(TrainingError, match="3 times in a row"):
@@ -148,10 +138,10 @@ def test_three_in_a_row_stop_the_run_and_keep_the_finished_steps(tmp_path, monke
     assert steps_of(folder) == [1, 2, 3]
 
 
-# Length of a run.
+# Optimizer and learning rates.
 
 
-def test_the_optimizer_has_the_settings_of_the_command(tmp_path):
+def test_the_optimizer_has_the_settings_of_the_run(tmp_path):
     given = {"adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-5, "weight_decay": 0.3}
     run = start(small_config(tmp_path, **given), quiet=True)
     run.folder.release()
@@ -172,46 +162,26 @@ def test_the_learning_rate_warms_up_and_then_stays(tmp_path):
     assert moved == pytest.approx(rate / 3, rel=1e-3)
 
 
-def test_a_falling_rate_ends_at_its_share_of_the_last_step_and_says_where_a_resume_takes_it(tmp_path, capsys):
+def test_a_falling_rate_ends_at_its_share_of_the_last_step(tmp_path):
     settings = {"learning_rate": 1e-3, "warmup_steps": 2, "lr_schedule": "linear", "num_iterations": 2}
-    train(small_config(tmp_path, max_steps=4, **settings), quiet=True)
+    train(small_config(tmp_path, max_steps=2, **settings), quiet=True)
+    train(small_config(tmp_path, max_steps=4, resume="auto", **settings), quiet=True)
     shown = [row["learning_rate"] for row in rows(tmp_path / "metrics.jsonl")]
-    assert shown == pytest.approx([0.75e-3, 0.75e-3, 0.5e-3, 0.25e-3])
-    train(small_config(tmp_path, max_steps=5, resume="auto", **settings))
-    told = "from step 4. --lr-schedule linear falls over 5 steps, no longer 4: the rate goes on at 0.0002, not 0."
-    assert told in capsys.readouterr().out
-    train(small_config(tmp_path, max_steps=5, resume="auto", **settings))
-    assert "--lr-schedule" not in capsys.readouterr().out
-    train(small_config(tmp_path, max_steps=3, resume="auto", **settings))
-    assert "--lr-schedule" not in capsys.readouterr().out, "it ends there"
+    assert shown == pytest.approx([0.75e-3, 0.5e-3, 0.5e-3, 0.25e-3]), "of 2 steps, then of 4"
 
 
-def test_a_run_of_no_steps_goes_on_at_the_whole_rate(tmp_path, capsys):
-    settings = {"learning_rate": 1e-3, "lr_schedule": "linear"}
-    train(small_config(tmp_path, max_steps=0, **settings), quiet=True)
-    train(small_config(tmp_path, max_steps=1, resume="auto", **settings))
-    assert "the rate goes on at 0.001, not 0." in capsys.readouterr().out
+# What is told.
 
 
-def test_a_falling_rate_falls_with_the_time_where_minutes_alone_end_the_run(tmp_path):
-    settings = {"learning_rate": 1e-3, "lr_schedule": "linear", "max_minutes": 1.0, "max_steps": NO_END}
-    run = start(small_config(tmp_path, **settings), quiet=True)
-    try:
-        for earlier, seconds, share in ((0.0, 0.0, 1.0), (0.0, 45.0, 0.25), (60.0, 30.0, 0.25)):
-            run.earlier_seconds, run.started = earlier, time.monotonic() - seconds
-            assert not reason_to_end(run)
-            assert learning_rate(run) == pytest.approx(share * 1e-3, rel=0.02)
-        run.started -= 60
-        assert reason_to_end(run) == "max_minutes" and learning_rate(run) == 0
-    finally:
-        run.folder.release()
-
-
-class Clock:
-    """Every look at it takes a second."""
-
-    def __init__(self):
-        self.monotonic = itertools.count(time.monotonic()).__next__
+def test_what_the_model_does_is_said_once_before_the_first_step(tmp_path, monkeypatch, capsys):
+    habits = {"numbers": "12345"}
+    monkeypatch.setattr(Letters, "habits", lambda _, p: habits if p.metadata["index"] == 0 else {})
+    train(small_config(tmp_path / "run", max_steps=2, env_args={"dull": half_dull()}))
+    (line,) = re.findall("(?i).*before step 1.*", capsys.readouterr().out)
+    assert "of 16;" in line and "2 of 4 groups are mixed" in line
+    train(small_config(tmp_path / "dull", max_steps=1, env_args={"dull": ALL}))
+    facts, warning = re.findall("(?i).*before step 1.*", capsys.readouterr().out)
+    assert "right 0" in facts and "no group is mixed" in warning
 
 
 def break_score(monkeypatch, when):
@@ -226,107 +196,84 @@ def break_score(monkeypatch, when):
     monkeypatch.setattr(Letters, "score", broken)
 
 
-def test_the_time_limit_ends_evaluates_and_saves(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "time", Clock())
+def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, capsys):
+    break_score(monkeypatch, lambda number, _: number == 30)
     folder = tmp_path / "run"
-    summary = train(small_config(folder, max_steps=500, max_minutes=0.2, save_steps=0), quiet=True)
-    last = summary["steps"]
-    assert 1 <= last < 5 and steps_of(folder) == list(range(1, last + 1)) and saved_steps(folder) == [last]
-    assert (folder / "eval" / "after.json").is_file() and (folder / "model" / "config.json").is_file()
-    assert json.loads((folder / "summary.json").read_text())["steps"] == last
+    train(small_config(folder, prompts_per_step=6, max_steps=2))
+    assert [row["env_errors"] for row in rows(folder / "metrics.jsonl")] == [0, 1]
+    samples = rows(folder / "samples" / "step-000002.jsonl")
+    assert [i for i, sample in enumerate(samples) if sample["reason"] == "error"] == [6]
+    assert [i for i, sample in enumerate(samples) if "ValueError" in sample.get("traceback", "")] == [6]
+    assert samples[6]["reward"] == 0 and not samples[6]["correct"]
+    assert "raised on 1 completions" in capsys.readouterr().out
 
 
 # What ends a run.
 
 
-def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, monkeypatch):
-    break_score(monkeypatch, lambda number, _: number in (33, 40))
+def test_the_time_limit_ends_evaluates_and_saves(tmp_path, monkeypatch):
+    clock = itertools.count(time.monotonic()).__next__  # every look at it takes a second
+    monkeypatch.setattr(loop, "time", type("Clock", (), {"monotonic": staticmethod(clock)}))
     folder = tmp_path / "run"
-    with pytest.raises(TrainingError, match=r"letters failed on 2 of 16 completions.*Fix") as caught:
-        train(small_config(folder, save_steps=0), quiet=True)
-    assert "Traceback" in str(caught.value) and "ValueError: no such letter" in str(caught.value)
-    assert steps_of(folder) == [1, 2] and saved_steps(folder) == [2]
+    summary = train(small_config(folder, max_steps=500, max_minutes=0.2, save_steps=0), quiet=True)
+    last = summary["steps"]
+    assert 1 <= last < 5 and steps_of(folder) == list(range(1, last + 1)) and saved_steps(folder) == [last]
+    assert (folder / "eval" / "after.json").is_file() and (folder / "model" / "config.json").is_file()
+    assert json.loads((folder / "summary.json").read_text())["ended_by"] == "max_minutes"
+
+
+def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, monkeypatch):
+    break_score(monkeypatch, lambda number, _: number in (17, 24))
+    folder, settings = tmp_path / "run", {"save_steps": 0, "max_steps": 2}
+    with pytest.raises(TrainingError, match=r"2 of 16(.|\n)*--resume auto(.|\n)*ValueError: no such letter"):
+        train(small_config(folder, **settings), quiet=True)
+    assert steps_of(folder) == [1] and saved_steps(folder) == [1]
     monkeypatch.undo()
-    train(small_config(folder, save_steps=0, resume="auto"), quiet=True)
-    assert steps_of(folder) == [1, 2, 3]
+    train(small_config(folder, **settings, resume="auto"), quiet=True)
+    assert steps_of(folder) == [1, 2]
 
 
 def test_a_task_that_fails_in_one_process_stops_both():
     for rank in (0, 1):
         said = torch.load(two_processes() / f"rank-{rank}.pt")["failure"]
-        assert "letters failed on 8 of 16 completions" in said
-        assert "ValueError: no such letter" in said
+        assert "8 of 16" in said and "ValueError: no such letter" in said
     folder = two_processes() / "failing"
     assert steps_of(folder) == [1] and saved_steps(folder) == [1]
 
 
 def test_a_signal_while_a_failed_run_is_saved_waits_until_it_is(tmp_path, monkeypatch):
     """A launcher ends the processes that are left as soon as one has failed."""
-    original = run_module.Run.save
+    original = loop.save_checkpoint
 
-    def asked(self):
+    def asked(run):
         signal.raise_signal(signal.SIGINT)
-        return original(self)
+        return original(run)
 
-    break_score(monkeypatch, lambda number, _: number > 32)
-    monkeypatch.setattr(run_module.Run, "save", asked)
-    with pytest.raises((TrainingError, KeyboardInterrupt), match="letters failed"):
+    break_score(monkeypatch, lambda number, _: number > 16)
+    monkeypatch.setattr(loop, "save_checkpoint", asked)
+    with pytest.raises((TrainingError, KeyboardInterrupt), match="of 16 completions"):
         train(small_config(tmp_path / "run", save_steps=0), quiet=True)
-    assert saved_steps(tmp_path / "run") == [2]
+    assert saved_steps(tmp_path / "run") == [1]
 
 
 def test_the_share_of_failures_is_that_of_all_processes():
     assert outcomes("one_score_of_24") == (1, 1), "the step is finished: 4% of it, 8% of the second's"
-    found, other = outcomes("one_score_of_21")
-    assert found == other and found["error"] == 1, "5% of the evaluation, 10% of the second's"
+    first, second = outcomes("one_score_of_21")
+    assert first == second and first["error"] == 1, "5% of the evaluation, 10% of the second's"
     for said in outcomes("scores_in_a_batch_that_the_second_lacks"):
-        assert said.startswith("TrainingError: The score of Picky failed on 1 of 9 completions")
-        assert "problem 8" in said and "ValueError: no such letter" in said
-
-
-def test_a_base_without_the_habits_is_told_before_the_first_step(tmp_path, monkeypatch, capsys):
-    config = small_config(tmp_path / "plain", env_args={"dull": half_dull()})
-    train(config)
-    assert "before step 1" not in capsys.readouterr().out
-    # Processes see other problems of a step, and must agree on what they do next.
-    few = {"numbers": "12345"}
-    monkeypatch.setattr(Letters, "habits", lambda _, p: few if p.metadata["index"] == 0 else {})
-    assert choose_problems(0, 0, 4, PROBLEMS)[0] != 0
-    train(small_config(tmp_path / "run", env_args={"dull": half_dull()}))
-    said = capsys.readouterr().out
-    assert "of 16 completions follow no known habit, and" in said and "of 4 groups are mixed" in said
-    task = f"--env {config.env} --env-args dull={half_dull()}"
-    assert f"sft {task} --model {config.model.model} --output-dir BASE; add --mix right=0.4" in said
-    assert said.index("warning: before step 1: right") < said.index("step 1/3")
-    plain, told = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("plain", "run"))
-    assert plain == told, "it is a look at what the first step has sampled"
-    monkeypatch.setattr("spg_trainer.training.loop.preset_kind", lambda model: "llada")
-    train(small_config(tmp_path / "pretrained", env_args={"dull": half_dull()}))
-    assert "before step 1" not in capsys.readouterr().out
-
-
-def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, capsys):
-    break_score(monkeypatch, lambda number, _: number == 30)
-    folder = tmp_path / "run"
-    config = small_config(folder, prompts_per_step=6)
-    train(config)
-    assert [row["env_errors"] for row in rows(folder / "metrics.jsonl")] == [0, 1, 0]
-    found = rows(folder / "samples" / "step-000002.jsonl")
-    assert [i for i, sample in enumerate(found) if sample["reason"] == "error"] == [6]
-    assert [i for i, sample in enumerate(found) if "ValueError" in sample.get("traceback", "")] == [6]
-    assert found[6]["reward"] == 0 and not found[6]["correct"]
-    assert "score raised on 1 completions" in capsys.readouterr().out
+        assert re.match(r"TrainingError(.|\n)*1 of 9(.|\n)*problem 8(.|\n)*ValueError: no such letter", said)
 
 
 def test_the_share_of_failures_is_that_of_a_whole_evaluation(monkeypatch):
-    """Thirteen failures of 260 are 5%, although the last of the chunks that are scored at once is small."""
-    policy, env = load_model(str(tiny_folder()), device="cpu"), Letters("broken", size=260)
-    bad = set(range(247, 260))
+    """Two failures of 40 are 5%, although the last of the chunks that are scored at once is small."""
+    monkeypatch.setattr("spg_trainer.evaluation.evaluate.BATCH", 38)
+    policy, env = load_model(str(tiny_folder()), device="cpu"), Letters("broken", size=40)
+    bad = {38, 39}
     break_score(monkeypatch, lambda number, index: index in bad)
-    found = evaluate(policy, env, EVALUATION)
-    assert found.n == 260 and found.reasons["error"] == 13
+    result = evaluate(policy, env, EVALUATION)
+    assert result.n == 40 and result.reasons["error"] == 2
     bad.add(7)
-    with pytest.raises(TrainingError, match=r"14 of 260.*problem 25\d(.|\n)*ValueError"):
+    with pytest.raises(TrainingError, match=r"3 of 40.*problem 38(.|\n)*ValueError"):
         evaluate(policy, env, EVALUATION)
 
 
@@ -342,47 +289,57 @@ def interrupt(monkeypatch, where, name, call):
     monkeypatch.setattr(where, name, interrupted)
 
 
+INTERRUPTED = {"num_iterations": 2, "save_steps": 0, "render_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Three steps of two updates; read only."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    train(small_config(folder, **INTERRUPTED), quiet=True)
+    return folder
+
+
 @pytest.mark.parametrize(
     "where, name, call, saved",
     [
-        (loop, "collect", 3, [2]),
-        (loop, "gradient", 5, [2]),
-        (loop, "gradient", 6, []),  # one of the two updates of step 3 is in the weights
-        (Letters, "render_text", 3, [3]),
+        (EnvironmentSource, "collect", 3, 2),
+        (loop, "gradient", 5, 2),
+        (loop, "gradient", 6, None),  # one of the two updates of step 3 is in the weights
+        (Letters, "render_text", 2, 2),
     ],
 )
 def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(
-    tmp_path, monkeypatch, where, name, call, saved
+    tmp_path, monkeypatch, uninterrupted, capsys, where, name, call, saved
 ):
     """No checkpoint ever holds weights of a half step, and the run that goes on is the one never interrupted."""
-    settings = {"num_iterations": 2, "save_steps": 0, "render_steps": 1, "max_steps": 4}
     interrupt(monkeypatch, where, name, call)
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(small_config(folder, **settings), quiet=True)
-    assert saved_steps(folder) == saved
+        train(small_config(folder, **INTERRUPTED))
+    assert saved_steps(folder) == ([saved] if saved else [])
+    kept = f"{step(folder, saved)} is saved; " if saved else "Nothing is saved yet: "
+    said = capsys.readouterr().out
+    assert kept in said and f"--resume {folder}" in said
     monkeypatch.undo()
-    train(small_config(folder, **settings, resume="auto"), quiet=True)
-    train(small_config(tmp_path / "whole", **settings), quiet=True)
-    assert (folder / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
-    assert same_weights(folder / "model", tmp_path / "whole" / "model")
+    train(small_config(folder, **INTERRUPTED, resume="auto"), quiet=True)
+    assert (folder / "metrics.jsonl").read_bytes() == (uninterrupted / "metrics.jsonl").read_bytes()
+    assert same_weights(folder / "model", uninterrupted / "model")
 
 
 def test_a_signal_in_the_evaluation_before_training_ends_at_once(tmp_path, monkeypatch, capsys):
-    original, made = run_module.evaluate, []
+    original, made = evaluations.evaluate, []
 
     def asked(*arguments, **options):
         signal.raise_signal(signal.SIGINT)
         made.append(original(*arguments, **options))
         return made[-1]
 
-    monkeypatch.setattr(run_module, "evaluate", asked)
+    monkeypatch.setattr(evaluations, "evaluate", asked)
     with pytest.raises(KeyboardInterrupt):
         train(small_config(tmp_path / "run"))
     assert not made and not (tmp_path / "run" / "eval").exists()
-    said = capsys.readouterr().out
-    assert f"Nothing is saved yet: --resume {tmp_path / 'run'} would begin at step 0." in said
-    assert "Stopping after" not in said
+    assert "Stopping after" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -405,28 +362,9 @@ def test_one_signal_saves_after_the_step_a_second_ends_at_once(tmp_path, monkeyp
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-def test_a_stopped_run_says_what_is_saved(tmp_path, monkeypatch, capsys):
-    for call, told in ((1, "Nothing is saved yet: --resume {}"), (3, "{}/checkpoints/step-000002 is saved")):
-        folder = tmp_path / f"run{call}"
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            interrupt(patch, loop, "collect", call)
-            train(small_config(folder, save_steps=0))
-        out = "".join(capsys.readouterr())
-        assert told.format(folder) in out and f"--resume {folder}" in out
-
-
-def test_a_run_of_no_steps_announces_only_what_is_there(tmp_path, capsys):
-    folder = tmp_path / "run"
-    train(small_config(folder, max_steps=0))
-    out = "".join(capsys.readouterr())
-    (line,) = (line for line in out.splitlines() if "Everything is in" in line)
-    assert line.endswith(f"{folder}: model/, eval/, summary.json.") and "--max-steps 100" in out
-
-
-def test_a_folder_with_a_run_is_refused_and_left_as_it_is(finished):
-    before = snapshot(finished[0])
-    with pytest.raises(
-        ConfigError, match=r"already holds a run \(3 steps, finished: .*--max-steps\).*--resume auto"
-    ):
-        train(small_config(finished[0], seed=4), quiet=True)
-    assert snapshot(finished[0]) == before
+def test_a_folder_with_a_run_is_refused_and_left_as_it_is():
+    folder, _ = finished_run()
+    before = snapshot(folder)
+    with pytest.raises(ConfigError, match=r"3 steps.*--max-steps.*--resume auto"):
+        train(small_config(folder, seed=4), quiet=True)
+    assert snapshot(folder) == before

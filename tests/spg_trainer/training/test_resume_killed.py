@@ -90,8 +90,7 @@ def test_a_run_killed_five_times_ends_like_one_never_interrupted(tmp_path):
     lengths = {"max_completion_length": 32, "block_length": 16, "diffusion_steps": 32}
     steps = {"max_steps": STEPS, "num_iterations": 2, "save_steps": 2, "learning_rate": 1e-3}
     batch = {"num_generations": 8, "per_device_batch_size": 4}
-    adaptive = {"problem_choice": "mixed", "temperature": "auto", "eval_steps": 3}
-    config = small_config(None, model=model, **lengths, **steps, **batch, **adaptive)
+    config = small_config(None, model=model, **lengths, **steps, **batch, eval_steps=3)
     file = tmp_path / "settings.yaml"
     file.write_text(to_yaml(config))
 

@@ -9,17 +9,14 @@ import torch
 from torch.nn.functional import pad
 
 from spg_trainer.batch import Batch
-from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import elbo, token_logps
-from spg_trainer.models import load_model
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.training.loop import collect, credit, train
-from spg_trainer.training.run import start
+from spg_trainer.training.loop import credit, train
+from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, means, plan_updates, split_rows
 from tests.common.likelihood_cases import naive_logps, relative
 from tests.common.process_cases import (
-    DTYPES,
-    NORMALIZERS,
+    KINDS,
     algorithm_config,
     gradient_config,
     half_dull,
@@ -29,14 +26,12 @@ from tests.common.process_cases import (
 from tests.common.trainer_cases import (
     LORA,
     PROBE,
-    REFERENCE_PROBE,
     SELF_NORMALISED,
     Probe,
     change,
     rows,
     save_tiny,
     small_config,
-    tiny_folder,
     weights,
 )
 from tests.common.two_processes import two_processes
@@ -53,10 +48,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(place):
     """(dtype, normalizer) -> gradient and metrics of one process in one pass over everything, half of it dull."""
-    return {
-        key: one_step(gradient_config(place(), *key, per_device_batch_size=16))
-        for key in itertools.product(DTYPES, NORMALIZERS)
-    }
+    return {kind: one_step(gradient_config(place(), *kind, per_device_batch_size=16)) for kind in KINDS}
 
 
 def assert_equal_metrics(found, expected, dtype):
@@ -65,9 +57,10 @@ def assert_equal_metrics(found, expected, dtype):
         assert found[name] == pytest.approx(value, rel=10 * TOLERANCE[dtype], abs=TOLERANCE[dtype]), name
 
 
-@pytest.mark.parametrize("normalizer", NORMALIZERS)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [1, 2, 4, 6])
+@pytest.mark.parametrize(
+    "size, dtype, normalizer",
+    [(1, *KINDS[0]), (1, *KINDS[3]), (2, *KINDS[1]), (4, *KINDS[2]), (6, *KINDS[0]), (6, *KINDS[3])],
+)
 def test_micro_batches_and_passes_give_the_gradient_of_the_whole(place, whole, size, dtype, normalizer):
     """8 completions of 2 masks: one at a time in two passes and in one, two at a time, three and the rest."""
     found, metrics = one_step(gradient_config(place(), dtype, normalizer, per_device_batch_size=size))
@@ -77,7 +70,7 @@ def test_micro_batches_and_passes_give_the_gradient_of_the_whole(place, whole, s
     assert_equal_metrics(metrics, metrics_of_whole, dtype)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [1, 3])
 def test_two_passes_take_several_completions_at_once(place, size):
     """Four masks do not fit below 4, so the limit counts completions, each with one live mask."""
     settings = {"num_masks": 4, "masking": "block_active", "block_length": 4}
@@ -88,8 +81,7 @@ def test_two_passes_take_several_completions_at_once(place, size):
     assert_equal_metrics(metrics, metrics_of_whole, "float64")
 
 
-@pytest.mark.parametrize("normalizer", NORMALIZERS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype, normalizer", KINDS)
 def test_two_processes_give_the_gradient_of_one(whole, dtype, normalizer):
     """The second has nothing that changes the loss, and its completions and prompts have other lengths."""
     expected, metrics_of_one = whole[dtype, normalizer]
@@ -102,12 +94,12 @@ def test_two_processes_give_the_gradient_of_one(whole, dtype, normalizer):
 def first_step(config):
     """A run before its first step, and that step's scored completions."""
     run = start(config, quiet=True)
-    scored = collect(run, 0)
+    scored = run.source.collect(0)
     run.folder.release()
     return run, scored, run.algorithm.compute_advantages(torch.from_numpy(scored.rewards).view(4, 4))
 
 
-@pytest.mark.parametrize("normalizer", NORMALIZERS)
+@pytest.mark.parametrize("normalizer", ["tokens", "completions", "length"])
 def test_the_gradient_is_that_of_plain_autograd_over_every_completion(place, whole, normalizer):
     """Nothing skipped, nothing cut: whole softmax, all rows at once, masks keyed by problem and generation."""
     run, scored, advantages = first_step(gradient_config(place(), "float64", normalizer))
@@ -160,7 +152,7 @@ def test_a_process_without_active_completions_takes_part_with_old_logps(place):
 def test_a_whole_run_of_two_processes_is_that_of_one(place):
     """Float64, four updates a step, of half the groups each; the folder is written once, by the first process."""
     folder, alone = two_processes() / "loop", place()
-    assert train(loop_config(alone, num_minibatches=2), quiet=True)["updates"] == 8
+    assert train(loop_config(alone), quiet=True)["updates"] == 8
     for found, expected in zip(rows(folder / "metrics.jsonl"), rows(alone / "metrics.jsonl"), strict=True):
         assert_equal_metrics(found, expected, "float64")
     torch.testing.assert_close(weights(folder / "model"), weights(alone / "model"), rtol=1e-8, atol=1e-10)
@@ -187,7 +179,7 @@ def test_a_coupled_loss_of_two_processes_is_that_of_one(place):
 def planned(config, **moved):
     """The updates of a run's first step before any of them, and the run."""
     run = start(config, quiet=True)
-    scored = collect(run, 0)
+    scored = run.source.collect(0)
     run.folder.release()
     _, step = credit(run, scored, scored.rewards.reshape(4, 4))
     plan = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=0)
@@ -201,12 +193,12 @@ def move(run, scale=0.05):
             weight.add_(scale * torch.randn(weight.shape, generator=stream, dtype=weight.dtype))
 
 
-@pytest.mark.parametrize("num_masks, size", [(2, 8), (3, 2), (4, 3)])
+@pytest.mark.parametrize("num_masks, size", [(2, 8), (3, 2)])
 def test_old_logps_are_bit_equal_to_the_update_s_own_in_bfloat16(place, seen, num_masks, size):
     """Of the same weights: on other rows, padding or groups of masks they would differ by tenths of a nat."""
     settings = {"dtype": "bfloat16", "num_iterations": 2, "per_device_batch_size": size}
     settings |= {"algorithm": PROBE, "algorithm_args": {"masking": "random", "num_masks": num_masks}}
-    model = save_tiny(place(), hidden_size=128, layers=4, heads=4, ffn=344)
+    model = save_tiny(place(), hidden_size=64, layers=2, heads=4, ffn=128)
     run, plan = planned(small_config(place(), model=model, **LORA, **settings))
     for update in plan:
         gradient(run.policy, run.algorithm, update)
@@ -238,8 +230,6 @@ def test_minibatches_divide_the_groups_and_have_totals_of_their_own(place):
     assert relative(gradients[1] / 4, gradients[0]) < 1e-10, (
         "a quarter of the completions, four times the weight"
     )
-    with pytest.raises(ConfigError, match="--num-minibatches 5"):
-        start(small_config(place(), num_minibatches=5), quiet=True)
 
 
 @pytest.mark.parametrize("size, expected", [(1, [3, 2, 1, 2]), (4, [3, 3, 2]), (5, [5, 3]), (9, [8])])
@@ -346,13 +336,13 @@ def active_rollouts(config):
 
 
 def probing(folder, **changes):
-    """All completions in one micro-batch, three updates a step, in float64."""
+    """All completions in one micro-batch, one step, in float64."""
     settings = {"algorithm": PROBE, "algorithm_args": {}, "dtype": "float64", "per_device_batch_size": 64}
-    return small_config(folder, **{**settings, "num_iterations": 3, "max_steps": 1, **changes})
+    return small_config(folder, **{**settings, "max_steps": 1, **changes})
 
 
 def test_old_logps_are_the_sampling_models_on_each_iterations_masks(tmp_path, seen):
-    train(probing(tmp_path / "run"), quiet=True)
+    train(probing(tmp_path / "run", num_iterations=3), quiet=True)
     assert len(seen) == 3
     policy, rollouts = active_rollouts(probing(tmp_path / "fresh"))
     for iteration, shown in enumerate(seen):
@@ -366,26 +356,7 @@ def test_old_logps_are_the_sampling_models_on_each_iterations_masks(tmp_path, se
 
 
 def test_every_iteration_and_every_step_has_masks_of_its_own(tmp_path, seen):
-    train(probing(tmp_path / "run", max_steps=2), quiet=True)
+    train(probing(tmp_path / "run", max_steps=2, num_iterations=2), quiet=True)
     drawn = [str(shown["masks"].scored.int().tolist()) for shown in seen]
-    assert len(drawn) == len(set(drawn)) == 6
+    assert len(drawn) == len(set(drawn)) == 4
     assert all(shown["masks"].masked[:, :, :-10].any() for shown in seen), "p_mask_prompt of the paper"
-
-
-def test_reference_logps_are_those_below_the_adapters(tmp_path, seen):
-    with pytest.raises(ConfigError, match="--lora-r"):
-        train(probing(tmp_path / "refused", algorithm=REFERENCE_PROBE), quiet=True)
-    assert not (tmp_path / "refused").exists()
-    config = probing(tmp_path / "run", algorithm=REFERENCE_PROBE, num_iterations=2, max_steps=2, **LORA)
-    train(config, quiet=True)
-    assert len(seen) == 4
-    for shown in seen[:2]:
-        assert torch.allclose(shown["batch"].ref_logps, shown["batch"].old_logps, atol=1e-10)
-    base = load_model(str(tiny_folder()), dtype="float64", device="cpu")
-    _, rollouts = active_rollouts(probing(tmp_path / "fresh", algorithm=REFERENCE_PROBE, **LORA))
-    with torch.no_grad():
-        expected = naive_logps(base.model, rollouts, seen[1]["masks"], base.mask_id)
-    assert torch.allclose(seen[1]["batch"].ref_logps, expected, atol=1e-10)
-    later = seen[2]["batch"]
-    assert float((later.ref_logps - later.old_logps).abs().max()) > 1e-4
-    assert torch.allclose(later.old_logps, seen[2]["logps"], atol=1e-10)

@@ -1,0 +1,96 @@
+"""RAFT, reward-ranked fine-tuning: likelihood of the completions that were right, and of no others.
+
+Source: arXiv 2304.06767; 2504.11343 has it beside GRPO. Ours are: the ELBO as likelihood; one weight for each solved
+problem, however many of its completions are right; equal completions scored once. It is not MaxRL (arXiv 2602.02710),
+which weighs right completions alike but by its control variate pushes wrong ones down, and learns nothing from a
+problem that is always solved. docs/algorithms/raft.md has the formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.masks import LIKELIHOODS, Masking, Masks
+
+
+@dataclass(frozen=True)
+class RAFT(Algorithm):
+    """Raises the ELBO of completions above the step's mean reward; the others are not scored.
+
+    loss = -sum_b A_b * ELBO_b * norm_b with the weights A_b of `shares` and norm_b as `normalizer` says. Raises
+    ConfigError for values out of range.
+    """
+
+    masking: str = "random"
+    """What the model is shown when a completion is scored: any masking with a likelihood behind it."""
+    num_masks: int = 4
+    """M, masked copies of each completion, >= 1."""
+    p_mask_prompt: float = 0.0
+    """Chance that a prompt token is masked, 0 up to but not 1."""
+    advantage: Literal["share"] = "share"
+    """A problem's completions above the mean of the whole step share one weight."""
+    normalizer: Literal["length", "completions", "tokens"] = "length"
+    """Divisor: own length and then all completions, all completions, or all tokens."""
+
+    separable: ClassVar[bool] = True
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        """Those with a likelihood, but for `trajectory`: it shows equal texts in the orders they were written in."""
+        return {name: cls for name, cls in LIKELIHOODS.items() if name != "trajectory"}
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        return {"advantages": merge_equal(self.compute_advantages(rewards), rollouts, rewards.shape[1])}
+
+    def compute_advantages(self, rewards: Tensor) -> Tensor:
+        return shares(rewards)
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        bound, length = elbo(logps, masks), batch.length.to(logps)
+        terms = -batch.advantages.to(logps) * bound * self.norm(batch).to(logps)
+        metrics = {
+            "bound/share": Metric(bound.new_tensor(len(bound)), "completions"),
+            "bound/elbo": Metric((bound.detach() / length).sum(), "scored_completions"),
+        }
+        return Loss(terms.sum(), metrics)
+
+    def norm(self, batch: Batch) -> Tensor:
+        """(B,) what each completion's bound is multiplied by."""
+        length = batch.length.double()
+        if self.normalizer == "length":
+            return 1 / (length * batch.totals["completions"])
+        return torch.full_like(length, 1 / batch.totals[self.normalizer])
+
+
+def shares(rewards: Tensor) -> Tensor:
+    """(P*G,) weights of completions with rewards (P, G), P problems: what a reward has above the mean of the step.
+
+    Divided by the group's sum of these and multiplied by the largest: with rewards of 0 and 1 a solved problem weighs
+    the same whether one of its completions is right or all. Exactly zero where all rewards are equal.
+    """
+    if (rewards == rewards[0, 0]).all():  # their mean is rounded
+        return torch.zeros_like(rewards).reshape(-1)
+    above = (rewards - rewards.mean()).clamp(min=0)
+    total = above.sum(1, keepdim=True).clamp(min=torch.finfo(rewards.dtype).tiny)
+    return (above / total * above.amax(1, keepdim=True)).reshape(-1)
+
+
+def merge_equal(advantages: Tensor, rollouts: Rollouts, size: int) -> Tensor:
+    """(B,) advantages in which the first of equal completions of a group of `size` has their sum, the others 0.
+
+    In the mean over masks the gradient is the same, for fewer passes through the model.
+    """
+    ids = rollouts.completion_ids.masked_fill(~rollouts.completion_mask, -1).cpu()
+    group = torch.arange(len(ids)) // size
+    distinct, which = torch.cat([group[:, None], ids], 1).unique(dim=0, return_inverse=True)
+    first = torch.full((len(distinct),), len(ids)).scatter_reduce(0, which, torch.arange(len(ids)), "amin")
+    total = advantages.new_zeros(len(distinct)).index_add(0, which, advantages)
+    return torch.zeros_like(advantages).index_copy(0, first, total)

@@ -1,0 +1,109 @@
+"""The evaluations of a run: before, after, and on the way those that choose the step whose weights become model/."""
+
+from dataclasses import replace
+from typing import Any
+
+from spg_trainer.distributed import decide_on_main, raising_on_all
+from spg_trainer.errors import CheckpointError
+from spg_trainer.evaluation.evaluate import Evaluation, evaluate
+from spg_trainer.runs import checkpoint
+from spg_trainer.runs.files import incomplete
+from spg_trainer.training import validation
+from spg_trainer.training.records import environment_record, save_checkpoint
+from spg_trainer.training.run import Run
+
+
+def evaluate_before(run: Run) -> dict[str, Any]:
+    """The evaluation of the base model; CheckpointError if it was lost."""
+    file = run.folder.evaluation_path("before")
+    if run.state.step > 0 and not decide_on_main(file.is_file):
+        text = f"{file} is missing and cannot be made again after step {run.state.step}"
+        raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
+    return evaluate_once(run, "before", 0)
+
+
+def validate(run: Run, last: bool = False) -> float | None:
+    """Validates the finished step, where its turn has come and this run has not; returns the solved rate.
+
+    A new best is saved; a fall below the start is told. last: whether the run ends here, so that its turn has come.
+    """
+    settings, state = run.config.eval, run.state
+    if not settings.eval_steps or state.step in state.validations:
+        return None
+    if not (last or run.due(settings.eval_steps)):
+        return None
+    name = f"step-{state.step:06d}"
+    result = evaluate_weights(run, name, "validation", state.step, settings.validation_problems)
+    state.validations[state.step] = [row["correct"] for row in result.rows]
+    if validation.best_step(state.validations) == state.step:
+        save_checkpoint(run)
+    if text := validation.warning(state.validations):
+        run.console.warn(text)
+    return result.correct
+
+
+def write_best_model(run: Run) -> int:
+    """Writes model/ and returns its step: the best by validation, else the last. Its weights are loaded then."""
+    step = decide_on_main(lambda: best_saved_step(run))
+    if step != run.state.step:
+        with raising_on_all():
+            checkpoint.load(checkpoint.at_step(run.folder.path, step), run.policy)
+    checkpoint.export(run.folder.path / "model", run.policy, {**environment_record(run), "step": step})
+    return step
+
+
+def best_saved_step(run: Run) -> int:
+    """The best step whose weights are there, or the last; a better one whose checkpoint was lost is told."""
+    validations, last = run.state.validations, run.state.step
+    if not validations:
+        return last
+    places = {step: checkpoint.at_step(run.folder.path, step) for step in validations}
+    lost = {step: why for step, place in places.items() if step != last and (why := incomplete(place))}
+    best = validation.best_step(validations)
+    if best not in lost:
+        return best
+    step = validation.best_step({s: solved for s, solved in validations.items() if s not in lost})
+    fewer = sum(validations[step]) < sum(validations.get(0, ()))
+    worse = ", which solves fewer validation problems than the start" * fewer
+    run.console.warn(f"{places[best]}, the best step, {lost[best]}; model/ is step {step}{worse}.")
+    return step
+
+
+def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
+    """The figures of an evaluation of `step`'s weights on --eval-split, read again where this run has made it."""
+    figures = decide_on_main(lambda: run.folder.figures(name))
+    if figures and figures.get("step", step) == step:
+        return figures
+    settings = run.config.eval
+    result = evaluate_weights(run, name, settings.eval_split, step, settings.eval_problems)
+    return {"step": step, **result.summary()}
+
+
+def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: int) -> Evaluation:
+    """Evaluates the weights of `step`, which are loaded, at --eval-temperature, and writes eval/NAME."""
+    env = run.splits[split]
+    count = min(num_problems or len(env), len(env))
+    run.stop.at_once = run.accelerator.num_processes == 1  # several processes stay together
+    try:
+        with run.console.progress(count, f"eval {name} ({split})") as advance:
+            result = evaluate(
+                run.policy,
+                env,
+                replace(run.config.rollout, temperature=0.0),
+                split=split,
+                num_problems=count,
+                seed=run.config.seed,
+                rows_per_forward=run.rows_per_forward,
+                accelerator=run.accelerator,
+                advance=advance,
+            )
+    finally:
+        run.stop.at_once = False
+    with raising_on_all():
+        run.folder.evaluation(name, {"step": step, **result.summary()}, result.rows)
+    figures = {**result.rewards, "correct": result.correct, "low": result.low, "high": result.high}
+    figures["mean_length"] = result.mean_length
+    run.trackers.log({f"eval/{split}/{key}": value for key, value in figures.items()}, run.state.step)
+    run.trackers.table(f"eval/{split}/samples", result.rows, run.state.step)
+    run.console.say(f"{env.spec_name} {split} {name}: {result.solved}")
+    return result

@@ -1,0 +1,126 @@
+"""What a run leaves in its folder: rows, samples, checkpoints, the summary and the report."""
+
+import platform
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from spg_trainer import __version__
+from spg_trainer.distributed import gather
+from spg_trainer.rollout.scored import Scored, sample_rows
+from spg_trainer.runs import checkpoint
+from spg_trainer.runs.folder import REPORT
+from spg_trainer.settings.adapters import REFERENCE
+from spg_trainer.settings.sources import task_record
+from spg_trainer.training import validation
+from spg_trainer.training.run import Run
+
+
+def record_step(
+    run: Run, scored: Scored, advantages: torch.Tensor, metrics: dict[str, Any], timings: dict[str, Any]
+) -> None:
+    """Writes a finished step's row and completions; from here on what is saved contains it.
+
+    metrics, timings: rows for metrics.jsonl and timings.jsonl; `step` is added. advantages: (B,).
+    """
+    state = run.state
+    metrics = {"step": state.step, **metrics}
+    run.folder.metrics(metrics)
+    run.folder.timings({"step": state.step, **timings})
+    run.trackers.log({**timings, **metrics}, state.step)
+    state.consistent, state.skipped = True, run.guard.skipped
+    state.history.append(metrics)
+    if run.due(run.config.output.sample_steps):
+        rows = sample_rows(scored, policy=run.policy, env=run.source, step=state.step, advantages=advantages)
+        rows = gather(rows)
+        run.folder.samples(state.step, rows)
+        run.trackers.table("samples", rows, state.step)
+
+
+def show_step(run: Run, scored: Scored, figures: dict[str, Any]) -> None:
+    """Shows a finished step. figures: its rows, and the solved rate of its validation if there was one."""
+    limit = 60 * run.config.max_minutes
+    left = max(0.0, limit - (time.monotonic() - run.started)) if limit else None
+    run.console.step(figures, total=run.config.max_steps, seconds_left=left)
+    if run.due(run.config.output.render_steps):
+        run.console.say(run.source.render_text(scored.problems[0], scored.completions[0]))
+
+
+def save_checkpoint(run: Run) -> None:
+    """Writes a checkpoint of the last finished step."""
+    state = run.state
+    checkpoint.save(
+        run.folder.path,
+        state.step,
+        run.policy,
+        run.optimizer.state_dict() if run.accelerator.is_main_process else {},
+        state={"updates": state.updates, "seconds": run.elapsed_seconds, "skipped": state.skipped},
+        environment=environment_record(run),
+        keep=run.config.output.keep,
+        validations=state.validations,
+    )
+
+
+def environment_record(run: Run) -> dict[str, Any]:
+    """What environment.json holds."""
+    kept = run.folder.path / REFERENCE  # may outlive what it was copied from
+    model = replace(run.config.model, model=str(kept)) if kept.is_dir() else run.config.model
+    made = replace(run.config, model=model)
+    return {
+        **task_record(made, run.config.rollout, origin=dict(run.splits["train"].origin)),
+        "ends": run.algorithm.end_tokens,
+        "dtype": str(run.policy.model.dtype).removeprefix("torch."),
+        "base_model": run.policy.source,
+        "versions": versions(),
+    }
+
+
+def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended_by: str) -> dict[str, Any]:
+    """Writes summary.json and returns what it holds. after: of model/. ended_by: the flag that ended the run."""
+    keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "settings")
+    summary = {
+        "env": run.splits["train"].spec_name,
+        "algorithm": run.config.algorithm,
+        "seed": run.config.seed,
+        "steps": run.state.step,
+        "max_steps": run.config.max_steps,
+        "ended_by": ended_by,
+        "updates": run.state.updates,
+        "seconds": round(run.elapsed_seconds, 1),
+        "eval_before": {key: before[key] for key in keys},
+        "eval_after": {key: after[key] for key in keys},
+        "gain": after["correct"] - before["correct"],
+        "validation": validation.summary(run.state.validations, after["step"]),
+        "model": str(run.folder.path / "model"),
+        "base_model": run.policy.source,
+        "processes": run.accelerator.num_processes,
+        "device": str(run.accelerator.device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+    run.folder.summary(summary)
+    return summary
+
+
+def write_report(run: Run) -> None:
+    """Writes report.html; what stands in its way is told, and fails nothing."""
+    if not (run.config.output.report and run.accelerator.is_main_process):
+        return
+    from spg_trainer.reporting.page import report
+
+    path = run.folder.path
+    try:
+        run.console.say(f"Report: {report(path).save(path / REPORT)}")
+    except Exception as error:  # a finished run is worth more than its picture
+        again = f"Try again with: python -m spg_trainer report {path}"
+        run.console.warn(f"{REPORT} was not written ({type(error).__name__}: {error}). {again}")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    names = ("torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium")
+    ours = {"python": platform.python_version(), "spg-trainer": __version__}
+    return ours | {name: version(name) for name in names}

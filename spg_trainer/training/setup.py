@@ -1,0 +1,197 @@
+"""How a run is put together from its settings, anew or from a checkpoint."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from accelerate import Accelerator
+
+from spg_trainer import algorithms
+from spg_trainer.distributed import decide_on_main, gather, raising_on_all
+from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.evaluation.evaluate import make_env
+from spg_trainer.models import Policy, open_policy
+from spg_trainer.rollout.pairs import PairFile, settle_pairs
+from spg_trainer.rollout.sampler import get_decoder
+from spg_trainer.rollout.sources import EnvironmentSource, check_prompts
+from spg_trainer.runs import checkpoint
+from spg_trainer.runs.console import Console, processes_line
+from spg_trainer.runs.environment_file import keep
+from spg_trainer.runs.files import incomplete
+from spg_trainer.runs.folder import RunFolder, find_unfinished
+from spg_trainer.runs.tracking import Trackers, check_trackers, open_trackers
+from spg_trainer.settings.adapters import REFERENCE, settle
+from spg_trainer.settings.checks import check
+from spg_trainer.settings.fields import Config, arithmetic
+from spg_trainer.settings.packages import envs
+from spg_trainer.settings.sources import CONFIG, model_environment, refuse_changes, to_yaml
+from spg_trainer.training.optimizer import Guard, make_adamw
+from spg_trainer.training.records import environment_record
+from spg_trainer.training.run import Run, TrainingState
+
+if TYPE_CHECKING:
+    from envs import TextEnv
+
+
+def start(config: Config, *, quiet: bool = False) -> Run:
+    """Checks the settings, loads everything, and continues from a checkpoint where `resume` says so."""
+    device = config.model.device
+    accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
+    with raising_on_all():
+        algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
+        config = settle_pairs(config)
+    path, newest = decide_on_main(lambda: choose_folder(config))
+    with raising_on_all():
+        config = replace(config, model=settle(config.model, path))
+        check(config, algorithm, accelerator.num_processes)
+        get_decoder(config.rollout.remasking)
+        check_trackers(config.output.track)
+        splits = open_splits(config)
+        if config.pairs is None:
+            check_prompts(config.batch.prompts_per_step, splits["train"])
+    policy = open_model(config, algorithm, path, newest, accelerator)
+    rows_per_forward = None if policy.device.type == "cpu" else 4 * config.batch.per_device_batch_size
+    with raising_on_all():
+        if config.pairs:
+            source = PairFile(config, policy)
+        else:
+            source = EnvironmentSource(splits["train"], policy, config, rows_per_forward)
+    o, trainable = config.optimizer, [p for p in policy.model.parameters() if p.requires_grad]
+    betas = o.adam_beta1, o.adam_beta2
+    optimizer = make_adamw(trainable, o.learning_rate, o.weight_decay, betas, o.adam_epsilon)
+    state, folder = TrainingState(), RunFolder(path)
+    if newest is not None:
+        with raising_on_all():
+            saved = checkpoint.load(newest, policy, optimizer)
+            state = TrainingState(**{name: saved[name] for name in ("step", "updates", "skipped", "seconds")})
+    run = Run(
+        config=config,
+        state=state,
+        policy=policy,
+        algorithm=algorithm,
+        optimizer=optimizer,
+        guard=Guard(skipped=state.skipped),
+        source=source,
+        splits=splits,
+        folder=folder,
+        console=Console(quiet=quiet),
+        trackers=Trackers(),
+        accelerator=accelerator,
+        rows_per_forward=rows_per_forward,
+    )
+    introduce(run)
+    prepare_folder(run)
+    state.history = decide_on_main(folder.history)
+    if config.eval.eval_steps and newest is not None:  # else the start's is made again, and its weights saved
+        state.validations = decide_on_main(folder.validations)
+    return replace(run, trackers=Trackers(open_trackers(config.output.track, path, config)))
+
+
+def open_model(
+    config: Config, algorithm: algorithms.Algorithm, run: Path, newest: Path | None, accelerator: Accelerator
+) -> Policy:
+    """The model to train; of a run that continues with a reference, from its own copy of what it started from."""
+    kept = decide_on_main(lambda: kept_weights(config, run, newest)) if algorithm.needs_ref_logps else None
+    with raising_on_all():
+        policy = open_policy(
+            replace(config.model, model=str(kept)) if kept else config.model,
+            env=config.env,
+            seed=config.seed,
+            device=str(accelerator.device) if config.model.device == "auto" else config.model.device,
+            reference=algorithm.needs_ref_logps,
+        ).ending_with(algorithm.end_tokens)
+    if kept:
+        policy.source = model_environment(str(kept))["base_model"]
+    return policy
+
+
+def introduce(run: Run) -> None:
+    """The first lines of a run: what it trains on what, and what the user should know before."""
+    config, console, path = run.config, run.console, run.folder.path
+    for note in (run.policy.note, run.source.notice):
+        if note:
+            console.warn(note)
+    if run.state.step:
+        console.say(f"Continuing {path} from step {run.state.step}.")
+    where = processes_line(gather([str(run.policy.device)]))
+    console.say(
+        f"{run.splits['train'].spec_name}, {config.algorithm}, model {config.model.model}, {where}; run folder {path}"
+    )
+    console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes))
+
+
+def prepare_folder(run: Run) -> None:
+    """Makes the run folder, or cuts what is later than the checkpoint; keeps what a resumed run cannot make again."""
+    config, path, policy = run.config, run.folder.path, run.policy
+    # What a new run with --config needs, and the next --resume: without the folder that this run resumed from.
+    settings = to_yaml(replace(config, output=replace(config.output, resume=None)))
+    with raising_on_all():
+        if (path / CONFIG).is_file():
+            run.folder.truncate_after(run.state.step)
+            run.folder.config(settings)
+        else:
+            run.folder.create(settings, environment_record(run))
+        if run.accelerator.is_main_process:
+            keep(path, config.env)
+        if run.algorithm.needs_ref_logps and not policy.fresh_adapters and incomplete(path / REFERENCE):
+            checkpoint.export(path / REFERENCE, policy, environment_record(run))
+
+
+def open_splits(config: Config) -> "dict[str, TextEnv]":
+    """The environment in `train` and the splits that are evaluated; ConfigError if it has no validation problems."""
+    splits = {split: make_env(config, split) for split in ("train", config.eval.eval_split)}
+    if config.eval.eval_steps and "validation" not in splits:
+        try:
+            splits["validation"] = make_env(config, "validation")
+        except envs.EnvError as error:
+            text = f"{error} Validation needs this split: --eval-steps 0 trains without."
+            raise ConfigError(text) from error
+    return splits
+
+
+def kept_weights(config: Config, run: Path, newest: Path | None) -> Path | None:
+    """The run's own copy of the weights it started from; None before it is written, and for fresh adapters.
+
+    Raises CheckpointError if a run with a checkpoint has lost its copy.
+    """
+    folder = run / REFERENCE
+    if not (config.model.ref_copy or config.model.is_adapter or folder.is_dir()):
+        return None
+    problem = incomplete(folder)
+    if problem and newest:
+        text = f"{folder} {problem}: the reference of this run cannot be made again from trained weights"
+        raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
+    return None if problem else folder
+
+
+def choose_folder(config: Config) -> tuple[Path, Path | None]:
+    """The run folder, and the checkpoint to continue from if there is one.
+
+    Raises SpgError if the folder is taken, or is no run of these settings.
+    """
+    resume, out = config.output.resume, config.output.output_dir
+    if resume is None:
+        env = re.split(r"[:/]", config.env)[-1]
+        path = Path(out) if out else RunFolder.default_path(env, config.algorithm, config.seed)
+        RunFolder(path).refuse_other_run()
+        return path, None
+    if resume == "auto":
+        path = Path(out) if out else find_unfinished(Path("runs"), config)
+        if path is None:
+            text = "--resume auto: runs/ holds no unfinished run of these settings"
+            raise ConfigError(f"{text}. Give its folder with --output-dir, or leave out --resume.")
+        newest = checkpoint.latest_complete(path)
+    else:
+        path, newest = checkpoint.locate(Path(resume))
+        if out and Path(out).resolve() != path.resolve():
+            text = f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}"
+            raise ConfigError(
+                f"{text}. Leave that out, or start a new run from these weights: --model {resume}."
+            )
+    if (path / CONFIG).is_file():
+        refuse_changes(path / CONFIG, config)
+    elif resume != "auto":
+        raise ConfigError(f"--resume {resume}: {path} holds no run. Give a run folder or a checkpoint of it.")
+    return path, newest

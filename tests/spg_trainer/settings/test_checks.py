@@ -1,0 +1,66 @@
+"""What settings allow: a reference where one is asked for, updates that a ratio corrects, files of pairs."""
+
+from dataclasses import replace
+
+import pytest
+
+from spg_trainer.algorithms.justgrpo import JustGRPO
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.algorithms.vrpo import VRPO
+from spg_trainer.errors import ConfigError
+from spg_trainer.settings.checks import check, check_sft
+from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling, SftCommand
+from spg_trainer.settings.sources import defaults
+
+
+def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
+    config = defaults(Config, algorithm="vrpo")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "adapter_config.json").write_text("{}")
+    for change in (
+        {"lora_r": 8},
+        {"model": str(tmp_path)},
+        {"model": str(tmp_path / "model")},
+        {"ref_copy": True},
+    ):
+        check(replace(config, model=replace(ModelConfig(), **change)), VRPO())
+    with pytest.raises(ConfigError, match=r"--algorithm vrpo .*--lora-r.*--model PATH.*--ref-copy"):
+        check(replace(config, model=ModelConfig()), VRPO())
+    with pytest.raises(ConfigError, match="--ref-copy: --algorithm spg"):
+        check(Config(model=ModelConfig(ref_copy=True)), SPG())
+    with pytest.raises(ConfigError, match="--ref-copy: sft"):
+        check_sft(SftCommand(model=ModelConfig(ref_copy=True)))
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        ({"batch": BatchConfig(num_iterations=2)}, "--num-iterations 1"),
+        ({"batch": BatchConfig(num_minibatches=2)}, "--num-minibatches 1"),
+        ({"rollout": Sampling(20, 20, 20)}, "--block-length 1 --diffusion-steps 20"),
+    ],
+)
+def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
+    config = defaults(Config, algorithm="justgrpo")
+    check(config, JustGRPO())
+    with pytest.raises(ConfigError, match=remedy):
+        check(replace(config, **change), JustGRPO())
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        ({"pairs_sha256": "0"}, "--pairs-sha256"),
+        ({"pairs": "a.jsonl"}, "--algorithm vrpo"),
+        ({"batch": BatchConfig(prompts_per_step=2, num_minibatches=3)}, "2 or fewer"),
+        ({"model": ModelConfig(lora_alpha=8)}, "--lora-r"),
+        ({"model": ModelConfig(model="new", lora_r=8)}, "--model PATH"),
+        ({"rollout": Sampling(64, 24, 64)}, "block_length=32 or max_completion_length=72"),
+        ({"rollout": Sampling(64, 16, 30)}, "diffusion_steps=32"),
+        ({"rollout": Sampling(64, 16, 128)}, "diffusion_steps=64"),
+        ({"rollout": Sampling(64, 0, 64)}, "block_length=0"),
+    ],
+)
+def test_settings_that_do_not_go_together_name_what_would(change, remedy) -> None:
+    with pytest.raises(ConfigError, match=remedy):
+        check(replace(Config(), **change), SPG())

@@ -1,0 +1,56 @@
+"""Values as people type them: KEY=VALUE words, and YAML laid over a dataclass."""
+
+import pytest
+import yaml
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.values import flatten, overlay, parse_pairs
+
+
+def test_values_of_pairs_keep_the_type_they_were_typed_in() -> None:
+    read = parse_pairs(["a=1", "b=1e-3", "c=4-11", "d=true", "e=None", "f=x=y", "g=", "h=4:11"])
+    assert read == {"a": 1, "b": 1e-3, "c": "4-11", "d": True, "e": None, "f": "x=y", "g": "", "h": "4:11"}
+    assert type(read["a"]) is int
+
+
+def test_nested_settings_become_dotted_names() -> None:
+    tree = {"a": 1, "b": {"a": 2, "c": {"d": (3,)}}, "e": {}}
+    assert flatten(tree) == {"a": 1, "b.a": 2, "b.c.d": (3,)}
+    assert flatten(tree, ignore={"a", "b.c"}) == {"b.a": 2}, "a name alone is that of the top level"
+
+
+def test_numbers_written_as_yaml_1_1_text_are_read() -> None:
+    config = overlay(Config(), yaml.safe_load("optimizer: {learning_rate: 1e-3, weight_decay: 0}"), "x")
+    assert config.optimizer.learning_rate == 1e-3 and config.optimizer.weight_decay == 0.0
+    assert isinstance(config.optimizer.weight_decay, float)
+    assert overlay(Config(), {"output": {"track": "wandb"}}, "x").output.track == ("wandb",)
+    assert overlay(Config(), {"model": {"lora_alpha": None}}, "x").model.lora_alpha is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("max_step: 3", ["max_step", "Did you mean 'max_steps'?"]),
+        ("rollout: {blok_length: 3}", ["rollout.blok_length", "Did you mean 'block_length'?"]),
+        ("learning_rate: 1", ["learning_rate", "Did you mean 'optimizer.learning_rate'?"]),
+        ("output: {board_steps: 1}", ["output.board_steps", "Known:", "render_steps"]),
+        ("max_steps: many", ["max_steps='many'", "whole number"]),
+        ("max_steps: 2.5", ["max_steps=2.5", "whole number"]),
+        ("max_steps: true", ["max_steps=True", "whole number"]),
+        ("dry_run: 1", ["dry_run=1", "true or false"]),
+        ("optimizer: {learning_rate: fast}", ["optimizer.learning_rate='fast'", "a number"]),
+        ("optimizer: {learning_rate: .nan}", ["optimizer.learning_rate=nan", "a number"]),
+        ("rollout: {temperature: null}", ["rollout.temperature=None", "a number"]),
+        ("model: {dtype: low}", ["model.dtype='low'", "auto, float32"]),
+        ("output: {track: [wandb, mlflow]}", ["output.track='mlflow'", "tensorboard, wandb"]),
+        ("env: 5", ["env=5", "text"]),
+        ("model: tiny", ["model", "'tiny'", "name: value"]),
+        ("algorithm_args: 3", ["algorithm_args=3", "names with values"]),
+        ("env_args: [a, b]", ["env_args", "names with values"]),
+    ],
+)
+def test_a_wrong_line_is_named_with_its_file_and_value(text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        overlay(Config(), yaml.safe_load(text), "some.yaml")
+    assert all(word in str(caught.value) for word in ("some.yaml", *words))
