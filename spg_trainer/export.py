@@ -53,8 +53,7 @@ def merge(command: MergeCommand) -> None:
 
     policy = load_model(str(source.adapter), dtype="float32", device="cpu", revision=command.revision)
     whole = policy.model.merge_and_unload().to(getattr(torch, dtype))
-    advice = "Free space, fix the permissions, or choose another --output."
-    export(target, replace(policy, model=whole), {**recorded, "dtype": dtype}, advice=advice)
+    export(target, replace(policy, model=whole), {**recorded, "dtype": dtype})
     sys.stdout.write(f"{target}\n")
 
 

@@ -13,7 +13,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.jobs import Job, run_jobs
 from spg_trainer.reporting.results import Finished, draw_curves, markdown, read_finished
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import CHOOSE_ANOTHER, write_text
+from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.checks import check, check_ranges
 from spg_trainer.settings.fields import CompareCommand, Config
@@ -73,7 +73,7 @@ def compare(command: CompareCommand, shared: Sequence[str] = (), *, quiet: bool 
         if result := run.result:
             cells[run.task, run.setting].append(result)
     text, folder = markdown(cells, command.seeds), runs[0].root
-    write_text(folder / "compare.md", text, CHOOSE_ANOTHER)
+    write_text(folder / "compare.md", text)
     draw_curves(cells, folder / "curves.svg")
     sys.stdout.write(text)
     console.say(f"Written: {folder}/compare.md, {folder}/curves.svg")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spg_trainer.reporting.runs import Completions, Recorded
-from spg_trainer.runs.files import CHOOSE_ANOTHER, writing
+from spg_trainer.runs.files import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,7 +158,7 @@ def draw_figure(panels: Mapping[str, Mapping[str, Sequence[Column]]], path: Path
         figure.suptitle("solved in training, mean and range of seeds", fontsize=9)
         legend = [Line2D([], [], color=f"C{number}", label=label) for number, label in enumerate(labels)]
         figure.legend(handles=legend, loc="outside lower center", ncols=min(3, columns + 1), fontsize=8)
-        with writing(path, CHOOSE_ANOTHER):
+        with writing(path):
             figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 

@@ -16,7 +16,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.completions import MAX_BYTES, page_data
 from spg_trainer.reporting.curves import draw_panels
 from spg_trainer.reporting.runs import Recorded, group_by_setting, read_run
-from spg_trainer.runs.files import CHOOSE_ANOTHER, write_text
+from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.settings.fields import ReportCommand
 from spg_trainer.settings.sources import to_yaml
@@ -33,7 +33,7 @@ class Report:
 
     def save(self, path: str | Path) -> Path:
         """Writes the page and returns where; raises CheckpointError if the disk refuses."""
-        write_text(Path(path), self.html, CHOOSE_ANOTHER)
+        write_text(Path(path), self.html)
         return Path(path)
 
     def _repr_html_(self) -> str:

@@ -100,14 +100,13 @@ class Console:
     def progress(self, total: int, what: str, first: int = 0) -> Iterator[Callable[..., None]]:
         """Shows how far the task `what` of `total` items is, `first` of them done before.
 
-        Yields `advance(done=1, text="", total=total)`, whose total is that of the items as far as is known by then.
+        Yields `advance(done, text="", total=total)`: items done so far, and how many there are as far as is known.
         """
         task = self._start(what, total, first, shown=time.monotonic())
 
-        def advance(done: float = 1, text: str = "", total: int = total) -> None:
+        def advance(done: float, text: str = "", total: int = total) -> None:
             task.total = total
-            figures = f"  [cyan]{escape(text)}[/]" if text else ""
-            self._update(task, completed=min(task.completed + done, total), figures=figures)
+            self._update(task, completed=done, figures=f"  [cyan]{escape(text)}[/]" if text else "")
 
         try:
             yield advance

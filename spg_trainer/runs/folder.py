@@ -101,8 +101,8 @@ class RunFolder:
 
     def evaluation(self, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
         """Writes eval/NAME.jsonl (a line per completion), then eval/NAME.json; returns the latter."""
-        file = self.evaluation_path(name)
-        self._write(file.with_name(f"{file.name}l"), "".join(map(json_line, rows)))
+        file = f"eval/{self.evaluation_path(name).name}"
+        self._write(f"{file}l", "".join(map(json_line, rows)))
         return self._write(file, json_document(result))
 
     def evaluation_path(self, name: str) -> Path:
@@ -165,7 +165,7 @@ class RunFolder:
             with writing(self.path / name), open(self.path / name, "a", encoding="utf-8") as file:
                 file.write("".join(map(json_line, rows)))
 
-    def _write(self, name: str | Path, text: str) -> Path:
+    def _write(self, name: str, text: str) -> Path:
         if rank() == 0:
             write_text(self.path / name, text)
         return self.path / name

@@ -101,7 +101,7 @@ class Fit:
                 if p.step == start < p.total(c) or (p.step % c.eval_steps == 0 and p.step < start):
                     self.save()
                 validation = "" if p.best_loss is None else f"  validation {p.best_loss:.3f}"
-                advance(1, f"loss {sum(p.losses) / len(p.losses):.3f}{validation}", p.total(c))
+                advance(p.step, f"loss {sum(p.losses) / len(p.losses):.3f}{validation}", p.total(c))
         if c.patience:
             self.policy.model.load_state_dict(self.best, strict=False)
 

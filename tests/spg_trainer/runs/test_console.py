@@ -79,7 +79,7 @@ def test_live_lines_are_redrawn_below_what_is_printed_and_go_at_the_end(terminal
         console.say("\x1b[32mgrid\x1b[0m")
         with console.progress(8, "evaluating") as advance:
             advance(6, "solved 0.50")
-            advance(6)
+            advance(8)
         console.say("evaluated")
         console.step({**ROW, "step": 9, "correct": 1.0}, total=9)
     assert "\x1b[32mgrid" in terminal.getvalue() and "\x1b[?25h" in terminal.getvalue()
@@ -94,9 +94,9 @@ def test_plain_progress_speaks_only_when_it_takes_long(clock):
     out = io.StringIO()
     console = Console(file=out, every_seconds=10)
     with console.progress(4, "evaluating") as advance:
-        for seconds in (1, 12, 1, 1):
+        for done, seconds in enumerate((1, 12, 1, 1), 1):
             clock[0] += seconds
-            advance()
+            advance(done)
     assert out.getvalue() == "evaluating 2/4  0:00:24 left\n"
 
 
@@ -104,9 +104,9 @@ def test_progress_may_begin_later_and_learn_that_it_ends_earlier(clock):
     out = io.StringIO()
     with Console(file=out, every_seconds=10).progress(30, "sft", first=10) as advance:
         clock[0] += 12
-        advance(1, "loss 1.0")
+        advance(11, "loss 1.0")
         clock[0] += 12
-        advance(1, "loss 0.5", 14)
+        advance(12, "loss 0.5", 14)
     assert out.getvalue() == "sft 11/30  loss 1.0\nsft 12/14  loss 0.5  0:00:24 left\n"
 
 
