@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.source import looks_local, resolve_model
-from spg_trainer.reporting.curves import SOLVED, draw_panel
+from spg_trainer.reporting.curves import draw_figure
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.checkpoint import export, opening
 from spg_trainer.runs.files import COMPLETE, incomplete, json_document, without_folders, write_text
@@ -83,7 +83,7 @@ def push(command: PushCommand) -> None:
     with tempfile.TemporaryDirectory() as name:
         place = run.path / "card" if command.dry_run else Path(name)
         write_text(place / CARD, card)
-        draw_panel(SOLVED, ["correct"], {"": [run]}).savefig(place / CURVE, dpi=150)
+        draw_figure({"": {"": [run]}}).savefig(place / CURVE, dpi=150)
         if command.dry_run:
             sys.stdout.write(f"{place / CARD}\n")
             return

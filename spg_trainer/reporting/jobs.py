@@ -44,7 +44,6 @@ def run_jobs(jobs: Sequence[Job], at_once: int, console: Console) -> list[Job]:
     import torch
 
     on_gpu = torch.cuda.is_available()
-    environment = {} if on_gpu else {"OMP_NUM_THREADS": "1"}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     at_once = at_once or (1 if on_gpu else cores)
     waiting, failed = deque(jobs), list[Job]()
@@ -55,14 +54,14 @@ def run_jobs(jobs: Sequence[Job], at_once: int, console: Console) -> list[Job]:
             while waiting or running:
                 while waiting and len(running) < at_once:
                     job = waiting.popleft()
-                    running[job] = job.start(environment)
+                    running[job] = job.start({} if on_gpu else {"OMP_NUM_THREADS": "1"})
                 time.sleep(0.2)
                 for job in [job for job, process in running.items() if process.poll() is not None]:
                     if status := running.pop(job).returncode:
                         failed.append(job)
                         lines = job.log.read_text("utf-8", errors="replace").splitlines()
                         console.say("\n  ".join([f"{job.name} failed ({status}), {job.log}:", *lines[-8:]]))
-                    advance(1, f"{len(running)} running")
+                    advance(len(jobs) - len(waiting) - len(running), f"{len(running)} running")
     except KeyboardInterrupt:
         console.say(f"Stopping: {len(running)} running, each saves its step. Ctrl-C again ends them at once.")
         for process in running.values():
