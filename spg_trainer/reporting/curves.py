@@ -130,10 +130,8 @@ def draw_figure(
     ):
         for number, (label, name) in enumerate((label, name) for label in groups for name in names):
             mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
-            if mean.size:
-                last = f"{mean[-1]:.3g}" if mean[-1] < 1000 else f"{mean[-1]:,.0f}"
-                said = f"{short(name) if len(groups) == 1 and not title else label} {last}"
-                axes.plot([], [], color=f"C{number}", label=said)
+            what = short(name) if len(groups) == 1 and not title else label
+            axes.plot([], [], color=f"C{number}", label=f"{what} {mean[-1]:,.4g}" if mean.size else what)
             for run in groups[label]:
                 mark_evaluations(axes, run, name, f"C{number}")
         axes.set(title=title, ylim=(panel.low, panel.high and panel.high * 1.03))

@@ -4,12 +4,9 @@ import base64
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
@@ -20,9 +17,6 @@ from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.settings.fields import ReportCommand
 from spg_trainer.settings.sources import to_yaml
-
-HEIGHT = 900
-"""Pixels of the frame in a notebook."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +31,7 @@ class Report:
         return Path(path)
 
     def _repr_html_(self) -> str:
-        style = f"width:100%;height:{HEIGHT}px;border:0"
-        return f'<iframe srcdoc="{escape(self.html)}" style="{style}"></iframe>'
+        return f'<iframe srcdoc="{escape(self.html)}" style="width:100%;height:900px;border:0"></iframe>'
 
 
 def report(*runs: str | Path) -> Report:
@@ -46,16 +39,23 @@ def report(*runs: str | Path) -> Report:
 
     runs: run folders, finished or not. Raises ConfigError for a folder that holds no run.
     """
+    from jinja2 import Environment, StrictUndefined
+
     if not runs:
         raise ConfigError("No run to report. Give a run folder, e.g. runs/NAME.")
     opened = [read_run(run) for run in runs]
     groups = group_by_setting(opened)
     data = [page_data(run, MAX_BYTES // len(opened)) for run in opened]
     code = source("page.js")
-    page = template().render(
+    layout = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    layout.filters["percent"] = percent
+    page = layout.from_string(source("page.html")).render(
         groups=groups,
         panels=draw_panels(groups),
-        runs=[{**describe(run), **one} for run, one in zip(opened, data, strict=True)],
+        runs=[
+            {"run": run, "settings": to_yaml(run.config), "cost": cost(run), **one}
+            for run, one in zip(opened, data, strict=True)
+        ],
         # Inside of a script element only `<` could end it.
         data=json.dumps([one["script"] for one in data], separators=(",", ":")).replace("<", "\\u003c"),
         css=source("page.css"),
@@ -70,16 +70,6 @@ def write(command: ReportCommand) -> None:
     """The `report` command."""
     default = Path(command.runs[0], REPORT) if len(command.runs) == 1 else Path(REPORT)
     sys.stdout.write(f"{report(*command.runs).save(command.output or default)}\n")
-
-
-@cache
-def template() -> Any:
-    """The page's layout; every value is escaped unless the layout says that it is safe."""
-    from jinja2 import Environment, StrictUndefined
-
-    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"percent": percent, "duration": duration}
-    return made.from_string(source("page.html"))
 
 
 def source(name: str) -> str:
@@ -98,32 +88,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min {rest:02} s"
 
 
-def describe(run: Recorded) -> dict[str, Any]:
-    """What the layout shows of a run besides curves and completions."""
-    return {
-        "run": run,
-        "steps": run.metrics[-1]["step"] if run.metrics else 0,
-        "settings": to_yaml(run.config),
-        "cost": cost(run.metrics, run.summary),
-        "versions": run.environment.get("versions", {}),
-    }
-
-
-def cost(metrics: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | None) -> dict[str, str]:
+def cost(run: Recorded) -> dict[str, str]:
     """What the run took."""
-    rollout, update = (sum(row.get(name, 0) for row in metrics) for name in ("rollout", "update"))
-    tokens = sum(row["num_tokens"] for row in metrics)
+    rollout, update = (sum(row.get(name, 0) for row in run.metrics) for name in ("rollout", "update"))
+    tokens = sum(row["num_tokens"] for row in run.metrics)
     rows = {"rollouts": duration(rollout), "updates": duration(update), "tokens sampled": f"{tokens:,}"}
     if rollout:
         rows["tokens a second"] = f"{tokens / rollout:,.0f}"
-    if summary is None:
-        return rows
-    rest = max(0.0, summary["seconds"] - rollout - update)
-    return {
-        "whole run": duration(summary["seconds"]),
-        **rows,
-        "evaluations and files": duration(rest),
-        "device": summary["device"],
-        "processes": str(summary["processes"]),
-        "threads of each": str(summary["threads"]),
-    }
+    if summary := run.summary:
+        rows["evaluations and files"] = duration(max(0.0, summary["seconds"] - rollout - update))
+        rows["whole run"] = duration(summary["seconds"])
+        rows["device"] = f"{summary['processes']} x {summary['device']}, {summary['threads']} threads each"
+    return rows

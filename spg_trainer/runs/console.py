@@ -19,8 +19,6 @@ from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
 from spg_trainer.distributed import rank
-from spg_trainer.runs.files import read_lines
-from spg_trainer.training.validation import changed, sign_test
 
 _CONTROL = re.compile(
     r"(\x1b\[[0-9;:]*m)"  # colours
@@ -165,15 +163,14 @@ class Console:
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     """What was gained, where everything lies, and what to type next, from the content of summary.json."""
     before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
-    steps = max(2 * summary["steps"], summary["max_steps"]) or 100
     lines = [
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on: "
         f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
         f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
-        *changed_lines(folder),
         f"Everything is in {folder}.",
-        f"Next:  python -m spg_trainer eval --model {folder}",
-        f"       python -m spg_trainer --resume {folder} --max-steps {steps}",
+        f"Next:  python -m spg_trainer diff {folder}/eval/before.json {folder}",
+        f"       python -m spg_trainer eval --model {folder}",
+        f"       python -m spg_trainer --resume {folder} --max-steps {2 * summary['steps'] or 100}",
     ]
     if v := summary["validation"]:
         kept = (
@@ -181,19 +178,6 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
         )
         lines.insert(0, f"{kept}; the last, step {v['last_step']}, {v['last']:.3f}.")
     return lines
-
-
-def changed_lines(folder: Path) -> list[str]:
-    """How many of the evaluated problems were won and lost, and whether chance explains that it is more of these."""
-    if rank():  # which may not see the files yet
-        return []
-    files = [folder / "eval" / f"{name}.jsonl" for name in ("before", "after")]
-    lost, won = changed(*([row["correct"] for row in read_lines(file)] for file in files))
-    p = sign_test(max(won, lost), min(won, lost))
-    line = f"Of these problems {won} were won and {lost} lost"
-    if p > 0.025:
-        return [f"{line}: no more than chance explains."]
-    return [f"{line}: {'better' if won > lost else 'worse'} than before (p = {p:.1g})."]
 
 
 def clean(text: str, *, colours: bool) -> str:
