@@ -11,7 +11,7 @@ from spg_trainer import algorithms
 from spg_trainer.cli import PROG, flags, parse, refuse_early
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.curves import draw_solved
-from spg_trainer.reporting.jobs import Job, run_jobs
+from spg_trainer.reporting.jobs import run_jobs
 from spg_trainer.reporting.results import markdown
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.console import Console
@@ -45,11 +45,6 @@ class Planned:
     def finished(self) -> bool:
         return (self.folder / SUMMARY).is_file()
 
-    def job(self) -> Job:
-        """Its start or its continuation."""
-        words = ("--seed", str(self.config.seed), "--output-dir", str(self.folder), "--resume", "auto")
-        return Job(self.folder.name, self.words + words, self.folder / "run.log")
-
 
 def compare(command: CompareCommand, shared: Sequence[str] = (), *, quiet: bool = False) -> int:
     """Trains what has not finished, then writes the table, to standard output too, and the curves.
@@ -66,9 +61,10 @@ def compare(command: CompareCommand, shared: Sequence[str] = (), *, quiet: bool 
             if changed := differences(before, now):
                 raise ConfigError(f"{run.folder} has other settings: {changed}. Choose another --output-dir.")
     console = Console(quiet=quiet, file=sys.stderr, every_seconds=60.0)
-    missing = [] if command.table_only else [run.job() for run in runs if not run.finished]
+    missing = [] if command.table_only else [run for run in runs if not run.finished]
     console.say(f"{len(runs)} runs in {command.output_dir}, {len(missing)} to train.")
-    failed = run_jobs(missing, command.jobs, console)
+    jobs = {run.folder: (*run.words, "--seed", str(run.config.seed), "--resume", "auto") for run in missing}
+    failed = run_jobs(jobs, command.jobs, console)
     cells: dict[tuple[str, str], list[Recorded]] = {(run.task, run.setting): [] for run in runs}
     for run in runs:
         if run.finished:
