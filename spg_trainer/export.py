@@ -1,5 +1,6 @@
 """What leaves a run: an adapter worked into its base, a model card, and both on the Hugging Face Hub."""
 
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from spg_trainer.models.source import looks_local, resolve_model
 from spg_trainer.reporting.curves import draw_figure
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.checkpoint import export, opening
-from spg_trainer.runs.files import COMPLETE, incomplete, json_document, without_folders, write_text
+from spg_trainer.runs.files import COMPLETE, incomplete, json_document, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 MERGED = "merged"
 CARD = "README.md"
 CURVE = "curve.png"
+FOLDERS = re.compile(r"^(?:[A-Za-z]:|~|\.{1,2})?[/\\](?:[^:]*[/\\])?")
+"""The folders in front of a path, `FILE.py:ID` included; an id such as `org/model` has none."""
 PLACES = frozenset("output output_dir resume config dry_run".split())
 """Settings that say where a model was made, not how."""
 
@@ -192,3 +195,12 @@ def task(settings: Any) -> str:
     """The environment and its arguments, without folders."""
     pairs = " ".join(f"{name}={value}" for name, value in without_folders(settings.env_args).items())
     return f"`{without_folders(settings.env)}`" + (f" ({pairs})" if pairs else "")
+
+
+def without_folders(value: Any) -> Any:
+    """A setting, or a tree of them, in which paths keep their last name: `/home/ada/puzzles.csv` is `puzzles.csv`."""
+    if isinstance(value, Mapping):
+        return {name: without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    return FOLDERS.sub("", value) if isinstance(value, str) else value
