@@ -63,18 +63,6 @@ PANELS = (
     Panel("Length", "completions/mean_length", "tokens of a completion; dots are evaluations"),
     Panel("Speed", "tokens_per_second", "tokens sampled a second", 0),
 )
-NAMES = {
-    "correct": "solved",
-    "frac_reward_zero_std": "equal rewards",
-    "frac_groups_all_correct": "all right",
-    "frac_groups_all_wrong": "all wrong",
-    "frac_groups_identical": "same text",
-    "frac_groups_wrong_identical": "same wrong text",
-    "completions/mean_length": "tokens",
-    "tokens_per_second": "tokens a second",
-    "grad_norm": "norm",
-}
-"""Metrics that have words of their own in a legend."""
 
 
 def draw_panels(groups: Groups) -> list[dict[str, str]]:
@@ -87,14 +75,9 @@ def draw_panels(groups: Groups) -> list[dict[str, str]]:
         # Lines of several metrics and several settings at once would need two kinds of colour.
         for part in [names] if len(groups) == 1 else [[name] for name in names]:
             if part:
-                title = panel.title if len(part) == len(names) else f"{panel.title}: {short(part[0])}"
+                title = panel.title if len(part) == len(names) else f"{panel.title}: {part[0]}"
                 panels.append({"title": title, "note": panel.note, "svg": _svg(panel, title, part, groups)})
     return panels
-
-
-def short(metric: str) -> str:
-    """A metric's name as a legend says it."""
-    return NAMES.get(metric) or re.sub(r"^rewards/(.+)/mean$|^bound/(.+)$", r"\1\2", metric)
 
 
 def _svg(panel: Panel, title: str, names: Sequence[str], groups: Groups) -> str:
@@ -130,7 +113,7 @@ def draw_figure(
     ):
         for number, (label, name) in enumerate((label, name) for label in groups for name in names):
             mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
-            what = short(name) if len(groups) == 1 and not title else label
+            what = name if len(groups) == 1 and not title else label
             axes.plot([], [], color=f"C{number}", label=f"{what} {mean[-1]:,.4g}" if mean.size else what)
             for run in groups[label]:
                 mark_evaluations(axes, run, name, f"C{number}")

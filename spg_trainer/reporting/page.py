@@ -5,6 +5,7 @@ import hashlib
 import json
 import sys
 from dataclasses import dataclass, field
+from datetime import timedelta
 from html import escape
 from pathlib import Path
 
@@ -48,7 +49,6 @@ def report(*runs: str | Path) -> Report:
     data = [page_data(run, MAX_BYTES // len(opened)) for run in opened]
     code = source("page.js")
     layout = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    layout.filters["percent"] = percent
     page = layout.from_string(source("page.html")).render(
         groups=groups,
         panels=draw_panels(groups),
@@ -77,26 +77,20 @@ def source(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def percent(share: float) -> str:
-    """`98.8%`; an end of the scale is only said of what is exactly there."""
-    return f"{100 * share:.1f}%" if 0 < share < 1 else f"{100 * share:.0f}%"
-
-
-def duration(seconds: float) -> str:
-    """`3 h 05 min`, `4 min 10 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min {rest:02} s"
+def clock(seconds: float) -> str:
+    """`1:05:00`."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 def cost(run: Recorded) -> dict[str, str]:
     """What the run took."""
     rollout, update = (sum(row.get(name, 0) for row in run.metrics) for name in ("rollout", "update"))
     tokens = sum(row["num_tokens"] for row in run.metrics)
-    rows = {"rollouts": duration(rollout), "updates": duration(update), "tokens sampled": f"{tokens:,}"}
+    rows = {"rollouts": clock(rollout), "updates": clock(update), "tokens sampled": f"{tokens:,}"}
     if rollout:
         rows["tokens a second"] = f"{tokens / rollout:,.0f}"
     if summary := run.summary:
-        rows["evaluations and files"] = duration(max(0.0, summary["seconds"] - rollout - update))
-        rows["whole run"] = duration(summary["seconds"])
+        rows["evaluations and files"] = clock(max(0.0, summary["seconds"] - rollout - update))
+        rows["whole run"] = clock(summary["seconds"])
         rows["device"] = f"{summary['processes']} x {summary['device']}, {summary['threads']} threads each"
     return rows
