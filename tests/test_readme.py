@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from spg_trainer.cli import main
+from spg_trainer.models.source import models_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/runs.md")
@@ -24,9 +25,8 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.S)
     assert blocks
     for block in blocks:
-        block = block.replace(
-            "summary = train(config, quiet=True)", "assert config.rollout.temperature == 1.5"
-        )
+        block = block.replace("summary = train(config, quiet=True)", "assert config.algorithm == 'spg'")
+        block = block.replace("runs/NAME/model", str(models_folder() / "tiny-sudoku"))
         exec(compile(block, page.name, "exec"), {"__name__": "readme"})
 
 
