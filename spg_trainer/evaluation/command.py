@@ -26,7 +26,6 @@ from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.checks import check_eval
 from spg_trainer.settings.fields import EvalCommand, Sampling
-from spg_trainer.settings.recipes import own_task
 from spg_trainer.settings.sources import ENVIRONMENT, differences, flatten, model_environment, run_holding
 
 PAPERS: dict[str, Any] = {
@@ -39,7 +38,8 @@ PAPERS: dict[str, Any] = {
     "num_generations": 1,
 }
 """How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations."""
-PAPERS_TASKS = ("countdown", "gsm8k", "math500", "sudoku")
+STYLE = {"prompt_style": "paper", "reward_preset": "paper"}
+"""Their prompts and rewards, as arguments of the tasks that they have."""
 
 
 def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
@@ -123,14 +123,10 @@ def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[s
 
 
 def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
-    """The command as one of its protocols has it; ConfigError for a task that the papers do not have."""
+    """The command as one of its protocols has it; EnvError for a task that the papers do not have."""
     if protocol == "ours":
         return command
-    if own_task(command.env) not in PAPERS_TASKS:
-        text = f"--protocol papers: the papers have {', '.join(PAPERS_TASKS)}, not {command.env}"
-        raise ConfigError(f"{text}. Leave it out.")
-    style = {"prompt_style": "paper", "reward_preset": "paper"}
-    return replace(command, env_args={**command.env_args, **style}, **PAPERS)
+    return replace(command, env_args={**command.env_args, **STYLE}, **PAPERS)
 
 
 def cell_accuracy(result: Evaluation) -> float | None:

@@ -70,10 +70,10 @@ class Evaluation:
 
 def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv":
     """The environment of a command, in one of its splits; EnvError if that has no problems."""
-    arguments = dict(command.env_args)
-    if weights := getattr(command, "reward_weights", {}):
-        arguments["reward_weights"] = dict(weights)
-    env = envs.make(command.env, split=split, **arguments)
+    weights = getattr(command, "reward_weights", {})
+    env = envs.make(
+        command.env, split=split, **command.env_args, **({"reward_weights": weights} if weights else {})
+    )
     if len(env) < 1:
         raise envs.EnvError(f"{env.spec_name} has no {split} problems; its __len__ must be at least 1.")
     return env

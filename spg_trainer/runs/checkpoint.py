@@ -65,7 +65,7 @@ def save(
         torch.save({"optimizer": optimizer_state, **tensors}, aside / "training.pt")
         (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
-    for path in [*folder.glob("metrics.jsonl"), *folder.glob("timings.jsonl")]:
+    for path in folder.glob("*.jsonl"):
         with writing(path):
             sync(path)  # rows up to this step must outlive a power cut as the checkpoint does
     for path in [*target.parent.glob(".step-*.tmp"), *target.parent.glob(".step-*.deleted")]:
@@ -100,8 +100,7 @@ def write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) 
 def opening(name: str = "PATH OF THIS FOLDER", env: str = "") -> str:
     """How to open a model or adapter, in Markdown. name: its folder or Hub id. env: to measure it on."""
     return f"""\
-A masked diffusion language model of the architecture `llada`, which transformers opens once spg-trainer is installed
-(`pip install -e .` in its checkout):
+A masked diffusion language model of the architecture `llada`; transformers opens it where spg-trainer is installed:
 
 ```python
 import spg_trainer.models  # registers `llada` with transformers

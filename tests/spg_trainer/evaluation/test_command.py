@@ -71,14 +71,14 @@ def test_the_command_samples_as_the_function_does(command):
         ({"env_args": {"split": "test"}}, r"--env-args split=test: use --split"),
         ({"block_length": 0}, "block_length=0"),
         ({"diffusion_steps": (4, 16)}, "diffusion_steps=16 .* diffusion_steps=8"),
-        ({"env": "queens", "protocol": ("papers",)}, "countdown, .* queens"),
+        ({"env": "queens", "protocol": ("papers",)}, "Queens.* prompt_style"),
         ({"protocol": ()}, "--protocol .* ours, papers"),
         ({"output_dir": "file"}, "file/eval.* another folder"),
     ],
 )
 def test_what_cannot_work_is_told_before_the_model_is_opened(command, tmp_path, changes, words):
     (tmp_path / "file").write_text("a file where a folder should be")
-    with pytest.raises((ConfigError, CheckpointError), match=words):
+    with pytest.raises((ConfigError, CheckpointError, envs.EnvError), match=words):
         run_eval(replace(command, model=ModelConfig(model="./nowhere"), **changes), quiet=True)
 
 
