@@ -72,8 +72,7 @@ def push(command: PushCommand) -> None:
     if run.summary is None:
         raise ConfigError(f"{run.path} is not finished: it has no {SUMMARY}. Use --resume {run.path} first.")
     if problem := incomplete(folder):
-        remedy = f" Write it with: python -m spg_trainer merge {run.path}" if command.merged else ""
-        raise ConfigError(f"{folder} {problem}.{remedy}")
+        raise ConfigError(f"{folder} {problem}. For --merged: python -m spg_trainer merge {run.path}")
     source = resolve_model(str(folder))
     base = source.base if source.adapter else run.config.model.model
     on_hub = base != "tiny" and not Path(base).is_dir() and not looks_local(base)
