@@ -71,7 +71,7 @@ def test_the_command_samples_as_the_function_does(command):
         ({"env_args": {"split": "test"}}, r"--env-args split=test: use --split"),
         ({"block_length": 0}, "block_length=0"),
         ({"diffusion_steps": (4, 16)}, "diffusion_steps=16 .* diffusion_steps=8"),
-        ({"env": "queens", "protocol": ("papers",)}, "Queens.* prompt_style"),
+        ({"env": "queens", "protocol": ("papers",)}, "Queens.*prompt_style"),
         ({"protocol": ()}, "--protocol .* ours, papers"),
         ({"output_dir": "file"}, "file/eval.* another folder"),
     ],
