@@ -6,22 +6,15 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from envs import __version__
-from envs.checking import Report, check
+from envs.checking import check
 from envs.core import Problem, TextEnv, check_index, read_problem, score_all
 from envs.errors import EnvError
 from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.splits import SPLITS
 from envs.template import write_task
-from verifiers.errors import did_you_mean
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _EPILOG = """\
 ID is a name from `list` (sudoku, spg/Sudoku-v0), a file (./my_task.py:my/MyTask-v0), a module
@@ -31,7 +24,7 @@ examples:
   python -m envs list
   python -m envs show sudoku -n 2 --split test --env-args blanks=4-11
   python -m envs check sudoku arithmetic
-  python -m envs check --all -n 200 --json
+  python -m envs check --all -n 200
   python -m envs new my_task.py && python -m envs check ./my_task.py:my/MyTask-v0
 
 Exit status: 0 when all is well, 1 when a check fails, 2 when a name, a file or a flag cannot be used.
@@ -40,27 +33,17 @@ Exit status: 0 when all is well, 1 when a check fails, 2 when a name, a file or 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    args = list(sys.argv[1:] if arguments is None else arguments)
-    if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-        hint = did_you_mean(args[0], COMMANDS)
-        return _fail(f'No command "{args[0]}". {hint}Known: {", ".join(COMMANDS)}.')
-    options = _parser().parse_args(args)
-    if not sys.stdout.isatty():
-        os.environ.setdefault("NO_COLOR", "1")  # no colours in a file
+    options = _parser().parse_args(arguments)
     try:
         return COMMANDS[options.command][1](options)
     except (EnvError, ImportError) as error:
-        return _fail(str(error))
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
-
-
-def _fail(text: str) -> int:
-    sys.stderr.write(f"error: {text}\n")
-    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,12 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("-n", metavar="N", type=_positive, default=3, help="how many problems (3)")
     show.add_argument("--split", default="train", help="train (default), validation or test")
     show.add_argument("--index", metavar="I", type=int, nargs="+", help="these problems")
-    show.add_argument("--seed", metavar="S", type=int, help="problems drawn at random with this seed")
     checks.add_argument("ids", metavar="ID", nargs="*", help="environments; see `python -m envs list`")
     checks.add_argument("--all", action="store_true", help="every environment of this package")
     text = "problems of each split to try (1000)"
     checks.add_argument("-n", metavar="N", type=_positive, default=1000, help=text)
-    checks.add_argument("--json", action="store_true", help="one line of JSON for each environment")
     text = "arguments of the environment, e.g. level=2 source=generated"
     for command in (show, checks):
         command.add_argument("--env-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
@@ -117,45 +98,28 @@ def pairs(words: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _console() -> "Console":
-    """Where tables go: as wide as the terminal, or wide enough to be read in a file."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 140
-    return console
-
-
 def _list(options: argparse.Namespace) -> int:
     """Prints a table of the registered environments; opens nothing that needs a network."""
-    from rich.table import Table
-
-    table = Table("--env", "id", "train / validation / test", "what it is", box=None, header_style="bold")
-    for column in table.columns[:3]:
-        column.no_wrap = True
+    rows = [("--env", "id", "train / validation / test", "what it is")]
     for id, cls in known().items():
         offline = offline_arguments(id)
         sizes = " / ".join(f"{len(make(id, split=split, **offline)):,}" for split in SPLITS)
         summary = re.sub(r" ?\(`.*?`\)", "", (cls.__doc__ or "").strip().partition("\n\n")[0])
-        table.add_row(short_name(id) + ("*" if offline else ""), id, sizes, summary)
-    table.add_row("reasoning_gym:NAME", "", "", "a dataset of the reasoning-gym package (an optional extra)")
-    console = _console()
-    console.print(table)
-    console.print("* with --env-args source=generated; its default source is a hub.")
+        rows.append((short_name(id) + ("*" if offline else ""), id, sizes, " ".join(summary.split())))
+    rows.append(("reasoning_gym:NAME", "", "", "a dataset of the reasoning-gym package (an optional extra)"))
+    for name, id, sizes, summary in rows:
+        sys.stdout.write(f"{name:19} {id:22} {sizes:27} {summary}\n")
+    sys.stdout.write("* with --env-args source=generated; its default source is a hub.\n")
     return 0
 
 
 def _show(options: argparse.Namespace) -> int:
     """Prints problems as a person reads them, and what the demonstration and each habit earn."""
     env = make(options.id, split=options.split, **pairs(options.env_args))
-    indices = options.index
-    if indices is None and options.seed is not None:
-        indices = np.random.default_rng(options.seed).integers(len(env), size=options.n).tolist()
-    for index in range(min(options.n, len(env))) if indices is None else indices:
+    for index in options.index or range(min(options.n, len(env))):
         problem = read_problem(env, check_index(env, index))
         title = f"== {env.spec_name}, {options.split}, problem {index} =="
-        sys.stdout.write(f"{title}\n{env.render_text(problem, None)}\n")
+        sys.stdout.write(f"{title}\n{_for_stdout(env.render_text(problem, None))}\n")
         try:
             completions = {"right": env.demonstration(problem)}
         except EnvError:  # none was given
@@ -166,14 +130,20 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _for_stdout(text: str) -> str:
+    """The text, without its colours in a file and where NO_COLOR is set."""
+    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return text if coloured else re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
 def _scored(env: TextEnv, index: int, problem: Problem, name: str, completion: str) -> str:
-    scored = score_all(env, [index], [problem], [completion], one_by_one=True)
+    scored = score_all(env, [index], [problem], [completion])
     rewards = ", ".join(f"{component} {values[0]:g}" for component, values in scored.rewards.items())
     read = "" if scored.extracted[0] is None else f", read as {scored.extracted[0]!r:.80}"
     head = f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read}"
     if getattr(env.render_text, "__func__", None) is TextEnv.render_text:
         return f"{head}\n{problem.completion_prefix}{completion}\n"
-    return f"{head}\n{completion}\n{env.render_text(problem, completion)}\n"
+    return f"{head}\n{completion}\n{_for_stdout(env.render_text(problem, completion))}\n"
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -182,31 +152,13 @@ def _check(options: argparse.Namespace) -> int:
         raise EnvError("check wants the ID of one environment or several, or --all; see python -m envs list.")
     arguments, ok = pairs(options.env_args), True
     for name in options.ids or [id for id in known() if id.startswith("spg/")]:
-        report = check(name, options.n, **{**offline_arguments(resolve(name)), **arguments})
-        ok &= report.ok
-        if options.json:
-            sys.stdout.write(json.dumps({"ok": report.ok, **asdict(report)}) + "\n")
-            sys.stdout.flush()
-        else:
-            _print_report(report)
+        findings = check(name, options.n, **{**offline_arguments(resolve(name)), **arguments})
+        ok &= all(finding.ok for finding in findings)
+        sys.stdout.write(f"{name}\n")
+        for finding in findings:
+            sys.stdout.write(f"{'ok' if finding.ok else 'FAILS':6} {finding.name:15} {finding.figure}\n")
+        sys.stdout.flush()
     return 0 if ok else 1
-
-
-def _print_report(report: Report) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    sizes = ", ".join(f"{number:,} {split}" for split, number in report.figures["problems"].items())
-    title = Text(f"{report.env}: {sizes} ({report.seconds:.1f} s)")
-    table = Table(box=None, show_header=False, title=title, title_justify="left")
-    for finding in report.findings:
-        mark = Text("ok", "green") if finding.ok else Text("FAILS", "red")
-        table.add_row(mark, finding.name, Text(finding.figure))
-    console = _console()
-    console.print(table)
-    if not report.ok:
-        wrong = sum(not finding.ok for finding in report.findings)
-        console.print(f"{report.env}: {wrong} of {len(report.findings)} checks fail")
 
 
 def _new(options: argparse.Namespace) -> int:

@@ -1,6 +1,5 @@
 """Does an environment keep its contract? Figures for its author, and for every change to this package."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -8,22 +7,22 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from envs.core import Problem, TextEnv, read_problem, score_all
 from envs.errors import EnvError
-from envs.registry import make, make_vec
+from envs.registry import make
 from envs.splits import SPLITS
 from verifiers.statistics import wilson_interval
 
 SLOWEST = 2.0
 """Seconds of processor time within which any completion must be scored."""
 _FEW = 16
-"""Problems for the more costly checks: made again in a fresh process, scored with junk, one by one."""
-_CHILD = "import json, sys; from envs.checking import digests; json.dump(digests(*json.loads(sys.argv[1])), sys.stdout)"
+"""Problems for the more costly checks: made again in a fresh process, scored with junk."""
+_CHILD = "import json, sys, envs.checking as c; json.dump(c.contents(*json.loads(sys.argv[1])), sys.stdout)"
 
 
 @dataclass(frozen=True)
@@ -36,61 +35,34 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
-    """The findings about one environment; figures: sizes of the splits, solved rates, ranges of the components."""
-
-    env: str
-    findings: list[Finding]
-    figures: dict[str, Any]
-    seconds: float
-
-    @property
-    def ok(self) -> bool:
-        return all(finding.ok for finding in self.findings)
-
-
-@dataclass(frozen=True)
 class _Subject:
-    """What the checks look at, and where they leave their figures."""
+    """What the checks look at; ranges: the lowest and highest value of each component so far."""
 
     name: str
     arguments: dict[str, Any]
     splits: dict[str, TextEnv]
     count: int
-    figures: dict[str, Any]
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    @property
-    def train(self) -> TextEnv:
-        return self.splits["train"]
-
-    def problems(self, env: TextEnv, count: int | None = None) -> dict[int, Problem]:
-        """{index: problem}, up to `count` of them, evenly spread."""
-        return {i: read_problem(env, i) for i in spread(len(env), self.count if count is None else count)}
-
-    def score(
-        self, env: TextEnv, indices: list[int], problems: list[Problem], texts: list[str]
-    ) -> np.ndarray:
-        """Which texts are right; notes the range of each component, and raises EnvError for what `score` raised."""
-        scored = score_all(env, indices, problems, texts)
-        for index, text, trace in zip(indices, texts, scored.traceback, strict=True):
+    def score(self, env: TextEnv, problems: dict[int, Problem], texts: list[str]) -> np.ndarray:
+        """Which texts are right; notes the ranges, and raises EnvError for what `score` raised."""
+        scored = score_all(env, list(problems), list(problems.values()), texts)
+        for index, text, trace in zip(problems, texts, scored.traceback, strict=True):
             if trace is not None:
                 raise EnvError(f"score raised on problem {index}, for {text!r:.60}: {trace.splitlines()[-1]}")
-        ranges = self.figures["components"]
         for name, values in scored.rewards.items():
-            low, high = ranges.get(name, (np.inf, -np.inf))
-            ranges[name] = (min(low, float(values.min())), max(high, float(values.max())))
+            seen = [*self.ranges.get(name, ()), *values.tolist()]
+            self.ranges[name] = (min(seen), max(seen))
         return scored.rewards["correct"] == 1
 
 
-def check(name: str, problems: int = 1000, **arguments: Any) -> Report:
+def check(name: str, problems: int = 1000, **arguments: Any) -> list[Finding]:
     """Checks an environment on up to `problems` problems of each split; docs/add_a_task.md says what is looked at.
 
     name, arguments: as for `make`, without `split`. Raises EnvError if it cannot be opened at all.
     """
-    start = time.monotonic()
     splits = {split: make(name, split=split, **arguments) for split in SPLITS}
-    sizes = {split: len(env) for split, env in splits.items()}
-    subject = _Subject(name, arguments, splits, problems, {"problems": sizes, "components": {}})
+    subject = _Subject(name, arguments, splits, problems)
     findings = []
     for title, run in _CHECKS.items():
         try:
@@ -99,7 +71,7 @@ def check(name: str, problems: int = 1000, **arguments: Any) -> Report:
             findings.append(Finding(title, False, str(error)))
         except Exception as error:  # what an author's code or Gymnasium raises is a finding too
             findings.append(Finding(title, False, f"{type(error).__name__}: {error}"))
-    return Report(subject.train.spec_name, findings, subject.figures, time.monotonic() - start)
+    return findings
 
 
 def _gymnasium(subject: _Subject) -> str:
@@ -117,7 +89,7 @@ def _gymnasium(subject: _Subject) -> str:
 def _purity(subject: _Subject) -> str:
     """A problem depends on the arguments and on its index, and on nothing else."""
     job = [subject.name, subject.arguments, min(_FEW, subject.count)]
-    first, backwards = digests(*job), digests(*job, backwards=True)
+    first, backwards = contents(*job), contents(*job, backwards=True)
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, json.dumps(job)],
@@ -127,12 +99,11 @@ def _purity(subject: _Subject) -> str:
         env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "1"},
     )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise EnvError(f"a fresh process cannot open it: {last}")
+        raise EnvError(f"a fresh process cannot open it: {done.stderr.strip().rpartition(chr(10))[2]}")
     elsewhere = json.loads(done.stdout)
-    for problem, digest in first.items():
+    for problem, content in first.items():
         for other, where in ((backwards, "in another order"), (elsewhere, "in a fresh process")):
-            if other[problem] != digest:
+            if other[problem] != content:
                 raise EnvError(f"problem {problem} is another one {where}; it must depend on its index only")
     return f"{len(first)} problems are the same in another order and in a fresh process"
 
@@ -141,11 +112,14 @@ def _splits(subject: _Subject) -> str:
     """No problem is in two splits."""
     seen: dict[str, str] = {}
     for split, env in subject.splits.items():
-        for index, problem in subject.problems(env).items():
+        for index, problem in _problems(env, subject.count).items():
             other = seen.setdefault(_content(problem), split)
             if other != split:
                 raise EnvError(f"problem {index} of {split} is in {other} too: {problem.prompt!r:.80}")
-    different = (f"{sum(owner == split for owner in seen.values()):,} of {split}" for split in SPLITS)
+    owners = list(seen.values())
+    different = (
+        f"{owners.count(split):,} of {split} ({len(env):,})" for split, env in subject.splits.items()
+    )
     return f"{', '.join(different)} differ, none is in two"
 
 
@@ -153,47 +127,46 @@ def _demonstrations(subject: _Subject) -> str:
     """Every demonstration is right."""
     solved = 0
     for split, env in subject.splits.items():
-        indices, problems = map(list, zip(*subject.problems(env).items(), strict=True))
-        texts = [_demonstration(env, problem) for problem in problems]
+        problems = _problems(env, subject.count)
+        texts = [_demonstration(env, problem) for problem in problems.values()]
         if None in texts:
-            return f"none for problem {indices[texts.index(None)]} of {split}: sft has nothing to learn from"
-        right = subject.score(env, indices, problems, texts)
+            return f"none for a problem of {split}: sft has nothing to learn from"
+        right = subject.score(env, problems, texts)
         if not right.all():
             wrong = int(np.argmin(right))
-            raise EnvError(f"problem {indices[wrong]} of {split} is not solved by {texts[wrong]!r:.80}")
-        solved += len(indices)
-    subject.figures["demonstrations"] = solved
+            raise EnvError(
+                f"problem {list(problems)[wrong]} of {split} is not solved by {texts[wrong]!r:.80}"
+            )
+        solved += len(problems)
     return f"all {solved:,} solve their problem"
 
 
 def _habits(subject: _Subject) -> str:
     """How often each habit is right, with its interval."""
-    env = subject.train
-    rows: dict[str, list[tuple[int, Problem, str]]] = {}
-    for index, problem in subject.problems(env).items():
+    env = subject.splits["train"]
+    problems = _problems(env, subject.count)
+    texts: dict[str, dict[int, str]] = {}
+    for index, problem in problems.items():
         for name, text in env.habits(problem).items():
-            rows.setdefault(name, []).append((index, problem, text))
-    if "right" in rows:
+            texts.setdefault(name, {})[index] = text
+    if "right" in texts:
         raise EnvError('a habit is called "right", which is the name of the demonstration; call it otherwise')
-    rates = subject.figures["habits"] = {}
-    for name, tries in rows.items():
-        solved, n = int(subject.score(env, *map(list, zip(*tries, strict=True))).sum()), len(tries)
-        rates[name] = {"solved": solved / n, "interval": wilson_interval(solved, n), "n": n}
-    texts = [
-        f"{name} solves {rate['solved']:.1%} [{rate['interval'][0]:.1%}, {rate['interval'][1]:.1%}] of {rate['n']:,}"
-        for name, rate in rates.items()
-    ]
-    return ", ".join(texts) or "none given"
+    rates = []
+    for name, tries in texts.items():
+        right = subject.score(env, {index: problems[index] for index in tries}, list(tries.values()))
+        low, high = wilson_interval(int(right.sum()), len(right))
+        rates.append(f"{name} solves {right.mean():.1%} [{low:.1%}, {high:.1%}] of {len(right):,}")
+    return ", ".join(rates) or "none given"
 
 
 def _junk(subject: _Subject) -> str:
     """What is no answer is not right, raises nothing and takes no time."""
-    env, tried, slowest = subject.train, 0, 0.0
+    env, tried, slowest = subject.splits["train"], 0, 0.0
     rng = np.random.default_rng(0)
-    for index, problem in subject.problems(env, _FEW).items():
+    for index, problem in _problems(env, _FEW).items():
         for kind, text in junk(problem, _demonstration(env, problem), rng):
             start = time.process_time()
-            right = subject.score(env, [index], [problem], [text])
+            right = subject.score(env, {index: problem}, [text])
             seconds = time.process_time() - start
             if right.any():
                 raise EnvError(f"problem {index} counts as solved by {kind}: {text!r:.60}")
@@ -203,58 +176,22 @@ def _junk(subject: _Subject) -> str:
     return f"none of {tried:,} is right, raises or takes long (at most {slowest * 1000:.0f} ms)"
 
 
-def _swapped(subject: _Subject) -> str:
-    """The answer to another problem, or the prompt itself, is not always right: the score looks at the problem."""
-    env = subject.train
-    indices, problems = map(list, zip(*subject.problems(env).items(), strict=True))
-    shifted = [_demonstration(env, problem) for problem in problems[1:] + problems[:1]]
-    tries = {}
-    if None not in shifted and len(problems) > 1:
-        tries["another problem's demonstration"] = shifted
-    tries["its own prompt as the answer"] = [f"<answer>{_prompt_text(p)}</answer>" for p in problems]
-    for kind, texts in tries.items():
-        rate = subject.figures[kind] = float(subject.score(env, indices, problems, texts).mean())
-        if rate == 1:
-            raise EnvError(f"{kind} is always right; score must look at its problem and at the answer")
-    rates = ", ".join(f"{kind} is right in {subject.figures[kind]:.1%}" for kind in tries)
-    return f"{rates} of {len(indices):,}"
-
-
 def _components(subject: _Subject) -> str:
-    """Each component stayed within its range."""
-    seen = subject.figures["components"]
-    for name, (low, high) in seen.items():
-        lowest, highest = subject.train.reward_ranges.get(name, (0.0, 1.0))
+    """Every component stayed between its lowest and highest value."""
+    for name, (low, high) in subject.ranges.items():
+        lowest, highest = subject.splits["train"].reward_ranges.get(name, (0, 1))
         if low < lowest or high > highest:
             outside = f"outside {lowest:g} to {highest:g}; if that is meant, write reward_ranges in the class"
             raise EnvError(f"{name} went from {low:g} to {high:g}, {outside}")
-    return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in seen.items())
+    return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in subject.ranges.items())
 
 
-def _vector_form(subject: _Subject) -> str:
-    """Many at once get what each gets alone."""
-    env, rng = make(subject.name, split="train", **subject.arguments), np.random.default_rng(1)
-    rows: list[tuple[int, str]] = []
-    for index, problem in subject.problems(env, _FEW).items():
-        right = _demonstration(env, problem)
-        texts = [*env.habits(problem).values(), *([right] if right is not None else [])]
-        texts += [text for _, text in junk(problem, right, rng)][:8]
-        rows += [(index, text) for text in texts]
-    many = make_vec(subject.name, len(rows), split="train", **subject.arguments)
-    many.reset(options={"index": [index for index, _ in rows]})
-    _, totals, _, _, infos = many.step([text for _, text in rows])
-    for row, (index, text) in enumerate(rows):
-        env.reset(options={"index": index})
-        _, reward, _, _, info = env.step(text)
-        batch = {name: float(values[row]) for name, values in infos["rewards"].items()}
-        alone = (reward, info["rewards"], info["reason"], info["extracted"])
-        if alone != (float(totals[row]), batch, infos["reason"][row], infos["extracted"][row]):
-            raise EnvError(f"problem {index}: score and score_batch do not agree on {text!r:.60}")
-    return f"{len(rows)} completions at once score as one by one"
+_RUNS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _components)
+_CHECKS = {run.__name__[1:]: run for run in _RUNS}
 
 
-_RUNS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _swapped, _components, _vector_form)
-_CHECKS = {run.__name__[1:].replace("_", " "): run for run in _RUNS}
+def _problems(env: TextEnv, count: int) -> dict[int, Problem]:
+    return {index: read_problem(env, index) for index in spread(len(env), count)}
 
 
 def spread(length: int, count: int) -> list[int]:
@@ -262,16 +199,15 @@ def spread(length: int, count: int) -> list[int]:
     return np.unique(np.linspace(0, length - 1, min(length, count)).astype(np.int64)).tolist()
 
 
-def digests(name: str, arguments: Mapping[str, Any], count: int, backwards: bool = False) -> dict[str, str]:
-    """{"train 17": hash of that problem} for `count` problems of each split, asked for in either order."""
-    hashes = {}
+def contents(name: str, arguments: Mapping[str, Any], count: int, backwards: bool = False) -> dict[str, str]:
+    """{"train 17": what is in that problem} for `count` problems of each split, asked for in either order."""
+    texts = {}
     for split in SPLITS:
         env = make(name, split=split, **arguments)
         indices = spread(len(env), count)
         for index in reversed(indices) if backwards else indices:
-            text = _content(read_problem(env, index)).encode("utf-8", "surrogatepass")
-            hashes[f"{split} {index}"] = hashlib.sha256(text).hexdigest()[:16]
-    return hashes
+            texts[f"{split} {index}"] = _content(read_problem(env, index))
+    return texts
 
 
 def _content(problem: Problem) -> str:

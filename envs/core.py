@@ -1,15 +1,16 @@
 """What an environment is: problems, scores, and the class that a task author derives from."""
 
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 
 from envs.errors import EnvError
-from envs.rendering import as_html, from_ansi, masked
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
@@ -66,8 +67,6 @@ class Unicode(gymnasium.Space[str]):
 
     def sample(self, mask: None = None, probability: None = None) -> str:
         """A short random text; there are no masks or probabilities of texts."""
-        if mask is not None or probability is not None:
-            raise ValueError("The Unicode space has no masks or probabilities; leave both at None.")
         picks = self.np_random.integers(len(_SAMPLES), size=int(self.np_random.integers(40)))
         return "".join(_SAMPLES[i] for i in picks)
 
@@ -114,7 +113,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     """{component: weight}; the reward is the weighted sum, weight 0 measures only; "correct" is a must."""
     reward_ranges: Mapping[str, tuple[float, float]] = {}
     """{component: (lowest, highest)} where that is not 0 to 1; `python -m envs check` looks at it."""
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "html"], "render_fps": 1}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
     observation_space = PromptText()
     action_space = Unicode()
 
@@ -128,26 +127,25 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
     # What an author writes.
 
+    @abstractmethod
     def __len__(self) -> int:
         """How many problems this split has."""
-        raise EnvError(f"{type(self).__name__} has no length: write __len__(self) -> int.")
 
+    @abstractmethod
     def problem(self, index: int) -> Problem:
         """Problem number `index` (0 <= index < len(self)), a pure function of arguments and index."""
-        raise EnvError(f"{type(self).__name__} has no problems: write problem(self, index) -> envs.Problem.")
 
     def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
         """What `completion` earns, component by component. Write this or `score_batch`."""
-        if not _overrides(self, "score_batch"):
-            raise EnvError(f"{type(self).__name__} cannot score: write score(self, problem, completion).")
-        return _first(self.score_batch([problem], [completion]))
+        scores = self.score_batch([problem], [completion])
+        rewards = {name: float(values[0]) for name, values in scores.rewards.items()}
+        return Score(rewards, scores.reason[0], scores.extracted[0])
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         """What n completions earn, each for its own problem. Override it where a batch is faster."""
-        rows = [_as_score(self.score(p, c)) for p, c in zip(problems, completions, strict=True)]
-        names = rows[0].rewards if rows else self.reward_weights
-        rewards = {name: np.array([row.rewards[name] for row in rows], np.float64) for name in names}
-        return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows])
+        return _stacked(
+            self, [_as_score(self.score(*pair)) for pair in zip(problems, completions, strict=True)]
+        )
 
     def demonstration(self, problem: Problem) -> str:
         """A completion that solves the problem; raises EnvError where the author gave none."""
@@ -167,21 +165,6 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             prompt = "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
         return prompt if completion is None else f"{prompt}\n{problem.completion_prefix}{completion}"
 
-    def render_html(self, problem: Problem, completion: str | None) -> str:
-        """The same for a report or a notebook, as HTML: `render_text` in its colours, or what an author makes of it.
-
-        Whoever overrides it escapes what a model wrote (`envs.rendering.as_html`). Scripts do not run in reports.
-        """
-        return from_ansi(self.render_text(problem, completion))
-
-    def render_partial(self, problem: Problem, completion: str, hidden: Collection[int]) -> str:
-        """`render_html` of a completion that is still coming to be, for the replay of a report.
-
-        completion: as it will be. hidden: indices of its characters that are not unmasked yet. By default each of them
-        is a light shade (`envs.rendering.MASK`); a board leaves its cells empty.
-        """
-        return self.render_html(problem, masked(completion, hidden))
-
     # What Gymnasium and the trainer call.
 
     @property
@@ -190,7 +173,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         id = self._env_id
         base = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
         given = {name: value for name, value in self._env_arguments.items() if name != "split"}
-        arguments = [_source_name(str(v)) if name == "source" else f"{name}={v}" for name, v in given.items()]
+        arguments = [Path(v).name if name == "source" else f"{name}={v}" for name, v in given.items()]
         return f"{base}[{','.join(arguments)}]" if arguments else base
 
     def reset(
@@ -217,7 +200,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         episode = self._episode
         indices = [] if episode is None else [episode.index]
         check_step(self, indices, [action], ended=bool(indices) and episode.completion is not None)
-        scored = score_all(self, indices, [episode.problem], [action], one_by_one=True)
+        scored = score_all(self, indices, [episode.problem], [action])
         reward, reason = float(scored.total[0]), scored.reason[0]
         rewards = {name: float(values[0]) for name, values in scored.rewards.items()}
         info = {"index": episode.index, "rewards": rewards, "correct": rewards["correct"] == 1.0}
@@ -228,23 +211,14 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         return "", reward, True, False, info
 
     def render(self) -> str | None:
-        """The current problem and completion as text (`render_mode="ansi"`) or HTML ("html"), otherwise None."""
+        """The current problem and completion as text (`render_mode="ansi"`), otherwise None."""
         if self.render_mode is None:
             return None
         if self._episode is None:
             raise EnvError(f"{self.spec_name}: render() before reset(). Call reset() first.")
         episode = self._episode
-        if self.render_mode == "html":
-            result = f"<p>{as_html(episode.result)}</p>" if episode.result else ""
-            return self.render_html(episode.problem, episode.completion) + result
         result = f"\n{episode.result}" if episode.result else ""
         return self.render_text(episode.problem, episode.completion) + result
-
-
-def _source_name(source: str) -> str:
-    """`generated`, `hub`, or the last part of a path; a folder `./hub` stays `./hub`."""
-    last = source.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return f"./{last}" if last != source and last in ("generated", "hub") else last
 
 
 def choose_index(
@@ -316,14 +290,9 @@ class ScoredBatch:
 
 
 def score_all(
-    env: TextEnv,
-    indices: Sequence[int],
-    problems: Sequence[Problem],
-    completions: Sequence[str],
-    *,
-    one_by_one: bool = False,
+    env: TextEnv, indices: Sequence[int], problems: Sequence[Problem], completions: Sequence[str]
 ) -> ScoredBatch:
-    """Scores n completions, with one `score_batch` call where the author wrote it, unless `one_by_one`.
+    """Scores n completions, with one `score_batch` call where the author wrote it; one by his `score`, if there is one.
 
     An exception in the author's code marks only the completions that cause it, with reason "error" and all
     rewards 0. Raises EnvError, naming environment and problem, for scores that break the contract: a
@@ -331,13 +300,13 @@ def score_all(
     reason or extracted part that is no text.
     """
     traces: list[str | None] = [None] * len(problems)
-    if one_by_one or not _overrides(env, "score_batch"):
-        scores, traces = _score_one_by_one(env, indices, problems, completions)
+    if not _overrides(env, "score_batch") or (len(problems) == 1 and _overrides(env, "score")):
+        scores, traces = _score_each(env, indices, problems, completions)
     else:
         try:
             scores = env.score_batch(problems, completions)
         except Exception as error:  # it does not say for which completion: scoring each alone does
-            scores, traces = _score_one_by_one(env, indices, problems, completions)
+            scores, traces = _score_each(env, indices, problems, completions)
             if not any(traces):
                 raise EnvError(
                     f"{env.spec_name}: score_batch raised {error!r:.200} for {len(problems)} completions, but "
@@ -355,28 +324,23 @@ def _overrides(env: TextEnv, method: str) -> bool:
     return getattr(getattr(env, method), "__func__", None) is not getattr(TextEnv, method)
 
 
-def _score_one_by_one(
+def _score_each(
     env: TextEnv, indices: Sequence[int], problems: Sequence[Problem], completions: Sequence[str]
 ) -> tuple[Scores, list[str | None]]:
     """(the scores, the traceback of each that raised)."""
-    rows, traces, own = [], [], _overrides(env, "score")
+    rows, traces = [], []
     for index, problem, completion in zip(indices, problems, completions, strict=True):
         trace = None
         try:
-            row = env.score(problem, completion) if own else env.score_batch([problem], [completion])
+            row = _as_score(env.score(problem, completion))
         except Exception:
             row, trace = Score(dict.fromkeys(env.reward_weights, 0.0), "error"), traceback.format_exc()
-        if not own and trace is None:
-            _check_form(env, [index], row)
-            row = _first(row)
-        row = _as_score(row)
         if not isinstance(row, Score) or not isinstance(row.rewards, Mapping):
             raise _broken(env, index, f"score returned {row!r:.80}, not envs.Score or {{component: number}}.")
         _check_names(env, index, row.rewards)
         rows.append(row)
         traces.append(trace)
-    rewards = {name: [row.rewards[name] for row in rows] for name in env.reward_weights}
-    return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows]), traces
+    return _stacked(env, rows), traces
 
 
 def _as_score(value: Any) -> Any:
@@ -384,10 +348,9 @@ def _as_score(value: Any) -> Any:
     return Score(dict(value)) if isinstance(value, Mapping) else value
 
 
-def _first(scores: Scores) -> Score:
-    first = {name: values[0] for name, values in scores.rewards.items()}
-    rewards = {name: v.item() if isinstance(v, np.generic) else v for name, v in first.items()}
-    return Score(rewards, scores.reason[0], scores.extracted[0])
+def _stacked(env: TextEnv, rows: Sequence[Score]) -> Scores:
+    rewards = {name: [row.rewards[name] for row in rows] for name in env.reward_weights}
+    return Scores(rewards, [row.reason for row in rows], [row.extracted for row in rows])
 
 
 def _broken(env: TextEnv, index: int, why: str) -> EnvError:
@@ -418,23 +381,11 @@ def _check_names(env: TextEnv, index: int, rewards: Mapping[str, Any]) -> None:
 
 def _numbers(env: TextEnv, indices: Sequence[int], name: str, values: Any) -> np.ndarray:
     """`values` as (n,) float64, every one finite; "correct" 0 or 1."""
-    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.ndim == 1:
-        numbers = values.astype(np.float64)
-    else:
-        numbers = np.array([_number(value) for value in values], np.float64)
+    kinds = int | float | np.integer | np.floating | np.bool_
+    numbers = np.array([value if isinstance(value, kinds) else np.nan for value in values], np.float64)
     valid = ((numbers == 0) | (numbers == 1)) if name == "correct" else np.isfinite(numbers)
     if not valid.all():
         row = int(np.argmin(valid))
         wanted = "0 or 1" if name == "correct" else "a finite number"
         raise _broken(env, indices[row], f'"{name}" is {values[row]!r:.80}; it must be {wanted}.')
     return numbers
-
-
-def _number(value: Any) -> float:
-    """`value` as a float, nan if it is no number or an int beyond the range of floats."""
-    try:
-        return (
-            float(value) if isinstance(value, int | float | np.integer | np.floating | np.bool_) else np.nan
-        )
-    except OverflowError:
-        return np.nan

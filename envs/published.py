@@ -1,16 +1,18 @@
 """What GSM8K and MATH500 share: problems of a published set, of a copy of it, or generated, and how they are shown."""
 
-from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from types import ModuleType
 from typing import Any, ClassVar
 
+import numpy as np
+
 from envs.answers import paper_completion
-from envs.core import Problem, Score, TextEnv, check_index
+from envs.core import Problem, TextEnv, check_index
+from envs.datasets import load_split
 from envs.errors import EnvError, check_choice
-from envs.rendering import from_ansi, highlight_last, labelled, masked, painter, printable
-from envs.splits import SPLIT_SIZES
-from verifiers.verdicts import Verdict
+from envs.rendering import highlight_last, labelled, paint, printable
+from envs.splits import SPLIT_SIZES, STREAMS, distinct
 
 ANSWER_FORMAT = """
 Answer in this format:
@@ -23,28 +25,45 @@ Answer in this format:
 """
 
 
+@cache
+def fixed_set(bank: ModuleType, level: int, split: str) -> tuple[Any, ...]:
+    """The 256 different generated problems of `validation` or `test`, in their fixed order."""
+    rng = np.random.default_rng([bank.SEED, level, STREAMS[split]])
+    return distinct(
+        lambda turn: bank.draw(rng, level, split, turn), key=lambda item: getattr(item, bank.COLUMNS[0])
+    )
+
+
 class PublishedEnv(TextEnv):
-    """A task with a published set and a generator; `__init__` of its class calls `_open`."""
+    """A task with a published set and a generator."""
 
     task: ClassVar[str]
     """Its name among the verifiers and in messages."""
     bank: ClassVar[ModuleType]
-    """Its `problems`: LEVELS, load_problems, train_problem and fixed_set."""
-    text: ClassVar[str]
-    """The field of a problem that holds its text."""
+    """Its `problems`: LEVELS, SEED and draw; TRAIN, TEST, COLUMNS (the first is the text), hashed and read_row."""
     instruction: ClassVar[str]
     """What the paper-style prompt says before the text."""
     reward_presets: ClassVar[Mapping[str, Mapping[str, float]]]
 
-    def _open(
+    def __init__(
         self,
-        split: str,
-        source: str,
-        prompt_style: str | None,
-        level: int,
-        reward_preset: str,
-        **revisions: str | None,
+        split: str = "train",
+        source: str = "hub",
+        prompt_style: str | None = None,
+        level: int = 1,
+        reward_preset: str = "default",
+        revision: str | None = None,
     ) -> None:
+        """Opens one split; raises EnvError for an unknown value and for data that cannot be loaded or used.
+
+        Args:
+            source: "hub" (the published sets), "generated" (our own problems, no data needed), or the path of a folder
+                or file with their columns.
+            prompt_style: "plain" or "paper"; None = plain for generated problems, paper for all others.
+            level: of generated problems, 1 to 3.
+            reward_preset: "default", or "paper" for the rewards of d1 and SPG.
+            revision: branch, tag or commit of the hub's train set; None = its main branch.
+        """
         check_choice(self.task, "split", split, SPLIT_SIZES)
         check_choice(self.task, "prompt_style", prompt_style, ["plain", "paper", None])
         check_choice(self.task, "level", level, self.bank.LEVELS)
@@ -54,27 +73,36 @@ class PublishedEnv(TextEnv):
         if level != 1 and not self._generated:
             why = f"level={level} is for source=generated; {self.source} has no levels"
             raise EnvError(f"{self.task}: {why}.")
-        for name, value in revisions.items():
-            if value is not None and self.source != "hub":
-                raise EnvError(f"{self.task}: {name}={value} is for source=hub, not for {self.source}.")
+        if revision is not None and self.source != "hub":
+            raise EnvError(f"{self.task}: revision={revision} is for source=hub, not for {self.source}.")
         self.prompt_style = prompt_style or ("plain" if self._generated else "paper")
         self.reward_weights = self.reward_presets[reward_preset]
         self._problems: Sequence[Any] | None = None  # None: the training stream, drawn when asked for
         if not self._generated:
-            loaded = self.bank.load_problems(self.source, split, **revisions)
-            self._problems, self.origin, self.notice = loaded
+            self._problems, self.origin, self.notice = load_split(
+                self.task, self.bank, self.source, split, revision
+            )
         elif split != "train":
-            self._problems = self.bank.fixed_set(level, split)
+            self._problems = fixed_set(self.bank, level, split)
         if self.origin:
             commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
             self.notice = f"{self.task}: {', '.join(commits)}. {self.notice}".rstrip()
+
+    @property
+    def text(self) -> str:
+        """The field of a problem that holds its text."""
+        return self.bank.COLUMNS[0]
 
     def __len__(self) -> int:
         return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
 
     def problem(self, index: int) -> Problem:
         i = check_index(self, index)
-        item = self.bank.train_problem(self.level, i) if self._problems is None else self._problems[i]
+        if self._problems is None:
+            rng = np.random.default_rng([self.bank.SEED, self.level, STREAMS["train"], i])
+            item = self.bank.draw(rng, self.level, "train", None)
+        else:
+            item = self._problems[i]
         text = getattr(item, self.text)
         prompt = text if self.prompt_style == "plain" else f"{self.instruction}\n\n{text}"
         return Problem(prompt, {"answer": item.right[1]}, metadata={self.text: text, **vars(item)})
@@ -85,42 +113,19 @@ class PublishedEnv(TextEnv):
             return f"{work}<answer>{answer}</answer>"
         return paper_completion(work, answer) + "\n"
 
-    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+    def render_text(self, problem: Problem, completion: str | None) -> str:
         """The problem, the completion with the part that was judged in green or red, the gold answer, the verdict."""
-        paint = painter(color)
+        names = [name for name in ("subject", self.text) if problem.metadata.get(name)]
+        shown = {name: printable(problem.metadata[name]) for name in names}
+        shown[self.text] = paint("bold", shown[self.text])
+        gold = printable(problem.reference["answer"])
         if completion is None:
-            return self._lines(paint, problem)
-        from verifiers import verify
-
-        # The score is the environment's, which may refuse what the verifier alone would accept.
-        verdict = verify(self.task, completion, answer=problem.reference["answer"])
-        score = self.score(problem, completion)
-        style, word = ("green", "right") if score.rewards["correct"] else ("red", "wrong")
-        judged = highlight_last(paint, style, printable(completion), printable(verdict.extracted or ""))
-        return self._lines(paint, problem, judged, paint(style, word + self._reason(score, verdict)))
-
-    def _lines(
-        self, paint: Callable[[str, str], str], problem: Problem, judged: str | None = None, verdict: str = ""
-    ) -> str:
-        """Everything known, each behind its label; judged: the completion as it is shown, None if there is none."""
-        heading = self._heading(problem)
-        heading[self.text] = paint("bold", heading[self.text])
-        lines = [(label, text) for label, text in heading.items() if text]
-        gold = ("gold", printable(problem.reference["answer"]))
-        lines += [gold] if judged is None else [("answer", judged), gold, ("verdict", verdict)]
-        return "\n".join(labelled(paint, label, text) for label, text in lines)
-
-    def render_html(self, problem: Problem, completion: str | None) -> str:
-        return from_ansi(self.render_text(problem, completion, color=True))
-
-    def render_partial(self, problem: Problem, completion: str, hidden: Collection[int]) -> str:
-        """Without a verdict: it is of the whole."""
-        return from_ansi(self._lines(painter(True), problem, printable(masked(completion, hidden))))
-
-    @abstractmethod
-    def _heading(self, problem: Problem) -> dict[str, str]:
-        """{label: text or ""} of what is shown above the answer, its text among it."""
-
-    @abstractmethod
-    def _reason(self, score: Score, verdict: Verdict) -> str:
-        """What is shown behind "right" or "wrong"."""
+            shown["gold"] = gold
+        else:
+            score = self.score(problem, completion)
+            style, verdict = ("green", "right") if score.rewards["correct"] else ("red", "wrong")
+            if score.reason not in ("ok", "wrong"):
+                verdict += f" ({score.reason})"
+            judged = highlight_last(style, printable(completion), printable(score.extracted or ""))
+            shown |= {"answer": judged, "gold": gold, "verdict": paint(style, verdict)}
+        return "\n".join(labelled(label, text) for label, text in shown.items())

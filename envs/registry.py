@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -36,8 +36,7 @@ def _create(
     **arguments: Any,
 ) -> TextEnv:
     """An instance; render mode and weights are set on it, so that `__init__` need not know them."""
-    if render_mode not in (None, "ansi", "html"):
-        raise EnvError(f'{id}: render_mode={render_mode!r:.80}; should be "ansi", "html" or None.')
+    check_choice(id, "render_mode", render_mode, [None, "ansi"])
     signature = inspect.signature(cls)
     parameters = signature.parameters
     split = None if "split" in parameters else arguments.pop("split", None)
@@ -85,7 +84,7 @@ def make(name: str, **arguments: Any) -> TextEnv:
 
     name: all that `resolve` takes. arguments: those of the environment's constructor, and for every
     environment `split` ("train", "validation", "test"), `reward_weights` ({component: weight}, merged over
-    the class's) and `render_mode` (None, "ansi" or "html"). Raises EnvError for an unknown name, argument or
+    the class's) and `render_mode` (None or "ansi"). Raises EnvError for an unknown name, argument or
     component.
     """
     return gymnasium.make(resolve(name), disable_env_checker=True, **arguments).unwrapped
@@ -109,35 +108,24 @@ def resolve(name: str) -> str:
     if where == "reasoning_gym":
         register(f"reasoning_gym/{id}-v0", class_of(id))
         return f"reasoning_gym/{id}-v0"
-    if not where:
-        match = _find(id) or _find(ALIASES.get(id.lower(), "")) or _from_entry_points(id)
+    if where:
+        module = _import(where, name)
+        inside = [i for i, cls in _classes.items() if f"{cls.__module__}.".startswith(f"{module}.")]
+        if not inside:
+            wanted = 'end it with envs.register("my/Task-v0", YourClass)'
+            raise EnvError(f"{where} registers no environment; {wanted}.")
+        if not id and len(inside) > 1:
+            raise EnvError(f"{where}: say which: {', '.join(f'{where}:{one}' for one in inside)}")
+        match = _find(id, inside) if id else inside[0]
     else:
-        match = _find_in(_import(where, name), where, id)
+        match = _find(ALIASES.get(id.lower(), id), _classes) or _from_entry_points(id)
     if match is None:
-        shorts = sorted({short_name(known) for known in _classes})
+        shorts = sorted({short_name(one) for one in _classes})
         raise EnvError(
             f'No environment "{name}". {did_you_mean(id, [*shorts, *_classes])}Known: {", ".join(shorts)}. '
             "To use your own: --env my_package.my_module:my/MyTask-v0 or --env ./my_task.py:my/MyTask-v0."
         )
     return match
-
-
-def _find_in(module: str, where: str, id: str) -> str | None:
-    """The id that `id` means in an imported module; without it, of the only environment there."""
-    inside = [known for known, cls in _classes.items() if cls.__module__ == module]
-    if not id and len(inside) > 1:
-        raise EnvError(f"{where}: say which: {', '.join(f'{where}:{known}' for known in inside)}")
-    match = inside[0] if inside and not id else _find(id, module) or _find(id)
-    # A module may register what another one holds, but ./my_task.py:sudoku must not open ours.
-    if match is not None and (
-        match in inside or module.partition(".")[0] == "envs" or not match.startswith("spg/")
-    ):
-        return match
-    if not inside:
-        raise EnvError(
-            f'{where} registers no environment; end it with envs.register("my/Task-v0", YourClass).'
-        )
-    return None
 
 
 def short_name(id: str) -> str:
@@ -157,26 +145,15 @@ def offline_arguments(id: str) -> dict[str, str]:
     return {"source": "generated"} if source is not None and source.default == "hub" else {}
 
 
-def _find(name: str, module: str | None = None) -> str | None:
-    """The registered id that `name` means, or None. Without a namespace, "spg" comes first.
-
-    module: look only at classes written there.
-    """
-    parts = _ID.fullmatch(name)
-    if name in _classes and module in (None, _classes[name].__module__):
-        return name
-    if parts is None:
-        return None
+def _find(name: str, among: Iterable[str]) -> str | None:
+    """The id that `name` means, or None: the newest version; without a namespace, "spg" comes first."""
+    wanted = _ID.fullmatch(name.lower())
     matches = []
-    for id, cls in _classes.items():
-        other = _ID.fullmatch(id)
-        if (
-            module in (None, cls.__module__)
-            and other["name"].lower() == parts["name"].lower()
-            and parts["version"] in (None, other["version"])
-            and (parts["space"] is None or parts["space"].lower() == other["space"].lower())
-        ):
-            matches.append((other["space"], int(other["version"]), id))
+    for id in among:
+        space, short, version = _ID.fullmatch(id).groups()
+        own = {"space": space.lower(), "name": short.lower(), "version": version}
+        if wanted and all(part in (None, own[key]) for key, part in wanted.groupdict().items()):
+            matches.append((space, int(version), id))
     ours = [match for match in matches if match[0] == "spg"]
     if not ours and len({space for space, _, _ in matches}) > 1:
         full = ", ".join(sorted(id for _, _, id in matches))
@@ -185,25 +162,22 @@ def _find(name: str, module: str | None = None) -> str | None:
 
 
 def _from_entry_points(name: str) -> str | None:
-    """Loads what other distributions offer under `spg.envs`, then looks again."""
-    broken = []
+    """The id of the class that another distribution offers under `spg.envs` as `name`."""
     for point in entry_points(group="spg.envs"):
-        try:
-            offered = point.load()
-        except Exception as error:
-            broken.append(f"{point.name} ({point.value}): {error}")
-            continue
         if point.name.lower() == name.lower():
+            try:
+                offered = point.load()
+            except Exception as error:
+                raise EnvError(
+                    f'The entry point "{name}" ({point.value}) cannot be loaded: {error}'
+                ) from error
             for id, cls in _classes.items():
                 if cls is offered:
                     return id
             raise EnvError(
-                f'The entry point "{point.name}" offers {point.value}, which its module does not register.'
+                f'The entry point "{name}" offers {point.value}, which its module does not register.'
             )
-    match = _find(name)
-    if match is None and broken:
-        raise EnvError(f'No environment "{name}"; entry points that cannot be loaded: {"; ".join(broken)}')
-    return match
+    return None
 
 
 def _import(where: str, name: str) -> str:
@@ -246,20 +220,14 @@ def _qualified_name(cls: type) -> str:
 
 def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[str, Any]) -> None:
     """Raises EnvError for arguments that `__init__` does not take, or misses."""
-    takes = [
-        name for name, p in signature.parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    for argument in arguments:
-        if argument not in takes and not takes_any:
-            listed = ", ".join(dict.fromkeys([*takes, "split", "reward_weights", "render_mode"]))
-            raise EnvError(
-                f'{id} takes no argument "{argument}". {did_you_mean(argument, takes)}It takes: {listed}.'
-            )
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        raise EnvError(f"{id}: {error}; it takes: {', '.join(takes)}.") from error
+        takes = [*dict.fromkeys([*signature.parameters, "split", "reward_weights", "render_mode"])]
+        why = str(error)
+        if unknown := [name for name in arguments if name not in takes]:
+            why = f'it takes no argument "{unknown[0]}". {did_you_mean(unknown[0], takes)}'
+        raise EnvError(f"{id}: {why.rstrip('. ')}. It takes: {', '.join(takes)}.") from error
 
 
 def _merged_weights(

@@ -22,13 +22,24 @@ SPLIT_SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
 """How many problems the generated splits have."""
 STREAMS = {"train": 0, "validation": 1, "test": 2}
 """What a task adds to its seed, so that the splits draw from separate streams."""
-MAX_PROBLEMS = 10**7
-"""Largest environment that is divided by index; its indices take 8 bytes each."""
+MAX_DIVIDED = 10**7
+"""Of an environment that is divided by index the first so many problems; each takes 8 bytes."""
 
-_TENTHS = {"train": range(8), "validation": [8], "test": [9]}
+_TENTHS = {"train": list(range(8)), "validation": [8], "test": [9]}
+_SHARED = (
+    *(
+        "reward_weights",
+        "reward_ranges",
+        "observation_space",
+        "action_space",
+        "origin",
+        "_env_id",
+        "_env_arguments",
+    ),
+    *("score", "score_batch", "demonstration", "habits", "render_text"),
+)
 _MAX_DRAWS = 2000
 _SEED = 20_260_701
-_DIVIDE_YOURSELF = "take `split` in its __init__ and divide them there"
 Drawn = TypeVar("Drawn")
 
 
@@ -123,40 +134,27 @@ def tenth(indices: np.ndarray) -> np.ndarray:
     return ((x ^ (x >> np.uint64(31))) % np.uint64(10)).astype(np.int64)
 
 
-def indices_of(base: TextEnv, split: str) -> np.ndarray:
-    """(n,) int64, the problems of `base` whose index hashes to `split`; raises EnvError if there are too many."""
-    size = len(base)
-    if size > MAX_PROBLEMS:
-        many = f"{size} problems, more than the {MAX_PROBLEMS} that can be divided by a hash of each"
-        raise EnvError(f"{base.spec_name} has {many}. Return fewer from __len__, or {_DIVIDE_YOURSELF}.")
-    return np.flatnonzero(np.isin(tenth(np.arange(size)), list(_TENTHS[split])))
-
-
 class DividedEnv(TextEnv):
     """One split of `base`: its problems whose index hashes there (80% train, 10% validation, 10% test).
 
     Problem i here is problem `indices[i]` of `base`; everything else is asked of `base`.
     """
 
-    _SHARED = (
-        *("reward_weights", "reward_ranges", "observation_space", "action_space", "origin"),
-        *("_env_id", "_env_arguments", "score", "score_batch", "demonstration", "habits"),
-        *("render_text", "render_html", "render_partial"),
-    )
-
     def __init__(self, base: TextEnv, split: str) -> None:
         check_choice(base.spec_name, "split", split, SPLITS)
         self.base, self.split = base, split
-        for name in self._SHARED:
+        for name in _SHARED:
             setattr(self, name, getattr(base, name))
-        self.indices = indices_of(base, split)
-        if not len(self.indices):
-            none = f"{len(base)} problems, of which none falls into {split}"
-            raise EnvError(f"{base.spec_name} has {none}. Give it more, or {_DIVIDE_YOURSELF}.")
-        self.notice = (f"{base.notice} " if base.notice else "") + (
-            f"{base.spec_name} takes no `split`: its {len(base)} problems are divided by a hash of their "
-            f"index, 80/10/10; {split} has {len(self.indices)}."
+        tenths = tenth(np.arange(min(len(base), MAX_DIVIDED)))
+        self.indices = np.flatnonzero(np.isin(tenths, _TENTHS[split]))
+        few = (
+            f"{base.spec_name} takes no `split`: of its {len(base)} problems {len(self.indices)} are {split},"
         )
+        if not len(self.indices):
+            raise EnvError(
+                f"{few} too few. Give it more, or take `split` in its __init__ and divide them there."
+            )
+        self.notice = f"{base.notice} {few} by a hash of their index (80/10/10).".lstrip()
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -1,6 +1,5 @@
 """The file that `python -m envs new` writes: a whole task, short and explained line by line."""
 
-import keyword
 from pathlib import Path
 
 from envs.errors import EnvError
@@ -62,16 +61,12 @@ def write_task(file: str) -> str:
     """
     path = Path(file)
     name = "".join(word[:1].upper() + word[1:] for word in path.stem.replace("-", "_").split("_"))
-    if path.stem in ("envs", "verifiers", "spg_trainer"):
-        raise EnvError(f"{file} would hide our package {path.stem}; choose another name, e.g. my_task.py.")
-    if path.suffix != ".py" or not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
+    if path.suffix != ".py" or not (name.isascii() and name.isidentifier()):
         raise EnvError(f'"{file}" gives the task no name; call it like my_task.py, for my/MyTask-v0.')
     id = f"my/{name}-v0"
     try:
         with path.open("x", encoding="utf-8") as stream:
             stream.write(TEMPLATE.format(name=name, id=id))
-    except FileExistsError:
-        raise EnvError(f"{file} exists and is left as it is; choose another name.") from None
     except OSError as error:
-        raise EnvError(f"{file} cannot be written: {error.strerror}. Choose another folder.") from error
+        raise EnvError(f"{file} cannot be written: {error.strerror}. Choose another file.") from error
     return id

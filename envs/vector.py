@@ -76,9 +76,8 @@ class TextVectorEnv(VectorEnv):
         return ("",) * n, scored.total, np.ones(n, bool), np.zeros(n, bool), info
 
     def render(self) -> tuple[str, ...] | None:
-        """The n problems and completions as texts (`render_mode="ansi"`) or HTML ("html"), otherwise None."""
+        """The n problems and completions as texts (`render_mode="ansi"`), otherwise None."""
         if self.render_mode is None:
             return None
         shown = self._completions or (None,) * len(self._problems)
-        render = self.env.render_html if self.render_mode == "html" else self.env.render_text
-        return tuple(render(p, c) for p, c in zip(self._problems, shown, strict=True))
+        return tuple(self.env.render_text(p, c) for p, c in zip(self._problems, shown, strict=True))

@@ -1,10 +1,7 @@
 """Countdown: combine the given numbers, each once, so that they make the target."""
 
-import ast
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,22 +10,12 @@ from envs.core import Problem, Scores, TextEnv, check_index
 from envs.countdown import problems as bank
 from envs.countdown.problems import Puzzle
 from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, read_numbers, share_used
-from envs.countdown.solver import (
-    OPERATIONS,
-    Tree,
-    format_expression,
-    format_steps,
-    solve,
-    solve_signs,
-    sum_tree,
-)
+from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
 from envs.errors import EnvError, check_choice
-from envs.rendering import MASK, from_ansi, masked, painter
+from envs.rendering import paint
 from envs.splits import SPLIT_SIZES
 
-_UNSURE = re.compile(rf"\d*{MASK}[\d{MASK}]*")  # a digit may come beside what is masked
-_MAX_SHOWN = 200  # characters of an answer; what is longer is cut, and not computed
-_BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+_MAX_SHOWN = 200  # characters of an answer; what is longer is cut
 _PAPER_PROMPT = """\
 Work out the task below. Write your reasoning first and your answer after it, in this form:
 <reasoning>
@@ -154,73 +141,27 @@ class Countdown(TextEnv):
             return f"<answer>{format_expression(tree)}</answer>"
         return paper_completion("\n".join(format_steps(tree)), format_expression(tree))
 
-    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
-        """Numbers and target, then what the completion wrote, its value, and which numbers it used.
+    def render_text(self, problem: Problem, completion: str | None) -> str:
+        """Numbers and target, then what the completion wrote, and which numbers it used.
 
         A used number stands in brackets, a missing one after a dot, one not given (or once too often) after an x.
         """
-        paint = painter(color)
+        from verifiers import verify
+
         numbers, target = problem.reference["numbers"], problem.reference["target"]
         head = paint("bold", f"numbers {' '.join(map(str, numbers))}   target {target}")
         if completion is None:
             return head
-        from verifiers import verify
-
         verdict = verify("countdown", completion, numbers=numbers, target=target)
         if verdict.extracted is None:
             return f"{head}\nno expression in the answer ({verdict.reason})"
         answer = verdict.extracted.strip()
-        value = compute(answer)
-        equals = f" = {value}" if value is not None else ""
+        shown = ascii(answer[:_MAX_SHOWN])[1:-1] + ("..." if len(answer) > _MAX_SHOWN else "")
         style, word = ("green", "right") if verdict.correct else ("red", f"wrong: {verdict.reason}")
-        judged = paint(style, f"{_shown(answer)}{equals}   ({word})")
-        return f"{head}\n{judged}\n{_mark_numbers(paint, numbers, answer)}"
-
-    def render_html(self, problem: Problem, completion: str | None) -> str:
-        return from_ansi(self.render_text(problem, completion, color=True))
-
-    def render_partial(self, problem: Problem, completion: str, hidden: Collection[int]) -> str:
-        """The expression as far as it is known; a number counts as used once nothing beside it is masked."""
-        from verifiers import verify
-
-        numbers, head = problem.reference["numbers"], self.render_text(problem, None, color=True)
-        answer = verify("countdown", completion, **problem.reference).extracted
-        if answer is None:
-            return from_ansi(f"{head}\n")
-        start = completion.rfind(answer)
-        known = masked(completion, hidden)[start : start + len(answer)].strip()
-        marked = _mark_numbers(painter(True), numbers, _UNSURE.sub(" ", known))
-        return from_ansi(f"{head}\n{_shown(known)}\n{marked}")
+        return f"{head}\n{paint(style, f'{shown}   ({word})')}\n{_mark_numbers(numbers, answer)}"
 
 
-def _shown(answer: str) -> str:
-    """An answer on one line, cut where it is too long; nothing in it acts on a terminal."""
-    short = "".join(c if c == MASK else ascii(c)[1:-1] for c in answer[:_MAX_SHOWN])
-    return short + ("..." if len(answer) > _MAX_SHOWN else "")
-
-
-def compute(expression: str) -> Fraction | None:
-    """The exact value of an expression of digits, + - * / and brackets; None if it is none, or a long one."""
-    if len(expression) > _MAX_SHOWN or not set(expression) <= set("0123456789+-*/() "):
-        return None
-    try:
-        return _value(ast.parse(expression.strip(), mode="eval").body)
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
-        return None
-
-
-def _value(node: ast.expr) -> Fraction:
-    """The value of a parsed expression; raises ValueError for an operator that is not one of the four."""
-    if isinstance(node, ast.Constant):
-        return Fraction(node.value)  # type: ignore[arg-type]
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_value(node.operand)
-    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
-        return OPERATIONS[_BINARY[type(node.op)]](_value(node.left), _value(node.right))
-    raise ValueError("not an expression of Countdown")
-
-
-def _mark_numbers(paint: Callable[[str, str], str], numbers: list[int], answer: str) -> str:
+def _mark_numbers(numbers: list[int], answer: str) -> str:
     """Each given number as used or missing, then the numbers that were not to be used."""
     unmatched = Counter(read_numbers(answer))
     parts = []

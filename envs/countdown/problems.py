@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from envs.countdown.solver import solve
-from envs.datasets import Row, read_files, read_packaged, to_jsonl
+from envs.datasets import Row, read_files, read_packaged
 from envs.errors import EnvError
 from envs.splits import COUNTDOWN as SPLIT_RULE
 from envs.splits import SPLIT_SIZES, STREAMS
@@ -123,14 +123,9 @@ def _draw_tree(rng: np.random.Generator, level: Level) -> Puzzle:
 
 @cache
 def test_problems() -> tuple[Puzzle, ...]:
-    """The 256 committed (numbers, target) of level 1, in order; raises EnvError if they are not installed."""
+    """The 256 committed (numbers, target) of level 1, in order: those of fixed_set(1, "test")."""
     rows = read_packaged("countdown/test.jsonl")
     return tuple((tuple(row["numbers"]), row["target"]) for row in rows)
-
-
-def test_file() -> str:
-    """The text of the committed test file, made anew; a pure function without arguments."""
-    return to_jsonl({"numbers": list(numbers), "target": target} for numbers, target in fixed_set(1, "test"))
 
 
 @cache

@@ -1,18 +1,15 @@
 """GSM8K, word problems with one number as the answer: the published set, a copy of it, or our own generator."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from envs.core import Problem, Score, Scores
+from envs.core import Problem, Scores
 from envs.gsm8k import problems
 from envs.gsm8k.problems import Solution
 from envs.gsm8k.rewards import REWARD_PRESETS, has_format, paper_rewards
 from envs.published import ANSWER_FORMAT, PublishedEnv
-from envs.rendering import printable
-from verifiers.verdicts import Verdict
 
 
 class GSM8K(PublishedEnv):
@@ -28,35 +25,15 @@ class GSM8K(PublishedEnv):
             (at most 0.5): `envs.gsm8k.rewards`.
 
     Splits: source="generated": 1,000,000 train, 256 validation, 256 test problems, no calculation in two of
-    them. Otherwise test is the set's own, and validation the twentieth of its train set that a hash picks.
+    them; level 1 has two steps and at most 40 characters, 2 sentences and multiplication, 3 four steps, fractions,
+    percentages and numbers that play no part. Otherwise test is the set's own, and validation the twentieth of its
+    train set that a hash picks; the columns are question and answer.
     """
 
-    task, bank, text, instruction = "gsm8k", problems, "question", ANSWER_FORMAT
+    task, bank, instruction = "gsm8k", problems, ANSWER_FORMAT
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
     reward_ranges: ClassVar[dict[str, tuple[float, float]]] = {"xml_count": (-float("inf"), 0.5)}
-
-    def __init__(
-        self,
-        split: str = "train",
-        source: str = "hub",
-        prompt_style: str | None = None,
-        level: int = 1,
-        reward_preset: str = "default",
-        revision: str | None = None,
-    ) -> None:
-        """Opens one split; raises EnvError for an unknown value and for data that cannot be loaded or used.
-
-        Args:
-            source: "hub" (openai/gsm8k, configuration main), "generated" (our own problems, no data needed), or the
-                path of a folder or file with the columns question and answer.
-            prompt_style: "plain" or "paper"; None = plain for generated problems, paper for all others.
-            level: of generated problems: 1 (two steps, at most 40 characters), 2 (sentences, multiplication) or 3
-                (four steps, fractions and percentages, numbers that play no part).
-            reward_preset: "default", or "paper" for the rewards of d1 and SPG.
-            revision: branch, tag or commit of the hub's set; None = its main branch.
-        """
-        self._open(split, source, prompt_style, level, reward_preset, revision=revision)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -83,9 +60,3 @@ class GSM8K(PublishedEnv):
     def _worked(self, solution: Solution) -> str:
         lines, answer = solution
         return self._write((" " if self.prompt_style == "plain" else "\n").join(lines), answer)
-
-    def _heading(self, problem: Problem) -> dict[str, str]:
-        return {"question": "\n".join(textwrap.wrap(printable(problem.metadata["question"]), 90))}
-
-    def _reason(self, score: Score, verdict: Verdict) -> str:
-        return "" if score.reason in ("ok", "wrong") else f" ({score.reason})"

@@ -2,22 +2,23 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 
 import numpy as np
 
-from envs.datasets import Commits, HubDataset, Row, load_split
+from envs.datasets import HubDataset, Row
 from envs.errors import EnvError
 from envs.gsm8k.templates import NAMES, SIGNS, TEMPLATES, THINGS, LineTemplate, SentenceTemplate
 from envs.splits import GSM8K as SPLIT_RULE
-from envs.splits import STREAMS, distinct, pick
+from envs.splits import pick
 from verifiers.batch import as_reference
 
 TRAIN = HubDataset("openai/gsm8k", "main", "train", 7473)
 TEST = HubDataset("openai/gsm8k", "main", "test", 1319)
+COLUMNS = ("question", "answer")
+hashed = str.strip
 LEVELS = tuple(TEMPLATES)
-_SEED = 8_000_008  # keeps these streams apart from those of any other task
+SEED = 8_000_008  # keeps these streams apart from those of any other task
 _NUMBER = re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?")
 _CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")  # as in 48/2=<<48/2=24>>24
 Solution = tuple[tuple[str, ...], str]
@@ -40,19 +41,7 @@ def split_of(steps: Sequence[str]) -> str:
     return SPLIT_RULE(" ".join(steps))
 
 
-def train_problem(level: int, index: int) -> WordProblem:
-    """Problem number `index` of the training stream, a pure function of both."""
-    return _draw(np.random.default_rng([_SEED, level, STREAMS["train"], index]), level, "train")
-
-
-@cache
-def fixed_set(level: int, split: str) -> tuple[WordProblem, ...]:
-    """The 256 different problems of `validation` or `test`, in their fixed order."""
-    rng = np.random.default_rng([_SEED, level, STREAMS[split]])
-    return distinct(lambda turn: _draw(rng, level, split), key=lambda problem: problem.question)
-
-
-def _draw(rng: np.random.Generator, level: int, split: str) -> WordProblem:
+def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> WordProblem:
     """The template first, then numbers until they suit it and the split, so that no template is favoured."""
     sentences = pick(rng, TEMPLATES[level]) if level > 1 else None
     line, signs = pick(rng, TEMPLATES[1]), pick(rng, SIGNS)
@@ -101,16 +90,6 @@ def _word_problem(question: str, steps: list[str], numbers: list[int]) -> WordPr
         total += number
     answer = steps[-1].rpartition("=")[2]
     return WordProblem(question, answer, (tuple(steps), answer), (tuple(sums), str(total)))
-
-
-@cache
-def load_problems(
-    source: str, split: str, revision: str | None
-) -> tuple[tuple[WordProblem, ...], Commits, str]:
-    """The problems of a split, {data set: the hub's commit} and a notice, as `envs.datasets.load_split` gives them."""
-    sets = (replace(hub, revision=revision) for hub in (TRAIN, TEST))
-    columns = ("question", "answer")
-    return load_split("gsm8k", source, split, *sets, columns=columns, read=read_row, hashed=str.strip)
 
 
 def read_row(row: Row) -> WordProblem:

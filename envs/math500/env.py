@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from envs.core import Problem, Score, Scores
+from envs.core import Problem, Scores
 from envs.math500 import problems
 from envs.math500.rewards import REWARD_PRESETS, equivalent, has_format, is_plain, tag_reward
 from envs.published import ANSWER_FORMAT, PublishedEnv
-from envs.rendering import printable
-from verifiers.verdicts import Verdict
 
 _INSTRUCTION = rf"""{ANSWER_FORMAT}
 
@@ -30,39 +28,15 @@ class MATH500(PublishedEnv):
             answer (all but level 1 in plain style) also a closed \\boxed{...} in it.
         with reward_preset="paper" also equivalent (0 or 1) and tags (0.25 or 0.75): `envs.math500.rewards`.
 
-    Splits: source="generated": 1,000,000 train, 256 validation, 256 test problems, none in two of them.
-    Otherwise test is MATH-500, and validation the twentieth of the train set that a hash picks.
+    Splits: source="generated": 1,000,000 train, 256 validation, 256 test problems, none in two of them; level 1 has
+    one rule, no arithmetic and at most 26 characters, 2 fractions, quadratics and areas, 3 pairs, intervals, roots,
+    residues and probabilities. Otherwise test is HuggingFaceH4/MATH-500, validation the twentieth of ankner/math-500
+    that a hash picks; the columns are problem and solution, or problem and answer.
     """
 
-    task, bank, text, instruction = "math500", problems, "problem", _INSTRUCTION
+    task, bank, instruction = "math500", problems, _INSTRUCTION
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
-
-    def __init__(
-        self,
-        split: str = "train",
-        source: str = "hub",
-        prompt_style: str | None = None,
-        level: int = 1,
-        reward_preset: str = "default",
-        revision: str | None = None,
-        test_revision: str | None = None,
-    ) -> None:
-        """Opens one split; raises EnvError for an unknown value and for data that cannot be loaded or used.
-
-        Args:
-            source: "hub" (train and validation from ankner/math-500, test from HuggingFaceH4/MATH-500), "generated"
-                (our own problems, no data needed), or the path of a folder or file with the columns problem and
-                solution, or problem and answer.
-            prompt_style: "plain" or "paper"; None = plain for generated problems, paper for all others.
-            level: of generated problems: 1 (one rule, no arithmetic, at most 26 characters), 2 (fractions, quadratics,
-                areas) or 3 (pairs, intervals, roots, residues, probabilities).
-            reward_preset: "default", or "paper" for the rewards of d1 and SPG.
-            revision: branch, tag or commit of ankner/math-500; None = its main branch.
-            test_revision: the same of HuggingFaceH4/MATH-500.
-        """
-        revisions = {"revision": revision, "test_revision": test_revision}
-        self._open(split, source, prompt_style, level, reward_preset, **revisions)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -100,9 +74,3 @@ class MATH500(PublishedEnv):
 
     def _worked(self, work: str, answer: str) -> str:
         return self._write(work, f"\\boxed{{{answer}}}" if self._boxes_answers else answer)
-
-    def _heading(self, problem: Problem) -> dict[str, str]:
-        return {name: printable(problem.metadata[name]) for name in ("subject", "problem")}
-
-    def _reason(self, score: Score, verdict: Verdict) -> str:
-        return f" ({score.reason}, {verdict.decided_by})"

@@ -5,23 +5,22 @@ The gold answer of a row is its column `answer` where there is one that is not e
 """
 
 import re
-from dataclasses import replace
-from functools import cache
 
 import numpy as np
 
-from envs.datasets import Commits, HubDataset, Row, load_split
+from envs.datasets import HubDataset, Row, normalized
 from envs.errors import EnvError
 from envs.math500.rewards import last_box
 from envs.math500.templates import TEMPLATES, MathProblem
 from envs.splits import MATH500 as SPLIT_RULE
-from envs.splits import STREAMS, distinct
 from verifiers.batch import as_reference
 
 TRAIN = HubDataset("ankner/math-500", None, "train", 12_000)
 TEST = HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
+COLUMNS = ("problem",)
+hashed = normalized
 LEVELS = tuple(TEMPLATES)
-_SEED = 5_000_500  # keeps these streams apart from those of any other task
+SEED = 5_000_500  # keeps these streams apart from those of any other task
 
 
 def split_of(problem: str) -> str:
@@ -32,34 +31,14 @@ def split_of(problem: str) -> str:
     return SPLIT_RULE(re.sub("[A-Za-z]", "", problem))
 
 
-def train_problem(level: int, index: int) -> MathProblem:
-    """Problem number `index` of the training stream, drawn freely: a problem may come again."""
-    rng = np.random.default_rng([_SEED, level, STREAMS["train"], index])
-    return _draw(rng, level, "train", int(rng.integers(len(TEMPLATES[level]))))
-
-
-@cache
-def fixed_set(level: int, split: str) -> tuple[MathProblem, ...]:
-    """The 256 different problems of `validation` or `test` in their fixed order, the templates in turn."""
-    rng, count = np.random.default_rng([_SEED, level, STREAMS[split]]), len(TEMPLATES[level])
-    return distinct(lambda turn: _draw(rng, level, split, turn % count), key=lambda problem: problem.problem)
-
-
-def _draw(rng: np.random.Generator, level: int, split: str, template: int) -> MathProblem:
-    """A problem of the split, by one template of the level, in which the slip leads to another answer."""
+def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> MathProblem:
+    """A problem of the split in which the slip leads to another answer, by the template whose turn it is, or any."""
+    count = len(TEMPLATES[level])
+    template = TEMPLATES[level][int(rng.integers(count)) if turn is None else turn % count]
     while True:
-        problem = TEMPLATES[level][template](rng)
+        problem = template(rng)
         if problem.slip[1] != problem.right[1] and split_of(problem.problem) == split:
             return problem
-
-
-@cache
-def load_problems(
-    source: str, split: str, revision: str | None = None, test_revision: str | None = None
-) -> tuple[tuple[MathProblem, ...], Commits, str]:
-    """The problems of a split, {data set: the hub's commit} and a notice, as `envs.datasets.load_split` gives them."""
-    train, test = replace(TRAIN, revision=revision), replace(TEST, revision=test_revision)
-    return load_split("math500", source, split, train, test, columns=("problem",), read=read_row)
 
 
 def read_row(row: Row) -> MathProblem:

@@ -45,8 +45,6 @@ REFUSED = {
 _EXAMPLES = {"graph_color": "possible_answer", "rubiks_cube": "example_correct_answer"}
 """Where a dataset without a single answer keeps an example of one, in its metadata."""
 _MAX_DRAWS = 500
-_MOST_WALKED = 1_000_000
-"""Items among which the problems of an evaluation split are looked for."""
 _SEED = 20_260_703
 _MAX_LENGTH = 20_000
 """Characters of an answer; a longer one is malformed."""
@@ -105,8 +103,9 @@ class ReasoningGym(TextEnv):
         self.split, self.size = split, size
         self.settings = {"seed": seed, "size": size, **config}
         self._items, self._made = open_dataset(self.dataset, json.dumps(self.settings, sort_keys=True))
-        self._walked = 0  # items that an evaluation split has looked at
-        self._different: dict[str, Problem] = {}  # what it found, by question
+        order = np.random.default_rng([_SEED, SPLITS.index(split)]).permutation(size)
+        self._order = iter(order.tolist())  # in which an evaluation split looks at the items
+        self._different: dict[str, Problem] = {}  # what it has made of them, by question
 
     def __len__(self) -> int:
         """`size` problems to train on, 256 in each other split; some repeat, in those only where fewer differ."""
@@ -129,13 +128,11 @@ class ReasoningGym(TextEnv):
                 if problem := self._in_split(int(rng.integers(self.size))):
                     return problem
             raise self._too_few(_MAX_DRAWS)
-        order = _order(self.split, min(self.size, _MOST_WALKED))
-        while len(self._different) <= index and self._walked < len(order):
-            if problem := self._in_split(int(order[self._walked])):
+        while len(self._different) <= index and (item := next(self._order, None)) is not None:
+            if problem := self._in_split(item):
                 self._different.setdefault(problem.reference["question"], problem)
-            self._walked += 1
         if not self._different:
-            raise self._too_few(self._walked)
+            raise self._too_few(self.size)
         return [*self._different.values()][index % len(self._different)]
 
     def _in_split(self, index: int) -> Problem | None:
@@ -184,10 +181,12 @@ class ReasoningGym(TextEnv):
 
     def _value(self, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
         """(score from 0 to 1, reason)."""
+        from reasoning_gym.dataset import ProceduralDataset
+
         reason = ""
         if self.dataset in OWN:
             value = OWN[self.dataset](answer, entry)
-        elif _compares_text(self._items):
+        elif type(self._items).score_answer is ProceduralDataset.score_answer:  # the package's plain scorer
             value = self._items.score_answer(answer, {"answer": entry["answer"].strip()})
         else:
             settings = {name: value for name, value in self.settings.items() if name != "size"}
@@ -213,19 +212,6 @@ def open_dataset(name: str, settings: str) -> tuple[Any, dict[int, dict[str, Any
         return create_dataset(name, **json.loads(settings)), {}
     except Exception as error:  # asserts, ValueError and TypeError of its configuration
         raise EnvError(f"reasoning_gym:{name} cannot be opened with {settings}: {error}") from error
-
-
-@cache
-def _order(split: str, size: int) -> np.ndarray:
-    """(size,) the items in the order in which an evaluation split looks at them."""
-    return np.random.default_rng([_SEED, SPLITS.index(split)]).permutation(size)
-
-
-def _compares_text(items: Any) -> bool:
-    """Whether the dataset has the package's plain scorer: the text, or a share for text that contains it."""
-    from reasoning_gym.dataset import ProceduralDataset
-
-    return type(items).score_answer is ProceduralDataset.score_answer
 
 
 @cache

@@ -1,15 +1,14 @@
 """The Sudoku environment, and what its prompts and completions look like."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isqrt
-from typing import NamedTuple
 
 import numpy as np
 
 from envs.answers import paper_completion
 from envs.core import Problem, Scores, TextEnv, check_index
 from envs.errors import check_choice
-from envs.rendering import as_html, painter
+from envs.rendering import paint
 from envs.splits import SPLIT_SIZES
 from envs.sudoku import problems as bank
 from envs.sudoku.rewards import REWARD_PRESETS, has_format, paper_cells
@@ -41,29 +40,14 @@ _WORDS = {
 }
 
 
-class Cell(NamedTuple):
-    """How one kind of cell is shown."""
-
-    style: str
-    mark: str
-    legend: str
-    css: str
-
-
 _CELLS = {
-    "given": Cell("bold", " {} ", "", "font-weight:700;background:rgba(128,128,128,.18)"),
-    "right": Cell("green", "({})", "(n) right", "color:#1f9d55;background:rgba(31,157,85,.14)"),
-    "wrong": Cell(
-        "red",
-        "x{} ",
-        "xn wrong",
-        "color:#e5484d;background:rgba(229,72,77,.16);text-decoration:line-through",
-    ),
-    "broken": Cell("alarm", "!{} ", "!n overwrites the given", "color:#fff;background:#c62a2f"),
-    "blank": Cell("dim", " . ", "", ""),
-    "unwritten": Cell("dim", " {} ", "", "color:gray"),
+    "given": ("bold", " {} ", ""),
+    "right": ("green", "({})", "right"),
+    "wrong": ("red", "x{} ", "wrong"),
+    "broken": ("alarm", "!{} ", "overwrites the given"),
+    "blank": ("dim", " . ", ""),
 }
-_HTML_BOARD = "border-collapse:collapse;border:2px solid gray;font:18px ui-monospace,monospace"
+"""{kind of cell: (style, what is shown, legend)}."""
 
 
 class Sudoku(TextEnv):
@@ -155,7 +139,8 @@ class Sudoku(TextEnv):
         }
         if "paper_cells" in self.reward_weights:
             solutions = [p.metadata["solution"] for p in problems]
-            rewards["paper_cells"] = paper_cells(completions, puzzles, solutions)
+            paid = map(paper_cells, completions, puzzles, solutions)
+            rewards["paper_cells"] = np.array(list(paid), np.float64)
         return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
     def demonstration(self, problem: Problem) -> str:
@@ -170,82 +155,45 @@ class Sudoku(TextEnv):
             return f"<answer>{grid}</answer>"
         return worked(problem.reference["puzzle"], grid)
 
-    def render_text(self, problem: Problem, completion: str | None, *, color: bool | None = None) -> str:
+    def render_text(self, problem: Problem, completion: str | None) -> str:
         """The board of a Sudoku problem, with what the completion wrote into it.
 
         A completion from which no n*n digits can be read leaves the board empty and says why below it.
         """
-        paint = painter(color)
-        board, kinds, unread = _judged(problem, completion)
-        size = isqrt(len(board))
-        box = isqrt(size)
-        pairs = zip(map(_CELLS.get, kinds), board, strict=True)
-        cells = [paint(cell.style, cell.mark.format(digit)) for cell, digit in pairs]
+        from verifiers import verify
+
+        puzzle, solution = problem.reference["puzzle"], problem.metadata["solution"]
+        board, below = puzzle, []
+        if completion is not None:
+            verdict = verify("sudoku", completion, puzzle=puzzle)
+            # The verifier allows spaces, bars and other marks between the digits.
+            written = "".join(str(int(c)) for c in verdict.extracted or "" if c.isdecimal())
+            if len(written) == len(puzzle):
+                board = written
+            else:
+                below = [f"no grid of {len(puzzle)} digits in the answer ({verdict.reason})"]
+            if verdict.correct:
+                solution = written  # of several solutions each one is as right as the stored one
+        kinds = list(map(_kind, puzzle, solution, board))
+        cells = [
+            paint(_CELLS[kind][0], _CELLS[kind][1].format(c)) for kind, c in zip(kinds, board, strict=True)
+        ]
+        size, box = self.size, isqrt(self.size)
         boxes = ["".join(cells[start : start + box]) for start in range(0, len(cells), box)]
         lines = ["|".join(boxes[start : start + box]) for start in range(0, len(boxes), box)]
         for row in range(size - box, 0, -box):
             lines.insert(row, "+".join(["-" * (3 * box)] * box))  # a cell is three characters wide
-        legend = []
-        for kind, cell in _CELLS.items():
-            if cell.legend and kind in kinds:
-                mark, _, words = cell.legend.partition(" ")
-                legend.append(f"{paint(cell.style, mark)} {words}")
-        return "\n".join([*lines, *(["  ".join(legend)] if legend else []), *([unread] if unread else [])])
-
-    def render_html(self, problem: Problem, completion: str | None) -> str:
-        """The board as a table: givens bold, right cells green, wrong ones red and struck through."""
-        return _table(*_judged(problem, completion))
-
-    def render_partial(self, problem: Problem, completion: str, hidden: Collection[int]) -> str:
-        """The board so far: what is not written yet is empty, or gray where it is given."""
-        board, kinds, _ = _judged(problem, completion, hidden)
-        return _table(board, kinds)
+        legend = [
+            f"{paint(style, mark.format('n').strip())} {words}"
+            for kind, (style, mark, words) in _CELLS.items()
+            if words and kind in kinds
+        ]
+        return "\n".join([*lines, *(["  ".join(legend)] if legend else []), *below])
 
 
-def _table(board: str, kinds: Sequence[str], unread: str = "") -> str:
-    size = isqrt(len(board))
-    box = isqrt(size)
-    side = 40 if size < 9 else 32  # of a cell, in pixels; nine of them fit a phone
-    html = ""
-    for at, (kind, digit) in enumerate(zip(kinds, board, strict=True)):
-        right, below = ("2px" if (place + 1) % box == 0 else "1px" for place in (at % size, at // size))
-        style = f"width:{side}px;height:{side}px;padding:0;text-align:center;border:solid gray;"
-        style += f"border-width:0 {right} {below} 0;{_CELLS[kind].css}"
-        html += "<tr>" if at % size == 0 else ""
-        html += f'<td title="{kind}" style="{style}">{"&nbsp;" if kind == "blank" else digit}</td>'
-        html += "</tr>" if at % size == size - 1 else ""
-    note = f'<p style="margin:.5em 0 0">{as_html(unread)}</p>' if unread else ""
-    return f'<table style="{_HTML_BOARD}">{html}</table>{note}'
-
-
-def _judged(
-    problem: Problem, completion: str | None, hidden: Collection[int] = ()
-) -> tuple[str, list[str], str]:
-    """(the digits to show, the kind of each cell, why no grid could be read if so); cells at `hidden` as they were."""
-    from verifiers import verify
-
-    puzzle, solution = problem.reference["puzzle"], problem.metadata["solution"]
-    written, masked, unread = puzzle, [False] * len(puzzle), ""
-    if completion is not None:
-        verdict = verify("sudoku", completion, puzzle=puzzle)
-        extracted = verdict.extracted or ""
-        # The verifier allows spaces, bars and other marks between the digits.
-        places = [i for i, c in enumerate(extracted, completion.rfind(extracted)) if c.isdecimal()]
-        if len(places) == len(puzzle):
-            written = "".join(str(int(completion[i])) for i in places)
-            masked = [i in hidden for i in places]
-        else:
-            unread = f"no grid of {len(puzzle)} digits in the answer ({verdict.reason})"
-        if verdict.correct:
-            solution = written  # of several solutions each one is as right as the stored one
-    board = "".join(g if hide else w for g, w, hide in zip(puzzle, written, masked, strict=True))
-    kinds = list(map(_kind, puzzle, solution, board, masked))
-    return board, kinds, unread
-
-
-def _kind(given: str, right: str, written: str, masked: bool) -> str:
+def _kind(given: str, right: str, written: str) -> str:
     if written == given:
-        return "blank" if given == "0" else "unwritten" if masked else "given"
+        return "blank" if given == "0" else "given"
     if given != "0":
         return "broken"
     return "right" if written == right else "wrong"

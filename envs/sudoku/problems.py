@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from envs.datasets import read_files, read_packaged, to_jsonl
+from envs.datasets import read_files, read_packaged
 from envs.errors import EnvError
 from envs.splits import SPLIT_SIZES, STREAMS, SUDOKU_9X9, pick
-from envs.sudoku.solver import random_grid, random_puzzle, solve
+from envs.sudoku.solver import random_grid, random_puzzle
 
 TEST_RANKS = (
     5, 9, 12, 13, 25, 27, 30, 31, 32, 33, 35, 43, 47, 48, 55, 56, 57, 67, 71, 74, 75, 80, 82, 86, 89, 91, 94,
@@ -43,7 +43,6 @@ nearly every order of digging still leaves one solution; from 57 on few do."""
 
 _SEED_4X4, _SEED_9X9 = 4_040_404, 9_090_909
 _STREAMS_4X4 = STREAMS | {"test": 4}
-_ALL_CELLS = (1 << 16) - 1
 _MAX_TRIES = 10_000  # of 20 grids with one blank, 320 puzzles, the last of 256 takes some 20
 
 
@@ -80,31 +79,19 @@ def split_ranks(split: str, excluded: frozenset[str] = frozenset()) -> tuple[int
 
 
 @cache
-def _differences() -> np.ndarray:
-    """(288, 288) uint16: bit c of [g, h] is set where grids g and h differ in cell c."""
-    digits = np.array([list(grid) for grid in grids()])
-    return ((digits[:, None] != digits[None]) << np.arange(16)).sum(-1).astype(np.uint16)
-
-
-def solutions(puzzle: str) -> list[str]:
-    """Every grid that solves a 4x4 `puzzle`, sorted. puzzle: 16 digits, row by row, 0 = blank."""
-    return [grid for grid in grids() if all(g in ("0", c) for g, c in zip(puzzle, grid, strict=True))]
+def _table() -> np.ndarray:
+    """(288, 16) uint8: the cells of all grids."""
+    return np.frombuffer("".join(grids()).encode(), np.uint8).reshape(-1, 16)
 
 
 def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
     """Grid number `rank` with `blanks` random cells blanked, drawn until exactly one solution is left."""
-    differences = _differences()[rank]
+    table, grid = _table(), _table()[rank]
     while True:
-        blanked = rng.permutation(16)[:blanks].tolist()
-        given = _ALL_CELLS
-        for cell in blanked:
-            given ^= 1 << cell
-        # A grid agrees with all givens exactly when no cell where it differs is given; itself always does.
-        if np.count_nonzero(differences & np.uint16(given)) == len(differences) - 1:
-            cells = list(grids()[rank])
-            for cell in blanked:
-                cells[cell] = "0"
-            return "".join(cells)
+        given = np.ones(16, bool)
+        given[rng.permutation(16)[:blanks]] = False
+        if (table[:, given] == grid[given]).all(1).sum() == 1:
+            return "".join(chr(cell) if keep else "0" for cell, keep in zip(grid, given, strict=True))
 
 
 def read_blanks(blanks: str | int, size: int) -> tuple[int, int]:
@@ -188,55 +175,29 @@ def draw_9x9(split: str, index: int, blanks: tuple[int, int], excluded: frozense
 
 @cache
 def test_puzzles(size: int = 4) -> tuple[tuple[str, str], ...]:
-    """The 256 committed (puzzle, solution) pairs, in order; raises EnvError if they are not installed."""
+    """The 256 committed (puzzle, solution) pairs, in order; 4x4 they are those of fixed_set("test")."""
     rows = read_packaged("sudoku/test.jsonl" if size == 4 else "sudoku/test-9x9.jsonl")
     return tuple((row["puzzle"], row["solution"]) for row in rows)
-
-
-def test_file(size: int = 4) -> str:
-    """The text of the committed test file, made anew; a pure function of the size."""
-    if size == 4:
-        pairs = fixed_set("test")
-    else:
-        pairs = [draw_9x9("test", i, TEST_BLANKS_9X9, frozenset()) for i in range(256)]
-    return to_jsonl({"puzzle": puzzle, "solution": grid} for puzzle, grid in pairs)
 
 
 @cache
 def read_puzzles(path: str, size: int = 4) -> tuple[tuple[str, str], ...]:
     """The (puzzle, solution) pairs of a .jsonl file, one {"puzzle": "0310...", "solution": "4312..."} a line.
 
-    Without "solution" the first grid that solves the puzzle is taken. Raises EnvError naming the line if one is no
-    JSON object, has no usable puzzle, or a solution that does not solve it.
+    Raises EnvError naming the line if one is no JSON object, or its solution does not solve a puzzle of this size.
     """
-    return tuple(_read_row(*row, size) for row in read_files("sudoku", [Path(path)], ["puzzle"]))
+    return tuple(_read_row(*row, size) for row in read_files("sudoku", [Path(path)], ["puzzle", "solution"]))
 
 
 def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:
-    puzzle, solution = values["puzzle"], values.get("solution")
-    if not _is_grid(puzzle, size, "0"):
-        other = 13 - size
-        hint = f" For {other}x{other}: size={other}." if _is_grid(puzzle, other, "0") else ""
-        wanted = f"{size * size} digits from 0 to {size}, 0 = blank"
-        raise EnvError(f"sudoku: {where} has the puzzle {puzzle!r:.100}; it must be {wanted}.{hint}")
-    if solution is None:
-        return puzzle, _first_solution(where, puzzle)
-    # A full grid has one solution, itself, unless it breaks a rule.
-    legal = _is_grid(solution, size) and (solution in grids() if size == 4 else solve(solution)[0] == 1)
+    from verifiers import verify
+
+    digits, puzzle, solution = "123456789"[:size], values["puzzle"], values["solution"]
+    for name, text, allowed in (("puzzle", puzzle, "0" + digits), ("solution", solution, digits)):
+        if not isinstance(text, str) or len(text) != size * size or text.strip(allowed):
+            wanted = f"{size * size} digits from {allowed[0]} to {size}, 0 = blank; see also size={13 - size}"
+            raise EnvError(f"sudoku: {where} has the {name} {text!r:.100}; it must be {wanted}.")
+    legal = verify("sudoku", f"<answer>{solution}</answer>", puzzle="0" * len(puzzle)).correct
     if not legal or any(given not in ("0", cell) for given, cell in zip(puzzle, solution, strict=True)):
-        raise EnvError(f"sudoku: {where} has the solution {solution!r:.100}, which does not solve {puzzle}.")
+        raise EnvError(f"sudoku: {where} has the solution {solution}, which does not solve {puzzle}.")
     return puzzle, solution
-
-
-def _first_solution(where: str, puzzle: str) -> str:
-    count, solution = (0, next(iter(solutions(puzzle)), "")) if len(puzzle) == 16 else solve(puzzle)
-    if count < 0:
-        raise EnvError(f'sudoku: {where} has a puzzle too hard for our search, {puzzle}; give its "solution"')
-    if not solution:
-        raise EnvError(f"sudoku: {where} has the puzzle {puzzle}, which no grid solves.")
-    return solution
-
-
-def _is_grid(value: Any, size: int, blank: str = "") -> bool:
-    digits = "123456789"[:size] + blank
-    return isinstance(value, str) and len(value) == size * size and not value.strip(digits)

@@ -1,9 +1,5 @@
 """What of a Sudoku completion is measured beside the verifier's verdict: its format, and the papers' reward."""
 
-from collections.abc import Sequence
-
-import numpy as np
-
 from envs.answers import CLOSE, OPEN, only_answer, until_end
 
 _MEASURED = {"correct": 0.0, "format": 0.0, "cells": 0.0}
@@ -17,22 +13,16 @@ def has_format(completion: str, size: int = 4) -> bool:
     return grid is not None and len(grid) == size * size and not grid.strip("123456789"[:size])
 
 
-def paper_cells(completions: Sequence[str], puzzles: Sequence[str], solutions: Sequence[str]) -> np.ndarray:
-    """The reward of d1 and SPG for n completions, (n,) float64: the share of the blanks that equal the solution.
+def paper_cells(completion: str, puzzle: str, solution: str) -> float:
+    """The reward of d1 and SPG: the share of the blanks that equal the solution; 0 for a puzzle without blanks.
 
-    puzzles, solutions: n each, all of one size. Read are the digits of the last closed <answer> block, zeros
-    added or cut to the cells of the board; nothing asks whether the givens are kept. A puzzle without blanks
-    earns 0.
+    Read are the digits of the last closed <answer> block, from the first cell on; nothing asks whether the givens are
+    kept.
     """
-    cells = len(puzzles[0]) if puzzles else 0
-    written = [_last_digits(until_end(completion))[:cells].ljust(cells, "0") for completion in completions]
-    answers, givens, grids = (
-        # Digits of other scripts, which isdigit lets pass, become marks that equal no cell.
-        np.frombuffer("".join(texts).encode("ascii", "replace"), np.uint8).reshape(len(texts), cells)
-        for texts in (written, puzzles, solutions)
-    )
-    blank = givens == ord("0")
-    return (blank & (answers == grids)).sum(axis=1) / np.maximum(1, blank.sum(axis=1))
+    written = _last_digits(until_end(completion))
+    blanks = [cell for cell, given in enumerate(puzzle) if given == "0"]
+    right = sum(written[cell : cell + 1] == solution[cell] for cell in blanks)
+    return right / max(1, len(blanks))
 
 
 def _last_digits(completion: str) -> str:

@@ -1,4 +1,4 @@
-"""Counting the solutions of a Sudoku and making one: plain functions that numba compiles, and what calls them.
+"""Random grids and puzzles with one solution: plain functions that numba compiles, and what calls them.
 
 Cells hold 0 (blank) to n in reading order; rows, columns and boxes are bit masks (bit d - 1 = digit d). The search
 always continues in the blank with the fewest digits left, the first such one. Compiling takes seconds once; the machine
@@ -15,8 +15,6 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
-NO_LIMIT = 1 << 62
-_BUDGET = 5_000_000  # digits placed: some 1 s
 _INTS = "int64[::1]"
 
 
@@ -72,33 +70,21 @@ def next_digit(left: int, start: int) -> int:
     return left & -left
 
 
-def count_solutions(
-    cells: Ints, units: Ints, size: int, limit: int, budget: int, starts: Ints, solution: Ints, work: Ints
-) -> int:
-    """Solutions of `cells` up to `limit`, or -1 once `budget` digits were placed in vain.
+def fill(cells: Ints, units: Ints, size: int, starts: Ints, work: Ints) -> int:
+    """Fill in the first solution of `cells`; how many were filled, or -1 if there is none: `cells` is as it was.
 
-    The first solution goes to `solution`; `cells` is left as it was. starts: for each cell the digit (0 to n - 1)
-    above which the search begins there; all 0 for ascending order.
+    starts: for each cell the digit (0 to n - 1) above which the search begins there; all 0 for ascending order.
     """
     blanks = set_givens(cells, units, size, work)
     if blanks < 0:
-        return 0
+        return -1
     first, digits = 3 * size, 3 * size + size * size
-    count = depth = 0
+    depth = 0
     choose_blank(units, size, 0, blanks, work)
-    while depth >= 0:
-        if depth == blanks:
-            count += 1
-            if count == 1:
-                for cell in range(size * size):
-                    solution[cell] = cells[cell]
-            if count == limit:
-                break
-            depth -= 1
-            continue
+    while 0 <= depth < blanks:
         cell = work[first + depth]
         row, column, box = units[3 * cell], units[3 * cell + 1], units[3 * cell + 2]
-        if cells[cell]:  # back from below: the digit here led to nothing more
+        if cells[cell]:  # back from below: the digit here led to nothing
             bit = 1 << (cells[cell] - 1)
             work[row] ^= bit
             work[column] ^= bit
@@ -107,10 +93,6 @@ def count_solutions(
         if work[digits + depth] == 0:
             depth -= 1
             continue
-        if budget == 0:
-            count = -1
-            break
-        budget -= 1
         bit = next_digit(work[digits + depth], starts[cell])
         work[digits + depth] ^= bit
         work[row] |= bit
@@ -122,69 +104,48 @@ def count_solutions(
         depth += 1
         if depth < blanks:
             choose_blank(units, size, depth, blanks, work)
-    for i in range(blanks):
-        cells[work[first + i]] = 0
-    return count
+    return depth
 
 
-def dig(
-    cells: Ints, units: Ints, size: int, wanted: int, order: Ints, starts: Ints, solution: Ints, work: Ints
-) -> int:
+def dig(cells: Ints, units: Ints, size: int, wanted: int, order: Ints, starts: Ints, work: Ints) -> int:
     """Blank out cells of a grid in `order` while one solution remains, up to `wanted`; how many it were."""
     blanks = 0
     for cell in order:
         if blanks == wanted:
             break
-        digit, others = cells[cell], 0
+        digit, filled = cells[cell], -1
         # One solution is known; a second one would have another digit here.
         for other in range(1, size + 1):
-            if other != digit and others == 0:
+            if other != digit and filled < 0:
                 cells[cell] = other
-                others = count_solutions(cells, units, size, 1, NO_LIMIT, starts, solution, work)
+                filled = fill(cells, units, size, starts, work)
+        for i in range(filled):
+            cells[work[3 * size + i]] = 0
         cells[cell] = digit
-        if others == 0:
+        if filled < 0:
             cells[cell] = 0
             blanks += 1
     return blanks
 
 
-def solve(puzzle: str, limit: int = 1) -> tuple[int, str]:
-    """(number of solutions up to `limit`, the first of them or ""); -1 where the search was given up.
-
-    puzzle: n*n digits, n = 4 or 9, 0 = blank. Given up after 5,000,000 steps, where a puzzle with one solution takes
-    some hundred, a very hard one some thousand.
-    """
-    cells = _cells(puzzle)
-    count, first = _count(cells, limit, _BUDGET, np.zeros_like(cells))
-    return count, _text(first) if count > 0 else ""
-
-
 def random_grid(rng: np.random.Generator, size: int) -> str:
     """A solved grid as n*n digits: the first that a search with random beginnings finds on the empty board."""
     starts = rng.integers(size, size=size * size)
-    return _text(_count(np.zeros_like(starts), 1, NO_LIMIT, starts)[1])
+    cells = np.zeros_like(starts)
+    _kernels()["fill"](cells, _units(size), size, starts, _workspace(size))
+    return _text(cells)
 
 
 def random_puzzle(rng: np.random.Generator, grid: str, blanks: int) -> str:
     """`grid` with cells blanked out in random order while one solution remains; at most `blanks` of them."""
-    cells, size = _cells(grid), isqrt(len(grid))
+    cells, size = np.array(list(map(int, grid)), np.int64), isqrt(len(grid))
     order, zeros = rng.permutation(len(grid)), np.zeros_like(cells)
-    _kernels()["dig"](cells, _units(size), size, blanks, order, zeros, zeros, _workspace(size))
+    _kernels()["dig"](cells, _units(size), size, blanks, order, zeros, _workspace(size))
     return _text(cells)
-
-
-def _count(cells: Ints, limit: int, budget: int, starts: Ints) -> tuple[int, Ints]:
-    size, first = isqrt(len(cells)), np.zeros_like(cells)
-    kernel = _kernels()["count_solutions"]
-    return kernel(cells, _units(size), size, limit, budget, starts, first, _workspace(size)), first
 
 
 def _workspace(size: int) -> Ints:
     return np.zeros(3 * size + 2 * size * size, np.int64)
-
-
-def _cells(digits: str) -> Ints:
-    return np.array([int(digit) for digit in digits], np.int64)
 
 
 def _text(cells: Ints) -> str:
@@ -207,8 +168,8 @@ def _kernels() -> dict[str, Callable[..., int]]:
     from verifiers.batch import compile_loop
 
     here, kernels = sys.modules[__name__], {}
-    for function, fifth in ((count_solutions, "int64"), (dig, _INTS)):
-        signature = f"int64({_INTS}, {_INTS}, int64, int64, {fifth}, {_INTS}, {_INTS}, {_INTS})"
+    for function, further in ((fill, ""), (dig, f"int64, {_INTS}, ")):
+        signature = f"int64({_INTS}, {_INTS}, int64, {further}{_INTS}, {_INTS})"
         # All that it calls stands in this file, so numba's cache notices every change without the checksum.
         kernels[function.__name__] = compile_loop(lambda checksum, f=function: f, signature, here)
     return kernels

@@ -2,9 +2,14 @@
 
 import json
 from html import escape
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.text import Text
+
 from spg_trainer.reporting.runs import Recorded, Row
+from spg_trainer.runs.console import clean
 from spg_trainer.settings.packages import envs
 
 if TYPE_CHECKING:
@@ -71,9 +76,18 @@ def open_environment(run: Recorded, split: str) -> "tuple[TextEnv | None, str]":
 def render(env: "TextEnv", row: Row) -> str:
     """A completion as its environment shows it; what was raised, where that fails."""
     try:
-        return env.render_html(env.problem(row["index"]), row["completion"])
+        return coloured_html(env.render_text(env.problem(row["index"]), row["completion"]))
     except Exception as error:  # an author's code may fail in any way
-        return f"<p>{escape(f'render_html raised {type(error).__name__}: {error}')}</p>"
+        return f"<p>{escape(f'render_text raised {type(error).__name__}: {error}')}</p>"
+
+
+def coloured_html(shown: str) -> str:
+    """A terminal's text as HTML in its colours; nothing in it can become markup."""
+    console, text = Console(record=True, file=StringIO()), clean(shown, colours=True)
+    console.print(Text.from_ansi(text.encode(errors="replace").decode()), soft_wrap=True)
+    return console.export_html(
+        inline_styles=True, code_format='<pre style="white-space:pre-wrap">{code}</pre>'
+    )
 
 
 def failures(run: Recorded, env: "TextEnv | None") -> list[dict[str, Any]]:

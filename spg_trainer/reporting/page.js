@@ -1,5 +1,5 @@
 "use strict";
-// What a model wrote reaches the page as textContent only; `html` comes from environments, which escape it.
+// What a model wrote reaches the page as textContent only; `html` is the coloured text of environments, escaped.
 (() => {
   const runs = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);

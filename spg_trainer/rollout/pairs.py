@@ -121,7 +121,7 @@ def read_pairs(path: str) -> list[Pair]:
     formats = envs.datasets.FORMATS
     if not path.endswith(formats):
         raise ConfigError(f"--pairs {path}: should end in {', '.join(formats)}.")
-    rows = envs.datasets.read_files("--pairs", [Path(path)], COLUMNS, hint="Check the file.")
+    rows = envs.datasets.read_files("--pairs", [Path(path)], COLUMNS)
     return [
         Pair(_prompt(where, row["prompt"]), *(_completion(where, name, row[name]) for name in COLUMNS[1:]))
         for where, row in rows

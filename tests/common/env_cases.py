@@ -1,6 +1,7 @@
 """What several tests of environments need: classes of outside authors, data sets on disk, all splits of one."""
 
 import json
+import re
 from pathlib import Path
 
 import envs
@@ -15,6 +16,11 @@ def write_dataset(folder: Path, train: list[dict], test: list[dict]) -> str:
     for name, rows in (("train", train), ("test", test)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(folder)
+
+
+def plain(text: str) -> str:
+    """A text without the colours of a terminal."""
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
 def make_splits(task: str, **arguments) -> dict:

@@ -93,25 +93,6 @@ def test_the_tag_count_and_the_answer_equal_the_published_ones(text):
     assert rewards["exact"] == (answer == "12") and rewards["integer"] == answer.isdigit()
 
 
-@pytest.mark.parametrize(
-    ("text", "gold", "rewards"),
-    [
-        (GOOD, "18", (1, 1, 1, 0, 0.5 - 0.013)),
-        ("<reasoning>so</reasoning> <answer>18</answer>", "18", (1, 1, 0, 1, 0)),
-        ("<reasoning>\nso\nthen\n</reasoning>\n<answer>\n18\n</answer>", "18", (1, 1, 0, 0, 0.5 - 0.011)),
-        ("<answer>1,250</answer>", "1,250", (1, 0, 0, 0, 0)),
-        ("<answer>1250</answer>", "1,250", (0, 1, 0, 0, 0)),
-        ("<answer>-3</answer>", "-3", (1, 0, 0, 0, 0)),
-        ("<answer>18.0</answer>", "18", (0, 0, 0, 0, 0)),
-        ("18", "18", (1, 1, 0, 0, 0)),
-        ("", "18", (0, 0, 0, 0, 0)),
-    ],
-)
-def test_the_papers_rewards_by_hand(text, gold, rewards):
-    names = ("exact", "integer", "strict_format", "soft_format", "xml_count")
-    assert paper_rewards(text, gold) == pytest.approx(dict(zip(names, rewards, strict=True)), abs=1e-9)
-
-
 def test_the_preset_pays_the_papers_sum_and_only_measures_correct():
     env = envs.make("gsm8k", source="generated", prompt_style="paper", reward_preset="paper")
     env.reset(options={"index": 0})

@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -11,15 +10,10 @@ from hypothesis import strategies as st
 import envs
 from envs.math500.problems import LEVELS
 from envs.math500.rewards import equivalent, has_format, is_plain, last_box, normalized
-from envs.math500.templates import TEMPLATES, frac, root, term
+from envs.math500.templates import TEMPLATES
 from tests.common.env_cases import SPLITS
 from tests.common.math500_oracle import ORACLE, answer
 from verifiers import verify_batch
-
-SUBJECTS = {
-    *("Prealgebra", "Algebra", "Intermediate Algebra", "Precalculus"),
-    *("Geometry", "Number Theory", "Counting & Probability"),
-}
 
 
 def generated(split: str = "train", **arguments):
@@ -40,14 +34,6 @@ def test_every_answer_is_found_again_from_the_text_alone(level):
     assert all(fair / 2 < count < fair * 2 for count in used.values())
 
 
-def test_the_templates_cover_the_subjects_of_the_published_set():
-    subjects = [
-        {generated(level=level).problem(i).metadata["subject"] for i in range(200)} for level in LEVELS
-    ]
-    assert sum(map(len, TEMPLATES.values())) >= 24
-    assert set.union(*subjects) == SUBJECTS and all(len(found) >= 5 for found in subjects)
-
-
 @pytest.mark.parametrize("split", SPLITS)
 def test_level_1_needs_no_arithmetic_and_little_room(split):
     for problem in map(generated(split).problem, range(256)):
@@ -55,13 +41,6 @@ def test_level_1_needs_no_arithmetic_and_little_room(split):
         for work, value in (problem.metadata["right"], problem.metadata["slip"]):
             assert set(work + value) <= set(problem.prompt + "+-*/()=,x01")
             assert len(work) + len(value) + 3 <= 18  # with both tags and an end token
-
-
-def test_numbers_are_written_as_in_the_published_set():
-    assert [frac(Fraction(n, 2)) for n in (-1, 0, 4)] == [r"-\frac{1}{2}", "0", "2"]
-    assert [frac(n, r"\pi") for n in (-1, 0, 1, 3)] == [r"-\pi", "0", r"\pi", r"3\pi"]
-    assert [root(n) for n in (0, 1, 5, 12, 49)] == ["0", "1", r"\sqrt{5}", r"2\sqrt{3}", "7"]
-    assert [term(n, "x") for n in (-2, -1, 0, 1, 3)] == ["-2x", "-x", "", "+x", "+3x"] and term(1, "") == "+1"
 
 
 def test_the_format_is_one_closed_block_that_holds_something():
@@ -73,14 +52,6 @@ def test_the_format_is_one_closed_block_that_holds_something():
     for texts, met in ((boxed, (True, True)), (bare, (True, False)), (neither, (False, False))):
         for text in texts:
             assert (has_format(text, boxed=False), has_format(text, boxed=True)) == met, text
-
-
-def test_which_format_a_prompt_asks_for():
-    box, bare = r"<answer>\boxed{4}</answer>", "<answer>4</answer>"
-    for arguments, met in (({}, [1, 1]), ({"level": 2}, [1, 0]), ({"prompt_style": "paper"}, [1, 0])):
-        env = envs.make("math500", source="generated", **arguments)
-        scores = env.score_batch([env.problem(0)] * 2, [box, bare])
-        assert scores.rewards["format"].tolist() == met
 
 
 @pytest.mark.parametrize("level", [1, 2, 3])
@@ -106,7 +77,7 @@ def test_rendering_a_copied_task_says_what_its_score_says():
     scores = env.score_batch(problems, texts)
     row = scores.reason.index("rule_broken")
     assert scores.rewards["correct"][row] == 0
-    assert "wrong (rule_broken" in env.render_text(problems[row], texts[row], color=False)
+    assert "wrong (rule_broken" in env.render_text(problems[row], texts[row])
 
 
 @pytest.mark.parametrize(

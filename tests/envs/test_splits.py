@@ -62,11 +62,9 @@ def test_a_class_without_splits_is_divided_by_a_hash_of_the_index():
 
 def test_a_split_without_problems_is_named():
     assert len(envs.make("doubling", size=1, split="train")) == 1  # index 0 is in tenth 5
-    with pytest.raises(EnvError, match="has 1 problems, of which none falls into"):
+    with pytest.raises(EnvError, match="of its 1 problems 0 are test"):
         envs.make("doubling", size=1, split="test")
 
 
-def test_more_problems_than_can_be_divided_are_refused_and_not_listed():
-    assert len(envs.make("doubling", size=10**12)) == 10**12
-    with pytest.raises(EnvError, match=r"has 1000000000000 problems, more than the 10000000 .*`split`"):
-        envs.make("doubling", size=10**12, split="train")
+def test_of_a_huge_class_the_first_ten_million_problems_are_divided():
+    assert 7_990_000 < len(envs.make("doubling", size=10**12, split="train")) < 8_010_000

@@ -6,6 +6,7 @@ from collections import Counter
 from functools import cache
 from math import isqrt
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from envs.sudoku.problems import (
 )
 from envs.sudoku.problems import test_puzzles as committed_puzzles
 from envs.sudoku.rewards import has_format, paper_cells
+from tests.common.env_cases import plain
 from verifiers import verify
 
 PUZZLE, SOLUTION = "4003000414303240", "4123231414323241"
@@ -35,8 +37,6 @@ TEXTS = st.one_of(
     st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
     st.binary().map(lambda raw: raw.decode("latin-1")),
 )
-HARD = "800000000003600000070090200050007000000045700000100030001000068008500010090000400"
-HARD_SOLVED = "812753649943682175675491283154237896369845721287169534521974368438526917796318452"
 
 
 @cache
@@ -111,9 +111,7 @@ def test_the_papers_grids_are_exactly_the_test_grids(shared_data):
 def check_problem(problem: envs.Problem) -> int:
     """Asserts that it has one solution, the stored one; returns the number of its blanks."""
     puzzle, solution = problem.reference["puzzle"], problem.metadata["solution"]
-    assert (
-        is_solved(solution) and count_solutions(puzzle, 2) == 1 and solver.solve(puzzle, 2) == (1, solution)
-    )
+    assert is_solved(solution) and count_solutions(puzzle, 2) == 1
     assert all(given in ("0", cell) for given, cell in zip(puzzle, solution, strict=True))
     assert puzzle.count("0") == problem.metadata["blanks"]
     return puzzle.count("0")
@@ -139,12 +137,14 @@ def test_every_9x9_puzzle_has_one_solution_and_the_blanks_of_its_level(split, le
     assert len(env) == (1_000_000 if split == "train" else 256)
 
 
-def test_a_second_solution_is_seen():
-    swapped = "123456789456789123789123456231674895875912364694538217317265948542897631968341572"
-    puzzle = "".join("0" if cell in "12" else cell for cell in swapped)  # 1 and 2 may change places
-    assert is_solved(swapped) and count_solutions(puzzle, 2) == solver.solve(puzzle, 2)[0] == 2
-    assert solver.solve("11" + "0" * 79) == (0, "")
-    assert solver.solve(HARD, 2) == (1, HARD_SOLVED)
+def test_digging_stops_where_a_second_solution_would_come():
+    for _, grid in (envs.sudoku.problems.draw_9x9("train", i, (20, 32), frozenset()) for i in range(2)):
+        puzzle = solver.random_puzzle(
+            np.random.default_rng(0), grid, 81
+        )  # as many blanks as the order allows
+        givens = [cell for cell, given in enumerate(puzzle) if given != "0"]
+        assert count_solutions(puzzle, 2) == 1
+        assert all(count_solutions(puzzle[:c] + "0" + puzzle[c + 1 :], 2) == 2 for c in givens)
 
 
 def test_blanks_come_in_the_papers_proportions():
@@ -178,30 +178,9 @@ def test_paper_prompts_show_the_tags_and_solved_examples_of_train(size, count, w
         puzzle = shown.partition("Puzzle: ")[2][: size * size]
         completion = shown.partition("\n")[2].partition("\n")[2].partition("Now solve")[0]
         solution = completion.partition("<answer>\n")[2][: size * size]
-        assert solver.solve(puzzle, 2) == (1, solution)
+        assert count_solutions(puzzle, 2) == 1
         assert solution in train if size == 4 else SUDOKU_9X9(renamed(solution)) == "train"
         assert verify("sudoku", completion, puzzle=puzzle).correct
-
-
-@pytest.mark.parametrize(
-    ("completion", "correct", "form"),
-    [
-        ("<answer>4123231414323241</answer>", 1, 1),
-        ("think <answer>\n4123231414323241\n</answer> done", 1, 1),
-        ("<answer>4123231414323241</answer><|eot_id|><answer>1</answer>", 1, 1),
-        ("<answer>4123 2314 1432 3241</answer>", 1, 0),
-        ("<answer>1</answer><answer>4123231414323241</answer>", 1, 0),
-        ("<answer>4123231414323241", 1, 0),
-        ("<answer>1111231414323241</answer>", 0, 1),
-        ("<answer>4003000414303240</answer>", 0, 0),
-        ("4123231414323241", 0, 0),
-        ("", 0, 0),
-    ],
-)
-def test_correct_and_format_are_scored_apart(known, completion, correct, form):
-    env = envs.make("sudoku", **known)
-    rewards = env.score(env.problem(0), completion).rewards
-    assert (rewards["correct"], rewards["format"]) == (correct, form)
 
 
 def test_the_habit_looks_at_rows_only(known):
@@ -214,14 +193,14 @@ def test_the_habit_looks_at_rows_only(known):
 def test_the_board_is_readable_without_colours(known):
     env = envs.make("sudoku", **known)
     problem = env.problem(0)
-    assert env.render_text(problem, None, color=False).splitlines() == [
+    assert plain(env.render_text(problem, None)).splitlines() == [
         " 4  . | .  3 ",
         " .  . | .  4 ",
         "------+------",
         " 1  4 | 3  . ",
         " 3  2 | 4  . ",
     ]
-    rendered = env.render_text(problem, "<answer>4122 2314 3432 3241</answer>", color=False)
+    rendered = plain(env.render_text(problem, "<answer>4122 2314 3432 3241</answer>"))
     assert rendered.splitlines() == [
         " 4 (1)|(2)!2 ",
         "(2)(3)|(1) 4 ",
@@ -230,21 +209,9 @@ def test_the_board_is_readable_without_colours(known):
         " 3  2 | 4 (1)",
         "(n) right  !n overwrites the given",
     ]
-    assert "x1 " in env.render_text(problem, "<answer>4113231414323241</answer>", color=False)
-    assert "no_answer" in env.render_text(problem, "I give up", color=False)
-    assert "\x1b[32m(1)\x1b[0m" in env.render_text(problem, env.demonstration(problem), color=True)
-
-
-def test_the_9x9_board_has_nine_rows_and_boxes():
-    env = envs.make("sudoku", size=9, split="test")
-    problem = env.problem(0)
-    lines = env.render_text(problem, None, color=False).splitlines()
-    assert len(lines) == 11 and lines[3] == lines[7] == "+".join(["-" * 9] * 3)
-    cells = "".join(c for c in "".join(lines) if c.isdigit() or c == ".")
-    assert cells == problem.reference["puzzle"].replace("0", ".")
-    done = env.render_text(problem, env.demonstration(problem), color=False)
-    assert done.count("(") == problem.metadata["blanks"] + 1 and "(n) right" in done
-    assert "no grid of 81 digits" in env.render_text(problem, "<answer>12</answer>", color=False)
+    assert "x1 " in plain(env.render_text(problem, "<answer>4113231414323241</answer>"))
+    assert "no_answer" in plain(env.render_text(problem, "I give up"))
+    assert "\x1b[32m(1)\x1b[0m" in env.render_text(problem, env.demonstration(problem))
 
 
 @pytest.mark.parametrize(
@@ -297,31 +264,15 @@ def slow_paper(completion: str, puzzle: str, solution: str) -> float:
 def test_quick_rewards_equal_slow_ones(text):
     for size in (1, 2, 4, 9):
         assert has_format(text, size) == slow_format(text, size)
-    texts = [text, SOLUTION, f"<answer>{text}"]
-    slow = [slow_paper(one, PUZZLE, SOLUTION) for one in texts]
-    assert paper_cells(texts, [PUZZLE] * 3, [SOLUTION] * 3).tolist() == slow
+    for one in (text, SOLUTION, f"<answer>{text}"):
+        assert paper_cells(one, PUZZLE, SOLUTION) == slow_paper(one, PUZZLE, SOLUTION)
 
 
-@pytest.mark.parametrize(
-    ("answer", "share"),
-    [
-        (SOLUTION, 1.0),
-        ("4123 2314 1432 3241", 1.0),
-        ("9123231414323241", 1.0),  # an overwritten given costs nothing
-        (SOLUTION + "777", 1.0),
-        ("4113231414323241", 6 / 7),
-        ("4123", 2 / 7),
-        ("", 0.0),
-        (PUZZLE, 0.0),
-    ],
-)
-def test_the_papers_reward_is_the_share_of_blanks_like_the_stored_solution(known, answer, share):
+def test_the_papers_reward_pays_the_share_of_blanks_like_the_stored_solution(known):
     env = envs.make("sudoku", **known, reward_preset="paper")
-    for text in (f"<answer>{answer}</answer>", f"<answer>1</answer> no: <answer>\n{answer}\n</answer>"):
-        env.reset(options={"index": 0})
-        _, reward, _, _, info = env.step(text)
-        assert reward == info["rewards"]["paper_cells"] == share
-        assert info["correct"] == (answer in (SOLUTION, "4123 2314 1432 3241"))
-    env.reset(options={"index": 0})
-    assert env.step(f"<answer>{answer}")[1] == 0.0  # never closed
     assert env.spec_name == "sudoku[known.jsonl,reward_preset=paper]"
+    overwritten = "9" + SOLUTION[1:]  # a given, which costs nothing
+    for answer, share in ((SOLUTION, 1.0), (overwritten, 1.0), ("4113231414323241", 6 / 7), (PUZZLE, 0.0)):
+        env.reset(options={"index": 0})
+        _, reward, _, _, info = env.step(f"<answer>{answer}</answer>")
+        assert reward == info["rewards"]["paper_cells"] == share and info["correct"] == (answer == SOLUTION)
