@@ -170,7 +170,6 @@ def make_masking(name: str, num_masks: int) -> Masking:
     settings = {"num_masks": num_masks, "p_mask_prompt": 0.0, "block_length": SAMPLING.block_length}
     cls = MASKINGS[name]
     masking = cls(**{f.name: settings[f.name] for f in fields(cls) if f.name in settings})
-    masking.check(SAMPLING.max_completion_length)
     return masking
 
 

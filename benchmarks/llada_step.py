@@ -50,7 +50,7 @@ def make_policy(given: argparse.Namespace) -> Policy:
     torch.manual_seed(0)
     with torch.device(given.device):
         model = AutoModelForMaskedLM.from_config(config, dtype=getattr(torch, given.dtype))
-    model = add_lora(model, r=given.lora_r, alpha=None, dropout=0.0, seed=0, base="random")
+    model = add_lora(model, r=given.lora_r, alpha=given.lora_r // 2, dropout=0.0, seed=0, base="random")
     if given.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     return Policy(

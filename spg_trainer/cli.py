@@ -221,7 +221,7 @@ def leave_processes() -> None:
 def refuse_early(config: Config) -> Config:
     """The settled settings of a training; raises for all that can be refused without opening the weights."""
     from spg_trainer.evaluation.evaluate import make_env
-    from spg_trainer.models.source import resolve_model
+    from spg_trainer.models.resolve import resolve_model
     from spg_trainer.rollout.pairs import read_pairs, settle_pairs
     from spg_trainer.rollout.sampler import get_decoder
     from spg_trainer.rollout.sources import check_prompts

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
-from spg_trainer.models.source import looks_local, resolve_model
+from spg_trainer.models.resolve import looks_local, resolve_model
 from spg_trainer.reporting.curves import draw_figure
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.checkpoint import export, opening

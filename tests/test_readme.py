@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spg_trainer.cli import main
-from spg_trainer.models.source import models_folder
+from spg_trainer.models.resolve import models_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/runs.md")

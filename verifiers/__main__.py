@@ -47,7 +47,7 @@ Exit status: 0 when it ran, 1 when a file broke off or nothing was judged, 2 whe
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     args = _parser().parse_intermixed_args(arguments)
-    batch.delay_compilation(ROWS_BEFORE_COMPILING)
+    batch.rows_before_compiling = ROWS_BEFORE_COMPILING
     try:
         return _run(args)
     except (CommandError, UnknownTaskError) as error:
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     finally:
-        batch.delay_compilation(0)
+        batch.rows_before_compiling = 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -47,7 +47,7 @@ COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # and of `Columns
 INTEGER_BITS = 2000  # of a reference; Python prints no integer of more than 4,300 digits
 _registered: set[Any] = set()
 _lock = Lock()
-_rows_before_compiling = 0
+rows_before_compiling = 0  # are judged without compiled code, whatever the size of their batches
 
 
 def as_text(completion: object) -> str | None:
@@ -77,14 +77,13 @@ class RowLoop:
     `judge(data, start, end, lenient, references, row, scratch)` judges data[start:end] by the reference in that row:
     plain Python that numba compiles too; a negative reason is to be judged outside compiled code. `references` is
     numba's type of its argument, a tuple, `scratch` the size of each of the five lists of integers that it may write
-    to, `modules` those it calls into, `compile_above` the characters of a batch.
+    to, `modules` those it calls into.
     """
 
     judge: Callable[..., Judged]
     references: str
     scratch: int
     modules: tuple[ModuleType, ...]
-    compile_above: int = MIN_COMPILED_CHARACTERS
 
     def lists(self) -> Scratch:
         return tuple([0] * self.scratch for _ in range(5))
@@ -130,19 +129,28 @@ def judge_texts(
     n = len(texts)
     reason, tier, score = (np.empty(n, kind) for kind in (np.int8, np.int8, np.float64))
     spans = np.empty((n, 2), np.int64)
-    rows: Iterable[int] = range(n)
-    kernel = compiled_rows(loop) if is_worth_compiling(texts, loop.compile_above) else None
+    undecided: Iterable[int] = range(n)
+    kernel = compiled_rows(loop) if is_worth_compiling(texts) else None
     if kernel is not None:
-        packed = references()
+        packed, starts = references(), starts_of(texts)
 
-        def rest(rows: slice) -> tuple:
-            memory = np.empty(5 * loop.scratch, np.int64)
+        def arguments(rows: slice) -> tuple:
+            part = starts[rows.start : rows.stop + 1] - starts[rows.start]
             columns = (column[rows] for column in (reason, tier, score, spans))
-            return lenient, packed, *columns, rows.start, memory
+            memory = np.empty(5 * loop.scratch, np.int64)
+            return *pack(texts[rows], part), lenient, packed, *columns, rows.start, memory
 
-        for_each_slice(texts, rest, kernel)
-        rows = np.flatnonzero(reason < 0).tolist()
-    for row in rows:
+        slices = slices_of(starts)
+        threads = min(len(slices), MAX_THREADS, _cpus())
+        if threads < 2:
+            for rows in slices:
+                kernel(*arguments(rows))
+        else:
+            with ThreadPoolExecutor(threads, thread_name_prefix="verifiers") as pool:
+                for future in [pool.submit(kernel, *arguments(rows)) for rows in slices]:
+                    future.result()
+        undecided = np.flatnonzero(reason < 0).tolist()
+    for row in undecided:
         judged = judge_row(verdicts.encoded(texts[row]), row)
         reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = judged
     return reason, tier, score, spans
@@ -258,47 +266,19 @@ def slices_of(starts: npt.NDArray[np.int64]) -> list[slice]:
     return [slice(*pair) for pair in pairwise(np.unique([0, *cuts, len(starts) - 1]).tolist())]
 
 
-def for_each_slice(texts: Sequence[str], rest: Callable[[slice], tuple], work: Callable[..., object]) -> None:
-    """Call `work(data, starts, *rest(rows))` for each slice: packed here, one by one, judged in threads."""
-    starts = starts_of(texts)
-    slices = slices_of(starts)
-
-    def arguments(rows: slice) -> tuple:
-        return *pack(texts[rows], starts[rows.start : rows.stop + 1] - starts[rows.start]), *rest(rows)
-
-    threads = min(len(slices), MAX_THREADS, _cpus())
-    if threads < 2:
-        for rows in slices:
-            work(*arguments(rows))
-        return
-    with ThreadPoolExecutor(threads, thread_name_prefix="verifiers") as pool:
-        for future in [pool.submit(work, *arguments(rows)) for rows in slices]:
-            future.result()
-
-
 def _cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def delay_compilation(rows: int) -> None:
-    """Let this process judge so many rows without compiled code, whatever the size of the batches."""
-    global _rows_before_compiling
-    _rows_before_compiling = rows
-
-
-def is_worth_compiling(texts: Sequence[str], characters: int = MIN_COMPILED_CHARACTERS) -> bool:
-    """True for a batch of many rows or of more than so many characters."""
-    global _rows_before_compiling
-    if len(texts) <= MIN_COMPILED_ROWS and sum(map(len, texts)) <= characters:
+def is_worth_compiling(texts: Sequence[str]) -> bool:
+    """True for a batch of many rows or of many characters."""
+    global rows_before_compiling
+    if len(texts) <= MIN_COMPILED_ROWS and sum(map(len, texts)) <= MIN_COMPILED_CHARACTERS:
         return False
-    _rows_before_compiling -= len(texts)
-    return _rows_before_compiling < 0
-
-
-def source_checksum(*modules: ModuleType) -> int:
-    return zlib.crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in modules))
+    rows_before_compiling -= len(texts)
+    return rows_before_compiling < 0
 
 
 def compile_loop(make: Callable[[int], Callable], signature: str, *modules: ModuleType) -> Callable | None:
@@ -325,7 +305,8 @@ def compile_loop(make: Callable[[int], Callable], signature: str, *modules: Modu
                 if ours and function not in _registered:
                     register_jitable(function)
                     _registered.add(function)
-        function = make(source_checksum(extract, *modules))
+        sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (extract, *modules))
+        function = make(zlib.crc32(sources))
         try:
             return numba.njit(signature, nogil=True, _nrt=False, cache=True)(function)
         except (RuntimeError, OSError):  # no folder for the cache, or one that cannot be written

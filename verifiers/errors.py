@@ -50,12 +50,12 @@ def invalid_reference(argument: str, value: object, problem: str, index: int | N
     return InvalidReferenceError(message, argument=argument, index=index, value=value)
 
 
-def nearest(name: object, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+def nearest(name: object, known: Iterable[str]) -> str | None:
     """The known name closest to `name`, case ignored; None if none is close."""
     from difflib import get_close_matches
 
     spelled = {other.lower(): other for other in known}
-    close = get_close_matches(str(name).lower(), spelled, n=1, cutoff=cutoff)
+    close = get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.5)
     return spelled[close[0]] if close else None
 
 

@@ -57,9 +57,7 @@ def register(
     Without `verify_batch` a batch is judged one by one. Raises `ArgumentError` if the name is taken by
     another task.
     """
-    if isinstance(fields, str):
-        raise _bare_string("fields", fields)
-    entry = Task(task, tuple(fields), verify, verify_batch)
+    entry = Task(task, tuple(_as_list("fields", fields)), verify, verify_batch)
     if task in _BUILT_IN or _tasks.get(task, entry) != entry:
         message = f'A task "{task}" is already registered. Choose another name; known: {", ".join(tasks())}.'
         raise ArgumentError(message, argument="task", value=task)
@@ -162,7 +160,10 @@ def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
 
 def _as_list(name: str, values: object) -> list[Any]:
     if isinstance(values, str):
-        raise _bare_string(name, values)
+        message = (
+            f"{name}={shown(values)} is one string where a sequence of strings belongs; write {name}=[...]."
+        )
+        raise ArgumentError(message, argument=name, value=values)
     sized = hasattr(values, "__len__") and hasattr(values, "__iter__") and getattr(values, "shape", 1) != ()
     if not sized or isinstance(values, bytes | bytearray | Mapping | Set):
         message = (
@@ -171,11 +172,6 @@ def _as_list(name: str, values: object) -> list[Any]:
         )
         raise ArgumentError(message, argument=name, value=values)
     return list(values)  # type: ignore[call-overload]
-
-
-def _bare_string(name: str, value: str) -> ArgumentError:
-    message = f"{name}={shown(value)} is one string where a sequence of strings belongs; write {name}=[...]."
-    return ArgumentError(message, argument=name, value=value)
 
 
 def _installed() -> dict[str, Any]:

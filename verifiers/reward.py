@@ -69,9 +69,6 @@ def reward_function(
         return rewards
 
     reward.__name__ = task + "_strict" * (mode == "strict") + "_partial" * partial
-    reward.__qualname__ = reward.__name__
-    keywords = ", ".join(f"{name}=[...]" for name in names.values())
-    reward.__doc__ = f"Rewards of task {task!r}: completions=[...], {keywords}"
     return reward
 
 

@@ -340,10 +340,5 @@ def _puzzle_text(puzzle: object, row: int | None) -> str:
     return puzzle
 
 
-_LOOP = batch.RowLoop(
-    judge_completion,
-    batch.TEXTS,
-    MAX_CELLS,
-    (characters, sys.modules[__name__]),
-)
+_LOOP = batch.RowLoop(judge_completion, batch.TEXTS, MAX_CELLS, (characters, sys.modules[__name__]))
 TASK = batch.compiled_task("sudoku", ("puzzle",), _LOOP, _judge, batch.pack_texts(_puzzle_text))

@@ -16,15 +16,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class Coded(StrEnum):
-    @property
-    def code(self) -> int:
-        """Position among the names."""
-        return list(type(self)).index(self)
-
-
-class Reason(Coded):
-    """Why a completion got its verdict; equal to its name; `code` is its integer in `Verdicts.reason`."""
+class Reason(StrEnum):
+    """Why a completion got its verdict; equal to its name."""
 
     OK = "ok"
     WRONG = "wrong"
@@ -36,8 +29,8 @@ class Reason(Coded):
     ERROR = "error"
 
 
-class Tier(Coded):
-    """Which tier of a verifier decided, cheapest first; `code` is its integer in `Verdicts.decided_by`."""
+class Tier(StrEnum):
+    """Which tier of a verifier decided, cheapest first; equal to its name."""
 
     TEXT = "text"
     GRAMMAR = "grammar"
@@ -49,8 +42,6 @@ class Tier(Coded):
 
 REASONS = tuple(Reason)
 TIERS = tuple(Tier)
-REASON_NAMES = tuple(reason.value for reason in REASONS)
-TIER_NAMES = tuple(tier.value for tier in TIERS)
 # The same as integer codes, for compiled code.
 OK, WRONG, NO_ANSWER, MALFORMED, RULE_BROKEN, HEDGE, TIMEOUT, ERROR = range(len(REASONS))
 TEXT, GRAMMAR, RATIONAL, TYPED, PROBE, CAS = range(len(TIERS))
@@ -82,8 +73,8 @@ class Verdicts(Sequence[Verdict]):
         spans: (N, 2) int64, where the judged text lies in the UTF-8 bytes of its completion; -1 if none.
     """
 
-    reason_names = REASON_NAMES
-    tier_names = TIER_NAMES
+    reason_names = tuple(reason.value for reason in REASONS)
+    tier_names = tuple(tier.value for tier in TIERS)
 
     def __init__(
         self,
@@ -111,8 +102,8 @@ class Verdicts(Sequence[Verdict]):
         return cls(
             np.array([verdict.correct for verdict in verdicts], np.bool_),
             np.array([verdict.score for verdict in verdicts], np.float64),
-            np.array([Reason(verdict.reason).code for verdict in verdicts], np.int8),
-            np.array([Tier(verdict.decided_by).code for verdict in verdicts], np.int8),
+            np.array([REASONS.index(Reason(verdict.reason)) for verdict in verdicts], np.int8),
+            np.array([TIERS.index(Tier(verdict.decided_by)) for verdict in verdicts], np.int8),
             spans,
             texts,
         )
@@ -125,19 +116,19 @@ class Verdicts(Sequence[Verdict]):
     @property
     def reasons(self) -> list[str]:
         """The name of each completion's reason."""
-        return [REASON_NAMES[code] for code in self.reason.tolist()]
+        return [self.reason_names[code] for code in self.reason.tolist()]
 
     @property
     def tiers(self) -> list[str]:
         """The name of the tier that decided each completion."""
-        return [TIER_NAMES[code] for code in self.decided_by.tolist()]
+        return [self.tier_names[code] for code in self.decided_by.tolist()]
 
     def counts(self) -> dict[str, int]:
         """How many completions ended in each reason; reasons that did not occur are left out."""
         import numpy as np
 
-        numbers = np.bincount(self.reason, minlength=len(REASON_NAMES)).tolist()
-        return {name: number for name, number in zip(REASON_NAMES, numbers, strict=True) if number}
+        numbers = np.bincount(self.reason, minlength=len(REASONS)).tolist()
+        return {name: number for name, number in zip(self.reason_names, numbers, strict=True) if number}
 
     def __len__(self) -> int:
         return len(self.correct)

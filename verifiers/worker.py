@@ -14,6 +14,7 @@ import importlib
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -173,10 +174,9 @@ def _after_fork_in_child() -> None:
         pool.reset()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_after_fork_in_child
-    )
+os.register_at_fork(
+    before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_after_fork_in_child
+)
 
 
 # ---- the inside of a worker process: `python -m verifiers.worker MODULE PIPE` ----
@@ -197,13 +197,14 @@ def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> 
     threading.Thread(target=_read_jobs, args=(pipe, jobs), daemon=True).start()
     signal.signal(signal.SIGPROF, _give_up)
     if memory is not None:
-        _limit("RLIMIT_AS", memory)
+        _limit(resource.RLIMIT_AS, memory)
     answer = prepare()
     pipe.send_bytes(b'{"ready": true}')
     while True:
         job = jobs.get()
         # Where code holds the interpreter (a long loop in C) and nobody is left to kill it, the system ends it.
-        _limit("RLIMIT_CPU", None if job["hard"] is None else int(time.process_time() + job["hard"]) + 1)
+        seconds = None if job["hard"] is None else int(time.process_time() + job["hard"]) + 1
+        _limit(resource.RLIMIT_CPU, seconds)
         reply = _reply(answer, job)
         pipe.send_bytes(json.dumps(reply).encode())
 
@@ -221,11 +222,8 @@ def _give_up(*_: object) -> None:
     raise SoftDeadline
 
 
-def _limit(name: str, amount: int | None) -> None:
+def _limit(kind: int, amount: int | None) -> None:
     """Let the system cap a resource of this process, where it can; None: as high as it may be."""
-    import resource
-
-    kind = getattr(resource, name)
     hard = resource.getrlimit(kind)[1]
     if amount is None or (hard < amount and hard != resource.RLIM_INFINITY):
         amount = hard

@@ -19,7 +19,7 @@ from spg_trainer.distributed import decide_on_main, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_settings, figures, make_env
 from spg_trainer.models import load_model
-from spg_trainer.models.source import resolve_model
+from spg_trainer.models.resolve import resolve_model
 from spg_trainer.rollout.sampler import get_decoder
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json

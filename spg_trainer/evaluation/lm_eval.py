@@ -25,7 +25,7 @@ from tqdm import tqdm
 from spg_trainer.errors import ModelError
 from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.models import load_model
-from spg_trainer.models.source import resolve_model
+from spg_trainer.models.resolve import resolve_model
 from spg_trainer.rollout.tokens import decode_completions, encode_texts, sample
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.settings.sources import model_environment, task_settings

@@ -197,8 +197,8 @@ def completion_law(
     """
     sampling.check()
     _check_length(sampling.max_completion_length)
-    if sampling.remasking not in _STAY:
-        raise ConfigError(f"remasking={sampling.remasking!r} has no exact law. Use: {', '.join(_STAY)}.")
+    if sampling.remasking not in ("low_confidence", "random"):
+        raise ConfigError(f"remasking={sampling.remasking!r} has no exact law. Use low_confidence or random.")
     canvases = torch.full((1, sampling.max_completion_length), mask_id)
     masses = torch.ones(1, dtype=torch.float64)
     ends = torch.tensor(end_token_ids, dtype=torch.int64)
@@ -274,7 +274,10 @@ def _unmask(
     for chosen in itertools.combinations(range(masked), count):
         index = torch.tensor(chosen)
         entries = (slice(None), index, draws)  # (N, W**count, count) of a table (N, m, W)
-        chance = chances[entries].prod(-1) * _STAY[remasking](chances, confidence, confidence[entries], index)
+        others_stay: Tensor | float = 1 / math.comb(masked, count)
+        if remasking == "low_confidence":
+            others_stay = _others_are_less_sure(chances, confidence, confidence[entries], index)
+        chance = chances[entries].prod(-1) * others_stay
         after = canvases[:, None].repeat(1, len(draws), 1)
         after.scatter_(2, places[:, None, index].expand(-1, len(draws), -1), tokens[entries])
         mass = masses[:, None] * chance
@@ -293,18 +296,6 @@ def _others_are_less_sure(chances: Tensor, confidence: Tensor, kept: Tensor, ind
         below = (rank < worst) | ((rank == worst) & (other > last))
         result = result * torch.where(below, chances[:, None, other], 0.0).sum(-1)
     return result
-
-
-def _chosen_at_random(chances: Tensor, confidence: Tensor, kept: Tensor, index: Tensor) -> Tensor:
-    """() the probability of one set of places."""
-    return kept.new_tensor(1 / math.comb(confidence.shape[1], len(index)))
-
-
-_STAY: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "low_confidence": _others_are_less_sure,
-    "random": _chosen_at_random,
-}
-"""Per remasking, how probably the other places stay masked, given what the chosen ones draw."""
 
 
 def _merge(canvases: Tensor, masses: Tensor) -> tuple[Tensor, Tensor]:

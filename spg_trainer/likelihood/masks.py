@@ -10,7 +10,7 @@ on the padded width of the prompt nor on the other rows.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -100,10 +100,8 @@ class Masking:
     num_masks: int = 2
     p_mask_prompt: float = 0.0
 
-    @property
-    def varies_context(self) -> bool:
-        """Whether different masks show the same token in different contexts."""
-        return True
+    varies_context: ClassVar[bool] = True
+    """Whether different masks show the same token in different contexts."""
 
     @property
     def has_eubo(self) -> bool:
@@ -143,10 +141,12 @@ class Masking:
                 Row(lengths[row], unmask_step[row], stream, partial(streams, -1), progress, share)
             )
             scale[row], part[row, plan.part] = plan.scale, True
-            self.copies(plan, stream, masked[row, :, width:], scored[row], weight[row])
-            if self.p_mask_prompt > 0:
-                real = np.flatnonzero(prompt[row])
-                for mask in range(num_masks):
+            real = np.flatnonzero(prompt[row])
+            for mask in range(num_masks):
+                copy = self.copy(plan, mask, stream(mask))
+                masked[row, mask, width:], scored[row, mask] = copy.masked, copy.scored
+                weight[row, mask, copy.scored] = copy.weight
+                if self.p_mask_prompt > 0:
                     masked[row, mask, real] = stream(mask).random(len(real)) < self.p_mask_prompt
         if (scored & (unmask_step < 0)[:, None]).any():
             raise ConfigError(
@@ -160,23 +160,9 @@ class Masking:
         """What is drawn once for all masks of a completion; here nothing."""
         return Plan(row.length, slice(0, row.length), row.unmask_step)
 
-    def copies(
-        self,
-        plan: Plan,
-        stream: Callable[[int], np.random.Generator],
-        masked: np.ndarray,
-        scored: np.ndarray,
-        weight: np.ndarray,
-    ) -> None:
-        """Writes all copies of one completion into arrays of zeros, (M, T) each, whose types are those of `Masks`."""
-        for mask in range(len(masked)):
-            copy = self.copy(plan, mask, stream(mask))
-            masked[mask], scored[mask] = copy.masked, copy.scored
-            weight[mask, copy.scored] = copy.weight
-
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        """One masked copy of a completion; a masking needs either this or a `copies` of its own."""
-        raise TypeError(f"{type(self).__name__} should define `copy`, or `copies`.")
+        """One masked copy of a completion."""
+        raise NotImplementedError(f"{type(self).__name__} should define `copy`.")
 
 
 @dataclass(frozen=True)
@@ -187,7 +173,8 @@ class RandomMasking(Masking):
     """
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        return _copy(_random_subset(plan, 0, plan.length, stream), plan.length, plan.length)
+        scored = _random_subset(plan, 0, plan.length, stream)
+        return _copy(scored, plan.length, plan.length / scored.sum())
 
 
 @dataclass(frozen=True)
@@ -210,7 +197,7 @@ class BlockMasking(Masking):
         scored[stop : plan.length] = True
         if self.p_mask_prompt > 0:
             scored[:start] = stream.random(start) < self.p_mask_prompt
-        return _copy(scored, plan.length, plan.length)
+        return _copy(scored, plan.length, plan.length / scored.sum())
 
 
 @dataclass(frozen=True)
@@ -222,12 +209,10 @@ class BlockModuloMasking(BlockMasking):
 
     def check(self, size: int) -> None:
         """Raises ConfigError where `size` completion tokens hold fewer blocks than there are masks."""
-        blocks = _blocks(size, self.block_length)
-        if blocks < self.num_masks:
-            raise ConfigError(
-                f"num_masks={self.num_masks}: each mask takes a block of its own, but {size} completion tokens hold "
-                f"{blocks} of --block-length {self.block_length}; lower it, or use --algorithm-args num_masks={blocks}"
-            )
+        if (blocks := _blocks(size, self.block_length)) < self.num_masks:
+            text = f"num_masks={self.num_masks} needs as many blocks; {size} completion tokens hold {blocks}"
+            remedy = f"lower --block-length {self.block_length}, or use --algorithm-args num_masks={blocks}"
+            raise ConfigError(f"{text}: {remedy}")
 
     def plan(self, row: Row) -> Plan:
         blocks = _blocks(len(row.unmask_step), self.block_length)
@@ -257,7 +242,8 @@ class ActiveBlockMasking(Masking):
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         start, stop = plan.part.start, plan.part.stop
-        return _copy(_random_subset(plan, start, stop, stream), stop, stop - start)
+        scored = _random_subset(plan, start, stop, stream)
+        return _copy(scored, stop, (stop - start) / scored.sum())
 
 
 @dataclass(frozen=True)
@@ -269,9 +255,7 @@ class TrajectoryMasking(Masking):
     many. Positions behind the first end token are shown as the sampler saw them, too, and never scored.
     """
 
-    @property
-    def varies_context(self) -> bool:
-        return False
+    varies_context: ClassVar[bool] = False
 
     def plan(self, row: Row) -> Plan:
         steps = np.unique(row.unmask_step[: row.length])
@@ -298,14 +282,12 @@ class AllMasking(Masking):
     The mean-field log-likelihood, no bound; copies differ only in the noise of the prompt.
     """
 
+    varies_context: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         if self.num_masks > 1 and self.p_mask_prompt == 0:
             text = f"num_masks={self.num_masks}: with masking=all and p_mask_prompt=0 all copies are equal"
             raise ConfigError(f"{text}; set num_masks=1")
-
-    @property
-    def varies_context(self) -> bool:
-        return False
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         scored = np.arange(len(plan.unmask_step)) < plan.length
@@ -329,7 +311,7 @@ class BernoulliMasking(Masking):
         scored = np.zeros(len(plan.unmask_step), dtype=bool)
         scored[first] = True
         scored[first + 1 : plan.length] = stream.random(plan.length - first - 1) >= clean
-        return MaskedCopy(_masked(scored, plan.length), scored, some / (1 - clean))
+        return _copy(scored, plan.length, some / (1 - clean))
 
 
 @dataclass(frozen=True)
@@ -346,7 +328,7 @@ class RatioMasking(Masking):
         ratio = stream.uniform(self.min_ratio, self.max_ratio)
         scored = stream.random(len(plan.unmask_step)) < ratio
         scored[plan.length :] = False
-        return MaskedCopy(_masked(scored, plan.length), scored, plan.length / max(1, scored.sum()))
+        return _copy(scored, plan.length, plan.length / max(1, scored.sum()))
 
 
 @dataclass(frozen=True)
@@ -378,8 +360,7 @@ class CoupledMasking(Masking):
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         scored = np.zeros(len(plan.unmask_step), dtype=bool)
         scored[: plan.length] = plan.choice[mask // 2] ^ bool(mask % 2)
-        weight = (plan.length + 1) / max(1, scored.sum())
-        return MaskedCopy(_masked(scored, plan.length), scored, weight)
+        return _copy(scored, plan.length, (plan.length + 1) / max(1, scored.sum()))
 
 
 @dataclass(frozen=True)
@@ -402,7 +383,7 @@ class GaussMasking(Masking):
         count = max(1, int(t * plan.length + 1e-9))  # a node at 1/2 may lie just below
         scored = _subset(plan, 0, plan.length, count, stream)
         ratio = count / plan.length if self.node_weight == "count" else t
-        return MaskedCopy(_masked(scored, plan.length), scored, self.num_masks * weight / ratio)
+        return _copy(scored, plan.length, self.num_masks * weight / ratio)
 
 
 @dataclass(frozen=True)
@@ -421,7 +402,7 @@ class RisingMasking(Masking):
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         scored = _subset(plan, 0, plan.length, int(plan.choice[0]), stream)
-        return _copy(scored, plan.length, plan.length)
+        return _copy(scored, plan.length, plan.length / scored.sum())
 
 
 @dataclass(frozen=True)
@@ -433,9 +414,7 @@ class AutoregressiveMasking(Masking):
     average. Copies that score nothing cost nothing.
     """
 
-    @property
-    def varies_context(self) -> bool:
-        return False
+    varies_context: ClassVar[bool] = False
 
     def count(self, size: int) -> int:
         return min(self.num_masks, size)
@@ -446,19 +425,11 @@ class AutoregressiveMasking(Masking):
             tokens = np.sort(row.stream(-1).permutation(row.length)[: self.num_masks])
         return super().plan(row)._replace(choice=tokens)
 
-    def copies(
-        self,
-        plan: Plan,
-        stream: Callable[[int], np.random.Generator],
-        masked: np.ndarray,
-        scored: np.ndarray,
-        weight: np.ndarray,
-    ) -> None:
-        tokens = plan.choice
-        masks = np.arange(len(tokens))
-        masked[masks] = np.arange(len(plan.unmask_step)) >= tokens[:, None]
-        scored[masks, tokens] = True
-        weight[masks, tokens] = len(masked) * plan.length / len(tokens)
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        size, tokens = len(plan.unmask_step), plan.choice
+        token = tokens[mask] if mask < len(tokens) else size  # none is left for this copy
+        place = np.arange(size)
+        return MaskedCopy(place >= token, place == token, self.count(size) * plan.length / len(tokens))
 
 
 MASKINGS: dict[str, type[Masking]] = {
@@ -491,14 +462,9 @@ def _subset(plan: Plan, start: int, stop: int, count: int, stream: np.random.Gen
     return chosen
 
 
-def _copy(scored: np.ndarray, stop: int, tokens: int) -> MaskedCopy:
-    """Shows neither the scored tokens nor anything from `stop` on; each of the k scored weighs tokens/k."""
-    return MaskedCopy(_masked(scored, stop), scored, tokens / scored.sum())
-
-
-def _masked(scored: np.ndarray, stop: int) -> np.ndarray:
-    """(T,) bool, the scored tokens and everything from `stop` on."""
-    return scored | (np.arange(len(scored)) >= stop)
+def _copy(scored: np.ndarray, stop: int, weight: float) -> MaskedCopy:
+    """Shows neither the scored tokens nor anything from `stop` on."""
+    return MaskedCopy(scored | (np.arange(len(scored)) >= stop), scored, weight)
 
 
 def _blocks(length: int, block_length: int) -> int:

@@ -102,26 +102,24 @@ class LLaDAConfig(PreTrainedConfig):
         for name, value in (self.__dict__ | given).items():
             required = _REQUIRED.get(name, value)
             if value != required and (required or value is not None):
-                raise ModelError(
-                    f"config.json has {name} = {value!r}, but LLaDA's architecture has {required!r}"
-                )
+                raise ModelError(f"config.json has {name} = {value!r}, but LLaDA has {required!r}")
         for key in _DERIVED:
             kwargs.pop(key, None)
         super().__post_init__(**kwargs)
-        if self.vocab_size and self.embedding_size and self.vocab_size != self.embedding_size:
-            # A padded row could be sampled as a token that does not exist.
-            sizes = f"embedding_size {self.embedding_size} and vocab_size {self.vocab_size}"
-            raise ModelError(f"config.json has {sizes}; they must be equal")
-        self.vocab_size = self.embedding_size or self.vocab_size or 126464
-        self.embedding_size = self.vocab_size
+        self.vocab_size = self.vocab_size or self.embedding_size or 126464
+        self.embedding_size = self.embedding_size or self.vocab_size
+        if (
+            self.vocab_size != self.embedding_size
+        ):  # a padded row could be sampled as a token that is not there
+            raise ModelError(f"embedding_size {self.embedding_size} is not vocab_size {self.vocab_size}")
         if self.n_kv_heads is None:
             self.n_kv_heads = 1 if getattr(self, "multi_query_attention", None) else self.n_heads
         if self.mlp_hidden_size is None:
             self.mlp_hidden_size = self.mlp_ratio * self.d_model
         if self.d_model % (2 * self.n_heads) or self.n_heads % self.n_kv_heads:
             raise ModelError(
-                f"d_model {self.d_model} must be a multiple of 2 * n_heads = {2 * self.n_heads} (rotation), and "
-                f"n_heads {self.n_heads} one of n_kv_heads {self.n_kv_heads}"
+                f"d_model {self.d_model} must be a multiple of 2 * n_heads, n_heads {self.n_heads} one of "
+                f"n_kv_heads {self.n_kv_heads}"
             )
         self.head_dim = self.d_model // self.n_heads
         self.rope_parameters = {"rope_type": "default", "rope_theta": float(self.rope_theta)}
@@ -289,7 +287,7 @@ class LLaDAForMaskedLM(LLaDAPreTrainedModel, LlamaForCausalLM):
     def generate(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Always raises ModelError: decoding from left to right would return nonsense without a word."""
         raise ModelError(
-            "this model cannot decode from left to right; use spg_trainer.generate(policy, prompts)"
+            "a LLaDA cannot decode from left to right; use spg_trainer.generate(policy, prompts)"
         )
 
 

@@ -21,7 +21,7 @@ from transformers.utils import logging
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
-from spg_trainer.models.source import Source, first_line, resolve_model
+from spg_trainer.models.resolve import Weights, first_line, resolve_model
 from spg_trainer.models.tiny import END_OF_TURN, new_tiny, tiny_tokenizer
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import ModelConfig
@@ -65,9 +65,7 @@ class Policy:
             yield self.frozen
             return
         if not self.fresh_adapters and REFERENCE not in getattr(self.model, "peft_config", {}):
-            raise ModelError(
-                f"no reference of {self.source!r} was kept; use open_policy(..., reference=True)"
-            )
+            raise ModelError(f"no reference of {self.source!r} was kept; use open_policy(reference=True)")
         training = self.model.training
         self.model.eval()
         try:
@@ -102,31 +100,14 @@ def load_model(
     it. revision: branch, tag or commit of a Hub id. Raises ModelError that names what is missing and what to do,
     ConfigError for a rank or alpha that is not the adapter's.
     """
-    register()
-    target = _device(device)
-    weights_dtype = _dtype(dtype, target)
-    source = resolve_model(name, env)
-    m = settle(ModelConfig(name, lora_r=lora_r, lora_alpha=lora_alpha, lora_dropout=lora_dropout))
-    policy = _open(source, revision, weights_dtype, target)
-    # An adapter names its base: a Hub id as it is, a folder by its whole path.
-    base = str(Path(source.base).resolve()) if source.is_local else source.base
-    if source.adapter is not None:
-        policy.model = load_adapter(policy.model, source.adapter, dropout=m.lora_dropout, base=base)
-    elif m.lora_r:
-        policy.model = add_lora(
-            policy.model, r=m.lora_r, alpha=m.lora_alpha, dropout=m.lora_dropout, seed=seed, base=base
-        )
-        policy.fresh_adapters = True
-    policy.model.eval()
-    return policy
+    m = ModelConfig(name, revision, dtype, device, lora_r, lora_alpha, lora_dropout)
+    return _open(settle(m), env, seed)
 
 
 def new_policy(*, device: str = "auto", seed: int = 0, **sizes: int) -> Policy:
     """An untrained model of the embedded kind with its tokenizer; sizes: as for `new_tiny`."""
-    model, tokenizer = new_tiny(**sizes, seed=seed), tiny_tokenizer()
-    return Policy(
-        model.to(_device(device)), tokenizer, **_special_token_ids(model.config, tokenizer), source="new"
-    )
+    model, tokenizer = new_tiny(**sizes, seed=seed).to(_device(device)), tiny_tokenizer()
+    return Policy(model, tokenizer, **_special_token_ids(model.config, tokenizer), source="new")
 
 
 def open_policy(
@@ -140,22 +121,11 @@ def open_policy(
     """
     m = settle(m)
     all_weights = m.lora_r == 0
-    policy = load_model(
-        m.model,
-        env=env,
-        dtype="float32" if all_weights and m.dtype == "auto" else m.dtype,
-        device=device or m.device,
-        lora_r=m.lora_r,
-        lora_alpha=m.lora_alpha,
-        lora_dropout=m.lora_dropout,
-        seed=seed,
-        revision=m.revision,
-    )
+    dtype = "float32" if all_weights and m.dtype == "auto" else m.dtype
+    policy = _open(replace(m, dtype=dtype, device=device or m.device), env, seed)
     if any(p.requires_grad and p.dtype == torch.bfloat16 for p in policy.model.parameters()):
-        raise ConfigError(
-            "--dtype bfloat16 with all weights trained: most steps round to nothing. Train adapters (--lora-r 128), or "
-            "use --dtype float32."
-        )
+        text = "--dtype bfloat16 with all weights trained: most steps round to nothing"
+        raise ConfigError(f"{text}. Use --lora-r 128 or --dtype float32.")
     if reference and m.ref_copy:
         policy.frozen = copy.deepcopy(policy.model).requires_grad_(False)
     elif reference and not all_weights and not policy.fresh_adapters:
@@ -180,10 +150,8 @@ def hidden_states(
     positions = None
     if attention_mask is not None:
         positions = (attention_mask.long().cumsum(-1) - 1).clamp_(min=0)
-    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions}
-    if keep is not None:
-        inputs["keep"] = keep
-    return _base(model).base_model(**inputs, use_cache=False).last_hidden_state
+    body = _base(model).base_model
+    return body(input_ids, attention_mask, positions, use_cache=False, keep=keep).last_hidden_state
 
 
 def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:
@@ -193,10 +161,7 @@ def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:
     """
     head = _base(model).get_output_embeddings()
     if type(head) is not torch.nn.Linear or head.bias is not None:
-        raise ModelError(
-            f"the output head is {type(head).__name__}, a plain linear layer without bias is needed; train the adapter "
-            "without lm_head among its target modules"
-        )
+        raise ModelError(f"{head} is no linear layer without bias; train without an adapter on lm_head")
     return head.weight
 
 
@@ -212,23 +177,18 @@ def save_model(policy: Policy, folder: str | Path) -> None:
 
 def _special_token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     """mask_id, pad_id and end_token_ids, from the model's config first and its tokenizer second."""
-    size, mask = config.vocab_size, config.mask_token_id
-    if mask is None:
-        mask = tokenizer.mask_token_id
+    size = config.vocab_size
+    mask = tokenizer.mask_token_id if config.mask_token_id is None else config.mask_token_id
     if mask is None:
         raise ModelError("no mask token: set mask_token_id in its config.json")
     if not 0 <= mask < size or len(tokenizer) > size:
-        raise ModelError(
-            f"it has {size} embeddings, but mask_token_id is {mask} and the tokenizer has {len(tokenizer)} tokens; "
-            "take config.json and tokenizer of one model"
-        )
+        text = f"it has {size} embeddings, but mask_token_id is {mask} and the tokenizer has {len(tokenizer)} tokens"
+        raise ModelError(f"{text}; take config.json and tokenizer of one model")
     listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     candidates = [*listed, tokenizer.eos_token_id, tokenizer.get_vocab().get(END_OF_TURN)]
     ends = tuple(dict.fromkeys(token for token in candidates if token is not None))
-    if not ends:
-        raise ModelError("no end token: set eos_token_id in its config.json")
-    if mask in ends:
-        raise ModelError(f"token {mask} is both mask and end token; correct its config.json")
+    if not ends or mask in ends:
+        raise ModelError(f"its end tokens are {ends}, its mask {mask}; set eos_token_id in its config.json")
     padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])
     pad = next(token for token in padding if token is not None)
     return {"mask_id": mask, "pad_id": pad, "end_token_ids": ends}
@@ -246,11 +206,31 @@ def no_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _open(source: Source, revision: str | None, dtype: torch.dtype, device: torch.device) -> Policy:
-    """What is stored at a source, the adapter's weights aside. Raises ModelError that names it and the next step."""
-    base, adapter = source.base, source.adapter
-    offline = "" if source.is_local else envs.hub.why_offline()
-    options = {"revision": revision or "main", "trust_remote_code": False, "local_files_only": bool(offline)}
+def _open(m: ModelConfig, env: str | None, seed: int) -> Policy:
+    """The model of settled settings with its adapters, in eval mode."""
+    register()
+    weights = resolve_model(m.model, env)
+    policy = _open_base(weights, m)
+    # An adapter names its base: a Hub id as it is, a folder by its whole path.
+    base = str(Path(weights.base).resolve()) if weights.is_local else weights.base
+    if weights.adapter is not None:
+        policy.model = load_adapter(policy.model, weights.adapter, dropout=m.lora_dropout, base=base)
+    elif m.lora_r:
+        lora = {"r": m.lora_r, "alpha": m.lora_alpha, "dropout": m.lora_dropout}
+        policy.model = add_lora(policy.model, **lora, seed=seed, base=base)
+        policy.fresh_adapters = True
+    policy.model.eval()
+    return policy
+
+
+def _open_base(weights: Weights, m: ModelConfig) -> Policy:
+    """The base model and its tokenizer, or the adapter's own. Raises ModelError that names it and the next step."""
+    device = _device(m.device)
+    dtype = _dtype(m.dtype, device)
+    base, adapter = weights.base, weights.adapter
+    offline = "" if weights.is_local else envs.hub.why_offline()
+    options = {"revision": m.revision or "main", "trust_remote_code": False}
+    options["local_files_only"] = bool(offline)
     try:
         config = AutoConfig.from_pretrained(base, **options)
         if not isinstance(config, LLaDAConfig):
@@ -261,26 +241,22 @@ def _open(source: Source, revision: str | None, dtype: torch.dtype, device: torc
         special = _special_token_ids(config, tokenizer)
         if device.type != "cpu":
             options["device_map"] = {"": device}
-        with no_progress_bars() if source.is_local else nullcontext():
+        with no_progress_bars() if weights.is_local else nullcontext():
             model, report = AutoModelForMaskedLM.from_pretrained(
                 base, dtype=dtype, output_loading_info=True, **options
             )
-        for kind in ("missing", "unexpected"):
-            if names := sorted(report[f"{kind}_keys"]):
-                text = f"{len(names)} {kind} keys, for instance {names[0]}"
-                raise ModelError(f"its weights do not fit its config.json: {text}; download or save it again")
+        for kind in ("missing_keys", "unexpected_keys"):
+            if report[kind]:
+                raise ModelError(f"its weights do not fit its config.json: {kind} {sorted(report[kind])[:3]}")
     except ModelError as error:
         raise ModelError(f"model {base!r}: {error}") from error
     except Exception as error:
-        if source.is_local:
-            text = f"model folder {base} cannot be opened: {first_line(error)}"
-            advice = "It needs config.json, weights and a tokenizer as save_pretrained writes them"
-        else:
-            why = f"the Hub does not answer ({offline})" if offline else first_line(error)
-            text = f"model {base!r} is no folder here, not in the local cache, and cannot be fetched: {why}"
-            advice = "Check the id and the network, or pass a downloaded folder with --model PATH"
-        raise ModelError(f"{text}. {advice}") from error
-    return Policy(model, tokenizer, **special, source=str(adapter or base), note=source.note)
+        reason = f"the Hub does not answer ({offline})" if offline else first_line(error)
+        remedy = "check the id and the network, or pass a downloaded folder with --model PATH"
+        if weights.is_local:
+            remedy = "it needs config.json, weights and a tokenizer as save_pretrained writes them"
+        raise ModelError(f"model {base!r} cannot be opened: {reason}; {remedy}") from error
+    return Policy(model, tokenizer, **special, source=str(adapter or base), note=weights.note)
 
 
 def _base(model: "PreTrainedModel | PeftModel") -> PreTrainedModel:

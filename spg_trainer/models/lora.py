@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from spg_trainer.errors import ModelError
-from spg_trainer.models.source import first_line
+from spg_trainer.models.resolve import first_line
 from spg_trainer.seeding import generator, gpus
-from spg_trainer.settings.adapters import default_alpha
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -24,17 +23,12 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 def add_lora(
-    model: "PreTrainedModel", *, r: int, alpha: int | None, dropout: float, seed: int, base: str
+    model: "PreTrainedModel", *, r: int, alpha: int, dropout: float, seed: int, base: str
 ) -> "PeftModel":
     """Freezes the model and puts fresh adapters of rank `r` on its seven kinds of linear layers.
 
-    alpha: None = `default_alpha`. base: what an adapter folder names as its base model. Equal seeds give equal adapters
-    on any device. Raises ModelError unless r >= 1, alpha >= 1 and 0 <= dropout < 1.
+    base: what an adapter folder names as its base model. Equal seeds give equal adapters on any device.
     """
-    alpha = default_alpha(r) if alpha is None else alpha
-    if r < 1 or alpha < 1 or not 0 <= dropout < 1:
-        text = f"lora_r {r}, lora_alpha {alpha}, lora_dropout {dropout}"
-        raise ModelError(f"{text}: rank and alpha must be at least 1 and dropout in [0, 1)")
     from peft import LoraConfig, get_peft_model
 
     settings = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(TARGETS))
@@ -66,13 +60,12 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
         with torch.random.fork_rng(gpus(model.device)):
             adapted = PeftModel(model, settings)
             report = adapted.load_adapter(str(folder), TRAINED, is_trainable=True)
+        own = {name for name, _ in adapted.named_parameters() if ".lora_" in name}
+        if report.unexpected_keys or own <= set(report.missing_keys):
+            raise ValueError(f"it has {report.unexpected_keys[:1] or 'none'} of its weights")
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
-        text = f"the adapter in {folder} cannot be put on its base model: {first_line(error)}"
-        raise ModelError(f"{text}. Correct base_model_name_or_path in its adapter_config.json") from error
-    own = [name for name, _ in adapted.named_parameters() if ".lora_" in name]
-    if report.unexpected_keys or set(own) <= set(report.missing_keys):
-        problem = min(report.unexpected_keys, default="none of its weights is there")
-        raise ModelError(f"the adapter in {folder} does not fit its base model: {problem}")
+        text = f"the adapter in {folder} does not fit its base model: {first_line(error)}"
+        raise ModelError(f"{text}; correct base_model_name_or_path in its adapter_config.json") from error
     return adapted
 
 

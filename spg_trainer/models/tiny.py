@@ -67,7 +67,6 @@ def new_tiny(
         d_model=hidden_size,
         n_layers=layers,
         n_heads=heads,
-        n_kv_heads=heads,
         mlp_hidden_size=ffn,
         max_sequence_length=max_length,
         vocab_size=len(tokenizer),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError
-from spg_trainer.models.source import first_line
+from spg_trainer.models.resolve import first_line
 from spg_trainer.runs.files import (
     delete_folder,
     incomplete,

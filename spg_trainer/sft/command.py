@@ -1,6 +1,6 @@
 """The `sft` command: a base model from an environment's demonstrations and habits.
 
-What is learned is in `demonstrations.py`, the updates in `loop.py`, how many and at which rate in `schedule.py`.
+What is learned is in `demonstrations.py`, the updates are in `loop.py`.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.evaluate import Evaluation, evaluate, make_env
+from spg_trainer.evaluation.evaluate import evaluate, make_env
 from spg_trainer.export import card_of_sft
 from spg_trainer.models import Policy, new_policy, open_policy
 from spg_trainer.rollout.sampler import get_decoder
@@ -53,12 +53,15 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     """
     check_sft(command)
     console = Console(quiet=quiet)
-    folder = choose_folder(command)
+    folder = Path(command.resume or "auto")
+    if command.resume in (None, "auto"):
+        folder = Path(command.output_dir or f"models/{command.env.rpartition('/')[2]}-sft-s{command.seed}")
+    elif not (folder / SFT).is_file():
+        raise ConfigError(f"--resume {folder}: it holds no {SFT}. Name the folder of a model made by `sft`.")
     with locked(folder):
         going_on = command.resume and (folder / SFT).is_file()
         if not going_on and any(not path.name.startswith(".") for path in folder.iterdir()):
-            text = f"--output-dir {folder} is not empty. Choose a new folder"
-            raise ConfigError(f"{text}, or continue a model of `sft` there with --resume auto.")
+            raise ConfigError(f"--output-dir {folder} is not empty. Choose another, or use --resume auto.")
         fit = prepare(command, folder)
         if fit.policy.note:
             console.warn(fit.policy.note)
@@ -68,16 +71,6 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
         with console:
             fit.run(console)
             publish(fit, console)
-    return folder
-
-
-def choose_folder(command: SftCommand) -> Path:
-    """The folder to resume, or to write."""
-    if command.resume in (None, "auto"):
-        return Path(command.output_dir or f"models/{command.env.rpartition('/')[2]}-sft-s{command.seed}")
-    folder = Path(command.resume)
-    if not (folder / SFT).is_file():
-        raise ConfigError(f"--resume {folder}: it holds no {SFT}. Name the folder of a model made by `sft`.")
     return folder
 
 
@@ -127,8 +120,8 @@ def resume(fit: Fit) -> None:
     if incomplete(folder) is None:
         stalled = fit.progress.stalled is not None
         if not (extensible and (stalled or command.steps > before.steps)):
-            longer = f"go on with --steps {2 * before.steps} (not under --patience 0)"
-            raise ConfigError(f"{folder} is finished. Either {longer}, or {second_stage}.")
+            longer = f"--steps {2 * before.steps} (not under --patience 0)"
+            raise ConfigError(f"{folder} is finished. Go on with {longer}, or {second_stage}.")
         if stalled:
             fit.progress = replace(fit.progress, stalled=None, stale=0)
 
@@ -151,17 +144,15 @@ def eval_sampling(command: SftCommand) -> Sampling:
     Else a tiny model unmasks one token a step, others as many as the preset; the preset's blocks if they divide the
     length, else one block.
     """
-    kind = recipe_kind(command.model.model)
     preset = task_settings(command.env, command.model.model).rollout
     length, block = command.max_completion_length, command.block_length or preset.block_length
     if not command.block_length and length % block:
         block = length
+    rate = 1 if recipe_kind(command.model.model) == "tiny" else preset.tokens_per_step
     remasking = command.remasking or preset.remasking
     get_decoder(remasking)  # raises if there is none of this name
-    if not command.diffusion_steps:
-        rate = 1 if kind == "tiny" else preset.tokens_per_step
-        return Sampling.at_rate(length, block, rate, remasking=remasking)
-    sampling = Sampling(length, block, command.diffusion_steps, remasking=remasking)
+    sampling = Sampling.at_rate(length, block, rate, remasking=remasking)
+    sampling = replace(sampling, diffusion_steps=command.diffusion_steps or sampling.diffusion_steps)
     sampling.check()
     return sampling
 
@@ -172,7 +163,13 @@ def publish(fit: Fit, console: Console) -> None:
     trained = policy.model.dtype
     saved = torch.bfloat16 if command.save_dtype == "bfloat16" else trained
     policy.model.to(saved).to(trained)  # what is evaluated is what is saved
-    results = {split: evaluate_split(fit, split, console) for split in ("test", "validation")}
+    results = {}
+    for split, env in (("test", make_env(command, "test")), ("validation", fit.validation)):
+        count = min(EVAL_PROBLEMS, len(env))
+        with console.progress(count, f"eval {split}") as advance:
+            results[split] = evaluate(
+                policy, env, fit.sampling, split=split, num_problems=count, advance=advance
+            )
     greedy = count_habits(fit.validation, results["validation"].rows)
     sampling = replace(fit.sampling, temperature=command.temperature)
     groups = {"num_problems": GROUPS, "num_generations": GENERATIONS, "seed": command.seed}
@@ -193,9 +190,8 @@ def publish(fit: Fit, console: Console) -> None:
             os.replace(path, folder / path.name)
         aside.rmdir()
     solved = "; ".join(f"{split} {result.solved}" for split, result in results.items())
-    console.say(
-        f"{p.step} updates, {p.seconds / 60:.1f} minutes; best validation loss {p.best_loss:.4f} after {p.best_step}."
-    )
+    best = f"best validation loss {p.best_loss:.4f} after {p.best_step}"
+    console.say(f"{p.step} updates, {p.seconds / 60:.1f} minutes; {best}.")
     console.say(f"{fit.train.spec_name}, greedy: {solved}.")
     console.say(f"At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.")
     console.say(
@@ -203,14 +199,6 @@ def publish(fit: Fit, console: Console) -> None:
     )
     if not sampled.mixed:
         console.warn(
-            "no group is mixed, so RL has no right and wrong answers to compare. Train longer (--steps), with another "
-            "--mix, or on easier problems (--env-args)."
+            "no group is mixed, so RL has no right and wrong answers to compare. Train longer (--steps), or try "
+            "another --mix or easier problems (--env-args)."
         )
-
-
-def evaluate_split(fit: Fit, split: str, console: Console) -> Evaluation:
-    """The greedy solved rate of what was made, on up to 256 problems."""
-    env = make_env(fit.command, split)
-    count = min(EVAL_PROBLEMS, len(env))
-    with console.progress(count, f"eval {split}") as advance:
-        return evaluate(fit.policy, env, fit.sampling, split=split, num_problems=count, advance=advance)

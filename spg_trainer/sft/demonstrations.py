@@ -18,7 +18,6 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, head_weight, hidden_states
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.packages import envs
-from spg_trainer.sft.habits import habit_names
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -30,11 +29,12 @@ MEASURED = 2000
 def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
     """The mix as shares that sum to 1; ConfigError for habits and shares that the environment cannot have."""
     mix = mix or {"right": 1.0}
-    names = ("right", *habit_names(env))
+    names = ["right", *env.habits(envs.core.read_problem(env, 0))]
     for name, share in mix.items():
         if name not in names:
-            text = f"--mix {name}={share}: {env.spec_name} has no habit {name!r}"
-            raise ConfigError(f"{text}. Known: {', '.join(names)}.")
+            raise ConfigError(
+                f"--mix {name}={share}: {env.spec_name} has no such habit. Use: {', '.join(names)}."
+            )
         if not isinstance(share, int | float) or not 0 <= share < float("inf"):
             raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
     total = sum(mix.values())
@@ -60,11 +60,13 @@ def draw_demonstrations(
 
 def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str:
     """What the habit `name` writes, of `right` the demonstration; ConfigError where the problem has no such habit."""
-    habits = {} if name == "right" else env.habits(problem)
-    if name not in ("right", *habits):
+    if name == "right":
+        return env.demonstration(problem)
+    habits = env.habits(problem)
+    if name not in habits:
         text = f"--mix {name}: {env.spec_name} has no habit of this name for {problem.prompt!r:.80}"
         raise ConfigError(f"{text}. Leave it out, or name it in habits() for every problem.")
-    return habits[name] if habits else env.demonstration(problem)
+    return habits[name]
 
 
 def draw_masked(batch_size: int, length: int, seed: int, step: int | str) -> tuple[Tensor, Tensor]:

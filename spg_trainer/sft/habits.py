@@ -61,11 +61,6 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
     return HabitCounts(len(rows), follows, neither, len(correct), mixed)
 
 
-def habit_names(env: "TextEnv") -> list[str]:
-    """The habits that an environment has: those of its first problem."""
-    return [*env.habits(envs.core.read_problem(env, 0))]
-
-
 def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
     """Habit -> its answer to a problem, as the environment extracts it; empty where it has no habits."""
     problem = envs.core.read_problem(env, index)

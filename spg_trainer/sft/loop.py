@@ -1,4 +1,4 @@
-"""The updates of `sft`: the loop, what is validated on the way, and its checkpoints."""
+"""The updates of `sft`: the loop, its learning rate, what is validated on the way, and its checkpoints."""
 
 import math
 import time
@@ -20,7 +20,6 @@ from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.sources import SFT, task_record, to_yaml
 from spg_trainer.sft.demonstrations import denoising_loss, draw_demonstrations, draw_masked
-from spg_trainer.sft.schedule import Progress
 from spg_trainer.training.muon import Muon
 from spg_trainer.training.optimizer import apply_gradients, make_adamw
 
@@ -29,6 +28,69 @@ if TYPE_CHECKING:
 
 VALIDATION = 512
 """Validation demonstrations of which the loss is measured, always under the same masks."""
+BETTER = 0.01
+"""By how much of itself the validation loss must fall to count as falling."""
+
+
+@dataclass
+class Progress:
+    """How far the updates are, and their learning rate; what a checkpoint's state.json holds.
+
+    With patience the rate is constant after its warm-up until the validation loss no longer falls (or `steps` are
+    near), and decays over the last fifth of the updates. The state before the decay is kept, so that training can go on
+    from there as if it had never ended (MiniCPM, arXiv 2404.06395, section 4). Without patience it follows a cosine.
+    """
+
+    step: int = 0
+    """Finished updates."""
+    stalled: int | None = None
+    """Finished updates when the validation loss was found not to fall any more; None = not yet."""
+    best_step: int = 0
+    best_loss: float | None = None
+    """Lowest validation loss so far, nats per token."""
+    marked_loss: float | None = None
+    """The validation loss that the next must undercut by `BETTER`."""
+    stale: int = 0
+    """Evaluations in a row that did not."""
+    losses: list[float] = field(default_factory=list)
+    """Training losses of the last hundred updates, nats per token."""
+    seconds: float = 0.0
+
+    def decay_start(self, command: SftCommand) -> int:
+        """The update from which the rate decays after it was constant; under a cosine, the end."""
+        if self.stalled is not None:
+            return self.stalled
+        return command.steps - max(1, command.steps // 5) if command.patience else command.steps
+
+    def total(self, command: SftCommand) -> int:
+        """How many updates there will be."""
+        return command.steps if self.stalled is None else self.stalled + max(1, self.stalled // 4)
+
+    def learning_rate(self, command: SftCommand) -> float:
+        """The learning rate of the next update: a linear warm-up, and at last 5% of the peak."""
+        peak, warmup, step = command.learning_rate, command.warmup_steps, self.step
+        if not command.patience:
+            if step < warmup:
+                return peak * (step + 1) / warmup
+            done = (step - warmup) / max(1, command.steps - warmup)
+            return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+        start = self.decay_start(command)
+        if step < start:
+            return peak * min(1.0, (step + 1) / max(1, warmup))
+        return peak * (1 - 0.95 * (step + 1 - start) / (self.total(command) - start))
+
+    def note_validation(self, loss: float, command: SftCommand) -> bool:
+        """Notes a validation loss; returns whether it is the lowest so far."""
+        if self.marked_loss is None or loss < (1 - BETTER) * self.marked_loss:
+            self.marked_loss, self.stale = loss, 0
+        else:
+            self.stale += 1
+        if 0 < command.patience <= self.stale and self.step < self.decay_start(command):
+            self.stalled = self.step
+        if self.best_loss is not None and loss > self.best_loss:
+            return False
+        self.best_loss, self.best_step = loss, self.step
+        return True
 
 
 @dataclass
@@ -48,14 +110,11 @@ class Fit:
 
     def __post_init__(self) -> None:
         c = self.command
+        self.trainable = {name: p for name, p in self.policy.model.named_parameters() if p.requires_grad}
         if c.optimizer == "adamw":
             self.optimizer = make_adamw(list(self.trainable.values()), c.learning_rate, c.weight_decay)
         else:
             self.optimizer = Muon(self.trainable, c.learning_rate, c.weight_decay)
-
-    @property
-    def trainable(self) -> dict[str, Tensor]:
-        return {name: p for name, p in self.policy.model.named_parameters() if p.requires_grad}
 
     @property
     def settings(self) -> str:
@@ -72,11 +131,15 @@ class Fit:
         """Writes a checkpoint of the finished updates; a finished model that it goes on from is finished no longer."""
         if not (self.folder / SFT).is_file():
             write_text(self.folder / SFT, self.settings)
-        state = asdict(self.progress)
-        environment = task_record(self.command, self.sampling)
-        content = {"state": state, "environment": environment, "best": self.best}
         checkpoint.save(
-            self.folder, state.pop("step"), self.policy, self.optimizer.state_dict(), keep=1, **content
+            self.folder,
+            self.progress.step,
+            self.policy,
+            self.optimizer.state_dict(),
+            keep=1,
+            state=asdict(self.progress),
+            environment=task_record(self.command, self.sampling),
+            best=self.best,
         )
         # Only now: a kill before leaves the finished model, and the settings that say how long it was trained.
         (self.folder / COMPLETE).unlink(missing_ok=True)
@@ -122,9 +185,8 @@ class Fit:
             model.eval()
         norm = torch.nn.utils.clip_grad_norm_(self.trainable.values(), c.max_grad_norm)
         if not torch.isfinite(norm):
-            raise TrainingError(
-                f"The gradient of sft step {p.step} is not finite. Lower --learning-rate {c.learning_rate}."
-            )
+            text = f"The gradient of sft step {p.step} is not finite"
+            raise TrainingError(f"{text}. Lower --learning-rate {c.learning_rate}.")
         apply_gradients(self.optimizer, p.learning_rate(c))
         self.optimizer.zero_grad(set_to_none=True)
         return total
@@ -139,9 +201,8 @@ class Fit:
             ]
         loss = sum(losses) / VALIDATION
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"The validation loss after sft step {p.step} is {loss}. Lower --learning-rate {c.learning_rate}."
-            )
+            text = f"The validation loss after sft step {p.step} is {loss}"
+            raise TrainingError(f"{text}. Lower --learning-rate {c.learning_rate}.")
         if p.note_validation(loss, c):
             self.best = {name: w.detach().cpu().clone() for name, w in self.trainable.items()}
         best = "" if p.best_step == p.step else f" (best {p.best_loss:.4f} at {p.best_step})"
@@ -155,11 +216,8 @@ class Fit:
         c, policy, length = self.command, self.policy, self.command.max_completion_length
         problems, texts = draw_demonstrations(env, self.mix, c.seed, step, count)
         prompt = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
-        batch = (
-            *prompt,
-            encode_completions(policy, texts, length),
-            *draw_masked(count, length, c.seed, step),
-        )
+        completion_ids = encode_completions(policy, texts, length)
+        batch = (*prompt, completion_ids, *draw_masked(count, length, c.seed, step))
         size = c.per_device_batch_size or c.batch_size
         columns = (column.to(policy.device).split(size) for column in batch)
         return [list(part) for part in zip(*columns, strict=True)]

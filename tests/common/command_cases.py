@@ -12,12 +12,10 @@ from verifiers import __main__ as command
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 RIGHT, WRONG = f"<answer>{SOLUTION}</answer>", f"<answer>{SOLUTION[::-1]}</answer>"
 ACTING = """
-import os, time
+import os
 from verifiers import Reason, Task, Tier, Verdict
 
 def verify(completion, *, mode, mark):
-    if completion == "sleep":
-        time.sleep(600)
     if completion == "spin":
         while True:
             pass

@@ -11,21 +11,12 @@ from tests.common.countdown_oracle import oracle
 SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
-SIGNS = {
-    "+": "+＋",
-    "-": "-−–",
-    "*": ["*", "×", "\\times ", "\\cdot ", "∗", "·"],
-    "/": ["/", "÷", "\\div ", "∕"],
-}
-FRAMES = [
-    *["{}"] * 6, "`{}`", "${}$", "\\({}\\)", "\\[ {} \\]", "```\n{}\n```", '"{}"', "“{}”",
-]  # fmt: skip
+TIMES, DIVIDED_BY = ["*", "×", "\\times ", "\\cdot ", "∗", "·"], ["/", "÷", "\\div ", "∕"]
+SIGNS = {"+": "+＋", "-": "-−–", "*": TIMES, "/": DIVIDED_BY}
+FRAMES = [*["{}"] * 6, "`{}`", "${}$", "\\({}\\)", "\\[ {} \\]", "```\n{}\n```", '"{}"', "“{}”"]
 WORDS = [*[""] * 5, "The answer is ", "Answer: ", "So, the expression is:\n", "Here's one way: "]
-PLACES = [
-    "<answer>{}</answer>",
-    "<answer>\n\\boxed{{{}}}\n</answer><|eot_id|>",
-    "why\n<answer>\n{}\n</answer>",
-]
+BOXED = "<answer>\n\\boxed{{{}}}\n</answer><|eot_id|>"
+PLACES = ["<answer>{}</answer>", BOXED, "why\n<answer>\n{}\n</answer>"]
 
 
 class Writer:

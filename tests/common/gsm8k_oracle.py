@@ -24,16 +24,8 @@ _UNITS = [
 ]  # fmt: skip
 _MONEY = ["", "", "", "$", r"\$", "€", "£"]
 _WORDS = [
-    "She makes ",
-    "The answer is: ",
-    "Answer: ",
-    "x = ",
-    "= ",
-    r"9 \times 2 = ",
-    r"x \approx ",
-    "about ",
-    *[""] * 3,
-]
+    "She makes ", "The answer is: ", "Answer: ", "x = ", "= ", r"9 \times 2 = ", r"x \approx ", "about ", *[""] * 3,
+]  # fmt: skip
 _FRAMES = [
     "{}", "{}", " {} ", "\n{}\n", "**{}**", r"\mathbf{{{}}}", r"\text{{{}}}", "({})", r"\({}\)", r"\[ {} \]",
     "`{}`", '"{}"', "${}$", "<b>{}</b>", r"\left( {} \right)",
@@ -61,9 +53,8 @@ def render(rng: random.Random) -> tuple[str, Fraction]:
         text, value = f"{text}.{tail}", Fraction(f"{digits}.{tail}")
     elif kind == 3:
         bottom = rng.randrange(1, 10**6)
-        form = rng.choice(
-            ["{}/{}", "{} / {}", r"\frac{{{}}}{{{}}}", r"\dfrac{{{}}}{{ {} }}", "{}÷{}", "{}⁄{}"]
-        )
+        forms = ["{}/{}", "{} / {}", r"\frac{{{}}}{{{}}}", r"\dfrac{{{}}}{{ {} }}", "{}÷{}", "{}⁄{}"]
+        form = rng.choice(forms)
         text, value = form.format(digits, bottom), value / bottom
     elif kind == 4:
         bottom = rng.randrange(2, 1000)
@@ -76,15 +67,8 @@ def render(rng: random.Random) -> tuple[str, Fraction]:
     elif kind == 6:
         power = rng.randrange(-12, 12)
         raised = str(power).translate(_SUPER)
-        marks = [
-            r" \times 10^{{{}}}",
-            r"\times10^{}",
-            "e{}",
-            " * 10^{}",
-            r" \cdot 10^{{{}}}",
-            " × 10" + raised,
-        ]
-        form = "{}" + rng.choice(marks)
+        marks = [r" \times 10^{{{}}}", r"\times10^{}", "e{}", " * 10^{}", r" \cdot 10^{{{}}}"]
+        form = "{}" + rng.choice([*marks, " × 10" + raised])
         text, value = form.format(digits, power), value * Fraction(10) ** power
     elif kind == 7:
         word, power = rng.choice([("hundred", 2), ("thousand", 3), ("million", 6), ("billion", 9)])

@@ -29,12 +29,8 @@ _WRAPS = (
     ("\\(\\texttt{", "}\\)"), ("\n", "."), ("\ufeff", ""), ("| ", " |"), ("“", "”."),
     ("\\begin{matrix}", "\\end{matrix}"),
 )  # fmt: skip
-_TAGS = (
-    ("<answer>", "</answer>"),
-    ("x</answer>\n<answer>\n", "\n</answer>."),
-    ("<answer>", ""),
-    ("<answer>", "<|eot_id|>z"),
-)
+_BLOCK = ("<answer>", "</answer>")
+_TAGS = (_BLOCK, ("x</answer>\n<answer>\n", "\n</answer>."), ("<answer>", ""), ("<answer>", "<|eot_id|>z"))
 _ZEROS = (48, 48, 48, 48, 0x660, 0x966, 0xFF10, 0x1D7CE)
 
 

@@ -38,7 +38,7 @@ def compiled(
 def test_compiled_and_interpreted_code_agree(task):
     references = st.sampled_from(REFERENCES[task]) | MORE_REFERENCES.get(task, st.nothing())
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(st.lists(st.tuples(soup(task), references), min_size=1, max_size=8))
     def agree(rows):
         for mode in MODES:
@@ -76,8 +76,8 @@ def test_compiles_where_no_cache_folder_can_be_written(monkeypatch):
 
     monkeypatch.setattr(caching.CodeLibraryCacheImpl, "_locator_classes", [], raising=False)
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
-    checksum = batch.source_checksum(verifiers.extract)
-    assert batch.compile_loop(make, "int64(int64)")(1) == 1 + checksum
+    add = batch.compile_loop(make, "int64(int64)")
+    assert add(2) == add(1) + 1
 
 
 WALL = """

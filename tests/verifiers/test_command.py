@@ -180,12 +180,7 @@ LM_EVAL = {"doc_id": 0, "doc": {"question": "9 + 9?", "answer": "9 + 9 = 18\n###
 PRESETS = {  # how each tool writes a right answer, and a wrong one
     "lm-eval": [{**LM_EVAL, "resps": [["so #### 18"]]}, {**LM_EVAL, "resps": [["so #### 17"]]}],
     "trl": [
-        {
-            "step": 1,
-            "prompt": "9 + 9?",
-            "completion": [{"role": "assistant", "content": "#### 18"}],
-            "solution": "18",
-        },
+        {"step": 1, "completion": [{"role": "assistant", "content": "#### 18"}], "solution": "18"},
         {"step": 1, "prompt": "9 + 9?", "completion": "#### 17", "answer": 18, "advantage": -1.0},
     ],
     "verl": [
@@ -228,11 +223,7 @@ def test_lists_are_judged_one_by_one_with_pass_at_k(run, tmp_path):
         ]
         assert (facts["n"], facts["correct"]) == (13, 5)
         # 1 - C(n-c, k) / C(n, k) of n = 4 and c = 1, 0, 3, by hand
-        assert facts["pass_at"] == {
-            "1": pytest.approx(1 / 3),
-            "2": pytest.approx(0.5),
-            "4": pytest.approx(2 / 3),
-        }
+        assert facts["pass_at"] == pytest.approx({"1": 1 / 3, "2": 0.5, "4": 2 / 3})
     assert "pass@1 33.33%, pass@2 50.00%, pass@4 66.67%" in run("sudoku", path)[2]
 
 
@@ -272,12 +263,7 @@ def test_a_json_array_is_read_item_by_item(run, tmp_path):
 def test_every_missing_field_is_named_at_once(run, tmp_path):
     path = write(tmp_path / "a.jsonl", json.dumps({"doc": {"x": 1}, "text": ""}))
     said = run("countdown", path)[2]
-    for part in (
-        '"completion" and "numbers" and "target"',
-        "doc.x, text",
-        "--completion-field and --answer-field",
-    ):
-        assert part in said
+    assert 'lacks "completion" and "numbers" and "target"; it has doc.x, text.' in said
     assert 'lacks "resps" and "doc.answer" or "target"; ' in run("gsm8k", path, "--preset", "lm-eval")[2]
 
 

@@ -67,7 +67,7 @@ def test_only_a_few_blocks_are_under_way():
 
     job = judge.Job("sudoku", "lenient", ("completion",), {"puzzle": ("puzzle",)})
     for taken, judged in enumerate(judge.judge_blocks(job, blocks(), 2), 1):
-        assert judged.marks == "1" and len(given) < taken + 2 * 2 + 1
+        assert judged.tally["correct"] == 1 and len(given) < taken + 2 * 2 + 1
     assert given == list(range(1, 41))
 
 
@@ -105,16 +105,15 @@ def test_what_is_not_needed_is_not_imported_and_help_is_quick(tmp_path):
     assert heavy.startswith("[] ") and float(heavy.split()[1]) < 0.5 and numpy == "False"
 
 
-@pytest.mark.parametrize("action", ["sleep", "spin", "idle"])
 @pytest.mark.parametrize("way", ["kill", "interrupt"])
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-def test_no_worker_outlives_the_command(tmp_path, way, action):
+def test_no_worker_outlives_the_command(tmp_path, way):
     install_acting_task(tmp_path)
     line = [sys.executable, "-m", "verifiers", "acting", "-", "--workers", "2"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(line, env=environment(tmp_path), start_new_session=True, **pipes) as process:
         padding = " " * read.BLOCK_BYTES
-        act = json.dumps({"completion": action, "mark": "", "padding": padding}).encode() + b"\n"
+        act = json.dumps({"completion": "spin", "mark": "", "padding": padding}).encode() + b"\n"
         feeder = threading.Thread(target=feed, args=(process.stdin, act * 3))
         feeder.start()
         workers = wait_for(lambda: len(found := children(process.pid)) == 2 and found)

@@ -13,12 +13,8 @@ from verifiers import batch, verify, verify_batch
 from verifiers.verdicts import REASONS, TIERS
 
 HARD_SECONDS = 3.0 + 0.5  # the hard deadline, and what a busy system may keep a process from running
-SECONDS = {
-    "gsm8k": 2.0,
-    "countdown": 1.5,
-    "sudoku": 2.0,
-    "math500": HARD_SECONDS,
-}  # processor time of one answer
+# Processor time of one answer.
+SECONDS = {"gsm8k": 2.0, "countdown": 1.5, "sudoku": 2.0, "math500": HARD_SECONDS}
 FIRST = {task: references[0] for task, references in REFERENCES.items()}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from verifiers import Tier, verify, verify_batch
-from verifiers.math500.opaque import same_text, time_of
+from verifiers.math500.normal_text import same_text, time_of
 
 COLLEGE = r"""
 \{x \mid x > 3\} || \{(x, y) \mid x + y = 4\} || \{x \in \mathbb{R} : x \neq 2\} || 3:4:5 || 2 : 7

@@ -12,8 +12,12 @@ VALID = {
     "gsm8k": {"answer": "18"},
     "countdown": {"numbers": [3, 5, 7], "target": 22},
     "sudoku": {"puzzle": PUZZLE},
+    "math500": {"answer": "5"},
 }
 INVALID = [
+    *(("math500", "answer", value, "an answer is LaTeX") for value in (
+        None, "", "  ", True, b"5", ["5"], float("nan"), float("inf"), 10**700,
+    )),
     *(("gsm8k", "answer", value, "'#### 18'") for value in (
         "", " ", "abc", "eighteen", "1 2", "18 eggs", "1/0", "1,25", "x=18", "18 or 19", "\u00b13", "nan", "18\x00",
         "\ud800", "#### ", "9" * 70_000, "1e1000001", None, True, float("nan"), b"18", 10**700, [18],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import verifiers
-from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, install_acting_task, outside, write
+from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
 from verifiers import Reason, Task, Tier, Verdict, VerifierError, registry, verify, verify_batch
 from verifiers.errors import ArgumentError, InvalidReferenceError, UnknownTaskError
 
@@ -127,13 +127,6 @@ def test_entry_points_add_tasks(own_registry, monkeypatch):
     assert verify("parity", "0", answer=2).correct
     with pytest.raises(VerifierError, match=r"not a verifiers\.Task"):
         verify("broken", "0")
-
-
-def test_an_installed_package_adds_a_task(tmp_path):
-    install_acting_task(tmp_path)
-    path = write(tmp_path / "a.jsonl", '{"completion": "anything", "mark": ""}')
-    done = outside("acting", path, folder=tmp_path)
-    assert done.returncode == 0 and b'"correct": true' in done.stdout
 
 
 def test_an_optional_field_may_be_left_out_and_is_named():

@@ -79,12 +79,8 @@ def test_rows_without_a_usable_reference_get_none(caplog):
     assert "puzzle='12'" in record.getMessage()
     assert reward(completions=[RIGHT, WRONG], puzzle=[None, None]) == [None, None]
     math = reward_function("math", partial=True)
-    assert math(completions=["\\boxed{6}"] * 4, answer=[6.0, "", float("nan"), "5:6"]) == [
-        1.0,
-        None,
-        None,
-        0.0,
-    ]
+    rewards = math(completions=["\\boxed{6}"] * 4, answer=[6.0, "", float("nan"), "5:6"])
+    assert rewards == [1.0, None, None, 0.0]
 
 
 def test_prompts_are_the_problems_of_a_task_that_takes_them():

@@ -205,7 +205,7 @@ def parent(job: dict, then: str, hard: float) -> tuple[subprocess.Popen, int]:
     return process, pid
 
 
-@pytest.mark.parametrize("job", ["echo", "sleep", "hang in Python", "hang in C"])
+@pytest.mark.parametrize("job", ["echo", "hang in Python", "hang in C"])
 @pytest.mark.parametrize("end", ["kill -9", "Ctrl-C", "exit"])
 def test_no_worker_survives_its_parent(job, end):
     then = "sys.exit(0)" if end == "exit" else "time.sleep(600)"
@@ -216,9 +216,6 @@ def test_no_worker_survives_its_parent(job, end):
         os.killpg(process.pid, signal.SIGINT)  # what a terminal does: everything in the foreground
     process.communicate(timeout=SLOW)
     assert ends(pid)
-
-
-ALGEBRA = r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"  # what only a computer algebra system can tell
 
 
 def timed(pool: Workers, job: dict, **options: bool) -> tuple[float, dict]:
@@ -258,7 +255,7 @@ def test_a_cold_verdict_of_the_computer_algebra_system_takes_three_seconds_at_mo
     workers = Workers("verifiers.math500.cas", size=1)
     monkeypatch.setattr(task, "cas_workers", lambda: workers)
     monkeypatch.setattr(task, "_judged_by_cas", {})
-    answer, gold = r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"
+    answer, gold = r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"  # what no other tier can tell
     start = time.monotonic()
     verdict = verify("math500", f"<answer>\\boxed{{{answer}}}</answer>", answer=gold)
     assert verdict.reason in ("ok", "timeout") and verdict.decided_by == "cas"

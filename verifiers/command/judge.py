@@ -36,7 +36,6 @@ class Judged(NamedTuple):
 
     Attributes:
         output: a line of JSON for each completion.
-        marks: a character for each of these: "1" correct, "0" not, "-" no verdict.
         tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), and of `reasons.ok`, `tiers.text`, ...;
             `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right.
         problems: (number, what is wrong) of the first REPORTED lines without a verdict.
@@ -44,7 +43,6 @@ class Judged(NamedTuple):
 
     label: str
     output: str
-    marks: str
     tally: dict[str, float]
     problems: list[tuple[int, str]]
 
@@ -105,19 +103,19 @@ def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outco
 
 def _written(label: str, places: list[tuple[int, int]], outcomes: list[Outcome]) -> Judged:
     tally: Counter[str] = Counter()
-    lines, marks, problems = [], [], []
+    lines, problems = [], []
     before = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
-    lists: dict[int, list[str]] = {}  # line -> marks of its list
+    lists: dict[int, list[bool]] = {}  # line -> which completions of its list are right
     for (number, sample), outcome in zip(places, outcomes, strict=True):
         place = f'{before}{number}, "sample": {sample}' if sample else f"{before}{number}"
         if isinstance(outcome, str):
-            marks.append("-")
             problems.append((number, outcome))
             nothing = '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null'
             lines.append(f'{place}, {nothing}, "error": {_quoted(outcome)}}}\n')
         else:
             correct, score, extracted, reason, tier = outcome
-            marks.append("1" if correct else "0")
+            tally["judged"] += 1
+            tally["correct"] += correct
             tally["score"] += score
             tally[f"reasons.{reason}"] += 1
             tally[f"tiers.{tier}"] += 1
@@ -126,13 +124,11 @@ def _written(label: str, places: list[tuple[int, int]], outcomes: list[Outcome])
                 f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
                 f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}}}\n'
             )
-        if sample:
-            lists.setdefault(number, []).append(marks[-1])
-    for several in lists.values():
-        if judged := len(several) - several.count("-"):
-            tally[f"lists.{several.count('1')}/{judged}"] += 1
-    tally.update(judged=len(marks) - len(problems), correct=marks.count("1"), invalid=len(problems))
-    return Judged(label, "".join(lines), "".join(marks), tally, problems[:REPORTED])
+            if sample:
+                lists.setdefault(number, []).append(correct)
+    tally.update(f"lists.{sum(several)}/{len(several)}" for several in lists.values())
+    tally["invalid"] = len(problems)
+    return Judged(label, "".join(lines), tally, problems[:REPORTED])
 
 
 def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[Judged]:
@@ -154,7 +150,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
             reply = workers.ask({"job": job, "block": block}, patient=True)
         except WorkerUnavailable as error:
             raise OSError(str(error)) from error  # `main` says it in one line
-        if "marks" in reply:
+        if "tally" in reply:
             return Judged(**reply)
         lost = f"was not judged: its worker process failed on this part of the file ({reply['detail']})."
         places = [(number, 0) for number in range(block.first, block.first + len(block.lines))]
@@ -174,7 +170,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
 
 
 def _prepare() -> Callable[[dict], dict]:
-    batch.delay_compilation(ROWS_BEFORE_COMPILING)
+    batch.rows_before_compiling = ROWS_BEFORE_COMPILING
     batch.MAX_THREADS = 1  # the cores are shared out between processes already
     return lambda job: judge_block(job["job"], job["block"])._asdict()
 

@@ -50,16 +50,13 @@ _WIDE = (
     *rows(BLANK, *characters.SPACES, *characters.THIN_SPACES, *characters.ZERO_WIDTH),
 )
 # Of TeX commands: (key, kind).
-_TEX = tuple(
-    (key, kind)
-    for kind, words in (
-        (TIMES, "times cdot ast"),
-        (DIVIDE, "div"),
-        (FRACTION, "frac dfrac tfrac cfrac"),
-        (BLANK, "quad qquad thinspace"),
-    )
-    for key in word_keys(words)
-)
+_TEX_WORDS = {
+    TIMES: "times cdot ast",
+    DIVIDE: "div",
+    FRACTION: "frac dfrac tfrac cfrac",
+    BLANK: "quad qquad thinspace",
+}
+_TEX = tuple((key, kind) for kind, words in _TEX_WORDS.items() for key in word_keys(words))
 _TEX_LEFT, _TEX_RIGHT = word_key("left"), word_key("right")
 _TEX_SIGNS = tuple(b",;:! \n")
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Column = npt.NDArray[np.int64]
     Columns = tuple[Column, Column, Column, Column]
 
+_TOO_LONG = 10**MAX_DIGITS  # an integer that is; worked out once, because it takes long
 _TARGET_SIGNS = frozenset("0123456789+-./ ")
 
 
@@ -37,7 +38,7 @@ def _read_numbers(numbers: Any, row: int | None) -> list[int]:
     if hasattr(numbers, "__len__") and not isinstance(numbers, str | bytes | bytearray | dict):
         with suppress(TypeError):
             exact = [index("" if isinstance(value, bool) else value) for value in numbers]  # type: ignore[arg-type]
-    if not 1 <= len(exact) <= MAX_NUMBERS or any(abs(value) >= 10**MAX_DIGITS for value in exact):
+    if not 1 <= len(exact) <= MAX_NUMBERS or any(abs(value) >= _TOO_LONG for value in exact):
         problem = f"is no list of 1 to {MAX_NUMBERS} integers, such as [3, 5, 7]"
         raise invalid_reference("numbers", numbers, problem, row)
     return exact
@@ -49,25 +50,15 @@ def _read_target(target: Any, row: int | None) -> tuple[int, int]:
         return target, 1
     from decimal import Decimal  # only now: slow to import, and most targets are small integers
     from fractions import Fraction
-    from numbers import Rational
 
-    value: Fraction | None = None
-    with suppress(TypeError, ValueError, ZeroDivisionError, OverflowError):
-        if isinstance(target, Rational) and not isinstance(target, bool):
-            value = Fraction(int(target.numerator), int(target.denominator))
-        elif isinstance(target, Decimal):
-            value = Fraction(target) if abs(target.adjusted()) < MAX_DIGITS else None
-        elif isinstance(target, str):
-            value = (
-                Fraction(target)
-                if len(target) < 2 * MAX_DIGITS and _TARGET_SIGNS.issuperset(target)
-                else None
-            )
-        elif hasattr(target, "is_integer"):
-            value = Fraction(str(target))  # 0.1 is one tenth here, not the double that is next to it
-        elif not isinstance(target, bool):
-            value = Fraction(index(target))
-    if value is None or max(abs(value.numerator), value.denominator) >= 10**MAX_DIGITS:
+    value = None
+    if isinstance(target, str):
+        readable = len(target) < 2 * MAX_DIGITS and _TARGET_SIGNS.issuperset(target)
+    else:
+        readable = not isinstance(target, Decimal) or abs(target.adjusted()) < MAX_DIGITS
+    with suppress(ValueError, ZeroDivisionError):
+        value = Fraction(str(target)) if readable else None  # 0.1 is one tenth, not the double next to it
+    if value is None or max(abs(value.numerator), value.denominator) >= _TOO_LONG:
         problem = 'is no rational number; give one such as 22, Fraction(21, 2), 10.5 or "21/2"'
         raise invalid_reference("target", target, problem, row)
     return value.numerator, value.denominator
@@ -157,6 +148,5 @@ _LOOP = batch.RowLoop(
     "int64[::1], int64[::1], int64[::1], int64[::1]",
     max(expression.MAX_DEPTH + 1, MAX_NUMBERS, expression.STATE_SIZE),
     (characters, expression, sys.modules[__name__]),
-    compile_above=1 << 18,
 )
 TASK = batch.compiled_task("countdown", ("numbers", "target"), _LOOP, _judge, reference_columns)

@@ -7,46 +7,8 @@ Plain Python over UTF-8 bytes that numba also compiles as it stands; one pass.
 
 from verifiers.characters import is_one_of
 from verifiers.extract import Bytes, word_key, word_keys
-from verifiers.gsm8k.number import (
-    APPROX,
-    BRACED,
-    CARET,
-    COMMA,
-    COMMAND,
-    DEGREE,
-    ELLIPSIS,
-    EQUALS,
-    FOREIGN,
-    LEFT,
-    LITERAL,
-    MARK,
-    MINUS,
-    NO_NUMBER,
-    NOTHING,
-    PLUS,
-    PLUS_MINUS,
-    POINT,
-    POWER,
-    RELATION,
-    RIGHT,
-    SCALE,
-    SHAPE,
-    SIGN,
-    SLASH,
-    SPACE,
-    STAR,
-    THIN,
-    TIMES,
-    WHOLE,
-    WORD,
-    Fields,
-    is_digit,
-    read_exponent,
-    read_number,
-    skip_spaces,
-    starts_number,
-    symbol,
-)
+from verifiers.gsm8k import number as num
+from verifiers.gsm8k.number import Fields, is_digit, read_number, skip_spaces, starts_number, symbol
 
 # What has been seen of a side so far.
 NUMBERS, PREVIOUS, GAP, SIGNED, LOOSE, WORDS, UNIT, KEY, OPAQUE, REFUSED, HEDGED, VARIABLE = range(12)
@@ -111,16 +73,16 @@ def note_number(data: Bytes, i: int, end: int, number: Fields, spare: Fields, st
         state[OPAQUE] = 1  # x18, 0x12, CO2
     if state[NUMBERS] == 0:
         i = read_number(data, i, end, number)
-        if number[SHAPE] == NO_NUMBER or (state[LOOSE] == 1 and state[WORDS]):
+        if number[num.SHAPE] == num.NO_NUMBER or (state[LOOSE] == 1 and state[WORDS]):
             state[OPAQUE] = 1  # "total - 18": a dash or a minus
         if _LISTED[state[KEY] % _TABLE] and is_one_of(state[KEY], _BEFORE):
             state[OPAQUE] = 1
         if state[SIGNED] < 0:
-            number[SIGN] = -number[SIGN]
+            number[num.SIGN] = -number[num.SIGN]
     else:
         i = read_number(data, i, end, spare)
         in_unit = state[NUMBERS] == 1 and state[PREVIOUS] == AT_WORD and state[KEY] == _PER
-        if not in_unit or spare[SHAPE] == NO_NUMBER:
+        if not in_unit or spare[num.SHAPE] == num.NO_NUMBER:
             state[OPAQUE] = 1
     state[NUMBERS] += 1
     state[VARIABLE] = 0  # the x of "9 x 2"
@@ -160,7 +122,7 @@ def note_word(key: int, number: Fields, state: Fields) -> None:
         return
     elif state[PREVIOUS] == AT_NUMBER and scale_of(key, glued):
         if state[NUMBERS] == 1:
-            number[SCALE] += scale_of(key, glued)
+            number[num.SCALE] += scale_of(key, glued)
         state[GAP] = 0
         return
     if state[SIGNED]:
@@ -173,7 +135,7 @@ def note_word(key: int, number: Fields, state: Fields) -> None:
 
 def is_long_word(data: Bytes, i: int, end: int) -> bool:
     kind, _, key = symbol(data, i, end) if i < end else (0, i, 0)
-    return kind == WORD and key > 26
+    return kind == num.WORD and key > 26
 
 
 def note_sign(data: Bytes, kind: int, after: int, end: int, state: Fields) -> None:
@@ -182,12 +144,12 @@ def note_sign(data: Bytes, kind: int, after: int, end: int, state: Fields) -> No
     if state[NUMBERS]:
         hyphen = (state[PREVIOUS] == AT_NUMBER or state[PREVIOUS] == AT_WORD) and state[GAP] == 0
         dash = state[PREVIOUS] == AT_WORD and state[GAP] == 1
-        if kind == PLUS or not (dash or (hyphen and is_long_word(data, after, end))):
+        if kind == num.PLUS or not (dash or (hyphen and is_long_word(data, after, end))):
             state[OPAQUE] = 1
-    elif state[SIGNED] or (glued_word and (kind == PLUS or not is_long_word(data, after, end))):
+    elif state[SIGNED] or (glued_word and (kind == num.PLUS or not is_long_word(data, after, end))):
         state[OPAQUE] = 1
     elif not glued_word:
-        state[SIGNED] = 1 if kind == PLUS else -1
+        state[SIGNED] = 1 if kind == num.PLUS else -1
         state[LOOSE] = 0
     state[PREVIOUS], state[GAP] = AT_MARK, 0
 
@@ -199,10 +161,10 @@ def note_command(key: int, state: Fields) -> None:
     if is_one_of(key, _SPACES):
         note_gap(state)
     elif is_one_of(key, _SIGNS):
-        note_mark(MARK, state)
+        note_mark(num.MARK, state)
         state[UNIT] |= 1 if state[NUMBERS] else 0
     elif is_one_of(key, _DOTS):
-        note_mark(ELLIPSIS, state)
+        note_mark(num.ELLIPSIS, state)
     elif is_one_of(key, _RELATIONS):
         state[REFUSED] = 1
     elif is_one_of(key, _HEDGES):
@@ -221,24 +183,29 @@ def note_gap(state: Fields) -> None:
 def note_mark(kind: int, state: Fields) -> None:
     """Note punctuation and other signs, those that change the value among them."""
     at_number = state[PREVIOUS] == AT_NUMBER
-    if kind == RELATION:
+    if kind == num.RELATION:
         state[REFUSED] = 1
-    elif kind == PLUS_MINUS:
+    elif kind == num.PLUS_MINUS:
         state[HEDGED] = 1
-    elif kind == FOREIGN or kind == TIMES or kind == 95 or (kind == 33 and at_number and state[GAP] == 0):
+    elif (
+        kind == num.FOREIGN
+        or kind == num.TIMES
+        or kind == 95
+        or (kind == 33 and at_number and state[GAP] == 0)
+    ):
         state[OPAQUE] = 1  # an unknown sign, an operator, a subscript, a factorial
-    elif kind == ELLIPSIS and at_number:
+    elif kind == num.ELLIPSIS and at_number:
         state[OPAQUE] = 1  # 3.33...
-    elif kind == POWER and not (state[UNIT] and state[PREVIOUS] == AT_WORD and state[GAP] == 0):
+    elif kind == num.POWER and not (state[UNIT] and state[PREVIOUS] == AT_WORD and state[GAP] == 0):
         state[OPAQUE] = 1
-    elif kind == POWER:
+    elif kind == num.POWER:
         state[KEY] = 0
         return
-    elif kind == DEGREE and state[NUMBERS]:
+    elif kind == num.DEGREE and state[NUMBERS]:
         state[UNIT] = 1
-    if state[SIGNED] and kind != 36 and kind != 40 and kind != MARK:
+    if state[SIGNED] and kind != 36 and kind != 40 and kind != num.MARK:
         state[OPAQUE] = 1
-    if kind == COMMA or kind == POINT or kind == 58:
+    if kind == num.COMMA or kind == num.POINT or kind == 58:
         state[KEY] = 0  # "left over: 18", "No, 18"
     closes = kind == 41 or kind == 93
     state[PREVIOUS], state[GAP] = AT_WORD if closes and state[NUMBERS] == 0 and state[WORDS] else AT_MARK, 0
@@ -255,14 +222,20 @@ def note_caret(data: Bytes, i: int, end: int, state: Fields) -> int:
     if state[PREVIOUS] == AT_NUMBER and state[GAP] == 0:
         while i < end:
             kind, after, key = symbol(data, i, end)
-            if kind != LEFT and kind != SPACE and not (kind == COMMAND and is_one_of(key, WRAPPERS)):
-                if kind == DEGREE or ((kind == WORD or kind == COMMAND) and is_one_of(key, _ORDINALS)):
+            if (
+                kind != num.LEFT
+                and kind != num.SPACE
+                and not (kind == num.COMMAND and is_one_of(key, WRAPPERS))
+            ):
+                if kind == num.DEGREE or (
+                    (kind == num.WORD or kind == num.COMMAND) and is_one_of(key, _ORDINALS)
+                ):
                     state[UNIT] = 1
                     return after
                 break
             i = after
     elif state[UNIT] and not is_one_of(state[KEY], _VARIABLES):
-        power, behind = read_exponent(data, i, end, BRACED)
+        power, behind = num.read_exponent(data, i, end, num.BRACED)
         if behind >= 0 and 1 <= abs(power) <= 3:
             state[KEY] = 0
             return behind
@@ -273,7 +246,7 @@ def note_caret(data: Bytes, i: int, end: int, state: Fields) -> int:
 def note_star(data: Bytes, i: int, end: int, state: Fields) -> int:
     """Read the run of stars at i: bold type if exactly one side of it is open, else an operator."""
     before = state[PREVIOUS] == AT_START or state[GAP] == 1 or data[i - 1] in _OPENERS
-    while i < end and data[i] == STAR:
+    while i < end and data[i] == num.STAR:
         i += 1
     behind = i >= end or data[i] in _CLOSERS
     either = i < end and (data[i] == 36 or data[i] == 92)  # `$` and a backslash open and close
@@ -284,11 +257,11 @@ def note_star(data: Bytes, i: int, end: int, state: Fields) -> int:
 
 def note_less(data: Bytes, i: int, end: int, state: Fields) -> int:
     """Read a tag such as `<b>` or what is left of one (`</answer`); any other `<` compares."""
-    closing = i < end and data[i] == SLASH
+    closing = i < end and data[i] == num.SLASH
     if closing:
         i += 1
     kind, after, _ = symbol(data, i, end) if i < end else (0, i, 0)
-    if kind != WORD:
+    if kind != num.WORD:
         state[REFUSED] = 1
         return i
     if after < end and data[after] == 62:
@@ -310,29 +283,29 @@ def note_greater(data: Bytes, i: int, end: int, state: Fields) -> int:
 def note_punctuation(data: Bytes, i: int, kind: int, after: int, end: int, state: Fields) -> int:
     """Note an ASCII sign at i that may mean more than itself; position after it."""
     following = data[after] + 0 if after < end else 0
-    if kind == LEFT or kind == RIGHT:
-        if kind == LEFT and state[PREVIOUS] == AT_WORD:
+    if kind == num.LEFT or kind == num.RIGHT:
+        if kind == num.LEFT and state[PREVIOUS] == AT_WORD:
             state[PREVIOUS] = AT_MARK
         return after
-    if kind == CARET:
+    if kind == num.CARET:
         return note_caret(data, after, end, state)
-    if kind == STAR:
+    if kind == num.STAR:
         return note_star(data, i, end, state)
     if kind == 60:
         return note_less(data, after, end, state)
     if kind == 62:
         return note_greater(data, after, end, state)
-    if kind == 33 and following == EQUALS:
+    if kind == 33 and following == num.EQUALS:
         state[REFUSED] = 1
-    elif kind == POINT and following == POINT and state[PREVIOUS] == AT_NUMBER:
-        kind = ELLIPSIS
+    elif kind == num.POINT and following == num.POINT and state[PREVIOUS] == AT_NUMBER:
+        kind = num.ELLIPSIS
     elif kind == 40 and state[PREVIOUS] == AT_WORD and state[GAP] == 0 and state[NUMBERS] == 0:
-        if is_digit(data, after, end) or following == MINUS:
+        if is_digit(data, after, end) or following == num.MINUS:
             state[OPAQUE] = 1  # f(18)
-    elif kind == SLASH:
+    elif kind == num.SLASH:
         start = skip_spaces(data, after, end)
         unit, _, _ = symbol(data, start, end) if start < end else (0, 0, 0)
-        if unit != WORD and unit != COMMAND and unit != LEFT:
+        if unit != num.WORD and unit != num.COMMAND and unit != num.LEFT:
             state[OPAQUE] = 1
     note_mark(kind, state)
     return after
@@ -348,20 +321,20 @@ def read_side(
         kind, after, key = symbol(data, i, end)
         if starts_number(data, kind, after, end, key):
             after = note_number(data, i, end, number, spare, state)
-        elif kind == SPACE or kind == THIN:
+        elif kind == num.SPACE or kind == num.THIN:
             note_gap(state)
-        elif kind == WORD:
+        elif kind == num.WORD:
             note_word(key, number, state)
-        elif kind == EQUALS or kind == APPROX or (kind == COMMAND and is_one_of(key, APPROXES)):
+        elif kind == num.EQUALS or kind == num.APPROX or (kind == num.COMMAND and is_one_of(key, APPROXES)):
             state[REFUSED] |= state[VARIABLE]
             return after, True
-        elif kind == COMMAND:
+        elif kind == num.COMMAND:
             note_command(key, state)
-        elif kind == PLUS or kind == MINUS:
+        elif kind == num.PLUS or kind == num.MINUS:
             note_sign(data, kind, after, end, state)
         elif 32 < kind < 128:
             after = note_punctuation(data, i, kind, after, end, state)
-        elif kind != NOTHING:
+        elif kind != num.NOTHING:
             note_mark(kind, state)
         i = after
     state[REFUSED] |= state[VARIABLE]  # 18x is no number, and 3x = 18 does not say 18
@@ -376,9 +349,9 @@ def is_number(state: Fields) -> bool:
 def read_plain(data: Bytes, start: int, end: int, number: Fields) -> bool:
     """Read `-12.50`, ASCII and at most 17 digits, into `number`; False if it is anything else."""
     i = start
-    number[SIGN], number[SHAPE], number[SCALE] = 1, LITERAL, 0
-    if i < end and data[i] == MINUS:
-        number[SIGN] = -1
+    number[num.SIGN], number[num.SHAPE], number[num.SCALE] = 1, num.LITERAL, 0
+    if i < end and data[i] == num.MINUS:
+        number[num.SIGN] = -1
         i += 1
     if not 0 < end - i <= 18:
         return False
@@ -390,10 +363,10 @@ def read_plain(data: Bytes, start: int, end: int, number: Fields) -> bool:
         if 0 <= digit <= 9:
             mantissa = mantissa * 10 + digit
             digits += 1
-        elif data[i] == POINT and digits and point == end - 1 and i < end - 1:
+        elif data[i] == num.POINT and digits and point == end - 1 and i < end - 1:
             point = i
         else:
             return False
         i += 1
-    number[WHOLE], number[WHOLE + 1] = mantissa, point + 1 - end
+    number[num.WHOLE], number[num.WHOLE + 1] = mantissa, point + 1 - end
     return digits < 18

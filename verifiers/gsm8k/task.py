@@ -9,30 +9,34 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from verifiers import batch, characters
+from verifiers import batch, characters, extract
+from verifiers.characters import is_one_of, read_word
 from verifiers.errors import InvalidReferenceError, invalid_reference
-from verifiers.extract import ANSWER_LIMIT, FOUND, Bytes, is_alone, is_not_text, last_line, locate, strip
+from verifiers.extract import FOUND, Bytes, locate, strip, word_key, word_keys
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
-from verifiers.gsm8k import sentence as sentences
 from verifiers.gsm8k.answer import HEDGED, NUMBERS, REFUSED, UNIT, WORDS, is_number, read_plain, read_side
 from verifiers.gsm8k.number import FIELDS, SCALE, Fields, equal, equal_exactly, is_zero_below
-from verifiers.gsm8k.sentence import answer_sentence
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, NO_ANSWER, OK, RATIONAL, TEXT, WRONG, encoded
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
 UNDECIDED, BAD_GOLD = -1, -2  # instead of a reason: too large for 64 bits; no number to compare with
 _GOLD_POWER = 10**6  # powers of ten in an answer saturate far above
 
+# Of the plain sentence "The answer is 3." at the end of a completion.
+_ANSWER, _IS = word_key("answer"), word_key("is")
+_BEFORE = word_keys("the final so thus therefore hence then and my our correct")  # "if", "doubt", ... are not
+_STOPS = tuple(b".!?")
+
 
 def read_gold(data: Bytes, start: int, end: int, number: Fields, spare: Fields, state: Fields) -> bool:
     """Read the one number of a reference into `number`; False if it is anything else."""
-    if end - start > ANSWER_LIMIT:
+    if end - start > extract.ANSWER_LIMIT:
         return False
     start, end = strip(data, start, end)
     if read_plain(data, start, end, number):
         return True
-    low, high = last_line(data, start, end)
+    low, high = extract.last_line(data, start, end)
     if low >= 0:
         start, end = strip(data, low, high)
     _, more = read_side(data, start, end, number, spare, state)
@@ -94,6 +98,34 @@ def compare(
     return OK if same else WRONG, RATIONAL
 
 
+def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """(start, end) of what follows "the answer is" on the last line before an end-of-text token, or -1s."""
+    end, block, _, unclosed, _ = extract.read_tags(data, start, end)
+    if block >= 0 or unclosed >= 0:
+        return -1, -1
+    start, end = strip(data, start, end)
+    line = end
+    while line > start and data[line - 1] != 10:
+        line -= 1
+    plain, named = True, False  # only such words in this sentence so far; the last of them is "answer"
+    i = line
+    while i < end:
+        key, after = read_word(data, i, end, True)
+        if key:
+            if named and key == _IS:
+                return strip(data, after, end)
+            named = plain and key == _ANSWER
+            plain = named or (plain and is_one_of(key, _BEFORE))
+            i = after
+            continue
+        if data[i] in _STOPS and (i + 1 == end or extract.is_space(data[i + 1])):
+            plain, named = True, False
+        elif 48 <= data[i] <= 57:
+            plain = named = False
+        i += 1
+    return -1, -1
+
+
 def judge_completion(
     data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: batch.Scratch
 ) -> batch.Judged:
@@ -105,12 +137,16 @@ def judge_completion(
     status, low, high, boxed = locate(data, start, end, lenient)
     if lenient and status == NO_ANSWER and low < 0:
         low, high = answer_sentence(data, start, end)
-        if 0 <= low < high and not is_not_text(data, low, high):
+        if 0 <= low < high and not extract.is_not_text(data, low, high):
             status = FOUND
     if status != FOUND:
         return status, TEXT, 0.0, low, high
     if not lenient:
-        strict = boxed and is_strict_number(data, low, high) and is_alone(data, start, end, low, high, True)
+        strict = (
+            boxed
+            and is_strict_number(data, low, high)
+            and extract.is_alone(data, start, end, low, high, True)
+        )
         if not strict:
             return MALFORMED, GRAMMAR, 0.0, low, high
     if read_plain(data, low, high, number):
@@ -155,6 +191,6 @@ _LOOP = batch.RowLoop(
     judge_completion,
     batch.TEXTS,
     max(FIELDS, answers.STATE),
-    (characters, numbers, answers, sentences, sys.modules[__name__]),
+    (characters, numbers, answers, sys.modules[__name__]),
 )
 TASK = batch.compiled_task("gsm8k", ("answer",), _LOOP, _judge, batch.pack_texts(_gold_text))

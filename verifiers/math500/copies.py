@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from verifiers.math500.lexer import BARE_COMMANDS, COMMAND, Malformed, Unsupported, to_latex
 from verifiers.math500.parser import Parser
-from verifiers.math500.tree import MINUS_ONE, ONE, TRIGONOMETRIC, Node, symbols
+from verifiers.math500.tree import MINUS_ONE, ONE, TRIGONOMETRIC, ZERO, Node, symbols
 
 PROBLEMS_REMEMBERED = 4096
 
@@ -25,7 +25,6 @@ _COMMANDS = {
 }
 _FUNCTIONS = frozenset([*TRIGONOMETRIC, *"asin acos atan log ln ! binom abs floor ceil".split()])
 NUMERIC = "numbers"  # the kind of work that is arithmetic and functions of numbers
-_ZERO: Node = ("num", 0, 1)
 
 _RESPELLED = (
     ("\\\\", ""), ("\\left", ""), ("\\right", ""), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"),
@@ -197,7 +196,7 @@ def asks(node: Node) -> bool:
     if kind in ("/", "^"):
         return node[2] == ONE
     if kind == "+":
-        return sum(map(is_rational, node[1])) > 1 or _ZERO in node[1]
+        return sum(map(is_rational, node[1])) > 1 or ZERO in node[1]
     if kind == "*":
         factors = [part for part in node[1] if part != MINUS_ONE]
         sums = [part for part in factors if part[0] == "+" and not symbols(part)]

@@ -10,7 +10,7 @@ conditions. A list says in `join` what stands between its items: ",", "and" or "
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from verifiers.math500 import units
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Token, Unsupported
@@ -40,12 +40,7 @@ MATRICES = frozenset("matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
 NO_FACTOR = {*"pm mp cup deg over choose rfloor rceil".split(), *RELATIONS}  # commands that begin none
 CLOSING = {"(": ")", "[": "]"}
 NAME_KINDS = frozenset([LETTERS, WORD])
-NAME_SIGNS = (
-    frozenset("( ) [ ] { } | ' + - * / : _ ^ ,".split())
-    | GREEK
-    | FUNCTIONS
-    | {*"overline widehat cap cup perp Pr".split()}
-)
+NAME_SIGNS = GREEK | FUNCTIONS | {*"( ) [ ] { } | ' + - * / : _ ^ , overline widehat cap cup perp Pr".split()}
 NO_REMARK = units.CHANGING_BEFORE | units.JOINING
 POSTFIX = frozenset("deg ^ ! %".split())
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
@@ -337,7 +332,7 @@ class Parser:
         if not self.accept("^"):
             return []
         braces = self.accept("{")
-        power = "^" + self.digits("unit")
+        power = "^" + self.digits()
         if braces:
             self.expect("}")
         return [power]
@@ -466,8 +461,8 @@ class Parser:
         while self.value in POSTFIX:
             if self.accept_degree():
                 node = ("deg", node)
-            elif self.value == "^" and (size := self.ordinal()):
-                self.advance(size)  # 5^{\text{th}}
+            elif self.value == "^" and self.raised(WORD, units.ORDINALS):
+                continue  # 5^{\text{th}}
             elif self.accept("^"):
                 node = ("^", node, self.exponent())
             elif self.accept("!"):
@@ -478,26 +473,20 @@ class Parser:
                 break
         return node
 
-    def ordinal(self) -> int:
-        r"""How many tokens of a raised "th" stand here: `^{\text{th}}`, `^\text{th}`."""
+    def raised(self, kind: str, values: Collection[str]) -> bool:
+        r"""True if one of the values stood behind this `^`, in braces or without: `^{\text{th}}`; it is read."""
         braces = self.peek()[1] == "{"
-        kind, value, _ = self.peek(2 if braces else 1)
-        return (4 if braces else 2) if kind == WORD and value in units.ORDINALS else 0
-
-    def accept_degree(self) -> bool:
-        """True if a degree sign stood here, in any of its forms; it is read."""
-        if self.accept("deg", COMMAND):
-            return True
-        if self.value != "^":
-            return False
-        braces = self.peek()[1] == "{"
-        kind, value, _ = self.peek(2 if braces else 1)
-        if kind != COMMAND or value not in ("circ", "deg"):
+        here, value, _ = self.peek(2 if braces else 1)
+        if here != kind or value not in values:
             return False
         self.advance(3 if braces else 2)
         if braces:
             self.expect("}")
         return True
+
+    def accept_degree(self) -> bool:
+        """True if a degree sign stood here, in any of its forms; it is read."""
+        return self.accept("deg", COMMAND) or (self.value == "^" and self.raised(COMMAND, ("circ", "deg")))
 
     # ---- what an expression is made of ----
 
@@ -618,7 +607,7 @@ class Parser:
         digits = self.advance()
         if "." in digits and self.accept("overline", COMMAND):
             self.expect("{")
-            repeated = self.digits("overline")
+            repeated = self.digits()
             self.expect("}")
             nines = 10 ** len(repeated) - 1
             above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
@@ -635,16 +624,16 @@ class Parser:
         if self.kind == WORD and self.value.lower() in units.NUMBER_WORDS:
             base = str(units.NUMBER_WORDS[self.advance().lower()])
         else:
-            base = self.digits("base")
+            base = self.digits()
         if not digits.isdigit():
             raise Malformed("base")
         if braces:
             self.expect("}")
         return ("base", digits.lstrip("0") or "0", base.lstrip("0"))
 
-    def digits(self, place: str) -> str:
+    def digits(self) -> str:
         if self.kind != NUMBER or not self.value.isdigit():
-            raise Malformed(place)
+            raise Malformed("digits expected")
         return self.advance()
 
     def symbol(self) -> Node:

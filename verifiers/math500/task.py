@@ -16,7 +16,6 @@ from verifiers.math500 import normal_text
 from verifiers.math500.copies import is_copy
 from verifiers.math500.exact import Undefined
 from verifiers.math500.lexer import LETTERS, NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
-from verifiers.math500.opaque import same_text
 from verifiers.math500.parser import OPENS, Parser
 from verifiers.math500.probe import NO, UNSURE, YES
 from verifiers.math500.tree import Node
@@ -107,8 +106,9 @@ def problem_of(problem: object, index: int | None) -> str | None:
         return problem
     exact = batch.as_text(problem)
     if exact is None:
-        advice = "give its text, or None where there is none"
-        raise invalid_reference("problem", problem, f"is a {type(problem).__name__}; {advice}", index)
+        raise invalid_reference(
+            "problem", problem, "is no problem; give its text, or None where there is none", index
+        )
     return exact
 
 
@@ -122,7 +122,7 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         return MALFORMED, TEXT
     if normal_text.key(answer) == gold.key:
         return OK, TEXT
-    if gold.node is None and same_text(answer, gold.text):
+    if gold.node is None and normal_text.same_text(answer, gold.text):
         return OK, TEXT
     if gold.is_text:
         return WRONG, TEXT

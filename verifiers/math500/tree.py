@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 Node = tuple
+ZERO: Node = ("num", 0, 1)
 ONE: Node = ("num", 1, 1)
 MINUS_ONE: Node = ("num", -1, 1)
 INFINITY: Node = ("const", "inf")

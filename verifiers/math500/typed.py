@@ -8,31 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from verifiers.math500 import tree
 from verifiers.math500.lexer import Malformed, Unsupported
 from verifiers.math500.probe import NO, UNSURE, YES, compare, is_negative
-from verifiers.math500.tree import (
-    EXPRESSIONS,
-    INFINITY,
-    MINUS_ONE,
-    NEGATIVE_INFINITY,
-    ONE,
-    REALS,
-    TRIGONOMETRIC,
-    Node,
-    holds_container,
-    keeps_form,
-    leaves,
-    parts,
-    substituted,
-    symbols,
-)
+from verifiers.math500.tree import EXPRESSIONS, INFINITY, MINUS_ONE, NEGATIVE_INFINITY, REALS, Node, symbols
 from verifiers.math500.units import conflict, is_known, is_reals
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 ITEM_LIMIT = 40  # of a list whose order is free
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 PLACES = [("num", 10**k, 1) for k in range(1, 5)]
-ZERO: Node = ("num", 0, 1)
 INVERSE_FUNCTIONS = [("^", ("sym", name), MINUS_ONE) for name in "fghF"]
 EMPTY = frozenset(["\\emptyset", ("no", "solution"), ("no", "solutions"), ("empty", "set")])
 INFINITIES = (INFINITY, NEGATIVE_INFINITY)
@@ -82,7 +67,7 @@ class Comparison:
             if infinite is not None:
                 self.rational = False
                 return infinite
-            if self.strict and not keeps_form(answer, gold):
+            if self.strict and not tree.keeps_form(answer, gold):
                 return NO
             verdict, rational = compare(answer, gold, self.length)
             self.rational &= rational
@@ -253,9 +238,9 @@ class Comparison:
         point = {
             ("sym", name): ("num", 1009 + 89 * k * k + 7 * k, 113) for k, name in enumerate(sorted(names))
         }
-        here_a, here_g = substituted(a, point), substituted(g, point)
+        here_a, here_g = tree.substituted(a, point), tree.substituted(g, point)
         verdict, _ = compare(("*", (a, here_g)), ("*", (g, here_a)), self.length)
-        nonzero = all(compare(here, ZERO, self.length)[0] == NO for here in (here_g, here_a))
+        nonzero = all(compare(here, tree.ZERO, self.length)[0] == NO for here in (here_g, here_a))
         return verdict if nonzero else NO
 
 
@@ -275,7 +260,7 @@ def is_name(node: Node) -> bool:
         return all(part[0] == "seq" or is_name(part) for part in node[1]) and len(node[1]) <= 4
     if kind == "seq":
         return all(map(is_name, node[3]))
-    return kind == "fn" and node[1] in TRIGONOMETRIC | {"ln"} and is_name(node[2][0])
+    return kind == "fn" and node[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(node[2][0])
 
 
 def named_value(gold: Node) -> Node | None:
@@ -305,9 +290,11 @@ def is_asked_for(node: Node, letters: frozenset[str], value: Node) -> bool:
         return False
     if node[0] == "*" and node[1][0] in INVERSE_FUNCTIONS and len(node[1]) == 2:
         return True
-    names = set(leaves(node, "sym"))
+    names = set(tree.leaves(node, "sym"))
     return (
-        bool(names) and letters.isdisjoint(names) and not has_number(node, len(names) > 1 and value != ZERO)
+        bool(names)
+        and letters.isdisjoint(names)
+        and not has_number(node, len(names) > 1 and value != tree.ZERO)
     )
 
 
@@ -321,7 +308,7 @@ def has_number(node: Node, several: bool) -> bool:
         return kind == "^" and has_number(node[1], several)
     if kind == "fn" and node[1] in ("root", "log"):
         return has_number(node[2][0], several)
-    return kind in ("num", "pct", "const") or any(has_number(part, several) for part in parts(node))
+    return kind in ("num", "pct", "const") or any(has_number(part, several) for part in tree.parts(node))
 
 
 # Sets of real numbers: an interval, an inequality, a set by its conditions and words are one thing.
@@ -480,14 +467,14 @@ def spread(node: Node) -> Node:
         return ("list", tuple(("rel", ("=",), (left, value)) for value in values[1]))
     if node[0] == "num" or (node[0] not in EXPRESSIONS and node[0] != "pm"):
         return node
-    signs = leaves(node, "pm")
+    signs = tree.leaves(node, "pm")
     if not signs:
         return node
     if signs.count(1) > 1:
         raise Unsupported("two plus-minus signs")
-    upper = {("pm", 1): ONE, ("pm", -1): MINUS_ONE}
-    lower = {("pm", 1): MINUS_ONE, ("pm", -1): ONE}
-    return ("list", (substituted(node, upper), substituted(node, lower)))
+    upper = {("pm", 1): tree.ONE, ("pm", -1): MINUS_ONE}
+    lower = {("pm", 1): MINUS_ONE, ("pm", -1): tree.ONE}
+    return ("list", (tree.substituted(node, upper), tree.substituted(node, lower)))
 
 
 def expanded(items: Sequence[Node]) -> list[Node]:
@@ -504,10 +491,10 @@ def simplified(node: Node) -> Node:
     kind = node[0]
     if kind == "paren" and node[1][0] not in EXPRESSIONS:
         return simplified(node[1])
-    if kind == "*" and holds_container(node):
+    if kind == "*" and tree.holds_container(node):
         matrices = [part for part in node[1] if part[0] == "mat"]
         scalars = tuple(part for part in node[1] if part[0] != "mat")
-        if len(matrices) == 1 and not any(holds_container(part) for part in scalars):
+        if len(matrices) == 1 and not any(tree.holds_container(part) for part in scalars):
             rows = matrices[0][1]
             return ("mat", tuple(tuple(("*", (*scalars, cell)) for cell in row) for row in rows))
         if not is_name(node):
@@ -516,6 +503,6 @@ def simplified(node: Node) -> Node:
         return ("set", ())
     elif kind == "+" and node[1][0] == REALS and len(node[1]) == 2:
         return without_points(node[1][1])
-    elif kind in ("+", "/", "^", "fn") and holds_container(node):
+    elif kind in ("+", "/", "^", "fn") and tree.holds_container(node):
         raise Malformed("brackets in an expression")
     return node

@@ -43,7 +43,7 @@ def all_draws_as_masks(masking_type, rollouts, shared=(), **settings):
     return draw(len(paths), lambda mask: Branching(paths[mask]))
 
 
-@pytest.mark.parametrize("beta", [1.0, 1.5, 2.0, 4.0])
+@pytest.mark.parametrize("beta", [1.0, 2.5])
 @pytest.mark.parametrize(
     "masking_type, settings, blocks",
     [(RandomMasking, {}, [range(5)]), (ActiveBlockMasking, {"block_length": 3}, [range(3), range(3, 5)])],
@@ -66,7 +66,7 @@ def gradients(logps, masks, beta):
     return lower, upper
 
 
-@pytest.mark.parametrize("num_masks", [1, 2, 3, 7])
+@pytest.mark.parametrize("num_masks", [1, 3])
 @pytest.mark.parametrize("masking", [RandomMasking, BlockMasking], ids=lambda s: s.__name__)
 def test_gradient_mass_of_both_bounds_is_the_length(masking, num_masks):
     lengths = [9, 4, 1]
@@ -77,7 +77,7 @@ def test_gradient_mass_of_both_bounds_is_the_length(masking, num_masks):
         assert gradient.sum((1, 2)).tolist() == pytest.approx(lengths, abs=1e-12)
 
 
-@pytest.mark.parametrize("num_masks", [1, 2, 5])
+@pytest.mark.parametrize("num_masks", [1, 3])
 def test_gradient_mass_of_active_blocks_has_the_length_as_its_mean(num_masks):
     n, rollouts = 8, make_rollouts([8], 9)
     mass = torch.zeros(2, dtype=torch.float64)

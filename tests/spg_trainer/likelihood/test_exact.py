@@ -99,7 +99,7 @@ def test_a_predictor_gives_the_logps_of_the_model():
     torch.testing.assert_close(predictor(model, PROMPT)(canvases), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("length, size", [(1, 1), (1, 3), (3, 3), (5, 6)])
+@pytest.mark.parametrize("length, size", [(1, 3), (3, 3), (4, 5)])
 def test_dynamic_programming_equals_the_sum_over_orders(length, size):
     predict, ids = table(size, size), torch.arange(size) % 3
     logps = context_logps(predict, ids, length, MASK)
@@ -117,7 +117,7 @@ def test_dynamic_programming_equals_the_sum_over_orders(length, size):
     assert float(any_order_elbo(logps)) == pytest.approx(float(paths.mean()), abs=1e-12)
 
 
-@pytest.mark.parametrize("length, size, block_length", [(5, 6, 2), (4, 4, 4), (3, 4, 1), (4, 4, 3)])
+@pytest.mark.parametrize("length, size, block_length", [(5, 6, 2), (3, 4, 1), (4, 4, 3)])
 def test_block_likelihoods_sum_over_the_orders_of_each_block(length, size, block_length):
     logps = context_logps(table(size, 9), torch.arange(size) % 3, length, MASK)
     blocks = [range(s, min(s + block_length, length)) for s in range(0, length, block_length)]
@@ -234,7 +234,7 @@ def test_equal_confidence_goes_by_position():
     ]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_greedy_law_is_the_greedy_completion(seed):
     policy, sampling = make_policy(seed), Sampling(6, 6, 4)
     law = law_of(policy, sampling)
@@ -304,7 +304,7 @@ def test_the_policy_gradient_is_that_of_finite_differences(sampling):
     [
         (Sampling(13, 1, 13, 0.7), r"13 tokens.* 1 to 12"),
         (Sampling(11, 11, 1, 0.7), r"4194304 canvases.*more diffusion_steps"),
-        (Sampling(4, 4, 4, 0.7, "threshold"), r"'threshold'.*low_confidence, random"),
+        (Sampling(4, 4, 4, 0.7, "threshold"), r"'threshold'.*low_confidence or random"),
     ],
 )
 def test_what_cannot_be_enumerated_is_refused(sampling, words):

@@ -200,7 +200,7 @@ def make_model(form: str, dropout: float = 0.0) -> nn.Module:
             if weight.ndim > 1:
                 weight.mul_(6)
     if "lora" in form:
-        model = add_lora(model, r=4, alpha=None, dropout=dropout, seed=0, base="x")
+        model = add_lora(model, r=4, alpha=2, dropout=dropout, seed=0, base="x")
         stream = torch.Generator().manual_seed(1)
         with torch.no_grad():  # fresh adapters change nothing, so half of their gradients would be zero
             for weight in trained(model):

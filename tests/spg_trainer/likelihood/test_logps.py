@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spg_trainer.likelihood import token_logps
-from spg_trainer.likelihood.logps import head_gradient, head_logps, rows_per_chunk
+from spg_trainer.likelihood.logps import head_gradient, head_logps
 from spg_trainer.likelihood.masks import RandomMasking
 from tests.common.likelihood_cases import make_rollouts, naive_logps, seeded, tiny_model
 
@@ -67,11 +67,6 @@ def test_logits_far_apart_stay_finite():
     logps, _ = head_logps(states, weight, targets, 4)
     gradient = head_gradient(states, weight, targets, torch.ones(len(targets)), 4)
     assert logps.isfinite().all() and gradient.isfinite().all() and logps.min() < -200
-
-
-def test_the_default_chunk_holds_128_megabytes_of_logits():
-    assert rows_per_chunk(126464) == 265
-    assert rows_per_chunk(2**30) == 16
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,15 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, BertConfig
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.models import Policy, head_weight, hidden_states, load_model, open_policy, save_model, source
+from spg_trainer.models import (
+    Policy,
+    head_weight,
+    hidden_states,
+    load_model,
+    open_policy,
+    resolve,
+    save_model,
+)
 from spg_trainer.settings.fields import ModelConfig
 from tests.common.model_cases import edit, hub_folder, save_small, some_ids
 
@@ -164,10 +172,9 @@ def test_adapters_that_cannot_work_are_refused(stored, tmp_path):
     save_file({"base_model.model.x.lora_A.weight": torch.zeros(2, 2)}, file, metadata={"format": "pt"})
     refused(tmp_path, "does not fit")
     save_file({n: x.repeat(1, 2) for n, x in weights.items()}, file, metadata={"format": "pt"})
-    refused(tmp_path, "cannot be put on its base")
+    refused(tmp_path, "does not fit")
     edit(tmp_path / "adapter_config.json", base_model_name_or_path="/gone/base")
     refused(tmp_path, "/gone/base")
-    refused(stored, "lora_alpha 0", lora_r=2, lora_alpha=0)
 
 
 # What cannot be opened.
@@ -205,9 +212,9 @@ def test_broken_weights_and_configs_are_reported_with_their_folder(folder, tmp_p
     file = folder / "model.safetensors"
     whole, stored, lost = file.read_bytes(), load_file(file), "model.transformer.blocks.0.up_proj.weight"
     save_file({n: x for n, x in stored.items() if n != lost}, file)
-    refused(folder, "1 missing keys", "up_proj")
+    refused(folder, "missing_keys", "up_proj")
     save_file(stored | {"model.transformer.wpe.weight": torch.zeros(2)}, file)
-    refused(folder, "1 unexpected keys", "wpe")
+    refused(folder, "unexpected_keys", "wpe")
     edit(folder / "config.json", mlp_hidden_size=32)
     refused(folder, folder)
     edit(folder / "config.json", alibi=True)
@@ -241,7 +248,7 @@ def test_the_mask_token_is_looked_for_in_config_and_tokenizer(folder):
     edit(folder / "config.json", mask_token_id=266)
     refused(folder, "266 embeddings", "mask_token_id is 266", "266 tokens")
     edit(folder / "config.json", mask_token_id=256)
-    refused(folder, "both mask and end token")
+    refused(folder, "(256, 257)", "mask 256", "eos_token_id")
 
 
 def test_end_tokens_are_every_end_of_config_and_tokenizer(folder):
@@ -253,7 +260,7 @@ def test_end_tokens_are_every_end_of_config_and_tokenizer(folder):
     for file in ("tokenizer.json", "tokenizer_config.json"):
         text = (folder / file).read_text()
         (folder / file).write_text(text.replace("<|eot_id|>", "<|other|>"))
-    refused(folder, folder, "no end token", "eos_token_id")
+    refused(folder, folder, "()", "eos_token_id")
 
 
 def test_unknown_devices_and_dtypes_list_the_known(stored):
@@ -279,7 +286,7 @@ def test_tiny_is_the_model_of_the_environment_or_says_what_to_do(folder, monkeyp
     models = folder.parent / "data" / "models"
     for task in ("sudoku", "countdown"):
         shutil.copytree(folder, models / f"tiny-{task}")
-    monkeypatch.setattr(source, "models_folder", lambda: models)
+    monkeypatch.setattr(resolve, "models_folder", lambda: models)
     for env in ("countdown", "spg/Countdown-v0", "envs:spg/Countdown-v3", "envs.countdown:Countdown"):
         policy = load_model("tiny", env=env)
         assert (Path(policy.source).name, policy.note) == ("tiny-countdown", "")

@@ -25,7 +25,7 @@ STATE = {"step": 0, "updates": 3, "seconds": 1.25}
 def tiny_policy(seed: int = 0, lora_r: int = 0) -> models.Policy:
     model, tokenizer = new_tiny(hidden_size=16, layers=1, heads=2, ffn=24, seed=seed), tiny_tokenizer()
     if lora_r:
-        model = add_lora(model, r=lora_r, alpha=None, dropout=0.0, seed=seed, base="tiny")
+        model = add_lora(model, r=lora_r, alpha=lora_r, dropout=0.0, seed=seed, base="tiny")
     end = tokenizer.eos_token_id
     return models.Policy(model, tokenizer, tokenizer.mask_token_id, end, (end,), "tiny")
 

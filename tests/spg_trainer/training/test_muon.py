@@ -76,5 +76,5 @@ def test_it_takes_a_models_layers_but_neither_embedding_nor_head_nor_norms() -> 
     model = new_tiny(hidden_size=8, layers=2, heads=2, ffn=8)
     layers = {name for name, _ in model.named_parameters() if ".layers." in name and "norm" not in name}
     assert matrices(model) == layers and len(layers) == 2 * 7
-    adapters = matrices(add_lora(model, r=2, alpha=None, dropout=0.0, seed=0, base="base"))
+    adapters = matrices(add_lora(model, r=2, alpha=1, dropout=0.0, seed=0, base="base"))
     assert len(adapters) == 2 * 2 * 7 and all("lora" in name for name in adapters)

@@ -16,7 +16,7 @@ FALLBACK = "sudoku"
 
 
 @dataclass(frozen=True)
-class Source:
+class Weights:
     """Where a model is: `base` is a folder or a Hub id, `adapter` an adapter folder to put on it."""
 
     base: str
@@ -28,7 +28,7 @@ class Source:
         return Path(self.base).is_dir()
 
 
-def resolve_model(name: str, env: str | None = None) -> Source:
+def resolve_model(name: str, env: str | None = None) -> Weights:
     """Finds the model that `name` stands for; `env` picks the embedded model of that environment for `tiny`.
 
     Raises ModelError that names the nearest folder.
@@ -39,13 +39,12 @@ def resolve_model(name: str, env: str | None = None) -> Source:
     if folder.is_dir():
         return _open_folder(folder)
     if folder.exists() or looks_local(name):
-        beside = [path for path in folder.parent.glob("*") if path.is_dir()]
-        near = did_you_mean(str(folder), ["tiny", *map(str, beside)])
+        beside = [str(path) for path in folder.parent.glob("*") if path.is_dir()]
+        near = did_you_mean(folder, ["tiny", *beside])
         raise ModelError(
-            f"model {name!r} is no folder. {near}--model takes `tiny`, a folder, or a Hub id such as "
-            "GSAI-ML/LLaDA-8B-Instruct"
+            f"model {name!r} is no folder. {near}--model takes tiny, a folder, or a Hub id ORG/NAME"
         )
-    return Source(base=name)
+    return Weights(name)
 
 
 def first_line(error: Exception) -> str:
@@ -53,15 +52,15 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def _tiny(env: str | None) -> Source:
-    folder = packaged(f"tiny-{own_task(env) if env else FALLBACK}")
-    if folder is not None:
-        return Source(base=str(folder))
+def _tiny(env: str | None) -> Weights:
+    folder = models_folder() / f"tiny-{own_task(env) if env else FALLBACK}"
+    if folder.is_dir():
+        return Weights(str(folder))
     note = (
         f"the embedded model has only seen {FALLBACK} and knows nothing of this task; teach it the format first with "
         f"`python -m spg_trainer sft --env {env}` and pass the folder that writes as --model"
     )
-    return Source(base=str(packaged(f"tiny-{FALLBACK}")), note=note)
+    return Weights(str(models_folder() / f"tiny-{FALLBACK}"), note=note)
 
 
 def models_folder() -> Path:
@@ -71,26 +70,18 @@ def models_folder() -> Path:
     return (inside if inside.is_dir() else package.parent / "data") / "models"
 
 
-def packaged(name: str) -> Path | None:
-    """The folder of an embedded model, or None."""
-    folder = models_folder() / name
-    return folder if (folder / "config.json").is_file() else None
-
-
-def _open_folder(folder: Path) -> Source:
+def _open_folder(folder: Path) -> Weights:
     if (folder / "adapter_config.json").is_file():
-        return Source(base=_base_of(folder), adapter=folder)
+        return Weights(_base_of(folder), adapter=folder)
     if (folder / "config.json").is_file():
-        return Source(base=str(folder))
+        return Weights(str(folder))
     if (folder / "model").is_dir():
         return _open_folder(folder / "model")
     checkpoints = [mark.parent for mark in folder.glob("checkpoints/step-*/COMPLETE")]
     if checkpoints:
         newest = max(checkpoints, key=lambda path: (len(path.name), path.name))  # step-3 < step-20
         raise ModelError(f"run folder {folder} has no finished model; use its newest checkpoint: {newest}")
-    raise ModelError(
-        f"model folder {folder} has no config.json, adapter_config.json or model/; pass one that has"
-    )
+    raise ModelError(f"folder {folder} has no config.json, adapter_config.json or model/; pass one that has")
 
 
 def _base_of(adapter: Path) -> str:
@@ -99,18 +90,19 @@ def _base_of(adapter: Path) -> str:
     try:
         base = Path(json.loads(file.read_text())["base_model_name_or_path"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{file} names no base model; put its folder or Hub id at base_model_name_or_path"
-        ) from error
-    for candidate in (base, adapter / base):
-        if candidate.is_dir():
-            return _open_folder(candidate).base
+        raise ModelError(f"{file} names no base model; put it at base_model_name_or_path") from error
+    for folder in (base, adapter / base):
+        if folder.is_dir():
+            return _open_folder(folder).base
     # An adapter of an embedded model may come from another machine, where the package lies elsewhere.
-    embedded = packaged(base.name) if base.name.startswith("tiny-") else None
-    if embedded is None and looks_local(str(base)):
-        text = f"the adapter in {adapter} was trained on {str(base)!r}, which is not here"
-        raise ModelError(f"{text}; correct base_model_name_or_path in {file}")
-    return str(embedded or base)
+    embedded = models_folder() / base.name
+    if base.name.startswith("tiny-") and embedded.is_dir():
+        return str(embedded)
+    if looks_local(str(base)):
+        raise ModelError(
+            f"the base model {str(base)!r} is not here; correct base_model_name_or_path in {file}"
+        )
+    return str(base)
 
 
 def looks_local(name: str) -> bool:
