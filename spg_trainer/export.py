@@ -1,5 +1,6 @@
 """What leaves a run: an adapter worked into its base, a model card, and both on the Hugging Face Hub."""
 
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.resolve import looks_local, resolve_model
-from spg_trainer.reporting.curves import SOLVED, draw_panel
+from spg_trainer.reporting.curves import draw_figure
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.checkpoint import export, opening
-from spg_trainer.runs.files import COMPLETE, incomplete, json_document, without_folders, write_text
+from spg_trainer.runs.files import COMPLETE, incomplete, json_document, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 MERGED = "merged"
 CARD = "README.md"
 CURVE = "curve.png"
+FOLDERS = re.compile(r"^(?:[A-Za-z]:|~|\.{1,2})?[/\\](?:[^:]*[/\\])?")
+"""The folders in front of a path, `FILE.py:ID` included; an id such as `org/model` has none."""
 PLACES = frozenset("output output_dir resume config dry_run".split())
 """Settings that say where a model was made, not how."""
 
@@ -53,8 +56,7 @@ def merge(command: MergeCommand) -> None:
 
     policy = load_model(str(source.adapter), dtype="float32", device="cpu")
     whole = policy.model.merge_and_unload().to(getattr(torch, dtype))
-    advice = "Free space, fix the permissions, or choose another --output."
-    export(target, replace(policy, model=whole), {**recorded, "dtype": dtype}, advice=advice)
+    export(target, replace(policy, model=whole), {**recorded, "dtype": dtype})
     sys.stdout.write(f"{target}\n")
 
 
@@ -70,8 +72,7 @@ def push(command: PushCommand) -> None:
     if run.summary is None:
         raise ConfigError(f"{run.path} is not finished: it has no {SUMMARY}. Use --resume {run.path} first.")
     if problem := incomplete(folder):
-        remedy = f" Write it with: python -m spg_trainer merge {run.path}" if command.merged else ""
-        raise ConfigError(f"{folder} {problem}.{remedy}")
+        raise ConfigError(f"{folder} {problem}. For --merged: python -m spg_trainer merge {run.path}")
     source = resolve_model(str(folder))
     base = source.base if source.adapter else run.config.model.model
     on_hub = base != "tiny" and not Path(base).is_dir() and not looks_local(base)
@@ -84,7 +85,7 @@ def push(command: PushCommand) -> None:
     with tempfile.TemporaryDirectory() as name:
         place = run.path / "card" if command.dry_run else Path(name)
         write_text(place / CARD, card)
-        draw_panel(SOLVED, ["correct"], {"": [run]}).savefig(place / CURVE, dpi=150)
+        draw_figure({"": {"": [run]}}).savefig(place / CURVE, dpi=150)
         if command.dry_run:
             sys.stdout.write(f"{place / CARD}\n")
             return
@@ -193,3 +194,12 @@ def task(settings: Any) -> str:
     """The environment and its arguments, without folders."""
     pairs = " ".join(f"{name}={value}" for name, value in without_folders(settings.env_args).items())
     return f"`{without_folders(settings.env)}`" + (f" ({pairs})" if pairs else "")
+
+
+def without_folders(value: Any) -> Any:
+    """A setting, or a tree of them, in which paths keep their last name: `/home/ada/puzzles.csv` is `puzzles.csv`."""
+    if isinstance(value, Mapping):
+        return {name: without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    return FOLDERS.sub("", value) if isinstance(value, str) else value

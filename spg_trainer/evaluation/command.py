@@ -4,7 +4,6 @@ NAME.jsonl has a line for each completion, appended as it is made; NAME.json say
 was found. What is there is not made again, so an interrupted evaluation goes on with the same command.
 """
 
-import json
 import os
 import re
 from dataclasses import replace
@@ -23,11 +22,10 @@ from spg_trainer.models import load_model
 from spg_trainer.models.resolve import resolve_model
 from spg_trainer.rollout.sampler import get_decoder
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import CHOOSE_ANOTHER, check_writable, read_json, to_json
+from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.checks import check_eval
 from spg_trainer.settings.fields import EvalCommand, Sampling
-from spg_trainer.settings.recipes import own_task
 from spg_trainer.settings.sources import ENVIRONMENT, differences, flatten, model_environment, run_holding
 
 PAPERS: dict[str, Any] = {
@@ -40,7 +38,8 @@ PAPERS: dict[str, Any] = {
     "num_generations": 1,
 }
 """How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations."""
-PAPERS_TASKS = ("countdown", "gsm8k", "math500", "sudoku")
+STYLE = {"prompt_style": "paper", "reward_preset": "paper"}
+"""Their prompts and rewards, as arguments of the tasks that they have."""
 
 
 def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
@@ -58,10 +57,10 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
     for part in [by_protocol(command, protocol) for protocol in command.protocol]:
         env = make_env(part, part.split)
         planned += [(part, env, sampling) for sampling in samplings(part)]
-    run = run_holding(m.model)
-    folder = RunFolder(command.output_dir or run) if command.output_dir or run else None
+    place = command.output_dir or run_holding(m.model)
+    folder = RunFolder(place) if place else None
     if folder is not None:
-        check_writable(folder.path / "eval", CHOOSE_ANOTHER)
+        check_writable(folder.path / "eval")
     device, accelerator = m.device, None
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
@@ -76,7 +75,6 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         "step": model_step(m.model),
         "dtype": str(policy.model.dtype),
     }
-    rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
     results = []
     for part, env, sampling in planned:
         count = min(part.num_problems or len(env), len(env))
@@ -85,10 +83,7 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         settings = evaluation_settings(env, sampling, **shared)
         measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
         name = result_name(settings, count < len(env), model["step"])
-        kept: dict[str, Any] = {}
-        if folder is not None:
-            kept["rows"] = decide_on_main(partial(begin, folder, name, measured))
-            kept["keep"] = partial(folder.add_completions, name)
+        made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
         what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
         what += f"{sampling.diffusion_steps} steps"
         with console.progress(count, f"eval {what}") as advance:
@@ -97,19 +92,19 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
                 env,
                 sampling,
                 **shared,
-                **kept,
-                rows_per_forward=rows_per_forward,
+                rows_per_forward=None if policy.device.type == "cpu" else command.rows_per_forward,
                 accelerator=accelerator,
                 advance=advance,
+                rows=made,
+                keep=partial(folder.add_completions, name) if folder else lambda rows: None,
             )
         cells = cell_accuracy(result)
         console.say(f"{what}: {figures(result)}" + ("" if cells is None else f"; cell accuracy {cells:.3f}"))
         if folder is not None:
-            content = {**measured, **result.summary(), "cell_accuracy": cells}
             with raising_on_all():
-                path = folder.evaluation(name, content, result.rows, CHOOSE_ANOTHER)
-            there = f" ({len(kept['rows'])} of {result.n} completions were there; remove it to measure again)"
-            console.say(f"Written: {path}{there if kept['rows'] else ''}")
+                content = {**measured, **result.summary(), "cell_accuracy": cells}
+                path = folder.evaluation(name, content, result.rows)
+            console.say(f"Written: {path}" + (f" ({len(made)} completions were there)" if made else ""))
         results.append(result)
     return results
 
@@ -119,25 +114,19 @@ def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[s
 
     Raises ConfigError if it measures something else.
     """
-    file = folder.evaluation_path(name)
-    before, rows = read_json(file), []
-    if before is not None:
-        if changed := differences(flatten({key: before.get(key) for key in measured}), flatten(measured)):
-            raise ConfigError(f"{file} measures something else: {changed}. Choose another --output-dir.")
-        rows = folder.completions(name)
-    folder.evaluation(name, before or measured, rows, CHOOSE_ANOTHER)  # without a line that a kill has torn
+    before, rows = folder.figures(name) or measured, folder.completions(name)
+    if changed := differences(flatten({key: before.get(key) for key in measured}), flatten(measured)):
+        file = folder.evaluation_path(name)
+        raise ConfigError(f"{file} measures something else: {changed}. Choose another --output-dir.")
+    folder.evaluation(name, before, rows)  # without a line that a kill has torn
     return rows
 
 
 def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
-    """The command as one of its protocols has it; ConfigError for a task that the papers do not have."""
+    """The command as one of its protocols has it; EnvError for a task that the papers do not have."""
     if protocol == "ours":
         return command
-    if own_task(command.env) not in PAPERS_TASKS:
-        text = f"--protocol papers: the papers have {', '.join(PAPERS_TASKS)}, not {command.env}"
-        raise ConfigError(f"{text}. Leave it out.")
-    style = {"prompt_style": "paper", "reward_preset": "paper"}
-    return replace(command, env_args={**command.env_args, **style}, **PAPERS)
+    return replace(command, env_args={**command.env_args, **STYLE}, **PAPERS)
 
 
 def cell_accuracy(result: Evaluation) -> float | None:
@@ -153,10 +142,9 @@ def samplings(command: EvalCommand) -> list[Sampling]:
     noise = {"temperature": command.temperature, "remasking": command.remasking}
     block, chosen = command.block_length, []
     for length in command.max_completion_length:
-        if command.diffusion_steps:
-            chosen += [Sampling(length, min(block, length), n, **noise) for n in command.diffusion_steps]
-        else:
-            chosen.append(Sampling.at_rate(length, block, command.tokens_per_step, **noise))
+        chosen += [Sampling(length, min(block, length), n, **noise) for n in command.diffusion_steps] or [
+            Sampling.at_rate(length, block, command.tokens_per_step, **noise)
+        ]
     for sampling in chosen:
         sampling.check()
     return chosen
@@ -183,7 +171,7 @@ def model_step(model: str) -> int | None:
     """The training step of a run's model or checkpoint; None for other models."""
     source = resolve_model(model) if Path(model).is_dir() else None
     for name in (ENVIRONMENT, "state.json") if source else ():
-        file = (source.adapter or Path(source.base)) / name
-        if file.is_file() and "step" in (content := json.loads(file.read_text(encoding="utf-8"))):
-            return int(content["step"])
+        content = read_json((source.adapter or Path(source.base)) / name) or {}
+        if "step" in content:
+            return content["step"]
     return None

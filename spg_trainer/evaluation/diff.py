@@ -45,12 +45,11 @@ def run_diff(command: DiffCommand, *, quiet: bool = False) -> Difference:
     a, b = [by_problem(file) for file in files]
     result = difference(a, b)
     console = Console(quiet=quiet)
-    for name, file, groups, rate in zip("AB", files, (a, b), (result.a, result.b), strict=True):
+    for name, file, rate in zip("AB", files, (result.a, result.b), strict=True):
         low, high = rate.rate_interval
-        of = f"{len(result.problems)} problems"
-        if len(groups) > len(result.problems):
-            of += f" ({len(groups)} in the file)"
-        console.say(f"{name}  {rate.value:.3f} [{low:.3f}, {high:.3f}] of {of}  {file}")
+        console.say(
+            f"{name}  {rate.value:.3f} [{low:.3f}, {high:.3f}] of {len(result.problems)} problems  {file}"
+        )
     low, high = result.gain.gain_interval
     console.say(
         f"B - A  {result.gain.value:+.3f} [{low:+.3f}, {high:+.3f}]: {len(result.fixed)} fixed, "
@@ -74,13 +73,11 @@ def evaluation_file(place: str) -> Path:
 def by_problem(file: Path) -> Groups:
     """The rows of an evaluation's file, problem by problem; ConfigError if they are no such rows."""
     groups: Groups = defaultdict(list)
-    try:
-        for row in read_lines(file):
-            groups[row["index"]].append({key: row[key] for key in ("prompt", "correct", "reason")})
-    except (ValueError, TypeError, KeyError) as error:
-        text = f"{file} does not hold the completions of an evaluation ({type(error).__name__}: {error})"
-        raise ConfigError(f"{text}. Give a file of eval/.") from error
-    return dict(groups)
+    for row in read_lines(file):
+        if not {"index", "prompt", "correct", "reason"} <= row.keys():
+            raise ConfigError(f"{file} does not hold the completions of an evaluation. Give a file of eval/.")
+        groups[row["index"]].append(row)
+    return groups
 
 
 def difference(a: Groups, b: Groups) -> Difference:
@@ -94,8 +91,7 @@ def difference(a: Groups, b: Groups) -> Difference:
             raise ConfigError(f"{text}. Evaluate both with the same --env, --env-args and --split.")
     rates = [np.array([np.mean([row["correct"] for row in group[i]]) for i in common]) for group in (a, b)]
     change = rates[1] - rates[0]
-    fixed = tuple(i for i, d in zip(common, change, strict=True) if d > 0)
-    broken = tuple(i for i, d in zip(common, change, strict=True) if d < 0)
+    fixed, broken = (tuple(np.array(common)[changed].tolist()) for changed in (change > 0, change < 0))
     larger, smaller = max(len(fixed), len(broken)), min(len(fixed), len(broken))
     means = [mean_over(values[None]) for values in (*rates, change)]
     return Difference(tuple(common), *means, fixed, broken, min(1.0, 2 * sign_test(larger, smaller)))

@@ -70,10 +70,10 @@ class Evaluation:
 
 def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv":
     """The environment of a command, in one of its splits; EnvError if that has no problems."""
-    arguments = dict(command.env_args)
-    if weights := getattr(command, "reward_weights", {}):
-        arguments["reward_weights"] = dict(weights)
-    env = envs.make(command.env, split=split, **arguments)
+    weights = getattr(command, "reward_weights", {})
+    env = envs.make(
+        command.env, split=split, **command.env_args, **({"reward_weights": weights} if weights else {})
+    )
     if len(env) < 1:
         raise envs.EnvError(f"{env.spec_name} has no {split} problems; its __len__ must be at least 1.")
     return env
@@ -106,7 +106,7 @@ def evaluate(
         num_problems: problems from the start of the split; 0 = all.
         rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
         accelerator: shares the completions among its processes; result and errors are the same on each of them.
-        advance: called with the problems done since the last call; a part of a problem is a fraction.
+        advance: called with the problems done so far; a part of a problem is a fraction.
         rows: of the same evaluation, made before it was interrupted; these completions are not made again.
         keep: called with the new rows of all processes, a batch at a time, in each process.
 
@@ -128,58 +128,44 @@ def evaluate(
         if isinstance(env, str):
             env = envs.make(env, split=split, **recipe.env_args)
         count = min(num_problems or len(env), len(env))
-    made = {key(row): row for row in rows if row["reason"] != "error"}  # the environment may be repaired
+    made = {pair(row): row for row in rows if row["reason"] != "error"}  # the environment may be repaired
     missing = [(i, g) for i in range(count) for g in range(num_generations) if (i, g) not in made]
-    advance(len(made) / num_generations)
     failures = Failures(count * num_generations, shared=world > 1)
     size = max(1, BATCH // num_generations) * num_generations * world
     for start in range(0, len(missing), size):
         batch = missing[start : start + size]
-        mine, scored, written = batch[rank::world], None, []
-        report = by_share(advance, len(batch) / num_generations)
-        with agreeing(), watching(report):
+        mine, scored, new = batch[rank::world], None, []
+        done = len(made) / num_generations
+        part = len(batch) / num_generations
+        with agreeing(), watching(lambda share, done=done, part=part: advance(done + share * part)):
             if mine:  # the last share of a process may be empty
                 index, generation = np.array(mine).T
                 pairs = {"index": index, "generation": generation, "key": ("eval",), "seed": seed}
                 scored = sample_and_score(
                     policy, env, sampling=sampling, rows_per_forward=rows_per_forward, **pairs
                 )
-                written = evaluated_rows(policy, env, scored)
-        written = sorted(gather(written) if world > 1 else written, key=key)
+                new = evaluated_rows(policy, env, scored)
+        new = sorted(gather(new) if world > 1 else new, key=pair)
         with agreeing():
-            keep(written)
+            keep(new)
         failures.add(env, scored)
-        made |= {key(row): row for row in written}
-        report(1.0)
-    settings = evaluation_settings(env, sampling, num_generations, count, seed, split)
-    return summarize([made[pair] for pair in sorted(made)], num_generations, settings)
+        made |= {pair(row): row for row in new}
+    advance(count)
+    comparable = evaluation_settings(env, sampling, num_generations, count, seed, split)
+    return summarize([made[one] for one in sorted(made)], comparable)
 
 
-def key(row: dict[str, Any]) -> tuple[int, int]:
+def pair(row: dict[str, Any]) -> tuple[int, int]:
     """Which completion of an evaluation a row is: its problem and its number among those of this problem."""
     return row["index"], row["generation"]
-
-
-def by_share(advance: Callable[[float], None], problems: float) -> Callable[[float], None]:
-    """Tells `advance` of a batch of problems as the share that is done grows to 1."""
-    told = 0.0
-
-    def report(share: float) -> None:
-        nonlocal told
-        advance(share * problems - told)
-        told = share * problems
-
-    return report
 
 
 def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
     """The rows of an evaluation's file: those of samples/, how long each completion is and whether it ends."""
     lengths = scored.rollouts.completion_mask.sum(-1).tolist()
     rows = sample_rows(scored, policy=policy, env=env, step=-1)
-    ends = ended(policy, scored.rollouts)
-    return [
-        {**row, "length": length, "ended": end} for row, length, end in zip(rows, lengths, ends, strict=True)
-    ]
+    parts = zip(rows, lengths, ended(policy, scored.rollouts), strict=True)
+    return [{**row, "length": length, "ended": end} for row, length, end in parts]
 
 
 def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
@@ -188,8 +174,9 @@ def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
     return (is_end & rollouts.completion_mask.numpy(force=True)).any(-1).tolist()
 
 
-def summarize(rows: list[dict[str, Any]], num_generations: int, settings: dict[str, Any]) -> Evaluation:
+def summarize(rows: list[dict[str, Any]], settings: dict[str, Any]) -> Evaluation:
     """The figures of the rows of all processes, which are in the order of problems and generations."""
+    num_generations = settings["num_generations"]
     correct = np.array([row["correct"] for row in rows], dtype=float).reshape(-1, num_generations)
     solved = correct.sum(axis=1)  # of each problem
     low, high = clustered_interval(correct)
@@ -266,6 +253,5 @@ def figures(result: Evaluation) -> str:
     rates = {f"pass@{k}": rate for k, rate in result.pass_at.items() if k > 1}
     rates |= {} if result.majority is None else {"majority": result.majority}
     rates |= {name: mean for name, mean in result.rewards.items() if name != "correct"}
-    shown = [f"{name} {rate:.3f}" for name, rate in rates.items()]
-    shown += [f"mean length {result.mean_length:.1f}", f"no end {result.clipped_ratio:.3f}"]
-    return f"{result.solved}; {', '.join(shown)}"
+    shown = "".join(f"{name} {rate:.3f}, " for name, rate in rates.items())
+    return f"{result.solved}; {shown}mean length {result.mean_length:.1f}, no end {result.clipped_ratio:.3f}"

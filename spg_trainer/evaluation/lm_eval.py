@@ -100,15 +100,11 @@ class SpgLLaDA(LM):
         keyed by document and repeat, as that of `evaluate` by problem and generation. A task's max_gen_toks is no
         length: more tokens to fill are another model.
         """
-        wishes = [
-            normalize_gen_kwargs(request.args[1], self.sampling.max_completion_length) for request in requests
-        ]
-        for asked in sorted({w["max_gen_toks"] for w in wishes} - {self.sampling.max_completion_length}):
-            logger.warning(
-                "The task has max_gen_toks=%d; completions have %d tokens. Set max_completion_length in --model_args.",
-                asked,
-                self.sampling.max_completion_length,
-            )
+        length = self.sampling.max_completion_length
+        wishes = [normalize_gen_kwargs(request.args[1], length) for request in requests]
+        for asked in sorted({wish["max_gen_toks"] for wish in wishes} - {length}):
+            text = "max_gen_toks=%d of the task has no effect: max_completion_length=%d in --model_args has."
+            logger.warning(text, asked, length)
         repeats: Counter[tuple[str | None, int | None]] = Counter()
         keys = []
         for request in requests:
@@ -119,14 +115,9 @@ class SpgLLaDA(LM):
         texts = [""] * len(requests)
         with tqdm(total=len(requests), disable=disable_tqdm, desc="spg_llada") as bar:
             for batch in batches(temperatures, self.batch_size):
-                rollouts = sample(
-                    self.policy,
-                    encode_texts(self.policy, [requests[i].args[0] for i in batch]),
-                    replace(self.sampling, temperature=temperatures[batch[0]]),
-                    self.seed,
-                    [keys[i] for i in batch],
-                    None,
-                )
+                prompts = encode_texts(self.policy, [requests[i].args[0] for i in batch])
+                sampling = replace(self.sampling, temperature=temperatures[batch[0]])
+                rollouts = sample(self.policy, prompts, sampling, self.seed, [keys[i] for i in batch], None)
                 for i, text in zip(batch, decode_completions(self.policy, rollouts), strict=True):
                     texts[i] = postprocess_generated_text(text, wishes[i]["until"], None)
                     self.cache_hook.add_partial("generate_until", requests[i].args, texts[i])
@@ -139,22 +130,17 @@ class SpgLLaDA(LM):
             "spg_llada has bounds of log-likelihoods only. Use tasks with output_type generate_until, e.g. gsm8k."
         )
 
-    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        """Refused, as `loglikelihood`."""
-        return self.loglikelihood(requests)  # type: ignore[return-value]
+    loglikelihood_rolling = loglikelihood
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """The conversation in the model's format; without `add_generation_prompt` its last message is the beginning
         of the answer."""
+        begun = "" if add_generation_prompt else chat_history[-1]["content"]
+        asked = chat_history if add_generation_prompt else chat_history[:-1]
         template = self.policy.tokenizer.apply_chat_template
-        if not self.chat_template(True):
-            raise ModelError(f"{self.policy.source} has no chat template. Leave out --apply_chat_template.")
-        if add_generation_prompt:
-            return template(chat_history, add_generation_prompt=True, tokenize=False)
-        asked = template(chat_history[:-1], add_generation_prompt=True, tokenize=False)
-        return asked + chat_history[-1]["content"]
+        return template(asked, add_generation_prompt=True, tokenize=False) + begun
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         """The template that --apply_chat_template applies, for lm-eval's records."""

@@ -10,10 +10,12 @@ from pathlib import Path
 from spg_trainer import algorithms
 from spg_trainer.cli import PROG, flags, parse, refuse_early
 from spg_trainer.errors import ConfigError
-from spg_trainer.reporting.jobs import Job, run_jobs
-from spg_trainer.reporting.results import Finished, draw_curves, markdown, read_finished
+from spg_trainer.reporting.curves import draw_solved
+from spg_trainer.reporting.jobs import run_jobs
+from spg_trainer.reporting.results import markdown
+from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import CHOOSE_ANOTHER, write_text
+from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.checks import check
 from spg_trainer.settings.fields import CompareCommand, Config
@@ -41,14 +43,8 @@ class Planned:
         return self.root / re.sub(r"[^\w.,=+-]+", "_", f"{self.task}-{self.setting}-s{self.config.seed}")
 
     @property
-    def result(self) -> Finished | None:
-        """What a table says of it; None before it has finished."""
-        return read_finished(self.folder) if (self.folder / SUMMARY).is_file() else None
-
-    def job(self) -> Job:
-        """Its start or its continuation."""
-        words = ("--seed", str(self.config.seed), "--output-dir", str(self.folder), "--resume", "auto")
-        return Job(self.folder.name, self.words + words, self.folder / "run.log")
+    def finished(self) -> bool:
+        return (self.folder / SUMMARY).is_file()
 
 
 def compare(command: CompareCommand, shared: Sequence[str] = (), *, quiet: bool = False) -> int:
@@ -66,16 +62,18 @@ def compare(command: CompareCommand, shared: Sequence[str] = (), *, quiet: bool 
             if changed := differences(before, now):
                 raise ConfigError(f"{run.folder} has other settings: {changed}. Choose another --output-dir.")
     console = Console(quiet=quiet, file=sys.stderr, every_seconds=60.0)
-    missing = [] if command.table_only else [run.job() for run in runs if run.result is None]
+    missing = [] if command.table_only else [run for run in runs if not run.finished]
     console.say(f"{len(runs)} runs in {command.output_dir}, {len(missing)} to train.")
-    failed = run_jobs(missing, command.jobs, console)
-    cells: dict[tuple[str, str], list[Finished]] = {(run.task, run.setting): [] for run in runs}
+    jobs = {run.folder: (*run.words, "--seed", str(run.config.seed), "--resume", "auto") for run in missing}
+    failed = run_jobs(jobs, command.jobs, console)
+    cells: dict[tuple[str, str], list[Recorded]] = {(run.task, run.setting): [] for run in runs}
     for run in runs:
-        if result := run.result:
-            cells[run.task, run.setting].append(result)
+        if run.finished:
+            cells[run.task, run.setting].append(read_run(run.folder))
     text, folder = markdown(cells, command.seeds), runs[0].root
-    write_text(folder / "compare.md", text, CHOOSE_ANOTHER)
-    draw_curves(cells, folder / "curves.svg")
+    write_text(folder / "compare.md", text)
+    tasks = {task: {s: done for (t, s), done in cells.items() if t == task} for task, _ in cells}
+    draw_solved(tasks, folder / "curves.svg")
     sys.stdout.write(text)
     console.say(f"Written: {folder}/compare.md, {folder}/curves.svg")
     if failed:

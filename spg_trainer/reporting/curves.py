@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spg_trainer.reporting.runs import Completions, Recorded
-from spg_trainer.runs.files import CHOOSE_ANOTHER, writing
+from spg_trainer.runs.files import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Column = Mapping[float, float | None]
-"""Step, or minute -> a run's value there."""
+Column = Mapping[int, float | None]
+"""Step -> a run's value there."""
 Groups = Mapping[str, Sequence[Recorded]]
 """Label -> runs of one setting; several runs are drawn as their mean and range."""
 WINDOW = 5
@@ -28,6 +28,8 @@ STYLE = {
     "font.size": 9,
 }
 """Grey can be read on a light page and on a dark one."""
+METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+"""Of an SVG: nothing that differs between equal figures."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,6 @@ PANELS = (
     Panel("Length", "completions/mean_length", "tokens of a completion; dots are evaluations"),
     Panel("Speed", "tokens_per_second", "tokens sampled a second", 0),
 )
-NAMES = {
-    "correct": "solved",
-    "frac_reward_zero_std": "equal rewards",
-    "frac_groups_all_correct": "all right",
-    "frac_groups_all_wrong": "all wrong",
-    "frac_groups_identical": "same text",
-    "frac_groups_wrong_identical": "same wrong text",
-    "completions/mean_length": "tokens",
-    "tokens_per_second": "tokens a second",
-    "grad_norm": "norm",
-}
-"""Metrics that have words of their own in a legend."""
 
 
 def draw_panels(groups: Groups) -> list[dict[str, str]]:
@@ -85,14 +75,9 @@ def draw_panels(groups: Groups) -> list[dict[str, str]]:
         # Lines of several metrics and several settings at once would need two kinds of colour.
         for part in [names] if len(groups) == 1 else [[name] for name in names]:
             if part:
-                title = panel.title if len(part) == len(names) else f"{panel.title}: {short(part[0])}"
+                title = panel.title if len(part) == len(names) else f"{panel.title}: {part[0]}"
                 panels.append({"title": title, "note": panel.note, "svg": _svg(panel, title, part, groups)})
     return panels
-
-
-def short(metric: str) -> str:
-    """A metric's name as a legend says it."""
-    return NAMES.get(metric) or re.sub(r"^rewards/(.+)/mean$|^bound/(.+)$", r"\1\2", metric)
 
 
 def _svg(panel: Panel, title: str, names: Sequence[str], groups: Groups) -> str:
@@ -101,65 +86,43 @@ def _svg(panel: Panel, title: str, names: Sequence[str], groups: Groups) -> str:
 
     text = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):  # ids that no other panel of the page has
-        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        draw_panel(panel, names, groups).savefig(text, format="svg", transparent=True, metadata=metadata)
+        figure = draw_figure({"": groups}, panel, names)
+        figure.savefig(text, format="svg", transparent=True, metadata=METADATA)
     svg = text.getvalue()
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg[svg.index("<svg") :], count=2)
     return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
 
 
-def draw_panel(panel: Panel, names: Sequence[str], groups: Groups) -> "Figure":
-    """The metrics `names`, a line for each of them and each setting, with its last value in the legend."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(4.2, 2.6))
-    axes = figure.add_axes((0.12, 0.26, 0.86, 0.71))
-    for number, (label, name) in enumerate((label, name) for label in groups for name in names):
-        mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
-        if mean.size:
-            last = f"{mean[-1]:.3g}" if mean[-1] < 1000 else f"{mean[-1]:,.0f}"
-            axes.plot(
-                [], [], color=f"C{number}", label=f"{short(name) if len(groups) == 1 else label} {last}"
-            )
-        for run in groups[label]:
-            mark_evaluations(axes, run, name, f"C{number}")
-    axes.set_ylim(panel.low, panel.high and panel.high * 1.03)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
-    axes.grid(alpha=0.3)
-    axes.set_frame_on(False)
-    figure.legend(loc="lower left", ncols=3, fontsize=7, frameon=False)
-    return figure
-
-
-def draw_figure(panels: Mapping[str, Mapping[str, Sequence[Column]]], path: Path, *, x: str = "step") -> None:
-    """Writes solved rates as a figure of their own: a panel for each title, in it a line for each label.
-
-    path: an .svg or .png; equal runs, equal bytes. Raises CheckpointError if the disk refuses.
-    """
+def draw_solved(tasks: Mapping[str, Groups], path: Path) -> None:
+    """Writes the solved rates as an SVG, a panel for each task; equal runs, equal bytes."""
     import matplotlib
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
-    size = (4.2 * columns, 3.2 * rows) if len(panels) > 1 else (7, 3.6)
-    with matplotlib.rc_context({"svg.hashsalt": "spg-trainer", "svg.fonttype": "none"}):
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for axes in grid.flat[len(panels) :]:
-            axes.remove()
-        for axes, (title, lines) in zip(grid.flat, panels.items(), strict=False):
-            for label, members in lines.items():
-                plot(axes, members, f"C{labels.index(label)}")
-            axes.set(title=title, xlabel=x, ylim=(-0.02, 1.02))
-            axes.grid(alpha=0.3)
-        figure.suptitle("solved in training, mean and range of seeds", fontsize=9)
-        legend = [Line2D([], [], color=f"C{number}", label=label) for number, label in enumerate(labels)]
-        figure.legend(handles=legend, loc="outside lower center", ncols=min(3, columns + 1), fontsize=8)
-        with writing(path, CHOOSE_ANOTHER):
-            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with matplotlib.rc_context({"svg.hashsalt": "spg-trainer", "svg.fonttype": "none"}), writing(path):
+        draw_figure(tasks).savefig(path, metadata=METADATA)
+
+
+def draw_figure(
+    tasks: Mapping[str, Groups], panel: Panel = SOLVED, names: Sequence[str] = ("correct",)
+) -> "Figure":
+    """Axes for each task, a line for each of `names` and each setting, with its last value in the legend."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2, 2.6 * len(tasks)), layout="constrained")
+    for axes, (title, groups) in zip(
+        figure.subplots(len(tasks), squeeze=False).flat, tasks.items(), strict=True
+    ):
+        for number, (label, name) in enumerate((label, name) for label in groups for name in names):
+            mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
+            what = name if len(groups) == 1 and not title else label
+            axes.plot([], [], color=f"C{number}", label=f"{what} {mean[-1]:,.4g}" if mean.size else what)
+            for run in groups[label]:
+                mark_evaluations(axes, run, name, f"C{number}")
+        axes.set(title=title, ylim=(panel.low, panel.high and panel.high * 1.03))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.set_frame_on(False)
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.1), ncols=2, fontsize=7, frameon=False)
+    return figure
 
 
 def column(run: Recorded, metric: str) -> Column:
@@ -204,13 +167,10 @@ def evaluated(one: Completions, metric: str) -> float | None:
 
 
 def aligned(columns: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
-    """x (N,) where any run has a value, and values (runs that have any, N), NaN where one has none, e.g. has ended."""
-    filled = [
-        {x: value for x, value in one.items() if value is not None and not np.isnan(value)} for one in columns
-    ]
-    filled = [one for one in filled if one]
-    places = sorted(set().union(*filled))
-    return np.array(places), np.array([[one.get(x, np.nan) for x in places] for one in filled], float)
+    """Steps (N,) where any run has a value, and values (runs, N), NaN where one has none, e.g. has ended."""
+    places = sorted({step for one in columns for step, value in one.items() if value is not None})
+    values = [[np.nan if one.get(step) is None else one[step] for step in places] for one in columns]
+    return np.array(places), np.array(values, float)
 
 
 def smooth(values: np.ndarray) -> np.ndarray:

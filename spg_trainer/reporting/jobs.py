@@ -6,63 +6,40 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from spg_trainer.runs.console import Console
 
-
-@dataclass(frozen=True)
-class Job:
-    """A command line of the trainer, and the file for its output."""
-
-    name: str
-    words: tuple[str, ...]
-    log: Path
-
-    def start(self, environment: Mapping[str, str]) -> subprocess.Popen:
-        """Its process, with variables added to those of this one."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "spg_trainer.reporting.jobs", *self.words],
-                env={**os.environ, **environment},
-                stdin=subprocess.PIPE,  # its end tells the child that we have ended, however we did
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # the terminal's Ctrl-C is ours to pass on, once
-            )
+LOG = "run.log"
 
 
-def run_jobs(jobs: Sequence[Job], at_once: int, console: Console) -> list[Job]:
-    """Runs all jobs and returns those that failed. at_once: 0 = one for each CPU core, or on a GPU one alone.
+def run_jobs(jobs: Mapping[Path, Sequence[str]], at_once: int, console: Console) -> list[Path]:
+    """Trains into each folder with its words, the output in FOLDER/run.log; returns the folders that failed.
 
-    At Ctrl-C or SIGTERM the children save their step and end, at a second Ctrl-C at once; then KeyboardInterrupt.
+    at_once: 0 = one for each CPU core, or on a GPU one alone. At Ctrl-C or SIGTERM the children save their step and
+    end, at a second Ctrl-C at once; then KeyboardInterrupt.
     """
     import torch
 
     on_gpu = torch.cuda.is_available()
-    environment = {} if on_gpu else {"OMP_NUM_THREADS": "1"}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     at_once = at_once or (1 if on_gpu else cores)
-    waiting, failed = deque(jobs), list[Job]()
-    running: dict[Job, subprocess.Popen] = {}
+    waiting, running, failed = list(jobs), dict[Path, subprocess.Popen](), list[Path]()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with console.progress(len(jobs), "runs") as advance:
             while waiting or running:
                 while waiting and len(running) < at_once:
-                    job = waiting.popleft()
-                    running[job] = job.start(environment)
+                    folder = waiting.pop(0)
+                    running[folder] = start(folder, jobs[folder], {} if on_gpu else {"OMP_NUM_THREADS": "1"})
                 time.sleep(0.2)
-                for job in [job for job, process in running.items() if process.poll() is not None]:
-                    if status := running.pop(job).returncode:
-                        failed.append(job)
-                        lines = job.log.read_text("utf-8", errors="replace").splitlines()
-                        console.say("\n  ".join([f"{job.name} failed ({status}), {job.log}:", *lines[-8:]]))
-                    advance(1, f"{len(running)} running")
+                for folder in [folder for folder, process in running.items() if process.poll() is not None]:
+                    if status := running.pop(folder).returncode:
+                        failed.append(folder)
+                        lines = (folder / LOG).read_text("utf-8", errors="replace").splitlines()
+                        console.say("\n  ".join([f"{folder} failed ({status}), {LOG}:", *lines[-8:]]))
+                    advance(len(jobs) - len(waiting) - len(running), f"{len(running)} running")
     except KeyboardInterrupt:
         console.say(f"Stopping: {len(running)} running, each saves its step. Ctrl-C again ends them at once.")
         for process in running.values():
@@ -75,6 +52,20 @@ def run_jobs(jobs: Sequence[Job], at_once: int, console: Console) -> list[Job]:
             process.communicate()  # closes its input, which ends it
         signal.signal(signal.SIGTERM, before)
     return failed
+
+
+def start(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
+    """The process of a training, with variables added to those of this one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "spg_trainer.reporting.jobs", *words, "--output-dir", str(folder)],
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,  # its end tells the child that we have ended, however we did
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # the terminal's Ctrl-C is ours to pass on, once
+        )
 
 
 def main() -> int:

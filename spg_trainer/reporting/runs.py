@@ -1,12 +1,15 @@
-"""What a report reads of a run folder: settings, metrics of every step, evaluations, completions."""
+"""What reports and tables read of a run folder: settings, metrics of every step, evaluations, completions."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.files import read_json
-from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS, RunFolder
+from spg_trainer.runs.files import read_json, read_lines
+from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, identity, read_config
 
@@ -27,6 +30,11 @@ class Completions:
     figures: Row | None = None
     """The evaluation's results and settings; None for samples."""
 
+    @property
+    def correct(self) -> np.ndarray:
+        """(completions,) 1 for each that is right, else 0."""
+        return np.array([row["correct"] for row in self.rows], float)
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -41,8 +49,15 @@ class Recorded:
     """None as long as the run is not finished."""
     evaluations: list[Completions]
     """By step."""
-    samples: list[Completions]
-    """By step."""
+
+    @cached_property
+    def samples(self) -> list[Completions]:
+        """By step."""
+        files = sorted(self.path.glob("samples/step-*.jsonl"))
+        return [
+            Completions(f"samples/{file.stem}", int(file.stem[5:]), "train", read_lines(file))
+            for file in files
+        ]
 
     @property
     def before_after(self) -> list[Completions]:
@@ -59,49 +74,33 @@ class Recorded:
 
 def read_run(path: str | Path) -> Recorded:
     """The run in a folder. Raises ConfigError if it holds none, naming what is missing."""
-    folder = RunFolder(path)
-    place = folder.path
-    if not (place / CONFIG).is_file():
-        raise ConfigError(f"{place} holds no run: {CONFIG} is missing. Give a run folder, e.g. runs/NAME.")
-    timings = {row["step"]: row for row in folder.rows(TIMINGS)}
+    path = Path(path)
+    if not (path / CONFIG).is_file():
+        raise ConfigError(f"{path} holds no run: {CONFIG} is missing. Give a run folder, e.g. runs/NAME.")
+    timings = {row["step"]: row for row in read_lines(path / TIMINGS)}
     evaluations = []
-    for file in (place / "eval").glob("*.json"):
+    for file in path.glob("eval/*.json"):
         figures = read_json(file)
-        if "correct" not in figures:  # an `eval` that has not finished
-            continue
-        rows = folder.rows(f"eval/{file.name}l")
-        evaluations.append(
-            Completions(file.stem, figures["step"], figures["settings"]["split"], rows, figures)
-        )
+        if "correct" in figures:  # else an `eval` that has not finished
+            rows, split = read_lines(file.with_suffix(".jsonl")), figures["settings"]["split"]
+            evaluations.append(Completions(file.stem, figures["step"], split, rows, figures))
     return Recorded(
-        place,
-        read_config(place / CONFIG),
-        read_json(place / ENVIRONMENT) or {},
-        [{**row, **timings.get(row["step"], {})} for row in folder.rows(METRICS)],
-        read_json(place / SUMMARY),
+        path,
+        read_config(path / CONFIG),
+        read_json(path / ENVIRONMENT) or {},
+        [{**row, **timings.get(row["step"], {})} for row in read_lines(path / METRICS)],
+        read_json(path / SUMMARY),
         sorted(evaluations, key=lambda one: (one.step is None, one.step, one.name != "before", one.name)),
-        [
-            Completions(
-                f"samples/{file.stem}", int(file.stem[5:]), "train", folder.rows(f"samples/{file.name}")
-            )
-            for file in sorted((place / "samples").glob("step-*.jsonl"))
-        ],
     )
 
 
 def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
     """Runs that differ in their seed only, under task and algorithm, and what else tells it from others of these."""
-    alike: dict[str, list[tuple[Recorded, Row]]] = {}
-    for run in runs:
-        settings = {k: v for k, v in identity(run.config, run.path).items() if k != "seed"}
-        alike.setdefault(f"{run.config.env} {run.config.algorithm}", []).append((run, settings))
+    settings = [{k: v for k, v in identity(run.config, run.path).items() if k != "seed"} for run in runs]
     groups: dict[str, list[Recorded]] = {}
-    for label, members in alike.items():
-        names = sorted({name for _, one in members for name in one})
-        varied = [
-            name for name in names if any(one.get(name) != members[0][1].get(name) for _, one in members)
-        ]
-        for run, one in members:
-            values = [f"{name.rpartition('.')[2]}={one[name]}" for name in varied if name in one]
-            groups.setdefault(" ".join([label, *values]), []).append(run)
+    for run, own in zip(runs, settings, strict=True):
+        alike = [one for one in settings if all(one[name] == own[name] for name in ("env", "algorithm"))]
+        varied = [name for name in sorted(own) if any(one.get(name) != own[name] for one in alike)]
+        values = [f"{name.rpartition('.')[2]}={own[name]}" for name in varied]
+        groups.setdefault(" ".join([run.config.env, run.config.algorithm, *values]), []).append(run)
     return groups

@@ -6,7 +6,6 @@ The folder opens with `AutoModel` or `PeftModel` like any model.
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer.distributed import rank
 from spg_trainer.errors import CheckpointError
 from spg_trainer.runs.files import (
-    RESUME,
     delete_folder,
     incomplete,
     json_document,
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from spg_trainer.models.load import Policy
 
 _SUPERSEDED = "superseded"
-_STEP = re.compile(r"step-(\d{6,})")
 _log = logging.getLogger(__name__)
 
 
@@ -67,27 +64,27 @@ def save(
         torch.save({"optimizer": optimizer_state, **tensors}, aside / "training.pt")
         (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
-    for path in [*folder.glob("metrics.jsonl"), *folder.glob("timings.jsonl")]:
+    for path in folder.glob("*.jsonl"):
         with writing(path):
             sync(path)  # rows up to this step must outlive a power cut as the checkpoint does
     for path in [*target.parent.glob(".step-*.tmp"), *target.parent.glob(".step-*.deleted")]:
         shutil.rmtree(path, ignore_errors=True)  # what an interrupted save or deletion left
     write_folder(target, write)
     whole = [path for path in _checkpoints(folder) if incomplete(path) is None]
-    old, kept = whole[: -max(1, keep)], whole[-max(1, keep) :]
-    needed = needed_steps(validations or {}, [_step(path) for path in kept])
-    for path in (path for path in old if _step(path) not in needed):
+    needed = needed_steps(validations or {}, [_step(path) for path in whole[-keep:]])
+    for path in whole[:-keep]:
         try:
-            delete_folder(path)
+            if _step(path) not in needed:
+                delete_folder(path)
         except OSError as error:  # one checkpoint too many costs disk, not the run
             _log.warning("The old checkpoint %s cannot be deleted: %s", path, error)
     return target
 
 
-def export(folder: Path, policy: "Policy", environment: Mapping[str, Any], *, advice: str = RESUME) -> None:
+def export(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
     """Writes a trained model with its environment.json to `folder`, as `write_folder` does; rank 0 only."""
     if rank() == 0:
-        write_folder(folder, lambda aside: write_model(aside, policy, environment), advice)
+        write_folder(folder, lambda aside: write_model(aside, policy, environment))
 
 
 def write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
@@ -102,8 +99,7 @@ def write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) 
 def opening(name: str = "PATH OF THIS FOLDER", env: str = "") -> str:
     """How to open a model or adapter, in Markdown. name: its folder or Hub id. env: to measure it on."""
     return f"""\
-A masked diffusion language model of the architecture `llada`, which transformers opens once spg-trainer is installed
-(`pip install -e .` in its checkout):
+A masked diffusion language model of the architecture `llada`; transformers opens it where spg-trainer is installed:
 
 ```python
 import spg_trainer.models  # registers `llada` with transformers
@@ -119,12 +115,11 @@ tokenizer = AutoTokenizer.from_pretrained("{name}")
 
 def latest_complete(run: Path) -> Path | None:
     """The newest whole checkpoint of a run folder, or None; each torn one that is passed over is logged."""
-    checkpoints = _checkpoints(run)
-    newest = next((path for path in reversed(checkpoints) if incomplete(path) is None), None)
-    outcome = f"resuming from {newest.name}" if newest else "no whole checkpoint is left, starting at step 0"
-    for path in checkpoints[checkpoints.index(newest) + 1 if newest else 0 :]:
-        _log.warning("Checkpoint %s %s; %s.", path, incomplete(path), outcome)
-    return newest
+    for path in reversed(_checkpoints(run)):
+        if (problem := incomplete(path)) is None:
+            return path
+        _log.warning("Checkpoint %s %s; it is passed over.", path, problem)
+    return None
 
 
 def locate(path: Path) -> tuple[Path, Path | None]:
@@ -134,11 +129,11 @@ def locate(path: Path) -> tuple[Path, Path | None]:
     """
     if not path.is_dir():
         raise CheckpointError(f"--resume {path}: no such folder. Give a run folder, a checkpoint, or auto.")
-    if _STEP.fullmatch(path.name):
-        check(path)
-        home = path.resolve().parent
-        return (home.parent if home.name == _SUPERSEDED else home).parent, path
-    return path, latest_complete(path)
+    if not path.name.startswith("step-"):
+        return path, latest_complete(path)
+    check(path)
+    home = path.resolve().parent
+    return (home.parent if home.name == _SUPERSEDED else home).parent, path
 
 
 def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -> dict[str, Any]:
@@ -152,15 +147,10 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
 
     check(folder)
     try:
-        adapter = (folder / "adapter_config.json").exists()
-        if adapter != hasattr(policy.model, "peft_config"):
-            raise ValueError(f"it holds {'a LoRA adapter' if adapter else 'a whole model'}")
-        if adapter:
+        if hasattr(policy.model, "peft_config"):
             from peft import load_peft_weights, set_peft_model_state_dict
 
-            result = set_peft_model_state_dict(policy.model, load_peft_weights(str(folder), device="cpu"))
-            if result.unexpected_keys:
-                raise ValueError(f"unknown adapter weights {result.unexpected_keys[:3]}")
+            set_peft_model_state_dict(policy.model, load_peft_weights(str(folder), device="cpu"))
         else:
             from spg_trainer.models.load import no_progress_bars
 
@@ -188,21 +178,19 @@ def check(folder: Path) -> None:
         )
 
 
-def set_aside_after(run: Path, step: int) -> list[Path]:
+def set_aside_after(run: Path, step: int) -> None:
     """Moves whole checkpoints later than `step`, where a run continues, to checkpoints/superseded; deletes torn ones.
 
-    They belong to another continuation and are not ours to delete. Returns the new places.
+    They belong to another continuation and are not ours to delete.
     """
-    moved = []
     for path in (path for path in _checkpoints(run) if _step(path) > step):
-        if incomplete(path) is not None:
+        if incomplete(path):
             delete_folder(path)
             continue
         place = unused(path.parent / _SUPERSEDED / path.name)
         place.parent.mkdir(exist_ok=True)
         os.replace(path, place)
-        moved.append(place)
-    return moved
+        _log.warning("A later checkpoint was moved to %s.", place)
 
 
 def at_step(run: Path, step: int) -> Path:
@@ -213,7 +201,7 @@ def at_step(run: Path, step: int) -> Path:
 def _checkpoints(run: Path) -> list[Path]:
     """Visible checkpoints of a run, whole or torn, oldest first."""
     folders = (run / "checkpoints").glob("step-*")
-    return sorted((path for path in folders if _STEP.fullmatch(path.name) and path.is_dir()), key=_step)
+    return sorted((path for path in folders if path.name[5:].isdigit()), key=_step)
 
 
 def _step(path: Path) -> int:

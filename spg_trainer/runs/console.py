@@ -1,27 +1,24 @@
-"""What a person sees of a run: one live line on a terminal, plain lines anywhere else, warnings in words.
+"""What a person sees of a run: live lines on a terminal, plain lines anywhere else, warnings in words.
 
 Only rank 0 prints. Nothing shown can stop a run: a closed pipe or terminal ends the output, not the training.
 Of escape codes in a text only colours reach the terminal, since completions may hold any bytes.
 """
 
-import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
-from rich.live import Live
 from rich.markup import escape
+from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
 from spg_trainer.distributed import rank
-from spg_trainer.runs.files import read_lines
-from spg_trainer.training.validation import changed, sign_test
 
 _CONTROL = re.compile(
     r"(\x1b\[[0-9;:]*m)"  # colours
@@ -36,65 +33,44 @@ _FIGURES = {
 """The figures of a step that are shown if they are there, in rich's markup."""
 
 
-@dataclass
-class _Task:
-    """Something that takes a while: how far it is, and what its line says."""
+class _Line(ProgressColumn):
+    """`step 3/9  reward 0.25  0:01:00 left`."""
 
-    what: str
-    total: int
-    first: int
-    """Items done before it began."""
-    shown: tuple[int, float] | None
-    """Items and moment of its last plain line."""
-    done: int = 0
-    figures: str = ""
-    end: float | None = None
-    """When it will be over."""
-    started: float = field(default_factory=lambda: time.monotonic())
-
-    def update(self, done: int, figures: str, seconds_left: float | None = None) -> None:
-        """seconds_left: to a time limit, None = there is none."""
-        now = time.monotonic()
-        ends = [] if seconds_left is None else [now + seconds_left]
-        if done > self.first:
-            ends.append(now + (now - self.started) / (done - self.first) * (self.total - done))
-        self.done, self.figures, self.end = done, figures, min(ends, default=None)
-
-    def line(self) -> Text:
-        """`step 3/9  reward 0.25  1:00 left`."""
-        line = f"[bold]{escape(self.what)} {self.done}/{self.total}[/]{self.figures}"
-        if self.end is not None and self.done < self.total:
-            minutes, seconds = divmod(int(max(0.0, self.end - time.monotonic())), 60)
-            hours, minutes = divmod(minutes, 60)
-            clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-            line += f"  {clock}[dim] left[/]"
+    def render(self, task: Task) -> Text:
+        line = f"[bold]{escape(task.description)} {task.completed:.0f}/{task.total:.0f}[/]{task.fields['figures']}"
+        ends = [seconds for seconds in (task.time_remaining, task.fields["limit"]) if seconds is not None]
+        if ends and not task.finished:
+            line += f"  {timedelta(seconds=int(min(ends)))}[dim] left[/]"
         return Text.from_markup(line, emoji=False)
 
 
 class Console:
     """Shows a run on a stream, by default standard output; as a context manager it gives the terminal back.
 
-    quiet: show nothing. every_seconds, every_steps: how often a plain line appears off a terminal, whichever is first.
+    quiet: show nothing. every_seconds: how often a plain line tells how far something is, off a terminal.
     """
 
     def __init__(
-        self,
-        *,
-        quiet: bool = False,
-        file: TextIO | None = None,
-        every_seconds: float = 10.0,
-        every_steps: int = 10,
+        self, *, quiet: bool = False, file: TextIO | None = None, every_seconds: float = 10.0
     ) -> None:
         self._file = file or sys.stdout
         self._quiet = quiet or rank() > 0
-        self._every_seconds, self._every_steps = every_seconds, every_steps
-        self._on_terminal = live = not self._quiet and _is_terminal(self._file)
-        self._terminal = RichConsole(file=self._file, force_terminal=live, highlight=False, emoji=False)
-        self._tasks: list[_Task] = []
-        self._training: _Task | None = None
-        shared = dict.fromkeys(("redirect_stdout", "redirect_stderr"), self._file is sys.stdout)
-        options = {"console": self._terminal, "refresh_per_second": 2, "transient": True, **shared}
-        self._live = Live(get_renderable=self._live_line, **options)
+        self._every_seconds = every_seconds
+        screen = RichConsole(file=self._file, highlight=False, emoji=False)
+        able = screen.is_terminal and not screen.is_dumb_terminal and screen.encoding == "utf-8"
+        self._live = able and not self._quiet
+        ours = self._file is sys.stdout
+        self._progress = Progress(
+            _Line(),
+            console=screen,
+            transient=True,
+            refresh_per_second=2,
+            speed_estimate_period=600,
+            redirect_stdout=ours,
+            redirect_stderr=ours,
+            get_time=lambda: time.monotonic(),
+        )
+        self._training: Task | None = None
 
     def __enter__(self) -> "Console":
         return self
@@ -107,154 +83,106 @@ class Console:
 
         metrics: `step` and what is there of `_FIGURES`. seconds_left: to a time limit, None = there is none.
         """
-        if self._quiet:
-            return
-        step = int(metrics["step"])
-        values = {name: v for name in _FIGURES if (v := metrics.get(name)) is not None and v == v}
         if self._training is None:
-            self._training = self._begin(_Task("step", total, step, None))
+            self._training = self._start("step", total, metrics["step"] - 1, shown=float("-inf"))
+        values = {name: v for name in _FIGURES if (v := metrics.get(name)) is not None and v == v}
+        figures = "".join(_FIGURES[name].format(v) for name, v in values.items())
         task = self._training
-        task.update(step, "".join(_FIGURES[name].format(v) for name, v in values.items()), seconds_left)
-        if step < total:
-            self._show(task, self._every_steps)
-        else:
-            self._end(task)
+        last = metrics["step"] == total
+        self._update(task, completed=metrics["step"], figures=figures, limit=seconds_left, now=last)
+        if last:
+            self._stop(task)
             self._training = None
-            self.say(task.line().plain)
 
     @contextmanager
     def progress(self, total: int, what: str, first: int = 0) -> Iterator[Callable[..., None]]:
         """Shows how far the task `what` of `total` items is, `first` of them done before.
 
-        Yields `advance(done=1, text="", total=total)`, whose total is that of the items as far as is known by then.
+        Yields `advance(done, text="", total=total)`: items done so far, and how many there are as far as is known.
         """
-        task = self._begin(_Task(what, total, first, (first, time.monotonic()), first))
+        task = self._start(what, total, first, shown=time.monotonic())
 
-        def advance(done: int = 1, text: str = "", total: int = total) -> None:
+        def advance(done: float, text: str = "", total: int = total) -> None:
             task.total = total
-            task.update(min(task.done + done, total), f"  [cyan]{escape(text)}[/]" if text else "")
-            self._show(task)
+            self._update(task, completed=done, figures=f"  [cyan]{escape(text)}[/]" if text else "")
 
         try:
             yield advance
         finally:
-            self._end(task)
+            self._stop(task)
 
     def say(self, text: str) -> None:
         """Prints a line, or several, above the live line; colours included where the terminal has them."""
-        if self._quiet:
-            return
-        if self._on_terminal:
+        if self._live:
             shown = Text.from_ansi(clean(text, colours=True))
-            self._guarded(lambda: self._terminal.print(shown, soft_wrap=True))
+            self._guarded(lambda: self._progress.console.print(shown, soft_wrap=True))
         else:
             self._guarded(lambda: _write(self._file, clean(text, colours=False) + "\n"))
 
     def warn(self, text: str) -> None:
+        """Prints a warning."""
         self.say(f"\x1b[1;33mwarning:\x1b[0m {text}")
 
     def close(self) -> None:
         """Removes the live line and gives the terminal back; safe to call twice."""
-        self._tasks.clear()
-        self._training = None
-        self._guarded(self._live.stop)
+        if self._live:
+            self._guarded(self._progress.stop)
 
-    def _begin(self, task: _Task) -> _Task:
-        """Gives the live line to a task."""
-        self._tasks.append(task)
-        if self._on_terminal:
-            self._guarded(self._live.start)
-        return task
+    def _start(self, what: str, total: int, done: int, shown: float) -> Task:
+        """A task of the live lines. shown: the moment of its last plain line."""
+        self._progress.add_task(what, total=total, completed=done, figures="", limit=None, shown=shown)
+        if self._live:
+            self._guarded(self._progress.start)
+        return self._progress.tasks[-1]
 
-    def _end(self, task: _Task) -> None:
-        """Gives the live line back to the task before; without one, it goes."""
-        if task in self._tasks:
-            self._tasks.remove(task)
-        if not self._tasks:
-            self._guarded(self._live.stop)
+    def _update(self, task: Task, *, now: bool = False, **values: Any) -> None:
+        """Redraws the live lines, or prints a plain one where it is time, or `now`."""
+        self._guarded(lambda: self._progress.update(task.id, refresh=self._live, **values))
+        moment = time.monotonic()
+        if now or (not self._live and moment - task.fields["shown"] >= self._every_seconds):
+            task.fields["shown"] = moment
+            self.say(_Line().render(task).plain)
 
-    def _show(self, task: _Task, steps: float = float("inf")) -> None:
-        """Redraws the live line, or prints a plain one if it is time: by steps or seconds."""
-        now = time.monotonic()
-        if self._on_terminal:
-            self._guarded(self._live.refresh)
-        elif (
-            task.shown is None
-            or task.done - task.shown[0] >= steps
-            or now - task.shown[1] >= self._every_seconds
-        ):
-            task.shown = task.done, now
-            self.say(task.line().plain)
-
-    def _live_line(self) -> Text:
-        line = self._tasks[-1].line() if self._tasks else Text()
-        line.truncate(self._terminal.width, overflow="ellipsis")
-        return line
+    def _stop(self, task: Task) -> None:
+        """Ends a task; without another, the live lines go."""
+        self._progress.remove_task(task.id)
+        if not self._progress.task_ids:
+            self.close()
 
     def _guarded(self, action: Callable[[], Any]) -> None:
+        if self._quiet:
+            return
         try:
             action()
         except (OSError, ValueError) as error:  # nobody is watching any more, and the run continues
             if isinstance(error, ValueError) and not self._file.closed:
                 raise
-            self._quiet, self._on_terminal = True, False
-
-
-def processes_line(devices: Sequence[str]) -> str:
-    """`2 processes on cuda:0, cuda:1`, from the device of each process; a name that several hosts have comes once."""
-    count = len(devices)
-    return f"{count} process{'es' * (count > 1)} on {', '.join(dict.fromkeys(devices))}"
+            self._quiet = True
 
 
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     """What was gained, where everything lies, and what to type next, from the content of summary.json."""
     before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
-    temperature = after["settings"]["temperature"]
-    decoding = f"temperature {temperature:g}" if temperature else "greedy"
-    files = ("model/", "metrics.jsonl", "samples/", "eval/")
-    present = [name for name in files if (folder / name).exists()] + ["summary.json"]
-    steps = max(2 * summary["steps"], summary["max_steps"]) or 100
     lines = [
-        f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on, "
-        f"{decoding}: {before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
+        f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on: "
+        f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
         f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
-        *changed_lines(folder),
-        f"Everything is in {folder}: {', '.join(present)}.",
-        f"Next:  python -m spg_trainer eval --model {folder}",
-        f"       python -m spg_trainer --resume {folder} --max-steps {steps}",
+        f"Everything is in {folder}.",
+        f"Next:  python -m spg_trainer diff {folder}/eval/before.json {folder}",
+        f"       python -m spg_trainer eval --model {folder}",
+        f"       python -m spg_trainer --resume {folder} --max-steps {2 * summary['steps'] or 100}",
     ]
-    if (v := summary["validation"]) is None:
-        return lines
-    start = "" if v["start"] is None else f"; the start {v['start']:.3f}"
-    kept = f"model/ is step {v['best_step']}, chosen on {v['problems']} validation problems: {v['best']:.3f}"
-    return [f"{kept}; the last, step {v['last_step']}, {v['last']:.3f}{start}.", *lines]
-
-
-def changed_lines(folder: Path) -> list[str]:
-    """How many of the evaluated problems were won and lost, and whether chance explains that it is more of these."""
-    places = [folder / "eval" / f"{name}.jsonl" for name in ("before", "after")]
-    if not all(place.is_file() for place in places):  # another process writes them
-        return []
-    before, after = ([row["correct"] for row in read_lines(place)] for place in places)
-    lost, won = changed(before, after)
-    line = f"Of these problems {won} were won and {lost} lost"
-    p = sign_test(max(won, lost), min(won, lost))
-    if p > 0.025:
-        return [f"{line}: no more than chance explains."]
-    return [f"{line}: {'better' if won > lost else 'worse'} than before (p = {p:.1g})."]
+    if v := summary["validation"]:
+        kept = (
+            f"model/ is step {v['best_step']}, chosen on {v['problems']} validation problems: {v['best']:.3f}"
+        )
+        lines.insert(0, f"{kept}; the last, step {v['last_step']}, {v['last']:.3f}.")
+    return lines
 
 
 def clean(text: str, *, colours: bool) -> str:
     """`text` without control characters but newline and tab; of escape codes, colours stay if wanted."""
     return _CONTROL.sub(lambda match: (match[1] or "") if colours else "", text)
-
-
-def _is_terminal(file: TextIO) -> bool:
-    try:
-        terminal = file.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
-    except ValueError:
-        return False
-    return terminal and (getattr(file, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
 
 
 def _write(file: TextIO, text: str) -> None:

@@ -1,6 +1,5 @@
 """The file that `--env ./file.py:ID` names: a run keeps a copy, so that it can be evaluated wherever it is moved."""
 
-import hashlib
 import shutil
 import sys
 from pathlib import Path
@@ -10,18 +9,12 @@ from spg_trainer.runs.files import writing
 FOLDER = "environment"
 
 
-def environment_file(env: str) -> Path | None:
-    """The file in the name of an environment; None where it names a module or one that is installed."""
-    where = env.rpartition(":")[0]
-    return Path(where) if where.endswith(".py") else None
-
-
 def keep(run: Path, env: str) -> None:
     """Copies an environment's file, and the modules beside it that are loaded, to RUN/environment/, once.
 
     Raises CheckpointError if the disk refuses.
     """
-    file, copies = environment_file(env), run / FOLDER
+    file, copies = _file(env), run / FOLDER
     if file is None or (copies / file.name).is_file():
         return
     loaded = [Path(place) for m in [*sys.modules.values()] if (place := getattr(m, "__file__", None))]
@@ -34,14 +27,14 @@ def keep(run: Path, env: str) -> None:
 
 def kept(run: Path | None, env: str) -> str:
     """The name of an environment by the copy of its run, where that has one that the file itself does not equal."""
-    file = environment_file(env)
+    file = _file(env)
     if run is None or file is None or not (copy := run / FOLDER / file.name).is_file():
         return env
     same = file.is_file() and file.read_bytes() == copy.read_bytes()
     return env if same else f"{copy}:{env.rpartition(':')[2]}"
 
 
-def digest(env: str) -> str | None:
-    """12 hex digits of an environment's file; None where it has none."""
-    file = environment_file(env)
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file else None
+def _file(env: str) -> Path | None:
+    """The file in the name of an environment; None where it names a module or one that is installed."""
+    where = env.rpartition(":")[0]
+    return Path(where) if where.endswith(".py") else None

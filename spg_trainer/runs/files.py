@@ -3,39 +3,30 @@
 import json
 import math
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from spg_trainer.errors import CheckpointError
 
 COMPLETE = "COMPLETE"
-RESUME = "Free space or fix the permissions, then continue with --resume auto; a new run can use another --output-dir."
-"""What a training run should do after a refused write."""
-CONTINUE = "Free space or fix the permissions, then continue with sft --resume and the folder."
-"""What an interrupted `sft` should do then."""
-CHOOSE_ANOTHER = "Free space, fix the permissions, or choose another --output-dir."
-"""What another command should do then."""
-_FOLDERS = re.compile(
-    r"(?:^|(?<=[\s=,(\['\"]))(?:~|\.{1,2}|[A-Za-z]:)?[/\\](?:[^/\\:,\]]*[/\\])*(?=[^/\\\s])"
-)
-"""The part of a path that names folders, in a text; an id such as `org/model` has none."""
 
 
 @contextmanager
-def writing(path: Path, advice: str = RESUME, *refusals: type[Exception]) -> Iterator[None]:
+def writing(path: Path, *refusals: type[Exception]) -> Iterator[None]:
     """Turns a refusal (disk full, no permission; OSError or `refusals`) into a CheckpointError that names `path`."""
     try:
         yield
     except (OSError, *refusals) as error:
         reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"Cannot write {path}: {reason}. {advice}") from error
+        raise CheckpointError(
+            f"Cannot write {path}: {reason}. What was saved before is untouched: free space or fix the permissions "
+            "and continue with --resume, or choose another folder."
+        ) from error
 
 
 def sync(path: Path) -> None:
@@ -47,10 +38,10 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_text(path: Path, text: str, advice: str = RESUME) -> None:
+def write_text(path: Path, text: str) -> None:
     """Writes a text file so that a reader finds the old content or the new, never a part of it."""
     aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    with writing(path, advice):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             aside.write_text(text, encoding="utf-8")
@@ -61,20 +52,18 @@ def write_text(path: Path, text: str, advice: str = RESUME) -> None:
             aside.unlink(missing_ok=True)
 
 
-def write_folder(target: Path, write: Callable[[Path], None], advice: str = RESUME) -> None:
+def write_folder(target: Path, write: Callable[[Path], None]) -> None:
     """Fills a folder aside by `write`, marks it COMPLETE (the sizes of all files) and renames it to `target`.
 
     Every file is synced first and the old folder is renamed away, so that a kill at any moment leaves a whole one.
-    Raises CheckpointError, with `advice` on what to do next, if the disk refuses; `target` is as it was then.
+    Raises CheckpointError if the disk refuses; `target` is as it was then.
     """
     from safetensors import SafetensorError
 
     target = target.resolve()  # `.` and `..` have no name of their own
     aside = target.with_name(f".{target.name}.tmp")
-    advice = f"What was saved before is untouched. {advice}"
     try:
-        # RuntimeError: torch.save on a full disk.
-        with writing(target, advice, RuntimeError, SafetensorError):
+        with writing(target, RuntimeError, SafetensorError):  # RuntimeError: torch.save on a full disk
             shutil.rmtree(aside, ignore_errors=True)  # what an interrupted save left
             aside.mkdir(parents=True)
             write(aside)
@@ -119,39 +108,33 @@ def incomplete(folder: Path) -> str | None:
     """What makes a folder of `write_folder` unusable, in words that follow its name; None if it is whole."""
     try:
         sizes = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))["files"]
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return f"has no {COMPLETE} marker (the save was interrupted)"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"has an unreadable {COMPLETE} marker ({error})"
     for name, size in sizes.items():
         if not (folder / name).is_file():
             return f"lacks the file {name}"
-        if (there := (folder / name).stat().st_size) != size:
-            return f"has a torn file {name} ({there} bytes instead of {size})"
+        if (actual := (folder / name).stat().st_size) != size:
+            return f"has a torn file {name} ({actual} bytes instead of {size})"
     return None
 
 
-def check_writable(folder: Path, advice: str) -> None:
-    """Makes a folder, if it is not there, and writes into it; raises CheckpointError with `advice` if it cannot."""
-    with writing(folder, advice):
+def check_writable(folder: Path) -> None:
+    """Makes a folder, if it is not there, and writes into it; raises CheckpointError if it cannot."""
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
 
 def to_json(value: Any) -> Any:
     """`value` as JSON knows it: arrays become numbers and lists, NaN and infinities null, the rest text."""
-    if isinstance(value, Enum):
-        return to_json(value.value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, int | str):
         return value
-    if is_dataclass(value) and not isinstance(value, type):
+    if is_dataclass(value):
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, set | frozenset):
-        value = sorted(value, key=str)
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     return to_json(value.tolist()) if hasattr(value, "tolist") else str(value)
@@ -163,8 +146,12 @@ def read_json(file: Path) -> dict[str, Any] | None:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The rows of a whole JSONL file; none if it is absent, as for a run of 0 steps."""
-    return [json.loads(text) for text in file.read_text("utf-8").splitlines()] if file.is_file() else []
+    """The rows of a JSONL file; torn lines are left out, an absent file has none."""
+    rows = []
+    for line in file.read_bytes().split(b"\n")[:-1] if file.is_file() else ():
+        with suppress(ValueError):
+            rows.append(json.loads(line))
+    return rows
 
 
 def json_line(row: Mapping[str, Any]) -> str:
@@ -175,16 +162,3 @@ def json_line(row: Mapping[str, Any]) -> str:
 def json_document(content: Mapping[str, Any]) -> str:
     """A JSON file for people: indented, keys in the order given."""
     return json.dumps(to_json(content), indent=2, allow_nan=False) + "\n"
-
-
-def without_folders(value: Any) -> Any:
-    """A setting, or a tree of them, in which paths keep their last name: `/home/ada/puzzles.csv` is `puzzles.csv`."""
-    if isinstance(value, Mapping):
-        return {name: without_folders(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_folders(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    parts = value.split(":")  # FILE.py:ID
-    there = [os.path.basename(part) if "/" in part and os.path.exists(part) else part for part in parts]
-    return _FOLDERS.sub("", ":".join(there))

@@ -1,30 +1,25 @@
 """The folder of a run: what it holds, who may write to it, and what a resumed run cuts to do it again."""
 
-import json
 import logging
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
-from spg_trainer.errors import CheckpointError, ConfigError, ModelError
+from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.runs.checkpoint import set_aside_after
-from spg_trainer.runs.environment_file import FOLDER
 from spg_trainer.runs.files import (
-    CHOOSE_ANOTHER,
-    RESUME,
     json_document,
     json_line,
     read_json,
+    read_lines,
     unused,
     write_text,
     writing,
 )
-from spg_trainer.settings.adapters import REFERENCE
 from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, identity, read_config
 
 if TYPE_CHECKING:
@@ -37,8 +32,6 @@ TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = ".lock"
-_OURS = {CONFIG, METRICS, TIMINGS, SUMMARY, REPORT, ENVIRONMENT, FOLDER, REFERENCE}
-_OURS |= {"samples", "eval", "checkpoints", "model"}
 _STEP = re.compile(r"step-(\d+)")
 _LOCKS: "dict[Path, FileLock]" = {}
 _log = logging.getLogger(__name__)
@@ -59,135 +52,122 @@ class RunFolder:
 
     def refuse_other_run(self) -> None:
         """Raises ConfigError if the folder holds another run, or anything but logs and hidden files."""
-        if rank():
+        if rank() or not self.path.exists():
             return
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"--output-dir {self.path} is a file. Choose a folder that is new or empty.")
-        names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
-        names -= {ENVIRONMENT}  # the first file that `create` writes
-        if names & _OURS:
-            rows = self.history()
-            finished = (self.path / SUMMARY).exists()
-            end = "finished: it needs a larger --max-steps" if finished else "unfinished"
+        with writing(self.path):
+            names = os.listdir(self.path)
+        # environment.json is the first file that `create` writes: alone it is no run yet.
+        taken = [
+            n for n in names if not (n.startswith(".") or n.endswith((".log", ".out")) or n == ENVIRONMENT)
+        ]
+        if CONFIG in taken:
             raise ConfigError(
-                f"--output-dir {self.path} already holds a run ({rows[-1]['step'] if rows else 0} steps, {end}). "
-                "Continue it with --resume auto, or choose another --output-dir."
+                f"--output-dir {self.path} already holds a run of {len(self.history())} steps. Continue it with "
+                "--resume auto (a finished one with a larger --max-steps), or choose another --output-dir."
             )
-        if foreign := sorted(n for n in names if not n.startswith(".") and not n.endswith((".log", ".out"))):
+        if taken:
             raise ConfigError(
-                f"--output-dir {self.path} is not empty and holds no run ({', '.join(foreign[:3])}). "
+                f"--output-dir {self.path} is not empty ({', '.join(sorted(taken)[:3])}) and holds no run. "
                 "Choose a folder that is new or empty."
             )
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
-        """Starts a run here and keeps other processes out; ConfigError if the folder is taken or cannot be made."""
+        """Starts a run here and keeps other processes out; ConfigError if the folder is taken."""
         if rank():
             return
-        try:
-            self.refuse_other_run()
+        self.refuse_other_run()
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock(self.path)
-            self.refuse_other_run()  # two runs may have passed the first look together
-            write_text(self.path / ENVIRONMENT, json_document(environment))
-            write_text(self.path / CONFIG, config_yaml)
-        except (OSError, CheckpointError) as error:
-            raise ConfigError(f"--output-dir {self.path} cannot be used: {error}. Choose another.") from error
+        self.refuse_other_run()  # two runs may have passed the first look together
+        write_text(self.path / ENVIRONMENT, json_document(environment))
+        self.config(config_yaml)
 
     def config(self, config_yaml: str) -> None:
+        """Writes config.yaml."""
         self._write(CONFIG, config_yaml)
 
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Appends a row of reproducible values (`step` among them) to metrics.jsonl; NaN becomes null."""
-        self._append(METRICS, row)
+        self._append(METRICS, [row])
 
     def timings(self, row: Mapping[str, Any]) -> None:
         """Appends a row of seconds and rates (`step` among them) to timings.jsonl."""
-        self._append(TIMINGS, row)
+        self._append(TIMINGS, [row])
 
-    def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> Path:
+    def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes samples/step-NNNNNN.jsonl, one completion per line."""
-        return self._write(f"samples/step-{step:06d}.jsonl", "".join(map(json_line, rows)))
+        self._write(f"samples/step-{step:06d}.jsonl", "".join(map(json_line, rows)))
 
-    def evaluation(
-        self, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], advice: str = RESUME
-    ) -> Path:
+    def evaluation(self, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
         """Writes eval/NAME.jsonl (a line per completion), then eval/NAME.json; returns the latter."""
-        file = self.evaluation_path(name).relative_to(self.path)
-        self._write(f"{file}l", "".join(map(json_line, rows)), advice)
-        return self._write(file, json_document(result), advice)
+        file = f"eval/{self.evaluation_path(name).name}"
+        self._write(f"{file}l", "".join(map(json_line, rows)))
+        return self._write(file, json_document(result))
 
     def evaluation_path(self, name: str) -> Path:
         """Where the figures of the evaluation NAME are written; characters that trouble a shell become `_`."""
         return self.path / "eval" / (re.sub(r"[^\w.\[\]=,+-]+", "_", name) + ".json")
+
+    def figures(self, name: str) -> dict[str, Any] | None:
+        """The results of the evaluation NAME, if it has been made."""
+        return read_json(self.evaluation_path(name))
+
+    def add_completions(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Appends completions to those of the evaluation NAME, which is not finished."""
+        self._append(f"eval/{self.evaluation_path(name).name}l", rows)
+
+    def completions(self, name: str) -> list[dict[str, Any]]:
+        """The completions of the evaluation NAME so far."""
+        return read_lines(self.evaluation_path(name).with_suffix(".jsonl"))
+
+    def validations(self) -> dict[int, list[bool]]:
+        """Step -> whether each problem was solved, of the validations made so far."""
+        names = sorted(file.stem for file in (self.path / "eval").glob("step-*.json"))
+        return {int(name[5:]): [row["correct"] for row in self.completions(name)] for name in names}
 
     def summary(self, content: Mapping[str, Any]) -> None:
         """Writes summary.json, which marks the run as finished."""
         self._write(SUMMARY, json_document(content))
 
     def history(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl so far, oldest first; torn lines are left out."""
-        return self.rows(METRICS)
-
-    def rows(self, name: str) -> list[dict[str, Any]]:
-        """The rows of a JSONL file of the run so far; torn lines are left out, an absent file has none."""
-        return _whole_rows(self.path / name)
-
-    def figures(self, name: str) -> dict[str, Any] | None:
-        """What the evaluation NAME found, if it has been made."""
-        return read_json(self.evaluation_path(name))
-
-    def add_completions(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Appends completions to those of the evaluation NAME, which is not finished."""
-        self._append(f"eval/{self.evaluation_path(name).name}l", *rows, advice=CHOOSE_ANOTHER)
-
-    def completions(self, name: str) -> list[dict[str, Any]]:
-        """The completions of the evaluation NAME so far."""
-        return self.rows(f"eval/{self.evaluation_path(name).name}l")
-
-    def validations(self) -> dict[int, list[bool]]:
-        """Step -> whether each problem was solved, of the validations made so far."""
-        names = sorted(file.stem for file in (self.path / "eval").glob("step-*.json"))
-        return {int(name[5:]): [row["correct"] for row in self.rows(f"eval/{name}.jsonl")] for name in names}
+        """The rows of metrics.jsonl so far, oldest first."""
+        return read_lines(self.path / METRICS)
 
     def truncate_after(self, step: int) -> None:
         """Readies the folder for a run that continues from `step`: what came later will be done again.
 
         Cuts later rows and torn lines, removes summary, report, later samples and evaluations, moves later checkpoints
-        to checkpoints/superseded, and keeps other processes out. A folder that holds no run is left as it is. Raises
-        ConfigError if another process is writing here.
+        to checkpoints/superseded, and keeps other processes out; ConfigError if another one is writing here.
         """
-        if rank() or not self.path.is_dir() or not {entry.name for entry in self.path.iterdir()} & _OURS:
+        if rank():
             return
         with writing(self.path):
             lock(self.path)
-            for path in self.path.glob(".*.tmp-*"):
-                path.unlink()
             for name in (METRICS, TIMINGS):
-                if rows := self.rows(name):
-                    self._write(name, "".join(json_line(row) for row in rows if row["step"] <= step))
+                rows = read_lines(self.path / name)
+                self._write(name, "".join(json_line(row) for row in rows if row["step"] <= step))
             for path in [*self.path.glob("samples/*"), *self.path.glob("eval/*")]:
-                match = _STEP.match(path.name)
-                if ".tmp-" in path.name or (match and int(match[1]) > step):
+                if (match := _STEP.match(path.name)) and int(match[1]) > step:
                     path.unlink()
             if (after := self.figures("after")) and after["step"] > step:
                 self.evaluation_path("after").unlink()
-            for name in (SUMMARY, REPORT):
-                (self.path / name).unlink(missing_ok=True)
-            for path in set_aside_after(self.path, step):
-                _log.warning("A later checkpoint was moved to %s.", path)
+            for path in [self.path / SUMMARY, self.path / REPORT, *self.path.rglob(".*.tmp-*")]:
+                path.unlink(missing_ok=True)
+            set_aside_after(self.path, step)
 
     def release(self) -> None:
         """Lets other processes write here again; the end of the process does so too."""
         unlock(self.path)
 
-    def _append(self, name: str, *rows: Mapping[str, Any], advice: str = RESUME) -> None:
+    def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if rank() == 0:
-            with writing(self.path / name, advice), open(self.path / name, "a", encoding="utf-8") as file:
+            with writing(self.path / name), open(self.path / name, "a", encoding="utf-8") as file:
                 file.write("".join(map(json_line, rows)))
 
-    def _write(self, name: str | Path, text: str, advice: str = RESUME) -> Path:
+    def _write(self, name: str, text: str) -> Path:
         if rank() == 0:
-            write_text(self.path / name, text, advice)
+            write_text(self.path / name, text)
         return self.path / name
 
 
@@ -218,7 +198,7 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
     Those in which another process is writing at this moment are passed over with a message.
     """
     files = root.glob(f"*/{CONFIG}")
-    for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file), reverse=True):
+    for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True):
         run = file.parent
         try:
             own = read_config(file)
@@ -229,23 +209,12 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
         except (ConfigError, ModelError) as error:
             _log.warning("%s is passed over: %s", run, error)
             continue
-        if run.resolve() in _LOCKS:
-            return run
         lock, owner = _try_lock(run)
         lock.release()
         if owner is None:
             return run
         _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)
     return None
-
-
-def _whole_rows(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of the lines that end in a newline; an absent file has none."""
-    rows = []
-    for text in path.read_bytes().split(b"\n")[:-1] if path.exists() else ():
-        with suppress(ValueError):
-            rows.append(json.loads(text))
-    return [row for row in rows if isinstance(row, dict)]
 
 
 def _try_lock(run: Path) -> "tuple[FileLock, str | None]":

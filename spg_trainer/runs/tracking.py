@@ -4,7 +4,6 @@ The run folder is the record; a tracker is a view of it. One that fails is dropp
 lost connection must not cost a step.
 """
 
-import json
 import logging
 import math
 import os
@@ -25,14 +24,43 @@ _log = logging.getLogger(__name__)
 PROJECT = "spg-trainer"
 COLUMNS = ["prompt", "completion", "reward", "correct", "reason"]
 TABLE_ROWS = 32
-_DROPPED = "Tracker %s failed and is no longer used: %s"
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raises ConfigError unless the packages of all trackers are installed; call it first of all."""
+    for name in names:
+        if find_spec(name) is None:
+            raise ConfigError(f"--track {name}: the package is not installed. Run `pip install {name}`.")
 
 
 class Trackers:
-    """The trackers of a run that still work."""
+    """The trackers of a run that still work; on rank 0 only."""
 
-    def __init__(self, trackers: "Sequence[GeneralTracker]" = ()) -> None:
-        self._trackers = list(trackers)
+    def __init__(self) -> None:
+        self._trackers: list[GeneralTracker] = []
+
+    def open(self, names: Sequence[str], folder: Path, config: Any) -> None:
+        """Starts accelerate's trackers with the run's settings.
+
+        TensorBoard writes to RUN/tensorboard, W&B to RUN/wandb, trackio to its own store. In the last two all runs are
+        of the project `spg-trainer` ($WANDB_PROJECT for W&B), under the name of their folder.
+        """
+        if rank() or not names:
+            return
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+        leaves = flatten(to_json(config)).items()
+        settings = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in leaves}
+        options = {
+            "tensorboard": ("tensorboard", {"logging_dir": str(folder)}),
+            "wandb": (os.environ.get("WANDB_PROJECT", PROJECT), {"name": folder.name, "dir": str(folder)}),
+            "trackio": (PROJECT, {"name": folder.name, "embed": False}),
+        }
+        for name in names:
+            project, others = options[name]
+            self._trackers.append(LOGGER_TYPE_TO_CLASS[name](project, **others))
+        self._each(lambda tracker: tracker.start())
+        self._each(lambda tracker: tracker.store_init_configuration(settings))
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Forwards the numbers of a step."""
@@ -41,7 +69,7 @@ class Trackers:
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         """Forwards the first completions of a step or an evaluation, with what they earned."""
-        data = [[_cell(row.get(column)) for column in COLUMNS] for row in rows[:TABLE_ROWS]]
+        data = [[str(row[column]) for column in COLUMNS] for row in rows[:TABLE_ROWS]]
         self._each(lambda tracker: _send_table(tracker, name, data, step))
 
     def finish(self) -> None:
@@ -54,62 +82,18 @@ class Trackers:
                 action(tracker)
             except Exception as error:  # a tracker's client may raise anything
                 self._trackers.remove(tracker)
-                _log.warning(_DROPPED, tracker.name, error)
+                _log.warning("Tracker %s failed and is no longer used: %s", tracker.name, error)
 
 
-def _cell(value: Any) -> Any:
-    """Numbers and text as they are, a missing one empty, all else (a chat) as JSON."""
-    value = "" if value is None else value
-    return value if isinstance(value, int | float | str) else json.dumps(value)
-
-
-def _send_table(tracker: "GeneralTracker", name: str, data: list[list[Any]], step: int) -> None:
+def _send_table(tracker: "GeneralTracker", name: str, data: list[list[str]], step: int) -> None:
     """A table in the tracker's own form; TensorBoard's is Markdown."""
     if tracker.name == "tensorboard":
         rows = [COLUMNS, ["---"] * len(COLUMNS), *data]
-        cells = [[str(cell).replace("|", "\\|").replace("\n", "<br>") for cell in row] for row in rows]
-        tracker.writer.add_text(name, "\n".join(f"| {' | '.join(row)} |" for row in cells), step)
+        lines = [" | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) for row in rows]
+        tracker.writer.add_text(name, "\n".join(f"| {line} |" for line in lines), step)
     elif tracker.name == "trackio":
         import trackio
 
         tracker.log({name: trackio.Table(columns=COLUMNS, data=data)}, step=step)
     else:
         tracker.log_table(name, columns=COLUMNS, data=data, step=step)
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Raises ConfigError unless the packages of all trackers are installed; call it first of all."""
-    for name in names:
-        if find_spec(name) is None:
-            raise ConfigError(f"--track {name}: the package is not installed. Run `pip install {name}`.")
-
-
-def open_trackers(names: Sequence[str], folder: Path, config: Any) -> "list[GeneralTracker]":
-    """Starts accelerate's trackers on rank 0, with the run's settings.
-
-    TensorBoard writes to RUN/tensorboard, W&B to RUN/wandb, trackio to its own store. In the last two all runs are of
-    the project `spg-trainer` ($WANDB_PROJECT for W&B), under the name of their folder. One that does not start, such as
-    wandb without a login, is left out with a message.
-    """
-    if rank() or not names:
-        return []
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
-    leaves = flatten(to_json(config)).items()
-    settings = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in leaves}
-    options = {
-        "tensorboard": ("tensorboard", {"logging_dir": str(folder)}),
-        "wandb": (os.environ.get("WANDB_PROJECT", PROJECT), {"name": folder.name, "dir": str(folder)}),
-        "trackio": (PROJECT, {"name": folder.name, "embed": False}),
-    }
-    opened = []
-    for name in dict.fromkeys(names):
-        project, named = options[name]
-        try:
-            tracker = LOGGER_TYPE_TO_CLASS[name](project, **named)
-            tracker.start()
-            tracker.store_init_configuration(settings)
-            opened.append(tracker)
-        except Exception as error:  # a tracker's client may raise anything
-            _log.warning(_DROPPED, name, error)
-    return opened

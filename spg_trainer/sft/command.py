@@ -18,7 +18,7 @@ from spg_trainer.models import Policy, new_policy, open_policy
 from spg_trainer.rollout.sampler import get_decoder
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import CHOOSE_ANOTHER, COMPLETE, CONTINUE, incomplete, write_folder, writing
+from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
 from spg_trainer.runs.folder import LOCK, lock, unlock
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.checks import check_sft
@@ -78,7 +78,7 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes out of a folder that is made if it is not there; a new one without a file goes again."""
     new = not folder.exists()
-    with writing(folder, CHOOSE_ANOTHER):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock(folder)
     try:
@@ -183,8 +183,8 @@ def publish(fit: Fit, console: Console) -> None:
 
     policy.model.to(saved)
     aside = folder / ".model"
-    write_folder(aside, write, CONTINUE)
-    with writing(folder, CONTINUE):
+    write_folder(aside, write)
+    with writing(folder):
         (folder / COMPLETE).unlink(missing_ok=True)
         for path in sorted(aside.iterdir(), key=lambda path: path.name == COMPLETE):  # that one last
             os.replace(path, folder / path.name)

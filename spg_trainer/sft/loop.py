@@ -15,7 +15,7 @@ from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import encode_completions, encode_prompts
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import COMPLETE, CONTINUE, write_text
+from spg_trainer.runs.files import COMPLETE, write_text
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.sources import SFT, task_record, to_yaml
@@ -130,7 +130,7 @@ class Fit:
     def save(self) -> None:
         """Writes a checkpoint of the finished updates; a finished model that it goes on from is finished no longer."""
         if not (self.folder / SFT).is_file():
-            write_text(self.folder / SFT, self.settings, CONTINUE)
+            write_text(self.folder / SFT, self.settings)
         checkpoint.save(
             self.folder,
             self.progress.step,
@@ -143,7 +143,7 @@ class Fit:
         )
         # Only now: a kill before leaves the finished model, and the settings that say how long it was trained.
         (self.folder / COMPLETE).unlink(missing_ok=True)
-        write_text(self.folder / SFT, self.settings, CONTINUE)
+        write_text(self.folder / SFT, self.settings)
 
     def run(self, console: Console) -> None:
         """All updates that are left; afterwards the model has the best weights, after a cosine the last ones.
@@ -164,7 +164,7 @@ class Fit:
                 if p.step == start < p.total(c) or (p.step % c.eval_steps == 0 and p.step < start):
                     self.save()
                 validation = "" if p.best_loss is None else f"  validation {p.best_loss:.3f}"
-                advance(1, f"loss {sum(p.losses) / len(p.losses):.3f}{validation}", p.total(c))
+                advance(p.step, f"loss {sum(p.losses) / len(p.losses):.3f}{validation}", p.total(c))
         if c.patience:
             self.policy.model.load_state_dict(self.best, strict=False)
 

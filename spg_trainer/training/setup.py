@@ -17,11 +17,11 @@ from spg_trainer.rollout.pairs import PairFile, settle_pairs
 from spg_trainer.rollout.sampler import get_decoder
 from spg_trainer.rollout.sources import EnvironmentSource, check_prompts
 from spg_trainer.runs import checkpoint
-from spg_trainer.runs.console import Console, processes_line
+from spg_trainer.runs.console import Console
 from spg_trainer.runs.environment_file import keep
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import RunFolder, find_unfinished
-from spg_trainer.runs.tracking import Trackers, check_trackers, open_trackers
+from spg_trainer.runs.tracking import Trackers, check_trackers
 from spg_trainer.settings.adapters import REFERENCE, settle
 from spg_trainer.settings.checks import check
 from spg_trainer.settings.fields import Config, arithmetic
@@ -89,7 +89,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     state.history = decide_on_main(folder.history)
     if config.eval.eval_steps and newest is not None:  # else the start's is made again, and its weights saved
         state.validations = decide_on_main(folder.validations)
-    return replace(run, trackers=Trackers(open_trackers(config.output.track, path, config)))
+    run.trackers.open(config.output.track, path, config)
+    return run
 
 
 def open_model(
@@ -118,7 +119,8 @@ def introduce(run: Run) -> None:
             console.warn(note)
     if run.state.step:
         console.say(f"Continuing {path} from step {run.state.step}.")
-    where = processes_line(gather([str(run.policy.device)]))
+    devices = gather([str(run.policy.device)])
+    where = f"{len(devices)} process{'es' * (len(devices) > 1)} on {', '.join(dict.fromkeys(devices))}"
     console.say(
         f"{run.splits['train'].spec_name}, {config.algorithm}, model {config.model.model}, {where}; run folder {path}"
     )

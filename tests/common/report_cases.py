@@ -30,18 +30,11 @@ def write_run(
     record = {"env": config.env, "env_args": config.env_args, "versions": {"python": "3.11"}}
     run.create(to_yaml(config), record)
     run.release()
+    shares = {"rewards/cells/mean": 0.5, "frac_reward_zero_std": 0.5, "bound/elbo": -0.2, "bound/eubo": -0.1}
     for step in range(1, steps + 1):
-        run.metrics(
-            {
-                **{"step": step, "reward": step / steps, "correct": step / steps + 0.01 * seed},
-                **{
-                    "rewards/correct/mean": step / steps,
-                    "rewards/cells/mean": 0.5,
-                    "frac_reward_zero_std": 0.5,
-                },
-                **{"bound/elbo": -0.2, "bound/eubo": -0.1, "grad_norm": 0.1 * step, "num_tokens": 100},
-            }
-        )
+        done = step / steps
+        rates = {"reward": done, "correct": done + 0.01 * seed, "rewards/correct/mean": done}
+        run.metrics({"step": step, **rates, **shares, "grad_norm": 0.1 * step, "num_tokens": 100})
         run.timings({"step": step, "rollout": 2.0, "update": 1.0, "tokens_per_second": 50.0})
     for step in (steps // 2, steps):
         run.samples(step, completions(problems, "train", step, solved=lambda i: i % 2 == 0))
@@ -49,23 +42,14 @@ def write_run(
     if finished:
         half = completions(problems, "validation", -1, solved=lambda i: i > 2)
         evaluation(run, f"step-{steps // 2:06d}", half, steps // 2)
-        after = evaluation(
-            run, "after", completions(problems, "test", -1, solved=lambda i: i < problems - 1), steps
-        )
-        kept = {
-            "problems": problems,
-            "start": 0.1,
-            "best_step": steps // 2,
-            "best": 0.625,
-            "last_step": steps,
-        }
-        run.summary(
-            {
-                **{"seconds": 3723.0, "processes": 1, "device": "cpu", "threads": 2, "steps": steps},
-                **{"env": config.env, "algorithm": config.algorithm, "seed": seed},
-                **{"eval_before": before, "eval_after": after, "validation": {**kept, "last": 0.5}},
-            }
-        )
+        last = completions(problems, "test", -1, solved=lambda i: i < problems - 1)
+        after = evaluation(run, "after", last, steps)
+        steps_of = {"best_step": steps // 2, "last_step": steps}
+        kept = {"problems": problems, "start": 0.1, "best": 0.625, "last": 0.5, **steps_of}
+        machine = {"processes": 1, "device": "cpu", "threads": 2}
+        names = {"env": config.env, "algorithm": config.algorithm, "seed": seed, "steps": steps}
+        figures = {"eval_before": before, "eval_after": after, "validation": kept}
+        run.summary({"seconds": 3723.0, **machine, **names, **figures})
     return folder
 
 
@@ -76,20 +60,15 @@ def completions(count: int, split: str, step: int, solved: Any) -> list[dict[str
         problem, right = env.problem(i), bool(solved(i))
         text = env.demonstration(problem) if right else HOSTILE[i // 2 % len(HOSTILE)]
         pieces = [text[:3], *text[3 : LENGTH + 1], text[LENGTH + 1 :]][:LENGTH]
-        rows.append(
-            {
-                **{"step": step, "env": "sudoku", "index": i, "generation": 0, "prompt": problem.prompt},
-                **{
-                    "completion": text,
-                    "rewards": {"correct": float(right), "cells": 0.5},
-                    "reward": float(right),
-                },
-                **{"correct": right, "reason": "ok" if right else "no_answer", "tokens": pieces},
-                "reveal_step": list(range(len(pieces))),
-                "confidence": [0.9] * len(pieces),
-                **{"length": len(pieces), "ended": True, **problem.reference},
-            }
-        )
+        asked = {"step": step, "env": "sudoku", "index": i, "generation": 0, "prompt": problem.prompt}
+        judged = {
+            "rewards": {"correct": float(right), "cells": 0.5},
+            "reward": float(right),
+            "correct": right,
+        }
+        shown = {"tokens": pieces, "reveal_step": [*range(len(pieces))], "confidence": [0.9] * len(pieces)}
+        row = {**asked, "completion": text, **judged, "reason": "ok" if right else "no_answer", **shown}
+        rows.append({**row, "length": len(pieces), "ended": True, **problem.reference})
     return rows
 
 

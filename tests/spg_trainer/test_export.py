@@ -14,6 +14,7 @@ from transformers import AutoModelForMaskedLM
 
 import envs
 from spg_trainer import cli, load_model
+from spg_trainer.export import without_folders
 from spg_trainer.models import save_model, tiny_tokenizer
 from spg_trainer.runs.files import write_folder
 from spg_trainer.settings.sources import model_environment
@@ -199,6 +200,22 @@ def test_no_folder_of_this_machine_goes_up(hub, tmp_path):
         "base_model": "tiny-sudoku",
         "env_args": {"source": "puzzles.csv"},
     }
+
+
+@pytest.mark.parametrize(
+    ("setting", "shown"),
+    [
+        ("/home/ada/my data/puzzles.csv", "puzzles.csv"),
+        ("~/task.py:my/T-v0", "task.py:my/T-v0"),
+        ("../tasks/task.py:my/T-v0", "task.py:my/T-v0"),
+        ("C:\\data\\a.csv", "a.csv"),
+        ({"a": ["/b/c", 1.5], "d": None}, {"a": ["c", 1.5], "d": None}),
+        ("GSAI-ML/LLaDA-8B", "GSAI-ML/LLaDA-8B"),
+        ("spg/Sudoku-v0", "spg/Sudoku-v0"),
+    ],
+)
+def test_settings_are_told_without_the_folders_of_this_machine(setting, shown):
+    assert without_folders(setting) == shown
 
 
 def test_the_card_holds_task_algorithm_settings_and_evaluations_and_needs_no_hub(run, capsys, monkeypatch):

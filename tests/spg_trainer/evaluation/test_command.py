@@ -70,15 +70,14 @@ def test_the_command_samples_as_the_function_does(command):
         ({"env_args": {"split": "test"}}, r"--env-args split=test: use --split"),
         ({"block_length": 0}, "--block-length 0"),
         ({"diffusion_steps": (4, 16)}, "diffusion_steps=16 .* diffusion_steps=8"),
-        ({"env": "queens", "protocol": ("papers",)}, "countdown, .* queens"),
-        ({"output_dir": "file"}, "file/eval.* another --output-dir"),
+        ({"env": "queens", "protocol": ("papers",)}, "Queens.*prompt_style"),
+        ({"output_dir": "file"}, "file/eval.* another folder"),
     ],
 )
 def test_what_cannot_work_is_told_before_the_model_is_opened(command, tmp_path, changes, words):
     (tmp_path / "file").write_text("a file where a folder should be")
-    with pytest.raises((ConfigError, CheckpointError), match=words) as caught:
+    with pytest.raises((ConfigError, CheckpointError, envs.EnvError), match=words):
         run_eval(replace(command, model=ModelConfig(model="./nowhere"), **changes), quiet=True)
-    assert "--resume" not in str(caught.value)
 
 
 def test_results_go_into_the_run(command, tmp_path):
@@ -127,7 +126,7 @@ def test_what_is_there_is_not_made_again_and_other_settings_are_refused(
     monkeypatch.setattr(evaluation, "sample_and_score", lambda *_, **__: pytest.fail("made again"))
     (again,) = run_eval(once)
     assert again.summary() == first.summary() and snapshot(tmp_path) == before
-    assert "3 of 3 completions were there" in capsys.readouterr().out
+    assert "(3 completions were there)" in capsys.readouterr().out
     other = shutil.copytree(tiny_folder(), "model")
     for change, words in (
         ({"reward_weights": {"cells": 1.0}}, r"reward_weights\.cells was .*, now 1\.0"),
@@ -249,7 +248,7 @@ def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkey
     file = tmp_path / "moved" / "eval" / "mine-test-10x6-b5-p4-step1.json"
     assert json.loads(file.read_text())["correct"] == summary["eval_after"]["correct"]
     assert json.loads(file.read_text())["step"] == 1 and not [*start.iterdir()]
-    assert done.stdout.count("4 of 4 completions were there") == 2, "one model, wherever it lies"
+    assert done.stdout.count("(4 completions were there)") == 2, "one model, wherever it lies"
     RunFolder(tmp_path / "moved").truncate_after(0)
     assert file.is_file(), "a training that goes on from an earlier step leaves it"
 

@@ -85,9 +85,7 @@ def test_only_the_problems_of_both_are_compared(tmp_path, capsys):
     result = run_diff(DiffCommand((a, b)))
     assert result.problems == (0, 1) and result.a.value == 0.5 and result.b.value == 1
     said = capsys.readouterr().out
-    assert (
-        "of 2 problems (4 in the file)" in said and "fixed: 0 (wrong -> ok)" in said and "broken:" not in said
-    )
+    assert "of 2 problems" in said and "fixed: 0 (wrong -> ok)" in said and "broken:" not in said
 
 
 def test_other_problems_are_refused(tmp_path):

@@ -15,7 +15,6 @@ from filelock import FileLock
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.compare import compare, plan, read_word
-from spg_trainer.reporting.jobs import Job
 from spg_trainer.settings.fields import CompareCommand, Config
 from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_folder
 
@@ -34,13 +33,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run_here(jobs: list[Job], *_) -> list[Job]:
+def run_here(jobs: dict[Path, tuple[str, ...]], *_) -> list[Path]:
     """`run_jobs` in this process, one after the other: to import torch takes ten times as long as these runs."""
     failed = []
-    for job in jobs:
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
-            failed += [job] if cli.main([*job.words]) else []
+    for folder, words in jobs.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "run.log").open("a") as log, redirect_stdout(log), redirect_stderr(log):
+            failed += [folder] if cli.main([*words, "--output-dir", str(folder)]) else []
     return failed
 
 
@@ -144,9 +143,9 @@ def test_a_killed_comparison_goes_on_and_a_failed_run_does_not_stop_the_others(
     """kill -9 on the parent ends its children; what they did is continued, a failure is told and sets the status."""
     (here / "broken.py").write_text(BROKEN)
     words = ["compare", "--env", ENV, "--model", str(tiny_folder()), "--seeds", "1", "--output-dir", "out"]
-    words += ["--algorithms", "./broken.py:Broken", "spg", "--jobs", "1", "--", *SMALL, "60"]
+    words += ["--algorithms", "./broken.py:Broken", "spg", "--jobs", "1", "--", *SMALL, "30"]
     process = subprocess.Popen([sys.executable, "-m", "spg_trainer", *words], start_new_session=True)
-    folder = here / "out" / "Letters-v0-spg-s0"
+    folder = Path("out/Letters-v0-spg-s0")
     metrics, end = folder / "metrics.jsonl", time.monotonic() + 200
     while not (metrics.is_file() and metrics.read_bytes().count(b"\n") >= 2):
         assert process.poll() is None and time.monotonic() < end, capfd.readouterr().err
@@ -157,12 +156,13 @@ def test_a_killed_comparison_goes_on_and_a_failed_run_does_not_stop_the_others(
     err = capfd.readouterr().err
     assert "Letters-v0-Broken-s0 failed (1)" in err and "RuntimeError: no loss today" in err
     monkeypatch.setattr(
-        "spg_trainer.reporting.compare.run_jobs", lambda jobs, *_: [jobs[0], *run_here(jobs[1:])]
+        "spg_trainer.reporting.compare.run_jobs",
+        lambda jobs, *_: [*list(jobs)[:1], *run_here({folder: jobs[folder]})],
     )
     assert cli.main(words) == 1
     out, err = capfd.readouterr()
     assert "1 of 2 runs failed" in err
     assert "| Letters-v0 | Broken | 0/1 | - |" in out and "| Letters-v0 | spg | 1/1 |" in out
-    assert steps_of(folder) == list(range(1, 61))
+    assert steps_of(folder) == list(range(1, 31))
     assert "Continuing" in (folder / "run.log").read_text()
     assert cli.main(["eval", "--model", str(folder), "--num-problems", "4", "--device", "cpu"]) == 0

@@ -9,34 +9,35 @@ from pathlib import Path
 
 import pytest
 
-from spg_trainer.reporting.jobs import Job, run_jobs
+from spg_trainer.reporting import jobs as module
+from spg_trainer.reporting.jobs import run_jobs
 from spg_trainer.runs.console import Console
 from tests.common.trainer_cases import ENV, child_environment, tiny_folder
 
 
 def test_a_failed_job_is_named_with_its_last_words_and_others_go_on(tmp_path: Path, monkeypatch) -> None:
-    alive, most, start = [], [], Job.start
+    alive, most, start = [], [], module.start
 
-    def counted(self, environment):
-        alive.append(start(self, environment))
+    def counted(*arguments):
+        alive.append(start(*arguments))
         most.append(sum(process.poll() is None for process in alive))
         return alive[-1]
 
-    monkeypatch.setattr(Job, "start", counted)
+    monkeypatch.setattr(module, "start", counted)
     shown = io.StringIO()
     words = {"bad": ("--num-generation", "1"), "good": ("--version",), "third": ("--version",)}
-    jobs = [Job(name, line, tmp_path / name / "run.log") for name, line in words.items()]
-    assert run_jobs(jobs, 2, Console(file=shown, every_seconds=0)) == jobs[:1]
+    jobs = {tmp_path / name: line for name, line in words.items()}
+    assert run_jobs(jobs, 2, Console(file=shown, every_seconds=0)) == [tmp_path / "bad"]
     assert len(alive) == 3 and max(most) == 2
     said = shown.getvalue()
-    assert f"bad failed (2), {tmp_path / 'bad' / 'run.log'}" in said
+    assert f"{tmp_path / 'bad'} failed (2), run.log" in said
     assert "  error: No flag --num-generation." in said and "runs 3/3" in said
 
 
 def test_sigterm_lets_children_save_their_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in child_environment().items():
         monkeypatch.setenv(name, value)
-    folder, log = tmp_path / "long", tmp_path / "run.log"
+    folder = tmp_path / "long"
     sizes = "--max-completion-length 10 --block-length 5 --diffusion-steps 6 --device cpu --eval-problems 4"
     batch = "--prompts-per-step 4 --num-generations 4 --save-steps 1 --max-steps 100000"
     words = ("--env", ENV, "--model", str(tiny_folder()), *sizes.split(), *batch.split())
@@ -51,8 +52,11 @@ def test_sigterm_lets_children_save_their_step(tmp_path: Path, monkeypatch: pyte
     shown = io.StringIO()
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        run_jobs([Job("long", (*words, "--output-dir", str(folder)), log)], 1, Console(file=shown))
-    assert "Stopping: 1 running" in shown.getvalue() and "Stopping after this step" in log.read_text()
+        run_jobs({folder: words}, 1, Console(file=shown))
+    assert (
+        "Stopping: 1 running" in shown.getvalue()
+        and "Stopping after this step" in (folder / "run.log").read_text()
+    )
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     steps = (folder / "metrics.jsonl").read_bytes().count(b"\n")
     assert (folder / "checkpoints" / f"step-{steps:06d}" / "COMPLETE").is_file()

@@ -119,23 +119,18 @@ def test_a_bfloat16_model_comes_back_bit_equal_and_draws_no_progress_bar(tmp_pat
     assert {p.dtype for p in other.model.parameters()} == {torch.bfloat16}
 
 
-def test_another_kind_of_model_is_refused_in_words(tmp_path):
-    whole, adapted, wide = tiny_policy(), tiny_policy(lora_r=2), tiny_policy(lora_r=3)
-    of_whole = save_policy(tmp_path / "whole", 1, whole, adam(whole))
-    of_adapter = save_policy(tmp_path / "adapted", 1, adapted, adam(adapted))
-    for folder, policy in ((of_whole, adapted), (of_adapter, whole), (of_adapter, wide)):
-        with pytest.raises(CheckpointError, match=f"{folder}.*--lora-r"):
-            checkpoint.load(folder, policy, adam(policy))
+def test_an_adapter_of_another_rank_is_refused(tmp_path):
+    folder = save_policy(tmp_path, 1, policy := tiny_policy(lora_r=2), adam(policy))
+    with pytest.raises(CheckpointError, match=f"{folder}.*--lora-r"):
+        checkpoint.load(folder, other := tiny_policy(lora_r=3), adam(other))
 
 
-def test_retention_keeps_the_newest_at_least_one_and_what_is_not_ours(tmp_path, fake_model):
+def test_retention_keeps_the_newest_and_what_is_not_ours(tmp_path, fake_model):
     for name in (".step-000010.tmp", ".step-000010.deleted", ".mine.tmp", ".cache.deleted"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     for step in (10, 20, 30, 40):
         save(tmp_path, step, fake_model, keep=2)
     assert names(tmp_path) == [".cache.deleted", ".mine.tmp", "step-000030", "step-000040"]
-    save(tmp_path, 50, fake_model, keep=0)
-    assert names(tmp_path)[2:] == ["step-000050"]
 
 
 @pytest.mark.parametrize(
@@ -160,13 +155,12 @@ def test_a_torn_checkpoint_counts_neither_for_resume_nor_for_retention(
         checkpoint.check(folder)
     with caplog.at_level(logging.WARNING):
         assert checkpoint.latest_complete(tmp_path) == tmp_path / "checkpoints" / "step-000010"
-    assert re.search(f"step-000020.*{named}.*resuming from step-000010", caplog.text)
+    assert re.search(f"step-000020.*{named}.*passed over", caplog.text)
     save(tmp_path, 30, fake_model, keep=2)
     assert names(tmp_path) == ["step-000010", "step-000020", "step-000030"]
     for number in (10, 30):
         shutil.rmtree(tmp_path / "checkpoints" / f"step-0000{number}")
     assert checkpoint.latest_complete(tmp_path) is None
-    assert "starting at step 0" in caplog.text
 
 
 class KilledError(BaseException):
@@ -238,7 +232,7 @@ def test_a_full_disk_names_the_path_and_spares_what_was_saved(tmp_path, fake_mod
             with warnings.catch_warnings(), pytest.raises(CheckpointError) as caught:
                 warnings.simplefilter("ignore")
                 save(tmp_path, 20, fake_model, average=average)
-            assert re.search(r"Cannot write .*step-000020: .*--resume auto", str(caught.value))
+            assert re.search(r"Cannot write .*step-000020: .*--resume", str(caught.value))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(tmp_path) == ["step-000010"]
@@ -288,11 +282,11 @@ def test_going_on_from_an_older_step_sets_later_checkpoints_aside(tmp_path, fake
         save(tmp_path, step, fake_model, keep=3)
     (tmp_path / "checkpoints" / "step-000030" / "COMPLETE").unlink()
     shelf = tmp_path / "checkpoints" / "superseded"
-    assert checkpoint.set_aside_after(tmp_path, 10) == [shelf / "step-000020"]
+    checkpoint.set_aside_after(tmp_path, 10)
     assert names(tmp_path) == ["step-000010", "superseded"]
     save(tmp_path, 20, fake_model, keep=1)
-    assert checkpoint.set_aside_after(tmp_path, 10) == [shelf / "step-000020-2"]
-    assert files.incomplete(shelf / "step-000020") is None
+    checkpoint.set_aside_after(tmp_path, 10)
+    assert all(files.incomplete(shelf / name) is None for name in ("step-000020", "step-000020-2"))
 
 
 def test_resume_takes_a_run_or_a_checkpoint(tmp_path, fake_model):
@@ -301,7 +295,8 @@ def test_resume_takes_a_run_or_a_checkpoint(tmp_path, fake_model):
     old = tmp_path / "checkpoints" / "step-000010"
     assert checkpoint.locate(tmp_path) == (tmp_path, tmp_path / "checkpoints" / "step-000020")
     assert checkpoint.locate(old) == (tmp_path, old)
-    moved = checkpoint.set_aside_after(tmp_path, 10)[0]
+    checkpoint.set_aside_after(tmp_path, 10)
+    moved = old.with_name("superseded") / "step-000020"
     assert checkpoint.locate(moved) == (tmp_path, moved)
     (old / "COMPLETE").unlink()
     with pytest.raises(CheckpointError, match="has no COMPLETE marker"):

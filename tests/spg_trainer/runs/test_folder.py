@@ -54,32 +54,28 @@ def test_a_folder_with_a_log_is_fine_one_with_other_files_refused(tmp_path):
     folder.release()
     other = tmp_path / "other"
     assert (tmp_path / "config.yaml").exists() and not other.exists()
-    RunFolder(other).truncate_after(0)
-    assert not other.exists()
     other.mkdir()
     (other / "thesis.tex").write_text("x")
-    RunFolder(other).truncate_after(0)
     with pytest.raises(ConfigError, match=r"thesis\.tex"):
         RunFolder(other).create("env: sudoku\n", {})
     assert [path.name for path in other.iterdir()] == ["thesis.tex"]
 
 
 def test_a_folder_with_a_run_is_refused_and_named(run):
-    run.metrics({"step": 4})
+    for step in range(1, 5):
+        run.metrics({"step": step})
     with pytest.raises(ConfigError) as caught:
         RunFolder(run.path).create("env: other\n", {})
     assert all(part in str(caught.value) for part in (str(run.path), "4 steps", "--resume auto"))
     assert yaml.safe_load((run.path / "config.yaml").read_text())["env"] == "sudoku"
     assert json.loads((run.path / "environment.json").read_text()) == {"env": "sudoku"}
     run.summary({"steps": 4})
-    with pytest.raises(ConfigError, match="larger --max-steps"):
-        RunFolder(run.path).refuse_other_run()
 
 
-@pytest.mark.parametrize(("place", "words"), [("file", "is a file"), ("file/below", "cannot be used")])
-def test_a_file_and_an_unusable_place_are_refused(tmp_path, place, words):
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_unusable_place_is_refused(tmp_path, place):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(CheckpointError, match=f"{place}: Not a directory.* another folder"):
         RunFolder(tmp_path / place).create("", {})
 
 
@@ -111,11 +107,12 @@ def test_metrics_are_plain_json_and_equal_values_give_equal_bytes(run):
 
 def test_samples_and_evaluations_keep_any_text_on_one_line(run):
     text = "a\nb\u2028\x00\ud800"
-    odd = {"completion": text, "reason": verifiers.Reason.OK, "answer": Decimal("1.5"), "units": {2, 1}}
-    path = run.samples(10, [odd, odd])
-    assert path == run.path / "samples" / "step-000010.jsonl"
-    back = [json.loads(text) for text in path.read_text().split("\n")[:-1]]
-    assert back == [{"completion": text, "reason": "ok", "answer": "1.5", "units": [1, 2]}] * 2
+    odd = {"completion": text, "reason": verifiers.Reason.OK, "answer": Decimal("1.5")}
+    run.samples(10, [odd, odd])
+    assert (
+        rows(run.path / "samples" / "step-000010.jsonl")
+        == [{"completion": text, "reason": "ok", "answer": "1.5"}] * 2
+    )
     path = run.evaluation("gsm8k[a/b]", {"correct": np.float64(0.5)}, [{"index": 0}])
     assert path.name == "gsm8k[a_b].json" and json.loads(path.read_text()) == {"correct": 0.5}
     assert rows(path.with_suffix(".jsonl")) == [{"index": 0}]

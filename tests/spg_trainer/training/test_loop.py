@@ -361,6 +361,6 @@ def test_one_signal_saves_after_the_step_a_second_ends_at_once(tmp_path, monkeyp
 def test_a_folder_with_a_run_is_refused_and_left_as_it_is():
     folder, _ = finished_run()
     before = snapshot(folder)
-    with pytest.raises(ConfigError, match=r"3 steps.*--max-steps.*--resume auto"):
+    with pytest.raises(ConfigError, match=r"3 steps.*--resume auto.*--max-steps"):
         train(small_config(folder, seed=4), quiet=True)
     assert snapshot(folder) == before

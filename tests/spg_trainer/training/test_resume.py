@@ -61,8 +61,10 @@ def tear(folder):
     "damage, damaged, said",
     [
         (None, [], ""),
-        (tear, [2], "step-000002 .*training.pt (.|\n)*from step-000001"),
-        (tear, [1, 2], "step-000002 .*training.pt (.|\n)*at step 0"),
+        (tear, [2], "step-000002 .*training.pt .*passed over"),
+        (tear, [1, 2], "step-000001 .*training.pt .*passed over"),
+        (shutil.rmtree, [2], ""),
+        (shutil.rmtree, [1, 2], ""),
     ],
     ids=["whole", "one torn", "all torn"],
 )

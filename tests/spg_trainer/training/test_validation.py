@@ -122,7 +122,7 @@ class Tracker:
 @pytest.mark.parametrize("kind", [{}, LORA], ids=["all weights", "adapter"])
 def test_the_best_step_is_kept_and_evaluated_and_named(tmp_path, script, monkeypatch, capsys, kind):
     tracker, folder = Tracker(), tmp_path / "run"
-    monkeypatch.setattr(setup, "open_trackers", lambda *_: [tracker])
+    monkeypatch.setattr(setup.Trackers, "open", lambda self, *_: self._trackers.append(tracker))
     validated = script({0: 3, 1: 5, 2: 5, 3: 2})
     summary = train(settings(folder, **kind))
     assert validated == [0, 1, 2, 3] and saved_steps(folder) == [2, 3]
