@@ -7,6 +7,7 @@ including its first end token. All randomness comes from the streams that the ca
 on the padded width of the prompt nor on the other rows.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -91,7 +92,7 @@ class MaskedCopy(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Masking:
+class Masking(ABC):
     """How completions are masked for scoring; its fields are set by the algorithm's fields of the same names.
 
     num_masks: M, >= 1. p_mask_prompt: the chance that a real prompt token is masked, 0 up to but not 1.
@@ -160,9 +161,9 @@ class Masking:
         """What is drawn once for all masks of a completion; here nothing."""
         return Plan(row.length, slice(0, row.length), row.unmask_step)
 
+    @abstractmethod
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         """One masked copy of a completion."""
-        raise NotImplementedError(f"{type(self).__name__} should define `copy`.")
 
 
 @dataclass(frozen=True)

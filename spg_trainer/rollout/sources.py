@@ -71,5 +71,5 @@ def own_share(index: np.ndarray) -> np.ndarray:
 def check_prompts(count: int, size: int, source: str, note: str = "") -> None:
     """Raises ConfigError if a step takes more prompts than its source has."""
     if count > size:
-        text = f"--prompts-per-step {count}: {source} has {size}. Use {size} or fewer. {note}"
+        text = f"--prompts-per-step {count}: {source} has {size} to train on. Use {size} or fewer. {note}"
         raise ConfigError(text.rstrip())

@@ -96,7 +96,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("eval --max-completion-length", ["--max-completion-length takes at least one value"]),
         ("eval --max-completion-length 128 many", ["--max-completion-length='many'", "whole number"]),
         ("eval --split tset", ["--split='tset'", "validation"]),
-        ("sft --hidden-size 15", ["15", "multiple of 2 * n_heads = 8"]),
+        ("sft --hidden-size 15", ["15", "multiple of 2 * n_heads"]),
         ("sft --max-completion-length 10 --steps 1", ["19 tokens", "--max-completion-length 19"]),
         # Pairs.
         ("--algorithm-args eubo_bta=2", ["eubo_bta", "Did you mean 'eubo_beta'?", "num_masks"]),
@@ -108,7 +108,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--algorithm-args num_masks", ["--algorithm-args: num_masks", "KEY=VALUE"]),
         ("--algorithm-args num_masks=2 num_masks=4", ["--algorithm-args: num_masks=4", "twice"]),
         ("--algorithm-args num_masks=2 --algorithm-args eubo_beta=2", ["is given twice", "pairs behind one"]),
-        ("sft --mix rigth=1", ["rigth=1", "no habit 'rigth'", "right, careless"]),
+        ("sft --mix rigth=1", ["rigth=1", "right, careless"]),
         ("sft --mix right=-1", ["--mix right=-1", "a number >= 0"]),
         ("sft --mix right=0 careless=0", ["all shares are 0", "--mix right=1"]),
     ],
@@ -121,7 +121,7 @@ def test_a_mistake_names_its_flag_and_what_would_be_right(refused, line: str, wo
 def test_an_unknown_model_path_answers_with_the_nearest(refused, model: Path, command: str) -> None:
     wrong = model.with_name("smal")
     refused(f"{command}--model {wrong}", f"Did you mean '{model}'?")
-    refused(f"{command}--model ./nowhere", "./nowhere", "--model takes `tiny`, a folder, or a Hub id")
+    refused(f"{command}--model ./nowhere", "./nowhere", "--model takes tiny, a folder, or a Hub id")
 
 
 def test_prompts_that_the_processes_cannot_share_name_both_ways_out(refused, monkeypatch) -> None:
@@ -194,7 +194,7 @@ def test_the_arithmetic_of_a_step_is_spelled_out(here, capsys) -> None:
 def test_a_dry_run_refuses_more_prompts_than_there_are_problems(refused) -> None:
     """As a real start does, in the same words."""
     line = "--env-args size=3 --env tests.common.trainer_cases:test/Letters-v0 --prompts-per-step 4"
-    words = ["--prompts-per-step 4: letters[size=3] has 3 problems", "Use 3 or fewer."]
+    words = ["--prompts-per-step 4: letters[size=3] has 3 to train on", "Use 3 or fewer."]
     assert refused(f"{line} --dry-run", *words) == refused(f"{line} --device cpu", *words)
 
 
