@@ -156,7 +156,7 @@ def read_packaged(file: str) -> list[dict[str, Any]]:
 def _advice(hub: HubDataset) -> str:
     folder = hub.repo.rpartition("/")[2]
     return (
-        "Use problems that need no data (--env-args source=generated, as the presets of tiny models have it), or, on a "
+        "Use problems that need no data (--env-args source=generated, as the recipes of tiny models have it), or, on a "
         f"machine with a network, `hf download {hub.repo} --repo-type dataset --local-dir {folder}`, bring the folder "
         f"here and pass --env-args source={folder}."
     )

@@ -143,6 +143,8 @@ def read_flags(cls: type, args: Sequence[str], prog: str) -> dict[str, Any]:
             raise ConfigError(
                 f"No flag --{flag}. {did_you_mean(flag, places, '--{}')}All flags: {prog} --help"
             )
+        if equals and hint is bool:
+            raise ConfigError(f"--{flag}={value}: it takes no value. Use --{name} or --no-{name}.")
         following = [value] if equals else list(takewhile(lambda word: not word.startswith("--"), words))
         if get_origin(hint) not in (dict, tuple):
             following = following[: hint is not bool]

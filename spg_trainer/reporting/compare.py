@@ -90,7 +90,7 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
     for (task, model), setting in product(zip(command.env, models, strict=True), command.algorithms):
         env, env_args = read_word("--env", task)
         algorithm, settings = read_word("--algorithms", setting)
-        words = [*typed(settings), *shared]
+        words = [*shared, *typed(settings)]  # the last one counts
         if own := {word.partition("=")[0] for word in words} & OWN:
             raise ConfigError(f"{min(own)}: compare gives it to each run. Use compare's own flags.")
         words += ["--env", env, "--model", model, "--algorithm", algorithm]

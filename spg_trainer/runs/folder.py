@@ -32,7 +32,8 @@ TIMINGS = "timings.jsonl"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = ".lock"
-_STEP = re.compile(r"step-(\d+)")
+_STEP = re.compile(r"(?:^|-)step-?(\d+)\.jsonl?$")
+"""Files of a step: samples and validations, and the evaluations that `eval` made of its checkpoint."""
 _LOCKS: "dict[Path, FileLock]" = {}
 _log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class RunFolder:
                 rows = read_lines(self.path / name)
                 self._write(name, "".join(json_line(row) for row in rows if row["step"] <= step))
             for path in [*self.path.glob("samples/*"), *self.path.glob("eval/*")]:
-                if (match := _STEP.match(path.name)) and int(match[1]) > step:
+                if (match := _STEP.search(path.name)) and int(match[1]) > step:
                     path.unlink()
             if (after := self.figures("after")) and after["step"] > step:
                 self.evaluation_path("after").unlink()
@@ -209,8 +210,8 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
         except (ConfigError, ModelError) as error:
             _log.warning("%s is passed over: %s", run, error)
             continue
-        lock, owner = _try_lock(run)
-        lock.release()
+        held, owner = _try_lock(run)
+        held.release()
         if owner is None:
             return run
         _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)

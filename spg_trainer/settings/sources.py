@@ -88,12 +88,13 @@ def task_layers(env: str, model: str, algorithm: str | None) -> list[Layer]:
     over = recipe(env, recipe_kind(model), algorithm)
     if LoadConfig(model).is_adapter:  # it is trained as it is; `model` of a recipe is for whole models
         over = [Layer(layer.origin, {**layer.values, "model": {}}) for layer in over]
-    rollout = merge(over)["rollout"]
-    if rollout["block_length"] == 1:  # which leaves one number of steps: one for each token
-        over.append(
-            Layer(over[-1].origin, {"rollout": {"diffusion_steps": rollout["max_completion_length"]}})
-        )
-    return [*over, Layer(f"{model}/{ENVIRONMENT}", made_for(env, model))]
+    made = [*over, Layer(f"{model}/{ENVIRONMENT}", made_for(env, model))]
+    if (
+        merge(over)["rollout"]["block_length"] == 1
+    ):  # an algorithm's, of a model made with blocks, too: a token a step
+        steps = merge(made)["rollout"]["max_completion_length"]
+        made.append(Layer(over[-1].origin, {"rollout": {"block_length": 1, "diffusion_steps": steps}}))
+    return made
 
 
 def made_for(env: str, model: str) -> dict[str, Any]:
@@ -121,7 +122,8 @@ def command_recipe(cls: type[Command], env: str, model: str) -> dict[str, Any]:
 
 def model_environment(model: str) -> dict[str, Any]:
     """What a model folder says of the environment it was made for; empty where it says nothing."""
-    files = (Path(model) / ENVIRONMENT, Path(model) / "model" / ENVIRONMENT)
+    folder = Path(model).expanduser()
+    files = (folder / ENVIRONMENT, folder / "model" / ENVIRONMENT)
     file = next((file for file in files if file.is_file()), None)
     try:
         return dict(json.loads(file.read_text())) if file else {}
@@ -132,7 +134,7 @@ def model_environment(model: str) -> dict[str, Any]:
 
 def run_holding(path: str | Path) -> Path | None:
     """The run folder that a path is, or that holds it as its model, a checkpoint or a superseded one."""
-    place = Path(path)
+    place = Path(path).expanduser()
     if (place / CONFIG).is_file():
         return place
     above = list(place.resolve().parents)[:3] if place.is_dir() else []
@@ -179,7 +181,8 @@ def read_yaml(path: str | Path) -> Any:
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}.") from error
+        why = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise ConfigError(f"{path} cannot be read as YAML: {why}. Give the path of a YAML file.") from error
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

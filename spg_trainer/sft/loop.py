@@ -20,7 +20,7 @@ from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.sources import SFT, task_record, to_yaml
 from spg_trainer.sft.demonstrations import denoising_loss, draw_demonstrations, draw_masked
-from spg_trainer.training.muon import Muon
+from spg_trainer.sft.muon import Muon
 
 if TYPE_CHECKING:
     from envs import TextEnv

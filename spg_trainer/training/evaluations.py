@@ -79,7 +79,7 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
 
 
 def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: int) -> Evaluation:
-    """Evaluates the weights of `step`, which are loaded, at --eval-temperature, and writes eval/NAME."""
+    """Evaluates the weights of `step`, which are loaded greedily, and writes eval/NAME."""
     env = run.splits[split]
     count = min(num_problems or len(env), len(env))
     run.stop.at_once = run.accelerator.num_processes == 1  # several processes stay together

@@ -115,7 +115,7 @@ def look_at_base(run: Run, scored: Scored) -> None:
     run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
     if base.mixed == 0:
         run.console.warn(
-            "before step 1: no group is mixed, so there is nothing to learn from. Raise --temperature or "
+            "before step 1: no group is mixed, with both right and wrong completions. Raise --temperature or "
             "--num-generations, or teach the model the task first with `python -m spg_trainer sft`."
         )
 
@@ -170,9 +170,9 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
         run.policy.model.train()
         try:
             metrics = [
-                one_update(run, update, number)
-                for number, update in enumerate(updates)
-                if active[number % len(active)]
+                one_update(run, update, position)
+                for position, update in enumerate(updates)
+                if active[position % len(active)]
             ]
         except BaseException:
             run.state.skipped = skipped  # that of the last finished step, which may be saved now

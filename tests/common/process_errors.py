@@ -19,7 +19,7 @@ from spg_trainer.rollout import sources
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.training import loop, setup
 from spg_trainer.training.loop import train
-from tests.common.preference_cases import pair_config, pairs_file
+from tests.common.pair_cases import pair_config, pairs_file
 from tests.common.process_cases import one_step
 from tests.common.trainer_cases import EVALUATION, Letters, small_config, tiny_folder
 

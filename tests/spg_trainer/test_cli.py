@@ -97,6 +97,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("eval --max-completion-length 128 many", ["--max-completion-length='many'", "whole number"]),
         ("eval --split tset", ["--split='tset'", "validation"]),
         ("sft --hidden-size 15", ["15", "multiple of 2 * n_heads"]),
+        ("--report=false", ["--report=false", "--no-report"]),
         ("sft --max-completion-length 10 --steps 1", ["19 tokens", "--max-completion-length 19"]),
         # Pairs.
         ("--algorithm-args eubo_bta=2", ["eubo_bta", "Did you mean 'eubo_beta'?", "num_masks"]),

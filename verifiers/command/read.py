@@ -50,7 +50,9 @@ class Source:
 
     def __init__(self, path: str, columns: set[str], label: str = "") -> None:
         self.path, self.columns, self.label, self.failure = path, columns, label, ""
-        if path != "-" and (os.path.isdir(path) or not os.access(path, os.R_OK)):
+        if os.path.isdir(path):
+            raise CommandError(f"{path} is a folder. Give one of its files.")
+        if path != "-" and not os.access(path, os.R_OK):
             folder = Path(path).parent
             near = nearest(Path(path).name, sorted(os.listdir(folder))) if folder.is_dir() else None
             advice = f"Did you mean {folder / near}?" if near else "Give a file that may be read, or -."
@@ -121,7 +123,8 @@ def read_line(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise LineError(f"is not UTF-8 (byte {error.start + 1}).") from error
     except (ValueError, RecursionError) as error:
-        raise LineError(f"is not valid JSON ({error if line.strip() else 'it is empty'}).") from error
+        what = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise LineError(f"is not valid JSON ({what if line.strip() else 'it is empty'}).") from error
     if not isinstance(row, dict):
         raise LineError('is no JSON object such as {"completion": ...}.')
     return row

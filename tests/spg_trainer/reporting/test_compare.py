@@ -65,7 +65,7 @@ def test_runs_are_all_pairs_seed_by_seed_with_their_settings() -> None:
         seeds=2,
         output_dir="out",
     )
-    runs = plan(command, ["--max-steps", "7"])
+    runs = plan(command, ["--max-steps", "7", "--temperature", "1.2"])
     assert [run.folder.name for run in runs[:4]] == [
         "sudoku-spg-s0",
         "sudoku-spg_negatives=elbo,temperature=2,gradient_checkpointing=True-s0",
@@ -76,7 +76,10 @@ def test_runs_are_all_pairs_seed_by_seed_with_their_settings() -> None:
     assert [run.config.model.model for run in runs[:4:2]] == ["tiny", str(tiny_folder())]
     last = runs[-1].config
     assert (last.env, last.env_args["level"], last.max_steps) == ("countdown", 2, 7)
-    assert (last.algorithm_args["negatives"], last.rollout.temperature) == ("elbo", 2.0)
+    assert (last.algorithm_args["negatives"], last.rollout.temperature) == ("elbo", 2.0), (
+        "a row's own value counts"
+    )
+    assert runs[0].config.rollout.temperature == 1.2
     assert last.model.gradient_checkpointing and not runs[0].config.model.gradient_checkpointing
     for run in runs[:2]:  # what is typed means what was planned
         assert cli.refuse_early(cli.parse(Config, run.words, "")) == run.config

@@ -21,7 +21,7 @@ from spg_trainer.rollout.tokens import decode_completions
 from spg_trainer.settings.fields import Config
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative
-from tests.common.preference_cases import COUNT, pair_config, pairs_file
+from tests.common.pair_cases import COUNT, pair_config, pairs_file
 from tests.common.process_cases import one_step
 from tests.common.trainer_cases import (
     ENV,

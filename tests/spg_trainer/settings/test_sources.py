@@ -10,6 +10,7 @@ import yaml
 from spg_trainer import cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.models.resolve import models_folder
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.checks import check
 from spg_trainer.settings.fields import Config, EvalCommand, ModelConfig, SftCommand
@@ -136,6 +137,10 @@ def test_what_a_recipe_says_of_the_model_is_for_models_whose_weights_are_all_tra
 def test_tokens_one_by_one_take_a_step_each() -> None:
     rollout = defaults(Config, model=LLADA, algorithm="justgrpo").rollout
     assert (rollout.block_length, rollout.diffusion_steps, rollout.max_completion_length) == (1, 256, 256)
+    made = defaults(Config, model=str(models_folder() / "tiny-sudoku"), algorithm="justgrpo").rollout
+    assert (made.block_length, made.diffusion_steps, made.max_completion_length) == (1, 20, 20), (
+        "made with blocks of 20"
+    )
 
 
 # What cannot be read.
