@@ -150,7 +150,11 @@ class RunFolder:
                 self._write(name, "".join(json_line(row) for row in rows if row["step"] <= step))
             for path in [*self.path.glob("samples/*"), *self.path.glob("eval/*")]:
                 if (match := _STEP.search(path.name)) and int(match[1]) > step:
-                    path.unlink()
+                    if path.name.startswith("step-"):
+                        path.unlink()
+                    else:  # of another continuation, and not ours to delete
+                        (aside := path.parent / "superseded").mkdir(exist_ok=True)
+                        os.replace(path, unused(aside / path.name))
             if (after := self.figures("after")) and after["step"] > step:
                 self.evaluation_path("after").unlink()
             for path in [self.path / SUMMARY, self.path / REPORT, *self.path.rglob(".*.tmp-*")]:

@@ -226,6 +226,7 @@ LONG = (
 def test_surrogates_and_long_texts_are_actions_too_and_take_linear_time(task):
     env = envs.make(task, split="test", source="generated", reward_preset="paper")
     problem = env.problem(1)
+    env.score_batch([problem] * 3, LONG[:1] * 3)  # compiles
     for text in LONG:
         begun = time.process_time()
         actions = [text, f"<answer>{text}</answer>", f"\\boxed{{{text}"]

@@ -250,7 +250,8 @@ def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkey
     assert json.loads(file.read_text())["step"] == 1 and not [*start.iterdir()]
     assert done.stdout.count("(4 completions were there)") == 2, "one model, wherever it lies"
     RunFolder(tmp_path / "moved").truncate_after(0)
-    assert file.is_file(), "a training that goes on from an earlier step leaves it"
+    aside = file.parent / "superseded" / file.name
+    assert aside.is_file() and not file.exists(), "what is trained anew from an earlier step is measured anew"
 
 
 @pytest.mark.parametrize(("rate", "steps"), [(7, 4), (3, 8), (5, 4), (100, 2), (1, 24)])
