@@ -83,7 +83,7 @@ def render(env: "TextEnv", row: Row) -> str:
 
 def coloured_html(shown: str) -> str:
     """A terminal's text as HTML in its colours; nothing in it can become markup."""
-    console, text = Console(record=True, file=StringIO()), clean(shown, colours=True)
+    console, text = Console(record=True, file=StringIO(), force_jupyter=False), clean(shown, colours=True)
     console.print(Text.from_ansi(text.encode(errors="replace").decode()), soft_wrap=True)
     return console.export_html(
         inline_styles=True, code_format='<pre style="white-space:pre-wrap">{code}</pre>'

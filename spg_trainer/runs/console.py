@@ -56,7 +56,7 @@ class Console:
         self._file = file or sys.stdout
         self._quiet = quiet or rank() > 0
         self._every_seconds = every_seconds
-        screen = RichConsole(file=self._file, highlight=False, emoji=False)
+        screen = RichConsole(file=self._file, force_jupyter=False, highlight=False, emoji=False)
         able = screen.is_terminal and not screen.is_dumb_terminal and screen.encoding == "utf-8"
         self._live = able and not self._quiet
         ours = self._file is sys.stdout
