@@ -8,12 +8,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 import envs
 from spg_trainer.algorithms import ALGORITHMS
 from spg_trainer.models import tiny_tokenizer
 from spg_trainer.reporting.compare import plan, read_word
 from spg_trainer.settings.fields import CompareCommand
+from tests.common.pretend_cuda import pretend_cuda
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -88,6 +90,62 @@ def test_a_small_size_prints_a_table(
     assert script == "estimators" or re.search(r"\d+\.\d+x", table[-1])
     if script == "training_step":
         assert float(text.split()[-1]) < 1e-5  # both forms have one gradient
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        ("--lora-r 0 --device cpu --peak-tflops 0.001", 2),
+        ("--lora-r 0 --device cuda --peak-tflops 0.001", 2),
+        ("--parts update --no-plain --device cuda --peak-tflops 0.001", 1),
+        ("--parts rollout --no-plain --device cuda --peak-tflops 0.001 --rows-per-forward 1", 1),
+    ],
+)
+def test_a_training_step_is_measured_in_every_mode(words: str, rows: int, monkeypatch, capsys) -> None:
+    """Also on a GPU, which is pretended here."""
+    with pretend_cuda():
+        run("llada_step", f"{SHAPE} --rounds 1 {words}", monkeypatch)
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + rows and all(re.search(r"[1-9]\d*\.\d%", line) for line in table[2:])
+
+
+def test_all_weights_in_bfloat16_are_refused_as_in_training(monkeypatch, capsys) -> None:
+    with pytest.raises(SystemExit):
+        run("llada_step", "--lora-r 0 --dtype bfloat16 --device cpu", monkeypatch)
+    assert "--dtype bfloat16 --lora-r 0" in capsys.readouterr().err
+
+
+def test_the_clock_of_a_step_starts_and_stops_when_the_gpu_has_nothing_to_do(monkeypatch) -> None:
+    with pretend_cuda() as waits:
+        importlib.import_module("llada_step").measure(torch.device("cuda"), lambda: waits.append("work"))
+    assert [wait if wait == "work" else wait.kind for wait in waits] == ["synchronize", "work", "synchronize"]
+
+
+def step_of(words: str, monkeypatch) -> tuple:
+    """The benchmark of a step, its settings and its model."""
+    module = importlib.import_module("llada_step")
+    monkeypatch.setattr("sys.argv", ["llada_step.py", *shlex.split(f"{SHAPE} --device cpu {words}")])
+    given = module.arguments()
+    return module, given, module.make_policy(given)
+
+
+@pytest.mark.parametrize("lora_r", [0, 2])
+def test_the_arithmetic_of_a_step_is_what_torch_counts(lora_r: int, monkeypatch) -> None:
+    words = f"--layers 2 --prompt-length 1 --per-device-batch-size 8 --lora-r {lora_r}"
+    module, given, policy = step_of(words, monkeypatch)
+    ids, found = torch.zeros(3, 5, dtype=torch.long), {}
+    if not lora_r:
+        assert module.counted(lambda: policy.model(ids)) == module.forward_flops(given, 3, 5, 15)
+    optimizer = torch.optim.AdamW([p for p in policy.model.parameters() if p.requires_grad])
+    rollouts = module.invent(policy, given, 0)
+
+    def update() -> None:
+        found["masks"] = module.update(policy, optimizer, rollouts, given, 0)[1]
+
+    counted = module.counted(update)
+    assert counted == pytest.approx(module.update_flops(given, found["masks"]), rel=0.1)
+    policy.model.eval().gradient_checkpointing_enable()  # as a rollout leaves it
+    assert module.counted(update) > 1.2 * counted
 
 
 @pytest.mark.parametrize(
