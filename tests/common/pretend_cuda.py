@@ -81,7 +81,10 @@ def pretend_cuda() -> Iterator[list[Wait]]:
         "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),
         "set_rng_state": lambda state, device="cuda": None,
         "get_device_name": lambda device=None: "a pretended GPU",
-        "max_memory_allocated": lambda device=None: 0,
+        "mem_get_info": lambda device=None: (2**37, 2**37),
+        **dict.fromkeys(
+            ("max_memory_allocated", "memory_allocated", "memory_reserved"), lambda device=None: 0
+        ),
         "reset_peak_memory_stats": lambda device=None: None,
         "synchronize": lambda device=None: wait("synchronize", "synchronize"),
     }
@@ -156,8 +159,9 @@ class _Calls(TorchFunctionMode):
         out = func(*args, **kwargs)
         if at == GPU and target == CPU:
             self.wait("read", func)
-        elif target == GPU and func in UPLOADS and (at == CPU or func is Tensor.new_tensor):
-            self.wait("upload", func)
+        elif func in UPLOADS and (at == CPU or func is Tensor.new_tensor):
+            if target == GPU and not kwargs.get("non_blocking"):
+                self.wait("upload", func)
         return _put(out.clone() if place(out) != target and _is_among(out, args) else out, target)
 
 
@@ -183,7 +187,7 @@ class _Kernels(TorchDispatchMode):
         kernel, given = func.overloadpacket, [*_tensors(args), *_tensors(kwargs)]
         if kernel == aten.copy_:
             to, source = map(place, given[:2])
-            if to != source:
+            if to != source and (to == CPU or not args[2:]):
                 self.wait("read" if to == CPU else "upload", func)
             return to
         on_gpu = bool(given) and place(given[0]) == GPU

@@ -111,6 +111,8 @@ def test_what_a_gpu_refuses_is_refused(gpu, call: Callable[[], object], message:
         (lambda: torch.tensor([1.0], device="cuda"), ["upload"]),
         (lambda: there(3).new_tensor([1.0]), ["upload"]),
         (lambda: torch.ones(3).to(there(3)), ["upload"]),
+        (lambda: torch.ones(3).to("cuda", non_blocking=True), []),
+        (lambda: there(3).copy_(torch.ones(3), non_blocking=True), []),
         (lambda: torch.cuda.synchronize(), ["synchronize"]),
     ],
 )
