@@ -6,7 +6,7 @@ was found. What is there is not made again, so an interrupted evaluation goes on
 
 import os
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_settings, figures, make_env
 from spg_trainer.models import load_model
 from spg_trainer.models.resolve import resolve_model
-from spg_trainer.rollout.sampler import get_decoder
+from spg_trainer.rollout.sampler import check_names
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.checks import check_eval
-from spg_trainer.settings.fields import EvalCommand, Sampling
+from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
 from spg_trainer.settings.sources import ENVIRONMENT, differences, flatten, model_environment, run_holding
 
 PAPERS: dict[str, Any] = {
@@ -50,7 +50,6 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
     check_eval(command)
-    get_decoder(command.remasking)
     console = Console(quiet=quiet)
     m = command.model
     planned = []
@@ -139,14 +138,16 @@ def cell_accuracy(result: Evaluation) -> float | None:
 
 def samplings(command: EvalCommand) -> list[Sampling]:
     """How to decode, once for each length and number of steps; ConfigError for those that do not divide."""
-    noise = {"temperature": command.temperature, "remasking": command.remasking}
+    decoding = {f.name: getattr(command, f.name) for f in fields(Decoding)}
+    more = {"temperature": command.temperature, **decoding}
     block, chosen = command.block_length, []
     for length in command.max_completion_length:
-        chosen += [Sampling(length, min(block, length), n, **noise) for n in command.diffusion_steps] or [
-            Sampling.at_rate(length, block, command.tokens_per_step, **noise)
+        chosen += [Sampling(length, min(block, length), n, **more) for n in command.diffusion_steps] or [
+            Sampling.at_rate(length, block, command.tokens_per_step, **more)
         ]
     for sampling in chosen:
         sampling.check()
+        check_names(sampling)
     return chosen
 
 

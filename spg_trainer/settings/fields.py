@@ -18,6 +18,7 @@ from spg_trainer.settings.ranges import (
     Group,
     NotNegative,
     Positive,
+    Share,
     check_ranges,
 )
 
@@ -80,8 +81,38 @@ class ModelConfig(LoadConfig):
     """Recompute activations in the backward pass: about a third slower, far less memory."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """What a denoising step computes and unmasks: by default exactly what the plain LLaDA sampler does."""
+
+    remasking: str = "low_confidence"
+    """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
+    unmasking: str = "schedule"
+    """How many a step unmasks, by name: schedule = the completion in --diffusion-steps; threshold, factor = those the
+    model is sure of (Fast-dLLM), in as many steps as it takes."""
+    threshold: Share = 0.95
+    """Of --unmasking threshold: the probability from which tokens are unmasked."""
+    threshold_slack: Below1 = 0.0
+    """Lets the threshold fall by up to this share as less is masked (Streaming-dLLM); 0 = constant."""
+    factor: Positive = 1.0
+    """Of --unmasking factor: the n surest are unmasked if their probabilities are above 1 - factor / (n + 1)."""
+    max_tokens_per_step: CountOrZero = 0
+    """Most tokens that a step unmasks; 0 = no limit."""
+    cache: str = "none"
+    """Which keys and values are kept between steps, by name: none = exact; prefix = all before the block; dual = all
+    around it; window = all further away than --window-tokens."""
+    window_tokens: CountOrZero = 16
+    """Of --cache window: columns on either side of the block that each step computes with it."""
+    refresh_steps: CountOrZero = 0
+    """With a cache: all is computed anew at a block's start and every so many steps; 0 = at its start alone."""
+    prompt_refresh_steps: CountOrZero = 0
+    """With a cache: the prompt is computed anew only this many steps after the last time; 0 = at each refresh."""
+    suffix_tokens: CountOrZero | None = None
+    """Masked tokens behind the block that the model sees, besides the last one (Streaming-dLLM); unset = all."""
+
+
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(Decoding):
     """How completions are sampled; `eval` uses the same lengths and steps with its own temperature."""
 
     max_completion_length: Count = 256
@@ -92,8 +123,6 @@ class Sampling:
     """Denoising steps for a whole completion; a multiple of the number of blocks."""
     temperature: NotNegative = 0.0
     """Sampling temperature; 0 = greedy."""
-    remasking: str = "low_confidence"
-    """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
 
     @classmethod
     def at_rate(cls, length: int, block_length: int, tokens_per_step: float, **more: Any) -> "Sampling":
@@ -297,7 +326,7 @@ class PushCommand:
 
 
 @dataclass(frozen=True)
-class EvalCommand(TaskSettings):
+class EvalCommand(TaskSettings, Decoding):
     """Measure a model's solved rate on a task."""
 
     reward_weights: Pairs = field(default_factory=dict)
@@ -318,8 +347,6 @@ class EvalCommand(TaskSettings):
     """Tokens unmasked per denoising step where --diffusion-steps is unset."""
     temperature: float = 0.0
     """Sampling temperature; 0 = greedy."""
-    remasking: str = "low_confidence"
-    """Which masked positions are unmasked first."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
     """`papers` = as d1 and SPG measure, whatever other flags say: their prompts, lengths 128, 256, 512 in half as many
     steps, blocks of 32, greedy, cell accuracy for Sudoku."""

@@ -14,7 +14,7 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models import Policy, open_policy
 from spg_trainer.rollout.pairs import PairFile, settle_pairs
-from spg_trainer.rollout.sampler import get_decoder
+from spg_trainer.rollout.sampler import check_names
 from spg_trainer.rollout.sources import EnvironmentSource, check_prompts
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
@@ -45,7 +45,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     with raising_on_all():
         config = replace(config, model=settle(config.model, path))
         check(config, algorithm, accelerator.num_processes)
-        get_decoder(config.rollout.remasking)
+        check_names(config.rollout)
         check_trackers(config.output.track)
         splits = open_splits(config)
         if config.pairs is None:
