@@ -134,11 +134,19 @@ class _Decoding:
             UNMASKING[s.unmasking],
             CACHES[s.cache],
         )
+        if s.unmasking == "schedule" and s.steps_per_block == 1 and not s.prompt_refresh_steps:
+            self.window = None  # nothing that is kept would be read
         self.positions = None  # of positions in one call of the model; None = rows_per_forward bounds it
         if device.type == "cpu" and self.rows_per_forward is None:
             self.positions = _POSITIONS_PER_THREAD * torch.get_num_threads()
         self.slots = rows
         if self.window:
+            attention = self.policy.model.config._attn_implementation
+            if attention != "sdpa":
+                raise ConfigError(
+                    f"cache={s.cache}: the model attends by {attention!r}, which cannot leave out columns. Use "
+                    'cache=none, or model.set_attn_implementation("sdpa").'
+                )
             on_cpu = self.positions and max(1, self.positions // s.block_length)
             self.slots = min(rows, self.rows_per_forward or on_cpu or rows)
             self.store = KeyValues(self.slots, self.columns)

@@ -18,7 +18,7 @@ from spg_trainer.settings.ranges import (
     Group,
     NotNegative,
     Positive,
-    Share,
+    Probability,
     check_ranges,
 )
 
@@ -90,7 +90,7 @@ class Decoding:
     unmasking: str = "schedule"
     """How many a step unmasks, by name: schedule = the completion in --diffusion-steps; threshold, factor = those the
     model is sure of (Fast-dLLM), in as many steps as it takes."""
-    threshold: Share = 0.95
+    threshold: Probability = 0.95
     """Of --unmasking threshold: the probability from which tokens are unmasked."""
     threshold_slack: Below1 = 0.0
     """Lets the threshold fall by up to this share as less is masked (Streaming-dLLM); 0 = constant."""
@@ -152,8 +152,9 @@ class Sampling(Decoding):
         return self.temperature > 0 or self.remasking != "low_confidence"
 
     def check(self) -> None:
-        """Raises ConfigError for numbers out of range, and for lengths and steps that do not divide."""
+        """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
         check_ranges(self)
+        self._check_decoding()
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
             divisors = (d for d in range(1, length + 1) if length % d == 0)
@@ -169,6 +170,21 @@ class Sampling(Decoding):
                 f"diffusion_steps={steps} should be a multiple of the {blocks} blocks ({length} tokens / {block} per "
                 f"block) and at most one for each token. Use diffusion_steps={fits}."
             )
+
+    def _check_decoding(self) -> None:
+        if self.unmasking != "schedule" and self.remasking == "random":
+            raise ConfigError(
+                f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
+                "is sure of. Use remasking=low_confidence or unmasking=schedule."
+            )
+        if self.unmasking != "threshold" and self.threshold_slack:
+            raise ConfigError(f"threshold_slack={self.threshold_slack} needs unmasking=threshold.")
+        for name in ("refresh_steps", "prompt_refresh_steps"):
+            if self.cache == "none" and getattr(self, name):
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} needs a cache: without one all is computed in every step. "
+                    "Use cache=dual or prefix."
+                )
 
 
 @dataclass(frozen=True)
