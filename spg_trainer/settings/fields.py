@@ -3,7 +3,7 @@
 Where a value comes from is in `sources.py`, what cannot work in `checks.py`. Imports nothing heavy.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -109,6 +109,12 @@ class Decoding:
     """With a cache: the prompt is computed anew only this many steps after the last time; 0 = at each refresh."""
     suffix_tokens: CountOrZero | None = None
     """Masked tokens behind the block that the model sees, besides the last one (Streaming-dLLM); unset = all."""
+
+    @property
+    def shortcuts(self) -> list[str]:
+        """What differs from exact decoding, e.g. `cache dual`."""
+        changed = [f.name for f in fields(Decoding) if getattr(self, f.name) != f.default]
+        return [f"{name} {getattr(self, name)}" for name in changed if name != "remasking"]
 
 
 @dataclass(frozen=True)
@@ -284,6 +290,8 @@ class Config(TaskSettings):
     rejected. Needs --algorithm vrpo and --num-generations 2."""
     pairs_sha256: str | None = None
     """The sha256 that the file must have; unset = whatever it is, from then on the run's."""
+    force_unmasking: bool = False
+    """Train with a threshold below 0.95, with a factor, or without --max-tokens-per-step all the same."""
     max_steps: CountOrZero = 100
     """Steps in all; a step is one rollout and its num_iterations updates."""
     max_minutes: NotNegative = 0.0
