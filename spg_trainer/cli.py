@@ -219,7 +219,7 @@ def refuse_early(config: Config) -> Config:
     from spg_trainer.evaluation.evaluate import make_env
     from spg_trainer.models.resolve import resolve_model
     from spg_trainer.rollout.pairs import read_pairs, settle_pairs
-    from spg_trainer.rollout.sampler import get_decoder
+    from spg_trainer.rollout.sampler import check_names
     from spg_trainer.rollout.sources import check_prompts
     from spg_trainer.runs.tracking import check_trackers
 
@@ -230,7 +230,7 @@ def refuse_early(config: Config) -> Config:
     else:
         check_prompts(config.batch.prompts_per_step, len(env), env.spec_name)
     resolve_model(config.model.model, config.env)
-    get_decoder(config.rollout.remasking)
+    check_names(config.rollout)
     check_trackers(config.output.track)
     return config
 

@@ -18,6 +18,20 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     check_common(config)
     r.check()
     algorithm.make_masking().check(r.max_completion_length)
+    least = r.threshold * (1 - r.threshold_slack) if r.unmasking == "threshold" else 0.0
+    refuse(
+        r.unmasking != "schedule"
+        and not config.force_unmasking
+        and (least < 0.95 or not r.max_tokens_per_step),
+        f"--unmasking {r.unmasking} feeds on the confidence that RL raises. Train with --unmasking threshold, "
+        f"--threshold 0.95 or more (here {least:g}) and --max-tokens-per-step 4 (here {r.max_tokens_per_step}), or "
+        "insist with --force-unmasking.",
+    )
+    refuse(
+        algorithm.needs_sampler_logps and r.shortcuts,
+        f"{name} uses the probabilities with which tokens were drawn; with {', '.join(r.shortcuts)} these are not the "
+        "model's. Use --cache none --unmasking schedule.",
+    )
     unfit = config.pairs and not algorithm.learns_from_pairs
     refuse(
         unfit,

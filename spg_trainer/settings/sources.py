@@ -7,7 +7,7 @@ for the task, --config FILE, and flags (`cli.py`). A run that is resumed has its
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.environment_file import kept
 from spg_trainer.runs.files import to_json
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, Sampling, SftCommand
+from spg_trainer.settings.fields import Config, Decoding, EvalCommand, LoadConfig, Sampling, SftCommand
 from spg_trainer.settings.recipes import Layer, merge, recipe, sft_recipe, task_name
 from spg_trainer.settings.values import flatten, overlay
 
@@ -109,7 +109,8 @@ def command_recipe(cls: type[Command], env: str, model: str) -> dict[str, Any]:
     training, recorded = defaults(Config, env, model), model_environment(model)
     sampling, shared = training.rollout, {"env_args": training.env_args}
     if cls is EvalCommand:
-        names = ("max_completion_length", "block_length", "tokens_per_step", "remasking")
+        decoding = (f.name for f in fields(Decoding))
+        names = ("max_completion_length", "block_length", "tokens_per_step", *decoding)
         lengths = {name: getattr(sampling, name) for name in names}
         return {**shared, **lengths, "model": {"dtype": recorded.get("dtype", "auto")}}  # as it was trained
     own = sft_recipe(env, recipe_kind(model))
