@@ -98,7 +98,11 @@ def test_a_small_size_prints_a_table(
         ("--lora-r 0 --device cpu --peak-tflops 0.001", 2),
         ("--lora-r 0 --device cuda --peak-tflops 0.001", 2),
         ("--parts update --no-plain --device cuda --peak-tflops 0.001", 1),
-        ("--parts rollout --no-plain --device cuda --peak-tflops 0.001 --rows-per-forward 1", 1),
+        ("--parts rollout --no-plain --device cuda --peak-tflops 0.001 --cache dual --rows-per-forward 1", 1),
+        (
+            "--parts rollout --no-plain --device cuda --peak-tflops 0.001 --unmasking threshold --threshold 0.9",
+            1,
+        ),
     ],
 )
 def test_a_training_step_is_measured_in_every_mode(words: str, rows: int, monkeypatch, capsys) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from spg_trainer.batch import Rollouts
+from spg_trainer.batch import Rollouts, upload
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.load import Policy, head_weight, hidden_states
 from spg_trainer.rollout.cache import (
@@ -128,7 +128,7 @@ class _Decoding:
         s, length = self.sampling, self.sampling.max_completion_length
         self.columns = self.width + length
         self.head = head_weight(self.policy.model)
-        self.end_tokens = torch.tensor(self.policy.end_token_ids, dtype=torch.int64, device=device)
+        self.end_tokens = upload(self.policy.end_token_ids, device, torch.int64)
         masks = self.prompt_ids.new_full((rows, length), self.policy.mask_id)
         self.ids = torch.cat([self.prompt_ids, masks], -1)
         self.real = torch.cat([self.prompt_mask, self.prompt_mask.new_ones((rows, length))], -1)
@@ -203,8 +203,8 @@ class _Decoding:
         """One pass of some rows: hidden states, tokens, their unmasking, and what follows for each row."""
         s, device = self.sampling, self.ids.device
         count = [row.masked for row in rows]
-        numbers = torch.tensor([row.number for row in rows], device=device)
-        starts = torch.tensor([row.block * s.block_length for row in rows], device=device)
+        numbers = upload([row.number for row in rows], device)
+        starts = upload([row.block * s.block_length for row in rows], device)
         span = starts.unsqueeze(-1) + torch.arange(s.block_length, device=device)
         still = self.unmask_step[numbers.unsqueeze(-1), span] < 0
         # The masked places of the block, ascending; behind a row's last one the others follow.
@@ -213,7 +213,7 @@ class _Decoding:
         inside = None  # of (b * n,), where rows have different numbers of masked places
         if min(count) < max(count):
             flat = [i * max(count) + j for i, n in enumerate(count) for j in range(n)]
-            inside = torch.tensor(flat, device=device)
+            inside = upload(flat, device)
         states = states.flatten(0, 1) if inside is None else states.flatten(0, 1)[inside]
         streams = [self.generators[row.number] for row in rows] if s.draws_noise else None
         drawn = sample_tokens(states, self.head, self.policy.mask_id, s.temperature, streams, count)
@@ -231,13 +231,13 @@ class _Decoding:
         limits = [min(n, s.max_tokens_per_step or n) for n in count]
         if known:
             chosen = [max(1, min(pair)) for pair in zip(chosen, limits, strict=True)]
-        many = torch.as_tensor(chosen, device=device)
-        if not known:
-            many = many.clamp(min=1).minimum(torch.tensor(limits, device=device))
+            many = upload(chosen, device)
+        else:
+            many = chosen.clamp(min=1).minimum(upload(limits, device))
         taken = torch.arange(places.shape[1], device=device) < many.unsqueeze(-1)
         take = torch.zeros_like(still).scatter_(1, places.gather(1, order), taken)
         where = (numbers.unsqueeze(-1), span)
-        passes = torch.tensor([[row.passes] for row in rows], device=device)
+        passes = upload([[row.passes] for row in rows], device)
         for record, column, values in (
             (self.ids, self.width + span, tokens),
             (self.unmask_step, span, passes.expand_as(tokens)),
@@ -277,11 +277,11 @@ class _Decoding:
             return (self._pass if 0 not in groups else self._refresh)(rows, numbers, places)
         results, order = [], []
         for width, chosen in groups.items():
-            index = torch.tensor(chosen, device=numbers.device)
+            index = upload(chosen, numbers.device)
             compute = self._pass if width else self._refresh
             results.append(compute([rows[i] for i in chosen], numbers[index], places[index]))
             order += chosen
-        return torch.cat(results)[torch.tensor(order, device=numbers.device).argsort()]
+        return torch.cat(results)[upload(order, numbers.device).argsort()]
 
     def _seen(self, row: _Row) -> int:
         """Columns that the model sees: up to the block's end, then `suffix_tokens` and the last one."""
@@ -298,7 +298,7 @@ class _Decoding:
 
     def _column(self, rows: list[_Row], value: Callable[[_Row], int]) -> Tensor:
         """(b, 1) int64, a number of each row."""
-        return torch.tensor([[value(row)] for row in rows], device=self.ids.device)
+        return upload([[value(row)] for row in rows], self.ids.device)
 
     def _window(self, row: _Row) -> tuple[int, int]:
         """First and end of the columns to compute, among those that are seen; (0, 0) for all of them."""
@@ -320,14 +320,15 @@ class _Decoding:
             columns = self._true_columns(rows, compact)
             seen = seen.gather(1, columns).masked_fill(compact >= self._column(rows, self._seen), -1)
         # Sorting puts the rows with most padding first, so rows of like length share a forward pass.
-        distinct, inverse = torch.unique(seen, dim=0, return_inverse=True)
-        source = inverse.tolist()
-        example = dict(zip(source, rows, strict=True))  # a row that looks like each distinct one
+        source = torch.unique(seen.cpu(), dim=0, return_inverse=True)[1].tolist()
+        numbered = {look: i for i, look in enumerate(source)}
+        example = [numbered[look] for look in range(len(numbered))]  # a row that looks like each distinct one
+        distinct, inverse = seen[upload(example, seen.device)], upload(source, seen.device)
         keep = places.new_empty(len(distinct), places.shape[1])
         keep[inverse] = self.width + places
         results = []
         for part in self._parts(len(distinct), distinct.shape[1]):
-            alike = [example[i] for i in range(len(distinct))[part]]
+            alike = [rows[i] for i in example[part]]
             lowest, end = min(row.padding for row in alike), max(map(self._seen, alike))
             ids, positions = distinct[part, lowest:end], None
             even = all(row.padding == lowest and self._seen(row) == end for row in alike)
@@ -340,9 +341,7 @@ class _Decoding:
                 members = [
                     i for i, distinct_row in enumerate(source) if part.start <= distinct_row < part.stop
                 ]
-                index = torch.tensor(
-                    [(rows[i].slot, source[i] - part.start) for i in members], device=ids.device
-                )
+                index = upload([(rows[i].slot, source[i] - part.start) for i in members], ids.device)
                 access = Access(self.store, index[:, 0], slice(lowest, end), source=index[:, 1])
             ids = ids.masked_fill(ids < 0, self.policy.pad_id)
             results.append(self._forward(ids, mask, keep[part] - lowest, positions, access))
@@ -356,7 +355,7 @@ class _Decoding:
         width = spans[0][1] - spans[0][0]
         for part in self._parts(len(rows), width):
             some, firsts = rows[part], [first for first, _ in spans[part]]
-            start = torch.tensor(firsts, device=device).unsqueeze(-1)
+            start = upload(firsts, device).unsqueeze(-1)
             columns = start + torch.arange(width, device=device)
             true = self._true_columns(some, columns)
             lowest, end = min(row.padding for row in some), max(map(self._seen, some))
@@ -369,7 +368,7 @@ class _Decoding:
             slots: Tensor | slice = slice(some[0].slot, some[0].slot + len(some))
             together = len(set(firsts)) == 1
             if not together or [row.slot for row in some] != list(range(slots.start, slots.stop)):
-                slots = torch.tensor([row.slot for row in some], device=device)
+                slots = upload([row.slot for row in some], device)
             written = slice(firsts[0], firsts[0] + width) if together else columns
             access = Access(self.store, slots, written, lowest, end)
             ids = self.ids[numbers[part]].gather(1, true)
@@ -399,7 +398,7 @@ class _Decoding:
         if slots == list(range(len(slots))):
             return
         if self.sampling.prompt_refresh_steps:
-            self.store.move(torch.tensor(slots, device=self.ids.device), self.width)
+            self.store.move(upload(slots, self.ids.device), self.width)
         for slot, row in enumerate(self.in_flight):
             row.slot = slot
 
@@ -445,7 +444,7 @@ def _hide(values: Tensor, count: list[int], inside: Tensor | None) -> Tensor:
     if inside is None:
         return values
     behind = torch.arange(values.shape[1]) >= torch.tensor(count).unsqueeze(-1)
-    return values.masked_fill(behind.to(values.device), float("-inf"))
+    return values.masked_fill(behind.to(values.device, non_blocking=True), float("-inf"))
 
 
 def _check_prompts_fit(policy: Policy, lengths: list[int], sampling: Sampling) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -210,9 +211,8 @@ def test_it_trains(gpu, changes: dict, tmp_path: Path) -> None:
 
 
 def test_pairs_train(gpu, tmp_path: Path) -> None:
-    one_step(
-        pair_config(tmp_path / "run", pairs_file(), **{**FEW, "device": "cuda", "max_completion_length": 10})
-    )
+    changes = {**FEW, "device": "cuda", "max_completion_length": 10, "block_length": 5}
+    one_step(pair_config(tmp_path / "run", pairs_file(), **changes))
 
 
 def test_a_run_from_an_adapter_goes_on_and_is_merged(gpu, tmp_path: Path) -> None:
@@ -241,8 +241,9 @@ def test_sft_trains_and_goes_on(gpu, optimizer: str, tmp_path: Path, monkeypatch
 def test_eval_runs(gpu) -> None:
     model = ModelConfig(model=str(tiny_folder()), device="cuda")
     sizes = {"max_completion_length": (8,), "tokens_per_step": 4.0, "num_generations": 2, "temperature": 1.0}
-    (result,) = run_eval(EvalCommand(num_problems=2, model=model, **sizes), quiet=True)
-    assert result.n == 4
+    for decoding in ({}, {"cache": "prefix", "unmasking": "threshold"}):
+        (result,) = run_eval(EvalCommand(num_problems=2, model=model, **sizes, **decoding), quiet=True)
+        assert result.n == 4
 
 
 def test_exact_laws_of_a_model_are_computed(gpu) -> None:
@@ -253,23 +254,96 @@ def test_exact_laws_of_a_model_are_computed(gpu) -> None:
     assert float(law.probabilities.sum()) == pytest.approx(1)
 
 
-# Decoding.
+# Decoding: how often the host waits.
+
+SAMPLING = Sampling(max_completion_length=24, block_length=8, diffusion_steps=15)
+LENGTHS = (9, 3, 14, 1, 9, 6)
+CACHES = [
+    {"cache": "prefix"},
+    {"cache": "dual"},
+    {"cache": "window", "window_tokens": 4},
+    {"cache": "dual", "suffix_tokens": 4},
+    {"cache": "dual", "refresh_steps": 2},
+]
+SURE = [{"unmasking": "threshold", "threshold": 0.1, "max_tokens_per_step": 4}, {"unmasking": "factor"}]
+"""So that the random model of these tests is sure of several tokens at times."""
 
 
-def decode(waits: list[Wait], sampling: Sampling, lengths: Sequence[int], ends: int = 12) -> list[list[str]]:
-    """For prompts of these lengths, what the host waits for from each pass of the model to the next."""
-    policy, passes = make_policy(torch.float32, ends=ends, device="cuda"), []
-    policy.model.base_model.register_forward_pre_hook(lambda *_: passes.append(len(waits)))
-    noise = streams(len(lengths), device="cuda") if sampling.draws_noise else None
-    rollouts = sample_completions(policy, *pad(policy, make_prompts(policy, lengths)), sampling, noise)
+class Waits(NamedTuple):
+    """What the host waits for from one pass of the model to the next."""
+
+    reads: int
+    others: int
+    before_refresh: bool
+
+
+def decode(
+    waits: list[Wait], sampling: Sampling, lengths: Sequence[int], ends: int, rows: int | None = None
+) -> list[Waits]:
+    """Decodes prompts of these lengths with a random model in which `ends` token ids end a text."""
+    policy = make_policy(torch.float32, ends=ends, device="cuda")
+    passes: list[tuple[int, bool]] = []
+
+    def note(model: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        kept = kwargs["past_key_values"]
+        passes.append((len(waits), kept is None or not kept.end))
+
+    policy.model.base_model.register_forward_pre_hook(note, with_kwargs=True)
+    prompts, noise = make_prompts(policy, tuple(lengths)), None
+    if sampling.draws_noise:
+        noise = streams(len(lengths), device="cuda")
+    rollouts = sample_completions(policy, *pad(policy, prompts), sampling, noise, rows_per_forward=rows)
     assert {column.device for column in vars(rollouts).values()} == {GPU}
-    return [kinds(waits[start:stop]) for start, stop in pairwise(passes)]
+    found = []
+    for (before, _), (after, refresh) in pairwise(passes):
+        reads = kinds(waits[before:after]).count("read")
+        found.append(Waits(reads, after - before - reads, refresh))
+    return found
 
 
-@pytest.mark.parametrize(("temperature", "remasking"), [(0.0, "low_confidence"), (1.0, "random")])
-@pytest.mark.parametrize(("lengths", "reads"), [((6,), 4), ((9, 3, 6), 5)], ids=["equal", "padded"])
-def test_exact_decoding_reads_no_more_with_more_rows(gpu, temperature, remasking, lengths, reads) -> None:
-    sampling = Sampling(24, 8, 15, temperature, remasking)
-    for times in (2, 6):
-        passes = decode(gpu, sampling, lengths * times)
-        assert len(passes) == 14 and max(waits.count("read") for waits in passes) <= reads
+@pytest.mark.parametrize("unmasking", [{"temperature": 1.0, "remasking": "random"}, SURE[0]], ids=str)
+@pytest.mark.parametrize(("lengths", "reads"), [((6,), 2), ((9, 3, 6), 3)], ids=["equal", "padded"])
+def test_exact_decoding_waits_no_more_for_more_rows(gpu, unmasking, lengths, reads) -> None:
+    for times in (1, 4):
+        passes = decode(gpu, replace(SAMPLING, **unmasking), lengths * times, ends=12)
+        assert len(passes) > 5 and all(found.before_refresh for found in passes)
+        assert max(found.reads for found in passes) <= reads and not any(found.others for found in passes)
+
+
+@pytest.mark.parametrize("ends", [0, 12])
+@pytest.mark.parametrize("cache", CACHES, ids=str)
+def test_inside_a_block_decoding_with_a_cache_never_waits(gpu, cache: dict, ends: int) -> None:
+    """Rows leave before a refresh; which rows are equal is asked in it."""
+    passes = decode(gpu, replace(SAMPLING, temperature=1.0, **cache), LENGTHS, ends)
+    assert len(passes) >= 4 and not any(found.others for found in passes)
+    assert all(found.reads <= (2 if found.before_refresh else 0) for found in passes)
+    assert sum(found.reads for found in passes) <= len(passes)
+
+
+def test_a_prompt_that_is_kept_longer_costs_no_wait(gpu) -> None:
+    decoding = {"cache": "dual", "refresh_steps": 2, "prompt_refresh_steps": 3}
+    passes = decode(gpu, replace(SAMPLING, temperature=1.0, **decoding), LENGTHS, ends=0)
+    assert len(passes) == 14 and sum(found.reads for found in passes) <= 8
+    assert not any(found.others for found in passes)
+
+
+@pytest.mark.parametrize("unmasking", SURE, ids=str)
+@pytest.mark.parametrize("cache", CACHES[1:4], ids=str)
+def test_how_many_tokens_were_sure_is_read_once_a_pass(gpu, cache: dict, unmasking: dict) -> None:
+    passes = decode(gpu, replace(SAMPLING, **cache, **unmasking), LENGTHS, ends=12)
+    assert len(passes) >= 5 and not any(found.others for found in passes)
+    assert all(found.reads <= (2 if found.before_refresh else 1) for found in passes)
+
+
+def test_rows_that_take_the_place_of_others_cost_no_wait(gpu) -> None:
+    """Three prompts in flight, of eighteen."""
+    passes = decode(gpu, replace(SAMPLING, temperature=1.0, cache="dual"), LENGTHS * 3, ends=12, rows=3)
+    assert len(passes) > 25 and not any(found.others for found in passes)
+    assert all(found.reads <= (2 if found.before_refresh else 0) for found in passes)
+
+
+@pytest.mark.parametrize("decoding", [{"cache": "window"}, {"cache": "dual", **SURE[0]}], ids=str)
+def test_a_run_decodes_with_a_cache(gpu, decoding: dict, tmp_path: Path) -> None:
+    """And measures how far that is from exact."""
+    config = small(tmp_path / "run", sample_steps=1, force_unmasking=True, **decoding)
+    assert "decoding/logp_exact" in one_step(config).state.history[-1]
