@@ -4,13 +4,13 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from spg_trainer import algorithms
-from spg_trainer.cli import PROG, flags, parse, refuse_early
+from spg_trainer.cli import PROG, flags, parse
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.curves import Groups, draw_solved
 from spg_trainer.reporting.jobs import run_jobs
@@ -19,10 +19,9 @@ from spg_trainer.reporting.statistics import mean_over
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import SUMMARY
-from spg_trainer.settings.checks import check
+from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.fields import CompareCommand, Config
-from spg_trainer.settings.ranges import check_ranges
-from spg_trainer.settings.sources import CONFIG, MAY_CHANGE, differences, identity, read_config
+from spg_trainer.settings.sources import CONFIG
 from spg_trainer.settings.values import parse_pairs
 
 OWN = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
@@ -61,16 +60,12 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
     shared: flags of every training. Returns 1 if a run failed, while the others go on, else 0. Raises SpgError before
     anything is trained for what a training would refuse, and for folders of other runs.
     """
-    check_ranges(command)
     runs = plan(command, shared)
-    ignored = MAY_CHANGE - {"max_steps", "eval.eval_steps"}  # these decide what model/ is
     for run in runs:
-        if (file := run.folder / CONFIG).is_file():
-            before, now = (identity(one, run.folder, ignored) for one in (read_config(file), run.config))
-            if changed := differences(before, now):
-                raise ConfigError(f"{run.folder} has other settings: {changed}. Choose another --output-dir.")
+        if (file := run.folder / CONFIG).is_file():  # the two decide what model/ is
+            refuse_changes(file, run.config, MAY_CHANGE - {"max_steps", "eval.eval_steps"})
     console = Console(file=sys.stderr, every_seconds=60.0)
-    missing = [] if command.table_only else [run for run in runs if not run.finished]
+    missing = [run for run in runs if not run.finished]
     console.say(f"{len(runs)} runs in {command.output_dir}, {len(missing)} to train.")
     jobs = {run.folder: (*run.words, "--seed", str(run.config.seed), "--resume", "auto") for run in missing}
     failed = run_jobs(jobs, command.jobs, console)
@@ -104,8 +99,8 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
         task, setting = label(env, env_args), label(algorithm, settings)
         try:
             config = parse(Config, words, PROG)
-            check(config, algorithms.build(config.algorithm, config.hyper_parameters))
-            runs.append(Planned(task, setting, tuple(words), refuse_early(config), root))
+            config, _ = import_module("spg_trainer.training.dry_run").refuse_early(config)
+            runs.append(Planned(task, setting, tuple(words), config, root))
         except ConfigError as error:
             raise ConfigError(f"{task} with {setting}: {error}") from error
     if not runs or len({run.folder for run in runs}) < len(runs):
