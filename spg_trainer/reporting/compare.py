@@ -49,10 +49,6 @@ class Planned:
     def folder(self) -> Path:
         return self.root / re.sub(r"[^\w.,=+-]+", "_", f"{self.task}-{self.setting}-s{self.config.seed}")
 
-    @property
-    def finished(self) -> bool:
-        return (self.folder / SUMMARY).is_file()
-
 
 def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
     """Trains what has not finished, then writes the table, to standard output too, and the curves.
@@ -65,14 +61,16 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
         if (file := run.folder / CONFIG).is_file():  # the two decide what model/ is
             refuse_changes(file, run.config, MAY_CHANGE - {"max_steps", "eval.eval_steps"})
     console = Console(file=sys.stderr, every_seconds=60.0)
-    missing = [run for run in runs if not run.finished]
+    missing = [run for run in runs if not (run.folder / SUMMARY).is_file()]
     console.say(f"{len(runs)} runs in {command.output_dir}, {len(missing)} to train.")
     jobs = {run.folder: (*run.words, "--seed", str(run.config.seed), "--resume", "auto") for run in missing}
     failed = run_jobs(jobs, command.jobs, console)
     tasks: dict[str, dict[str, list[Recorded]]] = {run.task: {} for run in runs}
     for run in runs:
-        tasks[run.task].setdefault(run.setting, []).extend([read_run(run.folder)] * run.finished)
-    text, folder = markdown(tasks, command.seeds), runs[0].root
+        finished = tasks[run.task].setdefault(run.setting, [])
+        if (run.folder / SUMMARY).is_file():
+            finished.append(read_run(run.folder))
+    text, folder = markdown(tasks, command.seeds), Path(command.output_dir)
     write_text(folder / "compare.md", text)
     draw_solved(tasks, folder / "curves.svg")
     sys.stdout.write(text)
@@ -95,7 +93,7 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
         if own := {word.partition("=")[0] for word in words} & OWN:
             raise ConfigError(f"{min(own)}: compare gives it to each run. Use compare's own flags.")
         words += ["--env", env, "--model", model, "--algorithm", algorithm]
-        words += ["--env-args", *(f"{key}={value}" for key, value in env_args.items())] if env_args else []
+        words += [word for key, value in env_args.items() for word in ("--env-args", f"{key}={value}")]
         task, setting = label(env, env_args), label(algorithm, settings)
         try:
             config = parse(Config, words, PROG)
@@ -122,16 +120,14 @@ def label(name: str, arguments: dict[str, object]) -> str:
 
 def typed(settings: dict[str, object]) -> list[str]:
     """Settings of an algorithm as they are typed: by their flag of training, else as hyper-parameters."""
-    words, hyper, known = list[str](), list[str](), flags(Config)
+    words, known = list[str](), flags(Config)
     for name, value in settings.items():
         flag = name.replace("_", "-")
-        if flag not in known:
-            hyper.append(f"{name}={value}")
-        elif isinstance(value, bool):
+        if isinstance(value, bool) and flag in known:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            words += [f"--{flag}", str(value)]
-    return words + (["--algorithm-args", *hyper] if hyper else [])
+            words += [f"--{flag}", f"{value}"] if flag in known else ["--algorithm-args", f"{name}={value}"]
+    return words
 
 
 def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:

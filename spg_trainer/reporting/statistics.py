@@ -22,24 +22,17 @@ class Mean:
     shape: tuple[int, int]
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """Of any quantity."""
-        reach = self.quantile * math.sqrt(self.variance)
-        return self.value - reach, self.value + reach
-
-    @property
     def gain_interval(self) -> tuple[float, float]:
         """Of a difference of rates, which lies between -1 and 1."""
-        low, high = self.interval
-        return max(low, -1.0), min(high, 1.0)
+        reach = self.quantile * math.sqrt(self.variance)
+        return max(self.value - reach, -1.0), min(self.value + reach, 1.0)
 
     @property
     def rate_interval(self) -> tuple[float, float]:
         """Of a rate: Wilson's, of as many problems as would have this variance; one seed is Wilson's as it is."""
-        seeds, problems = self.shape
-        if seeds == 1 or self.variance == 0:
-            return verifiers.statistics.wilson_interval(self.value * problems, problems)
-        n = min(self.value * (1 - self.value) / self.variance, seeds * problems)
+        seeds, n = self.shape
+        if seeds > 1 and self.variance > 0:
+            n = min(self.value * (1 - self.value) / self.variance, seeds * n)
         return verifiers.statistics.wilson_interval(self.value * n, n, self.quantile)
 
 

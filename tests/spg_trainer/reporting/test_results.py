@@ -66,7 +66,7 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_mean(of_seeds: float, of_pr
     for _ in range(trials):
         noise = rng.normal(0, 0.4, (5, 40))
         values = rng.normal(0, of_seeds, (5, 1)) + rng.normal(0, of_problems, (1, 40)) + noise
-        low, high = mean_over(values).interval
+        low, high = mean_over(values).gain_interval
         hits += low <= 0 <= high
     assert 0.925 <= hits / trials <= 0.99
 
