@@ -157,12 +157,13 @@ def parser(cls: type, base: Any, prog: str) -> Parser:
     """What reads the flags of a command; its help shows the values of `base` as defaults."""
     others = f" Other commands, each with its own --help: {', '.join(WORDS)}." * (cls is Config)
     result = Parser(
-        prog, f"{prog} [-h] [--FLAG VALUE ...]", cls.__doc__ + others, allow_abbrev=False, add_help=False
+        prog, f"{prog} [-h] [--FLAG VALUE ...]", f"{cls.__doc__}{others}", allow_abbrev=False, add_help=False
     )
     result.add_argument(
         "-h", "--help", action="store_true", default=argparse.SUPPRESS, help="Show this and end."
     )
-    groups, texts = {(): result}, docstrings()
+    groups: dict[tuple[str, ...], Any] = {(): result}
+    texts = docstrings()
     for flag, (path, hint) in flags(cls).items():
         *parts, name = path
         owner, kind = reduce(getattr, parts, base), get_origin(hint) or hint
@@ -183,11 +184,11 @@ def parser(cls: type, base: Any, prog: str) -> Parser:
 
 def docstrings() -> dict[tuple[str, str], str]:
     """(class, setting) -> the text below the setting in `settings/fields.py`."""
-    texts = {}
-    for cls in ast.parse(Path(fields.__file__).read_text(encoding="utf-8")).body:
-        for setting, text in pairwise(getattr(cls, "body", ())):
+    texts, file = {}, Path(fields.__file__)
+    for cls in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for setting, text in pairwise(cls.body if isinstance(cls, ast.ClassDef) else ()):
             if isinstance(setting, ast.AnnAssign) and isinstance(text, ast.Expr):
-                texts[cls.name, setting.target.id] = cleandoc(text.value.value)
+                texts[cls.name, ast.unparse(setting.target)] = cleandoc(ast.literal_eval(text.value))
     return texts
 
 

@@ -47,10 +47,13 @@ def get(name: str) -> type[Algorithm]:
             f"--algorithm {name}: no such algorithm. {did_you_mean(name, ALGORITHMS)}Known: {', '.join(ALGORITHMS)}. "
             "For your own: --algorithm ./my_algorithm.py:MyClass or --algorithm my_package.my_module:MyClass."
         )
+    is_file = where.endswith(".py")
+    if is_file and not Path(where).is_file():
+        raise ConfigError(f"--algorithm {name}: there is no file {Path(where)} (looked in {Path.cwd()}).")
     try:
-        module = load_file(Path(where).resolve()) if where.endswith(".py") else importlib.import_module(where)
+        module = load_file(Path(where).resolve()) if is_file else importlib.import_module(where)
     except Exception as error:
-        hint = "" if where.endswith(".py") else f"; for a file write ./{where.replace('.', '/')}.py:MyClass"
+        hint = "" if is_file else f"; for a file write ./{where.replace('.', '/')}.py:MyClass"
         text = f"--algorithm {name}: importing {where} raised {type(error).__name__}: {error}{hint}"
         raise ConfigError(text) from error
     cls = getattr(module, class_name, None)

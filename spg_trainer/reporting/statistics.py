@@ -30,9 +30,10 @@ class Mean:
     @property
     def rate_interval(self) -> tuple[float, float]:
         """Of a rate: Wilson's, of as many problems as would have this variance; one seed is Wilson's as it is."""
-        seeds, n = self.shape
+        seeds, problems = self.shape
+        n: float = problems
         if seeds > 1 and self.variance > 0:
-            n = min(self.value * (1 - self.value) / self.variance, seeds * n)
+            n = min(self.value * (1 - self.value) / self.variance, seeds * problems)
         return verifiers.statistics.wilson_interval(self.value * n, n, self.quantile)
 
 

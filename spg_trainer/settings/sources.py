@@ -55,9 +55,9 @@ def layers(cls: type[Command], flags: dict[str, Any]) -> list[Layer]:
         moved = {"output_dir": None}  # the folder may have moved
         place = Layer("default", {"output": moved} if cls is Config else moved)
         return [Layer(str(run), read_yaml(run)), place, *over]
-    model, record = given.model.model, []
-    if env := model_environment(given.model.model).get("env"):
-        record = [Layer(f"{model}/{ENVIRONMENT}", {"env": kept(run_holding(model), env)})]
+    model, record = given.model.model, list[Layer]()
+    if recorded := model_environment(given.model.model).get("env"):
+        record = [Layer(f"{model}/{ENVIRONMENT}", {"env": kept(run_holding(model), recorded)})]
     env = apply(cls(), [*record, *over]).env
     if cls is Config:
         return [*record, *training(env, model, over), *over]
