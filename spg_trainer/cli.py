@@ -156,12 +156,10 @@ class Parser(argparse.ArgumentParser):
 def parser(cls: type, base: Any, prog: str) -> Parser:
     """What reads the flags of a command; its help shows the values of `base` as defaults."""
     others = f" Other commands, each with its own --help: {', '.join(WORDS)}." * (cls is Config)
-    result = Parser(
-        prog, f"{prog} [-h] [--FLAG VALUE ...]", f"{cls.__doc__}{others}", allow_abbrev=False, add_help=False
-    )
-    result.add_argument(
-        "-h", "--help", action="store_true", default=argparse.SUPPRESS, help="Show this and end."
-    )
+    alone, absent = ALONE.get(cls.__name__, ""), {"argument_default": argparse.SUPPRESS}
+    usage = f"{prog} [-h] [--FLAG VALUE ...] {alone.upper()}".rstrip()
+    result = Parser(prog, usage, f"{cls.__doc__}{others}", allow_abbrev=False, add_help=False, **absent)
+    result.add_argument("-h", "--help", action="store_true", help="Show this and end.")
     groups: dict[tuple[str, ...], Any] = {(): result}
     texts = docstrings()
     for flag, (path, hint) in flags(cls).items():
@@ -170,12 +168,13 @@ def parser(cls: type, base: Any, prog: str) -> Parser:
         if path[:-1] not in groups:
             groups[path[:-1]] = result.add_argument_group(f"{parts[-1]} options", type(owner).__doc__)
         value = getattr(owner, name)
-        default = " ".join(f"{k}={v}" for k, v in value.items()) if kind is dict else value
+        words = [f"{k}={v}" for k, v in value.items()] if kind is dict else value
+        shown = " ".join(map(str, words)) if kind in (dict, tuple) else value
         text = next(texts[of.__name__, name] for of in type(owner).__mro__ if (of.__name__, name) in texts)
-        words = next((get_args(h) for h in (hint, *get_args(hint)) if get_origin(h) is Literal), ())
-        options = {"metavar": f"{{{','.join(words)}}}" if words else name.upper(), **FLAGS.get(kind, {})}
-        options |= {"help": f"{text} (default: {default})".replace("%", "%%"), "default": argparse.SUPPRESS}
-        if ALONE.get(cls.__name__) == name:
+        choices = next((get_args(h) for h in (hint, *get_args(hint)) if get_origin(h) is Literal), ())
+        options = {"metavar": f"{{{','.join(choices)}}}" if choices else name.upper(), **FLAGS.get(kind, {})}
+        options["help"] = f"{text} (default: {shown})".replace("%", "%%")
+        if name == alone:
             result.add_argument(flag, **{**options, "nargs": "*" if kind is tuple else "?"})
         else:
             groups[path[:-1]].add_argument(*["-o"] * (flag == "output"), f"--{flag}", dest=flag, **options)

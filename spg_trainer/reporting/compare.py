@@ -108,8 +108,8 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
 
 def read_word(flag: str, word: str) -> tuple[str, dict[str, object]]:
     """`spg:negatives=elbo,num_masks=4` -> ("spg", {"negatives": "elbo", "num_masks": 4}); values may hold commas."""
-    name, colon, rest = re.fullmatch(r"(.*?)(?:(:)(\w+=.*))?", word, re.S).groups()
-    return name, parse_pairs(re.split(r",(?=\w+=)", rest), f"{flag} {word}") if colon else {}
+    name, *rest = re.split(r":(?=\w+=)", word, maxsplit=1)
+    return name, parse_pairs(re.split(r",(?=\w+=)", rest[0]), f"{flag} {word}") if rest else {}
 
 
 def label(name: str, arguments: dict[str, object]) -> str:
