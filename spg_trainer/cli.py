@@ -185,9 +185,10 @@ def docstrings() -> dict[tuple[str, str], str]:
     """(class, setting) -> the text below the setting in `settings/fields.py`."""
     texts, file = {}, Path(fields.__file__)
     for cls in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        for setting, text in pairwise(cls.body if isinstance(cls, ast.ClassDef) else ()):
-            if isinstance(setting, ast.AnnAssign) and isinstance(text, ast.Expr):
-                texts[cls.name, ast.unparse(setting.target)] = cleandoc(ast.literal_eval(text.value))
+        if isinstance(cls, ast.ClassDef):
+            for setting, text in pairwise(cls.body):
+                if isinstance(setting, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    texts[cls.name, ast.unparse(setting.target)] = cleandoc(ast.literal_eval(text.value))
     return texts
 
 

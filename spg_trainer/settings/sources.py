@@ -43,7 +43,7 @@ def apply(base: Command, over: Iterable[Layer]) -> Command:
     return base
 
 
-def layers(cls: type[Command], flags: dict[str, Any]) -> list[Layer]:
+def layers(cls: Any, flags: dict[str, Any]) -> list[Layer]:
     """What lies over the dataclass of a command; flags: what they say, nested as the settings are."""
     over = [Layer("flag", flags)]
     if not issubclass(cls, TaskSettings):
