@@ -14,6 +14,19 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     check_common(config)
     r.check()
     algorithm.make_masking().check(r.max_completion_length)
+    least = r.threshold * (1 - r.threshold_slack) if r.unmasking == "threshold" else 0.0
+    safe = config.force_unmasking or (least >= 0.95 and r.max_tokens_per_step)
+    if r.unmasking != "schedule" and not safe:
+        raise ConfigError(
+            f"--unmasking {r.unmasking} feeds on the confidence that RL raises. Train with --unmasking threshold, "
+            f"--threshold 0.95 or more (here {least:g}) and --max-tokens-per-step 4 (here {r.max_tokens_per_step}), or "
+            "insist with --force-unmasking."
+        )
+    if algorithm.needs_sampler_logps and r.shortcuts:
+        raise ConfigError(
+            f"{name} uses the probabilities with which tokens were drawn; with {', '.join(r.shortcuts)} these are not "
+            "the model's. Use --cache none --unmasking schedule."
+        )
     if config.pairs and not algorithm.learns_from_pairs:
         raise ConfigError(f"--pairs: {name} learns only from what the model samples. Use --algorithm vrpo.")
     if config.pairs and b.num_generations != 2:

@@ -3,11 +3,20 @@
 Where a value comes from is in `sources.py`, what cannot work in `checks.py`. Imports nothing heavy.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.ranges import Below1, Count, CountOrZero, Group, NotNegative, Positive, check_ranges
+from spg_trainer.settings.ranges import (
+    Below1,
+    Count,
+    CountOrZero,
+    Group,
+    NotNegative,
+    Positive,
+    Probability,
+    check_ranges,
+)
 
 Pairs = dict[str, object]
 """`KEY=VALUE ...` flags, the same for every command."""
@@ -43,8 +52,44 @@ class ModelConfig(LoadConfig):
     """Recompute activations in the backward pass: about a third slower, far less memory."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """What a denoising step computes and unmasks: by default exactly what the plain LLaDA sampler does."""
+
+    remasking: str = "low_confidence"
+    """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
+    unmasking: str = "schedule"
+    """How many a step unmasks, by name: schedule = the completion in --diffusion-steps; threshold, factor = those the
+    model is sure of (Fast-dLLM), in as many steps as it takes."""
+    threshold: Probability = 0.95
+    """Of --unmasking threshold: the probability from which tokens are unmasked."""
+    threshold_slack: Below1 = 0.0
+    """Lets the threshold fall by up to this share as less is masked (Streaming-dLLM); 0 = constant."""
+    factor: Positive = 1.0
+    """Of --unmasking factor: the n surest are unmasked if their probabilities are above 1 - factor / (n + 1)."""
+    max_tokens_per_step: CountOrZero = 0
+    """Most tokens that a step unmasks; 0 = no limit."""
+    cache: str = "none"
+    """Which keys and values are kept between steps, by name: none = exact; prefix = all before the block; dual = all
+    around it; window = all further away than --window-tokens."""
+    window_tokens: CountOrZero = 16
+    """Of --cache window: columns on either side of the block that each step computes with it."""
+    refresh_steps: CountOrZero = 0
+    """With a cache: all is computed anew at a block's start and every so many steps; 0 = at its start alone."""
+    prompt_refresh_steps: CountOrZero = 0
+    """With a cache: the prompt is computed anew only this many steps after the last time; 0 = at each refresh."""
+    suffix_tokens: CountOrZero | None = None
+    """Masked tokens behind the block that the model sees, besides the last one (Streaming-dLLM); unset = all."""
+
+    @property
+    def shortcuts(self) -> list[str]:
+        """What differs from exact decoding, e.g. `cache dual`."""
+        changed = [f.name for f in fields(Decoding) if getattr(self, f.name) != f.default]
+        return [f"{name} {getattr(self, name)}" for name in changed if name != "remasking"]
+
+
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(Decoding):
     """How completions are sampled; `eval` uses the same lengths and steps with its own temperature."""
 
     max_completion_length: Count = 256
@@ -55,8 +100,6 @@ class Sampling:
     """Denoising steps for a whole completion; a multiple of the number of blocks."""
     temperature: NotNegative = 0.0
     """Sampling temperature; 0 = greedy."""
-    remasking: str = "low_confidence"
-    """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
 
     @classmethod
     def at_rate(cls, length: int, block_length: int, tokens_per_step: float, **more: Any) -> "Sampling":
@@ -86,8 +129,9 @@ class Sampling:
         return self.temperature > 0 or self.remasking != "low_confidence"
 
     def check(self) -> None:
-        """Raises ConfigError for numbers out of range, and for lengths and steps that do not divide."""
+        """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
         check_ranges(self)
+        self._check_decoding()
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
             divisors = (d for d in range(1, length + 1) if length % d == 0)
@@ -103,6 +147,21 @@ class Sampling:
                 f"diffusion_steps={steps} should be a multiple of the {blocks} blocks ({length} tokens / {block} per "
                 f"block) and at most one for each token. Use diffusion_steps={fits}."
             )
+
+    def _check_decoding(self) -> None:
+        if self.unmasking != "schedule" and self.remasking == "random":
+            raise ConfigError(
+                f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
+                "is sure of. Use remasking=low_confidence or unmasking=schedule."
+            )
+        if self.unmasking != "threshold" and self.threshold_slack:
+            raise ConfigError(f"threshold_slack={self.threshold_slack} needs unmasking=threshold.")
+        for name in ("refresh_steps", "prompt_refresh_steps"):
+            if self.cache == "none" and getattr(self, name):
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} needs a cache: without one all is computed in every step. "
+                    "Use cache=dual or prefix."
+                )
 
 
 @dataclass(frozen=True)
@@ -202,6 +261,8 @@ class Config(TaskSettings):
     rejected. Needs --algorithm vrpo and --num-generations 2."""
     pairs_sha256: str | None = None
     """The sha256 that the file must have; unset = whatever it is, from then on the run's."""
+    force_unmasking: bool = False
+    """Train with a threshold below 0.95, with a factor, or without --max-tokens-per-step all the same."""
     max_steps: CountOrZero = 100
     """Steps in all; a step is one rollout and its num_iterations updates."""
     max_minutes: NotNegative = 0.0
@@ -260,7 +321,7 @@ class PushCommand:
 
 
 @dataclass(frozen=True)
-class EvalCommand(TaskSettings):
+class EvalCommand(TaskSettings, Decoding):
     """Measure a model's solved rate on a task."""
 
     reward_weights: Pairs = field(default_factory=dict)
@@ -281,8 +342,6 @@ class EvalCommand(TaskSettings):
     """Tokens unmasked per denoising step where --diffusion-steps is unset."""
     temperature: float = 0.0
     """Sampling temperature; 0 = greedy."""
-    remasking: str = "low_confidence"
-    """Which masked positions are unmasked first."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
     """`papers` = as d1 and SPG measure, whatever other flags say: their prompts, lengths 128, 256, 512 in half as many
     steps, blocks of 32, greedy, cell accuracy for Sudoku."""

@@ -7,7 +7,7 @@ task, --config FILE, and flags (`cli.py`). A run that is resumed has its own con
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import yaml
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.environment_file import kept
 from spg_trainer.settings.adapters import find_adapter
-from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand, TaskSettings
+from spg_trainer.settings.fields import Config, Decoding, EvalCommand, Sampling, SftCommand, TaskSettings
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, task_name, task_recipe
 from spg_trainer.settings.values import overlay, plain
 
@@ -96,7 +96,7 @@ def training(env: str, model: str, over: Iterable[Layer] = ()) -> list[Layer]:
 def evaluation(env: str, model: str) -> list[Layer]:
     """For `eval`: what a training on the task samples, in the type that the model was trained in."""
     trained = apply(Config(), training(env, model))
-    names = ("max_completion_length", "block_length", "tokens_per_step", "remasking")
+    names = ("max_completion_length", "block_length", "tokens_per_step", *(f.name for f in fields(Decoding)))
     lengths = {name: getattr(trained.rollout, name) for name in names}
     dtype = model_environment(model).get("dtype", "auto")
     return [Layer(f"training on {env}", {"env_args": trained.env_args, **lengths, "model": {"dtype": dtype}})]

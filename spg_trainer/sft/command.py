@@ -15,7 +15,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import evaluate, make_env
 from spg_trainer.export import card_of_sft
 from spg_trainer.models import Policy, new_policy, open_policy
-from spg_trainer.rollout.sampler import get_decoder
+from spg_trainer.rollout.sampler import check_names
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
@@ -143,10 +143,10 @@ def eval_sampling(command: SftCommand) -> Sampling:
         block = length
     rate = 1 if recipe_kind(command.model.model) == "tiny" else recipe.tokens_per_step
     remasking = command.remasking or recipe.remasking
-    get_decoder(remasking)  # raises if there is none of this name
     sampling = Sampling.at_rate(length, block, rate, remasking=remasking)
     sampling = replace(sampling, diffusion_steps=command.diffusion_steps or sampling.diffusion_steps)
     sampling.check()
+    check_names(sampling)
     return sampling
 
 

@@ -12,7 +12,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models.resolve import resolve_model
 from spg_trainer.rollout.pairs import read_pairs, settle_pairs
-from spg_trainer.rollout.sampler import get_decoder
+from spg_trainer.rollout.sampler import check_names
 from spg_trainer.rollout.sources import check_prompts
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.adapters import settle
@@ -48,7 +48,7 @@ def refuse_early(config: Config, num_processes: int = 1) -> tuple[Config, algori
 def examine(config: Config, algorithm: algorithms.Algorithm, num_processes: int) -> "dict[str, TextEnv]":
     """The splits that settled settings name; ConfigError for what cannot work."""
     check(config, algorithm, num_processes)
-    get_decoder(config.rollout.remasking)
+    check_names(config.rollout)
     check_trackers(config.output.track)
     splits = open_splits(config)
     if config.pairs is None:
