@@ -156,7 +156,7 @@ class Parser(argparse.ArgumentParser):
 def parser(cls: type, base: Any, prog: str) -> Parser:
     """What reads the flags of a command; its help shows the values of `base` as defaults."""
     others = f" Other commands, each with its own --help: {', '.join(WORDS)}." * (cls is Config)
-    alone, absent = ALONE.get(cls.__name__, ""), {"argument_default": argparse.SUPPRESS}
+    alone, absent = ALONE.get(cls.__name__, ""), dict[str, Any](argument_default=argparse.SUPPRESS)
     usage = f"{prog} [-h] [--FLAG VALUE ...] {alone.upper()}".rstrip()
     result = Parser(prog, usage, f"{cls.__doc__}{others}", allow_abbrev=False, add_help=False, **absent)
     result.add_argument("-h", "--help", action="store_true", help="Show this and end.")

@@ -47,8 +47,8 @@ def refuse_early(config: Config, num_processes: int = 1) -> tuple[Config, algori
 
 def examine(config: Config, algorithm: algorithms.Algorithm, num_processes: int) -> "dict[str, TextEnv]":
     """The splits that settled settings name; ConfigError for what cannot work."""
-    check(config, algorithm, num_processes)
     check_names(config.rollout)
+    check(config, algorithm, num_processes)
     check_trackers(config.output.track)
     splits = open_splits(config)
     if config.pairs is None:
