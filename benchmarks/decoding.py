@@ -193,8 +193,8 @@ def main() -> None:
     dual, warm = replace(exact, cache="dual"), replace(exact, cache="dual", temperature=1.0)
     four = replace(dual, unmasking="threshold", threshold=1e-9, max_tokens_per_step=4)
     print(
-        f"{hardware()}; {given.threads} thread(s), float32; {given.rows} prompts of 64, completions of {given.length} in "
-        f"blocks of 32, {exact.diffusion_steps} steps; median of {rounds}, processor time\n"
+        f"{hardware()}; {given.threads} thread(s), float32; {given.rows} prompts of 64, completions of "
+        f"{given.length} in blocks of 32, {exact.diffusion_steps} steps; median of {rounds}, processor time\n"
     )
     print_head(["ours, against", "theirs, s", "ours, s", "ratio", "equal tokens"])
     steps = given.plain_steps

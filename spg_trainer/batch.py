@@ -1,6 +1,6 @@
 """The records that travel through a training step. Axes: B completions, L prompt tokens, T completion tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -20,11 +20,6 @@ def _take(value: Any, rows: Tensor) -> Any:
     if isinstance(value, Mapping):
         return {name: _take(item, rows) for name, item in value.items()}
     return value[rows] if isinstance(value, Tensor) else value
-
-
-def upload(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Numbers that the host knows as a tensor on a device, without waiting for what the device still has to do."""
-    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

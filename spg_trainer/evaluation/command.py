@@ -24,9 +24,11 @@ from spg_trainer.rollout.sampler import check_names
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
+from spg_trainer.runs.identity import differences
 from spg_trainer.settings.checks import check_eval
 from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
-from spg_trainer.settings.sources import ENVIRONMENT, differences, flatten, model_environment, run_holding
+from spg_trainer.settings.sources import ENVIRONMENT, model_environment, run_holding
+from spg_trainer.settings.values import flatten
 
 PAPERS: dict[str, Any] = {
     "max_completion_length": (128, 256, 512),

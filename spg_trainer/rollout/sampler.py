@@ -11,7 +11,7 @@ refresh, and take the place of others that have ended.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from spg_trainer.batch import Rollouts, upload
+from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.load import Policy, head_weight, hidden_states
 from spg_trainer.rollout.cache import (
@@ -89,7 +89,7 @@ def watching(report: Callable[[float], None]) -> Iterator[None]:
         _watcher.reset(token)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Row:
     """How far a row in flight is; all of it known without looking at the device."""
 
@@ -128,7 +128,7 @@ class _Decoding:
         s, length = self.sampling, self.sampling.max_completion_length
         self.columns = self.width + length
         self.head = head_weight(self.policy.model)
-        self.end_tokens = upload(self.policy.end_token_ids, device, torch.int64)
+        self.end_tokens = torch.tensor(self.policy.end_token_ids, dtype=torch.int64, device=device)
         masks = self.prompt_ids.new_full((rows, length), self.policy.mask_id)
         self.ids = torch.cat([self.prompt_ids, masks], -1)
         self.real = torch.cat([self.prompt_mask, self.prompt_mask.new_ones((rows, length))], -1)
@@ -200,53 +200,66 @@ class _Decoding:
         return new
 
     def _step(self, rows: list[_Row]) -> None:
-        """One pass of some rows: hidden states, tokens, their unmasking, and what follows for each row."""
-        s, device = self.sampling, self.ids.device
-        count = [row.masked for row in rows]
-        numbers = upload([row.number for row in rows], device)
-        starts = upload([row.block * s.block_length for row in rows], device)
-        span = starts.unsqueeze(-1) + torch.arange(s.block_length, device=device)
+        """One pass of some rows: hidden states, tokens, how many of them are kept, and what follows for each row."""
+        size, count = self.sampling.block_length, [row.masked for row in rows]
+        numbers = self._tensor([row.number for row in rows])
+        span = self._tensor([[row.block * size] for row in rows]) + torch.arange(size, device=numbers.device)
         still = self.unmask_step[numbers.unsqueeze(-1), span] < 0
         # The masked places of the block, ascending; behind a row's last one the others follow.
         places = still.long().argsort(dim=-1, descending=True, stable=True)[:, : max(count)]
-        states = self._hidden_states(rows, numbers, starts.unsqueeze(-1) + places)
-        inside = None  # of (b * n,), where rows have different numbers of masked places
-        if min(count) < max(count):
-            flat = [i * max(count) + j for i, n in enumerate(count) for j in range(n)]
-            inside = upload(flat, device)
-        states = states.flatten(0, 1) if inside is None else states.flatten(0, 1)[inside]
-        streams = [self.generators[row.number] for row in rows] if s.draws_noise else None
-        drawn = sample_tokens(states, self.head, self.policy.mask_id, s.temperature, streams, count)
-        tokens, logps = (_unflatten(x, places.shape, inside) for x in drawn)
-        priority = _hide(self.remask(logps, streams, count), count, inside)
-        order = priority.argsort(dim=-1, descending=True, stable=True)
-        now = Pass(
-            _hide(logps, count, inside).gather(1, order),
-            count,
-            [row.block_passes for row in rows],
-            [self._masked_share(row) for row in rows],
+        states = self._hidden_states(rows, numbers, span[:, :1] + places)
+        tokens, logps, order = self._draw(rows, states)
+        many, left = self._how_many(rows, logps.gather(1, order))
+        best = torch.arange(places.shape[1], device=numbers.device) < many.unsqueeze(-1)
+        take = torch.zeros_like(still).scatter_(1, places.gather(1, order), best)
+        passes = self._tensor([[row.passes] for row in rows]).expand_as(places)
+        records = (
+            (self.ids, self.width, tokens),
+            (self.unmask_step, 0, passes),
+            (self.unmask_logps, 0, logps),
         )
-        chosen = self.unmask(now, s)
-        known = isinstance(chosen, list)
-        limits = [min(n, s.max_tokens_per_step or n) for n in count]
-        if known:
-            chosen = [max(1, min(pair)) for pair in zip(chosen, limits, strict=True)]
-            many = upload(chosen, device)
-        else:
-            many = chosen.clamp(min=1).minimum(upload(limits, device))
-        taken = torch.arange(places.shape[1], device=device) < many.unsqueeze(-1)
-        take = torch.zeros_like(still).scatter_(1, places.gather(1, order), taken)
-        where = (numbers.unsqueeze(-1), span)
-        passes = upload([[row.passes] for row in rows], device)
-        for record, column, values in (
-            (self.ids, self.width + span, tokens),
-            (self.unmask_step, span, passes.expand_as(tokens)),
-            (self.unmask_logps, span, logps),
-        ):
-            old = record[where[0], column]
-            record[where[0], column] = torch.where(take, old.scatter(1, places, values), old)
-        left = [n - m for n, m in zip(count, chosen, strict=True)] if known else None
+        for record, first, values in records:
+            where = (numbers.unsqueeze(-1), first + span)
+            record[where] = torch.where(take, record[where].scatter(1, places, values), record[where])
         self._advance(rows, numbers, still & ~take, left)
+
+    def _draw(self, rows: list[_Row], states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, their log-probabilities, and the order in which they would be unmasked, (b, n) each.
+
+        states: (b, n, D). Behind a row's masked places log-probabilities are -inf, and the order ends with them.
+        """
+        count, shape, inside = [row.masked for row in rows], states.shape[:2], None
+        states = states.flatten(0, 1)
+        if min(count) < shape[1]:  # the head is for masked places only
+            inside = self._tensor([i * shape[1] + j for i, n in enumerate(count) for j in range(n)])
+            states = states[inside]
+        streams = [self.generators[row.number] for row in rows] if self.sampling.draws_noise else None
+        drawn = sample_tokens(
+            states, self.head, self.policy.mask_id, self.sampling.temperature, streams, count
+        )
+        if inside is None:
+            tokens, logps = (values.view(shape) for values in drawn)
+        else:
+            blank = (states.new_zeros(shape.numel(), dtype=values.dtype) for values in drawn)
+            tokens, logps = (
+                b.index_copy(0, inside, v).view(shape) for b, v in zip(blank, drawn, strict=True)
+            )
+        priority = self.remask(logps, streams, count)
+        if inside is not None:
+            behind = torch.arange(shape[1], device=states.device) >= self._tensor(count).unsqueeze(-1)
+            logps, priority = (x.masked_fill(behind, float("-inf")) for x in (logps, priority))
+        return tokens, logps, priority.argsort(dim=-1, descending=True, stable=True)
+
+    def _how_many(self, rows: list[_Row], logps: Tensor) -> tuple[Tensor, list[int] | None]:
+        """How many tokens each row unmasks (b,), and how many then are masked where the settings alone say that."""
+        s, count = self.sampling, [row.masked for row in rows]
+        shares = [self._masked_share(row) for row in rows]
+        chosen = self.unmask(Pass(logps, count, [row.block_passes for row in rows], shares), s)
+        limits = [min(n, s.max_tokens_per_step or n) for n in count]
+        if isinstance(chosen, Tensor):
+            return chosen.clamp(min=1).minimum(self._tensor(limits)), None
+        chosen = [max(1, min(pair)) for pair in zip(chosen, limits, strict=True)]
+        return self._tensor(chosen), [n - m for n, m in zip(count, chosen, strict=True)]
 
     def _advance(self, rows: list[_Row], numbers: Tensor, still: Tensor, left: list[int] | None) -> None:
         """Counts the pass; rows that are finished leave. still: (b, S) masked places of the block.
@@ -277,11 +290,11 @@ class _Decoding:
             return (self._pass if 0 not in groups else self._refresh)(rows, numbers, places)
         results, order = [], []
         for width, chosen in groups.items():
-            index = upload(chosen, numbers.device)
+            index = self._tensor(chosen)
             compute = self._pass if width else self._refresh
             results.append(compute([rows[i] for i in chosen], numbers[index], places[index]))
             order += chosen
-        return torch.cat(results)[upload(order, numbers.device).argsort()]
+        return torch.cat(results)[self._tensor(order).argsort()]
 
     def _seen(self, row: _Row) -> int:
         """Columns that the model sees: up to the block's end, then `suffix_tokens` and the last one."""
@@ -298,7 +311,11 @@ class _Decoding:
 
     def _column(self, rows: list[_Row], value: Callable[[_Row], int]) -> Tensor:
         """(b, 1) int64, a number of each row."""
-        return upload([[value(row)] for row in rows], self.ids.device)
+        return self._tensor([[value(row)] for row in rows])
+
+    def _tensor(self, values: Sequence[object]) -> Tensor:
+        """On the model's device, without waiting for it as `torch.tensor(..., device=)` does."""
+        return torch.tensor(values).to(self.ids.device, non_blocking=True)
 
     def _window(self, row: _Row) -> tuple[int, int]:
         """First and end of the columns to compute, among those that are seen; (0, 0) for all of them."""
@@ -320,15 +337,14 @@ class _Decoding:
             columns = self._true_columns(rows, compact)
             seen = seen.gather(1, columns).masked_fill(compact >= self._column(rows, self._seen), -1)
         # Sorting puts the rows with most padding first, so rows of like length share a forward pass.
-        source = torch.unique(seen.cpu(), dim=0, return_inverse=True)[1].tolist()
-        numbered = {look: i for i, look in enumerate(source)}
-        example = [numbered[look] for look in range(len(numbered))]  # a row that looks like each distinct one
-        distinct, inverse = seen[upload(example, seen.device)], upload(source, seen.device)
+        distinct, inverse = torch.unique(seen, dim=0, return_inverse=True)
+        source = inverse.tolist()
+        example = dict(zip(source, rows, strict=True))  # a row that looks like each distinct one
         keep = places.new_empty(len(distinct), places.shape[1])
         keep[inverse] = self.width + places
         results = []
         for part in self._parts(len(distinct), distinct.shape[1]):
-            alike = [rows[i] for i in example[part]]
+            alike = [example[i] for i in range(len(distinct))[part]]
             lowest, end = min(row.padding for row in alike), max(map(self._seen, alike))
             ids, positions = distinct[part, lowest:end], None
             even = all(row.padding == lowest and self._seen(row) == end for row in alike)
@@ -338,10 +354,8 @@ class _Decoding:
             mask = None if even else ids >= 0
             access = None
             if self.window:
-                members = [
-                    i for i, distinct_row in enumerate(source) if part.start <= distinct_row < part.stop
-                ]
-                index = upload([(rows[i].slot, source[i] - part.start) for i in members], ids.device)
+                pairs = [(row.slot, i - part.start) for row, i in zip(rows, source, strict=True)]
+                index = self._tensor([pair for pair in pairs if 0 <= pair[1] < part.stop - part.start])
                 access = Access(self.store, index[:, 0], slice(lowest, end), source=index[:, 1])
             ids = ids.masked_fill(ids < 0, self.policy.pad_id)
             results.append(self._forward(ids, mask, keep[part] - lowest, positions, access))
@@ -355,7 +369,7 @@ class _Decoding:
         width = spans[0][1] - spans[0][0]
         for part in self._parts(len(rows), width):
             some, firsts = rows[part], [first for first, _ in spans[part]]
-            start = upload(firsts, device).unsqueeze(-1)
+            start = self._tensor(firsts).unsqueeze(-1)
             columns = start + torch.arange(width, device=device)
             true = self._true_columns(some, columns)
             lowest, end = min(row.padding for row in some), max(map(self._seen, some))
@@ -368,7 +382,7 @@ class _Decoding:
             slots: Tensor | slice = slice(some[0].slot, some[0].slot + len(some))
             together = len(set(firsts)) == 1
             if not together or [row.slot for row in some] != list(range(slots.start, slots.stop)):
-                slots = upload([row.slot for row in some], device)
+                slots = self._tensor([row.slot for row in some])
             written = slice(firsts[0], firsts[0] + width) if together else columns
             access = Access(self.store, slots, written, lowest, end)
             ids = self.ids[numbers[part]].gather(1, true)
@@ -398,7 +412,7 @@ class _Decoding:
         if slots == list(range(len(slots))):
             return
         if self.sampling.prompt_refresh_steps:
-            self.store.move(upload(slots, self.ids.device), self.width)
+            self.store.move(self._tensor(slots), self.width)
         for slot, row in enumerate(self.in_flight):
             row.slot = slot
 
@@ -430,21 +444,6 @@ def _first(marked: Tensor) -> Tensor:
     """(b,) int64, the first marked column of each row of (b, n), n where there is none."""
     columns = torch.arange(marked.shape[1], device=marked.device)
     return columns.masked_fill(~marked, marked.shape[1]).amin(-1)
-
-
-def _unflatten(values: Tensor, shape: tuple[int, int], inside: Tensor | None) -> Tensor:
-    """(b, n) of values of the masked places alone; `inside` says where these stand, None = everywhere."""
-    if inside is None:
-        return values.view(shape)
-    return values.new_zeros(shape[0] * shape[1]).index_copy(0, inside, values).view(shape)
-
-
-def _hide(values: Tensor, count: list[int], inside: Tensor | None) -> Tensor:
-    """(b, n) with -inf behind the first `count` of a row."""
-    if inside is None:
-        return values
-    behind = torch.arange(values.shape[1]) >= torch.tensor(count).unsqueeze(-1)
-    return values.masked_fill(behind.to(values.device, non_blocking=True), float("-inf"))
 
 
 def _check_prompts_fit(policy: Policy, lengths: list[int], sampling: Sampling) -> None:

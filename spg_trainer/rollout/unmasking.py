@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spg_trainer.batch import upload
 from spg_trainer.rollout.draw import Generators
 from spg_trainer.settings.fields import Sampling
 
@@ -62,8 +61,8 @@ def by_threshold(now: Pass, sampling: Sampling) -> Tensor:
     With `threshold_slack` a it falls with the masked share r to threshold * (1 - a * (1 - r)), as in Streaming-dLLM.
     """
     falls = [sampling.threshold * (1 - sampling.threshold_slack * (1 - share)) for share in now.share]
-    least = upload([math.log(t) for t in falls], now.logps.device, torch.float64)
-    return (now.logps >= least.unsqueeze(-1)).sum(-1)
+    least = torch.tensor([[math.log(t)] for t in falls], dtype=torch.float64)
+    return (now.logps >= least.to(now.logps.device, non_blocking=True)).sum(-1)
 
 
 def by_factor(now: Pass, sampling: Sampling) -> Tensor:
@@ -76,7 +75,7 @@ def by_factor(now: Pass, sampling: Sampling) -> Tensor:
     least = (1 - sampling.factor / (ranks + 1)).clamp(min=0).log()
     passes = now.logps >= least
     passes[:, 0] = True
-    masked = upload(now.masked, now.logps.device)
+    masked = torch.tensor(now.masked).to(now.logps.device, non_blocking=True)
     run = passes.long().cumprod(-1).sum(-1).minimum(masked)
     return torch.where(run == masked - 1, masked, run)
 

@@ -4,11 +4,7 @@ Where a value comes from is in `sources.py`, what cannot work in `checks.py`. Im
 """
 
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from tyro.conf import Positional, arg
-from tyro.constructors import PrimitiveConstructorSpec
+from typing import Any, Literal
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.ranges import (
@@ -22,16 +18,7 @@ from spg_trainer.settings.ranges import (
     check_ranges,
 )
 
-Pairs = Annotated[
-    dict[str, object],
-    PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="KEY=VALUE [KEY=VALUE ...]",
-        instance_from_str=dict,  # tyro draws the help alone: `cli` reads the words
-        is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [f"{k}={v}" for k, v in value.items()],
-    ),
-]
+Pairs = dict[str, object]
 """`KEY=VALUE ...` flags, the same for every command."""
 
 
@@ -47,22 +34,6 @@ class LoadConfig:
     """Type of the weights; auto = bfloat16 on a GPU, float32 elsewhere."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; auto = the GPU of this process if there is one."""
-
-    @property
-    def adapter(self) -> Path | None:
-        """The LoRA adapter that `model` names: its folder, or `model` in a run folder; None if it is no adapter."""
-        folder = Path(self.model).expanduser()
-        for place in () if self.model in ("tiny", "new") else (folder, folder / "model"):
-            if (place / "adapter_config.json").is_file():
-                return place
-            if (place / "config.json").is_file():
-                return None
-        return None
-
-    @property
-    def is_adapter(self) -> bool:
-        """Whether the model is a LoRA adapter on another."""
-        return self.adapter is not None
 
 
 @dataclass(frozen=True)
@@ -315,9 +286,9 @@ class Config(TaskSettings):
 class ReportCommand:
     """Write runs into one HTML page: curves, how texts came to be, samples, failures, settings."""
 
-    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")] = ()
+    runs: tuple[str, ...] = ()
     """Run folders, finished or not. Seeds of one setting become a band."""
-    output: Annotated[str | None, arg(aliases=["-o"])] = None
+    output: str | None = None
     """The file to write; unset = report.html in the run folder, of several runs in the working directory."""
 
 
@@ -325,9 +296,9 @@ class ReportCommand:
 class MergeCommand:
     """Work an adapter into the weights below it: a whole model under LLaDA's own tensor names."""
 
-    source: Annotated[Positional[str], arg(metavar="RUN|ADAPTER")] = ""
+    source: str = ""
     """A run that trained an adapter, or an adapter's folder."""
-    output: Annotated[str | None, arg(aliases=["-o"])] = None
+    output: str | None = None
     """The folder to write, new or empty; unset = `merged` beside the adapter (RUN/merged)."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the weights that are written, after a sum in float32; auto = as the adapter was trained."""
@@ -337,7 +308,7 @@ class MergeCommand:
 class PushCommand:
     """Upload a finished run's model to the Hugging Face Hub, with a card: task, settings, evaluations, curve."""
 
-    run: Annotated[Positional[str], arg(metavar="RUN")] = ""
+    run: str = ""
     """A finished run."""
     repo: str = ""
     """Where to: NAME/ID. It is made if it is not there."""
@@ -440,7 +411,7 @@ class SftCommand(TaskSettings):
 class DiffCommand:
     """Compare two evaluations problem by problem: the difference with its interval, what was fixed and what broke."""
 
-    evaluations: Annotated[Positional[tuple[str, ...]], arg(metavar="A B")] = ()
+    evaluations: tuple[str, ...] = ()
     """Files of eval/ on the same problems, or run folders, whose eval/after is taken."""
 
 
@@ -464,27 +435,3 @@ class CompareCommand:
     """Runs at once; 0 = one for each CPU core, with one thread, or on a GPU one alone."""
     output_dir: str = "runs/compare"
     """Holds a run folder for each run, compare.md (the table) and curves.svg."""
-    table_only: bool = False
-    """Train nothing; tabulate the runs that have finished."""
-
-
-def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
-    """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
-    fit = per_device_batch_size >= num_masks
-    return (per_device_batch_size // num_masks, num_masks) if fit else (per_device_batch_size, 1)
-
-
-def arithmetic(config: Config, algorithm: Any, num_processes: int = 1) -> str:
-    """One line that says what a step does, in numbers."""
-    b, r = config.batch, config.rollout
-    num_masks = algorithm.make_masking().count(r.max_completion_length)
-    completions = b.prompts_per_step * b.num_generations
-    rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
-    groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {b.num_generations} generations"
-    shared = f" ({num_processes} processes x {completions // num_processes})" if num_processes > 1 else ""
-    return (
-        f"{b.prompts_per_step} {groups} = {completions} completions a step{shared}; {r.max_completion_length} tokens "
-        f"in blocks of {r.block_length}, {r.diffusion_steps} denoising steps; updates a step: "
-        f"{b.num_iterations * b.num_minibatches}, masks a completion: {num_masks}, micro-batches of up to {rows} "
-        f"completions; {config.max_steps} steps."
-    )

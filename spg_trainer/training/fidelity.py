@@ -4,7 +4,7 @@ Learning from completions that another sampler would write is what such decoding
 """
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,7 +31,7 @@ def fidelity_sums(
     rows = torch.arange(min(len(scored), -(-COMPLETIONS // world_size())), device=policy.device)
     rollouts = scored.rollouts.select(rows).trim()
     written = rollouts.completion_mask
-    exact = replace(sampling, **{f.name: f.default for f in fields(Decoding) if f.name != "remasking"})
+    exact = replace(sampling, **asdict(Decoding(remasking=sampling.remasking)))
     pairs = zip(scored.index.tolist(), scored.generation.tolist(), strict=True)
     keys = [("rollout", step, index, generation) for index, generation in pairs][: len(rows)]
     again = sample(policy, (rollouts.prompt_ids, rollouts.prompt_mask), exact, seed, keys, rows_per_forward)
