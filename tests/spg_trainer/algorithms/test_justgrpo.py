@@ -1,7 +1,5 @@
 """JustGRPO: an exact chain of tokens by hand and through a real model, once per token, drawn fast enough."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -104,16 +102,3 @@ def test_a_row_of_256_masks_goes_through_the_model_once_per_token(monkeypatch):
     accumulate(model, rollouts, masks, lambda logps: JustGRPO().loss(logps, masks, batch), **options)
     assert seen == {"graph": size + 40, "no graph": 0, "largest graph": 2 * 8}
     assert whole_gradient(model).any()
-
-
-def test_which_tokens_are_scored_is_drawn_only_where_there_are_fewer_masks():
-    asked = []
-
-    def streams(row, mask):
-        asked.append((row, mask))
-        return np.random.default_rng(row)
-
-    masks = JustGRPO().make_masking().draw(make_rollouts([256] * 3, 256), streams)
-    assert masks.scored.shape == (3, 256, 256) and (0, -1) not in asked
-    replace(JustGRPO(), num_masks=64).make_masking().draw(make_rollouts([256] * 3, 256), streams)
-    assert {(row, -1) for row in range(3)} <= set(asked)

@@ -1,13 +1,11 @@
 """Algorithms by name, their hyper-parameters as people type them, published defaults and values that are refused."""
 
-from dataclasses import dataclass
 from math import inf, nan
 
 import pytest
 import torch
 
 from spg_trainer.algorithms import ALGORITHMS, Algorithm, build, get
-from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
 
 
@@ -51,7 +49,6 @@ def test_defaults_are_the_paper_s(name):
         ("spg", {"eubo_beta": "inf"}, "a number"),
         ("spg", {"mix_weight": None}, "a number"),
         ("spg", {"score_tail": "maybe"}, "true or false"),
-        (f"{__name__}:Typed", {"steps": "1,x"}, "a whole number"),
         # Ranges.
         ("spg", {"num_masks": 0}, "at least 1"),
         ("spg", {"p_mask_prompt": 1.0}, "from 0 up to"),
@@ -107,24 +104,3 @@ def test_numbers_that_are_none_are_refused_from_python_too(bad):
     for name, field in (("spg", "eubo_beta"), ("diffu_grpo", "beta"), ("wd1", "psi"), ("vrpo", "beta")):
         with pytest.raises(ConfigError, match=field):
             get(name)(**{field: bad})
-
-
-@dataclass(frozen=True)
-class Typed(SPG):
-    """Settings of every type."""
-
-    clip: float | None = 0.2
-    steps: tuple[int, ...] = (1, 2)
-
-
-@pytest.mark.parametrize(
-    "args, expected",
-    [
-        ({"score_tail": "true", "num_masks": "4", "clip": "none", "steps": "3,4"}, (True, None, (3, 4))),
-        ({"score_tail": False, "clip": 0.5, "steps": [5]}, (False, 0.5, (5,))),
-        ({"clip": None, "steps": 7}, (False, None, (7,))),
-    ],
-)
-def test_flags_and_lists_may_be_left_out_or_several(args, expected):
-    algorithm = build(f"{__name__}:Typed", args)
-    assert (algorithm.score_tail, algorithm.clip, algorithm.steps) == expected

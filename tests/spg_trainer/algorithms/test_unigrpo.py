@@ -119,8 +119,3 @@ def test_a_copy_in_which_nothing_is_masked_counts_as_zero():
     masks = algorithm.make_masking().draw(make_rollouts(LENGTHS, 9), seeded(3))
     assert (masks.scored.sum(-1) == 0).any(), "so that the comparison with the formula holds such a copy"
     assert largest_error(algorithm, published(algorithm, []), off_policy=0.4) < 1e-10
-
-
-def test_on_policy_the_code_s_penalty_has_neither_value_nor_gradient():
-    expected = published(UniGRPORepro(num_masks=4, beta=0.0), [])
-    assert largest_error(UniGRPORepro(num_masks=4, beta=5.0), expected) < 1e-10

@@ -36,14 +36,6 @@ def test_weights_sum_to_zero_are_bounded_and_vanish_for_equal_rewards(psi):
         assert weights[2].tolist() == pytest.approx([-1, 1, 0], abs=1e-9)
 
 
-def test_prepare_says_how_often_a_completion_counts():
-    for normalizer, repeats in (("completions", 1), ("groups", 3)):
-        prepared = WD1(normalizer=normalizer).prepare(REWARDS, None)
-        assert prepared.keys() == {"advantages", "repeats"}
-        assert prepared["repeats"].tolist() == [repeats] * 9
-        assert torch.equal(prepared["advantages"], WD1().compute_advantages(REWARDS))
-
-
 def published(repeats):
     """-(w+ - w-) log p, a completion at a time; log p is the sum over what was scored, as the masking weighs it."""
 
@@ -71,8 +63,10 @@ def test_the_reproduction_sums_a_group_and_ends_at_eos_only():
     algorithm = WD1Repro()
     assert (algorithm.normalizer, algorithm.end_tokens, WD1.end_tokens) == ("groups", "eos", "any")
     assert largest_error(algorithm, published(6), prepared={"repeats": torch.full((4,), 6.0)}) < 1e-10
-    prepared = algorithm.prepare(REWARDS, None)
-    assert (prepared["repeats"] == 3).all()
+    for normalizer, repeats in (("completions", 1), ("groups", 3)):
+        prepared = WD1(normalizer=normalizer).prepare(REWARDS, None)
+        assert prepared["repeats"].tolist() == [repeats] * 9
+        assert torch.equal(prepared["advantages"], WD1().compute_advantages(REWARDS))
 
 
 def test_a_group_of_three_by_hand():
