@@ -90,20 +90,6 @@ def test_a_small_size_prints_a_table(
         assert float(text.split()[-1]) < 1e-5  # both forms have one gradient
 
 
-@pytest.mark.parametrize(
-    ("script", "form"),
-    [
-        ("training_step", "baseline"),
-        ("training_step", "ours"),
-        ("memory", "spg"),
-        ("memory", "all graphs at once"),
-    ],
-)
-def test_a_peak_is_measured(script: str, form: str, monkeypatch, capsys) -> None:
-    run(script, f"{STEP} --peak-of '{form}' --num-masks 2", monkeypatch)
-    assert float(capsys.readouterr().out) >= 0
-
-
 def test_every_base_has_room_for_what_it_learns() -> None:
     gauntlet, tokenizer = importlib.import_module("gauntlet"), tiny_tokenizer()
     made = [task for task in gauntlet.TASKS if task.base.startswith("sft")]

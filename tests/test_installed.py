@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -99,20 +98,6 @@ def test_an_empty_folder_in_the_working_directory_is_passed_over(tmp_path: Path)
     command = [sys.executable, "-c", "import envs; print(envs.__spg_trainer__)"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.stdout.strip() == VERSION, done.stderr
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_packages_lie_on_plain_paths_which_type_checkers_can_read(name: str) -> None:
-    elsewhere = [path for path in sys.path if path and Path(path).resolve() != Path.cwd()]
-    spec = PathFinder.find_spec(name, [*elsewhere, *pth_lines()])
-    assert spec and spec.origin and (Path(spec.origin).parent / "py.typed").is_file()
-
-
-def pth_lines() -> list[str]:
-    """What the .pth files of this Python add to its path, programs in them aside, as mypy and pyright read them."""
-    files = [file for path in sys.path if Path(path).is_dir() for file in Path(path).glob("*.pth")]
-    lines = [line.strip() for file in files for line in file.read_text().splitlines()]
-    return [line for line in lines if line and not line.startswith(("import ", "#"))]
 
 
 @pytest.mark.parametrize("importer", CHECKS)

@@ -28,13 +28,6 @@ def test_an_episode_is_a_prompt_a_completion_and_a_reward_with_reasons():
     assert all(type(value) is float for value in info["rewards"].values())
 
 
-def test_reset_draws_the_problem_from_the_seed():
-    env = envs.make("sudoku")
-    drawn = [env.reset(seed=seed)[1]["index"] for seed in (1, 2, 1)]
-    assert drawn[0] == drawn[2] != drawn[1]
-    assert env.reset()[1]["index"] != drawn[2]
-
-
 def test_step_before_reset_and_a_second_step_are_refused():
     env = envs.make("doubling")
     theirs = gymnasium.make("test/Doubling-v0", disable_env_checker=True)  # our check, not Gymnasium's
@@ -76,14 +69,6 @@ def test_an_exception_in_score_becomes_data_with_its_traceback():
     assert "ZeroDivisionError: the author's mistake" in info["traceback"]
 
 
-def test_reward_weights_are_merged_over_the_class():
-    env = envs.make("doubling", reward_weights={"short": 2})
-    assert env.reward_weights == {"correct": 1.0, "short": 2.0}
-    assert Doubling.reward_weights == {"correct": 1.0, "short": 0.5}
-    env.reset(options={"index": 2})
-    assert env.step("4")[1] == pytest.approx(1 + 2 / 2)
-
-
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
@@ -117,12 +102,6 @@ def test_chats_are_prompts_too_and_gymnasium_takes_both():
         warnings.simplefilter("error")
         check_env(env, skip_render_check=True)
         check_env(gymnasium.make("test/Doubling-v0", render_mode="ansi").unwrapped)
-
-
-def test_demonstrations_and_habits_are_optional():
-    with pytest.raises(EnvError, match="doubling has no demonstrations"):
-        envs.make("doubling").demonstration(Problem("", {}))
-    assert envs.make("doubling").habits(Problem("", {})) == {}
 
 
 @pytest.mark.parametrize(

@@ -127,13 +127,6 @@ def test_a_folder_of_the_hubs_name_is_not_taken_for_the_hub(tmp_path: Path, monk
         load("hub")
 
 
-def test_a_downloaded_copy_is_a_path(repo: Path):
-    rows, commit = load(repo)
-    assert [row.values for row in rows] == ROWS and commit is None
-    assert rows[1].where == "train-00000-of-00001.parquet, row 2"
-    assert len(load(repo, "test")[0]) == 2
-
-
 @pytest.mark.parametrize("name", ["train.jsonl", "train.jsonl.gz", "train.parquet", "data/train.jsonl"])
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str):
     write(tmp_path / name, ROWS)
@@ -141,12 +134,6 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str):
     assert [row.values for row in rows] == ROWS
     unit = "row" if name.endswith("parquet") else "line"
     assert rows[4].where == f"{Path(name).name}, {unit} 5"
-
-
-def test_parts_are_read_in_their_order(tmp_path: Path):
-    write(tmp_path / "data" / "train-00001-of-00002.parquet", ROWS[3:])
-    write(tmp_path / "data" / "train-00000-of-00002.parquet", ROWS[:3])
-    assert [row.values for row in load(tmp_path)[0]] == ROWS
 
 
 def test_which_files_are_read_is_never_guessed(tmp_path: Path):

@@ -171,18 +171,6 @@ def test_demonstrations_are_written_as_the_prompt_asks(tmp_path, task, arguments
     assert paper.demonstration(problem) == shown
 
 
-def test_the_habits_and_the_format_of_the_published_sets(tmp_path):
-    source = write_dataset(tmp_path / "gsm8k", rows("gsm8k", 1), rows("gsm8k", 2)[1:])
-    env = envs.make("gsm8k", source=source, split="test", prompt_style="plain")
-    assert env.habits(env.problem(0)) == {"hasty": "Ann buys 3*4=12 pens.<answer>12</answer>"}
-    source = write_dataset(tmp_path / "math500", rows("math500", 1), rows("math500", 2)[1:])
-    env = envs.make("math500", source=source, split="test")
-    problem = env.problem(0)
-    scores = env.score_batch([problem] * 2, [env.demonstration(problem), "<answer>6</answer>"])  # 6: no box
-    assert scores.rewards["correct"].tolist() == [1, 1] and scores.rewards["format"].tolist() == [1, 0]
-    assert env.habits(problem) == {}
-
-
 PUBLISHED = {
     "gsm8k": [
         HubDataset("openai/gsm8k", "main", "train", 7473),

@@ -158,13 +158,6 @@ def test_a_short_name_is_the_newest_version_never_one_of_two_authors():
     assert envs.resolve("sudoku") == "spg/Sudoku-v0"
 
 
-def test_wrong_arguments_are_named():
-    with pytest.raises(EnvError, match=r'takes no argument "splt"\. Did you mean "split"'):
-        envs.make("sudoku", splt="test")
-    with pytest.raises(EnvError, match='render_mode="human" is unknown'):
-        envs.make("sudoku", render_mode="human")
-
-
 class Loose(new_class("Loose", 100)):
     """Takes any argument, and none called split."""
 

@@ -55,12 +55,6 @@ def test_a_batch_that_raises_while_its_rows_score_is_an_error():
             batching(value, [0, 1]).step(["0", "2"])
 
 
-def test_the_row_that_breaks_the_contract_is_named():
-    nan = Scores({"correct": [1.0, 0.0], "short": [0.0, np.nan]}, ["ok"] * 2, [None] * 2)
-    with pytest.raises(EnvError, match=r'batching, problem 8: .*"short" is nan'):
-        batching(nan, [7, 8]).step(["boom", "y"])
-
-
 def test_wrong_completions_and_indices_are_refused():
     many = envs.make_vec("sudoku", 2, split="validation")
     many.reset(options={"index": [7, 8]})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spg_trainer.algorithms import build, get
+from spg_trainer.algorithms import build
 from spg_trainer.batch import Rollouts
 from spg_trainer.cli import parse
 from spg_trainer.errors import ConfigError
@@ -15,7 +15,7 @@ from spg_trainer.likelihood import MASKINGS, MaskedCopy, Masking
 from spg_trainer.rollout.sampler import DECODERS, denoise_blocks
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.training.loop import train
-from tests.common.trainer_cases import PROBE, Probe, rows, small_config, steps_of
+from tests.common.trainer_cases import rows, small_config, steps_of
 
 MY_ALGORITHM = '''
 """PPO's clipped ratio on masked tokens."""
@@ -71,10 +71,6 @@ def test_an_algorithm_of_a_file_trains_and_resumes(my_file, tmp_path):
     train(outside(tmp_path / "run", resume="auto", **settings), quiet=True)
     assert steps_of(tmp_path / "run") == [1, 2]
     assert all(row["ratio"] > 0 and row["grad_norm"] > 0 for row in rows(tmp_path / "run" / "metrics.jsonl"))
-
-
-def test_an_algorithm_of_a_module_is_found_by_its_path():
-    assert get(PROBE) is Probe and build(PROBE, {"num_masks": 3}).num_masks == 3
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,14 @@ import json
 import re
 import time
 from dataclasses import replace
-from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 import envs
-import spg_trainer
 from spg_trainer import cli
-from spg_trainer.errors import ConfigError
 from spg_trainer.reporting import page
-from spg_trainer.reporting.completions import fitting
 from spg_trainer.reporting.curves import aligned, column, draw_panels
 from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import group_by_setting, read_run
@@ -82,12 +78,6 @@ def test_the_page_says_before_after_kept_step_and_cost(html):
     assert "whole run 1:02:03" in said and "tokens sampled 400" in said and "tokens a second 50" in said
 
 
-def test_curves_show_what_was_recorded_and_nothing_else(folder):
-    titles = [panel["title"] for panel in draw_panels({"a": [read_run(folder)]})]
-    expected = "Solved, Reward, Reward components, Group signal, Bounds, Gradient norm, Speed"
-    assert ", ".join(titles) == expected
-
-
 def test_a_hostile_completion_stays_text(folder, html):
     seen = Page(html)
     assert [tag for tag, _ in seen.tags].count("script") == 2 and "img" not in dict(seen.tags)
@@ -114,11 +104,6 @@ def test_an_unfinished_run_with_a_torn_row_is_shown(tmp_path):
     assert "4 of 4 steps, not finished" in said and "50.0% before" in said and "after training" not in said
 
 
-def test_a_run_without_a_step_is_shown(tmp_path):
-    said = Page(report(write_run(tmp_path / "run", steps=0, finished=False)).html).said
-    assert "No step is finished." in said
-
-
 def test_seeds_of_one_setting_are_one_line_and_a_band(tmp_path):
     runs = [read_run(write_run(tmp_path / f"s{seed}", seed=seed, steps=4 + seed)) for seed in (0, 1)]
     groups = group_by_setting(runs)
@@ -139,11 +124,6 @@ def test_settings_are_told_apart_by_what_differs(tmp_path):
     assert "Reward components: rewards/cells/mean" in [panel["title"] for panel in draw_panels(groups)]
 
 
-def test_too_many_completions_are_cut_and_at_least_one_stays():
-    rows = [{"index": i} for i in range(9)]
-    assert fitting(rows, 35) == rows[:3] and fitting(rows, 1) == rows[:1] and fitting(rows, 999) == rows
-
-
 def test_a_lost_task_file_is_said_and_completions_are_text(tmp_path):
     folder = write_run(tmp_path / "run")
     record = json.loads((folder / "environment.json").read_text())
@@ -159,11 +139,6 @@ def test_a_rendering_that_raises_is_named_in_its_place(folder, monkeypatch):
     assert "render_text raised TypeError" in seen.sets[0]["rows"][0]["html"]
 
 
-def test_a_notebook_shows_the_page_in_a_frame(html):
-    shown = page.Report(html)._repr_html_()
-    assert unescape(re.search('srcdoc="([^"]*)"', shown)[1]) == html
-
-
 def test_the_command_writes_into_the_run_or_where_told(folder, tmp_path, capsys):
     assert cli.main(["report", str(folder)]) == 0
     assert cli.main(["report", str(folder), "-o", str(tmp_path / "x.html")]) == 0
@@ -171,12 +146,6 @@ def test_the_command_writes_into_the_run_or_where_told(folder, tmp_path, capsys)
     assert (folder / "report.html").read_text() == (tmp_path / "x.html").read_text()
     assert cli.main(["report", str(tmp_path)]) == 2
     assert f"{tmp_path} holds no run: config.yaml is missing" in capsys.readouterr().err
-
-
-def test_the_name_in_the_package_is_the_function():
-    assert spg_trainer.report is report
-    with pytest.raises(ConfigError, match="Give a run folder"):
-        spg_trainer.report()
 
 
 def test_training_ends_with_a_report_of_tokens(tmp_path):

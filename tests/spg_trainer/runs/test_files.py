@@ -28,14 +28,3 @@ def test_a_refused_write_names_the_path_and_what_to_do(tmp_path):
     for write, content in ((files.write_folder, one_file), (files.write_text, "text")):
         with pytest.raises(CheckpointError, match=r"file/model: .*--resume"):
             write(tmp_path / "file" / "model", content)
-
-
-def test_a_folder_may_be_named_by_dots(tmp_path, monkeypatch):
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "a" / "b")
-    files.write_folder(Path("../../c/."), one_file)
-    files.write_folder(Path("../../d/e/.."), one_file)
-    assert (tmp_path / "c" / "COMPLETE").is_file() and (tmp_path / "d" / "COMPLETE").is_file()
-    monkeypatch.chdir(tmp_path)
-    files.write_folder(Path("a/b/.."), one_file)
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["COMPLETE", "weights"]

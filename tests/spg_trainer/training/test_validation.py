@@ -89,15 +89,6 @@ def test_below_the_start_is_more_lost_problems_than_chance_explains():
     assert not validation.warning({10: solved(8), 20: solved(0)}), "its start is not known"
 
 
-def test_a_fall_is_told_once_until_the_run_has_recovered():
-    curve, told = {}, []
-    for number, count in enumerate((8, 0, 0, 8, 0)):
-        curve[number] = solved(count)
-        told.append(validation.warning(curve))
-    assert [bool(text) for text in told] == [False, True, False, False, True]
-    assert all(words in told[-1] for words in ("--learning-rate", "--prompts-per-step", "best step, 3"))
-
-
 # Runs.
 
 
@@ -232,14 +223,6 @@ def test_going_back_to_an_older_checkpoint_finds_the_best_of_that_time(tmp_path,
     )
     assert summary["validation"]["best_step"] == 0
     assert same_weights(folder / "model", step(folder, 0))
-
-
-def test_the_start_is_a_bar_when_its_checkpoint_is_gone_too(tmp_path, script, capsys):
-    script({0: 3, 1: 2, 2: 3, 3: 2})
-    folder = tmp_path / "run"
-    summary = train(settings(folder))
-    assert saved_steps(folder) == [2, 3] and same_weights(folder / "model", step(folder, 2))
-    assert summary["validation"]["best_step"] == 2 and "the best step" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
