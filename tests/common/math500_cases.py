@@ -94,14 +94,6 @@ def with_unit(rng: random.Random) -> Case:
     return gold + unit, answer + rng.choice(forms), wrong
 
 
-def money(rng: random.Random) -> Case:
-    cents = rng.randint(100, 9_999_999)
-    text = f"{cents // 100:,}.{cents % 100:02d}"
-    plain = text.replace(",", "")
-    wrong = [f"\\${cents // 100 + 1}.{cents % 100:02d}", f"{cents}", f"\\${plain}1"]
-    return f"\\${text}", rng.choice((f"\\${plain}", plain, text, f"{plain} dollars", f"\\$ {text}")), wrong
-
-
 def surd(rng: random.Random) -> Case:
     """a sqrt(b) / c and its rationalised, squared and split forms."""
     a, b, c = rng.randint(1, 12), rng.choice((2, 3, 5, 6, 7, 10, 11, 13)), rng.randint(1, 9)
@@ -162,65 +154,6 @@ def line(rng: random.Random) -> Case:
     forms += [f"{m}x+{c}", f"y = {c} + {m}x"]
     wrong = [f"y = {m}x - {c}", f"y = {m + 1}x + {c}", f"x = {m}y + {c}", f"y = {m}x", f"z = {m}x + {c}"]
     return gold, rng.choice(forms), wrong
-
-
-def named(rng: random.Random) -> Case:
-    value = rational(rng)
-    gold = f"x={fraction_text(rng, value)}"
-    forms = [
-        fraction_text(rng, value), f"x = {fraction_text(rng, value)}",
-        f"\\text{{The answer is }} {ungrouped(rng, value)}",
-    ]  # fmt: skip
-    wrong = [
-        f"y={fraction_text(rng, value)}", f"x={fraction_text(rng, other(rng, value))}",
-        f"x < {ungrouped(rng, value)}",
-    ]  # fmt: skip
-    return gold, rng.choice(forms), wrong
-
-
-def base(rng: random.Random) -> Case:
-    b = rng.randint(3, 9)
-    digits = str(rng.randint(1, b - 1)) + "".join(str(rng.randrange(b)) for _ in range(rng.randint(1, 4)))
-    wrong = [f"{digits}_{b + 1}", f"{digits[:-1]}{(int(digits[-1]) + 1) % b}_{b}", f"{digits}0_{b}"]
-    if int(digits, b) != int(digits):
-        wrong.append(str(int(digits, b)))
-    return (
-        f"{digits}_{b}", rng.choice((f"{digits}_{{{b}}}", digits, f"{digits}_{b}", f"{digits}_ {b}")), wrong,
-    )  # fmt: skip
-
-
-def complex_number(rng: random.Random) -> Case:
-    a, b = rng.randint(-9, 9) or 4, rng.randint(2, 9)
-    forms = [f"{a} + {b}i", f"{b}i{a:+d}", f"{a}+{b} i", f"{a} + {b}\\cdot i", f"i({b} {-a:+d}i)"]
-    swapped = f"{b}+{a}i" if a != b else "i"
-    return f"{a}+{b}i", rng.choice(forms), [f"{a} - {b}i", swapped, f"{a + b}", f"{a} + {b}"]
-
-
-def words(rng: random.Random) -> Case:
-    word, wrong = rng.choice(
-        (("east", "west"), ("even", "odd"), ("ellipse", "circle"), ("Evelyn", "Evenly"), ("(C)", "(B)"))
-    )
-    forms = [f"\\text{{{word}}}", word, f"\\mbox{{{word}}}", f"\\textbf{{{word}}}", f"\\text{{ {word} }}"]
-    forms.append(word.strip("()") if word == "(C)" else word.upper())
-    return (
-        f"\\text{{{word}}}", rng.choice(forms), [f"\\text{{{wrong}}}", wrong, "5", f"\\text{{{word}{wrong}}}"],
-    )  # fmt: skip
-
-
-def power(rng: random.Random) -> Case:
-    n, e = rng.randint(2, 6), rng.randint(2, 6)
-    value = n**e
-    forms = [
-        f"{n}^{e}", f"{n}^{{{e}}}", f"\\sqrt{{{value * value}}}", f"{n} \\times {n ** (e - 1)}", f"{value}.00",
-    ]  # fmt: skip
-    forms += [
-        f"{n} \\cdot {n ** (e - 1)} = {value}",
-        f"{value / 10 ** (len(str(value)) - 1)} \\times 10^{{{len(str(value)) - 1}}}",
-    ]
-    return (
-        str(value), rng.choice(forms),
-        [f"{n}^{{{e + 1}}}", f"\\sqrt{{{value}}}", f"{n}{e}" if n * 10 + e != value else "x"],
-    )  # fmt: skip
 
 
 def point(rng: random.Random) -> Case:
@@ -328,7 +261,6 @@ def matrix(rng: random.Random) -> Case:
 CASES: dict[str, Callable[[random.Random], Case]] = {
     function.__name__: function
     for function in (
-        number, with_unit, money, surd, circle, polynomial, point, interval, union, numbers, plus_minus, matrix,
-        line, named, base, complex_number, words, power,
+        number, with_unit, surd, circle, polynomial, point, interval, union, numbers, plus_minus, matrix, line,
     )
 }  # fmt: skip

@@ -5,8 +5,6 @@ import pytest
 
 from verifiers import verify, verify_batch
 
-BIG = "1" + "0" * 30
-
 
 def lenient(text, answer):
     return verify("gsm8k", f"<answer>{text}</answer>", answer=answer)
@@ -42,24 +40,3 @@ def test_references_in_many_forms(answer):
     assert lenient("18", answer).correct
     assert not lenient("19", answer).correct
     assert verify_batch("gsm8k", ["<answer>18</answer>"] * 300, answer=[answer] * 300).correct.all()
-
-
-@pytest.mark.parametrize(
-    "text, answer, correct",
-    [
-        (BIG, BIG, True), (BIG + "1", BIG, False), (f"{BIG}/1{'0' * 29}", "10", True), (f"-{BIG}", BIG, False),
-        (f"1.8{'0' * 40}", "1.8", True), (f"0.{'0' * 40}1", "0", False), (f"18{'0' * 40}e-40", "18", True),
-        (f"{BIG} = {BIG}.0", BIG, True), (f"{BIG} = {BIG}1", BIG, False), (f"1/{'3' * 25}", f"2/{'6' * 25}", True),
-        (f"1/{'3' * 25}", f"2/{'6' * 24}7", False), ("999999999999999999", "999999999999999999", True),
-        ("1000000000000000000", "1000000000000000000", True), ("9223372036854775808", "-9223372036854775808", False),
-        ("1e10000", "1e10000", True), ("1e1000000001", "1e10000", False), ("1e9999999999=1e9999999998", "18", False),
-        (f"{BIG} 1/2", f"2{'0' * 29}1/2", True),
-        (f"{BIG} 1/2", f"2{'0' * 29}3/2", False), ("0/5", "0", True), ("0e99999999999", "0", True),
-        ("999999999/1000000000", "0.999999999", True), ("999999999999999/7", "999999999999999/7", True),
-        ("999999999999999/7", "999999999999998/7", False), (f"{'9' * 17}/7", f"{'9' * 17}0/70", True),
-    ],
-)  # fmt: skip
-def test_what_overflows_is_compared_exactly(text, answer, correct):
-    assert lenient(text, answer).correct is correct
-    batch = verify_batch("gsm8k", [f"<answer>{text}</answer>"] * 300, answer=[answer] * 300)
-    assert batch.correct.tolist() == [correct] * 300
