@@ -17,9 +17,6 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 if not (BENCHMARKS / "gauntlet.py").is_file():  # tests copied beside an installed wheel
     pytest.skip("the benchmarks are not here", allow_module_level=True)
-
-SCRIPTS = sorted({file.stem for file in BENCHMARKS.glob("*.py")} - {"measuring", "roman"})
-"""All but what they share, and an environment, which the gauntlet opens by its path."""
 BATCH = "--rows 40 --rounds 1 --characters 60"
 STEP = "--vocabulary 64 --layers 1"
 SHAPE = "--layers 1 --hidden-size 128 --vocabulary 256 --prompt-length 8 --completion-length 16 --batch 2 --lora-r 2"
@@ -35,13 +32,6 @@ def _open(monkeypatch) -> None:
 def run(script: str, words: str, monkeypatch) -> None:
     monkeypatch.setattr("sys.argv", [f"{script}.py", *shlex.split(words)])
     importlib.import_module(script).main()
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_benchmark_says_how_it_is_used(script: str, monkeypatch, capsys) -> None:
-    with pytest.raises(SystemExit) as end:
-        run(script, "--help", monkeypatch)
-    assert end.value.code == 0 and "usage" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -113,12 +103,6 @@ def test_the_gauntlet_makes_missing_bases_and_compares(calls, tmp_path, monkeypa
     assert base[3:6] == ["sft", "--env", "edits"] and base[-4] == "--output-dir"
     assert compare[compare.index("--model") + 1] == str(made) and compare[-2:] == ["--max-steps", "5"]
     assert "| queens-raft | 2 | 1 | 1 |" in capsys.readouterr().out
-
-
-def test_a_name_that_no_task_has_is_told(monkeypatch, capsys) -> None:
-    with pytest.raises(SystemExit):
-        run("gauntlet", "folder --tasks chess", monkeypatch)
-    assert "Roman-v0" in capsys.readouterr().err
 
 
 def test_each_factor_is_a_setting_that_training_has(calls, tmp_path, monkeypatch, capsys) -> None:

@@ -112,19 +112,3 @@ def test_a_missing_package_is_named_and_a_broken_one_keeps_its_error(tmp_path, m
     monkeypatch.delitem(sys.modules, "verifiers")
     with pytest.raises(ModuleNotFoundError, match="dependency_that_is_nowhere"):
         CHECKS[importer]()
-
-
-def test_the_command_line_ends_with_that_line_and_status_2(monkeypatch, capsys) -> None:
-    from spg_trainer import cli
-
-    def shadowed() -> None:
-        sys.modules.pop("spg_trainer.settings.packages")
-        from spg_trainer.settings.packages import envs  # noqa: F401
-
-    monkeypatch.setitem(sys.modules, "spg_trainer.settings.packages", packages)
-    monkeypatch.setitem(sys.modules, "verifiers", type(sys)("verifiers"))
-    monkeypatch.setattr(cli, "quiet_libraries", shadowed)
-    assert cli.main(["eval"]) == 2
-    message = capsys.readouterr().err
-    assert message.startswith('error: spg_trainer needs its own package "verifiers", but Python found')
-    assert message.endswith(f"{FIX}\n") and message.count("\n") == 1

@@ -7,7 +7,6 @@ here uses the verifier: what is right or wrong follows from how the texts were m
 import random
 from collections.abc import Callable
 from fractions import Fraction
-from math import gcd
 
 Case = tuple[str, str, list[str]]
 
@@ -70,90 +69,6 @@ def number(rng: random.Random) -> Case:
     value = rational(rng) if rng.random() < 0.6 else Fraction(rng.randint(-99_999, 9_999_999))
     wrong = [fraction_text(rng, other(rng, value)) for _ in range(3)]
     return fraction_text(rng, value), fraction_text(rng, value), wrong
-
-
-def with_unit(rng: random.Random) -> Case:
-    value = abs(rational(rng)) + 1
-    gold = fraction_text(rng, value).rstrip(".")
-    names = [
-        ("", ["\\text{ apples}", " widgets", "\\mbox{ units}"]),
-        ("\\text{ cm}^2", ["", " cm^2", "\\text{ square centimeters}", "\\,\\mathrm{cm}^2"]),
-        ("^\\circ", ["", "^{\\circ}", "°", " degrees", "\\text{ degrees}"]),
-        ("\\%", ["", "\\%", "%", " percent", "\\text{ percent}"]),
-        ("\\text{ cents}", ["", " cents", "\\text{ cents}"]),
-    ]  # fmt: skip
-    unit, forms = rng.choice(names)
-    answer = fraction_text(rng, value).rstrip(".")
-    wrong = [fraction_text(rng, other(rng, value)).rstrip(".") + rng.choice(forms)]
-    if unit == "\\%":
-        wrong.append(fraction_text(rng, value / 100))
-    if unit == "\\text{ cents}":
-        wrong.append(answer + " dollars")
-    if unit == "\\text{ cm}^2":
-        wrong += [answer + "\\text{ cm}^3", answer + "\\text{ m}^2"]
-    return gold + unit, answer + rng.choice(forms), wrong
-
-
-def surd(rng: random.Random) -> Case:
-    """a sqrt(b) / c and its rationalised, squared and split forms."""
-    a, b, c = rng.randint(1, 12), rng.choice((2, 3, 5, 6, 7, 10, 11, 13)), rng.randint(1, 9)
-    g = gcd(a, c)
-    a, c = a // g, c // g
-    top = f"{a}\\sqrt{{{b}}}" if a > 1 else f"\\sqrt{{{b}}}"
-    gold = f"\\frac{{{top}}}{{{c}}}" if c > 1 else top
-    forms = [
-        gold, f"\\sqrt{{{a * a * b}}}" + (f"/{c}" if c > 1 else ""), f"\\frac{{{a * b}}}{{{c}\\sqrt{{{b}}}}}",
-        f"\\frac{{{a}}}{{{c}}}\\cdot{{{b}}}^{{1/2}}",
-        f"{a} \\times \\sqrt{b if b < 10 else '{' + str(b) + '}'} / {c}",
-        f"\\sqrt{{\\frac{{{a * a * b}}}{{{c * c}}}}}",
-    ]  # fmt: skip
-    value = a * b**0.5 / c
-    wrong = [
-        f"\\frac{{{a}\\sqrt{{{b + 1}}}}}{{{c}}}", f"\\frac{{{a + 1}\\sqrt{{{b}}}}}{{{c}}}", f"-{gold}",
-        f"{value:.6f}", f"{value:.15f}", f"\\sqrt[3]{{{a * a * b}}}",
-    ]  # fmt: skip
-    return gold, rng.choice(forms), wrong
-
-
-def circle(rng: random.Random) -> Case:
-    value = abs(rational(rng)) + Fraction(1, 7)
-    n, d = value.numerator, value.denominator
-    gold = f"\\frac{{{n}\\pi}}{{{d}}}" if d > 1 else f"{n}\\pi"
-    forms = [f"\\frac{{{n}}}{{{d}}}\\pi", f"\\pi\\cdot\\frac{{{n}}}{{{d}}}", f"{n}\\pi/{d}", f"{n}π / {d}"]
-    wrong = [f"\\frac{{{n}\\pi}}{{{d + 1}}}", f"\\frac{{{n}}}{{{d}}}", f"\\frac{{{n}\\pi^2}}{{{d}}}"]
-    return gold, rng.choice(forms), [*wrong, f"{float(value) * 3.141592653589793:.8f}"]
-
-
-def polynomial(rng: random.Random) -> Case:
-    r, s, letter = rng.randint(-9, 9), rng.randint(1, 9), rng.choice("xkn")
-    b, c = r + s, r * s
-    terms = [f"{letter}^2"]
-    if b:
-        terms.append(f"{b}{letter}" if abs(b) != 1 else letter if b > 0 else f"-{letter}")
-    if c:
-        terms.append(str(c))
-    gold = "+".join(terms).replace("+-", " - ")
-    shuffled = rng.sample(terms, len(terms))
-    forms = [
-        "+".join(shuffled).replace("+-", "-"), f"({letter}+{r})({letter}+{s})".replace("+-", "-"),
-        f"{letter}({letter} + {b}) + {c}".replace("+ -", "- "), gold.replace("^2", "²"),
-        gold.replace(f"{letter}^2", f"{letter} \\cdot {letter}"),
-    ]  # fmt: skip
-    another = "y" if letter != "y" else "z"
-    wrong = [gold.replace(letter, another), gold.replace("^2", "^3"), gold + " + 1", f"{gold} + {letter}"]
-    return gold, rng.choice(forms), wrong
-
-
-def line(rng: random.Random) -> Case:
-    m, c, k = rng.randint(2, 9), rng.randint(1, 9), rng.choice((2, 3, -1))
-    gold = f"y = {m}x + {c}"
-    forms = [
-        f"y={m}x+{c}", f"{m}x - y + {c} = 0", f"y - {m}x = {c}",
-        f"{k}y = {k * m}x + {k * c}".replace("+ -", "- "),
-    ]  # fmt: skip
-    forms += [f"{m}x+{c}", f"y = {c} + {m}x"]
-    wrong = [f"y = {m}x - {c}", f"y = {m + 1}x + {c}", f"x = {m}y + {c}", f"y = {m}x", f"z = {m}x + {c}"]
-    return gold, rng.choice(forms), wrong
 
 
 def point(rng: random.Random) -> Case:
@@ -224,18 +139,6 @@ def numbers(rng: random.Random) -> Case:
     return gold.replace(", ", ","), rng.choice(forms), [again, less, changed, f"({gold})"]
 
 
-def plus_minus(rng: random.Random) -> Case:
-    a, b = rng.randint(1, 20), rng.choice((2, 3, 5, 7, 19))
-    gold = f"{a} \\pm \\sqrt{{{b}}}"
-    forms = [
-        f"{a}+\\sqrt{{{b}}}, {a}-\\sqrt{{{b}}}",
-        f"{a}-\\sqrt{b if b < 10 else '{19}'} \\text{{ and }} {a}+\\sqrt{{{b}}}",
-    ]
-    forms += [f"{a}±√{{{b}}}", f"\\{{{a} \\mp \\sqrt{{{b}}}\\}}", f"x = {a} \\pm \\sqrt{{{b}}}"]
-    wrong = [f"{a} + \\sqrt{{{b}}}", f"{a + 1} \\pm \\sqrt{{{b}}}", f"\\pm {a} + \\sqrt{{{b}}}"]
-    return gold, rng.choice(forms), wrong
-
-
 def matrix(rng: random.Random) -> Case:
     rows, columns = rng.choice(((2, 1), (3, 1), (2, 2), (2, 3)))
     cells = [[rational(rng) for _ in range(columns)] for _ in range(rows)]
@@ -259,8 +162,5 @@ def matrix(rng: random.Random) -> Case:
 
 
 CASES: dict[str, Callable[[random.Random], Case]] = {
-    function.__name__: function
-    for function in (
-        number, with_unit, surd, circle, polynomial, point, interval, union, numbers, plus_minus, matrix, line,
-    )
-}  # fmt: skip
+    function.__name__: function for function in (number, point, interval, union, numbers, matrix)
+}

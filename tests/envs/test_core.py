@@ -42,14 +42,6 @@ def test_step_before_reset_and_a_second_step_are_refused():
         envs.make("doubling", render_mode="ansi").render()
 
 
-@pytest.mark.parametrize("action", [None, 3, b"14", ["14"]])
-def test_an_action_that_is_no_string_is_refused(action):
-    env = envs.make("doubling")
-    env.reset(options={"index": 7})
-    with pytest.raises(EnvError, match=r"doubling, problem 7: .* completion as a str"):
-        env.step(action)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"index": index}, "no problem .* 0 to 49") for index in (-1, 50, 1.0, True, "3", np.float64(2))]

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import envs
 from envs import EnvError
 from envs.splits import SPLITS, SUDOKU_9X9
-from envs.sudoku.env import paper_prompt
 from envs.sudoku.problems import (
     LEVELS,
     PAPER_BLANKS,
@@ -24,7 +23,6 @@ from envs.sudoku.problems import (
 )
 from envs.sudoku.problems import test_puzzles as committed_puzzles
 from envs.sudoku.rewards import has_format, paper_cells
-from verifiers import verify
 
 PUZZLE, SOLUTION = "4003000414303240", "4123231414323241"
 PIECES = (*"<answer> </answer> <answer 4123 0 ٣ <|eot_id|> <|endoftext|>".split(), SOLUTION, " ", "\n")
@@ -139,27 +137,6 @@ def known(tmp_path):
     file = tmp_path / "known.jsonl"
     file.write_text(f'{{"puzzle": "{PUZZLE}", "solution": "{SOLUTION}"}}\n')
     return {"split": "test", "source": str(file)}
-
-
-@pytest.mark.parametrize(("size", "count", "words"), [(4, 3, "2x2 corner"), (9, 1, "nine 3x3 boxes")])
-def test_paper_prompts_show_the_tags_and_solved_examples_of_train(size, count, words):
-    problem = envs.make("sudoku", size=size, prompt_style="paper").problem(3)
-    for part in ("<reasoning>", "</reasoning>", "<answer>", "</answer>", "row", "column", words):
-        assert part in problem.prompt
-    puzzle = problem.reference["puzzle"]
-    assert problem.prompt.endswith(
-        f"Now solve this one.\nPuzzle: {puzzle}"
-    ) and problem.prompt == paper_prompt(puzzle)
-    train = {grids()[rank] for rank in split_ranks("train")}
-    examples = problem.prompt.split("Example ")[1:]
-    assert len(examples) == count
-    for shown in examples:
-        puzzle = shown.partition("Puzzle: ")[2][: size * size]
-        completion = shown.partition("\n")[2].partition("\n")[2].partition("Now solve")[0]
-        solution = completion.partition("<answer>\n")[2][: size * size]
-        assert count_solutions(puzzle, 2) == 1
-        assert solution in train if size == 4 else SUDOKU_9X9(renamed(solution)) == "train"
-        assert verify("sudoku", completion, puzzle=puzzle).correct
 
 
 @pytest.mark.parametrize(

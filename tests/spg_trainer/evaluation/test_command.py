@@ -1,9 +1,7 @@
 """The `eval` command measures what its flags say, and keeps each completion that it has made."""
 
-import glob
 import json
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -78,28 +76,6 @@ def test_what_cannot_work_is_told_before_the_model_is_opened(command, tmp_path, 
     (tmp_path / "file").write_text("a file where a folder should be")
     with pytest.raises((ConfigError, CheckpointError, envs.EnvError), match=words):
         run_eval(replace(command, model=ModelConfig(model="./nowhere"), **changes), quiet=True)
-
-
-def test_names_say_the_settings_and_need_no_quotes(command, tmp_path):
-    once = replace(command, max_completion_length=(8,), num_problems=2, output_dir="results")
-    changes = {
-        "sudoku-test-8x2-p2": {},
-        "sudoku-test-8x2-p1": {"num_problems": 1},
-        "sudoku-test-8x4-p2": {"diffusion_steps": (4,)},
-        "sudoku-test-8x2-b4-p2": {"block_length": 4},
-        "sudoku-test-8x2-p2-s1": {"seed": 1},
-        "sudoku-validation-8x2-p2": {"split": "validation"},
-        "sudoku-test-8x2-p2-t1-g2": {"temperature": 1.0, "num_generations": 2},
-        "sudoku-blanks=4-5-test-8x2-p2": {"env_args": {"blanks": "4-5"}},
-    }
-    for change in changes.values():
-        run_eval(replace(once, **change), quiet=True)
-    files = [*(tmp_path / "results" / "eval").iterdir()]
-    assert {path.name for path in files} == {
-        f"{name}.{kind}" for name in changes for kind in ("json", "jsonl")
-    }
-    for path in files:
-        assert glob.glob(str(path)) == [str(path)] and shlex.quote(path.name) in (path.name, f"'{path.name}'")
 
 
 def test_what_is_there_is_not_made_again_and_other_settings_are_refused(

@@ -15,8 +15,6 @@ from spg_trainer.reporting import page
 from spg_trainer.reporting.curves import aligned, column, draw_panels
 from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import group_by_setting, read_run
-from spg_trainer.settings.fields import Config
-from spg_trainer.settings.sources import defaults
 from spg_trainer.training.loop import train
 from tests.common.browser import CHROMIUM, chromium
 from tests.common.report_cases import HOSTILE, completions, write_run
@@ -114,14 +112,6 @@ def test_seeds_of_one_setting_are_one_line_and_a_band(tmp_path):
     assert values == pytest.approx(np.array(both), nan_ok=True)
     solved = draw_panels(groups)[0]["svg"]
     assert "opacity: 0.18" in solved
-
-
-def test_settings_are_told_apart_by_what_differs(tmp_path):
-    other = {**defaults(Config, env="sudoku").algorithm_args, "num_masks": 7}
-    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", algorithm_args=other)]
-    groups = group_by_setting([read_run(run) for run in runs])
-    assert [label for label in groups if label == "sudoku spg num_masks=7"] and len(groups) == 2
-    assert "Reward components: rewards/cells/mean" in [panel["title"] for panel in draw_panels(groups)]
 
 
 def test_a_lost_task_file_is_said_and_completions_are_text(tmp_path):

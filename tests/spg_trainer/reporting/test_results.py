@@ -1,12 +1,10 @@
 """Tables and curves of finished runs, against numbers computed by hand and by simulation."""
 
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from spg_trainer.reporting.curves import draw_solved
 from spg_trainer.reporting.results import markdown
 from spg_trainer.reporting.runs import Completions, Recorded
 from spg_trainer.reporting.statistics import mean_over, t_quantile
@@ -87,17 +85,3 @@ def test_the_table_has_the_figures_of_every_cell(cells) -> None:
     assert one[5] == f"+0.500 [{0.5 - reach:+.3f}, +1.000]" and reach > 0.5
     assert one[6:8] == ["0.500", "0/1"]
     assert none == ["b", "x", "0/3", *["-"] * 7]
-
-
-def test_curves_have_a_panel_a_task_and_a_band_a_setting(tmp_path: Path, cells) -> None:
-    tasks = {"a": {s: runs for (t, s), runs in cells.items() if t == "a"}, "b": {"x": []}}
-    for name in ("curves", "again"):
-        draw_solved(tasks, tmp_path / f"{name}.svg")
-    text = (tmp_path / "curves.svg").read_text()
-    assert (tmp_path / "again.svg").read_text() == text
-    root = ElementTree.fromstring(text)
-    words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"a", "b", "x 1", "y 0.5"} <= words
-    ids = [element.get("id", "") for element in root.iter()]
-    assert sum(i.startswith("FillBetween") for i in ids) == 1  # of three seeds; one has no range
-    assert sum(i.startswith("axes_") for i in ids) == 2

@@ -77,16 +77,6 @@ def test_live_lines_are_redrawn_below_what_is_printed_and_go_at_the_end(terminal
     assert text.rstrip().endswith("step 9/9  reward 0.25  solved 1.00  1,234 tokens/s"), "the last step stays"
 
 
-def test_progress_may_begin_later_and_learn_that_it_ends_earlier(clock):
-    out = io.StringIO()
-    with Console(file=out, every_seconds=10).progress(30, "sft", first=10) as advance:
-        clock[0] += 12
-        advance(11, "loss 1.0")
-        clock[0] += 12
-        advance(12, "loss 0.5", 14)
-    assert out.getvalue() == "sft 11/30  loss 1.0\nsft 12/14  loss 0.5  0:00:24 left\n"
-
-
 def test_an_error_inside_gives_the_terminal_back(terminal):
     with pytest.raises(RuntimeError), Console(file=terminal) as console, console.progress(3, "evaluating"):
         raise RuntimeError

@@ -410,16 +410,6 @@ def test_the_length_is_what_the_longest_demonstration_needs(tmp_path: Path) -> N
     assert length["max_completion_length"] == 9, "seven letters, the end, and a tenth"
 
 
-def test_the_decoding_that_is_asked_for_is_recorded_and_used(tmp_path: Path) -> None:
-    asked = {"block_length": 4, "diffusion_steps": 4, "remasking": "random"}
-    command = replace(SMALL, **asked, output_dir=str(tmp_path / "model"))
-    folder = sft(command, quiet=True)
-    recorded = json.loads((folder / "environment.json").read_text())["rollout"]
-    assert recorded == {"max_completion_length": 8, **asked} and "diffusion_steps: 4" in told(folder)
-    with pytest.raises(ConfigError, match=r"diffusion_steps=9 .* diffusion_steps=8"):
-        eval_sampling(replace(SMALL, diffusion_steps=9))
-
-
 def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_path: Path, capsys) -> None:
     sft(replace(TWO_HABITS, output_dir=str(tmp_path / "model")))
     said = " ".join(capsys.readouterr().out.split())
