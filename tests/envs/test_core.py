@@ -77,7 +77,7 @@ def test_wrong_reward_weights_are_refused(weights, message):
 @pytest.mark.parametrize("value", [Problem(17, {}), {"prompt": "?"}])
 def test_a_problem_that_is_none_is_refused(value):
     cls = type("Promptless", (Doubling,), {"problem": lambda self, index: value})
-    with pytest.raises(EnvError, match=r"Promptless, problem 1: problem\(\) returned"):
+    with pytest.raises(EnvError, match=r"Promptless, problem 1: .*problem\(\)"):
         cls().reset(options={"index": 1})
 
 
