@@ -13,14 +13,7 @@ from hypothesis import strategies as st
 import envs
 from envs import EnvError
 from envs.splits import SPLITS, SUDOKU_9X9
-from envs.sudoku.problems import (
-    LEVELS,
-    PAPER_BLANKS,
-    TEST_RANKS,
-    grids,
-    renamed,
-    split_ranks,
-)
+from envs.sudoku.problems import LEVELS, PAPER_BLANKS, TEST_RANKS, grids, renamed, split_ranks
 from envs.sudoku.problems import test_puzzles as committed_puzzles
 from envs.sudoku.rewards import has_format, paper_cells
 

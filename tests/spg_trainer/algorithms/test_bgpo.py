@@ -7,14 +7,7 @@ import torch
 
 from spg_trainer.algorithms.bgpo import BGPO
 from spg_trainer.likelihood import Masks, elbo
-from tests.common.algorithm_cases import (
-    LENGTHS,
-    SIZE,
-    largest_error,
-    logps_gradient,
-    make_batch,
-    two_tokens,
-)
+from tests.common.algorithm_cases import LENGTHS, SIZE, largest_error, logps_gradient, make_batch, two_tokens
 from tests.common.likelihood_cases import make_rollouts, seeded
 
 

@@ -7,13 +7,7 @@ import torch
 
 from spg_trainer.algorithms.gdpo import GDPO, GDPORepro
 from spg_trainer.algorithms.ratios import clipped_surrogate
-from tests.common.algorithm_cases import (
-    largest_error,
-    logps_gradient,
-    make_batch,
-    surrogate,
-    two_tokens,
-)
+from tests.common.algorithm_cases import largest_error, logps_gradient, make_batch, surrogate, two_tokens
 
 NODES = {  # t, w on 0..1, from tables
     2: ([(3 - 3**0.5) / 6, (3 + 3**0.5) / 6], [1 / 2, 1 / 2]),
