@@ -65,6 +65,11 @@ def test_show_prints_problem_demonstration_habits_and_their_scores(capsys):
     assert f"-- alphabetical: reward {paid.rewards['correct']:g} (" in first and f"), {paid.reason}" in first
 
 
+def test_show_has_no_colours_in_a_file(capsys):
+    shown = run("show sudoku -n 2", capsys)[1]
+    assert shown.count("== sudoku, train, problem ") == 2 and "------+------" in shown and "\x1b" not in shown
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

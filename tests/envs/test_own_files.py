@@ -7,7 +7,7 @@ import pytest
 import envs
 from envs import EnvError
 from envs.countdown.problems import key
-from envs.sudoku.problems import grids, renamed, split_ranks
+from envs.sudoku.problems import fixed_set, grids, renamed, split_ranks
 from tests.common.env_cases import SPLITS, make_splits
 
 GIVENS, SOLUTION = "4003000414303240", "4123231414323241"
@@ -142,6 +142,18 @@ def test_a_files_solutions_are_absent_from_training_and_validation(tmp_path, bla
         assert not {grid for _, grid in pairs} & set(held)
         assert len({grid for _, grid in pairs}) == left
     assert [grid for _, grid in drawn("test", source=path)] == held
+
+
+def test_a_file_that_leaves_no_grid_is_refused_at_once(tmp_path):
+    path = write(tmp_path / "all.jsonl", *({"puzzle": grid, "solution": grid} for grid in grids()))
+    for split in ("train", "validation"):
+        with pytest.raises(EnvError, match=f"all.jsonl.*{split}|{split}.*file"):
+            envs.make("sudoku", split=split, source=path)
+    assert len(envs.make("sudoku", split="test", source=path)) == 288
+    held = frozenset(grids()[rank] for rank in split_ranks("validation")[1:])
+    assert len(fixed_set("validation", None, held)) == 256
+    with pytest.raises(EnvError, match=r"1 .*validation.* 256 "):
+        fixed_set("validation", (1, 1), held)
 
 
 def test_nine_by_nine_files_are_read_and_kept_out_of_training(tmp_path):

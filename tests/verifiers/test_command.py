@@ -136,6 +136,13 @@ def test_a_file_that_breaks_off_is_judged_as_far_as_it_goes(run, tmp_path):
     assert "cannot be read past line" in said
 
 
+def test_fields_can_have_other_names(run, tmp_path):
+    path = write(tmp_path / "a.jsonl", json.dumps({"text": RIGHT, "question": PUZZLE, "puzzle": "x"}))
+    for form in ("question", "puzzle=question"):
+        status, (row,), _ = run("sudoku", path, "--completion-field", "text", "--answer-field", form)
+        assert status == 0 and row["correct"]
+
+
 def test_a_task_with_several_fields_names_each(run, tmp_path, monkeypatch):
     def judge(completion, *, mode, low, high):
         right = low <= len(str(completion)) <= high
@@ -238,6 +245,19 @@ def test_a_json_array_is_read_item_by_item(run, tmp_path):
     path.write_text(f"[{sample()}")
     status, rows, said = run("sudoku", path)
     assert (status, rows) == (1, []) and "cannot be read past line 0" in said
+
+
+def test_a_file_of_malformed_answers_only_is_questioned(run, tmp_path):
+    path = write(tmp_path / "a.jsonl", *[sample(other=[{"text": RIGHT}])] * 2)
+    assert 'is "other" the field' in run("sudoku", path, "--completion-field", "other")[2]
+    assert "the field" not in run("sudoku", path)[2]
+
+
+def test_many_bad_lines_do_not_flood_the_terminal(run, tmp_path):
+    path = write(tmp_path / "a.jsonl", *["{"] * 150, *[sample(puzzle="5" * 16)] * 150, sample())
+    status, rows, said = run("sudoku", path)
+    assert status == 0 and [row["correct"] for row in rows] == [None] * 300 + [True]
+    assert said.count("\nline ") == 99 and "... and 200 more" in said
 
 
 def test_nothing_judged_exits_with_1(run, tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 import envs
 import verifiers
-from spg_trainer import evaluate, load_model
+from spg_trainer import Sampling, evaluate, load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.evaluation.evaluate import clustered_interval, figures, majority_vote
@@ -182,6 +182,19 @@ def test_an_authors_reference_changes_no_figure(policy):
     assert [row["index"] for row in result.rows] == list(range(6))
     assert all(row["correct"] is False and row["length"] <= 10 for row in result.rows)
     assert all(row["puzzle"] == "12" for row in result.rows), "what is not ours is kept"
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"num_problems": -1}, "num_problems=-1"),
+        ({"num_generations": 0}, "num_generations=0"),
+        ({"num_generations": 3, "sampling": Sampling(10, 5, 6)}, r"=3 .*temperature above 0"),
+    ],
+)
+def test_counts_that_no_evaluation_can_have_are_refused(policy, counts, words):
+    with pytest.raises(ConfigError, match=words):
+        evaluate(policy, ENV, **{"sampling": EVALUATION, **counts})
 
 
 def test_an_environment_by_name_gets_the_models_own_arguments_and_lengths(policy, tmp_path):

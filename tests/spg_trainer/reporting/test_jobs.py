@@ -9,9 +9,29 @@ from pathlib import Path
 
 import pytest
 
+from spg_trainer.reporting import jobs as module
 from spg_trainer.reporting.jobs import run_jobs
 from spg_trainer.runs.console import Console
 from tests.common.trainer_cases import ENV, child_environment, tiny_folder
+
+
+def test_a_failed_job_is_named_with_its_last_words_and_others_go_on(tmp_path: Path, monkeypatch) -> None:
+    alive, most, start = [], [], module.start
+
+    def counted(*arguments):
+        alive.append(start(*arguments))
+        most.append(sum(process.poll() is None for process in alive))
+        return alive[-1]
+
+    monkeypatch.setattr(module, "start", counted)
+    shown = io.StringIO()
+    words = {"bad": ("--num-generation", "1"), "good": ("--version",), "third": ("--version",)}
+    jobs = {tmp_path / name: line for name, line in words.items()}
+    assert run_jobs(jobs, 2, Console(file=shown, every_seconds=0)) == [tmp_path / "bad"]
+    assert len(alive) == 3 and max(most) == 2
+    said = shown.getvalue()
+    assert f"{tmp_path / 'bad'} failed (2), run.log" in said
+    assert "  error: No flag --num-generation." in said and "runs 3/3" in said
 
 
 def test_sigterm_lets_children_save_their_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,14 +4,18 @@ import json
 import re
 import time
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 import envs
+import spg_trainer
 from spg_trainer import cli
+from spg_trainer.errors import ConfigError
 from spg_trainer.reporting import page
+from spg_trainer.reporting.completions import fitting
 from spg_trainer.reporting.curves import aligned, column, draw_panels
 from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import group_by_setting, read_run
@@ -127,6 +131,22 @@ def test_a_rendering_that_raises_is_named_in_its_place(folder, monkeypatch):
     monkeypatch.setattr(envs.Sudoku, "render_text", lambda self, problem, completion: problem["<no>"])
     seen = Page(report(folder).html)
     assert "render_text raised TypeError" in seen.sets[0]["rows"][0]["html"]
+
+
+def test_too_many_completions_are_cut_and_at_least_one_stays():
+    rows = [{"index": i} for i in range(9)]
+    assert fitting(rows, 35) == rows[:3] and fitting(rows, 1) == rows[:1] and fitting(rows, 999) == rows
+
+
+def test_the_name_in_the_package_is_the_function():
+    assert spg_trainer.report is report
+    with pytest.raises(ConfigError, match="Give a run folder"):
+        spg_trainer.report()
+
+
+def test_a_notebook_shows_the_page_in_a_frame(html):
+    shown = page.Report(html)._repr_html_()
+    assert unescape(re.search('srcdoc="([^"]*)"', shown)[1]) == html
 
 
 def test_the_command_writes_into_the_run_or_where_told(folder, tmp_path, capsys):

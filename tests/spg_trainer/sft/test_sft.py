@@ -97,6 +97,13 @@ def test_a_mix_that_cannot_be_is_refused(mix) -> None:
         mix_shares(mix, Count())
 
 
+def test_a_habit_of_some_problems_only_is_no_part_of_a_mix(monkeypatch) -> None:
+    habits = Count.habits
+    monkeypatch.setattr(Count, "habits", lambda self, p: habits(self, p) if p.reference["number"] < 5 else {})
+    with pytest.raises(ConfigError, match=r"--mix short: .* 'count [5-9]'"):
+        draw_demonstrations(envs.make("count"), {"short": 1.0}, 0, 0, 40)
+
+
 def test_a_demonstration_depends_on_seed_step_and_row_only() -> None:
     def drawn(seed: int, step: int, count: int) -> list[tuple[str, str]]:
         problems, texts = draw_demonstrations(Count(), {"right": 0.5, "short": 0.5}, seed, step, count)
@@ -364,6 +371,14 @@ def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path, 
     ):
         with pytest.raises(ConfigError, match=words):
             sft(wrong, quiet=True)
+
+
+def test_however_early_the_rate_falls_it_can_go_on_from_there(tmp_path: Path) -> None:
+    command = replace(LONG, eval_steps=1, patience=1, learning_rate=1e-12, output_dir=str(tmp_path / "model"))
+    folder = sft(command, quiet=True)
+    assert "- 3 updates" in told(folder), "two evaluations, and a fall of one update"
+    sft(replace(command, resume="auto"), quiet=True)
+    assert "- 3 updates" not in told(folder)
 
 
 def test_the_best_weights_by_validation_loss_are_kept(tmp_path: Path, monkeypatch) -> None:

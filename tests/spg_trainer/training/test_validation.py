@@ -202,3 +202,18 @@ def test_going_back_to_an_older_checkpoint_finds_the_best_of_that_time(tmp_path,
     )
     assert summary["validation"]["best_step"] == 0
     assert same_weights(folder / "model", step(folder, 0))
+
+
+@pytest.mark.parametrize(
+    ("start", "lost", "words"),
+    [(2, [1], "step-000001, the best step"), (5, [0, 1], "model/ is step 2")],
+)
+def test_a_lost_best_checkpoint_is_told_and_the_next_best_kept(tmp_path, script, capsys, start, lost, words):
+    script({0: start, 1: 6, 2: 4, 3: 1})
+    folder = tmp_path / "run"
+    train(settings(folder, max_steps=2, keep=9), quiet=True)
+    for number in lost:
+        (step(folder, number) / "COMPLETE").unlink()
+    summary = train(settings(folder, keep=9, resume="auto"))
+    assert summary["validation"]["best_step"] == 2 and same_weights(folder / "model", step(folder, 2))
+    assert words in capsys.readouterr().out
