@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spg_trainer import algorithms
-from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.models import load_model
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.records import save_checkpoint
@@ -151,6 +151,11 @@ def test_a_reference_of_whole_weights_must_be_asked_for(tmp_path):
     with pytest.raises(ConfigError, match=r"--lora-r.*--ref-copy"):
         train(small_config(tmp_path / "run", algorithm=REFERENCE_PROBE), quiet=True)
     assert not (tmp_path / "run").exists()
+    with (
+        pytest.raises(ModelError, match="reference=True"),
+        load_model(str(tiny_folder()), device="cpu").reference(),
+    ):
+        pass
 
 
 def test_an_update_is_given_the_reference_s_logps(kind, tmp_path):
