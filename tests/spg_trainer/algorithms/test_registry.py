@@ -61,7 +61,7 @@ def test_defaults_are_the_paper_s(name):
         ("spg", {"advantage": "median"}, "leave_one_out"),
         ("spg", {"normalizer": "sum"}, "completions"),
         ("spg_repro", {"normalizer": "length"}, "tokens"),
-        ("raft", {"advantage": "mean"}, "share"),
+        ("raft", {"advantage": "mean"}, "no setting advantage"),
         ("vrpo", {"advantage": "mean"}, "best_worst"),
         *((name, {"masking": "blocks"}, get(name).masking) for name in ALGORITHMS),
         # What does not go together.

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spg_trainer.reporting.results import markdown
+from spg_trainer.reporting.compare import markdown
 from spg_trainer.reporting.runs import Completions, Recorded
 from spg_trainer.reporting.statistics import mean_over, t_quantile
 from spg_trainer.settings.fields import Config
@@ -33,7 +33,7 @@ def cells(tmp_path: Path):
     afters = [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]]
     runs = [finished(tmp_path / str(i), START, after, [0.0, 1.0]) for i, after in enumerate(afters)]
     one = finished(tmp_path / "one", START, [1, 1, 1, 1], [0.5, 0.5, 0.5])
-    return {("a", "x"): runs, ("a", "y"): [one], ("b", "x"): []}
+    return {"a": {"x": runs, "y": [one]}, "b": {"x": []}}
 
 
 def test_variance_of_three_seeds_on_four_problems_is_that_by_hand() -> None:
@@ -59,7 +59,7 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_mean(of_seeds: float, of_pr
     for _ in range(trials):
         noise = rng.normal(0, 0.4, (5, 40))
         values = rng.normal(0, of_seeds, (5, 1)) + rng.normal(0, of_problems, (1, 40)) + noise
-        low, high = mean_over(values).interval
+        low, high = mean_over(values).gain_interval
         hits += low <= 0 <= high
     assert 0.925 <= hits / trials <= 0.99
 
