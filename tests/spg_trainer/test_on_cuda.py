@@ -210,6 +210,17 @@ def test_it_trains(gpu, changes: dict, tmp_path: Path) -> None:
     one_step(small(tmp_path / "run", **{"algorithm_args": {}, **arguments, **changes}))
 
 
+def test_an_update_waits_no_more_for_more_rows(gpu, tmp_path: Path) -> None:
+    """As long as they go through the model together."""
+    counts = []
+    for prompts in (2, 4):
+        gpu.clear()
+        changes = {"prompts_per_step": prompts, "num_generations": 4, "per_device_batch_size": 64, **LORA}
+        one_step(small(tmp_path / str(prompts), sample_steps=0, **changes))
+        counts.append(sum(wait.where.startswith(("training/update", "likelihood/")) for wait in gpu))
+    assert 0 < counts[1] <= counts[0] <= 30
+
+
 def test_pairs_train(gpu, tmp_path: Path) -> None:
     changes = {**FEW, "device": "cuda", "max_completion_length": 10, "block_length": 5}
     one_step(pair_config(tmp_path / "run", pairs_file(), **changes))
