@@ -46,6 +46,8 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("decoding", "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 64", 9),
         ("training_step", f"{STEP} --rounds 1", 2),
         ("memory", f"{STEP} --masks 2 4 --algorithms spg", 2),
+        ("memory", "--estimate --cases LoRA rollout", 2),
+        ("verdict_processes", "gsm8k --rows 40 --rounds 1", 1),
         ("llada_step", f"{SHAPE} --device cpu --dtype float32 --rounds 1 --gradient-checkpointing", 2),
         ("environments", "--num-envs 4 --rounds 1 --envs arithmetic", 1),
         (
