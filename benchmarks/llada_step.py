@@ -174,9 +174,11 @@ def forward_flops(given: argparse.Namespace, rows: int, columns: int, scored: fl
 
 
 def update_flops(given: argparse.Namespace, masks: Masks) -> float:
-    """Of forward and backward passes of all masked copies."""
-    rows, columns = given.batch * NUM_MASKS, masks.masked.shape[-1]
-    return (2 if given.lora_r else 3) * forward_flops(given, rows, columns, float(masks.scored.sum()))
+    """Of forward and backward passes of all masked copies; the last layer's queries at scored tokens alone."""
+    rows, columns, scored = given.batch * NUM_MASKS, masks.masked.shape[-1], float(masks.scored.sum())
+    query = (2 + 3 * 3) * given.hidden_size**2 * 2 + 4 * columns * given.hidden_size
+    forward = forward_flops(given, rows, columns, scored) - (rows * columns - scored) * query
+    return (2 if given.lora_r else 3) * forward
 
 
 def counted(work: Callable[[], object]) -> float:

@@ -81,31 +81,6 @@ def test_the_commands_that_add_a_task_run_in_order(tmp_path: Path, monkeypatch, 
     assert "mytask" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line", [line for line in commands("cluster.md") if "--env" in line])
-def test_launcher_and_trainer_read_each_command_for_clusters(
-    line: str, tmp_path, monkeypatch, capsys
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    found = shlex.split(re.sub(r"\$\w+", "1", line))  # variables are a number
-    launcher, *rest = found[found[0] == "srun" :]
-    if launcher == "docker":
-        ours = rest[rest.index("spg-trainer") + 1 :]
-    else:
-        if launcher == "torchrun":
-            from torch.distributed.run import get_args_parser
-
-            read = get_args_parser().parse_args(rest)
-            module, ours = read.module, read.training_script_args
-        else:
-            from accelerate.commands.launch import launch_command_parser
-
-            read = launch_command_parser().parse_args(rest[1:])
-            module, ours = read.module, read.training_script_args
-        assert module and read.training_script == "spg_trainer"
-    assert main([*ours, "--dry-run"]) == 0
-    assert "env: sudoku" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if not name.endswith("_repro")])
 def test_every_algorithm_has_a_page_with_all_its_options(name: str) -> None:
     text = (DOCS / "algorithms" / f"{name}.md").read_text()

@@ -70,7 +70,7 @@ def test_completions_without_signal_are_not_scored_but_counted(tmp_path, monkeyp
     settings = {"env_args": {"dull": half_dull()}, "per_device_batch_size": 4}
     train(small_config(tmp_path / "run", max_steps=1, **settings), quiet=True)
     (row,) = rows(tmp_path / "run" / "metrics.jsonl")
-    assert scored == [2, 2, 2, 2]
+    assert set(scored) == {2}  # of each group of 4, however often a loss is asked for
     assert row["bound/share"] == 0.5 and row["frac_reward_zero_std"] == 0.5
     samples = rows(tmp_path / "run" / "samples" / "step-000001.jsonl")
     assert row["num_tokens"] == 16 * row["completions/mean_length"] > 16
