@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 K = TypeVar("K")
+E = TypeVar("E", bound=BaseException)
 
 
 def _group():
@@ -96,9 +97,20 @@ def raising_on_all() -> Iterator[None]:
     text = f"Process {rank()} failed with {type(error).__name__}: {error}" if error else ""
     texts = [text for text in gather([text]) if text]
     if error is not None:
-        raise error
+        raise on_all(error)
     if texts:
-        raise TrainingError(texts[0])
+        raise on_all(TrainingError(texts[0]))
+
+
+def on_all(error: E) -> E:
+    """Marks an error as one that is raised on every process, so that they can still work together afterwards."""
+    error.__dict__["on_all_processes"] = True
+    return error
+
+
+def is_on_all(error: BaseException) -> bool:
+    """Whether the other processes, if there are any, have met the same error."""
+    return world_size() == 1 or "on_all_processes" in error.__dict__
 
 
 def decide_on_main(decide: Callable[[], T]) -> T:

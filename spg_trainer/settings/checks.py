@@ -53,11 +53,21 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     )
     one_gpu = num_processes > 1 and ":" in m.device
     refuse(one_gpu, f"--device {m.device} is one GPU, not {num_processes}. Leave out --device.")
+    check_shard(m, num_processes)
     below = b.prompts_per_step // num_processes * num_processes
     counts = " or ".join(str(n) for n in (below, below + num_processes) if n)
     refuse(
         b.prompts_per_step % num_processes,
         f"--prompts-per-step {b.prompts_per_step} cannot be shared by {num_processes} processes. Use {counts}.",
+    )
+
+
+def check_shard(m: ModelConfig, num_processes: int) -> None:
+    """Raises ConfigError where weights shall be divided and there is nobody to share them with."""
+    refuse(
+        m.shard and num_processes == 1,
+        "--shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
+        "--nproc-per-node 8 -m spg_trainer`, or leave it out.",
     )
 
 

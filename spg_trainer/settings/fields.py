@@ -78,6 +78,8 @@ class ModelConfig(LoadConfig):
     """Where all weights are trained, keep a frozen copy as reference: a second set in memory and on disk."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, far less memory."""
+    shard: bool = False
+    """Divide weights and optimizer among the processes; --dtype is then what is computed, and trained is float32."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ SFT = "sft.yaml"
 """The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
 MAY_CHANGE = frozenset(
     "max_steps max_minutes config dry_run eval.eval_steps output.output_dir output.resume output.save_steps "
-    "output.keep output.sample_steps output.report output.track batch.per_device_batch_size".split()
+    "output.keep output.sample_steps output.report output.track batch.per_device_batch_size model.shard".split()
 )
 """Settings that may change on resume: how long, what is shown and kept, and where it runs."""
 

@@ -15,9 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from spg_trainer.distributed import gather, gather_rows, raising_on_all, rank, sum_gradients, sum_metrics
+from spg_trainer.distributed import (
+    gather,
+    gather_rows,
+    is_on_all,
+    on_all,
+    raising_on_all,
+    rank,
+    sum_metrics,
+)
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import ended
+from spg_trainer.models.shard import gathered, sum_gradients, trains_parts, whole
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import closing_lines
@@ -58,7 +67,8 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
             save_checkpoint(run)
             after = evaluate_once(run, "after", write_best_model(run))
     except BaseException as error:
-        if run.state.consistent and run.state.step:
+        alone = trains_parts(run.policy.model) and not is_on_all(error)  # nobody else would bring their part
+        if run.state.consistent and run.state.step and not alone:
             with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
                 save_checkpoint(run)
         if isinstance(error, KeyboardInterrupt):
@@ -79,14 +89,15 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
 def train_step(run: Run) -> None:
     """One rollout and its updates, recorded, validated and shown."""
     state, started = run.state, time.monotonic()
-    scored = run.source.collect(state.step)
-    sampled = time.monotonic()
-    if state.step == 0 and run.source.env is not None:
-        look_at_base(run, scored)
-    ends = ended(run.policy, scored.rollouts)
-    rewards, metrics = rollout_metrics(scored, ends, run.config.batch.num_generations)  # of all processes
-    advantages, step = credit(run, scored, rewards)
-    metrics |= apply_updates(run, step)
+    with gathered(run.policy.model):
+        scored = run.source.collect(state.step)
+        sampled = time.monotonic()
+        if state.step == 0 and run.source.env is not None:
+            look_at_base(run, scored)
+        ends = ended(run.policy, scored.rollouts)
+        rewards, metrics = rollout_metrics(scored, ends, run.config.batch.num_generations)  # of all processes
+        advantages, step = credit(run, scored, rewards)
+        metrics |= apply_updates(run, step)
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
     timings = {
         "rollout": sampled - started,
@@ -183,10 +194,12 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
 
 def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
     """Gradient, all-reduce, clip, optimizer step if all is finite. number: of the update in its step."""
-    sums = gradient(run.policy, run.algorithm, update)
-    sum_gradients(run.parameters)
+    with gathered(run.policy.model):
+        with raising_on_all():
+            sums = gradient(run.policy, run.algorithm, update)
+        sum_gradients(run.policy.model)
     metrics = means(sum_metrics(sums), update.totals)
-    norm = float(torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm))
+    norm = clip_gradients(run.parameters, run.config.optimizer.max_grad_norm)
     rate = learning_rate(run)
     if math.isfinite(metrics["loss"]) and math.isfinite(norm):  # equal on all processes: sums over them
         run.state.consistent, run.state.skipped = False, 0
@@ -200,6 +213,14 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
     return {**metrics, "grad_norm": norm, "learning_rate": rate}
 
 
+def clip_gradients(parameters: list[torch.Tensor], limit: float) -> float:
+    """Scales the gradients so that their norm, which is returned, is at most `limit`; parts of tensors count as one."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = whole(torch.nn.utils.get_total_norm(gradients))
+    torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return float(norm)
+
+
 def count_skipped(run: Run, update: Update, number: int) -> None:
     """Counts an update that is not finite; after several in a row TrainingError and a file that names the last."""
     run.state.skipped += 1
@@ -210,11 +231,12 @@ def count_skipped(run: Run, update: Update, number: int) -> None:
     if rank() == 0:
         batch = {"step": run.state.step, "update": number, "index_generation": completions}
         write_text(file, json_document(batch))
-    raise TrainingError(
+    text = (
         f"The loss or its gradient was NaN or infinite {MAX_SKIPPED} times in a row; the weights are those of the last "
         f"finite update. {file} names the batch. Start a new run with a lower --learning-rate or --max-grad-norm; "
         "--model with the path of a checkpoint begins from its weights."
     )
+    raise on_all(TrainingError(text))
 
 
 def learning_rate(run: Run) -> float:
@@ -236,7 +258,7 @@ def reason_to_end(run: Run) -> str:
     late = limit > 0 and time.monotonic() - run.started > limit
     late, stop = map(any, zip(*gather([(late, run.stop.asked)]), strict=True))  # all processes end alike
     if stop:
-        raise KeyboardInterrupt
+        raise on_all(KeyboardInterrupt())
     if late:
         return "max_minutes"
     return "max_steps" if run.state.step >= run.config.max_steps else ""

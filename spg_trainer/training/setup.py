@@ -140,7 +140,9 @@ def prepare_folder(run: Run) -> None:
             run.folder.create(settings, environment_record(run))
         if run.accelerator.is_main_process:
             keep(path, config.env)
-        if run.algorithm.needs_ref_logps and not policy.fresh_adapters and incomplete(path / REFERENCE):
+    kept = run.algorithm.needs_ref_logps and not policy.fresh_adapters
+    if kept and decide_on_main(lambda: incomplete(path / REFERENCE)):
+        with raising_on_all():
             checkpoint.export(path / REFERENCE, policy, environment_record(run))
 
 

@@ -14,6 +14,7 @@ from spg_trainer.algorithms.registry import ALGORITHMS, get
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
+from spg_trainer.models.shard import whole
 from spg_trainer.rollout.sources import choose_problems
 from spg_trainer.settings.fields import Config
 from spg_trainer.training.loop import train, train_step
@@ -23,6 +24,7 @@ from tests.common.trainer_cases import (
     LORA,
     PROBE,
     PROBLEMS,
+    REFERENCE_PROBE,
     SELF_NORMALISED,
     Letters,
     Probe,
@@ -72,7 +74,7 @@ def one_step(config: Config) -> tuple[torch.Tensor, dict[str, Any]]:
     found: list[torch.Tensor] = []
 
     def move() -> None:
-        found.append(torch.cat([p.grad.flatten() for p in run.parameters]))
+        found.append(torch.cat([whole(p.grad).flatten() for p in run.parameters]))
         with torch.no_grad():
             for p in run.parameters:
                 p.sub_(p.grad, alpha=MOVED / float(found[-1].norm()))
@@ -115,6 +117,21 @@ def loop_config(output: Path, **changes: Any) -> Config:
     return small_config(output, **settings, eval_steps=1, **changes)
 
 
+SHARDED: dict[str, dict[str, Any]] = {
+    "all weights": {},
+    "recomputed": {"gradient_checkpointing": True, "per_device_batch_size": 1},
+    "adapters": LORA,
+    "a reference": {
+        "ref_copy": True,
+        "algorithm": REFERENCE_PROBE,
+        "algorithm_args": {},
+        "env_args": {},
+        "num_iterations": 2,
+    },
+}
+"""Steps of a model divided among two processes, whose second one has, but for the last, no signal."""
+
+
 def failing(folder: Path, rank: int) -> str:
     """What this process says when the task of the second one fails in step 2, after one finished step."""
     count, original = itertools.count(), Letters.score
@@ -149,6 +166,10 @@ def in_each_process(here: Path) -> None:
     for algorithm in sorted(ALGORITHMS):
         found[algorithm] = one_step(algorithm_config(here / algorithm, algorithm))
     train(loop_config(here / "loop"), quiet=True)
+    for name, changes in SHARDED.items():
+        config = gradient_config(here / f"sharded-{name}", "float64", "tokens", shard=True)
+        found[f"sharded-{name}"] = one_step(change(config, **changes))
+    train(loop_config(here / "sharded", shard=True, save_steps=1), quiet=True)
     found["failure"] = failing(here / "failing", rank)
     run = start(small_config(here / "evaluate"), quiet=True)
     run.folder.release()

@@ -1,0 +1,80 @@
+"""Weights divided among processes: the gradient, the run and its checkpoints are those of one process that has all."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import load_model
+from spg_trainer.training.loop import train
+from tests.common.likelihood_cases import relative
+from tests.common.process_cases import SHARDED, gradient_config, loop_config, one_step
+from tests.common.trainer_cases import change, rows, small_config, step, weights
+from tests.common.two_processes import two_processes
+
+
+def assert_same_run(folder, expected, tolerance=1e-10):
+    """Equal completions; metrics and weights equal up to the order of sums."""
+    for found, row in zip(rows(folder / "metrics.jsonl"), rows(expected / "metrics.jsonl"), strict=True):
+        assert found == pytest.approx(row, rel=1e-8, abs=1e-10)
+    for name in ("after", "step-000002"):
+        assert (folder / f"eval/{name}.jsonl").read_bytes() == (expected / f"eval/{name}.jsonl").read_bytes()
+    found, saved = weights(folder / "model"), weights(expected / "model")
+    assert list(found) == list(saved)
+    for name, value in saved.items():
+        assert found[name].dtype == value.dtype and relative(found[name], value) < tolerance
+
+
+@pytest.fixture(scope="module")
+def undivided(tmp_path_factory):
+    """The run that one process makes of the same settings."""
+    folder = tmp_path_factory.mktemp("undivided") / "run"
+    train(loop_config(folder, save_steps=1), quiet=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", list(SHARDED))
+def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name):
+    config = change(gradient_config(tmp_path / "run", "float64", "tokens"), **SHARDED[name])
+    expected, metrics = one_step(config)
+    for rank in (0, 1):
+        found, metrics_of_process = torch.load(two_processes() / f"rank-{rank}.pt")[f"sharded-{name}"]
+        assert found.shape == expected.shape and float(expected.norm()) > 1e-3
+        assert relative(found, expected) < 1e-10
+        assert metrics_of_process == pytest.approx(metrics, rel=1e-9, abs=1e-10)
+
+
+def test_a_run_of_two_processes_is_that_of_one(undivided):
+    assert_same_run(two_processes() / "sharded", undivided)
+
+
+def test_what_is_written_opens_like_any_model(undivided):
+    for place in ("model", "checkpoints/step-000001"):
+        names = [
+            {path.name for path in (run / place).iterdir()}
+            for run in (two_processes() / "sharded", undivided)
+        ]
+        assert names[0] - names[1] <= {"optimizer"} and names[1] - names[0] <= {"training.pt"}
+        configs = [
+            json.loads((run / place / "config.json").read_text())
+            for run in (two_processes() / "sharded", undivided)
+        ]
+        assert configs[0] == configs[1]
+    policy = load_model(str(two_processes() / "sharded" / "model"), device="cpu", dtype="float64")
+    assert all(p.dtype == torch.float64 for p in policy.model.parameters())
+
+
+def test_one_process_goes_on_from_what_two_have_divided(tmp_path, undivided):
+    """Weights and optimizer are those of the checkpoint: the second step is that of the run never interrupted."""
+    folder = shutil.copytree(two_processes() / "sharded", tmp_path / "run")
+    shutil.rmtree(step(folder, 2))
+    config = loop_config(folder, save_steps=1, resume="auto")
+    train(config, quiet=True)
+    assert_same_run(folder, undivided)
+
+
+def test_a_single_process_has_nobody_to_divide_with(tmp_path):
+    with pytest.raises(ConfigError, match=r"--shard.*only one.*torchrun"):
+        train(small_config(tmp_path / "run", shard=True), quiet=True)
