@@ -118,17 +118,19 @@ def open_policy(
     """The model that a training command names, with its adapters, on `device` or the one its settings name.
 
     Where all weights are trained, `--dtype auto` is float32 on a GPU too: in bfloat16 most steps of a usual learning
-    rate round to nothing. Raises ConfigError if bfloat16 is asked for all the same. With `shard`, `--dtype` is the type
-    that is computed, and all weights are trained in float32 at least. reference: whether what is opened is kept for
-    `Policy.reference`; of all weights only with `ref_copy`.
+    rate round to nothing. Raises ConfigError if bfloat16 is asked for all the same. reference: whether what is opened
+    is kept for `Policy.reference`; of all weights only with `ref_copy`. With `shard`, a model on the CPU that
+    `divide_policy` has to divide.
     """
     m = settle(m)
     all_weights = m.lora_r == 0
-    place = _device(device or m.device)
-    computed = _dtype("float32" if all_weights and m.dtype == "auto" and not m.shard else m.dtype, place)
-    trained = torch.promote_types(computed, torch.float32) if all_weights and m.shard else computed
-    dtype = str(trained).removeprefix("torch.")
-    policy = _open(replace(m, dtype=dtype, device="cpu" if m.shard else str(place)), env, seed)
+    dtype = "float32" if all_weights and m.dtype == "auto" else m.dtype
+    device = device or m.device
+    if m.shard:
+        computed = _dtype(m.dtype, _device(device))
+        trained = torch.promote_types(computed, torch.float32) if all_weights else computed
+        dtype, device = str(trained).removeprefix("torch."), "cpu"
+    policy = _open(replace(m, dtype=dtype, device=device), env, seed)
     if any(p.requires_grad and p.dtype == torch.bfloat16 for p in policy.model.parameters()):
         text = "--dtype bfloat16 with all weights trained: most steps round to nothing"
         raise ConfigError(f"{text}. Use --lora-r 128 or --dtype float32.")
@@ -138,11 +140,19 @@ def open_policy(
         add_reference(policy.model)
     if m.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
-    if m.shard:
-        shard.divide(policy.model, place, computed if all_weights else None)
-        if policy.frozen is not None:
-            shard.divide(policy.frozen.to(computed), place)
     return policy
+
+
+def divide_policy(policy: Policy, m: ModelConfig, device: str) -> None:
+    """Divides an opened model, and its frozen copy, among the processes, all of which call this.
+
+    `--dtype` is then the type that is computed; all weights are trained in float32 at least.
+    """
+    place = _device(device)
+    computed = _dtype(m.dtype, place)
+    shard.divide(policy.model, place, computed)
+    if policy.frozen is not None:
+        shard.divide(policy.frozen.to(computed), place, computed)
 
 
 def hidden_states(

@@ -13,7 +13,7 @@ Adapters are not divided: they are small, and each process has them whole, as wi
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,11 +32,11 @@ FILE_BYTES = 5 * 10**9
 """Size of a file of weights, and so what of a whole model is in memory while it is written."""
 
 
-def divide(model: nn.Module, device: torch.device, compute: torch.dtype | None = None) -> None:
+def divide(model: nn.Module, device: torch.device, compute: torch.dtype) -> None:
     """Divides a model's weights among the processes of the run, in place. An optimizer must be made after this.
 
-    device: this process's, to which the weights are moved, a layer at a time. compute: the type to gather weights in,
-    None = their own; those that are kept and trained keep theirs. Raises ModelError where torch is too old.
+    device: this process's, to which the weights are moved, a layer at a time. compute: the type in which weights
+    are gathered; those that are kept and trained keep their own. Raises ModelError where torch is too old.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -122,6 +122,14 @@ def sum_gradients(model: nn.Module) -> None:
     rest = [p for p in model.parameters() if p.requires_grad and not _is_part(p)]
     if rest:
         distributed.sum_gradients(rest)
+
+
+def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
+    """Scales the gradients so that their norm, which is returned, is at most `limit`; parts of tensors count as one."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = whole(torch.nn.utils.get_total_norm(gradients))
+    torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return float(norm)
 
 
 def whole(value: Tensor) -> Tensor:

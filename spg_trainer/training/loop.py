@@ -26,7 +26,7 @@ from spg_trainer.distributed import (
 )
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import ended
-from spg_trainer.models.shard import gathered, sum_gradients, trains_parts, whole
+from spg_trainer.models.shard import clip_gradients, gathered, sum_gradients, trains_parts
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import closing_lines
@@ -67,7 +67,8 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
             save_checkpoint(run)
             after = evaluate_once(run, "after", write_best_model(run))
     except BaseException as error:
-        alone = trains_parts(run.policy.model) and not is_on_all(error)  # nobody else would bring their part
+        # Of a sharded model each process has only its part, and the others may be elsewhere.
+        alone = trains_parts(run.policy.model) and not is_on_all(error)
         if run.state.consistent and run.state.step and not alone:
             with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
                 save_checkpoint(run)
@@ -211,14 +212,6 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
         count_skipped(run, update, number)
     run.optimizer.zero_grad(set_to_none=True)
     return {**metrics, "grad_norm": norm, "learning_rate": rate}
-
-
-def clip_gradients(parameters: list[torch.Tensor], limit: float) -> float:
-    """Scales the gradients so that their norm, which is returned, is at most `limit`; parts of tensors count as one."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = whole(torch.nn.utils.get_total_norm(gradients))
-    torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return float(norm)
 
 
 def count_skipped(run: Run, update: Update, number: int) -> None:

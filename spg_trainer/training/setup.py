@@ -12,7 +12,7 @@ from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation.evaluate import make_env
-from spg_trainer.models import Policy, open_policy
+from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.rollout.pairs import PairFile, settle_pairs
 from spg_trainer.rollout.sampler import get_decoder
 from spg_trainer.rollout.sources import EnvironmentSource, check_prompts
@@ -98,14 +98,17 @@ def open_model(
 ) -> Policy:
     """The model to train; of a run that continues with a reference, from its own copy of what it started from."""
     kept = decide_on_main(lambda: kept_weights(config, run, newest)) if algorithm.needs_ref_logps else None
+    device = str(accelerator.device) if config.model.device == "auto" else config.model.device
     with raising_on_all():
         policy = open_policy(
             replace(config.model, model=str(kept)) if kept else config.model,
             env=config.env,
             seed=config.seed,
-            device=str(accelerator.device) if config.model.device == "auto" else config.model.device,
+            device=device,
             reference=algorithm.needs_ref_logps,
         ).ending_with(algorithm.end_tokens)
+    if config.model.shard:
+        divide_policy(policy, config.model, device)
     if kept:
         policy.source = model_environment(str(kept))["base_model"]
     return policy

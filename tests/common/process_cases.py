@@ -5,8 +5,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -16,9 +19,13 @@ from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.models.shard import whole
 from spg_trainer.rollout.sources import choose_problems
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import Config, ModelConfig, SftCommand
+from spg_trainer.sft import loop as sft_loop
+from spg_trainer.sft.command import sft
+from spg_trainer.sft.loop import Fit
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start
+from tests.common.sft_cases import SMALL
 from tests.common.trainer_cases import (
     EVALUATION,
     LORA,
@@ -132,6 +139,35 @@ SHARDED: dict[str, dict[str, Any]] = {
 """Steps of a model divided among two processes, whose second one has, but for the last, no signal."""
 
 
+def half_config(output: Path) -> Config:
+    """A step in bfloat16 on a divided model, too short for bfloat16 to hold."""
+    return small_config(output, dtype="bfloat16", shard=True, max_steps=1, learning_rate=1e-5)
+
+
+SFT: dict[str, dict[str, Any]] = {"sft": {}, "sft-sharded": {"patience": 0, "shard": True}}
+"""Trainings on demonstrations by two processes, stopped and resumed."""
+
+
+def sft_command(output: Path, shard: bool = False, **changes: Any) -> SftCommand:
+    """A few updates in float64, of rows that two processes cannot share evenly."""
+    model = ModelConfig(str(tiny_folder()), dtype="float64", device="cpu", shard=shard)
+    few = {"steps": 5, "batch_size": 5, "eval_steps": 2}
+    return replace(SMALL, output_dir=str(output), model=model, **few, **changes)
+
+
+def stopped_sft(command: SftCommand) -> None:
+    """A training that ends in its fourth update, two after its last checkpoint."""
+    update = Fit.update
+
+    def stopping(self: Fit) -> float:
+        if self.progress.step == 3:
+            raise TrainingError("stopped")
+        return update(self)
+
+    with patch.object(Fit, "update", stopping), suppress(TrainingError):
+        sft(command, quiet=True)
+
+
 def failing(folder: Path, rank: int) -> str:
     """What this process says when the task of the second one fails in step 2, after one finished step."""
     count, original = itertools.count(), Letters.score
@@ -170,6 +206,11 @@ def in_each_process(here: Path) -> None:
         config = gradient_config(here / f"sharded-{name}", "float64", "tokens", shard=True)
         found[f"sharded-{name}"] = one_step(change(config, **changes))
     train(loop_config(here / "sharded", shard=True, save_steps=1), quiet=True)
+    train(half_config(here / "half"), quiet=True)
+    with patch.object(sft_loop, "VALIDATION", 8):
+        for name, changes in SFT.items():
+            stopped_sft(sft_command(here / name, **changes))
+            sft(sft_command(here / name, **changes, resume="auto"), quiet=True)
     found["failure"] = failing(here / "failing", rank)
     run = start(small_config(here / "evaluate"), quiet=True)
     run.folder.release()

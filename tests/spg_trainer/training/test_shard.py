@@ -11,7 +11,7 @@ from spg_trainer.models import load_model
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import SHARDED, gradient_config, loop_config, one_step
-from tests.common.trainer_cases import change, rows, small_config, step, weights
+from tests.common.trainer_cases import change, rows, small_config, step, tiny_folder, weights
 from tests.common.two_processes import two_processes
 
 
@@ -73,6 +73,17 @@ def test_one_process_goes_on_from_what_two_have_divided(tmp_path, undivided):
     config = loop_config(folder, save_steps=1, resume="auto")
     train(config, quiet=True)
     assert_same_run(folder, undivided)
+
+
+def test_what_is_computed_in_bfloat16_is_trained_in_float32():
+    """Steps of 1e-5 would vanish in weights of 1e-2 and more, of which bfloat16 keeps eight bits."""
+    found, before = weights(two_processes() / "half" / "model"), weights(tiny_folder())
+    for name, value in before.items():
+        moved = found[name] - value
+        assert found[name].dtype == torch.float32 and 0 < float(moved.abs().max()) < 2e-5, name
+        assert torch.equal(found[name].bfloat16(), value.bfloat16()) or value.dim() > 1
+    (row,) = rows(two_processes() / "half" / "metrics.jsonl")
+    assert row["grad_norm"] > 0
 
 
 def test_a_single_process_has_nobody_to_divide_with(tmp_path):
