@@ -81,11 +81,25 @@ def check_eval(command: EvalCommand) -> None:
     )
 
 
-def check_sft(command: SftCommand) -> None:
+def check_sft(command: SftCommand, num_processes: int = 1) -> None:
     """Raises ConfigError for settings of `sft` that cannot work."""
     check_common(command)
     m = command.model
     refuse(m.ref_copy, "--ref-copy: sft compares with no reference. Leave it out.")
+    check_shard(m, num_processes)
+    refuse(
+        m.shard and command.patience,
+        f"--shard with --patience {command.patience}: of a divided model the best weights are not kept apart. "
+        "Use --patience 0, a cosine of --steps.",
+    )
+    refuse(
+        m.shard and command.optimizer == "muon",
+        "--shard: Muon needs whole matrices. Use --optimizer adamw.",
+    )
+    refuse(
+        m.shard and command.save_dtype != "auto",
+        f"--shard writes the weights as they are trained, not in {command.save_dtype}. Use --save-dtype auto.",
+    )
     whole_only = command.save_dtype != "auto" and (m.lora_r or m.is_adapter)
     refuse(whole_only, f"--save-dtype {command.save_dtype} is for whole models, not adapters. Use auto.")
 
