@@ -1,29 +1,30 @@
-"""Exact decoding against the plain LLaDA sampler: `python benchmarks/decoding.py`.
+"""Decoding against the published samplers, at every way to decode.
 
-The baseline is written from LLaDA's published sampler (arXiv 2502.09992): at every step logits and probabilities of
-all positions of all rows, in float32, and a loop over the rows to choose what is unmasked. Both decode the same
-prompts with the same random model, greedily, in turns; the table shows medians and their ratio. In the second row of
-each vocabulary some tokens end a text, so that completions are as short as real answers. Fewer steps per block than
-the 16 of a real run change the ratio little, and to the disadvantage of exact decoding, whose later steps in a block
-are the cheaper ones.
+`plain` is LLaDA's generate.py in short (all logits at every step; at a temperature above 0 a float64 Gumbel draw for
+each). `cached` is what Fast-dLLM's caches do (arXiv 2505.22618): keys and values by block, joined with the fresh ones
+and rotated again at each pass, all logits of a pass, confidence as a float64 softmax. All of them decode the same
+prompts with the same random model, in turns; the table shows medians of processor time and their ratio. A step of
+`plain` costs the same whatever it sees: --plain-steps of them are timed, times the number of steps.
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from measuring import hardware, medians, print_head, print_row, wall_seconds
+from measuring import hardware, medians, print_head, print_row, seconds
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention, silu
 
-from spg_trainer.batch import Rollouts
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy, tiny_tokenizer
 from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
 
-ROWS, PROMPT, COMPLETION, BLOCK = 4, 64, 128, 32
+WAYS = ("exact", "prefix", "dual", "suffix", "threshold", "warm", "refill", "long")
 
 
-def build(vocabulary: int, layers: int) -> Policy:
+def build(vocabulary: int, layers: int, positions: int = 2048) -> Policy:
     """A random model of width 512, 8 heads, feed-forward 1536."""
     torch.manual_seed(0)
     config = LLaDAConfig(
@@ -31,7 +32,7 @@ def build(vocabulary: int, layers: int) -> Policy:
         n_layers=layers,
         n_heads=8,
         mlp_hidden_size=1536,
-        max_sequence_length=256,
+        max_sequence_length=positions,
         vocab_size=vocabulary,
     )
     model = LLaDAForMaskedLM(config).eval()
@@ -41,80 +42,195 @@ def build(vocabulary: int, layers: int) -> Policy:
 
 
 @torch.no_grad()
-def plain(policy: Policy, prompt_ids: Tensor, sampling: Sampling) -> Tensor:
-    """The published sampler at temperature 0, low-confidence remasking. Returns completions (B, T)."""
-    rows, width = prompt_ids.shape
-    x = torch.full((rows, width + sampling.max_completion_length), policy.mask_id)
-    x[:, :width] = prompt_ids
-    for block in range(sampling.num_blocks):
-        stop = width + (block + 1) * sampling.block_length
-        masked = int((x[0, :stop] == policy.mask_id).sum())
-        count, remainder = divmod(masked, sampling.steps_per_block)
+def plain(policy: Policy, prompt_ids: Tensor, sampling: Sampling, steps: int) -> Tensor:
+    """The first steps of the published sampler. Returns completions (B, T)."""
+    x = canvas(policy, prompt_ids, sampling)
+    count = sampling.block_length // sampling.steps_per_block
+    stop = prompt_ids.shape[1] + sampling.block_length
+    for step in range(steps):
+        if step and step % sampling.steps_per_block == 0:
+            stop += sampling.block_length
+        is_mask = x == policy.mask_id
+        logits = policy.model(input_ids=x).logits
+        sampled = gumbel(logits, sampling.temperature).argmax(-1)
+        confidence = logits.softmax(-1).gather(-1, sampled.unsqueeze(-1)).squeeze(-1)
+        confidence[:, stop:] = float("-inf")
+        reveal(x, sampled, torch.where(is_mask, confidence, float("-inf")), count)
+    return x[:, prompt_ids.shape[1] :]
+
+
+def gumbel(logits: Tensor, temperature: float) -> Tensor:
+    if temperature == 0:
+        return logits
+    noise = torch.rand_like(logits, dtype=torch.float64)
+    return logits.double().exp() / (-noise.log()) ** temperature
+
+
+def reveal(x: Tensor, sampled: Tensor, confidence: Tensor, count: int) -> None:
+    for row in range(len(x)):
+        chosen = confidence[row].topk(count).indices
+        x[row, chosen] = sampled[row, chosen]
+
+
+def canvas(policy: Policy, prompt_ids: Tensor, sampling: Sampling) -> Tensor:
+    masks = prompt_ids.new_full((len(prompt_ids), sampling.max_completion_length), policy.mask_id)
+    return torch.cat([prompt_ids, masks], -1)
+
+
+class Joining:
+    """The body of the model with keys and values kept before rotation, as Fast-dLLM keeps them."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.model, self.kept = policy.model, {}
+
+    def logits(self, ids: Tensor, first: int, kept: slice | None) -> Tensor:
+        """Of the columns `first`.., all of them; kept: the columns whose keys and values are as they were."""
+        body, hidden = self.model.model, self.model.model.embed_tokens(ids)
+        for number, layer in enumerate(body.layers):
+            a, x = layer.self_attn, layer.input_layernorm(hidden)
+            q, k, v = (
+                p(x).unflatten(-1, (-1, a.head_dim)).transpose(1, 2) for p in (a.q_proj, a.k_proj, a.v_proj)
+            )
+            if kept is None:
+                self.kept[number] = (k, v)
+            else:
+                old = self.kept[number]
+                k, v = (
+                    torch.cat([o[:, :, :first], n, o[:, :, kept]], 2)
+                    for o, n in zip(old, (k, v), strict=True)
+                )
+            columns = torch.arange(k.shape[2])[None]
+            cos, sin = body.rotary_emb(hidden, columns)
+            k = turn(k, cos, sin)
+            q = turn(q, cos[:, first : first + q.shape[2]], sin[:, first : first + q.shape[2]])
+            mixed = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+            hidden = hidden + a.o_proj(mixed)
+            x, m = layer.post_attention_layernorm(hidden), layer.mlp
+            hidden = hidden + m.down_proj(silu(m.gate_proj(x)) * m.up_proj(x))
+        return self.model.lm_head(body.norm(hidden))
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.float().chunk(2, -1)
+    return (x.float() * cos[:, None] + torch.cat([-second, first], -1) * sin[:, None]).to(x.dtype)
+
+
+@torch.no_grad()
+def cached(policy: Policy, prompt_ids: Tensor, sampling: Sampling) -> Tensor:
+    """Fast-dLLM's prefix or dual cache with the schedule. Returns completions (B, T)."""
+    x, width, body = canvas(policy, prompt_ids, sampling), prompt_ids.shape[1], Joining(policy)
+    count = sampling.block_length // sampling.steps_per_block
+    for start in range(width, x.shape[1], sampling.block_length):
+        stop = start + sampling.block_length
         for step in range(sampling.steps_per_block):
-            is_mask = x == policy.mask_id
-            logits = policy.model(input_ids=x).logits
-            sampled = logits.argmax(-1)
-            confidence = logits.softmax(-1).gather(-1, sampled.unsqueeze(-1)).squeeze(-1)
-            confidence[:, stop:] = float("-inf")
-            confidence = torch.where(is_mask, confidence, float("-inf"))
-            for row in range(rows):
-                chosen = confidence[row].topk(count + (step < remainder)).indices
-                x[row, chosen] = sampled[row, chosen]
+            end = stop if step and sampling.cache == "dual" else x.shape[1]
+            first = start if step else 0
+            logits = body.logits(x[:, first:end], first, slice(end, None) if step else None)
+            sampled = gumbel(logits, sampling.temperature).argmax(-1)
+            confidence = logits.double().softmax(-1).gather(-1, sampled.unsqueeze(-1)).squeeze(-1)
+            part = x[:, first:end]
+            confidence[(part != policy.mask_id)] = float("-inf")
+            confidence[:, stop - first :] = float("-inf")
+            reveal(part, sampled, confidence, count)
     return x[:, width:]
 
 
-def exact(policy: Policy, prompt_ids: Tensor, sampling: Sampling) -> Rollouts:
+def ours(
+    policy: Policy, prompt_ids: Tensor, sampling: Sampling, rows_per_forward: int | None = None
+) -> Tensor:
     """The trainer's sampler."""
+    noise = [generator(0, row) for row in range(len(prompt_ids))] if sampling.draws_noise else None
+    real = torch.ones_like(prompt_ids, dtype=torch.bool)
     return sample_completions(
-        policy, prompt_ids, torch.ones_like(prompt_ids, dtype=torch.bool), sampling, None
-    )
+        policy, prompt_ids, real, sampling, noise, rows_per_forward=rows_per_forward
+    ).completion_ids
 
 
-def end_tokens(completion_ids: Tensor) -> tuple[int, ...]:
-    """One token of each row, first met about a third into it."""
-    early = set(completion_ids[:, : COMPLETION // 4].flatten().tolist())
-    chosen = []
+def batches(policy: Policy, prompt_ids: Tensor, sampling: Sampling, rows: int) -> Tensor:
+    """A batch of so many rows, and the next when all of it has ended."""
+    return torch.cat([ours(policy, part, sampling, rows) for part in prompt_ids.split(rows)])
+
+
+def ending(policy: Policy, completion_ids: Tensor, share: float) -> Policy:
+    """The same model with end tokens chosen so that completions end at this mean share of their length."""
+    length = completion_ids.shape[1]
+    ends: set[int] = set()
     for row, tokens in enumerate(completion_ids.tolist()):
-        behind = tokens[COMPLETION // 4 + row * COMPLETION // 16 :]
-        chosen.append(next((token for token in behind if token not in early), behind[0]))
-    return tuple(chosen)
+        wanted = int(length * min(0.95, share * (0.25 + 1.5 * (row + 0.5) / len(completion_ids))))
+        if not ends & set(tokens[:wanted]):
+            ends.add(tokens[wanted])
+    return replace(policy, end_token_ids=tuple(ends))
+
+
+def compare(
+    label: str, base: Callable[[], Tensor], work: Callable[[], Tensor], rounds: int, scale: float = 1.0
+) -> None:
+    slow, fast = medians([base, work], rounds, seconds)
+    slow, theirs, mine = slow * scale, base(), work()
+    same = f"{(theirs == mine).float().mean().item():.1%}" if scale == 1 else ""
+    print_row([label, f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.2f}x", same])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps-per-block", type=int, default=4, help="of 32 tokens; a real run has 16")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts (5)")
-    parser.add_argument("--vocabulary", type=int, nargs="+", default=[126464, 4096], help="vocabulary sizes")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="what to measure (all)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median counts (3)")
+    parser.add_argument("--plain-steps", type=int, default=4, help="steps of `plain` that are timed (4)")
+    parser.add_argument("--vocabulary", type=int, default=126464, help="vocabulary size (126464)")
     parser.add_argument("--layers", type=int, default=8, help="layers of the model (8)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--rows", type=int, default=8, help="prompts (8); 12 times as many for refill")
+    parser.add_argument(
+        "--length", type=int, default=128, help="tokens of a completion (128), in blocks of 32"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    sampling = Sampling(COMPLETION, BLOCK, COMPLETION // BLOCK * given.steps_per_block)
+    policy, rounds = build(given.vocabulary, given.layers), given.rounds
+    exact = Sampling(given.length, 32, given.length // 2)
+    x = torch.randint(0, given.vocabulary - 2, (given.rows, 64))
+    dual, warm = replace(exact, cache="dual"), replace(exact, cache="dual", temperature=1.0)
+    four = replace(dual, unmasking="threshold", threshold=1e-9, max_tokens_per_step=4)
     print(
-        f"{hardware()}; {given.threads} threads, float32; batch {ROWS}, prompt {PROMPT}, completion {COMPLETION} in "
-        f"blocks of {BLOCK}, {sampling.diffusion_steps} steps, temperature 0; median of {given.rounds}\n"
+        f"{hardware()}; {given.threads} thread(s), float32; {given.rows} prompts of 64, completions of "
+        f"{given.length} in blocks of 32, {exact.diffusion_steps} steps; median of {rounds}, processor time\n"
     )
-    print_head(["vocabulary, mean length", "plain, s", "exact, s", "ratio", "equal tokens"])
-    for vocabulary in given.vocabulary:
-        policy = build(vocabulary, given.layers)
-        prompt_ids = torch.randint(0, vocabulary - 2, (ROWS, PROMPT))
-        published = plain(policy, prompt_ids, sampling)
-        ending = replace(policy, end_token_ids=end_tokens(published))
-        works = [
-            lambda p=policy, x=prompt_ids: plain(p, x, sampling),
-            lambda p=policy, x=prompt_ids: exact(p, x, sampling),
-            lambda p=ending, x=prompt_ids: exact(p, x, sampling),
-        ]
-        slow, *fast = medians(works, given.rounds, wall_seconds)
-        for each, took in zip((policy, ending), fast, strict=True):
-            rollouts = exact(each, prompt_ids, sampling)
-            written = rollouts.completion_mask
-            length = written.sum(-1).float().mean().item()
-            same = (rollouts.completion_ids == published)[written].float().mean().item()
-            label = f"{vocabulary}, {length:.0f} tokens"
-            print_row([label, f"{slow:.2f}", f"{took:.2f}", f"{slow / took:.2f}x", f"{same:.1%}"])
+    print_head(["ours, against", "theirs, s", "ours, s", "ratio", "equal tokens"])
+    steps = given.plain_steps
+    for way, label, sampling in (
+        ("exact", "exact, plain", exact),
+        ("dual", "dual, plain", dual),
+        ("suffix", "dual with a suffix of 16, plain", replace(dual, suffix_tokens=16)),
+        ("threshold", "dual, threshold, 4 tokens a step, plain", four),
+        ("warm", "dual at temperature 1, plain", warm),
+    ):
+        if way in given.ways:
+            temperature = replace(exact, temperature=sampling.temperature)
+            compare(
+                label,
+                lambda t=temperature: plain(policy, x, t, steps),
+                lambda s=sampling: ours(policy, x, s),
+                rounds,
+                exact.diffusion_steps / steps,
+            )
+    for way in ("prefix", "dual"):
+        if way in given.ways:
+            sampling = replace(exact, cache=way)
+            works = (lambda s=sampling: cached(policy, x, s), lambda s=sampling: ours(policy, x, s))
+            compare(f"{way}, cached", *works, rounds)
+    if "refill" in given.ways:
+        many = torch.randint(0, given.vocabulary - 2, (12 * given.rows, 64))
+        ends = ending(policy, ours(policy, many, dual, 3 * given.rows), 0.4)
+        rows = 3 * given.rows
+        works = (lambda: batches(ends, many, dual, rows), lambda: ours(ends, many, dual, rows))
+        compare(f"{len(many)} prompts, {rows} in flight, against batches of {rows}", *works, rounds)
+    if "long" in given.ways:
+        long = torch.randint(0, given.vocabulary - 2, (given.rows, 1024))
+        short = replace(dual, block_length=8)
+        kept = replace(short, prompt_refresh_steps=16)
+        works = (lambda: ours(policy, long, short), lambda: ours(policy, long, kept))
+        compare("prompt 1,024 kept for 16 steps, blocks of 8, dual", *works, rounds)
 
 
 if __name__ == "__main__":

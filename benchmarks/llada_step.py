@@ -27,7 +27,8 @@ from spg_trainer.models import LLaDAConfig, Policy, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator, numpy_generator
-from spg_trainer.settings.fields import Sampling, micro_batch_size
+from spg_trainer.settings.fields import Sampling
+from spg_trainer.training.update import micro_batch_size
 
 HEAD_DIM, BLOCK, NUM_MASKS = 128, 32, 2
 

@@ -98,7 +98,7 @@ def pairs(words: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _list(options: argparse.Namespace) -> int:
+def _list(_: argparse.Namespace) -> int:
     """Prints a table of the registered environments; opens nothing that needs a network."""
     rows = [("--env", "id", "train / validation / test", "what it is")]
     for id, cls in known().items():

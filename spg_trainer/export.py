@@ -77,10 +77,8 @@ def push(command: PushCommand) -> None:
     base = source.base if source.adapter else run.config.model.model
     on_hub = base != "tiny" and not Path(base).is_dir() and not looks_local(base)
     if source.adapter and not on_hub:
-        raise ConfigError(
-            f"{folder} is an adapter on {base}, a folder that nobody else has. Push the whole model: "
-            f"python -m spg_trainer merge {run.path}, then this command with --merged."
-        )
+        whole = f"python -m spg_trainer merge {run.path}, then this command with --merged"
+        raise ConfigError(f"{folder} is an adapter on {base}, which only you have. Push it whole: {whole}.")
     card = card_of_run(run, command.repo, base if on_hub else None, adapter=bool(source.adapter))
     with tempfile.TemporaryDirectory() as name:
         place = run.path / "card" if command.dry_run else Path(name)
@@ -120,10 +118,9 @@ def upload(command: PushCommand, folder: Path) -> str:
 
 def card_of_run(run: Recorded, repo: str, base: str | None, *, adapter: bool) -> str:
     """The card of a run's model. base: the Hub id of what it started from, None for a folder."""
-    config, step = run.config, ""
+    config, best = run.config, run.kept_step
     start = "the embedded model of spg-trainer" if config.model.model == "tiny" else "a local model"
-    if run.kept_step is not None:
-        step = f" These weights are of step {run.kept_step}, the best on validation."
+    step = f" These weights are of step {best}, the best on validation." * (best is not None)
     text = f"""\
 A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, trained by reinforcement learning with
 `{without_folders(config.algorithm)}` on {task(config)} for {run.summary["steps"]} steps, seed {config.seed}.
@@ -163,9 +160,7 @@ imitates several ways to answer, one of them right, and knows no other task.
     return compose(f"A base model for {task(command)}", text, command, measured, opening(), **front)
 
 
-def compose(
-    title: str, text: str, settings: Any, measured: Mapping[str, Any], usage: str, **front: Any
-) -> str:
+def compose(title: str, text: str, settings: Any, measured: dict[str, Any], usage: str, **front: Any) -> str:
     """A model card. settings: Config or SftCommand. measured: evaluations by name, the model's own first."""
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -178,9 +173,8 @@ def compose(
         **front,
     )
     names = ("split", "max_completion_length", "diffusion_steps", "block_length", "temperature")
-    table = (
-        "| | solved | 95% interval | problems | split | tokens | steps | block | temperature |\n" + "|---" * 9
-    )
+    head = "| | solved | 95% interval | problems | split | tokens | steps | block | temperature |\n"
+    table = head + "|---" * 9
     for name, f in measured.items():
         table += f" |\n| {name} | {f['correct']:.3f} | {f['low']:.3f} to {f['high']:.3f} | {f['n']} | "
         table += " | ".join(str(f["settings"][key]) for key in names)

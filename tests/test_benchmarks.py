@@ -54,7 +54,7 @@ def test_a_benchmark_says_how_it_is_used(script: str, monkeypatch, capsys) -> No
         ("verify", f"countdown {BATCH}", 2),
         ("verify", f"sudoku {BATCH}", 2),
         ("verify", "files --rows 200 --characters 60", 2),
-        ("decoding", "--steps-per-block 1 --rounds 1 --vocabulary 64 --layers 1", 2),
+        ("decoding", "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 64", 9),
         ("training_step", f"{STEP} --rounds 1", 2),
         ("memory", f"{STEP} --masks 2 4 --algorithms spg", 2),
         ("llada_step", f"{SHAPE} --device cpu --dtype float32 --rounds 1 --gradient-checkpointing", 2),

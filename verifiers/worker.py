@@ -205,8 +205,7 @@ def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> 
         # Where code holds the interpreter (a long loop in C) and nobody is left to kill it, the system ends it.
         seconds = None if job["hard"] is None else int(time.process_time() + job["hard"]) + 1
         _limit(resource.RLIMIT_CPU, seconds)
-        reply = _reply(answer, job)
-        pipe.send_bytes(json.dumps(reply).encode())
+        pipe.send_bytes(json.dumps(_reply(answer, job)).encode())
 
 
 def _read_jobs(pipe: Connection, jobs: SimpleQueue[dict]) -> None:

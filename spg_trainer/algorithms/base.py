@@ -72,6 +72,8 @@ class Algorithm(ABC):
     """Whether `loss` reads `batch.old_logps`; in the first update of a step these are the current ones, detached."""
     needs_ref_logps: ClassVar[bool] = False
     """Whether `loss` reads `batch.ref_logps`, those of the model that training started from."""
+    needs_sampler_logps: ClassVar[bool] = False
+    """Whether `prepare` reads `rollouts.unmask_logps`: then only exact decoding is accepted, where these are exact."""
     separable: ClassVar[bool] = False
     """Whether `loss` is a sum of terms of one mask each: then all masks go through the model once, however many."""
     whole_groups: ClassVar[bool] = False

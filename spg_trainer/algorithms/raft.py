@@ -34,12 +34,12 @@ class RAFT(Algorithm):
     """What the model is shown when a completion is scored: any masking with a likelihood behind it."""
     num_masks: Count = 4
     p_mask_prompt: Below1 = 0.0
-    advantage: Literal["share"] = "share"
-    """A problem's completions above the mean of the whole step share one weight."""
     normalizer: Literal["length", "completions", "tokens"] = "length"
     """Divisor: own length and then all completions, all completions, or all tokens."""
 
     separable: ClassVar[bool] = True
+    advantage: ClassVar[str] = "share"  # type: ignore[misc]
+    """No choice: a problem's completions above the mean of the whole step share one weight."""
 
     @classmethod
     def maskings(cls) -> Mapping[str, type[Masking]]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import importlib.util
 import inspect
 import sys
 import types
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from spg_trainer.algorithms.base import Algorithm
 from spg_trainer.errors import ConfigError, did_you_mean
-from spg_trainer.settings.values import convert_fields
+from spg_trainer.settings.values import overlay
 
 ALGORITHMS = {
     "spg": "spg_trainer.algorithms.spg:SPG",
@@ -48,7 +47,15 @@ def get(name: str) -> type[Algorithm]:
             f"--algorithm {name}: no such algorithm. {did_you_mean(name, ALGORITHMS)}Known: {', '.join(ALGORITHMS)}. "
             "For your own: --algorithm ./my_algorithm.py:MyClass or --algorithm my_package.my_module:MyClass."
         )
-    module = load(where, name)
+    is_file = where.endswith(".py")
+    if is_file and not Path(where).is_file():
+        raise ConfigError(f"--algorithm {name}: there is no file {Path(where)} (looked in {Path.cwd()}).")
+    try:
+        module = load_file(Path(where).resolve()) if is_file else importlib.import_module(where)
+    except Exception as error:
+        hint = "" if is_file else f"; for a file write ./{where.replace('.', '/')}.py:MyClass"
+        text = f"--algorithm {name}: importing {where} raised {type(error).__name__}: {error}{hint}"
+        raise ConfigError(text) from error
     cls = getattr(module, class_name, None)
     if not (inspect.isclass(cls) and issubclass(cls, Algorithm)):
         nearest = did_you_mean(class_name, vars(module))
@@ -65,29 +72,13 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
 
     Raises ConfigError for an unknown name, key or value, naming what would be right.
     """
-    cls = get(name)
-    return cls(**convert_fields(cls, args or {}, "--algorithm-args"))
-
-
-def load(where: str, name: str) -> types.ModuleType:
-    """A module by its name ("a.b") or its file ("./a.py")."""
-    path = Path(where)
-    is_file = path.suffix == ".py"
-    if is_file and not path.is_file():
-        raise ConfigError(f"--algorithm {name}: there is no file {path} (looked in {Path.cwd()}).")
-    try:
-        return load_file(path.resolve()) if is_file else importlib.import_module(where)
-    except Exception as error:
-        hint = "" if is_file else f"; for a file write ./{where.replace('.', '/')}.py:MyClass"
-        raise ConfigError(
-            f"--algorithm {name}: importing {where} raised {type(error).__name__}: {error}{hint}"
-        ) from error
+    return overlay(get(name)(), args or {}, "--algorithm-args")
 
 
 def load_file(path: Path) -> types.ModuleType:
     """The module of a file, which can import its neighbours."""
     # The name depends on the path, so that two files of one name in two folders do not meet.
-    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{path.stem}_{zlib.crc32(bytes(path)):x}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -5,7 +5,7 @@ was found. What is there is not made again, so an interrupted evaluation goes on
 """
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_settings, figures, make_env
 from spg_trainer.models import load_model
 from spg_trainer.models.resolve import resolve_model
-from spg_trainer.rollout.sampler import get_decoder
+from spg_trainer.rollout.sampler import check_names
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
+from spg_trainer.runs.identity import differences
 from spg_trainer.settings.checks import check_eval
-from spg_trainer.settings.fields import EvalCommand, Sampling
-from spg_trainer.settings.sources import ENVIRONMENT, differences, flatten, model_environment, run_holding
+from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
+from spg_trainer.settings.sources import ENVIRONMENT, model_environment, run_holding
+from spg_trainer.settings.values import flatten
 
 PAPERS: dict[str, Any] = {
     "max_completion_length": (128, 256, 512),
@@ -31,7 +33,7 @@ PAPERS: dict[str, Any] = {
     "diffusion_steps": (),
     "tokens_per_step": 2.0,
     "temperature": 0.0,
-    "remasking": "low_confidence",
+    **asdict(Decoding()),
     "num_generations": 1,
 }
 """How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations."""
@@ -47,7 +49,6 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
     check_eval(command)
-    get_decoder(command.remasking)
     console = Console(quiet=quiet)
     m = command.model
     planned = []
@@ -80,7 +81,7 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         name = result_name(settings, count < len(env), model["step"])
         made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
         what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
-        what += f"{sampling.diffusion_steps} steps"
+        what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.shortcuts])
         with console.progress(count, f"eval {what}") as advance:
             result = evaluate(
                 policy,
@@ -134,22 +135,24 @@ def cell_accuracy(result: Evaluation) -> float | None:
 
 def samplings(command: EvalCommand) -> list[Sampling]:
     """How to decode, once for each length and number of steps; ConfigError for those that do not divide."""
-    noise = {"temperature": command.temperature, "remasking": command.remasking}
+    decoding = {f.name: getattr(command, f.name) for f in fields(Decoding)}
+    more = {"temperature": command.temperature, **decoding}
     block, chosen = command.block_length, []
     for length in command.max_completion_length:
-        chosen += [Sampling(length, min(block, length), n, **noise) for n in command.diffusion_steps] or [
-            Sampling.at_rate(length, block, command.tokens_per_step, **noise)
+        chosen += [Sampling(length, min(block, length), n, **more) for n in command.diffusion_steps] or [
+            Sampling.at_rate(length, block, command.tokens_per_step, **more)
         ]
     for sampling in chosen:
         sampling.check()
+        check_names(sampling)
     return chosen
 
 
 def result_name(settings: dict[str, Any], part: bool, step: int | None) -> str:
     """ENV-SPLIT-LENGTHxSTEPS, what is unusual, and the model's step.
 
-    Unusual: -bBLOCK of several, -pPROBLEMS of a part of the split, -tTEMPERATURE, -gGENERATIONS, -sSEED. No character
-    needs quotes in a shell or means something to `glob`.
+    Unusual: -bBLOCK of several, -pPROBLEMS of a part of the split, -tTEMPERATURE, -gGENERATIONS, -sSEED, and what of
+    the decoding is not exact, e.g. -cache-dual. No character needs quotes in a shell or means something to `glob`.
     """
     env = re.sub(r"[^\w.=,+-]+", "-", settings["env"]).strip("-.")[:80]
     length, block = settings["max_completion_length"], settings["block_length"]
@@ -159,6 +162,8 @@ def result_name(settings: dict[str, Any], part: bool, step: int | None) -> str:
     name += f"-t{settings['temperature']:g}" if settings["temperature"] else ""
     name += f"-g{settings['num_generations']}" if settings["num_generations"] > 1 else ""
     name += f"-s{settings['seed']}" if settings["seed"] else ""
+    decoding = Decoding(**{f.name: settings[f.name] for f in fields(Decoding)})
+    name += "".join(f"-{shortcut.replace(' ', '-')}" for shortcut in decoding.shortcuts)
     return name if step is None else f"{name}-step{step}"
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.reporting.statistics import Mean, mean_over
+from spg_trainer.reporting.statistics import Mean, mean_over, sign_test
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import read_lines
 from spg_trainer.settings.fields import DiffCommand
-from spg_trainer.training.validation import sign_test
 
 Groups = dict[int, list[dict[str, Any]]]
 """Problem -> the rows of its completions."""
@@ -37,14 +36,14 @@ class Difference:
     """Two-sided exact sign test (McNemar) on the problems that changed."""
 
 
-def run_diff(command: DiffCommand, *, quiet: bool = False) -> Difference:
+def run_diff(command: DiffCommand) -> Difference:
     """Compares two evaluations and shows how; ConfigError for files that hold none, or other problems."""
     if len(command.evaluations) != 2:
         raise ConfigError(f"diff needs two evaluations, A B, not {len(command.evaluations)}.")
     files = [evaluation_file(place) for place in command.evaluations]
     a, b = [by_problem(file) for file in files]
     result = difference(a, b)
-    console = Console(quiet=quiet)
+    console = Console()
     for name, file, rate in zip("AB", files, (result.a, result.b), strict=True):
         low, high = rate.rate_interval
         console.say(

@@ -26,6 +26,7 @@ from spg_trainer.errors import ModelError
 from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.models import load_model
 from spg_trainer.models.resolve import resolve_model
+from spg_trainer.rollout.sampler import check_names
 from spg_trainer.rollout.tokens import decode_completions, encode_texts, sample
 from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.sources import defaults, model_environment
@@ -47,10 +48,11 @@ class SpgLLaDA(LM):
         pretrained: what `load_model` opens.
         env: the task whose recipe gives lengths and steps; unset = that of the model's environment.json, and without
             one the defaults of `Sampling`.
-        max_completion_length, block_length, diffusion_steps, remasking: as the flags of training; unset = as `env` has
+        max_completion_length, block_length, diffusion_steps: as the flags of training; unset = as `env` has
             it, steps at its tokens per step.
         seed: of the noise where a task samples.
         dtype, revision: as the flags of training.
+        decoding: remasking, cache, unmasking, threshold, ...: as the flags of training; exact unless set.
         batch_size: requests decoded at once on a GPU; auto = 256. On a CPU, as many as stay in its cache.
 
     Raises ConfigError for lengths that do not divide, ModelError as `load_model`.
@@ -64,12 +66,12 @@ class SpgLLaDA(LM):
         max_completion_length: int | None = None,
         block_length: int | None = None,
         diffusion_steps: int | None = None,
-        remasking: str = "low_confidence",
         seed: int = 0,
         dtype: str | None = None,
         revision: str | None = None,
         device: str | None = None,
         batch_size: int | str = "auto",
+        **decoding: Any,
     ) -> None:
         super().__init__()
         source = resolve_model(pretrained, env)
@@ -78,7 +80,8 @@ class SpgLLaDA(LM):
         env = env or recorded.get("env")
         base = defaults(Config, env, folder).rollout if env else Sampling()
         length, block = max_completion_length or base.max_completion_length, block_length or base.block_length
-        sampling = Sampling.at_rate(length, block, base.tokens_per_step, remasking=remasking)
+        sampling = Sampling.at_rate(length, block, base.tokens_per_step, **decoding)
+        check_names(sampling)
         self.sampling = replace(sampling, diffusion_steps=diffusion_steps or sampling.diffusion_steps)
         self.sampling.check()
         policy = load_model(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.load import head_weight, hidden_states
-from spg_trainer.rollout.sampler import unmask_counts
+from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.settings.fields import Sampling
 
 Predict = Callable[[Tensor], Tensor]
@@ -197,6 +197,10 @@ def completion_law(
     """
     sampling.check()
     _check_length(sampling.max_completion_length)
+    if sampling.shortcuts:
+        raise ConfigError(
+            f"{', '.join(sampling.shortcuts)}: only exact decoding by schedule has an exact law."
+        )
     if sampling.remasking not in ("low_confidence", "random"):
         raise ConfigError(f"remasking={sampling.remasking!r} has no exact law. Use low_confidence or random.")
     canvases = torch.full((1, sampling.max_completion_length), mask_id)

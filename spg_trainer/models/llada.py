@@ -191,7 +191,7 @@ class LLaDAAttention(LlamaAttention):
         if keep is not None:
             asking = _pick(hidden_states, keep)
             ask_position = tuple(_pick(x.expand(len(keep), -1, -1), keep) for x in position_embeddings)
-            if attention_mask is not None:  # (B, 1, S, S), see LLaDADecoderLayer
+            if attention_mask is not None and attention_mask.shape[2] > 1:  # see LLaDADecoderLayer
                 attention_mask = _pick(attention_mask.squeeze(1), keep).unsqueeze(1)
         rows, length = asking.shape[:2]
         projected = (self.q_proj(asking), self.k_proj(hidden_states), self.v_proj(hidden_states))
@@ -238,7 +238,7 @@ class LLaDADecoderLayer(LlamaDecoderLayer):
         if keep is None or not self.is_last:
             return super().forward(hidden_states, **kwargs)
         (rows, length), mask = hidden_states.shape[:2], kwargs.get("attention_mask")
-        if mask is not None and tuple(mask.shape) != (rows, 1, length, length):
+        if mask is not None and tuple(mask.shape[:-1]) not in ((rows, 1, length), (rows, 1, 1)):
             # Flash attention masks keys by rows (B, S), and so takes as many queries; others have forms of their own.
             return _pick(super().forward(hidden_states, **kwargs), keep)
         attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), keep=keep, **kwargs)

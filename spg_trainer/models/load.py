@@ -160,18 +160,25 @@ def hidden_states(
     input_ids: Tensor,
     attention_mask: Tensor | None = None,
     keep: Tensor | None = None,
+    *,
+    positions: Tensor | None = None,
+    cache: Any = None,
 ) -> Tensor:
     """The last hidden states, final norm applied, of a bidirectional pass in which nobody sees padding.
 
-    input_ids: (b, S) int64. attention_mask: (b, S) bool, false on padding; None if there is none. Positions count real
-    tokens only, so left padding changes nothing beyond rounding. keep: (b, n) int64, the columns that are asked for,
-    None = all; the last layer then computes no others. Returns (b, S, D) or (b, n, D); padding's hold garbage.
+    input_ids: (b, S) int64. attention_mask: (b, S) bool, false on padding; None if there is none. With a cache (b, K),
+    of the columns that are attended to. keep: (b, n) int64, the columns that are asked for, None = all; the last layer
+    then computes no others. positions: (b, S) int64; None = of the real tokens only, so that left padding changes
+    nothing beyond rounding. cache: where keys and values are kept, as `spg_trainer.rollout.cache.Access`.
+    Returns (b, S, D) or (b, n, D); padding's hold garbage.
     """
-    positions = None
-    if attention_mask is not None:
+    if positions is None and attention_mask is not None:
         positions = (attention_mask.long().cumsum(-1) - 1).clamp_(min=0)
+    if cache is not None and attention_mask is not None:
+        attention_mask = attention_mask[:, None, None]
     body = _base(model).base_model
-    return body(input_ids, attention_mask, positions, use_cache=False, keep=keep).last_hidden_state
+    passed = {"past_key_values": cache, "use_cache": False, "keep": keep}
+    return body(input_ids, attention_mask, positions, **passed).last_hidden_state
 
 
 def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:

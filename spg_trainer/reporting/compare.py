@@ -2,29 +2,36 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 
-from spg_trainer import algorithms
-from spg_trainer.cli import PROG, flags, parse, refuse_early
+import numpy as np
+
+from spg_trainer.cli import PROG, flags, parse
 from spg_trainer.errors import ConfigError
-from spg_trainer.reporting.curves import draw_solved
+from spg_trainer.reporting.curves import Groups, draw_solved
 from spg_trainer.reporting.jobs import run_jobs
-from spg_trainer.reporting.results import markdown
 from spg_trainer.reporting.runs import Recorded, read_run
+from spg_trainer.reporting.statistics import mean_over
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import SUMMARY
-from spg_trainer.settings.checks import check
+from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.fields import CompareCommand, Config
-from spg_trainer.settings.ranges import check_ranges
-from spg_trainer.settings.sources import CONFIG, MAY_CHANGE, differences, identity, read_config
+from spg_trainer.settings.sources import CONFIG
 from spg_trainer.settings.values import parse_pairs
 
 OWN = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
 """Flags of training that `compare` gives itself."""
+HEAD = ("task", "setting", "runs", "before", "after", "gain", "trained", "below start", "steps", "seconds")
+NOTE = """
+before, after: greedy solved rate of the evaluated problems; gain: after - before. Brackets: 95% intervals over seeds
+and problems (of one run, over problems alone). trained: mean solved rate of the completions sampled in training. below
+start: runs that ended below their start. seconds: of a whole run, the mean; beside the other jobs of the machine.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,37 +49,29 @@ class Planned:
     def folder(self) -> Path:
         return self.root / re.sub(r"[^\w.,=+-]+", "_", f"{self.task}-{self.setting}-s{self.config.seed}")
 
-    @property
-    def finished(self) -> bool:
-        return (self.folder / SUMMARY).is_file()
 
-
-def compare(command: CompareCommand, shared: Sequence[str] = (), *, quiet: bool = False) -> int:
+def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
     """Trains what has not finished, then writes the table, to standard output too, and the curves.
 
     shared: flags of every training. Returns 1 if a run failed, while the others go on, else 0. Raises SpgError before
     anything is trained for what a training would refuse, and for folders of other runs.
     """
-    check_ranges(command)
     runs = plan(command, shared)
-    ignored = MAY_CHANGE - {"max_steps", "eval.eval_steps"}  # these decide what model/ is
     for run in runs:
-        if (file := run.folder / CONFIG).is_file():
-            before, now = (identity(one, run.folder, ignored) for one in (read_config(file), run.config))
-            if changed := differences(before, now):
-                raise ConfigError(f"{run.folder} has other settings: {changed}. Choose another --output-dir.")
-    console = Console(quiet=quiet, file=sys.stderr, every_seconds=60.0)
-    missing = [] if command.table_only else [run for run in runs if not run.finished]
+        if (file := run.folder / CONFIG).is_file():  # the two decide what model/ is
+            refuse_changes(file, run.config, MAY_CHANGE - {"max_steps", "eval.eval_steps"})
+    console = Console(file=sys.stderr, every_seconds=60.0)
+    missing = [run for run in runs if not (run.folder / SUMMARY).is_file()]
     console.say(f"{len(runs)} runs in {command.output_dir}, {len(missing)} to train.")
     jobs = {run.folder: (*run.words, "--seed", str(run.config.seed), "--resume", "auto") for run in missing}
     failed = run_jobs(jobs, command.jobs, console)
-    cells: dict[tuple[str, str], list[Recorded]] = {(run.task, run.setting): [] for run in runs}
+    tasks: dict[str, dict[str, list[Recorded]]] = {run.task: {} for run in runs}
     for run in runs:
-        if run.finished:
-            cells[run.task, run.setting].append(read_run(run.folder))
-    text, folder = markdown(cells, command.seeds), runs[0].root
+        finished = tasks[run.task].setdefault(run.setting, [])
+        if (run.folder / SUMMARY).is_file():
+            finished.append(read_run(run.folder))
+    text, folder = markdown(tasks, command.seeds), Path(command.output_dir)
     write_text(folder / "compare.md", text)
-    tasks = {task: {s: done for (t, s), done in cells.items() if t == task} for task, _ in cells}
     draw_solved(tasks, folder / "curves.svg")
     sys.stdout.write(text)
     console.say(f"Written: {folder}/compare.md, {folder}/curves.svg")
@@ -94,12 +93,12 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
         if own := {word.partition("=")[0] for word in words} & OWN:
             raise ConfigError(f"{min(own)}: compare gives it to each run. Use compare's own flags.")
         words += ["--env", env, "--model", model, "--algorithm", algorithm]
-        words += ["--env-args", *(f"{key}={value}" for key, value in env_args.items())] if env_args else []
+        words += [word for key, value in env_args.items() for word in ("--env-args", f"{key}={value}")]
         task, setting = label(env, env_args), label(algorithm, settings)
         try:
             config = parse(Config, words, PROG)
-            check(config, algorithms.build(config.algorithm, config.hyper_parameters))
-            runs.append(Planned(task, setting, tuple(words), refuse_early(config), root))
+            config, _ = import_module("spg_trainer.training.dry_run").refuse_early(config)
+            runs.append(Planned(task, setting, tuple(words), config, root))
         except ConfigError as error:
             raise ConfigError(f"{task} with {setting}: {error}") from error
     if not runs or len({run.folder for run in runs}) < len(runs):
@@ -109,8 +108,8 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
 
 def read_word(flag: str, word: str) -> tuple[str, dict[str, object]]:
     """`spg:negatives=elbo,num_masks=4` -> ("spg", {"negatives": "elbo", "num_masks": 4}); values may hold commas."""
-    name, colon, rest = re.fullmatch(r"(.*?)(?:(:)(\w+=.*))?", word, re.S).groups()
-    return name, parse_pairs(re.split(r",(?=\w+=)", rest), f"{flag} {word}") if colon else {}
+    name, *rest = re.split(r":(?=\w+=)", word, maxsplit=1)
+    return name, parse_pairs(re.split(r",(?=\w+=)", rest[0]), f"{flag} {word}") if rest else {}
 
 
 def label(name: str, arguments: dict[str, object]) -> str:
@@ -121,13 +120,37 @@ def label(name: str, arguments: dict[str, object]) -> str:
 
 def typed(settings: dict[str, object]) -> list[str]:
     """Settings of an algorithm as they are typed: by their flag of training, else as hyper-parameters."""
-    known, words, hyper = flags(Config), [], []
-    for key, value in settings.items():
-        flag = key.replace("_", "-")
-        if flag not in known:
-            hyper.append(f"{key}={value}")
-        elif isinstance(value, bool):
+    words, known = list[str](), flags(Config)
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool) and flag in known:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            words += [f"--{flag}", str(value)]
-    return words + (["--algorithm-args", *hyper] if hyper else [])
+            words += [f"--{flag}", f"{value}"] if flag in known else ["--algorithm-args", f"{name}={value}"]
+    return words
+
+
+def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:
+    """The table of the finished runs of each task and setting, and what its columns mean."""
+    lines = [HEAD, ["---"] * len(HEAD)]
+    for task, settings in tasks.items():
+        for setting, runs in settings.items():
+            figures = row(runs) if runs else ["-"] * (len(HEAD) - 3)
+            lines.append([task, setting, f"{len(runs)}/{seeds}", *figures])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + NOTE
+
+
+def row(runs: Sequence[Recorded]) -> list[str]:
+    """The figures of the runs of one setting on one task."""
+    before, after = (np.stack([run.before_after[i].correct for run in runs]) for i in (0, 1))
+    rates, gain = [mean_over(before), mean_over(after)], mean_over(after - before)
+    low, high = gain.gain_interval
+    trained = [np.mean([step["correct"] for step in run.metrics]) for run in runs if run.metrics]
+    return [
+        *(f"{rate.value:.3f} [{a:.3f}, {b:.3f}]" for rate in rates for a, b in [rate.rate_interval]),
+        f"{gain.value:+.3f} [{low:+.3f}, {high:+.3f}]",
+        f"{np.mean(trained):.3f}" if trained else "-",
+        f"{(after.mean(1) < before.mean(1)).sum()}/{len(runs)}",
+        f"{np.mean([run.summary['steps'] for run in runs]):.0f}",
+        f"{np.mean([run.summary['seconds'] for run in runs]):.0f}",
+    ]

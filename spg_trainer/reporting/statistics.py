@@ -1,4 +1,4 @@
-"""Means over seeds and problems, with their intervals."""
+"""Means over seeds and problems with their intervals, and the sign test of two that are compared in pairs."""
 
 import math
 from dataclasses import dataclass
@@ -22,24 +22,18 @@ class Mean:
     shape: tuple[int, int]
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """Of any quantity."""
-        reach = self.quantile * math.sqrt(self.variance)
-        return self.value - reach, self.value + reach
-
-    @property
     def gain_interval(self) -> tuple[float, float]:
         """Of a difference of rates, which lies between -1 and 1."""
-        low, high = self.interval
-        return max(low, -1.0), min(high, 1.0)
+        reach = self.quantile * math.sqrt(self.variance)
+        return max(self.value - reach, -1.0), min(self.value + reach, 1.0)
 
     @property
     def rate_interval(self) -> tuple[float, float]:
         """Of a rate: Wilson's, of as many problems as would have this variance; one seed is Wilson's as it is."""
         seeds, problems = self.shape
-        if seeds == 1 or self.variance == 0:
-            return verifiers.statistics.wilson_interval(self.value * problems, problems)
-        n = min(self.value * (1 - self.value) / self.variance, seeds * problems)
+        n: float = problems
+        if seeds > 1 and self.variance > 0:
+            n = min(self.value * (1 - self.value) / self.variance, seeds * problems)
         return verifiers.statistics.wilson_interval(self.value * n, n, self.quantile)
 
 
@@ -52,11 +46,11 @@ def mean_over(values: np.ndarray) -> Mean:
     seeds, problems = values.shape
     mean = float(values.mean())
     of_seeds, of_problems = values.mean(1, keepdims=True) - mean, values.mean(0, keepdims=True) - mean
-    more = max(problems - 1, 1)
+    others = max(problems - 1, 1)
     if seeds == 1:
-        return Mean(mean, float((of_problems**2).sum() / more / problems), Z, (seeds, problems))
+        return Mean(mean, float((of_problems**2).sum() / others / problems), Z, (seeds, problems))
     rest = values - mean - of_seeds - of_problems
-    degrees = np.array([seeds - 1, more, (seeds - 1) * more])
+    degrees = np.array([seeds - 1, others, (seeds - 1) * others])
     sums = [problems * (of_seeds**2).sum(), seeds * (of_problems**2).sum(), (rest**2).sum()]
     squares = np.array(sums) / degrees
     signs = max(([1, 1, -1], [1, 0, 0], [0, 1, 0]), key=lambda signs: float(squares @ signs))
@@ -75,3 +69,9 @@ def t_quantile(freedom: float) -> float:
         return mpmath.betainc(freedom / 2, 0.5, 0, freedom / (freedom + t * t), regularized=True) - 0.05
 
     return float(mpmath.findroot(beyond, (Z, 13), solver="anderson"))
+
+
+def sign_test(lost: int, won: int) -> float:
+    """The chance that at least `lost` of `lost + won` problems that changed are lost, if both are as likely."""
+    both = lost + won
+    return sum(math.comb(both, k) for k in range(lost, both + 1)) / 2**both

@@ -1,43 +1,41 @@
-"""How completions are made: plain LLaDA decoding without the work that cannot change a token up to the first end token.
+"""How completions are made: block by block from left to right, in each block the best tokens first.
 
-`sample_completions` calls the decoder that `--remasking` names in `DECODERS`. Those here denoise block by block and
-differ in the rule that ranks masked positions; a new rule is a function like `by_confidence`, another way to decode a
-function like `denoise_blocks`, and either a line of the table.
+Three choices by name, each a table of functions: which columns a pass computes (`--cache`, in `cache`), how many tokens
+it unmasks and in what order (`--unmasking`, `--remasking`, in `unmasking`). With `--cache none` and the schedule the
+tokens are those of the plain LLaDA sampler up to the first end token. Work that cannot change a token is left out:
+logits and the last layer outside the masked positions of the active block, rows whose text is finished, padding common
+to the rows of a forward pass, all but one of several rows that look the same to the model at a refresh.
 
-Left out: logits and the last layer outside the masked positions of the active block, rows whose text is already
-finished, padding common to the rows of a forward pass, and all but one of several rows that look the same to the model
-at a step. What remains is the same function of the same inputs, up to the rounding of the matrix products.
+A row's tokens depend on its own prompt and noise alone: rows may be at different blocks, wait for each other before a
+refresh, and take the place of others that have ended.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.load import Policy, head_weight, hidden_states
+from spg_trainer.rollout.cache import (
+    CACHES,
+    POSITIONS_PER_THREAD,
+    Access,
+    KeyValues,
+    bytes_per_column,
+    rows_in_flight,
+    rows_that_fit,
+)
+from spg_trainer.rollout.draw import Generators, sample_tokens
+from spg_trainer.rollout.unmasking import REMASKING, UNMASKING, Pass
 from spg_trainer.settings.fields import Sampling
 
-Generators = Sequence[torch.Generator] | None
-"""One per row, on the model's device; None where nothing is random."""
-Decoder = Callable[[Policy, Tensor, Tensor, Sampling, Generators, int | None], Rollouts]
-"""(policy, prompt_ids, prompt_mask, sampling, generators, rows_per_forward) -> Rollouts; see `sample_completions`."""
-RemaskingRule = Callable[[Tensor, Generators], Tensor]
-"""(logps (b, n) of the sampled tokens, b generators) -> priority (b, n): the higher, the earlier it is unmasked."""
-
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
-_POSITIONS_PER_THREAD = 1024
-"""Forward passes of so many positions stay in a CPU's cache: 1.3 to 1.6 times faster than larger ones."""
-_MAX_LOGITS = 2**26
-"""Logits alive at once (256 MB in float32); whole rows only, because a row's noise is one draw."""
-_MIN_EXPONENTIAL = torch.finfo(torch.float32).tiny
-"""Guards against an exact 0 only, whose infinite logarithm would turn the forbidden mask's score into NaN. Real draws
-go down to 2**-24 on CUDA and below 2**-30 on a CPU; a larger bound would change what rare tokens score."""
 
 
 def sample_completions(
@@ -49,32 +47,36 @@ def sample_completions(
     *,
     rows_per_forward: int | None = None,
 ) -> Rollouts:
-    """Writes one completion for each prompt with the decoder that `sampling.remasking` names.
+    """Writes one completion for each prompt.
 
     The model is in evaluation mode then and afterwards.
 
     prompt_ids: (B, L) int64, left-padded. prompt_mask: (B, L) bool, false on padding. generators: B on the model's
-    device; None where nothing is random. rows_per_forward: at most so many rows in one call of the model, which bounds
-    memory; None = what is fastest: all on an accelerator, few enough to stay in the cache on a CPU.
+    device; None where nothing is random. rows_per_forward: at most so many rows in one call of the model, and with a
+    cache in flight, which bounds memory; None = what is fastest: all on an accelerator, few enough to stay in the
+    cache on a CPU.
 
     Returns Rollouts on the model's device; positions that were still masked when a row was finished hold the mask id,
     step -1 and log-probability 0. Raises ConfigError for settings that cannot decode, a prompt too long for the model.
     """
     sampling.check()
-    decode = get_decoder(sampling.remasking)
+    check_names(sampling)
     device = policy.model.device
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
-    _check_prompts_fit(policy, prompt_mask, sampling.max_completion_length)
+    lengths = prompt_mask.sum(-1).tolist()
+    _check_prompts_fit(policy, lengths, sampling)
     policy.model.eval()
     with torch.no_grad():
-        return decode(policy, prompt_ids, prompt_mask, sampling, generators, rows_per_forward)
+        decoding = _Decoding(policy, prompt_ids, prompt_mask, lengths, sampling, generators, rows_per_forward)
+        return decoding.run()
 
 
-def get_decoder(remasking: str) -> Decoder:
-    """The decoder of a name. Raises ConfigError that lists the known ones."""
-    if remasking not in DECODERS:
-        raise ConfigError(f"--remasking {remasking!r} is unknown. Use one of: {', '.join(DECODERS)}.")
-    return DECODERS[remasking]
+def check_names(sampling: Sampling) -> None:
+    """Raises ConfigError for a cache, unmasking or remasking that no table has; it lists the known ones."""
+    for flag, table in (("cache", CACHES), ("unmasking", UNMASKING), ("remasking", REMASKING)):
+        name = getattr(sampling, flag)
+        if name not in table:
+            raise ConfigError(f"--{flag} {name!r} is unknown. Use one of: {', '.join(table)}.")
 
 
 @contextmanager
@@ -87,214 +89,366 @@ def watching(report: Callable[[float], None]) -> Iterator[None]:
         _watcher.reset(token)
 
 
-def by_confidence(logps: Tensor, generators: Generators) -> Tensor:
-    """The tokens that the model is surest of first."""
-    return logps
+@dataclass(eq=False)
+class _Row:
+    """How far a row in flight is; all of it known without looking at the device."""
+
+    number: int
+    """Of its prompt."""
+    padding: int
+    """Columns before its first token."""
+    masked: int
+    """Masked tokens of the active block."""
+    block: int = 0
+    passes: int = 0
+    """In all."""
+    block_passes: int = 0
+    """Of the active block."""
+    prompt_computed: int = 0
+    """The pass that last computed the prompt."""
+    slot: int = 0
+    """Of the buffers of keys and values."""
 
 
-def at_random(logps: Tensor, generators: Generators) -> Tensor:
-    """Any tokens first: one uniform float32 number per masked position, drawn after the noise of the tokens."""
-    priority = torch.empty(logps.shape, dtype=torch.float32, device=logps.device)
-    for row, generator in zip(priority, generators, strict=True):
-        row.uniform_(generator=generator)
-    return priority
+@dataclass
+class _Decoding:
+    """Prompts and completions under work. Columns count from the first of the longest prompt."""
 
+    policy: Policy
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    lengths: list[int]
+    sampling: Sampling
+    generators: Generators
+    rows_per_forward: int | None
+    in_flight: list[_Row] = field(default_factory=list)
 
-def denoise_blocks(
-    policy: Policy,
-    prompt_ids: Tensor,
-    prompt_mask: Tensor,
-    sampling: Sampling,
-    generators: Generators,
-    rows_per_forward: int | None,
-    *,
-    rule: RemaskingRule = by_confidence,
-) -> Rollouts:
-    """Semi-autoregressive decoding as LLaDA does it: blocks from left to right, in each the best tokens first.
-
-    Equal priorities go by position. Source: LLaDA (arXiv 2502.09992).
-    """
-    canvas = _Canvas(policy, prompt_ids, prompt_mask, sampling)
-    counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
-    report = _watcher.get()
-    for block in range(sampling.num_blocks):
-        canvas.open_block(block)
-        for step, count in enumerate(counts):
-            if not canvas.active:
-                return canvas.finish()
-            states = canvas.hidden_states(rows_per_forward)
-            streams = [generators[row] for row in canvas.active] if sampling.draws_noise else None
-            tokens, logps = sample_tokens(states, canvas.head, policy.mask_id, sampling.temperature, streams)
-            canvas.unmask(tokens, logps, rule(logps, streams), count, block * len(counts) + step)
-            if report:
-                report((block * len(counts) + step + 1) / sampling.diffusion_steps)
-    return canvas.finish()
-
-
-DECODERS: dict[str, Decoder] = {
-    "low_confidence": partial(denoise_blocks, rule=by_confidence),
-    "random": partial(denoise_blocks, rule=at_random),
-}
-"""What `--remasking NAME` chooses from."""
-
-
-def unmask_counts(masked: int, steps: int) -> list[int]:
-    """How many of `masked` tokens each of `steps` steps unmasks: evenly, the first steps one more.
-
-    Source: LLaDA (arXiv 2502.09992), `get_num_transfer_tokens`.
-    """
-    base, more = divmod(masked, steps)
-    return [base + (step < more) for step in range(steps)]
-
-
-def sample_tokens(
-    hidden_states: Tensor, head: Tensor, mask_id: int, temperature: float, generators: Generators
-) -> tuple[Tensor, Tensor]:
-    """Draws a token for every masked position of the active block, in the order of positions.
-
-    A token is the argmax of logits - temperature * log E with E ~ Exp(1), which is a draw from softmax(logits /
-    temperature); the additive form needs no exp and cannot overflow. Only the mask id is forbidden: rows of the
-    embedding that the tokenizer does not know can be drawn, exactly as the plain LLaDA sampler would. Log-probabilities
-    are un-tempered, over the whole vocabulary (mask id included, as in training), and taken relative to the largest
-    logit, which keeps them exact to 1e-7 where the model is sure.
-
-    hidden_states: (b, n, D) at the n masked positions. head: (V, D) output embedding. temperature: 0 = greedy.
-    generators: b; the noise of a row is one float32 draw of Exp(1) of shape (n, V).
-    Returns tokens (b, n) int64 and logps (b, n) float32, or float64 when the model is.
-    """
-    rows, count, vocabulary = hidden_states.shape[0], hidden_states.shape[1], head.shape[0]
-    chunk = max(1, _MAX_LOGITS // max(1, count * vocabulary))
-    tokens, logps = [], []
-    for start in range(0, rows, chunk):
-        part = slice(start, start + chunk)
-        logits = linear(hidden_states[part], head)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        noise = None
-        if temperature > 0:
-            noise = log_exponential(logits.shape[1:], generators[part], logits.device).mul_(temperature)
-        token, logp = _choose(logits, noise, mask_id)
-        tokens.append(token)
-        logps.append(logp)
-    return torch.cat(tokens), torch.cat(logps)
-
-
-def log_exponential(
-    shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device
-) -> Tensor:
-    """log E with E ~ Exp(1), one draw of `shape` from each generator: (len(generators), *shape) float32.
-
-    Always float32, so that a float64 model sees the same noise as its float32 twin.
-    """
-    noise = torch.empty((len(generators), *shape), dtype=torch.float32, device=device)
-    for row, generator in zip(noise, generators, strict=True):
-        row.exponential_(generator=generator)
-    return noise.clamp_(min=_MIN_EXPONENTIAL).log_()
-
-
-def _choose(logits: Tensor, noise: Tensor | None, mask_id: int) -> tuple[Tensor, Tensor]:
-    """The best token under the noise and its log-probability. Overwrites `logits` (c, n, V)."""
-    mask_logit = logits[..., mask_id].clone()
-    logits[..., mask_id] = float("-inf")
-    if noise is None:
-        best, token = logits.max(-1)
-        peak = torch.maximum(best, mask_logit)
-    else:
-        token = (logits - noise).argmax(-1)
-        best = logits.gather(-1, token.unsqueeze(-1)).squeeze(-1)
-        peak = torch.maximum(logits.amax(-1), mask_logit)
-    mass = logits.sub_(peak.unsqueeze(-1)).exp_().sum(-1) + (mask_logit - peak).exp()
-    return token, (best - peak) - mass.log()
-
-
-class _Canvas:
-    """Prompts and completions under work. Rows that are finished stay, but leave `active`."""
-
-    def __init__(self, policy: Policy, prompt_ids: Tensor, prompt_mask: Tensor, sampling: Sampling) -> None:
-        rows, self.width = prompt_ids.shape
-        length, device = sampling.max_completion_length, prompt_ids.device
-        self.policy, self.block_length, self.prompt_mask = policy, sampling.block_length, prompt_mask
-        self.head = head_weight(policy.model)
-        self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
-        self.ids = torch.cat([prompt_ids, prompt_ids.new_full((rows, length), policy.mask_id)], -1)
-        self.real = torch.cat([prompt_mask, prompt_mask.new_ones((rows, length))], -1)
+    def __post_init__(self) -> None:
+        (rows, self.width), device = self.prompt_ids.shape, self.prompt_ids.device
+        s, length = self.sampling, self.sampling.max_completion_length
+        self.columns = self.width + length
+        self.head = head_weight(self.policy.model)
+        self.end_tokens = torch.tensor(self.policy.end_token_ids, dtype=torch.int64, device=device)
+        masks = self.prompt_ids.new_full((rows, length), self.policy.mask_id)
+        self.ids = torch.cat([self.prompt_ids, masks], -1)
+        self.real = torch.cat([self.prompt_mask, self.prompt_mask.new_ones((rows, length))], -1)
         self.unmask_step = torch.full((rows, length), -1, dtype=torch.int64, device=device)
         dtype = torch.promote_types(self.head.dtype, torch.float32)
         self.unmask_logps = torch.zeros((rows, length), dtype=dtype, device=device)
-        self.active = list(range(rows))
-        self.rows = torch.arange(rows, device=device)
-        self.masked = torch.empty((rows, 0), dtype=torch.int64, device=device)
+        self.remask, self.unmask, self.window = (
+            REMASKING[s.remasking],
+            UNMASKING[s.unmasking],
+            CACHES[s.cache],
+        )
+        if s.unmasking == "schedule" and s.steps_per_block == 1 and not s.prompt_refresh_steps:
+            self.window = None  # nothing that is kept would be read
+        self.positions = None  # of positions in one call of the model; None = rows_per_forward bounds it
+        if device.type == "cpu" and self.rows_per_forward is None:
+            self.positions = POSITIONS_PER_THREAD * torch.get_num_threads()
+        self.slots = rows
+        if self.window:
+            attention = self.policy.model.config._attn_implementation
+            if attention != "sdpa":
+                raise ConfigError(
+                    f"cache={s.cache}: the model attends by {attention!r}, which cannot leave out columns. Use "
+                    'cache=none, or model.set_attn_implementation("sdpa").'
+                )
+            self.slots = rows_in_flight(rows, self.rows_per_forward, s.block_length, device)
+            row_bytes = self.columns * bytes_per_column(self.policy.model.config, self.head.element_size())
+            fit = rows_that_fit(row_bytes, device)
+            if fit is not None and fit < self.slots:
+                if fit < 1:
+                    raise ConfigError(
+                        f"cache={s.cache}: keys and values of {self.columns} columns take {row_bytes / 2**30:.1f} GiB, "
+                        f"and {device} has no room for one row. Use cache=none, or a shorter completion."
+                    )
+                self.slots = fit
+            self.store = KeyValues(self.slots, self.columns)
+        self.waiting = [_Row(n, self.width - real, s.block_length) for n, real in enumerate(self.lengths)]
 
-    def open_block(self, block: int) -> None:
-        """Sets `masked` (b, n) of the active rows to the positions of a block, ascending within 0..T-1."""
-        start = block * self.block_length
-        span = torch.arange(start, start + self.block_length, device=self.rows.device)
-        self.masked = span.expand(len(self.active), -1)
+    def run(self) -> Rollouts:
+        """Decodes all rows."""
+        report = _watcher.get()
+        while self.in_flight or self.waiting:
+            due = [row for row in self.in_flight if self._needs_refresh(row)]
+            # A refresh is for many rows at once: those that need it wait until a quarter does.
+            if self.in_flight and 4 * len(due) < len(self.in_flight):
+                self._step([row for row in self.in_flight if not self._needs_refresh(row)])
+            else:
+                due += self._admit()
+                if len(due) == len(self.in_flight):
+                    self._compact()
+                self._step(due)
+            if report:
+                report(self._share_done())
+        return self._finish()
 
-    def hidden_states(self, rows_per_forward: int | None) -> Tensor:
-        """Last hidden states at `masked`, (b, n, D); rows that are equal are computed once."""
-        seen = self.ids[self.rows].masked_fill(~self.real[self.rows], -1)
+    def _needs_refresh(self, row: _Row) -> bool:
+        every = self.sampling.refresh_steps
+        return not self.window or row.block_passes == 0 or (bool(every) and row.block_passes % every == 0)
+
+    def _admit(self) -> list[_Row]:
+        """Waiting rows take the place of those that have ended, once these are a quarter of all."""
+        free = self.slots - len(self.in_flight)
+        if not self.waiting or 4 * free < self.slots:
+            return []
+        new, self.waiting = self.waiting[:free], self.waiting[free:]
+        taken = {row.slot for row in self.in_flight}
+        for row, slot in zip(new, (slot for slot in range(self.slots) if slot not in taken), strict=False):
+            row.slot = slot
+        self.in_flight += new
+        return new
+
+    def _step(self, rows: list[_Row]) -> None:
+        """One pass of some rows: hidden states, tokens, how many of them are kept, and what follows for each row."""
+        size, count = self.sampling.block_length, [row.masked for row in rows]
+        numbers = self._tensor([row.number for row in rows])
+        span = self._tensor([[row.block * size] for row in rows]) + torch.arange(size, device=numbers.device)
+        still = self.unmask_step[numbers.unsqueeze(-1), span] < 0
+        # The masked places of the block, ascending; behind a row's last one the others follow.
+        places = still.long().argsort(dim=-1, descending=True, stable=True)[:, : max(count)]
+        states = self._hidden_states(rows, numbers, span[:, :1] + places)
+        tokens, logps, order = self._draw(rows, states)
+        many, left = self._how_many(rows, logps.gather(1, order))
+        best = torch.arange(places.shape[1], device=numbers.device) < many.unsqueeze(-1)
+        take = torch.zeros_like(still).scatter_(1, places.gather(1, order), best)
+        passes = self._tensor([[row.passes] for row in rows]).expand_as(places)
+        records = (
+            (self.ids, self.width, tokens),
+            (self.unmask_step, 0, passes),
+            (self.unmask_logps, 0, logps),
+        )
+        for record, first, values in records:
+            where = (numbers.unsqueeze(-1), first + span)
+            record[where] = torch.where(take, record[where].scatter(1, places, values), record[where])
+        self._advance(rows, numbers, still & ~take, left)
+
+    def _draw(self, rows: list[_Row], states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, their log-probabilities, and the order in which they would be unmasked, (b, n) each.
+
+        states: (b, n, D). Behind a row's masked places log-probabilities are -inf, and the order ends with them.
+        """
+        count, shape, inside = [row.masked for row in rows], states.shape[:2], None
+        states = states.flatten(0, 1)
+        if min(count) < shape[1]:  # the head is for masked places only
+            inside = self._tensor([i * shape[1] + j for i, n in enumerate(count) for j in range(n)])
+            states = states[inside]
+        streams = [self.generators[row.number] for row in rows] if self.sampling.draws_noise else None
+        drawn = sample_tokens(
+            states, self.head, self.policy.mask_id, self.sampling.temperature, streams, count
+        )
+        if inside is None:
+            tokens, logps = (values.view(shape) for values in drawn)
+        else:
+            blank = (states.new_zeros(shape.numel(), dtype=values.dtype) for values in drawn)
+            tokens, logps = (
+                b.index_copy(0, inside, v).view(shape) for b, v in zip(blank, drawn, strict=True)
+            )
+        priority = self.remask(logps, streams, count)
+        if inside is not None:
+            behind = torch.arange(shape[1], device=states.device) >= self._tensor(count).unsqueeze(-1)
+            logps, priority = (x.masked_fill(behind, float("-inf")) for x in (logps, priority))
+        return tokens, logps, priority.argsort(dim=-1, descending=True, stable=True)
+
+    def _how_many(self, rows: list[_Row], logps: Tensor) -> tuple[Tensor, list[int] | None]:
+        """How many tokens each row unmasks (b,), and how many then are masked where the settings alone say that."""
+        s, count = self.sampling, [row.masked for row in rows]
+        shares = [self._masked_share(row) for row in rows]
+        chosen = self.unmask(Pass(logps, count, [row.block_passes for row in rows], shares), s)
+        limits = [min(n, s.max_tokens_per_step or n) for n in count]
+        if isinstance(chosen, Tensor):
+            return chosen.clamp(min=1).minimum(self._tensor(limits)), None
+        chosen = [max(1, min(pair)) for pair in zip(chosen, limits, strict=True)]
+        return self._tensor(chosen), [n - m for n, m in zip(count, chosen, strict=True)]
+
+    def _advance(self, rows: list[_Row], numbers: Tensor, still: Tensor, left: list[int] | None) -> None:
+        """Counts the pass; rows that are finished leave. still: (b, S) masked places of the block.
+
+        left: how many these are where that is known; only a block's end is then a reason to look at the tokens, and
+        only without a cache each pass is.
+        """
+        leaving = [False] * len(rows)
+        if left is None or not self.window or 0 in left:
+            completion = self.ids[numbers, self.width :]
+            first_masked = _first(self.unmask_step[numbers] < 0)
+            finished = _first(torch.isin(completion, self.end_tokens)) < first_masked
+            leaving, left = torch.stack([finished.long(), still.sum(-1)]).tolist()
+        for row, leaves, masked in zip(rows, leaving, left, strict=True):
+            row.masked, row.passes, row.block_passes = masked, row.passes + 1, row.block_passes + 1
+            if not masked:
+                row.masked, row.block, row.block_passes = self.sampling.block_length, row.block + 1, 0
+            if row.block == self.sampling.num_blocks or leaves:
+                self.in_flight.remove(row)
+
+    def _hidden_states(self, rows: list[_Row], numbers: Tensor, places: Tensor) -> Tensor:
+        """Last hidden states at places (b, n) of the completions, (b, n, D)."""
+        groups: dict[int, list[int]] = defaultdict(list)  # by the width of what is computed, 0 in a refresh
+        for i, row in enumerate(rows):
+            first, end = self._window(row)
+            groups[end - first].append(i)
+        if len(groups) == 1:
+            return (self._pass if 0 not in groups else self._refresh)(rows, numbers, places)
+        results, order = [], []
+        for width, chosen in groups.items():
+            index = self._tensor(chosen)
+            compute = self._pass if width else self._refresh
+            results.append(compute([rows[i] for i in chosen], numbers[index], places[index]))
+            order += chosen
+        return torch.cat(results)[self._tensor(order).argsort()]
+
+    def _seen(self, row: _Row) -> int:
+        """Columns that the model sees: up to the block's end, then `suffix_tokens` and the last one."""
+        s, stop = self.sampling, self.width + (row.block + 1) * self.sampling.block_length
+        cut = s.suffix_tokens is not None and self.columns - stop > s.suffix_tokens
+        return stop + s.suffix_tokens + 1 if cut else self.columns
+
+    def _true_columns(self, rows: list[_Row], columns: Tensor) -> Tensor:
+        """Where columns (b, w), counted among those that are seen, stand: the last of these is the canvas's last."""
+        if self.sampling.suffix_tokens is None:
+            return columns
+        last = columns == self._column(rows, self._seen) - 1
+        return columns.masked_fill(last, self.columns - 1)
+
+    def _column(self, rows: list[_Row], value: Callable[[_Row], int]) -> Tensor:
+        """(b, 1) int64, a number of each row."""
+        return self._tensor([[value(row)] for row in rows])
+
+    def _tensor(self, values: Sequence[object]) -> Tensor:
+        """On the model's device, without waiting for it as `torch.tensor(..., device=)` does."""
+        return torch.tensor(values).to(self.ids.device, non_blocking=True)
+
+    def _window(self, row: _Row) -> tuple[int, int]:
+        """First and end of the columns to compute, among those that are seen; (0, 0) for all of them."""
+        s = self.sampling
+        if not self._needs_refresh(row):
+            start = self.width + row.block * s.block_length
+            return self.window(start, start + s.block_length, self._seen(row), s)
+        if row.passes and row.passes - row.prompt_computed < s.prompt_refresh_steps:
+            return self.width, self._seen(row)
+        return 0, 0
+
+    def _refresh(self, rows: list[_Row], numbers: Tensor, places: Tensor) -> Tensor:
+        """All that is seen, of rows that are equal once; a cache keeps it."""
+        seen = self.ids[numbers].masked_fill(~self.real[numbers], -1)
+        cut = self.sampling.suffix_tokens is not None
+        if cut:
+            end = max(map(self._seen, rows))
+            compact = torch.arange(end, device=seen.device).expand(len(rows), -1)
+            columns = self._true_columns(rows, compact)
+            seen = seen.gather(1, columns).masked_fill(compact >= self._column(rows, self._seen), -1)
         # Sorting puts the rows with most padding first, so rows of like length share a forward pass.
         distinct, inverse = torch.unique(seen, dim=0, return_inverse=True)
-        where = self.masked.new_empty(len(distinct), self.masked.shape[1])
-        where[inverse] = self.width + self.masked
-        size = rows_per_forward or len(distinct)
-        if rows_per_forward is None and distinct.device.type == "cpu":
-            size = max(1, _POSITIONS_PER_THREAD * torch.get_num_threads() // distinct.shape[1])
-        parts = zip(distinct.split(size), where.split(size), strict=True)
-        return torch.cat([self._forward(rows, columns) for rows, columns in parts])[inverse]
+        source = inverse.tolist()
+        example = dict(zip(source, rows, strict=True))  # a row that looks like each distinct one
+        keep = places.new_empty(len(distinct), places.shape[1])
+        keep[inverse] = self.width + places
+        results = []
+        for part in self._parts(len(distinct), distinct.shape[1]):
+            alike = [example[i] for i in range(len(distinct))[part]]
+            lowest, end = min(row.padding for row in alike), max(map(self._seen, alike))
+            ids, positions = distinct[part, lowest:end], None
+            even = all(row.padding == lowest and self._seen(row) == end for row in alike)
+            if cut:
+                columns = torch.arange(lowest, end, device=ids.device).expand(len(alike), -1)
+                positions = self._positions(alike, self._true_columns(alike, columns))
+            mask = None if even else ids >= 0
+            access = None
+            if self.window:
+                pairs = [(row.slot, i - part.start) for row, i in zip(rows, source, strict=True)]
+                index = self._tensor([pair for pair in pairs if 0 <= pair[1] < part.stop - part.start])
+                access = Access(self.store, index[:, 0], slice(lowest, end), source=index[:, 1])
+            ids = ids.masked_fill(ids < 0, self.policy.pad_id)
+            results.append(self._forward(ids, mask, keep[part] - lowest, positions, access))
+        for row in rows:
+            row.prompt_computed = row.passes
+        return torch.cat(results)[inverse]
 
-    def _forward(self, seen: Tensor, where: Tensor) -> Tensor:
-        real = seen >= 0
-        shortest, longest = torch.stack(real.sum(-1).aminmax()).tolist()
-        padding = seen.shape[1] - longest
-        seen, real, where = seen[:, padding:], real[:, padding:], where - padding
-        return hidden_states(
-            self.policy.model,
-            seen.masked_fill(~real, self.policy.pad_id),
-            None if shortest == longest else real,
-            keep=where,
-        )
+    def _pass(self, rows: list[_Row], numbers: Tensor, places: Tensor) -> Tensor:
+        """A window of each row, equally wide in all, that attends to what is kept beside it."""
+        spans, device, results = [self._window(row) for row in rows], self.ids.device, []
+        width = spans[0][1] - spans[0][0]
+        for part in self._parts(len(rows), width):
+            some, firsts = rows[part], [first for first, _ in spans[part]]
+            start = self._tensor(firsts).unsqueeze(-1)
+            columns = start + torch.arange(width, device=device)
+            true = self._true_columns(some, columns)
+            lowest, end = min(row.padding for row in some), max(map(self._seen, some))
+            mask = None
+            if any(row.padding > lowest or self._seen(row) < end for row in some):
+                keys = torch.arange(lowest, end, device=device)
+                mask = (keys >= self._column(some, lambda row: row.padding)) & (
+                    keys < self._column(some, self._seen)
+                )
+            slots: Tensor | slice = slice(some[0].slot, some[0].slot + len(some))
+            together = len(set(firsts)) == 1
+            if not together or [row.slot for row in some] != list(range(slots.start, slots.stop)):
+                slots = self._tensor([row.slot for row in some])
+            written = slice(firsts[0], firsts[0] + width) if together else columns
+            access = Access(self.store, slots, written, lowest, end)
+            ids = self.ids[numbers[part]].gather(1, true)
+            keep = self.width + places[part] - start
+            results.append(self._forward(ids, mask, keep, self._positions(some, true), access))
+        return torch.cat(results)
 
-    def unmask(self, tokens: Tensor, logps: Tensor, priority: Tensor, count: int, step: int) -> None:
-        """Writes the `count` best tokens of every active row, then lets finished rows go."""
-        order = priority.argsort(dim=-1, descending=True, stable=True)
-        now, later = order[:, :count], order[:, count:].sort(-1).values
-        rows, where = self.rows.unsqueeze(-1), self.masked.gather(1, now)
-        self.ids[rows, self.width + where] = tokens.gather(1, now)
-        self.unmask_logps[rows, where] = logps.gather(1, now)
-        self.unmask_step[rows, where] = step
-        self.masked = self.masked.gather(1, later)
-        end = self._end(self.rows)
-        # With the block complete, any end token will do: later blocks are still masked.
-        first_masked = self.masked[:, 0] if self.masked.shape[1] else self.unmask_step.shape[1]
-        kept = (end >= first_masked).nonzero().squeeze(-1).tolist()
-        if len(kept) < len(self.active):
-            self.active = [self.active[i] for i in kept]
-            self.rows, self.masked = self.rows[kept], self.masked[kept]
+    def _positions(self, rows: list[_Row], columns: Tensor) -> Tensor:
+        """Positions of columns (b, w): real tokens count from 0."""
+        return (columns - self._column(rows, lambda row: row.padding)).clamp(min=0)
 
-    def finish(self) -> Rollouts:
-        """The record of everything unmasked so far."""
+    def _forward(
+        self, ids: Tensor, mask: Tensor | None, keep: Tensor, positions: Tensor | None, access: Access | None
+    ) -> Tensor:
+        return hidden_states(self.policy.model, ids, mask, keep, positions=positions, cache=access)
+
+    def _parts(self, rows: int, width: int) -> list[slice]:
+        """Rows that share a forward pass of so many columns each."""
+        size = self.rows_per_forward or rows
+        if self.positions:
+            size = max(1, self.positions // width)
+        return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+    def _compact(self) -> None:
+        """Gives the rows in flight the first slots, in order, so that a pass reads and writes them without copies."""
+        slots = [row.slot for row in self.in_flight]
+        if slots == list(range(len(slots))):
+            return
+        if self.sampling.prompt_refresh_steps:
+            self.store.move(self._tensor(slots), self.width)
+        for slot, row in enumerate(self.in_flight):
+            row.slot = slot
+
+    def _masked_share(self, row: _Row) -> float:
+        behind = self._seen(row) - self.width - (row.block + 1) * self.sampling.block_length
+        return (row.masked + behind) / (self.sampling.block_length + behind)
+
+    def _share_done(self) -> float:
+        s, rows = self.sampling, len(self.lengths)
+        blocks = sum(row.block + min(1, row.block_passes / s.steps_per_block) for row in self.in_flight)
+        return (rows - len(self.waiting) - len(self.in_flight) + blocks / s.num_blocks) / rows
+
+    def _finish(self) -> Rollouts:
+        """The record of everything that was unmasked."""
         completion_ids = self.ids[:, self.width :].contiguous()
         positions = torch.arange(completion_ids.shape[1], device=completion_ids.device)
+        end = _first(torch.isin(completion_ids, self.end_tokens))
         return Rollouts(
-            prompt_ids=self.ids[:, : self.width],
+            prompt_ids=self.prompt_ids,
             prompt_mask=self.prompt_mask,
             completion_ids=completion_ids,
-            completion_mask=positions <= self._end(slice(None)).unsqueeze(-1),
+            completion_mask=positions <= end.unsqueeze(-1),
             unmask_step=self.unmask_step,
             unmask_logps=self.unmask_logps,
         )
 
-    def _end(self, rows: Tensor | slice) -> Tensor:
-        """(b,) int64, the position of the first end token of some completions, T where there is none."""
-        is_end = torch.isin(self.ids[rows, self.width :], self.end_tokens)
-        columns = torch.arange(is_end.shape[1], device=is_end.device)
-        return columns.masked_fill(~is_end, is_end.shape[1]).amin(-1)
+
+def _first(marked: Tensor) -> Tensor:
+    """(b,) int64, the first marked column of each row of (b, n), n where there is none."""
+    columns = torch.arange(marked.shape[1], device=marked.device)
+    return columns.masked_fill(~marked, marked.shape[1]).amin(-1)
 
 
-def _check_prompts_fit(policy: Policy, prompt_mask: Tensor, asked: int) -> None:
-    limit = policy.model.config.max_position_embeddings
-    longest = int(prompt_mask.sum(-1).max()) if len(prompt_mask) else 0
+def _check_prompts_fit(policy: Policy, lengths: list[int], sampling: Sampling) -> None:
+    limit, asked = policy.model.config.max_position_embeddings, sampling.max_completion_length
+    longest = max(lengths, default=0)
     if longest + asked > limit:
         raise ConfigError(
             f"a prompt has {longest} tokens; with max_completion_length={asked} that is {longest + asked}, but the "

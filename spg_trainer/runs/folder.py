@@ -20,7 +20,8 @@ from spg_trainer.runs.files import (
     write_text,
     writing,
 )
-from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, identity, read_config
+from spg_trainer.runs.identity import identity
+from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, read_config
 
 if TYPE_CHECKING:
     from filelock import FileLock

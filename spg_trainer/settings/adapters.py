@@ -22,7 +22,7 @@ def settle(m: ModelConfig, run: Path | None = None) -> ModelConfig:
     ConfigError for a rank or alpha that the adapter does not have, ModelError for one that cannot be read.
     """
     kept = run and run / REFERENCE
-    folder = kept if kept and (kept / "adapter_config.json").is_file() else m.adapter
+    folder = kept if kept and (kept / "adapter_config.json").is_file() else find_adapter(m.model)
     if folder is None:
         alpha = default_alpha(m.lora_r) if m.lora_r and m.lora_alpha is None else m.lora_alpha
         copy = m.ref_copy and not m.lora_r  # below adapters are the weights that they started from
@@ -34,6 +34,17 @@ def settle(m: ModelConfig, run: Path | None = None) -> ModelConfig:
             raise ConfigError(f"{text}. Leave it out, or train fresh adapters on a whole model.")
     dropout = dropout if m.lora_dropout is None else m.lora_dropout
     return replace(m, lora_r=r, lora_alpha=alpha, lora_dropout=dropout, ref_copy=False)
+
+
+def find_adapter(model: str) -> Path | None:
+    """The LoRA adapter that `--model` names: its folder, or `model` in a run folder; None if it is no adapter."""
+    folder = Path(model).expanduser()
+    for place in () if model in ("tiny", "new") else (folder, folder / "model"):
+        if (place / "adapter_config.json").is_file():
+            return place
+        if (place / "config.json").is_file():
+            return None
+    return None
 
 
 def default_alpha(r: int) -> int:

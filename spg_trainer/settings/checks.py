@@ -3,13 +3,9 @@
 from typing import Any
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, EvalCommand, ModelConfig, SftCommand
 from spg_trainer.settings.ranges import check_ranges
-
-
-def refuse(wrong: object, text: str) -> None:
-    if wrong:
-        raise ConfigError(text)
 
 
 def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
@@ -18,105 +14,105 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     check_common(config)
     r.check()
     algorithm.make_masking().check(r.max_completion_length)
-    unfit = config.pairs and not algorithm.learns_from_pairs
-    refuse(
-        unfit,
-        f"--pairs {config.pairs}: {name} learns only from what the model samples. Use --algorithm vrpo.",
-    )
-    refuse(
-        config.pairs and b.num_generations != 2,
-        f"--num-generations {b.num_generations}: a pair is two. Use --num-generations 2.",
-    )
-    refuse(
-        algorithm.left_to_right and r.block_length != 1,
-        f"{name} samples token by token, not in blocks of {r.block_length}. Use --block-length 1 --diffusion-steps "
-        f"{r.max_completion_length}.",
-    )
-    refuse(
-        algorithm.left_to_right and b.num_iterations * b.num_minibatches > 1,
-        f"{name} has no ratio for several updates of a rollout. Use --num-iterations 1 --num-minibatches 1.",
-    )
-    refuse(
-        b.num_minibatches > b.prompts_per_step,
-        f"--num-minibatches {b.num_minibatches}: a step has --prompts-per-step {b.prompts_per_step} groups. Use "
-        f"{b.prompts_per_step} or fewer.",
-    )
-    refuse(
-        m.ref_copy and not algorithm.needs_ref_logps,
-        f"--ref-copy: {name} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
-        "--algorithm-args beta=0.04, where the algorithm has one.",
-    )
-    refuse(
-        algorithm.needs_ref_logps and not (m.lora_r or m.is_adapter or m.ref_copy),
-        f"{name} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, start from an adapter "
-        "(--model PATH), or keep a frozen copy of the weights (--ref-copy).",
-    )
-    one_gpu = num_processes > 1 and ":" in m.device
-    refuse(one_gpu, f"--device {m.device} is one GPU, not {num_processes}. Leave out --device.")
+    least = r.threshold * (1 - r.threshold_slack) if r.unmasking == "threshold" else 0.0
+    safe = config.force_unmasking or (least >= 0.95 and r.max_tokens_per_step)
+    if r.unmasking != "schedule" and not safe:
+        raise ConfigError(
+            f"--unmasking {r.unmasking} feeds on the confidence that RL raises. Train with --unmasking threshold, "
+            f"--threshold 0.95 or more (here {least:g}) and --max-tokens-per-step 4 (here {r.max_tokens_per_step}), or "
+            "insist with --force-unmasking."
+        )
+    if algorithm.needs_sampler_logps and r.shortcuts:
+        raise ConfigError(
+            f"{name} uses the probabilities with which tokens were drawn; with {', '.join(r.shortcuts)} these are not "
+            "the model's. Use --cache none --unmasking schedule."
+        )
+    if config.pairs and not algorithm.learns_from_pairs:
+        raise ConfigError(f"--pairs: {name} learns only from what the model samples. Use --algorithm vrpo.")
+    if config.pairs and b.num_generations != 2:
+        raise ConfigError(f"--num-generations {b.num_generations}: a pair is two. Use --num-generations 2.")
+    if algorithm.left_to_right and r.block_length != 1:
+        steps = f"--block-length 1 --diffusion-steps {r.max_completion_length}"
+        raise ConfigError(f"{name} samples token by token, not in blocks of {r.block_length}. Use {steps}.")
+    if algorithm.left_to_right and b.num_iterations * b.num_minibatches > 1:
+        updates = "--num-iterations 1 --num-minibatches 1"
+        raise ConfigError(f"{name} has no ratio for several updates of a rollout. Use {updates}.")
+    if b.num_minibatches > (groups := b.prompts_per_step):
+        raise ConfigError(
+            f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."
+        )
+    if m.ref_copy and not algorithm.needs_ref_logps:
+        raise ConfigError(
+            f"--ref-copy: {name} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
+            "--algorithm-args beta=0.04, where the algorithm has one."
+        )
+    if algorithm.needs_ref_logps and not (m.lora_r or m.ref_copy or find_adapter(m.model)):
+        raise ConfigError(
+            f"{name} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, start from an adapter "
+            "(--model PATH), or keep a frozen copy of the weights (--ref-copy)."
+        )
+    if num_processes > 1 and ":" in m.device:
+        raise ConfigError(f"--device {m.device} is one GPU, not {num_processes}. Leave out --device.")
     check_shard(m, num_processes)
-    below = b.prompts_per_step // num_processes * num_processes
-    counts = " or ".join(str(n) for n in (below, below + num_processes) if n)
-    refuse(
-        b.prompts_per_step % num_processes,
-        f"--prompts-per-step {b.prompts_per_step} cannot be shared by {num_processes} processes. Use {counts}.",
-    )
+    if rest := b.prompts_per_step % num_processes:
+        counts = {b.prompts_per_step - rest, b.prompts_per_step - rest + num_processes} - {0}
+        ways = " or ".join(map(str, sorted(counts)))
+        raise ConfigError(
+            f"--prompts-per-step {b.prompts_per_step} cannot be shared by {num_processes} processes. Use {ways}."
+        )
 
 
 def check_shard(m: ModelConfig, num_processes: int) -> None:
     """Raises ConfigError where weights shall be divided and there is nobody to share them with."""
-    refuse(
-        m.shard and num_processes == 1,
-        "--shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
-        "--nproc-per-node 8 -m spg_trainer`, or leave it out.",
-    )
+    if m.shard and num_processes == 1:
+        raise ConfigError(
+            "--shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
+            "--nproc-per-node 8 -m spg_trainer`, or leave it out."
+        )
 
 
 def check_eval(command: EvalCommand) -> None:
     """Raises ConfigError for settings of `eval` that cannot work; sizes that do not divide are `Sampling`'s to find."""
     check_common(command)
-    refuse(
-        command.num_generations > 1 and command.temperature == 0,
-        f"--num-generations {command.num_generations} at --temperature 0 gives equal completions. Raise it, e.g. "
-        "--temperature 0.9.",
-    )
+    if command.num_generations > 1 and command.temperature == 0:
+        count = f"--num-generations {command.num_generations}"
+        raise ConfigError(
+            f"{count} at --temperature 0 gives equal completions. Raise it, e.g. --temperature 0.9."
+        )
 
 
 def check_sft(command: SftCommand, num_processes: int = 1) -> None:
     """Raises ConfigError for settings of `sft` that cannot work."""
     check_common(command)
-    m = command.model
-    refuse(m.ref_copy, "--ref-copy: sft compares with no reference. Leave it out.")
+    m, save = command.model, command.save_dtype
+    if m.ref_copy:
+        raise ConfigError("--ref-copy: sft compares with no reference. Leave it out.")
     check_shard(m, num_processes)
-    refuse(
-        m.shard and command.patience,
-        f"--shard with --patience {command.patience}: of a divided model the best weights are not kept apart. "
-        "Use --patience 0, a cosine of --steps.",
-    )
-    refuse(
-        m.shard and command.optimizer == "muon",
-        "--shard: Muon needs whole matrices. Use --optimizer adamw.",
-    )
-    refuse(
-        m.shard and command.save_dtype != "auto",
-        f"--shard writes the weights as they are trained, not in {command.save_dtype}. Use --save-dtype auto.",
-    )
-    whole_only = command.save_dtype != "auto" and (m.lora_r or m.is_adapter)
-    refuse(whole_only, f"--save-dtype {command.save_dtype} is for whole models, not adapters. Use auto.")
+    if m.shard and command.patience:
+        raise ConfigError(
+            f"--shard with --patience {command.patience}: of a divided model the best weights are not kept apart. Use "
+            "--patience 0, a cosine of --steps."
+        )
+    if m.shard and command.optimizer == "muon":
+        raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
+    if m.shard and save != "auto":
+        raise ConfigError(
+            f"--shard writes weights as they are trained, not in {save}. Use --save-dtype auto."
+        )
+    if save != "auto" and (m.lora_r or find_adapter(m.model)):
+        raise ConfigError(f"--save-dtype {save} is for whole models, not adapters. Use auto.")
 
 
 def check_common(command: Config | EvalCommand | SftCommand) -> None:
     """Raises ConfigError for what is wrong in every command: ranges, adapters, arguments that have flags."""
     check_ranges(command)
-    m, flags = command.model, {"split": "--split or --eval-split", "reward_weights": "--reward-weights"}
-    for name, flag in flags.items():
-        refuse(
-            name in command.env_args, f"--env-args {name}={command.env_args.get(name)}: use {flag} instead."
-        )
+    flags = {"split": "--split or --eval-split", "reward_weights": "--reward-weights"}
+    for name in flags.keys() & command.env_args.keys():
+        raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {flags[name]} instead.")
+    m = command.model
     if not isinstance(m, ModelConfig):
         return
-    unused = m.lora_r == 0 and not m.is_adapter and (m.lora_alpha is not None or m.lora_dropout)
-    refuse(unused, "--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
-    refuse(
-        m.model == "new" and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")),
-        "--model new takes no --lora-r, --revision or --dtype: they need --model PATH.",
-    )
+    if (m.lora_alpha is not None or m.lora_dropout) and not (m.lora_r or find_adapter(m.model)):
+        raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
+    if m.model == "new" and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
+        raise ConfigError("--model new takes no --lora-r, --revision or --dtype: they need --model PATH.")

@@ -3,12 +3,8 @@
 Where a value comes from is in `sources.py`, what cannot work in `checks.py`. Imports nothing heavy.
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from tyro.conf import Positional, arg
-from tyro.constructors import PrimitiveConstructorSpec
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.ranges import (
@@ -18,19 +14,11 @@ from spg_trainer.settings.ranges import (
     Group,
     NotNegative,
     Positive,
+    Probability,
     check_ranges,
 )
 
-Pairs = Annotated[
-    dict[str, object],
-    PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="KEY=VALUE [KEY=VALUE ...]",
-        instance_from_str=dict,  # tyro draws the help alone: `cli` reads the words
-        is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [f"{k}={v}" for k, v in value.items()],
-    ),
-]
+Pairs = dict[str, object]
 """`KEY=VALUE ...` flags, the same for every command."""
 
 
@@ -46,22 +34,6 @@ class LoadConfig:
     """Type of the weights; auto = bfloat16 on a GPU, float32 elsewhere."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; auto = the GPU of this process if there is one."""
-
-    @property
-    def adapter(self) -> Path | None:
-        """The LoRA adapter that `model` names: its folder, or `model` in a run folder; None if it is no adapter."""
-        folder = Path(self.model).expanduser()
-        for place in () if self.model in ("tiny", "new") else (folder, folder / "model"):
-            if (place / "adapter_config.json").is_file():
-                return place
-            if (place / "config.json").is_file():
-                return None
-        return None
-
-    @property
-    def is_adapter(self) -> bool:
-        """Whether the model is a LoRA adapter on another."""
-        return self.adapter is not None
 
 
 @dataclass(frozen=True)
@@ -82,8 +54,44 @@ class ModelConfig(LoadConfig):
     """Divide weights and optimizer among the processes; --dtype is then what is computed, and trained is float32."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """What a denoising step computes and unmasks: by default exactly what the plain LLaDA sampler does."""
+
+    remasking: str = "low_confidence"
+    """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
+    unmasking: str = "schedule"
+    """How many a step unmasks, by name: schedule = the completion in --diffusion-steps; threshold, factor = those the
+    model is sure of (Fast-dLLM), in as many steps as it takes."""
+    threshold: Probability = 0.95
+    """Of --unmasking threshold: the probability from which tokens are unmasked."""
+    threshold_slack: Below1 = 0.0
+    """Lets the threshold fall by up to this share as less is masked (Streaming-dLLM); 0 = constant."""
+    factor: Positive = 1.0
+    """Of --unmasking factor: the n surest are unmasked if their probabilities are above 1 - factor / (n + 1)."""
+    max_tokens_per_step: CountOrZero = 0
+    """Most tokens that a step unmasks; 0 = no limit."""
+    cache: str = "none"
+    """Which keys and values are kept between steps, by name: none = exact; prefix = all before the block; dual = all
+    around it; window = all further away than --window-tokens."""
+    window_tokens: CountOrZero = 16
+    """Of --cache window: columns on either side of the block that each step computes with it."""
+    refresh_steps: CountOrZero = 0
+    """With a cache: all is computed anew at a block's start and every so many steps; 0 = at its start alone."""
+    prompt_refresh_steps: CountOrZero = 0
+    """With a cache: the prompt is computed anew only this many steps after the last time; 0 = at each refresh."""
+    suffix_tokens: CountOrZero | None = None
+    """Masked tokens behind the block that the model sees, besides the last one (Streaming-dLLM); unset = all."""
+
+    @property
+    def shortcuts(self) -> list[str]:
+        """What differs from exact decoding, e.g. `cache dual`."""
+        changed = [f.name for f in fields(Decoding) if getattr(self, f.name) != f.default]
+        return [f"{name} {getattr(self, name)}" for name in changed if name != "remasking"]
+
+
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(Decoding):
     """How completions are sampled; `eval` uses the same lengths and steps with its own temperature."""
 
     max_completion_length: Count = 256
@@ -94,8 +102,6 @@ class Sampling:
     """Denoising steps for a whole completion; a multiple of the number of blocks."""
     temperature: NotNegative = 0.0
     """Sampling temperature; 0 = greedy."""
-    remasking: str = "low_confidence"
-    """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
 
     @classmethod
     def at_rate(cls, length: int, block_length: int, tokens_per_step: float, **more: Any) -> "Sampling":
@@ -125,8 +131,9 @@ class Sampling:
         return self.temperature > 0 or self.remasking != "low_confidence"
 
     def check(self) -> None:
-        """Raises ConfigError for numbers out of range, and for lengths and steps that do not divide."""
+        """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
         check_ranges(self)
+        self._check_decoding()
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
             divisors = (d for d in range(1, length + 1) if length % d == 0)
@@ -142,6 +149,21 @@ class Sampling:
                 f"diffusion_steps={steps} should be a multiple of the {blocks} blocks ({length} tokens / {block} per "
                 f"block) and at most one for each token. Use diffusion_steps={fits}."
             )
+
+    def _check_decoding(self) -> None:
+        if self.unmasking != "schedule" and self.remasking == "random":
+            raise ConfigError(
+                f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
+                "is sure of. Use remasking=low_confidence or unmasking=schedule."
+            )
+        if self.unmasking != "threshold" and self.threshold_slack:
+            raise ConfigError(f"threshold_slack={self.threshold_slack} needs unmasking=threshold.")
+        for name in ("refresh_steps", "prompt_refresh_steps"):
+            if self.cache == "none" and getattr(self, name):
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} needs a cache: without one all is computed in every step. "
+                    "Use cache=dual or prefix."
+                )
 
 
 @dataclass(frozen=True)
@@ -241,6 +263,8 @@ class Config(TaskSettings):
     rejected. Needs --algorithm vrpo and --num-generations 2."""
     pairs_sha256: str | None = None
     """The sha256 that the file must have; unset = whatever it is, from then on the run's."""
+    force_unmasking: bool = False
+    """Train with a threshold below 0.95, with a factor, or without --max-tokens-per-step all the same."""
     max_steps: CountOrZero = 100
     """Steps in all; a step is one rollout and its num_iterations updates."""
     max_minutes: NotNegative = 0.0
@@ -264,9 +288,9 @@ class Config(TaskSettings):
 class ReportCommand:
     """Write runs into one HTML page: curves, how texts came to be, samples, failures, settings."""
 
-    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")] = ()
+    runs: tuple[str, ...] = ()
     """Run folders, finished or not. Seeds of one setting become a band."""
-    output: Annotated[str | None, arg(aliases=["-o"])] = None
+    output: str | None = None
     """The file to write; unset = report.html in the run folder, of several runs in the working directory."""
 
 
@@ -274,9 +298,9 @@ class ReportCommand:
 class MergeCommand:
     """Work an adapter into the weights below it: a whole model under LLaDA's own tensor names."""
 
-    source: Annotated[Positional[str], arg(metavar="RUN|ADAPTER")] = ""
+    source: str = ""
     """A run that trained an adapter, or an adapter's folder."""
-    output: Annotated[str | None, arg(aliases=["-o"])] = None
+    output: str | None = None
     """The folder to write, new or empty; unset = `merged` beside the adapter (RUN/merged)."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the weights that are written, after a sum in float32; auto = as the adapter was trained."""
@@ -286,7 +310,7 @@ class MergeCommand:
 class PushCommand:
     """Upload a finished run's model to the Hugging Face Hub, with a card: task, settings, evaluations, curve."""
 
-    run: Annotated[Positional[str], arg(metavar="RUN")] = ""
+    run: str = ""
     """A finished run."""
     repo: str = ""
     """Where to: NAME/ID. It is made if it is not there."""
@@ -299,7 +323,7 @@ class PushCommand:
 
 
 @dataclass(frozen=True)
-class EvalCommand(TaskSettings):
+class EvalCommand(TaskSettings, Decoding):
     """Measure a model's solved rate on a task."""
 
     reward_weights: Pairs = field(default_factory=dict)
@@ -320,8 +344,6 @@ class EvalCommand(TaskSettings):
     """Tokens unmasked per denoising step where --diffusion-steps is unset."""
     temperature: float = 0.0
     """Sampling temperature; 0 = greedy."""
-    remasking: str = "low_confidence"
-    """Which masked positions are unmasked first."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
     """`papers` = as d1 and SPG measure, whatever other flags say: their prompts, lengths 128, 256, 512 in half as many
     steps, blocks of 32, greedy, cell accuracy for Sudoku."""
@@ -391,7 +413,7 @@ class SftCommand(TaskSettings):
 class DiffCommand:
     """Compare two evaluations problem by problem: the difference with its interval, what was fixed and what broke."""
 
-    evaluations: Annotated[Positional[tuple[str, ...]], arg(metavar="A B")] = ()
+    evaluations: tuple[str, ...] = ()
     """Files of eval/ on the same problems, or run folders, whose eval/after is taken."""
 
 
@@ -415,27 +437,3 @@ class CompareCommand:
     """Runs at once; 0 = one for each CPU core, with one thread, or on a GPU one alone."""
     output_dir: str = "runs/compare"
     """Holds a run folder for each run, compare.md (the table) and curves.svg."""
-    table_only: bool = False
-    """Train nothing; tabulate the runs that have finished."""
-
-
-def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
-    """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
-    fit = per_device_batch_size >= num_masks
-    return (per_device_batch_size // num_masks, num_masks) if fit else (per_device_batch_size, 1)
-
-
-def arithmetic(config: Config, algorithm: Any, num_processes: int = 1) -> str:
-    """One line that says what a step does, in numbers."""
-    b, r = config.batch, config.rollout
-    num_masks = algorithm.make_masking().count(r.max_completion_length)
-    completions = b.prompts_per_step * b.num_generations
-    rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
-    groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {b.num_generations} generations"
-    shared = f" ({num_processes} processes x {completions // num_processes})" if num_processes > 1 else ""
-    return (
-        f"{b.prompts_per_step} {groups} = {completions} completions a step{shared}; {r.max_completion_length} tokens "
-        f"in blocks of {r.block_length}, {r.diffusion_steps} denoising steps; updates a step: "
-        f"{b.num_iterations * b.num_minibatches}, masks a completion: {num_masks}, micro-batches of up to {rows} "
-        f"completions; {config.max_steps} steps."
-    )

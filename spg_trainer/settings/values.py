@@ -1,24 +1,19 @@
-"""Values as people type them: `KEY=VALUE` words, and nested mappings (YAML, JSON) laid over a dataclass.
+"""Values as people type them: `KEY=VALUE` words, and nested mappings (flags, YAML, JSON) laid over a dataclass.
 
-pydantic would do the second, but adds 0.25 s to every `--help`; this adds none.
+pydantic would do the second in some thirty lines less, for 0.16 s of every start.
 """
 
+import json
 import math
 import types
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from spg_trainer.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
-NAMES = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    dict: "names with values",
-}
+NAMES = {int: "a whole number", float: "a number", str: "text", dict: "names with values"}
 
 
 def parse_pairs(words: Sequence[str], where: str) -> dict[str, object]:
@@ -49,35 +44,22 @@ def overlay(base: T, values: Any, source: str, path: str = "") -> T:
     source: what an error calls the place where the values stand. Raises ConfigError for an unknown key or wrong type.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(
-            f"{source}: {path.rstrip('.') or 'it'} should hold `name: value` lines, not {values!r}."
-        )
-    below = {f.name: getattr(base, f.name) for f in fields(base)}  # type: ignore[arg-type]
-    nested = {key: value for key, value in values.items() if is_dataclass(below.get(key))}
-    plain = {key: value for key, value in values.items() if key not in nested}
-    changes = convert_fields(type(base), plain, f"{source}:", path)
-    changes |= {key: overlay(below[key], value, source, f"{path}{key}.") for key, value in nested.items()}
-    pairs = {
-        k: {**below[k], **{str(n): v for n, v in d.items()}}
-        for k, d in changes.items()
-        if isinstance(d, dict)
-    }
-    return replace(base, **{**changes, **pairs})  # type: ignore[type-var]
-
-
-def convert_fields(cls: type, values: Mapping[str, Any], source: str, path: str = "") -> dict[str, Any]:
-    """The values by name as the fields of a dataclass have them; ConfigError for an unknown name or wrong type."""
-    hints, typed = get_type_hints(cls), {}
-    names = [f.name for f in fields(cls)]
+        raise ConfigError(f"{source} {path or 'it'} should hold `name: value` lines, not {values!r}.")
+    hints, changes = get_type_hints(type(base)), {}
+    below = {field.name: getattr(base, field.name) for field in fields(base)}  # type: ignore[arg-type]
     for key, value in values.items():
-        if key not in names:
-            parts = [part for part in names if key in getattr(hints[part], "__dataclass_fields__", ())]
-            nearest = f"Did you mean '{parts[0]}.{key}'? " if parts else did_you_mean(key, names)
-            raise ConfigError(
-                f"{source} no setting {path}{key} (={value!r}). {nearest}Known: {', '.join(names)}."
-            )
-        typed[key] = convert(value, hints[key], f"{source} {path}{key}")
-    return typed
+        if key not in below:
+            parts = [part for part, inner in below.items() if is_dataclass(inner) and hasattr(inner, key)]
+            nearest = f"Did you mean '{parts[0]}.{key}'? " if parts else did_you_mean(key, below)
+            known = ", ".join(below)
+            raise ConfigError(f"{source} no setting {path}{key} (={value!r}). {nearest}Known: {known}.")
+        if is_dataclass(below[key]):
+            changes[key] = overlay(below[key], value, source, f"{path}{key}.")
+            continue
+        changes[key] = convert(value, hints[key], f"{source} {path}{key}")
+        if isinstance(below[key], dict):
+            changes[key] = below[key] | {str(name): item for name, item in changes[key].items()}
+    return replace(base, **changes)  # type: ignore[type-var]
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
@@ -88,21 +70,25 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if origin is Literal:
         if value in options:
             return value
-        raise ConfigError(
-            f"{where}={value!r}: expected one of {', '.join(options)}. {did_you_mean(value, options)}".rstrip()
-        )
+        words = f"one of {', '.join(options)}. {did_you_mean(value, options)}".rstrip()
+        raise ConfigError(f"{where}={value!r}: expected {words}")
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
-        return tuple(
-            convert(i, options[0], where) for i in (items if isinstance(items, list | tuple) else [items])
-        )
+        items = items if isinstance(items, list | tuple) else [items]
+        return tuple(convert(item, options[0], where) for item in items)
     kind = origin or hint
     read = scalar(value) if isinstance(value, str) and kind is not str else value
     if kind is float and type(read) is int:
         read = float(read)
     if type(read) is not kind or (kind is float and not math.isfinite(read)):
-        raise ConfigError(f"{where}={value!r}: expected {NAMES.get(kind, kind.__name__)}.")
+        raise ConfigError(f"{where}={value!r}: expected {NAMES.get(kind, 'true or false')}.")
     return read
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """Settings as JSON and YAML know them: nested dicts of scalars and lists, the rest as text."""
+    values = settings if isinstance(settings, Mapping) else asdict(settings)
+    return json.loads(json.dumps(values, default=str))
 
 
 def flatten(tree: Mapping[str, Any], ignore: Collection[str] = (), prefix: str = "") -> dict[str, Any]:

@@ -18,24 +18,17 @@ from spg_trainer.evaluation.evaluate import evaluate, make_env
 from spg_trainer.export import card_of_sft
 from spg_trainer.models import Policy, divide_policy, new_policy, open_policy
 from spg_trainer.models.shard import gathered
-from spg_trainer.rollout.sampler import get_decoder
+from spg_trainer.rollout.sampler import check_names
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
 from spg_trainer.runs.folder import LOCK, lock, unlock
+from spg_trainer.runs.identity import differences
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.checks import check_sft
 from spg_trainer.settings.fields import Config, Sampling, SftCommand
-from spg_trainer.settings.sources import (
-    SFT,
-    defaults,
-    differences,
-    read_config,
-    recipe_kind,
-    task_record,
-    to_json,
-)
-from spg_trainer.settings.values import flatten
+from spg_trainer.settings.sources import SFT, defaults, read_config, recipe_kind, task_record
+from spg_trainer.settings.values import flatten, plain
 from spg_trainer.sft.demonstrations import completion_length, mix_shares
 from spg_trainer.sft.habits import count_habits
 from spg_trainer.sft.loop import Fit
@@ -140,7 +133,7 @@ def resume(fit: Fit) -> None:
     second_stage = f"train a second stage from its weights: --model {folder} --output-dir ANOTHER"
     extensible = before.patience > 0 and command.patience > 0  # a cosine is of one length only
     ignored = MAY_CHANGE if extensible else MAY_CHANGE - {"steps", "patience"}
-    if changed := differences(*(flatten(to_json(c), ignored) for c in (before, command))):
+    if changed := differences(*(flatten(plain(c), ignored) for c in (before, command))):
         raise ConfigError(f"{folder} has other settings: {changed}. Leave them out, or {second_stage}.")
     if path := checkpoint.latest_complete(folder):
         fit.restore(path)
@@ -181,10 +174,10 @@ def eval_sampling(command: SftCommand) -> Sampling:
         block = length
     rate = 1 if recipe_kind(command.model.model) == "tiny" else recipe.tokens_per_step
     remasking = command.remasking or recipe.remasking
-    get_decoder(remasking)  # raises if there is none of this name
     sampling = Sampling.at_rate(length, block, rate, remasking=remasking)
     sampling = replace(sampling, diffusion_steps=command.diffusion_steps or sampling.diffusion_steps)
     sampling.check()
+    check_names(sampling)
     return sampling
 
 

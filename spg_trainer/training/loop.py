@@ -35,6 +35,7 @@ from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Config
 from spg_trainer.sft.habits import count_habits
 from spg_trainer.training.evaluations import evaluate_once, validate, write_best_model
+from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.records import record_step, save_checkpoint, write_report, write_summary
 from spg_trainer.training.run import Run
@@ -97,6 +98,7 @@ def train_step(run: Run) -> None:
             look_at_base(run, scored)
         ends = ended(run.policy, scored.rollouts)
         rewards, metrics = rollout_metrics(scored, ends, run.config.batch.num_generations)  # of all processes
+        metrics |= look_at_decoding(run, scored)
         advantages, step = credit(run, scored, rewards)
         metrics |= apply_updates(run, step)
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
@@ -130,6 +132,18 @@ def look_at_base(run: Run, scored: Scored) -> None:
             "before step 1: no group is mixed, with both right and wrong completions. Raise --temperature or "
             "--num-generations, or teach the model the task first with `python -m spg_trainer sft`."
         )
+
+
+def look_at_decoding(run: Run, scored: Scored) -> dict[str, float]:
+    """Every --sample-steps, how far decoding that is not exact is from it; before the weights change."""
+    config, step = run.config, run.state.step
+    every = config.output.sample_steps
+    due = every > 0 and ((step + 1) % every == 0 or step + 1 == config.max_steps)
+    if not due or not config.rollout.shortcuts or run.source.env is None:
+        return {}
+    with raising_on_all():
+        sums = fidelity_sums(run.policy, scored, config.rollout, config.seed, step, run.rows_per_forward)
+    return fidelity_means(gather([sums]))
 
 
 def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:

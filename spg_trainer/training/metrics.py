@@ -29,6 +29,8 @@ def rollout_metrics(
         "clipped": ~np.array(ended),
         "nats": -(rollouts.unmask_logps * written).sum(-1).numpy(force=True).astype(float),
         "written": written.sum(-1).numpy(force=True),
+        "unmasked": (rollouts.unmask_step >= 0).sum(-1).numpy(force=True),
+        "passes": 1 + rollouts.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
     parts = gather([mine])
@@ -49,6 +51,7 @@ def rollout_metrics(
         "completions/mean_length": float(whole["length"].mean()),
         "completions/clipped_ratio": float(whole["clipped"].mean()),
         "completions/entropy": float(whole["nats"].sum() / max(1.0, whole["written"].sum())),
+        "completions/tokens_per_pass": float(whole["unmasked"].sum() / max(1.0, whole["passes"].sum())),
         "num_tokens": int(whole["length"].sum()),
         "env_errors": int(whole["error"].sum()),
     }

@@ -3,7 +3,6 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -11,27 +10,23 @@ from accelerate import Accelerator
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models import Policy, divide_policy, open_policy
+from spg_trainer.rollout.cache import bytes_per_column, rows_in_flight
 from spg_trainer.rollout.pairs import PairFile, settle_pairs
-from spg_trainer.rollout.sampler import get_decoder
-from spg_trainer.rollout.sources import EnvironmentSource, check_prompts
+from spg_trainer.rollout.sources import EnvironmentSource
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.environment_file import keep
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import RunFolder, find_unfinished
-from spg_trainer.runs.tracking import Trackers, check_trackers
-from spg_trainer.settings.adapters import REFERENCE, settle
-from spg_trainer.settings.checks import check
-from spg_trainer.settings.fields import Config, arithmetic
-from spg_trainer.settings.packages import envs
-from spg_trainer.settings.sources import CONFIG, model_environment, refuse_changes, to_yaml
+from spg_trainer.runs.identity import refuse_changes
+from spg_trainer.runs.tracking import Trackers
+from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.sources import CONFIG, model_environment, to_yaml
+from spg_trainer.training.dry_run import arithmetic, examine
 from spg_trainer.training.records import environment_record
 from spg_trainer.training.run import Run, TrainingState
-
-if TYPE_CHECKING:
-    from envs import TextEnv
 
 
 def start(config: Config, *, quiet: bool = False) -> Run:
@@ -44,13 +39,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     path, newest = decide_on_main(lambda: choose_folder(config))
     with raising_on_all():
         config = replace(config, model=settle(config.model, path))
-        check(config, algorithm, accelerator.num_processes)
-        get_decoder(config.rollout.remasking)
-        check_trackers(config.output.track)
-        splits = open_splits(config)
-        if config.pairs is None:
-            train = splits["train"]
-            check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
+        splits = examine(config, algorithm, accelerator.num_processes)
     policy = open_model(config, algorithm, path, newest, accelerator)
     rows_per_forward = None if policy.device.type == "cpu" else 4 * config.batch.per_device_batch_size
     with raising_on_all():
@@ -128,6 +117,21 @@ def introduce(run: Run) -> None:
         f"{run.splits['train'].spec_name}, {config.algorithm}, model {config.model.model}, {where}; run folder {path}"
     )
     console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes))
+    if config.rollout.cache != "none" and run.source.env is not None:
+        console.say(cache_budget(run))
+
+
+def cache_budget(run: Run) -> str:
+    """One line: what the keys and values of a rollout take on each process."""
+    batch, rollout, policy = run.config.batch, run.config.rollout, run.policy
+    mine = batch.prompts_per_step * batch.num_generations // run.accelerator.num_processes
+    rows = rows_in_flight(mine, run.rows_per_forward, rollout.block_length, policy.device)
+    column = bytes_per_column(policy.model.config, policy.model.dtype.itemsize)
+    whole = rows * rollout.max_completion_length * column
+    return (
+        f"Decoding keeps keys and values: {rows} rows at once x (prompt + {rollout.max_completion_length}) columns x "
+        f"{column / 1024:.0f} KiB: {whole / 2**30:.2f} GiB, and {rows * column / 2**20:.0f} MiB a token of the prompt."
+    )
 
 
 def prepare_folder(run: Run) -> None:
@@ -149,25 +153,13 @@ def prepare_folder(run: Run) -> None:
             checkpoint.export(path / REFERENCE, policy, environment_record(run))
 
 
-def open_splits(config: Config) -> "dict[str, TextEnv]":
-    """The environment in `train` and the splits that are evaluated; ConfigError if it has no validation problems."""
-    splits = {split: make_env(config, split) for split in ("train", config.eval.eval_split)}
-    if config.eval.eval_steps and "validation" not in splits:
-        try:
-            splits["validation"] = make_env(config, "validation")
-        except envs.EnvError as error:
-            text = f"{error} Validation needs this split: --eval-steps 0 trains without."
-            raise ConfigError(text) from error
-    return splits
-
-
 def kept_weights(config: Config, run: Path, newest: Path | None) -> Path | None:
     """The run's own copy of the weights it started from; None before it is written, and for fresh adapters.
 
     Raises CheckpointError if a run with a checkpoint has lost its copy.
     """
     folder = run / REFERENCE
-    if not (config.model.ref_copy or config.model.is_adapter or folder.is_dir()):
+    if not (config.model.ref_copy or find_adapter(config.model.model) or folder.is_dir()):
         return None
     problem = incomplete(folder)
     if problem and newest:

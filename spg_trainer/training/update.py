@@ -15,7 +15,7 @@ from spg_trainer.distributed import gather, rank
 from spg_trainer.likelihood import Masks, Where, accumulate, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.settings.fields import BatchConfig, micro_batch_size
+from spg_trainer.settings.fields import BatchConfig
 
 Sums = dict[tuple[str, str], float]
 """(name, what it is divided by) -> sum over completions; adds up over micro-batches and processes. The empty name
@@ -215,3 +215,9 @@ def _add(sums: dict[tuple[str, str], Tensor], loss: Loss) -> None:
     figures = {("loss", "update"): loss.loss} | {(n, m.per): m.total for n, m in loss.metrics.items()}
     for key, value in figures.items():
         sums[key] = sums.get(key, 0.0) + value.double()
+
+
+def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
+    """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
+    fit = per_device_batch_size >= num_masks
+    return (per_device_batch_size // num_masks, num_masks) if fit else (per_device_batch_size, 1)

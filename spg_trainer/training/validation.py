@@ -4,8 +4,9 @@ Every validation of a run asks the same problems, so two of them are compared pr
 """
 
 from collections.abc import Mapping, Sequence
-from math import comb
 from typing import Any
+
+from spg_trainer.reporting.statistics import sign_test
 
 Validations = Mapping[int, Sequence[bool]]
 """Step -> whether each validation problem was solved."""
@@ -45,12 +46,6 @@ def needed_steps(validations: Validations, kept: Sequence[int]) -> set[int]:
     """The best step as of each kept checkpoint: what a run that continues from one of them may have to go back to."""
     until = [{step: solved for step, solved in validations.items() if step <= last} for last in kept]
     return {best_step(earlier) for earlier in until if earlier}
-
-
-def sign_test(lost: int, won: int) -> float:
-    """The chance that at least `lost` of `lost + won` problems that changed are lost, if both are as likely."""
-    both = lost + won
-    return sum(comb(both, k) for k in range(lost, both + 1)) / 2**both
 
 
 def warning(validations: Validations) -> str:

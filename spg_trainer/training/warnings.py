@@ -38,6 +38,15 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
             f"{recent[-1]['completions/clipped_ratio']:.0%} of the completions have no end token and are cut (3 steps "
             "in a row). Raise --max-completion-length."
         )
+    first, now = (
+        sum(row["completions/tokens_per_pass"] for row in rows) / 3 for rows in (history[:3], recent)
+    )
+    if now >= 1.5 * first:
+        warnings["unmasking"] = (
+            f"a pass unmasks {now:.1f} tokens, {first:.1f} in the first steps: the threshold passes more as the model "
+            "grows surer, which may be all that grows. Compare with `eval --cache none --unmasking schedule`; lower "
+            "--max-tokens-per-step, or train with --unmasking schedule."
+        )
     return warnings
 
 

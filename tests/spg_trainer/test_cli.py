@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ import pytest
 from spg_trainer import __version__, cli
 from spg_trainer.algorithms import build
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand, SftCommand, arithmetic
+from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand, SftCommand
+from spg_trainer.training.dry_run import arithmetic
 from tests.common.trainer_cases import save_tiny
 
 COMMANDS = {"": Config, "eval": EvalCommand, "sft": SftCommand, "compare": CompareCommand}
@@ -86,29 +87,32 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--lora-r 8 --lora-alpha 0", ["--lora-alpha 0", "at least 1"]),
         ("--dtype float8", ["--dtype='float8'", "float32"]),
         ("--remasking low", ["'low'", "--remasking", "low_confidence"]),
-        ("--seed", ["--seed takes one value"]),
+        ("--seed", ["--seed", "expected one argument", "--help"]),
         ("--env-args split=test", ["--env-args split=test", "--eval-split"]),
         ("--env-args blank=3", ['no argument "blank"', 'Did you mean "blanks"?']),
         ("--reward-weights corect=1", ['"corect"', 'Did you mean "correct"?']),
         ("--reward-weights correct=much", ["'much'", "a finite number"]),
         ("eval --num-generations 0", ["--num-generations 0", "at least 1"]),
         ("eval --tokens-per-step 0", ["--tokens-per-step 0.0", "above 0"]),
-        ("eval --max-completion-length", ["--max-completion-length takes at least one value"]),
+        ("eval --max-completion-length", ["--max-completion-length", "at least one argument"]),
         ("eval --max-completion-length 128 many", ["--max-completion-length='many'", "whole number"]),
         ("eval --split tset", ["--split='tset'", "validation"]),
         ("sft --hidden-size 15", ["15", "multiple of 2 * n_heads"]),
-        ("--report=false", ["--report=false", "--no-report"]),
+        ("--report=false", ["--no-report", "'false'"]),
         ("sft --max-completion-length 10 --steps 1", ["19 tokens", "--max-completion-length 19"]),
         # Pairs.
         ("--algorithm-args eubo_bta=2", ["eubo_bta", "Did you mean 'eubo_beta'?", "num_masks"]),
         ("--algorithm-args negatives=elbow", ["negatives='elbow'", "Did you mean 'elbo'?"]),
         ("--algorithm-args num_masks=two", ["num_masks='two'", "a whole number"]),
         ("--algorithm-args eubo_beta=0.5", ["eubo_beta=0.5", "1 or more"]),
-        ("--algorithm-args masking=trajectory negatives=mix", ["negatives=mix", "negatives=elbo"]),
-        ("--algorithm-args", ["--algorithm-args takes at least one KEY=VALUE pair"]),
+        ("--algorithm-args masking=trajectory p_mask_prompt=0", ["negatives=mix", "negatives=elbo"]),
+        ("--algorithm-args", ["--algorithm-args", "at least one argument"]),
         ("--algorithm-args num_masks", ["--algorithm-args: num_masks", "KEY=VALUE"]),
         ("--algorithm-args num_masks=2 num_masks=4", ["--algorithm-args: num_masks=4", "twice"]),
-        ("--algorithm-args num_masks=2 --algorithm-args eubo_beta=2", ["is given twice", "pairs behind one"]),
+        (
+            "--algorithm-args num_masks=2 --algorithm-args num_masks=4",
+            ["--algorithm-args: num_masks=4", "twice"],
+        ),
         ("sft --mix rigth=1", ["rigth=1", "right, careless"]),
         ("sft --mix right=-1", ["--mix right=-1", "a number >= 0"]),
         ("sft --mix right=0 careless=0", ["all shares are 0", "--mix right=1"]),
@@ -154,8 +158,12 @@ def test_what_a_dry_run_prints_reads_back_to_the_same_settings(here, capsys, lin
     (here / "again.yaml").write_text(settings)
     config = cli.parse(Config, shlex.split(line), "")
     again = cli.parse(Config, ["--config", "again.yaml"], "")
-    assert again == replace(config, config="again.yaml", model=settle(config.model))
-    assert numbers == arithmetic(config, build(config.algorithm, config.hyper_parameters))
+    algorithm = build(config.algorithm, config.hyper_parameters)
+    assert build(again.algorithm, again.hyper_parameters) == algorithm
+    config = replace(
+        config, config="again.yaml", model=settle(config.model), algorithm_args=asdict(algorithm)
+    )
+    assert again == config and numbers == arithmetic(config, algorithm)
     assert not (here / "out").exists() and not (here / "runs").exists()
 
 
@@ -164,16 +172,21 @@ def test_a_dry_run_says_where_each_value_comes_from(here, capsys, model: Path) -
         "optimizer: {warmup_steps: 9, max_grad_norm: 2.0}\nenv_args: {blanks: 3}\n"
     )
     line = (
-        f"--model {model} --algorithm raft --config some.yaml --max-grad-norm 3 --lora-r 8 --env-args level=4"
+        f"--model {model} --algorithm raft --config some.yaml --max-grad-norm 3 --lora-r 8 --env-args level=4 "
+        "--algorithm-args p_mask_prompt=0.1"
     )
     settings, _ = dry(line, capsys)
     for expected in (
         f"env: sudoku  # {model}/environment.json",
         "  blanks: 3  # some.yaml",
         "  level: 4  # flag",
-        "  block_length: 20  # recipes/sudoku.yaml",
-        "  prompts_per_step: 32  # recipes/default.yaml",
-        "  temperature: 1.5  # algorithms/recipes.yaml",
+        "  block_length: 20  # recipes/sudoku.yaml: tiny",
+        "  prompts_per_step: 32  # recipes/default.yaml: tiny",
+        "  temperature: 1.5  # algorithms/recipes.yaml: raft tiny",
+        "  learning_rate: 0.0006  # algorithms/recipes.yaml: raft tiny sudoku",
+        "  num_masks: 4  # default",
+        "  p_mask_prompt: 0.1  # flag",
+        "  block_length: 20  # rollout.block_length",
         "  warmup_steps: 9  # some.yaml",
         "  max_grad_norm: 3.0  # flag",
         "  lora_r: 8  # flag",

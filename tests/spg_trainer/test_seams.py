@@ -1,18 +1,17 @@
 """What people add from outside, each in one place: an algorithm, a masking, a remasking rule, a decoder."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from spg_trainer.algorithms import build, get
-from spg_trainer.batch import Rollouts
 from spg_trainer.cli import parse
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, MaskedCopy, Masking
-from spg_trainer.rollout.sampler import DECODERS, denoise_blocks
+from spg_trainer.rollout.cache import CACHES
+from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import PROBE, Probe, rows, small_config, steps_of
@@ -116,30 +115,34 @@ def test_a_masking_is_a_class_and_a_line_of_the_table(tmp_path, monkeypatch):
     assert all(row["bound/elbo"] < 0 for row in rows(tmp_path / "run" / "metrics.jsonl"))
 
 
-def from_the_left(logps, generators):
+def from_the_left(logps, generators, counts):
     return -torch.arange(logps.shape[1], dtype=torch.float32).expand(logps.shape)
 
 
-def all_at_once(policy, prompt_ids, prompt_mask, sampling, generators, rows_per_forward):
-    shape = (len(prompt_ids), sampling.max_completion_length)
-    letters = torch.full(shape, ord("a"))
-    whole = torch.ones(shape, dtype=torch.bool)
-    return Rollouts(prompt_ids, prompt_mask, letters, whole, torch.zeros(shape).long(), torch.zeros(shape))
+def all_at_once(now, sampling):
+    return now.masked
+
+
+def block_and_one_before(start, stop, seen, sampling):
+    return max(0, start - 1), stop
 
 
 @pytest.mark.parametrize(
-    "decoder, steps",
-    [(partial(denoise_blocks, rule=from_the_left), [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]), (all_at_once, [0] * 10)],
-    ids=["rule", "decoder"],
+    "flag, names, table, function, steps",
+    [
+        ("remasking", "low_confidence, random", REMASKING, from_the_left, [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]),
+        ("unmasking", "schedule, threshold, factor", UNMASKING, all_at_once, [0] * 5 + [1] * 5),
+        ("cache", "none, prefix, dual, window", CACHES, block_and_one_before, None),
+    ],
 )
-def test_a_remasking_rule_or_decoder_is_a_function_and_a_line(tmp_path, monkeypatch, decoder, steps):
+def test_a_way_to_decode_is_a_function_and_a_line(tmp_path, monkeypatch, flag, names, table, function, steps):
     for command in (Config, EvalCommand):
-        assert "mine" in str(parse(command, ["--remasking", "mine"], "test"))
-    with pytest.raises(ConfigError, match=r"--remasking 'mine' is .* Use one of: low_confidence, random"):
-        train(outside(tmp_path / "run", remasking="mine"), quiet=True)
+        assert "mine" in str(parse(command, [f"--{flag}", "mine"], "test"))
+    with pytest.raises(ConfigError, match=f"--{flag} 'mine' is .* Use one of: {names}"):
+        train(outside(tmp_path / "run", **{flag: "mine"}), quiet=True)
     assert not (tmp_path / "run").exists()
-    monkeypatch.setitem(DECODERS, "mine", decoder)
-    train(outside(tmp_path / "run", remasking="mine", max_steps=1), quiet=True)
+    monkeypatch.setitem(table, "mine", function)
+    train(outside(tmp_path / "run", **{flag: "mine"}, max_steps=1), quiet=True)
     for sample in rows(tmp_path / "run" / "samples" / "step-000001.jsonl"):
         unmasked = [step for step in sample["reveal_step"] if step >= 0]
-        assert unmasked == steps[: len(unmasked)] and unmasked
+        assert unmasked and (steps is None or unmasked == steps[: len(unmasked)])

@@ -85,10 +85,9 @@ def is_numeric_literal(code: str) -> bool:
     """True for what sympy makes of a number in a text: `Integer (2 )`, `Float ('0.5' )`, or one over another."""
     for call in code.split("/", 1):
         name, _, rest = call.strip().removesuffix(")").partition("(")
-        literal = rest.strip().strip("'\"")
-        if name.strip() not in ("Integer", "Float", "Rational") or not any(map(str.isdigit, literal)):
-            return False
-        if not set(literal) <= set("0123456789.,eE+- "):
+        literal = set(rest.strip().strip("'\""))
+        numeric = literal <= set("0123456789.,eE+- ") and any(map(str.isdigit, literal))
+        if not numeric or name.strip() not in ("Integer", "Float", "Rational"):
             return False
     return True
 
@@ -131,10 +130,8 @@ class Reader(_Latex2Sympy):
         if whole and following.lstrip("{")[:1].isdecimal():
             raise Unreadable("two numbers side by side")
         rest = self.convert_postfix_list(arr, i + 1)
-        mixed = (
-            i == len(arr) - 2 and whole and following.startswith(("\\frac", "\\dfrac", "\\tfrac", "\\cfrac"))
-        )
-        if mixed and isinstance(rest, sympy.Rational):
+        fraction = following.startswith(("\\frac", "\\dfrac", "\\tfrac", "\\cfrac"))
+        if whole and fraction and i == len(arr) - 2 and isinstance(rest, sympy.Rational):
             return first + rest
         return self.mul_flat(first, rest)
 
@@ -265,9 +262,8 @@ def _integrals_differ(a: sympy.Expr, b: sympy.Expr) -> bool:
         one, two = a.evalf(9, maxn=12), b.evalf(9, maxn=12)
     except _NO_NUMBER:
         return False
-    if not (_is_number(one) and _is_number(two) and _is_precise(one, 24)):
-        return False
-    return bool(abs(one - two) > max(abs(one), abs(two)) / 100)
+    known = _is_number(one) and _is_number(two) and _is_precise(one, 24)
+    return known and bool(abs(one - two) > max(abs(one), abs(two)) / 100)
 
 
 def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
@@ -276,9 +272,8 @@ def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
         one, two = (expr.subs(point).evalf(DIGITS + 10) for expr in (a, b))
     except _NO_NUMBER:
         return None
-    if not (
-        _is_number(one) and _is_number(two) and (one == two == 0 or _is_precise(one) or _is_precise(two))
-    ):
+    precise = one == two == 0 or _is_precise(one) or _is_precise(two)
+    if not (precise and _is_number(one) and _is_number(two)):
         return None
     return bool(abs(one - two) <= max(abs(one), abs(two)) * sympy.Rational(1, 10**DIGITS))
 

@@ -1,19 +1,15 @@
 """The settings shipped for tasks (`TASK.yaml` here) and for algorithms (`algorithms/recipes.yaml`).
 
-Each file says what it asks for of `tiny` models and of `llada`, nested as the settings are, besides `sft`, the settings
-of that command, and, for a task, `algorithms`: what one of these asks for on this task.
+A section holds settings, nested as they are, for a kind of model: `tiny` or `llada`; `tiny sft` those of that command.
+An algorithm's `tiny sudoku` is for that task alone.
 """
 
 import re
-from collections.abc import Iterable
-from functools import reduce
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, NamedTuple
 
 from spg_trainer.errors import ConfigError
-
-SECTIONS = ("algorithms", "sft")
 
 
 class Layer(NamedTuple):
@@ -23,53 +19,31 @@ class Layer(NamedTuple):
     values: dict[str, Any]
 
 
-def recipe(env: str, kind: str, algorithm: str | None = None) -> list[Layer]:
-    """What is shipped for a task and a kind of model, `tiny` or `llada`; a later layer lies over those before it.
-
-    The task's recipe (over what all tasks have, `default.yaml`), then the algorithm's own, then what the task's says of
-    the algorithm. algorithm: None = the one that the task's recipe names.
-    """
-    tasks = task_recipes(env, kind)
-    name = algorithm or merge(tasks)["algorithm"]
-    own = read_kinds(resources.files("spg_trainer.algorithms") / "recipes.yaml").get(name) or {}
-    layers = [
-        Layer(task.origin, {k: v for k, v in task.values.items() if k not in SECTIONS}) for task in tasks
-    ]
-    layers += [Layer("algorithms/recipes.yaml", own.get(kind, {}))]
-    layers += [Layer(task.origin, task.values.get("algorithms", {}).get(name, {})) for task in tasks]
-    return [layer for layer in layers if layer.values]
+def task_recipe(env: str, section: str) -> list[Layer]:
+    """What is shipped for a task: what all tasks have (`default.yaml`), and over it what its own file says."""
+    layers = []
+    for name in ("default", own_task(env)):
+        if (file := resources.files(__name__) / f"{name}.yaml").is_file():
+            layers += sections(file, f"recipes/{file.name}", section)
+        if not layers:
+            raise ConfigError(
+                f"The model's environment.json: preset {section!r} should be one of tiny, llada."
+            )
+    return layers
 
 
-def merge(layers: Iterable[Layer]) -> dict[str, Any]:
-    """The settings of all layers, a later one over those before it, key by key."""
-
-    def over(below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-        nested = {k: over(below[k], v) for k, v in values.items() if isinstance(v, dict) and k in below}
-        return {**below, **values, **nested}
-
-    return reduce(over, (layer.values for layer in layers), {})
+def algorithm_recipe(name: str, env: str, kind: str) -> list[Layer]:
+    """What is shipped for an algorithm, on every task and then on this one."""
+    file = resources.files("spg_trainer.algorithms") / "recipes.yaml"
+    return sections(file, "algorithms/recipes.yaml", f"{name} {kind}", f"{name} {kind} {own_task(env)}")
 
 
-def sft_recipe(env: str, kind: str) -> dict[str, Any]:
-    """What is shipped for `sft` on a task and a kind of model."""
-    return merge(task_recipes(env, kind))["sft"]
-
-
-def task_recipes(env: str, kind: str) -> list[Layer]:
-    """What all tasks have, and the task's own file where it has one, with their sections."""
-    folder, names = resources.files(__name__), ("default", own_task(env))
-    files = [file for name in names if (file := folder / f"{name}.yaml").is_file()]
-    layers = [Layer(f"recipes/{file.name}", read_kinds(file).get(kind)) for file in files]
-    if layers[0].values is None:
-        raise ConfigError(f"The model's environment.json: preset {kind!r} should be one of tiny, llada.")
-    return [layer for layer in layers if layer.values]
-
-
-def read_kinds(file: Traversable) -> dict[str, Any]:
-    """A file of this package, by libyaml where PyYAML has it: 0.8 ms, not 14, at every start."""
+def sections(file: Traversable, origin: str, *names: str) -> list[Layer]:
+    """Those sections of a file that it has. Read by libyaml where PyYAML has it: 0.8 ms, not 14, at every start."""
     import yaml
 
-    return yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    content = yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return [Layer(f"{origin}: {name}", content[name]) for name in names if name in content]
 
 
 def task_name(env: str) -> str:

@@ -74,7 +74,7 @@ def test_defaults_are_the_paper_s(name):
         ("spg_repro", {"masking": "block_active"}, "random, block"),
         ("spg_repro", {"normalizer": "length"}, "tokens"),
         ("raft", {"masking": "block"}, "random"),
-        ("raft", {"advantage": "mean"}, "share"),
+        ("raft", {"advantage": "mean"}, "no setting advantage"),
         ("bgpo", {"masking": "block"}, "bernoulli"),
         ("diffu_grpo_repro", {"masking": "random"}, "all"),
         ("espo", {"masking": "rising"}, "coupled"),

@@ -42,13 +42,14 @@ def test_fixed_and_broken_problems_and_the_exact_test_of_a_hand_count():
     assert result.p == pytest.approx(2 * (5 + 1) / 32)  # 4 or 5 of 5 that changed, on either side
     change = np.array([1, 1, 1, 1, 0, -1, 0, 0])
     reach = 1.959964 * change.std(ddof=1) / 8**0.5
-    assert result.gain.interval == pytest.approx((3 / 8 - reach, 3 / 8 + reach))
+    assert result.gain.gain_interval == pytest.approx((3 / 8 - reach, 3 / 8 + reach))
 
 
 def test_a_difference_of_rates_does_not_pass_one():
     result = difference(evaluated(0, 0, 0, 0, 0, 0, 0, 0), evaluated(1, 1, 1, 1, 1, 1, 1, 0))
-    assert result.gain.interval[1] > 1
-    assert result.gain.gain_interval == (result.gain.interval[0], 1.0)
+    reach = 1.959964 * (7 / 64 * 8 / 7 / 8) ** 0.5
+    assert 7 / 8 + reach > 1
+    assert result.gain.gain_interval == (pytest.approx(7 / 8 - reach), 1.0)
 
 
 def test_the_test_is_exact_for_every_outcome():

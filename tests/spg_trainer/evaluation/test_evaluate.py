@@ -1,7 +1,7 @@
 """Evaluation counts what happened, the same however the work is cut up."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import combinations
 
 import numpy as np
@@ -14,6 +14,7 @@ from spg_trainer import Sampling, evaluate, load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.evaluation.evaluate import clustered_interval, figures, majority_vote
+from spg_trainer.settings.fields import Decoding
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
 from tests.common.two_processes import two_processes
 
@@ -161,7 +162,7 @@ def test_an_environment_by_name_split_and_number_of_problems(policy):
     assert all(row["prompt"].startswith("validation ") for row in result.rows)
     counts = {"seed": 0, "num_problems": 3, "num_generations": 1}
     lengths = {"max_completion_length": 10, "block_length": 5, "diffusion_steps": 6}
-    sampled = {**lengths, "temperature": 1.0, "remasking": "low_confidence"}
+    sampled = {**lengths, "temperature": 1.0, **asdict(Decoding())}
     assert result.settings == {"env": "letters", "split": "validation", **counts, **sampled}
     assert evaluate(policy, ENV, EVALUATION, num_problems=99).n == 8
 

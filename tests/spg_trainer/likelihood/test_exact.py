@@ -30,7 +30,7 @@ from spg_trainer.settings.fields import Sampling
 END, MASK, VOCABULARY = 3, 4, 5
 PROMPT = torch.tensor([1, 0, 2])
 MODES = [
-    Sampling(4, block, steps, 0.7, remasking)
+    Sampling(4, block, steps, 0.7, remasking=remasking)
     for block, steps in ((2, 4), (4, 2))
     for remasking in ("low_confidence", "random")
 ]
@@ -199,7 +199,7 @@ def test_a_law_is_a_distribution_over_finished_completions(sampling, temperature
 
 def test_random_remasking_one_by_one_is_the_any_order_likelihood():
     predict = table(5, 7, can_mask=False)
-    law = completion_law(predict, Sampling(5, 5, 5, 1.0, "random"), mask_id=MASK)
+    law = completion_law(predict, Sampling(5, 5, 5, 1.0, remasking="random"), mask_id=MASK)
     for row in range(0, len(law.probabilities), 97):
         logps = context_logps(predict, law.completion_ids[row], 5, MASK)
         assert float(law.probabilities[row].log()) == pytest.approx(
@@ -210,7 +210,7 @@ def test_random_remasking_one_by_one_is_the_any_order_likelihood():
 @pytest.mark.parametrize("remasking", ["low_confidence", "random"])
 def test_blocks_of_one_token_are_autoregressive(remasking):
     predict = table(4, 7, can_mask=False)
-    law = completion_law(predict, Sampling(4, 1, 4, 1.0, remasking), mask_id=MASK)
+    law = completion_law(predict, Sampling(4, 1, 4, 1.0, remasking=remasking), mask_id=MASK)
     for row in range(0, len(law.probabilities), 23):
         logps = context_logps(predict, law.completion_ids[row], 4, MASK)
         chain = order_log_likelihood(logps, range(4))
@@ -304,7 +304,7 @@ def test_the_policy_gradient_is_that_of_finite_differences(sampling):
     [
         (Sampling(13, 1, 13, 0.7), r"13 tokens.* 1 to 12"),
         (Sampling(11, 11, 1, 0.7), r"4194304 canvases.*more diffusion_steps"),
-        (Sampling(4, 4, 4, 0.7, "threshold"), r"'threshold'.*low_confidence or random"),
+        (Sampling(4, 4, 4, 0.7, remasking="threshold"), r"'threshold'.*low_confidence or random"),
     ],
 )
 def test_what_cannot_be_enumerated_is_refused(sampling, words):

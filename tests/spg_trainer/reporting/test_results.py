@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from spg_trainer.reporting.compare import markdown
 from spg_trainer.reporting.curves import aligned, column, draw_solved
-from spg_trainer.reporting.results import markdown
 from spg_trainer.reporting.runs import Completions, Recorded
 from spg_trainer.reporting.statistics import mean_over, t_quantile
 from spg_trainer.settings.fields import Config
@@ -35,7 +35,7 @@ def cells(tmp_path: Path):
     afters = [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]]
     runs = [finished(tmp_path / str(i), START, after, [0.0, 1.0]) for i, after in enumerate(afters)]
     one = finished(tmp_path / "one", START, [1, 1, 1, 1], [0.5, 0.5, 0.5])
-    return {("a", "x"): runs, ("a", "y"): [one], ("b", "x"): []}
+    return {"a": {"x": runs, "y": [one]}, "b": {"x": []}}
 
 
 def test_variance_of_three_seeds_on_four_problems_is_that_by_hand() -> None:
@@ -66,7 +66,7 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_mean(of_seeds: float, of_pr
     for _ in range(trials):
         noise = rng.normal(0, 0.4, (5, 40))
         values = rng.normal(0, of_seeds, (5, 1)) + rng.normal(0, of_problems, (1, 40)) + noise
-        low, high = mean_over(values).interval
+        low, high = mean_over(values).gain_interval
         hits += low <= 0 <= high
     assert 0.925 <= hits / trials <= 0.99
 
@@ -99,15 +99,14 @@ def test_seeds_that_ended_early_leave_the_others_their_figures(tmp_path: Path) -
     x, values = aligned([column(run, "correct") for run in runs])
     assert x.tolist() == [1, 2, 3]
     assert np.isnan(values).tolist() == [[False] * 3, [False, False, True], [True] * 3]
-    assert "| 0.500 | 0/3 |" in markdown({("t", "s"): runs}, 3)
-    assert "| - | 0/1 |" in markdown({("t", "s"): runs[2:]}, 1)
+    assert "| 0.500 | 0/3 |" in markdown({"t": {"s": runs}}, 3)
+    assert "| - | 0/1 |" in markdown({"t": {"s": runs[2:]}}, 1)
     draw_solved({"t": {"s": runs}}, tmp_path / "curves.svg")
 
 
 def test_curves_have_a_panel_a_task_and_a_band_a_setting(tmp_path: Path, cells) -> None:
-    tasks = {"a": {s: runs for (t, s), runs in cells.items() if t == "a"}, "b": {"x": []}}
     for name in ("curves", "again"):
-        draw_solved(tasks, tmp_path / f"{name}.svg")
+        draw_solved(cells, tmp_path / f"{name}.svg")
     text = (tmp_path / "curves.svg").read_text()
     assert (tmp_path / "again.svg").read_text() == text
     root = ElementTree.fromstring(text)

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.rollout.sampler import log_exponential, sample_completions, unmask_counts
+from spg_trainer.rollout.draw import log_exponential
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
 from tests.common.rollout_cases import (
@@ -153,7 +155,7 @@ def test_large_heads_are_computed_in_pieces(monkeypatch):
     policy, results = make_policy(torch.float64), []
     prompts, sampling = make_prompts(policy), replace(SAMPLING, temperature=1.0, remasking="random")
     for limit in (2**26, 2 * 8 * 266):
-        monkeypatch.setattr("spg_trainer.rollout.sampler._MAX_LOGITS", limit)
+        monkeypatch.setattr("spg_trainer.rollout.draw._MAX_LOGITS", limit)
         results.append(sample_completions(policy, *pad(policy, prompts), sampling, streams(len(prompts))))
     assert torch.equal(results[0].completion_ids, results[1].completion_ids)
     assert torch.equal(results[0].unmask_step, results[1].unmask_step)
@@ -208,8 +210,9 @@ def test_only_an_exact_zero_is_kept_from_the_logarithm(monkeypatch):
     """Real draws are as small as 2**-31 and smaller; clipping them would change the law of rare tokens."""
     draws = torch.tensor([0.0, 2.0**-100, 2.0**-31, 1.0])
     monkeypatch.setattr(torch.Tensor, "exponential_", lambda self, generator: self.copy_(draws))
-    noise = log_exponential((4,), [None, None], torch.device("cpu"))
-    assert noise.shape == (2, 4) and noise.isfinite().all()
+    noise = torch.empty(2, 4)
+    log_exponential(list(noise), [None, None])
+    assert noise.isfinite().all()
     assert torch.allclose(noise[0, 1:], draws[1:].log())
     assert noise[0, 0] < noise[0, 1]
 

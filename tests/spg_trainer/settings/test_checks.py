@@ -58,8 +58,32 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
         ({"rollout": Sampling(64, 16, 30)}, "diffusion_steps=32"),
         ({"rollout": Sampling(64, 16, 128)}, "diffusion_steps=64"),
         ({"rollout": Sampling(64, 0, 64)}, "--block-length 0"),
+        ({"rollout": Sampling(unmasking="threshold", threshold=0.9)}, "here 0.9.*--force-unmasking"),
+        ({"rollout": Sampling(unmasking="threshold", threshold=0.99)}, "--max-tokens-per-step 4"),
+        (
+            {"rollout": Sampling(unmasking="factor", max_tokens_per_step=2)},
+            "--unmasking threshold.*--force-unmasking",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_name_what_would(change, remedy) -> None:
     with pytest.raises(ConfigError, match=remedy):
         check(replace(Config(), **change), SPG())
+
+
+def test_decoding_by_confidence_trains_if_it_is_careful_or_insisted_on() -> None:
+    careful = Sampling(unmasking="threshold", threshold=0.95, max_tokens_per_step=4)
+    check(replace(Config(), rollout=careful), SPG())
+    check(replace(Config(), rollout=Sampling(unmasking="factor"), force_unmasking=True), SPG())
+
+
+class Importance(SPG):
+    """Divides by the probabilities that the sampler drew with."""
+
+    needs_sampler_logps = True
+
+
+def test_an_algorithm_that_reads_the_samplers_probabilities_needs_exact_ones() -> None:
+    check(Config(), Importance())
+    with pytest.raises(ConfigError, match=r"cache dual.*--cache none"):
+        check(replace(Config(), rollout=Sampling(cache="dual")), Importance())

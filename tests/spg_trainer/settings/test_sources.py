@@ -11,10 +11,11 @@ from spg_trainer import cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.models.resolve import models_folder
+from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.checks import check
 from spg_trainer.settings.fields import Config, EvalCommand, ModelConfig, SftCommand
-from spg_trainer.settings.sources import MAY_CHANGE, defaults, read_config, refuse_changes, to_yaml
+from spg_trainer.settings.sources import defaults, read_config, to_yaml
 from spg_trainer.settings.values import overlay
 
 LLADA = "GSAI-ML/LLaDA-8B-Instruct"
@@ -66,7 +67,7 @@ def test_a_recipe_lies_over_the_defaults_and_the_algorithms_own_over_it() -> Non
     llada = defaults(Config, model=LLADA)
     assert llada.model == ModelConfig(model=LLADA, lora_r=128)
     assert (llada.env_args, llada.rollout.temperature) == ({"prompt_style": "paper"}, 0.3)
-    assert typed("--algorithm", "./mine.py:Mine").algorithm_args == {}
+    assert defaults(Config, algorithm="./mine.py:Mine").algorithm_args == {}
 
 
 def test_a_models_environment_lies_over_recipes_of_its_task_only(folder: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import envs
 from spg_trainer.errors import ConfigError
+from spg_trainer.reporting.statistics import sign_test
 from spg_trainer.runs import checkpoint
 from spg_trainer.training import evaluations, setup, validation
 from spg_trainer.training.loop import train
@@ -77,9 +78,9 @@ def test_the_best_is_the_latest_within_one_standard_error_of_the_most():
 
 
 def test_below_the_start_is_more_lost_problems_than_chance_explains():
-    assert validation.sign_test(8, 0) == 1 / 256
-    assert validation.sign_test(5, 3) == (56 + 28 + 8 + 1) / 256
-    assert validation.sign_test(0, 0) == 1
+    assert sign_test(8, 0) == 1 / 256
+    assert sign_test(5, 3) == (56 + 28 + 8 + 1) / 256
+    assert sign_test(0, 0) == 1
     assert not validation.warning({0: solved(7), 10: solved(0)}), "p = 1/128"
     said = validation.warning({0: solved(8), 10: solved(0)})
     assert "step 10" in said and "(8 lost, 0 won, p = 0.004)" in said

@@ -11,7 +11,12 @@ def equal(share: float, right: float = 0.0, wrong: float = 0.0, same: float = 0.
     return dict(zip((f"frac_{name}" for name in names), (share, right, wrong, same), strict=True))
 
 
-GOOD = {**equal(0.3, 0.2, 0.1, 0.1), "completions/clipped_ratio": 0.0, "env_errors": 0}
+GOOD = {
+    **equal(0.3, 0.2, 0.1, 0.1),
+    "completions/clipped_ratio": 0.0,
+    "completions/tokens_per_pass": 2.0,
+    "env_errors": 0,
+}
 CUT = {"completions/clipped_ratio": 0.6}
 
 
@@ -28,6 +33,7 @@ def history(*parts: tuple[int, dict]) -> list[dict]:
         (equal(0.9, wrong=0.9, same=0.7), 3, ["70% the same wrong text", "--temperature"]),
         (equal(0.9, right=0.1, wrong=0.1), 3, ["--reward-weights"]),
         (CUT, 3, ["--max-completion-length", "60%"]),
+        ({"completions/tokens_per_pass": 3.0}, 3, ["3.0 tokens, 2.0", "--max-tokens-per-step", "eval"]),
         ({"env_errors": 2}, 1, ["2 completions", "--sample-steps"]),
     ],
 )

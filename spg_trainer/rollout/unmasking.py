@@ -1,0 +1,99 @@
+"""In what order masked tokens are unmasked (`--remasking`), and how many of them in a pass (`--unmasking`).
+
+Two tables of functions; a rule of one's own is a function and a line: `UNMASKING["mine"] = rule`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spg_trainer.rollout.draw import Generators
+from spg_trainer.settings.fields import Sampling
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What an unmasking rule knows of the b rows of a pass."""
+
+    logps: Tensor
+    """(b, n) of the drawn tokens, in the order in which they would be unmasked; -inf behind a row's last."""
+    masked: Sequence[int]
+    """b; masked tokens of the block."""
+    number: Sequence[int]
+    """b; passes that the block has had."""
+    share: Sequence[float]
+    """b; masked tokens among those of the block and of what is seen behind it."""
+
+
+RemaskingRule = Callable[[Tensor, Generators, Sequence[int]], Tensor]
+"""(logps (b, n) of the drawn tokens, b generators, b numbers of masked tokens) -> priority (b, n): the higher, the
+earlier a token is unmasked; what stands behind a row's masked tokens is ignored. Equal priorities go by position."""
+UnmaskingRule = Callable[[Pass, Sampling], "Sequence[int] | Tensor"]
+"""How many tokens each row unmasks, (b,): a list where the settings alone say it, which costs no read from a GPU, or a
+tensor. The sampler unmasks one at least, and never more than `max_tokens_per_step`."""
+
+
+def by_confidence(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
+    """The tokens that the model is surest of first."""
+    return logps
+
+
+def at_random(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
+    """Any tokens first: one uniform float32 number per masked position, drawn after the noise of the tokens."""
+    priority = torch.zeros(logps.shape, dtype=torch.float32, device=logps.device)
+    for row, generator, count in zip(priority, generators, counts, strict=True):
+        row[:count].uniform_(generator=generator)
+    return priority
+
+
+def by_schedule(now: Pass, sampling: Sampling) -> list[int]:
+    """As many in each pass, the first ones one more: LLaDA (arXiv 2502.09992), `get_num_transfer_tokens`."""
+    counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
+    return [counts[number] for number in now.number]
+
+
+def by_threshold(now: Pass, sampling: Sampling) -> Tensor:
+    """All of at least this probability: Fast-dLLM (arXiv 2505.22618).
+
+    With `threshold_slack` a it falls with the masked share r to threshold * (1 - a * (1 - r)), as in Streaming-dLLM.
+    """
+    falls = [sampling.threshold * (1 - sampling.threshold_slack * (1 - share)) for share in now.share]
+    least = torch.tensor([[math.log(t)] for t in falls], dtype=torch.float64)
+    return (now.logps >= least.to(now.logps.device, non_blocking=True)).sum(-1)
+
+
+def by_factor(now: Pass, sampling: Sampling) -> Tensor:
+    """The longest run of ranks n whose probability is at least 1 - factor / (n + 1), the first always in it.
+
+    One that stops a single token short takes that too, as the published code does. Source: Fast-dLLM (arXiv
+    2505.22618), theorem 1.
+    """
+    ranks = torch.arange(1, now.logps.shape[1] + 1, dtype=torch.float64, device=now.logps.device)
+    least = (1 - sampling.factor / (ranks + 1)).clamp(min=0).log()
+    passes = now.logps >= least
+    passes[:, 0] = True
+    masked = torch.tensor(now.masked).to(now.logps.device, non_blocking=True)
+    run = passes.long().cumprod(-1).sum(-1).minimum(masked)
+    return torch.where(run == masked - 1, masked, run)
+
+
+REMASKING: dict[str, RemaskingRule] = {"low_confidence": by_confidence, "random": at_random}
+"""What `--remasking NAME` chooses from."""
+UNMASKING: dict[str, UnmaskingRule] = {
+    "schedule": by_schedule,
+    "threshold": by_threshold,
+    "factor": by_factor,
+}
+"""What `--unmasking NAME` chooses from."""
+
+
+def unmask_counts(masked: int, steps: int) -> list[int]:
+    """How many of `masked` tokens each of `steps` steps unmasks: evenly, the first steps one more.
+
+    Source: LLaDA (arXiv 2502.09992), `get_num_transfer_tokens`.
+    """
+    base, more = divmod(masked, steps)
+    return [base + (step < more) for step in range(steps)]

@@ -1,0 +1,121 @@
+"""Decoding with stale keys spelled out: one row, no padding, a transformer written out by hand, float64."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from spg_trainer.models import LLaDAForMaskedLM
+from spg_trainer.settings.fields import Sampling
+from tests.common.rollout_cases import Plain
+
+
+class Body:
+    """A LLaDA in which every column keeps the keys and values of the pass that computed it last."""
+
+    def __init__(self, model: LLaDAForMaskedLM, columns: int) -> None:
+        self.model, config = model, model.config
+        self.heads, self.size = config.num_attention_heads, config.head_dim
+        self.keys = torch.zeros(config.num_hidden_layers, columns, self.heads, self.size, dtype=torch.float64)
+        self.values = torch.zeros_like(self.keys)
+        turns = config.rope_theta ** (-torch.arange(0, self.size, 2, dtype=torch.float64) / self.size)
+        self.angles = torch.arange(columns)[:, None] * turns.float()
+
+    def rotate(self, x: Tensor, columns: list[int]) -> Tensor:
+        cos, sin = (f(self.angles[columns])[:, None].double() for f in (torch.cos, torch.sin))
+        first, second = x.chunk(2, -1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+    def logits(self, ids: Tensor, fresh: list[int], seen: list[int]) -> dict[int, Tensor]:
+        """Computes the columns `fresh` anew, which attend to `seen`; the logits of each."""
+        hidden = self.model.model.embed_tokens.weight[ids[fresh]]
+        for layer, block in enumerate(self.model.model.layers):
+            a = block.self_attn
+            x = norm(hidden, block.input_layernorm)
+            q, k, v = (
+                (x @ p.weight.T).unflatten(-1, (self.heads, self.size))
+                for p in (a.q_proj, a.k_proj, a.v_proj)
+            )
+            self.keys[layer, fresh], self.values[layer, fresh] = self.rotate(k, fresh), v
+            scores = torch.einsum("qhd,khd->hqk", self.rotate(q, fresh), self.keys[layer, seen])
+            weights = (scores / math.sqrt(self.size)).softmax(-1)
+            mixed = torch.einsum("hqk,khd->qhd", weights, self.values[layer, seen]).flatten(1)
+            hidden = hidden + mixed @ a.o_proj.weight.T
+            x = norm(hidden, block.post_attention_layernorm)
+            gate = torch.nn.functional.silu(x @ block.mlp.gate_proj.weight.T)
+            hidden = hidden + (gate * (x @ block.mlp.up_proj.weight.T)) @ block.mlp.down_proj.weight.T
+        out = norm(hidden, self.model.model.norm) @ self.model.lm_head.weight.T
+        return dict(zip(fresh, out, strict=True))
+
+
+def norm(x: Tensor, layer: torch.nn.Module) -> Tensor:
+    return layer.weight * x / (x.square().mean(-1, keepdim=True) + layer.variance_epsilon).sqrt()
+
+
+@torch.no_grad()
+def stale_sampler(
+    model: LLaDAForMaskedLM, prompt: list[int], s: Sampling, mask_id: int, noise: torch.Generator | None
+) -> Plain:
+    """What a row is when it is decoded alone, with every rule written out."""
+    width, length, size = len(prompt), s.max_completion_length, s.block_length
+    columns = width + length
+    x = torch.tensor(prompt + [mask_id] * length)
+    body = Body(model, columns)
+    out = Plain([mask_id] * length, [-1] * length, [0.0] * length, [])
+    number = prompt_computed = 0
+    for start in range(width, columns, size):
+        stop, first = start + size, number
+        seen = list(range(columns))
+        if s.suffix_tokens is not None:
+            seen = [c for c in seen if c < stop + s.suffix_tokens or c == columns - 1]
+        while masked := [c for c in range(start, stop) if x[c] == mask_id]:
+            step = number - first
+            if s.cache == "none" or step == 0 or (s.refresh_steps and step % s.refresh_steps == 0):
+                fresh = seen
+                if number and number - prompt_computed < s.prompt_refresh_steps:
+                    fresh = [c for c in seen if c >= width]
+                else:
+                    prompt_computed = number
+            elif s.cache == "prefix":
+                fresh = [c for c in seen if c >= start]
+            elif s.cache == "dual":
+                fresh = list(range(start, stop))
+            else:  # the last of `seen` may stand further away than it counts
+                low, high = start - s.window_tokens, stop + s.window_tokens
+                fresh = [c for i, c in enumerate(seen) if low <= i < high]
+            logits = body.logits(x, fresh, seen)
+            picks = []
+            e = torch.empty(len(masked), logits[start].shape[-1])
+            if s.temperature > 0:
+                e.exponential_(generator=noise)
+            for row, c in enumerate(masked):
+                score = logits[c].clone()
+                if s.temperature > 0:
+                    score -= s.temperature * e[row].log()
+                score[mask_id] = float("-inf")
+                token = int(score.argmax())
+                picks.append((float(logits[c].log_softmax(-1)[token]), -c, token))
+            ranked = sorted(picks, reverse=True)
+            share = (len(masked) + len([c for c in seen if c >= stop])) / (
+                size + len([c for c in seen if c >= stop])
+            )
+            for logp, at, token in ranked[: how_many([math.exp(p[0]) for p in ranked], share, step, s)]:
+                x[-at] = token
+                out.tokens[-at - width], out.steps[-at - width] = token, number
+                out.logps[-at - width] = logp
+            number += 1
+    return out
+
+
+def how_many(p: list[float], share: float, step: int, s: Sampling) -> int:
+    """Tokens to unmask, given the probabilities of those that are masked, best first."""
+    if s.unmasking == "schedule":
+        count = s.block_length // s.steps_per_block + (step < s.block_length % s.steps_per_block)
+    elif s.unmasking == "threshold":
+        count = sum(c >= s.threshold * (1 - s.threshold_slack * (1 - share)) for c in p)
+    else:
+        count = 1
+        while count < len(p) and p[count] >= 1 - s.factor / (count + 2):
+            count += 1
+        count += count == len(p) - 1
+    return min(max(count, 1), s.max_tokens_per_step or len(p))

@@ -1,0 +1,184 @@
+"""Decoding with a cache: against the published decoders' tokens, and against stale keys spelled out."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from spg_trainer import load_model
+from spg_trainer.errors import ConfigError
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.rollout.unmasking import UNMASKING, Pass
+from spg_trainer.settings.fields import Sampling
+from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
+from tests.common.stale_cases import stale_sampler
+
+CHECKPOINTS = ("random", "scaled", "trained")
+
+
+@pytest.fixture(scope="module")
+def published(shared_data):
+    folder = shared_data / "decoding"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    return folder, json.loads((folder / "index.json").read_text())
+
+
+def as_published(case):
+    """The settings of a case of index.json."""
+    rule, streaming = case["rule"], case["cache"] == "streaming"
+    settings = {"cache": "prefix" if streaming else case["cache"], "unmasking": rule["name"]}
+    if rule["name"] != "schedule":
+        settings[rule["name"]] = rule["value"]
+    if streaming:
+        settings["suffix_tokens"] = case["window"]
+        settings["threshold_slack"] = case["alpha"] if rule["name"] == "threshold" else 0.0
+    return Sampling(case["gen"], case["block"], case["steps"], **settings)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_tokens_passes_and_confidences_of_the_published_decoders(published, name):
+    """All of Fast-dLLM's and Streaming-dLLM's cases, up to the first end token, three unequal prompts in a batch."""
+    folder, index = published
+    policy, record = load_model(str(folder / name), dtype="float64"), np.load(folder / f"{name}.npz")
+    inputs = pad(policy, index["checkpoints"][name]["prompts"])
+    tally = Counter()
+    for number, case in enumerate(index["cases"]):
+        out = sample_completions(policy, *inputs, as_published(case), None)
+        for row in range(len(inputs[0])):
+            tokens = record["tokens"][number, row].tolist()
+            end = next((i + 1 for i, token in enumerate(tokens) if token in index["eos_ids"]), len(tokens))
+            where = (number, row, slice(end))
+            confidence = out.unmask_logps[row, :end].exp().numpy()
+            equal = out.completion_ids[row, :end].tolist() == tokens[:end]
+            equal &= out.unmask_step[row, :end].tolist() == record["pass"][where].tolist()
+            equal &= np.abs(confidence - record["confidence"][where]).max() < 2e-5
+            tally[f"{case['cache']} {case['rule']['name']}"] += equal
+            tally["all"] += 1
+            assert equal, (name, case, row)
+    assert tally["all"] == 132 and sum(tally.values()) == 264, tally
+
+
+@pytest.mark.parametrize("kind, cases", [("fast", 180), ("streaming", 60)])
+def test_rules_choose_what_the_published_functions_choose(published, kind, cases):
+    folder, _ = published
+    given = json.loads((folder / "rules.json").read_text())[kind]
+    for case in given:
+        masked = case["masked"]
+        values = [[float.fromhex(x) for x in case["logits"][i]] for i in masked]
+        logits = torch.tensor(values, dtype=torch.float64)
+        best, order = logits.softmax(-1).amax(-1).log().sort(descending=True, stable=True)
+        settings = {name: case[name] for name in ("threshold", "factor") if name in case}
+        settings["threshold_slack"] = case.get("alpha", 0.0)
+        sampling = Sampling(unmasking=case["rule"], **settings)
+        now = Pass(best[None], [len(masked)], [0], [case.get("ratio", 1.0)])
+        count = case["count"] if case["rule"] == "schedule" else int(UNMASKING[case["rule"]](now, sampling))
+        chosen = sorted(masked[i] for i in order[: max(1, count)].tolist())
+        assert chosen == sorted(case["revealed"]), case
+    assert len(given) == cases
+
+
+DUAL = replace(SAMPLING, cache="dual")
+STALE = {
+    "prefix": replace(SAMPLING, cache="prefix"),
+    "dual": DUAL,
+    "dual, warm": replace(DUAL, temperature=1.0),
+    "neighbours": replace(SAMPLING, cache="window", window_tokens=2),
+    "neighbours beyond the edges": replace(SAMPLING, cache="window", window_tokens=9),
+    "a refresh every second pass": replace(DUAL, refresh_steps=2),
+    "prompt kept for 7 passes": replace(DUAL, prompt_refresh_steps=7),
+    "prompt kept, a refresh every third pass": replace(DUAL, refresh_steps=3, prompt_refresh_steps=4),
+    "prompt kept, prefix": replace(SAMPLING, cache="prefix", prompt_refresh_steps=99),
+    "short suffix, exact": replace(SAMPLING, suffix_tokens=3),
+    "short suffix, no suffix but the last": replace(DUAL, suffix_tokens=0),
+    "short suffix, prefix": replace(SAMPLING, cache="prefix", suffix_tokens=5, temperature=0.5),
+    "short suffix, neighbours": replace(SAMPLING, cache="window", window_tokens=4, suffix_tokens=2),
+    "threshold, exact": replace(SAMPLING, unmasking="threshold", threshold=0.3),
+    "threshold, dual, warm": replace(DUAL, unmasking="threshold", threshold=0.3, temperature=1.0),
+    "threshold that falls": replace(
+        DUAL, unmasking="threshold", threshold=0.5, threshold_slack=0.6, suffix_tokens=2
+    ),
+    "threshold, at most 2": replace(DUAL, unmasking="threshold", threshold=0.2, max_tokens_per_step=2),
+    "threshold, prompt kept": replace(
+        DUAL, unmasking="threshold", threshold=0.3, prompt_refresh_steps=6, refresh_steps=2
+    ),
+    "factor, prefix": replace(SAMPLING, cache="prefix", unmasking="factor", factor=1.5),
+}
+
+
+@pytest.mark.parametrize("name", STALE)
+def test_a_row_is_what_stale_keys_spelled_out_make_it(name):
+    """Padding, unequal prompts, several end tokens, and rows that leave and make room: as alone, token for token."""
+    sampling, policy = STALE[name], make_policy(torch.float64)
+    prompts = make_prompts(policy)
+    noises = streams(len(prompts))
+    expected = [
+        stale_sampler(policy.model, prompt, sampling, policy.mask_id, noise)
+        for prompt, noise in zip(prompts, noises, strict=True)
+    ]
+    for rows_per_forward in (None, 3):
+        noises = streams(len(prompts))
+        out = sample_completions(
+            policy, *pad(policy, prompts, 2), sampling, noises, rows_per_forward=rows_per_forward
+        )
+        for row, plain in enumerate(expected):
+            end = plain.end(policy.end_token_ids)
+            assert out.completion_ids[row, :end].tolist() == plain.tokens[:end]
+            assert out.unmask_step[row, :end].tolist() == plain.steps[:end]
+            assert out.unmask_logps[row, :end].tolist() == pytest.approx(plain.logps[:end], abs=1e-6)
+    assert len({plain.end(policy.end_token_ids) for plain in expected}) > 1, "no row leaves before another"
+
+
+def test_stale_keys_change_tokens():
+    """Else the tests above would show nothing."""
+    policy = replace(make_policy(torch.float64), end_token_ids=())
+    inputs = pad(policy, make_prompts(policy))
+    texts = {
+        name: tuple(sample_completions(policy, *inputs, s, streams(6)).completion_ids.flatten().tolist())
+        for name, s in STALE.items()
+    }
+    assert len(set(texts.values())) == len(texts)
+
+
+def test_waiting_prompts_take_the_place_of_rows_that_ended():
+    """As often as rows leave; never more in flight than asked for, and nobody waits for all of a batch to end."""
+    policy = make_policy(torch.float64, ends=40)
+    prompts = make_prompts(policy) * 4
+    rows_seen: list[int] = []
+    embedding = policy.model.get_input_embeddings()
+    handle = embedding.register_forward_hook(lambda *call: rows_seen.append(len(call[2])))
+    together = sample_completions(policy, *pad(policy, prompts), DUAL, None, rows_per_forward=8)
+    handle.remove()
+    alone = sum(len(range(int(row.max()) // 5 * 5 + 5)) for row in together.unmask_step)
+    assert max(rows_seen) <= 8 and sum(rows_seen) <= alone
+    filled = [n for n in rows_seen[: len(rows_seen) // 2] if n > 4]
+    assert len(filled) > len(rows_seen) // 4
+    everyone = sample_completions(policy, *pad(policy, prompts), DUAL, None)
+    assert torch.equal(everyone.completion_ids, together.completion_ids)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"threshold": 1.5}, ["threshold", "1.5", "0 to 1"]),
+        ({"threshold": 0.0, "unmasking": "threshold"}, ["threshold", "0.0"]),
+        ({"unmasking": "threshold", "remasking": "random"}, ["random", "low_confidence"]),
+        ({"refresh_steps": 4}, ["refresh_steps", "4", "cache"]),
+        ({"prompt_refresh_steps": 4}, ["prompt_refresh_steps", "cache"]),
+        ({"threshold_slack": 0.3}, ["threshold_slack", "unmasking"]),
+    ],
+)
+def test_settings_that_say_nothing_are_refused(settings, words):
+    with pytest.raises(ConfigError) as error:
+        Sampling(**settings).check()
+    assert all(word in str(error.value) for word in words)
+
+
+def test_a_cache_needs_an_attention_that_takes_a_mask_of_columns():
+    policy = make_policy(torch.float32)
+    policy.model.set_attn_implementation("eager")
+    with pytest.raises(ConfigError, match=r"eager.*sdpa"):
+        sample_completions(policy, *pad(policy, make_prompts(policy)), DUAL, None)
