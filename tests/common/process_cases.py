@@ -16,7 +16,7 @@ import torch
 from spg_trainer.algorithms.registry import ALGORITHMS, get
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
-from spg_trainer.models import load_model
+from spg_trainer.models import load_model, shard
 from spg_trainer.models.shard import whole
 from spg_trainer.rollout.sources import choose_problems
 from spg_trainer.settings.fields import Config, ModelConfig, SftCommand
@@ -205,7 +205,12 @@ def in_each_process(here: Path) -> None:
     for name, changes in SHARDED.items():
         config = gradient_config(here / f"sharded-{name}", "float64", "tokens", shard=True)
         found[f"sharded-{name}"] = one_step(change(config, **changes))
-    train(loop_config(here / "sharded", shard=True, save_steps=1), quiet=True)
+    with patch.object(shard, "FILE_BYTES", 20_000):  # less than the embedding
+        train(loop_config(here / "sharded", shard=True, save_steps=1), quiet=True)
+    run = start(loop_config(here / "sharded", shard=True, save_steps=1, resume="auto"), quiet=True)
+    run.folder.release()
+    found["put back"] = [whole(p.detach()) for p in run.parameters]
+    found["put back"] += [whole(v) for p in run.parameters for _, v in sorted(run.optimizer.state[p].items())]
     train(half_config(here / "half"), quiet=True)
     with patch.object(sft_loop, "VALIDATION", 8):
         for name, changes in SFT.items():

@@ -5,14 +5,20 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import SHARDED, gradient_config, loop_config, one_step
-from tests.common.trainer_cases import change, rows, small_config, step, tiny_folder, weights
+from tests.common.trainer_cases import adam_state, change, rows, small_config, step, tiny_folder, weights
 from tests.common.two_processes import two_processes
+
+
+def all_weights(folder):
+    """The tensors of a model's files, one or several."""
+    return {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
 
 
 def assert_same_run(folder, expected, tolerance=1e-10):
@@ -21,8 +27,8 @@ def assert_same_run(folder, expected, tolerance=1e-10):
         assert found == pytest.approx(row, rel=1e-8, abs=1e-10)
     for name in ("after", "step-000002"):
         assert (folder / f"eval/{name}.jsonl").read_bytes() == (expected / f"eval/{name}.jsonl").read_bytes()
-    found, saved = weights(folder / "model"), weights(expected / "model")
-    assert list(found) == list(saved)
+    found, saved = all_weights(folder / "model"), weights(expected / "model")
+    assert found.keys() == saved.keys()
     for name, value in saved.items():
         assert found[name].dtype == value.dtype and relative(found[name], value) < tolerance
 
@@ -51,19 +57,26 @@ def test_a_run_of_two_processes_is_that_of_one(undivided):
 
 
 def test_what_is_written_opens_like_any_model(undivided):
+    runs = (two_processes() / "sharded", undivided)
     for place in ("model", "checkpoints/step-000001"):
-        names = [
-            {path.name for path in (run / place).iterdir()}
-            for run in (two_processes() / "sharded", undivided)
-        ]
+        names = [{path.name for path in (run / place).iterdir() if "model" not in path.name} for run in runs]
         assert names[0] - names[1] <= {"optimizer"} and names[1] - names[0] <= {"training.pt"}
-        configs = [
-            json.loads((run / place / "config.json").read_text())
-            for run in (two_processes() / "sharded", undivided)
-        ]
+        configs = [json.loads((run / place / "config.json").read_text()) for run in runs]
         assert configs[0] == configs[1]
-    policy = load_model(str(two_processes() / "sharded" / "model"), device="cpu", dtype="float64")
-    assert all(p.dtype == torch.float64 for p in policy.model.parameters())
+        assert len([*(runs[0] / place).glob("model-*.safetensors")]) > 2
+    found, expected = (load_model(str(run), device="cpu", dtype="float64").model.state_dict() for run in runs)
+    assert found.keys() == expected.keys()
+    assert all(relative(found[name], value) < 1e-10 for name, value in expected.items())
+
+
+def test_two_processes_put_weights_and_optimizer_back(undivided):
+    saved = load_model(str(step(undivided, 2)), device="cpu", dtype="float64").model
+    expected = [*saved.state_dict().values(), *adam_state(step(undivided, 2))]
+    for rank in (0, 1):
+        found = torch.load(two_processes() / f"rank-{rank}.pt")["put back"]
+        assert len(found) == len(expected) == 4 * len(saved.state_dict())
+        for value, whole in zip(found, expected, strict=True):
+            assert value.shape == whole.shape and relative(value, whole) < 1e-8
 
 
 def test_one_process_goes_on_from_what_two_have_divided(tmp_path, undivided):
