@@ -54,6 +54,11 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     if num_processes > 1 and ":" in m.device:
         raise ConfigError(f"--device {m.device} is one GPU, not {num_processes}. Leave out --device.")
     check_shard(m, num_processes)
+    if m.shard and config.optimizer.adam_moments == "8bit":
+        raise ConfigError(
+            "--shard with --adam-moments 8bit: blocks of them share a scale, so that another number of processes could "
+            "not resume. Use --adam-moments float32."
+        )
     if rest := b.prompts_per_step % num_processes:
         counts = {b.prompts_per_step - rest, b.prompts_per_step - rest + num_processes} - {0}
         ways = " or ".join(map(str, sorted(counts)))

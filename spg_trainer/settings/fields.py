@@ -196,6 +196,8 @@ class OptimizerConfig:
     """AdamW's second decay; the first is 0.9."""
     weight_decay: Below1 = 0.1
     """AdamW's decoupled weight decay."""
+    adam_moments: Literal["float32", "8bit"] = "float32"
+    """Type of AdamW's moments; 8bit = torchao's, a quarter of the memory (pip install torchao), not for --shard."""
     max_grad_norm: Positive = 0.2
     """The gradient's norm is clipped to this."""
 

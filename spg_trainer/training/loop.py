@@ -37,6 +37,7 @@ from spg_trainer.sft.habits import count_habits
 from spg_trainer.training.evaluations import evaluate_once, validate, write_best_model
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
+from spg_trainer.training.optimizer import set_rate
 from spg_trainer.training.records import record_step, save_checkpoint, write_report, write_summary
 from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
@@ -218,8 +219,7 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
     rate = learning_rate(run)
     if math.isfinite(metrics["loss"]) and math.isfinite(norm):  # equal on all processes: sums over them
         run.state.consistent, run.state.skipped = False, 0
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(run.optimizer, rate)
         run.optimizer.step()
         run.state.updates += 1
     else:

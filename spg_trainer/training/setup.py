@@ -20,11 +20,13 @@ from spg_trainer.runs.environment_file import keep
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import RunFolder, find_unfinished
 from spg_trainer.runs.identity import refuse_changes
+from spg_trainer.runs.parts import trained
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.sources import CONFIG, model_environment, to_yaml
 from spg_trainer.training.dry_run import arithmetic, examine
+from spg_trainer.training.optimizer import make_optimizer
 from spg_trainer.training.records import environment_record
 from spg_trainer.training.run import Run, TrainingState
 
@@ -47,13 +49,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             source = PairFile(config, policy)
         else:
             source = EnvironmentSource(splits["train"], policy, config, rows_per_forward)
-    o = config.optimizer
-    optimizer = torch.optim.AdamW(
-        [p for p in policy.model.parameters() if p.requires_grad],
-        lr=o.learning_rate,
-        betas=(0.9, o.adam_beta2),
-        weight_decay=o.weight_decay,
-    )
+    with raising_on_all():
+        optimizer = make_optimizer(config.optimizer, trained(policy.model).values())
     state, folder = TrainingState(), RunFolder(path)
     if newest is not None:
         with raising_on_all():
