@@ -43,7 +43,7 @@ def divide(model: nn.Module, device: torch.device, compute: torch.dtype) -> None
 
     if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
         raise ModelError(f"--shard needs torch 2.9 or newer, and this is {torch.__version__}; upgrade it")
-    base = _base(model)
+    base: Any = _base(model)
     adapters = {p for name, p in base.named_parameters() if _is_adapter(name)}
     for p in adapters:
         p.data = p.data.to(device)
@@ -134,7 +134,8 @@ def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
 
 def whole(value: Tensor) -> Tensor:
     """A tensor of which each process has a part, whole in all of them; another as it is."""
-    return value.full_tensor() if _is_part(value) else value
+    part: Any = value
+    return part.full_tensor() if _is_part(value) else value
 
 
 def whole_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -143,7 +144,7 @@ def whole_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield name, whole(value.detach()).cpu()
 
 
-def own_part(value: Tensor, like: Tensor) -> Tensor:
+def own_part(value: Tensor, like: Any) -> Tensor:
     """A copy of what this process keeps of a whole tensor that is divided as `like` is; no other process is called."""
     from torch.distributed.tensor import distribute_tensor
 
@@ -162,7 +163,7 @@ def save_whole(model: "PreTrainedModel", tensors: Iterator[tuple[str, Tensor]], 
         if files[-1] and sum(files[-1].values()) + size > FILE_BYTES:
             files.append({})
         files[-1][name] = size
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, sizes in enumerate(files, 1):
         many = f"-{number:05d}-of-{len(files):05d}" if len(files) > 1 else ""
         content = revert_weight_conversion(model, dict(next(tensors) for _ in sizes))
@@ -201,7 +202,7 @@ def load_parts(model: "PreTrainedModel", folder: Path) -> None:
         value.detach().copy_(own_part(saved.to(value.dtype), value))
 
 
-def _base(model: nn.Module) -> "PreTrainedModel":
+def _base(model: Any) -> "PreTrainedModel":
     return (
         model.get_base_model()
         if hasattr(model, "peft_config") and hasattr(model, "get_base_model")

@@ -163,10 +163,11 @@ def write_model(
     from spg_trainer.models.load import save_model
     from spg_trainer.models.shard import save_whole
 
+    model: Any = policy.model
     if weights is None:
         save_model(policy, folder)
     else:
-        save_whole(policy.model, weights, folder)
+        save_whole(model, weights, folder)
         policy.tokenizer.save_pretrained(str(folder))
     (folder / "README.md").write_text(opening(), encoding="utf-8")
     (folder / ENVIRONMENT).write_text(json_document(environment), encoding="utf-8")

@@ -53,6 +53,7 @@ def load_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[str, Any]
     reader, parameters = dcp.FileSystemReader(folder), trained(model)
     numbers = {name: number for number, name in enumerate(parameters)}
     wanted: dict[str, Tensor] = {}
+    saved: Any
     for key, saved in reader.read_metadata().state_dict_metadata.items():
         p, dtype = parameters[key.rpartition("/")[0]], saved.properties.dtype
         like = saved.size == p.shape

@@ -232,7 +232,7 @@ class Fit:
         problems, texts = draw_demonstrations(env, self.mix, c.seed, step, count)
         prompt = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
         completion_ids = encode_completions(policy, texts, length)
-        batch = (*prompt, completion_ids, *draw_masked(count, length, c.seed, step))
+        batch: tuple[Tensor, ...] = (*prompt, completion_ids, *draw_masked(count, length, c.seed, step))
         if world_size() > 1:
             own = deal(prompt[1].sum(-1).tolist())
             longest = int(prompt[1][own].sum(-1).max()) if own else 0

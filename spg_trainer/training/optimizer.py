@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterable
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,11 @@ def make_optimizer(o: OptimizerConfig, parameters: Iterable[Tensor]) -> torch.op
     Raises ConfigError where that is not installed or cannot run.
     """
     trained = list(parameters)
-    rates = {"lr": o.learning_rate, "betas": (0.9, o.adam_beta2), "weight_decay": o.weight_decay}
+    rates: dict[str, Any] = {
+        "lr": o.learning_rate,
+        "betas": (0.9, o.adam_beta2),
+        "weight_decay": o.weight_decay,
+    }
     if o.adam_moments == "float32":
         return torch.optim.AdamW(trained, **rates)
     try:

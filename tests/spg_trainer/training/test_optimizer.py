@@ -13,8 +13,8 @@ from spg_trainer.training.optimizer import make_optimizer, set_rate
 from tests.common.trainer_cases import rows, same_weights, save_tiny, small_config, step
 
 EIGHT = OptimizerConfig(adam_moments="8bit")
-LARGE = {"hidden_size": 64, "layers": 1, "heads": 2, "ffn": 128}
-"""Tensors below 4096 numbers keep their 32 bits."""
+LARGE = {"hidden_size": 128, "layers": 1, "heads": 2, "ffn": 128}
+"""Tensors of fewer than 4,096 numbers, or of no whole blocks of 256, keep their 32 bits."""
 
 
 def parameters():
