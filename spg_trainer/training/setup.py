@@ -11,6 +11,7 @@ from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.models import Policy, divide_policy, open_policy
+from spg_trainer.models.shard import gathered
 from spg_trainer.rollout.cache import bytes_per_column, rows_in_flight
 from spg_trainer.rollout.pairs import PairFile, settle_pairs
 from spg_trainer.rollout.sources import EnvironmentSource
@@ -123,7 +124,8 @@ def cache_budget(run: Run) -> str:
     batch, rollout, policy = run.config.batch, run.config.rollout, run.policy
     mine = batch.prompts_per_step * batch.num_generations // run.accelerator.num_processes
     rows = rows_in_flight(mine, run.rows_per_forward, rollout.block_length, policy.device)
-    column = bytes_per_column(policy.model.config, policy.model.dtype.itemsize)
+    with gathered(policy.model):  # apart, weights have the type that is trained
+        column = bytes_per_column(policy.model.config, policy.model.dtype.itemsize)
     whole = rows * rollout.max_completion_length * column
     return (
         f"Decoding keeps keys and values: {rows} rows at once x (prompt + {rollout.max_completion_length}) columns x "

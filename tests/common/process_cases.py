@@ -144,6 +144,11 @@ def half_config(output: Path) -> Config:
     return small_config(output, dtype="bfloat16", shard=True, max_steps=1, learning_rate=1e-5)
 
 
+def own(value: Any) -> torch.Tensor:
+    """What this process holds of a tensor."""
+    return value.to_local() if hasattr(value, "to_local") else value
+
+
 SFT: dict[str, dict[str, Any]] = {"sft": {}, "sft-sharded": {"patience": 0, "shard": True}}
 """Trainings on demonstrations by two processes, stopped and resumed."""
 
@@ -211,6 +216,11 @@ def in_each_process(here: Path) -> None:
     run.folder.release()
     found["put back"] = [whole(p.detach()) for p in run.parameters]
     found["put back"] += [whole(v) for p in run.parameters for _, v in sorted(run.optimizer.state[p].items())]
+    tensors = [
+        *run.parameters,
+        *(v for state in run.optimizer.state.values() for v in state.values() if v.ndim),
+    ]
+    found["share"] = sum(own(v).numel() for v in tensors) / sum(v.numel() for v in tensors)
     train(half_config(here / "half"), quiet=True)
     with patch.object(sft_loop, "VALIDATION", 8):
         for name, changes in SFT.items():

@@ -79,6 +79,11 @@ def test_two_processes_put_weights_and_optimizer_back(undivided):
             assert value.shape == whole.shape and relative(value, whole) < 1e-8
 
 
+def test_each_of_two_processes_holds_half_of_the_weights_and_of_the_optimizer():
+    shares = [torch.load(two_processes() / f"rank-{rank}.pt")["share"] for rank in (0, 1)]
+    assert sum(shares) == 1 and max(shares) < 0.51
+
+
 def test_one_process_goes_on_from_what_two_have_divided(tmp_path, undivided):
     """Weights and optimizer are those of the checkpoint: the second step is that of the run never interrupted."""
     folder = shutil.copytree(two_processes() / "sharded", tmp_path / "run")
