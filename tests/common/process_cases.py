@@ -124,19 +124,20 @@ def loop_config(output: Path, **changes: Any) -> Config:
     return small_config(output, **settings, eval_steps=1, **changes)
 
 
+REFERENCED: dict[str, Any] = {
+    "algorithm": REFERENCE_PROBE,
+    "algorithm_args": {},
+    "env_args": {},
+    "num_iterations": 2,
+}
 SHARDED: dict[str, dict[str, Any]] = {
     "all weights": {},
     "recomputed": {"gradient_checkpointing": True, "per_device_batch_size": 1},
     "adapters": LORA,
-    "a reference": {
-        "ref_copy": True,
-        "algorithm": REFERENCE_PROBE,
-        "algorithm_args": {},
-        "env_args": {},
-        "num_iterations": 2,
-    },
+    "a reference": {**REFERENCED, "ref_copy": True},
+    "adapters and a reference": {**REFERENCED, **LORA},
 }
-"""Steps of a model divided among two processes, whose second one has, but for the last, no signal."""
+"""Steps of a model divided among two processes, whose second one has no signal without a reference."""
 
 
 def half_config(output: Path) -> Config:
