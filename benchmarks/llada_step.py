@@ -1,28 +1,37 @@
-"""One full training step at LLaDA-8B's shape: rollout, then SPG's update with LoRA, on random weights.
+"""One full training step at LLaDA-8B's shape: rollout, then SPG's update of adapters or all weights, on random weights.
 
-Prints seconds and peak memory of the rollout and of the update (masks, bounds, backward, clipping, AdamW). The baseline
-of both is the same model in a plain loop: a forward pass of every row at each denoising step, and forward and backward
-of every masked copy, with logits at all positions. The weights are random, so no text ever ends: every completion has
-its full length, the worst case. The defaults need a GPU of 80 GB; smaller shapes run in seconds on a CPU:
+Prints seconds, completion tokens a second, MFU and peak memory of the rollout and of the update (masks, bounds,
+backward, clipping, AdamW). The baseline of both is the same model in a plain loop: a forward pass of every row at each
+denoising step, and forward and backward of every masked copy, with logits at all positions. The weights are random, so
+no text ever ends: every completion has its full length, the worst case. No token is likely, either: a threshold unmasks
+one token a pass, unless it is low. The defaults need a GPU of 80 GB; smaller shapes run in seconds on a CPU:
 
-    python benchmarks/llada_step.py [--batch 8] [--gradient-checkpointing]
-    python benchmarks/llada_step.py --device cpu --dtype float32 --layers 2 --hidden-size 128 --vocabulary 512 \\
+    python benchmarks/llada_step.py [--batch 8] [--gradient-checkpointing] [--cache dual] [--lora-r 0 --layers 8]
+    python benchmarks/llada_step.py --batch 96 --prompt-length 200 --parts update --no-plain
+    python benchmarks/llada_step.py --device cpu --layers 2 --hidden-size 128 --vocabulary 512 \\
         --prompt-length 16 --completion-length 32 --batch 2 --lora-r 4
+
+MFU is the share of the device's peak (--peak-tflops) that the model's own arithmetic takes. Of a rollout it is what the
+passes compute, as torch counts it; of an update two operations for each weight of a layer and column, four for each
+pair of columns and dimension, the head at scored tokens; twice that for the backward pass, once where weights are
+frozen. What is computed a second time is not counted, nor are adapters.
 """
 
 import argparse
 import resource
 import statistics
 from collections.abc import Callable
+from dataclasses import fields
 
 import torch
 from measuring import hardware, print_head, print_row, wall_seconds
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch, Rollouts
-from spg_trainer.likelihood import accumulate
+from spg_trainer.likelihood import Masks, accumulate
 from spg_trainer.models import LLaDAConfig, Policy, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
@@ -31,10 +40,14 @@ from spg_trainer.settings.fields import Sampling
 from spg_trainer.training.update import micro_batch_size
 
 HEAD_DIM, BLOCK, NUM_MASKS = 128, 32, 2
+PEAK = {"bfloat16": 989.0, "float32": 67.0}
+"""TFLOP/s of an H100 or H200 (SXM) by its data sheet: bfloat16 without sparsity, float32 without tensor cores."""
+DECODING = [f for f in fields(Sampling) if f.name not in ("max_completion_length", "block_length")]
+"""What else says how completions are decoded: a flag each."""
 
 
 def make_policy(given: argparse.Namespace) -> Policy:
-    """LLaDA's architecture with random weights, made on the device in its dtype, under fresh adapters."""
+    """LLaDA's architecture with random weights, made on the device in its dtype, under fresh adapters or none."""
     heads = max(1, given.hidden_size // HEAD_DIM)
     config = LLaDAConfig(
         d_model=given.hidden_size,
@@ -51,11 +64,12 @@ def make_policy(given: argparse.Namespace) -> Policy:
     torch.manual_seed(0)
     with torch.device(given.device):
         model = AutoModelForMaskedLM.from_config(config, dtype=getattr(torch, given.dtype))
-    model = add_lora(model, r=given.lora_r, alpha=given.lora_r // 2, dropout=0.0, seed=0, base="random")
+    if given.lora_r:
+        model = add_lora(model, r=given.lora_r, alpha=given.lora_r // 2, dropout=0.0, seed=0, base="random")
     if given.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     return Policy(
-        model=model.train(),
+        model=model,
         tokenizer=tiny_tokenizer(),
         mask_id=config.mask_token_id,
         pad_id=config.pad_token_id,
@@ -64,8 +78,8 @@ def make_policy(given: argparse.Namespace) -> Policy:
     )
 
 
-def write(policy: Policy, given: argparse.Namespace, number: int) -> Rollouts:
-    """Completions of random prompts, half to all of the prompt's width long and padded on the left."""
+def make_prompts(policy: Policy, given: argparse.Namespace, number: int) -> tuple[Tensor, Tensor]:
+    """Random prompts and their masks, half to all of the width long and padded on the left."""
     stream = torch.Generator().manual_seed(number)
     shape = (given.batch, given.prompt_length)
     ids = torch.randint(given.vocabulary - 2, shape, generator=stream)
@@ -73,10 +87,30 @@ def write(policy: Policy, given: argparse.Namespace, number: int) -> Rollouts:
         (given.prompt_length + 1) // 2, given.prompt_length + 1, shape[:1], generator=stream
     )
     real = torch.arange(given.prompt_length) >= given.prompt_length - lengths[:, None]
-    block = min(BLOCK, given.completion_length)
-    sampling = Sampling(given.completion_length, block, given.diffusion_steps, given.temperature)
+    return ids.masked_fill(~real, policy.pad_id), real
+
+
+def write(policy: Policy, given: argparse.Namespace, number: int) -> Rollouts:
+    """Completions of random prompts."""
+    decoding = {f.name: getattr(given, f.name) for f in DECODING}
+    sampling = Sampling(given.completion_length, min(BLOCK, given.completion_length), **decoding)
     noise = [generator(0, "rollout", number, row, device=policy.device) for row in range(given.batch)]
-    return sample_completions(policy, ids.masked_fill(~real, policy.pad_id), real, sampling, noise)
+    rows = given.rows_per_forward or None
+    return sample_completions(
+        policy, *make_prompts(policy, given, number), sampling, noise, rows_per_forward=rows
+    )
+
+
+def invent(policy: Policy, given: argparse.Namespace, number: int) -> Rollouts:
+    """Random tokens as completions of the same prompts, where no rollout is measured."""
+    ids, real = (column.to(policy.device) for column in make_prompts(policy, given, number))
+    shape = (given.batch, given.completion_length)
+    tokens = torch.randint(given.vocabulary - 2, shape, generator=torch.Generator().manual_seed(number))
+    tokens = tokens.to(policy.device)
+    every = torch.ones_like(tokens, dtype=torch.bool)
+    return Rollouts(
+        ids, real, tokens, every, torch.zeros_like(tokens), torch.zeros(shape, device=policy.device)
+    )
 
 
 def update(
@@ -85,14 +119,16 @@ def update(
     rollouts: Rollouts,
     given: argparse.Namespace,
     number: int,
-) -> float:
-    """One optimizer step on completions that are good and bad in turns. Returns the gradient's norm."""
+) -> tuple[float, Masks]:
+    """One optimizer step on completions that are good and bad in turns. Returns the gradient's norm and the masks."""
+    policy.model.train()  # activations are computed again in training alone
     algorithm = SPG(num_masks=NUM_MASKS, block_length=min(BLOCK, given.completion_length))
     masks = algorithm.make_masking().draw(
         rollouts, lambda row, mask: numpy_generator(0, "masks", number, row, mask)
     )
     device = rollouts.completion_ids.device
-    advantages = torch.tensor([(-1.0) ** row for row in range(given.batch)], device=device)
+    signs = [(-1.0) ** row for row in range(given.batch)]
+    advantages = torch.tensor(signs, dtype=torch.float64, device=device)
     totals = {"completions": float(given.batch), "tokens": float(rollouts.completion_mask.sum())}
     size, masks_at_once = micro_batch_size(given.per_device_batch_size, NUM_MASKS)
     for rows in torch.arange(given.batch, device=device).split(size):
@@ -110,11 +146,12 @@ def update(
     norm = torch.nn.utils.clip_grad_norm_(trained, 0.2)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return float(norm)
+    return float(norm), masks
 
 
 def plain_rollout(policy: Policy, ids: Tensor, given: argparse.Namespace) -> None:
-    """As many forward passes as the rollout has denoising steps."""
+    """As many forward passes as the schedule has denoising steps."""
+    policy.model.eval()
     with torch.no_grad():
         for _ in range(given.diffusion_steps):
             policy.model(input_ids=ids)
@@ -122,11 +159,37 @@ def plain_rollout(policy: Policy, ids: Tensor, given: argparse.Namespace) -> Non
 
 def plain_update(policy: Policy, ids: Tensor, given: argparse.Namespace) -> None:
     """Forward and backward of each masked copy, as many at once as have a live graph."""
+    policy.model.train()
     copies = ids.repeat(NUM_MASKS, 1)
     for rows in copies.split(given.per_device_batch_size):
         logits = policy.model(input_ids=rows).logits
         torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), rows.flatten()).backward()
     policy.model.zero_grad(set_to_none=True)
+
+
+def forward_flops(given: argparse.Namespace, rows: int, columns: int, scored: float) -> float:
+    """Of `rows` sequences of `columns` tokens, with logits at `scored` positions in all."""
+    layer = (4 + 3 * 3) * given.hidden_size**2 * 2 + 4 * columns * given.hidden_size
+    return rows * columns * given.layers * layer + scored * 2 * given.hidden_size * given.vocabulary
+
+
+def update_flops(given: argparse.Namespace, masks: Masks) -> float:
+    """Of forward and backward passes of all masked copies."""
+    rows, columns = given.batch * NUM_MASKS, masks.masked.shape[-1]
+    return (2 if given.lora_r else 3) * forward_flops(given, rows, columns, float(masks.scored.sum()))
+
+
+def counted(work: Callable[[], object]) -> float:
+    """Operations of some work's matrix products, forward and backward."""
+
+    def attention(query: tuple, key: tuple, value: tuple, *_: object, **__: object) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    # torch counts the attention of a GPU alone.
+    here = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    with FlopCounterMode(display=False, custom_mapping=here) as counter:
+        work()
+    return counter.get_total_flops()
 
 
 def measure(device: torch.device, work: Callable[[], object]) -> tuple[float, float]:
@@ -152,18 +215,34 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--vocabulary", type=int, default=126464)
     parser.add_argument("--prompt-length", type=int, default=256)
     parser.add_argument("--completion-length", type=int, default=256, help="a multiple of 32, or less")
-    parser.add_argument("--diffusion-steps", type=int, help="default: one per two tokens")
-    parser.add_argument("--temperature", type=float, default=0.9)
+    decoding = parser.add_argument_group("decoding", "as the flags of training")
+    for field in DECODING:
+        kind = int if field.default is None else type(field.default)
+        decoding.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+    parser.set_defaults(diffusion_steps=0, temperature=0.9)
     parser.add_argument("--batch", type=int, default=8, help="completions per step")
     parser.add_argument(
         "--per-device-batch-size", type=int, default=2, help="(completion, mask) pairs with a live graph"
     )
-    parser.add_argument("--lora-r", type=int, default=128)
+    parser.add_argument("--rows-per-forward", type=int, default=0, help="of a rollout; 0 = all, on a CPU few")
+    parser.add_argument("--lora-r", type=int, default=128, help="0 = train all weights")
     parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
+    parser.add_argument(
+        "--dtype",
+        choices=["bfloat16", "float32"],
+        help="default: bfloat16 under adapters on a GPU, else float32, as in training",
+    )
+    parser.add_argument("--parts", nargs="+", choices=["rollout", "update"], default=["rollout", "update"])
+    parser.add_argument("--no-plain", action="store_true", help="leave out the baseline")
+    parser.add_argument("--peak-tflops", type=float, help="default: an H100's or H200's; on a CPU none")
     parser.add_argument("--rounds", type=int, default=3, help="timed steps, after one that is not")
     given = parser.parse_args()
+    on_gpu = torch.device(given.device).type == "cuda"
+    given.dtype = given.dtype or ("bfloat16" if given.lora_r and on_gpu else "float32")
+    if not given.lora_r and given.dtype == "bfloat16":
+        parser.error("--dtype bfloat16 --lora-r 0: training refuses that, as most steps round to nothing")
+    given.peak_tflops = given.peak_tflops or (PEAK[given.dtype] if on_gpu else None)
     given.diffusion_steps = given.diffusion_steps or given.completion_length // 2
     return given
 
@@ -173,37 +252,58 @@ def main() -> None:
     policy = make_policy(given)
     trained = [weight for weight in policy.model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=3e-6, betas=(0.9, 0.99), weight_decay=0.1)
-    weights, adapters = (sum(w.numel() for w in group) for group in (policy.model.parameters(), trained))
+    weights, moving = (sum(w.numel() for w in group) for group in (policy.model.parameters(), trained))
+    chosen = [f"{f.name} {getattr(given, f.name)}" for f in DECODING if getattr(given, f.name) != f.default]
+    peak = f"MFU of {given.peak_tflops:g} TFLOP/s" if given.peak_tflops else "no MFU without --peak-tflops"
     print(
-        f"{hardware(given.device)}; {weights / 1e6:,.2f} M weights, {adapters / 1e6:.2f} M trained; {given.dtype}; "
-        f"batch {given.batch}, prompt {given.prompt_length}, completion {given.completion_length} in "
-        f"{given.diffusion_steps} steps, M = {NUM_MASKS}, {given.per_device_batch_size} live; "
-        f"median of {given.rounds}\n"
+        f"{hardware(given.device)}; {weights / 1e6:,.2f} M weights, {moving / 1e6:.2f} M trained; {given.dtype}; "
+        f"batch {given.batch}, prompt {given.prompt_length}, completion {given.completion_length}, "
+        f"{', '.join(chosen)}; M = {NUM_MASKS}, {given.per_device_batch_size} live; median of {given.rounds}; "
+        f"{peak}\n"
     )
-    state: dict[str, Rollouts | float] = {}
+    rollouts, norm, flops = invent(policy, given, 0), 0.0, {}
+
+    def rollout(number: int) -> None:
+        nonlocal rollouts
+        rollouts = write(policy, given, number)
+
+    def one_update(number: int) -> None:
+        nonlocal norm
+        norm, masks = update(policy, optimizer, rollouts, given, number)
+        flops["update"] = update_flops(given, masks)
+
     shape = (given.batch, given.prompt_length + given.completion_length)
     ids = torch.randint(given.vocabulary - 2, shape, device=policy.device)
-    works = {
-        "plain rollout": lambda number: plain_rollout(policy, ids, given),
-        "rollout": lambda number: state.update(rollouts=write(policy, given, number)),
-        "plain update": lambda number: plain_update(policy, ids, given),
-        "update": lambda number: state.update(
-            norm=update(policy, optimizer, state["rollouts"], given, number)
-        ),
-    }
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    works = {"rollout": rollout, "update": one_update}
+    plain = {"rollout": plain_rollout, "update": plain_update}
+    seconds: dict[tuple[str, str], list[float]] = {}
+    peaks: dict[str, float] = {}
     for number in range(given.rounds + 1):
-        for name, work in works.items():
-            measured[name].append(measure(policy.device, lambda work=work, n=number: work(n)))
-    # The first round compiles kernels and allocates the optimizer's state.
-    seconds = {name: statistics.median(took for took, _ in rounds[1:]) for name, rounds in measured.items()}
-    print_head(["part", "plain loop, s", "ours, s", "ratio", "completion tokens/s", "peak, GiB"])
-    for name in ("rollout", "update"):
-        slow, fast = seconds[f"plain {name}"], seconds[name]
+        for part in given.parts:
+            forms = {"ours": lambda part=part, n=number: works[part](n)}
+            if not given.no_plain:
+                forms = {"plain": lambda part=part: plain[part](policy, ids, given), **forms}
+            for form, work in forms.items():
+                if number == 0 and (part, form) == ("rollout", "ours"):
+                    flops["rollout"] = counted(work)
+                    continue
+                took, memory = measure(policy.device, work)
+                if number:  # the first round compiles kernels and allocates the optimizer's state
+                    seconds.setdefault((part, form), []).append(took)
+                    if form == "ours":
+                        peaks[part] = max(peaks.get(part, 0.0), memory)
+    print_head(["part", "plain loop, s", "ours, s", "ratio", "completion tokens/s", "MFU", "peak, GiB"])
+    for part in given.parts:
+        fast = statistics.median(seconds[part, "ours"])
+        slow = None if given.no_plain else statistics.median(seconds[part, "plain"])
+        baseline = (
+            ["", f"{fast:.2f}", ""] if slow is None else [f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.2f}x"]
+        )
+        used = f"{flops[part] / fast / given.peak_tflops / 1e12:.1%}" if given.peak_tflops else ""
         rate = given.batch * given.completion_length / fast
-        peak = max(peak for _, peak in measured[name])
-        print_row([name, f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.2f}x", f"{rate:.1f}", f"{peak:.2f}"])
-    print(f"\ngradient norm of the last update: {state['norm']:.2e}")
+        print_row([part, *baseline, f"{rate:.1f}", used, f"{peaks[part]:.2f}"])
+    if "update" in given.parts:
+        print(f"\ngradient norm of the last update: {norm:.2e}")
 
 
 if __name__ == "__main__":

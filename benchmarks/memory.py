@@ -5,19 +5,68 @@ process of its own. Shapes and model are those of training_step.py, with a vocab
 activations rather than logits set the scale. The baseline holds the graphs of all masks at once (spg_repro).
 
     python benchmarks/memory.py [--masks 2 4 8 16] [--algorithms spg wd1 ...] [--vocabulary 4096] [--threads 1]
+
+With --estimate, what `--dry-run` foretells (spg_trainer/training/estimate.py) against the highest memory of a second
+whole step, optimizer included, above that of the process before it had a model:
+
+    python benchmarks/memory.py --estimate
 """
 
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from measuring import hardware, print_head, print_row
-from training_step import BATCH, COMPLETION, Case, make_case, make_parser, measure_peak, our_step, peak_of
+from training_step import (
+    BATCH,
+    COMPLETION,
+    Case,
+    make_case,
+    make_parser,
+    measure_peak,
+    our_step,
+    peak_of,
+    resident,
+)
 
 from spg_trainer.algorithms import build
-from spg_trainer.batch import Batch
+from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood import accumulate
-from spg_trainer.seeding import numpy_generator
+from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy, tiny_tokenizer
+from spg_trainer.models.lora import add_lora
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.seeding import generator, numpy_generator
+from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
+from spg_trainer.training.estimate import estimate
+from spg_trainer.training.update import Step, gradient, plan_updates
 
 BASELINE = "all graphs at once"
-ALGORITHMS = "spg diffu_grpo wd1 unigrpo gdpo bgpo espo justgrpo vrpo".split()
+ALGORITHMS = "spg raft diffu_grpo wd1 unigrpo gdpo bgpo espo justgrpo vrpo".split()
+PROMPT = 64
+
+
+class Foretold(NamedTuple):
+    """What is estimated and measured: settings, and a model of width 512."""
+
+    model: ModelConfig
+    vocabulary: int = 4096
+    layers: int = 8
+    rows_per_forward: int = 0
+    """Above 0, it is a rollout of so many rows that is measured."""
+
+
+FORETOLD = {
+    "all weights": Foretold(ModelConfig(dtype="float32")),
+    "LoRA": Foretold(ModelConfig(dtype="float32", lora_r=16)),
+    "LoRA, bfloat16": Foretold(ModelConfig(dtype="bfloat16", lora_r=16)),
+    "checkpointing": Foretold(ModelConfig(dtype="float32", gradient_checkpointing=True)),
+    "vocabulary 126464": Foretold(ModelConfig(dtype="float32"), 126464, 2),
+    "rollout": Foretold(ModelConfig(dtype="float32"), 4096, 2, 16),
+    "rollout, vocabulary 126464": Foretold(ModelConfig(dtype="float32"), 126464, 2, 8),
+}
 
 
 def update(name: str, case: Case, num_masks: int) -> None:
@@ -42,12 +91,105 @@ def update(name: str, case: Case, num_masks: int) -> None:
     )
 
 
+def settings_of(case: Foretold) -> Config:
+    """Eight completions a step, four (completion, mask) sequences with a live graph."""
+    rows = case.rows_per_forward
+    batch = BatchConfig(max(4, rows // 2), 2, per_device_batch_size=max(4, rows // 4))
+    return Config(model=case.model, rollout=Sampling(128, 32, 8, 1.0), batch=batch)
+
+
+def shape_of(case: Foretold) -> LLaDAConfig:
+    """8 heads, feed-forward width 1536."""
+    mask, end = case.vocabulary - 1, case.vocabulary - 2
+    tokens = {"mask_token_id": mask, "eos_token_id": end, "pad_token_id": end, "vocab_size": case.vocabulary}
+    return LLaDAConfig(
+        d_model=512, n_layers=case.layers, n_heads=8, mlp_hidden_size=1536, max_sequence_length=512, **tokens
+    )
+
+
+def foretell(case: Foretold) -> float:
+    """The estimate of a case, MB."""
+    config = settings_of(case)
+    algorithm = build("spg", {"block_length": 32})
+    threads = 0 if case.rows_per_forward else torch.get_num_threads()
+    words = {"dtype": case.model.dtype, "prompt_length": PROMPT, "cpu_threads": threads}
+    result = estimate(shape_of(case), config, algorithm, **words)
+    weights = result.held["weights"] + sum(result.rollout.values())  # no optimizer is made for it here
+    return (weights if case.rows_per_forward else result.update_peak) / 2**20
+
+
+def observe(case: Foretold) -> float:
+    """The highest memory of a case above that of this process before it has a model, MB."""
+    prepare_step(case._replace(vocabulary=64, layers=1))()  # what the first step of any size loads
+    before = resident()[0]
+    step = prepare_step(case)
+    step()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    step()
+    return resident()[1] - before
+
+
+def prepare_step(case: Foretold) -> Callable[[], object]:
+    """A model, and a rollout or an update with it that is ready to be called."""
+    config, shape = settings_of(case), shape_of(case)
+    torch.set_default_dtype(getattr(torch, case.model.dtype))
+    model = LLaDAForMaskedLM(shape).eval()
+    torch.set_default_dtype(torch.float32)
+    if case.model.lora_r:
+        model = add_lora(model, r=case.model.lora_r, alpha=8, dropout=0.0, seed=0, base="random")
+    if case.model.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    policy = Policy(model, tiny_tokenizer(), shape.mask_token_id, shape.pad_token_id, (), "random weights")
+    rows = config.batch.prompts_per_step * config.batch.num_generations
+    length = config.rollout.max_completion_length
+    ids = torch.randint(shape.pad_token_id, (rows, PROMPT + length), generator=generator(0, "ids"))
+    real = torch.ones_like(ids, dtype=torch.bool)
+    real[::2, :8] = False  # some padding
+    prompt_ids, prompt_mask = ids[:, :PROMPT], real[:, :PROMPT]
+    if case.rows_per_forward:
+        chosen = slice(case.rows_per_forward)
+        streams = [generator(0, "noise", row) for row in range(case.rows_per_forward)]
+        return lambda: sample_completions(
+            policy,
+            prompt_ids[chosen],
+            prompt_mask[chosen],
+            config.rollout,
+            streams,
+            rows_per_forward=case.rows_per_forward,
+        )
+    steps = torch.zeros(rows, length, dtype=torch.int64)
+    whole = real[:, PROMPT:]
+    rollouts = Rollouts(prompt_ids, prompt_mask, ids[:, PROMPT:], whole, steps, torch.zeros(rows, length))
+    number = np.arange(rows)
+    advantages = {"advantages": torch.tensor([1.0, -1.0] * (rows // 2), dtype=torch.float64)}
+    totals = {"completions": float(rows), "tokens": float(rows * length), "scored_completions": float(rows)}
+    step = Step(rollouts, number, number, number, number // 2, advantages, [totals], rows)
+    algorithm = build("spg", {"block_length": 32})
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5)
+
+    def one() -> None:
+        model.train()
+        for planned in plan_updates(policy, algorithm, step, config.batch, seed=0, number=0):
+            gradient(policy, algorithm, planned)
+        torch.nn.utils.clip_grad_norm_(trained, 0.2)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return one
+
+
 def main() -> None:
     parser = make_parser(__doc__, 4096)
     parser.add_argument("--masks", type=int, nargs="+", default=[2, 4, 8, 16], help="numbers of masks")
     parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS, help="some of them")
+    parser.add_argument("--estimate", action="store_true", help="the estimate of a step against its peak")
+    parser.add_argument("--cases", nargs="+", default=list(FORETOLD), help="with --estimate, some of them")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    if given.peak_of in FORETOLD:
+        print(observe(FORETOLD[given.peak_of]))
+        return
     if given.peak_of == BASELINE:
         case = make_case(given)
         print(peak_of(lambda: our_step(case, masks_at_once=given.num_masks)))
@@ -56,6 +198,15 @@ def main() -> None:
         wanted, given.num_masks = given.num_masks, 2
         case = make_case(given)
         print(peak_of(lambda: update(given.peak_of, case, wanted)))
+        return
+    if given.estimate:
+        print(f"{hardware()}; MB at the highest point of a step\n")
+        print_head(["step", "estimated", "measured", "ratio"])
+        # Small tensors get pages of their own too, so that what is freed goes back to the system.
+        os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
+        for name in given.cases:
+            foretold, peak = foretell(FORETOLD[name]), measure_peak(__file__, name, given, 2)
+            print_row([name, f"{foretold:.0f}", f"{peak:.0f}", f"{foretold / peak:.2f}x"])
         return
     print(f"{hardware()}; MB above weights and gradients; {BATCH} completions of {COMPLETION} tokens\n")
     print_head(["masks", *given.masks, "last over first", f"less than {BASELINE}"])

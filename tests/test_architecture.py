@@ -5,7 +5,7 @@ import functools
 import re
 import sys
 from collections.abc import Iterator
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -104,17 +104,6 @@ def test_no_circle_among_modules(package: str) -> None:
     TopologicalSorter(arrows(package)).prepare()
 
 
-def test_a_circle_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    trees = {
-        "p.a": "def f():\n    from p.b import g",
-        "p.b": "import_module('p.a')",
-        "p": "from p.a import f",
-    }
-    monkeypatch.setitem(globals(), "sources", lambda package: {k: ast.parse(v) for k, v in trees.items()})
-    with pytest.raises(CycleError):
-        TopologicalSorter(arrows("p")).prepare()
-
-
 SEEDS = r"torch\.(random\.|default_generator\.|cuda\.)?manual_seed(_all)?"
 ALWAYS_WRONG = r"print|eval|exec|(random|np\.random|numpy\.random)\.seed|(transformers\.)?set_seed"
 
@@ -144,25 +133,6 @@ def faults(tree: ast.AST) -> Iterator[str]:
 def test_no_file_prints_evaluates_text_hides_errors_or_seeds_globally(package: str) -> None:
     found = {module: list(faults(tree)) for module, tree in sources(package).items()}
     assert not {module: lines for module, lines in found.items() if lines}
-
-
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        ("print('x')", "print"),
-        ("try:\n    f()\nexcept:\n    pass", "bare except"),
-        ("def f(n):\n    assert n > 0", "assert n > 0"),
-        ("torch.manual_seed(0)", "torch.manual_seed"),
-        ("raise NotImplementedError", "stub"),
-        (
-            "with torch.random.fork_rng(devices=[]):\n    torch.manual_seed(0)\ng.manual_seed(1)\nmodel.eval()",
-            "",
-        ),
-    ],
-)
-def test_each_fault_would_be_seen_and_nothing_else(text: str, fault: str) -> None:
-    seen = " ".join(faults(ast.parse(text)))
-    assert fault in seen and bool(fault) == bool(seen)
 
 
 def test_no_command_installs_what_is_on_no_index() -> None:

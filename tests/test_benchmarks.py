@@ -1,4 +1,4 @@
-"""Every benchmark runs at a small size; the bases of the gauntlet can be made: their lengths hold what they learn."""
+"""Every benchmark runs at a small size; the gauntlet makes its bases, and factors are settings that training has."""
 
 import importlib
 import json
@@ -8,20 +8,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
-import envs
-from spg_trainer.algorithms import ALGORITHMS
-from spg_trainer.models import tiny_tokenizer
-from spg_trainer.reporting.compare import plan, read_word
+from spg_trainer.reporting.compare import plan
 from spg_trainer.settings.fields import CompareCommand
+from tests.common.pretend_cuda import pretend_cuda
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 if not (BENCHMARKS / "gauntlet.py").is_file():  # tests copied beside an installed wheel
     pytest.skip("the benchmarks are not here", allow_module_level=True)
-
-SCRIPTS = sorted({file.stem for file in BENCHMARKS.glob("*.py")} - {"measuring", "roman"})
-"""All but what they share, and an environment, which the gauntlet opens by its path."""
 BATCH = "--rows 40 --rounds 1 --characters 60"
 STEP = "--vocabulary 64 --layers 1"
 SHAPE = "--layers 1 --hidden-size 128 --vocabulary 256 --prompt-length 8 --completion-length 16 --batch 2 --lora-r 2"
@@ -39,13 +35,6 @@ def run(script: str, words: str, monkeypatch) -> None:
     importlib.import_module(script).main()
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_benchmark_says_how_it_is_used(script: str, monkeypatch, capsys) -> None:
-    with pytest.raises(SystemExit) as end:
-        run(script, "--help", monkeypatch)
-    assert end.value.code == 0 and "usage" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("script", "words", "rows"),
     [
@@ -57,6 +46,8 @@ def test_a_benchmark_says_how_it_is_used(script: str, monkeypatch, capsys) -> No
         ("decoding", "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 64", 9),
         ("training_step", f"{STEP} --rounds 1", 2),
         ("memory", f"{STEP} --masks 2 4 --algorithms spg", 2),
+        ("memory", "--estimate --cases LoRA rollout", 2),
+        ("verdict_processes", "gsm8k --rows 40 --rounds 1", 1),
         ("llada_step", f"{SHAPE} --device cpu --dtype float32 --rounds 1 --gradient-checkpointing", 2),
         ("environments", "--num-envs 4 --rounds 1 --envs arithmetic", 1),
         (
@@ -91,37 +82,63 @@ def test_a_small_size_prints_a_table(
 
 
 @pytest.mark.parametrize(
-    ("script", "form"),
+    ("words", "rows"),
     [
-        ("training_step", "baseline"),
-        ("training_step", "ours"),
-        ("memory", "spg"),
-        ("memory", "all graphs at once"),
+        ("--lora-r 0 --device cpu --peak-tflops 0.001", 2),
+        ("--lora-r 0 --device cuda --peak-tflops 0.001", 2),
+        ("--parts update --no-plain --device cuda --peak-tflops 0.001", 1),
+        ("--parts rollout --no-plain --device cuda --peak-tflops 0.001 --cache dual --rows-per-forward 1", 1),
+        (
+            "--parts rollout --no-plain --device cuda --peak-tflops 0.001 --unmasking threshold --threshold 0.9",
+            1,
+        ),
     ],
 )
-def test_a_peak_is_measured(script: str, form: str, monkeypatch, capsys) -> None:
-    run(script, f"{STEP} --peak-of '{form}' --num-masks 2", monkeypatch)
-    assert float(capsys.readouterr().out) >= 0
+def test_a_training_step_is_measured_in_every_mode(words: str, rows: int, monkeypatch, capsys) -> None:
+    """Also on a GPU, which is pretended here."""
+    with pretend_cuda():
+        run("llada_step", f"{SHAPE} --rounds 1 {words}", monkeypatch)
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + rows and all(re.search(r"[1-9]\d*\.\d%", line) for line in table[2:])
 
 
-def test_every_base_has_room_for_what_it_learns() -> None:
-    gauntlet, tokenizer = importlib.import_module("gauntlet"), tiny_tokenizer()
-    made = [task for task in gauntlet.TASKS if task.base.startswith("sft")]
-    assert len(made) == 9
-    for task in made:
-        if "reasoning_gym" in task.env:
-            pytest.importorskip("reasoning_gym")
-        words = task.base.split()
-        name, arguments = read_word("--env", task.env)
-        length = int(words[words.index("--max-completion-length") + 1])
-        mixed = {word.partition("=")[0] for word in words if "=0." in word} - {"right"}
-        env = envs.make(name, **arguments)
-        problems = [env.problem(index) for index in range(800)]
-        written = [{"right": env.demonstration(problem), **env.habits(problem)} for problem in problems]
-        assert mixed <= set.intersection(*map(set, written)), task.name
-        texts = [text for some in written for text in some.values()]
-        longest = max(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) + 1
-        assert longest <= length, task.name
+def test_all_weights_in_bfloat16_are_refused_as_in_training(monkeypatch, capsys) -> None:
+    with pytest.raises(SystemExit):
+        run("llada_step", "--lora-r 0 --dtype bfloat16 --device cpu", monkeypatch)
+    assert "--dtype bfloat16 --lora-r 0" in capsys.readouterr().err
+
+
+def test_the_clock_of_a_step_starts_and_stops_when_the_gpu_has_nothing_to_do(monkeypatch) -> None:
+    with pretend_cuda() as waits:
+        importlib.import_module("llada_step").measure(torch.device("cuda"), lambda: waits.append("work"))
+    assert [wait if wait == "work" else wait.kind for wait in waits] == ["synchronize", "work", "synchronize"]
+
+
+def step_of(words: str, monkeypatch) -> tuple:
+    """The benchmark of a step, its settings and its model."""
+    module = importlib.import_module("llada_step")
+    monkeypatch.setattr("sys.argv", ["llada_step.py", *shlex.split(f"{SHAPE} --device cpu {words}")])
+    given = module.arguments()
+    return module, given, module.make_policy(given)
+
+
+@pytest.mark.parametrize("lora_r", [0, 2])
+def test_the_arithmetic_of_a_step_is_what_torch_counts(lora_r: int, monkeypatch) -> None:
+    words = f"--layers 2 --prompt-length 1 --per-device-batch-size 8 --lora-r {lora_r}"
+    module, given, policy = step_of(words, monkeypatch)
+    ids, found = torch.zeros(3, 5, dtype=torch.long), {}
+    if not lora_r:
+        assert module.counted(lambda: policy.model(ids)) == module.forward_flops(given, 3, 5, 15)
+    optimizer = torch.optim.AdamW([p for p in policy.model.parameters() if p.requires_grad])
+    rollouts = module.invent(policy, given, 0)
+
+    def update() -> None:
+        found["masks"] = module.update(policy, optimizer, rollouts, given, 0)[1]
+
+    counted = module.counted(update)
+    assert counted == pytest.approx(module.update_flops(given, found["masks"]), rel=0.1)
+    policy.model.eval().gradient_checkpointing_enable()  # as a rollout leaves it
+    assert module.counted(update) > 1.2 * counted
 
 
 @pytest.fixture
@@ -151,15 +168,7 @@ def test_the_gauntlet_makes_missing_bases_and_compares(calls, tmp_path, monkeypa
     assert "| queens-raft | 2 | 1 | 1 |" in capsys.readouterr().out
 
 
-def test_a_name_that_no_task_has_is_told(monkeypatch, capsys) -> None:
-    with pytest.raises(SystemExit):
-        run("gauntlet", "folder --tasks chess", monkeypatch)
-    assert "Roman-v0" in capsys.readouterr().err
-
-
 def test_each_factor_is_a_setting_that_training_has(calls, tmp_path, monkeypatch, capsys) -> None:
-    if "raft" not in ALGORITHMS:
-        pytest.skip("no algorithm raft yet")
     run("factors", f"{tmp_path} --model tiny", monkeypatch)
     words = calls[0][calls[0].index("--algorithms") + 1 :]
     rows = tuple(words[: words.index("--seeds")])

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -101,20 +100,6 @@ def test_an_empty_folder_in_the_working_directory_is_passed_over(tmp_path: Path)
     assert done.stdout.strip() == VERSION, done.stderr
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_packages_lie_on_plain_paths_which_type_checkers_can_read(name: str) -> None:
-    elsewhere = [path for path in sys.path if path and Path(path).resolve() != Path.cwd()]
-    spec = PathFinder.find_spec(name, [*elsewhere, *pth_lines()])
-    assert spec and spec.origin and (Path(spec.origin).parent / "py.typed").is_file()
-
-
-def pth_lines() -> list[str]:
-    """What the .pth files of this Python add to its path, programs in them aside, as mypy and pyright read them."""
-    files = [file for path in sys.path if Path(path).is_dir() for file in Path(path).glob("*.pth")]
-    lines = [line.strip() for file in files for line in file.read_text().splitlines()]
-    return [line for line in lines if line and not line.startswith(("import ", "#"))]
-
-
 @pytest.mark.parametrize("importer", CHECKS)
 def test_a_missing_package_is_named_and_a_broken_one_keeps_its_error(tmp_path, monkeypatch, importer) -> None:
     monkeypatch.setitem(sys.modules, "verifiers", None)
@@ -127,19 +112,3 @@ def test_a_missing_package_is_named_and_a_broken_one_keeps_its_error(tmp_path, m
     monkeypatch.delitem(sys.modules, "verifiers")
     with pytest.raises(ModuleNotFoundError, match="dependency_that_is_nowhere"):
         CHECKS[importer]()
-
-
-def test_the_command_line_ends_with_that_line_and_status_2(monkeypatch, capsys) -> None:
-    from spg_trainer import cli
-
-    def shadowed() -> None:
-        sys.modules.pop("spg_trainer.settings.packages")
-        from spg_trainer.settings.packages import envs  # noqa: F401
-
-    monkeypatch.setitem(sys.modules, "spg_trainer.settings.packages", packages)
-    monkeypatch.setitem(sys.modules, "verifiers", type(sys)("verifiers"))
-    monkeypatch.setattr(cli, "quiet_libraries", shadowed)
-    assert cli.main(["eval"]) == 2
-    message = capsys.readouterr().err
-    assert message.startswith('error: spg_trainer needs its own package "verifiers", but Python found')
-    assert message.endswith(f"{FIX}\n") and message.count("\n") == 1

@@ -32,11 +32,20 @@ def reward_function(
         if field not in (fields := (*entry.fields, *entry.optional)):
             message = f'Task "{task}" has no reference field {field}; it has {", ".join(fields)}.'
             raise ArgumentError(message, argument=field, value=columns[field])
-    names = {field: columns.get(field, field) for field in (*entry.fields, *columns)}
-    reported = False
+    return _Reward(task, mode, partial, columns)
 
-    def reward(completions: Any, **given: Any) -> list[float | None]:
-        nonlocal reported
+
+class _Reward:
+    """What `reward_function` returns: an object, because a function made in another cannot be sent to processes."""
+
+    def __init__(self, task: str, mode: Mode, partial: bool, columns: dict[str, str]) -> None:
+        self.task, self.mode, self.partial, self.columns = task, mode, partial, columns
+        self.__name__ = task + "_strict" * (mode == "strict") + "_partial" * partial
+        self.reported = False
+
+    def __call__(self, completions: Any, **given: Any) -> list[float | None]:
+        task, mode, entry = self.task, self.mode, find(self.task)
+        names = {field: self.columns.get(field, field) for field in (*entry.fields, *self.columns)}
         for field, name in names.items():
             if name not in given:
                 message = (
@@ -57,19 +66,16 @@ def reward_function(
             errors = [_error_of(entry, mode, references, row) for row in range(len(texts))]
             usable = [row for row, error in enumerate(errors) if error is None]
             said = [error for error in errors if error is not None and error.value is not None]
-            if said and not reported:
+            if said and not self.reported:
                 logging.getLogger("verifiers").warning("Reward None, here and later: %s", said[0])
-                reported = True
+                self.reported = True
             kept = {field: [values[row] for row in usable] for field, values in references.items()}
             verdicts = verify_batch(task, [texts[row] for row in usable], mode=mode, **kept)
         rewards: list[float | None] = [None] * len(texts)
-        values = verdicts.score if partial else verdicts.correct
+        values = verdicts.score if self.partial else verdicts.correct
         for row, value in zip(usable, values.tolist(), strict=True):
             rewards[row] = float(value)
         return rewards
-
-    reward.__name__ = task + "_strict" * (mode == "strict") + "_partial" * partial
-    return reward
 
 
 def _error_of(task: Task, mode: Mode, references: dict[str, Any], row: int) -> InvalidReferenceError | None:

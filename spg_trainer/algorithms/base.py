@@ -75,7 +75,7 @@ class Algorithm(ABC):
     needs_sampler_logps: ClassVar[bool] = False
     """Whether `prepare` reads `rollouts.unmask_logps`: then only exact decoding is accepted, where these are exact."""
     separable: ClassVar[bool] = False
-    """Whether `loss` is a sum of terms of one mask each: then all masks go through the model once, however many."""
+    """Whether `loss` is a sum of terms of one masked copy each: then all go through the model once, however many."""
     whole_groups: ClassVar[bool] = False
     """Whether the active completions of a group must be in one micro-batch, because `loss` compares them."""
     couples: ClassVar[bool] = False
@@ -84,6 +84,11 @@ class Algorithm(ABC):
     """Whether it can learn from the pairs of a file (--pairs): from completions that the model did not sample."""
     left_to_right: ClassVar[bool] = False
     """Whether completions must be sampled token by token, with --block-length 1."""
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if "loss" in vars(cls) and "linear" not in vars(cls):  # what was said of another loss
+            cls.linear = Algorithm.linear  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         check_ranges(self, as_argument)
@@ -152,6 +157,14 @@ class Algorithm(ABC):
         """
         return (advantages != 0) | self.needs_ref_logps
 
+    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
+        """(B,) bool, the completions in whose logps `loss` has one gradient, whatever the logps are; by default none.
+
+        It is then known before the model is asked, which saves work. on_policy: whether the old logps will be the
+        current ones, so that every ratio is 1. A class with a `loss` of its own says it anew.
+        """
+        return batch.advantages != batch.advantages
+
     def norm(self, batch: Batch) -> Tensor:
         """(B,) what a completion's bound is multiplied by, as the subclass's field `normalizer` says: 1 over the
         update's completions or tokens, or over its completions and the own length.
@@ -184,6 +197,9 @@ class CoupledAlgorithm(Algorithm):
         from spg_trainer.likelihood.bounds import elbo
 
         return elbo(logps, masks)
+
+    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
+        return batch.advantages == batch.advantages  # all: `coupled_loss` has given them coefficients
 
     def active(self, advantages: Tensor) -> Tensor:
         return advantages == advantages  # all: those that have no advantage are compared with, too

@@ -46,6 +46,9 @@ class BGPO(Algorithm):
         """Those with a likelihood: the bound is one of a ratio of probabilities of whole completions."""
         return LIKELIHOODS
 
+    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
+        return torch.full_like(batch.advantages, on_policy, dtype=torch.bool)
+
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         advantages = batch.advantages.to(logps)[:, None]
         current, old = estimates(logps, masks), estimates(batch.old_logps, masks)

@@ -57,6 +57,9 @@ class DiffuGRPO(Algorithm):
     def needs_ref_logps(self) -> bool:
         return self.beta > 0
 
+    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
+        return torch.full_like(batch.advantages, on_policy and not self.needs_ref_logps, dtype=torch.bool)
+
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         log_ratio = logps - batch.old_logps
         objective, clipped = clipped_surrogate(

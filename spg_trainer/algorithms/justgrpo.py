@@ -55,6 +55,9 @@ class JustGRPO(Algorithm):
         """The order in which the completion was written."""
         return {"autoregressive": AutoregressiveMasking}
 
+    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
+        return torch.ones_like(batch.advantages, dtype=torch.bool)
+
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         per_token = elbo(logps, masks) / batch.length.to(logps)
         loss = -(batch.advantages.to(logps) * per_token / self.divisor(batch).to(logps)).sum()

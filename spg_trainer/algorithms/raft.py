@@ -52,6 +52,9 @@ class RAFT(Algorithm):
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         return shares(rewards)
 
+    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
+        return torch.ones_like(batch.advantages, dtype=torch.bool)
+
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound, length = elbo(logps, masks), batch.length.to(logps)
         terms = -batch.advantages.to(logps) * bound * self.norm(batch).to(logps)

@@ -86,6 +86,9 @@ class SequenceRatio(Algorithm):
         """Those with a likelihood: the ratio is one of probabilities of whole completions."""
         return LIKELIHOODS
 
+    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
+        return torch.full_like(batch.advantages, on_policy and not self.needs_ref_logps, dtype=torch.bool)
+
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound, length = elbo(logps, masks), batch.length.to(logps)
         log_ratio = self.log_ratio(bound - elbo(batch.old_logps, masks), length)

@@ -57,6 +57,9 @@ class SPG(Algorithm):
     def active(self, advantages: Tensor) -> Tensor:
         return advantages > 0 if self.negatives == "zero" else advantages != 0
 
+    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
+        return (batch.advantages >= 0) | self.separable
+
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         advantages = batch.advantages.to(logps)
         lower = elbo(logps, masks)

@@ -46,6 +46,8 @@ class SPGRepro(SPG):
         """`block` draws blocks as the code does (its `block_random`)."""
         return {"random": RandomMasking, "block": BlockModuloMasking}
 
+    linear = SPG.linear
+
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         advantages = batch.advantages.to(logps)
         length = batch.length.to(logps)

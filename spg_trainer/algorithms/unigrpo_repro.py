@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Loss, Metric
@@ -69,6 +70,9 @@ class UniGRPORepro(UniGRPO):
         centred = super().compute_advantages(rewards).view_as(rewards)
         deviation = rewards.std(1, correction=0, keepdim=True)
         return (centred / deviation.where(deviation > 0, 1.0)).view(-1)
+
+    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
+        return torch.full_like(batch.advantages, on_policy, dtype=torch.bool)  # its KL is at its minimum then
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         log_ratio = logps - batch.old_logps

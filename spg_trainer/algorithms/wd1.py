@@ -62,6 +62,9 @@ class WD1(Algorithm):
         scores = self.psi * super().compute_advantages(rewards).view_as(rewards)
         return (scores.softmax(1) - (-scores).softmax(1)).view(-1)
 
+    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
+        return torch.ones_like(batch.advantages, dtype=torch.bool)
+
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         weights, repeats = batch.advantages.to(logps), batch.prepared["repeats"].to(logps)
         terms = -weights * elbo(logps, masks) * repeats / batch.totals["completions"]

@@ -88,7 +88,7 @@ class MaskedCopy(NamedTuple):
 
     masked: np.ndarray
     scored: np.ndarray
-    weight: float
+    weight: float | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,12 @@ class Masking(ABC):
                 Row(lengths[row], unmask_step[row], stream, partial(streams, -1), progress, share)
             )
             scale[row], part[row, plan.part] = plan.scale, True
-            real = np.flatnonzero(prompt[row])
-            for mask in range(num_masks):
-                copy = self.copy(plan, mask, stream(mask))
-                masked[row, mask, width:], scored[row, mask] = copy.masked, copy.scored
-                weight[row, mask, copy.scored] = copy.weight
-                if self.p_mask_prompt > 0:
+            copies = self.copies(plan, num_masks, stream)
+            masked[row, :, width:], scored[row] = copies.masked, copies.scored
+            weight[row] = np.where(copies.scored, copies.weight, 0.0)
+            if self.p_mask_prompt > 0:
+                real = np.flatnonzero(prompt[row])
+                for mask in range(num_masks):
                     masked[row, mask, real] = stream(mask).random(len(real)) < self.p_mask_prompt
         if (scored & (unmask_step < 0)[:, None]).any():
             raise ConfigError(
@@ -160,6 +160,12 @@ class Masking(ABC):
     def plan(self, row: Row) -> Plan:
         """What is drawn once for all masks of a completion; here nothing."""
         return Plan(row.length, slice(0, row.length), row.unmask_step)
+
+    def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
+        """All masked copies of a completion, stacked: masked and scored (M, T), weight (M, 1)."""
+        drawn = [self.copy(plan, mask, stream(mask)) for mask in range(num_masks)]
+        masked, scored, weight = zip(*drawn, strict=True)
+        return MaskedCopy(np.stack(masked), np.stack(scored), np.array(weight)[:, None])
 
     @abstractmethod
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
@@ -376,8 +382,7 @@ class GaussMasking(Masking):
     node_weight: str = "count"
 
     def plan(self, row: Row) -> Plan:
-        nodes, weights = np.polynomial.legendre.leggauss(self.num_masks)
-        return super().plan(row)._replace(choice=np.stack([(1 + nodes) / 2, weights / 2]))
+        return super().plan(row)._replace(choice=_quadrature(self.num_masks))
 
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         t, weight = plan.choice[:, mask]
@@ -426,11 +431,17 @@ class AutoregressiveMasking(Masking):
             tokens = np.sort(row.stream(-1).permutation(row.length)[: self.num_masks])
         return super().plan(row)._replace(choice=tokens)
 
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+    def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
+        """All at once and without a stream, as they are many."""
         size, tokens = len(plan.unmask_step), plan.choice
-        token = tokens[mask] if mask < len(tokens) else size  # none is left for this copy
+        token = np.full((num_masks, 1), size)  # where none is left for a copy
+        token[: len(tokens), 0] = tokens
         place = np.arange(size)
         return MaskedCopy(place >= token, place == token, self.count(size) * plan.length / len(tokens))
+
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        masked, scored, weight = self.copies(plan, self.count(len(plan.unmask_step)), lambda _: stream)
+        return MaskedCopy(masked[mask], scored[mask], weight)
 
 
 MASKINGS: dict[str, type[Masking]] = {
@@ -449,6 +460,13 @@ MASKINGS: dict[str, type[Masking]] = {
 
 LIKELIHOODS = {name: cls for name, cls in MASKINGS.items() if name not in ("block", "all", "rising")}
 """Those whose ELBO is in the mean over all masks a log-likelihood or a bound on one, as a sequence's ratio asks for."""
+
+
+@cache
+def _quadrature(count: int) -> np.ndarray:
+    """(2, count) nodes and weights of Gauss and Legendre on 0..1."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return np.stack([(1 + nodes) / 2, weights / 2])
 
 
 def _random_subset(plan: Plan, start: int, stop: int, stream: np.random.Generator) -> np.ndarray:

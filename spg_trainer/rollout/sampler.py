@@ -337,14 +337,15 @@ class _Decoding:
             columns = self._true_columns(rows, compact)
             seen = seen.gather(1, columns).masked_fill(compact >= self._column(rows, self._seen), -1)
         # Sorting puts the rows with most padding first, so rows of like length share a forward pass.
-        distinct, inverse = torch.unique(seen, dim=0, return_inverse=True)
-        source = inverse.tolist()
-        example = dict(zip(source, rows, strict=True))  # a row that looks like each distinct one
+        source = torch.unique(seen.cpu(), dim=0, return_inverse=True)[1].tolist()  # one read of a GPU
+        numbered = {look: i for i, look in enumerate(source)}
+        example = [numbered[look] for look in range(len(numbered))]  # a row that looks like each distinct one
+        distinct, inverse = seen[self._tensor(example)], self._tensor(source)
         keep = places.new_empty(len(distinct), places.shape[1])
         keep[inverse] = self.width + places
         results = []
         for part in self._parts(len(distinct), distinct.shape[1]):
-            alike = [example[i] for i in range(len(distinct))[part]]
+            alike = [rows[i] for i in example[part]]
             lowest, end = min(row.padding for row in alike), max(map(self._seen, alike))
             ids, positions = distinct[part, lowest:end], None
             even = all(row.padding == lowest and self._seen(row) == end for row in alike)

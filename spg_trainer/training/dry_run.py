@@ -21,6 +21,7 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recipes import Layer
 from spg_trainer.settings.values import flatten, plain
+from spg_trainer.training.estimate import foretell
 from spg_trainer.training.update import micro_batch_size
 
 if TYPE_CHECKING:
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 
 
 def show(config: Config, over: Iterable[Layer]) -> str:
-    """The settings of a training, made of layers, as YAML with the origin of each, and a step in numbers."""
+    """The settings of a training, made of layers, as YAML with the origin of each; a step in numbers as comments."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     settled, algorithm = refuse_early(replace(config, dry_run=False, config=None), processes)
-    return f"{with_origins(settled, algorithm, over)}\n# {arithmetic(settled, algorithm, processes)}\n"
+    comments = [arithmetic(settled, algorithm, processes), *foretell(settled, algorithm, processes)]
+    return "\n# ".join([with_origins(settled, algorithm, over), *comments]) + "\n"
 
 
 def refuse_early(config: Config, num_processes: int = 1) -> tuple[Config, algorithms.Algorithm]:

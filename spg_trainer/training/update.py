@@ -51,10 +51,17 @@ class MicroBatch:
     masks: Masks
     batch: Batch
     masks_at_once: int
+    linear: Tensor
+    """(B,) bool on the CPU, as the algorithm's `linear` says."""
+
+    def select(self, rows: Tensor) -> "MicroBatch":
+        """Some of its completions, rows: (B,) bool, with as many masks at once."""
+        some = (columns.select(rows) for columns in (self.rollouts, self.masks, self.batch))
+        return MicroBatch(*some, self.masks_at_once, self.linear[rows.cpu()])
 
     def logps(self, model: nn.Module, mask_id: int) -> Tensor:
         """(B, M, T) without a graph; bit for bit those of the update itself, if the weights are the same."""
-        return token_logps(model, self.rollouts, self.masks, mask_id, self.masks_at_once)
+        return token_logps(model, self.rollouts, self.masks, mask_id, self.masks_at_once, self.linear)
 
 
 @dataclass
@@ -87,7 +94,8 @@ def plan_updates(
             for rows in split_rows(chosen, step.group, size, algorithm.whole_groups):
                 fit = max(1, settings.per_device_batch_size // len(rows))  # a group may be larger than `size`
                 at_once = min(masks_at_once, fit)
-                update.micro_batches.append(micro_batch(algorithm, step, rows, masks, totals, at_once))
+                first = not updates  # those that follow have old logps of their own
+                update.micro_batches.append(micro_batch(algorithm, step, rows, masks, totals, at_once, first))
             updates.append(update)
     if algorithm.needs_old_logps:  # those of the first update are its own
         for micro in (micro for update in updates[1:] for micro in update.micro_batches):
@@ -100,20 +108,28 @@ def plan_updates(
 
 
 def micro_batch(
-    algorithm: Algorithm, step: Step, rows: list[int], masks: Masks, totals: Mapping[str, float], at_once: int
+    algorithm: Algorithm,
+    step: Step,
+    rows: list[int],
+    masks: Masks,
+    totals: Mapping[str, float],
+    at_once: int,
+    first: bool,
 ) -> MicroBatch:
-    """Some rows of a step, with prompts as long as the longest of them."""
+    """Some rows of a step, with prompts as long as the longest of them. first: whether of its first update."""
     chosen = torch.tensor(rows, device=step.rollouts.completion_ids.device)
     rollouts = step.rollouts.select(chosen).trim()
     cut = step.rollouts.prompt_ids.shape[1] - rollouts.prompt_ids.shape[1]
     masks = masks.select(chosen)
     prepared = {name: values[chosen] for name, values in step.prepared.items()}
     group = torch.from_numpy(step.group[rows]).to(chosen.device)
+    batch = Batch(rollouts.completion_mask, prepared["advantages"], totals, group, prepared)
     return MicroBatch(
         rollouts,
         replace(masks, masked=masks.masked[:, :, cut:]),
-        Batch(rollouts.completion_mask, prepared["advantages"], totals, group, prepared),
+        batch,
         at_once,
+        algorithm.linear(batch, on_policy=first).cpu(),
     )
 
 
@@ -150,14 +166,18 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     if algorithm.couples:
         _add(sums, couple(policy, algorithm, update))
     for micro in update.micro_batches:
+        # Of a coupled loss all is known but the gradient: completions that have none need not be sent through.
+        sent = micro.select(micro.batch.prepared["coefficients"] != 0) if algorithm.couples else micro
         loss = accumulate(
             policy.model,
-            micro.rollouts,
-            micro.masks,
-            partial(_loss, algorithm, micro),
+            sent.rollouts,
+            sent.masks,
+            partial(_loss, algorithm, sent),
             mask_id=policy.mask_id,
-            masks_at_once=micro.masks_at_once,
+            masks_at_once=sent.masks_at_once,
             separable=algorithm.separable,
+            independent=not algorithm.whole_groups,
+            linear=sent.linear,
         )
         if not algorithm.couples:  # else it is known already
             _add(sums, loss)

@@ -130,10 +130,17 @@ def split_error(
             for part in torch.arange(len(rollouts)).split(size):
                 some = masks.select(part)
                 loss_fn = partial(with_old, algorithm, some, batch.select(part))
-                options = {"mask_id": MASK, "masks_at_once": masks_at_once, "separable": algorithm.separable}
+                options = {"mask_id": MASK, "masks_at_once": masks_at_once}
+                options |= declared(algorithm, batch.select(part))
                 loss += float(accumulate(model, rollouts.select(part), some, loss_fn, **options).loss)
             errors += [relative(whole_gradient(model), expected), abs(loss - value) / abs(value)]
     return max(errors)
+
+
+def declared(algorithm: Algorithm, batch: Batch) -> dict[str, object]:
+    """What an algorithm says of its loss, as `accumulate` takes it; without old logps it is the first update."""
+    linear = algorithm.linear(batch, on_policy=batch.old_logps is None)
+    return {"separable": algorithm.separable, "independent": not algorithm.whole_groups, "linear": linear}
 
 
 def logps_gradient(algorithm: Algorithm, masks: Masks, batch: Batch, logps: Tensor) -> tuple[Loss, Tensor]:

@@ -7,7 +7,6 @@ here uses the verifier: what is right or wrong follows from how the texts were m
 import random
 from collections.abc import Callable
 from fractions import Fraction
-from math import gcd
 
 Case = tuple[str, str, list[str]]
 
@@ -70,157 +69,6 @@ def number(rng: random.Random) -> Case:
     value = rational(rng) if rng.random() < 0.6 else Fraction(rng.randint(-99_999, 9_999_999))
     wrong = [fraction_text(rng, other(rng, value)) for _ in range(3)]
     return fraction_text(rng, value), fraction_text(rng, value), wrong
-
-
-def with_unit(rng: random.Random) -> Case:
-    value = abs(rational(rng)) + 1
-    gold = fraction_text(rng, value).rstrip(".")
-    names = [
-        ("", ["\\text{ apples}", " widgets", "\\mbox{ units}"]),
-        ("\\text{ cm}^2", ["", " cm^2", "\\text{ square centimeters}", "\\,\\mathrm{cm}^2"]),
-        ("^\\circ", ["", "^{\\circ}", "°", " degrees", "\\text{ degrees}"]),
-        ("\\%", ["", "\\%", "%", " percent", "\\text{ percent}"]),
-        ("\\text{ cents}", ["", " cents", "\\text{ cents}"]),
-    ]  # fmt: skip
-    unit, forms = rng.choice(names)
-    answer = fraction_text(rng, value).rstrip(".")
-    wrong = [fraction_text(rng, other(rng, value)).rstrip(".") + rng.choice(forms)]
-    if unit == "\\%":
-        wrong.append(fraction_text(rng, value / 100))
-    if unit == "\\text{ cents}":
-        wrong.append(answer + " dollars")
-    if unit == "\\text{ cm}^2":
-        wrong += [answer + "\\text{ cm}^3", answer + "\\text{ m}^2"]
-    return gold + unit, answer + rng.choice(forms), wrong
-
-
-def money(rng: random.Random) -> Case:
-    cents = rng.randint(100, 9_999_999)
-    text = f"{cents // 100:,}.{cents % 100:02d}"
-    plain = text.replace(",", "")
-    wrong = [f"\\${cents // 100 + 1}.{cents % 100:02d}", f"{cents}", f"\\${plain}1"]
-    return f"\\${text}", rng.choice((f"\\${plain}", plain, text, f"{plain} dollars", f"\\$ {text}")), wrong
-
-
-def surd(rng: random.Random) -> Case:
-    """a sqrt(b) / c and its rationalised, squared and split forms."""
-    a, b, c = rng.randint(1, 12), rng.choice((2, 3, 5, 6, 7, 10, 11, 13)), rng.randint(1, 9)
-    g = gcd(a, c)
-    a, c = a // g, c // g
-    top = f"{a}\\sqrt{{{b}}}" if a > 1 else f"\\sqrt{{{b}}}"
-    gold = f"\\frac{{{top}}}{{{c}}}" if c > 1 else top
-    forms = [
-        gold, f"\\sqrt{{{a * a * b}}}" + (f"/{c}" if c > 1 else ""), f"\\frac{{{a * b}}}{{{c}\\sqrt{{{b}}}}}",
-        f"\\frac{{{a}}}{{{c}}}\\cdot{{{b}}}^{{1/2}}",
-        f"{a} \\times \\sqrt{b if b < 10 else '{' + str(b) + '}'} / {c}",
-        f"\\sqrt{{\\frac{{{a * a * b}}}{{{c * c}}}}}",
-    ]  # fmt: skip
-    value = a * b**0.5 / c
-    wrong = [
-        f"\\frac{{{a}\\sqrt{{{b + 1}}}}}{{{c}}}", f"\\frac{{{a + 1}\\sqrt{{{b}}}}}{{{c}}}", f"-{gold}",
-        f"{value:.6f}", f"{value:.15f}", f"\\sqrt[3]{{{a * a * b}}}",
-    ]  # fmt: skip
-    return gold, rng.choice(forms), wrong
-
-
-def circle(rng: random.Random) -> Case:
-    value = abs(rational(rng)) + Fraction(1, 7)
-    n, d = value.numerator, value.denominator
-    gold = f"\\frac{{{n}\\pi}}{{{d}}}" if d > 1 else f"{n}\\pi"
-    forms = [f"\\frac{{{n}}}{{{d}}}\\pi", f"\\pi\\cdot\\frac{{{n}}}{{{d}}}", f"{n}\\pi/{d}", f"{n}π / {d}"]
-    wrong = [f"\\frac{{{n}\\pi}}{{{d + 1}}}", f"\\frac{{{n}}}{{{d}}}", f"\\frac{{{n}\\pi^2}}{{{d}}}"]
-    return gold, rng.choice(forms), [*wrong, f"{float(value) * 3.141592653589793:.8f}"]
-
-
-def polynomial(rng: random.Random) -> Case:
-    r, s, letter = rng.randint(-9, 9), rng.randint(1, 9), rng.choice("xkn")
-    b, c = r + s, r * s
-    terms = [f"{letter}^2"]
-    if b:
-        terms.append(f"{b}{letter}" if abs(b) != 1 else letter if b > 0 else f"-{letter}")
-    if c:
-        terms.append(str(c))
-    gold = "+".join(terms).replace("+-", " - ")
-    shuffled = rng.sample(terms, len(terms))
-    forms = [
-        "+".join(shuffled).replace("+-", "-"), f"({letter}+{r})({letter}+{s})".replace("+-", "-"),
-        f"{letter}({letter} + {b}) + {c}".replace("+ -", "- "), gold.replace("^2", "²"),
-        gold.replace(f"{letter}^2", f"{letter} \\cdot {letter}"),
-    ]  # fmt: skip
-    another = "y" if letter != "y" else "z"
-    wrong = [gold.replace(letter, another), gold.replace("^2", "^3"), gold + " + 1", f"{gold} + {letter}"]
-    return gold, rng.choice(forms), wrong
-
-
-def line(rng: random.Random) -> Case:
-    m, c, k = rng.randint(2, 9), rng.randint(1, 9), rng.choice((2, 3, -1))
-    gold = f"y = {m}x + {c}"
-    forms = [
-        f"y={m}x+{c}", f"{m}x - y + {c} = 0", f"y - {m}x = {c}",
-        f"{k}y = {k * m}x + {k * c}".replace("+ -", "- "),
-    ]  # fmt: skip
-    forms += [f"{m}x+{c}", f"y = {c} + {m}x"]
-    wrong = [f"y = {m}x - {c}", f"y = {m + 1}x + {c}", f"x = {m}y + {c}", f"y = {m}x", f"z = {m}x + {c}"]
-    return gold, rng.choice(forms), wrong
-
-
-def named(rng: random.Random) -> Case:
-    value = rational(rng)
-    gold = f"x={fraction_text(rng, value)}"
-    forms = [
-        fraction_text(rng, value), f"x = {fraction_text(rng, value)}",
-        f"\\text{{The answer is }} {ungrouped(rng, value)}",
-    ]  # fmt: skip
-    wrong = [
-        f"y={fraction_text(rng, value)}", f"x={fraction_text(rng, other(rng, value))}",
-        f"x < {ungrouped(rng, value)}",
-    ]  # fmt: skip
-    return gold, rng.choice(forms), wrong
-
-
-def base(rng: random.Random) -> Case:
-    b = rng.randint(3, 9)
-    digits = str(rng.randint(1, b - 1)) + "".join(str(rng.randrange(b)) for _ in range(rng.randint(1, 4)))
-    wrong = [f"{digits}_{b + 1}", f"{digits[:-1]}{(int(digits[-1]) + 1) % b}_{b}", f"{digits}0_{b}"]
-    if int(digits, b) != int(digits):
-        wrong.append(str(int(digits, b)))
-    return (
-        f"{digits}_{b}", rng.choice((f"{digits}_{{{b}}}", digits, f"{digits}_{b}", f"{digits}_ {b}")), wrong,
-    )  # fmt: skip
-
-
-def complex_number(rng: random.Random) -> Case:
-    a, b = rng.randint(-9, 9) or 4, rng.randint(2, 9)
-    forms = [f"{a} + {b}i", f"{b}i{a:+d}", f"{a}+{b} i", f"{a} + {b}\\cdot i", f"i({b} {-a:+d}i)"]
-    swapped = f"{b}+{a}i" if a != b else "i"
-    return f"{a}+{b}i", rng.choice(forms), [f"{a} - {b}i", swapped, f"{a + b}", f"{a} + {b}"]
-
-
-def words(rng: random.Random) -> Case:
-    word, wrong = rng.choice(
-        (("east", "west"), ("even", "odd"), ("ellipse", "circle"), ("Evelyn", "Evenly"), ("(C)", "(B)"))
-    )
-    forms = [f"\\text{{{word}}}", word, f"\\mbox{{{word}}}", f"\\textbf{{{word}}}", f"\\text{{ {word} }}"]
-    forms.append(word.strip("()") if word == "(C)" else word.upper())
-    return (
-        f"\\text{{{word}}}", rng.choice(forms), [f"\\text{{{wrong}}}", wrong, "5", f"\\text{{{word}{wrong}}}"],
-    )  # fmt: skip
-
-
-def power(rng: random.Random) -> Case:
-    n, e = rng.randint(2, 6), rng.randint(2, 6)
-    value = n**e
-    forms = [
-        f"{n}^{e}", f"{n}^{{{e}}}", f"\\sqrt{{{value * value}}}", f"{n} \\times {n ** (e - 1)}", f"{value}.00",
-    ]  # fmt: skip
-    forms += [
-        f"{n} \\cdot {n ** (e - 1)} = {value}",
-        f"{value / 10 ** (len(str(value)) - 1)} \\times 10^{{{len(str(value)) - 1}}}",
-    ]
-    return (
-        str(value), rng.choice(forms),
-        [f"{n}^{{{e + 1}}}", f"\\sqrt{{{value}}}", f"{n}{e}" if n * 10 + e != value else "x"],
-    )  # fmt: skip
 
 
 def point(rng: random.Random) -> Case:
@@ -291,18 +139,6 @@ def numbers(rng: random.Random) -> Case:
     return gold.replace(", ", ","), rng.choice(forms), [again, less, changed, f"({gold})"]
 
 
-def plus_minus(rng: random.Random) -> Case:
-    a, b = rng.randint(1, 20), rng.choice((2, 3, 5, 7, 19))
-    gold = f"{a} \\pm \\sqrt{{{b}}}"
-    forms = [
-        f"{a}+\\sqrt{{{b}}}, {a}-\\sqrt{{{b}}}",
-        f"{a}-\\sqrt{b if b < 10 else '{19}'} \\text{{ and }} {a}+\\sqrt{{{b}}}",
-    ]
-    forms += [f"{a}±√{{{b}}}", f"\\{{{a} \\mp \\sqrt{{{b}}}\\}}", f"x = {a} \\pm \\sqrt{{{b}}}"]
-    wrong = [f"{a} + \\sqrt{{{b}}}", f"{a + 1} \\pm \\sqrt{{{b}}}", f"\\pm {a} + \\sqrt{{{b}}}"]
-    return gold, rng.choice(forms), wrong
-
-
 def matrix(rng: random.Random) -> Case:
     rows, columns = rng.choice(((2, 1), (3, 1), (2, 2), (2, 3)))
     cells = [[rational(rng) for _ in range(columns)] for _ in range(rows)]
@@ -326,9 +162,5 @@ def matrix(rng: random.Random) -> Case:
 
 
 CASES: dict[str, Callable[[random.Random], Case]] = {
-    function.__name__: function
-    for function in (
-        number, with_unit, money, surd, circle, polynomial, point, interval, union, numbers, plus_minus, matrix,
-        line, named, base, complex_number, words, power,
-    )
-}  # fmt: skip
+    function.__name__: function for function in (number, point, interval, union, numbers, matrix)
+}

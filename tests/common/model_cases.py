@@ -10,58 +10,8 @@ from torch import Tensor
 
 from spg_trainer.models import LLaDAForMaskedLM, Policy, new_tiny, save_model, tiny_tokenizer
 
-HUB_CONFIG = {
-    "activation_type": "silu",
-    "alibi": False,
-    "alibi_bias_max": 8.0,
-    "architectures": ["LLaDAModelLM"],
-    "attention_dropout": 0.0,
-    "attention_layer_norm": False,
-    "attention_layer_norm_with_affine": True,
-    "auto_map": {
-        "AutoConfig": "configuration_llada.LLaDAConfig",
-        "AutoModel": "modeling_llada.LLaDAModelLM",
-        "AutoModelForCausalLM": "modeling_llada.LLaDAModelLM",
-    },
-    "bias_for_layer_norm": False,
-    "block_group_size": 1,
-    "block_type": "llama",
-    "d_model": 32,
-    "embedding_dropout": 0.0,
-    "embedding_size": 60,
-    "eos_token_id": 51,
-    "flash_attention": False,
-    "include_bias": False,
-    "include_qkv_bias": False,
-    "init_cutoff_factor": None,
-    "init_device": "meta",
-    "init_fn": "mitchell",
-    "init_std": 0.02,
-    "input_emb_norm": False,
-    "layer_norm_type": "rms",
-    "layer_norm_with_affine": True,
-    "mask_token_id": 56,
-    "max_sequence_length": 512,
-    "mlp_hidden_size": 48,
-    "mlp_ratio": 4,
-    "model_type": "llada",
-    "multi_query_attention": None,
-    "n_heads": 4,
-    "n_kv_heads": 4,
-    "n_layers": 2,
-    "pad_token_id": 51,
-    "precision": "amp_bf16",
-    "residual_dropout": 0.0,
-    "rms_norm_eps": 1e-05,
-    "rope": True,
-    "rope_full_precision": True,
-    "rope_theta": 500000.0,
-    "scale_logits": False,
-    "transformers_version": "4.46.3",
-    "use_cache": False,
-    "vocab_size": 60,
-    "weight_tying": False,
-}
+HUB_CONFIG = json.loads(Path(__file__).with_name("llada_config.json").read_text())
+"""A config.json as on the Hub, of a small model."""
 
 
 def hub_weights(config: dict, seed: int = 0) -> dict[str, Tensor]:

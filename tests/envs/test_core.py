@@ -28,13 +28,6 @@ def test_an_episode_is_a_prompt_a_completion_and_a_reward_with_reasons():
     assert all(type(value) is float for value in info["rewards"].values())
 
 
-def test_reset_draws_the_problem_from_the_seed():
-    env = envs.make("sudoku")
-    drawn = [env.reset(seed=seed)[1]["index"] for seed in (1, 2, 1)]
-    assert drawn[0] == drawn[2] != drawn[1]
-    assert env.reset()[1]["index"] != drawn[2]
-
-
 def test_step_before_reset_and_a_second_step_are_refused():
     env = envs.make("doubling")
     theirs = gymnasium.make("test/Doubling-v0", disable_env_checker=True)  # our check, not Gymnasium's
@@ -47,14 +40,6 @@ def test_step_before_reset_and_a_second_step_are_refused():
         env.step("1")
     with pytest.raises(EnvError, match="render"):
         envs.make("doubling", render_mode="ansi").render()
-
-
-@pytest.mark.parametrize("action", [None, 3, b"14", ["14"]])
-def test_an_action_that_is_no_string_is_refused(action):
-    env = envs.make("doubling")
-    env.reset(options={"index": 7})
-    with pytest.raises(EnvError, match=r"doubling, problem 7: .* completion as a str"):
-        env.step(action)
 
 
 @pytest.mark.parametrize(
@@ -76,14 +61,6 @@ def test_an_exception_in_score_becomes_data_with_its_traceback():
     assert "ZeroDivisionError: the author's mistake" in info["traceback"]
 
 
-def test_reward_weights_are_merged_over_the_class():
-    env = envs.make("doubling", reward_weights={"short": 2})
-    assert env.reward_weights == {"correct": 1.0, "short": 2.0}
-    assert Doubling.reward_weights == {"correct": 1.0, "short": 0.5}
-    env.reset(options={"index": 2})
-    assert env.step("4")[1] == pytest.approx(1 + 2 / 2)
-
-
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
@@ -100,7 +77,7 @@ def test_wrong_reward_weights_are_refused(weights, message):
 @pytest.mark.parametrize("value", [Problem(17, {}), {"prompt": "?"}])
 def test_a_problem_that_is_none_is_refused(value):
     cls = type("Promptless", (Doubling,), {"problem": lambda self, index: value})
-    with pytest.raises(EnvError, match=r"Promptless, problem 1: problem\(\) returned"):
+    with pytest.raises(EnvError, match=r"Promptless, problem 1: .*problem\(\)"):
         cls().reset(options={"index": 1})
 
 
@@ -117,12 +94,6 @@ def test_chats_are_prompts_too_and_gymnasium_takes_both():
         warnings.simplefilter("error")
         check_env(env, skip_render_check=True)
         check_env(gymnasium.make("test/Doubling-v0", render_mode="ansi").unwrapped)
-
-
-def test_demonstrations_and_habits_are_optional():
-    with pytest.raises(EnvError, match="doubling has no demonstrations"):
-        envs.make("doubling").demonstration(Problem("", {}))
-    assert envs.make("doubling").habits(Problem("", {})) == {}
 
 
 @pytest.mark.parametrize(

@@ -13,20 +13,12 @@ import envs
 from envs import EnvError, Problem
 from envs.countdown import problems as bank
 from envs.countdown import solver
-from envs.countdown.problems import LEVELS, fixed_set, key, split_of
+from envs.countdown.problems import LEVELS, fixed_set, key
 from envs.countdown.rewards import share_used
 from envs.countdown.solver import format_expression, solve, value
-from tests.common.env_cases import SPLITS, plain
 
 PROBLEM = Problem("", {"numbers": [7, 12, 5], "target": 24})
 TWICE = Problem("", {"numbers": [7, 7, 5], "target": 19})
-
-
-def test_the_hash_divides_80_10_10_and_ignores_the_order():
-    splits = [split_of(key((a, b, 40), 10)) for a in range(1, 100) for b in range(a, 100)]
-    shares = [splits.count(split) / len(splits) for split in SPLITS]
-    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.015)
-    assert split_of(key((3, 1, 2), 6)) == split_of(key((1, 2, 3), 6))
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -39,25 +31,6 @@ def test_a_level_keeps_its_ranges_and_operations(level):
         assert LEVELS[level].low <= min(numbers) and max(numbers) <= LEVELS[level].high
     used = set("".join(env.demonstration(problem)[8:-9] for problem in problems)) & set("+-*/")
     assert used == set("+-" if level == 1 else "+-*/") or level > 3
-
-
-def test_plain_prompts_are_short_and_the_paper_prompt_asks_for_tags():
-    plain, paper = envs.make("countdown"), envs.make("countdown", prompt_style="paper")
-    for i in range(200):
-        p = plain.problem(i)
-        a, b, c = p.reference["numbers"]
-        assert p.prompt == f"countdown {a} {b} {c} = {p.reference['target']}"
-        assert len(p.prompt) <= 40 and p.prompt.isascii()
-        assert len(plain.demonstration(p)) <= len("<answer>40+40+40</answer>")
-        assert paper.problem(i).reference == p.reference
-    problem = paper.problem(0)
-    for part in ("<reasoning>", "</reasoning>", "<answer>", "</answer>", str(problem.reference["numbers"])):
-        assert part in problem.prompt
-    shown = paper.demonstration(problem)
-    assert shown.startswith("<reasoning>\n") and paper.score(problem, shown).rewards["correct"] == 1
-    # The example inside the prompt keeps the rules it states.
-    example = envs.Problem("", {"numbers": [3, 5, 9], "target": 30})
-    assert paper.score(example, problem.prompt).rewards["correct"] == 1
 
 
 def test_fixed_sets_leave_out_what_is_excluded(monkeypatch):
@@ -115,12 +88,6 @@ def test_the_solver_finds_a_solution_exactly_where_brute_force_does(count, probl
     assert solved > 30 and unsolved > 10
 
 
-@pytest.mark.parametrize("numbers", [(3, 3, 8, 8), (1, 5, 5, 5), (1, 3, 4, 6), (3, 7, 7, 3)])
-def test_the_solver_passes_through_fractions(numbers):
-    tree = solve(numbers, 24)
-    assert value(tree) == 24 and "/" in format_expression(tree)
-
-
 def test_numbers_of_any_size_and_six_without_a_solution_are_decided():
     large = [10**7, 10**7 + 1, 10**7 + 3]
     assert value(solve(large, 10**7 * (2 * 10**7 + 4))) == 10**7 * (2 * 10**7 + 4)
@@ -140,22 +107,6 @@ def test_signs_have_the_fewest_minuses_and_never_begin_with_one():
         assert format_expression(solver.solve_signs(numbers, target)) == text
     assert solver.solve_signs([7, 12, 5], 84) is None and solver.solve_signs([1, 1], -2) is None
     assert format_expression(solver.sum_tree([4, 5, 6, 7])) == "4+5+6+7"
-
-
-@pytest.mark.parametrize(
-    ("tree", "text"),
-    [
-        (("-", 9, ("-", 5, 2)), "9-(5-2)"),
-        (("-", 9, ("*", 5, 2)), "9-5*2"),
-        (("*", ("+", 1, 2), ("-", 9, 4)), "(1+2)*(9-4)"),
-        (("/", 8, ("/", 4, 2)), "8/(4/2)"),
-        (("/", ("*", 8, 3), ("*", 2, 3)), "8*3/(2*3)"),
-        (("*", 3, ("/", 4, 2)), "3*4/2"),
-        (("+", 1, ("+", 2, ("*", 3, 4))), "1+2+3*4"),
-    ],
-)
-def test_an_expression_has_the_brackets_it_needs(tree, text):
-    assert format_expression(tree) == text and read(text) == value(tree)
 
 
 def rewards(completion: str, problem: Problem = PROBLEM, **arguments) -> dict[str, float]:
@@ -210,15 +161,3 @@ def test_the_papers_reward_reads_plain_expressions_only():
     ):
         scores = env.score_batch([problem] * len(completions), completions)
         assert scores.rewards["paper"].tolist() == [paid] * len(completions)
-
-
-def test_rendering_shows_used_and_missing_numbers():
-    env = envs.make("countdown")
-    assert plain(env.render_text(PROBLEM, None)) == "numbers 7 12 5   target 24"
-    lines = plain(env.render_text(PROBLEM, "<answer>12*7/5-8</answer>")).splitlines()
-    assert lines[1] == "12*7/5-8   (wrong: rule_broken)"
-    assert lines[2] == "(7) (12) (5) x8   (n) used  .n missing  xn not given"
-    lines = plain(env.render_text(PROBLEM, "<answer>12+5+5</answer>")).splitlines()
-    assert lines[1].startswith("12+5+5   (wrong") and lines[2].startswith(".7 (12) (5) x5 ")
-    assert "(right)" in plain(env.render_text(PROBLEM, "<answer>12+7+5</answer>"))
-    assert "no expression in the answer (no_answer)" in plain(env.render_text(PROBLEM, "well"))

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 import envs
 from envs.gsm8k.problems import LEVELS
 from envs.gsm8k.rewards import has_format, paper_rewards, soft_format, strict_format, xml_count
-from envs.gsm8k.templates import TEMPLATES
 from tests.common.env_cases import SPLITS
 
 
@@ -40,19 +39,6 @@ def test_every_step_is_exact_and_the_last_is_the_answer(level, split):
         if level == 1:
             a, b, c = re.findall(r"\d+", problem.prompt)
             assert re.match(rf"{a}\+{b}=\d+ \d+\+{c}=", env.habits(problem)["hasty"])
-
-
-def test_level_1_prompts_are_short_with_numbers_in_fixed_places():
-    env = generated()
-    for prompt in (env.problem(i).prompt for i in range(500)):
-        assert len(prompt) <= 40 and prompt.isascii()
-        assert [m.start() - len(prompt) for m in re.finditer(r"\d+", prompt)] == [-32, -17, -8]
-    units, more, less = (
-        {word for template in TEMPLATES[1] for word in getattr(template, field).split()}
-        for field in ("units", "more", "less")
-    )
-    assert {len(unit) for unit in units} == {4} and {len(verb) for verb in more | less} == {5}
-    assert not more & less
 
 
 STRICT = re.compile(r"^<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n$")

@@ -11,7 +11,6 @@ import envs
 from envs.math500.problems import LEVELS
 from envs.math500.rewards import equivalent, has_format, is_plain, last_box, normalized
 from envs.math500.templates import TEMPLATES
-from tests.common.env_cases import SPLITS
 from tests.common.math500_oracle import ORACLE, answer
 from verifiers import verify_batch
 
@@ -32,15 +31,6 @@ def test_every_answer_is_found_again_from_the_text_alone(level):
     used, fair = Counter(place for place, _ in solved), 300 / len(ORACLE[level])
     assert len(used) == len(ORACLE[level]) == len(TEMPLATES[level])
     assert all(fair / 2 < count < fair * 2 for count in used.values())
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_level_1_needs_no_arithmetic_and_little_room(split):
-    for problem in map(generated(split).problem, range(256)):
-        assert len(problem.prompt) <= 26 and problem.prompt.isascii()
-        for work, value in (problem.metadata["right"], problem.metadata["slip"]):
-            assert set(work + value) <= set(problem.prompt + "+-*/()=,x01")
-            assert len(work) + len(value) + 3 <= 18  # with both tags and an end token
 
 
 def test_the_format_is_one_closed_block_that_holds_something():
@@ -68,16 +58,6 @@ def test_copying_the_task_does_not_solve_it(level):
             texts = [f"<answer>{shape.format(copies[i])}</answer>" for i in rows]
             correct = env.score_batch([problems[i] for i in rows], texts).rewards["correct"]
             assert [text for text, right in zip(texts, correct, strict=True) if right] == []
-
-
-def test_rendering_a_copied_task_says_what_its_score_says():
-    env = envs.make("math500", source="generated", level=2)
-    problems = [env.problem(i) for i in range(400)]
-    texts = [f"<answer>{problem.prompt.split('$')[1]}</answer>" for problem in problems]
-    scores = env.score_batch(problems, texts)
-    row = scores.reason.index("rule_broken")
-    assert scores.rewards["correct"][row] == 0
-    assert "wrong (rule_broken" in env.render_text(problems[row], texts[row])
 
 
 @pytest.mark.parametrize(

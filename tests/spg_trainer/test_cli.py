@@ -135,12 +135,14 @@ def test_prompts_that_the_processes_cannot_share_name_both_ways_out(refused, mon
 
 
 def dry(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
-    """The settings and the line of arithmetic that --dry-run prints."""
+    """The settings and the line of arithmetic that --dry-run prints; the comments behind it are an estimate."""
     assert cli.main(shlex.split(f"{line} --dry-run")) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    *settings, numbers = out.rstrip("\n").split("\n")
-    assert numbers.startswith("# ")
+    lines = out.rstrip("\n").split("\n")
+    settings = [line for line in lines if not line.startswith("# ")]
+    assert lines[: len(settings)] == settings
+    numbers = lines[len(settings)]
     return "\n".join(settings), numbers.removeprefix("# ")
 
 

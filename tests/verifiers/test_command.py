@@ -198,19 +198,6 @@ def test_a_preset_knows_the_names_of_a_tool(run, tmp_path, preset):
     assert (status, [row["correct"] for row in rows]) == (0, [True, False]), said
 
 
-def test_a_dot_goes_into_objects_unless_a_key_holds_it(run, tmp_path):
-    rows = [
-        {"a": {"text": RIGHT}, "puzzle": PUZZLE},
-        {"a.text": RIGHT, "a": {"text": WRONG}, "puzzle": PUZZLE},
-    ]
-    path = write(
-        tmp_path / "a.jsonl", *map(json.dumps, rows), json.dumps({"a": {"txt": 1}, "puzzle": PUZZLE})
-    )
-    status, rows, said = run("sudoku", path, "--completion-field", "a.text")
-    assert status == 0 and [row["correct"] for row in rows] == [True, True, None]
-    assert 'line 3 lacks "a.text"; it has a.txt, puzzle.' in said
-
-
 def test_lists_are_judged_one_by_one_with_pass_at_k(run, tmp_path):
     lists = [[RIGHT, WRONG, WRONG, WRONG], [[WRONG, WRONG], [WRONG, None]], [RIGHT, RIGHT, RIGHT, WRONG]]
     path = write(tmp_path / "a.jsonl", *[sample(each) for each in lists], sample([[{"content": RIGHT}]]))
@@ -258,13 +245,6 @@ def test_a_json_array_is_read_item_by_item(run, tmp_path):
     path.write_text(f"[{sample()}")
     status, rows, said = run("sudoku", path)
     assert (status, rows) == (1, []) and "cannot be read past line 0" in said
-
-
-def test_every_missing_field_is_named_at_once(run, tmp_path):
-    path = write(tmp_path / "a.jsonl", json.dumps({"doc": {"x": 1}, "text": ""}))
-    said = run("countdown", path)[2]
-    assert 'lacks "completion" and "numbers" and "target"; it has doc.x, text.' in said
-    assert 'lacks "resps" and "doc.answer" or "target"; ' in run("gsm8k", path, "--preset", "lm-eval")[2]
 
 
 def test_a_file_of_malformed_answers_only_is_questioned(run, tmp_path):

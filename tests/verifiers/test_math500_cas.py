@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.common.casebook import pairs
 from tests.common.command_cases import environment, python
-from tests.common.math500_pairs import pairs
 from verifiers import Reason, Tier, verify_batch
 from verifiers.math500 import task
 from verifiers.worker import Workers

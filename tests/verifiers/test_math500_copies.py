@@ -7,82 +7,28 @@ from pathlib import Path
 
 import pytest
 
+from tests.common.casebook import Case, cases
 from verifiers import InvalidReferenceError, verify_batch
 from verifiers.math500.copies import plain
 
-REFUSED = {  # problem: (gold, answers)
-    r"What is the value of $513^2 - 487^2$?": (
-        "26000",
-        (
-            *("513^2-487^2", r"513^{2} - 487^{2}", r"\left(513^2-487^2\right)", "n = 513^2 - 487^2"),
-            *("(513+487)(513-487)", r"513 \cdot 513 - 487 \cdot 487", r"513^2 - 487^2 \text{ units}"),
-            *("The answer is 513^2 - 487^2", "1000 * 26", "26000 + 0", r"1 \cdot 26000"),
-        ),
-    ),
-    r"Find $\gcd(10,15)$.": ("5", (r"\gcd(10,15)", r"\gcd(15,10)", r"g = \gcd(10,15)")),
-    r"Compute $\sum_{i=1}^{5} 1$.": ("5", (r"\sum_{i=1}^{5} 1", r"\sum_{k=1}^5 1", r"\int_0^5 1 dx", "2 + 3")),
-    "Eight people stand in a row. In how many ways?": ("40320", ("8!", "8 \\cdot 7!", r"\frac{9!}{9}")),
-    "How many teams of 3 of 5 people are there?": ("10", (r"\binom{5}{3}", r"\frac{5!}{3! \cdot 2!}", r"5 \cdot 2")),
-    "What do the first five integers add up to?": ("15", (r"\sum_{i=1}^{5} i", r"\sum_{k = 1}^5 k")),
-    r"Find $\tan 45^\circ$.": ("1", (r"\tan 45^\circ", r"\cot 45^\circ", r"\log_2 2", r"\sin\frac{\pi}{2}")),
-    r"Simplify $\sqrt{200}$.": (r"10\sqrt{2}", (r"\sqrt{200}", r"\sqrt {200}", "√{200}", r"x = \sqrt{200}")),
-    r"Reduce $\frac{14}{21}$.": (r"\frac{2}{3}", (r"\frac{14}{21}", "14/21", r"\dfrac{14}{21}", "{14 / 21}")),
-    "Expand $8(t+c)$.": ("8t+8c", ("8(t+c)", r"8\left( t + c \right)", r"8 \cdot (t+c)", "1(8t+8c)", "8t+8c+0")),
-    r"Write $1\frac{3}{4}$ as a fraction.": (r"\frac{7}{4}", (r"1\frac{3}{4}", r"1 \frac34")),
-    r"Express $0.\overline{4}$ as a fraction.": (r"\frac{4}{9}", (r"0.\overline{4}",)),
-    "A line has the equation $2x - y + 1 = 0$. Write it as $y = mx+b$.": ("y=2x+1", ("2x-y+1=0", "2x - y + 1 = 0")),
-    "Write $-3 < x < 5$ as an interval.": ("(-3,5)", ("-3 < x < 5",)),
-    "Find $x$ if $x^2 = 50$ and $x > 0$.": (r"5\sqrt{2}", (r"\sqrt{25 \cdot 2}", r"\sqrt{49+1}")),
-    "Find the product of $2+3i$ and $1-i$.": ("5+i", ("(2+3i)(1-i)", "(1-i)(2+3i)")),
-}  # fmt: skip
-KEPT = {
-    r"What is the value of $513^2 - 487^2$?": (
-        "26000",
-        ("26000", "26,000", "513^2-487^2 = 26000", "26000 = 513^2 - 487^2", r"2.6 \times 10^4", "26000.0", "n = 26000"),
-    ),
-    r"Find $\gcd(10,15)$ and name it $g$.": ("5", ("5", "g = 5", "10/2", r"\sqrt{25}", "f(g) = 5")),
-    "What do the first five integers add up to?": ("15", (r"\sum_{i=1}^{5} i = 15", r"S = \sum_{i=1}^{5} i = 15")),
-    r"Simplify $\sqrt{200}$.": (r"10\sqrt{2}", (r"10\sqrt2", r"10 \cdot \sqrt{2}", r"\sqrt{2} \cdot 10")),
-    r"Reduce $\frac{14}{21}$.": (r"\frac{2}{3}", ("2/3", r"\dfrac{2}{3}", r"\frac{4}{6}", r"\frac{-2}{-3}")),
-    "Expand $(x+1)^2$.": ("x^2+2x+1", ("1+2x+x^2", "x^{2} + 2 x + 1", r"x^2+1+2x")),
-    "A pen costs 5 dollars. And 5 pens cost 25. One more?": ("5", ("5", r"\$5", "5 dollars", r"5\text{ dollars}")),
-    r"Two of the angles are $40^\circ$ and $40^\circ$, so are two others.": (r"40^\circ", ("40", r"40^{\circ}")),
-    r"Is it $\text{east}$ or $\text{west}$?": (r"\text{east}", ("east", r"\text{East}", r"\textbf{east}")),
-    r"$\textbf{(A)}\ 3 \qquad \textbf{(B)}\ 4$": (r"\text{(B)}", (r"\textbf{(B)}\ 4", "B", "(B) 4")),
-    r"Name $x$ with $2^x = 3$, to the base 2.": (r"\log_2 3", (r"\log_{2} 3", r"\frac{\ln 3}{\ln 2}")),
-    "How many orders are there?": ("10!", ("10!", r"10 \cdot 9!", "3628800")),
-    r"Are $x = 0.5$ or $1/2$ equal to $3 - 2.5$?": (r"\frac{1}{2}", ("0.5", "1/2", r"\frac12")),
-    "The sum is $12x + 3$; what is two $x$ more?": ("2x", ("x \\cdot 2", "2 x")),
-    "Find the $(x,y)$ with $x+y=3$, $x-y=1$.": ("(2,1)", ("(x,y) = (2,1)", "2, 1", "(2.0, 1)")),
-    "Roots of $x^2=5$?": (r"\pm\sqrt{5}", (r"\sqrt{5}, -\sqrt{5}", r"x = \pm \sqrt{5}")),
-}  # fmt: skip
 
-
-def cases(table):
-    return [(problem, gold, answer) for problem, (gold, answers) in table.items() for answer in answers]
-
-
-def judged(rows, *, asked: bool):
-    """The rows' answers with what came of them, in a batch, which waits for the computer algebra system to start."""
-    problems, golds, answers = zip(*rows, strict=True)
-    given = {"answer": golds, **({"problem": problems} if asked else {})}
-    reasons = verify_batch("math500", [f"\\boxed{{{answer}}}" for answer in answers], **given).reasons
-    return [(problem, answer, reason) for (problem, _, answer), reason in zip(rows, reasons, strict=True)]
+def reasons(found: tuple[Case, ...], *, asked: bool) -> list[tuple[str, str]]:
+    """Each answer with what came of it, with its problem or without."""
+    texts = [f"\\boxed{{{case.answer}}}" for case in found]
+    given = {name: [case.reference[name] for case in found] for name in ("answer", "problem")[: 1 + asked]}
+    judged = verify_batch("math500", texts, **given).reasons
+    return [(case.answer, reason) for case, reason in zip(found, judged, strict=True)]
 
 
 def test_a_copy_of_the_problem_breaks_the_rule():
-    rows = cases(REFUSED)
-    assert [row for row in judged(rows, asked=True) if row[2] != "rule_broken"] == []
-    assert [row for row in judged(rows, asked=False) if row[2] != "ok"] == []  # graders get what they got
-
-
-def test_other_equal_forms_stay_right():
-    assert [row for row in judged(cases(KEPT), asked=True) if row[2] != "ok"] == []
+    copies = cases("math_copies")
+    assert [row for row in reasons(copies, asked=True) if row[1] != "rule_broken"] == []
+    assert [row for row in reasons(copies, asked=False) if row[1] != "ok"] == []  # graders get what they got
 
 
 @pytest.mark.parametrize("problem", [7, ["x"], b"x"])
 def test_a_problem_that_is_no_text_is_refused(problem):
-    with pytest.raises(InvalidReferenceError, match=r"problem\[0\]=.* give its text, or None"):
+    with pytest.raises(InvalidReferenceError, match=r"problem\[0\]=.* None"):
         verify_batch("math500", ["\\boxed{5}"], answer=["5"], problem=[problem])
 
 

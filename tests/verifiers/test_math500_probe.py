@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from tests.common.math500_pairs import pairs
+from tests.common.casebook import pairs
 from verifiers.math500.exact import BIT_LIMIT, Point, TooBig, Undefined
 from verifiers.math500.parser import Parser
 from verifiers.math500.probe import NO, UNSURE, YES, compare

@@ -20,9 +20,9 @@ def own_registry(monkeypatch):
 @pytest.mark.parametrize(
     ("task", "words"),
     [
-        ("sodoku", r"No task 'sodoku'. Did you mean \"sudoku\"\? Known: .*sudoku"),
-        (3, "No task 3"),
-        ([], "No task"),
+        ("sodoku", r"'sodoku'.*\"sudoku\""),
+        (3, "3"),
+        ([], r"\[\]"),
     ],
 )
 def test_unknown_tasks_get_the_nearest_name(task, words):
@@ -48,10 +48,10 @@ def test_a_wrong_call_names_the_argument(reference, words):
 @pytest.mark.parametrize(
     ("completions", "puzzles", "words"),
     [
-        (RIGHT, [PUZZLE], "completions='<answer>.*one string where a sequence"),
-        ([RIGHT], PUZZLE, "puzzle='4320004330100004' is one string"),
-        ([RIGHT], [PUZZLE] * 2, "puzzle has 2 values for 1 completions"),
-        (None, [PUZZLE], "completions=None is a NoneType"), (RIGHT.encode(), [PUZZLE], "is a bytes"),
+        (RIGHT, [PUZZLE], "completions='<answer>"),
+        ([RIGHT], PUZZLE, "puzzle='4320004330100004'"),
+        ([RIGHT], [PUZZLE] * 2, "puzzle .*2.* 1 "),
+        (None, [PUZZLE], "completions=None"), (RIGHT.encode(), [PUZZLE], "is a bytes"),
         ({RIGHT}, [PUZZLE], "is a set"), ({0: RIGHT}, [PUZZLE], "is a dict"),
         (np.array(RIGHT), [PUZZLE], "is a ndarray"),
     ],
@@ -110,9 +110,9 @@ def test_a_registered_task_is_reached_like_ours(own_registry):
     assert caught.value.index == 1
     verifiers.register("parity", fields=("answer",), verify=judge_parity)  # the same again is no conflict
     for name in ("parity", "sudoku"):
-        with pytest.raises(ArgumentError, match=f'"{name}" is already registered'):
+        with pytest.raises(ArgumentError, match=f'"{name}"'):
             verifiers.register(name, fields=("other",), verify=judge_parity)
-    with pytest.raises(ArgumentError, match=r"fields='answer' is one string"):
+    with pytest.raises(ArgumentError, match=r"fields='answer'"):
         verifiers.register("other", fields="answer", verify=judge_parity)
 
 
@@ -133,13 +133,11 @@ def test_an_optional_field_may_be_left_out_and_is_named():
     assert verify("math500", "\\boxed{2+3}", answer="5").correct
     assert verify("math500", "\\boxed{2+3}", answer="5", problem=None).correct
     assert not verify("math500", "\\boxed{2+3}", answer="5", problem="What is 2+3?").correct
-    with pytest.raises(
-        ArgumentError, match=r"does not take problm=; .* answer=\.\.\. and, if you like, problem="
-    ):
+    with pytest.raises(ArgumentError, match=r"problm=.* answer=.*problem="):
         verify("math500", "5", answer="5", problm="x")
     with pytest.raises(ArgumentError, match="needs answer="):
         verify("math500", "5", problem="x")
     with pytest.raises(ArgumentError, match="does not take problem="):
         verify("gsm8k", "5", answer="5", problem="x")
-    with pytest.raises(ArgumentError, match="problem has 1 values for 2 completions"):
+    with pytest.raises(ArgumentError, match=r"problem .*1.* 2 "):
         verify_batch("math500", ["5", "6"], answer=["5", "6"], problem=["x"])

@@ -1,4 +1,4 @@
-"""Sudoku verdicts: accepted notations and their near misses, modes, scores."""
+"""Sudoku verdicts: sizes, extraction, modes, scores; notations and near misses: casebook/sudoku.txt."""
 
 import random
 import unicodedata
@@ -13,56 +13,6 @@ from verifiers.characters import DIGIT_ZEROS
 
 def lenient(answer: str, puzzle: str = PUZZLE):
     return verify("sudoku", f"so\n<answer>\n{answer}\n</answer>", puzzle=puzzle)
-
-
-ACCEPTED = [  # (notation, near miss)
-    ("4321124334122134", "432112433412213"),
-    ("4321\n1243\n3412\n2134", "4321\n1243\n3412\n213"),
-    ("4 3 2 1 1 2 4 3 3 4 1 2 2 1 3 4", "4 3 2 1 1 2 4 3 3 4 1 2 2 1 3 / 4"),
-    ("|4|3|2|1|\n|1|2|4|3|\n|3|4|1|2|\n|2|1|3|4|", "|4|3|2|1|\n|1|2|4|3|\n|3|4|1|2|\n|2|1|3|4|1|"),
-    ("+--+--+\n|43|21|\n|12|43|\n+--+--+\n|34|12|\n|21|34|\n+--+--+", "+==+==+\n|43|21|\n|12|43|34|12|21|34|"),
-    ("┌──┬──┐\n│43│21│\n│12│43│\n├──┼──┤\n│34│12│\n│21│34│\n└──┴──┘", "43█21│12│43│34│12│21│34"),
-    ("[[4,3,2,1],[1,2,4,3],[3,4,1,2],[2,1,3,4]]", "[[4,3,2,1],[1,2,4,3],[3,4,1,2],[2,1,3,x]]"),
-    ("4321-1243-3412-2134", "4321*1243*3412*2134"),
-    ("4321−1243–3412—2134", "4321÷1243÷3412÷2134"),
-    ("```\n4321\n1243\n3412\n2134\n```", "```\ntext\n4321\n1243\n3412\n2134\n```"),
-    ("```text\n4321\n1243\n3412\n2134\n```", "``text\n4321\n1243\n3412\n2134\n``"),
-    ("| 4 | 3 | 2 | 1 |\n|:-:|:-:|:-:|:-:|\n|1|2|4|3|\n|3|4|1|2|\n|2|1|3|4|", "|a|b|c|d|\n|4|3|2|1|1243|3412|2134|"),
-    ("**Row 1:** 4321\nRow 2: 1243\nrow 3 | 3412\n| Row 4 | 2134 |",
-     "Row 2: 4321\nRow 1: 1243\nRow 3: 3412\nRow 4: 2134"),
-    ("R1: 4321\nR2: 1243\nR3: 3412\nR4: 2134", "R1: 4321\nR1: 1243\nR3: 3412\nR4: 2134"),
-    ("Row 1: 4321.\nRow 2: 1243.\nRow 3: 3412.\nRow 4: 2134.", "Row 1: 4321\nRow 2: 124.\n3\nRow 3: 3412\nRow 4: 2134"),
-    ("**4321**\n*1243*\n***3412***\n2134", "4321 * 1243 * 3412 * 2134"),
-    ("<b>4321</b><br/>1243<br>3412<br />2134", "<b>4321</b><br/>1243<hr>3412<br />2134"),
-    ("**Solution:** 4321124334122134", "**Not a solution:** 4321124334122134"),
-    ("Here is the completed grid:\n4321124334122134", "4321 is the completed grid: 124334122134"),
-    ('"4321124334122134"', '"4321124334122134" and "4321124334122134"'),
-    ("“4321124334122134”", "“4321124334122134”!"),
-    ("4321124334122134.", "4321.124334122134"),
-    ("'4321124334122134'.", "4321124334122134.."),
-    ("4321\u00a01243\u20093412\u30002134", "4321\u00b71243\u00b73412\u00b72134"),
-    ("4321\u200b12433412\ufeff2134", "4321\x0012433412\x002134"),
-    ("４３２１１２４３３４１２２１３４", "⁴³²¹¹²⁴³³⁴¹²²¹³⁴"),
-    ("٤٣٢١١٢٤٣٣٤١٢٢١٣٤", "④③②①①②④③③④①②②①③④"),
-    (r"\boxed{4321124334122134}", r"\boxed{432112433412213}4"),
-    (r"$\boxed{\text{4321 1243 3412 2134}}$", r"$\boxed{\frac{4321}{1243} 3412 2134}$"),
-    (
-        r"\[\begin{bmatrix}4&3&2&1\\1&2&4&3\\3&4&1&2\\2&1&3&4\end{bmatrix}\]",
-        r"\begin{cases}4321124334122134\end{cases}",
-    ),
-    (
-        r"\begin{array}{|c|c|c|c|}\hline 4&3&2&1\\\hline 1&2&4&3\\\hline 3&4&1&2\\2&1&3&4\\\hline\end{array}",
-        r"\begin{array}{4321}124334122134\end{array}",
-    ),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("accepted", "near_miss"), ACCEPTED)
-def test_every_accepted_notation_has_a_near_miss_that_is_refused(accepted, near_miss):
-    assert lenient(accepted).correct, accepted
-    assert not lenient(near_miss).correct, near_miss
-    strict = verify("sudoku", f"<answer>{accepted}</answer>", mode="strict", puzzle=PUZZLE)
-    assert strict.correct is (accepted == SOLUTION)
 
 
 def test_reasons_tell_the_failures_apart():

@@ -72,18 +72,6 @@ def test_epsilon_zero_lets_through_ratios_of_one_and_those_on_the_wrong_side():
     assert (gradient[:, 0, 0] * 12).tolist() == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("cls, share", [(ESPO, 1.0), (ESPORepro, 0.5)])
-def test_without_advantage_the_penalty_alone_pulls_to_the_reference(cls, share):
-    """k2 = d^2 / 2 for d = -1, and for the code half of that, two tokens: its gradient is beta d / 4 (and half)."""
-    algorithm, masks = cls(beta=0.5), two_tokens()
-    assert algorithm.active(torch.zeros(1)).all() and algorithm.needs_ref_logps
-    ref = torch.full((1, 1, 2), -1.0, dtype=torch.float64)
-    batch = make_batch(masks.part, [0.0], 4, old_logps=ref, ref_logps=ref)
-    loss, gradient = logps_gradient(algorithm, masks, batch, ref - 0.5)
-    assert gradient.flatten().tolist() == pytest.approx([-0.5 / 4 * share] * 2)
-    assert float(loss.metrics["kl"].total) == pytest.approx(0.5 * share)
-
-
 def test_the_reproduction_compares_with_the_others_and_scores_the_tail():
     rewards = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
     assert ESPORepro().compute_advantages(rewards).tolist() == pytest.approx([1.0, -0.5, -0.5])

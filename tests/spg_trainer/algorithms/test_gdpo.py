@@ -1,6 +1,5 @@
 """GDPO: quadrature, the sequence ratio and its clip by hand, and the published formula through a real model."""
 
-import itertools
 import math
 
 import pytest
@@ -8,15 +7,7 @@ import torch
 
 from spg_trainer.algorithms.gdpo import GDPO, GDPORepro
 from spg_trainer.algorithms.ratios import clipped_surrogate
-from spg_trainer.likelihood.masks import GaussMasking
-from tests.common.algorithm_cases import (
-    largest_error,
-    logps_gradient,
-    make_batch,
-    surrogate,
-    two_tokens,
-)
-from tests.common.likelihood_cases import make_rollouts, seeded
+from tests.common.algorithm_cases import largest_error, logps_gradient, make_batch, surrogate, two_tokens
 
 NODES = {  # t, w on 0..1, from tables
     2: ([(3 - 3**0.5) / 6, (3 + 3**0.5) / 6], [1 / 2, 1 / 2]),
@@ -91,57 +82,3 @@ def test_a_ratio_beyond_float32_has_finite_loss_and_gradient(log_ratio, advantag
     assert value.isfinite().all() and gradient.isfinite().all()
     held = (log_ratio > 0 and advantage > 0) or (log_ratio < 0 and advantage < 0)
     assert bool(stopped) == held and (not held or not gradient.any())
-
-
-def test_epsilon_high_widens_the_upper_side_only():
-    masks, old = two_tokens(2), torch.full((2, 1, 2), -1.0, dtype=torch.float64)
-    logps = old + torch.tensor([1.8, 0.4]).double().log()[:, None, None] / 2
-    batch = make_batch(masks.part, [1.0, -1.0], 2, old_logps=old)
-    for high, flows in ((None, [False, False]), (1.0, [True, False])):
-        algorithm = GDPO(epsilon=0.5, epsilon_high=high)
-        loss, gradient = logps_gradient(algorithm, masks, batch, logps)
-        assert (gradient[:, 0, 0] != 0).tolist() == flows
-        assert float(loss.metrics["ratio/clip_fraction"].total) == flows.count(False)
-
-
-@pytest.mark.parametrize("num_masks", [1, 2, 3, 4, 5])
-def test_nodes_integrate_polynomials_up_to_degree_2n_minus_1_exactly(num_masks):
-    """The weights w/t of the nodes t, times t^(d+1), sum to the integral of t^d, 1/(d+1)."""
-    rollouts = make_rollouts([200], 200)
-    masks = GaussMasking(num_masks, node_weight="ratio").draw(rollouts, seeded())
-    per_node = masks.weight[0].amax(-1) / num_masks  # w/t
-    t = torch.tensor(sorted(roots(num_masks)), dtype=torch.float64)
-    for degree in range(2 * num_masks):
-        assert float((per_node * t ** (degree + 1)).sum()) == pytest.approx(1 / (degree + 1), abs=1e-12)
-    assert float((per_node * t ** (2 * num_masks + 1)).sum()) != pytest.approx(
-        1 / (2 * num_masks + 1), abs=1e-9
-    )
-
-
-def roots(n):
-    """Of the shifted Legendre polynomial, by bisection."""
-
-    def legendre(x):
-        before, value = 1.0, x
-        for k in range(1, n):
-            before, value = value, ((2 * k + 1) * x * value - k * before) / (k + 1)
-        return value
-
-    grid = [-1 + 2 * i / 1001 for i in range(1002)]
-    for left, right in itertools.pairwise(grid):
-        if legendre(left) * legendre(right) < 0:
-            for _ in range(80):
-                middle = (left + right) / 2
-                left, right = (left, middle) if legendre(left) * legendre(middle) <= 0 else (middle, right)
-            yield (1 + left) / 2
-
-
-def test_without_advantage_the_penalty_alone_pulls_to_the_reference():
-    """k3' = 1 - exp(ref - new) = 1 - e for new = ref - 1, times beta / completions."""
-    algorithm, masks = GDPO(beta=0.5), two_tokens()
-    assert algorithm.active(torch.zeros(1)).all() and algorithm.needs_ref_logps
-    ref = torch.full((1, 1, 2), -1.0, dtype=torch.float64)
-    batch = make_batch(masks.part, [0.0], 4, old_logps=ref, ref_logps=ref)
-    loss, gradient = logps_gradient(algorithm, masks, batch, ref - 0.5)
-    assert gradient.flatten().tolist() == pytest.approx([0.5 / 4 * (1 - math.e)] * 2)
-    assert float(loss.metrics["kl"].total) == pytest.approx(math.e - 2)

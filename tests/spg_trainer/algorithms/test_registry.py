@@ -1,13 +1,11 @@
 """Algorithms by name, their hyper-parameters as people type them, published defaults and values that are refused."""
 
-from dataclasses import dataclass
 from math import inf, nan
 
 import pytest
 import torch
 
 from spg_trainer.algorithms import ALGORITHMS, Algorithm, build, get
-from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
 
 
@@ -45,42 +43,27 @@ def test_defaults_are_the_paper_s(name):
         ("spgg", {}, "'spg'"),
         ("SPG-repro", {}, "'spg_repro'"),
         ("ppo", {}, "Known: spg"),
-        # Types.
+        # Types, ranges, words.
         ("spg", {"num_masks": 2.5}, "a whole number"),
-        ("spg", {"num_masks": True}, "a whole number"),
         ("spg", {"eubo_beta": "inf"}, "a number"),
-        ("spg", {"mix_weight": None}, "a number"),
         ("spg", {"score_tail": "maybe"}, "true or false"),
-        (f"{__name__}:Typed", {"steps": "1,x"}, "a whole number"),
-        # Ranges.
         ("spg", {"num_masks": 0}, "at least 1"),
         ("spg", {"p_mask_prompt": 1.0}, "from 0 up to"),
-        ("spg", {"block_length": 0}, "at least 1"),
         ("spg", {"mix_weight": 2}, "from 0 to 1"),
         ("spg", {"eubo_beta": 0.5}, "1 or more"),
         ("diffu_grpo", {"epsilon": 1.0}, "from 0 up to"),
-        ("diffu_grpo", {"beta": -0.1}, "0 or more"),
         ("espo", {"epsilon_high": -1.0}, "0 or more"),
         ("gdpo_repro", {"beta": 0.1}, "should be 0"),
         ("justgrpo", {"p_mask_prompt": 0.15}, "should be 0"),
         ("unigrpo_repro", {"min_ratio": 0.5, "max_ratio": 0.4}, "at least min_ratio"),
-        ("unigrpo_repro", {"max_ratio": 1.1}, "from 0 to 1"),
         ("vrpo", {"beta": 0.0}, "above 0"),
         ("wd1", {"psi": 0.0}, "above 0"),
-        # Words.
         ("spg", {"advantage": "median"}, "leave_one_out"),
-        ("spg", {"masking": "blocks"}, "block_active"),
         ("spg", {"normalizer": "sum"}, "completions"),
-        ("spg_repro", {"masking": "block_active"}, "random, block"),
         ("spg_repro", {"normalizer": "length"}, "tokens"),
-        ("raft", {"masking": "block"}, "random"),
         ("raft", {"advantage": "mean"}, "no setting advantage"),
-        ("bgpo", {"masking": "block"}, "bernoulli"),
-        ("diffu_grpo_repro", {"masking": "random"}, "all"),
-        ("espo", {"masking": "rising"}, "coupled"),
-        ("espo_repro", {"masking": "random"}, "coupled"),
-        ("justgrpo", {"masking": "random"}, "autoregressive"),
         ("vrpo", {"advantage": "mean"}, "best_worst"),
+        *((name, {"masking": "blocks"}, get(name).masking) for name in ALGORITHMS),
         # What does not go together.
         ("spg", {"negatives": "mix", "masking": "trajectory", "p_mask_prompt": 0.0}, "negatives=elbo"),
         ("spg", {"negatives": "eubo", "num_masks": 1}, "num_masks=2"),
@@ -107,24 +90,3 @@ def test_numbers_that_are_none_are_refused_from_python_too(bad):
     for name, field in (("spg", "eubo_beta"), ("diffu_grpo", "beta"), ("wd1", "psi"), ("vrpo", "beta")):
         with pytest.raises(ConfigError, match=field):
             get(name)(**{field: bad})
-
-
-@dataclass(frozen=True)
-class Typed(SPG):
-    """Settings of every type."""
-
-    clip: float | None = 0.2
-    steps: tuple[int, ...] = (1, 2)
-
-
-@pytest.mark.parametrize(
-    "args, expected",
-    [
-        ({"score_tail": "true", "num_masks": "4", "clip": "none", "steps": "3,4"}, (True, None, (3, 4))),
-        ({"score_tail": False, "clip": 0.5, "steps": [5]}, (False, 0.5, (5,))),
-        ({"clip": None, "steps": 7}, (False, None, (7,))),
-    ],
-)
-def test_flags_and_lists_may_be_left_out_or_several(args, expected):
-    algorithm = build(f"{__name__}:Typed", args)
-    assert (algorithm.score_tail, algorithm.clip, algorithm.steps) == expected

@@ -6,26 +6,10 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks
-from tests.common.algorithm_cases import largest_error
-from tests.common.likelihood_cases import (
-    make_rollouts,
-    naive_logps,
-    seeded,
-    tiny_model,
-)
-
-MASK = 257
-LENGTHS, SIZE = [9, 4, 1, 7], 9
-ADVANTAGES = [0.75, -0.25, 0.4, -0.9]
-
-
-def make_batch(lengths=LENGTHS, size=SIZE, advantages=ADVANTAGES, completions=8, tokens=50):
-    mask = torch.arange(size) < torch.tensor(lengths)[:, None]
-    totals = {"completions": float(completions), "tokens": float(tokens)}
-    return Batch(mask, torch.tensor(advantages, dtype=torch.float64), totals)
+from tests.common.algorithm_cases import ADVANTAGES, LENGTHS, MASK, SIZE, largest_error, make_batch
+from tests.common.likelihood_cases import make_rollouts, naive_logps, seeded, tiny_model
 
 
 def test_a_three_token_completion_by_hand():
@@ -40,7 +24,7 @@ def test_a_three_token_completion_by_hand():
     weight = torch.tensor([[[1.5, 1.5, 0.0], [0.0, 3.0, 0.0]]] * 2, dtype=torch.float64)
     masks = Masks(scored, scored, weight, torch.ones(2), torch.ones(2, 3, dtype=torch.bool))
     logps = torch.tensor([[[-1.0, -2.0, 0.0], [0.0, -0.5, 0.0]]] * 2, dtype=torch.float64)
-    batch = make_batch([3, 3], 3, [0.5, -0.5], completions=2, tokens=6)
+    batch = make_batch(masks.part, [0.5, -0.5], completions=2)
     eubo = 1.5 * (math.log(0.75) - 1 + math.log(0.75 * math.exp(-2) + 1.5 * math.exp(-0.5)))
     expected = {"zero": 0.5 * 3 / 2, "elbo": 0.0, "eubo": (3 + eubo) / 4, "mix": (3 + (eubo - 3) / 2) / 4}
     assert expected["mix"] == pytest.approx(0.1357, abs=1e-4)
@@ -92,7 +76,8 @@ def test_every_form_has_the_gradient_of_the_published_formula(negatives, masking
 def test_trajectory_weighs_each_step_by_the_number_of_steps():
     model, rollouts = tiny_model(), make_rollouts(LENGTHS, SIZE)
     algorithm = SPG("trajectory", 2, 0.0, negatives="elbo")
-    masks, batch = algorithm.make_masking().draw(rollouts, seeded()), make_batch()
+    masks = algorithm.make_masking().draw(rollouts, seeded())
+    batch = make_batch(rollouts.completion_mask)
     logps = naive_logps(model, rollouts, masks, MASK).detach()
     expected = 0.0
     for b, advantage in enumerate(ADVANTAGES):
@@ -124,7 +109,8 @@ def test_advantages_by_hand_and_exactly_zero_in_groups_of_equal_rewards(form, ex
 def test_the_lower_bound_needs_no_second_context(settings):
     for negatives in ("zero", "elbo"):
         algorithm = SPG(negatives=negatives, **settings)
-        rollouts, batch = make_rollouts(LENGTHS, SIZE), make_batch()
+        rollouts = make_rollouts(LENGTHS, SIZE)
+        batch = make_batch(rollouts.completion_mask)
         masks = algorithm.make_masking().draw(rollouts, seeded())
         loss = algorithm.loss(-1.0 * masks.scored, masks, batch)
         assert loss.loss.isfinite() and "bound/eubo" not in loss.metrics

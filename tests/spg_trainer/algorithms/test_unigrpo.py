@@ -8,7 +8,7 @@ import torch
 from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.algorithms.unigrpo_repro import UniGRPORepro
 from spg_trainer.batch import Batch
-from spg_trainer.likelihood import Masks, Where
+from spg_trainer.likelihood import Masks
 from spg_trainer.likelihood.masks import RatioMasking
 from tests.common.algorithm_cases import LENGTHS, WITH_ZERO, largest_error, surrogate
 from tests.common.likelihood_cases import make_rollouts, seeded
@@ -48,16 +48,6 @@ def test_loss_and_gradient_are_those_of_the_formula(algorithm, off_policy):
     error = largest_error(algorithm, published(algorithm, held), off_policy=off_policy, advantages=WITH_ZERO)
     assert error < 1e-10
     assert set(held) == ({True, False} if off_policy else {False}), "both sides of the clip are seen"
-
-
-def test_the_share_of_masked_tokens_rises_to_all_of_them_over_the_iterations():
-    rollouts, masking = make_rollouts([8, 5], 8), UniGRPO().make_masking()
-    counts = []
-    for iteration in range(4):
-        masks = masking.draw(rollouts, seeded(), Where(iteration, 4, range(2), 2))
-        assert not masks.masked[:, :, :4].any(), "the prompt is clean"
-        counts.append(masks.scored.sum((1, 2)).tolist())
-    assert counts == sorted(counts) and counts[-1] == [8, 5] and counts[0] != counts[-1]
 
 
 def test_a_completion_of_four_tokens_by_hand():
@@ -119,8 +109,3 @@ def test_a_copy_in_which_nothing_is_masked_counts_as_zero():
     masks = algorithm.make_masking().draw(make_rollouts(LENGTHS, 9), seeded(3))
     assert (masks.scored.sum(-1) == 0).any(), "so that the comparison with the formula holds such a copy"
     assert largest_error(algorithm, published(algorithm, []), off_policy=0.4) < 1e-10
-
-
-def test_on_policy_the_code_s_penalty_has_neither_value_nor_gradient():
-    expected = published(UniGRPORepro(num_masks=4, beta=0.0), [])
-    assert largest_error(UniGRPORepro(num_masks=4, beta=5.0), expected) < 1e-10

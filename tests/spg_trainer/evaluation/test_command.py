@@ -1,9 +1,7 @@
 """The `eval` command measures what its flags say, and keeps each completion that it has made."""
 
-import glob
 import json
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -78,44 +76,6 @@ def test_what_cannot_work_is_told_before_the_model_is_opened(command, tmp_path, 
     (tmp_path / "file").write_text("a file where a folder should be")
     with pytest.raises((ConfigError, CheckpointError, envs.EnvError), match=words):
         run_eval(replace(command, model=ModelConfig(model="./nowhere"), **changes), quiet=True)
-
-
-def test_results_go_into_the_run(command, tmp_path):
-    folder = tmp_path / "results"
-    folder.mkdir()
-    (folder / "config.yaml").write_text("env: sudoku\n")
-    (folder / "model").symlink_to(tiny_folder())
-    run_eval(replace(command, model=ModelConfig(model=str(folder), device="cpu")), quiet=True)
-    assert len([*(folder / "eval").iterdir()]) == 4
-    for name, length in (("sudoku-test-8x2-p3", 8), ("sudoku-test-24x6-b12-p3", 24)):
-        content = json.loads((folder / "eval" / f"{name}.json").read_text())
-        assert {"correct", "n", "low", "high", "rewards", "pass_at", "reasons"} <= content.keys()
-        assert content["n"] == 3 and content["settings"]["max_completion_length"] == length
-        written = rows(folder / "eval" / f"{name}.jsonl")
-        assert [row["index"] for row in written] == [0, 1, 2] and "rows" not in content
-        assert {"task", "prompt", "completion", "rewards", "correct", "reason", "puzzle"} <= written[0].keys()
-
-
-def test_names_say_the_settings_and_need_no_quotes(command, tmp_path):
-    once = replace(command, max_completion_length=(8,), num_problems=2, output_dir="results")
-    changes = {
-        "sudoku-test-8x2-p2": {},
-        "sudoku-test-8x2-p1": {"num_problems": 1},
-        "sudoku-test-8x4-p2": {"diffusion_steps": (4,)},
-        "sudoku-test-8x2-b4-p2": {"block_length": 4},
-        "sudoku-test-8x2-p2-s1": {"seed": 1},
-        "sudoku-validation-8x2-p2": {"split": "validation"},
-        "sudoku-test-8x2-p2-t1-g2": {"temperature": 1.0, "num_generations": 2},
-        "sudoku-blanks=4-5-test-8x2-p2": {"env_args": {"blanks": "4-5"}},
-    }
-    for change in changes.values():
-        run_eval(replace(once, **change), quiet=True)
-    files = [*(tmp_path / "results" / "eval").iterdir()]
-    assert {path.name for path in files} == {
-        f"{name}.{kind}" for name in changes for kind in ("json", "jsonl")
-    }
-    for path in files:
-        assert glob.glob(str(path)) == [str(path)] and shlex.quote(path.name) in (path.name, f"'{path.name}'")
 
 
 def test_what_is_there_is_not_made_again_and_other_settings_are_refused(
@@ -252,12 +212,6 @@ def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkey
     RunFolder(tmp_path / "moved").truncate_after(0)
     aside = file.parent / "superseded" / file.name
     assert aside.is_file() and not file.exists(), "what is trained anew from an earlier step is measured anew"
-
-
-@pytest.mark.parametrize(("rate", "steps"), [(7, 4), (3, 8), (5, 4), (100, 2), (1, 24)])
-def test_steps_are_a_multiple_of_the_blocks(rate, steps):
-    sampling = Sampling.at_rate(24, 12, rate)
-    assert (sampling.diffusion_steps, sampling.num_blocks) == (steps, 2)
 
 
 def test_the_command_line_shows_a_line_per_length_and_writes_where_it_is_told(command, capsys, monkeypatch):

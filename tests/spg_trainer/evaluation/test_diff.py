@@ -1,6 +1,5 @@
 """`diff` pairs two evaluations problem by problem and says what changed, by how much and how surely."""
 
-import json
 import re
 import subprocess
 import sys
@@ -11,8 +10,7 @@ import pytest
 
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.diff import difference, run_diff
-from spg_trainer.settings.fields import DiffCommand
+from spg_trainer.evaluation.diff import difference
 from tests.common.trainer_cases import child_environment, finished_run
 
 
@@ -26,13 +24,6 @@ def evaluated(*correct, prompt="problem {}"):
         ]
         for i, group in enumerate(correct)
     }
-
-
-def written(path, groups):
-    rows = [{"index": i, **row} for i, group in groups.items() for row in group]
-    path.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    path.write_text("{}")
-    return str(path)
 
 
 def test_fixed_and_broken_problems_and_the_exact_test_of_a_hand_count():
@@ -62,31 +53,6 @@ def test_the_test_is_exact_for_every_outcome():
         values.append(difference(a, b).p)
     for p in set(values):
         assert np.mean([value <= p for value in values]) == pytest.approx(p)
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "fixed", "broken"),
-    [
-        ((1, 0, 1), (1, 0, 1), (), ()),
-        (
-            ([1, 0], [0, 0], [1, 1]),
-            ([1, 1], [0, 0], [0, 1]),
-            (0,),
-            (2,),
-        ),  # several completions of each problem
-    ],
-)
-def test_evaluations_of_one_rate_differ_by_problem_or_not_at_all(a, b, fixed, broken):
-    result = difference(evaluated(*a), evaluated(*b))
-    assert (result.fixed, result.broken, result.gain.value, result.p) == (fixed, broken, 0, 1)
-
-
-def test_only_the_problems_of_both_are_compared(tmp_path, capsys):
-    a, b = written(tmp_path / "a.json", evaluated(0, 1, 0, 0)), written(tmp_path / "b.json", evaluated(1, 1))
-    result = run_diff(DiffCommand((a, b)))
-    assert result.problems == (0, 1) and result.a.value == 0.5 and result.b.value == 1
-    said = capsys.readouterr().out
-    assert "of 2 problems" in said and "fixed: 0 (wrong -> ok)" in said and "broken:" not in said
 
 
 def test_other_problems_are_refused(tmp_path):

@@ -112,17 +112,6 @@ def test_the_majority_is_the_most_frequent_answer(answers, right, vote):
     assert majority_vote([{"extracted": a, "correct": a == right} for a in answers]) == vote
 
 
-def test_lengths_and_missing_ends_are_counted(policy):
-    result = evaluate(policy, Letters("test", size=30), EVALUATION)
-    lengths = [row["length"] for row in result.rows]
-    assert result.mean_length == pytest.approx(np.mean(lengths)) and len(set(lengths)) > 2
-    assert 0 < result.clipped_ratio < 1
-    assert result.clipped_ratio == pytest.approx(np.mean([not row["ended"] for row in result.rows]))
-    assert all(row["length"] == 10 for row in result.rows if not row["ended"])
-    for row in result.rows:  # the end token is no part of the text; every other token is one byte
-        assert bool(row["completion"]) == (row["length"] > row["ended"])
-
-
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_the_result_does_not_depend_on_rows_per_forward(dtype):
     policy, env = load_model(str(tiny_folder()), dtype=dtype, device="cpu"), Letters("test", size=5)

@@ -1,7 +1,6 @@
 """lm-evaluation-harness, where it is installed, measures with our sampler what `evaluate` measures."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,9 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import envs
-from spg_trainer import cli, evaluate, generate, load_model
-from spg_trainer.errors import ModelError
-from tests.common.trainer_cases import child_environment
+from spg_trainer import cli, evaluate, load_model
 
 PROBLEMS = 64
 TASK = """
@@ -81,26 +78,6 @@ def test_the_figure_and_the_texts_are_those_of_evaluate(task, model):
     assert [sample["resps"][0][0] for sample in samples] == [row["completion"] for row in ours.rows]
 
 
-@pytest.mark.slow
-def test_the_command_line_finds_the_model_by_its_name(task):
-    pytest.importorskip("lm_eval")
-    words = "lm-eval --model spg_llada --model_args pretrained=tiny,env=sudoku --device cpu --limit 4"
-    more = [
-        "--tasks",
-        str(task / "own_sudoku.yaml"),
-        "--apply_chat_template",
-        "--output_path",
-        str(task / "out"),
-    ]
-    command = [sys.executable, "-m", "spg_trainer", *words.split(), *more]
-    ended = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=200)
-    assert ended.returncode == 0, ended.stderr
-    (file,) = (task / "out").rglob("results_*.json")
-    written = json.loads(file.read_text())
-    assert written["config"]["spg_llada"]["max_completion_length"] == 20
-    assert written["n-samples"]["own_sudoku"]["effective"] == 4
-
-
 def test_lengths_come_from_the_environment_then_from_the_arguments(model):
     from spg_trainer.evaluation.lm_eval import SpgLLaDA
 
@@ -115,16 +92,6 @@ def test_lengths_come_from_the_environment_then_from_the_arguments(model):
         SpgLLaDA("tiny", max_gen=12)
 
 
-def test_an_answer_is_cut_at_the_first_stop_string(model):
-    env = envs.make("sudoku", split="test")
-    prompts = [env.problem(0).prompt]
-    (whole,) = generate(model.policy, prompts, model.sampling)
-    stop = whole[len(whole) // 2]
-    assert model.generate_until(requests(model, prompts, until=[stop]), disable_tqdm=True) == [
-        whole.partition(stop)[0]
-    ]
-
-
 def test_repeats_and_seeds_have_noise_of_their_own(model):
     (request,) = requests(model, [envs.make("sudoku", split="test").problem(0).prompt], temperature=3.0)
     first, second = model.generate_until([request, request], disable_tqdm=True)
@@ -132,18 +99,6 @@ def test_repeats_and_seeds_have_noise_of_their_own(model):
     assert model.generate_until([request], disable_tqdm=True) == [first]
     model.seed = 1
     assert model.generate_until([request], disable_tqdm=True) != [first]
-
-
-def test_the_beginning_of_an_answer_follows_the_prompt(model):
-    asked = [{"role": "user", "content": "1"}]
-    begun = [*asked, {"role": "assistant", "content": "2"}]
-    whole = model.apply_chat_template(begun, add_generation_prompt=False)
-    assert whole == model.apply_chat_template(asked) + "2"
-
-
-def test_ranking_tasks_are_refused_with_the_reason(model):
-    with pytest.raises(ModelError, match="output_type generate_until"):
-        model.loglikelihood([])
 
 
 def test_without_the_package_the_command_says_what_to_install(monkeypatch, capsys):

@@ -168,6 +168,27 @@ def test_autoregressive_masks_average_to_the_chain_from_left_to_right(num_masks)
     assert not masking.has_eubo and masking.count(3) == min(num_masks, 3)
 
 
+@pytest.mark.parametrize("num_masks", [3, 256])
+def test_autoregressive_masks_ask_for_no_stream_of_their_own_as_they_are_many(num_masks):
+    asked, streams = [], seeded()
+    rollouts = make_rollouts([4, 9, 1], 9)
+    masks = AutoregressiveMasking(num_masks).draw(
+        rollouts, lambda row, mask: asked.append(mask) or streams(row, mask)
+    )
+    assert set(asked) <= {-1}
+    for row, n in enumerate([4, 9, 1]):
+        scored = masks.scored[row].nonzero()
+        assert scored[:, 0].tolist() == list(range(min(n, num_masks))), (
+            "one token of each of the first copies"
+        )
+        for mask, token in scored.tolist():
+            shown = ~masks.masked[row, mask, -9:]
+            assert shown.nonzero().squeeze(-1).tolist() == list(range(token))
+            weight = masks.weight[row, mask]
+            expected = min(num_masks, 9) * n / min(num_masks, n)
+            assert float(weight[token]) == expected and int((weight != 0).sum()) == 1
+
+
 def test_all_masks_score_every_token_from_the_prompt_alone():
     model, rollouts = ToyModel(9), make_rollouts([3], 5)
     expected = sum(model(i, range(5)) for i in range(3))

@@ -19,8 +19,6 @@ from spg_trainer.reporting.completions import fitting
 from spg_trainer.reporting.curves import aligned, column, draw_panels
 from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import group_by_setting, read_run
-from spg_trainer.settings.fields import Config
-from spg_trainer.settings.sources import defaults
 from spg_trainer.training.loop import train
 from tests.common.browser import CHROMIUM, chromium
 from tests.common.report_cases import HOSTILE, completions, write_run
@@ -82,12 +80,6 @@ def test_the_page_says_before_after_kept_step_and_cost(html):
     assert "whole run 1:02:03" in said and "tokens sampled 400" in said and "tokens a second 50" in said
 
 
-def test_curves_show_what_was_recorded_and_nothing_else(folder):
-    titles = [panel["title"] for panel in draw_panels({"a": [read_run(folder)]})]
-    expected = "Solved, Reward, Reward components, Group signal, Bounds, Gradient norm, Speed"
-    assert ", ".join(titles) == expected
-
-
 def test_a_hostile_completion_stays_text(folder, html):
     seen = Page(html)
     assert [tag for tag, _ in seen.tags].count("script") == 2 and "img" not in dict(seen.tags)
@@ -114,11 +106,6 @@ def test_an_unfinished_run_with_a_torn_row_is_shown(tmp_path):
     assert "4 of 4 steps, not finished" in said and "50.0% before" in said and "after training" not in said
 
 
-def test_a_run_without_a_step_is_shown(tmp_path):
-    said = Page(report(write_run(tmp_path / "run", steps=0, finished=False)).html).said
-    assert "No step is finished." in said
-
-
 def test_seeds_of_one_setting_are_one_line_and_a_band(tmp_path):
     runs = [read_run(write_run(tmp_path / f"s{seed}", seed=seed, steps=4 + seed)) for seed in (0, 1)]
     groups = group_by_setting(runs)
@@ -129,19 +116,6 @@ def test_seeds_of_one_setting_are_one_line_and_a_band(tmp_path):
     assert values == pytest.approx(np.array(both), nan_ok=True)
     solved = draw_panels(groups)[0]["svg"]
     assert "opacity: 0.18" in solved
-
-
-def test_settings_are_told_apart_by_what_differs(tmp_path):
-    other = {**defaults(Config, env="sudoku").algorithm_args, "num_masks": 7}
-    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", algorithm_args=other)]
-    groups = group_by_setting([read_run(run) for run in runs])
-    assert [label for label in groups if label == "sudoku spg num_masks=7"] and len(groups) == 2
-    assert "Reward components: rewards/cells/mean" in [panel["title"] for panel in draw_panels(groups)]
-
-
-def test_too_many_completions_are_cut_and_at_least_one_stays():
-    rows = [{"index": i} for i in range(9)]
-    assert fitting(rows, 35) == rows[:3] and fitting(rows, 1) == rows[:1] and fitting(rows, 999) == rows
 
 
 def test_a_lost_task_file_is_said_and_completions_are_text(tmp_path):
@@ -159,6 +133,17 @@ def test_a_rendering_that_raises_is_named_in_its_place(folder, monkeypatch):
     assert "render_text raised TypeError" in seen.sets[0]["rows"][0]["html"]
 
 
+def test_too_many_completions_are_cut_and_at_least_one_stays():
+    rows = [{"index": i} for i in range(9)]
+    assert fitting(rows, 35) == rows[:3] and fitting(rows, 1) == rows[:1] and fitting(rows, 999) == rows
+
+
+def test_the_name_in_the_package_is_the_function():
+    assert spg_trainer.report is report
+    with pytest.raises(ConfigError, match="Give a run folder"):
+        spg_trainer.report()
+
+
 def test_a_notebook_shows_the_page_in_a_frame(html):
     shown = page.Report(html)._repr_html_()
     assert unescape(re.search('srcdoc="([^"]*)"', shown)[1]) == html
@@ -171,12 +156,6 @@ def test_the_command_writes_into_the_run_or_where_told(folder, tmp_path, capsys)
     assert (folder / "report.html").read_text() == (tmp_path / "x.html").read_text()
     assert cli.main(["report", str(tmp_path)]) == 2
     assert f"{tmp_path} holds no run: config.yaml is missing" in capsys.readouterr().err
-
-
-def test_the_name_in_the_package_is_the_function():
-    assert spg_trainer.report is report
-    with pytest.raises(ConfigError, match="Give a run folder"):
-        spg_trainer.report()
 
 
 def test_training_ends_with_a_report_of_tokens(tmp_path):

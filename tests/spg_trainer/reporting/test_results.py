@@ -1,13 +1,11 @@
 """Tables and curves of finished runs, against numbers computed by hand and by simulation."""
 
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from spg_trainer.reporting.compare import markdown
-from spg_trainer.reporting.curves import aligned, column, draw_solved
 from spg_trainer.reporting.runs import Completions, Recorded
 from spg_trainer.reporting.statistics import mean_over, t_quantile
 from spg_trainer.settings.fields import Config
@@ -55,11 +53,6 @@ def test_quantiles_are_those_of_printed_tables(freedom: int, tabulated: float) -
     assert t_quantile(freedom) == pytest.approx(tabulated, rel=3e-4)
 
 
-def test_the_interval_of_one_seed_is_wilsons() -> None:
-    found = mean_over(np.array([[1.0, 0.0, 0.0, 1.0, 1.0]]))
-    assert found.rate_interval == wilson_interval(3, 5)
-
-
 @pytest.mark.parametrize(("of_seeds", "of_problems"), [(0.1, 0.3), (0.3, 0.0)])
 def test_ninety_five_of_a_hundred_intervals_hold_the_mean(of_seeds: float, of_problems: float) -> None:
     rng, hits, trials = np.random.default_rng(3), 0, 300
@@ -92,26 +85,3 @@ def test_the_table_has_the_figures_of_every_cell(cells) -> None:
     assert one[5] == f"+0.500 [{0.5 - reach:+.3f}, +1.000]" and reach > 0.5
     assert one[6:8] == ["0.500", "0/1"]
     assert none == ["b", "x", "0/3", *["-"] * 7]
-
-
-def test_seeds_that_ended_early_leave_the_others_their_figures(tmp_path: Path) -> None:
-    runs = [finished(tmp_path / f"{n}", START, START, [0.5] * n) for n in (3, 2, 0)]
-    x, values = aligned([column(run, "correct") for run in runs])
-    assert x.tolist() == [1, 2, 3]
-    assert np.isnan(values).tolist() == [[False] * 3, [False, False, True], [True] * 3]
-    assert "| 0.500 | 0/3 |" in markdown({"t": {"s": runs}}, 3)
-    assert "| - | 0/1 |" in markdown({"t": {"s": runs[2:]}}, 1)
-    draw_solved({"t": {"s": runs}}, tmp_path / "curves.svg")
-
-
-def test_curves_have_a_panel_a_task_and_a_band_a_setting(tmp_path: Path, cells) -> None:
-    for name in ("curves", "again"):
-        draw_solved(cells, tmp_path / f"{name}.svg")
-    text = (tmp_path / "curves.svg").read_text()
-    assert (tmp_path / "again.svg").read_text() == text
-    root = ElementTree.fromstring(text)
-    words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"a", "b", "x 1", "y 0.5"} <= words
-    ids = [element.get("id", "") for element in root.iter()]
-    assert sum(i.startswith("FillBetween") for i in ids) == 1  # of three seeds; one has no range
-    assert sum(i.startswith("axes_") for i in ids) == 2

@@ -60,19 +60,6 @@ def test_plain_lines_come_first_last_and_when_it_is_time(clock):
     assert shown == [1, 13, 25, 28, 31, 34, 35]
 
 
-def test_time_left_is_the_nearer_of_pace_and_limit(clock):
-    out = io.StringIO()
-    console = Console(file=out)
-    for step, limit in ((1, None), (2, 3600.0), (3, 45.0)):
-        clock[0] += 60
-        console.step({"step": step}, total=10, seconds_left=limit)
-    console.step({"step": 4, "reward": None, "correct": float("nan")}, total=10)
-    clock[0] += 60
-    console.step({"step": 5, "reward": None, "correct": float("nan")}, total=10)
-    lines = ["step 1/10", "step 2/10  0:08:00 left", "step 3/10  0:00:45 left", "step 5/10  0:03:45 left"]
-    assert out.getvalue().splitlines() == lines, "missing figures are left out"
-
-
 def test_live_lines_are_redrawn_below_what_is_printed_and_go_at_the_end(terminal):
     with Console(file=terminal) as console:
         console.step(ROW, total=9)
@@ -88,26 +75,6 @@ def test_live_lines_are_redrawn_below_what_is_printed_and_go_at_the_end(terminal
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     assert text.rstrip().endswith("step 9/9  reward 0.25  solved 1.00  1,234 tokens/s"), "the last step stays"
-
-
-def test_plain_progress_speaks_only_when_it_takes_long(clock):
-    out = io.StringIO()
-    console = Console(file=out, every_seconds=10)
-    with console.progress(4, "evaluating") as advance:
-        for done, seconds in enumerate((1, 12, 1, 1), 1):
-            clock[0] += seconds
-            advance(done)
-    assert out.getvalue() == "evaluating 2/4  0:00:24 left\n"
-
-
-def test_progress_may_begin_later_and_learn_that_it_ends_earlier(clock):
-    out = io.StringIO()
-    with Console(file=out, every_seconds=10).progress(30, "sft", first=10) as advance:
-        clock[0] += 12
-        advance(11, "loss 1.0")
-        clock[0] += 12
-        advance(12, "loss 0.5", 14)
-    assert out.getvalue() == "sft 11/30  loss 1.0\nsft 12/14  loss 0.5  0:00:24 left\n"
 
 
 def test_an_error_inside_gives_the_terminal_back(terminal):

@@ -90,18 +90,3 @@ def test_completions_go_to_a_table(opened):
     ((step, name, columns, data),) = fakes["wandb"].logged
     assert (step, name, len(data)) == (3, "samples", 32) and columns == [*ROW]
     assert data[0] == ["[{'role': 'user'}]", "a|b\nc", "0.5", "True", "ok"]
-
-
-def test_tensorboard_gets_numbers_and_tables_in_the_run_folder(tmp_path):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    trackers = Trackers()
-    trackers.open(["tensorboard"], tmp_path, {"batch": {"keep": None, "lr": 1e-3}})
-    trackers.log({"step": 1, "reward": 0.5}, 1)
-    trackers.table("samples", [ROW], 1)
-    trackers.finish()
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [event.value for event in events.Scalars("reward")] == [0.5]
-    (event,) = events.Tensors("samples/text_summary")
-    assert "a\\|b<br>c | 0.5 | True | ok |" in event.tensor_proto.string_val[0].decode()

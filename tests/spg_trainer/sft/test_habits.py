@@ -45,16 +45,6 @@ def test_a_habit_is_known_by_its_answer_not_by_its_text() -> None:
     assert habit_answers(Case(), 1) == {"first": "a", "silent": "<answer>hm"}
 
 
-def test_a_habit_without_an_answer_is_known_by_its_whole_text() -> None:
-    counts = count_habits(Case(), rows((1, "<answer>hm\n"), (1, "<answer>hmm")))
-    assert (counts.follows["silent"], counts.neither) == (1, 1)
-
-
-def test_where_habits_agree_a_completion_counts_for_each() -> None:
-    counts = count_habits(Case(), rows((0, "<answer>a</answer>")))
-    assert (counts.follows, counts.neither) == ({"right": 1, "first": 1, "silent": 0}, 0)
-
-
 def test_groups_are_counted_by_problem(monkeypatch) -> None:
     right, wrong = "<answer>{}</answer>".format, "<answer>z</answer>"
     texts = [(1, right("b")), (1, wrong), (2, wrong), (2, wrong), (3, right("d")), (3, right("d"))]

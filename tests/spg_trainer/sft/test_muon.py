@@ -57,15 +57,6 @@ def test_three_steps_of_a_matrix_by_hand_and_of_the_rest_by_adamw() -> None:
             assert torch.equal(held[name], p)
 
 
-def test_a_matrix_without_a_gradient_stays_as_it_is() -> None:
-    held = {"layers.1.w": torch.nn.Parameter(torch.ones(3, 3)), "head": torch.nn.Parameter(torch.ones(3, 3))}
-    optimizer = Muon(held, 0.1, 0.5)
-    held["head"].grad = torch.ones(3, 3)
-    optimizer.step()
-    assert torch.equal(held["layers.1.w"], torch.ones(3, 3))
-    assert not torch.equal(held["head"], torch.ones(3, 3))
-
-
 def test_it_takes_a_models_layers_but_neither_embedding_nor_head_nor_norms() -> None:
     def matrices(model: torch.nn.Module) -> set[str]:
         names = {p: name for name, p in model.named_parameters() if p.requires_grad}

@@ -1,7 +1,6 @@
 """Base models from demonstrations: what is drawn, the loss, equal weights for equal seeds, what the folder holds."""
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +21,6 @@ from spg_trainer.rollout.tokens import encode_completions, encode_prompts
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import ModelConfig, SftCommand
-from spg_trainer.sft import command as sft_command
 from spg_trainer.sft import loop as sft_loop
 from spg_trainer.sft.command import base_policy, eval_sampling, sft
 from spg_trainer.sft.demonstrations import denoising_loss, draw_demonstrations, draw_masked, mix_shares
@@ -186,16 +184,6 @@ def test_the_folder_opens_like_any_model(made: Path) -> None:
     assert result.n == 2 and f"| test | {result.correct:.3f} |" in card
 
 
-def test_bfloat16_on_disk_is_half_as_large(made: Path, tmp_path: Path) -> None:
-    command = replace(TWO_HABITS, save_dtype="bfloat16", output_dir=str(tmp_path / "half"))
-    folder = sft(command, quiet=True)
-    full, half = (opened(place).model.state_dict() for place in (made, folder))
-    assert all(half[name].dtype == torch.float32 for name in half), "opened as float32 on a CPU"
-    assert all(torch.equal(half[name], value.bfloat16().float()) for name, value in full.items())
-    sizes = [(place / "model.safetensors").stat().st_size for place in (made, folder)]
-    assert sizes[1] < 0.7 * sizes[0]
-
-
 def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> None:
     lengths = {"max_completion_length": 8, "block_length": 8, "diffusion_steps": 8}
     rollout = {**lengths, "remasking": "low_confidence"}
@@ -233,48 +221,11 @@ def test_two_of_them_never_write_into_one_folder(tmp_path: Path, monkeypatch) ->
     folder.mkdir()
     with (
         FileLock(folder / ".lock"),
-        pytest.raises(ConfigError, match=r"model is being written by another process"),
+        pytest.raises(ConfigError, match=f"{folder} .*another process"),
     ):
         sft(command, quiet=True)
     with pytest.raises(KeyboardInterrupt):  # after a kill, of which the file is left
         sft(command, quiet=True)
-
-
-def test_problems_that_are_missing_are_told_before_the_training(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(Count, "__len__", lambda self: 0 if self.split == "test" else 9)
-    monkeypatch.setattr(Fit, "run", lambda *_: pytest.fail("trained first"))
-    with pytest.raises(envs.EnvError, match="test"):
-        sft(replace(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
-    assert not (tmp_path / "model").exists()
-
-
-def test_after_a_full_disk_at_the_end_it_can_go_on(tmp_path: Path, monkeypatch) -> None:
-    def full(*_) -> None:
-        raise OSError(28, "No space left on device")
-
-    command = replace(LONG, output_dir=str(tmp_path / "model"))
-    with monkeypatch.context() as patch:
-        patch.setattr(sft_command, "card_of_sft", lambda *_: patch.setattr(os, "replace", full) or "")
-        with pytest.raises(CheckpointError, match=r"No space left on device.*--resume"):
-            sft(command, quiet=True)
-    sft(replace(command, resume="auto"), quiet=True)
-    assert incomplete(tmp_path / "model") is None
-
-
-def test_the_default_folder_names_task_and_seed(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = sft(replace(SMALL, env="test/Count-v0", steps=1, seed=2), quiet=True)
-    assert str(folder) == "models/Count-v0-sft-s2"
-
-
-@pytest.mark.parametrize(("length", "block", "steps"), [(8, 8, 8), (40, 40, 40), (64, 32, 64)])
-def test_what_is_made_is_evaluated_at_its_own_length(length: int, block: int, steps: int) -> None:
-    sampling = eval_sampling(replace(SMALL, env="nobodys-task", max_completion_length=length))
-    sampling.check()
-    sizes = (sampling.max_completion_length, sampling.block_length, sampling.diffusion_steps)
-    assert sizes == (length, block, steps) and sampling.temperature == 0
-    large = replace(SMALL, max_completion_length=length, model=ModelConfig(model="GSAI-ML/LLaDA-8B-Instruct"))
-    assert eval_sampling(large).diffusion_steps == round(length / 2), "as the papers decode"
 
 
 # The learning rate, and when it ends.
@@ -391,14 +342,6 @@ def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path, 
             sft(wrong, quiet=True)
 
 
-def test_a_cosine_is_of_one_length_and_says_what_to_do_instead(tmp_path: Path) -> None:
-    command = replace(LONG, patience=0, output_dir=str(tmp_path / "model"))
-    folder = sft(command, quiet=True)
-    for steps, words in ((20, "is finished"), (40, "steps was 20, now 40")):
-        with pytest.raises(ConfigError, match=f"{words}.*--model {folder}"):
-            sft(replace(command, steps=steps, resume="auto"), quiet=True)
-
-
 def test_however_early_the_rate_falls_it_can_go_on_from_there(tmp_path: Path) -> None:
     command = replace(LONG, eval_steps=1, patience=1, learning_rate=1e-12, output_dir=str(tmp_path / "model"))
     folder = sft(command, quiet=True)
@@ -449,16 +392,6 @@ def test_the_length_is_what_the_longest_demonstration_needs(tmp_path: Path) -> N
     command = replace(command, mix={"short": 1, "wordy": 1}, output_dir=str(tmp_path / "short"))
     length = json.loads((sft(command, quiet=True) / "environment.json").read_text())["rollout"]
     assert length["max_completion_length"] == 9, "seven letters, the end, and a tenth"
-
-
-def test_the_decoding_that_is_asked_for_is_recorded_and_used(tmp_path: Path) -> None:
-    asked = {"block_length": 4, "diffusion_steps": 4, "remasking": "random"}
-    command = replace(SMALL, **asked, output_dir=str(tmp_path / "model"))
-    folder = sft(command, quiet=True)
-    recorded = json.loads((folder / "environment.json").read_text())["rollout"]
-    assert recorded == {"max_completion_length": 8, **asked} and "diffusion_steps: 4" in told(folder)
-    with pytest.raises(ConfigError, match=r"diffusion_steps=9 .* diffusion_steps=8"):
-        eval_sampling(replace(SMALL, diffusion_steps=9))
 
 
 def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_path: Path, capsys) -> None:

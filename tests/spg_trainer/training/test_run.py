@@ -96,20 +96,6 @@ def test_the_summary_says_how_it_went(finished):
     assert [row["step"] for row in timings] == [1, 2, 3] and all(row["rollout"] > 0 for row in timings)
 
 
-def test_the_last_lines_say_what_was_gained_and_what_to_type(tmp_path, capsys):
-    folder = tmp_path / "run"
-    train(small_config(folder, max_steps=1))
-    said = capsys.readouterr().out
-    board = Letters("train").problem(rows(folder / "samples" / "step-000001.jsonl")[0]["index"]).prompt
-    assert (
-        board in said
-        and f"letters, spg, model {tiny_folder()}, 1 process on cpu; run folder {folder}" in said
-    )
-    last = said.strip().splitlines()[-5:]
-    assert "4 test problems" in last[0] and str(folder) in last[1]
-    assert f"diff {folder}" in last[2] and f"--model {folder}" in last[3] and f"--resume {folder}" in last[4]
-
-
 def assert_opens(folder, expected_rows):
     """As Auto classes read it, as `load_model` reads it: the same logits, and it can be evaluated."""
     ids, policy = torch.arange(40, 60)[None], load_model(str(folder), device="cpu")

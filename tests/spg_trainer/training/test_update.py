@@ -14,7 +14,7 @@ from spg_trainer.seeding import numpy_generator
 from spg_trainer.training.loop import credit, train
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, means, plan_updates, split_rows
-from tests.common.likelihood_cases import naive_logps, relative
+from tests.common.likelihood_cases import count_sequences, naive_logps, relative
 from tests.common.process_cases import (
     KINDS,
     algorithm_config,
@@ -295,6 +295,21 @@ def test_a_coupled_loss_has_the_gradient_of_plain_autograd(place):
         loss.backward()
         assert relative(found, torch.cat([p.grad.flatten() for p in run.parameters])) < 1e-10
         assert sums["loss", "update"] == pytest.approx(float(loss.detach()), rel=1e-10)
+
+
+def test_completions_to_which_a_coupled_loss_gives_nothing_are_not_sent_back(place, monkeypatch):
+    settings = {"algorithm": SELF_NORMALISED, "dtype": "float64", "per_device_batch_size": 4}
+    run, (update,) = planned(small_config(place(), algorithm_args={"num_masks": 2}, **settings))
+    first = update.micro_batches[0]
+    first.batch = replace(first.batch, advantages=torch.zeros_like(first.batch.advantages))
+    whole = [
+        (len(micro.rollouts), int((micro.batch.advantages != 0).sum())) for micro in update.micro_batches
+    ]
+    copies = count_sequences(monkeypatch)
+    sums = gradient(run.policy, run.algorithm, update)
+    scored, sent = (2 * sum(column) for column in zip(*whole, strict=True))
+    assert 0 < sent < scored and (copies["no graph"], copies["graph"]) == (scored, sent)
+    assert sums["", "scored_tokens"] == sum(float(m.masks.scored.sum()) for m in update.micro_batches)
 
 
 def test_metrics_are_divided_by_what_they_name():

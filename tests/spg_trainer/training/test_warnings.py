@@ -1,7 +1,12 @@
-"""Warnings name what looks wrong and the flag to change, once."""
+"""The figures of a rollout count what its groups are; warnings name what looks wrong and the flag, once."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
+import torch
 
+from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.warnings import new_warnings
 
 
@@ -57,3 +62,30 @@ def test_groups_that_are_all_right_are_no_trouble_where_they_teach():
     assert new_warnings(rows) and not new_warnings(rows, right_groups_teach=True)
     rows = history((8, {}), (3, equal(0.95, right=0.1, wrong=0.85)))
     assert "85% all wrong" in new_warnings(rows, right_groups_teach=True)[0]
+
+
+def test_groups_are_counted_by_what_they_have_in_common():
+    correct = [1, 1, 0, 0, 0, 0, 1, 1]
+    scored = SimpleNamespace(
+        rewards=np.array([1.0, 1.0, 0.2, 0.2, 0.0, 0.3, 0.5, 0.5]),
+        correct=np.array(correct, bool),
+        reason=["ok" if c else "wrong" for c in correct],
+        completions=["a", "b", "c", "c", "d", "e", "a", "a"],
+        rollouts=SimpleNamespace(
+            completion_mask=torch.ones(8, 3, dtype=torch.bool),
+            unmask_step=torch.tensor([[0, 1, -1]] * 8),  # the last was given, not written
+            unmask_logps=torch.tensor([[-1.0, -2.0, 0.0]] * 4 + [[-3.0, -4.0, 0.0]] * 4),
+        ),
+        components={"correct": np.array(correct, float)},
+    )
+    groups, metrics = rollout_metrics(scored, [True] * 8, 2)
+    assert groups.shape == (4, 2)
+    assert metrics["completions/entropy"] == 2.5
+    shares = {name: value for name, value in metrics.items() if name.startswith("frac_")}
+    assert shares == {
+        "frac_reward_zero_std": 0.75,
+        "frac_groups_all_correct": 0.5,
+        "frac_groups_all_wrong": 0.5,
+        "frac_groups_identical": 0.5,
+        "frac_groups_wrong_identical": 0.25,
+    }

@@ -1,0 +1,61 @@
+"""Books of answers judged by hand, in tests/verifiers/casebook.
+
+A line `= reference` comes before answers to it: `!` right, also in strict mode; `+` right; `-` wrong. `? problem` names
+the problem of the references below it. ⏎ is a line end, and <U+200B> the character of that number. A book's name begins
+with its task; one that ends in `_bare` holds whole completions, the others what stands in an answer block.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+BOOKS = Path(__file__).resolve().parents[1] / "verifiers" / "casebook"
+
+
+class Case(NamedTuple):
+    """An answer, and what it is."""
+
+    reference: dict[str, Any]
+    answer: str
+    right: bool
+    strict: bool
+
+
+def read_reference(task: str, text: str) -> dict[str, Any]:
+    if task == "countdown":  # 3 5 7 = 22
+        numbers, _, target = text.partition(" = ")
+        return {"numbers": [int(number) for number in numbers.split()], "target": target}
+    return {"puzzle" if task == "sudoku" else "answer": text}
+
+
+@cache
+def cases(book: str) -> tuple[Case, ...]:
+    """Every answer of a book; a reference that has none is an answer to itself."""
+    found, reference, problem, task = [], {}, "", book.partition("_")[0]
+    for line in (BOOKS / f"{book}.txt").read_text(encoding="utf-8").splitlines():
+        mark, _, text = line.partition(" ")
+        text = re.sub(r"<U\+([0-9A-F]+)>", lambda match: chr(int(match[1], 16)), text.replace("⏎", "\n"))
+        if mark == "?":
+            problem = {"problem": text}
+        elif mark == "=":
+            reference = read_reference(task, text) | (problem or {})
+        elif mark in ("!", "+", "-"):
+            found.append(Case(reference, text, mark != "-", mark == "!"))
+    return tuple(found)
+
+
+def completions(book: str, answer: str) -> list[str]:
+    """The answer in its block, and in a box there where it is no sentence that holds one."""
+    if book.endswith("_bare"):
+        return [answer]
+    texts = [f"so\n</reasoning>\n<answer>\n{answer}\n</answer>"]
+    if "box{" not in answer and answer.count("{") == answer.count("}"):
+        texts.append(f"so\n</reasoning>\n<answer>\n\\boxed{{{answer}}}\n</answer><|eot_id|>")
+    return texts
+
+
+def pairs(table: str) -> list[tuple[str, str]]:
+    """Every (answer, reference) of lines of `reference <- answer ;; answer || reference <- answer ...`."""
+    entries = [entry.split(" <- ", 1) for line in table.strip().splitlines() for entry in line.split(" || ")]
+    return [(answer, gold) for gold, answers in entries for answer in answers.split(" ;; ")]

@@ -1,0 +1,190 @@
+"""What algorithms declare of their losses is true, and changes no gradient."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import pytest
+import torch
+
+from spg_trainer.algorithms import ALGORITHMS, Loss, build
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.batch import Batch
+from spg_trainer.likelihood import accumulate
+from spg_trainer.likelihood import logps as likelihood_logps
+from tests.common.algorithm_cases import MASK, declared, logps_gradient, with_old
+from tests.common.likelihood_cases import (
+    count_sequences,
+    make_rollouts,
+    naive_logps,
+    relative,
+    seeded,
+    tiny_model,
+    whole_gradient,
+)
+
+LENGTHS, SIZE, PROMPTS = [9, 4, 1, 7], 9, [4, 2, 3, 1]
+ADVANTAGES = torch.tensor([1.0, -1.0, 0.6, -0.7], dtype=torch.float64)
+MANY = {"num_masks": 4, "block_length": 2}
+OTHER_BETA = {
+    "diffu_grpo": 0.0,
+    "espo": 0.0,
+    "unigrpo": 0.0,
+    "gdpo": 0.1,
+}  # with a penalty where there is none, and without
+CASES = [(name, on_policy) for name in ALGORITHMS for on_policy in (True, False)]
+
+
+def case(name: str, on_policy: bool, **arguments):
+    """The algorithm and four completions in two groups, with old logps beside the current ones or none."""
+    given = {"p_mask_prompt": 0.2, **MANY, **arguments}
+    if "justgrpo" in name or name == "vrpo":
+        given["p_mask_prompt"] = 0.0
+    algorithm, rollouts, model = build(name, given), make_rollouts(LENGTHS, SIZE, PROMPTS), tiny_model()
+    masks = algorithm.make_masking().draw(rollouts, seeded())
+    with torch.no_grad():
+        logps = naive_logps(model, rollouts, masks, MASK)
+    noise = torch.randn(2, *logps.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    old, ref = (logps + 0.4 * noise) * masks.scored
+    totals = {"completions": 8.0, "tokens": 50.0, "scored_completions": 4.0, "rewarded_completions": 4.0}
+    ones = torch.ones(4, dtype=torch.float64)
+    batch = Batch(
+        rollouts.completion_mask,
+        ADVANTAGES,
+        totals,
+        group=torch.tensor([0, 0, 1, 1]),
+        prepared={"repeats": ones, "valid": ones},
+        old_logps=None if on_policy else old,
+        ref_logps=ref,
+    )
+    return algorithm, model, rollouts, masks, batch
+
+
+@pytest.mark.parametrize("name, on_policy", CASES)
+def test_the_gradient_is_that_of_plain_autograd_and_the_metrics_are_those_of_all_logps(
+    name, on_policy, monkeypatch
+):
+    """In chunks that hold completions, copies, or parts of them, and in few or many passes."""
+    for arguments in ({}, {"beta": OTHER_BETA[name]}) if name in OTHER_BETA else ({},):
+        algorithm, model, rollouts, masks, batch = case(name, on_policy, **arguments)
+        loss_fn = partial(with_old, algorithm, masks, batch)
+        naive = naive_logps(model, rollouts, masks, MASK)
+        expected = loss_fn(naive)
+        expected.loss.backward()
+        gradient = whole_gradient(model)
+        assert float(gradient.norm()) > 1e-6
+        for chunk_rows in (3, 10, 1000):
+            monkeypatch.setattr(likelihood_logps, "rows_per_chunk", lambda vocabulary, rows=chunk_rows: rows)
+            for masks_at_once in (1, 2, masks.scored.shape[1]):
+                model.zero_grad(set_to_none=True)
+                options = {"mask_id": MASK, "masks_at_once": masks_at_once, **declared(algorithm, batch)}
+                found = accumulate(model, rollouts, masks, loss_fn, **options)
+                assert relative(whole_gradient(model), gradient) < 1e-10
+                for key, metric in expected.metrics.items():
+                    assert float(found.metrics[key].total) == pytest.approx(float(metric.total), rel=1e-10)
+                assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-10)
+
+
+@pytest.mark.parametrize("name, on_policy", CASES)
+def test_completions_said_to_be_linear_are(name, on_policy):
+    algorithm, _, _, masks, batch = case(name, on_policy)
+    linear = algorithm.linear(batch, on_policy)
+    found = [
+        logps_gradient(algorithm, masks, batch, -scale * (1 + masks.weight.cumsum(-1).sin()) * masks.scored)[
+            1
+        ]
+        for scale in (0.0, 1.0, 3.0)
+    ]
+    for other in found[1:]:
+        assert torch.allclose(other[linear], found[0][linear], rtol=1e-12, atol=0)
+
+
+def test_which_are_linear():
+    """Positives of SPG, all of what is no ratio, ratios in the first update only; none beside a reference."""
+    first, later = {}, {}
+    for name in ALGORITHMS:
+        for said, on_policy in ((first, True), (later, False)):
+            algorithm, *_, batch = case(name, on_policy)
+            said[name] = int(algorithm.linear(batch, on_policy).sum())
+    always = {"raft", "wd1", "wd1_repro", "justgrpo", "justgrpo_repro"}
+    assert {name for name, count in later.items() if count == 4} == always
+    assert {name for name, count in later.items() if count == 2} == {"spg", "spg_repro"}
+    ratios = {"unigrpo_repro", "gdpo", "gdpo_repro", "bgpo"}  # the others have a penalty by default
+    assert {name for name, count in first.items() if count == 4} == always | ratios
+    for name in ("espo", "diffu_grpo", "unigrpo"):
+        assert case(name, True, beta=0.0)[0].linear(case(name, True)[-1], True).all()
+
+
+@dataclass(frozen=True)
+class Curved(SPG):
+    """A loss of its own."""
+
+    def loss(self, logps, masks, batch) -> Loss:
+        return Loss((logps**2).sum(), {})
+
+
+@dataclass(frozen=True)
+class Renamed(SPG):
+    """Another default only."""
+
+    num_masks: int = 3
+
+
+def test_a_loss_of_its_own_is_not_linear_because_its_parent_is():
+    batch = case("spg", True)[-1]
+    assert not Curved(masking="random").linear(batch, True).any()
+    assert Renamed(masking="random").linear(batch, True).any()
+
+
+@pytest.mark.parametrize(
+    "num_masks, at_once, no_graph", [(2, 1, 0), (4, 1, 4), (4, 2, 0), (6, 2, 4)], ids=str
+)
+def test_positives_of_spg_take_one_pass(monkeypatch, num_masks, at_once, no_graph):
+    """Of B = 4 completions two: only the negatives beyond the last full pass are scored without a graph."""
+    algorithm, model, rollouts, masks, batch = case("spg", True, masking="random", num_masks=num_masks)
+    seen = count_sequences(monkeypatch)
+    options = {"mask_id": MASK, "masks_at_once": at_once, **declared(algorithm, batch)}
+    accumulate(model, rollouts, masks, partial(with_old, algorithm, masks, batch), **options)
+    assert seen == {"graph": 4 * num_masks, "no graph": no_graph, "largest graph": 4 * at_once}
+
+
+@pytest.mark.parametrize(
+    "name, chunk_rows, again", [("raft", 30, 0), ("spg", 30, 0), ("vrpo", 30, 1), ("vrpo", 1000, 0)]
+)
+@pytest.mark.parametrize("head", ["learns", "frozen"])
+def test_logits_are_computed_once_where_their_coefficients_are_known_or_not_needed(
+    monkeypatch, name, chunk_rows, again, head
+):
+    """All masks at once: vrpo compares completions, so that each of several chunks waits for all logps."""
+    algorithm, model, rollouts, masks, batch = case(name, True, masking="random")
+    model.get_output_embeddings().weight.requires_grad_(head == "learns")
+    rows, original = [], likelihood_logps._logits
+    monkeypatch.setattr(likelihood_logps, "rows_per_chunk", lambda vocabulary: chunk_rows)
+    monkeypatch.setattr(
+        likelihood_logps,
+        "_logits",
+        lambda states, weight: rows.append(len(states)) or original(states, weight),
+    )
+    options = {"mask_id": MASK, "masks_at_once": 4, **declared(algorithm, batch)}
+    accumulate(model, rollouts, masks, partial(with_old, algorithm, masks, batch), **options)
+    positions = int(masks.scored.sum())
+    assert 30 < positions < 1000 and max(rows) <= chunk_rows
+    assert sum(rows) == positions * (1 + again * (head == "learns"))
+
+
+def test_the_last_layer_computes_scored_columns_only(monkeypatch):
+    import spg_trainer.models.load as load
+
+    widths, original = [], load.hidden_states
+
+    def watched(model, ids, attention, keep):
+        widths.append(keep.shape[1])
+        return original(model, ids, attention, keep=keep)
+
+    monkeypatch.setattr(load, "hidden_states", watched)
+    algorithm, model, rollouts, masks, batch = case("justgrpo", True)
+    options = {"mask_id": MASK, "masks_at_once": 1, **declared(algorithm, batch)}
+    accumulate(model, rollouts, masks, partial(with_old, algorithm, masks, batch), **options)
+    assert set(widths) == {1}, "one token of each copy is scored"
+    many = replace(masks, scored=masks.scored.any(1, keepdim=True), masked=masks.masked[:, :1])
+    likelihood_logps.token_logps(model, rollouts, replace(many, weight=masks.weight[:, :1]), MASK)
+    assert widths[-1] == int(many.scored.sum(-1).max())

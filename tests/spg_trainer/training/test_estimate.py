@@ -1,0 +1,219 @@
+"""Memory and seconds estimated from a shape and settings, against models, autograd and LLaDA-8B worked out by hand."""
+
+import importlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from spg_trainer.algorithms import build
+from spg_trainer.cli import main
+from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, hidden_states
+from spg_trainer.models.lora import add_lora
+from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
+from spg_trainer.training.estimate import Device, Estimate, estimate
+
+GIB = 2**30
+SIZES = {"d_model": 64, "n_layers": 3, "n_heads": 4, "mlp_hidden_size": 160, "vocab_size": 40}
+BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
+
+
+def shape(**more: int) -> LLaDAConfig:
+    return LLaDAConfig(**(SIZES | more), max_sequence_length=256, mask_token_id=39, eos_token_id=38)
+
+
+def of_8b(
+    lora_r: int = 0, batch: int = 6, prompts: int = 1, rollout: Sampling | None = None, **more
+) -> Estimate:
+    """Six completions a prompt with LLaDA-8B's shape; `batch`: --per-device-batch-size."""
+    config = Config(
+        model=ModelConfig(lora_r=lora_r, gradient_checkpointing=more.pop("checkpointing", False)),
+        rollout=rollout or Sampling(temperature=0.9),
+        batch=BatchConfig(prompts, 6, per_device_batch_size=batch),
+    )
+    return estimate(LLaDAConfig(), config, build("spg", {"block_length": 32}), **more)
+
+
+@pytest.mark.parametrize("more", [{}, {"n_kv_heads": 2}, {"weight_tying": True}])
+def test_weights_and_adapters_are_counted(more) -> None:
+    spg, model = build("spg", {}), LLaDAForMaskedLM(shape(**more))
+    held = estimate(shape(**more), Config(), spg, dtype="float32").held
+    weights = 4 * sum(p.numel() for p in model.parameters())
+    assert held == {"weights": weights, "gradients": weights, "optimizer": 2 * weights}
+    adapted = add_lora(model, r=6, alpha=3, dropout=0.0, seed=0, base="")
+    adapters = 4 * sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    held = estimate(shape(**more), Config(model=ModelConfig(lora_r=6)), spg, dtype="float32").held
+    assert held == {"weights": weights + adapters, "gradients": adapters, "optimizer": 2 * adapters}
+
+
+def test_the_defaults_of_the_configuration_are_llada_8b() -> None:
+    with torch.device("meta"):
+        model = LLaDAForMaskedLM(LLaDAConfig())
+    counted = sum(p.numel() for p in model.parameters())
+    assert of_8b(dtype="float32").held["weights"] == 4 * counted
+    assert counted == pytest.approx(8.016e9, rel=1e-3)
+
+
+def kept(sizes: LLaDAConfig, dtype: str, m: ModelConfig) -> tuple[int, float]:
+    """Bytes that autograd keeps of a forward pass besides weights, and the activations that are estimated."""
+    model, found = LLaDAForMaskedLM(sizes).to(getattr(torch, dtype)), {}
+    if m.lora_r:
+        model = add_lora(model, r=m.lora_r, alpha=4, dropout=0.0, seed=0, base="")
+    if m.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    model.train()
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def keep(saved: torch.Tensor) -> torch.Tensor:
+        if saved.untyped_storage().data_ptr() not in weights:
+            found[saved.untyped_storage().data_ptr()] = saved
+        return saved
+
+    ids = torch.randint(30, (4, 104), generator=torch.Generator().manual_seed(0))
+    real = torch.ones_like(ids, dtype=torch.bool)
+    real[0, :9] = False
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+        hidden_states(model, ids, real, keep=torch.arange(40, 104).expand(4, -1))
+    config = Config(model=m, rollout=Sampling(64, 32, 64), batch=BatchConfig(per_device_batch_size=4))
+    estimated = estimate(sizes, config, build("spg", {}), dtype=dtype, prompt_length=40)
+    return sum(x.untyped_storage().nbytes() for x in found.values()), estimated.update["activations"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("lora_r", [0, 4])
+def test_activations_are_what_autograd_keeps(dtype: str, lora_r: int) -> None:
+    found, estimated = kept(shape(n_layers=12), dtype, ModelConfig(lora_r=lora_r))
+    assert estimated == pytest.approx(found, rel=0.05)
+
+
+def test_with_checkpointing_a_layer_more_keeps_its_input() -> None:
+    m = ModelConfig(gradient_checkpointing=True)
+    (few, less), (many, more) = (kept(shape(n_layers=layers), "float32", m) for layers in (4, 12))
+    assert more - less == pytest.approx(many - few, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "cache", "rate"),
+    [
+        (200, "none", 146),
+        (200, "prefix", 405),
+        (200, "dual", 1118),
+        (600, "dual", 777),
+        (1500, "none", 36),
+        (1500, "prefix", 259),
+    ],
+)
+def test_rates_of_llada_8b_are_those_that_were_worked_out_by_hand(
+    prompt: int, cache: str, rate: float
+) -> None:
+    rollout = Sampling(temperature=0.9, cache=cache)
+    seconds = of_8b(rollout=rollout, prompt_length=prompt).seconds["rollout"]
+    assert 6 * 256 / seconds == pytest.approx(rate, rel=0.01)
+
+
+def test_each_field_of_a_cache_makes_passes_narrower_or_wider() -> None:
+    def seconds(**fields) -> float:
+        rollout = Sampling(temperature=0.9, **({"cache": "dual"} | fields))
+        return of_8b(rollout=rollout, prompt_length=1000).seconds["rollout"]
+
+    assert seconds() < seconds(cache="window", window_tokens=16) < seconds(cache="prefix")
+    assert seconds() < seconds(refresh_steps=4) < seconds(refresh_steps=2)
+    assert seconds(suffix_tokens=0) < seconds(suffix_tokens=32) < seconds()
+    assert seconds(prompt_refresh_steps=64) < seconds(prompt_refresh_steps=32) < seconds()
+
+
+@pytest.mark.parametrize(
+    ("lora_r", "checkpointing", "expected"),
+    [(0, False, 0.59), (0, True, 0.75), (128, False, 0.44), (128, True, 0.61)],
+)
+def test_an_update_of_llada_8b_takes_as_long_as_was_worked_out(lora_r, checkpointing, expected) -> None:
+    seconds = of_8b(lora_r, batch=1, checkpointing=checkpointing).seconds["update"]
+    assert seconds == pytest.approx(expected, rel=0.02)
+
+
+def test_a_pass_over_few_columns_takes_as_long_as_reading_the_weights() -> None:
+    slow = replace(Device(), bandwidth=1e9)
+    narrow = Sampling(32, 32, 1)
+    read = 2 * 7.5e9 / 1e9  # without the embedding
+    assert of_8b(rollout=narrow, device=slow, prompt_length=1).seconds["rollout"] == pytest.approx(
+        read, rel=0.01
+    )
+
+
+def test_a_column_of_the_cache_is_half_a_mebibyte() -> None:
+    cache = of_8b(rollout=Sampling(cache="dual")).rollout["cache"]
+    assert cache == 6 * 456 * 512 * 1024
+    assert "cache" not in of_8b().rollout
+
+
+def test_shards_are_divided_and_gathered_for_a_phase() -> None:
+    alone, eight = of_8b(dtype="float32"), of_8b(processes=8, prompts=8, shard=True)
+    for name, share in (("weights", 8), ("optimizer", 8), ("gradients", 1)):
+        assert eight.held[name] == alone.held[name] / share
+    assert eight.rollout["gathered weights"] == eight.update["gathered weights"] == alone.held["weights"] / 2
+    adapters, divided = of_8b(128), of_8b(128, processes=8, prompts=8, shard=True)
+    assert divided.held["optimizer"] == adapters.held["optimizer"]
+    assert adapters.held["weights"] / 8 < divided.held["weights"] < adapters.held["weights"] / 4
+    # Of 8.016e9 weights: gathered twice in bfloat16, their gradients summed once in float32.
+    assert eight.seconds["links"] == pytest.approx(8.016e9 * (2 * 2 + 4) * 7 / 8 / 50e9, rel=0.01)
+    assert alone.seconds["links"] == 0
+    assert adapters.seconds["update"] == of_8b(128, processes=8, prompts=8).seconds["update"]
+
+
+def test_a_reference_is_held_where_the_algorithm_asks_for_one(tmp_path) -> None:
+    kl = build("diffu_grpo", {})
+    config = Config(model=ModelConfig(ref_copy=True))
+    held = estimate(shape(), config, kl, dtype="float32").held
+    assert held["reference"] == held["weights"]
+    assert "reference" not in estimate(shape(), config, build("spg", {}), dtype="float32").held
+    fresh = Config(model=ModelConfig(lora_r=4))
+    assert "reference" not in estimate(shape(), fresh, kl).held
+    (tmp_path / "adapter_config.json").write_text("{}")
+    loaded = estimate(shape(), Config(model=ModelConfig(str(tmp_path), lora_r=4)), kl).held
+    assert loaded["reference"] == loaded["gradients"]
+
+
+def words(*more: str) -> list[str]:
+    return ["--env", "countdown", *more, "--dry-run"]
+
+
+def test_the_dry_run_ends_with_an_estimate_and_stays_a_file_of_settings(capsys) -> None:
+    assert main(words("--model", "GSAI-ML/LLaDA-8B-Instruct")) == 0
+    text = capsys.readouterr().out
+    assert yaml.safe_load(text)["model"]["lora_r"] == 128
+    assert "weights 16.18, gradients 1.25, optimizer 2.50" in text
+    assert "474 TFLOP/s (60% of a large product's), 4.8 TB/s" in text
+    for line in text.splitlines()[-4:]:
+        assert line.startswith("# ")
+
+
+def test_the_dry_run_knows_no_shape_that_is_not_at_hand(capsys, tmp_path) -> None:
+    assert main(words("--model", "someone/else")) == 0
+    text = capsys.readouterr().out
+    assert "the shape of someone/else is unknown here" in text and "weights" not in text.splitlines()[-1]
+
+
+def test_the_dry_run_of_a_folder_takes_its_configuration_on_a_cpu(capsys, tmp_path) -> None:
+    shape(d_model=1024, vocab_size=10000).save_pretrained(tmp_path)
+    assert main(words("--model", str(tmp_path), "--device", "cpu", "--lora-r", "0")) == 0
+    text = capsys.readouterr().out
+    assert "float32" in text and "seconds" not in text
+    weights = 4 * (3 * (4 * 1024**2 + 3 * 1024 * 160 + 2 * 1024) + 1024 + 2 * 10000 * 1024)
+    assert f"weights {weights / GIB:.2f}" in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="no benchmarks beside the tests")
+@pytest.mark.parametrize(
+    "name", ["all weights", "LoRA", "LoRA, bfloat16", "checkpointing", "vocabulary 126464", "rollout"]
+)
+def test_the_measured_peak_of_a_process_is_what_was_estimated(name: str, monkeypatch, capsys) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "argv", ["memory.py", "--estimate", "--cases", name])
+    importlib.import_module("memory").main()
+    row = capsys.readouterr().out.splitlines()[-1].split("|")
+    assert float(row[2]) == pytest.approx(float(row[3]), rel=0.1)

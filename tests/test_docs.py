@@ -1,0 +1,187 @@
+"""The pages: what they show works, links and the menu hold, every option and public name is on one."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from spg_trainer.algorithms import ALGORITHMS, get
+from spg_trainer.cli import main
+from spg_trainer.models.resolve import models_folder
+from spg_trainer.sft import command as supervised
+from spg_trainer.sft import loop as fitting
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+NOTEBOOK = DOCS / "first_hour.ipynb"
+PAGES = [page for page in DOCS.rglob("*.md") if "runs" not in page.relative_to(DOCS).parts]
+PACKAGES = ("verifiers", "envs", "spg_trainer", "spg_trainer.algorithms")
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no pages beside the tests")
+FEWER = {"--steps": "4", "--max-steps": "1", "--num-problems": "8"}
+shown_code = pytest.mark.parametrize("page", ["README.md", "docs/runs.md"])
+
+
+def commands(page: str) -> list[str]:
+    """The lines of a page's bash blocks."""
+    text = (DOCS / page).read_text() if DOCS.is_dir() else ""
+    return [
+        line
+        for block in re.findall(r"^```bash\n(.*?)^```", text, flags=re.S | re.M)
+        for line in block.splitlines()
+    ]
+
+
+@shown_code
+def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.S)
+    assert blocks
+    for block in blocks:
+        block = block.replace("summary = train(config, quiet=True)", "assert config.algorithm == 'spg'")
+        block = block.replace("runs/NAME/model", str(models_folder() / "tiny-sudoku"))
+        exec(compile(block, page, "exec"), {"__name__": "readme"})
+
+
+@shown_code
+def test_every_flag_exists(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / page).read_text()
+    # Of torchrun, accelerate, tensorboard, trackio, lm-eval, `verifiers`, `envs check` and the gauntlet.
+    others = "nproc-per-node num multi cpu logdir project tasks apply batch workers preset all half"
+    flags = set(others.split())
+    for command in ([], ["eval"], ["sft"], ["compare"]):
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+        flags |= set(re.findall(r"--([a-z][a-z-]+)", capsys.readouterr().out))
+    assert set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text)) - flags == set()
+
+
+def test_the_commands_that_add_a_task_run_in_order(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module, name in ((fitting, "VALIDATION"), (supervised, "EVAL_PROBLEMS"), (supervised, "GROUPS")):
+        monkeypatch.setattr(module, name, 8)  # what sft measures takes longer than these few steps
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    lines = [*map(shlex.split, commands("add_a_task.md"))]
+    assert {line[2] for line in lines} == {"envs", "spg_trainer"}
+    for line in lines:
+        assert line[:2] == ["python", "-m"]
+        short = [FEWER.get(before, word) for before, word in pairwise(line[2:])]
+        if line[2] == "spg_trainer" and line[3].startswith("--"):
+            short += ["--eval-problems", "8", "--prompts-per-step", "2"]
+        if line[3] == "sft":
+            short += ["--batch-size", "8", *([] if "--steps" in line else ["--steps", "2"])]
+        assert import_module(f"{line[2]}.__main__").main(short) == 0, line
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary and Path("base/environment.json").is_file()
+    assert "mytask" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", [line for line in commands("cluster.md") if "--env" in line])
+def test_launcher_and_trainer_read_each_command_for_clusters(
+    line: str, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = shlex.split(re.sub(r"\$\w+", "1", line))  # variables are a number
+    launcher, *rest = found[found[0] == "srun" :]
+    if launcher == "docker":
+        ours = rest[rest.index("spg-trainer") + 1 :]
+    else:
+        if launcher == "torchrun":
+            from torch.distributed.run import get_args_parser
+
+            read = get_args_parser().parse_args(rest)
+            module, ours = read.module, read.training_script_args
+        else:
+            from accelerate.commands.launch import launch_command_parser
+
+            read = launch_command_parser().parse_args(rest[1:])
+            module, ours = read.module, read.training_script_args
+        assert module and read.training_script == "spg_trainer"
+    assert main([*ours, "--dry-run"]) == 0
+    assert "env: sudoku" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if not name.endswith("_repro")])
+def test_every_algorithm_has_a_page_with_all_its_options(name: str) -> None:
+    text = (DOCS / "algorithms" / f"{name}.md").read_text()
+    assert f"`--algorithm {name}`" in text
+    assert {field.name for field in fields(get(name))} <= set(re.findall(r"`(\w+)", text))
+
+
+def leaves(menu: list | dict | str) -> Iterator[str]:
+    """The pages of a part of the menu."""
+    if isinstance(menu, str):
+        yield menu
+    else:
+        for part in menu.values() if isinstance(menu, dict) else menu:
+            yield from leaves(part)
+
+
+def without_blocks(text: str) -> str:
+    """Markdown without its blocks of code, in which a `#` is no heading."""
+    return re.sub(r"^( *)```.*?^\1```", "", text, flags=re.S | re.M)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a git host gives the headings of a page; mkdocs checks its own."""
+    titles = re.findall(r"^#+ (.+)$", without_blocks(page.read_text()), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_the_menu_holds_each_page_once() -> None:
+    import yaml
+
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    written = [page.relative_to(DOCS).as_posix() for page in (*PAGES, NOTEBOOK)]
+    assert sorted(leaves(config["nav"])) == sorted(written)
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_anchors_of_a_page_exist(page: Path) -> None:
+    text = re.sub(r"`[^`\n]+`", "", without_blocks(page.read_text()))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith(("http://", "https://")):
+            continue
+        place, _, anchor = link.partition("#")
+        target = (page.parent / place).resolve() if place else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    shown = {
+        name
+        for page in DOCS.glob("reference/*.md")
+        for name in re.findall(r"^::: (\S+)$", page.read_text(), re.M)
+    }
+    promised = {f"{package}.{name}" for package in PACKAGES for name in import_module(package).__all__}
+    assert promised - shown == set()
+
+
+def test_the_notebook_is_stored_as_it_ran() -> None:
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
+    assert kinds == {"stream", "execute_result"}  # no error
+    assert not any(output.get("name") == "stderr" for cell in cells for output in cell["outputs"])
+    assert NOTEBOOK.stat().st_size < 1_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    nbformat, nbclient = (pytest.importorskip(name) for name in ("nbformat", "nbclient"))
+    pytest.importorskip("ipykernel")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=1500, resources={"metadata": {"path": tmp_path}}).execute()
+    printed = "".join(
+        output["text"] for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output
+    )
+    solved = re.search(r"before (\S+) after (\S+)", printed)
+    assert solved and float(solved[1]) < 0.2 and float(solved[2]) > 0.8
+    assert "0 broken" in printed and "FAIL" not in printed

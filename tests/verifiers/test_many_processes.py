@@ -1,0 +1,95 @@
+"""Verdicts in several processes: datasets.map, Ray Data, and what is pickled on the way."""
+
+import multiprocessing
+import pickle
+from collections.abc import Iterator
+from types import ModuleType
+
+import datasets
+import pytest
+
+from verifiers import reward_function, verify_batch
+
+COLUMNS = {
+    "gsm8k": (
+        [f"<answer>{row % 7}</answer>" for row in range(60)],
+        {"answer": [str(row % 5) for row in range(60)]},
+    ),
+    "countdown": (
+        [f"<answer>{row % 4 + 1} + 2</answer>" for row in range(60)],
+        {
+            "numbers": [[row % 4 + 1, 2] for row in range(60)],
+            "target": [row % 4 + 3 - (row % 3 == 0) for row in range(60)],
+        },
+    ),
+    "sudoku": (
+        ["<answer>4321124334122134</answer>" if row % 2 else "<answer>1</answer>" for row in range(60)],
+        {"puzzle": ["4320004330100004"] * 60},
+    ),
+    "math500": (
+        [
+            rf"\boxed{{\frac{{{row % 7}}}{{2}}}}" if row % 3 else r"\boxed{\sin^2 x + \cos^2 x}"
+            for row in range(60)
+        ],
+        {"answer": [str(row % 4 / 2) if row % 3 else "1" for row in range(60)]},
+    ),
+}
+
+
+def judge(batch: dict, task: str) -> dict:
+    """The verdicts on a batch as columns."""
+    references = {name: list(values) for name, values in batch.items() if name != "completion"}
+    verdicts = verify_batch(task, list(batch["completion"]), **references)
+    return {"correct": verdicts.correct, "score": verdicts.score, "reason": verdicts.reasons}
+
+
+def expected(task: str) -> tuple[dict, dict]:
+    """The columns of a task, and the verdicts on them of one process; some are right and some are not."""
+    completions, references = COLUMNS[task]
+    columns = {"completion": completions, **references}
+    alone = judge(columns, task)
+    assert 0 < alone["correct"].sum() < len(completions)
+    return columns, {name: list(values) for name, values in alone.items()}
+
+
+@pytest.mark.parametrize("task", COLUMNS)
+def test_two_processes_of_datasets_give_the_verdicts_of_one_in_order(task: str) -> None:
+    columns, alone = expected(task)  # first here, so that children inherit what has been started
+    data = datasets.Dataset.from_dict(columns)
+    judged = data.map(
+        judge, batched=True, batch_size=7, num_proc=2, fn_kwargs={"task": task}, load_from_cache_file=False
+    )
+    assert {name: judged[name][:] for name in alone} == alone
+    assert judged["completion"][:] == columns["completion"]
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[ModuleType]:
+    """Ray with two workers, where it is installed: `pip install -e '.[ray]'`."""
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.data")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.data.DataContext.get_current().execution_options.preserve_order = True
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", COLUMNS)
+def test_ray_gives_the_verdicts_of_one_process_in_order(ray: ModuleType, task: str) -> None:
+    columns, alone = expected(task)
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    data = ray.data.from_items(rows, override_num_blocks=4)
+    judged = data.map_batches(judge, batch_size=7, fn_kwargs={"task": task}).take_all()
+    assert {name: [row[name] for row in judged] for name in alone} == alone
+
+
+def test_a_spawned_process_is_sent_rewards_and_sends_verdicts() -> None:
+    completions, references = COLUMNS["gsm8k"]
+    reward = reward_function("gsm8k", mode="strict", partial=True)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        rewards = pool.apply(reward, (completions,), references)
+        verdicts = pool.apply(verify_batch, ("gsm8k", completions), references)
+    assert rewards == reward(completions, **references)
+    assert list(verdicts) == list(verify_batch("gsm8k", completions, **references))
+    assert pickle.loads(pickle.dumps(reward)).__name__ == "gsm8k_strict_partial"
