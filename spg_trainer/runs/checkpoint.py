@@ -163,10 +163,10 @@ def write_model(
     from spg_trainer.models.load import save_model
     from spg_trainer.models.shard import save_whole
 
-    model: Any = policy.model
     if weights is None:
         save_model(policy, folder)
     else:
+        model: Any = policy.model
         save_whole(model, weights, folder)
         policy.tokenizer.save_pretrained(str(folder))
     (folder / "README.md").write_text(opening(), encoding="utf-8")
