@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from spg_trainer import __version__, algorithms
-from spg_trainer.distributed import rank
+from spg_trainer.distributed import is_on_all, rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import fields, packages
 from spg_trainer.settings.fields import Config
@@ -69,15 +69,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
         return run(word, args)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped.\n")
+    except KeyboardInterrupt as error:
+        say_once(error, "\nStopped.\n")
         return 130
     except (SpgError, ImportError, *packages.errors()) as error:
-        sys.stderr.write(f"error: {error}\n")
+        say_once(error, f"error: {error}\n")
         return 2
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def say_once(error: BaseException, text: str) -> None:
+    """Writes to standard error, of what has ended all processes in the first one alone."""
+    if rank() == 0 or not is_on_all(error):
+        sys.stderr.write(text)
 
 
 def run(word: str, args: Sequence[str]) -> int:
@@ -92,7 +98,7 @@ def run(word: str, args: Sequence[str]) -> int:
         raise ConfigError(
             f"No command {word!r}. {nearest}Known: {', '.join(WORDS)}; without one, --env ENV trains."
         )
-    elif word != "eval" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    elif word not in ("eval", "sft") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(f"{prog} runs in one process. Start it without a launcher.")
     elif word == "lm-eval":  # its flags are lm-eval's own
         import_module("spg_trainer.evaluation.lm_eval").main(args)

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 from spg_trainer.errors import TrainingError
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from torch import Tensor
 
     from spg_trainer.batch import Rollouts
 
 T = TypeVar("T")
 K = TypeVar("K")
+E = TypeVar("E", bound=BaseException)
 
 
 def _group():
@@ -37,6 +39,32 @@ def world_size() -> int:
     """The number of processes that have joined this run."""
     group = _group()
     return group.get_world_size() if group else 1
+
+
+def join(device: str) -> "Accelerator | None":
+    """Meets the processes that a launcher has started; None for a process that is alone.
+
+    device: a setting; auto = this process's GPU if there is one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    import torch
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
+
+
+def deal(lengths: Sequence[int]) -> list[int]:
+    """Which of some rows are this process's, ascending: about as many and as long ones for each.
+
+    lengths: of all rows, equal on all processes.
+    """
+    order, count, mine = sorted(range(len(lengths)), key=lambda row: -lengths[row]), world_size(), []
+    for number, row in enumerate(order):
+        turn, place = divmod(number, count)
+        if rank() == (place if turn % 2 == 0 else count - 1 - place):  # nobody is the first of every turn
+            mine.append(row)
+    return sorted(mine)
 
 
 def gather(items: list[T]) -> list[T]:
@@ -96,9 +124,20 @@ def raising_on_all() -> Iterator[None]:
     text = f"Process {rank()} failed with {type(error).__name__}: {error}" if error else ""
     texts = [text for text in gather([text]) if text]
     if error is not None:
-        raise error
+        raise on_all(error)
     if texts:
-        raise TrainingError(texts[0])
+        raise on_all(TrainingError(texts[0]))
+
+
+def on_all(error: E) -> E:
+    """Marks an error as one that is raised on every process, so that they can still work together afterwards."""
+    error.__dict__["on_all_processes"] = True
+    return error
+
+
+def is_on_all(error: BaseException) -> bool:
+    """Whether the other processes have met the same error."""
+    return "on_all_processes" in error.__dict__
 
 
 def decide_on_main(decide: Callable[[], T]) -> T:

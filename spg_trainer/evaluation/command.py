@@ -4,7 +4,6 @@ NAME.jsonl has a line for each completion, appended as it is made; NAME.json say
 was found. What is there is not made again, so an interrupted evaluation goes on with the same command.
 """
 
-import os
 import re
 from dataclasses import asdict, fields, replace
 from functools import partial
@@ -12,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate import Accelerator
 
-from spg_trainer.distributed import decide_on_main, raising_on_all
+from spg_trainer.distributed import decide_on_main, join, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_settings, figures, make_env
 from spg_trainer.models import load_model
@@ -62,10 +59,8 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
     folder = RunFolder(place) if place else None
     if folder is not None:
         check_writable(folder.path / "eval")
-    device, accelerator = m.device, None
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
-        device = str(accelerator.device) if device == "auto" else device
+    accelerator = join(m.device)
+    device = str(accelerator.device) if accelerator and m.device == "auto" else m.device
     with raising_on_all():
         policy = load_model(m.model, env=command.env, dtype=m.dtype, device=device, revision=m.revision)
     policy = policy.ending_with(model_environment(m.model).get("ends", "any"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spg_trainer.batch import Rollouts
-from spg_trainer.distributed import gather, raising_on_all
+from spg_trainer.distributed import deal, gather, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.sampler import watching
@@ -105,7 +105,8 @@ def evaluate(
         num_generations: completions per problem; more than 1 needs a temperature above 0.
         num_problems: problems from the start of the split; 0 = all.
         rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
-        accelerator: shares the completions among its processes; result and errors are the same on each of them.
+        accelerator: shares the completions among its processes, evenly by the length of their prompts; result and
+            errors are the same on each of them.
         advance: called with the problems done so far; a part of a problem is a fraction.
         rows: of the same evaluation, made before it was interrupted; these completions are not made again.
         keep: called with the new rows of all processes, a batch at a time, in each process.
@@ -122,7 +123,7 @@ def evaluate(
         raise ConfigError(f"num_generations={num_generations}: should be at least 1.")
     if num_generations > 1 and sampling.temperature == 0:
         raise ConfigError(f"num_generations={num_generations} at temperature 0: set a temperature above 0.")
-    world, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
+    world = accelerator.num_processes if accelerator else 1
     agreeing = raising_on_all if world > 1 else nullcontext
     with agreeing():
         if isinstance(env, str):
@@ -134,10 +135,13 @@ def evaluate(
     size = max(1, BATCH // num_generations) * num_generations * world
     for start in range(0, len(missing), size):
         batch = missing[start : start + size]
-        mine, scored, new = batch[rank::world], None, []
+        scored, new = None, []
         done = len(made) / num_generations
         part = len(batch) / num_generations
         with agreeing(), watching(lambda share, done=done, part=part: advance(done + share * part)):
+            mine = batch
+            if world > 1:
+                mine = [batch[row] for row in deal([prompt_length(env, index) for index, _ in batch])]
             if mine:  # the last share of a process may be empty
                 index, generation = np.array(mine).T
                 pairs = {"index": index, "generation": generation, "key": ("eval",), "seed": seed}
@@ -153,6 +157,15 @@ def evaluate(
     advance(count)
     comparable = evaluation_settings(env, sampling, num_generations, count, seed, split)
     return summarize([made[one] for one in sorted(made)], comparable)
+
+
+def prompt_length(env: "TextEnv", index: int) -> int:
+    """Characters of a prompt; 0 if the environment cannot make it, which the process that it is dealt to will find."""
+    try:
+        prompt = envs.core.read_problem(env, index).prompt
+    except envs.EnvError:
+        return 0
+    return len(prompt) if isinstance(prompt, str) else sum(len(message["content"]) for message in prompt)
 
 
 def pair(row: dict[str, Any]) -> tuple[int, int]:

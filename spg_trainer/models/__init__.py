@@ -6,6 +6,7 @@
 from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM, register
 from spg_trainer.models.load import (
     Policy,
+    divide_policy,
     head_weight,
     hidden_states,
     load_model,
@@ -21,6 +22,7 @@ __all__ = [
     "LLaDAConfig",
     "LLaDAForMaskedLM",
     "Policy",
+    "divide_policy",
     "head_weight",
     "hidden_states",
     "load_model",

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.utils import logging
 
 from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.models import shard
 from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
 from spg_trainer.models.resolve import Weights, first_line, resolve_model
@@ -62,7 +63,8 @@ class Policy:
         Fresh adapters: the model below them. A loaded adapter: as it was loaded. All weights: their copy.
         """
         if self.frozen is not None:
-            yield self.frozen
+            with shard.apart(self.model), shard.gathered(self.frozen):
+                yield self.frozen
             return
         if not self.fresh_adapters and REFERENCE not in getattr(self.model, "peft_config", {}):
             raise ModelError(f"no reference of {self.source!r} was kept; use open_policy(reference=True)")
@@ -117,12 +119,18 @@ def open_policy(
 
     Where all weights are trained, `--dtype auto` is float32 on a GPU too: in bfloat16 most steps of a usual learning
     rate round to nothing. Raises ConfigError if bfloat16 is asked for all the same. reference: whether what is opened
-    is kept for `Policy.reference`; of all weights only with `ref_copy`.
+    is kept for `Policy.reference`; of all weights only with `ref_copy`. With `shard`, a model on the CPU that
+    `divide_policy` has to divide.
     """
     m = settle(m)
     all_weights = m.lora_r == 0
     dtype = "float32" if all_weights and m.dtype == "auto" else m.dtype
-    policy = _open(replace(m, dtype=dtype, device=device or m.device), env, seed)
+    device = device or m.device
+    if m.shard:
+        computed = _dtype(m.dtype, _device(device))
+        trained = torch.promote_types(computed, torch.float32) if all_weights else computed
+        dtype, device = str(trained).removeprefix("torch."), "cpu"
+    policy = _open(replace(m, dtype=dtype, device=device), env, seed)
     if any(p.requires_grad and p.dtype == torch.bfloat16 for p in policy.model.parameters()):
         text = "--dtype bfloat16 with all weights trained: most steps round to nothing"
         raise ConfigError(f"{text}. Use --lora-r 128 or --dtype float32.")
@@ -133,6 +141,18 @@ def open_policy(
     if m.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
     return policy
+
+
+def divide_policy(policy: Policy, m: ModelConfig, device: str) -> None:
+    """Divides an opened model, and its frozen copy, among the processes, all of which call this.
+
+    `--dtype` is then the type that is computed; all weights are trained in float32 at least.
+    """
+    place = _device(device)
+    computed = _dtype(m.dtype, place)
+    shard.divide(policy.model, place, computed)
+    if policy.frozen is not None:
+        shard.divide(policy.frozen.to(computed), place, computed)
 
 
 def hidden_states(

@@ -7,15 +7,18 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from spg_trainer.distributed import rank
+from spg_trainer.distributed import decide_on_main, raising_on_all, rank, world_size
 from spg_trainer.errors import CheckpointError
 from spg_trainer.runs.files import (
+    aside_of,
+    begin_folder,
     delete_folder,
+    finish_folder,
     incomplete,
     json_document,
     sync,
@@ -27,12 +30,15 @@ from spg_trainer.settings.sources import ENVIRONMENT
 from spg_trainer.training.validation import Validations, needed_steps
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.optim import Optimizer
 
     from spg_trainer.models.load import Policy
 
 _SUPERSEDED = "superseded"
 _log = logging.getLogger(__name__)
+Weights: TypeAlias = "Iterator[tuple[str, Tensor]] | None"
+"""The whole tensors of a sharded model, one at a time; None for another, which holds them."""
 
 
 def save(
@@ -50,48 +56,119 @@ def save(
     """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1) and the best.
 
     state: counters, as JSON. validations: those of the run, which say which was the best at each one that is kept.
-    tensors: for training.pt, beside the optimizer's. A complete checkpoint of this step is left as it is. Only rank 0
-    writes; all get the path. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
+    tensors: for training.pt, beside the optimizer's. A complete checkpoint of this step is left as it is. All get the
+    path. Rank 0 writes alone; of a sharded model that is trained, all processes together, to one file system. Raises
+    CheckpointError if the disk refuses; earlier checkpoints are untouched then.
     """
-    target = at_step(folder, step)
-    if rank() or incomplete(target) is None:
+    target, divided = at_step(folder, step), _is_divided(policy)
+    if divided:
+        done = decide_on_main(lambda: incomplete(target) is None)
+    else:
+        done = rank() > 0 or incomplete(target) is None
+    if done:
         return target
+    content = tensors if divided else {"optimizer": optimizer_state, **tensors}
 
-    def write(aside: Path) -> None:
+    def write(aside: Path, weights: "Weights") -> None:
         import torch
 
-        write_model(aside, policy, environment)
-        torch.save({"optimizer": optimizer_state, **tensors}, aside / "training.pt")
+        write_model(aside, policy, environment, weights)
+        if content:
+            torch.save(content, aside / "training.pt")
         (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
-    for path in folder.glob("*.jsonl"):
-        with writing(path):
-            sync(path)  # rows up to this step must outlive a power cut as the checkpoint does
-    for path in [*target.parent.glob(".step-*.tmp"), *target.parent.glob(".step-*.deleted")]:
-        shutil.rmtree(path, ignore_errors=True)  # what an interrupted save or deletion left
-    write_folder(target, write)
+    def prepare() -> None:
+        for path in folder.glob("*.jsonl"):
+            with writing(path):
+                sync(path)  # rows up to this step must outlive a power cut as the checkpoint does
+        for path in [*target.parent.glob(".step-*.tmp"), *target.parent.glob(".step-*.deleted")]:
+            shutil.rmtree(path, ignore_errors=True)  # what an interrupted save or deletion left
+
+    if divided:
+        write_together(target, policy, optimizer_state, prepare, write)
+    else:
+        prepare()
+        write_folder(target, lambda aside: write(aside, None))
+    if rank() == 0:
+        delete_old(folder, keep, validations or {})
+    return target
+
+
+def write_together(
+    target: Path,
+    policy: "Policy",
+    optimizer_state: Mapping[str, Any],
+    prepare: Callable[[], None],
+    write: "Callable[[Path, Weights], None]",
+) -> None:
+    """`write_folder` by all processes of a sharded model: rank 0 as ever, then each its part of the optimizer."""
+    from spg_trainer.runs.parts import OPTIMIZER, save_optimizer
+
+    def begin(weights: "Weights") -> None:
+        prepare()
+        begin_folder(target, lambda aside: write(aside, weights))
+
+    try:
+        with raising_on_all():
+            with_weights(policy, begin)
+        save_optimizer(aside_of(target) / OPTIMIZER, policy.model, optimizer_state)
+        with raising_on_all():
+            if rank() == 0:
+                finish_folder(target)
+    finally:
+        if rank() == 0:
+            shutil.rmtree(aside_of(target), ignore_errors=True)
+
+
+def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
+    """Calls `write` on rank 0 with the whole weights of a sharded model, None for others; the rest bring their parts.
+
+    What is not taken is gone through all the same, so that an error on rank 0 leaves nobody waiting.
+    """
+    from spg_trainer.models.shard import whole_tensors
+
+    weights = whole_tensors(policy.model) if _is_divided(policy) else None
+    try:
+        if rank() == 0:
+            write(weights)
+    finally:
+        for _ in weights or ():
+            pass
+
+
+def delete_old(folder: Path, keep: int, validations: Validations) -> None:
+    """Deletes the checkpoints of a run that are neither among the newest `keep` nor needed as the best of one."""
     whole = [path for path in _checkpoints(folder) if incomplete(path) is None]
-    needed = needed_steps(validations or {}, [_step(path) for path in whole[-keep:]])
+    needed = needed_steps(validations, [_step(path) for path in whole[-keep:]])
     for path in whole[:-keep]:
         try:
             if _step(path) not in needed:
                 delete_folder(path)
         except OSError as error:  # one checkpoint too many costs disk, not the run
             _log.warning("The old checkpoint %s cannot be deleted: %s", path, error)
-    return target
 
 
 def export(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
-    """Writes a trained model with its environment.json to `folder`, as `write_folder` does; rank 0 only."""
-    if rank() == 0:
-        write_folder(folder, lambda aside: write_model(aside, policy, environment))
+    """Writes a trained model with its environment.json to `folder`, as `write_folder` does; all call, rank 0 writes."""
+    with_weights(
+        policy,
+        lambda weights: write_folder(folder, lambda aside: write_model(aside, policy, environment, weights)),
+    )
 
 
-def write_model(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> None:
+def write_model(
+    folder: Path, policy: "Policy", environment: Mapping[str, Any], weights: "Weights" = None
+) -> None:
     """Writes weights, tokenizer, environment.json and how to open them into a folder that is there."""
     from spg_trainer.models.load import save_model
+    from spg_trainer.models.shard import save_whole
 
-    save_model(policy, folder)
+    if weights is None:
+        save_model(policy, folder)
+    else:
+        model: Any = policy.model
+        save_whole(model, weights, folder)
+        policy.tokenizer.save_pretrained(str(folder))
     (folder / "README.md").write_text(opening(), encoding="utf-8")
     (folder / ENVIRONMENT).write_text(json_document(environment), encoding="utf-8")
 
@@ -142,8 +219,9 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
     optimizer: None = the weights only. Parameters keep their identity. Raises CheckpointError if the checkpoint is
     torn, or of another kind of model.
     """
-    import torch
     from safetensors import SafetensorError
+
+    from spg_trainer.models.shard import is_sharded, load_parts
 
     check(folder)
     try:
@@ -151,6 +229,8 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
             from peft import load_peft_weights, set_peft_model_state_dict
 
             set_peft_model_state_dict(policy.model, load_peft_weights(str(folder), device="cpu"))
+        elif is_sharded(policy.model):
+            load_parts(policy.model, folder)
         else:
             from spg_trainer.models.load import no_progress_bars
 
@@ -158,8 +238,7 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
                 saved = type(policy.model).from_pretrained(folder, dtype=policy.model.dtype)
             policy.model.load_state_dict(saved.state_dict())
         if optimizer is not None:
-            training = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
-            optimizer.load_state_dict(training["optimizer"])
+            load_optimizer(folder, policy, optimizer)
         return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
         from spg_trainer.models.resolve import first_line
@@ -168,6 +247,27 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
             f"Checkpoint {folder} does not fit this run: {first_line(error)}. Resume with the run's own --model and "
             "--lora-r, or from another of its checkpoints with --resume PATH."
         ) from error
+
+
+def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> None:
+    """Puts an optimizer's state back, whatever number of processes has saved it, sharded or not."""
+    import torch
+
+    from spg_trainer.models.shard import own_part
+    from spg_trainer.runs import parts
+
+    if (folder / parts.OPTIMIZER).is_dir():
+        state = parts.load_optimizer(folder / parts.OPTIMIZER, policy.model)
+        saved = {**optimizer.state_dict(), "state": state}
+    else:
+        divided = _is_divided(policy)  # then the whole need not be in memory
+        file = folder / "training.pt"
+        saved = torch.load(file, map_location="cpu", weights_only=True, mmap=divided)["optimizer"]
+        parameters = list(parts.trained(policy.model).values())
+        for number, entry in saved["state"].items() if divided else ():
+            p = parameters[number]
+            entry |= {key: own_part(value, p) for key, value in entry.items() if value.shape == p.shape}
+    optimizer.load_state_dict(saved)
 
 
 def check(folder: Path) -> None:
@@ -196,6 +296,13 @@ def set_aside_after(run: Path, step: int) -> None:
 def at_step(run: Path, step: int) -> Path:
     """The checkpoint of a step, there or not."""
     return run / "checkpoints" / f"step-{step:06d}"
+
+
+def _is_divided(policy: "Policy") -> bool:
+    """Whether the processes have to write and read together what is trained."""
+    from spg_trainer.models.shard import trains_parts
+
+    return world_size() > 1 and trains_parts(policy.model)
 
 
 def _checkpoints(run: Path) -> list[Path]:

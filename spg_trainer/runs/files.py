@@ -58,28 +58,45 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
     Every file is synced first and the old folder is renamed away, so that a kill at any moment leaves a whole one.
     Raises CheckpointError if the disk refuses; `target` is as it was then.
     """
+    try:
+        begin_folder(target, write)
+        finish_folder(target)
+    finally:
+        shutil.rmtree(aside_of(target), ignore_errors=True)
+
+
+def aside_of(target: Path) -> Path:
+    """Where a folder is written before it takes its name."""
+    target = target.resolve()  # `.` and `..` have no name of their own
+    return target.with_name(f".{target.name}.tmp")
+
+
+def begin_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """The first half of `write_folder`: fills a new folder aside."""
     from safetensors import SafetensorError
 
-    target = target.resolve()  # `.` and `..` have no name of their own
-    aside = target.with_name(f".{target.name}.tmp")
-    try:
-        with writing(target, RuntimeError, SafetensorError):  # RuntimeError: torch.save on a full disk
-            shutil.rmtree(aside, ignore_errors=True)  # what an interrupted save left
-            aside.mkdir(parents=True)
-            write(aside)
-            paths = sorted(aside.rglob("*"))
-            sizes = {p.relative_to(aside).as_posix(): p.stat().st_size for p in paths if p.is_file()}
-            for path in paths:
-                sync(path)
-            (aside / COMPLETE).write_text(json.dumps({"files": sizes}) + "\n", encoding="utf-8")
-            sync(aside / COMPLETE)
-            sync(aside)
-            replaced = _hide(target)
-            os.replace(aside, target)
-            sync(target.parent)
-            shutil.rmtree(replaced, ignore_errors=True)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    aside = aside_of(target)
+    with writing(target, RuntimeError, SafetensorError):  # RuntimeError: torch.save on a full disk
+        shutil.rmtree(aside, ignore_errors=True)  # what an interrupted save left
+        aside.mkdir(parents=True)
+        write(aside)
+
+
+def finish_folder(target: Path) -> None:
+    """The second half: marks what is aside COMPLETE and gives it its name."""
+    target, aside = target.resolve(), aside_of(target)
+    with writing(target):
+        paths = sorted(aside.rglob("*"))
+        sizes = {p.relative_to(aside).as_posix(): p.stat().st_size for p in paths if p.is_file()}
+        for path in paths:
+            sync(path)
+        (aside / COMPLETE).write_text(json.dumps({"files": sizes}) + "\n", encoding="utf-8")
+        sync(aside / COMPLETE)
+        sync(aside)
+        replaced = _hide(target)
+        os.replace(aside, target)
+        sync(target.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def delete_folder(path: Path) -> None:

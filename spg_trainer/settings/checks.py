@@ -53,11 +53,26 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
         )
     if num_processes > 1 and ":" in m.device:
         raise ConfigError(f"--device {m.device} is one GPU, not {num_processes}. Leave out --device.")
+    check_shard(m, num_processes)
+    if m.shard and config.optimizer.adam_moments == "8bit":
+        raise ConfigError(
+            "--shard with --adam-moments 8bit: blocks of them share a scale, so that another number of processes could "
+            "not resume. Use --adam-moments float32."
+        )
     if rest := b.prompts_per_step % num_processes:
         counts = {b.prompts_per_step - rest, b.prompts_per_step - rest + num_processes} - {0}
         ways = " or ".join(map(str, sorted(counts)))
         raise ConfigError(
             f"--prompts-per-step {b.prompts_per_step} cannot be shared by {num_processes} processes. Use {ways}."
+        )
+
+
+def check_shard(m: ModelConfig, num_processes: int) -> None:
+    """Raises ConfigError where weights shall be divided and there is nobody to share them with."""
+    if m.shard and num_processes == 1:
+        raise ConfigError(
+            "--shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
+            "--nproc-per-node 8 -m spg_trainer`, or leave it out."
         )
 
 
@@ -71,12 +86,24 @@ def check_eval(command: EvalCommand) -> None:
         )
 
 
-def check_sft(command: SftCommand) -> None:
+def check_sft(command: SftCommand, num_processes: int = 1) -> None:
     """Raises ConfigError for settings of `sft` that cannot work."""
     check_common(command)
     m, save = command.model, command.save_dtype
     if m.ref_copy:
         raise ConfigError("--ref-copy: sft compares with no reference. Leave it out.")
+    check_shard(m, num_processes)
+    if m.shard and command.patience:
+        raise ConfigError(
+            f"--shard with --patience {command.patience}: of a divided model the best weights are not kept apart. Use "
+            "--patience 0, a cosine of --steps."
+        )
+    if m.shard and command.optimizer == "muon":
+        raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
+    if m.shard and save != "auto":
+        raise ConfigError(
+            f"--shard writes weights as they are trained, not in {save}. Use --save-dtype auto."
+        )
     if save != "auto" and (m.lora_r or find_adapter(m.model)):
         raise ConfigError(f"--save-dtype {save} is for whole models, not adapters. Use auto.")
 

@@ -50,6 +50,8 @@ class ModelConfig(LoadConfig):
     """Where all weights are trained, keep a frozen copy as reference: a second set in memory and on disk."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third slower, far less memory."""
+    shard: bool = False
+    """Divide weights and optimizer among the processes; --dtype is then what is computed, and trained is float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +196,8 @@ class OptimizerConfig:
     """AdamW's second decay; the first is 0.9."""
     weight_decay: Below1 = 0.1
     """AdamW's decoupled weight decay."""
+    adam_moments: Literal["float32", "8bit"] = "float32"
+    """Type of AdamW's moments; 8bit = torchao's, a quarter of the memory (pip install torchao), not for --shard."""
     max_grad_norm: Positive = 0.2
     """The gradient's norm is clipped to this."""
 

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
+from spg_trainer.distributed import decide_on_main, join, raising_on_all, rank, world_size
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import evaluate, make_env
 from spg_trainer.export import card_of_sft
-from spg_trainer.models import Policy, new_policy, open_policy
+from spg_trainer.models import Policy, divide_policy, new_policy, open_policy
+from spg_trainer.models.shard import gathered
 from spg_trainer.rollout.sampler import check_names
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
@@ -30,11 +33,16 @@ from spg_trainer.sft.demonstrations import completion_length, mix_shares
 from spg_trainer.sft.habits import count_habits
 from spg_trainer.sft.loop import Fit
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 EVAL_PROBLEMS = 256
 """Problems of each split that a finished model is evaluated on; some test splits have thousands."""
 GROUPS, GENERATIONS = 32, 8
 """Validation problems, and completions of each, that show whether RL would find right and wrong answers to compare."""
-MAY_CHANGE = frozenset("steps patience temperature per_device_batch_size output_dir resume config".split())
+MAY_CHANGE = frozenset(
+    "steps patience temperature per_device_batch_size output_dir resume config model.shard".split()
+)
 """Settings that may change on resume."""
 
 
@@ -44,7 +52,8 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     Raises ConfigError for settings that cannot work, CheckpointError if the folder cannot be written (checked before
     the training), TrainingError if a gradient is not finite.
     """
-    check_sft(command)
+    accelerator = join(command.model.device)
+    check_sft(command, world_size())
     console = Console(quiet=quiet)
     folder = Path(command.resume or "auto")
     if command.resume in (None, "auto"):
@@ -52,26 +61,30 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     elif not (folder / SFT).is_file():
         raise ConfigError(f"--resume {folder}: it holds no {SFT}. Name the folder of a model made by `sft`.")
     with locked(folder):
-        going_on = command.resume and (folder / SFT).is_file()
-        if not going_on and any(not path.name.startswith(".") for path in folder.iterdir()):
-            raise ConfigError(f"--output-dir {folder} is not empty. Choose another, or use --resume auto.")
-        fit = prepare(command, folder)
+        going_on = decide_on_main(lambda: goes_on(command, folder))
+        fit = prepare(command, folder, accelerator)
         if fit.policy.note:
             console.warn(fit.policy.note)
         if going_on:
-            resume(fit)
+            with raising_on_all():
+                resume(fit)
             console.say(f"Continuing {folder} from update {fit.progress.step}.")
         with console:
             fit.run(console)
-            publish(fit, console)
+            publish(fit, console, accelerator)
     return folder
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a folder that is made if it is not there; a new one without a file goes again."""
+    """Keeps other commands out of a folder that is made if it is not there; a new one without a file goes again."""
+    if rank() > 0:  # the first process holds the lock for all
+        with raising_on_all():
+            pass
+        yield
+        return
     new = not folder.exists()
-    with writing(folder):
+    with raising_on_all(), writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock(folder)
     try:
@@ -83,16 +96,32 @@ def locked(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def prepare(command: SftCommand, folder: Path) -> Fit:
-    """Everything that training needs, before its first update."""
-    # The last is where the model will be evaluated: without problems there, nothing is begun.
-    train, validation, _ = (make_env(command, split) for split in ("train", "validation", "test"))
-    mix = mix_shares(command.mix, train)
-    command = replace(command, model=settle(command.model))
-    policy = base_policy(command)
-    if not command.max_completion_length:
-        command = replace(command, max_completion_length=completion_length(policy, train, mix))
-    return Fit(policy, train, validation, mix, command, eval_sampling(command), folder)
+def goes_on(command: SftCommand, folder: Path) -> bool:
+    """Whether the folder holds what the command resumes; ConfigError where it holds something else."""
+    if command.resume and (folder / SFT).is_file():
+        return True
+    if any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise ConfigError(f"--output-dir {folder} is not empty. Choose another, or use --resume auto.")
+    return False
+
+
+def prepare(command: SftCommand, folder: Path, accelerator: "Accelerator | None" = None) -> Fit:
+    """Everything that training needs, before its first update. accelerator: of several processes."""
+    device = (
+        str(accelerator.device) if accelerator and command.model.device == "auto" else command.model.device
+    )
+    with raising_on_all():
+        # The last is where the model will be evaluated: without problems there, nothing is begun.
+        train, validation, _ = (make_env(command, split) for split in ("train", "validation", "test"))
+        mix = mix_shares(command.mix, train)
+        command = replace(command, model=settle(command.model))
+        policy = base_policy(command, device)
+        if not command.max_completion_length:
+            command = replace(command, max_completion_length=completion_length(policy, train, mix))
+        sampling = eval_sampling(command)
+    if command.model.shard:
+        divide_policy(policy, command.model, device)
+    return Fit(policy, train, validation, mix, command, sampling, folder)
 
 
 def resume(fit: Fit) -> None:
@@ -119,13 +148,15 @@ def resume(fit: Fit) -> None:
             fit.progress = replace(fit.progress, stalled=None, stale=0)
 
 
-def base_policy(command: SftCommand) -> Policy:
-    """The model to train: a new one of the embedded kind, or an existing one."""
-    m = command.model
+def base_policy(command: SftCommand, device: str | None = None) -> Policy:
+    """The model to train: a new one of the embedded kind, or an existing one. device: None = that of the settings."""
+    m, device = command.model, device or command.model.device
     if m.model != "new":
-        return open_policy(m, env=command.env, seed=command.seed)
+        return open_policy(m, env=command.env, seed=command.seed, device=device)
     sizes = {"hidden_size": command.hidden_size, "layers": command.num_layers, "heads": command.num_heads}
-    policy = new_policy(device=m.device, seed=command.seed, ffn=command.intermediate_size, **sizes)
+    policy = new_policy(
+        device="cpu" if m.shard else device, seed=command.seed, ffn=command.intermediate_size, **sizes
+    )
     if m.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
     return policy
@@ -150,38 +181,46 @@ def eval_sampling(command: SftCommand) -> Sampling:
     return sampling
 
 
-def publish(fit: Fit, console: Console) -> None:
+def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None) -> None:
     """Writes the model with its card into its folder, beside what it can go on from, and says what it can do."""
     policy, command, folder, p = fit.policy, fit.command, fit.folder, fit.progress
     trained = policy.model.dtype
     saved = torch.bfloat16 if command.save_dtype == "bfloat16" else trained
-    policy.model.to(saved).to(trained)  # what is evaluated is what is saved
+    if saved != trained:
+        policy.model.to(saved).to(trained)  # what is evaluated is what is saved
     results = {}
-    for split, env in (("test", make_env(command, "test")), ("validation", fit.validation)):
-        count = min(EVAL_PROBLEMS, len(env))
-        with console.progress(count, f"eval {split}") as advance:
-            results[split] = evaluate(
-                policy, env, fit.sampling, split=split, num_problems=count, advance=advance
-            )
-    greedy = count_habits(fit.validation, results["validation"].rows)
-    sampling = replace(fit.sampling, temperature=command.temperature)
-    groups = {"num_problems": GROUPS, "num_generations": GENERATIONS, "seed": command.seed}
-    samples = evaluate(policy, fit.validation, sampling, split="validation", **groups)
+    with gathered(policy.model):
+        for split, env in (("test", make_env(command, "test")), ("validation", fit.validation)):
+            count = min(EVAL_PROBLEMS, len(env))
+            with console.progress(count, f"eval {split}") as advance:
+                shown = {"split": split, "num_problems": count, "advance": advance}
+                results[split] = evaluate(policy, env, fit.sampling, **shown, accelerator=accelerator)
+        greedy = count_habits(fit.validation, results["validation"].rows)
+        sampling = replace(fit.sampling, temperature=command.temperature)
+        groups = {"num_problems": GROUPS, "num_generations": GENERATIONS, "seed": command.seed}
+        samples = evaluate(
+            policy, fit.validation, sampling, split="validation", accelerator=accelerator, **groups
+        )
     sampled = count_habits(fit.validation, samples.rows)
 
-    def write(place: Path) -> None:
-        checkpoint.write_model(place, policy, task_record(command, fit.sampling))
+    def write(place: Path, weights: checkpoint.Weights) -> None:
+        checkpoint.write_model(place, policy, task_record(command, fit.sampling), weights)
         (place / SFT).write_text(fit.settings, encoding="utf-8")
         (place / "README.md").write_text(card_of_sft(fit, results, greedy, sampled), encoding="utf-8")
 
-    policy.model.to(saved)
+    if saved != trained:
+        policy.model.to(saved)
     aside = folder / ".model"
-    write_folder(aside, write)
-    with writing(folder):
-        (folder / COMPLETE).unlink(missing_ok=True)
-        for path in sorted(aside.iterdir(), key=lambda path: path.name == COMPLETE):  # that one last
-            os.replace(path, folder / path.name)
-        aside.rmdir()
+    with raising_on_all():
+        checkpoint.with_weights(
+            policy, lambda weights: write_folder(aside, lambda place: write(place, weights))
+        )
+        if rank() == 0:
+            with writing(folder):
+                (folder / COMPLETE).unlink(missing_ok=True)
+                for path in sorted(aside.iterdir(), key=lambda path: path.name == COMPLETE):  # that one last
+                    os.replace(path, folder / path.name)
+                aside.rmdir()
     solved = "; ".join(f"{split} {result.solved}" for split, result in results.items())
     best = f"best validation loss {p.best_loss:.4f} after {p.best_step}"
     console.say(f"{p.step} updates, {p.seconds / 60:.1f} minutes; {best}.")

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from spg_trainer.distributed import deal, on_all, raising_on_all, rank, sum_metrics, world_size
 from spg_trainer.errors import TrainingError
 from spg_trainer.models import Policy
+from spg_trainer.models.shard import clip_gradients, gathered, sum_gradients
 from spg_trainer.rollout.tokens import encode_completions, encode_prompts
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE, write_text
+from spg_trainer.runs.parts import trained
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.sources import SFT, task_record, to_yaml
@@ -109,7 +112,7 @@ class Fit:
 
     def __post_init__(self) -> None:
         c = self.command
-        self.trainable = {name: p for name, p in self.policy.model.named_parameters() if p.requires_grad}
+        self.trainable = trained(self.policy.model)
         if c.optimizer == "adamw":
             rates = {"lr": c.learning_rate, "betas": (0.9, 0.99), "weight_decay": c.weight_decay}
             self.optimizer = torch.optim.AdamW(self.trainable.values(), **rates)
@@ -129,8 +132,9 @@ class Fit:
 
     def save(self) -> None:
         """Writes a checkpoint of the finished updates; a finished model that it goes on from is finished no longer."""
-        if not (self.folder / SFT).is_file():
-            write_text(self.folder / SFT, self.settings)
+        with raising_on_all():
+            if rank() == 0 and not (self.folder / SFT).is_file():
+                write_text(self.folder / SFT, self.settings)
         checkpoint.save(
             self.folder,
             self.progress.step,
@@ -142,8 +146,10 @@ class Fit:
             best=self.best,
         )
         # Only now: a kill before leaves the finished model, and the settings that say how long it was trained.
-        (self.folder / COMPLETE).unlink(missing_ok=True)
-        write_text(self.folder / SFT, self.settings)
+        with raising_on_all():
+            if rank() == 0:
+                (self.folder / COMPLETE).unlink(missing_ok=True)
+                write_text(self.folder / SFT, self.settings)
 
     def run(self, console: Console) -> None:
         """All updates that are left; afterwards the model has the best weights, after a cosine the last ones.
@@ -176,18 +182,23 @@ class Fit:
         # Dropout knows the global stream only.
         with torch.random.fork_rng(gpus(self.policy.device), enabled=dropout > 0):
             if dropout:
-                torch.manual_seed(derive(c.seed, "sft-dropout", p.step))
+                torch.manual_seed(derive(c.seed, "sft-dropout", p.step, *([rank()] if rank() else [])))
             model.train()
-            for part in self.draw(self.train, c.batch_size, p.step):
-                loss = denoising_loss(self.policy, part[:2], *part[2:]) / c.batch_size
-                loss.backward()
-                total += float(loss.detach())
+            with gathered(model):
+                with raising_on_all():
+                    for part in self.draw(self.train, c.batch_size, p.step):
+                        loss = denoising_loss(self.policy, part[:2], *part[2:]) / c.batch_size
+                        loss.backward()
+                        total += float(loss.detach())
+                sum_gradients(model)
             model.eval()
-        norm = torch.nn.utils.clip_grad_norm_(self.trainable.values(), c.max_grad_norm)
-        if not torch.isfinite(norm):
-            raise TrainingError(
+        total = sum_metrics({"loss": total})["loss"]
+        norm = clip_gradients([p for p in model.parameters() if p.requires_grad], c.max_grad_norm)
+        if not math.isfinite(norm):
+            text = (
                 f"The gradient of sft step {p.step} is not finite. Lower --learning-rate {c.learning_rate}."
             )
+            raise on_all(TrainingError(text))
         for group in self.optimizer.param_groups:
             group["lr"] = p.learning_rate(c)
         self.optimizer.step()
@@ -197,16 +208,16 @@ class Fit:
     def validate(self, console: Console) -> None:
         """Measures the validation loss; keeps the weights if they are the best so far."""
         p, c = self.progress, self.command
-        with torch.no_grad():
+        with gathered(self.policy.model), raising_on_all(), torch.no_grad():
             losses = [
                 float(denoising_loss(self.policy, part[:2], *part[2:]))
                 for part in self.draw(self.validation, VALIDATION, "validation")
             ]
-        loss = sum(losses) / VALIDATION
+        loss = sum_metrics({"loss": sum(losses)})["loss"] / VALIDATION
         if not math.isfinite(loss):
             text = f"The validation loss after sft step {p.step} is {loss}"
-            raise TrainingError(f"{text}. Lower --learning-rate {c.learning_rate}.")
-        if p.note_validation(loss, c):
+            raise on_all(TrainingError(f"{text}. Lower --learning-rate {c.learning_rate}."))
+        if p.note_validation(loss, c) and c.patience:  # a cosine keeps its last weights
             self.best = {name: w.detach().cpu().clone() for name, w in self.trainable.items()}
         best = "" if p.best_step == p.step else f" (best {p.best_loss:.4f} at {p.best_step})"
         console.say(f"sft {p.step}: validation loss {loss:.4f}{best}")
@@ -214,13 +225,19 @@ class Fit:
     def draw(self, env: "TextEnv", count: int, step: int | str) -> list[list[Tensor]]:
         """What `denoising_loss` takes, of `count` demonstrations, in parts that fit in memory; pure in seed and step.
 
-        Of each part: prompt_ids (B, L), prompt_mask (B, L), completion_ids (B, T), masked (B, T), weight (B,).
+        Several processes share them, evenly by the length of the prompts. Of each part: prompt_ids (B, L), prompt_mask
+        (B, L), completion_ids (B, T), masked (B, T), weight (B,).
         """
         c, policy, length = self.command, self.policy, self.command.max_completion_length
         problems, texts = draw_demonstrations(env, self.mix, c.seed, step, count)
         prompt = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
         completion_ids = encode_completions(policy, texts, length)
-        batch = (*prompt, completion_ids, *draw_masked(count, length, c.seed, step))
+        batch: tuple[Tensor, ...] = (*prompt, completion_ids, *draw_masked(count, length, c.seed, step))
+        if world_size() > 1:
+            own = deal(prompt[1].sum(-1).tolist())
+            longest = int(prompt[1][own].sum(-1).max()) if own else 0
+            batch = tuple(column[own] for column in batch)
+            batch = (*(column[:, column.shape[1] - longest :] for column in batch[:2]), *batch[2:])
         size = c.per_device_batch_size or c.batch_size
         columns = (column.to(policy.device).split(size) for column in batch)
         return [list(part) for part in zip(*columns, strict=True)]

@@ -6,6 +6,7 @@ from typing import Any
 from spg_trainer.distributed import decide_on_main, raising_on_all
 from spg_trainer.errors import CheckpointError
 from spg_trainer.evaluation.evaluate import Evaluation, evaluate
+from spg_trainer.models.shard import gathered
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
 from spg_trainer.training import validation
@@ -39,7 +40,8 @@ def write_best_model(run: Run) -> int:
     if step != run.state.step:
         with raising_on_all():
             checkpoint.load(checkpoint.at_step(run.folder.path, step), run.policy)
-    checkpoint.export(run.folder.path / "model", run.policy, {**environment_record(run), "step": step})
+    with raising_on_all():
+        checkpoint.export(run.folder.path / "model", run.policy, {**environment_record(run), "step": step})
     return step
 
 
@@ -84,7 +86,8 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
     count = min(num_problems or len(env), len(env))
     run.stop.at_once = run.accelerator.num_processes == 1  # several processes stay together
     try:
-        with run.console.progress(count, f"eval {name} ({split})") as advance:
+        progress = run.console.progress(count, f"eval {name} ({split})")
+        with gathered(run.policy.model), progress as advance:
             result = evaluate(
                 run.policy,
                 env,

@@ -15,9 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from spg_trainer.distributed import gather, gather_rows, raising_on_all, rank, sum_gradients, sum_metrics
+from spg_trainer.distributed import (
+    gather,
+    gather_rows,
+    is_on_all,
+    on_all,
+    raising_on_all,
+    rank,
+    sum_metrics,
+)
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import ended
+from spg_trainer.models.shard import clip_gradients, gathered, sum_gradients, trains_parts
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import closing_lines
@@ -28,6 +37,7 @@ from spg_trainer.sft.habits import count_habits
 from spg_trainer.training.evaluations import evaluate_once, validate, write_best_model
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
+from spg_trainer.training.optimizer import set_rate
 from spg_trainer.training.records import record_step, save_checkpoint, write_report, write_summary
 from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
@@ -59,7 +69,9 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
             save_checkpoint(run)
             after = evaluate_once(run, "after", write_best_model(run))
     except BaseException as error:
-        if run.state.consistent and run.state.step:
+        # Of a sharded model each process has only its part, and the others may be elsewhere.
+        alone = trains_parts(run.policy.model) and not is_on_all(error)
+        if run.state.consistent and run.state.step and not alone:
             with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
                 save_checkpoint(run)
         if isinstance(error, KeyboardInterrupt):
@@ -80,15 +92,16 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
 def train_step(run: Run) -> None:
     """One rollout and its updates, recorded, validated and shown."""
     state, started = run.state, time.monotonic()
-    scored = run.source.collect(state.step)
-    sampled = time.monotonic()
-    if state.step == 0 and run.source.env is not None:
-        look_at_base(run, scored)
-    ends = ended(run.policy, scored.rollouts)
-    rewards, metrics = rollout_metrics(scored, ends, run.config.batch.num_generations)  # of all processes
-    metrics |= look_at_decoding(run, scored)
-    advantages, step = credit(run, scored, rewards)
-    metrics |= apply_updates(run, step)
+    with gathered(run.policy.model):
+        scored = run.source.collect(state.step)
+        sampled = time.monotonic()
+        if state.step == 0 and run.source.env is not None:
+            look_at_base(run, scored)
+        ends = ended(run.policy, scored.rollouts)
+        rewards, metrics = rollout_metrics(scored, ends, run.config.batch.num_generations)  # of all processes
+        metrics |= look_at_decoding(run, scored)
+        advantages, step = credit(run, scored, rewards)
+        metrics |= apply_updates(run, step)
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
     timings = {
         "rollout": sampled - started,
@@ -197,15 +210,16 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
 
 def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
     """Gradient, all-reduce, clip, optimizer step if all is finite. number: of the update in its step."""
-    sums = gradient(run.policy, run.algorithm, update)
-    sum_gradients(run.parameters)
+    with gathered(run.policy.model):
+        with raising_on_all():
+            sums = gradient(run.policy, run.algorithm, update)
+        sum_gradients(run.policy.model)
     metrics = means(sum_metrics(sums), update.totals)
-    norm = float(torch.nn.utils.clip_grad_norm_(run.parameters, run.config.optimizer.max_grad_norm))
+    norm = clip_gradients(run.parameters, run.config.optimizer.max_grad_norm)
     rate = learning_rate(run)
     if math.isfinite(metrics["loss"]) and math.isfinite(norm):  # equal on all processes: sums over them
         run.state.consistent, run.state.skipped = False, 0
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(run.optimizer, rate)
         run.optimizer.step()
         run.state.updates += 1
     else:
@@ -224,11 +238,12 @@ def count_skipped(run: Run, update: Update, number: int) -> None:
     if rank() == 0:
         batch = {"step": run.state.step, "update": number, "index_generation": completions}
         write_text(file, json_document(batch))
-    raise TrainingError(
+    text = (
         f"The loss or its gradient was NaN or infinite {MAX_SKIPPED} times in a row; the weights are those of the last "
         f"finite update. {file} names the batch. Start a new run with a lower --learning-rate or --max-grad-norm; "
         "--model with the path of a checkpoint begins from its weights."
     )
+    raise on_all(TrainingError(text))
 
 
 def learning_rate(run: Run) -> float:
@@ -250,7 +265,7 @@ def reason_to_end(run: Run) -> str:
     late = limit > 0 and time.monotonic() - run.started > limit
     late, stop = map(any, zip(*gather([(late, run.stop.asked)]), strict=True))  # all processes end alike
     if stop:
-        raise KeyboardInterrupt
+        raise on_all(KeyboardInterrupt())
     if late:
         return "max_minutes"
     return "max_steps" if run.state.step >= run.config.max_steps else ""

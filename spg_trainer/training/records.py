@@ -47,7 +47,7 @@ def save_checkpoint(run: Run) -> None:
         run.folder.path,
         state.step,
         run.policy,
-        run.optimizer.state_dict() if run.accelerator.is_main_process else {},
+        run.optimizer.state_dict(),
         state={"updates": state.updates, "seconds": run.elapsed_seconds, "skipped": state.skipped},
         environment=environment_record(run),
         keep=run.config.output.keep,

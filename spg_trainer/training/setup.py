@@ -10,7 +10,8 @@ from accelerate import Accelerator
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.models import Policy, open_policy
+from spg_trainer.models import Policy, divide_policy, open_policy
+from spg_trainer.models.shard import gathered
 from spg_trainer.rollout.cache import bytes_per_column, rows_in_flight
 from spg_trainer.rollout.pairs import PairFile, settle_pairs
 from spg_trainer.rollout.sources import EnvironmentSource
@@ -20,11 +21,13 @@ from spg_trainer.runs.environment_file import keep
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import RunFolder, find_unfinished
 from spg_trainer.runs.identity import refuse_changes
+from spg_trainer.runs.parts import trained
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.sources import CONFIG, model_environment, to_yaml
 from spg_trainer.training.dry_run import arithmetic, examine
+from spg_trainer.training.optimizer import make_optimizer
 from spg_trainer.training.records import environment_record
 from spg_trainer.training.run import Run, TrainingState
 
@@ -47,13 +50,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             source = PairFile(config, policy)
         else:
             source = EnvironmentSource(splits["train"], policy, config, rows_per_forward)
-    o = config.optimizer
-    optimizer = torch.optim.AdamW(
-        [p for p in policy.model.parameters() if p.requires_grad],
-        lr=o.learning_rate,
-        betas=(0.9, o.adam_beta2),
-        weight_decay=o.weight_decay,
-    )
+    with raising_on_all():
+        optimizer = make_optimizer(config.optimizer, trained(policy.model).values())
     state, folder = TrainingState(), RunFolder(path)
     if newest is not None:
         with raising_on_all():
@@ -87,14 +85,17 @@ def open_model(
 ) -> Policy:
     """The model to train; of a run that continues with a reference, from its own copy of what it started from."""
     kept = decide_on_main(lambda: kept_weights(config, run, newest)) if algorithm.needs_ref_logps else None
+    device = str(accelerator.device) if config.model.device == "auto" else config.model.device
     with raising_on_all():
         policy = open_policy(
             replace(config.model, model=str(kept)) if kept else config.model,
             env=config.env,
             seed=config.seed,
-            device=str(accelerator.device) if config.model.device == "auto" else config.model.device,
+            device=device,
             reference=algorithm.needs_ref_logps,
         ).ending_with(algorithm.end_tokens)
+    if config.model.shard:
+        divide_policy(policy, config.model, device)
     if kept:
         policy.source = model_environment(str(kept))["base_model"]
     return policy
@@ -123,7 +124,8 @@ def cache_budget(run: Run) -> str:
     batch, rollout, policy = run.config.batch, run.config.rollout, run.policy
     mine = batch.prompts_per_step * batch.num_generations // run.accelerator.num_processes
     rows = rows_in_flight(mine, run.rows_per_forward, rollout.block_length, policy.device)
-    column = bytes_per_column(policy.model.config, policy.model.dtype.itemsize)
+    with gathered(policy.model):  # apart, weights have the type that is trained
+        column = bytes_per_column(policy.model.config, policy.model.dtype.itemsize)
     whole = rows * rollout.max_completion_length * column
     return (
         f"Decoding keeps keys and values: {rows} rows at once x (prompt + {rollout.max_completion_length}) columns x "
@@ -144,7 +146,9 @@ def prepare_folder(run: Run) -> None:
             run.folder.create(settings, environment_record(run))
         if run.accelerator.is_main_process:
             keep(path, config.env)
-        if run.algorithm.needs_ref_logps and not policy.fresh_adapters and incomplete(path / REFERENCE):
+    kept = run.algorithm.needs_ref_logps and not policy.fresh_adapters
+    if kept and decide_on_main(lambda: incomplete(path / REFERENCE)):
+        with raising_on_all():
             checkpoint.export(path / REFERENCE, policy, environment_record(run))
 
 

@@ -5,24 +5,33 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from spg_trainer.algorithms.registry import ALGORITHMS, get
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
-from spg_trainer.models import load_model
+from spg_trainer.models import load_model, shard
+from spg_trainer.models.shard import whole
 from spg_trainer.rollout.sources import choose_problems
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import Config, ModelConfig, SftCommand
+from spg_trainer.sft import loop as sft_loop
+from spg_trainer.sft.command import sft
+from spg_trainer.sft.loop import Fit
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start
+from tests.common.sft_cases import SMALL
 from tests.common.trainer_cases import (
     EVALUATION,
     LORA,
     PROBE,
     PROBLEMS,
+    REFERENCE_PROBE,
     SELF_NORMALISED,
     Letters,
     Probe,
@@ -72,7 +81,7 @@ def one_step(config: Config) -> tuple[torch.Tensor, dict[str, Any]]:
     found: list[torch.Tensor] = []
 
     def move() -> None:
-        found.append(torch.cat([p.grad.flatten() for p in run.parameters]))
+        found.append(torch.cat([whole(p.grad).flatten() for p in run.parameters]))
         with torch.no_grad():
             for p in run.parameters:
                 p.sub_(p.grad, alpha=MOVED / float(found[-1].norm()))
@@ -115,6 +124,56 @@ def loop_config(output: Path, **changes: Any) -> Config:
     return small_config(output, **settings, eval_steps=1, **changes)
 
 
+REFERENCED: dict[str, Any] = {
+    "algorithm": REFERENCE_PROBE,
+    "algorithm_args": {},
+    "env_args": {},
+    "num_iterations": 2,
+}
+SHARDED: dict[str, dict[str, Any]] = {
+    "all weights": {},
+    "recomputed": {"gradient_checkpointing": True, "per_device_batch_size": 1},
+    "adapters": LORA,
+    "a reference": {**REFERENCED, "ref_copy": True},
+    "adapters and a reference": {**REFERENCED, **LORA},
+}
+"""Steps of a model divided among two processes, whose second one has no signal without a reference."""
+
+
+def half_config(output: Path) -> Config:
+    """A step in bfloat16 on a divided model, too short for bfloat16 to hold."""
+    return small_config(output, dtype="bfloat16", shard=True, max_steps=1, learning_rate=1e-5)
+
+
+def own(value: Any) -> torch.Tensor:
+    """What this process holds of a tensor."""
+    return value.to_local() if hasattr(value, "to_local") else value
+
+
+SFT: dict[str, dict[str, Any]] = {"sft": {}, "sft-sharded": {"patience": 0, "shard": True}}
+"""Trainings on demonstrations by two processes, stopped and resumed."""
+
+
+def sft_command(output: Path, shard: bool = False, **changes: Any) -> SftCommand:
+    """A few updates in float64, of rows that two processes cannot share evenly."""
+    model = ModelConfig(str(tiny_folder()), dtype="float64", device="cpu", shard=shard)
+    few = {"steps": 5, "batch_size": 5, "eval_steps": 2}
+    return replace(SMALL, output_dir=str(output), model=model, **few, **changes)
+
+
+def stopped_sft(command: SftCommand) -> None:
+    """A training that ends in its fourth update, two after its last checkpoint."""
+    update = Fit.update
+
+    def stopping(self: Fit) -> float:
+        if self.progress.step == 3:
+            raise TrainingError("stopped")
+        return update(self)
+
+    with patch.object(Fit, "update", stopping), suppress(TrainingError):
+        sft(command, quiet=True)
+
+
 def failing(folder: Path, rank: int) -> str:
     """What this process says when the task of the second one fails in step 2, after one finished step."""
     count, original = itertools.count(), Letters.score
@@ -149,6 +208,25 @@ def in_each_process(here: Path) -> None:
     for algorithm in sorted(ALGORITHMS):
         found[algorithm] = one_step(algorithm_config(here / algorithm, algorithm))
     train(loop_config(here / "loop"), quiet=True)
+    for name, changes in SHARDED.items():
+        config = gradient_config(here / f"sharded-{name}", "float64", "tokens", shard=True)
+        found[f"sharded-{name}"] = one_step(change(config, **changes))
+    with patch.object(shard, "FILE_BYTES", 20_000):  # less than the embedding
+        train(loop_config(here / "sharded", shard=True, save_steps=1), quiet=True)
+    run = start(loop_config(here / "sharded", shard=True, save_steps=1, resume="auto"), quiet=True)
+    run.folder.release()
+    found["put back"] = [whole(p.detach()) for p in run.parameters]
+    found["put back"] += [whole(v) for p in run.parameters for _, v in sorted(run.optimizer.state[p].items())]
+    tensors = [
+        *run.parameters,
+        *(v for state in run.optimizer.state.values() for v in state.values() if v.ndim),
+    ]
+    found["share"] = sum(own(v).numel() for v in tensors) / sum(v.numel() for v in tensors)
+    train(half_config(here / "half"), quiet=True)
+    with patch.object(sft_loop, "VALIDATION", 8):
+        for name, changes in SFT.items():
+            stopped_sft(sft_command(here / name, **changes))
+            sft(sft_command(here / name, **changes, resume="auto"), quiet=True)
     found["failure"] = failing(here / "failing", rank)
     run = start(small_config(here / "evaluate"), quiet=True)
     run.folder.release()

@@ -1,8 +1,11 @@
 """Processes agree: an error in one ends all of them alike."""
 
+import re
+
 import pytest
 
-from tests.common.two_processes import outcomes
+from tests.common.trainer_cases import saved_steps, step
+from tests.common.two_processes import outcomes, two_processes
 
 
 @pytest.mark.parametrize(
@@ -13,6 +16,7 @@ from tests.common.two_processes import outcomes
         ("the_file_of_an_evaluation", 0, "CheckpointError: disk full"),
         # Steps.
         ("the_problems_of_a_step", 1, "ConfigError: no problems"),
+        ("the_gradient_of_a_sharded_step", 1, "ValueError: out of memory"),
         # Starts.
         ("the_choice_of_a_folder", 0, "PermissionError: not yours"),
         ("the_model_of_a_start", 1, "ModelError: no such model"),
@@ -30,3 +34,20 @@ def test_an_evaluation_without_an_accelerator_calls_no_other_process() -> None:
 
 def test_a_stop_asked_of_one_process_in_the_last_step_stops_both() -> None:
     assert outcomes("a_stop_in_the_last_step") == ("KeyboardInterrupt: ", "KeyboardInterrupt: ")
+
+
+def test_what_cannot_be_written_of_a_sharded_model_ends_both_and_leaves_no_half() -> None:
+    said = outcomes("the_disk_of_a_sharded_checkpoint")
+    place = two_processes() / "errors" / "the_disk_of_a_sharded_checkpoint"
+    full = f"CheckpointError: Cannot write {step(place.resolve(), 1)}: No space left on device. "
+    assert said[0].startswith(full) and said[1].startswith(f"TrainingError: Process 0 failed with {full}")
+    said = outcomes("a_part_of_a_sharded_checkpoint")
+    assert said[0] == said[1]
+    assert re.match(r"CheckpointError: Process 1 cannot write \S+optimizer: .*No space left", said[0])
+    for name in ("the_disk_of_a_sharded_checkpoint", "a_part_of_a_sharded_checkpoint"):
+        assert [*(two_processes() / "errors" / name / "checkpoints").iterdir()] == []
+
+
+def test_a_sharded_run_that_fails_saves_its_finished_steps() -> None:
+    outcomes("the_gradient_of_a_sharded_step")
+    assert saved_steps(two_processes() / "errors" / "the_gradient_of_a_sharded_step") == [1]

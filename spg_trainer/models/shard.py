@@ -1,0 +1,253 @@
+"""All weights divided among the processes (`--shard`): each keeps its part of every tensor, its gradient and optimizer.
+
+`divide` does that by torch's FSDP2, layer by layer. Completions end at different lengths, so processes never make
+equally many passes, and a pass must not wait for another process. So the weights are gathered once for a whole phase
+(`gathered`: a rollout, an evaluation, an update), used as those of any model, and let go; an update sums its gradients
+by one reduce-scatter (`sum_gradients`). Of W weights, each of N processes holds, beside activations:
+
+- always: W / N in the type that is trained, and their optimizer's state;
+- in a phase: W in the type that is computed; in an update also W gradients in the type that is trained.
+
+Adapters are not divided: they are small, and each process has them whole, as without `--shard`.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from spg_trainer import distributed
+from spg_trainer.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
+    from transformers import PreTrainedModel
+
+FILE_BYTES = 5 * 10**9
+"""Size of a file of weights, and so what of a whole model is in memory while it is written."""
+
+
+def divide(model: nn.Module, device: torch.device, compute: torch.dtype) -> None:
+    """Divides a model's weights among the processes of the run, in place. An optimizer must be made after this.
+
+    device: this process's, to which the weights are moved, a layer at a time. compute: the type in which weights
+    are gathered; those that are kept and trained keep their own. Raises ModelError where torch is too old.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+    if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
+        raise ModelError(f"--shard needs torch 2.9 or newer, and this is {torch.__version__}; upgrade it")
+    base: Any = _base(model)
+    adapters = {p for name, p in base.named_parameters() if _is_adapter(name)}
+    for p in adapters:
+        p.data = p.data.to(device)
+    options: dict[str, Any] = {
+        "mesh": init_device_mesh(device.type, (distributed.world_size(),)),
+        "reshard_after_forward": False,  # the weights come and go with a phase, see `gathered`
+        # Inputs stay what they are: positions are rotated in float32 whatever the weights are.
+        "mp_policy": MixedPrecisionPolicy(compute, base.dtype, cast_forward_inputs=False),
+        "ignored_params": adapters,
+    }
+    layers = base.get_submodule("model.layers")
+    for module in (*layers.children(), base):
+        fully_shard(module, **options)
+    _reduce_behind_backward(base, False)
+    for module in _parts(base):
+        module.set_gradient_divide_factor(1.0)  # losses are divided by global totals already
+        module.set_force_sum_reduction_for_comms(True)  # gloo knows no scaled sums
+    with torch.no_grad():
+        _one_token(base)  # FSDP takes what runs first for the root, and layers run without it later
+    _let_go(base)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the model's weights are divided among processes, gathered at present or not."""
+    return any(True for _ in _parts(_base(model)))
+
+
+def trains_parts(model: nn.Module) -> bool:
+    """Whether what is trained is divided: all weights of a sharded model, not adapters on one."""
+    base = _base(model)
+    trained = any(p.requires_grad for name, p in base.named_parameters() if not _is_adapter(name))
+    return trained and is_sharded(base)
+
+
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """The whole weights in every process; inside, no pass calls another process.
+
+    All processes enter together; none waits for another to leave. Nothing happens where the model is not sharded, or is
+    gathered already.
+    """
+    base = _base(model)
+    if not _is_apart(base):
+        yield
+        return
+    _gather(base)
+    try:
+        yield
+    finally:
+        _let_go(base)
+
+
+@contextmanager
+def apart(model: nn.Module) -> Iterator[None]:
+    """Inside `gathered`: the weights let go for a while, and gathered again unless something has failed."""
+    base = _base(model)
+    if not is_sharded(base) or _is_apart(base):
+        yield
+        return
+    _let_go(base)
+    yield
+    _gather(base)
+
+
+def sum_gradients(model: nn.Module) -> None:
+    """Sums the gradients over the processes, inside `gathered`; a sharded model that is trained is apart afterwards.
+
+    A process without completions takes part with zeros. Each is left with the gradient of what it keeps.
+    """
+    base = _base(model)
+    if trains_parts(base):
+        # FSDP reduces behind a backward pass, and only tensors that have a gradient: zero is added to each of them.
+        _reduce_behind_backward(base, True)
+        (_one_token(base) * 0).backward()
+        _reduce_behind_backward(base, False)
+    rest = [p for p in model.parameters() if p.requires_grad and not _is_part(p)]
+    if rest:
+        distributed.sum_gradients(rest)
+
+
+def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
+    """Scales the gradients so that their norm, which is returned, is at most `limit`; parts of tensors count as one."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = whole(torch.nn.utils.get_total_norm(gradients))
+    torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return float(norm)
+
+
+def whole(value: Tensor) -> Tensor:
+    """A tensor of which each process has a part, whole in all of them; another as it is."""
+    part: Any = value
+    return part.full_tensor() if _is_part(value) else value
+
+
+def whole_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a sharded model by name, whole and on the CPU; all processes go through them together."""
+    for name, value in _base(model).state_dict().items():
+        yield name, whole(value.detach()).cpu()
+
+
+def own_part(value: Tensor, like: Any) -> Tensor:
+    """A copy of what this process keeps of a whole tensor that is divided as `like` is; no other process is called."""
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None).clone()
+
+
+def save_whole(model: "PreTrainedModel", tensors: Iterator[tuple[str, Tensor]], folder: Path) -> None:
+    """Writes config.json and the weights that `tensors` yields as `save_pretrained` does, a file at a time."""
+    from safetensors.torch import save_file
+    from transformers.core_model_loading import revert_weight_conversion
+
+    model.config.save_pretrained(folder)
+    files: list[dict[str, int]] = [{}]
+    for name, value in model.state_dict().items():
+        size = value.numel() * value.element_size()
+        if files[-1] and sum(files[-1].values()) + size > FILE_BYTES:
+            files.append({})
+        files[-1][name] = size
+    weight_map: dict[str, str] = {}
+    for number, sizes in enumerate(files, 1):
+        many = f"-{number:05d}-of-{len(files):05d}" if len(files) > 1 else ""
+        content = revert_weight_conversion(model, dict(next(tensors) for _ in sizes))
+        save_file(
+            {name: value.contiguous() for name, value in content.items()},
+            folder / f"model{many}.safetensors",
+            {"format": "pt"},
+        )
+        weight_map |= dict.fromkeys(content, f"model{many}.safetensors")
+    if len(files) > 1:
+        total = sum(sum(sizes.values()) for sizes in files)
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+INDEX = "model.safetensors.index.json"
+
+
+def load_parts(model: "PreTrainedModel", folder: Path) -> None:
+    """Puts the weights of a model folder in place, of each tensor this process's part; no other process is called.
+
+    Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not fit.
+    """
+    from safetensors import safe_open
+    from transformers.core_model_loading import revert_weight_conversion
+
+    index: Mapping[str, str] = {}
+    if (folder / INDEX).is_file():
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+    for name, value in model.state_dict().items():
+        (stored,) = revert_weight_conversion(model, {name: torch.empty(0, device="meta")})
+        with safe_open(folder / index.get(stored, "model.safetensors"), framework="pt") as file:
+            saved = file.get_tensor(stored)
+        if saved.shape != value.shape:
+            raise RuntimeError(f"{stored} is {tuple(saved.shape)}, not {tuple(value.shape)}")
+        value.detach().copy_(own_part(saved.to(value.dtype), value))
+
+
+def _base(model: Any) -> "PreTrainedModel":
+    return (
+        model.get_base_model()
+        if hasattr(model, "peft_config") and hasattr(model, "get_base_model")
+        else model
+    )
+
+
+def _is_adapter(name: str) -> bool:
+    return ".lora_" in name
+
+
+def _is_part(value: Tensor) -> bool:
+    """Whether a tensor is one of which this process has a part."""
+    module = sys.modules.get(
+        "torch.distributed.tensor"
+    )  # slow to import, and imported where anything is divided
+    return module is not None and isinstance(value, module.DTensor)
+
+
+def _is_apart(base: nn.Module) -> bool:
+    return any(map(_is_part, base.parameters()))
+
+
+def _parts(base: nn.Module) -> "Iterator[FSDPModule]":
+    """What is gathered at once: the layers, and embedding, norm and head together."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # likewise
+    return (module for module in base.modules() if fsdp is not None and isinstance(module, fsdp.FSDPModule))
+
+
+def _gather(base: nn.Module) -> None:
+    for module in _parts(base):
+        module.unshard()
+
+
+def _let_go(base: nn.Module) -> None:
+    for module in _parts(base):
+        module.reshard()
+
+
+def _reduce_behind_backward(base: Any, reduce: bool) -> None:
+    """Whether a backward pass is followed by a sum over the processes, after which the weights are let go."""
+    base.set_requires_gradient_sync(reduce)
+    base.set_reshard_after_backward(reduce)
+
+
+def _one_token(base: "PreTrainedModel") -> Tensor:
+    """A pass through all weights, as short as can be; a scalar."""
+    return base(torch.zeros((1, 1), dtype=torch.int64, device=base.device)).logits.sum()

@@ -1,0 +1,73 @@
+"""The optimizer of a sharded model on disk: each process writes its part, and any number of processes reads it.
+
+torch.distributed.checkpoint keeps every tensor by name, here PARAMETER/exp_avg and the like, and where its parts lie.
+"""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from spg_trainer.distributed import on_all
+from spg_trainer.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+OPTIMIZER = "optimizer"
+"""Folder of a checkpoint that holds them."""
+
+
+def save_optimizer(folder: Path, model: "nn.Module", optimizer_state: Mapping[str, Any]) -> None:
+    """Writes an optimizer's state; all processes call it. Raises CheckpointError on all of them if one cannot."""
+    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    names = list(trained(model))
+    named = {
+        f"{names[number]}/{key}": value
+        for number, entry in optimizer_state["state"].items()
+        for key, value in entry.items()
+    }
+    try:
+        dcp.save(named, checkpoint_id=folder)
+    except CheckpointException as error:  # it is no Exception
+        process, (reason, _) = next(iter(error.failures.items()))
+        raise on_all(
+            CheckpointError(
+                f"Process {process} cannot write {folder}: {reason}. What was saved before is untouched: free space or "
+                "fix the permissions and continue with --resume."
+            )
+        ) from error
+
+
+def load_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[str, Any]]:
+    """The `state` of an optimizer's state_dict, of each tensor what this process keeps; no other process is called.
+
+    Raises KeyError, RuntimeError or OSError for what is not there or does not fit.
+    """
+    from torch.distributed import checkpoint as dcp
+
+    reader, parameters = dcp.FileSystemReader(folder), trained(model)
+    numbers = {name: number for number, name in enumerate(parameters)}
+    wanted: dict[str, Tensor] = {}
+    saved: Any
+    for key, saved in reader.read_metadata().state_dict_metadata.items():
+        p, dtype = parameters[key.rpartition("/")[0]], saved.properties.dtype
+        like = saved.size == p.shape
+        wanted[key] = torch.zeros_like(p, dtype=dtype) if like else torch.zeros(saved.size, dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # which is no news
+        dcp.load(wanted, storage_reader=reader, no_dist=True)
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in wanted.items():
+        name, _, field = key.rpartition("/")
+        state.setdefault(numbers[name], {})[field] = value
+    return state
+
+
+def trained(model: "nn.Module") -> "dict[str, nn.Parameter]":
+    """The trainable parameters by name, in the order in which an optimizer numbers them."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -1,0 +1,61 @@
+"""`sft` by two processes, stopped and resumed, is that of one."""
+
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from spg_trainer.distributed import deal
+from spg_trainer.errors import ConfigError
+from spg_trainer.sft import loop as sft_loop
+from spg_trainer.sft.command import sft
+from tests.common.likelihood_cases import relative
+from tests.common.process_cases import SFT, sft_command
+from tests.common.trainer_cases import weights
+from tests.common.two_processes import two_processes
+
+
+@pytest.mark.parametrize("name", list(SFT))
+def test_two_processes_make_the_model_of_one(tmp_path, name):
+    with patch.object(sft_loop, "VALIDATION", 8):
+        sft(sft_command(tmp_path / "one", **{**SFT[name], "shard": False}), quiet=True)
+    found, expected = weights(two_processes() / name), weights(tmp_path / "one")
+    assert list(found) == list(expected)
+    for key, value in expected.items():
+        assert relative(found[key], value) < 1e-10, key
+    assert (two_processes() / name / "COMPLETE").is_file()
+    said = [
+        (place / "README.md").read_text().splitlines() for place in (two_processes() / name, tmp_path / "one")
+    ]
+    shown = [[line for line in lines if "loss" in line or line.startswith("| ")] for lines in said]
+    assert len(shown[0]) >= 3
+    assert [line.rpartition(". ")[0] for line in shown[0]] == [line.rpartition(". ")[0] for line in shown[1]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_rows_are_dealt_once_and_evenly_by_length(monkeypatch, count):
+    lengths = torch.randint(1, 400, (50,), generator=torch.Generator().manual_seed(count)).tolist()
+    monkeypatch.setattr("spg_trainer.distributed.world_size", lambda: count)
+    shares = []
+    for number in range(count):
+        monkeypatch.setattr("spg_trainer.distributed.rank", lambda number=number: number)
+        shares.append(deal(lengths))
+    assert sorted(row for share in shares for row in share) == list(range(50))
+    assert all(share == sorted(share) for share in shares)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    sums = [sum(lengths[row] for row in share) for share in shares]
+    assert max(sums) - min(sums) <= max(lengths)
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"patience": 3}, "--patience 0"),
+        ({"patience": 0, "optimizer": "muon"}, "--optimizer adamw"),
+        ({"patience": 0, "save_dtype": "bfloat16"}, "--save-dtype auto"),
+    ],
+)
+def test_what_a_divided_model_cannot_is_refused(tmp_path, monkeypatch, changes, remedy):
+    monkeypatch.setattr("spg_trainer.sft.command.world_size", lambda: 2)
+    with pytest.raises(ConfigError, match=f"--shard.*Use {remedy}"):
+        sft(sft_command(tmp_path / "run", shard=True, **changes), quiet=True)

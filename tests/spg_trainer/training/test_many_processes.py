@@ -1,0 +1,128 @@
+"""Runs of four and two processes, as a launcher starts them: killed, resumed by fewer, one of them failing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spg_trainer.settings.sources import to_yaml
+from tests.common.likelihood_cases import relative
+from tests.common.process_cases import run_processes
+from tests.common.trainer_cases import (
+    LORA,
+    child_environment,
+    rows,
+    saved_steps,
+    small_config,
+    weights,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+SETTINGS = {"dtype": "float64", "env_args": {"dull": "0,3,5"}, "num_iterations": 2, "save_steps": 1}
+"""In most steps of four processes one has no signal."""
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Trains with some settings in so many processes, and goes on where they were before."""
+    file = tmp_path / "settings.yaml"
+
+    def run(folder, config, count, *flags, module="spg_trainer"):
+        file.write_text(to_yaml(config))
+        return run_processes(
+            module,
+            *("--config", str(file), "--output-dir", str(folder), "--resume", "auto", *flags),
+            count=count,
+        )
+
+    return run
+
+
+def assert_same_run(folder, expected, tolerance=1e-10):
+    """Equal completions; metrics and weights equal up to the order of sums."""
+    for found, row in zip(rows(folder / "metrics.jsonl"), rows(expected / "metrics.jsonl"), strict=True):
+        assert found == pytest.approx(row, rel=1e-8, abs=1e-9)
+    for place in sorted((expected / "samples").iterdir()):
+        found = [row["completion"] for row in rows(folder / "samples" / place.name)]
+        assert found == [row["completion"] for row in rows(place)], place.name
+    found, saved = weights(folder / "model"), weights(expected / "model")
+    assert list(found) == list(saved)
+    for name, value in saved.items():
+        assert relative(found[name], value) < tolerance, name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"shard": True}, {"shard": True, **LORA}],
+    ids=["whole", "sharded", "adapters on a sharded base"],
+)
+def test_ten_steps_of_four_processes_are_those_of_one(tmp_path, launch, changes):
+    config = small_config(None, **{**SETTINGS, **changes, "max_steps": 10})
+    launch(tmp_path / "four", config, 4)
+    launch(tmp_path / "one", config, 1, "--no-shard")
+    assert_same_run(tmp_path / "four", tmp_path / "one")
+
+
+@pytest.mark.parametrize("changes", [{}, LORA], ids=["all weights", "adapters"])
+def test_a_run_goes_on_with_half_the_processes_and_again(tmp_path, launch, changes):
+    """Four sharded, two sharded, two whole, one alone, and two sharded again."""
+    folder, config = tmp_path / "run", small_config(None, **{**SETTINGS, **changes})
+    shard = ("--shard",)
+    for steps, (count, flags) in enumerate([(4, shard), (2, shard), (2, ()), (1, ()), (2, shard)], 1):
+        said = launch(folder, config, count, *flags, "--max-steps", str(steps))
+        assert saved_steps(folder)[-1] == steps
+        assert steps == 1 or f"from step {steps - 1}" in said[0]
+    launch(tmp_path / "one", config, 1, "--max-steps", "5")
+    assert_same_run(folder, tmp_path / "one")
+
+
+def children(process):
+    """The processes that a process has started."""
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(number) for number in listed]
+
+
+def test_a_process_killed_in_a_step_ends_all_and_the_run_goes_on(tmp_path, launch):
+    config, folder, marks = small_config(None, **SETTINGS, max_steps=6), tmp_path / "run", tmp_path / "marks"
+    marks.mkdir()
+    file = tmp_path / "killed.yaml"
+    file.write_text(to_yaml(config))
+    module = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "spg_trainer"]
+    flags = ["--config", str(file), "--output-dir", str(folder), "--resume", "auto", "--shard"]
+    launched = subprocess.Popen(
+        [sys.executable, *module, *flags],
+        env=child_environment(LETTERS_MARKS=str(marks)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    started, scored = time.monotonic(), marks / "score"
+    while len(saved_steps(folder)) < 2 or time.time() - scored.stat().st_mtime > 0.05:
+        assert launched.poll() is None and time.monotonic() - started < 200
+        time.sleep(0.002)
+    os.kill(children(launched.pid)[1], signal.SIGKILL)
+    said = launched.communicate(timeout=200)[0]
+    assert launched.returncode != 0 and not (folder / "summary.json").exists(), said
+    assert len(rows(folder / "metrics.jsonl")) < 6
+    launch(folder, config, 2, "--shard")
+    launch(tmp_path / "one", config, 1)
+    assert_same_run(folder, tmp_path / "one")
+
+
+def test_an_error_in_one_process_ends_all_with_one_message(tmp_path, launch):
+    config = small_config(None, **SETTINGS)
+    with pytest.raises(RuntimeError) as failed:
+        launch(tmp_path / "run", config, 2, "--shard", module="tests.common.one_fails")
+    said = str(failed.value)
+    assert said.count("Process 1 failed with RuntimeError: out of memory") == 1, said
+    assert saved_steps(tmp_path / "run") == []
+
+
+def test_settings_that_no_process_can_use_are_told_once(tmp_path, launch):
+    with pytest.raises(RuntimeError) as failed:
+        launch(tmp_path / "run", small_config(None, prompts_per_step=3), 2)
+    assert str(failed.value).count("cannot be shared by 2 processes") == 1

@@ -1,0 +1,109 @@
+"""Weights divided among processes: the gradient, the run and its checkpoints are those of one process that has all."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import load_model
+from spg_trainer.training.loop import train
+from tests.common.likelihood_cases import relative
+from tests.common.process_cases import SHARDED, gradient_config, loop_config, one_step
+from tests.common.trainer_cases import adam_state, change, rows, small_config, step, tiny_folder, weights
+from tests.common.two_processes import two_processes
+
+
+def all_weights(folder):
+    """The tensors of a model's files, one or several."""
+    return {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
+
+
+def assert_same_run(folder, expected, tolerance=1e-10):
+    """Equal completions; metrics and weights equal up to the order of sums."""
+    for found, row in zip(rows(folder / "metrics.jsonl"), rows(expected / "metrics.jsonl"), strict=True):
+        assert found == pytest.approx(row, rel=1e-8, abs=1e-10)
+    for name in ("after", "step-000002"):
+        assert (folder / f"eval/{name}.jsonl").read_bytes() == (expected / f"eval/{name}.jsonl").read_bytes()
+    found, saved = all_weights(folder / "model"), weights(expected / "model")
+    assert found.keys() == saved.keys()
+    for name, value in saved.items():
+        assert found[name].dtype == value.dtype and relative(found[name], value) < tolerance
+
+
+@pytest.fixture(scope="module")
+def undivided(tmp_path_factory):
+    """The run that one process makes of the same settings."""
+    folder = tmp_path_factory.mktemp("undivided") / "run"
+    train(loop_config(folder, save_steps=1), quiet=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", list(SHARDED))
+def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name):
+    config = change(gradient_config(tmp_path / "run", "float64", "tokens"), **SHARDED[name])
+    expected, metrics = one_step(config)
+    for rank in (0, 1):
+        found, metrics_of_process = torch.load(two_processes() / f"rank-{rank}.pt")[f"sharded-{name}"]
+        assert found.shape == expected.shape and float(expected.norm()) > 1e-3
+        assert relative(found, expected) < 1e-10
+        assert metrics_of_process == pytest.approx(metrics, rel=1e-9, abs=1e-10)
+
+
+def test_a_run_of_two_processes_is_that_of_one(undivided):
+    assert_same_run(two_processes() / "sharded", undivided)
+
+
+def test_what_is_written_opens_like_any_model(undivided):
+    runs = (two_processes() / "sharded", undivided)
+    for place in ("model", "checkpoints/step-000001"):
+        names = [{path.name for path in (run / place).iterdir() if "model" not in path.name} for run in runs]
+        assert names[0] - names[1] <= {"optimizer"} and names[1] - names[0] <= {"training.pt"}
+        configs = [json.loads((run / place / "config.json").read_text()) for run in runs]
+        assert configs[0] == configs[1]
+        assert len([*(runs[0] / place).glob("model-*.safetensors")]) > 2
+    found, expected = (load_model(str(run), device="cpu", dtype="float64").model.state_dict() for run in runs)
+    assert found.keys() == expected.keys()
+    assert all(relative(found[name], value) < 1e-10 for name, value in expected.items())
+
+
+def test_two_processes_put_weights_and_optimizer_back(undivided):
+    saved = load_model(str(step(undivided, 2)), device="cpu", dtype="float64").model
+    expected = [*saved.state_dict().values(), *adam_state(step(undivided, 2))]
+    for rank in (0, 1):
+        found = torch.load(two_processes() / f"rank-{rank}.pt")["put back"]
+        assert len(found) == len(expected) == 4 * len(saved.state_dict())
+        for value, whole in zip(found, expected, strict=True):
+            assert value.shape == whole.shape and relative(value, whole) < 1e-8
+
+
+def test_each_of_two_processes_holds_half_of_the_weights_and_of_the_optimizer():
+    shares = [torch.load(two_processes() / f"rank-{rank}.pt")["share"] for rank in (0, 1)]
+    assert sum(shares) == 1 and max(shares) < 0.51
+
+
+def test_one_process_goes_on_from_what_two_have_divided(tmp_path, undivided):
+    """Weights and optimizer are those of the checkpoint: the second step is that of the run never interrupted."""
+    folder = shutil.copytree(two_processes() / "sharded", tmp_path / "run")
+    shutil.rmtree(step(folder, 2))
+    config = loop_config(folder, save_steps=1, resume="auto")
+    train(config, quiet=True)
+    assert_same_run(folder, undivided)
+
+
+def test_what_is_computed_in_bfloat16_is_trained_in_float32():
+    """Steps of 1e-5 would vanish in weights of 1e-2 and more, of which bfloat16 keeps eight bits."""
+    found, before = weights(two_processes() / "half" / "model"), weights(tiny_folder())
+    for name, value in before.items():
+        moved = found[name] - value
+        assert found[name].dtype == torch.float32 and 0 < float(moved.abs().max()) < 2e-5, name
+        assert torch.equal(found[name].bfloat16(), value.bfloat16()) or value.dim() > 1
+    (row,) = rows(two_processes() / "half" / "metrics.jsonl")
+    assert row["grad_norm"] > 0
+
+
+def test_a_single_process_has_nobody_to_divide_with(tmp_path):
+    with pytest.raises(ConfigError, match=r"--shard.*only one.*torchrun"):
+        train(small_config(tmp_path / "run", shard=True), quiet=True)
