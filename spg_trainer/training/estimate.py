@@ -175,7 +175,8 @@ def _count(shape: Any, config: Config, algorithm: Algorithm, dtype: str, prompt:
 def _held(n: _Work, config: Config, algorithm: Algorithm, share: int) -> dict[str, float]:
     """Weights, their gradient and AdamW's two moments; adapters are not divided, nor a gradient before it is summed."""
     base = n.bytes * n.whole + share * n.wide * n.adapters if n.adapters else n.wide * n.whole
-    moments = 2 * n.wide * n.trained / (1 if n.adapters else share)
+    moment = n.wide if config.optimizer.adam_moments == "float32" else 1 + 4 / 256  # torchao: a scale for 256
+    moments = 2 * moment * n.trained / (1 if n.adapters else share)
     held = {"weights": base / share, "gradients": float(n.wide * n.trained), "optimizer": moments}
     if algorithm.needs_ref_logps and config.model.ref_copy:
         held["reference"] = n.wide * n.whole / share
@@ -272,15 +273,16 @@ def foretell(config: Config, algorithm: Algorithm, processes: int) -> list[str]:
     m, shape = config.model, find_shape(config)
     if shape is None:
         return [f"memory and time: the shape of {m.model} is unknown here. Download its config.json first."]
-    shard = getattr(m, "shard", False)
-    on_cpu, all_weights = m.device == "cpu", not m.lora_r and not shard
+    on_cpu, all_weights = m.device == "cpu", not m.lora_r and not m.shard
     dtype = m.dtype if m.dtype != "auto" else "float32" if on_cpu or all_weights else "bfloat16"
     device, threads = Device(), 0
     if on_cpu:
         import torch
 
         threads = torch.get_num_threads()
-    e = estimate(shape, config, algorithm, dtype=dtype, processes=processes, shard=shard, cpu_threads=threads)
+    e = estimate(
+        shape, config, algorithm, dtype=dtype, processes=processes, shard=m.shard, cpu_threads=threads
+    )
 
     def shown(parts: dict[str, float]) -> str:
         return ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items())

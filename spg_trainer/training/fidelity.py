@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.batch import Rollouts
-from spg_trainer.distributed import world_size
+from spg_trainer.distributed import rank
 from spg_trainer.likelihood import Masks, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import sample
@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
 
 COMPLETIONS = 8
-"""Of a step, over all processes."""
+"""The first of a step, whichever processes have them."""
 
 
 def fidelity_sums(
     policy: Policy, scored: "Scored", sampling: Sampling, seed: int, step: int, rows_per_forward: int | None
 ) -> list[float]:
-    """What `fidelity_means` adds up, of this process's first completions; its weights must be those that sampled."""
-    rows = torch.arange(min(len(scored), -(-COMPLETIONS // world_size())), device=policy.device)
+    """What `fidelity_means` adds up, of those that this process has; its weights must be those that sampled."""
+    mine = min(len(scored), COMPLETIONS - rank() * len(scored))
+    if mine <= 0:
+        return [0.0] * 4
+    rows = torch.arange(mine, device=policy.device)
     rollouts = scored.rollouts.select(rows).trim()
     written = rollouts.completion_mask
     exact = replace(sampling, **asdict(Decoding(remasking=sampling.remasking)))

@@ -14,6 +14,7 @@ from spg_trainer.cli import main
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, hidden_states
 from spg_trainer.models.lora import add_lora
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
+from spg_trainer.settings.sources import defaults
 from spg_trainer.training.estimate import Device, Estimate, estimate
 
 GIB = 2**30
@@ -217,3 +218,11 @@ def test_the_measured_peak_of_a_process_is_what_was_estimated(name: str, monkeyp
     importlib.import_module("memory").main()
     row = capsys.readouterr().out.splitlines()[-1].split("|")
     assert float(row[2]) == pytest.approx(float(row[3]), rel=0.1)
+
+
+def test_moments_of_8_bits_take_a_quarter() -> None:
+    base = defaults(Config, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
+    small = replace(base, optimizer=replace(base.optimizer, adam_moments="8bit"))
+    algorithm = build("spg", base.hyper_parameters)
+    full, eight = (estimate(LLaDAConfig(), c, algorithm, dtype="bfloat16").held for c in (base, small))
+    assert eight["optimizer"] == pytest.approx(full["optimizer"] / 4, rel=0.02)
