@@ -87,7 +87,10 @@ class Algorithm(ABC):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        if "loss" in vars(cls) and "linear" not in vars(cls):  # what was said of another loss
+        said = {
+            name: next(i for i, c in enumerate(cls.__mro__) if name in vars(c)) for name in ("loss", "linear")
+        }
+        if said["loss"] < said["linear"]:  # what was said of another loss
             cls.linear = Algorithm.linear  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
@@ -163,7 +166,7 @@ class Algorithm(ABC):
         It is then known before the model is asked, which saves work. on_policy: whether the old logps will be the
         current ones, so that every ratio is 1. A class with a `loss` of its own says it anew.
         """
-        return batch.advantages != batch.advantages
+        return batch.completion_mask.new_zeros(len(batch.advantages))
 
     def norm(self, batch: Batch) -> Tensor:
         """(B,) what a completion's bound is multiplied by, as the subclass's field `normalizer` says: 1 over the
@@ -199,7 +202,9 @@ class CoupledAlgorithm(Algorithm):
         return elbo(logps, masks)
 
     def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        return batch.advantages == batch.advantages  # all: `coupled_loss` has given them coefficients
+        return batch.completion_mask.new_ones(
+            len(batch.advantages)
+        )  # `coupled_loss` has given them coefficients
 
     def active(self, advantages: Tensor) -> Tensor:
         return advantages == advantages  # all: those that have no advantage are compared with, too

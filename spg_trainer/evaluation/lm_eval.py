@@ -8,7 +8,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 try:
@@ -22,13 +22,13 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from tqdm import tqdm
 
-from spg_trainer.errors import ModelError
+from spg_trainer.errors import ConfigError, ModelError, did_you_mean
 from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.models import load_model
 from spg_trainer.models.resolve import resolve_model
 from spg_trainer.rollout.sampler import check_names
 from spg_trainer.rollout.tokens import decode_completions, encode_texts, sample
-from spg_trainer.settings.fields import Config, Sampling
+from spg_trainer.settings.fields import Config, Decoding, Sampling
 from spg_trainer.settings.sources import defaults, model_environment
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,12 @@ class SpgLLaDA(LM):
         env = env or recorded.get("env")
         base = defaults(Config, env, folder).rollout if env else Sampling()
         length, block = max_completion_length or base.max_completion_length, block_length or base.block_length
+        known = [f.name for f in fields(Decoding)]
+        for name in set(decoding) - set(known):
+            hint = did_you_mean(name, known)
+            raise ConfigError(
+                f"--model_args {name}={decoding[name]}: no such argument. {hint}Use {', '.join(known)}."
+            )
         sampling = Sampling.at_rate(length, block, base.tokens_per_step, **decoding)
         check_names(sampling)
         self.sampling = replace(sampling, diffusion_steps=diffusion_steps or sampling.diffusion_steps)

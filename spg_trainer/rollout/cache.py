@@ -49,6 +49,11 @@ def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize
 
 
+def pass_bytes(config: PreTrainedConfig) -> int:
+    """What a refresh has in memory at once for a column and row: three wide and three narrow tensors, in float32."""
+    return 3 * 4 * (config.hidden_size + config.intermediate_size)
+
+
 def rows_in_flight(rows: int, rows_per_forward: int | None, block_length: int, device: torch.device) -> int:
     """How many of `rows` have keys and values at once: as many as asked for, else enough to fill a pass."""
     on_cpu = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // block_length)
@@ -56,7 +61,7 @@ def rows_in_flight(rows: int, rows_per_forward: int | None, block_length: int, d
 
 
 def rows_that_fit(row_bytes: int, device: torch.device) -> int | None:
-    """How many rows have room on a GPU beside 2 GiB for a pass; None where nobody counts, on a CPU."""
+    """How many rows have room on a GPU beside 2 GiB for logits; None where nobody counts, on a CPU."""
     if device.type != "cuda":
         return None
     free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)

@@ -28,6 +28,7 @@ from spg_trainer.rollout.cache import (
     Access,
     KeyValues,
     bytes_per_column,
+    pass_bytes,
     rows_in_flight,
     rows_that_fit,
 )
@@ -140,8 +141,6 @@ class _Decoding:
             UNMASKING[s.unmasking],
             CACHES[s.cache],
         )
-        if s.unmasking == "schedule" and s.steps_per_block == 1 and not s.prompt_refresh_steps:
-            self.window = None  # nothing that is kept would be read
         self.positions = None  # of positions in one call of the model; None = rows_per_forward bounds it
         if device.type == "cpu" and self.rows_per_forward is None:
             self.positions = POSITIONS_PER_THREAD * torch.get_num_threads()
@@ -155,7 +154,7 @@ class _Decoding:
                 )
             self.slots = rows_in_flight(rows, self.rows_per_forward, s.block_length, device)
             row_bytes = self.columns * bytes_per_column(self.policy.model.config, self.head.element_size())
-            fit = rows_that_fit(row_bytes, device)
+            fit = rows_that_fit(row_bytes + self.columns * pass_bytes(self.policy.model.config), device)
             if fit is not None and fit < self.slots:
                 if fit < 1:
                     raise ConfigError(

@@ -18,9 +18,9 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     safe = config.force_unmasking or (least >= 0.95 and r.max_tokens_per_step)
     if r.unmasking != "schedule" and not safe:
         raise ConfigError(
-            f"--unmasking {r.unmasking} feeds on the confidence that RL raises. Train with --unmasking threshold, "
-            f"--threshold 0.95 or more (here {least:g}) and --max-tokens-per-step 4 (here {r.max_tokens_per_step}), or "
-            "insist with --force-unmasking."
+            f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with --unmasking "
+            "threshold, a threshold that stays at 0.95 or more, slack included, and --max-tokens-per-step 4, or insist with "
+            "--force-unmasking."
         )
     if algorithm.needs_sampler_logps and r.shortcuts:
         raise ConfigError(

@@ -133,7 +133,6 @@ class Sampling(Decoding):
     def check(self) -> None:
         """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
         check_ranges(self)
-        self._check_decoding()
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
             divisors = (d for d in range(1, length + 1) if length % d == 0)
@@ -149,6 +148,7 @@ class Sampling(Decoding):
                 f"diffusion_steps={steps} should be a multiple of the {blocks} blocks ({length} tokens / {block} per "
                 f"block) and at most one for each token. Use diffusion_steps={fits}."
             )
+        self._check_decoding()
 
     def _check_decoding(self) -> None:
         if self.unmasking != "schedule" and self.remasking == "random":
@@ -156,14 +156,40 @@ class Sampling(Decoding):
                 f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
                 "is sure of. Use remasking=low_confidence or unmasking=schedule."
             )
-        if self.unmasking != "threshold" and self.threshold_slack:
-            raise ConfigError(f"threshold_slack={self.threshold_slack} needs unmasking=threshold.")
-        for name in ("refresh_steps", "prompt_refresh_steps"):
-            if self.cache == "none" and getattr(self, name):
-                raise ConfigError(
-                    f"{name}={getattr(self, name)} needs a cache: without one all is computed in every step. "
-                    "Use cache=dual or prefix."
-                )
+        usual = Decoding()
+        for choice, ignored in _IGNORED.items():
+            for name in (name for name in ignored if getattr(self, name) != getattr(usual, name)):
+                flag, _, value = choice.partition("=")
+                if getattr(self, flag) == value:
+                    raise ConfigError(
+                        f"{name}={getattr(self, name)} says nothing with {choice}. Leave it out, or use another "
+                        f"{flag}, e.g. {_INSTEAD[name]}."
+                    )
+        scheduled = self.unmasking == "schedule" and self.steps_per_block == 1
+        if self.cache != "none" and scheduled and not self.prompt_refresh_steps:
+            raise ConfigError(
+                f"cache={self.cache} keeps nothing where a block takes one step ({self.diffusion_steps} steps, "
+                f"{self.num_blocks} blocks). Use cache=none."
+            )
+
+
+_UNMASKING = ("threshold", "threshold_slack", "factor", "max_tokens_per_step")
+_IGNORED = {
+    "unmasking=schedule": _UNMASKING,
+    "unmasking=threshold": ("factor",),
+    "unmasking=factor": ("threshold", "threshold_slack"),
+    "cache=none": ("refresh_steps", "prompt_refresh_steps", "window_tokens"),
+    "cache=prefix": ("window_tokens",),
+    "cache=dual": ("window_tokens",),
+}
+"""Settings that a choice does not read."""
+_INSTEAD = {
+    **dict.fromkeys(_UNMASKING, "unmasking=threshold"),
+    "factor": "unmasking=factor",
+    "refresh_steps": "cache=dual",
+    "prompt_refresh_steps": "cache=dual",
+    "window_tokens": "cache=window",
+}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ Group = Annotated[int, Range("at least 2, to judge each against the others. Try 
 NotNegative = Annotated[float, NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
 Share = Annotated[float, Range("from 0 to 1", lambda v: 0 <= v <= 1)]
-Probability = Annotated[float, Range("above 0, from 0 to 1", lambda v: 0 < v <= 1)]
+Probability = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1)]
 Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
 AtLeast1 = Annotated[float, Range("1 or more", lambda v: 1 <= v < math.inf)]
 Nothing = Annotated[float, Range("0", lambda v: v == 0)]

@@ -228,13 +228,16 @@ def _flops(n: _Work, computed: int, seen: int) -> float:
 
 
 def _passes(s: Sampling, prompt: int) -> Iterator[tuple[int, int, int]]:
-    """(columns computed, columns seen, masked tokens of the block) in each pass over a row, on the schedule."""
+    """(columns computed, columns seen, masked tokens of the block) in each pass over a row; without a schedule at most,
+    a token at a time.
+    """
     window, end, number, fresh_prompt = CACHES[s.cache], prompt + s.max_completion_length, 0, 0
+    steps = s.steps_per_block if s.unmasking == "schedule" else s.block_length
     for start in range(prompt, end, s.block_length):
         stop = start + s.block_length
         seen = end if s.suffix_tokens is None else min(end, stop + s.suffix_tokens + 1)
-        for step in range(s.steps_per_block):
-            masked = s.block_length * (s.steps_per_block - step) // s.steps_per_block
+        for step in range(steps):
+            masked = s.block_length * (steps - step) // steps
             if window and (step % s.refresh_steps if s.refresh_steps else step):
                 first, last = window(start, stop, seen, s)
                 yield last - first, seen, masked

@@ -44,7 +44,7 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
     if now >= 1.5 * first:
         warnings["unmasking"] = (
             f"a pass unmasks {now:.1f} tokens, {first:.1f} in the first steps: the threshold passes more as the model "
-            "grows surer, which may be all that grows. Compare with `eval --cache none --unmasking schedule`; lower "
+            "grows surer, which may be all that grows. Compare with `eval`, which is exact by default; lower "
             "--max-tokens-per-step, or train with --unmasking schedule."
         )
     return warnings

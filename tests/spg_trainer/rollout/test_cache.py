@@ -163,12 +163,17 @@ def test_waiting_prompts_take_the_place_of_rows_that_ended():
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"threshold": 1.5}, ["threshold", "1.5", "0 to 1"]),
+        ({"threshold": 1.5}, ["threshold", "1.5", "at most 1"]),
         ({"threshold": 0.0, "unmasking": "threshold"}, ["threshold", "0.0"]),
         ({"unmasking": "threshold", "remasking": "random"}, ["random", "low_confidence"]),
         ({"refresh_steps": 4}, ["refresh_steps", "4", "cache"]),
         ({"prompt_refresh_steps": 4}, ["prompt_refresh_steps", "cache"]),
-        ({"threshold_slack": 0.3}, ["threshold_slack", "unmasking"]),
+        ({"threshold_slack": 0.3}, ["threshold_slack=0.3", "unmasking=threshold"]),
+        ({"threshold": 0.5}, ["threshold=0.5", "unmasking=threshold"]),
+        ({"max_tokens_per_step": 1}, ["max_tokens_per_step=1", "unmasking=threshold"]),
+        ({"unmasking": "threshold", "factor": 2.0}, ["factor=2.0", "unmasking=factor"]),
+        ({"cache": "dual", "window_tokens": 3}, ["window_tokens=3", "cache=window"]),
+        ({"cache": "dual", "diffusion_steps": 8}, ["8 steps", "cache=none"]),
     ],
 )
 def test_settings_that_say_nothing_are_refused(settings, words):

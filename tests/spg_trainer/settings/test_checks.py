@@ -58,7 +58,7 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
         ({"rollout": Sampling(64, 16, 30)}, "diffusion_steps=32"),
         ({"rollout": Sampling(64, 16, 128)}, "diffusion_steps=64"),
         ({"rollout": Sampling(64, 0, 64)}, "--block-length 0"),
-        ({"rollout": Sampling(unmasking="threshold", threshold=0.9)}, "here 0.9.*--force-unmasking"),
+        ({"rollout": Sampling(unmasking="threshold", threshold=0.9)}, r"threshold 0\.9: .*--force-unmasking"),
         ({"rollout": Sampling(unmasking="threshold", threshold=0.99)}, "--max-tokens-per-step 4"),
         (
             {"rollout": Sampling(unmasking="factor", max_tokens_per_step=2)},
