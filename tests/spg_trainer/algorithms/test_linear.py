@@ -122,6 +122,18 @@ class Curved(SPG):
         return Loss((logps**2).sum(), {})
 
 
+class Squared:
+    """A loss that comes from beside."""
+
+    def loss(self, logps, masks, batch) -> Loss:
+        return Loss((logps**2).sum(), {})
+
+
+@dataclass(frozen=True)
+class Mixed(Squared, SPG):
+    """SPG with it."""
+
+
 @dataclass(frozen=True)
 class Renamed(SPG):
     """Another default only."""
@@ -132,6 +144,7 @@ class Renamed(SPG):
 def test_a_loss_of_its_own_is_not_linear_because_its_parent_is():
     batch = case("spg", True)[-1]
     assert not Curved(masking="random").linear(batch, True).any()
+    assert not Mixed(masking="random").linear(batch, True).any()
     assert Renamed(masking="random").linear(batch, True).any()
 
 
