@@ -19,8 +19,8 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     if r.unmasking != "schedule" and not safe:
         raise ConfigError(
             f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with --unmasking "
-            "threshold, a threshold that stays at 0.95 or more, slack included, and --max-tokens-per-step 4, or insist with "
-            "--force-unmasking."
+            "threshold, a threshold that stays at 0.95 or more, slack included, and --max-tokens-per-step 4, or insist "
+            "with --force-unmasking."
         )
     if algorithm.needs_sampler_logps and r.shortcuts:
         raise ConfigError(
