@@ -66,3 +66,9 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> 
 def device(request: pytest.FixtureRequest) -> str:
     """Runs a test on the CPU and, with --gpu, on a CUDA device."""
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def _same_environ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets.map` with processes puts a copy in the place of `os.environ`, whose first object rich keeps."""
+    monkeypatch.setattr(os, "environ", os.environ)

@@ -1,7 +1,6 @@
 """Verdicts in several processes: datasets.map, Ray Data, and what is pickled on the way."""
 
 import multiprocessing
-import os
 import pickle
 from collections.abc import Iterator
 from types import ModuleType
@@ -10,13 +9,6 @@ import datasets
 import pytest
 
 from verifiers import reward_function, verify_batch
-
-
-@pytest.fixture(autouse=True)
-def _same_environ(monkeypatch) -> None:
-    """`datasets.map` with processes puts a copy in the place of `os.environ`, which others hold."""
-    monkeypatch.setattr(os, "environ", os.environ)
-
 
 COLUMNS = {
     "gsm8k": (
