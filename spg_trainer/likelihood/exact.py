@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
-from spg_trainer.models.load import head_weight, hidden_states
+from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.settings.fields import Sampling
 

@@ -71,7 +71,7 @@ class Scorer:
     def __init__(
         self, model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, linear: Tensor | None = None
     ) -> None:
-        from spg_trainer.models.load import head_weight
+        from spg_trainer.models.states import head_weight
 
         self.model, self.rollouts, self.masks, self.mask_id = model, rollouts, masks, mask_id
         self.linear = torch.zeros(len(rollouts), dtype=torch.bool) if linear is None else linear
@@ -107,7 +107,7 @@ class Scorer:
 
     def forward(self, copies: Copies) -> Forward:
         """Sends copies through the model's body, whose last layer computes nothing but scored positions."""
-        from spg_trainer.models.load import hidden_states
+        from spg_trainer.models.states import hidden_states
 
         rows, rollouts, scored = copies[0], self.rollouts, self.masks.scored[copies]
         completion_ids = rollouts.completion_ids[rows]

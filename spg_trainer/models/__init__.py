@@ -7,13 +7,12 @@ from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM, register
 from spg_trainer.models.load import (
     Policy,
     divide_policy,
-    head_weight,
-    hidden_states,
     load_model,
     new_policy,
     open_policy,
     save_model,
 )
+from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 
 register()

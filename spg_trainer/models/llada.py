@@ -27,6 +27,7 @@ from transformers.models.llama.modeling_llama import (
 )
 
 from spg_trainer.errors import ModelError
+from spg_trainer.models.pattern import Pattern
 
 _REQUIRED: dict[str, Any] = {
     "activation_type": "silu",
@@ -271,6 +272,9 @@ class LLaDAModel(LLaDAPreTrainedModel, LlamaModel):
 
 class LLaDAForMaskedLM(LLaDAPreTrainedModel, LlamaForCausalLM):
     """Body and output head: `model(input_ids, attention_mask).logits` (B, S, V), position i for token i."""
+
+    pattern = Pattern()
+    shift = 0
 
     def __init__(self, config: LLaDAConfig) -> None:
         super(LlamaForCausalLM, self).__init__(config)

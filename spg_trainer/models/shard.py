@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from spg_trainer import distributed
 from spg_trainer.errors import ModelError
+from spg_trainer.models.states import base_model
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -43,7 +44,7 @@ def divide(model: nn.Module, device: torch.device, compute: torch.dtype) -> None
 
     if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
         raise ModelError(f"--shard needs torch 2.9 or newer, and this is {torch.__version__}; upgrade it")
-    base: Any = _base(model)
+    base: Any = base_model(model)
     adapters = {p for name, p in base.named_parameters() if _is_adapter(name)}
     for p in adapters:
         p.data = p.data.to(device)
@@ -68,12 +69,12 @@ def divide(model: nn.Module, device: torch.device, compute: torch.dtype) -> None
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether the model's weights are divided among processes, gathered at present or not."""
-    return any(True for _ in _parts(_base(model)))
+    return any(True for _ in _parts(base_model(model)))
 
 
 def trains_parts(model: nn.Module) -> bool:
     """Whether what is trained is divided: all weights of a sharded model, not adapters on one."""
-    base = _base(model)
+    base = base_model(model)
     trained = any(p.requires_grad for name, p in base.named_parameters() if not _is_adapter(name))
     return trained and is_sharded(base)
 
@@ -85,7 +86,7 @@ def gathered(model: nn.Module) -> Iterator[None]:
     All processes enter together; none waits for another to leave. Nothing happens where the model is not sharded, or is
     gathered already.
     """
-    base = _base(model)
+    base = base_model(model)
     if not _is_apart(base):
         yield
         return
@@ -99,7 +100,7 @@ def gathered(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def apart(model: nn.Module) -> Iterator[None]:
     """Inside `gathered`: the weights let go for a while, and gathered again unless something has failed."""
-    base = _base(model)
+    base = base_model(model)
     if not is_sharded(base) or _is_apart(base):
         yield
         return
@@ -113,7 +114,7 @@ def sum_gradients(model: nn.Module) -> None:
 
     A process without completions takes part with zeros. Each is left with the gradient of what it keeps.
     """
-    base = _base(model)
+    base = base_model(model)
     if trains_parts(base):
         # FSDP reduces behind a backward pass, and only tensors that have a gradient: zero is added to each of them.
         _reduce_behind_backward(base, True)
@@ -140,7 +141,7 @@ def whole(value: Tensor) -> Tensor:
 
 def whole_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The weights of a sharded model by name, whole and on the CPU; all processes go through them together."""
-    for name, value in _base(model).state_dict().items():
+    for name, value in base_model(model).state_dict().items():
         yield name, whole(value.detach()).cpu()
 
 
@@ -200,14 +201,6 @@ def load_parts(model: "PreTrainedModel", folder: Path) -> None:
         if saved.shape != value.shape:
             raise RuntimeError(f"{stored} is {tuple(saved.shape)}, not {tuple(value.shape)}")
         value.detach().copy_(own_part(saved.to(value.dtype), value))
-
-
-def _base(model: Any) -> "PreTrainedModel":
-    return (
-        model.get_base_model()
-        if hasattr(model, "peft_config") and hasattr(model, "get_base_model")
-        else model
-    )
 
 
 def _is_adapter(name: str) -> bool:

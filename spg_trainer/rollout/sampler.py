@@ -21,7 +21,8 @@ from torch import Tensor
 
 from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
-from spg_trainer.models.load import Policy, head_weight, hidden_states
+from spg_trainer.models.load import Policy
+from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.rollout.cache import (
     CACHES,
     POSITIONS_PER_THREAD,
