@@ -15,9 +15,11 @@ import numpy as np
 from envs.core import Problem, TextEnv, read_problem, score_all
 from envs.errors import EnvError
 from envs.registry import make
-from envs.splits import SPLITS
+from envs.splits import SPLITS, content
 from verifiers.statistics import wilson_interval
 
+DIFFERENT = 0.9
+"""Share of the problems of validation and test that must differ: copies are no evidence."""
 SLOWEST = 2.0
 """Seconds of processor time within which any completion must be scored."""
 _FEW = 16
@@ -101,25 +103,30 @@ def _purity(subject: _Subject) -> str:
     if done.returncode:
         raise EnvError(f"a fresh process cannot open it: {done.stderr.strip().rpartition(chr(10))[2]}")
     elsewhere = json.loads(done.stdout)
-    for problem, content in first.items():
+    for problem, text in first.items():
         for other, where in ((backwards, "in another order"), (elsewhere, "in a fresh process")):
-            if other[problem] != content:
+            if other[problem] != text:
                 raise EnvError(f"problem {problem} is another one {where}; it must depend on its index only")
     return f"{len(first)} problems are the same in another order and in a fresh process"
 
 
 def _splits(subject: _Subject) -> str:
-    """No problem is in two splits."""
+    """No problem is in two splits, and those that are measured on hold few problems twice."""
     seen: dict[str, str] = {}
+    different = []
     for split, env in subject.splits.items():
-        for index, problem in _problems(env, subject.count).items():
-            other = seen.setdefault(_content(problem), split)
+        problems = _problems(env, subject.count)
+        for index, problem in problems.items():
+            other = seen.setdefault(content(problem), split)
             if other != split:
                 raise EnvError(f"problem {index} of {split} is in {other} too: {problem.prompt!r:.80}")
-    owners = list(seen.values())
-    different = (
-        f"{owners.count(split):,} of {split} ({len(env):,})" for split, env in subject.splits.items()
-    )
+        count = list(seen.values()).count(split)
+        if split != "train" and count < DIFFERENT * len(problems):
+            raise EnvError(
+                f"of {len(problems):,} problems of {split} {count:,} differ, less than {DIFFERENT:.0%}. Let the "
+                f"generator make more different problems, or let __len__ of {split} be what it can make."
+            )
+        different.append(f"{count:,} of {split} ({len(env):,})")
     return f"{', '.join(different)} differ, none is in two"
 
 
@@ -206,20 +213,8 @@ def contents(name: str, arguments: Mapping[str, Any], count: int, backwards: boo
         env = make(name, split=split, **arguments)
         indices = spread(len(env), count)
         for index in reversed(indices) if backwards else indices:
-            texts[f"{split} {index}"] = _content(read_problem(env, index))
+            texts[f"{split} {index}"] = content(read_problem(env, index))
     return texts
-
-
-def _content(problem: Problem) -> str:
-    """What two equal problems have in common: prompt, prefix and reference, as text."""
-    parts = [problem.prompt, problem.completion_prefix, problem.reference]
-    return json.dumps(parts, sort_keys=True, default=_as_json)
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
 def _demonstration(env: TextEnv, problem: Problem) -> str | None:

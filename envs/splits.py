@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count as count_up
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +21,8 @@ SPLIT_SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
 """How many problems the generated splits have."""
 STREAMS = {"train": 0, "validation": 1, "test": 2}
 """What a task adds to its seed, so that the splits draw from separate streams."""
+SEARCHED = 20
+"""Of an evaluation that asks for n problems, n times so many are looked through for different ones."""
 MAX_DIVIDED = 10**7
 """Of an environment that is divided by index the first so many problems; each takes 8 bytes."""
 
@@ -112,13 +113,47 @@ def draw_for(split: str, index: int, generate: Callable[[np.random.Generator], D
 def distinct(
     draw: Callable[[int], Drawn], key: Callable[[Drawn], Any], count: int = 256
 ) -> tuple[Drawn, ...]:
-    """The first `count` of draw(0), draw(1), ... whose keys differ, in their order: a fixed evaluation set."""
+    """The first `count` of draw(0), draw(1), ... whose keys differ, in their order: a fixed evaluation set.
+
+    Fewer where `SEARCHED` times as many draws hold no more.
+    """
     first: dict[Any, Drawn] = {}
-    turns = count_up()
-    while len(first) < count:
-        drawn = draw(next(turns))
+    for turn in range(SEARCHED * count):
+        if len(first) == count:
+            break
+        drawn = draw(turn)
         first.setdefault(key(drawn), drawn)
     return tuple(first.values())
+
+
+def distinct_problems(env: TextEnv, count: int = 0) -> list[int]:
+    """The indices of the first `count` different problems of a split, ascending; 0 = of all its problems.
+
+    What is measured on a problem that comes twice is no more evidence than once. Fewer than `count` where the split
+    holds no more, or none among `SEARCHED` times as many.
+    """
+    wanted, first = min(count or len(env), len(env)), dict[str, int]()
+    for index in range(min(len(env), SEARCHED * wanted)):
+        if len(first) == wanted:
+            break
+        try:
+            key = content(read_problem(env, index))
+        except EnvError:  # who asks it will be told
+            key = f"broken {index}"
+        first.setdefault(key, index)
+    return list(first.values())
+
+
+def content(problem: Problem) -> str:
+    """What two equal problems have in common: prompt, prefix and reference, as text."""
+    parts = [problem.prompt, problem.completion_prefix, problem.reference]
+    return json.dumps(parts, sort_keys=True, default=_as_json)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
 def pick(rng: np.random.Generator, options: Sequence[Drawn]) -> Drawn:

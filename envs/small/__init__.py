@@ -1,20 +1,23 @@
 """Six small tasks, one file each, and what they share: three levels, splits by content, a right or wrong answer."""
 
+import json
 from abc import abstractmethod
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 
 from envs.answers import judge
-from envs.core import Problem, Score, TextEnv
+from envs.core import Problem, Score, TextEnv, check_index
 from envs.errors import check_choice
-from envs.splits import SPLITS, draw_for
+from envs.splits import SPLITS, distinct, draw_for
 
 
 class SmallEnv(TextEnv):
     """What all small tasks do alike; a task writes the methods at the end.
 
-    split: "train" (100,000 problems), "validation" or "test" (256 each). level: 1, 2 or 3.
+    split: "train" (100,000 problems), "validation" or "test" (256 different ones each, or all that a level has).
+    level: 1, 2 or 3.
     """
 
     reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
@@ -28,10 +31,12 @@ class SmallEnv(TextEnv):
         self.split, self.level = split, level
 
     def __len__(self) -> int:
-        return 100_000 if self.split == "train" else 256
+        return 100_000 if self.split == "train" else len(measured(type(self), self.split, self.level))
 
     def problem(self, index: int) -> Problem:
-        return self.as_problem(draw_for(self.split, index, self.draw))
+        if self.split == "train":
+            return self.as_problem(draw_for(self.split, index, self.draw))
+        return self.as_problem(measured(type(self), self.split, self.level)[check_index(self, index)])
 
     def score(self, problem: Problem, completion: str) -> Score:
         return judge(completion, lambda answer: self.is_right(answer, **problem.reference))
@@ -61,3 +66,10 @@ class SmallEnv(TextEnv):
     @abstractmethod
     def mistake(self, **reference: Any) -> str:
         """A plausible answer that is often wrong."""
+
+
+@cache
+def measured(cls: type[SmallEnv], split: str, level: int) -> tuple[Any, ...]:
+    """The different drawn contents of a task's validation or test split, in their order."""
+    env = cls(split, level)
+    return distinct(lambda turn: draw_for(split, turn, env.draw), key=json.dumps)

@@ -14,7 +14,14 @@ import numpy as np
 
 from spg_trainer.distributed import decide_on_main, join, raising_on_all
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.evaluate import Evaluation, evaluate, evaluation_settings, figures, make_env
+from spg_trainer.evaluation.evaluate import (
+    Evaluation,
+    evaluate,
+    evaluation_settings,
+    figures,
+    make_env,
+    repeated,
+)
 from spg_trainer.models import load_model
 from spg_trainer.models.resolve import resolve_model
 from spg_trainer.rollout.sampler import check_names
@@ -24,6 +31,7 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.identity import differences
 from spg_trainer.settings.checks import check_eval
 from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
+from spg_trainer.settings.packages import envs
 from spg_trainer.settings.sources import ENVIRONMENT, model_environment, run_holding
 from spg_trainer.settings.values import flatten
 
@@ -73,7 +81,9 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
     }
     results = []
     for part, env, sampling in planned:
-        count = min(part.num_problems or len(env), len(env))
+        count = len(envs.splits.distinct_problems(env, part.num_problems))
+        if text := repeated(env, part.split, part.num_problems, count):
+            console.say(text)
         shared = {"split": part.split, "num_generations": part.num_generations, "seed": part.seed}
         shared["num_problems"] = count
         settings = evaluation_settings(env, sampling, **shared)

@@ -10,8 +10,9 @@ import numpy as np
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.statistics import Mean, mean_over, sign_test
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import read_lines
+from spg_trainer.runs.files import read_json, read_lines
 from spg_trainer.settings.fields import DiffCommand
+from spg_trainer.sft.habits import shares
 
 Groups = dict[int, list[dict[str, Any]]]
 """Problem -> the rows of its completions."""
@@ -49,6 +50,9 @@ def run_diff(command: DiffCommand) -> Difference:
         console.say(
             f"{name}  {rate.value:.3f} [{low:.3f}, {high:.3f}] of {len(result.problems)} problems  {file}"
         )
+    for name, file in zip("AB", files, strict=True):
+        if counts := (read_json(file.with_suffix(".json")) or {}).get("follows"):
+            console.say(f"{name} follows: {shares(counts)}")
     low, high = result.gain.gain_interval
     console.say(
         f"B - A  {result.gain.value:+.3f} [{low:+.3f}, {high:+.3f}]: {len(result.fixed)} fixed, "

@@ -18,6 +18,7 @@ from spg_trainer.rollout.scored import Failures, Scored, sample_and_score, sampl
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.sources import defaults
+from spg_trainer.sft.habits import count_habits, shares
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -52,6 +53,8 @@ class Evaluation:
     """k -> unbiased pass@k, for every power of two below the number of generations, and for that."""
     majority: float | None
     """Share of the problems whose most frequent answer is right; None for one completion each. See `majority_vote`."""
+    follows: dict[str, int]
+    """What completions follow -> how many: `right`, each habit, `none of these`; empty where a task has no habits."""
     settings: dict[str, Any]
     """Environment, split, sampling: what must be equal for two figures to be comparable."""
     rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
@@ -103,7 +106,8 @@ def evaluate(
         sampling: completion length, steps, temperature; by default the model's own lengths (of its
             environment.json, else of the recipe that suits it) at temperature 0.
         num_generations: completions per problem; more than 1 needs a temperature above 0.
-        num_problems: problems from the start of the split; 0 = all.
+        num_problems: different problems from the start of the split; 0 = all. A problem that comes again is not
+            asked again.
         rows_per_forward: completions decoded at once; memory only. None = see `rollout`.
         accelerator: shares the completions among its processes, evenly by the length of their prompts; result and
             errors are the same on each of them.
@@ -128,9 +132,10 @@ def evaluate(
     with agreeing():
         if isinstance(env, str):
             env = envs.make(env, split=split, **recipe.env_args)
-        count = min(num_problems or len(env), len(env))
+        indices = envs.splits.distinct_problems(env, num_problems)
+    count = len(indices)
     made = {pair(row): row for row in rows if row["reason"] != "error"}  # the environment may be repaired
-    missing = [(i, g) for i in range(count) for g in range(num_generations) if (i, g) not in made]
+    missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in made]
     failures = Failures(count * num_generations, shared=world > 1)
     size = max(1, BATCH // num_generations) * num_generations * world
     for start in range(0, len(missing), size):
@@ -156,7 +161,17 @@ def evaluate(
         made |= {pair(row): row for row in new}
     advance(count)
     comparable = evaluation_settings(env, sampling, num_generations, count, seed, split)
-    return summarize([made[one] for one in sorted(made)], comparable)
+    rows = [made[one] for one in sorted(made)]
+    with agreeing():
+        follows = count_habits(env, rows).counts
+    return summarize(rows, follows, comparable)
+
+
+def repeated(env: "TextEnv", split: str, asked: int, count: int) -> str:
+    """What to say where a split has fewer different problems than were asked for (0 = all of it); else nothing."""
+    wanted = min(asked or len(env), len(env))
+    text = f"{env.spec_name} {split}: only {count} of {wanted} problems differ; each is asked once."
+    return text if count < wanted else ""
 
 
 def prompt_length(env: "TextEnv", index: int) -> int:
@@ -187,7 +202,7 @@ def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
     return (is_end & rollouts.completion_mask.numpy(force=True)).any(-1).tolist()
 
 
-def summarize(rows: list[dict[str, Any]], settings: dict[str, Any]) -> Evaluation:
+def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dict[str, Any]) -> Evaluation:
     """The figures of the rows of all processes, which are in the order of problems and generations."""
     num_generations = settings["num_generations"]
     correct = np.array([row["correct"] for row in rows], dtype=float).reshape(-1, num_generations)
@@ -206,6 +221,7 @@ def summarize(rows: list[dict[str, Any]], settings: dict[str, Any]) -> Evaluatio
         reasons=dict(Counter(r["reason"] for r in rows).most_common()),
         pass_at={k: float(np.mean([pass_at_k(int(c), num_generations, k) for c in solved])) for k in powers},
         majority=None if num_generations == 1 else float(np.mean([majority_vote(group) for group in groups])),
+        follows=follows,
         settings=settings,
         rows=rows,
     )
@@ -267,4 +283,5 @@ def figures(result: Evaluation) -> str:
     rates |= {} if result.majority is None else {"majority": result.majority}
     rates |= {name: mean for name, mean in result.rewards.items() if name != "correct"}
     shown = "".join(f"{name} {rate:.3f}, " for name, rate in rates.items())
-    return f"{result.solved}; {shown}mean length {result.mean_length:.1f}, no end {result.clipped_ratio:.3f}"
+    line = f"{result.solved}; {shown}mean length {result.mean_length:.1f}, no end {result.clipped_ratio:.3f}"
+    return f"{line}; {shares(result.follows)}" if result.follows else line

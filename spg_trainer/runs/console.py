@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
@@ -158,26 +157,6 @@ class Console:
             if isinstance(error, ValueError) and not self._file.closed:
                 raise
             self._quiet = True
-
-
-def closing_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What was gained, where everything lies, and what to type next, from the content of summary.json."""
-    before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
-    lines = [
-        f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on: "
-        f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
-        f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
-        f"Everything is in {folder}.",
-        f"Next:  python -m spg_trainer diff {folder}/eval/before.json {folder}",
-        f"       python -m spg_trainer eval --model {folder}",
-        f"       python -m spg_trainer --resume {folder} --max-steps {2 * summary['steps'] or 100}",
-    ]
-    if v := summary["validation"]:
-        kept = (
-            f"model/ is step {v['best_step']}, chosen on {v['problems']} validation problems: {v['best']:.3f}"
-        )
-        lines.insert(0, f"{kept}; the last, step {v['last_step']}, {v['last']:.3f}.")
-    return lines
 
 
 def clean(text: str, *, colours: bool) -> str:

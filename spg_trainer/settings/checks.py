@@ -15,12 +15,12 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     r.check()
     algorithm.make_masking().check(r.max_completion_length)
     least = r.threshold * (1 - r.threshold_slack) if r.unmasking == "threshold" else 0.0
-    safe = config.force_unmasking or (least >= 0.95 and r.max_tokens_per_step)
+    safe = config.force or (least >= 0.95 and r.max_tokens_per_step)
     if r.unmasking != "schedule" and not safe:
         raise ConfigError(
             f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with --unmasking "
             "threshold, a threshold that stays at 0.95 or more, slack included, and --max-tokens-per-step 4, or insist "
-            "with --force-unmasking."
+            "with --force."
         )
     if algorithm.needs_sampler_logps and r.shortcuts:
         raise ConfigError(

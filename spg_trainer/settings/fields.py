@@ -291,8 +291,9 @@ class Config(TaskSettings):
     rejected. Needs --algorithm vrpo and --num-generations 2."""
     pairs_sha256: str | None = None
     """The sha256 that the file must have; unset = whatever it is, from then on the run's."""
-    force_unmasking: bool = False
-    """Train with a threshold below 0.95, with a factor, or without --max-tokens-per-step all the same."""
+    force: bool = False
+    """Train all the same: on a task that the model never solves, or by unsafe decoding (a threshold below 0.95, a
+    factor, no --max-tokens-per-step)."""
     max_steps: CountOrZero = 100
     """Steps in all; a step is one rollout and its num_iterations updates."""
     max_minutes: NotNegative = 0.0

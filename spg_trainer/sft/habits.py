@@ -27,15 +27,22 @@ class HabitCounts:
     @property
     def shares(self) -> str:
         """`right 33, additive 29, none of these 14 of 60`; without habits `right 33 of 60`."""
-        counts = [f"{name} {count}" for name, count in self.follows.items()]
-        if len(counts) > 1:
-            counts.append(f"none of these {self.neither}")
-        return f"{', '.join(counts)} of {self.completions}"
+        return f"{shares(self.counts or self.follows)} of {self.completions}"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """`follows`, and `neither` as `none of these`; empty where there are no habits."""
+        return {**self.follows, "none of these": self.neither} if len(self.follows) > 1 else {}
 
     @property
     def signal(self) -> str:
         """`9 of 32 groups are mixed (right and wrong answers to one problem)`."""
         return f"{self.mixed} of {self.groups} groups are mixed (right and wrong answers to one problem)"
+
+
+def shares(counts: Mapping[str, int]) -> str:
+    """`right 33, additive 29, none of these 14`."""
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCounts:

@@ -5,10 +5,11 @@ from typing import Any
 
 from spg_trainer.distributed import decide_on_main, raising_on_all
 from spg_trainer.errors import CheckpointError
-from spg_trainer.evaluation.evaluate import Evaluation, evaluate
+from spg_trainer.evaluation.evaluate import Evaluation, evaluate, repeated
 from spg_trainer.models.shard import gathered
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
+from spg_trainer.settings.packages import envs
 from spg_trainer.training import validation
 from spg_trainer.training.records import environment_record, save_checkpoint
 from spg_trainer.training.run import Run
@@ -83,7 +84,9 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
 def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: int) -> Evaluation:
     """Evaluates the weights of `step`, which are loaded greedily, and writes eval/NAME."""
     env = run.splits[split]
-    count = min(num_problems or len(env), len(env))
+    count = len(envs.splits.distinct_problems(env, num_problems))
+    if text := repeated(env, split, num_problems, count):
+        run.console.say(text)
     run.stop.at_once = run.accelerator.num_processes == 1  # several processes stay together
     try:
         progress = run.console.progress(count, f"eval {name} ({split})")

@@ -29,7 +29,6 @@ from spg_trainer.evaluation.evaluate import ended
 from spg_trainer.models.shard import clip_gradients, gathered, sum_gradients, trains_parts
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs.checkpoint import latest_complete
-from spg_trainer.runs.console import closing_lines
 from spg_trainer.runs.files import json_document, write_text
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Config
@@ -38,12 +37,20 @@ from spg_trainer.training.evaluations import evaluate_once, validate, write_best
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.optimizer import set_rate
-from spg_trainer.training.records import record_step, save_checkpoint, write_report, write_summary
+from spg_trainer.training.records import (
+    closing_lines,
+    record_step,
+    save_checkpoint,
+    write_report,
+    write_summary,
+)
 from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import Step, Update, gradient, means, plan_updates
 from spg_trainer.training.warnings import new_warnings
 
+KNOWS_NOTHING = 256
+"""Completions of which none is right before a run asks for --force."""
 MAX_SKIPPED = 3
 """Non-finite updates in a row that stop a run."""
 
@@ -95,10 +102,10 @@ def train_step(run: Run) -> None:
     with gathered(run.policy.model):
         scored = run.source.collect(state.step)
         sampled = time.monotonic()
-        if state.step == 0 and run.source.env is not None:
-            look_at_base(run, scored)
         ends = ended(run.policy, scored.rollouts)
         rewards, metrics = rollout_metrics(scored, ends, run.config.batch.num_generations)  # of all processes
+        if state.step == 0 and run.source.env is not None:
+            look_at_base(run, scored, rewards)
         metrics |= look_at_decoding(run, scored)
         advantages, step = credit(run, scored, rewards)
         metrics |= apply_updates(run, step)
@@ -122,17 +129,29 @@ def train_step(run: Run) -> None:
         run.console.warn(warning)
 
 
-def look_at_base(run: Run, scored: Scored) -> None:
-    """Says before the first update what the model does: RL picks among the behaviours that it has."""
+def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
+    """Says before the first update what the model does: RL picks among the behaviours that it has.
+
+    rewards: (P, G), of all processes. Raises ConfigError without `force` where nothing in `KNOWS_NOTHING` completions
+    or more was right, nor paid unlike the rest of its group.
+    """
     rows = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
         base = count_habits(run.source.env, rows)
     run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
-    if base.mixed == 0:
-        run.console.warn(
-            "before step 1: no group is mixed, with both right and wrong completions. Raise --temperature or "
-            "--num-generations, or teach the model the task first with `python -m spg_trainer sft`."
+    if base.mixed:
+        return
+    settings = run.config.rollout
+    remedy = "Raise --temperature or --num-generations, or teach the model the task first with sft."
+    if settings.temperature == 0 and settings.remasking != "random":
+        remedy = "At --temperature 0 all completions of a problem are the same: raise it."
+    nothing = base.follows["right"] == 0 and base.completions >= KNOWS_NOTHING
+    if nothing and not run.config.force and not np.ptp(rewards, axis=1).any():
+        raise ConfigError(
+            f"none of {base.completions} completions is right, and none is paid unlike others to its problem: there "
+            f"is nothing to learn from. {remedy} To train all the same: --force."
         )
+    run.console.warn(f"before step 1: no group is mixed, with both right and wrong completions. {remedy}")
 
 
 def look_at_decoding(run: Run, scored: Scored) -> dict[str, float]:

@@ -1,8 +1,10 @@
 """What a run leaves in its folder: rows, samples, checkpoints, the summary and the report."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.settings.adapters import REFERENCE
 from spg_trainer.settings.sources import task_record
+from spg_trainer.sft.habits import shares
 from spg_trainer.training import validation
 from spg_trainer.training.run import Run
 
@@ -71,7 +74,7 @@ def environment_record(run: Run) -> dict[str, Any]:
 
 def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended_by: str) -> dict[str, Any]:
     """Writes summary.json and returns what it holds. after: of model/. ended_by: the flag that ended the run."""
-    keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "settings")
+    keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "follows", "settings")
     summary = {
         "env": run.splits["train"].spec_name,
         "algorithm": run.config.algorithm,
@@ -94,6 +97,30 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
     }
     run.folder.summary(summary)
     return summary
+
+
+def closing_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What was gained, where everything lies, and what to type next, from the content of summary.json."""
+    before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
+    lines = [
+        f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on: "
+        f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
+        f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
+        f"Everything is in {folder}.",
+        f"Next:  python -m spg_trainer diff {folder}/eval/before.json {folder}",
+        f"       python -m spg_trainer eval --model {folder}",
+        f"       python -m spg_trainer --resume {folder} --max-steps {2 * summary['steps'] or 100}",
+    ]
+    if before["follows"]:
+        lines.insert(
+            1, f"What completions follow: {shares(before['follows'])} -> {shares(after['follows'])}."
+        )
+    if v := summary["validation"]:
+        kept = (
+            f"model/ is step {v['best_step']}, chosen on {v['problems']} validation problems: {v['best']:.3f}"
+        )
+        lines.insert(0, f"{kept}; the last, step {v['last_step']}, {v['last']:.3f}.")
+    return lines
 
 
 def write_report(run: Run) -> None:

@@ -51,6 +51,12 @@ BROKEN = {
         "splits",
         "of validation is in train too",
     ),
+    "Repetitive": (
+        "def problem(self, i):\n    start = 10 * ['train', 'validation', 'test'].index(self.split)\n    return "
+        "envs.Problem(f'{start + i % 9}+1', {'sum': start + i % 9 + 1})\nTask.problem = problem",
+        "splits",
+        "of 40 problems of validation 9 differ, less than 90%",
+    ),
     "Unsolved": (
         "Task.demonstration = lambda self, problem: '<answer>0</answer>'",
         "demonstrations",

@@ -33,6 +33,13 @@ def test_prompts_are_short_demonstrations_right_and_splits_share_nothing(name: s
         envs.make(name, level=4)
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("name", ["arithmetic", "coloring", "queens"])
+def test_no_problem_is_measured_twice(name: str, split: str):
+    env = envs.make(name, split=split)
+    assert len({str(env.problem(i)) for i in range(len(env))}) == len(env) == 256
+
+
 def test_arithmetic_is_exact_and_its_habit_forgets_the_products():
     env = envs.make("arithmetic", level=3)
     assert env.solution("7+2*3") == "13" and env.mistake("7+2*3") == "27"

@@ -1,11 +1,13 @@
 """Which problem belongs to which split: by content, by index, and never otherwise than released."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
 import envs
 from envs import EnvError
-from envs.splits import SPLITS, DividedEnv, draw_for, split_of, tenth
+from envs.splits import SPLITS, DividedEnv, distinct_problems, draw_for, split_of, tenth
 from tests.common import env_cases  # noqa: F401 - registers "doubling"
 
 BY_CONTENT = ["test", *["train"] * 7, "validation", "train", "train", "validation"]
@@ -23,6 +25,26 @@ def test_problems_are_drawn_for_their_split_only():
     assert [split_of(i) for i in range(12)] == BY_CONTENT
     assert split_of([1, "a"]) == split_of((1, "a"))
     assert split_of({"a": 1, "b": 2}) == split_of({"b": 2, "a": 1})
+
+
+class Copies(envs.TextEnv):
+    """Problem i is i modulo 7; problem 3 cannot be made."""
+
+    reward_weights: ClassVar = {"correct": 1.0}
+
+    def __len__(self):
+        return 50
+
+    def problem(self, index):
+        if index == 3:
+            raise KeyError(index)
+        return envs.Problem("how many?", {"answer": index % 7})
+
+
+def test_copies_of_a_problem_are_passed_over():
+    assert distinct_problems(Copies()) == [0, 1, 2, 3, 4, 5, 6, 10]
+    assert distinct_problems(Copies(), 5) == [0, 1, 2, 3, 4]
+    assert distinct_problems(Copies(), 8)[-1] == 10, "drawn on"
 
 
 def test_what_cannot_be_drawn_is_named():

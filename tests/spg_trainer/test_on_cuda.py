@@ -356,5 +356,5 @@ def test_rows_that_take_the_place_of_others_cost_no_wait(gpu) -> None:
 @pytest.mark.parametrize("decoding", [{"cache": "window"}, {"cache": "dual", **SURE[0]}], ids=str)
 def test_a_run_decodes_with_a_cache(gpu, decoding: dict, tmp_path: Path) -> None:
     """And measures how far that is from exact."""
-    config = small(tmp_path / "run", sample_steps=1, force_unmasking=True, **decoding)
+    config = small(tmp_path / "run", sample_steps=1, force=True, **decoding)
     assert "decoding/logp_exact" in one_step(config).state.history[-1]

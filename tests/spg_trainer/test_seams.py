@@ -138,7 +138,7 @@ def test_a_way_to_decode_is_a_function_and_a_line(tmp_path, monkeypatch, flag, n
         train(outside(tmp_path / "run", **{flag: "mine"}), quiet=True)
     assert not (tmp_path / "run").exists()
     monkeypatch.setitem(table, "mine", function)
-    train(outside(tmp_path / "run", **{flag: "mine"}, force_unmasking=True, max_steps=1), quiet=True)
+    train(outside(tmp_path / "run", **{flag: "mine"}, force=True, max_steps=1), quiet=True)
     for sample in rows(tmp_path / "run" / "samples" / "step-000001.jsonl"):
         unmasked = [step for step in sample["reveal_step"] if step >= 0]
         assert unmasked and (steps is None or unmasked == steps[: len(unmasked)])

@@ -13,7 +13,7 @@ import verifiers
 from spg_trainer import Sampling, evaluate, load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import evaluate as evaluation
-from spg_trainer.evaluation.evaluate import clustered_interval, figures, majority_vote
+from spg_trainer.evaluation.evaluate import clustered_interval, figures, majority_vote, repeated
 from spg_trainer.settings.fields import Decoding
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
 from tests.common.two_processes import two_processes
@@ -51,6 +51,33 @@ def test_the_solved_rate_and_its_interval_equal_a_hand_count(policy, solved, low
     assert result.reasons.get("ok", 0) == len(solved) and sum(result.reasons.values()) == 10
     assert [row["correct"] for row in result.rows] == [i in solved for i in range(10)]
     assert "rows" not in result.summary() and json.dumps(result.summary())
+
+
+class Twice(Rigged):
+    """Of its 10 problems the last five are the first five again; completions follow what they happen to."""
+
+    def problem(self, index):
+        problem = super().problem(index % 5)
+        return replace(problem, metadata={"index": index})
+
+    def habits(self, problem):
+        return {"odd": "", "even": "nobody writes this"}
+
+
+def test_a_problem_that_comes_again_is_not_asked_again(policy):
+    result = evaluate(policy, Twice({1: 1}), EVALUATION)
+    assert (result.n, result.correct, result.settings["num_problems"]) == (5, 0.2, 5)
+    assert [row["index"] for row in result.rows] == [0, 1, 2, 3, 4]
+    text = repeated(Twice({}), "test", 0, 5)
+    assert "5 of 10" in text
+    assert repeated(Twice({}), "test", 5, 5) == ""
+
+
+def test_what_completions_follow_is_counted_where_a_task_has_habits(policy):
+    follows = evaluate(policy, Twice({1: 1}), EVALUATION).follows
+    assert list(follows) == ["right", "odd", "even", "none of these"]
+    assert (follows["right"], follows["even"]) == (1, 0)
+    assert evaluate(policy, Rigged({1: 1}), EVALUATION).follows == {}
 
 
 def test_pass_at_k_is_the_mean_over_all_ways_to_pick_k(policy):

@@ -58,11 +58,11 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
         ({"rollout": Sampling(64, 16, 30)}, "diffusion_steps=32"),
         ({"rollout": Sampling(64, 16, 128)}, "diffusion_steps=64"),
         ({"rollout": Sampling(64, 0, 64)}, "--block-length 0"),
-        ({"rollout": Sampling(unmasking="threshold", threshold=0.9)}, r"threshold 0\.9: .*--force-unmasking"),
+        ({"rollout": Sampling(unmasking="threshold", threshold=0.9)}, r"threshold 0\.9: .*--force"),
         ({"rollout": Sampling(unmasking="threshold", threshold=0.99)}, "--max-tokens-per-step 4"),
         (
             {"rollout": Sampling(unmasking="factor", max_tokens_per_step=2)},
-            "--unmasking threshold.*--force-unmasking",
+            "--unmasking threshold.*--force",
         ),
     ],
 )
@@ -74,7 +74,7 @@ def test_settings_that_do_not_go_together_name_what_would(change, remedy) -> Non
 def test_decoding_by_confidence_trains_if_it_is_careful_or_insisted_on() -> None:
     careful = Sampling(unmasking="threshold", threshold=0.95, max_tokens_per_step=4)
     check(replace(Config(), rollout=careful), SPG())
-    check(replace(Config(), rollout=Sampling(unmasking="factor"), force_unmasking=True), SPG())
+    check(replace(Config(), rollout=Sampling(unmasking="factor"), force=True), SPG())
 
 
 class Importance(SPG):

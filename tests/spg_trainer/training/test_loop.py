@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,6 +182,22 @@ def test_what_the_model_does_is_said_once_before_the_first_step(tmp_path, monkey
     train(small_config(tmp_path / "dull", max_steps=1, env_args={"dull": ALL}))
     facts, warning = re.findall("(?i).*before step 1.*", capsys.readouterr().out)
     assert "right 0" in facts and "no group is mixed" in warning
+
+
+@pytest.mark.parametrize(
+    ("completions", "temperature", "remedy"), [(16, 1.0, "with sft"), (16, 0.0, "raise it")]
+)
+def test_a_task_that_the_model_never_solves_asks_for_force(
+    tmp_path, monkeypatch, capsys, completions, temperature, remedy
+):
+    monkeypatch.setattr(loop, "KNOWS_NOTHING", completions)
+    config = small_config(tmp_path / "run", max_steps=1, temperature=temperature, env_args={"dull": ALL})
+    with pytest.raises(ConfigError, match=f"none of {completions} .* {remedy}.* --force"):
+        train(config, quiet=True)
+    train(replace(config, force=True), quiet=True)
+    monkeypatch.setattr(loop, "KNOWS_NOTHING", completions + 1)
+    train(small_config(tmp_path / "few", max_steps=1, temperature=temperature, env_args={"dull": ALL}))
+    assert remedy in capsys.readouterr().out, "too few to tell"
 
 
 def break_score(monkeypatch, when):
