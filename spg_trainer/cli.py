@@ -106,7 +106,8 @@ def run(word: str, args: Sequence[str]) -> int:
         cls, module, name = COMMANDS[word]
         end = args.index("--") if word == "compare" and "--" in args else len(args)
         command = parse(cls, args[:end], prog)
-        if word not in ("diff", "report", "compare"):
+        if word in ("eval", "sft", "merge"):
+            import_module("spg_trainer.runs.early").look_first(command)
             quiet_libraries()
         call = getattr(import_module(f"spg_trainer.{module}"), name)
         if word == "compare":  # behind ` -- ` stand the flags of every training
@@ -143,12 +144,10 @@ def resolve(cls: type, args: Sequence[str], prog: str) -> list[Layer]:
         sys.stdout.write(parser(cls, base, prog).format_help())
         sys.stdout.flush()
         sys.exit()
-    if isinstance(
-        base, fields.TaskSettings
-    ):  # a mistyped name is told before torch is loaded, which takes seconds
+    if isinstance(base, fields.TaskSettings):
         packages.envs.resolve(base.env)
     if isinstance(base, Config):
-        algorithms.get(base.algorithm)
+        algorithms.locate(base.algorithm)
     return over
 
 
@@ -210,6 +209,7 @@ def flags(cls: type, path: tuple[str, ...] = ()) -> dict[str, tuple[tuple[str, .
 def run_train(over: Sequence[Layer]) -> None:
     """Trains, or with --dry-run shows the settings and ends, in the first process alone."""
     config = apply(Config(), over)
+    import_module("spg_trainer.runs.early").look_first(config)
     if not config.dry_run:
         quiet_libraries()
         import_module("spg_trainer.training.loop").train(replace(config, config=None))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
-from spg_trainer.models.resolve import looks_local, resolve_model
 from spg_trainer.reporting.curves import draw_figure
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.checkpoint import export, opening
@@ -19,6 +18,7 @@ from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.sources import ENVIRONMENT, model_environment, to_yaml
+from spg_trainer.settings.weights import looks_local, resolve_model
 
 if TYPE_CHECKING:
     from spg_trainer.evaluation.evaluate import Evaluation

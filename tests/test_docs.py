@@ -13,7 +13,7 @@ import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, get
 from spg_trainer.cli import main
-from spg_trainer.models.resolve import models_folder
+from spg_trainer.settings.weights import models_folder
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft import loop as fitting
 

@@ -36,10 +36,10 @@ ALGORITHMS = {
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 
 
-def get(name: str) -> type[Algorithm]:
-    """The class of an algorithm: a name of `ALGORITHMS`, `./file.py:MyClass`, or `package.module:MyClass`.
+def locate(name: str) -> tuple[str, str]:
+    """Where the class of an algorithm is, a file or a module, and its name; nothing is imported.
 
-    Raises ConfigError with the nearest name, or why the class cannot be loaded.
+    name: a name of `ALGORITHMS`, `./file.py:MyClass`, or `package.module:MyClass`. Raises ConfigError with the nearest.
     """
     where, _, class_name = ALGORITHMS.get(name, name).rpartition(":")
     if not where:
@@ -47,9 +47,15 @@ def get(name: str) -> type[Algorithm]:
             f"--algorithm {name}: no such algorithm. {did_you_mean(name, ALGORITHMS)}Known: {', '.join(ALGORITHMS)}. "
             "For your own: --algorithm ./my_algorithm.py:MyClass or --algorithm my_package.my_module:MyClass."
         )
-    is_file = where.endswith(".py")
-    if is_file and not Path(where).is_file():
+    if where.endswith(".py") and not Path(where).is_file():
         raise ConfigError(f"--algorithm {name}: there is no file {Path(where)} (looked in {Path.cwd()}).")
+    return where, class_name
+
+
+def get(name: str) -> type[Algorithm]:
+    """The class of an algorithm, by a name as for `locate`. Raises ConfigError that says why it cannot be loaded."""
+    where, class_name = locate(name)
+    is_file = where.endswith(".py")
     try:
         module = load_file(Path(where).resolve()) if is_file else importlib.import_module(where)
     except Exception as error:

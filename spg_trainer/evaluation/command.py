@@ -23,17 +23,18 @@ from spg_trainer.evaluation.evaluate import (
     repeated,
 )
 from spg_trainer.models import load_model
-from spg_trainer.models.resolve import resolve_model
 from spg_trainer.rollout.sampler import check_names
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.identity import differences
+from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.settings.checks import check_eval
 from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.sources import ENVIRONMENT, model_environment, run_holding
 from spg_trainer.settings.values import flatten
+from spg_trainer.settings.weights import resolve_model
 
 PAPERS: dict[str, Any] = {
     "max_completion_length": (128, 256, 512),
@@ -72,8 +73,9 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
     with raising_on_all():
         policy = load_model(m.model, env=command.env, dtype=m.dtype, device=device, revision=m.revision)
     policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
-    if policy.note:
-        console.warn(policy.note)
+    for note in (policy.note, crowded_cores(policy.device)):
+        if note:
+            console.warn(note)
     model = {
         "model": m.model if command.output_dir else "this run's",  # which may be moved
         "step": model_step(m.model),

@@ -25,11 +25,11 @@ from tqdm import tqdm
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean
 from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.models import load_model
-from spg_trainer.models.resolve import resolve_model
 from spg_trainer.rollout.sampler import check_names
 from spg_trainer.rollout.tokens import decode_completions, encode_texts, sample
 from spg_trainer.settings.fields import Config, Decoding, Sampling
 from spg_trainer.settings.sources import defaults, model_environment
+from spg_trainer.settings.weights import resolve_model
 
 logger = logging.getLogger(__name__)
 

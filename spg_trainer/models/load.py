@@ -21,11 +21,11 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import shard
 from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
-from spg_trainer.models.resolve import Weights, first_line, resolve_model
 from spg_trainer.models.tiny import END_OF_TURN, new_tiny, tiny_tokenizer
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import ModelConfig
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.weights import Weights, first_line, resolve_model
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from spg_trainer.errors import ModelError
-from spg_trainer.models.resolve import first_line
 from spg_trainer.seeding import generator, gpus
+from spg_trainer.settings.weights import first_line
 
 if TYPE_CHECKING:
     from peft import PeftModel

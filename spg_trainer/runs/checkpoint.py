@@ -241,7 +241,7 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
             load_optimizer(folder, policy, optimizer)
         return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
-        from spg_trainer.models.resolve import first_line
+        from spg_trainer.settings.weights import first_line
 
         raise CheckpointError(
             f"Checkpoint {folder} does not fit this run: {first_line(error)}. Resume with the run's own --model and "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.runs.checkpoint import set_aside_after
+from spg_trainer.runs.checkpoint import latest_complete, locate, set_aside_after
 from spg_trainer.runs.files import (
     json_document,
     json_line,
@@ -221,6 +221,35 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
             return run
         _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)
     return None
+
+
+def choose_folder(config: "Config") -> tuple[Path, Path | None]:
+    """The run folder that settings mean, and the checkpoint to continue from if there is one.
+
+    Raises SpgError if the folder is taken, or what should be resumed is no run.
+    """
+    resume, out = config.output.resume, config.output.output_dir
+    if resume is None:
+        env = re.split(r"[:/]", config.env)[-1]
+        path = Path(out) if out else RunFolder.default_path(env, config.algorithm, config.seed)
+        RunFolder(path).refuse_other_run()
+        return path, None
+    if resume == "auto":
+        path = Path(out) if out else find_unfinished(Path("runs"), config)
+        if path is None:
+            text = "--resume auto: runs/ holds no unfinished run of these settings"
+            raise ConfigError(f"{text}. Give its folder with --output-dir, or leave out --resume.")
+        newest = latest_complete(path)
+    else:
+        path, newest = locate(Path(resume))
+        if out and Path(out).resolve() != path.resolve():
+            text = f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}"
+            raise ConfigError(
+                f"{text}. Leave that out, or start a new run from these weights: --model {resume}."
+            )
+    if resume != "auto" and not (path / CONFIG).is_file():
+        raise ConfigError(f"--resume {resume}: {path} holds no run. Give a run folder or a checkpoint of it.")
+    return path, newest
 
 
 def _try_lock(run: Path) -> "tuple[FileLock, str | None]":

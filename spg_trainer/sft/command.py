@@ -4,7 +4,7 @@ What is learned is in `demonstrations.py`, the updates are in `loop.py`.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,16 +21,18 @@ from spg_trainer.models.shard import gathered
 from spg_trainer.rollout.sampler import check_names
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
+from spg_trainer.runs.early import goes_on, sft_folder
 from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
 from spg_trainer.runs.folder import LOCK, lock, unlock
 from spg_trainer.runs.identity import differences
+from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.checks import check_sft
 from spg_trainer.settings.fields import Config, Sampling, SftCommand
 from spg_trainer.settings.sources import SFT, defaults, read_config, recipe_kind, task_record
 from spg_trainer.settings.values import flatten, plain
 from spg_trainer.sft.demonstrations import completion_length, mix_shares
-from spg_trainer.sft.habits import count_habits
+from spg_trainer.sft.habits import HabitCounts, count_habits
 from spg_trainer.sft.loop import Fit
 
 if TYPE_CHECKING:
@@ -55,16 +57,13 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
     accelerator = join(command.model.device)
     check_sft(command, world_size())
     console = Console(quiet=quiet)
-    folder = Path(command.resume or "auto")
-    if command.resume in (None, "auto"):
-        folder = Path(command.output_dir or f"models/{command.env.rpartition('/')[2]}-sft-s{command.seed}")
-    elif not (folder / SFT).is_file():
-        raise ConfigError(f"--resume {folder}: it holds no {SFT}. Name the folder of a model made by `sft`.")
+    folder = sft_folder(command)
     with locked(folder):
         going_on = decide_on_main(lambda: goes_on(command, folder))
         fit = prepare(command, folder, accelerator)
-        if fit.policy.note:
-            console.warn(fit.policy.note)
+        for note in (fit.policy.note, crowded_cores(fit.policy.device)):
+            if note:
+                console.warn(note)
         if going_on:
             with raising_on_all():
                 resume(fit)
@@ -94,15 +93,6 @@ def locked(folder: Path) -> Iterator[None]:
         unlock(folder)
         if new and not any(folder.iterdir()):
             folder.rmdir()
-
-
-def goes_on(command: SftCommand, folder: Path) -> bool:
-    """Whether the folder holds what the command resumes; ConfigError where it holds something else."""
-    if command.resume and (folder / SFT).is_file():
-        return True
-    if any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise ConfigError(f"--output-dir {folder} is not empty. Choose another, or use --resume auto.")
-    return False
 
 
 def prepare(command: SftCommand, folder: Path, accelerator: "Accelerator | None" = None) -> Fit:
@@ -229,8 +219,21 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
     console.say(
         f"The model is in {folder}. Train it: python -m spg_trainer --env {command.env} --model {folder}"
     )
+    if text := easier_first(fit.mix, sampled, folder, command.steps):
+        console.say(text)
     if not sampled.mixed:
         console.warn(
             "no group is mixed, so RL has no right and wrong answers to compare. Train longer (--steps), or try "
             "another --mix or easier problems (--env-args)."
         )
+
+
+def easier_first(mix: Mapping[str, float], sampled: HabitCounts, folder: Path, steps: int) -> str:
+    """Why fewer completions are right than the mix asked for, and what to type; nothing where they are not."""
+    asked, right = mix.get("right", 0.0), sampled.follows["right"] / sampled.completions
+    if len(mix) < 2 or 1.5 * right >= asked:
+        return ""
+    return (
+        f"The mix asks for {asked:.0%} right ones, and {right:.0%} are: the easier rule is learned first. More updates "
+        f"bring the shares nearer to the mix: python -m spg_trainer sft --resume {folder} --steps {2 * steps}"
+    )

@@ -10,7 +10,6 @@ import yaml
 from spg_trainer import algorithms
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import make_env
-from spg_trainer.models.resolve import resolve_model
 from spg_trainer.rollout.pairs import read_pairs, settle_pairs
 from spg_trainer.rollout.sampler import check_names
 from spg_trainer.rollout.sources import check_prompts
@@ -21,6 +20,7 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recipes import Layer
 from spg_trainer.settings.values import flatten, plain
+from spg_trainer.settings.weights import resolve_model
 from spg_trainer.training.estimate import foretell
 from spg_trainer.training.update import micro_batch_size
 

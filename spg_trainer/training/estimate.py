@@ -308,7 +308,7 @@ def find_shape(config: Config) -> Any:
 
     from spg_trainer.errors import ModelError
     from spg_trainer.models import LLaDAConfig
-    from spg_trainer.models.resolve import resolve_model
+    from spg_trainer.settings.weights import resolve_model
 
     base, revision = resolve_model(config.model.model, config.env).base, config.model.revision or "main"
     try:

@@ -149,7 +149,7 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
     if nothing and not run.config.force and not np.ptp(rewards, axis=1).any():
         raise ConfigError(
             f"none of {base.completions} completions is right, and none is paid unlike others to its problem: there "
-            f"is nothing to learn from. {remedy} To train all the same: --force."
+            f"is nothing to learn from. {remedy} To train all the same: --resume {run.folder.path} --force."
         )
     run.console.warn(f"before step 1: no group is mixed, with both right and wrong completions. {remedy}")
 

@@ -1,6 +1,5 @@
 """How a run is put together from its settings, anew or from a checkpoint."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from accelerate import Accelerator
 
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, raising_on_all
-from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.errors import CheckpointError
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import gathered
 from spg_trainer.rollout.cache import bytes_per_column, rows_in_flight
@@ -19,8 +18,9 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.environment_file import keep
 from spg_trainer.runs.files import incomplete
-from spg_trainer.runs.folder import RunFolder, find_unfinished
+from spg_trainer.runs.folder import RunFolder, choose_folder
 from spg_trainer.runs.identity import refuse_changes
+from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.parts import trained
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
@@ -41,6 +41,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         config = settle_pairs(config)
     path, newest = decide_on_main(lambda: choose_folder(config))
     with raising_on_all():
+        if config.output.resume and (path / CONFIG).is_file():
+            refuse_changes(path / CONFIG, config)
         config = replace(config, model=settle(config.model, path))
         splits = examine(config, algorithm, accelerator.num_processes)
     policy = open_model(config, algorithm, path, newest, accelerator)
@@ -71,8 +73,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         accelerator=accelerator,
         rows_per_forward=rows_per_forward,
     )
-    introduce(run)
     prepare_folder(run)
+    introduce(run)
     state.history = decide_on_main(folder.history)
     if config.eval.eval_steps and newest is not None:  # else the start's is made again, and its weights saved
         state.validations = decide_on_main(folder.validations)
@@ -104,7 +106,8 @@ def open_model(
 def introduce(run: Run) -> None:
     """The first lines of a run: what it trains on what, and what the user should know before."""
     config, console, path = run.config, run.console, run.folder.path
-    for note in (run.policy.note, run.source.notice):
+    crowded = crowded_cores(run.policy.device)
+    for note in (run.policy.note, run.source.notice, crowded):
         if note:
             console.warn(note)
     if run.state.step:
@@ -165,34 +168,3 @@ def kept_weights(config: Config, run: Path, newest: Path | None) -> Path | None:
         text = f"{folder} {problem}: the reference of this run cannot be made again from trained weights"
         raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
     return None if problem else folder
-
-
-def choose_folder(config: Config) -> tuple[Path, Path | None]:
-    """The run folder, and the checkpoint to continue from if there is one.
-
-    Raises SpgError if the folder is taken, or is no run of these settings.
-    """
-    resume, out = config.output.resume, config.output.output_dir
-    if resume is None:
-        env = re.split(r"[:/]", config.env)[-1]
-        path = Path(out) if out else RunFolder.default_path(env, config.algorithm, config.seed)
-        RunFolder(path).refuse_other_run()
-        return path, None
-    if resume == "auto":
-        path = Path(out) if out else find_unfinished(Path("runs"), config)
-        if path is None:
-            text = "--resume auto: runs/ holds no unfinished run of these settings"
-            raise ConfigError(f"{text}. Give its folder with --output-dir, or leave out --resume.")
-        newest = checkpoint.latest_complete(path)
-    else:
-        path, newest = checkpoint.locate(Path(resume))
-        if out and Path(out).resolve() != path.resolve():
-            text = f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}"
-            raise ConfigError(
-                f"{text}. Leave that out, or start a new run from these weights: --model {resume}."
-            )
-    if (path / CONFIG).is_file():
-        refuse_changes(path / CONFIG, config)
-    elif resume != "auto":
-        raise ConfigError(f"--resume {resume}: {path} holds no run. Give a run folder or a checkpoint of it.")
-    return path, newest

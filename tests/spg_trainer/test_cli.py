@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -272,11 +273,24 @@ MISTAKES = ["--env sudko", "eval --env sudko", "sft --env sudko", "compare --env
 MISTAKES += ["compare --algorithms spgg", "--max-step 3", "eval --num-problem 3"]
 
 
-def test_a_mistyped_name_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
-    code = "import sys\nfrom spg_trainer.cli import main\nfor line in sys.argv[1:]:\n    main(line.split())\n"
-    line = [sys.executable, "-c", f"{code}sys.exit('torch' in sys.modules)", *MISTAKES]
+REFUSED = ["--max-steps -5", "--resume ./nobody", "--output-dir file", "--model ./nobody", "--device cuda"]
+REFUSED += [
+    "eval --model ./nobody",
+    "sft --output-dir file",
+    "sft --resume ./nobody",
+    "merge ./nobody",
+    "push",
+]
+
+
+def test_what_names_and_files_show_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    lines = MISTAKES + [line for line in REFUSED if "cuda" not in line or version("torch").endswith("+cpu")]
+    code = "import sys\nfrom spg_trainer.cli import main\nall_told = all(main(line.split()) == 2 for line in sys.argv[1:])\n"
+    line = [sys.executable, "-c", f"{code}sys.exit('torch' in sys.modules or not all_told)", *lines]
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=200)
     assert done.returncode == 0 and done.stderr.count("Did you mean") == len(MISTAKES), done.stderr
+    assert done.stderr.count("error: ") == len(lines)
 
 
 def test_closed_streams_end_nothing(tmp_path: Path) -> None:

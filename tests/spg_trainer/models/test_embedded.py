@@ -9,7 +9,7 @@ import pytest
 
 from spg_trainer import evaluate, load_model
 from spg_trainer.cli import main
-from spg_trainer.models.resolve import models_folder
+from spg_trainer.settings.weights import models_folder
 
 MODELS = models_folder()
 GAINS = {"sudoku": 0.5, "countdown": 0.2, "gsm8k": 0.2, "math500": 0.2}

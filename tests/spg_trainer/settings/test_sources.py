@@ -10,13 +10,13 @@ import yaml
 from spg_trainer import cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.models.resolve import models_folder
 from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.checks import check
 from spg_trainer.settings.fields import Config, EvalCommand, ModelConfig, SftCommand
 from spg_trainer.settings.sources import defaults, read_config, to_yaml
 from spg_trainer.settings.values import overlay
+from spg_trainer.settings.weights import models_folder
 
 LLADA = "GSAI-ML/LLaDA-8B-Instruct"
 SUDOKU = defaults(Config)

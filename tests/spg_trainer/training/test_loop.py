@@ -194,7 +194,7 @@ def test_a_task_that_the_model_never_solves_asks_for_force(
     config = small_config(tmp_path / "run", max_steps=1, temperature=temperature, env_args={"dull": ALL})
     with pytest.raises(ConfigError, match=f"none of {completions} .* {remedy}.* --force"):
         train(config, quiet=True)
-    train(replace(config, force=True), quiet=True)
+    train(replace(config, force=True, output=replace(config.output, resume="auto")), quiet=True)
     monkeypatch.setattr(loop, "KNOWS_NOTHING", completions + 1)
     train(small_config(tmp_path / "few", max_steps=1, temperature=temperature, env_args={"dull": ALL}))
     assert remedy in capsys.readouterr().out, "too few to tell"

@@ -1,0 +1,30 @@
+"""What the machine leaves to a command that computes."""
+
+import os
+from pathlib import Path
+
+import torch
+
+
+def crowded_cores(device: torch.device) -> str:
+    """What to say where other work leaves fewer free cores than PyTorch has threads; nothing on a GPU.
+
+    A thread that waits for a core makes all the others wait at each operation.
+    """
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    free = max(1, cores - others_running())
+    if device.type != "cpu" or free >= threads:
+        return ""
+    return (
+        f"PyTorch has {threads} threads, but other work leaves about {free} of {cores} cores free: steps may take "
+        f"many times as long. Set OMP_NUM_THREADS={free}, or wait until the machine is idle."
+    )
+
+
+def others_running() -> int:
+    """How many cores other processes keep busy, now and on average over the last minute; 0 where nobody says."""
+    try:
+        minute, _, _, now, _ = Path("/proc/loadavg").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    return min(round(float(minute)), int(now.partition("/")[0]) - 1)  # of those now, one is this process
