@@ -50,6 +50,20 @@ ALONE = {
     "DiffCommand": "evaluations",
 }
 """The setting of a command that words without a flag give."""
+ELSEWHERE = {
+    "lr": "learning-rate",
+    "epochs": "max-steps",
+    "num-train-epochs": "max-steps",
+    "batch-size": "prompts-per-step",
+    "per-device-train-batch-size": "per-device-batch-size",
+    "model-name-or-path": "model",
+    "dataset": "env",
+    "dataset-name": "env",
+    "task": "env",
+    "max-new-tokens": "max-completion-length",
+    "gen-length": "max-completion-length",
+}
+"""What TRL and the reference codes call a flag, and what it is called here."""
 FLAGS: dict[Any, dict[str, Any]] = {
     bool: {"action": argparse.BooleanOptionalAction},
     dict: {"action": "extend", "nargs": "+", "metavar": "KEY=VALUE"},
@@ -65,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):  # closed by `>&-`: the next file that is opened would become it
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-    args = list(sys.argv[1:] if argv is None else argv)
+    args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
         return run(word, args)
@@ -128,7 +142,8 @@ def resolve(cls: type, args: Sequence[str], prog: str) -> list[Layer]:
     typed, unknown = parser(cls, cls(), prog).parse_known_args(words)
     if unknown:
         flag = next((word for word in unknown if word.startswith("-")), "").partition("=")[0]
-        nearest = did_you_mean(flag.removeprefix("--"), flags(cls), "--{}")
+        name = ELSEWHERE.get(flag.removeprefix("--"), flag.removeprefix("--"))
+        nearest = did_you_mean(name, flags(cls), "--{}")
         what = f"No flag {flag}. {nearest}" if flag else f"{unknown[0]!r} belongs to no flag. "
         raise ConfigError(f"{what}All flags: {prog} --help")
     values: dict[str, Any] = {}

@@ -88,10 +88,12 @@ def finish_folder(target: Path) -> None:
     with writing(target):
         paths = sorted(aside.rglob("*"))
         sizes = {p.relative_to(aside).as_posix(): p.stat().st_size for p in paths if p.is_file()}
-        for path in paths:
-            sync(path)
         (aside / COMPLETE).write_text(json.dumps({"files": sizes}) + "\n", encoding="utf-8")
-        sync(aside / COMPLETE)
+        mode = (aside / COMPLETE).stat().st_mode  # what the user's umask leaves; safetensors asks for less
+        for path in [*paths, aside / COMPLETE]:
+            if path.is_file():
+                path.chmod(mode)
+            sync(path)
         sync(aside)
         replaced = _hide(target)
         os.replace(aside, target)

@@ -174,6 +174,13 @@ def read_yaml(path: str | Path) -> Any:
     """What is in a YAML file; ConfigError if it cannot be read."""
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = Path(path).read_text(encoding="utf-8").splitlines()[: mark.line + 1][-1:]
+        shown = f" ({line[0].strip()})" if line else ""
+        raise ConfigError(
+            f"{path}, line {mark.line + 1}{shown}: {error.problem}. It must be YAML."
+        ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         why = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise ConfigError(f"{path} cannot be read as YAML: {why}. Give the path of a YAML file.") from error

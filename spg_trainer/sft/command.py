@@ -26,6 +26,7 @@ from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
 from spg_trainer.runs.folder import LOCK, lock, unlock
 from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
+from spg_trainer.runs.stop import stopping
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.checks import check_sft
 from spg_trainer.settings.fields import Config, Sampling, SftCommand
@@ -68,10 +69,23 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
             with raising_on_all():
                 resume(fit)
             console.say(f"Continuing {folder} from update {fit.progress.step}.")
-        with console:
+        console.say(introduction(fit))
+        asked = "Stopping after this update; the model so far will be written. Press Ctrl-C again to stop at once."
+        with console, stopping(fit.stop, lambda: console.say(asked)):
             fit.run(console)
+            fit.stop.asked, fit.stop.at_once = False, True
             publish(fit, console, accelerator)
     return folder
+
+
+def introduction(fit: Fit) -> str:
+    """One line: what is learned, by how large a model, from how many demonstrations and where."""
+    c, size = fit.command, sum(p.numel() for p in fit.policy.model.parameters())
+    mix = ", ".join(f"{name} {share:.0%}" for name, share in fit.mix.items())
+    return (
+        f"{fit.train.spec_name} ({mix}), model {c.model.model} of {size:,} parameters on {fit.policy.device}; up to "
+        f"{c.steps} updates of {c.batch_size} demonstrations, {c.max_completion_length} tokens each."
+    )
 
 
 @contextmanager
@@ -231,7 +245,7 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
 def easier_first(mix: Mapping[str, float], sampled: HabitCounts, folder: Path, steps: int) -> str:
     """Why fewer completions are right than the mix asked for, and what to type; nothing where they are not."""
     asked, right = mix.get("right", 0.0), sampled.follows["right"] / sampled.completions
-    if len(mix) < 2 or 1.5 * right >= asked:
+    if len(mix) < 2 or 1.5 * right >= asked or 2 * sampled.neither > sampled.completions:
         return ""
     return (
         f"The mix asks for {asked:.0%} right ones, and {right:.0%} are: the easier rule is learned first. More updates "

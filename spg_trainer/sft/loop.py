@@ -19,6 +19,7 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE, write_text
 from spg_trainer.runs.parts import trained
+from spg_trainer.runs.stop import StopRequest
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.sources import SFT, task_record, to_yaml
@@ -109,6 +110,7 @@ class Fit:
     folder: Path
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
+    stop: StopRequest = field(default_factory=StopRequest)
 
     def __post_init__(self) -> None:
         c = self.command
@@ -171,8 +173,22 @@ class Fit:
                     self.save()
                 validation = "" if p.best_loss is None else f"  validation {p.best_loss:.3f}"
                 advance(p.step, f"loss {sum(p.losses) / len(p.losses):.3f}{validation}", p.total(c))
+                if self.stop.asked:
+                    self.end_early(console, decays=p.step > start)
+                    break
         if c.patience:
             self.policy.model.load_state_dict(self.best, strict=False)
+
+    def end_early(self, console: Console, decays: bool) -> None:
+        """Keeps what was learned so far: the best weights, and unless the rate `decays` a checkpoint to go on from."""
+        if not decays:  # before the validation, which one that was never stopped does not have
+            self.save()
+        if self.progress.step % self.command.eval_steps:
+            self.validate(console)
+        again = f"python -m spg_trainer sft --resume {self.folder}"
+        console.say(
+            f"Stopped after update {self.progress.step}; the model so far is written. Go on with: {again}"
+        )
 
     def update(self) -> float:
         """One optimizer step; returns the loss in nats per token."""
@@ -192,7 +208,8 @@ class Fit:
                         total += float(loss.detach())
                 sum_gradients(model)
             model.eval()
-        total = sum_metrics({"loss": total})["loss"]
+        sums = sum_metrics({"loss": total, "stop": float(self.stop.asked)})  # all processes end alike
+        total, self.stop.asked = sums["loss"], sums["stop"] > 0
         norm = clip_gradients([p for p in model.parameters() if p.requires_grad], c.max_grad_norm)
         if not math.isfinite(norm):
             text = (

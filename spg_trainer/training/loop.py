@@ -5,11 +5,8 @@ stream is keyed by what it is for, so a resumed run goes on exactly where it was
 """
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -30,6 +27,7 @@ from spg_trainer.models.shard import clip_gradients, gathered, sum_gradients, tr
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.files import json_document, write_text
+from spg_trainer.runs.stop import stopping
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Config
 from spg_trainer.sft.habits import count_habits
@@ -290,27 +288,10 @@ def reason_to_end(run: Run) -> str:
     return "max_steps" if run.state.step >= run.config.max_steps else ""
 
 
-@contextmanager
-def stopping_between_steps(run: Run) -> Iterator[None]:
+def stopping_between_steps(run: Run) -> AbstractContextManager[None]:
     """The first Ctrl-C or SIGTERM ends the run after the current step, in an evaluation at once; a second one at once.
 
     Several processes end their evaluation too.
     """
-
-    def ask(number: int, frame: object) -> None:
-        at_once, run.stop.asked = run.stop.asked or run.stop.at_once, True
-        if at_once:
-            raise KeyboardInterrupt
-        run.console.say(
-            "Stopping after this step or evaluation; steps are saved. Press Ctrl-C again to stop at once."
-        )
-
-    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
-        yield
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    text = "Stopping after this step or evaluation; steps are saved. Press Ctrl-C again to stop at once."
+    return stopping(run.stop, lambda: run.console.say(text))

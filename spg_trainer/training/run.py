@@ -13,6 +13,7 @@ from spg_trainer.models import Policy
 from spg_trainer.rollout.sources import Source
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import RunFolder
+from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
 
@@ -38,15 +39,6 @@ class TrainingState:
     """Step -> whether each validation problem was solved; empty where --eval-steps is 0."""
     consistent: bool = True
     """Whether the weights are those of the last finished step, and its row is written: only then may it be saved."""
-
-
-@dataclass
-class StopRequest:
-    """Whether the user, or a launcher, has asked this process to end."""
-
-    asked: bool = False
-    at_once: bool = False
-    """Whether to end without finishing what is being done: an evaluation, which a resumed run makes again."""
 
 
 @dataclass(frozen=True)

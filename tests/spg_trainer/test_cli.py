@@ -286,11 +286,24 @@ REFUSED += [
 def test_what_names_and_files_show_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     lines = MISTAKES + [line for line in REFUSED if "cuda" not in line or version("torch").endswith("+cpu")]
-    code = "import sys\nfrom spg_trainer.cli import main\nall_told = all(main(line.split()) == 2 for line in sys.argv[1:])\n"
-    line = [sys.executable, "-c", f"{code}sys.exit('torch' in sys.modules or not all_told)", *lines]
+    code = "import sys\nfrom spg_trainer.cli import main\ntold = all(main(x.split()) == 2 for x in sys.argv[1:])\n"
+    line = [sys.executable, "-c", f"{code}sys.exit('torch' in sys.modules or not told)", *lines]
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=200)
     assert done.returncode == 0 and done.stderr.count("Did you mean") == len(MISTAKES), done.stderr
     assert done.stderr.count("error: ") == len(lines)
+
+
+def test_flags_of_other_trainers_lead_to_ours(capsys) -> None:
+    known = cli.flags(Config)
+    assert set(cli.ELSEWHERE.values()) <= known.keys() and not cli.ELSEWHERE.keys() & known.keys()
+    assert cli.main(["--lr", "3"]) == 2
+    assert "Did you mean --learning-rate?" in capsys.readouterr().err
+
+
+def test_without_a_word_it_explains_itself(capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([])
+    assert "--env" in capsys.readouterr().out
 
 
 def test_closed_streams_end_nothing(tmp_path: Path) -> None:
@@ -311,10 +324,10 @@ def test_a_stop_by_hand_is_one_line_a_bug_keeps_its_traceback(here, capsys, monk
 
     errors = [KeyError("a bug"), KeyboardInterrupt()]
     monkeypatch.setattr(cli, "run_train", fail)
-    assert cli.main([]) == 130
+    assert cli.main(["--env", "sudoku"]) == 130
     assert capsys.readouterr().err == "\nStopped.\n"
     with pytest.raises(KeyError, match="a bug"):
-        cli.main([])
+        cli.main(["--env", "sudoku"])
 
 
 @pytest.mark.parametrize("words", ["--help", "compare --help"])

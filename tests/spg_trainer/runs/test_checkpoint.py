@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import safetensors.torch
 import torch
 
 from spg_trainer.errors import CheckpointError
@@ -79,6 +80,19 @@ def save(run: Path, step: int, policy, keep: int = 2, average: int = 3) -> Path:
 
 def names(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
+def test_files_have_the_mode_that_the_umask_leaves(tmp_path):
+    def write(folder):
+        safetensors.torch.save_file({"a": torch.zeros(2)}, folder / "model.safetensors")
+        (folder / "model.safetensors").chmod(0o600)
+
+    before = os.umask(0o027)
+    try:
+        files.write_folder(tmp_path / "model", write)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model" / "model.safetensors").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("lora_r", [0, 2])

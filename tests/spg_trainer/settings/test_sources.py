@@ -150,7 +150,8 @@ def test_tokens_one_by_one_take_a_step_each() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a: [", "as YAML"),
+        (b"a: 1\nb: [", r"line 2 .*b: \["),
+        (b"a: \x07", "as YAML"),
         (b"- a\n- b", "name: value"),
         (b"", "name: value"),
         (b"\xff\xfe\x00", "as YAML"),

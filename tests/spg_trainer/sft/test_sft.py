@@ -1,7 +1,9 @@
 """Base models from demonstrations: what is drawn, the loss, equal weights for equal seeds, what the folder holds."""
 
 import json
+import os
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,8 +24,9 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import ModelConfig, SftCommand
 from spg_trainer.sft import loop as sft_loop
-from spg_trainer.sft.command import base_policy, eval_sampling, sft
+from spg_trainer.sft.command import base_policy, easier_first, eval_sampling, sft
 from spg_trainer.sft.demonstrations import denoising_loss, draw_demonstrations, draw_masked, mix_shares
+from spg_trainer.sft.habits import HabitCounts
 from spg_trainer.sft.loop import Fit, Progress
 from tests.common.sft_cases import SMALL, Count
 from tests.common.trainer_cases import same_weights, weights
@@ -381,7 +384,36 @@ def weights_of(fit: Fit) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in fit.policy.model.state_dict().items()}
 
 
+def test_the_first_ctrl_c_keeps_the_model_so_far_and_what_it_goes_on_from(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    folder, update = tmp_path / "model", Fit.update
+
+    def asked_after_six(fit: Fit) -> float:
+        loss = update(fit)
+        if fit.progress.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "update", asked_after_six)
+        sft(replace(LONG, output_dir=str(folder)))
+    assert "after update 6" in capsys.readouterr().out and not incomplete(folder)
+    assert load_model(str(folder)).model.dtype == torch.float32
+    sft(replace(LONG, resume=str(folder)), quiet=True)
+    sft(replace(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
+    assert same_weights(folder, tmp_path / "whole"), "as if it had never been stopped"
+
+
 # What it says.
+
+
+@pytest.mark.parametrize(("right", "neither", "told"), [(20, 10, True), (35, 10, False), (20, 60, False)])
+def test_a_base_less_often_right_than_its_mix_says_why_and_what_to_type(right, neither, told) -> None:
+    sampled = HabitCounts(100, {"right": right, "short": 100 - right - neither}, neither, 10, 5)
+    text = easier_first({"right": 0.4, "short": 0.6}, sampled, Path("base"), 300)
+    assert ("40%" in text and "--resume base --steps 600" in text) == told
+    assert easier_first({"right": 1.0}, sampled, Path("base"), 300) == ""
 
 
 def test_the_length_is_what_the_longest_demonstration_needs(tmp_path: Path) -> None:
