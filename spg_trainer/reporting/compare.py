@@ -15,7 +15,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.curves import Groups, draw_solved
 from spg_trainer.reporting.jobs import run_jobs
 from spg_trainer.reporting.runs import Recorded, read_run
-from spg_trainer.reporting.statistics import mean_over
+from spg_trainer.reporting.statistics import mean_over, sign_test
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import SUMMARY
@@ -27,10 +27,12 @@ from spg_trainer.settings.values import parse_pairs
 OWN = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
 """Flags of training that `compare` gives itself."""
 HEAD = ("task", "setting", "runs", "before", "after", "gain", "trained", "below start", "steps", "seconds")
+AGAINST = ("task", "setting against the first", "difference", "problems for / against", "p")
 NOTE = """
 before, after: greedy solved rate of the evaluated problems; gain: after - before. Brackets: 95% intervals over seeds
 and problems (of one run, over problems alone). trained: mean solved rate of the completions sampled in training. below
 start: runs that ended below their start. seconds: of a whole run, the mean; beside the other jobs of the machine.
+difference: of the solved rates after training, paired by seed and problem. p: exact sign test on the problems.
 """
 
 
@@ -137,7 +139,28 @@ def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:
         for setting, runs in settings.items():
             figures = row(runs) if runs else ["-"] * (len(HEAD) - 3)
             lines.append([task, setting, f"{len(runs)}/{seeds}", *figures])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + NOTE
+    pairs = [[*AGAINST], ["---"] * len(AGAINST)]
+    for task, settings in tasks.items():
+        (first, base), *others = settings.items()
+        pairs += [[task, f"{setting} - {first}", *against(base, runs)] for setting, runs in others]
+    tables = [lines, pairs] if len(pairs) > 2 else [lines]
+    return "\n".join("".join(f"| {' | '.join(line)} |\n" for line in table) for table in tables) + NOTE
+
+
+def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
+    """How much more a setting solves after training than another, by the seeds and problems that both have."""
+    first = {run.config.seed: run.before_after[-1].correct for run in base}
+    both = [
+        (first[run.config.seed], run.before_after[-1].correct) for run in runs if run.config.seed in first
+    ]
+    if not both or len({part.shape for pair in both for part in pair}) > 1:  # not the same problems
+        return ["-"] * 3
+    change = np.stack([b - a for a, b in both])
+    mean, of_problem = mean_over(change), change.mean(0)
+    low, high = mean.gain_interval
+    more, less = int((of_problem > 0).sum()), int((of_problem < 0).sum())
+    p = min(1.0, 2 * sign_test(max(more, less), min(more, less)))
+    return [f"{mean.value:+.3f} [{low:+.3f}, {high:+.3f}]", f"{more} / {less}", f"{p:.2g}"]
 
 
 def row(runs: Sequence[Recorded]) -> list[str]:

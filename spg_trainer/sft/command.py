@@ -143,13 +143,14 @@ def resume(fit: Fit) -> None:
         fit.restore(path)
     if fit.progress.step > command.steps:
         raise ConfigError(f"{folder} is at update {fit.progress.step}, later than --steps {command.steps}.")
-    if incomplete(folder) is None:
+    if incomplete(folder) is None and not fit.progress.ended_early:
         stalled = fit.progress.stalled is not None
         if not (extensible and (stalled or command.steps > before.steps)):
             longer = f"--steps {2 * before.steps} (not under --patience 0)"
             raise ConfigError(f"{folder} is finished. Go on with {longer}, or {second_stage}.")
         if stalled:
             fit.progress = replace(fit.progress, stalled=None, stale=0)
+    fit.progress.ended_early = False
 
 
 def base_policy(command: SftCommand, device: str | None = None) -> Policy:

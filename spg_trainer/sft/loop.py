@@ -58,6 +58,8 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     """Training losses of the last hundred updates, nats per token."""
     seconds: float = 0.0
+    ended_early: bool = False
+    """Whether the user ended it here: the folder then holds a whole model, and there is still something to do."""
 
     def decay_start(self, command: SftCommand) -> int:
         """The update from which the rate decays after it was constant; under a cosine, the end."""
@@ -181,6 +183,7 @@ class Fit:
 
     def end_early(self, console: Console, decays: bool) -> None:
         """Keeps what was learned so far: the best weights, and unless the rate `decays` a checkpoint to go on from."""
+        self.progress.ended_early = True
         if not decays:  # before the validation, which one that was never stopped does not have
             self.save()
         if self.progress.step % self.command.eval_steps:

@@ -8,13 +8,16 @@ import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
-from spg_trainer.reporting.compare import compare, plan, read_word
+from spg_trainer.reporting.compare import against, compare, plan, read_word
+from spg_trainer.reporting.statistics import mean_over
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.training.dry_run import refuse_early
 from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_folder
@@ -124,10 +127,27 @@ def test_finished_runs_are_tabulated_and_not_run_again(here: Path, capsys, monke
         ["| Letters-v0", "spg", "1/1"],
         ["| Letters-v0", "spg:num_masks=1,negatives=elbo", "1/1"],
     ]
+    assert "spg:num_masks=1,negatives=elbo - spg | " in first
     assert table() == first
     assert logs == [log.read_bytes() for log in sorted(here.glob("out/*/run.log"))] and len(logs) == 2
     with pytest.raises(ConfigError, match=r"max_steps was 2, now 3.* another --output-dir"):
         table(steps=3)
+
+
+def test_a_setting_is_compared_with_the_first_by_seed_and_problem() -> None:
+    def runs(*solved: str) -> list:
+        evaluations = [SimpleNamespace(correct=np.array([*map(float, one)])) for one in solved]
+        return [SimpleNamespace(config=Config(seed=i), before_after=[e]) for i, e in enumerate(evaluations)]
+
+    base = runs("00011111", "00001111")
+    difference, changed, p = against(base, runs("11101111", "11111011", "00000000"))
+    assert difference.startswith("+0.312 ["), "0.25 and 0.375; the third seed has no partner"
+    assert (changed, p) == ("3 / 1", "0.62"), "in one problem the seeds cancel out"
+    low, high = mean_over(
+        np.array([[1, 1, 1, -1, 0, 0, 0, 0], [1, 1, 1, 1, 0, -1, 0, 0]], float)
+    ).gain_interval
+    assert difference.endswith(f"[{low:+.3f}, {high:+.3f}]")
+    assert against(base, []) == against(base, runs("1")) == ["-"] * 3
 
 
 BROKEN = """
