@@ -10,7 +10,7 @@ from typing import Any
 
 from envs import __version__
 from envs.checking import check
-from envs.core import Problem, TextEnv, check_index, read_problem, score_all
+from envs.core import Problem, TextEnv, check_index, read_problem, score_all, summary
 from envs.errors import EnvError
 from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.splits import SPLITS
@@ -104,11 +104,10 @@ def _list(_: argparse.Namespace) -> int:
     for id, cls in known().items():
         offline = offline_arguments(id)
         sizes = " / ".join(f"{len(make(id, split=split, **offline)):,}" for split in SPLITS)
-        summary = re.sub(r" ?\(`.*?`\)", "", (cls.__doc__ or "").strip().partition("\n\n")[0])
-        rows.append((short_name(id) + ("*" if offline else ""), id, sizes, " ".join(summary.split())))
+        rows.append((short_name(id) + ("*" if offline else ""), id, sizes, summary(cls)))
     rows.append(("reasoning_gym:NAME", "", "", "a dataset of the reasoning-gym package (an optional extra)"))
-    for name, id, sizes, summary in rows:
-        sys.stdout.write(f"{name:19} {id:22} {sizes:27} {summary}\n")
+    for name, id, sizes, text in rows:
+        sys.stdout.write(f"{name:19} {id:22} {sizes:27} {text}\n")
     sys.stdout.write("* with --env-args source=generated; its default source is a hub.\n")
     return 0
 

@@ -1,5 +1,6 @@
 """What an environment is: problems, scores, and the class that a task author derives from."""
 
+import re
 import traceback
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -256,6 +257,12 @@ def check_index(env: TextEnv, index: Any) -> int:
     if not whole or not 0 <= index <= last:
         raise EnvError(f"{env.spec_name}: no problem {index!r:.80}; indices are whole numbers, 0 to {last}.")
     return int(index)
+
+
+def summary(cls: type[TextEnv]) -> str:
+    """What a task is, in its author's words: the first paragraph of its docstring, without ids; maybe nothing."""
+    text = re.sub(r" ?\(`.*?`\)", "", (cls.__doc__ or "").strip().partition("\n\n")[0])
+    return " ".join(text.split())
 
 
 def read_problem(env: TextEnv, index: int) -> Problem:

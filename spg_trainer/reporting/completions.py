@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from spg_trainer.reporting.runs import Recorded, Row
+from spg_trainer.reporting.runs import Completions, Recorded, Row
 from spg_trainer.runs.console import clean
 from spg_trainer.settings.packages import envs
 
@@ -35,7 +35,14 @@ def page_data(run: Recorded, budget: int) -> dict[str, Any]:
                 row["html"] = render(env, recorded)
         shown.append({"name": one.name, "split": one.split, "total": len(one.rows), "rows": rows})
     script = {"name": run.path.name, "block": run.config.rollout.block_length, "sets": shown}
-    return {"script": script, "failures": failures(run, env), "note": note}
+    return {"script": script, "failures": failures(run, env), "note": note, "task": task(env, sets)}
+
+
+def task(env: "TextEnv | None", sets: list[Completions]) -> dict[str, str]:
+    """What the task is in its author's words, and the prompt of one of its problems; what is not known is empty."""
+    cls = type(getattr(env, "base", env))
+    sentence = envs.core.summary(cls) if env and cls.__doc__ != envs.TextEnv.__doc__ else ""
+    return {"sentence": sentence, "prompt": prompt_text(sets[0].rows[0]["prompt"]) if sets else ""}
 
 
 def page_row(row: Row) -> Row:

@@ -2,14 +2,14 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spg_trainer.reporting.runs import Completions, Recorded
+from spg_trainer.reporting.runs import Completions, Recorded, Row
 from spg_trainer.runs.files import writing
 
 if TYPE_CHECKING:
@@ -43,8 +43,17 @@ class Panel:
     low: float | None = None
     """Lower end of the axis; None = as the values are."""
     high: float | None = None
+    parts: tuple[str, ...] = ()
+    """Names of `PARTS` that add up to 1 at each step: areas, in place of lines; of several settings the first alone."""
 
 
+PARTS: dict[str, Callable[[Row], float]] = {
+    "mixed": lambda row: 1 - row["frac_groups_all_correct"] - row["frac_groups_all_wrong"],
+    "all right": lambda row: row["frac_groups_all_correct"],
+    "all wrong": lambda row: row["frac_groups_all_wrong"] - row["frac_groups_wrong_identical"],
+    "all wrong, the same text": lambda row: row["frac_groups_wrong_identical"],
+}
+"""What groups of completions are like, as shares of all groups, from a row of metrics.jsonl."""
 SOLVED = Panel(
     "Solved", "correct", "share of sampled completions that are right; dots are evaluations, greedy", 0, 1
 )
@@ -54,7 +63,14 @@ PANELS = (
     Panel(
         "Reward components", "rewards/.+/mean", "each on its own, those of weight 0 too; dots are evaluations"
     ),
-    Panel("Group signal", "frac_reward_zero_std|frac_groups_.+", "shares of groups", 0, 1),
+    Panel(
+        "Group signal",
+        "frac_groups_all_correct",
+        "shares of groups: RL learns from mixed ones",
+        0,
+        1,
+        tuple(PARTS),
+    ),
     Panel("Bounds", "bound/(elbo|eubo)", "nats a token; the EUBO is a penalty, no certified upper bound"),
     Panel("Entropy", ".*entropy.*", "nats a token, of those sampled", 0),
     Panel("Ratio and KL", "ratio/.+|kl", "of algorithms that have them"),
@@ -72,10 +88,13 @@ def draw_panels(groups: Groups) -> list[dict[str, str]]:
     panels = []
     for panel in PANELS:
         names = [name for name in recorded if re.fullmatch(panel.metrics, name)]
+        if names and panel.parts:
+            names = list(panel.parts if len(groups) == 1 else panel.parts[:1])
         # Lines of several metrics and several settings at once would need two kinds of colour.
         for part in [names] if len(groups) == 1 else [[name] for name in names]:
             if part:
-                title = panel.title if len(part) == len(names) else f"{panel.title}: {part[0]}"
+                whole = len(part) == len(names) and (len(groups) == 1 or not panel.parts)
+                title = panel.title if whole else f"{panel.title}: {part[0]}"
                 panels.append({"title": title, "note": panel.note, "svg": _svg(panel, title, part, groups)})
     return panels
 
@@ -111,7 +130,10 @@ def draw_figure(
     for axes, (title, groups) in zip(
         figure.subplots(len(tasks), squeeze=False).flat, tasks.items(), strict=True
     ):
-        for number, (label, name) in enumerate((label, name) for label in groups for name in names):
+        if panel.parts and len(groups) == 1:
+            stack(axes, *groups.values(), names)
+        lines = [(label, name) for label in groups for name in names if not panel.parts or len(groups) > 1]
+        for number, (label, name) in enumerate(lines):
             mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
             what = name if len(groups) == 1 and not title else label
             axes.plot([], [], color=f"C{number}", label=f"{what} {mean[-1]:,.4g}" if mean.size else what)
@@ -126,8 +148,21 @@ def draw_figure(
 
 
 def column(run: Recorded, metric: str) -> Column:
-    """A metric at each step of a run."""
-    return {row["step"]: row.get(metric) for row in run.metrics}
+    """A metric, or one of `PARTS`, at each step of a run."""
+    read = PARTS.get(metric, lambda row: row.get(metric))
+    return {row["step"]: read(row) for row in run.metrics}
+
+
+def stack(axes: "Axes", runs: Sequence[Recorded], names: Sequence[str]) -> None:
+    """Shares that add up to 1 as areas one upon the other, the mean of the runs."""
+    means = []
+    for name in names:
+        steps, values = aligned([column(run, name) for run in runs])
+        means.append(np.nanmean(values, 0))
+    labels = [f"{name} {mean[-1]:.2f}" for name, mean in zip(names, means, strict=True)]
+    axes.stackplot(
+        steps, means, labels=labels, colors=[f"C{i}" for i in range(len(names))], alpha=0.6, linewidth=0
+    )
 
 
 def plot(axes: "Axes", columns: Sequence[Column], colour: str) -> np.ndarray:

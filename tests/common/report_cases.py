@@ -31,6 +31,8 @@ def write_run(
     run.create(to_yaml(config), record)
     run.release()
     shares = {"rewards/cells/mean": 0.5, "frac_reward_zero_std": 0.5, "bound/elbo": -0.2, "bound/eubo": -0.1}
+    parts = {"all_correct": 0.25, "all_wrong": 0.5, "identical": 0.25, "wrong_identical": 0.125}
+    shares |= {f"frac_groups_{name}": share for name, share in parts.items()}
     for step in range(1, steps + 1):
         done = step / steps
         rates = {"reward": done, "correct": done + 0.01 * seed, "rewards/correct/mean": done}
@@ -77,7 +79,7 @@ def evaluation(run: RunFolder, name: str, rows: list[dict[str, Any]], step: int)
     rate = sum(row["correct"] for row in rows) / len(rows)
     figures = {
         **{"correct": rate, "n": len(rows), "low": rate / 2, "high": (1 + rate) / 2, "mean_length": 20.0},
-        **{"rewards": {"correct": rate, "cells": 0.5}, "step": step},
+        **{"rewards": {"correct": rate, "cells": 0.5}, "step": step, "follows": {"right": 3, "careless": 5}},
         "settings": {
             **{"split": "validation" if name.startswith("step") else "test", "temperature": 0.0},
             **{"max_completion_length": LENGTH, "diffusion_steps": LENGTH, "block_length": LENGTH},

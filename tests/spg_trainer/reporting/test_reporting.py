@@ -16,7 +16,7 @@ from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting import page
 from spg_trainer.reporting.completions import fitting
-from spg_trainer.reporting.curves import aligned, column, draw_panels
+from spg_trainer.reporting.curves import PANELS, aligned, column, draw_panels
 from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import group_by_setting, read_run
 from spg_trainer.training.loop import train
@@ -78,6 +78,23 @@ def test_the_page_says_before_after_kept_step_and_cost(html):
     assert "[25.0%, 75.0%], [43.8%, 93.8%]" in said
     assert "Kept: step 2, 62.5% of 8 validation problems (the last, step 4: 50.0%)" in said
     assert "whole run 1:02:03" in said and "tokens sampled 400" in said and "tokens a second 50" in said
+
+
+def test_the_page_opens_with_the_task_and_what_completions_follow(html):
+    said = Page(html).said
+    assert said.index("4x4 and 9x9 Sudoku") < said.index("before training")
+    assert "right 3, careless 5 before training; right 3, careless 5 after training" in said
+
+
+def test_the_group_signal_is_what_groups_are_like_in_parts_of_one(folder):
+    run = read_run(folder)
+    (panel,) = [panel for panel in PANELS if panel.parts]
+    parts = [column(run, name)[1] for name in panel.parts]
+    assert parts == [0.25, 0.25, 0.375, 0.125]
+    (drawn,) = [one for one in draw_panels({"one": [run]}) if one["title"] == panel.title]
+    assert all(f"{name} {part:.2f}" in drawn["svg"] for name, part in zip(panel.parts, parts, strict=True))
+    titles = [one["title"] for one in draw_panels({"one": [run], "two": [run]})]
+    assert f"{panel.title}: mixed" in titles
 
 
 def test_a_hostile_completion_stays_text(folder, html):
