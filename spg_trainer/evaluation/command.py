@@ -71,7 +71,15 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
     accelerator = join(m.device)
     device = str(accelerator.device) if accelerator and m.device == "auto" else m.device
     with raising_on_all():
-        policy = load_model(m.model, env=command.env, dtype=m.dtype, device=device, revision=m.revision)
+        policy = load_model(
+            m.model,
+            env=command.env,
+            dtype=m.dtype,
+            device=device,
+            revision=m.revision,
+            attention_block=m.attention_block,
+            mask_token_id=m.mask_token_id,
+        )
     policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
     for note in (policy.note, crowded_cores(policy.device)):
         if note:

@@ -3,6 +3,8 @@
 `load_model`, or `AutoModel.from_pretrained` after it, opens an embedded model, a folder or a Hub id.
 """
 
+from spg_trainer.models.families import register_families
+from spg_trainer.models.family import Family, register_family
 from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM, register
 from spg_trainer.models.load import (
     Policy,
@@ -16,8 +18,10 @@ from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 
 register()
+register_families()
 
 __all__ = [
+    "Family",
     "LLaDAConfig",
     "LLaDAForMaskedLM",
     "Policy",
@@ -27,4 +31,4 @@ __all__ = [
     "load_model",
     "new_policy",
 ]
-__all__ += ["new_tiny", "open_policy", "register", "save_model", "tiny_tokenizer"]
+__all__ += ["new_tiny", "open_policy", "register", "register_family", "save_model", "tiny_tokenizer"]

@@ -5,7 +5,7 @@ SwiGLU, no biases. What differs is kept here: bidirectional attention, rotation 
 be the padding, and the Hub's names for settings and tensors, which are read and written back unchanged.
 """
 
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,14 @@ from transformers.models.llama.modeling_llama import (
     LlamaForCausalLM,
     LlamaModel,
     LlamaPreTrainedModel,
-    LlamaRMSNorm,
     LlamaRotaryEmbedding,
     eager_attention_forward,
     rotate_half,
 )
 
 from spg_trainer.errors import ModelError
+from spg_trainer.models.body import Checked, RMSNorm, pick
+from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.pattern import Pattern
 
 _REQUIRED: dict[str, Any] = {
@@ -57,6 +58,8 @@ class LLaDAConfig(PreTrainedConfig):
 
     model_type = "llada"
     is_causal = False
+    end_words = ("<|eot_id|>",)
+    mask_words = ()
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
     attribute_map: ClassVar[dict[str, str]] = {
         "hidden_size": "d_model",
@@ -125,6 +128,14 @@ class LLaDAConfig(PreTrainedConfig):
         self.head_dim = self.d_model // self.n_heads
         self.rope_parameters = {"rope_type": "default", "rope_theta": float(self.rope_theta)}
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As transformers has it; another family that calls itself `llada` is told by its `architectures`."""
+        for name in config_dict.get("architectures") or ():
+            if name in BY_ARCHITECTURE:
+                return BY_ARCHITECTURE[name].from_dict(config_dict, **kwargs)
+        return super().from_dict(config_dict, **kwargs)
+
     def to_dict(self) -> dict[str, Any]:
         """The settings as the Hub's config.json spells them, which is also what `save_pretrained` writes."""
         settings = {k: v for k, v in super().to_dict().items() if k not in (*_DERIVED, "auto_map")}
@@ -138,16 +149,6 @@ class LLaDAConfig(PreTrainedConfig):
         if "dtype" in settings:
             settings["torch_dtype"] = settings.pop("dtype")
         return settings
-
-
-class LLaDARMSNorm(LlamaRMSNorm):
-    """Llama's norm, except that a float64 model is not rounded to float32 on the way."""
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """hidden_states (..., D) in any dtype; returns the same shape and dtype."""
-        wide = hidden_states.to(torch.promote_types(hidden_states.dtype, torch.float32))
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.variance_epsilon)
-        return self.weight * wide.to(hidden_states.dtype)
 
 
 class LLaDARotaryEmbedding(LlamaRotaryEmbedding):
@@ -190,10 +191,10 @@ class LLaDAAttention(LlamaAttention):
         """hidden_states (B, S, D) to (B, S, D), or (B, n, D) if only the positions keep (B, n) ask, and the weights."""
         asking, ask_position = hidden_states, position_embeddings
         if keep is not None:
-            asking = _pick(hidden_states, keep)
-            ask_position = tuple(_pick(x.expand(len(keep), -1, -1), keep) for x in position_embeddings)
+            asking = pick(hidden_states, keep)
+            ask_position = tuple(pick(x.expand(len(keep), -1, -1), keep) for x in position_embeddings)
             if attention_mask is not None and attention_mask.shape[2] > 1:  # see LLaDADecoderLayer
-                attention_mask = _pick(attention_mask.squeeze(1), keep).unsqueeze(1)
+                attention_mask = pick(attention_mask.squeeze(1), keep).unsqueeze(1)
         rows, length = asking.shape[:2]
         projected = (self.q_proj(asking), self.k_proj(hidden_states), self.v_proj(hidden_states))
         query, key, value = (x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in projected)
@@ -216,19 +217,14 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (wide * cos.unsqueeze(1) + rotate_half(wide) * sin.unsqueeze(1)).to(x.dtype)
 
 
-def _pick(x: Tensor, keep: Tensor) -> Tensor:
-    """The columns `keep` (B, n) of x (B, S, D), as (B, n, D)."""
-    return x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
-
-
 class LLaDADecoderLayer(LlamaDecoderLayer):
     """Llama's layer with LLaDA's attention and norms; the last one may compute some positions only."""
 
     def __init__(self, config: LLaDAConfig, layer_idx: int) -> None:
         super().__init__(config, layer_idx)
         self.self_attn = LLaDAAttention(config, layer_idx)
-        self.input_layernorm = LLaDARMSNorm(config.d_model, eps=config.rms_norm_eps)
-        self.post_attention_layernorm = LLaDARMSNorm(config.d_model, eps=config.rms_norm_eps)
+        self.input_layernorm = RMSNorm(config.d_model, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.d_model, eps=config.rms_norm_eps)
         self.is_last = layer_idx == config.n_layers - 1
 
     def forward(self, hidden_states: Tensor, keep: Tensor | None = None, **kwargs: Any) -> Tensor:
@@ -241,9 +237,9 @@ class LLaDADecoderLayer(LlamaDecoderLayer):
         (rows, length), mask = hidden_states.shape[:2], kwargs.get("attention_mask")
         if mask is not None and tuple(mask.shape[:-1]) not in ((rows, 1, length), (rows, 1, 1)):
             # Flash attention masks keys by rows (B, S), and so takes as many queries; others have forms of their own.
-            return _pick(super().forward(hidden_states, **kwargs), keep)
+            return pick(super().forward(hidden_states, **kwargs), keep)
         attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), keep=keep, **kwargs)
-        kept = _pick(hidden_states, keep) + attended
+        kept = pick(hidden_states, keep) + attended
         return kept + self.mlp(self.post_attention_layernorm(kept))
 
 
@@ -264,13 +260,13 @@ class LLaDAModel(LLaDAPreTrainedModel, LlamaModel):
         self.vocab_size = config.vocab_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(LLaDADecoderLayer(config, index) for index in range(config.n_layers))
-        self.norm = LLaDARMSNorm(config.d_model, eps=config.rms_norm_eps)
+        self.norm = RMSNorm(config.d_model, eps=config.rms_norm_eps)
         self.rotary_emb = LLaDARotaryEmbedding(config)
         self.gradient_checkpointing = False
         self.post_init()
 
 
-class LLaDAForMaskedLM(LLaDAPreTrainedModel, LlamaForCausalLM):
+class LLaDAForMaskedLM(Checked, LLaDAPreTrainedModel, LlamaForCausalLM):
     """Body and output head: `model(input_ids, attention_mask).logits` (B, S, V), position i for token i."""
 
     pattern = Pattern()
@@ -282,17 +278,6 @@ class LLaDAForMaskedLM(LLaDAPreTrainedModel, LlamaForCausalLM):
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.post_init()
-
-    @classmethod
-    def can_generate(cls) -> bool:
-        """False: the left-to-right loop makes no sense here, and no generation_config.json is written."""
-        return False
-
-    def generate(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Always raises ModelError: decoding from left to right would return nonsense without a word."""
-        raise ModelError(
-            "a LLaDA cannot decode from left to right; use spg_trainer.generate(policy, prompts)"
-        )
 
 
 def _renamings() -> list[WeightRenaming]:

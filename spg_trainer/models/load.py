@@ -19,9 +19,12 @@ from transformers.utils import logging
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import shard
+from spg_trainer.models.families import register_families
+from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig
 from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
-from spg_trainer.models.tiny import END_OF_TURN, new_tiny, tiny_tokenizer
+from spg_trainer.models.states import base_model
+from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import ModelConfig
 from spg_trainer.settings.packages import envs
@@ -92,16 +95,29 @@ def load_model(
     lora_dropout: float | None = None,
     seed: int = 0,
     revision: str | None = None,
+    attention_block: int | None = None,
+    mask_token_id: int | None = None,
 ) -> Policy:
     """Opens a masked diffusion model without running any code that comes with it.
 
     name: as `--model`, see `resolve_model`. dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16,
     float16 or float64. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters,
     drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha, lora_dropout: None = as `settle` has
-    it. revision: branch, tag or commit of a Hub id. Raises ModelError that names what is missing and what to do,
-    ConfigError for a rank or alpha that is not the adapter's.
+    it. revision: branch, tag or commit of a Hub id. attention_block, mask_token_id: as the flags, None = as the model's
+    files say. Raises ModelError that names what is missing and what to do, ConfigError for a rank or alpha that is not
+    the adapter's.
     """
-    m = ModelConfig(name, revision, dtype, device, lora_r, lora_alpha, lora_dropout)
+    m = ModelConfig(
+        model=name,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        attention_block=attention_block,
+        mask_token_id=mask_token_id,
+        lora_r=lora_r,
+        lora_alpha=lora_alpha,
+        lora_dropout=lora_dropout,
+    )
     return _open(settle(m), env, seed)
 
 
@@ -155,32 +171,47 @@ def divide_policy(policy: Policy, m: ModelConfig, device: str) -> None:
 
 
 def save_model(policy: Policy, folder: str | Path) -> None:
-    """Writes model (or adapter) and tokenizer under LLaDA's names; Auto classes, peft and `load_model` open them."""
+    """Writes model (or adapter) and tokenizer under the Hub's names; Auto classes, peft and `load_model` open them."""
     # peft would otherwise ask the Hub whether the base model's vocabulary has changed.
     lora = {"save_embedding_layers": False, "selected_adapters": [TRAINED]}
     extra = {} if isinstance(policy.model, PreTrainedModel) else lora
     with no_progress_bars():
         policy.model.save_pretrained(str(folder), **extra)
+    config = base_model(policy.model).config
+    if extra and isinstance(config, FamilyConfig):  # what was answered by flags, which the base does not say
+        config.save_pretrained(str(folder))
     policy.tokenizer.save_pretrained(str(folder))
 
 
-def _special_token_ids(config: LLaDAConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """mask_id, pad_id and end_token_ids, from the model's config first and its tokenizer second."""
-    size = config.vocab_size
-    mask = tokenizer.mask_token_id if config.mask_token_id is None else config.mask_token_id
+def _special_token_ids(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """mask_id, pad_id and end_token_ids, from the model's config first, its tokenizer second, its vocabulary third."""
+    size, vocabulary = config.vocab_size, tokenizer.get_vocab()
+    named = (vocabulary.get(word) for word in config.mask_words)
+    masks = (config.mask_token_id, tokenizer.mask_token_id, *named)
+    mask = next((token for token in masks if token is not None), None)
     if mask is None:
-        raise ModelError("no mask token: set mask_token_id in its config.json")
+        raise ModelError("no mask token: pass --mask-token-id N, or set mask_token_id in its config.json")
     if not 0 <= mask < size or len(tokenizer) > size:
         text = f"it has {size} embeddings, but mask_token_id is {mask} and the tokenizer has {len(tokenizer)} tokens"
         raise ModelError(f"{text}; take config.json and tokenizer of one model")
     listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    candidates = [*listed, tokenizer.eos_token_id, tokenizer.get_vocab().get(END_OF_TURN)]
+    candidates = [*listed, tokenizer.eos_token_id, *(vocabulary.get(word) for word in config.end_words)]
     ends = tuple(dict.fromkeys(token for token in candidates if token is not None))
     if not ends or mask in ends:
         raise ModelError(f"its end tokens are {ends}, its mask {mask}; set eos_token_id in its config.json")
     padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])
     pad = next(token for token in padding if token is not None)
     return {"mask_id": mask, "pad_id": pad, "end_token_ids": ends}
+
+
+def _answer(config: Any, m: ModelConfig) -> None:
+    """Puts what flags say of a model into its settings, which are written with it. Raises ModelError for a LLaDA's."""
+    if m.mask_token_id is not None:
+        config.mask_token_id = m.mask_token_id
+    if m.attention_block is not None and isinstance(config, FamilyConfig):
+        config.block_size = m.attention_block
+    elif m.attention_block:
+        raise ModelError(f"--attention-block {m.attention_block}: in LLaDA all tokens see all; leave it out")
 
 
 @contextmanager
@@ -198,6 +229,7 @@ def no_progress_bars() -> Iterator[None]:
 def _open(m: ModelConfig, env: str | None, seed: int) -> Policy:
     """The model of settled settings with its adapters, in eval mode."""
     register()
+    register_families()
     weights = resolve_model(m.model, env)
     policy = _open_base(weights, m)
     # An adapter names its base: a Hub id as it is, a folder by its whole path.
@@ -221,9 +253,12 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
     options = {"revision": m.revision or "main", "trust_remote_code": False}
     options["local_files_only"] = bool(offline)
     try:
-        config = AutoConfig.from_pretrained(base, **options)
-        if not isinstance(config, LLaDAConfig):
-            raise ModelError(f"model_type {config.model_type!r}; only LLaDA's ('llada') can be trained here")
+        answered = adapter and (adapter / "config.json").is_file()
+        config = AutoConfig.from_pretrained(str(adapter if answered else base), **options)
+        if not isinstance(config, LLaDAConfig | FamilyConfig):
+            known = ", ".join(sorted({"llada", *(c.family.model_type for c in BY_ARCHITECTURE.values())}))
+            raise ModelError(f"model_type {config.model_type!r}; those that can be trained here are {known}")
+        _answer(config, m)
         own_tokenizer = adapter and (adapter / "tokenizer_config.json").is_file()
         tokenizer = AutoTokenizer.from_pretrained(str(adapter if own_tokenizer else base), **options)
         tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts
@@ -231,12 +266,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         if device.type != "cpu":
             options["device_map"] = {"": device}
         with no_progress_bars() if weights.is_local else nullcontext():
-            model, report = AutoModelForMaskedLM.from_pretrained(
-                base, dtype=dtype, output_loading_info=True, **options
-            )
-        for kind in ("missing_keys", "unexpected_keys"):
-            if report[kind]:
-                raise ModelError(f"its weights do not fit its config.json: {kind} {sorted(report[kind])[:3]}")
+            model = AutoModelForMaskedLM.from_pretrained(base, config=config, dtype=dtype, **options)
     except ModelError as error:
         raise ModelError(f"model {base!r}: {error}") from error
     except Exception as error:

@@ -34,6 +34,11 @@ class LoadConfig:
     """Type of the weights; auto = bfloat16 on a GPU, float32 elsewhere."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; auto = the GPU of this process if there is one."""
+    attention_block: CountOrZero | None = None
+    """Blocks from left to right, each of so many tokens, that a token sees up to its own; 0 = all tokens see all. Only
+    where the model's config.json does not say it, or is wrong."""
+    mask_token_id: CountOrZero | None = None
+    """The id of [MASK], where no file of the model says it."""
 
 
 @dataclass(frozen=True)

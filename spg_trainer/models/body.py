@@ -1,0 +1,184 @@
+"""Stock bodies of transformers as masked diffusion models: nobody is causal, blocks are masked, padding is not special.
+
+`Body` goes before a stock `...Model`, `MaskedLM` before its `...ForCausalLM`; `spg_trainer.models.family` does it.
+"""
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from spg_trainer.errors import ModelError
+from spg_trainer.models.pattern import Pattern, visible
+
+
+class RMSNorm(nn.Module):
+    """The stock norm, except that a float64 model is not rounded to float32 on the way.
+
+    size: D of the last axis. eps: added to the mean square.
+    """
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.variance_epsilon = eps
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """hidden_states (..., D) in any dtype; returns the same shape and dtype."""
+        wide = hidden_states.to(torch.promote_types(hidden_states.dtype, torch.float32))
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.variance_epsilon)
+        return self.weight * wide.to(hidden_states.dtype)
+
+
+def pick(x: Tensor, keep: Tensor) -> Tensor:
+    """The columns `keep` (B, n) of x (B, S, D), as (B, n, D)."""
+    return x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+class Checked:
+    """Loading that refuses weights which do not fit config.json; transformers would draw what is missing."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As transformers has it. Raises ModelError for missing or unexpected weights, and names the first three."""
+        model, report = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        for kind in ("missing_keys", "unexpected_keys"):
+            if report[kind]:
+                raise ModelError(f"its weights do not fit its config.json: {kind} {sorted(report[kind])[:3]}")
+        return (model, report) if output_loading_info else model
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """False: the left-to-right loop makes no sense here, and no generation_config.json is written."""
+        return False
+
+    def generate(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Always raises ModelError: decoding from left to right would return nonsense without a word."""
+        raise ModelError(
+            f"a {self.config.model_type} cannot decode from left to right; use spg_trainer.generate(policy, prompts)"
+        )
+
+
+class KeepingLayer:
+    """A decoder layer, the last one, whose second half may compute some columns only."""
+
+    def forward(self, hidden_states: Tensor, keep: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """hidden_states (B, S, D) to the same, or to (B, n, D) at the columns keep (B, n)."""
+        if keep is None:
+            return super().forward(hidden_states, **kwargs)
+        attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **kwargs)
+        kept = pick(hidden_states + attended, keep)
+        return kept + self.mlp(self.post_attention_layernorm(kept))
+
+
+class Body:
+    """Token ids (B, S) to hidden states (B, S, D), the last norm applied."""
+
+    _supports_flash_attn = False
+    _supports_flex_attn = False  # neither takes a mask of pairs
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        # These families pad with an end token: as padding_idx its embedding would start at zero and never learn.
+        self.padding_idx = None
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        index = len(self.layers) - 1
+        stock = type(self.layers[index])
+        self.layers[index] = type(stock.__name__, (KeepingLayer, stock), {})(config, index)
+        for name, module in list(self.named_modules()):
+            if type(module).__name__.endswith("RMSNorm"):
+                self.set_submodule(name, RMSNorm(len(module.weight), module.variance_epsilon))
+            elif hasattr(module, "is_causal"):  # what sdpa falls back to without a mask
+                module.is_causal = False
+
+    @property
+    def pattern(self) -> Pattern:
+        """Who attends to whom."""
+        return Pattern(self.config.block_size, self.config.family.origin)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As transformers has it, and keep (B, n) int64: the columns that are asked for, None = all.
+
+        attention_mask: (B, 1, Q, K) bool, who sees whom; or (B, K), false on padding, which makes the family's own
+        mask and positions; None = no padding, and with a cache of our own everything that it holds.
+        """
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        trusted = past_key_values is not None and not isinstance(past_key_values, Cache)
+        if attention_mask is not None and attention_mask.dim() == 2 and position_ids is None:
+            seen = attention_mask.long().cumsum(-1) - 1
+            position_ids = seen[:, -given.shape[1] :].clamp(min=0)
+        if not self.pattern.is_full and not (trusted and attention_mask is None):
+            if attention_mask is None:
+                past = 0 if past_key_values is None else past_key_values.get_seq_length()
+                attention_mask = given.new_ones(len(given), past + given.shape[1], dtype=torch.bool)
+            if attention_mask.dim() == 2 and self.pattern.origin == "completion":
+                raise ModelError(
+                    "its blocks begin where the completion does; pass a mask of pairs (B, 1, Q, K)"
+                )
+            if attention_mask.dim() == 2:
+                blocks = self.pattern.blocks(attention_mask.bool())
+                attention_mask = visible(blocks[:, -given.shape[1] :], blocks)
+        if (
+            self.config._attn_implementation == "eager"  # adds what it is given
+            and attention_mask is not None
+            and attention_mask.dim() == 4
+            and attention_mask.dtype == torch.bool
+        ):
+            lowest = torch.finfo(self.dtype).min
+            attention_mask = torch.zeros_like(attention_mask, dtype=self.dtype).masked_fill(
+                ~attention_mask, lowest
+            )
+        return super().forward(
+            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, **kwargs
+        )
+
+
+class MaskedLM(Checked):
+    """Body and output head: `model(input_ids, attention_mask).logits` (B, S, V), as the original returns them.
+
+    With a `shift` of 1, the logits for token i stand at i - 1, also here; `hidden_states` moves them.
+    """
+
+    body_class: type[PreTrainedModel]
+    shift: int
+    _keys_to_ignore_on_load_unexpected = None  # stock GLM would overlook layers 46 and 92
+
+    def __init__(self, config: Any) -> None:
+        PreTrainedModel.__init__(self, config)  # the stock constructor would make a stock body
+        if config.block_size is None:
+            raise ModelError(
+                "config.json does not say who attends to whom; pass --attention-block N (from Python: "
+                "attention_block=N, or block_size=N to from_pretrained): 0 = all tokens to all, n = blocks of n tokens"
+            )
+        self.model = self.body_class(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.loss_type = "ForCausalLM" if self.shift else "ForMaskedLM"
+        for name in ("router_aux_loss_coef", "num_experts", "num_experts_per_tok"):  # where it is asked for
+            setattr(self, name, getattr(config, name, None))
+        self.post_init()
+
+    @property
+    def pattern(self) -> Pattern:
+        """Who attends to whom."""
+        return self.model.pattern
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """A cast of the weights leaves frequencies and the bias of a router's choice in float32."""
+        exact = dict(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, before in exact.items():
+            if self.get_buffer(name).dtype != before.dtype:
+                owner, _, leaf = name.rpartition(".")
+                setattr(self.get_submodule(owner), leaf, before.to(self.get_buffer(name).device))
+        return self

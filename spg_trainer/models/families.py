@@ -1,0 +1,127 @@
+"""The published families, as tables; facts and sources in docs/models.md."""
+
+from typing import Any
+
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+from transformers.core_model_loading import Split, WeightConverter, WeightRenaming, WeightTransform
+from transformers.models.glm4_moe.modeling_glm4_moe import Glm4MoeForCausalLM
+from transformers.models.llama.modeling_llama import LlamaForCausalLM
+from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
+from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
+from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeForCausalLM
+
+from spg_trainer.models.family import Family, register_family
+
+
+def _stacked_experts() -> list[WeightTransform]:
+    """The experts of a layer, each with tensors of its own on the Hub, as two tensors."""
+    return get_checkpoint_conversion_mapping("qwen3_moe")
+
+
+def _llada_moe(settings: dict[str, Any]) -> dict[str, Any]:
+    dense = [layer for layer, sparse in enumerate(settings.get("moe_layer_freq") or ()) if not sparse]
+    return {"norm_topk_prob": False} | ({"mlp_only_layers": dense} if "moe_layer_freq" in settings else {})
+
+
+def _llada2_weights() -> list[WeightTransform]:
+    names = {
+        r"^model\.word_embeddings\.": r"^model\.embed_tokens\.",
+        r"\.attention\.dense\.": r"\.self_attn\.o_proj\.",
+        r"\.attention\.query_layernorm\.": r"\.self_attn\.q_norm\.",
+        r"\.attention\.key_layernorm\.": r"\.self_attn\.k_norm\.",
+        r"\.mlp\.gate\.expert_bias": r"\.mlp\.gate\.e_score_correction_bias",
+    }
+    parts = [rf"\.self_attn\.{part}_proj\.weight" for part in "qkv"]
+    fused = WeightConverter([r"\.attention\.query_key_value\.weight"], parts, [Split(0)])
+    return [*(WeightRenaming(hub, stock) for hub, stock in names.items()), fused, *_stacked_experts()]
+
+
+_SDAR = frozenset("debug ep_size fuse_cross_entropy micro_forward skip_checkpoint use_deepep".split())
+
+FAMILIES = (
+    Family("Dream", "DreamModel", Qwen2ForCausalLM, shift=1, required={"use_mrope": False}),
+    Family(
+        "Fast_dLLM_Qwen",
+        "Fast_dLLM_QwenForCausalLM",
+        Qwen2ForCausalLM,
+        shift=1,
+        block_size=None,
+        names={"block_size": "bd_size"},
+        unread=frozenset({"conplemenrary_mask"}),
+    ),
+    Family("sdar", "SDARForCausalLM", Qwen3ForCausalLM, block_size=None, unread=_SDAR),
+    Family(
+        "sdar_moe",
+        "SDARMoeForCausalLM",
+        Qwen3MoeForCausalLM,
+        block_size=None,
+        names={"num_local_experts": "num_experts"},
+        unread=_SDAR,
+        weights=_stacked_experts,
+    ),
+    Family("a2d-qwen3", "A2DQwen3LMHeadModel", Qwen3ForCausalLM, block_size=None),
+    Family(
+        "illada",
+        "ILLaDAForCausalLM",
+        LlamaForCausalLM,
+        required={"layer_norm_eps": None, "resid_pdrop": 0},
+    ),
+    Family(
+        "llada",
+        "LLaDAMoEModelLM",
+        Qwen3MoeForCausalLM,
+        key="llada_moe",
+        names={
+            "intermediate_size": "dense_intermediate_size",
+            "moe_intermediate_size": "expert_intermediate_size",
+            "num_local_experts": "num_experts",
+        },
+        required={
+            "clip_qkv": None,
+            "moe_router_enable_expert_bias": False,
+            "moe_router_score_function": "softmax",
+            "partial_rotary_factor": 1,
+            "qk_layernorm": True,
+            "router_num_group": None,
+            "router_topk_group": None,
+            "shared_expert_intermediate_size": None,
+        },
+        unread=frozenset({"moe_layer_freq", "routed_scaling_factor"}),
+        derive=_llada_moe,
+        weights=_stacked_experts,
+    ),
+    Family(
+        "llada2_moe",
+        "LLaDA2MoeModelLM",
+        Glm4MoeForCausalLM,
+        block_size=32,
+        names={
+            "attention_bias": "use_qkv_bias",
+            "n_routed_experts": "num_experts",
+            "n_shared_experts": "num_shared_experts",
+        },
+        required={
+            "embedding_dropout": 0,
+            "moe_router_enable_expert_bias": True,
+            "norm_head": False,
+            "norm_softmax": False,
+            "output_dropout": 0,
+            "router_dtype": "fp32",
+            "score_function": "sigmoid",
+            "use_bias": False,
+            "use_qk_norm": True,
+            "use_rmsnorm": True,
+            "using_split_qkv_in_self_attention": False,
+        },
+        unread=frozenset({"max_window_layers", "partial_rotary_factor", "rotary_dim", "sliding_window"}),
+        derive=lambda settings: {"use_qk_norm": True},
+        weights=_llada2_weights,
+    ),
+)
+"""Of SDAR-30B-A3B and of Qwen3's, config.json does not say the block size, and `--attention-block` does."""
+
+
+def register_families() -> None:
+    """Teaches the Auto classes to open every published family."""
+    for family in FAMILIES:
+        register_family(family)

@@ -1,0 +1,185 @@
+"""What a model family is, and how transformers learns of it: `register_family(Family(...))`.
+
+A family is a stock class of transformers, an attention pattern, a shift, and how the Hub's files spell it.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import new_class
+from typing import Any, Literal
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightTransform
+
+from spg_trainer.errors import ModelError
+from spg_trainer.models.body import Body, MaskedLM
+
+ENDS = ("<|im_end|>", "<|role_end|>", "<|eot_id|>", "<|endoftext|>")
+"""Words that end a completion wherever a vocabulary has them, beside the eos of config and tokenizer."""
+MASKS = ("<|mask|>", "<|MASK|>", "<|mdm_mask|>", "|<MASK>|", "<[MASK]>")
+"""What [MASK] is called in the vocabularies of models whose config and tokenizer do not say it."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one kind of published model differs from a stock class of transformers."""
+
+    model_type: str
+    """As config.json has it."""
+    architecture: str
+    """The first of config.json's `architectures`, which decides where two families share a `model_type`."""
+    stock: type[PreTrainedModel]
+    """The stock `...ForCausalLM` class that computes it."""
+    key: str = ""
+    """What the Auto classes know it by, if that is not `model_type`."""
+    shift: Literal[0, 1] = 0
+    """1 where the logits for token i stand at i - 1."""
+    block_size: int | None = 0
+    """Tokens of an attention block, 0 = all see all; config.json's own goes before. None = config.json must say it."""
+    origin: Literal["sequence", "completion"] = "sequence"
+    """Where blocks begin, see `Pattern`."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """transformers' name of a setting -> config.json's, where they differ; `block_size` too."""
+    required: Mapping[str, Any] = field(default_factory=dict)
+    """What config.json's settings must be, where they are there; what is off may also be null."""
+    unread: frozenset[str] = frozenset()
+    """Settings of config.json beyond the stock class's that change nothing in a pass."""
+    derive: Callable[[dict[str, Any]], dict[str, Any]] = lambda settings: {}
+    """config.json's settings -> those of the stock class that follow from them or are not in it."""
+    weights: Callable[[], list[WeightTransform]] = list
+    """How the Hub's weights become the stock class's, if their names or shapes differ; works both ways."""
+
+    def __post_init__(self) -> None:
+        if self.shift not in (0, 1):
+            raise ModelError(
+                f"shift is {self.shift!r}; logits stand at their token (0) or at the one before (1)"
+            )
+
+
+_REQUIRED: dict[str, Any] = {
+    "attention_dropout": 0,
+    "hidden_act": "silu",
+    "rope_scaling": None,
+    "use_sliding_window": False,
+}
+"""What every family needs."""
+_KNOWN = set(GenerationConfig._get_default_generation_params()) | set(
+    "attn_implementation auto_map block_size head_dim mask_token_id model_type rope_theta torch_dtype".split()
+)
+
+BY_ARCHITECTURE: dict[str, type["FamilyConfig"]] = {}
+"""The configurations of all families by their `architecture`."""
+
+
+class FamilyConfig:
+    """Settings under the names of the stock class, read from a config.json and written back to it as it was.
+
+    `auto_map` is neither followed nor written. Raises ModelError for a setting that the family does not have.
+    """
+
+    family: Family
+    is_causal = False
+    end_words = ENDS
+    mask_words = MASKS
+    block_size: int | None
+    mask_token_id: int | None = None
+    _file: tuple[dict[str, Any], dict[str, Any]] | None = None
+    """config.json as it was read, and what `to_dict` made of it."""
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As transformers has it: the settings of a config.json, and changes to them by transformers' names."""
+        cls._check(config_dict)
+        stock = {theirs: ours for ours, theirs in cls.family.names.items()}
+        unused = ("auto_map", "attn_implementation", "model_type")
+        settings = {stock.get(k, k): v for k, v in config_dict.items() if k not in unused}
+        settings["head_dim"] = config_dict.get("head_dim") or (
+            config_dict["hidden_size"] // config_dict["num_attention_heads"]
+        )
+        settings |= cls.family.derive(config_dict)
+        file = (dict(config_dict), PreTrainedConfig.to_dict(super().from_dict(dict(settings))))
+        made = super().from_dict(settings, **kwargs)
+        (made[0] if isinstance(made, tuple) else made)._file = file
+        return made
+
+    @classmethod
+    def _check(cls, settings: Mapping[str, Any]) -> None:
+        family = cls.family
+        required = _REQUIRED | dict(family.required)
+        known = {f.name for f in dataclasses.fields(cls)} - set(family.names) | set(family.names.values())
+        known |= _KNOWN | family.unread | required.keys() | set(cls.attribute_map.values())
+        if (rope := (settings.get("rope_parameters") or {}).get("rope_type", "default")) != "default":
+            raise ModelError(
+                f"config.json has rope_parameters of type {rope!r}, but {family.architecture} has 'default'"
+            )
+        for name, value in settings.items():
+            if name in required and value != required[name] and (value is not None or required[name]):
+                raise ModelError(
+                    f"config.json has {name} = {value!r}, but {family.architecture} has {required[name]!r}"
+                )
+            if name not in known and not name.startswith("_") and value:
+                raise ModelError(
+                    f"config.json has {name} = {value!r}, which {family.architecture} is not known to have; "
+                    "remove it if what the model computes does not depend on it"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as the Hub's config.json spells them, which is also what `save_pretrained` writes."""
+        stored, read = self._file or ({}, {})
+        now = super().to_dict()
+        names = self.family.names
+        changed = {
+            names.get(name, name): value
+            for name, value in now.items()
+            if not name.startswith("_") and (name not in read or read[name] != value)
+        }
+        block = names.get("block_size", "block_size")
+        if self.block_size == self.family.block_size and block not in stored:
+            changed.pop(block, None)
+        if "dtype" in changed and "torch_dtype" in stored:
+            changed["torch_dtype"] = changed.pop("dtype")
+        written = stored | changed | {"transformers_version": now["transformers_version"]}
+        written |= {"model_type": self.family.model_type, "architectures": [self.family.architecture]}
+        written.pop("auto_map", None)
+        return written
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What goes into config.json: `to_dict`, nothing left out."""
+        return self.to_dict()
+
+
+def register_family(family: Family) -> type[PreTrainedModel]:
+    """Teaches the Auto classes and `load_model` to open a family, and returns its model class.
+
+    The one line that a new family needs; a second one under the same `key` takes the place of the first.
+    """
+    kind: Any = family.key or family.model_type
+    settings = {"family": family, "model_type": kind, "block_size": family.block_size}
+    config = _new(family.architecture + "Config", (FamilyConfig, family.stock.config_class), settings)
+    stock_body = getattr(
+        sys.modules[family.stock.__module__], family.stock.__name__.replace("ForCausalLM", "Model")
+    )
+    body = _new(family.architecture + "Body", (Body, stock_body), {"config_class": config})
+    parts = {"config_class": config, "body_class": body, "shift": family.shift}
+    model = _new(family.architecture, (MaskedLM, family.stock), parts)
+    AutoConfig.register(kind, config, exist_ok=True)
+    for auto in (AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM):
+        auto.register(config, model, exist_ok=True)
+    register_checkpoint_conversion_mapping(kind, family.weights(), overwrite=True)
+    BY_ARCHITECTURE[family.architecture] = config
+    return model
+
+
+def _new(name: str, bases: tuple[type, ...], attributes: dict[str, Any]) -> Any:
+    return new_class(name, bases, exec_body=lambda space: space.update(attributes, __module__=__name__))

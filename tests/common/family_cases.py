@@ -1,0 +1,83 @@
+"""The published families in small: folders of the Hub's shape with a tokenizer, and what the original code computed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from spg_trainer.models.pattern import visible
+
+BLOCKS = {
+    "dream": 0,
+    "fastdllm_v2": 8,
+    "illada": 0,
+    "llada2": 32,
+    "lladamoe": 0,
+    "qwen3_diffusion": None,
+    "sdar": 4,
+}
+"""Folders of families other than LLaDA's own, and the attention blocks of each; None = its config.json does not say."""
+WORDS = {
+    "dream": {150: "<|endoftext|>", 152: "<|im_end|>", 154: "<|mask|>"},
+    "fastdllm_v2": {150: "<|endoftext|>", 152: "<|im_end|>", 154: "|<MASK>|"},
+    "illada": {0: "<s>", 1: "<pad>", 2: "</s>", 5: "<[MASK]>"},
+    "llada2": {150: "<|endoftext|>", 151: "<|role_end|>", 153: "<|mask|>"},
+    "lladamoe": {150: "<|endoftext|>", 151: "<|role_end|>", 153: "<|mask|>"},
+    "qwen3_diffusion": {150: "<|endoftext|>", 152: "<|im_end|>", 155: "<|mask|>"},
+    "sdar": {150: "<|endoftext|>", 152: "<|im_end|>", 155: "<|MASK|>"},
+}
+"""Their special tokens; ids as in the fixtures, which scale them down."""
+
+
+def tokenizer_of(name: str, **settings: object) -> PreTrainedTokenizerFast:
+    """A tokenizer with a family's special tokens at their ids; every other character of ASCII is a token."""
+    words = WORDS[name]
+    free = (index for index in range(160) if index not in words)
+    vocabulary = {chr(code): index for code, index in zip(range(10, 127), free, strict=False)}
+    vocabulary |= {word: index for index, word in words.items()}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    core.add_special_tokens(list(words.values()))
+    return PreTrainedTokenizerFast(tokenizer_object=core, **settings)
+
+
+def family_folder(data: Path, name: str, folder: Path, **settings: object) -> Path:
+    """A family's small checkpoint with its tokenizer, and remote code that must not run."""
+    shutil.copytree(data / "models" / name, folder, ignore=shutil.ignore_patterns("*.npz", "README", "*.txt"))
+    tokenizer_of(name, **settings).save_pretrained(folder)
+    settings = json.loads((folder / "config.json").read_text())
+    for reference in (settings.get("auto_map") or {}).values():
+        (folder / f"{reference.split('.')[0]}.py").write_text("raise SystemExit('remote code was run')")
+    return folder
+
+
+def cases(data: Path, name: str) -> dict[str, dict[str, Tensor]]:
+    """Inputs of the original code and what it returned, by the case's name."""
+    stored = np.load(data / "models" / name / "cases.npz")
+    found: dict[str, dict[str, Tensor]] = {}
+    for key in stored.files:
+        case, _, part = key.partition(".")
+        value = torch.from_numpy(stored[key])
+        found.setdefault(case, {})[part] = value.long() if value.dtype == torch.int32 else value
+    return found
+
+
+def doubled(length: int, block: int) -> Tensor:
+    """Who sees whom in [noisy | clean] (1, 1, 2n, 2n): as dFactory, dllm, SDAR and Fast-dLLM have it."""
+    index = torch.arange(2 * length)
+    clean, number = index >= length, index % length // block
+    own = (number[:, None] == number) & (clean[:, None] == clean)
+    earlier = ~clean[:, None] & clean & (number < number[:, None])
+    among = clean[:, None] & clean & (number <= number[:, None])
+    return (own | earlier | among)[None, None]
+
+
+def blocks_of(length: int, block: int) -> Tensor:
+    """Who sees whom in blocks from left to right (1, 1, n, n)."""
+    number = torch.arange(length)[None] // block
+    return visible(number, number)
