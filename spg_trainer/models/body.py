@@ -76,8 +76,8 @@ class KeepingLayer:
 class Body:
     """Token ids (B, S) to hidden states (B, S, D), the last norm applied."""
 
-    _supports_flash_attn = False
-    _supports_flex_attn = False  # neither takes a mask of pairs
+    _supports_flash_attn = _supports_flex_attn = False  # neither takes a mask of pairs
+    _keys_to_ignore_on_load_unexpected = None  # stock GLM would overlook layers 46 and 92
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -151,7 +151,7 @@ class MaskedLM(Checked):
 
     body_class: type[PreTrainedModel]
     shift: int
-    _keys_to_ignore_on_load_unexpected = None  # stock GLM would overlook layers 46 and 92
+    _keys_to_ignore_on_load_unexpected = None
 
     def __init__(self, config: Any) -> None:
         PreTrainedModel.__init__(self, config)  # the stock constructor would make a stock body

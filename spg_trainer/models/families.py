@@ -114,7 +114,6 @@ FAMILIES = (
             "using_split_qkv_in_self_attention": False,
         },
         unread=frozenset({"max_window_layers", "partial_rotary_factor", "rotary_dim", "sliding_window"}),
-        derive=lambda settings: {"use_qk_norm": True},
         weights=_llada2_weights,
     ),
 )

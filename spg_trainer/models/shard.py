@@ -11,10 +11,12 @@ by one reduce-scatter (`sum_gradients`). Of W weights, each of N processes holds
 Adapters are not divided: they are small, and each process has them whole, as without `--shard`.
 """
 
+import copy
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,8 +143,18 @@ def whole(value: Tensor) -> Tensor:
 
 def whole_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The weights of a sharded model by name, whole and on the CPU; all processes go through them together."""
-    for name, value in base_model(model).state_dict().items():
+    for name, value in _stored(base_model(model)).items():
         yield name, whole(value.detach()).cpu()
+
+
+def _stored(base: Any) -> dict[str, Tensor]:
+    """What is written of a model: a head that is the embedding is not."""
+    return {name: x for name, x in base.state_dict().items() if name not in base.all_tied_weights_keys}
+
+
+def _by_layer(names: Iterable[str]) -> list[list[str]]:
+    """Neighbours of one layer together: the Hub may keep several of our tensors as one, or one as several."""
+    return [list(group) for _, group in groupby(names, lambda name: ".".join(name.split(".")[:3]))]
 
 
 def own_part(value: Tensor, like: Any) -> Tensor:
@@ -159,11 +171,12 @@ def save_whole(model: "PreTrainedModel", tensors: Iterator[tuple[str, Tensor]], 
 
     model.config.save_pretrained(folder)
     files: list[dict[str, int]] = [{}]
-    for name, value in model.state_dict().items():
-        size = value.numel() * value.element_size()
-        if files[-1] and sum(files[-1].values()) + size > FILE_BYTES:
+    values = _stored(model)
+    for layer in _by_layer(values):
+        sizes = {name: values[name].numel() * values[name].element_size() for name in layer}
+        if files[-1] and sum((files[-1] | sizes).values()) > FILE_BYTES:
             files.append({})
-        files[-1][name] = size
+        files[-1] |= sizes
     weight_map: dict[str, str] = {}
     for number, sizes in enumerate(files, 1):
         many = f"-{number:05d}-of-{len(files):05d}" if len(files) > 1 else ""
@@ -194,13 +207,46 @@ def load_parts(model: "PreTrainedModel", folder: Path) -> None:
     index: Mapping[str, str] = {}
     if (folder / INDEX).is_file():
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-    for name, value in model.state_dict().items():
-        (stored,) = revert_weight_conversion(model, {name: torch.empty(0, device="meta")})
-        with safe_open(folder / index.get(stored, "model.safetensors"), framework="pt") as file:
-            saved = file.get_tensor(stored)
-        if saved.shape != value.shape:
-            raise RuntimeError(f"{stored} is {tuple(saved.shape)}, not {tuple(value.shape)}")
-        value.detach().copy_(own_part(saved.to(value.dtype), value))
+    values = _stored(model)
+    for layer in _by_layer(values):
+        shapes = {name: torch.empty(values[name].shape, device="meta") for name in layer}
+        stored = {}
+        for name in revert_weight_conversion(model, shapes):
+            with safe_open(folder / index.get(name, "model.safetensors"), framework="pt") as file:
+                stored[name] = file.get_tensor(name)
+        for name, saved in _as_ours(model, stored).items():
+            value = values[name]
+            if saved.shape != value.shape:
+                raise RuntimeError(f"{name} is {tuple(saved.shape)}, not {tuple(value.shape)}")
+            saved = saved.to(value.dtype)
+            value.detach().copy_(own_part(saved, value) if _is_part(value) else saved)
+
+
+def _as_ours(model: "PreTrainedModel", stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under the Hub's names as the model has them: the way back from `revert_weight_conversion`."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import (
+        WeightConverter,
+        WeightRenaming,
+        dot_natural_key,
+        rename_source_key,
+    )
+
+    transforms = get_model_conversion_mapping(model, add_legacy=False)
+    renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
+    converters = [t for t in transforms if isinstance(t, WeightConverter)]
+    of_pattern = {pattern: t for t in converters for pattern in t.source_patterns}
+    ours, collected = {}, {}
+    for key in sorted(stored, key=dot_natural_key):
+        name, pattern = rename_source_key(key, renamings, converters)
+        if pattern is None:
+            ours[name] = stored[key]
+            continue
+        converter = collected.setdefault(name, copy.deepcopy(of_pattern[pattern]))
+        converter.add_tensor(name, key, pattern, stored[key])
+    for name, converter in collected.items():
+        ours |= converter.convert(name, model=model, config=model.config)
+    return ours
 
 
 def _is_adapter(name: str) -> bool:

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     AutoModel,
@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from spg_trainer.errors import ModelError
-from spg_trainer.models import Family, load_model, register_family, save_model
+from spg_trainer.models import Family, load_model, register_family, save_model, shard
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.pattern import Pattern
 from tests.common.family_cases import BLOCKS, blocks_of, cases, doubled, family_folder
@@ -98,8 +98,13 @@ def test_without_a_mask_of_pairs_a_model_makes_its_own(shared_data, name):
     rows = [some_ids(1, length, vocab=150, seed=length)[0] for length in lengths]
     ids = torch.stack([F.pad(row, (width - len(row), 0), value=150) for row in rows])
     mask = torch.arange(width) >= width - torch.tensor(lengths)[:, None]
+    positions = []
+    model.model.rotary_emb.register_forward_pre_hook(
+        lambda *call: positions.append(call[2].get("position_ids", call[1][-1])), with_kwargs=True
+    )
     with torch.no_grad():
         together = model(ids, attention_mask=mask.long()).logits
+        assert positions[0][0].tolist() == [0] * 15 + list(range(9))
         for row, length, logits in zip(rows, lengths, together, strict=True):
             pairs = blocks_of(length, block) if block else torch.ones(1, 1, length, length, dtype=torch.bool)
             alone = model(row[None], attention_mask=pairs).logits[0]
@@ -112,6 +117,18 @@ def test_without_a_mask_of_pairs_a_model_makes_its_own(shared_data, name):
             assert close(torch.cat((first, second), 1), together[-1:])
         else:
             assert not close(first, together[-1:, :8])
+
+
+@pytest.mark.parametrize("name", ["dream", "llada2"])
+def test_a_layer_called_by_itself_is_not_causal(shared_data, name):
+    model = opened(shared_data, name)
+    x = torch.randn(1, 6, 64, generator=torch.Generator().manual_seed(0))
+    changed = x.clone()
+    changed[0, -1] += 1
+    cosines = model.model.rotary_emb(x, torch.arange(6)[None])
+    with torch.no_grad():
+        outputs = [model.model.layers[0](y, position_embeddings=cosines)[0, 0] for y in (x, changed)]
+    assert (outputs[0] - outputs[1]).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -194,10 +211,36 @@ def test_a_saved_model_has_the_hubs_names_settings_and_every_bit(shared_data, tm
     answered = {"block_size": 0} if BLOCKS[name] is None else {}
     settings.pop("auto_map", None)
     assert written == settings | answered | {"transformers_version": written["transformers_version"]}
-    again = AutoModel.from_pretrained(tmp_path)
     ids = some_ids(2, 12)
     with torch.no_grad():
+        again = AutoModel.from_pretrained(tmp_path)
         assert torch.equal(again(ids).logits, opened(shared_data, name)(ids).logits)
+    opened(shared_data, name, dtype=torch.bfloat16).save_pretrained(tmp_path / "rounded")
+    kind = "torch_dtype" if "torch_dtype" in settings else "dtype"
+    rounded = json.loads((tmp_path / "rounded" / "config.json").read_text())
+    assert rounded == written | {kind: "bfloat16"}
+
+
+@pytest.mark.parametrize("name", [*BLOCKS, "llada15"])
+def test_weights_that_are_written_whole_and_read_in_parts_keep_every_bit(
+    shared_data, tmp_path, name, monkeypatch
+):
+    """As a sharded run does; here in one process, which has all of every tensor."""
+    monkeypatch.setattr(shard, "FILE_BYTES", 60_000)
+    hub = shared_data / "models" / name
+    model = opened(shared_data, name) if name != "llada15" else AutoModel.from_pretrained(hub)
+    shard.save_whole(model, shard.whole_tensors(model), tmp_path)
+    files = list(tmp_path.glob("*.safetensors"))
+    stored = {n: x for file in files for n, x in load_file(file).items()}
+    weights = load_file(hub / "model.safetensors")
+    assert len(files) > 2 and stored.keys() == weights.keys()
+    assert all(torch.equal(x, stored[n]) for n, x in weights.items())
+    kept = {n: x.clone() for n, x in model.state_dict().items()}
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            value.zero_()
+    shard.load_parts(model, tmp_path)
+    assert all(torch.equal(x, kept[n]) for n, x in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -276,14 +319,21 @@ def test_a_setting_of_another_kind_is_refused_by_name(shared_data, tmp_path, nam
         load_model(str(folder))
 
 
-@pytest.mark.parametrize("name", ["lladamoe", "dream"])
+@pytest.mark.parametrize("name", ["lladamoe", "dream", "llada2"])
 def test_weights_of_other_names_are_refused_by_every_way_in(shared_data, tmp_path, name):
     """LLaDA-MoE's folder, whose `model_type` is LLaDA's, once opened as a LLaDA with random layers."""
     folder = family_folder(shared_data, name, tmp_path / name)
     settings = {"architectures": ["LLaDAModelLM"], "n_layers": 2, "d_model": 64, "mask_token_id": 153}
-    edit(folder / "config.json", **(settings if name == "lladamoe" else {"num_hidden_layers": 4}))
+    if name == "llada2":
+        file = folder / "model.safetensors"
+        more = {
+            "model.layers.46.post_attention_layernorm.weight": torch.zeros(64)
+        }  # which stock GLM overlooks
+        save_file(load_file(file) | more, file, metadata={"format": "pt"})
+    else:
+        edit(folder / "config.json", **(settings if name == "lladamoe" else {"num_hidden_layers": 4}))
     for open_it in (AutoModelForMaskedLM.from_pretrained, load_model):
-        with pytest.raises(ModelError, match="missing_keys"):
+        with pytest.raises(ModelError, match="unexpected_keys" if name == "llada2" else "missing_keys"):
             open_it(str(folder))
 
 
