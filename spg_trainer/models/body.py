@@ -9,6 +9,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
+from transformers.integrations.moe import (
+    ALL_EXPERTS_FUNCTIONS,
+    batched_mm_experts_forward,
+    grouped_mm_experts_forward,
+)
 
 from spg_trainer.errors import ModelError
 from spg_trainer.models.pattern import Pattern, visible
@@ -35,6 +40,18 @@ class RMSNorm(nn.Module):
 def pick(x: Tensor, keep: Tensor) -> Tensor:
     """The columns `keep` (B, n) of x (B, S, D), as (B, n, D)."""
     return x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+def experts_forward(experts: nn.Module, hidden_states: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+    """Each token by its experts, all at once: by torch's grouped products, which know no float64, else batched ones."""
+    exact = hidden_states.dtype == torch.float64
+    forward = batched_mm_experts_forward if exact else grouped_mm_experts_forward
+    return forward(experts, hidden_states, index, weights)
+
+
+EXPERTS = "spg_grouped"
+"""What transformers knows it by; stock experts go through a Python loop instead."""
+ALL_EXPERTS_FUNCTIONS.register(EXPERTS, experts_forward)
 
 
 class Checked:
@@ -154,6 +171,7 @@ class MaskedLM(Checked):
     _keys_to_ignore_on_load_unexpected = None
 
     def __init__(self, config: Any) -> None:
+        config._experts_implementation = config._experts_implementation or EXPERTS
         PreTrainedModel.__init__(self, config)  # the stock constructor would make a stock body
         if config.block_size is None:
             raise ModelError(

@@ -181,6 +181,25 @@ def test_a_float64_model_computes_in_float64(shared_data, name):
     assert torch.autograd.gradcheck(body, (x.requires_grad_(),), eps=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["llada2", "lladamoe"])
+def test_experts_are_multiplied_in_groups_and_equal_one_by_one(shared_data, name, monkeypatch):
+    ids, called = some_ids(2, 40, vocab=150), []
+    found = {}
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
+        for implementation in (None, "eager"):
+            model = opened(shared_data, name, experts_implementation=implementation).to(dtype)
+            logits = model(ids).logits
+            logits.square().mean().backward()
+            gradient = model.model.layers[1].mlp.experts.gate_up_proj.grad
+            found[implementation] = (logits, gradient)
+        for a, b in zip(found[None], found["eager"], strict=True):
+            assert (a - b).norm() <= tolerance * b.norm()
+    grouped = torch.nn.functional.grouped_mm
+    monkeypatch.setattr(F, "grouped_mm", lambda *given, **more: called.append(1) or grouped(*given, **more))
+    opened(shared_data, name)(ids)
+    assert len(called) == 2 * 2  # two layers with experts, two products each
+
+
 def test_a_cast_leaves_frequencies_and_the_routers_bias_in_float32(shared_data):
     exact = dict(opened(shared_data, "llada2").named_buffers())
     assert any("e_score_correction_bias" in name for name in exact)
