@@ -97,6 +97,7 @@ def load_model(
     revision: str | None = None,
     attention_block: int | None = None,
     mask_token_id: int | None = None,
+    lora_experts: bool = False,
 ) -> Policy:
     """Opens a masked diffusion model without running any code that comes with it.
 
@@ -104,8 +105,8 @@ def load_model(
     float16 or float64. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters,
     drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha, lora_dropout: None = as `settle` has
     it. revision: branch, tag or commit of a Hub id. attention_block, mask_token_id: as the flags, None = as the model's
-    files say. Raises ModelError that names what is missing and what to do, ConfigError for a rank or alpha that is not
-    the adapter's.
+    files say. lora_experts: as the flag. Raises ModelError that names what is missing and what to do, ConfigError for
+    a rank or alpha that is not the adapter's.
     """
     m = ModelConfig(
         model=name,
@@ -117,6 +118,7 @@ def load_model(
         lora_r=lora_r,
         lora_alpha=lora_alpha,
         lora_dropout=lora_dropout,
+        lora_experts=lora_experts,
     )
     return _open(settle(m), env, seed)
 
@@ -237,7 +239,7 @@ def _open(m: ModelConfig, env: str | None, seed: int) -> Policy:
     if weights.adapter is not None:
         policy.model = load_adapter(policy.model, weights.adapter, dropout=m.lora_dropout, base=base)
     elif m.lora_r:
-        lora = {"r": m.lora_r, "alpha": m.lora_alpha, "dropout": m.lora_dropout}
+        lora = {"r": m.lora_r, "alpha": m.lora_alpha, "dropout": m.lora_dropout, "experts": m.lora_experts}
         policy.model = add_lora(policy.model, **lora, seed=seed, base=base)
         policy.fresh_adapters = True
     policy.model.eval()

@@ -1,4 +1,4 @@
-"""LoRA on every linear layer of a LLaDA body, adapters from disk, and their reference. peft is slow to import: lazy."""
+"""LoRA on the linear layers of a body, adapters from disk, and their reference. peft is slow to import: lazy."""
 
 import copy
 from collections.abc import Iterator
@@ -8,30 +8,56 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spg_trainer.errors import ModelError
+from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.seeding import generator, gpus
 from spg_trainer.settings.weights import first_line
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 TRAINED = "default"
 REFERENCE = "reference"
 """peft's names of the adapter that is trained, and of the frozen one that it started from."""
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 
 
 def add_lora(
-    model: "PreTrainedModel", *, r: int, alpha: int, dropout: float, seed: int, base: str
+    model: "PreTrainedModel",
+    *,
+    r: int,
+    alpha: int,
+    dropout: float,
+    seed: int,
+    base: str,
+    experts: bool = False,
 ) -> "PeftModel":
     """Freezes the model and puts fresh adapters of rank `r` on its seven kinds of linear layers.
 
-    base: what an adapter folder names as its base model. Equal seeds give equal adapters on any device.
+    Of a mixture of experts: on the four of attention; experts: on all others too, each expert with one of its own, and
+    never on the router. base: what an adapter folder names as its base model. Equal seeds give equal adapters on any
+    device. Raises ConfigError for experts where there are none, and for dropout on them.
     """
     from peft import LoraConfig, get_peft_model
 
-    settings = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(TARGETS))
+    mixture = is_mixture(model.config)
+    if experts and not mixture:
+        raise ConfigError(
+            "--lora-experts: this model has no experts, and all its layers have adapters; leave it out"
+        )
+    if experts and dropout:
+        raise ConfigError(
+            f"--lora-dropout {dropout} with --lora-experts: adapters of experts have none; use 0"
+        )
+    settings = LoraConfig(
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=[*ATTENTION, *(FEED_FORWARD if experts or not mixture else ())],
+        target_parameters=list(EXPERTS) if experts else None,
+    )
     # One stream for all layers, drawn on the CPU and copied, so that the device does not change the adapters.
     stream = generator(seed, "lora")
     with torch.random.fork_rng(gpus(model.device)):
@@ -43,6 +69,11 @@ def add_lora(
                 weight.copy_(torch.nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=stream))
     adapted.peft_config[TRAINED].base_model_name_or_path = base
     return adapted
+
+
+def is_mixture(config: "PreTrainedConfig") -> bool:
+    """Whether a model has experts, of which each token takes some."""
+    return hasattr(config, "num_experts_per_tok")
 
 
 def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base: str) -> "PeftModel":

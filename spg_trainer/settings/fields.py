@@ -46,11 +46,14 @@ class ModelConfig(LoadConfig):
     """Which weights, their type and device, and what of them is trained."""
 
     lora_r: CountOrZero = 0
-    """Rank of fresh LoRA adapters on the seven linear layers of a block; 0 = train what --model is, all or adapter."""
+    """Rank of fresh LoRA adapters on the seven linear layers of a block, of a mixture of experts on the four of
+    attention; 0 = train what --model is, all or adapter."""
     lora_alpha: Count | None = None
     """Scale of the adapters; unset = half the rank (the papers' 64 for rank 128), or that of the adapter."""
     lora_dropout: Below1 | None = None
     """Dropout in the adapters; unset = the adapter's own, or 0. Above 0 micro-batches change the gradient."""
+    lora_experts: bool = False
+    """Of a mixture of experts: adapters on every expert and dense layer too; the router has none in any case."""
     ref_copy: bool = False
     """Where all weights are trained, keep a frozen copy as reference: a second set in memory and on disk."""
     gradient_checkpointing: bool = False

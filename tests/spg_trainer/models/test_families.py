@@ -18,10 +18,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from spg_trainer.errors import ModelError
+from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.export import merge
 from spg_trainer.models import Family, load_model, register_family, save_model, shard
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.pattern import Pattern
+from spg_trainer.settings.fields import MergeCommand
 from tests.common.family_cases import BLOCKS, blocks_of, cases, doubled, family_folder
 from tests.common.model_cases import edit, some_ids
 
@@ -407,6 +409,47 @@ def test_mask_and_end_tokens_are_found_in_config_tokenizer_and_vocabulary(
     if name not in ("dream", "sdar"):  # config.json has it
         with pytest.raises(ModelError, match="--mask-token-id"):
             load_model(str(folder), attention_block=block)
+
+
+# Adapters.
+
+
+@pytest.mark.parametrize("experts", [False, True])
+@pytest.mark.parametrize("name", [*BLOCKS])
+def test_adapters_sit_on_attention_and_where_asked_on_experts_never_on_the_router(
+    shared_data, tmp_path, name, experts
+):
+    folder = family_folder(shared_data, name, tmp_path / "hub")
+    options = {"attention_block": 8 if BLOCKS[name] is None else None}
+    if experts and name not in ("llada2", "lladamoe"):
+        with pytest.raises(ConfigError, match="--lora-experts"):
+            load_model(str(folder), lora_r=2, lora_experts=True, **options)
+        return
+    plain = load_model(str(folder), **options).model
+    policy = load_model(str(folder), lora_r=2, lora_experts=experts, **options)
+    trained = {n: p for n, p in policy.model.named_parameters() if p.requires_grad}
+    mixture = name in ("llada2", "lladamoe")
+    assert all(".lora_" in n and "gate.weight" not in n for n in trained)
+    assert any("q_proj" in n for n in trained)
+    assert any("mlp" in n for n in trained) == (experts or not mixture)
+    assert any("experts" in n and "shared" not in n for n in trained) == experts
+    ids = some_ids(2, 20, vocab=150)
+    with torch.no_grad():
+        assert close(policy.model(ids).logits, plain(ids).logits)
+        generator = torch.Generator().manual_seed(0)
+        for weight in trained.values():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
+        moved = policy.model(ids).logits
+        assert not close(moved, plain(ids).logits)
+        save_model(policy, tmp_path / "adapter")
+        assert torch.equal(load_model(str(tmp_path / "adapter")).model(ids).logits, moved)
+        merge(MergeCommand(source=str(tmp_path / "adapter"), output=str(tmp_path / "merged")))
+        whole = load_model(str(tmp_path / "merged")).model
+        assert (whole(ids).logits - moved).abs().max() <= 1e-4 * moved.std()
+    assert (
+        load_file(tmp_path / "merged" / "model.safetensors").keys()
+        == load_file(folder / "model.safetensors").keys()
+    )
 
 
 # A family from outside.
