@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.models.experts import experts_of
 from spg_trainer.seeding import generator, gpus
 from spg_trainer.settings.weights import first_line
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 TRAINED = "default"
 REFERENCE = "reference"
@@ -42,7 +43,7 @@ def add_lora(
     """
     from peft import LoraConfig, get_peft_model
 
-    mixture = is_mixture(model.config)
+    mixture = experts_of(model.config).layers > 0
     if experts and not mixture:
         raise ConfigError(
             "--lora-experts: this model has no experts, and all its layers have adapters; leave it out"
@@ -69,11 +70,6 @@ def add_lora(
                 weight.copy_(torch.nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=stream))
     adapted.peft_config[TRAINED].base_model_name_or_path = base
     return adapted
-
-
-def is_mixture(config: "PreTrainedConfig") -> bool:
-    """Whether a model has experts, of which each token takes some."""
-    return hasattr(config, "num_experts_per_tok")
 
 
 def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base: str) -> "PeftModel":

@@ -17,6 +17,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs.environment_file import kept
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, Decoding, EvalCommand, Sampling, SftCommand, TaskSettings
+from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, task_name, task_recipe
 from spg_trainer.settings.values import overlay, plain
 
@@ -82,6 +83,8 @@ def training(env: str, model: str, over: Iterable[Layer] = ()) -> list[Layer]:
     """For a training: recipes, environment.json of a model made for the task. over: where the algorithm is named."""
     kind = recipe_kind(model)
     task = task_recipe(env, kind)
+    if kind != "tiny" and (decoding := decoding_layer(model)):
+        task.append(decoding)
     recipes = task + algorithm_recipe(apply(Config(), [*task, *over]).algorithm, env, kind)
     recipes = for_model(model, recipes)
     made = [*recipes, Layer(f"{model}/{ENVIRONMENT}", made_for(env, model))]

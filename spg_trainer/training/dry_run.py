@@ -18,6 +18,7 @@ from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.checks import check
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer
 from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import resolve_model
@@ -33,6 +34,8 @@ def show(config: Config, over: Iterable[Layer]) -> str:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     settled, algorithm = refuse_early(replace(config, dry_run=False, config=None), processes)
     comments = [arithmetic(settled, algorithm, processes), *foretell(settled, algorithm, processes)]
+    if (decoding := decoding_layer(settled.model.model)) and not decoding.values:
+        comments.insert(0, f"decoding: {decoding.origin} has none that this sampler knows; LLaDA's is taken")
     return "\n# ".join([with_origins(settled, algorithm, over), *comments]) + "\n"
 
 

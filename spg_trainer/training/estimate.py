@@ -5,15 +5,18 @@ a roofline (arithmetic or memory, whichever takes longer) under the assumptions 
 full length in it, so it is the longest that a step takes. benchmarks/memory.py compares it with measured peaks.
 """
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.likelihood.logps import rows_per_chunk
+from spg_trainer.models.experts import experts_of
 from spg_trainer.rollout.cache import CACHES, POSITIONS_PER_THREAD
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, Sampling
+from spg_trainer.settings.published import known_settings
 from spg_trainer.training.update import micro_batch_size
 
 PROMPT = 200
@@ -82,6 +85,10 @@ class _Work(NamedTuple):
     """Weights of the layers, of embedding and head, of LoRA's adapters."""
     ends: int
     adapters: int
+    active: int
+    """Weights of the layers that a token meets: of a mixture, not those of experts that it does not take."""
+    largest: int
+    """Weights of the largest tensor."""
     bytes: int
     """Of a number in a pass, and of one that is trained."""
     wide: int
@@ -135,7 +142,7 @@ def estimate(
         POSITIONS_PER_THREAD * cpu_threads // width if cpu_threads else 4 * config.batch.per_device_batch_size
     )
     rows = max(1, min(rows, round(completions)))
-    largest = 0 if n.adapters else n.width * max(n.vocabulary, n.ffn)
+    largest = 0 if n.adapters else n.largest
     stepped = 2 * largest if cpu_threads else n.trained / (1 if n.adapters else share)
     gathered = {"gathered weights": float(n.bytes * n.whole)} if shard else {}  # for a phase: models/shard.py
     summed = n.wide * n.trained * (1 if shard and not n.adapters else 2)
@@ -158,11 +165,27 @@ def _count(shape: Any, config: Config, algorithm: Algorithm, dtype: str, prompt:
     size = getattr(shape, "head_dim", None) or width // shape.num_attention_heads
     queries, keys = size * shape.num_attention_heads, size * shape.num_key_value_heads
     length, batch = config.rollout.max_completion_length, config.batch
+    body, ends, active = count_weights(shape)
+    adapted, largest = layers * (4 * width + 2 * (queries + keys)), width * max(shape.vocab_size, ffn)
+    experts = experts_of(shape)
+    if experts.layers:
+        if config.model.lora_experts:
+            adapted += 3 * (layers - experts.layers) * (width + ffn)
+            adapted += experts.layers * 3 * (width + experts.shared * experts.width) * (experts.shared > 0)
+            adapted += (
+                experts.layers * experts.count * (2 * width + 3 * experts.width)
+            )  # gate and up are one tensor
+        largest = max(largest, 2 * experts.count * experts.width * width)
+        ffn = (experts.chosen + experts.shared) * experts.width
+    else:
+        adapted += layers * 3 * (width + ffn)
     return _Work(
         *(layers, width, ffn, queries, keys, shape.vocab_size),
-        body=layers * (2 * width * (queries + keys) + 3 * width * ffn + 2 * width) + width,
-        ends=shape.vocab_size * width * (1 if shape.tie_word_embeddings else 2),
-        adapters=config.model.lora_r * layers * (4 * width + 2 * (queries + keys) + 3 * (width + ffn)),
+        body=body,
+        ends=ends,
+        adapters=config.model.lora_r * adapted,
+        active=active,
+        largest=largest,
         bytes=_BYTES[dtype],
         wide=max(4, _BYTES[dtype]),
         prompt=prompt,
@@ -170,6 +193,23 @@ def _count(shape: Any, config: Config, algorithm: Algorithm, dtype: str, prompt:
         masks=algorithm.make_masking().count(length),
         updates=batch.num_iterations * batch.num_minibatches,
     )
+
+
+def count_weights(shape: Any) -> tuple[int, int, int]:
+    """Weights of a model's layers, of embedding and head, and those of the layers that a token meets."""
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    shape = copy.deepcopy(shape)
+    if getattr(shape, "block_size", 0) is None:
+        shape.block_size = 0  # which is asked for where the model is opened, and changes no weight
+    with torch.device("meta"):
+        model = AutoModelForMaskedLM.from_config(shape)
+    ends = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+    body = sum(p.numel() for p in model.parameters()) - ends
+    experts = experts_of(shape)
+    idle = experts.layers * (experts.count - experts.chosen) * 3 * shape.hidden_size * experts.width
+    return body, ends, body - idle
 
 
 def _held(n: _Work, config: Config, algorithm: Algorithm, share: int) -> dict[str, float]:
@@ -224,7 +264,7 @@ def _rollout_memory(n: _Work, sampling: Sampling, rows: int) -> dict[str, float]
 
 def _flops(n: _Work, computed: int, seen: int) -> float:
     """Of a row in the layers: two for each weight and column, four for each number of a query and each column seen."""
-    return computed * (2.0 * (n.body + n.adapters) + 4 * n.queries * n.layers * seen)
+    return computed * (2.0 * (n.active + n.adapters) + 4 * n.queries * n.layers * seen)
 
 
 def _passes(s: Sampling, prompt: int) -> Iterator[tuple[int, int, int]]:
@@ -291,7 +331,11 @@ def foretell(config: Config, algorithm: Algorithm, processes: int) -> list[str]:
         return ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items())
 
     took = ", ".join(f"{name} {seconds:.1f}" for name, seconds in e.seconds.items() if seconds)
+    body, ends, active = count_weights(shape)
+    met = active + shape.vocab_size * shape.hidden_size  # a token's embedding is looked up
+    shared = f"{met / 1e9:.2f} billion of them for a token" if active < body else "all for every token"
     lines = [
+        f"weights: {(body + ends) / 1e9:.2f} billion, {shared}",
         f"memory of a process (of {processes}) in GiB ({dtype}, prompts of {PROMPT} tokens): {shown(e.held)}",
         f"  an update adds {shown(e.update)}: {e.update_peak / 2**30:.2f} in all",
         f"  a rollout adds {shown(e.rollout)}: {e.rollout_peak / 2**30:.2f} in all, without gradients",
@@ -299,15 +343,17 @@ def foretell(config: Config, algorithm: Algorithm, processes: int) -> list[str]:
         f"TFLOP/s ({device.utilisation:.0%} of a large product's), {device.bandwidth / 1e12:.1f} TB/s from its memory "
         f"and {device.link / 1e9:.0f} GB/s from others",
     ]
-    return lines[:3] if on_cpu else lines
+    return lines[:4] if on_cpu else lines
 
 
 def find_shape(config: Config) -> Any:
-    """The configuration of the model that settings name, without a network; None where it is not at hand."""
+    """The configuration of the model that settings name, without a network; None where it is not known."""
     from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     from spg_trainer.errors import ModelError
     from spg_trainer.models import LLaDAConfig
+    from spg_trainer.models.family import FamilyConfig
     from spg_trainer.settings.weights import resolve_model
 
     base, revision = resolve_model(config.model.model, config.env).base, config.model.revision or "main"
@@ -318,5 +364,8 @@ def find_shape(config: Config) -> Any:
     except ModelError:
         raise
     except (OSError, ValueError):  # not downloaded, or of a kind that transformers does not know
-        return LLaDAConfig() if base in LLADA_8B else None
-    return shape if isinstance(shape, LLaDAConfig) else None
+        if base in LLADA_8B:
+            return LLaDAConfig()
+        known = known_settings(base)
+        return CONFIG_MAPPING[known["model_type"]].from_dict(known) if known else None
+    return shape if isinstance(shape, LLaDAConfig | FamilyConfig) else None

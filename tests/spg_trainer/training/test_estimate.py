@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms import build
 from spg_trainer.cli import main
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, hidden_states
+from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
 from spg_trainer.settings.sources import defaults
-from spg_trainer.training.estimate import Device, Estimate, estimate
+from spg_trainer.training.estimate import Device, Estimate, count_weights, estimate
 
 GIB = 2**30
 SIZES = {"d_model": 64, "n_layers": 3, "n_heads": 4, "mlp_hidden_size": 160, "vocab_size": 40}
@@ -56,6 +58,53 @@ def test_the_defaults_of_the_configuration_are_llada_8b() -> None:
     counted = sum(p.numel() for p in model.parameters())
     assert of_8b(dtype="float32").held["weights"] == 4 * counted
     assert counted == pytest.approx(8.016e9, rel=1e-3)
+
+
+@pytest.mark.parametrize("lora_experts", [False, True])
+@pytest.mark.parametrize(
+    "architecture, more",
+    [
+        ("DreamModel", {}),
+        ("SDARForCausalLM", {"head_dim": 32, "block_size": 4}),
+        ("LLaDAMoEModelLM", {"num_experts": 6, "mlp_only_layers": [0]}),
+        ("LLaDA2MoeModelLM", {"n_routed_experts": 6, "n_group": 2, "topk_group": 1, "use_qk_norm": True}),
+    ],
+)
+def test_weights_and_adapters_of_every_kind_of_body_are_counted(architecture, more, lora_experts) -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "vocab_size": 40}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2} | more
+    mixture = "Moe" in architecture or "MoE" in architecture
+    sizes |= {"moe_intermediate_size": 24, "num_experts_per_tok": 2} if mixture else {}
+    config = BY_ARCHITECTURE[architecture](**sizes)
+    model, m = AutoModelForMaskedLM.from_config(config), ModelConfig(lora_r=3, lora_experts=lora_experts)
+    body, ends, active = count_weights(config)
+    assert body + ends == sum(p.numel() for p in model.parameters())
+    sparse = 2 if mixture else 0  # layers, in which a token takes 2 of 6
+    assert active == body - sparse * 4 * 3 * 64 * 24
+    if lora_experts and not mixture:
+        return
+    adapted = add_lora(model, r=3, alpha=3, dropout=0.0, seed=0, base="", experts=lora_experts)
+    adapters = 4 * sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert estimate(config, Config(model=m), build("spg", {}), dtype="float32").held["gradients"] == adapters
+
+
+def test_the_dry_run_of_a_published_name_says_weights_active_weights_and_decoding(capsys) -> None:
+    """LLaDA2.0-mini by hand: 20 layers of attention 10.5 M, 19 of nine experts 28.3 M and router 0.5 M, 31.5 M, head 322 M."""
+    for name, weights in (
+        ("inclusionAI/LLaDA2.0-mini", "16.26 billion, 1.11 billion"),
+        ("inclusionAI/LLaDA-MoE-7B-A1B-Instruct", "7.36 billion, 1.40 billion"),
+        ("Dream-org/Dream-v0-Instruct-7B", "7.62 billion, all"),
+        ("JetLM/SDAR-8B-Chat", "8.19 billion, all"),
+    ):
+        assert main(words("--model", name, "--cache", "none")) == 0
+        text = capsys.readouterr().out
+        assert weights in text, text
+        (line,) = (line for line in text.splitlines() if "  diffusion_steps:" in line)
+        published = line.partition("published.yaml: ")[2]
+        assert published == {"LLaDA2.0-mini": "llada2_moe", "SDAR-8B-Chat": "sdar"}.get(
+            name.split("/")[1], ""
+        )
+        assert ("LLaDA's is taken" in text) == (not published)
 
 
 def kept(sizes: LLaDAConfig, dtype: str, m: ModelConfig) -> tuple[int, float]:
