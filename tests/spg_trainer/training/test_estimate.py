@@ -89,7 +89,7 @@ def test_weights_and_adapters_of_every_kind_of_body_are_counted(architecture, mo
 
 
 def test_the_dry_run_of_a_published_name_says_weights_active_weights_and_decoding(capsys) -> None:
-    """LLaDA2.0-mini by hand: 20 layers of attention 10.5 M, 19 of nine experts 28.3 M and router 0.5 M, 31.5 M, head 322 M."""
+    """LLaDA2.0-mini: 20 x 10.5 M in attention, 19 x 28.8 M in nine experts and router, 31.5 M dense, 322 M in the head."""
     for name, weights in (
         ("inclusionAI/LLaDA2.0-mini", "16.26 billion, 1.11 billion"),
         ("inclusionAI/LLaDA-MoE-7B-A1B-Instruct", "7.36 billion, 1.40 billion"),
