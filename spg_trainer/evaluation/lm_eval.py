@@ -148,8 +148,8 @@ class SpgLLaDA(LM):
         of the answer."""
         begun = "" if add_generation_prompt else chat_history[-1]["content"]
         asked = chat_history if add_generation_prompt else chat_history[:-1]
-        template = self.policy.tokenizer.apply_chat_template
-        return template(asked, add_generation_prompt=True, tokenize=False) + begun
+        options = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": False}
+        return self.policy.tokenizer.apply_chat_template(asked, **options) + begun
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         """The template that --apply_chat_template applies, for lm-eval's records."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from transformers import Qwen2Tokenizer
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 from transformers.core_model_loading import Split, WeightConverter, WeightRenaming, WeightTransform
 from transformers.models.glm4_moe.modeling_glm4_moe import Glm4MoeForCausalLM
@@ -39,7 +40,14 @@ def _llada2_weights() -> list[WeightTransform]:
 _SDAR = frozenset("debug ep_size fuse_cross_entropy micro_forward skip_checkpoint use_deepep".split())
 
 FAMILIES = (
-    Family("Dream", "DreamModel", Qwen2ForCausalLM, shift=1, required={"use_mrope": False}),
+    Family(
+        "Dream",
+        "DreamModel",
+        Qwen2ForCausalLM,
+        shift=1,
+        required={"use_mrope": False},
+        tokenizer=Qwen2Tokenizer,
+    ),
     Family(
         "Fast_dLLM_Qwen",
         "Fast_dLLM_QwenForCausalLM",

@@ -18,17 +18,13 @@ from transformers import (
     GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
 )
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import WeightTransform
 
 from spg_trainer.errors import ModelError
 from spg_trainer.models.body import Body, MaskedLM
-
-ENDS = ("<|im_end|>", "<|role_end|>", "<|eot_id|>", "<|endoftext|>")
-"""Words that end a completion wherever a vocabulary has them, beside the eos of config and tokenizer."""
-MASKS = ("<|mask|>", "<|MASK|>", "<|mdm_mask|>", "|<MASK>|", "<[MASK]>")
-"""What [MASK] is called in the vocabularies of models whose config and tokenizer do not say it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +53,8 @@ class Family:
     """Settings of config.json beyond the stock class's that change nothing in a pass."""
     derive: Callable[[dict[str, Any]], dict[str, Any]] = lambda settings: {}
     """config.json's settings -> those of the stock class that follow from them or are not in it."""
+    tokenizer: type[PreTrainedTokenizerFast] | None = None
+    """What stands for a tokenizer that comes as code of its own."""
     weights: Callable[[], list[WeightTransform]] = list
     """How the Hub's weights become the stock class's, if their names or shapes differ; works both ways."""
 
@@ -90,8 +88,11 @@ class FamilyConfig:
 
     family: Family
     is_causal = False
-    end_words = ENDS
-    mask_words = MASKS
+    mask_words = ("<|mask|>", "<|MASK|>", "<|mdm_mask|>", "|<MASK>|", "<[MASK]>")
+    """What [MASK] is called in the vocabularies of models whose config and tokenizer do not say it."""
+    text_ends = ("<|endoftext|>",)
+    turn_ends = ("<|eot_id|>", "<|role_end|>", "<|im_end|>")
+    """Words that end a completion wherever a vocabulary has them, beside the eos of config and tokenizer."""
     block_size: int | None
     mask_token_id: int | None = None
     _file: tuple[dict[str, Any], dict[str, Any]] | None = None

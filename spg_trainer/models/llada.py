@@ -58,8 +58,7 @@ class LLaDAConfig(PreTrainedConfig):
 
     model_type = "llada"
     is_causal = False
-    end_words = ("<|eot_id|>",)
-    mask_words = ()
+    mask_words, text_ends, turn_ends = (), (), ("<|eot_id|>",)
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
     attribute_map: ClassVar[dict[str, str]] = {
         "hidden_size": "d_model",

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
 from spg_trainer.errors import ConfigError, ModelError
@@ -44,7 +45,7 @@ class Policy:
     mask_id: int
     pad_id: int
     end_token_ids: tuple[int, ...]
-    """Any of these ends a completion; LLaDA has two, `<|endoftext|>` and `<|eot_id|>`."""
+    """Any of these ends a completion, the last one a turn; LLaDA has two, `<|endoftext|>` and `<|eot_id|>`."""
     source: str
     """The folder or Hub id that was opened."""
     note: str = ""
@@ -197,8 +198,10 @@ def _special_token_ids(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[
         text = f"it has {size} embeddings, but mask_token_id is {mask} and the tokenizer has {len(tokenizer)} tokens"
         raise ModelError(f"{text}; take config.json and tokenizer of one model")
     listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    candidates = [*listed, tokenizer.eos_token_id, *(vocabulary.get(word) for word in config.end_words)]
-    ends = tuple(dict.fromkeys(token for token in candidates if token is not None))
+    turns = [vocabulary[word] for word in config.turn_ends if word in vocabulary]
+    candidates = [*listed, tokenizer.eos_token_id, *(vocabulary.get(word) for word in config.text_ends)]
+    others = (token for token in candidates if token is not None and token not in turns)
+    ends = tuple(dict.fromkeys([*others, *turns]))
     if not ends or mask in ends:
         raise ModelError(f"its end tokens are {ends}, its mask {mask}; set eos_token_id in its config.json")
     padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])
@@ -262,7 +265,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
             raise ModelError(f"model_type {config.model_type!r}; those that can be trained here are {known}")
         _answer(config, m)
         own_tokenizer = adapter and (adapter / "tokenizer_config.json").is_file()
-        tokenizer = AutoTokenizer.from_pretrained(str(adapter if own_tokenizer else base), **options)
+        tokenizer = _open_tokenizer(str(adapter if own_tokenizer else base), config, options)
         tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts
         special = _special_token_ids(config, tokenizer)
         if device.type != "cpu":
@@ -278,6 +281,13 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
             remedy = "it needs config.json, weights and a tokenizer as save_pretrained writes them"
         raise ModelError(f"model {base!r} cannot be opened: {reason}; {remedy}") from error
     return Policy(model, tokenizer, **special, source=str(adapter or base), note=weights.note)
+
+
+def _open_tokenizer(place: str, config: Any, options: dict[str, Any]) -> PreTrainedTokenizerFast:
+    kind = config.family.tokenizer if isinstance(config, FamilyConfig) else None
+    if kind is None or "auto_map" not in get_tokenizer_config(place, **options):
+        return AutoTokenizer.from_pretrained(place, **options)
+    return kind.from_pretrained(place, **options)
 
 
 def _device(name: str) -> torch.device:

@@ -121,7 +121,9 @@ def _chat_text(policy: Policy, prompt: Prompt) -> str:
             f"prompt {prompt!r:.80}: the tokenizer of {policy.source} has no chat template. Pass plain text, or use an "
             "instruction-tuned model."
         )
-    return policy.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+    # Qwen3's template otherwise leaves room for thoughts, of which its diffusion models have learned none.
+    options = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": False}
+    return policy.tokenizer.apply_chat_template(prompt, **options)
 
 
 def is_chat(value: object) -> bool:

@@ -386,11 +386,11 @@ def test_blocks_that_config_does_not_say_are_asked_for_and_kept(shared_data, tmp
     "name, mask, ends",
     [
         ("dream", 154, (150, 152)),
-        ("fastdllm_v2", 154, (152, 150)),
+        ("fastdllm_v2", 154, (150, 152)),
         ("illada", 5, (2,)),
-        ("llada2", 153, (151, 150)),
+        ("llada2", 153, (150, 151)),
         ("lladamoe", 153, (150, 151)),
-        ("qwen3_diffusion", 155, (152, 150)),
+        ("qwen3_diffusion", 155, (150, 152)),
         ("sdar", 155, (150, 152)),
     ],
 )

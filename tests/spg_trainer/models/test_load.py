@@ -17,9 +17,9 @@ from spg_trainer.models import (
     hidden_states,
     load_model,
     open_policy,
-    resolve,
     save_model,
 )
+from spg_trainer.settings import weights
 from spg_trainer.settings.fields import ModelConfig
 from tests.common.model_cases import edit, hub_folder, save_small, some_ids
 
@@ -286,7 +286,7 @@ def test_tiny_is_the_model_of_the_environment_or_says_what_to_do(folder, monkeyp
     models = folder.parent / "data" / "models"
     for task in ("sudoku", "countdown"):
         shutil.copytree(folder, models / f"tiny-{task}")
-    monkeypatch.setattr(resolve, "models_folder", lambda: models)
+    monkeypatch.setattr(weights, "models_folder", lambda: models)
     for env in ("countdown", "spg/Countdown-v0", "envs:spg/Countdown-v3", "envs.countdown:Countdown"):
         policy = load_model("tiny", env=env)
         assert (Path(policy.source).name, policy.note) == ("tiny-countdown", "")

@@ -89,7 +89,7 @@ def test_weights_and_adapters_of_every_kind_of_body_are_counted(architecture, mo
 
 
 def test_the_dry_run_of_a_published_name_says_weights_active_weights_and_decoding(capsys) -> None:
-    """LLaDA2.0-mini: 20 x 10.5 M in attention, 19 x 28.8 M in nine experts and router, 31.5 M dense, 322 M in the head."""
+    """LLaDA2: 20 x 10.5 M in attention, 19 x 28.8 M in nine experts and a router, 31.5 M dense, 322 M as head."""
     for name, weights in (
         ("inclusionAI/LLaDA2.0-mini", "16.26 billion, 1.11 billion"),
         ("inclusionAI/LLaDA-MoE-7B-A1B-Instruct", "7.36 billion, 1.40 billion"),
