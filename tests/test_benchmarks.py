@@ -49,6 +49,7 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("memory", "--estimate --cases LoRA rollout", 2),
         ("verdict_processes", "gsm8k --rows 40 --rounds 1", 1),
         ("llada_step", f"{SHAPE} --device cpu --dtype float32 --rounds 1 --gradient-checkpointing", 2),
+        ("experts", "--experts 16 --tokens 8 --hidden-size 64 --width 8 --rounds 1 --loop", 3),
         ("environments", "--num-envs 4 --rounds 1 --envs arithmetic", 1),
         (
             "estimators",
