@@ -176,10 +176,10 @@ def write_model(
 def opening(name: str = "PATH OF THIS FOLDER", env: str = "") -> str:
     """How to open a model or adapter, in Markdown. name: its folder or Hub id. env: to measure it on."""
     return f"""\
-A masked diffusion language model of the architecture `llada`; transformers opens it where spg-trainer is installed:
+A masked diffusion language model; transformers opens it where spg-trainer is installed:
 
 ```python
-import spg_trainer.models  # registers `llada` with transformers
+import spg_trainer.models  # tells transformers of its architecture
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 model = AutoModelForMaskedLM.from_pretrained("{name}")
