@@ -1,8 +1,11 @@
-"""Mixtures of experts in numbers: how many there are, how many a token takes."""
+"""Mixtures of experts in numbers: how many there are, how many a token takes, how evenly they are chosen."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedConfig
 
 
@@ -32,3 +35,43 @@ def experts_of(config: "PreTrainedConfig") -> Experts:
         shared=getattr(config, "n_shared_experts", 0),
         width=config.moe_intermediate_size,
     )
+
+
+@contextmanager
+def counting_choices(model: "nn.Module") -> Iterator[dict[tuple[str, int], float]]:
+    """Counts, by router and expert, how often each is chosen in the passes made inside; padding counts as well.
+
+    Empty of a model without experts. What is recomputed in a backward pass counts again.
+    """
+    counts: dict[tuple[str, int], float] = {}
+    hooks = []
+
+    def count(name: str, chosen: Any, experts: int) -> None:
+        for expert, times in enumerate(chosen.flatten().bincount(minlength=experts).tolist()):
+            counts[name, expert] += times
+
+    for name, module in model.named_modules():
+        if name.endswith("mlp.gate") and hasattr(module, "top_k"):
+            counts |= {(name, expert): 0.0 for expert in range(module.num_experts)}
+            hooks.append(
+                module.register_forward_hook(
+                    lambda router, _, out, name=name: count(name, out[2], router.num_experts)
+                )
+            )
+    try:
+        yield counts
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def router_metrics(counts: Mapping[tuple[str, int], float]) -> dict[str, float]:
+    """`router/busiest`: how often the busiest expert of any layer is chosen, where 1 is its even share.
+
+    counts: of `counting_choices`, summed over the processes; of no model with experts, or of no pass, no metric.
+    """
+    layers: dict[str, list[float]] = {}
+    for (name, _), times in counts.items():
+        layers.setdefault(name, []).append(times)
+    shares = [max(times) * len(times) / sum(times) for times in layers.values() if sum(times)]
+    return {"router/busiest": max(shares)} if shares else {}

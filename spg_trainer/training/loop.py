@@ -23,6 +23,7 @@ from spg_trainer.distributed import (
 )
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import ended
+from spg_trainer.models.experts import counting_choices, router_metrics
 from spg_trainer.models.shard import clip_gradients, gathered, sum_gradients, trains_parts
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs.checkpoint import latest_complete
@@ -106,7 +107,10 @@ def train_step(run: Run) -> None:
             look_at_base(run, scored, rewards)
         metrics |= look_at_decoding(run, scored)
         advantages, step = credit(run, scored, rewards)
-        metrics |= apply_updates(run, step)
+        with counting_choices(run.policy.model) as choices:
+            metrics |= apply_updates(run, step)
+        if choices:
+            metrics |= router_metrics(sum_metrics(choices))
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
     timings = {
         "rollout": sampled - started,

@@ -21,6 +21,7 @@ from transformers import (
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.export import merge
 from spg_trainer.models import Family, load_model, register_family, save_model, shard
+from spg_trainer.models.experts import counting_choices, router_metrics
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.settings.fields import MergeCommand
@@ -200,6 +201,24 @@ def test_experts_are_multiplied_in_groups_and_equal_one_by_one(shared_data, name
     monkeypatch.setattr(F, "grouped_mm", lambda *given, **more: called.append(1) or grouped(*given, **more))
     opened(shared_data, name)(ids)
     assert len(called) == 2 * 2  # two layers with experts, two products each
+
+
+def test_choices_of_experts_are_counted_by_layer(shared_data):
+    model, ids = opened(shared_data, "lladamoe"), some_ids(3, 16, vocab=150)
+    with counting_choices(model) as counts, torch.no_grad():
+        model(ids)
+        model(ids)
+    model(ids)  # no longer counted
+    layers = {name for name, _ in counts}
+    assert len(layers) == 2 and len(counts) == 2 * 12
+    assert sum(counts.values()) == 2 * 2 * ids.numel() * 3
+    assert router_metrics(counts)["router/busiest"] > 1
+    assert router_metrics({("a", 0): 3.0, ("a", 1): 1.0, ("b", 0): 2.0, ("b", 1): 2.0}) == {
+        "router/busiest": 1.5
+    }
+    assert router_metrics({("a", 0): 0.0}) == {}
+    with counting_choices(opened(shared_data, "dream")) as counts:
+        assert counts == {}
 
 
 def test_a_cast_leaves_frequencies_and_the_routers_bias_in_float32(shared_data):
