@@ -71,6 +71,8 @@ class SpgLLaDA(LM):
         revision: str | None = None,
         device: str | None = None,
         batch_size: int | str = "auto",
+        attention_block: int | None = None,
+        mask_token_id: int | None = None,
         **decoding: Any,
     ) -> None:
         super().__init__()
@@ -96,6 +98,8 @@ class SpgLLaDA(LM):
             dtype=dtype or recorded.get("dtype", "auto"),
             device=device or "auto",
             revision=revision,
+            attention_block=attention_block,
+            mask_token_id=mask_token_id,
         )
         self.policy = policy.ending_with(recorded.get("ends", "any"))
         self.seed, self._device = seed, policy.device

@@ -289,4 +289,5 @@ def _reduce_behind_backward(base: Any, reduce: bool) -> None:
 
 def _one_token(base: "PreTrainedModel") -> Tensor:
     """A pass through all weights, as short as can be; a scalar."""
-    return base(torch.zeros((1, 1), dtype=torch.int64, device=base.device)).logits.sum()
+    ids = torch.zeros((1, 1), dtype=torch.int64, device=base.device)
+    return base(ids, attention_mask=torch.ones_like(ids, dtype=torch.bool)[None, None]).logits.sum()

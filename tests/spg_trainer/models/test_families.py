@@ -21,12 +21,15 @@ from transformers import (
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.export import merge
 from spg_trainer.models import Family, load_model, register_family, save_model, shard
+from spg_trainer.models.body import pick
 from spg_trainer.models.experts import counting_choices, router_metrics
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.settings.fields import MergeCommand
+from spg_trainer.training.loop import train
 from tests.common.family_cases import BLOCKS, blocks_of, cases, doubled, family_folder
 from tests.common.model_cases import edit, some_ids
+from tests.common.trainer_cases import rows, small_config
 
 EXACT = 1e-5
 """Largest difference of a logit, in standard deviations of the case's logits (about 3)."""
@@ -136,7 +139,8 @@ def test_a_layer_called_by_itself_is_not_causal(shared_data, name):
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_columns_that_are_kept_are_those_of_the_whole_pass(shared_data, name):
-    body = opened(shared_data, name).base_model
+    model = opened(shared_data, name)
+    body = model.base_model
     ids, keep = some_ids(2, 12, vocab=150), torch.tensor([[5, 7, 11], [0, 1, 2]])
     seen = []
     body.layers[-1].mlp.register_forward_hook(lambda *call: seen.append(call[2].shape[1]))
@@ -145,6 +149,14 @@ def test_columns_that_are_kept_are_those_of_the_whole_pass(shared_data, name):
         kept = body(ids, keep=keep).last_hidden_state
     assert seen == [12, 3]
     torch.testing.assert_close(kept, whole, rtol=0, atol=1e-5)
+    model.train().gradient_checkpointing_enable()
+    gradients = []
+    for states in (body(ids, keep=keep), body(ids)):
+        states = states.last_hidden_state
+        (states if states.shape[1] == 3 else pick(states, keep)).sin().sum().backward()
+        gradients.append(body.embed_tokens.weight.grad.clone())
+        model.zero_grad()
+    assert (gradients[0] - gradients[1]).norm() <= 1e-5 * gradients[1].norm()
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -469,6 +481,22 @@ def test_adapters_sit_on_attention_and_where_asked_on_experts_never_on_the_route
         load_file(tmp_path / "merged" / "model.safetensors").keys()
         == load_file(folder / "model.safetensors").keys()
     )
+
+
+@pytest.mark.parametrize("changes", [{"lora_r": 2, "lora_experts": True}, {"lora_r": 0}])
+def test_a_mixture_is_trained_and_its_router_only_with_all_weights(shared_data, tmp_path, changes):
+    folder = family_folder(shared_data, "lladamoe", tmp_path / "hub")
+    config = small_config(tmp_path / "run", model=folder, max_steps=1, **changes)
+    train(config, quiet=True)
+    (row,) = rows(tmp_path / "run" / "metrics.jsonl")
+    assert 1 <= row["router/busiest"] <= 4  # 3 of 12 are chosen
+    if changes["lora_r"]:
+        return
+    before, after = (load_file(place / "model.safetensors") for place in (folder, tmp_path / "run" / "model"))
+    assert before.keys() == after.keys()
+    for name in ("gate.weight", "experts.7.up_proj.weight"):
+        name = f"model.layers.1.mlp.{name}"
+        assert not torch.equal(before[name], after[name])
 
 
 # A family from outside.
