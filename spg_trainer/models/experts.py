@@ -41,7 +41,7 @@ def experts_of(config: "PreTrainedConfig") -> Experts:
 def counting_choices(model: "nn.Module") -> Iterator[dict[tuple[str, int], float]]:
     """Counts, by router and expert, how often each is chosen in the passes made inside; padding counts as well.
 
-    Empty of a model without experts. What is recomputed in a backward pass counts again.
+    Empty of a model without experts. What is computed twice counts twice.
     """
     counts: dict[tuple[str, int], float] = {}
     hooks = []
@@ -65,10 +65,10 @@ def counting_choices(model: "nn.Module") -> Iterator[dict[tuple[str, int], float
             hook.remove()
 
 
-def router_metrics(counts: Mapping[tuple[str, int], float]) -> dict[str, float]:
+def router_load(counts: Mapping[tuple[str, int], float]) -> dict[str, float]:
     """`router/busiest`: how often the busiest expert of any layer is chosen, where 1 is its even share.
 
-    counts: of `counting_choices`, summed over the processes; of no model with experts, or of no pass, no metric.
+    counts: of `counting_choices`, summed over the processes; of no model with experts, or of no pass, nothing.
     """
     layers: dict[str, list[float]] = {}
     for (name, _), times in counts.items():

@@ -99,6 +99,12 @@ class FamilyConfig:
     """config.json as it was read, and what `to_dict` made of it."""
 
     @classmethod
+    def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As transformers has it, which warns where a file's `model_type` is not that of the class."""
+        settings, unused = super().get_config_dict(*args, **kwargs)
+        return settings | {"model_type": cls.model_type}, unused
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As transformers has it: the settings of a config.json, and changes to them by transformers' names."""
         cls._check(config_dict)

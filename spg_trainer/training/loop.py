@@ -23,7 +23,7 @@ from spg_trainer.distributed import (
 )
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import ended
-from spg_trainer.models.experts import counting_choices, router_metrics
+from spg_trainer.models.experts import counting_choices, router_load
 from spg_trainer.models.shard import clip_gradients, gathered, sum_gradients, trains_parts
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs.checkpoint import latest_complete
@@ -109,14 +109,14 @@ def train_step(run: Run) -> None:
         advantages, step = credit(run, scored, rewards)
         with counting_choices(run.policy.model) as choices:
             metrics |= apply_updates(run, step)
-        if choices:
-            metrics |= router_metrics(sum_metrics(choices))
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
     timings = {
         "rollout": sampled - started,
         "update": time.monotonic() - sampled,
         "tokens_per_second": metrics["num_tokens"] / (sampled - started),
     }
+    if choices:  # all choices of a pass, also those of padding: they depend on the batching
+        timings |= router_load(sum_metrics(choices))
     record_step(run, scored, advantages, metrics, timings)
     solved = validate(run)
     limit = 60 * run.config.max_minutes

@@ -22,7 +22,7 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.export import merge
 from spg_trainer.models import Family, load_model, register_family, save_model, shard
 from spg_trainer.models.body import pick
-from spg_trainer.models.experts import counting_choices, router_metrics
+from spg_trainer.models.experts import counting_choices, router_load
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.settings.fields import MergeCommand
@@ -224,11 +224,11 @@ def test_choices_of_experts_are_counted_by_layer(shared_data):
     layers = {name for name, _ in counts}
     assert len(layers) == 2 and len(counts) == 2 * 12
     assert sum(counts.values()) == 2 * 2 * ids.numel() * 3
-    assert router_metrics(counts)["router/busiest"] > 1
-    assert router_metrics({("a", 0): 3.0, ("a", 1): 1.0, ("b", 0): 2.0, ("b", 1): 2.0}) == {
+    assert router_load(counts)["router/busiest"] > 1
+    assert router_load({("a", 0): 3.0, ("a", 1): 1.0, ("b", 0): 2.0, ("b", 1): 2.0}) == {
         "router/busiest": 1.5
     }
-    assert router_metrics({("a", 0): 0.0}) == {}
+    assert router_load({("a", 0): 0.0}) == {}
     with counting_choices(opened(shared_data, "dream")) as counts:
         assert counts == {}
 
@@ -338,7 +338,8 @@ for name, block in {BLOCKS}.items():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert len(lines) == 3 * len(BLOCKS)
-    assert {line.split()[1] for line in lines if line.startswith("qwen3")} == {"8"}
+    blocks = {(line.split()[0], int(line.split()[1])) for line in lines}
+    assert blocks == {(name, 8 if block is None else block) for name, block in BLOCKS.items()}
     assert "LLaDAMoEModelLM" in {line.split()[2] for line in lines}
 
 
@@ -488,7 +489,7 @@ def test_a_mixture_is_trained_and_its_router_only_with_all_weights(shared_data, 
     folder = family_folder(shared_data, "lladamoe", tmp_path / "hub")
     config = small_config(tmp_path / "run", model=folder, max_steps=1, **changes)
     train(config, quiet=True)
-    (row,) = rows(tmp_path / "run" / "metrics.jsonl")
+    (row,) = rows(tmp_path / "run" / "timings.jsonl")
     assert 1 <= row["router/busiest"] <= 4  # 3 of 12 are chosen
     if changes["lora_r"]:
         return
