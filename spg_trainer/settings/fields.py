@@ -67,21 +67,28 @@ class Decoding:
     """What a denoising step computes and unmasks: by default exactly what the plain LLaDA sampler does."""
 
     remasking: str = "low_confidence"
-    """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
+    """Which masked positions are unmasked first, by name: low_confidence = the most confident, random = any, entropy,
+    margin = the surest by either (Dream), sequential = the leftmost."""
     unmasking: str = "schedule"
     """How many a step unmasks, by name: schedule = the completion in --diffusion-steps; threshold, factor = those the
-    model is sure of (Fast-dLLM), in as many steps as it takes."""
+    model is sure of (Fast-dLLM), in as many steps as it takes; dynamic = those, or the schedule's if more (SDAR)."""
     threshold: Probability = 0.95
-    """Of --unmasking threshold: the probability from which tokens are unmasked."""
+    """Of --unmasking threshold and dynamic: the probability from which tokens are unmasked."""
     threshold_slack: Below1 = 0.0
     """Lets the threshold fall by up to this share as less is masked (Streaming-dLLM); 0 = constant."""
     factor: Positive = 1.0
     """Of --unmasking factor: the n surest are unmasked if their probabilities are above 1 - factor / (n + 1)."""
     max_tokens_per_step: CountOrZero = 0
     """Most tokens that a step unmasks; 0 = no limit."""
+    editing_threshold: NotNegative | None = None
+    """Each step also replaces unmasked tokens of the block where another one is drawn with more than this probability
+    (LLaDA2.1); unset = what is unmasked stays. Not for training."""
+    max_post_steps: CountOrZero = 16
+    """Of --editing-threshold: steps that a block may have after its last token was unmasked."""
     cache: str = "none"
     """Which keys and values are kept between steps, by name: none = exact; prefix = all before the block; dual = all
-    around it; window = all further away than --window-tokens."""
+    around it; window = all further away than --window-tokens; blocks = finished blocks, exact, for models whose
+    attention is by blocks."""
     window_tokens: CountOrZero = 16
     """Of --cache window: columns on either side of the block that each step computes with it."""
     refresh_steps: CountOrZero = 0
@@ -95,7 +102,8 @@ class Decoding:
     def shortcuts(self) -> list[str]:
         """What differs from exact decoding, e.g. `cache dual`."""
         changed = [f.name for f in fields(Decoding) if getattr(self, f.name) != f.default]
-        return [f"{name} {getattr(self, name)}" for name in changed if name != "remasking"]
+        named = [f"{name} {getattr(self, name)}" for name in changed if name != "remasking"]
+        return [name for name in named if name != "cache blocks"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ class Sampling(Decoding):
     @property
     def draws_noise(self) -> bool:
         """Whether decoding is random at all; if not, no generators are needed."""
-        return self.temperature > 0 or self.remasking != "low_confidence"
+        return self.temperature > 0 or self.remasking not in ("low_confidence", *_QUIET)
 
     def check(self) -> None:
         """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
@@ -159,7 +167,7 @@ class Sampling(Decoding):
         self._check_decoding()
 
     def _check_decoding(self) -> None:
-        if self.unmasking != "schedule" and self.remasking == "random":
+        if self.unmasking != "schedule" and self.remasking in ("random", *_QUIET):
             raise ConfigError(
                 f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
                 "is sure of. Use remasking=low_confidence or unmasking=schedule."
@@ -168,32 +176,38 @@ class Sampling(Decoding):
         for choice, ignored in _IGNORED.items():
             for name in (name for name in ignored if getattr(self, name) != getattr(usual, name)):
                 flag, _, value = choice.partition("=")
-                if getattr(self, flag) == value:
+                if str(getattr(self, flag)) == value:
                     raise ConfigError(
                         f"{name}={getattr(self, name)} says nothing with {choice}. Leave it out, or use another "
                         f"{flag}, e.g. {_INSTEAD[name]}."
                     )
         scheduled = self.unmasking == "schedule" and self.steps_per_block == 1
-        if self.cache != "none" and scheduled and not self.prompt_refresh_steps:
+        if self.cache not in ("none", "blocks") and scheduled and not self.prompt_refresh_steps:
             raise ConfigError(
                 f"cache={self.cache} keeps nothing where a block takes one step ({self.diffusion_steps} steps, "
                 f"{self.num_blocks} blocks). Use cache=none."
             )
 
 
+_QUIET = ("entropy", "margin", "sequential")
+"""Remaskings that draw nothing."""
 _UNMASKING = ("threshold", "threshold_slack", "factor", "max_tokens_per_step")
 _IGNORED = {
+    "editing_threshold=None": ("max_post_steps",),
     "unmasking=schedule": _UNMASKING,
     "unmasking=threshold": ("factor",),
+    "unmasking=dynamic": ("factor",),
     "unmasking=factor": ("threshold", "threshold_slack"),
     "cache=none": ("refresh_steps", "prompt_refresh_steps", "window_tokens"),
     "cache=prefix": ("window_tokens",),
     "cache=dual": ("window_tokens",),
+    "cache=blocks": ("refresh_steps", "prompt_refresh_steps", "window_tokens"),
 }
 """Settings that a choice does not read."""
 _INSTEAD = {
     **dict.fromkeys(_UNMASKING, "unmasking=threshold"),
     "factor": "unmasking=factor",
+    "max_post_steps": "editing_threshold=0.9",
     "refresh_steps": "cache=dual",
     "prompt_refresh_steps": "cache=dual",
     "window_tokens": "cache=window",

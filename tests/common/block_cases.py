@@ -1,0 +1,109 @@
+"""Tiny models of every attention pattern, and what they compute with each block in a pass of its own."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from spg_trainer.batch import Rollouts
+from spg_trainer.likelihood import Masks
+from spg_trainer.models.pattern import Pattern
+from spg_trainer.settings.fields import Sampling
+from tests.common.rollout_cases import Plain
+from tests.common.stale_cases import how_many
+
+PATTERNS = {
+    "sequence": (Pattern(4), 0),
+    "sequence, shifted": (Pattern(4), 1),
+    "completion": (Pattern(4, "completion"), 0),
+    "completion, shifted": (Pattern(4, "completion"), 1),
+    "full, shifted": (Pattern(), 1),
+}
+
+
+def with_pattern(model: nn.Module, pattern: Pattern, shift: int) -> nn.Module:
+    """The same body as another family's."""
+    model.pattern, model.shift = pattern, shift
+    return model
+
+
+def block_numbers(pattern: Pattern, prompt: int, length: int) -> list[int]:
+    """Of every token of a sequence without padding; a full pattern has one block."""
+    if pattern.is_full:
+        return [0] * (prompt + length)
+    origin = prompt if pattern.origin == "completion" else 0
+    return [(i - origin) // pattern.block_size for i in range(prompt + length)]
+
+
+def plain_logits(model: nn.Module, ids: list[int], prompt: int) -> Tensor:
+    """Logits (S, V) that tell of each token, its own for the first, from a mask spelled out pair by pair."""
+    numbers = block_numbers(model.pattern, prompt, len(ids) - prompt)
+    mask = torch.tensor([[[[k <= q for k in numbers] for q in numbers]]])
+    where = torch.arange(len(ids))[None]
+    logits = model(input_ids=torch.tensor([ids]), attention_mask=mask, position_ids=where).logits[0]
+    return torch.cat([logits[:1], logits[:-1]]) if model.shift else logits
+
+
+def logps_by_blocks(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int) -> Tensor:
+    """(B, M, T) at scored positions, one row, mask and block at a time: before the block all is clean."""
+    result = masks.scored.new_zeros(masks.scored.shape, dtype=torch.float64)
+    for row, mask, token in masks.scored.nonzero().tolist():
+        real, width = rollouts.prompt_mask[row], rollouts.prompt_mask.shape[1]
+        masked, ids = masks.masked[row, mask], rollouts.completion_ids[row].tolist()
+        noisy_prompt = rollouts.prompt_ids[row].masked_fill(masked[:width], mask_id)[real].tolist()
+        prompt, numbers = len(noisy_prompt), block_numbers(model.pattern, int(real.sum()), len(ids))
+        own = numbers[prompt + token]
+        shown = [
+            mask_id if masked[width + i] and numbers[prompt + i] == own else ids[i]
+            for i in range(len(ids))
+            if numbers[prompt + i] <= own
+        ]
+        logits = plain_logits(model, noisy_prompt + shown, prompt)[prompt + token]
+        result = result.index_put(
+            tuple(torch.tensor([row, mask, token])), logits.log_softmax(-1)[ids[token]].double()
+        )
+    return result
+
+
+@torch.no_grad()
+def plain_block_sampler(
+    model: nn.Module, prompt: list[int], s: Sampling, mask_id: int, noise: torch.Generator | None
+) -> Plain:
+    """Decoding spelled out for one row: all logits of all that is seen at every pass, nothing kept, float64.
+
+    Blocks are cut where a token's number in the sequence (or the completion) is a multiple of the block's length.
+    """
+    width, length = len(prompt), s.max_completion_length
+    numbers = block_numbers(model.pattern, width, length)
+    grid = block_numbers(Pattern(s.block_length, model.pattern.origin), width, length)
+    if model.pattern.is_full:
+        grid = [-1] * width + [i // s.block_length for i in range(length)]
+    x = prompt + [mask_id] * length
+    out = Plain([mask_id] * length, [-1] * length, [0.0] * length, [])
+    number = 0
+    for block in sorted(set(grid[width:])):
+        inside = [c for c in range(width, width + length) if grid[c] == block]
+        seen, step = numbers.index(numbers[inside[0]] + 1) if numbers[inside[0]] + 1 in numbers else len(x), 0
+        while masked := [c for c in inside if x[c] == mask_id]:
+            logits = plain_logits(model, x[:seen], width)
+            e = torch.empty(len(masked), logits.shape[-1])
+            if s.temperature > 0:
+                e.exponential_(generator=noise)
+            picks = []
+            for row, c in enumerate(masked):
+                score = logits[c] - (s.temperature * e[row].log() if s.temperature > 0 else 0)
+                score[mask_id] = float("-inf")
+                token = int(score.argmax())
+                picks.append((float(logits[c].log_softmax(-1)[token]), -c, token))
+            if s.remasking == "random":
+                any_of = torch.rand(len(masked), generator=noise).tolist()
+                picks = [p for _, p in sorted(zip(any_of, picks, strict=True), reverse=True)]
+            else:
+                picks.sort(reverse=True)
+            share = (len(masked) + seen - inside[-1] - 1) / (len(inside) + seen - inside[-1] - 1)
+            for logp, at, token in picks[: how_many([math.exp(p[0]) for p in picks], share, step, s)]:
+                x[-at] = token
+                out.tokens[-at - width], out.steps[-at - width] = token, number
+                out.logps[-at - width] = logp
+            number, step = number + 1, step + 1
+    return out
