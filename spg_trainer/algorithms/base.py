@@ -105,9 +105,9 @@ class Algorithm(ABC):
         if self.masking == "trajectory":
             exact = self.p_mask_prompt == 0
             self.require("p_mask_prompt", exact, "0 for masking=trajectory, which shows what the sampler saw")
-            self.require(
-                "score_tail", not self.score_tail, "false for masking=trajectory, which has no such tail"
-            )
+        if self.masking in ("trajectory", "step_merge"):
+            no_tail = f"false for masking={self.masking}, which has no such tail"
+            self.require("score_tail", not self.score_tail, no_tail)
         self.make_masking()  # which has settings of its own to refuse
 
     def require(self, name: str, fine: bool, expected: str) -> None:

@@ -43,8 +43,8 @@ class RAFT(Algorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, type[Masking]]:
-        """Those with a likelihood, but for `trajectory`: it shows equal texts in the orders they were written in."""
-        return {name: cls for name, cls in LIKELIHOODS.items() if name != "trajectory"}
+        """Those with a likelihood, but for the sampler's path: equal texts may be written in different orders."""
+        return {name: cls for name, cls in LIKELIHOODS.items() if name not in ("trajectory", "step_merge")}
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         return {"advantages": merge_equal(self.compute_advantages(rewards), rollouts, rewards.shape[1])}
