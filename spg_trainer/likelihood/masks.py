@@ -296,7 +296,8 @@ class StepMergeMasking(ManyMasking):
 
     def plan(self, row: Row) -> Plan:
         """Its choice is (3, C): first step, step after the last, and weight of the segments drawn."""
-        start, stop, surprise = self.segments(row.unmask_step[: row.length], row.surprise[: row.length])
+        steps, surprise = row.unmask_step[: row.length], row.surprise[: row.length]
+        start, stop, of_token = self.segments(steps)
         if not len(start):
             raise ConfigError(
                 "masking=trajectory and step_merge need completions of the sampler (unmask_step); use masking=random"
@@ -306,20 +307,24 @@ class StepMergeMasking(ManyMasking):
         if self.segment_draw == "uniform":
             chosen, weight = np.resize(row.stream(-1).permutation(count), copies), np.full(count, count)
         elif self.segment_draw == "entropy":
-            weight = (surprise + 1e-8).sum() / (surprise + 1e-8)
+            surprise = np.bincount(of_token, surprise[steps >= 0]) + 1e-8
+            weight = surprise.sum() / surprise
             quantiles = (np.arange(copies) + row.stream(-1).random(1)) / copies
             chosen = np.searchsorted((1 / weight).cumsum(), quantiles, side="right").clip(max=count - 1)
         return super().plan(row)._replace(choice=np.stack([start, stop, weight])[:, chosen])
 
-    def segments(self, steps: np.ndarray, surprise: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """First step, step after the last, and summed surprise of each segment (S,); steps, surprise: (n,)."""
-        surprise, steps = surprise[steps >= 0], steps[steps >= 0]
+    def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First step and step after the last of the S segments, and the number of that of each unmasked token.
+
+        steps: (n,), -1 where a token was never unmasked.
+        """
+        steps = steps[steps >= 0]
         total = int(steps.max(initial=-1)) + 1
         edges = np.arange(0, total + self.steps_per_segment, self.steps_per_segment)
         if self.segment_draw == "all" and len(edges) > self.num_masks + 1:
             edges = np.arange(self.num_masks + 1) * total // self.num_masks
         used, of_token = np.unique(np.searchsorted(edges, steps, side="right") - 1, return_inverse=True)
-        return edges[used], edges[used + 1], np.bincount(of_token, surprise, len(used))
+        return edges[used], edges[used + 1], of_token
 
     def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
         start, stop, weight = np.zeros(
