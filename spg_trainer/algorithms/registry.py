@@ -32,6 +32,7 @@ ALGORITHMS = {
     "justgrpo": "spg_trainer.algorithms.justgrpo:JustGRPO",
     "justgrpo_repro": "spg_trainer.algorithms.justgrpo:JustGRPORepro",
     "vrpo": "spg_trainer.algorithms.vrpo:VRPO",
+    "agrpo": "spg_trainer.algorithms.agrpo:AGRPO",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 
