@@ -33,6 +33,7 @@ ALGORITHMS = {
     "justgrpo_repro": "spg_trainer.algorithms.justgrpo:JustGRPORepro",
     "vrpo": "spg_trainer.algorithms.vrpo:VRPO",
     "agrpo": "spg_trainer.algorithms.agrpo:AGRPO",
+    "d2_stepmerge": "spg_trainer.algorithms.d2_stepmerge:D2StepMerge",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 
