@@ -34,6 +34,7 @@ ALGORITHMS = {
     "vrpo": "spg_trainer.algorithms.vrpo:VRPO",
     "agrpo": "spg_trainer.algorithms.agrpo:AGRPO",
     "d2_stepmerge": "spg_trainer.algorithms.d2_stepmerge:D2StepMerge",
+    "cj_grpo": "spg_trainer.algorithms.cj_grpo:CJGRPO",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 
