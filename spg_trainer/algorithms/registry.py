@@ -35,6 +35,7 @@ ALGORITHMS = {
     "agrpo": "spg_trainer.algorithms.agrpo:AGRPO",
     "d2_stepmerge": "spg_trainer.algorithms.d2_stepmerge:D2StepMerge",
     "cj_grpo": "spg_trainer.algorithms.cj_grpo:CJGRPO",
+    "tracerl": "spg_trainer.algorithms.tracerl:TraceRL",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 
