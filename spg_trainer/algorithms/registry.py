@@ -36,6 +36,7 @@ ALGORITHMS = {
     "d2_stepmerge": "spg_trainer.algorithms.d2_stepmerge:D2StepMerge",
     "cj_grpo": "spg_trainer.algorithms.cj_grpo:CJGRPO",
     "tracerl": "spg_trainer.algorithms.tracerl:TraceRL",
+    "coupled_grpo": "spg_trainer.algorithms.coupled_grpo:CoupledGRPO",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 
