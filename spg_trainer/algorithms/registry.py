@@ -37,6 +37,7 @@ ALGORITHMS = {
     "cj_grpo": "spg_trainer.algorithms.cj_grpo:CJGRPO",
     "tracerl": "spg_trainer.algorithms.tracerl:TraceRL",
     "coupled_grpo": "spg_trainer.algorithms.coupled_grpo:CoupledGRPO",
+    "stabledrl": "spg_trainer.algorithms.stabledrl:StableDRL",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 
