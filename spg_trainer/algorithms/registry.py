@@ -38,6 +38,7 @@ ALGORITHMS = {
     "tracerl": "spg_trainer.algorithms.tracerl:TraceRL",
     "coupled_grpo": "spg_trainer.algorithms.coupled_grpo:CoupledGRPO",
     "stabledrl": "spg_trainer.algorithms.stabledrl:StableDRL",
+    "ebpo": "spg_trainer.algorithms.ebpo:EBPO",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 
