@@ -39,6 +39,7 @@ ALGORITHMS = {
     "coupled_grpo": "spg_trainer.algorithms.coupled_grpo:CoupledGRPO",
     "stabledrl": "spg_trainer.algorithms.stabledrl:StableDRL",
     "ebpo": "spg_trainer.algorithms.ebpo:EBPO",
+    "maxrl": "spg_trainer.algorithms.maxrl:MaxRL",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 
