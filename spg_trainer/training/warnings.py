@@ -25,8 +25,8 @@ def form_warning(algorithm: Algorithm, reward_weights: Mapping[str, float]) -> s
     if "mean" in get_args(get_type_hints(type(algorithm))["advantage"]):
         remedies.insert(0, "--algorithm-args advantage=mean")
     return (
-        f"advantage={algorithm.advantage} with a reward for {', '.join(paid)}: while few completions are right, it raises "
-        f"wrong ones in the right form as much as right ones, which may die out. Use {' or '.join(remedies)}."
+        f"advantage={algorithm.advantage} with a reward for {', '.join(paid)}: while few are right, wrong ones in the "
+        f"right form are raised like right ones, which may die out. Use {' or '.join(remedies)}."
     )
 
 
