@@ -16,7 +16,7 @@ MOST = 0.75
 def form_warning(algorithm: Algorithm, reward_weights: Mapping[str, float]) -> str:
     """What to tell where advantages over a group's deviation meet a reward that pays for more than being right.
 
-    The deviation of a group of wrong answers is that of their form, which then counts as much as being right does.
+    The deviation of a group of wrong answers is that of their form: while most groups are such, form is what is taught.
     """
     paid = [name for name, weight in reward_weights.items() if weight and name != "correct"]
     if not paid or algorithm.advantage not in ("mean_std", "z_score"):
@@ -26,7 +26,7 @@ def form_warning(algorithm: Algorithm, reward_weights: Mapping[str, float]) -> s
         remedies.insert(0, "--algorithm-args advantage=mean")
     return (
         f"advantage={algorithm.advantage} with a reward for {', '.join(paid)}: while few are right, wrong ones in the "
-        f"right form are raised like right ones, which may die out. Use {' or '.join(remedies)}."
+        f"right form are raised, too, and right ones may die out. Use {' or '.join(remedies)}."
     )
 
 
