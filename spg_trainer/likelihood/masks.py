@@ -327,15 +327,11 @@ class StepMergeMasking(ManyMasking):
         return edges[used], edges[used + 1], of_token
 
     def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
-        start, stop, weight = np.zeros(
-            (3, num_masks, 1)
-        )  # where no segment is left for a copy, it scores none
-        drawn = plan.choice.shape[1]
-        start[:drawn, 0], stop[:drawn, 0], weight[:drawn, 0] = plan.choice
+        drawn = np.zeros((3, num_masks, 1))  # a copy for which no segment is left scores nothing
+        drawn[:, : plan.choice.shape[1], 0] = plan.choice
+        start, stop, weight = drawn
         step, inside = plan.unmask_step, np.arange(len(plan.unmask_step)) < plan.length
-        return MaskedCopy(
-            (step < 0) | (step >= start), (step >= start) & (step < stop) & (step >= 0) & inside, weight
-        )
+        return MaskedCopy((step < 0) | (step >= start), (step >= start) & (step < stop) & inside, weight)
 
 
 @dataclass(frozen=True)
