@@ -193,15 +193,15 @@ def test_logits_are_computed_once_where_their_coefficients_are_known_or_not_need
 
 
 def test_the_last_layer_computes_scored_columns_only(monkeypatch):
-    import spg_trainer.models.load as load
+    import spg_trainer.models.states as states
 
-    widths, original = [], load.hidden_states
+    widths, original = [], states.hidden_states
 
-    def watched(model, ids, attention, keep):
+    def watched(model, ids, attention, keep, **more):
         widths.append(keep.shape[1])
-        return original(model, ids, attention, keep=keep)
+        return original(model, ids, attention, keep=keep, **more)
 
-    monkeypatch.setattr(load, "hidden_states", watched)
+    monkeypatch.setattr(states, "hidden_states", watched)
     algorithm, model, rollouts, masks, batch = case("justgrpo", True)
     options = {"mask_id": MASK, "masks_at_once": 1, **declared(algorithm, batch)}
     accumulate(model, rollouts, masks, partial(with_old, algorithm, masks, batch), **options)
