@@ -45,6 +45,9 @@ from spg_trainer.training.update import Step, gradient, plan_updates
 
 BASELINE = "all graphs at once"
 ALGORITHMS = "spg raft diffu_grpo wd1 unigrpo gdpo bgpo espo justgrpo vrpo".split()
+ALGORITHMS += "agrpo d2_stepmerge cj_grpo tracerl coupled_grpo stabledrl ebpo maxrl".split()
+CLEAN = ("justgrpo", "vrpo", "agrpo", "cj_grpo", "tracerl")
+"""Those that show the whole prompt."""
 PROMPT = 64
 
 
@@ -72,12 +75,14 @@ FORETOLD = {
 def update(name: str, case: Case, num_masks: int) -> None:
     """Adds the gradient of one update by an algorithm, one mask's graph at a time."""
     rollouts, batch = case.rollouts, case.batch
-    settings = {"num_masks": num_masks, "p_mask_prompt": 0.0 if name in ("justgrpo", "vrpo") else 0.15}
+    count = num_masks + (name == "coupled_grpo")  # one full mask and pairs
+    settings = {"num_masks": count, "p_mask_prompt": 0.0 if name in CLEAN else 0.15}
     algorithm = build(name, {**settings, "block_length": 8})
     masks = algorithm.make_masking().draw(rollouts, lambda row, mask: numpy_generator(0, "masks", row, mask))
     logps = torch.full(masks.scored.shape, -2.0).masked_fill(~masks.scored, 0.0)
     totals = {**batch.totals, "scored_completions": float(BATCH)}
-    prepared = {"repeats": torch.ones(BATCH), "valid": torch.ones(BATCH)}
+    rewards = torch.tensor([[1.0, 0.0]], dtype=torch.float64).repeat(BATCH // 2, 1)
+    prepared = algorithm.prepare(rewards, rollouts)
     group = torch.arange(BATCH) // 2
     batch = Batch(batch.completion_mask, batch.advantages, totals, group, prepared, logps, logps)
     accumulate(

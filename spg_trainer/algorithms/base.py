@@ -105,9 +105,9 @@ class Algorithm(ABC):
         if self.masking == "trajectory":
             exact = self.p_mask_prompt == 0
             self.require("p_mask_prompt", exact, "0 for masking=trajectory, which shows what the sampler saw")
-            self.require(
-                "score_tail", not self.score_tail, "false for masking=trajectory, which has no such tail"
-            )
+        if self.masking in ("trajectory", "step_merge"):
+            no_tail = f"false for masking={self.masking}, which has no such tail"
+            self.require("score_tail", not self.score_tail, no_tail)
         self.make_masking()  # which has settings of its own to refuse
 
     def require(self, name: str, fine: bool, expected: str) -> None:
@@ -139,7 +139,8 @@ class Algorithm(ABC):
         """(P*G,) advantages of rewards (P, G), group after group; exactly zero where all rewards are equal.
 
         mean: reward - group mean (SPG, Dr. GRPO). mean_std: the same over the group's standard deviation (GRPO).
-        leave_one_out: reward - mean of the others (RLOO). Raises ConfigError for groups of one.
+        z_score: the same over that of a population, without a floor. leave_one_out: reward - mean of the others (RLOO).
+        Raises ConfigError for groups of one.
         """
         size = rewards.shape[1]
         if size < 2:
@@ -149,6 +150,9 @@ class Algorithm(ABC):
         advantages = shifted - shifted.mean(1, keepdim=True)
         if self.advantage == "mean_std":  # the floor is that of TRL's GRPO
             advantages = advantages / (shifted.std(1, keepdim=True) + 1e-4)
+        elif self.advantage == "z_score":
+            deviation = rewards.std(1, correction=0, keepdim=True)
+            advantages = advantages / deviation.where(deviation > 0, 1.0)
         elif self.advantage == "leave_one_out":
             advantages = advantages * (size / (size - 1))
         return advantages.reshape(-1)

@@ -67,11 +67,18 @@ class DiffuGRPO(Algorithm):
         )
         metrics = token_metrics(logps, log_ratio, clipped, masks)
         if self.needs_ref_logps:
-            kl = kl_k3(logps, batch.ref_logps)
+            kl = self.penalty(kl_k3(logps, batch.ref_logps), log_ratio)
             objective = objective - self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
-        terms = elbo(objective, masks) * self.norm(batch).to(logps)
-        return Loss(-terms.sum(), metrics)
+        return Loss(-self.weigh(objective, masks, batch).sum(), metrics)
+
+    def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:
+        """(B, M, T) what `beta` weighs, from the estimates of the KL and the log-ratios of single tokens."""
+        return kl
+
+    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
+        """(B,) of the objectives of single tokens (B, M, T)."""
+        return elbo(objective, masks) * self.norm(batch).to(objective)
 
 
 @torch.no_grad()

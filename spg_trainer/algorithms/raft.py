@@ -1,7 +1,7 @@
 """RAFT, reward-ranked fine-tuning: likelihood of the completions that were right, and of no others.
 
 Source: arXiv 2304.06767; 2504.11343 has it beside GRPO. Ours are: the ELBO as likelihood; one weight for each solved
-problem, however many of its completions are right; equal completions scored once. It is not MaxRL (arXiv 2602.02710),
+problem, however many of its completions are right; equal completions scored once. It is not `maxrl` (arXiv 2602.02710),
 which weighs right completions alike but by its control variate pushes wrong ones down, and learns nothing from a
 problem that is always solved. docs/algorithms/raft.md has the formulas.
 """
@@ -43,8 +43,8 @@ class RAFT(Algorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, type[Masking]]:
-        """Those with a likelihood, but for `trajectory`: it shows equal texts in the orders they were written in."""
-        return {name: cls for name, cls in LIKELIHOODS.items() if name != "trajectory"}
+        """Those with a likelihood, but for the sampler's path: equal texts may be written in different orders."""
+        return {name: cls for name, cls in LIKELIHOODS.items() if name not in ("trajectory", "step_merge")}
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         return {"advantages": merge_equal(self.compute_advantages(rewards), rollouts, rewards.shape[1])}

@@ -32,6 +32,14 @@ ALGORITHMS = {
     "justgrpo": "spg_trainer.algorithms.justgrpo:JustGRPO",
     "justgrpo_repro": "spg_trainer.algorithms.justgrpo:JustGRPORepro",
     "vrpo": "spg_trainer.algorithms.vrpo:VRPO",
+    "agrpo": "spg_trainer.algorithms.agrpo:AGRPO",
+    "d2_stepmerge": "spg_trainer.algorithms.d2_stepmerge:D2StepMerge",
+    "cj_grpo": "spg_trainer.algorithms.cj_grpo:CJGRPO",
+    "tracerl": "spg_trainer.algorithms.tracerl:TraceRL",
+    "coupled_grpo": "spg_trainer.algorithms.coupled_grpo:CoupledGRPO",
+    "stabledrl": "spg_trainer.algorithms.stabledrl:StableDRL",
+    "ebpo": "spg_trainer.algorithms.ebpo:EBPO",
+    "maxrl": "spg_trainer.algorithms.maxrl:MaxRL",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 

@@ -65,12 +65,6 @@ class UniGRPORepro(UniGRPO):
     def maskings(cls) -> Mapping[str, type[Masking]]:
         return {"bernoulli": RatioMasking}
 
-    def compute_advantages(self, rewards: Tensor) -> Tensor:
-        """(P*G,) of rewards (P, G): from the group mean, over the population's deviation."""
-        centred = super().compute_advantages(rewards).view_as(rewards)
-        deviation = rewards.std(1, correction=0, keepdim=True)
-        return (centred / deviation.where(deviation > 0, 1.0)).view(-1)
-
     def linear(self, batch: Batch, on_policy: bool) -> Tensor:
         return torch.full_like(batch.advantages, on_policy, dtype=torch.bool)  # its KL is at its minimum then
 

@@ -58,8 +58,12 @@ class Row(NamedTuple):
 
     length: int
     """Its tokens n."""
+    prompt_length: int
+    """Real tokens of its prompt."""
     unmask_step: np.ndarray
     """(T,)."""
+    surprise: np.ndarray
+    """(T,) minus the log-probability of each token when it was unmasked, nats."""
     stream: Callable[[int], np.random.Generator]
     """mask -> stream, as in `Streams`; asked twice for the same, it gives the same, further on."""
     shared: Callable[[int], np.random.Generator]
@@ -124,8 +128,11 @@ class Masking(ABC):
         that was never unmasked: training on it would raise the probability of [MASK] itself.
         """
         prompt = rollouts.prompt_mask.cpu().numpy()
-        lengths = rollouts.completion_mask.sum(-1).tolist()
-        unmask_step = rollouts.unmask_step.cpu().numpy()
+        lengths, prompts = (m.sum(-1).tolist() for m in (rollouts.completion_mask, rollouts.prompt_mask))
+        unmask_step, surprise = (
+            rollouts.unmask_step.cpu().numpy(),
+            -rollouts.unmask_logps.double().cpu().numpy(),
+        )
         (rows, width), size = prompt.shape, unmask_step.shape[1]
         where = where or Where(0, 1, range(rows), rows)
         self.check(size)
@@ -138,9 +145,8 @@ class Masking(ABC):
             stream = cache(partial(streams, row))
             progress = where.iteration / max(1, where.num_iterations - 1)
             share = where.rows[row] / where.total
-            plan = self.plan(
-                Row(lengths[row], unmask_step[row], stream, partial(streams, -1), progress, share)
-            )
+            written = lengths[row], prompts[row], unmask_step[row], surprise[row]
+            plan = self.plan(Row(*written, stream, partial(streams, -1), progress, share))
             scale[row], part[row, plan.part] = plan.scale, True
             copies = self.copies(plan, num_masks, stream)
             masked[row, :, width:], scored[row] = copies.masked, copies.scored
@@ -162,14 +168,27 @@ class Masking(ABC):
         return Plan(row.length, slice(0, row.length), row.unmask_step)
 
     def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
-        """All masked copies of a completion, stacked: masked and scored (M, T), weight (M, 1)."""
+        """All masked copies of a completion, stacked: masked and scored (M, T), weight (M, 1) or (M, T)."""
         drawn = [self.copy(plan, mask, stream(mask)) for mask in range(num_masks)]
         masked, scored, weight = zip(*drawn, strict=True)
-        return MaskedCopy(np.stack(masked), np.stack(scored), np.array(weight)[:, None])
+        return MaskedCopy(np.stack(masked), np.stack(scored), np.array(weight).reshape(num_masks, -1))
 
     @abstractmethod
     def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
         """One masked copy of a completion."""
+
+
+@dataclass(frozen=True)
+class ManyMasking(Masking):
+    """One whose copies are many and drawn at once: a subclass says all of them, `copies`."""
+
+    @abstractmethod
+    def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
+        """As in `Masking`; the weight is anything that broadcasts to (M, T)."""
+
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        masked, scored, weight = self.copies(plan, self.count(len(plan.unmask_step)), lambda _: stream)
+        return MaskedCopy(masked[mask], scored[mask], np.broadcast_to(weight, scored.shape)[mask])
 
 
 @dataclass(frozen=True)
@@ -254,32 +273,76 @@ class ActiveBlockMasking(Masking):
 
 
 @dataclass(frozen=True)
-class TrajectoryMasking(Masking):
-    """Shows the model what the sampler saw at a denoising step and scores the tokens unmasked there.
+class StepMergeMasking(ManyMasking):
+    """Replays the sampler's steps in segments: shows what it saw when one began, scores all it unmasked there.
 
-    Mean over all masks: the log-probability of the path that the sampler took. The step is uniform among the S steps
-    that unmasked a scored token, and each token weighs S. Several masks take different steps, as far as there are as
-    many. Positions behind the first end token are shown as the sampler saw them, too, and never scored.
+    Segments are `steps_per_segment` denoising steps each, up to the last that unmasked a scored token; those that
+    unmasked none are left out. segment_draw: `all` of them, one a copy: at most num_masks, of nearly equal numbers of
+    steps where they would be more; `uniform`: num_masks of them, different ones as far as there are as many; `entropy`:
+    with probability in proportion to the surprise of their tokens, spread evenly. Each weighs 1 over its probability.
+    Positions behind the first end token are shown as the sampler saw them, too, and never scored.
+
+    Mean over all masks: the log-probability of writing the tokens of each segment at once. With segments of one step
+    that is the log-probability of the path that the sampler took, with a single segment that of one pass (`all`).
     """
+
+    steps_per_segment: int = 1
+    segment_draw: str = "all"
 
     varies_context: ClassVar[bool] = False
 
-    def plan(self, row: Row) -> Plan:
-        steps = np.unique(row.unmask_step[: row.length])
-        steps = steps[steps >= 0]
-        if not len(steps):
-            raise ConfigError(
-                "masking=trajectory needs completions of the sampler (unmask_step); use masking=random"
-            )
-        order = np.resize(row.stream(-1).permutation(len(steps)), max(len(steps), self.num_masks))
-        return super().plan(row)._replace(choice=steps[order])
+    def count(self, size: int) -> int:
+        return min(self.num_masks, size) if self.segment_draw == "all" else self.num_masks
 
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        step = plan.choice[mask]
-        scored = plan.unmask_step == step
-        scored[plan.length :] = False
-        masked = (plan.unmask_step < 0) | (plan.unmask_step >= step)
-        return MaskedCopy(masked, scored, float(len(np.unique(plan.choice))))
+    def plan(self, row: Row) -> Plan:
+        """Its choice is (3, C): first step, step after the last, and weight of the segments drawn."""
+        steps, surprise = row.unmask_step[: row.length], row.surprise[: row.length]
+        start, stop, of_token = self.segments(steps)
+        if not len(start):
+            raise ConfigError(
+                "masking=trajectory and step_merge need completions of the sampler (unmask_step); use masking=random"
+            )
+        count, copies = len(start), self.count(len(row.unmask_step))
+        chosen, weight = np.arange(count), np.full(count, copies)
+        if self.segment_draw == "uniform":
+            chosen, weight = np.resize(row.stream(-1).permutation(count), copies), np.full(count, count)
+        elif self.segment_draw == "entropy":
+            surprise = np.bincount(of_token, surprise[steps >= 0]) + 1e-8
+            weight = surprise.sum() / surprise
+            quantiles = (np.arange(copies) + row.stream(-1).random(1)) / copies
+            chosen = np.searchsorted((1 / weight).cumsum(), quantiles, side="right").clip(max=count - 1)
+        return super().plan(row)._replace(choice=np.stack([start, stop, weight])[:, chosen])
+
+    def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First step and step after the last of the S segments, and the number of that of each unmasked token.
+
+        steps: (n,), -1 where a token was never unmasked.
+        """
+        steps = steps[steps >= 0]
+        total = int(steps.max(initial=-1)) + 1
+        edges = np.arange(0, total + self.steps_per_segment, self.steps_per_segment)
+        if self.segment_draw == "all" and len(edges) > self.num_masks + 1:
+            edges = np.arange(self.num_masks + 1) * total // self.num_masks
+        used, of_token = np.unique(np.searchsorted(edges, steps, side="right") - 1, return_inverse=True)
+        return edges[used], edges[used + 1], of_token
+
+    def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
+        drawn = np.zeros((3, num_masks, 1))  # a copy for which no segment is left scores nothing
+        drawn[:, : plan.choice.shape[1], 0] = plan.choice
+        start, stop, weight = drawn
+        step, inside = plan.unmask_step, np.arange(len(plan.unmask_step)) < plan.length
+        return MaskedCopy((step < 0) | (step >= start), (step >= start) & (step < stop) & inside, weight)
+
+
+@dataclass(frozen=True)
+class TrajectoryMasking(StepMergeMasking):
+    """`step_merge` of single steps, drawn uniformly: what the sampler saw at a step, and the tokens unmasked there.
+
+    Mean over all masks: the log-probability of the path that the sampler took.
+    """
+
+    steps_per_segment: ClassVar[int] = 1
+    segment_draw: ClassVar[str] = "uniform"
 
 
 @dataclass(frozen=True)
@@ -371,6 +434,43 @@ class CoupledMasking(Masking):
 
 
 @dataclass(frozen=True)
+class CoupledFullMasking(Masking):
+    """One copy that is all masked, and pairs of complementary ones: each token with probability t, or else the others.
+
+    In the mean over copies a token weighs 1/2 in the first and 1/(2t) or 1/(2(1-t)) in one of a pair (coupled-GRPO). t
+    is uniform on min_ratio..max_ratio and that of all rows. num_masks is odd. No likelihood: the weights of a token sum
+    to 3/2 in the mean, half for predicting it from the prompt alone, and 1 for predicting it beside others.
+    """
+
+    num_masks: int = 3
+    min_ratio: float = 0.2
+    max_ratio: float = 0.8
+
+    varies_context: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.num_masks < 3 or self.num_masks % 2 == 0:
+            text = f"num_masks={self.num_masks}: masking=coupled_full is one full mask and pairs"
+            raise ConfigError(f"{text}; set num_masks=3")
+
+    def plan(self, row: Row) -> Plan:
+        """Its choice is (M, n): what each token weighs in each copy."""
+        pairs = self.num_masks // 2
+        weight = np.full((self.num_masks, row.length), self.num_masks / 2)
+        for pair in range(pairs):
+            ratio = row.shared(pair).uniform(self.min_ratio, self.max_ratio)
+            subset = row.stream(2 * pair + 1).random(row.length) < ratio
+            weight[2 * pair + 1] *= subset / (ratio * pairs)
+            weight[2 * pair + 2] *= ~subset / ((1 - ratio) * pairs)
+        return super().plan(row)._replace(choice=weight)
+
+    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
+        weight = np.zeros(len(plan.unmask_step))
+        weight[: plan.length] = plan.choice[mask]
+        return _copy(weight > 0, plan.length, weight)
+
+
+@dataclass(frozen=True)
 class GaussMasking(Masking):
     """Gauss-Legendre quadrature of the masking ratio t: one mask for each of M nodes, of exactly t n tokens (GDPO).
 
@@ -412,7 +512,7 @@ class RisingMasking(Masking):
 
 
 @dataclass(frozen=True)
-class AutoregressiveMasking(Masking):
+class AutoregressiveMasking(ManyMasking):
     """Masks everything from a token on and scores that token (JustGRPO).
 
     With num_masks >= T every token of every completion, once: the exact log-likelihood of decoding left to right, one
@@ -432,16 +532,43 @@ class AutoregressiveMasking(Masking):
         return super().plan(row)._replace(choice=tokens)
 
     def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
-        """All at once and without a stream, as they are many."""
         size, tokens = len(plan.unmask_step), plan.choice
         token = np.full((num_masks, 1), size)  # where none is left for a copy
         token[: len(tokens), 0] = tokens
         place = np.arange(size)
         return MaskedCopy(place >= token, place == token, self.count(size) * plan.length / len(tokens))
 
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        masked, scored, weight = self.copies(plan, self.count(len(plan.unmask_step)), lambda _: stream)
-        return MaskedCopy(masked[mask], scored[mask], weight)
+
+@dataclass(frozen=True)
+class AllBlocksMasking(ManyMasking):
+    """Masks k of the n_b tokens of every block, each weighing n_b/k: all blocks in one copy, for block-causal models.
+
+    k is uniform on 1..n_b, spread evenly over blocks and copies from one random start (EBPO). Mean over all masks: the
+    block ELBO, where a token is predicted from clean earlier blocks and what its own shows, as a block-causal model
+    does. One that attends to everything would see the holes of other blocks, and the mean is no likelihood.
+    block_length: tokens, that of the attention. block_origin: whether blocks begin at the `completion`, or at the
+    `sequence`, that is, the prompt's first token.
+    """
+
+    block_length: int = 32
+    block_origin: str = "completion"
+
+    def plan(self, row: Row) -> Plan:
+        """Its choice is (n,), the number of each token's block."""
+        before = row.prompt_length % self.block_length if self.block_origin == "sequence" else 0
+        return super().plan(row)._replace(choice=(before + np.arange(row.length)) // self.block_length)
+
+    def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
+        block, sizes = plan.choice, np.bincount(plan.choice)
+        spread = np.arange(num_masks * len(sizes)).reshape(num_masks, -1) / (num_masks * len(sizes))
+        count = 1 + ((stream(-1).random(1) + spread) % 1 * sizes).astype(int)
+        # A token's place in a random order of its block: halved, so that a sum never reaches the next block's number.
+        order = (block + stream(-1).random((num_masks, plan.length)) / 2).argsort(-1).argsort(-1)
+        place = order - (sizes.cumsum() - sizes)[block]
+        scored, weight = np.zeros((2, num_masks, len(plan.unmask_step)))
+        scored[:, : plan.length] = place < count[:, block]
+        weight[:, : plan.length] = (sizes / count)[:, block]
+        return _copy(scored > 0, plan.length, weight)
 
 
 MASKINGS: dict[str, type[Masking]] = {
@@ -455,10 +582,15 @@ MASKINGS: dict[str, type[Masking]] = {
     "gauss": GaussMasking,
     "rising": RisingMasking,
     "autoregressive": AutoregressiveMasking,
+    "step_merge": StepMergeMasking,
+    "coupled_full": CoupledFullMasking,
+    "all_blocks": AllBlocksMasking,
 }
 """What `--algorithm-args masking=NAME` chooses from."""
 
-LIKELIHOODS = {name: cls for name, cls in MASKINGS.items() if name not in ("block", "all", "rising")}
+LIKELIHOODS = {
+    name: cls for name, cls in MASKINGS.items() if name not in ("block", "all", "rising", "coupled_full")
+}
 """Those whose ELBO is in the mean over all masks a log-likelihood or a bound on one, as a sequence's ratio asks for."""
 
 
@@ -481,9 +613,9 @@ def _subset(plan: Plan, start: int, stop: int, count: int, stream: np.random.Gen
     return chosen
 
 
-def _copy(scored: np.ndarray, stop: int, weight: float) -> MaskedCopy:
+def _copy(scored: np.ndarray, stop: int, weight: float | np.ndarray) -> MaskedCopy:
     """Shows neither the scored tokens nor anything from `stop` on."""
-    return MaskedCopy(scored | (np.arange(len(scored)) >= stop), scored, weight)
+    return MaskedCopy(scored | (np.arange(scored.shape[-1]) >= stop), scored, weight)
 
 
 def _blocks(length: int, block_length: int) -> int:

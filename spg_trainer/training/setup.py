@@ -30,6 +30,7 @@ from spg_trainer.training.dry_run import arithmetic, examine
 from spg_trainer.training.optimizer import make_optimizer
 from spg_trainer.training.records import environment_record
 from spg_trainer.training.run import Run, TrainingState
+from spg_trainer.training.warnings import form_warning
 
 
 def start(config: Config, *, quiet: bool = False) -> Run:
@@ -106,8 +107,9 @@ def open_model(
 def introduce(run: Run) -> None:
     """The first lines of a run: what it trains on what, and what the user should know before."""
     config, console, path = run.config, run.console, run.folder.path
-    crowded = crowded_cores(run.policy.device)
-    for note in (run.policy.note, run.source.notice, crowded):
+    env, crowded = run.source.env, crowded_cores(run.policy.device)
+    form = form_warning(run.algorithm, env.reward_weights) if env is not None else ""
+    for note in (run.policy.note, run.source.notice, crowded, form):
         if note:
             console.warn(note)
     if run.state.step:
@@ -118,7 +120,7 @@ def introduce(run: Run) -> None:
         f"{run.splits['train'].spec_name}, {config.algorithm}, model {config.model.model}, {where}; run folder {path}"
     )
     console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes))
-    if config.rollout.cache != "none" and run.source.env is not None:
+    if config.rollout.cache != "none" and env is not None:
         console.say(cache_budget(run))
 
 

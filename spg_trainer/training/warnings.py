@@ -1,7 +1,9 @@
 """Warnings of a run: completions that could not be scored, groups with equal rewards, completions without an end."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args, get_type_hints
+
+from spg_trainer.algorithms import Algorithm
 
 History = Sequence[Mapping[str, Any]]
 
@@ -9,6 +11,23 @@ REPEAT_AFTER = 10
 """A warning is repeated only if it did not hold in any of so many steps before."""
 MOST = 0.75
 """Share of groups without signal from which on a run says why."""
+
+
+def form_warning(algorithm: Algorithm, reward_weights: Mapping[str, float]) -> str:
+    """What to tell where advantages over a group's deviation meet a reward that pays for more than being right.
+
+    The deviation of a group of wrong answers is that of their form: while most groups are such, form is what is taught.
+    """
+    paid = [name for name, weight in reward_weights.items() if weight and name != "correct"]
+    if not paid or algorithm.advantage not in ("mean_std", "z_score"):
+        return ""
+    remedies = ["--reward-weights correct=1 " + " ".join(f"{name}=0" for name in paid)]
+    if "mean" in get_args(get_type_hints(type(algorithm))["advantage"]):
+        remedies.insert(0, "--algorithm-args advantage=mean")
+    return (
+        f"advantage={algorithm.advantage} with a reward for {', '.join(paid)}: while few are right, wrong ones in the "
+        f"right form are raised, too, and right ones may die out. Use {' or '.join(remedies)}."
+    )
 
 
 def new_warnings(history: History, right_groups_teach: bool = False) -> list[str]:

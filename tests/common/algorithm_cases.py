@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spg_trainer.algorithms import Algorithm, Loss
 from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood import Masks, accumulate
+from spg_trainer.likelihood.exact import path_log_likelihood, predictor
 from tests.common.likelihood_cases import (
     make_rollouts,
     naive_logps,
@@ -83,12 +84,13 @@ def largest_error(
     off_policy: float = 0.0,
     advantages: list[float] = ADVANTAGES,
     prepared: dict[str, Tensor] | None = None,
+    rollouts: Rollouts | None = None,
 ) -> float:
     """Relative error of loss and gradient, in all ways of splitting rows and masks, to the sum of `formula` over rows.
 
     off_policy: how far the old logps lie from the current ones, nats; 0 = they are the same.
     """
-    model, rollouts = tiny_model(), make_rollouts(LENGTHS, SIZE, PROMPTS)
+    model, rollouts = tiny_model(), rollouts or make_rollouts(LENGTHS, SIZE, PROMPTS)
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(3)
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
@@ -158,6 +160,39 @@ def surrogate(log_ratio: Tensor, advantage: float, low: float, high: float, held
     clipped = min(max(value, 1 - low), 1 + high)
     held.append(clipped * advantage < value * advantage)
     return clipped * advantage * torch.ones_like(ratio) if held[-1] else ratio * advantage
+
+
+def k3(row: Row, at: tuple[int, ...], reference: Tensor) -> Tensor:
+    """The estimate of the KL at one token."""
+    other = reference[at].exp() / row.logps[at].exp()
+    return other - other.log() - 1
+
+
+def written() -> dict[int, list[int]]:
+    """Number of tokens -> the step that unmasked each, of the completions that `largest_error` is about."""
+    steps = make_rollouts(LENGTHS, SIZE, PROMPTS).unmask_step.tolist()
+    return {n: of_one[:n] for n, of_one in zip(LENGTHS, steps, strict=True)}
+
+
+def path_error(algorithm: Algorithm, weights: list[float], rollouts: Rollouts | None = None) -> float:
+    """On policy, the relative error of the gradient to that of minus the weighted log-likelihoods of paths, by oracle.
+
+    The four completions are the whole update, in two groups.
+    """
+    model, rollouts = tiny_model(), rollouts or make_rollouts(LENGTHS, SIZE, PROMPTS)
+    for row, (weight, n) in enumerate(zip(weights, rollouts.completion_mask.sum(-1).tolist(), strict=True)):
+        predict = predictor(model, rollouts.prompt_ids[row][rollouts.prompt_mask[row]])
+        ids, steps = rollouts.completion_ids[row], rollouts.unmask_step[row]
+        (-weight * path_log_likelihood(predict, ids, steps, n, MASK)).backward()
+    expected = whole_gradient(model)
+    model.zero_grad(set_to_none=True)
+    prepared = algorithm.prepare(torch.tensor([[1.0, 0.0]] * 2, dtype=torch.float64), rollouts)
+    masks = algorithm.make_masking().draw(rollouts, seeded(3))
+    batch = make_batch(rollouts.completion_mask, completions=4, prepared=prepared)
+    loss_fn = partial(with_old, algorithm, masks, batch)
+    options = {"mask_id": MASK, "masks_at_once": 2, **declared(algorithm, batch)}
+    accumulate(model, rollouts, masks, loss_fn, **options)
+    return relative(whole_gradient(model), expected)
 
 
 def two_tokens(count: int = 1) -> Masks:

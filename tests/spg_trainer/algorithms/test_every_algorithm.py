@@ -27,6 +27,7 @@ def small(env: str, name: str, output: Path, model: str = "tiny", **changes) -> 
     tiny = defaults(Config, env=env, model="tiny", algorithm=name)
     config = replace(config, env_args=tiny.env_args, rollout=tiny.rollout)
     sizes = {"prompts_per_step": 12, "num_generations": 6, "num_iterations": 2, "max_steps": 2}
+    sizes["num_minibatches"] = min(2, config.batch.num_minibatches)
     if get(name).left_to_right:  # every token is a mask
         sizes |= {"prompts_per_step": 8, "num_iterations": 1}
     quick = {"eval_problems": 2, "eval_steps": 0, "report": False, "device": "cpu"}

@@ -25,34 +25,33 @@ from tests.common.likelihood_cases import (
 LENGTHS, SIZE, PROMPTS = [9, 4, 1, 7], 9, [4, 2, 3, 1]
 ADVANTAGES = torch.tensor([1.0, -1.0, 0.6, -0.7], dtype=torch.float64)
 MANY = {"num_masks": 4, "block_length": 2}
-OTHER_BETA = {
-    "diffu_grpo": 0.0,
-    "espo": 0.0,
-    "unigrpo": 0.0,
-    "gdpo": 0.1,
-}  # with a penalty where there is none, and without
+WITH_PENALTY = ("diffu_grpo", "espo", "unigrpo", "d2_stepmerge", "cj_grpo", "coupled_grpo")
+"""By default, to a reference."""
+OTHER_BETA = dict.fromkeys(WITH_PENALTY, 0.0) | dict.fromkeys(("gdpo", "agrpo", "ebpo"), 0.1)
 CASES = [(name, on_policy) for name in ALGORITHMS for on_policy in (True, False)]
 
 
 def case(name: str, on_policy: bool, **arguments):
     """The algorithm and four completions in two groups, with old logps beside the current ones or none."""
     given = {"p_mask_prompt": 0.2, **MANY, **arguments}
-    if "justgrpo" in name or name == "vrpo":
+    if name in ("justgrpo", "justgrpo_repro", "vrpo", "agrpo", "cj_grpo", "tracerl"):
         given["p_mask_prompt"] = 0.0
+    if name == "coupled_grpo":
+        given["num_masks"] = 5
     algorithm, rollouts, model = build(name, given), make_rollouts(LENGTHS, SIZE, PROMPTS), tiny_model()
+    prepared = algorithm.prepare(torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64), rollouts)
     masks = algorithm.make_masking().draw(rollouts, seeded())
     with torch.no_grad():
         logps = naive_logps(model, rollouts, masks, MASK)
     noise = torch.randn(2, *logps.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     old, ref = (logps + 0.4 * noise) * masks.scored
     totals = {"completions": 8.0, "tokens": 50.0, "scored_completions": 4.0, "rewarded_completions": 4.0}
-    ones = torch.ones(4, dtype=torch.float64)
     batch = Batch(
         rollouts.completion_mask,
         ADVANTAGES,
         totals,
         group=torch.tensor([0, 0, 1, 1]),
-        prepared={"repeats": ones, "valid": ones},
+        prepared=prepared,
         old_logps=None if on_policy else old,
         ref_logps=ref,
     )
@@ -105,12 +104,21 @@ def test_which_are_linear():
         for said, on_policy in ((first, True), (later, False)):
             algorithm, *_, batch = case(name, on_policy)
             said[name] = int(algorithm.linear(batch, on_policy).sum())
-    always = {"raft", "wd1", "wd1_repro", "justgrpo", "justgrpo_repro"}
+    always = {"raft", "maxrl", "wd1", "wd1_repro", "justgrpo", "justgrpo_repro"}
     assert {name for name, count in later.items() if count == 4} == always
     assert {name for name, count in later.items() if count == 2} == {"spg", "spg_repro"}
-    ratios = {"unigrpo_repro", "gdpo", "gdpo_repro", "bgpo"}  # the others have a penalty by default
+    ratios = {
+        "unigrpo_repro",
+        "gdpo",
+        "gdpo_repro",
+        "bgpo",
+        "agrpo",
+        "tracerl",
+        "ebpo",
+    }  # others have a penalty
     assert {name for name, count in first.items() if count == 4} == always | ratios
-    for name in ("espo", "diffu_grpo", "unigrpo"):
+    assert {name for name, count in first.items() if count == 2} == {"spg", "spg_repro", "stabledrl"}
+    for name in WITH_PENALTY:
         assert case(name, True, beta=0.0)[0].linear(case(name, True)[-1], True).all()
 
 
@@ -185,15 +193,15 @@ def test_logits_are_computed_once_where_their_coefficients_are_known_or_not_need
 
 
 def test_the_last_layer_computes_scored_columns_only(monkeypatch):
-    import spg_trainer.models.load as load
+    import spg_trainer.models.states as states
 
-    widths, original = [], load.hidden_states
+    widths, original = [], states.hidden_states
 
-    def watched(model, ids, attention, keep):
+    def watched(model, ids, attention, keep, **more):
         widths.append(keep.shape[1])
-        return original(model, ids, attention, keep=keep)
+        return original(model, ids, attention, keep=keep, **more)
 
-    monkeypatch.setattr(load, "hidden_states", watched)
+    monkeypatch.setattr(states, "hidden_states", watched)
     algorithm, model, rollouts, masks, batch = case("justgrpo", True)
     options = {"mask_id": MASK, "masks_at_once": 1, **declared(algorithm, batch)}
     accumulate(model, rollouts, masks, partial(with_old, algorithm, masks, batch), **options)

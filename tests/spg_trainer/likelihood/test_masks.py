@@ -14,15 +14,18 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks, Where, elbo, token_logps
 from spg_trainer.likelihood.masks import (
     ActiveBlockMasking,
+    AllBlocksMasking,
     AllMasking,
     AutoregressiveMasking,
     BernoulliMasking,
     BlockMasking,
     BlockModuloMasking,
+    CoupledFullMasking,
     CoupledMasking,
     GaussMasking,
     RandomMasking,
     RisingMasking,
+    StepMergeMasking,
     TrajectoryMasking,
 )
 from spg_trainer.rollout.sampler import sample_completions
@@ -40,6 +43,8 @@ ALL = [
     BernoulliMasking(2, 0.15),
     GaussMasking(2, 0.15),
     RisingMasking(2, 0.15),
+    StepMergeMasking(2, 0.15, 2, "entropy"),
+    AllBlocksMasking(2, 0.15, 4),
 ]
 each = pytest.mark.parametrize("masking", ALL, ids=lambda masking: type(masking).__name__)
 
@@ -91,6 +96,185 @@ def test_trajectory_masks_average_to_the_path_that_was_taken(num_masks):
     masked_at = {s: [i for i, r in enumerate(step) if r < 0 or r >= s] for s in range(4)}
     expected = sum(model(i, masked_at[step[i]]) for i in range(length))
     assert mean_elbo(TrajectoryMasking(num_masks), rollouts, model) == pytest.approx(expected, abs=1e-12)
+
+
+STEPS = [3, 0, 1, 1, 0, 2, 5, 4, 4, -1]
+"""Of 10 positions, 6 of them scored: their steps are 0 to 3, and what lies behind the end is unmasked later."""
+
+
+def path_rollouts(steps=STEPS, length=6, surprise=None):
+    """One completion that was unmasked in these steps."""
+    rollouts = make_rollouts([length], len(steps))
+    rollouts.unmask_step[0] = torch.tensor(steps)
+    if surprise:
+        rollouts.unmask_logps[0] = -torch.tensor(surprise)
+    return rollouts
+
+
+def merged_path(model, edges, steps=STEPS, length=6):
+    """The log-probability of writing at once what was unmasked from each edge up to the next one."""
+    total = 0.0
+    for start, stop in itertools.pairwise(edges):
+        masked = [i for i, step in enumerate(steps) if step < 0 or step >= start]
+        total += sum(model(i, masked) for i in range(length) if start <= steps[i] < stop)
+    return total
+
+
+@pytest.mark.parametrize(
+    "settings, edges",
+    [
+        ((8, 0.0, 1, "all"), range(5)),  # the path
+        ((4, 0.0, 1, "all"), range(5)),
+        ((3, 0.0, 1, "all"), [0, 1, 2, 4]),  # d2: cut at the whole parts of 4/3 and 8/3
+        ((2, 0.0, 1, "all"), [0, 2, 4]),
+        ((1, 0.0, 1, "all"), [0, 4]),
+        ((9, 0.0, 3, "all"), [0, 3, 6]),  # TraceRL: three steps at a time
+        ((1, 0.0, 1, "uniform"), range(5)),
+        ((3, 0.0, 2, "uniform"), [0, 2, 4]),
+    ],
+    ids=str,
+)
+def test_merged_steps_average_to_writing_each_segment_at_once(settings, edges):
+    model, masking = ToyModel(3), StepMergeMasking(*settings)
+    expected = merged_path(model, edges)
+    assert mean_elbo(masking, path_rollouts(), model) == pytest.approx(expected, abs=1e-12)
+    if settings[3] == "all":
+        masks = masking.draw(path_rollouts(), seeded())
+        assert masks.scored[0].any(-1).sum() == len(edges) - 1, "copies that score nothing cost nothing"
+        assert masks.scored[0].sum(0).tolist() == [1] * 6 + [0] * 4
+
+
+def test_a_single_segment_is_the_one_pass_of_all_masks():
+    """Also where something behind the end was unmasked first."""
+    rollouts = path_rollouts([3, 2, 1, 0, 0])
+    rollouts.completion_mask[0, 3:] = False
+    one, full = (cls(1).draw(rollouts, seeded()) for cls in (StepMergeMasking, AllMasking))
+    assert all(torch.equal(getattr(one, f.name), getattr(full, f.name)) for f in fields(Masks))
+    first = StepMergeMasking(9).draw(rollouts, seeded())
+    assert first.masked[0, 0, WIDTH:].tolist() == [True, True, True, False, False], "as the sampler saw it"
+
+
+@pytest.mark.parametrize("num_masks", [1, 2, 5])
+def test_segments_drawn_by_surprise_weigh_one_over_their_probability(num_masks):
+    """Steps of surprise 1, 4, 2 and 1 of 8: 64 starts of the quantiles, each the middle of equally many."""
+    surprise = [1.0, 0.5, 1.5, 2.5, 0.5, 2.0, 9.0, 9.0, 9.0, 0.0]
+    rollouts, model, found, seen = path_rollouts(surprise=surprise), ToyModel(4), 0.0, np.zeros(4)
+    masking = StepMergeMasking(num_masks, 0.0, 1, "entropy")
+    for start in (np.arange(64) + 0.5) / 64:
+        stream = SimpleNamespace(random=lambda size, start=start: np.full(size, start))
+        masks = masking.draw(rollouts, lambda row, mask, s=stream: s)
+        found += float(elbo(model.logps(masks, WIDTH), masks)) / 64
+        drawn = torch.tensor(STEPS)[masks.scored[0].int().argmax(-1)]
+        seen += np.bincount(drawn.numpy(), minlength=4) / (64 * num_masks)
+    assert seen == pytest.approx([1 / 8, 4 / 8, 2 / 8, 1 / 8], abs=1e-12)
+    assert found == pytest.approx(
+        merged_path(model, range(5)), abs=1e-6
+    )  # its 1e-8 keeps every step possible
+
+
+def test_steps_of_equal_surprise_are_drawn_alike_and_certain_ones_still_can_be():
+    sure = path_rollouts(surprise=[0.0] * 10)
+    masks = StepMergeMasking(4, 0.0, 1, "entropy").draw(sure, seeded())
+    assert masks.scored[0].sum(0).tolist() == [1] * 6 + [0] * 4
+    assert masks.weight[0][masks.scored[0]].tolist() == pytest.approx([4.0] * 6)
+
+
+@pytest.mark.parametrize("num_masks, at_once", [(24, 4), (256, 1)])
+def test_many_segments_ask_for_no_stream_of_their_own(num_masks, at_once):
+    asked, streams = [], seeded()
+    for draw in ("all", "uniform", "entropy"):
+        masking = StepMergeMasking(num_masks, 0.0, at_once, draw)
+        masking.draw(path_rollouts(), lambda row, mask: asked.append(mask) or streams(row, mask))
+    assert set(asked) == {-1}
+
+
+@pytest.mark.parametrize("length, p", [(1, 0.0), (3, 0.0), (3, 0.2)])
+def test_full_and_coupled_masks_average_to_half_the_mean_field_and_the_ratios_mean(length, p):
+    """Over nodes of the ratio, exact for these polynomials, and every subset of the tokens."""
+    model, size, found = ToyModel(6), length + 1, 0.0
+    rollouts, tail = make_rollouts([length], size), [length]
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+    expected = 0.5 * sum(model(i, range(size)) for i in range(length))
+    for t, w in zip(0.5 + 0.3 * nodes, weights / 2, strict=True):
+        for kept in itertools.product([False, True], repeat=length):
+            hidden = [i for i in range(length) if kept[i]]
+            chance = math.prod(t if masked else 1 - t for masked in kept)
+            expected += w * chance / t * sum(model(i, [*hidden, *tail]) for i in hidden)
+            stream = SimpleNamespace(
+                uniform=lambda low, high, t=t: t if (low, high) == (0.2, 0.8) else math.nan,
+                random=lambda count, kept=kept: (
+                    np.where(kept, 0.0, 1.0) if count == length else np.ones(count)
+                ),
+            )
+            masks = CoupledFullMasking(3, p).draw(rollouts, lambda row, mask, s=stream: s)
+            found += w * chance * float(elbo(model.logps(masks, WIDTH), masks))
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_full_and_coupled_masks_at_one_half_are_the_full_one_and_twice_each_half():
+    masks = CoupledFullMasking(3, 0.0, 0.5, 0.5).draw(make_rollouts([7, 9], 9), seeded())
+    for row, length in enumerate([7, 9]):
+        full, one, other = masks.scored[row, :, :length]
+        assert full.all() and torch.equal(one, ~other)
+        assert (masks.weight[row, 0, :length] / 3).unique().tolist() == [0.5]
+        assert (masks.weight[row, 1:, :length].sum(0) / 3).unique().tolist() == [1.0]
+    several = CoupledFullMasking(5, 0.0).draw(make_rollouts([40] * 3, 40), seeded())
+    shares = several.weight[:, 1:].amax(-1)
+    assert torch.equal(shares[0], shares[1]) and len(shares[0].unique()) == 4, (
+        "each pair's ratio is that of all rows"
+    )
+    for few in (1, 2, 4):
+        with pytest.raises(ConfigError, match="num_masks=3"):
+            CoupledFullMasking(few)
+
+
+def block_sees(token, block):
+    """What a block-causal model cannot see of a canvas when it predicts a token: all but its block and earlier ones."""
+    return [other for other in range(len(block)) if block[other] > block[token]]
+
+
+@pytest.mark.parametrize("num_masks", [1, 2])
+@pytest.mark.parametrize(
+    "origin, prompt, block", [("completion", 4, [0, 0, 1, 1]), ("sequence", 3, [0, 1, 1, 2])]
+)
+def test_all_blocks_average_to_the_block_elbo_where_earlier_ones_are_clean(num_masks, origin, prompt, block):
+    """Every start of the counts, and both orders of each block of two."""
+    model, n, found, draws = ToyModel(7), 3, 0.0, 0
+    rollouts = make_rollouts([n], n + 1, [prompt])
+    expected = 0.0
+    for number in set(block[:n]):
+        tokens = [i for i in range(n) if block[i] == number]
+        later = [i for i in range(n + 1) if block[i] > number or (block[i] == number and i >= n)]
+        expected += any_order(model, tokens, later=later)
+    blocks = len(set(block[:n]))
+    starts = 2 * num_masks * blocks
+    for start, *orders in itertools.product(range(starts), *[[0.25, 0.75]] * num_masks):
+        second = np.array(orders)[:, None]  # whether the second token of a block comes first
+        values = iter(
+            [np.array([(start + 0.5) / starts]), np.where(np.arange(n) % 2 == block[1], second, 0.5)]
+        )
+        stream = SimpleNamespace(random=lambda size, values=values: next(values))
+        masks = AllBlocksMasking(num_masks, 0.0, 2, origin).draw(rollouts, lambda row, mask, s=stream: s)
+        draws += 1
+        for mask, token in masks.scored[0].nonzero().tolist():
+            hidden = masks.masked[0, mask, WIDTH:].nonzero().squeeze(-1).tolist()
+            seen = sorted({*(i for i in hidden if block[i] == block[token]), *block_sees(token, block)})
+            found += float(masks.weight[0, mask, token]) * model(token, seen) / num_masks
+    assert found / draws == pytest.approx(expected, abs=1e-12)
+
+
+def test_all_blocks_spread_their_counts_over_blocks_and_copies():
+    masks = AllBlocksMasking(4, 0.0, 8).draw(make_rollouts([27, 16, 3], 30), seeded())
+    for row, sizes in enumerate([[8, 8, 8, 3], [8, 8], [3]]):
+        first = 0
+        for size in sizes:
+            scored = masks.scored[row, :, first : first + size]
+            counts = scored.sum(-1)
+            weight = masks.weight[row, :, first : first + size]
+            assert torch.allclose(weight.sum(-1), torch.tensor(float(size), dtype=torch.float64))
+            assert size < 8 or sorted(((counts - 1) // 2).tolist()) == [0, 1, 2, 3], "one of each quarter"
+            first += size
+        assert not masks.scored[row, :, first:].any() and masks.masked[row, :, WIDTH + first :].all()
 
 
 def test_bernoulli_masks_average_to_the_any_order_elbo():
@@ -350,7 +534,7 @@ def test_what_is_shown_and_scored(masking, device):
         assert not (masks.scored & ~masks.part[:, None]).any()
         assert masks.scored.any(-1).all(), "every mask scores something"
         assert torch.equal(masks.weight > 0, masks.scored)
-        if not isinstance(masking, TrajectoryMasking):
+        if not isinstance(masking, StepMergeMasking):
             assert (masked | rollouts.completion_mask[:, None]).all(), "everything behind the end is masked"
 
 
@@ -380,7 +564,7 @@ def test_draws_depend_neither_on_padding_nor_on_other_rows(masking, device):
 
 @each
 def test_an_upper_bound_needs_two_masks_and_two_contexts(masking):
-    assert masking.has_eubo is not isinstance(masking, TrajectoryMasking | AllMasking)
+    assert masking.has_eubo is not isinstance(masking, StepMergeMasking | AllMasking)
     assert not type(masking)(1).has_eubo
 
 
@@ -392,7 +576,7 @@ def test_positions_that_were_never_unmasked_are_refused(masking):
     masking.draw(rollouts, seeded())
     masking.draw(rollouts.count_tail(7), seeded())
     rollouts.completion_mask[:] = True
-    if isinstance(masking, TrajectoryMasking):
+    if isinstance(masking, StepMergeMasking):
         assert not (masking.draw(rollouts, seeded()).scored & (rollouts.unmask_step < 0)).any()
         return
     with pytest.raises(ConfigError, match=r"never unmasked.*score_tail=true"):

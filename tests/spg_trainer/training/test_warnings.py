@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from spg_trainer.algorithms import build
 from spg_trainer.training.metrics import rollout_metrics
-from spg_trainer.training.warnings import new_warnings
+from spg_trainer.training.setup import start
+from spg_trainer.training.warnings import form_warning, new_warnings
+from tests.common.trainer_cases import small_config
 
 
 def equal(share: float, right: float = 0.0, wrong: float = 0.0, same: float = 0.0) -> dict:
@@ -62,6 +65,46 @@ def test_groups_that_are_all_right_are_no_trouble_where_they_teach():
     assert new_warnings(rows) and not new_warnings(rows, right_groups_teach=True)
     rows = history((8, {}), (3, equal(0.95, right=0.1, wrong=0.85)))
     assert "85% all wrong" in new_warnings(rows, right_groups_teach=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "weights", "words"),
+    [
+        (
+            "bgpo",
+            {},
+            {"correct": 0.0, "format": 0.0, "paper": 1.0},
+            ["mean_std", "for paper", "advantage=mean", "paper=0"],
+        ),
+        (
+            "spg",
+            {"advantage": "mean_std"},
+            {"correct": 1.0, "a": 0.1, "b": -0.1},
+            ["for a, b", "correct=1 a=0 b=0"],
+        ),
+        ("tracerl", {}, {"correct": 1.0, "format": 0.5}, ["z_score", "--algorithm-args advantage=mean"]),
+        ("justgrpo_repro", {}, {"format": 1.0}, ["mean_std", "Use --reward-weights correct=1 format=0."]),
+        ("bgpo", {}, {"correct": 1.0, "format": 0.0}, None),
+        ("bgpo", {"advantage": "mean"}, {"correct": 0.0, "paper": 1.0}, None),
+        ("spg", {}, {"correct": 0.0, "paper": 1.0}, None),
+        ("raft", {}, {"correct": 0.0, "paper": 1.0}, None),
+    ],
+)
+def test_advantages_over_the_deviation_and_a_reward_for_form_are_told(name, arguments, weights, words):
+    text = form_warning(build(name, arguments), weights)
+    assert bool(text) == (words is not None)
+    assert all(word in text for word in words or [])
+
+
+@pytest.mark.parametrize("advantage", ["mean", "mean_std"])
+def test_a_run_says_so_before_its_first_step(advantage, tmp_path, capsys):
+    """Its reward pays for letters, too; without that it is silent."""
+    for weights in ({}, {"correct": 1.0, "letters": 0.0}):
+        arguments = {"masking": "random", "p_mask_prompt": 0.0, "advantage": advantage}
+        config = small_config(tmp_path / str(len(weights)), algorithm_args=arguments, reward_weights=weights)
+        start(config).folder.release()
+        told = "--algorithm-args advantage=mean" in capsys.readouterr().out.replace("\n", " ")
+        assert told == (advantage == "mean_std" and not weights)
 
 
 def test_groups_are_counted_by_what_they_have_in_common():

@@ -1,0 +1,56 @@
+"""AGRPO: GRPO of the tokens that the sampler unmasked at a few of its own steps, each seen as it saw them.
+
+    loss = -1/N sum_b 1/M sum_m w_bm sum_{i unmasked at step t_bm} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta r k3]
+
+Steps t are drawn from the S_b of a completion, w = 1/(S_b P(t)): the mean over draws is a mean over its steps of what
+is summed over the tokens of a step. Source: arXiv 2510.04019, formulas as in its code; docs/algorithms/agrpo.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
+from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.likelihood.masks import Masking, StepMergeMasking
+from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
+
+
+@dataclass(frozen=True)
+class AGRPO(DiffuGRPO):
+    """Token-level GRPO on the sampler's own steps, without bias for its path. Raises ConfigError as `DiffuGRPO`."""
+
+    masking: str = "step_merge"
+    """What the sampler saw at a step."""
+    num_masks: Count = 24
+    """M, steps drawn of each completion; more than it has are drawn again."""
+    segment_draw: Literal["uniform", "entropy"] = "uniform"
+    """How steps are drawn: alike, or by how surprising their tokens were, which the paper's runs do by entropy."""
+    p_mask_prompt: Nothing = 0.0
+    """0: the sampler saw the whole prompt."""
+    epsilon: Below1 = 0.2
+    """Clip; idle with one update of a rollout, as in the paper's runs."""
+    beta: NotNegative = 0.0
+    """Weight of the KL to the reference, times the ratio; 0 = no reference (the paper's runs)."""
+
+    normalizer: ClassVar[str] = "steps"  # type: ignore[misc]
+    """No choice: the own denoising steps, then all completions."""
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        return {"step_merge": StepMergeMasking}
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        """Besides the advantages `steps`, the denoising steps up to the last that unmasked a scored token."""
+        last = rollouts.unmask_step.where(rollouts.completion_mask, -1).amax(-1)
+        return {**super().prepare(rewards, rollouts), "steps": last.cpu().double() + 1}
+
+    def norm(self, batch: Batch) -> Tensor:
+        return 1 / (batch.prepared["steps"] * batch.totals["completions"])
+
+    def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:
+        return log_ratio.exp() * kl

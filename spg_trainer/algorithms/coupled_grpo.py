@@ -1,0 +1,79 @@
+"""coupled-GRPO (DiffuCoder): GRPO of tokens scored three times, all masked and in each half of a pair of masks.
+
+    loss = -sum_{b,i} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3] / tokens,   r = e^(phi_bi - old phi_bi)
+    phi  = 1/2 [log p(x_i | all masked) + M_i/t log p(x_i | M masked) + (1 - M_i)/(1-t) log p(x_i | the others masked)]
+
+phi is no log-probability: its weights sum to 3/2 in the mean, between 1.125 and 3 for a single token. Source: arXiv
+2506.20639, formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Loss, Metric
+from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
+from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
+from spg_trainer.batch import Batch
+from spg_trainer.likelihood.masks import CoupledFullMasking, Masking, Masks
+from spg_trainer.settings.ranges import Below1, Count, NotNegative, Share
+
+
+@dataclass(frozen=True)
+class CoupledGRPO(DiffuGRPO):
+    """Token-level GRPO on a weighted sum of three log-probabilities. Raises ConfigError for values out of range."""
+
+    masking: str = "coupled_full"
+    """One copy all masked, and pairs of complementary ones."""
+    num_masks: Count = 3
+    """M, odd: 3 in paper and code; more are more pairs."""
+    p_mask_prompt: Below1 = 0.0
+    """Chance that a prompt token is masked; 0 in paper and code."""
+    advantage: Literal["mean", "mean_std", "leave_one_out"] = "leave_one_out"
+    """What a reward is compared with: the mean of the others (paper and code)."""
+    beta: NotNegative = 0.01
+    """Weight of the KL to the reference; 0 = no reference (code)."""
+    normalizer: Literal["length", "tokens"] = "tokens"
+    """Divisor: all tokens of the update (code), or own length and then all completions."""
+    min_ratio: Share = 0.2
+    """Least t, the probability with which a token is in the first half of a pair."""
+    max_ratio: Share = 0.8
+    """Greatest t, at least `min_ratio`; both inside 0..1."""
+
+    separable: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fine = 0 < self.min_ratio <= self.max_ratio < 1
+        self.require("max_ratio", fine, f"from min_ratio={self.min_ratio} up to, but not, 1, both above 0")
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        return {"coupled_full": CoupledFullMasking}
+
+    linear = DiffuGRPO.linear
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        weight = masks.weight.to(logps)
+
+        def phi(logps: Tensor) -> Tensor:
+            return (weight * logps).mean(1)
+
+        log_ratio = phi(logps) - phi(batch.old_logps)
+        objective, clipped = clipped_surrogate(log_ratio, batch.advantages.to(logps)[:, None], self.epsilon)
+        copies = masks.scored.sum(1)  # in which a token is scored: metrics are means over scored tokens
+        metrics = {
+            "logps": Metric(logps.detach().sum(), "scored_tokens"),
+            "ratio/mean": Metric((log_ratio.detach().exp() * copies).sum(), "scored_tokens"),
+            "ratio/clip_fraction": Metric((clipped * copies).sum(), "rewarded_tokens"),
+        }
+        if self.needs_ref_logps:
+            kl = kl_k3(phi(logps), phi(batch.ref_logps))
+            objective = objective - self.beta * kl
+            metrics["kl"] = Metric((kl.detach() * copies).sum(), "scored_tokens")
+        terms = (objective * batch.completion_mask).sum(-1) * self.norm(batch).to(logps)
+        return Loss(-terms.sum(), metrics)

@@ -1,0 +1,46 @@
+"""d2-StepMerge: GRPO of single tokens on the sampler's trajectory, cut into K segments that are scored at once.
+
+    loss = -1/groups sum_g sum_{b in g, i} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3] / tokens of g
+
+Token i is predicted from what the sampler saw when its segment began and a prompt with noise. K = 1 is d1's pass, K as
+many as steps the path itself. Source: arXiv 2509.21474, formulas as in its code; docs/algorithms/d2_stepmerge.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
+from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.likelihood.masks import Masking, StepMergeMasking
+from spg_trainer.settings.ranges import Count
+
+
+@dataclass(frozen=True)
+class D2StepMerge(DiffuGRPO):
+    """diffu-GRPO on segments of the sampler's trajectory. Raises ConfigError as `DiffuGRPO`."""
+
+    masking: str = "step_merge"
+    """What the sampler saw when a segment of its steps began."""
+    num_masks: Count = 16
+    """K, segments: 16, on GSM8K 8 (paper)."""
+
+    normalizer: ClassVar[str] = "group_tokens"  # type: ignore[misc]
+    """No choice: the tokens of the own group, then all groups."""
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        return {"step_merge": StepMergeMasking}
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        """Besides the advantages `mean_length`, the mean number of tokens in a completion's group."""
+        lengths = rollouts.completion_mask.sum(-1).cpu().double().view_as(rewards)
+        mean = lengths.mean(1, keepdim=True).expand_as(rewards)
+        return {**super().prepare(rewards, rollouts), "mean_length": mean.reshape(-1)}
+
+    def norm(self, batch: Batch) -> Tensor:
+        return 1 / (batch.prepared["mean_length"] * batch.totals["completions"])

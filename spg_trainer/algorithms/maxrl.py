@@ -1,0 +1,53 @@
+"""MaxRL: a policy gradient of the log of the chance of success, which is a power series in that of failure.
+
+    loss = -1/N sum_b A_b log p_b,   A_b = (R_b - Rm) / Rm with Rm the group mean, 0 where that is 0
+
+With rewards of 0 and 1 and groups of G its mean is the gradient of sum_{k<G} -(1-p)^k/k, p = P(solved): that of p for
+G = 2, of log p in the limit. Source: arXiv 2602.02710, with the control variate (the -1 of wrong completions) of its
+code; ours is the ELBO as log p. docs/algorithms/maxrl.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Algorithm
+from spg_trainer.algorithms.raft import RAFT
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
+
+
+@dataclass(frozen=True)
+class MaxRL(RAFT):
+    """Raises the ELBO of completions above their group's mean and lowers the others', the more the rarer success is.
+
+    Rewards must not be negative. Raises ConfigError for one that is, and for values out of range.
+    """
+
+    normalizer: Literal["length", "completions", "tokens"] = "completions"
+    """Divisor: all completions (paper), own length and then all completions, or all tokens."""
+
+    advantage: ClassVar[str] = "over_mean"  # type: ignore[misc]
+    """No choice: the distance from the group's mean, divided by that mean."""
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        return LIKELIHOODS
+
+    prepare = Algorithm.prepare
+
+    def compute_advantages(self, rewards: Tensor) -> Tensor:
+        """(P*G,) of rewards (P, G); exactly zero where all rewards of a group are equal."""
+        if (rewards < 0).any():
+            least = float(rewards.min())
+            raise ConfigError(
+                f"--algorithm maxrl divides by a group's mean reward, and one is {least:g}. Use rewards of 0 or more "
+                "(--reward-weights correct=1), or --algorithm spg."
+            )
+        mean = rewards.mean(1, keepdim=True)
+        centred = Algorithm.compute_advantages(self, rewards).view_as(rewards)
+        return (centred / mean.where(mean > 0, 1.0)).view(-1)

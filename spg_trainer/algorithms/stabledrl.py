@@ -1,0 +1,66 @@
+"""StableDRL: SPG whose completions weigh by self-normalised importance ratios, cut at the top.
+
+    loss = -1/groups sum_g sum_{b in g} w_b A_b bound_b / n_b,   w = softmax over g of min(u_b, log ceiling), detached
+    u    = (ELBO - ELBO under the model that sampled) / n
+
+Source: arXiv 2603.06743, formulas as in its code; docs/algorithms/stabledrl.md says where code, paper and this differ.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Loss, Metric
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.batch import Batch
+from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.masks import Masks
+from spg_trainer.settings.ranges import AtLeast1
+
+
+@dataclass(frozen=True)
+class StableDRL(SPG):
+    """SPG off policy: a completion counts by how much likelier it became, against the others of its group.
+
+    On policy it is SPG. All completions of a group are compared, also those without an advantage. Defaults are the
+    code's. Raises ConfigError as `SPG`.
+    """
+
+    normalizer: Literal["tokens", "completions", "length"] = "length"
+    """Divisor: own length and then all completions (code), all completions, or all tokens."""
+    ceiling: AtLeast1 = 5.0
+    """Greatest ratio of a completion, by the token, before it is divided by the group's (code)."""
+
+    needs_old_logps: ClassVar[bool] = True
+    separable: ClassVar[bool] = False  # type: ignore[misc]
+    whole_groups: ClassVar[bool] = True
+
+    def active(self, advantages: Tensor) -> Tensor:
+        return torch.ones_like(advantages, dtype=torch.bool)
+
+    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
+        fixed = (batch.advantages >= 0) | (self.negatives in ("zero", "elbo"))
+        return fixed & on_policy
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        bounds = elbo(logps.detach(), masks), elbo(batch.old_logps, masks)
+        log_ratio = (bounds[0] - bounds[1]) / batch.length.to(logps)
+        weight = self_normalised(log_ratio.clamp(max=math.log(self.ceiling)), batch.group)
+        result = super().loss(logps, masks, replace(batch, advantages=batch.advantages.to(logps) * weight))
+        result.metrics["ratio/mean"] = Metric(log_ratio.exp().sum(), "scored_completions")
+        cut = (log_ratio > math.log(self.ceiling)).to(log_ratio)
+        result.metrics["ratio/cut"] = Metric(cut.sum(), "scored_completions")
+        return result
+
+
+def self_normalised(log_ratio: Tensor, group: Tensor) -> Tensor:
+    """(B,) the softmax of log_ratio (B,) over each group, times the size of the group: 1 in the mean."""
+    _, which, size = group.unique(return_inverse=True, return_counts=True)
+    top = log_ratio.new_full((len(size),), -math.inf).scatter_reduce(0, which, log_ratio, "amax")
+    powers = (log_ratio - top[which]).exp()
+    return powers * (size / powers.new_zeros(len(size)).index_add(0, which, powers))[which]

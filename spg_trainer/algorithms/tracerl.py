@@ -1,0 +1,73 @@
+"""TraceRL, without its value model: GRPO on the sampler's trajectory, each row of a few steps a sample of its own.
+
+    loss = 1/rows sum_rows [ -1/k sum_i min(r A, clip(r, 1 +- epsilon) A) + beta sum_i k3 ],   i the k tokens of a row
+
+The KL is measured from the model that sampled. Source: arXiv 2509.06949, formulas as in its code (Gen-Verse/dLLM-RL,
+rl_llada.py); docs/algorithms/tracerl.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.algorithms.diffu_grpo import token_metrics
+from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
+from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.likelihood.masks import Masking, Masks, StepMergeMasking
+from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
+
+
+@dataclass(frozen=True)
+class TraceRL(Algorithm):
+    """Raises the tokens of good completions as the sampler wrote them, by a clipped ratio for each token.
+
+    A completion weighs by its number of rows. Defaults are the paper's. Raises ConfigError for values out of range.
+    """
+
+    masking: str = "step_merge"
+    """What the sampler saw when a row's first step began."""
+    num_masks: Count = 64
+    """At most so many rows of a completion; if it has more, longer segments."""
+    steps_per_segment: Count = 8
+    """Denoising steps of a row (`shrink`)."""
+    p_mask_prompt: Nothing = 0.0
+    """0: the sampler saw the whole prompt."""
+    advantage: Literal["z_score", "mean", "mean_std", "leave_one_out"] = "z_score"
+    """What a reward is compared with; the code divides by the population's deviation, without a floor."""
+    epsilon: Below1 = 0.2
+    """Clip: a token's gradient stops once its ratio is so far from 1 on the side it was to move to."""
+    beta: NotNegative = 0.01
+    """Weight of the KL to the model that sampled, a sum over tokens; it acts from a rollout's second update on."""
+
+    needs_old_logps: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, type[Masking]]:
+        return {"step_merge": StepMergeMasking}
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        """Besides the advantages `rows`, the mean number of rows of the step's completions, in each of them."""
+        masking, advantages = self.make_masking(), self.compute_advantages(rewards)
+        steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu().numpy()
+        rows = sum(len(masking.segments(of_one)[0]) for of_one in steps) / len(steps)
+        return {"advantages": advantages, "rows": torch.full_like(advantages, rows)}
+
+    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
+        return torch.full_like(batch.advantages, on_policy, dtype=torch.bool)  # its KL is at its minimum then
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
+        surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
+        kl, scored = kl_k3(logps, batch.old_logps), masks.scored
+        means = (surrogate * scored).sum(-1) / scored.sum(-1).clamp(min=1)
+        rows = batch.prepared["rows"].to(logps) * batch.totals["completions"]
+        terms = (means - self.beta * kl.sum(-1)).sum(-1) / rows
+        metrics = token_metrics(logps, log_ratio, clipped, masks)
+        return Loss(-terms.sum(), {**metrics, "kl": Metric(kl.detach().sum(), "scored_tokens")})
