@@ -1,9 +1,9 @@
-"""Masked diffusion language models on stock transformers classes; importing it registers `llada`.
+"""Masked diffusion language models on stock transformers classes; importing it registers them with transformers.
 
 `load_model`, or `AutoModel.from_pretrained` after it, opens an embedded model, a folder or a Hub id.
 """
 
-from spg_trainer.models.families import register_families
+from spg_trainer.models.families import FAMILIES
 from spg_trainer.models.family import Family, register_family
 from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM, register
 from spg_trainer.models.load import (
@@ -18,7 +18,8 @@ from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 
 register()
-register_families()
+for _published in FAMILIES:
+    register_family(_published)
 
 __all__ = [
     "Family",

@@ -11,7 +11,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeForCausalLM
 
-from spg_trainer.models.family import Family, register_family
+from spg_trainer.models.family import Family
 
 
 def _stacked_experts() -> list[WeightTransform]:
@@ -126,9 +126,3 @@ FAMILIES = (
     ),
 )
 """Of SDAR-30B-A3B and of Qwen3's, config.json does not say the block size, and `--attention-block` does."""
-
-
-def register_families() -> None:
-    """Teaches the Auto classes to open every published family."""
-    for family in FAMILIES:
-        register_family(family)

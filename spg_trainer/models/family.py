@@ -87,6 +87,7 @@ class FamilyConfig:
     """
 
     family: Family
+    model_class: type[PreTrainedModel]
     is_causal = False
     mask_words = ("<|mask|>", "<|MASK|>", "<|mdm_mask|>", "|<MASK>|", "<[MASK]>")
     """What [MASK] is called in the vocabularies of models whose config and tokenizer do not say it."""
@@ -171,7 +172,7 @@ def register_family(family: Family) -> type[PreTrainedModel]:
 
     The one line that a new family needs; a second one under the same `key` takes the place of the first.
     """
-    kind: Any = family.key or family.model_type
+    kind = family.key or family.model_type
     settings = {"family": family, "model_type": kind, "block_size": family.block_size}
     config = _new(family.architecture + "Config", (FamilyConfig, family.stock.config_class), settings)
     stock_body = getattr(
@@ -179,13 +180,23 @@ def register_family(family: Family) -> type[PreTrainedModel]:
     )
     body = _new(family.architecture + "Body", (Body, stock_body), {"config_class": config})
     parts = {"config_class": config, "body_class": body, "shift": family.shift}
-    model = _new(family.architecture, (MaskedLM, family.stock), parts)
-    AutoConfig.register(kind, config, exist_ok=True)
-    for auto in (AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM):
-        auto.register(config, model, exist_ok=True)
-    register_checkpoint_conversion_mapping(kind, family.weights(), overwrite=True)
+    config.model_class = _new(family.architecture, (MaskedLM, family.stock), parts)
     BY_ARCHITECTURE[family.architecture] = config
-    return model
+    _teach(config)
+    return config.model_class
+
+
+def register_again() -> None:
+    """Wins back the names of all families, should another package have taken one since."""
+    for config in BY_ARCHITECTURE.values():
+        _teach(config)
+
+
+def _teach(config: Any) -> None:
+    AutoConfig.register(config.model_type, config, exist_ok=True)
+    for auto in (AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM):
+        auto.register(config, config.model_class, exist_ok=True)
+    register_checkpoint_conversion_mapping(config.model_type, config.family.weights(), overwrite=True)
 
 
 def _new(name: str, bases: tuple[type, ...], attributes: dict[str, Any]) -> Any:

@@ -20,8 +20,7 @@ from transformers.utils import logging
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import shard
-from spg_trainer.models.families import register_families
-from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig
+from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
 from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
 from spg_trainer.models.states import base_model
@@ -234,7 +233,7 @@ def no_progress_bars() -> Iterator[None]:
 def _open(m: ModelConfig, env: str | None, seed: int) -> Policy:
     """The model of settled settings with its adapters, in eval mode."""
     register()
-    register_families()
+    register_again()
     weights = resolve_model(m.model, env)
     policy = _open_base(weights, m)
     # An adapter names its base: a Hub id as it is, a folder by its whole path.

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -529,5 +530,12 @@ def test_a_family_from_outside_is_one_description_and_one_line(tmp_path):
         assert not torch.equal(again(changed, attention_mask=pairs).logits[:, 11:], logits[:, 11:])
     with pytest.raises(ModelError, match="mask of pairs"):
         again(ids)
+
+    class Thief(mine.config_class):
+        pass
+
+    AutoConfig.register("mine", Thief, exist_ok=True)
+    load_model("tiny")
+    assert type(AutoModelForMaskedLM.from_pretrained(tmp_path)) is mine
     with pytest.raises(ModelError, match="shift is 2"):
         Family("other", "Other", Qwen3ForCausalLM, shift=2)
