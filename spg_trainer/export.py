@@ -18,7 +18,7 @@ from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.sources import ENVIRONMENT, model_environment, to_yaml
-from spg_trainer.settings.weights import looks_local, resolve_model
+from spg_trainer.settings.weights import is_embedded, looks_local, resolve_model
 
 if TYPE_CHECKING:
     from spg_trainer.evaluation.evaluate import Evaluation
@@ -75,7 +75,7 @@ def push(command: PushCommand) -> None:
         raise ConfigError(f"{folder} {problem}. For --merged: python -m spg_trainer merge {run.path}")
     source = resolve_model(str(folder))
     base = source.base if source.adapter else run.config.model.model
-    on_hub = base != "tiny" and not Path(base).is_dir() and not looks_local(base)
+    on_hub = not is_embedded(base, "tiny") and not Path(base).is_dir() and not looks_local(base)
     if source.adapter and not on_hub:
         whole = f"python -m spg_trainer merge {run.path}, then this command with --merged"
         raise ConfigError(f"{folder} is an adapter on {base}, which only you have. Push it whole: {whole}.")
@@ -119,7 +119,9 @@ def upload(command: PushCommand, folder: Path) -> str:
 def card_of_run(run: Recorded, repo: str, base: str | None, *, adapter: bool) -> str:
     """The card of a run's model. base: the Hub id of what it started from, None for a folder."""
     config, best = run.config, run.kept_step
-    start = "the embedded model of spg-trainer" if config.model.model == "tiny" else "a local model"
+    start = (
+        "the embedded model of spg-trainer" if is_embedded(config.model.model, "tiny") else "a local model"
+    )
     step = f" These weights are of step {best}, the best on validation." * (best is not None)
     text = f"""\
 A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, trained by reinforcement learning with

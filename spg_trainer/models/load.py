@@ -123,9 +123,9 @@ def load_model(
     return _open(settle(m), env, seed)
 
 
-def new_policy(*, device: str = "auto", seed: int = 0, **sizes: int) -> Policy:
-    """An untrained model of the embedded kind with its tokenizer; sizes: as for `new_tiny`."""
-    model, tokenizer = new_tiny(**sizes, seed=seed).to(_device(device)), tiny_tokenizer()
+def new_policy(kind: str = "", *, device: str = "auto", seed: int = 0, **sizes: int) -> Policy:
+    """An untrained model of an embedded kind with its tokenizer; kind, sizes: as for `new_tiny`."""
+    model, tokenizer = new_tiny(kind, **sizes, seed=seed).to(_device(device)), tiny_tokenizer()
     return Policy(model, tokenizer, **_special_token_ids(model.config, tokenizer), source="new")
 
 

@@ -1,10 +1,13 @@
 """The embedded models: fresh ones in the very format of LLaDA-8B, and their byte tokenizer."""
 
+from typing import Any
+
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM
 from spg_trainer.seeding import derive
 
@@ -49,32 +52,59 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+ARCHITECTURES = {"block": "SDARForCausalLM", "shift": "DreamModel"}
+BLOCK = 8
+"""Tokens of an attention block of a tiny model that has such."""
+
+
 def new_tiny(
+    kind: str = "",
+    *,
     hidden_size: int = 128,
     layers: int = 4,
     heads: int = 4,
     ffn: int = 344,
     max_length: int = 1024,
     seed: int = 0,
-) -> LLaDAForMaskedLM:
+) -> PreTrainedModel:
     """An untrained model for `tiny_tokenizer`, float32, on the CPU, in eval mode; 0.86 M weights by default.
 
-    hidden_size must be a multiple of 2 * heads, else ModelError. Equal arguments give equal weights whatever ran
+    kind: "" LLaDA's; "block" SDAR's, which attends to its own block of `BLOCK` tokens and to earlier ones; "shift"
+    Dream's, whose logits stand one position before their token. hidden_size must be a multiple of 2 * heads, else
+    ModelError. Equal arguments give equal weights whatever ran
     before, and the global random state is left as it was.
     """
     tokenizer = tiny_tokenizer()
-    config = LLaDAConfig(
-        d_model=hidden_size,
-        n_layers=layers,
-        n_heads=heads,
-        mlp_hidden_size=ffn,
-        max_sequence_length=max_length,
-        vocab_size=len(tokenizer),
-        rope_theta=10000.0,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        mask_token_id=tokenizer.mask_token_id,
-    )
+    common = {
+        "vocab_size": len(tokenizer),
+        "rope_theta": 10000.0,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "mask_token_id": tokenizer.mask_token_id,
+    }
+    if kind:
+        common |= {"block_size": BLOCK} if kind == "block" else {}
+        config: Any = BY_ARCHITECTURE[ARCHITECTURES[kind]].from_dict(
+            {
+                "hidden_size": hidden_size,
+                "num_hidden_layers": layers,
+                "num_attention_heads": heads,
+                "num_key_value_heads": heads,
+                "intermediate_size": ffn,
+                "max_position_embeddings": max_length,
+                "tie_word_embeddings": False,
+                **common,
+            }
+        )
+    else:
+        config = LLaDAConfig(
+            d_model=hidden_size,
+            n_layers=layers,
+            n_heads=heads,
+            mlp_hidden_size=ffn,
+            max_sequence_length=max_length,
+            **common,
+        )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "new_tiny"))
-        return LLaDAForMaskedLM(config).eval()
+        return (config.model_class(config) if kind else LLaDAForMaskedLM(config)).eval()

@@ -14,7 +14,7 @@ from spg_trainer.runs.folder import choose_folder
 from spg_trainer.settings.checks import check_common, check_eval
 from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, SftCommand
 from spg_trainer.settings.sources import SFT
-from spg_trainer.settings.weights import resolve_model
+from spg_trainer.settings.weights import is_embedded, resolve_model
 
 
 def look_first(command: Any) -> None:
@@ -27,7 +27,7 @@ def look_first(command: Any) -> None:
         return
     check_common(command)
     check_device(command.model.device)
-    if command.model.model != "new":
+    if not is_embedded(command.model.model, "new"):
         resolve_model(command.model.model, command.env)
     if isinstance(command, EvalCommand):
         check_eval(command)

@@ -39,7 +39,7 @@ def settle(m: ModelConfig, run: Path | None = None) -> ModelConfig:
 def find_adapter(model: str) -> Path | None:
     """The LoRA adapter that `--model` names: its folder, or `model` in a run folder; None if it is no adapter."""
     folder = Path(model).expanduser()
-    for place in () if model in ("tiny", "new") else (folder, folder / "model"):
+    for place in (folder, folder / "model"):
         if (place / "adapter_config.json").is_file():
             return place
         if (place / "config.json").is_file():

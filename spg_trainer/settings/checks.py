@@ -6,6 +6,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, EvalCommand, ModelConfig, SftCommand
 from spg_trainer.settings.ranges import check_ranges
+from spg_trainer.settings.weights import is_embedded
 
 
 def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
@@ -125,5 +126,7 @@ def check_common(command: Config | EvalCommand | SftCommand) -> None:
         return
     if (m.lora_alpha is not None or m.lora_dropout) and not (m.lora_r or find_adapter(m.model)):
         raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
-    if m.model == "new" and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
-        raise ConfigError("--model new takes no --lora-r, --revision or --dtype: they need --model PATH.")
+    if is_embedded(m.model, "new") and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
+        raise ConfigError(
+            f"--model {m.model} takes no --lora-r, --revision or --dtype: they need --model PATH."
+        )

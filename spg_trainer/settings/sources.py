@@ -20,6 +20,7 @@ from spg_trainer.settings.fields import Config, Decoding, EvalCommand, Sampling,
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, task_name, task_recipe
 from spg_trainer.settings.values import overlay, plain
+from spg_trainer.settings.weights import is_embedded
 
 Command = TypeVar("Command", Config, EvalCommand, SftCommand)
 
@@ -165,7 +166,9 @@ def task_record(command: Config | SftCommand, sampling: Sampling, **record: Any)
 
 def recipe_kind(model: str) -> str:
     """Which recipes suit a model: `tiny` for the embedded ones and what was made from them, else `llada`."""
-    return "tiny" if model in ("tiny", "new") else model_environment(model).get("preset", "llada")
+    if any(is_embedded(model, word) for word in ("tiny", "new")):
+        return "tiny"
+    return model_environment(model).get("preset", "llada")
 
 
 def to_yaml(settings: Any) -> str:

@@ -1,7 +1,8 @@
 """Which weights `--model` opens, by `resolve_model`. Imports no torch.
 
-`tiny`: the embedded model of the task, else Sudoku's. A folder: the model or adapter in it; of a run, that in its
-`model/`, the best by validation. Anything else: a Hub id.
+`tiny`: the embedded model of the task, else Sudoku's; `tiny:block` and `tiny:shift`, of other families, know Sudoku
+alone. A folder: the model or adapter in it; of a run, that in its `model/`, the best by validation. Anything else: a
+Hub id.
 """
 
 import json
@@ -13,6 +14,8 @@ from spg_trainer.errors import ModelError, did_you_mean
 from spg_trainer.settings.recipes import own_task
 
 FALLBACK = "sudoku"
+PATTERNS = ("block", "shift")
+"""Embedded models beside LLaDA's kind, `tiny:NAME`: blocks of attention from left to right; logits shifted by one."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,17 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
 
     Raises ModelError that names the nearest folder.
     """
-    if name == "tiny":
-        return _tiny(env)
+    if is_embedded(name, "tiny"):
+        return _tiny(env, name.partition(":")[2])
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _open_folder(folder)
     if folder.exists() or looks_local(name):
         beside = [str(path) for path in folder.parent.glob("*") if path.is_dir()]
-        near = did_you_mean(folder, ["tiny", *beside])
+        near = did_you_mean(folder, ["tiny", *(f"tiny:{kind}" for kind in PATTERNS), *beside])
         raise ModelError(
-            f"model {name!r} is no folder. {near}--model takes tiny, a folder, or a Hub id ORG/NAME"
+            f"model {name!r} is no folder. {near}--model takes tiny, tiny:block, tiny:shift, a folder, or a Hub id "
+            "ORG/NAME"
         )
     return Weights(name)
 
@@ -52,15 +56,21 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def _tiny(env: str | None) -> Weights:
-    folder = models_folder() / f"tiny-{own_task(env) if env else FALLBACK}"
+def is_embedded(model: str, word: str) -> bool:
+    """Whether `--model` names an embedded kind: `tiny` or `new`, alone or with a name of `PATTERNS` behind a colon."""
+    return model == word or model in [f"{word}:{kind}" for kind in PATTERNS]
+
+
+def _tiny(env: str | None, kind: str) -> Weights:
+    task, behind = own_task(env) if env else FALLBACK, f"-{kind}" if kind else ""
+    folder = models_folder() / f"tiny-{task}{behind}"
     if folder.is_dir():
         return Weights(str(folder))
     note = (
         f"the embedded model has only seen {FALLBACK} and knows nothing of this task; teach it the format first with "
         f"`python -m spg_trainer sft --env {env}` and pass the folder that writes as --model"
     )
-    return Weights(str(models_folder() / f"tiny-{FALLBACK}"), note=note)
+    return Weights(str(models_folder() / f"tiny-{FALLBACK}{behind}"), note=note)
 
 
 def models_folder() -> Path:

@@ -32,6 +32,7 @@ from spg_trainer.settings.checks import check_sft
 from spg_trainer.settings.fields import Config, Sampling, SftCommand
 from spg_trainer.settings.sources import SFT, defaults, read_config, recipe_kind, task_record
 from spg_trainer.settings.values import flatten, plain
+from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft.demonstrations import completion_length, mix_shares
 from spg_trainer.sft.habits import HabitCounts, count_habits
 from spg_trainer.sft.loop import Fit
@@ -156,11 +157,15 @@ def resume(fit: Fit) -> None:
 def base_policy(command: SftCommand, device: str | None = None) -> Policy:
     """The model to train: a new one of the embedded kind, or an existing one. device: None = that of the settings."""
     m, device = command.model, device or command.model.device
-    if m.model != "new":
+    if not is_embedded(m.model, "new"):
         return open_policy(m, env=command.env, seed=command.seed, device=device)
     sizes = {"hidden_size": command.hidden_size, "layers": command.num_layers, "heads": command.num_heads}
     policy = new_policy(
-        device="cpu" if m.shard else device, seed=command.seed, ffn=command.intermediate_size, **sizes
+        m.model.partition(":")[2],
+        device="cpu" if m.shard else device,
+        seed=command.seed,
+        ffn=command.intermediate_size,
+        **sizes,
     )
     if m.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
