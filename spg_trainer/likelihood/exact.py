@@ -10,7 +10,7 @@ a table of numbers will do; `predictor` makes one of a model and a prompt.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
-from spg_trainer.models.states import head_weight, hidden_states
+from spg_trainer.models.pattern import Pattern
+from spg_trainer.models.states import base_model, head_weight, hidden_states
 from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.settings.fields import Sampling
 
@@ -31,16 +32,32 @@ MAX_OUTCOMES = 2**21
 _CANVASES_AT_ONCE = 256
 
 
-def predictor(model: nn.Module, prompt_ids: Tensor) -> Predict:
-    """A model behind a prompt (L,) int64 without padding; softmax in float64, whatever the model's dtype."""
+def predictor(model: nn.Module, prompt_ids: Tensor, clean: Tensor | None = None) -> Predict:
+    """A model behind a prompt (L,) int64 without padding; softmax in float64, whatever the model's dtype.
 
-    def predict(canvases: Tensor) -> Tensor:
+    clean: (T,) int64, a completion that is scored. Under block-causal attention a token then sees earlier blocks as
+    they stand there and its own as the canvas has it, one pass for each block, as a sampler that has finished these
+    and as `Scorer`. Without, it sees the canvas alone, as the sampler does.
+    """
+    family, start = base_model(model), len(prompt_ids)
+
+    def logps(canvases: Tensor) -> Tensor:
         prompt = prompt_ids.to(canvases).expand(len(canvases), -1)
-        states = hidden_states(model, torch.cat([prompt, canvases], -1).to(model.device))
-        logits = states[:, prompt.shape[1] :] @ head_weight(model).T
+        states = hidden_states(model, torch.cat([prompt, canvases], -1).to(model.device), start=start)
+        logits = states[:, start:] @ head_weight(model).T
         return logits.to(canvases.device, torch.float64).log_softmax(-1)
 
-    return predict
+    def by_blocks(canvases: Tensor) -> Tensor:
+        parts, end = [], 0
+        while end < canvases.shape[1]:
+            begin, end = end, min(family.pattern.block_of(end, start)[1], canvases.shape[1])
+            shown = torch.cat(
+                [clean[:begin].to(canvases).expand(len(canvases), -1), canvases[:, begin:end]], -1
+            )
+            parts.append(logps(shown)[:, begin:])
+        return torch.cat(parts, 1)
+
+    return logps if clean is None or family.pattern.is_full else by_blocks
 
 
 # Likelihoods
@@ -182,13 +199,19 @@ class Law(NamedTuple):
 
 
 def completion_law(
-    predict: Predict, sampling: Sampling, *, mask_id: int, end_token_ids: Sequence[int] = ()
+    predict: Predict,
+    sampling: Sampling,
+    *,
+    mask_id: int,
+    end_token_ids: Sequence[int] = (),
+    spans: Sequence[tuple[int, int]] | None = None,
 ) -> Law:
     """The exact distribution of `sample_completions` for one prompt, for remasking low_confidence and random.
 
     A step draws a token for each masked position of the active block from softmax(logits / temperature) without the
     mask id, and unmasks as many as the sampler's: those of highest un-tempered log-probability, ties by position, or
     any. Rows end with their first end token. Canvases that several paths reach are merged, so that orders are summed.
+    spans: first token and end of each block as `Pattern.spans` cuts them; None = as full attention does.
 
     The probabilities are differentiable; at temperature 0 they are constants. Under low_confidence the ranking of
     tokens is piecewise constant in the weights, and the gradient is that between its jumps. Raises ConfigError for
@@ -208,10 +231,10 @@ def completion_law(
     ends = torch.tensor(end_token_ids, dtype=torch.int64)
     finished: list[tuple[Tensor, Tensor]] = []
     counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
-    for block, count in itertools.product(range(sampling.num_blocks), counts):
+    for span, count in _steps(spans or Pattern().spans(0, canvases.shape[1], sampling.block_length), counts):
         if not len(canvases):
             break
-        proposals = _propose(predict, canvases, block, sampling, mask_id)
+        proposals = _propose(predict, canvases, span, sampling, mask_id)
         canvases, masses = _unmask(canvases, masses, proposals, count, sampling.remasking)
         end, masked = _first(torch.isin(canvases, ends)), _first(canvases == mask_id)
         done = end < masked
@@ -222,6 +245,16 @@ def completion_law(
         torch.cat([canvases, *(c for c, _ in finished)]), torch.cat([masses, *(m for _, m in finished)])
     )
     return Law(completion_ids, completion_ids != mask_id, probabilities)
+
+
+def _steps(spans: Sequence[tuple[int, int]], counts: Sequence[int]) -> Iterator[tuple[tuple[int, int], int]]:
+    """Each step's block and how many tokens it unmasks: no more than are masked."""
+    for start, stop in spans:
+        left = stop - start
+        for count in counts:
+            if left:
+                yield (start, stop), min(count, left)
+            left -= min(count, left)
 
 
 def expected_reward(law: Law, rewards: Tensor) -> Tensor:
@@ -245,10 +278,12 @@ class _Proposals(NamedTuple):
     """(N, m, W), how it then ranks, without a graph."""
 
 
-def _propose(predict: Predict, canvases: Tensor, block: int, sampling: Sampling, mask_id: int) -> _Proposals:
+def _propose(
+    predict: Predict, canvases: Tensor, span: tuple[int, int], sampling: Sampling, mask_id: int
+) -> _Proposals:
     """All draws at the masked places of a block; at temperature 0 the best word alone."""
-    start = block * sampling.block_length
-    is_masked = canvases[:, start : start + sampling.block_length] == mask_id
+    start, stop = span
+    is_masked = canvases[:, start:stop] == mask_id
     places = start + is_masked.nonzero()[:, 1].view(len(canvases), -1)
     logps = predict(canvases)
     words = torch.arange(logps.shape[-1])

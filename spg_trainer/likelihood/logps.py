@@ -106,20 +106,26 @@ class Scorer:
         return found
 
     def forward(self, copies: Copies) -> Forward:
-        """Sends copies through the model's body, whose last layer computes nothing but scored positions."""
+        """Sends copies through the model's body, whose last layer computes nothing but scored positions.
+
+        Under block-causal attention a token sees its block as the mask shows it and earlier blocks clean, prompt noise
+        apart; its state is the one that the sampler has, also where logits are shifted over a block's edge.
+        """
         from spg_trainer.models.states import hidden_states
 
         rows, rollouts, scored = copies[0], self.rollouts, self.masks.scored[copies]
         completion_ids = rollouts.completion_ids[rows]
-        ids = torch.cat([rollouts.prompt_ids[rows], completion_ids], dim=1)
-        ids = ids.masked_fill(self.masks.masked[copies], self.mask_id)
+        masked, width = self.masks.masked[copies], rollouts.prompt_mask.shape[1]
+        prompt_ids = rollouts.prompt_ids[rows].masked_fill(masked[:, :width], self.mask_id)
+        clean = torch.cat([prompt_ids, completion_ids], dim=1)
+        ids = clean.masked_fill(masked, self.mask_id)
         attention = torch.cat([rollouts.prompt_mask[rows], torch.ones_like(scored)], dim=1)
         copy, token = scored.nonzero(as_tuple=True)
         count = scored.sum(-1)
         # Each copy's scored columns first, then others up to the longest.
         keep = (~scored).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(count.max())]
         asked = torch.arange(keep.shape[1], device=ids.device) < count[:, None]
-        states = hidden_states(self.model, ids, attention, keep=keep + rollouts.prompt_mask.shape[1])[asked]
+        states = hidden_states(self.model, ids, attention, keep=keep + width, start=width, clean=clean)[asked]
         places = rows[copy], copies[1][copy], token
         return Forward(scored, completion_ids[scored], states, places)
 

@@ -3,6 +3,7 @@
 Axes: B rows, S columns of a row, Q of them that ask and K that are asked.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +42,27 @@ class Pattern:
             columns = torch.arange(real.shape[1], device=real.device) - start
             number = (columns // self.block_size + first).expand(real.shape)
         return number.masked_fill(~real, -1)
+
+    def spans(self, prompt: int, length: int, block_length: int) -> Sequence[tuple[int, int]]:
+        """First token and end of each part of a completion that is decoded together.
+
+        They are cut on the grid on which attention's blocks begin: behind a prompt that holds the head of one, the
+        first is what is left of it, and the last ends with the completion. prompt: tokens. length: T. block_length:
+        divides a block of attention.
+        """
+        head = self.head(prompt) % block_length
+        stops = [*range(block_length - head, length, block_length), length]
+        return list(zip([0, *stops], stops, strict=False))
+
+    def block_of(self, token: int, prompt: int) -> tuple[int, int]:
+        """First token and end of the block of a completion's token, before 0 if it holds some of the prompt's."""
+        head = self.head(prompt)
+        start = (token + head) // self.block_size * self.block_size - head
+        return start, start + self.block_size
+
+    def head(self, prompt: int) -> int:
+        """How many of a prompt's tokens, `prompt` in all, share a block with the completion's first."""
+        return 0 if self.is_full or self.origin == "completion" else prompt % self.block_size
 
 
 def visible(asking: Tensor, asked: Tensor) -> Tensor:

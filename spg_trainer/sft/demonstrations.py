@@ -88,8 +88,9 @@ def denoising_loss(
     prompt_ids, prompt_mask = prompt
     length = prompt_ids.shape[1]
     input_ids = torch.cat([prompt_ids, torch.where(masked, policy.mask_id, completion_ids)], dim=1)
+    clean = torch.cat([prompt_ids, completion_ids], dim=1)
     attention = torch.cat([prompt_mask, torch.ones_like(masked)], dim=1)
-    states = hidden_states(policy.model, input_ids, attention)[:, length:]
+    states = hidden_states(policy.model, input_ids, attention, start=length, clean=clean)[:, length:]
     logits = torch.nn.functional.linear(states[masked], head_weight(policy.model))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     nats = torch.nn.functional.cross_entropy(logits, completion_ids[masked], reduction="none")

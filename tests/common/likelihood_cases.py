@@ -153,9 +153,9 @@ def relative(a: Tensor, b: Tensor) -> float:
 
 def count_sequences(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How many sequences go through a model from now on, with and without a graph."""
-    import spg_trainer.models.load as load
+    import spg_trainer.models.states as states
 
-    seen, original = {"graph": 0, "no graph": 0, "largest graph": 0}, load.hidden_states
+    seen, original = {"graph": 0, "no graph": 0, "largest graph": 0}, states.hidden_states
 
     def counted(model, input_ids, attention_mask=None, **keep):
         graph = torch.is_grad_enabled()
@@ -164,5 +164,5 @@ def count_sequences(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
             seen["largest graph"] = max(seen["largest graph"], len(input_ids))
         return original(model, input_ids, attention_mask, **keep)
 
-    monkeypatch.setattr(load, "hidden_states", counted)
+    monkeypatch.setattr(states, "hidden_states", counted)
     return seen
