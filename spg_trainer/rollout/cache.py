@@ -40,8 +40,10 @@ CACHES: dict[str, Window | None] = {
     "prefix": block_and_suffix,
     "dual": block_alone,
     "window": block_and_neighbours,
+    "blocks": block_alone,
 }
-"""What `--cache NAME` chooses from. None: every pass is a refresh, and nothing is kept."""
+"""What `--cache NAME` chooses from. None: every pass is a refresh, and nothing is kept. `blocks` is for block-causal
+attention, whose finished blocks never change: the block is one of attention's, and a row is refreshed once."""
 
 
 def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:

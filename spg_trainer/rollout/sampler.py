@@ -8,6 +8,11 @@ to the rows of a forward pass, all but one of several rows that look the same to
 
 A row's tokens depend on its own prompt and noise alone: rows may be at different blocks, wait for each other before a
 refresh, and take the place of others that have ended.
+
+Under block-causal attention blocks are cut on the grid of attention's: where the prompt holds the head of one, a row's
+first block is what is left of it, and a schedule unmasks as many tokens a pass as in a whole one. What stands behind
+attention's block is not computed. The canvas ends with the completion: the published samplers mask the last block whole
+and cut it afterwards, which is the same where prompt and completion fill it.
 """
 
 from collections import defaultdict
@@ -22,7 +27,8 @@ from torch import Tensor
 from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.load import Policy
-from spg_trainer.models.states import head_weight, hidden_states
+from spg_trainer.models.pattern import Pattern, visible
+from spg_trainer.models.states import base_model, head_weight, hidden_states
 from spg_trainer.rollout.cache import (
     CACHES,
     POSITIONS_PER_THREAD,
@@ -63,6 +69,7 @@ def sample_completions(
     """
     sampling.check()
     check_names(sampling)
+    check_pattern(base_model(policy.model).pattern, sampling)
     device = policy.model.device
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
     lengths = prompt_mask.sum(-1).tolist()
@@ -79,6 +86,33 @@ def check_names(sampling: Sampling) -> None:
         name = getattr(sampling, flag)
         if name not in table:
             raise ConfigError(f"--{flag} {name!r} is unknown. Use one of: {', '.join(table)}.")
+
+
+def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
+    """Raises ConfigError for a cache or blocks that do not go with who attends to whom in a model."""
+    size, block, cache = pattern.block_size, sampling.block_length, sampling.cache
+    if pattern.is_full:
+        if cache == "blocks":
+            raise ConfigError(
+                "cache=blocks keeps the keys of finished blocks, which change in this model: every token attends to "
+                "every other. Use cache=none, or cache=dual, which is an approximation."
+            )
+        return
+    if size % block:
+        fits = max(n for n in range(1, min(block, size) + 1) if size % n == 0)
+        raise ConfigError(
+            f"block_length={block} does not divide the {size} tokens of a block of the model's attention. Use "
+            f"block_length={fits} or block_length={size}."
+        )
+    if cache not in ("none", "blocks"):
+        raise ConfigError(
+            f"cache={cache} approximates a model whose tokens all attend to each other; in this one finished blocks "
+            "never change. Use cache=blocks, which is exact."
+        )
+    if sampling.suffix_tokens is not None:
+        raise ConfigError(
+            f"suffix_tokens={sampling.suffix_tokens}: this model never sees what stands behind a block. Leave it out."
+        )
 
 
 @contextmanager
@@ -99,6 +133,8 @@ class _Row:
     """Of its prompt."""
     padding: int
     """Columns before its first token."""
+    spans: Sequence[tuple[int, int]]
+    """First token and end of each of its blocks."""
     masked: int
     """Masked tokens of the active block."""
     block: int = 0
@@ -110,6 +146,16 @@ class _Row:
     """The pass that last computed the prompt."""
     slot: int = 0
     """Of the buffers of keys and values."""
+
+    @property
+    def start(self) -> int:
+        """First token of the active block."""
+        return self.spans[self.block][0]
+
+    @property
+    def stop(self) -> int:
+        """End of the active block."""
+        return self.spans[self.block][1]
 
 
 @dataclass
@@ -129,7 +175,8 @@ class _Decoding:
         (rows, self.width), device = self.prompt_ids.shape, self.prompt_ids.device
         s, length = self.sampling, self.sampling.max_completion_length
         self.columns = self.width + length
-        self.head = head_weight(self.policy.model)
+        family = base_model(self.policy.model)
+        self.pattern, self.shift, self.head = family.pattern, family.shift, head_weight(self.policy.model)
         self.end_tokens = torch.tensor(self.policy.end_token_ids, dtype=torch.int64, device=device)
         masks = self.prompt_ids.new_full((rows, length), self.policy.mask_id)
         self.ids = torch.cat([self.prompt_ids, masks], -1)
@@ -142,6 +189,9 @@ class _Decoding:
             UNMASKING[s.unmasking],
             CACHES[s.cache],
         )
+        self.keeps_blocks = s.cache == "blocks"
+        if not self.pattern.is_full:
+            self.blocks = self.pattern.blocks(self.real, self.width)
         self.positions = None  # of positions in one call of the model; None = rows_per_forward bounds it
         if device.type == "cpu" and self.rows_per_forward is None:
             self.positions = POSITIONS_PER_THREAD * torch.get_num_threads()
@@ -153,7 +203,8 @@ class _Decoding:
                     f"cache={s.cache}: the model attends by {attention!r}, which cannot leave out columns. Use "
                     'cache=none, or model.set_attn_implementation("sdpa").'
                 )
-            self.slots = rows_in_flight(rows, self.rows_per_forward, s.block_length, device)
+            block = max(s.block_length, self.pattern.block_size)
+            self.slots = rows_in_flight(rows, self.rows_per_forward, block, device)
             row_bytes = self.columns * bytes_per_column(self.policy.model.config, self.head.element_size())
             fit = rows_that_fit(row_bytes + self.columns * pass_bytes(self.policy.model.config), device)
             if fit is not None and fit < self.slots:
@@ -164,7 +215,10 @@ class _Decoding:
                     )
                 self.slots = fit
             self.store = KeyValues(self.slots, self.columns)
-        self.waiting = [_Row(n, self.width - real, s.block_length) for n, real in enumerate(self.lengths)]
+        self.waiting = []
+        for number, real in enumerate(self.lengths):
+            spans = self.pattern.spans(real, length, s.block_length)
+            self.waiting.append(_Row(number, self.width - real, spans, spans[0][1]))
 
     def run(self) -> Rollouts:
         """Decodes all rows."""
@@ -172,18 +226,20 @@ class _Decoding:
         while self.in_flight or self.waiting:
             due = [row for row in self.in_flight if self._needs_refresh(row)]
             # A refresh is for many rows at once: those that need it wait until a quarter does.
-            if self.in_flight and 4 * len(due) < len(self.in_flight):
+            if self.in_flight and 4 * len(due) < len(self.in_flight) and not self.keeps_blocks:
                 self._step([row for row in self.in_flight if not self._needs_refresh(row)])
             else:
                 due += self._admit()
-                if len(due) == len(self.in_flight):
+                if self.keeps_blocks or len(due) == len(self.in_flight):
                     self._compact()
-                self._step(due)
+                self._step(due or list(self.in_flight))
             if report:
                 report(self._share_done())
         return self._finish()
 
     def _needs_refresh(self, row: _Row) -> bool:
+        if self.keeps_blocks:
+            return row.passes == 0
         every = self.sampling.refresh_steps
         return not self.window or row.block_passes == 0 or (bool(every) and row.block_passes % every == 0)
 
@@ -203,11 +259,18 @@ class _Decoding:
         """One pass of some rows: hidden states, tokens, how many of them are kept, and what follows for each row."""
         size, count = self.sampling.block_length, [row.masked for row in rows]
         numbers = self._tensor([row.number for row in rows])
-        span = self._tensor([[row.block * size] for row in rows]) + torch.arange(size, device=numbers.device)
-        still = self.unmask_step[numbers.unsqueeze(-1), span] < 0
+        # As many tokens of each row as a whole block has; those before a shorter one are unmasked.
+        last = self.sampling.max_completion_length - size
+        edges = self._tensor([[min(row.start, last), row.stop] for row in rows])
+        span = edges[:, :1] + torch.arange(size, device=numbers.device)
+        still = (self.unmask_step[numbers.unsqueeze(-1), span] < 0) & (span < edges[:, 1:])
         # The masked places of the block, ascending; behind a row's last one the others follow.
         places = still.long().argsort(dim=-1, descending=True, stable=True)[:, : max(count)]
-        states = self._hidden_states(rows, numbers, span[:, :1] + places)
+        asked = span[:, :1] + places
+        if not self.pattern.is_full and min(count) < max(count):  # others may lie outside of what is computed
+            behind = torch.arange(max(count), device=numbers.device) >= self._tensor(count).unsqueeze(-1)
+            asked = torch.where(behind, asked[:, :1], asked)
+        states = self._hidden_states(rows, numbers, asked)
         tokens, logps, order = self._draw(rows, states)
         many, left = self._how_many(rows, logps.gather(1, order))
         best = torch.arange(places.shape[1], device=numbers.device) < many.unsqueeze(-1)
@@ -276,9 +339,11 @@ class _Decoding:
         for row, leaves, masked in zip(rows, leaving, left, strict=True):
             row.masked, row.passes, row.block_passes = masked, row.passes + 1, row.block_passes + 1
             if not masked:
-                row.masked, row.block, row.block_passes = self.sampling.block_length, row.block + 1, 0
-            if row.block == self.sampling.num_blocks or leaves:
+                row.block, row.block_passes = row.block + 1, 0
+            if row.block == len(row.spans) or leaves:
                 self.in_flight.remove(row)
+            elif not masked:
+                row.masked = row.stop - row.start
 
     def _hidden_states(self, rows: list[_Row], numbers: Tensor, places: Tensor) -> Tensor:
         """Last hidden states at places (b, n) of the completions, (b, n, D)."""
@@ -297,10 +362,20 @@ class _Decoding:
         return torch.cat(results)[self._tensor(order).argsort()]
 
     def _seen(self, row: _Row) -> int:
-        """Columns that the model sees: up to the block's end, then `suffix_tokens` and the last one."""
-        s, stop = self.sampling, self.width + (row.block + 1) * self.sampling.block_length
+        """Columns that the model sees: up to the block's end, then `suffix_tokens` and the last one.
+
+        Under block-causal attention, up to the end of attention's block.
+        """
+        if not self.pattern.is_full:
+            return self._attention_block(row)[1]
+        s, stop = self.sampling, self.width + row.stop
         cut = s.suffix_tokens is not None and self.columns - stop > s.suffix_tokens
         return stop + s.suffix_tokens + 1 if cut else self.columns
+
+    def _attention_block(self, row: _Row) -> tuple[int, int]:
+        """First column and end of the block of attention that the active block lies in."""
+        start, stop = self.pattern.block_of(row.start, self.lengths[row.number])
+        return self.width + start, min(self.width + stop, self.columns)
 
     def _true_columns(self, rows: list[_Row], columns: Tensor) -> Tensor:
         """Where columns (b, w), counted among those that are seen, stand: the last of these is the canvas's last."""
@@ -320,12 +395,19 @@ class _Decoding:
     def _window(self, row: _Row) -> tuple[int, int]:
         """First and end of the columns to compute, among those that are seen; (0, 0) for all of them."""
         s = self.sampling
-        if not self._needs_refresh(row):
-            start = self.width + row.block * s.block_length
-            return self.window(start, start + s.block_length, self._seen(row), s)
-        if row.passes and row.passes - row.prompt_computed < s.prompt_refresh_steps:
-            return self.width, self._seen(row)
-        return 0, 0
+        if self._needs_refresh(row):
+            if row.passes and row.passes - row.prompt_computed < s.prompt_refresh_steps:
+                return max(0, self.width - self.shift), self._seen(row)
+            return 0, 0
+        start, stop = self.width + row.start, self.width + row.stop
+        if self.keeps_blocks:
+            new = row.block_passes == 0
+            start, stop = self._attention_block(row)
+            if (
+                new and start == self.width + row.start
+            ):  # what stands before has its last tokens, but not their keys
+                start -= self.pattern.block_size
+        return self.window(max(0, start - self.shift), stop, self._seen(row), s)
 
     def _refresh(self, rows: list[_Row], numbers: Tensor, places: Tensor) -> Tensor:
         """All that is seen, of rows that are equal once; a cache keeps it."""
@@ -359,7 +441,9 @@ class _Decoding:
                 index = self._tensor([pair for pair in pairs if 0 <= pair[1] < part.stop - part.start])
                 access = Access(self.store, index[:, 0], slice(lowest, end), source=index[:, 1])
             ids = ids.masked_fill(ids < 0, self.policy.pad_id)
-            results.append(self._forward(ids, mask, keep[part] - lowest, positions, access))
+            results.append(
+                self._forward(ids, mask, keep[part] - lowest, positions, access, self.width - lowest)
+            )
         for row in rows:
             row.prompt_computed = row.passes
         return torch.cat(results)[inverse]
@@ -375,7 +459,10 @@ class _Decoding:
             true = self._true_columns(some, columns)
             lowest, end = min(row.padding for row in some), max(map(self._seen, some))
             mask = None
-            if any(row.padding > lowest or self._seen(row) < end for row in some):
+            if self.keeps_blocks:
+                own = self.blocks[numbers[part]]
+                mask = visible(own.gather(1, columns), own[:, lowest:end])
+            elif any(row.padding > lowest or self._seen(row) < end for row in some):
                 keys = torch.arange(lowest, end, device=device)
                 mask = (keys >= self._column(some, lambda row: row.padding)) & (
                     keys < self._column(some, self._seen)
@@ -396,9 +483,17 @@ class _Decoding:
         return (columns - self._column(rows, lambda row: row.padding)).clamp(min=0)
 
     def _forward(
-        self, ids: Tensor, mask: Tensor | None, keep: Tensor, positions: Tensor | None, access: Access | None
+        self,
+        ids: Tensor,
+        mask: Tensor | None,
+        keep: Tensor,
+        positions: Tensor | None,
+        access: Access | None,
+        start: int | None = None,
     ) -> Tensor:
-        return hidden_states(self.policy.model, ids, mask, keep, positions=positions, cache=access)
+        return hidden_states(
+            self.policy.model, ids, mask, keep, positions=positions, cache=access, start=start
+        )
 
     def _parts(self, rows: int, width: int) -> list[slice]:
         """Rows that share a forward pass of so many columns each."""
@@ -412,19 +507,23 @@ class _Decoding:
         slots = [row.slot for row in self.in_flight]
         if slots == list(range(len(slots))):
             return
-        if self.sampling.prompt_refresh_steps:
-            self.store.move(self._tensor(slots), self.width)
+        if self.keeps_blocks or self.sampling.prompt_refresh_steps:
+            kept = max(map(self._seen, self.in_flight)) if self.keeps_blocks else self.width
+            self.store.move(self._tensor(slots), kept)
         for slot, row in enumerate(self.in_flight):
             row.slot = slot
 
     def _masked_share(self, row: _Row) -> float:
-        behind = self._seen(row) - self.width - (row.block + 1) * self.sampling.block_length
-        return (row.masked + behind) / (self.sampling.block_length + behind)
+        behind = self._seen(row) - self.width - row.stop
+        return (row.masked + behind) / (row.stop - row.start + behind)
 
     def _share_done(self) -> float:
         s, rows = self.sampling, len(self.lengths)
-        blocks = sum(row.block + min(1, row.block_passes / s.steps_per_block) for row in self.in_flight)
-        return (rows - len(self.waiting) - len(self.in_flight) + blocks / s.num_blocks) / rows
+        done = sum(
+            (row.block + min(1, row.block_passes / s.steps_per_block)) / len(row.spans)
+            for row in self.in_flight
+        )
+        return (rows - len(self.waiting) - len(self.in_flight) + done) / rows
 
     def _finish(self) -> Rollouts:
         """The record of everything that was unmasked."""

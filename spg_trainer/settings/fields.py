@@ -81,7 +81,8 @@ class Decoding:
     """Most tokens that a step unmasks; 0 = no limit."""
     cache: str = "none"
     """Which keys and values are kept between steps, by name: none = exact; prefix = all before the block; dual = all
-    around it; window = all further away than --window-tokens."""
+    around it; window = all further away than --window-tokens; blocks = finished blocks, exact, for models whose
+    attention is by blocks."""
     window_tokens: CountOrZero = 16
     """Of --cache window: columns on either side of the block that each step computes with it."""
     refresh_steps: CountOrZero = 0
@@ -95,7 +96,8 @@ class Decoding:
     def shortcuts(self) -> list[str]:
         """What differs from exact decoding, e.g. `cache dual`."""
         changed = [f.name for f in fields(Decoding) if getattr(self, f.name) != f.default]
-        return [f"{name} {getattr(self, name)}" for name in changed if name != "remasking"]
+        named = [f"{name} {getattr(self, name)}" for name in changed if name != "remasking"]
+        return [name for name in named if name != "cache blocks"]
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Sampling(Decoding):
                         f"{flag}, e.g. {_INSTEAD[name]}."
                     )
         scheduled = self.unmasking == "schedule" and self.steps_per_block == 1
-        if self.cache != "none" and scheduled and not self.prompt_refresh_steps:
+        if self.cache not in ("none", "blocks") and scheduled and not self.prompt_refresh_steps:
             raise ConfigError(
                 f"cache={self.cache} keeps nothing where a block takes one step ({self.diffusion_steps} steps, "
                 f"{self.num_blocks} blocks). Use cache=none."
@@ -189,6 +191,7 @@ _IGNORED = {
     "cache=none": ("refresh_steps", "prompt_refresh_steps", "window_tokens"),
     "cache=prefix": ("window_tokens",),
     "cache=dual": ("window_tokens",),
+    "cache=blocks": ("refresh_steps", "prompt_refresh_steps", "window_tokens"),
 }
 """Settings that a choice does not read."""
 _INSTEAD = {

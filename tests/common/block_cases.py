@@ -1,11 +1,16 @@
 """Tiny models of every attention pattern, and what they compute with each block in a pass of its own."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood import Masks
 from spg_trainer.models.pattern import Pattern
+from spg_trainer.settings.fields import Sampling
+from tests.common.rollout_cases import Plain
+from tests.common.stale_cases import how_many
 
 PATTERNS = {
     "sequence": (Pattern(4), 0),
@@ -58,3 +63,47 @@ def logps_by_blocks(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id:
             tuple(torch.tensor([row, mask, token])), logits.log_softmax(-1)[ids[token]].double()
         )
     return result
+
+
+@torch.no_grad()
+def plain_block_sampler(
+    model: nn.Module, prompt: list[int], s: Sampling, mask_id: int, noise: torch.Generator | None
+) -> Plain:
+    """Decoding spelled out for one row: all logits of all that is seen at every pass, nothing kept, float64.
+
+    Blocks are cut where a token's number in the sequence (or the completion) is a multiple of the block's length.
+    """
+    width, length = len(prompt), s.max_completion_length
+    numbers = block_numbers(model.pattern, width, length)
+    grid = block_numbers(Pattern(s.block_length, model.pattern.origin), width, length)
+    if model.pattern.is_full:
+        grid = [-1] * width + [i // s.block_length for i in range(length)]
+    x = prompt + [mask_id] * length
+    out = Plain([mask_id] * length, [-1] * length, [0.0] * length, [])
+    number = 0
+    for block in sorted(set(grid[width:])):
+        inside = [c for c in range(width, width + length) if grid[c] == block]
+        seen, step = numbers.index(numbers[inside[0]] + 1) if numbers[inside[0]] + 1 in numbers else len(x), 0
+        while masked := [c for c in inside if x[c] == mask_id]:
+            logits = plain_logits(model, x[:seen], width)
+            e = torch.empty(len(masked), logits.shape[-1])
+            if s.temperature > 0:
+                e.exponential_(generator=noise)
+            picks = []
+            for row, c in enumerate(masked):
+                score = logits[c] - (s.temperature * e[row].log() if s.temperature > 0 else 0)
+                score[mask_id] = float("-inf")
+                token = int(score.argmax())
+                picks.append((float(logits[c].log_softmax(-1)[token]), -c, token))
+            if s.remasking == "random":
+                any_of = torch.rand(len(masked), generator=noise).tolist()
+                picks = [p for _, p in sorted(zip(any_of, picks, strict=True), reverse=True)]
+            else:
+                picks.sort(reverse=True)
+            share = (len(masked) + seen - inside[-1] - 1) / (len(inside) + seen - inside[-1] - 1)
+            for logp, at, token in picks[: how_many([math.exp(p[0]) for p in picks], share, step, s)]:
+                x[-at] = token
+                out.tokens[-at - width], out.steps[-at - width] = token, number
+                out.logps[-at - width] = logp
+            number, step = number + 1, step + 1
+    return out

@@ -1,0 +1,90 @@
+"""Decoding under block-causal attention and shifted logits: against every rule spelled out, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.models.pattern import Pattern
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.settings.fields import Sampling
+from tests.common.block_cases import PATTERNS, plain_block_sampler, with_pattern
+from tests.common.rollout_cases import make_policy, make_prompts, pad, streams
+
+BASE = Sampling(24, 8, 15)
+PATTERNS = PATTERNS | {
+    "blocks of 8": (Pattern(8), 0),
+    "blocks of 8, shifted": (Pattern(8), 1),
+    "blocks of 8 of the completion": (Pattern(8, "completion"), 1),
+}
+WAYS = {
+    "whole blocks": Sampling(24, 4, 18),
+    "sub-blocks": Sampling(24, 2, 12, temperature=1.0),
+    "one step a block": Sampling(24, 4, 6, temperature=0.5),
+    "random": Sampling(24, 4, 18, temperature=1.0, remasking="random"),
+    "threshold": Sampling(24, 4, 24, unmasking="threshold", threshold=0.3, threshold_slack=0.5),
+    "short": Sampling(4, 4, 4, temperature=1.0),
+    "longer than blocks": Sampling(24, 8, 15, temperature=1.0),
+}
+CACHES = ("none", "blocks")
+
+
+def policy_of(name, ends=12):
+    policy = make_policy(torch.float64, ends=ends)
+    with_pattern(policy.model, *PATTERNS[name])
+    return policy
+
+
+def check_rows(out, expected, policy):
+    for row, plain in enumerate(expected):
+        end = plain.end(policy.end_token_ids)
+        assert out.completion_ids[row, :end].tolist() == plain.tokens[:end]
+        assert out.unmask_step[row, :end].tolist() == plain.steps[:end]
+        assert out.unmask_logps[row, :end].tolist() == pytest.approx(plain.logps[:end], abs=1e-9)
+
+
+def can(name, way):
+    return PATTERNS[name][0].is_full or PATTERNS[name][0].block_size % WAYS[way].block_length == 0
+
+
+CASES = [(name, way) for name in PATTERNS for way in WAYS if can(name, way)]
+
+
+@pytest.mark.parametrize("name, way", CASES)
+def test_tokens_steps_and_logps_are_those_of_a_row_decoded_alone(name, way):
+    """In one batch and where rows enter when others leave; without a cache and with the exact one."""
+    policy, sampling = policy_of(name), WAYS[way]
+    prompts = [*make_prompts(policy), make_prompts(policy)[0]]
+    expected = [
+        plain_block_sampler(policy.model, prompt, sampling, policy.mask_id, noise)
+        for prompt, noise in zip(prompts, streams(len(prompts)), strict=True)
+    ]
+    assert sampling.max_completion_length < 9 or len({p.end(policy.end_token_ids) for p in expected}) > 1
+    for cache in CACHES[: 1 if PATTERNS[name][0].is_full else 2]:
+        for rows_per_forward in (None, 3):
+            s, noises = replace(sampling, cache=cache), streams(len(prompts))
+            inputs = pad(policy, prompts, 2)
+            out = sample_completions(policy, *inputs, s, noises, rows_per_forward=rows_per_forward)
+            check_rows(out, expected, policy)
+
+
+def test_caches_and_blocks_that_do_not_fit_the_attention_are_refused_with_what_would():
+    full, blocks = policy_of("full, shifted"), policy_of("blocks of 8")
+    for policy, settings, words in (
+        (full, {"cache": "blocks"}, ["cache=blocks", "cache=none", "cache=dual"]),
+        (blocks, {"cache": "dual"}, ["cache=dual", "cache=blocks"]),
+        (blocks, {"cache": "prefix"}, ["cache=prefix", "cache=blocks"]),
+        (blocks, {"suffix_tokens": 4}, ["suffix_tokens=4", "Leave it out"]),
+        (
+            blocks,
+            {"block_length": 3, "diffusion_steps": 16},
+            ["block_length=3", "8 tokens", "block_length=2"],
+        ),
+        (blocks, {"block_length": 12, "diffusion_steps": 12}, ["block_length=12", "block_length=8"]),
+        (blocks, {"cache": "blocks", "refresh_steps": 3}, ["refresh_steps=3"]),
+    ):
+        with pytest.raises(ConfigError) as error:
+            sample_completions(policy, *pad(policy, [[1, 2]]), replace(BASE, **settings), streams(1))
+        assert all(word in str(error.value) for word in words), error.value
+    assert replace(BASE, cache="blocks").shortcuts == [] and replace(BASE, cache="dual").shortcuts
