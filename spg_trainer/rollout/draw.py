@@ -1,6 +1,6 @@
 """Which token a masked position would take, and how sure the model is of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -8,6 +8,9 @@ from torch.nn.functional import linear
 
 Generators = Sequence[torch.Generator] | None
 """One per row, on the model's device; None where nothing is random."""
+
+Measure = Callable[[Tensor], Tensor]
+"""(c, V) probabilities over the whole vocabulary to (c,), how sure the model is there: the higher, the surer."""
 
 _MAX_LOGITS = 2**26
 """Logits alive at once (256 MB in float32); whole rows only, because a row's noise is one draw."""
@@ -23,7 +26,8 @@ def sample_tokens(
     temperature: float,
     generators: Generators,
     counts: Sequence[int],
-) -> tuple[Tensor, Tensor]:
+    measure: Measure | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Draws a token for every masked position of the active blocks, row by row, in the order of positions.
 
     A token is the argmax of logits - temperature * log E with E ~ Exp(1), which is a draw from softmax(logits /
@@ -34,9 +38,10 @@ def sample_tokens(
 
     hidden_states: (N, D) at the masked positions of b rows, `counts` (b,) of each, N in all. head: (V, D) output
     embedding. temperature: 0 = greedy. generators: b; the noise of a row is one float32 draw of Exp(1) of shape
-    (count, V). Returns tokens (N,) int64 and logps (N,) float32, or float64 when the model is.
+    (count, V). Returns tokens (N,) int64, logps (N,) float32, or float64 when the model is, and what `measure` says of
+    the positions (N,); without one, the logps again.
     """
-    tokens, logps, at = [], [], 0
+    tokens, logps, sure, at = [], [], [], 0
     for rows in _pieces(counts, _MAX_LOGITS // head.shape[0]):
         size = sum(counts[row] for row in rows)
         logits = linear(hidden_states[at : at + size], head)
@@ -47,11 +52,14 @@ def sample_tokens(
             parts = noise.split([counts[row] for row in rows])
             log_exponential(parts, [generators[row] for row in rows])
             noise.mul_(temperature)
-        token, logp = _choose(logits, noise, mask_id)
+        token, logp, powers, mass = _choose(logits, noise, mask_id)
         tokens.append(token)
         logps.append(logp)
+        if measure:
+            sure.append(measure(powers.div_(mass.unsqueeze(-1))))
         at += size
-    return torch.cat(tokens), torch.cat(logps)
+    joined = torch.cat(logps)
+    return torch.cat(tokens), joined, torch.cat(sure) if measure else joined
 
 
 def log_exponential(parts: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
@@ -76,8 +84,11 @@ def _pieces(counts: Sequence[int], most: int) -> Iterator[list[int]]:
     yield piece
 
 
-def _choose(logits: Tensor, noise: Tensor | None, mask_id: int) -> tuple[Tensor, Tensor]:
-    """The best token under the noise and its log-probability. Overwrites `logits` (c, V)."""
+def _choose(logits: Tensor, noise: Tensor | None, mask_id: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The best token under the noise and its log-probability; all probabilities times their sum, and that sum (c,).
+
+    Overwrites `logits` (c, V).
+    """
     mask_logit = logits[..., mask_id].clone()
     logits[..., mask_id] = float("-inf")
     if noise is None:
@@ -87,5 +98,7 @@ def _choose(logits: Tensor, noise: Tensor | None, mask_id: int) -> tuple[Tensor,
         token = (logits - noise).argmax(-1)
         best = logits.gather(-1, token.unsqueeze(-1)).squeeze(-1)
         peak = torch.maximum(logits.amax(-1), mask_logit)
-    mass = logits.sub_(peak.unsqueeze(-1)).exp_().sum(-1) + (mask_logit - peak).exp()
-    return token, (best - peak) - mass.log()
+    powers, mask_power = logits.sub_(peak.unsqueeze(-1)).exp_(), (mask_logit - peak).exp()
+    mass = powers.sum(-1) + mask_power
+    powers[..., mask_id] = mask_power
+    return token, (best - peak) - mass.log(), powers, mass

@@ -40,7 +40,7 @@ from spg_trainer.rollout.cache import (
     rows_that_fit,
 )
 from spg_trainer.rollout.draw import Generators, sample_tokens
-from spg_trainer.rollout.unmasking import REMASKING, UNMASKING, Pass
+from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, Pass
 from spg_trainer.settings.fields import Sampling
 
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
@@ -297,17 +297,16 @@ class _Decoding:
             inside = self._tensor([i * shape[1] + j for i, n in enumerate(count) for j in range(n)])
             states = states[inside]
         streams = [self.generators[row.number] for row in rows] if self.sampling.draws_noise else None
-        drawn = sample_tokens(
-            states, self.head, self.policy.mask_id, self.sampling.temperature, streams, count
-        )
+        s, measure = self.sampling, MEASURES.get(self.sampling.remasking)
+        drawn = sample_tokens(states, self.head, self.policy.mask_id, s.temperature, streams, count, measure)
         if inside is None:
-            tokens, logps = (values.view(shape) for values in drawn)
+            tokens, logps, sure = (values.view(shape) for values in drawn)
         else:
             blank = (states.new_zeros(shape.numel(), dtype=values.dtype) for values in drawn)
-            tokens, logps = (
+            tokens, logps, sure = (
                 b.index_copy(0, inside, v).view(shape) for b, v in zip(blank, drawn, strict=True)
             )
-        priority = self.remask(logps, streams, count)
+        priority = self.remask(sure, streams, count)
         if inside is not None:
             behind = torch.arange(shape[1], device=states.device) >= self._tensor(count).unsqueeze(-1)
             logps, priority = (x.masked_fill(behind, float("-inf")) for x in (logps, priority))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spg_trainer.rollout.draw import Generators
+from spg_trainer.rollout.draw import Generators, Measure
 from spg_trainer.settings.fields import Sampling
 
 
@@ -49,6 +49,22 @@ def at_random(logps: Tensor, generators: Generators, counts: Sequence[int]) -> T
     return priority
 
 
+def by_position(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
+    """From left to right: SDAR's `sequential` (arXiv 2510.06303)."""
+    return torch.zeros_like(logps)
+
+
+def certainty(probabilities: Tensor) -> Tensor:
+    """Minus the entropy, in nats: Dream's `entropy` (arXiv 2508.15487)."""
+    return torch.special.entr(probabilities).sum(-1).neg()
+
+
+def margin(probabilities: Tensor) -> Tensor:
+    """How much more probable the best token is than the second: Dream's `topk_margin` (arXiv 2508.15487)."""
+    best, second = probabilities.topk(2, -1).values.unbind(-1)
+    return best - second
+
+
 def by_schedule(now: Pass, sampling: Sampling) -> list[int]:
     """As many in each pass, the first ones one more: LLaDA (arXiv 2502.09992), `get_num_transfer_tokens`."""
     counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
@@ -63,6 +79,12 @@ def by_threshold(now: Pass, sampling: Sampling) -> Tensor:
     falls = [sampling.threshold * (1 - sampling.threshold_slack * (1 - share)) for share in now.share]
     least = torch.tensor([[math.log(t)] for t in falls], dtype=torch.float64)
     return (now.logps >= least.to(now.logps.device, non_blocking=True)).sum(-1)
+
+
+def by_threshold_or_schedule(now: Pass, sampling: Sampling) -> Tensor:
+    """All of at least the threshold's probability, and no fewer than the schedule's: SDAR, LLaDA2.0."""
+    sure = by_threshold(now, sampling)
+    return sure.maximum(torch.tensor(by_schedule(now, sampling)).to(sure.device, non_blocking=True))
 
 
 def by_factor(now: Pass, sampling: Sampling) -> Tensor:
@@ -80,11 +102,20 @@ def by_factor(now: Pass, sampling: Sampling) -> Tensor:
     return torch.where(run == masked - 1, masked, run)
 
 
-REMASKING: dict[str, RemaskingRule] = {"low_confidence": by_confidence, "random": at_random}
+REMASKING: dict[str, RemaskingRule] = {
+    "low_confidence": by_confidence,
+    "random": at_random,
+    "entropy": by_confidence,
+    "margin": by_confidence,
+    "sequential": by_position,
+}
 """What `--remasking NAME` chooses from."""
+MEASURES: dict[str, Measure] = {"entropy": certainty, "margin": margin}
+"""Remasking rules that see how sure the model is of a position, in place of the log-probability of the drawn token."""
 UNMASKING: dict[str, UnmaskingRule] = {
     "schedule": by_schedule,
     "threshold": by_threshold,
+    "dynamic": by_threshold_or_schedule,
     "factor": by_factor,
 }
 """What `--unmasking NAME` chooses from."""

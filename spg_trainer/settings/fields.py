@@ -67,12 +67,13 @@ class Decoding:
     """What a denoising step computes and unmasks: by default exactly what the plain LLaDA sampler does."""
 
     remasking: str = "low_confidence"
-    """Which masked positions are unmasked first, by name: e.g. low_confidence = the most confident, random = any."""
+    """Which masked positions are unmasked first, by name: low_confidence = the most confident, random = any, entropy,
+    margin = the surest by either (Dream), sequential = the leftmost."""
     unmasking: str = "schedule"
     """How many a step unmasks, by name: schedule = the completion in --diffusion-steps; threshold, factor = those the
-    model is sure of (Fast-dLLM), in as many steps as it takes."""
+    model is sure of (Fast-dLLM), in as many steps as it takes; dynamic = those, or the schedule's if more (SDAR)."""
     threshold: Probability = 0.95
-    """Of --unmasking threshold: the probability from which tokens are unmasked."""
+    """Of --unmasking threshold and dynamic: the probability from which tokens are unmasked."""
     threshold_slack: Below1 = 0.0
     """Lets the threshold fall by up to this share as less is masked (Streaming-dLLM); 0 = constant."""
     factor: Positive = 1.0
@@ -138,7 +139,7 @@ class Sampling(Decoding):
     @property
     def draws_noise(self) -> bool:
         """Whether decoding is random at all; if not, no generators are needed."""
-        return self.temperature > 0 or self.remasking != "low_confidence"
+        return self.temperature > 0 or self.remasking not in ("low_confidence", *_QUIET)
 
     def check(self) -> None:
         """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
@@ -161,7 +162,7 @@ class Sampling(Decoding):
         self._check_decoding()
 
     def _check_decoding(self) -> None:
-        if self.unmasking != "schedule" and self.remasking == "random":
+        if self.unmasking != "schedule" and self.remasking in ("random", *_QUIET):
             raise ConfigError(
                 f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
                 "is sure of. Use remasking=low_confidence or unmasking=schedule."
@@ -183,10 +184,13 @@ class Sampling(Decoding):
             )
 
 
+_QUIET = ("entropy", "margin", "sequential")
+"""Remaskings that draw nothing."""
 _UNMASKING = ("threshold", "threshold_slack", "factor", "max_tokens_per_step")
 _IGNORED = {
     "unmasking=schedule": _UNMASKING,
     "unmasking=threshold": ("factor",),
+    "unmasking=dynamic": ("factor",),
     "unmasking=factor": ("threshold", "threshold_slack"),
     "cache=none": ("refresh_steps", "prompt_refresh_steps", "window_tokens"),
     "cache=prefix": ("window_tokens",),
