@@ -142,6 +142,8 @@ class _Row:
     """In all."""
     block_passes: int = 0
     """Of the active block."""
+    post_passes: int = 0
+    """Of the active block, those that began without a masked token."""
     prompt_computed: int = 0
     """The pass that last computed the prompt."""
     slot: int = 0
@@ -257,24 +259,35 @@ class _Decoding:
 
     def _step(self, rows: list[_Row]) -> None:
         """One pass of some rows: hidden states, tokens, how many of them are kept, and what follows for each row."""
-        size, count = self.sampling.block_length, [row.masked for row in rows]
+        s, size = self.sampling, self.sampling.block_length
+        edits = s.editing_threshold is not None
+        count = [row.stop - row.start if edits else row.masked for row in rows]
         numbers = self._tensor([row.number for row in rows])
         # As many tokens of each row as a whole block has; those before a shorter one are unmasked.
-        last = self.sampling.max_completion_length - size
-        edges = self._tensor([[min(row.start, last), row.stop] for row in rows])
+        last = s.max_completion_length - size
+        edges = self._tensor([[min(row.start, last), row.stop, row.start] for row in rows])
         span = edges[:, :1] + torch.arange(size, device=numbers.device)
-        still = (self.unmask_step[numbers.unsqueeze(-1), span] < 0) & (span < edges[:, 1:])
+        still = (self.unmask_step[numbers.unsqueeze(-1), span] < 0) & (span < edges[:, 1:2])
+        drawn = (span >= edges[:, 2:]) & (span < edges[:, 1:2]) if edits else still
         # The masked places of the block, ascending; behind a row's last one the others follow.
-        places = still.long().argsort(dim=-1, descending=True, stable=True)[:, : max(count)]
+        places = drawn.long().argsort(dim=-1, descending=True, stable=True)[:, : max(count)]
         asked = span[:, :1] + places
         if not self.pattern.is_full and min(count) < max(count):  # others may lie outside of what is computed
             behind = torch.arange(max(count), device=numbers.device) >= self._tensor(count).unsqueeze(-1)
             asked = torch.where(behind, asked[:, :1], asked)
         states = self._hidden_states(rows, numbers, asked)
-        tokens, logps, order = self._draw(rows, states)
-        many, left = self._how_many(rows, logps.gather(1, order))
+        written = ~still.gather(1, places) if edits else None
+        tokens, logps, order = self._draw(rows, states, count, written)
+        ranked = logps if written is None else logps.masked_fill(written, float("-inf"))
+        many, left = self._how_many(rows, ranked.gather(1, order))
         best = torch.arange(places.shape[1], device=numbers.device) < many.unsqueeze(-1)
         take = torch.zeros_like(still).scatter_(1, places.gather(1, order), best)
+        changed = None
+        if written is not None:
+            before = self.ids[numbers.unsqueeze(-1), self.width + asked]
+            change = written & (tokens != before) & (logps.exp() > s.editing_threshold)
+            take |= torch.zeros_like(still).scatter_(1, places, change)
+            changed, left = change.any(-1), None
         passes = self._tensor([[row.passes] for row in rows]).expand_as(places)
         records = (
             (self.ids, self.width, tokens),
@@ -284,14 +297,17 @@ class _Decoding:
         for record, first, values in records:
             where = (numbers.unsqueeze(-1), first + span)
             record[where] = torch.where(take, record[where].scatter(1, places, values), record[where])
-        self._advance(rows, numbers, still & ~take, left)
+        self._advance(rows, numbers, still & ~take, left, changed)
 
-    def _draw(self, rows: list[_Row], states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _draw(
+        self, rows: list[_Row], states: Tensor, count: list[int], written: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens, their log-probabilities, and the order in which they would be unmasked, (b, n) each.
 
-        states: (b, n, D). Behind a row's masked places log-probabilities are -inf, and the order ends with them.
+        states: (b, n, D). count: b, places of each row to draw for; what stands behind the last has log-probability
+        -inf. written: (b, n) bool, places that are unmasked, None = none. The order ends with both.
         """
-        count, shape, inside = [row.masked for row in rows], states.shape[:2], None
+        shape, inside = states.shape[:2], None
         states = states.flatten(0, 1)
         if min(count) < shape[1]:  # the head is for masked places only
             inside = self._tensor([i * shape[1] + j for i, n in enumerate(count) for j in range(n)])
@@ -310,38 +326,50 @@ class _Decoding:
         if inside is not None:
             behind = torch.arange(shape[1], device=states.device) >= self._tensor(count).unsqueeze(-1)
             logps, priority = (x.masked_fill(behind, float("-inf")) for x in (logps, priority))
+        if written is not None:
+            priority = priority.masked_fill(written, float("-inf"))
         return tokens, logps, priority.argsort(dim=-1, descending=True, stable=True)
 
     def _how_many(self, rows: list[_Row], logps: Tensor) -> tuple[Tensor, list[int] | None]:
         """How many tokens each row unmasks (b,), and how many then are masked where the settings alone say that."""
         s, count = self.sampling, [row.masked for row in rows]
         shares = [self._masked_share(row) for row in rows]
-        chosen = self.unmask(Pass(logps, count, [row.block_passes for row in rows], shares), s)
+        numbers = [row.block_passes if row.masked else 0 for row in rows]
+        chosen = self.unmask(Pass(logps, count, numbers, shares), s)
         limits = [min(n, s.max_tokens_per_step or n) for n in count]
         if isinstance(chosen, Tensor):
             return chosen.clamp(min=1).minimum(self._tensor(limits)), None
-        chosen = [max(1, min(pair)) for pair in zip(chosen, limits, strict=True)]
+        chosen = [min(max(1, n), limit) for n, limit in zip(chosen, limits, strict=True)]
         return self._tensor(chosen), [n - m for n, m in zip(count, chosen, strict=True)]
 
-    def _advance(self, rows: list[_Row], numbers: Tensor, still: Tensor, left: list[int] | None) -> None:
+    def _advance(
+        self, rows: list[_Row], numbers: Tensor, still: Tensor, left: list[int] | None, changed: Tensor | None
+    ) -> None:
         """Counts the pass; rows that are finished leave. still: (b, S) masked places of the block.
 
         left: how many these are where that is known; only a block's end is then a reason to look at the tokens, and
-        only without a cache each pass is.
+        only without a cache each pass is. changed: (b,) bool, the rows in which written tokens were replaced; a block
+        then ends with a pass over written tokens alone that changes nothing. None = none ever is.
         """
-        leaving = [False] * len(rows)
+        leaving, edited = [False] * len(rows), [False] * len(rows)
         if left is None or not self.window or 0 in left:
             completion = self.ids[numbers, self.width :]
             first_masked = _first(self.unmask_step[numbers] < 0)
             finished = _first(torch.isin(completion, self.end_tokens)) < first_masked
-            leaving, left = torch.stack([finished.long(), still.sum(-1)]).tolist()
-        for row, leaves, masked in zip(rows, leaving, left, strict=True):
+            seen = [finished.long(), still.sum(-1)] + ([] if changed is None else [changed.long()])
+            leaving, left, *rest = torch.stack(seen).tolist()
+            edited = rest[0] if rest else edited
+        for row, leaves, masked, edit in zip(rows, leaving, left, edited, strict=True):
+            row.post_passes += not row.masked
             row.masked, row.passes, row.block_passes = masked, row.passes + 1, row.block_passes + 1
-            if not masked:
-                row.block, row.block_passes = row.block + 1, 0
-            if row.block == len(row.spans) or leaves:
+            over = not masked
+            if over and changed is not None:
+                over = row.post_passes >= self.sampling.max_post_steps or (row.post_passes > 0 and not edit)
+            if over:
+                row.block, row.block_passes, row.post_passes = row.block + 1, 0, 0
+            if row.block == len(row.spans) or (leaves and (over or changed is None)):
                 self.in_flight.remove(row)
-            elif not masked:
+            elif over:
                 row.masked = row.stop - row.start
 
     def _hidden_states(self, rows: list[_Row], numbers: Tensor, places: Tensor) -> Tensor:

@@ -22,6 +22,12 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
             "threshold, a threshold that stays at 0.95 or more, slack included, and --max-tokens-per-step 4, or insist "
             "with --force."
         )
+    if r.editing_threshold is not None:
+        raise ConfigError(
+            f"--editing-threshold {r.editing_threshold}: a token that was replaced has stood beside others as another "
+            "one, so no masked copy of the completion shows what they were drawn from, and no bound of a likelihood "
+            "holds for what the sampler does. Leave it out of training; eval decodes with it."
+        )
     if algorithm.needs_sampler_logps and r.shortcuts:
         raise ConfigError(
             f"{name} uses the probabilities with which tokens were drawn; with {', '.join(r.shortcuts)} these are not "

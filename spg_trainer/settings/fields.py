@@ -80,6 +80,11 @@ class Decoding:
     """Of --unmasking factor: the n surest are unmasked if their probabilities are above 1 - factor / (n + 1)."""
     max_tokens_per_step: CountOrZero = 0
     """Most tokens that a step unmasks; 0 = no limit."""
+    editing_threshold: NotNegative | None = None
+    """Each step also replaces unmasked tokens of the block where another one is drawn with more than this probability
+    (LLaDA2.1); unset = what is unmasked stays. Not for training."""
+    max_post_steps: CountOrZero = 16
+    """Of --editing-threshold: steps that a block may have after its last token was unmasked."""
     cache: str = "none"
     """Which keys and values are kept between steps, by name: none = exact; prefix = all before the block; dual = all
     around it; window = all further away than --window-tokens; blocks = finished blocks, exact, for models whose
@@ -171,7 +176,7 @@ class Sampling(Decoding):
         for choice, ignored in _IGNORED.items():
             for name in (name for name in ignored if getattr(self, name) != getattr(usual, name)):
                 flag, _, value = choice.partition("=")
-                if getattr(self, flag) == value:
+                if str(getattr(self, flag)) == value:
                     raise ConfigError(
                         f"{name}={getattr(self, name)} says nothing with {choice}. Leave it out, or use another "
                         f"{flag}, e.g. {_INSTEAD[name]}."
@@ -188,6 +193,7 @@ _QUIET = ("entropy", "margin", "sequential")
 """Remaskings that draw nothing."""
 _UNMASKING = ("threshold", "threshold_slack", "factor", "max_tokens_per_step")
 _IGNORED = {
+    "editing_threshold=None": ("max_post_steps",),
     "unmasking=schedule": _UNMASKING,
     "unmasking=threshold": ("factor",),
     "unmasking=dynamic": ("factor",),
@@ -201,6 +207,7 @@ _IGNORED = {
 _INSTEAD = {
     **dict.fromkeys(_UNMASKING, "unmasking=threshold"),
     "factor": "unmasking=factor",
+    "max_post_steps": "editing_threshold=0.9",
     "refresh_steps": "cache=dual",
     "prompt_refresh_steps": "cache=dual",
     "window_tokens": "cache=window",

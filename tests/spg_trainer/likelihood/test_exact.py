@@ -23,9 +23,11 @@ from spg_trainer.likelihood.exact import (
     predictor,
 )
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
+from spg_trainer.models.pattern import Pattern
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
+from tests.common.block_cases import PATTERNS, with_pattern
 
 END, MASK, VOCABULARY = 3, 4, 5
 PROMPT = torch.tensor([1, 0, 2])
@@ -268,6 +270,40 @@ def test_the_sampler_follows_its_law_in_100000_rollouts(sampling):
     ):
         law = law_of(policy, wrong)
         assert p_value(law, law.find(rollouts)) < 1e-6, wrong
+
+
+@pytest.mark.parametrize(
+    "name, remasking",
+    [
+        ("sequence", "random"),
+        ("sequence, shifted", "low_confidence"),
+        ("completion", "low_confidence"),
+        ("full, shifted", "low_confidence"),
+    ],
+)
+def test_the_sampler_follows_its_law_in_attention_blocks(name, remasking):
+    """The prompt of 3 tokens holds the head of a block of 2, where blocks are counted from its start."""
+    pattern, shift = PATTERNS[name]
+    pattern = pattern if pattern.is_full else replace(pattern, block_size=2)
+    policy = make_policy()
+    with_pattern(policy.model, pattern, shift)
+    sampling = Sampling(4, 2, 2, 0.7, remasking=remasking)
+    rollouts = sample(policy, sampling if pattern.is_full else replace(sampling, cache="blocks"), 10_000)
+
+    def law(spans, **other):
+        with_pattern(policy.model, other.get("pattern", pattern), other.get("shift", shift))
+        predict, ends = predictor(policy.model, PROMPT), policy.end_token_ids
+        return completion_law(predict, sampling, mask_id=MASK, end_token_ids=ends, spans=spans)
+
+    spans = pattern.spans(3, 4, 2)
+    right = law(spans)
+    assert p_value(right, right.find(rollouts)) > 1e-3
+    wrong = [law(spans, shift=1 - shift)]
+    if not pattern.is_full:
+        wrong += [law([(0, 2), (2, 4)] if name.startswith("seq") else [(0, 1), (1, 3), (3, 4)])]
+        wrong += [law(spans, pattern=Pattern())]
+    for other in wrong:
+        assert p_value(other, other.find(rollouts)) < 1e-6
 
 
 @each_mode

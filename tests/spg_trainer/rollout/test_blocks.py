@@ -69,6 +69,39 @@ def test_tokens_steps_and_logps_are_those_of_a_row_decoded_alone(name, way):
             check_rows(out, expected, policy)
 
 
+@pytest.mark.parametrize("name", ["sequence", "completion, shifted"])
+def test_a_cache_computes_a_block_once_it_is_final_and_then_no_more(name):
+    """Columns of each pass: the prompt and the first block, then a block with the one before it, then it alone."""
+    policy = replace(policy_of(name), end_token_ids=())
+    widths, shift = [], policy.model.shift
+    policy.model.get_input_embeddings().register_forward_hook(lambda *call: widths.append(call[2].shape[1]))
+    sampling = Sampling(12, 2, 12, cache="blocks")
+    sample_completions(policy, *pad(policy, [[1, 2, 3, 4, 5, 6, 7, 8]] * 2), sampling, None)
+    later = [8 + shift, *[4 + shift] * 3]
+    assert widths == [12, *[4 + shift] * 3, *later, *later]
+
+
+@pytest.mark.parametrize("name", ["sequence", "full, shifted"])
+def test_edited_rows_do_not_depend_on_the_batch(name):
+    """Rows whose blocks end after more or fewer passes over what is written, with end tokens that are replaced."""
+    policy, prompts = policy_of(name), make_prompts(policy_of(name))
+    editing = Sampling(24, 4, 12, unmasking="dynamic", threshold=0.3, editing_threshold=0.1, max_post_steps=4)
+    alone = [sample_completions(policy, *pad(policy, [prompt]), editing, None) for prompt in prompts]
+    plain = sample_completions(policy, *pad(policy, prompts), replace(editing, editing_threshold=9.0), None)
+    assert any(
+        not torch.equal(one.completion_ids[0], row)
+        for one, row in zip(alone, plain.completion_ids, strict=True)
+    )
+    assert len({int(one.unmask_step.max()) for one in alone}) > 1
+    for cache in CACHES[: 1 if PATTERNS[name][0].is_full else 2]:
+        for rows_per_forward in (None, 4):
+            inputs, s = pad(policy, prompts, 1), replace(editing, cache=cache)
+            out = sample_completions(policy, *inputs, s, None, rows_per_forward=rows_per_forward)
+            for row, one in enumerate(alone):
+                for field in ("completion_ids", "unmask_step", "completion_mask"):
+                    assert torch.equal(getattr(out, field)[row], getattr(one, field)[0]), (row, field)
+
+
 def test_caches_and_blocks_that_do_not_fit_the_attention_are_refused_with_what_would():
     full, blocks = policy_of("full, shifted"), policy_of("blocks of 8")
     for policy, settings, words in (

@@ -178,3 +178,22 @@ def test_llada2_unmasks_what_is_sure_or_the_schedules(opened, cache):
             sampling = Sampling(length, block, steps * length // block, unmasking="dynamic", cache=cache)
             (found,) = decode(policy, [prompt], replace(sampling, threshold=p["threshold"]))
             assert found[: len(expected)] == expected, name
+
+
+@pytest.mark.parametrize("cache", ["none", "blocks"])
+def test_llada21_edits_what_it_has_unmasked(opened, cache):
+    edited = 0
+    for block in (8, 32):
+        policy, recorded = opened("llada2", block, ends=(150,))
+        for name, case in recorded.items():
+            p, (prompt,) = case["params"], prompts_of(case)
+            if "editing_threshold" not in p or p["block_length"] != block:
+                continue
+            expected = case["sequences"][0].tolist()
+            steps, length = block // p.get("num_to_transfer", 1), whole(p["gen_length"], block) + block
+            sampling = Sampling(length, block, steps * length // block, unmasking="dynamic", cache=cache)
+            sampling = replace(sampling, threshold=p["threshold"], editing_threshold=p["editing_threshold"])
+            (found,) = decode(policy, [prompt], replace(sampling, max_post_steps=p["max_post_steps"]))
+            assert found[: len(expected)] == expected, name
+            edited += expected != case["no_editing"][0].tolist()
+    assert edited == 3
