@@ -3,7 +3,8 @@
 `plain` is LLaDA's generate.py in short (all logits at every step; at a temperature above 0 a float64 Gumbel draw for
 each). `cached` is what Fast-dLLM's caches do (arXiv 2505.22618): keys and values by block, joined with the fresh ones
 and rotated again at each pass, all logits of a pass, confidence as a float64 softmax. All of them decode the same
-prompts with the same random model, in turns; the table shows medians of processor time and their ratio. A step of
+prompts with the same random model, in turns. `blocks` gives that model block-causal attention; theirs is then ours
+without a cache. The table shows medians of processor time and their ratio. A step of
 `plain` costs the same whatever it sees: --plain-steps of them are timed, times the number of steps.
 """
 
@@ -17,11 +18,12 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention, silu
 
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy, tiny_tokenizer
+from spg_trainer.models.pattern import Pattern
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
 
-WAYS = ("exact", "prefix", "dual", "suffix", "threshold", "warm", "refill", "long")
+WAYS = ("exact", "prefix", "dual", "suffix", "threshold", "warm", "refill", "long", "blocks")
 
 
 def build(vocabulary: int, layers: int, positions: int = 2048) -> Policy:
@@ -231,6 +233,12 @@ def main() -> None:
         kept = replace(short, prompt_refresh_steps=16)
         works = (lambda: ours(policy, long, short), lambda: ours(policy, long, kept))
         compare("prompt 1,024 kept for 16 steps, blocks of 8, dual", *works, rounds)
+    if "blocks" in given.ways:  # the last way, as the model is now another
+        policy.model.pattern = Pattern(8)
+        plain_blocks = Sampling(given.length, 8, given.length // 2)
+        kept = replace(plain_blocks, cache="blocks")
+        works = (lambda: ours(policy, x, plain_blocks), lambda: ours(policy, x, kept))
+        compare("attention in blocks of 8: blocks, none", *works, rounds)
 
 
 if __name__ == "__main__":

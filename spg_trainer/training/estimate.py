@@ -278,7 +278,9 @@ def _passes(s: Sampling, prompt: int) -> Iterator[tuple[int, int, int]]:
         seen = end if s.suffix_tokens is None else min(end, stop + s.suffix_tokens + 1)
         for step in range(steps):
             masked = s.block_length * (steps - step) // steps
-            if window and (step % s.refresh_steps if s.refresh_steps else step):
+            if s.cache == "blocks":  # the first step of a block also computes the one before it
+                yield s.block_length * (1 + (step == 0)) if number else stop, stop, masked
+            elif window and (step % s.refresh_steps if s.refresh_steps else step):
                 first, last = window(start, stop, seen, s)
                 yield last - first, seen, masked
             elif number and number - fresh_prompt < s.prompt_refresh_steps:

@@ -56,8 +56,11 @@ def norm(x: Tensor, layer: torch.nn.Module) -> Tensor:
 def stale_sampler(
     model: LLaDAForMaskedLM, prompt: list[int], s: Sampling, mask_id: int, noise: torch.Generator | None
 ) -> Plain:
-    """What a row is when it is decoded alone, with every rule written out."""
-    width, length, size = len(prompt), s.max_completion_length, s.block_length
+    """What a row is when it is decoded alone, with every rule written out.
+
+    Where logits are shifted, the column before what is computed is computed with it, and tells of its first token.
+    """
+    width, length, size, shift = len(prompt), s.max_completion_length, s.block_length, model.shift
     columns = width + length
     x = torch.tensor(prompt + [mask_id] * length)
     body = Body(model, columns)
@@ -73,17 +76,17 @@ def stale_sampler(
             if s.cache == "none" or step == 0 or (s.refresh_steps and step % s.refresh_steps == 0):
                 fresh = seen
                 if number and number - prompt_computed < s.prompt_refresh_steps:
-                    fresh = [c for c in seen if c >= width]
+                    fresh = [c for c in seen if c >= width - shift]
                 else:
                     prompt_computed = number
             elif s.cache == "prefix":
-                fresh = [c for c in seen if c >= start]
+                fresh = [c for c in seen if c >= start - shift]
             elif s.cache == "dual":
-                fresh = list(range(start, stop))
+                fresh = list(range(start - shift, stop))
             else:  # the last of `seen` may stand further away than it counts
-                low, high = start - s.window_tokens, stop + s.window_tokens
+                low, high = start - shift - s.window_tokens, stop + s.window_tokens
                 fresh = [c for i, c in enumerate(seen) if low <= i < high]
-            logits = body.logits(x, fresh, seen)
+            logits = {c + shift: of for c, of in body.logits(x, fresh, seen).items()}
             picks = []
             e = torch.empty(len(masked), logits[start].shape[-1])
             if s.temperature > 0:

@@ -109,10 +109,17 @@ STALE = {
 }
 
 
-@pytest.mark.parametrize("name", STALE)
-def test_a_row_is_what_stale_keys_spelled_out_make_it(name):
+SHIFTED = [name for name in STALE if "prompt kept" in name or name in ("prefix", "dual", "neighbours")]
+SHIFTED += ["short suffix, exact", "short suffix, prefix", "short suffix, neighbours"]
+
+
+@pytest.mark.parametrize(
+    "name, shift", [(name, 0) for name in STALE] + [(name, 1) for name in SHIFTED], ids=str
+)
+def test_a_row_is_what_stale_keys_spelled_out_make_it(name, shift):
     """Padding, unequal prompts, several end tokens, and rows that leave and make room: as alone, token for token."""
     sampling, policy = STALE[name], make_policy(torch.float64)
+    policy.model.shift = shift
     prompts = make_prompts(policy)
     noises = streams(len(prompts))
     expected = [

@@ -61,6 +61,11 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
         ({"rollout": Sampling(unmasking="threshold", threshold=0.9)}, r"threshold 0\.9: .*--force"),
         ({"rollout": Sampling(unmasking="threshold", threshold=0.99)}, "--max-tokens-per-step 4"),
         (
+            {"rollout": Sampling(editing_threshold=0.5), "force": True},
+            r"editing-threshold 0\.5.*Leave it out",
+        ),
+        ({"rollout": Sampling(max_post_steps=3)}, "editing_threshold"),
+        (
             {"rollout": Sampling(unmasking="factor", max_tokens_per_step=2)},
             "--unmasking threshold.*--force",
         ),
