@@ -205,8 +205,7 @@ class _Decoding:
                     f"cache={s.cache}: the model attends by {attention!r}, which cannot leave out columns. Use "
                     'cache=none, or model.set_attn_implementation("sdpa").'
                 )
-            block = max(s.block_length, self.pattern.block_size)
-            self.slots = rows_in_flight(rows, self.rows_per_forward, block, device)
+            self.slots = rows_in_flight(rows, self.rows_per_forward, s.block_length, device)
             row_bytes = self.columns * bytes_per_column(self.policy.model.config, self.head.element_size())
             fit = rows_that_fit(row_bytes + self.columns * pass_bytes(self.policy.model.config), device)
             if fit is not None and fit < self.slots:
@@ -428,11 +427,9 @@ class _Decoding:
             return 0, 0
         start, stop = self.width + row.start, self.width + row.stop
         if self.keeps_blocks:
-            new = row.block_passes == 0
+            entered = row.block_passes == 0 and start == self._attention_block(row)[0]
             start, stop = self._attention_block(row)
-            if (
-                new and start == self.width + row.start
-            ):  # what stands before has its last tokens, but not their keys
+            if entered:  # what stands before has its last tokens, but not yet their keys
                 start -= self.pattern.block_size
         return self.window(max(0, start - self.shift), stop, self._seen(row), s)
 
@@ -445,8 +442,11 @@ class _Decoding:
             compact = torch.arange(end, device=seen.device).expand(len(rows), -1)
             columns = self._true_columns(rows, compact)
             seen = seen.gather(1, columns).masked_fill(compact >= self._column(rows, self._seen), -1)
+        looks = seen
+        if self.sampling.editing_threshold is not None:  # what is written says no more which block is active
+            looks = torch.cat([seen, self._column(rows, lambda row: row.block)], 1)
         # Sorting puts the rows with most padding first, so rows of like length share a forward pass.
-        source = torch.unique(seen.cpu(), dim=0, return_inverse=True)[1].tolist()  # one read of a GPU
+        source = torch.unique(looks.cpu(), dim=0, return_inverse=True)[1].tolist()  # one read of a GPU
         numbered = {look: i for i, look in enumerate(source)}
         example = [numbered[look] for look in range(len(numbered))]  # a row that looks like each distinct one
         distinct, inverse = seen[self._tensor(example)], self._tensor(source)

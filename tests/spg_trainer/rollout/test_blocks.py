@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.fields import Sampling
@@ -100,6 +101,28 @@ def test_edited_rows_do_not_depend_on_the_batch(name):
             for row, one in enumerate(alone):
                 for field in ("completion_ids", "unmask_step", "completion_mask"):
                     assert torch.equal(getattr(out, field)[row], getattr(one, field)[0]), (row, field)
+
+
+def test_rows_that_look_alike_may_be_at_different_blocks_where_tokens_are_edited():
+    """Two words and many rows: one goes over its first block again, another, as long, begins its second."""
+    config = LLaDAConfig(
+        d_model=16, n_layers=2, n_heads=2, mlp_hidden_size=24, vocab_size=3, max_sequence_length=32
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LLaDAForMaskedLM(config).double().eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(12 if parameter.ndim > 1 else 1)
+    policy = Policy(model, None, 2, 0, (), "test")
+    editing = Sampling(
+        4, 2, 2, 1.0, unmasking="dynamic", threshold=0.5, editing_threshold=0.3, max_post_steps=2
+    )
+    rows, prompt = 40, [1, 0, 1]
+    together = sample_completions(policy, *pad(policy, [prompt] * rows), editing, streams(rows))
+    for row, noise in enumerate(streams(rows)):
+        alone = sample_completions(policy, *pad(policy, [prompt]), editing, [noise])
+        assert torch.equal(alone.completion_ids[0], together.completion_ids[row]), row
+        assert torch.equal(alone.unmask_step[0], together.unmask_step[row]), row
 
 
 def test_caches_and_blocks_that_do_not_fit_the_attention_are_refused_with_what_would():
