@@ -115,8 +115,8 @@ MEASURES: dict[str, Measure] = {"entropy": certainty, "margin": margin}
 UNMASKING: dict[str, UnmaskingRule] = {
     "schedule": by_schedule,
     "threshold": by_threshold,
-    "dynamic": by_threshold_or_schedule,
     "factor": by_factor,
+    "dynamic": by_threshold_or_schedule,
 }
 """What `--unmasking NAME` chooses from."""
 
