@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms import Loss
 from spg_trainer.likelihood import accumulate, elbo, token_logps
@@ -67,6 +68,19 @@ def test_one_doubled_pass_is_a_pass_for_each_block(name, masking):
         loss_fn = lambda logps: Loss((weight * logps).sin().sum(), {})  # noqa: E731
         accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once)
         assert relative(whole_gradient(model), gradient) < 1e-10
+
+
+@pytest.mark.parametrize("family", ["dream", "fastdllm_v2", "llada2", "sdar"])
+def test_a_doubled_pass_of_a_published_family_is_a_pass_for_each_block(shared_data, family):
+    folder = shared_data / "models" / family
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    options = {"block_size": 8} if family == "llada2" else {}
+    model = AutoModelForMaskedLM.from_pretrained(folder, **options).double().eval()
+    rollouts = make_rollouts([9, 4, 7], 9, [7, 2, 1], width=7, tokens=140)
+    masks = RandomMasking(2, 0.2).draw(rollouts, seeded())
+    expected = logps_by_blocks(model, rollouts, masks, 154).detach()
+    torch.testing.assert_close(token_logps(model, rollouts, masks, 154), expected, rtol=0, atol=1e-9)
 
 
 @each_pattern

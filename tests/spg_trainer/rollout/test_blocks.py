@@ -73,6 +73,23 @@ def test_tokens_steps_and_logps_are_those_of_a_row_decoded_alone(name, way):
             check_rows(out, expected, policy)
 
 
+@pytest.mark.parametrize("name", ["sequence, shifted", "blocks of 8"])
+def test_the_cache_of_blocks_is_exact(name, device):
+    """Tokens, steps and log-probabilities, with rows that leave and make room."""
+    policy = make_policy(torch.float64, device=device)
+    with_pattern(policy.model, *PATTERNS[name])
+    prompts = make_prompts(policy) * 3
+    inputs = [x.to(device) for x in pad(policy, prompts, 2)]
+    found = []
+    for cache, rows_per_forward in (("none", None), ("blocks", None), ("blocks", 5)):
+        noise, s = streams(len(prompts), device=device), Sampling(24, 4, 12, temperature=1.0, cache=cache)
+        found.append(sample_completions(policy, *inputs, s, noise, rows_per_forward=rows_per_forward))
+    for other in found[1:]:
+        assert torch.equal(other.completion_ids, found[0].completion_ids)
+        assert torch.equal(other.unmask_step, found[0].unmask_step)
+        torch.testing.assert_close(other.unmask_logps, found[0].unmask_logps, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["sequence", "completion, shifted"])
 def test_a_cache_computes_a_block_once_it_is_final_and_then_no_more(name):
     """Columns of each pass: the prompt and the first block, then a block with the one before it, then it alone."""
