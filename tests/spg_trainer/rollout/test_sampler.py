@@ -246,3 +246,27 @@ def test_settings_that_cannot_decode_are_answered_by_some_that_can(settings, fit
     with pytest.raises(ConfigError) as error:
         Sampling(**settings).check()
     assert all(words in str(error.value) for words in fits)
+
+
+@pytest.mark.parametrize("remasking", ["entropy", "margin", "sequential"])
+def test_the_surest_or_leftmost_positions_go_first(remasking):
+    """One position a step, spelled out; probabilities are over the whole vocabulary, [MASK] included."""
+    policy = replace(make_policy(torch.float64), end_token_ids=())
+    head = policy.model.get_output_embeddings().weight.data
+    head[policy.mask_id] = head[: policy.mask_id].sum(0)  # as probable as any token
+    prompt, size = make_prompts(policy)[0], 8
+    x, order = torch.tensor([prompt + [policy.mask_id] * size]), []
+    while (masked := (x[0] == policy.mask_id).nonzero().squeeze(-1)).numel():
+        with torch.no_grad():
+            p = policy.model(input_ids=x).logits[0, masked].softmax(-1)
+        first = p.sort(descending=True).values
+        sure = {"entropy": (p * p.log()).sum(-1), "margin": first[:, 0] - first[:, 1], "sequential": -masked}
+        at = int(sure[remasking].argmax())
+        p[:, policy.mask_id] = 0
+        x[0, masked[at]] = p[at].argmax()
+        order.append(int(masked[at]) - len(prompt))
+    out = sample_completions(policy, *pad(policy, [prompt]), Sampling(8, 8, 8, remasking=remasking), None)
+    assert out.unmask_step[0].argsort().tolist() == order
+    assert out.completion_ids[0].tolist() == x[0, len(prompt) :].tolist()
+    by_token = sample_completions(policy, *pad(policy, [prompt]), Sampling(8, 8, 8), None)
+    assert not torch.equal(by_token.unmask_step, out.unmask_step)
