@@ -391,6 +391,20 @@ def test_weights_of_other_names_are_refused_by_every_way_in(shared_data, tmp_pat
             open_it(str(folder))
 
 
+def test_a_tied_head_may_be_stored_twice(shared_data, tmp_path):
+    folder = family_folder(shared_data, "illada", tmp_path / "hub")
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    head = weights["model.embed_tokens.weight"].clone()
+    save_file(weights | {"lm_head.weight": head}, file, metadata={"format": "pt"})
+    model = AutoModel.from_pretrained(folder)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    with torch.no_grad():
+        assert torch.equal(model(some_ids(1, 9)).logits, opened(shared_data, "illada")(some_ids(1, 9)).logits)
+    model.save_pretrained(tmp_path / "saved")
+    assert load_file(tmp_path / "saved" / "model.safetensors").keys() == weights.keys()
+
+
 # What the files do not say.
 
 
