@@ -12,6 +12,8 @@ class StopRequest:
     """Whether the user, or a launcher, has asked this process to end."""
 
     asked: bool = False
+    by: int = 0
+    """The signal that asked."""
     at_once: bool = False
     """Whether to end without finishing what is being done: an evaluation, which a resumed run makes again."""
 
@@ -21,7 +23,7 @@ def stopping(stop: StopRequest, tell: Callable[[], None]) -> Iterator[None]:
     """Inside, the first Ctrl-C or SIGTERM is noted in `stop` and told, unless `at_once`; a second one ends all."""
 
     def ask(number: int, frame: object) -> None:
-        at_once, stop.asked = stop.asked or stop.at_once, True
+        at_once, stop.asked, stop.by = stop.asked or stop.at_once, True, number
         if at_once:
             raise KeyboardInterrupt
         tell()

@@ -4,6 +4,7 @@ What is learned is in `demonstrations.py`, the updates are in `loop.py`.
 """
 
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -74,6 +75,10 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
         asked = "Stopping after this update; the model so far will be written. Press Ctrl-C again to stop at once."
         with console, stopping(fit.stop, lambda: console.say(asked)):
             fit.run(console)
+            if (
+                fit.stop.by == signal.SIGTERM
+            ):  # a launcher's, which soon kills: the checkpoint is what it leaves
+                raise KeyboardInterrupt
             fit.stop.asked, fit.stop.at_once = False, True
             publish(fit, console, accelerator)
     return folder

@@ -1,6 +1,7 @@
 """The updates of `sft`: the loop, its learning rate, what is validated on the way, and its checkpoints."""
 
 import math
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -186,12 +187,10 @@ class Fit:
         self.progress.ended_early = True
         if not decays:  # before the validation, which one that was never stopped does not have
             self.save()
-        if self.progress.step % self.command.eval_steps:
+        if self.progress.step % self.command.eval_steps and self.stop.by != signal.SIGTERM:
             self.validate(console)
         again = f"python -m spg_trainer sft --resume {self.folder}"
-        console.say(
-            f"Stopped after update {self.progress.step}; the model so far is written. Go on with: {again}"
-        )
+        console.say(f"Stopped after update {self.progress.step}; go on with: {again}")
 
     def update(self) -> float:
         """One optimizer step; returns the loss in nats per token."""
