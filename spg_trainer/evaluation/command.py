@@ -15,6 +15,7 @@ import numpy as np
 from spg_trainer.distributed import decide_on_main, join, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import (
+    BATCH,
     Evaluation,
     evaluate,
     evaluation_settings,
@@ -23,6 +24,7 @@ from spg_trainer.evaluation.evaluate import (
     repeated,
 )
 from spg_trainer.models import load_model
+from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.sampler import check_names
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json
@@ -99,6 +101,12 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         settings = evaluation_settings(env, sampling, **shared)
         measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
         name = result_name(settings, count < len(env), model["step"])
+        forward = None if policy.device.type == "cpu" else command.rows_per_forward
+        if sampling.cache != "none":
+            rows = min(BATCH, count * part.num_generations)
+            console.say(
+                budget(policy.model.config, policy.model.dtype, policy.device, sampling, rows, forward)
+            )
         made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
         what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
         what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.shortcuts])
@@ -108,7 +116,7 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
                 env,
                 sampling,
                 **shared,
-                rows_per_forward=None if policy.device.type == "cpu" else command.rows_per_forward,
+                rows_per_forward=forward,
                 accelerator=accelerator,
                 advance=advance,
                 rows=made,

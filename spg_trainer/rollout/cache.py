@@ -70,6 +70,24 @@ def rows_that_fit(row_bytes: int, device: torch.device) -> int | None:
     return (free - torch.cuda.memory_allocated(device) - 2**31) // row_bytes
 
 
+def budget(
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    sampling: Sampling,
+    rows: int,
+    rows_per_forward: int | None,
+) -> str:
+    """One line: what the keys and values of a rollout of so many rows take on each process."""
+    length = sampling.max_completion_length
+    rows = rows_in_flight(rows, rows_per_forward, sampling.block_length, device)
+    column = bytes_per_column(config, dtype.itemsize)
+    return (
+        f"Decoding keeps keys and values: {rows} rows at once x (prompt + {length}) columns x {column / 1024:.0f} KiB: "
+        f"{rows * length * column / 2**30:.2f} GiB, and {rows * column / 2**20:.0f} MiB a token of the prompt."
+    )
+
+
 class KeyValues:
     """Rotated keys and values of the rows in flight: for each layer one buffer, written in place.
 

@@ -11,7 +11,7 @@ from spg_trainer.distributed import decide_on_main, gather, raising_on_all
 from spg_trainer.errors import CheckpointError
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import gathered
-from spg_trainer.rollout.cache import bytes_per_column, rows_in_flight
+from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.pairs import PairFile, settle_pairs
 from spg_trainer.rollout.sources import EnvironmentSource
 from spg_trainer.runs import checkpoint
@@ -121,21 +121,12 @@ def introduce(run: Run) -> None:
     )
     console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes))
     if config.rollout.cache != "none" and env is not None:
-        console.say(cache_budget(run))
-
-
-def cache_budget(run: Run) -> str:
-    """One line: what the keys and values of a rollout take on each process."""
-    batch, rollout, policy = run.config.batch, run.config.rollout, run.policy
-    mine = batch.prompts_per_step * batch.num_generations // run.accelerator.num_processes
-    rows = rows_in_flight(mine, run.rows_per_forward, rollout.block_length, policy.device)
-    with gathered(policy.model):  # apart, weights have the type that is trained
-        column = bytes_per_column(policy.model.config, policy.model.dtype.itemsize)
-    whole = rows * rollout.max_completion_length * column
-    return (
-        f"Decoding keeps keys and values: {rows} rows at once x (prompt + {rollout.max_completion_length}) columns x "
-        f"{column / 1024:.0f} KiB: {whole / 2**30:.2f} GiB, and {rows * column / 2**20:.0f} MiB a token of the prompt."
-    )
+        rows = config.batch.prompts_per_step * config.batch.num_generations // len(devices)
+        with gathered(run.policy.model):  # apart, weights have the type that is trained
+            model = run.policy.model
+            console.say(
+                budget(model.config, model.dtype, model.device, config.rollout, rows, run.rows_per_forward)
+            )
 
 
 def prepare_folder(run: Run) -> None:
