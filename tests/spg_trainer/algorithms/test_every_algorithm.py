@@ -1,5 +1,6 @@
 """Every algorithm starts, trains and is the same in two processes, with the presets it ships with."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,11 +124,14 @@ def test_completions_scored_for_the_penalty_alone_do_not_dilute_the_clip_fractio
     assert found[1e-9]["ratio/clip_fraction"] == pytest.approx(found[0.0]["ratio/clip_fraction"], rel=1e-4)
 
 
-def test_the_example_of_the_page_trains(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("number", "name"), [(0, "Reinforce"), (1, "SelfNormalised")])
+def test_the_examples_of_the_page_train(tmp_path, monkeypatch, number, name):
     if not DOCS.is_file():
         pytest.skip("the pages are part of a checkout")
-    (tmp_path / "mine.py").write_text(DOCS.read_text().partition("```python\n")[2].partition("```")[0])
+    (tmp_path / "mine.py").write_text(
+        re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.S)[number]
+    )
     monkeypatch.chdir(tmp_path)
-    own = {"algorithm": "./mine.py:SelfNormalised", "algorithm_args": {}}
+    own = {"algorithm": f"./mine.py:{name}", "algorithm_args": {}}
     train(small("sudoku", "spg", tmp_path / "run", **own, diffusion_steps=5, prompts_per_step=6), quiet=True)
     assert_trained(tmp_path / "run")
