@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.common import rational_expressions
 from tests.common.casebook import cases
 from tests.common.command_cases import environment, python
 from tests.common.math500_cases import CASES
@@ -61,6 +62,20 @@ def test_by_construction_without_computer_algebra(count: int, no_cas: list) -> N
     verdicts = verify_batch("math500", [boxed(row[0]) for row in rows], answer=[row[1] for row in rows])
     failures = [pair for pair in zip(rows, verdicts, strict=True) if pair[0][2] != pair[1].correct]
     assert not failures, failures[:5]
+
+
+@pytest.mark.parametrize("count", [1_500, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_rational_expressions_have_their_value_and_no_other(count: int, no_cas: list) -> None:
+    """Brackets, fractions, mixed numbers and products in all forms."""
+    rng = random.Random(count)
+    made = rational_expressions.made(rng, count)
+    golds = [rational_expressions.reference(rng, one.value) for one in made]
+    verdicts = verify_batch("math500", [boxed(one.text) for one in made], answer=golds)
+    assert [one for one, right in zip(made, verdicts.correct, strict=True) if not right] == []
+    wrong = [(one, value) for one in made for value in rational_expressions.wrong_values(rng, one)]
+    golds = [rational_expressions.reference(rng, value) for _, value in wrong]
+    verdicts = verify_batch("math500", [boxed(one.text) for one, _ in wrong], answer=golds)
+    assert [pair for pair, paid in zip(wrong, verdicts.correct, strict=True) if paid] == [] and not no_cas
 
 
 @pytest.mark.parametrize(

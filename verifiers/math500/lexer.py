@@ -68,6 +68,7 @@ BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
 OPENS = ("(", "{", "[", "|", "_", "\\")  # after `min` the function, else minutes
 NO_WORD_BEFORE = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
 UPRIGHT = BARE_COMMANDS - {"min", "max", "deg"} | {"e", "i"}
+BEFORE_VALUE = frozenset("= + - * / ( , < >".split())
 LENGTHS = ("pt", "em", "ex", "mm", "cm")
 SINGLE = frozenset("()[]+-*/^_=<>|!,;:'.%&?\"`@#")
 
@@ -135,6 +136,8 @@ class Lexer:
                 raise Malformed("brace")
             if self.braces.pop():
                 self.spaced = True
+            elif self.tokens[-1][1] == "{" and (len(self.tokens) == 1 or self.tokens[-2][1] in BEFORE_VALUE):
+                self.tokens.pop()  # {}^3
             else:
                 self.add(SIGN, c)
         elif c != "$":
@@ -242,8 +245,11 @@ class Lexer:
             self.braced(80)
         elif name == "mathbb":
             self.number_set()
-        elif name in ("operatorname", "mathrm") and self.upright(name):
+        elif name in ("operatorname", "mathrm", "text") and self.upright(name):
             pass
+        elif name == "not" and text.startswith("=", end):
+            self.position += 1
+            self.add(COMMAND, "ne")
         elif name in TEXTS:
             while text.startswith(" ", self.position):
                 self.position += 1
@@ -271,10 +277,15 @@ class Lexer:
             raise Malformed(f"\\{name}")
 
     def upright(self, name: str) -> bool:
-        r"""True if a function or a constant stood in \operatorname or \mathrm, which is read: no word."""
+        r"""True if a function or a constant stood in \operatorname or \mathrm, which is read: no word.
+
+        In \text it is one if it has an argument in brackets.
+        """
         close = self.text.find("}", self.position, self.position + 12)
         inside = self.text[self.position : close].strip("{ ")
-        if close < 0 or inside not in (BARE_COMMANDS if name == "operatorname" else UPRIGHT):
+        if close < 0 or inside not in (UPRIGHT if name == "mathrm" else BARE_COMMANDS):
+            return False
+        if name == "text" and not self.text.startswith(("(", "\\left", "\\{", "\\big"), close + 1):
             return False
         self.position = close + 1
         self.add(LETTERS if len(inside) == 1 else COMMAND, ALIASES.get(inside, inside))

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 
 from verifiers.math500 import units
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Token, Unsupported
-from verifiers.math500.tree import INFINITY, MINUS_ONE, REALS, Node
+from verifiers.math500.tree import EXPRESSIONS, INFINITY, MINUS_ONE, ONE, REALS, Node
 
 DEPTH_LIMIT = 40
 END: Token = ("end", "", False)
@@ -27,6 +27,8 @@ GREEK = frozenset(
     "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell emptyset hbar "
     "triangle angle".split()
 )
+SELECTING = frozenset("gcd lcm max min".split())  # one of several numbers in brackets, or made of them
+HYPERBOLIC = frozenset("sinh cosh tanh".split())
 CONSTANTS = {"pi": ("const", "pi"), "infty": INFINITY}
 ARGUMENTS = {"frac", *CONSTANTS, *GREEK}  # commands that may stand bare behind another
 FUNCTIONS = frozenset(
@@ -37,12 +39,20 @@ UNSUPPORTED = frozenset(
     "vee neg forall exists subset subseteq det max min gcd lcm".split()
 ) | {"begin cases", "begin aligned", "begin align*", "begin vmatrix"}
 MATRICES = frozenset("matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
-NO_FACTOR = {*"pm mp cup deg over choose rfloor rceil".split(), *RELATIONS}  # commands that begin none
+NO_FACTOR = {
+    *"pm mp cup deg over choose rfloor rceil bmod pmod forall".split(),
+    *RELATIONS,
+}  # commands that begin none
 CLOSING = {"(": ")", "[": "]"}
+BASE_SIGNS = {"_": "", "base": "", "{": "}", "(": ")"}
 NAME_KINDS = frozenset([LETTERS, WORD])
-NAME_SIGNS = GREEK | FUNCTIONS | {*"( ) [ ] { } | ' + - * / : _ ^ , overline widehat cap cup perp Pr".split()}
-NO_REMARK = units.CHANGING_BEFORE | units.JOINING
+NAME_SIGNS = GREEK | FUNCTIONS | {*"( ) [ ] { } | ' + - * / : _ ^ , overline widehat cap cup perp".split()}
+NAME_SIGNS |= {"deg", "dim", "ker", "arg", "Pr", "Re", "Im", "mathbb P", "mathbb E"}
+NO_REMARK = units.CHANGING_BEFORE | units.CHANGING_BEHIND | units.JOINING
+QUANTIFIERS = frozenset("all any every each".split())
+NO_QUALIFIER = units.NEGATING | units.JOINING | {"otherwise"}
 POSTFIX = frozenset("deg ^ ! %".split())
+BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
 OPENING = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
@@ -123,7 +133,7 @@ class Parser:
 
     def whole(self) -> Node:
         items = self.items()
-        if self.kind != "end":
+        if self.kind != "end" and not self.is_qualified():
             raise Malformed("rest")
         while len(items) > 1 and self.join == "," and is_clause(items[0]) and items[-1][0] != "text":
             del items[0]  # "In the triangle, x is 16"
@@ -132,13 +142,17 @@ class Parser:
     def end_of_name(self, start: int) -> int:
         """Where the value begins behind what it is called, if that reads as no mathematics; else 0.
 
-        `P(A|B) =` and `[ABC] =` hold no number; a sentence up to its one "is" may hold some, but no doubt.
+        `P(A|B) =` and `[ABC] =` hold no number but in an index or in the brackets of a name, as in `P(X > 2) =`; a
+        sentence up to its one "is" may hold some, but no doubt.
         """
-        depth, place, equals, listed = 0, 0, False, False
+        depth, place, equals, plain = 0, 0, False, True
+        called = self.tokens[start][0] in (LETTERS, WORD, COMMAND)
         for k in range(start, len(self.tokens)):
             kind, value, _ = self.tokens[k]
             depth += (value in OPENS) - (value in CLOSES) if kind == SIGN else 0
-            listed |= not (place or depth) and value == ","
+            if not (place or (value == "=" and depth == 0) or (called and depth > 0)):
+                named = kind in NAME_KINDS or value in NAME_SIGNS or self.tokens[k - 1][1] in ("_", "^")
+                plain &= named and (value != "," or depth > 0)
             if depth == 0 and (
                 (kind == SIGN and value == "=") or (kind == WORD and value.lower() in units.IS)
             ):
@@ -151,13 +165,24 @@ class Parser:
             return 0
         if subject[0][0] == WORD:
             return place + 1
-        plain = not listed and all(kind in NAME_KINDS or value in NAME_SIGNS for kind, value, _ in subject)
         ended = subject[-1][0] != SIGN or subject[-1][1] in CLOSES
         return place + 1 if equals and plain and ended else 0
 
+    def is_qualified(self) -> bool:
+        """True at "for all n > 2" and "where n is an integer", up to the end: the value is for all of them."""
+        kind, value, _ = self.peek(self.value == ",")
+        _, second, _ = self.peek(1 + (self.value == ","))
+        rest = [word.lower() if kind == WORD else word for kind, word, _ in self.tokens[self.position :]]
+        for_all = value == "forall" or (
+            kind == WORD and value == "for" and second in {*QUANTIFIERS, "forall"}
+        )
+        bounded = self.variables is not None and value == "for" and kind == WORD and self.peek(2)[1] in BOUNDS
+        where = kind == WORD and value == "where" and "=" not in rest
+        return (for_all or bounded or where) and NO_QUALIFIER.isdisjoint(rest)
+
     def items(self) -> list[Node]:
         items = [self.relation()]
-        while self.kind != "end" and self.is_separator():
+        while self.kind != "end" and self.is_separator() and not self.is_qualified():
             comma = self.kind == SIGN
             join = self.advance().lower()
             if comma and self.kind == WORD and self.is_separator():
@@ -230,12 +255,22 @@ class Parser:
             while self.accept(":") or self.accept("to", WORD):
                 parts.append(self.sum())
             parts = [("ratio", tuple(parts))]
+        self.skip_modulus()
         node = self.with_unit(parts[0] if len(parts) == 1 else ("union", tuple(parts)))
         self.currency = outer
         if not words:
             return node
         months = [units.MONTHS[word.lower()] for word in words if word.lower() in units.MONTHS]
         return ("date", months[0], node) if months else ("words", node)
+
+    def skip_modulus(self) -> None:
+        r"""Read over the `\pmod{7}` or (mod 7) of an answer, where the reference has none."""
+        if self.variables is not None and self.accept("pmod", COMMAND):
+            self.argument()
+        elif self.variables is not None and self.value == "(" and self.peek()[1] in ("mod", "bmod"):
+            self.advance(2)
+            self.sum()
+            self.expect(")")
 
     def ends_side(self) -> bool:
         return (
@@ -250,6 +285,8 @@ class Parser:
         words = [unit or self.currency] if unit or self.currency else []
         if not words and self.value in ENDS_SIDE:
             return node
+        if not words or words == [self.currency]:
+            node = self.scaled(node)
         while (
             self.is_unit_word()
             or self.is_unit_letter(words)
@@ -293,6 +330,13 @@ class Parser:
         if unit is None:
             raise Malformed("the power of no unit")
         return ("unit", node, unit) if unit or words[0].lower() not in units.ORDINALS else node
+
+    def scaled(self, node: Node) -> Node:
+        """The literal times what a word such as "million" behind it stands for."""
+        if self.kind != WORD or node[0] != "num" or self.value.lower() not in units.SCALES:
+            return node
+        self.mixed = True
+        return ("num", node[1] * units.SCALES[self.advance().lower()], node[2])
 
     def is_remark(self) -> bool:
         """True at words in brackets that end the answer, as in "16 (simplified)"."""
@@ -338,7 +382,8 @@ class Parser:
         return [power]
 
     def is_unit_word(self) -> bool:
-        return self.kind == WORD and not self.is_equals_word() and not self.is_separator()
+        words = self.kind == WORD and not self.is_equals_word() and not self.is_separator()
+        return words and not (self.value in ("for", "where") and self.is_qualified())
 
     def is_unit_letter(self, before: Sequence[str] = ()) -> bool:
         return (
@@ -392,13 +437,19 @@ class Parser:
                     right = signed(sign, right)
                 factors = [("/", product(factors), right)] if operator == "/" else [*factors, right]
             elif self.kind == NUMBER:
-                factors.append(self.fraction_behind(factors))
-                self.join_mixed(factors)
+                self.number_behind(factors)
+            elif (
+                (self.kind, self.value) == (WORD, "of")
+                and factors[-1][0] in ("pct", "/")
+                and self.peek()[0] == NUMBER
+            ):
+                self.advance()
+                factors.append(self.power())
             elif self.starts_factor():
                 if self.value == "{" and self.peek()[0] == NUMBER and self.peek(2)[1] == "}":
                     raise Malformed("digits in braces")  # 4{10} is no product
                 called = factors[-1][0] == "sym" and self.value == "("
-                literal = self.peek(-1)[0] == NUMBER
+                literal = self.peek(-1)[0] == NUMBER and self.value not in CLOSING  # 4(1/2) is a product
                 factor = self.power()
                 factors.append(("paren", factor) if called and factor[0] == "num" else factor)
                 if literal:
@@ -418,15 +469,23 @@ class Parser:
             node: Node = ("num", whole[1] * part[2][1] + top, part[2][1])
             factors[-2:] = [(mark, node) if mark else node]
 
-    def fraction_behind(self, factors: list[Node]) -> Node:
-        """The fraction of a mixed number written as `1 1/2`; two numbers side by side are nothing else."""
+    def number_behind(self, factors: list[Node]) -> None:
+        """A number behind a factor: the fraction of a mixed number written as `1 1/2`, or a factor itself.
+
+        A factor it is behind a bracket, and where it has a power or a factorial and no number stands right before it.
+        """
         top, (_, slash, _), (kind, bottom, _) = self.value, self.peek(), self.peek(2)
-        fraction = self.spaced and slash == "/" and kind == NUMBER and top.isdigit() and bottom.isdigit()
-        if not fraction or len(factors) > 1 or factors[0][0] != "num":
+        before = self.peek(-1)
+        if self.spaced and slash == "/" and kind == NUMBER and top.isdigit() and bottom.isdigit():
+            if factors[-1][0] == "num" and before[0] == NUMBER:
+                self.advance(3)
+                node: Node = ("/", number(top), number(bottom))
+                factors.append(("deg", node) if self.accept_degree() else node)
+                self.join_mixed(factors)
+                return
+        if before[0] == NUMBER or not (before[1] in CLOSING.values() or slash in ("^", "!")):
             raise Malformed("two numbers side by side")
-        self.advance(3)
-        node = ("/", number(top), number(bottom))
-        return ("deg", node) if self.accept_degree() else node
+        factors.append(self.power())
 
     def starts_factor(self) -> bool:
         if self.kind == LETTERS:
@@ -502,9 +561,21 @@ class Parser:
         self.expect("}")
         return node
 
+    def group_or_set(self) -> Node:
+        """What stands in braces, or a set whose backslashes were lost: {1, 2}."""
+        self.expect("{")
+        node = self.infix()
+        if self.value == ",":
+            self.advance()
+            node = ("set", (node, *self.items()))
+        self.expect("}")
+        return node
+
     def infix(self) -> Node:
-        r"""A sum, or two with \over or \choose between them."""
+        r"""A sum, or two with \over, \choose or \bmod between them."""
         node = self.sum()
+        if node[0] != "+" and self.accept("bmod", COMMAND):
+            return ("fn", "mod", (node, self.sum()))
         if self.kind != COMMAND or self.value not in ("over", "choose"):
             return node
         return quotient(node, self.sum()) if self.advance() == "over" else ("fn", "binom", (node, self.sum()))
@@ -545,7 +616,7 @@ class Parser:
         elif self.value in CLOSING:
             node = self.bracket()
         elif self.value == "{":
-            node = self.group()
+            node = self.group_or_set()
         elif self.accept("\\{"):
             node = self.builder() or ("set", () if self.value == "\\}" else tuple(self.items()))
             self.expect("\\}")
@@ -612,23 +683,23 @@ class Parser:
             nines = 10 ** len(repeated) - 1
             above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
             return ("num", above * nines + int(repeated), below * nines)
-        if self.value == "_" or (
-            self.kind == WORD and self.value == "base" and self.peek()[0] in (NUMBER, WORD)
-        ):
-            return self.based(digits)
-        return number(digits)
+        mark = self.peek() if self.value == "(" else (self.kind, self.value, False)
+        said = mark[:2] == (WORD, "base") and self.peek(1 + (self.value == "("))[0] in (NUMBER, WORD)
+        return self.based(digits) if self.value == "_" or said else number(digits)
 
     def based(self, digits: str) -> Node:
-        self.advance()
-        braces = self.accept("{")
+        """Digits with the base behind them: `_8`, `_{8}`, `_{(8)}`, `base 8`, `(base eight)`."""
+        closing = []
+        while self.value in BASE_SIGNS and len(closing) < 3:
+            closing += [BASE_SIGNS[self.advance()]]
         if self.kind == WORD and self.value.lower() in units.NUMBER_WORDS:
             base = str(units.NUMBER_WORDS[self.advance().lower()])
         else:
             base = self.digits()
         if not digits.isdigit():
             raise Malformed("base")
-        if braces:
-            self.expect("}")
+        for sign in filter(None, reversed(closing)):
+            self.expect(sign)
         return ("base", digits.lstrip("0") or "0", base.lstrip("0"))
 
     def digits(self) -> str:
@@ -668,6 +739,8 @@ class Parser:
             return ("fn", "binom", self.two_arguments())
         if name == "sqrt":
             return self.root()
+        if name in SELECTING and self.peek()[1] in ("(", "[", "\\{"):
+            return self.selection()
         if name in UNSUPPORTED:
             raise Unsupported(name)
         if name in FUNCTIONS:
@@ -689,6 +762,14 @@ class Parser:
                 raise Malformed("floor")
             return ("fn", name[1:], (node,))
         raise Malformed(f"\\{name}")
+
+    def selection(self) -> Node:
+        r"""`\gcd(10, 15)`, `\max\{3, 5\}`."""
+        name, inside = self.advance(), self.primary()
+        items = inside[-1] if inside[0] in ("seq", "set") else (inside,)
+        if not items or any(item[0] not in EXPRESSIONS for item in items):
+            raise Malformed(name)
+        return ("fn", name, items)
 
     def root(self) -> Node:
         self.advance()
@@ -718,7 +799,7 @@ class Parser:
         elif base is not None:
             raise Malformed("subscript of a function")
         if exponent != MINUS_ONE:
-            node = ("fn", name, arguments)
+            node = hyperbolic(name, arguments[0]) if name in HYPERBOLIC else ("fn", name, arguments)
             return node if exponent is None else ("^", node, exponent)
         if name not in ("sin", "cos", "tan"):
             raise Malformed("inverse")
@@ -773,6 +854,15 @@ def check_words(words: list[str], colon: bool) -> None:
         raise Malformed("words")
 
 
+def hyperbolic(name: str, argument: Node) -> Node:
+    """By exponentials, of which it is known how large they get."""
+    up, down = (("^", ("const", "e"), ("*", (sign, argument))) for sign in (ONE, MINUS_ONE))
+    above, below = ("+", (up, ("*", (MINUS_ONE, down)))), ("+", (up, down))
+    if name == "tanh":
+        return ("/", above, below)
+    return ("/", above if name == "sinh" else below, ("num", 2, 1))
+
+
 def product(factors: list[Node]) -> Node:
     return factors[0] if len(factors) == 1 else ("*", tuple(factors))
 
@@ -794,6 +884,8 @@ def signed(sign: Node, node: Node) -> Node:
     """The node with a sign as its first factor; a literal takes a minus into itself."""
     if sign is MINUS_ONE and node[0] == "num":
         return ("num", -node[1], node[2])
+    if sign is MINUS_ONE and node[0] == "base" and node[1] != "0":
+        return ("base", "-" + node[1], node[2])
     return ("*", (sign, *node[1]) if node[0] == "*" else (sign, node))
 
 

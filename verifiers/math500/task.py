@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CACHE_LIMIT = 1 << 16  # pairs remembered within one batch
 MAX_WORKERS = 4
 CHOICES = "ABCDEFGH"
+_CHOOSING = frozenset("option choice answer the is".split())
 _ADVICE = "an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
 
 Outcome = tuple[int, int] | None  # reason and tier; None: only a computer algebra system can tell
@@ -155,21 +156,30 @@ def finished(outcome: tuple[int, int], answer: str, gold: Reference, problem: st
     reason, tier = outcome
     if reason != OK or problem is None or tier == TEXT or gold.is_choice or is_short_integer(answer):
         return outcome
-    copied = is_copy(normal_text.unwrapped(answer), gold.text, gold.variables, problem)
+    copied = is_copy(normal_text.unwrapped(answer), gold, problem)
     return (verdicts.RULE_BROKEN, tier) if copied else outcome
 
 
 def leading_choice(answer: str) -> str:
-    r"""The letter of an answer such as `\textbf{(C)}\ 12`: one choice and what it says; "" if it names another."""
-    before, _, behind = answer.partition("(")
-    if behind[1:2] != ")" or before.strip() not in ("", "\\text{", "\\textbf{", "\\mathrm{"):
+    r"""The letter of an answer such as `\textbf{(C)}\ 12`, `C. 12` or `\text{Option C}`; "" if it names another."""
+    for mark in ("\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "}", "$"):
+        answer = answer.replace(mark, "")
+    words = answer.replace(":", " ").split(None, 2)
+    while len(words) > 1 and words[0].lower() in _CHOOSING:
+        words = " ".join(words[1:]).split(None, 2)
+    answer = " ".join(words)
+    bracketed = answer[:1] == "("
+    letter, behind = (answer[1:2], answer[2:]) if bracketed else (answer[:1], answer[1:])
+    if bracketed and behind[:1] != ")":
         return ""
-    rest = behind[2:].lstrip("}")
+    rest = behind[1:] if bracketed or behind[:1] in (".", ")") else behind
+    if rest and not (bracketed or behind[:1] in (".", ")")):
+        return ""
     if rest and not rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q")):
         return ""
     words = "".join(c if c.isalnum() else " " for c in rest).split()
     others = any(word in CHOICES or word.lower() in ("or", "not") for word in words[words[:1] == ["A"] :])
-    return "" if others else behind[0]
+    return "" if others else letter
 
 
 def starts_as_a_value(tokens: Sequence[Token]) -> bool:

@@ -102,13 +102,10 @@ class Comparison:
         if self.strict:
             return NO
         if answer_kind == "list" and gold[:3] == ("seq", "(", ")"):
-            items = answer[1]
-            names = [item[2][0] for item in items if item[0] == "rel" and item[1] == ("=",)]
-            if len(set(names)) == len(items) and all(name[0] == "sym" for name in names):
-                items = sorted(items, key=lambda item: item[2][0][1])  # y = 7, x = 2
-            elif any(item[0] == "rel" for item in items):
-                return NO
-            return self.in_order(items, gold[3])
+            items = answer[1] if all(item[0] != "rel" for item in answer[1]) else by_name(answer[1])
+            return self.in_order(items, gold[3]) if items else NO
+        if kind == "list" and answer[:3] == ("seq", "(", ")") and (items := by_name(gold[1])):
+            return self.in_order(answer[3], items)
         if kind == "seq" and answer_kind == "*" and len(answer[1]) == 2:
             name, node = answer[1]
             if name[0] == "sym" and name[1][0].isupper():
@@ -263,6 +260,14 @@ def is_name(node: Node) -> bool:
     return kind == "fn" and node[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(node[2][0])
 
 
+def by_name(items: Sequence[Node]) -> Sequence[Node]:
+    """`y = 7, x = 2` in the order of its letters, of which none comes twice; else nothing."""
+    if any(item[0] != "rel" or item[1] != ("=",) or item[2][0][0] != "sym" for item in items):
+        return ()
+    items = sorted(items, key=lambda item: item[2][0][1])
+    return items if len({item[2][0] for item in items}) == len(items) else ()
+
+
 def named_value(gold: Node) -> Node | None:
     """The value of a reference such as x = 5, x in [2, 7] or y = 2x + 3, which may stand without its name."""
     operators, (name, *values) = gold[1], gold[2]
@@ -291,11 +296,10 @@ def is_asked_for(node: Node, letters: frozenset[str], value: Node) -> bool:
     if node[0] == "*" and node[1][0] in INVERSE_FUNCTIONS and len(node[1]) == 2:
         return True
     names = set(tree.leaves(node, "sym"))
-    return (
-        bool(names)
-        and letters.isdisjoint(names)
-        and not has_number(node, len(names) > 1 and value != tree.ZERO)
-    )
+    if node[0] == "/" and node[2] == ("const", "pi"):
+        node = node[1]  # V / pi
+    several = value[0] == "mat" or (len(names) > 1 and value != tree.ZERO)
+    return bool(names) and letters.isdisjoint(names) and not has_number(node, several)
 
 
 def has_number(node: Node, several: bool) -> bool:
