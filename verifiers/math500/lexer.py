@@ -63,11 +63,13 @@ ALIASES = {
 SIGN_ALIASES = frozenset("< > | \\{ \\} * / : [ ] \\\\ % \\$ ' # _".split())
 BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
     "sin cos tan cot sec csc asin acos atan arcsin arccos arctan log ln lg exp sqrt pi gcd lcm max min det "
-    "infty binom frac sinh cosh tanh deg cup".split()
+    "infty binom frac sinh cosh tanh cis deg cup".split()
 )
 OPENS = ("(", "{", "[", "|", "_", "\\")  # after `min` the function, else minutes
 NO_WORD_BEFORE = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
 UPRIGHT = BARE_COMMANDS - {"min", "max", "deg"} | {"e", "i"}
+PRIMES = (r"^{\prime\prime}", r"^{\prime \prime}", r"^{\prime}", r"^\prime")
+HYPHENATED = tuple(f"-{word}" for word in "intercept axis axes coordinate asymptote".split())  # x-intercept
 BEFORE_VALUE = frozenset("= + - * / ( , < >".split())
 LENGTHS = ("pt", "em", "ex", "mm", "cm")
 SINGLE = frozenset("()[]+-*/^_=<>|!,;:'.%&?\"`@#")
@@ -88,6 +90,8 @@ class Lexer:
         if len(text) > TEXT_LIMIT:
             raise Malformed("too long")
         self.text = text if text.isascii() else to_latex(text)
+        for primes in PRIMES if "prime" in self.text else ():
+            self.text = self.text.replace(primes, "'" * primes.count("\\"))
         self.variables = variables
         self.letters_of_reference = ascii_letters if variables is None else variables
         letters = text.replace(" ", "").replace("-", "")
@@ -121,7 +125,7 @@ class Lexer:
                 raise Malformed("too many tokens")
         if self.braces:
             raise Malformed("brace")
-        if self.tokens and self.tokens[-1][:2] == (SIGN, "."):
+        if self.tokens and self.tokens[-1][:2] in ((SIGN, "."), (SIGN, ","), (SIGN, ";")):
             self.tokens.pop()
         return self.tokens
 
@@ -203,6 +207,9 @@ class Lexer:
             raise Malformed("letter")
         if text.startswith(NO_WORD_BEFORE.get(run, ()), end):
             return  # the backslash was forgotten
+        if len(run) == 1 and text[end : end + 12].lstrip("$").startswith(HYPHENATED):
+            self.position = text.index("-", end) + 1
+            return
         behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""
         if True in self.braces or run.lower() in KNOWN_WORDS or self.is_word(run, behind):
             self.add(WORD, run)

@@ -28,30 +28,48 @@ GREEK = frozenset(
     "triangle angle".split()
 )
 SELECTING = frozenset("gcd lcm max min".split())  # one of several numbers in brackets, or made of them
-HYPERBOLIC = frozenset("sinh cosh tanh".split())
+HYPERBOLIC = frozenset("sinh cosh tanh cis".split())
 CONSTANTS = {"pi": ("const", "pi"), "infty": INFINITY}
 ARGUMENTS = {"frac", *CONSTANTS, *GREEK}  # commands that may stand bare behind another
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc asin acos atan ln log lg exp sinh cosh tanh gcd lcm max min det".split()
+    "sin cos tan cot sec csc asin acos atan ln log lg exp sinh cosh tanh cis gcd lcm max min det".split()
 )
 UNSUPPORTED = frozenset(
     "int iint oint sum prod lim limits partial cases cap setminus equiv pmod bmod mod to mapsto Rightarrow iff wedge "
     "vee neg forall exists subset subseteq det max min gcd lcm".split()
-) | {"begin cases", "begin aligned", "begin align*", "begin vmatrix"}
-MATRICES = frozenset("matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
+) | {"begin aligned", "begin align*", "begin vmatrix"}
+MATRICES = frozenset("cases matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
 NO_FACTOR = {
-    *"pm mp cup deg over choose rfloor rceil bmod pmod forall".split(),
+    *"pm mp cup deg over choose rfloor rceil bmod pmod forall rangle".split(),
     *RELATIONS,
 }  # commands that begin none
 CLOSING = {"(": ")", "[": "]"}
 BASE_SIGNS = {"_": "", "base": "", "{": "}", "(": ")"}
 NAME_KINDS = frozenset([LETTERS, WORD])
 NAME_SIGNS = GREEK | FUNCTIONS | {*"( ) [ ] { } | ' + - * / : _ ^ , overline widehat cap cup perp".split()}
-NAME_SIGNS |= {"deg", "dim", "ker", "arg", "Pr", "Re", "Im", "mathbb P", "mathbb E"}
-NO_REMARK = units.CHANGING_BEFORE | units.CHANGING_BEHIND | units.JOINING
+NAME_SIGNS |= {
+    "#",
+    "deg",
+    "dim",
+    "ker",
+    "arg",
+    "Pr",
+    "Re",
+    "Im",
+    "mathbb P",
+    "mathbb E",
+    "frac",
+    "partial",
+    "nabla",
+    "circ",
+}
+NO_REMARK = (units.CHANGING_BEFORE | units.CHANGING_BEHIND | units.JOINING) - {"only"}
 QUANTIFIERS = frozenset("all any every each".split())
 NO_QUALIFIER = units.NEGATING | units.JOINING | {"otherwise"}
 POSTFIX = frozenset("deg ^ ! %".split())
+CONDITIONAL = frozenset(["&", "if", "for", "when"])  # before a condition
+INTEGERS = tuple(("sym", f"mathbb {name}") for name in "ZN")
+MODULUS = ("mod", "bmod")
 BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
@@ -117,8 +135,8 @@ class Parser:
         try:
             return self.whole()
         except (Malformed, Unsupported):
-            behind = self.end_of_name(start) if self.variables is not None else 0
-            if not behind:
+            behind = self.end_of_name(start)
+            if not behind or (self.variables is None and self.tokens[behind - 1][1] != "="):
                 raise
         self.depth = self.open_bars = 0
         self.tokens, self.mixed, self.currency = tokens, False, ""
@@ -137,6 +155,8 @@ class Parser:
             raise Malformed("rest")
         while len(items) > 1 and self.join == "," and is_clause(items[0]) and items[-1][0] != "text":
             del items[0]  # "In the triangle, x is 16"
+        while len(items) > 1 and items[-1][:2] == ("rel", ("in",)) and items[-1][2][1] in INTEGERS:
+            del items[-1]  # 2 k \pi, k \in \mathbb{Z}
         return items[0] if len(items) == 1 else ("list", tuple(items), self.join)
 
     def end_of_name(self, start: int) -> int:
@@ -146,7 +166,8 @@ class Parser:
         sentence up to its one "is" may hold some, but no doubt.
         """
         depth, place, equals, plain = 0, 0, False, True
-        called = self.tokens[start][0] in (LETTERS, WORD, COMMAND)
+        called = self.tokens[start][0] != SIGN or self.tokens[start][1] in ("_", "^", "#")
+        called &= self.tokens[start][1] != "frac"
         for k in range(start, len(self.tokens)):
             kind, value, _ = self.tokens[k]
             depth += (value in OPENS) - (value in CLOSES) if kind == SIGN else 0
@@ -233,7 +254,9 @@ class Parser:
                 self.currency = outer
                 return text_node(words)
             if words[-1].lower() == "except" and units.is_reals(words[:-1]):
-                return ("+", (REALS, ("*", (MINUS_ONE, ("set", (self.sum(),))))))
+                point = self.sum()
+                point = self.sum() if self.accept("=") else point  # except x = 2
+                return ("+", (REALS, ("*", (MINUS_ONE, ("set", (point,))))))
             colon = self.accept(":")
             check_words([word.lower() for word in words], colon)
             if self.kind == NUMBER and not (self.spaced or colon):
@@ -267,7 +290,7 @@ class Parser:
         r"""Read over the `\pmod{7}` or (mod 7) of an answer, where the reference has none."""
         if self.variables is not None and self.accept("pmod", COMMAND):
             self.argument()
-        elif self.variables is not None and self.value == "(" and self.peek()[1] in ("mod", "bmod"):
+        elif self.variables is not None and self.value == "(" and self.peek()[1] in MODULUS:
             self.advance(2)
             self.sum()
             self.expect(")")
@@ -342,6 +365,9 @@ class Parser:
         """True at words in brackets that end the answer, as in "16 (simplified)"."""
         if self.value != "(" or self.peek()[0] != WORD:
             return False
+        said = units.NUMBER_WORDS.get(self.peek()[1].lower())
+        if said is not None and self.peek(2)[1] == ")":
+            return self.peek(-1)[1] == str(said) and self.peek(3) is END  # 12 (twelve)
         end = self.position + 1
         while (
             self.tokens[end][0] == WORD
@@ -499,7 +525,7 @@ class Parser:
                 and not (self.value == "frac" and self.is_unit_fraction())
                 and not (self.value == "setminus" and self.peek(-1)[1] in ("}", "mathbb R"))
             )
-        if self.value == "(" and self.is_remark():
+        if self.value == "(" and (self.is_remark() or self.peek()[1] in MODULUS):
             return False
         return self.value in ("(", "[", "{", "\\{") or (self.value == "|" and not self.open_bars)
 
@@ -735,6 +761,11 @@ class Parser:
         name = self.value
         if name == "frac":
             return quotient(*self.two_arguments())
+        if self.accept("langle", COMMAND):
+            items = tuple(self.items())
+            if len(items) < 2 or not self.accept("rangle", COMMAND):
+                raise Malformed("a vector")
+            return ("seq", "<", ">", items)
         if name == "binom":
             return ("fn", "binom", self.two_arguments())
         if name == "sqrt":
@@ -753,7 +784,7 @@ class Parser:
         if name == "mathbb R":
             return REALS
         if name.startswith("mathbb "):
-            return ("sym", name)
+            return ("sym", self.subscripted(name))
         if name in GREEK:
             return ("sym", self.subscripted("\\" + name))
         if name in ("lfloor", "lceil"):
@@ -813,14 +844,20 @@ class Parser:
                 pass
             if (self.kind, self.value) == (COMMAND, f"end {kind}"):
                 break
-            row = [self.sum()]
-            while self.accept("&"):
-                row.append(self.sum())
+            row = [self.relation()]
+            while self.accept("&") or (kind == "cases" and self.accept(",")):
+                while self.value in CONDITIONAL:
+                    self.advance()
+                row.append(self.relation())
             rows.append(tuple(row))
             if not self.accept("\\\\"):
                 break
         if not self.accept(f"end {kind}", COMMAND) or len(set(map(len, rows))) != 1:
             raise Malformed("matrix")
+        if all(len(row) == 1 and row[0][0] == "rel" for row in rows):
+            return ("list", tuple(row[0] for row in rows), ",")
+        if kind != "cases" and any(cell[0] == "rel" for row in rows for cell in row):
+            raise Malformed("relations in a matrix")
         return ("mat", tuple(rows))
 
 
@@ -836,8 +873,8 @@ def text_node(words: list[str]) -> Node:
     if len(words) > 1 and words[0].lower() in ARTICLES:
         words = words[1:]
     plain = tuple(word.lower() for word in words)
-    if len(plain) == 1 and plain[0] in units.NUMBER_WORDS:
-        return ("num", units.NUMBER_WORDS[plain[0]], 1)
+    if len(plain) == 1 and plain[0] in units.SPELLED:
+        return ("num", units.SPELLED[plain[0]], 1)
     return ("text", tuple(words) if len(words) == 1 == len(words[0]) else plain)
 
 
@@ -855,7 +892,9 @@ def check_words(words: list[str], colon: bool) -> None:
 
 
 def hyperbolic(name: str, argument: Node) -> Node:
-    """By exponentials, of which it is known how large they get."""
+    """By exponentials, of which it is known how large they get; cis of an angle, too."""
+    if name == "cis":
+        return ("^", ("const", "e"), ("*", (("const", "i"), argument)))
     up, down = (("^", ("const", "e"), ("*", (sign, argument))) for sign in (ONE, MINUS_ONE))
     above, below = ("+", (up, ("*", (MINUS_ONE, down)))), ("+", (up, down))
     if name == "tanh":

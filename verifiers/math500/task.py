@@ -83,8 +83,12 @@ def is_short_integer(answer: str) -> bool:
 def _parsed(answer: str) -> Reference | None:
     if not answer.strip():
         return None
+    if "\\boxed" in answer:  # "The answer is \\boxed{5}."
+        data = encoded(answer)
+        box, start, end = last_box(data, 0, len(data))
+        answer = data[start:end].decode("utf-8", "surrogatepass") if box >= 0 else answer
     gold = Reference(answer.strip())
-    trimmed = gold.text.rstrip(" ,;").removeprefix("\\approx").strip()
+    trimmed = gold.text.strip(" ,;$").removeprefix("\\approx").removeprefix("approximately").strip()
     if not gold.is_text or trimmed in ("", gold.text):
         return gold
     read = Reference(trimmed)

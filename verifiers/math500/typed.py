@@ -257,6 +257,8 @@ def is_name(node: Node) -> bool:
         return all(part[0] == "seq" or is_name(part) for part in node[1]) and len(node[1]) <= 4
     if kind == "seq":
         return all(map(is_name, node[3]))
+    if kind == "/" and node[1][0] == node[2][0] == "*":
+        return node[1][1][0] == node[2][1][0] == ("sym", "d") and all(map(is_name, node[1:]))  # dy/dx
     return kind == "fn" and node[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(node[2][0])
 
 
@@ -312,6 +314,8 @@ def has_number(node: Node, several: bool) -> bool:
         return kind == "^" and has_number(node[1], several)
     if kind == "fn" and node[1] in ("root", "log"):
         return has_number(node[2][0], several)
+    if kind == "^" and node[1][:2] == ("fn", "abs"):
+        return has_number(node[1], several)
     return kind in ("num", "pct", "const") or any(has_number(part, several) for part in tree.parts(node))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 _SPELLINGS = {
     "degree": "deg degs degree degrees",
-    "percent": "percent percents % pct",
+    "percent": "percent percents percentage % pct",
     "dollar": "dollar dollars usd $ buck bucks",
     "cent": "cent cents",
     "mm": "mm millimeter millimeters millimetre millimetres",
@@ -79,6 +79,7 @@ SCALES = {
 }
 NUMBER_WORDS = {word: number for number, word in enumerate(_UP_TO_NINETEEN.split())}
 NUMBER_WORDS |= {word: 10 * number for number, word in enumerate(_TENS.split(), 2)}
+SPELLED = NUMBER_WORDS | SCALES  # a dozen
 CHANGING_BEHIND = (  # ... and behind it
     CHANGING
     | (SHORT_WORDS - {"of", "on", "at"})
@@ -87,7 +88,7 @@ CHANGING_BEHIND = (  # ... and behind it
     | frozenset(
         "doubled tripled quadrupled halved reciprocal reciprocals inverse tens quadrillion itself".split()
     )
-    | frozenset("pi factorial root roots choose mod modulo power percentage score pair pairs gross".split())
+    | frozenset("pi factorial root roots choose mod modulo power score pair pairs gross".split())
 )
 JOINING = frozenset({"and", "or"})
 IS = frozenset("is are was equals".split())
