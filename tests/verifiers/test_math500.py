@@ -31,7 +31,7 @@ def no_cas(monkeypatch: pytest.MonkeyPatch) -> list:
     """Nobody asks the computer algebra system; the pairs that would have been asked."""
     asked = []
 
-    def ask(pairs, patient=True):
+    def ask(pairs):
         asked.extend(pairs)
         return [(ERROR, CAS)] * len(pairs)
 

@@ -68,7 +68,7 @@ def test_no_formula_of_a_published_problem_is_paid(rows: list[dict], split: str)
 @SPLITS
 def test_a_formula_in_disguise_is_not_paid_either(rows: list[dict], split: str, monkeypatch):
     """Of all problems at most one in a hundred for any disguise; without computer algebra, which takes minutes."""
-    monkeypatch.setattr(task, "ask_cas", lambda pairs, patient=True: [(ERROR, CAS)] * len(pairs))
+    monkeypatch.setattr(task, "ask_cas", lambda pairs: [(ERROR, CAS)] * len(pairs))
     found = [(part, row["answer"], row["problem"]) for row in rows for part in formulas(row["problem"])]
     found = [(part, gold, problem) for part, gold, problem in found if plain(part) != plain(gold)]
     right = verify_batch("math500", [f"\\boxed{{{case[0]}}}" for case in found], answer=[c[1] for c in found])

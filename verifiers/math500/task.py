@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
-from verifiers.extract import is_alone, last_box, locate, strip
+from verifiers.extract import is_alone, is_not_text, last_box, locate, read_tags, strip
+from verifiers.limit import deadline
 from verifiers.math500 import normal_text
 from verifiers.math500.copies import is_copy
 from verifiers.math500.exact import Undefined
@@ -20,7 +21,20 @@ from verifiers.math500.parser import OPENS, Parser
 from verifiers.math500.probe import NO, UNSURE, YES
 from verifiers.math500.tree import Node
 from verifiers.math500.typed import Comparison
-from verifiers.verdicts import CAS, GRAMMAR, MALFORMED, OK, PROBE, RATIONAL, TEXT, TYPED, WRONG, cut, encoded
+from verifiers.verdicts import (
+    CAS,
+    GRAMMAR,
+    MALFORMED,
+    NO_ANSWER,
+    OK,
+    PROBE,
+    RATIONAL,
+    TEXT,
+    TYPED,
+    WRONG,
+    cut,
+    encoded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,31 +213,53 @@ def cas_workers() -> Workers:
     return Workers("verifiers.math500.cas", size=max(1, min(MAX_WORKERS, os.cpu_count() or 1)))
 
 
-def ask_cas(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tuple[int, int]]:
+_SENTENCE, _END = b"The final answer is", b"I hope it is correct"
+
+
+def final_sentence(data: bytes) -> tuple[int, int, int]:
+    """(OK, start, end) of the answer in Minerva's "The final answer is $5$. I hope it is correct." (the last one).
+
+    NO_ANSWER, -1, -1 where there is none.
+    """
+    cut = read_tags(data, 0, len(data))[0]
+    high = data.rfind(_END, 0, cut)
+    low = data.rfind(_SENTENCE, 0, max(high, 0))
+    inside = data[low + len(_SENTENCE) : high] if low >= 0 else b""
+    is_text = b"\n\n" not in inside and not is_not_text(inside, 0, len(inside))
+    if not (inside.strip(b" .:\n") and is_text and len(inside) <= TEXT_LIMIT):
+        return NO_ANSWER, -1, -1
+    low += len(_SENTENCE) + len(inside) - len(inside.lstrip(b" :\n"))
+    return OK, low, high - len(inside) + len(inside.rstrip(b" .\n"))
+
+
+def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     """What the computer algebra system says about (answer, reference) pairs; logs what keeps it from answering.
 
-    Identical pairs are judged once, also across calls. For `patient` see `Workers.ask`.
+    Pairs of one normal text are judged once, also across calls.
     """
     from verifiers.worker import WorkerUnavailable
 
+    until = deadline()
+
     def ask(pair: tuple[str, str]) -> dict[str, str]:
         try:
-            return cas_workers().ask({"answer": pair[0], "gold": pair[1]}, patient)
+            return cas_workers().ask({"answer": pair[0], "gold": pair[1]}, until)
         except WorkerUnavailable as error:
             return {"outcome": "error", "detail": str(error)}
 
-    judged = {pair: _judged_by_cas[pair] for pair in pairs if pair in _judged_by_cas}
-    todo = [pair for pair in dict.fromkeys(pairs) if pair not in judged]
+    keys = [(normal_text.key(answer), gold) for answer, gold in pairs]
+    judged = {key: _judged_by_cas[key] for key in keys if key in _judged_by_cas}
+    todo = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in judged}
     with ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="verifiers-cas") as threads:
-        replies = list(threads.map(ask, todo))
-    for pair, reply in zip(todo, replies, strict=True):
-        judged[pair] = _CAS_OUTCOMES[reply["outcome"]]
+        replies = list(threads.map(ask, todo.values()))
+    for key, reply in zip(todo, replies, strict=True):
+        judged[key] = _CAS_OUTCOMES[reply["outcome"]]
         if reply["outcome"] in ("equal", "different", "unread") and len(_judged_by_cas) < CACHE_LIMIT:
-            _judged_by_cas[pair] = judged[pair]
+            _judged_by_cas[key] = judged[key]
     problem = next((reply["detail"] for reply in replies if reply["outcome"] == "error"), None)
     if problem is not None:
         logging.getLogger("verifiers").warning("math500: some answers end as reason=error: %s", problem)
-    return [judged[pair] for pair in pairs]
+    return [judged[key] for key in keys]
 
 
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
@@ -241,11 +277,13 @@ def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem:
     gold, asked = reference_of(answer, row), problem_of(problem, row)
     reason, low, high, boxed = locate(data, 0, len(data), lenient)
     tier = TEXT
+    if reason == NO_ANSWER and lenient:
+        reason, low, high = final_sentence(data)
     if reason == OK and not lenient:
         reason = format_of(data, low, high, boxed)
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
-        outcome = judge(extracted, gold, lenient) or ask_cas([(extracted, gold.text)], patient=False)[0]
+        outcome = judge(extracted, gold, lenient) or ask_cas([(extracted, gold.text)])[0]
         reason, tier = finished(outcome, extracted, gold, asked)
     return reason, tier, float(reason == OK), low, high
 
@@ -263,6 +301,9 @@ def _judge_all(
     undecided: dict[tuple[str, str], list[int]] = {}
     columns = zip(texts, golds, statuses.tolist(), boxed.tolist(), spans.tolist(), strict=True)
     for row, (text, gold, reason, from_box, (low, high)) in enumerate(columns):
+        if reason == NO_ANSWER and lenient:
+            reason, low, high = final_sentence(encoded(text))
+            spans[row] = low, high
         if reason == OK and not lenient:
             reason = format_of(encoded(text), low, high, from_box)
         if reason != OK:
