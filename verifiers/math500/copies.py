@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from verifiers.math500.exact import Undefined
-from verifiers.math500.lexer import BARE_COMMANDS, COMMAND, Malformed, Unsupported, to_latex
+from verifiers.math500.lexer import COMMAND, Malformed, Unsupported, to_latex
 from verifiers.math500.normal_form import normal
 from verifiers.math500.parser import Parser
 from verifiers.math500.probe import NO
@@ -38,11 +38,8 @@ _FUNCTIONS = frozenset([*TRIGONOMETRIC, *"asin acos atan log ln ! binom abs floo
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
 NUMERIC = "numbers"  # the kind of work that is arithmetic and functions of numbers
 
-_RESPELLED = (
-    ("\\\\", ""), ("\\left", ""), ("\\right", ""), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"),
-    ("\\displaystyle", ""), ("\\limits", ""), ("\\qquad", ""), ("\\quad", ""), ("\\cdot", ""), ("\\times", ""),
-    ("\\ast", ""), ("\\div", "/"), ("\\leqslant", "\\le"), ("\\geqslant", "\\ge"), ("\\leq", "\\le"), ("\\geq", "\\ge"),
-    ("\\!", ""), ("\\,", ""), ("\\;", ""), ("\\:", ""), ("\\mbox", "\\text"), ("\\textbf", "\\text"),
+_MARKS = (
+    "\\\\", "\\left", "\\right", "\\displaystyle", "\\qquad", "\\quad", "\\cdot", "\\times", "\\!", "\\,", "\\;", "\\:",
 )  # fmt: skip
 _UNSEEN = str.maketrans("", "", " \t\r\n\\{}()[]$~&*")
 
@@ -56,7 +53,7 @@ def is_copy(answer: str, gold: Reference, problem: str) -> bool:
     sides = sides_of(answer)
     nodes_of_sides = node[2] if node is not None else [_read(side, gold.variables)[0] for side in sides]
     if len(sides) > 1 and not all(map(is_bare, nodes_of_sides)):  # else it is a value and its name
-        if stands_in(plain(without_words(answer)), _plain_problem(problem)):
+        if stands_in(plain(answer), _plain_problem(problem)):
             return True
         pairs = [("rel", ("=",), pair) for pair in combinations(nodes_of_sides, 2) if None not in pair]
         stated = _stated(problem, gold.variables)
@@ -72,16 +69,19 @@ def _is_finished(side: str, gold: Reference, problem: str, one_of_several: bool)
         node = node[2][-1]  # "The answer is 5"
     if one_of_several and not _may_equal(node, gold):
         return False
-    text = plain(without_words(side))
+    text = plain(side)
     if is_bare(node) or text == plain(gold.text):
         return True
-    if stands_in(text, _plain_problem(problem)) or not work <= _read(gold.text, None)[1]:
+    if not work <= _read(gold.text, None)[1]:
         return False
     own = normal(gold.node) if gold.node else ()
-    if node is None or (form := normal(node)) == own:
+    form = normal(node) if node else None
+    if form == own or stands_in(text, _plain_problem(problem)):
+        return form == own
+    if node is None:
         return True
     stated = _stated(problem, gold.variables) - {*nodes(own)}
-    copied = stated & {*nodes(form), *nodes(normal(node, cancelled=True))}
+    copied = stated & {normal(part, cancelled) for part in nodes(node) for cancelled in (False, True)}
     return not any(part == form or _may_equal(part, gold) for part in copied)
 
 
@@ -128,54 +128,16 @@ def stands_in(text: str, problem: str) -> bool:
 
 
 def plain(text: str) -> str:
-    r"""The text without layout, `\text{...}`, brackets, backslashes and multiplication signs, and a/b for \frac."""
+    r"""The text without layout, `\text{...}`, brackets, backslashes and multiplication signs."""
     text = text if text.isascii() else to_latex(text)
-    for old, new in _RESPELLED:
-        if old in text:
-            text = text.replace(old, new)
+    for mark in _MARKS:
+        text = text.replace(mark, "")
     first, *rest = text.split("\\text{")
     text = first + "".join(part.partition("}")[2] for part in rest)
-    return _with_slashes(text).translate(_UNSEEN).rstrip(".,;:")
+    return text.translate(_UNSEEN).rstrip(".,;:")
 
 
 _plain_problem = lru_cache(PROBLEMS_REMEMBERED)(plain)
-
-
-def _with_slashes(text: str) -> str:
-    r"""`\frac{a}{b}` as a/{b}, and `\frac12` as 1/2."""
-    written: list[str] = []
-    opened: list[bool] = []  # of each open brace: if it holds what stands above a fraction bar
-    above = False
-    for mark in ("\\frac", "{", "}"):
-        text = text.replace(mark, f"\0{mark}\0")
-    for piece in text.split("\0"):
-        if piece == "\\frac":
-            above = True
-        elif piece == "{":
-            opened.append(above)
-            above = False
-        elif piece == "}":
-            written.append("/" if opened and opened.pop() else "")
-        elif above and (bare := piece.lstrip()):
-            end = 1
-            while bare[0] == "\\" and bare[end : end + 1].isalpha():
-                end += 1
-            written.append(f"{bare[:end]}/{bare[end:]}")
-            above = False
-        else:
-            written.append(piece)
-    return "".join(written)
-
-
-def without_words(text: str) -> str:
-    """Without plain words before and behind the value."""
-    words = text.split()
-    for end in (0, -1):
-        while len(words) > 1 and (word := words[end].strip(".,:")).isalpha() and len(word) > 1:
-            if word in BARE_COMMANDS:
-                break
-            del words[end]
-    return " ".join(words)
 
 
 # ---- what it asks for ----
