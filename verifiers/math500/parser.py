@@ -69,6 +69,7 @@ NO_QUALIFIER = units.NEGATING | units.JOINING | {"otherwise"}
 POSTFIX = frozenset("deg ^ ! %".split())
 CONDITIONAL = frozenset(["&", "if", "for", "when"])  # before a condition
 INTEGERS = tuple(("sym", f"mathbb {name}") for name in "ZN")
+INDICES = tuple(("sym", name) for name in "nmk")
 MODULUS = ("mod", "bmod")
 BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
@@ -155,7 +156,7 @@ class Parser:
             raise Malformed("rest")
         while len(items) > 1 and self.join == "," and is_clause(items[0]) and items[-1][0] != "text":
             del items[0]  # "In the triangle, x is 16"
-        while len(items) > 1 and items[-1][:2] == ("rel", ("in",)) and items[-1][2][1] in INTEGERS:
+        while len(items) > 1 and is_domain(items[-1], self.variables is None):
             del items[-1]  # 2 k \pi, k \in \mathbb{Z}
         return items[0] if len(items) == 1 else ("list", tuple(items), self.join)
 
@@ -186,7 +187,7 @@ class Parser:
             return 0
         if subject[0][0] == WORD:
             return place + 1
-        ended = subject[-1][0] != SIGN or subject[-1][1] in CLOSES
+        ended = subject[-1][0] != SIGN or subject[-1][1] in CLOSES or subject[-1][1] == "|"
         return place + 1 if equals and plain and ended else 0
 
     def is_qualified(self) -> bool:
@@ -881,6 +882,13 @@ def text_node(words: list[str]) -> Node:
 def is_clause(node: Node) -> bool:
     """True for words that a sentence may begin with, before its comma."""
     return node[0] == "text" and len(node[1]) > 1 and units.NEGATING.isdisjoint(node[1])
+
+
+def is_domain(node: Node, of_reference: bool) -> bool:
+    r"""True for what says which values an index takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
+    if node[0] != "rel" or len(node[2]) != 2 or node[2][0] not in INDICES:
+        return False
+    return node[2][1] in INTEGERS or (not of_reference and node[1][0] in (">", ">="))
 
 
 def check_words(words: list[str], colon: bool) -> None:

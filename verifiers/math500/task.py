@@ -182,17 +182,14 @@ def leading_choice(answer: str) -> str:
     r"""The letter of an answer such as `\textbf{(C)}\ 12`, `C. 12` or `\text{Option C}`; "" if it names another."""
     for mark in ("\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "}", "$"):
         answer = answer.replace(mark, "")
-    words = answer.replace(":", " ").split(None, 2)
-    while len(words) > 1 and words[0].lower() in _CHOOSING:
-        words = " ".join(words[1:]).split(None, 2)
-    answer = " ".join(words)
-    bracketed = answer[:1] == "("
-    letter, behind = (answer[1:2], answer[2:]) if bracketed else (answer[:1], answer[1:])
-    if bracketed and behind[:1] != ")":
-        return ""
-    rest = behind[1:] if bracketed or behind[:1] in (".", ")") else behind
-    if rest and not (bracketed or behind[:1] in (".", ")")):
-        return ""
+    words = answer.split()
+    while len(words) > 1 and words[0].lower().rstrip(":") in _CHOOSING:
+        del words[0]
+    letter, rest = words[0][:1], " ".join(words)[1:]
+    if letter == "(":
+        letter, rest = rest[:1], rest[2:] if rest[1:2] == ")" else "?"
+    elif rest:
+        rest = rest[1:] if rest[0] in ".):" else "?"
     if rest and not rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q")):
         return ""
     words = "".join(c if c.isalnum() else " " for c in rest).split()
