@@ -207,7 +207,11 @@ class Lexer:
             raise Malformed("letter")
         if text.startswith(NO_WORD_BEFORE.get(run, ()), end):
             return  # the backslash was forgotten
-        if len(run) == 1 and text[end : end + 12].lstrip("$").startswith(HYPHENATED):
+        if (
+            len(run) == 1
+            and "-" in text[end : end + 3]
+            and text[end : end + 12].lstrip("$").startswith(HYPHENATED)
+        ):
             self.position = text.index("-", end) + 1
             return
         behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""

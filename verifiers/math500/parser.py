@@ -64,7 +64,8 @@ NAME_SIGNS |= {
     "circ",
 }
 NO_REMARK = (units.CHANGING_BEFORE | units.CHANGING_BEHIND | units.JOINING) - {"only"}
-QUANTIFIERS = frozenset("all any every each".split())
+QUALIFIERS = frozenset("for forall where".split())
+QUANTIFIERS = frozenset("all any every each forall".split())
 NO_QUALIFIER = units.NEGATING | units.JOINING | {"otherwise"}
 POSTFIX = frozenset("deg ^ ! %".split())
 CONDITIONAL = frozenset(["&", "if", "for", "when"])  # before a condition
@@ -192,15 +193,17 @@ class Parser:
 
     def is_qualified(self) -> bool:
         """True at "for all n > 2" and "where n is an integer", up to the end: the value is for all of them."""
-        kind, value, _ = self.peek(self.value == ",")
-        _, second, _ = self.peek(1 + (self.value == ","))
-        rest = [word.lower() if kind == WORD else word for kind, word, _ in self.tokens[self.position :]]
-        for_all = value == "forall" or (
-            kind == WORD and value == "for" and second in {*QUANTIFIERS, "forall"}
-        )
-        bounded = self.variables is not None and value == "for" and kind == WORD and self.peek(2)[1] in BOUNDS
-        where = kind == WORD and value == "where" and "=" not in rest
-        return (for_all or bounded or where) and NO_QUALIFIER.isdisjoint(rest)
+        behind = self.position + (self.value == ",")
+        (kind, first, _), (_, second, _), (_, third, _) = self.tokens[behind : behind + 3]
+        if first not in QUALIFIERS or kind not in (WORD, COMMAND):
+            return False
+        rest = [word.lower() if kind == WORD else word for kind, word, _ in self.tokens[behind:]]
+        if not NO_QUALIFIER.isdisjoint(rest):
+            return False
+        if first == "where":
+            return "=" not in rest
+        for_all = first == "forall" or second in QUANTIFIERS
+        return for_all or (self.variables is not None and third in BOUNDS)
 
     def items(self) -> list[Node]:
         items = [self.relation()]
@@ -279,7 +282,8 @@ class Parser:
             while self.accept(":") or self.accept("to", WORD):
                 parts.append(self.sum())
             parts = [("ratio", tuple(parts))]
-        self.skip_modulus()
+        if self.value in ("pmod", "(") and self.variables is not None:
+            self.skip_modulus()
         node = self.with_unit(parts[0] if len(parts) == 1 else ("union", tuple(parts)))
         self.currency = outer
         if not words:
@@ -289,9 +293,9 @@ class Parser:
 
     def skip_modulus(self) -> None:
         r"""Read over the `\pmod{7}` or (mod 7) of an answer, where the reference has none."""
-        if self.variables is not None and self.accept("pmod", COMMAND):
+        if self.accept("pmod", COMMAND):
             self.argument()
-        elif self.variables is not None and self.value == "(" and self.peek()[1] in MODULUS:
+        elif self.peek()[1] in MODULUS:
             self.advance(2)
             self.sum()
             self.expect(")")
@@ -409,8 +413,9 @@ class Parser:
         return [power]
 
     def is_unit_word(self) -> bool:
-        words = self.kind == WORD and not self.is_equals_word() and not self.is_separator()
-        return words and not (self.value in ("for", "where") and self.is_qualified())
+        if self.kind != WORD or self.is_equals_word() or self.is_separator():
+            return False
+        return not (self.value in QUALIFIERS and self.is_qualified())
 
     def is_unit_letter(self, before: Sequence[str] = ()) -> bool:
         return (
@@ -466,7 +471,8 @@ class Parser:
             elif self.kind == NUMBER:
                 self.number_behind(factors)
             elif (
-                (self.kind, self.value) == (WORD, "of")
+                self.value == "of"
+                and self.kind == WORD
                 and factors[-1][0] in ("pct", "/")
                 and self.peek()[0] == NUMBER
             ):

@@ -185,7 +185,8 @@ def leading_choice(answer: str) -> str:
     words = answer.split()
     while len(words) > 1 and words[0].lower().rstrip(":") in _CHOOSING:
         del words[0]
-    letter, rest = words[0][:1], " ".join(words)[1:]
+    text = " ".join(words)
+    letter, rest = text[:1], text[1:]
     if letter == "(":
         letter, rest = rest[:1], rest[2:] if rest[1:2] == ")" else "?"
     elif rest:
