@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 
 from verifiers.math500 import units
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Token, Unsupported
-from verifiers.math500.tree import EXPRESSIONS, INFINITY, MINUS_ONE, ONE, REALS, Node
+from verifiers.math500.tree import EXPRESSIONS, INFINITY, MINUS_ONE, ONE, REALS, TRIGONOMETRIC, Node
 
 DEPTH_LIMIT = 40
 END: Token = ("end", "", False)
@@ -25,14 +25,15 @@ RELATIONS = {
 GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
     "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell emptyset hbar "
-    "triangle angle".split()
+    "triangle angle dots".split()
 )
 SELECTING = frozenset("gcd lcm max min".split())  # one of several numbers in brackets, or made of them
-HYPERBOLIC = frozenset("sinh cosh tanh cis".split())
+HYPERBOLIC = frozenset("sinh cosh tanh sech csch coth cis".split())
+ACCENTS = frozenset("tilde dot ddot overline".split())  # over a name
 CONSTANTS = {"pi": ("const", "pi"), "infty": INFINITY}
 ARGUMENTS = {"frac", *CONSTANTS, *GREEK}  # commands that may stand bare behind another
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc asin acos atan ln log lg exp sinh cosh tanh cis gcd lcm max min det".split()
+    "sin cos tan cot sec csc asin acos atan ln log lg exp sinh cosh tanh sech csch coth cis gcd lcm max min det".split()
 )
 UNSUPPORTED = frozenset(
     "int iint oint sum prod lim limits partial cases cap setminus equiv pmod bmod mod to mapsto Rightarrow iff wedge "
@@ -602,7 +603,7 @@ class Parser:
             self.advance()
             node = ("set", (node, *self.items()))
         self.expect("}")
-        return node
+        return ("sym", self.subscripted(node[1])) if node[0] == "sym" and self.value == "_" else node
 
     def infix(self) -> Node:
         r"""A sum, or two with \over, \choose or \bmod between them."""
@@ -792,6 +793,8 @@ class Parser:
             return REALS
         if name.startswith("mathbb "):
             return ("sym", self.subscripted(name))
+        if name in ACCENTS:
+            return ("sym", self.subscripted(f"{name} {self.argument_name()}"))
         if name in GREEK:
             return ("sym", self.subscripted("\\" + name))
         if name in ("lfloor", "lceil"):
@@ -800,6 +803,16 @@ class Parser:
                 raise Malformed("floor")
             return ("fn", name[1:], (node,))
         raise Malformed(f"\\{name}")
+
+    def argument_name(self) -> str:
+        """The letters that an accent stands over, and what joins them."""
+        braces = self.accept("{")
+        values = []
+        while self.value != "}" and self.kind in (LETTERS, COMMAND) and (braces or not values):
+            values.append(self.advance())
+        if not values or (braces and not self.accept("}")):
+            raise Malformed("accent")
+        return " ".join(values)
 
     def selection(self) -> Node:
         r"""`\gcd(10, 15)`, `\max\{3, 5\}`."""
@@ -839,7 +852,7 @@ class Parser:
         if exponent != MINUS_ONE:
             node = hyperbolic(name, arguments[0]) if name in HYPERBOLIC else ("fn", name, arguments)
             return node if exponent is None else ("^", node, exponent)
-        if name not in ("sin", "cos", "tan"):
+        if name not in TRIGONOMETRIC | HYPERBOLIC:
             raise Malformed("inverse")
         return ("fn", "a" + name, arguments)
 
@@ -911,9 +924,10 @@ def hyperbolic(name: str, argument: Node) -> Node:
         return ("^", ("const", "e"), ("*", (("const", "i"), argument)))
     up, down = (("^", ("const", "e"), ("*", (sign, argument))) for sign in (ONE, MINUS_ONE))
     above, below = ("+", (up, ("*", (MINUS_ONE, down)))), ("+", (up, down))
-    if name == "tanh":
-        return ("/", above, below)
-    return ("/", above if name == "sinh" else below, ("num", 2, 1))
+    if name in ("tanh", "coth"):
+        return ("/", above, below) if name == "tanh" else ("/", below, above)
+    whole, two = above if name in ("sinh", "csch") else below, ("num", 2, 1)
+    return ("/", whole, two) if name in ("sinh", "cosh") else ("/", two, whole)
 
 
 def product(factors: list[Node]) -> Node:

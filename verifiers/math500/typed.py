@@ -62,6 +62,8 @@ class Comparison:
             return self.same_relation(answer, gold)
         if "unit" in kinds:
             return self.same_quantity(answer, gold)
+        if kinds == ("*", "*") and tree.holds_container(gold):
+            return YES if answer == gold else NO  # N(5, 2)
         if answer[0] in EXPRESSIONS and gold[0] in EXPRESSIONS:
             infinite = same_infinity(answer, gold)
             if infinite is not None:
@@ -252,8 +254,8 @@ def is_name(node: Node) -> bool:
     if kind == "unit" and not is_known(node[2]):
         return is_name(node[1])
     if kind == "*":
-        if node[1][0][0] == "sym" and all(part[0] == "paren" for part in node[1][1:]):
-            return True  # f(2)
+        if node[1][0][0] == "sym" and all(part[0] in ("paren", "seq", "set") for part in node[1][1:]):
+            return True  # f(2), P(10, 3)
         return all(part[0] == "seq" or is_name(part) for part in node[1]) and len(node[1]) <= 4
     if kind == "seq":
         return all(map(is_name, node[3]))
@@ -511,6 +513,16 @@ def simplified(node: Node) -> Node:
         return ("set", ())
     elif kind == "+" and node[1][0] == REALS and len(node[1]) == 2:
         return without_points(node[1][1])
-    elif kind in ("+", "/", "^", "fn") and tree.holds_container(node):
+    elif kind == "+" and tree.holds_container(node):
+        return added([simplified(term) for term in node[1]])
+    elif kind in ("/", "^", "fn") and tree.holds_container(node):
         raise Malformed("brackets in an expression")
     return node
+
+
+def added(terms: Sequence[Node]) -> Node:
+    """The sum of matrices of one shape as one matrix."""
+    if any(term[0] != "mat" for term in terms) or len({tuple(map(len, term[1])) for term in terms}) != 1:
+        raise Malformed("brackets in an expression")
+    places = zip(*(term[1] for term in terms), strict=True)
+    return ("mat", tuple(tuple(("+", cells) for cells in zip(*rows, strict=True)) for rows in places))
