@@ -215,7 +215,7 @@ class Comparison:
                 return self.same_container(region, gold_region) if name == gold_name else NO
         a, g = normal_relation(answer), normal_relation(gold)
         value = named_value(gold)
-        if value is not None and len(a[2]) > 2 and a[2][0] == g[2][0] and set(a[1]) == {"="}:
+        if value is not None and len(a[2]) > 2 and a[2][0] == g[2][0] and {"=", "approx"}.issuperset(a[1]):
             last = self.value_of_chain(("rel", *a[1:]), value)  # x = 2 + 2 = 4
             return NO if last is None else self.same(last, value)
         if a[1] != g[1]:
