@@ -245,14 +245,23 @@ def test_the_start_of_a_worker_does_not_count(late):
 
 
 @pytest.mark.parametrize("late", [1.5], indirect=True)
-def test_a_callers_limit_holds_for_start_queue_and_work(late):
-    for detail in ("no worker was ready in time", "killed at the caller's limit"):
+def test_a_callers_limit_holds_for_start_work_and_queue(late):
+    late.hard = 30.0
+
+    def limited() -> str:
         start = time.monotonic()
         reply = late.ask({"do": "sleep"}, until=start + 0.5)
-        assert (
-            reply == {"outcome": "timeout", "detail": detail} and time.monotonic() - start < 0.5 + TOLERANCE
-        )
-        time.sleep(1.2)  # until it is ready
+        assert reply["outcome"] == "timeout" and time.monotonic() - start < 0.5 + TOLERANCE
+        return reply["detail"]
+
+    assert limited() == "no worker was ready in time"
+    say(late, "warm")
+    assert limited() == "killed at the caller's limit"
+    thread = threading.Thread(target=late.ask, args=({"do": "echo", "after": 1.0},))
+    thread.start()
+    time.sleep(0.1)
+    assert "before a worker was free" in limited()
+    thread.join()
 
 
 def test_a_worker_that_waits_for_a_processor_loses_no_time(monkeypatch):
