@@ -40,30 +40,13 @@ UNSUPPORTED = frozenset(
     "vee neg forall exists subset subseteq det max min gcd lcm".split()
 ) | {"begin aligned", "begin align*", "begin vmatrix"}
 MATRICES = frozenset("cases matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
-NO_FACTOR = {
-    *"pm mp cup deg over choose rfloor rceil bmod pmod forall rangle".split(),
-    *RELATIONS,
-}  # commands that begin none
+_NO_FACTORS = "pm mp cup deg over choose rfloor rceil bmod pmod forall rangle"
+NO_FACTOR = {*_NO_FACTORS.split(), *RELATIONS}  # commands that begin none
 CLOSING = {"(": ")", "[": "]"}
 BASE_SIGNS = {"_": "", "base": "", "{": "}", "(": ")"}
 NAME_KINDS = frozenset([LETTERS, WORD])
 NAME_SIGNS = GREEK | FUNCTIONS | {*"( ) [ ] { } | ' + - * / : _ ^ , overline widehat cap cup perp".split()}
-NAME_SIGNS |= {
-    "#",
-    "deg",
-    "dim",
-    "ker",
-    "arg",
-    "Pr",
-    "Re",
-    "Im",
-    "mathbb P",
-    "mathbb E",
-    "frac",
-    "partial",
-    "nabla",
-    "circ",
-}
+NAME_SIGNS |= {*"# deg dim ker arg Pr Re Im frac partial nabla circ".split(), "mathbb P", "mathbb E"}
 NO_REMARK = (units.CHANGING_BEFORE | units.CHANGING_BEHIND | units.JOINING) - {"only"}
 QUALIFIERS = frozenset("for forall where".split())
 QUANTIFIERS = frozenset("all any every each forall".split())
@@ -372,8 +355,8 @@ class Parser:
         if self.value != "(" or self.peek()[0] != WORD:
             return False
         said = units.NUMBER_WORDS.get(self.peek()[1].lower())
-        if said is not None and self.peek(2)[1] == ")":
-            return self.peek(-1)[1] == str(said) and self.peek(3) is END  # 12 (twelve)
+        if self.peek(2)[1] == ")" and self.peek(-1)[1] == str(said):
+            return self.peek(3) is END  # 12 (twelve)
         end = self.position + 1
         while (
             self.tokens[end][0] == WORD
