@@ -42,9 +42,8 @@ def rows(shared_data: Path, split: str) -> list[dict]:
 
 
 SPLITS = pytest.mark.parametrize("split", ["test", pytest.param("train", marks=pytest.mark.slow)])
-VALUE = re.compile(
-    r"([\w ()\\{}^]+= *)+[-\d.]+(\^\\circ)?"
-)  # a bare value behind a name is an answer, whatever the problem says
+# A bare value, behind a name or before a modulus, is an answer, whatever the problem says.
+VALUE = re.compile(r"([\w ()\\{}^]+= *)+[-\d.]+(\^\\circ)?|\d+\\pmod\{\d+\}")
 
 
 @SPLITS
