@@ -44,6 +44,7 @@ _MARKS = (
 _UNSEEN = str.maketrans("", "", " \t\r\n\\{}()[]$~&*")
 
 
+@lru_cache(4096)
 def is_copy(answer: str, gold: Reference, problem: str) -> bool:
     """True for an answer, equal to `gold`, of which no side that equals it is finished."""
     node, _ = _read(answer, gold.variables)

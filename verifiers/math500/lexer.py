@@ -112,7 +112,7 @@ class Lexer:
                 self.letters()
             elif c == "\\":
                 self.command()
-            elif self.spaced and text.startswith("!=", self.position):  # 5!=120 is a factorial
+            elif c == "!" and self.spaced and text.startswith("!=", self.position):  # 5!=120 is a factorial
                 self.position += 2
                 self.add(COMMAND, "ne")
             elif c == "." and self.tokens and self.tokens[-1][1].lower() in ABBREVIATED and not self.spaced:

@@ -591,7 +591,8 @@ class Parser:
     def infix(self) -> Node:
         r"""A sum, or two with \over, \choose or \bmod between them."""
         node = self.sum()
-        if node[0] != "+" and self.accept("bmod", COMMAND):
+        if self.value == "bmod" and node[0] != "+":
+            self.advance()
             return ("fn", "mod", (node, self.sum()))
         if self.kind != COMMAND or self.value not in ("over", "choose"):
             return node
@@ -752,7 +753,8 @@ class Parser:
         name = self.value
         if name == "frac":
             return quotient(*self.two_arguments())
-        if self.accept("langle", COMMAND):
+        if name == "langle":
+            self.advance()
             items = tuple(self.items())
             if len(items) < 2 or not self.accept("rangle", COMMAND):
                 raise Malformed("a vector")
