@@ -6,6 +6,7 @@ because of a completion. `VerifierError` is raised for invalid references and ca
 
 from verifiers import statistics  # noqa: F401  (an attribute of the package for those who import only that)
 from verifiers.errors import ArgumentError, InvalidReferenceError, UnknownTaskError, VerifierError
+from verifiers.limit import time_limit
 from verifiers.registry import Task, register, tasks, verify, verify_batch
 from verifiers.reward import reward_function
 from verifiers.verdicts import Reason, Tier, Verdict, Verdicts
@@ -26,6 +27,7 @@ __all__ = [
     "register",
     "reward_function",
     "tasks",
+    "time_limit",
     "verify",
     "verify_batch",
 ]

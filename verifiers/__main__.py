@@ -27,11 +27,12 @@ PRESETS: dict[str, tuple[Names, Names, Names]] = {
     "trl": (("completion",), ("{}",), ("solution", "answer", "ground_truth")),
     "verl": (
         ("output", "responses"),
-        ("{}", "extra_info.{}"),
+        ("{}", "extra_info.{}", "gts.{}", "reward_model.ground_truth.{}", "ground_truth.{}"),
         ("gts", "reward_model.ground_truth", "ground_truth"),
     ),
     "qa": (("response",), ("{}",), ("answer",)),
 }
+LENIENT = r", \boxed{} or behind ####"
 _EPILOG = """\
 examples:
   python -m verifiers sudoku runs/my-run/samples/step-000100.jsonl > verdicts.jsonl
@@ -106,12 +107,13 @@ def _run(args: argparse.Namespace) -> int:
     sources = [Source(path, columns, label=path if len(args.files) > 1 else "") for path in args.files]
     blocks = (block for source in sources for block in source.blocks())
     tally: Counter[str] = Counter()
-    reported, start = 0, time.monotonic()
+    reported, unanswered, start = 0, "", time.monotonic()
     progress = sys.stderr.isatty() and not (args.output is None and sys.stdout.isatty())
     with _output(args) as output, contextlib.closing(judge_blocks(job, blocks, args.workers)) as results:
         for judged in results:
             output.write(judged.output.encode())
             tally.update(judged.tally)
+            unanswered = unanswered or judged.unanswered
             for number, problem in judged.problems[: REPORTED - reported]:
                 sys.stderr.write(f"{judged.label}{', ' if judged.label else ''}line {number} {problem}\n")
                 reported += 1
@@ -124,6 +126,12 @@ def _run(args: argparse.Namespace) -> int:
     if list(facts["reasons"]) == ["malformed"]:
         names = " or ".join(completion)
         sys.stderr.write(f'All answers are malformed: is "{names}" the field of the completion?\n')
+    if unanswered and {"no_answer", "malformed"}.issuperset(facts["reasons"]):
+        places = "<answer></answer>" + LENIENT * (args.mode == "lenient")
+        sys.stderr.write(
+            f"Nothing holds an answer that can be read from {places}. "
+            f'The first "{" or ".join(completion)}" without one ends in {unanswered}.\n'
+        )
     if args.json:
         sys.stdout.write(json.dumps(facts) + "\n")
         sys.stdout.flush()

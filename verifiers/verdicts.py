@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
@@ -108,17 +109,17 @@ class Verdicts(Sequence[Verdict]):
             texts,
         )
 
-    @property
+    @cached_property
     def extracted(self) -> list[str | None]:
-        """The judged text of each completion, cut now; None where nothing was found."""
+        """The judged text of each completion, cut when first asked for; None where nothing was found."""
         return [cut(text, *span) for text, span in zip(self._texts, self.spans.tolist(), strict=True)]
 
-    @property
+    @cached_property
     def reasons(self) -> list[str]:
         """The name of each completion's reason."""
         return [self.reason_names[code] for code in self.reason.tolist()]
 
-    @property
+    @cached_property
     def tiers(self) -> list[str]:
         """The name of the tier that decided each completion."""
         return [self.tier_names[code] for code in self.decided_by.tolist()]

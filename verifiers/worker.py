@@ -25,7 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from queue import LifoQueue, SimpleQueue
+from queue import Empty, LifoQueue, SimpleQueue
 from typing import Any
 
 START_SECONDS = 60.0
@@ -64,11 +64,32 @@ class _Worker:
             raise TimeoutError
         return json.loads(self.pipe.recv_bytes())
 
+    def reply(self, seconds: float, until: float) -> dict[str, Any]:
+        """`receive` within so many seconds of the worker's processor time; by the clock while it does not compute."""
+        began, due = self.clock()[0], min(time.monotonic() + seconds, until)
+        while True:
+            try:
+                return self.receive(due)
+            except TimeoutError:
+                used, computes = self.clock()
+                left = seconds - (used - began)
+                if time.monotonic() >= until or left <= 0 or not computes:
+                    raise
+                due = min(time.monotonic() + max(left, 0.02), until)
+
+    def clock(self) -> tuple[float, bool]:
+        """(seconds of processor time used, if it is running or waits for a processor); (0, False) without /proc."""
+        try:
+            state, *fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0, False
+        return (int(fields[10]) + int(fields[11])) / os.sysconf("SC_CLK_TCK"), state in "RD"
+
 
 class Workers:
     """Up to `size` processes that run `main()` of a module, shared by all threads of this process.
 
-    `soft` and `hard` are the deadlines of a job in seconds, None for no deadline: at `soft` (of processor time) the
+    `soft` and `hard` are the deadlines of a job in seconds of processor time, None for no deadline: at `soft` the
     worker itself gives up; the reply comes within `hard`, for which a busy worker is killed shortly before.
     """
 
@@ -89,32 +110,35 @@ class Workers:
         for _ in range(self.size):
             self._free.put(None)
 
-    def ask(self, job: dict[str, Any], patient: bool = False) -> dict[str, Any]:
+    def ask(self, job: dict[str, Any], until: float = math.inf) -> dict[str, Any]:
         """The reply to `job`, with `outcome` and `detail`; "timeout" or "error" where none came.
 
-        The hard deadline runs from the moment a worker is free for this job, the start of a process included; one
-        that is still starting by then goes on for the next question. For a `patient` caller it runs only while a
-        worker that is ready works on the job, so that a busy machine decides no verdict. The job of a worker that
-        dies is asked once more, because what killed it may have come from outside. Raises `WorkerUnavailable`.
+        The hard deadline is one of the worker's own processor time while it works on the job, so that neither its
+        start nor a busy machine decides a verdict; a worker that waits for nothing is killed at the same time by the
+        clock. `until` (`time.monotonic`) is the caller's own limit. The job of a worker that dies is asked once more,
+        because what killed it may have come from outside. Raises `WorkerUnavailable`.
         """
         worker = None
         try:
-            worker = self._free.get()
+            worker = self._free.get(timeout=None if until == math.inf else max(until - time.monotonic(), 0))
+        except Empty:
+            return {"outcome": "timeout", "detail": "the caller's time was up before a worker was free"}
+        try:
             seconds = math.inf if self.hard is None else _KILL * self.hard
-            end = math.inf if patient else time.monotonic() + seconds
             for _ in range(2):
                 if worker not in self._alive:
                     worker = self._start()
                 try:
-                    if not self._is_ready(worker, end):
+                    if not self._is_ready(worker, until):
                         return {"outcome": "timeout", "detail": "no worker was ready in time"}
-                    due = min(time.monotonic() + seconds, end)
-                    hard = None if due == math.inf else due - time.monotonic()
-                    worker.pipe.send({**job, "soft": self.soft, "hard": hard})
-                    reply = worker.receive(due)
+                    worker.pipe.send({**job, "soft": self.soft, "hard": self.hard})
+                    reply = worker.reply(seconds, until)
                 except TimeoutError:
                     self._end(worker)
-                    return {"outcome": "timeout", "detail": f"killed after {self.hard:g} s"}
+                    killed = (
+                        "at the caller's limit" if time.monotonic() >= until else f"after {self.hard:g} s"
+                    )
+                    return {"outcome": "timeout", "detail": f"killed {killed}"}
                 except (EOFError, OSError):
                     with suppress(subprocess.TimeoutExpired):
                         worker.process.wait(1)

@@ -73,4 +73,4 @@ def ends(pid: int, seconds: float = SLOW) -> bool:
 
 
 def say(pool: Workers, text: object) -> dict:
-    return pool.ask({"do": "echo", "say": text}, patient=True)
+    return pool.ask({"do": "echo", "say": text})

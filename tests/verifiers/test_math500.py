@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.common import rational_expressions
 from tests.common.casebook import cases
 from tests.common.command_cases import environment, python
 from tests.common.math500_cases import CASES
@@ -30,7 +31,7 @@ def no_cas(monkeypatch: pytest.MonkeyPatch) -> list:
     """Nobody asks the computer algebra system; the pairs that would have been asked."""
     asked = []
 
-    def ask(pairs, patient=True):
+    def ask(pairs):
         asked.extend(pairs)
         return [(ERROR, CAS)] * len(pairs)
 
@@ -63,6 +64,20 @@ def test_by_construction_without_computer_algebra(count: int, no_cas: list) -> N
     assert not failures, failures[:5]
 
 
+@pytest.mark.parametrize("count", [1_500, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_rational_expressions_have_their_value_and_no_other(count: int, no_cas: list) -> None:
+    """Brackets, fractions, mixed numbers and products in all forms."""
+    rng = random.Random(count)
+    made = rational_expressions.made(rng, count)
+    golds = [rational_expressions.reference(rng, one.value) for one in made]
+    verdicts = verify_batch("math500", [boxed(one.text) for one in made], answer=golds)
+    assert [one for one, right in zip(made, verdicts.correct, strict=True) if not right] == []
+    wrong = [(one, value) for one in made for value in rational_expressions.wrong_values(rng, one)]
+    golds = [rational_expressions.reference(rng, value) for _, value in wrong]
+    verdicts = verify_batch("math500", [boxed(one.text) for one, _ in wrong], answer=golds)
+    assert [pair for pair, paid in zip(wrong, verdicts.correct, strict=True) if paid] == [] and not no_cas
+
+
 @pytest.mark.parametrize(
     ("completion", "lenient", "strict", "reason"),
     [
@@ -73,6 +88,11 @@ def test_by_construction_without_computer_algebra(count: int, no_cas: list) -> N
         (r"<answer>\boxed{4} or \boxed{5}</answer>", False, False, "hedge"), (r"\boxed{5}", True, False, "no_answer"),
         ("the answer is 5", False, False, "no_answer"), ("so\n#### 5", True, False, "no_answer"),
         ("<answer>\\boxed{5\0}</answer>", False, False, "malformed"),
+        ("Final Answer: The final answer is $5$. I hope it is correct.", True, False, "no_answer"),
+        ("The final answer is 4. I hope it is correct.\n" * 2, False, False, "no_answer"),
+        ("The final answer is $5$.", False, False, "no_answer"),
+        ("The final answer is . I hope it is correct. 5", False, False, "no_answer"),
+        ("The final answer is\n\n5. I hope it is correct.", False, False, "no_answer"),
     ],
 )  # fmt: skip
 def test_extraction(completion: str, lenient: bool, strict: bool, reason: str) -> None:

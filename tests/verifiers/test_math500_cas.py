@@ -1,6 +1,7 @@
 """The computer algebra tier: what it calls equal, what it refuses, what it may evaluate, and how it fails."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from tests.common.casebook import pairs
 from tests.common.command_cases import environment, python
-from verifiers import Reason, Tier, verify_batch
+from verifiers import Reason, Tier, time_limit, verify, verify_batch
 from verifiers.math500 import task
 from verifiers.worker import Workers
 
@@ -98,7 +99,7 @@ class Scripted:
     def __init__(self, reply) -> None:
         self.reply, self.asked = reply, []
 
-    def ask(self, job: dict, patient: bool) -> dict:
+    def ask(self, job: dict, until: float) -> dict:
         self.asked.append((job["answer"], job["gold"]))
         return {"outcome": self.reply(job), "detail": ""}
 
@@ -110,6 +111,33 @@ def test_order_is_kept_and_identical_pairs_are_judged_once(monkeypatch) -> None:
     for _ in range(2):
         assert [reason == 0 for reason, _ in task.ask_cas(many)] == [a == b for a, b in many]
     assert sorted(workers.asked) == sorted(set(many))
+
+
+def test_one_question_in_many_layouts_is_asked_once(monkeypatch) -> None:
+    workers = Scripted(lambda job: "equal")
+    replace(monkeypatch, workers)
+    layouts = [
+        r"\int_0^1 2x\,dx",
+        r"\int_0^1 2x \, dx",
+        r" \int_0^1  2x\,dx ",
+        r"\displaystyle\int_0^1 2x\,dx.",
+    ] * 10
+    assert verify_batch(
+        "math500", [rf"\boxed{{{text}}}" for text in layouts], answer=["1"] * 40
+    ).correct.all()
+    assert len(workers.asked) == 1
+
+
+def test_the_callers_limit_ends_a_batch_and_is_not_remembered() -> None:
+    slow = [rf"\int_0^1 \frac{{\sin(x^{k})\cos(x^x)}}{{\sqrt{{1+x^{k}}}}} dx" for k in range(3, 23)]
+    texts = [rf"\boxed{{{text}}}" for text in slow]
+    start = time.monotonic()
+    with time_limit(1.5):
+        limited = verify_batch("math500", texts, answer=["7"] * 20)
+    assert time.monotonic() - start < 3 and "timeout" in limited.reasons
+    with time_limit(0):
+        assert verify("math500", r"\boxed{\int_0^1 4x\,dx}", answer="2").reason == "timeout"
+    assert verify("math500", r"\boxed{\int_0^1 4x\,dx}", answer="2").reason == "ok"
 
 
 def test_a_failure_is_not_remembered(monkeypatch) -> None:

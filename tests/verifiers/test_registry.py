@@ -79,6 +79,7 @@ def test_verdicts_are_arrays_and_a_sequence():
     assert [verdicts.tier_names[code] for code in verdicts.decided_by] == verdicts.tiers
     assert verdicts.tiers == ["grammar", "text", "grammar", "grammar"]
     assert verdicts.extracted == [SOLUTION, None, f"é{SOLUTION}", SOLUTION[::-1]]
+    assert verdicts.extracted is verdicts.extracted and verdicts.reasons is verdicts.reasons  # made once
     assert verdicts.counts() == {"ok": 1, "no_answer": 1, "malformed": 1, "rule_broken": 1}
     assert len(verdicts) == 4 and list(verdicts) == [verdicts[i] for i in range(4)]
     assert verdicts[-1] == verdicts[3] == verify("sudoku", texts[3], puzzle=PUZZLE)

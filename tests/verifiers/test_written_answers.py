@@ -7,9 +7,16 @@ from tests.common.soup import judge
 from verifiers import batch, verify
 
 NAMES = sorted(path.stem for path in BOOKS.glob("*.txt"))
-REFUSED = {"math": 0.01, "math_held_out": 0.01, "math_review": 0.01}
+REFUSED = {"math": 0.01, "math_held_out": 0.01, "math_review": 0.01, "math_unseen": 0.01}
 """The share of right answers that may be refused, where not all are taken."""
-NO_STRICT = {*REFUSED, "math_pairs", "math_edits", "math_opaque", "math_finished", "math_constructed"}
+NO_STRICT = {
+    *REFUSED,
+    "math_pairs",
+    "math_edits",
+    "math_opaque",
+    "math_finished",
+    "math_constructed",
+}
 """Books that say nothing of strict mode."""
 
 

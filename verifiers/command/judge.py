@@ -16,6 +16,7 @@ from verifiers.reward import unwrap
 
 ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported; a first compilation takes much longer
 REPORTED = 100  # problems that are spelled out on standard error; the output names all of them
+SHOWN = 100  # characters of a completion without an answer
 _AHEAD = 2  # blocks under way for each worker
 
 # (correct, score, extracted, reason, decided_by), or why there is no verdict
@@ -39,12 +40,14 @@ class Judged(NamedTuple):
         tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), and of `reasons.ok`, `tiers.text`, ...;
             `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right.
         problems: (number, what is wrong) of the first REPORTED lines without a verdict.
+        unanswered: the end of the first completion in which no answer was found, "" if all have one.
     """
 
     label: str
     output: str
     tally: dict[str, float]
     problems: list[tuple[int, str]]
+    unanswered: str = ""
 
 
 def judge_block(job: Job, block: Block) -> Judged:
@@ -70,9 +73,12 @@ def judge_block(job: Job, block: Block) -> Judged:
             completions.append(completion)
             for (name, column), reference in zip(references.items(), values, strict=True):
                 column.append(unwrap(reference, "user") if name == "problem" else reference)
-    for row, outcome in zip(rows, _judge(job, completions, references), strict=True):
+    unanswered = ""
+    for row, completion, outcome in zip(rows, completions, _judge(job, completions, references), strict=True):
         outcomes[row] = outcome
-    return _written(block.label, places, outcomes)
+        if not unanswered and outcome[3:4] == ("no_answer",):
+            unanswered = repr(completion)[-SHOWN:]
+    return _written(block.label, places, outcomes)._replace(unanswered=unanswered)
 
 
 def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[Outcome]:
@@ -147,7 +153,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
 
     def judge(block: Block) -> Judged:
         try:
-            reply = workers.ask({"job": job, "block": block}, patient=True)
+            reply = workers.ask({"job": job, "block": block})
         except WorkerUnavailable as error:
             raise OSError(str(error)) from error  # `main` says it in one line
         if "tally" in reply:

@@ -151,6 +151,7 @@ def _find(row: dict[str, Any], names: Names) -> Any:
         if value is _ABSENT and "." in name:
             value = row
             for part in name.split("."):
+                value = _parsed(value)
                 if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
                     value = value[int(part)]
                 else:
@@ -158,6 +159,14 @@ def _find(row: dict[str, Any], names: Names) -> Any:
         if value is not _ABSENT:
             return value
     return _ABSENT
+
+
+def _parsed(value: Any) -> Any:
+    """An object that a table holds as its text."""
+    try:
+        return json.loads(value) if isinstance(value, str) and value[:1] == "{" else value
+    except ValueError:
+        return value
 
 
 def completions_in(value: object, levels: int = 2) -> list[object]:

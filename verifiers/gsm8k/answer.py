@@ -11,12 +11,14 @@ from verifiers.gsm8k import number as num
 from verifiers.gsm8k.number import Fields, is_digit, read_number, skip_spaces, starts_number, symbol
 
 # What has been seen of a side so far.
-NUMBERS, PREVIOUS, GAP, SIGNED, LOOSE, WORDS, UNIT, KEY, OPAQUE, REFUSED, HEDGED, VARIABLE = range(12)
-STATE = 12
+NUMBERS, PREVIOUS, GAP, SIGNED, LOOSE, WORDS, UNIT, KEY, OPAQUE, REFUSED, HEDGED, VARIABLE, SPELLED = range(
+    13
+)
+STATE = 13
 AT_START, AT_NUMBER, AT_WORD, AT_MARK = 0, 1, 2, 3  # PREVIOUS: what stands before, spaces apart (GAP)
 _NAMED = 2  # LOOSE: the sign is a word
 
-_OR, _PER, _K = word_key("or"), word_key("per"), word_key("k")
+_OR, _PER, _K, _B = word_key("or"), word_key("per"), word_key("k"), word_key("b")
 _NEGATIVE = word_keys("minus negative")
 # Words that change or deny the number wherever they stand, right before it, right behind it.
 _SPOILERS = word_keys(
@@ -26,22 +28,30 @@ _SPOILERS = word_keys(
 )
 _BEFORE = word_keys(
     "than times over under above below beyond exceeds exceeding nearly almost least most double triple quadruple no "
-    "without except excluding"
+    "without except excluding but between"
 )
-_BEHIND = word_keys("squared cubed")
+_BEHIND = word_keys("squared cubed tens quintillion")
 # Pairs of words that do: the second, and the first ones.
 _LIMITS, _AT = word_keys("least most"), word_key("at")
 _TO, _TOWARDS = word_key("to"), word_keys("up close")
 _OF, _PARTS = word_key("of"), word_keys("square cube quarter fraction reciprocal")
 _T = word_key("t")  # of "can't"
+_PREPOSITIONS = word_keys(
+    "per in for of at every each after within"
+)  # a number word behind them says another thing
+_NUMERALS = word_keys(  # each with the value of its place
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
+)
 # 1 at the remainder of each of these words, so that most others are not compared with all of them.
 _TABLE = 2039
-_REMAINDERS = {key % _TABLE for key in (*_SPOILERS, *_BEFORE, *_BEHIND, *_LIMITS, _TO, _OF, _T)}
+_REMAINDERS = {key % _TABLE for key in (*_SPOILERS, *_BEFORE, *_BEHIND, *_LIMITS, _TO, _OF, _T, *_NUMERALS)}
 _LISTED = bytes(remainder in _REMAINDERS for remainder in range(_TABLE))
 _SCALES = word_keys(
-    "hundred hundreds thousand thousands lakh lakhs million millions crore crores billion billions trillion trillions"
+    "hundred hundreds thousand thousands lakh lakhs million millions crore crores billion billions trillion trillions "
+    "quadrillion quadrillions"
 )
-_POWERS = (2, 2, 3, 3, 5, 5, 6, 6, 7, 7, 9, 9, 12, 12)  # of ten, for each of _SCALES
+_POWERS = (2, 2, 3, 3, 5, 5, 6, 6, 7, 7, 9, 9, 12, 12, 15, 15)  # of ten, for each of _SCALES
 WRAPPERS = word_keys(
     "boxed fbox mbox text textbf textrm textsf texttt textit textnormal mathbf mathrm mathsf mathtt mathit "
     "boldsymbol bm bf rm displaystyle underline left right big bigl bigr emph"
@@ -59,8 +69,8 @@ _DOTS = word_keys("dots ldots cdots")
 
 def scale_of(key: int, glued: bool) -> int:
     """The power of ten a word stands for after a number, or 0."""
-    if key == _K and glued:
-        return 3
+    if glued and (key == _K or key == _B):
+        return 3 if key == _K else 9
     for k in range(len(_SCALES)):
         if _SCALES[k] == key:
             return _POWERS[k]
@@ -90,6 +100,14 @@ def note_number(data: Bytes, i: int, end: int, number: Fields, spare: Fields, st
     return i
 
 
+def spelled(key: int) -> int:
+    """The value of a number word, or -1."""
+    for k in range(len(_NUMERALS)):
+        if _NUMERALS[k] == key:
+            return k if k <= 20 else 10 * (k - 18)
+    return -1
+
+
 def changes_value(key: int, state: Fields) -> bool:
     """True if a word, alone or with the one before it, denies the number, bounds it or makes another one of it."""
     if is_one_of(key, _SPOILERS):
@@ -109,6 +127,11 @@ def changes_value(key: int, state: Fields) -> bool:
 def note_word(key: int, number: Fields, state: Fields) -> None:
     """Note a word: most say nothing about the value."""
     glued = state[GAP] == 0
+    value = spelled(key) if state[NUMBERS] and _LISTED[key % _TABLE] else -1
+    if value >= 0 and not is_one_of(state[KEY], _PREPOSITIONS):
+        state[SPELLED] += value
+    elif state[SPELLED] and state[PREVIOUS] == AT_MARK and glued:
+        state[SPELLED] -= max(spelled(state[KEY]), 0)  # two-liter
     if key == _OR:
         state[HEDGED] = 1
     elif _LISTED[key % _TABLE] and changes_value(key, state):
@@ -326,7 +349,7 @@ def read_side(
         elif kind == num.WORD:
             note_word(key, number, state)
         elif kind == num.EQUALS or kind == num.APPROX or (kind == num.COMMAND and is_one_of(key, APPROXES)):
-            state[REFUSED] |= state[VARIABLE]
+            note_end(number, state)
             return after, True
         elif kind == num.COMMAND:
             note_command(key, state)
@@ -337,8 +360,19 @@ def read_side(
         elif kind != num.NOTHING:
             note_mark(kind, state)
         i = after
-    state[REFUSED] |= state[VARIABLE]  # 18x is no number, and 3x = 18 does not say 18
+    note_end(number, state)
     return i, False
+
+
+def note_end(number: Fields, state: Fields) -> None:
+    state[REFUSED] |= state[VARIABLE]  # 18x is no number, and 3x = 18 does not say 18
+    said = (
+        number[num.SHAPE] == num.LITERAL
+        and number[num.WHOLE] == state[SPELLED]
+        and number[num.WHOLE + 1] == 0
+    )
+    if state[SPELLED] and not said:
+        state[OPAQUE] = 1  # 72 and seventy-three
 
 
 def is_number(state: Fields) -> bool:

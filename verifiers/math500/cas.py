@@ -104,10 +104,16 @@ def judge(answer: str, gold: str) -> tuple[str, str]:
         expected = read(gold, real)
     except Unreadable as error:
         return "unread", f"the gold answer cannot be read: {error}"
-    called = isinstance(given[0], NAMES) or sides[0].strip() == "I"  # which is read as i
-    if len(given) > 1 and called and given[0] not in expected.free_symbols:
+    if len(given) > 1 and is_called(given[0], sides[0], expected):
         del given[0]
     return "equal" if all(same(expected, side) for side in given) else "different", ""
+
+
+def is_called(side: sympy.Basic, text: str, expected: sympy.Basic) -> bool:
+    """True for what a value is called: a name, or, where the reference is a number, an expression of one."""
+    if isinstance(side, NAMES) or text.strip() == "I":  # which is read as i
+        return side not in expected.free_symbols
+    return bool(side.atoms(AppliedUndef) or side.free_symbols) and not expected.free_symbols
 
 
 # ---- reading ----

@@ -1,18 +1,29 @@
 r"""Is an answer that equals the reference finished, or is it the problem said again?
 
-Leniently `513^2 - 487^2` is 26000, and so copying the problem would solve it. With the problem at hand an equal answer
-is refused where its text stands in the problem, or where it asks for work (`\gcd(10,15)`, `8!`, `2 + 3`) that the
-reference does not ask for. Bare numbers and words, and what has the reference's own text, are answers.
+Leniently `513^2 - 487^2` is 26000, and so copying the problem would solve it. With the problem at hand an equal
+answer is refused where nothing in it is finished. That is a side that equals the reference by itself, neither stands
+in the problem (as text, or as a tree in normal form) nor holds a formula of it of the reference's value, and asks for
+no work (`\gcd(10,15)`, `8!`, `2 + 3`) that the reference does not ask for. Bare numbers and words, and what has the
+reference's own text, are finished, unless the problem states the very equation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import combinations
+from typing import TYPE_CHECKING
 
-from verifiers.math500.lexer import BARE_COMMANDS, COMMAND, Malformed, Unsupported, to_latex
+from verifiers.math500.exact import Undefined
+from verifiers.math500.lexer import COMMAND, Malformed, Unsupported, to_latex
+from verifiers.math500.normal_form import normal
 from verifiers.math500.parser import Parser
+from verifiers.math500.probe import NO
 from verifiers.math500.tree import MINUS_ONE, ONE, TRIGONOMETRIC, ZERO, Node, symbols
+from verifiers.math500.typed import Comparison
+
+if TYPE_CHECKING:
+    from verifiers.math500.task import Reference
 
 PROBLEMS_REMEMBERED = 4096
 
@@ -24,33 +35,69 @@ _COMMANDS = {
     **dict.fromkeys(["bmod", "pmod", "mod"], "mod"),
 }
 _FUNCTIONS = frozenset([*TRIGONOMETRIC, *"asin acos atan log ln ! binom abs floor ceil".split()])
+_SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
 NUMERIC = "numbers"  # the kind of work that is arithmetic and functions of numbers
 
-_RESPELLED = (
-    ("\\\\", ""), ("\\left", ""), ("\\right", ""), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"),
-    ("\\displaystyle", ""), ("\\limits", ""), ("\\qquad", ""), ("\\quad", ""), ("\\cdot", ""), ("\\times", ""),
-    ("\\ast", ""), ("\\div", "/"), ("\\leqslant", "\\le"), ("\\geqslant", "\\ge"), ("\\leq", "\\le"), ("\\geq", "\\ge"),
-    ("\\!", ""), ("\\,", ""), ("\\;", ""), ("\\:", ""), ("\\mbox", "\\text"), ("\\textbf", "\\text"),
+_MARKS = (
+    "\\\\", "\\left", "\\right", "\\displaystyle", "\\qquad", "\\quad", "\\cdot", "\\times", "\\!", "\\,", "\\;", "\\:",
 )  # fmt: skip
 _UNSEEN = str.maketrans("", "", " \t\r\n\\{}()[]$~&*")
 
 
-def is_copy(answer: str, gold: str, variables: frozenset[str], problem: str) -> bool:
-    """True for an answer, equal to `gold` of these variables, that stands in the problem or is not finished.
+@lru_cache(4096)
+def is_copy(answer: str, gold: Reference, problem: str) -> bool:
+    """True for an answer, equal to `gold`, of which no side that equals it is finished."""
+    node, _ = _read(answer, gold.variables)
+    node = node[1] if node is not None and node[0] == "words" else node
+    if "=" in gold.text or not _is_chain(node):
+        return not _is_finished(answer, gold, problem, False)
+    sides = sides_of(answer)
+    nodes_of_sides = node[2] if node is not None else [_read(side, gold.variables)[0] for side in sides]
+    if len(sides) > 1 and not all(map(is_bare, nodes_of_sides)):  # else it is a value and its name
+        if stands_in(plain(answer), _plain_problem(problem)):
+            return True
+        pairs = [("rel", ("=",), pair) for pair in combinations(nodes_of_sides, 2) if None not in pair]
+        stated = _stated(problem, gold.variables)
+        if any(normal(pair, cancelled) in stated for pair in pairs for cancelled in (False, True)):
+            return True
+    return not any(_is_finished(side, gold, problem, len(sides) > 1) for side in sides)
 
-    An equation for a value is judged by its value, too: a side that is a bare number, else the last side.
-    """
-    sides = [answer] if "=" in gold else sides_of(answer)
-    read = [_read(side, variables) for side in sides]
-    if len(sides) == 1 and is_bare(read[0][0]):
+
+def _is_finished(side: str, gold: Reference, problem: str, one_of_several: bool) -> bool:
+    """True for a side that equals `gold`, as the only one is known to, and is no copy and no work left to do."""
+    node, work = _read(side, gold.variables)
+    if node is not None and node[0] == "rel" and node[2][0][0] in ("text", "words"):
+        node = node[2][-1]  # "The answer is 5"
+    if one_of_several and not _may_equal(node, gold):
         return False
-    own, asked = plain(gold), _plain_problem(problem)
-    whole, value = plain(without_words(answer)), plain(without_words(sides[-1]))
-    if whole != own and stands_in(whole, asked):
+    text = plain(side)
+    if is_bare(node) or text == plain(gold.text):
         return True
-    if value == own or any(is_number(node) for node, _ in read) or is_bare(read[-1][0]):
+    if not work <= _read(gold.text, None)[1]:
         return False
-    return stands_in(value, asked) or not read[-1][1] <= _read(gold, None)[1]
+    own = normal(gold.node) if gold.node else ()
+    form = normal(node) if node else None
+    if form == own or stands_in(text, _plain_problem(problem)):
+        return form == own
+    if node is None:
+        return True
+    stated = _stated(problem, gold.variables) - {*nodes(own)}
+    copied = stated & {normal(part, cancelled) for part in nodes(node) for cancelled in (False, True)}
+    return not any(part == form or _may_equal(part, gold) for part in copied)
+
+
+def _is_chain(node: Node | None) -> bool:
+    """True for `a = b`, and for what cannot be read."""
+    return node is None or (node[0] == "rel" and {"=", "approx"}.issuperset(node[1]))
+
+
+def _may_equal(node: Node | None, gold: Reference) -> bool:
+    if node is None or gold.node is None:
+        return True
+    try:
+        return Comparison(len(gold.text), False).same(node, gold.node) != NO
+    except (Malformed, Unsupported, Undefined, ArithmeticError):
+        return False
 
 
 def sides_of(equation: str) -> list[str]:
@@ -82,68 +129,35 @@ def stands_in(text: str, problem: str) -> bool:
 
 
 def plain(text: str) -> str:
-    r"""The text without layout, `\text{...}`, brackets, backslashes and multiplication signs, and a/b for \frac."""
+    r"""The text without layout, `\text{...}`, brackets, backslashes and multiplication signs."""
     text = text if text.isascii() else to_latex(text)
-    for old, new in _RESPELLED:
-        if old in text:
-            text = text.replace(old, new)
+    for mark in _MARKS:
+        text = text.replace(mark, "")
     first, *rest = text.split("\\text{")
     text = first + "".join(part.partition("}")[2] for part in rest)
-    return _with_slashes(text).translate(_UNSEEN).rstrip(".,;:")
+    return text.translate(_UNSEEN).rstrip(".,;:")
 
 
 _plain_problem = lru_cache(PROBLEMS_REMEMBERED)(plain)
-
-
-def _with_slashes(text: str) -> str:
-    r"""`\frac{a}{b}` as a/{b}, and `\frac12` as 1/2."""
-    written: list[str] = []
-    opened: list[bool] = []  # of each open brace: if it holds what stands above a fraction bar
-    above = False
-    for mark in ("\\frac", "{", "}"):
-        text = text.replace(mark, f"\0{mark}\0")
-    for piece in text.split("\0"):
-        if piece == "\\frac":
-            above = True
-        elif piece == "{":
-            opened.append(above)
-            above = False
-        elif piece == "}":
-            written.append("/" if opened and opened.pop() else "")
-        elif above and (bare := piece.lstrip()):
-            end = 1
-            while bare[0] == "\\" and bare[end : end + 1].isalpha():
-                end += 1
-            written.append(f"{bare[:end]}/{bare[end:]}")
-            above = False
-        else:
-            written.append(piece)
-    return "".join(written)
-
-
-def without_words(text: str) -> str:
-    """Without plain words before and behind the value."""
-    words = text.split()
-    for end in (0, -1):
-        while len(words) > 1 and (word := words[end].strip(".,:")).isalpha() and len(word) > 1:
-            if word in BARE_COMMANDS:
-                break
-            del words[end]
-    return " ".join(words)
 
 
 # ---- what it asks for ----
 
 
 def is_number(node: Node | None) -> bool:
-    """True for digits with what may stand around them: a sign, a unit, a base, words."""
+    """True for digits with what may stand around them: a sign, a unit, a base, words.
+
+    Mixed numbers and repeating decimals are none: they may have to be turned into something.
+    """
     if node is None:
         return False
+    if node[0] == "num":
+        return str(node[2]).strip("0") == "1"
     if node[0] in ("unit", "words", "deg", "pct", "paren"):
         return is_number(node[1])
     if node[0] == "*":
         return len(node[1]) == 2 and node[1][0] == MINUS_ONE and is_number(node[1][1])
-    return node[0] in ("num", "base")
+    return node[0] == "base"
 
 
 def is_bare(node: Node | None) -> bool:
@@ -155,10 +169,7 @@ def is_bare(node: Node | None) -> bool:
 
 @lru_cache(4096)
 def _read(text: str, variables: frozenset[str] | None) -> tuple[Node | None, frozenset[str]]:
-    """The tree of a text (None where it has none), and the kinds of work it asks for.
-
-    Mixed numbers and repeating decimals are read as numbers, but may have to be turned into something: no tree either.
-    """
+    """The tree of a text (None where it has none), and the kinds of work it asks for."""
     try:
         parser = Parser(text, variables)
     except Malformed:
@@ -174,7 +185,24 @@ def _read(text: str, variables: frozenset[str] | None) -> tuple[Node | None, fro
         node = None
     if node is not None and any(map(asks, nodes(node))):
         work.add(NUMERIC)
-    return None if parser.mixed or "overline" in called else node, frozenset(work)
+    return node, frozenset(work)
+
+
+@lru_cache(PROBLEMS_REMEMBERED)
+def _stated(problem: str, variables: frozenset[str]) -> frozenset[Node]:
+    """The formulas of a problem and their parts, in normal form, but for bare numbers and names."""
+    found: set[Node] = set()
+    for mark in ("$$", "\\[", "\\]", "\\(", "\\)"):
+        problem = problem.replace(mark, "$")
+    for formula in problem.replace("\\$", "").split("$")[1::2]:
+        formula = formula.strip(" .,;\n")
+        node = _read(formula, variables)[0]
+        parts = [formula]
+        for separator in _SEPARATORS if node is None else ():
+            parts = [piece for part in parts for piece in part.split(separator)]
+        for part in [node] if node else [_read(part, variables)[0] for part in parts]:
+            found.update((*nodes(normal(part)), *nodes(normal(part, cancelled=True))) if part else ())
+    return frozenset(part for part in found if not is_bare(part))
 
 
 def nodes(node: Node) -> Iterator[Node]:

@@ -8,8 +8,9 @@ difference is a proof only where no such unknown occurs, or pi alone, which is t
 
 from __future__ import annotations
 
+from fractions import Fraction
 from hashlib import blake2b
-from math import comb, factorial, gcd, isqrt
+from math import comb, factorial, gcd, isqrt, lcm
 
 from verifiers.math500.tree import INFINITY, Node
 from verifiers.verdicts import encoded
@@ -138,6 +139,13 @@ class Point:
             return factorial(n), 1
         elif name == "binom" and whole and 0 <= values[1][0] and 0 <= n <= FACTORIAL_LIMIT:
             return comb(n, values[1][0]), 1
+        elif name in ("gcd", "lcm") and whole:
+            return (gcd if name == "gcd" else lcm)(*(value for value, _ in values)), 1
+        elif name == "mod" and whole and values[1][0]:
+            return n % abs(values[1][0]), 1
+        elif name in ("max", "min") and not self.values:
+            value = (max if name == "max" else min)(Fraction(*value) for value in values)
+            return value.numerator, value.denominator
         elif name in ("abs", "floor", "ceil") and not self.values:
             return (abs(n), d) if name == "abs" else (n // d if name == "floor" else -(-n // d), 1)
         elif name == "exp":

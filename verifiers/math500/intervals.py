@@ -148,6 +148,8 @@ class Evaluation:
             return logarithm(a)
         if name == "log":
             return logarithm(a) / logarithm(self.evaluate(arguments[1]))
+        if name in ("floor", "ceil") and isinstance(a, arb) and (value := getattr(a, name)()).is_exact():
+            return value
         if name in ("exp", "abs"):
             return exponential(a) if name == "exp" else abs(a)
         if name in ("!", "binom"):

@@ -58,16 +58,19 @@ ALIASES = {
     "rbrack": "]", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "\\": "\\\\", "newline": "\\\\",
     "cr": "\\\\", "%": "%", "$": "\\$", "&": "and", "varnothing": "emptyset", "ldots": "dots", "cdots": "dots",
     "land": "and", "lor": "or", "backslash": "setminus", "prime": "'", "varphi": "phi", "implies": "Rightarrow",
-    "bigcup": "cup", "#": "#", "_": "_",
+    "bigcup": "cup", "bar": "overline", "#": "#", "_": "_",
 }  # fmt: skip
 SIGN_ALIASES = frozenset("< > | \\{ \\} * / : [ ] \\\\ % \\$ ' # _".split())
 BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
     "sin cos tan cot sec csc asin acos atan arcsin arccos arctan log ln lg exp sqrt pi gcd lcm max min det "
-    "infty binom frac sinh cosh tanh deg cup".split()
+    "infty binom frac sinh cosh tanh sech csch coth cis deg cup".split()
 )
 OPENS = ("(", "{", "[", "|", "_", "\\")  # after `min` the function, else minutes
 NO_WORD_BEFORE = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
 UPRIGHT = BARE_COMMANDS - {"min", "max", "deg"} | {"e", "i"}
+PRIMES = (r"^{\prime\prime}", r"^{\prime \prime}", r"^{\prime}", r"^\prime")
+HYPHENATED = tuple(f"-{word}" for word in "intercept axis axes coordinate asymptote".split())  # x-intercept
+BEFORE_VALUE = frozenset("= + - * / ( , < >".split())
 LENGTHS = ("pt", "em", "ex", "mm", "cm")
 SINGLE = frozenset("()[]+-*/^_=<>|!,;:'.%&?\"`@#")
 
@@ -87,6 +90,8 @@ class Lexer:
         if len(text) > TEXT_LIMIT:
             raise Malformed("too long")
         self.text = text if text.isascii() else to_latex(text)
+        for primes in PRIMES if "prime" in self.text else ():
+            self.text = self.text.replace(primes, "'" * primes.count("\\"))
         self.variables = variables
         self.letters_of_reference = ascii_letters if variables is None else variables
         letters = text.replace(" ", "").replace("-", "")
@@ -107,6 +112,9 @@ class Lexer:
                 self.letters()
             elif c == "\\":
                 self.command()
+            elif c == "!" and self.spaced and text.startswith("!=", self.position):  # 5!=120 is a factorial
+                self.position += 2
+                self.add(COMMAND, "ne")
             elif c == "." and self.tokens and self.tokens[-1][1].lower() in ABBREVIATED and not self.spaced:
                 self.position += 1  # sq. ft.
             elif c in SINGLE and not (c == ";" and True in self.braces):
@@ -120,7 +128,7 @@ class Lexer:
                 raise Malformed("too many tokens")
         if self.braces:
             raise Malformed("brace")
-        if self.tokens and self.tokens[-1][:2] == (SIGN, "."):
+        if self.tokens and self.tokens[-1][:2] in ((SIGN, "."), (SIGN, ","), (SIGN, ";")):
             self.tokens.pop()
         return self.tokens
 
@@ -135,6 +143,8 @@ class Lexer:
                 raise Malformed("brace")
             if self.braces.pop():
                 self.spaced = True
+            elif self.tokens[-1][1] == "{" and (len(self.tokens) == 1 or self.tokens[-2][1] in BEFORE_VALUE):
+                self.tokens.pop()  # {}^3
             else:
                 self.add(SIGN, c)
         elif c != "$":
@@ -200,6 +210,13 @@ class Lexer:
             raise Malformed("letter")
         if text.startswith(NO_WORD_BEFORE.get(run, ()), end):
             return  # the backslash was forgotten
+        if (
+            len(run) == 1
+            and "-" in text[end : end + 3]
+            and text[end : end + 12].lstrip("$").startswith(HYPHENATED)
+        ):
+            self.position = text.index("-", end) + 1
+            return
         behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""
         if True in self.braces or run.lower() in KNOWN_WORDS or self.is_word(run, behind):
             self.add(WORD, run)
@@ -242,8 +259,11 @@ class Lexer:
             self.braced(80)
         elif name == "mathbb":
             self.number_set()
-        elif name in ("operatorname", "mathrm") and self.upright(name):
+        elif name in ("operatorname", "mathrm", "text") and self.upright(name):
             pass
+        elif name == "not" and text.startswith("=", end):
+            self.position += 1
+            self.add(COMMAND, "ne")
         elif name in TEXTS:
             while text.startswith(" ", self.position):
                 self.position += 1
@@ -271,10 +291,15 @@ class Lexer:
             raise Malformed(f"\\{name}")
 
     def upright(self, name: str) -> bool:
-        r"""True if a function or a constant stood in \operatorname or \mathrm, which is read: no word."""
+        r"""True if a function or a constant stood in \operatorname or \mathrm, which is read: no word.
+
+        In \text it is one if it has an argument in brackets.
+        """
         close = self.text.find("}", self.position, self.position + 12)
         inside = self.text[self.position : close].strip("{ ")
-        if close < 0 or inside not in (BARE_COMMANDS if name == "operatorname" else UPRIGHT):
+        if close < 0 or inside not in (UPRIGHT if name == "mathrm" else BARE_COMMANDS):
+            return False
+        if name == "text" and not self.text.startswith(("(", "\\left", "\\{", "\\big"), close + 1):
             return False
         self.position = close + 1
         self.add(LETTERS if len(inside) == 1 else COMMAND, ALIASES.get(inside, inside))

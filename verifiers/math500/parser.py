@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 
 from verifiers.math500 import units
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Token, Unsupported
-from verifiers.math500.tree import INFINITY, MINUS_ONE, REALS, Node
+from verifiers.math500.tree import EXPRESSIONS, INFINITY, MINUS_ONE, ONE, REALS, TRIGONOMETRIC, Node
 
 DEPTH_LIMIT = 40
 END: Token = ("end", "", False)
@@ -25,24 +25,38 @@ RELATIONS = {
 GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
     "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell emptyset hbar "
-    "triangle angle".split()
+    "triangle angle dots".split()
 )
+SELECTING = frozenset("gcd lcm max min".split())  # one of several numbers in brackets, or made of them
+HYPERBOLIC = frozenset("sinh cosh tanh sech csch coth cis".split())
+ACCENTS = frozenset("tilde dot ddot overline".split())  # over a name
 CONSTANTS = {"pi": ("const", "pi"), "infty": INFINITY}
 ARGUMENTS = {"frac", *CONSTANTS, *GREEK}  # commands that may stand bare behind another
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc asin acos atan ln log lg exp sinh cosh tanh gcd lcm max min det".split()
+    "sin cos tan cot sec csc asin acos atan ln log lg exp sinh cosh tanh sech csch coth cis gcd lcm max min det".split()
 )
 UNSUPPORTED = frozenset(
     "int iint oint sum prod lim limits partial cases cap setminus equiv pmod bmod mod to mapsto Rightarrow iff wedge "
     "vee neg forall exists subset subseteq det max min gcd lcm".split()
-) | {"begin cases", "begin aligned", "begin align*", "begin vmatrix"}
-MATRICES = frozenset("matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
-NO_FACTOR = {*"pm mp cup deg over choose rfloor rceil".split(), *RELATIONS}  # commands that begin none
+) | {"begin aligned", "begin align*", "begin vmatrix"}
+MATRICES = frozenset("cases matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
+_NO_FACTORS = "pm mp cup deg over choose rfloor rceil bmod pmod forall rangle"
+NO_FACTOR = {*_NO_FACTORS.split(), *RELATIONS}  # commands that begin none
 CLOSING = {"(": ")", "[": "]"}
+BASE_SIGNS = {"_": "", "base": "", "{": "}", "(": ")"}
 NAME_KINDS = frozenset([LETTERS, WORD])
-NAME_SIGNS = GREEK | FUNCTIONS | {*"( ) [ ] { } | ' + - * / : _ ^ , overline widehat cap cup perp Pr".split()}
-NO_REMARK = units.CHANGING_BEFORE | units.JOINING
+NAME_SIGNS = GREEK | FUNCTIONS | {*"( ) [ ] { } | ' + - * / : _ ^ , overline widehat cap cup perp".split()}
+NAME_SIGNS |= {*"# deg dim ker arg Pr Re Im frac partial nabla circ".split(), "mathbb P", "mathbb E"}
+NO_REMARK = (units.CHANGING_BEFORE | units.CHANGING_BEHIND | units.JOINING) - {"only"}
+QUALIFIERS = frozenset("for forall where".split())
+QUANTIFIERS = frozenset("all any every each forall".split())
+NO_QUALIFIER = units.NEGATING | units.JOINING | {"otherwise"}
 POSTFIX = frozenset("deg ^ ! %".split())
+CONDITIONAL = frozenset(["&", "if", "for", "when"])  # before a condition
+INTEGERS = tuple(("sym", f"mathbb {name}") for name in "ZN")
+INDICES = tuple(("sym", name) for name in "nmk")
+MODULUS = ("mod", "bmod")
+BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
 UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
 OPENING = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
@@ -107,8 +121,8 @@ class Parser:
         try:
             return self.whole()
         except (Malformed, Unsupported):
-            behind = self.end_of_name(start) if self.variables is not None else 0
-            if not behind:
+            behind = self.end_of_name(start)
+            if not behind or (self.variables is None and self.tokens[behind - 1][1] != "="):
                 raise
         self.depth = self.open_bars = 0
         self.tokens, self.mixed, self.currency = tokens, False, ""
@@ -123,22 +137,29 @@ class Parser:
 
     def whole(self) -> Node:
         items = self.items()
-        if self.kind != "end":
+        if self.kind != "end" and not self.is_qualified():
             raise Malformed("rest")
         while len(items) > 1 and self.join == "," and is_clause(items[0]) and items[-1][0] != "text":
             del items[0]  # "In the triangle, x is 16"
+        while len(items) > 1 and is_domain(items[-1], self.variables is None):
+            del items[-1]  # 2 k \pi, k \in \mathbb{Z}
         return items[0] if len(items) == 1 else ("list", tuple(items), self.join)
 
     def end_of_name(self, start: int) -> int:
         """Where the value begins behind what it is called, if that reads as no mathematics; else 0.
 
-        `P(A|B) =` and `[ABC] =` hold no number; a sentence up to its one "is" may hold some, but no doubt.
+        `P(A|B) =` and `[ABC] =` hold no number but in an index or in the brackets of a name, as in `P(X > 2) =`; a
+        sentence up to its one "is" may hold some, but no doubt.
         """
-        depth, place, equals, listed = 0, 0, False, False
+        depth, place, equals, plain = 0, 0, False, True
+        called = self.tokens[start][0] != SIGN or self.tokens[start][1] in ("_", "^", "#")
+        called &= self.tokens[start][1] != "frac"
         for k in range(start, len(self.tokens)):
             kind, value, _ = self.tokens[k]
             depth += (value in OPENS) - (value in CLOSES) if kind == SIGN else 0
-            listed |= not (place or depth) and value == ","
+            if not (place or (value == "=" and depth == 0) or (called and depth > 0)):
+                named = kind in NAME_KINDS or value in NAME_SIGNS or self.tokens[k - 1][1] in ("_", "^")
+                plain &= named and (value != "," or depth > 0)
             if depth == 0 and (
                 (kind == SIGN and value == "=") or (kind == WORD and value.lower() in units.IS)
             ):
@@ -151,13 +172,26 @@ class Parser:
             return 0
         if subject[0][0] == WORD:
             return place + 1
-        plain = not listed and all(kind in NAME_KINDS or value in NAME_SIGNS for kind, value, _ in subject)
-        ended = subject[-1][0] != SIGN or subject[-1][1] in CLOSES
+        ended = subject[-1][0] != SIGN or subject[-1][1] in CLOSES or subject[-1][1] == "|"
         return place + 1 if equals and plain and ended else 0
+
+    def is_qualified(self) -> bool:
+        """True at "for all n > 2" and "where n is an integer", up to the end: the value is for all of them."""
+        behind = self.position + (self.value == ",")
+        (kind, first, _), (_, second, _), (_, third, _) = self.tokens[behind : behind + 3]
+        if first not in QUALIFIERS or kind not in (WORD, COMMAND):
+            return False
+        rest = [word.lower() if kind == WORD else word for kind, word, _ in self.tokens[behind:]]
+        if not NO_QUALIFIER.isdisjoint(rest):
+            return False
+        if first == "where":
+            return "=" not in rest
+        for_all = first == "forall" or second in QUANTIFIERS
+        return for_all or (self.variables is not None and third in BOUNDS)
 
     def items(self) -> list[Node]:
         items = [self.relation()]
-        while self.kind != "end" and self.is_separator():
+        while self.kind != "end" and self.is_separator() and not self.is_qualified():
             comma = self.kind == SIGN
             join = self.advance().lower()
             if comma and self.kind == WORD and self.is_separator():
@@ -208,7 +242,9 @@ class Parser:
                 self.currency = outer
                 return text_node(words)
             if words[-1].lower() == "except" and units.is_reals(words[:-1]):
-                return ("+", (REALS, ("*", (MINUS_ONE, ("set", (self.sum(),))))))
+                point = self.sum()
+                point = self.sum() if self.accept("=") else point  # except x = 2
+                return ("+", (REALS, ("*", (MINUS_ONE, ("set", (point,))))))
             colon = self.accept(":")
             check_words([word.lower() for word in words], colon)
             if self.kind == NUMBER and not (self.spaced or colon):
@@ -230,12 +266,23 @@ class Parser:
             while self.accept(":") or self.accept("to", WORD):
                 parts.append(self.sum())
             parts = [("ratio", tuple(parts))]
+        if self.value in ("pmod", "(") and self.variables is not None:
+            self.skip_modulus()
         node = self.with_unit(parts[0] if len(parts) == 1 else ("union", tuple(parts)))
         self.currency = outer
         if not words:
             return node
         months = [units.MONTHS[word.lower()] for word in words if word.lower() in units.MONTHS]
         return ("date", months[0], node) if months else ("words", node)
+
+    def skip_modulus(self) -> None:
+        r"""Read over the `\pmod{7}` or (mod 7) of an answer, where the reference has none."""
+        if self.accept("pmod", COMMAND):
+            self.argument()
+        elif self.peek()[1] in MODULUS:
+            self.advance(2)
+            self.sum()
+            self.expect(")")
 
     def ends_side(self) -> bool:
         return (
@@ -250,6 +297,8 @@ class Parser:
         words = [unit or self.currency] if unit or self.currency else []
         if not words and self.value in ENDS_SIDE:
             return node
+        if not words or words == [self.currency]:
+            node = self.scaled(node)
         while (
             self.is_unit_word()
             or self.is_unit_letter(words)
@@ -294,10 +343,20 @@ class Parser:
             raise Malformed("the power of no unit")
         return ("unit", node, unit) if unit or words[0].lower() not in units.ORDINALS else node
 
+    def scaled(self, node: Node) -> Node:
+        """The literal times what a word such as "million" behind it stands for."""
+        if self.kind != WORD or node[0] != "num" or self.value.lower() not in units.SCALES:
+            return node
+        self.mixed = True
+        return ("num", node[1] * units.SCALES[self.advance().lower()], node[2])
+
     def is_remark(self) -> bool:
         """True at words in brackets that end the answer, as in "16 (simplified)"."""
         if self.value != "(" or self.peek()[0] != WORD:
             return False
+        said = units.NUMBER_WORDS.get(self.peek()[1].lower())
+        if self.peek(2)[1] == ")" and self.peek(-1)[1] == str(said):
+            return self.peek(3) is END  # 12 (twelve)
         end = self.position + 1
         while (
             self.tokens[end][0] == WORD
@@ -338,7 +397,9 @@ class Parser:
         return [power]
 
     def is_unit_word(self) -> bool:
-        return self.kind == WORD and not self.is_equals_word() and not self.is_separator()
+        if self.kind != WORD or self.is_equals_word() or self.is_separator():
+            return False
+        return not (self.value in QUALIFIERS and self.is_qualified())
 
     def is_unit_letter(self, before: Sequence[str] = ()) -> bool:
         return (
@@ -392,13 +453,20 @@ class Parser:
                     right = signed(sign, right)
                 factors = [("/", product(factors), right)] if operator == "/" else [*factors, right]
             elif self.kind == NUMBER:
-                factors.append(self.fraction_behind(factors))
-                self.join_mixed(factors)
+                self.number_behind(factors)
+            elif (
+                self.value == "of"
+                and self.kind == WORD
+                and factors[-1][0] in ("pct", "/")
+                and self.peek()[0] == NUMBER
+            ):
+                self.advance()
+                factors.append(self.power())
             elif self.starts_factor():
                 if self.value == "{" and self.peek()[0] == NUMBER and self.peek(2)[1] == "}":
                     raise Malformed("digits in braces")  # 4{10} is no product
                 called = factors[-1][0] == "sym" and self.value == "("
-                literal = self.peek(-1)[0] == NUMBER
+                literal = self.peek(-1)[0] == NUMBER and self.value not in CLOSING  # 4(1/2) is a product
                 factor = self.power()
                 factors.append(("paren", factor) if called and factor[0] == "num" else factor)
                 if literal:
@@ -418,15 +486,23 @@ class Parser:
             node: Node = ("num", whole[1] * part[2][1] + top, part[2][1])
             factors[-2:] = [(mark, node) if mark else node]
 
-    def fraction_behind(self, factors: list[Node]) -> Node:
-        """The fraction of a mixed number written as `1 1/2`; two numbers side by side are nothing else."""
+    def number_behind(self, factors: list[Node]) -> None:
+        """A number behind a factor: the fraction of a mixed number written as `1 1/2`, or a factor itself.
+
+        A factor it is behind a bracket, and where it has a power or a factorial and no number stands right before it.
+        """
         top, (_, slash, _), (kind, bottom, _) = self.value, self.peek(), self.peek(2)
-        fraction = self.spaced and slash == "/" and kind == NUMBER and top.isdigit() and bottom.isdigit()
-        if not fraction or len(factors) > 1 or factors[0][0] != "num":
+        before = self.peek(-1)
+        if self.spaced and slash == "/" and kind == NUMBER and top.isdigit() and bottom.isdigit():
+            if factors[-1][0] == "num" and before[0] == NUMBER:
+                self.advance(3)
+                node: Node = ("/", number(top), number(bottom))
+                factors.append(("deg", node) if self.accept_degree() else node)
+                self.join_mixed(factors)
+                return
+        if before[0] == NUMBER or not (before[1] in CLOSING.values() or slash in ("^", "!")):
             raise Malformed("two numbers side by side")
-        self.advance(3)
-        node = ("/", number(top), number(bottom))
-        return ("deg", node) if self.accept_degree() else node
+        factors.append(self.power())
 
     def starts_factor(self) -> bool:
         if self.kind == LETTERS:
@@ -440,7 +516,7 @@ class Parser:
                 and not (self.value == "frac" and self.is_unit_fraction())
                 and not (self.value == "setminus" and self.peek(-1)[1] in ("}", "mathbb R"))
             )
-        if self.value == "(" and self.is_remark():
+        if self.value == "(" and (self.is_remark() or self.peek()[1] in MODULUS):
             return False
         return self.value in ("(", "[", "{", "\\{") or (self.value == "|" and not self.open_bars)
 
@@ -502,9 +578,22 @@ class Parser:
         self.expect("}")
         return node
 
+    def group_or_set(self) -> Node:
+        """What stands in braces, or a set whose backslashes were lost: {1, 2}."""
+        self.expect("{")
+        node = self.infix()
+        if self.value == ",":
+            self.advance()
+            node = ("set", (node, *self.items()))
+        self.expect("}")
+        return ("sym", self.subscripted(node[1])) if node[0] == "sym" and self.value == "_" else node
+
     def infix(self) -> Node:
-        r"""A sum, or two with \over or \choose between them."""
+        r"""A sum, or two with \over, \choose or \bmod between them."""
         node = self.sum()
+        if self.value == "bmod" and node[0] != "+":
+            self.advance()
+            return ("fn", "mod", (node, self.sum()))
         if self.kind != COMMAND or self.value not in ("over", "choose"):
             return node
         return quotient(node, self.sum()) if self.advance() == "over" else ("fn", "binom", (node, self.sum()))
@@ -545,7 +634,7 @@ class Parser:
         elif self.value in CLOSING:
             node = self.bracket()
         elif self.value == "{":
-            node = self.group()
+            node = self.group_or_set()
         elif self.accept("\\{"):
             node = self.builder() or ("set", () if self.value == "\\}" else tuple(self.items()))
             self.expect("\\}")
@@ -612,23 +701,23 @@ class Parser:
             nines = 10 ** len(repeated) - 1
             above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
             return ("num", above * nines + int(repeated), below * nines)
-        if self.value == "_" or (
-            self.kind == WORD and self.value == "base" and self.peek()[0] in (NUMBER, WORD)
-        ):
-            return self.based(digits)
-        return number(digits)
+        mark = self.peek() if self.value == "(" else (self.kind, self.value, False)
+        said = mark[:2] == (WORD, "base") and self.peek(1 + (self.value == "("))[0] in (NUMBER, WORD)
+        return self.based(digits) if self.value == "_" or said else number(digits)
 
     def based(self, digits: str) -> Node:
-        self.advance()
-        braces = self.accept("{")
+        """Digits with the base behind them: `_8`, `_{8}`, `_{(8)}`, `base 8`, `(base eight)`."""
+        closing = []
+        while self.value in BASE_SIGNS and len(closing) < 3:
+            closing += [BASE_SIGNS[self.advance()]]
         if self.kind == WORD and self.value.lower() in units.NUMBER_WORDS:
             base = str(units.NUMBER_WORDS[self.advance().lower()])
         else:
             base = self.digits()
         if not digits.isdigit():
             raise Malformed("base")
-        if braces:
-            self.expect("}")
+        for sign in filter(None, reversed(closing)):
+            self.expect(sign)
         return ("base", digits.lstrip("0") or "0", base.lstrip("0"))
 
     def digits(self) -> str:
@@ -664,10 +753,18 @@ class Parser:
         name = self.value
         if name == "frac":
             return quotient(*self.two_arguments())
+        if name == "langle":
+            self.advance()
+            items = tuple(self.items())
+            if len(items) < 2 or not self.accept("rangle", COMMAND):
+                raise Malformed("a vector")
+            return ("seq", "<", ">", items)
         if name == "binom":
             return ("fn", "binom", self.two_arguments())
         if name == "sqrt":
             return self.root()
+        if name in SELECTING and self.peek()[1] in ("(", "[", "\\{"):
+            return self.selection()
         if name in UNSUPPORTED:
             raise Unsupported(name)
         if name in FUNCTIONS:
@@ -680,7 +777,9 @@ class Parser:
         if name == "mathbb R":
             return REALS
         if name.startswith("mathbb "):
-            return ("sym", name)
+            return ("sym", self.subscripted(name))
+        if name in ACCENTS:
+            return ("sym", self.subscripted(f"{name} {self.argument_name()}"))
         if name in GREEK:
             return ("sym", self.subscripted("\\" + name))
         if name in ("lfloor", "lceil"):
@@ -689,6 +788,24 @@ class Parser:
                 raise Malformed("floor")
             return ("fn", name[1:], (node,))
         raise Malformed(f"\\{name}")
+
+    def argument_name(self) -> str:
+        """The letters that an accent stands over, and what joins them."""
+        braces = self.accept("{")
+        values = []
+        while self.value != "}" and self.kind in (LETTERS, COMMAND) and (braces or not values):
+            values.append(self.advance())
+        if not values or (braces and not self.accept("}")):
+            raise Malformed("accent")
+        return " ".join(values)
+
+    def selection(self) -> Node:
+        r"""`\gcd(10, 15)`, `\max\{3, 5\}`."""
+        name, inside = self.advance(), self.primary()
+        items = inside[-1] if inside[0] in ("seq", "set") else (inside,)
+        if not items or any(item[0] not in EXPRESSIONS for item in items):
+            raise Malformed(name)
+        return ("fn", name, items)
 
     def root(self) -> Node:
         self.advance()
@@ -718,9 +835,9 @@ class Parser:
         elif base is not None:
             raise Malformed("subscript of a function")
         if exponent != MINUS_ONE:
-            node = ("fn", name, arguments)
+            node = hyperbolic(name, arguments[0]) if name in HYPERBOLIC else ("fn", name, arguments)
             return node if exponent is None else ("^", node, exponent)
-        if name not in ("sin", "cos", "tan"):
+        if name not in TRIGONOMETRIC | HYPERBOLIC:
             raise Malformed("inverse")
         return ("fn", "a" + name, arguments)
 
@@ -732,14 +849,20 @@ class Parser:
                 pass
             if (self.kind, self.value) == (COMMAND, f"end {kind}"):
                 break
-            row = [self.sum()]
-            while self.accept("&"):
-                row.append(self.sum())
+            row = [self.relation()]
+            while self.accept("&") or (kind == "cases" and self.accept(",")):
+                while self.value in CONDITIONAL:
+                    self.advance()
+                row.append(self.relation())
             rows.append(tuple(row))
             if not self.accept("\\\\"):
                 break
         if not self.accept(f"end {kind}", COMMAND) or len(set(map(len, rows))) != 1:
             raise Malformed("matrix")
+        if all(len(row) == 1 and row[0][0] == "rel" for row in rows):
+            return ("list", tuple(row[0] for row in rows), ",")
+        if kind != "cases" and any(cell[0] == "rel" for row in rows for cell in row):
+            raise Malformed("relations in a matrix")
         return ("mat", tuple(rows))
 
 
@@ -755,8 +878,8 @@ def text_node(words: list[str]) -> Node:
     if len(words) > 1 and words[0].lower() in ARTICLES:
         words = words[1:]
     plain = tuple(word.lower() for word in words)
-    if len(plain) == 1 and plain[0] in units.NUMBER_WORDS:
-        return ("num", units.NUMBER_WORDS[plain[0]], 1)
+    if len(plain) == 1 and plain[0] in units.SPELLED:
+        return ("num", units.SPELLED[plain[0]], 1)
     return ("text", tuple(words) if len(words) == 1 == len(words[0]) else plain)
 
 
@@ -765,12 +888,31 @@ def is_clause(node: Node) -> bool:
     return node[0] == "text" and len(node[1]) > 1 and units.NEGATING.isdisjoint(node[1])
 
 
+def is_domain(node: Node, of_reference: bool) -> bool:
+    r"""True for what says which values an index takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
+    if node[0] != "rel" or len(node[2]) != 2 or node[2][0] not in INDICES:
+        return False
+    return node[2][1] in INTEGERS or (not of_reference and node[1][0] in (">", ">="))
+
+
 def check_words(words: list[str], colon: bool) -> None:
     """Raise `Malformed` if words before a value say that another is meant."""
     verbs = [k for k, word in enumerate(words) if word in units.IS]
     split = len(words) if colon else verbs[-1] + 1 if verbs else 0
     if not units.NEGATING.isdisjoint(words[:split]) or not units.CHANGING_BEFORE.isdisjoint(words[split:]):
         raise Malformed("words")
+
+
+def hyperbolic(name: str, argument: Node) -> Node:
+    """By exponentials, of which it is known how large they get; cis of an angle, too."""
+    if name == "cis":
+        return ("^", ("const", "e"), ("*", (("const", "i"), argument)))
+    up, down = (("^", ("const", "e"), ("*", (sign, argument))) for sign in (ONE, MINUS_ONE))
+    above, below = ("+", (up, ("*", (MINUS_ONE, down)))), ("+", (up, down))
+    if name in ("tanh", "coth"):
+        return ("/", above, below) if name == "tanh" else ("/", below, above)
+    whole, two = above if name in ("sinh", "csch") else below, ("num", 2, 1)
+    return ("/", whole, two) if name in ("sinh", "cosh") else ("/", two, whole)
 
 
 def product(factors: list[Node]) -> Node:
@@ -794,6 +936,8 @@ def signed(sign: Node, node: Node) -> Node:
     """The node with a sign as its first factor; a literal takes a minus into itself."""
     if sign is MINUS_ONE and node[0] == "num":
         return ("num", -node[1], node[2])
+    if sign is MINUS_ONE and node[0] == "base" and node[1] != "0":
+        return ("base", "-" + node[1], node[2])
     return ("*", (sign, *node[1]) if node[0] == "*" else (sign, node))
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
-from verifiers.extract import is_alone, last_box, locate, strip
+from verifiers.extract import is_alone, is_not_text, last_box, locate, read_tags, strip
+from verifiers.limit import deadline
 from verifiers.math500 import normal_text
 from verifiers.math500.copies import is_copy
 from verifiers.math500.exact import Undefined
@@ -20,7 +21,20 @@ from verifiers.math500.parser import OPENS, Parser
 from verifiers.math500.probe import NO, UNSURE, YES
 from verifiers.math500.tree import Node
 from verifiers.math500.typed import Comparison
-from verifiers.verdicts import CAS, GRAMMAR, MALFORMED, OK, PROBE, RATIONAL, TEXT, TYPED, WRONG, cut, encoded
+from verifiers.verdicts import (
+    CAS,
+    GRAMMAR,
+    MALFORMED,
+    NO_ANSWER,
+    OK,
+    PROBE,
+    RATIONAL,
+    TEXT,
+    TYPED,
+    WRONG,
+    cut,
+    encoded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +44,7 @@ if TYPE_CHECKING:
 CACHE_LIMIT = 1 << 16  # pairs remembered within one batch
 MAX_WORKERS = 4
 CHOICES = "ABCDEFGH"
+_CHOOSING = frozenset("option choice answer the is".split())
 _ADVICE = "an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
 
 Outcome = tuple[int, int] | None  # reason and tier; None: only a computer algebra system can tell
@@ -82,8 +97,12 @@ def is_short_integer(answer: str) -> bool:
 def _parsed(answer: str) -> Reference | None:
     if not answer.strip():
         return None
+    if "\\boxed" in answer:  # "The answer is \\boxed{5}."
+        data = encoded(answer)
+        box, start, end = last_box(data, 0, len(data))
+        answer = data[start:end].decode("utf-8", "surrogatepass") if box >= 0 else answer
     gold = Reference(answer.strip())
-    trimmed = gold.text.rstrip(" ,;").removeprefix("\\approx").strip()
+    trimmed = gold.text.strip(" ,;$").removeprefix("\\approx").removeprefix("approximately").strip()
     if not gold.is_text or trimmed in ("", gold.text):
         return gold
     read = Reference(trimmed)
@@ -155,21 +174,28 @@ def finished(outcome: tuple[int, int], answer: str, gold: Reference, problem: st
     reason, tier = outcome
     if reason != OK or problem is None or tier == TEXT or gold.is_choice or is_short_integer(answer):
         return outcome
-    copied = is_copy(normal_text.unwrapped(answer), gold.text, gold.variables, problem)
+    copied = is_copy(normal_text.unwrapped(answer), gold, problem)
     return (verdicts.RULE_BROKEN, tier) if copied else outcome
 
 
 def leading_choice(answer: str) -> str:
-    r"""The letter of an answer such as `\textbf{(C)}\ 12`: one choice and what it says; "" if it names another."""
-    before, _, behind = answer.partition("(")
-    if behind[1:2] != ")" or before.strip() not in ("", "\\text{", "\\textbf{", "\\mathrm{"):
-        return ""
-    rest = behind[2:].lstrip("}")
+    r"""The letter of an answer such as `\textbf{(C)}\ 12`, `C. 12` or `\text{Option C}`; "" if it names another."""
+    for mark in ("\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "}", "$"):
+        answer = answer.replace(mark, "")
+    words = answer.split()
+    while len(words) > 1 and words[0].lower().rstrip(":") in _CHOOSING:
+        del words[0]
+    text = " ".join(words)
+    letter, rest = text[:1], text[1:]
+    if letter == "(":
+        letter, rest = rest[:1], rest[2:] if rest[1:2] == ")" else "?"
+    elif rest:
+        rest = rest[1:] if rest[0] in ".):" else "?"
     if rest and not rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q")):
         return ""
     words = "".join(c if c.isalnum() else " " for c in rest).split()
     others = any(word in CHOICES or word.lower() in ("or", "not") for word in words[words[:1] == ["A"] :])
-    return "" if others else behind[0]
+    return "" if others else letter
 
 
 def starts_as_a_value(tokens: Sequence[Token]) -> bool:
@@ -185,31 +211,53 @@ def cas_workers() -> Workers:
     return Workers("verifiers.math500.cas", size=max(1, min(MAX_WORKERS, os.cpu_count() or 1)))
 
 
-def ask_cas(pairs: Sequence[tuple[str, str]], patient: bool = True) -> list[tuple[int, int]]:
+_SENTENCE, _END = b"The final answer is", b"I hope it is correct"
+
+
+def final_sentence(data: bytes) -> tuple[int, int, int]:
+    """(OK, start, end) of the answer in Minerva's "The final answer is $5$. I hope it is correct." (the last one).
+
+    NO_ANSWER, -1, -1 where there is none.
+    """
+    cut = read_tags(data, 0, len(data))[0]
+    high = data.rfind(_END, 0, cut)
+    low = data.rfind(_SENTENCE, 0, max(high, 0))
+    inside = data[low + len(_SENTENCE) : high] if low >= 0 else b""
+    is_text = b"\n\n" not in inside and not is_not_text(inside, 0, len(inside))
+    if not (inside.strip(b" .:\n") and is_text and len(inside) <= TEXT_LIMIT):
+        return NO_ANSWER, -1, -1
+    low += len(_SENTENCE) + len(inside) - len(inside.lstrip(b" :\n"))
+    return OK, low, high - len(inside) + len(inside.rstrip(b" .\n"))
+
+
+def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     """What the computer algebra system says about (answer, reference) pairs; logs what keeps it from answering.
 
-    Identical pairs are judged once, also across calls. For `patient` see `Workers.ask`.
+    Pairs of one normal text are judged once, also across calls.
     """
     from verifiers.worker import WorkerUnavailable
 
+    until = deadline()
+
     def ask(pair: tuple[str, str]) -> dict[str, str]:
         try:
-            return cas_workers().ask({"answer": pair[0], "gold": pair[1]}, patient)
+            return cas_workers().ask({"answer": pair[0], "gold": pair[1]}, until)
         except WorkerUnavailable as error:
             return {"outcome": "error", "detail": str(error)}
 
-    judged = {pair: _judged_by_cas[pair] for pair in pairs if pair in _judged_by_cas}
-    todo = [pair for pair in dict.fromkeys(pairs) if pair not in judged]
+    keys = [(normal_text.key(answer), gold) for answer, gold in pairs]
+    judged = {key: _judged_by_cas[key] for key in keys if key in _judged_by_cas}
+    todo = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in judged}
     with ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="verifiers-cas") as threads:
-        replies = list(threads.map(ask, todo))
-    for pair, reply in zip(todo, replies, strict=True):
-        judged[pair] = _CAS_OUTCOMES[reply["outcome"]]
+        replies = list(threads.map(ask, todo.values()))
+    for key, reply in zip(todo, replies, strict=True):
+        judged[key] = _CAS_OUTCOMES[reply["outcome"]]
         if reply["outcome"] in ("equal", "different", "unread") and len(_judged_by_cas) < CACHE_LIMIT:
-            _judged_by_cas[pair] = judged[pair]
+            _judged_by_cas[key] = judged[key]
     problem = next((reply["detail"] for reply in replies if reply["outcome"] == "error"), None)
     if problem is not None:
         logging.getLogger("verifiers").warning("math500: some answers end as reason=error: %s", problem)
-    return [judged[pair] for pair in pairs]
+    return [judged[key] for key in keys]
 
 
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
@@ -227,11 +275,13 @@ def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem:
     gold, asked = reference_of(answer, row), problem_of(problem, row)
     reason, low, high, boxed = locate(data, 0, len(data), lenient)
     tier = TEXT
+    if reason == NO_ANSWER and lenient:
+        reason, low, high = final_sentence(data)
     if reason == OK and not lenient:
         reason = format_of(data, low, high, boxed)
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
-        outcome = judge(extracted, gold, lenient) or ask_cas([(extracted, gold.text)], patient=False)[0]
+        outcome = judge(extracted, gold, lenient) or ask_cas([(extracted, gold.text)])[0]
         reason, tier = finished(outcome, extracted, gold, asked)
     return reason, tier, float(reason == OK), low, high
 
@@ -249,6 +299,9 @@ def _judge_all(
     undecided: dict[tuple[str, str], list[int]] = {}
     columns = zip(texts, golds, statuses.tolist(), boxed.tolist(), spans.tolist(), strict=True)
     for row, (text, gold, reason, from_box, (low, high)) in enumerate(columns):
+        if reason == NO_ANSWER and lenient:
+            reason, low, high = final_sentence(encoded(text))
+            spans[row] = low, high
         if reason == OK and not lenient:
             reason = format_of(encoded(text), low, high, from_box)
         if reason != OK:

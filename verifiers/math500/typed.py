@@ -62,6 +62,8 @@ class Comparison:
             return self.same_relation(answer, gold)
         if "unit" in kinds:
             return self.same_quantity(answer, gold)
+        if kinds == ("*", "*") and tree.holds_container(gold):
+            return YES if answer == gold else NO  # N(5, 2)
         if answer[0] in EXPRESSIONS and gold[0] in EXPRESSIONS:
             infinite = same_infinity(answer, gold)
             if infinite is not None:
@@ -102,13 +104,10 @@ class Comparison:
         if self.strict:
             return NO
         if answer_kind == "list" and gold[:3] == ("seq", "(", ")"):
-            items = answer[1]
-            names = [item[2][0] for item in items if item[0] == "rel" and item[1] == ("=",)]
-            if len(set(names)) == len(items) and all(name[0] == "sym" for name in names):
-                items = sorted(items, key=lambda item: item[2][0][1])  # y = 7, x = 2
-            elif any(item[0] == "rel" for item in items):
-                return NO
-            return self.in_order(items, gold[3])
+            items = answer[1] if all(item[0] != "rel" for item in answer[1]) else by_name(answer[1])
+            return self.in_order(items, gold[3]) if items else NO
+        if kind == "list" and answer[:3] == ("seq", "(", ")") and (items := by_name(gold[1])):
+            return self.in_order(answer[3], items)
         if kind == "seq" and answer_kind == "*" and len(answer[1]) == 2:
             name, node = answer[1]
             if name[0] == "sym" and name[1][0].isupper():
@@ -216,7 +215,7 @@ class Comparison:
                 return self.same_container(region, gold_region) if name == gold_name else NO
         a, g = normal_relation(answer), normal_relation(gold)
         value = named_value(gold)
-        if value is not None and len(a[2]) > 2 and a[2][0] == g[2][0] and set(a[1]) == {"="}:
+        if value is not None and len(a[2]) > 2 and a[2][0] == g[2][0] and {"=", "approx"}.issuperset(a[1]):
             last = self.value_of_chain(("rel", *a[1:]), value)  # x = 2 + 2 = 4
             return NO if last is None else self.same(last, value)
         if a[1] != g[1]:
@@ -255,12 +254,22 @@ def is_name(node: Node) -> bool:
     if kind == "unit" and not is_known(node[2]):
         return is_name(node[1])
     if kind == "*":
-        if node[1][0][0] == "sym" and all(part[0] == "paren" for part in node[1][1:]):
-            return True  # f(2)
+        if node[1][0][0] == "sym" and all(part[0] in ("paren", "seq", "set") for part in node[1][1:]):
+            return True  # f(2), P(10, 3)
         return all(part[0] == "seq" or is_name(part) for part in node[1]) and len(node[1]) <= 4
     if kind == "seq":
         return all(map(is_name, node[3]))
+    if kind == "/" and node[1][0] == node[2][0] == "*":
+        return node[1][1][0] == node[2][1][0] == ("sym", "d") and all(map(is_name, node[1:]))  # dy/dx
     return kind == "fn" and node[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(node[2][0])
+
+
+def by_name(items: Sequence[Node]) -> Sequence[Node]:
+    """`y = 7, x = 2` in the order of its letters, of which none comes twice; else nothing."""
+    if any(item[0] != "rel" or item[1] != ("=",) or item[2][0][0] != "sym" for item in items):
+        return ()
+    items = sorted(items, key=lambda item: item[2][0][1])
+    return items if len({item[2][0] for item in items}) == len(items) else ()
 
 
 def named_value(gold: Node) -> Node | None:
@@ -291,11 +300,10 @@ def is_asked_for(node: Node, letters: frozenset[str], value: Node) -> bool:
     if node[0] == "*" and node[1][0] in INVERSE_FUNCTIONS and len(node[1]) == 2:
         return True
     names = set(tree.leaves(node, "sym"))
-    return (
-        bool(names)
-        and letters.isdisjoint(names)
-        and not has_number(node, len(names) > 1 and value != tree.ZERO)
-    )
+    if node[0] == "/" and node[2] == ("const", "pi"):
+        node = node[1]  # V / pi
+    several = value[0] == "mat" or (len(names) > 1 and value != tree.ZERO)
+    return bool(names) and letters.isdisjoint(names) and not has_number(node, several)
 
 
 def has_number(node: Node, several: bool) -> bool:
@@ -308,6 +316,8 @@ def has_number(node: Node, several: bool) -> bool:
         return kind == "^" and has_number(node[1], several)
     if kind == "fn" and node[1] in ("root", "log"):
         return has_number(node[2][0], several)
+    if kind == "^" and node[1][:2] == ("fn", "abs"):
+        return has_number(node[1], several)
     return kind in ("num", "pct", "const") or any(has_number(part, several) for part in tree.parts(node))
 
 
@@ -503,6 +513,16 @@ def simplified(node: Node) -> Node:
         return ("set", ())
     elif kind == "+" and node[1][0] == REALS and len(node[1]) == 2:
         return without_points(node[1][1])
-    elif kind in ("+", "/", "^", "fn") and tree.holds_container(node):
+    elif kind == "+" and tree.holds_container(node):
+        return added([simplified(term) for term in node[1]])
+    elif kind in ("/", "^", "fn") and tree.holds_container(node):
         raise Malformed("brackets in an expression")
     return node
+
+
+def added(terms: Sequence[Node]) -> Node:
+    """The sum of matrices of one shape as one matrix."""
+    if any(term[0] != "mat" for term in terms) or len({tuple(map(len, term[1])) for term in terms}) != 1:
+        raise Malformed("brackets in an expression")
+    places = zip(*(term[1] for term in terms), strict=True)
+    return ("mat", tuple(tuple(("+", cells) for cells in zip(*rows, strict=True)) for rows in places))

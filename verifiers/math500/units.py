@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 _SPELLINGS = {
     "degree": "deg degs degree degrees",
-    "percent": "percent percents % pct",
+    "percent": "percent percents percentage % pct",
     "dollar": "dollar dollars usd $ buck bucks",
     "cent": "cent cents",
     "mm": "mm millimeter millimeters millimetre millimetres",
@@ -64,11 +64,31 @@ _NUMERAL_PARTS = frozenset(
     "tenth tenths hundredth hundredths thousandth thousandths halves thirds fourth fourths quarters fifth fifths sixth "
     "sixths seventh sevenths eighth eighths ninth ninths".split()
 )
+_UP_TO_NINETEEN = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+SCALES = {
+    "dozen": 12,
+    "hundred": 100,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+}
+NUMBER_WORDS = {word: number for number, word in enumerate(_UP_TO_NINETEEN.split())}
+NUMBER_WORDS |= {word: 10 * number for number, word in enumerate(_TENS.split(), 2)}
+SPELLED = NUMBER_WORDS | SCALES  # a dozen
 CHANGING_BEHIND = (  # ... and behind it
     CHANGING
     | (SHORT_WORDS - {"of", "on", "at"})
     | _NUMERAL_PARTS
-    | frozenset("pi factorial root roots choose mod modulo power percentage score pair pairs gross".split())
+    | frozenset(NUMBER_WORDS)
+    | frozenset(
+        "doubled tripled quadrupled halved reciprocal reciprocals inverse tens quadrillion itself".split()
+    )
+    | frozenset("pi factorial root roots choose mod modulo power score pair pairs gross".split())
 )
 JOINING = frozenset({"and", "or"})
 IS = frozenset("is are was equals".split())
@@ -88,13 +108,6 @@ MONTHS = {
     )
     for spelling in names.split()
 }
-_UP_TO_NINETEEN = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-)
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-NUMBER_WORDS = {word: number for number, word in enumerate(_UP_TO_NINETEEN.split())}
-NUMBER_WORDS |= {word: 10 * number for number, word in enumerate(_TENS.split(), 2)}
 
 
 def canonical_unit(words: list[str]) -> str | None:

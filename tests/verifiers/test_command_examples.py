@@ -1,0 +1,91 @@
+"""The commands that the pages and `--help` show, run as they stand; and files of other tools, read and misread."""
+
+import json
+import shlex
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.common.command_cases import PUZZLE, RIGHT, call, write
+from verifiers import __main__ as command
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted(ROOT.glob("docs/verifiers/*.md")), ROOT / "README.md"]
+# Of each task a right sample, with each field under every name that the examples use.
+GSM8K = {"completion": r"<answer>\boxed{18}</answer>", "answer": "18", "solution": "18"}
+NUMBERS = {"numbers": [3, 5, 7], "target": 22, "nums": [3, 5, 7], "goal": 22}
+SAMPLES = {
+    "gsm8k": GSM8K,
+    "math500": GSM8K,
+    "sudoku": {"completion": RIGHT, "puzzle": PUZZLE},
+    "countdown": {"completion": r"<answer>\boxed{3*5+7}</answer>"} | NUMBERS,
+}
+
+
+def examples() -> list[str]:
+    """Every command line that is shown, without what a shell does with its output."""
+    texts = [page.read_text(encoding="utf-8") for page in PAGES if page.exists()] + [command._EPILOG]
+    lines = [line.strip().removeprefix("$ ") for text in texts for line in text.splitlines()]
+    shown = [line.partition(" >")[0] for line in lines if line.startswith("python -m verifiers ")]
+    return sorted({line for line in shown if "TASK" not in line})
+
+
+@pytest.fixture
+def run(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return partial(call, capfd)
+
+
+@pytest.mark.parametrize("mode", ["strict", "lenient"])
+@pytest.mark.parametrize("example", examples())
+def test_an_example_runs_as_it_stands(run, example: str, mode: str):
+    task, path, *flags = shlex.split(example)[3:]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if path.endswith(".parquet"):
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist([SAMPLES[task]] * 3), path)
+    else:
+        write(Path(path), *[json.dumps(SAMPLES[task])] * 3)
+    status, rows, said = run(task, path, *flags, "--mode", mode)
+    if "--output" in flags:
+        rows = [
+            json.loads(line) for line in Path(flags[flags.index("--output") + 1]).read_text().splitlines()
+        ]
+    assert status == 0 and "3 judged, 3 right" in said
+    assert [row["correct"] for row in rows] == [True] * 3
+
+
+def test_a_file_without_an_answer_says_what_it_saw(run):
+    path = write(Path("a.jsonl"), *[json.dumps({"completion": "I am a prompt, 42", "answer": "42"})] * 3)
+    status, _, said = run("gsm8k", path)
+    assert status == 0 and "I am a prompt, 42'" in said and "\\boxed" in said and '"completion"' in said
+    assert "\\boxed" not in run("gsm8k", path, "--mode", "strict")[2]
+    write(Path(path), *[json.dumps({"completion": text, "answer": "42"}) for text in ("no", r"\boxed{41}")])
+    assert "Nothing holds" not in run("gsm8k", path)[2]
+
+
+def test_minervas_sentence_is_an_answer_in_lenient_mode(run):
+    text = "So it is.\nFinal Answer: The final answer is ${}$. I hope it is correct."
+    rows = [
+        {"resps": [[text.format(a)]], "doc": {"answer": r"\frac12"}} for a in ("0.5", r"\frac{1}{2}", "2")
+    ]
+    path = write(Path("samples_minerva_math_algebra.jsonl"), *map(json.dumps, rows))
+    assert [row["correct"] for row in run("math500", path, "--preset", "lm-eval")[1]] == [True, True, False]
+    strict = run("math500", path, "--preset", "lm-eval", "--mode", "strict")[1]
+    assert [row["reason"] for row in strict] == ["no_answer"] * 3
+
+
+@pytest.mark.parametrize("place", ["gts", "text", "reward_model"])
+def test_countdown_of_verl_is_read(run, place: str):
+    truth = {"target": 22, "numbers": [3, 5, 7]}
+    given = {
+        "gts": {"gts": truth},
+        "text": {"gts": json.dumps(truth)},
+        "reward_model": {"reward_model": {"ground_truth": truth, "style": "rule"}},
+    }[place]
+    rows = [{"output": f"<answer>{text}</answer>"} | given for text in ("3*5+7", "3*5")]
+    path = write(Path("a.jsonl"), *map(json.dumps, rows))
+    assert [row["correct"] for row in run("countdown", path, "--preset", "verl")[1]] == [True, False]

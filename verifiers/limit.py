@@ -1,0 +1,30 @@
+"""A limit to the time that a batch may take, for whoever calls the verifiers."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_until: ContextVar[float] = ContextVar("verifiers_until", default=math.inf)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Inside, what a computer algebra system has not decided after so many seconds of wall time ends as `timeout`.
+
+    Everything else takes microseconds and is not cut short. Without a limit each question has its own processor time
+    and a batch takes as long as its questions. Limits nest, and hold for this thread (or task) alone.
+    """
+    token = _until.set(min(_until.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _until.reset(token)
+
+
+def deadline() -> float:
+    """The moment on `time.monotonic` at which questions of this thread end; infinity where there is no limit."""
+    return _until.get()
