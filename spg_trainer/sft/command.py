@@ -71,6 +71,10 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
             with raising_on_all():
                 resume(fit)
             console.say(f"Continuing {folder} from update {fit.progress.step}.")
+        with raising_on_all():
+            fit.draw(
+                fit.train, command.batch_size, fit.progress.step
+            )  # demonstrations that do not fit are told first
         console.say(introduction(fit))
         asked = "Stopping after this update; the model so far will be written. Press Ctrl-C again to stop at once."
         with console, stopping(fit.stop, lambda: console.say(asked)):

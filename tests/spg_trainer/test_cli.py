@@ -127,7 +127,7 @@ def test_a_mistake_names_its_flag_and_what_would_be_right(refused, line: str, wo
 def test_an_unknown_model_path_answers_with_the_nearest(refused, model: Path, command: str) -> None:
     wrong = model.with_name("smal")
     refused(f"{command}--model {wrong}", f"Did you mean '{model}'?")
-    refused(f"{command}--model ./nowhere", "./nowhere", "--model takes tiny, a folder, or a Hub id")
+    refused(f"{command}--model ./nowhere", "./nowhere", "--model takes tiny, ", "a folder, or a Hub id")
 
 
 def test_prompts_that_the_processes_cannot_share_name_both_ways_out(refused, monkeypatch) -> None:
