@@ -11,27 +11,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import IO
 
 from verifiers import batch
-from verifiers.command.judge import REPORTED, ROWS_BEFORE_COMPILING, Job, judge_blocks
-from verifiers.command.read import CommandError, Names, Source
+from verifiers.command.fields import PRESETS, Flags, candidates, recognise
+from verifiers.command.judge import COMPILING_SECONDS, REPORTED, ROWS_BEFORE_COMPILING, Job, judge_blocks
+from verifiers.command.read import CommandError, Source
 from verifiers.command.report import summary, summary_text
 from verifiers.errors import UnknownTaskError
-from verifiers.registry import MODES, Task, find, tasks
+from verifiers.registry import MODES, find, tasks
 
-# How a tool names the completion and each reference ({}), and what else it calls the reference of a task with one.
-PRESETS: dict[str, tuple[Names, Names, Names]] = {
-    "lm-eval": (("resps",), ("doc.{}",), ("target",)),
-    "trl": (("completion",), ("{}",), ("solution", "answer", "ground_truth")),
-    "verl": (
-        ("output", "responses"),
-        ("{}", "extra_info.{}", "gts.{}", "reward_model.ground_truth.{}", "ground_truth.{}"),
-        ("gts", "reward_model.ground_truth", "ground_truth"),
-    ),
-    "qa": (("response",), ("{}",), ("answer",)),
-}
+LIVE = 60  # characters of the live line
 LENIENT = r", \boxed{} or behind ####"
 _EPILOG = """\
 examples:
@@ -48,7 +39,6 @@ Exit status: 0 when it ran, 1 when a file broke off or nothing was judged, 2 whe
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     args = _parser().parse_intermixed_args(arguments)
-    batch.rows_before_compiling = ROWS_BEFORE_COMPILING
     try:
         return _run(args)
     except (CommandError, UnknownTaskError) as error:
@@ -63,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     finally:
-        batch.rows_before_compiling = 0
+        batch.compiling = batch.Compiling()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,16 +90,28 @@ def _positive(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    completion, references = _fields(find(args.task), args)
-    job = Job(args.task, args.mode, completion, references)
-    names = [*completion, *chain.from_iterable(references.values())]
-    columns = {column for name in names for column in (name, name.partition(".")[0])}
+    flags = Flags(args.preset, args.completion_field, args.answer_field, args.problem_field)
+    known = candidates(find(args.task), flags)
+    columns = set().union(*(fields.columns() for fields in known.values()))
     sources = [Source(path, columns, label=path if len(args.files) > 1 else "") for path in args.files]
+    start = time.monotonic()
     blocks = (block for source in sources for block in source.blocks())
+    first = list(islice(blocks, 1))
+    preset = recognise(known, first)
+    if preset and args.preset is None:
+        sys.stderr.write(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.\n")
+    job = Job(args.task, args.mode, *known[preset])
     tally: Counter[str] = Counter()
-    reported, unanswered, start = 0, "", time.monotonic()
+    reported, unanswered = 0, ""
     progress = sys.stderr.isatty() and not (args.output is None and sys.stdout.isatty())
-    with _output(args) as output, contextlib.closing(judge_blocks(job, blocks, args.workers)) as results:
+    notice = f"compiling once (about {COMPILING_SECONDS:.0f} s)"
+    batch.compiling = batch.Compiling(
+        ROWS_BEFORE_COMPILING,
+        COMPILING_SECONDS,
+        begins=lambda: _say(f"\r{notice:<{LIVE}}" if progress else f"{notice}\n"),
+    )
+    judged_blocks = judge_blocks(job, chain(first, blocks), args.workers)
+    with _output(args) as output, contextlib.closing(judged_blocks) as results:
         for judged in results:
             output.write(judged.output.encode())
             tally.update(judged.tally)
@@ -118,19 +120,21 @@ def _run(args: argparse.Namespace) -> int:
                 sys.stderr.write(f"{judged.label}{', ' if judged.label else ''}line {number} {problem}\n")
                 reported += 1
             if progress:
-                rate = tally["judged"] / (time.monotonic() - start)
-                sys.stderr.write(f"\r{tally['judged']:,} judged, {tally['correct']:,} right, {rate:,.0f} /s")
+                seconds = time.monotonic() - start - tally["compiling"] / args.workers
+                live = f"{tally['judged']:,} judged, {tally['correct']:,} right, {tally['judged'] / seconds:,.0f} /s"
+                _say(f"\r{live:<{LIVE}}")
     if tally["invalid"] > reported:
         sys.stderr.write(f"... and {tally['invalid'] - reported:,} more lines without a verdict.\n")
-    facts = summary(job, tally, time.monotonic() - start)
+    tally["broken"] = sum(bool(source.failure) for source in sources)
+    facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers)
     if list(facts["reasons"]) == ["malformed"]:
-        names = " or ".join(completion)
+        names = " or ".join(job.completion)
         sys.stderr.write(f'All answers are malformed: is "{names}" the field of the completion?\n')
     if unanswered and {"no_answer", "malformed"}.issuperset(facts["reasons"]):
         places = "<answer></answer>" + LENIENT * (args.mode == "lenient")
         sys.stderr.write(
             f"Nothing holds an answer that can be read from {places}. "
-            f'The first "{" or ".join(completion)}" without one ends in {unanswered}.\n'
+            f'The first "{" or ".join(job.completion)}" without one ends in {unanswered}.\n'
         )
     if args.json:
         sys.stdout.write(json.dumps(facts) + "\n")
@@ -139,30 +143,12 @@ def _run(args: argparse.Namespace) -> int:
         sys.stderr.write("\n" * progress + summary_text(facts))
     for source in sources:
         sys.stderr.write(f"{source.path}: {source.failure}\n" if source.failure else "")
-    return 1 if any(source.failure for source in sources) or not tally["judged"] else 0
+    return 1 if tally["broken"] or not tally["judged"] else 0
 
 
-def _fields(task: Task, args: argparse.Namespace) -> tuple[Names, dict[str, Names]]:
-    """Names in the file of the completion, and of each reference field, from the preset and the flags."""
-    completion, forms, others = PRESETS.get(args.preset, (("completion",), ("{}",), ()))
-    if args.completion_field is not None:
-        completion = (args.completion_field,)
-    others = others if len(task.fields) == 1 else ()
-    names = {field: (*(form.format(field) for form in forms), *others) for field in task.fields}
-    for text in args.answer_field:
-        field, equals, name = text.partition("=")
-        if equals and field in names and name:
-            names[field] = (name,)
-        elif len(names) == 1:
-            names = {field: (text,) for field in names}
-        else:
-            usage = " ".join(f"--answer-field {field}=NAME" for field in names)
-            raise CommandError(f'--answer-field {text}: "{task.name}" has {len(names)} fields; use {usage}.')
-    if args.problem_field is not None:
-        if "problem" not in task.optional:
-            raise CommandError(f'--problem-field {args.problem_field}: task "{task.name}" takes no problem.')
-        names["problem"] = (args.problem_field,)
-    return completion, names
+def _say(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 @contextlib.contextmanager

@@ -10,13 +10,15 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from inspect import isfunction
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 from threading import Lock
+from time import perf_counter
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +49,26 @@ COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # and of `Columns
 INTEGER_BITS = 2000  # of a reference; Python prints no integer of more than 4,300 digits
 _registered: set[Any] = set()
 _lock = Lock()
-rows_before_compiling = 0  # are judged without compiled code, whatever the size of their batches
+
+
+@dataclass
+class Compiling:
+    """When compiled code is used, and what it took.
+
+    Attributes:
+        rows: are still judged without it, whatever the size of their batches.
+        seconds: of judging without it are still spent before a loop is compiled that numba's disk cache lacks.
+        begins: is called before that.
+        taken: seconds that it took, so far.
+    """
+
+    rows: int = 0
+    seconds: float = 0.0
+    begins: Callable[[], None] = lambda: None
+    taken: float = 0.0
+
+
+compiling = Compiling()
 
 
 def as_text(completion: object) -> str | None:
@@ -90,10 +111,17 @@ class RowLoop:
 
 
 @cache
-def compiled_rows(loop: RowLoop) -> Callable[..., None] | None:
-    """The loop as machine code, or None where numba cannot be imported."""
+def compiled_rows(loop: RowLoop, only_cached: bool = False) -> Callable[..., None] | None:
+    """The loop as machine code, or None where there is none; see `compile_loop`."""
     signature = f"void({TEXTS}, boolean, Tuple(({loop.references})), {COLUMNS}, int64, int64[::1])"
-    return compile_loop(lambda checksum: _make_rows(loop, checksum), signature, *loop.modules)
+    make = partial(_make_rows, loop)
+    return compile_loop(make, signature, *loop.modules, only_cached=only_cached)
+
+
+def _kernel(loop: RowLoop) -> Callable[..., None] | None:
+    """The loop as machine code where that is on disk or has become worth its compilation."""
+    kernel = compiled_rows(loop, only_cached=True)
+    return compiled_rows(loop) if kernel is None and compiling.seconds <= 0 else kernel
 
 
 def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
@@ -130,7 +158,8 @@ def judge_texts(
     reason, tier, score = (np.empty(n, kind) for kind in (np.int8, np.int8, np.float64))
     spans = np.empty((n, 2), np.int64)
     undecided: Iterable[int] = range(n)
-    kernel = compiled_rows(loop) if is_worth_compiling(texts) else None
+    kernel = _kernel(loop) if is_worth_compiling(texts) else None
+    began = perf_counter()
     if kernel is not None:
         packed, starts = references(), starts_of(texts)
 
@@ -153,6 +182,8 @@ def judge_texts(
     for row in undecided:
         judged = judge_row(verdicts.encoded(texts[row]), row)
         reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = judged
+    if kernel is None:
+        compiling.seconds -= perf_counter() - began
     return reason, tier, score, spans
 
 
@@ -274,27 +305,48 @@ def _cpus() -> int:
 
 def is_worth_compiling(texts: Sequence[str]) -> bool:
     """True for a batch of many rows or of many characters."""
-    global rows_before_compiling
     if len(texts) <= MIN_COMPILED_ROWS and sum(map(len, texts)) <= MIN_COMPILED_CHARACTERS:
         return False
-    rows_before_compiling -= len(texts)
-    return rows_before_compiling < 0
+    compiling.rows -= len(texts)
+    return compiling.rows < 0
 
 
-def compile_loop(make: Callable[[int], Callable], signature: str, *modules: ModuleType) -> Callable | None:
+class _NotCached(Exception):
+    """numba is about to compile what was to be loaded only."""
+
+
+def compile_loop(
+    make: Callable[[int], Callable], signature: str, *modules: ModuleType, only_cached: bool = False
+) -> Callable | None:
     """Compile `make(checksum)` for one signature, with the functions of `modules` and of `extract` callable from it.
 
-    None where numba cannot be imported. numba's disk cache notices a change of the file that holds the compiled
-    function, not of the files it calls into; so that function must close over `checksum`, that of their sources:
-    numba keys its cache by what a function closes over. The compiled function releases the GIL and may make no
-    array of its own: without numba's counting of references it is a fifth faster. Where no cache folder can be
-    written it is compiled for this process only.
+    None where numba cannot be imported and, with `only_cached`, where the result is not on disk. numba's disk cache
+    notices a change of the file that holds the compiled function, not of the files it calls into; so that function
+    must close over `checksum`, that of their sources: numba keys its cache by what a function closes over. The
+    compiled function releases the GIL and may make no array of its own: without numba's counting of references it is
+    a fifth faster. Where no cache folder can be written it is compiled for this process only.
     """
     try:
         import numba
+        from numba.core import event
         from numba.extending import overload, register_jitable
     except ImportError:
         return None
+
+    class Watch(event.Listener):
+        """Of numba's compilations, which it announces when the disk cache has been looked up in vain."""
+
+        def on_start(self, started: Any) -> None:
+            if started.data["dispatcher"].py_func is function:  # not one of those that it calls
+                if only_cached:
+                    raise _NotCached
+                compiling.begins()
+                compiling.taken -= perf_counter()
+
+        def on_end(self, ended: Any) -> None:
+            if ended.data["dispatcher"].py_func is function and not only_cached:
+                compiling.taken += perf_counter()
+
     with _lock:
         if extract.find_byte not in _registered:
             overload(extract.find_byte)(lambda data, byte, start, end: extract.find_byte_in_array)
@@ -307,10 +359,12 @@ def compile_loop(make: Callable[[int], Callable], signature: str, *modules: Modu
                     _registered.add(function)
         sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (extract, *modules))
         function = make(zlib.crc32(sources))
-        try:
-            return numba.njit(signature, nogil=True, _nrt=False, cache=True)(function)
-        except (RuntimeError, OSError):  # no folder for the cache, or one that cannot be written
-            return numba.njit(signature, nogil=True, _nrt=False)(function)
+        with suppress(_NotCached), event.install_listener("numba:compile", Watch()):
+            try:
+                return numba.njit(signature, nogil=True, _nrt=False, cache=True)(function)
+            except (RuntimeError, OSError):  # no folder for the cache, or one that cannot be written
+                return numba.njit(signature, nogil=True, _nrt=False)(function)
+    return None
 
 
 _LOCATE = RowLoop(extract.locate_row, "", 0, ())

@@ -80,6 +80,35 @@ def test_compiles_where_no_cache_folder_can_be_written(monkeypatch):
     assert add(2) == add(1) + 1
 
 
+def test_what_is_not_in_the_disk_cache_is_compiled_only_where_that_is_asked_for(monkeypatch, tmp_path):
+    import numba
+
+    def make(checksum):
+        def twice(value):
+            return 2 * value
+
+        return twice
+
+    began = []
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(batch, "compiling", batch.Compiling(begins=lambda: began.append(1)))
+    assert batch.compile_loop(make, "int64(int64)", only_cached=True) is None
+    assert began == [] and batch.compiling.taken == 0 and not [*tmp_path.rglob("*.nbc")]
+    assert batch.compile_loop(make, "int64(int64)")(4) == 8
+    assert began == [1] and 0 < batch.compiling.taken < 60
+    assert batch.compile_loop(make, "int64(int64)", only_cached=True)(4) == 8
+    assert began == [1]
+
+
+def test_a_loop_is_compiled_when_as_long_was_judged_without_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(batch, "compiled_rows", lambda loop, only_cached=False: asked.append(only_cached))
+    monkeypatch.setattr(batch, "compiling", batch.Compiling(rows=300, seconds=1e-6))
+    for _ in range(3):
+        verify_batch("sudoku", [RIGHT] * 300, puzzle=[PUZZLE] * 300)
+    assert asked == [True, False] * 2, "the first batch is too few rows, and takes longer than a microsecond"
+
+
 WALL = """
 import sys
 class Wall:

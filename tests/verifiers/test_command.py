@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 import sys
+import time
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 
 import verifiers
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, WRONG, call, sample, write
+from verifiers import __main__ as command
+from verifiers import batch
 from verifiers.command import read
 
 KEYS = ["line", "correct", "score", "extracted", "reason", "decided_by"]
@@ -136,6 +140,31 @@ def test_a_file_that_breaks_off_is_judged_as_far_as_it_goes(run, tmp_path):
     assert "cannot be read past line" in said
 
 
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz"])
+def test_whole_lines_before_a_torn_end_are_judged_and_the_rest_is_counted(run, tmp_path, name):
+    noise = [f"{number * 7919 % 100_003}" for number in range(3000)]  # does not compress away
+    if name == "a.csv.gz":
+        text = "puzzle,completion\n" + "".join(f"{PUZZLE},{each} {RIGHT}\n" for each in noise)
+    else:
+        text = "".join(sample(f"{each} {RIGHT}") + "\n" for each in noise)
+    zipped = gzip.compress(text.encode())
+    path = tmp_path / name
+    path.write_bytes(zipped[: len(zipped) // 2])
+    whole = zlib.decompressobj(31).decompress(zipped[: len(zipped) // 2]).count(b"\n") - (name == "a.csv.gz")
+    status, (*rows, facts), said = run("sudoku", path, "--json")
+    assert status == 1 and facts["broken_files"] == 1 and facts["n"] == len(rows)
+    assert 1000 < whole - 200 <= len(rows) <= whole and all(row["correct"] for row in rows)
+    assert f"cannot be read past line {len(rows)} (" in said
+    assert "1 files broke off" in run("sudoku", path)[2]
+
+
+def test_an_array_with_a_mistake_is_refused(run, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(f"[{sample()},{sample()},,]")
+    status, rows, said = run("sudoku", path)
+    assert (status, rows) == (1, []) and "cannot be read past line 0" in said
+
+
 def test_fields_can_have_other_names(run, tmp_path):
     path = write(tmp_path / "a.jsonl", json.dumps({"text": RIGHT, "question": PUZZLE, "puzzle": "x"}))
     for form in ("question", "puzzle=question"):
@@ -196,6 +225,27 @@ def test_a_preset_knows_the_names_of_a_tool(run, tmp_path, preset):
     path = write(tmp_path / "a.jsonl", *map(json.dumps, PRESETS[preset]))
     status, rows, said = run("gsm8k", path, "--preset", preset)
     assert (status, [row["correct"] for row in rows]) == (0, [True, False]), said
+    assert "Read as" not in said
+    again, recognised, said = run("gsm8k", path)
+    assert (again, recognised) == (0, rows) and f"Read as a file of {preset};" in said
+
+
+def test_a_file_of_a_tool_is_not_guessed_where_two_fit_or_a_flag_says(run, tmp_path):
+    both = {**PRESETS["lm-eval"][0], "response": "#### 17", "answer": "18"}
+    path = write(tmp_path / "a.jsonl", json.dumps(both))
+    status, rows, said = run("gsm8k", path)
+    assert (status, rows) == (2, []) and "--preset lm-eval" in said and "--preset qa" in said
+    assert "trl" not in said and "verl" not in said
+    for preset, right in (("lm-eval", True), ("qa", False)):
+        assert [row["correct"] for row in run("gsm8k", path, "--preset", preset)[1]] == [right]
+    for flags in (["--preset", "trl"], ["--completion-field", "text"], ["--answer-field", "target"]):
+        status, _, said = run("gsm8k", path, *flags)
+        assert status == 1 and " lacks " in said and "Read as" not in said, flags
+    write(tmp_path / "a.jsonl", json.dumps(PRESETS["lm-eval"][0]))
+    assert ' lacks "answer"' in run("gsm8k", path, "--completion-field", "resps")[2]
+    write(tmp_path / "a.jsonl", "not json", json.dumps({**both, "completion": "#### 18"}))
+    status, rows, said = run("gsm8k", path)
+    assert [row["correct"] for row in rows] == [None, True] and "Read as" not in said
 
 
 def test_lists_are_judged_one_by_one_with_pass_at_k(run, tmp_path):
@@ -211,7 +261,10 @@ def test_lists_are_judged_one_by_one_with_pass_at_k(run, tmp_path):
         assert (facts["n"], facts["correct"]) == (13, 5)
         # 1 - C(n-c, k) / C(n, k) of n = 4 and c = 1, 0, 3, by hand
         assert facts["pass_at"] == pytest.approx({"1": 1 / 3, "2": 0.5, "4": 2 / 3})
-    assert "pass@1 33.33%, pass@2 50.00%, pass@4 66.67%" in run("sudoku", path)[2]
+        assert facts["pass_at_of"] == {"lines": 3, "completions": 12}
+    said = run("sudoku", path)[2]
+    assert "pass@1 33.33%, pass@2 50.00%, pass@4 66.67%, of the 3 lines" in said
+    assert "12 in all" in said and "38.46% right, of all 13 completions" in said
 
 
 def test_a_csv_file_has_a_header_line(run, tmp_path):
@@ -229,6 +282,20 @@ def test_a_csv_file_has_a_header_line(run, tmp_path):
     assert status == 1 and "cannot be read" in said
     path.write_bytes(text.encode() + b"\xff")
     assert run("sudoku", path)[0] == 1
+
+
+@pytest.mark.parametrize("numbers", ["[3, 5, 7]", "3 5 7", "[3 5  7]", "3,5,7"])
+def test_a_table_holds_lists_as_text(run, tmp_path, numbers):
+    path = tmp_path / "a.csv"
+    lines = [
+        f'<answer>3*5+7</answer>,"{numbers}",22',
+        f'<answer>3*5</answer>,"{numbers}",22',
+        '1,"[3, x]",22',
+    ]
+    path.write_text("\n".join(["completion,numbers,target", *lines]))
+    status, rows, said = run("countdown", path)
+    assert status == 0 and [row["reason"] for row in rows][1:] == ["rule_broken", None], said
+    assert rows[0]["correct"] and "has an invalid reference: numbers='[3, x]'" in said
 
 
 def test_a_json_array_is_read_item_by_item(run, tmp_path):
@@ -251,6 +318,29 @@ def test_a_file_of_malformed_answers_only_is_questioned(run, tmp_path):
     path = write(tmp_path / "a.jsonl", *[sample(other=[{"text": RIGHT}])] * 2)
     assert 'is "other" the field' in run("sudoku", path, "--completion-field", "other")[2]
     assert "the field" not in run("sudoku", path)[2]
+
+
+def test_a_compilation_is_announced_and_is_no_part_of_the_rate(run, tmp_path, monkeypatch):
+    asked = []
+
+    def compiled_rows(loop, only_cached=False):
+        asked.append(only_cached)
+        if not only_cached:
+            batch.compiling.begins()
+            time.sleep(0.2)
+            batch.compiling.taken += 0.2
+
+    monkeypatch.setattr(batch, "compiled_rows", compiled_rows)
+    monkeypatch.setattr(command, "ROWS_BEFORE_COMPILING", 0)
+    path = write(tmp_path / "a.jsonl", *[sample()] * 300)
+    status, rows, said = run("sudoku", path)
+    assert status == 0 and asked == [True] and "compiling" not in said, "not yet worth it"
+    monkeypatch.setattr(command, "COMPILING_SECONDS", 0)
+    status, (*rows, facts), said = run("sudoku", path, "--json")
+    assert status == 0 and asked == [True, True, False] and len(rows) == 300
+    assert said == "compiling once (about 0 s)\n" and facts["compiling_seconds"] == 0.2
+    assert facts["lines_per_second"] > 1.5 * 300 / facts["seconds"]
+    assert "0.2 s of them compiling once" in run("sudoku", path)[2]
 
 
 def test_many_bad_lines_do_not_flood_the_terminal(run, tmp_path):

@@ -73,7 +73,9 @@ def test_minervas_sentence_is_an_answer_in_lenient_mode(run):
         {"resps": [[text.format(a)]], "doc": {"answer": r"\frac12"}} for a in ("0.5", r"\frac{1}{2}", "2")
     ]
     path = write(Path("samples_minerva_math_algebra.jsonl"), *map(json.dumps, rows))
-    assert [row["correct"] for row in run("math500", path, "--preset", "lm-eval")[1]] == [True, True, False]
+    read = run("math500", path, "--preset", "lm-eval")[1]
+    assert [row["correct"] for row in read] == [True, True, False]
+    assert [row["extracted"] for row in read] == ["$0.5$", r"$\frac{1}{2}$", "$2$"]
     strict = run("math500", path, "--preset", "lm-eval", "--mode", "strict")[1]
     assert [row["reason"] for row in strict] == ["no_answer"] * 3
 

@@ -5,19 +5,32 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, NamedTuple
 
 from verifiers import batch
-from verifiers.command.read import Block, LineError, Names, completions_in, read_line, read_sample
+from verifiers.command.read import (
+    Block,
+    LineError,
+    Names,
+    completions_in,
+    integers_in,
+    read_line,
+    read_sample,
+)
 from verifiers.errors import VerifierError
 from verifiers.registry import Mode, verify, verify_batch
 from verifiers.reward import unwrap
 
-ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported; a first compilation takes much longer
+ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported
+COMPILING_SECONDS = 15.0  # that a first compilation takes, about; as long is judged without it before
 REPORTED = 100  # problems that are spelled out on standard error; the output names all of them
 SHOWN = 100  # characters of a completion without an answer
 _AHEAD = 2  # blocks under way for each worker
+
+# References that a file may hold in another form.
+_SPECIAL: dict[str, Callable[[Any], Any]] = {"problem": partial(unwrap, role="user"), "numbers": integers_in}
 
 # (correct, score, extracted, reason, decided_by), or why there is no verdict
 Outcome = tuple[bool, float, str | None, str, str] | str
@@ -37,7 +50,8 @@ class Judged(NamedTuple):
 
     Attributes:
         output: a line of JSON for each completion.
-        tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), and of `reasons.ok`, `tiers.text`, ...;
+        tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), `compiling` (seconds), and of `reasons.ok`,
+            `tiers.text`, ...;
             `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right.
         problems: (number, what is wrong) of the first REPORTED lines without a verdict.
         unanswered: the end of the first completion in which no answer was found, "" if all have one.
@@ -72,13 +86,15 @@ def judge_block(job: Job, block: Block) -> Judged:
             outcomes.append("")
             completions.append(completion)
             for (name, column), reference in zip(references.items(), values, strict=True):
-                column.append(unwrap(reference, "user") if name == "problem" else reference)
-    unanswered = ""
+                column.append(_SPECIAL[name](reference) if name in _SPECIAL else reference)
+    unanswered, taken = "", batch.compiling.taken
     for row, completion, outcome in zip(rows, completions, _judge(job, completions, references), strict=True):
         outcomes[row] = outcome
         if not unanswered and outcome[3:4] == ("no_answer",):
             unanswered = repr(completion)[-SHOWN:]
-    return _written(block.label, places, outcomes)._replace(unanswered=unanswered)
+    judged = _written(block.label, places, outcomes)
+    judged.tally["compiling"] = batch.compiling.taken - taken
+    return judged._replace(unanswered=unanswered)
 
 
 def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[Outcome]:
@@ -176,7 +192,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
 
 
 def _prepare() -> Callable[[dict], dict]:
-    batch.rows_before_compiling = ROWS_BEFORE_COMPILING
+    batch.compiling = batch.Compiling(ROWS_BEFORE_COMPILING, COMPILING_SECONDS)
     batch.MAX_THREADS = 1  # the cores are shared out between processes already
     return lambda job: judge_block(job["job"], job["block"])._asdict()
 

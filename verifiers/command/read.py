@@ -23,6 +23,14 @@ LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
 _ROWS = 1024  # of a table in a block
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _ABSENT = object()
+_BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    RecursionError,
+    zlib.error,
+    csv.Error,
+)  # raised where a file breaks off
 Names = tuple[str, ...]  # of one field, the first that a line has counts
 
 
@@ -66,7 +74,7 @@ class Source:
                 for lines in self._pieces(stream):
                     yield Block(self.label, number, lines)
                     number += len(lines)
-        except (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error) as error:
+        except _BROKEN as error:
             self.failure = f"cannot be read past line {number - 1} ({error}); what follows was not judged."
 
     def _pieces(self, stream: io.BufferedReader) -> Iterator[list[bytes]]:
@@ -74,7 +82,7 @@ class Source:
         if magic.startswith(b"PAR1") or self.path.endswith(".parquet"):
             return _parquet(self.path, self.columns)
         if magic.startswith(b"\x1f\x8b"):
-            stream = io.BufferedReader(gzip.GzipFile(fileobj=stream), BLOCK_BYTES)  # type: ignore[arg-type]
+            stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]
         if delimiter := _DELIMITERS.get(Path(self.path.removesuffix(".gz")).suffix):
             csv.field_size_limit(LINE_LIMIT)
             text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
@@ -85,20 +93,47 @@ class Source:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[list[bytes]]:
-    rest = b""
-    while piece := stream.read(BLOCK_BYTES):
+    """Whole lines; not the one in which a stream breaks off."""
+    rest, failure = b"", None
+    piece = b"\n"
+    while piece and failure is None:
+        piece, failure = _read(stream)
         *lines, rest = (rest + piece).split(b"\n")
         rest = rest[: LINE_LIMIT + 1]
         if lines:
             yield lines
+    if failure is not None:
+        raise failure
     if rest:
         yield [rest]
 
 
+def _read(stream: Any) -> tuple[bytes, Exception | None]:
+    """The next BLOCK_BYTES, or what came before an error, and that; `read` would lose what came before."""
+    parts: list[bytes] = []
+    left = BLOCK_BYTES
+    try:
+        while left > 0 and (part := stream.read1(left)):
+            parts.append(part)
+            left -= len(part)
+    except _BROKEN as error:
+        return b"".join(parts), error
+    return b"".join(parts), None
+
+
 def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
-    rows = iter(rows)
-    while block := list(islice(rows, _ROWS)):
-        yield [json.dumps(row, default=str, skipkeys=True).encode() for row in block]
+    rows, failure, block = iter(rows), None, [b""]
+    while block and failure is None:
+        block = []
+        try:
+            for row in islice(rows, _ROWS):
+                block.append(json.dumps(row, default=str, skipkeys=True).encode())
+        except _BROKEN as error:
+            failure = error
+        if block:
+            yield block
+    if failure is not None:
+        raise failure
 
 
 def _parquet(path: str, wanted: set[str]) -> Iterator[list[bytes]]:
@@ -175,3 +210,13 @@ def completions_in(value: object, levels: int = 2) -> list[object]:
     if not (listed and value and levels):
         return [unwrap(value)]
     return [completion for item in value for completion in completions_in(item, levels - 1)]
+
+
+def integers_in(value: object) -> object:
+    """Integers that a table holds as text, "[1, 2, 3]" or "1 2 3", as a list; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return [int(part) for part in value.strip("[] ").replace(",", " ").split()] or value
+    except ValueError:
+        return value

@@ -10,8 +10,8 @@ from verifiers.command.judge import Job
 from verifiers.statistics import wilson_interval
 
 
-def summary(job: Job, tally: Counter[str], seconds: float) -> dict[str, Any]:
-    """The facts of a run, as they are written with --json."""
+def summary(job: Job, tally: Counter[str], seconds: float, compiling: float) -> dict[str, Any]:
+    """The facts of a run, as they are written with --json; `compiling` of its seconds were spent on that."""
     n, lines = tally["judged"], tally["judged"] + tally["invalid"]
     lists = counts(tally, "lists")
     return {
@@ -21,13 +21,15 @@ def summary(job: Job, tally: Counter[str], seconds: float) -> dict[str, Any]:
         "correct": tally["correct"],
         "accuracy": tally["correct"] / n if n else None,
         "interval": list(wilson_interval(tally["correct"], n)) if n else None,
-        **({"pass_at": pass_at(lists)} if lists else {}),
+        **({"pass_at": pass_at(lists), "pass_at_of": _sizes(lists)} if lists else {}),
         "mean_score": tally["score"] / n if n else None,
         "reasons": counts(tally, "reasons"),
         "tiers": counts(tally, "tiers"),
         "invalid_lines": tally["invalid"],
+        "broken_files": tally["broken"],
         "seconds": round(seconds, 3),
-        "lines_per_second": round(lines / seconds, 1) if seconds > 0 else None,
+        "compiling_seconds": round(compiling, 3),
+        "lines_per_second": round(lines / (seconds - compiling), 1) if seconds > compiling else None,
     }
 
 
@@ -53,6 +55,12 @@ def pass_at(lists: dict[str, int]) -> dict[str, float]:
     }
 
 
+def _sizes(lists: dict[str, int]) -> dict[str, int]:
+    """Over how many lines `pass_at` is the mean, and how many completions they have."""
+    completions = sum(int(name.partition("/")[2]) * lines for name, lines in lists.items())
+    return {"lines": sum(lists.values()), "completions": completions}
+
+
 def summary_text(facts: dict[str, Any]) -> str:
     n, right, (low, high) = facts["n"], facts["correct"], facts["interval"] or (0.0, 1.0)
     rate = f"{right:,} right, {right / n:.2%} [{low:.2%}, {high:.2%}]" if n else "none judged"
@@ -61,10 +69,17 @@ def summary_text(facts: dict[str, Any]) -> str:
         if facts[name]:
             lines.append(f"  {name:8}" + ", ".join(f"{key} {count:,}" for key, count in facts[name].items()))
     if "pass_at" in facts:
-        lines.append("  " + ", ".join(f"pass@{k} {chance:.2%}" for k, chance in facts["pass_at"].items()))
+        chances = ", ".join(f"pass@{k} {chance:.2%}" for k, chance in facts["pass_at"].items())
+        of, samples = facts["pass_at_of"].values()
+        lines.append(f"  {chances}, of the {of:,} lines with several completions, {samples:,} in all")
+        lines.append(f"  {right / n:.2%} right, of all {n:,} completions")
     if n and abs(facts["mean_score"] - facts["accuracy"]) > 1e-12:
         lines.append(f"  mean score {facts['mean_score']:.4f}")
     if facts["invalid_lines"]:
         lines.append(f"  {facts['invalid_lines']:,} lines without a verdict (not counted above)")
-    lines.append(f"  {facts['lines_per_second'] or 0:,.0f} lines/s, {facts['seconds']:.1f} s")
+    if facts["broken_files"]:
+        lines.append(f"  {facts['broken_files']:,} files broke off (the rest of them is not counted)")
+    compiling = f", {facts['compiling_seconds']:.1f} s of them compiling once"
+    times = f"{facts['seconds']:.1f} s" + compiling * (facts["compiling_seconds"] > 0)
+    lines.append(f"  {facts['lines_per_second'] or 0:,.0f} lines/s, {times}")
     return "\n".join(lines) + "\n"
