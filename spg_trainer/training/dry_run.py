@@ -37,7 +37,9 @@ def show(config: Config, over: Iterable[Layer]) -> str:
     comments = [arithmetic(settled, algorithm, processes), *foretell(settled, algorithm, processes)]
     decoding = decoding_layer(settled.model.model)
     if decoding and "block_length" not in decoding.values.get("rollout", {}):
-        comments.insert(0, f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken")
+        comments.insert(
+            0, f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken"
+        )
     return "\n# ".join([with_origins(settled, algorithm, over), *comments]) + "\n"
 
 
