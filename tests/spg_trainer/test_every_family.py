@@ -1,0 +1,80 @@
+"""Every algorithm trains a model of every family: blocks of attention, shifted logits, mixtures of experts."""
+
+import itertools
+
+import pytest
+import torch
+
+from spg_trainer.algorithms import build, get
+from spg_trainer.training.loop import train_step
+from spg_trainer.training.setup import start
+from tests.common.family_cases import UNTRAINED, untrained
+from tests.common.likelihood_cases import relative
+from tests.common.process_cases import FAMILIES, family_config, one_step
+from tests.common.trainer_cases import LORA, PUBLISHED, small_config
+from tests.common.two_processes import two_processes
+
+ALGORITHMS = (*PUBLISHED, "raft")
+MIXTURES = ("llada2", "lladamoe", "sdar_moe")
+ALL = {"lora_r": 0, "ref_copy": True}
+"""All weights are trained; a copy of them is the reference, for those algorithms that ask for one."""
+
+
+def config_of(family, output, algorithm, **changes):
+    """One step of two updates, of as many as the algorithm may have, in blocks of 5 tokens, two a pass."""
+    one_by_one = {"block_length": 1, "diffusion_steps": 10}
+    own = one_by_one if get(algorithm).left_to_right else {"num_iterations": 2}
+    settings = {"algorithm": algorithm, "algorithm_args": {}, "max_steps": 1, **own, **changes}
+    if not build(algorithm).needs_ref_logps:
+        settings["ref_copy"] = False
+    return small_config(output, model=untrained(family), **settings)
+
+
+def assert_trained(config):
+    """A step whose first update moves nothing, so that its second one has ratios of 1, and whose second one moves."""
+    run = start(config, quiet=True)
+    before = {name: value.clone() for name, value in run.policy.model.state_dict().items()}
+    trained = {name for name, p in run.policy.model.named_parameters() if p.requires_grad}
+    step, updates = run.optimizer.step, itertools.count(config.batch.num_iterations)
+    run.optimizer.step = lambda: None if next(updates) == 2 else step()
+    train_step(run)
+    run.folder.release()
+    (row,) = run.state.history
+    assert all(value == value and abs(value) < float("inf") for value in row.values())
+    assert row["grad_norm"] > 0
+    assert row.get("ratio/mean", 1.0) == pytest.approx(1, abs=1e-6)
+    after = run.policy.model.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert moved and moved <= trained
+    return moved
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("kind", ["blocks", "shift", "mixture"])
+def test_an_algorithm_trains_a_model_of_each_kind(tmp_path, algorithm, kind):
+    """Families of a kind take turns, and so do adapters and all weights."""
+    names = {"blocks": ("sdar", "fastdllm_v2"), "shift": ("dream", "fastdllm_v2"), "mixture": MIXTURES}[kind]
+    number = ALGORITHMS.index(algorithm)
+    weights = ALL if number // len(names) % 2 else LORA
+    assert_trained(config_of(names[number % len(names)], tmp_path / "run", algorithm, **weights))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", [ALL, LORA], ids=["all weights", "adapters"])
+@pytest.mark.parametrize("family", UNTRAINED)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_algorithm_trains_a_model_of_each_family(tmp_path, algorithm, family, weights):
+    assert_trained(config_of(family, tmp_path / "run", algorithm, **weights))
+
+
+@pytest.mark.parametrize("divided", ["", "-sharded"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_give_the_gradient_of_one(family, divided, tmp_path):
+    """A mixture's router is computed in float32 also in a float64 model, in other batches then."""
+    expected, metrics = one_step(family_config(tmp_path / "one", family))
+    assert float(expected.norm()) > 1e-3 and metrics["frac_reward_zero_std"] < 1
+    limit = 1e-10 if family == "sdar" else 1e-5
+    for rank in (0, 1):
+        found, metrics_of_process = torch.load(two_processes() / f"rank-{rank}.pt")[family + divided]
+        assert found.shape == expected.shape and relative(found, expected) < limit
+        assert metrics_of_process == pytest.approx(metrics, rel=10 * limit, abs=limit)
