@@ -5,7 +5,11 @@ import itertools
 import pytest
 import torch
 
+from spg_trainer import cli
 from spg_trainer.algorithms import build, get
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import load_model, save_model
+from spg_trainer.training.dry_run import refuse_early
 from spg_trainer.training.loop import train_step
 from spg_trainer.training.setup import start
 from tests.common.family_cases import UNTRAINED, untrained
@@ -78,3 +82,70 @@ def test_two_processes_give_the_gradient_of_one(family, divided, tmp_path):
         found, metrics_of_process = torch.load(two_processes() / f"rank-{rank}.pt")[family + divided]
         assert found.shape == expected.shape and relative(found, expected) < limit
         assert metrics_of_process == pytest.approx(metrics, rel=10 * limit, abs=limit)
+
+
+# What a model's attention cannot have.
+
+SDAR, DREAM, LLADA2 = "JetLM/SDAR-8B-Chat", "Dream-org/Dream-v0-Instruct-7B", "inclusionAI/LLaDA2.0-mini"
+ALL_BLOCKS = ("--algorithm", "ebpo", "--algorithm-args", "masking=all_blocks")
+
+
+@pytest.mark.parametrize(
+    "model, flags, value, remedy",
+    [
+        (SDAR, ("--block-length", "8"), "block_length=8", "block_length=4"),
+        (SDAR, ("--cache", "dual"), "cache=dual", "cache=blocks"),
+        (SDAR, (*ALL_BLOCKS, "block_origin=completion"), "block_origin=completion", "block_origin=sequence"),
+        (LLADA2, (*ALL_BLOCKS, "--block-length", "16"), "block_length=16", "block_length=32 block_origin"),
+        (DREAM, ("--cache", "blocks"), "cache=blocks", "cache=none"),
+        (DREAM, ALL_BLOCKS, "masking=all_blocks", "masking=block_active"),
+        (DREAM, ("--attention-block", "32", "--cache", "prefix"), "cache=prefix", "cache=blocks"),
+        ("GSAI-ML/LLaDA-8B-Instruct", ("--attention-block", "8"), "--attention-block 8", "leave it out"),
+        ("tiny", ("--cache", "blocks"), "cache=blocks", "cache=none"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_attention_of_a_known_model_cannot_have(
+    capsys, model, flags, value, remedy
+):
+    assert cli.main(["--env", "countdown", "--model", model, *flags, "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and value in said and remedy in said.partition(value)[2]
+
+
+@pytest.mark.parametrize("model", [SDAR, LLADA2])
+def test_ebpo_scores_all_blocks_of_a_published_model_by_one_flag(capsys, model):
+    assert cli.main(["--env", "countdown", "--model", model, *ALL_BLOCKS, "--dry-run"]) == 0
+    assert "masking: all_blocks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "family, changes, remedy",
+    [
+        ("sdar", {"block_length": 2, "diffusion_steps": 10}, "block_length=1 or block_length=5"),
+        ("sdar", {"cache": "window"}, "cache=blocks"),
+        ("dream", {"cache": "blocks"}, "cache=none"),
+        ("dream", {"attention_block": 5, "cache": "dual"}, "cache=blocks"),
+        (
+            "sdar",
+            {"algorithm": "ebpo", "algorithm_args": {"masking": "all_blocks", "block_length": 2}},
+            "block_length=5 block_origin=sequence",
+        ),
+    ],
+)
+def test_a_training_refuses_it_before_anything_is_decoded(tmp_path, family, changes, remedy):
+    config = small_config(tmp_path / "run", model=untrained(family), **changes)
+    with pytest.raises(ConfigError, match=remedy):
+        refuse_early(config)
+    with pytest.raises(ConfigError, match=remedy):
+        start(config, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_adapter_is_checked_by_what_was_answered_for_it(tmp_path):
+    """Its base says nothing of blocks where a flag has said it, and the answer lies beside the adapter."""
+    save_model(
+        load_model(str(untrained("dream")), lora_r=2, attention_block=5, device="cpu"), tmp_path / "adapter"
+    )
+    config = small_config(tmp_path / "run", model=tmp_path / "adapter", cache="dual")
+    with pytest.raises(ConfigError, match="cache=blocks"):
+        refuse_early(config)
