@@ -38,7 +38,8 @@ def assert_trained(config):
     """A step whose first update moves nothing, so that its second one has ratios of 1, and whose second one moves."""
     run = start(config, quiet=True)
     before = {name: value.clone() for name, value in run.policy.model.state_dict().items()}
-    trained = {name for name, p in run.policy.model.named_parameters() if p.requires_grad}
+    named = run.policy.model.named_parameters(remove_duplicate=False)  # a tied head has two names
+    trained = {name for name, p in named if p.requires_grad}
     step, updates = run.optimizer.step, itertools.count(config.batch.num_iterations)
     run.optimizer.step = lambda: None if next(updates) == 2 else step()
     train_step(run)
@@ -61,6 +62,14 @@ def test_an_algorithm_trains_a_model_of_each_kind(tmp_path, algorithm, kind):
     number = ALGORITHMS.index(algorithm)
     weights = ALL if number // len(names) % 2 else LORA
     assert_trained(config_of(names[number % len(names)], tmp_path / "run", algorithm, **weights))
+
+
+@pytest.mark.parametrize("family", ["sdar", "llada2"])
+def test_ebpo_trains_all_blocks_in_one_pass(tmp_path, family):
+    arguments = {"masking": "all_blocks", "num_masks": 3}
+    assert_trained(
+        config_of(family, tmp_path / "run", "ebpo", algorithm_args=arguments, **LORA, cache="blocks")
+    )
 
 
 @pytest.mark.slow
