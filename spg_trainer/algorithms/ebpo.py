@@ -33,8 +33,8 @@ class EBPO(SequenceRatio):
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean_std"
     """What a reward is compared with; the code divides by the group's standard deviation."""
     block_origin: Literal["completion", "sequence"] = "sequence"
-    """`all_blocks`: where the model's blocks begin, at the completion or at the prompt's first token; published ones
-    begin there."""
+    """`all_blocks`: where the model's blocks begin, at the completion, or at the prompt's first token, as in all
+    published models."""
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference

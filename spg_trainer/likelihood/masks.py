@@ -121,7 +121,7 @@ class Masking(ABC):
         return
 
     def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError where it scores nothing that a model which attends so is sampled by; by default never."""
+        """Raises ConfigError for a model whose attention it does not suit; by default it suits any."""
         return
 
     def count(self, size: int) -> int:
