@@ -158,3 +158,10 @@ def test_an_adapter_is_checked_by_what_was_answered_for_it(tmp_path):
     config = small_config(tmp_path / "run", model=tmp_path / "adapter", cache="dual")
     with pytest.raises(ConfigError, match="cache=blocks"):
         refuse_early(config)
+
+
+@pytest.mark.parametrize("kind, length", [("block", 8), ("shift", 20)])
+def test_an_embedded_model_of_another_kind_is_decoded_as_it_was_made(kind, length, capsys):
+    """Its lengths are its own, not the recipe's: blocks of 20 would not be those of its attention."""
+    assert cli.main(["--env", "sudoku", "--model", f"tiny:{kind}", "--dry-run"]) == 0
+    assert f"block_length: {length}  # tiny:{kind}/environment.json" in capsys.readouterr().out
