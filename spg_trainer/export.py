@@ -17,6 +17,7 @@ from spg_trainer.runs.files import COMPLETE, incomplete, json_document, write_te
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.published import known_settings
 from spg_trainer.settings.sources import ENVIRONMENT, model_environment, to_yaml
 from spg_trainer.settings.weights import is_embedded, looks_local, resolve_model
 
@@ -79,7 +80,10 @@ def push(command: PushCommand) -> None:
     if source.adapter and not on_hub:
         whole = f"python -m spg_trainer merge {run.path}, then this command with --merged"
         raise ConfigError(f"{folder} is an adapter on {base}, which only you have. Push it whole: {whole}.")
-    card = card_of_run(run, command.repo, base if on_hub else None, adapter=bool(source.adapter))
+    family = known_settings(str(folder)).get(
+        "model_type", "llada"
+    )  # which an adapter of LLaDA's does not say
+    card = card_of_run(run, command.repo, base if on_hub else None, family, adapter=bool(source.adapter))
     with tempfile.TemporaryDirectory() as name:
         place = run.path / "card" if command.dry_run else Path(name)
         write_text(place / CARD, card)
@@ -116,8 +120,8 @@ def upload(command: PushCommand, folder: Path) -> str:
     return str(url)
 
 
-def card_of_run(run: Recorded, repo: str, base: str | None, *, adapter: bool) -> str:
-    """The card of a run's model. base: the Hub id of what it started from, None for a folder."""
+def card_of_run(run: Recorded, repo: str, base: str | None, family: str, *, adapter: bool) -> str:
+    """The card of a run's model. base: the Hub id of what it started from, None for a folder. family: `model_type`."""
     config, best = run.config, run.kept_step
     start = (
         "the embedded model of spg-trainer" if is_embedded(config.model.model, "tiny") else "a local model"
@@ -133,7 +137,7 @@ It started from {f"`{base}`" if base else start}.{step}
     front = {"library_name": "peft" if adapter else "transformers", "base_model": base}
     measured = {f"{name} training": run.summary[f"eval_{name}"] for name in ("after", "before")}
     usage = opening(repo, without_folders(config.env))
-    return compose(repo.rpartition("/")[2], text, config, measured, usage, **front)
+    return compose(repo.rpartition("/")[2], text, config, measured, usage, family, **front)
 
 
 def card_of_sft(
@@ -159,10 +163,13 @@ imitates several ways to answer, one of them right, and knows no other task.
 """
     front = {"library_name": "transformers", "license": "apache-2.0"}
     measured = {split: result.summary() for split, result in results.items()}
-    return compose(f"A base model for {task(command)}", text, command, measured, opening(), **front)
+    family = fit.policy.model.config.to_dict()["model_type"]
+    return compose(f"A base model for {task(command)}", text, command, measured, opening(), family, **front)
 
 
-def compose(title: str, text: str, settings: Any, measured: dict[str, Any], usage: str, **front: Any) -> str:
+def compose(
+    title: str, text: str, settings: Any, measured: dict[str, Any], usage: str, family: str, **front: Any
+) -> str:
     """A model card. settings: Config or SftCommand. measured: evaluations by name, the model's own first."""
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -171,7 +178,7 @@ def compose(title: str, text: str, settings: Any, measured: dict[str, Any], usag
     data = ModelCardData(
         model_name=title,
         eval_results=[EvalResult("text-generation", env, env, "accuracy", solved, metric_name="solved")],
-        tags=["masked-diffusion", "llada", "reinforcement-learning", "spg-trainer"],
+        tags=["masked-diffusion", family.lower(), "reinforcement-learning", "spg-trainer"],
         **front,
     )
     names = ("split", "max_completion_length", "diffusion_steps", "block_length", "temperature")

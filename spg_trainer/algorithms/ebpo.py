@@ -32,8 +32,9 @@ class EBPO(SequenceRatio):
     """Chance that a prompt token is masked; 0 in the code."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean_std"
     """What a reward is compared with; the code divides by the group's standard deviation."""
-    block_origin: Literal["completion", "sequence"] = "completion"
-    """`all_blocks`: where the model's blocks begin, at the completion or at the prompt's first token."""
+    block_origin: Literal["completion", "sequence"] = "sequence"
+    """`all_blocks`: where the model's blocks begin, at the completion, or at the prompt's first token, as in all
+    published models."""
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference

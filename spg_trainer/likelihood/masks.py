@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torch import Tensor
 
 from spg_trainer.batch import Rollouts, Rows
 from spg_trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spg_trainer.models.pattern import Pattern
 
 Streams = Callable[[int, int], np.random.Generator]
 """(row, mask) -> that mask's private stream. Mask -1: shared by all masks of the row; mask -2: by those of all
@@ -115,6 +118,10 @@ class Masking(ABC):
 
     def check(self, size: int) -> None:
         """Raises ConfigError if completions of `size` tokens cannot be masked this way; by default all can."""
+        return
+
+    def check_pattern(self, pattern: "Pattern") -> None:
+        """Raises ConfigError for a model whose attention it does not suit; by default it suits any."""
         return
 
     def count(self, size: int) -> int:
@@ -551,7 +558,21 @@ class AllBlocksMasking(ManyMasking):
     """
 
     block_length: int = 32
-    block_origin: str = "completion"
+    block_origin: str = "sequence"
+
+    def check_pattern(self, pattern: "Pattern") -> None:
+        """Raises ConfigError unless its blocks are those of the model's attention."""
+        if pattern.is_full:
+            raise ConfigError(
+                "masking=all_blocks: every token of this model attends to every other, so that a block would be shown "
+                "the holes of the others. Use --algorithm-args masking=block_active."
+            )
+        mine, wanted = (self.block_length, self.block_origin), (pattern.block_size, pattern.origin)
+        if mine != wanted:
+            raise ConfigError(
+                f"masking=all_blocks with block_length={mine[0]} and block_origin={mine[1]}: the model attends to "
+                f"other blocks. Use --algorithm-args block_length={wanted[0]} block_origin={wanted[1]}."
+            )
 
     def plan(self, row: Row) -> Plan:
         """Its choice is (n,), the number of each token's block."""

@@ -208,7 +208,7 @@ def _special_token_ids(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[
     return {"mask_id": mask, "pad_id": pad, "end_token_ids": ends}
 
 
-def _answer(config: Any, m: ModelConfig) -> None:
+def answer(config: Any, m: ModelConfig) -> None:
     """Puts what flags say of a model into its settings, which are written with it. Raises ModelError for a LLaDA's."""
     if m.mask_token_id is not None:
         config.mask_token_id = m.mask_token_id
@@ -262,7 +262,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         if not isinstance(config, LLaDAConfig | FamilyConfig):
             known = ", ".join(sorted({"llada", *(c.family.model_type for c in BY_ARCHITECTURE.values())}))
             raise ModelError(f"model_type {config.model_type!r}; those that can be trained here are {known}")
-        _answer(config, m)
+        answer(config, m)
         own_tokenizer = adapter and (adapter / "tokenizer_config.json").is_file()
         tokenizer = _open_tokenizer(str(adapter if own_tokenizer else base), config, options)
         tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts

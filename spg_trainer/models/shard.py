@@ -64,6 +64,9 @@ def divide(model: nn.Module, device: torch.device, compute: torch.dtype) -> None
     for module in _parts(base):
         module.set_gradient_divide_factor(1.0)  # losses are divided by global totals already
         module.set_force_sum_reduction_for_comms(True)  # gloo knows no scaled sums
+        # Left to itself, a layer's backward pass gathers what ran before it, which is let go already where that was
+        # a pass without a graph: one process would wait for others that have nothing to gather.
+        module.set_modules_to_backward_prefetch([module])
     with torch.no_grad():
         _one_token(base)  # FSDP takes what runs first for the root, and layers run without it later
     _let_go(base)

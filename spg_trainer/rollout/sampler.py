@@ -102,7 +102,7 @@ def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
         fits = max(n for n in range(1, min(block, size) + 1) if size % n == 0)
         raise ConfigError(
             f"block_length={block} does not divide the {size} tokens of a block of the model's attention. Use "
-            f"block_length={fits} or block_length={size}."
+            f"{' or '.join(f'block_length={n}' for n in sorted({fits, size}))}."
         )
     if cache not in ("none", "blocks"):
         raise ConfigError(

@@ -20,7 +20,7 @@ from spg_trainer.settings.fields import Config, Decoding, EvalCommand, Sampling,
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, task_name, task_recipe
 from spg_trainer.settings.values import overlay, plain
-from spg_trainer.settings.weights import is_embedded
+from spg_trainer.settings.weights import is_embedded, resolve_model
 
 Command = TypeVar("Command", Config, EvalCommand, SftCommand)
 
@@ -134,8 +134,12 @@ def made_for(env: str, model: str) -> dict[str, Any]:
 
 
 def model_environment(model: str) -> dict[str, Any]:
-    """What a model folder says of the environment it was made for; empty where it says nothing."""
-    folder = Path(model).expanduser()
+    """What a model folder says of the environment it was made for; empty where it says nothing.
+
+    Recipes are made of the embedded models of LLaDA's kind, whose own files say no more.
+    """
+    other_kind = is_embedded(model, "tiny") and model != "tiny"
+    folder = Path(resolve_model(model).base if other_kind else model).expanduser()
     files = (folder / ENVIRONMENT, folder / "model" / ENVIRONMENT)
     file = next((file for file in files if file.is_file()), None)
     try:

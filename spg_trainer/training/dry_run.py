@@ -11,7 +11,7 @@ from spg_trainer import algorithms
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.rollout.pairs import read_pairs, settle_pairs
-from spg_trainer.rollout.sampler import check_names
+from spg_trainer.rollout.sampler import check_names, check_pattern
 from spg_trainer.rollout.sources import check_prompts
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.adapters import settle
@@ -22,11 +22,12 @@ from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer
 from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import resolve_model
-from spg_trainer.training.estimate import foretell
+from spg_trainer.training.estimate import find_shape, foretell, pattern_of
 from spg_trainer.training.update import micro_batch_size
 
 if TYPE_CHECKING:
     from envs import TextEnv
+    from spg_trainer.models.pattern import Pattern
 
 
 def show(config: Config, over: Iterable[Layer]) -> str:
@@ -34,8 +35,11 @@ def show(config: Config, over: Iterable[Layer]) -> str:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     settled, algorithm = refuse_early(replace(config, dry_run=False, config=None), processes)
     comments = [arithmetic(settled, algorithm, processes), *foretell(settled, algorithm, processes)]
-    if (decoding := decoding_layer(settled.model.model)) and not decoding.values:
-        comments.insert(0, f"decoding: {decoding.origin} has none that this sampler knows; LLaDA's is taken")
+    decoding = decoding_layer(settled.model.model)
+    if decoding and "block_length" not in decoding.values.get("rollout", {}):
+        comments.insert(
+            0, f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken"
+        )
     return "\n# ".join([with_origins(settled, algorithm, over), *comments]) + "\n"
 
 
@@ -45,6 +49,8 @@ def refuse_early(config: Config, num_processes: int = 1) -> tuple[Config, algori
     config = settle_pairs(replace(config, model=settle(config.model)))
     examine(config, algorithm, num_processes)
     resolve_model(config.model.model, config.env)
+    if (shape := find_shape(config)) and (pattern := pattern_of(shape)):
+        check_attention(config, algorithm, pattern)
     if config.pairs:
         read_pairs(config.pairs)
     return config, algorithm
@@ -60,6 +66,12 @@ def examine(config: Config, algorithm: algorithms.Algorithm, num_processes: int)
         train = splits["train"]
         check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
     return splits
+
+
+def check_attention(config: Config, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
+    """Raises ConfigError for decoding, or masks of an algorithm, that do not go with who attends to whom in a model."""
+    check_pattern(pattern, config.rollout)
+    algorithm.make_masking().check_pattern(pattern)
 
 
 def open_splits(config: Config) -> "dict[str, TextEnv]":

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.likelihood.logps import rows_per_chunk
 from spg_trainer.models.experts import experts_of
+from spg_trainer.models.pattern import Pattern
 from spg_trainer.rollout.cache import CACHES, POSITIONS_PER_THREAD
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, Sampling
@@ -89,6 +90,7 @@ class _Work(NamedTuple):
     """Weights of the layers that a token meets: of a mixture, not those of experts that it does not take."""
     largest: int
     """Weights of the largest tensor."""
+    pattern: Pattern
     bytes: int
     """Of a number in a pass, and of one that is trained."""
     wide: int
@@ -186,6 +188,7 @@ def _count(shape: Any, config: Config, algorithm: Algorithm, dtype: str, prompt:
         adapters=config.model.lora_r * adapted,
         active=active,
         largest=largest,
+        pattern=pattern_of(shape) or Pattern(),
         bytes=_BYTES[dtype],
         wide=max(4, _BYTES[dtype]),
         prompt=prompt,
@@ -267,22 +270,27 @@ def _flops(n: _Work, computed: int, seen: int) -> float:
     return computed * (2.0 * (n.active + n.adapters) + 4 * n.queries * n.layers * seen)
 
 
-def _passes(s: Sampling, prompt: int) -> Iterator[tuple[int, int, int]]:
+def _passes(s: Sampling, prompt: int, pattern: Pattern) -> Iterator[tuple[int, int, int]]:
     """(columns computed, columns seen, masked tokens of the block) in each pass over a row; without a schedule at most,
     a token at a time.
     """
     window, end, number, fresh_prompt = CACHES[s.cache], prompt + s.max_completion_length, 0, 0
-    steps = s.steps_per_block if s.unmasking == "schedule" else s.block_length
-    for start in range(prompt, end, s.block_length):
-        stop = start + s.block_length
-        seen = end if s.suffix_tokens is None else min(end, stop + s.suffix_tokens + 1)
+    of_whole = s.steps_per_block if s.unmasking == "schedule" else s.block_length
+    for first, last in pattern.spans(prompt, s.max_completion_length, s.block_length):
+        start, stop, size = prompt + first, prompt + last, last - first
+        steps = -(-size * of_whole // s.block_length)
+        if pattern.is_full:
+            own, seen = start, end if s.suffix_tokens is None else min(end, stop + s.suffix_tokens + 1)
+        else:  # nobody sees what stands behind attention's block
+            own, seen = (min(end, prompt + edge) for edge in pattern.block_of(first, prompt))
         for step in range(steps):
-            masked = s.block_length * (steps - step) // steps
-            if s.cache == "blocks":  # the first step of a block also computes the one before it
-                yield s.block_length * (1 + (step == 0)) if number else stop, stop, masked
+            masked = size * (steps - step) // steps
+            if s.cache == "blocks":  # the first step of attention's block also computes the one before it
+                entered = step == 0 and start == own
+                yield seen - own + entered * pattern.block_size if number else seen, seen, masked
             elif window and (step % s.refresh_steps if s.refresh_steps else step):
-                first, last = window(start, stop, seen, s)
-                yield last - first, seen, masked
+                left, right = window(start, stop, seen, s)
+                yield right - left, seen, masked
             elif number and number - fresh_prompt < s.prompt_refresh_steps:
                 yield seen - prompt, seen, masked
             else:
@@ -294,7 +302,7 @@ def _passes(s: Sampling, prompt: int) -> Iterator[tuple[int, int, int]]:
 def _row_seconds(n: _Work, sampling: Sampling, rows: int, device: Device) -> float:
     """Of a completion, `rows` at a time."""
     seconds, weights = 0.0, n.bytes * (n.whole - n.width * n.vocabulary) + n.wide * n.adapters
-    for computed, seen, masked in _passes(sampling, n.prompt):
+    for computed, seen, masked in _passes(sampling, n.prompt, n.pattern):
         flops = rows * (_flops(n, computed, seen) + 2 * masked * n.vocabulary * n.width)
         moved = weights + rows * (seen - computed) * n.cache
         seconds += max(flops / device.rate(n.bytes), moved / device.bandwidth)
@@ -348,6 +356,13 @@ def foretell(config: Config, algorithm: Algorithm, processes: int) -> list[str]:
     return lines[:4] if on_cpu else lines
 
 
+def pattern_of(shape: Any) -> Pattern | None:
+    """Who attends to whom in a model of this configuration; None where that is asked for when it is opened."""
+    if not hasattr(shape, "family"):
+        return Pattern()
+    return None if shape.block_size is None else Pattern(shape.block_size, shape.family.origin)
+
+
 def find_shape(config: Config) -> Any:
     """The configuration of the model that settings name, without a network; None where it is not known."""
     from transformers import AutoConfig
@@ -356,18 +371,27 @@ def find_shape(config: Config) -> Any:
     from spg_trainer.errors import ModelError
     from spg_trainer.models import LLaDAConfig
     from spg_trainer.models.family import FamilyConfig
+    from spg_trainer.models.load import answer
     from spg_trainer.settings.weights import resolve_model
 
-    base, revision = resolve_model(config.model.model, config.env).base, config.model.revision or "main"
+    weights, revision = resolve_model(config.model.model, config.env), config.model.revision or "main"
+    base, adapter = weights.base, weights.adapter
+    answered = adapter is not None and (adapter / "config.json").is_file()
     try:
         shape = AutoConfig.from_pretrained(
-            base, revision=revision, local_files_only=True, trust_remote_code=False
+            adapter if answered else base, revision=revision, local_files_only=True, trust_remote_code=False
         )
     except ModelError:
         raise
     except (OSError, ValueError):  # not downloaded, or of a kind that transformers does not know
-        if base in LLADA_8B:
-            return LLaDAConfig()
         known = known_settings(base)
-        return CONFIG_MAPPING[known["model_type"]].from_dict(known) if known else None
-    return shape if isinstance(shape, LLaDAConfig | FamilyConfig) else None
+        if base in LLADA_8B:
+            shape = LLaDAConfig()
+        elif known:
+            shape = CONFIG_MAPPING[known["model_type"]].from_dict(known)
+        else:
+            return None
+    if not isinstance(shape, LLaDAConfig | FamilyConfig):
+        return None
+    answer(shape, config.model)
+    return shape

@@ -11,6 +11,7 @@ from spg_trainer.distributed import decide_on_main, gather, raising_on_all
 from spg_trainer.errors import CheckpointError
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import gathered
+from spg_trainer.models.states import base_model
 from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.pairs import PairFile, settle_pairs
 from spg_trainer.rollout.sources import EnvironmentSource
@@ -26,7 +27,7 @@ from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.sources import CONFIG, model_environment, to_yaml
-from spg_trainer.training.dry_run import arithmetic, examine
+from spg_trainer.training.dry_run import arithmetic, check_attention, examine
 from spg_trainer.training.optimizer import make_optimizer
 from spg_trainer.training.records import environment_record
 from spg_trainer.training.run import Run, TrainingState
@@ -47,6 +48,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         config = replace(config, model=settle(config.model, path))
         splits = examine(config, algorithm, accelerator.num_processes)
     policy = open_model(config, algorithm, path, newest, accelerator)
+    with raising_on_all():
+        check_attention(config, algorithm, base_model(policy.model).pattern)
     rows_per_forward = None if policy.device.type == "cpu" else 4 * config.batch.per_device_batch_size
     with raising_on_all():
         if config.pairs:

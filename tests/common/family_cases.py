@@ -1,5 +1,6 @@
 """The published families in small: folders of the Hub's shape with a tokenizer, and what the original code computed."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +11,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from spg_trainer.models import tiny_tokenizer
+from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.pattern import visible
+from tests.common.trainer_cases import save_writing, tiny_folder
 
 BLOCKS = {
     "dream": 0,
@@ -32,6 +36,53 @@ WORDS = {
     "sdar": {150: "<|endoftext|>", 152: "<|im_end|>", 155: "<|MASK|>"},
 }
 """Their special tokens; ids as in the fixtures, which scale them down."""
+
+EXPERTS = {"moe_intermediate_size": 8, "num_experts_per_tok": 2}
+UNTRAINED = {
+    "dream": ("DreamModel", {}),
+    "fastdllm_v2": ("Fast_dLLM_QwenForCausalLM", {"block_size": 5}),
+    "illada": ("ILLaDAForCausalLM", {"tie_word_embeddings": True}),
+    "llada2": (
+        "LLaDA2MoeModelLM",
+        {
+            **EXPERTS,
+            "n_routed_experts": 8,
+            "n_group": 2,
+            "topk_group": 1,
+            "use_qk_norm": True,
+            "block_size": 5,
+        },
+    ),
+    "lladamoe": ("LLaDAMoEModelLM", {**EXPERTS, "num_experts": 6}),
+    "qwen3_diffusion": ("A2DQwen3LMHeadModel", {"block_size": 0}),
+    "sdar": ("SDARForCausalLM", {"block_size": 5}),
+    "sdar_moe": (
+        "SDARMoeForCausalLM",
+        {**EXPERTS, "num_experts": 6, "norm_topk_prob": True, "block_size": 5},
+    ),
+}
+"""Architecture of a model of each family that a test makes itself, and the settings that are its own."""
+
+
+@functools.cache
+def untrained(name: str) -> Path:
+    """A small model of a family for the tests' own task, in a folder of the session and the processes it starts."""
+    folder = tiny_folder().with_name(name)
+    if folder.is_dir():
+        return folder
+    architecture, own = UNTRAINED[name]
+    tokenizer, kind = tiny_tokenizer(), BY_ARCHITECTURE[architecture]
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "max_position_embeddings": 128,
+    }
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": len(tokenizer)}
+    tokens = {"mask_token_id": tokenizer.mask_token_id, "eos_token_id": tokenizer.eos_token_id}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return save_writing(kind.model_class(kind(**sizes, **tokens, **own)).eval(), folder)
 
 
 def tokenizer_of(name: str, **settings: object) -> PreTrainedTokenizerFast:

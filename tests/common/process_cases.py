@@ -25,6 +25,7 @@ from spg_trainer.sft.command import sft
 from spg_trainer.sft.loop import Fit
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start
+from tests.common.family_cases import untrained
 from tests.common.sft_cases import SMALL
 from tests.common.trainer_cases import (
     EVALUATION,
@@ -101,9 +102,11 @@ def half_dull() -> str:
     return ",".join(str(index) for index in choose_problems(0, 0, 4, PROBLEMS)[2:])
 
 
-def gradient_config(output: Path, dtype: str, normalizer: str, **changes: Any) -> Config:
+def gradient_config(
+    output: Path, dtype: str, normalizer: str, *, model: Path | None = None, **changes: Any
+) -> Config:
     """A step whose second half changes no weights, with lengths and prompts that differ, unclipped."""
-    config = small_config(output, dtype=dtype, max_grad_norm=1e9, env_args={"dull": half_dull()})
+    config = small_config(output, model=model, dtype=dtype, max_grad_norm=1e9, env_args={"dull": half_dull()})
     arguments = {**config.algorithm_args, "normalizer": normalizer}
     return change(config, **{"algorithm_args": arguments, **changes})
 
@@ -138,6 +141,15 @@ SHARDED: dict[str, dict[str, Any]] = {
     "adapters and a reference": {**REFERENCED, **LORA},
 }
 """Steps of a model divided among two processes, whose second one has no signal without a reference."""
+
+
+FAMILIES = ("sdar", "llada2")
+"""Blocks of attention, and a mixture of experts with them."""
+
+
+def family_config(output: Path, family: str, **changes: Any) -> Config:
+    """A step of two updates of all weights of a family's small model."""
+    return gradient_config(output, "float64", "tokens", model=untrained(family), num_iterations=2, **changes)
 
 
 def half_config(output: Path) -> Config:
@@ -207,6 +219,9 @@ def in_each_process(here: Path) -> None:
     found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
     for algorithm in sorted(ALGORITHMS):
         found[algorithm] = one_step(algorithm_config(here / algorithm, algorithm))
+    for family, divided in itertools.product(FAMILIES, (False, True)):
+        name = f"{family}{'-sharded' * divided}"
+        found[name] = one_step(family_config(here / name, family, shard=divided))
     train(loop_config(here / "loop"), quiet=True)
     for name, changes in SHARDED.items():
         config = gradient_config(here / f"sharded-{name}", "float64", "tokens", shard=True)

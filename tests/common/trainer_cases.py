@@ -135,9 +135,17 @@ def save_tiny(
 ) -> Path:
     """An untrained model that writes unequal lengths, letters and other things, in a folder for `--model`.
 
-    end, letter: log-odds of each end token, and of each of `letters`, against any other token.
+    end, letter: log-odds of each end token, and of each of `letters`, against any other token. sizes: as for
+    `new_tiny`.
     """
     model = new_tiny(**{"hidden_size": 16, "layers": 1, "heads": 2, "ffn": 24, "max_length": 128, **sizes})
+    return save_writing(model, folder, end, letters, letter)
+
+
+def save_writing(
+    model: Any, folder: Path, end: float = 2.0, letters: str = string.ascii_lowercase, letter: float = 1.5
+) -> Path:
+    """A model with the embedded tokenizer's vocabulary, made to write as `save_tiny` says."""
     tokenizer = tiny_tokenizer()
     with torch.no_grad():
         for parameter in model.model.layers.parameters():

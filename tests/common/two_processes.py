@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tests.common import process_cases, process_errors
+from tests.common.family_cases import untrained
 from tests.common.process_cases import run_processes
 from tests.common.trainer_cases import session_folder
 
@@ -21,6 +22,8 @@ def _run() -> tuple[Path, Exception | None]:
     """The folder that the two filled, and the error that has ended them early."""
     folder = session_folder("processes-")
     (folder / ERRORS).mkdir()
+    for family in process_cases.FAMILIES:
+        untrained(family)  # here, or both would make it
     try:
         run_processes("tests.common.two_processes", str(folder), timeout=280)
     except Exception as error:

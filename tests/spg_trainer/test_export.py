@@ -158,8 +158,8 @@ def run(tmp_path):
     return with_model(write_run(tmp_path / "run"))
 
 
-def with_model(folder, name="model", **recorded):
-    files = {"config.json": "{}", "model.safetensors": "weights", "README.md": "not this one"}
+def with_model(folder, name="model", config="{}", **recorded):
+    files = {"config.json": config, "model.safetensors": "weights", "README.md": "not this one"}
     record = {"env": "sudoku", "base_model": "/home/ada/models/tiny-sudoku", **recorded}
     files["environment.json"] = json.dumps(record)
 
@@ -240,6 +240,13 @@ def test_the_card_holds_task_algorithm_settings_and_evaluations_and_needs_no_hub
     settings = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
     assert settings["env"] == "sudoku" and settings["max_steps"] == 4
     assert f'from_pretrained("{REPO}")' in text and f"eval --model {REPO} --env sudoku" in text
+
+
+def test_the_card_is_tagged_with_the_family_of_the_model(tmp_path, capsys):
+    run = with_model(write_run(tmp_path / "run"), config='{"model_type": "Dream"}')
+    assert cli.main(["push", str(run), *PUSH, "--dry-run"]) == 0
+    tags = ModelCard.load(run / "card" / "README.md").data.tags
+    assert "dream" in tags and "llada" not in tags
 
 
 @pytest.mark.parametrize("private", [True, False])

@@ -19,7 +19,12 @@ from tests.common.algorithm_cases import (
 
 @pytest.mark.parametrize("off_policy", [0.0, 0.5])
 @pytest.mark.parametrize(
-    "settings", [{"num_masks": 5}, {"beta": 0.3, "num_masks": 3}, {"masking": "all_blocks", "num_masks": 4}]
+    "settings",
+    [
+        {"num_masks": 5},
+        {"beta": 0.3, "num_masks": 3},
+        {"masking": "all_blocks", "num_masks": 4, "block_origin": "completion"},
+    ],
 )
 def test_loss_and_gradient_are_those_of_the_published_formula(settings, off_policy):
     algorithm, held = EBPO(block_length=4, **settings), []
@@ -57,5 +62,6 @@ def test_the_clip_acts_on_the_ratio_of_the_whole_text():
 
 
 def test_the_masking_for_block_causal_models_knows_where_their_blocks_begin():
-    chosen = EBPO(masking="all_blocks", block_length=8, block_origin="sequence", num_masks=2).make_masking()
+    chosen = EBPO(masking="all_blocks", block_length=8, num_masks=2).make_masking()
     assert chosen == AllBlocksMasking(2, 0.0, 8, "sequence")
+    assert EBPO(masking="all_blocks", block_origin="completion").make_masking().block_origin == "completion"

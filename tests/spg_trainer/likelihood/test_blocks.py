@@ -1,12 +1,15 @@
 """Likelihoods under block-causal attention and shifted logits: one doubled pass against one for each block."""
 
 import itertools
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms import Loss
+from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import accumulate, elbo, token_logps
 from spg_trainer.likelihood.exact import (
     any_order_elbo,
@@ -19,10 +22,12 @@ from spg_trainer.likelihood.exact import (
 )
 from spg_trainer.likelihood.masks import (
     ActiveBlockMasking,
+    AllBlocksMasking,
     AllMasking,
     AutoregressiveMasking,
     CoupledMasking,
     RandomMasking,
+    StepMergeMasking,
     TrajectoryMasking,
 )
 from spg_trainer.models import Policy
@@ -145,13 +150,13 @@ def test_blocks_and_spans_are_counted_from_their_origin():
 # What each masking estimates, by enumeration.
 
 
-def enumerated(name, masking, length=5, size=6, prompt=3):
+def enumerated(name, masking, length=5, size=6, prompt=3, draws=every_draw):
     """The mean of a masking's ELBO over all draws, and every context of the completion by one pass for each block."""
     model = with_pattern(tiny_model(hidden_size=8), *PATTERNS[name])
     rollouts = make_rollouts([length], size, [prompt], width=prompt, tokens=9)
     rollouts.unmask_step[0] = torch.tensor([1, 0, 1, 2, 3, -1])[:size]
     mean, done = 0.0, {}
-    for chance, masks, _ in every_draw(lambda stream: masking.draw(rollouts, lambda row, mask: stream)):
+    for chance, masks, *_ in draws(lambda stream: masking.draw(rollouts, lambda row, mask: stream)):
         key = tuple(masks.scored.flatten().tolist() + masks.masked.flatten().tolist())
         if key not in done:
             done[key] = token_logps(model, rollouts, masks, MASK)
@@ -212,6 +217,48 @@ def test_all_autoregressive_and_trajectory_masks_average_to_their_paths(name):
     with torch.no_grad():
         path = path_log_likelihood(predict, rollouts.completion_ids[0], rollouts.unmask_step[0], 5, MASK)
     assert mean == pytest.approx(float(path), abs=1e-9)
+
+
+def every_start_and_order(length, starts):
+    """Draws of `all_blocks` with one copy: every start of the counts on a grid, every order of the tokens."""
+
+    def draws(run):
+        orders = list(itertools.permutations(range(length)))
+        for start, order in itertools.product(range(starts), orders):
+            values = iter([np.array([(start + 0.5) / starts]), np.array([order]) / length])
+            stream = SimpleNamespace(random=lambda size, values=values: next(values))
+            yield 1 / starts / len(orders), run(stream)
+
+    return draws
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_all_blocks_average_to_the_any_order_elbo_of_each_attention_block(name):
+    """Two blocks of one and four tokens, or of four and one; counted from elsewhere the mean is another."""
+    pattern, found = PATTERNS[name][0], {}
+    for origin in ("sequence", "completion"):
+        masking = AllBlocksMasking(1, block_length=4, block_origin=origin)
+        found[origin], _, logps, _ = enumerated(name, masking, draws=every_start_and_order(5, 8))
+        if origin == pattern.origin:
+            masking.check_pattern(pattern)
+        else:
+            with pytest.raises(ConfigError, match=f"block_length=4 block_origin={pattern.origin}"):
+                masking.check_pattern(pattern)
+    exact = float(any_order_elbo(logps))
+    assert found.pop(pattern.origin) == pytest.approx(exact, abs=1e-9)
+    assert abs(found.popitem()[1] - exact) > 1e-2
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_merged_steps_average_to_the_path_or_to_what_each_segment_writes_at_once(name):
+    """Steps 0 to 3 write tokens {1}, {0, 2}, {3} and {4}; a segment shows what stood there when it began."""
+    mean, predict, logps, rollouts = enumerated(name, StepMergeMasking(6))
+    with torch.no_grad():
+        path = path_log_likelihood(predict, rollouts.completion_ids[0], rollouts.unmask_step[0], 5, MASK)
+    assert mean == pytest.approx(float(path), abs=1e-9)
+    merged, *_ = enumerated(name, StepMergeMasking(6, steps_per_segment=2))
+    expected = sum(logps[0, i] for i in (0, 1, 2)) + sum(logps[0b00111, i] for i in (3, 4))
+    assert merged == pytest.approx(float(expected), abs=1e-9) and abs(merged - mean) > 1e-3
 
 
 @pytest.mark.parametrize("name", BLOCKS)

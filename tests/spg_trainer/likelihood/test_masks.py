@@ -264,7 +264,7 @@ def test_all_blocks_average_to_the_block_elbo_where_earlier_ones_are_clean(num_m
 
 
 def test_all_blocks_spread_their_counts_over_blocks_and_copies():
-    masks = AllBlocksMasking(4, 0.0, 8).draw(make_rollouts([27, 16, 3], 30), seeded())
+    masks = AllBlocksMasking(4, 0.0, 8, "completion").draw(make_rollouts([27, 16, 3], 30), seeded())
     for row, sizes in enumerate([[8, 8, 8, 3], [8, 8], [3]]):
         first = 0
         for size in sizes:

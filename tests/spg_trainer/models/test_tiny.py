@@ -1,5 +1,6 @@
 """The embedded tokenizer (bytes, tags and marks) and fresh models for it."""
 
+import json
 from pathlib import Path
 
 import jinja2
@@ -9,11 +10,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from spg_trainer.models import new_tiny, tiny_tokenizer
+from spg_trainer.errors import ModelError
+from spg_trainer.models import Policy, load_model, new_tiny, save_model, tiny_tokenizer
+from spg_trainer.models.pattern import Pattern
+from spg_trainer.settings import weights
+from spg_trainer.settings.weights import Weights, resolve_model
+from spg_trainer.training.loop import train
+from tests.common.trainer_cases import rows, save_tiny, small_config
 
 SPECIAL = ["<|endoftext|>", "<|eot_id|>", "<|mdm_mask|>", "<|user|>", "<|assistant|>", "<|system|>"]
 TAGS = ["<answer>", "</answer>", "<reasoning>", "</reasoning>"]
 TOKENIZER = tiny_tokenizer()
+SMALL = {"hidden_size": 16, "layers": 1, "heads": 2, "ffn": 24}
 
 
 def ids(text: str, tokenizer: PreTrainedTokenizerFast = TOKENIZER) -> list[int]:
@@ -107,3 +115,63 @@ def test_a_new_model_depends_on_its_seed_alone():
     assert torch.equal(first.lm_head.weight, again.lm_head.weight)
     assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
     assert not first.training
+
+
+# Kinds beside LLaDA's.
+
+KINDS = {"block": ("sdar", Pattern(8), 0), "shift": ("Dream", Pattern(), 1)}
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@each_kind
+def test_a_kind_is_written_under_its_family_and_opens_to_the_bit(kind, tmp_path):
+    model, (family, pattern, shift) = new_tiny(kind, **SMALL), KINDS[kind]
+    save_model(Policy(model, TOKENIZER, 258, 256, (256, 257), "new"), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == family
+    policy = load_model(str(tmp_path), device="cpu")
+    assert (policy.model.pattern, policy.model.shift) == (pattern, shift)
+    assert (policy.mask_id, policy.end_token_ids) == (258, (256, 257))
+    found, wanted = policy.model.state_dict(), model.state_dict()
+    assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@each_kind
+def test_a_kind_depends_on_its_seed_and_differs_from_llada(kind):
+    state = torch.get_rng_state()
+    first, again, other = (new_tiny(kind, **SMALL, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first.lm_head.weight, again.lm_head.weight)
+    assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
+    assert type(first) is not type(new_tiny(**SMALL))
+
+
+@each_kind
+def test_a_kind_has_a_name_for_every_task_and_says_what_it_has_not_seen(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "models_folder", lambda: tmp_path)
+    folder = tmp_path / f"tiny-sudoku-{kind}"
+    folder.mkdir()
+    for name in (None, "sudoku", "spg/Sudoku-v0"):
+        assert resolve_model(f"tiny:{kind}", name) == Weights(str(folder))
+    other = resolve_model(f"tiny:{kind}", "countdown")
+    assert other.base == str(folder) and "sft --env countdown" in other.note
+
+
+@pytest.mark.parametrize("name, nearest", [("tiny:blok", "tiny:block"), ("tiny:shfit", "tiny:shift")])
+def test_a_kind_that_is_misspelt_is_told_the_nearest(name, nearest):
+    with pytest.raises(ModelError, match=f"Did you mean '{nearest}'") as caught:
+        resolve_model(name)
+    assert f"'{name}'" in str(caught.value)
+
+
+@each_kind
+def test_a_kind_trains_from_its_folder(kind, tmp_path):
+    folder = save_tiny(tmp_path / "model", kind=kind)
+    small = {"block_length": 5, "diffusion_steps": 10, "max_steps": 1, "eval_steps": 0}
+    if kind == "block":  # of 8 tokens
+        small |= {"max_completion_length": 8, "block_length": 4, "diffusion_steps": 8, "cache": "blocks"}
+    train(small_config(tmp_path / "run", model=folder, **small), quiet=True)
+    (row,) = rows(tmp_path / "run" / "metrics.jsonl")
+    assert row["grad_norm"] > 0
+    trained = load_model(str(tmp_path / "run"), device="cpu").model
+    assert (trained.pattern, trained.shift) == KINDS[kind][1:]
+    assert not torch.equal(trained.lm_head.weight, load_model(str(folder), device="cpu").model.lm_head.weight)

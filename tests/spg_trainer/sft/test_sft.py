@@ -187,6 +187,17 @@ def test_the_folder_opens_like_any_model(made: Path) -> None:
     assert result.n == 2 and f"| test | {result.correct:.3f} |" in card
 
 
+@pytest.mark.parametrize("kind, family", [("block", "sdar"), ("shift", "dream")])
+def test_a_new_model_of_another_kind_learns_and_its_card_names_its_family(tmp_path, kind, family) -> None:
+    command = replace(
+        SMALL, model=ModelConfig(f"new:{kind}", device="cpu"), output_dir=str(tmp_path / "model")
+    )
+    folder = sft(command, quiet=True)
+    assert opened(folder).model.config.model_type.lower() == family
+    head = (folder / "README.md").read_text().split("---")[1]
+    assert f"- {family}\n" in head and "- llada\n" not in head
+
+
 def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> None:
     lengths = {"max_completion_length": 8, "block_length": 8, "diffusion_steps": 8}
     rollout = {**lengths, "remasking": "low_confidence"}

@@ -12,12 +12,14 @@ from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms import build
 from spg_trainer.cli import main
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, hidden_states
+from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, hidden_states, new_policy
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
+from spg_trainer.models.pattern import Pattern
+from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
 from spg_trainer.settings.sources import defaults
-from spg_trainer.training.estimate import Device, Estimate, count_weights, estimate
+from spg_trainer.training.estimate import Device, Estimate, _passes, count_weights, estimate
 
 GIB = 2**30
 SIZES = {"d_model": 64, "n_layers": 3, "n_heads": 4, "mlp_hidden_size": 160, "vocab_size": 40}
@@ -104,7 +106,10 @@ def test_the_dry_run_of_a_published_name_says_weights_active_weights_and_decodin
         assert published == {"LLaDA2.0-mini": "llada2_moe", "SDAR-8B-Chat": "sdar"}.get(
             name.split("/")[1], ""
         )
-        assert ("LLaDA's is taken" in text) == (not published)
+        assert ("no blocks and steps of its own; LLaDA's are taken" in text) == (not published)
+        (line,) = (line for line in text.splitlines() if "  remasking:" in line)
+        wanted = "entropy  # models/published.yaml: Dream" if "Dream" in name else "low_confidence  # default"
+        assert line.endswith(wanted)
 
 
 def kept(sizes: LLaDAConfig, dtype: str, m: ModelConfig) -> tuple[int, float]:
@@ -169,15 +174,40 @@ def test_each_field_of_a_cache_makes_passes_narrower_or_wider() -> None:
         rollout = Sampling(temperature=0.9, **({"cache": "dual"} | fields))
         return of_8b(rollout=rollout, prompt_length=1000).seconds["rollout"]
 
-    assert (
-        seconds(cache="blocks")
-        < seconds()
-        < seconds(cache="window", window_tokens=16)
-        < seconds(cache="prefix")
-    )
+    assert seconds() < seconds(cache="window", window_tokens=16) < seconds(cache="prefix")
     assert seconds() < seconds(refresh_steps=4) < seconds(refresh_steps=2)
     assert seconds(suffix_tokens=0) < seconds(suffix_tokens=32) < seconds()
     assert seconds(prompt_refresh_steps=64) < seconds(prompt_refresh_steps=32) < seconds()
+
+
+@pytest.mark.parametrize("origin, prompt", [("sequence", 10), ("sequence", 8), ("completion", 10)])
+@pytest.mark.parametrize("cache", ["none", "blocks"])
+@pytest.mark.parametrize("block_length, steps", [(4, 16), (2, 16), (4, 8)])
+def test_passes_under_block_causal_attention_are_as_wide_as_those_of_the_sampler(
+    monkeypatch, origin, prompt, cache, block_length, steps
+) -> None:
+    """Widths that the body of a model has computed, pass by pass, for a prompt that shares a block or fills it."""
+    policy, pattern, widths = new_policy(hidden_size=16, layers=1, heads=2, ffn=24), Pattern(4, origin), []
+    monkeypatch.setattr(type(policy.model), "pattern", pattern)
+    policy = replace(policy, end_token_ids=(9999,))
+    policy.model.get_input_embeddings().register_forward_hook(lambda *call: widths.append(call[2].shape[1]))
+    s = Sampling(16, block_length, steps, cache=cache)
+    ids = torch.arange(prompt)[None]
+    sample_completions(policy, ids, torch.ones_like(ids, dtype=torch.bool), s, [None])
+    assert [computed for computed, _, _ in _passes(s, prompt, pattern)] == widths
+
+
+def test_a_block_causal_model_is_decoded_at_less_cost_and_asked_for_its_pattern() -> None:
+    sizes = {"hidden_size": 1024, "intermediate_size": 2048, "num_hidden_layers": 4, "vocab_size": 1000}
+    sizes |= {"num_attention_heads": 8, "num_key_value_heads": 8}
+
+    def seconds(cache: str, block: int | None, block_length: int = 8) -> float:
+        config = Config(rollout=Sampling(256, block_length, 256, cache=cache))
+        made = BY_ARCHITECTURE["SDARForCausalLM"](**sizes, block_size=block)
+        return estimate(made, config, build("spg", {})).seconds["rollout"]
+
+    assert seconds("blocks", 8) < seconds("blocks", 32) < seconds("none", 8) < seconds("none", 0)
+    assert seconds("none", None) == seconds("none", 0)  # not said: no less than it may be
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""Every algorithm trains a model of every family: blocks of attention, shifted logits, mixtures of experts."""
+
+import itertools
+
+import pytest
+import torch
+
+from spg_trainer import cli
+from spg_trainer.algorithms import build, get
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import load_model, save_model
+from spg_trainer.training.dry_run import refuse_early
+from spg_trainer.training.loop import train_step
+from spg_trainer.training.setup import start
+from tests.common.family_cases import UNTRAINED, untrained
+from tests.common.likelihood_cases import relative
+from tests.common.process_cases import FAMILIES, family_config, one_step
+from tests.common.trainer_cases import LORA, PUBLISHED, small_config
+from tests.common.two_processes import two_processes
+
+ALGORITHMS = (*PUBLISHED, "raft")
+MIXTURES = ("llada2", "lladamoe", "sdar_moe")
+ALL = {"lora_r": 0, "ref_copy": True}
+"""All weights are trained; a copy of them is the reference, for those algorithms that ask for one."""
+
+
+def config_of(family, output, algorithm, **changes):
+    """One step of two updates, of as many as the algorithm may have, in blocks of 5 tokens, two a pass."""
+    one_by_one = {"block_length": 1, "diffusion_steps": 10}
+    own = one_by_one if get(algorithm).left_to_right else {"num_iterations": 2}
+    settings = {"algorithm": algorithm, "algorithm_args": {}, "max_steps": 1, **own, **changes}
+    if not build(algorithm).needs_ref_logps:
+        settings["ref_copy"] = False
+    return small_config(output, model=untrained(family), **settings)
+
+
+def assert_trained(config):
+    """A step whose first update moves nothing, so that its second one has ratios of 1, and whose second one moves."""
+    run = start(config, quiet=True)
+    before = {name: value.clone() for name, value in run.policy.model.state_dict().items()}
+    named = run.policy.model.named_parameters(remove_duplicate=False)  # a tied head has two names
+    trained = {name for name, p in named if p.requires_grad}
+    step, updates = run.optimizer.step, itertools.count(config.batch.num_iterations)
+    run.optimizer.step = lambda: None if next(updates) == 2 else step()
+    train_step(run)
+    run.folder.release()
+    (row,) = run.state.history
+    assert all(value == value and abs(value) < float("inf") for value in row.values())
+    assert row["grad_norm"] > 0
+    assert row.get("ratio/mean", 1.0) == pytest.approx(1, abs=1e-6)
+    after = run.policy.model.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert moved and moved <= trained
+    return moved
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("kind", ["blocks", "shift", "mixture"])
+def test_an_algorithm_trains_a_model_of_each_kind(tmp_path, algorithm, kind):
+    """Families of a kind take turns, and so do adapters and all weights."""
+    names = {"blocks": ("sdar", "fastdllm_v2"), "shift": ("dream", "fastdllm_v2"), "mixture": MIXTURES}[kind]
+    number = ALGORITHMS.index(algorithm)
+    weights = ALL if number // len(names) % 2 else LORA
+    assert_trained(config_of(names[number % len(names)], tmp_path / "run", algorithm, **weights))
+
+
+@pytest.mark.parametrize("family", ["sdar", "llada2"])
+def test_ebpo_trains_all_blocks_in_one_pass(tmp_path, family):
+    arguments = {"masking": "all_blocks", "num_masks": 3}
+    assert_trained(
+        config_of(family, tmp_path / "run", "ebpo", algorithm_args=arguments, **LORA, cache="blocks")
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", [ALL, LORA], ids=["all weights", "adapters"])
+@pytest.mark.parametrize("family", UNTRAINED)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_algorithm_trains_a_model_of_each_family(tmp_path, algorithm, family, weights):
+    assert_trained(config_of(family, tmp_path / "run", algorithm, **weights))
+
+
+@pytest.mark.parametrize("divided", ["", "-sharded"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_give_the_gradient_of_one(family, divided, tmp_path):
+    """A mixture's router is computed in float32 also in a float64 model, in other batches then."""
+    expected, metrics = one_step(family_config(tmp_path / "one", family))
+    assert float(expected.norm()) > 1e-3 and metrics["frac_reward_zero_std"] < 1
+    limit = 1e-10 if family == "sdar" else 1e-5
+    for rank in (0, 1):
+        found, metrics_of_process = torch.load(two_processes() / f"rank-{rank}.pt")[family + divided]
+        assert found.shape == expected.shape and relative(found, expected) < limit
+        assert metrics_of_process == pytest.approx(metrics, rel=10 * limit, abs=limit)
+
+
+# What a model's attention cannot have.
+
+SDAR, DREAM, LLADA2 = "JetLM/SDAR-8B-Chat", "Dream-org/Dream-v0-Instruct-7B", "inclusionAI/LLaDA2.0-mini"
+ALL_BLOCKS = ("--algorithm", "ebpo", "--algorithm-args", "masking=all_blocks")
+
+
+@pytest.mark.parametrize(
+    "model, flags, value, remedy",
+    [
+        (SDAR, ("--block-length", "8"), "block_length=8", "block_length=4"),
+        (SDAR, ("--cache", "dual"), "cache=dual", "cache=blocks"),
+        (SDAR, (*ALL_BLOCKS, "block_origin=completion"), "block_origin=completion", "block_origin=sequence"),
+        (LLADA2, (*ALL_BLOCKS, "--block-length", "16"), "block_length=16", "block_length=32 block_origin"),
+        (DREAM, ("--cache", "blocks"), "cache=blocks", "cache=none"),
+        (DREAM, ALL_BLOCKS, "masking=all_blocks", "masking=block_active"),
+        (DREAM, ("--attention-block", "32", "--cache", "prefix"), "cache=prefix", "cache=blocks"),
+        ("GSAI-ML/LLaDA-8B-Instruct", ("--attention-block", "8"), "--attention-block 8", "leave it out"),
+        ("tiny", ("--cache", "blocks"), "cache=blocks", "cache=none"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_attention_of_a_known_model_cannot_have(
+    capsys, model, flags, value, remedy
+):
+    assert cli.main(["--env", "countdown", "--model", model, *flags, "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and value in said and remedy in said.partition(value)[2]
+
+
+@pytest.mark.parametrize("model", [SDAR, LLADA2])
+def test_ebpo_scores_all_blocks_of_a_published_model_by_one_flag(capsys, model):
+    assert cli.main(["--env", "countdown", "--model", model, *ALL_BLOCKS, "--dry-run"]) == 0
+    assert "masking: all_blocks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "family, changes, remedy",
+    [
+        ("sdar", {"block_length": 2, "diffusion_steps": 10}, "block_length=1 or block_length=5"),
+        ("sdar", {"cache": "window"}, "cache=blocks"),
+        ("dream", {"cache": "blocks"}, "cache=none"),
+        ("dream", {"attention_block": 5, "cache": "dual"}, "cache=blocks"),
+        (
+            "sdar",
+            {"algorithm": "ebpo", "algorithm_args": {"masking": "all_blocks", "block_length": 2}},
+            "block_length=5 block_origin=sequence",
+        ),
+    ],
+)
+def test_a_training_refuses_it_before_anything_is_decoded(tmp_path, family, changes, remedy):
+    config = small_config(tmp_path / "run", model=untrained(family), **changes)
+    with pytest.raises(ConfigError, match=remedy):
+        refuse_early(config)
+    with pytest.raises(ConfigError, match=remedy):
+        start(config, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_adapter_is_checked_by_what_was_answered_for_it(tmp_path):
+    """Its base says nothing of blocks where a flag has said it, and the answer lies beside the adapter."""
+    save_model(
+        load_model(str(untrained("dream")), lora_r=2, attention_block=5, device="cpu"), tmp_path / "adapter"
+    )
+    config = small_config(tmp_path / "run", model=tmp_path / "adapter", cache="dual")
+    with pytest.raises(ConfigError, match="cache=blocks"):
+        refuse_early(config)
+
+
+@pytest.mark.parametrize("kind, length", [("block", 8), ("shift", 20)])
+def test_an_embedded_model_of_another_kind_is_decoded_as_it_was_made(kind, length, capsys):
+    """Its lengths are its own, not the recipe's: blocks of 20 would not be those of its attention."""
+    assert cli.main(["--env", "sudoku", "--model", f"tiny:{kind}", "--dry-run"]) == 0
+    assert f"block_length: {length}  # tiny:{kind}/environment.json" in capsys.readouterr().out
