@@ -135,11 +135,9 @@ class Masking(ABC):
         that was never unmasked: training on it would raise the probability of [MASK] itself.
         """
         prompt = rollouts.prompt_mask.cpu().numpy()
-        lengths, prompts = (m.sum(-1).tolist() for m in (rollouts.completion_mask, rollouts.prompt_mask))
-        unmask_step, surprise = (
-            rollouts.unmask_step.cpu().numpy(),
-            -rollouts.unmask_logps.double().cpu().numpy(),
-        )
+        lengths, prompts = rollouts.completion_mask.sum(-1).tolist(), prompt.sum(-1).tolist()
+        unmask_step = rollouts.unmask_step.cpu().numpy()
+        surprise = -rollouts.unmask_logps.double().cpu().numpy()
         (rows, width), size = prompt.shape, unmask_step.shape[1]
         where = where or Where(0, 1, range(rows), rows)
         self.check(size)
