@@ -144,6 +144,8 @@ def resolve(cls: type, args: Sequence[str], prog: str) -> list[Layer]:
         flag = next((word for word in unknown if word.startswith("-")), "").partition("=")[0]
         name = ELSEWHERE.get(flag.removeprefix("--"), flag.removeprefix("--"))
         nearest = did_you_mean(name, flags(cls), "--{}")
+        if cls is fields.CompareCommand and name in flags(Config) and not nearest:
+            nearest = "Flags of training stand last, behind ` -- `. "
         what = f"No flag {flag}. {nearest}" if flag else f"{unknown[0]!r} belongs to no flag. "
         raise ConfigError(f"{what}All flags: {prog} --help")
     values: dict[str, Any] = {}

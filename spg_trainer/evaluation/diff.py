@@ -14,6 +14,8 @@ from spg_trainer.runs.files import read_json, read_lines
 from spg_trainer.settings.fields import DiffCommand
 from spg_trainer.sft.habits import shares
 
+SHOWN = 20
+"""Problems that are listed of those that were fixed, and of those that broke."""
 Groups = dict[int, list[dict[str, Any]]]
 """Problem -> the rows of its completions."""
 
@@ -60,7 +62,8 @@ def run_diff(command: DiffCommand) -> Difference:
     )
     for what, changed in (("fixed", result.fixed), ("broken", result.broken)):
         if changed:
-            console.say(f"{what}: {' '.join(f'{i} ({reasons(a[i])} -> {reasons(b[i])})' for i in changed)}")
+            shown = " ".join(f"{i} ({reasons(a[i])} -> {reasons(b[i])})" for i in changed[:SHOWN])
+            console.say(f"{what}: {shown}" + f" and {len(changed) - SHOWN} more" * (len(changed) > SHOWN))
     return result
 
 

@@ -66,7 +66,7 @@ PANELS = (
     Panel(
         "Group signal",
         "frac_groups_all_correct",
-        "shares of groups: RL learns from mixed ones",
+        "shares of groups; most algorithms learn from mixed ones alone",
         0,
         1,
         tuple(PARTS),

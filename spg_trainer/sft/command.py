@@ -260,9 +260,12 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
 def easier_first(mix: Mapping[str, float], sampled: HabitCounts, folder: Path, steps: int) -> str:
     """Why fewer completions are right than the mix asked for, and what to type; nothing where they are not."""
     asked, right = mix.get("right", 0.0), sampled.follows["right"] / sampled.completions
-    if len(mix) < 2 or 1.5 * right >= asked or 2 * sampled.neither > sampled.completions:
+    if len(mix) < 2 or 1.5 * right >= asked:
         return ""
+    why = "the easier rule is learned first"
+    if 2 * sampled.neither > sampled.completions:
+        why = "most completions follow no rule yet"
     return (
-        f"The mix asks for {asked:.0%} right ones, and {right:.0%} are: the easier rule is learned first. More updates "
+        f"The mix asks for {asked:.0%} right ones, and {right:.0%} are: {why}. More updates "
         f"bring the shares nearer to the mix: python -m spg_trainer sft --resume {folder} --steps {2 * steps}"
     )

@@ -102,6 +102,7 @@ def test_runs_are_all_pairs_seed_by_seed_with_their_settings() -> None:
         ("--model tiny tiny", ["--model: 2 for 1 tasks"]),
         ("--algorithms", ["--algorithms", "at least one argument"]),
         ("-- --seed=3", ["--seed: "]),
+        ("--max-steps 5", ["No flag --max-steps.", "behind ` -- `"]),
         ("-- --max-step 3", ["No flag --max-step.", "--max-steps"]),
     ],
 )
