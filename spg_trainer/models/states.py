@@ -93,9 +93,8 @@ def _noisy_and_clean(
     ids = torch.cat([noisy.gather(1, halves[0]), clean.gather(1, halves[1])], 1)
     number, is_clean = blocks.gather(1, columns), torch.arange(columns.shape[1], device=ids.device) >= size
     asking, asked = number[:, :, None], number[:, None, :]
-    same = (asked == asking) & (
-        is_clean == is_clean[:, None]
-    )  # padding sees itself: nothing at all is no number
+    # Padding sees itself: attention to nothing at all is no number.
+    same = (asked == asking) & (is_clean == is_clean[:, None])
     mask = (same | ((asked >= 0) & (asked < asking) & is_clean)).unsqueeze(1)
     places = [
         torch.zeros_like(blocks).scatter_(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.settings.fields import ModelConfig
+from spg_trainer.settings.weights import is_embedded
 
 REFERENCE = "reference"
 """Folder of a run that keeps the weights it started from, where its reference needs them."""
@@ -39,7 +40,8 @@ def settle(m: ModelConfig, run: Path | None = None) -> ModelConfig:
 def find_adapter(model: str) -> Path | None:
     """The LoRA adapter that `--model` names: its folder, or `model` in a run folder; None if it is no adapter."""
     folder = Path(model).expanduser()
-    for place in (folder, folder / "model"):
+    embedded = is_embedded(model, "tiny") or is_embedded(model, "new")  # whatever folder has that name here
+    for place in () if embedded else (folder, folder / "model"):
         if (place / "adapter_config.json").is_file():
             return place
         if (place / "config.json").is_file():

@@ -160,9 +160,8 @@ def run_holding(path: str | Path) -> Path | None:
 
 def task_record(command: Config | SftCommand, sampling: Sampling, **record: Any) -> dict[str, Any]:
     """What environment.json of a model says of the task it was made for: of decoding lengths and remasking alone."""
-    own = {f.name for f in fields(Decoding)} - {"remasking"} | {
-        "temperature"
-    }  # no run inherits an approximation
+    # No run inherits an approximation.
+    own = {f.name for f in fields(Decoding)} - {"remasking"} | {"temperature"}
     lengths = {name: value for name, value in asdict(sampling).items() if name not in own}
     made = {"preset": recipe_kind(command.model.model), "rollout": lengths}
     return {"env": command.env, "env_args": dict(command.env_args), **record, **made}

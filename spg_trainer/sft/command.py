@@ -72,16 +72,14 @@ def sft(command: SftCommand, *, quiet: bool = False) -> Path:
                 resume(fit)
             console.say(f"Continuing {folder} from update {fit.progress.step}.")
         with raising_on_all():
-            fit.draw(
-                fit.train, command.batch_size, fit.progress.step
-            )  # demonstrations that do not fit are told first
+            # Demonstrations that do not fit are told before anything else.
+            fit.draw(fit.train, command.batch_size, fit.progress.step)
         console.say(introduction(fit))
         asked = "Stopping after this update; the model so far will be written. Press Ctrl-C again to stop at once."
         with console, stopping(fit.stop, lambda: console.say(asked)):
             fit.run(console)
-            if (
-                fit.stop.by == signal.SIGTERM
-            ):  # a launcher's, which soon kills: the checkpoint is what it leaves
+            # A launcher soon kills what it has asked to end: the checkpoint is what this leaves.
+            if fit.stop.by == signal.SIGTERM:
                 raise KeyboardInterrupt
             fit.stop.asked, fit.stop.at_once = False, True
             publish(fit, console, accelerator)
@@ -248,7 +246,7 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
     console.say(
         f"The model is in {folder}. Train it: python -m spg_trainer --env {command.env} --model {folder}"
     )
-    if text := easier_first(fit.mix, sampled, folder, command.steps):
+    if text := easier_first(fit.mix, sampled, command, folder):
         console.say(text)
     if not sampled.mixed:
         console.warn(
@@ -257,7 +255,7 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
         )
 
 
-def easier_first(mix: Mapping[str, float], sampled: HabitCounts, folder: Path, steps: int) -> str:
+def easier_first(mix: Mapping[str, float], sampled: HabitCounts, command: SftCommand, folder: Path) -> str:
     """Why fewer completions are right than the mix asked for, and what to type; nothing where they are not."""
     asked, right = mix.get("right", 0.0), sampled.follows["right"] / sampled.completions
     if len(mix) < 2 or 1.5 * right >= asked:
@@ -265,7 +263,11 @@ def easier_first(mix: Mapping[str, float], sampled: HabitCounts, folder: Path, s
     why = "the easier rule is learned first"
     if 2 * sampled.neither > sampled.completions:
         why = "most completions follow no rule yet"
+    steps = f"--steps {2 * command.steps}"
+    more = f"python -m spg_trainer sft --resume {folder} {steps}"
+    if not command.patience:  # a cosine is of one length only
+        more = f"this command with {steps} and another --output-dir"
     return (
-        f"The mix asks for {asked:.0%} right ones, and {right:.0%} are: {why}. More updates "
-        f"bring the shares nearer to the mix: python -m spg_trainer sft --resume {folder} --steps {2 * steps}"
+        f"The mix asks for {asked:.0%} right ones, and {right:.0%} are: {why}. More updates bring the shares nearer to "
+        f"the mix: {more}"
     )

@@ -85,7 +85,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
     """Evaluates the weights of `step`, which are loaded greedily, and writes eval/NAME."""
     env = run.splits[split]
     count = len(envs.splits.distinct_problems(env, num_problems))
-    if text := repeated(env, split, num_problems, count):
+    if step == 0 and (text := repeated(env, split, num_problems, count)):
         run.console.say(text)
     run.stop.at_once = run.accelerator.num_processes == 1  # several processes stay together
     try:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import yaml
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import load_model
-from spg_trainer.settings.adapters import settle
+from spg_trainer.settings.adapters import find_adapter, settle
 from spg_trainer.settings.fields import Config, ModelConfig, SftCommand
 from spg_trainer.settings.sources import defaults
 from spg_trainer.training.loop import train
@@ -128,3 +129,12 @@ def test_a_preset_puts_no_fresh_adapters_on_an_adapter(adapter, tmp_path):
     for cls in (Config, SftCommand):
         assert defaults(cls, env="sudoku", model="some/hub-id").model.lora_r == 128
         assert defaults(cls, env="sudoku", model=str(folder)).model.lora_r == 0
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny:shift", "new"])
+def test_an_embedded_model_is_no_adapter_whatever_folder_has_its_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "adapter_config.json").touch()
+    assert find_adapter(name) is None
+    assert find_adapter(f"./{name}") == Path(f"./{name}")

@@ -438,9 +438,12 @@ def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatc
 )
 def test_a_base_less_often_right_than_its_mix_says_why_and_what_to_type(right, neither, told) -> None:
     sampled = HabitCounts(100, {"right": right, "short": 100 - right - neither}, neither, 10, 5)
-    text = easier_first({"right": 0.4, "short": 0.6}, sampled, Path("base"), 300)
+    mix, command = {"right": 0.4, "short": 0.6}, replace(SMALL, steps=300, patience=5)
+    text = easier_first(mix, sampled, command, Path("base"))
     assert told in text and ("40%" in text and "--resume base --steps 600" in text) == bool(told)
-    assert easier_first({"right": 1.0}, sampled, Path("base"), 300) == ""
+    assert easier_first({"right": 1.0}, sampled, command, Path("base")) == ""
+    text = easier_first(mix, sampled, replace(command, patience=0), Path("base"))
+    assert ("--steps 600" in text) == bool(told) and "--resume" not in text, "a cosine cannot go on"
 
 
 def test_the_length_is_what_the_longest_demonstration_needs(tmp_path: Path) -> None:
