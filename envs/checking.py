@@ -123,11 +123,11 @@ def _splits(subject: _Subject) -> str:
         count = list(seen.values()).count(split)
         if split != "train" and count < DIFFERENT * len(problems):
             raise EnvError(
-                f"of {len(problems):,} problems of {split} {count:,} differ, less than {DIFFERENT:.0%}. Let the "
-                f"generator make more different problems, or let __len__ of {split} be what it can make."
+                f"{split} has only {count:,} different problems of {len(problems):,}, less than {DIFFERENT:.0%}. Let "
+                f"the generator make more different problems, or let __len__ of {split} be what it can make."
             )
-        different.append(f"{count:,} of {split} ({len(env):,})")
-    return f"{', '.join(different)} differ, none is in two"
+        different.append(f"{count:,} of {len(problems):,} in {split}")
+    return f"different problems: {', '.join(different)}; none is in two splits"
 
 
 def _demonstrations(subject: _Subject) -> str:
@@ -185,6 +185,8 @@ def _junk(subject: _Subject) -> str:
 
 def _components(subject: _Subject) -> str:
     """Every component stayed between its lowest and highest value."""
+    if not subject.ranges:
+        raise EnvError("nothing could be scored, for what stands above")
     for name, (low, high) in subject.ranges.items():
         lowest, highest = subject.splits["train"].reward_ranges.get(name, (0, 1))
         if low < lowest or high > highest:

@@ -1,6 +1,7 @@
 """What an environment is: problems, scores, and the class that a task author derives from."""
 
 import re
+import sys
 import traceback
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -272,7 +273,9 @@ def read_problem(env: TextEnv, index: int) -> Problem:
     except EnvError:
         raise
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        file = getattr(sys.modules.get(type(env).__module__), "__file__", None)
+        last = next((frame for frame in reversed(frames) if frame.filename == file), frames[-1])
         where = f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
         raise _broken(env, index, f"{type(error).__name__} {error!s:.200}\n{where}") from error
     if not isinstance(problem, Problem) or not env.observation_space.contains(problem.prompt):

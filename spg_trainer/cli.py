@@ -178,6 +178,8 @@ class Parser(argparse.ArgumentParser):
 def parser(cls: type, base: Any, prog: str) -> Parser:
     """What reads the flags of a command; its help shows the values of `base` as defaults."""
     others = f" Other commands, each with its own --help: {', '.join(WORDS)}." * (cls is Config)
+    if isinstance(base, fields.TaskSettings):
+        others += f" Defaults are those of --env {base.env}; --env or --model before --help shows theirs."
     alone, absent = ALONE.get(cls.__name__, ""), dict[str, Any](argument_default=argparse.SUPPRESS)
     usage = f"{prog} [-h] [--FLAG VALUE ...] {alone.upper()}".rstrip()
     result = Parser(prog, usage, f"{cls.__doc__}{others}", allow_abbrev=False, add_help=False, **absent)
@@ -227,6 +229,9 @@ def run_train(over: Sequence[Layer]) -> None:
     """Trains, or with --dry-run shows the settings and ends, in the first process alone."""
     config = apply(Config(), over)
     import_module("spg_trainer.runs.early").look_first(config)
+    algorithms.build(
+        config.algorithm, config.hyper_parameters
+    )  # refuses wrong ones after torch, before all else
     if not config.dry_run:
         quiet_libraries()
         import_module("spg_trainer.training.loop").train(replace(config, config=None))

@@ -37,6 +37,7 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.settings.sources import ENVIRONMENT, model_environment, run_holding
 from spg_trainer.settings.values import flatten
 from spg_trainer.settings.weights import resolve_model
+from spg_trainer.sft.demonstrations import no_room
 
 PAPERS: dict[str, Any] = {
     "max_completion_length": (128, 256, 512),
@@ -96,6 +97,8 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         count = len(envs.splits.distinct_problems(env, part.num_problems))
         if text := repeated(env, part.split, part.num_problems, count):
             console.say(text)
+        if text := no_room(policy, env, sampling.max_completion_length):
+            console.warn(text)
         shared = {"split": part.split, "num_generations": part.num_generations, "seed": part.seed}
         shared["num_problems"] = count
         settings = evaluation_settings(env, sampling, **shared)

@@ -53,8 +53,9 @@ def run_diff(command: DiffCommand) -> Difference:
             f"{name}  {rate.value:.3f} [{low:.3f}, {high:.3f}] of {len(result.problems)} problems  {file}"
         )
     for name, file in zip("AB", files, strict=True):
-        if counts := (read_json(file.with_suffix(".json")) or {}).get("follows"):
-            console.say(f"{name} follows: {shares(counts)}")
+        figures = read_json(file.with_suffix(".json")) or {}
+        if figures.get("follows"):
+            console.say(f"{name} follows: {shares(figures['follows'], figures['n'])}")
     low, high = result.gain.gain_interval
     console.say(
         f"B - A  {result.gain.value:+.3f} [{low:+.3f}, {high:+.3f}]: {len(result.fixed)} fixed, "

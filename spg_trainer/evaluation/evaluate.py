@@ -284,4 +284,4 @@ def figures(result: Evaluation) -> str:
     rates |= {name: mean for name, mean in result.rewards.items() if name != "correct"}
     shown = "".join(f"{name} {rate:.3f}, " for name, rate in rates.items())
     line = f"{result.solved}; {shown}mean length {result.mean_length:.1f}, no end {result.clipped_ratio:.3f}"
-    return f"{line}; {shares(result.follows)}" if result.follows else line
+    return f"{line}; {shares(result.follows, result.n)}" if result.follows else line

@@ -2,16 +2,19 @@
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib import import_module
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
+from spg_trainer import algorithms
 from spg_trainer.cli import PROG, flags, parse
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.reporting.curves import Groups, draw_solved
 from spg_trainer.reporting.jobs import run_jobs
 from spg_trainer.reporting.runs import Recorded, read_run
@@ -20,7 +23,9 @@ from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
+from spg_trainer.settings.checks import check_common
 from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.packages import envs
 from spg_trainer.settings.sources import CONFIG
 from spg_trainer.settings.values import parse_pairs
 
@@ -31,7 +36,7 @@ AGAINST = ("task", "setting against the first", "difference", "problems for / ag
 NOTE = """
 before, after: greedy solved rate of the evaluated problems; gain: after - before. Brackets: 95% intervals over seeds
 and problems (of one run, over problems alone). trained: mean solved rate of the completions sampled in training. below
-start: runs that ended below their start. seconds: of a whole run, the mean; beside the other jobs of the machine.
+start: runs that ended below their start. steps, seconds: of a whole run, the mean, beside other jobs of the machine.
 difference: of the solved rates after training, paired by seed and problem. p: exact sign test on the problems.
 """
 
@@ -55,18 +60,16 @@ class Planned:
 def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
     """Trains what has not finished, then writes the table, to standard output too, and the curves.
 
-    shared: flags of every training. Returns 1 if a run failed, while the others go on, else 0. Raises SpgError before
-    anything is trained for what a training would refuse, and for folders of other runs.
+    shared: flags of every training. Returns 1 if a run failed, while the others go on, else 0. Raises SpgError for
+    what a training would refuse and for folders of other runs: for unknown names and values before anything is
+    started, for the rest, which takes seconds to find, while the first runs load.
     """
     runs = plan(command, shared)
-    for run in runs:
-        if (file := run.folder / CONFIG).is_file():  # the two decide what model/ is
-            refuse_changes(file, run.config, MAY_CHANGE - {"max_steps", "eval.eval_steps"})
     console = Console(file=sys.stderr, every_seconds=60.0)
     missing = [run for run in runs if not (run.folder / SUMMARY).is_file()]
     console.say(f"{len(runs)} runs in {command.output_dir}, {len(missing)} to train.")
     jobs = {run.folder: (*run.words, "--seed", str(run.config.seed), "--resume", "auto") for run in missing}
-    failed = run_jobs(jobs, command.jobs, console)
+    failed = run_jobs(jobs, command.jobs, console, partial(refuse, runs))
     tasks: dict[str, dict[str, list[Recorded]]] = {run.task: {} for run in runs}
     for run in runs:
         finished = tasks[run.task].setdefault(run.setting, [])
@@ -83,7 +86,7 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
 
 
 def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
-    """The runs of a comparison, checked as a training would be, seed by seed: so an early table has all settings."""
+    """The runs of a comparison, of tasks and hyper-parameters that exist, seed by seed: so an early table has all."""
     models = command.model * len(command.env) if len(command.model) == 1 else command.model
     if len(models) != len(command.env):
         raise ConfigError(f"--model: {len(models)} for {len(command.env)} tasks. Give one, or one for each.")
@@ -91,21 +94,43 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
     for (task, model), setting in product(zip(command.env, models, strict=True), command.algorithms):
         env, env_args = read_word("--env", task)
         algorithm, settings = read_word("--algorithms", setting)
-        words = [*shared, *typed(settings)]  # the last one counts
+        words = [*shared, *typed(algorithm, settings)]  # the last one counts
         if own := {word.partition("=")[0] for word in words} & OWN:
             raise ConfigError(f"{min(own)}: compare gives it to each run. Use compare's own flags.")
         words += ["--env", env, "--model", model, "--algorithm", algorithm]
         words += [word for key, value in env_args.items() for word in ("--env-args", f"{key}={value}")]
         task, setting = label(env, env_args), label(algorithm, settings)
-        try:
+        with naming(task, setting):
             config = parse(Config, words, PROG)
-            config, _ = import_module("spg_trainer.training.dry_run").refuse_early(config)
-            runs.append(Planned(task, setting, tuple(words), config, root))
-        except ConfigError as error:
-            raise ConfigError(f"{task} with {setting}: {error}") from error
+            check_common(config)
+            algorithms.build(config.algorithm, config.hyper_parameters)
+            envs.make(config.env, split="train", **config.env_args)
+        runs.append(Planned(task, setting, tuple(words), config, root))
     if not runs or len({run.folder for run in runs}) < len(runs):
         raise ConfigError("--env and --algorithms need at least one name each, and none twice.")
     return [replace(run, config=replace(run.config, seed=i)) for i in range(command.seeds) for run in runs]
+
+
+def refuse(runs: Sequence[Planned]) -> None:
+    """Raises SpgError for what a training would refuse, and for folders of other runs."""
+    settled = dict[tuple[str, str], Config]()
+    for run in runs:
+        key = run.task, run.setting
+        with naming(*key):
+            if key not in settled:
+                settled[key], _ = import_module("spg_trainer.training.dry_run").refuse_early(run.config)
+        if (file := run.folder / CONFIG).is_file():  # the two decide what model/ is
+            config = replace(settled[key], seed=run.config.seed)
+            refuse_changes(file, config, MAY_CHANGE - {"max_steps", "eval.eval_steps"})
+
+
+@contextmanager
+def naming(task: str, setting: str) -> Iterator[None]:
+    """Puts in front of a refusal which runs it is about."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{task} with {setting}: {error}") from error
 
 
 def read_word(flag: str, word: str) -> tuple[str, dict[str, object]]:
@@ -120,15 +145,23 @@ def label(name: str, arguments: dict[str, object]) -> str:
     return re.split(r"[:/]", name)[-1] + (f":{behind}" if behind else "")
 
 
-def typed(settings: dict[str, object]) -> list[str]:
+def typed(algorithm: str, settings: dict[str, object]) -> list[str]:
     """Settings of an algorithm as they are typed: by their flag of training, else as hyper-parameters."""
     words, known = list[str](), flags(Config)
     for name, value in settings.items():
         flag = name.replace("_", "-")
-        if isinstance(value, bool) and flag in known:
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            words += [f"--{flag}", f"{value}"] if flag in known else ["--algorithm-args", f"{name}={value}"]
+        if flag in known:
+            words += (
+                [f"--{'' if value else 'no-'}{flag}"]
+                if isinstance(value, bool)
+                else [f"--{flag}", f"{value}"]
+            )
+            continue
+        own = [field.name for field in fields(algorithms.get(algorithm))]
+        if name not in own:
+            nearest = did_you_mean(name, [*own, *(word.replace("-", "_") for word in known)])
+            raise ConfigError(f"--algorithms {algorithm}:{name}={value}: no such setting. {nearest}".rstrip())
+        words += ["--algorithm-args", f"{name}={value}"]
     return words
 
 

@@ -22,6 +22,8 @@ Groups = Mapping[str, Sequence[Recorded]]
 """Label -> runs of one setting; several runs are drawn as their mean and range."""
 WINDOW = 5
 """Values of the moving mean that is drawn over those of a single run."""
+SHORT = 24
+"""Characters of a label that leave room for another beside it."""
 STYLE = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), "#808080"),
     "svg.fonttype": "none",
@@ -71,7 +73,7 @@ PANELS = (
         1,
         tuple(PARTS),
     ),
-    Panel("Bounds", "bound/(elbo|eubo)", "nats a token; the EUBO is a penalty, no certified upper bound"),
+    Panel("Bounds", "bound/(elbo|eubo)", "nats a token; an EUBO is a penalty, no certified upper bound"),
     Panel("Entropy", ".*entropy.*", "nats a token, of those sampled", 0),
     Panel("Ratio and KL", "ratio/.+|kl", "of algorithms that have them"),
     Panel("Loss", "loss", "its value means little, its jumps do"),
@@ -126,7 +128,10 @@ def draw_figure(
     """Axes for each task, a line for each of `names` and each setting, with its last value in the legend."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2, 2.6 * len(tasks)), layout="constrained")
+    labels = [*names, *(label for groups in tasks.values() for label in groups)]
+    columns = 1 if max(map(len, labels)) > SHORT else 2
+    lines = max(len(groups) * len(names) for groups in tasks.values())
+    figure = Figure(figsize=(4.2, (2.3 + 0.15 * -(-lines // columns)) * len(tasks)), layout="constrained")
     for axes, (title, groups) in zip(
         figure.subplots(len(tasks), squeeze=False).flat, tasks.items(), strict=True
     ):
@@ -143,7 +148,7 @@ def draw_figure(
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.set_frame_on(False)
-        axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.1), ncols=2, fontsize=7, frameon=False)
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.1), ncols=columns, fontsize=7, frameon=False)
     return figure
 
 

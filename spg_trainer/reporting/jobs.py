@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from spg_trainer.runs.console import Console
@@ -14,11 +14,14 @@ from spg_trainer.runs.console import Console
 LOG = "run.log"
 
 
-def run_jobs(jobs: Mapping[Path, Sequence[str]], at_once: int, console: Console) -> list[Path]:
+def run_jobs(
+    jobs: Mapping[Path, Sequence[str]], at_once: int, console: Console, refuse: Callable[[], None]
+) -> list[Path]:
     """Trains into each folder with its words, the output in FOLDER/run.log; returns the folders that failed.
 
-    at_once: 0 = one for each CPU core, or on a GPU one alone. At Ctrl-C or SIGTERM the children save their step and
-    end, at a second Ctrl-C at once; then KeyboardInterrupt.
+    at_once: 0 = one for each CPU core, or on a GPU one alone. refuse: called once the first runs have been started;
+    what it raises ends them. At Ctrl-C or SIGTERM the children save their step and end, at a second Ctrl-C at once;
+    then KeyboardInterrupt.
     """
     import torch
 
@@ -26,13 +29,20 @@ def run_jobs(jobs: Mapping[Path, Sequence[str]], at_once: int, console: Console)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     at_once = at_once or (1 if on_gpu else cores)
     waiting, running, failed = list(jobs), dict[Path, subprocess.Popen](), list[Path]()
+
+    def fill() -> None:
+        while waiting and len(running) < at_once:
+            folder = waiting.pop(0)
+            running[folder] = start(folder, jobs[folder], {} if on_gpu else {"OMP_NUM_THREADS": "1"})
+
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with console.progress(len(jobs), "runs") as advance:
-            while waiting or running:
-                while waiting and len(running) < at_once:
-                    folder = waiting.pop(0)
-                    running[folder] = start(folder, jobs[folder], {} if on_gpu else {"OMP_NUM_THREADS": "1"})
+            fill()
+            for folder in running:
+                console.say(f"Started: {folder}/{LOG}")
+            refuse()
+            while running:
                 time.sleep(0.2)
                 for folder in [folder for folder, process in running.items() if process.poll() is not None]:
                     if status := running.pop(folder).returncode:
@@ -40,6 +50,7 @@ def run_jobs(jobs: Mapping[Path, Sequence[str]], at_once: int, console: Console)
                         lines = (folder / LOG).read_text("utf-8", errors="replace").splitlines()
                         console.say("\n  ".join([f"{folder} failed ({status}), {LOG}:", *lines[-8:]]))
                     advance(len(jobs) - len(waiting) - len(running), f"{len(running)} running")
+                fill()
     except KeyboardInterrupt:
         console.say(f"Stopping: {len(running)} running, each saves its step. Ctrl-C again ends them at once.")
         for process in running.values():

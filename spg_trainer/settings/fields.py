@@ -292,7 +292,7 @@ class TaskSettings:
     """Task: a name, `my_package.my_module:my/MyTask-v0` or `./my_task.py:my/MyTask-v0`; unset = the model's own."""
     env_args: Pairs = field(default_factory=dict)
     """Arguments of the environment, e.g. `prompt_style=paper`."""
-    seed: int = 0
+    seed: CountOrZero = 0
     """Seed of every random stream."""
     config: str | None = None
     """A YAML file, nested as config.yaml of a run folder; flags override it."""

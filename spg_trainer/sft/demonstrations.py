@@ -7,7 +7,7 @@ In every completion of T tokens k are masked, k uniform on 1..T, and scored with
 (`docs/algorithms/spg.md`, form b). Padding behind the end token is learned like any other token.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MEASURED = 2000
 """Training problems whose demonstrations decide how long a completion is."""
+FEW = 16
+"""Problems whose demonstrations tell whether a completion can hold an answer."""
 
 
 def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
@@ -102,5 +104,24 @@ def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) 
     indices = range(0, len(env), max(1, len(env) // MEASURED))
     problems = [envs.core.read_problem(env, index) for index in indices]
     texts = [write_habit(env, problem, name) for problem in problems for name in mix]
-    longest = max(len(row) for row in policy.tokenizer(texts, add_special_tokens=False)["input_ids"])
-    return -(-11 * (longest + 1) // 10)
+    return -(-11 * (max(tokens(policy, texts)) + 1) // 10)
+
+
+def no_room(policy: Policy, env: "TextEnv", length: int) -> str:
+    """What to tell where `length` tokens are too few for the demonstration of any of some problems; else nothing."""
+    problems = [envs.core.read_problem(env, index) for index in envs.checking.spread(len(env), FEW)]
+    try:
+        counts = tokens(policy, [env.demonstration(problem) for problem in problems])
+    except envs.EnvError:  # the author gave none
+        return ""
+    if min(counts) <= length:
+        return ""
+    return (
+        f"--max-completion-length {length}: in {len(counts)} problems, the right answers that {env.spec_name} "
+        f"demonstrates have {min(counts)} to {max(counts)} tokens. Use {max(counts) + 1} or more."
+    )
+
+
+def tokens(policy: Policy, texts: Sequence[str]) -> list[int]:
+    """How many tokens each text has."""
+    return [len(row) for row in policy.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]

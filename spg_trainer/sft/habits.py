@@ -27,7 +27,7 @@ class HabitCounts:
     @property
     def shares(self) -> str:
         """`right 33, additive 29, none of these 14 of 60`; without habits `right 33 of 60`."""
-        return f"{shares(self.counts or self.follows)} of {self.completions}"
+        return shares(self.counts or self.follows, self.completions)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -40,9 +40,10 @@ class HabitCounts:
         return f"{self.mixed} of {self.groups} groups are mixed (right and wrong answers to one problem)"
 
 
-def shares(counts: Mapping[str, int]) -> str:
-    """`right 33, additive 29, none of these 14`."""
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+def shares(counts: Mapping[str, int], completions: int) -> str:
+    """`right 33, additive 29, none of these 14 of 60 (where answers agree, one counts for each)`."""
+    text = ", ".join(f"{name} {count}" for name, count in counts.items()) + f" of {completions}"
+    return text + " (where answers agree, one counts for each)" * (sum(counts.values()) > completions)
 
 
 def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCounts:

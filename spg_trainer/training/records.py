@@ -112,9 +112,8 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
         f"       python -m spg_trainer --resume {folder} --max-steps {2 * summary['steps'] or 100}",
     ]
     if before["follows"]:
-        lines.insert(
-            1, f"What completions follow: {shares(before['follows'])} -> {shares(after['follows'])}."
-        )
+        follows = " -> ".join(shares(part["follows"], part["n"]) for part in (before, after))
+        lines.insert(1, f"What completions follow: {follows}.")
     if v := summary["validation"]:
         kept = (
             f"model/ is step {v['best_step']}, chosen on {v['problems']} validation problems: {v['best']:.3f}"

@@ -27,6 +27,7 @@ from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.sources import CONFIG, model_environment, to_yaml
+from spg_trainer.sft.demonstrations import no_room
 from spg_trainer.training.dry_run import arithmetic, check_attention, examine
 from spg_trainer.training.optimizer import make_optimizer
 from spg_trainer.training.records import environment_record
@@ -111,8 +112,11 @@ def introduce(run: Run) -> None:
     """The first lines of a run: what it trains on what, and what the user should know before."""
     config, console, path = run.config, run.console, run.folder.path
     env, crowded = run.source.env, crowded_cores(run.policy.device)
-    form = form_warning(run.algorithm, env.reward_weights) if env is not None else ""
-    for note in (run.policy.note, run.source.notice, crowded, form):
+    form, short = "", ""
+    if env is not None:
+        form = form_warning(run.algorithm, env.reward_weights)
+        short = no_room(run.policy, env, config.rollout.max_completion_length)
+    for note in (run.policy.note, run.source.notice, crowded, form, short):
         if note:
             console.warn(note)
     if run.state.step:

@@ -19,7 +19,6 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.compare import against, compare, plan, read_word
 from spg_trainer.reporting.statistics import mean_over
 from spg_trainer.settings.fields import CompareCommand, Config
-from spg_trainer.training.dry_run import refuse_early
 from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_folder
 
 SMALL = shlex.split(
@@ -37,8 +36,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run_here(jobs: dict[Path, tuple[str, ...]], *_) -> list[Path]:
+def run_here(jobs: dict[Path, tuple[str, ...]], at_once, console, refuse) -> list[Path]:
     """`run_jobs` in this process, one after the other: to import torch takes ten times as long as these runs."""
+    refuse()
     failed = []
     for folder, words in jobs.items():
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def test_runs_are_all_pairs_seed_by_seed_with_their_settings() -> None:
     assert runs[0].config.rollout.temperature == 1.2
     assert last.model.gradient_checkpointing and not runs[0].config.model.gradient_checkpointing
     for run in runs[:2]:  # what is typed means what was planned
-        assert refuse_early(cli.parse(Config, run.words, ""))[0] == run.config
+        assert cli.parse(Config, run.words, "") == run.config
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,7 @@ def test_runs_are_all_pairs_seed_by_seed_with_their_settings() -> None:
         ("--env sudoku:blank=3", ['no argument "blank"', "blanks"]),
         ("--algorithms spg:negatives=elbow", ["sudoku with spg:negatives=elbow: ", "Did you mean 'elbo'?"]),
         ("--algorithms spg:seed=1", ["--seed: "]),
+        ("--algorithms raft:temprature=2", ["raft:temprature=2", "Did you mean 'temperature'?"]),
         ("--algorithms spg:a=1,a=2", ["--algorithms spg:a=1,a=2", "twice"]),
         ("--algorithms spg spg", ["--algorithms", "none twice"]),
         ("--seeds 0", ["--seeds 0: should be at least 1"]),
@@ -182,7 +183,7 @@ def test_a_killed_comparison_goes_on_and_a_failed_run_does_not_stop_the_others(
     assert "Letters-v0-Broken-s0 failed (1)" in err and "RuntimeError: no loss today" in err
     monkeypatch.setattr(
         "spg_trainer.reporting.compare.run_jobs",
-        lambda jobs, *_: [*list(jobs)[:1], *run_here({folder: jobs[folder]})],
+        lambda jobs, *others: [*list(jobs)[:1], *run_here({folder: jobs[folder]}, *others)],
     )
     assert cli.main(words) == 1
     out, err = capfd.readouterr()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from spg_trainer.errors import ConfigError
 from spg_trainer.reporting import jobs as module
 from spg_trainer.reporting.jobs import run_jobs
 from spg_trainer.runs.console import Console
@@ -27,11 +28,25 @@ def test_a_failed_job_is_named_with_its_last_words_and_others_go_on(tmp_path: Pa
     shown = io.StringIO()
     words = {"bad": ("--num-generation", "1"), "good": ("--version",), "third": ("--version",)}
     jobs = {tmp_path / name: line for name, line in words.items()}
-    assert run_jobs(jobs, 2, Console(file=shown, every_seconds=0)) == [tmp_path / "bad"]
-    assert len(alive) == 3 and max(most) == 2
+    seen_by_refuse = []
+    console = Console(file=shown, every_seconds=0)
+    assert run_jobs(jobs, 2, console, lambda: seen_by_refuse.append(len(alive))) == [tmp_path / "bad"]
+    assert len(alive) == 3 and max(most) == 2 and seen_by_refuse == [2]
     said = shown.getvalue()
     assert f"{tmp_path / 'bad'} failed (2), run.log" in said
     assert "  error: No flag --num-generation." in said and "runs 3/3" in said
+
+
+def test_a_refusal_ends_what_was_started(tmp_path: Path, monkeypatch) -> None:
+    processes, start = [], module.start
+    monkeypatch.setattr(module, "start", lambda *words: processes.append(start(*words)) or processes[-1])
+
+    def refuse() -> None:
+        raise ConfigError("not these")
+
+    with pytest.raises(ConfigError, match="not these"):
+        run_jobs({tmp_path / "a": ("--env", ENV), tmp_path / "b": ()}, 1, Console(quiet=True), refuse)
+    assert [process.returncode for process in processes] == [1]
 
 
 def test_sigterm_lets_children_save_their_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +67,7 @@ def test_sigterm_lets_children_save_their_step(tmp_path: Path, monkeypatch: pyte
     shown = io.StringIO()
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        run_jobs({folder: words}, 1, Console(file=shown))
+        run_jobs({folder: words}, 1, Console(file=shown), lambda: None)
     assert (
         "Stopping: 1 running" in shown.getvalue()
         and "Stopping after this step" in (folder / "run.log").read_text()

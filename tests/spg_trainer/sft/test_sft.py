@@ -25,7 +25,13 @@ from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import ModelConfig, SftCommand
 from spg_trainer.sft import loop as sft_loop
 from spg_trainer.sft.command import base_policy, easier_first, eval_sampling, sft
-from spg_trainer.sft.demonstrations import denoising_loss, draw_demonstrations, draw_masked, mix_shares
+from spg_trainer.sft.demonstrations import (
+    denoising_loss,
+    draw_demonstrations,
+    draw_masked,
+    mix_shares,
+    no_room,
+)
 from spg_trainer.sft.habits import HabitCounts
 from spg_trainer.sft.loop import Fit, Progress
 from tests.common.sft_cases import SMALL, Count
@@ -99,6 +105,12 @@ def test_each_habit_gets_its_share_and_every_problem_its_turn() -> None:
     for problem, text in zip(problems, texts, strict=True):
         number = str(problem.reference["number"])
         assert text in (number, number * 3)
+
+
+def test_too_little_room_for_any_demonstration_is_told(policy: Policy) -> None:
+    assert no_room(policy, Count(), 3) == "", "`000` fits, if without its end"
+    text = no_room(policy, Count(), 2)
+    assert "--max-completion-length 2" in text and "3 to 3 tokens" in text and "Use 4" in text
 
 
 def test_a_completion_ends_with_one_end_token_and_then_padding(policy: Policy) -> None:
