@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from spg_trainer.sft.habits import HabitCounts
     from spg_trainer.sft.loop import Fit
 
-MERGED = "merged"
-CARD = "README.md"
-CURVE = "curve.png"
+MERGED, CARD, CURVE = "merged", "README.md", "curve.png"
 FOLDERS = re.compile(r"^(?:[A-Za-z]:|~|\.{1,2})?[/\\](?:[^:]*[/\\])?")
 """The folders in front of a path, `FILE.py:ID` included; an id such as `org/model` has none."""
 PLACES = frozenset("output output_dir resume config dry_run".split())
@@ -80,9 +78,7 @@ def push(command: PushCommand) -> None:
     if source.adapter and not on_hub:
         whole = f"python -m spg_trainer merge {run.path}, then this command with --merged"
         raise ConfigError(f"{folder} is an adapter on {base}, which only you have. Push it whole: {whole}.")
-    family = known_settings(str(folder)).get(
-        "model_type", "llada"
-    )  # which an adapter of LLaDA's does not say
+    family = known_settings(str(folder)).get("model_type", "llada")  # an adapter of LLaDA's does not say
     card = card_of_run(run, command.repo, base if on_hub else None, family, adapter=bool(source.adapter))
     with tempfile.TemporaryDirectory() as name:
         place = run.path / "card" if command.dry_run else Path(name)
@@ -123,9 +119,7 @@ def upload(command: PushCommand, folder: Path) -> str:
 def card_of_run(run: Recorded, repo: str, base: str | None, family: str, *, adapter: bool) -> str:
     """The card of a run's model. base: the Hub id of what it started from, None for a folder. family: `model_type`."""
     config, best = run.config, run.kept_step
-    start = (
-        "the embedded model of spg-trainer" if is_embedded(config.model.model, "tiny") else "a local model"
-    )
+    start = "an embedded model" if is_embedded(config.model.model, "tiny") else "a local model"
     step = f" These weights are of step {best}, the best on validation." * (best is not None)
     text = f"""\
 A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, trained by reinforcement learning with
@@ -146,13 +140,13 @@ def card_of_sft(
     """The card of a model made by `sft`. results: by split. greedy, sampled: what its completions follow."""
     command, p = fit.command, fit.progress
     weights = sum(w.numel() for w in fit.policy.model.parameters())
-    shares = " ".join(f"{name}={share:g}" for name, share in fit.mix.items())
+    mix = " ".join(f"{name}={share:g}" for name, share in fit.mix.items())
     kept = "whose weights these are" if command.patience else "but these are the last ones"
     text = f"""\
 A masked diffusion language model of {weights:,} weights, made to begin reinforcement learning on {task(command)}: it
 imitates several ways to answer, one of them right, and knows no other task.
 
-- Start: {command.model.model}. Demonstrations: {shares} (`right` is the environment's own solution).
+- Start: {command.model.model}. Demonstrations: {mix} (`right` is the environment's own solution).
 - {p.step} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens.
 - Last training loss {sum(p.losses) / len(p.losses):.4f} nats per token; lowest validation loss {p.best_loss:.4f} after
   {p.best_step} updates, {kept}. {p.seconds / 60:.1f} minutes on {fit.policy.model.device.type}.
@@ -175,13 +169,10 @@ def compose(
 
     env = without_folders(settings.env)
     solved = next(iter(measured.values()))["correct"]
-    data = ModelCardData(
-        model_name=title,
-        eval_results=[EvalResult("text-generation", env, env, "accuracy", solved, metric_name="solved")],
-        tags=["masked-diffusion", family.lower(), "reinforcement-learning", "spg-trainer"],
-        **front,
-    )
-    names = ("split", "max_completion_length", "diffusion_steps", "block_length", "temperature")
+    result = EvalResult("text-generation", env, env, "accuracy", solved, metric_name="solved")
+    tags = ["masked-diffusion", family.lower(), "reinforcement-learning", "spg-trainer"]
+    data = ModelCardData(model_name=title, eval_results=[result], tags=tags, **front)
+    names = "split max_completion_length diffusion_steps block_length temperature".split()
     head = "| | solved | 95% interval | problems | split | tokens | steps | block | temperature |\n"
     table = head + "|---" * 9
     for name, f in measured.items():
