@@ -8,6 +8,7 @@ one token a pass, unless it is low. The defaults need a GPU of 80 GB; smaller sh
 
     python benchmarks/llada_step.py [--batch 8] [--gradient-checkpointing] [--cache dual] [--lora-r 0 --layers 8]
     python benchmarks/llada_step.py --batch 96 --prompt-length 200 --parts update --no-plain
+    torchrun --nproc-per-node 8 benchmarks/llada_step.py --shard --lora-r 0 --no-plain
     python benchmarks/llada_step.py --device cpu --layers 2 --hidden-size 128 --vocabulary 512 \\
         --prompt-length 16 --completion-length 32 --batch 2 --lora-r 4
 
@@ -15,6 +16,9 @@ MFU is the share of the device's peak (--peak-tflops) that the model's own arith
 passes compute, as torch counts it; of an update two operations for each weight of a layer and column, four for each
 pair of columns and dimension, the head at scored tokens; twice that for the backward pass, once where weights are
 frozen. What is computed a second time is not counted, nor are adapters.
+
+With --shard every process has a batch of its own and a part of the weights: seconds and peak are those of the slowest
+and the fullest, tokens a second those of all, MFU that of one.
 """
 
 import argparse
@@ -31,12 +35,16 @@ from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.batch import Batch, Rollouts
+from spg_trainer.cli import leave_processes
+from spg_trainer.distributed import gather, join, rank, world_size
 from spg_trainer.likelihood import Masks, accumulate
 from spg_trainer.models import LLaDAConfig, Policy, tiny_tokenizer
+from spg_trainer.models.load import divide_policy
 from spg_trainer.models.lora import add_lora
+from spg_trainer.models.shard import clip_gradients, gathered, sum_gradients
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator, numpy_generator
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.fields import ModelConfig, Sampling
 from spg_trainer.training.update import micro_batch_size
 
 HEAD_DIM, BLOCK, NUM_MASKS = 128, 32, 2
@@ -68,7 +76,7 @@ def make_policy(given: argparse.Namespace) -> Policy:
         model = add_lora(model, r=given.lora_r, alpha=given.lora_r // 2, dropout=0.0, seed=0, base="random")
     if given.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-    return Policy(
+    policy = Policy(
         model=model,
         tokenizer=tiny_tokenizer(),
         mask_id=config.mask_token_id,
@@ -76,6 +84,9 @@ def make_policy(given: argparse.Namespace) -> Policy:
         end_token_ids=(),
         source="random weights",
     )
+    if given.shard:
+        divide_policy(policy, ModelConfig(shard=True), given.device)
+    return policy
 
 
 def make_prompts(policy: Policy, given: argparse.Namespace, number: int) -> tuple[Tensor, Tensor]:
@@ -96,9 +107,10 @@ def write(policy: Policy, given: argparse.Namespace, number: int) -> Rollouts:
     sampling = Sampling(given.completion_length, min(BLOCK, given.completion_length), **decoding)
     noise = [generator(0, "rollout", number, row, device=policy.device) for row in range(given.batch)]
     rows = given.rows_per_forward or None
-    return sample_completions(
-        policy, *make_prompts(policy, given, number), sampling, noise, rows_per_forward=rows
-    )
+    with gathered(policy.model):
+        return sample_completions(
+            policy, *make_prompts(policy, given, number), sampling, noise, rows_per_forward=rows
+        )
 
 
 def invent(policy: Policy, given: argparse.Namespace, number: int) -> Rollouts:
@@ -129,24 +141,28 @@ def update(
     device = rollouts.completion_ids.device
     signs = [(-1.0) ** row for row in range(given.batch)]
     advantages = torch.tensor(signs, dtype=torch.float64, device=device)
-    totals = {"completions": float(given.batch), "tokens": float(rollouts.completion_mask.sum())}
+    completions = given.batch * world_size()
+    totals = {"completions": float(completions), "tokens": float(completions * given.completion_length)}
     size, masks_at_once = micro_batch_size(given.per_device_batch_size, NUM_MASKS)
-    for rows in torch.arange(given.batch, device=device).split(size):
-        chosen, some = rollouts.select(rows), masks.select(rows)
-        batch = Batch(chosen.completion_mask, advantages[rows], totals)
-        accumulate(
-            policy.model,
-            chosen,
-            some,
-            lambda logps, some=some, batch=batch: algorithm.loss(logps, some, batch),
-            mask_id=policy.mask_id,
-            masks_at_once=masks_at_once,
-        )
+    with gathered(policy.model):
+        for rows in torch.arange(given.batch, device=device).split(size):
+            chosen, some = rollouts.select(rows), masks.select(rows)
+            batch = Batch(chosen.completion_mask, advantages[rows], totals)
+            accumulate(
+                policy.model,
+                chosen,
+                some,
+                lambda logps, some=some, batch=batch: algorithm.loss(logps, some, batch),
+                mask_id=policy.mask_id,
+                masks_at_once=masks_at_once,
+            )
+        if given.shard:
+            sum_gradients(policy.model)
     trained = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(trained, 0.2)
+    norm = clip_gradients(trained, 0.2)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return float(norm), masks
+    return norm, masks
 
 
 def plain_rollout(policy: Policy, ids: Tensor, given: argparse.Namespace) -> None:
@@ -229,6 +245,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows-per-forward", type=int, default=0, help="of a rollout; 0 = all, on a CPU few")
     parser.add_argument("--lora-r", type=int, default=128, help="0 = train all weights")
     parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--shard", action="store_true", help="divide the weights among torchrun's processes")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--dtype",
@@ -244,6 +261,8 @@ def arguments() -> argparse.Namespace:
     given.dtype = given.dtype or ("bfloat16" if given.lora_r and on_gpu else "float32")
     if not given.lora_r and given.dtype == "bfloat16":
         parser.error("--dtype bfloat16 --lora-r 0: training refuses that, as most steps round to nothing")
+    if given.shard and not given.no_plain:
+        parser.error("--shard: the plain loop has all weights. Use --no-plain")
     given.peak_tflops = given.peak_tflops or (PEAK[given.dtype] if on_gpu else None)
     given.diffusion_steps = given.diffusion_steps or given.completion_length // 2
     return given
@@ -251,17 +270,20 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
+    if accelerator := join(given.device):
+        given.device = str(accelerator.device)
     policy = make_policy(given)
     trained = [weight for weight in policy.model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=3e-6, betas=(0.9, 0.99), weight_decay=0.1)
     weights, moving = (sum(w.numel() for w in group) for group in (policy.model.parameters(), trained))
     chosen = [f"{f.name} {getattr(given, f.name)}" for f in DECODING if getattr(given, f.name) != f.default]
     peak = f"MFU of {given.peak_tflops:g} TFLOP/s" if given.peak_tflops else "no MFU without --peak-tflops"
-    print(
+    divided = f"; divided among {world_size()} processes" * given.shard
+    head = (
         f"{hardware(given.device)}; {weights / 1e6:,.2f} M weights, {moving / 1e6:.2f} M trained; {given.dtype}; "
         f"batch {given.batch}, prompt {given.prompt_length}, completion {given.completion_length}, "
         f"{', '.join(chosen)}; M = {NUM_MASKS}, {given.per_device_batch_size} live; median of {given.rounds}; "
-        f"{peak}\n"
+        f"{peak}{divided}\n"
     )
     rollouts, norm, flops = invent(policy, given, 0), 0.0, {}
 
@@ -289,11 +311,26 @@ def main() -> None:
                 if number == 0 and (part, form) == ("rollout", "ours"):
                     flops["rollout"] = counted(work)
                     continue
-                took, memory = measure(policy.device, work)
+                took, memory = (max(gather([figure])) for figure in measure(policy.device, work))
                 if number:  # the first round compiles kernels and allocates the optimizer's state
                     seconds.setdefault((part, form), []).append(took)
                     if form == "ours":
                         peaks[part] = max(peaks.get(part, 0.0), memory)
+    if rank() == 0:
+        print(head)
+        print_table(given, seconds, peaks, flops)
+        if "update" in given.parts:
+            print(f"\ngradient norm of the last update: {norm:.2e}")
+    leave_processes()
+
+
+def print_table(
+    given: argparse.Namespace,
+    seconds: dict[tuple[str, str], list[float]],
+    peaks: dict[str, float],
+    flops: dict[str, float],
+) -> None:
+    """A line for each part of a step. seconds: of (part, form), a number for each round."""
     print_head(["part", "plain loop, s", "ours, s", "ratio", "completion tokens/s", "MFU", "peak, GiB"])
     for part in given.parts:
         fast = statistics.median(seconds[part, "ours"])
@@ -302,10 +339,8 @@ def main() -> None:
             ["", f"{fast:.2f}", ""] if slow is None else [f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.2f}x"]
         )
         used = f"{flops[part] / fast / given.peak_tflops / 1e12:.1%}" if given.peak_tflops else ""
-        rate = given.batch * given.completion_length / fast
+        rate = world_size() * given.batch * given.completion_length / fast
         print_row([part, *baseline, f"{rate:.1f}", used, f"{peaks[part]:.2f}"])
-    if "update" in given.parts:
-        print(f"\ngradient norm of the last update: {norm:.2e}")
 
 
 if __name__ == "__main__":

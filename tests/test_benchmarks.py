@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -176,3 +177,20 @@ def test_each_factor_is_a_setting_that_training_has(calls, tmp_path, monkeypatch
     rows = tuple(words[: words.index("--seeds")])
     command = CompareCommand(env=("sudoku:level=4",), algorithms=rows, seeds=1, output_dir=str(tmp_path))
     assert len(plan(command, words[words.index("--") + 1 :])) == len(rows)
+
+
+@pytest.mark.slow
+def test_a_divided_step_has_the_gradient_of_a_whole_one() -> None:
+    """Two processes have the same completions, each of which counts half."""
+    script = [
+        str(BENCHMARKS / "llada_step.py"),
+        *shlex.split(f"{SHAPE} --lora-r 0 --device cpu --no-plain --rounds 1"),
+    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    said = [
+        subprocess.run(line, capture_output=True, text=True, timeout=300, check=True).stdout
+        for line in ([sys.executable, *script], [*torchrun, *script, "--shard"])
+    ]
+    norms = [text.rpartition("update: ")[2] for text in said]
+    assert norms[0] == norms[1] and float(norms[0]) > 0
+    assert "divided among 2 processes" in said[1] and said[1].count("| rollout") == 1
