@@ -217,12 +217,14 @@ def nodes(node: Node) -> Iterator[Node]:
 
 
 def asks(node: Node) -> bool:
-    """True for a sum or product of numbers, a function of one, and what adds 0 or multiplies by 1."""
+    """True for a sum or product of numbers or matrices, a function of one, and what adds 0 or multiplies by 1."""
     kind = node[0]
     if kind == "fn":
         return node[1] in _FUNCTIONS and not any(map(symbols, node[2]))
     if kind in ("/", "^"):
         return node[2] == ONE
+    if kind in ("+", "*") and sum(part[0] == "mat" for part in node[1]) > 1:
+        return True
     if kind == "+":
         return sum(map(is_rational, node[1])) > 1 or ZERO in node[1]
     if kind == "*":

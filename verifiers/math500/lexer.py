@@ -35,10 +35,10 @@ TABLE = str.maketrans({
     **dict.fromkeys("°º˚", r"^\circ "), **dict.fromkeys("“”", '"'),
     "√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ",
     "∩": r"\cap ", "∈": r"\in ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ",
-    "∓": r"\mp ", "∅": r"\emptyset ", "∠": r"\angle ", "′": "'", "’": "'", "…": r"\dots ", "θ": r"\theta ",
+    "∓": r"\mp ", "∅": r"\emptyset ", "∠": r"\angle ", "′": "'", "″": "''", "’": "'", "…": r"\dots ", "θ": r"\theta ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "φ": r"\phi ", "ω": r"\omega ",
     "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
-    "。": ".", "、": ",", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
+    "。": ".", "、": ",", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "€": r"\text{ euros}",
 })  # fmt: skip
 
 SPACES = frozenset({",", ";", ":", " ", "quad", "qquad", "enspace", "thinspace", ">", "\n", "space", "hfill"})
@@ -58,7 +58,7 @@ ALIASES = {
     "rbrack": "]", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "\\": "\\\\", "newline": "\\\\",
     "cr": "\\\\", "%": "%", "$": "\\$", "&": "and", "varnothing": "emptyset", "ldots": "dots", "cdots": "dots",
     "land": "and", "lor": "or", "backslash": "setminus", "prime": "'", "varphi": "phi", "implies": "Rightarrow",
-    "bigcup": "cup", "bar": "overline", "#": "#", "_": "_",
+    "bigcup": "cup", "bar": "overline", "#": "#", "_": "_", "oslash": "emptyset",
 }  # fmt: skip
 SIGN_ALIASES = frozenset("< > | \\{ \\} * / : [ ] \\\\ % \\$ ' # _".split())
 BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
@@ -96,6 +96,8 @@ class Lexer:
         self.letters_of_reference = ascii_letters if variables is None else variables
         letters = text.replace(" ", "").replace("-", "")
         self.prose = variables is None and letters.isascii() and letters.isalpha()
+        dollars = text.count("$") - text.count("\\$")
+        self.in_dollars = variables is not None or dollars == 0 or dollars % 2 == 1  # which may be a currency
         self.tokens: list[Token] = []
         self.position = 0
         self.spaced = False
@@ -149,6 +151,8 @@ class Lexer:
                 self.add(SIGN, c)
         elif c != "$":
             raise Malformed(f"character {c!r}")
+        elif self.variables is None and not self.text.startswith("$", self.position):  # of $$, the second
+            self.in_dollars = not self.in_dollars
 
     def add(self, kind: str, value: str) -> None:
         self.tokens.append((kind, value, self.spaced))
@@ -237,9 +241,11 @@ class Lexer:
         word = (
             run in "aA" and self.text.startswith(" ", self.position) and len(behind) == 4 and behind.isalpha()
         )
-        return word and behind.islower() and run not in self.letters_of_reference
+        return word and behind.islower() and (self.prose or run not in self.letters_of_reference)
 
     def is_product(self, run: str) -> bool:
+        if not self.in_dollars and (len(run) > 2 or run.lower() in SHORT_WORDS):
+            return False  # the words of a reference around its mathematics
         if run.lower() in SHORT_WORDS and not all(letter in self.letters_of_reference for letter in run):
             return False
         if self.variables is None:

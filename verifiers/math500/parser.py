@@ -30,6 +30,7 @@ GREEK = frozenset(
 SELECTING = frozenset("gcd lcm max min".split())  # one of several numbers in brackets, or made of them
 HYPERBOLIC = frozenset("sinh cosh tanh sech csch coth cis".split())
 ACCENTS = frozenset("tilde dot ddot overline".split())  # over a name
+INVERSE: Node = ("text", ("inverse",))  # of a matrix
 CONSTANTS = {"pi": ("const", "pi"), "infty": INFINITY}
 ARGUMENTS = {"frac", *CONSTANTS, *GREEK}  # commands that may stand bare behind another
 FUNCTIONS = frozenset(
@@ -115,7 +116,7 @@ class Parser:
         """The whole answer: one item, or a list of items without brackets."""
         while self.value == "=" or (self.kind == COMMAND and self.value in ("therefore", "Rightarrow")):
             self.advance()
-        if self.kind == WORD and self.value.lower() in OPENING and self.peek()[1] == ",":
+        if self.kind == WORD and self.value.lower() in OPENING and self.peek()[1] in (",", "."):
             self.advance(2)  # "So, ..."
         start, tokens = self.position, self.tokens[:]
         try:
@@ -179,14 +180,16 @@ class Parser:
         """True at "for all n > 2" and "where n is an integer", up to the end: the value is for all of them."""
         behind = self.position + (self.value == ",")
         (kind, first, _), (_, second, _), (_, third, _) = self.tokens[behind : behind + 3]
-        if first not in QUALIFIERS or kind not in (WORD, COMMAND):
+        quantified = first in QUANTIFIERS and self.value == "," and self.tokens[behind + 3] is END
+        quantified &= self.tokens[behind + 2][0] == LETTERS  # n \pi, any integer n
+        if not (quantified or first in QUALIFIERS) or kind not in (WORD, COMMAND):
             return False
         rest = [word.lower() if kind == WORD else word for kind, word, _ in self.tokens[behind:]]
         if not NO_QUALIFIER.isdisjoint(rest):
             return False
         if first == "where":
             return "=" not in rest
-        for_all = first == "forall" or second in QUANTIFIERS
+        for_all = quantified or first == "forall" or second in QUANTIFIERS
         return for_all or (self.variables is not None and third in BOUNDS)
 
     def items(self) -> list[Node]:
@@ -217,6 +220,8 @@ class Parser:
         if not operators:
             return sides[0]
         worded = sides[0][0] == "words" and not by_word  # "The solution is 1 < x"; not "The third term is 16"
+        if sides[0] == INVERSE and operators == ["="]:
+            return sides[1]
         node = ("rel", tuple(operators), (sides[0][1], *sides[1:]) if worded else tuple(sides))
         return ("words", node) if worded else node
 
@@ -246,6 +251,8 @@ class Parser:
                 point = self.sum() if self.accept("=") else point  # except x = 2
                 return ("+", (REALS, ("*", (MINUS_ONE, ("set", (point,))))))
             colon = self.accept(":")
+            if colon and self.value == "emptyset" and words[0].lower() == "no":
+                return self.command()  # No solution: \emptyset
             check_words([word.lower() for word in words], colon)
             if self.kind == NUMBER and not (self.spaced or colon):
                 raise Malformed("a word run into a number")
@@ -493,6 +500,11 @@ class Parser:
         """
         top, (_, slash, _), (kind, bottom, _) = self.value, self.peek(), self.peek(2)
         before = self.peek(-1)
+        if factors[-1][0] == "deg" and slash in ("'", '"'):  # 63^\circ 45' 30"
+            part = number(self.advance())
+            parts = 3600 if self.accept('"') or (self.accept("'") and self.accept("'")) else 60
+            factors[-1] = ("deg", ("+", (factors[-1][1], ("/", part, ("num", parts, 1)))))
+            return
         if self.spaced and slash == "/" and kind == NUMBER and top.isdigit() and bottom.isdigit():
             if factors[-1][0] == "num" and before[0] == NUMBER:
                 self.advance(3)
@@ -540,7 +552,11 @@ class Parser:
             elif self.value == "^" and self.raised(WORD, units.ORDINALS):
                 continue  # 5^{\text{th}}
             elif self.accept("^"):
-                node = ("^", node, self.exponent())
+                node = (
+                    power_of_matrix(node, self.exponent())
+                    if node[0] == "mat"
+                    else ("^", node, self.exponent())
+                )
             elif self.accept("!"):
                 node = ("fn", "!", (node,))
             elif self.accept("%"):
@@ -924,6 +940,13 @@ def quotient(above: Node, below: Node) -> Node:
     if any(part[0] in ("deg", "pct") for part in (below, *(below[1] if below[0] == "*" else ()))):
         raise Malformed("a unit in a denominator")
     return ("/", above, below)
+
+
+def power_of_matrix(matrix: Node, exponent: Node) -> Node:
+    """The transposed matrix; the inverse is not computed, but what the matrix behind it is called."""
+    if exponent == ("sym", "T"):
+        return ("mat", tuple(zip(*matrix[1], strict=True)))
+    return INVERSE if exponent == MINUS_ONE else ("^", matrix, exponent)
 
 
 def number(digits: str) -> Node:

@@ -497,32 +497,47 @@ def expanded(items: Sequence[Node]) -> list[Node]:
 
 
 def simplified(node: Node) -> Node:
-    """A scalar times a matrix as one matrix, a sign before a base number refused; else the node itself."""
+    """What is made of matrices as one matrix, the empty set in words as a set; else the node itself."""
     kind = node[0]
     if kind == "paren" and node[1][0] not in EXPRESSIONS:
         return simplified(node[1])
-    if kind == "*" and tree.holds_container(node):
-        matrices = [part for part in node[1] if part[0] == "mat"]
-        scalars = tuple(part for part in node[1] if part[0] != "mat")
-        if len(matrices) == 1 and not any(tree.holds_container(part) for part in scalars):
-            rows = matrices[0][1]
-            return ("mat", tuple(tuple(("*", (*scalars, cell)) for cell in row) for row in rows))
-        if not is_name(node):
-            raise Malformed("product of brackets")
-    elif kind in ("sym", "text") and node[1] in EMPTY:
+    if kind in ("sym", "text") and node[1] in EMPTY:
         return ("set", ())
-    elif kind == "+" and node[1][0] == REALS and len(node[1]) == 2:
+    if kind == "+" and node[1][0] == REALS and len(node[1]) == 2:
         return without_points(node[1][1])
-    elif kind == "+" and tree.holds_container(node):
-        return added([simplified(term) for term in node[1]])
-    elif kind in ("/", "^", "fn") and tree.holds_container(node):
-        raise Malformed("brackets in an expression")
+    if kind in EXPRESSIONS and tree.holds_container(node) and not (kind == "*" and is_name(node)):
+        return matrix_of(node)
     return node
 
 
-def added(terms: Sequence[Node]) -> Node:
-    """The sum of matrices of one shape as one matrix."""
-    if any(term[0] != "mat" for term in terms) or len({tuple(map(len, term[1])) for term in terms}) != 1:
+def matrix_of(node: Node) -> Node:
+    """The sum or product of matrices and scalars as one matrix; of matrices, two that are written out at most."""
+    kind, parts = node[0], tree.parts(node)
+    if kind == "/" and not tree.holds_container(node[2]):
+        kind, parts = "*", (("/", tree.ONE, node[2]), node[1])
+    if kind not in ("+", "*"):
         raise Malformed("brackets in an expression")
-    places = zip(*(term[1] for term in terms), strict=True)
-    return ("mat", tuple(tuple(("+", cells) for cells in zip(*rows, strict=True)) for rows in places))
+    scalars = tuple(part for part in parts if not tree.holds_container(part))
+    matrices = [part if part[0] == "mat" else matrix_of(part) for part in parts if part not in scalars]
+    if kind == "*":
+        if len(matrices) == 2 and all(part in parts for part in matrices):
+            matrices = [multiplied(*matrices)]
+        if len(matrices) == 1:
+            return ("mat", tuple(tuple(("*", (*scalars, cell)) for cell in row) for row in matrices[0][1]))
+    elif not scalars and len({tuple(map(len, matrix[1])) for matrix in matrices}) == 1:
+        places = zip(*(matrix[1] for matrix in matrices), strict=True)
+        return ("mat", tuple(tuple(("+", cells) for cells in zip(*rows, strict=True)) for rows in places))
+    raise Malformed("matrices that do not fit")
+
+
+def multiplied(left: Node, right: Node) -> Node:
+    columns = list(zip(*right[1], strict=True))
+    if len(left[1][0]) != len(right[1]):
+        raise Malformed("matrices that do not fit")
+    return (
+        "mat",
+        tuple(
+            tuple(("+", tuple(("*", pair) for pair in zip(row, column, strict=True))) for column in columns)
+            for row in left[1]
+        ),
+    )

@@ -8,6 +8,7 @@ _SPELLINGS = {
     "degree": "deg degs degree degrees",
     "percent": "percent percents percentage % pct",
     "dollar": "dollar dollars usd $ buck bucks",
+    "euro": "euro euros",
     "cent": "cent cents",
     "mm": "mm millimeter millimeters millimetre millimetres",
     "cm": "cm cms centimeter centimeters centimetre centimetres",
