@@ -15,14 +15,16 @@ from itertools import chain, islice
 from typing import IO
 
 from verifiers import batch
-from verifiers.command.fields import PRESETS, Flags, candidates, recognise
-from verifiers.command.judge import COMPILING_SECONDS, REPORTED, ROWS_BEFORE_COMPILING, Job, judge_blocks
+from verifiers.command.fields import PRESETS, candidates, recognise
+from verifiers.command.judge import COMPILING_SECONDS, ROWS_BEFORE_COMPILING, Job, Judged, judge_blocks
 from verifiers.command.read import CommandError, Source
-from verifiers.command.report import summary, summary_text
+from verifiers.command.report import plural, summary, summary_text
 from verifiers.errors import UnknownTaskError
 from verifiers.registry import MODES, find, tasks
 
 LIVE = 60  # characters of the live line
+REPORTED = 100  # problems of lines that standard error names; the output names that of every line
+FIRST = 5  # lines with the same problem that it names
 LENIENT = r", \boxed{} or behind ####"
 _EPILOG = """\
 examples:
@@ -90,19 +92,20 @@ def _positive(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    flags = Flags(args.preset, args.completion_field, args.answer_field, args.problem_field)
-    known = candidates(find(args.task), flags)
-    columns = set().union(*(fields.columns() for fields in known.values()))
+    known = candidates(find(args.task), args)
+    names = {name for fields in known.values() for group in fields.names() for name in group}
+    columns = names | {name.partition(".")[0] for name in names}
     sources = [Source(path, columns, label=path if len(args.files) > 1 else "") for path in args.files]
     start = time.monotonic()
     blocks = (block for source in sources for block in source.blocks())
     first = list(islice(blocks, 1))
-    preset = recognise(known, first)
+    preset = recognise(known, chain.from_iterable(block.lines for block in first))
     if preset and args.preset is None:
         sys.stderr.write(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.\n")
-    job = Job(args.task, args.mode, *known[preset])
+    job = Job(args.task, args.mode, known[preset])
     tally: Counter[str] = Counter()
-    reported, unanswered = 0, ""
+    told: dict[tuple[str, str], list[int]] = {}
+    unanswered = ""
     progress = sys.stderr.isatty() and not (args.output is None and sys.stdout.isatty())
     notice = f"compiling once (about {COMPILING_SECONDS:.0f} s)"
     batch.compiling = batch.Compiling(
@@ -114,28 +117,28 @@ def _run(args: argparse.Namespace) -> int:
     with _output(args) as output, contextlib.closing(judged_blocks) as results:
         for judged in results:
             output.write(judged.output.encode())
-            tally.update(judged.tally)
+            tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
             unanswered = unanswered or judged.unanswered
-            for number, problem in judged.problems[: REPORTED - reported]:
-                sys.stderr.write(f"{judged.label}{', ' if judged.label else ''}line {number} {problem}\n")
-                reported += 1
+            _tell(judged, told)
             if progress:
                 seconds = time.monotonic() - start - tally["compiling"] / args.workers
                 live = f"{tally['judged']:,} judged, {tally['correct']:,} right, {tally['judged'] / seconds:,.0f} /s"
                 _say(f"\r{live:<{LIVE}}")
-    if tally["invalid"] > reported:
-        sys.stderr.write(f"... and {tally['invalid'] - reported:,} more lines without a verdict.\n")
+    for (label, _), (count, *lines) in told.items():
+        if count > 1:
+            more = ", ".join(map(str, lines[1:])) + ", ..." * (count > len(lines))
+            sys.stderr.write(f"{label}{plural(count - 1, 'more line')} as line {lines[0]}: {more}\n")
+    if untold := tally["problems"] - sum(count for count, *_ in told.values()):
+        sys.stderr.write(f"... and {plural(untold, 'more line')} with something else\n")
     tally["broken"] = sum(bool(source.failure) for source in sources)
     facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers)
+    field = " or ".join(job.fields.completion)
     if list(facts["reasons"]) == ["malformed"]:
-        names = " or ".join(job.completion)
-        sys.stderr.write(f'All answers are malformed: is "{names}" the field of the completion?\n')
+        sys.stderr.write(f'All answers are malformed: is "{field}" the field of the completion?\n')
     if unanswered and {"no_answer", "malformed"}.issuperset(facts["reasons"]):
         places = "<answer></answer>" + LENIENT * (args.mode == "lenient")
-        sys.stderr.write(
-            f"Nothing holds an answer that can be read from {places}. "
-            f'The first "{" or ".join(job.completion)}" without one ends in {unanswered}.\n'
-        )
+        text = f'The first "{field}" without one ends in {unanswered}.'
+        sys.stderr.write(f"Nothing holds an answer that can be read from {places}. {text}\n")
     if args.json:
         sys.stdout.write(json.dumps(facts) + "\n")
         sys.stdout.flush()
@@ -144,6 +147,19 @@ def _run(args: argparse.Namespace) -> int:
     for source in sources:
         sys.stderr.write(f"{source.path}: {source.failure}\n" if source.failure else "")
     return 1 if tally["broken"] or not tally["judged"] else 0
+
+
+def _tell(judged: Judged, told: dict[tuple[str, str], list[int]]) -> None:
+    """Say what is wrong with lines, each thing once; `told` gets how many have it, and the first of them."""
+    label = f"{judged.label}, " if judged.label else ""
+    for text, numbers in judged.problems.items():
+        if (label, text) not in told:
+            if len(told) == REPORTED:
+                continue
+            told[label, text] = [0]
+            sys.stderr.write(f"{label}line {numbers[0]} {text}\n")
+        count, *lines = told[label, text]
+        told[label, text] = [count + len(numbers), *[*lines, *numbers][:FIRST]]
 
 
 def _say(text: str) -> None:

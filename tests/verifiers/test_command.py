@@ -84,7 +84,7 @@ def test_a_bad_line_is_named_counted_and_passed_over(run, tmp_path, line, words)
     assert [row["correct"] for row in rows] == [True, None, False]
     assert words in rows[1]["error"] and rows[1]["line"] == 2
     assert f"line 2 {rows[1]['error']}" in said
-    assert "2 judged" in said and "1 lines without a verdict" in said
+    assert "2 judged" in said and "1 line without a verdict" in said
 
 
 def test_bytes_that_are_no_text_and_endless_lines(run, tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_whole_lines_before_a_torn_end_are_judged_and_the_rest_is_counted(run, t
     assert status == 1 and facts["broken_files"] == 1 and facts["n"] == len(rows)
     assert 1000 < whole - 200 <= len(rows) <= whole and all(row["correct"] for row in rows)
     assert f"cannot be read past line {len(rows)} (" in said
-    assert "1 files broke off" in run("sudoku", path)[2]
+    assert "1 file broke off" in run("sudoku", path)[2]
 
 
 def test_an_array_with_a_mistake_is_refused(run, tmp_path):
@@ -343,11 +343,27 @@ def test_a_compilation_is_announced_and_is_no_part_of_the_rate(run, tmp_path, mo
     assert "0.2 s of them compiling once" in run("sudoku", path)[2]
 
 
-def test_many_bad_lines_do_not_flood_the_terminal(run, tmp_path):
-    path = write(tmp_path / "a.jsonl", *["{"] * 150, *[sample(puzzle="5" * 16)] * 150, sample())
+def test_what_is_wrong_with_many_lines_is_said_once(run, tmp_path):
+    lines = [*["{"] * 150, sample(), *[sample(puzzle="5" * 16)] * 2, "{"]
+    path, other = (write(tmp_path / f"{name}.jsonl", *lines) for name in "ab")
+    for arguments, label in (([path], ""), ([path, other], f"{other}, ")):
+        status, rows, said = run("sudoku", *arguments)
+        assert status == 0 and [row["correct"] for row in rows[:154]] == [None] * 150 + [True] + [None] * 3
+        assert said.count("not valid JSON") == len(arguments) == said.count("invalid reference")
+        assert f"{label}line 1 is not valid JSON" in said and f"{label}line 152 has an invalid" in said
+        assert f"{label}150 more lines as line 1: 2, 3, 4, 5, ...\n" in said
+        assert f"{label}1 more line as line 152: 153\n" in said
+    lines = [sample(puzzle=f"{number}") for number in range(20, 170)]
+    said = run("sudoku", write(tmp_path / "a.jsonl", *lines, lines[-1]))[2]
+    assert said.count("\nline ") == 99 and "... and 51 more lines with something else\n" in said
+
+
+def test_lines_without_a_completion_are_malformed_and_named(run, tmp_path):
+    path = write(tmp_path / "a.jsonl", sample(), sample(None), sample([]), sample([None]), sample(None))
     status, rows, said = run("sudoku", path)
-    assert status == 0 and [row["correct"] for row in rows] == [None] * 300 + [True]
-    assert said.count("\nline ") == 99 and "... and 200 more" in said
+    assert status == 0 and [row["reason"] for row in rows] == ["ok"] + ["malformed"] * 4
+    assert "line 2 has no completion (null, or an empty list); it counts as malformed." in said
+    assert "2 more lines as line 2: 3, 5\n" in said and "5 judged" in said and "without a verdict" not in said
 
 
 def test_nothing_judged_exits_with_1(run, tmp_path):

@@ -24,6 +24,7 @@ from tests.common.command_cases import (
 )
 from tests.common.worker_cases import SLOW, ends
 from verifiers.command import judge, read
+from verifiers.command.fields import Fields
 
 MAIN = "import sys, time\nfrom verifiers.__main__ import main\n"
 HEAVY = (
@@ -65,7 +66,7 @@ def test_only_a_few_blocks_are_under_way():
             given.append(number)
             yield read.Block("", number, [sample().encode()])
 
-    job = judge.Job("sudoku", "lenient", ("completion",), {"puzzle": ("puzzle",)})
+    job = judge.Job("sudoku", "lenient", Fields(("completion",), {"puzzle": ("puzzle",)}))
     for taken, judged in enumerate(judge.judge_blocks(job, blocks(), 2), 1):
         assert judged.tally["correct"] == 1 and len(given) < taken + 2 * 2 + 1
     assert given == list(range(1, 41))

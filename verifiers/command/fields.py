@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
-from verifiers.command.read import Block, CommandError, LineError, Names, read_line, read_sample
+from verifiers.command.read import CommandError, LineError, Names, has, read_line
 from verifiers.registry import Task
 
 # How a tool names the completion and each reference ({}), and what else it calls the reference of a task with one.
@@ -22,38 +25,28 @@ PRESETS: dict[str, tuple[Names, Names, Names]] = {
 _OWN: tuple[Names, Names, Names] = (("completion",), ("{}",), ())
 
 
-class Flags(NamedTuple):
-    """The flags that name fields; None and [] where they were not given."""
-
-    preset: str | None
-    completion: str | None
-    answers: list[str]
-    problem: str | None
-
-
 class Fields(NamedTuple):
     completion: Names
     references: dict[str, Names]
 
-    def columns(self) -> set[str]:
-        """The names at the top level of a line that may be needed."""
-        names = {name for group in (self.completion, *self.references.values()) for name in group}
-        return names | {name.partition(".")[0] for name in names}
+    def names(self) -> list[Names]:
+        """Those of the completion, then those of each reference."""
+        return [self.completion, *self.references.values()]
 
 
-def candidates(task: Task, flags: Flags) -> dict[str, Fields]:
+def candidates(task: Task, flags: Namespace) -> dict[str, Fields]:
     """What the fields may be called, by preset ("" is the task itself): one, unless no flag says so."""
-    open_ = flags.preset is None and flags.completion is None and not flags.answers
-    return {name: _fields(task, flags, name) for name in (("", *PRESETS) if open_ else (flags.preset or "",))}
+    named = flags.preset is not None or flags.completion_field is not None or flags.answer_field
+    return {name: _fields(task, flags, name) for name in ((flags.preset or "",) if named else ("", *PRESETS))}
 
 
-def _fields(task: Task, flags: Flags, preset: str) -> Fields:
+def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     completion, forms, others = PRESETS.get(preset, _OWN)
-    if flags.completion is not None:
-        completion = (flags.completion,)
+    if flags.completion_field is not None:
+        completion = (flags.completion_field,)
     others = others if len(task.fields) == 1 else ()
     names = {field: (*(form.format(field) for form in forms), *others) for field in task.fields}
-    for text in flags.answers:
+    for text in flags.answer_field:
         field, equals, name = text.partition("=")
         if equals and field in names and name:
             names[field] = (name,)
@@ -62,38 +55,28 @@ def _fields(task: Task, flags: Flags, preset: str) -> Fields:
         else:
             usage = " ".join(f"--answer-field {field}=NAME" for field in names)
             raise CommandError(f'--answer-field {text}: "{task.name}" has {len(names)} fields; use {usage}.')
-    if flags.problem is not None:
+    if flags.problem_field is not None:
         if "problem" not in task.optional:
-            raise CommandError(f'--problem-field {flags.problem}: task "{task.name}" takes no problem.')
-        names["problem"] = (flags.problem,)
+            raise CommandError(f'--problem-field {flags.problem_field}: task "{task.name}" takes no problem.')
+        names["problem"] = (flags.problem_field,)
     return Fields(completion, names)
 
 
-def recognise(known: dict[str, Fields], first: Iterable[Block]) -> str:
+def recognise(known: dict[str, Fields], lines: Iterable[bytes]) -> str:
     """Which of the candidates fits the first object of a file; the task's own, or the only one, if none does.
 
     Raises CommandError where several tools write such lines.
     """
-    default = next(iter(known))
-    row = next((row for block in first for row in map(_object, block.lines) if row is not None), None)
-    fitting = [name for name, fields in known.items() if row is not None and _fits(row, fields)]
-    if len(known) == 1 or default in fitting or not fitting:
+    default, *others = known
+    fitting: list[str] = []
+    for line in lines if others else ():
+        with suppress(LineError):
+            row = read_line(line)
+            fitting = [name for name, fields in known.items() if all(map(partial(has, row), fields.names()))]
+            break
+    if default in fitting or not fitting:
         return default
     if len(fitting) > 1:
         flags = " or ".join(f"--preset {name}" for name in fitting)
         raise CommandError(f"The first line may be of {' or of '.join(fitting)}: give {flags}.")
     return fitting[0]
-
-
-def _object(line: bytes) -> dict | None:
-    try:
-        return read_line(line)
-    except LineError:
-        return None
-
-
-def _fits(row: dict, fields: Fields) -> bool:
-    try:
-        return bool(read_sample(row, fields.completion, fields.references.values()))
-    except LineError:
-        return False

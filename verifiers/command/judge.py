@@ -10,22 +10,14 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, NamedTuple
 
 from verifiers import batch
-from verifiers.command.read import (
-    Block,
-    LineError,
-    Names,
-    completions_in,
-    integers_in,
-    read_line,
-    read_sample,
-)
+from verifiers.command.fields import Fields
+from verifiers.command.read import Block, LineError, completions_in, integers_in, read_line, read_sample
 from verifiers.errors import VerifierError
 from verifiers.registry import Mode, verify, verify_batch
 from verifiers.reward import unwrap
 
 ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported
 COMPILING_SECONDS = 15.0  # that a first compilation takes, about; as long is judged without it before
-REPORTED = 100  # problems that are spelled out on standard error; the output names all of them
 SHOWN = 100  # characters of a completion without an answer
 _AHEAD = 2  # blocks under way for each worker
 
@@ -37,12 +29,11 @@ Outcome = tuple[bool, float, str | None, str, str] | str
 
 
 class Job(NamedTuple):
-    """What is to be done with every line: `references` are the names in the file of each reference field."""
+    """What is to be done with every line."""
 
     task: str
     mode: Mode
-    completion: Names
-    references: dict[str, Names]
+    fields: Fields
 
 
 class Judged(NamedTuple):
@@ -53,14 +44,14 @@ class Judged(NamedTuple):
         tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), `compiling` (seconds), and of `reasons.ok`,
             `tiers.text`, ...;
             `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right.
-        problems: (number, what is wrong) of the first REPORTED lines without a verdict.
+        problems: what is wrong with lines -> the numbers of these.
         unanswered: the end of the first completion in which no answer was found, "" if all have one.
     """
 
     label: str
     output: str
     tally: dict[str, float]
-    problems: list[tuple[int, str]]
+    problems: dict[str, list[int]]
     unanswered: str = ""
 
 
@@ -71,14 +62,18 @@ def judge_block(job: Job, block: Block) -> Judged:
     outcomes: list[Outcome] = []
     rows: list[int] = []  # the outcomes that are verdicts on `completions`
     completions: list[object] = []
-    references: dict[str, list[Any]] = {name: [] for name in job.references}
+    missing: list[int] = []
+    references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
+    wanted = job.fields.names()
     for number, line in enumerate(block.lines, block.first):
         try:
-            value, *values = read_sample(read_line(line), job.completion, job.references.values())
+            value, *values = read_sample(read_line(line), wanted)
         except LineError as error:
             places.append((number, 0))
             outcomes.append(str(error))
             continue
+        if value is None or value == []:
+            missing.append(number)
         several = [value] if type(value) is str else completions_in(value)
         for place, completion in enumerate(several, 1):
             places.append((number, place if len(several) > 1 else 0))
@@ -93,6 +88,8 @@ def judge_block(job: Job, block: Block) -> Judged:
         if not unanswered and outcome[3:4] == ("no_answer",):
             unanswered = repr(completion)[-SHOWN:]
     judged = _written(block.label, places, outcomes)
+    if missing:
+        judged.problems["has no completion (null, or an empty list); it counts as malformed."] = missing
     judged.tally["compiling"] = batch.compiling.taken - taken
     return judged._replace(unanswered=unanswered)
 
@@ -125,13 +122,15 @@ def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outco
 
 def _written(label: str, places: list[tuple[int, int]], outcomes: list[Outcome]) -> Judged:
     tally: Counter[str] = Counter()
-    lines, problems = [], []
+    lines: list[str] = []
+    problems: dict[str, list[int]] = {}
     before = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
     lists: dict[int, list[bool]] = {}  # line -> which completions of its list are right
     for (number, sample), outcome in zip(places, outcomes, strict=True):
         place = f'{before}{number}, "sample": {sample}' if sample else f"{before}{number}"
         if isinstance(outcome, str):
-            problems.append((number, outcome))
+            problems.setdefault(outcome, []).append(number)
+            tally["invalid"] += 1
             nothing = '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null'
             lines.append(f'{place}, {nothing}, "error": {_quoted(outcome)}}}\n')
         else:
@@ -149,8 +148,7 @@ def _written(label: str, places: list[tuple[int, int]], outcomes: list[Outcome])
             if sample:
                 lists.setdefault(number, []).append(correct)
     tally.update(f"lists.{sum(several)}/{len(several)}" for several in lists.values())
-    tally["invalid"] = len(problems)
-    return Judged(label, "".join(lines), tally, problems[:REPORTED])
+    return Judged(label, "".join(lines), tally, problems)
 
 
 def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[Judged]:

@@ -9,11 +9,10 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from verifiers.errors import VerifierError, nearest
 from verifiers.reward import unwrap
@@ -23,14 +22,7 @@ LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
 _ROWS = 1024  # of a table in a block
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _ABSENT = object()
-_BROKEN = (
-    OSError,
-    EOFError,
-    ValueError,
-    RecursionError,
-    zlib.error,
-    csv.Error,
-)  # raised where a file breaks off
+_BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)  # where a file breaks off
 Names = tuple[str, ...]  # of one field, the first that a line has counts
 
 
@@ -71,7 +63,7 @@ class Source:
         number = 1
         try:
             with nullcontext(sys.stdin.buffer) if self.path == "-" else open(self.path, "rb") as stream:
-                for lines in self._pieces(stream):
+                for lines in filter(None, self._pieces(stream)):
                     yield Block(self.label, number, lines)
                     number += len(lines)
         except _BROKEN as error:
@@ -92,48 +84,37 @@ class Source:
         return _lines(stream)
 
 
-def _lines(stream: IO[bytes]) -> Iterator[list[bytes]]:
+def _lines(stream: Any) -> Iterator[list[bytes]]:
     """Whole lines; not the one in which a stream breaks off."""
-    rest, failure = b"", None
-    piece = b"\n"
-    while piece and failure is None:
-        piece, failure = _read(stream)
-        *lines, rest = (rest + piece).split(b"\n")
-        rest = rest[: LINE_LIMIT + 1]
-        if lines:
-            yield lines
-    if failure is not None:
-        raise failure
-    if rest:
-        yield [rest]
-
-
-def _read(stream: Any) -> tuple[bytes, Exception | None]:
-    """The next BLOCK_BYTES, or what came before an error, and that; `read` would lose what came before."""
-    parts: list[bytes] = []
-    left = BLOCK_BYTES
+    data, fresh = bytearray(), 0
     try:
-        while left > 0 and (part := stream.read1(left)):
-            parts.append(part)
-            left -= len(part)
-    except _BROKEN as error:
-        return b"".join(parts), error
-    return b"".join(parts), None
+        while piece := stream.read1(BLOCK_BYTES - fresh):
+            data += piece
+            fresh += len(piece)
+            if fresh >= BLOCK_BYTES:
+                *lines, rest = bytes(data).split(b"\n")
+                yield lines
+                data, fresh = bytearray(rest[: LINE_LIMIT + 1]), 0
+    except _BROKEN:
+        yield bytes(data).split(b"\n")[:-1]
+        raise
+    if data:
+        yield bytes(data).removesuffix(b"\n").split(b"\n")
 
 
 def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
-    rows, failure, block = iter(rows), None, [b""]
-    while block and failure is None:
-        block = []
-        try:
-            for row in islice(rows, _ROWS):
-                block.append(json.dumps(row, default=str, skipkeys=True).encode())
-        except _BROKEN as error:
-            failure = error
-        if block:
-            yield block
-    if failure is not None:
-        raise failure
+    """Objects as lines; also those before the one at which a table breaks off."""
+    block: list[bytes] = []
+    try:
+        for row in rows:
+            block.append(json.dumps(row, default=str, skipkeys=True).encode())
+            if len(block) == _ROWS:
+                yield block
+                block = []
+    except _BROKEN:
+        yield block
+        raise
+    yield block
 
 
 def _parquet(path: str, wanted: set[str]) -> Iterator[list[bytes]]:
@@ -165,9 +146,8 @@ def read_line(line: bytes) -> dict[str, Any]:
     return row
 
 
-def read_sample(row: dict[str, Any], completion: Names, references: Iterable[Names]) -> list[Any]:
+def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
     """The completion and the references of a row; raises LineError that names every field it lacks."""
-    wanted = (completion, *references)
     values = [_find(row, names) for names in wanted]
     missing = [place for place, value in enumerate(values) if value is _ABSENT]
     if missing:
@@ -177,6 +157,10 @@ def read_sample(row: dict[str, Any], completion: Names, references: Iterable[Nam
         flags = ["--completion-field"] * (0 in missing) + ["--answer-field"] * (missing[-1] > 0)
         raise LineError(f"lacks {lacking}; it has {there or 'nothing'}. Give {' and '.join(flags)}.")
     return values
+
+
+def has(row: dict[str, Any], names: Names) -> bool:
+    return _find(row, names) is not _ABSENT
 
 
 def _find(row: dict[str, Any], names: Names) -> Any:

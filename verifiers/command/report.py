@@ -21,7 +21,7 @@ def summary(job: Job, tally: Counter[str], seconds: float, compiling: float) -> 
         "correct": tally["correct"],
         "accuracy": tally["correct"] / n if n else None,
         "interval": list(wilson_interval(tally["correct"], n)) if n else None,
-        **({"pass_at": pass_at(lists), "pass_at_of": _sizes(lists)} if lists else {}),
+        **(pass_at(lists) if lists else {}),
         "mean_score": tally["score"] / n if n else None,
         "reasons": counts(tally, "reasons"),
         "tiers": counts(tally, "tiers"),
@@ -39,26 +39,26 @@ def counts(tally: Counter[str], kind: str) -> dict[str, int]:
     return {name[len(prefix) :]: n for name, n in tally.most_common() if name.startswith(prefix)}
 
 
-def pass_at(lists: dict[str, int]) -> dict[str, float]:
-    """ "k" -> mean over the lines with a list of the chance that k of its completions hold a right one.
+def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """ "pass_at": "k" -> mean over the lines with a list of the chance that k of its completions hold a right one.
 
     k = 1, 2, 4, ... and n, the length of the shortest list; a list of n with c right counts 1 - C(n-c, k) / C(n, k)
     (Chen et al., arXiv 2107.03374, equation 1). Completions without a verdict are left out of their list.
+    "pass_at_of": over how many lines it is the mean, and how many completions they have.
     """
     rows = [(*map(int, name.split("/")), lines) for name, lines in lists.items()]
-    shortest = min(n for _, n, _ in rows)
+    shortest, total = min(n for _, n, _ in rows), sum(lists.values())
     sizes = sorted({shortest, *(2**power for power in range(shortest.bit_length()))})
-    return {
-        str(k): sum(lines * (1 - comb(n - right, k) / comb(n, k)) for right, n, lines in rows)
-        / sum(lists.values())
+    chances = {
+        str(k): sum(lines * (1 - comb(n - right, k) / comb(n, k)) for right, n, lines in rows) / total
         for k in sizes
     }
+    completions = sum(n * lines for _, n, lines in rows)
+    return {"pass_at": chances, "pass_at_of": {"lines": total, "completions": completions}}
 
 
-def _sizes(lists: dict[str, int]) -> dict[str, int]:
-    """Over how many lines `pass_at` is the mean, and how many completions they have."""
-    completions = sum(int(name.partition("/")[2]) * lines for name, lines in lists.items())
-    return {"lines": sum(lists.values()), "completions": completions}
+def plural(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" + "s" * (n != 1)
 
 
 def summary_text(facts: dict[str, Any]) -> str:
@@ -71,14 +71,14 @@ def summary_text(facts: dict[str, Any]) -> str:
     if "pass_at" in facts:
         chances = ", ".join(f"pass@{k} {chance:.2%}" for k, chance in facts["pass_at"].items())
         of, samples = facts["pass_at_of"].values()
-        lines.append(f"  {chances}, of the {of:,} lines with several completions, {samples:,} in all")
+        lines.append(f"  {chances}, of the {plural(of, 'line')} with several completions, {samples:,} in all")
         lines.append(f"  {right / n:.2%} right, of all {n:,} completions")
     if n and abs(facts["mean_score"] - facts["accuracy"]) > 1e-12:
         lines.append(f"  mean score {facts['mean_score']:.4f}")
     if facts["invalid_lines"]:
-        lines.append(f"  {facts['invalid_lines']:,} lines without a verdict (not counted above)")
+        lines.append(f"  {plural(facts['invalid_lines'], 'line')} without a verdict (not counted above)")
     if facts["broken_files"]:
-        lines.append(f"  {facts['broken_files']:,} files broke off (the rest of them is not counted)")
+        lines.append(f"  {plural(facts['broken_files'], 'file')} broke off (what follows is not counted)")
     compiling = f", {facts['compiling_seconds']:.1f} s of them compiling once"
     times = f"{facts['seconds']:.1f} s" + compiling * (facts["compiling_seconds"] > 0)
     lines.append(f"  {facts['lines_per_second'] or 0:,.0f} lines/s, {times}")
