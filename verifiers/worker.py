@@ -4,8 +4,8 @@
 when its pipe closes, also in the middle of a job, so it outlives neither the interpreter that started it nor a kill -9
 of that one. Any thread may ask; a forked child closes what it inherited and starts workers of its own.
 
-Our own pool, because those over `multiprocessing` (pebble 5.2 was measured) start none from a daemonic process, run
-a script without a `__main__` guard again, and leave a busy child running when the parent is killed.
+Those over `multiprocessing` (pebble 5.2 was measured) start none from a daemonic process, run a script without a
+`__main__` guard again, and leave a busy child running when the parent is killed.
 """
 
 from __future__ import annotations
@@ -113,12 +113,10 @@ class Workers:
     def ask(self, job: dict[str, Any], until: float = math.inf) -> dict[str, Any]:
         """The reply to `job`, with `outcome` and `detail`; "timeout" or "error" where none came.
 
-        The hard deadline is one of the worker's own processor time while it works on the job, so that neither its
-        start nor a busy machine decides a verdict; a worker that waits for nothing is killed at the same time by the
-        clock. `until` (`time.monotonic`) is the caller's own limit. The job of a worker that dies is asked once more,
-        because what killed it may have come from outside. Raises `WorkerUnavailable`.
+        Neither the start of a worker nor a busy machine uses up a deadline; a worker that waits for something is killed
+        by the clock. `until` (`time.monotonic`) is the caller's own limit. The job of a worker that dies is asked once
+        more, because what killed it may have come from outside. Raises `WorkerUnavailable`.
         """
-        worker = None
         try:
             worker = self._free.get(timeout=None if until == math.inf else max(until - time.monotonic(), 0))
         except Empty:
@@ -127,7 +125,9 @@ class Workers:
             seconds = math.inf if self.hard is None else _KILL * self.hard
             for _ in range(2):
                 if worker not in self._alive:
-                    worker = self._start()
+                    if self._unavailable:
+                        raise WorkerUnavailable(self._unavailable)
+                    self._alive.add(worker := _Worker(self.module))
                 try:
                     if not self._is_ready(worker, until):
                         return {"outcome": "timeout", "detail": "no worker was ready in time"}
@@ -135,10 +135,8 @@ class Workers:
                     reply = worker.reply(seconds, until)
                 except TimeoutError:
                     self._end(worker)
-                    killed = (
-                        "at the caller's limit" if time.monotonic() >= until else f"after {self.hard:g} s"
-                    )
-                    return {"outcome": "timeout", "detail": f"killed {killed}"}
+                    at = "at the caller's limit" if time.monotonic() >= until else f"after {self.hard:g} s"
+                    return {"outcome": "timeout", "detail": f"killed {at}"}
                 except (EOFError, OSError):
                     with suppress(subprocess.TimeoutExpired):
                         worker.process.wait(1)
@@ -148,21 +146,14 @@ class Workers:
                     self._end(worker)
                 return reply
             return {"outcome": "error", "detail": f"the worker died twice ({worker.process.returncode})"}
+        except OSError as error:
+            raise WorkerUnavailable(f"no process can be started: {error}") from error
         except BaseException:  # Ctrl-C too: a worker that still owes an answer is of no more use
             if worker is not None:
                 self._end(worker)
             raise
         finally:
             self._free.put(worker)
-
-    def _start(self) -> _Worker:
-        if self._unavailable:
-            raise WorkerUnavailable(self._unavailable)
-        try:
-            self._alive.add(worker := _Worker(self.module))
-        except OSError as error:
-            raise WorkerUnavailable(f"no process can be started: {error}") from error
-        return worker
 
     def _is_ready(self, worker: _Worker, end: float) -> bool:
         """Wait for a worker's first message until `end`; one that takes more than START_SECONDS is killed."""
@@ -221,14 +212,14 @@ def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> 
     threading.Thread(target=_read_jobs, args=(pipe, jobs), daemon=True).start()
     signal.signal(signal.SIGPROF, _give_up)
     if memory is not None:
-        _limit(resource.RLIMIT_AS, memory)
+        with suppress(ValueError, OSError):  # where there is no such limit, or a lower one already
+            resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     answer = prepare()
     pipe.send_bytes(b'{"ready": true}')
     while True:
         job = jobs.get()
         # Where code holds the interpreter (a long loop in C) and nobody is left to kill it, the system ends it.
-        seconds = None if job["hard"] is None else int(time.process_time() + job["hard"]) + 1
-        _limit(resource.RLIMIT_CPU, seconds)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0 if job["hard"] is None else job["hard"] + 1)
         pipe.send_bytes(json.dumps(_reply(answer, job)).encode())
 
 
@@ -243,15 +234,6 @@ def _read_jobs(pipe: Connection, jobs: SimpleQueue[dict]) -> None:
 
 def _give_up(*_: object) -> None:
     raise SoftDeadline
-
-
-def _limit(kind: int, amount: int | None) -> None:
-    """Let the system cap a resource of this process, where it can; None: as high as it may be."""
-    hard = resource.getrlimit(kind)[1]
-    if amount is None or (hard < amount and hard != resource.RLIM_INFINITY):
-        amount = hard
-    with suppress(ValueError, OSError):
-        resource.setrlimit(kind, (amount, hard))
 
 
 def _reply(answer: Callable[[dict], dict], job: dict) -> dict:

@@ -1,10 +1,9 @@
 r"""The last tier, in a worker process: do two LaTeX texts have the same value to a computer algebra system?
 
-math-verify's reader hands every number to sympy as text, which sympy evaluates as Python code, and reads `2(3)` as a
-mixed number; here numbers become sympy numbers directly, decimals included, and only an integer before a fraction is
-a mixed number. Where sympy itself evaluates text it takes numeric literals alone, and no code in this process may
-start a program or open a connection. What has too many digits is refused before anything is computed. Values are told
-apart by 50 digits relative to their size, and shown equal by those or by simplification.
+math-verify's reader hands numbers to sympy as text, which is evaluated as Python code, and reads `2(3)` as a mixed
+number; here they become sympy numbers directly. Where sympy itself evaluates text it takes numeric literals alone, and
+no code in this process may start a program or open a connection. What has too many digits is refused before anything is
+computed. Values are told apart by 50 digits relative to their size, and shown equal by those or by simplification.
 """
 
 from __future__ import annotations
@@ -146,8 +145,6 @@ def read(text: str, real: bool) -> object:
     """What the LaTeX `text` says: an expression, relation, set, tuple or matrix; raises `Unreadable`."""
     if len(text) > LENGTH_LIMIT or not text.strip():
         raise Unreadable(f"{len(text)} characters; 1 to {LENGTH_LIMIT} are read")
-    if any("\ud800" <= c <= "\udfff" or c == "\0" for c in text):
-        raise Unreadable("a lone surrogate or NUL")
     if any(mark in text for mark in _DOTS):
         raise Unreadable("dots or an approximation")
     if any(before.isdigit() and mark == "_" for before, mark in pairwise(text.replace(" ", ""))):
@@ -264,29 +261,28 @@ def _integrals_differ(a: sympy.Expr, b: sympy.Expr) -> bool:
     """True for two numbers far apart of which one is an integral: quadrature takes a fraction of solving it."""
     if not (a.has(sympy.Integral) or b.has(sympy.Integral)) or a.free_symbols | b.free_symbols:
         return False
-    try:
-        one, two = a.evalf(9, maxn=12), b.evalf(9, maxn=12)
-    except _NO_NUMBER:
-        return False
-    known = _is_number(one) and _is_number(two) and _is_precise(one, 24)
+    one, two = (_number(side, {}, 9, maxn=12) for side in (a, b))
+    known = one is not None and two is not None and _is_precise(one, 24)
     return known and bool(abs(one - two) > max(abs(one), abs(two)) / 100)
 
 
 def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
     """Do 50 digits relative to the larger one agree at one point? None if that cannot be told."""
-    try:
-        one, two = (expr.subs(point).evalf(DIGITS + 10) for expr in (a, b))
-    except _NO_NUMBER:
-        return None
-    precise = one == two == 0 or _is_precise(one) or _is_precise(two)
-    if not (precise and _is_number(one) and _is_number(two)):
+    one, two = (_number(side, point, DIGITS + 10) for side in (a, b))
+    if one is None or two is None or not (one == two == 0 or _is_precise(one) or _is_precise(two)):
         return None
     return bool(abs(one - two) <= max(abs(one), abs(two)) * sympy.Rational(1, 10**DIGITS))
 
 
-def _is_number(value: sympy.Basic) -> bool:
+def _number(expr: sympy.Expr, point: dict, digits: int, **options: int) -> sympy.Expr | None:
+    """What an expression is at a point, to so many digits; None where that is no finite number."""
+    try:
+        value = expr.subs(point).evalf(digits, **options)
+    except _NO_NUMBER:
+        return None
     parts = value.as_real_imag() if value.is_number else (value,)
-    return all(isinstance(part, sympy.Float | sympy.Rational) and part.is_finite for part in parts)
+    finite = all(isinstance(part, sympy.Float | sympy.Rational) and part.is_finite for part in parts)
+    return value if finite else None
 
 
 def _is_precise(value: sympy.Expr, bits: int = DIGITS * 3) -> bool:
