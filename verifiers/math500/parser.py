@@ -30,7 +30,6 @@ GREEK = frozenset(
 SELECTING = frozenset("gcd lcm max min".split())  # one of several numbers in brackets, or made of them
 HYPERBOLIC = frozenset("sinh cosh tanh sech csch coth cis".split())
 ACCENTS = frozenset("tilde dot ddot overline".split())  # over a name
-INVERSE: Node = ("text", ("inverse",))  # of a matrix
 CONSTANTS = {"pi": ("const", "pi"), "infty": INFINITY}
 ARGUMENTS = {"frac", *CONSTANTS, *GREEK}  # commands that may stand bare behind another
 FUNCTIONS = frozenset(
@@ -220,8 +219,8 @@ class Parser:
         if not operators:
             return sides[0]
         worded = sides[0][0] == "words" and not by_word  # "The solution is 1 < x"; not "The third term is 16"
-        if sides[0] == INVERSE and operators == ["="]:
-            return sides[1]
+        if sides[0][0] == "^" and sides[0][1][0] == "mat" and operators == ["="]:
+            return sides[1]  # the inverse is not computed, but what the matrix behind it is called
         node = ("rel", tuple(operators), (sides[0][1], *sides[1:]) if worded else tuple(sides))
         return ("words", node) if worded else node
 
@@ -552,11 +551,9 @@ class Parser:
             elif self.value == "^" and self.raised(WORD, units.ORDINALS):
                 continue  # 5^{\text{th}}
             elif self.accept("^"):
-                node = (
-                    power_of_matrix(node, self.exponent())
-                    if node[0] == "mat"
-                    else ("^", node, self.exponent())
-                )
+                exponent = self.exponent()
+                transposed = node[0] == "mat" and exponent == ("sym", "T")
+                node = ("mat", tuple(zip(*node[1], strict=True))) if transposed else ("^", node, exponent)
             elif self.accept("!"):
                 node = ("fn", "!", (node,))
             elif self.accept("%"):
@@ -940,13 +937,6 @@ def quotient(above: Node, below: Node) -> Node:
     if any(part[0] in ("deg", "pct") for part in (below, *(below[1] if below[0] == "*" else ()))):
         raise Malformed("a unit in a denominator")
     return ("/", above, below)
-
-
-def power_of_matrix(matrix: Node, exponent: Node) -> Node:
-    """The transposed matrix; the inverse is not computed, but what the matrix behind it is called."""
-    if exponent == ("sym", "T"):
-        return ("mat", tuple(zip(*matrix[1], strict=True)))
-    return INVERSE if exponent == MINUS_ONE else ("^", matrix, exponent)
 
 
 def number(digits: str) -> Node:

@@ -499,8 +499,6 @@ def expanded(items: Sequence[Node]) -> list[Node]:
 def simplified(node: Node) -> Node:
     """What is made of matrices as one matrix, the empty set in words as a set; else the node itself."""
     kind = node[0]
-    if kind == "paren" and node[1][0] not in EXPRESSIONS:
-        return simplified(node[1])
     if kind in ("sym", "text") and node[1] in EMPTY:
         return ("set", ())
     if kind == "+" and node[1][0] == REALS and len(node[1]) == 2:
