@@ -139,6 +139,8 @@ class Parser:
         items = self.items()
         if self.kind != "end" and not self.is_qualified():
             raise Malformed("rest")
+        if self.variables is None and sum(item[0] == "words" for item in items) > 1:
+            raise Malformed("words that tell values apart")
         while len(items) > 1 and self.join == "," and is_clause(items[0]) and items[-1][0] != "text":
             del items[0]  # "In the triangle, x is 16"
         while len(items) > 1 and is_domain(items[-1], self.variables is None):

@@ -103,7 +103,7 @@ def _parsed(answer: str) -> Reference | None:
         answer = data[start:end].decode("utf-8", "surrogatepass") if box >= 0 else answer
     gold = Reference(answer.strip())
     trimmed = gold.text.strip(" ,;$").removeprefix("\\approx").removeprefix("approximately").strip()
-    if not gold.is_text or trimmed in ("", gold.text):
+    if not gold.is_text or trimmed in ("", gold.text) or trimmed.count("$") % 2:
         return gold
     read = Reference(trimmed)
     read.written = gold.text
