@@ -12,7 +12,7 @@ from collections.abc import Callable
 from verifiers import batch, characters, extract
 from verifiers.characters import is_one_of, read_word
 from verifiers.errors import InvalidReferenceError, invalid_reference
-from verifiers.extract import FOUND, Bytes, locate, strip, word_key, word_keys
+from verifiers.extract import FOUND, Bytes, is_space, locate, strip, word_key, word_keys
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
 from verifiers.gsm8k.answer import HEDGED, NUMBERS, REFUSED, UNIT, WORDS, is_number, read_plain, read_side
@@ -23,10 +23,11 @@ References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins a
 UNDECIDED, BAD_GOLD = -1, -2  # instead of a reason: too large for 64 bits; no number to compare with
 _GOLD_POWER = 10**6  # powers of ten in an answer saturate far above
 
-# Of the plain sentence "The answer is 3." at the end of a completion.
+# Of the plain sentence "The answer is 3." or "**Answer:** 3" at the end of a completion.
 _ANSWER, _IS = word_key("answer"), word_key("is")
 _BEFORE = word_keys("the final so thus therefore hence then and my our correct")  # "if", "doubt", ... are not
 _STOPS = tuple(b".!?")
+_COLON, _STAR = b":*"
 
 
 def read_gold(data: Bytes, start: int, end: int, number: Fields, spare: Fields, state: Fields) -> bool:
@@ -99,7 +100,10 @@ def compare(
 
 
 def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of what follows "the answer is" on the last line before an end-of-text token, or -1s."""
+    """(start, end) of what follows "the answer is" or "answer:" on the last line before an end-of-text token, or -1s.
+
+    Markdown's asterisks around it, or around the whole line, are left out.
+    """
     end, block, _, unclosed, _ = extract.read_tags(data, start, end)
     if block >= 0 or unclosed >= 0:
         return -1, -1
@@ -111,14 +115,19 @@ def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
     i = line
     while i < end:
         key, after = read_word(data, i, end, True)
+        if (key and named and key == _IS) or (key == 0 and named and data[i] == _COLON):
+            i = after if key else i + 1
+            while i < end and (is_space(data[i]) or data[i] == _COLON or data[i] == _STAR):
+                i += 1
+            while end > i and (is_space(data[end - 1]) or data[end - 1] == _STAR):
+                end -= 1
+            return i, end
         if key:
-            if named and key == _IS:
-                return strip(data, after, end)
             named = plain and key == _ANSWER
             plain = named or (plain and is_one_of(key, _BEFORE))
             i = after
             continue
-        if data[i] in _STOPS and (i + 1 == end or extract.is_space(data[i + 1])):
+        if data[i] in _STOPS and (i + 1 == end or is_space(data[i + 1])):
             plain, named = True, False
         elif 48 <= data[i] <= 57:
             plain = named = False

@@ -156,7 +156,7 @@ def is_number(node: Node | None) -> bool:
     if node[0] in ("unit", "words", "deg", "pct", "paren"):
         return is_number(node[1])
     if node[0] == "*":
-        return len(node[1]) == 2 and node[1][0] == MINUS_ONE and is_number(node[1][1])
+        return len(node[1]) == 2 and node[1][0] in (MINUS_ONE, ("pm", 1)) and is_number(node[1][1])
     return node[0] == "base"
 
 

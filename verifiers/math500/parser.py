@@ -79,6 +79,7 @@ class Parser:
         self.depth = 0  # of nesting
         self.open_bars = 0
         self.mixed = False  # if a mixed number was read
+        self.congruent = False  # if a modulus stood behind the last side
         self.join = ""  # what stands between the items of a list
         self.currency = ""  # unit of the side being read, from a currency sign before it
         self.kind, self.value, self.spaced = self.tokens[0]
@@ -220,6 +221,8 @@ class Parser:
             sides.append(self.side())
         if not operators:
             return sides[0]
+        if self.congruent and set(operators) == {"="}:
+            return sides[-1]  # those before it are congruent to it, not equal
         worded = sides[0][0] == "words" and not by_word  # "The solution is 1 < x"; not "The third term is 16"
         if sides[0][0] == "^" and sides[0][1][0] == "mat" and operators == ["="]:
             return sides[1]  # the inverse is not computed, but what the matrix behind it is called
@@ -275,7 +278,7 @@ class Parser:
                 parts.append(self.sum())
             parts = [("ratio", tuple(parts))]
         if self.value in ("pmod", "(") and self.variables is not None:
-            self.skip_modulus()
+            self.congruent = self.skip_modulus()
         node = self.with_unit(parts[0] if len(parts) == 1 else ("union", tuple(parts)))
         self.currency = outer
         if not words:
@@ -283,14 +286,17 @@ class Parser:
         months = [units.MONTHS[word.lower()] for word in words if word.lower() in units.MONTHS]
         return ("date", months[0], node) if months else ("words", node)
 
-    def skip_modulus(self) -> None:
-        r"""Read over the `\pmod{7}` or (mod 7) of an answer, where the reference has none."""
+    def skip_modulus(self) -> bool:
+        r"""Read over the `\pmod{7}` or (mod 7) of an answer, where the reference has none; True if there was one."""
         if self.accept("pmod", COMMAND):
             self.argument()
-        elif self.peek()[1] in MODULUS:
-            self.advance(2)
-            self.sum()
-            self.expect(")")
+            return True
+        if self.peek()[1] not in MODULUS:
+            return False
+        self.advance(2)
+        self.sum()
+        self.expect(")")
+        return True
 
     def ends_side(self) -> bool:
         return (

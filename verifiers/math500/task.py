@@ -149,6 +149,7 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         answer = normal_text.unwrapped(answer)
         if gold.is_choice and leading_choice(answer) == gold.key:
             return OK, TYPED
+        answer = answer if gold.is_choice else behind_choice(answer)
     comparison = Comparison(len(answer) + len(gold.text), not lenient)
     try:
         parser = Parser(answer, gold.variables)
@@ -174,7 +175,7 @@ def finished(outcome: tuple[int, int], answer: str, gold: Reference, problem: st
     reason, tier = outcome
     if reason != OK or problem is None or tier == TEXT or gold.is_choice or is_short_integer(answer):
         return outcome
-    copied = is_copy(normal_text.unwrapped(answer), gold, problem)
+    copied = is_copy(behind_choice(normal_text.unwrapped(answer)), gold, problem)
     return (verdicts.RULE_BROKEN, tier) if copied else outcome
 
 
@@ -196,6 +197,20 @@ def leading_choice(answer: str) -> str:
     words = "".join(c if c.isalnum() else " " for c in rest).split()
     others = any(word in CHOICES or word.lower() in ("or", "not") for word in words[words[:1] == ["A"] :])
     return "" if others else letter
+
+
+def behind_choice(answer: str) -> str:
+    r"""The value behind a letter marked as text, `\textbf{(C)}\ 12`; without one the answer itself."""
+    mark, brace, rest = answer.partition("}")
+    label = mark.removeprefix("\\text").removeprefix("bf").removeprefix("{")
+    marked = (
+        brace
+        and len(label) < len(mark)
+        and label.strip(" ().:") in (*CHOICES,)
+        and label.strip() not in CHOICES
+    )
+    value = rest.removeprefix("\\").lstrip(" ,;:~.")
+    return value if marked and value else answer
 
 
 def starts_as_a_value(tokens: Sequence[Token]) -> bool:

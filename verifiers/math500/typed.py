@@ -20,6 +20,7 @@ _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 PLACES = [("num", 10**k, 1) for k in range(1, 5)]
 INVERSE_FUNCTIONS = [("^", ("sym", name), MINUS_ONE) for name in "fghF"]
 EMPTY = frozenset(["\\emptyset", ("no", "solution"), ("no", "solutions"), ("empty", "set")])
+NO_LIMIT = frozenset([("dne",), ("does", "not", "exist")])
 INFINITIES = (INFINITY, NEGATIVE_INFINITY)
 
 
@@ -112,6 +113,8 @@ class Comparison:
             name, node = answer[1]
             if name[0] == "sym" and name[1][0].isupper():
                 return self.same(node, gold)  # P(3, -4)
+        if set(kinds) == {"ratio", "/"}:
+            return self.same(quotient(answer), quotient(gold))
         if kind == "set" and answer_kind in EXPRESSIONS and len(gold[1]) == 1:
             return self.same(answer, gold[1][0])
         if kind in EXPRESSIONS and answer_kind == "set" and len(answer[1]) == 1:
@@ -215,6 +218,8 @@ class Comparison:
                 return self.same_container(region, gold_region) if name == gold_name else NO
         a, g = normal_relation(answer), normal_relation(gold)
         value = named_value(gold)
+        if value is not None and not self.strict and is_function(a[2][0], g[2][0], symbols(value)):
+            a = ("rel", a[1], (g[2][0], *a[2][1:]))
         if value is not None and len(a[2]) > 2 and a[2][0] == g[2][0] and {"=", "approx"}.issuperset(a[1]):
             last = self.value_of_chain(("rel", *a[1:]), value)  # x = 2 + 2 = 4
             return NO if last is None else self.same(last, value)
@@ -246,6 +251,11 @@ class Comparison:
 # What equations, inequalities and plus-minus signs stand for.
 
 
+def quotient(node: Node) -> Node:
+    """The quotient that a ratio of two says; else the node itself."""
+    return ("/", *node[1]) if node[0] == "ratio" and len(node[1]) == 2 else node
+
+
 def is_name(node: Node) -> bool:
     """True for what a value may be called: x, f(x), AB, P(A), a word, an angle; no sums, no numbers."""
     kind = node[0]
@@ -262,6 +272,11 @@ def is_name(node: Node) -> bool:
     if kind == "/" and node[1][0] == node[2][0] == "*":
         return node[1][1][0] == node[2][1][0] == ("sym", "d") and all(map(is_name, node[1:]))  # dy/dx
     return kind == "fn" and node[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(node[2][0])
+
+
+def is_function(node: Node, name: Node, letters: frozenset[str]) -> bool:
+    """True for y(t), where the name is y and its value one of t."""
+    return node[0] == "*" and len(node[1]) == 2 and node[1][0] == name and node[1][1][1] in letters
 
 
 def by_name(items: Sequence[Node]) -> Sequence[Node]:
@@ -497,10 +512,12 @@ def expanded(items: Sequence[Node]) -> list[Node]:
 
 
 def simplified(node: Node) -> Node:
-    """What is made of matrices as one matrix, the empty set in words as a set; else the node itself."""
+    """What is made of matrices as one matrix, no solution as the empty set, no limit as DNE; else the node itself."""
     kind = node[0]
     if kind in ("sym", "text") and node[1] in EMPTY:
         return ("set", ())
+    if kind == "text" and tuple(map(str.lower, node[1])) in NO_LIMIT:
+        return ("text", ("dne",))
     if kind == "+" and node[1][0] == REALS and len(node[1]) == 2:
         return without_points(node[1][1])
     if kind in EXPRESSIONS and tree.holds_container(node) and not (kind == "*" and is_name(node)):
