@@ -3,8 +3,7 @@
 The truth is `spg_trainer.likelihood.exact`. The task is as small as it must be: three words, an end token, completions
 of 8 tokens in 2 blocks, 2 tokens a step by confidence, temperature 0.9, which are LLaDA's defaults in small. The prompt
 is three words; right is the palindrome that begins with them, and a third of what a model of 21,000 weights learned.
-docs/estimators.md explains the columns; `positives only` scores no completion below its group's mean. Some minutes on
-one core:
+docs/estimators.md explains the columns. Some minutes on one core:
 
     python benchmarks/estimators.py [--maskings random block ...] [--masks 1 2 4 8]
 """
@@ -58,12 +57,8 @@ ORACLES = {
 class Figures(NamedTuple):
     """What is known of one estimator."""
 
-    passes: float
-    """Masked copies of a completion that go through the model; NaN for an oracle."""
-    bias_any_order: float
+    bias: float
     """Nats per completion, against the exact any-order log-likelihood, in the mean over completions and masks."""
-    bias_decoder: float
-    """The same against the log-probability of the sampler writing this completion."""
     deviation: float
     """Nats, over the masks of a completion (root mean square over completions)."""
     cosine_mean: float
@@ -72,8 +67,8 @@ class Figures(NamedTuple):
     """Of the gradient of one step of 4 prompts x 8 generations and the policy gradient, in the mean over steps."""
 
 
-COLUMNS = ("passes", "bias, any order", "bias, decoder", "s.d.", "cosine, mean", "cosine, one step")
-BOUNDS = ("elbo", "eubo", "mix", "positives only")
+COLUMNS = ("bias", "s.d.", "cosine, mean", "cosine, one step")
+BOUNDS = ("elbo", "eubo", "mix")
 
 
 def train_model(steps: int, seed: int) -> Policy:
@@ -209,13 +204,13 @@ def score(policy: Policy, rollouts: Rollouts, masks: Masks) -> Tensor:
 @torch.no_grad()
 def likelihoods(
     policy: Policy, masking: Masking, rollouts: Rollouts, repeats: int, seed: int
-) -> tuple[int, dict[str, Tensor]]:
-    """Passes, and of each bound its values (B, repeats) with as many draws of the masks."""
+) -> dict[str, Tensor]:
+    """Of each bound its values (B, repeats) with as many draws of the masks."""
     # All completions, then all again: a masking that spreads its draws over a step spreads those of each completion.
     repeated = rollouts.select(torch.arange(len(rollouts)).repeat(repeats))
     masks = draw_masks(masking, repeated, seed)
     bounds = make_bounds(masking, score(policy, repeated, masks), masks)
-    return masks.scored.shape[1], {name: value.view(repeats, -1).T for name, value in bounds.items()}
+    return {name: value.view(repeats, -1).T for name, value in bounds.items()}
 
 
 def flat_gradient(policy: Policy, value: Tensor) -> Tensor:
@@ -243,9 +238,8 @@ def bound_gradients(
     for step, part, advantages in steps_of(rollouts, steps):
         masks = draw_masks(masking, part, derive(seed, step))
         bounds = make_bounds(masking, score(policy, part, masks), masks)
-        lower = bounds["elbo"]
-        for name, value in {**bounds, "positives only": torch.zeros_like(lower)}.items():
-            loss = (advantages * torch.where(advantages >= 0, lower, value)).mean()
+        for name, value in bounds.items():
+            loss = (advantages * torch.where(advantages >= 0, bounds["elbo"], value)).mean()
             gradients.setdefault(name, []).append(flat_gradient(policy, loss))
     return gradients
 
@@ -268,17 +262,17 @@ def oracle_rows(
 ) -> Iterator[tuple[str, Figures]]:
     """What exact likelihoods are worth: no masks, what is left is the noise of 32 completions."""
     for name, value in values.items():
-        biases = (float((value - values[f"log p, {of}"]).mean()) for of in ("any order", "decoder"))
+        bias = float((value - values["log p, any order"]).mean())
         gradients = [
             flat_gradient(policy, (advantages * oracle_log_likelihoods(policy, truth, name, part)).mean())
             for _, part, advantages in steps_of(trained, steps)
         ]
-        yield name, Figures(math.nan, *biases, 0.0, *cosines(gradients, truth.gradient))
+        yield name, Figures(bias, 0.0, *cosines(gradients, truth.gradient))
 
 
 def print_figures(masking: str, bound: str, figures: list[Figures | None]) -> None:
     """A row: in each cell the numbers of masks side by side; `-` where a masking allows no such bound."""
-    forms = ("{:.0f}", "{:+.2f}", "{:+.2f}", "{:.2f}", "{:.2f}", "{:.2f}")
+    forms = ("{:+.2f}", "{:.2f}", "{:.2f}", "{:.2f}")
     cells = []
     for number, form in enumerate(forms):
         values = [each and each[number] for each in figures]
@@ -317,18 +311,16 @@ def main() -> None:
             except ConfigError:  # e.g. an odd number of masks where they come in pairs
                 continue
             seed = derive(given.seed, name, count)
-            passes, values = likelihoods(policy, masking, scored, given.repeats, seed)
+            values = likelihoods(policy, masking, scored, given.repeats, seed)
             gradients = bound_gradients(
                 policy, masking, trained, given.steps, derive(given.seed, name, count, "gradient")
             )
             for bound, steps in gradients.items():
-                errors = (math.nan,) * 3
-                if (value := values.get(bound)) is not None:
-                    mean = value.mean(1)
-                    biases = (float((mean - exact[f"log p, {of}"]).mean()) for of in ("any order", "decoder"))
-                    errors = (*biases, float(value.var(1).mean().sqrt()))
+                value = values[bound]
+                bias = float((value.mean(1) - exact["log p, any order"]).mean())
+                deviation = float(value.var(1).mean().sqrt())
                 row = table.setdefault(bound, [None] * len(given.masks))
-                row[place] = Figures(passes, *errors, *cosines(steps, truth.gradient))
+                row[place] = Figures(bias, deviation, *cosines(steps, truth.gradient))
         for bound in (bound for bound in BOUNDS if bound in table):
             print_figures(name, bound, table[bound])
 

@@ -56,7 +56,7 @@ def run(script: str, words: str, monkeypatch) -> None:
         (
             "estimators",
             "--maskings random --masks 2 --completions 1 --repeats 2 --steps 4 --training-steps 20",
-            9,
+            8,
         ),
     ],
 )
