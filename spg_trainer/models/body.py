@@ -19,6 +19,15 @@ from spg_trainer.errors import ModelError
 from spg_trainer.models.pattern import Pattern, visible
 
 
+def check_block_size(config: Any) -> None:
+    """Raises ModelError where neither config.json nor a flag says who attends to whom."""
+    if config.block_size is None:
+        raise ModelError(
+            "config.json does not say who attends to whom; pass --attention-block N (from Python: "
+            "attention_block=N, or block_size=N to from_pretrained): 0 = all tokens to all, n = blocks of n tokens"
+        )
+
+
 class RMSNorm(nn.Module):
     """The stock norm, except that a float64 model is not rounded to float32 on the way.
 
@@ -173,11 +182,7 @@ class MaskedLM(Checked):
     def __init__(self, config: Any) -> None:
         config._experts_implementation = config._experts_implementation or EXPERTS
         PreTrainedModel.__init__(self, config)  # the stock constructor would make a stock body
-        if config.block_size is None:
-            raise ModelError(
-                "config.json does not say who attends to whom; pass --attention-block N (from Python: "
-                "attention_block=N, or block_size=N to from_pretrained): 0 = all tokens to all, n = blocks of n tokens"
-            )
+        check_block_size(config)
         self.model = self.body_class(config)
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)

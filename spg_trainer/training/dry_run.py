@@ -49,8 +49,8 @@ def refuse_early(config: Config, num_processes: int = 1) -> tuple[Config, algori
     config = settle_pairs(replace(config, model=settle(config.model)))
     examine(config, algorithm, num_processes)
     resolve_model(config.model.model, config.env)
-    if (shape := find_shape(config)) and (pattern := pattern_of(shape)):
-        check_attention(config, algorithm, pattern)
+    if shape := find_shape(config):
+        check_attention(config, algorithm, pattern_of(shape))
     if config.pairs:
         read_pairs(config.pairs)
     return config, algorithm

@@ -5,7 +5,6 @@ a roofline (arithmetic or memory, whichever takes longer) under the assumptions 
 full length in it, so it is the longest that a step takes. benchmarks/memory.py compares it with measured peaks.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -106,6 +105,15 @@ class _Work(NamedTuple):
         return self.prompt + self.length
 
     @property
+    def copy(self) -> int:
+        """Columns of a masked copy at most: where attention has blocks, of the blocks that the completion touches, and
+        of all that stands before the last of them once more, clean."""
+        if self.pattern.is_full:
+            return self.columns
+        last, _ = self.pattern.block_of(self.length - 1, self.prompt)
+        return self.pattern.head(self.prompt) + self.length + self.prompt + last
+
+    @property
     def whole(self) -> int:
         return self.body + self.ends
 
@@ -188,7 +196,7 @@ def _count(shape: Any, config: Config, algorithm: Algorithm, dtype: str, prompt:
         adapters=config.model.lora_r * adapted,
         active=active,
         largest=largest,
-        pattern=pattern_of(shape) or Pattern(),
+        pattern=pattern_of(shape),
         bytes=_BYTES[dtype],
         wide=max(4, _BYTES[dtype]),
         prompt=prompt,
@@ -203,9 +211,6 @@ def count_weights(shape: Any) -> tuple[int, int, int]:
     import torch
     from transformers import AutoModelForMaskedLM
 
-    shape = copy.deepcopy(shape)
-    if getattr(shape, "block_size", 0) is None:
-        shape.block_size = 0  # which is asked for where the model is opened, and changes no weight
     with torch.device("meta"):
         model = AutoModelForMaskedLM.from_config(shape)
     ends = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
@@ -233,7 +238,7 @@ def _update_memory(n: _Work, config: Config) -> dict[str, float]:
     r = config.model.lora_r
     # What autograd keeps of a layer for each token: the inputs of two norms (never below float32), queries, keys and
     # values, the output of attention, three vectors of the feed-forward part, a row of the mask; besides,
-    layer = 2 * n.wide * n.width + n.bytes * (4 * n.queries + 3 * n.ffn + n.columns)
+    layer = 2 * n.wide * n.width + n.bytes * (4 * n.queries + 3 * n.ffn + n.copy)
     if not n.adapters:  # what norms and linear layers are multiplied with,
         layer += n.bytes * (4 * n.width + n.ffn)
     elif n.bytes == n.wide:  # or only what adapters are,
@@ -242,10 +247,10 @@ def _update_memory(n: _Work, config: Config) -> dict[str, float]:
         layer += n.wide * (5 * n.width + n.queries + n.ffn + 7 * r)
     rows, masks_at_once = micro_batch_size(config.batch.per_device_batch_size, n.masks)
     sequences = rows * masks_at_once
-    live = layer * (n.layers - 1 + n.length / n.columns)  # the last layer computes completions alone
+    live = layer * (n.layers - 1 + n.length / n.copy)  # the last layer computes completions alone
     if config.model.gradient_checkpointing:  # the inputs of layers, one layer whole, and gradients inside it
         live = n.layers * n.width * n.bytes + layer + 3 * n.ffn * n.bytes
-    activations = float(sequences * n.columns * live)
+    activations = float(sequences * n.copy * live)
     chunk = min(rows_per_chunk(n.vocabulary), sequences * n.length) * n.vocabulary
     logits = float(chunk * (n.wide + n.bytes * (n.bytes < n.wide)))
     ends = 0 if n.adapters else n.width * n.vocabulary
@@ -318,7 +323,7 @@ def _update_seconds(n: _Work, config: Config, algorithm: Algorithm, device: Devi
         passes += 1 - micro_batch_size(config.batch.per_device_batch_size, n.masks)[1] / n.masks
     head = 4 * n.length * n.vocabulary * n.width  # half of the tokens are scored, in four products
     copies = n.masks * config.batch.num_iterations
-    return copies * (passes * _flops(n, n.columns, n.columns) + head) / device.rate(n.bytes)
+    return copies * (passes * _flops(n, n.copy, n.copy) + head) / device.rate(n.bytes)
 
 
 def foretell(config: Config, algorithm: Algorithm, processes: int) -> list[str]:
@@ -356,20 +361,22 @@ def foretell(config: Config, algorithm: Algorithm, processes: int) -> list[str]:
     return lines[:4] if on_cpu else lines
 
 
-def pattern_of(shape: Any) -> Pattern | None:
-    """Who attends to whom in a model of this configuration; None where that is asked for when it is opened."""
-    if not hasattr(shape, "family"):
-        return Pattern()
-    return None if shape.block_size is None else Pattern(shape.block_size, shape.family.origin)
+def pattern_of(shape: Any) -> Pattern:
+    """Who attends to whom in a model of this configuration."""
+    return Pattern(shape.block_size, shape.family.origin) if hasattr(shape, "family") else Pattern()
 
 
 def find_shape(config: Config) -> Any:
-    """The configuration of the model that settings name, without a network; None where it is not known."""
+    """The configuration of the model that settings name, without a network; None where it is not known.
+
+    Raises ModelError where it does not say who attends to whom and no flag does, as when the model is opened.
+    """
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     from spg_trainer.errors import ModelError
     from spg_trainer.models import LLaDAConfig
+    from spg_trainer.models.body import check_block_size
     from spg_trainer.models.family import FamilyConfig
     from spg_trainer.models.load import answer
     from spg_trainer.settings.weights import resolve_model
@@ -393,5 +400,10 @@ def find_shape(config: Config) -> Any:
             return None
     if not isinstance(shape, LLaDAConfig | FamilyConfig):
         return None
-    answer(shape, config.model)
+    try:
+        answer(shape, config.model)
+        if isinstance(shape, FamilyConfig):
+            check_block_size(shape)
+    except ModelError as error:
+        raise ModelError(f"model {base!r}: {error}") from error
     return shape

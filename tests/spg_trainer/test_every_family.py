@@ -7,12 +7,12 @@ import torch
 
 from spg_trainer import cli
 from spg_trainer.algorithms import build, get
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import load_model, save_model
 from spg_trainer.training.dry_run import refuse_early
 from spg_trainer.training.loop import train_step
 from spg_trainer.training.setup import start
-from tests.common.family_cases import UNTRAINED, untrained
+from tests.common.family_cases import UNTRAINED, family_folder, untrained
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import FAMILIES, family_config, one_step
 from tests.common.trainer_cases import LORA, PUBLISHED, small_config
@@ -119,6 +119,22 @@ def test_a_dry_run_refuses_what_the_attention_of_a_known_model_cannot_have(
     assert cli.main(["--env", "countdown", "--model", model, *flags, "--dry-run"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and value in said and remedy in said.partition(value)[2]
+
+
+def test_a_dry_run_asks_who_attends_to_whom_as_training_does(shared_data, tmp_path, capsys):
+    """Of a folder, and of a name on the Hub whose config.json does not say it either."""
+    words = ["--env", "countdown", "--algorithm", "ebpo", "--dry-run", "--model"]
+    folder = str(family_folder(shared_data, "qwen3_diffusion", tmp_path / "hub"))
+    with pytest.raises(ModelError) as asked:
+        load_model(folder)
+    assert cli.main([*words, folder]) == 2
+    assert str(asked.value) in capsys.readouterr().err
+    for model in (folder, "dllm-collection/Qwen3-0.6B-diffusion-mdlm-v0.1", "JetLM/SDAR-30B-A3B-Chat"):
+        assert cli.main([*words, model]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and f"model {model!r}" in said and "--attention-block N" in said
+        assert cli.main([*words, model, "--attention-block", "4", "--block-length", "4"]) == 0
+        assert "weights: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("model", [SDAR, LLADA2])
