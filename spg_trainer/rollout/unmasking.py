@@ -68,7 +68,8 @@ def margin(probabilities: Tensor) -> Tensor:
 def by_schedule(now: Pass, sampling: Sampling) -> list[int]:
     """As many in each pass, the first ones one more: LLaDA (arXiv 2502.09992), `get_num_transfer_tokens`."""
     counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
-    return [counts[number] for number in now.number]
+    # `max_tokens_per_step` may hold it back (of `dynamic`); what is left takes more steps like the last.
+    return [counts[min(number, len(counts) - 1)] for number in now.number]
 
 
 def by_threshold(now: Pass, sampling: Sampling) -> Tensor:

@@ -15,13 +15,14 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     check_common(config)
     r.check()
     algorithm.make_masking().check(r.max_completion_length)
-    least = r.threshold * (1 - r.threshold_slack) if r.unmasking == "threshold" else 0.0
+    by_threshold = r.unmasking in ("threshold", "dynamic")  # dynamic: those, or as many as the schedule
+    least = r.threshold * (1 - r.threshold_slack) if by_threshold else 0.0
     safe = config.force or (least >= 0.95 and r.max_tokens_per_step)
     if r.unmasking != "schedule" and not safe:
         raise ConfigError(
             f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with --unmasking "
-            "threshold, a threshold that stays at 0.95 or more, slack included, and --max-tokens-per-step 4, or insist "
-            "with --force."
+            "threshold or dynamic, a threshold that stays at 0.95 or more, slack included, and --max-tokens-per-step "
+            "4, or insist with --force."
         )
     if r.editing_threshold is not None:
         raise ConfigError(

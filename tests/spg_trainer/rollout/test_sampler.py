@@ -106,6 +106,14 @@ def test_every_step_unmasks_what_the_schedule_says(temperature, device):
     assert torch.equal(out.prompt_ids, ids) and torch.equal(out.prompt_mask, mask)
 
 
+def test_a_limit_below_the_schedules_number_takes_more_steps_than_the_schedule():
+    policy = replace(make_policy(torch.float32), end_token_ids=())
+    ids, mask = pad(policy, make_prompts(policy))
+    held = replace(SAMPLING, unmasking="dynamic", threshold=1.0, max_tokens_per_step=1)
+    for row in sample_completions(policy, ids, mask, held, [None] * len(ids)).unmask_step:
+        assert row.sort().values.tolist() == list(range(24))  # 8 tokens in 8 passes, not in the schedule's 5
+
+
 def test_finished_rows_leave_at_once_and_equal_rows_are_computed_once():
     policy, sampling = make_policy(torch.float64), replace(SAMPLING, temperature=1.0)
     prompts = [p for p in make_prompts(policy) for _ in range(2)]

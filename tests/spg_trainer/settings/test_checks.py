@@ -60,6 +60,12 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
         ({"rollout": Sampling(64, 0, 64)}, "--block-length 0"),
         ({"rollout": Sampling(unmasking="threshold", threshold=0.9)}, r"threshold 0\.9: .*--force"),
         ({"rollout": Sampling(unmasking="threshold", threshold=0.99)}, "--max-tokens-per-step 4"),
+        ({"rollout": Sampling(unmasking="dynamic", threshold=0.9)}, r"dynamic, threshold 0\.9: .*--force"),
+        ({"rollout": Sampling(unmasking="dynamic")}, "threshold or dynamic, .* --max-tokens-per-step 4"),
+        (
+            {"rollout": Sampling(unmasking="dynamic", threshold_slack=0.1, max_tokens_per_step=4)},
+            "slack included",
+        ),
         (
             {"rollout": Sampling(editing_threshold=0.5), "force": True},
             r"editing-threshold 0\.5.*Leave it out",
@@ -76,9 +82,11 @@ def test_settings_that_do_not_go_together_name_what_would(change, remedy) -> Non
         check(replace(Config(), **change), SPG())
 
 
-def test_decoding_by_confidence_trains_if_it_is_careful_or_insisted_on() -> None:
-    careful = Sampling(unmasking="threshold", threshold=0.95, max_tokens_per_step=4)
+@pytest.mark.parametrize("rule", ["threshold", "dynamic"])
+def test_decoding_by_confidence_trains_if_it_is_careful_or_insisted_on(rule) -> None:
+    careful = Sampling(unmasking=rule, threshold=0.95, max_tokens_per_step=4)
     check(replace(Config(), rollout=careful), SPG())
+    check(replace(Config(), rollout=Sampling(unmasking=rule, threshold=0.5), force=True), SPG())
     check(replace(Config(), rollout=Sampling(unmasking="factor"), force=True), SPG())
 
 
