@@ -121,6 +121,19 @@ def test_the_dry_run_of_a_published_name_says_weights_active_weights_and_decodin
         assert line.endswith(wanted)
 
 
+@pytest.mark.parametrize(
+    "name, weights",
+    [
+        ("Efficient-Large-Model/Fast_dLLM_v2_1.5B", "1.54 billion"),
+        ("apple/DiffuCoder-7B-cpGRPO", "7.62 billion"),
+    ],
+)
+def test_the_dry_run_of_a_model_made_of_qwen_counts_that_ones_weights(capsys, name, weights) -> None:
+    """Qwen2.5-1.5B: 28 x 46.8 M in layers, 233 M in an embedding that is the head too. Qwen2.5-Coder-7B: as Dream."""
+    assert main(words("--model", name)) == 0
+    assert f"# weights: {weights}, all for every token" in capsys.readouterr().out
+
+
 def kept(sizes: Any, dtype: str, m: ModelConfig) -> tuple[int, float]:
     """Bytes that autograd keeps of a forward pass besides weights, and the activations that are estimated.
 
