@@ -3,6 +3,7 @@
 What is learned is in `demonstrations.py`, the updates are in `loop.py`.
 """
 
+import math
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -18,8 +19,10 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import evaluate, make_env
 from spg_trainer.export import card_of_sft
 from spg_trainer.models import Policy, divide_policy, new_policy, open_policy
+from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.shard import gathered
-from spg_trainer.rollout.sampler import check_names
+from spg_trainer.models.states import base_model
+from spg_trainer.rollout.sampler import check_names, check_pattern
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.early import goes_on, sft_folder
@@ -130,7 +133,7 @@ def prepare(command: SftCommand, folder: Path, accelerator: "Accelerator | None"
         policy = base_policy(command, device)
         if not command.max_completion_length:
             command = replace(command, max_completion_length=completion_length(policy, train, mix))
-        sampling = eval_sampling(command)
+        sampling = eval_sampling(command, base_model(policy.model).pattern)
     if command.model.shard:
         divide_policy(policy, command.model, device)
     return Fit(policy, train, validation, mix, command, sampling, folder)
@@ -179,15 +182,18 @@ def base_policy(command: SftCommand, device: str | None = None) -> Policy:
     return policy
 
 
-def eval_sampling(command: SftCommand) -> Sampling:
+def eval_sampling(command: SftCommand, pattern: Pattern) -> Sampling:
     """Greedy decoding at the command's length, with its own block, steps and remasking where it has them.
 
     Else a tiny model unmasks one token a step, others as many as the recipe; the recipe's blocks if they divide the
-    length, else one block.
+    length, else one block; where attention has blocks, these or equal parts of them. Raises ConfigError for what
+    cannot be decoded, before anything is trained.
     """
     recipe = defaults(Config, command.env, command.model.model).rollout
     length, block = command.max_completion_length, command.block_length or recipe.block_length
-    if not command.block_length and length % block:
+    if not command.block_length and not pattern.is_full:
+        block = math.gcd(length, pattern.block_size)
+    elif not command.block_length and length % block:
         block = length
     rate = 1 if recipe_kind(command.model.model) == "tiny" else recipe.tokens_per_step
     remasking = command.remasking or recipe.remasking
@@ -195,6 +201,7 @@ def eval_sampling(command: SftCommand) -> Sampling:
     sampling = replace(sampling, diffusion_steps=command.diffusion_steps or sampling.diffusion_steps)
     sampling.check()
     check_names(sampling)
+    check_pattern(pattern, sampling)
     return sampling
 
 

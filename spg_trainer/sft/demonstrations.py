@@ -16,6 +16,7 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, head_weight, hidden_states
+from spg_trainer.models.states import base_model
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.packages import envs
 
@@ -92,7 +93,13 @@ def denoising_loss(
     input_ids = torch.cat([prompt_ids, torch.where(masked, policy.mask_id, completion_ids)], dim=1)
     clean = torch.cat([prompt_ids, completion_ids], dim=1)
     attention = torch.cat([prompt_mask, torch.ones_like(masked)], dim=1)
-    states = hidden_states(policy.model, input_ids, attention, start=length, clean=clean)[:, length:]
+    asked = None
+    if not base_model(
+        policy.model
+    ).pattern.is_full:  # of the noisy copy, the blocks of the prompt are not needed
+        asked = torch.arange(length, clean.shape[1], device=clean.device).expand(len(clean), -1)
+    states = hidden_states(policy.model, input_ids, attention, asked, start=length, clean=clean)
+    states = states[:, -completion_ids.shape[1] :]
     logits = torch.nn.functional.linear(states[masked], head_weight(policy.model))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     nats = torch.nn.functional.cross_entropy(logits, completion_ids[masked], reduction="none")
