@@ -18,7 +18,9 @@ import envs
 from spg_trainer import cli, load_model
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
-from spg_trainer.models import LLaDAForMaskedLM, Policy
+from spg_trainer.models import LLaDAForMaskedLM, Policy, new_policy
+from spg_trainer.models.pattern import Pattern
+from spg_trainer.models.tiny import BLOCK
 from spg_trainer.rollout.tokens import encode_completions, encode_prompts
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
@@ -195,7 +197,9 @@ def test_the_folder_opens_like_any_model(made: Path) -> None:
     assert AutoTokenizer.from_pretrained(made).mask_token == "<|mdm_mask|>"
     assert isinstance(opened(made).model, LLaDAForMaskedLM)
     card = (made / "README.md").read_text()
-    result = evaluate(opened(made), envs.make("count", split="test", offset=1), eval_sampling(SMALL))
+    result = evaluate(
+        opened(made), envs.make("count", split="test", offset=1), eval_sampling(SMALL, Pattern())
+    )
     assert result.n == 2 and f"| test | {result.correct:.3f} |" in card
 
 
@@ -208,6 +212,42 @@ def test_a_new_model_of_another_kind_learns_and_its_card_names_its_family(tmp_pa
     assert opened(folder).model.config.model_type.lower() == family
     head = (folder / "README.md").read_text().split("---")[1]
     assert f"- {family}\n" in head and "- llada\n" not in head
+
+
+def test_a_model_with_blocks_is_decoded_by_them_and_others_are_refused_before_training(tmp_path) -> None:
+    assert eval_sampling(replace(SMALL, max_completion_length=20), Pattern(8)).block_length == 4
+    assert eval_sampling(replace(SMALL, max_completion_length=24), Pattern(8)).block_length == 8
+    command = replace(SMALL, model=ModelConfig("new:block", device="cpu"), output_dir=str(tmp_path / "model"))
+    command = replace(command, max_completion_length=BLOCK + 1, block_length=BLOCK + 1)
+    with pytest.raises(
+        ConfigError, match=f"block_length={BLOCK + 1} does not divide .* block_length={BLOCK}"
+    ):
+        sft(command, quiet=True)
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_loss_of_a_model_with_blocks_is_that_of_a_pass_for_each_block() -> None:
+    """Noisy copies of the prompt's blocks are not computed: what is asked for does not depend on them."""
+    policy = new_policy("block", seed=1, hidden_size=16, layers=2, heads=2, ffn=24)
+    policy.model.double()
+    length, size, pattern = 5, 24, policy.model.pattern
+    rng = torch.Generator().manual_seed(0)
+    ids = torch.randint(250, (3, length + size), generator=rng)
+    masked = torch.rand(3, size, generator=rng) < 0.5
+    prompt, completion = ids[:, :length], ids[:, length:]
+    weight = torch.tensor([0.5, 1.0, 2.0])
+    real = torch.ones_like(prompt, dtype=torch.bool)
+    expected = torch.zeros((), dtype=torch.float64)
+    block = pattern.blocks(torch.ones_like(ids, dtype=torch.bool))[0, length:]
+    for number in block.unique():
+        scored = masked & (block == number)
+        shown = ids.clone()
+        shown[:, length:][scored] = policy.mask_id
+        logps = policy.model(shown).logits[:, length:].log_softmax(-1)
+        nats = -logps.gather(-1, completion.unsqueeze(-1)).squeeze(-1)
+        expected += (nats * scored * weight[:, None]).sum()
+    found = denoising_loss(policy, (prompt, real), completion, masked, weight)
+    assert float(found) == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> None:
