@@ -93,10 +93,8 @@ def denoising_loss(
     input_ids = torch.cat([prompt_ids, torch.where(masked, policy.mask_id, completion_ids)], dim=1)
     clean = torch.cat([prompt_ids, completion_ids], dim=1)
     attention = torch.cat([prompt_mask, torch.ones_like(masked)], dim=1)
-    asked = None
-    if not base_model(
-        policy.model
-    ).pattern.is_full:  # of the noisy copy, the blocks of the prompt are not needed
+    asked, pattern = None, base_model(policy.model).pattern
+    if not pattern.is_full:  # of the noisy copy, the blocks of the prompt are not needed
         asked = torch.arange(length, clean.shape[1], device=clean.device).expand(len(clean), -1)
     states = hidden_states(policy.model, input_ids, attention, asked, start=length, clean=clean)
     states = states[:, -completion_ids.shape[1] :]
