@@ -36,6 +36,7 @@ _COMMANDS = {
 }
 _FUNCTIONS = frozenset([*TRIGONOMETRIC, *"asin acos atan log ln ! binom abs floor ceil".split()])
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
+PLUS_MINUS = ("pm", 1)
 NUMERIC = "numbers"  # the kind of work that is arithmetic and functions of numbers
 
 _MARKS = (
@@ -156,7 +157,7 @@ def is_number(node: Node | None) -> bool:
     if node[0] in ("unit", "words", "deg", "pct", "paren"):
         return is_number(node[1])
     if node[0] == "*":
-        return len(node[1]) == 2 and node[1][0] in (MINUS_ONE, ("pm", 1)) and is_number(node[1][1])
+        return len(node[1]) == 2 and node[1][0] in (MINUS_ONE, PLUS_MINUS) and is_number(node[1][1])
     return node[0] == "base"
 
 
@@ -228,7 +229,7 @@ def asks(node: Node) -> bool:
     if kind == "+":
         return sum(map(is_rational, node[1])) > 1 or ZERO in node[1]
     if kind == "*":
-        factors = [part for part in node[1] if part != MINUS_ONE]
+        factors = [part for part in node[1] if part not in (MINUS_ONE, PLUS_MINUS)]
         sums = [part for part in factors if part[0] == "+" and not symbols(part)]
         numbers = [part for part in factors if is_rational(part)]
         scientific = len(numbers) == 2 and numbers[1][:2] == ("^", ("num", 10, 1))
@@ -242,5 +243,5 @@ def is_rational(node: Node) -> bool:
     if kind in ("+", "*"):
         return all(map(is_rational, node[1]))
     if kind in ("/", "^"):
-        return all(map(is_rational, node[1:]))
+        return all(map(is_rational, node[1:])) and (kind == "/" or node[2][0] != "/")
     return is_rational(node[1]) if kind in ("deg", "pct", "paren") else kind in ("num", "pm")

@@ -38,7 +38,7 @@ TABLE = str.maketrans({
     "∓": r"\mp ", "∅": r"\emptyset ", "∠": r"\angle ", "′": "'", "″": "''", "’": "'", "…": r"\dots ", "θ": r"\theta ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "φ": r"\phi ", "ω": r"\omega ",
     "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
-    "。": ".", "、": ",", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "€": r"\text{ euros}",
+    "。": ".", "、": ",", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "€": r"\text{ euros}", "¢": r"\text{ cents}",
 })  # fmt: skip
 
 SPACES = frozenset({",", ";", ":", " ", "quad", "qquad", "enspace", "thinspace", ">", "\n", "space", "hfill"})

@@ -19,7 +19,7 @@ from verifiers.math500.exact import Undefined
 from verifiers.math500.lexer import LETTERS, NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
 from verifiers.math500.parser import OPENS, Parser
 from verifiers.math500.probe import NO, UNSURE, YES
-from verifiers.math500.tree import Node
+from verifiers.math500.tree import CONSTANTS, Node, renamed
 from verifiers.math500.typed import Comparison
 from verifiers.verdicts import (
     CAS,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 CACHE_LIMIT = 1 << 16  # pairs remembered within one batch
 MAX_WORKERS = 4
 CHOICES = "ABCDEFGH"
+ALIGNED = tuple(f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split"))
 _CHOOSING = frozenset("option choice answer the is".split())
 _ADVICE = "an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
 
@@ -149,7 +150,7 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         answer = normal_text.unwrapped(answer)
         if gold.is_choice and leading_choice(answer) == gold.key:
             return OK, TYPED
-        answer = answer if gold.is_choice else behind_choice(answer)
+        answer = answer if gold.is_choice else in_one_line(behind_choice(answer))
     comparison = Comparison(len(answer) + len(gold.text), not lenient)
     try:
         parser = Parser(answer, gold.variables)
@@ -161,6 +162,9 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         if parser.mixed and not (lenient or gold.mixed):
             return MALFORMED, TYPED
         verdict = comparison.same(node, gold.node)
+        if verdict == NO and lenient and gold.variables & CONSTANTS:
+            ways = renamed(node, gold.node)
+            verdict = next((YES for way in ways if comparison.same(way, gold.node) == YES), NO)
     except Unsupported:
         return None if lenient or gold.node is None else (MALFORMED, GRAMMAR)
     except Malformed:
@@ -211,6 +215,15 @@ def behind_choice(answer: str) -> str:
     )
     value = rest.removeprefix("\\").lstrip(" ,;:~.")
     return value if marked and value else answer
+
+
+def in_one_line(answer: str) -> str:
+    r"""The rows of an `aligned` that is the whole answer, with commas between them; others as they are."""
+    inside = answer.partition("}")[2].rpartition("\\end{")[0]
+    if not (answer.startswith(ALIGNED) and inside and "\\begin" not in inside):
+        return answer
+    rows = [row.strip() for row in inside.replace("&", " ").split("\\\\") if row.strip()]
+    return ", ".join(rows).replace(", =", " =")
 
 
 def starts_as_a_value(tokens: Sequence[Token]) -> bool:

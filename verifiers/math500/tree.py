@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import permutations
+
 Node = tuple
 ZERO: Node = ("num", 0, 1)
 ONE: Node = ("num", 1, 1)
@@ -11,6 +14,7 @@ NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
 REALS: Node = ("seq", "(", ")", (NEGATIVE_INFINITY, INFINITY))
 ATOMS = frozenset("num sym const".split())
 EXPRESSIONS = frozenset("num sym const + * / ^ fn deg pct paren".split())
+CONSTANTS = frozenset("ABCDKck")  # what an arbitrary constant is called, alone or with a number below it
 TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
 
 
@@ -56,6 +60,34 @@ def leaves(node: Node, kind: str) -> list:
 
 def symbols(node: Node) -> frozenset[str]:
     return frozenset(leaves(node, "sym"))
+
+
+def renamed(answer: Node, gold: Node) -> Iterator[Node]:
+    """The answer with its arbitrary constants, as of an integral, called as the reference's are, in all ways.
+
+    Constants that both call the same are exchanged only where they are numbered.
+    """
+    own, wanted = (
+        [name for name in sorted(names_in(node)) if name[0] in CONSTANTS] for node in (answer, gold)
+    )
+    numbered = all("_" in name for name in own)
+    if (
+        not 0 < len(own) == len(wanted) <= 3
+        or len(wanted) == len(names_in(gold))
+        or (own == wanted and not numbered)
+    ):
+        return
+    for names in permutations(wanted):
+        values = {("sym", name): ("sym", other) for name, other in zip(own, names, strict=True)}
+        if answer[0] == "rel":
+            yield (*answer[:2], tuple(substituted(side, values) for side in answer[2]))
+        else:
+            yield substituted(answer, values)
+
+
+def names_in(node: Node) -> frozenset[str]:
+    """The variables of an expression, or of all sides of a relation."""
+    return frozenset().union(*map(symbols, node[2])) if node[0] == "rel" else symbols(node)
 
 
 def divides_by_variable(node: Node) -> bool:

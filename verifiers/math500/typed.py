@@ -20,7 +20,6 @@ _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 PLACES = [("num", 10**k, 1) for k in range(1, 5)]
 INVERSE_FUNCTIONS = [("^", ("sym", name), MINUS_ONE) for name in "fghF"]
 EMPTY = frozenset(["\\emptyset", ("no", "solution"), ("no", "solutions"), ("empty", "set")])
-NO_LIMIT = frozenset([("dne",), ("does", "not", "exist")])
 INFINITIES = (INFINITY, NEGATIVE_INFINITY)
 
 
@@ -63,6 +62,8 @@ class Comparison:
             return self.same_relation(answer, gold)
         if "unit" in kinds:
             return self.same_quantity(answer, gold)
+        if kinds[0] == "list" and gold[0] in EXPRESSIONS and is_limited(answer[1], symbols(gold)):
+            return NO if self.strict else self.same(answer[1][0], gold)
         if kinds == ("*", "*") and tree.holds_container(gold):
             return YES if answer == gold else NO  # N(5, 2)
         if answer[0] in EXPRESSIONS and gold[0] in EXPRESSIONS:
@@ -272,6 +273,15 @@ def is_name(node: Node) -> bool:
     if kind == "/" and node[1][0] == node[2][0] == "*":
         return node[1][1][0] == node[2][1][0] == ("sym", "d") and all(map(is_name, node[1:]))  # dy/dx
     return kind == "fn" and node[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(node[2][0])
+
+
+def is_limited(items: Sequence[Node], letters: frozenset[str]) -> bool:
+    """True for a value in letters, and behind it for which of one of them: 1/(p + 1), p > -1."""
+    return (
+        len(items) == 2
+        and says_inequality(items[1])
+        and items[1][2][0] in {("sym", name) for name in letters}
+    )
 
 
 def is_function(node: Node, name: Node, letters: frozenset[str]) -> bool:
@@ -516,7 +526,7 @@ def simplified(node: Node) -> Node:
     kind = node[0]
     if kind in ("sym", "text") and node[1] in EMPTY:
         return ("set", ())
-    if kind == "text" and tuple(map(str.lower, node[1])) in NO_LIMIT:
+    if kind == "text" and tuple(map(str.lower, node[1][-3:])) == ("does", "not", "exist"):
         return ("text", ("dne",))
     if kind == "+" and node[1][0] == REALS and len(node[1]) == 2:
         return without_points(node[1][1])
