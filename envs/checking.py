@@ -126,7 +126,7 @@ def _splits(subject: _Subject) -> str:
                 f"{split} has only {count:,} different problems of {len(problems):,}, less than {DIFFERENT:.0%}. Let "
                 f"the generator make more different problems, or let __len__ of {split} be what it can make."
             )
-        different.append(f"{count:,} of {len(problems):,} in {split}")
+        different.append(f"{count:,} of {len(problems):,} in {split} ({len(env):,})")
     return f"different problems: {', '.join(different)}; none is in two splits"
 
 

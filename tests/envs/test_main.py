@@ -130,4 +130,4 @@ def test_check_prints_figures_and_its_status_is_the_result(capsys, tmp_path, mon
     status, out, _ = run("check sorting ./half_broken.py:my/HalfBroken-v0 -n 20", capsys)
     wrong = [line.split()[1] for line in out.splitlines() if line.startswith("FAILS")]
     assert status == 1 and wrong == ["junk"] and "alphabetical solves " in out
-    assert "20 of train (100,000), 20 of validation (256)" in out
+    assert "20 of 20 in train (100,000), 20 of 20 in validation (256)" in out

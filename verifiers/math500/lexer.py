@@ -94,10 +94,12 @@ class Lexer:
             self.text = self.text.replace(primes, "'" * primes.count("\\"))
         self.variables = variables
         self.letters_of_reference = ascii_letters if variables is None else variables
-        letters = text.replace(" ", "").replace("-", "")
-        self.prose = variables is None and letters.isascii() and letters.isalpha()
-        dollars = text.count("$") - text.count("\\$")
-        self.in_dollars = variables is not None or dollars == 0 or dollars % 2 == 1  # which may be a currency
+        self.prose, self.in_dollars = False, True
+        if variables is None:
+            letters = text.replace(" ", "").replace("-", "")
+            self.prose = letters.isascii() and letters.isalpha()
+            dollars = text.count("$") - text.count("\\$")
+            self.in_dollars = dollars == 0 or dollars % 2 == 1  # which may be a currency
         self.tokens: list[Token] = []
         self.position = 0
         self.spaced = False
@@ -126,11 +128,11 @@ class Lexer:
             else:
                 self.position += 1
                 self.space_or_brace(c)
-            if len(self.tokens) > TOKEN_LIMIT:
-                raise Malformed("too many tokens")
+        if len(self.tokens) > TOKEN_LIMIT:
+            raise Malformed("too many tokens")
         if self.braces:
             raise Malformed("brace")
-        if self.tokens and self.tokens[-1][:2] in ((SIGN, "."), (SIGN, ","), (SIGN, ";")):
+        if self.tokens and self.tokens[-1][1] in (".", ",", ";"):
             self.tokens.pop()
         return self.tokens
 
@@ -196,6 +198,8 @@ class Lexer:
 
     def group(self, at: int) -> int:
         """Where the three digits of a thousands group stand, if a separator and they follow `at`; else -1."""
+        if self.text[at : at + 1] not in ("{", "\\", ","):
+            return -1
         for separator in ("{,}", "\\,", ",\\!", ","):
             if self.text.startswith(separator, at) and not (separator == "," and self.depth):
                 at += len(separator)

@@ -264,7 +264,17 @@ class Parser:
                 raise Malformed("a letter before the value")
             if self.value in ("(", "[", "{", "\\{") and not self.spaced:
                 raise Malformed("a word as a function")
-        parts = [self.infix()]
+        node = self.infix()
+        node = self.with_unit(node if self.value in ENDS_SIDE else self.joined(node))
+        self.currency = outer
+        if not words:
+            return node
+        months = [units.MONTHS[word.lower()] for word in words if word.lower() in units.MONTHS]
+        return ("date", months[0], node) if months else ("words", node)
+
+    def joined(self, first: Node) -> Node:
+        """A union, all numbers but some, or a ratio that begins with `first`; a modulus behind it is read over."""
+        parts = [first]
         while self.value in ("cup", "U") and (
             self.kind == COMMAND or (parts[-1][0] == "seq" and self.kind == LETTERS)
         ):
@@ -279,12 +289,7 @@ class Parser:
             parts = [("ratio", tuple(parts))]
         if self.value in ("pmod", "(") and self.variables is not None:
             self.congruent = self.skip_modulus()
-        node = self.with_unit(parts[0] if len(parts) == 1 else ("union", tuple(parts)))
-        self.currency = outer
-        if not words:
-            return node
-        months = [units.MONTHS[word.lower()] for word in words if word.lower() in units.MONTHS]
-        return ("date", months[0], node) if months else ("words", node)
+        return parts[0] if len(parts) == 1 else ("union", tuple(parts))
 
     def skip_modulus(self) -> bool:
         r"""Read over the `\pmod{7}` or (mod 7) of an answer, where the reference has none; True if there was one."""
@@ -612,11 +617,13 @@ class Parser:
     def infix(self) -> Node:
         r"""A sum, or two with \over, \choose or \bmod between them."""
         node = self.sum()
-        if self.value == "bmod" and node[0] != "+":
+        if self.kind != COMMAND or self.value not in ("over", "choose", "bmod"):
+            return node
+        if self.value == "bmod":
+            if node[0] == "+":
+                return node
             self.advance()
             return ("fn", "mod", (node, self.sum()))
-        if self.kind != COMMAND or self.value not in ("over", "choose"):
-            return node
         return quotient(node, self.sum()) if self.advance() == "over" else ("fn", "binom", (node, self.sum()))
 
     def argument(self) -> Node:
@@ -722,9 +729,12 @@ class Parser:
             nines = 10 ** len(repeated) - 1
             above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
             return ("num", above * nines + int(repeated), below * nines)
-        mark = self.peek() if self.value == "(" else (self.kind, self.value, False)
-        said = mark[:2] == (WORD, "base") and self.peek(1 + (self.value == "("))[0] in (NUMBER, WORD)
-        return self.based(digits) if self.value == "_" or said else number(digits)
+        if self.value in ("_", "(", "base"):
+            mark = self.peek() if self.value == "(" else (self.kind, self.value, False)
+            said = mark[:2] == (WORD, "base") and self.peek(1 + (self.value == "("))[0] in (NUMBER, WORD)
+            if self.value == "_" or said:
+                return self.based(digits)
+        return number(digits)
 
     def based(self, digits: str) -> Node:
         """Digits with the base behind them: `_8`, `_{8}`, `_{(8)}`, `base 8`, `(base eight)`."""

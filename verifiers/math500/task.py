@@ -150,7 +150,8 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         answer = normal_text.unwrapped(answer)
         if gold.is_choice and leading_choice(answer) == gold.key:
             return OK, TYPED
-        answer = answer if gold.is_choice else in_one_line(behind_choice(answer))
+        if not gold.is_choice and answer.startswith(("\\text", "\\begin")):
+            answer = in_one_line(behind_choice(answer))
     comparison = Comparison(len(answer) + len(gold.text), not lenient)
     try:
         parser = Parser(answer, gold.variables)
@@ -247,6 +248,8 @@ def final_sentence(data: bytes) -> tuple[int, int, int]:
 
     NO_ANSWER, -1, -1 where there is none.
     """
+    if _END not in data:
+        return NO_ANSWER, -1, -1
     cut = read_tags(data, 0, len(data))[0]
     high = data.rfind(_END, 0, cut)
     low = data.rfind(_SENTENCE, 0, max(high, 0))

@@ -524,6 +524,8 @@ def expanded(items: Sequence[Node]) -> list[Node]:
 def simplified(node: Node) -> Node:
     """What is made of matrices as one matrix, no solution as the empty set, no limit as DNE; else the node itself."""
     kind = node[0]
+    if kind in ("num", "const"):
+        return node
     if kind in ("sym", "text") and node[1] in EMPTY:
         return ("set", ())
     if kind == "text" and tuple(map(str.lower, node[1][-3:])) == ("does", "not", "exist"):
