@@ -121,9 +121,10 @@ def no_room(policy: Policy, env: "TextEnv", length: int) -> str:
         return ""
     if min(counts) <= length:
         return ""
+    needed = " to ".join(map(str, sorted({min(counts), max(counts)})))
     return (
         f"--max-completion-length {length}: in {len(counts)} problems, the right answers that {env.spec_name} "
-        f"demonstrates have {min(counts)} to {max(counts)} tokens. Use {max(counts) + 1} or more."
+        f"demonstrates have {needed} tokens. Use {max(counts) + 1} or more."
     )
 
 

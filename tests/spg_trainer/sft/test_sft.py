@@ -112,7 +112,7 @@ def test_each_habit_gets_its_share_and_every_problem_its_turn() -> None:
 def test_too_little_room_for_any_demonstration_is_told(policy: Policy) -> None:
     assert no_room(policy, Count(), 3) == "", "`000` fits, if without its end"
     text = no_room(policy, Count(), 2)
-    assert "--max-completion-length 2" in text and "3 to 3 tokens" in text and "Use 4" in text
+    assert "--max-completion-length 2" in text and "have 3 tokens" in text and "Use 4" in text
 
 
 def test_a_completion_ends_with_one_end_token_and_then_padding(policy: Policy) -> None:
