@@ -79,7 +79,7 @@ class Parser:
         self.depth = 0  # of nesting
         self.open_bars = 0
         self.mixed = False  # if a mixed number was read
-        self.congruent = False  # if a modulus stood behind the last side
+        self.congruent = False  # if a modulus stood behind a side of the relation that is read
         self.join = ""  # what stands between the items of a list
         self.currency = ""  # unit of the side being read, from a currency sign before it
         self.kind, self.value, self.spaced = self.tokens[0]
@@ -209,6 +209,7 @@ class Parser:
         return self.value in (",", ";") or (self.kind == WORD and self.value.lower() in units.JOINING)
 
     def relation(self) -> Node:
+        self.congruent = False
         sides = [self.side()]
         operators: list[str] = []
         by_word = False
