@@ -277,11 +277,9 @@ def is_name(node: Node) -> bool:
 
 def is_limited(items: Sequence[Node], letters: frozenset[str]) -> bool:
     """True for a value in letters, and behind it for which of one of them: 1/(p + 1), p > -1."""
-    return (
-        len(items) == 2
-        and says_inequality(items[1])
-        and items[1][2][0] in {("sym", name) for name in letters}
-    )
+    if len(items) != 2 or items[1][0] != "rel" or not says_inequality(items[1]):
+        return False
+    return items[1][2][0] in {("sym", name) for name in letters}
 
 
 def is_function(node: Node, name: Node, letters: frozenset[str]) -> bool:
