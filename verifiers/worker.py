@@ -1,6 +1,6 @@
 """Processes that can be killed: a small pool of workers that answer jobs, each within a deadline.
 
-`Workers` asks and `serve` answers, in a plain `subprocess` child at the other end of a pipe. A worker ends by itself
+`Workers` asks and `_serve` answers, in a plain `subprocess` child at the other end of a pipe. A worker ends by itself
 when its pipe closes, also in the middle of a job, so it outlives neither the interpreter that started it nor a kill -9
 of that one. Any thread may ask; a forked child closes what it inherited and starts workers of its own.
 
@@ -87,10 +87,11 @@ class _Worker:
 
 
 class Workers:
-    """Up to `size` processes that run `main()` of a module, shared by all threads of this process.
+    """Up to `size` processes for all threads of this one, which answer by what `prepare()` of a module returns.
 
-    `soft` and `hard` are the deadlines of a job in seconds of processor time, None for no deadline: at `soft` the
-    worker itself gives up; the reply comes within `hard`, for which a busy worker is killed shortly before.
+    Each may have the module's `MEMORY` bytes of address space, None for no limit. `soft` and `hard` are the deadlines of
+    a job in seconds of processor time, None for none: at `soft` the worker itself gives up; the reply comes within
+    `hard`, for which a busy worker is killed shortly before.
     """
 
     def __init__(self, module: str, *, size: int, soft: float | None = 1.0, hard: float | None = 3.0) -> None:
@@ -201,12 +202,8 @@ class SoftDeadline(BaseException):
     """A job has used up its processor time; no `except Exception` of a library stops it."""
 
 
-def serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> None:
-    """Answer jobs until the pipe closes.
-
-    `prepare` does the imports, then returns the function that answers a job. `memory`: bytes of address space this
-    process may have, None for no limit.
-    """
+def _serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> None:
+    """Answer jobs until the pipe closes."""
     pipe = Connection(int(sys.argv[2]))
     jobs: SimpleQueue[dict] = SimpleQueue()
     threading.Thread(target=_read_jobs, args=(pipe, jobs), daemon=True).start()
@@ -254,7 +251,8 @@ def _reply(answer: Callable[[dict], dict], job: dict) -> dict:
 
 if __name__ == "__main__":
     try:
-        importlib.import_module(sys.argv[1]).main()
+        answering = importlib.import_module(sys.argv[1])
+        _serve(answering.prepare, answering.MEMORY)
     except ImportError as error:
         package = (error.name or "").partition(".")[0].replace("_", "-")
         missing = {"unavailable": f"{package} cannot be imported ({error}); run: pip install {package}"}

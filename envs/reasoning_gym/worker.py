@@ -8,14 +8,7 @@ from typing import Any
 
 from envs.reasoning_gym.env import open_dataset
 
-_MEMORY = 4 << 30
-
-
-def main() -> None:
-    """Answers jobs until standard input ends."""
-    from verifiers.worker import serve
-
-    serve(prepare, _MEMORY)
+MEMORY = 4 << 30
 
 
 def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -19,6 +19,7 @@ from verifiers.reward import unwrap
 ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported
 COMPILING_SECONDS = 15.0  # that a first compilation takes, about; as long is judged without it before
 SHOWN = 100  # characters of a completion without an answer
+MEMORY = None  # bytes of a worker's address space
 _AHEAD = 2  # blocks under way for each worker
 
 # References that a file may hold in another form.
@@ -189,13 +190,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
         threads.shutdown(cancel_futures=True)
 
 
-def _prepare() -> Callable[[dict], dict]:
+def prepare() -> Callable[[dict], dict]:
     batch.compiling = batch.Compiling(ROWS_BEFORE_COMPILING, COMPILING_SECONDS)
     batch.MAX_THREADS = 1  # the cores are shared out between processes already
     return lambda job: judge_block(job["job"], job["block"])._asdict()
-
-
-def main() -> None:
-    from verifiers.worker import serve
-
-    serve(_prepare, None)

@@ -25,7 +25,6 @@ from sympy.core.function import AppliedUndef
 from sympy.parsing import sympy_parser
 
 from verifiers.math500.copies import sides_of
-from verifiers.worker import serve
 
 MEMORY = 1 << 30  # bytes
 LENGTH_LIMIT = 1000  # characters of a text
@@ -53,10 +52,6 @@ _WARM_UP = ((r"\sin^2 x + \cos^2 x", "1"), (r"-\frac{\sqrt{3}}{2}x^{2}", "(x+1)(
 
 class Unreadable(Exception):
     """This text is not an expression, or one with a number of too many digits."""
-
-
-def main() -> None:
-    serve(prepare, MEMORY)
 
 
 def prepare() -> Callable[[dict], dict]:

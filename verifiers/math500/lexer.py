@@ -50,6 +50,7 @@ DROPPED = frozenset(
 )
 WITH_ARGUMENT = frozenset("color textcolor phantom hphantom".split())  # dropped with what they take
 TEXTS = frozenset("text textbf textit textrm texttt textsf mbox mathrm operatorname textnormal emph".split())
+PLAIN = frozenset("frac sqrt pi".split())  # the most frequent commands, of which nothing is to be said
 ALIASES = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge",
     "geqslant": "ge", "neq": "ne", "lt": "<", "gt": ">", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
@@ -263,7 +264,9 @@ class Lexer:
             end += 1
         name = text[start : max(end, start + 1)]
         self.position = end = start + len(name)
-        if name in SPACES or (not name and end == len(text)):  # the space of a last "\\ " was stripped
+        if name in PLAIN:
+            self.add(COMMAND, name)
+        elif name in SPACES or (not name and end == len(text)):  # the space of a last "\\ " was stripped
             self.spaced = True
         elif name in WITH_ARGUMENT:
             self.braced(80)

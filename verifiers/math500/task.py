@@ -240,7 +240,7 @@ def cas_workers() -> Workers:
     return Workers("verifiers.math500.cas", size=max(1, min(MAX_WORKERS, os.cpu_count() or 1)))
 
 
-_SENTENCE, _END = b"The final answer is", b"I hope it is correct"
+_SENTENCE, _END = "The final answer is", "I hope it is correct"
 
 
 def final_sentence(data: bytes) -> tuple[int, int, int]:
@@ -248,16 +248,14 @@ def final_sentence(data: bytes) -> tuple[int, int, int]:
 
     NO_ANSWER, -1, -1 where there is none.
     """
-    if _END not in data:
-        return NO_ANSWER, -1, -1
-    cut = read_tags(data, 0, len(data))[0]
-    high = data.rfind(_END, 0, cut)
-    low = data.rfind(_SENTENCE, 0, max(high, 0))
-    inside = data[low + len(_SENTENCE) : high] if low >= 0 else b""
+    sentence, cut = _SENTENCE.encode(), read_tags(data, 0, len(data))[0]
+    high = data.rfind(_END.encode(), 0, cut)
+    low = data.rfind(sentence, 0, max(high, 0))
+    inside = data[low + len(sentence) : high] if low >= 0 else b""
     is_text = b"\n\n" not in inside and not is_not_text(inside, 0, len(inside))
     if not (inside.strip(b" .:\n") and is_text and len(inside) <= TEXT_LIMIT):
         return NO_ANSWER, -1, -1
-    low += len(_SENTENCE) + len(inside) - len(inside.lstrip(b" :\n"))
+    low += len(sentence) + len(inside) - len(inside.lstrip(b" :\n"))
     return OK, low, high - len(inside) + len(inside.rstrip(b" .\n"))
 
 
@@ -330,7 +328,7 @@ def _judge_all(
     undecided: dict[tuple[str, str], list[int]] = {}
     columns = zip(texts, golds, statuses.tolist(), boxed.tolist(), spans.tolist(), strict=True)
     for row, (text, gold, reason, from_box, (low, high)) in enumerate(columns):
-        if reason == NO_ANSWER and lenient:
+        if reason == NO_ANSWER and lenient and _END in text:
             reason, low, high = final_sentence(encoded(text))
             spans[row] = low, high
         if reason == OK and not lenient:
