@@ -89,7 +89,7 @@ class _Worker:
 class Workers:
     """Up to `size` processes for all threads of this one, which answer by what `prepare()` of a module returns.
 
-    Each may have the module's `MEMORY` bytes of address space, None for no limit. `soft` and `hard` are the deadlines of
+    Each may have the module's `MEMORY` bytes of address space, None for no limit. `soft` and `hard` are deadlines of
     a job in seconds of processor time, None for none: at `soft` the worker itself gives up; the reply comes within
     `hard`, for which a busy worker is killed shortly before.
     """
