@@ -26,8 +26,9 @@ _GOLD_POWER = 10**6  # powers of ten in an answer saturate far above
 # Of the plain sentence "The answer is 3." or "**Answer:** 3" at the end of a completion.
 _ANSWER, _IS = word_key("answer"), word_key("is")
 _BEFORE = word_keys("the final so thus therefore hence then and my our correct")  # "if", "doubt", ... are not
+_SO = word_keys("so thus therefore hence")  # may begin a clause
 _STOPS = tuple(b".!?")
-_COLON, _STAR = b":*"
+_COLON, _STAR, _COMMA = b":*,"
 
 
 def read_gold(data: Bytes, start: int, end: int, number: Fields, spare: Fields, state: Fields) -> bool:
@@ -128,6 +129,8 @@ def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
             i = after
             continue
         if data[i] in _STOPS and (i + 1 == end or is_space(data[i + 1])):
+            plain, named = True, False
+        elif data[i] == _COMMA and i + 2 < end and is_one_of(read_word(data, i + 2, end, True)[0], _SO):
             plain, named = True, False
         elif 48 <= data[i] <= 57:
             plain = named = False

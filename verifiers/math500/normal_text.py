@@ -159,10 +159,16 @@ def unlaid(text: str) -> str:
 
 
 def time_of(text: str) -> Time | None:
-    """((hours, minutes, ...), "am", "pm" or "") of 8:34 p.m., 05:00 and 9 a.m.; None for what is no time."""
+    """((hours, minutes, ...), what is known of the half) of 8:34 p.m., 05:00 and 9 a.m.; None for what is no time.
+
+    Of what is past noon it is "day", with hours to 24: 20:34 is 8:34 p.m.
+    """
     text = text.lower().replace(".", "").replace(" ", "")
     half = text[-2:] if text.endswith(("am", "pm")) else ""
     numbers = text.removesuffix(half).split(":")
     if not all(n.isascii() and n.isdigit() and len(n) <= 2 for n in numbers) or not (half or numbers[1:]):
         return None
-    return (*map(int, numbers), *[0] * (2 - len(numbers))), half
+    hours, *rest = (*map(int, numbers), *[0] * (2 - len(numbers)))
+    if half == "pm" and hours < 12:
+        hours += 12
+    return (hours, *rest), "day" if 12 < hours < 24 else half

@@ -4,8 +4,8 @@ Expressions: ("num", n, d), ("sym", name), ("const", "pi" | "e" | "i" | "inf"), 
 ("/", a, b), ("^", a, b), ("fn", name, args), ("pm", 1 | -1), ("deg", a), ("pct", a), ("paren", number).
 Around them: ("list", items), ("seq", open, close, items), ("set", items), ("union", items), ("mat", rows),
 ("rel", operators, sides), ("unit", a, unit), ("base", digits, base), ("text", words), ("words", a): an
-expression with words before it; ("date", month, day), ("ratio", parts), ("builder", items, join, name): a set by its
-conditions. A list says in `join` what stands between its items: ",", "and" or "or".
+expression with words before it; ("date", month, day), ("mod", a, modulus), ("ratio", parts), ("builder", items, join,
+name): a set by its conditions. A list says in `join` what stands between its items: ",", "and" or "or".
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ NAME_SIGNS = GREEK | FUNCTIONS | {*"( ) [ ] { } | ' + - * / : _ ^ , overline wid
 NAME_SIGNS |= {*"# deg dim ker arg Pr Re Im frac partial nabla circ".split(), "mathbb P", "mathbb E"}
 NO_REMARK = (units.CHANGING_BEFORE | units.CHANGING_BEHIND | units.JOINING) - {"only"}
 QUALIFIERS = frozenset("for forall where".split())
-QUANTIFIERS = frozenset("all any every each forall".split())
+QUANTIFIERS = frozenset("all any every each forall some integer integers".split())
 NO_QUALIFIER = units.NEGATING | units.JOINING | {"otherwise"}
 POSTFIX = frozenset("deg ^ ! %".split())
 CONDITIONAL = frozenset(["&", "if", "for", "when"])  # before a condition
@@ -79,7 +79,7 @@ class Parser:
         self.depth = 0  # of nesting
         self.open_bars = 0
         self.mixed = False  # if a mixed number was read
-        self.congruent = False  # if a modulus stood behind a side of the relation that is read
+        self.modulus: Node | None = None  # behind a side of the relation that is read
         self.join = ""  # what stands between the items of a list
         self.currency = ""  # unit of the side being read, from a currency sign before it
         self.kind, self.value, self.spaced = self.tokens[0]
@@ -209,21 +209,23 @@ class Parser:
         return self.value in (",", ";") or (self.kind == WORD and self.value.lower() in units.JOINING)
 
     def relation(self) -> Node:
-        self.congruent = False
+        self.modulus = None
         sides = [self.side()]
         operators: list[str] = []
-        by_word = False
+        by_word = congruent = False
         while self.kind != "end" and (self.is_relation() or self.is_equals_word()):
-            by_word = self.kind == WORD
+            by_word, congruent = self.kind == WORD, congruent or self.value == "equiv"
             operator = RELATIONS.get(self.advance(), "=")
             if self.accept("=") and operator != "=":
                 operator += "="
             operators.append(operator)
             sides.append(self.side())
+        if congruent and sides[-1][:2] == ("fn", "mod"):  # 8 \bmod 15
+            sides[-1], self.modulus = sides[-1][2]
+        if self.modulus and set(operators) <= {"="}:
+            return ("mod", sides[-1], self.modulus)  # those before it are congruent to it, not equal
         if not operators:
             return sides[0]
-        if self.congruent and set(operators) == {"="}:
-            return sides[-1]  # those before it are congruent to it, not equal
         worded = sides[0][0] == "words" and not by_word  # "The solution is 1 < x"; not "The third term is 16"
         if sides[0][0] == "^" and sides[0][1][0] == "mat" and operators == ["="]:
             return sides[1]  # the inverse is not computed, but what the matrix behind it is called
@@ -288,21 +290,20 @@ class Parser:
             while self.accept(":") or self.accept("to", WORD):
                 parts.append(self.sum())
             parts = [("ratio", tuple(parts))]
-        if self.value in ("pmod", "(") and self.variables is not None:
-            self.congruent = self.skip_modulus()
+        if self.value in ("pmod", "("):
+            self.modulus = self.modulus_behind()
         return parts[0] if len(parts) == 1 else ("union", tuple(parts))
 
-    def skip_modulus(self) -> bool:
-        r"""Read over the `\pmod{7}` or (mod 7) of an answer, where the reference has none; True if there was one."""
+    def modulus_behind(self) -> Node | None:
+        r"""That of `\pmod{7}` or (mod 7), if one stands here."""
         if self.accept("pmod", COMMAND):
-            self.argument()
-            return True
-        if self.peek()[1] not in MODULUS:
-            return False
+            return self.argument()
+        if self.value != "(" or self.peek()[1] not in MODULUS:
+            return None
         self.advance(2)
-        self.sum()
+        modulus = self.sum()
         self.expect(")")
-        return True
+        return modulus
 
     def ends_side(self) -> bool:
         return (

@@ -14,7 +14,7 @@ from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, is_not_text, last_box, locate, read_tags, strip
 from verifiers.limit import deadline
 from verifiers.math500 import normal_text
-from verifiers.math500.copies import is_copy
+from verifiers.math500.copies import is_copy, plain, stands_in
 from verifiers.math500.exact import Undefined
 from verifiers.math500.lexer import LETTERS, NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
 from verifiers.math500.parser import OPENS, Parser
@@ -152,6 +152,8 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
             return OK, TYPED
         if not gold.is_choice and answer.startswith(("\\text", "\\begin")):
             answer = in_one_line(behind_choice(answer))
+        if "." in gold.text:  # which is rounded itself, perhaps
+            answer = answer.removeprefix("\\approx").removeprefix("≈")
     comparison = Comparison(len(answer) + len(gold.text), not lenient)
     try:
         parser = Parser(answer, gold.variables)
@@ -178,8 +180,12 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
 def finished(outcome: tuple[int, int], answer: str, gold: Reference, problem: str | None) -> tuple[int, int]:
     """The outcome, or RULE_BROKEN for an equal answer that only says the problem again; see `copies`."""
     reason, tier = outcome
-    if reason != OK or problem is None or tier == TEXT or gold.is_choice or is_short_integer(answer):
+    if reason != OK or problem is None or tier == TEXT or gold.is_choice:
         return outcome
+    if is_short_integer(answer):  # what is to be factored, or written as a power
+        whole = not gold.is_integer and gold.node and gold.node[0] in ("*", "^") and not gold.variables
+        copied = whole and len(answer) > 1 and stands_in(answer, plain(problem))
+        return (verdicts.RULE_BROKEN, tier) if copied else outcome
     copied = is_copy(behind_choice(normal_text.unwrapped(answer)), gold, problem)
     return (verdicts.RULE_BROKEN, tier) if copied else outcome
 

@@ -14,7 +14,7 @@ NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
 REALS: Node = ("seq", "(", ")", (NEGATIVE_INFINITY, INFINITY))
 ATOMS = frozenset("num sym const".split())
 EXPRESSIONS = frozenset("num sym const + * / ^ fn deg pct paren".split())
-CONSTANTS = frozenset("ABCDKck")  # what an arbitrary constant is called, alone or with a number below it
+CONSTANTS = frozenset("ABCDKcknm")  # what an arbitrary constant is called, alone or with a number below it
 TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
 
 
@@ -34,7 +34,7 @@ def parts(node: Node) -> tuple[Node, ...]:
 def substituted(node: Node, values: dict[Node, Node]) -> Node:
     """The expression with other nodes in the place of variables and plus-minus signs."""
     kind = node[0]
-    if kind in ("sym", "pm"):
+    if kind in ("sym", "pm", "const"):
         return values.get(node, node)
 
     def inside(nodes: tuple[Node, ...]) -> tuple[Node, ...]:

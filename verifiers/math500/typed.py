@@ -18,7 +18,13 @@ from verifiers.verdicts import PROBE, RATIONAL, TYPED
 ITEM_LIMIT = 40  # of a list whose order is free
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 PLACES = [("num", 10**k, 1) for k in range(1, 5)]
-INVERSE_FUNCTIONS = [("^", ("sym", name), MINUS_ONE) for name in "fghF"]
+FUNCTION_NAMES = "fghF"
+INVERSE_FUNCTIONS = [("^", ("sym", name), MINUS_ONE) for name in FUNCTION_NAMES]
+RADIANS = ("/", ("const", "pi"), ("num", 180, 1))
+UNIT_VECTORS = (("const", "i"), ("sym", "j"), ("sym", "k"))
+SPOKEN_OF = frozenset(
+    "a an the it function series sequence integral limit matrix number relation statement".split()
+)
 EMPTY = frozenset(["\\emptyset", ("no", "solution"), ("no", "solutions"), ("empty", "set")])
 INFINITIES = (INFINITY, NEGATIVE_INFINITY)
 
@@ -48,6 +54,9 @@ class Comparison:
             return NO
         answer = answer[1] if answer[0] == "words" else answer
         gold = gold[1] if gold[0] == "words" else gold
+        if gold[0] == "mod":
+            return self.same_residue(answer, gold)
+        answer = answer[1] if answer[0] == "mod" else answer
         kinds = answer[0], gold[0]
         if not REGIONS.isdisjoint(kinds) and kinds != ("rel", "rel"):
             (region, name), (gold_region, gold_name) = as_region(answer), as_region(gold)
@@ -94,7 +103,7 @@ class Comparison:
         if kind == "mat" == answer_kind and list(map(len, answer[1])) == list(map(len, gold[1])):
             return self.in_order(sum(answer[1], ()), sum(gold[1], ()))
         if kind == "text" == answer_kind:
-            return YES if list(map(str.lower, answer[1])) == list(map(str.lower, gold[1])) else NO
+            return YES if self.meaning(answer[1]) == self.meaning(gold[1]) else NO
         if "text" in kinds:
             text, other = (gold, answer) if kind == "text" else (answer, gold)
             if len(text[1]) == 1:
@@ -108,8 +117,17 @@ class Comparison:
         if answer_kind == "list" and gold[:3] == ("seq", "(", ")"):
             items = answer[1] if all(item[0] != "rel" for item in answer[1]) else by_name(answer[1])
             return self.in_order(items, gold[3]) if items else NO
-        if kind == "list" and answer[:3] == ("seq", "(", ")") and (items := by_name(gold[1])):
-            return self.in_order(answer[3], items)
+        if kind == "list" and answer[:3] == ("seq", "(", ")"):
+            items = gold[1] if all(item[0] == "text" for item in gold[1]) else by_name(gold[1])
+            return self.in_order(answer[3], items) if items else NO
+        if {kind, answer_kind} == {"seq", "mat"} and is_vector(answer) and is_vector(gold):
+            return self.in_order(entries(answer), entries(gold))
+        if (
+            is_vector(gold)
+            and answer_kind in EXPRESSIONS
+            and (vector := by_units(answer, len(entries(gold))))
+        ):
+            return self.in_order(vector, entries(gold))
         if kind == "seq" and answer_kind == "*" and len(answer[1]) == 2:
             name, node = answer[1]
             if name[0] == "sym" and name[1][0].isupper():
@@ -121,6 +139,11 @@ class Comparison:
         if kind in EXPRESSIONS and answer_kind == "set" and len(answer[1]) == 1:
             return self.same(answer[1][0], gold)
         return NO
+
+    def meaning(self, words: Sequence[str]) -> Sequence[str]:
+        """Words in lower case, but for those that name what is spoken of: the series converges, an odd function."""
+        lower = [word.lower() for word in words]
+        return lower if self.strict else [word for word in lower if word not in SPOKEN_OF] or lower
 
     def in_order(self, answer: Sequence[Node], gold: Sequence[Node]) -> int:
         if len(answer) != len(gold):
@@ -168,7 +191,27 @@ class Comparison:
             return NO  # a word has no unit
         if unit == "percent" and not gold_unit and not (g[0] == "num" and abs(g[1]) > g[2]):
             a = ("pct", a)  # only a number above 1 may have been asked for in per cent
+        if "degree" in (unit, gold_unit) and not (self.strict or unit == gold_unit):  # pi/3 is 60 degrees
+            other = g if unit == "degree" else a
+            if other[0] in EXPRESSIONS and "pi" in tree.leaves(other, "const"):
+                a, g = (("*", (side, RADIANS)) if side is not other else side for side in (a, g))
         return NO if conflict(unit, gold_unit) else self.same(a, g)
+
+    def same_residue(self, answer: Node, gold: Node) -> int:
+        """x = 5 (mod 7) as 12 (mod 7) or 7n + 5."""
+        self.structured = True
+        if answer[0] == "rel" and answer[1] == ("=",) and is_name(answer[2][0]):
+            answer = answer[2][1]
+        if answer[0] in EXPRESSIONS and len(names := symbols(answer)) == 1:
+            first, second, third = (
+                tree.substituted(answer, {("sym", *names): ("num", k, 1)}) for k in range(3)
+            )
+            step = ("+", (second, minus(first)))
+            steady = self.same(("+", (third, minus(second))), step) == YES
+            answer = ("mod", first, ("fn", "abs", (step,))) if steady else answer
+        if answer[0] != "mod" or self.same(answer[2], gold[2]) != YES:
+            return NO
+        return self.same(*(("fn", "mod", (side[1], gold[2])) for side in (answer, gold)))
 
     def same_base(self, answer: Node, gold: Node) -> int:
         """Numbers with a base: the same digits in the same base; the answer may leave the base out."""
@@ -201,6 +244,9 @@ class Comparison:
         if any(operator != "=" for operator in operators):
             return None
         names = [is_name(side) or is_asked_for(side, letters, gold) for side in sides]
+        names[0] |= (
+            bool(letters) and sides[0][0] in EXPRESSIONS - {"num"} and not symbols(sides[0])
+        )  # log_6 45 = a + b
         if any(side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
         if (sides[-1][0] == "text") != (gold[0] == "text"):
@@ -275,6 +321,30 @@ def is_name(node: Node) -> bool:
     return kind == "fn" and node[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(node[2][0])
 
 
+def is_vector(node: Node) -> bool:
+    """True for (1, 2), <1, 2> and a matrix of one row or column."""
+    if node[0] == "mat":
+        return len(node[1]) == 1 or len(node[1][0]) == 1
+    return node[0] == "seq" and node[1:3] in (("(", ")"), ("<", ">"))
+
+
+def entries(vector: Node) -> Sequence[Node]:
+    return vector[3] if vector[0] == "seq" else sum(vector[1], ())
+
+
+def by_units(node: Node, size: int) -> Sequence[Node]:
+    r"""The entries of `2\mathbf{i} - \mathbf{k}`; empty where it is no sum of multiples of unit vectors."""
+    terms = node[1] if node[0] == "+" else (node,)
+    found: dict[Node, Node] = {}
+    for term in terms:
+        factors = term[1] if term[0] == "*" else (term,)
+        units = [factor for factor in factors if factor in UNIT_VECTORS[:size]]
+        if len(units) != 1 or units[0] in found:
+            return ()
+        found[units[0]] = ("*", (tree.ONE, *(factor for factor in factors if factor is not units[0])))
+    return [found.get(unit, tree.ZERO) for unit in UNIT_VECTORS[:size]]
+
+
 def is_limited(items: Sequence[Node], letters: frozenset[str]) -> bool:
     """True for a value in letters, and behind it for which of one of them: 1/(p + 1), p > -1."""
     if len(items) != 2 or items[1][0] != "rel" or not says_inequality(items[1]):
@@ -323,6 +393,8 @@ def is_asked_for(node: Node, letters: frozenset[str], value: Node) -> bool:
     if node[0] == "*" and node[1][0] in INVERSE_FUNCTIONS and len(node[1]) == 2:
         return True
     names = set(tree.leaves(node, "sym"))
+    if node == ("^", ("sym", "\\sigma"), ("num", 2, 1)):
+        return True  # a variance
     if node[0] == "/" and node[2] == ("const", "pi"):
         node = node[1]  # V / pi
     several = value[0] == "mat" or (len(names) > 1 and value != tree.ZERO)
@@ -401,8 +473,10 @@ def inequality(node: Node) -> tuple | None:
         operators, sides = operators[::-1], tuple(minus(side) for side in sides[::-1])  # times -1
         places = [len(sides) - 1 - places[0]]
         name = sides[places[0]]
-    if name[0] == "*" or any(side[0] not in EXPRESSIONS for side in sides if side is not name):
+    if name[0] == "*" and name[1][0][1] not in FUNCTION_NAMES:
         return None  # x t is a product
+    if any(side[0] not in EXPRESSIONS for side in sides if side is not name):
+        return None
     if places[0] > 0:
         lowest = ("(" if operators[0] == "<" else "[", sides[0])
     if places[0] < len(sides) - 1:
@@ -498,8 +572,14 @@ def spread(node: Node) -> Node:
         if values is right:
             return node
         return ("list", tuple(("rel", ("=",), (left, value)) for value in values[1]))
-    if node[0] == "num" or (node[0] not in EXPRESSIONS and node[0] != "pm"):
+    if node[0] == "num" or (node[0] not in EXPRESSIONS and node[0] not in ("pm", "seq")):
         return node
+    if node[0] == "seq":  # (0, \pm 2)
+        columns = [spread(item) for item in node[3]]
+        if sum(new is not item for new, item in zip(columns, node[3], strict=True)) != 1:
+            return node
+        both = ([c[1][k] if c is not i else c for c, i in zip(columns, node[3], strict=True)] for k in (0, 1))
+        return ("list", tuple((*node[:3], tuple(items)) for items in both), ",")
     signs = tree.leaves(node, "pm")
     if not signs:
         return node
