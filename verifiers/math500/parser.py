@@ -14,7 +14,16 @@ from collections.abc import Collection, Sequence
 
 from verifiers.math500 import units
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Token, Unsupported
-from verifiers.math500.tree import EXPRESSIONS, INFINITY, MINUS_ONE, ONE, REALS, TRIGONOMETRIC, Node
+from verifiers.math500.tree import (
+    EXPRESSIONS,
+    INFINITY,
+    MINUS_ONE,
+    NEGATIVE_INFINITY,
+    ONE,
+    REALS,
+    TRIGONOMETRIC,
+    Node,
+)
 
 DEPTH_LIMIT = 40
 END: Token = ("end", "", False)
@@ -362,6 +371,13 @@ class Parser:
         unit = units.canonical_unit(words)
         if unit is None:
             raise Malformed("the power of no unit")
+        behind = self.position + (self.value == "and")
+        smaller = units.UNITS.get(self.tokens[behind + 1][1].lower(), "") if self.kind != "end" else ""
+        times = units.conversion(unit, smaller)
+        if times and self.tokens[behind][0] == NUMBER and times[0] > times[1]:  # 2 hours 15 minutes
+            self.advance(behind - self.position)
+            rest = self.with_unit(self.literal())
+            return ("unit", ("+", (("*", (node, ("num", *times))), rest[1])), rest[2])
         return ("unit", node, unit) if unit or words[0].lower() not in units.ORDINALS else node
 
     def scaled(self, node: Node) -> Node:
@@ -911,6 +927,8 @@ def text_node(words: list[str]) -> Node:
     if len(words) > 1 and words[0].lower() in ARTICLES:
         words = words[1:]
     plain = tuple(word.lower() for word in words)
+    if plain[-1] == "infinity" and plain[:-1] in ((), ("positive",), ("negative",), ("minus",)):
+        return NEGATIVE_INFINITY if plain[0] in ("negative", "minus") else INFINITY
     if len(plain) == 1 and plain[0] in units.SPELLED:
         return ("num", units.SPELLED[plain[0]], 1)
     return ("text", tuple(words) if len(words) == 1 == len(words[0]) else plain)

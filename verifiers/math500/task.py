@@ -165,6 +165,9 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         if parser.mixed and not (lenient or gold.mixed):
             return MALFORMED, TYPED
         verdict = comparison.same(node, gold.node)
+        if verdict == NO and lenient and "\\ln" in gold.text and "\\log" in answer and "\\log_" not in answer:
+            node = Parser(answer.replace("\\log", "\\ln"), gold.variables).answer()
+            verdict = comparison.same(node, gold.node)
         if verdict == NO and lenient and gold.variables & CONSTANTS:
             ways = renamed(node, gold.node)
             verdict = next((YES for way in ways if comparison.same(way, gold.node) == YES), NO)

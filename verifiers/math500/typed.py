@@ -12,7 +12,7 @@ from verifiers.math500 import tree
 from verifiers.math500.lexer import Malformed, Unsupported
 from verifiers.math500.probe import NO, UNSURE, YES, compare, is_negative
 from verifiers.math500.tree import EXPRESSIONS, INFINITY, MINUS_ONE, NEGATIVE_INFINITY, REALS, Node, symbols
-from verifiers.math500.units import conflict, is_known, is_reals
+from verifiers.math500.units import conflict, conversion, is_known, is_reals
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 ITEM_LIMIT = 40  # of a list whose order is free
@@ -23,9 +23,10 @@ INVERSE_FUNCTIONS = [("^", ("sym", name), MINUS_ONE) for name in FUNCTION_NAMES]
 RADIANS = ("/", ("const", "pi"), ("num", 180, 1))
 UNIT_VECTORS = (("const", "i"), ("sym", "j"), ("sym", "k"))
 SPOKEN_OF = frozenset(
-    "a an the it function series sequence integral limit matrix number relation statement".split()
+    "a an the it on group function series sequence integral limit matrix number relation statement".split()
 )
 EMPTY = frozenset(["\\emptyset", ("no", "solution"), ("no", "solutions"), ("empty", "set")])
+EMPTY |= {("no", "real", "solution"), ("no", "real", "solutions")}
 INFINITIES = (INFINITY, NEGATIVE_INFINITY)
 
 
@@ -97,7 +98,8 @@ class Comparison:
                 return NO
             return self.any_order(answer[1], gold[1])
         if kind == "seq" == answer_kind:
-            return self.in_order(answer[3], gold[3]) if answer[1:3] == gold[1:3] else NO
+            alike = answer[1:3] == gold[1:3] or (not self.strict and is_vector(answer) and is_vector(gold))
+            return self.in_order(answer[3], gold[3]) if alike else NO
         if kind == "union" == answer_kind:
             return self.any_order(answer[1], gold[1])
         if kind == "mat" == answer_kind and list(map(len, answer[1])) == list(map(len, gold[1])):
@@ -195,7 +197,10 @@ class Comparison:
             other = g if unit == "degree" else a
             if other[0] in EXPRESSIONS and "pi" in tree.leaves(other, "const"):
                 a, g = (("*", (side, RADIANS)) if side is not other else side for side in (a, g))
-        return NO if conflict(unit, gold_unit) else self.same(a, g)
+        if conflict(unit, gold_unit):
+            times = None if self.strict else conversion(unit, gold_unit)
+            return self.same(("*", (("num", *times), a)), g) if times else NO
+        return self.same(a, g)
 
     def same_residue(self, answer: Node, gold: Node) -> int:
         """x = 5 (mod 7) as 12 (mod 7) or 7n + 5."""

@@ -37,6 +37,15 @@ _SPELLINGS = {
     "gallon": "gal gallon gallons",
     "radian": "rad radian radians",
 }
+SCALES_OF_UNITS = (
+    {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800},
+    {"mm": 1, "cm": 10, "m": 1000, "km": 10**6},
+    {"inch": 1, "foot": 12, "yard": 36, "mile": 63360},
+    {"mg": 1, "g": 1000, "kg": 10**6},
+    {"ounce": 1, "pound": 16},
+    {"cent": 1, "dollar": 100},
+    {"ml": 1, "l": 1000},
+)
 UNITS = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 KNOWN_PARTS = frozenset(part for unit in _SPELLINGS for part in unit.split()) | {"/"}
 _POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
@@ -139,6 +148,14 @@ def canonical_unit(words: list[str]) -> str | None:
 def conflict(answer: str, gold: str) -> bool:
     """True if both units are known and say different things."""
     return bool(answer and gold and answer != gold and is_known(answer) and is_known(gold))
+
+
+def conversion(unit: str, other: str) -> tuple[int, int] | None:
+    """(numerator, denominator) of how many of the other unit one of this is; None for units of different kinds."""
+    for scale in SCALES_OF_UNITS:
+        if unit in scale and other in scale:
+            return scale[unit], scale[other]
+    return None
 
 
 def is_known(unit: str) -> bool:
