@@ -89,9 +89,8 @@ class _Worker:
 class Workers:
     """Up to `size` processes for all threads of this one, which answer by what `prepare()` of a module returns.
 
-    Each may have the module's `MEMORY` bytes of address space, None for no limit. `soft` and `hard` are deadlines of
-    a job in seconds of processor time, None for none: at `soft` the worker itself gives up; the reply comes within
-    `hard`, for which a busy worker is killed shortly before.
+    Each may have the module's `MEMORY` bytes, None for no limit. `soft` and `hard`: a job's seconds of processor time,
+    or None. At `soft` the worker itself gives up; the reply comes within `hard`, shortly before which it is killed.
     """
 
     def __init__(self, module: str, *, size: int, soft: float | None = 1.0, hard: float | None = 3.0) -> None:
@@ -213,8 +212,7 @@ def _serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) ->
             resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     answer = prepare()
     pipe.send_bytes(b'{"ready": true}')
-    while True:
-        job = jobs.get()
+    for job in iter(jobs.get, None):
         # Where code holds the interpreter (a long loop in C) and nobody is left to kill it, the system ends it.
         signal.setitimer(signal.ITIMER_VIRTUAL, 0 if job["hard"] is None else job["hard"] + 1)
         pipe.send_bytes(json.dumps(_reply(answer, job)).encode())

@@ -1,9 +1,8 @@
 r"""The last tier, in a worker process: do two LaTeX texts have the same value to a computer algebra system?
 
 math-verify's reader hands numbers to sympy as text, which is evaluated as Python code, and reads `2(3)` as a mixed
-number; here they become sympy numbers directly. Where sympy itself evaluates text it takes numeric literals alone, and
-no code in this process may start a program or open a connection. What has too many digits is refused before anything is
-computed. Values are told apart by 50 digits relative to their size, and shown equal by those or by simplification.
+number; here they become sympy numbers directly. Where sympy evaluates text it takes numeric literals alone, and no code
+here may start a program or open a connection. What has too many digits is refused before anything is computed.
 """
 
 from __future__ import annotations
@@ -222,8 +221,10 @@ def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
 
 def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     """Are two expressions equal wherever both are defined?"""
-    imaginary = {s: sympy.I for s in gold.free_symbols | answer.free_symbols if s.name == "i"}
-    gold, answer = gold.xreplace(imaginary), answer.xreplace(imaginary)
+    values = {s: sympy.I for s in gold.free_symbols | answer.free_symbols if s.name == "i"}
+    roots = (p.base for p in gold.atoms(sympy.Pow) if p.base.is_Symbol and not p.exp.is_Integer)
+    values |= {root: sympy.Symbol(root.name, positive=True) for root in roots}
+    gold, answer = gold.xreplace(values), answer.xreplace(values)
     if _integrals_differ(gold, answer):
         return False
     a, b = (side.xreplace({_PERCENT: sympy.S.One}).doit() for side in (gold, answer))  # 50% is 50

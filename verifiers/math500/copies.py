@@ -50,7 +50,12 @@ def is_copy(answer: str, gold: Reference, problem: str) -> bool:
     """True for an answer, equal to `gold`, of which no side that equals it is finished."""
     node, _ = _read(answer, gold.variables)
     node = node[1] if node is not None and node[0] == "words" else node
+    last = node[2][-1] if node is not None and node[0] == "rel" else node
+    if "actor" in problem and gold.node and last and factors(last) < factors(gold.node):
+        return True  # factor, factored completely
     if "=" in gold.text or not _is_chain(node):
+        first, *others = sides_of(answer)
+        answer = f"{first}={others[-1]}" if len(others) > 1 and _is_chain(node) else answer
         return not _is_finished(answer, gold, problem, False)
     sides = sides_of(answer)
     nodes_of_sides = node[2] if node is not None else [_read(side, gold.variables)[0] for side in sides]
@@ -87,6 +92,15 @@ def _is_finished(side: str, gold: Reference, problem: str, one_of_several: bool)
     return not any(part == form or _may_equal(part, gold) for part in copied)
 
 
+def factors(node: Node) -> int:
+    """How many factors with variables a product has."""
+    if node[0] == "*":
+        return sum(map(factors, node[1]))
+    if node[0] == "^" and node[2][0] == "num" and node[2][2] == 1:
+        return node[2][1] * factors(node[1])
+    return int(node[0] in ("sym", "+") and bool(symbols(node)))
+
+
 def _is_chain(node: Node | None) -> bool:
     """True for `a = b`, and for what cannot be read."""
     return node is None or (node[0] == "rel" and {"=", "approx"}.issuperset(node[1]))
@@ -96,7 +110,7 @@ def _may_equal(node: Node | None, gold: Reference) -> bool:
     if node is None or gold.node is None:
         return True
     try:
-        return Comparison(len(gold.text), False).same(node, gold.node) != NO
+        return Comparison(len(gold.text), False).judge(node, gold.node) != NO
     except (Malformed, Unsupported, Undefined, ArithmeticError):
         return False
 
@@ -184,8 +198,9 @@ def _read(text: str, variables: frozenset[str] | None) -> tuple[Node | None, fro
         work |= {NUMERIC for name in called if name in _FUNCTIONS}
     except (Malformed, RecursionError):
         node = None
-    if node is not None and any(map(asks, nodes(node))):
-        work.add(NUMERIC)
+    if node is not None:
+        work -= {"cap", "mod"} if node[0] == "mod" else {"cap"}  # 4 (mod 7), R without 2
+        work |= {NUMERIC} if any(map(asks, nodes(node))) else set()
     return node, frozenset(work)
 
 

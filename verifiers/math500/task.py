@@ -19,7 +19,7 @@ from verifiers.math500.exact import Undefined
 from verifiers.math500.lexer import LETTERS, NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
 from verifiers.math500.parser import OPENS, Parser
 from verifiers.math500.probe import NO, UNSURE, YES
-from verifiers.math500.tree import CONSTANTS, Node, renamed
+from verifiers.math500.tree import Node
 from verifiers.math500.typed import Comparison
 from verifiers.verdicts import (
     CAS,
@@ -164,13 +164,10 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
             return None
         if parser.mixed and not (lenient or gold.mixed):
             return MALFORMED, TYPED
-        verdict = comparison.same(node, gold.node)
+        verdict = comparison.judge(node, gold.node)
         if verdict == NO and lenient and "\\ln" in gold.text and "\\log" in answer and "\\log_" not in answer:
             node = Parser(answer.replace("\\log", "\\ln"), gold.variables).answer()
             verdict = comparison.same(node, gold.node)
-        if verdict == NO and lenient and gold.variables & CONSTANTS:
-            ways = renamed(node, gold.node)
-            verdict = next((YES for way in ways if comparison.same(way, gold.node) == YES), NO)
     except Unsupported:
         return None if lenient or gold.node is None else (MALFORMED, GRAMMAR)
     except Malformed:

@@ -71,23 +71,23 @@ def renamed(answer: Node, gold: Node) -> Iterator[Node]:
         [name for name in sorted(names_in(node)) if name[0] in CONSTANTS] for node in (answer, gold)
     )
     numbered = all("_" in name for name in own)
-    if (
-        not 0 < len(own) == len(wanted) <= 3
-        or len(wanted) == len(names_in(gold))
-        or (own == wanted and not numbered)
-    ):
+    if not 0 < len(own) == len(wanted) <= 3 or (own == wanted and not numbered):
         return
+    alone = gold[0] != "rel" and len(wanted) == len(names_in(gold))
+    if alone and "pi" not in leaves(gold, "const"):
+        return  # what the problem asks for, perhaps
     for names in permutations(wanted):
         values = {("sym", name): ("sym", other) for name, other in zip(own, names, strict=True)}
         if answer[0] == "rel":
-            yield (*answer[:2], tuple(substituted(side, values) for side in answer[2]))
+            name, *sides = answer[2]
+            yield (*answer[:2], (name, *(substituted(side, values) for side in sides)))
         else:
             yield substituted(answer, values)
 
 
 def names_in(node: Node) -> frozenset[str]:
-    """The variables of an expression, or of all sides of a relation."""
-    return frozenset().union(*map(symbols, node[2])) if node[0] == "rel" else symbols(node)
+    """The variables of an expression, or of what a relation says of its first side."""
+    return frozenset().union(*map(symbols, node[2][1:])) if node[0] == "rel" else symbols(node)
 
 
 def divides_by_variable(node: Node) -> bool:

@@ -20,10 +20,11 @@ _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 PLACES = [("num", 10**k, 1) for k in range(1, 5)]
 FUNCTION_NAMES = "fghF"
 INVERSE_FUNCTIONS = [("^", ("sym", name), MINUS_ONE) for name in FUNCTION_NAMES]
+YES_OR_NO = [("text", (word,)) for word in ("yes", "no", "true", "false")]
 RADIANS = ("/", ("const", "pi"), ("num", 180, 1))
 UNIT_VECTORS = (("const", "i"), ("sym", "j"), ("sym", "k"))
 SPOKEN_OF = frozenset(
-    "a an the it on group function series sequence integral limit matrix number relation statement".split()
+    "a an the it on group function series sequence integral limit matrix number relation statement triangle".split()
 )
 EMPTY = frozenset(["\\emptyset", ("no", "solution"), ("no", "solutions"), ("empty", "set")])
 EMPTY |= {("no", "real", "solution"), ("no", "real", "solutions")}
@@ -47,6 +48,15 @@ class Comparison:
         if self.structured:
             return TYPED
         return RATIONAL if self.rational else PROBE
+
+    def judge(self, answer: Node, gold: Node) -> int:
+        """NO, YES or UNSURE for an answer and its reference, whatever their arbitrary constants are called."""
+        verdict = self.same(answer, gold)
+        if verdict != NO or self.strict or tree.CONSTANTS.isdisjoint("".join(tree.names_in(gold))):
+            return verdict
+        if any(self.same(way, gold) == YES for way in tree.renamed(answer, gold)):
+            return YES
+        return self.up_to_constant(answer, gold)
 
     def same(self, answer: Node, gold: Node) -> int:
         """NO, YES or UNSURE for two trees of any kind."""
@@ -74,6 +84,8 @@ class Comparison:
             return self.same_quantity(answer, gold)
         if kinds[0] == "list" and gold[0] in EXPRESSIONS and is_limited(answer[1], symbols(gold)):
             return NO if self.strict else self.same(answer[1][0], gold)
+        if kinds[0] == "list" and gold in YES_OR_NO and all(item[0] == "text" for item in answer[1]):
+            return YES if answer[1][0] == gold and not self.strict else NO  # no, there is none
         if kinds == ("*", "*") and tree.holds_container(gold):
             return YES if answer == gold else NO  # N(5, 2)
         if answer[0] in EXPRESSIONS and gold[0] in EXPRESSIONS:
@@ -194,9 +206,11 @@ class Comparison:
         if unit == "percent" and not gold_unit and not (g[0] == "num" and abs(g[1]) > g[2]):
             a = ("pct", a)  # only a number above 1 may have been asked for in per cent
         if "degree" in (unit, gold_unit) and not (self.strict or unit == gold_unit):  # pi/3 is 60 degrees
-            other = g if unit == "degree" else a
-            if other[0] in EXPRESSIONS and "pi" in tree.leaves(other, "const"):
+            other, said = (g, gold_unit) if unit == "degree" else (a, unit)
+            angle = other[0] in EXPRESSIONS and "pi" in tree.leaves(other, "const")
+            if said == "radian" or (angle and not said):
                 a, g = (("*", (side, RADIANS)) if side is not other else side for side in (a, g))
+                unit = gold_unit = ""
         if conflict(unit, gold_unit):
             times = None if self.strict else conversion(unit, gold_unit)
             return self.same(("*", (("num", *times), a)), g) if times else NO
@@ -248,7 +262,7 @@ class Comparison:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
         if any(operator != "=" for operator in operators):
             return None
-        names = [is_name(side) or is_asked_for(side, letters, gold) for side in sides]
+        names = [is_name(side) or is_asked_for(side, letters, gold) or has_dots(side) for side in sides]
         names[0] |= (
             bool(letters) and sides[0][0] in EXPRESSIONS - {"num"} and not symbols(sides[0])
         )  # log_6 45 = a + b
@@ -258,8 +272,9 @@ class Comparison:
             return None
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
         plain = Comparison(self.length, False)
-        agree = all(plain.same(value, values[-1]) == YES for value in values[:-1])
-        return values[-1] if agree else None
+        last = values[-1]
+        agree = all({plain.same(value, last), plain.same(last, value)} != {NO} for value in values[:-1])
+        return last if agree else None
 
     def same_relations(self, answer: Node, gold: Node) -> int:
         if any(side[0] == "unit" and is_name(side[1]) and is_known(side[2]) for side in answer[2]):
@@ -270,6 +285,10 @@ class Comparison:
                 return self.same_container(region, gold_region) if name == gold_name else NO
         a, g = normal_relation(answer), normal_relation(gold)
         value = named_value(gold)
+        if len(g[2]) == 2 < len(a[2]) and set(a[1]) == {"="} and value is None:  # y^2 = 4 * 2x = 8x
+            first, *middle, last = a[2]
+            agree = all(self.same(side, last) == YES for side in middle)
+            a = ("rel", ("=",), (first, last)) if agree else a
         if value is not None and not self.strict and is_function(a[2][0], g[2][0], symbols(value)):
             a = ("rel", a[1], (g[2][0], *a[2][1:]))
         if value is not None and len(a[2]) > 2 and a[2][0] == g[2][0] and {"=", "approx"}.issuperset(a[1]):
@@ -286,18 +305,41 @@ class Comparison:
         a, g = (("+", (left, ("*", (MINUS_ONE, right)))) for left, right in (a[2], g[2]))
         return self.proportional(a, g)
 
+    def up_to_constant(self, answer: Node, gold: Node) -> int:
+        """Two antiderivatives, each a sum with a constant of its own: their difference is one."""
+        (a, c), (g, gold_c) = without_constant(answer), without_constant(gold)
+        names = symbols(g)
+        if not (c and gold_c and names) or symbols(a) != names:
+            return NO
+        here_a, here_g = (tree.substituted(node, somewhere(names)) for node in (a, g))
+        return compare(("+", (a, here_g)), ("+", (g, here_a)), self.length)[0]
+
     def proportional(self, a: Node, g: Node) -> int:
         """YES if a = c * g for a constant c: the same line."""
         names = symbols(g)
         if symbols(a) != names or not names:
             return NO
-        point = {
-            ("sym", name): ("num", 1009 + 89 * k * k + 7 * k, 113) for k, name in enumerate(sorted(names))
-        }
+        point = somewhere(names)
         here_a, here_g = tree.substituted(a, point), tree.substituted(g, point)
         verdict, _ = compare(("*", (a, here_g)), ("*", (g, here_a)), self.length)
         nonzero = all(compare(here, tree.ZERO, self.length)[0] == NO for here in (here_g, here_a))
         return verdict if nonzero else NO
+
+
+def somewhere(names: frozenset[str]) -> dict[Node, Node]:
+    """A point: a number for each variable."""
+    return {("sym", name): ("num", 1009 + 89 * k * k + 7 * k, 113) for k, name in enumerate(sorted(names))}
+
+
+def without_constant(node: Node) -> tuple[Node, Node | None]:
+    """A sum without the arbitrary constant that is one of its terms and nothing else, and that; else None."""
+    node = node[2][1] if node[0] == "rel" and node[1] == ("=",) else node
+    terms = node[1] if node[0] == "+" else ()
+    constants = [term for term in terms if term[0] == "sym" and term[1][0] == "C"]
+    if len(constants) != 1:
+        return node, None
+    left = tuple(term for term in terms if term is not constants[0])
+    return (left[0] if len(left) == 1 else ("+", left)), constants[0]
 
 
 # What equations, inequalities and plus-minus signs stand for.
@@ -348,6 +390,10 @@ def by_units(node: Node, size: int) -> Sequence[Node]:
             return ()
         found[units[0]] = ("*", (tree.ONE, *(factor for factor in factors if factor is not units[0])))
     return [found.get(unit, tree.ZERO) for unit in UNIT_VECTORS[:size]]
+
+
+def has_dots(node: Node) -> bool:
+    return node[0] in EXPRESSIONS and "\\dots" in symbols(node)
 
 
 def is_limited(items: Sequence[Node], letters: frozenset[str]) -> bool:
@@ -470,6 +516,8 @@ def inequality(node: Node) -> tuple | None:
     operators, sides = normal_relation(node)[1:]
     if len(sides) > 3 or any(operator not in ("<", "<=") for operator in operators):
         return None
+    if len(sides) == 2 and sides[0][:2] == ("fn", "abs") and is_name(sides[0][2][0]):  # |x| < 1
+        operators, sides = operators * 2, (minus(sides[1]), sides[0][2][0], sides[1])
     places = [k for k, side in enumerate(sides) if is_name(side) or (side[0] == "*" and is_name(minus(side)))]
     if len(places) != 1 or (len(sides) == 3 and places != [1]):
         return None
@@ -598,6 +646,9 @@ def spread(node: Node) -> Node:
 def expanded(items: Sequence[Node]) -> list[Node]:
     """The elements with every plus-minus sign as two elements."""
     elements: list[Node] = []
+    if items and items[0][0] == "rel" and all(item[0] != "rel" for item in items[1:]):
+        value = named_value(items[0])
+        items = items if value is None or len(items) == 1 else (value, *items[1:])  # x = 1, 6
     for item in items:
         item = spread(simplified(item))
         elements.extend(item[1] if item[0] == "list" else (item,))

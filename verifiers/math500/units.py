@@ -67,7 +67,7 @@ CHANGING = NEGATING | frozenset(
 CHANGING_BEFORE = CHANGING | frozenset(
     "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
     "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
-    "subtracted modulo percent percentage fraction digit digits prime only some without remainder one any".split()
+    "subtracted modulo percent percentage fraction digit digits prime only some without one any".split()
 )
 SHORT_WORDS = frozenset("we so to be of on an as at by he it if my do us up am go".split())
 _NUMERAL_PARTS = frozenset(
