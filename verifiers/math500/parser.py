@@ -88,6 +88,7 @@ class Parser:
         self.depth = 0  # of nesting
         self.open_bars = 0
         self.mixed = False  # if a mixed number was read
+        self.signs = False  # if a plus-minus sign was
         self.modulus: Node | None = None  # behind a side of the relation that is read
         self.join = ""  # what stands between the items of a list
         self.currency = ""  # unit of the side being read, from a currency sign before it
@@ -471,6 +472,7 @@ class Parser:
         start = self.position
         while self.starts_sign():
             if self.value != "+":
+                self.signs |= self.value != "-"
                 factors.append(MINUS_ONE if self.value == "-" else ("pm", 1 if self.value == "pm" else -1))
             self.advance()
         if self.position - start > 4:

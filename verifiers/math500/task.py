@@ -19,7 +19,7 @@ from verifiers.math500.exact import Undefined
 from verifiers.math500.lexer import LETTERS, NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
 from verifiers.math500.parser import OPENS, Parser
 from verifiers.math500.probe import NO, UNSURE, YES
-from verifiers.math500.tree import Node
+from verifiers.math500.tree import CONSTANTS, Node
 from verifiers.math500.typed import Comparison
 from verifiers.verdicts import (
     CAS,
@@ -72,13 +72,15 @@ class Reference:
         self.key = normal_text.key(answer)
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
         self.variables: frozenset[str] = frozenset()
-        self.mixed = self.is_text = False
+        self.has_constants = False  # or letters that are called like arbitrary ones
+        self.mixed = self.signs = self.is_text = False
         self.node: Node | None = None
         try:
             parser = Parser(answer, None)
             self.variables = frozenset(value for kind, value, _ in parser.tokens if kind == LETTERS)
+            self.has_constants = not CONSTANTS.isdisjoint(self.variables)
             node = parser.answer()
-            self.mixed = parser.mixed
+            self.mixed, self.signs = parser.mixed, parser.signs
             if Comparison(2 * len(answer), False).same(node, node) == NO:
                 raise Malformed("it is not equal to itself")
             self.node = node
@@ -154,7 +156,6 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
             answer = in_one_line(behind_choice(answer))
         if "." in gold.text:  # which is rounded itself, perhaps
             answer = answer.removeprefix("\\approx").removeprefix("≈")
-    comparison = Comparison(len(answer) + len(gold.text), not lenient)
     try:
         parser = Parser(answer, gold.variables)
         if gold.is_choice and starts_as_a_value(parser.tokens):
@@ -164,7 +165,11 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
             return None
         if parser.mixed and not (lenient or gold.mixed):
             return MALFORMED, TYPED
-        verdict = comparison.judge(node, gold.node)
+        signs = parser.signs or gold.signs
+        comparison = Comparison(len(answer) + len(gold.text), not lenient, signs)
+        verdict = comparison.same(node, gold.node)
+        if verdict == NO and lenient and gold.has_constants:
+            verdict = comparison.renamed(node, gold.node)
         if verdict == NO and lenient and "\\ln" in gold.text and "\\log" in answer and "\\log_" not in answer:
             node = Parser(answer.replace("\\log", "\\ln"), gold.variables).answer()
             verdict = comparison.same(node, gold.node)

@@ -32,14 +32,15 @@ INFINITIES = (INFINITY, NEGATIVE_INFINITY)
 
 
 class Comparison:
-    """One answer against one reference, of so many characters together.
+    """One answer against one reference, of so many characters together; `signs`: if a plus-minus sign is in them.
 
     `rational` stays True while only exact rational numbers decided, `structured` False while no container was met.
     """
 
-    def __init__(self, length: int, strict: bool) -> None:
+    def __init__(self, length: int, strict: bool, signs: bool = True) -> None:
         self.length = length
         self.strict = strict
+        self.signs = signs
         self.rational = True
         self.structured = False
 
@@ -49,26 +50,25 @@ class Comparison:
             return TYPED
         return RATIONAL if self.rational else PROBE
 
-    def judge(self, answer: Node, gold: Node) -> int:
-        """NO, YES or UNSURE for an answer and its reference, whatever their arbitrary constants are called."""
-        verdict = self.same(answer, gold)
-        if verdict != NO or self.strict or tree.CONSTANTS.isdisjoint("".join(tree.names_in(gold))):
-            return verdict
+    def renamed(self, answer: Node, gold: Node) -> int:
+        """NO, YES or UNSURE for two trees whose arbitrary constants may have other names."""
         if any(self.same(way, gold) == YES for way in tree.renamed(answer, gold)):
             return YES
         return self.up_to_constant(answer, gold)
 
     def same(self, answer: Node, gold: Node) -> int:
         """NO, YES or UNSURE for two trees of any kind."""
-        answer, gold = spread(simplified(answer)), spread(simplified(gold))
-        if answer[0] == "words" != gold[0] and self.strict:
-            return NO
-        answer = answer[1] if answer[0] == "words" else answer
-        gold = gold[1] if gold[0] == "words" else gold
-        if gold[0] == "mod":
-            return self.same_residue(answer, gold)
-        answer = answer[1] if answer[0] == "mod" else answer
+        answer, gold = simplified(answer), simplified(gold)
+        if self.signs:
+            answer, gold = spread(answer), spread(gold)
+        if answer[0] in EXPRESSIONS and gold[0] in EXPRESSIONS:
+            return self.same_expression(answer, gold)
         kinds = answer[0], gold[0]
+        if "words" in kinds:
+            inner = (node[1] if node[0] == "words" else node for node in (answer, gold))
+            return NO if self.strict and gold[0] != "words" else self.same(*inner)
+        if "mod" in kinds:
+            return self.same_residue(answer, gold) if gold[0] == "mod" else self.same(answer[1], gold)
         if not REGIONS.isdisjoint(kinds) and kinds != ("rel", "rel"):
             (region, name), (gold_region, gold_name) = as_region(answer), as_region(gold)
             if gold_region is not None and region is None and says_inequality(answer):
@@ -86,20 +86,21 @@ class Comparison:
             return NO if self.strict else self.same(answer[1][0], gold)
         if kinds[0] == "list" and gold in YES_OR_NO and all(item[0] == "text" for item in answer[1]):
             return YES if answer[1][0] == gold and not self.strict else NO  # no, there is none
-        if kinds == ("*", "*") and tree.holds_container(gold):
-            return YES if answer == gold else NO  # N(5, 2)
-        if answer[0] in EXPRESSIONS and gold[0] in EXPRESSIONS:
-            infinite = same_infinity(answer, gold)
-            if infinite is not None:
-                self.rational = False
-                return infinite
-            if self.strict and not tree.keeps_form(answer, gold):
-                return NO
-            verdict, rational = compare(answer, gold, self.length)
-            self.rational &= rational
-            return verdict
         self.structured = True
         return self.same_container(answer, gold)
+
+    def same_expression(self, answer: Node, gold: Node) -> int:
+        if answer[0] == gold[0] == "*" and tree.holds_container(gold):
+            return YES if answer == gold else NO  # N(5, 2)
+        infinite = same_infinity(answer, gold)
+        if infinite is not None:
+            self.rational = False
+            return infinite
+        if self.strict and not tree.keeps_form(answer, gold):
+            return NO
+        verdict, rational = compare(answer, gold, self.length)
+        self.rational &= rational
+        return verdict
 
     def same_container(self, answer: Node, gold: Node) -> int:
         kinds = kind, answer_kind = gold[0], answer[0]
@@ -273,8 +274,8 @@ class Comparison:
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
         plain = Comparison(self.length, False)
         last = values[-1]
-        agree = all({plain.same(value, last), plain.same(last, value)} != {NO} for value in values[:-1])
-        return last if agree else None
+        agree = (plain.same(value, last) or plain.same(last, value) for value in values[:-1])
+        return None if NO in agree else last
 
     def same_relations(self, answer: Node, gold: Node) -> int:
         if any(side[0] == "unit" and is_name(side[1]) and is_known(side[2]) for side in answer[2]):
@@ -616,6 +617,8 @@ def same_infinity(answer: Node, gold: Node) -> int | None:
 
 def spread(node: Node) -> Node:
     """An expression with a plus-minus sign as the list of both values."""
+    if node[0] in ("num", "const", "sym"):
+        return node
     if node[0] in ("unit", "words"):
         inner = spread(node[1])
         return node if inner is node[1] else inner
@@ -625,7 +628,7 @@ def spread(node: Node) -> Node:
         if values is right:
             return node
         return ("list", tuple(("rel", ("=",), (left, value)) for value in values[1]))
-    if node[0] == "num" or (node[0] not in EXPRESSIONS and node[0] not in ("pm", "seq")):
+    if node[0] not in EXPRESSIONS and node[0] not in ("pm", "seq"):
         return node
     if node[0] == "seq":  # (0, \pm 2)
         columns = [spread(item) for item in node[3]]
