@@ -51,15 +51,19 @@ def is_copy(answer: str, gold: Reference, problem: str) -> bool:
     node, _ = _read(answer, gold.variables)
     node = node[1] if node is not None and node[0] == "words" else node
     last = node[2][-1] if node is not None and node[0] == "rel" else node
-    if "actor" in problem and gold.node and last and factors(last) < factors(gold.node):
-        return True  # factor, factored completely
+    if "actor" in problem and gold.node and last:  # factor, factored completely, a prime factorization
+        whole = not gold.variables and gold.node[0] in ("*", "^") and normal(last) != normal(gold.node)
+        if whole or factors(last) < factors(gold.node):
+            return True
     if "=" in gold.text or not _is_chain(node):
         first, *others = sides_of(answer)
         answer = f"{first}={others[-1]}" if len(others) > 1 and _is_chain(node) else answer
         return not _is_finished(answer, gold, problem, False)
     sides = sides_of(answer)
     nodes_of_sides = node[2] if node is not None else [_read(side, gold.variables)[0] for side in sides]
-    if len(sides) > 1 and not all(map(is_bare, nodes_of_sides)):  # else it is a value and its name
+    if all(map(is_bare, nodes_of_sides)):
+        return False  # a value and its names
+    if len(sides) > 1:
         if stands_in(plain(answer), _plain_problem(problem)):
             return True
         pairs = [("rel", ("=",), pair) for pair in combinations(nodes_of_sides, 2) if None not in pair]
@@ -243,13 +247,18 @@ def asks(node: Node) -> bool:
     if kind in ("+", "*") and sum(part[0] == "mat" for part in node[1]) > 1:
         return True
     if kind == "+":
-        return sum(map(is_rational, node[1])) > 1 or ZERO in node[1]
+        imaginary = any(("const", "i") in (part, *part[1]) for part in node[1] if part[0] != "num")
+        return sum(map(is_rational, node[1])) > 1 or (ZERO in node[1] and not imaginary)
     if kind == "*":
         factors = [part for part in node[1] if part not in (MINUS_ONE, PLUS_MINUS)]
         sums = [part for part in factors if part[0] == "+" and not symbols(part)]
         numbers = [part for part in factors if is_rational(part)]
         scientific = len(numbers) == 2 and numbers[1][:2] == ("^", ("num", 10, 1))
-        return (len(numbers) > 1 and not scientific) or len(sums) > 1 or ONE in factors
+        return (
+            (len(numbers) > 1 and not scientific)
+            or len(sums) > 1
+            or (ONE in factors[:-1] or ONE in factors[1:])
+        )
     return False
 
 

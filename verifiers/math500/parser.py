@@ -63,7 +63,7 @@ NO_QUALIFIER = units.NEGATING | units.JOINING | {"otherwise"}
 POSTFIX = frozenset("deg ^ ! %".split())
 CONDITIONAL = frozenset(["&", "if", "for", "when"])  # before a condition
 INTEGERS = tuple(("sym", f"mathbb {name}") for name in "ZN")
-INDICES = tuple(("sym", name) for name in "nmk")
+INDICES = tuple(("sym", name) for name in "nmkcC")
 MODULUS = ("mod", "bmod")
 BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
@@ -829,6 +829,8 @@ class Parser:
             return REALS
         if name.startswith("mathbb "):
             return ("sym", self.subscripted(name))
+        if name == "overline" and self.peek(-2)[0] != NUMBER and self.value.isdigit():
+            return number(self.digits())  # a residue class
         if name in ACCENTS:
             return ("sym", self.subscripted(f"{name} {self.argument_name()}"))
         if name in GREEK:
@@ -945,7 +947,7 @@ def is_domain(node: Node, of_reference: bool) -> bool:
     r"""True for what says which values an index takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
     if node[0] != "rel" or len(node[2]) != 2 or node[2][0] not in INDICES:
         return False
-    return node[2][1] in INTEGERS or (not of_reference and node[1][0] in (">", ">="))
+    return node[2][1] in (*INTEGERS, REALS) or (not of_reference and node[1][0] in (">", ">="))
 
 
 def check_words(words: list[str], colon: bool) -> None:

@@ -14,7 +14,7 @@ from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, is_not_text, last_box, locate, read_tags, strip
 from verifiers.limit import deadline
 from verifiers.math500 import normal_text
-from verifiers.math500.copies import is_copy, plain, stands_in
+from verifiers.math500.copies import is_copy, sides_of
 from verifiers.math500.exact import Undefined
 from verifiers.math500.lexer import LETTERS, NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
 from verifiers.math500.parser import OPENS, Parser
@@ -174,6 +174,10 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
             node = Parser(answer.replace("\\log", "\\ln"), gold.variables).answer()
             verdict = comparison.same(node, gold.node)
     except Unsupported:
+        name, *sides = sides_of(answer)
+        named = "\\cap" in name or ("\\int" in name and "\\int_" not in name)  # A \cap B = C
+        if lenient and named and sides and gold.node is not None and gold.node[0] != "rel":
+            return judge(sides[-1].strip(), gold, lenient)
         return None if lenient or gold.node is None else (MALFORMED, GRAMMAR)
     except Malformed:
         return MALFORMED, GRAMMAR
@@ -187,10 +191,8 @@ def finished(outcome: tuple[int, int], answer: str, gold: Reference, problem: st
     reason, tier = outcome
     if reason != OK or problem is None or tier == TEXT or gold.is_choice:
         return outcome
-    if is_short_integer(answer):  # what is to be factored, or written as a power
-        whole = not gold.is_integer and gold.node and gold.node[0] in ("*", "^") and not gold.variables
-        copied = whole and len(answer) > 1 and stands_in(answer, plain(problem))
-        return (verdicts.RULE_BROKEN, tier) if copied else outcome
+    if is_short_integer(answer) and (gold.is_integer or "actor" not in problem):
+        return outcome
     copied = is_copy(behind_choice(normal_text.unwrapped(answer)), gold, problem)
     return (verdicts.RULE_BROKEN, tier) if copied else outcome
 

@@ -106,6 +106,8 @@ class Comparison:
         kinds = kind, answer_kind = gold[0], answer[0]
         if "base" in kinds:
             return self.same_base(answer, gold)
+        if kind == "list" == answer_kind and all(item in YES_OR_NO for item in gold[1]):
+            return self.in_order(answer[1], gold[1])
         if kind in ("list", "set") and answer_kind in ("list", "set"):
             if self.strict and (kind, answer_kind) == ("set", "list"):
                 return NO
@@ -248,6 +250,8 @@ class Comparison:
         if answer[0] == "rel" and gold[0] == "rel":
             return self.same_relations(answer, gold)
         if gold[0] != "rel":
+            if gold[0] in ("list", "seq") and len(items := by_name([answer])) > 1:
+                return self.in_order(items, gold[1 if gold[0] == "list" else 3])  # x = y = 2 for (2, 2)
             value = self.value_of_chain(answer, gold)
             return NO if value is None else self.same(value, gold)
         value = named_value(gold)
@@ -259,6 +263,8 @@ class Comparison:
         if operators == ("in",) and is_name(sides[0]) and sides[0][0] != "*":
             return None if sides[1][0] in EXPRESSIONS else sides[1]
         letters = symbols(gold) if gold[0] in EXPRESSIONS else frozenset()
+        if operators[-1] == "approx" and gold[0] == "num" and self.same(sides[-1], gold) == YES:
+            return None if self.strict or gold[2] == 1 else sides[-1]  # which is asked for rounded
         if operators[-1] == "approx" and len(sides) > 1 and not is_name(sides[-2]) and not self.strict:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
         if any(operator != "=" for operator in operators):
@@ -362,8 +368,8 @@ def is_name(node: Node) -> bool:
         if node[1][0][0] == "sym" and all(part[0] in ("paren", "seq", "set") for part in node[1][1:]):
             return True  # f(2), P(10, 3)
         return all(part[0] == "seq" or is_name(part) for part in node[1]) and len(node[1]) <= 4
-    if kind == "seq":
-        return all(map(is_name, node[3]))
+    if kind in ("seq", "union"):
+        return all(map(is_name, node[-1]))
     if kind == "/" and node[1][0] == node[2][0] == "*":
         return node[1][1][0] == node[2][1][0] == ("sym", "d") and all(map(is_name, node[1:]))  # dy/dx
     return kind == "fn" and node[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(node[2][0])
@@ -410,7 +416,12 @@ def is_function(node: Node, name: Node, letters: frozenset[str]) -> bool:
 
 
 def by_name(items: Sequence[Node]) -> Sequence[Node]:
-    """`y = 7, x = 2` in the order of its letters, of which none comes twice; else nothing."""
+    """`y = 7, x = 2` or `x = y = 2` in the order of its letters, of which none comes twice; else nothing."""
+    if any(item[0] == "rel" and len(item[2]) > 2 for item in items):
+        chains = (item[1:] if item[0] == "rel" else ((), (item,)) for item in items)
+        items = [
+            ("rel", operators[-1:], (side, sides[-1])) for operators, sides in chains for side in sides[:-1]
+        ]
     if any(item[0] != "rel" or item[1] != ("=",) or item[2][0][0] != "sym" for item in items):
         return ()
     items = sorted(items, key=lambda item: item[2][0][1])
@@ -480,6 +491,8 @@ def as_region(node: Node) -> tuple[Node | None, Node | None]:
         return node, None
     if kind == "text":
         return (REALS if is_reals(node[1]) else None), None
+    if kind == "rel" and (outside := beyond(normal_relation(node))):
+        return outside
     if kind == "rel" and node[1] == ("in",) and is_name(node[2][0]) and node[2][0][0] != "*":
         return as_region(node[2][1])[0], node[2][0]
     if kind not in ("rel", "list", "builder"):
@@ -496,6 +509,16 @@ def as_region(node: Node) -> tuple[Node | None, Node | None]:
     if None in named or len({name for name, *_ in named}) != 1:
         return None, None
     return joined_region([bounds for _, *bounds in named], join), named[0][0]
+
+
+def beyond(node: Node) -> tuple[Node, Node] | None:
+    """The region and the name of |x| > a."""
+    operators, sides = node[1:]
+    if operators not in (("<",), ("<=",)) or sides[1][:2] != ("fn", "abs") or not is_name(sides[1][2][0]):
+        return None
+    left, right = ")(" if operators == ("<",) else "]["
+    low = interval(("(", NEGATIVE_INFINITY), (left, minus(sides[0])))
+    return ("union", (low, interval((right, sides[0]), (")", INFINITY)))), sides[1][2][0]
 
 
 def says_inequality(node: Node) -> bool:
@@ -682,7 +705,15 @@ def matrix_of(node: Node) -> Node:
     if kind not in ("+", "*"):
         raise Malformed("brackets in an expression")
     scalars = tuple(part for part in parts if not tree.holds_container(part))
-    matrices = [part if part[0] == "mat" else matrix_of(part) for part in parts if part not in scalars]
+    matrices = [
+        ("mat", (part[3],))
+        if is_vector(part) and part[0] == "seq"
+        else part
+        if part[0] == "mat"
+        else matrix_of(part)
+        for part in parts
+        if part not in scalars
+    ]
     if kind == "*":
         if len(matrices) == 2 and all(part in parts for part in matrices):
             matrices = [multiplied(*matrices)]
