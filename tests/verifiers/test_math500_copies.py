@@ -29,6 +29,18 @@ def test_a_copy_of_the_problem_breaks_the_rule():
     assert [row for row in reasons(copies, asked=False) if row[1] != "ok"] == []  # graders get what they got
 
 
+def test_what_the_problem_asks_for_is_a_name_and_what_it_states_is_not():
+    problem = r"Given that $x+\frac1x=3$, find $x^3+\frac{1}{x^3}$."
+    answers = [
+        r"x^3+\frac{1}{x^3}=18",
+        r"x+\frac{1}{x}=18",
+        r"x^3+\frac{1}{x^3}=17",
+        r"x^3+\frac{1}{x^3}=3^3-9",
+    ]
+    found = tuple(Case({"answer": "18", "problem": problem}, answer, False, False) for answer in answers)
+    assert [reason for _, reason in reasons(found, asked=True)] == ["ok", "wrong", "wrong", "rule_broken"]
+
+
 @pytest.mark.parametrize("problem", [7, ["x"], b"x"])
 def test_a_problem_that_is_no_text_is_refused(problem):
     with pytest.raises(InvalidReferenceError, match=r"problem\[0\]=.* None"):

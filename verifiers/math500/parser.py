@@ -389,20 +389,22 @@ class Parser:
         return ("num", node[1] * units.SCALES[self.advance().lower()], node[2])
 
     def is_remark(self) -> bool:
-        """True at words in brackets that end the answer, as in "16 (simplified)"."""
-        if self.value != "(" or self.peek()[0] != WORD:
+        """True at words or an equation in brackets that end the answer: "16 (simplified)", "3 (when x = 1)"."""
+        if self.value != "(" or self.peek()[0] not in NAME_KINDS:
             return False
         said = units.NUMBER_WORDS.get(self.peek()[1].lower())
         if self.peek(2)[1] == ")" and self.peek(-1)[1] == str(said):
             return self.peek(3) is END  # 12 (twelve)
         end = self.position + 1
-        while (
-            self.tokens[end][0] == WORD
-            and len(word := self.tokens[end][1]) > 1
-            and word.lower() not in NO_REMARK
-        ):
+        while self.tokens[end][1] not in ("(", ")", END[1]):
             end += 1
-        return self.tokens[end][1] == ")" and self.tokens[end + 1] is END and end > self.position + 1
+        inside = self.tokens[self.position + 1 : end]
+        if self.tokens[end][1] != ")" or self.tokens[end + 1] is not END:
+            return False
+        words = [value for kind, value, _ in inside if kind == WORD]
+        equation = (SIGN, "=") in (token[:2] for token in inside) and self.peek(-1)[0] != LETTERS
+        plain = equation or (len(words) == len(inside) and min(map(len, words)) > 1)
+        return plain and NO_REMARK.isdisjoint(map(str.lower, words))
 
     def is_unit_fraction(self) -> bool:
         if (self.kind, self.value) != (COMMAND, "frac") or self.peek()[1] != "{":

@@ -14,7 +14,7 @@ from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, is_not_text, last_box, locate, read_tags, strip
 from verifiers.limit import deadline
 from verifiers.math500 import normal_text
-from verifiers.math500.copies import is_copy, sides_of
+from verifiers.math500.copies import is_copy, plain, sides_of, stands_in
 from verifiers.math500.exact import Undefined
 from verifiers.math500.lexer import LETTERS, NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
 from verifiers.math500.parser import OPENS, Parser
@@ -168,8 +168,8 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         signs = parser.signs or gold.signs
         comparison = Comparison(len(answer) + len(gold.text), not lenient, signs)
         verdict = comparison.same(node, gold.node)
-        if verdict == NO and lenient and gold.has_constants:
-            verdict = comparison.renamed(node, gold.node)
+        if verdict != YES and lenient and gold.has_constants:
+            verdict = comparison.renamed(node, gold.node) or verdict
         if verdict == NO and lenient and "\\ln" in gold.text and "\\log" in answer and "\\log_" not in answer:
             node = Parser(answer.replace("\\log", "\\ln"), gold.variables).answer()
             verdict = comparison.same(node, gold.node)
@@ -186,10 +186,23 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
     return None if verdict == UNSURE else (OK if verdict == YES else WRONG, comparison.tier)
 
 
-def finished(outcome: tuple[int, int], answer: str, gold: Reference, problem: str | None) -> tuple[int, int]:
-    """The outcome, or RULE_BROKEN for an equal answer that only says the problem again; see `copies`."""
+def finished(
+    outcome: tuple[int, int], answer: str, gold: Reference, problem: str | None, lenient: bool
+) -> tuple[int, int]:
+    """The outcome, or RULE_BROKEN for an equal answer that only says the problem again; see `copies`.
+
+    Where what the problem asks for stands before an equals sign, the value behind it is judged.
+    """
+    if problem is None or (outcome[0] == WRONG and not lenient):
+        return outcome
+    if outcome[0] == WRONG and "=" in answer and gold.node and gold.node[0] != "rel":
+        name, *values = sides_of(answer)
+        called, asked = plain(name), plain(problem)
+        if len(values) == 1 and len(called) > 2 and stands_in(called, asked) and called + "=" not in asked:
+            answer = values[0].strip()
+            outcome = judge(answer, gold, True) or outcome
     reason, tier = outcome
-    if reason != OK or problem is None or tier == TEXT or gold.is_choice:
+    if reason != OK or tier == TEXT or gold.is_choice:
         return outcome
     if is_short_integer(answer) and (gold.is_integer or "actor" not in problem):
         return outcome
@@ -324,7 +337,7 @@ def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem:
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
         outcome = judge(extracted, gold, lenient) or ask_cas([(extracted, gold.text)])[0]
-        reason, tier = finished(outcome, extracted, gold, asked)
+        reason, tier = finished(outcome, extracted, gold, asked, lenient)
     return reason, tier, float(reason == OK), low, high
 
 
@@ -358,9 +371,9 @@ def _judge_all(
             for row in rows:
                 outcomes[row] = outcome
     for row, outcome in enumerate(outcomes if problems is not None else ()):
-        if outcome[0] == OK and outcome[1] != TEXT:
+        if outcome[0] in (OK, WRONG) and outcome[1] != TEXT:
             extracted = cut(texts[row], *spans[row].tolist())
-            outcomes[row] = finished(outcome, extracted, golds[row], asked[row])
+            outcomes[row] = finished(outcome, extracted, golds[row], asked[row], lenient)
     reasons, tiers = np.array(outcomes, np.int8).reshape(-1, 2).T.copy()
     return reasons, tiers, (reasons == OK).astype(np.float64), spans
 

@@ -85,6 +85,15 @@ def renamed(answer: Node, gold: Node) -> Iterator[Node]:
             yield substituted(answer, values)
 
 
+def of_positive(node: Node) -> Node:
+    """The expression with ln x in the place of every ln |x|."""
+    if node[0] == "fn" and node[1] == "ln" and node[2][0][:2] == ("fn", "abs"):
+        return ("fn", "ln", node[2][0][2])
+    if node[0] in ("+", "*"):
+        return (node[0], tuple(map(of_positive, node[1])))
+    return (*node[:2], tuple(map(of_positive, node[2]))) if node[0] == "rel" else node
+
+
 def names_in(node: Node) -> frozenset[str]:
     """The variables of an expression, or of what a relation says of its first side."""
     return frozenset().union(*map(symbols, node[2][1:])) if node[0] == "rel" else symbols(node)

@@ -12,16 +12,17 @@ from verifiers.math500 import tree
 from verifiers.math500.lexer import Malformed, Unsupported
 from verifiers.math500.probe import NO, UNSURE, YES, compare, is_negative
 from verifiers.math500.tree import EXPRESSIONS, INFINITY, MINUS_ONE, NEGATIVE_INFINITY, REALS, Node, symbols
-from verifiers.math500.units import conflict, conversion, is_known, is_reals
+from verifiers.math500.units import MONTHS, conflict, conversion, is_known, is_reals
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 ITEM_LIMIT = 40  # of a list whose order is free
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 PLACES = [("num", 10**k, 1) for k in range(1, 5)]
-FUNCTION_NAMES = "fghF"
-INVERSE_FUNCTIONS = [("^", ("sym", name), MINUS_ONE) for name in FUNCTION_NAMES]
+NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]
+INVERSE_FUNCTIONS = [("^", name, MINUS_ONE) for name in NAMED_FUNCTIONS]
 YES_OR_NO = [("text", (word,)) for word in ("yes", "no", "true", "false")]
 RADIANS = ("/", ("const", "pi"), ("num", 180, 1))
+EULER = ("const", "e")  # or an eccentricity
 UNIT_VECTORS = (("const", "i"), ("sym", "j"), ("sym", "k"))
 SPOKEN_OF = frozenset(
     "a an the it on group function series sequence integral limit matrix number relation statement triangle".split()
@@ -52,7 +53,9 @@ class Comparison:
 
     def renamed(self, answer: Node, gold: Node) -> int:
         """NO, YES or UNSURE for two trees whose arbitrary constants may have other names."""
-        if any(self.same(way, gold) == YES for way in tree.renamed(answer, gold)):
+        if any(
+            self.same(way, gold) == YES for way in (tree.of_positive(answer), *tree.renamed(answer, gold))
+        ):
             return YES
         return self.up_to_constant(answer, gold)
 
@@ -84,6 +87,9 @@ class Comparison:
             return self.same_quantity(answer, gold)
         if kinds[0] == "list" and gold[0] in EXPRESSIONS and is_limited(answer[1], symbols(gold)):
             return NO if self.strict else self.same(answer[1][0], gold)
+        if kinds[0] == "list" and answer[2:] == ("or",) and gold[0] in EXPRESSIONS and not self.strict:
+            first, *others = answer[1]  # 5/16 or 0.3125
+            return self.same(first, gold) if all(self.same(first, other) == YES for other in others) else NO
         if kinds[0] == "list" and gold in YES_OR_NO and all(item[0] == "text" for item in answer[1]):
             return YES if answer[1][0] == gold and not self.strict else NO  # no, there is none
         self.structured = True
@@ -159,7 +165,7 @@ class Comparison:
 
     def meaning(self, words: Sequence[str]) -> Sequence[str]:
         """Words in lower case, but for those that name what is spoken of: the series converges, an odd function."""
-        lower = [word.lower() for word in words]
+        lower = [MONTHS.get(word.lower(), word.lower()) for word in words]
         return lower if self.strict else [word for word in lower if word not in SPOKEN_OF] or lower
 
     def in_order(self, answer: Sequence[Node], gold: Sequence[Node]) -> int:
@@ -270,9 +276,11 @@ class Comparison:
         if any(operator != "=" for operator in operators):
             return None
         names = [is_name(side) or is_asked_for(side, letters, gold) or has_dots(side) for side in sides]
+        first = sides[0]
         names[0] |= (
-            bool(letters) and sides[0][0] in EXPRESSIONS - {"num"} and not symbols(sides[0])
+            bool(letters) and first[0] in EXPRESSIONS - {"num"} and not symbols(first)
         )  # log_6 45 = a + b
+        names[0] |= first == EULER and gold[0] in EXPRESSIONS and "e" not in tree.leaves(gold, "const")
         if any(side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
         if (sides[-1][0] == "text") != (gold[0] == "text"):
@@ -296,6 +304,10 @@ class Comparison:
             first, *middle, last = a[2]
             agree = all(self.same(side, last) == YES for side in middle)
             a = ("rel", ("=",), (first, last)) if agree else a
+        if value is not None and not self.strict and is_call(a[2][0]) and is_call(g[2][0]):
+            argument = {a[2][0][1][1]: g[2][0][1][1]}  # f(x) = x + 1 for f(n) = n + 1
+            if a[2][0][1][0] == g[2][0][1][0] and g[2][0][1][1][1] not in tree.names_in(a):
+                a = ("rel", a[1], tuple(tree.substituted(side, argument) for side in a[2]))
         if value is not None and not self.strict and is_function(a[2][0], g[2][0], symbols(value)):
             a = ("rel", a[1], (g[2][0], *a[2][1:]))
         if value is not None and len(a[2]) > 2 and a[2][0] == g[2][0] and {"=", "approx"}.issuperset(a[1]):
@@ -408,6 +420,11 @@ def is_limited(items: Sequence[Node], letters: frozenset[str]) -> bool:
     if len(items) != 2 or items[1][0] != "rel" or not says_inequality(items[1]):
         return False
     return items[1][2][0] in {("sym", name) for name in letters}
+
+
+def is_call(node: Node) -> bool:
+    """True for f(x)."""
+    return node[0] == "*" and len(node[1]) == 2 and node[1][0] in NAMED_FUNCTIONS and node[1][1][0] == "sym"
 
 
 def is_function(node: Node, name: Node, letters: frozenset[str]) -> bool:
@@ -550,7 +567,7 @@ def inequality(node: Node) -> tuple | None:
         operators, sides = operators[::-1], tuple(minus(side) for side in sides[::-1])  # times -1
         places = [len(sides) - 1 - places[0]]
         name = sides[places[0]]
-    if name[0] == "*" and name[1][0][1] not in FUNCTION_NAMES:
+    if name[0] == "*" and name[1][0] not in NAMED_FUNCTIONS:
         return None  # x t is a product
     if any(side[0] not in EXPRESSIONS for side in sides if side is not name):
         return None
