@@ -151,11 +151,8 @@ def typed(algorithm: str, settings: dict[str, object]) -> list[str]:
     for name, value in settings.items():
         flag = name.replace("_", "-")
         if flag in known:
-            words += (
-                [f"--{'' if value else 'no-'}{flag}"]
-                if isinstance(value, bool)
-                else [f"--{flag}", f"{value}"]
-            )
+            is_switch = isinstance(value, bool)
+            words += [f"--{'' if value else 'no-'}{flag}"] if is_switch else [f"--{flag}", f"{value}"]
             continue
         own = [field.name for field in fields(algorithms.get(algorithm))]
         if name not in own:
@@ -182,10 +179,8 @@ def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:
 
 def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
     """How much more a setting solves after training than another, by the seeds and problems that both have."""
-    first = {run.config.seed: run.before_after[-1].correct for run in base}
-    both = [
-        (first[run.config.seed], run.before_after[-1].correct) for run in runs if run.config.seed in first
-    ]
+    first, second = ({run.config.seed: run.before_after[-1].correct for run in part} for part in (base, runs))
+    both = [(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
     if not both or len({part.shape for pair in both for part in pair}) > 1:  # not the same problems
         return ["-"] * 3
     change = np.stack([b - a for a, b in both])

@@ -277,9 +277,8 @@ class Comparison:
             return None
         names = [is_name(side) or is_asked_for(side, letters, gold) or has_dots(side) for side in sides]
         first = sides[0]
-        names[0] |= (
-            bool(letters) and first[0] in EXPRESSIONS - {"num"} and not symbols(first)
-        )  # log_6 45 = a + b
+        if letters and first[0] in EXPRESSIONS - {"num"} and not symbols(first):
+            names[0] = True  # log_6 45 = a + b
         names[0] |= first == EULER and gold[0] in EXPRESSIONS and "e" not in tree.leaves(gold, "const")
         if any(side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
@@ -714,6 +713,13 @@ def simplified(node: Node) -> Node:
     return node
 
 
+def as_matrix(node: Node) -> Node:
+    """A matrix, a vector as one of one row, or what an expression of matrices comes to."""
+    if node[0] == "mat":
+        return node
+    return ("mat", (node[3],)) if is_vector(node) else matrix_of(node)
+
+
 def matrix_of(node: Node) -> Node:
     """The sum or product of matrices and scalars as one matrix; of matrices, two that are written out at most."""
     kind, parts = node[0], tree.parts(node)
@@ -722,15 +728,7 @@ def matrix_of(node: Node) -> Node:
     if kind not in ("+", "*"):
         raise Malformed("brackets in an expression")
     scalars = tuple(part for part in parts if not tree.holds_container(part))
-    matrices = [
-        ("mat", (part[3],))
-        if is_vector(part) and part[0] == "seq"
-        else part
-        if part[0] == "mat"
-        else matrix_of(part)
-        for part in parts
-        if part not in scalars
-    ]
+    matrices = [as_matrix(part) for part in parts if part not in scalars]
     if kind == "*":
         if len(matrices) == 2 and all(part in parts for part in matrices):
             matrices = [multiplied(*matrices)]
