@@ -403,7 +403,7 @@ class Parser:
             return False
         words = [value for kind, value, _ in inside if kind == WORD]
         equation = (SIGN, "=") in (token[:2] for token in inside) and self.peek(-1)[0] != LETTERS
-        plain = equation or (len(words) == len(inside) and min(map(len, words)) > 1)
+        plain = equation or "constant" in words or (len(words) == len(inside) and min(map(len, words)) > 1)
         return plain and NO_REMARK.isdisjoint(map(str.lower, words))
 
     def is_unit_fraction(self) -> bool:

@@ -21,6 +21,7 @@ from verifiers.math500.parser import OPENS, Parser
 from verifiers.math500.probe import NO, UNSURE, YES
 from verifiers.math500.tree import CONSTANTS, Node
 from verifiers.math500.typed import Comparison
+from verifiers.math500.units import NEGATING
 from verifiers.verdicts import (
     CAS,
     GRAMMAR,
@@ -152,6 +153,8 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         answer = normal_text.unwrapped(answer)
         if gold.is_choice and leading_choice(answer) == gold.key:
             return OK, TYPED
+        if len(gold.key) > 2 and gold.key.isalpha() and is_subject(gold.key, normal_text.key(answer)):
+            return OK, TYPED
         if not gold.is_choice and answer.startswith(("\\text", "\\begin")):
             answer = in_one_line(behind_choice(answer))
         if "." in gold.text:  # which is rounded itself, perhaps
@@ -208,6 +211,11 @@ def finished(
         return outcome
     copied = is_copy(behind_choice(normal_text.unwrapped(answer)), gold, problem)
     return (verdicts.RULE_BROKEN, tier) if copied else outcome
+
+
+def is_subject(name: str, answer: str) -> bool:
+    """True for "Ann is the tallest", which names Ann and denies nothing."""
+    return answer.startswith(f"{name} is ") and NEGATING.isdisjoint(answer.split())
 
 
 def leading_choice(answer: str) -> str:

@@ -438,9 +438,9 @@ def by_name(items: Sequence[Node]) -> Sequence[Node]:
         items = [
             ("rel", operators[-1:], (side, sides[-1])) for operators, sides in chains for side in sides[:-1]
         ]
-    if any(item[0] != "rel" or item[1] != ("=",) or item[2][0][0] != "sym" for item in items):
+    if any(item[0] != "rel" or item[1] != ("=",) or not is_name(item[2][0]) for item in items):
         return ()
-    items = sorted(items, key=lambda item: item[2][0][1])
+    items = sorted(items, key=lambda item: str(item[2][0]))
     return items if len({item[2][0] for item in items}) == len(items) else ()
 
 
