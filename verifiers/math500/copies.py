@@ -19,7 +19,7 @@ from verifiers.math500.lexer import COMMAND, Malformed, Unsupported, to_latex
 from verifiers.math500.normal_form import normal
 from verifiers.math500.parser import Parser
 from verifiers.math500.probe import NO
-from verifiers.math500.tree import MINUS_ONE, ONE, TRIGONOMETRIC, ZERO, Node, symbols
+from verifiers.math500.tree import MINUS_ONE, ONE, TRIGONOMETRIC, ZERO, Node, has_product_of_sums, symbols
 from verifiers.math500.typed import Comparison
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ def is_copy(answer: str, gold: Reference, problem: str) -> bool:
     if "actor" in problem and gold.node and last:  # factor, factored completely, a prime factorization
         whole = not gold.variables and gold.node[0] in ("*", "^") and normal(last) != normal(gold.node)
         if whole or factors(last) < factors(gold.node):
+            return True
+    if "xpand" in problem and gold.node and last:
+        if has_product_of_sums(last) and not has_product_of_sums(gold.node):
             return True
     if "=" in gold.text or not _is_chain(node):
         first, *others = sides_of(answer)

@@ -62,7 +62,7 @@ QUANTIFIERS = frozenset("all any every each forall some integer integers".split(
 NO_QUALIFIER = units.NEGATING | units.JOINING | {"otherwise"}
 POSTFIX = frozenset("deg ^ ! %".split())
 CONDITIONAL = frozenset(["&", "if", "for", "when"])  # before a condition
-INTEGERS = tuple(("sym", f"mathbb {name}") for name in "ZN")
+INTEGERS = tuple(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N"))
 INDICES = tuple(("sym", name) for name in "nmkcC")
 MODULUS = ("mod", "bmod")
 BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])
@@ -402,7 +402,8 @@ class Parser:
         if self.tokens[end][1] != ")" or self.tokens[end + 1] is not END:
             return False
         words = [value for kind, value, _ in inside if kind == WORD]
-        equation = (SIGN, "=") in (token[:2] for token in inside) and self.peek(-1)[0] != LETTERS
+        relation = any(kind in (SIGN, COMMAND) and value in RELATIONS for kind, value, _ in inside)
+        equation = relation and self.peek(-1)[0] != LETTERS
         plain = equation or "constant" in words or (len(words) == len(inside) and min(map(len, words)) > 1)
         return plain and NO_REMARK.isdisjoint(map(str.lower, words))
 

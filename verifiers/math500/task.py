@@ -153,7 +153,7 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         answer = normal_text.unwrapped(answer)
         if gold.is_choice and leading_choice(answer) == gold.key:
             return OK, TYPED
-        if len(gold.key) > 2 and gold.key.isalpha() and is_subject(gold.key, normal_text.key(answer)):
+        if len(gold.key) > 1 and gold.key.isalpha() and is_subject(gold.key, normal_text.key(answer)):
             return OK, TYPED
         if not gold.is_choice and answer.startswith(("\\text", "\\begin")):
             answer = in_one_line(behind_choice(answer))
@@ -214,7 +214,9 @@ def finished(
 
 
 def is_subject(name: str, answer: str) -> bool:
-    """True for "Ann is the tallest", which names Ann and denies nothing."""
+    """True for "Ann is the tallest", which names Ann and denies nothing, and for "No, such an n does not exist"."""
+    if name in ("yes", "no"):
+        return answer.startswith(f"{name}, ") and not {"yes", "no"} & {*answer[len(name) :].split()}
     return answer.startswith(f"{name} is ") and NEGATING.isdisjoint(answer.split())
 
 

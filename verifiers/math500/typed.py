@@ -267,7 +267,7 @@ class Comparison:
         """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
         operators, sides = answer[1], answer[2]
         if operators == ("in",) and is_name(sides[0]) and sides[0][0] != "*":
-            return None if sides[1][0] in EXPRESSIONS else sides[1]
+            return None if simplified(sides[1])[0] in EXPRESSIONS else sides[1]
         letters = symbols(gold) if gold[0] in EXPRESSIONS else frozenset()
         if operators[-1] == "approx" and gold[0] == "num" and self.same(sides[-1], gold) == YES:
             return None if self.strict or gold[2] == 1 else sides[-1]  # which is asked for rounded
@@ -661,12 +661,12 @@ def spread(node: Node) -> Node:
     if node[0] in ("unit", "words"):
         inner = spread(node[1])
         return node if inner is node[1] else inner
-    if node[0] == "rel" and node[1] == ("=",):
+    if node[0] == "rel" and node[1] in (("=",), ("!=",)):
         left, right = node[2]
         values = spread(right)
         if values is right:
             return node
-        return ("list", tuple(("rel", ("=",), (left, value)) for value in values[1]))
+        return ("list", tuple(("rel", node[1], (left, value)) for value in values[1]), "and")
     if node[0] not in EXPRESSIONS and node[0] not in ("pm", "seq"):
         return node
     if node[0] == "seq":  # (0, \pm 2)
