@@ -9,7 +9,7 @@ import pytest
 
 from tests.common.casebook import Case, cases
 from tests.common.disguises import DISGUISES, NUMBER, formulas
-from verifiers import InvalidReferenceError, verify_batch
+from verifiers import InvalidReferenceError, verify, verify_batch
 from verifiers.math500 import task
 from verifiers.math500.copies import plain
 from verifiers.verdicts import CAS, ERROR
@@ -39,6 +39,8 @@ def test_what_the_problem_asks_for_is_a_name_and_what_it_states_is_not():
     ]
     found = tuple(Case({"answer": "18", "problem": problem}, answer, False, False) for answer in answers)
     assert [reason for _, reason in reasons(found, asked=True)] == ["ok", "wrong", "wrong", "rule_broken"]
+    assert not verify("math500", r"\boxed{2x+3 = 5}", answer="5", problem="Find x if $13 = 2x+3$.").correct
+    assert verify("math500", r"\boxed{\{\}}", answer=r"\emptyset", problem="Solve $x>x$.").correct
 
 
 @pytest.mark.parametrize("problem", [7, ["x"], b"x"])

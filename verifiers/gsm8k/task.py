@@ -27,6 +27,7 @@ _GOLD_POWER = 10**6  # powers of ten in an answer saturate far above
 _ANSWER, _IS = word_key("answer"), word_key("is")
 _BEFORE = word_keys("the final so thus therefore hence then and my our correct")  # "if", "doubt", ... are not
 _SO = word_keys("so thus therefore hence")  # may begin a clause
+_DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt")
 _STOPS = tuple(b".!?")
 _COLON, _STAR, _COMMA = b":*,"
 
@@ -113,6 +114,7 @@ def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
     while line > start and data[line - 1] != 10:
         line -= 1
     plain, named = True, False  # only such words in this sentence so far; the last of them is "answer"
+    doubted = False  # one of _DOUBTS was among them
     i = line
     while i < end:
         key, after = read_word(data, i, end, True)
@@ -124,14 +126,19 @@ def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
                 end -= 1
             return i, end
         if key:
+            doubted = doubted or is_one_of(key, _DOUBTS)
             named = plain and key == _ANSWER
             plain = named or (plain and is_one_of(key, _BEFORE))
             i = after
             continue
         if data[i] in _STOPS and (i + 1 == end or is_space(data[i + 1])):
-            plain, named = True, False
-        elif data[i] == _COMMA and i + 2 < end and is_one_of(read_word(data, i + 2, end, True)[0], _SO):
-            plain, named = True, False
+            plain, named, doubted = True, False, False
+        elif data[i] == _COMMA and not doubted:
+            k = i + 1
+            while k < end and is_space(data[k]):
+                k += 1
+            if is_one_of(read_word(data, k, end, True)[0], _SO):
+                plain, named = True, False
         elif 48 <= data[i] <= 57:
             plain = named = False
         i += 1

@@ -9,9 +9,11 @@ reference's own text, are finished, unless the problem states the very equation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations
+from math import isqrt
 from typing import TYPE_CHECKING
 
 from verifiers.math500.exact import Undefined
@@ -37,6 +39,14 @@ _COMMANDS = {
 _FUNCTIONS = frozenset([*TRIGONOMETRIC, *"asin acos atan log ln ! binom abs floor ceil".split()])
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
 PLUS_MINUS = ("pm", 1)
+_PRIMES = re.compile(r"prime factor|product of (powers of )?prime")
+_FACTOR = re.compile(
+    r"(^|[.:;,] |\bto |\bcompletely |\bcan be )[Ff]actor(ed)?( completely| over| as| the (express|poly|quad)| \$| \\\()"
+    r"|\b[Ff]actori[sz]|\bfactored form|\b[Ff]actor completely"
+)
+_EXPAND = re.compile(r"\b[Ee]xpand\b")
+_ASKING = ("find", "valueof", "compute", "evaluate", "determine", "calculate", "whatis")
+_ENDING = ("if", "when", "given", "where", "for", "in")
 NUMERIC = "numbers"  # the kind of work that is arithmetic and functions of numbers
 
 _MARKS = (
@@ -50,14 +60,9 @@ def is_copy(answer: str, gold: Reference, problem: str) -> bool:
     """True for an answer, equal to `gold`, of which no side that equals it is finished."""
     node, _ = _read(answer, gold.variables)
     node = node[1] if node is not None and node[0] == "words" else node
-    last = node[2][-1] if node is not None and node[0] == "rel" else node
-    if "actor" in problem and gold.node and last:  # factor, factored completely, a prime factorization
-        whole = not gold.variables and gold.node[0] in ("*", "^") and normal(last) != normal(gold.node)
-        if whole or factors(last) < factors(gold.node):
-            return True
-    if "xpand" in problem and gold.node and last:
-        if has_product_of_sums(last) and not has_product_of_sums(gold.node):
-            return True
+    parts = node[2] if node is not None and node[0] == "rel" else (node,)
+    if None not in parts and gold.node and is_of_other_form(parts, gold.node, problem):
+        return True
     if "=" in gold.text or not _is_chain(node):
         first, *others = sides_of(answer)
         answer = f"{first}={others[-1]}" if len(others) > 1 and _is_chain(node) else answer
@@ -99,13 +104,46 @@ def _is_finished(side: str, gold: Reference, problem: str, one_of_several: bool)
     return not any(part == form or _may_equal(part, gold) for part in copied)
 
 
-def factors(node: Node) -> int:
+def is_of_other_form(sides: Sequence[Node], gold: Node, problem: str) -> bool:
+    """True where no side is in the form that the problem asks for: factored, a product of primes, expanded."""
+    if _PRIMES.search(problem) and is_product_of_primes(gold):
+        return not any(map(is_product_of_primes, sides))
+    if _FACTOR.search(problem) and symbols(gold):
+        return max(map(count_factors, sides)) < count_factors(gold)
+    expanded = _EXPAND.search(problem) and not has_product_of_sums(gold)
+    return bool(expanded) and all(map(has_product_of_sums, sides))
+
+
+def count_factors(node: Node) -> int:
     """How many factors with variables a product has."""
     if node[0] == "*":
-        return sum(map(factors, node[1]))
+        return sum(map(count_factors, node[1]))
     if node[0] == "^" and node[2][0] == "num" and node[2][2] == 1:
-        return node[2][1] * factors(node[1])
+        return node[2][1] * count_factors(node[1])
+    if node[0] == "/":
+        return count_factors(node[1])
     return int(node[0] in ("sym", "+") and bool(symbols(node)))
+
+
+def is_product_of_primes(node: Node) -> bool:
+    if node[0] == "*":
+        return all(map(is_product_of_primes, node[1]))
+    if node[0] == "^" and node[2][0] == "num":
+        return is_product_of_primes(node[1])
+    n = node[1] if node[0] == "num" and node[2] == 1 and 1 < node[1] < 10**6 else 4
+    return all(n % k for k in range(2, isqrt(n) + 1))
+
+
+def is_asked(name: str, problem: str) -> bool:
+    """True for a formula that the problem asks for: "find $x^3+y^3$."."""
+    name, asked = plain(name), _plain_problem(problem)
+    start = asked.find(name) if len(name) > 2 else -1
+    while start >= 0:
+        before, behind = asked[:start].lower(), asked[start + len(name) :].lower()
+        if before.endswith(_ASKING) and (not behind or behind[0] in ".,;?:" or behind.startswith(_ENDING)):
+            return True
+        start = asked.find(name, start + 1)
+    return False
 
 
 def _is_chain(node: Node | None) -> bool:
@@ -118,7 +156,7 @@ def _may_equal(node: Node | None, gold: Reference) -> bool:
         return True
     try:
         comparison = Comparison(len(gold.text), False)
-        return (comparison.same(node, gold.node) or comparison.renamed(node, gold.node)) != NO
+        return (comparison.same(node, gold.node) or comparison.renamed(node, gold.node, True)) != NO
     except (Malformed, Unsupported, Undefined, ArithmeticError):
         return False
 
@@ -231,7 +269,7 @@ def _stated(problem: str, variables: frozenset[str]) -> frozenset[Node]:
 
 def nodes(node: Node) -> Iterator[Node]:
     """The tree's nodes, the outermost first."""
-    if node[:1] == ("text",):
+    if not node or node[0] == "text":
         return
     if isinstance(node[0], str):
         yield node

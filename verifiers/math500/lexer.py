@@ -69,7 +69,6 @@ BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
 OPENS = ("(", "{", "[", "|", "_", "\\")  # after `min` the function, else minutes
 NO_WORD_BEFORE = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
 UPRIGHT = BARE_COMMANDS - {"min", "max", "deg"} | {"e", "i"}
-HEXADECIMAL = frozenset("0123456789ABCDEF")
 PRIMES = (r"^{\prime\prime}", r"^{\prime \prime}", r"^{\prime}", r"^\prime")
 HYPHENATED = tuple(f"-{word}" for word in "intercept axis axes coordinate asymptote".split())  # x-intercept
 BEFORE_VALUE = frozenset("= + - * / ( , < >".split())
@@ -311,12 +310,6 @@ class Lexer:
         """
         close = self.text.find("}", self.position, self.position + 12)
         inside = self.text[self.position : close].strip("{ ")
-        if name == "text" and self.text.startswith("}_", close) and HEXADECIMAL.issuperset(inside):
-            for digits, run in groupby(inside, str.isdigit):  # \text{1AF}_{16}
-                for value in [run := "".join(run)] if digits else run:
-                    self.add(NUMBER if digits else LETTERS, value)
-            self.position = close + 1
-            return True
         if close < 0 or inside not in (UPRIGHT if name == "mathrm" else BARE_COMMANDS):
             return False
         if name == "text" and not self.text.startswith(("(", "\\left", "\\{", "\\big"), close + 1):

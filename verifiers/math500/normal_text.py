@@ -159,9 +159,9 @@ def unlaid(text: str) -> str:
 
 
 def time_of(text: str) -> Time | None:
-    """((hours, minutes, ...), what is known of the half) of 8:34 p.m., 05:00 and 9 a.m.; None for what is no time.
+    """((hours, minutes, ...), "day" if the half of the day is known or else "") of 8:34 p.m., 20:34, 05:00 and 9 a.m.
 
-    Of what is past noon it is "day", with hours to 24: 20:34 is 8:34 p.m.
+    None for what is no time.
     """
     text = text.lower().replace(".", "").replace(" ", "")
     half = text[-2:] if text.endswith(("am", "pm")) else ""
@@ -169,6 +169,8 @@ def time_of(text: str) -> Time | None:
     if not all(n.isascii() and n.isdigit() and len(n) <= 2 for n in numbers) or not (half or numbers[1:]):
         return None
     hours, *rest = (*map(int, numbers), *[0] * (2 - len(numbers)))
-    if half == "pm" and hours < 12:
-        hours += 12
-    return (hours, *rest), "day" if 12 < hours < 24 else half
+    if half and not 1 <= hours <= 12:
+        return None
+    if half:
+        hours = hours % 12 + (12 if half == "pm" else 0)
+    return (hours, *rest), "day" if half or hours == 0 or 12 < hours < 24 else ""

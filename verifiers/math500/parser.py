@@ -4,8 +4,9 @@ Expressions: ("num", n, d), ("sym", name), ("const", "pi" | "e" | "i" | "inf"), 
 ("/", a, b), ("^", a, b), ("fn", name, args), ("pm", 1 | -1), ("deg", a), ("pct", a), ("paren", number).
 Around them: ("list", items), ("seq", open, close, items), ("set", items), ("union", items), ("mat", rows),
 ("rel", operators, sides), ("unit", a, unit), ("base", digits, base), ("text", words), ("words", a): an
-expression with words before it; ("date", month, day), ("mod", a, modulus), ("ratio", parts), ("builder", items, join,
-name): a set by its conditions. A list says in `join` what stands between its items: ",", "and" or "or".
+expression with words before it; ("date", month, day), ("mod", a, modulus, what it is congruent to ...), ("ratio",
+parts), ("builder", items, join, name): a set by its conditions. A list says in `join` what stands between its items:
+",", "and" or "or".
 """
 
 from __future__ import annotations
@@ -59,7 +60,14 @@ NAME_SIGNS |= {*"# deg dim ker arg Pr Re Im frac partial nabla circ".split(), "m
 NO_REMARK = (units.CHANGING_BEFORE | units.CHANGING_BEHIND | units.JOINING) - {"only"}
 QUALIFIERS = frozenset("for forall where".split())
 QUANTIFIERS = frozenset("all any every each forall some integer integers".split())
-NO_QUALIFIER = units.NEGATING | units.JOINING | {"otherwise"}
+NO_QUALIFIER = (
+    units.NEGATING
+    | units.JOINING
+    | frozenset("otherwise divisible multiple multiples odd even prime".split())
+)
+OCCASIONS = frozenset(
+    "attained achieved reached when at equality".split()
+)  # of an extreme value, in brackets
 POSTFIX = frozenset("deg ^ ! %".split())
 CONDITIONAL = frozenset(["&", "if", "for", "when"])  # before a condition
 INTEGERS = tuple(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N"))
@@ -88,6 +96,7 @@ class Parser:
         self.depth = 0  # of nesting
         self.open_bars = 0
         self.mixed = False  # if a mixed number was read
+        self.domain = False  # if it is said which values a letter takes
         self.signs = False  # if a plus-minus sign was
         self.modulus: Node | None = None  # behind a side of the relation that is read
         self.join = ""  # what stands between the items of a list
@@ -154,8 +163,12 @@ class Parser:
             raise Malformed("words that tell values apart")
         while len(items) > 1 and self.join == "," and is_clause(items[0]) and items[-1][0] != "text":
             del items[0]  # "In the triangle, x is 16"
-        while len(items) > 1 and is_domain(items[-1], self.variables is None):
+        if self.kind != "end":
+            self.domain = True
+        letters = [value for kind, value, _ in self.tokens if kind == LETTERS] if len(items) > 1 else []
+        while len(items) > 1 and is_domain(items[-1], letters, self.variables is None):
             del items[-1]  # 2 k \pi, k \in \mathbb{Z}
+            self.domain = True
         return items[0] if len(items) == 1 else ("list", tuple(items), self.join)
 
     def end_of_name(self, start: int) -> int:
@@ -233,7 +246,7 @@ class Parser:
         if congruent and sides[-1][:2] == ("fn", "mod"):  # 8 \bmod 15
             sides[-1], self.modulus = sides[-1][2]
         if self.modulus and set(operators) <= {"="}:
-            return ("mod", sides[-1], self.modulus)  # those before it are congruent to it, not equal
+            return ("mod", sides[-1], self.modulus, *sides[:-1])  # to which it is congruent
         if not operators:
             return sides[0]
         worded = sides[0][0] == "words" and not by_word  # "The solution is 1 < x"; not "The third term is 16"
@@ -339,6 +352,7 @@ class Parser:
             or self.is_remark()
         ):
             if self.is_remark():
+                self.domain |= self.peek(2)[1] == "in"
                 self.advance(2)
                 while not self.accept(")"):
                     self.advance()
@@ -373,11 +387,13 @@ class Parser:
         if unit is None:
             raise Malformed("the power of no unit")
         behind = self.position + (self.value == "and")
-        smaller = units.UNITS.get(self.tokens[behind + 1][1].lower(), "") if self.kind != "end" else ""
-        times = units.conversion(unit, smaller)
+        smaller_unit = units.UNITS.get(self.tokens[behind + 1][1].lower(), "") if self.kind != "end" else ""
+        times = units.conversion(unit, smaller_unit)
         if times and self.tokens[behind][0] == NUMBER and times[0] > times[1]:  # 2 hours 15 minutes
             self.advance(behind - self.position)
             rest = self.with_unit(self.literal())
+            if node[0] != "num" or node[1] < 0 or rest[0] != "unit" or rest[2] != smaller_unit:
+                raise Malformed("two quantities side by side")
             return ("unit", ("+", (("*", (node, ("num", *times))), rest[1])), rest[2])
         return ("unit", node, unit) if unit or words[0].lower() not in units.ORDINALS else node
 
@@ -402,9 +418,14 @@ class Parser:
         if self.tokens[end][1] != ")" or self.tokens[end + 1] is not END:
             return False
         words = [value for kind, value, _ in inside if kind == WORD]
-        relation = any(kind in (SIGN, COMMAND) and value in RELATIONS for kind, value, _ in inside)
-        equation = relation and self.peek(-1)[0] != LETTERS
-        plain = equation or "constant" in words or (len(words) == len(inside) and min(map(len, words)) > 1)
+        values = [value for _, value, _ in inside]
+        named = all(kind == LETTERS for kind, _, _ in inside[:-2:2])  # a = b = c = 2, n \in \mathbb{Z}
+        relation = named and (
+            values[1:2] == ["in"] or (values[1::2] == ["="] * (len(values) // 2) and len(values) > 4)
+        )
+        relation |= values[:1] != [] and values[0].lower() in OCCASIONS
+        relation &= self.peek(-1)[0] != LETTERS
+        plain = relation or "constant" in words or (len(words) == len(inside) and min(map(len, words)) > 1)
         return plain and NO_REMARK.isdisjoint(map(str.lower, words))
 
     def is_unit_fraction(self) -> bool:
@@ -832,8 +853,8 @@ class Parser:
             return REALS
         if name.startswith("mathbb "):
             return ("sym", self.subscripted(name))
-        if name == "overline" and self.peek(-2)[0] != NUMBER and self.value.isdigit():
-            return number(self.digits())  # a residue class
+        if name == "overline" and self.peek(-2)[0] != NUMBER and self.peek(self.value == "{")[0] == NUMBER:
+            return self.argument()  # a residue class
         if name in ACCENTS:
             return ("sym", self.subscripted(f"{name} {self.argument_name()}"))
         if name in GREEK:
@@ -946,9 +967,9 @@ def is_clause(node: Node) -> bool:
     return node[0] == "text" and len(node[1]) > 1 and units.NEGATING.isdisjoint(node[1])
 
 
-def is_domain(node: Node, of_reference: bool) -> bool:
-    r"""True for what says which values an index takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
-    if node[0] != "rel" or len(node[2]) != 2 or node[2][0] not in INDICES:
+def is_domain(node: Node, letters: Sequence[str], of_reference: bool) -> bool:
+    r"""True for what says which values one of the `letters` takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
+    if node[0] != "rel" or len(node[2]) != 2 or node[2][0] not in INDICES or letters.count(node[2][0][1]) < 2:
         return False
     return node[2][1] in (*INTEGERS, REALS) or (not of_reference and node[1][0] in (">", ">="))
 

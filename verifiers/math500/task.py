@@ -14,12 +14,12 @@ from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, is_not_text, last_box, locate, read_tags, strip
 from verifiers.limit import deadline
 from verifiers.math500 import normal_text
-from verifiers.math500.copies import is_copy, plain, sides_of, stands_in
+from verifiers.math500.copies import is_asked, is_copy, sides_of
 from verifiers.math500.exact import Undefined
 from verifiers.math500.lexer import LETTERS, NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
 from verifiers.math500.parser import OPENS, Parser
 from verifiers.math500.probe import NO, UNSURE, YES
-from verifiers.math500.tree import CONSTANTS, Node
+from verifiers.math500.tree import CONSTANTS, INDICES, Node
 from verifiers.math500.typed import Comparison
 from verifiers.math500.units import NEGATING
 from verifiers.verdicts import (
@@ -74,14 +74,14 @@ class Reference:
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
         self.variables: frozenset[str] = frozenset()
         self.has_constants = False  # or letters that are called like arbitrary ones
-        self.mixed = self.signs = self.is_text = False
+        self.mixed = self.signs = self.domain = self.is_text = False
         self.node: Node | None = None
         try:
             parser = Parser(answer, None)
             self.variables = frozenset(value for kind, value, _ in parser.tokens if kind == LETTERS)
-            self.has_constants = not CONSTANTS.isdisjoint(self.variables)
+            self.has_constants = not (CONSTANTS | INDICES).isdisjoint(self.variables)
             node = parser.answer()
-            self.mixed, self.signs = parser.mixed, parser.signs
+            self.mixed, self.signs, self.domain = parser.mixed, parser.signs, parser.domain
             if Comparison(2 * len(answer), False).same(node, node) == NO:
                 raise Malformed("it is not equal to itself")
             self.node = node
@@ -153,7 +153,7 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         answer = normal_text.unwrapped(answer)
         if gold.is_choice and leading_choice(answer) == gold.key:
             return OK, TYPED
-        if len(gold.key) > 1 and gold.key.isalpha() and is_subject(gold.key, normal_text.key(answer)):
+        if len(gold.key) > 1 and gold.key.isalpha() and is_subject(gold.key, answer):
             return OK, TYPED
         if not gold.is_choice and answer.startswith(("\\text", "\\begin")):
             answer = in_one_line(behind_choice(answer))
@@ -172,15 +172,13 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         comparison = Comparison(len(answer) + len(gold.text), not lenient, signs)
         verdict = comparison.same(node, gold.node)
         if verdict != YES and lenient and gold.has_constants:
-            verdict = comparison.renamed(node, gold.node) or verdict
-        if verdict == NO and lenient and "\\ln" in gold.text and "\\log" in answer and "\\log_" not in answer:
-            node = Parser(answer.replace("\\log", "\\ln"), gold.variables).answer()
-            verdict = comparison.same(node, gold.node)
+            verdict = comparison.renamed(node, gold.node, parser.domain or gold.domain) or verdict
     except Unsupported:
         name, *sides = sides_of(answer)
         named = "\\cap" in name or ("\\int" in name and "\\int_" not in name)  # A \cap B = C
-        if lenient and named and sides and gold.node is not None and gold.node[0] != "rel":
-            return judge(sides[-1].strip(), gold, lenient)
+        named &= name.isascii() and not any(c in "0123456789<>" for c in name) and "\\ne" not in name
+        if lenient and named and len(sides) == 1 and gold.node is not None and gold.node[0] != "rel":
+            return judge(sides[0].strip(), gold, lenient)
         return None if lenient or gold.node is None else (MALFORMED, GRAMMAR)
     except Malformed:
         return MALFORMED, GRAMMAR
@@ -196,18 +194,15 @@ def finished(
 
     Where what the problem asks for stands before an equals sign, the value behind it is judged.
     """
-    if problem is None or (outcome[0] == WRONG and not lenient):
+    if problem is None or outcome[1] == TEXT or gold.is_choice:
         return outcome
-    if outcome[0] == WRONG and "=" in answer and gold.node and gold.node[0] != "rel":
+    if outcome[0] == WRONG and lenient and "=" in answer and gold.node and gold.node[0] != "rel":
         name, *values = sides_of(answer)
-        called, asked = plain(name), plain(problem)
-        if len(values) == 1 and len(called) > 2 and stands_in(called, asked) and called + "=" not in asked:
+        if len(values) == 1 and is_asked(name, problem):
             answer = values[0].strip()
-            outcome = judge(answer, gold, True) or outcome
+            outcome = judge(answer, gold, True) or ask_cas([(answer, gold.text)])[0]
     reason, tier = outcome
-    if reason != OK or tier == TEXT or gold.is_choice:
-        return outcome
-    if is_short_integer(answer) and (gold.is_integer or "actor" not in problem):
+    if reason != OK or (is_short_integer(answer) and gold.is_integer):
         return outcome
     copied = is_copy(behind_choice(normal_text.unwrapped(answer)), gold, problem)
     return (verdicts.RULE_BROKEN, tier) if copied else outcome
@@ -215,6 +210,7 @@ def finished(
 
 def is_subject(name: str, answer: str) -> bool:
     """True for "Ann is the tallest", which names Ann and denies nothing, and for "No, such an n does not exist"."""
+    answer = " ".join(answer.replace("\\text{", " ").replace("}", " ").split()).lower()
     if name in ("yes", "no"):
         return answer.startswith(f"{name}, ") and not {"yes", "no"} & {*answer[len(name) :].split()}
     return answer.startswith(f"{name} is ") and NEGATING.isdisjoint(answer.split())

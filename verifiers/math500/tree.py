@@ -14,7 +14,8 @@ NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
 REALS: Node = ("seq", "(", ")", (NEGATIVE_INFINITY, INFINITY))
 ATOMS = frozenset("num sym const".split())
 EXPRESSIONS = frozenset("num sym const + * / ^ fn deg pct paren".split())
-CONSTANTS = frozenset("ABCDKcknm")  # what an arbitrary constant is called, alone or with a number below it
+CONSTANTS = frozenset("ABCDKck")  # what an arbitrary constant is called, alone or with a number below it
+INDICES = frozenset("nmk")  # what an arbitrary integer is
 TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
 
 
@@ -34,7 +35,7 @@ def parts(node: Node) -> tuple[Node, ...]:
 def substituted(node: Node, values: dict[Node, Node]) -> Node:
     """The expression with other nodes in the place of variables and plus-minus signs."""
     kind = node[0]
-    if kind in ("sym", "pm", "const"):
+    if kind in ("sym", "pm"):
         return values.get(node, node)
 
     def inside(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -48,7 +49,7 @@ def substituted(node: Node, values: dict[Node, Node]) -> Node:
 
 
 def leaves(node: Node, kind: str) -> list:
-    r"""The names of all variables ("sym"), or the plus-minus signs ("pm"): 1 for \pm, -1 for \mp."""
+    r"""The names of all variables ("sym") or constants ("const"), or plus-minus signs ("pm"): 1 for \pm, -1 for \mp."""
     found, nodes = [], [node]
     for node in nodes:  # which grows on the way
         if node[0] == kind:
@@ -62,19 +63,18 @@ def symbols(node: Node) -> frozenset[str]:
     return frozenset(leaves(node, "sym"))
 
 
-def renamed(answer: Node, gold: Node) -> Iterator[Node]:
+def renamed(answer: Node, gold: Node, letters: frozenset[str]) -> Iterator[Node]:
     """The answer with its arbitrary constants, as of an integral, called as the reference's are, in all ways.
+
+    `letters`: what they may be called.
 
     Constants that both call the same are exchanged only where they are numbered.
     """
-    own, wanted = (
-        [name for name in sorted(names_in(node)) if name[0] in CONSTANTS] for node in (answer, gold)
-    )
+    own, wanted = ([name for name in sorted(names_in(node)) if name[0] in letters] for node in (answer, gold))
     numbered = all("_" in name for name in own)
     if not 0 < len(own) == len(wanted) <= 3 or (own == wanted and not numbered):
         return
-    alone = gold[0] != "rel" and len(wanted) == len(names_in(gold))
-    if alone and "pi" not in leaves(gold, "const"):
+    if letters == CONSTANTS and len(wanted) == len(names_in(gold)):
         return  # what the problem asks for, perhaps
     for names in permutations(wanted):
         values = {("sym", name): ("sym", other) for name, other in zip(own, names, strict=True)}

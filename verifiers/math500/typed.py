@@ -12,7 +12,7 @@ from verifiers.math500 import tree
 from verifiers.math500.lexer import Malformed, Unsupported
 from verifiers.math500.probe import NO, UNSURE, YES, compare, is_negative
 from verifiers.math500.tree import EXPRESSIONS, INFINITY, MINUS_ONE, NEGATIVE_INFINITY, REALS, Node, symbols
-from verifiers.math500.units import MONTHS, conflict, conversion, is_known, is_reals
+from verifiers.math500.units import MONTHS, NEGATING, conflict, conversion, is_known, is_reals
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 ITEM_LIMIT = 40  # of a list whose order is free
@@ -21,11 +21,12 @@ PLACES = [("num", 10**k, 1) for k in range(1, 5)]
 NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]
 INVERSE_FUNCTIONS = [("^", name, MINUS_ONE) for name in NAMED_FUNCTIONS]
 YES_OR_NO = [("text", (word,)) for word in ("yes", "no", "true", "false")]
+FAR = 1009
 RADIANS = ("/", ("const", "pi"), ("num", 180, 1))
 EULER = ("const", "e")  # or an eccentricity
 UNIT_VECTORS = (("const", "i"), ("sym", "j"), ("sym", "k"))
 SPOKEN_OF = frozenset(
-    "a an the it on group function series sequence integral limit matrix number relation statement triangle".split()
+    "the it on group function series sequence integral limit matrix number relation statement triangle".split()
 )
 EMPTY = frozenset(["\\emptyset", ("no", "solution"), ("no", "solutions"), ("empty", "set")])
 EMPTY |= {("no", "real", "solution"), ("no", "real", "solutions")}
@@ -51,11 +52,14 @@ class Comparison:
             return TYPED
         return RATIONAL if self.rational else PROBE
 
-    def renamed(self, answer: Node, gold: Node) -> int:
-        """NO, YES or UNSURE for two trees whose arbitrary constants may have other names."""
-        if any(
-            self.same(way, gold) == YES for way in (tree.of_positive(answer), *tree.renamed(answer, gold))
-        ):
+    def renamed(self, answer: Node, gold: Node, domain: bool) -> int:
+        """NO, YES or UNSURE for two trees whose arbitrary constants may have other names.
+
+        So may their arbitrary integers where it is said of one that it is an integer: `domain`.
+        """
+        ways = [tree.of_positive(answer), *tree.renamed(answer, gold, tree.CONSTANTS)]
+        ways += tree.renamed(answer, gold, tree.INDICES) if domain else ()
+        if any(self.same(way, gold) == YES for way in ways):
             return YES
         return self.up_to_constant(answer, gold)
 
@@ -89,9 +93,9 @@ class Comparison:
             return NO if self.strict else self.same(answer[1][0], gold)
         if kinds[0] == "list" and answer[2:] == ("or",) and gold[0] in EXPRESSIONS and not self.strict:
             first, *others = answer[1]  # 5/16 or 0.3125
-            return self.same(first, gold) if all(self.same(first, other) == YES for other in others) else NO
-        if kinds[0] == "list" and gold in YES_OR_NO and all(item[0] == "text" for item in answer[1]):
-            return YES if answer[1][0] == gold and not self.strict else NO  # no, there is none
+            alike = all(item[0] in EXPRESSIONS for item in answer[1])
+            alike = alike and all(self.same(first, other) == YES for other in others)
+            return self.same(first, gold) if alike else NO
         self.structured = True
         return self.same_container(answer, gold)
 
@@ -113,7 +117,7 @@ class Comparison:
         if "base" in kinds:
             return self.same_base(answer, gold)
         if kind == "list" == answer_kind and all(item in YES_OR_NO for item in gold[1]):
-            return self.in_order(answer[1], gold[1])
+            return NO if "or" in answer[2:] else self.in_order(answer[1], gold[1])
         if kind in ("list", "set") and answer_kind in ("list", "set"):
             if self.strict and (kind, answer_kind) == ("set", "list"):
                 return NO
@@ -126,7 +130,9 @@ class Comparison:
         if kind == "mat" == answer_kind and list(map(len, answer[1])) == list(map(len, gold[1])):
             return self.in_order(sum(answer[1], ()), sum(gold[1], ()))
         if kind == "text" == answer_kind:
-            return YES if self.meaning(answer[1]) == self.meaning(gold[1]) else NO
+            return self.same_words(
+                *([MONTHS.get(w.lower(), w.lower()) for w in node[1]] for node in (answer, gold))
+            )
         if "text" in kinds:
             text, other = (gold, answer) if kind == "text" else (answer, gold)
             if len(text[1]) == 1:
@@ -163,10 +169,13 @@ class Comparison:
             return self.same(answer[1][0], gold)
         return NO
 
-    def meaning(self, words: Sequence[str]) -> Sequence[str]:
-        """Words in lower case, but for those that name what is spoken of: the series converges, an odd function."""
-        lower = [MONTHS.get(word.lower(), word.lower()) for word in words]
-        return lower if self.strict else [word for word in lower if word not in SPOKEN_OF] or lower
+    def same_words(self, answer: Sequence[str], gold: Sequence[str]) -> int:
+        """One side may name what is spoken of, too: the series converges, an odd function."""
+        plain = [[word for word in words if word not in SPOKEN_OF] for words in (answer, gold)]
+        one_says = (plain[0] == answer) != (plain[1] == gold)
+        if not self.strict and one_says and NEGATING.isdisjoint(answer):
+            answer, gold = plain
+        return YES if answer == gold != [] else NO
 
     def in_order(self, answer: Sequence[Node], gold: Sequence[Node]) -> int:
         if len(answer) != len(gold):
@@ -188,6 +197,9 @@ class Comparison:
 
     def any_order(self, answer: Sequence[Node], gold: Sequence[Node]) -> int:
         """As multisets: every element of one is an element of the other, as often."""
+        name, gold = unnamed(gold)
+        if name and any(item[0] == "rel" and base_of(item[2][0]) != base_of(name) for item in answer):
+            return NO
         answer, gold = expanded(answer), expanded(gold)
         if len(answer) != len(gold):
             return NO
@@ -216,7 +228,7 @@ class Comparison:
             a = ("pct", a)  # only a number above 1 may have been asked for in per cent
         if "degree" in (unit, gold_unit) and not (self.strict or unit == gold_unit):  # pi/3 is 60 degrees
             other, said = (g, gold_unit) if unit == "degree" else (a, unit)
-            angle = other[0] in EXPRESSIONS and "pi" in tree.leaves(other, "const")
+            angle = other is a and a[0] in EXPRESSIONS and "pi" in tree.leaves(a, "const")
             if said == "radian" or (angle and not said):
                 a, g = (("*", (side, RADIANS)) if side is not other else side for side in (a, g))
                 unit = gold_unit = ""
@@ -231,14 +243,20 @@ class Comparison:
         if answer[0] == "rel" and answer[1] == ("=",) and is_name(answer[2][0]):
             answer = answer[2][1]
         if answer[0] in EXPRESSIONS and len(names := symbols(answer)) == 1:
-            first, second, third = (
-                tree.substituted(answer, {("sym", *names): ("num", k, 1)}) for k in range(3)
+            first, second, far = (
+                tree.substituted(answer, {("sym", *names): ("num", k, 1)}) for k in (0, 1, FAR)
             )
             step = ("+", (second, minus(first)))
-            steady = self.same(("+", (third, minus(second))), step) == YES
+            steady = self.same(("+", (far, minus(first))), ("*", (("num", FAR, 1), step))) == YES
             answer = ("mod", first, ("fn", "abs", (step,))) if steady else answer
         if answer[0] != "mod" or self.same(answer[2], gold[2]) != YES:
             return NO
+        if (
+            symbols(answer[1])
+            or answer[1][0] in ("^", "*")
+            or (gold[3:] and answer[3:] not in ((), gold[3:]))
+        ):
+            return NO  # still to be computed, or of something else
         return self.same(*(("fn", "mod", (side[1], gold[2])) for side in (answer, gold)))
 
     def same_base(self, answer: Node, gold: Node) -> int:
@@ -269,16 +287,19 @@ class Comparison:
         if operators == ("in",) and is_name(sides[0]) and sides[0][0] != "*":
             return None if simplified(sides[1])[0] in EXPRESSIONS else sides[1]
         letters = symbols(gold) if gold[0] in EXPRESSIONS else frozenset()
-        if operators[-1] == "approx" and gold[0] == "num" and self.same(sides[-1], gold) == YES:
-            return None if self.strict or gold[2] == 1 else sides[-1]  # which is asked for rounded
+        if operators[-1] == "approx" and gold[0] == "num" and gold[2] > 1 and sides[-1][0] == "num":
+            place = ("num", 1, gold[2])  # rounded, as asked
+            error = ("+", (sides[-2], minus(sides[-1]))) if sides[-2][0] in EXPRESSIONS else place
+            named = set(operators[:-1]) <= {"="} and all(map(is_name, sides[:-2]))
+            if named and not self.strict and is_less(error, place) and is_less(minus(error), place):
+                return sides[-1]
         if operators[-1] == "approx" and len(sides) > 1 and not is_name(sides[-2]) and not self.strict:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
         if any(operator != "=" for operator in operators):
             return None
         names = [is_name(side) or is_asked_for(side, letters, gold) or has_dots(side) for side in sides]
         first = sides[0]
-        if letters and first[0] in EXPRESSIONS - {"num"} and not symbols(first):
-            names[0] = True  # log_6 45 = a + b
+        names[0] |= bool(letters) and first[0] == "fn" and not symbols(first)  # log_6 45 = a + b
         names[0] |= first == EULER and gold[0] in EXPRESSIONS and "e" not in tree.leaves(gold, "const")
         if any(side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
@@ -327,8 +348,12 @@ class Comparison:
         """Two antiderivatives, each a sum with a constant of its own: their difference is one."""
         (a, c), (g, gold_c) = without_constant(answer), without_constant(gold)
         names = symbols(g)
-        if not (c and gold_c and names) or symbols(a) != names:
+        if not (c and gold_c) or len(names) != 1 or symbols(a) != names or not "".join(names).islower():
             return NO
+        if "rel" in (answer[0], gold[0]) and (answer[0] != gold[0] or answer[2][0] != gold[2][0]):
+            return NO
+        if a[0] == "+" and any(term[0] == "num" for term in a[1]):
+            return NO  # a point on an axis, perhaps
         here_a, here_g = (tree.substituted(node, somewhere(names)) for node in (a, g))
         return compare(("+", (a, here_g)), ("+", (g, here_a)), self.length)[0]
 
@@ -407,6 +432,8 @@ def by_units(node: Node, size: int) -> Sequence[Node]:
         if len(units) != 1 or units[0] in found:
             return ()
         found[units[0]] = ("*", (tree.ONE, *(factor for factor in factors if factor is not units[0])))
+    if not symbols(node) & {"j", "k"}:
+        return ()  # 2i is a complex number
     return [found.get(unit, tree.ZERO) for unit in UNIT_VECTORS[:size]]
 
 
@@ -433,12 +460,10 @@ def is_function(node: Node, name: Node, letters: frozenset[str]) -> bool:
 
 def by_name(items: Sequence[Node]) -> Sequence[Node]:
     """`y = 7, x = 2` or `x = y = 2` in the order of its letters, of which none comes twice; else nothing."""
-    if any(item[0] == "rel" and len(item[2]) > 2 for item in items):
-        chains = (item[1:] if item[0] == "rel" else ((), (item,)) for item in items)
-        items = [
-            ("rel", operators[-1:], (side, sides[-1])) for operators, sides in chains for side in sides[:-1]
-        ]
-    if any(item[0] != "rel" or item[1] != ("=",) or not is_name(item[2][0]) for item in items):
+    if any(item[0] != "rel" or set(item[1]) != {"="} for item in items):
+        return ()
+    items = [("rel", ("=",), (side, item[2][-1])) for item in items for side in item[2][:-1]]
+    if not all(is_name(item[2][0]) for item in items):
         return ()
     items = sorted(items, key=lambda item: str(item[2][0]))
     return items if len({item[2][0] for item in items}) == len(items) else ()
@@ -472,8 +497,6 @@ def is_asked_for(node: Node, letters: frozenset[str], value: Node) -> bool:
     if node[0] == "*" and node[1][0] in INVERSE_FUNCTIONS and len(node[1]) == 2:
         return True
     names = set(tree.leaves(node, "sym"))
-    if node == ("^", ("sym", "\\sigma"), ("num", 2, 1)):
-        return True  # a variance
     if node[0] == "/" and node[2] == ("const", "pi"):
         node = node[1]  # V / pi
     several = value[0] == "mat" or (len(names) > 1 and value != tree.ZERO)
@@ -566,7 +589,7 @@ def inequality(node: Node) -> tuple | None:
         operators, sides = operators[::-1], tuple(minus(side) for side in sides[::-1])  # times -1
         places = [len(sides) - 1 - places[0]]
         name = sides[places[0]]
-    if name[0] == "*" and name[1][0] not in NAMED_FUNCTIONS:
+    if name[0] == "*" and name[1][0] != ("sym", "f"):
         return None  # x t is a product
     if any(side[0] not in EXPRESSIONS for side in sides if side is not name):
         return None
@@ -685,12 +708,22 @@ def spread(node: Node) -> Node:
     return ("list", (tree.substituted(node, upper), tree.substituted(node, lower)))
 
 
+def unnamed(items: Sequence[Node]) -> tuple[Node | None, Sequence[Node]]:
+    """(x, the values) of `x = 1, 6`; (None, the items) of any other list."""
+    if len(items) < 2 or items[0][:2] != ("rel", ("=",)) or any(item[0] == "rel" for item in items[1:]):
+        return None, items
+    name, value = items[0][2]
+    return (name, (value, *items[1:])) if name[0] == "sym" else (None, items)
+
+
+def base_of(name: Node) -> str:
+    """x of x_1."""
+    return name[1].partition("_")[0] if name[0] == "sym" else ""
+
+
 def expanded(items: Sequence[Node]) -> list[Node]:
     """The elements with every plus-minus sign as two elements."""
     elements: list[Node] = []
-    if items and items[0][0] == "rel" and all(item[0] != "rel" for item in items[1:]):
-        value = named_value(items[0])
-        items = items if value is None or len(items) == 1 else (value, *items[1:])  # x = 1, 6
     for item in items:
         item = spread(simplified(item))
         elements.extend(item[1] if item[0] == "list" else (item,))
