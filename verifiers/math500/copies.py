@@ -9,7 +9,6 @@ reference's own text, are finished, unless the problem states the very equation.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations
@@ -39,12 +38,9 @@ _COMMANDS = {
 _FUNCTIONS = frozenset([*TRIGONOMETRIC, *"asin acos atan log ln ! binom abs floor ceil".split()])
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
 PLUS_MINUS = ("pm", 1)
-_PRIMES = re.compile(r"prime factor|product of (powers of )?prime")
-_FACTOR = re.compile(
-    r"(^|[.:;,] |\bto |\bcompletely |\bcan be )[Ff]actor(ed)?( completely| over| as| the (express|poly|quad)| \$| \\\()"
-    r"|\b[Ff]actori[sz]|\bfactored form|\b[Ff]actor completely"
-)
-_EXPAND = re.compile(r"\b[Ee]xpand\b")
+_FACTORED = ("factored form", "factoriz", "factoris", "factor completely", "factored completely")
+_FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ")
+_VERB = ("to", "completely", "and", "then", "be")  # words before "factor" as a verb
 _ASKING = ("find", "valueof", "compute", "evaluate", "determine", "calculate", "whatis")
 _ENDING = ("if", "when", "given", "where", "for", "in")
 NUMERIC = "numbers"  # the kind of work that is arithmetic and functions of numbers
@@ -106,12 +102,21 @@ def _is_finished(side: str, gold: Reference, problem: str, one_of_several: bool)
 
 def is_of_other_form(sides: Sequence[Node], gold: Node, problem: str) -> bool:
     """True where no side is in the form that the problem asks for: factored, a product of primes, expanded."""
-    if _PRIMES.search(problem) and is_product_of_primes(gold):
+    text = problem.lower()
+    if ("prime factor" in text or "product of prime" in text) and is_product_of_primes(gold):
         return not any(map(is_product_of_primes, sides))
-    if _FACTOR.search(problem) and symbols(gold):
+    if symbols(gold) and asks_to_factor(text):
         return max(map(count_factors, sides)) < count_factors(gold)
-    expanded = _EXPAND.search(problem) and not has_product_of_sums(gold)
-    return bool(expanded) and all(map(has_product_of_sums, sides))
+    expand = "expand" in text.replace("$", " ").split() and not has_product_of_sums(gold)
+    return expand and all(map(has_product_of_sums, sides))
+
+
+def asks_to_factor(text: str) -> bool:
+    """True for "Factor $x^2-1$." and "in factored form"; not for a factor that something has or grows by."""
+    if any(mark in text for mark in _FACTORED):
+        return True
+    before = [text.partition(mark)[0].split() for mark in _FACTOR if mark in text]
+    return any(not words or words[-1][-1] in ".:;,?" or words[-1] in _VERB for words in before)
 
 
 def count_factors(node: Node) -> int:

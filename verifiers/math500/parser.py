@@ -405,7 +405,7 @@ class Parser:
         return ("num", node[1] * units.SCALES[self.advance().lower()], node[2])
 
     def is_remark(self) -> bool:
-        """True at words or an equation in brackets that end the answer: "16 (simplified)", "3 (when x = 1)"."""
+        """True at words or a condition in brackets that end the answer: "16 (simplified)", "3 (when x = 1)"."""
         if self.value != "(" or self.peek()[0] not in NAME_KINDS:
             return False
         said = units.NUMBER_WORDS.get(self.peek()[1].lower())
@@ -417,16 +417,10 @@ class Parser:
         inside = self.tokens[self.position + 1 : end]
         if self.tokens[end][1] != ")" or self.tokens[end + 1] is not END:
             return False
-        words = [value for kind, value, _ in inside if kind == WORD]
-        values = [value for _, value, _ in inside]
-        named = all(kind == LETTERS for kind, _, _ in inside[:-2:2])  # a = b = c = 2, n \in \mathbb{Z}
-        relation = named and (
-            values[1:2] == ["in"] or (values[1::2] == ["="] * (len(values) // 2) and len(values) > 4)
-        )
-        relation |= values[:1] != [] and values[0].lower() in OCCASIONS
-        relation &= self.peek(-1)[0] != LETTERS
-        plain = relation or "constant" in words or (len(words) == len(inside) and min(map(len, words)) > 1)
-        return plain and NO_REMARK.isdisjoint(map(str.lower, words))
+        words = [value.lower() for kind, value, _ in inside if kind == WORD]
+        plain = len(words) == len(inside) and min(map(len, words)) > 1
+        condition = self.peek(-1)[0] != LETTERS and is_condition(inside)
+        return (plain or condition or "constant" in words) and NO_REMARK.isdisjoint(words)
 
     def is_unit_fraction(self) -> bool:
         if (self.kind, self.value) != (COMMAND, "frac") or self.peek()[1] != "{":
@@ -960,6 +954,14 @@ def text_node(words: list[str]) -> Node:
     if len(plain) == 1 and plain[0] in units.SPELLED:
         return ("num", units.SPELLED[plain[0]], 1)
     return ("text", tuple(words) if len(words) == 1 == len(words[0]) else plain)
+
+
+def is_condition(tokens: Sequence[Token]) -> bool:
+    r"""True for `n \in \mathbb{Z}`, `a = b = c = 2` and "attained at x = 1"; not for x = 2, another answer perhaps."""
+    values = [value for _, value, _ in tokens]
+    named = all(kind == LETTERS for kind, _, _ in tokens[:-2:2])
+    chain = len(values) > 4 and set(values[1::2]) == {"="}
+    return (named and (chain or values[1:2] == ["in"])) or values[0].lower() in OCCASIONS
 
 
 def is_clause(node: Node) -> bool:
