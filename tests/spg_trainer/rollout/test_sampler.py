@@ -169,6 +169,20 @@ def test_large_heads_are_computed_in_pieces(monkeypatch):
     assert torch.equal(results[0].unmask_step, results[1].unmask_step)
 
 
+@modes
+@pytest.mark.parametrize("width", [1, 7, 265])
+def test_the_vocabulary_is_computed_in_parts(width, temperature, remasking, monkeypatch):
+    """The last part may be shorter, and one may hold the mask alone."""
+    policy, results = make_policy(torch.float64), []
+    prompts, sampling = make_prompts(policy), replace(SAMPLING, temperature=temperature, remasking=remasking)
+    for columns in (policy.model.config.vocab_size, width):
+        monkeypatch.setattr("spg_trainer.rollout.draw._CPU_WIDTH", columns)
+        results.append(sample_completions(policy, *pad(policy, prompts), sampling, streams(len(prompts))))
+    assert torch.equal(results[0].completion_ids, results[1].completion_ids)
+    assert torch.equal(results[0].unmask_step, results[1].unmask_step)
+    assert torch.allclose(results[0].unmask_logps, results[1].unmask_logps, rtol=0, atol=1e-12)
+
+
 # Models rigged to go wrong.
 
 
@@ -199,8 +213,10 @@ def with_head(value: float, temperature: float = 0.0):
     return policy, sample_completions(policy, *pad(policy, [[5, 6]]), sampling, streams(1))
 
 
+@pytest.mark.parametrize("width", [2048, 7])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_broken_model_neither_crashes_nor_samples_the_mask(temperature):
+def test_a_broken_model_neither_crashes_nor_samples_the_mask(temperature, width, monkeypatch):
+    monkeypatch.setattr("spg_trainer.rollout.draw._CPU_WIDTH", width)
     policy, out = with_head(float("nan"), temperature)
     assert not (out.completion_ids == policy.mask_id).any()
     assert out.unmask_logps.isnan().all()
