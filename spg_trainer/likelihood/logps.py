@@ -191,10 +191,10 @@ def softmax(hidden_states: Tensor, weight: Tensor, targets: Tensor) -> Softmax:
     logits = _logits(hidden_states, weight)
     chosen = logits.gather(-1, targets[:, None]).squeeze(-1)
     top = logits.amax(-1, keepdim=True)  # logsumexp in place: a second copy would double the peak
-    powers = logits.sub_(top).exp_()
-    total = powers.sum(-1)
+    parts = logits.split(columns_at_once(weight), -1)
+    total = torch.stack([part.sub_(top).exp_().sum(-1) for part in parts]).sum(0)
     normalisers = total.log().add_(top.squeeze(-1))
-    return Softmax(powers, total, chosen - normalisers, normalisers)
+    return Softmax(logits, total, chosen - normalisers, normalisers)
 
 
 @torch.no_grad()
@@ -227,10 +227,12 @@ def head_gradient(
     """
     result = torch.empty_like(hidden_states)
     for rows in _chunks(len(hidden_states), chunk_rows):
-        logits = _logits(hidden_states[rows], weight)
-        known = normalisers is not None
-        powers = logits.sub_(normalisers[rows, None] if known else logits.amax(-1, keepdim=True)).exp_()
-        total = 1.0 if known else powers.sum(-1)
+        if normalisers is None:
+            powers, total, *_ = softmax(hidden_states[rows], weight, targets[rows])
+        else:
+            powers, total = _logits(hidden_states[rows], weight), torch.ones_like(normalisers[rows])
+            for part in powers.split(columns_at_once(weight), -1):
+                part.sub_(normalisers[rows, None]).exp_()
         result[rows] = softmax_gradient(
             powers, total, hidden_states[rows], weight, targets[rows], coefficients[rows], weight_gradient
         )
@@ -240,7 +242,7 @@ def head_gradient(
 @torch.no_grad()
 def softmax_gradient(
     powers: Tensor,
-    total: Tensor | float,
+    total: Tensor,
     hidden_states: Tensor,
     weight: Tensor,
     targets: Tensor,
@@ -249,23 +251,32 @@ def softmax_gradient(
 ) -> Tensor:
     """`head_gradient` (r, D) from what is left of a softmax: probabilities are powers / total.
 
-    powers: (r, V), overwritten. total: (r,), or a number.
+    powers: (r, V), overwritten. total: (r,).
     """
-    scale = coefficients.to(powers.dtype)
-    powers.mul_((-scale / total).unsqueeze(-1)).scatter_add_(-1, targets[:, None], scale.unsqueeze(-1))
-    score = powers.to(weight.dtype)
+    # Rounded after the difference from the target's 1, and scaled where there are D numbers for V.
+    score = powers.scatter_add_(-1, targets[:, None], -total[:, None]).to(weight.dtype)
+    scale = (-coefficients.to(powers.dtype) / total).unsqueeze(-1)
     if weight_gradient is not None:
-        states = hidden_states.to(weight.dtype)
+        states = (scale * hidden_states).to(weight.dtype)
         if weight_gradient.dtype == weight.dtype:
             weight_gradient.addmm_(score.T, states)
         else:
             weight_gradient.add_(score.T @ states)
-    return (score @ weight).to(hidden_states.dtype)
+    return (scale * (score @ weight)).to(hidden_states.dtype)
 
 
 def rows_per_chunk(vocabulary: int) -> int:
     """How many positions are scored at once: 128 MB of float32 logits."""
     return max(16, 2**25 // vocabulary)
+
+
+CPU_COLUMNS = 2048
+"""Of the vocabulary at once: logits of 256 positions are then 2 MB."""
+
+
+def columns_at_once(head: Tensor) -> int:
+    """How much of the vocabulary to work on at a time: what stays in a core's cache on a CPU, else all of it."""
+    return CPU_COLUMNS if head.device.type == "cpu" else head.shape[0]
 
 
 def result_dtype(weight: Tensor) -> torch.dtype:

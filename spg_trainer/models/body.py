@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.integrations.moe import (
@@ -44,6 +46,35 @@ class RMSNorm(nn.Module):
         wide = hidden_states.to(torch.promote_types(hidden_states.dtype, torch.float32))
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.variance_epsilon)
         return self.weight * wide.to(hidden_states.dtype)
+
+
+class _Rows(torch.autograd.Function):
+    """Rows of a weight by number. Their gradient goes where the weight's `.grad` has them, if it has one."""
+
+    @staticmethod
+    def forward(ctx: Any, numbers: Tensor, weight: Tensor) -> Tensor:
+        ctx.numbers, ctx.weight = numbers, weight
+        return embedding(numbers, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None]:
+        weight, into = ctx.weight, ctx.weight.grad if ctx.weight.is_leaf else None
+        result = torch.zeros_like(weight) if into is None else into
+        result.index_put_((ctx.numbers,), gradient, accumulate=True)  # on a GPU index_add_ adds in any order
+        return None, result if into is None else None
+
+
+class Embedding(nn.Embedding):
+    """The stock embedding, without a tensor of the vocabulary's size for the gradient of every backward pass.
+
+    What is not the first gradient since `.grad` was set to None is added in place, and so only `backward` can be used,
+    not `torch.autograd.grad`.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Token ids of any shape (...) to (..., D)."""
+        return _Rows.apply(input, self.weight)
 
 
 def pick(x: Tensor, keep: Tensor) -> Tensor:
@@ -109,7 +140,7 @@ class Body:
         super().__init__(config)
         # These families pad with an end token: as padding_idx its embedding would start at zero and never learn.
         self.padding_idx = None
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         index = len(self.layers) - 1
         stock = type(self.layers[index])
         self.layers[index] = type(stock.__name__, (KeepingLayer, stock), {})(config, index)

@@ -26,7 +26,7 @@ from transformers.models.llama.modeling_llama import (
 )
 
 from spg_trainer.errors import ModelError
-from spg_trainer.models.body import Checked, RMSNorm, pick
+from spg_trainer.models.body import Checked, Embedding, RMSNorm, pick
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.pattern import Pattern
 
@@ -257,7 +257,7 @@ class LLaDAModel(LLaDAPreTrainedModel, LlamaModel):
         # LLaDA pads with its end token: as padding_idx its embedding would start at zero and never learn.
         self.padding_idx = None
         self.vocab_size = config.vocab_size
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.embed_tokens = Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(LLaDADecoderLayer(config, index) for index in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, eps=config.rms_norm_eps)
         self.rotary_emb = LLaDARotaryEmbedding(config)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from spg_trainer.likelihood.logps import columns_at_once
+
 Generators = Sequence[torch.Generator] | None
 """One per row, on the model's device; None where nothing is random."""
 
@@ -14,8 +16,6 @@ Measure = Callable[[Tensor], Tensor]
 
 _MAX_LOGITS = 2**26
 """Logits alive at once (256 MB in float32); whole rows only, because a row's noise is one draw."""
-_CPU_WIDTH = 2048
-"""Columns of the vocabulary that a CPU computes at once: logits of 256 positions then stay in a core's cache."""
 _MIN_EXPONENTIAL = torch.finfo(torch.float32).tiny
 """Guards against an exact 0 only, whose infinite logarithm would turn the forbidden mask's score into NaN. Real draws
 go down to 2**-24 on CUDA and below 2**-30 on a CPU; a larger bound would change what rare tokens score."""
@@ -44,8 +44,7 @@ def sample_tokens(
     the positions (N,); without one, the logps again.
     """
     tokens, logps, sure, at = [], [], [], 0
-    in_parts = measure is None and head.device.type == "cpu"
-    width = _CPU_WIDTH if in_parts else head.shape[0]
+    width = columns_at_once(head) if measure is None else head.shape[0]
     for rows in _pieces(counts, _MAX_LOGITS // head.shape[0]):
         size = sum(counts[row] for row in rows)
         noise = None

@@ -348,3 +348,15 @@ def test_attention_with_flat_masks_computes_the_whole_last_layer(padded):
     found = hidden_states(model, ids, mask, keep=KEEP)
     assert seen == [12 if padded else 3], "without a mask, the other positions are still left out"
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_embedding_adds_later_gradients_in_place():
+    ours = small(seed=1).double().model.embed_tokens
+    stock = nn.Embedding.from_pretrained(ours.weight.detach().clone(), freeze=False)
+    weights, places = torch.randn(2, 5, ours.embedding_dim, dtype=torch.float64), set()
+    for numbers in ([[1, 1, 3, 2, 1], [0, 2, 2, 1, 7]], [[4, 1, 1, 1, 1], [9, 9, 0, 0, 3]]):
+        for table in (ours, stock):
+            (table(torch.tensor(numbers)) * weights).sum().backward()
+        torch.testing.assert_close(ours.weight.grad, stock.weight.grad, rtol=0, atol=1e-14)
+        places.add(ours.weight.grad.data_ptr())
+    assert len(places) == 1

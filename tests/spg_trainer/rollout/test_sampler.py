@@ -176,7 +176,7 @@ def test_the_vocabulary_is_computed_in_parts(width, temperature, remasking, monk
     policy, results = make_policy(torch.float64), []
     prompts, sampling = make_prompts(policy), replace(SAMPLING, temperature=temperature, remasking=remasking)
     for columns in (policy.model.config.vocab_size, width):
-        monkeypatch.setattr("spg_trainer.rollout.draw._CPU_WIDTH", columns)
+        monkeypatch.setattr("spg_trainer.likelihood.logps.CPU_COLUMNS", columns)
         results.append(sample_completions(policy, *pad(policy, prompts), sampling, streams(len(prompts))))
     assert torch.equal(results[0].completion_ids, results[1].completion_ids)
     assert torch.equal(results[0].unmask_step, results[1].unmask_step)
@@ -216,7 +216,7 @@ def with_head(value: float, temperature: float = 0.0):
 @pytest.mark.parametrize("width", [2048, 7])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_broken_model_neither_crashes_nor_samples_the_mask(temperature, width, monkeypatch):
-    monkeypatch.setattr("spg_trainer.rollout.draw._CPU_WIDTH", width)
+    monkeypatch.setattr("spg_trainer.likelihood.logps.CPU_COLUMNS", width)
     policy, out = with_head(float("nan"), temperature)
     assert not (out.completion_ids == policy.mask_id).any()
     assert out.unmask_logps.isnan().all()
