@@ -198,8 +198,9 @@ def digits(expr: sympy.Basic) -> float:
 
 def same(gold: object, answer: object) -> bool:
     """Do the two say the same? `x = value` is its value; a list is a set in which elements may come again."""
-    if isinstance(gold, sympy.Eq) != isinstance(answer, sympy.Eq):
-        named = [isinstance(s, sympy.Eq) and isinstance(s.lhs, NAMES) for s in (gold, answer)]
+    named = [isinstance(s, sympy.Eq) and isinstance(s.lhs, NAMES) for s in (gold, answer)]
+    alike = all(named) and str(gold.lhs).partition("(")[0] == str(answer.lhs).partition("(")[0]  # y, y(x)
+    if alike or isinstance(gold, sympy.Eq) != isinstance(answer, sympy.Eq):
         gold, answer = (s.rhs if name else s for s, name in zip((gold, answer), named, strict=True))
     if isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr):
         return same_value(gold, answer)

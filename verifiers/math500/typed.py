@@ -301,6 +301,9 @@ class Comparison:
         first = sides[0]
         names[0] |= bool(letters) and first[0] == "fn" and not symbols(first)  # log_6 45 = a + b
         names[0] |= first == EULER and gold[0] in EXPRESSIONS and "e" not in tree.leaves(gold, "const")
+        asked = symbols(first) if names[0] and first[0] in ("+", "*", "^", "/") else frozenset()
+        for k, side in enumerate(sides[1:-1], 1):  # r^2 + s^2 = (r + s)^2 - 2rs = 19
+            names[k] |= bool(symbols(side)) and asked.issuperset(symbols(side))
         if any(side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
         if (sides[-1][0] == "text") != (gold[0] == "text"):
@@ -308,7 +311,12 @@ class Comparison:
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
         plain = Comparison(self.length, False)
         last = values[-1]
-        agree = (plain.same(value, last) or plain.same(last, value) for value in values[:-1])
+        agree = (
+            plain.same(value, last)
+            or plain.same(last, value)
+            or plain.same(in_decimal(value), in_decimal(last))  # 345_6 = 137
+            for value in values[:-1]
+        )
         return None if NO in agree else last
 
     def same_relations(self, answer: Node, gold: Node) -> int:
@@ -435,6 +443,14 @@ def by_units(node: Node, size: int) -> Sequence[Node]:
     if not symbols(node) & {"j", "k"}:
         return ()  # 2i is a complex number
     return [found.get(unit, tree.ZERO) for unit in UNIT_VECTORS[:size]]
+
+
+def in_decimal(node: Node) -> Node:
+    """A number with a base as one without; another node as it is."""
+    try:
+        return ("num", int(node[1], int(node[2])), 1) if node[0] == "base" else node
+    except ValueError:  # no digits of that base
+        return node
 
 
 def has_dots(node: Node) -> bool:
