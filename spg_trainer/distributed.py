@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from spg_trainer.errors import TrainingError
 
 if TYPE_CHECKING:
+    import numpy as np
     from accelerate import Accelerator
     from torch import Tensor
 
@@ -76,8 +77,15 @@ def gather(items: list[T]) -> list[T]:
     return gather_object(items)
 
 
-def gather_rows(rollouts: "Rollouts") -> "Rollouts":
-    """The rollouts of all processes in the order of ranks, on the CPU."""
+def gathered_order(rows: "np.ndarray") -> "np.ndarray":
+    """Where among what `gather` returns the rows of all processes stand, by their numbers; rows: this process's."""
+    import numpy as np
+
+    return np.argsort(np.concatenate(gather([rows])))
+
+
+def gather_rows(rollouts: "Rollouts", order: "np.ndarray") -> "Rollouts":
+    """The rollouts of all processes in an order that `gathered_order` gives, on the CPU."""
     import torch
     from torch.nn.functional import pad
 
@@ -86,7 +94,8 @@ def gather_rows(rollouts: "Rollouts") -> "Rollouts":
     for part in parts:
         for name in ("prompt_ids", "prompt_mask"):
             part[name] = pad(part[name], (width - part[name].shape[1], 0))
-    return replace(rollouts, **{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return replace(rollouts, **whole).select(torch.from_numpy(order))
 
 
 def sum_gradients(parameters: "Sequence[Tensor]") -> None:

@@ -14,7 +14,7 @@ from spg_trainer.distributed import deal, gather, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.sampler import watching
-from spg_trainer.rollout.scored import Failures, Scored, sample_and_score, sample_rows
+from spg_trainer.rollout.scored import Failures, Scored, prompt_length, sample_and_score, sample_rows
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.sources import defaults
@@ -172,15 +172,6 @@ def repeated(env: "TextEnv", split: str, asked: int, count: int) -> str:
     wanted = min(asked or len(env), len(env))
     text = f"{env.spec_name} {split}: only {count} of {wanted} problems differ; each is asked once."
     return text if count < wanted else ""
-
-
-def prompt_length(env: "TextEnv", index: int) -> int:
-    """Characters of a prompt; 0 if the environment cannot make it, which the process that it is dealt to will find."""
-    try:
-        prompt = envs.core.read_problem(env, index).prompt
-    except envs.EnvError:
-        return 0
-    return len(prompt) if isinstance(prompt, str) else sum(len(message["content"]) for message in prompt)
 
 
 def pair(row: dict[str, Any]) -> tuple[int, int]:

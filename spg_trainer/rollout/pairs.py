@@ -16,7 +16,7 @@ from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.scored import Scored
-from spg_trainer.rollout.sources import check_prompts, own_share
+from spg_trainer.rollout.sources import check_prompts, own_rows
 from spg_trainer.rollout.tokens import Prompt, encode_completions, encode_prompts, is_chat
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import Config
@@ -64,7 +64,9 @@ class PairFile:
 
     def collect(self, step: int) -> Scored:
         """The pairs of a step as if they had been sampled: a chosen one has reward 1, its rejected one 0."""
-        index = own_share(self.choose(step))
+        chosen = self.choose(step)
+        rows = own_rows([len(str(self.pairs[i])) for i in chosen], 2, whole_groups=True)
+        index = chosen[rows[::2] // 2]
         pairs, count = [self.pairs[i] for i in index], len(index)
         problems = [envs.Problem(pair.prompt, {}) for pair in pairs for _ in range(2)]
         completions = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
@@ -73,6 +75,7 @@ class PairFile:
         return Scored(
             index=np.repeat(index, 2),
             generation=np.tile([0, 1], count),
+            rows=rows,
             problems=problems,
             completions=completions,
             rollouts=as_rollouts(self.policy, [p.prompt for p in problems], completions, length),

@@ -31,6 +31,8 @@ class Scored:
     """(B,) int64, problem of each completion."""
     generation: np.ndarray
     """(B,) int64, number of the completion in its group."""
+    rows: np.ndarray
+    """(B,) int64, ascending: number of the completion among those of all processes, group by group."""
     problems: "list[Problem]"
     completions: list[str]
     rollouts: Rollouts
@@ -85,10 +87,12 @@ def sample_and_score(
     key: Sequence[int | str],
     seed: int,
     rows_per_forward: int | None,
+    rows: np.ndarray | None = None,
 ) -> Scored:
     """Writes one completion per (index, generation) pair and scores all of them in one verifier call.
 
-    index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation).
+    index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation). rows: as in `Scored`,
+    None = there are no others.
     """
     vector = envs.TextVectorEnv(env, num_envs=len(index))
     prompts, _ = vector.reset(options={"index": index})
@@ -104,6 +108,7 @@ def sample_and_score(
     return Scored(
         index=index,
         generation=generation,
+        rows=np.arange(len(index)) if rows is None else rows,
         problems=problems,
         completions=completions,
         rollouts=rollouts,
@@ -114,6 +119,15 @@ def sample_and_score(
         extracted=list(info["extracted"]),
         traceback=list(info.get("traceback", [None] * len(index))),
     )
+
+
+def prompt_length(env: "TextEnv", index: int) -> int:
+    """Characters of a prompt; 0 if the environment cannot make it, which the process that it is dealt to will find."""
+    try:
+        prompt = envs.core.read_problem(env, index).prompt
+    except envs.EnvError:
+        return 0
+    return len(prompt) if isinstance(prompt, str) else sum(len(message["content"]) for message in prompt)
 
 
 def sample_rows(

@@ -67,11 +67,11 @@ def check(config: Config, algorithm: Any, num_processes: int = 1) -> None:
             "--shard with --adam-moments 8bit: blocks of them share a scale, so that another number of processes could "
             "not resume. Use --adam-moments float32."
         )
-    if rest := b.prompts_per_step % num_processes:
-        counts = {b.prompts_per_step - rest, b.prompts_per_step - rest + num_processes} - {0}
-        ways = " or ".join(map(str, sorted(counts)))
+    together = b.num_generations if algorithm.whole_groups or config.pairs else 1
+    if b.prompts_per_step * b.num_generations < num_processes * together:
         raise ConfigError(
-            f"--prompts-per-step {b.prompts_per_step} cannot be shared by {num_processes} processes. Use {ways}."
+            f"--prompts-per-step {b.prompts_per_step} leaves some of {num_processes} processes without a completion. "
+            f"Use {-(-num_processes * together // b.num_generations)} or more."
         )
 
 

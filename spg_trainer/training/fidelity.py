@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from spg_trainer.batch import Rollouts
-from spg_trainer.distributed import rank
 from spg_trainer.likelihood import Masks, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import sample
@@ -28,8 +27,8 @@ def fidelity_sums(
     policy: Policy, scored: "Scored", sampling: Sampling, seed: int, step: int, rows_per_forward: int | None
 ) -> list[float]:
     """What `fidelity_means` adds up, of those that this process has; its weights must be those that sampled."""
-    mine = min(len(scored), COMPLETIONS - rank() * len(scored))
-    if mine <= 0:
+    mine = int((scored.rows < COMPLETIONS).sum())
+    if not mine:
         return [0.0] * 4
     rows = torch.arange(mine, device=policy.device)
     rollouts = scored.rollouts.select(rows).trim()

@@ -15,6 +15,7 @@ import torch
 from spg_trainer.distributed import (
     gather,
     gather_rows,
+    gathered_order,
     is_on_all,
     on_all,
     raising_on_all,
@@ -176,7 +177,7 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     batch, algorithm, rollouts = run.config.batch, run.algorithm, scored.rollouts
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(run.policy.pad_id)
-    everyone = gather_rows(rollouts)
+    everyone = gather_rows(rollouts, gathered_order(scored.rows))
     prepared = algorithm.prepare(torch.from_numpy(rewards), everyone)
     group = np.arange(rewards.size) // batch.num_generations
     minibatch, lengths = group % batch.num_minibatches, everyone.completion_mask.sum(-1).numpy(force=True)
@@ -188,7 +189,7 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
         {name: float(column[minibatch == m].sum()) for name, column in counts.items()}
         for m in range(batch.num_minibatches)
     ]
-    mine = len(scored) * run.accelerator.process_index + np.arange(len(scored))
+    mine = scored.rows
     active = active[mine]
     rows = torch.from_numpy(mine[active])
     step = Step(

@@ -19,13 +19,12 @@ def rollout_metrics(
     """
     rollouts = scored.rollouts
     written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
-    texts = scored.completions
     mine = {
+        "row": scored.rows,
         "reward": scored.rewards,
         "correct": scored.correct,
         "length": rollouts.completion_mask.sum(-1).numpy(force=True),
         "error": np.array(scored.reason) == "error",
-        "copied": np.array([text == texts[b - b % num_generations] for b, text in enumerate(texts)]),
         "clipped": ~np.array(ended),
         "nats": -(rollouts.unmask_logps * written).sum(-1).numpy(force=True).astype(float),
         "written": written.sum(-1).numpy(force=True),
@@ -33,11 +32,14 @@ def rollout_metrics(
         "passes": 1 + rollouts.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
-    parts = gather([mine])
+    parts, texts = gather([mine]), gather(scored.completions)
     whole = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in mine}
+    order = whole["row"].argsort()
+    whole = {name: values[order] for name, values in whole.items()}
+    texts = np.array(texts, dtype=object)[order].reshape(-1, num_generations)
     groups = whole["reward"].reshape(-1, num_generations)
     constant = np.ptp(groups, axis=1) == 0  # the standard deviation of 0.1s is not quite 0
-    correct, copied = (whole[name].reshape(-1, num_generations) for name in ("correct", "copied"))
+    correct, copied = whole["correct"].reshape(-1, num_generations), texts == texts[:, :1]
     metrics = {
         "reward": float(whole["reward"].mean()),
         "reward_std": float(groups.std(axis=1).mean()),

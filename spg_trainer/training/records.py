@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from spg_trainer import __version__
-from spg_trainer.distributed import gather
+from spg_trainer.distributed import gather, gathered_order
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import REPORT
@@ -36,9 +36,9 @@ def record_step(
     state.consistent = True
     state.history.append(metrics)
     if run.due(run.config.output.sample_steps):
-        rows = gather(
-            sample_rows(scored, policy=run.policy, env=run.source, step=state.step, advantages=advantages)
-        )
+        mine = sample_rows(scored, policy=run.policy, env=run.source, step=state.step, advantages=advantages)
+        rows = gather(mine)
+        rows = [rows[place] for place in gathered_order(scored.rows)]
         run.folder.samples(state.step, rows)
         run.trackers.table("samples", rows, state.step)
 

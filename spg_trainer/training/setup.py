@@ -56,7 +56,9 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         if config.pairs:
             source = PairFile(config, policy)
         else:
-            source = EnvironmentSource(splits["train"], policy, config, rows_per_forward)
+            source = EnvironmentSource(
+                splits["train"], policy, config, rows_per_forward, algorithm.whole_groups
+            )
     with raising_on_all():
         optimizer = make_optimizer(config.optimizer, trained(policy.model).values())
     state, folder = TrainingState(), RunFolder(path)
@@ -128,7 +130,7 @@ def introduce(run: Run) -> None:
     )
     console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes))
     if config.rollout.cache != "none" and env is not None:
-        rows = config.batch.prompts_per_step * config.batch.num_generations // len(devices)
+        rows = -(-config.batch.prompts_per_step * config.batch.num_generations // len(devices))
         with gathered(run.policy.model):  # apart, weights have the type that is trained
             model = run.policy.model
             console.say(

@@ -98,8 +98,24 @@ KINDS = (("float64", "tokens"), ("float64", "completions"), ("float64", "length"
 
 
 def half_dull() -> str:
-    """The second half of the first step's problems: those of the second of two processes."""
+    """The second half of the first step's problems."""
     return ",".join(str(index) for index in choose_problems(0, 0, 4, PROBLEMS)[2:])
+
+
+def dull_for_the_second() -> str:
+    """Those of the first step's problems that the second of two processes has: neither the longest nor the shortest."""
+    env = Letters()
+    index = sorted(choose_problems(0, 0, 4, PROBLEMS), key=lambda i: -len(env.problem(int(i)).prompt))
+    return f"{index[1]},{index[2]}"
+
+
+PROBE_CONFIG = {
+    "algorithm": PROBE,
+    "algorithm_args": {},
+    "num_iterations": 2,
+    "env_args": {"dull": dull_for_the_second()},
+}
+"""Two updates with old logps, in which one process has nothing to do."""
 
 
 def gradient_config(
@@ -212,8 +228,7 @@ def in_each_process(here: Path) -> None:
     for dtype, normalizer in KINDS:
         name = f"{dtype}-{normalizer}"
         found[name] = one_step(gradient_config(here / name, dtype, normalizer))
-    probe = {"algorithm": PROBE, "algorithm_args": {}, "num_iterations": 2}
-    found["probe"] = one_step(gradient_config(here / "probe", "float64", "tokens", **probe))
+    found["probe"] = one_step(gradient_config(here / "probe", "float64", "tokens", **PROBE_CONFIG))
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
     coupled = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}, "num_iterations": 2}
     found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))

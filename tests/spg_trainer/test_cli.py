@@ -130,9 +130,11 @@ def test_an_unknown_model_path_answers_with_the_nearest(refused, model: Path, co
     refused(f"{command}--model ./nowhere", "./nowhere", "--model takes tiny, ", "a folder, or a Hub id")
 
 
-def test_prompts_that_the_processes_cannot_share_name_both_ways_out(refused, monkeypatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    refused("--prompts-per-step 6 --dry-run", "6 cannot be shared by 4 processes", "4 or 8")
+def test_too_few_completions_for_the_processes_name_the_way_out(refused, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "32")
+    few = "--prompts-per-step 3 --num-generations 8 --dry-run"
+    refused(few, "3 leaves some of 32 processes without a completion", "4 or more")
+    refused(f"{few} --algorithm stabledrl", "3 leaves some of 32 processes", "32 or more")
 
 
 def dry(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:

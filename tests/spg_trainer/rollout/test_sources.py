@@ -3,7 +3,7 @@
 import pytest
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.rollout.sources import check_prompts, choose_problems
+from spg_trainer.rollout.sources import check_prompts, choose_problems, own_rows
 
 
 def test_a_step_has_distinct_problems_of_its_seed_and_number():
@@ -17,3 +17,24 @@ def test_a_step_that_asks_for_more_problems_than_there_are_is_refused():
     check_prompts(8, 8, "letters")
     with pytest.raises(ConfigError, match="--prompts-per-step 9: letters has 8"):
         check_prompts(9, 8, "letters")
+
+
+@pytest.mark.parametrize("whole_groups", [False, True])
+@pytest.mark.parametrize(("groups", "count"), [(6, 1), (6, 2), (8, 4), (7, 3), (5, 4), (2, 3)])
+def test_completions_are_shared_evenly_by_number_and_length(monkeypatch, groups, count, whole_groups):
+    """Groups stay whole while each process has equally many."""
+    lengths, shares = [37 * group % 11 + 20 for group in range(groups)], []
+    monkeypatch.setattr("spg_trainer.distributed.world_size", lambda: count)
+    monkeypatch.setattr("spg_trainer.rollout.sources.world_size", lambda: count)
+    for number in range(count):
+        monkeypatch.setattr("spg_trainer.distributed.rank", lambda number=number: number)
+        shares.append(own_rows(lengths, 4, whole_groups).tolist())
+    assert sorted(row for share in shares for row in share) == list(range(4 * groups))
+    assert all(share == sorted(share) for share in shares)
+    sizes, split = list(map(len, shares)), [{row // 4 for row in share} for share in shares]
+    divided = sum(map(len, split)) > groups
+    assert divided == (not whole_groups and groups % count > 0)
+    assert max(sizes) - min(sizes) <= (4 if whole_groups else 1 if groups % count else 0)
+    if groups % count == 0:
+        sums = [sum(lengths[group] for group in share) for share in split]
+        assert max(sums) - min(sums) <= max(lengths) - min(lengths)

@@ -19,7 +19,7 @@ def rolled(policy, sampling, seed=3, step=5):
     keys = [("rollout", step, number, 0) for number in range(len(prompts))]
     rollouts = sample(policy, pad(policy, prompts, 2), sampling, seed, keys, None)
     index = np.arange(len(prompts))
-    scored = SimpleNamespace(rollouts=rollouts, index=index, generation=0 * index)
+    scored = SimpleNamespace(rollouts=rollouts, index=index, generation=0 * index, rows=index)
     return rollouts, type("Some", (), {"__len__": lambda self: len(index), **vars(scored)})()
 
 

@@ -122,7 +122,21 @@ def test_an_error_in_one_process_ends_all_with_one_message(tmp_path, launch):
     assert saved_steps(tmp_path / "run") == []
 
 
+@pytest.mark.parametrize("algorithm", ["spg", "stabledrl"])
+def test_groups_that_do_not_go_up_in_processes_are_shared_all_the_same(tmp_path, launch, algorithm):
+    """Of five groups, four completions each, two processes have ten each, or three and two whole groups."""
+    settings = {**SETTINGS, "prompts_per_step": 5, "num_generations": 4, "max_steps": 3, "sample_steps": 1}
+    arguments = (
+        {} if algorithm == "spg" else {"algorithm": algorithm, "algorithm_args": {}, "num_iterations": 1}
+    )
+    config = small_config(None, **{**settings, **arguments})
+    launch(tmp_path / "two", config, 2)
+    launch(tmp_path / "one", config, 1)
+    assert_same_run(tmp_path / "two", tmp_path / "one")
+
+
 def test_settings_that_no_process_can_use_are_told_once(tmp_path, launch):
+    config = small_config(None, prompts_per_step=1, algorithm="stabledrl", algorithm_args={})
     with pytest.raises(RuntimeError) as failed:
-        launch(tmp_path / "run", small_config(None, prompts_per_step=3), 2)
-    assert str(failed.value).count("cannot be shared by 2 processes") == 1
+        launch(tmp_path / "run", config, 2)
+    assert str(failed.value).count("leaves some of 2 processes without a completion") == 1

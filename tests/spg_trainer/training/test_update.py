@@ -17,6 +17,7 @@ from spg_trainer.training.update import gradient, means, plan_updates, split_row
 from tests.common.likelihood_cases import count_sequences, naive_logps, relative
 from tests.common.process_cases import (
     KINDS,
+    PROBE_CONFIG,
     algorithm_config,
     gradient_config,
     half_dull,
@@ -139,9 +140,8 @@ def test_skipped_groups_count_in_the_totals(place):
 
 
 def test_a_process_without_active_completions_takes_part_with_old_logps(place):
-    settings = {"algorithm": PROBE, "algorithm_args": {}, "num_iterations": 2}
     Probe.seen.clear()
-    expected, _ = one_step(gradient_config(place(), "float64", "tokens", **settings))
+    expected, _ = one_step(gradient_config(place(), "float64", "tokens", **PROBE_CONFIG))
     logps, old_logps = Probe.seen[-1]["logps"], Probe.seen[-1]["batch"].old_logps
     assert not torch.allclose(logps, old_logps)
     found = torch.load(two_processes() / "rank-1.pt")

@@ -110,6 +110,7 @@ def test_a_run_says_so_before_its_first_step(advantage, tmp_path, capsys):
 def test_groups_are_counted_by_what_they_have_in_common():
     correct = [1, 1, 0, 0, 0, 0, 1, 1]
     scored = SimpleNamespace(
+        rows=np.arange(8),
         rewards=np.array([1.0, 1.0, 0.2, 0.2, 0.0, 0.3, 0.5, 0.5]),
         correct=np.array(correct, bool),
         reason=["ok" if c else "wrong" for c in correct],
