@@ -15,6 +15,14 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.distributed import device_mesh
+from torch.distributed.fsdp._fully_shard import (
+    _fsdp_collectives,
+    _fsdp_init,
+    _fsdp_param_group,
+    _fsdp_state,
+    _fully_shard,
+)
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
@@ -53,6 +61,8 @@ class Wait(NamedTuple):
 
 def place(tensor: Tensor) -> torch.device:
     """Where a tensor is: where torch says, unless it was made on the GPU or brought there."""
+    if hasattr(tensor, "_local_tensor"):  # of which this process has a part
+        return place(tensor._local_tensor)
     storage = tensor.untyped_storage()
     return storage.__dict__.setdefault("place", storage.device)
 
@@ -92,6 +102,11 @@ def pretend_cuda() -> Iterator[list[Wait]]:
         for owner, doubles in ((Tensor, tensors), (torch.cuda, cuda)):
             for name, double in doubles.items():
                 stack.enter_context(patch.object(owner, name, double))
+        for module in (_fsdp_init, _fsdp_collectives, _fsdp_param_group, _fsdp_state):
+            stack.enter_context(patch.object(module, "_get_device_handle", lambda kind: torch.cpu))
+        for module in (_fsdp_init, _fully_shard):
+            stack.enter_context(patch.object(module, "_get_device_from_mesh", lambda mesh: GPU))
+        stack.enter_context(patch.object(device_mesh, "init_device_mesh", _init_device_mesh))
         stack.enter_context(patch.object(torch, "Generator", _Generator))
         stack.enter_context(patch.object(torch.autograd, "_engine_run_backward", run_backward))
         stack.enter_context(patch.object(PreTrainedModel, "from_pretrained", _from_pretrained))
@@ -113,6 +128,16 @@ class _Generator(torch.Generator):
     @property
     def device(self) -> torch.device:
         return self.at
+
+
+_mesh = device_mesh.init_device_mesh
+
+
+def _init_device_mesh(kind: str, *args: Any, **kwargs: Any) -> Any:
+    """A mesh whose processes talk by gloo, as those of the CPU do."""
+    mesh = _mesh("cpu", *args, **kwargs)
+    mesh._device_type = kind
+    return mesh
 
 
 _open = PreTrainedModel.from_pretrained.__func__
@@ -174,6 +199,8 @@ class _Kernels(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if any(hasattr(tensor, "_local_tensor") for tensor in [*_tensors(args), *_tensors(kwargs)]):
+            return NotImplemented  # the parts that processes have come here one by one
         with torch._C.DisableTorchFunction():
             device = self.launch(func, args, kwargs)
             out = func(*args, **kwargs)

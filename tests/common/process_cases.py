@@ -26,6 +26,7 @@ from spg_trainer.sft.loop import Fit
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start
 from tests.common.family_cases import untrained
+from tests.common.pretend_cuda import pretend_cuda
 from tests.common.sft_cases import SMALL
 from tests.common.trainer_cases import (
     EVALUATION,
@@ -221,6 +222,12 @@ def failing(folder: Path, rank: int) -> str:
     return ""
 
 
+def pretended_config(output: Path, **changes: Any) -> Config:
+    """A sharded run on a pretended GPU, decoding with a cache."""
+    settings = {"shard": True, "device": "cuda", "cache": "dual", "save_steps": 1, "resume": "auto"}
+    return change(loop_config(output), **{**settings, **changes})
+
+
 def in_each_process(here: Path) -> None:
     """What one of two processes does; it leaves gradients, metrics, an evaluation and a run in the folder."""
     rank = int(os.environ["RANK"])
@@ -264,4 +271,9 @@ def in_each_process(here: Path) -> None:
     options = {"num_generations": 2, "accelerator": run.accelerator}
     result = evaluate(policy, Letters("test", size=7), EVALUATION, **options)
     found["evaluation"] = {**result.summary(), "rows": result.rows}
+    train(pretended_config(here / "cached", device="cpu"), quiet=True)
+    with pretend_cuda() as waits:
+        for steps in (1, 2):  # the second goes on from the first
+            train(pretended_config(here / "pretended", max_steps=steps), quiet=True)
+    found["waits"] = [tuple(wait) for wait in waits]
     torch.save(found, here / f"rank-{rank}.pt")

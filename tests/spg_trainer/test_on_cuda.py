@@ -32,11 +32,13 @@ from tests.common.trainer_cases import (
     LORA,
     REFERENCE_PROBE,
     SELF_NORMALISED,
+    rows,
     save_adapter,
     small_config,
     steps_of,
     tiny_folder,
 )
+from tests.common.two_processes import two_processes
 
 FEW = {
     "prompts_per_step": 2,
@@ -263,6 +265,20 @@ def test_exact_laws_of_a_model_are_computed(gpu) -> None:
         predictor(policy.model, torch.tensor([1, 2])), Sampling(2, 2, 2, 1.0), mask_id=policy.mask_id
     )
     assert float(law.probabilities.sum()) == pytest.approx(1)
+
+
+def test_a_divided_model_trains_and_goes_on() -> None:
+    """In two processes, decoding with a cache; an update waits for the norm alone, summed and read, a rollout never."""
+    folder, alone = two_processes() / "pretended", two_processes() / "cached"
+    for found, expected in zip(rows(folder / "metrics.jsonl"), rows(alone / "metrics.jsonl"), strict=True):
+        assert found == pytest.approx(expected, rel=1e-8, abs=1e-10)
+    updates = len(rows(folder / "metrics.jsonl")) * 4
+    for rank in (0, 1):
+        waits = [Wait(*wait) for wait in torch.load(two_processes() / f"rank-{rank}.pt")["waits"]]
+        reads = [w.call for w in waits if w.kind == "read" and w.where.startswith("models/shard.py")]
+        assert (
+            0 < len([call for call in reads if call != "cpu"]) <= 2 * updates
+        )  # with which weights are written
 
 
 # Decoding: how often the host waits.
