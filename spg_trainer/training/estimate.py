@@ -146,12 +146,12 @@ def estimate(
     trainer works on a CPU with so many. device: for the seconds.
     """
     n, share = _count(shape, config, algorithm, dtype, prompt_length), processes if shard else 1
-    completions = config.batch.prompts_per_step * config.batch.num_generations / processes
+    completions = -(-config.batch.prompts_per_step * config.batch.num_generations // processes)
     width = n.columns if config.rollout.cache == "none" else config.rollout.block_length
     rows = (
         POSITIONS_PER_THREAD * cpu_threads // width if cpu_threads else 4 * config.batch.per_device_batch_size
     )
-    rows = max(1, min(rows, round(completions)))
+    rows = max(1, min(rows, completions))
     largest = 0 if n.adapters else n.largest
     stepped = 2 * largest if cpu_threads else n.trained / (1 if n.adapters else share)
     gathered = {"gathered weights": float(n.bytes * n.whole)} if shard else {}  # for a phase: models/shard.py

@@ -24,6 +24,7 @@ from verifiers.math500.tree import (
     REALS,
     TRIGONOMETRIC,
     Node,
+    symbols,
 )
 
 DEPTH_LIMIT = 40
@@ -309,7 +310,8 @@ class Parser:
         while self.value == "setminus" and parts[-1] == REALS:
             self.advance()
             parts[-1] = ("+", (REALS, signed(MINUS_ONE, self.sum())))
-        if parts[0][0] == "num" and self.value in (":", "to") and self.peek()[0] == NUMBER:
+        counts = parts[0][0] == "num" and self.value in (":", "to") and self.peek()[0] == NUMBER
+        if counts or (self.value == ":" and first[0] in EXPRESSIONS and not symbols(first)):  # \pi : 4
             while self.accept(":") or self.accept("to", WORD):
                 parts.append(self.sum())
             parts = [("ratio", tuple(parts))]
