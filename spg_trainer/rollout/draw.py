@@ -105,9 +105,9 @@ def _choose(
             scores[:, mask_id - start] = float("-inf")
         highest = scores.amax(-1)
         # To find where the highest is takes ten times as long, and after some columns few rows find a better one.
-        better = (
-            slice(None) if width >= head.shape[0] else (~(highest <= score)).nonzero().squeeze(-1)
-        )  # or NaN
+        better = slice(None)
+        if width < head.shape[0]:
+            better = (~(highest <= score)).nonzero().squeeze(-1)  # or NaN
         where = scores[better].argmax(-1)
         token[better], score[better] = start + where, highest[better]
         best[better] = logits[better].gather(-1, where.unsqueeze(-1)).squeeze(-1)

@@ -113,12 +113,8 @@ def arithmetic(config: Config, algorithm: algorithms.Algorithm, num_processes: i
     completions = b.prompts_per_step * b.num_generations
     rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
     groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {b.num_generations} generations"
-    most = "" if completions % num_processes == 0 else "up to "
-    shared = (
-        f" ({num_processes} processes x {most}{-(-completions // num_processes)})"
-        if num_processes > 1
-        else ""
-    )
+    most = f"{'up to ' * (completions % num_processes > 0)}{-(-completions // num_processes)}"
+    shared = f" ({num_processes} processes x {most})" if num_processes > 1 else ""
     return (
         f"{b.prompts_per_step} {groups} = {completions} completions a step{shared}; {r.max_completion_length} tokens "
         f"in blocks of {r.block_length}, {r.diffusion_steps} denoising steps; updates a step: "
