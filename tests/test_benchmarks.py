@@ -44,7 +44,7 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("verify", f"countdown {BATCH}", 2),
         ("verify", f"sudoku {BATCH}", 2),
         ("verify", "files --rows 200 --characters 60", 2),
-        ("decoding", "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 64", 10),
+        ("decoding", "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 64", 11),
         ("doubled", "--rounds 1 --rows 1 --blocks 2 --block 4 --prompt 8 --layers 1 --vocabulary 64", 2),
         ("training_step", f"{STEP} --rounds 1", 2),
         ("memory", f"{STEP} --masks 2 4 --algorithms spg", 2),
@@ -194,3 +194,13 @@ def test_a_divided_step_has_the_gradient_of_a_whole_one() -> None:
     norms = [text.rpartition("update: ")[2] for text in said]
     assert norms[0] == norms[1] and float(norms[0]) > 0
     assert "divided among 2 processes" in said[1] and said[1].count("| rollout") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_are_timed_against_one(monkeypatch, capsys) -> None:
+    run("processes", "--rounds 1 --prompts 2 --layers 1 --max-steps 1", monkeypatch)
+    text = capsys.readouterr().out
+    assert "8 completions a step; median of 1 steps" in text
+    assert (
+        len(re.findall(r"^\| (?:rollout|update) \| [\d.]+ \| [\d.]+ \| [\d.]+x \|$", text, re.MULTILINE)) == 2
+    )
