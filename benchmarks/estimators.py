@@ -3,7 +3,7 @@
 The truth is `spg_trainer.likelihood.exact`. The task is as small as it must be: three words, an end token, completions
 of 8 tokens in 2 blocks, 2 tokens a step by confidence, temperature 0.9, which are LLaDA's defaults in small. The prompt
 is three words; right is the palindrome that begins with them, and a third of what a model of 21,000 weights learned.
-docs/estimators.md explains the columns. Some minutes on one core:
+docs/experiments/estimators.md explains the columns. Some minutes on one core:
 
     python benchmarks/estimators.py [--maskings random block ...] [--masks 1 2 4 8]
 """

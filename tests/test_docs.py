@@ -25,6 +25,7 @@ PACKAGES = ("verifiers", "envs", "spg_trainer", "spg_trainer.algorithms")
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no pages beside the tests")
 FEWER = {"--steps": "4", "--max-steps": "1", "--num-problems": "8"}
 shown_code = pytest.mark.parametrize("page", ["README.md", "docs/runs.md"])
+runs_as_it_stands = ["README.md", "docs/runs.md", "docs/rollout.md", "docs/environments/README.md"]
 
 
 def commands(page: str) -> list[str]:
@@ -37,7 +38,7 @@ def commands(page: str) -> list[str]:
     ]
 
 
-@shown_code
+@pytest.mark.parametrize("page", runs_as_it_stands)
 def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.S)
