@@ -18,7 +18,7 @@ from envs.template import write_task
 
 _EPILOG = """\
 ID is a name from `list` (sudoku, spg/Sudoku-v0), a file (./my_task.py:my/MyTask-v0), a module
-(my_package.my_module:my/MyTask-v0), or reasoning_gym:NAME.
+(my_package.my_module:my/MyTask-v0), reasoning_gym:NAME, or a file of rows (rows.jsonl with --env-args verifier=NAME).
 
 examples:
   python -m envs list

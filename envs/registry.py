@@ -15,9 +15,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from envs import reasoning_gym, rows
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
-from envs.reasoning_gym import class_of
 from envs.splits import DividedEnv
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
@@ -100,14 +100,18 @@ def resolve(name: str) -> str:
 
     name: a full id ("spg/Sudoku-v0"), a short name in any case ("sudoku": the newest version),
     "package.module:ID", "./file.py:ID" (or "./file.py", if it registers one environment), an entry point of the group
-    `spg.envs`, or "reasoning_gym:NAME". Raises EnvError with the nearest known names.
+    `spg.envs`, "reasoning_gym:NAME", or a file of rows ("rows.jsonl", with `verifier=`). Raises EnvError with the
+    nearest known names.
     """
     where, _, id = name.rpartition(":")
     if id.endswith(".py"):
         where, id = name, ""
     if where == "reasoning_gym":
-        register(f"reasoning_gym/{id}-v0", class_of(id))
+        register(f"reasoning_gym/{id}-v0", reasoning_gym.class_of(id))
         return f"reasoning_gym/{id}-v0"
+    if rows.names_file(name):
+        register(rows.id_of(name), rows.class_of(name))
+        return rows.id_of(name)
     if where:
         module = _import(where, name)
         inside = [i for i, cls in _classes.items() if f"{cls.__module__}.".startswith(f"{module}.")]

@@ -1,0 +1,249 @@
+"""`--env rows.jsonl`: a task from a file of problems and one of the verifiers, without a line of code."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from envs.answers import only_answer
+from envs.core import Problem, Prompt, PromptText, Scores, TextEnv, check_index
+from envs.errors import EnvError, check_choice
+from envs.published import ANSWER_FORMAT
+from envs.splits import SPLITS, split_of
+from verifiers import tasks, verify_batch
+from verifiers.command.read import (
+    CommandError,
+    LineError,
+    Source,
+    completions_in,
+    integers_in,
+    read_line,
+    read_sample,
+)
+from verifiers.errors import InvalidReferenceError, UnknownTaskError, VerifierError
+from verifiers.registry import find
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
+STYLES: dict[str, Callable[[Prompt], Prompt]] = {
+    "plain": lambda prompt: prompt,
+    "paper": lambda prompt: f"{ANSWER_FORMAT}\n\n{prompt}" if isinstance(prompt, str) else prompt,
+}
+"""{prompt_style: what is shown of the prompt's column}."""
+
+
+class Entry(NamedTuple):
+    """One usable row of a file."""
+
+    prompt: Prompt
+    reference: dict[str, Any]
+    demonstration: str | None
+    """A right completion, of the column that `demonstration=` names."""
+
+
+class Rows(TextEnv):
+    """Problems of a file, judged by one of the verifiers.
+
+    Rewards:
+        correct (0 or 1): the verifier's verdict in lenient mode.
+        format (0 or 1): exactly one closed `<answer>` block.
+        score (0 to 1): the verifier's partial credit.
+    """
+
+    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0, "score": 0.0}
+    file: ClassVar[str] = ""
+    """The file that `--env` names."""
+
+    def __init__(
+        self,
+        verifier: str = "",
+        split: str = "train",
+        prompt: str = "prompt",
+        prompt_style: str = "plain",
+        demonstration: str = "",
+        validation: str = "",
+        test: str = "",
+        **columns: str,
+    ) -> None:
+        """Opens one split; raises EnvError for a file that cannot be read and for the first row that cannot be used.
+
+        Args:
+            verifier: a task of `verifiers`, e.g. "gsm8k".
+            prompt: the column that the model is shown, a text or a list of chat messages.
+            prompt_style: "plain" shows it as it is; "paper" asks for `<reasoning>` and `<answer>` before it.
+            demonstration: a column with right completions, for `sft` and `check`; "" = there is none.
+            validation, test: files with the problems of these splits. Without them a hash of the prompt gives them a
+                tenth each of the file.
+            columns: the column of each reference field where it has another name, e.g. answer="solution".
+        """
+        name = Path(self.file).name
+        check_choice(name, "split", split, SPLITS)
+        check_choice(name, "prompt_style", prompt_style, STYLES)
+        self.split, self.verifier, self._style = split, verifier, STYLES[prompt_style]
+        wanted = _columns(name, verifier, prompt, demonstration, columns)
+        files = {"train": self.file, "validation": validation, "test": test}
+        self._entries = _entries_of(split, files, verifier, wanted)
+        used = dict.fromkeys(file for file in files.values() if file)
+        self.origin = {Path(file).name: f"sha256 {sha256(file)}" for file in used}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def problem(self, index: int) -> Problem:
+        entry = self._entries[check_index(self, index)]
+        return Problem(
+            self._style(entry.prompt), entry.reference, metadata={"demonstration": entry.demonstration}
+        )
+
+    def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
+        names = {name for problem in problems for name in problem.reference}
+        references = {name: [problem.reference.get(name) for problem in problems] for name in names}
+        verdicts = verify_batch(self.verifier, completions, **references)
+        rewards = {
+            "correct": np.asarray(verdicts.correct, np.float64),
+            "format": np.array(
+                [only_answer(completion) is not None for completion in completions], np.float64
+            ),
+            "score": np.asarray(verdicts.score, np.float64),
+        }
+        return Scores(rewards, verdicts.reasons, verdicts.extracted)
+
+    def demonstration(self, problem: Problem) -> str:
+        text = problem.metadata["demonstration"]
+        if text is None:
+            raise EnvError(
+                f"{self.spec_name} has no demonstrations. Name a column of right completions: --env-args "
+                "demonstration=COLUMN."
+            )
+        return text
+
+
+def names_file(name: str) -> bool:
+    """Whether a name of an environment is that of a file of rows."""
+    return name.endswith(SUFFIXES)
+
+
+@cache
+def class_of(file: str) -> type[Rows]:
+    """The environment class of a file; raises EnvError where there is none."""
+    if not Path(file).is_file():
+        raise EnvError(f"There is no file {file} (looked in {Path.cwd()}). Give the path of a file of rows.")
+    return type(
+        "Rows", (Rows,), {"file": file, "__doc__": f"The problems of {file}.", "__module__": __name__}
+    )
+
+
+def id_of(file: str) -> str:
+    """The id under which a file is registered; two files of one name in two folders do not meet."""
+    stem = re.sub(r"[^\w.-]+", "_", Path(file).name.partition(".")[0]).strip("._-") or "rows"
+    place = hashlib.sha256(str(Path(file).resolve()).encode()).hexdigest()[:8]
+    return f"rows_{place}/{stem}-v0"
+
+
+def sha256(file: str) -> str:
+    """The hash of a file's content, in hexadecimal digits."""
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _columns(
+    name: str, verifier: str, prompt: str, demonstration: str, given: Mapping[str, str]
+) -> dict[str, str]:
+    """{what a row must have: its column}: the prompt, the verifier's reference fields, maybe a demonstration."""
+    known = ", ".join(tasks())
+    if not verifier:
+        raise EnvError(f"{name}: which verifier judges it? Give --env-args verifier=NAME, one of {known}.")
+    try:
+        task = find(verifier)
+    except UnknownTaskError as error:
+        raise EnvError(f"{name}: {error}") from error
+    for field in given:
+        check_choice(name, "column", field, (*task.fields, *task.optional))
+    wanted = {"prompt": prompt} | {field: given.get(field, field) for field in task.fields}
+    wanted |= {field: given[field] for field in task.optional if field in given}
+    return wanted | ({"demonstration": demonstration} if demonstration else {})
+
+
+def _entries_of(
+    split: str, files: Mapping[str, str], verifier: str, wanted: Mapping[str, str]
+) -> Sequence[Entry]:
+    """The problems of a split, in the order of its file; no prompt is in two splits."""
+    asked = json.dumps(dict(wanted))
+    if files[split] and split != "train":
+        return _read(files[split], verifier, asked)
+    elsewhere = {
+        _key(entry)
+        for other in ("validation", "test")
+        if files[other]
+        for entry in _read(files[other], verifier, asked)
+    }
+    # What belongs to a split that has a file of its own is for training.
+    mine = {split, *(other for other in ("validation", "test") if files[other] and split == "train")}
+    entries = _read(files["train"], verifier, asked)
+    chosen = [e for e in entries if split_of(_key(e)) in mine and _key(e) not in elsewhere]
+    if not chosen:
+        raise EnvError(
+            f"{files['train']}: of {len(entries)} problems none is for {split} (a hash of the prompt divides them "
+            f"80/10/10). Give more problems, or a file of their own: --env-args {split}=FILE."
+        )
+    return chosen
+
+
+def _key(entry: Entry) -> str:
+    return json.dumps(entry.prompt, sort_keys=True)
+
+
+@cache
+def _read(file: str, verifier: str, asked: str) -> tuple[Entry, ...]:
+    """The rows of a file. asked: {what a row must have: its column}, as JSON."""
+    wanted: dict[str, str] = json.loads(asked)
+    name = Path(file).name
+    entries, places = [], []
+    try:
+        source = Source(file, {column.partition(".")[0] for column in wanted.values()})
+        for block in source.blocks():
+            for number, line in enumerate(block.lines, block.first):
+                if line.strip():
+                    entries.append(_entry(f"{name}, line {number}", line, wanted))
+                    places.append(number)
+    except CommandError as error:
+        raise EnvError(str(error)) from error
+    if source.failure or not entries:
+        raise EnvError(f"{file} {source.failure or 'holds no rows.'}")
+    fields = [field for field in wanted if field not in ("prompt", "demonstration")]
+    try:  # the verifier looks at every reference, whatever is judged by it
+        verify_batch(verifier, [""] * len(entries), **{f: [e.reference[f] for e in entries] for f in fields})
+    except InvalidReferenceError as error:
+        row = places[error.index or 0]
+        column = wanted.get(error.argument, error.argument)
+        raise EnvError(
+            f'{name}, line {row}: column "{column}" cannot be judged by {verifier}: {error}'
+        ) from error
+    except VerifierError as error:
+        raise EnvError(f"{name}: {error}") from error
+    return tuple(entries)
+
+
+def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
+    try:
+        values = dict(
+            zip(wanted, read_sample(read_line(line), [(column,) for column in wanted.values()]), strict=True)
+        )
+    except LineError as error:
+        text = str(error).partition(" Give --")[0]
+        hint = " ".join(f"{field}=COLUMN" for field in wanted)
+        raise EnvError(f"{where} {text} Name your columns: --env-args {hint}.") from error
+    prompt, demonstration = values.pop("prompt"), values.pop("demonstration", None)
+    if not PromptText().contains(prompt):
+        raise EnvError(
+            f"{where}: the prompt is {prompt!r:.80}; it must be a text or a list of chat messages."
+        )
+    if demonstration is not None and not isinstance(demonstration := completions_in(demonstration)[0], str):
+        raise EnvError(f"{where}: the demonstration is {demonstration!r:.80}; it must be a text.")
+    if "numbers" in values:
+        values["numbers"] = integers_in(values["numbers"])
+    return Entry(prompt, values, demonstration)

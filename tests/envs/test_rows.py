@@ -1,0 +1,114 @@
+"""Tasks from a file of rows: formats, columns, splits, and what is said of a row that cannot be used."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+import envs
+from envs import EnvError
+
+
+def rows(count: int, start: int = 0) -> list[dict]:
+    numbers = range(start, start + count)
+    return [
+        {"question": f"{i} + 1?", "solution": str(i + 1), "work": f"<answer>{i + 1}</answer>"}
+        for i in numbers
+    ]
+
+
+def write(path: Path, content: list[dict]) -> str:
+    if path.suffix == ".csv":
+        with open(path, "w", newline="") as file:
+            table = csv.DictWriter(file, [*content[0]])
+            table.writeheader()
+            table.writerows(content)
+    elif path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(content), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(content))
+    else:
+        text = "".join(json.dumps(row) + "\n" for row in content)
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return str(path)
+
+
+COLUMNS = {"verifier": "gsm8k", "prompt": "question", "answer": "solution", "demonstration": "work"}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "b.json", "c.csv", "d.parquet", "e.jsonl.gz"])
+def test_every_format_gives_the_same_task(name: str, tmp_path: Path) -> None:
+    env = envs.make(write(tmp_path / name, rows(100)), **COLUMNS)
+    prompts = [env.problem(i).prompt for i in range(len(env))]
+    assert prompts[:2] == ["0 + 1?", "2 + 1?"] and 70 <= len(env) <= 90
+    env.reset(options={"index": 1})
+    _, reward, ended, _, info = env.step("The answer is 3.")
+    assert (reward, ended, info["correct"], info["rewards"]["format"]) == (1.0, True, True, 0.0)
+    env.reset(options={"index": 1})
+    assert env.step("<answer>4</answer>")[1] == 0.0
+
+
+def test_check_passes_without_a_warning(tmp_path: Path) -> None:
+    path = write(tmp_path / "sums.jsonl", rows(200))
+    findings = envs.check(path, problems=100, **COLUMNS)
+    assert findings and not [finding for finding in findings if not finding.ok]
+
+
+def test_the_splits_share_no_prompt_even_where_one_comes_twice(tmp_path: Path) -> None:
+    path = write(tmp_path / "sums.jsonl", rows(100) + rows(100))
+    prompts = {}
+    for split in ("train", "validation", "test"):
+        env = envs.make(path, split=split, **COLUMNS)
+        prompts[split] = {env.problem(i).prompt for i in range(len(env))}
+    assert sum(map(len, prompts.values())) == len(set.union(*prompts.values())) == 100
+
+
+def test_a_file_of_a_split_leaves_its_problems_out_of_training(tmp_path: Path) -> None:
+    path, test = write(tmp_path / "all.jsonl", rows(100)), write(tmp_path / "test.jsonl", rows(20, start=90))
+    env = envs.make(path, split="test", test=test, **COLUMNS)
+    assert [env.problem(i).prompt for i in (0, 19)] == ["90 + 1?", "109 + 1?"]
+    assert set(env.origin) == {"all.jsonl", "test.jsonl"}
+    seen = set()
+    for split in ("train", "validation"):
+        env = envs.make(path, split=split, test=test, **COLUMNS)
+        seen |= {env.problem(i).prompt for i in range(len(env))}
+    assert len(seen) == 90  # those that a hash would have given to test are for training now
+
+
+def test_references_with_several_fields_and_the_papers_prompt(tmp_path: Path) -> None:
+    content = [{"prompt": f"reach {i}", "numbers": f"{i} 1", "target": i + 1} for i in range(2, 60)]
+    path = write(tmp_path / "numbers.csv", content)
+    env = envs.make(path, verifier="countdown", prompt_style="paper")
+    problem = env.problem(0)
+    assert problem.reference == {"numbers": [2, 1], "target": "3"} and "<answer>" in problem.prompt
+    assert env.score(problem, "<answer>2+1</answer>").rewards["correct"] == 1
+    with pytest.raises(EnvError, match="demonstration=COLUMN"):
+        env.demonstration(problem)
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "said"),
+    [
+        (rows(3), {}, "verifier=NAME"),
+        (rows(3), {"verifier": "gsm8"}, 'Did you mean "gsm8k"'),
+        (rows(3), {"verifier": "gsm8k"}, "line 1 lacks .*prompt=COLUMN answer=COLUMN"),
+        (rows(3), {**COLUMNS, "numbers": "x"}, 'column="numbers" is unknown'),
+        ([*rows(3), {"question": "x", "solution": "many", "work": ""}], COLUMNS, 'line 4: column "solution"'),
+        ([*rows(3), {"question": 3, "solution": "3", "work": ""}], COLUMNS, "line 4: the prompt is 3"),
+        (rows(1), {**COLUMNS, "split": "test"}, "test=FILE"),
+        (rows(3), {**COLUMNS, "test": "nowhere.jsonl", "split": "test"}, "No file nowhere.jsonl"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_next_step(content, arguments, said, tmp_path: Path) -> None:
+    with pytest.raises(EnvError, match=said):
+        envs.make(write(tmp_path / "few.jsonl", content), **arguments)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(EnvError, match=r"no file nowhere\.jsonl"):
+        envs.make("nowhere.jsonl", verifier="gsm8k")
